@@ -1,0 +1,281 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::InvalidValue;
+
+/// How many engine instances the users are spread over. Part of the record format: a partition's
+/// records can be told from another's, so that partitions can move between nodes.
+pub const USER_PARTITIONS: usize = 64;
+/// Longest user id in bytes.
+pub const MAX_USER_ID_BYTES: usize = 64;
+/// Longest id that a client or an exchange may choose, in bytes.
+pub const MAX_EXTERNAL_ID_BYTES: usize = 64;
+
+// The partition is the low bits of every order id and one byte of every record.
+const PARTITION_BITS: u32 = USER_PARTITIONS.trailing_zeros();
+const _: () = assert!(USER_PARTITIONS.is_power_of_two() && USER_PARTITIONS <= 256);
+
+/// Which engine instance a user belongs to, from 0 to 63.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserPartition(u8);
+
+impl UserPartition {
+    /// `None` at or above [`USER_PARTITIONS`].
+    pub fn new(partition: u8) -> Option<Self> {
+        (usize::from(partition) < USER_PARTITIONS).then_some(Self(partition))
+    }
+
+    /// The partition as a number.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// The partition as an array position.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    fn of_low_bits(low_byte: u8) -> Self {
+        Self(low_byte & (USER_PARTITIONS - 1) as u8)
+    }
+}
+
+/// The user of a request: the `sub` of a verified token. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// Checks and keeps a user name.
+    ///
+    /// # Errors
+    /// A name that is empty, over [`MAX_USER_ID_BYTES`], or has white space or control characters.
+    pub fn new(name: &str) -> Result<Self, InvalidValue> {
+        let printable = name.chars().all(|c| !c.is_control() && !c.is_whitespace());
+        if name.is_empty() || name.len() > MAX_USER_ID_BYTES || !printable {
+            return Err(InvalidValue::new(name, "a user of 1 to 64 bytes without white space"));
+        }
+        Ok(Self(Arc::from(name)))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The engine instance that owns this user's orders. Stable: XXH3 of the name.
+    pub fn partition(&self) -> UserPartition {
+        let [low_byte, ..] = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes()).to_le_bytes();
+        UserPartition::of_low_bits(low_byte)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Longbow's id of an order: a UUIDv7 (RFC 9562, section 5.7, method 3: the time goes on below the
+/// millisecond) whose last six bits are its user's partition. Sorts by creation time, and tells by
+/// itself which engine owns the order. Towards the exchange it is the `clientOrderId`.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+pub struct OrderId(u128);
+
+impl OrderId {
+    const NANOS_PER_MILLI: u128 = 1_000_000;
+    /// RFC 9562: 12 bits of `rand_a` carry the fraction of the millisecond here.
+    const FRACTION_STEPS: u128 = 1 << 12;
+
+    /// Makes an id from a time and 64 random bits, both drawn by the caller.
+    pub fn new(now_nanos: u128, random: u64, partition: UserPartition) -> Self {
+        let millis = (now_nanos / Self::NANOS_PER_MILLI) & ((1 << 48) - 1);
+        let fraction =
+            (now_nanos % Self::NANOS_PER_MILLI) * Self::FRACTION_STEPS / Self::NANOS_PER_MILLI;
+        let version = 0x7_u128;
+        let variant = 0b10_u128;
+        let random_bits = u128::from(random) & ((1 << (62 - PARTITION_BITS)) - 1);
+        let low = (random_bits << PARTITION_BITS) | u128::from(partition.get());
+        Self((millis << 80) | (version << 76) | (fraction << 64) | (variant << 62) | low)
+    }
+
+    /// The engine instance that owns the order.
+    pub fn partition(self) -> UserPartition {
+        let [low_byte, ..] = self.0.to_le_bytes();
+        UserPartition::of_low_bits(low_byte)
+    }
+
+    /// The id as a number, which orders by creation time.
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
+
+    /// The id that a stored number stands for.
+    pub const fn from_u128(number: u128) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Uuid::from_u128(self.0), formatter)
+    }
+}
+
+impl fmt::Debug for OrderId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = InvalidValue;
+
+    /// Takes the one form that ids are written in: lower case, with hyphens.
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let invalid = || InvalidValue::new(text, "an order id (a UUID in lower case with hyphens)");
+        let id = Self(Uuid::try_parse(text).map_err(|_| invalid())?.as_u128());
+        if id.to_string() == text { Ok(id) } else { Err(invalid()) }
+    }
+}
+
+impl Serialize for OrderId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut buffer = Uuid::encode_buffer();
+        let uuid = Uuid::from_u128(self.0);
+        serializer.serialize_str(uuid.hyphenated().encode_lower(&mut buffer))
+    }
+}
+
+impl<'de> Deserialize<'de> for OrderId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! foreign_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+        )]
+        #[serde(try_from = "CompactString", into = "CompactString")]
+        pub struct $name(CompactString);
+
+        impl $name {
+            /// Checks and keeps an id that somebody else made.
+            ///
+            /// # Errors
+            /// An id that is empty, over [`MAX_EXTERNAL_ID_BYTES`], or not printable ASCII.
+            pub fn new(id: &str) -> Result<Self, InvalidValue> {
+                let printable = id.bytes().all(|byte| byte.is_ascii_graphic());
+                if id.is_empty() || id.len() > MAX_EXTERNAL_ID_BYTES || !printable {
+                    let allowed = "an id of 1 to 64 printable ASCII characters";
+                    return Err(InvalidValue::new(id, allowed));
+                }
+                Ok(Self(CompactString::new(id)))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<CompactString> for $name {
+            type Error = InvalidValue;
+            fn try_from(id: CompactString) -> Result<Self, InvalidValue> {
+                Self::new(&id)
+            }
+        }
+
+        impl From<$name> for CompactString {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+foreign_id! {
+    /// A user's own key of an order; names one order of that user. Never leaves Longbow.
+    ClientOrderId
+}
+foreign_id! {
+    /// The exchange's id of an order.
+    ExternalOrderId
+}
+foreign_id! {
+    /// The exchange's id of one execution; counts once per order.
+    ExecutionId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: u8) -> UserPartition {
+        UserPartition::new(number).unwrap_or(UserPartition(0))
+    }
+
+    #[test]
+    fn order_ids_sort_by_time_and_carry_their_partition() {
+        let earlier = OrderId::new(1_732_400_000_123_456_000, u64::MAX, partition(63));
+        let later = OrderId::new(1_732_400_000_123_457_000, 0, partition(5));
+        assert!(earlier < later, "one microsecond decides, not the random bits");
+        assert_eq!(earlier.partition(), partition(63));
+        assert_eq!(later.partition(), partition(5));
+    }
+
+    #[test]
+    fn order_ids_are_version_7_uuids_and_come_back_from_text() {
+        let id = OrderId::new(1_732_400_000_123_456_789, 0x1234_5678_9abc_def0, partition(17));
+        let uuid = Uuid::from_u128(id.as_u128());
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(id.to_string().to_uppercase().parse::<OrderId>().is_err());
+        assert!("not-an-id".parse::<OrderId>().is_err());
+    }
+
+    #[test]
+    fn a_users_partition_is_part_of_the_format_and_never_moves() {
+        let of = |name: &str| UserId::new(name).map(|user| user.partition().get());
+        assert_eq!(of("alice"), Ok(48), "XXH3 of the name, low six bits");
+        let spread: std::collections::BTreeSet<u8> =
+            (0..2_000).filter_map(|n| of(&format!("user-{n}")).ok()).collect();
+        assert_eq!(spread.len(), USER_PARTITIONS, "2,000 users reach every partition");
+    }
+
+    #[test]
+    fn foreign_ids_are_bounded_and_printable() {
+        assert!(ClientOrderId::new("my-key.1").is_ok());
+        assert!(ClientOrderId::new("").is_err());
+        assert!(ClientOrderId::new(&"x".repeat(MAX_EXTERNAL_ID_BYTES + 1)).is_err());
+        assert!(ExecutionId::new("with space").is_err());
+        assert!(ExternalOrderId::new("line\nbreak").is_err());
+    }
+}

@@ -1,0 +1,37 @@
+//! The words of the domain: ids, money, shares, time. Newtypes over integers, checked arithmetic,
+//! no floats. Everything else in the crate is written in terms of these.
+
+mod ids;
+mod money;
+mod order_terms;
+mod symbol;
+mod time;
+
+pub use ids::{
+    ClientOrderId, ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES, MAX_USER_ID_BYTES, OrderId,
+    USER_PARTITIONS, UserId, UserPartition,
+};
+pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
+pub use order_terms::{OrderType, Position, TimeInForce};
+pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
+pub use time::{Clock, TimestampMicros};
+
+/// A value that the domain does not allow. Says what was given and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not allowed here: expected {allowed}")]
+pub struct InvalidValue {
+    /// What was given, cut to a printable length.
+    pub value: String,
+    /// What would have been accepted.
+    pub allowed: &'static str,
+}
+
+/// Longest part of a refused value that is repeated in an error.
+const MAX_ECHOED_CHARS: usize = 64;
+
+impl InvalidValue {
+    /// Describes a refused value; long ones are cut so that errors and logs stay bounded.
+    pub fn new(value: &str, allowed: &'static str) -> Self {
+        Self { value: value.chars().take(MAX_ECHOED_CHARS).collect(), allowed }
+    }
+}

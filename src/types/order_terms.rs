@@ -1,0 +1,69 @@
+use serde::{Deserialize, Serialize};
+
+/// Which way an order goes. Named as in the client contract; the exchange calls it `side`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// Acquire shares.
+    Buy,
+    /// Dispose of shares, or go short.
+    Sell,
+}
+
+/// Whether a price limits the order.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderType {
+    /// At whatever the market pays.
+    Market,
+    /// At the limit price or better.
+    Limit,
+}
+
+/// How long an order stays at the exchange.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeInForce {
+    /// Expires at the end of the trading session.
+    #[default]
+    Day,
+    /// Good till cancelled.
+    Gtc,
+}

@@ -1,0 +1,149 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::InvalidValue;
+
+/// Longest symbol name in bytes.
+pub const MAX_SYMBOL_BYTES: usize = 15;
+/// Most symbols that one node knows; the last-value table has a slot for each.
+pub const MAX_SYMBOLS: usize = 16_384;
+
+// A symbol index is kept in 16 bits, once per subscription of every stream.
+const _: () = assert!(MAX_SYMBOLS <= 1 << 16);
+
+const ALLOWED: &str = "a symbol of 1 to 15 characters from A-Z, 0-9, '.', '-' and '/'";
+
+/// The name of a traded instrument, such as `IBM` or `BRK.A`. Inline and cheap to copy.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(try_from = "std::borrow::Cow<'_, str>", into = "String")]
+pub struct Symbol {
+    /// The name, padded with zeros, so that names order as their bytes do.
+    bytes: [u8; MAX_SYMBOL_BYTES],
+    length: u8,
+}
+
+impl Symbol {
+    /// Checks and copies a name.
+    ///
+    /// # Errors
+    /// A name that is empty, too long, or has other characters than symbols have.
+    pub fn new(name: &str) -> Result<Self, InvalidValue> {
+        let valid_byte = |byte: u8| {
+            byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'/')
+        };
+        if name.is_empty() || name.len() > MAX_SYMBOL_BYTES || !name.bytes().all(valid_byte) {
+            return Err(InvalidValue::new(name, ALLOWED));
+        }
+        let mut bytes = [0; MAX_SYMBOL_BYTES];
+        for (slot, byte) in bytes.iter_mut().zip(name.bytes()) {
+            *slot = byte;
+        }
+        let length = u8::try_from(name.len()).map_err(|_| InvalidValue::new(name, ALLOWED))?;
+        Ok(Self { bytes, length })
+    }
+
+    /// The name. Empty only for a record that was damaged in a way its checksum did not show.
+    pub fn as_str(&self) -> &str {
+        self.bytes
+            .get(..usize::from(self.length))
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or("")
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Symbol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Symbol {
+    type Err = InvalidValue;
+    fn from_str(name: &str) -> Result<Self, InvalidValue> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<std::borrow::Cow<'_, str>> for Symbol {
+    type Error = InvalidValue;
+    fn try_from(name: std::borrow::Cow<'_, str>) -> Result<Self, InvalidValue> {
+        Self::new(&name)
+    }
+}
+
+impl From<Symbol> for String {
+    fn from(symbol: Symbol) -> Self {
+        symbol.as_str().to_owned()
+    }
+}
+
+/// Place of a symbol in this process's directory and last-value table. Never leaves the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SymbolIndex(u16);
+
+impl SymbolIndex {
+    /// `None` at or above [`MAX_SYMBOLS`].
+    pub fn new(index: usize) -> Option<Self> {
+        if index < MAX_SYMBOLS { u16::try_from(index).ok().map(Self) } else { None }
+    }
+
+    /// The index as an array position.
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_names_pass_and_others_do_not() {
+        for name in ["A", "IBM", "BRK.A", "SPY", "ABC-D/E.F012345"] {
+            assert_eq!(
+                Symbol::new(name).map(|symbol| symbol.as_str().to_owned()),
+                Ok(name.to_owned())
+            );
+        }
+        for name in ["", "ibm", "TOOLONGTOOLONG16", "A B", "Ä", "A\n"] {
+            assert!(Symbol::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn symbols_order_as_their_names() {
+        let mut names = ["BB", "A", "B", "AA"].map(|name| Symbol::new(name).ok());
+        names.sort();
+        assert_eq!(
+            names.map(|name| name.map(String::from).unwrap_or_default()),
+            ["A", "AA", "B", "BB"]
+        );
+    }
+
+    #[test]
+    fn an_index_stays_inside_the_table() {
+        assert_eq!(SymbolIndex::new(MAX_SYMBOLS - 1).map(SymbolIndex::get), Some(MAX_SYMBOLS - 1));
+        assert_eq!(SymbolIndex::new(MAX_SYMBOLS), None);
+    }
+}
