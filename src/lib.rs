@@ -1,6 +1,8 @@
-//! Longbow: a brokerage engine.
-//!
-//! Grows into the map of the crate as its rooms are built.
+//! Longbow, a brokerage engine: live prices over Server-Sent Events, durable orders to an external
+//! exchange.
 
-pub mod exchange;
+pub mod metrics;
+pub mod net;
+pub mod shutdown;
+pub mod sync;
 pub mod types;

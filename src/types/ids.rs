@@ -41,7 +41,8 @@ impl UserPartition {
     }
 
     fn of_low_bits(low_byte: u8) -> Self {
-        Self(low_byte & (USER_PARTITIONS - 1) as u8)
+        const MASK: u8 = (1 << PARTITION_BITS) - 1;
+        Self(low_byte & MASK)
     }
 }
 

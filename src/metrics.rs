@@ -1,0 +1,62 @@
+//! The registry of counters that `GET /metrics` prints. Each folder declares its own counters and
+//! registers them here; counting is one relaxed atomic add.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use std::sync::{Mutex, PoisonError};
+
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
+
+/// All metrics of the process, filled at start-up and printed at each scrape.
+#[derive(Debug)]
+pub struct Metrics(Mutex<Registry>);
+
+impl Metrics {
+    /// An empty registry; every name gets the prefix `longbow_`.
+    pub fn new() -> Self {
+        Self(Mutex::new(Registry::with_prefix("longbow")))
+    }
+
+    /// Lets a folder register its metrics.
+    pub fn register(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    pub fn print(&self) -> String {
+        let mut text = String::new();
+        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing into a String does not fail.
+        if encode(&mut text, &registry).is_err() {
+            text.clear();
+        }
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_counter_is_printed_with_its_labels() {
+        let metrics = Metrics::new();
+        let counter: Counter = Counter::default();
+        metrics.register(|registry| {
+            registry.sub_registry_with_label(("shard".into(), "0".into())).register(
+                "stream_sends",
+                "Sends",
+                counter.clone(),
+            );
+        });
+        counter.inc_by(3);
+        assert!(metrics.print().contains("longbow_stream_sends_total{shard=\"0\"} 3"));
+    }
+}

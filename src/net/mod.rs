@@ -1,0 +1,10 @@
+//! Sockets: listeners with their own backlog, connections to the exchange, hyper's view of a
+//! glommio stream, and the raw sockets of price streams. Holds no protocol.
+
+mod hyper_io;
+mod listener;
+mod stream_socket;
+
+pub use hyper_io::HyperIo;
+pub use listener::{ListenError, accept, adopt_listener, bound_address, connect, listen};
+pub use stream_socket::{Interest, PollSet, SendOutcome, SocketLimits, StreamSocket};

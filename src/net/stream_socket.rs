@@ -1,0 +1,194 @@
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::net::{SendFlags, send};
+use socket2::SockRef;
+
+/// What the kernel may hold and how long it may try, for the socket of one price stream.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketLimits {
+    /// Bytes that may wait unsent before the socket counts as full (`TCP_NOTSENT_LOWAT`): what
+    /// waits there is old by the time it leaves, so little may.
+    pub unsent_bytes: u32,
+    /// Send buffer of the kernel (`SO_SNDBUF`), which bounds its memory for a stalled peer.
+    pub send_buffer_bytes: usize,
+    /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`): ends streams whose peer
+    /// vanished without a word.
+    pub unacknowledged: Duration,
+}
+
+/// The socket of one price stream: non-blocking, owned, with no runtime state of its own.
+#[derive(Debug)]
+pub struct StreamSocket(OwnedFd);
+
+/// What became of one send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// The kernel took this many bytes, possibly fewer than offered.
+    Sent(usize),
+    /// The socket is full; it will say when it is not.
+    Blocked,
+    /// The peer is gone.
+    Closed,
+}
+
+impl StreamSocket {
+    /// Takes over a connected socket and bounds what the kernel may queue for it.
+    ///
+    /// # Errors
+    /// The system refused an option, as it does for a socket whose peer is already gone.
+    pub fn new(descriptor: OwnedFd, limits: SocketLimits) -> io::Result<Self> {
+        let socket = SockRef::from(&descriptor);
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_send_buffer_size(limits.send_buffer_bytes)?;
+        socket.set_tcp_notsent_lowat(limits.unsent_bytes)?;
+        socket.set_tcp_user_timeout(Some(limits.unacknowledged))?;
+        Ok(Self(descriptor))
+    }
+
+    /// Offers bytes to the kernel without waiting.
+    pub fn send(&self, bytes: &[u8]) -> SendOutcome {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::io::retry_on_intr(|| send(&self.0, bytes, flags)) {
+            Ok(sent) => SendOutcome::Sent(sent),
+            Err(rustix::io::Errno::WOULDBLOCK) => SendOutcome::Blocked,
+            Err(_) => SendOutcome::Closed,
+        }
+    }
+}
+
+/// What one look at the poll set found about a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interest {
+    /// The number that the socket was added under.
+    pub token: u64,
+    /// It has room again after being full.
+    pub writable: bool,
+    /// The peer closed, reset, or sent bytes: a stream's client has nothing to say.
+    pub ended: bool,
+}
+
+/// Most events taken in one look; more stay for the next.
+const EVENTS_PER_LOOK: usize = 256;
+
+/// All stream sockets of one shard, watched edge-triggered: one system call tells which of any
+/// number changed.
+#[derive(Debug)]
+pub struct PollSet(OwnedFd);
+
+impl PollSet {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    /// Watches a socket until it is closed; closing it is what takes it out.
+    ///
+    /// # Errors
+    /// The kernel's limit of watches is reached.
+    pub fn add(&self, socket: &StreamSocket, token: u64) -> io::Result<()> {
+        let flags = epoll::EventFlags::IN
+            | epoll::EventFlags::OUT
+            | epoll::EventFlags::RDHUP
+            | epoll::EventFlags::ET;
+        epoll::add(&self.0, &socket.0, epoll::EventData::new_u64(token), flags)?;
+        Ok(())
+    }
+
+    /// Takes what changed since the last look, without waiting. True when there may be more.
+    ///
+    /// # Errors
+    /// What the system said; an interrupted look counts as an empty one.
+    pub fn look(&self, found: &mut Vec<Interest>) -> io::Result<bool> {
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_LOOK];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = match epoll::wait(&self.0, &mut events, Some(&now)) {
+            Ok((ready, _)) => ready,
+            Err(error) if error == rustix::io::Errno::INTR => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let ended = epoll::EventFlags::IN
+            | epoll::EventFlags::RDHUP
+            | epoll::EventFlags::HUP
+            | epoll::EventFlags::ERR;
+        found.extend(ready.iter().map(|event| {
+            let flags = event.flags;
+            Interest {
+                token: event.data.u64(),
+                writable: flags.contains(epoll::EventFlags::OUT),
+                ended: flags.intersects(ended),
+            }
+        }));
+        Ok(ready.len() == EVENTS_PER_LOOK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    const LIMITS: SocketLimits = SocketLimits {
+        unsent_bytes: 4 * 1024,
+        send_buffer_bytes: 64 * 1024,
+        unacknowledged: Duration::from_secs(20),
+    };
+
+    fn pair() -> (StreamSocket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (StreamSocket::new(server.into(), LIMITS).unwrap(), client)
+    }
+
+    /// Looks until something is found about the token or five seconds are over.
+    fn await_interest(set: &PollSet, wanted: impl Fn(&Interest) -> bool) -> bool {
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        let mut found = Vec::new();
+        while std::time::Instant::now() < deadline {
+            set.look(&mut found).unwrap();
+            if found.iter().any(&wanted) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    #[test]
+    fn a_client_that_never_reads_is_given_little() {
+        let (socket, mut client) = pair();
+        let frame = [b'x'; 100];
+        let mut taken = 0;
+        loop {
+            match socket.send(&frame) {
+                SendOutcome::Sent(bytes) => taken += bytes,
+                SendOutcome::Blocked => break,
+                SendOutcome::Closed => panic!("the peer is there"),
+            }
+            assert!(taken < 8 << 20, "the socket never fills");
+        }
+        let set = PollSet::new().unwrap();
+        set.add(&socket, 7).unwrap();
+        let mut buffer = vec![0; taken];
+        client.read_exact(&mut buffer).unwrap();
+        assert!(await_interest(&set, |interest| interest.token == 7 && interest.writable));
+    }
+
+    #[test]
+    fn a_closed_client_is_noticed() {
+        let (socket, client) = pair();
+        let set = PollSet::new().unwrap();
+        set.add(&socket, 9).unwrap();
+        drop(client);
+        assert!(await_interest(&set, |interest| interest.token == 9 && interest.ended));
+    }
+}
