@@ -1,8 +1,10 @@
 //! Longbow, a brokerage engine: live prices over Server-Sent Events, durable orders to an external
 //! exchange.
 
+pub mod market;
 pub mod metrics;
 pub mod net;
 pub mod shutdown;
+pub mod stream;
 pub mod sync;
 pub mod types;

@@ -1,0 +1,71 @@
+use crate::types::{Shares, SymbolIndex, TimestampMicros};
+
+use super::status::SessionOrdinal;
+
+/// Words of a tick in the ring.
+pub const TICK_WORDS: usize = 5;
+
+/// One print as the ring carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick {
+    /// Which symbol.
+    pub symbol: SymbolIndex,
+    /// Feed session of the sequence.
+    pub ordinal: SessionOrdinal,
+    /// Feed sequence.
+    pub sequence: u64,
+    /// Price in cents.
+    pub price_cents: i64,
+    /// Shares of the print.
+    pub num_shares: Shares,
+    /// When it happened.
+    pub timestamp: TimestampMicros,
+}
+
+impl Tick {
+    /// The tick as ring words.
+    pub fn to_words(self) -> [u64; TICK_WORDS] {
+        let head = ((self.symbol.get() as u64) << 16) | u64::from(self.ordinal);
+        [
+            head,
+            self.sequence,
+            self.price_cents.cast_unsigned(),
+            self.num_shares,
+            self.timestamp.micros(),
+        ]
+    }
+
+    /// The tick that ring words stand for; `None` for words that no tick has.
+    pub fn from_words(words: &[u64; TICK_WORDS]) -> Option<Self> {
+        let [head, sequence, price, num_shares, timestamp] = *words;
+        let symbol = usize::try_from(head >> 16).ok().and_then(SymbolIndex::new)?;
+        let [ordinal_low, ordinal_high, ..] = head.to_le_bytes();
+        Some(Self {
+            symbol,
+            ordinal: u16::from_le_bytes([ordinal_low, ordinal_high]),
+            sequence,
+            price_cents: price.cast_signed(),
+            num_shares,
+            timestamp: TimestampMicros::new(timestamp),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_survives_its_words() {
+        let tick = Tick {
+            symbol: SymbolIndex::new(16_383).unwrap(),
+            ordinal: 65_535,
+            sequence: u64::MAX,
+            price_cents: -1,
+            num_shares: 5_000_000,
+            timestamp: TimestampMicros::new(1_732_400_000_123_456),
+        };
+        assert_eq!(Tick::from_words(&tick.to_words()), Some(tick));
+        assert_eq!(Tick::from_words(&[u64::MAX; TICK_WORDS]), None);
+    }
+}

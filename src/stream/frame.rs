@@ -1,0 +1,171 @@
+//! The bytes of a stream: head, events and comments (WHATWG HTML, "Server-sent events").
+
+use crate::market::LastValue;
+use crate::types::Symbol;
+
+/// Response head of every stream. No chunking: the body ends with the connection.
+const HEAD: &str = "HTTP/1.1 200 OK\r\n\
+    Content-Type: text/event-stream\r\n\
+    Cache-Control: no-store\r\n\
+    X-Accel-Buffering: no\r\n\
+    Connection: close\r\n\r\n";
+
+/// Sent on a stream that was silent for the heartbeat interval.
+pub(super) const HEARTBEAT: &[u8] = b": hb\n\n";
+/// The exchange feed is lost.
+pub(super) const FEED_DOWN: &[u8] = b"event: feed\ndata: {\"up\":false}\n\n";
+/// The exchange feed is back.
+pub(super) const FEED_UP: &[u8] = b"event: feed\ndata: {\"up\":true}\n\n";
+
+/// Where a client's knowledge ends: everything up to `sequence` of `session` has reached it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResumePoint {
+    /// Feed session, as the exchange names it.
+    pub session: String,
+    /// Sequence in that session.
+    pub sequence: u64,
+}
+
+impl ResumePoint {
+    /// Reads an `id:` that a stream has sent, `E-S`; `None` for anything else.
+    pub fn parse(id: &str) -> Option<Self> {
+        let (session, sequence) = id.rsplit_once('-')?;
+        let sequence = sequence.parse().ok()?;
+        (!session.is_empty()).then(|| Self { session: session.to_owned(), sequence })
+    }
+}
+
+/// What the first bytes of a stream say.
+#[derive(Debug)]
+pub(super) struct Opening<'a> {
+    pub stream_id: &'a str,
+    pub symbols: &'a [Symbol],
+    pub heartbeat_ms: u64,
+    pub retry_ms: u32,
+    /// The client asked to resume from something that is gone.
+    pub reset: bool,
+    pub feed_up: bool,
+}
+
+fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Appends the response head, `retry:` and the `open` event.
+pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
+    out.extend_from_slice(HEAD.as_bytes());
+    write_retry(out, opening.retry_ms);
+    out.extend_from_slice(b"event: open\ndata: {\"streamId\":\"");
+    out.extend_from_slice(opening.stream_id.as_bytes());
+    out.extend_from_slice(b"\",\"symbols\":[");
+    for (position, symbol) in opening.symbols.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        out.extend_from_slice(symbol.as_str().as_bytes());
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"],\"heartbeatMs\":");
+    push_number(out, opening.heartbeat_ms);
+    out.extend_from_slice(b"}\n\n");
+    if opening.reset {
+        out.extend_from_slice(b"event: reset\ndata: {}\n\n");
+    }
+    if !opening.feed_up {
+        out.extend_from_slice(FEED_DOWN);
+    }
+}
+
+/// A stream that ends at once, for a browser that shall come back later: an `EventSource` gives up
+/// for good on any answer but 200.
+pub fn come_back_later(retry_ms: u32) -> Vec<u8> {
+    let mut out = Vec::from(HEAD);
+    write_retry(&mut out, retry_ms);
+    out
+}
+
+/// Appends a `price` event.
+pub fn write_price(out: &mut Vec<u8>, symbol: &Symbol, value: &LastValue) {
+    out.extend_from_slice(b"event: price\ndata: {\"symbol\":\"");
+    out.extend_from_slice(symbol.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"priceInCents\":");
+    push_number(out, value.price_cents);
+    out.extend_from_slice(b",\"timestamp\":");
+    push_number(out, value.timestamp.micros());
+    out.extend_from_slice(b"}\n\n");
+}
+
+/// Appends a block that holds only the id: remembered by a client, dispatched by none.
+pub(super) fn write_id(out: &mut Vec<u8>, session: &str, sequence: u64) {
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(session.as_bytes());
+    out.push(b'-');
+    push_number(out, sequence);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends the last words of a stream that the server ends.
+pub(super) fn write_goodbye(out: &mut Vec<u8>, retry_ms: u32) {
+    out.extend_from_slice(b"event: goodbye\ndata: {}\n");
+    write_retry(out, retry_ms);
+}
+
+fn write_retry(out: &mut Vec<u8>, retry_ms: u32) {
+    out.extend_from_slice(b"retry: ");
+    push_number(out, retry_ms);
+    out.extend_from_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::TimestampMicros;
+
+    #[test]
+    fn a_price_frame_is_what_the_contract_shows() {
+        let mut out = Vec::new();
+        let value = LastValue {
+            price_cents: 52_210,
+            timestamp: TimestampMicros::new(1_732_400_000_123_456),
+            ..LastValue::default()
+        };
+        write_price(&mut out, &Symbol::new("META").unwrap(), &value);
+        let expected = "event: price\ndata: {\"symbol\":\"META\",\"priceInCents\":52210,\
+            \"timestamp\":1732400000123456}\n\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_opening_names_everything_once() {
+        let mut out = Vec::new();
+        let symbols = [Symbol::new("META").unwrap(), Symbol::new("AAPL").unwrap()];
+        let opening = Opening {
+            stream_id: "abc",
+            symbols: &symbols,
+            heartbeat_ms: 15_000,
+            retry_ms: 3_140,
+            reset: true,
+            feed_up: false,
+        };
+        write_opening(&mut out, &opening);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(!head.to_lowercase().contains("chunked"));
+        let expected = "retry: 3140\n\nevent: open\ndata: {\"streamId\":\"abc\",\
+            \"symbols\":[\"META\",\"AAPL\"],\"heartbeatMs\":15000}\n\n\
+            event: reset\ndata: {}\n\nevent: feed\ndata: {\"up\":false}\n\n";
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn only_ids_that_a_stream_sends_are_resume_points() {
+        let parsed = ResumePoint::parse("7-184467").unwrap();
+        assert_eq!((parsed.session.as_str(), parsed.sequence), ("7", 184_467));
+        assert!(ResumePoint::parse("a-b-12").is_some_and(|point| point.session == "a-b"));
+        for id in ["", "7", "-5", "7-", "7-x", "7--1"] {
+            assert!(ResumePoint::parse(id).is_none_or(|point| point.session == "7-"), "{id}");
+        }
+    }
+}

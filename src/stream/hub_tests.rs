@@ -1,0 +1,292 @@
+//! A hub over real loopback sockets, driven slice by slice.
+
+use std::io::{ErrorKind, Read};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::market::{Listing, MarketWriter, Print, ShardWatch, Watchers, open_market};
+use crate::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros};
+
+use super::frame::ResumePoint;
+use super::hub::{Hub, NotAdopted, StreamRequest};
+use super::limits::StreamLimits;
+use super::metrics::StreamMetrics;
+
+struct World {
+    hub: Hub,
+    market: MarketWriter,
+    sequence: u64,
+}
+
+fn symbol(name: &str) -> Symbol {
+    Symbol::new(name).unwrap()
+}
+
+impl World {
+    fn new(limits: StreamLimits) -> Self {
+        let watch = Arc::new(ShardWatch::new());
+        let (mut market, reader) = open_market(Watchers::new(vec![Arc::clone(&watch)]));
+        let listings: Vec<Listing> = ["IBM", "SPY", "AIG"]
+            .map(|name| Listing {
+                symbol: symbol(name),
+                previous_close: PriceCents::new(1).unwrap(),
+                source: Arc::from("test"),
+                synthetic: false,
+            })
+            .into();
+        market.list(&listings).unwrap();
+        market.begin_session("7", 1);
+        market.set_up(true);
+        let hub = Hub::new(reader, watch, limits, StreamMetrics::default()).unwrap();
+        Self { hub, market, sequence: 0 }
+    }
+
+    fn print(&mut self, name: &str, cents: i64) {
+        self.sequence += 1;
+        let print = Print {
+            symbol: self.index(name),
+            price: PriceCents::new(cents).unwrap(),
+            num_shares: 1,
+            counts_volume: true,
+            timestamp: TimestampMicros::new(self.sequence),
+            sequence: self.sequence,
+        };
+        self.market.print(&print);
+        self.market.end_batch(self.sequence);
+    }
+
+    fn index(&self, name: &str) -> SymbolIndex {
+        self.hub.market.directory.load().index_of(&symbol(name)).unwrap()
+    }
+
+    fn request(&self, names: &[&str]) -> StreamRequest {
+        let symbols = names.iter().map(|name| (symbol(name), self.index(name))).collect();
+        StreamRequest { stream_id: "id".into(), symbols, max_rate: None, resume: None }
+    }
+
+    fn open(&mut self, request: &StreamRequest) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        self.hub.adopt(server.into(), request).unwrap();
+        client
+    }
+
+    /// Runs slices until the condition holds; five seconds at most.
+    fn run_until(&mut self, mut condition: impl FnMut(&Hub) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !condition(&self.hub) {
+            assert!(Instant::now() < deadline, "the hub did not get there");
+            self.hub.run_slice();
+        }
+    }
+
+    fn run_idle(&mut self) {
+        while self.hub.run_slice() {}
+    }
+}
+
+/// Reads until the text has `wanted`; five seconds at most.
+fn read_until(client: &mut TcpStream, wanted: &str) -> String {
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let read = client.read(&mut chunk).unwrap();
+        assert!(read > 0, "the stream ended before {wanted:?}: {}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&chunk[..read]);
+        if String::from_utf8_lossy(&text).contains(wanted) {
+            return String::from_utf8(text).unwrap();
+        }
+    }
+}
+
+/// All that is there to be read now.
+fn read_now(client: &mut TcpStream) -> String {
+    client.set_nonblocking(true).unwrap();
+    let mut text = Vec::new();
+    let outcome = client.read_to_end(&mut text).map_err(|error| error.kind());
+    assert!(matches!(outcome, Ok(_) | Err(ErrorKind::WouldBlock)), "{outcome:?}");
+    client.set_nonblocking(false).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn prices(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.contains("priceInCents")).collect()
+}
+
+#[test]
+fn a_stream_starts_with_what_is_known_and_goes_on_with_what_changes() {
+    let mut world = World::new(StreamLimits::default());
+    world.print("SPY", 100);
+    let mut client = world.open(&world.request(&["SPY", "IBM"]));
+    world.run_idle();
+    let text = read_until(&mut client, "\"priceInCents\":100");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(prices(&text).len(), 1, "IBM has never traded: {text}");
+    world.print("SPY", 100);
+    world.print("AIG", 5);
+    world.print("IBM", 7);
+    world.run_idle();
+    let text = read_until(&mut client, "\"priceInCents\":7");
+    assert_eq!(prices(&text).len(), 1, "nothing changed but IBM: {text}");
+}
+
+#[test]
+fn several_changes_leave_in_one_send_and_end_with_an_id() {
+    let mut world = World::new(StreamLimits::default());
+    let mut client = world.open(&world.request(&["SPY", "IBM"]));
+    world.print("SPY", 100);
+    world.print("IBM", 200);
+    world.print("SPY", 101);
+    world.run_idle();
+    assert_eq!(world.hub.metrics.sends.get(), 1);
+    let text = read_until(&mut client, "id: 7-3\n\n");
+    assert_eq!(prices(&text).len(), 2, "the older price of SPY is replaced: {text}");
+    assert!(text.contains("\"priceInCents\":101"));
+}
+
+#[test]
+fn a_resumed_stream_is_told_only_what_changed() {
+    let mut world = World::new(StreamLimits::default());
+    world.print("SPY", 100);
+    world.print("IBM", 200);
+    world.print("SPY", 101);
+    let resume = |world: &World, id: &str| StreamRequest {
+        resume: ResumePoint::parse(id),
+        ..world.request(&["SPY", "IBM"])
+    };
+    let mut client = world.open(&resume(&world, "7-2"));
+    world.run_idle();
+    let text = read_until(&mut client, "\"priceInCents\":101");
+    assert_eq!(prices(&text).len(), 1, "{text}");
+    assert!(!text.contains("event: reset"));
+    for gone in ["6-2", "7-999"] {
+        let mut client = world.open(&resume(&world, gone));
+        world.run_idle();
+        let text = read_until(&mut client, "\"priceInCents\":200");
+        assert!(text.contains("event: reset"), "{gone}: {text}");
+        assert_eq!(prices(&text).len(), 2);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_gets_the_newest_when_it_does_and_costs_little() {
+    let mut world = World::new(StreamLimits::default());
+    let mut client = world.open(&world.request(&["SPY"]));
+    let (mut cents, mut since_last_send) = (0, 0);
+    // Full for good once a thousand prints in a row leave nothing to send.
+    while since_last_send < 1_000 {
+        let sends = world.hub.metrics.sends.get();
+        cents += 1;
+        world.print("SPY", cents);
+        world.run_idle();
+        since_last_send =
+            if world.hub.metrics.sends.get() > sends { 0 } else { since_last_send + 1 };
+        assert!(cents < 200_000, "the socket never fills");
+    }
+    let connection = world.hub.connections.iter().next().unwrap().1;
+    assert!(connection.unsent.len() < 200, "at most the rest of one frame");
+    let newest = format!("\"priceInCents\":{cents},");
+    let reader = std::thread::spawn(move || read_until(&mut client, &newest));
+    world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.blocked && !c.has_news()));
+    let text = reader.join().unwrap();
+    for frame in text.split("\n\n").filter(|frame| frame.contains("event: price")) {
+        assert!(frame.starts_with("event: price\ndata: {") && frame.ends_with('}'), "{frame:?}");
+    }
+    assert!(prices(&text).len() + 900 < usize::try_from(cents).unwrap(), "prices were conflated");
+}
+
+#[test]
+fn a_stream_that_stays_full_is_closed() {
+    let limits = StreamLimits { stall: Duration::ZERO, ..StreamLimits::default() };
+    let mut world = World::new(limits);
+    let _never_reads = world.open(&world.request(&["SPY"]));
+    let mut cents = 0;
+    while world.hub.metrics.closed_stalled.get() == 0 {
+        cents += 1;
+        world.print("SPY", cents);
+        world.run_idle();
+        assert!(cents < 2_000_000, "never closed");
+    }
+    assert!(world.hub.is_empty());
+}
+
+#[test]
+fn closed_clients_leave_nothing_behind() {
+    let mut world = World::new(StreamLimits::default());
+    let clients: Vec<_> = (0..3).map(|_| world.open(&world.request(&["SPY", "IBM"]))).collect();
+    let mut kept = world.open(&world.request(&["IBM", "SPY"]));
+    drop(clients);
+    world.run_until(|hub| hub.len() == 1);
+    assert_eq!(world.hub.metrics.closed_by_client.get(), 3);
+    world.print("SPY", 100);
+    world.run_idle();
+    read_until(&mut kept, "\"priceInCents\":100");
+    drop(kept);
+    world.run_until(Hub::is_empty);
+    assert!(!world.hub.watch.is_watched(world.index("SPY")), "nobody watches it any longer");
+}
+
+#[test]
+fn a_rate_limit_holds_back_and_never_for_good() {
+    let mut world = World::new(StreamLimits::default());
+    let request = StreamRequest { max_rate: Some(20), ..world.request(&["SPY"]) };
+    let mut client = world.open(&request);
+    world.run_idle();
+    let sends = world.hub.metrics.sends.get();
+    for cents in 1..=50 {
+        world.print("SPY", cents);
+        world.run_idle();
+    }
+    assert!(world.hub.metrics.sends.get() <= sends + 3, "the rest merges into the next slot");
+    world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.has_news()));
+    read_until(&mut client, "\"priceInCents\":50,");
+}
+
+#[test]
+fn a_silent_stream_is_kept_alive_and_told_of_the_feed() {
+    let limits = StreamLimits { heartbeat: Duration::from_millis(1), ..StreamLimits::default() };
+    let mut world = World::new(limits);
+    let mut client = world.open(&world.request(&["SPY"]));
+    world.run_until(|hub| hub.metrics.heartbeats.get() > 0);
+    read_until(&mut client, ": hb\n\n");
+    world.market.set_up(false);
+    world.run_idle();
+    read_until(&mut client, "event: feed\ndata: {\"up\":false}\n\n");
+    world.market.set_up(true);
+    world.run_idle();
+    read_until(&mut client, "event: feed\ndata: {\"up\":true}\n\n");
+}
+
+#[test]
+fn a_lapped_hub_catches_up_from_the_table() {
+    let mut world = World::new(StreamLimits::default());
+    let mut client = world.open(&world.request(&["SPY"]));
+    world.run_idle();
+    world.print("SPY", 100);
+    for cents in 0..i64::try_from(crate::market::RING_SLOTS).unwrap() + 10 {
+        world.print("IBM", cents + 1);
+    }
+    world.run_idle();
+    assert!(world.hub.metrics.lapped_ticks.get() > 0);
+    read_until(&mut client, "\"priceInCents\":100,");
+}
+
+#[test]
+fn a_full_shard_takes_no_more_and_a_stop_says_goodbye() {
+    let mut world = World::new(StreamLimits { streams: 1, ..StreamLimits::default() });
+    let mut client = world.open(&world.request(&["SPY"]));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _second = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let refused = world.hub.adopt(server.into(), &world.request(&["SPY"]));
+    assert!(matches!(refused, Err(NotAdopted::Full { limit: 1 })));
+    world.run_idle();
+    read_until(&mut client, "event: open");
+    world.hub.say_goodbye();
+    assert!(world.hub.is_empty());
+    let text = read_now(&mut client);
+    assert!(text.contains("event: goodbye\n") && text.contains("retry: "), "{text}");
+}

@@ -1,0 +1,56 @@
+use prometheus_client::registry::Registry;
+
+use crate::metrics::{Counter, Gauge};
+
+/// What one shard's streams did, by reason. Counted on the shard, read by scrapes.
+#[derive(Debug, Clone, Default)]
+pub struct StreamMetrics {
+    /// Open streams.
+    pub open: Gauge,
+    /// Streams taken over from the HTTP server.
+    pub opened: Counter,
+    /// Closed because the client went.
+    pub closed_by_client: Counter,
+    /// Closed because the socket stayed full for too long.
+    pub closed_stalled: Counter,
+    /// Closed because the server stops.
+    pub closed_shutdown: Counter,
+    /// Successful sends.
+    pub sends: Counter,
+    /// Bytes that the kernel took.
+    pub sent_bytes: Counter,
+    /// Price events sent.
+    pub prices: Counter,
+    /// Sends that found the socket full.
+    pub blocked: Counter,
+    /// Heartbeat comments sent.
+    pub heartbeats: Counter,
+    /// Ticks taken from the ring.
+    pub ticks: Counter,
+    /// Ticks that were overwritten before this shard read them; the last-value table stands in.
+    pub lapped_ticks: Counter,
+}
+
+impl StreamMetrics {
+    /// Registers the metrics of one shard.
+    pub fn register(&self, registry: &mut Registry, shard: usize) {
+        let registry = registry.sub_registry_with_label(("shard".into(), shard.to_string().into()));
+        registry.register("streams_open", "Open price streams", self.open.clone());
+        let counters = [
+            ("streams_opened", "Price streams opened", &self.opened),
+            ("streams_closed_by_client", "Streams whose client went", &self.closed_by_client),
+            ("streams_closed_stalled", "Streams closed as too slow", &self.closed_stalled),
+            ("streams_closed_shutdown", "Streams closed by a stop", &self.closed_shutdown),
+            ("stream_sends", "Successful sends to streams", &self.sends),
+            ("stream_sent_bytes", "Bytes sent to streams", &self.sent_bytes),
+            ("stream_prices", "Price events sent", &self.prices),
+            ("stream_blocked", "Sends that found a full socket", &self.blocked),
+            ("stream_heartbeats", "Heartbeat comments sent", &self.heartbeats),
+            ("stream_ticks", "Ticks taken from the ring", &self.ticks),
+            ("stream_lapped_ticks", "Ticks overwritten unread", &self.lapped_ticks),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Serving the ready queue: what one connection is sent, and what happens when the kernel takes
+//! only a part of it.
+
+use std::time::Instant;
+
+use crate::net::SendOutcome;
+
+use super::deadlines::ConnectionId;
+use super::frame::{FEED_DOWN, FEED_UP, HEARTBEAT, write_id};
+use super::hub::Hub;
+use super::limits::{ID_INTERVAL_MS, MAX_SEND_BYTES, SENDS_PER_CLOCK_LOOK};
+use super::segment::{Content, Segment, take_back};
+
+impl Hub {
+    /// Serves ready connections in turn until none is left or the slice is over.
+    pub(super) fn send_ready(&mut self) {
+        let began = Instant::now();
+        let mut until_look = SENDS_PER_CLOCK_LOOK;
+        while let Some(key) = self.ready.pop_front() {
+            self.serve(key);
+            until_look -= 1;
+            if until_look == 0 {
+                until_look = SENDS_PER_CLOCK_LOOK;
+                if began.elapsed() >= self.limits.slice {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        connection.queued = false;
+        if connection.blocked || !connection.has_news() {
+            return;
+        }
+        if let Some(outcome) = self.send_single(key) {
+            self.settle(key, outcome, false);
+            return;
+        }
+        self.compose(key);
+        let Some(connection) = self.connections.get(key as usize) else { return };
+        if self.scratch.is_empty() {
+            return;
+        }
+        let outcome = connection.socket.send(&self.scratch);
+        self.settle(key, outcome, true);
+    }
+
+    /// The common case, one price and nothing else: sends the shared frame without a copy.
+    fn send_single(&mut self, key: u32) -> Option<SendOutcome> {
+        let connection = self.connections.get_mut(key as usize)?;
+        let id_is_due = self.session.is_some() && self.now_ms >= connection.id_due_ms;
+        if id_is_due || connection.tell_feed || !connection.unsent.is_empty() {
+            return None;
+        }
+        let slot = connection.dirty.only()?;
+        let symbol = connection.subscriptions.get(usize::from(slot))?.symbol;
+        let (frame, encoded) = self.frames.get(symbol, &self.market.table, &self.directory);
+        if let (Some(price_cents), Some(known)) = (encoded, self.known_cents.get_mut(symbol.get()))
+        {
+            *known = price_cents;
+        }
+        connection.dirty.clear();
+        let outcome = connection.socket.send(frame);
+        match outcome {
+            SendOutcome::Sent(sent) if sent < frame.len() => {
+                connection.unsent = frame.get(sent..).unwrap_or_default().to_vec();
+            }
+            SendOutcome::Blocked => connection.dirty.insert(slot),
+            SendOutcome::Sent(_) => {
+                self.metrics.prices.inc();
+            }
+            SendOutcome::Closed => {}
+        }
+        Some(outcome)
+    }
+
+    /// Composes everything that a connection is owed, bounded, into the scratch buffer.
+    fn compose(&mut self, key: u32) {
+        self.scratch.clear();
+        self.segments.clear();
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if !connection.unsent.is_empty() {
+            self.scratch.append(&mut connection.unsent);
+            connection.unsent = Vec::new();
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Begun });
+        }
+        if std::mem::take(&mut connection.tell_feed) {
+            self.scratch.extend_from_slice(if self.feed_up { FEED_UP } else { FEED_DOWN });
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Feed });
+        }
+        while self.scratch.len() < MAX_SEND_BYTES {
+            let Some(slot) = connection.dirty.pop() else { break };
+            let Some(subscription) = connection.subscriptions.get(usize::from(slot)) else {
+                continue;
+            };
+            let symbol = subscription.symbol;
+            let (frame, encoded) = self.frames.get(symbol, &self.market.table, &self.directory);
+            self.scratch.extend_from_slice(frame);
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Price(slot) });
+            if let (Some(price_cents), Some(known)) =
+                (encoded, self.known_cents.get_mut(symbol.get()))
+            {
+                *known = price_cents;
+            }
+        }
+        if connection.dirty.is_empty()
+            && let Some(session) = &self.session
+            && self.now_ms >= connection.id_due_ms
+        {
+            connection.id_due_ms = self.now_ms + ID_INTERVAL_MS;
+            write_id(&mut self.scratch, session, self.sequence);
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Id });
+        }
+    }
+
+    /// Books what became of a send; `composed` tells whether it came from the scratch buffer.
+    fn settle(&mut self, key: u32, outcome: SendOutcome, composed: bool) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let sent = match outcome {
+            SendOutcome::Closed => {
+                self.metrics.closed_by_client.inc();
+                self.close(key as usize);
+                return;
+            }
+            SendOutcome::Blocked => 0,
+            SendOutcome::Sent(sent) => {
+                self.metrics.sends.inc();
+                self.metrics.sent_bytes.inc_by(sent as u64);
+                connection.last_send_ms = self.now_ms;
+                sent
+            }
+        };
+        if composed {
+            let prices = take_back(connection, &self.scratch, &self.segments, sent);
+            self.metrics.prices.inc_by(prices);
+        }
+        if outcome == SendOutcome::Blocked {
+            connection.blocked = true;
+            self.metrics.blocked.inc();
+            // One deadline however often a slow socket fills: it is looked at and set again.
+            if !std::mem::replace(&mut connection.stall_watched, true) {
+                let id = ConnectionId { key, generation: connection.generation };
+                let stall_ms = u64::try_from(self.limits.stall.as_millis()).unwrap_or(u64::MAX);
+                self.stalls.set(connection.last_send_ms + stall_ms, id);
+            }
+        } else if connection.has_news() {
+            // After a part was taken the next send finds the socket full, which is what arms its
+            // writability event.
+            self.enqueue(key);
+        }
+    }
+
+    pub(super) fn send_heartbeat(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if connection.blocked || !connection.unsent.is_empty() {
+            return;
+        }
+        let outcome = connection.socket.send(HEARTBEAT);
+        if let SendOutcome::Sent(sent) = outcome {
+            connection.unsent = HEARTBEAT.get(sent..).unwrap_or_default().to_vec();
+            self.metrics.heartbeats.inc();
+        }
+        self.settle(key, outcome, false);
+    }
+}
