@@ -8,3 +8,4 @@ pub mod shutdown;
 pub mod stream;
 pub mod sync;
 pub mod types;
+pub mod wal;

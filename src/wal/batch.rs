@@ -1,0 +1,140 @@
+use super::aligned::AlignedBuffer;
+use super::record::{self, RECORD_HEADER_BYTES, RecordHeader};
+use super::{BLOCK_BYTES, MAX_BATCH_BYTES};
+
+/// What one group commit writes. Two of these go round between appender and writer.
+#[derive(Debug)]
+pub(super) struct Batch {
+    buffer: AlignedBuffer,
+    used: usize,
+    first_lsn: u64,
+    last_lsn: u64,
+    /// Whether it is the first of the next segment. The appender decides, because it is the one
+    /// that must refuse a record for which there is no room.
+    pub(super) starts_segment: bool,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: AlignedBuffer::new(MAX_BATCH_BYTES),
+            used: 0,
+            first_lsn: 0,
+            last_lsn: 0,
+            starts_segment: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        self.starts_segment = false;
+    }
+
+    pub(super) fn last_lsn(&self) -> u64 {
+        self.last_lsn
+    }
+
+    /// What it takes in the file with one more record of so many bytes.
+    pub(super) fn padded_bytes_with(&self, record_bytes: usize) -> usize {
+        (self.used + record_bytes).next_multiple_of(BLOCK_BYTES)
+    }
+
+    /// What it takes in the file.
+    pub(super) fn padded_bytes(&self) -> usize {
+        self.padded_bytes_with(0)
+    }
+
+    /// Adds a record; `header` says everything but the checksums and the batch. The caller has
+    /// checked that it fits: what does not fit is not added.
+    pub(super) fn push(&mut self, mut header: RecordHeader, payload: &[u8]) {
+        let record_bytes = header.record_bytes();
+        let record = self.buffer.as_mut_slice().get_mut(self.used..self.used + record_bytes);
+        debug_assert!(record.is_some(), "a record fits the batch it is added to");
+        let Some((header_field, rest)) =
+            record.and_then(|record| record.split_first_chunk_mut::<RECORD_HEADER_BYTES>())
+        else {
+            return;
+        };
+        let Some((payload_field, padding)) = rest.split_at_mut_checked(payload.len()) else {
+            return;
+        };
+        if self.used == 0 {
+            self.first_lsn = header.lsn;
+        }
+        header.batch_first_lsn = self.first_lsn;
+        *header_field = header.encode();
+        payload_field.copy_from_slice(payload);
+        padding.fill(0);
+        self.used += record_bytes;
+        self.last_lsn = header.lsn;
+    }
+
+    /// Chains and checksums all records, pads the batch with zeros, and returns the last checksum.
+    pub(super) fn seal(&mut self, previous_checksum: u64, seed: u64) -> u64 {
+        let padded_bytes = self.padded_bytes();
+        let Some(bytes) = self.buffer.as_mut_slice().get_mut(..padded_bytes) else {
+            return previous_checksum;
+        };
+        let (mut records, padding) = bytes.split_at_mut(self.used);
+        padding.fill(0);
+        let mut checksum = previous_checksum;
+        while let Some(header) = RecordHeader::decode(records) {
+            let Some((record, rest)) = records.split_at_mut_checked(header.record_bytes()) else {
+                break;
+            };
+            checksum = record::seal(record, checksum, seed);
+            records = rest;
+        }
+        checksum
+    }
+
+    /// The whole batch as it is written: aligned memory, a multiple of the block size.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.buffer.as_slice().get(..self.padded_bytes()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(lsn: u64, payload: &[u8]) -> RecordHeader {
+        RecordHeader {
+            checksum: 0,
+            previous_checksum: 0,
+            lsn,
+            batch_first_lsn: 0,
+            epoch: 1,
+            payload_bytes: u32::try_from(payload.len()).unwrap(),
+            kind: 1,
+            format_version: 1,
+            partition: 0,
+        }
+    }
+
+    #[test]
+    fn records_are_chained_and_padding_is_zero_in_a_reused_buffer() {
+        let mut batch = Batch::new();
+        batch.push(header(1, &[0xff; 9000]), &[0xff; 9000]);
+        batch.seal(0, 5);
+        batch.clear();
+        assert!(batch.is_empty());
+
+        batch.push(header(2, b"one"), b"one");
+        batch.push(header(3, b"two"), b"two");
+        let last = batch.seal(42, 5);
+        assert_eq!(batch.last_lsn(), 3);
+        assert_eq!(batch.bytes().len(), BLOCK_BYTES);
+        let (first, payload) = record::read(batch.bytes(), 5).unwrap();
+        assert_eq!((first.previous_checksum, first.batch_first_lsn, payload), (42, 2, &b"one"[..]));
+        let rest = &batch.bytes()[first.record_bytes()..];
+        let (second, payload) = record::read(rest, 5).unwrap();
+        assert_eq!(second.previous_checksum, first.checksum);
+        assert_eq!((second.checksum, second.batch_first_lsn, payload), (last, 2, &b"two"[..]));
+        assert!(rest[second.record_bytes()..].iter().all(|&byte| byte == 0));
+    }
+}

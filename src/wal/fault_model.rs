@@ -1,0 +1,232 @@
+//! Processes that live with a log on a faulty disk, and what the log must hold after each.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use proptest::prelude::*;
+
+use super::faulty_disk::{Crash, Fault, FaultyDisk};
+use super::open::open;
+use super::prepare::Attempt;
+use super::recovery::{Recovery, recover_from};
+use super::segment::{FIRST_BATCH_OFFSET, SegmentMaker};
+use super::*;
+
+pub(super) type Payloads = Vec<Vec<u8>>;
+
+pub(super) const OPTIONS_BYTES: u64 = MIN_SEGMENT_BYTES;
+
+pub(super) fn recovered(disk: &FaultyDisk) -> Result<(Recovery<FaultyDisk>, Payloads), WalError> {
+    let mut payloads = Payloads::new();
+    let recovery = recover_from(Arc::new(disk.clone()), &mut |record| {
+        payloads.push(record.payload.to_vec());
+        assert_eq!(record.lsn, Lsn(payloads.len() as u64));
+        Ok(())
+    })?;
+    Ok((recovery, payloads))
+}
+
+/// One life of a process with the log open.
+pub(super) struct Life {
+    pub(super) appender: WalAppender,
+    writer: WalWriter<FaultyDisk>,
+    /// A segment that the full disk had no room for.
+    wanted: Option<u64>,
+}
+
+impl Life {
+    pub(super) fn start(recovery: Recovery<FaultyDisk>) -> Result<Self, WalError> {
+        let options = WalOptions { directory: "".into(), segment_bytes: OPTIONS_BYTES };
+        let (appender, writer) = open(options, recovery)?;
+        Ok(Self { appender, writer, wanted: None })
+    }
+
+    pub(super) fn append(&mut self, payload: &[u8]) -> Result<Lsn, WalError> {
+        self.appender.append(NewRecord { partition: 1, kind: 2, format_version: 1, payload })
+    }
+
+    /// What the writer's thread does when it is woken.
+    pub(super) fn write(&mut self) -> Result<(), WalError> {
+        let log = &mut self.writer.log;
+        if let Ok(prepared) = log.prepared.try_recv() {
+            log.take_prepared(Some(prepared))?;
+        }
+        match log.batches.try_recv() {
+            Ok(batch) => log.commit(batch),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What the preparing thread does when it is woken.
+    pub(super) fn prepare(&mut self) {
+        let preparer = &mut self.writer.preparer;
+        let request = self.wanted.take().or_else(|| preparer.requests.try_recv().ok());
+        if let Some(number) = request
+            && preparer.attempt(number) == Attempt::OutOfSpace
+        {
+            self.wanted = Some(number);
+        }
+    }
+
+    pub(super) fn append_and_commit(&mut self, payload: &[u8]) {
+        self.prepare();
+        let lsn = self.append(payload).unwrap();
+        assert!(self.appender.flush());
+        self.write().unwrap();
+        assert_eq!(self.appender.committed(), lsn);
+    }
+
+    /// Makes segments of this log with another size.
+    pub(super) fn maker_of(&self, segment_bytes: u64) -> SegmentMaker {
+        SegmentMaker::new(self.writer.log.log_id, segment_bytes)
+    }
+
+    pub(super) fn into_parts(self) -> (WalAppender, WalWriter<FaultyDisk>) {
+        (self.appender, self.writer)
+    }
+
+    pub(super) fn has_progress(&self, seen: Lsn) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.appender.poll_progress(&mut context, seen).is_ready()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Append(usize),
+    Flush,
+    Write,
+    Prepare,
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0_usize..1200).prop_map(Step::Append),
+        1 => (5_000_usize..30_000).prop_map(Step::Append),
+        3 => Just(Step::Flush),
+        3 => Just(Step::Write),
+        1 => Just(Step::Prepare),
+    ]
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct LifeStory {
+    pub(super) steps: Vec<Step>,
+    pub(super) fault_after: u64,
+    pub(super) fault: Fault,
+    pub(super) crash: Crash,
+    pub(super) seed: u64,
+}
+
+pub(super) fn life_story() -> impl Strategy<Value = LifeStory> {
+    let fault = prop_oneof![3 => Just(Fault::Crash), 1 => Just(Fault::Error)];
+    let crash = prop_oneof![Just(Crash::Kill), Just(Crash::PowerLoss)];
+    let steps = proptest::collection::vec(step(), 0..120);
+    (steps, 1_u64..70, fault, crash, any::<u64>()).prop_map(
+        |(steps, fault_after, fault, crash, seed)| LifeStory {
+            steps,
+            fault_after,
+            fault,
+            crash,
+            seed,
+        },
+    )
+}
+
+pub(super) fn payload(lsn: u64, bytes: usize) -> Vec<u8> {
+    let mut payload = lsn.to_le_bytes().to_vec();
+    payload.resize(bytes.max(8), u8::try_from(lsn % 255).unwrap() + 1);
+    payload
+}
+
+/// What the log must hold: all of `history` up to `durable`, and perhaps more of it.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    history: Payloads,
+    durable: usize,
+}
+
+impl Model {
+    /// Checks what was recovered, which is the history from now on.
+    pub(super) fn check(&mut self, recovered: Payloads) {
+        assert!(recovered.len() >= self.durable, "nothing that was committed is lost");
+        assert!(recovered.len() <= self.history.len(), "nothing is made up");
+        assert!(self.history.starts_with(&recovered), "records are as they were appended");
+        self.history = recovered;
+    }
+
+    /// Lives until the fault or the end of the story. Returns at the end of the process.
+    pub(super) fn live(&mut self, disk: &FaultyDisk, story: &LifeStory) {
+        disk.fail_after(story.fault_after, story.fault, story.seed);
+        let (recovery, payloads) = recovered(disk).expect("no crash leads to a refusal");
+        self.check(payloads);
+        assert_eq!(recovery.next_lsn.0, self.history.len() as u64 + 1);
+        let Ok(mut life) = Life::start(recovery) else { return };
+        // Now effects may follow from all that was recovered.
+        self.durable = self.history.len();
+        for step in &story.steps {
+            match step {
+                Step::Append(bytes) => {
+                    let payload = payload(self.history.len() as u64 + 1, *bytes);
+                    match life.append(&payload) {
+                        Ok(lsn) => {
+                            self.history.push(payload);
+                            assert_eq!(lsn.0, self.history.len() as u64);
+                        }
+                        Err(WalError::Busy | WalError::Poisoned) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                Step::Flush => drop(life.appender.flush()),
+                Step::Prepare => life.prepare(),
+                Step::Write => {
+                    if life.write().is_err() {
+                        // The thread ends, which drops the writer.
+                        return;
+                    }
+                    self.durable = usize::try_from(life.appender.committed().0).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// A log whose records are known, one batch each, over several segments.
+pub(super) struct Written {
+    pub(super) disk: FaultyDisk,
+    pub(super) payloads: Payloads,
+    /// File, first and last byte (padding included) of each batch, and its first record.
+    pub(super) batches: Vec<(String, usize, usize, usize)>,
+}
+
+/// Writes batches of the given sizes of records.
+pub(super) fn written(batches: &[Vec<usize>]) -> Written {
+    let disk = FaultyDisk::default();
+    let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
+    let mut written = Written { disk, payloads: Vec::new(), batches: Vec::new() };
+    for sizes in batches {
+        let first = written.payloads.len();
+        life.prepare();
+        for &size in sizes {
+            let payload = payload(written.payloads.len() as u64 + 1, size);
+            life.append(&payload).unwrap();
+            written.payloads.push(payload);
+        }
+        assert!(life.appender.flush());
+        let offset = life.writer.log.offset;
+        let number = life.writer.log.number;
+        life.write().unwrap();
+        let log = &life.writer.log;
+        let start = if log.number == number { offset } else { FIRST_BATCH_OFFSET };
+        let (start, end) = (to_usize(start), to_usize(log.offset));
+        written.batches.push((segment::name(log.number), start, end, first));
+    }
+    life.prepare();
+    written
+}
+
+pub(super) fn batch_sizes() -> impl Strategy<Value = Vec<Vec<usize>>> {
+    let small = proptest::collection::vec(8_usize..900, 1..20);
+    let large = proptest::collection::vec(8_usize..12_000, 1..5);
+    proptest::collection::vec(prop_oneof![small, large], 2..12)
+}

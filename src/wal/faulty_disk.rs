@@ -1,0 +1,361 @@
+//! A disk in memory for tests: it forgets and tears what was not synced, fails when it is told to,
+//! rots and runs full.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::BLOCK_BYTES;
+use super::storage::{Storage, StorageFile};
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// What happens at a chosen operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The process ends in it: this operation and all later ones fail.
+    Crash,
+    /// It fails once. A failed sync loses any part of what it should have made durable.
+    Error,
+}
+
+/// What survives a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// Everything but parts of the write that was under way: the process was killed.
+    Kill,
+    /// What was synced, and any part of what was not.
+    PowerLoss,
+}
+
+type FileId = usize;
+
+#[derive(Debug, Clone)]
+enum DirectoryChange {
+    Set(String, FileId),
+    Rename(String, String),
+    Remove(String),
+}
+
+impl DirectoryChange {
+    fn apply(&self, names: &mut BTreeMap<String, FileId>) {
+        match self {
+            Self::Set(name, id) => drop(names.insert(name.clone(), *id)),
+            Self::Rename(from, to) => {
+                let id = names.remove(from).unwrap();
+                names.insert(to.clone(), id);
+            }
+            Self::Remove(name) => drop(names.remove(name)),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// What a reader sees.
+    bytes: Vec<u8>,
+    /// What the last sync made durable.
+    durable: Vec<u8>,
+    /// Offset and bytes of each write since, in order.
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+impl Content {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[offset..end].copy_from_slice(bytes);
+        self.unsynced.push((offset, bytes.to_vec()));
+    }
+
+    fn sync(&mut self) {
+        self.unsynced.clear();
+        self.durable.clone_from(&self.bytes);
+    }
+
+    /// Loses any sectors of the unsynced writes from one on.
+    fn lose_some(&mut self, from_write: usize, random: &mut SmallRng) {
+        let writes = std::mem::take(&mut self.unsynced);
+        let len = self.bytes.len();
+        self.bytes.clone_from(&self.durable);
+        self.bytes.resize(len, 0);
+        // Some crashes lose everything, some nothing, most a part.
+        let keep_percent: u8 = [0, 50, 90, 100][random.random_range(0..4)];
+        for (index, (offset, bytes)) in writes.into_iter().enumerate() {
+            for (sector, bytes) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                if index < from_write || random.random_range(0..100) < keep_percent {
+                    self.write(offset + sector * SECTOR_BYTES, bytes);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: BTreeMap<String, FileId>,
+    durable_names: BTreeMap<String, FileId>,
+    unsynced_changes: Vec<DirectoryChange>,
+    contents: Vec<Content>,
+    operations: u64,
+    fault: Option<(u64, Fault)>,
+    is_dead: bool,
+    /// The file that was being written when the process ended.
+    torn_write: Option<FileId>,
+    space_bytes: Option<usize>,
+    space_is_told: bool,
+    random: Option<SmallRng>,
+}
+
+impl State {
+    /// Counts an operation; says whether it goes wrong.
+    fn operate(&mut self) -> Result<(), Fault> {
+        if self.is_dead {
+            return Err(Fault::Crash);
+        }
+        self.operations += 1;
+        match self.fault {
+            Some((at, fault)) if at == self.operations => {
+                self.is_dead = fault == Fault::Crash;
+                Err(fault)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn operate_or_fail(&mut self) -> io::Result<()> {
+        self.operate().map_err(|_| failure())
+    }
+
+    fn change(&mut self, change: DirectoryChange) {
+        change.apply(&mut self.names);
+        self.unsynced_changes.push(change);
+    }
+
+    fn id(&self, name: &str) -> io::Result<FileId> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.names.values().map(|&id| self.contents[id].bytes.len()).sum()
+    }
+}
+
+fn failure() -> io::Error {
+    io::Error::other("the test's disk failed")
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FaultyDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// One of its files, as one process has it open.
+#[derive(Debug)]
+pub(super) struct FaultyFile {
+    state: Arc<Mutex<State>>,
+    id: FileId,
+}
+
+impl FaultyDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Lets the n-th operation from now on go wrong.
+    pub(super) fn fail_after(&self, operations: u64, fault: Fault, seed: u64) {
+        let mut state = self.state();
+        state.fault = Some((state.operations + operations, fault));
+        state.random = Some(SmallRng::seed_from_u64(seed));
+    }
+
+    /// Limits what all files together may take: told beforehand, or seen only when a write fails.
+    pub(super) fn set_space(&self, bytes: usize, is_told: bool) {
+        let mut state = self.state();
+        state.space_bytes = Some(bytes);
+        state.space_is_told = is_told;
+    }
+
+    /// Ends the process that uses the disk, and starts the machine again.
+    pub(super) fn crash(&self, crash: Crash, seed: u64) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let mut random = SmallRng::seed_from_u64(seed);
+        match crash {
+            Crash::Kill => {
+                if let Some(id) = state.torn_write {
+                    let content = &mut state.contents[id];
+                    let last_write = content.unsynced.len().saturating_sub(1);
+                    content.lose_some(last_write, &mut random);
+                }
+            }
+            Crash::PowerLoss => {
+                for content in &mut state.contents {
+                    content.lose_some(0, &mut random);
+                    content.sync();
+                }
+                let kept = random.random_range(0..=state.unsynced_changes.len());
+                for change in &state.unsynced_changes[..kept] {
+                    change.apply(&mut state.durable_names);
+                }
+                state.names = state.durable_names.clone();
+                state.unsynced_changes.clear();
+            }
+        }
+        state.is_dead = false;
+        state.fault = None;
+        state.torn_write = None;
+    }
+
+    /// The names of all files, in order.
+    pub(super) fn file_names(&self) -> Vec<String> {
+        self.state().names.keys().cloned().collect()
+    }
+
+    pub(super) fn file_bytes(&self, name: &str) -> Vec<u8> {
+        let state = self.state();
+        state.contents[state.names[name]].bytes.clone()
+    }
+
+    pub(super) fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = self.state();
+        let id = state.names[name];
+        state.contents[id].bytes = bytes;
+        state.contents[id].sync();
+    }
+
+    /// Turns one bit of what is stored.
+    pub(super) fn flip_bit(&self, name: &str, at: usize, bit: u32) {
+        let mut state = self.state();
+        let id = state.names[name];
+        state.contents[id].bytes[at] ^= 1_u8 << bit;
+        state.contents[id].sync();
+    }
+
+    fn file(&self, id: FileId) -> FaultyFile {
+        FaultyFile { state: self.state.clone(), id }
+    }
+}
+
+impl Storage for FaultyDisk {
+    type File = FaultyFile;
+
+    fn path(&self) -> &Path {
+        Path::new("/faulty")
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.file_names())
+    }
+
+    fn create(&self, name: &str) -> io::Result<FaultyFile> {
+        let mut state = self.state();
+        state.operate_or_fail()?;
+        let id = state.contents.len();
+        state.contents.push(Content::default());
+        state.change(DirectoryChange::Set(name.to_owned(), id));
+        drop(state);
+        Ok(self.file(id))
+    }
+
+    fn open(&self, name: &str) -> io::Result<FaultyFile> {
+        let id = self.state().id(name)?;
+        Ok(self.file(id))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.operate_or_fail()?;
+        state.id(from)?;
+        state.change(DirectoryChange::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.operate_or_fail()?;
+        state.id(name)?;
+        state.change(DirectoryChange::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.operate_or_fail()?;
+        state.durable_names = state.names.clone();
+        state.unsynced_changes.clear();
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        match state.space_bytes {
+            Some(space) if state.space_is_told => Ok((space - state.used_bytes()) as u64),
+            _ => Ok(u64::MAX),
+        }
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state.lock().unwrap().contents[self.id].bytes.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let state = self.state.lock().unwrap();
+        let offset = usize::try_from(offset).unwrap();
+        let bytes = state.contents[self.id].bytes.get(offset..).unwrap_or_default();
+        let len = bytes.len().min(into.len());
+        into[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        assert!(offset.is_multiple_of(BLOCK_BYTES), "O_DIRECT wants aligned offsets");
+        assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "O_DIRECT wants whole blocks");
+        assert!(bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES), "O_DIRECT wants aligned memory");
+        let mut state = self.state.lock().unwrap();
+        let was_dead = state.is_dead;
+        let outcome = state.operate();
+        if was_dead || outcome == Err(Fault::Error) {
+            return Err(failure());
+        }
+        let end = offset + bytes.len();
+        let growth = end.saturating_sub(state.contents[self.id].bytes.len());
+        if growth > 0 && state.space_bytes.is_some_and(|space| state.used_bytes() + growth > space)
+        {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.contents[self.id].write(offset, bytes);
+        if outcome.is_err() {
+            state.torn_write = Some(self.id);
+        }
+        outcome.map_err(|_| failure())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut guard = self.state.lock().unwrap();
+        let state = &mut *guard;
+        match state.operate() {
+            Ok(()) => state.contents[self.id].sync(),
+            Err(Fault::Error) => {
+                let random = state.random.as_mut().unwrap();
+                let content = &mut state.contents[self.id];
+                content.lose_some(0, random);
+                content.sync();
+                return Err(failure());
+            }
+            Err(Fault::Crash) => return Err(failure()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! The write-ahead log: records are durable here before anybody hears of them. It knows bytes, not
+//! events.
+//!
+//! # On disk
+//!
+//! A directory of segments `wal-<number>.log`, filled with zeros ahead of use, so that an append
+//! never changes a file's size and one `fdatasync` is one flush of the disk. The first block of a
+//! segment is its header (`segment.rs`); behind it stand batches of records (`record.rs`):
+//!
+//! - a batch is what one group commit wrote: it starts on a block boundary and is padded with zeros
+//!   to the next, so bytes that were acknowledged are never written again;
+//! - a batch lies in one segment; what is left of a segment behind its last batch stays zero;
+//! - every record names its batch and carries its predecessor's checksum, over batches, segments
+//!   and epochs.
+//!
+//! There is never more than one batch that is written but not synced. From that follows how
+//! recovery tells the three apart: zeros are the end; bytes that are no record, with at most
+//! records of the same batch behind them, are a torn batch and are cut; with a record of a later
+//! batch behind them they were synced once and have rotted, and the log refuses to open.
+//!
+//! # Threads
+//!
+//! [`WalAppender`] belongs to the thread that makes records. [`WalWriter::run`] is the `wal` thread:
+//! checksums, writes, syncs. It owns a second one, `wal-prepare`, that fills the next segment.
+//! Two batch buffers go round between appender and writer: while one is being synced the other one
+//! forms. Nothing is allocated for a record.
+
+mod aligned;
+mod appender;
+mod batch;
+mod error;
+mod open;
+mod prepare;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod shared;
+mod storage;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod fault_model;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod faulty_disk;
+#[cfg(test)]
+mod log_tests;
+
+use std::path::PathBuf;
+
+pub use appender::{NewRecord, WalAppender};
+pub use error::{VisitError, WalError};
+pub use open::open;
+pub use recovery::{RecordView, Recovery, recover};
+pub use verify::{SegmentReport, Verification, verify};
+pub use writer::WalWriter;
+
+/// Unit of writing: batches start and end on its multiples. The strictest alignment that `O_DIRECT`
+/// asks of files and memory on common disks.
+pub const BLOCK_BYTES: usize = 4096;
+/// Largest record as it stands in the log: header, payload, padding.
+pub const MAX_RECORD_BYTES: usize = 64 * 1024;
+/// Largest payload of a record.
+pub const MAX_PAYLOAD_BYTES: usize = MAX_RECORD_BYTES - record::RECORD_HEADER_BYTES;
+/// Largest batch of one group commit. About 5,000 records of 200 bytes: far more than arrive during
+/// one sync, and still written in about a millisecond.
+pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// Smallest segment: the header and one largest record. For tests; small segments rotate often.
+pub const MIN_SEGMENT_BYTES: u64 = (BLOCK_BYTES + MAX_RECORD_BYTES) as u64;
+/// Largest segment.
+pub const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Segment size unless configured: some seconds of full load, and filled with zeros in a tenth of one.
+pub const DEFAULT_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+const _: () = assert!(MAX_RECORD_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(MAX_BATCH_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(MAX_BATCH_BYTES >= 16 * MAX_RECORD_BYTES, "a batch is worth its sync");
+// A batch that does not fit leaves the rest of its segment unused: at most a sixteenth.
+const _: () = assert!(DEFAULT_SEGMENT_BYTES >= 16 * MAX_BATCH_BYTES as u64);
+const _: () = assert!(MIN_SEGMENT_BYTES <= DEFAULT_SEGMENT_BYTES);
+const _: () = assert!(DEFAULT_SEGMENT_BYTES <= MAX_SEGMENT_BYTES);
+const _: () = assert!(usize::BITS == 64, "file offsets are held in memory as usize");
+
+/// Place of a record in the log: the first record is 1, each next one is one more. 0 is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(pub u64);
+
+impl std::fmt::Display for Lsn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where the log is and how it is cut into files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalOptions {
+    /// Directory of the segments; made when it does not exist. One process at a time.
+    pub directory: PathBuf,
+    /// Size of the segments made from now on, in bytes: a multiple of [`BLOCK_BYTES`] from
+    /// [`MIN_SEGMENT_BYTES`] to [`MAX_SEGMENT_BYTES`]. May change from one start to the next.
+    pub segment_bytes: u64,
+}
+
+impl WalOptions {
+    /// The log in `directory` with segments of [`DEFAULT_SEGMENT_BYTES`].
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), segment_bytes: DEFAULT_SEGMENT_BYTES }
+    }
+
+    fn check(&self) -> Result<(), WalError> {
+        let allowed = (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes)
+            && self.segment_bytes.is_multiple_of(BLOCK_BYTES as u64);
+        if allowed { Ok(()) } else { Err(WalError::SegmentBytes { given: self.segment_bytes }) }
+    }
+}
+
+/// A file offset as a position in memory.
+#[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits, asserted above")]
+const fn to_usize(offset: u64) -> usize {
+    offset as usize
+}
+
+/// The next block boundary at or behind an offset.
+const fn block_ceiling(offset: u64) -> u64 {
+    offset.next_multiple_of(BLOCK_BYTES as u64)
+}
+
+/// The block boundary at or before an offset.
+const fn block_floor(offset: u64) -> u64 {
+    offset - offset % BLOCK_BYTES as u64
+}

@@ -1,0 +1,171 @@
+//! Making a recovered log ready for appends.
+
+use std::io;
+use std::sync::Arc;
+
+use crossbeam::channel::bounded;
+
+use super::aligned::AlignedBuffer;
+use super::appender::{AppenderStart, WalAppender};
+use super::batch::Batch;
+use super::prepare::Preparer;
+use super::recovery::{LaterSegment, Recovery, TailSegment};
+use super::segment::{self, FIRST_BATCH_OFFSET, SegmentMaker};
+use super::shared::Shared;
+use super::storage::{Storage, StorageFile};
+use super::writer::{LogFile, WalWriter};
+use super::{BLOCK_BYTES, WalError, WalOptions, block_ceiling, block_floor, to_usize};
+
+/// Opens a recovered log for appending: cuts what is torn, makes all that was recovered durable, and
+/// makes the first segment where there is none. The directory is the recovered one; it stays locked
+/// until the writer has ended.
+///
+/// # Errors
+/// [`WalError::SegmentBytes`] and [`WalError::Io`].
+pub fn open<S: Storage>(
+    options: WalOptions,
+    recovery: Recovery<S>,
+) -> Result<(WalAppender, WalWriter<S>), WalError> {
+    options.check()?;
+    let Recovery { storage, mut tail, next_lsn, epoch, .. } = recovery;
+    let segment_bytes = options.segment_bytes;
+    remove_preparing(&*storage)?;
+    if tail.segment.is_none() {
+        tail.log_id = rand::random();
+    }
+    let mut maker = SegmentMaker::new(tail.log_id, segment_bytes);
+    let (file, segment) = match tail.segment {
+        Some(segment) => (open_tail(&*storage, segment)?, segment),
+        None => make_first(&*storage, &mut maker)?,
+    };
+    let next = keep_next(&*storage, &tail.later, segment.number, segment_bytes)?;
+    // A kill may have come between a rename and its sync.
+    storage.sync().map_err(|error| WalError::io("sync", storage.path(), error))?;
+
+    let shared = Arc::new(Shared::default());
+    shared.commit(next_lsn.0.saturating_sub(1));
+    // Two batches and one request exist at a time: nobody ever waits for room in a channel.
+    let (to_writer, batches) = bounded(1);
+    let (returned, from_writer) = bounded(1);
+    let (requests, requested) = bounded(1);
+    let (prepared_sender, prepared) = bounded(1);
+    let _ = returned.try_send(Batch::new());
+    if next.is_some() {
+        shared.set_ready_segment(segment.number + 1);
+    } else {
+        let _ = requests.try_send(segment.number + 1);
+    }
+
+    let offset = segment.next_offset();
+    let start = AppenderStart {
+        next_lsn: next_lsn.0,
+        epoch,
+        segment: segment.number,
+        segment_room: segment.segment_bytes - offset,
+        segment_bytes,
+    };
+    let appender = WalAppender::new(&start, shared.clone(), to_writer, from_writer);
+    let log = LogFile {
+        storage: storage.clone(),
+        shared: shared.clone(),
+        file,
+        number: segment.number,
+        offset,
+        chain: tail.chain,
+        log_id: tail.log_id,
+        next,
+        batches,
+        returned,
+        requests,
+        prepared,
+    };
+    let preparer =
+        Preparer { storage, maker, shared, requests: requested, prepared: prepared_sender };
+    Ok((appender, WalWriter { log, preparer }))
+}
+
+/// Removes what was being prepared when the last process ended.
+fn remove_preparing<S: Storage>(storage: &S) -> Result<(), WalError> {
+    let names = storage.names().map_err(|error| WalError::io("list", storage.path(), error))?;
+    for name in names.iter().filter(|name| segment::is_preparing(name)) {
+        remove(storage, name)?;
+    }
+    Ok(())
+}
+
+fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
+    storage
+        .remove(name)
+        .and_then(|()| storage.sync())
+        .map_err(|error| WalError::io("remove", storage.path().join(name), error))
+}
+
+/// Opens the last segment. Afterwards all that was recovered is durable, also what the last process
+/// wrote and did not live to sync, and zeros stand behind it.
+fn open_tail<S: Storage>(storage: &S, segment: TailSegment) -> Result<S::File, WalError> {
+    let name = segment::name(segment.number);
+    let path = storage.path().join(&name);
+    let file = storage.open(&name).map_err(|error| WalError::io("open", &path, error))?;
+    cut(&file, segment.kept_end, segment.torn_end)
+        .and_then(|()| file.sync())
+        .map_err(|error| WalError::io("cut the torn end of", &path, error))?;
+    Ok(file)
+}
+
+/// Puts zeros over torn bytes. A crash in here leaves fewer of them, still torn.
+fn cut<F: StorageFile>(file: &F, kept_end: u64, torn_end: u64) -> io::Result<()> {
+    if torn_end <= kept_end {
+        return Ok(());
+    }
+    let mut block = AlignedBuffer::new(BLOCK_BYTES);
+    let mut offset = block_floor(kept_end);
+    if offset < kept_end {
+        // The block is written with the same bytes up to the cut: they survive a crash in here.
+        file.read_at(offset, block.as_mut_slice())?;
+        if let Some(torn) = block.as_mut_slice().get_mut(to_usize(kept_end - offset)..) {
+            torn.fill(0);
+        }
+        file.write_at(offset, block.as_slice())?;
+        block.as_mut_slice().fill(0);
+        offset += BLOCK_BYTES as u64;
+    }
+    while offset < block_ceiling(torn_end) {
+        file.write_at(offset, block.as_slice())?;
+        offset += BLOCK_BYTES as u64;
+    }
+    Ok(())
+}
+
+fn make_first<S: Storage>(
+    storage: &S,
+    maker: &mut SegmentMaker,
+) -> Result<(S::File, TailSegment), WalError> {
+    let path = storage.path().join(segment::name(1));
+    let file = maker.make(storage, 1).map_err(|error| WalError::io("prepare", &path, error))?;
+    let segment_bytes = file.len().map_err(|error| WalError::io("read", &path, error))?;
+    let end = FIRST_BATCH_OFFSET;
+    Ok((file, TailSegment { number: 1, segment_bytes, kept_end: end, torn_end: end }))
+}
+
+/// Opens the segment behind the last one where it is fit for use, and removes all others.
+fn keep_next<S: Storage>(
+    storage: &S,
+    later: &[LaterSegment],
+    current: u64,
+    segment_bytes: u64,
+) -> Result<Option<S::File>, WalError> {
+    let mut next = None;
+    // From the back, each durably: a hole in the numbers means damage.
+    for segment in later.iter().rev() {
+        let name = segment::name(segment.number);
+        let fits = segment.is_clean && segment.segment_bytes == segment_bytes;
+        if fits && segment.number == current + 1 {
+            let open = storage.open(&name);
+            let path = storage.path().join(&name);
+            next = Some(open.map_err(|error| WalError::io("open", path, error))?);
+        } else {
+            remove(storage, &name)?;
+        }
+    }
+    Ok(next)
+}

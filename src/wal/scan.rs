@@ -1,0 +1,257 @@
+//! Reading segments record by record, and telling what the bytes that are no record are.
+
+use std::io;
+
+use super::aligned::AlignedBuffer;
+use super::record::{self, RECORD_ALIGNMENT, RecordHeader};
+use super::segment::FIRST_BATCH_OFFSET;
+use super::storage::StorageFile;
+use super::{BLOCK_BYTES, Lsn, MAX_RECORD_BYTES, VisitError, block_ceiling, block_floor, to_usize};
+
+/// How much of a file is in memory at once.
+const WINDOW_BYTES: usize = 1024 * 1024;
+const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+
+const _: () = assert!(WINDOW_BYTES >= 4 * MAX_RECORD_BYTES, "refills stay rare");
+
+/// One file, seen through a part of it that moves forward.
+pub(super) struct Window<F> {
+    file: F,
+    file_bytes: u64,
+    buffer: AlignedBuffer,
+    start: u64,
+    filled: usize,
+}
+
+impl<F: StorageFile> Window<F> {
+    pub(super) fn new(file: F) -> io::Result<Self> {
+        let file_bytes = file.len()?;
+        let buffer = AlignedBuffer::new(WINDOW_BYTES);
+        Ok(Self { file, file_bytes, buffer, start: 0, filled: 0 })
+    }
+
+    /// Goes on with another file in the same memory.
+    pub(super) fn change_file(self, file: F) -> io::Result<Self> {
+        let file_bytes = file.len()?;
+        Ok(Self { file, file_bytes, start: 0, filled: 0, ..self })
+    }
+
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// The bytes from an offset on: `len` of them, or up to the end of the file. Aligned in memory
+    /// as they are in the file, up to a block.
+    pub(super) fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        let len = len.min(to_usize(self.file_bytes.saturating_sub(offset)));
+        let end = offset + len as u64;
+        if offset < self.start || end > self.start + self.filled as u64 {
+            self.start = block_floor(offset);
+            self.filled = self.file.read_at(self.start, self.buffer.as_mut_slice())?;
+        }
+        let from = to_usize(offset - self.start);
+        let filled = self.buffer.as_slice().get(..self.filled).unwrap_or_default();
+        let rest = filled.get(from..).unwrap_or_default();
+        Ok(rest.get(..len).unwrap_or(rest))
+    }
+
+    /// The record at an offset.
+    pub(super) fn record(
+        &mut self,
+        offset: u64,
+        seed: u64,
+    ) -> io::Result<Option<(RecordHeader, &[u8])>> {
+        Ok(record::read(self.bytes(offset, MAX_RECORD_BYTES)?, seed))
+    }
+
+    /// Whether all bytes from one offset to another are zero.
+    pub(super) fn is_zero(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        let mut offset = from;
+        while offset < to {
+            let len = to_usize((to - offset).min(BLOCK_BYTES as u64));
+            let bytes = self.bytes(offset, len)?;
+            if bytes.is_empty() || ZEROS.get(..bytes.len()) != Some(bytes) {
+                return Ok(false);
+            }
+            offset += bytes.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// What the next record has to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// Number of the next record; `None` before the first one of a log whose beginning was removed.
+    pub(super) next_lsn: Option<u64>,
+    /// Checksum of the last record.
+    pub(super) checksum: u64,
+    /// Epoch of the last record.
+    pub(super) epoch: u32,
+    batch_first_lsn: u64,
+}
+
+impl Chain {
+    /// The start of a log whose oldest segment has this number.
+    pub(super) fn start(oldest_segment: u64) -> Self {
+        let next_lsn = (oldest_segment == 1).then_some(1);
+        Self { next_lsn, checksum: 0, epoch: 0, batch_first_lsn: 0 }
+    }
+
+    fn is_followed_by(&self, header: &RecordHeader, place: Place) -> bool {
+        let starts_batch = header.batch_first_lsn == header.lsn;
+        let continues_batch =
+            header.batch_first_lsn == self.batch_first_lsn && header.epoch == self.epoch;
+        let in_its_place = match place {
+            Place::StartsBatch => starts_batch,
+            Place::ContinuesBatch => continues_batch,
+            Place::Either => starts_batch || continues_batch,
+        };
+        let follows = match self.next_lsn {
+            Some(lsn) => header.lsn == lsn && header.previous_checksum == self.checksum,
+            None => true,
+        };
+        in_its_place && follows && header.epoch >= self.epoch
+    }
+
+    fn advance(&mut self, header: &RecordHeader) {
+        self.next_lsn = Some(header.lsn.saturating_add(1));
+        self.checksum = header.checksum;
+        self.epoch = header.epoch;
+        self.batch_first_lsn = header.batch_first_lsn;
+    }
+}
+
+/// What a record at some place has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Behind zeros, or the first of a segment.
+    StartsBatch,
+    /// Right behind a record, inside a block.
+    ContinuesBatch,
+    /// Right behind a record that fills its block.
+    Either,
+}
+
+/// Why a scan stopped.
+pub(super) enum ScanError {
+    Io(io::Error),
+    Visit { lsn: Lsn, source: VisitError },
+}
+
+impl From<io::Error> for ScanError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// How the records of a segment end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// With zeros from here to the end of the file.
+    Zeros { at: u64 },
+    /// With bytes that are no record.
+    Bad(BadBytes),
+    /// With an intact record that does not belong here. No crash leaves that.
+    Misfit { at: u64, lsn: u64 },
+}
+
+/// Bytes where a record should be, but is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BadBytes {
+    pub(super) at: u64,
+    /// A record behind them whose batch starts here or later was written after they were synced.
+    /// `None`: every record behind them was.
+    pub(super) later_batch_from: Option<u64>,
+}
+
+/// Visits the records of one segment from its first batch on, as long as they follow the chain.
+pub(super) fn scan_records<F: StorageFile>(
+    window: &mut Window<F>,
+    chain: &mut Chain,
+    seed: u64,
+    mut visit: impl FnMut(&RecordHeader, &[u8]) -> Result<(), VisitError>,
+) -> Result<End, ScanError> {
+    let mut at = FIRST_BATCH_OFFSET;
+    let mut place = Place::StartsBatch;
+    loop {
+        if let Some((header, payload)) = window.record(at, seed)? {
+            if chain.is_followed_by(&header, place) {
+                visit(&header, payload)
+                    .map_err(|source| ScanError::Visit { lsn: Lsn(header.lsn), source })?;
+                chain.advance(&header);
+                at += header.record_bytes() as u64;
+                let in_block = !at.is_multiple_of(BLOCK_BYTES as u64);
+                place = if in_block { Place::ContinuesBatch } else { Place::Either };
+                continue;
+            }
+            // A later record of the batch that should be here: the start of the batch is missing.
+            return Ok(match chain.next_lsn {
+                Some(lsn) if header.lsn > lsn => End::Bad(bad_bytes(at, chain)),
+                _ => End::Misfit { at, lsn: header.lsn },
+            });
+        }
+        let boundary = block_ceiling(at);
+        if !window.is_zero(at, boundary)? {
+            return Ok(End::Bad(bad_bytes(at, chain)));
+        }
+        if boundary == at {
+            let all_zero = window.is_zero(at, window.file_bytes())?;
+            return Ok(if all_zero { End::Zeros { at } } else { End::Bad(bad_bytes(at, chain)) });
+        }
+        at = boundary;
+        place = Place::StartsBatch;
+    }
+}
+
+fn bad_bytes(at: u64, chain: &Chain) -> BadBytes {
+    // On a block boundary the bytes may be the first record of the next batch, so its number alone
+    // proves nothing. Inside a block they are the end of the last batch, and the next batch starts
+    // with that number only when the last one was complete and synced.
+    let own_batch = u64::from(at.is_multiple_of(BLOCK_BYTES as u64));
+    let later_batch_from = chain.next_lsn.map(|lsn| lsn.saturating_add(own_batch));
+    BadBytes { at, later_batch_from }
+}
+
+/// What stands behind the end of the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Remains {
+    /// The first record that proves that what is bad before it was synced once, and its offset.
+    pub(super) proof: Option<(u64, RecordHeader)>,
+    /// Where the last bytes that are not zero end; the start when all are zero.
+    pub(super) end: u64,
+}
+
+/// Looks at all that stands behind bad bytes, for records at every place where one could be.
+pub(super) fn scan_remains<F: StorageFile>(
+    window: &mut Window<F>,
+    bad: BadBytes,
+    seed: u64,
+) -> io::Result<Remains> {
+    let mut remains = Remains { proof: None, end: bad.at };
+    let mut at = bad.at;
+    while at < window.file_bytes() {
+        let next_block = block_floor(at) + BLOCK_BYTES as u64;
+        if window.is_zero(at, next_block)? {
+            at = next_block;
+            continue;
+        }
+        while at < next_block {
+            if let Some((header, _)) = window.record(at, seed)? {
+                let is_later = bad.later_batch_from.is_none_or(|lsn| header.batch_first_lsn >= lsn);
+                if is_later && remains.proof.is_none() {
+                    remains.proof = Some((at, header));
+                }
+            }
+            let unit = window.bytes(at, RECORD_ALIGNMENT)?;
+            if unit.is_empty() {
+                return Ok(remains);
+            }
+            if unit.iter().any(|&byte| byte != 0) {
+                remains.end = at + RECORD_ALIGNMENT as u64;
+            }
+            at += RECORD_ALIGNMENT as u64;
+        }
+    }
+    Ok(remains)
+}

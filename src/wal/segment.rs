@@ -1,0 +1,178 @@
+//! A segment file: its name, its header block and how one is made.
+//!
+//! The header block, little endian: checksum of all that follows (8 bytes), magic (8), log format
+//! (4), 4 zeros, segment number (8), id of the log (8), length of the file (8), zeros to the end of
+//! the block. It is durable before the file gets its name, so a segment whose header cannot be read
+//! is damaged, never half made.
+
+use std::io;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::BLOCK_BYTES;
+use super::aligned::AlignedBuffer;
+use super::storage::{Storage, StorageFile};
+
+/// Version of the layout of segments and record headers that this code writes.
+pub(super) const LOG_FORMAT: u32 = 1;
+/// Where the first batch of a segment starts.
+pub(super) const FIRST_BATCH_OFFSET: u64 = BLOCK_BYTES as u64;
+
+const MAGIC: [u8; 8] = *b"longbowW";
+const PREFIX: &str = "wal-";
+const SUFFIX: &str = ".log";
+/// Behind the name of a segment that is not complete yet.
+const PREPARING_SUFFIX: &str = ".preparing";
+/// Digits of the number in a name: all of a `u64`, so that names sort as numbers do.
+const NUMBER_DIGITS: usize = 20;
+/// How much is filled with zeros at once: bounds how long a batch's write stands behind it.
+const FILL_BYTES: usize = 256 * 1024;
+
+const _: () = assert!(FILL_BYTES.is_multiple_of(BLOCK_BYTES));
+
+/// The file name of a segment.
+pub(super) fn name(number: u64) -> String {
+    format!("{PREFIX}{number:0width$}{SUFFIX}", width = NUMBER_DIGITS)
+}
+
+/// The number in the name of a segment; `None` for any other file.
+pub(super) fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    let canonical = digits.len() == NUMBER_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
+    if canonical { digits.parse().ok() } else { None }
+}
+
+/// Whether the name is that of a segment that was never completed.
+pub(super) fn is_preparing(name: &str) -> bool {
+    name.strip_suffix(PREPARING_SUFFIX).is_some_and(|name| number(name).is_some())
+}
+
+/// A segment's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) log_format: u32,
+    pub(super) number: u64,
+    pub(super) log_id: u64,
+    pub(super) segment_bytes: u64,
+}
+
+impl SegmentHeader {
+    fn encode(&self) -> [u8; BLOCK_BYTES] {
+        let mut block = [0; BLOCK_BYTES];
+        block[8..16].copy_from_slice(&MAGIC);
+        block[16..20].copy_from_slice(&self.log_format.to_le_bytes());
+        block[24..32].copy_from_slice(&self.number.to_le_bytes());
+        block[32..40].copy_from_slice(&self.log_id.to_le_bytes());
+        block[40..48].copy_from_slice(&self.segment_bytes.to_le_bytes());
+        let checksum = xxh3_64(&block[8..]);
+        block[0..8].copy_from_slice(&checksum.to_le_bytes());
+        block
+    }
+
+    /// `None` where the block is not an intact header.
+    pub(super) fn decode(block: &[u8]) -> Option<Self> {
+        let block: &[u8; BLOCK_BYTES] = block.first_chunk()?;
+        let checksum = u64::from_le_bytes(block[0..8].try_into().ok()?);
+        if checksum != xxh3_64(&block[8..]) || block[8..16] != MAGIC {
+            return None;
+        }
+        Some(Self {
+            log_format: u32::from_le_bytes(block[16..20].try_into().ok()?),
+            number: u64::from_le_bytes(block[24..32].try_into().ok()?),
+            log_id: u64::from_le_bytes(block[32..40].try_into().ok()?),
+            segment_bytes: u64::from_le_bytes(block[40..48].try_into().ok()?),
+        })
+    }
+}
+
+/// Makes segments, one after the other, with one reused buffer.
+#[derive(Debug)]
+pub(super) struct SegmentMaker {
+    log_id: u64,
+    segment_bytes: u64,
+    buffer: AlignedBuffer,
+}
+
+impl SegmentMaker {
+    pub(super) fn new(log_id: u64, segment_bytes: u64) -> Self {
+        Self { log_id, segment_bytes, buffer: AlignedBuffer::new(FILL_BYTES) }
+    }
+
+    /// Makes a segment ready for use. Its name appears only when all of it is durable; the name is
+    /// durable when this returns. What a failed attempt leaves has no segment's name.
+    pub(super) fn make<S: Storage>(&mut self, storage: &S, number: u64) -> io::Result<S::File> {
+        // Filling a disk to the last byte to find out that it is full would hurt all others on it.
+        if storage.free_bytes()? < self.segment_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let name = name(number);
+        let preparing = format!("{name}{PREPARING_SUFFIX}");
+        let made = self.fill(storage, &preparing, number);
+        if made.is_err() {
+            // Gives back what a full disk needs most. Whether that works changes nothing.
+            let _ = storage.remove(&preparing);
+        }
+        let file = made?;
+        storage.rename(&preparing, &name)?;
+        storage.sync()?;
+        Ok(file)
+    }
+
+    fn fill<S: Storage>(&mut self, storage: &S, name: &str, number: u64) -> io::Result<S::File> {
+        let file = storage.create(name)?;
+        let header = SegmentHeader {
+            log_format: LOG_FORMAT,
+            number,
+            log_id: self.log_id,
+            segment_bytes: self.segment_bytes,
+        };
+        if let Some(block) = self.buffer.as_mut_slice().first_chunk_mut() {
+            *block = header.encode();
+        }
+        let mut offset = 0;
+        while offset < self.segment_bytes {
+            let left = super::to_usize(self.segment_bytes - offset);
+            let bytes = self.buffer.as_slice();
+            let bytes = bytes.get(..left).unwrap_or(bytes);
+            let written = bytes.len() as u64;
+            file.write_at(offset, bytes)?;
+            if offset == 0 {
+                self.buffer.as_mut_slice().fill(0);
+            }
+            offset += written;
+        }
+        file.sync()?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_sort() {
+        for number_ in [1, 42, u64::MAX] {
+            assert_eq!(number(&name(number_)), Some(number_));
+        }
+        assert!(name(9) < name(10));
+        for other in ["wal.lock", "wal-1.log", "wal-0000000000000000000x.log", &name(7)[1..]] {
+            assert_eq!(number(other), None, "{other}");
+        }
+        assert!(is_preparing(&format!("{}.preparing", name(3))));
+        assert!(!is_preparing(&name(3)) && !is_preparing("x.preparing"));
+    }
+
+    #[test]
+    fn a_header_reads_back_and_every_flipped_bit_is_seen() {
+        let header = SegmentHeader { log_format: 1, number: 7, log_id: 99, segment_bytes: 1 << 20 };
+        let block = header.encode();
+        assert_eq!(SegmentHeader::decode(&block), Some(header));
+        assert_eq!(SegmentHeader::decode(&block[..100]), None);
+        for at in [0, 8, 20, 31, 47, 48, BLOCK_BYTES - 1] {
+            let mut flipped = block;
+            flipped[at] ^= 4;
+            assert_eq!(SegmentHeader::decode(&flipped), None, "byte {at}");
+        }
+    }
+}

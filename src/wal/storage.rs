@@ -1,0 +1,273 @@
+//! The seam to the disk: a directory of files that are written at offsets and synced. The second
+//! implementation is the faulty disk of the tests.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, OFlags, fadvise};
+
+use super::WalError;
+
+/// Name of the file whose lock says that a process has the log open.
+const LOCK_NAME: &str = "wal.lock";
+
+/// A directory for segments. Nothing that is done to it is durable before [`Storage::sync`].
+pub trait Storage: Send + Sync + 'static {
+    /// A file in it.
+    type File: StorageFile;
+
+    /// The directory, for messages.
+    fn path(&self) -> &Path;
+    /// The names of all files.
+    fn names(&self) -> io::Result<Vec<String>>;
+    /// A new empty file in place of any old one, for reading and writing.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// An existing file, for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Gives a file another name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes what was created, renamed and removed durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Bytes that are free for this user on the disk below.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// A file of the log. Offsets, lengths and memory are multiples of the block size.
+pub trait StorageFile: Send + 'static {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Reads until the buffer is full or the file ends; returns how much.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of the bytes.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written durable. After an error nothing is known about it.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A real directory; where it is locked, for this process and for as long as the value lives.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    handle: File,
+    /// Whether files are opened with `O_DIRECT`; cleared when the file system refuses it.
+    direct: AtomicBool,
+    _lock: Option<File>,
+}
+
+impl Directory {
+    /// Makes the directory where it is missing and locks it.
+    ///
+    /// # Errors
+    /// [`WalError::Locked`], or what the operating system said.
+    pub(super) fn lock(path: &Path) -> Result<Self, WalError> {
+        create_durably(path).map_err(|error| WalError::io("create the directory", path, error))?;
+        let handle =
+            File::open(path).map_err(|error| WalError::io("open the directory", path, error))?;
+        let lock_path = path.join(LOCK_NAME);
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(|error| WalError::io("open", &lock_path, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(WalError::Locked { directory: path.to_path_buf() });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(WalError::io("lock", &lock_path, error));
+            }
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            handle,
+            direct: AtomicBool::new(true),
+            _lock: Some(lock),
+        })
+    }
+
+    /// An existing directory, for reading beside whoever has it locked.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub(super) fn look(path: &Path) -> Result<Self, WalError> {
+        let handle =
+            File::open(path).map_err(|error| WalError::io("open the directory", path, error))?;
+        Ok(Self { path: path.to_path_buf(), handle, direct: AtomicBool::new(true), _lock: None })
+    }
+
+    fn open_with(&self, name: &str, options: &mut OpenOptions) -> io::Result<DirectoryFile> {
+        let path = self.path.join(name);
+        options.read(true).write(true);
+        // Only a hint shared by two threads: neither order nor a repeated attempt matters.
+        if self.direct.load(Ordering::Relaxed) {
+            match options.custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    if self.direct.swap(false, Ordering::Relaxed) {
+                        tracing::warn!(
+                            directory = %self.path.display(),
+                            "this file system refuses O_DIRECT: the log is written through the page cache"
+                        );
+                    }
+                }
+                opened => return opened.map(DirectoryFile),
+            }
+        }
+        let file = options.custom_flags(0).open(&path)?;
+        // After a failed sync the page cache may show what the disk never got: read from the disk.
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+        Ok(DirectoryFile(file))
+    }
+}
+
+/// Makes a directory and every missing one above it, each durable in its parent.
+fn create_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
+    create_durably(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
+impl Storage for Directory {
+    type File = DirectoryFile;
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            // A name that is not text is none of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<DirectoryFile> {
+        self.open_with(name, OpenOptions::new().create(true).truncate(true))
+    }
+
+    fn open(&self, name: &str) -> io::Result<DirectoryFile> {
+        self.open_with(name, &mut OpenOptions::new())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::fstatvfs(&self.handle)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+}
+
+/// A file of a real directory.
+#[derive(Debug)]
+pub struct DirectoryFile(File);
+
+impl StorageFile for DirectoryFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::BLOCK_BYTES;
+    use super::super::aligned::AlignedBuffer;
+    use super::*;
+
+    #[test]
+    fn a_second_lock_names_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data/wal");
+        let first = Directory::lock(&path).unwrap();
+        let refused = Directory::lock(&path).unwrap_err();
+        assert!(matches!(&refused, WalError::Locked { directory } if *directory == path));
+        assert!(refused.to_string().contains(path.to_str().unwrap()));
+        drop(first);
+        Directory::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn files_are_created_written_renamed_and_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Directory::lock(directory.path()).unwrap();
+        let file = storage.create("a").unwrap();
+        let mut block = AlignedBuffer::new(BLOCK_BYTES);
+        block.as_mut_slice().fill(9);
+        file.write_at(BLOCK_BYTES as u64, block.as_slice()).unwrap();
+        file.sync().unwrap();
+        storage.rename("a", "b").unwrap();
+        storage.sync().unwrap();
+        let file = storage.open("b").unwrap();
+        assert_eq!(file.len().unwrap(), 2 * BLOCK_BYTES as u64);
+        let mut read = AlignedBuffer::new(4 * BLOCK_BYTES);
+        assert_eq!(file.read_at(0, read.as_mut_slice()).unwrap(), 2 * BLOCK_BYTES);
+        assert_eq!(read.as_slice()[BLOCK_BYTES], 9);
+        storage.remove("b").unwrap();
+        assert_eq!(storage.names().unwrap(), [LOCK_NAME]);
+    }
+
+    #[test]
+    fn a_file_system_without_direct_io_is_served_through_the_cache() {
+        // /dev/shm is a tmpfs where it exists; newer kernels allow O_DIRECT there as well.
+        let Ok(directory) = tempfile::tempdir_in("/dev/shm") else { return };
+        let storage = Directory::lock(directory.path()).unwrap();
+        storage.direct.store(false, Ordering::Relaxed);
+        let file = storage.create("a").unwrap();
+        file.write_at(0, &[1; BLOCK_BYTES]).unwrap();
+        file.sync().unwrap();
+        let mut read = vec![0; BLOCK_BYTES];
+        storage.open("a").unwrap().read_at(0, &mut read).unwrap();
+        assert_eq!(read, [1; BLOCK_BYTES]);
+    }
+}

@@ -1,0 +1,165 @@
+//! What is readable in a log, whatever has happened to it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::record::RECORD_ALIGNMENT;
+use super::recovery::{recover_from, segment_numbers};
+use super::scan::Window;
+use super::segment::{self, FIRST_BATCH_OFFSET, SegmentHeader};
+use super::storage::{Directory, Storage};
+use super::{BLOCK_BYTES, Lsn, WalError, block_floor};
+
+/// What is readable in one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// The file.
+    pub file: PathBuf,
+    /// Whether its first block says what it is.
+    pub header_is_intact: bool,
+    /// Number of intact records.
+    pub records: u64,
+    /// The first and the last of them; 0 where there is none.
+    pub first_lsn: Lsn,
+    /// See `first_lsn`.
+    pub last_lsn: Lsn,
+    /// Bytes that are neither zero nor in an intact record.
+    pub unreadable_bytes: u64,
+    /// Where the first of them are.
+    pub first_unreadable: Option<u64>,
+}
+
+/// What is readable in a log. Displayed: one line for each segment and one for the verdict.
+#[derive(Debug)]
+pub struct Verification {
+    /// Each segment, in order.
+    pub segments: Vec<SegmentReport>,
+    /// The number of records and of torn bytes that [`recover`](super::recover) would find, or why
+    /// it would refuse.
+    pub verdict: Result<(u64, u64), WalError>,
+}
+
+/// Reads all of a log, past any damage. Takes no lock and changes nothing, so it also works beside a
+/// running engine; what that is writing in this moment may look torn.
+///
+/// # Errors
+/// [`WalError::Io`] where files cannot be read at all.
+pub fn verify(directory: &Path) -> Result<Verification, WalError> {
+    let storage = Arc::new(Directory::look(directory)?);
+    let verdict = recover_from(storage.clone(), &mut |_| Ok(()))
+        .map(|recovery| (recovery.records, recovery.torn_bytes));
+    let numbers = segment_numbers(&*storage)?;
+    let mut log_id = None;
+    for &number in &numbers {
+        let (mut window, _) = open(&storage, number)?;
+        log_id = log_id.or(header(&mut window, &storage, number)?.map(|header| header.log_id));
+    }
+    let mut segments = Vec::new();
+    for number in numbers {
+        segments.push(report(&storage, number, log_id.unwrap_or_default())?);
+    }
+    Ok(Verification { segments, verdict })
+}
+
+type DirectoryWindow = Window<<Directory as Storage>::File>;
+
+fn open(storage: &Directory, number: u64) -> Result<(DirectoryWindow, PathBuf), WalError> {
+    let name = segment::name(number);
+    let path = storage.path().join(&name);
+    let window = storage.open(&name).and_then(Window::new);
+    Ok((window.map_err(|error| WalError::io("read", &path, error))?, path))
+}
+
+fn header(
+    window: &mut DirectoryWindow,
+    storage: &Directory,
+    number: u64,
+) -> Result<Option<SegmentHeader>, WalError> {
+    let block = window
+        .bytes(0, BLOCK_BYTES)
+        .map_err(|error| WalError::io("read", storage.path().join(segment::name(number)), error))?;
+    Ok(SegmentHeader::decode(block).filter(|header| header.number == number))
+}
+
+fn report(storage: &Directory, number: u64, log_id: u64) -> Result<SegmentReport, WalError> {
+    let (mut window, file) = open(storage, number)?;
+    let mut report = SegmentReport {
+        header_is_intact: header(&mut window, storage, number)?.is_some(),
+        records: 0,
+        first_lsn: Lsn(0),
+        last_lsn: Lsn(0),
+        unreadable_bytes: 0,
+        first_unreadable: None,
+        file,
+    };
+    let read = read_all(&mut window, log_id, &mut report);
+    read.map_err(|error| WalError::io("read", &report.file, error))?;
+    Ok(report)
+}
+
+fn read_all(
+    window: &mut DirectoryWindow,
+    log_id: u64,
+    report: &mut SegmentReport,
+) -> std::io::Result<()> {
+    let mut at = FIRST_BATCH_OFFSET;
+    while at < window.file_bytes() {
+        let next_block = block_floor(at) + BLOCK_BYTES as u64;
+        if window.is_zero(at, next_block)? {
+            at = next_block;
+        } else if let Some((header, _)) = window.record(at, log_id)? {
+            if report.records == 0 {
+                report.first_lsn = Lsn(header.lsn);
+            }
+            report.last_lsn = Lsn(header.lsn);
+            report.records += 1;
+            at += header.record_bytes() as u64;
+        } else {
+            let unit_end = at + RECORD_ALIGNMENT as u64;
+            if !window.is_zero(at, unit_end)? {
+                report.first_unreadable.get_or_insert(at);
+                report.unreadable_bytes += RECORD_ALIGNMENT as u64;
+            }
+            at = unit_end;
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for SegmentReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file.display())?;
+        match self.records {
+            0 => f.write_str("no record")?,
+            records => {
+                let (first, last) = (self.first_lsn, self.last_lsn);
+                write!(f, "{records} records, from {first} to {last}")?;
+            }
+        }
+        if !self.header_is_intact {
+            f.write_str("; its header cannot be read")?;
+        }
+        if let Some(first) = self.first_unreadable {
+            write!(f, "; {} bytes are unreadable, from byte {first} on", self.unreadable_bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.segments {
+            writeln!(f, "{segment}")?;
+        }
+        match &self.verdict {
+            Ok((records, 0)) => write!(f, "the log is whole: {records} records"),
+            Ok((records, torn_bytes)) => write!(
+                f,
+                "the log will open with {records} records; behind them are {torn_bytes} bytes of a \
+                 torn last batch, which are cut then"
+            ),
+            Err(error) => write!(f, "the log will not open: {error}"),
+        }
+    }
+}
