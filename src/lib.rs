@@ -1,9 +1,11 @@
 //! Longbow, a brokerage engine: live prices over Server-Sent Events, durable orders to an external
 //! exchange.
 
+pub mod engine;
 pub mod market;
 pub mod metrics;
 pub mod net;
+pub mod order;
 pub mod shutdown;
 pub mod stream;
 pub mod sync;

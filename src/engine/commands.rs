@@ -1,0 +1,121 @@
+//! What users ask for.
+
+use std::sync::Arc;
+
+use super::entry::{QueryReason, Waiting, cancel_answer};
+use super::inputs::CreateOrder;
+use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
+use super::partition::{Engine, Turn};
+use crate::order::{Change, Created, Event, Order, Status};
+use crate::types::{OrderId, UserId};
+
+impl Engine {
+    /// Records an order and has it sent, unless its key names one already.
+    pub(super) fn create(&mut self, request: CreateOrder, to: ReplyTo, turn: &mut Turn<'_>) {
+        let first = request.client_order_id.as_ref().and_then(|key| {
+            self.by_key(&request.user, key) // the key stays taken whatever became of the order
+        });
+        if let Some(first) = first {
+            let first = Arc::clone(first);
+            let same = has_same_body(&first, &request);
+            let reply =
+                if same { CreateReply::Duplicate(first) } else { CreateReply::Conflict(first) };
+            turn.out.effects.push(Effect::ReplyCreate { to, reply });
+            return;
+        }
+        if self.orders.contains_key(&request.order_id) {
+            // Ids have 56 random bits and the time; should one come twice, nothing is recorded.
+            turn.out.effects.push(Effect::ReplyCreate { to, reply: CreateReply::Unavailable });
+            return;
+        }
+        let order_id = request.order_id;
+        let created = self.created_event(request, turn);
+        self.insert(&created);
+        turn.out.events.push(Event::Created(created));
+        self.with_order(order_id, turn, |work| {
+            work.entry.waiting.push(Waiting::ForCreate(to));
+            let order = Arc::clone(work.order());
+            work.turn.out.effects.push(Effect::Publish(Arc::clone(&order)));
+            work.turn.out.effects.push(Effect::Submit(order));
+        });
+    }
+
+    fn created_event(&self, request: CreateOrder, turn: &Turn<'_>) -> Created {
+        // One name in memory for all of a user's orders.
+        let user = match self.keys.get_key_value(&request.user) {
+            Some((known, _)) => known.clone(),
+            None => request.user,
+        };
+        let recorded_at = turn.now.max(request.created_at);
+        Created {
+            order_id: request.order_id,
+            user,
+            client_order_id: request.client_order_id,
+            symbol: request.symbol,
+            position: request.position,
+            limit_price: request.limit_price,
+            time_in_force: request.time_in_force,
+            num_shares: request.num_shares,
+            created_at: request.created_at,
+            submit_before: recorded_at.saturating_add_micros(turn.options.submit_window_micros),
+        }
+    }
+
+    /// Records that a user wants an order cancelled, and has that sent as soon as it can be.
+    pub(super) fn cancel(
+        &mut self,
+        user: &UserId,
+        order_id: OrderId,
+        to: ReplyTo,
+        turn: &mut Turn<'_>,
+    ) {
+        let is_theirs = self.order(order_id).is_some_and(|order| order.user == *user);
+        if !is_theirs {
+            turn.out.effects.push(Effect::ReplyCancel { to, reply: CancelReply::NotFound });
+            return;
+        }
+        self.with_order(order_id, turn, |work| {
+            let was_pending_cancel = work.order().status == Status::PendingCancel;
+            work.record(Change::CancelRequested);
+            let order = work.order();
+            let is_undecided = matches!(order.status, Status::Pending | Status::PendingCancel);
+            if is_undecided {
+                work.entry.waiting.push(Waiting::ForCancel(to));
+            } else if let Some(reply) = cancel_answer(order) {
+                work.turn.out.effects.push(Effect::ReplyCancel { to, reply });
+            }
+            if was_pending_cancel && !work.entry.underway.cancel_unanswered {
+                // An earlier cancel came back without an outcome: find out rather than wait.
+                work.entry.ask(QueryReason::PeriodicLook, work.turn.out);
+            }
+        });
+    }
+
+    /// Gives up waiting for an outcome: the answer is the order as it is. Nothing when the answer
+    /// has been given.
+    pub(super) fn reply_timeout(&mut self, order_id: OrderId, to: ReplyTo, turn: &mut Turn<'_>) {
+        let Some(entry) = self.orders.get_mut(&order_id) else { return };
+        let is_ours = |waiting: &Waiting| match *waiting {
+            Waiting::ForCreate(other) | Waiting::ForCancel(other) => other == to,
+        };
+        let Some(place) = entry.waiting.iter().position(is_ours) else { return };
+        let order = Arc::clone(entry.tracked.order());
+        turn.out.effects.push(match entry.waiting.remove(place) {
+            Waiting::ForCreate(to) => {
+                Effect::ReplyCreate { to, reply: CreateReply::Pending(order) }
+            }
+            Waiting::ForCancel(to) => {
+                Effect::ReplyCancel { to, reply: CancelReply::Pending(order) }
+            }
+        });
+    }
+}
+
+/// Whether a request asks for what an order is.
+fn has_same_body(order: &Order, request: &CreateOrder) -> bool {
+    order.symbol == request.symbol
+        && order.position == request.position
+        && order.limit_price == request.limit_price
+        && order.time_in_force == request.time_in_force
+        && order.num_shares == request.num_shares
+}

@@ -1,0 +1,393 @@
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use super::feed_progress::FeedProgress;
+use super::held::HeldReports;
+use super::inputs::{
+    CancelOutcome, CreateOrder, EngineOptions, QueryAnswer, Report, SubmitOutcome,
+};
+use super::outbox::{Alert, Effect, Outbox, ReplyTo};
+use super::partition::{Engine, Turn, UnknownOrder};
+use super::spread_map::SpreadMap;
+use crate::order::{Change, Event, HeldReport, Order};
+use crate::types::{
+    ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
+};
+
+/// Hash tables of exchange ids: as many as the engines have for their orders together.
+const EXTERNAL_ID_TABLES: usize = 1_024;
+
+/// All engines of a node and what belongs to none of them.
+#[derive(Debug)]
+pub struct Engines {
+    partitions: [Engine; USER_PARTITIONS],
+    /// Which order an exchange id means: reports carry nothing else.
+    by_external_id: SpreadMap<ExternalOrderId, OrderId, RandomState>,
+    held: HeldReports,
+    feed: FeedProgress,
+    settling: Option<SettleCursor>,
+    /// Orders that were cancelled since the feed position was last logged. Where the feed loses
+    /// lines after that position, fills from before the cancel may be among them, so these are
+    /// settled as well. As many as there are cancels while the feed is away.
+    cancelled: Vec<OrderId>,
+    /// Time as the inputs tell it; never goes back.
+    now: TimestampMicros,
+    options: EngineOptions,
+}
+
+/// How far settling all open orders has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct SettleCursor {
+    partition: usize,
+    after: Option<OrderId>,
+}
+
+impl Engines {
+    /// Engines without orders.
+    pub fn new(options: EngineOptions) -> Self {
+        Self {
+            partitions: std::array::from_fn(|_| Engine::default()),
+            by_external_id: SpreadMap::new(EXTERNAL_ID_TABLES),
+            held: HeldReports::default(),
+            feed: FeedProgress::default(),
+            settling: None,
+            cancelled: Vec::new(),
+            now: TimestampMicros::default(),
+            options,
+        }
+    }
+
+    /// Takes an event of the log, in recovery.
+    ///
+    /// # Errors
+    /// The event is about an order that does not exist: the log is not whole.
+    pub fn replay(&mut self, event: &Event) -> Result<(), UnknownOrder> {
+        match event {
+            Event::Created(created) => {
+                self.engine_mut(created.order_id.partition()).apply(event)?;
+            }
+            Event::Changed(changed) => {
+                self.engine_mut(changed.order_id.partition()).apply(event)?;
+                match news_for_node(event) {
+                    Some(News::Accepted(id, order_id)) => drop(self.index(&id, order_id)),
+                    Some(News::Cancelled(order_id)) => self.cancelled.push(order_id),
+                    None => {}
+                }
+            }
+            Event::HeldReport(report) => {
+                self.held.hold(report.clone(), true);
+            }
+            Event::FeedPosition(position) => {
+                self.feed.replay(position);
+                self.cancelled.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends recovery: gives reports whose orders are known now to them, and begins to settle every
+    /// open order with the exchange.
+    pub fn start(&mut self, now: TimestampMicros, out: &mut Outbox) {
+        self.advance(now);
+        for id in self.held.ids() {
+            if let Some(order_id) = self.by_external_id.get(&id).copied() {
+                self.deliver_held(&id, order_id, out);
+            }
+        }
+        self.begin_settlement();
+    }
+
+    /// A user's order.
+    pub fn create(
+        &mut self,
+        now: TimestampMicros,
+        request: CreateOrder,
+        to: ReplyTo,
+        out: &mut Outbox,
+    ) {
+        self.turn(now, request.user.partition(), out, |engine, turn| {
+            engine.create(request, to, turn);
+        });
+    }
+
+    /// A user's wish to cancel.
+    pub fn cancel(
+        &mut self,
+        now: TimestampMicros,
+        request: (&UserId, OrderId),
+        to: ReplyTo,
+        out: &mut Outbox,
+    ) {
+        let (user, order_id) = request;
+        self.turn(now, order_id.partition(), out, |engine, turn| {
+            engine.cancel(user, order_id, to, turn);
+        });
+    }
+
+    /// Somebody has waited long enough for an outcome.
+    pub fn reply_timeout(
+        &mut self,
+        now: TimestampMicros,
+        order_id: OrderId,
+        to: ReplyTo,
+        out: &mut Outbox,
+    ) {
+        self.turn(now, order_id.partition(), out, |engine, turn| {
+            engine.reply_timeout(order_id, to, turn);
+        });
+    }
+
+    /// The answer to a submit.
+    pub fn submit_answer(
+        &mut self,
+        now: TimestampMicros,
+        order_id: OrderId,
+        outcome: SubmitOutcome,
+        out: &mut Outbox,
+    ) {
+        self.turn(now, order_id.partition(), out, |engine, turn| {
+            engine.submit_answer(order_id, outcome, turn);
+        });
+    }
+
+    /// The answer to a cancel.
+    pub fn cancel_answer(
+        &mut self,
+        now: TimestampMicros,
+        order_id: OrderId,
+        outcome: CancelOutcome,
+        out: &mut Outbox,
+    ) {
+        self.turn(now, order_id.partition(), out, |engine, turn| {
+            engine.cancel_answer(order_id, outcome, turn);
+        });
+    }
+
+    /// The exchange's record of an order, with the time at which it was asked for; `None` when no
+    /// answer came.
+    pub fn query_answer(
+        &mut self,
+        now: TimestampMicros,
+        order_id: OrderId,
+        answer: Option<(TimestampMicros, QueryAnswer)>,
+        out: &mut Outbox,
+    ) {
+        self.turn(now, order_id.partition(), out, |engine, turn| match answer {
+            Some((asked_at, answer)) => engine.query_answer(order_id, asked_at, answer, turn),
+            None => engine.query_lost(order_id, turn),
+        });
+    }
+
+    /// Something that the exchange reported unasked. About an id that is not known (yet) it is
+    /// kept for a while.
+    pub fn report(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
+        let known = self.by_external_id.get(&report.external_order_id).copied();
+        if let Some(order_id) = known {
+            self.turn(now, order_id.partition(), out, |engine, turn| {
+                engine.report(order_id, report.kind.into_change(), turn);
+            });
+            return;
+        }
+        self.advance(now);
+        let Report { external_order_id, kind } = report;
+        let held = HeldReport { external_order_id, kind, received_at: self.now };
+        if !self.held.hold(held, false) {
+            out.effects.push(Effect::Alert(Alert::ReportsOverflowed));
+            self.begin_settlement();
+        }
+    }
+
+    /// Lines of this numbering follow after `sequence`, and some before it may have been missed:
+    /// all open orders are settled with the exchange.
+    pub fn feed_session(&mut self, session: &CompactString, sequence: u64) {
+        self.feed.begin(session, sequence);
+        self.begin_settlement();
+    }
+
+    /// Every line of the feed up to here has been taken.
+    pub fn feed_reached(&mut self, sequence: u64) {
+        self.feed.reach(sequence);
+    }
+
+    /// The last position taken, or recovered: where a feed should go on.
+    pub fn feed_position(&self) -> Option<(&CompactString, u64)> {
+        self.feed.position()
+    }
+
+    /// Logs the feed position if it moved, and before it whatever it passes that no order has taken.
+    /// Not while orders are being settled: a restart then settles the same orders again.
+    pub fn log_feed_position(&mut self, now: TimestampMicros, out: &mut Outbox) {
+        self.advance(now);
+        if self.is_settling() || !self.partitions.iter().all(Engine::is_settled) {
+            return;
+        }
+        if let Some(position) = self.feed.take_unlogged(self.now) {
+            out.events.extend(self.held.take_unlogged().into_iter().map(Event::HeldReport));
+            out.events.push(Event::FeedPosition(position));
+            self.cancelled.clear();
+        }
+    }
+
+    /// Looks at what has waited too long: asks about at most `limit` orders of each partition.
+    /// True when more are due.
+    pub fn tick(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) -> bool {
+        self.advance(now);
+        let age = self.options.held_report_age_micros;
+        let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
+        let expired = self.held.expire(received_before);
+        if expired > 0 {
+            let alert = Alert::ReportsExpired { count: expired };
+            out.effects.push(Effect::Alert(alert));
+        }
+        let mut turn = Turn { now: self.now, options: &self.options, out };
+        let mut more = false;
+        for engine in &mut self.partitions {
+            more |= engine.look_at_due(limit, &mut turn);
+        }
+        more
+    }
+
+    /// Begins to settle all open orders with the exchange, from the first.
+    pub fn begin_settlement(&mut self) {
+        self.settling = Some(SettleCursor::default());
+    }
+
+    /// Whether open orders remain to be asked about.
+    pub fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
+    /// Asks about the next open orders, at most `limit`.
+    pub fn settle_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
+        self.advance(now);
+        let Some(mut cursor) = self.settling else { return };
+        let asked_before = out.effects.len();
+        let mut turn = Turn { now: self.now, options: &self.options, out };
+        while let Some(engine) = self.partitions.get_mut(cursor.partition) {
+            let room = limit.saturating_sub(turn.out.effects.len() - asked_before);
+            if room == 0 {
+                self.settling = Some(cursor);
+                return;
+            }
+            cursor = match engine.settle_open(cursor.after, room, &mut turn) {
+                Some(last) => SettleCursor { after: Some(last), ..cursor },
+                None => SettleCursor { partition: cursor.partition + 1, after: None },
+            };
+        }
+        // Last, so that those are among them that were cancelled meanwhile.
+        while let Some(order_id) = self.cancelled.pop() {
+            if turn.out.effects.len() - asked_before >= limit {
+                self.cancelled.push(order_id);
+                self.settling = Some(cursor);
+                return;
+            }
+            if let Some(engine) = self.partitions.get_mut(order_id.partition().index()) {
+                engine.settle(order_id, &mut turn);
+            }
+        }
+        self.settling = None;
+    }
+
+    /// An order as it stands, durable or not.
+    pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
+        self.engine(order_id.partition()).order(order_id)
+    }
+
+    /// Every order, in no order.
+    pub fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
+        self.partitions.iter().flat_map(Engine::orders)
+    }
+
+    /// Orders that the exchange may still change.
+    pub fn open_orders(&self) -> usize {
+        self.partitions.iter().map(Engine::open_orders).sum()
+    }
+
+    /// Reports about unknown orders that are kept.
+    pub fn held_reports(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Lets one engine work on an input and draws the consequences beyond it.
+    fn turn(
+        &mut self,
+        now: TimestampMicros,
+        partition: UserPartition,
+        out: &mut Outbox,
+        work: impl FnOnce(&mut Engine, &mut Turn<'_>),
+    ) {
+        self.advance(now);
+        let first_new = out.events.len();
+        let options = self.options;
+        let mut turn = Turn { now: self.now, options: &options, out: &mut *out };
+        work(self.engine_mut(partition), &mut turn);
+        let mut next = first_new;
+        while let Some(event) = out.events.get(next) {
+            next += 1;
+            match news_for_node(event) {
+                Some(News::Accepted(external_order_id, order_id)) => {
+                    if self.index(&external_order_id, order_id) {
+                        self.deliver_held(&external_order_id, order_id, out);
+                    } else {
+                        out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
+                    }
+                }
+                Some(News::Cancelled(order_id)) => self.cancelled.push(order_id),
+                None => {}
+            }
+        }
+    }
+
+    /// Gives what was reported of an order before its id was known to it.
+    fn deliver_held(&mut self, id: &ExternalOrderId, order_id: OrderId, out: &mut Outbox) {
+        let options = self.options;
+        for kind in self.held.take(id) {
+            let mut turn = Turn { now: self.now, options: &options, out: &mut *out };
+            let engine = self.engine_mut(order_id.partition());
+            engine.report(order_id, kind.into_change(), &mut turn);
+        }
+    }
+
+    /// Remembers which order an exchange id means. False when it means another one already.
+    fn index(&mut self, external_order_id: &ExternalOrderId, order_id: OrderId) -> bool {
+        *self.by_external_id.get_or_insert(external_order_id.clone(), order_id) == order_id
+    }
+
+    fn advance(&mut self, now: TimestampMicros) {
+        self.now = self.now.max(now);
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
+    fn engine(&self, partition: UserPartition) -> &Engine {
+        &self.partitions[partition.index()]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
+    fn engine_mut(&mut self, partition: UserPartition) -> &mut Engine {
+        &mut self.partitions[partition.index()]
+    }
+}
+
+/// What of an order's changes matters beyond its engine.
+enum News {
+    Accepted(ExternalOrderId, OrderId),
+    Cancelled(OrderId),
+}
+
+fn news_for_node(event: &Event) -> Option<News> {
+    let Event::Changed(changed) = event else { return None };
+    match &changed.change {
+        Change::Accepted { external_order_id } => {
+            Some(News::Accepted(external_order_id.clone(), changed.order_id))
+        }
+        Change::Cancelled { .. } => Some(News::Cancelled(changed.order_id)),
+        Change::Rejected { .. }
+        | Change::NotAccepted
+        | Change::CancelRequested
+        | Change::CancelRejected { .. }
+        | Change::Filled(_)
+        | Change::Busted { .. } => None,
+    }
+}

@@ -1,0 +1,153 @@
+use smallvec::SmallVec;
+
+use super::outbox::{CancelReply, CreateReply, Effect, Outbox, ReplyTo};
+use crate::order::{Ending, Order, Status, TrackedOrder};
+use crate::types::TimestampMicros;
+use std::sync::Arc;
+
+/// One order in the engine: what the log says of it, and what only this run knows.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) tracked: TrackedOrder,
+    pub(super) waiting: SmallVec<[Waiting; 1]>,
+    pub(super) underway: Underway,
+}
+
+/// What is underway for an order. Nothing of it survives a restart, which settles every open order
+/// with the exchange instead.
+#[derive(Debug, Default)]
+pub(super) struct Underway {
+    /// In the engine's set of open orders.
+    pub(super) listed_open: bool,
+    /// In the engine's set of orders that owe a settling query.
+    pub(super) listed_owing: bool,
+    /// In the engine's queue of orders to look at when their grace is over.
+    pub(super) watched: bool,
+    /// A cancel was sent for the request that stands, and not to be sent again unbidden.
+    pub(super) cancel_sent: bool,
+    /// A cancel is at the exchange and unanswered.
+    pub(super) cancel_unanswered: bool,
+    /// The exchange said that the cancel took effect; its record of the order, with the last fills
+    /// before that, is being asked for.
+    pub(super) cancel_confirmed: bool,
+    /// A query is at the exchange and unanswered.
+    pub(super) query: Option<QueryReason>,
+    /// What the unanswered query will say may be old news: ask once more then.
+    pub(super) ask_again: bool,
+    /// A settling query is owed: it is asked again until it is answered.
+    pub(super) owes_settlement: bool,
+    /// When the exchange first said that it does not know the order.
+    pub(super) unknown_since: Option<TimestampMicros>,
+}
+
+/// Why the exchange was asked. A periodic look may send a cancel again; the query that follows an
+/// answer may not, or the two could chase each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QueryReason {
+    FollowUp,
+    PeriodicLook,
+}
+
+/// Somebody who waits for an answer about an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    ForCreate(ReplyTo),
+    ForCancel(ReplyTo),
+}
+
+impl Entry {
+    pub(super) fn new(tracked: TrackedOrder) -> Self {
+        Self { tracked, waiting: SmallVec::new(), underway: Underway::default() }
+    }
+
+    pub(super) fn order(&self) -> &Arc<Order> {
+        self.tracked.order()
+    }
+
+    /// Asks the exchange for its record unless that is underway.
+    pub(super) fn ask(&mut self, reason: QueryReason, out: &mut Outbox) {
+        if self.underway.query.is_none() {
+            self.underway.query = Some(reason);
+            out.effects.push(Effect::Query(self.order().order_id));
+        }
+    }
+
+    /// Asks for a record that is not older than this moment.
+    pub(super) fn ask_anew(&mut self, reason: QueryReason, out: &mut Outbox) {
+        self.underway.ask_again = self.underway.query.is_some();
+        self.ask(reason, out);
+    }
+
+    /// Sends the cancel that the order wants, once for each request.
+    pub(super) fn send_cancel(&mut self, out: &mut Outbox) {
+        if !self.order().wants_cancel() {
+            self.underway.cancel_sent = false;
+            self.underway.cancel_confirmed = false;
+            return;
+        }
+        if self.underway.cancel_sent || self.underway.cancel_unanswered {
+            return;
+        }
+        let order = self.tracked.order();
+        if let Some(external_order_id) = order.external_order_id.clone() {
+            let order_id = order.order_id;
+            self.underway.cancel_sent = true;
+            self.underway.cancel_unanswered = true;
+            out.effects.push(Effect::Cancel { order_id, external_order_id });
+        }
+    }
+
+    /// Answers everybody whose question has an answer now.
+    pub(super) fn answer_waiting(&mut self, out: &mut Outbox) {
+        let order = self.tracked.order();
+        self.waiting.retain(|waiting| {
+            let effect = match *waiting {
+                Waiting::ForCreate(to) => {
+                    create_answer(order).map(|reply| Effect::ReplyCreate { to, reply })
+                }
+                Waiting::ForCancel(to) => {
+                    cancel_answer(order).map(|reply| Effect::ReplyCancel { to, reply })
+                }
+            };
+            match effect {
+                Some(effect) => {
+                    out.effects.push(effect);
+                    false
+                }
+                None => true,
+            }
+        });
+    }
+
+    /// Whether the order has to be looked at if nothing happens.
+    pub(super) fn needs_watch(&self) -> bool {
+        let order = self.order();
+        matches!(order.status, Status::Pending | Status::PendingCancel)
+            || order.is_stray()
+            || self.underway.owes_settlement
+    }
+}
+
+/// The answer to a create, once there is one: the exchange's id counts as its acceptance, because
+/// a fill without it proves the order but does not name it.
+fn create_answer(order: &Arc<Order>) -> Option<CreateReply> {
+    if order.status == Status::Failed {
+        return Some(CreateReply::Rejected(Arc::clone(order)));
+    }
+    order.external_order_id.is_some().then(|| CreateReply::Accepted(Arc::clone(order)))
+}
+
+/// The answer to a cancel, once there is one.
+pub(super) fn cancel_answer(order: &Arc<Order>) -> Option<CancelReply> {
+    match order.status {
+        Status::Pending | Status::PendingCancel => None,
+        Status::Cancelled if order.ending() == Some(Ending::CancelledByUser) => {
+            Some(CancelReply::Cancelled(Arc::clone(order)))
+        }
+        Status::Submitted
+        | Status::PartiallyFilled
+        | Status::Filled
+        | Status::Cancelled
+        | Status::Failed => Some(CancelReply::Conflict(Arc::clone(order))),
+    }
+}

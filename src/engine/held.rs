@@ -1,0 +1,127 @@
+use std::collections::{BTreeMap, HashMap};
+
+use smallvec::SmallVec;
+
+use crate::order::{HeldReport, ReportKind};
+use crate::types::{ExternalOrderId, TimestampMicros};
+
+/// Most reports about unknown orders that are kept: 3 s of 10,400 orders/s that all fill before
+/// their accept is in, which is more than a request to the exchange may take.
+pub const MAX_HELD_REPORTS: usize = 32_768;
+
+/// Reports about orders that nobody here knows (yet): a fill can be here before the answer to the
+/// submit that it belongs to.
+#[derive(Debug, Default)]
+pub(super) struct HeldReports {
+    /// In the order in which they came.
+    by_age: BTreeMap<u64, Held>,
+    by_external_id: HashMap<ExternalOrderId, SmallVec<[u64; 1]>>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    report: HeldReport,
+    is_logged: bool,
+}
+
+impl HeldReports {
+    /// Keeps a report. False when there is no room: then it is not kept.
+    pub(super) fn hold(&mut self, report: HeldReport, is_logged: bool) -> bool {
+        if self.by_age.len() >= MAX_HELD_REPORTS {
+            return false;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.by_external_id.entry(report.external_order_id.clone()).or_default().push(number);
+        self.by_age.insert(number, Held { report, is_logged });
+        true
+    }
+
+    /// Takes what was reported of an order whose id is known now, oldest first.
+    pub(super) fn take(&mut self, id: &ExternalOrderId) -> Vec<ReportKind> {
+        let numbers = self.by_external_id.remove(id).unwrap_or_default();
+        let reports = numbers.iter().filter_map(|number| self.by_age.remove(number));
+        reports.map(|held| held.report.kind).collect()
+    }
+
+    /// Gives up what came before `received_before`, and says how many that were.
+    pub(super) fn expire(&mut self, received_before: TimestampMicros) -> usize {
+        let mut expired = 0;
+        while let Some(oldest) = self.by_age.first_entry() {
+            if oldest.get().report.received_at >= received_before {
+                break;
+            }
+            let (number, held) = oldest.remove_entry();
+            let id = &held.report.external_order_id;
+            if let Some(numbers) = self.by_external_id.get_mut(id) {
+                numbers.retain(|other| *other != number);
+                if numbers.is_empty() {
+                    self.by_external_id.remove(id);
+                }
+            }
+            expired += 1;
+        }
+        expired
+    }
+
+    /// What the log does not have yet, oldest first; from then on it counts as logged.
+    pub(super) fn take_unlogged(&mut self) -> Vec<HeldReport> {
+        let unlogged = self.by_age.values_mut().filter(|held| !held.is_logged);
+        unlogged
+            .map(|held| {
+                held.is_logged = true;
+                held.report.clone()
+            })
+            .collect()
+    }
+
+    /// Ids that reports are kept of, oldest first, possibly repeated.
+    pub(super) fn ids(&self) -> Vec<ExternalOrderId> {
+        self.by_age.values().map(|held| held.report.external_order_id.clone()).collect()
+    }
+
+    /// Reports kept.
+    pub(super) fn len(&self) -> usize {
+        self.by_age.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(id: usize, at: u64) -> HeldReport {
+        HeldReport {
+            external_order_id: ExternalOrderId::new(&format!("x{id}")).unwrap(),
+            kind: ReportKind::Cancelled,
+            received_at: TimestampMicros::new(at),
+        }
+    }
+
+    #[test]
+    fn reports_are_kept_until_taken_or_too_old() {
+        let mut held = HeldReports::default();
+        assert!(held.hold(report(1, 10), false));
+        assert!(held.hold(report(2, 20), false));
+        assert!(held.hold(report(1, 30), true));
+        assert_eq!(held.take_unlogged().len(), 2);
+        assert_eq!(held.take_unlogged().len(), 0, "each is logged once");
+        assert_eq!(held.take(&report(1, 0).external_order_id).len(), 2);
+        assert_eq!(held.take(&report(1, 0).external_order_id).len(), 0);
+        assert_eq!(held.expire(TimestampMicros::new(20)), 0);
+        assert_eq!(held.expire(TimestampMicros::new(21)), 1);
+        assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut held = HeldReports::default();
+        for number in 0..MAX_HELD_REPORTS {
+            assert!(held.hold(report(number, 1), false));
+        }
+        assert!(!held.hold(report(7, 2), false));
+        assert_eq!(held.expire(TimestampMicros::new(2)), MAX_HELD_REPORTS);
+        assert!(held.hold(report(7, 2), false));
+    }
+}

@@ -1,0 +1,40 @@
+//! The order engine: commands and the exchange's answers in, events and effects out. Pure: it
+//! reads no clock, does no I/O and draws no random number, so that what it decides depends on its
+//! inputs alone and replaying its events gives its state again.
+//!
+//! There is one [`Engine`] for each user partition; [`Engines`] holds all of them and what belongs
+//! to the node: which order an exchange id means, reports about ids that are not known yet, and the
+//! feed position. Whoever drives it appends the events to the log, and lets no effect out before
+//! everything appended ahead of it is durable.
+
+mod answers;
+mod commands;
+
+mod engines;
+mod entry;
+mod feed_progress;
+mod held;
+mod inputs;
+mod order_map;
+mod outbox;
+mod partition;
+mod settle;
+mod spread_map;
+
+pub use engines::Engines;
+pub use held::MAX_HELD_REPORTS;
+pub use inputs::{
+    CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeState, QueryAnswer, Report,
+    SubmitOutcome,
+};
+pub use outbox::{Alert, CancelReply, CreateReply, Effect, Outbox, ReplyTo};
+pub use partition::{Engine, UnknownOrder};
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod race_tests;
+#[cfg(test)]
+mod test_world;

@@ -1,0 +1,120 @@
+use std::sync::Arc;
+
+use crate::order::{Anomaly, Event, Order};
+use crate::types::{ExternalOrderId, OrderId};
+
+/// Names whoever waits for an answer; made and understood by the driver alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyTo(pub u64);
+
+/// Answer to a create.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CreateReply {
+    /// The exchange took it.
+    Accepted(Arc<Order>),
+    /// The exchange did not take it and never will.
+    Rejected(Arc<Order>),
+    /// The exchange's word did not come in time; the order goes on.
+    Pending(Arc<Order>),
+    /// The same key and the same body as before: the first order as it is now.
+    Duplicate(Arc<Order>),
+    /// The same key with another body: the order that the key names.
+    Conflict(Arc<Order>),
+    /// Nothing was recorded.
+    Unavailable,
+}
+
+/// Answer to a cancel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CancelReply {
+    /// Cancelled because this user asked.
+    Cancelled(Arc<Order>),
+    /// The outcome is not known in time; the cancel goes on.
+    Pending(Arc<Order>),
+    /// It ended some other way, or the exchange declined.
+    Conflict(Arc<Order>),
+    /// This user has no such order.
+    NotFound,
+    /// Nothing was recorded.
+    Unavailable,
+}
+
+/// Something for an operator to look at. Counted and logged, never dropped in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alert {
+    /// Something that should not happen to an order did.
+    Order {
+        /// Which order.
+        order_id: OrderId,
+        /// What.
+        anomaly: Anomaly,
+    },
+    /// Reports about orders that nobody here knows were given up after their time.
+    ReportsExpired {
+        /// How many.
+        count: usize,
+    },
+    /// More reports about unknown orders than can be kept: all open orders are settled with the
+    /// exchange instead.
+    ReportsOverflowed,
+    /// The exchange gave one id to two orders.
+    ExternalIdReused {
+        /// The order that has it now as well.
+        order_id: OrderId,
+    },
+}
+
+/// What the driver does, in this order, once everything appended before it is durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Readers see this order from now on.
+    Publish(Arc<Order>),
+    /// Send it to the exchange, once.
+    Submit(Arc<Order>),
+    /// Cancel it at the exchange.
+    Cancel {
+        /// Ours.
+        order_id: OrderId,
+        /// The exchange's.
+        external_order_id: ExternalOrderId,
+    },
+    /// Ask the exchange for its record.
+    Query(OrderId),
+    /// Answer a create.
+    ReplyCreate {
+        /// Whom.
+        to: ReplyTo,
+        /// What.
+        reply: CreateReply,
+    },
+    /// Answer a cancel.
+    ReplyCancel {
+        /// Whom.
+        to: ReplyTo,
+        /// What.
+        reply: CancelReply,
+    },
+    /// Tell an operator.
+    Alert(Alert),
+}
+
+/// What the engine decided: events for the log, and effects that wait for them. Reused.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// To be appended, in this order.
+    pub events: Vec<Event>,
+    /// To be done, in this order, when all events so far are durable.
+    pub effects: Vec<Effect>,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing was decided.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.effects.is_empty()
+    }
+}

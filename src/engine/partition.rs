@@ -1,0 +1,205 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use super::entry::{Entry, QueryReason};
+use super::inputs::EngineOptions;
+use super::order_map::OrderMap;
+use super::outbox::{Alert, Effect, Outbox};
+use super::spread_map::SpreadMap;
+use crate::order::{Anomaly, Change, Changed, Created, Event, Order, TrackedOrder};
+use crate::types::{ClientOrderId, OrderId, TimestampMicros, UserId};
+
+/// Hash tables of one engine's orders and users: with 64 engines, ten million orders are some
+/// 10,000 to a table, which moves within a millisecond when it grows.
+const TABLES: usize = 16;
+
+/// The orders of one user partition.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) orders: OrderMap<Entry>,
+    /// Every user's own keys. A tree, not a hash table: users choose the keys.
+    pub(super) keys: SpreadMap<UserId, BTreeMap<ClientOrderId, OrderId>, RandomState>,
+    /// Orders that the exchange may still change, oldest first.
+    pub(super) open: BTreeSet<OrderId>,
+    /// Orders whose settling query has not been answered.
+    pub(super) owing: BTreeSet<OrderId>,
+    /// When to look at an order that waits for the exchange. The grace is the same for all, so
+    /// the queue is in the order of its times.
+    pub(super) watch: VecDeque<(TimestampMicros, OrderId)>,
+}
+
+/// A log that speaks of an order which it never brought into being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("something happened to order {order_id}, which was never created")]
+pub struct UnknownOrder {
+    /// Which order.
+    pub order_id: OrderId,
+}
+
+/// One input's surroundings.
+pub(super) struct Turn<'a> {
+    pub(super) now: TimestampMicros,
+    pub(super) options: &'a EngineOptions,
+    pub(super) out: &'a mut Outbox,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            orders: OrderMap::new(TABLES),
+            keys: SpreadMap::new(TABLES),
+            open: BTreeSet::new(),
+            owing: BTreeSet::new(),
+            watch: VecDeque::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// Takes an event of the log into memory, in the way in which it was taken when it was new.
+    ///
+    /// # Errors
+    /// The event is about an order that does not exist.
+    pub fn apply(&mut self, event: &Event) -> Result<(), UnknownOrder> {
+        match event {
+            Event::Created(created) => self.insert(created),
+            Event::Changed(changed) => {
+                let order_id = changed.order_id;
+                let entry = self.orders.get_mut(&order_id).ok_or(UnknownOrder { order_id })?;
+                entry.tracked.apply(changed);
+                list(entry, &mut self.open, &mut self.owing);
+            }
+            Event::HeldReport(_) | Event::FeedPosition(_) => {}
+        }
+        Ok(())
+    }
+
+    /// An order as it stands, durable or not.
+    pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
+        self.orders.get(&order_id).map(Entry::order)
+    }
+
+    /// Every order, in no order.
+    pub fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
+        self.orders.values().map(Entry::order)
+    }
+
+    /// Orders that the exchange may still change.
+    pub fn open_orders(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether every settling query has been answered.
+    pub(super) fn is_settled(&self) -> bool {
+        self.owing.is_empty()
+    }
+
+    /// The order that a user's own key names.
+    pub(super) fn by_key(&self, user: &UserId, key: &ClientOrderId) -> Option<&Arc<Order>> {
+        let order_id = self.keys.get(user)?.get(key)?;
+        self.order(*order_id)
+    }
+
+    pub(super) fn insert(&mut self, created: &Created) {
+        if let Some(key) = &created.client_order_id {
+            // The keys of a user share the user's name with the map.
+            let keys = self.keys.get_or_insert(created.user.clone(), BTreeMap::new());
+            keys.insert(key.clone(), created.order_id);
+        }
+        let mut entry = Entry::new(TrackedOrder::new(created));
+        list(&mut entry, &mut self.open, &mut self.owing);
+        self.orders.insert(created.order_id, entry);
+    }
+
+    /// Works on one order and draws the consequences. `None` when there is no such order.
+    pub(super) fn with_order<R>(
+        &mut self,
+        order_id: OrderId,
+        turn: &mut Turn<'_>,
+        work: impl FnOnce(&mut Work<'_, '_>) -> R,
+    ) -> Option<R> {
+        let entry = self.orders.get_mut(&order_id)?;
+        let version_before = entry.order().version;
+        let result = work(&mut Work { entry: &mut *entry, turn: &mut *turn });
+        if entry.order().version != version_before {
+            turn.out.effects.push(Effect::Publish(Arc::clone(entry.order())));
+            entry.answer_waiting(turn.out);
+        }
+        entry.send_cancel(turn.out);
+        list(entry, &mut self.open, &mut self.owing);
+        watch(entry, &mut self.watch, turn);
+        Some(result)
+    }
+}
+
+/// Keeps the sets of orders right. Touches them only when an order enters or leaves one.
+pub(super) fn list(entry: &mut Entry, open: &mut BTreeSet<OrderId>, owing: &mut BTreeSet<OrderId>) {
+    let order_id = entry.order().order_id;
+    let is_open = entry.order().is_open();
+    let owes = entry.underway.owes_settlement;
+    let lists = [
+        (is_open, &mut entry.underway.listed_open, open),
+        (owes, &mut entry.underway.listed_owing, owing),
+    ];
+    for (belongs, listed, set) in lists {
+        if belongs == *listed {
+            continue;
+        }
+        if belongs {
+            set.insert(order_id);
+        } else {
+            set.remove(&order_id);
+        }
+        *listed = belongs;
+    }
+}
+
+pub(super) fn watch(
+    entry: &mut Entry,
+    queue: &mut VecDeque<(TimestampMicros, OrderId)>,
+    turn: &Turn<'_>,
+) {
+    if entry.needs_watch() && !entry.underway.watched {
+        entry.underway.watched = true;
+        let due = turn.now.saturating_add_micros(turn.options.grace_micros);
+        queue.push_back((due, entry.order().order_id));
+    }
+}
+
+/// One order under work: records changes and notes what else has to be done.
+pub(super) struct Work<'work, 'turn> {
+    pub(super) entry: &'work mut Entry,
+    pub(super) turn: &'work mut Turn<'turn>,
+}
+
+impl Work<'_, '_> {
+    pub(super) fn order(&self) -> &Arc<Order> {
+        self.entry.order()
+    }
+
+    /// Applies a change and, where the order takes note of it, hands it to the log.
+    pub(super) fn record(&mut self, change: Change) {
+        let was_terminal = self.order().status.is_terminal();
+        let order_id = self.order().order_id;
+        let changed = Changed { order_id, at: self.turn.now, change };
+        let applied = self.entry.tracked.apply(&changed);
+        if applied.recorded {
+            self.turn.out.events.push(Event::Changed(changed));
+        }
+        if let Some(anomaly) = applied.anomaly {
+            self.alert(anomaly);
+        }
+        if was_terminal && !self.order().status.is_terminal() {
+            // A late fill or a bust contradicts what the exchange said before: its record tells
+            // whether anything is left to happen, and is asked for until it is there.
+            self.entry.underway.owes_settlement = true;
+            self.entry.ask(QueryReason::FollowUp, self.turn.out);
+        }
+    }
+
+    pub(super) fn alert(&mut self, anomaly: Anomaly) {
+        let order_id = self.order().order_id;
+        self.turn.out.effects.push(Effect::Alert(Alert::Order { order_id, anomaly }));
+    }
+}

@@ -1,0 +1,570 @@
+//! One rule a test: what the engines decide when commands, answers and reports cross.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::order::{Anomaly, Event, Fill, Order, ReportKind, Status};
+use crate::types::*;
+
+const OPTIONS: EngineOptions = EngineOptions {
+    submit_window_micros: 1_000,
+    clock_tolerance_micros: 100,
+    grace_micros: 500,
+    held_report_age_micros: 10_000,
+};
+const START: u64 = 1_000_000;
+
+/// The engines with everything that they decided.
+struct Desk {
+    engines: Engines,
+    now: u64,
+    log: Vec<Event>,
+    /// Effects since they were last looked at.
+    effects: Vec<Effect>,
+    next: u64,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let engines = Engines::new(OPTIONS);
+        Self { engines, now: START, log: Vec::new(), effects: Vec::new(), next: 0 }
+    }
+
+    fn act(&mut self, act: impl FnOnce(&mut Engines, TimestampMicros, &mut Outbox)) {
+        let mut out = Outbox::new();
+        act(&mut self.engines, TimestampMicros::new(self.now), &mut out);
+        self.log.append(&mut out.events);
+        self.effects.append(&mut out.effects);
+    }
+
+    fn request(&mut self, user: &str, key: Option<&str>, num_shares: Shares) -> CreateOrder {
+        self.next += 1;
+        let user = UserId::new(user).unwrap();
+        CreateOrder {
+            order_id: OrderId::new(u128::from(self.now) * 1_000, self.next, user.partition()),
+            user,
+            client_order_id: key.map(|key| ClientOrderId::new(key).unwrap()),
+            symbol: Symbol::new("IBM").unwrap(),
+            position: Position::Sell,
+            limit_price: PriceCents::new(100).ok(),
+            time_in_force: TimeInForce::Gtc,
+            num_shares,
+            created_at: TimestampMicros::new(self.now),
+        }
+    }
+
+    /// A pending order of alice with 10 shares, answered to 1.
+    fn pending(&mut self) -> OrderId {
+        let request = self.request("alice", None, 10);
+        let order_id = request.order_id;
+        self.act(|engines, now, out| engines.create(now, request, ReplyTo(1), out));
+        order_id
+    }
+
+    /// A submitted one, with nothing left to look at.
+    fn submitted(&mut self) -> OrderId {
+        let order_id = self.pending();
+        self.accept(order_id, "x");
+        self.effects.clear();
+        order_id
+    }
+
+    fn accept(&mut self, order_id: OrderId, id: &str) {
+        self.submit_answer(order_id, SubmitOutcome::Accepted(external(id)));
+    }
+
+    fn submit_answer(&mut self, order_id: OrderId, outcome: SubmitOutcome) {
+        self.act(|engines, now, out| engines.submit_answer(now, order_id, outcome, out));
+    }
+
+    fn cancel(&mut self, order_id: OrderId, to: u64) {
+        let user = UserId::new("alice").unwrap();
+        self.act(|engines, now, out| engines.cancel(now, (&user, order_id), ReplyTo(to), out));
+    }
+
+    fn cancel_answer(&mut self, order_id: OrderId, outcome: CancelOutcome) {
+        self.act(|engines, now, out| engines.cancel_answer(now, order_id, outcome, out));
+    }
+
+    fn record(&mut self, order_id: OrderId, answer: QueryAnswer) {
+        let asked_at = TimestampMicros::new(self.now);
+        self.act(|engines, now, out| {
+            engines.query_answer(now, order_id, Some((asked_at, answer)), out);
+        });
+    }
+
+    fn record_lost(&mut self, order_id: OrderId) {
+        self.act(|engines, now, out| engines.query_answer(now, order_id, None, out));
+    }
+
+    fn report(&mut self, id: &str, kind: ReportKind) {
+        let report = Report { external_order_id: external(id), kind };
+        self.act(|engines, now, out| engines.report(now, report, out));
+    }
+
+    /// Lets time pass and looks after what has waited.
+    fn sweep(&mut self, micros: u64) {
+        self.now += micros;
+        self.act(|engines, now, out| {
+            engines.tick(now, 100, out);
+        });
+    }
+
+    fn settle(&mut self) {
+        self.act(|engines, now, out| engines.settle_some(now, 100, out));
+    }
+
+    fn order(&self, order_id: OrderId) -> &Arc<Order> {
+        self.engines.order(order_id).unwrap()
+    }
+
+    fn status(&self, order_id: OrderId) -> Status {
+        self.order(order_id).status
+    }
+
+    fn take(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn queries(&mut self) -> usize {
+        self.take().iter().filter(|effect| matches!(effect, Effect::Query(_))).count()
+    }
+
+    /// A start from what was logged.
+    fn restart(&mut self) {
+        self.engines = Engines::new(OPTIONS);
+        for event in &self.log {
+            self.engines.replay(event).unwrap();
+        }
+        self.effects.clear();
+        self.act(Engines::start);
+    }
+}
+
+fn external(id: &str) -> ExternalOrderId {
+    ExternalOrderId::new(id).unwrap()
+}
+
+fn fill(id: &str, num_shares: Shares) -> Fill {
+    Fill {
+        execution_id: ExecutionId::new(id).unwrap(),
+        price: PriceCents::new(100).unwrap(),
+        num_shares,
+        executed_at: TimestampMicros::new(1),
+    }
+}
+
+fn filled(id: &str, num_shares: Shares) -> ReportKind {
+    ReportKind::Filled(fill(id, num_shares))
+}
+
+fn known(state: ExchangeState, executions: Vec<Fill>) -> QueryAnswer {
+    QueryAnswer::Known { external_order_id: external("x"), state, executions }
+}
+
+fn refused(why: CancelRefusal) -> CancelOutcome {
+    CancelOutcome::Refused { why, reason: "no".into() }
+}
+
+fn cancels(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Cancel { .. })).count()
+}
+
+fn create_reply(effects: &[Effect]) -> Option<&CreateReply> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::ReplyCreate { reply, .. } => Some(reply),
+        _ => None,
+    })
+}
+
+fn cancel_replies(effects: &[Effect]) -> Vec<(u64, &CancelReply)> {
+    let reply = |effect| match effect {
+        &Effect::ReplyCancel { to: ReplyTo(to), ref reply } => Some((to, reply)),
+        _ => None,
+    };
+    effects.iter().filter_map(reply).collect()
+}
+
+fn has_alert(effects: &[Effect], wanted: Anomaly) -> bool {
+    effects.iter().any(|effect| {
+        matches!(effect, Effect::Alert(Alert::Order { anomaly, .. }) if *anomaly == wanted)
+    })
+}
+
+#[test]
+fn a_create_is_recorded_shown_and_sent_in_this_order() {
+    let mut desk = Desk::new();
+    let order_id = desk.pending();
+    assert!(matches!(&desk.log[..], [Event::Created(created)] if created.order_id == order_id));
+    assert!(matches!(&desk.take()[..], [Effect::Publish(_), Effect::Submit(_)]));
+    desk.accept(order_id, "x");
+    let effects = desk.take();
+    assert!(matches!(&effects[..], [Effect::Publish(_), Effect::ReplyCreate { .. }]));
+    assert!(matches!(create_reply(&effects), Some(CreateReply::Accepted(_))));
+}
+
+#[test]
+fn a_key_names_one_order_of_one_user() {
+    let mut desk = Desk::new();
+    let create = |desk: &mut Desk, user: &str, shares| {
+        let request = desk.request(user, Some("k"), shares);
+        desk.act(|engines, now, out| engines.create(now, request, ReplyTo(1), out));
+        create_reply(&desk.take()).cloned()
+    };
+    assert_eq!(create(&mut desk, "alice", 10), None, "waits for the exchange");
+    assert!(matches!(create(&mut desk, "alice", 10), Some(CreateReply::Duplicate(_))));
+    assert!(matches!(create(&mut desk, "alice", 11), Some(CreateReply::Conflict(_))));
+    assert_eq!(create(&mut desk, "bob", 11), None, "somebody else's key is another");
+    desk.restart();
+    assert!(matches!(create(&mut desk, "alice", 10), Some(CreateReply::Duplicate(_))));
+    assert_eq!(desk.log.len(), 2);
+}
+
+#[test]
+fn an_unknown_outcome_is_asked_about_once_and_never_sent_again() {
+    let mut desk = Desk::new();
+    let order_id = desk.pending();
+    desk.take();
+    desk.submit_answer(order_id, SubmitOutcome::Unknown);
+    assert_eq!(desk.take(), [Effect::Query(order_id)]);
+    desk.record(order_id, QueryAnswer::Unknown);
+    assert_eq!(desk.take(), [], "it may still get there");
+    assert_eq!(desk.status(order_id), Status::Pending);
+    desk.sweep(400);
+    assert_eq!(desk.take(), [], "not before its grace is over");
+    desk.sweep(701);
+    assert_eq!(desk.take(), [Effect::Query(order_id)]);
+    desk.record(order_id, QueryAnswer::Unknown);
+    assert_eq!(desk.status(order_id), Status::Failed, "now it never will");
+    assert!(matches!(create_reply(&desk.take()), Some(CreateReply::Rejected(_))));
+}
+
+#[test]
+fn giving_up_waiting_answers_with_the_order_as_it_is() {
+    let mut desk = Desk::new();
+    let order_id = desk.pending();
+    desk.take();
+    desk.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(1), out));
+    assert!(matches!(create_reply(&desk.take()), Some(CreateReply::Pending(_))));
+    desk.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(1), out));
+    assert_eq!(desk.take(), []);
+    desk.accept(order_id, "x");
+    assert_eq!(create_reply(&desk.take()), None, "everybody is answered once");
+}
+
+#[test]
+fn a_cancel_before_the_accept_is_recorded_and_sent_after_it() {
+    let mut desk = Desk::new();
+    let order_id = desk.pending();
+    desk.cancel(order_id, 2);
+    assert_eq!(cancels(&desk.take()), 0);
+    assert_eq!(desk.status(order_id), Status::Pending);
+    desk.accept(order_id, "x");
+    assert_eq!(cancels(&desk.take()), 1);
+    assert_eq!(desk.status(order_id), Status::PendingCancel);
+    desk.restart();
+    desk.settle();
+    assert_eq!(desk.queries(), 1);
+    desk.record(order_id, known(ExchangeState::Open, vec![]));
+    assert_eq!(cancels(&desk.take()), 1, "sent after a restart as well");
+}
+
+#[test]
+fn a_cancel_before_a_refusal_finds_a_failed_order() {
+    let mut desk = Desk::new();
+    let order_id = desk.pending();
+    desk.cancel(order_id, 2);
+    desk.submit_answer(order_id, SubmitOutcome::Refused { reason: "no".into() });
+    let effects = desk.take();
+    assert!(matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(_))]));
+    assert!(matches!(create_reply(&effects), Some(CreateReply::Rejected(_))));
+    assert_eq!(cancels(&effects), 0);
+}
+
+#[test]
+fn cancels_join_and_a_repeated_one_is_fine() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    for to in [2, 3, 4] {
+        desk.cancel(order_id, to);
+    }
+    assert_eq!(cancels(&desk.take()), 1, "one cancel for all of them");
+    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
+    assert_eq!(desk.queries(), 1, "its last fills");
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("e1", 4)]));
+    let effects = desk.take();
+    let replies = cancel_replies(&effects);
+    assert_eq!(replies.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2, 3, 4]);
+    for (_, reply) in replies {
+        assert!(matches!(reply, CancelReply::Cancelled(order) if order.filled_shares == 4));
+    }
+    desk.report("x", filled("e1", 4));
+    desk.report("x", ReportKind::Cancelled);
+    assert_eq!(desk.take(), [], "the feed has no news");
+    desk.cancel(order_id, 5);
+    assert!(matches!(cancel_replies(&desk.take())[..], [(5, CancelReply::Cancelled(_))]));
+}
+
+#[test]
+fn a_confirmed_cancel_counts_even_if_the_record_does_not_come() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.cancel(order_id, 2);
+    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
+    desk.take();
+    desk.record_lost(order_id);
+    assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Cancelled(_))]));
+    desk.sweep(500);
+    assert_eq!(desk.queries(), 1, "what the record may hold is owed");
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("e1", 4)]));
+    assert_eq!(desk.order(order_id).filled_shares, 4);
+    assert_eq!(desk.status(order_id), Status::Cancelled);
+}
+
+#[test]
+fn a_record_from_before_the_cancel_is_asked_for_again() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.cancel(order_id, 2);
+    desk.sweep(500);
+    assert_eq!(desk.queries(), 1);
+    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
+    assert_eq!(desk.take(), [], "one query at a time");
+    desk.record(order_id, known(ExchangeState::Open, vec![]));
+    assert_eq!(desk.take(), [Effect::Query(order_id)], "old news");
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![]));
+    assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Cancelled(_))]));
+}
+
+#[test]
+fn the_last_fill_wins_against_the_cancel() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.cancel(order_id, 2);
+    desk.report("x", filled("e1", 4));
+    assert_eq!(desk.status(order_id), Status::PendingCancel, "shares are left");
+    desk.report("x", filled("e2", 6));
+    let effects = desk.take();
+    assert!(matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(order))]
+            if order.status == Status::Filled));
+    desk.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
+    desk.record(order_id, known(ExchangeState::Filled, vec![fill("e1", 4), fill("e2", 6)]));
+    assert_eq!(desk.status(order_id), Status::Filled);
+    assert_eq!(desk.order(order_id).filled_shares, 10);
+}
+
+#[test]
+fn an_order_that_ended_before_the_cancel_got_there_is_looked_up() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.cancel(order_id, 2);
+    desk.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
+    assert_eq!(desk.status(order_id), Status::PendingCancel);
+    desk.take();
+    desk.record(order_id, known(ExchangeState::Expired, vec![]));
+    let effects = desk.take();
+    assert!(
+        matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(order))]
+            if order.reason.as_deref() == Some("expired")),
+        "somebody else ended it"
+    );
+}
+
+#[test]
+fn a_declined_cancel_leaves_the_order_as_its_fills_say() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.report("x", filled("e1", 4));
+    desk.cancel(order_id, 2);
+    desk.take();
+    desk.cancel_answer(order_id, refused(CancelRefusal::Declined));
+    assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Conflict(_))]));
+    assert_eq!(desk.status(order_id), Status::PartiallyFilled);
+    desk.cancel(order_id, 3);
+    assert_eq!(cancels(&desk.take()), 1, "another wish is another cancel");
+}
+
+#[test]
+fn a_cancel_without_an_outcome_is_sent_again_only_after_a_look() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.cancel(order_id, 2);
+    desk.take();
+    desk.cancel_answer(order_id, CancelOutcome::Unknown);
+    assert_eq!(desk.take(), []);
+    desk.sweep(500);
+    assert_eq!(desk.take(), [Effect::Query(order_id)]);
+    desk.record(order_id, known(ExchangeState::Open, vec![]));
+    assert_eq!(cancels(&desk.take()), 1, "it did not get there");
+}
+
+#[test]
+fn an_accepted_order_that_the_exchange_has_lost_needs_a_second_look() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.cancel(order_id, 2);
+    desk.sweep(500);
+    desk.take();
+    desk.record(order_id, QueryAnswer::Unknown);
+    let effects = desk.take();
+    assert!(has_alert(&effects, Anomaly::UnknownAtExchange));
+    assert_eq!(desk.status(order_id), Status::PendingCancel);
+    desk.cancel_answer(order_id, refused(CancelRefusal::UnknownOrder));
+    assert_eq!(desk.status(order_id), Status::PendingCancel, "the same look");
+    desk.sweep(500);
+    desk.record(order_id, QueryAnswer::Unknown);
+    assert_eq!(desk.status(order_id), Status::Cancelled);
+}
+
+#[test]
+fn a_late_accept_of_a_failed_order_is_cancelled_and_alerted() {
+    let mut desk = Desk::new();
+    let order_id = desk.pending();
+    desk.sweep(1_200);
+    desk.record(order_id, QueryAnswer::Unknown);
+    assert_eq!(desk.status(order_id), Status::Failed);
+    desk.take();
+    desk.accept(order_id, "x");
+    let effects = desk.take();
+    assert!(has_alert(&effects, Anomaly::LateAccept));
+    assert_eq!(cancels(&effects), 1);
+    desk.restart();
+    desk.settle();
+    assert_eq!(desk.queries(), 1, "it is not forgotten");
+    desk.record(order_id, known(ExchangeState::Open, vec![fill("e1", 4)]));
+    let effects = desk.take();
+    assert!(has_alert(&effects, Anomaly::FillOfFailed));
+    assert_eq!(cancels(&effects), 1);
+    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("e1", 4)]));
+    assert_eq!(desk.status(order_id), Status::Failed);
+    assert_eq!(desk.order(order_id).filled_shares, 4, "never dropped");
+    assert_eq!(desk.engines.open_orders(), 0);
+}
+
+#[test]
+fn a_late_fill_is_what_the_fills_say_until_the_exchange_says_more() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.cancel(order_id, 2);
+    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![]));
+    desk.take();
+    desk.report("x", filled("late", 4));
+    let effects = desk.take();
+    assert!(has_alert(&effects, Anomaly::LateFill));
+    assert!(effects.contains(&Effect::Query(order_id)));
+    assert_eq!(desk.status(order_id), Status::PartiallyFilled);
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("late", 4)]));
+    assert_eq!(desk.status(order_id), Status::Cancelled);
+    desk.take();
+    desk.cancel(order_id, 3);
+    let effects = desk.take();
+    let replies = cancel_replies(&effects);
+    assert!(matches!(replies[..], [(3, CancelReply::Cancelled(_))]), "still their own cancel");
+}
+
+#[test]
+fn a_bust_opens_a_filled_order_and_asks() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.report("x", filled("e1", 10));
+    desk.take();
+    desk.report("x", ReportKind::Busted { execution_id: fill("e1", 1).execution_id });
+    assert_eq!(desk.status(order_id), Status::Submitted);
+    assert_eq!(desk.queries(), 1);
+    desk.report("x", filled("e1", 10));
+    assert_eq!(desk.order(order_id).filled_shares, 0, "a repeated line does not undo the bust");
+}
+
+#[test]
+fn an_over_fill_is_alerted() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.report("x", filled("e1", 11));
+    assert!(has_alert(&desk.take(), Anomaly::OverFill));
+    assert_eq!(desk.order(order_id).filled_shares, 11);
+}
+
+#[test]
+fn an_early_fill_waits_for_its_accept_also_through_a_restart() {
+    let mut desk = Desk::new();
+    let order_id = desk.pending();
+    desk.engines.feed_session(&"s".into(), 6);
+    desk.report("x", filled("early", 4));
+    desk.engines.feed_reached(7);
+    desk.settle();
+    desk.record(order_id, QueryAnswer::Unknown);
+    desk.act(|engines, now, out| engines.log_feed_position(now, out));
+    let [.., Event::HeldReport(_), Event::FeedPosition(position)] = &desk.log[..] else {
+        panic!("the report is logged before the position passes it: {:?}", desk.log);
+    };
+    assert_eq!((position.session.as_str(), position.sequence), ("s", 7));
+    desk.restart();
+    assert_eq!(desk.engines.held_reports(), 1);
+    desk.accept(order_id, "x");
+    assert_eq!(desk.status(order_id), Status::PartiallyFilled);
+    assert_eq!(desk.engines.held_reports(), 0);
+    desk.restart();
+    assert_eq!(desk.order(order_id).filled_shares, 4);
+    assert_eq!(desk.engines.held_reports(), 0, "it has an owner now");
+}
+
+#[test]
+fn a_report_that_nobody_claims_is_given_up_aloud() {
+    let mut desk = Desk::new();
+    desk.report("nobody", ReportKind::Cancelled);
+    desk.sweep(10_001);
+    assert_eq!(desk.take(), [Effect::Alert(Alert::ReportsExpired { count: 1 })]);
+}
+
+#[test]
+fn a_second_order_under_one_external_id_is_alerted() {
+    let mut desk = Desk::new();
+    let first = desk.submitted();
+    let second = desk.pending();
+    desk.accept(second, "x");
+    let alert = Effect::Alert(Alert::ExternalIdReused { order_id: second });
+    assert!(desk.take().contains(&alert));
+    desk.report("x", filled("e1", 4));
+    assert_eq!(desk.order(first).filled_shares, 4);
+}
+
+#[test]
+fn the_feed_position_waits_until_what_a_gap_may_hide_is_settled() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.engines.feed_session(&"s".into(), 20);
+    // Its cancel comes after the gap and before anybody asked; a fill was lost in the gap.
+    desk.report("x", ReportKind::Cancelled);
+    desk.engines.feed_reached(21);
+    let log = |desk: &mut Desk| {
+        let length = desk.log.len();
+        desk.act(|engines, now, out| engines.log_feed_position(now, out));
+        desk.log.len() > length
+    };
+    assert!(!log(&mut desk));
+    desk.take();
+    desk.settle();
+    assert_eq!(desk.queries(), 1, "an ended order may have missed something too");
+    assert!(!log(&mut desk));
+    desk.restart();
+    desk.settle();
+    assert_eq!(desk.queries(), 1, "and a restart knows that");
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
+    assert_eq!(desk.order(order_id).filled_shares, 3);
+    assert_eq!(desk.status(order_id), Status::Cancelled);
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
+    desk.engines.feed_session(&"s".into(), 21);
+    desk.settle();
+    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
+    assert!(log(&mut desk));
+}
+
+#[test]
+fn a_log_that_speaks_of_an_order_it_never_created_is_refused() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    let mut engines = Engines::new(OPTIONS);
+    assert_eq!(engines.replay(&desk.log[1]), Err(UnknownOrder { order_id }));
+}

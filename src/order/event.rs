@@ -1,0 +1,175 @@
+use compact_str::CompactString;
+
+use super::user_field::AsText;
+use crate::types::{
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, OrderType, Position, PriceCents, Shares,
+    Symbol, TimeInForce, TimestampMicros, UserId,
+};
+
+/// A fact that the log keeps. Replaying all of them, in order, gives the state again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// An order came into being.
+    Created(Created),
+    /// Something happened to an order.
+    Changed(Changed),
+    /// The exchange reported something about an order that nobody here knows (yet).
+    HeldReport(HeldReport),
+    /// Everything of the feed up to here is in the log.
+    FeedPosition(FeedPosition),
+}
+
+/// A user's order, recorded before the exchange hears of it.
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Created {
+    /// Our id; towards the exchange the client order id.
+    pub order_id: OrderId,
+    /// Whose order.
+    #[rkyv(with = AsText)]
+    pub user: UserId,
+    /// The user's own key, which names one order for good.
+    pub client_order_id: Option<ClientOrderId>,
+    /// What to trade.
+    pub symbol: Symbol,
+    /// Buy or sell.
+    pub position: Position,
+    /// The limit; a market order has none.
+    pub limit_price: Option<PriceCents>,
+    /// How long it stays.
+    pub time_in_force: TimeInForce,
+    /// Shares to trade.
+    pub num_shares: Shares,
+    /// When it was recorded.
+    pub created_at: TimestampMicros,
+    /// What the exchange has not accepted by then it never will.
+    pub submit_before: TimestampMicros,
+}
+
+impl Created {
+    /// Market or limit, by whether there is a limit price.
+    pub const fn order_type(&self) -> OrderType {
+        if self.limit_price.is_some() { OrderType::Limit } else { OrderType::Market }
+    }
+}
+
+/// One change of one order.
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Changed {
+    /// Which order.
+    pub order_id: OrderId,
+    /// When we took note of it.
+    pub at: TimestampMicros,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What can happen to an order. New kinds go to the end: the position is part of the format.
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum Change {
+    /// The exchange took it.
+    Accepted {
+        /// The exchange's id.
+        external_order_id: ExternalOrderId,
+    },
+    /// The exchange refused it.
+    Rejected {
+        /// Its words, bounded.
+        reason: CompactString,
+    },
+    /// The exchange did not know it after `submit_before`.
+    NotAccepted,
+    /// Its user asked to cancel it.
+    CancelRequested,
+    /// It ended at the exchange with shares left.
+    Cancelled {
+        /// How that came.
+        cause: CancelCause,
+    },
+    /// The exchange refused the cancel.
+    CancelRejected {
+        /// Its words, bounded.
+        reason: CompactString,
+    },
+    /// Shares were traded for it.
+    Filled(Fill),
+    /// An execution is void.
+    Busted {
+        /// Which one.
+        execution_id: ExecutionId,
+    },
+}
+
+/// How an order came to be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum CancelCause {
+    /// The exchange says that it is cancelled; whether its user had asked, the order knows.
+    Cancelled,
+    /// Its time in force ended.
+    Expired,
+    /// Its user asked to cancel it, and the exchange said twice that it does not know it.
+    Unknown,
+}
+
+/// One execution.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Fill {
+    /// Counts once per order.
+    pub execution_id: ExecutionId,
+    /// Price of each share.
+    pub price: PriceCents,
+    /// Shares.
+    pub num_shares: Shares,
+    /// When the exchange made it.
+    pub executed_at: TimestampMicros,
+}
+
+/// A report about an order id that is not known yet, kept because the feed position is about to
+/// pass it.
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct HeldReport {
+    /// The exchange's id of the order.
+    pub external_order_id: ExternalOrderId,
+    /// What it says.
+    pub kind: ReportKind,
+    /// When we took note of it.
+    pub received_at: TimestampMicros,
+}
+
+/// What the exchange reports about an order, unasked.
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ReportKind {
+    /// Shares were traded for it.
+    Filled(Fill),
+    /// An execution is void.
+    Busted {
+        /// Which one.
+        execution_id: ExecutionId,
+    },
+    /// It was cancelled.
+    Cancelled,
+    /// Its time in force ended.
+    Expired,
+}
+
+impl ReportKind {
+    /// The change that the report amounts to.
+    pub fn into_change(self) -> Change {
+        match self {
+            Self::Filled(fill) => Change::Filled(fill),
+            Self::Busted { execution_id } => Change::Busted { execution_id },
+            Self::Cancelled => Change::Cancelled { cause: CancelCause::Cancelled },
+            Self::Expired => Change::Cancelled { cause: CancelCause::Expired },
+        }
+    }
+}
+
+/// How far the feed has been taken.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FeedPosition {
+    /// Which numbering.
+    pub session: CompactString,
+    /// The last sequence that has been taken.
+    pub sequence: u64,
+    /// When we took note of it.
+    pub at: TimestampMicros,
+}

@@ -1,0 +1,114 @@
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use crate::types::{ExecutionId, PriceCents, Shares};
+
+/// Up to this many executions are looked through one by one; more are hashed. Most orders have
+/// one or two.
+const LINEAR_SEARCH_LIMIT: usize = 16;
+
+/// What one execution did to its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    /// It counts.
+    Counted {
+        /// Shares.
+        num_shares: Shares,
+        /// Price of each.
+        price: PriceCents,
+    },
+    /// It is void, or was declared void before it was seen: it never counts again.
+    Busted,
+}
+
+/// The distinct executions of one order, by the exchange's id.
+#[derive(Debug, Clone)]
+pub struct Executions(Kept);
+
+#[derive(Debug, Clone)]
+enum Kept {
+    Few(SmallVec<[(ExecutionId, Execution); 1]>),
+    Many(HashMap<ExecutionId, Execution>),
+}
+
+impl Default for Executions {
+    fn default() -> Self {
+        Self(Kept::Few(SmallVec::new()))
+    }
+}
+
+impl Executions {
+    /// What is known of an execution.
+    pub fn get(&self, id: &ExecutionId) -> Option<Execution> {
+        match &self.0 {
+            Kept::Few(few) => few.iter().find(|(known, _)| known == id).map(|(_, kept)| *kept),
+            Kept::Many(many) => many.get(id).copied(),
+        }
+    }
+
+    /// Records an execution, or that it is void. Gives what was known of it before.
+    pub fn set(&mut self, id: ExecutionId, execution: Execution) -> Option<Execution> {
+        match &mut self.0 {
+            Kept::Few(few) => {
+                if let Some((_, kept)) = few.iter_mut().find(|(known, _)| *known == id) {
+                    return Some(std::mem::replace(kept, execution));
+                }
+                few.push((id, execution));
+                if few.len() > LINEAR_SEARCH_LIMIT {
+                    self.0 = Kept::Many(few.drain(..).collect());
+                }
+                None
+            }
+            Kept::Many(many) => many.insert(id, execution),
+        }
+    }
+
+    /// Shares of all executions that count.
+    pub fn counted_shares(&self) -> Shares {
+        let shares = |execution: &Execution| match execution {
+            Execution::Counted { num_shares, .. } => *num_shares,
+            Execution::Busted => 0,
+        };
+        match &self.0 {
+            Kept::Few(few) => few.iter().map(|(_, kept)| shares(kept)).sum(),
+            Kept::Many(many) => many.values().map(shares).sum(),
+        }
+    }
+
+    /// Distinct executions, void ones included.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Kept::Few(few) => few.len(),
+            Kept::Many(many) => many.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_execution_is_known_by_its_id_however_many_there_are() {
+        let mut executions = Executions::default();
+        let count = LINEAR_SEARCH_LIMIT as u64 * 3;
+        let price = PriceCents::new(5).unwrap();
+        let id = |number: u64| ExecutionId::new(&format!("e{number}")).unwrap();
+        for number in 0..count {
+            assert_eq!(executions.get(&id(number)), None);
+            let counted = Execution::Counted { num_shares: 2, price };
+            assert_eq!(executions.set(id(number), counted), None);
+            assert_eq!(executions.set(id(0), counted), Some(counted));
+        }
+        assert_eq!(executions.len() as u64, count);
+        executions.set(id(1), Execution::Busted);
+        assert_eq!(executions.counted_shares(), 2 * (count - 1));
+        assert_eq!(executions.get(&id(1)), Some(Execution::Busted));
+    }
+}

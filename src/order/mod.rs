@@ -1,0 +1,22 @@
+//! What an order is and what may happen to it: the order as clients see it, the one transition
+//! table, the executions that count, and the records of all this in the log. Pure: no I/O, no
+//! clock, no random numbers.
+
+mod codec;
+mod event;
+mod executions;
+mod record;
+mod status;
+mod table;
+mod tracked;
+mod user_field;
+
+pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
+pub use event::{
+    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, HeldReport, ReportKind,
+};
+pub use executions::{Execution, Executions};
+pub use record::Order;
+pub use status::{Ending, Facts, Status, reported_status};
+pub use table::{Anomaly, Ruling, Step, ruling};
+pub use tracked::{Applied, TrackedOrder};

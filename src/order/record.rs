@@ -1,0 +1,225 @@
+use compact_str::CompactString;
+use serde::Serialize;
+
+use super::event::Created;
+use super::status::{Ending, Facts, Status, reported_status};
+use crate::types::{
+    ClientOrderId, ExternalOrderId, OrderId, OrderType, Position, PriceCents, Shares, Symbol,
+    TimeInForce, TimestampMicros, UserId, average_price_cents,
+};
+
+/// An order as it stands. Serializes to the Order of the client contract.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// Our id.
+    pub order_id: OrderId,
+    /// Whose order. Not part of the contract's JSON: a reader knows who they are.
+    pub user: UserId,
+    /// The user's own key.
+    pub client_order_id: Option<ClientOrderId>,
+    /// The exchange's id, once it accepted.
+    pub external_order_id: Option<ExternalOrderId>,
+    /// What to trade.
+    pub symbol: Symbol,
+    /// Buy or sell.
+    pub position: Position,
+    /// How long it stays.
+    pub time_in_force: TimeInForce,
+    /// The limit; a market order has none.
+    pub limit_price: Option<PriceCents>,
+    /// Shares to trade.
+    pub num_shares: Shares,
+    /// Sum of the executions that count. Above `num_shares` only by an over-fill.
+    pub filled_shares: Shares,
+    /// What those cost together, in cents.
+    pub filled_value_cents: i64,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it failed or was cancelled, where that is not the user's own doing.
+    pub reason: Option<CompactString>,
+    /// When it was recorded.
+    pub created_at: TimestampMicros,
+    /// When it last changed.
+    pub updated_at: TimestampMicros,
+    /// Rises with every change; starts at 1.
+    pub version: u64,
+    /// What the exchange has not accepted by then it never will.
+    pub submit_before: TimestampMicros,
+    pub(super) cancel_requested: bool,
+    pub(super) ending: Option<Ending>,
+    /// A cancel that its user asked for took effect once. A late fill may open the order again
+    /// until the exchange repeats that it is cancelled; it is still this user's doing then.
+    pub(super) user_cancelled: bool,
+    /// Of an order that failed here and was accepted there all the same: it has ended there too.
+    pub(super) taken_back: bool,
+}
+
+impl Order {
+    pub(super) fn new(created: &Created) -> Self {
+        Self {
+            order_id: created.order_id,
+            user: created.user.clone(),
+            client_order_id: created.client_order_id.clone(),
+            external_order_id: None,
+            symbol: created.symbol,
+            position: created.position,
+            time_in_force: created.time_in_force,
+            limit_price: created.limit_price,
+            num_shares: created.num_shares,
+            filled_shares: 0,
+            filled_value_cents: 0,
+            status: Status::Pending,
+            reason: None,
+            created_at: created.created_at,
+            updated_at: created.created_at,
+            version: 1,
+            submit_before: created.submit_before,
+            cancel_requested: false,
+            ending: None,
+            user_cancelled: false,
+            taken_back: false,
+        }
+    }
+
+    /// Market or limit, by whether there is a limit price.
+    pub const fn order_type(&self) -> OrderType {
+        if self.limit_price.is_some() { OrderType::Limit } else { OrderType::Market }
+    }
+
+    /// Shares that may still be filled.
+    pub const fn shares_left(&self) -> Shares {
+        self.num_shares.saturating_sub(self.filled_shares)
+    }
+
+    /// Whether its user asked to cancel it and has no outcome yet.
+    pub const fn is_cancel_requested(&self) -> bool {
+        self.cancel_requested
+    }
+
+    /// Why it ended with shares left, if it did.
+    pub const fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Whether it was called failed here while it lives at the exchange, where it has to be
+    /// cancelled.
+    pub fn is_stray(&self) -> bool {
+        self.status == Status::Failed
+            && self.external_order_id.is_some()
+            && !self.taken_back
+            && self.shares_left() > 0
+    }
+
+    /// Whether the exchange may still change it: what has to be settled with the exchange after
+    /// a restart or a gap.
+    pub fn is_open(&self) -> bool {
+        !self.status.is_terminal() || self.is_stray()
+    }
+
+    /// Whether a cancel has to reach the exchange.
+    pub fn wants_cancel(&self) -> bool {
+        let asked = self.status == Status::PendingCancel && self.external_order_id.is_some();
+        asked || self.is_stray()
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            shares_left: self.shares_left(),
+            any_filled: self.filled_shares > 0,
+            cancel_requested: self.cancel_requested,
+            ending: self.ending,
+            has_external_id: self.external_order_id.is_some(),
+        }
+    }
+
+    pub(super) fn refresh_status(&mut self) {
+        self.status = reported_status(self.facts());
+    }
+}
+
+/// The members of the contract's Order, in its order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContractOrder<'a> {
+    order_id: OrderId,
+    client_order_id: Option<&'a ClientOrderId>,
+    external_order_id: Option<&'a ExternalOrderId>,
+    symbol: Symbol,
+    position: Position,
+    #[serde(rename = "type")]
+    order_type: OrderType,
+    time_in_force: TimeInForce,
+    price_in_cents: Option<PriceCents>,
+    num_shares: Shares,
+    filled_shares: Shares,
+    filled_value_in_cents: i64,
+    average_price_in_cents: Option<i64>,
+    status: Status,
+    reason: Option<&'a str>,
+    created_at: TimestampMicros,
+    updated_at: TimestampMicros,
+    version: u64,
+}
+
+impl Serialize for Order {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ContractOrder {
+            order_id: self.order_id,
+            client_order_id: self.client_order_id.as_ref(),
+            external_order_id: self.external_order_id.as_ref(),
+            symbol: self.symbol,
+            position: self.position,
+            order_type: self.order_type(),
+            time_in_force: self.time_in_force,
+            price_in_cents: self.limit_price,
+            num_shares: self.num_shares,
+            filled_shares: self.filled_shares,
+            filled_value_in_cents: self.filled_value_cents,
+            average_price_in_cents: average_price_cents(
+                self.filled_value_cents,
+                self.filled_shares,
+            ),
+            status: self.status,
+            reason: self.reason.as_deref(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            version: self.version,
+        }
+        .serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::UserPartition;
+
+    #[test]
+    fn the_json_is_the_contracts() {
+        let order_id = OrderId::new(1_732_400_000_000_000_000, 7, UserPartition::new(48).unwrap());
+        let order = Order::new(&Created {
+            order_id,
+            user: UserId::new("alice").unwrap(),
+            client_order_id: None,
+            symbol: Symbol::new("IBM").unwrap(),
+            position: Position::Buy,
+            limit_price: None,
+            time_in_force: TimeInForce::Day,
+            num_shares: 3,
+            created_at: TimestampMicros::new(1_732_400_000_000_000),
+            submit_before: TimestampMicros::new(1_732_400_005_000_000),
+        });
+        let json = serde_json::to_string(&order).unwrap();
+        let expected = format!(
+            "{{\"orderId\":\"{order_id}\",\"clientOrderId\":null,\"externalOrderId\":null,\
+             \"symbol\":\"IBM\",\"position\":\"buy\",\"type\":\"market\",\"timeInForce\":\"day\",\
+             \"priceInCents\":null,\"numShares\":3,\"filledShares\":0,\"filledValueInCents\":0,\
+             \"averagePriceInCents\":null,\"status\":\"pending\",\"reason\":null,\
+             \"createdAt\":1732400000000000,\"updatedAt\":1732400000000000,\"version\":1}}"
+        );
+        assert_eq!(json, expected);
+        let filled = Order { filled_shares: 2, filled_value_cents: 101, ..order };
+        let json = serde_json::to_value(&filled).unwrap();
+        assert_eq!(json["averagePriceInCents"], 50, "half to even");
+    }
+}

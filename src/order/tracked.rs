@@ -1,0 +1,201 @@
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use super::event::{CancelCause, Change, Changed, Created, Fill};
+use super::executions::{Execution, Executions};
+use super::record::Order;
+use super::status::{Ending, Status};
+use super::table::{Anomaly, Ruling, Step, ruling};
+use crate::types::{ExecutionId, Shares};
+
+/// The contract's word for an order that the exchange did not accept before its deadline.
+const NOT_ACCEPTED: &str = "not accepted in time";
+const CANCELLED_UNASKED: &str = "cancelled by the exchange";
+const EXPIRED: &str = "expired";
+const UNKNOWN: &str = "not known to the exchange";
+
+/// An order with the executions that tell a repeated fill from a new one.
+#[derive(Debug, Clone)]
+pub struct TrackedOrder {
+    order: Arc<Order>,
+    executions: Executions,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Whether the order took note: then the change belongs into the log.
+    pub recorded: bool,
+    /// What somebody has to look at.
+    pub anomaly: Option<Anomaly>,
+}
+
+impl TrackedOrder {
+    /// The order that an event brings into being.
+    pub fn new(created: &Created) -> Self {
+        Self { order: Arc::new(Order::new(created)), executions: Executions::default() }
+    }
+
+    /// The order as it stands. The `Arc` may be given to readers: it never changes.
+    pub fn order(&self) -> &Arc<Order> {
+        &self.order
+    }
+
+    /// Its executions.
+    pub fn executions(&self) -> &Executions {
+        &self.executions
+    }
+
+    /// What a change means to this order: the same change may be news or known.
+    pub fn step(&self, change: &Change) -> Step {
+        match change {
+            Change::Accepted { external_order_id } => match &self.order.external_order_id {
+                None => Step::Accepted,
+                Some(known) if known == external_order_id => Step::Repeated,
+                Some(_) => Step::OtherAccepted,
+            },
+            Change::Rejected { .. } => Step::Rejected,
+            Change::NotAccepted => Step::NotAccepted,
+            Change::CancelRequested if self.order.cancel_requested => Step::Repeated,
+            Change::CancelRequested => Step::CancelRequested,
+            Change::Cancelled { .. } if self.is_known_to_have_ended() => Step::Repeated,
+            Change::Cancelled { .. } => Step::Cancelled,
+            Change::CancelRejected { .. } => Step::CancelRejected,
+            Change::Filled(fill) => match self.executions.get(&fill.execution_id) {
+                None => Step::Filled,
+                Some(_) => Step::Repeated,
+            },
+            Change::Busted { execution_id } => match self.executions.get(execution_id) {
+                Some(Execution::Busted) => Step::Repeated,
+                Some(Execution::Counted { .. }) | None => Step::Busted,
+            },
+        }
+    }
+
+    /// A failed order takes note of its end at the exchange only where it lives there.
+    fn is_known_to_have_ended(&self) -> bool {
+        self.order.status == Status::Failed && !self.order.is_stray()
+    }
+
+    /// Takes a change: in the live engine and in recovery alike.
+    pub fn apply(&mut self, changed: &Changed) -> Applied {
+        let status_before = self.order.status;
+        let (recorded, mut anomaly) = match ruling(status_before, self.step(&changed.change)) {
+            Ruling::Record => (true, None),
+            Ruling::RecordAndAlert(anomaly) => (true, Some(anomaly)),
+            Ruling::Nothing => (false, None),
+            Ruling::Alert(anomaly) => (false, Some(anomaly)),
+        };
+        if recorded {
+            let over_filled_before = self.order.filled_shares > self.order.num_shares;
+            self.change(&changed.change);
+            let order = Arc::make_mut(&mut self.order);
+            order.updated_at = order.updated_at.max(changed.at);
+            order.version += 1;
+            order.refresh_status();
+            if order.status == Status::Filled {
+                // A cancel that found nothing left has its answer.
+                order.cancel_requested = false;
+            }
+            if !over_filled_before && order.filled_shares > order.num_shares {
+                anomaly = anomaly.or(Some(Anomaly::OverFill));
+            }
+        }
+        self.assert_invariants();
+        Applied { recorded, anomaly }
+    }
+
+    fn change(&mut self, change: &Change) {
+        match change {
+            Change::Filled(fill) => self.count(fill),
+            Change::Busted { execution_id } => self.bust(execution_id),
+            Change::Accepted { external_order_id } => {
+                Arc::make_mut(&mut self.order).external_order_id = Some(external_order_id.clone());
+            }
+            Change::Rejected { reason } => self.end(Ending::Rejected, Some(reason.clone())),
+            Change::NotAccepted => self.end(Ending::NotAccepted, Some(NOT_ACCEPTED.into())),
+            Change::CancelRequested => Arc::make_mut(&mut self.order).cancel_requested = true,
+            Change::CancelRejected { .. } => {
+                Arc::make_mut(&mut self.order).cancel_requested = false;
+            }
+            Change::Cancelled { cause } => self.cancel(*cause),
+        }
+    }
+
+    fn count(&mut self, fill: &Fill) {
+        let execution = Execution::Counted { num_shares: fill.num_shares, price: fill.price };
+        self.executions.set(fill.execution_id.clone(), execution);
+        let order = Arc::make_mut(&mut self.order);
+        order.filled_shares = order.filled_shares.saturating_add(fill.num_shares);
+        let value = value_cents(fill.num_shares, fill.price.cents());
+        order.filled_value_cents = order.filled_value_cents.saturating_add(value);
+        if order.ending.is_some_and(|ending| !ending.is_failure()) {
+            // A late fill: the status is what the fills say until the exchange is asked again.
+            order.ending = None;
+            order.reason = None;
+        }
+    }
+
+    fn bust(&mut self, execution_id: &ExecutionId) {
+        let before = self.executions.set(execution_id.clone(), Execution::Busted);
+        if let Some(Execution::Counted { num_shares, price }) = before {
+            let order = Arc::make_mut(&mut self.order);
+            order.filled_shares = order.filled_shares.saturating_sub(num_shares);
+            let value = value_cents(num_shares, price.cents());
+            order.filled_value_cents = order.filled_value_cents.saturating_sub(value);
+        }
+    }
+
+    fn cancel(&mut self, cause: CancelCause) {
+        if self.order.status == Status::Failed {
+            Arc::make_mut(&mut self.order).taken_back = true;
+            return;
+        }
+        match cause {
+            CancelCause::Cancelled if self.order.cancel_requested || self.order.user_cancelled => {
+                self.end(Ending::CancelledByUser, None);
+            }
+            CancelCause::Cancelled => {
+                self.end(Ending::CancelledByExchange, Some(CANCELLED_UNASKED.into()));
+            }
+            CancelCause::Expired => self.end(Ending::Expired, Some(EXPIRED.into())),
+            CancelCause::Unknown => self.end(Ending::CancelledByUser, Some(UNKNOWN.into())),
+        }
+    }
+
+    fn end(&mut self, ending: Ending, reason: Option<CompactString>) {
+        let order = Arc::make_mut(&mut self.order);
+        order.ending = Some(ending);
+        order.user_cancelled |= ending == Ending::CancelledByUser;
+        order.reason = reason;
+        order.cancel_requested = false;
+    }
+
+    fn assert_invariants(&self) {
+        debug_assert_eq!(
+            self.order.filled_shares,
+            self.executions.counted_shares(),
+            "filled shares are the sum of the distinct executions"
+        );
+        debug_assert!(
+            self.order.status != Status::PendingCancel || self.order.shares_left() > 0,
+            "a cancel is pending only while shares are left"
+        );
+        debug_assert!(
+            !(self.order.cancel_requested && self.order.status.is_terminal()),
+            "an ended order waits for no cancel"
+        );
+    }
+}
+
+/// Beyond any order's value only when an exchange reports nonsense, which is then recorded as the
+/// largest value there is.
+fn value_cents(shares: Shares, price_cents: i64) -> i64 {
+    let value = i128::from(shares) * i128::from(price_cents);
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "tracked_tests.rs"]
+mod tests;
