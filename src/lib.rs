@@ -2,6 +2,7 @@
 //! exchange.
 
 pub mod engine;
+pub mod exchange;
 pub mod market;
 pub mod metrics;
 pub mod net;

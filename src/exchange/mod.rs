@@ -1,4 +1,14 @@
 //! The exchange as Longbow sees it: what travels over its wire, the sessions that carry orders to
 //! it, the reader of its feed, and (in [`sim`]) a real server that plays it.
 
+mod address;
+mod blocking_http;
+pub mod feed;
+mod feed_types;
+mod session;
+pub mod sim;
 pub mod wire;
+
+pub use address::ExchangeAddress;
+pub use feed_types::OrderFeed;
+pub use session::{ExchangeSession, SessionError, SessionOptions};

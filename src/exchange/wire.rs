@@ -189,12 +189,16 @@ pub struct SymbolInfo {
     pub symbol: Symbol,
     /// Last price of the previous session.
     pub previous_close_in_cents: PriceCents,
+    /// First price of the session that is being replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_in_cents: Option<PriceCents>,
     /// Where this symbol's prints come from, in words: a recorded tape, or a synthetic walk.
     pub source: String,
     /// Whether the prices are made up.
     #[serde(default)]
     pub synthetic: bool,
-    /// When the session that is being replayed began.
+    /// When the session that is being replayed began, or would have begun had it been replayed
+    /// from its open.
     pub session_open: TimestampMicros,
     /// When it ends.
     pub session_close: TimestampMicros,

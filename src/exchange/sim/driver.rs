@@ -1,0 +1,84 @@
+//! Replays the session against the clock, again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::options::Speed;
+use super::replay::{Pace, Replay};
+use super::state::Shared;
+use crate::types::TimestampMicros;
+
+/// Prints that share one look at the clock, one journal write and one chunk. A slice takes about
+/// 0.1 ms, so a print's stamp is that young when the print leaves.
+const SLICE_PRINTS: usize = 256;
+/// Day orders that expire in one slice.
+const SLICE_EXPIRES: usize = 1_024;
+/// How late a print may be before the session slips.
+const MAX_LATE_MICROS: u64 = 250_000;
+
+// A slice's chunk: every print may fill all that rests, and each line is below 300 bytes. Even a
+// million fills at once stay below the 4 GiB that a line mark counts.
+const _: () = assert!((super::orders::MAX_OPEN_ORDERS + SLICE_PRINTS) * 300 < u32::MAX as usize);
+
+/// Runs until the exchange fails; then it returns.
+pub(super) async fn drive(shared: Arc<Shared>, mut replay: Replay, speed: Speed) {
+    loop {
+        if replay_once(&shared, &mut replay, speed).await.is_none() {
+            return;
+        }
+        replay.restart();
+    }
+}
+
+/// One session and the expiry of its day orders. `None`: the exchange is stopping.
+async fn replay_once(shared: &Shared, replay: &mut Replay, speed: Speed) -> Option<()> {
+    let beginning = Instant::now();
+    let beginning_on_the_wall = shared.now();
+    let mut pace = Pace::new(0, replay.start(), speed.factor());
+    loop {
+        let clock = micros_since(beginning);
+        if let Some(due) = replay.next_due() {
+            pace.slip(clock, due, MAX_LATE_MICROS);
+        }
+        let session = pace.session_at(clock).min(replay.close());
+        let mut printed = 0;
+        shared.change(|state, now| {
+            state.calendar.pace = pace.on_clock(beginning_on_the_wall.micros());
+            while printed < SLICE_PRINTS
+                && let Some(print) = replay.pop(session)
+            {
+                state.venue.print(print, now);
+                printed += 1;
+            }
+        })?;
+        if printed == SLICE_PRINTS {
+            tokio::task::yield_now().await; // the sockets get their turn
+        } else if let Some(due) = replay.next_due() {
+            sleep_until(beginning, pace.clock_at(due)).await;
+        } else {
+            break;
+        }
+    }
+    sleep_until(beginning, pace.clock_at(replay.close())).await;
+    let keys = shared.look(|state| state.venue.open_day_orders());
+    for slice in keys.chunks(SLICE_EXPIRES) {
+        shared.change(|state, now: TimestampMicros| state.venue.expire(slice, now))?;
+        tokio::task::yield_now().await;
+    }
+    Some(())
+}
+
+fn micros_since(beginning: Instant) -> u64 {
+    u64::try_from(beginning.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The timer has a resolution of one millisecond: where prints are denser, those of a millisecond
+/// come together.
+async fn sleep_until(beginning: Instant, micros: u64) {
+    match beginning.checked_add(Duration::from_micros(micros)) {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await, // beyond the end of time
+    }
+}

@@ -1,0 +1,255 @@
+//! Starting and stopping the exchange thread.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use super::SimError;
+use super::driver::drive;
+use super::listener::BoundedListener;
+use super::options::{SessionTime, SimOptions, Speed};
+use super::replay::{Pace, Replay};
+use super::routes::router;
+use super::state::{Calendar, Shared, State};
+use super::tape::Tape;
+use super::universe::{Universe, UniverseEntry};
+use super::venue::Venue;
+use super::webhook::deliver;
+use crate::exchange::wire::SymbolInfo;
+use crate::types::{Symbol, TimestampMicros};
+
+/// Name of the thread.
+pub const THREAD_NAME: &str = "exchange";
+
+static TAPE: &[u8] = include_bytes!("../../../data/tape-20131008.bin");
+static UNIVERSE: &[u8] = include_bytes!("../../../data/universe-20140324.bin");
+
+/// A running exchange. Dropping it stops it.
+#[derive(Debug)]
+pub struct SimHandle {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<Result<(), SimError>>>,
+}
+
+impl SimHandle {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the thread has ended, asked to or not; [`Self::join`] then says why at once.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Asks the thread to stop and does not wait. Requests in flight are cut off; what was
+    /// answered is in the journal.
+    pub fn request_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits for the thread.
+    ///
+    /// # Errors
+    /// What ended it when it was not asked to: the journal, the server, or a panic.
+    pub fn join(mut self) -> Result<(), SimError> {
+        self.join_thread()
+    }
+
+    /// Asks the thread to stop and waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn stop(self) -> Result<(), SimError> {
+        self.request_stop();
+        self.join()
+    }
+
+    fn join_thread(&mut self) -> Result<(), SimError> {
+        let result = self.thread.take().map(JoinHandle::join);
+        result.unwrap_or(Ok(Ok(()))).unwrap_or(Err(SimError::Panicked))
+    }
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        self.request_stop();
+        if let Err(error) = self.join_thread() {
+            tracing::error!(%error, "the exchange had failed");
+        }
+    }
+}
+
+/// Starts the exchange on a thread of its own, listening when this returns.
+///
+/// # Errors
+/// A setting, file or address that cannot be used.
+pub fn start(options: SimOptions) -> Result<SimHandle, SimError> {
+    start_with(options, || {})
+}
+
+/// As [`start`]; `on_end` is called on the exchange's thread when that ends, asked to or not, also
+/// by a panic.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    options: SimOptions,
+    on_end: impl FnOnce() + Send + 'static,
+) -> Result<SimHandle, SimError> {
+    options.check()?;
+    let SimOptions { listen, ref data_dir, speed, .. } = options;
+    let (replay, calendar, symbols) = load_session(&options)?;
+    let names: Vec<Symbol> = symbols.iter().map(|symbol| symbol.symbol).collect();
+    let retained = options.feed_retained_bytes;
+    let venue = Venue::new(&names);
+    let state = State::open(venue, data_dir.as_deref(), retained, (calendar, symbols))?;
+    let bound = TcpListener::bind(listen).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok((listener.local_addr()?, listener))
+    });
+    let (address, listener) =
+        bound.map_err(|source| SimError::Listen { address: listen, source })?;
+    let (stop, stopped) = watch::channel(false);
+    let body = move || {
+        let _on_end = OnEnd(Some(on_end));
+        run(listener, state, (replay, speed), stopped)
+    };
+    let thread = std::thread::Builder::new()
+        .name(THREAD_NAME.to_owned())
+        .spawn(body)
+        .map_err(|source| SimError::Thread { action: "be started", source })?;
+    Ok(SimHandle { address, stop, thread: Some(thread) })
+}
+
+struct OnEnd<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnEnd<F> {
+    fn drop(&mut self) {
+        if let Some(on_end) = self.0.take() {
+            on_end();
+        }
+    }
+}
+
+fn run(
+    listener: TcpListener,
+    state: State,
+    (replay, speed): (Replay, Speed),
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), SimError> {
+    let failed = |action| move |source| SimError::Thread { action, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("make its runtime"))?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener);
+        let listener = BoundedListener::new(listener.map_err(failed("use its listener"))?);
+        let shared = Shared::new(state);
+        for place in shared.look(|state| state.webhooks.places()) {
+            tokio::spawn(deliver(Arc::clone(&shared), place));
+        }
+        let server = axum::serve(listener, router(Arc::clone(&shared)));
+        tokio::select! {
+            // An error means that the handle is gone, which is a wish to stop too.
+            _ = stopped.wait_for(|&stop| stop) => Ok(()),
+            error = shared.failure() => Err(error),
+            () = drive(Arc::clone(&shared), replay, speed) => Err(shared.failure().await),
+            served = server.into_future() => served.map_err(failed("serve")),
+        }
+    })
+}
+
+fn load_session(options: &SimOptions) -> Result<(Replay, Calendar, Vec<SymbolInfo>), SimError> {
+    let tape = Arc::new(match &options.tape {
+        None => Tape::decode(TAPE)?,
+        Some(path) => Tape::decode(&read_file(path)?)
+            .map_err(|source| SimError::Tape { path: path.clone(), source: Box::new(source) })?,
+    });
+    let universe = Universe::decode(UNIVERSE)?;
+    let synthetic = choose_synthetic(&tape, &universe, options.universe)?;
+    let start_millis = options.from.map_or(tape.open_millis(), SessionTime::millis);
+    if !(tape.open_millis()..tape.close_millis()).contains(&start_millis) {
+        let (open, close) = (tape.open_millis(), tape.close_millis());
+        return Err(SimError::Setting {
+            setting: "from",
+            value: SessionTime::of_millis(start_millis).to_string(),
+            allowed: format!(
+                "a time within the session, {} or later and before {}",
+                SessionTime::of_millis(open),
+                SessionTime::of_millis(close)
+            ),
+        });
+    }
+    let symbols = describe(&tape, &universe, &synthetic);
+    let replay = Replay::new(Arc::clone(&tape), &synthetic, start_millis, options.seed);
+    let calendar = Calendar {
+        pace: Pace::new(0, replay.start(), options.speed.factor()),
+        open: u64::from(tape.open_millis()) * 1_000,
+        close: replay.close(),
+    };
+    Ok((replay, calendar, symbols))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, SimError> {
+    let file_error = |source| SimError::File { action: "read", path: path.to_owned(), source };
+    std::fs::read(path).map_err(file_error)
+}
+
+/// The most active symbols of the universe that the tape does not have.
+fn choose_synthetic(
+    tape: &Tape,
+    universe: &Universe,
+    count: usize,
+) -> Result<Vec<UniverseEntry>, SimError> {
+    let on_tape = |symbol| tape.symbols().iter().any(|recorded| recorded.symbol == symbol);
+    let others = universe.entries().iter().filter(|entry| !on_tape(entry.symbol));
+    let chosen: Vec<_> = others.clone().take(count).cloned().collect();
+    if chosen.len() == count {
+        return Ok(chosen);
+    }
+    Err(SimError::Setting {
+        setting: "universe",
+        value: count.to_string(),
+        allowed: format!("a number from 0 to {}", others.count()),
+    })
+}
+
+fn describe(tape: &Tape, universe: &Universe, synthetic: &[UniverseEntry]) -> Vec<SymbolInfo> {
+    let recorded = format!("recorded trades of {}: {}", day(tape.day()), tape.source());
+    let made_up = format!(
+        "synthetic: random prints around the real close and at the real activity of {}: {}",
+        day(universe.day()),
+        universe.source()
+    );
+    let unset = TimestampMicros::default();
+    let recorded = (0_u16..).zip(tape.symbols()).map(|(place, symbol)| SymbolInfo {
+        symbol: symbol.symbol,
+        previous_close_in_cents: symbol.previous_close,
+        open_in_cents: tape.open_price(place),
+        source: recorded.clone(),
+        synthetic: false,
+        session_open: unset,
+        session_close: unset,
+    });
+    let made_up = synthetic.iter().map(|entry| SymbolInfo {
+        symbol: entry.symbol,
+        previous_close_in_cents: entry.close,
+        open_in_cents: Some(entry.close),
+        source: made_up.clone(),
+        synthetic: true,
+        session_open: unset,
+        session_close: unset,
+    });
+    recorded.chain(made_up).collect()
+}
+
+/// `YYYYMMDD` as people write it.
+fn day(number: u32) -> String {
+    format!("{:04}-{:02}-{:02}", number / 10_000, number / 100 % 100, number % 100)
+}

@@ -1,0 +1,213 @@
+//! Feed lines, formatted by hand into one buffer: the replay makes 100,000 of them a second and
+//! more. The bytes are what `serde_json` would make of the same [`FeedLine`] (tested).
+//!
+//! [`FeedLine`]: crate::exchange::wire::FeedLine
+
+use std::io::Write;
+
+use crate::types::{PriceCents, TimestampMicros};
+
+/// Where one line ends and what it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LineMark {
+    /// First byte after the line, from the beginning of its chunk.
+    pub(super) end: u32,
+    /// Place of the symbol; [`NO_SYMBOL`] for one that does not trade any more.
+    pub(super) symbol: u16,
+    /// Whether it belongs to an order.
+    pub(super) of_order: bool,
+}
+
+/// The place of a symbol that an order of an earlier run has and this run does not trade.
+pub(super) const NO_SYMBOL: u16 = u16::MAX;
+
+/// Numbers the lines of a feed session, and keeps those that were made and not yet published.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    session: u64,
+    /// Sequence of the last line that was made.
+    sequence: u64,
+    pub(super) bytes: Vec<u8>,
+    pub(super) marks: Vec<LineMark>,
+}
+
+/// The symbol of a line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LineSymbol<'a> {
+    pub(super) place: u16,
+    pub(super) name: &'a str,
+}
+
+/// What a trade line tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LineTrade<'a> {
+    pub(super) symbol: LineSymbol<'a>,
+    pub(super) price: PriceCents,
+    pub(super) shares: u64,
+}
+
+/// Names an order or an execution: unique as long as feed sessions are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    /// The feed session in which it came to be.
+    pub(super) session: u64,
+    /// Its number in that session.
+    pub(super) number: u64,
+}
+
+impl Lines {
+    /// Without lines; the first will have sequence 1.
+    pub(super) fn new(session: u64) -> Self {
+        Self { session, ..Self::default() }
+    }
+
+    pub(super) const fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Sequence of the first line that is not yet published.
+    pub(super) const fn first_sequence(&self) -> u64 {
+        self.sequence + 1 - self.marks.len() as u64
+    }
+
+    /// Makes the line of a print and gives the key of the execution.
+    pub(super) fn print(&mut self, trade: LineTrade<'_>, at: TimestampMicros) -> Key {
+        self.begin("trade");
+        let execution = Key { session: self.session, number: self.sequence };
+        self.trade(execution, trade);
+        self.end(trade.symbol.place, false, at);
+        execution
+    }
+
+    /// Makes the line of one order's share of a print whose own line has counted the volume.
+    pub(super) fn fill(
+        &mut self,
+        execution: Key,
+        order: Key,
+        trade: LineTrade<'_>,
+        at: TimestampMicros,
+    ) {
+        self.begin("trade");
+        self.trade(execution, trade);
+        self.order(order);
+        self.text(r#","volume":false"#);
+        self.end(trade.symbol.place, true, at);
+    }
+
+    /// Makes the line of the end of an order that was cancelled or has `expired`.
+    pub(super) fn order_end(
+        &mut self,
+        order: Key,
+        expired: bool,
+        symbol: LineSymbol<'_>,
+        at: TimestampMicros,
+    ) {
+        self.begin(if expired { "expired" } else { "cancelled" });
+        self.symbol(symbol);
+        self.order(order);
+        self.end(symbol.place, true, at);
+    }
+
+    fn begin(&mut self, kind: &str) {
+        self.sequence += 1;
+        self.text(r#"{"sequence":"#);
+        self.number(self.sequence);
+        self.text(r#","type":""#);
+        self.text(kind);
+        self.text(r#"""#);
+    }
+
+    fn trade(&mut self, execution: Key, trade: LineTrade<'_>) {
+        self.text(r#","executionId":"e"#);
+        self.key(execution);
+        self.symbol(trade.symbol);
+        self.text(r#","priceInCents":"#);
+        self.number(trade.price.cents().unsigned_abs());
+        self.text(r#","numShares":"#);
+        self.number(trade.shares);
+    }
+
+    fn symbol(&mut self, symbol: LineSymbol<'_>) {
+        // Symbols have no character that JSON escapes.
+        self.text(r#","symbol":""#);
+        self.text(symbol.name);
+        self.text(r#"""#);
+    }
+
+    fn order(&mut self, order: Key) {
+        self.text(r#","orderId":"o"#);
+        self.key(order);
+    }
+
+    fn key(&mut self, key: Key) {
+        self.number(key.session);
+        self.text("-");
+        self.number(key.number);
+        self.text(r#"""#);
+    }
+
+    fn end(&mut self, symbol: u16, of_order: bool, at: TimestampMicros) {
+        self.text(r#","timestamp":"#);
+        self.number(at.micros());
+        self.text("}\n");
+        // A chunk is published long before it reaches 4 GiB; see the limits of the driver.
+        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.marks.push(LineMark { end, symbol, of_order });
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    fn number(&mut self, number: u64) {
+        self.bytes.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+}
+
+/// A heartbeat: everything up to `sequence` has been sent.
+pub(super) fn heartbeat(sequence: u64, at: TimestampMicros) -> Vec<u8> {
+    let mut line = Vec::with_capacity(96);
+    let micros = at.micros();
+    let written =
+        writeln!(line, r#"{{"sequence":{sequence},"type":"heartbeat","timestamp":{micros}}}"#);
+    debug_assert!(written.is_ok(), "a Vec takes every write");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::wire::{FeedLine, FeedLineType};
+
+    const AT: TimestampMicros = TimestampMicros::new(1_732_400_000_123_456);
+    const SPY: LineSymbol<'_> = LineSymbol { place: 3, name: "SPY" };
+
+    fn parsed(line: &[u8]) -> FeedLine {
+        let parsed: FeedLine = serde_json::from_slice(line).unwrap();
+        let again = serde_json::to_string(&parsed).unwrap() + "\n";
+        assert_eq!(again, String::from_utf8_lossy(line), "the same bytes as serde_json makes");
+        parsed
+    }
+
+    #[test]
+    fn every_kind_of_line_is_the_contracts_json() {
+        let price = PriceCents::new(16_740).unwrap();
+        let trade = LineTrade { symbol: SPY, price, shares: 300 };
+        let order = Key { session: 2, number: 5 };
+        let mut lines = Lines::new(4);
+        let execution = lines.print(trade, AT);
+        lines.fill(execution, order, LineTrade { shares: 100, ..trade }, AT);
+        lines.order_end(order, true, SPY, AT);
+        assert_eq!(lines.first_sequence(), 1);
+        let all: Vec<FeedLine> = lines.bytes.split_inclusive(|&b| b == b'\n').map(parsed).collect();
+        assert_eq!(all.len(), 3);
+        assert_eq!(lines.marks.last().map(|mark| mark.end as usize), Some(lines.bytes.len()));
+        assert_eq!(all[0].execution_id.as_ref().unwrap().as_str(), "e4-1");
+        assert!(all[0].order_id.is_none() && all[0].volume);
+        assert_eq!(all[1].execution_id, all[0].execution_id, "one trade, one line a side");
+        assert_eq!(all[1].order_id.as_ref().unwrap().as_str(), "o2-5");
+        assert!(!all[1].volume && all[1].num_shares == Some(100));
+        assert_eq!(all[2].line_type, FeedLineType::Expired);
+        assert_eq!(parsed(&heartbeat(11, AT)).line_type, FeedLineType::Heartbeat);
+    }
+}

@@ -1,0 +1,45 @@
+//! The simulated exchange: a real server on a thread of its own that replays recorded trades,
+//! takes orders and fills them against those trades.
+//!
+//! From pure to real: [`tape`] and [`universe`] are its data; `walk` makes synthetic prints,
+//! `replay` merges all prints by time; `book`, `orders` and `venue` are the rules of the exchange,
+//! which turn orders, cancels and prints into answers, `line`s of the feed and `entry`s of the
+//! journal; `feed_ring` keeps lines for readers that resume. Only `journal`, `state`, `driver`,
+//! `feed`, `webhook`, `routes`, `listener` and `handle` touch files, sockets and clocks.
+//!
+//! What it promises: whatever it answered or put on the feed survives `kill -9` (the journal is
+//! written first); an order fills at most its size, and all orders together at most the print's
+//! size; every replay of a session is the same. Feed sessions are numbered from 1 at each start
+//! (by the clock, in seconds, where no directory remembers the last one).
+
+mod book;
+mod codec;
+mod container;
+mod driver;
+mod entry;
+mod error;
+mod feed;
+mod feed_ring;
+mod handle;
+mod journal;
+mod line;
+mod listener;
+mod options;
+mod orders;
+mod replay;
+mod routes;
+mod state;
+pub mod tape;
+pub mod universe;
+mod venue;
+mod walk;
+mod webhook;
+
+#[cfg(test)]
+mod server_tests;
+#[cfg(test)]
+mod venue_tests;
+
+pub use error::SimError;
+pub use handle::{SimHandle, THREAD_NAME, start, start_with};
+pub use options::{DEFAULT_FEED_RETAINED_BYTES, DEFAULT_UNIVERSE, SessionTime, SimOptions, Speed};

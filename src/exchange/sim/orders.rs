@@ -1,0 +1,268 @@
+//! The exchange's record of orders: what was answered to whom, what was executed, what is open.
+//! Bounded: finished orders are forgotten, the longest finished first, when there are too many.
+
+use std::collections::{HashMap, VecDeque};
+
+use compact_str::CompactString;
+use slab::Slab;
+
+use super::book::{OrderSlot, Resting};
+use super::line::Key;
+use crate::exchange::wire::{ExchangeStatus, Refusal};
+use crate::types::{
+    OrderId, OrderType, Position, PriceCents, Shares, Symbol, TimeInForce, TimestampMicros,
+};
+
+/// Most open orders. About 300 bytes each: 300 MB at the very most.
+pub(super) const MAX_OPEN_ORDERS: usize = 1_000_000;
+/// Most finished orders that are remembered, at about 250 bytes each.
+pub(super) const MAX_FINISHED_ORDERS: usize = 1_000_000;
+
+/// A client's order id. Longbow's are UUIDs, which take 16 bytes and no heap block.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum ClientKey {
+    Uuid(OrderId),
+    Text(Box<str>),
+}
+
+impl ClientKey {
+    pub(super) fn new(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Text(Box::from(text)), Self::Uuid)
+    }
+
+    pub(super) fn to_text(&self) -> CompactString {
+        match self {
+            Self::Uuid(id) => compact_str::format_compact!("{id}"),
+            Self::Text(text) => CompactString::new(text),
+        }
+    }
+}
+
+/// One execution of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Execution {
+    pub(super) key: Key,
+    pub(super) price: PriceCents,
+    pub(super) shares: Shares,
+    pub(super) at: TimestampMicros,
+}
+
+/// What was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) symbol: Symbol,
+    pub(super) side: Position,
+    pub(super) order_type: OrderType,
+    pub(super) limit: Option<PriceCents>,
+    pub(super) time_in_force: TimeInForce,
+    pub(super) shares: Shares,
+}
+
+/// An accepted order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) client: ClientKey,
+    pub(super) key: Key,
+    pub(super) terms: Terms,
+    /// `Open`, `Filled`, `Cancelled` or `Expired`.
+    pub(super) status: ExchangeStatus,
+    pub(super) filled: Shares,
+    pub(super) executions: Vec<Execution>,
+    /// When it last changed.
+    pub(super) at: TimestampMicros,
+}
+
+impl Order {
+    pub(super) const fn left(&self) -> Shares {
+        self.terms.shares.saturating_sub(self.filled)
+    }
+
+    pub(super) const fn resting(&self) -> Resting {
+        Resting { side: self.terms.side, limit: self.terms.limit, key: self.key }
+    }
+}
+
+/// An order that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub(super) client: ClientKey,
+    pub(super) refusal: Refusal,
+    pub(super) at: TimestampMicros,
+}
+
+/// What became of a submitted order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record {
+    Accepted(Order),
+    Rejected(Rejection),
+}
+
+/// All orders by their ids.
+#[derive(Debug)]
+pub(super) struct Orders {
+    records: Slab<Record>,
+    by_client: HashMap<ClientKey, OrderSlot>,
+    by_key: HashMap<Key, OrderSlot>,
+    /// Finished ones, the first finished first.
+    finished: VecDeque<OrderSlot>,
+    max_finished: usize,
+}
+
+impl Orders {
+    /// No orders; at most `max_finished` finished ones will be remembered.
+    pub(super) fn new(max_finished: usize) -> Self {
+        Self {
+            records: Slab::new(),
+            by_client: HashMap::new(),
+            by_key: HashMap::new(),
+            finished: VecDeque::new(),
+            max_finished,
+        }
+    }
+
+    pub(super) fn open_count(&self) -> usize {
+        self.records.len().saturating_sub(self.finished.len())
+    }
+
+    pub(super) fn known(&self, client: &ClientKey) -> Option<&Record> {
+        self.by_client.get(client).and_then(|&slot| self.records.get(slot))
+    }
+
+    pub(super) fn slot(&self, key: Key) -> Option<OrderSlot> {
+        self.by_key.get(&key).copied()
+    }
+
+    pub(super) fn get(&self, slot: OrderSlot) -> Option<&Order> {
+        match self.records.get(slot)? {
+            Record::Accepted(order) => Some(order),
+            Record::Rejected(_) => None,
+        }
+    }
+
+    /// Keeps an order; `None` when its client id or its key is known already.
+    pub(super) fn accept(&mut self, order: Order) -> Option<OrderSlot> {
+        if self.by_client.contains_key(&order.client) || self.by_key.contains_key(&order.key) {
+            return None;
+        }
+        let (client, key) = (order.client.clone(), order.key);
+        let slot = self.records.insert(Record::Accepted(order));
+        self.by_client.insert(client, slot);
+        self.by_key.insert(key, slot);
+        Some(slot)
+    }
+
+    /// Keeps a refusal, so that the same order again gets the same answer.
+    pub(super) fn reject(&mut self, rejection: Rejection) {
+        if self.by_client.contains_key(&rejection.client) {
+            return;
+        }
+        let client = rejection.client.clone();
+        let slot = self.records.insert(Record::Rejected(rejection));
+        self.by_client.insert(client, slot);
+        self.finish(slot);
+    }
+
+    /// Adds an execution, at most what is left; `true` when nothing is left after it.
+    pub(super) fn execute(&mut self, slot: OrderSlot, execution: Execution) -> bool {
+        let Some(Record::Accepted(order)) = self.records.get_mut(slot) else { return false };
+        debug_assert!(execution.shares <= order.left(), "an order never fills beyond its size");
+        order.filled = order.filled.saturating_add(execution.shares);
+        order.executions.push(execution);
+        order.at = execution.at;
+        let filled = order.left() == 0;
+        if filled {
+            order.status = ExchangeStatus::Filled;
+            self.finish(slot);
+        }
+        filled
+    }
+
+    /// Ends an open order.
+    pub(super) fn end(&mut self, slot: OrderSlot, status: ExchangeStatus, at: TimestampMicros) {
+        let Some(Record::Accepted(order)) = self.records.get_mut(slot) else { return };
+        if order.status == ExchangeStatus::Open {
+            (order.status, order.at) = (status, at);
+            self.finish(slot);
+        }
+    }
+
+    /// Forgets finished orders that are older than `before`.
+    pub(super) fn forget_finished_before(&mut self, before: TimestampMicros) {
+        while let Some(record) = self.finished.front().and_then(|&slot| self.records.get(slot)) {
+            let at = match record {
+                Record::Accepted(order) => order.at,
+                Record::Rejected(rejection) => rejection.at,
+            };
+            if at >= before {
+                break;
+            }
+            self.forget_oldest();
+        }
+    }
+
+    /// Everything known: finished orders in the order in which they finished, then the open ones
+    /// in the order in which they were accepted.
+    pub(super) fn all(&self) -> Vec<&Record> {
+        let mut open: Vec<&Order> = self
+            .by_key
+            .values()
+            .filter_map(|&slot| self.get(slot))
+            .filter(|order| order.status == ExchangeStatus::Open)
+            .collect();
+        open.sort_unstable_by_key(|order| order.key);
+        let open_slots = open.into_iter().filter_map(|order| self.slot(order.key));
+        let slots = self.finished.iter().copied().chain(open_slots);
+        slots.filter_map(|slot| self.records.get(slot)).collect()
+    }
+
+    fn finish(&mut self, slot: OrderSlot) {
+        self.finished.push_back(slot);
+        if self.finished.len() > self.max_finished {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(slot) = self.finished.pop_front() else { return };
+        match self.records.try_remove(slot) {
+            Some(Record::Accepted(order)) => {
+                self.by_client.remove(&order.client);
+                self.by_key.remove(&order.key);
+            }
+            Some(Record::Rejected(rejection)) => {
+                self.by_client.remove(&rejection.client);
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_finished_are_forgotten_first() {
+        let mut orders = Orders::new(100);
+        for n in 0..=100 {
+            orders.reject(Rejection {
+                client: ClientKey::new(&format!("c{n}")),
+                refusal: Refusal { code: "too_late".into(), message: String::new() },
+                at: TimestampMicros::new(n),
+            });
+        }
+        assert!(orders.known(&ClientKey::new("c0")).is_none());
+        assert!(orders.known(&ClientKey::new("c1")).is_some());
+        orders.forget_finished_before(TimestampMicros::new(50));
+        assert!(orders.known(&ClientKey::new("c49")).is_none());
+        assert!(orders.known(&ClientKey::new("c50")).is_some());
+        assert_eq!(orders.open_count(), 0);
+    }
+
+    #[test]
+    fn client_ids_keep_their_text() {
+        for text in ["01932f1c-7b2a-7c11-8000-000000000001", "my order", "01932F1C"] {
+            assert_eq!(ClientKey::new(text).to_text(), text);
+        }
+    }
+}
