@@ -3,6 +3,7 @@
 
 pub mod engine;
 pub mod exchange;
+pub mod execution;
 pub mod market;
 pub mod metrics;
 pub mod net;

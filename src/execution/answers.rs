@@ -1,0 +1,45 @@
+use std::sync::Arc;
+
+use super::limits::MAX_WAITING_SUBMITS;
+use super::local_queue::LocalQueue;
+use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
+use crate::order::Order;
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
+
+/// What goes between the driver and the sessions with the exchange, all on one thread.
+#[derive(Debug)]
+pub(super) struct SessionQueues {
+    /// Orders to send, once each.
+    pub(super) submits: LocalQueue<Arc<Order>>,
+    /// Orders to cancel.
+    pub(super) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
+    /// Orders to ask about.
+    pub(super) queries: LocalQueue<OrderId>,
+    /// What the exchange said.
+    pub(super) answers: LocalQueue<Answer>,
+}
+
+impl SessionQueues {
+    pub(super) fn new() -> Self {
+        Self {
+            submits: LocalQueue::new(),
+            cancels: LocalQueue::new(),
+            queries: LocalQueue::new(),
+            answers: LocalQueue::new(),
+        }
+    }
+
+    /// Whether more orders would only wait for their deadlines.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.submits.len() >= MAX_WAITING_SUBMITS
+    }
+}
+
+/// One answer of the exchange, or that there was none.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Submit(OrderId, SubmitOutcome),
+    Cancel(OrderId, CancelOutcome),
+    /// With the time at which it was asked for; `None` when no answer came.
+    Query(OrderId, Option<(TimestampMicros, QueryAnswer)>),
+}

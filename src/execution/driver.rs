@@ -1,0 +1,306 @@
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::answers::{Answer, SessionQueues};
+use super::error::ExecutionError;
+use super::gateway::{CancelCommand, CreateCommand};
+use super::limits::{
+    EFFECTS_PER_SLICE, LOOKS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES,
+    MAX_WAITING_SETTLEMENTS,
+};
+use super::metrics::ExecutionMetrics;
+use super::options::ExecutionOptions;
+use super::replies::{Replies, Waiter};
+use super::translate;
+use super::views::CommittedViews;
+use crate::engine::{CancelReply, CreateReply, Effect, Engines, Outbox};
+use crate::exchange::OrderFeed;
+use crate::order::{Event, EventEncoder, Order, RECORD_FORMAT_VERSION};
+use crate::types::Clock;
+use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
+
+/// Lets the engines decide, the log remember, and effects happen once it does.
+pub(super) struct Driver {
+    engines: Engines,
+    outbox: Outbox,
+    encoder: EventEncoder,
+    wal: WalAppender,
+    /// Events that the log had no room for yet, oldest first.
+    unappended: VecDeque<Event>,
+    /// Place in the log of the last event decided, appended or not.
+    last_event: Lsn,
+    /// Effects with the event that must be durable first. Their events only rise.
+    gated: VecDeque<(Lsn, Effect)>,
+    /// How many of them are queries.
+    gated_queries: usize,
+    replies: Replies,
+    views: CommittedViews,
+    queues: Rc<SessionQueues>,
+    options: ExecutionOptions,
+    metrics: ExecutionMetrics,
+    next_sweep: Instant,
+    sweeps_remain: bool,
+}
+
+/// What a [`Driver`] is made of.
+pub(super) struct DriverParts {
+    pub(super) engines: Engines,
+    pub(super) wal: WalAppender,
+    pub(super) views: CommittedViews,
+    pub(super) queues: Rc<SessionQueues>,
+    pub(super) options: ExecutionOptions,
+    pub(super) metrics: ExecutionMetrics,
+}
+
+impl Driver {
+    /// A driver that has begun to settle what a restart left open.
+    pub(super) fn new(parts: DriverParts) -> Self {
+        let DriverParts { engines, wal, views, queues, options, metrics } = parts;
+        let mut driver = Self {
+            engines,
+            outbox: Outbox::new(),
+            encoder: EventEncoder::new(),
+            last_event: wal.committed(),
+            wal,
+            unappended: VecDeque::new(),
+            gated: VecDeque::new(),
+            gated_queries: 0,
+            replies: Replies::default(),
+            views,
+            queues,
+            next_sweep: Instant::now() + options.sweep_interval,
+            sweeps_remain: false,
+            options,
+            metrics,
+        };
+        driver.engines.start(Clock.now(), &mut driver.outbox);
+        driver.gate();
+        driver
+    }
+
+    pub(super) fn wal(&self) -> &WalAppender {
+        &self.wal
+    }
+
+    /// Whether inputs may be taken: not while the log is behind.
+    pub(super) fn takes_inputs(&self) -> bool {
+        let uncommitted = self.last_event.0.saturating_sub(self.wal.committed().0);
+        self.unappended.is_empty() && uncommitted < MAX_UNCOMMITTED_EVENTS
+    }
+
+    /// Whether requests may be taken: not while too many wait for answers either.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.takes_inputs() && self.replies.len() < MAX_WAITING_REPLIES
+    }
+
+    /// Takes a request for an order, or refuses it unrecorded.
+    pub(super) fn create(&mut self, command: CreateCommand) {
+        let CreateCommand { request, reply } = command;
+        if self.queues.is_backed_up() || self.wal.is_out_of_space() {
+            self.metrics.refused_creates.inc();
+            // The client may have gone.
+            let _gone = reply.send(CreateReply::Unavailable);
+            return;
+        }
+        self.metrics.creates.inc();
+        let to = self.replies.add(Waiter::Create(reply), request.order_id, self.reply_deadline());
+        self.engines.create(Clock.now(), request, to, &mut self.outbox);
+        self.gate();
+    }
+
+    /// Takes a request to cancel an order.
+    pub(super) fn cancel(&mut self, command: CancelCommand) {
+        let CancelCommand { user, order_id, reply } = command;
+        self.metrics.cancels.inc();
+        let to = self.replies.add(Waiter::Cancel(reply), order_id, self.reply_deadline());
+        self.engines.cancel(Clock.now(), (&user, order_id), to, &mut self.outbox);
+        self.gate();
+    }
+
+    fn reply_deadline(&self) -> Instant {
+        Instant::now() + self.options.reply_timeout
+    }
+
+    /// Takes what the exchange answered.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        let now = Clock.now();
+        match answer {
+            Answer::Submit(order_id, outcome) => {
+                self.engines.submit_answer(now, order_id, outcome, &mut self.outbox);
+            }
+            Answer::Cancel(order_id, outcome) => {
+                self.engines.cancel_answer(now, order_id, outcome, &mut self.outbox);
+            }
+            Answer::Query(order_id, answer) => {
+                self.engines.query_answer(now, order_id, answer, &mut self.outbox);
+            }
+        }
+        self.gate();
+    }
+
+    /// Takes what the feed thread handed over.
+    pub(super) fn feed(&mut self, message: OrderFeed) {
+        match message {
+            OrderFeed::Session { session, sequence } => {
+                self.engines.feed_session(&session, sequence);
+            }
+            OrderFeed::Position { sequence } => self.engines.feed_reached(sequence),
+            OrderFeed::Line(line) => {
+                let sequence = line.sequence;
+                match translate::report(line) {
+                    Some(report) => {
+                        self.engines.report(Clock.now(), report, &mut self.outbox);
+                        self.gate();
+                    }
+                    None => {
+                        self.metrics.unreadable_reports.inc();
+                    }
+                }
+                self.engines.feed_reached(sequence);
+            }
+        }
+    }
+
+    /// Does what time asks for. True when more of it is due.
+    pub(super) fn keep_time(&mut self, limit: usize) -> bool {
+        let now = Instant::now();
+        let mut overdue = 0;
+        while overdue < limit
+            && let Some((order_id, to)) = self.replies.next_overdue(now)
+        {
+            overdue += 1;
+            self.metrics.reply_timeouts.inc();
+            self.engines.reply_timeout(Clock.now(), order_id, to, &mut self.outbox);
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + self.options.sweep_interval;
+            self.sweeps_remain = true;
+            self.engines.log_feed_position(Clock.now(), &mut self.outbox);
+            self.show_gauges();
+        }
+        if self.sweeps_remain {
+            self.sweeps_remain = self.engines.tick(Clock.now(), LOOKS_PER_SLICE, &mut self.outbox);
+        }
+        // As many as the exchange is asked about at a time: settling a million orders neither
+        // fills memory nor holds up a query that somebody waits for.
+        let has_room = self.gated_queries + self.queues.queries.len() == 0;
+        if self.engines.is_settling() && has_room {
+            let now = Clock.now();
+            self.engines.settle_some(now, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
+        }
+        self.gate();
+        overdue == limit || self.sweeps_remain
+    }
+
+    /// When [`keep_time`](Self::keep_time) is due if nothing else happens.
+    pub(super) fn until_due(&self) -> std::time::Duration {
+        let now = Instant::now();
+        let sweep = self.next_sweep.saturating_duration_since(now);
+        self.replies.until_overdue(now).map_or(sweep, |reply| reply.min(sweep))
+    }
+
+    /// Logs how far the feed has been taken, before a stop.
+    pub(super) fn log_feed_position(&mut self) {
+        self.engines.log_feed_position(Clock.now(), &mut self.outbox);
+        self.gate();
+    }
+
+    /// Whether everything that was decided is durable and done, and nobody waits for an answer.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.replies.len() == 0
+            && self.unappended.is_empty()
+            && self.gated.is_empty()
+            && self.wal.committed() >= self.last_event
+    }
+
+    /// Moves what the engines decided behind the gate: effects wait for every event so far.
+    fn gate(&mut self) {
+        self.last_event = Lsn(self.last_event.0 + self.outbox.events.len() as u64);
+        self.unappended.extend(self.outbox.events.drain(..));
+        for effect in self.outbox.effects.drain(..) {
+            self.gated_queries += usize::from(matches!(effect, Effect::Query(_)));
+            self.gated.push_back((self.last_event, effect));
+        }
+    }
+
+    /// Appends what was decided, and hands it to the disk if that is free.
+    ///
+    /// # Errors
+    /// The log has failed: nothing more will become durable.
+    pub(super) fn append(&mut self) -> Result<(), ExecutionError> {
+        while let Some(event) = self.unappended.front() {
+            let payload = self.encoder.encode(event)?;
+            let record = NewRecord {
+                partition: event.partition_byte(),
+                kind: event.kind(),
+                format_version: RECORD_FORMAT_VERSION,
+                payload,
+            };
+            let expected = self.last_event.0 + 1 - self.unappended.len() as u64;
+            match self.wal.append(record) {
+                Ok(Lsn(given)) if given == expected => {}
+                Ok(Lsn(given)) => return Err(ExecutionError::OutOfStep { given, expected }),
+                // Waits for room; no input is taken until then.
+                Err(WalError::Busy | WalError::NoSpace) => break,
+                Err(error) => return Err(error.into()),
+            }
+            self.metrics.events.inc();
+            self.unappended.pop_front();
+        }
+        self.wal.flush();
+        if self.wal.is_poisoned() { Err(WalError::Poisoned.into()) } else { Ok(()) }
+    }
+
+    /// Does what waited for events that are durable now: first readers see the new state, then
+    /// everybody is answered and the exchange is told. True when more could be done.
+    pub(super) fn release(&mut self) -> bool {
+        let committed = self.wal.committed();
+        let is_free = |(gate, _): &(Lsn, Effect)| *gate <= committed;
+        let count = self.gated.iter().take(EFFECTS_PER_SLICE).take_while(|e| is_free(e)).count();
+        for (_, effect) in self.gated.iter().take(count) {
+            if let Effect::Publish(order) = effect {
+                self.views.publish(Arc::clone(order));
+            }
+        }
+        let mut submits: Vec<Arc<Order>> = Vec::new();
+        for (_, effect) in self.gated.drain(..count) {
+            match effect {
+                Effect::Publish(_) => {}
+                Effect::Submit(order) => submits.push(order),
+                Effect::Cancel { order_id, external_order_id } => {
+                    self.queues.cancels.push((order_id, external_order_id));
+                }
+                Effect::Query(order_id) => {
+                    self.gated_queries -= 1;
+                    self.queues.queries.push(order_id);
+                }
+                Effect::ReplyCreate { to, reply } => self.replies.create(to, reply),
+                Effect::ReplyCancel { to, reply } => self.replies.cancel(to, reply),
+                Effect::Alert(alert) => self.metrics.alert(alert),
+            }
+        }
+        if !submits.is_empty() {
+            self.queues.submits.extend(submits);
+        }
+        self.gated.front().is_some_and(is_free)
+    }
+
+    fn show_gauges(&self) {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.open_orders.set(gauge(self.engines.open_orders()));
+        self.metrics.held_reports.set(gauge(self.engines.held_reports()));
+        self.metrics.waiting_replies.set(gauge(self.replies.len()));
+    }
+}
+
+/// Refuses a request that came too late to be taken.
+pub(super) fn refuse_cancel(command: CancelCommand) {
+    let _gone = command.reply.send(CancelReply::Unavailable);
+}
+
+/// Refuses a request that came too late to be taken.
+pub(super) fn refuse_create(command: CreateCommand) {
+    let _gone = command.reply.send(CreateReply::Unavailable);
+}

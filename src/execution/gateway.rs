@@ -1,0 +1,87 @@
+use super::limits::{CANCEL_QUEUE_CAPACITY, CREATE_QUEUE_CAPACITY};
+use super::views::CommittedViews;
+use crate::engine::{CancelReply, CreateOrder, CreateReply};
+use crate::sync::{Receiver, Sender, mailbox};
+use crate::types::{OrderId, UserId};
+
+/// Too many requests wait already, or the orders thread has ended. Nothing was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the order engine takes no more requests at the moment")]
+pub struct Overloaded;
+
+/// The way from any thread to the orders thread, and to what it has committed.
+#[derive(Debug, Clone)]
+pub struct OrderGateway {
+    creates: Sender<CreateCommand>,
+    cancels: Sender<CancelCommand>,
+    views: CommittedViews,
+}
+
+#[derive(Debug)]
+pub(super) struct CreateCommand {
+    pub(super) request: CreateOrder,
+    pub(super) reply: oneshot::Sender<CreateReply>,
+}
+
+#[derive(Debug)]
+pub(super) struct CancelCommand {
+    pub(super) user: UserId,
+    pub(super) order_id: OrderId,
+    pub(super) reply: oneshot::Sender<CancelReply>,
+}
+
+/// The orders thread's end of the gateway.
+#[derive(Debug)]
+pub struct CommandReceivers {
+    pub(super) creates: Receiver<CreateCommand>,
+    pub(super) cancels: Receiver<CancelCommand>,
+}
+
+/// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
+/// see.
+pub fn order_gateway(views: CommittedViews) -> (OrderGateway, CommandReceivers) {
+    let (create_sender, creates) = mailbox(CREATE_QUEUE_CAPACITY);
+    let (cancel_sender, cancels) = mailbox(CANCEL_QUEUE_CAPACITY);
+    let gateway = OrderGateway { creates: create_sender, cancels: cancel_sender, views };
+    (gateway, CommandReceivers { creates, cancels })
+}
+
+impl OrderGateway {
+    /// Asks for an order. A receiver whose sender is gone means that the process is ending and
+    /// that it is not known whether the order was recorded.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded.
+    pub fn create(
+        &self,
+        request: CreateOrder,
+    ) -> Result<oneshot::Receiver<CreateReply>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        let command = CreateCommand { request, reply };
+        self.creates.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
+    }
+
+    /// Asks to cancel an order.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded.
+    pub fn cancel(
+        &self,
+        user: UserId,
+        order_id: OrderId,
+    ) -> Result<oneshot::Receiver<CancelReply>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        let command = CancelCommand { user, order_id, reply };
+        self.cancels.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
+    }
+
+    /// Whether a request made now would be taken.
+    pub fn is_accepting(&self) -> bool {
+        !self.creates.is_full()
+    }
+
+    /// What is committed. After an answer every read shows at least what it said.
+    pub fn views(&self) -> &CommittedViews {
+        &self.views
+    }
+}

@@ -1,0 +1,93 @@
+use prometheus_client::registry::Registry;
+
+use crate::engine::Alert;
+use crate::metrics::{Counter, Gauge};
+use crate::order::Anomaly;
+
+/// What the orders thread did, by reason.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutionMetrics {
+    pub(super) creates: Counter,
+    pub(super) cancels: Counter,
+    pub(super) refused_creates: Counter,
+    pub(super) events: Counter,
+    pub(super) submit_requests: Counter,
+    pub(super) submitted_orders: Counter,
+    pub(super) cancel_requests: Counter,
+    pub(super) query_requests: Counter,
+    pub(super) queried_orders: Counter,
+    pub(super) unknown_outcomes: Counter,
+    pub(super) reply_timeouts: Counter,
+    pub(super) unreadable_reports: Counter,
+    pub(super) late_accepts: Counter,
+    pub(super) second_external_ids: Counter,
+    pub(super) contradictions: Counter,
+    pub(super) late_fills: Counter,
+    pub(super) over_fills: Counter,
+    pub(super) fills_of_failed: Counter,
+    pub(super) unknown_at_exchange: Counter,
+    pub(super) reports_given_up: Counter,
+    pub(super) report_overflows: Counter,
+    pub(super) open_orders: Gauge,
+    pub(super) held_reports: Gauge,
+    pub(super) waiting_replies: Gauge,
+}
+
+impl ExecutionMetrics {
+    /// Registers the metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        let gauges = [
+            ("orders_open", "Orders that the exchange may still change", &self.open_orders),
+            ("orders_held_reports", "Reports about orders not known yet", &self.held_reports),
+            ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        let counters = [
+            ("orders_creates", "Creates taken", &self.creates),
+            ("orders_cancels", "Cancels taken", &self.cancels),
+            ("orders_refused_creates", "Creates refused unrecorded", &self.refused_creates),
+            ("orders_events", "Events appended to the log", &self.events),
+            ("orders_submit_requests", "Submit requests to the exchange", &self.submit_requests),
+            ("orders_submitted", "Orders in submit requests", &self.submitted_orders),
+            ("orders_cancel_requests", "Cancel requests to the exchange", &self.cancel_requests),
+            ("orders_query_requests", "Query requests to the exchange", &self.query_requests),
+            ("orders_queried", "Orders in query requests", &self.queried_orders),
+            ("orders_unknown_outcomes", "Requests without a known outcome", &self.unknown_outcomes),
+            ("orders_reply_timeouts", "Answers given before the outcome", &self.reply_timeouts),
+            ("orders_unreadable_reports", "Feed lines refused", &self.unreadable_reports),
+            ("orders_late_accepts", "Accepts of failed orders", &self.late_accepts),
+            ("orders_second_external_ids", "Ids that clash", &self.second_external_ids),
+            ("orders_contradictions", "The exchange contradicts itself", &self.contradictions),
+            ("orders_late_fills", "Fills after a cancel", &self.late_fills),
+            ("orders_over_fills", "Orders filled beyond their size", &self.over_fills),
+            ("orders_fills_of_failed", "Fills of failed orders", &self.fills_of_failed),
+            ("orders_unknown_at_exchange", "Orders it has lost", &self.unknown_at_exchange),
+            ("orders_reports_given_up", "Reports nobody claimed", &self.reports_given_up),
+            ("orders_report_overflows", "Reports without room", &self.report_overflows),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
+    /// Counts and logs what somebody has to look at.
+    pub(super) fn alert(&self, alert: Alert) {
+        tracing::warn!(?alert, "something that should not happen to orders did");
+        match alert {
+            Alert::Order { anomaly, .. } => match anomaly {
+                Anomaly::LateAccept => self.late_accepts.inc(),
+                Anomaly::SecondExternalId => self.second_external_ids.inc(),
+                Anomaly::Contradiction => self.contradictions.inc(),
+                Anomaly::LateFill => self.late_fills.inc(),
+                Anomaly::OverFill => self.over_fills.inc(),
+                Anomaly::FillOfFailed => self.fills_of_failed.inc(),
+                Anomaly::UnknownAtExchange => self.unknown_at_exchange.inc(),
+            },
+            Alert::ReportsExpired { count } => self.reports_given_up.inc_by(count as u64),
+            Alert::ReportsOverflowed => self.report_overflows.inc(),
+            Alert::ExternalIdReused { .. } => self.second_external_ids.inc(),
+        };
+    }
+}

@@ -1,0 +1,36 @@
+//! The `orders` thread: drives the engines, the log and the sessions with the exchange.
+//!
+//! Everything that the engines decide goes one way: events are appended to the log in their order,
+//! and effects wait until all events so far are durable. Then readers see the new state, and after
+//! that whoever asked is answered and the exchange is told. Readers never see what a crash could
+//! take back.
+
+mod answers;
+mod driver;
+mod error;
+mod gateway;
+mod limits;
+mod local_queue;
+mod metrics;
+mod options;
+mod recover;
+mod replies;
+mod run;
+mod sessions;
+mod translate;
+mod views;
+
+pub use crate::engine::{CancelReply, CreateOrder, CreateReply};
+pub use error::ExecutionError;
+pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
+pub use limits::FEED_QUEUE_CAPACITY;
+pub use metrics::ExecutionMetrics;
+pub use options::ExecutionOptions;
+pub use recover::{Recovered, recover};
+pub use run::{OrdersThread, run};
+pub use views::{CommittedViews, UserView};
+
+#[cfg(test)]
+mod fake_exchange;
+#[cfg(test)]
+mod run_tests;

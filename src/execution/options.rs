@@ -1,0 +1,36 @@
+use std::time::Duration;
+
+use crate::engine::EngineOptions;
+use crate::exchange::SessionOptions;
+
+/// How the orders thread works.
+#[derive(Debug, Clone)]
+pub struct ExecutionOptions {
+    /// Times that the engines decide by.
+    pub engine: EngineOptions,
+    /// How long a client waits for an outcome before it is told that there is none yet.
+    pub reply_timeout: Duration,
+    /// How often orders that wait for the exchange's word are looked at, and the feed position
+    /// is logged.
+    pub sweep_interval: Duration,
+    /// Connections for submits, 1 or 2. One more carries cancels and queries.
+    pub submit_connections: usize,
+    /// The exchange.
+    pub session: SessionOptions,
+    /// How long work in progress may take to finish once a stop was asked for.
+    pub drain: Duration,
+}
+
+impl ExecutionOptions {
+    /// The usual settings with this exchange.
+    pub fn new(session: SessionOptions) -> Self {
+        Self {
+            engine: EngineOptions::default(),
+            reply_timeout: Duration::from_millis(150),
+            sweep_interval: Duration::from_secs(1),
+            submit_connections: 2,
+            session,
+            drain: Duration::from_secs(1),
+        }
+    }
+}

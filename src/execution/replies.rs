@@ -1,0 +1,117 @@
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::engine::{CancelReply, CreateReply, ReplyTo};
+use crate::types::OrderId;
+
+/// Everybody who waits for an answer. A slot lives until the answer or the reply timeout, whether
+/// or not somebody still listens, so none leaks.
+#[derive(Debug, Default)]
+pub(super) struct Replies {
+    slots: Slab<Slot>,
+    /// Counts slots ever taken, so that a name never means two requests.
+    generation: u32,
+    /// In the order of their times: the timeout is the same for all.
+    deadlines: VecDeque<(Instant, OrderId, ReplyTo)>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    sender: Waiter,
+}
+
+#[derive(Debug)]
+pub(super) enum Waiter {
+    Create(oneshot::Sender<CreateReply>),
+    Cancel(oneshot::Sender<CancelReply>),
+}
+
+impl Replies {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Takes a slot for a request about an order.
+    pub(super) fn add(&mut self, waiter: Waiter, order_id: OrderId, deadline: Instant) -> ReplyTo {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let key = self.slots.insert(Slot { generation, sender: waiter });
+        let to = ReplyTo((u64::from(generation) << 32) | key as u64);
+        self.deadlines.push_back((deadline, order_id, to));
+        to
+    }
+
+    pub(super) fn create(&mut self, to: ReplyTo, reply: CreateReply) {
+        if let Some(Waiter::Create(sender)) = self.take(to) {
+            // The client may have gone; the order does not care.
+            let _gone = sender.send(reply);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, to: ReplyTo, reply: CancelReply) {
+        if let Some(Waiter::Cancel(sender)) = self.take(to) {
+            let _gone = sender.send(reply);
+        }
+    }
+
+    /// Somebody whose time is over at `now` and who has no answer yet.
+    pub(super) fn next_overdue(&mut self, now: Instant) -> Option<(OrderId, ReplyTo)> {
+        while let Some(&(deadline, order_id, to)) = self.deadlines.front() {
+            let waits = self.slot(to).is_some();
+            if waits && deadline > now {
+                return None;
+            }
+            self.deadlines.pop_front();
+            if waits {
+                return Some((order_id, to));
+            }
+        }
+        None
+    }
+
+    /// How long until somebody is overdue.
+    pub(super) fn until_overdue(&self, now: Instant) -> Option<Duration> {
+        self.deadlines.front().map(|(deadline, ..)| deadline.saturating_duration_since(now))
+    }
+
+    fn slot(&self, to: ReplyTo) -> Option<&Slot> {
+        let (key, generation) = parts(to);
+        self.slots.get(key).filter(|slot| slot.generation == generation)
+    }
+
+    fn take(&mut self, to: ReplyTo) -> Option<Waiter> {
+        self.slot(to)?;
+        Some(self.slots.remove(parts(to).0).sender)
+    }
+}
+
+/// The two halves that `add` put together.
+const fn parts(to: ReplyTo) -> (usize, u32) {
+    ((to.0 & 0xffff_ffff) as usize, (to.0 >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_answered_once_and_its_name_never_means_another() {
+        let mut replies = Replies::default();
+        let order_id = OrderId::from_u128(1);
+        let now = Instant::now();
+        let (sender, first) = oneshot::channel();
+        let to = replies.add(Waiter::Create(sender), order_id, now);
+        replies.create(to, CreateReply::Unavailable);
+        assert_eq!(first.recv(), Ok(CreateReply::Unavailable));
+        let (sender, second) = oneshot::channel();
+        let again = replies.add(Waiter::Create(sender), order_id, now);
+        replies.create(to, CreateReply::Unavailable);
+        assert!(second.try_recv().is_err(), "an old name reaches nobody");
+        assert_eq!(replies.next_overdue(now), Some((order_id, again)));
+        assert_eq!(replies.next_overdue(now), None);
+        assert_eq!(replies.len(), 1, "the slot stays until the answer");
+    }
+}

@@ -1,0 +1,450 @@
+//! The orders thread as it runs: real log, real TCP, an exchange that follows a script.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement};
+use serde_json::{from_value, json};
+
+use super::fake_exchange::{FakeExchange, Fault, fill};
+use super::*;
+use crate::exchange::wire::{FeedLine, QueryExecution};
+use crate::exchange::{ExchangeAddress, OrderFeed, SessionOptions};
+use crate::order::{Order, Status};
+use crate::shutdown::{Shutdown, StopReason};
+use crate::sync::{Sender, mailbox};
+use crate::types::*;
+use crate::wal::{self, WalOptions, WalWriter};
+
+/// One start of the order path, from recovery to the last answer.
+struct Node {
+    gateway: OrderGateway,
+    feed: Sender<OrderFeed>,
+    feed_position: Option<(compact_str::CompactString, u64)>,
+    metrics: ExecutionMetrics,
+    shutdown: Shutdown,
+    orders: JoinHandle<Result<(), String>>,
+    writing: Option<JoinHandle<()>>,
+}
+
+/// Times that no test waits out unless it is about them.
+fn options(exchange: &FakeExchange) -> ExecutionOptions {
+    let address = ExchangeAddress::from(exchange.address);
+    let mut options = ExecutionOptions::new(SessionOptions::new(&address).unwrap());
+    options.reply_timeout = Duration::from_secs(60);
+    options.sweep_interval = Duration::from_millis(5);
+    options.engine.grace_micros = 20_000;
+    options.engine.clock_tolerance_micros = 0;
+    options.session.request_timeout = Duration::from_secs(30);
+    options
+}
+
+impl Node {
+    fn start(directory: &Path, options: ExecutionOptions) -> Self {
+        let (mut node, writer) = Self::start_without_disk(directory, options);
+        node.write(writer);
+        node
+    }
+
+    /// A node whose log is not written until its writer runs.
+    fn start_without_disk(directory: &Path, options: ExecutionOptions) -> (Self, WalWriter) {
+        let log = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(directory) };
+        let recovered = recover(&log, options.engine).unwrap();
+        let (appender, writer) = wal::open(log, recovered.wal).unwrap();
+        let (gateway, commands) = order_gateway(recovered.views.clone());
+        let (feed, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
+        let shutdown = Shutdown::new();
+        let metrics = ExecutionMetrics::default();
+        let thread = OrdersThread {
+            engines: recovered.engines,
+            views: recovered.views,
+            wal: appender,
+            commands,
+            feed: feed_receiver,
+            options,
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let orders = LocalExecutorBuilder::new(Placement::Unbound)
+            .spawn(move || async move { run(thread).await.map_err(|error| error.to_string()) })
+            .unwrap();
+        let orders = std::thread::spawn(move || orders.join().unwrap());
+        let feed_position = recovered.feed_position;
+        let node = Self { gateway, feed, feed_position, metrics, shutdown, orders, writing: None };
+        (node, writer)
+    }
+
+    fn write(&mut self, writer: WalWriter) {
+        self.writing = Some(std::thread::spawn(move || writer.run().unwrap()));
+    }
+
+    fn stop(self) {
+        self.shutdown.request(StopReason::Asked);
+        self.orders.join().unwrap().unwrap();
+        if let Some(writing) = self.writing {
+            writing.join().unwrap();
+        }
+    }
+
+    fn create(&self, request: CreateOrder) -> CreateReply {
+        self.gateway.create(request).unwrap().recv().unwrap()
+    }
+
+    /// Has an order accepted, however long that takes.
+    fn submitted(&self, request: CreateOrder) -> Arc<Order> {
+        match self.create(request) {
+            CreateReply::Accepted(order) => order,
+            CreateReply::Pending(order) => self.wait_for(&order, Status::Submitted),
+            other => panic!("neither accepted nor pending: {other:?}"),
+        }
+    }
+
+    fn cancel(&self, order: &Order) -> CancelReply {
+        self.gateway.cancel(order.user.clone(), order.order_id).unwrap().recv().unwrap()
+    }
+
+    fn read(&self, order: &Order) -> Arc<Order> {
+        let view = self.gateway.views().user(&order.user).unwrap();
+        Arc::clone(view.orders.get(&order.order_id).unwrap())
+    }
+
+    /// Waits until readers see an order in a status.
+    fn wait_for(&self, order: &Order, status: Status) -> Arc<Order> {
+        loop {
+            let seen = self.read(order);
+            if seen.status == status {
+                return seen;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn line(&self, line: serde_json::Value) {
+        let line: FeedLine = from_value(line).unwrap();
+        self.feed.try_send(OrderFeed::Line(line)).unwrap();
+    }
+}
+
+fn request(user: &str, key: Option<&str>, num_shares: Shares) -> CreateOrder {
+    let user = UserId::new(user).unwrap();
+    let now = Clock.now();
+    CreateOrder {
+        order_id: OrderId::new(Clock.now_nanos(), rand::random(), user.partition()),
+        user,
+        client_order_id: key.map(|key| ClientOrderId::new(key).unwrap()),
+        symbol: Symbol::new("IBM").unwrap(),
+        position: Position::Buy,
+        limit_price: PriceCents::new(18_000).ok(),
+        time_in_force: TimeInForce::Day,
+        num_shares,
+        created_at: now,
+    }
+}
+
+fn trade(sequence: u64, order: &Order, num_shares: Shares) -> serde_json::Value {
+    json!({"sequence": sequence, "type": "trade", "executionId": format!("e{sequence}"),
+        "symbol": "IBM", "priceInCents": 17_950, "numShares": num_shares,
+        "orderId": order.external_order_id, "timestamp": sequence})
+}
+
+fn accepted(reply: CreateReply) -> Arc<Order> {
+    match reply {
+        CreateReply::Accepted(order) => order,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+#[test]
+fn an_order_is_accepted_filled_and_seen_again_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let order = accepted(node.create(request("alice", None, 10)));
+    assert_eq!(order.status, Status::Submitted);
+    assert!(node.read(&order).version >= order.version, "reads show what was answered");
+    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
+    node.line(trade(1, &order, 4));
+    node.line(trade(1, &order, 4));
+    node.line(trade(2, &order, 6));
+    let filled = node.wait_for(&order, Status::Filled);
+    assert_eq!((filled.filled_shares, filled.filled_value_cents), (10, 179_500));
+    node.stop();
+
+    let node = Node::start(directory.path(), options(&exchange));
+    assert_eq!(node.read(&order), filled, "what a reader saw survives");
+    assert_eq!(node.feed_position, Some(("s".into(), 2)));
+    node.stop();
+}
+
+#[test]
+fn a_refused_order_fails_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    exchange.fault(Fault::Refuse);
+    match node.create(request("alice", None, 10)) {
+        CreateReply::Rejected(order) => {
+            assert_eq!(order.reason.as_deref(), Some("halted: not now"));
+            assert_eq!(node.read(&order).status, Status::Failed);
+        }
+        other => panic!("not rejected: {other:?}"),
+    }
+    node.stop();
+}
+
+#[test]
+fn an_unknown_outcome_is_asked_about_and_never_submitted_again() {
+    for fault in [Fault::TakeAndCut, Fault::TakeAndBabble] {
+        let directory = tempfile::tempdir().unwrap();
+        let exchange = FakeExchange::start();
+        let node = Node::start(directory.path(), options(&exchange));
+        exchange.fault(fault);
+        let order = accepted(node.create(request("alice", None, 10)));
+        assert_eq!(order.status, Status::Submitted, "the query brought the accept");
+        assert_eq!(exchange.requests("/v1/orders"), 1);
+        node.stop();
+    }
+}
+
+#[test]
+fn an_order_that_never_got_there_fails_after_its_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    options.engine.submit_window_micros = 50_000;
+    let node = Node::start(directory.path(), options);
+    exchange.fault(Fault::Cut);
+    match node.create(request("alice", None, 10)) {
+        CreateReply::Rejected(order) => {
+            assert_eq!(order.reason.as_deref(), Some("not accepted in time"));
+            assert!(order.updated_at > order.submit_before);
+        }
+        other => panic!("not rejected: {other:?}"),
+    }
+    assert_eq!(exchange.requests("/v1/orders"), 1);
+    node.stop();
+}
+
+#[test]
+fn a_client_is_told_when_the_outcome_takes_too_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    options.reply_timeout = Duration::from_millis(20);
+    let node = Node::start(directory.path(), options);
+    exchange.fault(Fault::TakeAndCut);
+    exchange.with(|book| book.mute_queries = true);
+    let order = match node.create(request("alice", None, 10)) {
+        CreateReply::Pending(order) => order,
+        other => panic!("not pending: {other:?}"),
+    };
+    assert_eq!(node.read(&order).status, Status::Pending);
+    exchange.with(|book| book.mute_queries = false);
+    node.wait_for(&order, Status::Submitted);
+    node.stop();
+}
+
+#[test]
+fn cancels_are_confirmed_joined_and_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let order = accepted(node.create(request("alice", None, 10)));
+    let cancel = || node.gateway.cancel(order.user.clone(), order.order_id).unwrap();
+    let joined = [cancel(), cancel(), cancel()];
+    for receiver in joined {
+        assert!(matches!(receiver.recv().unwrap(), CancelReply::Cancelled(_)));
+    }
+    assert!(matches!(node.cancel(&order), CancelReply::Cancelled(_)), "repeated");
+    let stranger = UserId::new("mallory").unwrap();
+    let reply = node.gateway.cancel(stranger, order.order_id).unwrap().recv().unwrap();
+    assert_eq!(reply, CancelReply::NotFound);
+
+    let filled = accepted(node.create(request("alice", None, 10)));
+    exchange.with(|book| {
+        let record = book.orders.get_mut(&filled.order_id.to_string()).unwrap();
+        fill(record, execution("e9", 10), true);
+    });
+    // The exchange says "filled" before the feed does; its record has the execution.
+    match node.cancel(&filled) {
+        CancelReply::Conflict(order) => assert_eq!(order.status, Status::Filled),
+        other => panic!("no conflict: {other:?}"),
+    }
+    node.stop();
+}
+
+fn execution(id: &str, num_shares: Shares) -> QueryExecution {
+    from_value(json!({"executionId": id, "priceInCents": 17_950, "numShares": num_shares,
+        "timestamp": 5}))
+    .unwrap()
+}
+
+#[test]
+fn a_cancel_without_an_answer_is_settled_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    options.reply_timeout = Duration::from_millis(20);
+    let node = Node::start(directory.path(), options);
+    let order = node.submitted(request("alice", None, 10));
+    exchange.with(|book| {
+        book.mute_cancels = true;
+        book.mute_queries = true;
+    });
+    match node.cancel(&order) {
+        CancelReply::Pending(order) => assert_eq!(order.status, Status::PendingCancel),
+        other => panic!("not pending: {other:?}"),
+    }
+    exchange.with(|book| book.mute_queries = false);
+    node.wait_for(&order, Status::Cancelled);
+    assert!(matches!(node.cancel(&order), CancelReply::Cancelled(_)));
+    node.stop();
+}
+
+#[test]
+fn a_fill_that_comes_before_its_accept_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 6 }).unwrap();
+    node.line(json!({"sequence": 7, "type": "trade", "executionId": "early", "symbol": "IBM",
+        "priceInCents": 17_950, "numShares": 10, "orderId": "X-0", "timestamp": 1}));
+    let order = accepted(node.create(request("alice", None, 10)));
+    assert_eq!(order.external_order_id.as_ref().map(ExternalOrderId::as_str), Some("X-0"));
+    node.wait_for(&order, Status::Filled);
+    node.stop();
+}
+
+#[test]
+fn a_key_names_one_order_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let replies: Vec<_> = (0..50)
+        .map(|_| node.gateway.create(request("alice", Some("k"), 10)).unwrap())
+        .map(|receiver| receiver.recv().unwrap())
+        .collect();
+    let order = accepted(replies[0].clone());
+    for reply in &replies[1..] {
+        assert!(matches!(reply, CreateReply::Duplicate(same) if same.order_id == order.order_id));
+    }
+    accepted(node.create(request("bob", Some("k"), 10)));
+    node.stop();
+
+    let node = Node::start(directory.path(), options(&exchange));
+    let again = node.create(request("alice", Some("k"), 10));
+    assert!(matches!(again, CreateReply::Duplicate(same) if same.order_id == order.order_id));
+    let other = node.create(request("alice", Some("k"), 11));
+    assert!(matches!(other, CreateReply::Conflict(same) if same.order_id == order.order_id));
+    assert_eq!(exchange.with(|book| book.orders.len()), 2);
+    node.stop();
+}
+
+#[test]
+fn a_restart_settles_what_was_in_flight() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut hasty = options(&exchange);
+    hasty.reply_timeout = Duration::from_millis(5);
+    hasty.engine.grace_micros = 60_000_000;
+    let node = Node::start(directory.path(), hasty);
+    let [filled, cancelled] = [(), ()].map(|()| node.submitted(request("alice", None, 10)));
+    exchange.with(|book| {
+        book.mute_queries = true;
+        book.mute_cancels = true;
+    });
+    // Its accept gets lost, and so does the cancel that is only recorded until then.
+    exchange.fault(Fault::TakeAndCut);
+    let in_flight = match node.create(request("alice", None, 10)) {
+        CreateReply::Pending(order) => order,
+        other => panic!("not pending: {other:?}"),
+    };
+    assert!(matches!(node.cancel(&in_flight), CancelReply::Pending(_)));
+    node.stop();
+    exchange.with(|book| {
+        book.mute_queries = false;
+        book.mute_cancels = false;
+        let record = book.orders.get_mut(&filled.order_id.to_string()).unwrap();
+        fill(record, execution("missed", 10), true);
+        let record = book.orders.get_mut(&cancelled.order_id.to_string()).unwrap();
+        record.status = crate::exchange::wire::ExchangeStatus::Cancelled;
+    });
+
+    let node = Node::start(directory.path(), options(&exchange));
+    assert_eq!(node.wait_for(&filled, Status::Filled).filled_shares, 10);
+    assert!(node.wait_for(&cancelled, Status::Cancelled).reason.is_some(), "unasked");
+    let cancelled = node.wait_for(&in_flight, Status::Cancelled);
+    assert_eq!(cancelled.reason, None, "the recorded cancel was sent after the restart");
+    assert_eq!(exchange.requests("/v1/orders"), 3, "nothing was submitted again");
+    node.stop();
+}
+
+#[test]
+fn orders_gather_while_a_request_is_in_flight() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let waiting: Vec<_> = (0..2_000)
+        .map(|n| node.gateway.create(request(&format!("user-{n}"), None, 1)).unwrap())
+        .collect();
+    for receiver in waiting {
+        accepted(receiver.recv().unwrap());
+    }
+    assert!(exchange.requests("/v1/orders") < 1_000, "{}", exchange.requests("/v1/orders"));
+    node.stop();
+}
+
+#[test]
+fn orders_wait_for_an_exchange_that_is_not_there_and_are_sent_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    // Somebody else's port: connections are refused until the exchange is there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    options.session.address = free.local_addr().unwrap();
+    options.reply_timeout = Duration::from_millis(5);
+    options.engine.submit_window_micros = 50_000;
+    drop(free);
+    let node = Node::start(directory.path(), options);
+    let order = match node.create(request("alice", None, 1)) {
+        CreateReply::Pending(order) => order,
+        other => panic!("not pending: {other:?}"),
+    };
+    let failed = node.wait_for(&order, Status::Failed);
+    assert_eq!(failed.reason.as_deref(), Some("not accepted in time"));
+    exchange.wait_until(|book| book.orders.is_empty());
+    node.stop();
+}
+
+#[test]
+fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let (mut node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
+    let waiting = node.gateway.create(request("alice", None, 10)).unwrap();
+    while node.metrics.events.get() == 0 {
+        std::thread::yield_now();
+    }
+    let alice = UserId::new("alice").unwrap();
+    assert!(node.gateway.views().user(&alice).is_none());
+    assert_eq!(exchange.requests("/v1/orders"), 0);
+    assert!(waiting.try_recv().is_err());
+    node.write(writer);
+    accepted(waiting.recv().unwrap());
+    node.stop();
+}
+
+#[test]
+fn a_failed_log_ends_the_thread_and_nothing_was_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let (node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
+    let waiting = node.gateway.create(request("alice", None, 10)).unwrap();
+    drop(writer);
+    assert!(waiting.recv().is_err(), "nobody is told what is not known");
+    assert!(node.orders.join().unwrap().is_err());
+    assert_eq!(exchange.requests("/v1/orders"), 0);
+    assert!(node.gateway.create(request("alice", None, 10)).is_err());
+}
