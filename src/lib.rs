@@ -4,6 +4,7 @@
 pub mod engine;
 pub mod exchange;
 pub mod execution;
+pub mod http;
 pub mod market;
 pub mod metrics;
 pub mod net;
@@ -13,3 +14,4 @@ pub mod stream;
 pub mod sync;
 pub mod types;
 pub mod wal;
+pub mod web;

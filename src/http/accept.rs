@@ -1,0 +1,119 @@
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::net::{TcpListener, TcpStream};
+use glommio::sync::Semaphore;
+use glommio::timer::sleep;
+use http::Request;
+use hyper::body::Incoming;
+
+use crate::net::accept;
+use crate::shutdown::Shutdown;
+
+use super::admin::Admin;
+use super::app::App;
+use super::connection::serve_connection;
+use super::limits::HttpLimits;
+use super::metrics::HttpMetrics;
+use super::router::route;
+
+/// Connections accepted in a row before other work of the shard gets its turn: at 20-30 us each,
+/// half a millisecond.
+const ACCEPTS_IN_A_ROW: u32 = 16;
+/// Pause of the accept loop when the process has no descriptor left.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// A real timer, however short, lets every other task run first.
+const GIVE_WAY: Duration = Duration::from_micros(1);
+
+/// Serves clients on a shard's listener until the process stops.
+pub async fn serve_clients(
+    listener: TcpListener,
+    limits: HttpLimits,
+    metrics: HttpMetrics,
+    shutdown: Shutdown,
+    app: Rc<App>,
+) {
+    let counted = metrics.clone();
+    serve_listener(listener, limits, metrics, shutdown, move |stream| {
+        let (app, metrics) = (Rc::clone(&app), counted.clone());
+        let hub = Some(Rc::clone(&app.hub));
+        async move {
+            let handle = |request| route(Rc::clone(&app), request);
+            serve_connection(stream, limits, metrics, hub, handle).await;
+        }
+    })
+    .await;
+}
+
+/// Serves operators until the process stops.
+pub async fn serve_operators(
+    listener: TcpListener,
+    limits: HttpLimits,
+    metrics: HttpMetrics,
+    shutdown: Shutdown,
+    admin: Rc<Admin>,
+) {
+    let counted = metrics.clone();
+    serve_listener(listener, limits, metrics, shutdown, move |stream| {
+        let (admin, metrics) = (Rc::clone(&admin), counted.clone());
+        async move {
+            let handle = |request: Request<Incoming>| {
+                let reply = admin.route(&request);
+                async move { reply }
+            };
+            serve_connection(stream, limits, metrics, None, handle).await;
+        }
+    })
+    .await;
+}
+
+/// Accepts connections and serves each in a task of its own until the process stops.
+async fn serve_listener<F>(
+    listener: TcpListener,
+    limits: HttpLimits,
+    metrics: HttpMetrics,
+    shutdown: Shutdown,
+    serve: impl Fn(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let permits = Rc::new(Semaphore::new(limits.connections));
+    let mut in_a_row = 0;
+    let mut exhausted = false;
+    while !shutdown.is_requested() {
+        // The permit first: a connection that nobody serves would wait unseen.
+        let Ok(permit) = permits.acquire_static_permit(1).await else { return };
+        let accepted = futures_lite::future::or(accept(&listener), async {
+            shutdown.requested().await;
+            Err(io::ErrorKind::Interrupted.into())
+        });
+        match accepted.await {
+            Ok(stream) => {
+                exhausted = false;
+                metrics.accepted.inc();
+                let serving = serve(stream);
+                glommio::spawn_local(async move {
+                    serving.await;
+                    drop(permit);
+                })
+                .detach();
+                in_a_row += 1;
+                if in_a_row >= ACCEPTS_IN_A_ROW {
+                    in_a_row = 0;
+                    sleep(GIVE_WAY).await;
+                }
+            }
+            Err(_) if shutdown.is_requested() => return,
+            Err(error) => {
+                metrics.accept_errors.inc();
+                // Once per spell: a full process accepts nothing thousands of times a second.
+                if !std::mem::replace(&mut exhausted, true) {
+                    tracing::error!(%error, "cannot accept connections; trying on");
+                }
+                sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::execution::OrderGateway;
+use crate::market::MarketReader;
+use crate::metrics::Metrics;
+use crate::stream::Hub;
+
+use super::auth::Authenticator;
+
+/// What every shard serves: made once, shared by all of them.
+#[derive(Clone)]
+pub struct Site {
+    /// Prices and symbols.
+    pub market: MarketReader,
+    /// The way to the orders thread, and what it has committed.
+    pub orders: OrderGateway,
+    /// Who a request comes from.
+    pub authenticator: Arc<Authenticator>,
+    /// Counters, for the operators' listener.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the requests of one shard see.
+pub struct App {
+    /// Shared with the other shards.
+    pub site: Site,
+    /// This shard's streams.
+    pub hub: Rc<RefCell<Hub>>,
+}

@@ -1,0 +1,24 @@
+//! HTTP/1.1 towards clients and operators: accepting, hyper, who a request comes from, and the
+//! routes of the contract. A request for a price stream leaves hyper here and its socket goes to
+//! the shard's hub.
+
+mod accept;
+mod admin;
+mod app;
+mod auth;
+mod body;
+mod connection;
+mod limits;
+mod metrics;
+mod problem;
+mod query;
+mod reply;
+mod router;
+mod routes;
+
+pub use accept::{serve_clients, serve_operators};
+pub use admin::Admin;
+pub use app::{App, Site};
+pub use auth::{Authenticator, Secret, SecretError};
+pub use limits::HttpLimits;
+pub use metrics::HttpMetrics;

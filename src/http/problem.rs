@@ -1,0 +1,130 @@
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// Every answer that hyper sends: small, complete, in memory.
+pub(super) type HttpResponse = Response<Full<Bytes>>;
+
+/// An answer that says what is wrong: RFC 9457 with a stable `code`, and the field where one is
+/// to blame.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    field: Option<String>,
+    retry_after_seconds: Option<u32>,
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.to_string(),
+            field: None,
+            retry_after_seconds: None,
+            more: Map::new(),
+        }
+    }
+
+    /// A `400` for a field of the body or the query.
+    pub fn field(field: impl Into<String>, code: &'static str, detail: impl fmt::Display) -> Self {
+        let field = Some(field.into());
+        Self { field, ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
+    }
+
+    pub fn unauthorized(detail: impl fmt::Display) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    pub fn not_found(detail: impl fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// A `503` that is worth another try soon.
+    pub fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
+        let retry_after_seconds = Some(1);
+        Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_passing(&self) -> bool {
+        self.retry_after_seconds.is_some()
+    }
+
+    /// Adds a member of its own.
+    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        // What does not serialize is left out rather than turning an error into a worse one.
+        if let Ok(value) = serde_json::to_value(value) {
+            self.more.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    pub fn into_response(self) -> HttpResponse {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        if let Some(body) = body.as_object_mut() {
+            if let Some(field) = self.field {
+                body.insert("field".into(), field.into());
+            }
+            body.extend(self.more);
+        }
+        let mut response = bytes_response(
+            self.status,
+            HeaderValue::from_static("application/problem+json"),
+            Bytes::from(body.to_string()),
+        );
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(http::header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+/// An answer with these bytes; nothing that a user may see belongs into a cache.
+pub(super) fn bytes_response(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: Bytes,
+) -> HttpResponse {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// An answer in JSON.
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    match serde_json::to_vec(body) {
+        Ok(body) => {
+            bytes_response(status, HeaderValue::from_static("application/json"), body.into())
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "The answer could not be written; the error is in the server's log.",
+            )
+            .into_response()
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The routes of the contract, a file each: validate, ask, answer.
+
+pub(super) mod orders;
+pub(super) mod page;
+pub(super) mod session;
+pub(super) mod subscribe;
+pub(super) mod symbols;

@@ -1,0 +1,195 @@
+use std::ops::Bound;
+use std::sync::Arc;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::execution::{CancelReply, CreateOrder, CreateReply};
+use crate::http::app::App;
+use crate::http::body::{parse_json, read_body};
+use crate::http::problem::{HttpResponse, Problem, json_response};
+use crate::http::query::Query;
+use crate::order::{Order, Status};
+use crate::types::{
+    ClientOrderId, Clock, MAX_ORDER_SHARES, OrderId, Position, PriceCents, Shares, Symbol,
+    TimeInForce, UserId,
+};
+
+/// Orders of one page unless the client asks for another number.
+const DEFAULT_LIMIT: usize = 50;
+/// Most orders of one page.
+const MAX_LIMIT: usize = 500;
+/// Most orders looked at for one page: a filter that matches little must not hold up the shard.
+/// The page is then short and its cursor goes on from there.
+const MAX_SCANNED: usize = 20_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewOrder {
+    position: Position,
+    symbol: Symbol,
+    num_shares: Shares,
+    #[serde(default)]
+    price_in_cents: Option<PriceCents>,
+    #[serde(default)]
+    time_in_force: TimeInForce,
+    #[serde(default)]
+    client_order_id: Option<ClientOrderId>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OrderPage {
+    orders: Vec<Arc<Order>>,
+    next_cursor: Option<OrderId>,
+}
+
+/// `POST /order`.
+pub(in crate::http) async fn post(
+    app: &App,
+    request: Request<Incoming>,
+) -> Result<HttpResponse, Problem> {
+    let user = app.site.authenticator.user_of(request.headers())?;
+    Query::parse(request.uri(), &[])?;
+    let order: NewOrder = parse_json(&read_body(request).await?)?;
+    check(app, &order)?;
+    let order_id = OrderId::new(Clock.now_nanos(), rand::random(), user.partition());
+    let waiting = app.site.orders.create(CreateOrder {
+        order_id,
+        user,
+        client_order_id: order.client_order_id,
+        symbol: order.symbol,
+        position: order.position,
+        limit_price: order.price_in_cents,
+        time_in_force: order.time_in_force,
+        num_shares: order.num_shares,
+        created_at: Clock.now(),
+    });
+    let waiting = waiting.map_err(|_overloaded| overloaded())?;
+    match waiting.await.unwrap_or(CreateReply::Unavailable) {
+        CreateReply::Accepted(order) => Ok(json_response(StatusCode::CREATED, &*order)),
+        CreateReply::Duplicate(order) => Ok(json_response(StatusCode::OK, &*order)),
+        CreateReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
+        CreateReply::Rejected(order) => {
+            let reason = order.reason.as_deref().unwrap_or("no reason given");
+            let detail = format!("The exchange refused the order: {reason}.");
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Err(Problem::new(status, "order_rejected", detail).with("order", &*order))
+        }
+        CreateReply::Conflict(order) => {
+            let detail = "This clientOrderId names another order of yours.";
+            let problem = Problem::new(StatusCode::CONFLICT, "client_order_id_conflict", detail);
+            Err(problem.with("field", "clientOrderId").with("order", &*order))
+        }
+        CreateReply::Unavailable => Err(overloaded()),
+    }
+}
+
+fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
+    if !(1..=MAX_ORDER_SHARES).contains(&order.num_shares) {
+        let given = order.num_shares;
+        let detail = format!("{given} is not a whole number from 1 to {MAX_ORDER_SHARES}.");
+        return Err(Problem::field("numShares", "invalid_field", detail));
+    }
+    let directory = app.site.market.directory.load();
+    if directory.is_empty() {
+        let detail = "The exchange has not told its symbols yet.";
+        return Err(Problem::unavailable("no_symbols_yet", detail));
+    }
+    if directory.index_of(&order.symbol).is_none() {
+        let detail = format!("The exchange does not list {}.", order.symbol);
+        return Err(Problem::field("symbol", "unknown_symbol", detail));
+    }
+    Ok(())
+}
+
+fn overloaded() -> Problem {
+    Problem::unavailable("unavailable", "Nothing was recorded. Try again.")
+}
+
+/// `GET /order/:id`. Another user's order is as unknown as one that never was.
+pub(in crate::http) fn get(
+    app: &App,
+    request: &Request<Incoming>,
+    id: &str,
+) -> Result<HttpResponse, Problem> {
+    let user = app.site.authenticator.user_of(request.headers())?;
+    Query::parse(request.uri(), &[])?;
+    let order = find(app, &user, id)?;
+    Ok(json_response(StatusCode::OK, &*order))
+}
+
+fn find(app: &App, user: &UserId, id: &str) -> Result<Arc<Order>, Problem> {
+    let unknown = || Problem::not_found(format!("You have no order {id:?}."));
+    let order_id: OrderId = id.parse().map_err(|_| unknown())?;
+    let view = app.site.orders.views().user(user).ok_or_else(unknown)?;
+    view.orders.get(&order_id).cloned().ok_or_else(unknown)
+}
+
+/// `DELETE /order/:id`.
+pub(in crate::http) async fn delete(
+    app: &App,
+    request: &Request<Incoming>,
+    id: &str,
+) -> Result<HttpResponse, Problem> {
+    let user = app.site.authenticator.user_of(request.headers())?;
+    Query::parse(request.uri(), &[])?;
+    let unknown = || Problem::not_found(format!("You have no order {id:?}."));
+    let order_id: OrderId = id.parse().map_err(|_| unknown())?;
+    let waiting = app.site.orders.cancel(user, order_id).map_err(|_overloaded| overloaded())?;
+    match waiting.await.unwrap_or(CancelReply::Unavailable) {
+        CancelReply::Cancelled(_) => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
+        CancelReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
+        CancelReply::Conflict(order) => {
+            let detail = "The order can no longer be cancelled.";
+            let problem = Problem::new(StatusCode::CONFLICT, "not_cancellable", detail);
+            Err(problem.with("order", &*order))
+        }
+        CancelReply::NotFound => Err(unknown()),
+        CancelReply::Unavailable => Err(overloaded()),
+    }
+}
+
+/// `GET /orders`: newest first; new orders do not move the pages behind a cursor.
+pub(in crate::http) fn list(
+    app: &App,
+    request: &Request<Incoming>,
+) -> Result<HttpResponse, Problem> {
+    let user = app.site.authenticator.user_of(request.headers())?;
+    let query = Query::parse(request.uri(), &["status", "symbol", "limit", "cursor"])?;
+    let limit = query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
+    let status = query.get("status").map(parse_status).transpose()?;
+    let symbol: Option<Symbol> = query.parsed("symbol", "a symbol")?;
+    let before: Option<OrderId> = query.parsed("cursor", "a cursor of an earlier page")?;
+    let Some(view) = app.site.orders.views().user(&user) else {
+        let page = OrderPage { orders: Vec::new(), next_cursor: None };
+        return Ok(json_response(StatusCode::OK, &page));
+    };
+    let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut page = OrderPage { orders: Vec::new(), next_cursor: None };
+    let mut last_scanned = None;
+    let newest_first = view.orders.range((Bound::Unbounded, end)).rev();
+    for (scanned, (&order_id, order)) in newest_first.enumerate() {
+        if page.orders.len() == limit || scanned == MAX_SCANNED {
+            page.next_cursor = last_scanned;
+            break;
+        }
+        last_scanned = Some(order_id);
+        let wanted = status.is_none_or(|status| order.status == status)
+            && symbol.is_none_or(|symbol| order.symbol == symbol);
+        if wanted {
+            page.orders.push(Arc::clone(order));
+        }
+    }
+    Ok(json_response(StatusCode::OK, &page))
+}
+
+fn parse_status(text: &str) -> Result<Status, Problem> {
+    serde_json::from_value(json!(text)).map_err(|_| {
+        let text: String = text.chars().take(64).collect();
+        let detail = format!("{text:?} is not a status of an order.");
+        Problem::field("status", "invalid_field", detail)
+    })
+}

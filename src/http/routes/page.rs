@@ -1,0 +1,22 @@
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+
+use crate::http::problem::{HttpResponse, Problem, bytes_response};
+use crate::web;
+
+/// `GET /` and its assets.
+pub(in crate::http) fn get(path: &str) -> Result<HttpResponse, Problem> {
+    let asset = web::asset(path)
+        .ok_or_else(|| Problem::not_found(format!("There is nothing at {path}.")))?;
+    let content_type = HeaderValue::from_static(asset.content_type);
+    let mut response = bytes_response(StatusCode::OK, content_type, Bytes::from_static(asset.body));
+    let headers = response.headers_mut();
+    // Nothing from elsewhere, nothing inline, nobody's frame.
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
+    );
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}

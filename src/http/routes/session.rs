@@ -1,0 +1,61 @@
+use bytes::Bytes;
+use http::header::{HeaderValue, SET_COOKIE};
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::http::app::App;
+use crate::http::auth::{SESSION_COOKIE, TOKEN_LIFETIME_S, bearer_token};
+use crate::http::body::{parse_json, read_body};
+use crate::http::problem::{HttpResponse, Problem, bytes_response, json_response};
+use crate::types::UserId;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    user: String,
+}
+
+/// `POST /session`: gives a browser the cookie that its `EventSource` needs.
+pub(in crate::http) async fn post(
+    app: &App,
+    request: Request<Incoming>,
+) -> Result<HttpResponse, Problem> {
+    let authenticator = &app.site.authenticator;
+    let user = if bearer_token(request.headers())?.is_some() {
+        authenticator.user_of(request.headers())?
+    } else if authenticator.is_development() {
+        let login: Login = parse_json(&read_body(request).await?)?;
+        UserId::new(&login.user).map_err(|error| Problem::field("user", "invalid_field", error))?
+    } else {
+        return Err(Problem::unauthorized("Send `Authorization: Bearer <token>`."));
+    };
+    let token = authenticator
+        .issue(&user)
+        .map_err(|error| Problem::field("user", "invalid_field", error))?;
+    let mut response = json_response(StatusCode::OK, &json!({ "user": user.as_str() }));
+    set_cookie(&mut response, &token, TOKEN_LIFETIME_S);
+    Ok(response)
+}
+
+/// `DELETE /session`: takes the cookie back.
+pub(in crate::http) fn delete(
+    app: &App,
+    request: &Request<Incoming>,
+) -> Result<HttpResponse, Problem> {
+    app.site.authenticator.user_of(request.headers())?;
+    let json = HeaderValue::from_static("application/json");
+    let mut response = bytes_response(StatusCode::NO_CONTENT, json, Bytes::new());
+    set_cookie(&mut response, "", 0);
+    Ok(response)
+}
+
+fn set_cookie(response: &mut HttpResponse, token: &str, max_age_s: u64) {
+    let cookie =
+        format!("{SESSION_COOKIE}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict");
+    // A token is base64 and dots.
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+}

@@ -1,0 +1,106 @@
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use crate::http::app::App;
+use crate::http::problem::{HttpResponse, Problem, json_response};
+use crate::http::query::Query;
+use crate::types::Symbol;
+
+/// Symbols of one page unless the client asks for another number.
+const DEFAULT_LIMIT: usize = 100;
+/// Most symbols of one page.
+const MAX_LIMIT: usize = 1_000;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedSymbol<'a> {
+    symbol: Symbol,
+    previous_close_in_cents: i64,
+    synthetic: bool,
+    source: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SymbolPage<'a> {
+    symbols: Vec<ListedSymbol<'a>>,
+    next_cursor: Option<Symbol>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Quote {
+    symbol: Symbol,
+    price_in_cents: Option<i64>,
+    previous_close_in_cents: i64,
+    open_in_cents: Option<i64>,
+    high_in_cents: Option<i64>,
+    low_in_cents: Option<i64>,
+    volume: u64,
+    timestamp: Option<u64>,
+    stale: bool,
+}
+
+/// `GET /symbols`: what the exchange lists, in the order of the names.
+pub(in crate::http) fn list(
+    app: &App,
+    request: &Request<Incoming>,
+) -> Result<HttpResponse, Problem> {
+    app.site.authenticator.user_of(request.headers())?;
+    let query = Query::parse(request.uri(), &["query", "limit", "cursor"])?;
+    let wanted = query.get("query").unwrap_or("").to_ascii_uppercase();
+    let limit = query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
+    let after: Option<Symbol> = query.parsed("cursor", "a cursor of an earlier page")?;
+    let directory = app.site.market.directory.load();
+    let mut symbols: Vec<ListedSymbol<'_>> = directory
+        .listings_after(after)
+        .filter(|listing| listing.symbol.as_str().starts_with(&wanted))
+        .take(limit + 1)
+        .map(|listing| ListedSymbol {
+            symbol: listing.symbol,
+            previous_close_in_cents: listing.previous_close.cents(),
+            synthetic: listing.synthetic,
+            source: &listing.source,
+        })
+        .collect();
+    let more = symbols.len() > limit;
+    symbols.truncate(limit);
+    let next_cursor = symbols.last().filter(|_| more).map(|last| last.symbol);
+    Ok(json_response(StatusCode::OK, &SymbolPage { symbols, next_cursor }))
+}
+
+/// `GET /symbol/:name`: the newest that is known of one symbol.
+pub(in crate::http) fn get(
+    app: &App,
+    request: &Request<Incoming>,
+    name: &str,
+) -> Result<HttpResponse, Problem> {
+    app.site.authenticator.user_of(request.headers())?;
+    Query::parse(request.uri(), &[])?;
+    let market = &app.site.market;
+    let directory = market.directory.load();
+    let unknown = || Problem::not_found(format!("The exchange does not list {name:?}."));
+    let symbol = decode(name).ok_or_else(unknown)?;
+    let index = directory.index_of(&symbol).ok_or_else(unknown)?;
+    let listing = directory.listing(index).ok_or_else(unknown)?;
+    let value = market.table.get(index);
+    let traded = |cents: i64| value.has_price().then_some(cents);
+    let quote = Quote {
+        symbol,
+        price_in_cents: traded(value.price_cents),
+        previous_close_in_cents: listing.previous_close.cents(),
+        open_in_cents: traded(value.open_cents),
+        high_in_cents: traded(value.high_cents),
+        low_in_cents: traded(value.low_cents),
+        volume: value.volume,
+        timestamp: value.has_price().then_some(value.timestamp.micros()),
+        stale: !market.status.is_up() || !value.has_price(),
+    };
+    Ok(json_response(StatusCode::OK, &quote))
+}
+
+/// A symbol out of a path segment, where `/` may stand as `%2F`.
+fn decode(name: &str) -> Option<Symbol> {
+    Symbol::new(&name.replace("%2F", "/").replace("%2f", "/")).ok()
+}

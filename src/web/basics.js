@@ -1,0 +1,59 @@
+// What every part of the page uses: elements, money and time in words, requests.
+// Money stays in whole cents; text goes into the page by `textContent` alone.
+
+const REQUEST_TIMEOUT_MS = 10_000;
+
+export const $ = (id) => document.getElementById(id);
+export const part = (element, name) => element.querySelector(`[data-part=${name}]`);
+
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** An element that tells a state: its kind for styles and tests, its text for people. */
+export function tell(element, state, text) {
+  element.dataset.state = state;
+  setText(element, text);
+}
+
+/** `123456` -> `$1,234.56`; takes whole cents as a number or a BigInt. */
+export function dollars(cents) {
+  const digits = String(cents).replace("-", "").padStart(3, "0");
+  const whole = digits.slice(0, -2).replace(/\B(?=(\d{3})+$)/g, ",");
+  return `${cents < 0 ? "−" : ""}$${whole}.${digits.slice(-2)}`;
+}
+
+/** `"12.5"` -> `1250`, without a float on the way; null for anything but dollars and cents. */
+export function centsOf(text) {
+  const match = /^\$?(\d{1,8})(?:\.(\d{1,2}))?$/.exec(text.trim());
+  return match && Number(match[1] + (match[2] ?? "").padEnd(2, "0"));
+}
+
+export const grouped = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, ",");
+
+export function timeOf(micros) {
+  const date = new Date(micros / 1_000);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? date.toLocaleTimeString() : date.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+}
+
+/**
+ * One request; throws only when there was no answer. `content` is the JSON of the body, of a
+ * problem as well. A session that has ended is said to the whole page.
+ */
+export async function request(method, path, body) {
+  const response = await fetch(path, {
+    method,
+    cache: "no-store",
+    headers: body ? { "Content-Type": "application/json" } : {},
+    body: body && JSON.stringify(body),
+    signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+  });
+  const text = await response.text();
+  let content = {};
+  try { content = JSON.parse(text) ?? {}; } catch { /* 204, or a proxy's page: the status says enough */ }
+  if (response.status === 401) document.dispatchEvent(new Event("session-lost"));
+  return { status: response.status, content, retryAfter: response.headers.get("Retry-After") };
+}
+
+export const problem = (answer) => answer.content.detail || answer.content.title || `The server answered ${answer.status}.`;
