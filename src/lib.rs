@@ -1,6 +1,7 @@
 //! Longbow, a brokerage engine: live prices over Server-Sent Events, durable orders to an external
 //! exchange.
 
+pub mod config;
 pub mod engine;
 pub mod exchange;
 pub mod execution;
@@ -12,6 +13,7 @@ pub mod order;
 pub mod shutdown;
 pub mod stream;
 pub mod sync;
+pub mod topology;
 pub mod types;
 pub mod wal;
 pub mod web;

@@ -1,3 +1,64 @@
-//! The command line.
+//! The command line: reads the settings, checks them, runs one subcommand.
 
-fn main() {}
+use std::process::ExitCode;
+
+use longbow::config::{Cli, Command, ConfigError, TokenArgs, parse_command_line};
+use longbow::http::{Authenticator, Secret};
+use longbow::topology;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let cli = match parse_command_line(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        // Also `--help`, which is no failure: clap knows where it goes.
+        Err(ConfigError::CommandLine(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", topology::with_causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Serve(arguments) => {
+            start_logging()?;
+            topology::serve(&arguments)?;
+        }
+        Command::Exchange(arguments) => {
+            start_logging()?;
+            topology::run_exchange(&arguments)?;
+        }
+        Command::Token(arguments) => println!("{}", token(&arguments)?),
+    }
+    Ok(())
+}
+
+fn token(arguments: &TokenArgs) -> Result<String, Failure> {
+    let secret = match &arguments.jwt_secret_file {
+        Some(path) => Secret::read(path)?,
+        None => Secret::of_data_directory(&arguments.data_dir)?,
+    };
+    Ok(Authenticator::new(&secret).issue(&arguments.user)?)
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses what.
+fn start_logging() -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env()
+        .map_err(|error| format!("RUST_LOG is not a log filter: {error}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}

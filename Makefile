@@ -1,0 +1,41 @@
+# Everything a newcomer needs: `make run` and `make test`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Builds and starts the engine with the simulated exchange, and prints a ready-made curl line
+	@scripts/run
+
+.PHONY: test
+test: test-tools ## Installs what the tests need and runs all of them
+	@scripts/with-env cargo nextest run --workspace --exclude loom-models --no-fail-fast
+	@$(MAKE) --no-print-directory loom
+
+.PHONY: test-tools
+test-tools: ## Installs what the tests need: the toolchain, cargo-nextest, curl, Chromium
+	@scripts/install-test-tools
+
+.PHONY: loom
+loom: ## Checks the lock-free parts under every interleaving
+	@scripts/with-env env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+		cargo test --release --package loom-models
+
+.PHONY: check
+check: ## Formatting, lints, and that the benches compile
+	@scripts/with-env cargo fmt --all --check
+	@scripts/with-env cargo clippy --workspace --all-targets -- -D warnings
+	@scripts/with-env cargo bench --workspace --no-run
+
+.PHONY: bench
+bench: ## Runs the criterion benches
+	@scripts/with-env cargo bench --package longbow
+
+.PHONY: load
+load: ## Streams at saturation beside a bare send loop (1,000 clients, one hot symbol)
+	@scripts/with-env cargo build --release --workspace
+	@target/release/loadtest stream --spawn target/release/longbow

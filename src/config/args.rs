@@ -1,0 +1,191 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exchange::ExchangeAddress;
+use crate::exchange::sim::{SessionTime, SimOptions, Speed};
+use crate::types::{InvalidValue, UserId};
+
+/// Most shards; a host with more cores than this has never been measured.
+const MAX_SHARDS: u64 = 1_024;
+/// Most symbols that are added from the universe file.
+const MAX_UNIVERSE: u64 = 7_000;
+
+/// A brokerage engine: live prices over Server-Sent Events, durable orders to an exchange.
+#[derive(Debug, Parser)]
+#[command(name = "longbow", version, about, args_override_self = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve clients: prices, orders and the web page.
+    Serve(ServeArgs),
+    /// Run the simulated exchange alone.
+    Exchange(ExchangeArgs),
+    /// Print a development token for a user.
+    Token(TokenArgs),
+}
+
+/// Settings of `serve`.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
+pub struct ServeArgs {
+    /// Address that clients connect to; port 0 takes a free one.
+    #[arg(long, env = "LONGBOW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Address of the operators' listener: /healthz, /readyz, /metrics.
+    #[arg(
+        long,
+        env = "LONGBOW_ADMIN_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9090"
+    )]
+    pub admin_listen: SocketAddr,
+
+    /// Directory of the write-ahead log and of everything else that must survive a restart.
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
+    pub data_dir: PathBuf,
+
+    /// The exchange: `sim` for the simulated one inside this process, or its address.
+    #[arg(long, env = "LONGBOW_EXCHANGE", value_name = "sim|URL", default_value = "sim")]
+    pub exchange: ExchangeChoice,
+
+    /// Threads that serve clients, each with a core of its own; 0 leaves one core to the rest.
+    #[arg(long, env = "LONGBOW_SHARDS", value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(0..=MAX_SHARDS))]
+    pub shards: u64,
+
+    /// Most price streams at once over all shards; 0 takes what the limit of open files allows.
+    #[arg(long, env = "LONGBOW_MAX_STREAMS", value_name = "N", default_value_t = 0)]
+    pub max_streams: u64,
+
+    /// Milliseconds that POST /order and DELETE /order wait for the exchange before they answer 202.
+    #[arg(long, env = "LONGBOW_ORDER_REPLY_TIMEOUT", value_name = "MS", default_value_t = 150,
+          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub order_reply_timeout: u64,
+
+    /// File with the key of the tokens (HS256, at least 32 bytes). Without it the engine makes one
+    /// in the data directory, and anybody may log in by name: for development only.
+    #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+
+    /// TOML file with any of these settings, named as the flags are.
+    #[arg(long, env = "LONGBOW_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The simulated exchange, with `--exchange sim`.
+    #[command(flatten)]
+    pub simulator: SimulatorArgs,
+}
+
+impl ServeArgs {
+    /// How long an order's answer may take.
+    pub fn order_reply_timeout(&self) -> Duration {
+        Duration::from_millis(self.order_reply_timeout)
+    }
+}
+
+/// Settings of the simulated exchange.
+#[derive(Debug, Clone, Args)]
+pub struct SimulatorArgs {
+    /// Tape to replay; without it the one inside the program, recorded on 2013-10-08.
+    #[arg(long, env = "LONGBOW_TAPE", value_name = "FILE")]
+    pub tape: Option<PathBuf>,
+
+    /// Speed of the replay: 1 is the recorded timing, 10 ten times as fast.
+    #[arg(long, env = "LONGBOW_SPEED", value_name = "X", default_value_t)]
+    pub speed: Speed,
+
+    /// Time of the session at which the replay starts, and starts again, New York time.
+    #[arg(long, env = "LONGBOW_FROM", value_name = "HH:MM[:SS]", default_value = "09:30")]
+    pub from: SessionTime,
+
+    /// Symbols added from the universe of 2014-03-24: real closing price and activity, a synthetic
+    /// walk of the price.
+    #[arg(long, env = "LONGBOW_UNIVERSE", value_name = "N", default_value_t = 500,
+          value_parser = clap::value_parser!(u64).range(0..=MAX_UNIVERSE))]
+    pub universe: u64,
+}
+
+impl SimulatorArgs {
+    /// The simulator that these settings describe.
+    pub fn options(&self, listen: SocketAddr, data_dir: Option<PathBuf>) -> SimOptions {
+        SimOptions {
+            data_dir,
+            tape: self.tape.clone(),
+            speed: self.speed,
+            from: Some(self.from),
+            universe: usize::try_from(self.universe).unwrap_or(usize::MAX),
+            ..SimOptions::new(listen)
+        }
+    }
+}
+
+/// Settings of `exchange`.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
+pub struct ExchangeArgs {
+    /// Address of the exchange; port 0 takes a free one.
+    #[arg(long, env = "LONGBOW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    pub listen: SocketAddr,
+
+    /// Directory that orders are kept in; without it a restart forgets them.
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// What it replays.
+    #[command(flatten)]
+    pub simulator: SimulatorArgs,
+
+    /// TOML file with any of these settings, named as the flags are.
+    #[arg(long, env = "LONGBOW_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Settings of `token`.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
+pub struct TokenArgs {
+    /// Data directory of the server that shall accept the token.
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
+    pub data_dir: PathBuf,
+
+    /// Who the token is for.
+    #[arg(long, env = "LONGBOW_USER", value_name = "NAME", value_parser = UserId::new)]
+    pub user: UserId,
+
+    /// File with the key of the tokens, where the server has one configured.
+    #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+}
+
+/// Which exchange orders go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExchangeChoice {
+    /// The simulated one, inside this process.
+    Simulated,
+    /// One at an address.
+    At(ExchangeAddress),
+}
+
+impl FromStr for ExchangeChoice {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if text == "sim" {
+            return Ok(Self::Simulated);
+        }
+        text.parse().map(Self::At).map_err(|_| {
+            InvalidValue::new(text, "\"sim\" or an address such as http://127.0.0.1:7070")
+        })
+    }
+}

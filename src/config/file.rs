@@ -1,0 +1,181 @@
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use super::args::Cli;
+
+/// Why the settings are not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// clap's own message, which names flag, value and what is allowed; also `--help`.
+    #[error("{0}")]
+    CommandLine(#[from] clap::Error),
+    /// A setting of the file has a value that its flag does not take.
+    #[error("in the configuration file {path}: {error}", path = path.display())]
+    InFile {
+        /// Which file.
+        path: PathBuf,
+        /// clap's message.
+        error: clap::Error,
+    },
+    /// The file is not there or is not TOML.
+    #[error("cannot read the configuration file {path}: {message}", path = path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The file has a setting that there is not.
+    #[error("the configuration file {path} has an unknown setting `{setting}`; known are {known}", path = path.display())]
+    UnknownSetting {
+        /// Which file.
+        path: PathBuf,
+        /// The setting.
+        setting: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+/// Reads flags, environment and configuration file. A setting of the file becomes a flag in front
+/// of those that were given, unless the environment has it: later flags win over earlier ones.
+///
+/// # Errors
+/// A setting is unknown or has a value that is not allowed; also where `--help` was asked for.
+pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> {
+    let command = Cli::command();
+    let matches = command.clone().try_get_matches_from(&arguments)?;
+    let Some((subcommand, inner)) = matches.subcommand() else {
+        return Ok(Cli::from_arg_matches(&matches)?);
+    };
+    let Some(path) = config_path(inner) else {
+        return Ok(Cli::from_arg_matches(&matches)?);
+    };
+    let known = command.find_subcommand(subcommand).map(settings).unwrap_or_default();
+    let from_file = flags_of_file(&path, &known)?;
+    let mut merged = Vec::new();
+    let mut rest = arguments.into_iter();
+    merged.extend(rest.next());
+    merged.extend(rest.next());
+    let in_file = |error| ConfigError::InFile { path: path.clone(), error };
+    merged.extend(from_file);
+    command.clone().try_get_matches_from(&merged).map_err(in_file)?;
+    merged.extend(rest);
+    Ok(Cli::from_arg_matches(&command.try_get_matches_from(merged)?)?)
+}
+
+fn config_path(matches: &ArgMatches) -> Option<PathBuf> {
+    matches.try_get_one::<PathBuf>("config").ok().flatten().cloned()
+}
+
+/// Names and variables of a subcommand's flags that a file may set.
+fn settings(command: &clap::Command) -> Vec<(String, Option<OsString>)> {
+    command
+        .get_arguments()
+        .filter(|argument| argument.get_id() != "config")
+        .filter_map(|argument| {
+            let variable = argument.get_env().map(OsString::from);
+            argument.get_long().map(|name| (name.to_owned(), variable))
+        })
+        .collect()
+}
+
+fn flags_of_file(
+    path: &Path,
+    known: &[(String, Option<OsString>)],
+) -> Result<Vec<OsString>, ConfigError> {
+    let unreadable = |message: String| ConfigError::Unreadable { path: path.to_owned(), message };
+    let text = fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| unreadable(error.to_string().trim_end().to_owned()))?;
+    let mut flags = Vec::new();
+    let mut seen = HashSet::new();
+    for (setting, value) in table {
+        let name = setting.replace('_', "-");
+        let Some((_, variable)) = known.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+            let known = known.join(", ");
+            return Err(ConfigError::UnknownSetting { path: path.to_owned(), setting, known });
+        };
+        if !seen.insert(name.clone()) {
+            return Err(unreadable(format!("`{name}` is set twice, as `-` and `_` are the same")));
+        }
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(flag) => flag.to_string(),
+            other => {
+                let kind = other.type_str();
+                return Err(unreadable(format!("`{setting}` is a {kind}, not a single value")));
+            }
+        };
+        if variable.as_ref().is_none_or(|variable| std::env::var_os(variable).is_none()) {
+            flags.push(format!("--{name}={value}").into());
+        }
+    }
+    Ok(flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Command, ServeArgs};
+
+    fn serve(file: &str, flags: &[&str]) -> Result<ServeArgs, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("longbow.toml");
+        fs::write(&path, file).unwrap();
+        let mut arguments: Vec<OsString> = vec!["longbow".into(), "serve".into()];
+        arguments.extend(flags.iter().map(OsString::from));
+        arguments.extend(["--config".into(), path.into_os_string()]);
+        match parse_command_line(arguments)?.command {
+            Command::Serve(arguments) => Ok(arguments),
+            other => panic!("not serve: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let arguments = serve("shards = 2\nspeed = 2.5\nmax_streams = 7\n", &["--shards", "3"]);
+        let arguments = arguments.unwrap();
+        assert_eq!(arguments.shards, 3);
+        assert_eq!(arguments.simulator.speed.to_string(), "2.5");
+        assert_eq!(arguments.max_streams, 7);
+        assert_eq!(arguments.order_reply_timeout, 150);
+    }
+
+    #[test]
+    fn errors_name_setting_value_and_what_is_allowed() {
+        let error = serve("shards = 5000", &[]).unwrap_err().to_string();
+        assert!(error.contains("longbow.toml") && error.contains("--shards"), "{error}");
+        assert!(error.contains("5000") && error.contains("0..=1024"), "{error}");
+        let error = serve("shard = 1", &[]).unwrap_err().to_string();
+        assert!(error.contains("`shard`") && error.contains("shards"), "{error}");
+        let error = serve("shards = [1]", &[]).unwrap_err().to_string();
+        assert!(error.contains("array"), "{error}");
+        let error = serve("", &["--exchange", "ftp://x"]).unwrap_err().to_string();
+        assert!(error.contains("ftp://x") && error.contains("sim"), "{error}");
+        let error = serve("", &["--speed", "0"]).unwrap_err().to_string();
+        assert!(error.contains("0.01 to 100000"), "{error}");
+    }
+
+    #[test]
+    fn every_setting_has_a_variable_and_help() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                let Some(name) = argument.get_long().filter(|name| *name != "help") else {
+                    continue;
+                };
+                let variable = format!("LONGBOW_{}", name.replace('-', "_").to_uppercase());
+                assert_eq!(argument.get_env().and_then(|v| v.to_str()), Some(variable.as_str()));
+                assert!(argument.get_help().is_some(), "--{name} has no help");
+            }
+        }
+    }
+}

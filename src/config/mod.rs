@@ -1,0 +1,9 @@
+//! The command line and the configuration file. One definition of each setting: its flag, its
+//! variable in the environment, its unit and its default. Defaults give way to the file, the file
+//! to the environment, the environment to flags.
+
+mod args;
+mod file;
+
+pub use args::{Cli, Command, ExchangeArgs, ExchangeChoice, ServeArgs, SimulatorArgs, TokenArgs};
+pub use file::{ConfigError, parse_command_line};

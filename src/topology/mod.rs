@@ -1,0 +1,26 @@
+//! Every thread of `serve`: its name, its core, its runtime, and the queues between them. Started
+//! here, joined here, and nowhere else.
+//!
+//! | thread | core | runtime | ends when |
+//! |---|---|---|---|
+//! | `shard-N` | its own | glommio | a stop is asked for |
+//! | `orders` | its own where there are enough | glommio | the shards have ended |
+//! | `feed` | any | its own loop | a stop is asked for |
+//! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
+//! | `exchange` | any | tokio, in a simulator of its own | last |
+//!
+//! A thread that ends before it was asked to stops all others.
+
+mod exchange;
+mod placement;
+mod serve;
+mod shard;
+mod signals;
+mod system;
+mod threads;
+
+pub use exchange::run_exchange;
+pub use serve::{ServeError, serve};
+pub use signals::SignalError;
+pub use system::SystemError;
+pub use threads::with_causes;

@@ -1,0 +1,380 @@
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::LocalExecutorBuilder;
+
+use crate::config::{ExchangeChoice, ServeArgs};
+use crate::engine::EngineOptions;
+use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
+use crate::exchange::sim::{self, SimError, SimHandle};
+use crate::exchange::{ExchangeAddress, SessionOptions};
+use crate::execution::{
+    self, ExecutionError, ExecutionMetrics, ExecutionOptions, FEED_QUEUE_CAPACITY, OrdersThread,
+    Recovered, order_gateway,
+};
+use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site};
+use crate::market::{ShardWatch, Watchers, open_market};
+use crate::metrics::Metrics;
+use crate::net::{ListenError, bound_address, listen};
+use crate::shutdown::{Shutdown, StopReason};
+use crate::stream::{StreamLimits, StreamMetrics};
+use crate::sync::mailbox;
+use crate::types::UserId;
+use crate::wal::{self, WalError, WalOptions};
+
+use super::placement::{Placement, allowed_cores, place};
+use super::shard::Shard;
+use super::signals::{SignalError, stop_on_signals};
+use super::system::{self, RESERVED_FILES, SystemError};
+use super::threads::Threads;
+
+/// Silence of the feed that means a dead connection: three missed beats.
+const FEED_SILENCE: Duration = Duration::from_secs(3);
+/// Longest wait for a connection to the feed or the head of its answer.
+const FEED_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The user of the token that a development server prints.
+const EXAMPLE_USER: &str = "demo";
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The machine does not allow what is needed.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// More shards than cores.
+    #[error(
+        "--shards {wanted} needs as many cores, but this process may use {cores}: allow 0 to {cores}"
+    )]
+    Shards {
+        /// What was asked for.
+        wanted: u64,
+        /// What there is.
+        cores: usize,
+    },
+    /// More streams than open files.
+    #[error(
+        "--max-streams {wanted} does not fit the limit of {files} open files, {RESERVED_FILES} of which are needed otherwise: raise it with `ulimit -n`, or allow fewer"
+    )]
+    Streams {
+        /// What was asked for.
+        wanted: u64,
+        /// What there is.
+        files: u64,
+    },
+    /// Both listeners on one address.
+    #[error("--listen and --admin-listen are both {address}; they need addresses of their own")]
+    SameAddress {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The data directory cannot be made.
+    #[error("--data-dir {path} cannot be used", path = path.display())]
+    DataDirectory {
+        /// Which directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The token key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The exchange's name is not known.
+    #[error("--exchange {exchange} is not found")]
+    Exchange {
+        /// Its address.
+        exchange: ExchangeAddress,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The simulated exchange.
+    #[error("the simulated exchange cannot run")]
+    Simulator(#[from] SimError),
+    /// The write-ahead log.
+    #[error("the write-ahead log cannot be opened")]
+    Log(#[from] WalError),
+    /// What the log says.
+    #[error("the orders cannot be recovered")]
+    Orders(#[from] ExecutionError),
+    /// An address is taken.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Signals.
+    #[error(transparent)]
+    Signals(#[from] SignalError),
+    /// No room for another thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// A thread ended that never should; the process is not of use without it.
+    #[error("the thread `{thread}` ended: {error}")]
+    ThreadEnded {
+        /// Its name.
+        thread: String,
+        /// What it said.
+        error: String,
+    },
+}
+
+/// Sizes that follow from settings and machine.
+struct Plan {
+    placement: Placement,
+    streams_per_shard: usize,
+}
+
+fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
+    let files = system::prepare()?;
+    let cores = allowed_cores();
+    let wanted = usize::try_from(arguments.shards).unwrap_or(usize::MAX);
+    let placement = place(&cores, wanted)
+        .map_err(|cores| ServeError::Shards { wanted: arguments.shards, cores })?;
+    let room = files - RESERVED_FILES;
+    let streams = match arguments.max_streams {
+        0 => room,
+        wanted if wanted <= room => wanted,
+        wanted => return Err(ServeError::Streams { wanted, files }),
+    };
+    if arguments.listen == arguments.admin_listen && arguments.listen.port() != 0 {
+        return Err(ServeError::SameAddress { address: arguments.listen });
+    }
+    let per_shard = streams.div_ceil(placement.shards.len() as u64);
+    let streams_per_shard = usize::try_from(per_shard).unwrap_or(usize::MAX);
+    Ok(Plan { placement, streams_per_shard })
+}
+
+/// Serves until a signal asks for a stop.
+///
+/// # Errors
+/// Something is not usable at the start, or a thread ended.
+pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
+    let plan = plan(arguments)?;
+    fs::create_dir_all(&arguments.data_dir)
+        .map_err(|source| ServeError::DataDirectory { path: arguments.data_dir.clone(), source })?;
+    let secret = match &arguments.jwt_secret_file {
+        Some(path) => Secret::read(path)?,
+        None => Secret::of_data_directory(&arguments.data_dir)?,
+    };
+    let shutdown = Shutdown::new();
+    let signals = stop_on_signals(&shutdown)?;
+    // The log first: its lock is what a second process in the same directory meets.
+    let log = WalOptions::new(arguments.data_dir.join("wal"));
+    let recovered = execution::recover(&log, EngineOptions::default())?;
+    let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
+    let running = Running::start(Start {
+        arguments,
+        plan: &plan,
+        authenticator: Arc::new(Authenticator::new(&secret)),
+        log,
+        recovered,
+        exchange,
+        shutdown: &shutdown,
+    })?;
+    running.announce(arguments.data_dir.as_path());
+    let reason = shutdown.wait();
+    running.join();
+    if let Some(simulator) = simulator {
+        simulator.stop()?;
+    }
+    signals.join();
+    match reason {
+        StopReason::Asked => Ok(()),
+        StopReason::ThreadEnded { thread, error } => Err(ServeError::ThreadEnded { thread, error }),
+    }
+}
+
+fn find_exchange(
+    arguments: &ServeArgs,
+    shutdown: &Shutdown,
+) -> Result<(ExchangeAddress, Option<SimHandle>), ServeError> {
+    match &arguments.exchange {
+        ExchangeChoice::At(address) => Ok((address.clone(), None)),
+        ExchangeChoice::Simulated => {
+            let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+            let data_dir = Some(arguments.data_dir.join("exchange"));
+            let options = arguments.simulator.options(any_port, data_dir);
+            let simulator = sim::start_with(options, ended_unasked(shutdown))?;
+            Ok((simulator.address().into(), Some(simulator)))
+        }
+    }
+}
+
+/// The simulator's last word: without it there are no prices, so the process stops.
+pub(super) fn ended_unasked(shutdown: &Shutdown) -> impl FnOnce() + Send + 'static {
+    let shutdown = shutdown.clone();
+    move || {
+        shutdown.request(StopReason::ThreadEnded {
+            thread: sim::THREAD_NAME.to_owned(),
+            error: "it ended without being asked to".to_owned(),
+        });
+    }
+}
+
+/// What the threads are started with.
+struct Start<'a> {
+    arguments: &'a ServeArgs,
+    plan: &'a Plan,
+    authenticator: Arc<Authenticator>,
+    log: WalOptions,
+    recovered: Recovered,
+    exchange: ExchangeAddress,
+    shutdown: &'a Shutdown,
+}
+
+/// The threads of a server, in the order in which they end.
+struct Running {
+    shards: Threads,
+    /// Goes on until every shard has ended: their requests want answers.
+    orders: Threads,
+    stop_orders: Shutdown,
+    rest: Threads,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    authenticator: Arc<Authenticator>,
+}
+
+impl Running {
+    fn start(start: Start<'_>) -> Result<Self, ServeError> {
+        let Start { arguments, plan, authenticator, log, recovered, exchange, shutdown } = start;
+        let mut sockets = Vec::new();
+        let address = listen_shared(arguments.listen, plan.placement.shards.len(), &mut sockets)?;
+        let admin_socket = listen(arguments.admin_listen, false)?;
+        let admin_address = bound_address(&admin_socket, arguments.admin_listen)?;
+
+        let metrics = Arc::new(Metrics::new());
+        let watches: Vec<Arc<ShardWatch>> =
+            plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
+        let (market_writer, market) = open_market(Watchers::new(watches.clone()));
+        let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
+        let (gateway, commands) = order_gateway(recovered.views.clone());
+        let (appender, writer) = wal::open(log, recovered.wal)?;
+
+        let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());
+        let stop_orders = Shutdown::new();
+        rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
+
+        let mut options = ExecutionOptions::new(
+            SessionOptions::new(&exchange)
+                .map_err(|source| ServeError::Exchange { exchange: exchange.clone(), source })?,
+        );
+        options.reply_timeout = arguments.order_reply_timeout();
+        let execution_metrics = ExecutionMetrics::default();
+        metrics.register(|registry| execution_metrics.register(registry));
+        let orders_thread = OrdersThread {
+            engines: recovered.engines,
+            views: recovered.views,
+            wal: appender,
+            commands,
+            feed: feed_receiver,
+            options,
+            metrics: execution_metrics,
+            shutdown: stop_orders.clone(),
+        };
+        let core = plan.placement.orders;
+        orders
+            .spawn("orders", shutdown, move || run_orders(orders_thread, core))
+            .map_err(ServeError::Thread)?;
+
+        let feed_metrics = FeedMetrics::default();
+        metrics.register(|registry| feed_metrics.register(registry));
+        let feed = Feed::new(
+            FeedOptions {
+                exchange,
+                request_timeout: FEED_REQUEST_TIMEOUT,
+                silence_timeout: FEED_SILENCE,
+                resume: recovered.feed_position.map(|(session, last)| (session, last + 1)),
+            },
+            market_writer,
+            feed_sender,
+            shutdown.clone(),
+            feed_metrics,
+        );
+        rest.spawn("feed", shutdown, move || {
+            feed.run();
+            Ok::<(), String>(())
+        })
+        .map_err(ServeError::Thread)?;
+
+        let site = Site { market, orders: gateway, authenticator: authenticator.clone(), metrics };
+        let streams = StreamLimits { streams: plan.streams_per_shard, ..StreamLimits::default() };
+        let mut admin_socket = Some(admin_socket);
+        let cores = plan.placement.shards.iter().zip(watches).zip(sockets).enumerate();
+        for (number, ((&core, watch), listener)) in cores {
+            let shard = Shard {
+                core,
+                site: site.clone(),
+                watch,
+                listener,
+                admin_listener: admin_socket.take(),
+                streams,
+                http: HttpLimits::default(),
+                stream_metrics: StreamMetrics::default(),
+                http_metrics: HttpMetrics::default(),
+                admin_metrics: HttpMetrics::default(),
+                shutdown: shutdown.clone(),
+            };
+            shard.register_metrics(number);
+            shards
+                .spawn(&format!("shard-{number}"), shutdown, move || shard.run())
+                .map_err(ServeError::Thread)?;
+        }
+        Ok(Self { shards, orders, stop_orders, rest, address, admin_address, authenticator })
+    }
+
+    /// Prints where it listens and, for development, what to try.
+    fn announce(&self, data_dir: &Path) {
+        println!("listening on http://{}", self.address);
+        println!("admin on http://{}", self.admin_address);
+        if !self.authenticator.is_development() {
+            return;
+        }
+        let token = UserId::new(EXAMPLE_USER).and_then(|user| self.authenticator.issue(&user));
+        if let Ok(token) = token {
+            println!();
+            println!("The page: http://{}/", self.address);
+            println!(
+                "Live prices, as the user {EXAMPLE_USER:?} (development log-in, data in {}):",
+                data_dir.display()
+            );
+            println!();
+            println!(
+                "  curl -N -H 'Authorization: Bearer {token}' -d '{{\"symbols\":[\"SPY\",\"IBM\"]}}' http://{}/subscribe",
+                self.address
+            );
+            println!();
+        }
+    }
+
+    fn join(self) {
+        self.shards.join();
+        self.stop_orders.request(StopReason::Asked);
+        self.orders.join();
+        self.rest.join();
+    }
+}
+
+fn run_orders(thread: OrdersThread, core: Option<usize>) -> Result<(), Box<dyn Error>> {
+    let placement = core.map_or(glommio::Placement::Unbound, glommio::Placement::Fixed);
+    let executor =
+        LocalExecutorBuilder::new(placement).make().map_err(|error| error.to_string())?;
+    Ok(executor.run(execution::run(thread))?)
+}
+
+/// Opens a listening socket for each shard on one address, which nobody else may be using: sharing
+/// a port would silently give a part of the clients to another process of the same user.
+fn listen_shared(
+    address: SocketAddr,
+    shards: usize,
+    sockets: &mut Vec<OwnedFd>,
+) -> Result<SocketAddr, ServeError> {
+    let probe = listen(address, false)?;
+    let address = bound_address(&probe, address)?;
+    drop(probe);
+    for _ in 0..shards {
+        sockets.push(listen(address, true)?);
+    }
+    Ok(address)
+}

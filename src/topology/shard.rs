@@ -1,0 +1,103 @@
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::timer::sleep;
+use glommio::{LocalExecutorBuilder, Placement};
+
+use crate::http::{Admin, App, HttpLimits, HttpMetrics, Site, serve_clients, serve_operators};
+use crate::market::ShardWatch;
+use crate::net::adopt_listener;
+use crate::shutdown::Shutdown;
+use crate::stream::{Hub, StreamLimits, StreamMetrics, drive};
+
+/// How long requests in progress may take to finish once a stop was asked for.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// What one shard is made of.
+pub(super) struct Shard {
+    pub core: usize,
+    pub site: Site,
+    pub watch: Arc<ShardWatch>,
+    pub listener: OwnedFd,
+    /// The first shard serves the operators as well.
+    pub admin_listener: Option<OwnedFd>,
+    pub streams: StreamLimits,
+    pub http: HttpLimits,
+    pub stream_metrics: StreamMetrics,
+    pub http_metrics: HttpMetrics,
+    pub admin_metrics: HttpMetrics,
+    pub shutdown: Shutdown,
+}
+
+impl Shard {
+    pub fn register_metrics(&self, number: usize) {
+        self.site.metrics.register(|registry| {
+            self.stream_metrics.register(registry, number);
+            self.http_metrics.register(registry, &format!("shard-{number}"));
+            if self.admin_listener.is_some() {
+                self.admin_metrics.register(registry, "admin");
+            }
+        });
+    }
+
+    /// Serves until a stop is asked for.
+    ///
+    /// # Errors
+    /// The executor or the poll set could not be made.
+    pub fn run(self) -> Result<(), String> {
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(self.core))
+            .make()
+            .map_err(|error| error.to_string())?;
+        executor.run(self.serve())
+    }
+
+    async fn serve(self) -> Result<(), String> {
+        let hub = Hub::new(
+            self.site.market.clone(),
+            Arc::clone(&self.watch),
+            self.streams,
+            self.stream_metrics,
+        )
+        .map_err(|error| error.to_string())?;
+        let hub = Rc::new(RefCell::new(hub));
+        let app = Rc::new(App { site: self.site.clone(), hub: Rc::clone(&hub) });
+        let http_metrics = self.http_metrics.clone();
+        let driving = glommio::spawn_local(drive(hub, self.watch, self.shutdown.clone()));
+        let serving = glommio::spawn_local(serve_clients(
+            adopt_listener(self.listener),
+            self.http,
+            self.http_metrics,
+            self.shutdown.clone(),
+            app,
+        ));
+        let operating = self.admin_listener.map(|listener| {
+            let admin = Rc::new(Admin { site: self.site, shutdown: self.shutdown.clone() });
+            glommio::spawn_local(serve_operators(
+                adopt_listener(listener),
+                self.http,
+                self.admin_metrics,
+                self.shutdown.clone(),
+                admin,
+            ))
+        });
+        driving.await;
+        serving.await;
+        if let Some(operating) = operating {
+            operating.await;
+        }
+        let finished = async {
+            while http_metrics.in_progress() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        or(finished, async {
+            sleep(DRAIN).await;
+        })
+        .await;
+        Ok(())
+    }
+}

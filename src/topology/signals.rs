@@ -1,0 +1,48 @@
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::shutdown::{Shutdown, StopReason};
+
+/// Signals cannot be waited for.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot wait for signals")]
+pub struct SignalError(#[from] io::Error);
+
+/// The thread that waits for signals.
+pub(super) struct SignalThread {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+/// SIGINT and SIGTERM ask for a stop; a second one ends the process at once.
+///
+/// # Errors
+/// The system does not let this process wait for them.
+pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, SignalError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let handle = signals.handle();
+    let shutdown = shutdown.clone();
+    let thread = Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if shutdown.is_requested() {
+                // Whoever asks twice does not want to wait.
+                std::process::exit(128 + signal);
+            }
+            tracing::info!(signal, "a stop was asked for");
+            shutdown.request(StopReason::Asked);
+        }
+    })?;
+    Ok(SignalThread { handle, thread })
+}
+
+impl SignalThread {
+    /// Ends the thread.
+    pub fn join(self) {
+        self.handle.close();
+        // It does nothing that could panic.
+        let _ended = self.thread.join();
+    }
+}

@@ -1,0 +1,64 @@
+use std::fs;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What a thread-per-core executor locks of memory for its rings.
+const NEEDED_MEMLOCK_BYTES: u64 = 512 * 1024;
+/// Descriptors that are not streams: log, exchange, HTTP connections, epoll.
+pub(super) const RESERVED_FILES: u64 = 1_000;
+/// Fewest open files that make sense.
+const NEEDED_FILES: u64 = RESERVED_FILES + 100;
+
+/// What this machine does not allow and how to allow it.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// io_uring is switched off.
+    #[error(
+        "io_uring is switched off here (kernel.io_uring_disabled is {value}): set it to 0 with `sysctl kernel.io_uring_disabled=0`"
+    )]
+    IoUring {
+        /// The setting.
+        value: String,
+    },
+    /// Too little memory may be locked.
+    #[error(
+        "only {bytes} bytes of memory may be locked (RLIMIT_MEMLOCK): allow {NEEDED_MEMLOCK_BYTES}, with `ulimit -l 512` or LimitMEMLOCK=512K"
+    )]
+    Memlock {
+        /// The limit.
+        bytes: u64,
+    },
+    /// Too few files may be open.
+    #[error(
+        "only {files} files may be open (RLIMIT_NOFILE): allow at least {NEEDED_FILES}, with `ulimit -n` or LimitNOFILE"
+    )]
+    Files {
+        /// The limit.
+        files: u64,
+    },
+}
+
+/// Checks what the process needs from the system, raises its limit of open files as far as it may,
+/// and returns that limit.
+///
+/// # Errors
+/// What is missing, in a sentence with the remedy.
+pub(super) fn prepare() -> Result<u64, SystemError> {
+    // Kernels before 6.6 have no such switch.
+    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    if disabled.trim() == "2" {
+        return Err(SystemError::IoUring { value: disabled.trim().to_owned() });
+    }
+    if let Some(bytes) = getrlimit(Resource::Memlock).current
+        && bytes < NEEDED_MEMLOCK_BYTES
+        && !rustix::process::geteuid().is_root()
+    {
+        return Err(SystemError::Memlock { bytes });
+    }
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // The old limit stays where raising it is not allowed.
+    let _refused = setrlimit(Resource::Nofile, raised);
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if files < NEEDED_FILES { Err(SystemError::Files { files }) } else { Ok(files) }
+}

@@ -1,0 +1,137 @@
+//! The client contract over `ureq`.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use ureq::Agent;
+use ureq::http::{Method, Request};
+
+use super::PATIENCE;
+
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+    pub text: String,
+    pub headers: ureq::http::HeaderMap,
+}
+
+impl Answer {
+    /// The order of an answer, which problems carry in a member.
+    pub fn order(&self) -> &Value {
+        if self.body["order"].is_object() { &self.body["order"] } else { &self.body }
+    }
+}
+
+fn agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .new_agent()
+}
+
+fn answer_of(agent: &Agent, request: Request<Vec<u8>>) -> Option<Answer> {
+    let mut response = agent.run(request).ok()?;
+    let text = response.body_mut().read_to_string().ok()?;
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let status = response.status().as_u16();
+    Some(Answer { status, body, text, headers: response.headers().clone() })
+}
+
+/// A GET without a user; `None` when nobody answers.
+pub fn get_anonymously(url: &str) -> Option<Answer> {
+    answer_of(&agent(), Request::get(url).body(Vec::new()).expect("a valid request"))
+}
+
+/// Asks again and again until there is an answer. Each question is a request of its own, so this
+/// waits on the server, not on a clock.
+pub fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = question() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// One user's client on a kept-alive connection.
+pub struct Client {
+    agent: Agent,
+    pub address: String,
+    pub token: String,
+}
+
+impl Client {
+    pub fn new(address: &str, token: &str) -> Self {
+        Self { agent: agent(), address: address.to_owned(), token: token.to_owned() }
+    }
+
+    /// Sends a request as it is; `None` when nobody answers.
+    pub fn try_send(&self, method: Method, path: &str, body: &[u8]) -> Option<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.address))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .body(body.to_vec())
+            .expect("a valid request");
+        answer_of(&self.agent, request)
+    }
+
+    pub fn send(&self, method: Method, path: &str, body: &[u8]) -> Answer {
+        self.try_send(method, path, body).unwrap_or_else(|| panic!("no answer from {path}"))
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, b"")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, body.to_string().as_bytes())
+    }
+
+    pub fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, b"")
+    }
+
+    /// A limit order far from the market, which rests until it is cancelled.
+    pub fn place_resting(&self, symbol: &str) -> Value {
+        let order =
+            json!({"position": "buy", "symbol": symbol, "numShares": 10, "priceInCents": 1});
+        let answer = self.post("/order", &order);
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.body
+    }
+
+    pub fn order(&self, id: &str) -> Value {
+        let answer = self.get(&format!("/order/{id}"));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.body
+    }
+
+    /// Waits until an order has a status.
+    pub fn await_status(&self, id: &str, status: &str) -> Value {
+        until(&format!("order {id} to be {status}"), || {
+            Some(self.order(id)).filter(|order| order["status"] == status)
+        })
+    }
+
+    /// Every order of the user, newest first, over as many pages as it takes.
+    pub fn all_orders(&self) -> Vec<Value> {
+        let mut orders = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/orders?limit=500&cursor={cursor}"));
+            assert_eq!(page.status, 200, "{}", page.text);
+            orders.extend(page.body["orders"].as_array().expect("a list").iter().cloned());
+            match page.body["nextCursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => return orders,
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A reader of event streams on a bare socket, which sees every byte that the server sends.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// One block of a stream.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Event {
+    /// Its `event:`; empty for a block without one.
+    pub name: String,
+    /// Its `data:`.
+    pub data: Value,
+    pub id: Option<String>,
+    pub retry: Option<u64>,
+    /// A comment, without its colon.
+    pub comment: Option<String>,
+}
+
+/// An open stream.
+pub struct EventStream {
+    lines: BufReader<TcpStream>,
+    /// Status line and headers.
+    pub head: Vec<String>,
+}
+
+impl EventStream {
+    /// `POST /subscribe` for these symbols.
+    pub fn subscribe(address: &str, token: &str, symbols: &[&str]) -> Self {
+        let body = serde_json::json!({ "symbols": symbols }).to_string();
+        Self::send(
+            address,
+            &format!(
+                "POST /subscribe HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        )
+    }
+
+    /// `GET /subscribe` with a query and more headers.
+    pub fn get(address: &str, token: &str, query: &str, headers: &str) -> Self {
+        Self::send(
+            address,
+            &format!(
+                "GET /subscribe?{query} HTTP/1.1\r\nHost: test\r\n\
+                 Authorization: Bearer {token}\r\n{headers}\r\n"
+            ),
+        )
+    }
+
+    /// Sends a request as it is and reads the head of the answer.
+    pub fn send(address: &str, request: &str) -> Self {
+        let mut stream = Self { lines: BufReader::new(connect(address)), head: Vec::new() };
+        stream.write(request);
+        stream.read_head();
+        stream
+    }
+
+    /// Sends a request and returns all that comes until the server closes.
+    pub fn until_closed(address: &str, request: &str) -> String {
+        let mut connection = connect(address);
+        connection.write_all(request.as_bytes()).expect("the request is taken");
+        let mut answer = String::new();
+        match connection.read_to_string(&mut answer) {
+            // Closing with something unread resets the connection.
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+            _ => answer,
+        }
+    }
+
+    /// Sends more on the same connection.
+    pub fn write(&mut self, request: &str) {
+        self.lines.get_mut().write_all(request.as_bytes()).expect("the request is taken");
+    }
+
+    /// Reads the head of an answer.
+    pub fn read_head(&mut self) {
+        self.head.clear();
+        loop {
+            let line = read_line(&mut self.lines).expect("a head");
+            if line.is_empty() {
+                return;
+            }
+            self.head.push(line);
+        }
+    }
+
+    /// Reads the body of an answer that has a `Content-Length`.
+    pub fn skip_body(&mut self) {
+        let length = self
+            .head
+            .iter()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .and_then(|(_, length)| length.parse().ok())
+            .expect("a length");
+        let mut body = vec![0; length];
+        self.lines.read_exact(&mut body).expect("a body");
+    }
+
+    /// The next block; `None` once the server has closed the stream.
+    pub fn next(&mut self) -> Option<Event> {
+        let mut event = Event::default();
+        let mut any = false;
+        loop {
+            let line = read_line(&mut self.lines)?;
+            if line.is_empty() {
+                if any {
+                    return Some(event);
+                }
+                continue;
+            }
+            any = true;
+            let (field, value) = line.split_once(':').unwrap_or((&line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "" => event.comment = Some(value.to_owned()),
+                "event" => value.clone_into(&mut event.name),
+                "data" => event.data = serde_json::from_str(value).expect("data is JSON"),
+                "id" => event.id = Some(value.to_owned()),
+                "retry" => event.retry = value.parse().ok(),
+                other => panic!("an unknown field {other:?}"),
+            }
+        }
+    }
+
+    /// Reads on until a block fits.
+    pub fn await_event(&mut self, what: &str, mut fits: impl FnMut(&Event) -> bool) -> Event {
+        loop {
+            let event = self.next().unwrap_or_else(|| panic!("the stream ended before {what}"));
+            if fits(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// The next price of a symbol: cents and timestamp.
+    pub fn await_price(&mut self, symbol: &str) -> (i64, u64) {
+        let event = self.await_event(&format!("a price of {symbol}"), |event| {
+            event.name == "price" && event.data["symbol"] == symbol
+        });
+        let cents = event.data["priceInCents"].as_i64().expect("whole cents");
+        (cents, event.data["timestamp"].as_u64().expect("microseconds"))
+    }
+}
+
+fn connect(address: &str) -> TcpStream {
+    let host = address.strip_prefix("http://").expect("an http address");
+    let stream = TcpStream::connect(host).expect("the server listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+fn read_line(lines: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    let read = match lines.read_line(&mut line) {
+        // As good as an end: the server closed with something of ours unread.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+        read => read.expect("the stream goes on in time"),
+    };
+    (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,190 @@
+//! What whole-program tests share: the real binary on free ports with its data in a temporary
+//! folder, an HTTP client that we did not write, and a reader of event streams.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+pub mod api;
+pub mod events;
+pub mod webdriver;
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything in a test.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program under test.
+pub fn longbow() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longbow"));
+    // Settings of whoever runs the tests must not reach the program.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LONGBOW_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the program to its end.
+pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
+    longbow().args(arguments).output().expect("the program starts")
+}
+
+/// A running program, killed when it goes out of scope.
+pub struct Program {
+    process: Child,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    /// Starts the program with these arguments.
+    pub fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
+        let mut process = longbow()
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the program starts");
+        let output = process.stdout.take().expect("its output is piped");
+        let (sender, lines) = channel();
+        // Reads to the end, so that the program never meets a full pipe.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // The test no longer listens.
+                let _unheard = sender.send(line);
+            }
+        });
+        Self { process, lines }
+    }
+
+    /// Waits for a printed line that starts so and returns its rest.
+    pub fn await_line(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    if let Some(rest) = line.strip_prefix(start) {
+                        return rest.trim().to_owned();
+                    }
+                }
+                Err(error) => panic!("no line {start:?}: {error}"),
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it as a power cut would: nothing is flushed, nobody is told.
+    pub fn kill(mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it has ended");
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be asked");
+        self.process.wait().expect("it ends")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+/// A server on free ports, by default with the simulated exchange inside.
+pub struct Server {
+    pub program: Program,
+    /// `http://host:port` for clients.
+    pub address: String,
+    /// `http://host:port` for operators.
+    pub admin: String,
+}
+
+impl Server {
+    /// Starts a server in a data directory and waits until it takes traffic.
+    pub fn start(data: &Path, more: &[&str]) -> Self {
+        let mut arguments =
+            vec!["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let data = data.to_str().expect("a printable path");
+        arguments.extend(["--data-dir", data]);
+        // A small market starts faster; a test that wants more says so later on the line.
+        if !more.contains(&"--exchange") {
+            arguments.extend(["--universe", "5"]);
+        }
+        arguments.extend(more);
+        let program = Program::start(&arguments);
+        let address = program.await_line("listening on ");
+        let admin = program.await_line("admin on ");
+        let server = Self { program, address, admin };
+        server.await_ready();
+        server
+    }
+
+    fn await_ready(&self) {
+        let url = format!("{}/readyz", self.admin);
+        api::until("the server to be ready", || {
+            api::get_anonymously(&url).filter(|answer| answer.status == 200).map(|_| ())
+        });
+    }
+
+    /// The client of a user, with a token made as an operator would.
+    pub fn user(&self, data: &Path, name: &str) -> api::Client {
+        api::Client::new(&self.address, &token(data, name))
+    }
+}
+
+/// A token made by the program itself.
+pub fn token(data: &Path, user: &str) -> String {
+    let data = data.to_str().expect("a printable path");
+    let output = run(&["token", "--data-dir", data, "--user", user]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
+}
+
+/// The simulated exchange as a process of its own.
+pub struct Exchange {
+    pub program: Program,
+    pub address: String,
+}
+
+impl Exchange {
+    /// Starts it on a free port.
+    pub fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", data, more)
+    }
+
+    /// Starts it where an earlier one was.
+    pub fn start_at(listen: &str, data: &Path, more: &[&str]) -> Self {
+        let data = data.to_str().expect("a printable path");
+        let mut arguments =
+            vec!["exchange", "--listen", listen, "--data-dir", data, "--universe", "5"];
+        arguments.extend(more);
+        let program = Program::start(&arguments);
+        let address = program.await_line("exchange listening on ");
+        Self { program, address }
+    }
+}
+
+/// Everything that a process writes to its standard error, by lines.
+pub fn error_lines(stderr: ChildStderr) -> impl Iterator<Item = String> {
+    BufReader::new(stderr).lines().map_while(Result::ok)
+}
