@@ -1,0 +1,58 @@
+//! The three clocks of a load test: the wall for ages, a steady one for rates, and the CPU time of
+//! a thread.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A point on the steady clock, in nanoseconds since an arbitrary start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(nanos(ClockId::Monotonic))
+    }
+
+    /// This moment, moved by a number of seconds.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "fractions of a nanosecond are dropped; negative spans saturate at zero"
+    )]
+    pub fn plus_seconds(self, seconds: f64) -> Self {
+        Self(self.0.saturating_add((seconds * 1e9) as u64))
+    }
+
+    /// Nanoseconds from `earlier` until this moment, zero when it is not earlier.
+    #[must_use]
+    pub fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Seconds from `start` to `end`, zero when they are the other way round.
+#[must_use]
+pub fn seconds_between(start: Moment, end: Moment) -> f64 {
+    end.nanos_since(start) as f64 / 1e9
+}
+
+/// Wall time in microseconds since the Unix epoch, the clock of the prices.
+#[must_use]
+pub fn wall_micros() -> u64 {
+    nanos(ClockId::Realtime) / 1_000
+}
+
+/// CPU time of the calling thread in nanoseconds, kernel time included.
+#[must_use]
+pub fn thread_cpu_nanos() -> u64 {
+    nanos(ClockId::ThreadCPUTime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000_000 + nanos
+}

@@ -1,0 +1,279 @@
+//! What the kernel says about CPU time: of each thread of a process, of the host, and what the
+//! hypervisor took away.
+
+use std::{collections::BTreeMap, fs};
+
+use rustix::{
+    process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
+
+use crate::{
+    clock::Moment,
+    error::{Context, Error, Result},
+};
+
+/// Pins the calling thread to one core.
+///
+/// # Errors
+/// [`Error::Flag`] when there is no such core.
+pub fn pin(core: usize, flag: &'static str) -> Result<()> {
+    let refuse = || Error::Flag {
+        flag,
+        value: core.to_string(),
+        allowed: format!("0 to {}", core_count().saturating_sub(1)),
+    };
+    if core >= core_count() {
+        return Err(refuse());
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).map_err(|_| refuse())
+}
+
+/// Number of cores of this machine.
+#[must_use]
+pub fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Raises this process's limit of open files to what it is allowed and returns it.
+#[must_use]
+pub fn raise_descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let _ = setrlimit(Resource::Nofile, raised);
+    // No limit at all reads as `None`.
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
+}
+
+/// CPU time of every thread of a process at one moment.
+#[derive(Debug, Clone)]
+pub struct ProcessCpu {
+    /// Name and CPU nanoseconds by thread id.
+    threads: BTreeMap<i32, (String, u64)>,
+    at: Moment,
+}
+
+impl ProcessCpu {
+    /// Reads all threads of the process. A running thread's figure is at most a scheduler tick old.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the process is gone or belongs to somebody else.
+    pub fn read(pid: i32) -> Result<Self> {
+        let at = Moment::now();
+        let directory = format!("/proc/{pid}/task");
+        let mut threads = BTreeMap::new();
+        for entry in fs::read_dir(&directory).context(&format!("reading {directory}"))? {
+            let path = entry.context("listing threads")?.path();
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(|id| id.parse().ok());
+            // A thread may end between the listing and the reading.
+            let (Some(id), Ok(name), Ok(schedstat)) = (
+                id,
+                fs::read_to_string(path.join("comm")),
+                fs::read_to_string(path.join("schedstat")),
+            ) else {
+                continue;
+            };
+            if let Some(nanos) = parse_schedstat(&schedstat) {
+                threads.insert(id, (name.trim().to_owned(), nanos));
+            }
+        }
+        Ok(Self { threads, at })
+    }
+
+    /// CPU use by thread name since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> CpuUse {
+        let mut nanos_by_name: BTreeMap<String, u64> = BTreeMap::new();
+        for (id, (name, nanos)) in &self.threads {
+            let before = earlier.threads.get(id).map_or(0, |(_, nanos)| *nanos);
+            *nanos_by_name.entry(name.clone()).or_default() += nanos.saturating_sub(before);
+        }
+        CpuUse { nanos_by_name, wall_nanos: self.at.nanos_since(earlier.at) }
+    }
+
+    /// The single core that every thread whose name starts with `prefix` is pinned to, if so.
+    #[must_use]
+    pub fn pinned_core(&self, prefix: &str) -> Option<usize> {
+        let mut ids = self.threads.iter().filter(|(_, (name, _))| name.starts_with(prefix));
+        let core = only_core(*ids.next()?.0)?;
+        ids.all(|(id, _)| only_core(*id) == Some(core)).then_some(core)
+    }
+}
+
+fn only_core(thread_id: i32) -> Option<usize> {
+    let set = sched_getaffinity(Some(Pid::from_raw(thread_id)?)).ok()?;
+    if set.count() != 1 {
+        return None;
+    }
+    (0..CpuSet::MAX_CPU).find(|core| set.is_set(*core))
+}
+
+/// CPU time that a process used in a window.
+#[derive(Debug, Clone, Default)]
+pub struct CpuUse {
+    /// Nanoseconds by thread name.
+    pub nanos_by_name: BTreeMap<String, u64>,
+    /// Length of the window in nanoseconds.
+    pub wall_nanos: u64,
+}
+
+impl CpuUse {
+    /// CPU seconds a second of the threads whose name `wanted` accepts.
+    pub fn cores(&self, wanted: impl Fn(&str) -> bool) -> f64 {
+        let threads = self.nanos_by_name.iter().filter(|(name, _)| wanted(name));
+        let nanos: u64 = threads.map(|(_, nanos)| nanos).sum();
+        if self.wall_nanos == 0 { 0.0 } else { nanos as f64 / self.wall_nanos as f64 }
+    }
+
+    /// CPU seconds a second by thread name.
+    #[must_use]
+    pub fn cores_by_name(&self) -> BTreeMap<String, f64> {
+        self.nanos_by_name.keys().map(|name| (name.clone(), self.cores(|n| n == name))).collect()
+    }
+}
+
+/// The first figure of a schedstat file: nanoseconds on a CPU.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// The host's CPU counters at one moment, in clock ticks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostCpu {
+    total: Ticks,
+    cores: Vec<Ticks>,
+}
+
+/// Counters of one `cpu` line of `/proc/stat`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Ticks {
+    all: u64,
+    idle: u64,
+    steal: u64,
+}
+
+/// How the host's cores spent a window, as fractions of 1.
+#[derive(Debug, Clone, Default)]
+pub struct HostUse {
+    /// Share of the time of all cores that the hypervisor gave to somebody else.
+    pub steal: f64,
+    /// Share of each core's time that it did not idle, steal included.
+    pub busy_by_core: Vec<f64>,
+}
+
+impl HostCpu {
+    /// Reads `/proc/stat`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read.
+    pub fn read() -> Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/stat").context("reading /proc/stat")?))
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut host = Self { total: Ticks::default(), cores: Vec::new() };
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("cpu") => host.total = Ticks::parse(words),
+                Some(name) if name.starts_with("cpu") => host.cores.push(Ticks::parse(words)),
+                _ => {}
+            }
+        }
+        host
+    }
+
+    /// How the time since `earlier` was spent.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> HostUse {
+        let total = self.total.minus(earlier.total);
+        let cores = self.cores.iter().zip(&earlier.cores);
+        HostUse {
+            steal: share(total.steal, total.all),
+            busy_by_core: cores
+                .map(|(now, before)| now.minus(*before))
+                .map(|ticks| share(ticks.all.saturating_sub(ticks.idle), ticks.all))
+                .collect(),
+        }
+    }
+}
+
+impl Ticks {
+    /// Columns: user nice system idle iowait irq softirq steal guest guest_nice; the guest columns
+    /// are part of user and nice.
+    fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        let columns: Vec<u64> = words.take(8).filter_map(|word| word.parse().ok()).collect();
+        let column = |at: usize| columns.get(at).copied().unwrap_or(0);
+        Self { all: columns.iter().sum(), idle: column(3) + column(4), steal: column(7) }
+    }
+
+    fn minus(self, earlier: Self) -> Self {
+        Self {
+            all: self.all.saturating_sub(earlier.all),
+            idle: self.idle.saturating_sub(earlier.idle),
+            steal: self.steal.saturating_sub(earlier.steal),
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// One line about this machine: CPU model, cores, kernel.
+#[must_use]
+pub fn machine() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown CPU", |(_, model)| model.trim());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, {} cores, Linux {}", core_count(), kernel.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedstat_starts_with_the_time_on_a_cpu() {
+        assert_eq!(parse_schedstat("688907 46053 3\n"), Some(688_907));
+        assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn steal_and_busy_shares_come_from_the_difference() {
+        let before = HostCpu::parse(
+            "cpu 100 0 100 800 0 0 0 0 5 0\ncpu0 100 0 100 800 0 0 0 0 5 0\nintr 5\n",
+        );
+        let after = HostCpu::parse(
+            "cpu 150 0 120 900 10 0 10 10 9 0\ncpu0 150 0 120 900 10 0 10 10 9 0\nintr 6\n",
+        );
+        let spent = after.since(&before);
+        assert!((spent.steal - 0.05).abs() < 1e-9, "10 of 200 ticks");
+        assert_eq!(spent.busy_by_core.len(), 1);
+        assert!(spent.busy_by_core.iter().all(|busy| (busy - 0.45).abs() < 1e-9));
+    }
+
+    #[test]
+    fn the_time_of_a_busy_thread_shows_under_its_name() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = ProcessCpu::read(own).unwrap();
+        let busy = std::thread::Builder::new().name("busy-1".to_owned()).spawn(|| {
+            pin(0, "core").unwrap();
+            while crate::clock::thread_cpu_nanos() < 50_000_000 {}
+            let own = i32::try_from(std::process::id()).unwrap();
+            ProcessCpu::read(own).unwrap()
+        });
+        let after = busy.unwrap().join().unwrap();
+        let used = after.since(&before);
+        // The kernel brings a running thread's figure up to date at each tick only.
+        assert!(used.nanos_by_name.get("busy-1").is_some_and(|nanos| *nanos > 20_000_000));
+        assert!(used.cores(|_| true) > 0.0);
+    }
+}

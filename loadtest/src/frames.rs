@@ -1,0 +1,173 @@
+//! Reads Server-Sent Events as cheaply as a load client must: finds the blocks, tells the
+//! price events from the rest and takes their timestamp, and leaves everything else unparsed.
+
+use memchr::memmem;
+
+/// Longest block that is waited for. An `open` event lists all symbols of a stream; no block of
+/// the contract comes near this.
+const MAX_BLOCK_BYTES: usize = 256 * 1024;
+
+/// One block of the stream, as far as a load client looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// `event: price`, with the time of the price in microseconds since the Unix epoch.
+    Price {
+        /// The `timestamp` of its data.
+        timestamp_micros: u64,
+    },
+    /// `event: open`, alone or behind the first `retry:`.
+    Open,
+    /// A comment, which is how a silent stream shows that it lives.
+    Heartbeat,
+    /// A block of nothing but an `id:`.
+    Id,
+    /// Any other event, or a price without a readable timestamp.
+    Other,
+}
+
+/// A stream sent a block that never ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndlessBlock;
+
+/// Finds block ends and timestamps; the searchers are prepared once and shared by all streams of
+/// a thread.
+#[derive(Debug)]
+pub struct FrameParser {
+    block_end: memmem::Finder<'static>,
+    timestamp: memmem::Finder<'static>,
+    open: memmem::Finder<'static>,
+}
+
+impl Default for FrameParser {
+    fn default() -> Self {
+        Self {
+            block_end: memmem::Finder::new(b"\n\n"),
+            timestamp: memmem::Finder::new(b"\"timestamp\":"),
+            open: memmem::Finder::new(b"event: open"),
+        }
+    }
+}
+
+impl FrameParser {
+    /// Visits every complete block of `tail` followed by `data` and leaves the incomplete rest in
+    /// `tail`, which belongs to one stream and is nearly always empty.
+    ///
+    /// # Errors
+    /// [`EndlessBlock`] when a single block grows over the limit.
+    pub fn feed(
+        &self,
+        tail: &mut Vec<u8>,
+        data: &[u8],
+        mut visit: impl FnMut(Block),
+    ) -> Result<(), EndlessBlock> {
+        if tail.is_empty() {
+            let consumed = self.blocks(data, &mut visit);
+            tail.extend_from_slice(data.get(consumed..).unwrap_or_default());
+        } else {
+            tail.extend_from_slice(data);
+            let consumed = self.blocks(tail, &mut visit);
+            tail.drain(..consumed);
+        }
+        if tail.len() > MAX_BLOCK_BYTES { Err(EndlessBlock) } else { Ok(()) }
+    }
+
+    /// Visits the complete blocks of `data`; returns how many bytes they took.
+    fn blocks(&self, data: &[u8], visit: &mut impl FnMut(Block)) -> usize {
+        let mut start = 0;
+        while let Some(rest) = data.get(start..) {
+            let Some(length) = self.block_end.find(rest) else { break };
+            visit(self.classify(rest.get(..length).unwrap_or_default()));
+            start += length + 2;
+        }
+        start
+    }
+
+    fn classify(&self, block: &[u8]) -> Block {
+        if block.starts_with(b"event: price\n") {
+            return match self.timestamp_of(block) {
+                Some(timestamp_micros) => Block::Price { timestamp_micros },
+                None => Block::Other,
+            };
+        }
+        if block.starts_with(b":") {
+            return Block::Heartbeat;
+        }
+        if block.starts_with(b"id:") && !block.contains(&b'\n') {
+            return Block::Id;
+        }
+        if self.open.find(block).is_some() { Block::Open } else { Block::Other }
+    }
+
+    fn timestamp_of(&self, block: &[u8]) -> Option<u64> {
+        let at = self.timestamp.find(block)? + self.timestamp.needle().len();
+        let digits = block.get(at..)?;
+        let mut value: u64 = 0;
+        let mut length = 0;
+        for byte in digits {
+            if !byte.is_ascii_digit() {
+                break;
+            }
+            value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+            length += 1;
+        }
+        (length > 0).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRICE: &str = "event: price\ndata: {\"symbol\":\"META\",\"priceInCents\":52210,\"timestamp\":1732400000123456}\n\n";
+    const STREAM: &str = "retry: 3140\nevent: open\ndata: {\"streamId\":\"x\",\"symbols\":[\"META\"],\"heartbeatMs\":15000}\n\n";
+
+    fn read_in_pieces(text: &str, piece: usize) -> Vec<Block> {
+        let parser = FrameParser::default();
+        let (mut tail, mut blocks) = (Vec::new(), Vec::new());
+        for data in text.as_bytes().chunks(piece) {
+            parser.feed(&mut tail, data, |block| blocks.push(block)).unwrap();
+        }
+        assert!(tail.is_empty(), "every block was complete");
+        blocks
+    }
+
+    #[test]
+    fn every_block_is_seen_however_the_bytes_are_cut() {
+        let text = format!(
+            "{STREAM}{PRICE}id: 7-184467\n\n: hb\n\n{PRICE}event: feed\ndata: {{\"up\":false}}\n\n"
+        );
+        let price = Block::Price { timestamp_micros: 1_732_400_000_123_456 };
+        let expected = [Block::Open, price, Block::Id, Block::Heartbeat, price, Block::Other];
+        for piece in [1, 2, 3, 7, 50, 89, text.len()] {
+            assert_eq!(read_in_pieces(&text, piece), expected, "pieces of {piece} bytes");
+        }
+    }
+
+    #[test]
+    fn an_incomplete_block_waits() {
+        let parser = FrameParser::default();
+        let mut tail = Vec::new();
+        let (start, end) = PRICE.split_at(PRICE.len() - 1);
+        parser.feed(&mut tail, start.as_bytes(), |_| panic!("incomplete")).unwrap();
+        let mut seen = 0;
+        parser.feed(&mut tail, end.as_bytes(), |_| seen += 1).unwrap();
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn a_price_without_a_timestamp_is_not_counted_as_a_price() {
+        for data in ["{}", "{\"timestamp\":}", "{\"timestamp\":99999999999999999999}"] {
+            let text = format!("event: price\ndata: {data}\n\n");
+            assert_eq!(read_in_pieces(&text, text.len()), [Block::Other]);
+        }
+    }
+
+    #[test]
+    fn a_block_that_never_ends_is_refused() {
+        let parser = FrameParser::default();
+        let mut tail = Vec::new();
+        let piece = [b'x'; 64 * 1024];
+        let refused = (0..8).any(|_| parser.feed(&mut tail, &piece, |_| ()).is_err());
+        assert!(refused);
+    }
+}

@@ -1,0 +1,142 @@
+//! The counters of the tested server, read from its admin listener in the Prometheus text format.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    clock::{Moment, seconds_between},
+    error::{Error, Result},
+};
+
+/// How long one reading of the metrics may take.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// All values by metric name, summed over their labels.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    /// Reads the text format; comments and lines that are no samples are passed over.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut values = BTreeMap::new();
+        for (name, value) in text.lines().filter_map(sample) {
+            *values.entry(name.to_owned()).or_insert(0.0) += value;
+        }
+        Self(values)
+    }
+
+    /// The sum of one metric over all its labels.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.get(name).copied()
+    }
+
+    /// By how much every counter (a name that ends in `_total`) grew since `earlier`.
+    #[must_use]
+    pub fn growth_since(&self, earlier: &Self) -> BTreeMap<String, f64> {
+        let counters = self.0.iter().filter(|(name, _)| name.ends_with("_total"));
+        counters
+            .map(|(name, value)| (name.clone(), value - earlier.get(name).unwrap_or(0.0)))
+            .filter(|(_, growth)| *growth != 0.0)
+            .collect()
+    }
+}
+
+/// Name and value of one sample line: `name{labels} value [timestamp]`.
+fn sample(line: &str) -> Option<(&str, f64)> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return None;
+    }
+    let name_end = line.find(['{', ' ', '\t'])?;
+    let (name, rest) = line.split_at(name_end);
+    let values = if rest.starts_with('{') { rest.get(label_end(rest)?..)? } else { rest };
+    let value = values.split_whitespace().next()?.parse().ok()?;
+    Some((name, value))
+}
+
+/// Where the labels end: behind the first closing brace outside of quotes.
+fn label_end(labels: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, character) in labels.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '}' if !quoted => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// One reading of the counters and when it was taken.
+#[derive(Debug, Clone)]
+pub struct Scrape {
+    /// The values.
+    pub metrics: Metrics,
+    /// The middle of the call, so that rates need no exact start and end.
+    pub at: Moment,
+}
+
+impl Scrape {
+    /// Reads `/metrics` of the admin listener at `admin` (`http://host:port`).
+    ///
+    /// # Errors
+    /// [`Error::Call`] when it cannot be read.
+    pub fn read(admin: &str) -> Result<Self> {
+        let start = Moment::now();
+        let url = format!("{admin}/metrics");
+        let text = get(&url)?;
+        let at = start.plus_seconds(seconds_between(start, Moment::now()) / 2.0);
+        Ok(Self { metrics: Metrics::parse(&text), at })
+    }
+}
+
+/// The body of a `GET`.
+///
+/// # Errors
+/// [`Error::Call`] on any failure and any status but a `2xx`.
+pub fn get(url: &str) -> Result<String> {
+    let fail = |source| Error::Call { url: url.to_owned(), source: Box::new(source) };
+    let config = ureq::Agent::config_builder().timeout_global(Some(SCRAPE_TIMEOUT)).build();
+    let mut answer = ureq::Agent::from(config).get(url).call().map_err(fail)?;
+    answer.body_mut().read_to_string().map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+# HELP longbow_stream_sends_total Sends.
+# TYPE longbow_stream_sends_total counter
+longbow_stream_sends_total{shard=\"0\"} 1200
+longbow_stream_sends_total{shard=\"1\",why=\"a } b \\\" c\"} 34 1732400000
+longbow_streams_open 1000
+longbow_lag_seconds 1.5e-3
+broken{a=\"
+alone
+# EOF
+";
+
+    #[test]
+    fn samples_are_summed_over_their_labels() {
+        let metrics = Metrics::parse(TEXT);
+        assert_eq!(metrics.get("longbow_stream_sends_total"), Some(1234.0));
+        assert_eq!(metrics.get("longbow_streams_open"), Some(1000.0));
+        assert_eq!(metrics.get("longbow_lag_seconds"), Some(0.0015));
+        assert_eq!(metrics.get("longbow"), None);
+    }
+
+    #[test]
+    fn only_counters_that_moved_are_reported() {
+        let before = Metrics::parse("a_total 1\nb_total 5\nopen 3\n");
+        let after = Metrics::parse("a_total 4\nb_total 5\nopen 9\nnew_total 2\n");
+        let growth = after.growth_since(&before);
+        assert_eq!(
+            growth.into_iter().collect::<Vec<_>>(),
+            [("a_total".to_owned(), 3.0), ("new_total".to_owned(), 2.0)]
+        );
+    }
+}

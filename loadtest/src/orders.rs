@@ -1,0 +1,254 @@
+//! `loadtest orders`: a storm of limit orders that stay open, in a closed or an open loop.
+
+use std::{fs, path::PathBuf, process};
+
+use serde_json::{Value, json};
+
+use crate::{
+    clock::{seconds_between, wall_micros},
+    cpu::{self, HostCpu, HostUse},
+    error::{Context, Error, Result},
+    metrics::Scrape,
+    order_client::{OrderClient, OrderOptions, OrderReport},
+    phase::{Control, Interrupt, Phase, StopOnDrop},
+    target::{Target, TargetArgs},
+};
+
+/// Prints a second of SPY when the exchange is started here: the real session's.
+const DEFAULT_PRINT_RATE: f64 = 19.0;
+/// How long connecting may take, in seconds.
+const CONNECT_SECONDS: f64 = 20.0;
+/// How long the last orders may take to be answered, in seconds.
+const DRAIN_SECONDS: f64 = 15.0;
+/// Most connections: below the usual limit of open files.
+const MAX_IN_FLIGHT: usize = 10_000;
+
+/// Flags of `loadtest orders`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OrdersArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Connections, each with at most one order in flight
+    #[arg(long, default_value_t = 64, value_name = "COUNT")]
+    in_flight: usize,
+    /// Open loop: orders a second, due at fixed times whatever the server does; latency counts
+    /// from then [default: closed loop, an order follows each answer]
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    /// Length of each measured window, in seconds
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    seconds: f64,
+    /// Time of load before each window, in seconds
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
+    warm_up: f64,
+    /// Number of windows
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    rounds: usize,
+    /// Symbols of the orders, in turn
+    #[arg(long, default_value = "SPY", value_delimiter = ',', value_name = "SYMBOLS")]
+    symbols: Vec<String>,
+    /// Limit of each buy order, in cents, far below the market
+    #[arg(long, default_value_t = 100, value_name = "CENTS")]
+    limit_price_cents: u64,
+    /// Core of the client thread [default: the last one]
+    #[arg(long, value_name = "CORE")]
+    client_core: Option<usize>,
+    /// Also write everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl OrdersArgs {
+    fn check(&self) -> Result<()> {
+        let refuse = |flag, value: String, allowed: &str| {
+            Err(Error::Flag { flag, value, allowed: allowed.to_owned() })
+        };
+        if !(0.1..=36_000.0).contains(&self.seconds) {
+            return refuse("seconds", self.seconds.to_string(), "0.1 to 36000");
+        }
+        if !(1..=MAX_IN_FLIGHT).contains(&self.in_flight) {
+            let allowed = format!("1 to {MAX_IN_FLIGHT}");
+            return refuse("in-flight", self.in_flight.to_string(), &allowed);
+        }
+        match self.rate {
+            Some(rate) if !(0.1..=1_000_000.0).contains(&rate) => {
+                refuse("rate", rate.to_string(), "0.1 to 1000000")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs the test and prints its report.
+///
+/// # Errors
+/// Whatever kept it from its end.
+pub fn run(arguments: &OrdersArgs, interrupt: &Interrupt) -> Result<()> {
+    arguments.check()?;
+    let target = Target::open(&arguments.target, DEFAULT_PRINT_RATE, interrupt)?;
+    let client_core = arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1));
+    println!("machine: {}", cpu::machine());
+    let pace = match arguments.rate {
+        Some(rate) => {
+            format!("open loop at {rate} orders/s over {} connections", arguments.in_flight)
+        }
+        None => format!("closed loop, {} in flight", arguments.in_flight),
+    };
+    println!("{pace}, windows of {} s, client on core {client_core}", arguments.seconds);
+    println!(
+        "\n{:>5} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>6}  answers",
+        "round",
+        "orders/s",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "p99.9ms",
+        "max ms",
+        "waiting",
+        "cli cpu",
+        "steal"
+    );
+    let mut rounds = Vec::new();
+    for number in 1..=arguments.rounds {
+        let round = measure(arguments, &target, client_core, number, interrupt)?;
+        round.print();
+        rounds.push(round);
+    }
+    let Some(file) = &arguments.json else { return Ok(()) };
+    let report = json!({
+        "machine": cpu::machine(),
+        "inFlight": arguments.in_flight,
+        "ratePerSecond": arguments.rate,
+        "users": target.tokens.len(),
+        "clientCore": client_core,
+        "rounds": rounds.iter().map(Round::to_json).collect::<Vec<_>>(),
+    });
+    fs::write(file, format!("{report:#}\n")).context(&format!("writing {}", file.display()))
+}
+
+/// One measured window.
+struct Round {
+    number: usize,
+    seen: OrderReport,
+    host: HostUse,
+    /// CPU seconds a second by server thread, when the process is known.
+    cores_by_thread: std::collections::BTreeMap<String, f64>,
+    /// Growth a second of the server's counters.
+    counters_per_second: std::collections::BTreeMap<String, f64>,
+}
+
+fn measure(
+    arguments: &OrdersArgs,
+    target: &Target,
+    client_core: usize,
+    number: usize,
+    interrupt: &Interrupt,
+) -> Result<Round> {
+    let control = Control::new();
+    let _stop = StopOnDrop(control.clone());
+    let options = OrderOptions {
+        address: target.address,
+        authority: target.authority.clone(),
+        in_flight: arguments.in_flight,
+        tokens: target.tokens.clone(),
+        rate: arguments.rate,
+        run_id: format!("{:x}-{:x}", wall_micros(), process::id()),
+        symbols: arguments.symbols.clone(),
+        limit_price_cents: arguments.limit_price_cents,
+        core: client_core,
+    };
+    let client = OrderClient::start(options, control.clone())?;
+    let up = || Ok(client.has_ended() || control.ready() > 0);
+    interrupt.wait_until(CONNECT_SECONDS, up)?;
+    interrupt.sleep(arguments.warm_up)?;
+    let before = (Scrape::read(&target.admin).ok(), target.cpu()?, HostCpu::read()?);
+    control.set(Phase::Measure);
+    let ended = interrupt.wait_until(arguments.seconds, || Ok(client.has_ended()))?;
+    let after = (target.cpu()?, HostCpu::read()?, Scrape::read(&target.admin).ok());
+    control.set(Phase::Counted);
+    if !ended {
+        interrupt.wait_until(DRAIN_SECONDS, || Ok(client.has_ended() || control.has_counted()))?;
+    }
+    control.set(Phase::Stop);
+    let seen = client.join()?;
+    let used = after.0.zip(before.1).map(|(after, before)| after.since(&before));
+    let growth = after.2.zip(before.0).map(|(after, before)| {
+        let seconds = seconds_between(before.at, after.at);
+        let growth = after.metrics.growth_since(&before.metrics).into_iter();
+        growth.map(|(name, value)| (name, value / seconds)).collect()
+    });
+    Ok(Round {
+        number,
+        seen,
+        host: after.1.since(&before.2),
+        cores_by_thread: used.map(|used| used.cores_by_name()).unwrap_or_default(),
+        counters_per_second: growth.unwrap_or_default(),
+    })
+}
+
+impl Round {
+    fn orders_per_second(&self) -> f64 {
+        self.seen.answered as f64 / self.seen.seconds
+    }
+
+    fn millis(&self, quantile: f64) -> f64 {
+        self.seen.latencies.value_at_quantile(quantile) as f64 / 1_000.0
+    }
+
+    fn print(&self) {
+        let answers: Vec<String> =
+            self.seen.answers.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+        println!(
+            "{:>5} {:>9.0} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>7} {:>6.1}% {:>5.2}%  {}",
+            self.number,
+            self.orders_per_second(),
+            self.millis(0.5),
+            self.millis(0.9),
+            self.millis(0.99),
+            self.millis(0.999),
+            self.millis(1.0),
+            self.seen.most_waiting,
+            self.seen.cpu_share * 100.0,
+            self.host.steal * 100.0,
+            answers.join(", ")
+        );
+        let threads: Vec<String> = self
+            .cores_by_thread
+            .iter()
+            .map(|(name, cores)| format!("{name} {:.1}", cores * 100.0))
+            .collect();
+        if !threads.is_empty() {
+            println!("      server threads, % of a core: {}", threads.join(", "));
+        }
+        if self.seen.unanswered > 0 {
+            println!("      LOST: {} orders had no answer", self.seen.unanswered);
+        }
+        for example in &self.seen.examples {
+            println!("      answer: {example}");
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "round": self.number,
+            "seconds": self.seen.seconds,
+            "ordersPerSecond": self.orders_per_second(),
+            "latencyMillis": {
+                "p50": self.millis(0.5), "p90": self.millis(0.9), "p99": self.millis(0.99),
+                "p999": self.millis(0.999), "max": self.millis(1.0),
+            },
+            "answers": self.seen.answers.iter()
+                .map(|(status, count)| (status.to_string(), json!(count)))
+                .collect::<serde_json::Map<_, _>>(),
+            "sent": self.seen.sent,
+            "unanswered": self.seen.unanswered,
+            "mostWaiting": self.seen.most_waiting,
+            "clientCpuShare": self.seen.cpu_share,
+            "hostSteal": self.host.steal,
+            "busyByCore": self.host.busy_by_core,
+            "coresByThread": self.cores_by_thread,
+            "countersPerSecond": self.counters_per_second,
+            "otherAnswers": self.seen.examples,
+        })
+    }
+}

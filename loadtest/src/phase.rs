@@ -1,0 +1,163 @@
+//! How the main thread tells a load thread when the measured window starts and ends.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    clock::{Moment, seconds_between},
+    error::{Error, Result},
+};
+
+/// Longest sleep between two looks at the interrupt flag.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// What a load thread is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Connect and run without counting.
+    Warm,
+    /// Count.
+    Measure,
+    /// The window is over: keep what was counted, and leave the connections open so that no side
+    /// sees the other one go.
+    Counted,
+    /// Close everything and return what was counted.
+    Stop,
+}
+
+/// Shared between the main thread and one load thread.
+#[derive(Debug, Default)]
+pub struct Control {
+    phase: AtomicU8,
+    ready: AtomicUsize,
+    counted: AtomicBool,
+}
+
+impl Control {
+    /// A control in [`Phase::Warm`].
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The phase to be in now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Warm,
+            1 => Phase::Measure,
+            2 => Phase::Counted,
+            _ => Phase::Stop,
+        }
+    }
+
+    /// Moves the load thread on.
+    pub fn set(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Reports how many connections are usable.
+    pub fn set_ready(&self, connections: usize) {
+        self.ready.store(connections, Ordering::Relaxed);
+    }
+
+    /// Reports that the window has been closed.
+    pub fn set_counted(&self) {
+        self.counted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the window has been closed.
+    #[must_use]
+    pub fn has_counted(&self) -> bool {
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are usable.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+/// Ends a load thread however its owner leaves: on an early error the thread stops as well.
+#[derive(Debug)]
+pub struct StopOnDrop(pub Arc<Control>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.set(Phase::Stop);
+    }
+}
+
+/// Set by Ctrl-C.
+#[derive(Debug, Clone)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on SIGINT and SIGTERM set the flag instead of ending the process, so that what was
+    /// started is stopped.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the handler cannot be installed.
+    pub fn install() -> Result<Self> {
+        use crate::error::Context;
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&flag)).context("signal handler")?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// A flag that no signal sets.
+    #[cfg(test)]
+    #[must_use]
+    pub fn never() -> Self {
+        Self(Arc::default())
+    }
+
+    /// [`Error::Interrupted`] once Ctrl-C was pressed.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Sleeps, and wakes early for Ctrl-C.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn sleep(&self, seconds: f64) -> Result<()> {
+        let start = Moment::now();
+        loop {
+            self.check()?;
+            let left = seconds - seconds_between(start, Moment::now());
+            if left <= 0.0 {
+                return Ok(());
+            }
+            thread::sleep(SLICE.min(Duration::from_secs_f64(left)));
+        }
+    }
+
+    /// Sleeps until `done` says so; `false` when that took more than `seconds`.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], or what `done` returns.
+    pub fn wait_until(&self, seconds: f64, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+        let start = Moment::now();
+        while seconds_between(start, Moment::now()) < seconds {
+            self.check()?;
+            if done()? {
+                return Ok(true);
+            }
+            thread::sleep(SLICE);
+        }
+        done()
+    }
+}

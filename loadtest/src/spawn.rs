@@ -1,0 +1,331 @@
+//! Starts the simulated exchange and the server for one load test and stops them again, whatever
+//! way the test ends.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    clock::{Moment, seconds_between},
+    error::{Context, Error, Result},
+    metrics,
+    phase::Interrupt,
+};
+
+/// How long a program may take until it prints its address. The first start unpacks the tape.
+const START_SECONDS: u64 = 60;
+/// How long the server may take until it is ready for traffic.
+const READY_SECONDS: f64 = 60.0;
+/// How long a program may take to stop by itself.
+const STOP_SECONDS: f64 = 10.0;
+/// Lines of output that may wait to be looked at during the start.
+const PENDING_LINES: usize = 10_000;
+/// Bytes of a log that an error message shows.
+const LOG_EXCERPT_BYTES: usize = 2_000;
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct SpawnOptions {
+    /// The `longbow` binary.
+    pub program: PathBuf,
+    /// Where data and logs go; a temporary directory that is removed at the end when not given.
+    pub directory: Option<PathBuf>,
+    /// Playing speed of the tape.
+    pub speed: f64,
+    /// Shards of the server.
+    pub shards: usize,
+    /// Number of users to make tokens for.
+    pub users: usize,
+    /// Further arguments of `longbow exchange`.
+    pub exchange_arguments: Vec<String>,
+    /// Further arguments of `longbow serve`.
+    pub serve_arguments: Vec<String>,
+}
+
+/// The running exchange and server. Dropping it stops both, the server first.
+#[derive(Debug)]
+pub struct Spawned {
+    server: Program,
+    _exchange: Program,
+    /// Address of the client listener, `http://host:port`.
+    pub url: String,
+    /// Address of the admin listener, `http://host:port`.
+    pub admin: String,
+    /// One token for each user.
+    pub tokens: Vec<String>,
+    // Dropped last: the programs write into it until they have stopped.
+    _directory: Directory,
+}
+
+impl Spawned {
+    /// Starts both and waits until the server is ready.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the end of the log when one does not come up, [`Error::Io`] when it
+    /// cannot be started.
+    pub fn start(options: &SpawnOptions, interrupt: &Interrupt) -> Result<Self> {
+        let directory = Directory::new(options.directory.clone())?;
+        let data = directory.path.join("data");
+        let mut exchange = Command::new(&options.program);
+        exchange
+            .args(["exchange", "--listen", "127.0.0.1:0", "--universe", "0", "--speed"])
+            .arg(options.speed.to_string())
+            .args(&options.exchange_arguments);
+        let (exchange, addresses) = Program::start(
+            exchange,
+            "exchange",
+            &directory.path,
+            &["exchange listening on "],
+            interrupt,
+        )?;
+        let exchange_url = addresses.into_iter().next().unwrap_or_default();
+
+        let mut serve = Command::new(&options.program);
+        serve
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(&data)
+            .args(["--exchange", &exchange_url, "--shards", &options.shards.to_string()])
+            .args(&options.serve_arguments);
+        let wanted = ["listening on ", "admin on "];
+        let (server, addresses) =
+            Program::start(serve, "serve", &directory.path, &wanted, interrupt)?;
+        let mut addresses = addresses.into_iter();
+        let url = addresses.next().unwrap_or_default();
+        let admin = addresses.next().unwrap_or_default();
+        wait_until_ready(&admin, &server, interrupt)?;
+
+        let tokens = (0..options.users)
+            .map(|user| token(&options.program, &data, user))
+            .collect::<Result<_>>()?;
+        Ok(Self { server, _exchange: exchange, url, admin, tokens, _directory: directory })
+    }
+
+    /// Process id of the server.
+    #[must_use]
+    pub fn server_pid(&self) -> i32 {
+        i32::try_from(self.server.child.id()).unwrap_or(0)
+    }
+}
+
+fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) -> Result<()> {
+    let url = format!("{admin}/readyz");
+    let ready = interrupt.wait_until(READY_SECONDS, || Ok(metrics::get(&url).is_ok()))?;
+    if ready {
+        return Ok(());
+    }
+    Err(Error::Timeout {
+        what: "readiness of the server".to_owned(),
+        seconds: 60,
+        detail: server.log_end(),
+    })
+}
+
+/// A development token, as `longbow token` prints it.
+fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
+    let name = if user == 0 { "load".to_owned() } else { format!("load-{user}") };
+    let output = Command::new(program)
+        .arg("token")
+        .arg("--data-dir")
+        .arg(data)
+        .args(["--user", &name])
+        .stdin(Stdio::null())
+        .output()
+        .context("running longbow token")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let token = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    match token {
+        Some(token) if output.status.success() => Ok(token.to_owned()),
+        _ => Err(Error::Answer {
+            what: "longbow token".to_owned(),
+            answer: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }),
+    }
+}
+
+/// One started program with its log.
+#[derive(Debug)]
+struct Program {
+    child: Child,
+    name: &'static str,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts the program and waits for a line with each of the `wanted` beginnings; returns what
+    /// follows them, in their order.
+    fn start(
+        mut command: Command,
+        name: &'static str,
+        directory: &Path,
+        wanted: &[&'static str],
+        interrupt: &Interrupt,
+    ) -> Result<(Self, Vec<String>)> {
+        let log = directory.join(format!("{name}.log"));
+        let mut log_file = File::create(&log).context("making a log file")?;
+        let errors = log_file.try_clone().context("making a log file")?;
+        // Its own process group: Ctrl-C reaches this program alone, which then stops it in order.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).process_group(0);
+        let mut child = command.spawn().context(&format!("starting longbow {name}"))?;
+        let output = child.stdout.take();
+        let program = Self { child, name, log };
+
+        let (lines, printed) = mpsc::sync_channel(PENDING_LINES);
+        let drain = move || {
+            let Some(output) = output else { return };
+            // Everything goes on into the log, so that the program never waits for a full pipe.
+            for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+                let _ = writeln!(log_file, "{line}");
+                // Nobody listens any more once the addresses are known.
+                let _ = lines.try_send(line);
+            }
+        };
+        thread::Builder::new().name("log".to_owned()).spawn(drain).context("log thread")?;
+        let addresses = program.wait_for_lines(&printed, wanted, interrupt)?;
+        Ok((program, addresses))
+    }
+
+    fn wait_for_lines(
+        &self,
+        printed: &mpsc::Receiver<String>,
+        wanted: &[&'static str],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<String>> {
+        let mut found: Vec<Option<String>> = vec![None; wanted.len()];
+        let started = Moment::now();
+        while found.iter().any(Option::is_none) {
+            interrupt.check()?;
+            match printed.recv_timeout(Duration::from_millis(50)) {
+                Ok(line) => note_address(&line, wanted, &mut found),
+                Err(mpsc::RecvTimeoutError::Timeout)
+                    if seconds_between(started, Moment::now()) < START_SECONDS as f64 => {}
+                Err(_) => {
+                    return Err(Error::Timeout {
+                        what: format!("the start of longbow {}", self.name),
+                        seconds: START_SECONDS,
+                        detail: self.log_end(),
+                    });
+                }
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The end of the log, for an error message.
+    fn log_end(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let start = text.len().saturating_sub(LOG_EXCERPT_BYTES);
+        let end = text.get(start..).unwrap_or_default();
+        format!("; the end of its output:\n{}", String::from_utf8_lossy(end))
+    }
+}
+
+/// Takes the address of a line that starts as one of the wanted ones.
+fn note_address(line: &str, wanted: &[&'static str], found: &mut [Option<String>]) {
+    for (beginning, slot) in wanted.iter().zip(found) {
+        if let Some(rest) = line.trim().strip_prefix(beginning)
+            && slot.is_none()
+            && let Some(address) = rest.split_whitespace().next()
+        {
+            *slot = Some(address.trim_end_matches('/').to_owned());
+        }
+    }
+}
+
+impl Drop for Program {
+    /// Asks it to stop, and after a while makes it.
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let asked = Moment::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if seconds_between(asked, Moment::now()) > STOP_SECONDS {
+                eprintln!("longbow {} did not stop within {STOP_SECONDS} s: killed", self.name);
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A directory that is removed at the end when it was made for the test.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Directory {
+    fn new(given: Option<PathBuf>) -> Result<Self> {
+        let temporary = given.is_none();
+        let path = given.unwrap_or_else(|| {
+            std::env::temp_dir().join(format!("longbow-load-{}", std::process::id()))
+        });
+        fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
+        Ok(Self { path, temporary })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program of the shell in place of `longbow`.
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn scratch(name: &str) -> Directory {
+        let path =
+            std::env::temp_dir().join(format!("longbow-load-test-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Directory { path, temporary: true }
+    }
+
+    #[test]
+    fn addresses_are_taken_from_what_a_program_prints() {
+        let directory = scratch("addresses");
+        let script = "echo warming up; echo admin on http://127.0.0.1:2; \
+            echo 'listening on http://127.0.0.1:1/ (4 shards)'; exec sleep 60";
+        let wanted = ["listening on ", "admin on "];
+        let (program, addresses) =
+            Program::start(shell(script), "serve", &directory.path, &wanted, &Interrupt::never())
+                .unwrap();
+        assert_eq!(addresses, ["http://127.0.0.1:1", "http://127.0.0.1:2"]);
+        let pid = Pid::from_raw(i32::try_from(program.child.id()).unwrap()).unwrap();
+        drop(program);
+        assert!(rustix::process::test_kill_process(pid).is_err(), "stopped and reaped");
+    }
+
+    #[test]
+    fn a_program_that_dies_at_its_start_shows_why() {
+        let directory = scratch("dies");
+        let script = "echo the disk is full >&2; exit 1";
+        let error =
+            Program::start(shell(script), "serve", &directory.path, &["x"], &Interrupt::never())
+                .unwrap_err();
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+    }
+}

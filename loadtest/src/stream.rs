@@ -1,0 +1,331 @@
+//! `loadtest stream`: N price streams on one server, and N sockets of a bare `send()` loop, in
+//! turn and in one run, both read by the same client thread.
+
+use std::path::PathBuf;
+
+use crate::{
+    bare::{Bare, BareOptions},
+    client::{Client, ClientOptions, ClientReport},
+    cpu::{self, CpuUse, HostCpu, HostUse},
+    error::{Error, Result},
+    metrics::Scrape,
+    phase::{Control, Interrupt, Phase, StopOnDrop},
+    report::{self, Round, Setting},
+    target::{Target, TargetArgs},
+};
+
+/// Counter of the server's successful sends on streams.
+const SENDS: &str = "longbow_stream_sends_total";
+/// Beginning of the names of the threads that send.
+const SENDER_THREADS: &str = "shard-";
+/// Prints a second of the hot symbol when the exchange is started here: their 12-17 % of changes
+/// are an order of magnitude more than 1,000 clients can be sent.
+const DEFAULT_PRINT_RATE: f64 = 20_000.0;
+/// Descriptors of this program that are no stream.
+const SPARE_DESCRIPTORS: usize = 64;
+/// Pause between rounds, in which the other side notices the closed connections.
+const SETTLE_SECONDS: f64 = 0.7;
+/// How long closing a window may take: far more than one sweep over all sockets.
+const COUNT_SECONDS: f64 = 5.0;
+/// How long connecting may take: a fixed part, and one for each connection.
+const CONNECT_SECONDS: (f64, f64) = (20.0, 0.005);
+
+/// Flags of `loadtest stream`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StreamArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Number of streams
+    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    clients: usize,
+    /// Symbols of every stream
+    #[arg(long, default_value = "SPY", value_delimiter = ',', value_name = "SYMBOLS")]
+    symbols: Vec<String>,
+    /// Length of each measured window, in seconds
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    seconds: f64,
+    /// Time between the last connect and the window, in seconds
+    #[arg(long, default_value_t = 1.5, value_name = "SECONDS")]
+    warm_up: f64,
+    /// Pairs of a server window and a bare window
+    #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    rounds: usize,
+    /// Which sides to measure
+    #[arg(long, value_enum, default_value_t = Sides::Both)]
+    sides: Sides,
+    /// Core of the client thread [default: the last one]
+    #[arg(long, value_name = "CORE")]
+    client_core: Option<usize>,
+    /// The client thread never sleeps, so that no send has to wake it; takes its whole core
+    #[arg(long)]
+    client_spin: bool,
+    /// Core of the bare loop [default: the one that the server's shard is pinned to, else 0]
+    #[arg(long, value_name = "CORE")]
+    server_core: Option<usize>,
+    /// SO_SNDBUF of the bare loop's sockets, in KiB
+    #[arg(long, default_value_t = 64, value_name = "KIB")]
+    send_buffer_kib: usize,
+    /// TCP_NOTSENT_LOWAT of the bare loop's sockets, in bytes
+    #[arg(long, default_value_t = 4096, value_name = "BYTES")]
+    notsent_lowat: u32,
+    /// Also write everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Which sides of the comparison run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sides {
+    /// Server and bare loop, in turn.
+    Both,
+    /// The server alone.
+    Server,
+    /// The bare loop alone; needs no server.
+    Bare,
+}
+
+/// Runs the test and prints its report.
+///
+/// # Errors
+/// Whatever kept it from its end.
+pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
+    arguments.check()?;
+    let target = match arguments.sides {
+        Sides::Bare => None,
+        _ => Some(Target::open(&arguments.target, DEFAULT_PRINT_RATE, interrupt)?),
+    };
+    let pinned = match &target {
+        Some(target) => target.cpu()?.and_then(|cpu| cpu.pinned_core(SENDER_THREADS)),
+        None => None,
+    };
+    let server_core = arguments.server_core.or(pinned).unwrap_or(0);
+    let test = StreamTest {
+        arguments,
+        target,
+        client_core: arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1)),
+        server_core,
+        interrupt,
+    };
+    let setting = Setting {
+        machine: cpu::machine(),
+        clients: arguments.clients,
+        symbols: arguments.symbols.clone(),
+        seconds: arguments.seconds,
+        client_core: test.client_core,
+        client_spins: arguments.client_spin,
+        server_core,
+        server_pinned: pinned,
+        speed: test.target.as_ref().and_then(|target| target.speed),
+    };
+    report::print_start(&setting);
+    let mut rounds = Vec::new();
+    for number in 1..=arguments.rounds {
+        if let Some(target) = &test.target {
+            let round = test.server_round(target, number)?;
+            report::print_round(&round);
+            rounds.push(round);
+            interrupt.sleep(SETTLE_SECONDS)?;
+        }
+        if arguments.sides != Sides::Server {
+            let round = test.bare_round(number)?;
+            report::print_round(&round);
+            rounds.push(round);
+            interrupt.sleep(SETTLE_SECONDS)?;
+        }
+    }
+    report::print_end(&setting, &rounds);
+    match &arguments.json {
+        Some(file) => report::write_json(file, &setting, &rounds),
+        None => Ok(()),
+    }
+}
+
+impl StreamArgs {
+    fn check(&self) -> Result<()> {
+        let refuse = |flag, value: String, allowed: &str| {
+            Err(Error::Flag { flag, value, allowed: allowed.to_owned() })
+        };
+        if !(0.1..=3_600.0).contains(&self.seconds) {
+            return refuse("seconds", self.seconds.to_string(), "0.1 to 3600");
+        }
+        if self.rounds == 0 {
+            return refuse("rounds", "0".to_owned(), "at least 1");
+        }
+        // The bare loop holds both ends of every connection.
+        let ends = if self.sides == Sides::Server { 1 } else { 2 };
+        let most = cpu::raise_descriptor_limit().saturating_sub(SPARE_DESCRIPTORS) / ends;
+        if self.clients == 0 || self.clients > most {
+            let allowed = format!("1 to {most} with this limit of open files");
+            return refuse("clients", self.clients.to_string(), &allowed);
+        }
+        Ok(())
+    }
+}
+
+struct StreamTest<'a> {
+    arguments: &'a StreamArgs,
+    target: Option<Target>,
+    client_core: usize,
+    server_core: usize,
+    interrupt: &'a Interrupt,
+}
+
+/// What is read beside a window.
+struct Beside {
+    host: HostUse,
+    server: Option<CpuUse>,
+    scrapes: Option<(Scrape, Scrape)>,
+}
+
+impl StreamTest<'_> {
+    fn server_round(&self, target: &Target, number: usize) -> Result<Round> {
+        let (client, control, _stop) = self.start_client(target.address, requests(target, self))?;
+        self.wait_for_clients(&client, &control)?;
+        let beside = self.window(&[&control], true)?;
+        let seen = client.join()?;
+
+        let mut round = self.round("server", number, seen, beside.host);
+        if let Some((before, after)) = &beside.scrapes {
+            round.counters = after.metrics.growth_since(&before.metrics);
+            let seconds = crate::clock::seconds_between(before.at, after.at);
+            round.sends_per_second = round.counters.get(SENDS).map(|sends| sends / seconds);
+        }
+        round.sends_counted = round.sends_per_second.is_some();
+        // Without the counter: a send carries at least one of the frames that arrived.
+        round.sends_per_second.get_or_insert(round.prices_per_second);
+        if let Some(used) = beside.server {
+            round.sender_cores = Some(used.cores(|name| name.starts_with(SENDER_THREADS)));
+            round.process_cores = Some(used.cores(|_| true));
+            round.cores_by_thread = used.cores_by_name();
+        }
+        Ok(round)
+    }
+
+    fn bare_round(&self, number: usize) -> Result<Round> {
+        let control = Control::new();
+        let _stop = StopOnDrop(control.clone());
+        let options = BareOptions {
+            connections: self.arguments.clients,
+            symbol: self.arguments.symbols.first().cloned().unwrap_or_default(),
+            core: self.server_core,
+            notsent_low_water_bytes: self.arguments.notsent_lowat,
+            send_buffer_bytes: self.arguments.send_buffer_kib * 1024,
+        };
+        let bare = Bare::start(options, control.clone())?;
+        let request = b"POST /subscribe HTTP/1.1\r\nHost: bare\r\n\r\n".to_vec();
+        let (client, client_control, _stop_client) =
+            self.start_client(bare.address, vec![request])?;
+        if let Err(error) = self.wait_for_clients(&client, &client_control) {
+            // The cause is the loop's when it has ended before its time.
+            return Err(if bare.has_ended() { bare.join().err().unwrap_or(error) } else { error });
+        }
+        let beside = self.window(&[&control, &client_control], false)?;
+        let sent = bare.join()?;
+        let seen = client.join()?;
+
+        let mut round = self.round("bare", number, seen, beside.host);
+        round.sends_per_second = Some(sent.sends as f64 / sent.seconds);
+        round.sends_counted = true;
+        round.sender_cores = Some(sent.cpu_nanos as f64 / 1e9 / sent.seconds);
+        let calls = sent.sends + sent.would_block;
+        round.would_block = Some(sent.would_block as f64 / calls.max(1) as f64);
+        round.frame_bytes = Some(sent.frame_bytes);
+        round.seen.closed += sent.closed;
+        round.idle_server_cores = beside.server.map(|used| used.cores(|_| true));
+        Ok(round)
+    }
+
+    fn start_client(
+        &self,
+        address: std::net::SocketAddr,
+        requests: Vec<Vec<u8>>,
+    ) -> Result<(Client, std::sync::Arc<Control>, StopOnDrop)> {
+        let control = Control::new();
+        let options = ClientOptions {
+            address,
+            connections: self.arguments.clients,
+            requests,
+            core: self.client_core,
+            ordered: self.arguments.symbols.len() == 1,
+            spin: self.arguments.client_spin,
+        };
+        let client = Client::start(options, control.clone())?;
+        Ok((client, control.clone(), StopOnDrop(control)))
+    }
+
+    /// Waits until every stream has its first block, then for the warm-up.
+    fn wait_for_clients(&self, client: &Client, control: &Control) -> Result<()> {
+        let wanted = self.arguments.clients;
+        let seconds = CONNECT_SECONDS.0 + CONNECT_SECONDS.1 * wanted as f64;
+        self.interrupt
+            .wait_until(seconds, || Ok(client.has_ended() || control.ready() >= wanted))?;
+        if !client.has_ended() && control.ready() < wanted {
+            return Err(Error::Timeout {
+                what: format!("{wanted} streams"),
+                seconds: 20,
+                detail: format!(": {} are there", control.ready()),
+            });
+        }
+        self.interrupt.sleep(self.arguments.warm_up)
+    }
+
+    /// Measures one window. The counters are read outside of the CPU readings and rates are taken
+    /// from each reading's own time, so that their small distance does not matter.
+    fn window(&self, controls: &[&Control], with_counters: bool) -> Result<Beside> {
+        let scrape = || match &self.target {
+            Some(target) if with_counters => Scrape::read(&target.admin).map(Some),
+            _ => Ok(None),
+        };
+        let cpu = || self.target.as_ref().map_or(Ok(None), Target::cpu);
+        let before = (scrape()?, cpu()?, HostCpu::read()?);
+        controls.iter().for_each(|control| control.set(Phase::Measure));
+        self.interrupt.sleep(self.arguments.seconds)?;
+        let after_cpu = (cpu()?, HostCpu::read()?);
+        let after_scrape = scrape()?;
+        controls.iter().for_each(|control| control.set(Phase::Counted));
+        let counted = || Ok(controls.iter().all(|control| control.has_counted()));
+        // A thread that has died never answers; its join tells why.
+        self.interrupt.wait_until(COUNT_SECONDS, counted)?;
+        controls.iter().for_each(|control| control.set(Phase::Stop));
+        Ok(Beside {
+            host: after_cpu.1.since(&before.2),
+            server: after_cpu.0.zip(before.1).map(|(after, before)| after.since(&before)),
+            scrapes: before.0.zip(after_scrape),
+        })
+    }
+
+    fn round(&self, side: &'static str, number: usize, seen: ClientReport, host: HostUse) -> Round {
+        Round {
+            side,
+            number,
+            sends_per_second: None,
+            sends_counted: false,
+            prices_per_second: seen.prices as f64 / seen.seconds,
+            sender_cores: None,
+            process_cores: None,
+            idle_server_cores: None,
+            would_block: None,
+            frame_bytes: None,
+            cores_by_thread: Default::default(),
+            counters: Default::default(),
+            host,
+            seen,
+        }
+    }
+}
+
+/// The request of each user's streams.
+fn requests(target: &Target, test: &StreamTest<'_>) -> Vec<Vec<u8>> {
+    let body = serde_json::json!({ "symbols": test.arguments.symbols }).to_string();
+    let request = |token: &String| {
+        format!(
+            "POST /subscribe HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nAccept: text/event-stream\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            target.authority,
+            body.len()
+        )
+        .into_bytes()
+    };
+    target.tokens.iter().map(request).collect()
+}
