@@ -1,11 +1,72 @@
-//! Longbow, a brokerage engine: live prices over Server-Sent Events, durable orders to an external
-//! exchange.
+//! Longbow, a brokerage engine: live prices to any number of clients over Server-Sent Events, and
+//! durable orders to an external exchange. This page is the map of the crate.
+//!
+//! # The two ways of the data
+//!
+//! **Prices**: the exchange's feed -> [`exchange::feed`] (the one writer) -> last-value table and
+//! ring ([`market`], built on [`sync`]) -> each shard's hub ([`stream`]) -> one send per client.
+//! Prices conflate: a client is owed symbols, never a queue of prices.
+//!
+//! **Orders**: a request ([`http`]) -> the orders thread ([`execution`]) -> an engine decides
+//! ([`engine`], over the transition table of [`order`]) -> the log ([`wal`]), durable -> the exchange
+//! ([`exchange`]) -> the log again, durable -> committed views, and only then the reply.
+//!
+//! # Rooms, from the ground up
+//!
+//! | layer | folder | what it is |
+//! |---|---|---|
+//! | 0 | [`types`] | ids, cents, shares, time: the words of the domain |
+//! | 1 | [`sync`] | ring, seqlock, mailbox, wake-up: the only home of lock-free code |
+//! | 1 | [`metrics`], [`shutdown`] | the counters that `/metrics` prints; one request to stop |
+//! | 1 | [`net`] | sockets, and hyper's view of them |
+//! | 1 | [`web`] | the page at `/` |
+//! | 2 | [`market`] | pure: symbols, last values, ticks, who watches what |
+//! | 2 | [`order`] | pure: an order, its events, its one transition table |
+//! | 3 | [`engine`] | pure: one state machine per user partition, inputs in, events and effects out |
+//! | 3 | [`wal`] | the write-ahead log: segments, group commit, recovery |
+//! | 4 | [`exchange`] | wire format, order sessions, the feed reader; [`exchange::sim`] plays the other side |
+//! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
+//! | 5 | [`execution`] | the orders thread: drives engines, log and sessions |
+//! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
+//! | 7 | [`config`] | the command line and the configuration file |
+//! | 8 | [`topology`] | every thread: name, core, queues; start, stop, join |
+//!
+//! A folder imports only folders of lower layers. A test keeps this true, and keeps glommio, hyper,
+//! tokio, axum, jsonwebtoken and clap behind their walls.
+//!
+//! # Threads
+//!
+//! | thread | runtime | owns | hears from others by |
+//! |---|---|---|---|
+//! | `shard-N` | glommio, pinned | its accept queue, its HTTP connections, its streams | ring, last-value table, reply slots |
+//! | `feed` | its own loop | the market-data connection; writes ring and table | nothing |
+//! | `orders` | glommio, pinned where a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
+//! | `wal` | its own loop | the log's files | two batch buffers that go round |
+//! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
+//! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
+//! | `signals` | its own loop | SIGINT, SIGTERM | the system |
+//!
+//! A thread that ends unasked ends the process: half an engine is worse than a restart.
+//!
+//! # What always holds
+//!
+//! 1. No order is known to the exchange before it is durable here, and no client hears of an
+//!    acceptance before that is durable. A failed write or sync is never retried: the log is poisoned,
+//!    the process ends, the next start finds out what is on disk.
+//! 2. An order is submitted once. Where the outcome is not known it is asked for, never sent again;
+//!    after its deadline the exchange refuses it, so an unknown order can be called failed.
+//! 3. An execution counts once per order, however often and by whatever way it comes.
+//! 4. What a reader can see is durable, and its version never goes back.
+//! 5. Prices never wait for orders, orders never for prices, and nobody for a slow client: every
+//!    queue is bounded and says what happens when it is full.
 
 pub mod config;
 pub mod engine;
 pub mod exchange;
 pub mod execution;
 pub mod http;
+#[cfg(test)]
+mod layers;
 pub mod market;
 pub mod metrics;
 pub mod net;

@@ -1,0 +1,100 @@
+//! Keeps the layers: a folder imports only what stands below it, and some libraries stay behind
+//! walls.
+
+use std::fs;
+use std::path::Path;
+
+/// Folders from the ground up. Folders of one row do not import each other.
+const LAYERS: &[&[&str]] = &[
+    &["types"],
+    &["sync", "metrics", "shutdown", "net", "web"],
+    &["market", "order"],
+    &["engine", "wal"],
+    &["exchange", "stream"],
+    &["execution"],
+    &["http"],
+    &["config"],
+    &["topology"],
+    &["main"],
+];
+
+/// A library and the folders that may name it.
+const WALLS: &[(&str, &[&str])] = &[
+    ("glommio", &["net", "stream", "exchange", "execution", "http", "topology"]),
+    ("hyper", &["net", "exchange", "http"]),
+    ("axum", &["exchange"]),
+    ("tokio", &["exchange"]),
+    ("jsonwebtoken", &["http"]),
+    ("clap", &["config"]),
+];
+
+fn layer_of(folder: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|row| row.contains(&folder))
+        .unwrap_or_else(|| panic!("{folder} stands in no layer"))
+}
+
+/// Calls `look` with the top folder, the path and each line of code below `src/`.
+fn each_line(directory: &Path, look: &mut dyn FnMut(&str, &Path, &str)) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            each_line(&path, look);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let relative = path.strip_prefix(&root).unwrap();
+            let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+            let folder = first.trim_end_matches(".rs");
+            if folder == "lib" || folder == "layers" {
+                continue;
+            }
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                let code = line.split("//").next().unwrap_or_default();
+                look(folder, relative, code);
+            }
+        }
+    }
+}
+
+/// The names that follow `prefix` in a line.
+fn names_after<'a>(line: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    line.match_indices(prefix).map(move |(at, _)| {
+        let rest = &line[at + prefix.len()..];
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+#[test]
+fn a_folder_imports_only_what_stands_below_it() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    each_line(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |folder, path, line| {
+        let prefix = if folder == "main" { "longbow::" } else { "crate::" };
+        for imported in names_after(line, prefix) {
+            seen += 1;
+            if imported != folder && layer_of(imported) >= layer_of(folder) {
+                wrong.push(format!("{}: {folder} imports {imported}", path.display()));
+            }
+        }
+    });
+    assert!(seen > 50, "the imports were not found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn libraries_stay_behind_their_walls() {
+    let mut wrong = Vec::new();
+    each_line(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |folder, path, line| {
+        for (library, allowed) in WALLS {
+            let used = line.contains(&format!("{library}::"))
+                && !line.contains(&format!("_{library}::"))
+                && !line.contains(&format!("::{library}::"));
+            if used && !allowed.contains(&folder) {
+                wrong.push(format!("{}: {folder} uses {library}", path.display()));
+            }
+        }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
