@@ -2,7 +2,7 @@
 //! transitions. The overhead of making the inputs is measured by itself, and once with every event
 //! encoded as it is for the log.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
 
 use std::hint::black_box;
 

@@ -1,5 +1,6 @@
 //! The command line: reads the settings, checks them, runs one subcommand.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use longbow::config::{Cli, Command, ConfigError, TokenArgs, parse_command_line};
@@ -59,6 +60,10 @@ fn start_logging() -> Result<(), Failure> {
         .with_default_directive(tracing::Level::INFO.into())
         .from_env()
         .map_err(|error| format!("RUST_LOG is not a log filter: {error}"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     Ok(())
 }
