@@ -53,6 +53,12 @@ fn bad_orders_are_refused_by_the_name_of_the_field() {
         assert!(answer.body["code"].is_string() && answer.body["detail"].is_string());
     }
     assert!(alice.all_orders().is_empty(), "nothing was recorded");
+
+    // A body far beyond the limit ends the connection, and says so.
+    let answer = alice.send(Method::POST, "/order", &vec![b'x'; 257 * 1024]);
+    assert_eq!((answer.status, answer.body["field"].as_str()), (400, Some("body")));
+    assert_eq!(answer.headers["connection"], "close");
+
     server.program.kill();
     let server = Server::start(data.path(), &[]);
     assert!(server.user(data.path(), "alice").all_orders().is_empty(), "nor found after a restart");

@@ -1,40 +1,56 @@
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use http::request::Parts;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 
 /// Largest request body.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Largest body that is read to its end only to answer that it is too large: closing a connection
+/// with something unread can take the answer away from its client.
+const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// Longest wait for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads a body of at most [`MAX_BODY_BYTES`].
-pub(super) async fn read_body(request: Request<Incoming>) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let detail = format!("The body is larger than the allowed {MAX_BODY_BYTES} bytes.");
-        Problem::field("body", "body_too_large", detail)
-    };
-    if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large());
-    }
-    let read = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
-    let timed = glommio::timer::timeout(BODY_TIMEOUT, async { Ok(read.await) }).await;
-    match timed {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Problem::field("body", "body_unreadable", format!("The body broke off: {error}")))
+/// Takes a request apart and reads its body of at most [`MAX_BODY_BYTES`]. Done before anything
+/// else is looked at, because a connection whose request was not read cannot go on.
+pub(super) async fn read_body(request: Request<Incoming>) -> Result<(Parts, Vec<u8>), Problem> {
+    let (parts, body) = request.into_parts();
+    let read = glommio::timer::timeout(BODY_TIMEOUT, async { Ok(collect(body).await) }).await;
+    let body = read.unwrap_or_else(|_timed_out| {
+        let detail = format!("The body did not come within {BODY_TIMEOUT:?}.");
+        Err(Problem::field("body", "body_too_slow", detail).closing())
+    })?;
+    Ok((parts, body))
+}
+
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let detail = format!("The body broke off: {error}");
+            Problem::field("body", "body_unreadable", detail).closing()
+        })?;
+        let Some(data) = frame.data_ref() else { continue };
+        length = length.saturating_add(data.len());
+        if length > MAX_DISCARDED_BYTES {
+            return Err(too_large().closing());
         }
-        Err(_timed_out) => {
-            let detail = format!("The body did not come within {BODY_TIMEOUT:?}.");
-            Err(Problem::field("body", "body_too_slow", detail))
+        if length <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(data);
         }
     }
+    if length > MAX_BODY_BYTES { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn too_large() -> Problem {
+    let detail = format!("The body is larger than the allowed {MAX_BODY_BYTES} bytes.");
+    Problem::field("body", "body_too_large", detail)
 }
 
 /// Reads a JSON body into a type that denies unknown fields; the answer to a bad one names the

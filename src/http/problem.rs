@@ -1,7 +1,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -19,6 +19,7 @@ pub(super) struct Problem {
     detail: String,
     field: Option<String>,
     retry_after_seconds: Option<u32>,
+    closes: bool,
     more: Map<String, Value>,
 }
 
@@ -30,6 +31,7 @@ impl Problem {
             detail: detail.to_string(),
             field: None,
             retry_after_seconds: None,
+            closes: false,
             more: Map::new(),
         }
     }
@@ -57,6 +59,11 @@ impl Problem {
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()
+    }
+
+    /// The connection ends with this answer.
+    pub fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     /// Adds a member of its own.
@@ -89,6 +96,9 @@ impl Problem {
         );
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        if self.closes {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");

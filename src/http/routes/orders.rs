@@ -51,9 +51,10 @@ pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
 ) -> Result<HttpResponse, Problem> {
-    let user = app.site.authenticator.user_of(request.headers())?;
-    Query::parse(request.uri(), &[])?;
-    let order: NewOrder = parse_json(&read_body(request).await?)?;
+    let (request, body) = read_body(request).await?;
+    let user = app.site.authenticator.user_of(&request.headers)?;
+    Query::parse(&request.uri, &[])?;
+    let order: NewOrder = parse_json(&body)?;
     check(app, &order)?;
     let order_id = OrderId::new(Clock.now_nanos(), rand::random(), user.partition());
     let waiting = app.site.orders.create(CreateOrder {

@@ -23,10 +23,11 @@ pub(in crate::http) async fn post(
     request: Request<Incoming>,
 ) -> Result<HttpResponse, Problem> {
     let authenticator = &app.site.authenticator;
-    let user = if bearer_token(request.headers())?.is_some() {
-        authenticator.user_of(request.headers())?
+    let (request, body) = read_body(request).await?;
+    let user = if bearer_token(&request.headers)?.is_some() {
+        authenticator.user_of(&request.headers)?
     } else if authenticator.is_development() {
-        let login: Login = parse_json(&read_body(request).await?)?;
+        let login: Login = parse_json(&body)?;
         UserId::new(&login.user).map_err(|error| Problem::field("user", "invalid_field", error))?
     } else {
         return Err(Problem::unauthorized("Send `Authorization: Bearer <token>`."));

@@ -41,10 +41,11 @@ pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
 ) -> Result<StreamRequest, Problem> {
-    app.site.authenticator.user_of(request.headers())?;
-    Query::parse(request.uri(), &[])?;
-    let resume = last_event_id(request.headers());
-    let subscription: Subscription = parse_json(&read_body(request).await?)?;
+    let (request, body) = read_body(request).await?;
+    app.site.authenticator.user_of(&request.headers)?;
+    Query::parse(&request.uri, &[])?;
+    let resume = last_event_id(&request.headers);
+    let subscription: Subscription = parse_json(&body)?;
     let stream = validate(app, &subscription, resume)?;
     check_room(app)?;
     Ok(stream)
