@@ -38,4 +38,4 @@ bench: ## Runs the criterion benches
 .PHONY: load
 load: ## Streams at saturation beside a bare send loop (1,000 clients, one hot symbol)
 	@scripts/with-env cargo build --release --workspace
-	@target/release/loadtest stream --spawn target/release/longbow
+	@target/release/loadtest stream --spawn target/release/longbow --rounds 7 --seconds 5
