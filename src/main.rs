@@ -3,9 +3,12 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use longbow::config::{Cli, Command, ConfigError, TokenArgs, parse_command_line};
+use longbow::config::{
+    Cli, Command, ConfigError, TokenArgs, WalCommand, WalVerifyArgs, parse_command_line,
+};
 use longbow::http::{Authenticator, Secret};
 use longbow::topology;
+use longbow::wal;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,6 +45,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             topology::run_exchange(&arguments)?;
         }
         Command::Token(arguments) => println!("{}", token(&arguments)?),
+        Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments)?,
     }
     Ok(())
 }
@@ -52,6 +56,15 @@ fn token(arguments: &TokenArgs) -> Result<String, Failure> {
         None => Secret::of_data_directory(&arguments.data_dir)?,
     };
     Ok(Authenticator::new(&secret).issue(&arguments.user)?)
+}
+
+fn verify_log(arguments: &WalVerifyArgs) -> Result<(), Failure> {
+    let found = wal::verify(&topology::wal_directory(&arguments.data_dir))?;
+    println!("{found}");
+    match found.verdict {
+        Ok(_) => Ok(()),
+        Err(_) => Err("the log is not fit to start from".into()),
+    }
 }
 
 /// Logs go to standard error; `RUST_LOG` chooses what.

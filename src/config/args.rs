@@ -32,6 +32,9 @@ pub enum Command {
     Exchange(ExchangeArgs),
     /// Print a development token for a user.
     Token(TokenArgs),
+    /// Look at the write-ahead log.
+    #[command(subcommand)]
+    Wal(WalCommand),
 }
 
 /// Settings of `serve`.
@@ -166,6 +169,23 @@ pub struct TokenArgs {
     /// File with the key of the tokens, where the server has one configured.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
+}
+
+/// What can be done with the log.
+#[derive(Debug, Clone, Subcommand)]
+pub enum WalCommand {
+    /// Read all of the log, past any damage, and say what is readable. Changes nothing; exit code 1
+    /// where the server would refuse to start.
+    Verify(WalVerifyArgs),
+}
+
+/// Settings of `wal verify`.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
+pub struct WalVerifyArgs {
+    /// Data directory of the server.
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
+    pub data_dir: PathBuf,
 }
 
 /// Which exchange orders go to.

@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_variable_and_help() {
-        for command in Cli::command().get_subcommands() {
+        let command = Cli::command();
+        let nested = command.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for command in command.get_subcommands().chain(nested) {
             for argument in command.get_arguments() {
                 let Some(name) = argument.get_long().filter(|name| *name != "help") else {
                     continue;

@@ -5,5 +5,8 @@
 mod args;
 mod file;
 
-pub use args::{Cli, Command, ExchangeArgs, ExchangeChoice, ServeArgs, SimulatorArgs, TokenArgs};
+pub use args::{
+    Cli, Command, ExchangeArgs, ExchangeChoice, ServeArgs, SimulatorArgs, TokenArgs, WalCommand,
+    WalVerifyArgs,
+};
 pub use file::{ConfigError, parse_command_line};

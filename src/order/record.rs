@@ -91,11 +91,6 @@ impl Order {
         self.num_shares.saturating_sub(self.filled_shares)
     }
 
-    /// Whether its user asked to cancel it and has no outcome yet.
-    pub const fn is_cancel_requested(&self) -> bool {
-        self.cancel_requested
-    }
-
     /// Why it ended with shares left, if it did.
     pub const fn ending(&self) -> Option<Ending> {
         self.ending

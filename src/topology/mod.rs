@@ -20,7 +20,7 @@ mod system;
 mod threads;
 
 pub use exchange::run_exchange;
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, serve, wal_directory};
 pub use signals::SignalError;
 pub use system::SystemError;
 pub use threads::with_causes;

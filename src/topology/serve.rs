@@ -161,7 +161,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;
     // The log first: its lock is what a second process in the same directory meets.
-    let log = WalOptions::new(arguments.data_dir.join("wal"));
+    let log = WalOptions::new(wal_directory(&arguments.data_dir));
     let recovered = execution::recover(&log, EngineOptions::default())?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
     let running = Running::start(Start {
@@ -184,6 +184,11 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
         StopReason::Asked => Ok(()),
         StopReason::ThreadEnded { thread, error } => Err(ServeError::ThreadEnded { thread, error }),
     }
+}
+
+/// Where in a data directory the log is.
+pub fn wal_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("wal")
 }
 
 fn find_exchange(

@@ -16,7 +16,7 @@ pub mod webdriver;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -182,9 +182,4 @@ impl Exchange {
         let address = program.await_line("exchange listening on ");
         Self { program, address }
     }
-}
-
-/// Everything that a process writes to its standard error, by lines.
-pub fn error_lines(stderr: ChildStderr) -> impl Iterator<Item = String> {
-    BufReader::new(stderr).lines().map_while(Result::ok)
 }
