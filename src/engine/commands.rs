@@ -6,7 +6,7 @@ use super::entry::{QueryReason, Waiting, cancel_answer};
 use super::inputs::CreateOrder;
 use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
 use super::partition::{Engine, Turn};
-use crate::order::{Change, Created, Event, Order, Status};
+use crate::order::{Change, Created, Event, Status};
 use crate::types::{OrderId, UserId};
 
 impl Engine {
@@ -17,7 +17,7 @@ impl Engine {
         });
         if let Some(first) = first {
             let first = Arc::clone(first);
-            let same = has_same_body(&first, &request);
+            let same = request.asks_for(&first);
             let reply =
                 if same { CreateReply::Duplicate(first) } else { CreateReply::Conflict(first) };
             turn.out.effects.push(Effect::ReplyCreate { to, reply });
@@ -109,13 +109,4 @@ impl Engine {
             }
         });
     }
-}
-
-/// Whether a request asks for what an order is.
-fn has_same_body(order: &Order, request: &CreateOrder) -> bool {
-    order.symbol == request.symbol
-        && order.position == request.position
-        && order.limit_price == request.limit_price
-        && order.time_in_force == request.time_in_force
-        && order.num_shares == request.num_shares
 }

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::hash::RandomState;
 use std::sync::Arc;
 
@@ -24,17 +25,19 @@ const EXTERNAL_ID_TABLES: usize = 1_024;
 pub struct Engines {
     partitions: [Engine; USER_PARTITIONS],
     /// Which order an exchange id means: reports carry nothing else.
-    by_external_id: SpreadMap<ExternalOrderId, OrderId, RandomState>,
-    held: HeldReports,
-    feed: FeedProgress,
+    pub(super) by_external_id: SpreadMap<ExternalOrderId, OrderId, RandomState>,
+    pub(super) held: HeldReports,
+    /// Exchange ids that the store is being asked about. At most one for each held report.
+    pub(super) finding: HashSet<ExternalOrderId>,
+    pub(super) feed: FeedProgress,
     settling: Option<SettleCursor>,
     /// Orders that were cancelled since the feed position was last logged. Where the feed loses
     /// lines after that position, fills from before the cancel may be among them, so these are
     /// settled as well. As many as there are cancels while the feed is away.
     cancelled: Vec<OrderId>,
     /// Time as the inputs tell it; never goes back.
-    now: TimestampMicros,
-    options: EngineOptions,
+    pub(super) now: TimestampMicros,
+    pub(super) options: EngineOptions,
 }
 
 /// How far settling all open orders has come.
@@ -51,6 +54,7 @@ impl Engines {
             partitions: std::array::from_fn(|_| Engine::default()),
             by_external_id: SpreadMap::new(EXTERNAL_ID_TABLES),
             held: HeldReports::default(),
+            finding: HashSet::new(),
             feed: FeedProgress::default(),
             settling: None,
             cancelled: Vec::new(),
@@ -62,7 +66,7 @@ impl Engines {
     /// Takes an event of the log, in recovery.
     ///
     /// # Errors
-    /// The event is about an order that does not exist: the log is not whole.
+    /// The event is about an order that is not in memory: the store has it, or the log is not whole.
     pub fn replay(&mut self, event: &Event) -> Result<(), UnknownOrder> {
         match event {
             Event::Created(created) => {
@@ -72,7 +76,7 @@ impl Engines {
                 self.engine_mut(changed.order_id.partition()).apply(event)?;
                 match news_for_node(event) {
                     Some(News::Accepted(id, order_id)) => drop(self.index(&id, order_id)),
-                    Some(News::Cancelled(order_id)) => self.cancelled.push(order_id),
+                    Some(News::Cancelled(order_id)) => self.note_cancelled(order_id),
                     None => {}
                 }
             }
@@ -81,7 +85,7 @@ impl Engines {
             }
             Event::FeedPosition(position) => {
                 self.feed.replay(position);
-                self.cancelled.clear();
+                self.forget_cancelled();
             }
         }
         Ok(())
@@ -226,7 +230,7 @@ impl Engines {
         if let Some(position) = self.feed.take_unlogged(self.now) {
             out.events.extend(self.held.take_unlogged().into_iter().map(Event::HeldReport));
             out.events.push(Event::FeedPosition(position));
-            self.cancelled.clear();
+            self.forget_cancelled();
         }
     }
 
@@ -241,6 +245,7 @@ impl Engines {
             let alert = Alert::ReportsExpired { count: expired };
             out.effects.push(Effect::Alert(alert));
         }
+        self.find_unclaimed(out);
         let mut turn = Turn { now: self.now, options: &self.options, out };
         let mut more = false;
         for engine in &mut self.partitions {
@@ -284,6 +289,7 @@ impl Engines {
                 return;
             }
             if let Some(engine) = self.partitions.get_mut(order_id.partition().index()) {
+                engine.set_awaits_feed(order_id, false);
                 engine.settle(order_id, &mut turn);
             }
         }
@@ -295,7 +301,7 @@ impl Engines {
         self.engine(order_id.partition()).order(order_id)
     }
 
-    /// Every order, in no order.
+    /// Every order in memory, in no order.
     pub fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
         self.partitions.iter().flat_map(Engine::orders)
     }
@@ -334,14 +340,25 @@ impl Engines {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
                     }
                 }
-                Some(News::Cancelled(order_id)) => self.cancelled.push(order_id),
+                Some(News::Cancelled(order_id)) => self.note_cancelled(order_id),
                 None => {}
             }
         }
     }
 
+    pub(super) fn note_cancelled(&mut self, order_id: OrderId) {
+        self.cancelled.push(order_id);
+        self.engine_mut(order_id.partition()).set_awaits_feed(order_id, true);
+    }
+
+    fn forget_cancelled(&mut self) {
+        for order_id in std::mem::take(&mut self.cancelled) {
+            self.engine_mut(order_id.partition()).set_awaits_feed(order_id, false);
+        }
+    }
+
     /// Gives what was reported of an order before its id was known to it.
-    fn deliver_held(&mut self, id: &ExternalOrderId, order_id: OrderId, out: &mut Outbox) {
+    pub(super) fn deliver_held(&mut self, id: &ExternalOrderId, order_id: OrderId, out: &mut Outbox) {
         let options = self.options;
         for kind in self.held.take(id) {
             let mut turn = Turn { now: self.now, options: &options, out: &mut *out };
@@ -351,11 +368,11 @@ impl Engines {
     }
 
     /// Remembers which order an exchange id means. False when it means another one already.
-    fn index(&mut self, external_order_id: &ExternalOrderId, order_id: OrderId) -> bool {
+    pub(super) fn index(&mut self, external_order_id: &ExternalOrderId, order_id: OrderId) -> bool {
         *self.by_external_id.get_or_insert(external_order_id.clone(), order_id) == order_id
     }
 
-    fn advance(&mut self, now: TimestampMicros) {
+    pub(super) fn advance(&mut self, now: TimestampMicros) {
         self.now = self.now.max(now);
     }
 
@@ -365,7 +382,7 @@ impl Engines {
     }
 
     #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
-    fn engine_mut(&mut self, partition: UserPartition) -> &mut Engine {
+    pub(super) fn engine_mut(&mut self, partition: UserPartition) -> &mut Engine {
         &mut self.partitions[partition.index()]
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Underway {
     pub(super) ask_again: bool,
     /// A settling query is owed: it is asked again until it is answered.
     pub(super) owes_settlement: bool,
+    /// The feed may still lose fills from before its cancel: it is settled again then.
+    pub(super) awaits_feed: bool,
     /// When the exchange first said that it does not know the order.
     pub(super) unknown_since: Option<TimestampMicros>,
 }
@@ -119,6 +121,17 @@ impl Entry {
         });
     }
 
+    /// Whether it has ended, nobody waits for it, and nothing that was asked about it is unanswered.
+    pub(super) fn is_idle(&self) -> bool {
+        let underway = &self.underway;
+        !self.order().is_open()
+            && self.waiting.is_empty()
+            && underway.query.is_none()
+            && !underway.owes_settlement
+            && !underway.cancel_unanswered
+            && !underway.awaits_feed
+    }
+
     /// Whether the order has to be looked at if nothing happens.
     pub(super) fn needs_watch(&self) -> bool {
         let order = self.order();
@@ -137,8 +150,8 @@ fn create_answer(order: &Arc<Order>) -> Option<CreateReply> {
     order.external_order_id.is_some().then(|| CreateReply::Accepted(Arc::clone(order)))
 }
 
-/// The answer to a cancel, once there is one.
-pub(super) fn cancel_answer(order: &Arc<Order>) -> Option<CancelReply> {
+/// The answer to a cancel of an order as it stands, once there is one.
+pub fn cancel_answer(order: &Arc<Order>) -> Option<CancelReply> {
     match order.status {
         Status::Pending | Status::PendingCancel => None,
         Status::Cancelled if order.ending() == Some(Ending::CancelledByUser) => {

@@ -17,6 +17,8 @@ pub(super) struct HeldReports {
     by_age: BTreeMap<u64, Held>,
     by_external_id: HashMap<ExternalOrderId, SmallVec<[u64; 1]>>,
     next_number: u64,
+    /// The first report that the store has not been asked about.
+    first_unasked: u64,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,24 @@ impl HeldReports {
         let numbers = self.by_external_id.remove(id).unwrap_or_default();
         let reports = numbers.iter().filter_map(|number| self.by_age.remove(number));
         reports.map(|held| held.report.kind).collect()
+    }
+
+    /// Ids of reports that came before `received_before` and are still here, each report once, at
+    /// most so many at a time.
+    pub(super) fn unclaimed(
+        &mut self,
+        received_before: TimestampMicros,
+        limit: usize,
+    ) -> Vec<ExternalOrderId> {
+        let mut ids = Vec::new();
+        for (number, held) in self.by_age.range(self.first_unasked..) {
+            if ids.len() == limit || held.report.received_at > received_before {
+                break;
+            }
+            ids.push(held.report.external_order_id.clone());
+            self.first_unasked = number + 1;
+        }
+        ids
     }
 
     /// Gives up what came before `received_before`, and says how many that were.
@@ -112,6 +132,21 @@ mod tests {
         assert_eq!(held.expire(TimestampMicros::new(20)), 0);
         assert_eq!(held.expire(TimestampMicros::new(21)), 1);
         assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn each_report_is_asked_about_once_and_not_too_early() {
+        let mut held = HeldReports::default();
+        for (id, at) in [(1, 10), (2, 20), (3, 30)] {
+            assert!(held.hold(report(id, at), false));
+        }
+        let id = |number| report(number, 0).external_order_id;
+        assert_eq!(held.take(&id(1)).len(), 1, "claimed in time");
+        assert_eq!(held.unclaimed(TimestampMicros::new(20), 9), [id(2)]);
+        assert_eq!(held.unclaimed(TimestampMicros::new(20), 9), []);
+        assert!(held.hold(report(2, 31), false), "another of the same order");
+        assert_eq!(held.unclaimed(TimestampMicros::new(99), 1), [id(3)]);
+        assert_eq!(held.unclaimed(TimestampMicros::new(99), 1), [id(2)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use compact_str::CompactString;
 
-use crate::order::{Fill, ReportKind};
+use crate::order::{Fill, Order, ReportKind};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, Position, PriceCents, Shares, Symbol, TimeInForce,
     TimestampMicros, UserId,
@@ -29,6 +29,17 @@ pub struct CreateOrder {
     pub created_at: TimestampMicros,
 }
 
+impl CreateOrder {
+    /// Whether an order is what this asks for.
+    pub fn asks_for(&self, order: &Order) -> bool {
+        order.symbol == self.symbol
+            && order.position == self.position
+            && order.limit_price == self.limit_price
+            && order.time_in_force == self.time_in_force
+            && order.num_shares == self.num_shares
+    }
+}
+
 /// Times that the engine decides by, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
@@ -42,6 +53,9 @@ pub struct EngineOptions {
     /// How long a report about an unknown order is kept. An accept that comes later than that
     /// comes as the answer to a query, which brings the executions with it.
     pub held_report_age_micros: u64,
+    /// How long a report about an unknown order waits for an accept before the store is asked
+    /// whether it is about an order that ended long ago.
+    pub lookup_age_micros: u64,
 }
 
 impl Default for EngineOptions {
@@ -51,6 +65,7 @@ impl Default for EngineOptions {
             clock_tolerance_micros: 1_000_000,
             grace_micros: 2_000_000,
             held_report_age_micros: 60_000_000,
+            lookup_age_micros: 1_000_000,
         }
     }
 }

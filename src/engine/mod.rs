@@ -18,6 +18,7 @@ mod inputs;
 mod order_map;
 mod outbox;
 mod partition;
+mod resident;
 mod settle;
 mod spread_map;
 
@@ -27,6 +28,7 @@ pub use inputs::{
     CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeState, QueryAnswer, Report,
     SubmitOutcome,
 };
+pub use entry::cancel_answer;
 pub use outbox::{Alert, CancelReply, CreateReply, Effect, Outbox, ReplyTo};
 pub use partition::{Engine, UnknownOrder};
 
@@ -36,5 +38,7 @@ mod crash_tests;
 mod model_tests;
 #[cfg(test)]
 mod race_tests;
+#[cfg(test)]
+mod store_model;
 #[cfg(test)]
 mod test_world;

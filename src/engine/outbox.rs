@@ -80,6 +80,8 @@ pub enum Effect {
     },
     /// Ask the exchange for its record.
     Query(OrderId),
+    /// Ask the store for an order that is not in memory.
+    Find(ExternalOrderId),
     /// Answer a create.
     ReplyCreate {
         /// Whom.

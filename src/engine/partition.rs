@@ -29,9 +29,10 @@ pub struct Engine {
     pub(super) watch: VecDeque<(TimestampMicros, OrderId)>,
 }
 
-/// A log that speaks of an order which it never brought into being.
+/// A log that speaks of an order which is not in memory: it ended before, and the store has it; or
+/// it was never brought into being.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("something happened to order {order_id}, which was never created")]
+#[error("something happened to order {order_id}, which is not known")]
 pub struct UnknownOrder {
     /// Which order.
     pub order_id: OrderId,
@@ -99,6 +100,40 @@ impl Engine {
     pub(super) fn by_key(&self, user: &UserId, key: &ClientOrderId) -> Option<&Arc<Order>> {
         let order_id = self.keys.get(user)?.get(key)?;
         self.order(*order_id)
+    }
+
+    /// Takes an order into memory as the store has it. Its user's key stays there.
+    pub fn load(&mut self, tracked: TrackedOrder) {
+        let order_id = tracked.order().order_id;
+        let mut entry = Entry::new(tracked);
+        list(&mut entry, &mut self.open, &mut self.owing);
+        self.orders.insert(order_id, entry);
+    }
+
+    /// Forgets an order that has ended at this version and that nothing waits for. The store has it.
+    pub(super) fn forget(&mut self, order_id: OrderId, version: u64) -> Option<Arc<Order>> {
+        let entry = self.orders.get(&order_id)?;
+        if entry.order().version != version || !entry.is_idle() {
+            return None;
+        }
+        let entry = self.orders.remove(&order_id)?;
+        let order = Arc::clone(entry.order());
+        if let Some(key) = &order.client_order_id
+            && let Some(keys) = self.keys.get_mut(&order.user)
+            && keys.get(key) == Some(&order_id)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.keys.remove(&order.user);
+            }
+        }
+        Some(order)
+    }
+
+    pub(super) fn set_awaits_feed(&mut self, order_id: OrderId, awaits_feed: bool) {
+        if let Some(entry) = self.orders.get_mut(&order_id) {
+            entry.underway.awaits_feed = awaits_feed;
+        }
     }
 
     pub(super) fn insert(&mut self, created: &Created) {

@@ -11,6 +11,7 @@ const OPTIONS: EngineOptions = EngineOptions {
     clock_tolerance_micros: 100,
     grace_micros: 500,
     held_report_age_micros: 10_000,
+    lookup_age_micros: 1_000_000,
 };
 const START: u64 = 1_000_000;
 

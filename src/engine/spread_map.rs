@@ -79,6 +79,10 @@ impl<K: Spread, V, S: BuildHasher + Default> SpreadMap<K, V, S> {
         self.table_mut(&key).insert(key, value);
     }
 
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        self.table_mut(key).remove(key)
+    }
+
     /// The value of a key, which is put there when the key is new.
     pub(super) fn get_or_insert(&mut self, key: K, value: V) -> &mut V {
         self.table_mut(&key).entry(key).or_insert(value)
@@ -108,6 +112,8 @@ mod tests {
         }
         assert!(!map.contains_key(&id(1_600)));
         assert_eq!(map.values().count(), 1_600);
+        assert_eq!(map.remove(&id(7)), Some(7));
+        assert!(!map.contains_key(&id(7)));
         let largest = map.tables.iter().map(HashMap::len).max();
         assert!(largest < Some(200), "about 100 each: {largest:?}");
     }

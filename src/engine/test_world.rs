@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::store_model::StoreModel;
 use super::*;
-use crate::order::{Event, Fill, Order, ReportKind, Status};
+use crate::order::{Event, Fill, Order, ReportKind, Status, TrackedOrder};
 use crate::types::*;
 
 /// One move of the world. Numbers choose among what there is, modulo its count.
@@ -76,6 +77,18 @@ pub(super) enum Move {
         millis: u8,
     },
     Sweep,
+    /// The store follows the log.
+    Store {
+        events: u8,
+    },
+    /// An order is forgotten, if it may be.
+    Forget {
+        order: u8,
+    },
+    /// The store says what it knows of an exchange id.
+    Found {
+        pick: u8,
+    },
     /// The process dies; some events that were on their way to the disk may have got there.
     Crash {
         torn: u8,
@@ -128,6 +141,8 @@ pub(super) struct World {
     cancels: Vec<(OrderId, ExternalOrderId)>,
     queries: Vec<(OrderId, TimestampMicros)>,
     answers: Vec<Answer>,
+    finds: Vec<ExternalOrderId>,
+    store: StoreModel,
     exchange: BTreeMap<OrderId, ExchangeOrder>,
     executions: u64,
     feed: Vec<Report>,
@@ -151,6 +166,7 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
     clock_tolerance_micros: 0,
     grace_micros: 50_000,
     held_report_age_micros: 10_000_000,
+    lookup_age_micros: 20_000,
 };
 
 fn pick<T>(from: &[T], number: u8) -> Option<usize> {
@@ -171,6 +187,8 @@ impl World {
             cancels: Vec::new(),
             queries: Vec::new(),
             answers: Vec::new(),
+            finds: Vec::new(),
+            store: StoreModel::default(),
             exchange: BTreeMap::new(),
             executions: 0,
             feed: Vec::new(),
@@ -260,6 +278,18 @@ impl World {
                 self.engines.tick(now, 3, &mut self.out);
                 self.engines.settle_some(now, 3, &mut self.out);
             }
+            Move::Store { events } => {
+                let until = (self.store.position + usize::from(events)).min(self.durable);
+                self.store.follow(&self.log, until);
+            }
+            Move::Forget { order } => self.forget(order),
+            Move::Found { pick: number } => {
+                if let Some(place) = pick(&self.finds, number) {
+                    let id = self.finds.remove(place);
+                    let found = self.store.by_external_id(&id);
+                    self.engines.found(now, &id, found, &mut self.out);
+                }
+            }
             Move::Crash { torn } => self.crash(usize::from(torn)),
         }
         self.gate();
@@ -281,10 +311,36 @@ impl World {
             num_shares: u64::from(shares % 4) + 1,
             created_at: self.time(),
         };
+        // Whoever asks looks into the store first: a key may name an order that was forgotten.
+        let stored = request.client_order_id.as_ref().and_then(|key| {
+            self.store.by_key(&request.user, key).map(|tracked| Arc::clone(tracked.order()))
+        });
+        if let Some(order) = stored {
+            self.check_name(&order);
+            return;
+        }
         let order_id = request.order_id;
         let to = self.question(order_id);
         self.engines.create(self.time(), request, to, &mut self.out);
         self.created.push((user, order_id));
+    }
+
+    fn forget(&mut self, number: u8) {
+        let Some(place) = pick(&self.created, number) else { return };
+        let order_id = self.created[place].1;
+        let Some(order) = self.engines.order(order_id) else { return };
+        let version = order.version;
+        let is_about = |event: &Event| match event {
+            Event::Created(created) => created.order_id == order_id,
+            Event::Changed(changed) => changed.order_id == order_id,
+            Event::HeldReport(_) | Event::FeedPosition(_) => false,
+        };
+        let last = self.log.iter().rposition(is_about).unwrap();
+        if last < self.store.position
+            && let Some(order) = self.engines.forget(order_id, version)
+        {
+            assert_eq!(&order, self.store.orders[&order_id].order(), "the store has it");
+        }
     }
 
     fn question(&mut self, order_id: OrderId) -> ReplyTo {
@@ -297,6 +353,10 @@ impl World {
     fn cancel(&mut self, order: u8) {
         let Some(place) = pick(&self.created, order) else { return };
         let (user, order_id) = self.created[place].clone();
+        if !self.engines.has(order_id) && self.store.orders.contains_key(&order_id) {
+            // Answered from the store: it has ended.
+            return;
+        }
         let to = self.question(order_id);
         self.engines.cancel(self.time(), (&user, order_id), to, &mut self.out);
     }
@@ -312,6 +372,7 @@ impl World {
                     self.cancels.push((order_id, external_order_id));
                 }
                 Effect::Query(order_id) => self.queries.push((order_id, self.time())),
+                Effect::Find(id) => self.finds.push(id),
                 Effect::ReplyCreate { to, reply } => {
                     self.answered(to);
                     self.check_create_reply(reply);
@@ -331,6 +392,10 @@ impl World {
 
     fn publish(&mut self, order: Arc<Order>) {
         if let Some(before) = self.seen.get(&order.order_id) {
+            if before.version == order.version {
+                assert_eq!(*before, order, "an order comes back from the store as it was");
+                return;
+            }
             assert!(before.version < order.version, "a version never goes back");
             let reopened = before.status.is_terminal() && before.status != order.status;
             assert!(
@@ -565,18 +630,26 @@ impl World {
         self.waiting.clear();
         self.answers.clear();
         self.queries.clear();
+        self.finds.clear();
         self.out = Outbox::new();
-        self.engines = self.replayed();
+        self.engines = self.store.recovered(&self.log);
+        let orders = self.readable();
         for (order_id, seen) in &self.seen {
-            let order = self.engines.order(*order_id).expect("what a reader saw survives");
+            let order = orders.get(order_id).expect("what a reader saw survives");
             assert!(order.version >= seen.version, "what a reader saw survives");
             if order.version == seen.version {
                 assert_eq!(order, seen, "the same version is the same order");
             }
         }
         // What recovery brought back is shown from the start.
-        self.seen = self.engines.orders().map(|o| (o.order_id, Arc::clone(o))).collect();
+        self.seen = orders;
         self.start();
+    }
+
+    /// Every order, from memory where it is there, else from the store.
+    fn readable(&self) -> BTreeMap<OrderId, Arc<Order>> {
+        let stored = self.store.orders.values().map(TrackedOrder::order);
+        stored.chain(self.engines.orders()).map(|o| (o.order_id, Arc::clone(o))).collect()
     }
 
     /// The state that the log amounts to.
@@ -592,7 +665,7 @@ impl World {
     pub(super) fn check_replay(&self) {
         let replayed = self.replayed();
         let mut count = 0;
-        for order in self.engines.orders() {
+        for order in self.readable().values() {
             assert_eq!(replayed.order(order.order_id), Some(order));
             count += 1;
         }
@@ -614,6 +687,7 @@ impl World {
                 self.step(Move::Query { pick: 0, fate: Fate::Fine });
                 self.step(Move::Feed { lines: u8::MAX });
                 self.step(Move::Answer { pick: 0 });
+                self.step(Move::Found { pick: 0 });
                 self.step(Move::Sweep);
             }
             self.step(Move::Wait { millis: u8::MAX });
@@ -623,10 +697,11 @@ impl World {
     }
 
     fn check_agreement(&self) {
+        let orders = self.readable();
         for order_id in self.exchange.keys() {
-            assert!(self.engines.order(*order_id).is_some(), "every order there is known here");
+            assert!(orders.contains_key(order_id), "every order there is known here");
         }
-        for order in self.engines.orders() {
+        for order in orders.values() {
             let seen = &self.seen[&order.order_id];
             assert_eq!(seen, order, "all is durable and shown");
             let record = self.exchange.get(&order.order_id);

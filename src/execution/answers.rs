@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
-use crate::order::Order;
+use crate::order::{Order, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
 /// What goes between the driver and the sessions with the exchange, all on one thread.
@@ -15,7 +15,9 @@ pub(super) struct SessionQueues {
     pub(super) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
     pub(super) queries: LocalQueue<OrderId>,
-    /// What the exchange said.
+    /// Exchange ids to look for in the store. At most one for each held report.
+    pub(super) finds: LocalQueue<ExternalOrderId>,
+    /// What the exchange said, and the store.
     pub(super) answers: LocalQueue<Answer>,
 }
 
@@ -25,6 +27,7 @@ impl SessionQueues {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
+            finds: LocalQueue::new(),
             answers: LocalQueue::new(),
         }
     }
@@ -42,4 +45,6 @@ pub(super) enum Answer {
     Cancel(OrderId, CancelOutcome),
     /// With the time at which it was asked for; `None` when no answer came.
     Query(OrderId, Option<(TimestampMicros, QueryAnswer)>),
+    /// The order that the store has under an exchange id, if it has one.
+    Found(ExternalOrderId, Option<TrackedOrder>),
 }

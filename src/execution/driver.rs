@@ -136,6 +136,7 @@ impl Driver {
             Answer::Query(order_id, answer) => {
                 self.engines.query_answer(now, order_id, answer, &mut self.outbox);
             }
+            Answer::Found(id, order) => self.engines.found(now, &id, order, &mut self.outbox),
         }
         self.gate();
     }
@@ -276,6 +277,7 @@ impl Driver {
                     self.gated_queries -= 1;
                     self.queues.queries.push(order_id);
                 }
+                Effect::Find(id) => self.queues.finds.push(id),
                 Effect::ReplyCreate { to, reply } => self.replies.create(to, reply),
                 Effect::ReplyCancel { to, reply } => self.replies.cancel(to, reply),
                 Effect::Alert(alert) => self.metrics.alert(alert),

@@ -1,0 +1,77 @@
+//! What the store holds, for tests: the log up to some place, and nothing of what came after.
+
+use std::collections::BTreeMap;
+
+use super::test_world::OPTIONS;
+use super::*;
+use crate::order::{Change, Event, FeedPosition, HeldReport, TrackedOrder};
+use crate::types::*;
+
+#[derive(Debug, Default)]
+pub(super) struct StoreModel {
+    /// How many events of the log it has.
+    pub(super) position: usize,
+    pub(super) orders: BTreeMap<OrderId, TrackedOrder>,
+    keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
+    feed_position: Option<FeedPosition>,
+    held: Vec<HeldReport>,
+    cancelled: Vec<OrderId>,
+}
+
+impl StoreModel {
+    pub(super) fn follow(&mut self, log: &[Event], until: usize) {
+        for event in &log[self.position..until] {
+            match event {
+                Event::Created(created) => {
+                    self.orders.insert(created.order_id, TrackedOrder::new(created));
+                    if let Some(key) = &created.client_order_id {
+                        self.keys.insert((created.user.clone(), key.clone()), created.order_id);
+                    }
+                }
+                Event::Changed(changed) => {
+                    self.orders.get_mut(&changed.order_id).unwrap().apply(changed);
+                    if let Change::Cancelled { .. } = changed.change {
+                        self.cancelled.push(changed.order_id);
+                    }
+                }
+                Event::HeldReport(report) => self.held.push(report.clone()),
+                Event::FeedPosition(position) => {
+                    self.feed_position = Some(position.clone());
+                    self.cancelled.clear();
+                }
+            }
+        }
+        self.position = self.position.max(until);
+    }
+
+    pub(super) fn by_key(&self, user: &UserId, key: &ClientOrderId) -> Option<&TrackedOrder> {
+        self.orders.get(self.keys.get(&(user.clone(), key.clone()))?)
+    }
+
+    pub(super) fn by_external_id(&self, id: &ExternalOrderId) -> Option<TrackedOrder> {
+        let is_meant = |t: &&TrackedOrder| t.order().external_order_id.as_ref() == Some(id);
+        self.orders.values().find(is_meant).cloned()
+    }
+
+    /// The engines as a start finds them: open orders from here, the rest from the log.
+    pub(super) fn recovered(&self, log: &[Event]) -> Engines {
+        let mut engines = Engines::new(OPTIONS);
+        for tracked in self.orders.values().filter(|tracked| tracked.order().is_open()) {
+            engines.load(tracked.clone());
+        }
+        for order_id in &self.cancelled {
+            if !engines.has(*order_id) {
+                engines.load(self.orders[order_id].clone());
+            }
+        }
+        let held = self.held.clone();
+        engines.load_node(self.feed_position.clone(), held, self.cancelled.clone());
+        for event in &log[self.position..] {
+            if let Err(UnknownOrder { order_id }) = engines.replay(event) {
+                engines.load(self.orders[&order_id].clone());
+                engines.replay(event).unwrap();
+            }
+        }
+        engines
+    }
+}
