@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::answers::{Answer, SessionQueues};
 use super::error::ExecutionError;
@@ -18,10 +18,11 @@ use super::views::CommittedViews;
 use crate::engine::{CancelReply, CreateReply, Effect, Engines, Outbox};
 use crate::exchange::OrderFeed;
 use crate::order::{Event, EventEncoder, Order, RECORD_FORMAT_VERSION};
-use crate::types::Clock;
+use crate::types::{Moment, MonotonicMicros};
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
-/// Lets the engines decide, the log remember, and effects happen once it does.
+/// Lets the engines decide, the log remember, and effects happen once it does. It reads no clock:
+/// whoever drives it says what the time is.
 pub(super) struct Driver {
     engines: Engines,
     outbox: Outbox,
@@ -40,7 +41,7 @@ pub(super) struct Driver {
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
-    next_sweep: Instant,
+    next_sweep: MonotonicMicros,
     sweeps_remain: bool,
 }
 
@@ -56,7 +57,7 @@ pub(super) struct DriverParts {
 
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
-    pub(super) fn new(parts: DriverParts) -> Self {
+    pub(super) fn new(parts: DriverParts, now: Moment) -> Self {
         let DriverParts { engines, wal, views, queues, options, metrics } = parts;
         let mut driver = Self {
             engines,
@@ -70,12 +71,12 @@ impl Driver {
             replies: Replies::default(),
             views,
             queues,
-            next_sweep: Instant::now() + options.sweep_interval,
+            next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
             options,
             metrics,
         };
-        driver.engines.start(Clock.now(), &mut driver.outbox);
+        driver.engines.start(now.wall, &mut driver.outbox);
         driver.gate();
         driver
     }
@@ -96,7 +97,7 @@ impl Driver {
     }
 
     /// Takes a request for an order, or refuses it unrecorded.
-    pub(super) fn create(&mut self, command: CreateCommand) {
+    pub(super) fn create(&mut self, now: Moment, command: CreateCommand) {
         let CreateCommand { request, reply } = command;
         if self.queues.is_backed_up() || self.wal.is_out_of_space() {
             self.metrics.refused_creates.inc();
@@ -105,27 +106,28 @@ impl Driver {
             return;
         }
         self.metrics.creates.inc();
-        let to = self.replies.add(Waiter::Create(reply), request.order_id, self.reply_deadline());
-        self.engines.create(Clock.now(), request, to, &mut self.outbox);
+        let deadline = self.reply_deadline(now);
+        let to = self.replies.add(Waiter::Create(reply), request.order_id, deadline);
+        self.engines.create(now.wall, request, to, &mut self.outbox);
         self.gate();
     }
 
     /// Takes a request to cancel an order.
-    pub(super) fn cancel(&mut self, command: CancelCommand) {
+    pub(super) fn cancel(&mut self, now: Moment, command: CancelCommand) {
         let CancelCommand { user, order_id, reply } = command;
         self.metrics.cancels.inc();
-        let to = self.replies.add(Waiter::Cancel(reply), order_id, self.reply_deadline());
-        self.engines.cancel(Clock.now(), (&user, order_id), to, &mut self.outbox);
+        let to = self.replies.add(Waiter::Cancel(reply), order_id, self.reply_deadline(now));
+        self.engines.cancel(now.wall, (&user, order_id), to, &mut self.outbox);
         self.gate();
     }
 
-    fn reply_deadline(&self) -> Instant {
-        Instant::now() + self.options.reply_timeout
+    fn reply_deadline(&self, now: Moment) -> MonotonicMicros {
+        now.monotonic.saturating_add(self.options.reply_timeout)
     }
 
     /// Takes what the exchange answered.
-    pub(super) fn answer(&mut self, answer: Answer) {
-        let now = Clock.now();
+    pub(super) fn answer(&mut self, now: Moment, answer: Answer) {
+        let now = now.wall;
         match answer {
             Answer::Submit(order_id, outcome) => {
                 self.engines.submit_answer(now, order_id, outcome, &mut self.outbox);
@@ -142,7 +144,7 @@ impl Driver {
     }
 
     /// Takes what the feed thread handed over.
-    pub(super) fn feed(&mut self, message: OrderFeed) {
+    pub(super) fn feed(&mut self, now: Moment, message: OrderFeed) {
         match message {
             OrderFeed::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
@@ -152,7 +154,7 @@ impl Driver {
                 let sequence = line.sequence;
                 match translate::report(line) {
                     Some(report) => {
-                        self.engines.report(Clock.now(), report, &mut self.outbox);
+                        self.engines.report(now.wall, report, &mut self.outbox);
                         self.gate();
                     }
                     None => {
@@ -165,46 +167,44 @@ impl Driver {
     }
 
     /// Does what time asks for. True when more of it is due.
-    pub(super) fn keep_time(&mut self, limit: usize) -> bool {
-        let now = Instant::now();
+    pub(super) fn keep_time(&mut self, now: Moment, limit: usize) -> bool {
         let mut overdue = 0;
         while overdue < limit
-            && let Some((order_id, to)) = self.replies.next_overdue(now)
+            && let Some((order_id, to)) = self.replies.next_overdue(now.monotonic)
         {
             overdue += 1;
             self.metrics.reply_timeouts.inc();
-            self.engines.reply_timeout(Clock.now(), order_id, to, &mut self.outbox);
+            self.engines.reply_timeout(now.wall, order_id, to, &mut self.outbox);
         }
-        if now >= self.next_sweep {
-            self.next_sweep = now + self.options.sweep_interval;
+        if now.monotonic >= self.next_sweep {
+            self.next_sweep = now.monotonic.saturating_add(self.options.sweep_interval);
             self.sweeps_remain = true;
-            self.engines.log_feed_position(Clock.now(), &mut self.outbox);
+            self.engines.log_feed_position(now.wall, &mut self.outbox);
             self.show_gauges();
         }
         if self.sweeps_remain {
-            self.sweeps_remain = self.engines.tick(Clock.now(), LOOKS_PER_SLICE, &mut self.outbox);
+            self.sweeps_remain = self.engines.tick(now.wall, LOOKS_PER_SLICE, &mut self.outbox);
         }
         // As many as the exchange is asked about at a time: settling a million orders neither
         // fills memory nor holds up a query that somebody waits for.
         let has_room = self.gated_queries + self.queues.queries.len() == 0;
         if self.engines.is_settling() && has_room {
-            let now = Clock.now();
-            self.engines.settle_some(now, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
+            self.engines.settle_some(now.wall, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
         }
         self.gate();
         overdue == limit || self.sweeps_remain
     }
 
     /// When [`keep_time`](Self::keep_time) is due if nothing else happens.
-    pub(super) fn until_due(&self) -> std::time::Duration {
-        let now = Instant::now();
-        let sweep = self.next_sweep.saturating_duration_since(now);
+    pub(super) fn until_due(&self, now: Moment) -> Duration {
+        let now = now.monotonic;
+        let sweep = self.next_sweep.saturating_since(now);
         self.replies.until_overdue(now).map_or(sweep, |reply| reply.min(sweep))
     }
 
     /// Logs how far the feed has been taken, before a stop.
-    pub(super) fn log_feed_position(&mut self) {
-        self.engines.log_feed_position(Clock.now(), &mut self.outbox);
+    pub(super) fn log_feed_position(&mut self, now: Moment) {
+        self.engines.log_feed_position(now.wall, &mut self.outbox);
         self.gate();
     }
 

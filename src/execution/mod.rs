@@ -6,6 +6,7 @@
 //! take back.
 
 mod answers;
+mod batches;
 mod driver;
 mod error;
 mod gateway;
@@ -17,6 +18,7 @@ mod recover;
 mod replies;
 mod run;
 mod sessions;
+mod slice;
 mod translate;
 mod views;
 

@@ -1,10 +1,10 @@
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 
 use crate::engine::{CancelReply, CreateReply, ReplyTo};
-use crate::types::OrderId;
+use crate::types::{MonotonicMicros, OrderId};
 
 /// Everybody who waits for an answer. A slot lives until the answer or the reply timeout, whether
 /// or not somebody still listens, so none leaks.
@@ -14,7 +14,7 @@ pub(super) struct Replies {
     /// Counts slots ever taken, so that a name never means two requests.
     generation: u32,
     /// In the order of their times: the timeout is the same for all.
-    deadlines: VecDeque<(Instant, OrderId, ReplyTo)>,
+    deadlines: VecDeque<(MonotonicMicros, OrderId, ReplyTo)>,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,12 @@ impl Replies {
     }
 
     /// Takes a slot for a request about an order.
-    pub(super) fn add(&mut self, waiter: Waiter, order_id: OrderId, deadline: Instant) -> ReplyTo {
+    pub(super) fn add(
+        &mut self,
+        waiter: Waiter,
+        order_id: OrderId,
+        deadline: MonotonicMicros,
+    ) -> ReplyTo {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.slots.insert(Slot { generation, sender: waiter });
@@ -58,7 +63,7 @@ impl Replies {
     }
 
     /// Somebody whose time is over at `now` and who has no answer yet.
-    pub(super) fn next_overdue(&mut self, now: Instant) -> Option<(OrderId, ReplyTo)> {
+    pub(super) fn next_overdue(&mut self, now: MonotonicMicros) -> Option<(OrderId, ReplyTo)> {
         while let Some(&(deadline, order_id, to)) = self.deadlines.front() {
             let waits = self.slot(to).is_some();
             if waits && deadline > now {
@@ -73,8 +78,8 @@ impl Replies {
     }
 
     /// How long until somebody is overdue.
-    pub(super) fn until_overdue(&self, now: Instant) -> Option<Duration> {
-        self.deadlines.front().map(|(deadline, ..)| deadline.saturating_duration_since(now))
+    pub(super) fn until_overdue(&self, now: MonotonicMicros) -> Option<Duration> {
+        self.deadlines.front().map(|(deadline, ..)| deadline.saturating_since(now))
     }
 
     fn slot(&self, to: ReplyTo) -> Option<&Slot> {
@@ -101,7 +106,7 @@ mod tests {
     fn a_slot_is_answered_once_and_its_name_never_means_another() {
         let mut replies = Replies::default();
         let order_id = OrderId::from_u128(1);
-        let now = Instant::now();
+        let now = MonotonicMicros::new(1);
         let (sender, first) = oneshot::channel();
         let to = replies.add(Waiter::Create(sender), order_id, now);
         replies.create(to, CreateReply::Unavailable);

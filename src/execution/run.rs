@@ -1,24 +1,25 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use glommio::timer::{Timer, sleep};
 
 use super::answers::SessionQueues;
-use super::driver::{Driver, DriverParts, refuse_cancel, refuse_create};
+use super::driver::{Driver, DriverParts};
 use super::error::ExecutionError;
-use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
-use super::limits::INPUTS_PER_SLICE;
+use super::gateway::CommandReceivers;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::sessions::{run_control, run_submits};
+use super::slice::{self, Inputs};
 use super::views::CommittedViews;
 use crate::engine::Engines;
 use crate::exchange::{ExchangeSession, OrderFeed};
 use crate::shutdown::Shutdown;
 use crate::sync::Receiver;
+use crate::types::Clock;
 use crate::wal::{Lsn, WalAppender};
 
 /// Ends a slice: the executor looks at everything else before this task goes on. A bare yield
@@ -45,49 +46,6 @@ pub struct OrdersThread {
     pub shutdown: Shutdown,
 }
 
-/// One source of inputs. Never asked again once it is closed, and never while inputs are not taken.
-struct Source<T> {
-    receiver: Receiver<T>,
-    /// Came in while the thread was parked.
-    first: Option<T>,
-    closed: bool,
-}
-
-impl<T> Source<T> {
-    fn new(receiver: Receiver<T>) -> Self {
-        Self { receiver, first: None, closed: false }
-    }
-
-    fn next(&mut self) -> Option<T> {
-        self.first.take().or_else(|| self.receiver.try_recv())
-    }
-
-    fn has_more(&self) -> bool {
-        self.first.is_some() || !self.receiver.is_empty()
-    }
-
-    fn poll_some(&mut self, context: &mut Context<'_>) -> bool {
-        if self.first.is_some() {
-            return true;
-        }
-        if self.closed {
-            return false;
-        }
-        match self.receiver.poll_recv(context) {
-            Poll::Ready(Some(value)) => self.first = Some(value),
-            Poll::Ready(None) => self.closed = true,
-            Poll::Pending => {}
-        }
-        self.first.is_some()
-    }
-}
-
-struct Inputs {
-    creates: Source<CreateCommand>,
-    cancels: Source<CancelCommand>,
-    feed: Source<OrderFeed>,
-}
-
 /// Runs the orders thread on a glommio executor, until a stop is asked for.
 ///
 /// # Errors
@@ -104,14 +62,10 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     let control = run_control(session(), Rc::clone(&queues), metrics.clone());
     sessions.push(glommio::spawn_local(control));
 
-    let mut inputs = Inputs {
-        creates: Source::new(commands.creates),
-        cancels: Source::new(commands.cancels),
-        feed: Source::new(feed),
-    };
+    let mut inputs = Inputs::new(commands, feed);
     let drain = options.drain;
     let parts = DriverParts { engines, wal, views, queues: Rc::clone(&queues), options, metrics };
-    let mut driver = Driver::new(parts);
+    let mut driver = Driver::new(parts, Clock.moment());
     while !shutdown.is_requested() {
         turn(&mut driver, &mut inputs, &queues, Some(&shutdown)).await?;
     }
@@ -126,57 +80,12 @@ async fn turn(
     shutdown: Option<&Shutdown>,
 ) -> Result<(), ExecutionError> {
     let committed = driver.wal().committed();
-    let mut more = driver.release();
-    more |= take_inputs(driver, inputs, queues);
-    driver.append()?;
-    if more {
+    if slice::work(driver, inputs, queues, Clock.moment())? {
         sleep(SLICE_BREAK).await;
     } else {
         park(driver, inputs, queues, (committed, shutdown)).await;
     }
     Ok(())
-}
-
-/// Takes inputs of every kind, a bounded number each. True when there are more.
-fn take_inputs(driver: &mut Driver, inputs: &mut Inputs, queues: &SessionQueues) -> bool {
-    let mut more = driver.keep_time(INPUTS_PER_SLICE);
-    if !driver.takes_inputs() {
-        if driver.wal().is_out_of_space() {
-            refuse_requests(inputs);
-        }
-        return false;
-    }
-    for _ in 0..INPUTS_PER_SLICE {
-        let Some(answer) = queues.answers.pop() else { break };
-        driver.answer(answer);
-    }
-    for _ in 0..INPUTS_PER_SLICE {
-        let Some(message) = inputs.feed.next() else { break };
-        driver.feed(message);
-    }
-    more |= !queues.answers.is_empty() || inputs.feed.has_more();
-    if !driver.takes_requests() {
-        return more;
-    }
-    for _ in 0..INPUTS_PER_SLICE {
-        let Some(command) = inputs.cancels.next() else { break };
-        driver.cancel(command);
-    }
-    for _ in 0..INPUTS_PER_SLICE {
-        let Some(command) = inputs.creates.next() else { break };
-        driver.create(command);
-    }
-    more || inputs.cancels.has_more() || inputs.creates.has_more()
-}
-
-/// Gives a clear answer to everybody who would wait for a log that has no room.
-fn refuse_requests(inputs: &mut Inputs) {
-    while let Some(command) = inputs.creates.next() {
-        refuse_create(command);
-    }
-    while let Some(command) = inputs.cancels.next() {
-        refuse_cancel(command);
-    }
 }
 
 /// Waits until there is something to do.
@@ -186,7 +95,7 @@ async fn park(
     queues: &SessionQueues,
     (seen, shutdown): (Lsn, Option<&Shutdown>),
 ) {
-    let mut due = pin!(Timer::new(driver.until_due()));
+    let mut due = pin!(Timer::new(driver.until_due(Clock.moment())));
     poll_fn(|context| {
         let mut ready = driver.wal().poll_progress(context, seen).is_ready();
         ready |= due.as_mut().poll(context).is_ready();
@@ -215,9 +124,9 @@ async fn finish(
     drain: Duration,
 ) -> Result<(), ExecutionError> {
     let deadline = Instant::now() + drain;
-    driver.log_feed_position();
+    driver.log_feed_position(Clock.moment());
     while !driver.is_at_rest() && Instant::now() < deadline {
-        refuse_requests(&mut inputs);
+        slice::refuse_requests(&mut inputs);
         turn(&mut driver, &mut inputs, queues, None).await?;
     }
     Ok(())

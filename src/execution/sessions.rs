@@ -3,20 +3,16 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use glommio::timer::sleep;
 
-use super::answers::{Answer, SessionQueues};
+use super::answers::SessionQueues;
+use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
 use super::metrics::ExecutionMetrics;
-use super::translate;
-use crate::engine::{CancelOutcome, SubmitOutcome};
-use crate::exchange::wire::{CancelRequest, MAX_BATCH, QueryRequest, SubmitOrder, SubmitRequest};
-use crate::exchange::{ExchangeSession, SessionError};
-use crate::order::Order;
-use crate::types::{Clock, ExternalOrderId, OrderId};
+use crate::exchange::ExchangeSession;
+use crate::types::Clock;
 
 /// First wait after a connection that could not be made; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
@@ -30,9 +26,14 @@ impl Backoff {
         Self(FIRST_BACKOFF)
     }
 
-    async fn wait(&mut self) {
-        sleep(self.0).await;
-        self.0 = (self.0 * 2).min(LAST_BACKOFF);
+    /// Waits after an exchange that was not reached, longer each time.
+    async fn after(&mut self, reached: bool) {
+        if reached {
+            *self = Self::new();
+        } else {
+            sleep(self.0).await;
+            self.0 = (self.0 * 2).min(LAST_BACKOFF);
+        }
     }
 }
 
@@ -45,48 +46,11 @@ pub(super) async fn run_submits(
     let mut backoff = Backoff::new();
     loop {
         poll_fn(|context| queues.submits.poll_some(context)).await;
-        let batch = queues.submits.take(MAX_BATCH);
-        let Some(batch) = drop_late(batch, &queues) else { continue };
-        let orders: Vec<SubmitOrder> =
-            batch.iter().map(|order| translate::submit_order(order)).collect();
-        metrics.submit_requests.inc();
-        metrics.submitted_orders.inc_by(orders.len() as u64);
-        let mut request = SubmitRequest { orders };
-        let outcomes = match session.submit(&request).await {
-            Ok(response) => {
-                backoff = Backoff::new();
-                translate::submit_outcomes(&request.orders, response.results)
-            }
-            Err(SessionError::NotSent(error)) => {
-                // Nothing left this process, so the same orders may wait for the next connection.
-                tracing::warn!(error, orders = batch.len(), "the exchange cannot be reached");
-                queues.submits.put_back(batch);
-                backoff.wait().await;
-                continue;
-            }
-            Err(SessionError::OutcomeUnknown(error)) => {
-                tracing::warn!(error, orders = batch.len(), "the outcome of a submit is unknown");
-                metrics.unknown_outcomes.inc();
-                request.orders.drain(..).map(|_| SubmitOutcome::Unknown).collect()
-            }
-        };
-        let answers = batch.iter().zip(outcomes);
-        let answers = answers.map(|(order, outcome)| Answer::Submit(order.order_id, outcome));
-        queues.answers.extend(answers);
+        let Some(batch) = SubmitBatch::take(&queues, &metrics, Clock.now()) else { continue };
+        let outcome = session.submit(batch.request()).await;
+        let reached = batch.settle(outcome, &queues, &metrics);
+        backoff.after(reached).await;
     }
-}
-
-/// Sorts out orders whose deadline has passed unsent: the exchange would refuse them.
-fn drop_late(mut batch: Vec<Arc<Order>>, queues: &SessionQueues) -> Option<Vec<Arc<Order>>> {
-    let now = Clock.now();
-    batch.retain(|order| {
-        let is_late = order.submit_before < now;
-        if is_late {
-            queues.answers.push(Answer::Submit(order.order_id, SubmitOutcome::NeverSent));
-        }
-        !is_late
-    });
-    (!batch.is_empty()).then_some(batch)
 }
 
 /// Sends cancels and queries over a connection that creates cannot fill. Cancels go first.
@@ -103,79 +67,15 @@ pub(super) async fn run_control(
             if cancels.is_ready() || queries.is_ready() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let cancels = queues.cancels.take(MAX_BATCH);
         let mut reached = true;
-        if !cancels.is_empty() {
-            reached &= send_cancels(&mut session, cancels, &queues, &metrics).await;
+        if let Some(batch) = CancelBatch::take(&queues, &metrics) {
+            let outcome = session.cancel(batch.request()).await;
+            reached &= batch.settle(outcome, &queues, &metrics);
         }
-        let queries = queues.queries.take(MAX_BATCH);
-        if !queries.is_empty() {
-            reached &= send_queries(&mut session, queries, &queues, &metrics).await;
+        if let Some(batch) = QueryBatch::take(&queues, &metrics, Clock.now()) {
+            let outcome = session.query(batch.request()).await;
+            reached &= batch.settle(outcome, &queues);
         }
-        if reached {
-            backoff = Backoff::new();
-        } else {
-            backoff.wait().await;
-        }
-    }
-}
-
-/// False when the exchange could not be reached.
-async fn send_cancels(
-    session: &mut ExchangeSession,
-    batch: Vec<(OrderId, ExternalOrderId)>,
-    queues: &SessionQueues,
-    metrics: &ExecutionMetrics,
-) -> bool {
-    metrics.cancel_requests.inc();
-    let external_order_ids = batch.iter().map(|(_, id)| id.clone()).collect();
-    let request = CancelRequest { external_order_ids };
-    let outcomes = match session.cancel(&request).await {
-        Ok(response) => translate::cancel_outcomes(&request.external_order_ids, response.results),
-        Err(SessionError::NotSent(error)) => {
-            tracing::warn!(error, cancels = batch.len(), "the exchange cannot be reached");
-            queues.cancels.put_back(batch);
-            return false;
-        }
-        Err(SessionError::OutcomeUnknown(error)) => {
-            tracing::warn!(error, cancels = batch.len(), "the outcome of a cancel is unknown");
-            metrics.unknown_outcomes.inc();
-            batch.iter().map(|_| CancelOutcome::Unknown).collect()
-        }
-    };
-    let answers = batch.into_iter().zip(outcomes);
-    queues
-        .answers
-        .extend(answers.map(|((order_id, _), outcome)| Answer::Cancel(order_id, outcome)));
-    true
-}
-
-/// False when the exchange could not be reached.
-async fn send_queries(
-    session: &mut ExchangeSession,
-    batch: Vec<OrderId>,
-    queues: &SessionQueues,
-    metrics: &ExecutionMetrics,
-) -> bool {
-    metrics.query_requests.inc();
-    metrics.queried_orders.inc_by(batch.len() as u64);
-    let client_order_ids = batch.iter().map(|id| translate::client_order_id(*id)).collect();
-    let request = QueryRequest { client_order_ids };
-    let asked_at = Clock.now();
-    match session.query(&request).await {
-        Ok(response) => {
-            let records = translate::query_answers(&request.client_order_ids, response.results);
-            let answers = batch.into_iter().zip(records).map(|(order_id, record)| {
-                Answer::Query(order_id, record.map(|record| (asked_at, record)))
-            });
-            queues.answers.extend(answers);
-            true
-        }
-        Err(error) => {
-            tracing::warn!(%error, orders = batch.len(), "a query has no answer");
-            let lost = batch.into_iter().map(|order_id| Answer::Query(order_id, None));
-            queues.answers.extend(lost);
-            !matches!(error, SessionError::NotSent(_))
-        }
+        backoff.after(reached).await;
     }
 }

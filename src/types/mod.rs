@@ -14,7 +14,7 @@ pub use ids::{
 pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
 pub use order_terms::{OrderType, Position, TimeInForce};
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
-pub use time::{Clock, TimestampMicros};
+pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};
 
 /// A value that the domain does not allow. Says what was given and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

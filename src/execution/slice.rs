@@ -1,0 +1,130 @@
+//! One slice of the orders thread's work, without waiting for anything and without reading a clock.
+
+use std::task::{Context, Poll};
+
+use super::answers::SessionQueues;
+use super::driver::{Driver, refuse_cancel, refuse_create};
+use super::error::ExecutionError;
+use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
+use super::limits::INPUTS_PER_SLICE;
+use crate::exchange::OrderFeed;
+use crate::sync::Receiver;
+use crate::types::Moment;
+
+/// One source of inputs. Never asked again once it is closed, and never while inputs are not taken.
+pub(super) struct Source<T> {
+    receiver: Receiver<T>,
+    /// Came in while the thread was parked.
+    first: Option<T>,
+    closed: bool,
+}
+
+impl<T> Source<T> {
+    fn new(receiver: Receiver<T>) -> Self {
+        Self { receiver, first: None, closed: false }
+    }
+
+    fn next(&mut self) -> Option<T> {
+        self.first.take().or_else(|| self.receiver.try_recv())
+    }
+
+    fn has_more(&self) -> bool {
+        self.first.is_some() || !self.receiver.is_empty()
+    }
+
+    pub(super) fn poll_some(&mut self, context: &mut Context<'_>) -> bool {
+        if self.first.is_some() {
+            return true;
+        }
+        if self.closed {
+            return false;
+        }
+        match self.receiver.poll_recv(context) {
+            Poll::Ready(Some(value)) => self.first = Some(value),
+            Poll::Ready(None) => self.closed = true,
+            Poll::Pending => {}
+        }
+        self.first.is_some()
+    }
+}
+
+/// Everything that the orders thread is told.
+pub(super) struct Inputs {
+    pub(super) creates: Source<CreateCommand>,
+    pub(super) cancels: Source<CancelCommand>,
+    pub(super) feed: Source<OrderFeed>,
+}
+
+impl Inputs {
+    pub(super) fn new(commands: CommandReceivers, feed: Receiver<OrderFeed>) -> Self {
+        Self {
+            creates: Source::new(commands.creates),
+            cancels: Source::new(commands.cancels),
+            feed: Source::new(feed),
+        }
+    }
+}
+
+/// Does what is durable now, takes what came in, and appends what was decided. True when there is
+/// more to do.
+///
+/// # Errors
+/// The log has failed: the process must end.
+pub(super) fn work(
+    driver: &mut Driver,
+    inputs: &mut Inputs,
+    queues: &SessionQueues,
+    now: Moment,
+) -> Result<bool, ExecutionError> {
+    let mut more = driver.release();
+    more |= take_inputs(driver, inputs, queues, now);
+    driver.append()?;
+    Ok(more)
+}
+
+/// Takes inputs of every kind, a bounded number each. True when there are more.
+fn take_inputs(
+    driver: &mut Driver,
+    inputs: &mut Inputs,
+    queues: &SessionQueues,
+    now: Moment,
+) -> bool {
+    let mut more = driver.keep_time(now, INPUTS_PER_SLICE);
+    if !driver.takes_inputs() {
+        if driver.wal().is_out_of_space() {
+            refuse_requests(inputs);
+        }
+        return false;
+    }
+    for _ in 0..INPUTS_PER_SLICE {
+        let Some(answer) = queues.answers.pop() else { break };
+        driver.answer(now, answer);
+    }
+    for _ in 0..INPUTS_PER_SLICE {
+        let Some(message) = inputs.feed.next() else { break };
+        driver.feed(now, message);
+    }
+    more |= !queues.answers.is_empty() || inputs.feed.has_more();
+    if !driver.takes_requests() {
+        return more;
+    }
+    for _ in 0..INPUTS_PER_SLICE {
+        let Some(command) = inputs.cancels.next() else { break };
+        driver.cancel(now, command);
+    }
+    for _ in 0..INPUTS_PER_SLICE {
+        let Some(command) = inputs.creates.next() else { break };
+        driver.create(now, command);
+    }
+    more || inputs.cancels.has_more() || inputs.creates.has_more()
+}
+
+/// Gives a clear answer to everybody who would wait for a log that has no room.
+pub(super) fn refuse_requests(inputs: &mut Inputs) {
+    while let Some(command) = inputs.creates.next() {
+        refuse_create(command);
+    }
+    while let Some(command) = inputs.cancels.next() {
+        refuse_cancel(command);
+    }
+}
