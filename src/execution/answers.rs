@@ -8,19 +8,19 @@ use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
 /// What goes between the driver and the sessions with the exchange, all on one thread.
 #[derive(Debug)]
-pub(super) struct SessionQueues {
+pub(crate) struct SessionQueues {
     /// Orders to send, once each.
-    pub(super) submits: LocalQueue<Arc<Order>>,
+    pub(crate) submits: LocalQueue<Arc<Order>>,
     /// Orders to cancel.
-    pub(super) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
+    pub(crate) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
-    pub(super) queries: LocalQueue<OrderId>,
+    pub(crate) queries: LocalQueue<OrderId>,
     /// What the exchange said.
-    pub(super) answers: LocalQueue<Answer>,
+    pub(crate) answers: LocalQueue<Answer>,
 }
 
 impl SessionQueues {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
@@ -30,14 +30,14 @@ impl SessionQueues {
     }
 
     /// Whether more orders would only wait for their deadlines.
-    pub(super) fn is_backed_up(&self) -> bool {
+    pub(crate) fn is_backed_up(&self) -> bool {
         self.submits.len() >= MAX_WAITING_SUBMITS
     }
 }
 
 /// One answer of the exchange, or that there was none.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Submit(OrderId, SubmitOutcome),
     Cancel(OrderId, CancelOutcome),
     /// With the time at which it was asked for; `None` when no answer came.
