@@ -8,21 +8,21 @@ use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
 /// What goes between the driver and the sessions with the exchange, all on one thread.
 #[derive(Debug)]
-pub(super) struct SessionQueues {
+pub(crate) struct SessionQueues {
     /// Orders to send, once each.
-    pub(super) submits: LocalQueue<Arc<Order>>,
+    pub(crate) submits: LocalQueue<Arc<Order>>,
     /// Orders to cancel.
-    pub(super) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
+    pub(crate) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
-    pub(super) queries: LocalQueue<OrderId>,
+    pub(crate) queries: LocalQueue<OrderId>,
     /// Exchange ids to look for in the store. At most one for each held report.
-    pub(super) finds: LocalQueue<ExternalOrderId>,
+    pub(crate) finds: LocalQueue<ExternalOrderId>,
     /// What the exchange said, and the store.
-    pub(super) answers: LocalQueue<Answer>,
+    pub(crate) answers: LocalQueue<Answer>,
 }
 
 impl SessionQueues {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
@@ -33,14 +33,14 @@ impl SessionQueues {
     }
 
     /// Whether more orders would only wait for their deadlines.
-    pub(super) fn is_backed_up(&self) -> bool {
+    pub(crate) fn is_backed_up(&self) -> bool {
         self.submits.len() >= MAX_WAITING_SUBMITS
     }
 }
 
 /// One answer of the exchange, or that there was none.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Submit(OrderId, SubmitOutcome),
     Cancel(OrderId, CancelOutcome),
     /// With the time at which it was asked for; `None` when no answer came.

@@ -23,7 +23,7 @@ use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
 /// Lets the engines decide, the log remember, and effects happen once it does. It reads no clock:
 /// whoever drives it says what the time is.
-pub(super) struct Driver {
+pub(crate) struct Driver {
     engines: Engines,
     outbox: Outbox,
     encoder: EventEncoder,
@@ -46,18 +46,18 @@ pub(super) struct Driver {
 }
 
 /// What a [`Driver`] is made of.
-pub(super) struct DriverParts {
-    pub(super) engines: Engines,
-    pub(super) wal: WalAppender,
-    pub(super) views: CommittedViews,
-    pub(super) queues: Rc<SessionQueues>,
-    pub(super) options: ExecutionOptions,
-    pub(super) metrics: ExecutionMetrics,
+pub(crate) struct DriverParts {
+    pub(crate) engines: Engines,
+    pub(crate) wal: WalAppender,
+    pub(crate) views: CommittedViews,
+    pub(crate) queues: Rc<SessionQueues>,
+    pub(crate) options: ExecutionOptions,
+    pub(crate) metrics: ExecutionMetrics,
 }
 
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
-    pub(super) fn new(parts: DriverParts, now: Moment) -> Self {
+    pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
         let DriverParts { engines, wal, views, queues, options, metrics } = parts;
         let mut driver = Self {
             engines,
@@ -81,23 +81,23 @@ impl Driver {
         driver
     }
 
-    pub(super) fn wal(&self) -> &WalAppender {
+    pub(crate) fn wal(&self) -> &WalAppender {
         &self.wal
     }
 
     /// Whether inputs may be taken: not while the log is behind.
-    pub(super) fn takes_inputs(&self) -> bool {
+    pub(crate) fn takes_inputs(&self) -> bool {
         let uncommitted = self.last_event.0.saturating_sub(self.wal.committed().0);
         self.unappended.is_empty() && uncommitted < MAX_UNCOMMITTED_EVENTS
     }
 
     /// Whether requests may be taken: not while too many wait for answers either.
-    pub(super) fn takes_requests(&self) -> bool {
+    pub(crate) fn takes_requests(&self) -> bool {
         self.takes_inputs() && self.replies.len() < MAX_WAITING_REPLIES
     }
 
     /// Takes a request for an order, or refuses it unrecorded.
-    pub(super) fn create(&mut self, now: Moment, command: CreateCommand) {
+    pub(crate) fn create(&mut self, now: Moment, command: CreateCommand) {
         let CreateCommand { request, reply } = command;
         if self.queues.is_backed_up() || self.wal.is_out_of_space() {
             self.metrics.refused_creates.inc();
@@ -113,7 +113,7 @@ impl Driver {
     }
 
     /// Takes a request to cancel an order.
-    pub(super) fn cancel(&mut self, now: Moment, command: CancelCommand) {
+    pub(crate) fn cancel(&mut self, now: Moment, command: CancelCommand) {
         let CancelCommand { user, order_id, reply } = command;
         self.metrics.cancels.inc();
         let to = self.replies.add(Waiter::Cancel(reply), order_id, self.reply_deadline(now));
@@ -126,7 +126,7 @@ impl Driver {
     }
 
     /// Takes what the exchange answered.
-    pub(super) fn answer(&mut self, now: Moment, answer: Answer) {
+    pub(crate) fn answer(&mut self, now: Moment, answer: Answer) {
         let now = now.wall;
         match answer {
             Answer::Submit(order_id, outcome) => {
@@ -144,7 +144,7 @@ impl Driver {
     }
 
     /// Takes what the feed thread handed over.
-    pub(super) fn feed(&mut self, now: Moment, message: OrderFeed) {
+    pub(crate) fn feed(&mut self, now: Moment, message: OrderFeed) {
         match message {
             OrderFeed::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
@@ -167,7 +167,7 @@ impl Driver {
     }
 
     /// Does what time asks for. True when more of it is due.
-    pub(super) fn keep_time(&mut self, now: Moment, limit: usize) -> bool {
+    pub(crate) fn keep_time(&mut self, now: Moment, limit: usize) -> bool {
         let mut overdue = 0;
         while overdue < limit
             && let Some((order_id, to)) = self.replies.next_overdue(now.monotonic)
@@ -196,20 +196,20 @@ impl Driver {
     }
 
     /// When [`keep_time`](Self::keep_time) is due if nothing else happens.
-    pub(super) fn until_due(&self, now: Moment) -> Duration {
+    pub(crate) fn until_due(&self, now: Moment) -> Duration {
         let now = now.monotonic;
         let sweep = self.next_sweep.saturating_since(now);
         self.replies.until_overdue(now).map_or(sweep, |reply| reply.min(sweep))
     }
 
     /// Logs how far the feed has been taken, before a stop.
-    pub(super) fn log_feed_position(&mut self, now: Moment) {
+    pub(crate) fn log_feed_position(&mut self, now: Moment) {
         self.engines.log_feed_position(now.wall, &mut self.outbox);
         self.gate();
     }
 
     /// Whether everything that was decided is durable and done, and nobody waits for an answer.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.replies.len() == 0
             && self.unappended.is_empty()
             && self.gated.is_empty()
@@ -230,7 +230,7 @@ impl Driver {
     ///
     /// # Errors
     /// The log has failed: nothing more will become durable.
-    pub(super) fn append(&mut self) -> Result<(), ExecutionError> {
+    pub(crate) fn append(&mut self) -> Result<(), ExecutionError> {
         while let Some(event) = self.unappended.front() {
             let payload = self.encoder.encode(event)?;
             let record = NewRecord {
@@ -256,7 +256,7 @@ impl Driver {
 
     /// Does what waited for events that are durable now: first readers see the new state, then
     /// everybody is answered and the exchange is told. True when more could be done.
-    pub(super) fn release(&mut self) -> bool {
+    pub(crate) fn release(&mut self) -> bool {
         let committed = self.wal.committed();
         let is_free = |(gate, _): &(Lsn, Effect)| *gate <= committed;
         let count = self.gated.iter().take(EFFECTS_PER_SLICE).take_while(|e| is_free(e)).count();

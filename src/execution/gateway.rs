@@ -18,13 +18,13 @@ pub struct OrderGateway {
 }
 
 #[derive(Debug)]
-pub(super) struct CreateCommand {
+pub(crate) struct CreateCommand {
     pub(super) request: CreateOrder,
     pub(super) reply: oneshot::Sender<CreateReply>,
 }
 
 #[derive(Debug)]
-pub(super) struct CancelCommand {
+pub(crate) struct CancelCommand {
     pub(super) user: UserId,
     pub(super) order_id: OrderId,
     pub(super) reply: oneshot::Sender<CancelReply>,

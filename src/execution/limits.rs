@@ -3,31 +3,31 @@
 
 /// Creates that wait to be taken: 0.8 s of the peak. More are refused at once: an answer that late
 /// would be none.
-pub(super) const CREATE_QUEUE_CAPACITY: usize = 8_192;
+pub(crate) const CREATE_QUEUE_CAPACITY: usize = 8_192;
 /// Cancels that wait to be taken. Apart from creates, which therefore cannot starve them.
-pub(super) const CANCEL_QUEUE_CAPACITY: usize = 8_192;
+pub(crate) const CANCEL_QUEUE_CAPACITY: usize = 8_192;
 /// Feed messages that wait to be taken: 0.8 s of the peak with two fills an order. When it is full
 /// the feed thread goes back to what it could not hand over; prices go on.
 pub const FEED_QUEUE_CAPACITY: usize = 16_384;
 /// Requests that wait for an answer. Everybody is answered after the reply timeout, so this is
 /// 3 s of the peak at the usual 150 ms with room for a stall of the log.
-pub(super) const MAX_WAITING_REPLIES: usize = 32_768;
+pub(crate) const MAX_WAITING_REPLIES: usize = 32_768;
 /// Orders that wait for a connection to the exchange; more creates are refused. 3 s of the peak:
 /// what waits longer would miss its deadline at the exchange anyway.
-pub(super) const MAX_WAITING_SUBMITS: usize = 32_768;
+pub(crate) const MAX_WAITING_SUBMITS: usize = 32_768;
 /// Events that are not durable yet. Beyond it nothing more is taken until the log has caught up:
 /// 13 full batches of it.
-pub(super) const MAX_UNCOMMITTED_EVENTS: u64 = 65_536;
+pub(crate) const MAX_UNCOMMITTED_EVENTS: u64 = 65_536;
 /// Open orders that wait to be asked about. The rest is asked about when these are.
-pub(super) const MAX_WAITING_SETTLEMENTS: usize = 1_024;
+pub(crate) const MAX_WAITING_SETTLEMENTS: usize = 1_024;
 
 /// Inputs of one kind taken in one slice. At 2-3 us each with encoding, all kinds together stay
 /// near a millisecond, after which everything else on the thread has its turn.
-pub(super) const INPUTS_PER_SLICE: usize = 128;
+pub(crate) const INPUTS_PER_SLICE: usize = 128;
 /// Effects done in one slice, at about 1 us each.
-pub(super) const EFFECTS_PER_SLICE: usize = 512;
+pub(crate) const EFFECTS_PER_SLICE: usize = 512;
 /// Overdue orders of each partition asked about in one slice.
-pub(super) const LOOKS_PER_SLICE: usize = 16;
+pub(crate) const LOOKS_PER_SLICE: usize = 16;
 
 const _: () = assert!(CREATE_QUEUE_CAPACITY + CANCEL_QUEUE_CAPACITY <= MAX_WAITING_REPLIES);
 const _: () = assert!(INPUTS_PER_SLICE < CREATE_QUEUE_CAPACITY);

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 
 /// A queue between tasks of one thread, from which a task takes what has gathered.
 #[derive(Debug)]
-pub(super) struct LocalQueue<T>(RefCell<State<T>>);
+pub(crate) struct LocalQueue<T>(RefCell<State<T>>);
 
 #[derive(Debug)]
 struct State<T> {
@@ -14,23 +14,23 @@ struct State<T> {
 }
 
 impl<T> LocalQueue<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(RefCell::new(State { items: VecDeque::new(), waiting: Vec::new() }))
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.borrow().items.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.borrow().items.is_empty()
     }
 
-    pub(super) fn push(&self, item: T) {
+    pub(crate) fn push(&self, item: T) {
         self.extend([item]);
     }
 
-    pub(super) fn extend(&self, items: impl IntoIterator<Item = T>) {
+    pub(crate) fn extend(&self, items: impl IntoIterator<Item = T>) {
         let waiting = {
             let mut state = self.0.borrow_mut();
             state.items.extend(items);
@@ -40,26 +40,26 @@ impl<T> LocalQueue<T> {
     }
 
     /// Puts back what was taken, to be taken first again.
-    pub(super) fn put_back(&self, items: Vec<T>) {
+    pub(crate) fn put_back(&self, items: Vec<T>) {
         let mut state = self.0.borrow_mut();
         for item in items.into_iter().rev() {
             state.items.push_front(item);
         }
     }
 
-    pub(super) fn pop(&self) -> Option<T> {
+    pub(crate) fn pop(&self) -> Option<T> {
         self.0.borrow_mut().items.pop_front()
     }
 
     /// Takes what is there, at most `limit`.
-    pub(super) fn take(&self, limit: usize) -> Vec<T> {
+    pub(crate) fn take(&self, limit: usize) -> Vec<T> {
         let mut state = self.0.borrow_mut();
         let count = state.items.len().min(limit);
         state.items.drain(..count).collect()
     }
 
     /// Ready when there is something to take.
-    pub(super) fn poll_some(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_some(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = self.0.borrow_mut();
         if !state.items.is_empty() {
             return Poll::Ready(());

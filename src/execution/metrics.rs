@@ -23,7 +23,7 @@ pub struct ExecutionMetrics {
     pub(super) second_external_ids: Counter,
     pub(super) contradictions: Counter,
     pub(super) late_fills: Counter,
-    pub(super) over_fills: Counter,
+    pub(crate) over_fills: Counter,
     pub(super) fills_of_failed: Counter,
     pub(super) unknown_at_exchange: Counter,
     pub(super) reports_given_up: Counter,

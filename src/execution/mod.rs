@@ -32,6 +32,17 @@ pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
 pub use views::{CommittedViews, UserView};
 
+/// What a simulation drives in place of [`run()`]: the same parts, without threads and clocks.
+#[cfg(feature = "simulation")]
+pub(crate) mod parts {
+    pub(crate) use super::answers::SessionQueues;
+    pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
+    pub(crate) use super::driver::{Driver, DriverParts};
+    pub(crate) use super::limits::{MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES};
+    pub(crate) use super::recover::replay;
+    pub(crate) use super::slice::{Inputs, work};
+}
+
 #[cfg(test)]
 mod fake_exchange;
 #[cfg(test)]

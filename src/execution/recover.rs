@@ -4,17 +4,17 @@ use super::error::ExecutionError;
 use super::views::CommittedViews;
 use crate::engine::{EngineOptions, Engines};
 use crate::order::decode;
-use crate::wal::{self, Recovery, VisitError, WalOptions};
+use crate::wal::{self, RecordView, Recovery, VisitError, WalError, WalOptions};
 
 /// What the log says: the state that the orders thread goes on from.
 #[derive(Debug)]
-pub struct Recovered {
+pub struct Recovered<L = Recovery> {
     /// With all orders of the log.
     pub engines: Engines,
     /// The same, as readers see it.
     pub views: CommittedViews,
     /// To open the log for appending with.
-    pub wal: Recovery,
+    pub wal: L,
     /// Session and last sequence that the feed was taken to: a feed goes on with the next one.
     pub feed_position: Option<(CompactString, u64)>,
 }
@@ -24,8 +24,22 @@ pub struct Recovered {
 /// # Errors
 /// The log is damaged, in use, or written by a newer program.
 pub fn recover(log: &WalOptions, options: EngineOptions) -> Result<Recovered, ExecutionError> {
+    replay(options, |visit| wal::recover(log, visit))
+}
+
+/// Shown each record of a log.
+type Visit<'a> = dyn FnMut(RecordView<'_>) -> Result<(), VisitError> + 'a;
+
+/// Replays the events that `read` shows from a log.
+///
+/// # Errors
+/// What `read` said, or a record that is none of ours.
+pub(crate) fn replay<L>(
+    options: EngineOptions,
+    read: impl FnOnce(&mut Visit<'_>) -> Result<L, WalError>,
+) -> Result<Recovered<L>, ExecutionError> {
     let mut engines = Engines::new(options);
-    let wal = wal::recover(log, &mut |record| {
+    let wal = read(&mut |record| {
         let event = decode(record.kind, record.format_version, record.payload)
             .map_err(|error| -> VisitError { Box::new(error) })?;
         engines.replay(&event).map_err(|error| -> VisitError { Box::new(error) })

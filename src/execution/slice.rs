@@ -49,14 +49,14 @@ impl<T> Source<T> {
 }
 
 /// Everything that the orders thread is told.
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     pub(super) creates: Source<CreateCommand>,
     pub(super) cancels: Source<CancelCommand>,
     pub(super) feed: Source<OrderFeed>,
 }
 
 impl Inputs {
-    pub(super) fn new(commands: CommandReceivers, feed: Receiver<OrderFeed>) -> Self {
+    pub(crate) fn new(commands: CommandReceivers, feed: Receiver<OrderFeed>) -> Self {
         Self {
             creates: Source::new(commands.creates),
             cancels: Source::new(commands.cancels),
@@ -70,7 +70,7 @@ impl Inputs {
 ///
 /// # Errors
 /// The log has failed: the process must end.
-pub(super) fn work(
+pub(crate) fn work(
     driver: &mut Driver,
     inputs: &mut Inputs,
     queues: &SessionQueues,

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::faulty_disk::{Crash, Fault, FaultyDisk};
 use super::open::open;
-use super::prepare::Attempt;
 use super::recovery::{Recovery, recover_from};
 use super::segment::{FIRST_BATCH_OFFSET, SegmentMaker};
+use super::stepped::SteppedWriter;
 use super::*;
 
 pub(super) type Payloads = Vec<Vec<u8>>;
@@ -29,43 +29,26 @@ pub(super) fn recovered(disk: &FaultyDisk) -> Result<(Recovery<FaultyDisk>, Payl
 /// One life of a process with the log open.
 pub(super) struct Life {
     pub(super) appender: WalAppender,
-    writer: WalWriter<FaultyDisk>,
-    /// A segment that the full disk had no room for.
-    wanted: Option<u64>,
+    writer: SteppedWriter<FaultyDisk>,
 }
 
 impl Life {
     pub(super) fn start(recovery: Recovery<FaultyDisk>) -> Result<Self, WalError> {
         let options = WalOptions { directory: "".into(), segment_bytes: OPTIONS_BYTES };
         let (appender, writer) = open(options, recovery)?;
-        Ok(Self { appender, writer, wanted: None })
+        Ok(Self { appender, writer: SteppedWriter::new(writer) })
     }
 
     pub(super) fn append(&mut self, payload: &[u8]) -> Result<Lsn, WalError> {
         self.appender.append(NewRecord { partition: 1, kind: 2, format_version: 1, payload })
     }
 
-    /// What the writer's thread does when it is woken.
     pub(super) fn write(&mut self) -> Result<(), WalError> {
-        let log = &mut self.writer.log;
-        if let Ok(prepared) = log.prepared.try_recv() {
-            log.take_prepared(Some(prepared))?;
-        }
-        match log.batches.try_recv() {
-            Ok(batch) => log.commit(batch),
-            Err(_) => Ok(()),
-        }
+        self.writer.write()
     }
 
-    /// What the preparing thread does when it is woken.
     pub(super) fn prepare(&mut self) {
-        let preparer = &mut self.writer.preparer;
-        let request = self.wanted.take().or_else(|| preparer.requests.try_recv().ok());
-        if let Some(number) = request
-            && preparer.attempt(number) == Attempt::OutOfSpace
-        {
-            self.wanted = Some(number);
-        }
+        self.writer.prepare();
     }
 
     pub(super) fn append_and_commit(&mut self, payload: &[u8]) {
@@ -78,11 +61,11 @@ impl Life {
 
     /// Makes segments of this log with another size.
     pub(super) fn maker_of(&self, segment_bytes: u64) -> SegmentMaker {
-        SegmentMaker::new(self.writer.log.log_id, segment_bytes)
+        SegmentMaker::new(self.writer.writer.log.log_id, segment_bytes)
     }
 
     pub(super) fn into_parts(self) -> (WalAppender, WalWriter<FaultyDisk>) {
-        (self.appender, self.writer)
+        (self.appender, self.writer.writer)
     }
 
     pub(super) fn has_progress(&self, seen: Lsn) -> bool {
@@ -213,10 +196,10 @@ pub(super) fn written(batches: &[Vec<usize>]) -> Written {
             written.payloads.push(payload);
         }
         assert!(life.appender.flush());
-        let offset = life.writer.log.offset;
-        let number = life.writer.log.number;
+        let offset = life.writer.writer.log.offset;
+        let number = life.writer.writer.log.number;
         life.write().unwrap();
-        let log = &life.writer.log;
+        let log = &life.writer.writer.log;
         let start = if log.number == number { offset } else { FIRST_BATCH_OFFSET };
         let (start, end) = (to_usize(start), to_usize(log.offset));
         written.batches.push((segment::name(log.number), start, end, first));

@@ -1,6 +1,15 @@
 //! A disk in memory for tests: it forgets and tears what was not synced, fails when it is told to,
 //! rots and runs full.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a surprise in here is a mistake of the simulation, which may stop at it"
+    )
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -17,7 +26,7 @@ const SECTOR_BYTES: usize = 512;
 
 /// What happens at a chosen operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The process ends in it: this operation and all later ones fail.
     Crash,
     /// It fails once. A failed sync loses any part of what it should have made durable.
@@ -26,7 +35,7 @@ pub(super) enum Fault {
 
 /// What survives a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Crash {
+pub(crate) enum Crash {
     /// Everything but parts of the write that was under way: the process was killed.
     Kill,
     /// What was synced, and any part of what was not.
@@ -154,13 +163,13 @@ fn failure() -> io::Error {
 
 /// The disk. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FaultyDisk {
+pub(crate) struct FaultyDisk {
     state: Arc<Mutex<State>>,
 }
 
 /// One of its files, as one process has it open.
 #[derive(Debug)]
-pub(super) struct FaultyFile {
+pub(crate) struct FaultyFile {
     state: Arc<Mutex<State>>,
     id: FileId,
 }
@@ -171,21 +180,21 @@ impl FaultyDisk {
     }
 
     /// Lets the n-th operation from now on go wrong.
-    pub(super) fn fail_after(&self, operations: u64, fault: Fault, seed: u64) {
+    pub(crate) fn fail_after(&self, operations: u64, fault: Fault, seed: u64) {
         let mut state = self.state();
         state.fault = Some((state.operations + operations, fault));
         state.random = Some(SmallRng::seed_from_u64(seed));
     }
 
     /// Limits what all files together may take: told beforehand, or seen only when a write fails.
-    pub(super) fn set_space(&self, bytes: usize, is_told: bool) {
+    pub(crate) fn set_space(&self, bytes: usize, is_told: bool) {
         let mut state = self.state();
         state.space_bytes = Some(bytes);
         state.space_is_told = is_told;
     }
 
     /// Ends the process that uses the disk, and starts the machine again.
-    pub(super) fn crash(&self, crash: Crash, seed: u64) {
+    pub(crate) fn crash(&self, crash: Crash, seed: u64) {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut random = SmallRng::seed_from_u64(seed);
@@ -216,16 +225,16 @@ impl FaultyDisk {
     }
 
     /// The names of all files, in order.
-    pub(super) fn file_names(&self) -> Vec<String> {
+    pub(crate) fn file_names(&self) -> Vec<String> {
         self.state().names.keys().cloned().collect()
     }
 
-    pub(super) fn file_bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn file_bytes(&self, name: &str) -> Vec<u8> {
         let state = self.state();
         state.contents[state.names[name]].bytes.clone()
     }
 
-    pub(super) fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
+    pub(crate) fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let id = state.names[name];
         state.contents[id].bytes = bytes;
@@ -233,7 +242,7 @@ impl FaultyDisk {
     }
 
     /// Turns one bit of what is stored.
-    pub(super) fn flip_bit(&self, name: &str, at: usize, bit: u32) {
+    pub(crate) fn flip_bit(&self, name: &str, at: usize, bit: u32) {
         let mut state = self.state();
         let id = state.names[name];
         state.contents[id].bytes[at] ^= 1_u8 << bit;

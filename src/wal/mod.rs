@@ -40,16 +40,27 @@ mod storage;
 mod verify;
 mod writer;
 
+#[cfg(any(test, feature = "simulation"))]
+mod faulty_disk;
+#[cfg(any(test, feature = "simulation"))]
+mod stepped;
+
 #[cfg(test)]
 mod fault_model;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
-mod faulty_disk;
-#[cfg(test)]
 mod log_tests;
 
 use std::path::PathBuf;
+
+/// The log without threads, on a disk in memory: what a simulation drives.
+#[cfg(feature = "simulation")]
+pub(crate) mod parts {
+    pub(crate) use super::faulty_disk::{Crash, Fault, FaultyDisk};
+    pub(crate) use super::recovery::recover_from;
+    pub(crate) use super::stepped::SteppedWriter;
+}
 
 pub use appender::{NewRecord, WalAppender};
 pub use error::{VisitError, WalError};

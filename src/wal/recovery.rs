@@ -103,7 +103,7 @@ pub fn recover(
     recover_from(Arc::new(Directory::lock(&options.directory)?), visit)
 }
 
-pub(super) fn recover_from<S: Storage>(
+pub(crate) fn recover_from<S: Storage>(
     storage: Arc<S>,
     visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), VisitError>,
 ) -> Result<Recovery<S>, WalError> {
