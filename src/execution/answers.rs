@@ -15,6 +15,8 @@ pub(super) struct SessionQueues {
     pub(super) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
     pub(super) queries: LocalQueue<OrderId>,
+    /// Reasons to register our webhook, all answered by one registration.
+    pub(super) registrations: LocalQueue<()>,
     /// What the exchange said.
     pub(super) answers: LocalQueue<Answer>,
 }
@@ -25,6 +27,7 @@ impl SessionQueues {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
+            registrations: LocalQueue::new(),
             answers: LocalQueue::new(),
         }
     }

@@ -19,6 +19,7 @@ mod run;
 mod sessions;
 mod translate;
 mod views;
+mod webhook;
 
 pub use crate::engine::{CancelReply, CreateOrder, CreateReply};
 pub use error::ExecutionError;
@@ -29,8 +30,11 @@ pub use options::ExecutionOptions;
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
 pub use views::{CommittedViews, UserView};
+pub use webhook::WebhookReply;
 
 #[cfg(test)]
 mod fake_exchange;
 #[cfg(test)]
 mod run_tests;
+#[cfg(test)]
+mod webhook_tests;

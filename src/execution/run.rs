@@ -15,6 +15,7 @@ use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::sessions::{run_control, run_submits};
 use super::views::CommittedViews;
+use super::webhook::{WebhookCommand, run_registration};
 use crate::engine::Engines;
 use crate::exchange::{ExchangeSession, OrderFeed};
 use crate::shutdown::Shutdown;
@@ -86,6 +87,7 @@ struct Inputs {
     creates: Source<CreateCommand>,
     cancels: Source<CancelCommand>,
     feed: Source<OrderFeed>,
+    webhooks: Source<WebhookCommand>,
 }
 
 /// Runs the orders thread on a glommio executor, until a stop is asked for.
@@ -103,11 +105,16 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     }
     let control = run_control(session(), Rc::clone(&queues), metrics.clone());
     sessions.push(glommio::spawn_local(control));
+    if let Some(webhook) = options.webhook.clone() {
+        let registering = run_registration(session(), Rc::clone(&queues), webhook, metrics.clone());
+        sessions.push(glommio::spawn_local(registering));
+    }
 
     let mut inputs = Inputs {
         creates: Source::new(commands.creates),
         cancels: Source::new(commands.cancels),
         feed: Source::new(feed),
+        webhooks: Source::new(commands.webhooks),
     };
     let drain = options.drain;
     let parts = DriverParts { engines, wal, views, queues: Rc::clone(&queues), options, metrics };
@@ -154,7 +161,14 @@ fn take_inputs(driver: &mut Driver, inputs: &mut Inputs, queues: &SessionQueues)
         let Some(message) = inputs.feed.next() else { break };
         driver.feed(message);
     }
+    if !driver.webhooks.is_busy()
+        && let Some(command) = inputs.webhooks.next()
+    {
+        driver.webhooks.begin(command);
+    }
+    driver.webhook_lines(INPUTS_PER_SLICE);
     more |= !queues.answers.is_empty() || inputs.feed.has_more();
+    more |= driver.webhooks.is_busy() || inputs.webhooks.has_more();
     if !driver.takes_requests() {
         return more;
     }
@@ -196,6 +210,7 @@ async fn park(
         if driver.takes_inputs() {
             ready |= queues.answers.poll_some(context).is_ready();
             ready |= inputs.feed.poll_some(context);
+            ready |= driver.webhooks.is_busy() || inputs.webhooks.poll_some(context);
         }
         if driver.takes_requests() || refuses {
             ready |= inputs.cancels.poll_some(context);

@@ -23,14 +23,14 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How long to wait before connecting again.
-struct Backoff(Duration);
+pub(super) struct Backoff(Duration);
 
 impl Backoff {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(FIRST_BACKOFF)
     }
 
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         sleep(self.0).await;
         self.0 = (self.0 * 2).min(LAST_BACKOFF);
     }
