@@ -19,6 +19,8 @@ fn wrong_settings_are_named_with_what_is_allowed() {
     let dir = data.path().to_str().unwrap();
     let short = data.path().join("short");
     fs::write(&short, "short").unwrap();
+    let empty = data.path().join("empty");
+    fs::write(&empty, "\n").unwrap();
     let config = data.path().join("longbow.toml");
     fs::write(&config, "sharsd = 1\n").unwrap();
     let cases: &[(&[&str], &[&str])] = &[
@@ -34,6 +36,14 @@ fn wrong_settings_are_named_with_what_is_allowed() {
         (&["serve", "--config", "/does/not/exist"], &["/does/not/exist"]),
         (&["serve", "--config", config.to_str().unwrap()], &["sharsd", "shards"]),
         (&["serve", "--jwt-secret-file", short.to_str().unwrap()], &["5 bytes", "32"]),
+        (
+            &["serve", "--webhook-url", "http://a/b"],
+            &["--webhook-url http://a/b", "--webhook-secret-file"],
+        ),
+        (&["serve", "--webhook-url", "a/b"], &["--webhook-url", "a/b", "http://10.0.0.7"]),
+        (&["serve", "--webhook-secret-file", "/does/not/exist"], &["/does/not/exist"]),
+        (&["serve", "--webhook-secret-file", empty.to_str().unwrap()], &["0 secrets", "1 to 4"]),
+        (&["serve", "--webhook-window", "0"], &["--webhook-window", "1..=86400"]),
         (&["serve", "--data-dir", "/dev/null/x"], &["/dev/null/x"]),
         (
             &["serve", "--tape", config.to_str().unwrap()],

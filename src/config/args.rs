@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::exchange_link::ExchangeLinkArgs;
 use crate::exchange::ExchangeAddress;
 use crate::exchange::sim::{SessionTime, SimOptions, Speed};
 use crate::types::{InvalidValue, UserId};
@@ -84,6 +85,10 @@ pub struct ServeArgs {
     /// TOML file with any of these settings, named as the flags are.
     #[arg(long, env = "LONGBOW_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// The way to the exchange and back.
+    #[command(flatten)]
+    pub link: ExchangeLinkArgs,
 
     /// The simulated exchange, with `--exchange sim`.
     #[command(flatten)]

@@ -3,10 +3,12 @@
 //! to the environment, the environment to flags.
 
 mod args;
+mod exchange_link;
 mod file;
 
 pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, ServeArgs, SimulatorArgs, TokenArgs, WalCommand,
     WalVerifyArgs,
 };
+pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};

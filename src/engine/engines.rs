@@ -5,7 +5,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::feed_progress::FeedProgress;
-use super::held::HeldReports;
+use super::held::{HeldReports, Kept};
 use super::inputs::{
     CancelOutcome, CreateOrder, EngineOptions, QueryAnswer, Report, SubmitOutcome,
 };
@@ -39,6 +39,11 @@ pub struct Engines {
     pub(super) now: TimestampMicros,
     pub(super) options: EngineOptions,
 }
+
+/// There are as many reports about unknown orders as may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no room for another report about an unknown order")]
+pub struct NoRoomForReport;
 
 /// How far settling all open orders has come.
 #[derive(Debug, Clone, Copy, Default)]
@@ -187,20 +192,52 @@ impl Engines {
     /// Something that the exchange reported unasked. About an id that is not known (yet) it is
     /// kept for a while.
     pub fn report(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
+        let Some(held) = self.report_known(now, report, out) else { return };
+        if !self.held.hold(held, false) {
+            out.effects.push(Effect::Alert(Alert::ReportsOverflowed));
+            self.begin_settlement();
+        }
+    }
+
+    /// Something that the exchange reported and will forget once we say that we have it: what is
+    /// not known (yet) is logged with everything else that this decides.
+    ///
+    /// # Errors
+    /// [`NoRoomForReport`]: it is not kept, and the exchange must not be told that we have it.
+    pub fn report_durably(
+        &mut self,
+        now: TimestampMicros,
+        report: Report,
+        out: &mut Outbox,
+    ) -> Result<(), NoRoomForReport> {
+        let Some(held) = self.report_known(now, report, out) else { return Ok(()) };
+        match self.held.hold_logged(&held) {
+            Kept::Logged => Ok(()),
+            Kept::Unlogged => {
+                out.events.push(Event::HeldReport(held));
+                Ok(())
+            }
+            Kept::NoRoom => Err(NoRoomForReport),
+        }
+    }
+
+    /// Gives a report to its order. A report about an id that is not known (yet) comes back.
+    fn report_known(
+        &mut self,
+        now: TimestampMicros,
+        report: Report,
+        out: &mut Outbox,
+    ) -> Option<HeldReport> {
         let known = self.by_external_id.get(&report.external_order_id).copied();
         if let Some(order_id) = known {
             self.turn(now, order_id.partition(), out, |engine, turn| {
                 engine.report(order_id, report.kind.into_change(), turn);
             });
-            return;
+            return None;
         }
         self.advance(now);
         let Report { external_order_id, kind } = report;
-        let held = HeldReport { external_order_id, kind, received_at: self.now };
-        if !self.held.hold(held, false) {
-            out.effects.push(Effect::Alert(Alert::ReportsOverflowed));
-            self.begin_settlement();
-        }
+        Some(HeldReport { external_order_id, kind, received_at: self.now })
     }
 
     /// Lines of this numbering follow after `sequence`, and some before it may have been missed:

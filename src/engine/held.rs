@@ -21,6 +21,17 @@ pub(super) struct HeldReports {
     first_unasked: u64,
 }
 
+/// What became of a report that shall be kept and logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The log has it already.
+    Logged,
+    /// It is kept, and the log has to be told.
+    Unlogged,
+    /// It is not kept.
+    NoRoom,
+}
+
 #[derive(Debug)]
 struct Held {
     report: HeldReport,
@@ -38,6 +49,21 @@ impl HeldReports {
         self.by_external_id.entry(report.external_order_id.clone()).or_default().push(number);
         self.by_age.insert(number, Held { report, is_logged });
         true
+    }
+
+    /// Keeps a report that is about to be logged. The same one again, as feed and webhook both bring
+    /// it, is kept once.
+    pub(super) fn hold_logged(&mut self, report: &HeldReport) -> Kept {
+        let numbers = self.by_external_id.get(&report.external_order_id);
+        for number in numbers.into_iter().flatten() {
+            if let Some(held) = self.by_age.get_mut(number)
+                && held.report.kind == report.kind
+            {
+                let was_logged = std::mem::replace(&mut held.is_logged, true);
+                return if was_logged { Kept::Logged } else { Kept::Unlogged };
+            }
+        }
+        if self.hold(report.clone(), true) { Kept::Unlogged } else { Kept::NoRoom }
     }
 
     /// Takes what was reported of an order whose id is known now, oldest first.
@@ -150,12 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn the_same_report_is_kept_and_logged_once() {
+        let mut held = HeldReports::default();
+        assert!(held.hold(report(1, 10), false), "by the feed");
+        assert_eq!(held.hold_logged(&report(1, 11)), Kept::Unlogged, "by the webhook");
+        assert_eq!(held.hold_logged(&report(1, 12)), Kept::Logged, "again");
+        assert_eq!(held.hold_logged(&report(2, 12)), Kept::Unlogged);
+        assert_eq!(held.take_unlogged(), Vec::new());
+        assert_eq!(held.len(), 2);
+    }
+
+    #[test]
     fn there_is_room_for_so_many() {
         let mut held = HeldReports::default();
         for number in 0..MAX_HELD_REPORTS {
             assert!(held.hold(report(number, 1), false));
         }
         assert!(!held.hold(report(7, 2), false));
+        assert_eq!(held.hold_logged(&report(MAX_HELD_REPORTS, 2)), Kept::NoRoom);
         assert_eq!(held.expire(TimestampMicros::new(2)), MAX_HELD_REPORTS);
         assert!(held.hold(report(7, 2), false));
     }

@@ -22,7 +22,7 @@ mod resident;
 mod settle;
 mod spread_map;
 
-pub use engines::Engines;
+pub use engines::{Engines, NoRoomForReport};
 pub use held::MAX_HELD_REPORTS;
 pub use inputs::{
     CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeState, QueryAnswer, Report,

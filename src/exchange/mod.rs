@@ -7,6 +7,7 @@ pub mod feed;
 mod feed_types;
 mod session;
 pub mod sim;
+pub mod webhook;
 pub mod wire;
 
 pub use address::ExchangeAddress;

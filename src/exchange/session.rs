@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glommio::timer::timeout;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::address::ExchangeAddress;
 use super::wire::{
     CancelRequest, CancelResponse, QueryRequest, QueryResponse, SubmitRequest, SubmitResponse,
+    WebhookRequest,
 };
 use crate::net::{HyperIo, connect};
 
@@ -109,11 +110,30 @@ impl ExchangeSession {
         self.post("/v1/orders/query", request).await
     }
 
+    /// `POST /v1/webhooks`. May be repeated.
+    ///
+    /// # Errors
+    /// No answer, or another than `2xx`.
+    pub async fn register_webhook(&mut self, request: &WebhookRequest) -> Result<(), SessionError> {
+        self.send("/v1/webhooks", request).await.map(drop)
+    }
+
     async fn post<A: DeserializeOwned>(
         &mut self,
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<A, SessionError> {
+        let answer = self.send(path, body).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| SessionError::OutcomeUnknown(format!("unreadable answer: {error}")))
+    }
+
+    /// Sends a request and returns the body of its answer.
+    async fn send(
+        &mut self,
+        path: &'static str,
+        body: &impl Serialize,
+    ) -> Result<Bytes, SessionError> {
         let body = serde_json::to_vec(body)
             .map_err(|error| SessionError::NotSent(format!("it cannot be written: {error}")))?;
         let body = Bytes::from(body);
@@ -127,9 +147,7 @@ impl ExchangeSession {
             match self.exchange(&mut live, path, body.clone()).await {
                 Ok(answer) => {
                     self.live = Some(live);
-                    return serde_json::from_slice(&answer).map_err(|error| {
-                        SessionError::OutcomeUnknown(format!("unreadable answer: {error}"))
-                    });
+                    return Ok(answer);
                 }
                 Err(SessionError::NotSent(_)) if stale_connections < MAX_STALE_CONNECTIONS => {
                     stale_connections += 1;
@@ -188,7 +206,7 @@ async fn ask(live: &mut Live, request: Request<Full<Bytes>>) -> Result<Bytes, Se
         }
     })?;
     let status = answer.status();
-    if status != StatusCode::OK {
+    if !status.is_success() {
         return Err(unknown(format!("the exchange answered {status}")));
     }
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;

@@ -17,6 +17,8 @@ pub(crate) struct SessionQueues {
     pub(crate) queries: LocalQueue<OrderId>,
     /// Exchange ids to look for in the store. At most one for each held report.
     pub(crate) finds: LocalQueue<ExternalOrderId>,
+    /// Reasons to register our webhook, all answered by one registration.
+    pub(crate) registrations: LocalQueue<()>,
     /// What the exchange said, and the store.
     pub(crate) answers: LocalQueue<Answer>,
 }
@@ -28,6 +30,7 @@ impl SessionQueues {
             cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
             finds: LocalQueue::new(),
+            registrations: LocalQueue::new(),
             answers: LocalQueue::new(),
         }
     }

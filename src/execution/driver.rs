@@ -15,6 +15,7 @@ use super::options::ExecutionOptions;
 use super::replies::{Replies, Waiter};
 use super::translate;
 use super::views::CommittedViews;
+use super::webhook::Webhooks;
 use crate::engine::{CancelReply, CreateReply, Effect, Engines, Outbox};
 use crate::exchange::OrderFeed;
 use crate::order::{Event, EventEncoder, Order, RECORD_FORMAT_VERSION};
@@ -37,6 +38,8 @@ pub(crate) struct Driver {
     /// How many of them are queries.
     gated_queries: usize,
     replies: Replies,
+    /// Batches of lines that the exchange posted.
+    pub(super) webhooks: Webhooks,
     views: CommittedViews,
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
@@ -69,6 +72,7 @@ impl Driver {
             gated: VecDeque::new(),
             gated_queries: 0,
             replies: Replies::default(),
+            webhooks: Webhooks::default(),
             views,
             queues,
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
@@ -148,6 +152,9 @@ impl Driver {
         match message {
             OrderFeed::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
+                if self.options.webhook.is_some() {
+                    self.queues.registrations.push(());
+                }
             }
             OrderFeed::Position { sequence } => self.engines.feed_reached(sequence),
             OrderFeed::Line(line) => {
@@ -164,6 +171,25 @@ impl Driver {
                 self.engines.feed_reached(sequence);
             }
         }
+    }
+
+    /// Takes the next lines of the webhook batch under work, at most `limit`.
+    pub(super) fn webhook_lines(&mut self, now: Moment, limit: usize) {
+        for _ in 0..limit {
+            let Some(line) = self.webhooks.next_line() else { break };
+            self.metrics.webhook_lines.inc();
+            let Some(report) = translate::report(line) else {
+                // Sent again it would be no better, and hold up all lines behind it.
+                self.metrics.unreadable_reports.inc();
+                continue;
+            };
+            if self.engines.report_durably(now.wall, report, &mut self.outbox).is_err() {
+                self.metrics.report_overflows.inc();
+                self.webhooks.give_back();
+            }
+        }
+        self.gate();
+        self.webhooks.end_if_taken(self.last_event);
     }
 
     /// Does what time asks for. True when more of it is due.
@@ -211,6 +237,7 @@ impl Driver {
     /// Whether everything that was decided is durable and done, and nobody waits for an answer.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.replies.len() == 0
+            && self.webhooks.is_at_rest()
             && self.unappended.is_empty()
             && self.gated.is_empty()
             && self.wal.committed() >= self.last_event
@@ -286,7 +313,11 @@ impl Driver {
         if !submits.is_empty() {
             self.queues.submits.extend(submits);
         }
-        self.gated.front().is_some_and(is_free)
+        // What the exchange is told that we have, readers see: not before its effects are out.
+        let next_free = self.gated.front().filter(|effect| is_free(effect));
+        self.webhooks
+            .answer(next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1))));
+        next_free.is_some()
     }
 
     fn show_gauges(&self) {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::exchange::wire::{
     CancelRequest, ExchangeStatus, QueryExecution, QueryRequest, QueryResult, Refusal,
-    SubmitRequest,
+    SubmitRequest, WebhookRequest,
 };
 use crate::types::ExternalOrderId;
 
@@ -40,6 +40,8 @@ pub(super) struct Book {
     pub(super) mute_queries: bool,
     /// While set, cancels are taken and cut.
     pub(super) mute_cancels: bool,
+    /// Addresses registered, each time.
+    pub(super) webhooks: Vec<String>,
 }
 
 pub(super) struct FakeExchange {
@@ -164,6 +166,10 @@ fn answer(book: &mut Book, path: &str, body: &[u8]) -> Option<String> {
         "/v1/orders" => submit(book, parse(body)),
         "/v1/cancels" => cancel(book, &parse(body)),
         "/v1/orders/query" => query(book, parse(body)),
+        "/v1/webhooks" => {
+            book.webhooks.push(parse::<WebhookRequest>(body).url);
+            Some(String::new())
+        }
         _ => panic!("no such path: {path}"),
     }
 }

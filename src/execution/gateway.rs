@@ -1,6 +1,8 @@
-use super::limits::{CANCEL_QUEUE_CAPACITY, CREATE_QUEUE_CAPACITY};
+use super::limits::{CANCEL_QUEUE_CAPACITY, CREATE_QUEUE_CAPACITY, WEBHOOK_QUEUE_CAPACITY};
 use super::views::CommittedViews;
+use super::webhook::{WebhookCommand, WebhookReply};
 use crate::engine::{CancelReply, CreateOrder, CreateReply};
+use crate::exchange::wire::FeedLine;
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{OrderId, UserId};
 
@@ -14,6 +16,7 @@ pub struct Overloaded;
 pub struct OrderGateway {
     creates: Sender<CreateCommand>,
     cancels: Sender<CancelCommand>,
+    webhooks: Sender<WebhookCommand>,
     views: CommittedViews,
 }
 
@@ -35,6 +38,7 @@ pub(crate) struct CancelCommand {
 pub struct CommandReceivers {
     pub(super) creates: Receiver<CreateCommand>,
     pub(super) cancels: Receiver<CancelCommand>,
+    pub(super) webhooks: Receiver<WebhookCommand>,
 }
 
 /// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
@@ -42,8 +46,14 @@ pub struct CommandReceivers {
 pub fn order_gateway(views: CommittedViews) -> (OrderGateway, CommandReceivers) {
     let (create_sender, creates) = mailbox(CREATE_QUEUE_CAPACITY);
     let (cancel_sender, cancels) = mailbox(CANCEL_QUEUE_CAPACITY);
-    let gateway = OrderGateway { creates: create_sender, cancels: cancel_sender, views };
-    (gateway, CommandReceivers { creates, cancels })
+    let (webhook_sender, webhooks) = mailbox(WEBHOOK_QUEUE_CAPACITY);
+    let gateway = OrderGateway {
+        creates: create_sender,
+        cancels: cancel_sender,
+        webhooks: webhook_sender,
+        views,
+    };
+    (gateway, CommandReceivers { creates, cancels, webhooks })
 }
 
 impl OrderGateway {
@@ -73,6 +83,20 @@ impl OrderGateway {
         let (reply, receiver) = oneshot::channel();
         let command = CancelCommand { user, order_id, reply };
         self.cancels.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
+    }
+
+    /// Hands over lines that the exchange posted to us. Answered once all of them are durable; a
+    /// receiver whose sender is gone means that they may not be.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded; the exchange has to come again.
+    pub fn webhook(
+        &self,
+        lines: Vec<FeedLine>,
+    ) -> Result<oneshot::Receiver<WebhookReply>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        let command = WebhookCommand { lines, reply };
+        self.webhooks.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
     /// Whether a request made now would be taken.

@@ -9,6 +9,10 @@ pub(crate) const CANCEL_QUEUE_CAPACITY: usize = 8_192;
 /// Feed messages that wait to be taken: 0.8 s of the peak with two fills an order. When it is full
 /// the feed thread goes back to what it could not hand over; prices go on.
 pub const FEED_QUEUE_CAPACITY: usize = 16_384;
+/// Batches of webhook lines that wait to be taken: with up to 1,024 lines of some 200 bytes each at
+/// most 13 MB. An exchange posts a batch at a time and waits for the answer, so this is room for
+/// several that do, and for one that gave up waiting.
+pub(super) const WEBHOOK_QUEUE_CAPACITY: usize = 64;
 /// Requests that wait for an answer. Everybody is answered after the reply timeout, so this is
 /// 3 s of the peak at the usual 150 ms with room for a stall of the log.
 pub(crate) const MAX_WAITING_REPLIES: usize = 32_768;

@@ -21,6 +21,7 @@ mod sessions;
 mod slice;
 mod translate;
 mod views;
+mod webhook;
 
 pub use crate::engine::{CancelReply, CreateOrder, CreateReply};
 pub use error::ExecutionError;
@@ -31,6 +32,7 @@ pub use options::ExecutionOptions;
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
 pub use views::{CommittedViews, UserView};
+pub use webhook::WebhookReply;
 
 /// What a simulation drives in place of [`run()`]: the same parts, without threads and clocks.
 #[cfg(feature = "simulation")]
@@ -47,3 +49,5 @@ pub(crate) mod parts {
 mod fake_exchange;
 #[cfg(test)]
 mod run_tests;
+#[cfg(test)]
+mod webhook_tests;

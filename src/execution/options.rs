@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::engine::EngineOptions;
 use crate::exchange::SessionOptions;
+use crate::exchange::wire::WebhookRequest;
 
 /// How the orders thread works.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct ExecutionOptions {
     pub submit_connections: usize,
     /// The exchange.
     pub session: SessionOptions,
+    /// Where the exchange shall post lines of our orders to, if it shall.
+    pub webhook: Option<WebhookRequest>,
     /// How long work in progress may take to finish once a stop was asked for.
     pub drain: Duration,
 }
@@ -30,6 +33,7 @@ impl ExecutionOptions {
             sweep_interval: Duration::from_secs(1),
             submit_connections: 2,
             session,
+            webhook: None,
             drain: Duration::from_secs(1),
         }
     }

@@ -15,6 +15,7 @@ use super::options::ExecutionOptions;
 use super::sessions::{run_control, run_submits};
 use super::slice::{self, Inputs};
 use super::views::CommittedViews;
+use super::webhook::run_registration;
 use crate::engine::Engines;
 use crate::exchange::{ExchangeSession, OrderFeed};
 use crate::shutdown::Shutdown;
@@ -61,6 +62,10 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     }
     let control = run_control(session(), Rc::clone(&queues), metrics.clone());
     sessions.push(glommio::spawn_local(control));
+    if let Some(webhook) = options.webhook.clone() {
+        let registering = run_registration(session(), Rc::clone(&queues), webhook, metrics.clone());
+        sessions.push(glommio::spawn_local(registering));
+    }
 
     let mut inputs = Inputs::new(commands, feed);
     let drain = options.drain;
@@ -105,6 +110,7 @@ async fn park(
         if driver.takes_inputs() {
             ready |= queues.answers.poll_some(context).is_ready();
             ready |= inputs.feed.poll_some(context);
+            ready |= driver.webhooks.is_busy() || inputs.webhooks.poll_some(context);
         }
         if driver.takes_requests() || refuses {
             ready |= inputs.cancels.poll_some(context);

@@ -19,18 +19,18 @@ use crate::types::*;
 use crate::wal::{self, WalOptions, WalWriter};
 
 /// One start of the order path, from recovery to the last answer.
-struct Node {
-    gateway: OrderGateway,
-    feed: Sender<OrderFeed>,
-    feed_position: Option<(compact_str::CompactString, u64)>,
-    metrics: ExecutionMetrics,
+pub(super) struct Node {
+    pub(super) gateway: OrderGateway,
+    pub(super) feed: Sender<OrderFeed>,
+    pub(super) feed_position: Option<(compact_str::CompactString, u64)>,
+    pub(super) metrics: ExecutionMetrics,
     shutdown: Shutdown,
     orders: JoinHandle<Result<(), String>>,
     writing: Option<JoinHandle<()>>,
 }
 
 /// Times that no test waits out unless it is about them.
-fn options(exchange: &FakeExchange) -> ExecutionOptions {
+pub(super) fn options(exchange: &FakeExchange) -> ExecutionOptions {
     let address = ExchangeAddress::from(exchange.address);
     let mut options = ExecutionOptions::new(SessionOptions::new(&address).unwrap());
     options.reply_timeout = Duration::from_secs(60);
@@ -42,14 +42,17 @@ fn options(exchange: &FakeExchange) -> ExecutionOptions {
 }
 
 impl Node {
-    fn start(directory: &Path, options: ExecutionOptions) -> Self {
+    pub(super) fn start(directory: &Path, options: ExecutionOptions) -> Self {
         let (mut node, writer) = Self::start_without_disk(directory, options);
         node.write(writer);
         node
     }
 
     /// A node whose log is not written until its writer runs.
-    fn start_without_disk(directory: &Path, options: ExecutionOptions) -> (Self, WalWriter) {
+    pub(super) fn start_without_disk(
+        directory: &Path,
+        options: ExecutionOptions,
+    ) -> (Self, WalWriter) {
         let log = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(directory) };
         let recovered = recover(&log, options.engine).unwrap();
         let (appender, writer) = wal::open(log, recovered.wal).unwrap();
@@ -76,11 +79,11 @@ impl Node {
         (node, writer)
     }
 
-    fn write(&mut self, writer: WalWriter) {
+    pub(super) fn write(&mut self, writer: WalWriter) {
         self.writing = Some(std::thread::spawn(move || writer.run().unwrap()));
     }
 
-    fn stop(self) {
+    pub(super) fn stop(self) {
         self.shutdown.request(StopReason::Asked);
         self.orders.join().unwrap().unwrap();
         if let Some(writing) = self.writing {
@@ -88,12 +91,12 @@ impl Node {
         }
     }
 
-    fn create(&self, request: CreateOrder) -> CreateReply {
+    pub(super) fn create(&self, request: CreateOrder) -> CreateReply {
         self.gateway.create(request).unwrap().recv().unwrap()
     }
 
     /// Has an order accepted, however long that takes.
-    fn submitted(&self, request: CreateOrder) -> Arc<Order> {
+    pub(super) fn submitted(&self, request: CreateOrder) -> Arc<Order> {
         match self.create(request) {
             CreateReply::Accepted(order) => order,
             CreateReply::Pending(order) => self.wait_for(&order, Status::Submitted),
@@ -101,17 +104,17 @@ impl Node {
         }
     }
 
-    fn cancel(&self, order: &Order) -> CancelReply {
+    pub(super) fn cancel(&self, order: &Order) -> CancelReply {
         self.gateway.cancel(order.user.clone(), order.order_id).unwrap().recv().unwrap()
     }
 
-    fn read(&self, order: &Order) -> Arc<Order> {
+    pub(super) fn read(&self, order: &Order) -> Arc<Order> {
         let view = self.gateway.views().user(&order.user).unwrap();
         Arc::clone(view.orders.get(&order.order_id).unwrap())
     }
 
     /// Waits until readers see an order in a status.
-    fn wait_for(&self, order: &Order, status: Status) -> Arc<Order> {
+    pub(super) fn wait_for(&self, order: &Order, status: Status) -> Arc<Order> {
         loop {
             let seen = self.read(order);
             if seen.status == status {
@@ -121,13 +124,13 @@ impl Node {
         }
     }
 
-    fn line(&self, line: serde_json::Value) {
+    pub(super) fn line(&self, line: serde_json::Value) {
         let line: FeedLine = from_value(line).unwrap();
         self.feed.try_send(OrderFeed::Line(line)).unwrap();
     }
 }
 
-fn request(user: &str, key: Option<&str>, num_shares: Shares) -> CreateOrder {
+pub(super) fn request(user: &str, key: Option<&str>, num_shares: Shares) -> CreateOrder {
     let user = UserId::new(user).unwrap();
     let now = Clock.now();
     CreateOrder {
@@ -143,13 +146,13 @@ fn request(user: &str, key: Option<&str>, num_shares: Shares) -> CreateOrder {
     }
 }
 
-fn trade(sequence: u64, order: &Order, num_shares: Shares) -> serde_json::Value {
+pub(super) fn trade(sequence: u64, order: &Order, num_shares: Shares) -> serde_json::Value {
     json!({"sequence": sequence, "type": "trade", "executionId": format!("e{sequence}"),
         "symbol": "IBM", "priceInCents": 17_950, "numShares": num_shares,
         "orderId": order.external_order_id, "timestamp": sequence})
 }
 
-fn accepted(reply: CreateReply) -> Arc<Order> {
+pub(super) fn accepted(reply: CreateReply) -> Arc<Order> {
     match reply {
         CreateReply::Accepted(order) => order,
         other => panic!("not accepted: {other:?}"),
@@ -275,7 +278,7 @@ fn cancels_are_confirmed_joined_and_repeated() {
     node.stop();
 }
 
-fn execution(id: &str, num_shares: Shares) -> QueryExecution {
+pub(super) fn execution(id: &str, num_shares: Shares) -> QueryExecution {
     from_value(json!({"executionId": id, "priceInCents": 17_950, "numShares": num_shares,
         "timestamp": 5}))
     .unwrap()

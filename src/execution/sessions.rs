@@ -19,15 +19,15 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How long to wait before connecting again.
-struct Backoff(Duration);
+pub(super) struct Backoff(Duration);
 
 impl Backoff {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(FIRST_BACKOFF)
     }
 
     /// Waits after an exchange that was not reached, longer each time.
-    async fn after(&mut self, reached: bool) {
+    pub(super) async fn after(&mut self, reached: bool) {
         if reached {
             *self = Self::new();
         } else {

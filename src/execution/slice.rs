@@ -7,6 +7,7 @@ use super::driver::{Driver, refuse_cancel, refuse_create};
 use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
 use super::limits::INPUTS_PER_SLICE;
+use super::webhook::WebhookCommand;
 use crate::exchange::OrderFeed;
 use crate::sync::Receiver;
 use crate::types::Moment;
@@ -53,6 +54,7 @@ pub(crate) struct Inputs {
     pub(super) creates: Source<CreateCommand>,
     pub(super) cancels: Source<CancelCommand>,
     pub(super) feed: Source<OrderFeed>,
+    pub(super) webhooks: Source<WebhookCommand>,
 }
 
 impl Inputs {
@@ -61,6 +63,7 @@ impl Inputs {
             creates: Source::new(commands.creates),
             cancels: Source::new(commands.cancels),
             feed: Source::new(feed),
+            webhooks: Source::new(commands.webhooks),
         }
     }
 }
@@ -104,7 +107,14 @@ fn take_inputs(
         let Some(message) = inputs.feed.next() else { break };
         driver.feed(now, message);
     }
+    if !driver.webhooks.is_busy()
+        && let Some(command) = inputs.webhooks.next()
+    {
+        driver.webhooks.begin(command);
+    }
+    driver.webhook_lines(now, INPUTS_PER_SLICE);
     more |= !queues.answers.is_empty() || inputs.feed.has_more();
+    more |= driver.webhooks.is_busy() || inputs.webhooks.has_more();
     if !driver.takes_requests() {
         return more;
     }

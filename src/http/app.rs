@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::exchange::webhook::WebhookVerifier;
 use crate::execution::OrderGateway;
 use crate::market::MarketReader;
 use crate::metrics::Metrics;
@@ -18,6 +19,8 @@ pub struct Site {
     pub orders: OrderGateway,
     /// Who a request comes from.
     pub authenticator: Arc<Authenticator>,
+    /// Who may post fills; nobody without one.
+    pub webhook: Option<Arc<WebhookVerifier>>,
     /// Counters, for the operators' listener.
     pub metrics: Arc<Metrics>,
 }

@@ -19,8 +19,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Takes a request apart and reads its body of at most [`MAX_BODY_BYTES`]. Done before anything
 /// else is looked at, because a connection whose request was not read cannot go on.
 pub(super) async fn read_body(request: Request<Incoming>) -> Result<(Parts, Vec<u8>), Problem> {
+    read_body_up_to(MAX_BODY_BYTES, request).await
+}
+
+/// The same with another limit, in bytes.
+pub(super) async fn read_body_up_to(
+    limit: usize,
+    request: Request<Incoming>,
+) -> Result<(Parts, Vec<u8>), Problem> {
     let (parts, body) = request.into_parts();
-    let read = glommio::timer::timeout(BODY_TIMEOUT, async { Ok(collect(body).await) }).await;
+    let read = async { Ok(collect(body, limit).await) };
+    let read = glommio::timer::timeout(BODY_TIMEOUT, read).await;
     let body = read.unwrap_or_else(|_timed_out| {
         let detail = format!("The body did not come within {BODY_TIMEOUT:?}.");
         Err(Problem::field("body", "body_too_slow", detail).closing())
@@ -28,7 +37,7 @@ pub(super) async fn read_body(request: Request<Incoming>) -> Result<(Parts, Vec<
     Ok((parts, body))
 }
 
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, Problem> {
+async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
@@ -38,18 +47,18 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Problem> {
         })?;
         let Some(data) = frame.data_ref() else { continue };
         length = length.saturating_add(data.len());
-        if length > MAX_DISCARDED_BYTES {
-            return Err(too_large().closing());
+        if length > limit.max(MAX_DISCARDED_BYTES) {
+            return Err(too_large(limit).closing());
         }
-        if length <= MAX_BODY_BYTES {
+        if length <= limit {
             bytes.extend_from_slice(data);
         }
     }
-    if length > MAX_BODY_BYTES { Err(too_large()) } else { Ok(bytes) }
+    if length > limit { Err(too_large(limit)) } else { Ok(bytes) }
 }
 
-fn too_large() -> Problem {
-    let detail = format!("The body is larger than the allowed {MAX_BODY_BYTES} bytes.");
+fn too_large(limit: usize) -> Problem {
+    let detail = format!("The body is larger than the allowed {limit} bytes.");
     Problem::field("body", "body_too_large", detail)
 }
 

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use super::app::App;
 use super::problem::Problem;
 use super::reply::Reply;
-use super::routes::{orders, page, session, subscribe, symbols};
+use super::routes::{orders, page, session, subscribe, symbols, webhook};
 
 /// Longest path and query together.
 const MAX_URI_BYTES: usize = 32 * 1024;
@@ -46,6 +46,8 @@ pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
         (["order", _], _) => not_allowed("GET, DELETE"),
         (["orders"], &Method::GET) => orders::list(&app, &request),
         (["orders"], _) => not_allowed("GET"),
+        (["exchange", "trades"], &Method::POST) => webhook::post(&app, request).await,
+        (["exchange", "trades"], _) => not_allowed("POST"),
         (_, &Method::GET) => page::get(&path),
         _ => Err(Problem::not_found(format!("There is no {method} {path}."))),
     };

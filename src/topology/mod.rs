@@ -18,6 +18,7 @@ mod shard;
 mod signals;
 mod system;
 mod threads;
+mod webhook;
 
 pub use exchange::run_exchange;
 pub use serve::{ServeError, serve, wal_directory};

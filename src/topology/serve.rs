@@ -13,6 +13,7 @@ use crate::config::{ExchangeChoice, ServeArgs};
 use crate::engine::EngineOptions;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::sim::{self, SimError, SimHandle};
+use crate::exchange::webhook::WebhookSecretError;
 use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::{
     self, ExecutionError, ExecutionMetrics, ExecutionOptions, FEED_QUEUE_CAPACITY, OrdersThread,
@@ -33,6 +34,7 @@ use super::shard::Shard;
 use super::signals::{SignalError, stop_on_signals};
 use super::system::{self, RESERVED_FILES, SystemError};
 use super::threads::Threads;
+use super::webhook::{self, Webhook};
 
 /// Silence of the feed that means a dead connection: three missed beats.
 const FEED_SILENCE: Duration = Duration::from_secs(3);
@@ -84,6 +86,15 @@ pub enum ServeError {
     /// The token key.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The webhook's secrets.
+    #[error(transparent)]
+    WebhookSecret(#[from] WebhookSecretError),
+    /// The exchange cannot sign what it posts.
+    #[error("--webhook-url {url} needs --webhook-secret-file: the exchange signs with its secret")]
+    WebhookWithoutSecret {
+        /// The address.
+        url: String,
+    },
     /// The exchange's name is not known.
     #[error("--exchange {exchange} is not found")]
     Exchange {
@@ -158,6 +169,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
         Some(path) => Secret::read(path)?,
         None => Secret::of_data_directory(&arguments.data_dir)?,
     };
+    let webhook = webhook::prepare(&arguments.link)?;
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;
     // The log first: its lock is what a second process in the same directory meets.
@@ -171,6 +183,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
         log,
         recovered,
         exchange,
+        webhook,
         shutdown: &shutdown,
     })?;
     running.announce(arguments.data_dir.as_path());
@@ -226,6 +239,7 @@ struct Start<'a> {
     log: WalOptions,
     recovered: Recovered,
     exchange: ExchangeAddress,
+    webhook: Webhook,
     shutdown: &'a Shutdown,
 }
 
@@ -243,7 +257,8 @@ struct Running {
 
 impl Running {
     fn start(start: Start<'_>) -> Result<Self, ServeError> {
-        let Start { arguments, plan, authenticator, log, recovered, exchange, shutdown } = start;
+        let Start { arguments, plan, authenticator, log, recovered, exchange, webhook, shutdown } =
+            start;
         let mut sockets = Vec::new();
         let address = listen_shared(arguments.listen, plan.placement.shards.len(), &mut sockets)?;
         let admin_socket = listen(arguments.admin_listen, false)?;
@@ -266,6 +281,7 @@ impl Running {
                 .map_err(|source| ServeError::Exchange { exchange: exchange.clone(), source })?,
         );
         options.reply_timeout = arguments.order_reply_timeout();
+        options.webhook = webhook.registration;
         let execution_metrics = ExecutionMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
         let orders_thread = OrdersThread {
@@ -303,7 +319,13 @@ impl Running {
         })
         .map_err(ServeError::Thread)?;
 
-        let site = Site { market, orders: gateway, authenticator: authenticator.clone(), metrics };
+        let site = Site {
+            market,
+            orders: gateway,
+            authenticator: authenticator.clone(),
+            webhook: webhook.verifier,
+            metrics,
+        };
         let streams = StreamLimits { streams: plan.streams_per_shard, ..StreamLimits::default() };
         let mut admin_socket = Some(admin_socket);
         let cores = plan.placement.shards.iter().zip(watches).zip(sockets).enumerate();

@@ -45,6 +45,11 @@ pub fn get_anonymously(url: &str) -> Option<Answer> {
     answer_of(&agent(), Request::get(url).body(Vec::new()).expect("a valid request"))
 }
 
+/// Sends a request as it is; `None` when nobody answers.
+pub fn send(request: Request<Vec<u8>>) -> Option<Answer> {
+    answer_of(&agent(), request)
+}
+
 /// Asks again and again until there is an answer. Each question is a request of its own, so this
 /// waits on the server, not on a clock.
 pub fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {

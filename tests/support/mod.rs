@@ -146,6 +146,15 @@ impl Server {
         });
     }
 
+    /// The value of a metric without labels of its own on the operators' page.
+    pub fn metric(&self, name: &str) -> u64 {
+        let url = format!("{}/metrics", self.admin);
+        let page = api::get_anonymously(&url).expect("the operators' page").text;
+        let start = format!("longbow_{name} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&start));
+        value.expect("a known metric").parse().expect("a whole number")
+    }
+
     /// The client of a user, with a token made as an operator would.
     pub fn user(&self, data: &Path, name: &str) -> api::Client {
         api::Client::new(&self.address, &token(data, name))

@@ -5,3 +5,4 @@ pub(super) mod page;
 pub(super) mod session;
 pub(super) mod subscribe;
 pub(super) mod symbols;
+pub(super) mod webhook;

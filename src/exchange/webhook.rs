@@ -1,0 +1,340 @@
+//! The exchange's calls to us: who may make them. A batch of lines is believed when it was signed
+//! with a secret that both sides know, not long ago.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::types::TimestampMicros;
+
+/// Name of the header that carries the signature.
+pub const SIGNATURE_HEADER: &str = "x-signature";
+/// Most lines of one batch: four times what the simulated exchange sends. A batch is one message to
+/// the orders thread, so this bounds what a full queue of them holds.
+pub const MAX_WEBHOOK_LINES: usize = 1_024;
+/// Largest body: so many lines of 512 bytes, more than twice what the longest ids make of one.
+pub const MAX_WEBHOOK_BODY_BYTES: usize = MAX_WEBHOOK_LINES * 512;
+/// Most secrets at once: the one in use, the next, and some room for a change that went wrong.
+const MAX_SECRETS: usize = 4;
+/// Longest secret, in bytes, as the exchange's contract has it.
+const MAX_SECRET_BYTES: usize = 512;
+/// Shorter secrets than the output of the hash weaken the signature (RFC 2104, section 3). They are
+/// not refused, because it is the exchange that gives some of them out.
+const ADVISED_SECRET_BYTES: usize = 32;
+/// Longest secret file: the secrets and their line ends.
+const MAX_SECRET_FILE_BYTES: u64 = ((MAX_SECRET_BYTES + 2) * MAX_SECRETS * 2) as u64;
+/// Most `v1` values of one signature: an exchange signs with the secrets of one change, two.
+const MAX_SIGNATURES: usize = 8;
+/// Bytes of an HMAC-SHA256.
+const SIGNATURE_BYTES: usize = 32;
+/// Longest header: a time, so many signatures in hexadecimal and room for parts of later schemes.
+const MAX_HEADER_BYTES: usize = 1_024;
+
+const _: () = assert!(MAX_HEADER_BYTES > 32 + MAX_SIGNATURES * (4 + 2 * SIGNATURE_BYTES));
+
+/// Why the webhook's secrets are not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookSecretError {
+    /// The file cannot be read.
+    #[error("cannot read --webhook-secret-file {path}", path = path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file has no secret, too many or too long ones, or is no text.
+    #[error("--webhook-secret-file {path}: {problem}; allowed are 1 to {MAX_SECRETS} secrets of 1 to {MAX_SECRET_BYTES} bytes, one a line", path = path.display())]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong. Never a secret.
+        problem: String,
+    },
+}
+
+/// The secrets that the exchange may sign with; the first is the one that we register with.
+#[derive(Clone)]
+pub struct WebhookSecrets(Vec<String>);
+
+impl WebhookSecrets {
+    /// Reads a file with one secret a line. White space around them and empty lines do not count.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, WebhookSecretError> {
+        let unreadable = |source| WebhookSecretError::File { path: path.to_owned(), source };
+        let length = fs::metadata(path).map_err(unreadable)?.len();
+        let content = |problem| WebhookSecretError::Content { path: path.to_owned(), problem };
+        if length > MAX_SECRET_FILE_BYTES {
+            return Err(content(format!("it has {length} bytes")));
+        }
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(&text).map_err(content)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let secrets: Vec<String> = text
+            .lines()
+            .map(str::trim)
+            .filter(|secret| !secret.is_empty())
+            .map(str::to_owned)
+            .collect();
+        if secrets.is_empty() || secrets.len() > MAX_SECRETS {
+            return Err(format!("it has {} secrets", secrets.len()));
+        }
+        if let Some(length) = secrets.iter().map(String::len).find(|&n| n > MAX_SECRET_BYTES) {
+            return Err(format!("it has a secret of {length} bytes"));
+        }
+        if secrets.iter().any(|secret| secret.len() < ADVISED_SECRET_BYTES) {
+            tracing::warn!("a webhook secret is shorter than {ADVISED_SECRET_BYTES} bytes");
+        }
+        Ok(Self(secrets))
+    }
+
+    /// The secret to register with.
+    pub fn current(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+}
+
+// Not derived: secrets do not belong into a log.
+impl std::fmt::Debug for WebhookSecrets {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "WebhookSecrets({} of them)", self.0.len())
+    }
+}
+
+/// Why a batch is not believed. Says what was wrong with the signature, never what would be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// There is no signature, or there are several headers.
+    #[error("`X-Signature` must be there, once")]
+    Missing,
+    /// It is not what the contract says.
+    #[error("`X-Signature` must be t=<unix seconds>,v1=<64 hexadecimal digits>[,v1=...]")]
+    Malformed,
+    /// It was made too long ago, or by a clock that differs too much.
+    #[error(
+        "the time of `X-Signature` is {seconds} s away from this clock; {allowed} s are allowed"
+    )]
+    OutsideWindow {
+        /// How far.
+        seconds: u64,
+        /// How far it may be.
+        allowed: u64,
+    },
+    /// No secret gives any of its values.
+    #[error("`X-Signature` was made with another secret or for another body")]
+    Wrong,
+}
+
+/// Tells the exchange's calls from everybody else's.
+#[derive(Debug, Clone)]
+pub struct WebhookVerifier {
+    secrets: WebhookSecrets,
+    window_seconds: u64,
+}
+
+impl WebhookVerifier {
+    /// Believes what was signed with one of these secrets within `window` of now.
+    pub fn new(secrets: WebhookSecrets, window: Duration) -> Self {
+        Self { secrets, window_seconds: window.as_secs() }
+    }
+
+    /// Checks the value of `X-Signature` against the body as it came. How long that takes depends
+    /// on lengths and counts alone, not on how much of a signature is right.
+    ///
+    /// # Errors
+    /// The body is not to be believed.
+    pub fn verify(
+        &self,
+        header: &[u8],
+        body: &[u8],
+        now: TimestampMicros,
+    ) -> Result<(), SignatureError> {
+        let signature = Signature::parse(header).ok_or(SignatureError::Malformed)?;
+        let seconds = (now.micros() / 1_000_000).abs_diff(signature.unix_seconds);
+        if seconds > self.window_seconds {
+            return Err(SignatureError::OutsideWindow { seconds, allowed: self.window_seconds });
+        }
+        let mut is_right = false;
+        for secret in &self.secrets.0 {
+            // HMAC takes keys of every length (RFC 2104, section 2).
+            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { continue };
+            mac.update(signature.time.as_bytes());
+            mac.update(b".");
+            mac.update(body);
+            for value in &signature.values {
+                // Compares in constant time.
+                is_right |= mac.clone().verify_slice(value).is_ok();
+            }
+        }
+        if is_right { Ok(()) } else { Err(SignatureError::Wrong) }
+    }
+}
+
+/// The parts of an `X-Signature` that matter here.
+struct Signature<'a> {
+    /// As it was written: what was signed is the text.
+    time: &'a str,
+    unix_seconds: u64,
+    values: Vec<[u8; SIGNATURE_BYTES]>,
+}
+
+impl<'a> Signature<'a> {
+    /// Takes a header apart. Parts of other schemes (`v0`, `v2`) are left to those who know them.
+    fn parse(header: &'a [u8]) -> Option<Self> {
+        if header.len() > MAX_HEADER_BYTES {
+            return None;
+        }
+        let header = std::str::from_utf8(header).ok()?;
+        let (mut time, mut values) = (None, Vec::new());
+        for part in header.split(',') {
+            let (name, value) = part.trim_matches(' ').split_once('=')?;
+            match name {
+                "t" if time.is_none() => time = Some(value),
+                "t" => return None,
+                "v1" if values.len() < MAX_SIGNATURES => values.push(decode_hex(value)?),
+                "v1" => return None,
+                _ => {}
+            }
+        }
+        let time = time.filter(|time| time.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let unix_seconds = time.parse().ok()?;
+        (!values.is_empty()).then_some(Self { time, unix_seconds, values })
+    }
+}
+
+fn decode_hex(text: &str) -> Option<[u8; SIGNATURE_BYTES]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; SIGNATURE_BYTES];
+    if text.len() != 2 * SIGNATURE_BYTES {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let &[high, low] = pair else { return None };
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: TimestampMicros = TimestampMicros::new(1_732_400_000_000_000);
+    const BODY: &[u8] = br#"{"session":"1","lines":[]}"#;
+    // printf '1732400000.{"session":"1","lines":[]}' | openssl dgst -sha256 -hmac first (and second)
+    const BY_FIRST: &str = "27718383d1c491853b815698760eecf582157ae6f6c289a59fd35067a26612b9";
+    const BY_SECOND: &str = "9941ea427ee8c5a2db9dc2ae80ac1a4ec542622a7da6ca8c03be2b59a572d047";
+
+    fn verifier(secrets: &str) -> WebhookVerifier {
+        let secrets = WebhookSecrets::parse(secrets).unwrap();
+        WebhookVerifier::new(secrets, Duration::from_secs(300))
+    }
+
+    fn verify(secrets: &str, header: &str, body: &[u8]) -> Result<(), SignatureError> {
+        verifier(secrets).verify(header.as_bytes(), body, NOW)
+    }
+
+    fn header(values: &[&str]) -> String {
+        let values: Vec<String> = values.iter().map(|value| format!(",v1={value}")).collect();
+        format!("t=1732400000{}", values.concat())
+    }
+
+    #[test]
+    fn what_openssl_signs_is_believed_with_any_of_the_secrets() {
+        let by_first = header(&[BY_FIRST]);
+        assert_eq!(verify("first", &by_first, BODY), Ok(()));
+        assert_eq!(verify("new\nfirst\n", &by_first, BODY), Ok(()), "the old one goes on");
+        assert_eq!(verify("second", &header(&[BY_FIRST, BY_SECOND]), BODY), Ok(()));
+        assert_eq!(verify("first", &header(&[&BY_FIRST.to_uppercase()]), BODY), Ok(()));
+        assert_eq!(verify("first", &format!("v0=x, {by_first},v2=y"), BODY), Ok(()));
+    }
+
+    #[test]
+    fn another_secret_body_or_time_is_not() {
+        let signed = header(&[BY_FIRST]);
+        assert_eq!(verify("second", &signed, BODY), Err(SignatureError::Wrong));
+        assert_eq!(verify("first", &signed, b"{}"), Err(SignatureError::Wrong));
+        let later = signed.replace("1732400000", "1732400001");
+        assert_eq!(verify("first", &later, BODY), Err(SignatureError::Wrong));
+        let same_number = signed.replace("t=", "t=0");
+        assert_eq!(verify("first", &same_number, BODY), Err(SignatureError::Wrong));
+    }
+
+    #[test]
+    fn only_within_the_window_on_both_sides() {
+        let signed = header(&[BY_FIRST]);
+        for (seconds, is_fine) in [(-301, false), (-300, true), (300, true), (301, false)] {
+            let now = TimestampMicros::new(NOW.micros().wrapping_add_signed(seconds * 1_000_000));
+            let outcome = verifier("first").verify(signed.as_bytes(), BODY, now);
+            let expected = SignatureError::OutsideWindow { seconds: 301, allowed: 300 };
+            assert_eq!(outcome, if is_fine { Ok(()) } else { Err(expected) }, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn malformed_headers_are_refused() {
+        let many = header(&[BY_FIRST; MAX_SIGNATURES + 1]);
+        let long = format!("{},x={}", header(&[BY_FIRST]), "x".repeat(MAX_HEADER_BYTES));
+        for hostile in [
+            "",
+            ",",
+            "t",
+            "t=1732400000",
+            "v1=00",
+            &format!("v1={BY_FIRST}"),
+            &format!("t=,v1={BY_FIRST}"),
+            &format!("t=+1732400000,v1={BY_FIRST}"),
+            &format!("t=-1,v1={BY_FIRST}"),
+            &format!("t=99999999999999999999999,v1={BY_FIRST}"),
+            &format!("t=1732400000,t=1732400000,v1={BY_FIRST}"),
+            &format!("t=1732400000,v1={}", &BY_FIRST[1..]),
+            &format!("t=1732400000,v1={BY_FIRST}0"),
+            &format!("t=1732400000,v1={}", BY_FIRST.replace('2', "g")),
+            &format!("t=1732400000,v1={},v1=", BY_FIRST),
+            &format!("t=1732400000,v1={}", "é".repeat(32)),
+            &many,
+            &long,
+        ] {
+            assert_eq!(
+                verify("first", hostile, BODY),
+                Err(SignatureError::Malformed),
+                "{hostile:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_are_counted_and_never_shown() {
+        assert_eq!(WebhookSecrets::parse("\n a \n\nb\n").unwrap().0, ["a", "b"]);
+        assert_eq!(WebhookSecrets::parse("new\nold").unwrap().current(), "new");
+        for wrong in ["", " \n", "1\n2\n3\n4\n5", &"x".repeat(MAX_SECRET_BYTES + 1)] {
+            let problem = WebhookSecrets::parse(wrong).unwrap_err();
+            assert!(problem.starts_with("it has") && !problem.contains("xxx"), "{problem}");
+        }
+        assert!(!format!("{:?}", verifier("hidden")).contains("hidden"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_is_believed_but_the_right_one(header in any::<Vec<u8>>()) {
+            prop_assert!(verifier("first").verify(&header, BODY, NOW).is_err());
+        }
+
+        #[test]
+        fn one_changed_digit_is_noticed(place in 0..64_usize, digit in "[0-9a-f]") {
+            let mut value = BY_FIRST.to_owned();
+            value.replace_range(place..=place, &digit);
+            let outcome = verify("first", &header(&[&value]), BODY);
+            prop_assert_eq!(outcome.is_ok(), value == BY_FIRST);
+        }
+    }
+}

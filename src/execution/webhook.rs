@@ -1,0 +1,119 @@
+//! Lines that the exchange posts to us, and our registration for them.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use super::answers::SessionQueues;
+use super::metrics::ExecutionMetrics;
+use super::sessions::Backoff;
+use crate::exchange::ExchangeSession;
+use crate::exchange::wire::{FeedLine, WebhookRequest};
+use crate::wal::Lsn;
+
+/// A batch of lines, answered as a whole.
+#[derive(Debug)]
+pub(super) struct WebhookCommand {
+    pub(super) lines: Vec<FeedLine>,
+    pub(super) reply: oneshot::Sender<WebhookReply>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookReply {
+    /// Every line is durable: the exchange may forget them.
+    Durable,
+    /// Some are not kept: the exchange has to send all of them again. What was taken counts once.
+    SendAgain,
+}
+
+/// Batches under work: lines are taken a few at a time, so that a large batch does not hold up the
+/// rest of the thread, and answers wait for the log.
+#[derive(Debug, Default)]
+pub(super) struct Webhooks {
+    current: Option<Batch>,
+    /// Batches taken, with the event that must be durable before their answer. These only rise.
+    taken: VecDeque<(Lsn, oneshot::Sender<WebhookReply>)>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    lines: std::vec::IntoIter<FeedLine>,
+    reply: oneshot::Sender<WebhookReply>,
+}
+
+impl Webhooks {
+    /// Begins with a batch. Only once the one before has ended.
+    pub(super) fn begin(&mut self, command: WebhookCommand) {
+        debug_assert!(self.current.is_none(), "one batch at a time");
+        let WebhookCommand { lines, reply } = command;
+        self.current = Some(Batch { lines: lines.into_iter(), reply });
+    }
+
+    /// Whether a batch is under work.
+    pub(super) fn is_busy(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The next line of the batch under work.
+    pub(super) fn next_line(&mut self) -> Option<FeedLine> {
+        self.current.as_mut()?.lines.next()
+    }
+
+    /// Ends the batch under work if all of its lines were taken: it is answered when `last_event`
+    /// is durable.
+    pub(super) fn end_if_taken(&mut self, last_event: Lsn) {
+        let is_taken = |batch: &mut Batch| batch.lines.len() == 0;
+        if let Some(Batch { reply, .. }) = self.current.take_if(is_taken) {
+            self.taken.push_back((last_event, reply));
+        }
+    }
+
+    /// Gives the batch under work back: one of its lines found no room.
+    pub(super) fn give_back(&mut self) {
+        if let Some(Batch { reply, .. }) = self.current.take() {
+            // The exchange may have given up.
+            let _gone = reply.send(WebhookReply::SendAgain);
+        }
+    }
+
+    /// Answers every batch whose events are durable.
+    pub(super) fn answer(&mut self, committed: Lsn) {
+        while let Some((_, reply)) = self.taken.pop_front_if(|(last, _)| *last <= committed) {
+            let _gone = reply.send(WebhookReply::Durable);
+        }
+    }
+
+    /// Whether nobody waits for an answer.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.current.is_none() && self.taken.is_empty()
+    }
+}
+
+/// Registers us at the exchange: at the start, and whenever its feed has a new session, because an
+/// exchange that began anew may have forgotten whom to call. Tries until it succeeds.
+pub(super) async fn run_registration(
+    mut session: ExchangeSession,
+    queues: Rc<SessionQueues>,
+    webhook: WebhookRequest,
+    metrics: ExecutionMetrics,
+) {
+    let mut backoff = Backoff::new();
+    queues.registrations.push(());
+    loop {
+        poll_fn(|context| queues.registrations.poll_some(context)).await;
+        queues.registrations.take(usize::MAX);
+        match session.register_webhook(&webhook).await {
+            Ok(()) => {
+                backoff.after(true).await;
+                metrics.webhook_registrations.inc();
+                tracing::info!(url = webhook.url, "the exchange posts fills to us");
+            }
+            Err(error) => {
+                tracing::warn!(%error, url = webhook.url, "cannot register for fills; trying on");
+                queues.registrations.push(());
+                backoff.after(false).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Lines that the exchange posts, with the orders thread as it runs.
+
+use serde_json::{from_value, json};
+
+use super::fake_exchange::FakeExchange;
+use super::run_tests::{Node, accepted, options, request, trade};
+use super::*;
+use crate::exchange::OrderFeed;
+use crate::exchange::wire::{FeedLine, WebhookRequest};
+use crate::order::Status;
+
+fn lines(lines: &[serde_json::Value]) -> Vec<FeedLine> {
+    lines.iter().map(|line| from_value(line.clone()).unwrap()).collect()
+}
+
+fn post(node: &Node, batch: &[serde_json::Value]) -> WebhookReply {
+    node.gateway.webhook(lines(batch)).unwrap().recv().unwrap()
+}
+
+#[test]
+fn an_execution_counts_once_whichever_way_it_comes_and_however_often() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let order = accepted(node.create(request("alice", None, 10)));
+    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
+    node.line(trade(1, &order, 4));
+    let batch = [trade(1, &order, 4), trade(2, &order, 3)];
+    assert_eq!(post(&node, &batch), WebhookReply::Durable);
+    assert_eq!(node.read(&order).filled_shares, 7, "what was confirmed can be read");
+    assert_eq!(post(&node, &batch), WebhookReply::Durable, "again");
+    node.line(trade(2, &order, 3));
+    node.line(trade(3, &order, 3));
+    let filled = node.wait_for(&order, Status::Filled);
+    assert_eq!(filled.filled_shares, 10);
+    node.stop();
+
+    let node = Node::start(directory.path(), options(&exchange));
+    assert_eq!(node.read(&order), filled);
+    node.stop();
+}
+
+#[test]
+fn a_batch_is_confirmed_only_when_it_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let order = accepted(node.create(request("alice", None, 10)));
+    node.stop();
+
+    let (mut node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
+    let known = node.gateway.webhook(lines(&[trade(1, &order, 10)])).unwrap();
+    let mut early = trade(9, &order, 1);
+    early["orderId"] = json!("nobody-knows");
+    let unknown = node.gateway.webhook(lines(&[early])).unwrap();
+    while node.metrics.webhook_lines.get() < 2 {
+        std::thread::yield_now();
+    }
+    assert!(known.try_recv().is_err() && unknown.try_recv().is_err());
+    node.write(writer);
+    assert_eq!(known.recv(), Ok(WebhookReply::Durable));
+    assert_eq!(unknown.recv(), Ok(WebhookReply::Durable), "about no order that is known");
+    node.stop();
+}
+
+#[test]
+fn a_confirmed_line_about_an_unknown_order_survives_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let early = json!({"sequence": 7, "type": "trade", "executionId": "early", "symbol": "IBM",
+        "priceInCents": 17_950, "numShares": 10, "orderId": "X-0", "timestamp": 1});
+    assert_eq!(post(&node, &[early]), WebhookReply::Durable);
+    // No feed position is logged here, so only the line itself can be what the restart finds.
+    node.stop();
+
+    let node = Node::start(directory.path(), options(&exchange));
+    let order = accepted(node.create(request("alice", None, 10)));
+    node.wait_for(&order, Status::Filled);
+    node.stop();
+}
+
+#[test]
+fn lines_that_find_no_room_are_asked_for_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let line = |number: usize| {
+        json!({"sequence": number, "type": "cancelled", "orderId": format!("y{number}"),
+            "timestamp": 1})
+    };
+    let numbers: Vec<usize> = (0..crate::engine::MAX_HELD_REPORTS).collect();
+    for batch in numbers.chunks(1_024) {
+        let batch: Vec<_> = batch.iter().map(|&number| line(number)).collect();
+        assert_eq!(post(&node, &batch), WebhookReply::Durable);
+    }
+    let order = accepted(node.create(request("alice", None, 10)));
+    let batch = [line(usize::MAX >> 1), trade(1, &order, 10)];
+    assert_eq!(post(&node, &batch), WebhookReply::SendAgain);
+    assert_eq!(post(&node, &batch[1..]), WebhookReply::Durable, "others are taken");
+    assert_eq!(node.read(&order).status, Status::Filled);
+    node.stop();
+}
+
+#[test]
+fn the_webhook_is_registered_again_with_every_session_of_the_feed() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    let url = "http://here/exchange/trades".to_owned();
+    options.webhook = Some(WebhookRequest { url: url.clone(), secret: "s".to_owned() });
+    let node = Node::start(directory.path(), options);
+    exchange.wait_until(|book| book.webhooks == [url.clone()]);
+    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
+    exchange.wait_until(|book| book.webhooks == [url.clone(), url.clone()]);
+    node.stop();
+}

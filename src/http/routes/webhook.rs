@@ -1,0 +1,59 @@
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+
+use crate::exchange::webhook::{
+    MAX_WEBHOOK_BODY_BYTES, MAX_WEBHOOK_LINES, SIGNATURE_HEADER, SignatureError, WebhookVerifier,
+};
+use crate::exchange::wire::WebhookBatch;
+use crate::execution::WebhookReply;
+use crate::http::app::App;
+use crate::http::body::{parse_json, read_body_up_to};
+use crate::http::problem::{HttpResponse, Problem, bytes_response};
+use crate::http::query::Query;
+use crate::types::Clock;
+
+/// `POST /exchange/trades`: the exchange posts lines about our orders. No user asks: the signature
+/// says who does. `2xx` only when every line is durable, because the exchange then forgets them.
+pub(in crate::http) async fn post(
+    app: &App,
+    request: Request<Incoming>,
+) -> Result<HttpResponse, Problem> {
+    let Some(verifier) = app.site.webhook.as_deref() else {
+        return Err(Problem::not_found("This server takes no fills by webhook."));
+    };
+    let (request, body) = read_body_up_to(MAX_WEBHOOK_BODY_BYTES, request).await?;
+    verify(verifier, &request, &body).map_err(|error| {
+        tracing::warn!(%error, "somebody posted fills that are not to be believed");
+        Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
+    })?;
+    Query::parse(&request.uri, &[])?;
+    let batch: WebhookBatch = parse_json(&body)?;
+    if batch.lines.len() > MAX_WEBHOOK_LINES {
+        let given = batch.lines.len();
+        let detail = format!("{given} lines in a batch; at most {MAX_WEBHOOK_LINES} are allowed.");
+        return Err(Problem::field("lines", "invalid_field", detail));
+    }
+    let waiting = app.site.orders.webhook(batch.lines).map_err(|_overloaded| again())?;
+    match waiting.await {
+        Ok(WebhookReply::Durable) => {
+            let json = HeaderValue::from_static("application/json");
+            Ok(bytes_response(StatusCode::NO_CONTENT, json, Bytes::new()))
+        }
+        Ok(WebhookReply::SendAgain) | Err(_) => Err(again()),
+    }
+}
+
+fn verify(verifier: &WebhookVerifier, request: &Parts, body: &[u8]) -> Result<(), SignatureError> {
+    let mut headers = request.headers.get_all(SIGNATURE_HEADER).iter();
+    let (Some(header), None) = (headers.next(), headers.next()) else {
+        return Err(SignatureError::Missing);
+    };
+    verifier.verify(header.as_bytes(), body, Clock.now())
+}
+
+fn again() -> Problem {
+    Problem::unavailable("unavailable", "Not everything was recorded. Send all of it again.")
+}
