@@ -4,7 +4,7 @@ use super::error::ExecutionError;
 use super::views::CommittedViews;
 use crate::engine::{EngineOptions, Engines};
 use crate::order::decode;
-use crate::wal::{self, RecordView, Recovery, VisitError, WalError, WalOptions};
+use crate::wal::{self, Lsn, RecordView, Recovery, VisitError, WalError, WalOptions};
 
 /// What the log says: the state that the orders thread goes on from.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Recovered<L = Recovery> {
 /// # Errors
 /// The log is damaged, in use, or written by a newer program.
 pub fn recover(log: &WalOptions, options: EngineOptions) -> Result<Recovered, ExecutionError> {
-    replay(options, |visit| wal::recover(log, visit))
+    replay(options, |visit| wal::recover(log, Lsn(0), visit))
 }
 
 /// Shown each record of a log.
