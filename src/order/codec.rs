@@ -19,7 +19,7 @@ pub const RECORD_FORMAT_VERSION: u8 = 1;
 /// Stands in the partition byte of records that belong to the node and to no user.
 pub const NODE_PARTITION: u8 = u8::MAX;
 /// What rkyv data, 128-bit ids included, may need.
-const PAYLOAD_ALIGNMENT: usize = 16;
+pub(super) const PAYLOAD_ALIGNMENT: usize = 16;
 
 const _: () = assert!(crate::types::USER_PARTITIONS <= NODE_PARTITION as usize);
 const _: () = assert!(mem::align_of::<<Created as Archive>::Archived>() <= PAYLOAD_ALIGNMENT);
@@ -149,7 +149,7 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
     .map_err(|source| RecordError::Invalid { kind, source })
 }
 
-fn read<T>(payload: &[u8]) -> Result<T, rancor::Error>
+pub(super) fn read<T>(payload: &[u8]) -> Result<T, rancor::Error>
 where
     T: Archive,
     T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>

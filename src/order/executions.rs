@@ -8,8 +8,9 @@ use crate::types::{ExecutionId, PriceCents, Shares};
 /// one or two.
 const LINEAR_SEARCH_LIMIT: usize = 16;
 
-/// What one execution did to its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What one execution did to its order. New kinds go to the end: the position is part of the format
+/// of stored orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Execution {
     /// It counts.
     Counted {
@@ -64,6 +65,17 @@ impl Executions {
         }
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ExecutionId, Execution)> {
+        let (few, many) = match &self.0 {
+            Kept::Few(few) => (Some(few), None),
+            Kept::Many(many) => (None, Some(many)),
+        };
+        let few = few.into_iter().flatten().map(|(id, execution)| (id, *execution));
+        let many = many.into_iter().flatten().map(|(id, execution)| (id, *execution));
+        few.chain(many)
+    }
+
     /// Shares of all executions that count.
     pub fn counted_shares(&self) -> Shares {
         let shares = |execution: &Execution| match execution {
@@ -71,8 +83,10 @@ impl Executions {
             Execution::Busted => 0,
         };
         match &self.0 {
-            Kept::Few(few) => few.iter().map(|(_, kept)| shares(kept)).sum(),
-            Kept::Many(many) => many.values().map(shares).sum(),
+            Kept::Few(few) => {
+                few.iter().map(|(_, kept)| shares(kept)).fold(0, Shares::saturating_add)
+            }
+            Kept::Many(many) => many.values().map(shares).fold(0, Shares::saturating_add),
         }
     }
 

@@ -7,6 +7,7 @@ mod event;
 mod executions;
 mod record;
 mod status;
+mod stored;
 mod table;
 mod tracked;
 mod user_field;
@@ -18,5 +19,6 @@ pub use event::{
 pub use executions::{Execution, Executions};
 pub use record::Order;
 pub use status::{Ending, Facts, Status, reported_status};
+pub use stored::{STORED_ORDER_FORMAT, StoredOrderEncoder, StoredOrderError, decode_stored};
 pub use table::{Anomaly, Ruling, Step, ruling};
 pub use tracked::{Applied, TrackedOrder};

@@ -78,8 +78,11 @@ impl FromStr for Status {
     }
 }
 
-/// Why an order ended before all its shares were filled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why an order ended before all its shares were filled. New kinds go to the end: the position is
+/// part of the format of stored orders.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub enum Ending {
     /// The exchange refused it.
     Rejected,

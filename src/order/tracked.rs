@@ -37,6 +37,11 @@ impl TrackedOrder {
         Self { order: Arc::new(Order::new(created)), executions: Executions::default() }
     }
 
+    /// An order as it was stored.
+    pub(super) fn stored(order: Arc<Order>, executions: Executions) -> Self {
+        Self { order, executions }
+    }
+
     /// The order as it stands. The `Arc` may be given to readers: it never changes.
     pub fn order(&self) -> &Arc<Order> {
         &self.order
