@@ -45,7 +45,7 @@ struct Log {
 impl Log {
     fn open(directory: &Path) -> Self {
         let options = WalOptions::new(directory);
-        let recovery = recover(&options, &mut |_| Ok(())).unwrap();
+        let recovery = recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
         let appended = recovery.next_lsn.0 - 1;
         let (appender, writer) = open(options, recovery).unwrap();
         let writer = thread::Builder::new().name("wal".into()).spawn(|| writer.run()).unwrap();
@@ -187,7 +187,7 @@ fn recovery(criterion: &mut Criterion) {
     group.bench_function(BenchmarkId::new("recover, records", RECOVERED_RECORDS), |bencher| {
         bencher.iter(|| {
             let mut bytes = 0;
-            let recovery = recover(&options, &mut |record| {
+            let recovery = recover(&options, Lsn(0), &mut |record| {
                 bytes += record.payload.len();
                 Ok(())
             });

@@ -4,7 +4,7 @@ use super::error::ExecutionError;
 use super::views::CommittedViews;
 use crate::engine::{EngineOptions, Engines};
 use crate::order::decode;
-use crate::wal::{self, Recovery, VisitError, WalOptions};
+use crate::wal::{self, Lsn, Recovery, VisitError, WalOptions};
 
 /// What the log says: the state that the orders thread goes on from.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Recovered {
 /// The log is damaged, in use, or written by a newer program.
 pub fn recover(log: &WalOptions, options: EngineOptions) -> Result<Recovered, ExecutionError> {
     let mut engines = Engines::new(options);
-    let wal = wal::recover(log, &mut |record| {
+    let wal = wal::recover(log, Lsn(0), &mut |record| {
         let event = decode(record.kind, record.format_version, record.payload)
             .map_err(|error| -> VisitError { Box::new(error) })?;
         engines.replay(&event).map_err(|error| -> VisitError { Box::new(error) })

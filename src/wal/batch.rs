@@ -34,6 +34,10 @@ impl Batch {
         self.starts_segment = false;
     }
 
+    pub(super) fn first_lsn(&self) -> u64 {
+        self.first_lsn
+    }
+
     pub(super) fn last_lsn(&self) -> u64 {
         self.last_lsn
     }

@@ -61,6 +61,38 @@ pub enum WalError {
         /// The newest format known here.
         newest: u32,
     },
+    /// The beginning of the log was cut off, and more of it is needed.
+    #[error(
+        "the log in {} begins with record {first}, but the records from {needed} on are needed; \
+         restore the index of this log from a backup that goes up to record {first} at least, or \
+         the older segments of the log",
+        directory.display()
+    )]
+    CutOff {
+        /// The directory of the log.
+        directory: PathBuf,
+        /// Its oldest record.
+        first: Lsn,
+        /// The oldest record that is needed.
+        needed: Lsn,
+    },
+    /// The log does not reach as far as what was made from it.
+    #[error(
+        "the log in {} ends with record {last}, but record {known} was durable in it once; restore \
+         the missing segments, or an index that goes no further than the log",
+        directory.display()
+    )]
+    LostTail {
+        /// The directory of the log.
+        directory: PathBuf,
+        /// Its newest record.
+        last: Lsn,
+        /// What it held once.
+        known: Lsn,
+    },
+    /// A segment could not be removed before. Nothing is lost, but the log only grows from then on.
+    #[error("the log is not cut any more, because a segment could not be removed before")]
+    CutFailed,
     /// The visitor of recovery refused a record.
     #[error("record {lsn} of the log cannot be used")]
     Visit {

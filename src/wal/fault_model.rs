@@ -18,7 +18,7 @@ pub(super) const OPTIONS_BYTES: u64 = MIN_SEGMENT_BYTES;
 
 pub(super) fn recovered(disk: &FaultyDisk) -> Result<(Recovery<FaultyDisk>, Payloads), WalError> {
     let mut payloads = Payloads::new();
-    let recovery = recover_from(Arc::new(disk.clone()), &mut |record| {
+    let recovery = recover_from(Arc::new(disk.clone()), Some(Lsn(0)), &mut |record| {
         payloads.push(record.payload.to_vec());
         assert_eq!(record.lsn, Lsn(payloads.len() as u64));
         Ok(())
@@ -36,7 +36,8 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn start(recovery: Recovery<FaultyDisk>) -> Result<Self, WalError> {
-        let options = WalOptions { directory: "".into(), segment_bytes: OPTIONS_BYTES };
+        let options =
+            WalOptions { directory: "".into(), segment_bytes: OPTIONS_BYTES, keep_bytes: 0 };
         let (appender, writer) = open(options, recovery)?;
         Ok(Self { appender, writer, wanted: None })
     }

@@ -13,14 +13,14 @@ use super::*;
 const SMALL: u64 = MIN_SEGMENT_BYTES;
 
 fn options(directory: &Path) -> WalOptions {
-    WalOptions { directory: directory.to_path_buf(), segment_bytes: SMALL }
+    WalOptions { directory: directory.to_path_buf(), segment_bytes: SMALL, keep_bytes: 0 }
 }
 
 type Records = Vec<(u64, u32, Vec<u8>)>;
 
 fn recovered(options: &WalOptions) -> Result<(Recovery, Records), WalError> {
     let mut records = Records::new();
-    let recovery = recover(options, &mut |record| {
+    let recovery = recover(options, Lsn(0), &mut |record| {
         assert_eq!(record.payload.as_ptr().addr() % 16, 0, "payloads are aligned");
         assert_eq!((record.kind, record.format_version), (3, 1));
         assert_eq!(u64::from(record.partition), record.lsn.0 % 64);
@@ -153,7 +153,7 @@ fn limits_are_kept() {
     assert_eq!(recovered(&options).unwrap().0.records, 3);
 
     let wrong = WalOptions { segment_bytes: SMALL + 1, ..options };
-    assert!(matches!(recover(&wrong, &mut |_| Ok(())), Err(WalError::SegmentBytes { .. })));
+    assert!(matches!(recover(&wrong, Lsn(0), &mut |_| Ok(())), Err(WalError::SegmentBytes { .. })));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_visitor_that_refuses_stops_recovery() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     session(&options, 5);
-    let error = recover(&options, &mut |record| {
+    let error = recover(&options, Lsn(0), &mut |record| {
         if record.lsn == Lsn(3) { Err("unknown kind".into()) } else { Ok(()) }
     })
     .unwrap_err();
@@ -208,9 +208,18 @@ fn a_missing_segment_refuses() {
     let verification = verify(directory.path()).unwrap();
     assert!(verification.verdict.is_err(), "{verification}");
     fs::remove_file(directory.path().join(segment::name(1))).unwrap();
-    let (recovery, records) = recovered(&options).unwrap();
-    assert!(recovery.first_lsn > Lsn(1), "the caller sees that the beginning is gone");
-    assert_eq!(records[0].0, recovery.first_lsn.0);
+    let error = recovered(&options).unwrap_err();
+    let WalError::CutOff { first, needed: Lsn(1), .. } = error else { panic!("{error}") };
+    let before_first = Lsn(first.0 - 1);
+    let mut visited = Vec::new();
+    let recovery = recover(&options, before_first, &mut |record| {
+        visited.push(record.lsn);
+        Ok(())
+    });
+    assert_eq!(recovery.unwrap().first_lsn, first);
+    assert_eq!(visited.first(), Some(&first));
+    let verification = verify(directory.path()).unwrap();
+    assert!(verification.verdict.is_ok(), "the end of a log can be verified: {verification}");
 }
 
 #[test]

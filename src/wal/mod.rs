@@ -24,13 +24,21 @@
 //! checksums, writes, syncs. It owns a second one, `wal-prepare`, that fills the next segment.
 //! Two batch buffers go round between appender and writer: while one is being synced the other one
 //! forms. Nothing is allocated for a record.
+//!
+//! Any other thread may follow the log behind the writer with a [`LogHandle`]: it waits for commits
+//! and reads committed records. A follower that keeps them elsewhere takes a [`LogClaim`] and
+//! advances it; [`LogHandle::cut`] removes the oldest segments that all claims have passed. The log
+//! then begins with a later record than the first, and [`recover`] goes on from a given one.
 
 mod aligned;
 mod appender;
 mod batch;
 mod error;
+mod handle;
 mod open;
+mod outline;
 mod prepare;
+mod reader;
 mod record;
 mod recovery;
 mod scan;
@@ -47,13 +55,18 @@ mod fault_tests;
 #[cfg(test)]
 mod faulty_disk;
 #[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
 mod log_tests;
 
 use std::path::PathBuf;
 
 pub use appender::{NewRecord, WalAppender};
 pub use error::{VisitError, WalError};
+pub use handle::{LogClaim, LogHandle, LogId};
 pub use open::open;
+pub use outline::{Outline, outline};
+pub use reader::LogReader;
 pub use recovery::{RecordView, Recovery, recover};
 pub use verify::{SegmentReport, Verification, verify};
 pub use writer::WalWriter;
@@ -74,6 +87,9 @@ pub const MIN_SEGMENT_BYTES: u64 = (BLOCK_BYTES + MAX_RECORD_BYTES) as u64;
 pub const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Segment size unless configured: some seconds of full load, and filled with zeros in a tenth of one.
 pub const DEFAULT_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// What is kept of the log unless configured: some five million records. What a follower lost that
+/// it had called durable can be taken from here again, and so can a look into the past.
+pub const DEFAULT_KEEP_BYTES: u64 = 1024 * 1024 * 1024;
 
 const _: () = assert!(MAX_RECORD_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(MAX_BATCH_BYTES.is_multiple_of(BLOCK_BYTES));
@@ -102,12 +118,19 @@ pub struct WalOptions {
     /// Size of the segments made from now on, in bytes: a multiple of [`BLOCK_BYTES`] from
     /// [`MIN_SEGMENT_BYTES`] to [`MAX_SEGMENT_BYTES`]. May change from one start to the next.
     pub segment_bytes: u64,
+    /// Bytes of the newest segments that are never cut off, whatever the followers have taken.
+    pub keep_bytes: u64,
 }
 
 impl WalOptions {
-    /// The log in `directory` with segments of [`DEFAULT_SEGMENT_BYTES`].
+    /// The log in `directory` with segments of [`DEFAULT_SEGMENT_BYTES`], of which
+    /// [`DEFAULT_KEEP_BYTES`] are kept.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), segment_bytes: DEFAULT_SEGMENT_BYTES }
+        Self {
+            directory: directory.into(),
+            segment_bytes: DEFAULT_SEGMENT_BYTES,
+            keep_bytes: DEFAULT_KEEP_BYTES,
+        }
     }
 
     fn check(&self) -> Result<(), WalError> {

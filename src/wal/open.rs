@@ -8,17 +8,19 @@ use crossbeam::channel::bounded;
 use super::aligned::AlignedBuffer;
 use super::appender::{AppenderStart, WalAppender};
 use super::batch::Batch;
+use super::handle::{Log, LogId};
 use super::prepare::Preparer;
 use super::recovery::{LaterSegment, Recovery, TailSegment};
 use super::segment::{self, FIRST_BATCH_OFFSET, SegmentMaker};
-use super::shared::Shared;
+use super::shared::{SegmentSpan, Shared};
 use super::storage::{Storage, StorageFile};
 use super::writer::{LogFile, WalWriter};
 use super::{BLOCK_BYTES, WalError, WalOptions, block_ceiling, block_floor, to_usize};
 
 /// Opens a recovered log for appending: cuts what is torn, makes all that was recovered durable, and
 /// makes the first segment where there is none. The directory is the recovered one; it stays locked
-/// until the writer has ended.
+/// until the writer has ended and
+/// all its handles are gone.
 ///
 /// # Errors
 /// [`WalError::SegmentBytes`] and [`WalError::Io`].
@@ -27,7 +29,7 @@ pub fn open<S: Storage>(
     recovery: Recovery<S>,
 ) -> Result<(WalAppender, WalWriter<S>), WalError> {
     options.check()?;
-    let Recovery { storage, mut tail, next_lsn, epoch, .. } = recovery;
+    let Recovery { storage, mut tail, next_lsn, epoch, mut spans, .. } = recovery;
     let segment_bytes = options.segment_bytes;
     remove_preparing(&*storage)?;
     if tail.segment.is_none() {
@@ -42,8 +44,16 @@ pub fn open<S: Storage>(
     // A kill may have come between a rename and its sync.
     storage.sync().map_err(|error| WalError::io("sync", storage.path(), error))?;
 
-    let shared = Arc::new(Shared::default());
-    shared.commit(next_lsn.0.saturating_sub(1));
+    spans.retain(|span| span.number <= segment.number);
+    if segment.kept_end == FIRST_BATCH_OFFSET {
+        // What seemed to be its first record was part of the torn end.
+        let TailSegment { number, segment_bytes, .. } = segment;
+        spans.retain(|span| span.number < number);
+        spans.push(SegmentSpan { number, first_lsn: None, segment_bytes });
+    }
+    let offset = segment.next_offset();
+    let committed = next_lsn.0.saturating_sub(1);
+    let shared = Arc::new(Shared::recovered(committed, spans, offset));
     // Two batches and one request exist at a time: nobody ever waits for room in a channel.
     let (to_writer, batches) = bounded(1);
     let (returned, from_writer) = bounded(1);
@@ -56,7 +66,6 @@ pub fn open<S: Storage>(
         let _ = requests.try_send(segment.number + 1);
     }
 
-    let offset = segment.next_offset();
     let start = AppenderStart {
         next_lsn: next_lsn.0,
         epoch,
@@ -65,11 +74,15 @@ pub fn open<S: Storage>(
         segment_bytes,
     };
     let appender = WalAppender::new(&start, shared.clone(), to_writer, from_writer);
+    let followed =
+        Log::new(storage.clone(), shared.clone(), LogId(tail.log_id), options.keep_bytes);
     let log = LogFile {
         storage: storage.clone(),
         shared: shared.clone(),
         file,
         number: segment.number,
+        segment_bytes: segment.segment_bytes,
+        next_segment_bytes: segment_bytes,
         offset,
         chain: tail.chain,
         log_id: tail.log_id,
@@ -81,7 +94,7 @@ pub fn open<S: Storage>(
     };
     let preparer =
         Preparer { storage, maker, shared, requests: requested, prepared: prepared_sender };
-    Ok((appender, WalWriter { log, preparer }))
+    Ok((appender, WalWriter { log, preparer, followed: Arc::new(followed) }))
 }
 
 /// Removes what was being prepared when the last process ended.
@@ -93,7 +106,8 @@ fn remove_preparing<S: Storage>(storage: &S) -> Result<(), WalError> {
     Ok(())
 }
 
-fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
+/// Removes a file durably.
+pub(super) fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
     storage
         .remove(name)
         .and_then(|()| storage.sync())

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::outline::segment_spans;
 use super::record::RecordHeader;
 use super::scan::{BadBytes, Chain, End, ScanError, Window, scan_records, scan_remains};
 use super::segment::{self, FIRST_BATCH_OFFSET, LOG_FORMAT, SegmentHeader};
+use super::shared::SegmentSpan;
 use super::storage::{Directory, Storage};
 use super::{BLOCK_BYTES, Lsn, VisitError, WalError, WalOptions, block_ceiling};
 
@@ -43,6 +45,8 @@ pub struct Recovery<S: Storage = Directory> {
     pub torn_bytes: u64,
     pub(super) storage: Arc<S>,
     pub(super) tail: Tail,
+    /// All segments, oldest first.
+    pub(super) spans: Vec<SegmentSpan>,
 }
 
 impl<S: Storage> std::fmt::Debug for Recovery<S> {
@@ -88,46 +92,58 @@ pub(super) struct LaterSegment {
     pub(super) is_clean: bool,
 }
 
-/// Locks the log and reads it from its oldest record to its newest. A directory without a log is an
-/// empty log. Nothing on disk is changed.
+/// Locks the log and reads it up to its newest record. Visited are the records behind `after`, which
+/// are in some other store already; `Lsn(0)` visits all. Segments that lie wholly before that record
+/// are not read, but for their first record. A directory without a log is an empty log. Nothing on
+/// disk is changed.
 ///
 /// # Errors
-/// [`WalError::Locked`]; [`WalError::Damaged`] where bytes that were durable once cannot be read;
-/// [`WalError::Newer`]; [`WalError::Visit`] with what `visit` said; [`WalError::Io`]. What was
-/// visited before an error is to be thrown away.
+/// [`WalError::Locked`]; [`WalError::CutOff`] where the log begins after the next record;
+/// [`WalError::LostTail`] where it ends before `after`; [`WalError::Damaged`] where bytes that were
+/// durable once cannot be read; [`WalError::Newer`]; [`WalError::Visit`] with what `visit` said;
+/// [`WalError::Io`]. What was visited before an error is to be thrown away.
 pub fn recover(
     options: &WalOptions,
+    after: Lsn,
     visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), VisitError>,
 ) -> Result<Recovery, WalError> {
     options.check()?;
-    recover_from(Arc::new(Directory::lock(&options.directory)?), visit)
+    recover_from(Arc::new(Directory::lock(&options.directory)?), Some(after), visit)
 }
 
+/// With `after` as `None`, from the oldest record that is there, whichever that is.
 pub(super) fn recover_from<S: Storage>(
     storage: Arc<S>,
+    after: Option<Lsn>,
     visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), VisitError>,
 ) -> Result<Recovery<S>, WalError> {
-    let numbers = segment_numbers(&*storage)?;
-    check_no_hole(&*storage, &numbers)?;
+    let spans = segment_spans(&*storage)?;
+    check_no_hole(&*storage, &spans)?;
+    // From the record itself on, not from the next one: it is what the next one has to follow.
+    let holds = |span: &SegmentSpan| span.first_lsn.is_some_and(|first| Some(Lsn(first)) <= after);
+    let start = spans.iter().rposition(holds).unwrap_or_default();
+    let to_read = spans.get(start..).unwrap_or_default();
     let mut reader = Reader {
         storage: &*storage,
-        chain: Chain::start(numbers.first().copied().unwrap_or(1)),
+        after: after.unwrap_or_default().0,
+        chain: Chain::start(to_read.first().map_or(1, |span| span.number)),
         log_id: None,
         window: None,
         first_lsn: None,
-        records: 0,
+        read: 0,
+        visited: 0,
         torn_bytes: 0,
         tail: Tail::default(),
         bad: None,
     };
-    for &number in &numbers {
-        reader.read_segment(number, visit)?;
+    for span in to_read {
+        reader.read_segment(span.number, visit)?;
     }
-    let Reader { chain, first_lsn, records, torn_bytes, mut tail, log_id, .. } = reader;
-    if let (Some(&oldest), None) = (numbers.first(), chain.next_lsn) {
+    let Reader { chain, first_lsn, visited, torn_bytes, mut tail, log_id, .. } = reader;
+    if let (Some(oldest), None) = (to_read.first(), chain.next_lsn) {
         // Starting at 1 again would give numbers out twice.
         return Err(WalError::Damaged {
-            file: storage.path().join(segment::name(oldest)),
+            file: storage.path().join(segment::name(oldest.number)),
             offset: FIRST_BATCH_OFFSET,
             lsn: Lsn(0),
             reason: "it has no record, and the segments before it are missing".to_owned(),
@@ -136,15 +152,40 @@ pub(super) fn recover_from<S: Storage>(
     tail.chain = chain.checksum;
     tail.log_id = log_id.unwrap_or_default();
     let next_lsn = Lsn(chain.next_lsn.unwrap_or(1));
+    let first_read = first_lsn.map_or(next_lsn, Lsn);
+    if let Some(after) = after {
+        check_reaches(&*storage, after, first_read, next_lsn)?;
+    }
+    let oldest = spans.iter().find_map(|span| span.first_lsn);
     Ok(Recovery {
-        first_lsn: first_lsn.map_or(next_lsn, Lsn),
+        first_lsn: oldest.map_or(next_lsn, Lsn).min(first_read),
         next_lsn,
         epoch: chain.epoch.saturating_add(1),
-        records,
+        records: visited,
         torn_bytes,
         storage,
         tail,
+        spans,
     })
+}
+
+/// Whether the log has all that comes behind `after`, and had `after` itself.
+fn check_reaches<S: Storage>(
+    storage: &S,
+    after: Lsn,
+    first: Lsn,
+    next: Lsn,
+) -> Result<(), WalError> {
+    let directory = storage.path().to_path_buf();
+    let needed = Lsn(after.0.saturating_add(1));
+    if next < needed {
+        let last = Lsn(next.0.saturating_sub(1));
+        return Err(WalError::LostTail { directory, last, known: after });
+    }
+    if first > needed {
+        return Err(WalError::CutOff { directory, first, needed });
+    }
+    Ok(())
 }
 
 /// The numbers of all segments that are there, in order.
@@ -155,8 +196,9 @@ pub(super) fn segment_numbers<S: Storage>(storage: &S) -> Result<Vec<u64>, WalEr
     Ok(numbers)
 }
 
-fn check_no_hole<S: Storage>(storage: &S, numbers: &[u64]) -> Result<(), WalError> {
-    for (&number, &next) in numbers.iter().zip(numbers.iter().skip(1)) {
+fn check_no_hole<S: Storage>(storage: &S, spans: &[SegmentSpan]) -> Result<(), WalError> {
+    let numbers = spans.iter().map(|span| span.number);
+    for (number, next) in numbers.clone().zip(numbers.skip(1)) {
         if next - number != 1 {
             return Err(WalError::Damaged {
                 file: storage.path().join(segment::name(number + 1)),
@@ -172,12 +214,15 @@ fn check_no_hole<S: Storage>(storage: &S, numbers: &[u64]) -> Result<(), WalErro
 /// The state of reading one segment after the other.
 struct Reader<'a, S: Storage> {
     storage: &'a S,
+    /// Records up to this one are read and not visited.
+    after: u64,
     chain: Chain,
     /// From the first segment; all others must have the same.
     log_id: Option<u64>,
     window: Option<Window<S::File>>,
     first_lsn: Option<u64>,
-    records: u64,
+    read: u64,
+    visited: u64,
     torn_bytes: u64,
     tail: Tail,
     /// Where the records ended early: any record in a later segment proves rot there.
@@ -213,11 +258,15 @@ impl<S: Storage> Reader<'_, S> {
             return Ok(());
         }
 
-        let (first_lsn, records) = (&mut self.first_lsn, &mut self.records);
-        let records_before = *records;
+        let (first_lsn, read, visited) = (&mut self.first_lsn, &mut self.read, &mut self.visited);
+        let (read_before, after) = (*read, self.after);
         let visit_counted = |header: &RecordHeader, payload: &[u8]| {
             first_lsn.get_or_insert(header.lsn);
-            *records += 1;
+            *read += 1;
+            if header.lsn <= after {
+                return Ok(());
+            }
+            *visited += 1;
             visit(view(header, payload))
         };
         let end = scan_records(&mut window, &mut self.chain, header.log_id, visit_counted)
@@ -226,7 +275,7 @@ impl<S: Storage> Reader<'_, S> {
                 ScanError::Visit { lsn, source } => WalError::Visit { lsn, source },
             })?;
         match end {
-            End::Zeros { at } if self.records == records_before && self.tail.segment.is_some() => {
+            End::Zeros { at } if self.read == read_before && self.tail.segment.is_some() => {
                 debug_assert_eq!(at, FIRST_BATCH_OFFSET);
                 self.add_later(header, true);
             }
@@ -330,7 +379,7 @@ impl<S: Storage> Reader<'_, S> {
     }
 }
 
-fn view<'a>(header: &RecordHeader, payload: &'a [u8]) -> RecordView<'a> {
+pub(super) fn view<'a>(header: &RecordHeader, payload: &'a [u8]) -> RecordView<'a> {
     RecordView {
         lsn: Lsn(header.lsn),
         partition: header.partition,

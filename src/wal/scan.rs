@@ -40,6 +40,13 @@ impl<F: StorageFile> Window<F> {
         self.file_bytes
     }
 
+    /// Ends the file before its end, on a block boundary: nothing behind is read, so that memory
+    /// never holds bytes from before they were written.
+    pub(super) fn end_at(&mut self, end: u64) -> io::Result<()> {
+        self.file_bytes = self.file.len()?.min(end);
+        Ok(())
+    }
+
     /// The bytes from an offset on: `len` of them, or up to the end of the file. Aligned in memory
     /// as they are in the file, up to a block.
     pub(super) fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
@@ -47,7 +54,10 @@ impl<F: StorageFile> Window<F> {
         let end = offset + len as u64;
         if offset < self.start || end > self.start + self.filled as u64 {
             self.start = block_floor(offset);
-            self.filled = self.file.read_at(self.start, self.buffer.as_mut_slice())?;
+            let visible = to_usize(block_ceiling(self.file_bytes - self.start));
+            let buffer = self.buffer.as_mut_slice();
+            let into = buffer.get_mut(..visible.min(WINDOW_BYTES)).unwrap_or_default();
+            self.filled = self.file.read_at(self.start, into)?;
         }
         let from = to_usize(offset - self.start);
         let filled = self.buffer.as_slice().get(..self.filled).unwrap_or_default();

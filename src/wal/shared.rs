@@ -1,9 +1,14 @@
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 
-/// What the log's threads tell the appender. Each field has one writer and stands for itself; the
-/// batches themselves go through channels.
+use super::segment::FIRST_BATCH_OFFSET;
+
+/// What the log's threads tell the appender and whoever follows the log. Each atomic has one writer
+/// and stands for itself; the batches themselves go through channels.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     committed: AtomicU64,
@@ -12,16 +17,150 @@ pub(super) struct Shared {
     out_of_space: AtomicBool,
     /// The appender's task. Woken after any of the above has changed.
     pub(super) waker: AtomicWaker,
+    /// Where the committed records are. Locked for some loads and stores at a time, never while a
+    /// file is touched: the writer takes it once for each batch.
+    progress: Mutex<Progress>,
+    /// Those who wait for commits; told only when one of them has what it waits for.
+    moved: Condvar,
+}
+
+#[derive(Debug)]
+struct Progress {
+    /// The segments with committed records, oldest first; the last one is being written, and may
+    /// have none yet.
+    segments: VecDeque<SegmentSpan>,
+    /// Where the committed batches of the last segment end.
+    end: u64,
+    /// The smallest record beyond which somebody waits for a commit.
+    wake_beyond: u64,
+}
+
+/// A segment and where its records begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentSpan {
+    pub(super) number: u64,
+    /// Unknown where the segment has no record yet, or where rot has made the first one unreadable.
+    pub(super) first_lsn: Option<u64>,
+    pub(super) segment_bytes: u64,
+}
+
+/// A batch that has become durable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CommittedBatch {
+    pub(super) first_lsn: u64,
+    pub(super) last_lsn: u64,
+    /// The segment that it is in, and where it ends there.
+    pub(super) segment: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) end: u64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { segments: VecDeque::new(), end: FIRST_BATCH_OFFSET, wake_beyond: u64::MAX }
+    }
 }
 
 impl Shared {
+    /// State of a log that was recovered up to `committed`, with its segments and the end of the
+    /// records in the last of them.
+    pub(super) fn recovered(committed: u64, segments: Vec<SegmentSpan>, end: u64) -> Self {
+        let progress = Progress { segments: segments.into(), end, wake_beyond: u64::MAX };
+        Self {
+            committed: AtomicU64::new(committed),
+            progress: Mutex::new(progress),
+            ..Self::default()
+        }
+    }
+
     /// The last durable record.
     pub(super) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }
 
-    pub(super) fn commit(&self, lsn: u64) {
-        self.committed.store(lsn, Ordering::Release);
+    pub(super) fn commit(&self, batch: CommittedBatch) {
+        let mut progress = self.progress();
+        // Only now: until a record of the new segment is durable, the one before it holds the last
+        // durable record and must not be cut off.
+        match progress.segments.back_mut() {
+            Some(span) if span.number == batch.segment => {
+                span.first_lsn.get_or_insert(batch.first_lsn);
+            }
+            Some(_) | None => progress.segments.push_back(SegmentSpan {
+                number: batch.segment,
+                first_lsn: Some(batch.first_lsn),
+                segment_bytes: batch.segment_bytes,
+            }),
+        }
+        progress.end = batch.end;
+        self.committed.store(batch.last_lsn, Ordering::Release);
+        if batch.last_lsn > progress.wake_beyond {
+            progress.wake_beyond = u64::MAX;
+            drop(progress);
+            self.moved.notify_all();
+        }
+    }
+
+    /// Blocks until more than `beyond` is committed, the log is poisoned or the time is over.
+    pub(super) fn wait(&self, beyond: u64, timeout: Duration) -> u64 {
+        let deadline = Instant::now() + timeout;
+        let mut progress = self.progress();
+        loop {
+            let committed = self.committed();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if committed > beyond || self.is_poisoned() || left.is_zero() {
+                return committed;
+            }
+            progress.wake_beyond = progress.wake_beyond.min(beyond);
+            let waited = self.moved.wait_timeout(progress, left);
+            progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The segment of a record, or the oldest record where that one has been cut off.
+    pub(super) fn locate(&self, lsn: u64) -> Result<u64, u64> {
+        let progress = self.progress();
+        let holds = |span: &&SegmentSpan| span.first_lsn.is_some_and(|first| first <= lsn);
+        let found = progress.segments.iter().rev().find(holds).map(|span| span.number);
+        found.ok_or(progress.first_lsn().unwrap_or(lsn))
+    }
+
+    /// Where the committed batches of a segment end; `None` where the log has left it. Bytes behind
+    /// that may be half written.
+    pub(super) fn readable_end(&self, segment: u64) -> Option<u64> {
+        let progress = self.progress();
+        let is_last = progress.segments.back().is_some_and(|span| span.number == segment);
+        is_last.then_some(progress.end)
+    }
+
+    /// The oldest record whose place is known; `None` in a log without records.
+    pub(super) fn first_lsn(&self) -> Option<u64> {
+        self.progress().first_lsn()
+    }
+
+    /// The oldest segment, if all its records are at most `through`, other ones follow, and those
+    /// take at least `keep_bytes`.
+    pub(super) fn removable(&self, through: u64, keep_bytes: u64) -> Option<u64> {
+        let progress = self.progress();
+        let oldest = progress.segments.front()?;
+        let mut later = progress.segments.iter().skip(1);
+        let kept_bytes: u64 = later.clone().map(|span| span.segment_bytes).sum();
+        // A later segment that begins with the next record proves where this one ends.
+        let begins_in_time =
+            |span: &SegmentSpan| span.first_lsn.is_some_and(|first| first <= through + 1);
+        (later.any(begins_in_time) && kept_bytes >= keep_bytes).then_some(oldest.number)
+    }
+
+    /// The oldest segment is gone.
+    pub(super) fn removed(&self, segment: u64) {
+        self.progress().segments.retain(|span| span.number != segment);
+    }
+
+    /// Number and bytes of the segments that are kept.
+    pub(super) fn kept(&self) -> (usize, u64) {
+        let progress = self.progress();
+        let bytes = progress.segments.iter().map(|span| span.segment_bytes).sum();
+        (progress.segments.len(), bytes)
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
@@ -29,7 +168,10 @@ impl Shared {
     }
 
     pub(super) fn poison(&self) {
+        let progress = self.progress();
         self.poisoned.store(true, Ordering::Release);
+        drop(progress);
+        self.moved.notify_all();
         self.waker.wake();
     }
 
@@ -50,5 +192,15 @@ impl Shared {
 
     pub(super) fn set_out_of_space(&self) {
         self.out_of_space.store(true, Ordering::Release);
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress {
+    fn first_lsn(&self) -> Option<u64> {
+        self.segments.iter().find_map(|span| span.first_lsn)
     }
 }

@@ -47,7 +47,7 @@ pub struct Verification {
 /// [`WalError::Io`] where files cannot be read at all.
 pub fn verify(directory: &Path) -> Result<Verification, WalError> {
     let storage = Arc::new(Directory::look(directory)?);
-    let verdict = recover_from(storage.clone(), &mut |_| Ok(()))
+    let verdict = recover_from(storage.clone(), None, &mut |_| Ok(()))
         .map(|recovery| (recovery.records, recovery.torn_bytes));
     let numbers = segment_numbers(&*storage)?;
     let mut log_id = None;

@@ -7,9 +7,10 @@ use crossbeam::select;
 
 use super::WalError;
 use super::batch::Batch;
+use super::handle::{Log, LogHandle};
 use super::prepare::Preparer;
 use super::segment::{self, FIRST_BATCH_OFFSET};
-use super::shared::Shared;
+use super::shared::{CommittedBatch, Shared};
 use super::storage::{Directory, Storage, StorageFile};
 
 /// Name of the thread that fills segments ahead.
@@ -19,9 +20,15 @@ const PREPARE_THREAD_NAME: &str = "wal-prepare";
 pub struct WalWriter<S: Storage = Directory> {
     pub(super) log: LogFile<S>,
     pub(super) preparer: Preparer<S>,
+    pub(super) followed: Arc<Log<S>>,
 }
 
 impl<S: Storage> WalWriter<S> {
+    /// For whoever reads the log behind the writer, and cuts it.
+    pub fn handle(&self) -> LogHandle<S> {
+        LogHandle::new(Arc::clone(&self.followed))
+    }
+
     /// Writes and syncs what the appender hands over, until the appender is dropped. Ends the
     /// thread for the next segments that it starts.
     ///
@@ -29,7 +36,7 @@ impl<S: Storage> WalWriter<S> {
     /// Any failed write or sync, and any failure to make the next segment but a full disk. The log
     /// is poisoned then; nothing is tried again.
     pub fn run(self) -> Result<(), WalError> {
-        let Self { log, preparer } = self;
+        let Self { log, preparer, .. } = self;
         let directory = log.storage.path().to_path_buf();
         let thread = thread::Builder::new()
             .name(PREPARE_THREAD_NAME.to_owned())
@@ -55,11 +62,14 @@ pub(super) struct LogFile<S: Storage> {
     pub(super) shared: Arc<Shared>,
     pub(super) file: S::File,
     pub(super) number: u64,
+    pub(super) segment_bytes: u64,
     /// Where the next batch goes.
     pub(super) offset: u64,
     /// Checksum of the last record.
     pub(super) chain: u64,
     pub(super) log_id: u64,
+    /// Size of all segments after this one.
+    pub(super) next_segment_bytes: u64,
     /// The segment after this one, when it has been taken from the channel.
     pub(super) next: Option<S::File>,
     pub(super) batches: Receiver<Batch>,
@@ -97,7 +107,13 @@ impl<S: Storage> LogFile<S> {
         self.file.write_at(self.offset, bytes).map_err(|error| self.failed("write", error))?;
         self.file.sync().map_err(|error| self.failed("sync", error))?;
         self.offset += bytes.len() as u64;
-        self.shared.commit(batch.last_lsn());
+        self.shared.commit(CommittedBatch {
+            first_lsn: batch.first_lsn(),
+            last_lsn: batch.last_lsn(),
+            segment: self.number,
+            segment_bytes: self.segment_bytes,
+            end: self.offset,
+        });
         // Never full, and an appender that is gone needs no buffer.
         let _ = self.returned.try_send(batch);
         self.shared.waker.wake();
@@ -112,6 +128,7 @@ impl<S: Storage> LogFile<S> {
         let Some(next) = self.next.take() else { return Ok(()) };
         self.file = next;
         self.number += 1;
+        self.segment_bytes = self.next_segment_bytes;
         self.offset = FIRST_BATCH_OFFSET;
         // Never full: it asks for one at a time. If nobody listens, the next change says so.
         let _ = self.requests.try_send(self.number + 1);

@@ -1,0 +1,168 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::handle::Log;
+use super::record::RecordHeader;
+use super::recovery::view;
+use super::scan::Window;
+use super::segment::{self, FIRST_BATCH_OFFSET};
+use super::storage::{Directory, Storage};
+use super::{Lsn, RecordView, WalError, block_ceiling};
+
+/// Reads committed records in their order, while the writer goes on behind them.
+///
+/// It never reads bytes that are not committed, so nothing in its memory is half written, however
+/// long it stays there.
+pub struct LogReader<S: Storage = Directory> {
+    log: Arc<Log<S>>,
+    /// The record to give next.
+    next_lsn: u64,
+    /// What was committed when the end of the open segment was looked up.
+    known: u64,
+    open: Option<OpenSegment<S>>,
+}
+
+struct OpenSegment<S: Storage> {
+    number: u64,
+    name: String,
+    window: Window<S::File>,
+    /// Where the next record is, or zeros before it.
+    at: u64,
+    /// Whether all its records are committed: the log has gone on in the next segment.
+    is_complete: bool,
+}
+
+/// What stands at a place.
+enum Found {
+    Record(RecordHeader),
+    /// Padding: a record may follow on the next block.
+    Padding,
+    /// Nothing more in this segment.
+    End,
+}
+
+impl<S: Storage> LogReader<S> {
+    pub(super) fn new(log: Arc<Log<S>>, after: Lsn) -> Self {
+        Self { log, next_lsn: after.0 + 1, known: 0, open: None }
+    }
+
+    /// The last record that was given, or the one that reading began after.
+    pub fn position(&self) -> Lsn {
+        Lsn(self.next_lsn - 1)
+    }
+
+    /// The next record; `None` while no other one is committed.
+    ///
+    /// # Errors
+    /// [`WalError::Damaged`] where a committed record cannot be read, [`WalError::CutOff`] where it
+    /// was removed, and [`WalError::Io`].
+    pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>, WalError> {
+        if self.next_lsn > self.known {
+            self.known = self.log.shared.committed();
+            if self.next_lsn > self.known {
+                return Ok(None);
+            }
+            if let Some(mut open) = self.open.take() {
+                self.see_committed(&mut open)?;
+                self.open = Some(open);
+            }
+        }
+        let at = self.seek()?;
+        let Some(open) = &mut self.open else { return Ok(None) };
+        let path = self.log.storage.path();
+        let found = open.window.record(at, self.log.log_id.0);
+        match found.map_err(|error| WalError::io("read", path.join(&open.name), error))? {
+            Some((header, payload)) => {
+                open.at = at + header.record_bytes() as u64;
+                self.next_lsn = header.lsn + 1;
+                Ok(Some(view(&header, payload)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Finds where the next record is, over segments and over records before it.
+    fn seek(&mut self) -> Result<u64, WalError> {
+        loop {
+            let mut open = match self.open.take() {
+                Some(open) => open,
+                None => self.open_segment_of(self.next_lsn)?,
+            };
+            let found = look(&mut open, self.log.log_id.0);
+            let found = found.map_err(|error| self.io_error("read", &open.name, error))?;
+            match found {
+                Found::Record(header) if header.lsn < self.next_lsn => {
+                    open.at += header.record_bytes() as u64;
+                }
+                Found::Record(header) if header.lsn == self.next_lsn => {
+                    let at = open.at;
+                    self.open = Some(open);
+                    return Ok(at);
+                }
+                Found::Padding => open.at = block_ceiling(open.at),
+                Found::End if open.is_complete => open = self.open_segment(open.number + 1)?,
+                Found::Record(_) | Found::End => return Err(self.damaged(&open)),
+            }
+            self.open = Some(open);
+        }
+    }
+
+    fn open_segment_of(&self, lsn: u64) -> Result<OpenSegment<S>, WalError> {
+        match self.log.shared.locate(lsn) {
+            Ok(number) => self.open_segment(number),
+            Err(first) => Err(WalError::CutOff {
+                directory: self.log.storage.path().to_path_buf(),
+                first: Lsn(first),
+                needed: Lsn(lsn),
+            }),
+        }
+    }
+
+    fn open_segment(&self, number: u64) -> Result<OpenSegment<S>, WalError> {
+        let name = segment::name(number);
+        let window = self.log.storage.open(&name).and_then(Window::new);
+        let window = window.map_err(|error| self.io_error("open", &name, error))?;
+        let at = FIRST_BATCH_OFFSET;
+        let mut open = OpenSegment { number, name, window, at, is_complete: false };
+        self.see_committed(&mut open)?;
+        Ok(open)
+    }
+
+    /// Lets the open segment end where the batches end that are committed now.
+    fn see_committed(&self, open: &mut OpenSegment<S>) -> Result<(), WalError> {
+        let end = self.log.shared.readable_end(open.number);
+        open.is_complete = end.is_none();
+        let seen = open.window.end_at(end.unwrap_or(u64::MAX));
+        seen.map_err(|error| self.io_error("read", &open.name, error))
+    }
+
+    fn io_error(&self, action: &'static str, name: &str, error: io::Error) -> WalError {
+        WalError::io(action, self.log.storage.path().join(name), error)
+    }
+
+    fn damaged(&self, open: &OpenSegment<S>) -> WalError {
+        WalError::Damaged {
+            file: self.log.storage.path().join(&open.name),
+            offset: open.at,
+            lsn: Lsn(self.next_lsn),
+            reason: "it was written and synced, and cannot be read back".to_owned(),
+        }
+    }
+}
+
+fn look<S: Storage>(open: &mut OpenSegment<S>, seed: u64) -> io::Result<Found> {
+    if let Some((header, _)) = open.window.record(open.at, seed)? {
+        return Ok(Found::Record(header));
+    }
+    let next_block = block_ceiling(open.at);
+    // A batch starts on a block, so what is no record there is the end.
+    let is_padding = next_block > open.at && open.window.is_zero(open.at, next_block)?;
+    Ok(if is_padding { Found::Padding } else { Found::End })
+}
+
+impl<S: Storage> fmt::Debug for LogReader<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogReader").field("next_lsn", &self.next_lsn).finish_non_exhaustive()
+    }
+}
