@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["sync", "metrics", "shutdown", "net", "web"],
     &["market", "order"],
     &["engine", "wal"],
-    &["exchange", "stream"],
+    &["index", "exchange", "stream"],
     &["execution"],
     &["http"],
     &["config"],
@@ -26,6 +26,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("tokio", &["exchange"]),
     ("jsonwebtoken", &["http"]),
     ("clap", &["config"]),
+    ("fjall", &["index"]),
 ];
 
 fn layer_of(folder: &str) -> usize {

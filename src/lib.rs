@@ -24,6 +24,7 @@
 //! | 2 | [`order`] | pure: an order, its events, its one transition table |
 //! | 3 | [`engine`] | pure: one state machine per user partition, inputs in, events and effects out |
 //! | 3 | [`wal`] | the write-ahead log: segments, group commit, recovery |
+//! | 4 | [`index`] | all orders on disk, moved forward from the log, so that the log can be cut |
 //! | 4 | [`exchange`] | wire format, order sessions, the feed reader; [`exchange::sim`] plays the other side |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 5 | [`execution`] | the orders thread: drives engines, log and sessions |
@@ -32,7 +33,7 @@
 //! | 8 | [`topology`] | every thread: name, core, queues; start, stop, join |
 //!
 //! A folder imports only folders of lower layers. A test keeps this true, and keeps glommio, hyper,
-//! tokio, axum, jsonwebtoken and clap behind their walls.
+//! tokio, axum, jsonwebtoken, clap and fjall behind their walls.
 //!
 //! # Threads
 //!
@@ -43,6 +44,8 @@
 //! | `orders` | glommio, pinned where a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
 //! | `wal` | its own loop | the log's files | two batch buffers that go round |
 //! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
+//! | `index` | its own loop | the embedded store, behind the log; cuts the log | progress of the log |
+//! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
 //! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
 //! | `signals` | its own loop | SIGINT, SIGTERM | the system |
 //!
@@ -65,6 +68,7 @@ pub mod engine;
 pub mod exchange;
 pub mod execution;
 pub mod http;
+pub mod index;
 #[cfg(test)]
 mod layers;
 pub mod market;

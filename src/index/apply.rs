@@ -1,0 +1,351 @@
+//! Turning records of the log into a batch of the store: pure but for reads of the store.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+
+use super::index_handle::stored_order;
+use super::keys;
+use super::node::{self, INDEX_FORMAT, Meta};
+use super::recent::RecentOrders;
+use super::store::{Bytes, Space, Write};
+use super::{Index, IndexError};
+use crate::engine::MAX_HELD_REPORTS;
+use crate::order::{
+    Change, Changed, Created, Event, EventEncoder, FeedPosition, HeldReport, StoredOrderEncoder,
+    TrackedOrder,
+};
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
+use crate::wal::{LogId, Lsn};
+
+/// Moves an index forward. There is one for each index; it belongs to one thread.
+///
+/// It takes records in their order, and everything since the last commit becomes visible together.
+/// After an error nothing more may be asked of it.
+pub struct IndexWriter {
+    index: Index,
+    log_id: LogId,
+    /// The last record that was taken.
+    taken: Lsn,
+    /// Orders that changed in this batch.
+    changed: HashMap<OrderId, Working>,
+    recent: RecentOrders,
+    /// Ids of the exchange that this batch brings.
+    external: HashMap<ExternalOrderId, OrderId>,
+    /// The users' own keys that this batch brings.
+    keys: HashMap<Bytes, OrderId>,
+    feed: Feed,
+    encoder: StoredOrderEncoder,
+    events: EventEncoder,
+}
+
+/// An order of a batch.
+struct Working {
+    tracked: TrackedOrder,
+    /// Where the store has it now.
+    stored_in: Option<Space>,
+}
+
+/// What of the store belongs to the feed, and what this batch does to it.
+#[derive(Default)]
+struct Feed {
+    position: Option<(Lsn, FeedPosition)>,
+    /// Reports that are kept, oldest first, with the reports themselves where the store does not
+    /// have them yet.
+    held: VecDeque<Held>,
+    /// Keys of reports that the store has and that are obsolete.
+    obsolete: Vec<u64>,
+    /// Cancelled in this batch since the last feed position.
+    cancelled: Vec<OrderId>,
+    /// Keys under which the store has those that were cancelled in earlier batches.
+    stored_cancelled: Vec<u64>,
+    /// Those of them that a feed position of this batch has made obsolete.
+    obsolete_cancelled: Vec<u64>,
+}
+
+struct Held {
+    lsn: u64,
+    received_at: TimestampMicros,
+    unstored: Option<HeldReport>,
+}
+
+impl IndexWriter {
+    /// Goes on where the index stands, with records of this log.
+    ///
+    /// # Errors
+    /// [`IndexError::OtherLog`], and what cannot be read.
+    pub fn new(index: Index, log_id: LogId) -> Result<Self, IndexError> {
+        if let Some(index_log) = index.log_id().filter(|&known| known != log_id) {
+            let directory = index.directory().to_path_buf();
+            return Err(IndexError::OtherLog { directory, index_log, log: log_id });
+        }
+        let feed = Feed::load(&index)?;
+        Ok(Self {
+            taken: index.position(),
+            index,
+            log_id,
+            changed: HashMap::new(),
+            recent: RecentOrders::default(),
+            external: HashMap::new(),
+            keys: HashMap::new(),
+            feed,
+            encoder: StoredOrderEncoder::new(),
+            events: EventEncoder::new(),
+        })
+    }
+
+    /// The last record that was taken.
+    pub fn taken(&self) -> Lsn {
+        self.taken
+    }
+
+    /// Takes the next record of the log into the batch.
+    ///
+    /// # Errors
+    /// [`IndexError::OutOfOrder`], [`IndexError::UnknownOrder`], and what cannot be read.
+    pub fn take(&mut self, lsn: Lsn, event: Event) -> Result<(), IndexError> {
+        let expected = Lsn(self.taken.0 + 1);
+        if lsn != expected {
+            return Err(IndexError::OutOfOrder { lsn, expected });
+        }
+        match event {
+            Event::Created(created) => self.create(&created),
+            Event::Changed(changed) => self.change(lsn, &changed)?,
+            Event::HeldReport(report) => self.feed.hold(lsn, report),
+            Event::FeedPosition(position) => {
+                let kept_micros = self.index.held_report_age_micros();
+                self.feed.reach(lsn, position, kept_micros);
+            }
+        }
+        self.taken = lsn;
+        Ok(())
+    }
+
+    /// Makes everything that was taken visible in the index, at once.
+    ///
+    /// # Errors
+    /// [`IndexError::Store`]; the index is not healthy then.
+    pub fn commit(&mut self) -> Result<(), IndexError> {
+        if self.taken == self.index.position() {
+            return Ok(());
+        }
+        let meta = Meta { format: INDEX_FORMAT, log_id: self.log_id, position: self.taken };
+        let committed = self.write(meta);
+        if committed.is_err() {
+            self.index.failed();
+        }
+        committed
+    }
+
+    /// Makes everything that was committed durable.
+    ///
+    /// # Errors
+    /// [`IndexError::Store`]; the index is not healthy then.
+    pub fn persist(&mut self) -> Result<(), IndexError> {
+        let position = self.index.position();
+        if position == self.index.durable_position() {
+            return Ok(());
+        }
+        let persisted = self.index.store().persist();
+        match persisted {
+            Ok(()) => self.index.persisted_to(position),
+            Err(_) => self.index.failed(),
+        }
+        persisted
+    }
+
+    fn create(&mut self, created: &Created) {
+        if let Some(key) = &created.client_order_id {
+            self.keys.insert(keys::client_key(&created.user, key), created.order_id);
+        }
+        let working = Working { tracked: TrackedOrder::new(created), stored_in: None };
+        self.changed.insert(created.order_id, working);
+    }
+
+    fn change(&mut self, lsn: Lsn, changed: &Changed) -> Result<(), IndexError> {
+        let order_id = changed.order_id;
+        match &changed.change {
+            Change::Accepted { external_order_id } => self.link(external_order_id, order_id)?,
+            Change::Cancelled { .. } => self.feed.cancelled.push(order_id),
+            Change::Rejected { .. }
+            | Change::NotAccepted
+            | Change::CancelRequested
+            | Change::CancelRejected { .. }
+            | Change::Filled(_)
+            | Change::Busted { .. } => {}
+        }
+        if let Some(working) = self.changed.get_mut(&order_id) {
+            working.tracked.apply(changed);
+            return Ok(());
+        }
+        let mut working = match self.recent.take(order_id) {
+            Some(tracked) => Working { tracked, stored_in: Some(Space::Open) },
+            None => {
+                let stored = stored_order(&*self.index.view(), order_id)?;
+                let (tracked, space) = stored.ok_or(IndexError::UnknownOrder { lsn, order_id })?;
+                Working { tracked, stored_in: Some(space) }
+            }
+        };
+        working.tracked.apply(changed);
+        self.changed.insert(order_id, working);
+        Ok(())
+    }
+
+    /// Remembers which order an exchange's id means. The first one stays, as in the engine.
+    fn link(&mut self, id: &ExternalOrderId, order_id: OrderId) -> Result<(), IndexError> {
+        let is_known = self.external.contains_key(id)
+            || self.index.store().get(Space::External, keys::external(id))?.is_some();
+        if !is_known {
+            self.external.insert(id.clone(), order_id);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
+        // An order that ends takes three writes, a link one, and the rest few.
+        let capacity = 3 * self.changed.len() + self.external.len() + self.keys.len() + 8;
+        let mut batch = Vec::with_capacity(capacity);
+        for (key, order_id) in self.keys.drain() {
+            batch.push(put(Space::Keys, key, &keys::order_id_bytes(order_id)));
+        }
+        for (id, order_id) in self.external.drain() {
+            let key = keys::external(&id).into();
+            batch.push(put(Space::External, key, &keys::order_id_bytes(order_id)));
+        }
+        for (order_id, working) in self.changed.drain() {
+            let order = working.tracked.order();
+            let (is_open, user) = (order.is_open(), order.user.clone());
+            let value = Bytes::from(self.encoder.encode(&working.tracked)?);
+            push_order(&mut batch, (&user, order_id), (working.stored_in, is_open), value);
+            if is_open {
+                self.recent.keep(order_id, working.tracked);
+            }
+        }
+        self.feed.write(meta.position, &mut self.events, &mut batch)?;
+        batch.push(Write {
+            space: Space::Node,
+            key: node::META_KEY.into(),
+            value: Some(meta.encode()),
+        });
+        self.index.store().commit(batch)?;
+        self.index.moved_to(meta);
+        Ok(())
+    }
+}
+
+/// Puts an order where it belongs and takes it away from where it was.
+fn push_order(
+    batch: &mut Vec<Write>,
+    (user, order_id): (&UserId, OrderId),
+    (stored_in, is_open): (Option<Space>, bool),
+    value: Bytes,
+) {
+    let open_key = || Bytes::from(keys::open(order_id));
+    if is_open {
+        batch.push(Write { space: Space::Open, key: open_key(), value: Some(value) });
+        if stored_in == Some(Space::Ended) {
+            let key = keys::ended(user, order_id);
+            batch.push(Write { space: Space::Ended, key, value: None });
+        }
+        return;
+    }
+    let key = keys::ended(user, order_id);
+    batch.push(Write { space: Space::Ended, key, value: Some(value) });
+    if stored_in == Some(Space::Open) {
+        batch.push(Write { space: Space::Open, key: open_key(), value: None });
+    }
+    if stored_in != Some(Space::Ended) {
+        // Stays when the order opens again: an order never changes its owner.
+        let key = keys::order_id_bytes(order_id).into();
+        batch.push(put(Space::Owner, key, user.as_str().as_bytes()));
+    }
+}
+
+fn put(space: Space, key: Bytes, value: &[u8]) -> Write {
+    Write { space, key, value: Some(value.into()) }
+}
+
+impl Feed {
+    fn load(index: &Index) -> Result<Self, IndexError> {
+        let view = index.view();
+        let held = node::held(&*view)?.into_iter().map(|(lsn, report)| Held {
+            lsn,
+            received_at: report.received_at,
+            unstored: None,
+        });
+        let cancelled = node::cancelled(&*view)?;
+        Ok(Self {
+            held: held.collect(),
+            stored_cancelled: cancelled.into_iter().map(|(lsn, _)| lsn).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// Keeps a report. It stays when its order becomes known: what it says is in the log only when
+    /// the order has taken it, which a crash may come before. The order takes it once at most.
+    fn hold(&mut self, lsn: Lsn, report: HeldReport) {
+        let received_at = report.received_at;
+        self.held.push_back(Held { lsn: lsn.0, received_at, unstored: Some(report) });
+        if self.held.len() > MAX_HELD_REPORTS {
+            self.give_up_oldest();
+        }
+    }
+
+    fn give_up_oldest(&mut self) {
+        if let Some(Held { lsn, unstored: None, .. }) = self.held.pop_front() {
+            self.obsolete.push(lsn);
+        }
+    }
+
+    /// Takes a feed position: what was cancelled before it needs no second look, and reports that
+    /// the engine has given up by then are obsolete.
+    fn reach(&mut self, lsn: Lsn, position: FeedPosition, kept_micros: u64) {
+        self.cancelled.clear();
+        self.obsolete_cancelled.append(&mut self.stored_cancelled);
+        let is_too_old = |held: &Held| position.at.micros_since(held.received_at) > kept_micros;
+        while self.held.front().is_some_and(is_too_old) {
+            self.give_up_oldest();
+        }
+        self.position = Some((lsn, position));
+    }
+
+    fn write(
+        &mut self,
+        batch_lsn: Lsn,
+        events: &mut EventEncoder,
+        batch: &mut Vec<Write>,
+    ) -> Result<(), IndexError> {
+        let mut push = |key, value| batch.push(Write { space: Space::Node, key, value });
+        if let Some((lsn, position)) = self.position.take() {
+            let value = node::event_value(events, &Event::FeedPosition(position), lsn)?;
+            push(node::FEED_KEY.into(), Some(value));
+        }
+        for lsn in self.obsolete.drain(..) {
+            push(node::held_key(lsn), None);
+        }
+        for held in &mut self.held {
+            if let Some(report) = held.unstored.take() {
+                let event = Event::HeldReport(report);
+                let value = node::event_value(events, &event, Lsn(held.lsn))?;
+                push(node::held_key(held.lsn), Some(value));
+            }
+        }
+        for lsn in self.obsolete_cancelled.drain(..) {
+            push(node::cancelled_key(lsn), None);
+        }
+        if !self.cancelled.is_empty() {
+            let cancelled = mem::take(&mut self.cancelled);
+            push(node::cancelled_key(batch_lsn.0), Some(node::cancelled_value(&cancelled)));
+            self.stored_cancelled.push(batch_lsn.0);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for IndexWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexWriter")
+            .field("index", &self.index)
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+}

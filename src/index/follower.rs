@@ -1,0 +1,145 @@
+use std::time::{Duration, Instant};
+
+use super::{Index, IndexError, IndexMetrics, IndexWriter};
+use crate::order::decode;
+use crate::shutdown::Shutdown;
+use crate::wal::{LogClaim, LogHandle, LogReader, Lsn};
+
+/// Most records of one batch. Changes of one order within a batch are written once, so larger
+/// batches are cheaper; one of 8,192 takes some 20 ms to apply.
+const BATCH_RECORDS: u64 = 8_192;
+/// Most payload bytes of one batch: bounds its memory when records are large.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How long records may gather for a batch: as old as reads of the index may be.
+const GATHER_TIME: Duration = Duration::from_millis(50);
+/// How often the index is made durable. What is lost comes again from the log, so this only says how
+/// much of the log a start after a crash replays.
+const PERSIST_INTERVAL: Duration = Duration::from_secs(1);
+/// How long to wait for the end of the log once a stop was asked for: orders in flight are given
+/// their time by the orders thread.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+/// Most records taken after the stop: what is left is replayed at the next start.
+const CATCH_UP_RECORDS: u64 = 1_000_000;
+/// Name of the claim on the log.
+const CLAIM_NAME: &str = "index";
+
+/// Follows the log with the index: give it the thread `index` and call [`run`](Self::run).
+#[derive(Debug)]
+pub struct IndexFollower {
+    index: Index,
+    writer: IndexWriter,
+    log: LogHandle,
+    reader: LogReader,
+    claim: LogClaim,
+    metrics: IndexMetrics,
+    /// Whether the log has refused to be cut, which is told once.
+    cut_failed: bool,
+}
+
+impl IndexFollower {
+    /// Keeps what the index still needs of the log from now on.
+    ///
+    /// # Errors
+    /// [`IndexError::OtherLog`]; [`IndexError::Log`] where the log begins behind the index; what
+    /// cannot be read.
+    pub fn new(index: Index, log: LogHandle, metrics: IndexMetrics) -> Result<Self, IndexError> {
+        let claim = log.claim(CLAIM_NAME, index.durable_position())?;
+        let reader = log.reader(index.position())?;
+        let writer = IndexWriter::new(index.clone(), log.log_id())?;
+        metrics.healthy.set(1);
+        Ok(Self { index, writer, log, reader, claim, metrics, cut_failed: false })
+    }
+
+    /// Moves the index behind the log until the log has ended, or some time after a stop was asked
+    /// for. Then it takes what is committed, makes all durable and ends.
+    ///
+    /// # Errors
+    /// Any failure to read the log or to write the index. The index does not move any more then.
+    pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
+        let ended = self.follow(shutdown);
+        if ended.is_err() {
+            self.index.failed();
+            self.metrics.healthy.set(0);
+        }
+        ended
+    }
+
+    fn follow(&mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
+        let mut persist_at = Instant::now() + PERSIST_INTERVAL;
+        let mut give_up_at = None;
+        loop {
+            self.wait_for_batch(persist_at);
+            self.apply_batch()?;
+            let now = Instant::now();
+            if now >= persist_at {
+                self.persist()?;
+                persist_at = now + PERSIST_INTERVAL;
+            }
+            if shutdown.is_requested() {
+                give_up_at.get_or_insert(now + END_PATIENCE);
+            }
+            if self.log.is_poisoned() || give_up_at.is_some_and(|at| now >= at) {
+                break;
+            }
+        }
+        let last = self.log.committed().min(Lsn(self.writer.taken().0 + CATCH_UP_RECORDS));
+        while self.writer.taken() < last {
+            self.apply_batch()?;
+        }
+        self.persist()
+    }
+
+    /// Waits until there is something, then a little for more. Not beyond the time for the next
+    /// persist, so that what was applied does not wait for records that never come.
+    fn wait_for_batch(&self, persist_at: Instant) {
+        let taken = self.writer.taken();
+        let until_persist = persist_at.saturating_duration_since(Instant::now());
+        let committed = self.log.wait(taken, until_persist);
+        if committed > taken {
+            self.log.wait(Lsn(taken.0 + BATCH_RECORDS - 1), GATHER_TIME.min(until_persist));
+        }
+    }
+
+    fn apply_batch(&mut self) -> Result<(), IndexError> {
+        let (mut records, mut bytes) = (0, 0);
+        while records < BATCH_RECORDS && bytes < BATCH_BYTES {
+            let Some(record) = self.reader.next_record()? else { break };
+            let lsn = record.lsn;
+            let event = decode(record.kind, record.format_version, record.payload)
+                .map_err(|source| IndexError::Record { lsn, source })?;
+            records += 1;
+            bytes += record.payload.len();
+            self.writer.take(lsn, event)?;
+        }
+        if records > 0 {
+            let began = Instant::now();
+            self.writer.commit()?;
+            self.metrics.commit_seconds.inc_by(began.elapsed().as_secs_f64());
+            self.metrics.batches.inc();
+        }
+        let position = self.index.position().0;
+        let lag = self.log.committed().0.saturating_sub(position);
+        self.metrics.position.set(position.cast_signed());
+        self.metrics.lag_records.set(lag.cast_signed());
+        Ok(())
+    }
+
+    /// Makes the index durable, and lets go of what the log was kept for.
+    fn persist(&mut self) -> Result<(), IndexError> {
+        self.writer.persist()?;
+        self.claim.advance(self.index.durable_position());
+        if !self.cut_failed {
+            match self.log.cut() {
+                Ok(removed) => drop(self.metrics.cut_segments.inc_by(removed)),
+                Err(error) => {
+                    self.cut_failed = true;
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "the log is not cut any more until the next start");
+                }
+            }
+        }
+        let (_, log_bytes) = self.log.kept_segments();
+        self.metrics.log_bytes.set(log_bytes.cast_signed());
+        Ok(())
+    }
+}

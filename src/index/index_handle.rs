@@ -1,0 +1,282 @@
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::IndexError;
+use super::keys;
+use super::node::{self, Meta, NodeState};
+use super::open;
+use super::store::{ScanOrder, Space, Store, View};
+use crate::engine::{EngineOptions, MAX_HELD_REPORTS};
+use crate::order::{Order, TrackedOrder, decode_stored};
+use crate::types::{ClientOrderId, ExternalOrderId, OrderId, UserId, UserPartition};
+use crate::wal::{LogId, Lsn, Outline};
+
+/// Memory for blocks of the index unless configured. Filters live in it too: 1.25 bytes for each
+/// key of those that are asked for.
+pub const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Where the index is, and the log that it follows.
+#[derive(Debug, Clone)]
+pub struct IndexOptions {
+    /// Directory of the index; made when it does not exist. One process at a time.
+    pub directory: PathBuf,
+    /// Memory for blocks that were read, in bytes.
+    pub cache_bytes: u64,
+    /// How long reports about unknown orders are kept: as long as the engine keeps them, in
+    /// microseconds.
+    pub held_report_age_micros: u64,
+    /// What log there is: see [`crate::wal::outline`].
+    pub log: Outline,
+}
+
+impl IndexOptions {
+    /// The index in `directory` of the log with this outline, all else as by default.
+    pub fn new(directory: impl Into<PathBuf>, log: Outline) -> Self {
+        Self {
+            directory: directory.into(),
+            cache_bytes: DEFAULT_CACHE_BYTES,
+            held_report_age_micros: EngineOptions::default().held_report_age_micros,
+            log,
+        }
+    }
+}
+
+/// The orders of a node on disk, as the log has made them up to [`position`](Self::position). Clones
+/// are the same index. Every read may wait for the disk; each one sees one moment.
+#[derive(Clone)]
+pub struct Index(Arc<Shared>);
+
+struct Shared {
+    store: Box<dyn Store>,
+    directory: PathBuf,
+    log_id: Mutex<Option<LogId>>,
+    position: AtomicU64,
+    durable: AtomicU64,
+    is_healthy: AtomicBool,
+    held_report_age_micros: u64,
+}
+
+impl Index {
+    /// Opens the index, or makes an empty one where there is none and the log is whole. One that
+    /// cannot be read is moved aside with a warning when the log has everything that was in it.
+    ///
+    /// # Errors
+    /// [`IndexError::Locked`]; [`IndexError::OtherLog`], [`IndexError::LogMissing`],
+    /// [`IndexError::Missing`], [`IndexError::TooOld`] and [`IndexError::Damaged`] where index and
+    /// log together do not have all orders; [`IndexError::Newer`]; [`IndexError::Store`] and
+    /// [`IndexError::Io`] for what the system refuses.
+    pub fn open(options: IndexOptions) -> Result<Self, IndexError> {
+        let (store, meta) = open::open(&options)?;
+        Ok(Self::over(Box::new(store), meta, options.directory, options.held_report_age_micros))
+    }
+
+    /// An index in memory, for simulations.
+    ///
+    /// # Errors
+    /// [`IndexError::Unreadable`] where the store holds something else.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn in_memory(
+        store: &super::MemoryStore,
+        held_report_age_micros: u64,
+    ) -> Result<Self, IndexError> {
+        let store = Box::new(store.clone());
+        let meta = node::meta(&*store.view())?;
+        Ok(Self::over(store, meta, PathBuf::from("memory"), held_report_age_micros))
+    }
+
+    fn over(
+        store: Box<dyn Store>,
+        meta: Option<Meta>,
+        directory: PathBuf,
+        held_report_age_micros: u64,
+    ) -> Self {
+        // What was found at the opening has been made durable by it.
+        let position = meta.map_or(0, |meta| meta.position.0);
+        Self(Arc::new(Shared {
+            store,
+            directory,
+            log_id: Mutex::new(meta.map(|meta| meta.log_id)),
+            position: AtomicU64::new(position),
+            durable: AtomicU64::new(position),
+            is_healthy: AtomicBool::new(true),
+            held_report_age_micros,
+        }))
+    }
+
+    /// The directory, for messages.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// Every record of the log up to here is visible in reads.
+    pub fn position(&self) -> Lsn {
+        Lsn(self.0.position.load(Ordering::Acquire))
+    }
+
+    /// Every record of the log up to here survives a power cut.
+    pub fn durable_position(&self) -> Lsn {
+        Lsn(self.0.durable.load(Ordering::Acquire))
+    }
+
+    /// False once a write has failed: reads go on, but the index does not move any more.
+    pub fn is_healthy(&self) -> bool {
+        self.0.is_healthy.load(Ordering::Acquire)
+    }
+
+    /// What the node goes on from, beside its orders.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn node_state(&self) -> Result<NodeState, IndexError> {
+        let view = self.view();
+        let held = node::held(&*view)?;
+        // No more than the engine takes: of too many the newest.
+        let too_many = held.len().saturating_sub(MAX_HELD_REPORTS);
+        let cancelled = node::cancelled(&*view)?;
+        Ok(NodeState {
+            feed_position: node::feed_position(&*view)?,
+            held: held.into_iter().skip(too_many).map(|(_, report)| report).collect(),
+            cancelled: cancelled.into_iter().flat_map(|(_, ids)| ids).collect(),
+        })
+    }
+
+    /// Visits the open orders of a partition, oldest first.
+    ///
+    /// # Errors
+    /// What cannot be read. What was visited before is to be thrown away.
+    pub fn load_open(
+        &self,
+        partition: UserPartition,
+        visit: &mut dyn FnMut(TrackedOrder),
+    ) -> Result<(), IndexError> {
+        let (from, to) = keys::open_range(partition);
+        self.view().scan(Space::Open, (&from, &to), ScanOrder::Ascending, &mut |_, value| {
+            visit(decode_stored(value)?);
+            Ok(true)
+        })
+    }
+
+    /// A user's order, open or ended. `None` also for another user's order.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn order(
+        &self,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Result<Option<TrackedOrder>, IndexError> {
+        let view = self.view();
+        if let Some(bytes) = view.get(Space::Open, &keys::open(order_id))? {
+            let tracked = decode_stored(&bytes)?;
+            return Ok((tracked.order().user == *user).then_some(tracked));
+        }
+        let ended = view.get(Space::Ended, &keys::ended(user, order_id))?;
+        Ok(ended.map(|bytes| decode_stored(&bytes)).transpose()?)
+    }
+
+    /// The order that a user's own key names.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn by_key(
+        &self,
+        user: &UserId,
+        key: &ClientOrderId,
+    ) -> Result<Option<OrderId>, IndexError> {
+        let found = self.0.store.get(Space::Keys, &keys::client_key(user, key))?;
+        found.map(|bytes| keys::order_id(&bytes)).transpose()
+    }
+
+    /// The order that an exchange's id means.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn by_external_id(&self, id: &ExternalOrderId) -> Result<Option<TrackedOrder>, IndexError> {
+        let view = self.view();
+        let Some(order_id) = view.get(Space::External, keys::external(id))? else {
+            return Ok(None);
+        };
+        let stored = stored_order(&*view, keys::order_id(&order_id)?)?;
+        Ok(stored.map(|(tracked, _)| tracked))
+    }
+
+    /// A user's ended orders, newest first, from the last one before `before`, or from the newest on:
+    /// at most `most` of them.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn page(
+        &self,
+        user: &UserId,
+        before: Option<OrderId>,
+        most: usize,
+    ) -> Result<Vec<Arc<Order>>, IndexError> {
+        let mut page = Vec::new();
+        if most == 0 {
+            return Ok(page);
+        }
+        let (from, to) = keys::ended_range(user, before);
+        self.view().scan(Space::Ended, (&from, &to), ScanOrder::Descending, &mut |_, value| {
+            page.push(Arc::clone(decode_stored(value)?.order()));
+            Ok(page.len() < most)
+        })?;
+        Ok(page)
+    }
+
+    /// Which log the index follows; `None` before its first record.
+    pub fn log_id(&self) -> Option<LogId> {
+        *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.0.store
+    }
+
+    pub(super) fn view(&self) -> Box<dyn View + '_> {
+        self.0.store.view()
+    }
+
+    pub(super) fn held_report_age_micros(&self) -> u64 {
+        self.0.held_report_age_micros
+    }
+
+    pub(super) fn moved_to(&self, meta: Meta) {
+        *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(meta.log_id);
+        self.0.position.store(meta.position.0, Ordering::Release);
+    }
+
+    pub(super) fn persisted_to(&self, position: Lsn) {
+        self.0.durable.store(position.0, Ordering::Release);
+    }
+
+    pub(super) fn failed(&self) {
+        self.0.is_healthy.store(false, Ordering::Release);
+    }
+}
+
+/// An order by its id alone, and the space that it is in.
+pub(super) fn stored_order(
+    view: &dyn View,
+    order_id: OrderId,
+) -> Result<Option<(TrackedOrder, Space)>, IndexError> {
+    if let Some(bytes) = view.get(Space::Open, &keys::open(order_id))? {
+        return Ok(Some((decode_stored(&bytes)?, Space::Open)));
+    }
+    let Some(owner) = view.get(Space::Owner, &keys::order_id_bytes(order_id))? else {
+        return Ok(None);
+    };
+    let key = keys::ended(&keys::user(&owner)?, order_id);
+    let Some(bytes) = view.get(Space::Ended, &key)? else { return Ok(None) };
+    Ok(Some((decode_stored(&bytes)?, Space::Ended)))
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("directory", &self.0.directory)
+            .field("position", &self.position())
+            .field("durable_position", &self.durable_position())
+            .finish_non_exhaustive()
+    }
+}

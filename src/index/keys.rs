@@ -1,0 +1,109 @@
+//! Keys and small values as bytes. They are part of the format.
+
+use super::IndexError;
+use super::store::Bytes;
+use crate::types::{ClientOrderId, ExternalOrderId, OrderId, UserId, UserPartition};
+
+/// Behind a user id in a key. No user id has a control character, so no user's keys are among those
+/// of another whose name begins with the same letters.
+const END_OF_USER: u8 = 0;
+const ORDER_ID_BYTES: usize = 16;
+
+pub(super) fn order_id_bytes(order_id: OrderId) -> [u8; ORDER_ID_BYTES] {
+    order_id.as_u128().to_be_bytes()
+}
+
+pub(super) fn order_id(bytes: &[u8]) -> Result<OrderId, IndexError> {
+    let bytes = bytes.try_into().map_err(|_| IndexError::Unreadable { what: "an order id" })?;
+    Ok(OrderId::from_u128(u128::from_be_bytes(bytes)))
+}
+
+pub(super) fn user(bytes: &[u8]) -> Result<UserId, IndexError> {
+    let name = std::str::from_utf8(bytes).ok();
+    name.and_then(|name| UserId::new(name).ok()).ok_or(IndexError::Unreadable { what: "a user" })
+}
+
+/// Key of an open order.
+pub(super) fn open(order_id: OrderId) -> [u8; ORDER_ID_BYTES + 1] {
+    let mut key = [0; ORDER_ID_BYTES + 1];
+    let (first, rest) = key.split_at_mut(1);
+    first.fill(order_id.partition().get());
+    rest.copy_from_slice(&order_id_bytes(order_id));
+    key
+}
+
+/// From the first possible key of a partition's open orders up to that of the next partition.
+pub(super) fn open_range(partition: UserPartition) -> ([u8; 1], [u8; 1]) {
+    ([partition.get()], [partition.get() + 1])
+}
+
+/// Key of an order that has ended.
+pub(super) fn ended(user: &UserId, order_id: OrderId) -> Bytes {
+    user_key(user, &order_id_bytes(order_id))
+}
+
+/// From the first possible key of a user's ended orders up to the given order, or behind all.
+pub(super) fn ended_range(user: &UserId, before: Option<OrderId>) -> (Bytes, Bytes) {
+    let from = user_key(user, &[]);
+    let to = match before {
+        Some(order_id) => ended(user, order_id),
+        None => [user.as_str().as_bytes(), &[END_OF_USER + 1]].concat().into(),
+    };
+    (from, to)
+}
+
+/// Key of a user's own key.
+pub(super) fn client_key(user: &UserId, key: &ClientOrderId) -> Bytes {
+    user_key(user, key.as_str().as_bytes())
+}
+
+/// Key of an exchange's id.
+pub(super) fn external(id: &ExternalOrderId) -> &[u8] {
+    id.as_str().as_bytes()
+}
+
+fn user_key(user: &UserId, rest: &[u8]) -> Bytes {
+    [user.as_str().as_bytes(), &[END_OF_USER], rest].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_range_holds_their_orders_and_no_others() {
+        let users = ["a", "a!", "aa", "b", "ä"].map(|name| UserId::new(name).unwrap());
+        let ids: Vec<OrderId> = (0..4).map(|n| OrderId::from_u128(n << 100)).collect();
+        for user in &users {
+            let (from, to) = ended_range(user, None);
+            let (_, before_last) = ended_range(user, Some(ids[3]));
+            for other in &users {
+                for &id in &ids {
+                    let key = ended(other, id);
+                    assert_eq!(from <= key && key < to, user == other, "{user} {other}");
+                    let is_before = user == other && id < ids[3];
+                    assert_eq!(from <= key && key < before_last, is_before);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ids_come_back() {
+        let id = OrderId::from_u128(u128::MAX - 5);
+        assert_eq!(order_id(&order_id_bytes(id)).unwrap(), id);
+        assert!(order_id(&[1; 15]).is_err());
+        assert_eq!(user("alice".as_bytes()).unwrap(), UserId::new("alice").unwrap());
+        assert!(user(&[0xff]).is_err() && user(b"").is_err());
+    }
+
+    #[test]
+    fn partitions_do_not_overlap() {
+        for number in 0..64 {
+            let partition = UserPartition::new(number).unwrap();
+            let (from, to) = open_range(partition);
+            let key = open(OrderId::new(5, 7, partition));
+            assert!(from.as_slice() <= key.as_slice() && key.as_slice() < to.as_slice());
+        }
+    }
+}

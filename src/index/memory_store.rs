@@ -1,0 +1,115 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use imbl::OrdMap;
+
+use super::IndexError;
+use super::store::{Bytes, ScanOrder, Space, Store, View, Visit, Write};
+
+type Content = OrdMap<(Space, Vec<u8>), Bytes>;
+
+/// A store in memory that a crash takes back to what was persisted, or to any batch after that.
+/// Clones are the same store.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    persisted: Content,
+    /// The content after each batch since then.
+    unpersisted: Vec<Content>,
+}
+
+impl State {
+    fn current(&self) -> &Content {
+        self.unpersisted.last().unwrap_or(&self.persisted)
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Batches that were not persisted yet.
+    pub fn unpersisted_batches(&self) -> usize {
+        self.state().unpersisted.len()
+    }
+
+    /// Loses all batches that were not persisted, but for the oldest few of them.
+    pub fn crash(&self, surviving_batches: usize) {
+        let mut state = self.state();
+        state.unpersisted.truncate(surviving_batches);
+        state.persisted = state.current().clone();
+        state.unpersisted.clear();
+    }
+
+    /// Everything in it, to be compared.
+    #[cfg(test)]
+    pub(super) fn content(&self) -> Vec<(Space, Vec<u8>, Bytes)> {
+        let state = self.state();
+        let all = state.current().iter();
+        all.map(|((space, key), value)| (*space, key.clone(), value.clone())).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View for Content {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        Ok(Self::get(self, &(space, key.to_vec())).cloned())
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        (from, to): (&[u8], &[u8]),
+        order: ScanOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), IndexError> {
+        let mut range = self.range((space, from.to_vec())..(space, to.to_vec()));
+        loop {
+            let next = match order {
+                ScanOrder::Ascending => range.next(),
+                ScanOrder::Descending => range.next_back(),
+            };
+            let Some(((_, key), value)) = next else { return Ok(()) };
+            if !visit(key, value)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        View::get(self.state().current(), space, key)
+    }
+
+    fn view(&self) -> Box<dyn View + '_> {
+        Box::new(self.state().current().clone())
+    }
+
+    fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError> {
+        let mut state = self.state();
+        let mut content = state.current().clone();
+        for Write { space, key, value } in batch {
+            let key = (space, key.to_vec());
+            match value {
+                Some(value) => drop(content.insert(key, value)),
+                None => drop(content.remove(&key)),
+            }
+        }
+        state.unpersisted.push(content);
+        Ok(())
+    }
+
+    fn persist(&self) -> Result<(), IndexError> {
+        let mut state = self.state();
+        state.persisted = state.current().clone();
+        state.unpersisted.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::registry::Registry;
+
+use crate::metrics::{Counter, Gauge};
+
+/// How the index moves behind the log.
+#[derive(Debug, Clone, Default)]
+pub struct IndexMetrics {
+    pub(super) position: Gauge,
+    pub(super) lag_records: Gauge,
+    pub(super) healthy: Gauge,
+    pub(super) log_bytes: Gauge,
+    pub(super) batches: Counter,
+    pub(super) commit_seconds: Counter<f64, AtomicU64>,
+    pub(super) cut_segments: Counter,
+}
+
+impl IndexMetrics {
+    /// Registers the metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        let gauges = [
+            ("index_position", "Last record of the log in the index", &self.position),
+            ("index_lag_records", "Records that the index is behind", &self.lag_records),
+            ("index_healthy", "1 while the index moves, 0 once it failed", &self.healthy),
+            ("log_bytes", "Bytes of the log's segments", &self.log_bytes),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        registry.register("index_batches", "Batches written to the index", self.batches.clone());
+        registry.register(
+            "index_commit_seconds",
+            "Time that writing batches took",
+            self.commit_seconds.clone(),
+        );
+        registry.register(
+            "log_cut_segments",
+            "Segments removed from the log",
+            self.cut_segments.clone(),
+        );
+    }
+}

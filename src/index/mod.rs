@@ -1,0 +1,62 @@
+//! The embedded store: every order of the node on disk, moved forward from the log. Memory then
+//! holds only what is open, a start replays only the end of the log, and the log can be cut.
+//!
+//! It is made from the log and can be made anew from it, as long as the log still has its beginning.
+//! It never leads: a record is in the index only after it is durable in the log.
+//!
+//! # Spaces
+//!
+//! Names, keys and values are part of the format ([`apply`](IndexWriter) writes them). Numbers in
+//! keys are big endian, so that keys sort as numbers do.
+//!
+//! | space | key | value |
+//! |---|---|---|
+//! | `open` | partition (1 byte), order id (16) | the order, while the exchange may still change it |
+//! | `ended` | user, 0, order id | the order, once it may not |
+//! | `owner` | order id | user, of every order that has ended once |
+//! | `keys` | user, 0, client order id | order id |
+//! | `external` | the exchange's id | order id |
+//! | `node` | `m` | format (4), id of the log (8), last record (8), little endian |
+//! | `node` | `f` | the feed position: kind, format version, payload of its log record |
+//! | `node` | `h`, record (8) | a report about an order that was not known, in the same form |
+//! | `node` | `c`, last record of a batch (8) | ids of orders cancelled in it, behind the feed position |
+//!
+//! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
+//! from the other, also when a late fill or a bust opens it again. What only says an id (a late fill,
+//! a bust) finds an ended order by its `owner`. Keys are never removed: a client may repeat one for
+//! at least 400 days, and so far they are kept for good.
+//!
+//! Every batch writes the position as well, so after a crash the store is what the log had made of it
+//! up to some record, and goes on from there. `keys` and `external` have filters on every level:
+//! asking for what is not there, the common case, rarely touches the disk.
+//!
+//! # Threads
+//!
+//! [`IndexFollower::run`] is the thread `index`, the only one that writes. [`IndexReader::run`] are
+//! the threads `index-read-N`, which read for those that must not wait for a disk. fjall has two
+//! threads of its own.
+
+mod apply;
+mod error;
+mod fjall_store;
+mod follower;
+mod index_handle;
+mod keys;
+#[cfg(any(test, feature = "simulation"))]
+mod memory_store;
+mod metrics;
+mod node;
+mod open;
+mod readers;
+mod recent;
+mod store;
+
+pub use apply::IndexWriter;
+pub use error::IndexError;
+pub use follower::IndexFollower;
+pub use index_handle::{DEFAULT_CACHE_BYTES, Index, IndexOptions};
+#[cfg(any(test, feature = "simulation"))]
+pub use memory_store::MemoryStore;
+pub use metrics::IndexMetrics;
+pub use node::NodeState;
+pub use readers::{IndexReader, IndexReaders, READ_QUEUE_CAPACITY, READER_THREADS, ReadersBusy};

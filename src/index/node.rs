@@ -1,0 +1,167 @@
+//! What the index knows of the node: how far it has come in which log, how far the feed was taken,
+//! and what of the feed belongs to no order yet.
+
+use super::IndexError;
+use super::keys;
+use super::store::{Bytes, ScanOrder, Space, View};
+use crate::order::{Event, EventEncoder, FeedPosition, HeldReport, RECORD_FORMAT_VERSION, decode};
+use crate::types::OrderId;
+use crate::wal::{LogId, Lsn};
+
+/// Version of the keys and values of the index that this code writes.
+pub(super) const INDEX_FORMAT: u32 = 1;
+
+pub(super) const META_KEY: [u8; 1] = *b"m";
+pub(super) const FEED_KEY: [u8; 1] = *b"f";
+const HELD_PREFIX: u8 = b'h';
+const CANCELLED_PREFIX: u8 = b'c';
+const META_BYTES: usize = 20;
+const ORDER_ID_BYTES: usize = 16;
+
+/// What a node goes on from, beside its orders.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeState {
+    /// How far the feed was taken, if at all.
+    pub feed_position: Option<FeedPosition>,
+    /// Reports about orders that were not known when they came, oldest first, and not older than
+    /// reports are kept. Those of orders that are known meanwhile may be among them.
+    pub held: Vec<HeldReport>,
+    /// Orders that were cancelled since that feed position, in the order of the log.
+    pub cancelled: Vec<OrderId>,
+}
+
+/// The record that is written with every batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) format: u32,
+    pub(super) log_id: LogId,
+    pub(super) position: Lsn,
+}
+
+impl Meta {
+    pub(super) fn encode(&self) -> Bytes {
+        let Self { format, log_id, position } = self;
+        [&format.to_le_bytes()[..], &log_id.0.to_le_bytes(), &position.0.to_le_bytes()]
+            .concat()
+            .into()
+    }
+
+    /// Reads it in any format: newer ones begin the same way.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
+        let unreadable = || IndexError::Unreadable { what: "a position" };
+        let bytes: &[u8; META_BYTES] = bytes.first_chunk().ok_or_else(unreadable)?;
+        let (format, rest) = bytes.split_first_chunk().ok_or_else(unreadable)?;
+        let (log_id, position) = rest.split_first_chunk().ok_or_else(unreadable)?;
+        let position = position.first_chunk().ok_or_else(unreadable)?;
+        Ok(Self {
+            format: u32::from_le_bytes(*format),
+            log_id: LogId(u64::from_le_bytes(*log_id)),
+            position: Lsn(u64::from_le_bytes(*position)),
+        })
+    }
+}
+
+/// Key of the report that is a record of the log.
+pub(super) fn held_key(lsn: u64) -> Bytes {
+    numbered_key(HELD_PREFIX, lsn)
+}
+
+/// Key of the orders that were cancelled in the batch that begins with a record of the log.
+pub(super) fn cancelled_key(lsn: u64) -> Bytes {
+    numbered_key(CANCELLED_PREFIX, lsn)
+}
+
+fn numbered_key(prefix: u8, lsn: u64) -> Bytes {
+    [&[prefix][..], &lsn.to_be_bytes()].concat().into()
+}
+
+pub(super) fn cancelled_value(cancelled: &[OrderId]) -> Bytes {
+    let bytes: Vec<u8> = cancelled.iter().flat_map(|&id| keys::order_id_bytes(id)).collect();
+    bytes.into()
+}
+
+/// A node's event as a value: kind, format version, and the payload of its log record.
+pub(super) fn event_value(
+    encoder: &mut EventEncoder,
+    event: &Event,
+    lsn: Lsn,
+) -> Result<Bytes, IndexError> {
+    let kind = event.kind();
+    let payload = encoder.encode(event).map_err(|source| IndexError::Record { lsn, source })?;
+    Ok([&[kind, RECORD_FORMAT_VERSION][..], payload].concat().into())
+}
+
+fn event(bytes: &[u8]) -> Result<Event, IndexError> {
+    let unreadable = IndexError::Unreadable { what: "an event of the feed" };
+    let [kind, format_version, payload @ ..] = bytes else { return Err(unreadable) };
+    decode(*kind, *format_version, payload).map_err(|_| unreadable)
+}
+
+/// Calls `visit` with number and value of each key with this prefix, in the order of the numbers.
+fn scan_numbered(
+    view: &dyn View,
+    prefix: u8,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    let range: (&[u8], &[u8]) = (&[prefix], &[prefix + 1]);
+    view.scan(Space::Node, range, ScanOrder::Ascending, &mut |key, value| {
+        let number = key.get(1..).and_then(|number| number.try_into().ok());
+        let number = number.ok_or(IndexError::Unreadable { what: "a key of the feed" })?;
+        visit(u64::from_be_bytes(number), value)?;
+        Ok(true)
+    })
+}
+
+pub(super) fn meta(view: &dyn View) -> Result<Option<Meta>, IndexError> {
+    view.get(Space::Node, &META_KEY)?.map(|bytes| Meta::decode(&bytes)).transpose()
+}
+
+pub(super) fn feed_position(view: &dyn View) -> Result<Option<FeedPosition>, IndexError> {
+    let Some(bytes) = view.get(Space::Node, &FEED_KEY)? else { return Ok(None) };
+    match event(&bytes)? {
+        Event::FeedPosition(position) => Ok(Some(position)),
+        Event::Created(_) | Event::Changed(_) | Event::HeldReport(_) => {
+            Err(IndexError::Unreadable { what: "a feed position" })
+        }
+    }
+}
+
+/// The held reports and the records of the log that they are.
+pub(super) fn held(view: &dyn View) -> Result<Vec<(u64, HeldReport)>, IndexError> {
+    let mut held = Vec::new();
+    scan_numbered(view, HELD_PREFIX, |lsn, value| match event(value)? {
+        Event::HeldReport(report) => {
+            held.push((lsn, report));
+            Ok(())
+        }
+        Event::Created(_) | Event::Changed(_) | Event::FeedPosition(_) => {
+            Err(IndexError::Unreadable { what: "a held report" })
+        }
+    })?;
+    Ok(held)
+}
+
+/// Cancelled orders by the batch that they were in.
+pub(super) fn cancelled(view: &dyn View) -> Result<Vec<(u64, Vec<OrderId>)>, IndexError> {
+    let mut batches = Vec::new();
+    scan_numbered(view, CANCELLED_PREFIX, |lsn, value| {
+        let ids = value.chunks(ORDER_ID_BYTES).map(keys::order_id);
+        batches.push((lsn, ids.collect::<Result<_, _>>()?));
+        Ok(())
+    })?;
+    Ok(batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_comes_back_and_a_short_one_is_refused() {
+        let meta = Meta { format: 7, log_id: LogId(u64::MAX - 1), position: Lsn(1 << 40) };
+        let bytes = meta.encode();
+        assert_eq!(Meta::decode(&bytes).unwrap(), meta);
+        assert_eq!(bytes.len(), META_BYTES);
+        assert!(Meta::decode(&bytes[1..]).is_err());
+    }
+}

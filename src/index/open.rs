@@ -1,0 +1,101 @@
+//! Whether an index and a log belong together, and what is done where they do not.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::fjall_store::{FjallStore, is_damage};
+use super::node::{self, INDEX_FORMAT, Meta};
+use super::store::Store;
+use super::{IndexError, IndexOptions};
+use crate::wal::Lsn;
+
+/// Most damaged indexes that are kept beside the one in use. Who never looks at them has no use for
+/// another one.
+const MAX_DAMAGED: u32 = 16;
+
+pub(super) fn open(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>), IndexError> {
+    let directory = &options.directory;
+    let first = options.log.first_lsn;
+    if is_missing(directory)? {
+        if first > Lsn(1) {
+            return Err(IndexError::Missing { directory: directory.clone(), first });
+        }
+        return Ok((FjallStore::open(directory, options.cache_bytes)?, None));
+    }
+    match open_existing(options) {
+        Err(error) if is_damage(&error) && first > Lsn(1) => Err(IndexError::Damaged {
+            directory: directory.clone(),
+            first,
+            source: Box::new(error),
+        }),
+        Err(error) if is_damage(&error) => {
+            let aside = move_aside(directory)?;
+            tracing::warn!(
+                directory = %directory.display(),
+                moved_to = %aside.display(),
+                error = &error as &dyn std::error::Error,
+                "the index is damaged: it was moved aside and is made anew from the log"
+            );
+            Ok((FjallStore::open(directory, options.cache_bytes)?, None))
+        }
+        opened => opened,
+    }
+}
+
+fn open_existing(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>), IndexError> {
+    let directory = options.directory.clone();
+    let store = FjallStore::open(&directory, options.cache_bytes)?;
+    let meta = node::meta(&*store.view())?;
+    let position = meta.map_or(Lsn(0), |meta| meta.position);
+    if let Some(Meta { format, log_id, .. }) = meta {
+        if format > INDEX_FORMAT {
+            return Err(IndexError::Newer { directory, found: format, newest: INDEX_FORMAT });
+        }
+        match options.log.log_id {
+            Some(log) if log != log_id => {
+                return Err(IndexError::OtherLog { directory, index_log: log_id, log });
+            }
+            None if position > Lsn(0) => {
+                return Err(IndexError::LogMissing { directory, index_log: log_id, position });
+            }
+            Some(_) | None => {}
+        }
+    }
+    let first = options.log.first_lsn;
+    if first.0 > position.0.saturating_add(1) {
+        return Err(IndexError::TooOld { directory, position, first });
+    }
+    Ok((store, meta))
+}
+
+/// Whether there is nothing in the directory.
+fn is_missing(directory: &Path) -> Result<bool, IndexError> {
+    match fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(source) => {
+            Err(IndexError::Io { action: "list", path: directory.to_path_buf(), source })
+        }
+    }
+}
+
+/// Gives a damaged index another name: `<directory>.damaged-<n>`.
+fn move_aside(directory: &Path) -> Result<PathBuf, IndexError> {
+    let name_with = |number: u32| {
+        let mut name = directory.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".damaged-{number}"));
+        directory.with_file_name(name)
+    };
+    let free = (1..=MAX_DAMAGED).map(name_with).find(|path| !path.exists());
+    let aside = free.unwrap_or_else(|| name_with(MAX_DAMAGED));
+    let failed = |action, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| IndexError::Io { action, path, source }
+    };
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(failed("remove", &aside))?;
+    }
+    fs::rename(directory, &aside).map_err(failed("move aside", directory))?;
+    Ok(aside)
+}

@@ -1,0 +1,32 @@
+use std::collections::HashMap;
+use std::mem;
+
+use crate::order::TrackedOrder;
+use crate::types::OrderId;
+
+/// Open orders in each of the two generations: 10,400 new orders/s are open for some seconds, and
+/// most changes come in that time. About 700 bytes each, so at most 90 MB.
+const GENERATION_ORDERS: usize = 65_536;
+
+/// Open orders as the store has them, of those that changed last: most orders change again soon, and
+/// then need not be read and decoded.
+#[derive(Default)]
+pub(super) struct RecentOrders {
+    young: HashMap<OrderId, TrackedOrder>,
+    old: HashMap<OrderId, TrackedOrder>,
+}
+
+impl RecentOrders {
+    /// Takes an order out, to change it.
+    pub(super) fn take(&mut self, order_id: OrderId) -> Option<TrackedOrder> {
+        self.young.remove(&order_id).or_else(|| self.old.remove(&order_id))
+    }
+
+    /// Keeps an order until many others have come.
+    pub(super) fn keep(&mut self, order_id: OrderId, tracked: TrackedOrder) {
+        if self.young.len() >= GENERATION_ORDERS {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(order_id, tracked);
+    }
+}

@@ -1,0 +1,87 @@
+//! The seam to the store below: spaces of sorted keys, written in atomic batches. fjall in earnest;
+//! in tests and simulations a store in memory that forgets what was not persisted.
+
+use super::IndexError;
+
+/// Bytes of a key or a value, cheap to clone; short ones without a heap block.
+pub(super) type Bytes = fjall::Slice;
+
+/// The parts of the store. Their names are part of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Space {
+    /// Orders that the exchange may still change, by partition and id.
+    Open,
+    /// All others, by user and id.
+    Ended,
+    /// Whose each order is that has ended once, by id.
+    Owner,
+    /// Order ids by user and the user's own key.
+    Keys,
+    /// Order ids by the exchange's id.
+    External,
+    /// What belongs to no order: position, feed, held reports, cancelled orders.
+    Node,
+}
+
+impl Space {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Open, Self::Ended, Self::Owner, Self::Keys, Self::External, Self::Node];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Ended => "ended",
+            Self::Owner => "owner",
+            Self::Keys => "keys",
+            Self::External => "external",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// One write of a batch: a value, or `None` to remove the key. A batch has each key at most once.
+#[derive(Debug, Clone)]
+pub(super) struct Write {
+    pub(super) space: Space,
+    pub(super) key: Bytes,
+    pub(super) value: Option<Bytes>,
+}
+
+/// Takes a key and its value; false ends the scan.
+pub(super) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, IndexError> + 'a;
+
+/// The store as it stands at one moment.
+pub(super) trait View {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
+
+    /// Visits the keys from one on to another, which is not among them.
+    fn scan(
+        &self,
+        space: Space,
+        range: (&[u8], &[u8]),
+        order: ScanOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), IndexError>;
+}
+
+/// Which way a scan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScanOrder {
+    Ascending,
+    Descending,
+}
+
+/// A store. One thread writes, any number read.
+pub(super) trait Store: Send + Sync {
+    /// The newest value of a key.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
+
+    /// All of the store at this moment.
+    fn view(&self) -> Box<dyn View + '_>;
+
+    /// Takes all of a batch or nothing. Visible at once, durable after the next [`Store::persist`].
+    fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError>;
+
+    /// Makes all that was committed durable. Not tried again after an error.
+    fn persist(&self) -> Result<(), IndexError>;
+}
