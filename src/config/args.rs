@@ -14,6 +14,7 @@ use crate::types::{InvalidValue, UserId};
 const MAX_SHARDS: u64 = 1_024;
 /// Most symbols that are added from the universe file.
 const MAX_UNIVERSE: u64 = 7_000;
+const MIB: u64 = 1024 * 1024;
 
 /// A brokerage engine: live prices over Server-Sent Events, durable orders to an exchange.
 #[derive(Debug, Parser)]
@@ -77,6 +78,22 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub order_reply_timeout: u64,
 
+    /// Seconds that an order which has ended stays in memory. It is read from the disk after that.
+    #[arg(long, env = "LONGBOW_KEEP_ENDED_SECONDS", value_name = "S", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub keep_ended_seconds: u64,
+
+    /// Memory for reads of stored orders, in MiB.
+    #[arg(long, env = "LONGBOW_INDEX_CACHE_MIB", value_name = "MIB", default_value_t = 256,
+          value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+    pub index_cache_mib: u64,
+
+    /// Size of the newest part of the write-ahead log that is kept although the index has it, in
+    /// MiB.
+    #[arg(long, env = "LONGBOW_WAL_KEEP_MIB", value_name = "MIB", default_value_t = 1_024,
+          value_parser = clap::value_parser!(u64).range(0..=1_073_741_824))]
+    pub wal_keep_mib: u64,
+
     /// File with the key of the tokens (HS256, at least 32 bytes). Without it the engine makes one
     /// in the data directory, and anybody may log in by name: for development only.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
@@ -96,6 +113,21 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// Memory for reads of stored orders.
+    pub fn index_cache_bytes(&self) -> u64 {
+        self.index_cache_mib * MIB
+    }
+
+    /// How much of the log is kept although the index has it.
+    pub fn wal_keep_bytes(&self) -> u64 {
+        self.wal_keep_mib * MIB
+    }
+
+    /// How long an order that has ended stays in memory.
+    pub fn keep_ended(&self) -> Duration {
+        Duration::from_secs(self.keep_ended_seconds)
+    }
+
     /// How long an order's answer may take.
     pub fn order_reply_timeout(&self) -> Duration {
         Duration::from_millis(self.order_reply_timeout)

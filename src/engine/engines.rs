@@ -343,6 +343,11 @@ impl Engines {
         self.partitions.iter().flat_map(Engine::orders)
     }
 
+    /// Every order of a partition in memory, in no order.
+    pub fn orders_of(&self, partition: UserPartition) -> impl Iterator<Item = &Arc<Order>> {
+        self.engine(partition).orders()
+    }
+
     /// Orders that the exchange may still change.
     pub fn open_orders(&self) -> usize {
         self.partitions.iter().map(Engine::open_orders).sum()
@@ -395,7 +400,12 @@ impl Engines {
     }
 
     /// Gives what was reported of an order before its id was known to it.
-    pub(super) fn deliver_held(&mut self, id: &ExternalOrderId, order_id: OrderId, out: &mut Outbox) {
+    pub(super) fn deliver_held(
+        &mut self,
+        id: &ExternalOrderId,
+        order_id: OrderId,
+        out: &mut Outbox,
+    ) {
         let options = self.options;
         for kind in self.held.take(id) {
             let mut turn = Turn { now: self.now, options: &options, out: &mut *out };

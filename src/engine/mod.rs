@@ -23,12 +23,12 @@ mod settle;
 mod spread_map;
 
 pub use engines::{Engines, NoRoomForReport};
+pub use entry::cancel_answer;
 pub use held::MAX_HELD_REPORTS;
 pub use inputs::{
     CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeState, QueryAnswer, Report,
     SubmitOutcome,
 };
-pub use entry::cancel_answer;
 pub use outbox::{Alert, CancelReply, CreateReply, Effect, Outbox, ReplyTo};
 pub use partition::{Engine, UnknownOrder};
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::{Answer, SessionQueues};
+use super::ended::EndedOrders;
 use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CreateCommand};
 use super::limits::{
-    EFFECTS_PER_SLICE, LOOKS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES,
-    MAX_WAITING_SETTLEMENTS,
+    EFFECTS_PER_SLICE, LOOKS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS,
+    MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
 };
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
@@ -41,6 +42,8 @@ pub(crate) struct Driver {
     /// Batches of lines that the exchange posted.
     pub(super) webhooks: Webhooks,
     views: CommittedViews,
+    ended: EndedOrders,
+    stored: StoredUpTo,
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
@@ -48,11 +51,15 @@ pub(crate) struct Driver {
     sweeps_remain: bool,
 }
 
+/// Says how far the store has followed the log. Never goes back.
+pub type StoredUpTo = Box<dyn Fn() -> Lsn + Send>;
+
 /// What a [`Driver`] is made of.
 pub(crate) struct DriverParts {
     pub(crate) engines: Engines,
     pub(crate) wal: WalAppender,
     pub(crate) views: CommittedViews,
+    pub(crate) stored: StoredUpTo,
     pub(crate) queues: Rc<SessionQueues>,
     pub(crate) options: ExecutionOptions,
     pub(crate) metrics: ExecutionMetrics,
@@ -61,7 +68,7 @@ pub(crate) struct DriverParts {
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
-        let DriverParts { engines, wal, views, queues, options, metrics } = parts;
+        let DriverParts { engines, wal, views, stored, queues, options, metrics } = parts;
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
@@ -73,13 +80,18 @@ impl Driver {
             gated_queries: 0,
             replies: Replies::default(),
             webhooks: Webhooks::default(),
+            ended: EndedOrders::new(options.keep_ended, stored()),
             views,
+            stored,
             queues,
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
             options,
             metrics,
         };
+        for order in driver.engines.orders() {
+            driver.ended.note(order, driver.last_event, now.monotonic);
+        }
         driver.engines.start(now.wall, &mut driver.outbox);
         driver.gate();
         driver
@@ -102,8 +114,10 @@ impl Driver {
 
     /// Takes a request for an order, or refuses it unrecorded.
     pub(crate) fn create(&mut self, now: Moment, command: CreateCommand) {
-        let CreateCommand { request, reply } = command;
-        if self.queues.is_backed_up() || self.wal.is_out_of_space() {
+        let CreateCommand { request, key_checked_at, reply } = command;
+        let key_is_unsure =
+            request.client_order_id.is_some() && self.ended.may_have_forgotten_key(key_checked_at);
+        if self.is_backed_up() || key_is_unsure {
             self.metrics.refused_creates.inc();
             // The client may have gone.
             let _gone = reply.send(CreateReply::Unavailable);
@@ -123,6 +137,12 @@ impl Driver {
         let to = self.replies.add(Waiter::Cancel(reply), order_id, self.reply_deadline(now));
         self.engines.cancel(now.wall, (&user, order_id), to, &mut self.outbox);
         self.gate();
+    }
+
+    /// Whether an order would only wait, or have no room.
+    fn is_backed_up(&self) -> bool {
+        let unstored = self.last_event.0.saturating_sub((self.stored)().0);
+        self.queues.is_backed_up() || self.wal.is_out_of_space() || unstored >= MAX_UNSTORED_EVENTS
     }
 
     fn reply_deadline(&self, now: Moment) -> MonotonicMicros {
@@ -218,7 +238,9 @@ impl Driver {
             self.engines.settle_some(now.wall, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
         }
         self.gate();
-        overdue == limit || self.sweeps_remain
+        let orders = (&mut self.engines, &self.views);
+        let more_ended = self.ended.forget(orders, (self.stored)(), now.monotonic);
+        overdue == limit || self.sweeps_remain || more_ended
     }
 
     /// When [`keep_time`](Self::keep_time) is due if nothing else happens.
@@ -283,12 +305,13 @@ impl Driver {
 
     /// Does what waited for events that are durable now: first readers see the new state, then
     /// everybody is answered and the exchange is told. True when more could be done.
-    pub(crate) fn release(&mut self) -> bool {
+    pub(crate) fn release(&mut self, now: Moment) -> bool {
         let committed = self.wal.committed();
         let is_free = |(gate, _): &(Lsn, Effect)| *gate <= committed;
         let count = self.gated.iter().take(EFFECTS_PER_SLICE).take_while(|e| is_free(e)).count();
-        for (_, effect) in self.gated.iter().take(count) {
+        for (gate, effect) in self.gated.iter().take(count) {
             if let Effect::Publish(order) = effect {
+                self.ended.note(order, *gate, now.monotonic);
                 self.views.publish(Arc::clone(order));
             }
         }
@@ -323,6 +346,7 @@ impl Driver {
     fn show_gauges(&self) {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));
+        self.metrics.ended_orders.set(gauge(self.ended.len()));
         self.metrics.held_reports.set(gauge(self.engines.held_reports()));
         self.metrics.waiting_replies.set(gauge(self.replies.len()));
     }

@@ -1,3 +1,4 @@
+use crate::index::IndexError;
 use crate::order::RecordError;
 use crate::wal::WalError;
 
@@ -7,6 +8,9 @@ pub enum ExecutionError {
     /// The log cannot be read, or takes no more. What is durable is found out at the next start.
     #[error("orders cannot go on without their log")]
     Log(#[from] WalError),
+    /// The stored orders cannot be read.
+    #[error("the stored orders cannot be loaded")]
+    Store(#[from] IndexError),
     /// An event that cannot be written.
     #[error("an event cannot be recorded")]
     Record(#[from] RecordError),

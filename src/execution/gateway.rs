@@ -5,6 +5,7 @@ use crate::engine::{CancelReply, CreateOrder, CreateReply};
 use crate::exchange::wire::FeedLine;
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{OrderId, UserId};
+use crate::wal::Lsn;
 
 /// Too many requests wait already, or the orders thread has ended. Nothing was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,7 @@ pub struct OrderGateway {
 #[derive(Debug)]
 pub(crate) struct CreateCommand {
     pub(super) request: CreateOrder,
+    pub(super) key_checked_at: Lsn,
     pub(super) reply: oneshot::Sender<CreateReply>,
 }
 
@@ -57,7 +59,8 @@ pub fn order_gateway(views: CommittedViews) -> (OrderGateway, CommandReceivers) 
 }
 
 impl OrderGateway {
-    /// Asks for an order. A receiver whose sender is gone means that the process is ending and
+    /// Asks for an order. The store did not know its key when it had followed the log up to
+    /// `key_checked_at`, which says nothing where it has no key. A receiver whose sender is gone means that the process is ending and
     /// that it is not known whether the order was recorded.
     ///
     /// # Errors
@@ -65,9 +68,10 @@ impl OrderGateway {
     pub fn create(
         &self,
         request: CreateOrder,
+        key_checked_at: Lsn,
     ) -> Result<oneshot::Receiver<CreateReply>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
-        let command = CreateCommand { request, reply };
+        let command = CreateCommand { request, key_checked_at, reply };
         self.creates.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
@@ -104,7 +108,7 @@ impl OrderGateway {
         !self.creates.is_full()
     }
 
-    /// What is committed. After an answer every read shows at least what it said.
+    /// What is committed and in memory. After an answer every read shows at least what it said.
     pub fn views(&self) -> &CommittedViews {
         &self.views
     }

@@ -25,6 +25,16 @@ pub(crate) const MAX_UNCOMMITTED_EVENTS: u64 = 65_536;
 /// Open orders that wait to be asked about. The rest is asked about when these are.
 pub(crate) const MAX_WAITING_SETTLEMENTS: usize = 1_024;
 
+/// Events that the store has not followed yet. What it does not have stays in memory and in the
+/// log, so beyond this no more orders are taken: two minutes of the peak with three events an
+/// order, under 2 GB of memory.
+pub(super) const MAX_UNSTORED_EVENTS: u64 = 4 * 1024 * 1024;
+/// Orders that have ended and are kept in memory all the same, at under 1 KB each. Beyond it the
+/// oldest are forgotten before their time.
+pub(super) const MAX_ENDED_IN_MEMORY: usize = 1024 * 1024;
+/// Ended orders forgotten in one slice, at under 1 us each.
+pub(super) const FORGETS_PER_SLICE: usize = 128;
+
 /// Inputs of one kind taken in one slice. At 2-3 us each with encoding, all kinds together stay
 /// near a millisecond, after which everything else on the thread has its turn.
 pub(crate) const INPUTS_PER_SLICE: usize = 128;

@@ -31,6 +31,7 @@ pub struct ExecutionMetrics {
     pub(super) reports_given_up: Counter,
     pub(super) report_overflows: Counter,
     pub(super) open_orders: Gauge,
+    pub(super) ended_orders: Gauge,
     pub(super) held_reports: Gauge,
     pub(super) waiting_replies: Gauge,
 }
@@ -40,6 +41,11 @@ impl ExecutionMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let gauges = [
             ("orders_open", "Orders that the exchange may still change", &self.open_orders),
+            (
+                "orders_ended_in_memory",
+                "Orders that have ended, kept for a while",
+                &self.ended_orders,
+            ),
             ("orders_held_reports", "Reports about orders not known yet", &self.held_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
         ];

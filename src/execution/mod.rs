@@ -7,13 +7,17 @@
 
 mod answers;
 mod batches;
+mod desk;
 mod driver;
+mod ended;
 mod error;
+mod finds;
 mod gateway;
 mod limits;
 mod local_queue;
 mod metrics;
 mod options;
+mod reads;
 mod recover;
 mod replies;
 mod run;
@@ -24,11 +28,14 @@ mod views;
 mod webhook;
 
 pub use crate::engine::{CancelReply, CreateOrder, CreateReply};
+pub use desk::OrderDesk;
+pub use driver::StoredUpTo;
 pub use error::ExecutionError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
 pub use limits::FEED_QUEUE_CAPACITY;
 pub use metrics::ExecutionMetrics;
 pub use options::ExecutionOptions;
+pub use reads::{OrderPage, PageRequest, StoreUnavailable};
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
 pub use views::{CommittedViews, UserView};

@@ -14,6 +14,8 @@ pub struct ExecutionOptions {
     /// How often orders that wait for the exchange's word are looked at, and the feed position
     /// is logged.
     pub sweep_interval: Duration,
+    /// How long an order that has ended stays in memory. Readers find it in the store after that.
+    pub keep_ended: Duration,
     /// Connections for submits, 1 or 2. One more carries cancels and queries.
     pub submit_connections: usize,
     /// The exchange.
@@ -31,6 +33,7 @@ impl ExecutionOptions {
             engine: EngineOptions::default(),
             reply_timeout: Duration::from_millis(150),
             sweep_interval: Duration::from_secs(1),
+            keep_ended: Duration::from_secs(60),
             submit_connections: 2,
             session,
             webhook: None,

@@ -1,15 +1,23 @@
+//! The state that the orders thread goes on from: open orders from the store, and what the log has
+//! beyond it.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+
 use compact_str::CompactString;
 
 use super::error::ExecutionError;
 use super::views::CommittedViews;
-use crate::engine::{EngineOptions, Engines};
+use crate::engine::{Engine, EngineOptions, Engines};
+use crate::index::{Index, IndexError};
 use crate::order::decode;
-use crate::wal::{self, Lsn, RecordView, Recovery, VisitError, WalError, WalOptions};
+use crate::types::{USER_PARTITIONS, UserPartition};
+use crate::wal::{self, RecordView, Recovery, VisitError, WalError, WalOptions};
 
-/// What the log says: the state that the orders thread goes on from.
+/// What log and store say: the state that the orders thread goes on from.
 #[derive(Debug)]
 pub struct Recovered<L = Recovery> {
-    /// With all orders of the log.
+    /// With all orders that are in memory.
     pub engines: Engines,
     /// The same, as readers see it.
     pub views: CommittedViews,
@@ -19,36 +27,130 @@ pub struct Recovered<L = Recovery> {
     pub feed_position: Option<(CompactString, u64)>,
 }
 
-/// Reads the log and replays its events. Nothing on disk is changed.
+/// Loads the open orders and replays the log from where the store has followed it. Nothing on disk
+/// is changed.
 ///
 /// # Errors
-/// The log is damaged, in use, or written by a newer program.
-pub fn recover(log: &WalOptions, options: EngineOptions) -> Result<Recovered, ExecutionError> {
-    replay(options, |visit| wal::recover(log, Lsn(0), visit))
+/// The log is damaged, in use, written by a newer program, or does not go with the store; the store
+/// cannot be read.
+pub fn recover(
+    log: &WalOptions,
+    store: &Index,
+    options: EngineOptions,
+) -> Result<Recovered, ExecutionError> {
+    let engines = load(store, options)?;
+    replay(engines, store, |visit| wal::recover(log, store.position(), visit))
+}
+
+/// What the store says: everything up to its position.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) fn load(store: &Index, options: EngineOptions) -> Result<Engines, ExecutionError> {
+    let mut engines = load_open(store, options)?;
+    load_node(&mut engines, store)?;
+    Ok(engines)
+}
+
+/// Loads the open orders, with all the cores that there are.
+fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, ExecutionError> {
+    let next = AtomicU8::new(0);
+    let loaded = in_parallel(|| {
+        let mut loaded = Vec::new();
+        while let Some(partition) = next_partition(&next) {
+            let mut engine = Engine::default();
+            store.load_open(partition, &mut |order| engine.load(order))?;
+            loaded.push((partition, engine));
+        }
+        Ok::<_, IndexError>(loaded)
+    });
+    let mut engines = Engines::new(options);
+    for loaded in loaded {
+        for (partition, engine) in loaded? {
+            engines.load_partition(partition, engine);
+        }
+    }
+    Ok(engines)
+}
+
+/// Loads what belongs to no partition. Orders that were cancelled since the feed position are needed
+/// in memory: they are settled with the others where the feed has lost lines.
+fn load_node(engines: &mut Engines, store: &Index) -> Result<(), ExecutionError> {
+    let node = store.node_state()?;
+    for order_id in &node.cancelled {
+        if !engines.has(*order_id)
+            && let Some(order) = store.by_order_id(*order_id)?
+        {
+            engines.load(order);
+        }
+    }
+    engines.load_node(node.feed_position, node.held, node.cancelled);
+    Ok(())
 }
 
 /// Shown each record of a log.
 type Visit<'a> = dyn FnMut(RecordView<'_>) -> Result<(), VisitError> + 'a;
 
-/// Replays the events that `read` shows from a log.
+/// Replays the events that `read` shows from a log, from where the store has followed it.
 ///
 /// # Errors
 /// What `read` said, or a record that is none of ours.
 pub(crate) fn replay<L>(
-    options: EngineOptions,
+    mut engines: Engines,
+    store: &Index,
     read: impl FnOnce(&mut Visit<'_>) -> Result<L, WalError>,
 ) -> Result<Recovered<L>, ExecutionError> {
-    let mut engines = Engines::new(options);
-    let wal = read(&mut |record| {
-        let event = decode(record.kind, record.format_version, record.payload)
-            .map_err(|error| -> VisitError { Box::new(error) })?;
-        engines.replay(&event).map_err(|error| -> VisitError { Box::new(error) })
-    })?;
+    let wal = read(&mut |record| replay_record(&mut engines, store, &record))?;
     let views = CommittedViews::new();
-    for order in engines.orders() {
-        views.publish(order.clone());
-    }
+    publish(&engines, &views);
     let feed_position =
         engines.feed_position().map(|(session, sequence)| (session.clone(), sequence));
     Ok(Recovered { engines, views, wal, feed_position })
+}
+
+fn replay_record(
+    engines: &mut Engines,
+    store: &Index,
+    record: &RecordView<'_>,
+) -> Result<(), VisitError> {
+    let event = decode(record.kind, record.format_version, record.payload)?;
+    let Err(unknown) = engines.replay(&event) else { return Ok(()) };
+    // It had ended when the store followed the log, so it was not loaded.
+    let Some(order) = store.by_order_id(unknown.order_id)? else { return Err(unknown.into()) };
+    engines.load(order);
+    Ok(engines.replay(&event)?)
+}
+
+/// Shows everything in memory to readers, with all the cores that there are.
+fn publish(engines: &Engines, views: &CommittedViews) {
+    let next = AtomicU8::new(0);
+    in_parallel(|| {
+        while let Some(partition) = next_partition(&next) {
+            for order in engines.orders_of(partition) {
+                views.publish(order.clone());
+            }
+        }
+    });
+}
+
+/// Gives each partition out once.
+fn next_partition(next: &AtomicU8) -> Option<UserPartition> {
+    // Only the numbers matter; nothing is handed over with them.
+    UserPartition::new(next.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Does the same work on as many threads as there are cores.
+fn in_parallel<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(USER_PARTITIONS);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
+        let mut results = vec![work()];
+        for worker in workers {
+            match worker.join() {
+                Ok(result) => results.push(result),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    })
 }

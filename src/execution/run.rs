@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use glommio::timer::{Timer, sleep};
 
 use super::answers::SessionQueues;
+use super::driver::StoredUpTo;
 use super::driver::{Driver, DriverParts};
 use super::error::ExecutionError;
+use super::finds::run_finds;
 use super::gateway::CommandReceivers;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
@@ -18,6 +20,7 @@ use super::views::CommittedViews;
 use super::webhook::run_registration;
 use crate::engine::Engines;
 use crate::exchange::{ExchangeSession, OrderFeed};
+use crate::index::IndexReaders;
 use crate::shutdown::Shutdown;
 use crate::sync::Receiver;
 use crate::types::Clock;
@@ -33,6 +36,8 @@ pub struct OrdersThread {
     pub engines: Engines,
     /// With the same.
     pub views: CommittedViews,
+    /// Where orders are that have ended and are not in memory.
+    pub store: IndexReaders,
     /// The log.
     pub wal: WalAppender,
     /// Requests of the shards.
@@ -52,7 +57,8 @@ pub struct OrdersThread {
 /// # Errors
 /// The log has failed. The process must end: what is durable is found out at the next start.
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
-    let OrdersThread { engines, views, wal, commands, feed, options, metrics, shutdown } = thread;
+    let OrdersThread { engines, views, store, wal, commands, feed, options, metrics, shutdown } =
+        thread;
     let queues = Rc::new(SessionQueues::new());
     let session = || ExchangeSession::new(options.session.clone());
     let mut sessions = Vec::new();
@@ -67,9 +73,14 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         sessions.push(glommio::spawn_local(registering));
     }
 
+    let index = store.index().clone();
+    let stored: StoredUpTo = Box::new(move || index.position());
+    sessions.push(glommio::spawn_local(run_finds(store, Rc::clone(&queues))));
+
     let mut inputs = Inputs::new(commands, feed);
     let drain = options.drain;
-    let parts = DriverParts { engines, wal, views, queues: Rc::clone(&queues), options, metrics };
+    let parts =
+        DriverParts { engines, wal, views, stored, queues: Rc::clone(&queues), options, metrics };
     let mut driver = Driver::new(parts, Clock.moment());
     while !shutdown.is_requested() {
         turn(&mut driver, &mut inputs, &queues, Some(&shutdown)).await?;

@@ -8,18 +8,25 @@ use std::time::Duration;
 use glommio::{LocalExecutorBuilder, Placement};
 use serde_json::{from_value, json};
 
+use futures_lite::future::block_on;
+
 use super::fake_exchange::{FakeExchange, Fault, fill};
 use super::*;
 use crate::exchange::wire::{FeedLine, QueryExecution};
 use crate::exchange::{ExchangeAddress, OrderFeed, SessionOptions};
+use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions, IndexReaders};
 use crate::order::{Order, Status};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::sync::{Sender, mailbox};
 use crate::types::*;
-use crate::wal::{self, WalOptions, WalWriter};
+use crate::wal::{self, Lsn, WalOptions, WalWriter};
+
+/// The store knows of no key of these tests.
+const EVERYTHING: Lsn = Lsn(u64::MAX);
 
 /// One start of the order path, from recovery to the last answer.
 pub(super) struct Node {
+    pub(super) desk: OrderDesk,
     pub(super) gateway: OrderGateway,
     pub(super) feed: Sender<OrderFeed>,
     pub(super) feed_position: Option<(compact_str::CompactString, u64)>,
@@ -27,6 +34,7 @@ pub(super) struct Node {
     shutdown: Shutdown,
     orders: JoinHandle<Result<(), String>>,
     writing: Option<JoinHandle<()>>,
+    storing: Vec<JoinHandle<()>>,
 }
 
 /// Times that no test waits out unless it is about them.
@@ -54,8 +62,12 @@ impl Node {
         options: ExecutionOptions,
     ) -> (Self, WalWriter) {
         let log = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(directory) };
-        let recovered = recover(&log, options.engine).unwrap();
+        let outline = wal::outline(&log).unwrap();
+        let index = Index::open(IndexOptions::new(directory.join("index"), outline)).unwrap();
+        let recovered = recover(&log, &index, options.engine).unwrap();
         let (appender, writer) = wal::open(log, recovered.wal).unwrap();
+        let (store, readers) = IndexReaders::new(&index);
+        let follower = IndexFollower::new(index, writer.handle(), IndexMetrics::default()).unwrap();
         let (gateway, commands) = order_gateway(recovered.views.clone());
         let (feed, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let shutdown = Shutdown::new();
@@ -63,6 +75,7 @@ impl Node {
         let thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
+            store: store.clone(),
             wal: appender,
             commands,
             feed: feed_receiver,
@@ -74,8 +87,21 @@ impl Node {
             .spawn(move || async move { run(thread).await.map_err(|error| error.to_string()) })
             .unwrap();
         let orders = std::thread::spawn(move || orders.join().unwrap());
-        let feed_position = recovered.feed_position;
-        let node = Self { gateway, feed, feed_position, metrics, shutdown, orders, writing: None };
+        let stop = shutdown.clone();
+        let mut storing: Vec<_> =
+            readers.into_iter().map(|reader| std::thread::spawn(move || reader.run())).collect();
+        storing.push(std::thread::spawn(move || follower.run(&stop).unwrap()));
+        let node = Self {
+            desk: OrderDesk::new(gateway.clone(), store),
+            gateway,
+            feed,
+            feed_position: recovered.feed_position,
+            metrics,
+            shutdown,
+            orders,
+            writing: None,
+            storing,
+        };
         (node, writer)
     }
 
@@ -86,13 +112,14 @@ impl Node {
     pub(super) fn stop(self) {
         self.shutdown.request(StopReason::Asked);
         self.orders.join().unwrap().unwrap();
-        if let Some(writing) = self.writing {
-            writing.join().unwrap();
+        drop((self.desk, self.gateway));
+        for thread in self.writing.into_iter().chain(self.storing) {
+            thread.join().unwrap();
         }
     }
 
     pub(super) fn create(&self, request: CreateOrder) -> CreateReply {
-        self.gateway.create(request).unwrap().recv().unwrap()
+        block_on(self.desk.create(request))
     }
 
     /// Has an order accepted, however long that takes.
@@ -105,12 +132,11 @@ impl Node {
     }
 
     pub(super) fn cancel(&self, order: &Order) -> CancelReply {
-        self.gateway.cancel(order.user.clone(), order.order_id).unwrap().recv().unwrap()
+        block_on(self.desk.cancel(order.user.clone(), order.order_id))
     }
 
     pub(super) fn read(&self, order: &Order) -> Arc<Order> {
-        let view = self.gateway.views().user(&order.user).unwrap();
-        Arc::clone(view.orders.get(&order.order_id).unwrap())
+        block_on(self.desk.order(&order.user, order.order_id)).unwrap().unwrap()
     }
 
     /// Waits until readers see an order in a status.
@@ -326,7 +352,7 @@ fn a_key_names_one_order_also_after_a_restart() {
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
     let replies: Vec<_> = (0..50)
-        .map(|_| node.gateway.create(request("alice", Some("k"), 10)).unwrap())
+        .map(|_| node.gateway.create(request("alice", Some("k"), 10), EVERYTHING).unwrap())
         .map(|receiver| receiver.recv().unwrap())
         .collect();
     let order = accepted(replies[0].clone());
@@ -390,7 +416,7 @@ fn orders_gather_while_a_request_is_in_flight() {
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
     let waiting: Vec<_> = (0..2_000)
-        .map(|n| node.gateway.create(request(&format!("user-{n}"), None, 1)).unwrap())
+        .map(|n| node.gateway.create(request(&format!("user-{n}"), None, 1), EVERYTHING).unwrap())
         .collect();
     for receiver in waiting {
         accepted(receiver.recv().unwrap());
@@ -426,7 +452,7 @@ fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let (mut node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
-    let waiting = node.gateway.create(request("alice", None, 10)).unwrap();
+    let waiting = node.gateway.create(request("alice", None, 10), EVERYTHING).unwrap();
     while node.metrics.events.get() == 0 {
         std::thread::yield_now();
     }
@@ -444,10 +470,10 @@ fn a_failed_log_ends_the_thread_and_nothing_was_sent() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let (node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
-    let waiting = node.gateway.create(request("alice", None, 10)).unwrap();
+    let waiting = node.gateway.create(request("alice", None, 10), EVERYTHING).unwrap();
     drop(writer);
     assert!(waiting.recv().is_err(), "nobody is told what is not known");
     assert!(node.orders.join().unwrap().is_err());
     assert_eq!(exchange.requests("/v1/orders"), 0);
-    assert!(node.gateway.create(request("alice", None, 10)).is_err());
+    assert!(node.gateway.create(request("alice", None, 10), EVERYTHING).is_err());
 }

@@ -79,7 +79,7 @@ pub(crate) fn work(
     queues: &SessionQueues,
     now: Moment,
 ) -> Result<bool, ExecutionError> {
-    let mut more = driver.release();
+    let mut more = driver.release(now);
     more |= take_inputs(driver, inputs, queues, now);
     driver.append()?;
     Ok(more)

@@ -44,11 +44,17 @@ impl Admin {
         let feed = self.site.market.status.is_up();
         let symbols = !self.site.market.directory.load().is_empty();
         let orders = self.site.orders.is_accepting();
+        let store = self.site.orders.store_is_healthy();
         let running = !self.shutdown.is_requested();
-        let ready = feed && symbols && orders && running;
+        let ready = feed && symbols && orders && store && running;
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let checks =
-            json!({ "feed": feed, "symbols": symbols, "orders": orders, "running": running });
+        let checks = json!({
+            "feed": feed,
+            "symbols": symbols,
+            "orders": orders,
+            "index": store,
+            "running": running,
+        });
         json_response(status, &json!({ "ready": ready, "checks": checks }))
     }
 }

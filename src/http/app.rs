@@ -3,7 +3,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::exchange::webhook::WebhookVerifier;
-use crate::execution::OrderGateway;
+use crate::execution::OrderDesk;
 use crate::market::MarketReader;
 use crate::metrics::Metrics;
 use crate::stream::Hub;
@@ -15,8 +15,8 @@ use super::auth::Authenticator;
 pub struct Site {
     /// Prices and symbols.
     pub market: MarketReader,
-    /// The way to the orders thread, and what it has committed.
-    pub orders: OrderGateway,
+    /// Takes orders and answers questions about them.
+    pub orders: OrderDesk,
     /// Who a request comes from.
     pub authenticator: Arc<Authenticator>,
     /// Who may post fills; nobody without one.

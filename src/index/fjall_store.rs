@@ -2,7 +2,9 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::config::{
+    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
+};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable,
     Snapshot,
@@ -19,8 +21,10 @@ const WORKER_THREADS: usize = 2;
 const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// What fjall keeps of its own journal. A start reads it all, at several hundred MB a second.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
-/// Bits of the filters for each key: one lookup of a missing key in a hundred looks at the disk.
-const FILTER_BITS_PER_KEY: f32 = 10.0;
+/// Bits of the filters for each key of a space that is mostly asked for what is not there. They stay
+/// in memory, whatever the cache holds: threads that must not wait for a disk ask as well, and one
+/// lookup of a missing key in two thousand looks at the disk.
+const FILTER_BITS_PER_KEY: f32 = 16.0;
 
 const _: () = assert!(JOURNAL_BYTES > Space::ALL.len() as u64 * MEMTABLE_BYTES);
 
@@ -98,7 +102,8 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         // Looked up for what is mostly not there: filters on every level.
         Space::Keys | Space::External => options
             .expect_point_read_hits(false)
-            .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits_per_key))),
+            .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits_per_key)))
+            .filter_block_pinning_policy(PinningPolicy::all(true)),
         // Read as a whole at a start, and little of it lives long: not worth compressing.
         Space::Open | Space::Node => options
             .expect_point_read_hits(true)

@@ -12,8 +12,8 @@ use crate::order::{Order, TrackedOrder, decode_stored};
 use crate::types::{ClientOrderId, ExternalOrderId, OrderId, UserId, UserPartition};
 use crate::wal::{LogId, Lsn, Outline};
 
-/// Memory for blocks of the index unless configured. Filters live in it too: 1.25 bytes for each
-/// key of those that are asked for.
+/// Memory for blocks of the index unless configured. Filters come on top: 2 bytes for each key and
+/// each of the exchange's ids.
 pub const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Where the index is, and the log that it follows.
@@ -173,6 +173,15 @@ impl Index {
         }
         let ended = view.get(Space::Ended, &keys::ended(user, order_id))?;
         Ok(ended.map(|bytes| decode_stored(&bytes)).transpose()?)
+    }
+
+    /// An order by its id alone, open or ended.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn by_order_id(&self, order_id: OrderId) -> Result<Option<TrackedOrder>, IndexError> {
+        let stored = stored_order(&*self.view(), order_id)?;
+        Ok(stored.map(|(tracked, _)| tracked))
     }
 
     /// The order that a user's own key names.

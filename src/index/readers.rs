@@ -14,6 +14,7 @@ type Job = Box<dyn FnOnce(&Index) + Send>;
 /// Where threads that must not wait for a disk hand their reads to. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct IndexReaders {
+    index: Index,
     jobs: Sender<Job>,
 }
 
@@ -34,7 +35,12 @@ impl IndexReaders {
     pub fn new(index: &Index) -> (Self, [IndexReader; READER_THREADS]) {
         let (jobs, receiver) = bounded(READ_QUEUE_CAPACITY);
         let reader = |_| IndexReader { index: index.clone(), jobs: receiver.clone() };
-        (Self { jobs }, std::array::from_fn(reader))
+        (Self { index: index.clone(), jobs }, std::array::from_fn(reader))
+    }
+
+    /// The index itself, for what does not wait for the disk.
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Lets one of the threads read. When the receiver is dropped before its turn comes, the read is

@@ -7,11 +7,14 @@
 //! | `orders` | its own where there are enough | glommio | the shards have ended |
 //! | `feed` | any | its own loop | a stop is asked for |
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
+//! | `index` | any | its own loop | a stop is asked for and `wal` has ended |
+//! | `index-read-N` | any | its own loop | `shard-N` and `orders` have ended |
 //! | `exchange` | any | tokio, in a simulator of its own | last |
 //!
 //! A thread that ends before it was asked to stops all others.
 
 mod exchange;
+mod index;
 mod placement;
 mod serve;
 mod shard;

@@ -16,10 +16,11 @@ use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
 use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::{
-    self, ExecutionError, ExecutionMetrics, ExecutionOptions, FEED_QUEUE_CAPACITY, OrdersThread,
-    Recovered, order_gateway,
+    self, ExecutionError, ExecutionMetrics, ExecutionOptions, FEED_QUEUE_CAPACITY, OrderDesk,
+    OrdersThread, Recovered, order_gateway,
 };
 use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site};
+use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::net::{ListenError, bound_address, listen};
@@ -29,6 +30,7 @@ use crate::sync::mailbox;
 use crate::types::UserId;
 use crate::wal::{self, WalError, WalOptions};
 
+use super::index::start_index;
 use super::placement::{Placement, allowed_cores, place};
 use super::shard::Shard;
 use super::signals::{SignalError, stop_on_signals};
@@ -109,6 +111,9 @@ pub enum ServeError {
     /// The write-ahead log.
     #[error("the write-ahead log cannot be opened")]
     Log(#[from] WalError),
+    /// The index.
+    #[error("the index of orders cannot be opened")]
+    Index(#[from] IndexError),
     /// What the log says.
     #[error("the orders cannot be recovered")]
     Orders(#[from] ExecutionError),
@@ -173,14 +178,22 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;
     // The log first: its lock is what a second process in the same directory meets.
-    let log = WalOptions::new(wal_directory(&arguments.data_dir));
-    let recovered = execution::recover(&log, EngineOptions::default())?;
+    let log = WalOptions {
+        keep_bytes: arguments.wal_keep_bytes(),
+        ..WalOptions::new(wal_directory(&arguments.data_dir))
+    };
+    let index = Index::open(IndexOptions {
+        cache_bytes: arguments.index_cache_bytes(),
+        ..IndexOptions::new(arguments.data_dir.join("index"), wal::outline(&log)?)
+    })?;
+    let recovered = execution::recover(&log, &index, EngineOptions::default())?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
     let running = Running::start(Start {
         arguments,
         plan: &plan,
         authenticator: Arc::new(Authenticator::new(&secret)),
         log,
+        index,
         recovered,
         exchange,
         webhook,
@@ -237,6 +250,7 @@ struct Start<'a> {
     plan: &'a Plan,
     authenticator: Arc<Authenticator>,
     log: WalOptions,
+    index: Index,
     recovered: Recovered,
     exchange: ExchangeAddress,
     webhook: Webhook,
@@ -257,8 +271,17 @@ struct Running {
 
 impl Running {
     fn start(start: Start<'_>) -> Result<Self, ServeError> {
-        let Start { arguments, plan, authenticator, log, recovered, exchange, webhook, shutdown } =
-            start;
+        let Start {
+            arguments,
+            plan,
+            authenticator,
+            log,
+            index,
+            recovered,
+            exchange,
+            webhook,
+            shutdown,
+        } = start;
         let mut sockets = Vec::new();
         let address = listen_shared(arguments.listen, plan.placement.shards.len(), &mut sockets)?;
         let admin_socket = listen(arguments.admin_listen, false)?;
@@ -274,19 +297,23 @@ impl Running {
 
         let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());
         let stop_orders = Shutdown::new();
+        let followed = writer.handle();
         rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
+        let store = start_index(&index, followed, &metrics, (&mut rest, shutdown))?;
 
         let mut options = ExecutionOptions::new(
             SessionOptions::new(&exchange)
                 .map_err(|source| ServeError::Exchange { exchange: exchange.clone(), source })?,
         );
         options.reply_timeout = arguments.order_reply_timeout();
+        options.keep_ended = arguments.keep_ended();
         options.webhook = webhook.registration;
         let execution_metrics = ExecutionMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
         let orders_thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
+            store: store.clone(),
             wal: appender,
             commands,
             feed: feed_receiver,
@@ -321,7 +348,7 @@ impl Running {
 
         let site = Site {
             market,
-            orders: gateway,
+            orders: OrderDesk::new(gateway, store),
             authenticator: authenticator.clone(),
             webhook: webhook.verifier,
             metrics,

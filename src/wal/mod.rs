@@ -60,8 +60,6 @@ mod fault_tests;
 #[cfg(test)]
 mod follow_tests;
 #[cfg(test)]
-mod follow_tests;
-#[cfg(test)]
 mod log_tests;
 
 use std::path::PathBuf;

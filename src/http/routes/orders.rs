@@ -1,4 +1,3 @@
-use std::ops::Bound;
 use std::sync::Arc;
 
 use http::{Request, StatusCode};
@@ -6,7 +5,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::execution::{CancelReply, CreateOrder, CreateReply};
+use crate::execution::{CancelReply, CreateOrder, CreateReply, PageRequest, StoreUnavailable};
 use crate::http::app::App;
 use crate::http::body::{parse_json, read_body};
 use crate::http::problem::{HttpResponse, Problem, json_response};
@@ -14,16 +13,13 @@ use crate::http::query::Query;
 use crate::order::{Order, Status};
 use crate::types::{
     ClientOrderId, Clock, MAX_ORDER_SHARES, OrderId, Position, PriceCents, Shares, Symbol,
-    TimeInForce, UserId,
+    TimeInForce,
 };
 
 /// Orders of one page unless the client asks for another number.
 const DEFAULT_LIMIT: usize = 50;
 /// Most orders of one page.
 const MAX_LIMIT: usize = 500;
-/// Most orders looked at for one page: a filter that matches little must not hold up the shard.
-/// The page is then short and its cursor goes on from there.
-const MAX_SCANNED: usize = 20_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -41,7 +37,7 @@ struct NewOrder {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OrderPage {
+struct Page {
     orders: Vec<Arc<Order>>,
     next_cursor: Option<OrderId>,
 }
@@ -57,7 +53,7 @@ pub(in crate::http) async fn post(
     let order: NewOrder = parse_json(&body)?;
     check(app, &order)?;
     let order_id = OrderId::new(Clock.now_nanos(), rand::random(), user.partition());
-    let waiting = app.site.orders.create(CreateOrder {
+    let reply = app.site.orders.create(CreateOrder {
         order_id,
         user,
         client_order_id: order.client_order_id,
@@ -68,8 +64,7 @@ pub(in crate::http) async fn post(
         num_shares: order.num_shares,
         created_at: Clock.now(),
     });
-    let waiting = waiting.map_err(|_overloaded| overloaded())?;
-    match waiting.await.unwrap_or(CreateReply::Unavailable) {
+    match reply.await {
         CreateReply::Accepted(order) => Ok(json_response(StatusCode::CREATED, &*order)),
         CreateReply::Duplicate(order) => Ok(json_response(StatusCode::OK, &*order)),
         CreateReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
@@ -111,22 +106,21 @@ fn overloaded() -> Problem {
 }
 
 /// `GET /order/:id`. Another user's order is as unknown as one that never was.
-pub(in crate::http) fn get(
+pub(in crate::http) async fn get(
     app: &App,
     request: &Request<Incoming>,
     id: &str,
 ) -> Result<HttpResponse, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
     Query::parse(request.uri(), &[])?;
-    let order = find(app, &user, id)?;
-    Ok(json_response(StatusCode::OK, &*order))
-}
-
-fn find(app: &App, user: &UserId, id: &str) -> Result<Arc<Order>, Problem> {
     let unknown = || Problem::not_found(format!("You have no order {id:?}."));
     let order_id: OrderId = id.parse().map_err(|_| unknown())?;
-    let view = app.site.orders.views().user(user).ok_or_else(unknown)?;
-    view.orders.get(&order_id).cloned().ok_or_else(unknown)
+    let order = app.site.orders.order(&user, order_id).await.map_err(store_unavailable)?;
+    Ok(json_response(StatusCode::OK, &*order.ok_or_else(unknown)?))
+}
+
+fn store_unavailable(error: StoreUnavailable) -> Problem {
+    Problem::unavailable("unavailable", format!("{error}. Try again."))
 }
 
 /// `DELETE /order/:id`.
@@ -139,8 +133,7 @@ pub(in crate::http) async fn delete(
     Query::parse(request.uri(), &[])?;
     let unknown = || Problem::not_found(format!("You have no order {id:?}."));
     let order_id: OrderId = id.parse().map_err(|_| unknown())?;
-    let waiting = app.site.orders.cancel(user, order_id).map_err(|_overloaded| overloaded())?;
-    match waiting.await.unwrap_or(CancelReply::Unavailable) {
+    match app.site.orders.cancel(user, order_id).await {
         CancelReply::Cancelled(_) => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
         CancelReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
         CancelReply::Conflict(order) => {
@@ -154,37 +147,20 @@ pub(in crate::http) async fn delete(
 }
 
 /// `GET /orders`: newest first; new orders do not move the pages behind a cursor.
-pub(in crate::http) fn list(
+pub(in crate::http) async fn list(
     app: &App,
     request: &Request<Incoming>,
 ) -> Result<HttpResponse, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
     let query = Query::parse(request.uri(), &["status", "symbol", "limit", "cursor"])?;
-    let limit = query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
-    let status = query.get("status").map(parse_status).transpose()?;
-    let symbol: Option<Symbol> = query.parsed("symbol", "a symbol")?;
-    let before: Option<OrderId> = query.parsed("cursor", "a cursor of an earlier page")?;
-    let Some(view) = app.site.orders.views().user(&user) else {
-        let page = OrderPage { orders: Vec::new(), next_cursor: None };
-        return Ok(json_response(StatusCode::OK, &page));
+    let wanted = PageRequest {
+        before: query.parsed("cursor", "a cursor of an earlier page")?,
+        status: query.get("status").map(parse_status).transpose()?,
+        symbol: query.parsed("symbol", "a symbol")?,
+        limit: query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?,
     };
-    let end = before.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut page = OrderPage { orders: Vec::new(), next_cursor: None };
-    let mut last_scanned = None;
-    let newest_first = view.orders.range((Bound::Unbounded, end)).rev();
-    for (scanned, (&order_id, order)) in newest_first.enumerate() {
-        if page.orders.len() == limit || scanned == MAX_SCANNED {
-            page.next_cursor = last_scanned;
-            break;
-        }
-        last_scanned = Some(order_id);
-        let wanted = status.is_none_or(|status| order.status == status)
-            && symbol.is_none_or(|symbol| order.symbol == symbol);
-        if wanted {
-            page.orders.push(Arc::clone(order));
-        }
-    }
-    Ok(json_response(StatusCode::OK, &page))
+    let page = app.site.orders.page(&user, &wanted).await.map_err(store_unavailable)?;
+    Ok(json_response(StatusCode::OK, &Page { orders: page.orders, next_cursor: page.next }))
 }
 
 fn parse_status(text: &str) -> Result<Status, Problem> {

@@ -1,0 +1,119 @@
+use std::sync::Arc;
+
+use super::gateway::{OrderGateway, Overloaded};
+use super::reads::{OrderPage, OrderReads, PageRequest, StoreUnavailable};
+use super::webhook::WebhookReply;
+use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
+use crate::exchange::wire::FeedLine;
+use crate::index::IndexReaders;
+use crate::order::Order;
+use crate::types::{OrderId, UserId};
+
+/// Where requests about orders go, from any thread: new ones and cancels to the orders thread,
+/// questions to what it has committed, in memory or in the store.
+#[derive(Debug, Clone)]
+pub struct OrderDesk {
+    gateway: OrderGateway,
+    reads: OrderReads,
+}
+
+impl OrderDesk {
+    /// A desk before the orders thread of this gateway and the store that follows its log.
+    pub fn new(gateway: OrderGateway, store: IndexReaders) -> Self {
+        let reads = OrderReads::new(gateway.views().clone(), store);
+        Self { gateway, reads }
+    }
+
+    /// Records an order and answers once its outcome is known, or is not known in time. A key that
+    /// named an order long ago still names it.
+    pub async fn create(&self, request: CreateOrder) -> CreateReply {
+        let checked = match &request.client_order_id {
+            None => None,
+            Some(key) => match self.reads.by_key(&request.user, key).await {
+                Ok(found) => Some(found),
+                Err(StoreUnavailable) => return CreateReply::Unavailable,
+            },
+        };
+        if let Some(first) = checked.as_ref().and_then(|checked| checked.order.as_ref()) {
+            let first = Arc::clone(first);
+            return if request.asks_for(&first) {
+                CreateReply::Duplicate(first)
+            } else {
+                CreateReply::Conflict(first)
+            };
+        }
+        let key_checked_at = checked.map(|checked| checked.position).unwrap_or_default();
+        match self.gateway.create(request, key_checked_at) {
+            // A sender that is gone: the process is ending.
+            Ok(reply) => reply.await.unwrap_or(CreateReply::Unavailable),
+            Err(_overloaded) => CreateReply::Unavailable,
+        }
+    }
+
+    /// Cancels an order and answers once the outcome is known, or is not known in time.
+    pub async fn cancel(&self, user: UserId, order_id: OrderId) -> CancelReply {
+        let Ok(reply) = self.gateway.cancel(user.clone(), order_id) else {
+            return CancelReply::Unavailable;
+        };
+        match reply.await.unwrap_or(CancelReply::Unavailable) {
+            CancelReply::NotFound => self.cancel_of_stored(&user, order_id).await,
+            reply => reply,
+        }
+    }
+
+    /// The orders thread does not have it in memory: it has ended, or never was.
+    async fn cancel_of_stored(&self, user: &UserId, order_id: OrderId) -> CancelReply {
+        match self.reads.order(user, order_id).await {
+            Ok(None) => CancelReply::NotFound,
+            // Open ones are in memory: it came back just now.
+            Ok(Some(order)) => cancel_answer(&order).unwrap_or(CancelReply::Pending(order)),
+            Err(StoreUnavailable) => CancelReply::Unavailable,
+        }
+    }
+
+    /// A user's order as it is committed.
+    ///
+    /// # Errors
+    /// The store cannot say.
+    pub async fn order(
+        &self,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Result<Option<Arc<Order>>, StoreUnavailable> {
+        self.reads.order(user, order_id).await
+    }
+
+    /// A page of a user's orders, newest first.
+    ///
+    /// # Errors
+    /// The store cannot say.
+    pub async fn page(
+        &self,
+        user: &UserId,
+        request: &PageRequest,
+    ) -> Result<OrderPage, StoreUnavailable> {
+        self.reads.page(user, request).await
+    }
+
+    /// Hands over lines that the exchange posted to us. Answered once all of them are durable; a
+    /// receiver whose sender is gone means that they may not be.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded; the exchange has to come again.
+    pub fn webhook(
+        &self,
+        lines: Vec<FeedLine>,
+    ) -> Result<oneshot::Receiver<WebhookReply>, Overloaded> {
+        self.gateway.webhook(lines)
+    }
+
+    /// Whether a request made now would be taken.
+    pub fn is_accepting(&self) -> bool {
+        self.gateway.is_accepting()
+    }
+
+    /// Whether the store can be asked and follows the log.
+    pub fn store_is_healthy(&self) -> bool {
+        self.reads.store_is_healthy()
+    }
+}

@@ -1,0 +1,252 @@
+//! What readers see. Every committed order is in the views of memory, or has ended and is in the
+//! store, or both; the orders thread forgets none that the store does not have as it is. So memory
+//! is looked at first and the store after it: an order that is forgotten in between is in both.
+
+use std::sync::Arc;
+
+use super::views::{CommittedViews, UserView};
+use crate::index::{Index, IndexError, IndexReaders};
+use crate::order::{Order, Status};
+use crate::types::{ClientOrderId, OrderId, Symbol, UserId};
+use crate::wal::Lsn;
+
+/// Most orders looked at for one page: a filter that matches little must not hold up the reader.
+/// The page is then short and its cursor goes on from there.
+const MAX_SCANNED: usize = 20_000;
+/// Ended orders taken from the store at a time, where a filter may pass over most of them.
+const STORE_CHUNK: usize = 1_000;
+
+/// The store cannot say: too many ask it, or it has failed. Passes, or readiness shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stored orders cannot be read at the moment")]
+pub struct StoreUnavailable;
+
+/// Which page of a user's orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Only orders older than this one.
+    pub before: Option<OrderId>,
+    /// Only orders in this status.
+    pub status: Option<Status>,
+    /// Only orders for this symbol.
+    pub symbol: Option<Symbol>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl PageRequest {
+    fn wants(&self, order: &Order) -> bool {
+        self.status.is_none_or(|status| order.status == status)
+            && self.symbol.is_none_or(|symbol| order.symbol == symbol)
+    }
+}
+
+/// A page of a user's orders, newest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OrderPage {
+    /// Those that were asked for.
+    pub orders: Vec<Arc<Order>>,
+    /// Where the next page goes on; `None` behind the oldest order.
+    pub next: Option<OrderId>,
+}
+
+/// What the store says of a user's key.
+#[derive(Debug)]
+pub(super) struct KeyCheck {
+    /// The store has followed the log at least so far: a key that it does not know was not used
+    /// up to there.
+    pub(super) position: Lsn,
+    /// The order that the key names.
+    pub(super) order: Option<Arc<Order>>,
+}
+
+/// Committed orders, from memory and from the store.
+#[derive(Debug, Clone)]
+pub(super) struct OrderReads {
+    views: CommittedViews,
+    store: IndexReaders,
+}
+
+impl OrderReads {
+    pub(super) fn new(views: CommittedViews, store: IndexReaders) -> Self {
+        Self { views, store }
+    }
+
+    pub(super) fn store_is_healthy(&self) -> bool {
+        self.store.index().is_healthy()
+    }
+
+    async fn ask_store<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Index) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, StoreUnavailable> {
+        let answer = self.store.ask(job).map_err(|_busy| StoreUnavailable)?;
+        match answer.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(unreadable(&error)),
+            // The process is ending.
+            Err(_gone) => Err(StoreUnavailable),
+        }
+    }
+
+    fn in_memory(&self, user: &UserId, order_id: OrderId) -> Option<Arc<Order>> {
+        self.views.user(user)?.orders.get(&order_id).cloned()
+    }
+
+    pub(super) async fn order(
+        &self,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Result<Option<Arc<Order>>, StoreUnavailable> {
+        if let Some(order) = self.in_memory(user, order_id) {
+            return Ok(Some(order));
+        }
+        let user = user.clone();
+        let found = self.ask_store(move |index| index.order(&user, order_id)).await?;
+        Ok(found.map(|tracked| Arc::clone(tracked.order())))
+    }
+
+    /// The order that a user's own key names.
+    ///
+    /// The key is looked for right here, without a reader's thread: nearly every key is new, and
+    /// the store's filters, which it keeps in memory, refute a new one without a look at the disk.
+    pub(super) async fn by_key(
+        &self,
+        user: &UserId,
+        key: &ClientOrderId,
+    ) -> Result<KeyCheck, StoreUnavailable> {
+        let index = self.store.index();
+        let position = index.position();
+        let order = match index.by_key(user, key) {
+            Ok(None) => None,
+            Ok(Some(order_id)) => self.order(user, order_id).await?,
+            Err(error) => return Err(unreadable(&error)),
+        };
+        Ok(KeyCheck { position, order })
+    }
+
+    pub(super) async fn page(
+        &self,
+        user: &UserId,
+        request: &PageRequest,
+    ) -> Result<OrderPage, StoreUnavailable> {
+        let view = self.views.user(user).unwrap_or_default();
+        let mut page = OrderPage::default();
+        let mut before = request.before;
+        let mut scanned = 0;
+        // One more than fits says whether there is another page.
+        let chunk = (request.limit + 1).max(STORE_CHUNK);
+        loop {
+            let owner = user.clone();
+            let stored = self.ask_store(move |index| index.page(&owner, before, chunk)).await?;
+            let store_has_more = stored.len() == chunk;
+            // Below the last one of a full chunk the store has more to say.
+            let floor = stored.last().filter(|_| store_has_more).map(|order| order.order_id);
+            for order in merged(&view, &stored, before, floor) {
+                if page.orders.len() == request.limit || scanned == MAX_SCANNED {
+                    page.next = before;
+                    return Ok(page);
+                }
+                scanned += 1;
+                before = Some(order.order_id);
+                if request.wants(order) {
+                    page.orders.push(Arc::clone(order));
+                }
+            }
+            if !store_has_more {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+fn unreadable(error: &IndexError) -> StoreUnavailable {
+    tracing::error!(%error, "the store of orders cannot be read");
+    StoreUnavailable
+}
+
+/// Orders of memory and store together, newest first, each once and as it is now, from below
+/// `before` down to `floor`.
+fn merged<'a>(
+    view: &'a UserView,
+    stored: &'a [Arc<Order>],
+    before: Option<OrderId>,
+    floor: Option<OrderId>,
+) -> impl Iterator<Item = &'a Arc<Order>> {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    let range = (floor.map_or(Unbounded, Included), before.map_or(Unbounded, Excluded));
+    let mut memory = view.orders.range(range).rev().map(|(_, order)| order).peekable();
+    let mut store = stored.iter().peekable();
+    std::iter::from_fn(move || {
+        let (Some(in_memory), Some(in_store)) = (memory.peek(), store.peek()) else {
+            return memory.next().or_else(|| store.next());
+        };
+        match in_memory.order_id.cmp(&in_store.order_id) {
+            std::cmp::Ordering::Greater => memory.next(),
+            std::cmp::Ordering::Less => store.next(),
+            std::cmp::Ordering::Equal => {
+                let (in_memory, in_store) = (memory.next()?, store.next()?);
+                // The view may be older: it was taken before the store was asked.
+                let newer = in_memory.version >= in_store.version;
+                Some(if newer { in_memory } else { in_store })
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{Created, TrackedOrder};
+    use crate::types::{Position, TimeInForce, TimestampMicros, UserPartition};
+
+    fn order(number: u128) -> Arc<Order> {
+        let created = Created {
+            order_id: OrderId::new(number * 1_000_000, 0, UserPartition::new(0).unwrap()),
+            user: UserId::new("u").unwrap(),
+            client_order_id: None,
+            symbol: Symbol::new("IBM").unwrap(),
+            position: Position::Buy,
+            limit_price: None,
+            time_in_force: TimeInForce::Day,
+            num_shares: 1,
+            created_at: TimestampMicros::new(1),
+            submit_before: TimestampMicros::new(2),
+        };
+        Arc::clone(TrackedOrder::new(&created).order())
+    }
+
+    fn newer(order: &Arc<Order>) -> Arc<Order> {
+        let mut newer = (**order).clone();
+        newer.version += 1;
+        Arc::new(newer)
+    }
+
+    fn view(orders: &[&Arc<Order>]) -> UserView {
+        UserView { orders: orders.iter().map(|o| (o.order_id, Arc::clone(o))).collect() }
+    }
+
+    #[test]
+    fn each_order_comes_once_newest_first_and_as_it_is_now() {
+        let orders: Vec<Arc<Order>> = (0..6).map(order).collect();
+        let in_memory = view(&[&orders[5], &newer(&orders[4]), &orders[3], &orders[1]]);
+        let stored = [orders[4].clone(), newer(&orders[3]), orders[2].clone()];
+        let together: Vec<(OrderId, u64)> = merged(&in_memory, &stored, None, None)
+            .map(|order| (order.order_id, order.version))
+            .collect();
+        let expected: Vec<(OrderId, u64)> =
+            [(5, 1), (4, 2), (3, 2), (2, 1), (1, 1)].map(|(n, v)| (orders[n].order_id, v)).into();
+        assert_eq!(together, expected);
+    }
+
+    #[test]
+    fn bounds_hold_for_memory_as_they_do_for_the_store() {
+        let orders: Vec<Arc<Order>> = (0..6).map(order).collect();
+        let in_memory = view(&[&orders[5], &orders[3], &orders[1]]);
+        let stored = [orders[4].clone(), orders[2].clone()];
+        let (before, floor) = (Some(orders[5].order_id), Some(orders[2].order_id));
+        let ids: Vec<OrderId> =
+            merged(&in_memory, &stored, before, floor).map(|order| order.order_id).collect();
+        assert_eq!(ids, [4, 3, 2].map(|n| orders[n].order_id));
+    }
+}
