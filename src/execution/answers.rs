@@ -11,8 +11,11 @@ use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 pub(super) struct SessionQueues {
     /// Orders to send, once each.
     pub(super) submits: LocalQueue<Arc<Order>>,
-    /// Orders to cancel.
+    /// Orders to cancel that somebody waits for.
     pub(super) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
+    /// Orders to cancel that nobody waits for: mass cancels and strays, as many as there are open
+    /// orders. They fill what room the others leave.
+    pub(super) unawaited_cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
     pub(super) queries: LocalQueue<OrderId>,
     /// Reasons to register our webhook, all answered by one registration.
@@ -26,6 +29,7 @@ impl SessionQueues {
         Self {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
+            unawaited_cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
             registrations: LocalQueue::new(),
             answers: LocalQueue::new(),

@@ -6,10 +6,12 @@ use std::time::Instant;
 use super::answers::{Answer, SessionQueues};
 use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CreateCommand};
+use super::kill_switch::KillSwitch;
 use super::limits::{
     EFFECTS_PER_SLICE, LOOKS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES,
     MAX_WAITING_SETTLEMENTS,
 };
+use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::replies::{Replies, Waiter};
@@ -39,6 +41,8 @@ pub(super) struct Driver {
     replies: Replies,
     /// Batches of lines that the exchange posted.
     pub(super) webhooks: Webhooks,
+    pub(super) mass_cancels: MassCancels,
+    kill_switch: KillSwitch,
     views: CommittedViews,
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
@@ -52,6 +56,7 @@ pub(super) struct DriverParts {
     pub(super) engines: Engines,
     pub(super) wal: WalAppender,
     pub(super) views: CommittedViews,
+    pub(super) kill_switch: KillSwitch,
     pub(super) queues: Rc<SessionQueues>,
     pub(super) options: ExecutionOptions,
     pub(super) metrics: ExecutionMetrics,
@@ -60,7 +65,7 @@ pub(super) struct DriverParts {
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
     pub(super) fn new(parts: DriverParts) -> Self {
-        let DriverParts { engines, wal, views, queues, options, metrics } = parts;
+        let DriverParts { engines, wal, views, kill_switch, queues, options, metrics } = parts;
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
@@ -72,6 +77,8 @@ impl Driver {
             gated_queries: 0,
             replies: Replies::default(),
             webhooks: Webhooks::default(),
+            mass_cancels: MassCancels::default(),
+            kill_switch,
             views,
             queues,
             next_sweep: Instant::now() + options.sweep_interval,
@@ -102,9 +109,14 @@ impl Driver {
     /// Takes a request for an order, or refuses it unrecorded.
     pub(super) fn create(&mut self, command: CreateCommand) {
         let CreateCommand { request, reply } = command;
+        if let Some(scope) = self.kill_switch.halted(&request.user, request.symbol) {
+            self.metrics.halted_creates.inc();
+            // The client may have gone.
+            let _gone = reply.send(CreateReply::Halted(scope));
+            return;
+        }
         if self.queues.is_backed_up() || self.wal.is_out_of_space() {
             self.metrics.refused_creates.inc();
-            // The client may have gone.
             let _gone = reply.send(CreateReply::Unavailable);
             return;
         }
@@ -189,6 +201,16 @@ impl Driver {
         self.webhooks.end_if_taken(self.last_event);
     }
 
+    /// Goes on with the mass cancel under work.
+    pub(super) fn mass_cancel(&mut self) {
+        let ended = self.mass_cancels.sweep(&mut self.engines, Clock.now(), &mut self.outbox);
+        self.gate();
+        if ended {
+            let asked = self.mass_cancels.gate(self.last_event);
+            self.metrics.mass_cancelled.inc_by(asked);
+        }
+    }
+
     /// Does what time asks for. True when more of it is due.
     pub(super) fn keep_time(&mut self, limit: usize) -> bool {
         let now = Instant::now();
@@ -237,6 +259,7 @@ impl Driver {
     pub(super) fn is_at_rest(&self) -> bool {
         self.replies.len() == 0
             && self.webhooks.is_at_rest()
+            && !self.mass_cancels.is_busy()
             && self.unappended.is_empty()
             && self.gated.is_empty()
             && self.wal.committed() >= self.last_event
@@ -296,8 +319,11 @@ impl Driver {
             match effect {
                 Effect::Publish(_) => {}
                 Effect::Submit(order) => submits.push(order),
-                Effect::Cancel { order_id, external_order_id } => {
-                    self.queues.cancels.push((order_id, external_order_id));
+                Effect::Cancel { order_id, external_order_id, is_awaited } => {
+                    let queues = &self.queues;
+                    let queue =
+                        if is_awaited { &queues.cancels } else { &queues.unawaited_cancels };
+                    queue.push((order_id, external_order_id));
                 }
                 Effect::Query(order_id) => {
                     self.gated_queries -= 1;
@@ -313,8 +339,9 @@ impl Driver {
         }
         // What the exchange is told that we have, readers see: not before its effects are out.
         let next_free = self.gated.front().filter(|effect| is_free(effect));
-        self.webhooks
-            .answer(next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1))));
+        let released = next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1)));
+        self.webhooks.answer(released);
+        self.mass_cancels.answer(released);
         next_free.is_some()
     }
 
@@ -323,6 +350,7 @@ impl Driver {
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));
         self.metrics.held_reports.set(gauge(self.engines.held_reports()));
         self.metrics.waiting_replies.set(gauge(self.replies.len()));
+        self.metrics.halts.set(gauge(self.kill_switch.halts().count()));
     }
 }
 

@@ -19,6 +19,8 @@ pub struct ExecutionMetrics {
     pub(super) unknown_outcomes: Counter,
     pub(super) reply_timeouts: Counter,
     pub(super) unreadable_reports: Counter,
+    pub(super) halted_creates: Counter,
+    pub(super) mass_cancelled: Counter,
     pub(super) webhook_lines: Counter,
     pub(super) webhook_registrations: Counter,
     pub(super) late_accepts: Counter,
@@ -33,6 +35,7 @@ pub struct ExecutionMetrics {
     pub(super) open_orders: Gauge,
     pub(super) held_reports: Gauge,
     pub(super) waiting_replies: Gauge,
+    pub(super) halts: Gauge,
 }
 
 impl ExecutionMetrics {
@@ -42,6 +45,7 @@ impl ExecutionMetrics {
             ("orders_open", "Orders that the exchange may still change", &self.open_orders),
             ("orders_held_reports", "Reports about orders not known yet", &self.held_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
+            ("orders_halts", "Halts of the kill switch in force", &self.halts),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
@@ -59,6 +63,8 @@ impl ExecutionMetrics {
             ("orders_unknown_outcomes", "Requests without a known outcome", &self.unknown_outcomes),
             ("orders_reply_timeouts", "Answers given before the outcome", &self.reply_timeouts),
             ("orders_unreadable_reports", "Feed lines refused", &self.unreadable_reports),
+            ("orders_halted_creates", "Creates that the kill switch refused", &self.halted_creates),
+            ("orders_mass_cancelled", "Orders cancelled by operators", &self.mass_cancelled),
             ("orders_webhook_lines", "Lines that the exchange posted", &self.webhook_lines),
             (
                 "orders_webhook_registrations",

@@ -9,8 +9,10 @@ mod answers;
 mod driver;
 mod error;
 mod gateway;
+mod kill_switch;
 mod limits;
 mod local_queue;
+mod mass_cancel;
 mod metrics;
 mod options;
 mod recover;
@@ -21,10 +23,15 @@ mod translate;
 mod views;
 mod webhook;
 
-pub use crate::engine::{CancelReply, CreateOrder, CreateReply};
+pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
 pub use error::ExecutionError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
+pub use kill_switch::{
+    HaltChange, Halts, KillSwitch, KillSwitchError, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS,
+    MAX_HALTED_USERS,
+};
 pub use limits::FEED_QUEUE_CAPACITY;
+pub use mass_cancel::MassCancelled;
 pub use metrics::ExecutionMetrics;
 pub use options::ExecutionOptions;
 pub use recover::{Recovered, recover};
@@ -34,6 +41,8 @@ pub use webhook::WebhookReply;
 
 #[cfg(test)]
 mod fake_exchange;
+#[cfg(test)]
+mod halt_tests;
 #[cfg(test)]
 mod run_tests;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::driver::{Driver, DriverParts, refuse_cancel, refuse_create};
 use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
 use super::limits::INPUTS_PER_SLICE;
+use super::mass_cancel::MassCancelCommand;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::sessions::{run_control, run_submits};
@@ -88,6 +89,7 @@ struct Inputs {
     cancels: Source<CancelCommand>,
     feed: Source<OrderFeed>,
     webhooks: Source<WebhookCommand>,
+    mass_cancels: Source<MassCancelCommand>,
 }
 
 /// Runs the orders thread on a glommio executor, until a stop is asked for.
@@ -115,9 +117,18 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         cancels: Source::new(commands.cancels),
         feed: Source::new(feed),
         webhooks: Source::new(commands.webhooks),
+        mass_cancels: Source::new(commands.mass_cancels),
     };
     let drain = options.drain;
-    let parts = DriverParts { engines, wal, views, queues: Rc::clone(&queues), options, metrics };
+    let parts = DriverParts {
+        engines,
+        wal,
+        views,
+        kill_switch: commands.kill_switch,
+        queues: Rc::clone(&queues),
+        options,
+        metrics,
+    };
     let mut driver = Driver::new(parts);
     while !shutdown.is_requested() {
         turn(&mut driver, &mut inputs, &queues, Some(&shutdown)).await?;
@@ -167,6 +178,13 @@ fn take_inputs(driver: &mut Driver, inputs: &mut Inputs, queues: &SessionQueues)
         driver.webhooks.begin(command);
     }
     driver.webhook_lines(INPUTS_PER_SLICE);
+    if !driver.mass_cancels.is_busy()
+        && let Some(command) = inputs.mass_cancels.next()
+    {
+        driver.mass_cancels.begin(command);
+    }
+    driver.mass_cancel();
+    more |= driver.mass_cancels.is_sweeping();
     more |= !queues.answers.is_empty() || inputs.feed.has_more();
     more |= driver.webhooks.is_busy() || inputs.webhooks.has_more();
     if !driver.takes_requests() {
@@ -211,6 +229,8 @@ async fn park(
             ready |= queues.answers.poll_some(context).is_ready();
             ready |= inputs.feed.poll_some(context);
             ready |= driver.webhooks.is_busy() || inputs.webhooks.poll_some(context);
+            ready |= driver.mass_cancels.is_sweeping();
+            ready |= !driver.mass_cancels.is_busy() && inputs.mass_cancels.poll_some(context);
         }
         if driver.takes_requests() || refuses {
             ready |= inputs.cancels.poll_some(context);

@@ -56,7 +56,8 @@ impl Node {
         let log = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(directory) };
         let recovered = recover(&log, options.engine).unwrap();
         let (appender, writer) = wal::open(log, recovered.wal).unwrap();
-        let (gateway, commands) = order_gateway(recovered.views.clone());
+        let kill_switch = KillSwitch::open(directory.join("kill-switch.json")).unwrap();
+        let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
         let (feed, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let shutdown = Shutdown::new();
         let metrics = ExecutionMetrics::default();

@@ -98,12 +98,14 @@ pub(super) async fn run_control(
     let mut backoff = Backoff::new();
     loop {
         poll_fn(|context| {
-            let cancels = queues.cancels.poll_some(context);
-            let queries = queues.queries.poll_some(context);
-            if cancels.is_ready() || queries.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+            let mut ready = queues.cancels.poll_some(context).is_ready();
+            ready |= queues.unawaited_cancels.poll_some(context).is_ready();
+            ready |= queues.queries.poll_some(context).is_ready();
+            if ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let cancels = queues.cancels.take(MAX_BATCH);
+        let mut cancels = queues.cancels.take(MAX_BATCH);
+        cancels.extend(queues.unawaited_cancels.take(MAX_BATCH - cancels.len()));
         let mut reached = true;
         if !cancels.is_empty() {
             reached &= send_cancels(&mut session, cancels, &queues, &metrics).await;
