@@ -22,6 +22,8 @@ pub enum CreateReply {
     Conflict(Arc<Order>),
     /// Nothing was recorded: an operator has stopped new orders.
     Halted(HaltScope),
+    /// Nothing was recorded: the exchange does not answer.
+    ExchangeAway,
     /// Nothing was recorded.
     Unavailable,
 }

@@ -363,8 +363,8 @@ impl World {
                 self.check_name(&order);
             }
             CreateReply::Conflict(order) => self.check_name(&order),
-            CreateReply::Unavailable | CreateReply::Halted(_) => {
-                panic!("ids are unique here, and the engines halt nobody")
+            CreateReply::Unavailable | CreateReply::Halted(_) | CreateReply::ExchangeAway => {
+                panic!("ids are unique here, and the engines take everything else")
             }
         }
     }

@@ -1,5 +1,7 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::circuit::{Circuit, SharedState};
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
@@ -20,18 +22,24 @@ pub(super) struct SessionQueues {
     pub(super) queries: LocalQueue<OrderId>,
     /// Reasons to register our webhook, all answered by one registration.
     pub(super) registrations: LocalQueue<()>,
+    /// Asks whether an exchange that is away is back.
+    pub(super) probes: LocalQueue<()>,
+    /// Whether new orders are worth taking.
+    pub(super) circuit: RefCell<Circuit>,
     /// What the exchange said.
     pub(super) answers: LocalQueue<Answer>,
 }
 
 impl SessionQueues {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(exchange_state: SharedState) -> Self {
         Self {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
             unawaited_cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
             registrations: LocalQueue::new(),
+            probes: LocalQueue::new(),
+            circuit: RefCell::new(Circuit::new(exchange_state)),
             answers: LocalQueue::new(),
         }
     }

@@ -115,6 +115,11 @@ impl Driver {
             let _gone = reply.send(CreateReply::Halted(scope));
             return;
         }
+        if !self.queues.circuit.borrow_mut().admits(Instant::now()) {
+            self.metrics.away_creates.inc();
+            let _gone = reply.send(CreateReply::ExchangeAway);
+            return;
+        }
         if self.queues.is_backed_up() || self.wal.is_out_of_space() {
             self.metrics.refused_creates.inc();
             let _gone = reply.send(CreateReply::Unavailable);

@@ -1,3 +1,4 @@
+use super::circuit::{ExchangeState, SharedState};
 use super::kill_switch::KillSwitch;
 use super::limits::{
     CANCEL_QUEUE_CAPACITY, CREATE_QUEUE_CAPACITY, MASS_CANCEL_QUEUE_CAPACITY,
@@ -25,6 +26,7 @@ pub struct OrderGateway {
     mass_cancels: Sender<MassCancelCommand>,
     views: CommittedViews,
     kill_switch: KillSwitch,
+    exchange_state: SharedState,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub struct CommandReceivers {
     pub(super) webhooks: Receiver<WebhookCommand>,
     pub(super) mass_cancels: Receiver<MassCancelCommand>,
     pub(super) kill_switch: KillSwitch,
+    pub(super) exchange_state: SharedState,
 }
 
 /// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
@@ -60,6 +63,7 @@ pub fn order_gateway(
     let (cancel_sender, cancels) = mailbox(CANCEL_QUEUE_CAPACITY);
     let (webhook_sender, webhooks) = mailbox(WEBHOOK_QUEUE_CAPACITY);
     let (mass_cancel_sender, mass_cancels) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
+    let exchange_state = SharedState::default();
     let gateway = OrderGateway {
         creates: create_sender,
         cancels: cancel_sender,
@@ -67,8 +71,11 @@ pub fn order_gateway(
         mass_cancels: mass_cancel_sender,
         views,
         kill_switch: kill_switch.clone(),
+        exchange_state: exchange_state.clone(),
     };
-    (gateway, CommandReceivers { creates, cancels, webhooks, mass_cancels, kill_switch })
+    let receivers =
+        CommandReceivers { creates, cancels, webhooks, mass_cancels, kill_switch, exchange_state };
+    (gateway, receivers)
 }
 
 impl OrderGateway {
@@ -131,6 +138,11 @@ impl OrderGateway {
     /// Whose new orders are refused.
     pub fn kill_switch(&self) -> &KillSwitch {
         &self.kill_switch
+    }
+
+    /// Whether the exchange answers.
+    pub fn exchange_state(&self) -> ExchangeState {
+        self.exchange_state.get()
     }
 
     /// Whether a request made now would be taken.

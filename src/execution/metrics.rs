@@ -19,6 +19,8 @@ pub struct ExecutionMetrics {
     pub(super) unknown_outcomes: Counter,
     pub(super) reply_timeouts: Counter,
     pub(super) unreadable_reports: Counter,
+    pub(super) away_creates: Counter,
+    pub(super) circuit_openings: Counter,
     pub(super) halted_creates: Counter,
     pub(super) mass_cancelled: Counter,
     pub(super) webhook_lines: Counter,
@@ -36,6 +38,7 @@ pub struct ExecutionMetrics {
     pub(super) held_reports: Gauge,
     pub(super) waiting_replies: Gauge,
     pub(super) halts: Gauge,
+    pub(super) exchange_away: Gauge,
 }
 
 impl ExecutionMetrics {
@@ -45,6 +48,7 @@ impl ExecutionMetrics {
             ("orders_open", "Orders that the exchange may still change", &self.open_orders),
             ("orders_held_reports", "Reports about orders not known yet", &self.held_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
+            ("orders_exchange_away", "1 while the exchange takes no orders", &self.exchange_away),
             ("orders_halts", "Halts of the kill switch in force", &self.halts),
         ];
         for (name, help, gauge) in gauges {
@@ -63,6 +67,12 @@ impl ExecutionMetrics {
             ("orders_unknown_outcomes", "Requests without a known outcome", &self.unknown_outcomes),
             ("orders_reply_timeouts", "Answers given before the outcome", &self.reply_timeouts),
             ("orders_unreadable_reports", "Feed lines refused", &self.unreadable_reports),
+            ("orders_away_creates", "Creates refused without the exchange", &self.away_creates),
+            (
+                "orders_circuit_openings",
+                "Times that the exchange went away",
+                &self.circuit_openings,
+            ),
             ("orders_halted_creates", "Creates that the kill switch refused", &self.halted_creates),
             ("orders_mass_cancelled", "Orders cancelled by operators", &self.mass_cancelled),
             ("orders_webhook_lines", "Lines that the exchange posted", &self.webhook_lines),

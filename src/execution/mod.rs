@@ -6,6 +6,7 @@
 //! take back.
 
 mod answers;
+mod circuit;
 mod driver;
 mod error;
 mod gateway;
@@ -24,6 +25,7 @@ mod views;
 mod webhook;
 
 pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
+pub use circuit::ExchangeState;
 pub use error::ExecutionError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
 pub use kill_switch::{
@@ -39,6 +41,8 @@ pub use run::{OrdersThread, run};
 pub use views::{CommittedViews, UserView};
 pub use webhook::WebhookReply;
 
+#[cfg(test)]
+mod circuit_tests;
 #[cfg(test)]
 mod fake_exchange;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::limits::INPUTS_PER_SLICE;
 use super::mass_cancel::MassCancelCommand;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
-use super::sessions::{run_control, run_submits};
+use super::sessions::{run_control, run_probes, run_submits};
 use super::views::CommittedViews;
 use super::webhook::{WebhookCommand, run_registration};
 use crate::engine::Engines;
@@ -98,7 +98,7 @@ struct Inputs {
 /// The log has failed. The process must end: what is durable is found out at the next start.
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     let OrdersThread { engines, views, wal, commands, feed, options, metrics, shutdown } = thread;
-    let queues = Rc::new(SessionQueues::new());
+    let queues = Rc::new(SessionQueues::new(commands.exchange_state));
     let session = || ExchangeSession::new(options.session.clone());
     let mut sessions = Vec::new();
     for _ in 0..options.submit_connections.clamp(1, 2) {
@@ -107,6 +107,8 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     }
     let control = run_control(session(), Rc::clone(&queues), metrics.clone());
     sessions.push(glommio::spawn_local(control));
+    let probing = run_probes(session(), Rc::clone(&queues));
+    sessions.push(glommio::spawn_local(probing));
     if let Some(webhook) = options.webhook.clone() {
         let registering = run_registration(session(), Rc::clone(&queues), webhook, metrics.clone());
         sessions.push(glommio::spawn_local(registering));

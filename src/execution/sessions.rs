@@ -10,6 +10,7 @@ use std::time::Duration;
 use glommio::timer::sleep;
 
 use super::answers::{Answer, SessionQueues};
+use super::circuit::{ExchangeState, PROBE_INTERVAL};
 use super::metrics::ExecutionMetrics;
 use super::translate;
 use crate::engine::{CancelOutcome, SubmitOutcome};
@@ -21,6 +22,9 @@ use crate::types::{Clock, ExternalOrderId, OrderId};
 /// First wait after a connection that could not be made; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Stands for no order: its time is 1970.
+const NO_ORDER: OrderId = OrderId::from_u128(0);
 
 /// How long to wait before connecting again.
 pub(super) struct Backoff(Duration);
@@ -55,9 +59,11 @@ pub(super) async fn run_submits(
         let outcomes = match session.submit(&request).await {
             Ok(response) => {
                 backoff = Backoff::new();
+                note_success(&queues, &metrics);
                 translate::submit_outcomes(&request.orders, response.results)
             }
             Err(SessionError::NotSent(error)) => {
+                note_failure(&queues, &metrics);
                 // Nothing left this process, so the same orders may wait for the next connection.
                 tracing::warn!(error, orders = batch.len(), "the exchange cannot be reached");
                 queues.submits.put_back(batch);
@@ -67,12 +73,45 @@ pub(super) async fn run_submits(
             Err(SessionError::OutcomeUnknown(error)) => {
                 tracing::warn!(error, orders = batch.len(), "the outcome of a submit is unknown");
                 metrics.unknown_outcomes.inc();
+                note_failure(&queues, &metrics);
                 request.orders.drain(..).map(|_| SubmitOutcome::Unknown).collect()
             }
         };
         let answers = batch.iter().zip(outcomes);
         let answers = answers.map(|(order, outcome)| Answer::Submit(order.order_id, outcome));
         queues.answers.extend(answers);
+    }
+}
+
+fn note_success(queues: &SessionQueues, metrics: &ExecutionMetrics) {
+    if queues.circuit.borrow_mut().succeeded() {
+        tracing::warn!("the exchange takes orders again");
+        metrics.exchange_away.set(0);
+    }
+}
+
+fn note_failure(queues: &SessionQueues, metrics: &ExecutionMetrics) {
+    if queues.circuit.borrow_mut().failed() {
+        tracing::error!("the exchange does not answer: new orders are refused until it does");
+        metrics.exchange_away.set(1);
+        metrics.circuit_openings.inc();
+        queues.probes.push(());
+    }
+}
+
+/// While the exchange is away, asks it once a second about an order that there is not. Its answer,
+/// whatever it says, lets single orders through again.
+pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQueues>) {
+    let request = QueryRequest { client_order_ids: vec![translate::client_order_id(NO_ORDER)] };
+    loop {
+        poll_fn(|context| queues.probes.poll_some(context)).await;
+        queues.probes.take(usize::MAX);
+        while queues.circuit.borrow().state() == ExchangeState::Away {
+            sleep(PROBE_INTERVAL).await;
+            if session.query(&request).await.is_ok() {
+                queues.circuit.borrow_mut().probe_answered();
+            }
+        }
     }
 }
 

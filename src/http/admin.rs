@@ -72,6 +72,8 @@ impl Admin {
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let checks =
             json!({ "feed": feed, "symbols": symbols, "orders": orders, "running": running });
-        json_response(status, &json!({ "ready": ready, "checks": checks }))
+        // For information only: prices, reads and cancels go on without it.
+        let exchange = self.site.orders.exchange_state().as_str();
+        json_response(status, &json!({ "ready": ready, "checks": checks, "exchange": exchange }))
     }
 }

@@ -85,6 +85,10 @@ pub(in crate::http) async fn post(
             Err(problem.with("field", "clientOrderId").with("order", &*order))
         }
         CreateReply::Halted(scope) => Err(halted(scope)),
+        CreateReply::ExchangeAway => {
+            let detail = "The exchange does not answer. Nothing was recorded. Try again.";
+            Err(Problem::unavailable("exchange_unavailable", detail))
+        }
         CreateReply::Unavailable => Err(overloaded()),
     }
 }
