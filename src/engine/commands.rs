@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::entry::{QueryReason, Waiting, cancel_answer};
 use super::inputs::CreateOrder;
 use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
-use super::partition::{Engine, Turn};
+use super::partition::{Engine, Turn, Work};
 use crate::order::{Change, Created, Event, Status};
 use crate::types::{OrderId, UserId};
 
@@ -75,18 +75,13 @@ impl Engine {
             return;
         }
         self.with_order(order_id, turn, |work| {
-            let was_pending_cancel = work.order().status == Status::PendingCancel;
-            work.record(Change::CancelRequested);
+            request_cancel(work);
             let order = work.order();
             let is_undecided = matches!(order.status, Status::Pending | Status::PendingCancel);
             if is_undecided {
                 work.entry.waiting.push(Waiting::ForCancel(to));
             } else if let Some(reply) = cancel_answer(order) {
                 work.turn.out.effects.push(Effect::ReplyCancel { to, reply });
-            }
-            if was_pending_cancel && !work.entry.underway.cancel_unanswered {
-                // An earlier cancel came back without an outcome: find out rather than wait.
-                work.entry.ask(QueryReason::PeriodicLook, work.turn.out);
             }
         });
     }
@@ -109,4 +104,17 @@ impl Engine {
             }
         });
     }
+}
+
+/// Records that an order is to be cancelled. False when that was recorded before, or there is
+/// nothing left to cancel.
+pub(super) fn request_cancel(work: &mut Work<'_, '_>) -> bool {
+    let was_pending_cancel = work.order().status == Status::PendingCancel;
+    let version_before = work.order().version;
+    work.record(Change::CancelRequested);
+    if was_pending_cancel && !work.entry.underway.cancel_unanswered {
+        // An earlier cancel came back without an outcome: find out rather than wait.
+        work.entry.ask(QueryReason::PeriodicLook, work.turn.out);
+    }
+    work.order().version != version_before
 }

@@ -359,7 +359,7 @@ impl Engines {
     }
 
     /// Lets one engine work on an input and draws the consequences beyond it.
-    fn turn(
+    pub(super) fn turn(
         &mut self,
         now: TimestampMicros,
         partition: UserPartition,

@@ -93,9 +93,11 @@ impl Entry {
         let order = self.tracked.order();
         if let Some(external_order_id) = order.external_order_id.clone() {
             let order_id = order.order_id;
+            let is_awaited =
+                self.waiting.iter().any(|waiting| matches!(waiting, Waiting::ForCancel(_)));
             self.underway.cancel_sent = true;
             self.underway.cancel_unanswered = true;
-            out.effects.push(Effect::Cancel { order_id, external_order_id });
+            out.effects.push(Effect::Cancel { order_id, external_order_id, is_awaited });
         }
     }
 

@@ -15,6 +15,7 @@ mod entry;
 mod feed_progress;
 mod held;
 mod inputs;
+mod mass_cancel;
 mod order_map;
 mod outbox;
 mod partition;
@@ -29,7 +30,8 @@ pub use inputs::{
     CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeState, QueryAnswer, Report,
     SubmitOutcome,
 };
-pub use outbox::{Alert, CancelReply, CreateReply, Effect, Outbox, ReplyTo};
+pub use mass_cancel::{CancelScope, CancelSweep};
+pub use outbox::{Alert, CancelReply, CreateReply, Effect, HaltScope, Outbox, ReplyTo};
 pub use partition::{Engine, UnknownOrder};
 
 #[cfg(test)]

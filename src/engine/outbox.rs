@@ -20,8 +20,23 @@ pub enum CreateReply {
     Duplicate(Arc<Order>),
     /// The same key with another body: the order that the key names.
     Conflict(Arc<Order>),
+    /// Nothing was recorded: an operator has stopped new orders.
+    Halted(HaltScope),
+    /// Nothing was recorded: the exchange does not answer.
+    ExchangeAway,
     /// Nothing was recorded.
     Unavailable,
+}
+
+/// Whose new orders an operator has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HaltScope {
+    /// Everybody's.
+    All,
+    /// This user's.
+    User,
+    /// Those in this symbol.
+    Symbol,
 }
 
 /// Answer to a cancel.
@@ -77,6 +92,8 @@ pub enum Effect {
         order_id: OrderId,
         /// The exchange's.
         external_order_id: ExternalOrderId,
+        /// Whether somebody waits for the outcome: then it goes first.
+        is_awaited: bool,
     },
     /// Ask the exchange for its record.
     Query(OrderId),

@@ -368,7 +368,7 @@ impl World {
             match effect {
                 Effect::Publish(order) => self.publish(order),
                 Effect::Submit(order) => self.submits.push(order),
-                Effect::Cancel { order_id, external_order_id } => {
+                Effect::Cancel { order_id, external_order_id, .. } => {
                     self.cancels.push((order_id, external_order_id));
                 }
                 Effect::Query(order_id) => self.queries.push((order_id, self.time())),
@@ -428,7 +428,9 @@ impl World {
                 self.check_name(&order);
             }
             CreateReply::Conflict(order) => self.check_name(&order),
-            CreateReply::Unavailable => panic!("ids are unique here"),
+            CreateReply::Unavailable | CreateReply::Halted(_) | CreateReply::ExchangeAway => {
+                panic!("ids are unique here, and the engines take everything else")
+            }
         }
     }
 

@@ -1,5 +1,7 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::circuit::{Circuit, SharedState};
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
@@ -11,26 +13,36 @@ use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 pub(crate) struct SessionQueues {
     /// Orders to send, once each.
     pub(crate) submits: LocalQueue<Arc<Order>>,
-    /// Orders to cancel.
+    /// Orders to cancel that somebody waits for.
     pub(crate) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
+    /// Orders to cancel that nobody waits for: mass cancels and strays, as many as there are open
+    /// orders. They fill what room the others leave.
+    pub(crate) unawaited_cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
     pub(crate) queries: LocalQueue<OrderId>,
     /// Exchange ids to look for in the store. At most one for each held report.
     pub(crate) finds: LocalQueue<ExternalOrderId>,
     /// Reasons to register our webhook, all answered by one registration.
     pub(crate) registrations: LocalQueue<()>,
+    /// Asks whether an exchange that is away is back.
+    pub(crate) probes: LocalQueue<()>,
+    /// Whether new orders are worth taking.
+    pub(crate) circuit: RefCell<Circuit>,
     /// What the exchange said, and the store.
     pub(crate) answers: LocalQueue<Answer>,
 }
 
 impl SessionQueues {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(exchange_state: SharedState) -> Self {
         Self {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
+            unawaited_cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
             finds: LocalQueue::new(),
             registrations: LocalQueue::new(),
+            probes: LocalQueue::new(),
+            circuit: RefCell::new(Circuit::new(exchange_state)),
             answers: LocalQueue::new(),
         }
     }

@@ -62,8 +62,12 @@ impl SubmitBatch {
     ) -> bool {
         let Self { orders, request } = self;
         let outcomes = match outcome {
-            Ok(response) => translate::submit_outcomes(&request.orders, response.results),
+            Ok(response) => {
+                note_success(queues, metrics);
+                translate::submit_outcomes(&request.orders, response.results)
+            }
             Err(SessionError::NotSent(error)) => {
+                note_failure(queues, metrics);
                 tracing::warn!(error, orders = orders.len(), "the exchange cannot be reached");
                 queues.submits.put_back(orders);
                 return false;
@@ -71,6 +75,7 @@ impl SubmitBatch {
             Err(SessionError::OutcomeUnknown(error)) => {
                 tracing::warn!(error, orders = orders.len(), "the outcome of a submit is unknown");
                 metrics.unknown_outcomes.inc();
+                note_failure(queues, metrics);
                 orders.iter().map(|_| SubmitOutcome::Unknown).collect()
             }
         };
@@ -78,6 +83,22 @@ impl SubmitBatch {
         let answers = answers.map(|(order, outcome)| Answer::Submit(order.order_id, outcome));
         queues.answers.extend(answers);
         true
+    }
+}
+
+fn note_success(queues: &SessionQueues, metrics: &ExecutionMetrics) {
+    if queues.circuit.borrow_mut().succeeded() {
+        tracing::warn!("the exchange takes orders again");
+        metrics.exchange_away.set(0);
+    }
+}
+
+fn note_failure(queues: &SessionQueues, metrics: &ExecutionMetrics) {
+    if queues.circuit.borrow_mut().failed() {
+        tracing::error!("the exchange does not answer: new orders are refused until it does");
+        metrics.exchange_away.set(1);
+        metrics.circuit_openings.inc();
+        queues.probes.push(());
     }
 }
 
@@ -90,7 +111,8 @@ pub(crate) struct CancelBatch {
 impl CancelBatch {
     /// What has gathered; `None` when that is nothing.
     pub(crate) fn take(queues: &SessionQueues, metrics: &ExecutionMetrics) -> Option<Self> {
-        let cancels = queues.cancels.take(MAX_BATCH);
+        let mut cancels = queues.cancels.take(MAX_BATCH);
+        cancels.extend(queues.unawaited_cancels.take(MAX_BATCH - cancels.len()));
         if cancels.is_empty() {
             return None;
         }

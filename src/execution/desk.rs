@@ -1,10 +1,8 @@
 use std::sync::Arc;
 
-use super::gateway::{OrderGateway, Overloaded};
+use super::gateway::OrderGateway;
 use super::reads::{OrderPage, OrderReads, PageRequest, StoreUnavailable};
-use super::webhook::WebhookReply;
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
-use crate::exchange::wire::FeedLine;
 use crate::index::IndexReaders;
 use crate::order::Order;
 use crate::types::{OrderId, UserId};
@@ -95,21 +93,9 @@ impl OrderDesk {
         self.reads.page(user, request).await
     }
 
-    /// Hands over lines that the exchange posted to us. Answered once all of them are durable; a
-    /// receiver whose sender is gone means that they may not be.
-    ///
-    /// # Errors
-    /// [`Overloaded`]: nothing was recorded; the exchange has to come again.
-    pub fn webhook(
-        &self,
-        lines: Vec<FeedLine>,
-    ) -> Result<oneshot::Receiver<WebhookReply>, Overloaded> {
-        self.gateway.webhook(lines)
-    }
-
-    /// Whether a request made now would be taken.
-    pub fn is_accepting(&self) -> bool {
-        self.gateway.is_accepting()
+    /// The way to the orders thread, for all that is not a user's request.
+    pub fn gateway(&self) -> &OrderGateway {
+        &self.gateway
     }
 
     /// Whether the store can be asked and follows the log.

@@ -7,10 +7,12 @@ use super::answers::{Answer, SessionQueues};
 use super::ended::EndedOrders;
 use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CreateCommand};
+use super::kill_switch::KillSwitch;
 use super::limits::{
     EFFECTS_PER_SLICE, LOOKS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS,
     MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
 };
+use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::replies::{Replies, Waiter};
@@ -41,6 +43,8 @@ pub(crate) struct Driver {
     replies: Replies,
     /// Batches of lines that the exchange posted.
     pub(super) webhooks: Webhooks,
+    pub(super) mass_cancels: MassCancels,
+    kill_switch: KillSwitch,
     views: CommittedViews,
     ended: EndedOrders,
     stored: StoredUpTo,
@@ -60,6 +64,7 @@ pub(crate) struct DriverParts {
     pub(crate) wal: WalAppender,
     pub(crate) views: CommittedViews,
     pub(crate) stored: StoredUpTo,
+    pub(crate) kill_switch: KillSwitch,
     pub(crate) queues: Rc<SessionQueues>,
     pub(crate) options: ExecutionOptions,
     pub(crate) metrics: ExecutionMetrics,
@@ -68,7 +73,8 @@ pub(crate) struct DriverParts {
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
-        let DriverParts { engines, wal, views, stored, queues, options, metrics } = parts;
+        let DriverParts { engines, wal, views, stored, kill_switch, queues, options, metrics } =
+            parts;
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
@@ -81,6 +87,8 @@ impl Driver {
             replies: Replies::default(),
             webhooks: Webhooks::default(),
             ended: EndedOrders::new(options.keep_ended, stored()),
+            mass_cancels: MassCancels::default(),
+            kill_switch,
             views,
             stored,
             queues,
@@ -115,11 +123,21 @@ impl Driver {
     /// Takes a request for an order, or refuses it unrecorded.
     pub(crate) fn create(&mut self, now: Moment, command: CreateCommand) {
         let CreateCommand { request, key_checked_at, reply } = command;
+        if let Some(scope) = self.kill_switch.halted(&request.user, request.symbol) {
+            self.metrics.halted_creates.inc();
+            // The client may have gone.
+            let _gone = reply.send(CreateReply::Halted(scope));
+            return;
+        }
+        if !self.queues.circuit.borrow_mut().admits(now.monotonic) {
+            self.metrics.away_creates.inc();
+            let _gone = reply.send(CreateReply::ExchangeAway);
+            return;
+        }
         let key_is_unsure =
             request.client_order_id.is_some() && self.ended.may_have_forgotten_key(key_checked_at);
         if self.is_backed_up() || key_is_unsure {
             self.metrics.refused_creates.inc();
-            // The client may have gone.
             let _gone = reply.send(CreateReply::Unavailable);
             return;
         }
@@ -212,6 +230,16 @@ impl Driver {
         self.webhooks.end_if_taken(self.last_event);
     }
 
+    /// Goes on with the mass cancel under work.
+    pub(super) fn mass_cancel(&mut self, now: Moment) {
+        let ended = self.mass_cancels.sweep(&mut self.engines, now.wall, &mut self.outbox);
+        self.gate();
+        if ended {
+            let asked = self.mass_cancels.gate(self.last_event);
+            self.metrics.mass_cancelled.inc_by(asked);
+        }
+    }
+
     /// Does what time asks for. True when more of it is due.
     pub(crate) fn keep_time(&mut self, now: Moment, limit: usize) -> bool {
         let mut overdue = 0;
@@ -260,6 +288,7 @@ impl Driver {
     pub(crate) fn is_at_rest(&self) -> bool {
         self.replies.len() == 0
             && self.webhooks.is_at_rest()
+            && !self.mass_cancels.is_busy()
             && self.unappended.is_empty()
             && self.gated.is_empty()
             && self.wal.committed() >= self.last_event
@@ -320,8 +349,11 @@ impl Driver {
             match effect {
                 Effect::Publish(_) => {}
                 Effect::Submit(order) => submits.push(order),
-                Effect::Cancel { order_id, external_order_id } => {
-                    self.queues.cancels.push((order_id, external_order_id));
+                Effect::Cancel { order_id, external_order_id, is_awaited } => {
+                    let queues = &self.queues;
+                    let queue =
+                        if is_awaited { &queues.cancels } else { &queues.unawaited_cancels };
+                    queue.push((order_id, external_order_id));
                 }
                 Effect::Query(order_id) => {
                     self.gated_queries -= 1;
@@ -338,8 +370,9 @@ impl Driver {
         }
         // What the exchange is told that we have, readers see: not before its effects are out.
         let next_free = self.gated.front().filter(|effect| is_free(effect));
-        self.webhooks
-            .answer(next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1))));
+        let released = next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1)));
+        self.webhooks.answer(released);
+        self.mass_cancels.answer(released);
         next_free.is_some()
     }
 
@@ -349,6 +382,7 @@ impl Driver {
         self.metrics.ended_orders.set(gauge(self.ended.len()));
         self.metrics.held_reports.set(gauge(self.engines.held_reports()));
         self.metrics.waiting_replies.set(gauge(self.replies.len()));
+        self.metrics.halts.set(gauge(self.kill_switch.halts().count()));
     }
 }
 

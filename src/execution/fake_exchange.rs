@@ -40,6 +40,10 @@ pub(super) struct Book {
     pub(super) mute_queries: bool,
     /// While set, cancels are taken and cut.
     pub(super) mute_cancels: bool,
+    /// While set, every request is cut.
+    pub(super) mute_all: bool,
+    /// The ids of each cancel request.
+    pub(super) cancel_batches: Vec<Vec<ExternalOrderId>>,
     /// Addresses registered, each time.
     pub(super) webhooks: Vec<String>,
 }
@@ -162,6 +166,9 @@ fn results<T: Serialize>(results: Vec<T>) -> Option<String> {
 
 /// `None` cuts the connection.
 fn answer(book: &mut Book, path: &str, body: &[u8]) -> Option<String> {
+    if book.mute_all {
+        return None;
+    }
     match path {
         "/v1/orders" => submit(book, parse(body)),
         "/v1/cancels" => cancel(book, &parse(body)),
@@ -208,6 +215,7 @@ fn submit(book: &mut Book, request: SubmitRequest) -> Option<String> {
 }
 
 fn cancel(book: &mut Book, request: &CancelRequest) -> Option<String> {
+    book.cancel_batches.push(request.external_order_ids.clone());
     let mut answers = Vec::new();
     for id in &request.external_order_ids {
         let order = book.orders.values_mut().find(|o| o.external_order_id.as_ref() == Some(id));

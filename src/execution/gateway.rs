@@ -1,7 +1,13 @@
-use super::limits::{CANCEL_QUEUE_CAPACITY, CREATE_QUEUE_CAPACITY, WEBHOOK_QUEUE_CAPACITY};
+use super::circuit::{ExchangeState, SharedState};
+use super::kill_switch::KillSwitch;
+use super::limits::{
+    CANCEL_QUEUE_CAPACITY, CREATE_QUEUE_CAPACITY, MASS_CANCEL_QUEUE_CAPACITY,
+    WEBHOOK_QUEUE_CAPACITY,
+};
+use super::mass_cancel::{MassCancelCommand, MassCancelled};
 use super::views::CommittedViews;
 use super::webhook::{WebhookCommand, WebhookReply};
-use crate::engine::{CancelReply, CreateOrder, CreateReply};
+use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply};
 use crate::exchange::wire::FeedLine;
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{OrderId, UserId};
@@ -18,7 +24,10 @@ pub struct OrderGateway {
     creates: Sender<CreateCommand>,
     cancels: Sender<CancelCommand>,
     webhooks: Sender<WebhookCommand>,
+    mass_cancels: Sender<MassCancelCommand>,
     views: CommittedViews,
+    kill_switch: KillSwitch,
+    exchange_state: SharedState,
 }
 
 #[derive(Debug)]
@@ -41,21 +50,34 @@ pub struct CommandReceivers {
     pub(super) creates: Receiver<CreateCommand>,
     pub(super) cancels: Receiver<CancelCommand>,
     pub(super) webhooks: Receiver<WebhookCommand>,
+    pub(super) mass_cancels: Receiver<MassCancelCommand>,
+    pub(super) kill_switch: KillSwitch,
+    pub(super) exchange_state: SharedState,
 }
 
 /// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
 /// see.
-pub fn order_gateway(views: CommittedViews) -> (OrderGateway, CommandReceivers) {
+pub fn order_gateway(
+    views: CommittedViews,
+    kill_switch: KillSwitch,
+) -> (OrderGateway, CommandReceivers) {
     let (create_sender, creates) = mailbox(CREATE_QUEUE_CAPACITY);
     let (cancel_sender, cancels) = mailbox(CANCEL_QUEUE_CAPACITY);
     let (webhook_sender, webhooks) = mailbox(WEBHOOK_QUEUE_CAPACITY);
+    let (mass_cancel_sender, mass_cancels) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
+    let exchange_state = SharedState::default();
     let gateway = OrderGateway {
         creates: create_sender,
         cancels: cancel_sender,
         webhooks: webhook_sender,
+        mass_cancels: mass_cancel_sender,
         views,
+        kill_switch: kill_switch.clone(),
+        exchange_state: exchange_state.clone(),
     };
-    (gateway, CommandReceivers { creates, cancels, webhooks })
+    let receivers =
+        CommandReceivers { creates, cancels, webhooks, mass_cancels, kill_switch, exchange_state };
+    (gateway, receivers)
 }
 
 impl OrderGateway {
@@ -101,6 +123,30 @@ impl OrderGateway {
         let (reply, receiver) = oneshot::channel();
         let command = WebhookCommand { lines, reply };
         self.webhooks.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
+    }
+
+    /// Asks for the cancel of many orders. Answered once all of that is recorded; a receiver whose
+    /// sender is gone means that the process is ending and that some of it may not be.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded.
+    pub fn mass_cancel(
+        &self,
+        scope: CancelScope,
+    ) -> Result<oneshot::Receiver<MassCancelled>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        let command = MassCancelCommand { scope, reply };
+        self.mass_cancels.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
+    }
+
+    /// Whose new orders are refused.
+    pub fn kill_switch(&self) -> &KillSwitch {
+        &self.kill_switch
+    }
+
+    /// Whether the exchange answers.
+    pub fn exchange_state(&self) -> ExchangeState {
+        self.exchange_state.get()
     }
 
     /// Whether a request made now would be taken.

@@ -13,6 +13,8 @@ pub const FEED_QUEUE_CAPACITY: usize = 16_384;
 /// most 13 MB. An exchange posts a batch at a time and waits for the answer, so this is room for
 /// several that do, and for one that gave up waiting.
 pub(super) const WEBHOOK_QUEUE_CAPACITY: usize = 64;
+/// Mass cancels that wait for the one under work: there are few operators.
+pub(super) const MASS_CANCEL_QUEUE_CAPACITY: usize = 8;
 /// Requests that wait for an answer. Everybody is answered after the reply timeout, so this is
 /// 3 s of the peak at the usual 150 ms with room for a stall of the log.
 pub(crate) const MAX_WAITING_REPLIES: usize = 32_768;
@@ -38,6 +40,8 @@ pub(super) const FORGETS_PER_SLICE: usize = 128;
 /// Inputs of one kind taken in one slice. At 2-3 us each with encoding, all kinds together stay
 /// near a millisecond, after which everything else on the thread has its turn.
 pub(crate) const INPUTS_PER_SLICE: usize = 128;
+/// Open orders that a mass cancel looks at in one slice, at 2-3 us for each that it has to cancel.
+pub(super) const MASS_CANCEL_LOOKS_PER_SLICE: usize = 256;
 /// Effects done in one slice, at about 1 us each.
 pub(crate) const EFFECTS_PER_SLICE: usize = 512;
 /// Overdue orders of each partition asked about in one slice.

@@ -19,6 +19,10 @@ pub struct ExecutionMetrics {
     pub(super) unknown_outcomes: Counter,
     pub(super) reply_timeouts: Counter,
     pub(super) unreadable_reports: Counter,
+    pub(super) away_creates: Counter,
+    pub(super) circuit_openings: Counter,
+    pub(super) halted_creates: Counter,
+    pub(super) mass_cancelled: Counter,
     pub(super) webhook_lines: Counter,
     pub(super) webhook_registrations: Counter,
     pub(super) late_accepts: Counter,
@@ -34,6 +38,8 @@ pub struct ExecutionMetrics {
     pub(super) ended_orders: Gauge,
     pub(super) held_reports: Gauge,
     pub(super) waiting_replies: Gauge,
+    pub(super) halts: Gauge,
+    pub(super) exchange_away: Gauge,
 }
 
 impl ExecutionMetrics {
@@ -48,6 +54,8 @@ impl ExecutionMetrics {
             ),
             ("orders_held_reports", "Reports about orders not known yet", &self.held_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
+            ("orders_exchange_away", "1 while the exchange takes no orders", &self.exchange_away),
+            ("orders_halts", "Halts of the kill switch in force", &self.halts),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
@@ -65,6 +73,14 @@ impl ExecutionMetrics {
             ("orders_unknown_outcomes", "Requests without a known outcome", &self.unknown_outcomes),
             ("orders_reply_timeouts", "Answers given before the outcome", &self.reply_timeouts),
             ("orders_unreadable_reports", "Feed lines refused", &self.unreadable_reports),
+            ("orders_away_creates", "Creates refused without the exchange", &self.away_creates),
+            (
+                "orders_circuit_openings",
+                "Times that the exchange went away",
+                &self.circuit_openings,
+            ),
+            ("orders_halted_creates", "Creates that the kill switch refused", &self.halted_creates),
+            ("orders_mass_cancelled", "Orders cancelled by operators", &self.mass_cancelled),
             ("orders_webhook_lines", "Lines that the exchange posted", &self.webhook_lines),
             (
                 "orders_webhook_registrations",

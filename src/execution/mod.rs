@@ -7,14 +7,17 @@
 
 mod answers;
 mod batches;
+mod circuit;
 mod desk;
 mod driver;
 mod ended;
 mod error;
 mod finds;
 mod gateway;
+mod kill_switch;
 mod limits;
 mod local_queue;
+mod mass_cancel;
 mod metrics;
 mod options;
 mod reads;
@@ -27,12 +30,18 @@ mod translate;
 mod views;
 mod webhook;
 
-pub use crate::engine::{CancelReply, CreateOrder, CreateReply};
+pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
+pub use circuit::ExchangeState;
 pub use desk::OrderDesk;
 pub use driver::StoredUpTo;
 pub use error::ExecutionError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
+pub use kill_switch::{
+    HaltChange, Halts, KillSwitch, KillSwitchError, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS,
+    MAX_HALTED_USERS,
+};
 pub use limits::FEED_QUEUE_CAPACITY;
+pub use mass_cancel::MassCancelled;
 pub use metrics::ExecutionMetrics;
 pub use options::ExecutionOptions;
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};
@@ -53,7 +62,11 @@ pub(crate) mod parts {
 }
 
 #[cfg(test)]
+mod circuit_tests;
+#[cfg(test)]
 mod fake_exchange;
+#[cfg(test)]
+mod halt_tests;
 #[cfg(test)]
 mod run_tests;
 #[cfg(test)]

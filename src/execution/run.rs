@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use glommio::timer::{Timer, sleep};
 
 use super::answers::SessionQueues;
-use super::driver::StoredUpTo;
-use super::driver::{Driver, DriverParts};
+use super::driver::{Driver, DriverParts, StoredUpTo};
 use super::error::ExecutionError;
 use super::finds::run_finds;
 use super::gateway::CommandReceivers;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
-use super::sessions::{run_control, run_submits};
+use super::sessions::{run_control, run_probes, run_submits};
 use super::slice::{self, Inputs};
 use super::views::CommittedViews;
 use super::webhook::run_registration;
@@ -59,7 +58,7 @@ pub struct OrdersThread {
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     let OrdersThread { engines, views, store, wal, commands, feed, options, metrics, shutdown } =
         thread;
-    let queues = Rc::new(SessionQueues::new());
+    let queues = Rc::new(SessionQueues::new(commands.exchange_state.clone()));
     let session = || ExchangeSession::new(options.session.clone());
     let mut sessions = Vec::new();
     for _ in 0..options.submit_connections.clamp(1, 2) {
@@ -68,6 +67,8 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     }
     let control = run_control(session(), Rc::clone(&queues), metrics.clone());
     sessions.push(glommio::spawn_local(control));
+    let probing = run_probes(session(), Rc::clone(&queues));
+    sessions.push(glommio::spawn_local(probing));
     if let Some(webhook) = options.webhook.clone() {
         let registering = run_registration(session(), Rc::clone(&queues), webhook, metrics.clone());
         sessions.push(glommio::spawn_local(registering));
@@ -77,10 +78,19 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     let stored: StoredUpTo = Box::new(move || index.position());
     sessions.push(glommio::spawn_local(run_finds(store, Rc::clone(&queues))));
 
+    let kill_switch = commands.kill_switch.clone();
     let mut inputs = Inputs::new(commands, feed);
     let drain = options.drain;
-    let parts =
-        DriverParts { engines, wal, views, stored, queues: Rc::clone(&queues), options, metrics };
+    let parts = DriverParts {
+        engines,
+        wal,
+        views,
+        stored,
+        kill_switch,
+        queues: Rc::clone(&queues),
+        options,
+        metrics,
+    };
     let mut driver = Driver::new(parts, Clock.moment());
     while !shutdown.is_requested() {
         turn(&mut driver, &mut inputs, &queues, Some(&shutdown)).await?;
@@ -122,6 +132,8 @@ async fn park(
             ready |= queues.answers.poll_some(context).is_ready();
             ready |= inputs.feed.poll_some(context);
             ready |= driver.webhooks.is_busy() || inputs.webhooks.poll_some(context);
+            ready |= driver.mass_cancels.is_sweeping();
+            ready |= !driver.mass_cancels.is_busy() && inputs.mass_cancels.poll_some(context);
         }
         if driver.takes_requests() || refuses {
             ready |= inputs.cancels.poll_some(context);

@@ -21,9 +21,6 @@ use crate::sync::{Sender, mailbox};
 use crate::types::*;
 use crate::wal::{self, Lsn, WalOptions, WalWriter};
 
-/// The store knows of no key of these tests.
-const EVERYTHING: Lsn = Lsn(u64::MAX);
-
 /// One start of the order path, from recovery to the last answer.
 pub(super) struct Node {
     pub(super) desk: OrderDesk,
@@ -68,7 +65,8 @@ impl Node {
         let (appender, writer) = wal::open(log, recovered.wal).unwrap();
         let (store, readers) = IndexReaders::new(&index);
         let follower = IndexFollower::new(index, writer.handle(), IndexMetrics::default()).unwrap();
-        let (gateway, commands) = order_gateway(recovered.views.clone());
+        let kill_switch = KillSwitch::open(directory.join("kill-switch.json")).unwrap();
+        let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
         let (feed, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let shutdown = Shutdown::new();
         let metrics = ExecutionMetrics::default();
@@ -116,6 +114,14 @@ impl Node {
         for thread in self.writing.into_iter().chain(self.storing) {
             thread.join().unwrap();
         }
+    }
+
+    /// Hands a request over. The store knows of no key of these tests.
+    pub(super) fn send(
+        &self,
+        request: CreateOrder,
+    ) -> Result<oneshot::Receiver<CreateReply>, Overloaded> {
+        self.gateway.create(request, Lsn(u64::MAX))
     }
 
     pub(super) fn create(&self, request: CreateOrder) -> CreateReply {
@@ -352,7 +358,7 @@ fn a_key_names_one_order_also_after_a_restart() {
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
     let replies: Vec<_> = (0..50)
-        .map(|_| node.gateway.create(request("alice", Some("k"), 10), EVERYTHING).unwrap())
+        .map(|_| node.send(request("alice", Some("k"), 10)).unwrap())
         .map(|receiver| receiver.recv().unwrap())
         .collect();
     let order = accepted(replies[0].clone());
@@ -415,9 +421,8 @@ fn orders_gather_while_a_request_is_in_flight() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
-    let waiting: Vec<_> = (0..2_000)
-        .map(|n| node.gateway.create(request(&format!("user-{n}"), None, 1), EVERYTHING).unwrap())
-        .collect();
+    let waiting: Vec<_> =
+        (0..2_000).map(|n| node.send(request(&format!("user-{n}"), None, 1)).unwrap()).collect();
     for receiver in waiting {
         accepted(receiver.recv().unwrap());
     }
@@ -452,7 +457,7 @@ fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let (mut node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
-    let waiting = node.gateway.create(request("alice", None, 10), EVERYTHING).unwrap();
+    let waiting = node.send(request("alice", None, 10)).unwrap();
     while node.metrics.events.get() == 0 {
         std::thread::yield_now();
     }
@@ -470,10 +475,11 @@ fn a_failed_log_ends_the_thread_and_nothing_was_sent() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let (node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
-    let waiting = node.gateway.create(request("alice", None, 10), EVERYTHING).unwrap();
+    let waiting = node.send(request("alice", None, 10)).unwrap();
     drop(writer);
     assert!(waiting.recv().is_err(), "nobody is told what is not known");
     assert!(node.orders.join().unwrap().is_err());
     assert_eq!(exchange.requests("/v1/orders"), 0);
-    assert!(node.gateway.create(request("alice", None, 10), EVERYTHING).is_err());
+    let after = node.gateway.create(request("alice", None, 10), Lsn::default());
+    assert!(after.is_err());
 }

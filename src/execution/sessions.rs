@@ -10,13 +10,19 @@ use glommio::timer::sleep;
 
 use super::answers::SessionQueues;
 use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
+use super::circuit::{ExchangeState, PROBE_INTERVAL};
 use super::metrics::ExecutionMetrics;
+use super::translate;
 use crate::exchange::ExchangeSession;
-use crate::types::Clock;
+use crate::exchange::wire::QueryRequest;
+use crate::types::{Clock, OrderId};
 
 /// First wait after a connection that could not be made; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Stands for no order: its time is 1970.
+const NO_ORDER: OrderId = OrderId::from_u128(0);
 
 /// How long to wait before connecting again.
 pub(super) struct Backoff(Duration);
@@ -53,6 +59,22 @@ pub(super) async fn run_submits(
     }
 }
 
+/// While the exchange is away, asks it once a second about an order that there is not. Its answer,
+/// whatever it says, lets single orders through again.
+pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQueues>) {
+    let request = QueryRequest { client_order_ids: vec![translate::client_order_id(NO_ORDER)] };
+    loop {
+        poll_fn(|context| queues.probes.poll_some(context)).await;
+        queues.probes.take(usize::MAX);
+        while queues.circuit.borrow().state() == ExchangeState::Away {
+            sleep(PROBE_INTERVAL).await;
+            if session.query(&request).await.is_ok() {
+                queues.circuit.borrow_mut().probe_answered();
+            }
+        }
+    }
+}
+
 /// Sends cancels and queries over a connection that creates cannot fill. Cancels go first.
 pub(super) async fn run_control(
     mut session: ExchangeSession,
@@ -62,9 +84,10 @@ pub(super) async fn run_control(
     let mut backoff = Backoff::new();
     loop {
         poll_fn(|context| {
-            let cancels = queues.cancels.poll_some(context);
-            let queries = queues.queries.poll_some(context);
-            if cancels.is_ready() || queries.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+            let mut ready = queues.cancels.poll_some(context).is_ready();
+            ready |= queues.unawaited_cancels.poll_some(context).is_ready();
+            ready |= queues.queries.poll_some(context).is_ready();
+            if ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let mut reached = true;

@@ -7,6 +7,7 @@ use super::driver::{Driver, refuse_cancel, refuse_create};
 use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
 use super::limits::INPUTS_PER_SLICE;
+use super::mass_cancel::MassCancelCommand;
 use super::webhook::WebhookCommand;
 use crate::exchange::OrderFeed;
 use crate::sync::Receiver;
@@ -55,6 +56,7 @@ pub(crate) struct Inputs {
     pub(super) cancels: Source<CancelCommand>,
     pub(super) feed: Source<OrderFeed>,
     pub(super) webhooks: Source<WebhookCommand>,
+    pub(super) mass_cancels: Source<MassCancelCommand>,
 }
 
 impl Inputs {
@@ -64,6 +66,7 @@ impl Inputs {
             cancels: Source::new(commands.cancels),
             feed: Source::new(feed),
             webhooks: Source::new(commands.webhooks),
+            mass_cancels: Source::new(commands.mass_cancels),
         }
     }
 }
@@ -113,6 +116,13 @@ fn take_inputs(
         driver.webhooks.begin(command);
     }
     driver.webhook_lines(now, INPUTS_PER_SLICE);
+    if !driver.mass_cancels.is_busy()
+        && let Some(command) = inputs.mass_cancels.next()
+    {
+        driver.mass_cancels.begin(command);
+    }
+    driver.mass_cancel(now);
+    more |= driver.mass_cancels.is_sweeping();
     more |= !queues.answers.is_empty() || inputs.feed.has_more();
     more |= driver.webhooks.is_busy() || inputs.webhooks.has_more();
     if !driver.takes_requests() {

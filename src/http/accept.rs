@@ -59,9 +59,10 @@ pub async fn serve_operators(
     serve_listener(listener, limits, metrics, shutdown, move |stream| {
         let (admin, metrics) = (Rc::clone(&admin), counted.clone());
         async move {
+            let peer = stream.peer_addr().ok();
             let handle = |request: Request<Incoming>| {
-                let reply = admin.route(&request);
-                async move { reply }
+                let admin = Rc::clone(&admin);
+                async move { admin.route(request, peer).await }
             };
             serve_connection(stream, limits, metrics, None, handle).await;
         }

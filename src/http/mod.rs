@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod limits;
 mod metrics;
+mod operate;
 mod problem;
 mod query;
 mod reply;

@@ -16,8 +16,8 @@ use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
 use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::{
-    self, ExecutionError, ExecutionMetrics, ExecutionOptions, FEED_QUEUE_CAPACITY, OrderDesk,
-    OrdersThread, Recovered, order_gateway,
+    self, ExecutionError, ExecutionMetrics, ExecutionOptions, FEED_QUEUE_CAPACITY, KillSwitch,
+    KillSwitchError, OrderDesk, OrdersThread, Recovered, order_gateway,
 };
 use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site};
 use crate::index::{Index, IndexError, IndexOptions};
@@ -42,6 +42,8 @@ use super::webhook::{self, Webhook};
 const FEED_SILENCE: Duration = Duration::from_secs(3);
 /// Longest wait for a connection to the feed or the head of its answer.
 const FEED_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Where in the data directory the kill switch is remembered.
+const KILL_SWITCH_FILE: &str = "kill-switch.json";
 /// The user of the token that a development server prints.
 const EXAMPLE_USER: &str = "demo";
 
@@ -117,6 +119,9 @@ pub enum ServeError {
     /// What the log says.
     #[error("the orders cannot be recovered")]
     Orders(#[from] ExecutionError),
+    /// The kill switch.
+    #[error(transparent)]
+    KillSwitch(#[from] KillSwitchError),
     /// An address is taken.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -292,7 +297,8 @@ impl Running {
             plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
         let (market_writer, market) = open_market(Watchers::new(watches.clone()));
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
-        let (gateway, commands) = order_gateway(recovered.views.clone());
+        let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
+        let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
         let (appender, writer) = wal::open(log, recovered.wal)?;
 
         let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());

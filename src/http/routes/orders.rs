@@ -5,7 +5,9 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::execution::{CancelReply, CreateOrder, CreateReply, PageRequest, StoreUnavailable};
+use crate::execution::{
+    CancelReply, CreateOrder, CreateReply, HaltScope, PageRequest, StoreUnavailable,
+};
 use crate::http::app::App;
 use crate::http::body::{parse_json, read_body};
 use crate::http::problem::{HttpResponse, Problem, json_response};
@@ -79,8 +81,26 @@ pub(in crate::http) async fn post(
             let problem = Problem::new(StatusCode::CONFLICT, "client_order_id_conflict", detail);
             Err(problem.with("field", "clientOrderId").with("order", &*order))
         }
+        CreateReply::Halted(scope) => Err(halted(scope)),
+        CreateReply::ExchangeAway => {
+            let detail = "The exchange does not answer. Nothing was recorded. Try again.";
+            Err(Problem::unavailable("exchange_unavailable", detail))
+        }
         CreateReply::Unavailable => Err(overloaded()),
     }
+}
+
+/// An operator's decision and no passing failure, so `403` and nothing that asks to try again: a
+/// program that repeats every `503` would send its order the second that the halt is lifted, at a
+/// price that nobody has looked at since.
+fn halted(scope: HaltScope) -> Problem {
+    let (scope, whose) = match scope {
+        HaltScope::All => ("all", "New orders are"),
+        HaltScope::User => ("user", "Your new orders are"),
+        HaltScope::Symbol => ("symbol", "New orders in this symbol are"),
+    };
+    let detail = format!("{whose} halted by an operator. Nothing was recorded; cancels go on.");
+    Problem::new(StatusCode::FORBIDDEN, "trading_halted", detail).with("scope", scope)
 }
 
 fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {

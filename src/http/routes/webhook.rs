@@ -36,7 +36,7 @@ pub(in crate::http) async fn post(
         let detail = format!("{given} lines in a batch; at most {MAX_WEBHOOK_LINES} are allowed.");
         return Err(Problem::field("lines", "invalid_field", detail));
     }
-    let waiting = app.site.orders.webhook(batch.lines).map_err(|_overloaded| again())?;
+    let waiting = app.site.orders.gateway().webhook(batch.lines).map_err(|_overloaded| again())?;
     match waiting.await {
         Ok(WebhookReply::Durable) => {
             let json = HeaderValue::from_static("application/json");

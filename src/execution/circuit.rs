@@ -1,0 +1,198 @@
+//! Whether new orders are worth taking: while the exchange does not answer they are refused at once
+//! instead of waiting for deadlines that they will miss.
+//!
+//! It never touches what is recorded. Orders taken before go on being sent for as long as their
+//! deadlines allow, and the first of them that gets an answer closes the circuit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use crate::types::MonotonicMicros;
+
+/// Submit requests in a row without an answer after which the exchange counts as away. One may be a
+/// connection that broke, two the same break on both connections.
+const FAILURES_TO_OPEN: u32 = 3;
+/// How often an exchange that is away is asked whether it is back, and how long the outcome of an
+/// order that was let through is waited for before another one is.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is known of the way to the exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeState {
+    /// It answers.
+    Reachable,
+    /// It answers questions again, and single orders find out whether it takes those too.
+    Probing,
+    /// It does not answer.
+    Away,
+}
+
+impl ExchangeState {
+    /// One word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reachable => "reachable",
+            Self::Probing => "probing",
+            Self::Away => "away",
+        }
+    }
+}
+
+/// The state as other threads see it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SharedState(Arc<AtomicU8>);
+
+impl SharedState {
+    pub(super) fn get(&self) -> ExchangeState {
+        match self.0.load(Ordering::Relaxed) {
+            0 => ExchangeState::Reachable,
+            1 => ExchangeState::Probing,
+            _ => ExchangeState::Away,
+        }
+    }
+
+    fn set(&self, state: ExchangeState) {
+        self.0.store(state as u8, Ordering::Relaxed);
+    }
+}
+
+/// The circuit breaker of new orders.
+#[derive(Debug)]
+pub(super) struct Circuit {
+    state: State,
+    shared: SharedState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open,
+    /// With when the last order was let through.
+    HalfOpen {
+        admitted_at: Option<MonotonicMicros>,
+    },
+}
+
+impl Circuit {
+    pub(super) fn new(shared: SharedState) -> Self {
+        let mut circuit = Self { state: State::Open, shared };
+        circuit.enter(State::Closed { failures: 0 });
+        circuit
+    }
+
+    pub(super) fn state(&self) -> ExchangeState {
+        match self.state {
+            State::Closed { .. } => ExchangeState::Reachable,
+            State::HalfOpen { .. } => ExchangeState::Probing,
+            State::Open => ExchangeState::Away,
+        }
+    }
+
+    /// Whether a new order may be taken at `now`. Half open, one is at a time.
+    pub(super) fn admits(&mut self, now: MonotonicMicros) -> bool {
+        match self.state {
+            State::Closed { .. } => true,
+            State::Open => false,
+            State::HalfOpen { admitted_at } => {
+                let is_time = admitted_at.is_none_or(|at| now >= at.saturating_add(PROBE_INTERVAL));
+                if is_time {
+                    self.enter(State::HalfOpen { admitted_at: Some(now) });
+                }
+                is_time
+            }
+        }
+    }
+
+    /// A submit request has an answer. True when the circuit closed with it.
+    pub(super) fn succeeded(&mut self) -> bool {
+        let was_closed = matches!(self.state, State::Closed { .. });
+        self.enter(State::Closed { failures: 0 });
+        !was_closed
+    }
+
+    /// A submit request was not sent, or has no answer that can be read. True when the circuit
+    /// opened with it.
+    pub(super) fn failed(&mut self) -> bool {
+        match self.state {
+            State::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => {
+                self.enter(State::Closed { failures: failures + 1 });
+                false
+            }
+            State::Closed { .. } | State::HalfOpen { .. } => {
+                self.enter(State::Open);
+                true
+            }
+            State::Open => false,
+        }
+    }
+
+    /// The exchange answered a question while it counted as away.
+    pub(super) fn probe_answered(&mut self) {
+        if self.state == State::Open {
+            self.enter(State::HalfOpen { admitted_at: None });
+        }
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.shared.set(self.state());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> Circuit {
+        let mut circuit = Circuit::new(SharedState::default());
+        let opened: Vec<bool> = (0..FAILURES_TO_OPEN + 1).map(|_| circuit.failed()).collect();
+        assert_eq!(opened, [false, false, true, false]);
+        circuit
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_only() {
+        let now = MonotonicMicros::new(7);
+        let shared = SharedState::default();
+        let mut circuit = Circuit::new(shared.clone());
+        for _ in 0..10 {
+            assert!(!circuit.failed() && !circuit.failed());
+            assert!(circuit.admits(now));
+            assert!(!circuit.succeeded(), "it was closed");
+        }
+        assert_eq!(shared.get(), ExchangeState::Reachable);
+        assert!(!circuit.failed() && !circuit.failed() && circuit.failed());
+        assert!(!circuit.admits(now) && !circuit.admits(now.saturating_add(100 * PROBE_INTERVAL)));
+        assert_eq!(shared.get(), ExchangeState::Away);
+    }
+
+    #[test]
+    fn half_open_it_lets_single_orders_through() {
+        let now = MonotonicMicros::new(7);
+        let mut circuit = open();
+        circuit.probe_answered();
+        assert_eq!(circuit.state(), ExchangeState::Probing);
+        assert!(circuit.admits(now) && !circuit.admits(now));
+        assert!(
+            circuit.admits(now.saturating_add(PROBE_INTERVAL)),
+            "an order that was none is not waited for"
+        );
+        assert!(circuit.failed(), "open again");
+        assert!(!circuit.admits(now.saturating_add(2 * PROBE_INTERVAL)));
+        circuit.probe_answered();
+        assert!(circuit.admits(now) && circuit.succeeded());
+        assert!(circuit.admits(now) && circuit.admits(now));
+        circuit.probe_answered();
+        assert_eq!(circuit.state(), ExchangeState::Reachable, "an old answer changes nothing");
+    }
+
+    #[test]
+    fn an_order_that_was_recorded_before_closes_it_too() {
+        let mut circuit = open();
+        assert!(circuit.succeeded());
+        assert!(circuit.admits(MonotonicMicros::new(7)));
+    }
+}

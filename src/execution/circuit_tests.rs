@@ -1,0 +1,61 @@
+//! An exchange that goes away and comes back, with the orders thread as it runs.
+
+use std::time::Duration;
+
+use super::fake_exchange::FakeExchange;
+use super::run_tests::{Node, accepted, options, request};
+use super::*;
+use crate::order::Status;
+
+#[test]
+fn creates_are_refused_at_once_while_the_exchange_is_away_and_what_is_recorded_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    options.reply_timeout = Duration::from_millis(5);
+    let node = Node::start(directory.path(), options);
+    let before = node.submitted(request("alice", None, 10));
+    exchange.with(|book| book.mute_all = true);
+    let mut recorded = Vec::new();
+    loop {
+        match node.create(request("alice", None, 10)) {
+            CreateReply::Pending(order) => recorded.push(order),
+            CreateReply::ExchangeAway => break,
+            other => panic!("neither pending nor refused: {other:?}"),
+        }
+    }
+    assert!(!recorded.is_empty());
+    assert_eq!(node.gateway.exchange_state(), ExchangeState::Away);
+    let events = node.metrics.events.get();
+    assert_eq!(node.create(request("alice", None, 10)), CreateReply::ExchangeAway);
+    assert_eq!(node.metrics.events.get(), events, "nothing was recorded");
+    assert!(matches!(node.cancel(&before), CancelReply::Pending(_)), "cancels go on");
+
+    exchange.with(|book| book.mute_all = false);
+    node.wait_for(&before, Status::Cancelled);
+    // Its probe is answered, and then one order finds out.
+    loop {
+        match node.create(request("bob", None, 10)) {
+            CreateReply::ExchangeAway => std::thread::yield_now(),
+            CreateReply::Pending(order) => break drop(node.wait_for(&order, Status::Submitted)),
+            CreateReply::Accepted(_) => break,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+    assert_eq!(node.gateway.exchange_state(), ExchangeState::Reachable);
+    node.stop();
+}
+
+#[test]
+fn single_failures_refuse_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    for _ in 0..6 {
+        exchange.fault(super::fake_exchange::Fault::TakeAndCut);
+        accepted(node.create(request("alice", None, 10)));
+        accepted(node.create(request("alice", None, 10)));
+    }
+    assert_eq!(node.gateway.exchange_state(), ExchangeState::Reachable);
+    node.stop();
+}

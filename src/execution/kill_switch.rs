@@ -1,0 +1,320 @@
+//! The operators' kill switch: new orders of everybody, of some users or of some symbols are
+//! refused until it is lifted. Cancels and reads go on.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::HaltScope;
+use crate::types::{Symbol, TimestampMicros, UserId};
+
+/// Most users that are halted one by one. More than that is a case for halting everybody.
+pub const MAX_HALTED_USERS: usize = 1_000;
+/// Most symbols that are halted one by one.
+pub const MAX_HALTED_SYMBOLS: usize = 1_000;
+/// Longest name of an operator and longest reason, in bytes.
+pub const MAX_HALT_TEXT_BYTES: usize = 200;
+/// Longest file that is read back: both lists full of the longest names, as JSON.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// Whose new orders are refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Halts {
+    /// Everybody's.
+    pub all: bool,
+    /// Those of these users.
+    #[serde(with = "user_names")]
+    pub users: BTreeSet<UserId>,
+    /// Those in these symbols.
+    pub symbols: BTreeSet<Symbol>,
+    /// Who changed it last, as they said.
+    pub by: Option<String>,
+    /// Why, as they said.
+    pub reason: Option<String>,
+    /// When that was; nothing before the first change.
+    pub changed_at: Option<TimestampMicros>,
+}
+
+/// What an operator changes. What is not named stays as it is, so that nobody lifts a halt that
+/// they have not thought of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HaltChange {
+    /// Whether everybody is halted.
+    pub all: Option<bool>,
+    /// All users that are halted one by one from now on.
+    pub users: Option<BTreeSet<UserId>>,
+    /// All symbols that are halted one by one from now on.
+    pub symbols: Option<BTreeSet<Symbol>>,
+    /// Who asks.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Why the kill switch is not what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum KillSwitchError {
+    /// The file that remembers it cannot be read or written.
+    #[error("the kill switch's file {path} cannot be used", path = path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file says something else.
+    #[error(
+        "the kill switch's file {path} cannot be read: {problem}; correct it, or remove it to lift every halt",
+        path = path.display()
+    )]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Too much is halted one by one.
+    #[error("{given} {what} are too many: at most {allowed}; halt all instead")]
+    TooMany {
+        /// `users` or `symbols`.
+        what: &'static str,
+        /// How many were given.
+        given: usize,
+        /// How many are allowed.
+        allowed: usize,
+    },
+}
+
+/// The kill switch of one process, for any thread.
+#[derive(Debug, Clone)]
+pub struct KillSwitch(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    halts: ArcSwap<Halts>,
+    path: PathBuf,
+    /// Held while a change is written: changes do not overtake each other.
+    writing: Mutex<()>,
+}
+
+impl KillSwitch {
+    /// What the file says; nobody is halted where there is none.
+    ///
+    /// # Errors
+    /// The file is not readable: whether orders may be taken is not known then, so none are.
+    pub fn open(path: PathBuf) -> Result<Self, KillSwitchError> {
+        let halts = read(&path)?;
+        if halts.any() {
+            tracing::warn!(?halts, "the kill switch is on");
+        }
+        let halts = ArcSwap::from_pointee(halts);
+        Ok(Self(Arc::new(Inner { halts, path, writing: Mutex::new(()) })))
+    }
+
+    /// Whose orders are refused now.
+    pub fn halts(&self) -> Arc<Halts> {
+        self.0.halts.load_full()
+    }
+
+    /// Why a new order of this user in this symbol is refused, if it is.
+    pub fn halted(&self, user: &UserId, symbol: Symbol) -> Option<HaltScope> {
+        let halts = self.0.halts.load();
+        if halts.all {
+            Some(HaltScope::All)
+        } else if halts.users.contains(user) {
+            Some(HaltScope::User)
+        } else if halts.symbols.contains(&symbol) {
+            Some(HaltScope::Symbol)
+        } else {
+            None
+        }
+    }
+
+    /// Changes it. When this returns, the change is durable and in force. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Nothing has changed, but where the file could not be written the next start may see the
+    /// change all the same.
+    pub fn change(
+        &self,
+        change: HaltChange,
+        now: TimestampMicros,
+    ) -> Result<Arc<Halts>, KillSwitchError> {
+        // Whoever panicked here has changed nothing.
+        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.halts();
+        let halts = Halts {
+            all: change.all.unwrap_or(before.all),
+            users: change.users.unwrap_or_else(|| before.users.clone()),
+            symbols: change.symbols.unwrap_or_else(|| before.symbols.clone()),
+            by: change.by,
+            reason: change.reason,
+            changed_at: Some(now),
+        };
+        halts.check()?;
+        write(&self.0.path, &halts)
+            .map_err(|source| KillSwitchError::File { path: self.0.path.clone(), source })?;
+        let halts = Arc::new(halts);
+        self.0.halts.store(Arc::clone(&halts));
+        Ok(halts)
+    }
+}
+
+impl Halts {
+    /// Whether anybody is halted.
+    pub fn any(&self) -> bool {
+        self.count() > 0
+    }
+
+    /// How many halts there are, everybody's being one.
+    pub fn count(&self) -> usize {
+        usize::from(self.all) + self.users.len() + self.symbols.len()
+    }
+
+    fn check(&self) -> Result<(), KillSwitchError> {
+        let lists = [
+            ("users", self.users.len(), MAX_HALTED_USERS),
+            ("symbols", self.symbols.len(), MAX_HALTED_SYMBOLS),
+        ];
+        for (what, given, allowed) in lists {
+            if given > allowed {
+                return Err(KillSwitchError::TooMany { what, given, allowed });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Halts, KillSwitchError> {
+    let unusable = |source| KillSwitchError::File { path: path.to_owned(), source };
+    let content = |problem| KillSwitchError::Content { path: path.to_owned(), problem };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Halts::default()),
+        Err(error) => return Err(unusable(error)),
+        Ok(found) if found.len() > MAX_FILE_BYTES => {
+            return Err(content(format!("it has {} bytes", found.len())));
+        }
+        Ok(_) => {}
+    }
+    let text = fs::read(path).map_err(unusable)?;
+    serde_json::from_slice(&text).map_err(|error| content(error.to_string()))
+}
+
+/// Whole or not at all: a new file takes the place of the old one, and the directory remembers it.
+fn write(path: &Path, halts: &Halts) -> io::Result<()> {
+    let draft = path.with_extension("json.new");
+    let mut file = File::create(&draft)?;
+    file.write_all(&serde_json::to_vec_pretty(halts)?)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Users as their names.
+mod user_names {
+    use super::{BTreeSet, UserId};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        users: &BTreeSet<UserId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(users.iter().map(UserId::as_str))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<UserId>, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        names.iter().map(|name| UserId::new(name).map_err(D::Error::custom)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn symbol(name: &str) -> Symbol {
+        Symbol::new(name).unwrap()
+    }
+
+    const NOW: TimestampMicros = TimestampMicros::new(7);
+
+    #[test]
+    fn halts_are_remembered_and_only_what_is_named_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kill-switch.json");
+        let switch = KillSwitch::open(path.clone()).unwrap();
+        assert_eq!(switch.halted(&user("bob"), symbol("IBM")), None);
+        let users = Some([user("bob")].into());
+        switch.change(HaltChange { users, ..HaltChange::default() }, NOW).unwrap();
+        let symbols = Some([symbol("SPY")].into());
+        let by = Some("carol".to_owned());
+        let halts =
+            switch.change(HaltChange { symbols, by, ..HaltChange::default() }, NOW).unwrap();
+        assert_eq!(halts.users, [user("bob")].into(), "not named, so not lifted");
+
+        let switch = KillSwitch::open(path.clone()).unwrap();
+        assert_eq!(switch.halts(), halts, "over a restart");
+        assert_eq!(switch.halted(&user("bob"), symbol("IBM")), Some(HaltScope::User));
+        assert_eq!(switch.halted(&user("alice"), symbol("SPY")), Some(HaltScope::Symbol));
+        assert_eq!(switch.halted(&user("alice"), symbol("IBM")), None);
+        switch.change(HaltChange { all: Some(true), ..HaltChange::default() }, NOW).unwrap();
+        assert_eq!(switch.halted(&user("alice"), symbol("IBM")), Some(HaltScope::All));
+        let lifted = HaltChange {
+            all: Some(false),
+            users: Some(BTreeSet::new()),
+            symbols: Some(BTreeSet::new()),
+            ..HaltChange::default()
+        };
+        assert!(!switch.change(lifted, NOW).unwrap().any());
+        assert!(!KillSwitch::open(path).unwrap().halts().any());
+    }
+
+    #[test]
+    fn what_cannot_be_written_or_read_is_an_error_and_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing").join("kill-switch.json");
+        let switch = KillSwitch::open(path).unwrap();
+        let all = HaltChange { all: Some(true), ..HaltChange::default() };
+        assert!(switch.change(all, NOW).is_err());
+        assert!(!switch.halts().any());
+
+        let path = directory.path().join("kill-switch.json");
+        for broken in ["", "{", r#"{"all":"yes"}"#, r#"{"all":true}x"#] {
+            fs::write(&path, broken).unwrap();
+            let error = KillSwitch::open(path.clone()).unwrap_err().to_string();
+            assert!(error.contains("kill-switch.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_are_halted_one_by_one_and_the_file_has_room_for_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kill-switch.json");
+        let switch = KillSwitch::open(path.clone()).unwrap();
+        let users = |count: usize| {
+            let name = |number: usize| user(&format!("{number:064}"));
+            Some((0..count).map(name).collect())
+        };
+        let symbols = Some((0..MAX_HALTED_SYMBOLS).map(|n| symbol(&format!("S{n}"))).collect());
+        let full = HaltChange { users: users(MAX_HALTED_USERS), symbols, ..HaltChange::default() };
+        switch.change(full, NOW).unwrap();
+        assert_eq!(KillSwitch::open(path).unwrap().halts(), switch.halts());
+        let more = HaltChange { users: users(MAX_HALTED_USERS + 1), ..HaltChange::default() };
+        let error = switch.change(more, NOW).unwrap_err().to_string();
+        assert!(error.contains("1001 users") && error.contains("1000"), "{error}");
+    }
+}
