@@ -51,7 +51,9 @@ impl FromStr for ExchangeAddress {
         let plain = url.scheme() == "http"
             && url.path() == "/"
             && url.query().is_none()
-            && url.username().is_empty();
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
         let host = url.host_str().filter(|_| plain).ok_or_else(invalid)?.to_owned();
         Ok(Self { host, port: url.port().unwrap_or(80) })
     }
@@ -79,7 +81,17 @@ mod tests {
 
     #[test]
     fn other_things_are_refused() {
-        for text in ["", "sim2", "https://a:1", "http://a:1/path", "http://u@a:1", "ftp://a"] {
+        for text in [
+            "",
+            "sim2",
+            "https://a:1",
+            "http://a:1/path",
+            "http://a:1/?query",
+            "http://a:1/#fragment",
+            "http://u@a:1",
+            "http://:password@a:1",
+            "ftp://a",
+        ] {
             assert!(text.parse::<ExchangeAddress>().is_err(), "{text}");
         }
     }

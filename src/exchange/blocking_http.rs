@@ -32,11 +32,11 @@ enum Framing {
     Done,
 }
 
-/// An answer whose body is still coming.
-pub(super) struct Response {
+/// An answer whose body is still coming, from a socket or from whatever else gives bytes.
+pub(super) struct Response<S = TcpStream> {
     /// The status code.
     pub status: u16,
-    stream: TcpStream,
+    stream: S,
     framing: Framing,
     /// Bytes that came and were not taken yet: `raw[taken..filled]`.
     raw: Vec<u8>,
@@ -68,7 +68,14 @@ pub(super) fn get(
 }
 
 impl Response {
-    fn read_head(stream: TcpStream) -> io::Result<Self> {
+    /// Waits for no longer than this at each read from here on.
+    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(timeout))
+    }
+}
+
+impl<S: Read> Response<S> {
+    pub(super) fn read_head(stream: S) -> io::Result<Self> {
         let raw = vec![0; READ_BYTES];
         let mut response =
             Self { status: 0, stream, framing: Framing::Close, raw, taken: 0, filled: 0 };
@@ -92,11 +99,6 @@ impl Response {
                 httparse::Status::Partial => {}
             }
         }
-    }
-
-    /// Waits for no longer than this at each read from here on.
-    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(timeout))
     }
 
     /// Appends the next piece of the body. `false` once it has ended.
@@ -214,24 +216,35 @@ fn chunk_size(line: &[u8]) -> io::Result<u64> {
     u64::from_str_radix(text, 16).map_err(|_| invalid())
 }
 
+/// How the end of the body is told. What could be read in two ways is refused (RFC 9112, 6.3).
 fn framing(headers: &[httparse::Header<'_>]) -> io::Result<Framing> {
-    let mut framing = Framing::Close;
+    let mut framing = None;
     for header in headers {
-        if header.name.eq_ignore_ascii_case("transfer-encoding") {
+        let told = if header.name.eq_ignore_ascii_case("transfer-encoding") {
             if !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
                 return Err(malformed("a transfer encoding other than chunked"));
             }
-            return Ok(Framing::Chunked(0));
-        }
-        if header.name.eq_ignore_ascii_case("content-length") {
-            let length = std::str::from_utf8(header.value.trim_ascii())
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| malformed("a content length that is not a number"))?;
-            framing = if length == 0 { Framing::Done } else { Framing::Length(length) };
+            Framing::Chunked(0)
+        } else if header.name.eq_ignore_ascii_case("content-length") {
+            match content_length(header.value)? {
+                0 => Framing::Done,
+                length => Framing::Length(length),
+            }
+        } else {
+            continue;
+        };
+        if framing.replace(told).is_some_and(|before| before != told) {
+            return Err(malformed("the length of the body is told in two ways"));
         }
     }
-    Ok(framing)
+    Ok(framing.unwrap_or(Framing::Close))
+}
+
+fn content_length(value: &[u8]) -> io::Result<u64> {
+    let digits = value.trim_ascii();
+    let text = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| malformed("a content length that is not a number"))
 }
 
 #[cfg(test)]
@@ -283,6 +296,9 @@ mod tests {
             &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabc\r\n"],
             &["HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n"],
             &["HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n"],
+            &["HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\nx"],
+            &["HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxy"],
+            &["HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"],
             &["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"],
             &["not http at all\r\n\r\n"],
             &["HTTP/1.1 200 OK\r\n"],

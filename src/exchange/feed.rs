@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 use prometheus_client::registry::Registry;
 
-use crate::market::{Listing, MarketWriter, Print};
+use crate::market::{Listing, MAX_SEQUENCE, MarketWriter, Print};
 use crate::metrics::{Counter, Gauge};
 use crate::shutdown::Shutdown;
 use crate::sync::{Refused, Sender};
@@ -21,6 +21,8 @@ use super::wire::{FeedLine, FeedLineType, FeedSession, SymbolsResponse};
 
 /// Longest feed line; a longer one means that something else speaks.
 const MAX_LINE_BYTES: usize = 4 * 1024;
+/// Longest name of a feed session. It is part of the ids that price streams send.
+const MAX_SESSION_BYTES: usize = 64;
 /// Longest answer of `GET /v1/symbols`: 16,384 symbols of under 400 bytes.
 const MAX_SYMBOLS_BYTES: usize = 8 * 1024 * 1024;
 /// How often a silent connection is looked at, so that a stop is seen.
@@ -231,23 +233,8 @@ impl Feed {
             if last_heard.elapsed() > self.options.silence_timeout {
                 return Ended::Silent(self.options.silence_timeout);
             }
-            let mut taken = 0;
-            for end in memchr::memchr_iter(b'\n', &body) {
-                let line = body.get(taken..end).unwrap_or_default();
-                taken = end + 1;
-                let outcome = if session_known {
-                    self.take_line(line)
-                } else {
-                    session_known = true;
-                    self.take_session(line, from)
-                };
-                if let Err(ended) = outcome {
-                    return ended;
-                }
-            }
-            body.drain(..taken);
-            if body.len() > MAX_LINE_BYTES {
-                return Ended::Unexpected(format!("a line of over {MAX_LINE_BYTES} bytes"));
+            if let Err(ended) = self.take_lines(&mut body, &mut session_known, from) {
+                return ended;
             }
             self.market.end_batch(self.last_sequence);
             if let Some(behind_from) = self.orders_behind_from
@@ -258,10 +245,37 @@ impl Feed {
         }
     }
 
+    /// Takes every whole line of `body` and leaves the rest of it there.
+    fn take_lines(
+        &mut self,
+        body: &mut Vec<u8>,
+        session_known: &mut bool,
+        from: Option<u64>,
+    ) -> Result<(), Ended> {
+        let mut taken = 0;
+        for end in memchr::memchr_iter(b'\n', body) {
+            let line = body.get(taken..end).unwrap_or_default();
+            taken = end + 1;
+            if *session_known {
+                self.take_line(line)?;
+            } else {
+                *session_known = true;
+                self.take_session(line, from)?;
+            }
+        }
+        body.drain(..taken);
+        if body.len() > MAX_LINE_BYTES {
+            return Err(Ended::Unexpected(format!("a line of over {MAX_LINE_BYTES} bytes")));
+        }
+        Ok(())
+    }
+
     /// The first line names the session.
     fn take_session(&mut self, line: &[u8], from: Option<u64>) -> Result<(), Ended> {
         let FeedSession { session, sequence } = serde_json::from_slice(line)
             .map_err(|error| Ended::Unexpected(format!("the first feed line: {error}")))?;
+        check_session(&session)?;
+        check_sequence(sequence)?;
         let first_sequence = from.unwrap_or(sequence + 1);
         let is_known = from.is_some() && self.session.as_ref() == Some(&session);
         if !is_known {
@@ -295,6 +309,7 @@ impl Feed {
             }
         };
         let sequence = line.sequence;
+        check_sequence(sequence)?;
         if line.line_type == FeedLineType::Heartbeat {
             if sequence > self.last_sequence {
                 self.note_gap(sequence);
@@ -367,6 +382,27 @@ impl Feed {
                 self.orders_behind_from.get_or_insert(first_missing);
             }
         }
+    }
+}
+
+/// Names go out to clients within a line of their streams: nothing in them may end it.
+fn check_session(session: &str) -> Result<(), Ended> {
+    let printable = session.bytes().all(|byte| byte.is_ascii_graphic());
+    if session.is_empty() || session.len() > MAX_SESSION_BYTES || !printable {
+        let given: String = session.chars().take(MAX_SESSION_BYTES).collect();
+        return Err(Ended::Unexpected(format!(
+            "the feed session {given:?} is not 1 to {MAX_SESSION_BYTES} printable ASCII characters"
+        )));
+    }
+    Ok(())
+}
+
+/// The next one has to be a sequence as well.
+fn check_sequence(sequence: u64) -> Result<(), Ended> {
+    if sequence < MAX_SEQUENCE {
+        Ok(())
+    } else {
+        Err(Ended::Unexpected(format!("the feed sequence {sequence} is not below {MAX_SEQUENCE}")))
     }
 }
 

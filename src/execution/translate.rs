@@ -13,7 +13,7 @@ use crate::exchange::wire::{
     SubmitResult,
 };
 use crate::order::{Fill, Order, ReportKind};
-use crate::types::{ExternalOrderId, OrderId};
+use crate::types::{ExternalOrderId, MAX_ORDER_SHARES, OrderId, Shares};
 
 /// Longest reason that is kept, in bytes. Records are small and an exchange may be wordy.
 const MAX_REASON_BYTES: usize = 200;
@@ -99,17 +99,25 @@ fn query_answer(result: QueryResult) -> Option<QueryAnswer> {
         ExchangeStatus::Cancelled => ExchangeState::Cancelled,
         ExchangeStatus::Expired => ExchangeState::Expired,
     };
-    let executions = result.executions.into_iter().map(|execution| Fill {
-        execution_id: execution.execution_id,
-        price: execution.price_in_cents,
-        num_shares: execution.num_shares,
-        executed_at: execution.timestamp,
+    let executions = result.executions.into_iter().map(|execution| {
+        Some(Fill {
+            execution_id: execution.execution_id,
+            price: execution.price_in_cents,
+            num_shares: executed_shares(execution.num_shares)?,
+            executed_at: execution.timestamp,
+        })
     });
     Some(QueryAnswer::Known {
         external_order_id: result.external_order_id?,
         state,
-        executions: executions.collect(),
+        executions: executions.collect::<Option<_>>()?,
     })
+}
+
+/// Shares of an execution: some, and no more than the largest order has. Whatever says otherwise is
+/// not understood; taken for true it would go beyond what an order can count.
+fn executed_shares(num_shares: Shares) -> Option<Shares> {
+    (1..=MAX_ORDER_SHARES).contains(&num_shares).then_some(num_shares)
 }
 
 /// What a feed line says of an order; `None` for a line without one, or without what its type
@@ -119,7 +127,7 @@ pub(super) fn report(line: FeedLine) -> Option<Report> {
         FeedLineType::Trade => ReportKind::Filled(Fill {
             execution_id: line.execution_id?,
             price: line.price_in_cents?,
-            num_shares: line.num_shares?,
+            num_shares: executed_shares(line.num_shares?)?,
             executed_at: line.timestamp,
         }),
         FeedLineType::Bust => ReportKind::Busted { execution_id: line.execution_id? },
@@ -216,6 +224,24 @@ mod tests {
             let mut less = trade.clone();
             less.as_object_mut().unwrap().remove(member);
             assert_eq!(line(less), None, "without {member}");
+        }
+    }
+
+    #[test]
+    fn executions_of_nothing_or_of_more_than_any_order_has_are_not_understood() {
+        for (num_shares, is_understood) in
+            [(0, false), (1, true), (MAX_ORDER_SHARES, true), (MAX_ORDER_SHARES + 1, false)]
+        {
+            let execution = json!({"executionId": "e", "priceInCents": 5, "numShares": num_shares,
+                "timestamp": 3});
+            let mut line = execution.clone();
+            let more = json!({"sequence": 1, "type": "trade", "symbol": "IBM", "orderId": "X"});
+            line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            assert_eq!(report(from_value(line).unwrap()).is_some(), is_understood, "{num_shares}");
+            let record = json!([{"clientOrderId": "a", "externalOrderId": "X", "status": "open",
+                "executions": [execution]}]);
+            let answers = query_answers(&["a".into()], from_value(record).unwrap());
+            assert_eq!(answers[0].is_some(), is_understood, "{num_shares}");
         }
     }
 

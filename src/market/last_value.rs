@@ -7,6 +7,9 @@ use super::status::SessionOrdinal;
 const WORDS: usize = 7;
 /// A sequence shares its word with the session's ordinal.
 const SEQUENCE_BITS: u32 = 48;
+/// Highest sequence of a feed session: what a slot has room for. At a million lines a second it is
+/// reached after nine years.
+pub const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
 
 /// What is known of one symbol's trading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +40,7 @@ impl LastValue {
 
     fn to_words(self) -> [u64; WORDS] {
         let changed = (u64::from(self.changed_ordinal) << SEQUENCE_BITS)
-            | (self.changed_sequence & ((1 << SEQUENCE_BITS) - 1));
+            | (self.changed_sequence & MAX_SEQUENCE);
         [
             self.price_cents.cast_unsigned(),
             self.open_cents.cast_unsigned(),
@@ -60,7 +63,7 @@ impl LastValue {
             volume,
             timestamp: TimestampMicros::new(timestamp),
             changed_ordinal: u16::from_le_bytes([ordinal_low, ordinal_high]),
-            changed_sequence: changed & ((1 << SEQUENCE_BITS) - 1),
+            changed_sequence: changed & MAX_SEQUENCE,
         }
     }
 }

@@ -10,7 +10,7 @@ mod watch;
 mod writer;
 
 pub use directory::{Directory, DirectoryFull, Listing, SharedDirectory};
-pub use last_value::{LastValue, LastValueTable};
+pub use last_value::{LastValue, LastValueTable, MAX_SEQUENCE};
 pub use status::{FeedStatus, SessionOrdinal};
 pub use tick::{TICK_WORDS, Tick};
 pub use watch::{ShardWatch, Watchers};

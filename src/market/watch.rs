@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::sync::Wakeup;
 use crate::types::{MAX_SYMBOLS, SymbolIndex};
@@ -26,19 +26,22 @@ impl ShardWatch {
     pub fn set_watched(&self, index: SymbolIndex, watched: bool) {
         let Some(word) = self.watched.get(index.get() / BITS_PER_WORD) else { return };
         let bit = 1 << (index.get() % BITS_PER_WORD);
-        // SeqCst: a symbol marked here before the table is read is seen by a feed that wrote the
-        // table before it looked here; otherwise a new stream could sleep through its first price.
         if watched {
-            word.fetch_or(bit, Ordering::SeqCst);
+            word.fetch_or(bit, Ordering::Relaxed);
         } else {
-            word.fetch_and(!bit, Ordering::SeqCst);
+            word.fetch_and(!bit, Ordering::Relaxed);
         }
+        // A shard marks a symbol and then reads the table; the feed writes the table and then looks
+        // here. With a fence in between on both sides at least one of them sees the other; without,
+        // both could miss, and a new stream would sleep through its first price. Orderings of the
+        // single accesses do not give that: the table's own are weaker.
+        fence(Ordering::SeqCst);
     }
 
     /// Whether a stream of the shard wants this symbol.
     pub fn is_watched(&self, index: SymbolIndex) -> bool {
         self.watched.get(index.get() / BITS_PER_WORD).is_some_and(|word| {
-            word.load(Ordering::SeqCst) >> (index.get() % BITS_PER_WORD) & 1 == 1
+            word.load(Ordering::Relaxed) >> (index.get() % BITS_PER_WORD) & 1 == 1
         })
     }
 }
@@ -61,6 +64,8 @@ impl Watchers {
 
     /// Wakes each shard that is parked and watches one of the symbols.
     pub fn wake_watching(&self, changed: &[SymbolIndex]) {
+        // Between the writing of the table and the look: see `ShardWatch::set_watched`.
+        fence(Ordering::SeqCst);
         for shard in &self.0 {
             if changed.iter().any(|&index| shard.is_watched(index)) {
                 shard.wakeup.wake();
