@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::exchange_link::ExchangeLinkArgs;
 use crate::exchange::ExchangeAddress;
+use crate::exchange::sim::faults::FaultSettings;
 use crate::exchange::sim::{SessionTime, SimOptions, Speed};
 use crate::types::{InvalidValue, UserId};
 
@@ -154,6 +155,12 @@ pub struct SimulatorArgs {
     #[arg(long, env = "LONGBOW_UNIVERSE", value_name = "N", default_value_t = 500,
           value_parser = clap::value_parser!(u64).range(0..=MAX_UNIVERSE))]
     pub universe: u64,
+
+    /// What the exchange does wrong, for tests: GROUP.KIND=CHANCE with a probability or next:N,
+    /// such as submits.drop-reply=0.05,feed.skip=next:3,seed=7. The documentation of
+    /// `exchange::sim::faults` has all kinds; PUT /admin/faults changes them while it runs.
+    #[arg(long, env = "LONGBOW_FAULT", value_name = "KIND=VALUE,...")]
+    pub fault: Option<FaultSettings>,
 }
 
 impl SimulatorArgs {
@@ -165,6 +172,7 @@ impl SimulatorArgs {
             speed: self.speed,
             from: Some(self.from),
             universe: usize::try_from(self.universe).unwrap_or(usize::MAX),
+            faults: self.fault.clone().unwrap_or_default(),
             ..SimOptions::new(listen)
         }
     }

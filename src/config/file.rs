@@ -163,6 +163,9 @@ mod tests {
         assert!(error.contains("ftp://x") && error.contains("sim"), "{error}");
         let error = serve("", &["--speed", "0"]).unwrap_err().to_string();
         assert!(error.contains("0.01 to 100000"), "{error}");
+        let error = serve("fault = 'feed.skip=7'", &[]).unwrap_err().to_string();
+        assert!(error.contains("longbow.toml") && error.contains("--fault"), "{error}");
+        assert!(error.contains("feed.skip") && error.contains("from 0 to 1"), "{error}");
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) enum Entry<'a> {
     Rejected { client: &'a str, code: &'a str, message: &'a str, at: TimestampMicros },
     /// Shares changed hands.
     Executed { order: Key, execution: Execution },
+    /// An execution was declared void.
+    Busted { order: Key, execution: Key, at: TimestampMicros },
     /// An order was cancelled or expired.
     Ended { order: Key, expired: bool, at: TimestampMicros },
     /// A webhook was registered.
@@ -45,6 +47,7 @@ const EXECUTED: u8 = 4;
 const CANCELLED: u8 = 5;
 const EXPIRED: u8 = 6;
 const WEBHOOK: u8 = 7;
+const BUSTED: u8 = 8;
 
 const SELL: u8 = 1;
 const LIMIT: u8 = 2;
@@ -95,6 +98,12 @@ impl<'a> Entry<'a> {
                 put_varint(out, execution.shares);
                 put_varint(out, execution.at.micros());
             }
+            Self::Busted { order, execution, at } => {
+                out.push(BUSTED);
+                put_key(out, *order);
+                put_key(out, *execution);
+                put_varint(out, at.micros());
+            }
             Self::Ended { order, expired, at } => {
                 out.push(if *expired { EXPIRED } else { CANCELLED });
                 put_key(out, *order);
@@ -105,6 +114,18 @@ impl<'a> Entry<'a> {
                 put_text(out, url);
                 put_text(out, secret);
             }
+        }
+    }
+
+    /// When it happened, where that is known.
+    pub(super) const fn at(&self) -> Option<TimestampMicros> {
+        match self {
+            Self::Started { .. } | Self::Webhook { .. } => None,
+            Self::Accepted { at, .. }
+            | Self::Rejected { at, .. }
+            | Self::Busted { at, .. }
+            | Self::Ended { at, .. } => Some(*at),
+            Self::Executed { execution, .. } => Some(execution.at),
         }
     }
 
@@ -133,6 +154,11 @@ impl<'a> Entry<'a> {
                     shares: cursor.varint()?,
                     at: time(&mut cursor)?,
                 },
+            },
+            BUSTED => Self::Busted {
+                order: key(&mut cursor)?,
+                execution: key(&mut cursor)?,
+                at: time(&mut cursor)?,
             },
             kind @ (CANCELLED | EXPIRED) => Self::Ended {
                 order: key(&mut cursor)?,
@@ -165,7 +191,7 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: &Record) {
 
 fn put_order(out: &mut Vec<u8>, order: &Order) {
     let (key, client) = (order.key, order.client.to_text());
-    Entry::Accepted { client: &client, key, terms: order.terms, at: order.at }.put(out);
+    Entry::Accepted { client: &client, key, terms: order.terms, at: order.accepted_at }.put(out);
     for &execution in &order.executions {
         Entry::Executed { order: key, execution }.put(out);
     }
@@ -260,6 +286,7 @@ mod tests {
                 Entry::Accepted { client: &text, key, terms: terms_of(sell, limit, gtc, shares), at },
                 Entry::Rejected { client: &text, code: "too_late", message: &text, at },
                 Entry::Executed { order: key, execution: Execution { key, price, shares, at } },
+                Entry::Busted { order: key, execution: key, at },
                 Entry::Ended { order: key, expired: gtc, at },
                 Entry::Webhook { url: &text, secret: &text },
             ] {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::faults::{Distortion, Step};
 use super::feed_ring::Read;
 use super::line::heartbeat;
 use super::state::Shared;
@@ -27,6 +28,7 @@ pub(super) struct FeedReader {
     filter: Option<Box<[bool]>>,
     published: watch::Receiver<u64>,
     next_heartbeat: Instant,
+    distortion: Distortion,
 }
 
 /// Why a feed does not begin.
@@ -60,6 +62,7 @@ impl FeedReader {
             position,
             filter,
             next_heartbeat: Instant::now() + HEARTBEAT,
+            distortion: Distortion::default(),
         })
     }
 
@@ -70,7 +73,20 @@ impl FeedReader {
             return Ok(first);
         }
         loop {
+            match self.distortion.next() {
+                Some(Step::Send(lines)) => return Ok(lines),
+                Some(Step::Stall(time)) => {
+                    sleep(time).await;
+                    continue;
+                }
+                Some(Step::Cut) => return Err(io::Error::other("cut as told")),
+                None => {}
+            }
             if Instant::now() >= self.next_heartbeat {
+                if !self.distortion.is_empty() {
+                    self.distortion.release();
+                    continue;
+                }
                 self.next_heartbeat = Instant::now() + HEARTBEAT;
                 return Ok(heartbeat(self.position.saturating_sub(1), self.shared.now()).into());
             }
@@ -78,7 +94,9 @@ impl FeedReader {
             match self.shared.look(|state| state.ring.read(self.position, self.filter.as_deref())) {
                 Read::Lines { bytes, next } => {
                     self.position = next;
-                    if !bytes.is_empty() {
+                    if self.shared.faults.is_active() || !self.distortion.is_empty() {
+                        self.distortion.put(&self.shared.faults, &bytes);
+                    } else if !bytes.is_empty() {
                         return Ok(bytes);
                     }
                 }

@@ -9,17 +9,18 @@ use tokio::sync::watch;
 
 use super::SimError;
 use super::driver::drive;
-use super::listener::BoundedListener;
-use super::options::{SessionTime, SimOptions, Speed};
+use super::faults::{Faults, carry_out};
+use super::listener::{BoundedListener, Connection};
+use super::options::{SessionTime, SimOptions};
 use super::replay::{Pace, Replay};
 use super::routes::router;
-use super::state::{Calendar, Shared, State};
+use super::state::{Calendar, Ending, Forget, Shared, State};
 use super::tape::Tape;
 use super::universe::{Universe, UniverseEntry};
 use super::venue::Venue;
 use super::webhook::deliver;
 use crate::exchange::wire::SymbolInfo;
-use crate::types::{Symbol, TimestampMicros};
+use crate::types::{Clock, Symbol, TimestampMicros};
 
 /// Name of the thread.
 pub const THREAD_NAME: &str = "exchange";
@@ -102,12 +103,13 @@ pub fn start_with(
     on_end: impl FnOnce() + Send + 'static,
 ) -> Result<SimHandle, SimError> {
     options.check()?;
-    let SimOptions { listen, ref data_dir, speed, .. } = options;
-    let (replay, calendar, symbols) = load_session(&options)?;
-    let names: Vec<Symbol> = symbols.iter().map(|symbol| symbol.symbol).collect();
-    let retained = options.feed_retained_bytes;
-    let venue = Venue::new(&names);
-    let state = State::open(venue, data_dir.as_deref(), retained, (calendar, symbols))?;
+    let listen = options.listen;
+    let forget = match options.faults.manner.forget_ms {
+        0 => Forget::Nothing,
+        millis => Forget::LastMicros(millis.saturating_mul(1_000)),
+    };
+    let world = World::load(options)?;
+    let first = world.open(forget)?;
     let bound = TcpListener::bind(listen).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok((listener.local_addr()?, listener))
@@ -117,7 +119,7 @@ pub fn start_with(
     let (stop, stopped) = watch::channel(false);
     let body = move || {
         let _on_end = OnEnd(Some(on_end));
-        run(listener, state, (replay, speed), stopped)
+        run(&listener, &world, first, &stopped)
     };
     let thread = std::thread::Builder::new()
         .name(THREAD_NAME.to_owned())
@@ -136,64 +138,127 @@ impl<F: FnOnce()> Drop for OnEnd<F> {
     }
 }
 
+/// Runs the exchange, and again after each restart that it is told to make. The listener stays open
+/// meanwhile: who connects during a restart waits.
 fn run(
-    listener: TcpListener,
-    state: State,
-    (replay, speed): (Replay, Speed),
-    mut stopped: watch::Receiver<bool>,
+    listener: &TcpListener,
+    world: &World,
+    first: (State, Replay),
+    stopped: &watch::Receiver<bool>,
 ) -> Result<(), SimError> {
     let failed = |action| move |source| SimError::Thread { action, source };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(failed("make its runtime"))?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener);
-        let listener = BoundedListener::new(listener.map_err(failed("use its listener"))?);
-        let shared = Shared::new(state);
-        for place in shared.look(|state| state.webhooks.places()) {
-            tokio::spawn(deliver(Arc::clone(&shared), place));
+    let mut run = first;
+    loop {
+        let listener = listener.try_clone().map_err(failed("share its listener"))?;
+        // A runtime for each run: it takes every connection and every task with it.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed("make its runtime"))?;
+        let ending = runtime.block_on(run_once(listener, world, run, stopped.clone()))?;
+        drop(runtime);
+        match ending {
+            None => return Ok(()),
+            Some(Ending::Failed(error)) => return Err(error),
+            Some(Ending::Restart { forget }) => {
+                let forget = match u64::try_from(forget.as_micros()).unwrap_or(u64::MAX) {
+                    0 => Forget::Nothing,
+                    micros => {
+                        let since = Clock.now().micros().saturating_sub(micros);
+                        Forget::Since(TimestampMicros::new(since))
+                    }
+                };
+                run = world.open(forget)?;
+                world.faults.note_restart();
+                tracing::info!(?forget, session = run.0.venue.session(), "the exchange restarted");
+            }
         }
-        let server = axum::serve(listener, router(Arc::clone(&shared)));
-        tokio::select! {
-            // An error means that the handle is gone, which is a wish to stop too.
-            _ = stopped.wait_for(|&stop| stop) => Ok(()),
-            error = shared.failure() => Err(error),
-            () = drive(Arc::clone(&shared), replay, speed) => Err(shared.failure().await),
-            served = server.into_future() => served.map_err(failed("serve")),
-        }
-    })
+    }
 }
 
-fn load_session(options: &SimOptions) -> Result<(Replay, Calendar, Vec<SymbolInfo>), SimError> {
-    let tape = Arc::new(match &options.tape {
-        None => Tape::decode(TAPE)?,
-        Some(path) => Tape::decode(&read_file(path)?)
-            .map_err(|source| SimError::Tape { path: path.clone(), source: Box::new(source) })?,
-    });
-    let universe = Universe::decode(UNIVERSE)?;
-    let synthetic = choose_synthetic(&tape, &universe, options.universe)?;
-    let start_millis = options.from.map_or(tape.open_millis(), SessionTime::millis);
-    if !(tape.open_millis()..tape.close_millis()).contains(&start_millis) {
-        let (open, close) = (tape.open_millis(), tape.close_millis());
-        return Err(SimError::Setting {
-            setting: "from",
-            value: SessionTime::of_millis(start_millis).to_string(),
-            allowed: format!(
-                "a time within the session, {} or later and before {}",
-                SessionTime::of_millis(open),
-                SessionTime::of_millis(close)
-            ),
-        });
+/// One run. `None`: it was asked to stop.
+async fn run_once(
+    listener: TcpListener,
+    world: &World,
+    (state, replay): (State, Replay),
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Option<Ending>, SimError> {
+    let failed = |action| move |source| SimError::Thread { action, source };
+    let listener = tokio::net::TcpListener::from_std(listener);
+    let listener = BoundedListener::new(listener.map_err(failed("use its listener"))?);
+    let shared = Shared::new(state, Arc::clone(&world.faults));
+    for place in shared.look(|state| state.webhooks.places()) {
+        tokio::spawn(deliver(Arc::clone(&shared), place));
     }
-    let symbols = describe(&tape, &universe, &synthetic);
-    let replay = Replay::new(Arc::clone(&tape), &synthetic, start_millis, options.seed);
-    let calendar = Calendar {
-        pace: Pace::new(0, replay.start(), options.speed.factor()),
-        open: u64::from(tape.open_millis()) * 1_000,
-        close: replay.close(),
-    };
-    Ok((replay, calendar, symbols))
+    tokio::spawn(carry_out(Arc::clone(&shared)));
+    let service = router(Arc::clone(&shared)).into_make_service_with_connect_info::<Connection>();
+    let server = axum::serve(listener, service);
+    tokio::select! {
+        // An error means that the handle is gone, which is a wish to stop too.
+        _ = stopped.wait_for(|&stop| stop) => Ok(None),
+        ending = shared.ending() => Ok(Some(ending)),
+        () = drive(Arc::clone(&shared), replay, world.options.speed) => {
+            Ok(Some(shared.ending().await))
+        }
+        served = server.into_future() => served.map(|()| None).map_err(failed("serve")),
+    }
+}
+
+/// What every run of the exchange begins from.
+struct World {
+    options: SimOptions,
+    tape: Arc<Tape>,
+    synthetic: Vec<UniverseEntry>,
+    start_millis: u32,
+    symbols: Vec<SymbolInfo>,
+    faults: Arc<Faults>,
+}
+
+impl World {
+    fn load(options: SimOptions) -> Result<Self, SimError> {
+        let tape = Arc::new(match &options.tape {
+            None => Tape::decode(TAPE)?,
+            Some(path) => Tape::decode(&read_file(path)?).map_err(|source| SimError::Tape {
+                path: path.clone(),
+                source: Box::new(source),
+            })?,
+        });
+        let universe = Universe::decode(UNIVERSE)?;
+        let synthetic = choose_synthetic(&tape, &universe, options.universe)?;
+        let start_millis = options.from.map_or(tape.open_millis(), SessionTime::millis);
+        if !(tape.open_millis()..tape.close_millis()).contains(&start_millis) {
+            let (open, close) = (tape.open_millis(), tape.close_millis());
+            return Err(SimError::Setting {
+                setting: "from",
+                value: SessionTime::of_millis(start_millis).to_string(),
+                allowed: format!(
+                    "a time within the session, {} or later and before {}",
+                    SessionTime::of_millis(open),
+                    SessionTime::of_millis(close)
+                ),
+            });
+        }
+        let symbols = describe(&tape, &universe, &synthetic);
+        let faults = Arc::new(Faults::new(options.faults.clone()));
+        Ok(Self { options, tape, synthetic, start_millis, symbols, faults })
+    }
+
+    /// A new session, with the orders that the journal remembers but for those to forget.
+    fn open(&self, forget: Forget) -> Result<(State, Replay), SimError> {
+        let options = &self.options;
+        let tape = Arc::clone(&self.tape);
+        let replay = Replay::new(tape, &self.synthetic, self.start_millis, options.seed);
+        let calendar = Calendar {
+            pace: Pace::new(0, replay.start(), options.speed.factor()),
+            open: u64::from(self.tape.open_millis()) * 1_000,
+            close: replay.close(),
+        };
+        let names: Vec<Symbol> = self.symbols.iter().map(|symbol| symbol.symbol).collect();
+        let described = (calendar, self.symbols.clone());
+        let (directory, retained) = (options.data_dir.as_deref(), options.feed_retained_bytes);
+        let state = State::open(Venue::new(&names), directory, retained, described, forget)?;
+        Ok((state, replay))
+    }
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, SimError> {

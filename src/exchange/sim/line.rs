@@ -94,6 +94,38 @@ impl Lines {
         self.end(trade.symbol.place, true, at);
     }
 
+    /// Makes the line that declares one order's share of a print void.
+    pub(super) fn bust(
+        &mut self,
+        execution: Key,
+        order: Key,
+        trade: LineTrade<'_>,
+        at: TimestampMicros,
+    ) {
+        self.begin("bust");
+        self.trade(execution, trade);
+        self.order(order);
+        self.text(r#","volume":false"#);
+        self.end(trade.symbol.place, true, at);
+    }
+
+    /// Makes a further line, with a sequence of its own, of one that is not published yet.
+    pub(super) fn repeat(&mut self, index: usize) {
+        let before = index.checked_sub(1).and_then(|before| self.marks.get(before));
+        let start = before.map_or(0, |mark| mark.end as usize);
+        let Some(&mark) = self.marks.get(index) else { return };
+        let line = self.bytes.get(start..mark.end as usize).unwrap_or_default();
+        // Every line begins with its sequence.
+        let Some(comma) = memchr::memchr(b',', line) else { return };
+        let rest = line.get(comma..).unwrap_or_default().to_vec();
+        self.sequence += 1;
+        self.text(r#"{"sequence":"#);
+        self.number(self.sequence);
+        self.bytes.extend_from_slice(&rest);
+        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.marks.push(LineMark { end, ..mark });
+    }
+
     /// Makes the line of the end of an order that was cancelled or has `expired`.
     pub(super) fn order_end(
         &mut self,
@@ -198,9 +230,13 @@ mod tests {
         let execution = lines.print(trade, AT);
         lines.fill(execution, order, LineTrade { shares: 100, ..trade }, AT);
         lines.order_end(order, true, SPY, AT);
+        lines.bust(execution, order, LineTrade { shares: 100, ..trade }, AT);
+        lines.repeat(1);
         assert_eq!(lines.first_sequence(), 1);
         let all: Vec<FeedLine> = lines.bytes.split_inclusive(|&b| b == b'\n').map(parsed).collect();
-        assert_eq!(all.len(), 3);
+        assert_eq!(all.len(), 5);
+        let sequences: Vec<u64> = all.iter().map(|line| line.sequence).collect();
+        assert_eq!(sequences, [1, 2, 3, 4, 5]);
         assert_eq!(lines.marks.last().map(|mark| mark.end as usize), Some(lines.bytes.len()));
         assert_eq!(all[0].execution_id.as_ref().unwrap().as_str(), "e4-1");
         assert!(all[0].order_id.is_none() && all[0].volume);
@@ -208,6 +244,9 @@ mod tests {
         assert_eq!(all[1].order_id.as_ref().unwrap().as_str(), "o2-5");
         assert!(!all[1].volume && all[1].num_shares == Some(100));
         assert_eq!(all[2].line_type, FeedLineType::Expired);
+        assert_eq!(all[3].line_type, FeedLineType::Bust);
+        assert_eq!(all[3].execution_id, all[1].execution_id);
+        assert_eq!(all[4], FeedLine { sequence: 5, ..all[1].clone() });
         assert_eq!(parsed(&heartbeat(11, AT)).line_type, FeedLineType::Heartbeat);
     }
 }

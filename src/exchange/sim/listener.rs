@@ -1,13 +1,16 @@
 //! The exchange's listener: a bounded number of connections, each with its socket options.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -44,7 +47,8 @@ impl Listener for BoundedListener {
             });
             match (room, options) {
                 (Ok(room), Ok(())) => {
-                    return (BoundedStream { inner: stream, _room: room }, address);
+                    let connection = Connection::default();
+                    return (BoundedStream { inner: stream, connection, _room: room }, address);
                 }
                 (_, Err(error)) => tracing::debug!(%error, "the peer was gone at once"),
                 (Err(error), _) => tracing::error!(%error, "the room for connections was closed"),
@@ -57,10 +61,97 @@ impl Listener for BoundedListener {
     }
 }
 
+/// What a handler can do to the connection that its request came by.
+#[derive(Clone)]
+pub(super) struct Connection(Arc<Control>);
+
+struct Control {
+    /// Bytes that may still be written; `UNLIMITED` while nothing limits them.
+    left: AtomicUsize,
+    when_closed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+const UNLIMITED: usize = usize::MAX;
+
+impl Connection {
+    /// Closes the connection when so many more bytes have been written and more are to be.
+    pub(super) fn cut_after(&self, bytes: usize) {
+        self.0.left.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Calls `what` when the connection is closed, by whom ever.
+    pub(super) fn when_closed(&self, what: impl FnOnce() + Send + 'static) {
+        let mut slot = self.0.when_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(Box::new(what));
+    }
+
+    fn closed(&self) {
+        let mut slot = self.0.when_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = slot.take();
+        drop(slot);
+        if let Some(what) = what {
+            what();
+        }
+    }
+
+    /// How many of `bytes` may be written.
+    ///
+    /// # Errors
+    /// None: the connection is to be cut.
+    fn allowed(&self, bytes: usize) -> io::Result<usize> {
+        match self.0.left.load(Ordering::Relaxed) {
+            0 => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut as told")),
+            left => Ok(bytes.min(left)),
+        }
+    }
+
+    fn wrote(&self, bytes: usize) {
+        let left = self.0.left.load(Ordering::Relaxed);
+        if left != UNLIMITED {
+            self.0.left.store(left.saturating_sub(bytes), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self(Arc::new(Control { left: AtomicUsize::new(UNLIMITED), when_closed: Mutex::new(None) }))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Connection").field("left", &self.0.left).finish_non_exhaustive()
+    }
+}
+
+impl Connected<IncomingStream<'_, BoundedListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
+        stream.io().connection.clone()
+    }
+}
+
 /// A connection that gives its place back when it is dropped.
 pub(super) struct BoundedStream {
     inner: TcpStream,
+    connection: Connection,
     _room: OwnedSemaphorePermit,
+}
+
+impl Drop for BoundedStream {
+    fn drop(&mut self) {
+        self.connection.closed();
+    }
+}
+
+impl BoundedStream {
+    /// Notes what a write has written.
+    fn noting(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.connection.wrote(bytes);
+        }
+        written
+    }
 }
 
 impl AsyncRead for BoundedStream {
@@ -79,7 +170,10 @@ impl AsyncWrite for BoundedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let allowed = self.connection.allowed(bytes.len())?;
+        let bytes = bytes.get(..allowed).unwrap_or_default();
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.noting(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -95,7 +189,14 @@ impl AsyncWrite for BoundedStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+        let total = slices.iter().map(|slice| slice.len()).sum();
+        if self.connection.allowed(total)? < total {
+            // Written one after the other, so that the limit falls where it is.
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_write(context, first.map_or(&[], |slice| slice));
+        }
+        let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.noting(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,7 +5,8 @@
 //! `replay` merges all prints by time; `book`, `orders` and `venue` are the rules of the exchange,
 //! which turn orders, cancels and prints into answers, `line`s of the feed and `entry`s of the
 //! journal; `feed_ring` keeps lines for readers that resume. Only `journal`, `state`, `driver`,
-//! `feed`, `webhook`, `routes`, `listener` and `handle` touch files, sockets and clocks.
+//! `feed`, `webhook`, `routes`, `listener` and `handle` touch files, sockets and clocks. [`faults`]
+//! makes it misbehave where that is asked for.
 //!
 //! What it promises: whatever it answered or put on the feed survives `kill -9` (the journal is
 //! written first); an order fills at most its size, and all orders together at most the print's
@@ -18,6 +19,7 @@ mod container;
 mod driver;
 mod entry;
 mod error;
+pub mod faults;
 mod feed;
 mod feed_ring;
 mod handle;
@@ -26,6 +28,7 @@ mod line;
 mod listener;
 mod options;
 mod orders;
+mod problem;
 mod replay;
 mod routes;
 mod state;
@@ -35,6 +38,8 @@ mod venue;
 mod walk;
 mod webhook;
 
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 mod server_tests;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::SimError;
+use super::faults::FaultSettings;
 
 /// Slowest and fastest replay. At the fastest a session would take a quarter of a second; what a
 /// core cannot emit in time makes the replay slip.
@@ -35,6 +36,8 @@ pub struct SimOptions {
     pub seed: u64,
     /// Bytes of feed lines kept for readers that resume.
     pub feed_retained_bytes: usize,
+    /// What it does wrong from its start on.
+    pub faults: FaultSettings,
 }
 
 impl SimOptions {
@@ -50,6 +53,7 @@ impl SimOptions {
             universe: DEFAULT_UNIVERSE,
             seed: 0,
             feed_retained_bytes: DEFAULT_FEED_RETAINED_BYTES,
+            faults: FaultSettings::default(),
         }
     }
 

@@ -68,6 +68,7 @@ pub(super) struct Order {
     pub(super) status: ExchangeStatus,
     pub(super) filled: Shares,
     pub(super) executions: Vec<Execution>,
+    pub(super) accepted_at: TimestampMicros,
     /// When it last changed.
     pub(super) at: TimestampMicros,
 }
@@ -175,6 +176,27 @@ impl Orders {
             self.finish(slot);
         }
         filled
+    }
+
+    /// Takes an execution back. `None` when the order has no such execution; otherwise what it
+    /// was, and whether the order was filled and is open again.
+    pub(super) fn bust(
+        &mut self,
+        slot: OrderSlot,
+        execution: Key,
+        at: TimestampMicros,
+    ) -> Option<(Execution, bool)> {
+        let Record::Accepted(order) = self.records.get_mut(slot)? else { return None };
+        let place = order.executions.iter().position(|made| made.key == execution)?;
+        let execution = order.executions.remove(place);
+        order.filled = order.filled.saturating_sub(execution.shares);
+        order.at = at;
+        let reopened = order.status == ExchangeStatus::Filled;
+        if reopened {
+            order.status = ExchangeStatus::Open;
+            self.finished.retain(|finished| *finished != slot);
+        }
+        Some((execution, reopened))
     }
 
     /// Ends an open order.

@@ -1,18 +1,22 @@
 //! The HTTP side of the exchange's contract.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::faults::{self, OrderMischief, RequestKind};
 use super::feed::{FeedReader, Gone};
+use super::listener::Connection;
+use super::problem::{Problem, Reply, check_batch, json, read_body, read_json, unavailable};
 use super::state::Shared;
 use super::venue::{Venue, is_usable_id};
 use super::webhook::{self, Registered};
@@ -24,9 +28,11 @@ use crate::types::{Symbol, TimestampMicros};
 
 /// Longest request: 256 orders of at most 1 KiB.
 const MAX_BODY_BYTES: usize = MAX_BATCH * 1_024;
+/// How long before the answer to a submit a fill is on the feed that is to come before it: the
+/// readers' tasks have their turn, and the other side has time to take the line.
+const FILL_HEAD_START: Duration = Duration::from_millis(5);
 
 type Exchange = State<Arc<Shared>>;
-type Reply = Result<Response, Problem>;
 
 /// Every route.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -37,6 +43,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/symbols", get(symbols))
         .route("/v1/feed", get(feed))
         .route("/v1/webhooks", post(register_webhook))
+        .merge(faults::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "no such route") })
         .method_not_allowed_fallback(|| async {
             let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -46,120 +53,60 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// An error answer (RFC 9457).
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+async fn submit(
+    State(shared): Exchange,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply {
+    let entries = read_orders(&read_body(body)?)?;
+    let fate = shared.faults.fate(RequestKind::Submit, entries.len());
+    fate.begin(&connection)?;
+    let mut mischief = OrderMischief::new(&shared);
+    let results = shared.change(|state, now| -> Vec<SubmitResult> {
+        let venue = &mut state.venue;
+        entries.iter().map(|entry| entry.submit(&mut mischief, venue, now)).collect()
+    });
+    let filled_first = mischief.filled_first;
+    let results = results.ok_or_else(unavailable)?;
+    if filled_first {
+        tokio::time::sleep(FILL_HEAD_START).await;
     }
-
-    fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Members<'a> {
-            title: &'a str,
-            status: u16,
-            code: &'a str,
-            detail: &'a str,
-        }
-        let members = Members {
-            title: self.status.canonical_reason().unwrap_or("error"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: &self.detail,
-        };
-        let body = serde_json::to_vec(&members).unwrap_or_default();
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
-    }
-}
-
-/// The journal cannot be written.
-fn unavailable() -> Problem {
-    let detail = "the exchange cannot write its journal and stops";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
-}
-
-fn read_body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
-    body.map_err(|rejection| {
-        let status = rejection.status();
-        let too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
-        let code = if too_large { "too_large" } else { "bad_request" };
-        Problem::new(status, code, rejection.body_text())
-    })
-}
-
-fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    let deserializer = &mut serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(deserializer);
-    value.map_err(|error| Problem::bad_request(error.to_string()))
-}
-
-fn check_batch(count: usize) -> Result<(), Problem> {
-    if (1..=MAX_BATCH).contains(&count) {
-        return Ok(());
-    }
-    Err(Problem::bad_request(format!("{count} entries in a request: expected 1 to {MAX_BATCH}")))
-}
-
-fn json(value: &impl Serialize) -> Reply {
-    let body = serde_json::to_vec(value).map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-    })?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-async fn submit(State(shared): Exchange, body: Result<Bytes, BytesRejection>) -> Reply {
-    let body = read_body(body)?;
-    let results = match serde_json::from_slice::<SubmitRequest>(&body) {
-        Ok(request) => {
-            check_batch(request.orders.len())?;
-            if !request.orders.iter().all(|order| is_usable_id(&order.client_order_id)) {
-                return Err(Problem::bad_request(UNUSABLE_ID));
-            }
-            shared.change(|state, now| {
-                let orders = request.orders.iter();
-                orders.map(|order| state.venue.submit(order, now)).collect()
-            })
-        }
-        // One order that cannot be read must not take the others with it.
-        Err(_) => {
-            let entries = read_each_order(&body)?;
-            shared.change(|state, now| {
-                entries.iter().map(|entry| entry.submit(&mut state.venue, now)).collect()
-            })
-        }
-    };
-    json(&SubmitResponse { results: results.ok_or_else(unavailable)? })
+    fate.finish(&connection, results, |results| SubmitResponse { results }).await
 }
 
 const UNUSABLE_ID: &str = "orders: clientOrderId must be 1 to 64 printable ASCII characters";
 
-/// One order of a request in which at least one cannot be read.
+/// One order of a request: one that cannot be read must not take the others with it.
 enum SubmitEntry {
-    Readable(Box<SubmitOrder>),
+    Readable(SubmitOrder),
     Unreadable { client_order_id: String, problem: String },
 }
 
 impl SubmitEntry {
-    fn submit(&self, venue: &mut Venue, now: TimestampMicros) -> SubmitResult {
+    fn submit(
+        &self,
+        mischief: &mut OrderMischief<'_>,
+        venue: &mut Venue,
+        now: TimestampMicros,
+    ) -> SubmitResult {
         match self {
-            Self::Readable(order) => venue.submit(order, now),
+            Self::Readable(order) => mischief.submit(venue, order, now),
             Self::Unreadable { client_order_id, problem } => {
                 venue.submit_unreadable(client_order_id, problem, now)
             }
         }
     }
+}
+
+fn read_orders(body: &[u8]) -> Result<Vec<SubmitEntry>, Problem> {
+    let Ok(request) = serde_json::from_slice::<SubmitRequest>(body) else {
+        return read_each_order(body);
+    };
+    check_batch(request.orders.len())?;
+    if !request.orders.iter().all(|order| is_usable_id(&order.client_order_id)) {
+        return Err(Problem::bad_request(UNUSABLE_ID));
+    }
+    Ok(request.orders.into_iter().map(SubmitEntry::Readable).collect())
 }
 
 fn read_each_order(body: &[u8]) -> Result<Vec<SubmitEntry>, Problem> {
@@ -176,30 +123,43 @@ fn read_each_order(body: &[u8]) -> Result<Vec<SubmitEntry>, Problem> {
             return Err(Problem::bad_request(UNUSABLE_ID));
         };
         Ok(match serde_path_to_error::deserialize(value) {
-            Ok(order) => SubmitEntry::Readable(Box::new(order)),
+            Ok(order) => SubmitEntry::Readable(order),
             Err(error) => SubmitEntry::Unreadable { client_order_id, problem: error.to_string() },
         })
     };
     loose.orders.into_iter().map(entry).collect()
 }
 
-async fn cancel(State(shared): Exchange, body: Result<Bytes, BytesRejection>) -> Reply {
+async fn cancel(
+    State(shared): Exchange,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply {
     let body = read_body(body)?;
-    let request: CancelRequest = read_json(&body)?;
-    check_batch(request.external_order_ids.len())?;
+    let CancelRequest { external_order_ids: ids } = read_json(&body)?;
+    check_batch(ids.len())?;
+    let fate = shared.faults.fate(RequestKind::Cancel, ids.len());
+    fate.begin(&connection)?;
+    let mut mischief = OrderMischief::new(&shared);
     let results = shared.change(|state, now| {
-        request.external_order_ids.iter().map(|id| state.venue.cancel(id, now)).collect()
+        ids.iter().map(|id| mischief.cancel(&mut state.venue, id, now)).collect()
     });
-    json(&CancelResponse { results: results.ok_or_else(unavailable)? })
+    let results = results.ok_or_else(unavailable)?;
+    fate.finish(&connection, results, |results| CancelResponse { results }).await
 }
 
-async fn query(State(shared): Exchange, body: Result<Bytes, BytesRejection>) -> Reply {
+async fn query(
+    State(shared): Exchange,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply {
     let body = read_body(body)?;
-    let request: QueryRequest = read_json(&body)?;
-    check_batch(request.client_order_ids.len())?;
-    let results = shared
-        .look(|state| request.client_order_ids.iter().map(|id| state.venue.query(id)).collect());
-    json(&QueryResponse { results })
+    let QueryRequest { client_order_ids: ids } = read_json(&body)?;
+    check_batch(ids.len())?;
+    let fate = shared.faults.fate(RequestKind::Query, ids.len());
+    fate.begin(&connection)?;
+    let results = shared.look(|state| ids.iter().map(|id| state.venue.query(id)).collect());
+    fate.finish(&connection, results, |results| QueryResponse { results }).await
 }
 
 async fn symbols(State(shared): Exchange) -> Reply {

@@ -15,7 +15,7 @@ use crate::exchange::wire::{FeedLine, FeedLineType, FeedSession};
 use crate::types::{Clock, PriceCents, Symbol};
 
 /// After this long a test that waits for something has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A minute in which AAA prints 100 shares at 100 cents a hundred times a second, and BBB now and
@@ -41,7 +41,7 @@ fn write_tape(directory: &Path) -> std::path::PathBuf {
     path
 }
 
-fn options(directory: &Path, speed: f64) -> SimOptions {
+pub(super) fn options(directory: &Path, speed: f64) -> SimOptions {
     let mut options = SimOptions::new(LOOPBACK);
     options.tape = Some(write_tape(directory));
     options.data_dir = Some(directory.join("exchange"));
@@ -50,18 +50,18 @@ fn options(directory: &Path, speed: f64) -> SimOptions {
     options
 }
 
-fn agent() -> ureq::Agent {
+pub(super) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).build().into()
 }
 
-fn post(exchange: &SimHandle, path: &str, body: &Value) -> (u16, Value) {
+pub(super) fn post(exchange: &SimHandle, path: &str, body: &Value) -> (u16, Value) {
     let url = format!("http://{}{path}", exchange.address());
     let mut response = agent().post(url).send_json(body).unwrap();
     let status = response.status().as_u16();
     (status, response.body_mut().read_json().unwrap_or(Value::Null))
 }
 
-fn order(id: &str, limit: Option<i64>, shares: u64) -> Value {
+pub(super) fn order(id: &str, limit: Option<i64>, shares: u64) -> Value {
     let mut order = json!({
         "clientOrderId": id, "side": "buy", "symbol": "AAA", "type": "market",
         "timeInForce": "gtc", "numShares": shares,
@@ -74,26 +74,26 @@ fn order(id: &str, limit: Option<i64>, shares: u64) -> Value {
     order
 }
 
-fn submit(exchange: &SimHandle, orders: &[Value]) -> Vec<Value> {
+pub(super) fn submit(exchange: &SimHandle, orders: &[Value]) -> Vec<Value> {
     let (status, mut body) = post(exchange, "/v1/orders", &json!({ "orders": orders }));
     assert_eq!(status, 200, "{body}");
     serde_json::from_value(body["results"].take()).unwrap()
 }
 
-fn query(exchange: &SimHandle, id: &str) -> Value {
+pub(super) fn query(exchange: &SimHandle, id: &str) -> Value {
     let (status, mut body) = post(exchange, "/v1/orders/query", &json!({ "clientOrderIds": [id] }));
     assert_eq!(status, 200, "{body}");
     body["results"][0].take()
 }
 
 /// A feed that has begun.
-struct Feed {
-    session: FeedSession,
+pub(super) struct Feed {
+    pub(super) session: FeedSession,
     lines: std::io::Lines<Box<dyn BufRead>>,
 }
 
 impl Feed {
-    fn open(exchange: &SimHandle, parameters: &str) -> Result<Self, (u16, Value)> {
+    pub(super) fn open(exchange: &SimHandle, parameters: &str) -> Result<Self, (u16, Value)> {
         let url = format!("http://{}/v1/feed?{parameters}", exchange.address());
         let mut response = agent().get(url).call().unwrap();
         let status = response.status().as_u16();
@@ -106,13 +106,19 @@ impl Feed {
         Ok(Self { session, lines })
     }
 
-    fn next(&mut self) -> FeedLine {
-        serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
+    pub(super) fn next(&mut self) -> FeedLine {
+        self.try_next().unwrap()
+    }
+
+    /// The next line; `None` when the feed was cut off.
+    pub(super) fn try_next(&mut self) -> Option<FeedLine> {
+        let line = self.lines.next()?.ok()?;
+        Some(serde_json::from_str(&line).unwrap())
     }
 
     /// Reads until a line that is wanted, checking that sequences go up by one (heartbeats repeat
     /// the last).
-    fn until(&mut self, wanted: impl Fn(&FeedLine) -> bool) -> FeedLine {
+    pub(super) fn until(&mut self, wanted: impl Fn(&FeedLine) -> bool) -> FeedLine {
         let begun = Instant::now();
         loop {
             assert!(begun.elapsed() < PATIENCE, "the line never came");

@@ -1,12 +1,15 @@
 //! What the parts of the running exchange share: the venue, its journal, the kept feed lines. One
 //! lock around all of it; the exchange is one thread, so nobody ever waits for it.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
 use super::SimError;
 use super::entry::Entry;
+use super::faults::{Faults, Later, repeat_renumbered};
 use super::feed_ring::FeedRing;
 use super::journal::Journal;
 use super::replay::{Pace, SessionMicros};
@@ -23,9 +26,32 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Sequence that the next feed line will have.
     published: watch::Sender<u64>,
-    failure: Mutex<Option<SimError>>,
-    failed: Notify,
+    /// Why the exchange ends, or ends to begin again.
+    ending: Mutex<Option<Ending>>,
+    ended: Notify,
+    pub(super) faults: Arc<Faults>,
+    pub(super) later: Later,
     clock: Clock,
+}
+
+/// Why a run of the exchange ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Failed(SimError),
+    /// It was told to begin again, without so much of its memory.
+    Restart {
+        forget: Duration,
+    },
+}
+
+/// What of its journal the exchange forgets as it opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forget {
+    Nothing,
+    /// What happened at or after this time.
+    Since(TimestampMicros),
+    /// What happened in so many microseconds before the newest entry, and that.
+    LastMicros(u64),
 }
 
 /// All that changes.
@@ -60,13 +86,15 @@ impl Calendar {
 }
 
 impl Shared {
-    pub(super) fn new(state: State) -> Arc<Self> {
+    pub(super) fn new(state: State, faults: Arc<Faults>) -> Arc<Self> {
         let (published, _) = watch::channel(state.ring.next_sequence());
         Arc::new(Self {
             state: Mutex::new(state),
             published,
-            failure: Mutex::new(None),
-            failed: Notify::new(),
+            ending: Mutex::new(None),
+            ended: Notify::new(),
+            faults,
+            later: Later::default(),
             clock: Clock,
         })
     }
@@ -97,10 +125,14 @@ impl Shared {
             return None;
         }
         let result = change(&mut state, now);
+        if self.faults.is_active() {
+            self.later.note_fills(&self.faults, &state.venue.fills);
+            repeat_renumbered(&self.faults, &mut state.venue.lines);
+        }
         if let Err(error) = state.commit(now) {
             state.poisoned = true;
             drop(state);
-            self.fail(error);
+            self.end(Ending::Failed(error));
             return None;
         }
         let next = state.ring.next_sequence();
@@ -114,22 +146,27 @@ impl Shared {
         change(&mut self.lock().webhooks)
     }
 
-    /// Waits for a failure that ends the exchange.
-    pub(super) async fn failure(&self) -> SimError {
+    /// Waits for what ends this run.
+    pub(super) async fn ending(&self) -> Ending {
         loop {
-            let failed = self.failed.notified();
-            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(error) = failure {
-                return error;
+            let ended = self.ended.notified();
+            let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(ending) = ending {
+                return ending;
             }
-            failed.await;
+            ended.await;
         }
     }
 
-    fn fail(&self, error: SimError) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert(error);
-        self.failed.notify_one();
+    /// Asks for a restart without the last `forget` of its memory.
+    pub(super) fn request_restart(&self, forget: Duration) {
+        self.end(Ending::Restart { forget });
+    }
+
+    fn end(&self, why: Ending) {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.get_or_insert(why);
+        self.ended.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,12 +176,14 @@ impl Shared {
 }
 
 impl State {
-    /// Opens the journal, brings the orders back and begins a new feed session.
+    /// Opens the journal, brings the orders back (but for those to forget) and begins a new feed
+    /// session.
     pub(super) fn open(
         mut venue: Venue,
-        data_dir: Option<&std::path::Path>,
+        data_dir: Option<&Path>,
         feed_retained_bytes: usize,
         (calendar, symbols): (Calendar, Vec<SymbolInfo>),
+        forget: Forget,
     ) -> Result<Self, SimError> {
         let now = Clock.now();
         let (mut journal, mut webhooks) = (None, Webhooks::default());
@@ -152,6 +191,10 @@ impl State {
         let mut session = now.micros() / 1_000_000;
         if let Some(directory) = data_dir {
             let mut last_session = 0;
+            let forget_since = forget_since(directory, forget)?;
+            let is_forgotten = |entry: &Entry<'_>| {
+                forget_since.zip(entry.at()).is_some_and(|(since, at)| at >= since)
+            };
             let (opened, loaded) = Journal::open(directory, &mut |entry| match entry {
                 Entry::Started { session } => last_session = last_session.max(session),
                 Entry::Webhook { url, secret } => {
@@ -160,7 +203,12 @@ impl State {
                 Entry::Accepted { .. }
                 | Entry::Rejected { .. }
                 | Entry::Executed { .. }
-                | Entry::Ended { .. } => venue.restore(&entry),
+                | Entry::Busted { .. }
+                | Entry::Ended { .. } => {
+                    if !is_forgotten(&entry) {
+                        venue.restore(&entry);
+                    }
+                }
             })?;
             session = last_session + 1;
             if loaded.torn_bytes > 0 {
@@ -175,6 +223,11 @@ impl State {
         state.rewrite_journal(now)?;
         state.venue.journal.clear(); // the snapshot has the new session
         Ok(state)
+    }
+
+    /// Whether there is a journal to open again.
+    pub(super) const fn has_journal(&self) -> bool {
+        self.journal.is_some()
     }
 
     /// Registers a webhook, durably.
@@ -201,6 +254,7 @@ impl State {
             }
         }
         self.venue.journal.clear();
+        self.venue.fills.clear();
         if !self.venue.lines.marks.is_empty() {
             self.ring.push(&mut self.venue.lines);
             self.webhooks.push(self.ring.order_lines_of_newest());
@@ -213,6 +267,22 @@ impl State {
         let mut frames = self.venue.snapshot(forget_before(now));
         self.webhooks.put(&mut frames);
         journal.rewrite(&frames)
+    }
+}
+
+/// From when on entries are forgotten.
+fn forget_since(directory: &Path, forget: Forget) -> Result<Option<TimestampMicros>, SimError> {
+    match forget {
+        Forget::Nothing => Ok(None),
+        Forget::Since(since) => Ok(Some(since)),
+        Forget::LastMicros(micros) => {
+            let mut newest = TimestampMicros::default();
+            // Let go of again at once: this is a first look.
+            let _journal = Journal::open(directory, &mut |entry| {
+                newest = newest.max(entry.at().unwrap_or_default());
+            })?;
+            Ok(Some(TimestampMicros::new(newest.micros().saturating_sub(micros))))
+        }
     }
 }
 

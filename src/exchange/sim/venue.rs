@@ -2,6 +2,8 @@
 //! feed lines and journal entries come out. The caller writes the journal entries before it lets
 //! any answer or line leave.
 
+mod unasked;
+
 use std::collections::HashMap;
 
 use super::book::{Book, OrderSlot};
@@ -16,8 +18,8 @@ use crate::exchange::wire::{
     CancelResult, ExchangeStatus, QueryExecution, QueryResult, Refusal, SubmitOrder, SubmitResult,
 };
 use crate::types::{
-    ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES, MAX_ORDER_SHARES, OrderType, Symbol,
-    TimeInForce, TimestampMicros,
+    ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES, MAX_ORDER_SHARES, OrderType, PriceCents,
+    Symbol, TimeInForce, TimestampMicros,
 };
 
 /// The exchange without its sockets, its files and its clock.
@@ -36,18 +38,23 @@ pub(super) struct Venue {
     pub(super) lines: Lines,
     /// Frames to write.
     pub(super) journal: Vec<u8>,
+    /// Orders and executions of the fills since this was last emptied.
+    pub(super) fills: Vec<(Key, Key)>,
 }
 
 #[derive(Debug)]
 struct Traded {
     symbol: Symbol,
     book: Book,
+    /// Price of the last print.
+    last: Option<PriceCents>,
 }
 
 impl Venue {
     /// An exchange without orders; the symbols in the order in which prints count them.
     pub(super) fn new(symbols: &[Symbol]) -> Self {
-        let traded = symbols.iter().map(|&symbol| Traded { symbol, book: Book::default() });
+        let traded =
+            symbols.iter().map(|&symbol| Traded { symbol, book: Book::default(), last: None });
         Self {
             last_order: 0,
             traded: traded.collect(),
@@ -57,6 +64,7 @@ impl Venue {
             latest: TimestampMicros::default(),
             lines: Lines::default(),
             journal: Vec::new(),
+            fills: Vec::new(),
         }
     }
 
@@ -91,6 +99,7 @@ impl Venue {
                     status: ExchangeStatus::Open,
                     filled: 0,
                     executions: Vec::new(),
+                    accepted_at: at,
                     at,
                 });
             }
@@ -103,6 +112,12 @@ impl Venue {
                 let Some(left) = self.orders.get(slot).map(Order::left) else { return };
                 if execution.shares <= left && self.orders.execute(slot, execution) {
                     self.leave_book(slot);
+                }
+            }
+            Entry::Busted { order, execution, at } => {
+                let Some(slot) = self.orders.slot(order) else { return };
+                if let Some((_, true)) = self.orders.bust(slot, execution, at) {
+                    self.enter_book(slot);
                 }
             }
             Entry::Ended { order, expired, at } => {
@@ -146,6 +161,7 @@ impl Venue {
                     status: ExchangeStatus::Open,
                     filled: 0,
                     executions: Vec::new(),
+                    accepted_at: now,
                     at: now,
                 });
                 accepted(id.clone(), key)
@@ -160,12 +176,22 @@ impl Venue {
         problem: &str,
         now: TimestampMicros,
     ) -> SubmitResult {
-        let now = self.stamp(now);
-        if let Some(record) = self.orders.known(&ClientKey::new(client_order_id)) {
-            return answer(record);
-        }
         let code = if problem.contains("a symbol of") { "unknown_symbol" } else { "invalid_order" };
-        self.refuse(client_order_id, refusal(code, problem), now)
+        self.submit_refused(client_order_id, refusal(code, problem), now)
+    }
+
+    /// Refuses an order, unless its client id is known: then that gets its first answer.
+    pub(super) fn submit_refused(
+        &mut self,
+        client_order_id: &str,
+        refusal: Refusal,
+        now: TimestampMicros,
+    ) -> SubmitResult {
+        let now = self.stamp(now);
+        match self.orders.known(&ClientKey::new(client_order_id)) {
+            Some(record) => answer(record),
+            None => self.refuse(client_order_id, refusal, now),
+        }
     }
 
     /// Cancels an open order, or says why not.
@@ -226,6 +252,7 @@ impl Venue {
         let now = self.stamp(now);
         let Some(traded) = self.traded.get_mut(usize::from(print.symbol)) else { return };
         let symbol = LineSymbol { place: print.symbol, name: traded.symbol.as_str() };
+        traded.last = Some(print.price);
         let mut left = u64::from(print.shares);
         let trade = LineTrade { symbol, price: print.price, shares: left };
         let key = self.lines.print(trade, now);
@@ -240,6 +267,7 @@ impl Venue {
             let execution = Execution { key, price: print.price, shares, at: now };
             Entry::Executed { order: order_key, execution }.put(&mut self.journal);
             self.lines.fill(key, order_key, LineTrade { shares, ..trade }, now);
+            self.fills.push((order_key, key));
             if self.orders.execute(slot, execution) {
                 traded.book.remove(resting);
             }
@@ -318,6 +346,12 @@ impl Venue {
         self.lines.order_end(key, expired, symbol, now);
         self.leave_book(slot);
         self.orders.end(slot, end_status(expired), now);
+    }
+
+    fn enter_book(&mut self, slot: OrderSlot) {
+        let Some(order) = self.orders.get(slot) else { return };
+        let (resting, symbol) = (order.resting(), order.terms.symbol);
+        self.book(symbol).insert(resting, slot);
     }
 
     fn leave_book(&mut self, slot: OrderSlot) {

@@ -1,0 +1,389 @@
+//! Each fault as a client that is not ours sees it, over real TCP.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::server_tests::{Feed, PATIENCE, agent, options, order, post, query, submit};
+use super::{SimHandle, start};
+use crate::exchange::wire::FeedLineType;
+
+/// An exchange that replays its tape at ten times its speed, and the directory that it lives in.
+fn exchange() -> (tempfile::TempDir, SimHandle) {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = start(options(directory.path(), 10.0)).unwrap();
+    (directory, exchange)
+}
+
+fn put(exchange: &SimHandle, settings: &Value) -> (u16, Value) {
+    let url = format!("http://{}/admin/faults", exchange.address());
+    let mut response = agent().put(url).send_json(settings).unwrap();
+    let status = response.status().as_u16();
+    (status, response.body_mut().read_json().unwrap_or(Value::Null))
+}
+
+fn set(exchange: &SimHandle, settings: &Value) {
+    let (status, body) = put(exchange, settings);
+    assert_eq!(status, 200, "{body}");
+}
+
+fn report(exchange: &SimHandle) -> Value {
+    try_report(exchange).unwrap()
+}
+
+/// `None` when the connection was cut, as by a restart.
+fn try_report(exchange: &SimHandle) -> Option<Value> {
+    let url = format!("http://{}/admin/faults", exchange.address());
+    agent().get(url).call().ok()?.body_mut().read_json().ok()
+}
+
+/// How often a fault has happened, by its group and kind.
+fn done(exchange: &SimHandle, fault: &str) -> u64 {
+    let (group, kind) = fault.split_once('.').unwrap();
+    report(exchange)["done"][group][kind].as_u64().unwrap()
+}
+
+/// What comes back for a submit of these orders, byte for byte, until the connection is closed or
+/// the whole answer is there.
+fn raw_submit(exchange: &SimHandle, orders: &[Value]) -> Vec<u8> {
+    let body = json!({ "orders": orders }).to_string();
+    let request = format!(
+        "POST /v1/orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(exchange.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // The connection may be reset: what came before that counts.
+    let _reset = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn a_request_can_be_cut_off_before_or_after_its_work() {
+    let (_directory, exchange) = exchange();
+    set(&exchange, &json!({"submits": {"cutBefore": "next:1", "dropReply": "next:1"}}));
+    assert_eq!(raw_submit(&exchange, &[order("before", Some(1), 1)]), b"");
+    assert_eq!(query(&exchange, "before")["status"], "unknown");
+    assert_eq!(raw_submit(&exchange, &[order("after", Some(1), 1)]), b"");
+    assert_eq!(query(&exchange, "after")["status"], "open");
+    let whole = raw_submit(&exchange, &[order("whole", Some(1), 1)]);
+    assert!(whole.starts_with(b"HTTP/1.1 200"), "the next one is answered");
+    assert_eq!(
+        (done(&exchange, "submits.cutBefore"), done(&exchange, "submits.dropReply")),
+        (1, 1)
+    );
+}
+
+#[test]
+fn an_answer_can_be_cut_in_its_middle() {
+    let (_directory, exchange) = exchange();
+    for count in [1, 40] {
+        set(&exchange, &json!({"submits": {"cutInAnswer": "next:1"}}));
+        let orders: Vec<Value> =
+            (0..count).map(|n| order(&format!("{count}-{n}"), Some(1), 1)).collect();
+        let answer = String::from_utf8(raw_submit(&exchange, &orders)).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("all of the head");
+        let head = head.to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        assert!(!body.is_empty() && body.len() < length.parse().unwrap(), "{answer}");
+        assert_eq!(query(&exchange, &format!("{count}-0"))["status"], "open");
+    }
+    assert_eq!(done(&exchange, "submits.cutInAnswer"), 2);
+}
+
+#[test]
+fn errors_come_before_or_after_the_work() {
+    let (_directory, exchange) = exchange();
+    set(&exchange, &json!({"submits": {"errorBefore": "next:1", "errorAfter": "next:1"}}));
+    for (id, status) in [("before", "unknown"), ("after", "open")] {
+        let answer = post(&exchange, "/v1/orders", &json!({ "orders": [order(id, Some(1), 1)] }));
+        assert_eq!((answer.0, &answer.1["code"]), (500, &json!("fault")));
+        assert_eq!(query(&exchange, id)["status"], status);
+    }
+}
+
+#[test]
+fn answers_can_be_garbage_of_another_shape_or_incomplete() {
+    let (_directory, exchange) = exchange();
+    set(
+        &exchange,
+        &json!({"submits": {"garbage": "next:1"}, "cancels": {"wrongShape": "next:1"},
+            "queries": {"leaveOut": "next:1", "shuffle": "next:1"}}),
+    );
+    let answer = raw_submit(&exchange, &[order("a", Some(1), 1)]);
+    let body = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    assert!(serde_json::from_slice::<Value>(&answer[body..]).is_err());
+
+    let (_, answer) = post(&exchange, "/v1/orders/query", &json!({ "clientOrderIds": ["a"] }));
+    assert_eq!(answer["results"], json!([]), "the only one is left out");
+    let ids = ["a", "b", "c"];
+    let (_, answer) = post(&exchange, "/v1/orders/query", &json!({ "clientOrderIds": ids }));
+    let told: Vec<&str> = answer["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["clientOrderId"].as_str().unwrap())
+        .collect();
+    assert_ne!(told, ids);
+    assert!(ids.iter().all(|id| told.contains(id)) && told.len() == 3);
+
+    let ids = json!({ "externalOrderIds": [query(&exchange, "a")["externalOrderId"]] });
+    let (status, answer) = post(&exchange, "/v1/cancels", &ids);
+    assert!(status == 200 && answer["results"].is_null(), "{answer}");
+    assert_eq!(query(&exchange, "a")["status"], "cancelled", "the work was done");
+    for fault in ["submits.garbage", "cancels.wrongShape", "queries.leaveOut", "queries.shuffle"] {
+        assert_eq!(done(&exchange, fault), 1, "{fault}");
+    }
+}
+
+#[test]
+fn orders_are_refused_and_cancels_declined_with_a_reason() {
+    let (_directory, exchange) = exchange();
+    set(&exchange, &json!({"orders": {"reject": "next:1", "refuseCancel": "next:1"}}));
+    let refused = submit(&exchange, &[order("refused", Some(1), 1)]);
+    assert_eq!(refused[0]["error"]["code"], "rejected");
+    assert!(!refused[0]["error"]["message"].as_str().unwrap().is_empty());
+    assert_eq!(submit(&exchange, &[order("refused", Some(1), 1)]), refused, "for good");
+    assert_eq!(query(&exchange, "refused")["status"], "rejected");
+
+    let placed = submit(&exchange, &[order("kept", Some(1), 1)]);
+    let ids = json!({ "externalOrderIds": [placed[0]["externalOrderId"]] });
+    let (_, answer) = post(&exchange, "/v1/cancels", &ids);
+    assert_eq!(answer["results"][0]["error"]["code"], "not_now");
+    assert_eq!(query(&exchange, "kept")["status"], "open");
+    let (_, answer) = post(&exchange, "/v1/cancels", &ids);
+    assert_eq!(answer["results"][0]["status"], "cancelled");
+}
+
+#[test]
+fn a_fill_comes_before_the_answer_to_its_submit() {
+    let (_directory, exchange) = exchange();
+    // The answer would take ten minutes; the fill does not wait for it.
+    set(
+        &exchange,
+        &json!({"orders": {"fillFirst": 1}, "submits": {"delay": 1},
+            "manner": {"submitDelayMs": 600_000}}),
+    );
+    let mut feed = Feed::open(&exchange, "from=1").unwrap();
+    let body = json!({ "orders": [order("early", Some(1), 1)] }).to_string();
+    let mut stream = TcpStream::connect(exchange.address()).unwrap();
+    let head = format!("POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: {}", body.len());
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    let fill = feed.until(|line| line.order_id.is_some());
+    assert_eq!((fill.line_type, fill.num_shares), (FeedLineType::Trade, Some(1)));
+    assert_eq!(fill.price_in_cents.unwrap().cents(), 1, "at its limit");
+    stream.set_nonblocking(true).unwrap();
+    let nothing_yet = stream.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(nothing_yet.kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(query(&exchange, "early")["status"], "filled");
+    assert_eq!((done(&exchange, "orders.fillFirst"), done(&exchange, "submits.delay")), (1, 1));
+}
+
+#[test]
+fn orders_end_unasked_and_executions_are_declared_void() {
+    let (directory, exchange) = exchange();
+    set(
+        &exchange,
+        &json!({"orders": {"cancelUnasked": "next:1", "bust": "next:1"},
+            "manner": {"laterMs": 0}}),
+    );
+    let mut feed = Feed::open(&exchange, "from=1").unwrap();
+    submit(&exchange, &[order("cancelled", Some(1), 1)]);
+    let line = feed.until(|line| line.order_id.is_some());
+    assert_eq!(line.line_type, FeedLineType::Cancelled);
+    assert_eq!(query(&exchange, "cancelled")["status"], "cancelled");
+
+    submit(&exchange, &[order("busted", None, 100)]);
+    let fill = feed.until(|line| line.order_id.is_some());
+    let bust = feed.until(|line| line.line_type == FeedLineType::Bust);
+    assert_eq!((&bust.execution_id, &bust.order_id), (&fill.execution_id, &fill.order_id));
+    // It is open again, so the next print fills it again.
+    let again = feed.until(|line| line.order_id == fill.order_id);
+    assert_eq!(again.line_type, FeedLineType::Trade);
+    assert_ne!(again.execution_id, fill.execution_id);
+    let record = query(&exchange, "busted");
+    assert_eq!(record["executions"].as_array().unwrap().len(), 1, "{record}");
+    assert_eq!(record["executions"][0]["executionId"], json!(again.execution_id));
+
+    set(&exchange, &json!({"orders": {"expireUnasked": "next:1"}}));
+    submit(&exchange, &[order("expired", Some(1), 1)]);
+    let line = feed.until(|line| line.line_type == FeedLineType::Expired);
+    assert_eq!(json!(line.order_id), query(&exchange, "expired")["externalOrderId"]);
+    let before = ["busted", "cancelled", "expired"].map(|id| query(&exchange, id));
+    exchange.stop().unwrap();
+    let exchange = start(options(directory.path(), 10.0)).unwrap();
+    assert_eq!(["busted", "cancelled", "expired"].map(|id| query(&exchange, id)), before);
+}
+
+#[test]
+fn lines_are_repeated_skipped_and_late() {
+    let (_directory, exchange) = exchange();
+    let mut feed = Feed::open(&exchange, "").unwrap();
+    set(&exchange, &json!({"feed": {"repeat": "next:1"}}));
+    let mut last = feed.next();
+    loop {
+        let line = feed.next();
+        if line == last {
+            break;
+        }
+        last = line;
+    }
+
+    set(&exchange, &json!({"feed": {"skip": "next:3"}}));
+    loop {
+        let line = feed.next();
+        let jumped = line.sequence > last.sequence + 1;
+        last = line;
+        if jumped {
+            break;
+        }
+    }
+
+    set(&exchange, &json!({"feed": {"reorder": "next:1"}, "manner": {"reorderWindow": 3}}));
+    loop {
+        let line = feed.next();
+        if line.sequence < last.sequence {
+            assert!(last.sequence - line.sequence <= 3, "within the window");
+            break;
+        }
+        last = line;
+    }
+
+    set(&exchange, &json!({"feed": {"repeatRenumbered": "next:1"}}));
+    let mut seen = std::collections::HashMap::new();
+    loop {
+        let line = feed.next();
+        let earlier = line.execution_id.clone().and_then(|id| seen.insert(id, line.sequence));
+        if earlier.is_some() {
+            assert_ne!(earlier, Some(line.sequence));
+            break;
+        }
+    }
+    for (fault, times) in
+        [("feed.repeat", 1), ("feed.skip", 3), ("feed.reorder", 1), ("feed.repeatRenumbered", 1)]
+    {
+        assert_eq!(done(&exchange, fault), times, "{fault}");
+    }
+}
+
+#[test]
+fn the_feed_stalls_without_heartbeats_and_is_cut() {
+    let (_directory, exchange) = exchange();
+    let mut stalled = TcpStream::connect(exchange.address()).unwrap();
+    stalled.write_all(b"GET /v1/feed HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    set(&exchange, &json!({"feed": {"stall": "next:1"}, "manner": {"stallMs": 600_000}}));
+    while done(&exchange, "feed.stall") == 0 {
+        thread::yield_now();
+    }
+    stalled.set_nonblocking(true).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    while stalled.read(&mut buffer).is_ok() {}
+    let mut other = Feed::open(&exchange, "").unwrap();
+    other.until(|line| line.line_type == FeedLineType::Heartbeat);
+    let nothing = stalled.read(&mut buffer).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock, "a heartbeat was due here, too");
+
+    set(&exchange, &json!({"feed": {"cut": "next:1"}}));
+    while other.try_next().is_some() {}
+    assert_eq!(done(&exchange, "feed.cut"), 1);
+    assert!(Feed::open(&exchange, "").is_ok());
+}
+
+#[test]
+fn faults_of_order_lines_alone_leave_prints_alone() {
+    let (_directory, exchange) = exchange();
+    set(&exchange, &json!({"feed": {"skip": 1}, "manner": {"onlyOrderLines": true}}));
+    let mut feed = Feed::open(&exchange, "").unwrap();
+    submit(&exchange, &[order("a", None, 100)]);
+    while done(&exchange, "feed.skip") == 0 {
+        assert_eq!(feed.next().order_id, None);
+    }
+    assert_eq!(query(&exchange, "a")["status"], "filled");
+}
+
+#[test]
+fn a_restart_closes_connections_and_keeps_or_loses_memory() {
+    let (_directory, exchange) = exchange();
+    let mut feed = Feed::open(&exchange, "").unwrap();
+    let old = submit(&exchange, &[order("old", Some(1), 1)]);
+    let restart = |body: Value| {
+        let before = report(&exchange)["restarts"].as_u64().unwrap();
+        let (status, body) = post(&exchange, "/admin/restart", &body);
+        assert_eq!(status, 202, "{body}");
+        while try_report(&exchange).is_none_or(|report| report["restarts"] == before) {
+            thread::yield_now();
+        }
+    };
+    restart(json!({}));
+    while feed.try_next().is_some() {}
+    assert_eq!(Feed::open(&exchange, "").unwrap().session.session, "2");
+    assert_eq!(submit(&exchange, &[order("old", Some(1), 1)]), old, "it remembers");
+
+    // Everything since the old order was accepted is inside the hour; the order itself, too.
+    restart(json!({ "forgetMs": 3_600_000 }));
+    assert_eq!(query(&exchange, "old")["status"], "unknown");
+    let (status, problem) = post(&exchange, "/admin/restart", &json!({ "forgetMs": 3_600_001 }));
+    assert_eq!(status, 400);
+    assert!(problem["detail"].as_str().unwrap().contains("3600001"), "{problem}");
+}
+
+#[test]
+fn an_exchange_started_anew_can_forget_what_it_took_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = start(options(directory.path(), 10.0)).unwrap();
+    submit(&exchange, &[order("first", Some(1), 1)]);
+    // The clock moves on between the two.
+    let accepted = crate::types::Clock.now();
+    while crate::types::Clock.now().micros_since(accepted) < 5_000 {
+        thread::yield_now();
+    }
+    submit(&exchange, &[order("last", Some(1), 1)]);
+    exchange.stop().unwrap();
+    let mut options = options(directory.path(), 10.0);
+    options.faults = "manner.forget-ms=2".parse().unwrap();
+    let exchange = start(options).unwrap();
+    assert_eq!(query(&exchange, "first")["status"], "open");
+    assert_eq!(query(&exchange, "last")["status"], "unknown");
+}
+
+#[test]
+fn an_exchange_without_a_journal_has_nothing_to_restart_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path(), 1.0);
+    options.data_dir = None;
+    let exchange = start(options).unwrap();
+    let (status, problem) = post(&exchange, "/admin/restart", &json!({}));
+    assert_eq!((status, &problem["code"]), (409, &json!("no_journal")));
+}
+
+#[test]
+fn settings_are_checked_and_repeat_from_their_seed() {
+    let (_directory, exchange) = exchange();
+    for (settings, parts) in [
+        (json!({"submits": {"dropReply": 2}}), ["submits.dropReply", "2", "from 0 to 1"]),
+        (json!({"submits": {"drop": 1}}), ["submits.drop", "unknown field", "`dropReply`"]),
+        (json!({"manner": {"reorderWindow": 65}}), ["manner.reorderWindow", "65", "1 to 64"]),
+    ] {
+        let (status, problem) = put(&exchange, &settings);
+        assert_eq!(status, 400);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(parts.iter().all(|part| detail.contains(part)), "{detail}");
+    }
+    let outcomes = || -> Vec<bool> {
+        set(&exchange, &json!({"seed": 5, "queries": {"errorBefore": 0.5}}));
+        let ids = json!({ "clientOrderIds": ["x"] });
+        let failed = |_| post(&exchange, "/v1/orders/query", &ids).0 == 500;
+        (0..40).map(failed).collect()
+    };
+    let first = outcomes();
+    assert!(first.contains(&true) && first.contains(&false));
+    assert_eq!(outcomes(), first);
+    set(&exchange, &json!({"feed": {"skip": "next:9"}, "manner": {"onlyOrderLines": true}}));
+    assert_eq!(report(&exchange)["settings"]["feed"]["skip"], "next:9", "what is left of it");
+}

@@ -1,0 +1,64 @@
+//! The routes that set faults and restart the exchange while it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde::Deserialize;
+
+use super::settings::{FaultSettings, MAX_FORGET_MILLIS};
+use crate::exchange::sim::listener::Connection;
+use crate::exchange::sim::problem::{Problem, Reply, json, read_body, read_json};
+use crate::exchange::sim::state::Shared;
+
+/// `/admin/faults` and `/admin/restart`.
+pub(in crate::exchange::sim) fn routes() -> Router<Arc<Shared>> {
+    Router::new().route("/admin/faults", get(tell).put(set)).route("/admin/restart", post(restart))
+}
+
+async fn tell(State(shared): State<Arc<Shared>>) -> Reply {
+    let session = shared.look(|state| state.venue.session().to_string());
+    json(&shared.faults.report(session))
+}
+
+async fn set(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Reply {
+    let body = read_body(body)?;
+    let settings = FaultSettings::from_json(&body);
+    let settings = settings.map_err(|error| Problem::bad_request(error.to_string()))?;
+    tracing::info!(?settings, "faults are set");
+    shared.faults.set(settings);
+    tell(State(shared)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Restart {
+    #[serde(default)]
+    forget_ms: u64,
+}
+
+async fn restart(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply {
+    let Restart { forget_ms } = read_json(&read_body(body)?)?;
+    if forget_ms > MAX_FORGET_MILLIS {
+        let detail = format!("forgetMs: {forget_ms} is not a number from 0 to {MAX_FORGET_MILLIS}");
+        return Err(Problem::bad_request(detail));
+    }
+    if !shared.look(|state| state.has_journal()) {
+        let detail = "the exchange runs without a data directory: it has no memory to open again";
+        return Err(Problem::new(StatusCode::CONFLICT, "no_journal", detail));
+    }
+    // Once this answer is out.
+    let forget = Duration::from_millis(forget_ms);
+    connection.when_closed(move || shared.request_restart(forget));
+    Ok((StatusCode::ACCEPTED, [(header::CONNECTION, "close")]).into_response())
+}

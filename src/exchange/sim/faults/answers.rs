@@ -1,0 +1,162 @@
+//! Faults of requests: before the work, instead of the answer, and in it.
+
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::{Faults, Kind};
+use crate::exchange::sim::listener::Connection;
+use crate::exchange::sim::problem::{Problem, Reply, json};
+
+/// The head of an answer that axum and hyper make has about 110 bytes: an answer that is cut after
+/// so many and half of its body is cut within the body, for every body of more than 20 bytes.
+const HEAD_BYTES: usize = 120;
+
+/// What of the exchange is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exchange::sim) enum RequestKind {
+    Submit,
+    Cancel,
+    Query,
+}
+
+/// What will befall one request.
+#[derive(Debug)]
+pub(in crate::exchange::sim) struct Fate<'a> {
+    faults: &'a Faults,
+    delay: Option<Duration>,
+    fault: Option<AnswerFault>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnswerFault {
+    CutBefore,
+    ErrorBefore,
+    DropReply,
+    CutInAnswer,
+    ErrorAfter,
+    Garbage,
+    WrongShape,
+    LeaveOut,
+    Shuffle,
+}
+
+macro_rules! dice_of {
+    ($group:ident) => {
+        Dice {
+            delay: |dice| &mut dice.$group.delay,
+            in_order: [
+                (AnswerFault::CutBefore, |dice| &mut dice.$group.cut_before),
+                (AnswerFault::ErrorBefore, |dice| &mut dice.$group.error_before),
+                (AnswerFault::DropReply, |dice| &mut dice.$group.drop_reply),
+                (AnswerFault::CutInAnswer, |dice| &mut dice.$group.cut_in_answer),
+                (AnswerFault::ErrorAfter, |dice| &mut dice.$group.error_after),
+                (AnswerFault::Garbage, |dice| &mut dice.$group.garbage),
+                (AnswerFault::WrongShape, |dice| &mut dice.$group.wrong_shape),
+                (AnswerFault::LeaveOut, |dice| &mut dice.$group.leave_out),
+                (AnswerFault::Shuffle, |dice| &mut dice.$group.shuffle),
+            ],
+        }
+    };
+}
+
+/// The dice of one kind of request, in the order in which they are rolled.
+struct Dice {
+    delay: Kind,
+    in_order: [(AnswerFault, Kind); 9],
+}
+
+static SUBMITS: Dice = dice_of!(submits);
+static CANCELS: Dice = dice_of!(cancels);
+static QUERIES: Dice = dice_of!(queries);
+
+impl Faults {
+    /// Draws what will befall a request that will have so many results.
+    pub(in crate::exchange::sim) fn fate(&self, kind: RequestKind, results: usize) -> Fate<'_> {
+        let mut fate = Fate { faults: self, delay: None, fault: None };
+        if !self.is_active() {
+            return fate;
+        }
+        let manner = self.manner();
+        let (dice, delays) = match kind {
+            RequestKind::Submit => (&SUBMITS, manner.submit_delay_ms),
+            RequestKind::Cancel => (&CANCELS, manner.cancel_delay_ms),
+            RequestKind::Query => (&QUERIES, manner.query_delay_ms),
+        };
+        fate.delay = self.hits(dice.delay).then(|| self.draw_time(delays));
+        // One result has no other order.
+        let can_happen = |fault| fault != AnswerFault::Shuffle || results > 1;
+        let mut possible = dice.in_order.iter().filter(|(fault, _)| can_happen(*fault));
+        fate.fault = possible.find(|(_, die)| self.hits(*die)).map(|(fault, _)| *fault);
+        fate
+    }
+}
+
+impl Fate<'_> {
+    /// What happens before the work; an error means that the work is not to be done.
+    pub(in crate::exchange::sim) fn begin(&self, connection: &Connection) -> Result<(), Problem> {
+        match self.fault {
+            Some(AnswerFault::CutBefore) => {
+                connection.cut_after(0);
+                Err(told_to_fail())
+            }
+            Some(AnswerFault::ErrorBefore) => Err(told_to_fail()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers after the work, rightly or wrongly.
+    pub(in crate::exchange::sim) async fn finish<R, A: Serialize>(
+        self,
+        connection: &Connection,
+        mut results: Vec<R>,
+        answer: impl FnOnce(Vec<R>) -> A,
+    ) -> Reply {
+        if let Some(delay) = self.delay {
+            tokio::time::sleep(delay).await;
+        }
+        match self.fault {
+            None | Some(AnswerFault::CutBefore | AnswerFault::ErrorBefore) => {}
+            Some(AnswerFault::DropReply) => connection.cut_after(0),
+            Some(AnswerFault::CutInAnswer) => {
+                let body = serde_json::to_vec(&answer(results)).unwrap_or_default();
+                connection.cut_after(HEAD_BYTES + body.len() / 2);
+                return Ok(ok(body));
+            }
+            Some(AnswerFault::ErrorAfter) => return Err(told_to_fail()),
+            Some(AnswerFault::Garbage) => return Ok(ok(b"\x00\xff{\"results\": [oops".to_vec())),
+            Some(AnswerFault::WrongShape) => return Ok(ok(br#"{"outcome":"fine"}"#.to_vec())),
+            Some(AnswerFault::LeaveOut) => self.leave_out(&mut results),
+            Some(AnswerFault::Shuffle) => {
+                // At least two: the fate was drawn for so many.
+                let last = results.len().saturating_sub(1);
+                let by = usize::try_from(self.faults.draw(1, last as u64)).unwrap_or(0);
+                results.rotate_left(by.min(last));
+            }
+        }
+        json(&answer(results))
+    }
+
+    /// Takes out one at least, each of the others with an even chance.
+    fn leave_out<R>(&self, results: &mut Vec<R>) {
+        let Some(last) = results.len().checked_sub(1) else { return };
+        let certain = self.faults.draw(0, last as u64);
+        let mut place = 0;
+        results.retain(|_| {
+            let stays = place != certain && self.faults.draw(0, 1) == 1;
+            place += 1;
+            stays
+        });
+    }
+}
+
+fn told_to_fail() -> Problem {
+    let detail = "the exchange was told to fail this request";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", detail)
+}
+
+fn ok(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,183 @@
+//! Faults of orders: refusals, fills that come before the answer, and what the exchange does to an
+//! order later, unasked.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Faults, Kind};
+use crate::exchange::sim::line::Key;
+use crate::exchange::sim::state::Shared;
+use crate::exchange::sim::venue::Venue;
+use crate::exchange::wire::{CancelResult, Refusal, SubmitOrder, SubmitResult};
+use crate::types::{ExternalOrderId, TimestampMicros};
+
+/// Most deeds that wait for their time: the longest wait of ten minutes at 100 a second. What does
+/// not fit is not done.
+const MAX_WAITING_DEEDS: usize = 65_536;
+
+/// Something that the exchange will do to an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Deed {
+    Cancel { order: Key },
+    Expire { order: Key },
+    Bust { order: Key, execution: Key },
+}
+
+/// Deeds by their time.
+#[derive(Debug, Default)]
+pub(in crate::exchange::sim) struct Later {
+    deeds: Mutex<BinaryHeap<Reverse<(Instant, Deed)>>>,
+    earlier: Notify,
+}
+
+impl Later {
+    fn push(&self, faults: &Faults, deed: Deed) {
+        let due = Instant::now() + faults.draw_time(faults.manner().later_ms);
+        let mut deeds = self.lock();
+        if deeds.len() < MAX_WAITING_DEEDS {
+            deeds.push(Reverse((due, deed)));
+            self.earlier.notify_one();
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.lock().peek().map(|Reverse((due, _))| *due)
+    }
+
+    fn pop_due(&self, now: Instant) -> Option<Deed> {
+        let mut deeds = self.lock();
+        deeds.peek().filter(|Reverse((due, _))| *due <= now)?;
+        deeds.pop().map(|Reverse((_, deed))| deed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<(Instant, Deed)>>> {
+        self.deeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Draws whether the executions that were just made will be declared void.
+    pub(in crate::exchange::sim) fn note_fills(&self, faults: &Faults, fills: &[(Key, Key)]) {
+        for &(order, execution) in fills {
+            if faults.roll(|dice| &mut dice.orders.bust) {
+                self.push(faults, Deed::Bust { order, execution });
+            }
+        }
+    }
+}
+
+/// Does what is due, for as long as the exchange runs.
+pub(in crate::exchange::sim) async fn carry_out(shared: Arc<Shared>) {
+    loop {
+        let due = shared.later.next_due();
+        let its_time = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = its_time => {}
+            () = shared.later.earlier.notified() => continue,
+        }
+        let done = shared.change(|state, now| {
+            while let Some(deed) = shared.later.pop_due(Instant::now()) {
+                let (happened, kind): (bool, Kind) = match deed {
+                    Deed::Cancel { order } => {
+                        (state.venue.end_unasked(order, false, now), |dice| {
+                            &mut dice.orders.cancel_unasked
+                        })
+                    }
+                    Deed::Expire { order } => (state.venue.end_unasked(order, true, now), |dice| {
+                        &mut dice.orders.expire_unasked
+                    }),
+                    Deed::Bust { order, execution } => {
+                        (state.venue.bust(order, execution, now), |dice| &mut dice.orders.bust)
+                    }
+                };
+                if happened {
+                    shared.faults.count(kind);
+                }
+            }
+        });
+        if done.is_none() {
+            return;
+        }
+    }
+}
+
+/// The venue with the faults of orders around it, for one request.
+pub(in crate::exchange::sim) struct OrderMischief<'a> {
+    faults: &'a Faults,
+    later: &'a Later,
+    /// Whether a fill must reach the feed before the request is answered.
+    pub(in crate::exchange::sim) filled_first: bool,
+}
+
+impl<'a> OrderMischief<'a> {
+    pub(in crate::exchange::sim) fn new(shared: &'a Shared) -> Self {
+        Self { faults: &shared.faults, later: &shared.later, filled_first: false }
+    }
+
+    /// Submits an order. One that the exchange knows gets its first answer, whatever is set.
+    pub(in crate::exchange::sim) fn submit(
+        &mut self,
+        venue: &mut Venue,
+        order: &SubmitOrder,
+        now: TimestampMicros,
+    ) -> SubmitResult {
+        if !self.faults.is_active() || venue.knows(&order.client_order_id) {
+            return venue.submit(order, now);
+        }
+        if self.faults.hits(|dice| &mut dice.orders.reject) {
+            let refusal = told_to("rejected", "the exchange was told to refuse this order");
+            return venue.submit_refused(&order.client_order_id, refusal, now);
+        }
+        let result = venue.submit(order, now);
+        let key = result.external_order_id.as_ref().and_then(|id| venue.key_of(id));
+        if let Some(key) = key {
+            self.after_accept(venue, key, order.num_shares, now);
+        }
+        result
+    }
+
+    fn after_accept(&mut self, venue: &mut Venue, key: Key, shares: u64, now: TimestampMicros) {
+        if self.faults.roll(|dice| &mut dice.orders.fill_first)
+            && venue.fill_now(key, self.faults.draw(1, shares), now)
+        {
+            self.filled_first = true;
+            self.faults.count(|dice| &mut dice.orders.fill_first);
+        }
+        if self.faults.roll(|dice| &mut dice.orders.cancel_unasked) {
+            self.later.push(self.faults, Deed::Cancel { order: key });
+        }
+        if self.faults.roll(|dice| &mut dice.orders.expire_unasked) {
+            self.later.push(self.faults, Deed::Expire { order: key });
+        }
+    }
+
+    /// Cancels an order, or refuses to where it could be cancelled.
+    pub(in crate::exchange::sim) fn cancel(
+        &mut self,
+        venue: &mut Venue,
+        id: &ExternalOrderId,
+        now: TimestampMicros,
+    ) -> CancelResult {
+        if self.faults.is_active()
+            && venue.is_open(id)
+            && self.faults.hits(|dice| &mut dice.orders.refuse_cancel)
+        {
+            let error = told_to("not_now", "the exchange was told to refuse this cancel");
+            let external_order_id = id.clone();
+            return CancelResult { external_order_id, status: None, error: Some(error) };
+        }
+        venue.cancel(id, now)
+    }
+}
+
+fn told_to(code: &str, message: &str) -> Refusal {
+    Refusal { code: code.into(), message: message.to_owned() }
+}

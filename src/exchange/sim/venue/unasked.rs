@@ -1,0 +1,105 @@
+//! What an exchange may do to an order that nobody asked for: an early fill, a bust, an end.
+
+use super::super::entry::Entry;
+use super::super::line::{Key, LineSymbol, LineTrade, NO_SYMBOL};
+use super::super::orders::{ClientKey, Execution, Order};
+use super::{Venue, order_key};
+use crate::exchange::wire::ExchangeStatus;
+use crate::types::{ExternalOrderId, Shares, TimestampMicros};
+
+impl Venue {
+    /// Whether an order of this client id was accepted or refused before.
+    pub(in crate::exchange::sim) fn knows(&self, client_order_id: &str) -> bool {
+        self.orders.known(&ClientKey::new(client_order_id)).is_some()
+    }
+
+    /// The order that one of our ids names.
+    pub(in crate::exchange::sim) fn key_of(&self, id: &ExternalOrderId) -> Option<Key> {
+        order_key(id).filter(|key| self.orders.slot(*key).is_some())
+    }
+
+    pub(in crate::exchange::sim) fn is_open(&self, id: &ExternalOrderId) -> bool {
+        let order = self.key_of(id).and_then(|key| self.open_order(key));
+        order.is_some()
+    }
+
+    fn open_order(&self, key: Key) -> Option<&Order> {
+        let order = self.orders.slot(key).and_then(|slot| self.orders.get(slot));
+        order.filter(|order| order.status == ExchangeStatus::Open)
+    }
+
+    /// Trades shares of an open order at its limit, or at the last price, at most what is left.
+    /// False when there is nothing to trade or no price.
+    pub(in crate::exchange::sim) fn fill_now(
+        &mut self,
+        key: Key,
+        shares: Shares,
+        now: TimestampMicros,
+    ) -> bool {
+        let now = self.stamp(now);
+        let Some(order) = self.open_order(key) else { return false };
+        let (terms, shares) = (order.terms, shares.min(order.left()));
+        let place = self.place(&terms.symbol);
+        let traded = place.and_then(|place| self.traded.get(usize::from(place)));
+        let price = terms.limit.or_else(|| traded.and_then(|traded| traded.last));
+        let (Some(place), Some(price), Some(slot)) = (place, price, self.orders.slot(key)) else {
+            return false;
+        };
+        if shares == 0 {
+            return false;
+        }
+        let symbol = LineSymbol { place, name: terms.symbol.as_str() };
+        let trade = LineTrade { symbol, price, shares };
+        let print = self.lines.print(trade, now);
+        let execution = Execution { key: print, price, shares, at: now };
+        Entry::Executed { order: key, execution }.put(&mut self.journal);
+        self.lines.fill(print, key, trade, now);
+        self.fills.push((key, print));
+        if self.orders.execute(slot, execution) {
+            self.leave_book(slot);
+        }
+        true
+    }
+
+    /// Declares an execution void; an order that was filled is open again. False when the order
+    /// has no such execution (any more).
+    pub(in crate::exchange::sim) fn bust(
+        &mut self,
+        key: Key,
+        execution: Key,
+        now: TimestampMicros,
+    ) -> bool {
+        let now = self.stamp(now);
+        let Some(slot) = self.orders.slot(key) else { return false };
+        let Some((execution, reopened)) = self.orders.bust(slot, execution, now) else {
+            return false;
+        };
+        let Some(order) = self.orders.get(slot) else { return false };
+        let name = order.terms.symbol;
+        let place = self.place(&name).unwrap_or(NO_SYMBOL);
+        let symbol = LineSymbol { place, name: name.as_str() };
+        let trade = LineTrade { symbol, price: execution.price, shares: execution.shares };
+        Entry::Busted { order: key, execution: execution.key, at: now }.put(&mut self.journal);
+        self.lines.bust(execution.key, key, trade, now);
+        if reopened {
+            self.enter_book(slot);
+        }
+        true
+    }
+
+    /// Cancels or expires an open order. False when it is not open.
+    pub(in crate::exchange::sim) fn end_unasked(
+        &mut self,
+        key: Key,
+        expired: bool,
+        now: TimestampMicros,
+    ) -> bool {
+        let now = self.stamp(now);
+        let Some(slot) = self.orders.slot(key) else { return false };
+        let is_open = self.open_order(key).is_some();
+        if is_open {
+            self.end(slot, key, expired, now);
+        }
+        is_open
+    }
+}
