@@ -298,7 +298,9 @@ mod tests {
             &["HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n"],
             &["HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\nx"],
             &["HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxy"],
-            &["HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"],
+            &[
+                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            ],
             &["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"],
             &["not http at all\r\n\r\n"],
             &["HTTP/1.1 200 OK\r\n"],

@@ -248,7 +248,8 @@ fn an_order_that_never_got_there_fails_after_its_deadline() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    options.engine.submit_window_micros = 50_000;
+    // Long enough to be sent on a busy machine, short enough to be waited out.
+    options.engine.submit_window_micros = 500_000;
     let node = Node::start(directory.path(), options);
     exchange.fault(Fault::Cut);
     match node.create(request("alice", None, 10)) {

@@ -130,6 +130,10 @@ impl Server {
         if !more.contains(&"--exchange") {
             arguments.extend(["--universe", "5"]);
         }
+        // However busy the machine is, an answer says what became of the request.
+        if !more.contains(&"--order-reply-timeout") {
+            arguments.extend(["--order-reply-timeout", "20000"]);
+        }
         arguments.extend(more);
         let program = Program::start(&arguments);
         let address = program.await_line("listening on ");
