@@ -54,6 +54,8 @@ mod store;
 #[cfg(test)]
 mod apply_tests;
 #[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
 mod store_tests;
 #[cfg(test)]
 mod test_log;
