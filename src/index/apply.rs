@@ -240,11 +240,13 @@ fn push_order(
     value: Bytes,
 ) {
     let open_key = || Bytes::from(keys::open(order_id));
+    let owner_key = || Bytes::from(keys::order_id_bytes(order_id));
     if is_open {
         batch.push(Write { space: Space::Open, key: open_key(), value: Some(value) });
         if stored_in == Some(Space::Ended) {
             let key = keys::ended(user, order_id);
             batch.push(Write { space: Space::Ended, key, value: None });
+            batch.push(Write { space: Space::Owner, key: owner_key(), value: None });
         }
         return;
     }
@@ -254,9 +256,7 @@ fn push_order(
         batch.push(Write { space: Space::Open, key: open_key(), value: None });
     }
     if stored_in != Some(Space::Ended) {
-        // Stays when the order opens again: an order never changes its owner.
-        let key = keys::order_id_bytes(order_id).into();
-        batch.push(put(Space::Owner, key, user.as_str().as_bytes()));
+        batch.push(put(Space::Owner, owner_key(), user.as_str().as_bytes()));
     }
 }
 

@@ -86,7 +86,10 @@ impl IndexFollower {
         while self.writer.taken() < last {
             self.apply_batch()?;
         }
-        self.persist()
+        self.persist()?;
+        // A log that has failed is the reason of its own thread, which has still to say so.
+        shutdown.wait_timeout(END_PATIENCE);
+        Ok(())
     }
 
     /// Waits until there is something, then a little for more. Not beyond the time for the next

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `open` | partition (1 byte), order id (16) | the order, while the exchange may still change it |
 //! | `ended` | user, 0, order id | the order, once it may not |
-//! | `owner` | order id | user, of every order that has ended once |
+//! | `owner` | order id | user, of every order in `ended` |
 //! | `keys` | user, 0, client order id | order id |
 //! | `external` | the exchange's id | order id |
 //! | `node` | `m` | format (4), id of the log (8), last record (8), little endian |
@@ -50,6 +50,15 @@ mod open;
 mod readers;
 mod recent;
 mod store;
+
+#[cfg(test)]
+mod apply_tests;
+#[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod test_log;
 
 pub use apply::IndexWriter;
 pub use error::IndexError;

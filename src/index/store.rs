@@ -13,7 +13,7 @@ pub(super) enum Space {
     Open,
     /// All others, by user and id.
     Ended,
-    /// Whose each order is that has ended once, by id.
+    /// Whose each order is that has ended, by id.
     Owner,
     /// Order ids by user and the user's own key.
     Keys,
