@@ -55,7 +55,8 @@ pub(crate) struct Driver {
     sweeps_remain: bool,
 }
 
-/// Says how far the store has followed the log. Never goes back.
+/// Says up to where the store has followed the log durably. Never goes back, also when the store
+/// fails and is opened again: what memory forgets can be read from then on.
 pub type StoredUpTo = Box<dyn Fn() -> Lsn + Send>;
 
 /// What a [`Driver`] is made of.

@@ -75,7 +75,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     }
 
     let index = store.index().clone();
-    let stored: StoredUpTo = Box::new(move || index.position());
+    let stored: StoredUpTo = Box::new(move || index.durable_position());
     sessions.push(glommio::spawn_local(run_finds(store, Rc::clone(&queues))));
 
     let kill_switch = commands.kill_switch.clone();
