@@ -39,3 +39,10 @@ bench: ## Runs the criterion benches
 load: ## Streams at saturation beside a bare send loop (1,000 clients, one hot symbol)
 	@scripts/with-env cargo build --release --workspace
 	@target/release/loadtest stream --spawn target/release/longbow --rounds 7 --seconds 5
+
+ROUNDS ?= 200
+
+.PHONY: crashloop
+crashloop: ## Kills the engine under load ROUNDS times (200) and checks that nothing told was untrue
+	@scripts/with-env cargo build --release --workspace --exclude loom-models
+	@target/release/loadtest crash-loop --spawn target/release/longbow --rounds $(ROUNDS)
