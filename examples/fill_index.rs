@@ -9,7 +9,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use futures_lite::future::block_on;
@@ -21,6 +21,10 @@ use longbow::types::{
     TimeInForce, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
 };
 use longbow::wal::{self, NewRecord, WalAppender, WalError, WalOptions};
+
+// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fills a data directory with orders.
 #[derive(Debug, Parser)]
@@ -40,6 +44,9 @@ struct Arguments {
 
 /// Microseconds between two orders: 10 million of them fill a session of eight hours.
 const ORDER_INTERVAL_MICROS: u64 = 2_880;
+
+/// How often the index is asked how far it has come.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 struct Filler {
     appender: WalAppender,
@@ -93,7 +100,7 @@ impl Filler {
             created_at: at,
             submit_before: at.saturating_add_micros(5_000_000),
         }))?;
-        let external_order_id = ExternalOrderId::new(&format!("fill-{random:016x}"))?;
+        let external_order_id = ExternalOrderId::new(&format!("{}-{number}", self.run))?;
         let accepted = Change::Accepted { external_order_id };
         self.append(&Event::Changed(Changed { order_id, at, change: accepted }))?;
         if !stays_open {
@@ -142,7 +149,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         block_on(poll_fn(|context| appender.poll_progress(context, seen)));
     };
     println!("{last} records in the log after {:.1} s", began.elapsed().as_secs_f64());
-    // The follower takes what is left, then ends with the log.
+    while index.position() < last && index.is_healthy() {
+        thread::sleep(POLL_INTERVAL);
+    }
+    // The follower makes all durable and ends with the log.
     drop(appender);
     shutdown.request(StopReason::Asked);
     writing.join().map_err(|_| "the log's thread panicked")??;

@@ -164,7 +164,9 @@ impl IndexWriter {
     fn change(&mut self, lsn: Lsn, changed: &Changed) -> Result<(), IndexError> {
         let order_id = changed.order_id;
         match &changed.change {
-            Change::Accepted { external_order_id } => self.link(external_order_id, order_id)?,
+            Change::Accepted { external_order_id } => {
+                self.external.entry(external_order_id.clone()).or_insert(order_id);
+            }
             Change::Cancelled { .. } => self.feed.cancelled.push(order_id),
             Change::Rejected { .. }
             | Change::NotAccepted
@@ -190,14 +192,20 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Remembers which order an exchange's id means. The first one stays, as in the engine.
-    fn link(&mut self, id: &ExternalOrderId, order_id: OrderId) -> Result<(), IndexError> {
-        let is_known = self.external.contains_key(id)
-            || self.index.store().get(Space::External, keys::external(id))?.is_some();
-        if !is_known {
-            self.external.insert(id.clone(), order_id);
+    /// The ids of the exchange that are new. The first order that came with an id stays, as in the
+    /// engine. Looked up in their order and not one by one as they come: neighbours are found faster.
+    fn new_links(&mut self) -> Result<Vec<Write>, IndexError> {
+        let mut links: Vec<_> = self.external.drain().collect();
+        links.sort_unstable();
+        let mut writes = Vec::with_capacity(links.len());
+        for (id, order_id) in links {
+            let key = keys::external(&id);
+            if self.index.store().get(Space::External, key)?.is_none() {
+                let order_id = keys::order_id_bytes(order_id);
+                writes.push(put(Space::External, key.into(), &order_id));
+            }
         }
-        Ok(())
+        Ok(writes)
     }
 
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
@@ -207,10 +215,7 @@ impl IndexWriter {
         for (key, order_id) in self.keys.drain() {
             batch.push(put(Space::Keys, key, &keys::order_id_bytes(order_id)));
         }
-        for (id, order_id) in self.external.drain() {
-            let key = keys::external(&id).into();
-            batch.push(put(Space::External, key, &keys::order_id_bytes(order_id)));
-        }
+        batch.append(&mut self.new_links()?);
         for (order_id, working) in self.changed.drain() {
             let order = working.tracked.order();
             let (is_open, user) = (order.is_open(), order.user.clone());
@@ -226,6 +231,7 @@ impl IndexWriter {
             key: node::META_KEY.into(),
             value: Some(meta.encode()),
         });
+        batch.sort_unstable();
         self.index.store().commit(batch)?;
         self.index.moved_to(meta);
         Ok(())
@@ -239,25 +245,30 @@ fn push_order(
     (stored_in, is_open): (Option<Space>, bool),
     value: Bytes,
 ) {
-    let open_key = || Bytes::from(keys::open(order_id));
-    let owner_key = || Bytes::from(keys::order_id_bytes(order_id));
-    if is_open {
-        batch.push(Write { space: Space::Open, key: open_key(), value: Some(value) });
-        if stored_in == Some(Space::Ended) {
-            let key = keys::ended(user, order_id);
-            batch.push(Write { space: Space::Ended, key, value: None });
-            batch.push(Write { space: Space::Owner, key: owner_key(), value: None });
-        }
+    let (space, key) = if is_open {
+        (Space::Open, keys::open(order_id).into())
+    } else {
+        (Space::Ended, keys::order_id_bytes(order_id).into())
+    };
+    batch.push(Write { space, key, value: Some(value) });
+    if stored_in == Some(space) {
         return;
     }
-    let key = keys::ended(user, order_id);
-    batch.push(Write { space: Space::Ended, key, value: Some(value) });
-    if stored_in == Some(Space::Open) {
-        batch.push(Write { space: Space::Open, key: open_key(), value: None });
+    match stored_in {
+        Some(Space::Open) => batch.push(remove(Space::Open, keys::open(order_id).into())),
+        Some(Space::Ended) => {
+            batch.push(remove(Space::Ended, keys::order_id_bytes(order_id).into()));
+            batch.push(remove(Space::History, keys::history(user, order_id)));
+        }
+        Some(Space::History | Space::Keys | Space::External | Space::Node) | None => {}
     }
-    if stored_in != Some(Space::Ended) {
-        batch.push(put(Space::Owner, owner_key(), user.as_str().as_bytes()));
+    if !is_open {
+        batch.push(put(Space::History, keys::history(user, order_id), &[]));
     }
+}
+
+fn remove(space: Space, key: Bytes) -> Write {
+    Write { space, key, value: None }
 }
 
 fn put(space: Space, key: Bytes, value: &[u8]) -> Write {

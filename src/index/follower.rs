@@ -5,13 +5,13 @@ use crate::order::decode;
 use crate::shutdown::Shutdown;
 use crate::wal::{LogClaim, LogHandle, LogReader, Lsn};
 
-/// Most records of one batch. Changes of one order within a batch are written once, so larger
-/// batches are cheaper; one of 8,192 takes some 20 ms to apply.
-const BATCH_RECORDS: u64 = 8_192;
+/// Most records of one batch. Changes of one order within a batch are written once, and most orders
+/// are created, accepted and filled within a second: so large batches are cheap.
+const BATCH_RECORDS: u64 = 32_768;
 /// Most payload bytes of one batch: bounds its memory when records are large.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// How long records may gather for a batch: as old as reads of the index may be.
-const GATHER_TIME: Duration = Duration::from_millis(50);
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// How long records may gather for a batch: as far as reads of the index may be behind the log.
+const GATHER_TIME: Duration = Duration::from_millis(250);
 /// How often the index is made durable. What is lost comes again from the log, so this only says how
 /// much of the log a start after a crash replays.
 const PERSIST_INTERVAL: Duration = Duration::from_secs(1);

@@ -166,13 +166,9 @@ impl Index {
         user: &UserId,
         order_id: OrderId,
     ) -> Result<Option<TrackedOrder>, IndexError> {
-        let view = self.view();
-        if let Some(bytes) = view.get(Space::Open, &keys::open(order_id))? {
-            let tracked = decode_stored(&bytes)?;
-            return Ok((tracked.order().user == *user).then_some(tracked));
-        }
-        let ended = view.get(Space::Ended, &keys::ended(user, order_id))?;
-        Ok(ended.map(|bytes| decode_stored(&bytes)).transpose()?)
+        let stored = stored_order(&*self.view(), order_id)?;
+        let own = stored.filter(|(tracked, _)| tracked.order().user == *user);
+        Ok(own.map(|(tracked, _)| tracked))
     }
 
     /// An order by its id alone, open or ended.
@@ -225,9 +221,13 @@ impl Index {
         if most == 0 {
             return Ok(page);
         }
-        let (from, to) = keys::ended_range(user, before);
-        self.view().scan(Space::Ended, (&from, &to), ScanOrder::Descending, &mut |_, value| {
-            page.push(Arc::clone(decode_stored(value)?.order()));
+        let view = self.view();
+        let (from, to) = keys::history_range(user, before);
+        view.scan(Space::History, (&from, &to), ScanOrder::Descending, &mut |key, _| {
+            let id = keys::order_id_bytes(keys::order_id_of_history(key)?);
+            let ended = view.get(Space::Ended, &id)?;
+            let ended = ended.ok_or(IndexError::Unreadable { what: "an ended order" })?;
+            page.push(Arc::clone(decode_stored(&ended)?.order()));
             Ok(page.len() < most)
         })?;
         Ok(page)
@@ -272,12 +272,8 @@ pub(super) fn stored_order(
     if let Some(bytes) = view.get(Space::Open, &keys::open(order_id))? {
         return Ok(Some((decode_stored(&bytes)?, Space::Open)));
     }
-    let Some(owner) = view.get(Space::Owner, &keys::order_id_bytes(order_id))? else {
-        return Ok(None);
-    };
-    let key = keys::ended(&keys::user(&owner)?, order_id);
-    let Some(bytes) = view.get(Space::Ended, &key)? else { return Ok(None) };
-    Ok(Some((decode_stored(&bytes)?, Space::Ended)))
+    let ended = view.get(Space::Ended, &keys::order_id_bytes(order_id))?;
+    Ok(ended.map(|bytes| decode_stored(&bytes)).transpose()?.map(|order| (order, Space::Ended)))
 }
 
 impl std::fmt::Debug for Index {

@@ -21,6 +21,7 @@ pub(super) fn open(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>),
         if first > Lsn(1) {
             return Err(IndexError::Missing { directory: directory.clone(), first });
         }
+        make_durably(directory)?;
         return Ok((FjallStore::open(directory, options.cache_bytes)?, None));
     }
     match open_existing(options) {
@@ -80,6 +81,21 @@ fn is_missing(directory: &Path) -> Result<bool, IndexError> {
     }
 }
 
+/// Makes a directory that a power cut does not take away again: the log is cut behind what is in it.
+fn make_durably(directory: &Path) -> Result<(), IndexError> {
+    let failed = |action, source| {
+        let path = directory.to_path_buf();
+        IndexError::Io { action, path, source }
+    };
+    fs::create_dir_all(directory).map_err(|source| failed("create the directory", source))?;
+    let parent = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
+    synced.map_err(|source| failed("make durable the directory", source))
+}
+
 /// Gives a damaged index another name: `<directory>.damaged-<n>`.
 fn move_aside(directory: &Path) -> Result<PathBuf, IndexError> {
     let name_with = |number: u32| {
@@ -97,5 +113,6 @@ fn move_aside(directory: &Path) -> Result<PathBuf, IndexError> {
         fs::remove_dir_all(&aside).map_err(failed("remove", &aside))?;
     }
     fs::rename(directory, &aside).map_err(failed("move aside", directory))?;
+    make_durably(directory)?;
     Ok(aside)
 }
