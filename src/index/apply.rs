@@ -145,7 +145,7 @@ impl IndexWriter {
         if position == self.index.durable_position() {
             return Ok(());
         }
-        let persisted = self.index.store().persist();
+        let persisted = self.index.store().and_then(|store| store.persist());
         match persisted {
             Ok(()) => self.index.persisted_to(position),
             Err(_) => self.index.failed(),
@@ -182,7 +182,7 @@ impl IndexWriter {
         let mut working = match self.recent.take(order_id) {
             Some(tracked) => Working { tracked, stored_in: Some(Space::Open) },
             None => {
-                let stored = stored_order(&*self.index.view(), order_id)?;
+                let stored = stored_order(&*self.index.view()?, order_id)?;
                 let (tracked, space) = stored.ok_or(IndexError::UnknownOrder { lsn, order_id })?;
                 Working { tracked, stored_in: Some(space) }
             }
@@ -200,7 +200,7 @@ impl IndexWriter {
         let mut writes = Vec::with_capacity(links.len());
         for (id, order_id) in links {
             let key = keys::external(&id);
-            if self.index.store().get(Space::External, key)?.is_none() {
+            if self.index.store()?.get(Space::External, key)?.is_none() {
                 let order_id = keys::order_id_bytes(order_id);
                 writes.push(put(Space::External, key.into(), &order_id));
             }
@@ -232,7 +232,7 @@ impl IndexWriter {
             value: Some(meta.encode()),
         });
         batch.sort_unstable();
-        self.index.store().commit(batch)?;
+        self.index.store()?.commit(batch)?;
         self.index.moved_to(meta);
         Ok(())
     }
@@ -277,7 +277,7 @@ fn put(space: Space, key: Bytes, value: &[u8]) -> Write {
 
 impl Feed {
     fn load(index: &Index) -> Result<Self, IndexError> {
-        let view = index.view();
+        let view = index.view()?;
         let held = node::held(&*view)?.into_iter().map(|(lsn, report)| Held {
             lsn,
             received_at: report.received_at,

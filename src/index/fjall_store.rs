@@ -1,6 +1,7 @@
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use fjall::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
@@ -154,7 +155,7 @@ pub(super) fn is_damage(error: &IndexError) -> bool {
     }
 }
 
-impl View for (&FjallStore, Snapshot) {
+impl View for (Arc<FjallStore>, Snapshot) {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
         let (store, snapshot) = self;
         snapshot.get(store.space(space), key).map_err(IndexError::store("read"))
@@ -188,8 +189,9 @@ impl Store for FjallStore {
         self.space(space).get(key).map_err(IndexError::store("read"))
     }
 
-    fn view(&self) -> Box<dyn View + '_> {
-        Box::new((self, self.database.snapshot()))
+    fn view(self: Arc<Self>) -> Box<dyn View> {
+        let snapshot = self.database.snapshot();
+        Box::new((self, snapshot))
     }
 
     fn commit(&self, writes: Vec<Write>) -> Result<(), IndexError> {

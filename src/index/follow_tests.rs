@@ -149,6 +149,47 @@ fn a_record_that_cannot_be_read_ends_the_follower_and_is_told() {
 }
 
 #[test]
+fn a_store_that_cannot_be_written_is_opened_again_and_catches_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = log_options(directory.path());
+    let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
+    let (mut appender, writer) = wal::open(options, recovery).unwrap();
+    let store = MemoryStore::new();
+    let index = Index::in_memory(&store, HELD_AGE_MICROS).unwrap();
+    let metrics = IndexMetrics::default();
+    let follower = IndexFollower::new(index.clone(), writer.handle(), metrics.clone()).unwrap();
+    let shutdown = Shutdown::new();
+    let stop = shutdown.clone();
+    let following = thread::spawn(move || follower.run(&stop));
+    let writing = thread::spawn(move || writer.run());
+    let model = long_course();
+    let (first, rest) = model.events.split_at(500);
+    append(&mut appender, first);
+    while index.position() < Lsn(500) {
+        assert!(!following.is_finished());
+        thread::yield_now();
+    }
+
+    store.refuse_writes(true);
+    append(&mut appender, rest);
+    while metrics.failures.get() < 2 {
+        assert!(!following.is_finished());
+        thread::yield_now();
+    }
+    store.refuse_writes(false);
+    while index.position() < Lsn(model.events.len() as u64) {
+        assert!(!following.is_finished());
+        thread::yield_now();
+    }
+    shutdown.request(StopReason::Asked);
+    drop(appender);
+    writing.join().unwrap().unwrap();
+    following.join().unwrap().unwrap();
+    assert!(index.is_healthy());
+    model.check(&index);
+}
+
+#[test]
 fn readers_answer_who_still_listens_and_refuse_beyond_their_queue() {
     let store = MemoryStore::new();
     let index = Index::in_memory(&store, HELD_AGE_MICROS).unwrap();

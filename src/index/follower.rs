@@ -20,6 +20,8 @@ const PERSIST_INTERVAL: Duration = Duration::from_secs(1);
 const END_PATIENCE: Duration = Duration::from_secs(30);
 /// Most records taken after the stop: what is left is replayed at the next start.
 const CATCH_UP_RECORDS: u64 = 1_000_000;
+/// How often a failed store is tried again.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// Name of the claim on the log.
 const CLAIM_NAME: &str = "index";
 
@@ -54,14 +56,47 @@ impl IndexFollower {
     /// for. Then it takes what is committed, makes all durable and ends.
     ///
     /// # Errors
-    /// Any failure to read the log or to write the index. The index does not move any more then.
+    /// Any failure to read the log, or to understand it. A store that cannot be written is opened
+    /// again until it can: on a full disk orders go on being cancelled and filled meanwhile, and
+    /// what they do stays in the log.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
-        let ended = self.follow(shutdown);
-        if ended.is_err() {
+        loop {
+            let Err(error) = self.follow(shutdown) else { return Ok(()) };
             self.index.failed();
             self.metrics.healthy.set(0);
+            if !error.is_of_the_store() {
+                return Err(error);
+            }
+            let cause: &dyn std::error::Error = &error;
+            tracing::error!(cause, "the index has failed and is opened again");
+            self.metrics.failures.inc();
+            if !self.open_again(shutdown)? {
+                return Ok(());
+            }
+            self.metrics.healthy.set(1);
+            tracing::warn!(position = %self.index.position(), "the index moves again");
         }
-        ended
+    }
+
+    /// Tries until the store is open again, and goes back to what is in it. False when the process
+    /// stops before: what is missing is replayed at the next start.
+    fn open_again(&mut self, shutdown: &Shutdown) -> Result<bool, IndexError> {
+        loop {
+            if shutdown.wait_timeout(REOPEN_INTERVAL) {
+                return Ok(false);
+            }
+            match self.index.reopen() {
+                Ok(()) => break,
+                Err(error) if error.is_of_the_store() => {
+                    let cause: &dyn std::error::Error = &error;
+                    tracing::warn!(cause, "the index cannot be opened yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.writer = IndexWriter::new(self.index.clone(), self.log.log_id())?;
+        self.reader = self.log.reader(self.index.position())?;
+        Ok(true)
     }
 
     fn follow(&mut self, shutdown: &Shutdown) -> Result<(), IndexError> {

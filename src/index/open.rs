@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::fjall_store::{FjallStore, is_damage};
 use super::node::{self, INDEX_FORMAT, Meta};
@@ -14,7 +15,7 @@ use crate::wal::Lsn;
 /// another one.
 const MAX_DAMAGED: u32 = 16;
 
-pub(super) fn open(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>), IndexError> {
+pub(super) fn open(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
     let directory = &options.directory;
     let first = options.log.first_lsn;
     if is_missing(directory)? {
@@ -22,7 +23,7 @@ pub(super) fn open(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>),
             return Err(IndexError::Missing { directory: directory.clone(), first });
         }
         make_durably(directory)?;
-        return Ok((FjallStore::open(directory, options.cache_bytes)?, None));
+        return Ok((Arc::new(FjallStore::open(directory, options.cache_bytes)?), None));
     }
     match open_existing(options) {
         Err(error) if is_damage(&error) && first > Lsn(1) => Err(IndexError::Damaged {
@@ -38,16 +39,16 @@ pub(super) fn open(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>),
                 error = &error as &dyn std::error::Error,
                 "the index is damaged: it was moved aside and is made anew from the log"
             );
-            Ok((FjallStore::open(directory, options.cache_bytes)?, None))
+            Ok((Arc::new(FjallStore::open(directory, options.cache_bytes)?), None))
         }
         opened => opened,
     }
 }
 
-fn open_existing(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>), IndexError> {
+fn open_existing(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
     let directory = options.directory.clone();
-    let store = FjallStore::open(&directory, options.cache_bytes)?;
-    let meta = node::meta(&*store.view())?;
+    let store = Arc::new(FjallStore::open(&directory, options.cache_bytes)?);
+    let meta = node::meta(&*Arc::clone(&store).view())?;
     let position = meta.map_or(Lsn(0), |meta| meta.position);
     if let Some(Meta { format, log_id, .. }) = meta {
         if format > INDEX_FORMAT {

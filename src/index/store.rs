@@ -1,6 +1,8 @@
 //! The seam to the store below: spaces of sorted keys, written in atomic batches. fjall in earnest;
 //! in tests and simulations a store in memory that forgets what was not persisted.
 
+use std::sync::Arc;
+
 use super::IndexError;
 
 /// Bytes of a key or a value, cheap to clone; short ones without a heap block.
@@ -77,12 +79,13 @@ pub(super) trait Store: Send + Sync {
     /// The newest value of a key.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
 
-    /// All of the store at this moment.
-    fn view(&self) -> Box<dyn View + '_>;
+    /// All of the store at this moment. Holds the store open.
+    fn view(self: Arc<Self>) -> Box<dyn View>;
 
     /// Takes all of a batch or nothing. Visible at once, durable after the next [`Store::persist`].
     fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError>;
 
-    /// Makes all that was committed durable. Not tried again after an error.
+    /// Makes all that was committed durable. Not tried again after an error: the store has to be
+    /// opened again then.
     fn persist(&self) -> Result<(), IndexError>;
 }

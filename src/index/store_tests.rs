@@ -184,8 +184,8 @@ fn a_newer_index_is_refused_and_left_alone() {
         key: node::META_KEY.into(),
         value: Some(meta.encode()),
     };
-    index.store().commit(vec![write]).unwrap();
-    index.store().persist().unwrap();
+    index.store().unwrap().commit(vec![write]).unwrap();
+    index.store().unwrap().persist().unwrap();
     drop(index);
     let error = Index::open(options(&path, 1)).unwrap_err();
     assert!(matches!(error, IndexError::Newer { found: 2, newest: 1, .. }), "{error}");
