@@ -1,6 +1,9 @@
 //! Fills a data directory with orders, most of them ended and some open, through the log and the
 //! index as `longbow serve` has them: to measure a start with many orders.
 //!
+//! Says first how long the start took with what was there, so a second run with `--orders 0` measures
+//! a start.
+//!
 //! ```sh
 //! cargo run --release --example fill_index -- /tmp/many --orders 10000000 --open 1000000
 //! ```
@@ -20,7 +23,7 @@ use longbow::types::{
     ClientOrderId, Clock, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
     TimeInForce, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
 };
-use longbow::wal::{self, NewRecord, WalAppender, WalError, WalOptions};
+use longbow::wal::{self, Lsn, NewRecord, WalAppender, WalError, WalOptions};
 
 // As in the program.
 #[global_allocator]
@@ -55,6 +58,8 @@ struct Filler {
     start_micros: u64,
     /// So that a second run makes other ids.
     run: u64,
+    /// The last record that was appended.
+    last: Lsn,
 }
 
 impl Filler {
@@ -69,7 +74,10 @@ impl Filler {
         loop {
             let seen = self.appender.committed();
             match self.appender.append(record) {
-                Ok(_) => return Ok(()),
+                Ok(lsn) => {
+                    self.last = lsn;
+                    return Ok(());
+                }
                 Err(WalError::Busy) => {
                     self.appender.flush();
                     block_on(poll_fn(|context| self.appender.poll_progress(context, seen)));
@@ -123,6 +131,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let outline = wal::outline(&options)?;
     let index = Index::open(IndexOptions::new(arguments.data_dir.join("index"), outline))?;
     let recovery = wal::recover(&options, index.position(), &mut |_| Ok(()))?;
+    println!(
+        "index at record {} and log up to record {} opened in {:.2} s",
+        index.position(),
+        recovery.next_lsn.0 - 1,
+        began.elapsed().as_secs_f64()
+    );
+    report_start(&index)?;
     let (appender, writer) = wal::open(options, recovery)?;
     let follower = IndexFollower::new(index.clone(), writer.handle(), IndexMetrics::default())?;
     let shutdown = Shutdown::new();
@@ -136,18 +151,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start_micros = now_micros.saturating_sub(orders * ORDER_INTERVAL_MICROS);
     let run = now_micros.wrapping_mul(orders);
     let encoder = EventEncoder::new();
-    let mut filler = Filler { appender, encoder, arguments, start_micros, run };
+    let last = index.position();
+    let mut filler = Filler { appender, encoder, arguments, start_micros, run, last };
     for number in 0..orders {
         filler.order(number)?;
     }
-    let mut appender = filler.appender;
-    let last = loop {
+    let (mut appender, last) = (filler.appender, filler.last);
+    while appender.committed() < last {
         let seen = appender.committed();
-        if appender.flush() {
-            break block_on(poll_fn(|context| appender.poll_progress(context, seen)));
-        }
+        appender.flush();
         block_on(poll_fn(|context| appender.poll_progress(context, seen)));
-    };
+    }
     println!("{last} records in the log after {:.1} s", began.elapsed().as_secs_f64());
     while index.position() < last && index.is_healthy() {
         thread::sleep(POLL_INTERVAL);
