@@ -10,6 +10,9 @@ pub mod sim;
 pub mod webhook;
 pub mod wire;
 
+#[cfg(feature = "simulation")]
+pub(crate) use feed::stepped::{Resume, SteppedFeed};
+
 pub use address::ExchangeAddress;
 pub use feed_types::OrderFeed;
 pub use session::{ExchangeSession, SessionError, SessionOptions};
