@@ -76,6 +76,8 @@ pub mod metrics;
 pub mod net;
 pub mod order;
 pub mod shutdown;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod stream;
 pub mod sync;
 pub mod topology;

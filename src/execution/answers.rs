@@ -47,6 +47,16 @@ impl SessionQueues {
         }
     }
 
+    /// The exchange has answered a probe. False when it does not count as away.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn answer_probe(&self) -> bool {
+        self.probes.take(usize::MAX);
+        let mut circuit = self.circuit.borrow_mut();
+        let is_away = circuit.state() == super::circuit::ExchangeState::Away;
+        circuit.probe_answered();
+        is_away
+    }
+
     /// Whether more orders would only wait for their deadlines.
     pub(crate) fn is_backed_up(&self) -> bool {
         self.submits.len() >= MAX_WAITING_SUBMITS

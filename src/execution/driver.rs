@@ -377,6 +377,19 @@ impl Driver {
         next_free.is_some()
     }
 
+    /// The engines, to compare with what the log says.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    /// Events that are not durable, effects that wait for them, and requests without an answer.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn backlog(&self) -> (u64, usize, usize) {
+        let uncommitted = self.last_event.0.saturating_sub(self.wal.committed().0);
+        (uncommitted, self.gated.len(), self.replies.len())
+    }
+
     fn show_gauges(&self) {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));

@@ -55,6 +55,14 @@ pub struct CommandReceivers {
     pub(super) exchange_state: SharedState,
 }
 
+impl CommandReceivers {
+    /// Where it is told whether the exchange answers.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn exchange_state(&self) -> SharedState {
+        self.exchange_state.clone()
+    }
+}
+
 /// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
 /// see.
 pub fn order_gateway(

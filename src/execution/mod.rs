@@ -53,12 +53,15 @@ pub use webhook::WebhookReply;
 /// What a simulation drives in place of [`run()`]: the same parts, without threads and clocks.
 #[cfg(feature = "simulation")]
 pub(crate) mod parts {
-    pub(crate) use super::answers::SessionQueues;
+    pub(crate) use super::answers::{Answer, SessionQueues};
     pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
     pub(crate) use super::driver::{Driver, DriverParts};
-    pub(crate) use super::limits::{MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES};
-    pub(crate) use super::recover::replay;
-    pub(crate) use super::slice::{Inputs, work};
+    pub(crate) use super::limits::{
+        INPUTS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
+        MAX_WAITING_SUBMITS,
+    };
+    pub(crate) use super::recover::{load, replay};
+    pub(crate) use super::slice::{Inputs, refuse_requests, work};
 }
 
 #[cfg(test)]

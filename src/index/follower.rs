@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::{Index, IndexError, IndexMetrics, IndexWriter};
 use crate::order::decode;
 use crate::shutdown::Shutdown;
-use crate::wal::{LogClaim, LogHandle, LogReader, Lsn};
+use crate::wal::{Directory, LogClaim, LogHandle, LogReader, Lsn, Storage};
 
 /// Most records of one batch. Changes of one order within a batch are written once, and most orders
 /// are created, accepted and filled within a second: so large batches are cheap.
@@ -27,24 +27,24 @@ const CLAIM_NAME: &str = "index";
 
 /// Follows the log with the index: give it the thread `index` and call [`run`](Self::run).
 #[derive(Debug)]
-pub struct IndexFollower {
+pub struct IndexFollower<S: Storage = Directory> {
     index: Index,
     writer: IndexWriter,
-    log: LogHandle,
-    reader: LogReader,
+    log: LogHandle<S>,
+    reader: LogReader<S>,
     claim: LogClaim,
     metrics: IndexMetrics,
     /// Whether the log has refused to be cut, which is told once.
     cut_failed: bool,
 }
 
-impl IndexFollower {
+impl<S: Storage> IndexFollower<S> {
     /// Keeps what the index still needs of the log from now on.
     ///
     /// # Errors
     /// [`IndexError::OtherLog`]; [`IndexError::Log`] where the log begins behind the index; what
     /// cannot be read.
-    pub fn new(index: Index, log: LogHandle, metrics: IndexMetrics) -> Result<Self, IndexError> {
+    pub fn new(index: Index, log: LogHandle<S>, metrics: IndexMetrics) -> Result<Self, IndexError> {
         let claim = log.claim(CLAIM_NAME, index.durable_position())?;
         let reader = log.reader(index.position())?;
         let writer = IndexWriter::new(index.clone(), log.log_id())?;
@@ -138,7 +138,8 @@ impl IndexFollower {
         }
     }
 
-    fn apply_batch(&mut self) -> Result<(), IndexError> {
+    /// Takes what is committed, as one batch.
+    pub(crate) fn apply_batch(&mut self) -> Result<(), IndexError> {
         let (mut records, mut bytes) = (0, 0);
         while records < BATCH_RECORDS && bytes < BATCH_BYTES {
             let Some(record) = self.reader.next_record()? else { break };
@@ -163,7 +164,7 @@ impl IndexFollower {
     }
 
     /// Makes the index durable, and lets go of what the log was kept for.
-    fn persist(&mut self) -> Result<(), IndexError> {
+    pub(crate) fn persist(&mut self) -> Result<(), IndexError> {
         self.writer.persist()?;
         self.claim.advance(self.index.durable_position());
         if !self.cut_failed {

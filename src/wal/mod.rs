@@ -79,6 +79,7 @@ pub use open::open;
 pub use outline::{Outline, outline};
 pub use reader::LogReader;
 pub use recovery::{RecordView, Recovery, recover};
+pub use storage::{Directory, Storage};
 pub use verify::{SegmentReport, Verification, verify};
 pub use writer::WalWriter;
 
