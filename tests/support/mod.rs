@@ -90,6 +90,11 @@ impl Program {
 
     /// Kills it as a power cut would: nothing is flushed, nobody is told.
     pub fn kill(mut self) {
+        self.kill_in_place();
+    }
+
+    /// Kills it where it is still borrowed.
+    pub fn kill_in_place(&mut self) {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it has ended");
     }
