@@ -21,7 +21,7 @@ const FAULTS: &str = "submits.delay=0.1,submits.cut-before=0.03,submits.error-be
     orders.reject=0.03,orders.refuse-cancel=0.05,orders.fill-first=0.1,\
     orders.cancel-unasked=0.03,orders.expire-unasked=0.02,orders.bust=0.03,\
     feed.repeat=0.02,feed.repeat-renumbered=0.02,feed.reorder=0.02,feed.skip=0.002,\
-    feed.stall=0.0002,feed.cut=0.0005,\
+    feed.stall=0.0002,feed.cut=0.0002,\
     manner.submit-delay-ms=1..400,manner.cancel-delay-ms=1..400,manner.query-delay-ms=1..400,\
     manner.later-ms=0..50,manner.stall-ms=200..5000";
 

@@ -14,7 +14,7 @@ const FAULTS: &str = "submits.delay=0.3,submits.drop-reply=0.1,submits.error-aft
     submits.shuffle=0.2,cancels.delay=0.3,cancels.drop-reply=0.1,cancels.shuffle=0.2,\
     queries.delay=0.3,queries.drop-reply=0.1,orders.reject=0.05,orders.refuse-cancel=0.1,\
     orders.fill-first=0.3,orders.cancel-unasked=0.05,feed.repeat=0.05,\
-    feed.repeat-renumbered=0.05,feed.reorder=0.05,feed.cut=0.001,\
+    feed.repeat-renumbered=0.05,feed.reorder=0.05,feed.cut=0.0002,\
     manner.submit-delay-ms=1..300,manner.cancel-delay-ms=1..300,manner.query-delay-ms=1..100";
 
 /// Flags of `loadtest linearize`.

@@ -51,10 +51,13 @@ pub struct RoundArgs {
     /// Playing speed of the tape
     #[arg(long, default_value_t = 20.0, value_name = "FACTOR")]
     speed: f64,
-    /// What the exchange does wrong, as longbow exchange --fault takes it; empty for nothing
-    /// [default: some of everything]
-    #[arg(long, value_name = "KIND=VALUE,...")]
-    fault: Option<String>,
+    /// Changes what the exchange does wrong, as longbow exchange --fault takes it, such as
+    /// orders.bust=0,feed.skip=0.01; what is not named stays at this test's own setting
+    #[arg(long, default_value = "", value_name = "KIND=VALUE,...")]
+    fault: String,
+    /// Let the exchange do nothing wrong but what --fault says
+    #[arg(long)]
+    no_faults: bool,
     /// Directory for data and logs, kept afterwards [default: a temporary one, kept only if
     /// something was wrong]
     #[arg(long, value_name = "DIR")]
@@ -158,7 +161,7 @@ impl<'a> Rounds<'a> {
             program: arguments.spawn.clone(),
             directory: arguments.data_dir.clone(),
             speed: arguments.speed,
-            faults: arguments.fault.clone().unwrap_or_else(|| plan.faults.to_owned()),
+            faults: changed(if arguments.no_faults { "" } else { plan.faults }, &arguments.fault),
             users: arguments.users,
             serve_arguments: arguments.serve_arg.clone(),
         };
@@ -213,7 +216,7 @@ impl<'a> Rounds<'a> {
                 self.print_progress();
             }
             if !self.book.violations().is_empty() {
-                return Ok(());
+                break;
             }
         }
         self.note_faults();
@@ -370,6 +373,28 @@ fn checker<'a>(cluster: &Cluster, book: &'a Book, interrupt: &'a Interrupt) -> C
     Checker { book, users, exchange: cluster.exchange(), interrupt }
 }
 
+/// Fault settings with some of them replaced.
+fn changed(settings: &str, changes: &str) -> String {
+    let parts = settings.split(',').chain(changes.split(',')).map(str::trim);
+    let named = parts.filter(|part| !part.is_empty());
+    let by_name: BTreeMap<&str, &str> =
+        named.map(|part| (part.split('=').next().unwrap_or(part), part)).collect();
+    by_name.into_values().collect::<Vec<_>>().join(",")
+}
+
 fn millis(millis: u64) -> f64 {
     millis as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_changed_by_their_names() {
+        let faults = "feed.skip=0.1, orders.bust=0.2";
+        assert_eq!(changed(faults, "orders.bust=0,seed=3"), "feed.skip=0.1,orders.bust=0,seed=3");
+        assert_eq!(changed("", ""), "");
+        assert_eq!(changed(faults, "nonsense"), "feed.skip=0.1,nonsense,orders.bust=0.2");
+    }
 }
