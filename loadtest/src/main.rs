@@ -14,6 +14,7 @@ mod cpu;
 mod crash_loop;
 mod error;
 mod frames;
+mod history;
 mod http;
 mod linear;
 mod linearize;

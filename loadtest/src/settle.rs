@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     api::{Api, ExchangeApi, ExchangeRecord, ListedOrder, MAX_QUERY, Order, Page},
     error::{Error, Result},
+    history::{CHECKER, Name},
     phase::Interrupt,
-    record::{Book, CHECKER, Name},
+    record::Book,
 };
 
 /// Orders of a page of a check.
