@@ -1,6 +1,13 @@
 //! Many clients on the same two orders, an exchange whose answers are late or lost, and a kill in
 //! between: everything that anybody was told must fit into one line.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 #[allow(dead_code, reason = "the load tests use all of it")]

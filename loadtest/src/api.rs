@@ -40,7 +40,8 @@ pub struct Terms {
     pub client_order_id: String,
 }
 
-/// An order as the server shows it. Members that the contract may gain are ignored.
+/// An order as the server shows it: the members of the client contract, by their names. Those that
+/// the contract may gain are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
