@@ -191,6 +191,7 @@ impl Driver {
         match message {
             OrderFeed::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
+                self.ended.begin_settlement();
                 if self.options.webhook.is_some() {
                     self.queues.registrations.push(());
                 }
@@ -254,7 +255,7 @@ impl Driver {
         if now.monotonic >= self.next_sweep {
             self.next_sweep = now.monotonic.saturating_add(self.options.sweep_interval);
             self.sweeps_remain = true;
-            self.engines.log_feed_position(now.wall, &mut self.outbox);
+            self.log_feed_position(now);
             self.show_gauges();
         }
         if self.sweeps_remain {
@@ -265,6 +266,10 @@ impl Driver {
         let has_room = self.gated_queries + self.queues.queries.len() == 0;
         if self.engines.is_settling() && has_room {
             self.engines.settle_some(now.wall, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
+        } else if self.ended.is_settling() && has_room {
+            for order_id in self.ended.next_to_settle(MAX_WAITING_SETTLEMENTS) {
+                self.engines.settle(now.wall, order_id, &mut self.outbox);
+            }
         }
         self.gate();
         let orders = (&mut self.engines, &self.views);
@@ -281,7 +286,10 @@ impl Driver {
 
     /// Logs how far the feed has been taken, before a stop.
     pub(crate) fn log_feed_position(&mut self, now: Moment) {
-        self.engines.log_feed_position(now.wall, &mut self.outbox);
+        // A restart goes on from there, and settles nothing that had ended long before.
+        if !self.ended.is_settling() {
+            self.engines.log_feed_position(now.wall, &mut self.outbox);
+        }
         self.gate();
     }
 

@@ -73,18 +73,18 @@ fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, Execution
     Ok(engines)
 }
 
-/// Loads what belongs to no partition. Orders that were cancelled since the feed position are needed
+/// Loads what belongs to no partition. Orders that have ended since the feed position are needed
 /// in memory: they are settled with the others where the feed has lost lines.
 fn load_node(engines: &mut Engines, store: &Index) -> Result<(), ExecutionError> {
     let node = store.node_state()?;
-    for order_id in &node.cancelled {
+    for order_id in &node.ended {
         if !engines.has(*order_id)
             && let Some(order) = store.by_order_id(*order_id)?
         {
             engines.load(order);
         }
     }
-    engines.load_node(node.feed_position, node.held, node.cancelled);
+    engines.load_node(node.feed_position, node.held, node.ended);
     Ok(())
 }
 

@@ -55,11 +55,11 @@ struct Feed {
     /// Keys of reports that the store has and that are obsolete.
     obsolete: Vec<u64>,
     /// Cancelled in this batch since the last feed position.
-    cancelled: Vec<OrderId>,
-    /// Keys under which the store has those that were cancelled in earlier batches.
-    stored_cancelled: Vec<u64>,
+    ended: Vec<OrderId>,
+    /// Keys under which the store has those that ended in earlier batches.
+    stored_ended: Vec<u64>,
     /// Those of them that a feed position of this batch has made obsolete.
-    obsolete_cancelled: Vec<u64>,
+    obsolete_ended: Vec<u64>,
 }
 
 struct Held {
@@ -167,16 +167,17 @@ impl IndexWriter {
             Change::Accepted { external_order_id } => {
                 self.external.entry(external_order_id.clone()).or_insert(order_id);
             }
-            Change::Cancelled { .. } => self.feed.cancelled.push(order_id),
             Change::Rejected { .. }
             | Change::NotAccepted
             | Change::CancelRequested
+            | Change::Cancelled { .. }
             | Change::CancelRejected { .. }
             | Change::Filled(_)
             | Change::Busted { .. } => {}
         }
         if let Some(working) = self.changed.get_mut(&order_id) {
             working.tracked.apply(changed);
+            self.feed.note(&working.tracked, changed);
             return Ok(());
         }
         let mut working = match self.recent.take(order_id) {
@@ -188,6 +189,7 @@ impl IndexWriter {
             }
         };
         working.tracked.apply(changed);
+        self.feed.note(&working.tracked, changed);
         self.changed.insert(order_id, working);
         Ok(())
     }
@@ -283,10 +285,10 @@ impl Feed {
             received_at: report.received_at,
             unstored: None,
         });
-        let cancelled = node::cancelled(&*view)?;
+        let ended = node::ended(&*view)?;
         Ok(Self {
             held: held.collect(),
-            stored_cancelled: cancelled.into_iter().map(|(lsn, _)| lsn).collect(),
+            stored_ended: ended.into_iter().map(|(lsn, _)| lsn).collect(),
             ..Self::default()
         })
     }
@@ -307,11 +309,18 @@ impl Feed {
         }
     }
 
-    /// Takes a feed position: what was cancelled before it needs no second look, and reports that
+    /// Takes note of an order that has ended.
+    fn note(&mut self, tracked: &TrackedOrder, changed: &Changed) {
+        if changed.change.may_end() && !tracked.order().is_open() {
+            self.ended.push(changed.order_id);
+        }
+    }
+
+    /// Takes a feed position: what ended before it needs no second look, and reports that
     /// the engine has given up by then are obsolete.
     fn reach(&mut self, lsn: Lsn, position: FeedPosition, kept_micros: u64) {
-        self.cancelled.clear();
-        self.obsolete_cancelled.append(&mut self.stored_cancelled);
+        self.ended.clear();
+        self.obsolete_ended.append(&mut self.stored_ended);
         let is_too_old = |held: &Held| position.at.micros_since(held.received_at) > kept_micros;
         while self.held.front().is_some_and(is_too_old) {
             self.give_up_oldest();
@@ -340,13 +349,13 @@ impl Feed {
                 push(node::held_key(held.lsn), Some(value));
             }
         }
-        for lsn in self.obsolete_cancelled.drain(..) {
-            push(node::cancelled_key(lsn), None);
+        for lsn in self.obsolete_ended.drain(..) {
+            push(node::ended_key(lsn), None);
         }
-        if !self.cancelled.is_empty() {
-            let cancelled = mem::take(&mut self.cancelled);
-            push(node::cancelled_key(batch_lsn.0), Some(node::cancelled_value(&cancelled)));
-            self.stored_cancelled.push(batch_lsn.0);
+        if !self.ended.is_empty() {
+            let ended = mem::take(&mut self.ended);
+            push(node::ended_key(batch_lsn.0), Some(node::ended_value(&ended)));
+            self.stored_ended.push(batch_lsn.0);
         }
         Ok(())
     }

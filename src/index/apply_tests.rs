@@ -33,10 +33,10 @@ fn open(store: &MemoryStore) -> (Index, IndexWriter) {
     (index, writer)
 }
 
-/// All but the batches in which cancelled orders are kept: those are cut differently.
+/// All but the batches in which ended orders are kept: those are cut differently.
 fn content(store: &MemoryStore) -> Vec<(Space, Vec<u8>, store::Bytes)> {
     let mut content = store.content();
-    content.retain(|(space, key, _)| *space != Space::Node || key.first() != Some(&b'c'));
+    content.retain(|(space, key, _)| *space != Space::Node || key.first() != Some(&b'e'));
     content
 }
 

@@ -150,11 +150,11 @@ impl Index {
         let held = node::held(&*view)?;
         // No more than the engine takes: of too many the newest.
         let too_many = held.len().saturating_sub(MAX_HELD_REPORTS);
-        let cancelled = node::cancelled(&*view)?;
+        let ended = node::ended(&*view)?;
         Ok(NodeState {
             feed_position: node::feed_position(&*view)?,
             held: held.into_iter().skip(too_many).map(|(_, report)| report).collect(),
-            cancelled: cancelled.into_iter().flat_map(|(_, ids)| ids).collect(),
+            ended: ended.into_iter().flat_map(|(_, ids)| ids).collect(),
         })
     }
 

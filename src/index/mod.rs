@@ -19,7 +19,7 @@
 //! | `node` | `m` | format (4), id of the log (8), last record (8), little endian |
 //! | `node` | `f` | the feed position: kind, format version, payload of its log record |
 //! | `node` | `h`, record (8) | a report about an order that was not known, in the same form |
-//! | `node` | `c`, last record of a batch (8) | ids of orders cancelled in it, behind the feed position |
+//! | `node` | `e`, last record of a batch (8) | ids of orders that ended in it, behind the feed position |
 //!
 //! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
 //! from the other, also when a late fill or a bust opens it again. Order ids rise with time, so the

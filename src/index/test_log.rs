@@ -139,19 +139,19 @@ impl Model {
                 }
             }
             Event::Changed(changed) => {
-                self.orders.get_mut(&changed.order_id).unwrap().apply(changed);
-                match &changed.change {
-                    Change::Accepted { external_order_id } => {
-                        let id = external_order_id.clone();
-                        self.external.entry(id).or_insert(changed.order_id);
-                    }
-                    Change::Cancelled { .. } => self.node.cancelled.push(changed.order_id),
-                    _ => {}
+                let tracked = self.orders.get_mut(&changed.order_id).unwrap();
+                tracked.apply(changed);
+                if changed.change.may_end() && !tracked.order().is_open() {
+                    self.node.ended.push(changed.order_id);
+                }
+                if let Change::Accepted { external_order_id } = &changed.change {
+                    let id = external_order_id.clone();
+                    self.external.entry(id).or_insert(changed.order_id);
                 }
             }
             Event::HeldReport(report) => self.node.held.push(report.clone()),
             Event::FeedPosition(position) => {
-                self.node.cancelled.clear();
+                self.node.ended.clear();
                 self.node
                     .held
                     .retain(|held| position.at.micros_since(held.received_at) <= HELD_AGE_MICROS);
