@@ -48,6 +48,7 @@ pub(crate) struct Driver {
     views: CommittedViews,
     ended: EndedOrders,
     stored: StoredUpTo,
+    shown: ShownUpTo,
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
@@ -59,12 +60,16 @@ pub(crate) struct Driver {
 /// fails and is opened again: what memory forgets can be read from then on.
 pub type StoredUpTo = Box<dyn Fn() -> Lsn + Send>;
 
+/// Is told up to where readers of memory see what the log says.
+pub type ShownUpTo = Box<dyn Fn(Lsn) + Send>;
+
 /// What a [`Driver`] is made of.
 pub(crate) struct DriverParts {
     pub(crate) engines: Engines,
     pub(crate) wal: WalAppender,
     pub(crate) views: CommittedViews,
     pub(crate) stored: StoredUpTo,
+    pub(crate) shown: ShownUpTo,
     pub(crate) kill_switch: KillSwitch,
     pub(crate) queues: Rc<SessionQueues>,
     pub(crate) options: ExecutionOptions,
@@ -74,8 +79,9 @@ pub(crate) struct DriverParts {
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
-        let DriverParts { engines, wal, views, stored, kill_switch, queues, options, metrics } =
-            parts;
+        let DriverParts { engines, wal, views, stored, shown, .. } = parts;
+        let DriverParts { kill_switch, queues, options, metrics, .. } = parts;
+        shown(wal.committed());
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
@@ -92,6 +98,7 @@ impl Driver {
             kill_switch,
             views,
             stored,
+            shown,
             queues,
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
@@ -380,6 +387,7 @@ impl Driver {
         // What the exchange is told that we have, readers see: not before its effects are out.
         let next_free = self.gated.front().filter(|effect| is_free(effect));
         let released = next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1)));
+        (self.shown)(released);
         self.webhooks.answer(released);
         self.mass_cancels.answer(released);
         next_free.is_some()

@@ -33,7 +33,7 @@ mod webhook;
 pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
 pub use circuit::ExchangeState;
 pub use desk::OrderDesk;
-pub use driver::StoredUpTo;
+pub use driver::{ShownUpTo, StoredUpTo};
 pub use error::ExecutionError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
 pub use kill_switch::{

@@ -12,6 +12,8 @@ const BATCH_RECORDS: u64 = 32_768;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How long records may gather for a batch: as far as reads of the index may be behind the log.
 const GATHER_TIME: Duration = Duration::from_millis(250);
+/// How long to wait for memory to show what is committed, which it does within a slice or two.
+const MEMORY_LAG: Duration = Duration::from_millis(1);
 /// How often the index is made durable. What is lost comes again from the log, so this only says how
 /// much of the log a start after a crash replays.
 const PERSIST_INTERVAL: Duration = Duration::from_secs(1);
@@ -104,7 +106,7 @@ impl<S: Storage> IndexFollower<S> {
         let mut give_up_at = None;
         loop {
             self.wait_for_batch(persist_at);
-            self.apply_batch()?;
+            self.apply_batch(self.index.may_follow_to())?;
             let now = Instant::now();
             if now >= persist_at {
                 self.persist()?;
@@ -118,8 +120,9 @@ impl<S: Storage> IndexFollower<S> {
             }
         }
         let last = self.log.committed().min(Lsn(self.writer.taken().0 + CATCH_UP_RECORDS));
+        // Nobody reads memory any more.
         while self.writer.taken() < last {
-            self.apply_batch()?;
+            self.apply_batch(last)?;
         }
         self.persist()?;
         // A log that has failed is the reason of its own thread, which has still to say so.
@@ -136,12 +139,15 @@ impl<S: Storage> IndexFollower<S> {
         if committed > taken {
             self.log.wait(Lsn(taken.0 + BATCH_RECORDS - 1), GATHER_TIME.min(until_persist));
         }
+        if self.index.may_follow_to() <= taken {
+            self.log.wait(Lsn(u64::MAX), MEMORY_LAG.min(until_persist));
+        }
     }
 
-    /// Takes what is committed, as one batch.
-    pub(crate) fn apply_batch(&mut self) -> Result<(), IndexError> {
+    /// Takes what is committed up to `last`, as one batch.
+    pub(crate) fn apply_batch(&mut self, last: Lsn) -> Result<(), IndexError> {
         let (mut records, mut bytes) = (0, 0);
-        while records < BATCH_RECORDS && bytes < BATCH_BYTES {
+        while records < BATCH_RECORDS && bytes < BATCH_BYTES && self.writer.taken() < last {
             let Some(record) = self.reader.next_record()? else { break };
             let lsn = record.lsn;
             let event = decode(record.kind, record.format_version, record.payload)

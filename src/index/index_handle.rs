@@ -64,6 +64,8 @@ struct Shared {
     log_id: Mutex<Option<LogId>>,
     position: AtomicU64,
     durable: AtomicU64,
+    /// See [`Index::memory_shows`].
+    shown: AtomicU64,
     is_healthy: AtomicBool,
     held_report_age_micros: u64,
 }
@@ -116,6 +118,7 @@ impl Index {
             log_id: Mutex::new(meta.map(|meta| meta.log_id)),
             position: AtomicU64::new(position),
             durable: AtomicU64::new(position),
+            shown: AtomicU64::new(u64::MAX),
             is_healthy: AtomicBool::new(true),
             held_report_age_micros,
         }))
@@ -134,6 +137,18 @@ impl Index {
     /// Every record of the log up to here survives a power cut.
     pub fn durable_position(&self) -> Lsn {
         Lsn(self.0.durable.load(Ordering::Acquire))
+    }
+
+    /// Readers of memory see what the log says up to here; never goes back. From the first call on
+    /// the index stays behind that: who has read an order here would else read an older version of
+    /// it in memory.
+    pub fn memory_shows(&self, position: Lsn) {
+        self.0.shown.store(position.0, Ordering::Release);
+    }
+
+    /// Up to where the log may be followed.
+    pub(crate) fn may_follow_to(&self) -> Lsn {
+        Lsn(self.0.shown.load(Ordering::Acquire))
     }
 
     /// False once a write has failed: reads go on, but the index does not move any more.

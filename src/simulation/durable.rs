@@ -52,6 +52,8 @@ pub(super) struct DurableLog {
     cancel_requested: BTreeSet<OrderId>,
     /// The version with which an order's executions last changed.
     refilled: BTreeMap<OrderId, u64>,
+    /// What has become durable, for the trace.
+    pub(super) notes: Vec<(Option<OrderId>, String)>,
 }
 
 impl DurableLog {
@@ -69,6 +71,7 @@ impl DurableLog {
             cancel_wanted: BTreeSet::new(),
             cancel_requested: BTreeSet::new(),
             refilled: BTreeMap::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -121,6 +124,12 @@ impl DurableLog {
         self.engines
             .replay(&event)
             .map_err(|error| broken(Invariant::RecordFirst, format!("{error}")))?;
+        self.notes.push(match &event {
+            Event::Created(created) => (Some(created.order_id), "created".to_owned()),
+            Event::Changed(changed) => (Some(changed.order_id), format!("{:?}", changed.change)),
+            Event::HeldReport(report) => (None, format!("held {:?}", report.kind)),
+            Event::FeedPosition(position) => (None, format!("feed at {}", position.sequence)),
+        });
         match &event {
             Event::Created(created) => self.created(created),
             Event::Changed(changed) => self.changed(changed, exchange),
@@ -207,7 +216,8 @@ impl DurableLog {
         for published in exchange.lines() {
             let line = &published.line;
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
-                ensure(self.has(line, exchange), Invariant::PositionAfterLines, || {
+                let is_safe = self.has(line, exchange) || self.will_settle(line, exchange);
+                ensure(is_safe, Invariant::PositionAfterLines, || {
                     format!("the position is {}, missing is {line:?}", position.sequence)
                 })?;
             }
@@ -230,6 +240,20 @@ impl DurableLog {
             FeedLineType::Bust => mark == Some(&Mark::Void) || is_held(true),
             FeedLineType::Cancelled | FeedLineType::Expired | FeedLineType::Heartbeat => true,
         }
+    }
+
+    /// Whether a bust is held that opens the line's order again: the order is settled then, and with
+    /// it what the feed has lost.
+    fn will_settle(&self, line: &FeedLine, exchange: &Exchange) -> bool {
+        let Some(external) = &line.order_id else { return false };
+        let marks = exchange.order_of(external).and_then(|id| self.executions.get(&id));
+        let is_void = |id| marks.is_some_and(|marks| marks.get(id) == Some(&Mark::Void));
+        self.held.iter().any(|report| match &report.kind {
+            ReportKind::Busted { execution_id } => {
+                report.external_order_id == *external && !is_void(execution_id)
+            }
+            ReportKind::Filled(_) | ReportKind::Cancelled | ReportKind::Expired => false,
+        })
     }
 
     fn remember(&mut self, order_id: OrderId) {

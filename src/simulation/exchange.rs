@@ -30,8 +30,9 @@ pub(super) struct PublishedLine {
 struct Accepted {
     external_order_id: ExternalOrderId,
     shares: Shares,
-    /// Executions after the end.
+    /// Executions after the end that count.
     late: Vec<QueryExecution>,
+    was_filled_late: bool,
 }
 
 /// The exchange.
@@ -49,6 +50,8 @@ pub(super) struct Exchange {
     /// How often each order came.
     submits: BTreeMap<OrderId, usize>,
     late_count: u64,
+    /// What happened, for the trace.
+    pub(super) notes: Vec<String>,
 }
 
 impl Exchange {
@@ -63,6 +66,7 @@ impl Exchange {
             executions: BTreeMap::new(),
             submits: BTreeMap::new(),
             late_count: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -87,6 +91,7 @@ impl Exchange {
                     external_order_id: external_order_id.clone(),
                     shares: order.num_shares,
                     late: Vec::new(),
+                    was_filled_late: false,
                 };
                 self.accepted.insert(order_id, accepted);
             }
@@ -184,6 +189,7 @@ impl Exchange {
             num_shares: Some(shares),
             ..line
         };
+        accepted.was_filled_late = true;
         accepted.late.push(QueryExecution {
             execution_id: id,
             price_in_cents: price,
@@ -264,16 +270,21 @@ impl Exchange {
         }
     }
 
-    fn push(&mut self, mut line: FeedLine, only_here: bool) {
+    fn push(&mut self, mut line: FeedLine, mut only_here: bool) {
         line.sequence = self.lines.len() as u64 + 1;
-        if let (FeedLineType::Trade, Some(order), Some(id), Some(shares), Some(price)) = (
-            line.line_type,
-            line.order_id.as_ref().and_then(|id| self.order_of(id)),
-            &line.execution_id,
-            line.num_shares,
-            line.price_in_cents,
-        ) {
+        // With what it was filled late, an order may be filled for us while it is open here.
+        let order = line.order_id.as_ref().and_then(|id| self.order_of(id));
+        let accepted = order.and_then(|order_id| self.accepted.get(&order_id));
+        only_here |= accepted.is_some_and(|accepted| accepted.was_filled_late);
+        if let (FeedLineType::Trade, Some(order), Some(id), Some(shares), Some(price)) =
+            (line.line_type, order, &line.execution_id, line.num_shares, line.price_in_cents)
+        {
             self.executions.insert((order, id.clone()), (shares, price));
+        }
+        if let Some(id) = &line.order_id {
+            let (kind, execution) = (line.line_type, line.execution_id.as_ref());
+            let execution = execution.map_or("", |id| id.as_str());
+            self.notes.push(format!("line {}: {kind:?} {execution} of {id}", line.sequence));
         }
         self.lines.push(PublishedLine { line, only_here });
     }

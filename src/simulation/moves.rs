@@ -241,7 +241,8 @@ impl World<'_> {
                 for result in &response.results {
                     let Ok(order_id) = result.client_order_id.parse() else { continue };
                     let name = self.trace.name(order_id);
-                    let error = result.error.as_ref().map_or("accepted", |error| &error.code);
+                    let id = result.external_order_id.as_ref().map_or("", |id| id.as_str());
+                    let error = result.error.as_ref().map_or(id, |error| &error.code);
                     say!(self.trace, "the exchange takes {name}: {error}");
                 }
                 Response::Submit(response)

@@ -112,12 +112,13 @@ impl Node {
         let queues = Rc::new(SessionQueues::new(commands.exchange_state()));
         let metrics = ExecutionMetrics::default();
         let (readers, [reads, _]) = IndexReaders::new(&index);
-        let stored = index.clone();
+        let (stored, shown) = (index.clone(), index.clone());
         let parts = DriverParts {
             engines,
             wal,
             views,
-            stored: Box::new(move || stored.position()),
+            stored: Box::new(move || stored.durable_position()),
+            shown: Box::new(move |position| shown.memory_shows(position)),
             kill_switch: kill_switch.clone(),
             queues: Rc::clone(&queues),
             options: options(profile),
@@ -234,12 +235,10 @@ impl Node {
 
     /// Lets the index follow the log. False when it has all of it.
     pub(super) fn follow_log(&mut self) -> Checked<bool> {
-        if self.index.position() >= self.driver.wal().committed() {
-            return Ok(false);
-        }
-        let followed = self.follower.apply_batch();
+        let before = self.index.position();
+        let followed = self.follower.apply_batch(self.index.may_follow_to());
         followed.map_err(|error| broken(Invariant::StoreFollows, format!("{error:?}")))?;
-        Ok(true)
+        Ok(self.index.position() > before)
     }
 
     /// Makes the index durable, and cuts the log behind it.

@@ -88,11 +88,19 @@ impl<'a> World<'a> {
         self.pass_time(micros);
         for _ in 0..DRAWS_PER_STEP {
             let action = self.profile.draw_action(&mut self.dice);
-            if self.act(action)? {
+            let has_acted = self.act(action)?;
+            self.tell_exchange_notes();
+            if has_acted {
                 break;
             }
         }
         Ok(())
+    }
+
+    pub(super) fn tell_exchange_notes(&mut self) {
+        for note in self.exchange.notes.drain(..) {
+            say!(self.trace, "  {note}");
+        }
     }
 
     /// Lets time pass, and what times out by itself.
@@ -295,8 +303,18 @@ impl<'a> World<'a> {
             let crash = if self.dice.percent(50) { Crash::Kill } else { Crash::PowerLoss };
             return self.crash(crash);
         }
-        self.durable.look(&self.machine.disk, &self.exchange)?;
-        Ok(true)
+        let looked = self.durable.look(&self.machine.disk, &self.exchange);
+        self.tell_durable_notes();
+        looked.map(|()| true)
+    }
+
+    fn tell_durable_notes(&mut self) {
+        for (order_id, what) in self.durable.notes.drain(..) {
+            match order_id.map(|order_id| self.trace.name(order_id)) {
+                Some(name) => say!(self.trace, "  durable: {name} {what}"),
+                None => say!(self.trace, "  durable: {what}"),
+            }
+        }
     }
 
     /// The process ends without warning.
@@ -337,6 +355,7 @@ impl<'a> World<'a> {
             Ok(node) => {
                 self.trace.count("starts");
                 self.durable.look_at_all(&self.machine.disk, &self.exchange)?;
+                self.tell_durable_notes();
                 say!(self.trace, "the process starts with {:?}", self.durable.record_counts());
                 let readable = (node.views(), &node.index);
                 let checks = (&self.durable, &self.exchange);
