@@ -24,6 +24,8 @@ pub enum CreateReply {
     Halted(HaltScope),
     /// Nothing was recorded: the exchange does not answer.
     ExchangeAway,
+    /// Whether anything was recorded is not known: the engine ended meanwhile. Never said by it.
+    OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,
 }
@@ -50,6 +52,8 @@ pub enum CancelReply {
     Conflict(Arc<Order>),
     /// This user has no such order.
     NotFound,
+    /// Whether anything was recorded is not known: the engine ended meanwhile. Never said by it.
+    OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,
 }

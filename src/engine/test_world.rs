@@ -428,7 +428,10 @@ impl World {
                 self.check_name(&order);
             }
             CreateReply::Conflict(order) => self.check_name(&order),
-            CreateReply::Unavailable | CreateReply::Halted(_) | CreateReply::ExchangeAway => {
+            CreateReply::OutcomeUnknown
+            | CreateReply::Unavailable
+            | CreateReply::Halted(_)
+            | CreateReply::ExchangeAway => {
                 panic!("ids are unique here, and the engines take everything else")
             }
         }
@@ -445,7 +448,7 @@ impl World {
             CancelReply::Pending(order) | CancelReply::Conflict(order) => self.check_read(&order),
             // A create that was a repetition brought no order of its own.
             CancelReply::NotFound => {}
-            CancelReply::Unavailable => panic!("never refused here"),
+            CancelReply::OutcomeUnknown | CancelReply::Unavailable => panic!("never refused here"),
         }
     }
 

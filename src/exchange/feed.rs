@@ -141,7 +141,7 @@ impl Feed {
         let mut backoff = FIRST_BACKOFF;
         let mut resume = self.options.resume.take();
         while !self.shutdown.is_requested() {
-            let connected = Instant::now();
+            let (connected, read_before) = (Instant::now(), self.metrics.lines.get());
             let ended = self.connect_and_read(resume.as_ref());
             self.market.set_up(false);
             self.metrics.up.set(0);
@@ -154,7 +154,9 @@ impl Feed {
                 _ => self.metrics.disconnects.inc(),
             };
             // At once after a connection that worked, slower and slower while none does.
-            if connected.elapsed() > LAST_BACKOFF || matches!(ended, Ended::PositionGone) {
+            let has_worked =
+                self.metrics.lines.get() > read_before || connected.elapsed() > LAST_BACKOFF;
+            if has_worked || matches!(ended, Ended::PositionGone) {
                 backoff = FIRST_BACKOFF;
             }
             tracing::warn!(reason = %ended, exchange = %self.options.exchange, "the feed ended");

@@ -42,8 +42,8 @@ impl OrderDesk {
         }
         let key_checked_at = checked.map(|checked| checked.position).unwrap_or_default();
         match self.gateway.create(request, key_checked_at) {
-            // A sender that is gone: the process is ending.
-            Ok(reply) => reply.await.unwrap_or(CreateReply::Unavailable),
+            // A sender that is gone: the process is ending, and it may be recorded.
+            Ok(reply) => reply.await.unwrap_or(CreateReply::OutcomeUnknown),
             Err(_overloaded) => CreateReply::Unavailable,
         }
     }
@@ -53,7 +53,7 @@ impl OrderDesk {
         let Ok(reply) = self.gateway.cancel(user.clone(), order_id) else {
             return CancelReply::Unavailable;
         };
-        match reply.await.unwrap_or(CancelReply::Unavailable) {
+        match reply.await.unwrap_or(CancelReply::OutcomeUnknown) {
             CancelReply::NotFound => self.cancel_of_stored(&user, order_id).await,
             reply => reply,
         }

@@ -286,7 +286,10 @@ fn order_of_create(reply: &CreateReply) -> Option<Arc<Order>> {
         | CreateReply::Pending(order)
         | CreateReply::Duplicate(order)
         | CreateReply::Conflict(order) => Some(Arc::clone(order)),
-        CreateReply::Unavailable | CreateReply::Halted(_) | CreateReply::ExchangeAway => None,
+        CreateReply::OutcomeUnknown
+        | CreateReply::Unavailable
+        | CreateReply::Halted(_)
+        | CreateReply::ExchangeAway => None,
     }
 }
 
@@ -295,6 +298,6 @@ fn order_of_cancel(reply: &CancelReply) -> Option<Arc<Order>> {
         CancelReply::Cancelled(order)
         | CancelReply::Pending(order)
         | CancelReply::Conflict(order) => Some(Arc::clone(order)),
-        CancelReply::NotFound | CancelReply::Unavailable => None,
+        CancelReply::NotFound | CancelReply::OutcomeUnknown | CancelReply::Unavailable => None,
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn check_create_reply(
             check_body(order, request, false)?;
             (order, "conflict")
         }
+        CreateReply::OutcomeUnknown => return Ok("outcome unknown"),
         CreateReply::Unavailable => {
             told.refused.insert(request.order_id);
             // Between the look at the store and the orders thread, memory may forget the order that
@@ -141,6 +142,7 @@ pub(super) fn check_cancel_reply(
             Ok("cancel not found")
         }
         CancelReply::Unavailable if around.may_refuse => Ok("cancel refused"),
+        CancelReply::OutcomeUnknown => Ok("cancel outcome unknown"),
         CancelReply::Unavailable => {
             Err(broken(Invariant::RefusedForRoom, "a cancel was refused while there is room"))
         }

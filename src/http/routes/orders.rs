@@ -86,6 +86,7 @@ pub(in crate::http) async fn post(
             let detail = "The exchange does not answer. Nothing was recorded. Try again.";
             Err(Problem::unavailable("exchange_unavailable", detail))
         }
+        CreateReply::OutcomeUnknown => Err(outcome_unknown()),
         CreateReply::Unavailable => Err(overloaded()),
     }
 }
@@ -119,6 +120,13 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
         return Err(Problem::field("symbol", "unknown_symbol", detail));
     }
     Ok(())
+}
+
+/// The engine ended while the answer was awaited: no 503, which says that nothing was recorded.
+fn outcome_unknown() -> Problem {
+    let detail = "The engine stopped before it answered. Look at your orders, or repeat the request \
+                  with the same clientOrderId.";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome_unknown", detail)
 }
 
 fn overloaded() -> Problem {
@@ -162,6 +170,7 @@ pub(in crate::http) async fn delete(
             Err(problem.with("order", &*order))
         }
         CancelReply::NotFound => Err(unknown()),
+        CancelReply::OutcomeUnknown => Err(outcome_unknown()),
         CancelReply::Unavailable => Err(overloaded()),
     }
 }
