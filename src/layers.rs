@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["execution"],
     &["http", "simulation"],
     &["config"],
-    &["topology"],
+    &["topology", "fuzzing"],
     &["main", "simulate"],
 ];
 

@@ -67,6 +67,8 @@ pub mod config;
 pub mod engine;
 pub mod exchange;
 pub mod execution;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod index;
 #[cfg(test)]

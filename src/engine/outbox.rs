@@ -130,6 +130,20 @@ pub struct Outbox {
     pub effects: Vec<Effect>,
 }
 
+impl CreateReply {
+    /// The order that it tells of.
+    pub fn order(&self) -> Option<&Arc<Order>> {
+        match self {
+            Self::Accepted(order)
+            | Self::Rejected(order)
+            | Self::Pending(order)
+            | Self::Duplicate(order)
+            | Self::Conflict(order) => Some(order),
+            Self::Halted(_) | Self::ExchangeAway | Self::OutcomeUnknown | Self::Unavailable => None,
+        }
+    }
+}
+
 impl Outbox {
     /// An empty one.
     pub fn new() -> Self {

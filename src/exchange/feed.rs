@@ -2,6 +2,8 @@
 //! Prices go to the ring and the last-value table, order lines to the orders thread; neither waits
 //! for the other.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 #[cfg(feature = "simulation")]
 pub(super) mod stepped;
 #[cfg(test)]

@@ -5,6 +5,8 @@ mod address;
 mod blocking_http;
 pub mod feed;
 mod feed_types;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod session;
 pub mod sim;
 pub mod webhook;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::circuit::{Circuit, SharedState};
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
+use super::stages::{OrderStages, StageClock};
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
 use crate::order::{Order, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
@@ -30,10 +31,12 @@ pub(crate) struct SessionQueues {
     pub(crate) circuit: RefCell<Circuit>,
     /// What the exchange said, and the store.
     pub(crate) answers: LocalQueue<Answer>,
+    /// Where the time of orders goes.
+    pub(super) clock: StageClock,
 }
 
 impl SessionQueues {
-    pub(crate) fn new(exchange_state: SharedState) -> Self {
+    pub(crate) fn new(exchange_state: SharedState, stages: OrderStages) -> Self {
         Self {
             submits: LocalQueue::new(),
             cancels: LocalQueue::new(),
@@ -44,6 +47,7 @@ impl SessionQueues {
             probes: LocalQueue::new(),
             circuit: RefCell::new(Circuit::new(exchange_state)),
             answers: LocalQueue::new(),
+            clock: StageClock::new(stages),
         }
     }
 

@@ -16,6 +16,7 @@ use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::replies::{Replies, Waiter};
+use super::stages::Stage;
 use super::translate;
 use super::views::CommittedViews;
 use super::webhook::Webhooks;
@@ -130,7 +131,7 @@ impl Driver {
 
     /// Takes a request for an order, or refuses it unrecorded.
     pub(crate) fn create(&mut self, now: Moment, command: CreateCommand) {
-        let CreateCommand { request, key_checked_at, reply } = command;
+        let CreateCommand { request, key_checked_at, arrived, asked, reply } = command;
         if let Some(scope) = self.kill_switch.halted(&request.user, request.symbol) {
             self.metrics.halted_creates.inc();
             // The client may have gone.
@@ -150,10 +151,13 @@ impl Driver {
             return;
         }
         self.metrics.creates.inc();
+        let order_id = request.order_id;
+        self.queues.clock.take(order_id, arrived, asked);
         let deadline = self.reply_deadline(now);
-        let to = self.replies.add(Waiter::Create(reply), request.order_id, deadline);
+        let to = self.replies.add(Waiter::Create(reply), order_id, deadline);
         self.engines.create(now.wall, request, to, &mut self.outbox);
         self.gate();
+        self.queues.clock.end(order_id, Stage::Decide);
     }
 
     /// Takes a request to cancel an order.
@@ -180,6 +184,7 @@ impl Driver {
         let now = now.wall;
         match answer {
             Answer::Submit(order_id, outcome) => {
+                self.queues.clock.end(order_id, Stage::Exchange);
                 self.engines.submit_answer(now, order_id, outcome, &mut self.outbox);
             }
             Answer::Cancel(order_id, outcome) => {
@@ -364,7 +369,10 @@ impl Driver {
         for (_, effect) in self.gated.drain(..count) {
             match effect {
                 Effect::Publish(_) => {}
-                Effect::Submit(order) => submits.push(order),
+                Effect::Submit(order) => {
+                    self.queues.clock.end(order.order_id, Stage::FirstCommit);
+                    submits.push(order);
+                }
                 Effect::Cancel { order_id, external_order_id, is_awaited } => {
                     let queues = &self.queues;
                     let queue =
@@ -376,7 +384,12 @@ impl Driver {
                     self.queues.queries.push(order_id);
                 }
                 Effect::Find(id) => self.queues.finds.push(id),
-                Effect::ReplyCreate { to, reply } => self.replies.create(to, reply),
+                Effect::ReplyCreate { to, reply } => {
+                    if let Some(order) = reply.order() {
+                        self.queues.clock.finish(order.order_id);
+                    }
+                    self.replies.create(to, reply);
+                }
                 Effect::ReplyCancel { to, reply } => self.replies.cancel(to, reply),
                 Effect::Alert(alert) => self.metrics.alert(alert),
             }

@@ -13,6 +13,8 @@ mod driver;
 mod ended;
 mod error;
 mod finds;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gateway;
 mod kill_switch;
 mod limits;
@@ -26,6 +28,7 @@ mod replies;
 mod run;
 mod sessions;
 mod slice;
+mod stages;
 mod translate;
 mod views;
 mod webhook;
@@ -47,6 +50,7 @@ pub use options::ExecutionOptions;
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
+pub use stages::OrderStages;
 pub use views::{CommittedViews, UserView};
 pub use webhook::WebhookReply;
 

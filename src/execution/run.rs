@@ -58,7 +58,8 @@ pub struct OrdersThread {
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     let OrdersThread { engines, views, store, wal, commands, feed, options, metrics, shutdown } =
         thread;
-    let queues = Rc::new(SessionQueues::new(commands.exchange_state.clone()));
+    let queues =
+        Rc::new(SessionQueues::new(commands.exchange_state.clone(), commands.stages.clone()));
     let session = || ExchangeSession::new(options.session.clone());
     let mut sessions = Vec::new();
     for _ in 0..options.submit_connections.clamp(1, 2) {

@@ -16,7 +16,7 @@ use crate::execution::parts::{
 };
 use crate::execution::{
     CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
-    OrderGateway, order_gateway,
+    OrderGateway, OrderStages, order_gateway,
 };
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore};
 use crate::market::MarketWriter;
@@ -109,7 +109,7 @@ impl Node {
         let kill_switch = machine.kill_switch.clone();
         let (gateway, commands) = order_gateway(views.clone(), kill_switch.clone());
         let (to_orders, lines) = mailbox(profile.feed_queue);
-        let queues = Rc::new(SessionQueues::new(commands.exchange_state()));
+        let queues = Rc::new(SessionQueues::new(commands.exchange_state(), OrderStages::default()));
         let metrics = ExecutionMetrics::default();
         let (readers, [reads, _]) = IndexReaders::new(&index);
         let (stored, shown) = (index.clone(), index.clone());

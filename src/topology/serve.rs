@@ -316,6 +316,7 @@ impl Running {
         options.webhook = webhook.registration;
         let execution_metrics = ExecutionMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
+        metrics.register(|registry| gateway.stages().register(registry));
         let orders_thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,

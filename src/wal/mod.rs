@@ -34,6 +34,8 @@ mod aligned;
 mod appender;
 mod batch;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handle;
 mod open;
 mod outline;
