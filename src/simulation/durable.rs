@@ -216,7 +216,9 @@ impl DurableLog {
         for published in exchange.lines() {
             let line = &published.line;
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
-                let is_safe = self.has(line, exchange) || self.will_settle(line, exchange);
+                let is_safe = self.has(line, exchange)
+                    || self.will_settle(line, exchange)
+                    || is_void(line, exchange);
                 ensure(is_safe, Invariant::PositionAfterLines, || {
                     format!("the position is {}, missing is {line:?}", position.sequence)
                 })?;
@@ -307,6 +309,12 @@ impl DurableLog {
         self.cancel_wanted.contains(&order_id)
     }
 
+    /// Whether an order has ended since a version, and be it to be opened again.
+    pub(super) fn has_ended_since(&self, order_id: OrderId, version: u64) -> bool {
+        let mut since = self.versions.range((order_id, version)..=(order_id, u64::MAX));
+        since.any(|(_, order)| !order.is_open())
+    }
+
     pub(super) fn cancel_was_requested(&self, order_id: OrderId) -> bool {
         self.cancel_requested.contains(&order_id)
     }
@@ -320,6 +328,18 @@ impl DurableLog {
     pub(super) fn record_counts(&self) -> (u64, u64) {
         (self.records.len() as u64, self.before_last_commit as u64)
     }
+}
+
+/// Whether a line tells of an execution that was declared void since: the record that settled its
+/// order did not have it any more.
+fn is_void(line: &FeedLine, exchange: &Exchange) -> bool {
+    let (FeedLineType::Trade, Some(external), Some(execution)) =
+        (line.line_type, &line.order_id, &line.execution_id)
+    else {
+        return false;
+    };
+    let counting = exchange.order_of(external).map(|id| exchange.counting(id)).unwrap_or_default();
+    counting.iter().all(|known| known.execution_id != *execution)
 }
 
 fn is_about(

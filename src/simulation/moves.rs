@@ -7,7 +7,7 @@ use super::network::{Request, Response};
 use super::sessions::{Outgoing, SUBMIT_SESSIONS};
 use super::trace::say;
 use super::world::World;
-use crate::exchange::wire::FeedLine;
+use crate::exchange::wire::{FeedLine, QueryExecution};
 use crate::execution::{CancelScope, CreateOrder, Halts};
 use crate::types::{
     ClientOrderId, ExecutionId, OrderId, Position, PriceCents, Symbol, TimeInForce, UserId,
@@ -364,6 +364,14 @@ impl World<'_> {
         }
         let Some(order_id) = self.some_accepted() else { return false };
         if !matches!(self.exchange.record(order_id).status, Cancelled | Expired | Filled) {
+            return false;
+        }
+        // What was executed before has come: a late fill could else fill the order for us in its
+        // stead, and who asks about an order that is filled?
+        let is_recorded = |known: &QueryExecution| {
+            self.durable.counted(order_id).any(|(id, _)| *id == known.execution_id)
+        };
+        if !self.exchange.counting(order_id).iter().all(is_recorded) {
             return false;
         }
         let fill = (self.dice.between(1, 2), self.price());

@@ -1,13 +1,14 @@
 //! Who else talks to the process: operators who cancel and halt, and the exchange that posts lines
 //! to us.
 
+use std::sync::Arc;
+
 use super::durable::DurableLog;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use crate::exchange::wire::FeedLine;
 use crate::execution::{CancelScope, MassCancelled, OrderGateway, WebhookReply};
 use crate::order::Order;
-use crate::types::OrderId;
 
 /// Everybody who waits.
 #[derive(Default)]
@@ -17,8 +18,8 @@ pub(super) struct Others {
 }
 
 struct MassCancel {
-    /// Orders that it has to reach.
-    orders: Vec<OrderId>,
+    /// Orders that it has to reach, as they were.
+    orders: Vec<Arc<Order>>,
     answer: oneshot::Receiver<MassCancelled>,
 }
 
@@ -35,14 +36,12 @@ impl Others {
         scope: CancelScope,
         durable: &DurableLog,
     ) {
-        let is_meant = |order: &&Order| {
+        let is_meant = |order: &&Arc<Order>| {
             order.is_open()
                 && scope.user.as_ref().is_none_or(|user| order.user == *user)
                 && scope.symbol.is_none_or(|symbol| order.symbol == symbol)
         };
-        let orders = durable.orders();
-        let orders = orders.into_iter().map(|order| &**order).filter(is_meant);
-        let orders = orders.map(|order| order.order_id).collect();
+        let orders = durable.orders().into_iter().filter(is_meant).cloned().collect();
         if let Ok(answer) = gateway.mass_cancel(scope) {
             self.mass_cancels.push(MassCancel { orders, answer });
         }
@@ -105,12 +104,13 @@ fn forgotten() -> super::Violation {
     broken(Invariant::OneAnswer, "a running process forgot an operator or the exchange")
 }
 
-fn check_mass_cancel(orders: &[OrderId], durable: &DurableLog) -> Checked {
-    for order_id in orders {
-        let is_open = durable.order(*order_id).is_some_and(|order| order.is_open());
-        let is_asked = durable.cancel_was_requested(*order_id);
-        ensure(is_asked || !is_open, Invariant::MassCancelIsWhole, || {
-            format!("{:?} was not asked to be cancelled", durable.order(*order_id))
+fn check_mass_cancel(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
+    for order in orders {
+        let is_asked = durable.cancel_was_requested(order.order_id);
+        // A bust may have opened it again.
+        let has_ended = durable.has_ended_since(order.order_id, order.version);
+        ensure(is_asked || has_ended, Invariant::MassCancelIsWhole, || {
+            format!("{:?} was not asked to be cancelled", durable.order(order.order_id))
         })?;
     }
     Ok(())
