@@ -1,5 +1,11 @@
 //! Orders that have ended leave memory and are read from the disk, and nobody can tell.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use serde_json::{Value, json};

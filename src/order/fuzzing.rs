@@ -27,5 +27,5 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let head = [event.kind(), super::RECORD_FORMAT_VERSION];
         [&head, encoder.encode(&event).unwrap_or_default()].concat()
     };
-    super::codec::tests::examples().into_iter().map(|event| seed(event)).collect()
+    super::codec::tests::examples().into_iter().map(&mut seed).collect()
 }

@@ -75,6 +75,7 @@ pub(super) struct NotStarted {
 
 impl Node {
     /// Starts from what log and store hold.
+    #[expect(clippy::result_large_err, reason = "starts are few, and most succeed")]
     pub(super) fn start(
         machine: &Machine,
         profile: &Profile,

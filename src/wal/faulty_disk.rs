@@ -1,13 +1,10 @@
 //! A disk in memory for tests: it forgets and tears what was not synced, fails when it is told to,
 //! rots and runs full.
 
-#![cfg_attr(
-    not(test),
-    expect(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a surprise in here is a mistake of the simulation, which may stop at it"
-    )
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a surprise in here is a mistake of the test, which may stop at it"
 )]
 
 use std::collections::BTreeMap;
