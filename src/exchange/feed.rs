@@ -356,6 +356,7 @@ impl Feed {
         if sequence > self.last_read + 1 {
             self.note_gap(sequence - 1);
         }
+        let has_come_before = sequence <= self.last_read;
         self.last_read = self.last_read.max(sequence);
         // A line that was read again changes no price: newer ones have.
         if sequence > self.last_sequence {
@@ -363,7 +364,7 @@ impl Feed {
             self.take_print(&line);
         }
         if line.order_id.is_some() && self.orders_behind_from.is_none() {
-            self.hand_over(line)?;
+            self.hand_over(line, has_come_before)?;
         }
         Ok(())
     }
@@ -388,12 +389,15 @@ impl Feed {
         });
     }
 
-    fn hand_over(&mut self, line: FeedLine) -> Result<(), Ended> {
+    fn hand_over(&mut self, line: FeedLine, has_come_before: bool) -> Result<(), Ended> {
         match self.orders.try_send(OrderFeed::Line(line)) {
             Ok(()) => {
                 self.metrics.order_lines.inc();
                 Ok(())
             }
+            // It was handed over then, or is part of a gap that was told. To go back for it could be
+            // to go back behind what the exchange keeps.
+            Err(Refused::Full(_)) if has_come_before => Ok(()),
             Err(Refused::Full(refused)) => {
                 if let OrderFeed::Line(line) = refused {
                     self.orders_behind_from = Some(line.sequence);

@@ -103,3 +103,11 @@ fn a_session_that_was_not_taken_is_told_by_the_next_connection() {
     connection(&mut feed, next.map(|(_, from)| from), &[]).unwrap();
     assert_eq!(sessions(&mut receiver), [0], "told again");
 }
+
+#[test]
+fn a_line_that_comes_twice_takes_the_feed_nowhere() {
+    let (mut feed, mut receiver) = feed(3);
+    connection(&mut feed, None, &[1, 2, 2]).unwrap();
+    assert_eq!(feed.next_sequence(), 3, "there was no room for the second");
+    assert_eq!(lines(&mut receiver), [1, 2]);
+}
