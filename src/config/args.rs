@@ -30,9 +30,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve clients: prices, orders and the web page.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run the simulated exchange alone.
-    Exchange(ExchangeArgs),
+    Exchange(Box<ExchangeArgs>),
     /// Print a development token for a user.
     Token(TokenArgs),
     /// Look at the write-ahead log.

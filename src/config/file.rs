@@ -135,7 +135,7 @@ mod tests {
         arguments.extend(flags.iter().map(OsString::from));
         arguments.extend(["--config".into(), path.into_os_string()]);
         match parse_command_line(arguments)?.command {
-            Command::Serve(arguments) => Ok(arguments),
+            Command::Serve(arguments) => Ok(*arguments),
             other => panic!("not serve: {other:?}"),
         }
     }

@@ -14,6 +14,7 @@ mod ended;
 mod error;
 mod finds;
 mod gateway;
+mod gathering;
 mod kill_switch;
 mod limits;
 mod local_queue;
@@ -63,6 +64,8 @@ pub(crate) mod parts {
 
 #[cfg(test)]
 mod circuit_tests;
+#[cfg(test)]
+mod cleanup_tests;
 #[cfg(test)]
 mod fake_exchange;
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 mod exchange;
 mod index;
+mod link;
 mod placement;
 mod serve;
 mod shard;
