@@ -25,6 +25,19 @@ loom: ## Checks the lock-free parts under every interleaving
 	@scripts/with-env env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 		cargo test --release --package loom-models
 
+.PHONY: fuzz
+SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+fuzz: ## Feeds each fuzz target for a while: make fuzz SECONDS=60 TARGETS="wal_recovery order_event"
+	@scripts/with-env scripts/fuzz $(SECONDS_EACH) $(TARGETS)
+
+.PHONY: miri
+miri: ## Runs the lock-free folder and the log's codecs under miri
+	@scripts/with-env scripts/miri
+
+.PHONY: tsan
+tsan: ## Runs what threads share under ThreadSanitizer
+	@scripts/with-env scripts/tsan
+
 .PHONY: check
 check: ## Formatting, lints, and that the benches compile
 	@scripts/with-env cargo fmt --all --check
@@ -39,3 +52,14 @@ bench: ## Runs the criterion benches
 load: ## Streams at saturation beside a bare send loop (1,000 clients, one hot symbol)
 	@scripts/with-env cargo build --release --workspace
 	@target/release/loadtest stream --spawn target/release/longbow --rounds 7 --seconds 5
+
+ROUNDS ?= 200
+
+.PHONY: crashloop
+crashloop: ## Kills the engine under load ROUNDS times (200) and checks that nothing told was untrue
+	@scripts/with-env cargo build --release --workspace --exclude loom-models
+	@target/release/loadtest crash-loop --spawn target/release/longbow --rounds $(ROUNDS)
+
+.PHONY: load-orders
+load-orders: ## Orders: one at a time, 64 at a time, and 10,400 a second in an open loop, with medians
+	@scripts/with-env scripts/load-orders

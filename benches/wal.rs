@@ -1,6 +1,9 @@
 //! The log's group commit against what the disk can do at best: one `fdatasync` after one 4 KiB
 //! write, into a file that is filled with zeros, in the same run on the same disk.
 //!
+//! `latency` prints what criterion does not: quantiles of the time from an append to its commit, in
+//! units of the bare sync, measured in turns with it.
+//!
 //! `append` is the appender's own share and needs no disk. `recover` reads and checks a log that is
 //! in no cache but the disk's.
 
@@ -11,6 +14,7 @@
     reason = "a bench stops at the first surprise"
 )]
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::future::poll_fn;
 use std::hint::black_box;
@@ -27,6 +31,10 @@ use rustix::fs::OFlags;
 /// About the size of an order event.
 const PAYLOAD: [u8; 200] = [7; 200];
 const BARE_FILE_BYTES: usize = 64 * 1024 * 1024;
+/// Turns of `latency`: in each some bare syncs, and then so many records for each in flight.
+const LATENCY_TURNS: usize = 10;
+const SYNCS_OF_A_TURN: usize = 100;
+const RECORDS_OF_A_TURN: u64 = 200;
 const RECOVERED_RECORDS: u64 = 200_000;
 /// Records of one burst in `append`: a quarter of a batch.
 const BURST_RECORDS: u64 = 1000;
@@ -79,6 +87,29 @@ impl Log {
             block_on(poll_fn(|context| self.appender.poll_progress(context, seen)));
             assert!(!self.appender.is_poisoned());
         }
+    }
+
+    /// Commits records as [`Self::commit`] does, and tells how long each took from its append.
+    fn latencies(&mut self, records: u64, in_flight: u64) -> Vec<Duration> {
+        let last = self.appended + records;
+        let mut waiting = VecDeque::new();
+        let mut took = Vec::new();
+        while took.len() < usize::try_from(records).unwrap() {
+            let seen = self.appender.committed();
+            while waiting.front().is_some_and(|(lsn, _)| *lsn <= seen.0) {
+                let (_, appended_at): (u64, Instant) = waiting.pop_front().unwrap();
+                took.push(appended_at.elapsed());
+            }
+            while self.appended < last && self.append_one(in_flight) {
+                waiting.push_back((self.appended, Instant::now()));
+            }
+            self.appender.flush();
+            if !waiting.is_empty() {
+                block_on(poll_fn(|context| self.appender.poll_progress(context, seen)));
+            }
+            assert!(!self.appender.is_poisoned());
+        }
+        took
     }
 
     fn close(self) {
@@ -142,6 +173,49 @@ fn group_commit(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn quantile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+/// Not a criterion bench: it has no name to filter by and runs unless criterion only lists or tests.
+fn latency(_: &mut Criterion) {
+    if std::env::args().any(|argument| ["--list", "--test"].contains(&argument.as_str())) {
+        return;
+    }
+    for in_flight in [1, 64] {
+        let (bare_directory, log_directory) = (directory(), directory());
+        let file = zero_filled(&bare_directory.path().join("bare"));
+        let mut memory = vec![1; 2 * BLOCK_BYTES];
+        let block = aligned_block(&mut memory);
+        let mut log = Log::open(log_directory.path());
+        let (mut syncs, mut commits) = (Vec::new(), Vec::new());
+        for _ in 0..LATENCY_TURNS {
+            for number in 0..SYNCS_OF_A_TURN {
+                let start = Instant::now();
+                file.write_all_at(block, (number * BLOCK_BYTES) as u64).unwrap();
+                file.sync_data().unwrap();
+                syncs.push(start.elapsed());
+            }
+            commits.extend(log.latencies(RECORDS_OF_A_TURN * in_flight, in_flight));
+        }
+        log.close();
+        syncs.sort_unstable();
+        commits.sort_unstable();
+        let sync = quantile(&syncs, 50);
+        let told = |percent| {
+            let took = quantile(&commits, percent);
+            format!("{took:.0?} ({:.2} syncs)", took.as_secs_f64() / sync.as_secs_f64())
+        };
+        println!(
+            "wal/latency of a commit, in flight/{in_flight}: p50 {}, p99 {}; a sync p50 {sync:.0?}, \
+             p99 {:.0?}",
+            told(50),
+            told(99),
+            quantile(&syncs, 99)
+        );
+    }
+}
+
 fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wal");
     group.sample_size(20).measurement_time(Duration::from_secs(3));
@@ -198,5 +272,5 @@ fn recovery(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, group_commit, append, recovery);
+criterion_group!(benches, group_commit, latency, append, recovery);
 criterion_main!(benches);

@@ -67,6 +67,8 @@ pub mod config;
 pub mod engine;
 pub mod exchange;
 pub mod execution;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod index;
 #[cfg(test)]
@@ -76,6 +78,8 @@ pub mod metrics;
 pub mod net;
 pub mod order;
 pub mod shutdown;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod stream;
 pub mod sync;
 pub mod topology;

@@ -67,11 +67,14 @@ fn verify_log(arguments: &WalVerifyArgs) -> Result<(), Failure> {
     }
 }
 
+/// The store below the index tells of each of its files.
+const DEFAULT_LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
+
 /// Logs go to standard error; `RUST_LOG` chooses what.
 fn start_logging() -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let wanted = if wanted.is_empty() { DEFAULT_LOG_FILTER } else { &wanted };
+    let filter = tracing_subscriber::EnvFilter::try_new(wanted)
         .map_err(|error| format!("RUST_LOG is not a log filter: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)

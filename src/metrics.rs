@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::histogram::Histogram;
 
 /// All metrics of the process, filled at start-up and printed at each scrape.
 #[derive(Debug)]

@@ -11,7 +11,8 @@ fn an_exchange_that_comes_back_settles_what_was_open() {
     let (data, exchange_data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let exchange = Exchange::start(exchange_data.path(), &["--speed", "20"]);
     let address = exchange.address.clone();
-    let server = Server::start(data.path(), &["--exchange", &address]);
+    let settings = ["--exchange", &address, "--order-reply-timeout", "150"];
+    let server = Server::start(data.path(), &settings);
     let alice = server.user(data.path(), "alice");
     let mut stream = EventStream::subscribe(&server.address, &alice.token, &["SPY"]);
     stream.await_price("SPY");

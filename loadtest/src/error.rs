@@ -51,6 +51,16 @@ pub enum Error {
         /// What is known about the cause, empty or starting with a separator.
         detail: String,
     },
+    /// Something was seen that must not be. The details are printed already.
+    #[error("{count} violations; seed {seed}; data and logs are in {}", directory.display())]
+    Violations {
+        /// How many, at most as many as are kept.
+        count: usize,
+        /// What the run was drawn from.
+        seed: u64,
+        /// Where everything is that can be looked at.
+        directory: std::path::PathBuf,
+    },
     /// A thread of the test died.
     #[error("the {0} thread panicked")]
     Thread(&'static str),

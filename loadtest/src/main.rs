@@ -1,25 +1,37 @@
-//! Load tests of Longbow: a storm of price streams beside a bare `send()` loop, and a storm of
-//! orders. See `loadtest --help`.
+//! Load tests of Longbow: a storm of price streams beside a bare `send()` loop, a storm of orders,
+//! a crash loop, and a search for answers that contradict each other. See `loadtest --help`.
 
 use std::{error::Error as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+mod api;
 mod bare;
 mod client;
 mod clock;
+mod cluster;
 mod cpu;
+mod crash_loop;
+mod disk_sync;
 mod error;
 mod frames;
+mod history;
 mod http;
+mod linear;
+mod linearize;
 mod metrics;
 mod order_client;
 mod orders;
 mod phase;
+mod record;
 mod report;
+mod rounds;
+mod settle;
+mod shares;
 mod spawn;
 mod stream;
 mod target;
+mod workload;
 
 /// Load tests of Longbow. Every figure is printed with the machine, its load and the time that the
 /// hypervisor took away.
@@ -36,6 +48,11 @@ enum Test {
     Stream(stream::StreamArgs),
     /// Limit orders that stay open: orders a second and latency, in a closed or an open loop
     Orders(orders::OrdersArgs),
+    /// Kills the server again and again under load, beside an exchange that misbehaves: what
+    /// anybody was told must stay true, and both records must agree in the end
+    CrashLoop(crash_loop::CrashLoopArgs),
+    /// Many clients at once on few orders: is there a line in which all they saw can have happened?
+    Linearize(linearize::LinearizeArgs),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +62,8 @@ fn main() -> ExitCode {
         match arguments.test {
             Test::Stream(arguments) => stream::run(&arguments, &interrupt),
             Test::Orders(arguments) => orders::run(&arguments, &interrupt),
+            Test::CrashLoop(arguments) => crash_loop::run(&arguments, &interrupt),
+            Test::Linearize(arguments) => linearize::run(&arguments, &interrupt),
         }
     };
     let Err(error) = run() else { return ExitCode::SUCCESS };

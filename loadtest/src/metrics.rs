@@ -10,31 +10,43 @@ use crate::{
 /// How long one reading of the metrics may take.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All values by metric name, summed over their labels.
+/// All values of one reading.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics(BTreeMap<String, f64>);
+pub struct Metrics {
+    /// By metric name, summed over their labels.
+    sums: BTreeMap<String, f64>,
+    /// By name and labels, as they are printed.
+    series: BTreeMap<String, f64>,
+}
 
 impl Metrics {
     /// Reads the text format; comments and lines that are no samples are passed over.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let mut values = BTreeMap::new();
-        for (name, value) in text.lines().filter_map(sample) {
-            *values.entry(name.to_owned()).or_insert(0.0) += value;
+        let mut metrics = Self::default();
+        for (name, labels, value) in text.lines().filter_map(sample) {
+            *metrics.sums.entry(name.to_owned()).or_insert(0.0) += value;
+            metrics.series.insert(format!("{name}{labels}"), value);
         }
-        Self(values)
+        metrics
     }
 
     /// The sum of one metric over all its labels.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.0.get(name).copied()
+        self.sums.get(name).copied()
+    }
+
+    /// One series: a name and, in braces, its labels as the server prints them.
+    #[must_use]
+    pub fn series(&self, series: &str) -> Option<f64> {
+        self.series.get(series).copied()
     }
 
     /// By how much every counter (a name that ends in `_total`) grew since `earlier`.
     #[must_use]
     pub fn growth_since(&self, earlier: &Self) -> BTreeMap<String, f64> {
-        let counters = self.0.iter().filter(|(name, _)| name.ends_with("_total"));
+        let counters = self.sums.iter().filter(|(name, _)| name.ends_with("_total"));
         counters
             .map(|(name, value)| (name.clone(), value - earlier.get(name).unwrap_or(0.0)))
             .filter(|(_, growth)| *growth != 0.0)
@@ -42,17 +54,18 @@ impl Metrics {
     }
 }
 
-/// Name and value of one sample line: `name{labels} value [timestamp]`.
-fn sample(line: &str) -> Option<(&str, f64)> {
+/// Name, labels and value of one sample line: `name{labels} value [timestamp]`.
+fn sample(line: &str) -> Option<(&str, &str, f64)> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
     let name_end = line.find(['{', ' ', '\t'])?;
     let (name, rest) = line.split_at(name_end);
-    let values = if rest.starts_with('{') { rest.get(label_end(rest)?..)? } else { rest };
+    let (labels, values) =
+        if rest.starts_with('{') { rest.split_at_checked(label_end(rest)?)? } else { ("", rest) };
     let value = values.split_whitespace().next()?.parse().ok()?;
-    Some((name, value))
+    Some((name, labels, value))
 }
 
 /// Where the labels end: behind the first closing brace outside of quotes.
@@ -127,6 +140,8 @@ alone
         assert_eq!(metrics.get("longbow_streams_open"), Some(1000.0));
         assert_eq!(metrics.get("longbow_lag_seconds"), Some(0.0015));
         assert_eq!(metrics.get("longbow"), None);
+        assert_eq!(metrics.series("longbow_stream_sends_total{shard=\"0\"}"), Some(1200.0));
+        assert_eq!(metrics.series("longbow_streams_open"), Some(1000.0));
     }
 
     #[test]

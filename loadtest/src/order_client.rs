@@ -30,6 +30,8 @@ use crate::{
 
 /// Longest latency that the histogram tells apart, in microseconds.
 const MAX_LATENCY_MICROS: u64 = 600_000_000;
+/// The answer to an order that the exchange has.
+const ACCEPTED: u16 = 201;
 /// Longest sleep without an event, so that a change of phase is seen in time.
 const IDLE_NANOS: u64 = 5_000_000;
 /// Bytes taken in one read: more than an answer.
@@ -39,6 +41,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Orders that may be due and have no connection yet. At this point the server is minutes behind
 /// and the test has failed.
 const MAX_WAITING: usize = 1_000_000;
+/// An order that leaves so long after it was due was kept waiting by something: by the client itself,
+/// or because every connection had one in flight.
+const LATE_NANOS: u64 = 1_000_000;
 /// Different answers that are kept as examples of what went wrong.
 const MAX_EXAMPLES: usize = 5;
 
@@ -72,6 +77,8 @@ pub struct OrderReport {
     pub seconds: f64,
     /// Answers that came in the window.
     pub answered: u64,
+    /// How many of them say that the order is at the exchange (`201`).
+    pub accepted: u64,
     /// Answers to the orders of the window by status code, also of those that came after it.
     pub answers: BTreeMap<u16, u64>,
     /// Microseconds from the time that an order was due (open loop) or sent (closed loop) to its
@@ -81,6 +88,11 @@ pub struct OrderReport {
     pub cpu_share: f64,
     /// Most orders that were due and had no connection yet.
     pub most_waiting: usize,
+    /// Orders of the window that were sent a millisecond or more after they were due, and by how
+    /// much at most, in nanoseconds. Their latency counts from when they were due all the same.
+    pub sent_late: u64,
+    /// See `sent_late`.
+    pub most_late_nanos: u64,
     /// Orders sent since the start.
     pub sent: u64,
     /// Orders without an answer at the end, after the time to drain; those that were due and never
@@ -134,9 +146,12 @@ struct Connection {
 /// What is counted between the start and the end of the window.
 struct Counts {
     answered: u64,
+    accepted: u64,
     answers: BTreeMap<u16, u64>,
     latencies: Histogram<u64>,
     most_waiting: usize,
+    sent_late: u64,
+    most_late_nanos: u64,
     started: Moment,
     cpu_nanos_at_start: u64,
     /// Set when the window is over: its end, and the CPU time of the thread since its start.
@@ -147,11 +162,14 @@ impl Counts {
     fn start() -> Result<Self> {
         Ok(Self {
             answered: 0,
+            accepted: 0,
             answers: BTreeMap::new(),
             latencies: Histogram::new_with_bounds(1, MAX_LATENCY_MICROS, 3)
                 .map_err(std::io::Error::other)
                 .context("making the latency histogram")?,
             most_waiting: 0,
+            sent_late: 0,
+            most_late_nanos: 0,
             started: Moment::now(),
             cpu_nanos_at_start: thread_cpu_nanos(),
             ended: None,
@@ -163,12 +181,26 @@ impl Counts {
         self.ended = Some((Moment::now(), cpu_nanos));
     }
 
+    fn is_of_window(&self, due: Moment) -> bool {
+        due >= self.started && self.ended.is_none_or(|(end, _)| due < end)
+    }
+
+    /// Counts an order that was due at `due` and leaves now.
+    fn send(&mut self, due: Moment) {
+        let late_nanos = Moment::now().nanos_since(due);
+        if late_nanos >= LATE_NANOS && self.is_of_window(due) {
+            self.sent_late += 1;
+            self.most_late_nanos = self.most_late_nanos.max(late_nanos);
+        }
+    }
+
     /// Counts an answer to an order that was due at `due`.
     fn answer(&mut self, status: u16, due: Moment) {
         let now = Moment::now();
         let end = self.ended.map(|(end, _)| end);
         self.answered += u64::from(end.is_none());
-        if due >= self.started && end.is_none_or(|end| due < end) {
+        self.accepted += u64::from(end.is_none() && status == ACCEPTED);
+        if self.is_of_window(due) {
             self.latencies.saturating_record((now.nanos_since(due) / 1_000).max(1));
             *self.answers.entry(status).or_default() += 1;
         }
@@ -322,6 +354,7 @@ impl OrderLoop {
         (&connection.socket).write_all(&self.request).context("sending an order")?;
         connection.due = Some(due);
         self.sent += 1;
+        self.counts.send(due);
         Ok(())
     }
 
@@ -348,7 +381,7 @@ impl OrderLoop {
             return Err(wrong("an answer without a request", &excerpt(&connection.received)));
         };
         self.counts.answer(answer.status, due);
-        if answer.status != 201 && self.examples.len() < MAX_EXAMPLES {
+        if answer.status != ACCEPTED && self.examples.len() < MAX_EXAMPLES {
             let body = connection.received.get(answer.body_start..answer.length);
             let example = format!("{} {}", answer.status, excerpt(body.unwrap_or_default()));
             if !self.examples.contains(&example) {
@@ -391,8 +424,11 @@ impl OrderLoop {
         OrderReport {
             seconds: seconds_between(self.counts.started, end),
             answered: self.counts.answered,
+            accepted: self.counts.accepted,
             cpu_share: cpu_nanos as f64 / nanos as f64,
             most_waiting: self.counts.most_waiting,
+            sent_late: self.counts.sent_late,
+            most_late_nanos: self.counts.most_late_nanos,
             sent: self.sent,
             unanswered: self.unanswered(),
             answers: self.counts.answers,
@@ -516,6 +552,7 @@ mod tests {
         let (address, _seen) = server(stall, usize::MAX);
         let report = run(options(address, 1, Some(500.0)));
         assert_eq!(report.unanswered, 0, "what was due is sent, even late");
+        assert!(report.sent_late > 10 && report.most_late_nanos > 50_000_000, "and counted");
         // About 50 orders were due while the only connection waited; a closed loop would see one.
         let late = report.latencies.len() - report.latencies.count_between(0, 20_000);
         assert!(late > 10, "{late} of {} orders were late", report.latencies.len());

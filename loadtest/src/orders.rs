@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 use crate::{
     clock::{seconds_between, wall_micros},
     cpu::{self, HostCpu, HostUse},
+    disk_sync::{DiskSync, SyncMicros},
     error::{Context, Error, Result},
-    metrics::Scrape,
+    metrics::{Metrics, Scrape},
     order_client::{OrderClient, OrderOptions, OrderReport},
     phase::{Control, Interrupt, Phase, StopOnDrop},
+    report::median,
+    shares::Shares,
     target::{Target, TargetArgs},
 };
 
@@ -53,6 +56,10 @@ pub struct OrdersArgs {
     /// Core of the client thread [default: the last one]
     #[arg(long, value_name = "CORE")]
     client_core: Option<usize>,
+    /// Between the windows, measure fdatasync of 4 KiB in this directory, which should be on the
+    /// log's disk: latencies are then also told as so many syncs
+    #[arg(long, value_name = "DIR")]
+    measure_sync: Option<PathBuf>,
     /// Also write everything that was measured to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -98,7 +105,7 @@ pub fn run(arguments: &OrdersArgs, interrupt: &Interrupt) -> Result<()> {
     println!(
         "\n{:>5} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>6}  answers",
         "round",
-        "orders/s",
+        "201/s",
         "p50 ms",
         "p90 ms",
         "p99 ms",
@@ -108,12 +115,22 @@ pub fn run(arguments: &OrdersArgs, interrupt: &Interrupt) -> Result<()> {
         "cli cpu",
         "steal"
     );
-    let mut rounds = Vec::new();
+    let mut disk = arguments.measure_sync.as_deref().map(DiskSync::open).transpose()?;
+    let mut measure_sync = || disk.as_mut().map(DiskSync::measure).transpose();
+    let mut rounds: Vec<Round> = Vec::new();
+    let mut sync_before = measure_sync()?;
     for number in 1..=arguments.rounds {
-        let round = measure(arguments, &target, client_core, number, interrupt)?;
+        let mut round = measure(arguments, &target, client_core, number, interrupt)?;
+        let sync_after = measure_sync()?;
+        round.sync = sync_before.zip(sync_after).map(|(before, after)| SyncMicros {
+            p50: f64::midpoint(before.p50, after.p50),
+            p99: f64::midpoint(before.p99, after.p99),
+        });
+        sync_before = sync_after;
         round.print();
         rounds.push(round);
     }
+    print_medians(&rounds);
     let Some(file) = &arguments.json else { return Ok(()) };
     let report = json!({
         "machine": cpu::machine(),
@@ -135,6 +152,12 @@ struct Round {
     cores_by_thread: std::collections::BTreeMap<String, f64>,
     /// Growth a second of the server's counters.
     counters_per_second: std::collections::BTreeMap<String, f64>,
+    /// Requests to the exchange, of any kind, for each order that was sent there.
+    exchange_requests_per_order: Option<f64>,
+    /// Where an order's time goes, when the server tells.
+    shares: Option<Shares>,
+    /// What a sync takes, from before the window and after it.
+    sync: Option<SyncMicros>,
 }
 
 fn measure(
@@ -172,23 +195,75 @@ fn measure(
     control.set(Phase::Stop);
     let seen = client.join()?;
     let used = after.0.zip(before.1).map(|(after, before)| after.since(&before));
-    let growth = after.2.zip(before.0).map(|(after, before)| {
+    let scrapes = before.0.zip(after.2);
+    let growth = scrapes.as_ref().map(|(before, after)| {
         let seconds = seconds_between(before.at, after.at);
         let growth = after.metrics.growth_since(&before.metrics).into_iter();
         growth.map(|(name, value)| (name, value / seconds)).collect()
     });
+    let told = scrapes.as_ref().map(|(before, after)| (&before.metrics, &after.metrics));
+    let client_millis = seen.latencies.mean() / 1_000.0;
     Ok(Round {
         number,
-        seen,
         host: after.1.since(&before.2),
         cores_by_thread: used.map(|used| used.cores_by_name()).unwrap_or_default(),
         counters_per_second: growth.unwrap_or_default(),
+        exchange_requests_per_order: told.and_then(|(before, after)| requests(before, after)),
+        shares: told.and_then(|(before, after)| Shares::between(before, after, client_millis)),
+        sync: None,
+        seen,
     })
 }
 
+/// Requests to the exchange for each order that was sent there between two readings.
+fn requests(before: &Metrics, after: &Metrics) -> Option<f64> {
+    let growth = |name: &str| {
+        let name = format!("longbow_orders_{name}_total");
+        Some(after.get(&name)? - before.get(&name).unwrap_or(0.0))
+    };
+    let orders = growth("submitted").filter(|orders| *orders > 0.0)?;
+    let kinds = ["submit_requests", "cancel_requests", "query_requests"];
+    Some(kinds.iter().filter_map(|name| growth(name)).sum::<f64>() / orders)
+}
+
+/// Prints the medians of all windows, when there are several.
+fn print_medians(rounds: &[Round]) {
+    let of = |value: &dyn Fn(&Round) -> Option<f64>| {
+        median(rounds.iter().filter_map(value).collect()).unwrap_or(f64::NAN)
+    };
+    if rounds.len() < 2 {
+        return;
+    }
+    println!(
+        "\nmedian of {} windows: {:.0} accepted/s, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms, \
+         {:.2} exchange requests an order, steal {:.2} %",
+        rounds.len(),
+        of(&|round| Some(round.accepted_per_second())),
+        of(&|round| Some(round.millis(0.5))),
+        of(&|round| Some(round.millis(0.99))),
+        of(&|round| Some(round.millis(1.0))),
+        of(&|round| round.exchange_requests_per_order),
+        of(&|round| Some(round.host.steal * 100.0)),
+    );
+    if rounds.iter().any(|round| round.sync.is_some()) {
+        println!(
+            "fdatasync of 4 KiB p50 {:.0} us, p99 {:.0} us: an order's p50 is {:.2} syncs, its p99 {:.2}",
+            of(&|round| round.sync.map(|sync| sync.p50)),
+            of(&|round| round.sync.map(|sync| sync.p99)),
+            of(&|round| round.in_syncs(0.5)),
+            of(&|round| round.in_syncs(0.99)),
+        );
+    }
+}
+
 impl Round {
-    fn orders_per_second(&self) -> f64 {
-        self.seen.answered as f64 / self.seen.seconds
+    fn accepted_per_second(&self) -> f64 {
+        self.seen.accepted as f64 / self.seen.seconds
+    }
+
+    /// A latency as so many median syncs.
+    fn in_syncs(&self, quantile: f64) -> Option<f64> {
+        self.sync.map(|sync| self.millis(quantile) * 1_000.0 / sync.p50)
     }
 
     fn millis(&self, quantile: f64) -> f64 {
@@ -201,7 +276,7 @@ impl Round {
         println!(
             "{:>5} {:>9.0} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>7} {:>6.1}% {:>5.2}%  {}",
             self.number,
-            self.orders_per_second(),
+            self.accepted_per_second(),
             self.millis(0.5),
             self.millis(0.9),
             self.millis(0.99),
@@ -220,6 +295,7 @@ impl Round {
         if !threads.is_empty() {
             println!("      server threads, % of a core: {}", threads.join(", "));
         }
+        self.print_details();
         if self.seen.unanswered > 0 {
             println!("      LOST: {} orders had no answer", self.seen.unanswered);
         }
@@ -228,11 +304,34 @@ impl Round {
         }
     }
 
+    fn print_details(&self) {
+        if let Some(shares) = &self.shares {
+            println!("      {}", shares.line());
+        }
+        if let Some(requests) = self.exchange_requests_per_order {
+            println!("      {requests:.2} exchange requests an order");
+        }
+        if let (Some(sync), Some(p50)) = (self.sync, self.in_syncs(0.5)) {
+            println!(
+                "      fdatasync of 4 KiB p50 {:.0} us, p99 {:.0} us: p50 is {p50:.2} syncs",
+                sync.p50, sync.p99
+            );
+        }
+        if self.seen.sent_late > 0 {
+            println!(
+                "      {} orders left a millisecond or more after they were due, {:.1} ms at most",
+                self.seen.sent_late,
+                self.seen.most_late_nanos as f64 / 1e6
+            );
+        }
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "round": self.number,
             "seconds": self.seen.seconds,
-            "ordersPerSecond": self.orders_per_second(),
+            "acceptedPerSecond": self.accepted_per_second(),
+            "answeredPerSecond": self.seen.answered as f64 / self.seen.seconds,
             "latencyMillis": {
                 "p50": self.millis(0.5), "p90": self.millis(0.9), "p99": self.millis(0.99),
                 "p999": self.millis(0.999), "max": self.millis(1.0),
@@ -243,6 +342,11 @@ impl Round {
             "sent": self.seen.sent,
             "unanswered": self.seen.unanswered,
             "mostWaiting": self.seen.most_waiting,
+            "sentLate": self.seen.sent_late,
+            "mostLateMillis": self.seen.most_late_nanos as f64 / 1e6,
+            "exchangeRequestsPerOrder": self.exchange_requests_per_order,
+            "stages": self.shares.as_ref().map(Shares::to_json),
+            "syncMicros": self.sync.map(|sync| json!({ "p50": sync.p50, "p99": sync.p99 })),
             "clientCpuShare": self.seen.cpu_share,
             "hostSteal": self.host.steal,
             "busyByCore": self.host.busy_by_core,

@@ -2,7 +2,7 @@
 //! way the test ends.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -131,7 +131,10 @@ fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) -> Res
 }
 
 /// A development token, as `longbow token` prints it.
-fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
+///
+/// # Errors
+/// [`Error::Answer`] with what the program says, [`Error::Io`] when it cannot be started.
+pub fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
     let name = if user == 0 { "load".to_owned() } else { format!("load-{user}") };
     let output = Command::new(program)
         .arg("token")
@@ -154,7 +157,7 @@ fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
 
 /// One started program with its log.
 #[derive(Debug)]
-struct Program {
+pub struct Program {
     child: Child,
     name: &'static str,
     log: PathBuf,
@@ -163,15 +166,35 @@ struct Program {
 impl Program {
     /// Starts the program and waits for a line with each of the `wanted` beginnings; returns what
     /// follows them, in their order.
-    fn start(
-        mut command: Command,
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the end of the log when they do not come, [`Error::Io`] when it
+    /// cannot be started.
+    pub fn start(
+        command: Command,
         name: &'static str,
         directory: &Path,
         wanted: &[&'static str],
         interrupt: &Interrupt,
     ) -> Result<(Self, Vec<String>)> {
+        let (program, printed) = Self::spawn(command, name, directory)?;
+        let addresses = program.wait_for_lines(&printed, wanted, interrupt)?;
+        Ok((program, addresses))
+    }
+
+    /// Starts the program and gives the lines that it will print. Its log goes on where an earlier
+    /// program of the name left it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be started.
+    pub fn spawn(
+        mut command: Command,
+        name: &'static str,
+        directory: &Path,
+    ) -> Result<(Self, mpsc::Receiver<String>)> {
         let log = directory.join(format!("{name}.log"));
-        let mut log_file = File::create(&log).context("making a log file")?;
+        let log_file = OpenOptions::new().create(true).append(true).open(&log);
+        let mut log_file = log_file.context("opening a log file")?;
         let errors = log_file.try_clone().context("making a log file")?;
         // Its own process group: Ctrl-C reaches this program alone, which then stops it in order.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).process_group(0);
@@ -190,8 +213,21 @@ impl Program {
             }
         };
         thread::Builder::new().name("log".to_owned()).spawn(drain).context("log thread")?;
-        let addresses = program.wait_for_lines(&printed, wanted, interrupt)?;
-        Ok((program, addresses))
+        Ok((program, printed))
+    }
+
+    /// Ends it as a power cut would: nothing is flushed, nobody is told.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be killed.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().context(&format!("killing longbow {}", self.name))?;
+        self.child.wait().context(&format!("waiting for longbow {}", self.name)).map(drop)
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     fn wait_for_lines(
@@ -221,7 +257,7 @@ impl Program {
     }
 
     /// The end of the log, for an error message.
-    fn log_end(&self) -> String {
+    pub fn log_end(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let start = text.len().saturating_sub(LOG_EXCERPT_BYTES);
         let end = text.get(start..).unwrap_or_default();
@@ -262,19 +298,29 @@ impl Drop for Program {
 
 /// A directory that is removed at the end when it was made for the test.
 #[derive(Debug)]
-struct Directory {
-    path: PathBuf,
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
     temporary: bool,
 }
 
 impl Directory {
-    fn new(given: Option<PathBuf>) -> Result<Self> {
+    /// The given one, or a temporary one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be made.
+    pub fn new(given: Option<PathBuf>) -> Result<Self> {
         let temporary = given.is_none();
         let path = given.unwrap_or_else(|| {
             std::env::temp_dir().join(format!("longbow-load-{}", std::process::id()))
         });
         fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
         Ok(Self { path, temporary })
+    }
+
+    /// Leaves it where it is at the end: there is something in it to look at.
+    pub fn keep(&mut self) {
+        self.temporary = false;
     }
 }
 

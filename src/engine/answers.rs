@@ -1,11 +1,13 @@
 //! What the exchange says: answers to what was sent, and reports.
 
-use super::entry::QueryReason;
+use std::collections::HashSet;
+
+use super::entry::{Entry, QueryReason};
 use super::inputs::{CancelOutcome, CancelRefusal, ExchangeState, QueryAnswer, SubmitOutcome};
 use super::partition::{Engine, Turn, Work};
 use super::repair::{Before, SubmitFate};
 use crate::order::{Anomaly, CancelCause, Change, Fill, Status};
-use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
+use crate::types::{ExecutionId, ExternalOrderId, OrderId, TimestampMicros};
 
 impl Engine {
     /// The answer to a submit.
@@ -91,7 +93,9 @@ impl Engine {
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
                 QueryAnswer::Known { external_order_id, state, executions } => {
                     work.entry.underway.unknown_since = None;
+                    let missing = missing_executions(work.entry, &executions);
                     known_at_exchange(work, external_order_id, executions);
+                    take_missing(work, missing);
                     take_state(work, state, reason);
                 }
             }
@@ -137,6 +141,41 @@ fn known_at_exchange(
     work.record(Change::Accepted { external_order_id });
     for fill in executions {
         work.record(Change::Filled(fill));
+    }
+}
+
+/// Executions that count here and are not in the exchange's record, which has all that count there
+/// and is not older than they are.
+fn missing_executions(entry: &Entry, executions: &[Fill]) -> Vec<ExecutionId> {
+    let recorded: HashSet<&ExecutionId> =
+        executions.iter().map(|fill| &fill.execution_id).collect();
+    let newer = entry.underway.doubt.as_ref().map(|doubt| doubt.counted_meanwhile.as_slice());
+    let newer = newer.unwrap_or_default();
+    let counted = entry.tracked.executions().counted_ids();
+    let missing = counted.filter(|id| !recorded.contains(id) && !newer.contains(id));
+    let mut missing: Vec<ExecutionId> = missing.cloned().collect();
+    // What is decided must not depend on how they are kept.
+    missing.sort_unstable();
+    missing
+}
+
+/// An execution that the exchange no longer has was taken back, and the line that said so got lost.
+/// That is believed when it is still so at a second look, a grace later.
+fn take_missing(work: &mut Work<'_, '_>, missing: Vec<ExecutionId>) {
+    if missing.is_empty() {
+        work.entry.underway.doubt = None;
+        return;
+    }
+    let now = work.turn.now;
+    let doubt = work.entry.underway.doubt.get_or_insert_default();
+    let since = *doubt.missing_since.get_or_insert(now);
+    if now.micros_since(since) < work.turn.options.grace_micros {
+        work.entry.underway.owes_settlement = true;
+        return;
+    }
+    doubt.missing_since = None;
+    for execution_id in missing {
+        work.record(Change::Busted { execution_id });
     }
 }
 

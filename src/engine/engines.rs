@@ -33,10 +33,10 @@ pub struct Engines {
     settling: Option<SettleCursor>,
     /// How far the periodic comparison of all open orders has come.
     comparing: Option<SettleCursor>,
-    /// Orders that were cancelled since the feed position was last logged. Where the feed loses
-    /// lines after that position, fills from before the cancel may be among them, so these are
-    /// settled as well. As many as there are cancels while the feed is away.
-    cancelled: Vec<OrderId>,
+    /// Orders that have ended since the feed position was last logged, each once. Where the feed
+    /// loses lines after that position, fills from before a cancel and busts may be among them, so
+    /// these are settled as well. As many as end while the feed is away or orders are being settled.
+    ended: Vec<OrderId>,
     /// Time as the inputs tell it; never goes back.
     pub(super) now: TimestampMicros,
     pub(super) options: EngineOptions,
@@ -65,7 +65,7 @@ impl Engines {
             feed: FeedProgress::default(),
             settling: None,
             comparing: None,
-            cancelled: Vec::new(),
+            ended: Vec::new(),
             now: TimestampMicros::default(),
             options,
         }
@@ -84,7 +84,7 @@ impl Engines {
                 self.engine_mut(changed.order_id.partition()).apply(event)?;
                 match news_for_node(event) {
                     Some(News::Accepted(id, order_id)) => drop(self.index(&id, order_id)),
-                    Some(News::Cancelled(order_id)) => self.note_cancelled(order_id),
+                    Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id),
                     None => {}
                 }
             }
@@ -93,7 +93,7 @@ impl Engines {
             }
             Event::FeedPosition(position) => {
                 self.feed.replay(position);
-                self.forget_cancelled();
+                self.clear_ended();
             }
         }
         Ok(())
@@ -270,7 +270,7 @@ impl Engines {
         if let Some(position) = self.feed.take_unlogged(self.now) {
             out.events.extend(self.held.take_unlogged().into_iter().map(Event::HeldReport));
             out.events.push(Event::FeedPosition(position));
-            self.forget_cancelled();
+            self.clear_ended();
         }
     }
 
@@ -353,10 +353,10 @@ impl Engines {
                 None => SettleCursor { partition: cursor.partition + 1, after: None },
             };
         }
-        // Last, so that those are among them that were cancelled meanwhile.
-        while let Some(order_id) = self.cancelled.pop() {
+        // Last, so that those are among them that have ended meanwhile.
+        while let Some(order_id) = self.ended.pop() {
             if turn.out.effects.len() - asked_before >= limit {
-                self.cancelled.push(order_id);
+                self.ended.push(order_id);
                 self.settling = Some(cursor);
                 return;
             }
@@ -366,6 +366,11 @@ impl Engines {
             }
         }
         self.settling = None;
+    }
+
+    /// Asks about an order in memory, again and again until there is an answer.
+    pub fn settle(&mut self, now: TimestampMicros, order_id: OrderId, out: &mut Outbox) {
+        self.turn(now, order_id.partition(), out, |engine, turn| engine.settle(order_id, turn));
     }
 
     /// An order as it stands, durable or not.
@@ -417,19 +422,21 @@ impl Engines {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
                     }
                 }
-                Some(News::Cancelled(order_id)) => self.note_cancelled(order_id),
+                Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id),
                 None => {}
             }
         }
     }
 
-    pub(super) fn note_cancelled(&mut self, order_id: OrderId) {
-        self.cancelled.push(order_id);
-        self.engine_mut(order_id.partition()).set_awaits_feed(order_id, true);
+    pub(super) fn note_if_ended(&mut self, order_id: OrderId) {
+        let has_ended = self.order(order_id).is_some_and(|order| !order.is_open());
+        if has_ended && self.engine_mut(order_id.partition()).set_awaits_feed(order_id, true) {
+            self.ended.push(order_id);
+        }
     }
 
-    fn forget_cancelled(&mut self) {
-        for order_id in std::mem::take(&mut self.cancelled) {
+    fn clear_ended(&mut self) {
+        for order_id in std::mem::take(&mut self.ended) {
             self.engine_mut(order_id.partition()).set_awaits_feed(order_id, false);
         }
     }
@@ -472,7 +479,7 @@ impl Engines {
 /// What of an order's changes matters beyond its engine.
 enum News {
     Accepted(ExternalOrderId, OrderId),
-    Cancelled(OrderId),
+    MayHaveEnded(OrderId),
 }
 
 fn news_for_node(event: &Event) -> Option<News> {
@@ -481,12 +488,6 @@ fn news_for_node(event: &Event) -> Option<News> {
         Change::Accepted { external_order_id } => {
             Some(News::Accepted(external_order_id.clone(), changed.order_id))
         }
-        Change::Cancelled { .. } => Some(News::Cancelled(changed.order_id)),
-        Change::Rejected { .. }
-        | Change::NotAccepted
-        | Change::CancelRequested
-        | Change::CancelRejected { .. }
-        | Change::Filled(_)
-        | Change::Busted { .. } => None,
+        change => change.may_end().then_some(News::MayHaveEnded(changed.order_id)),
     }
 }

@@ -2,8 +2,8 @@ use smallvec::SmallVec;
 
 use super::outbox::{CancelReply, CreateReply, Effect, Outbox, ReplyTo};
 use super::repair::SubmitFate;
-use crate::order::{Ending, Order, Status, TrackedOrder};
-use crate::types::TimestampMicros;
+use crate::order::{Change, Ending, Order, Status, TrackedOrder};
+use crate::types::{ExecutionId, TimestampMicros};
 use std::sync::Arc;
 
 /// One order in the engine: what the log says of it, and what only this run knows.
@@ -39,10 +39,21 @@ pub(super) struct Underway {
     pub(super) ask_again: bool,
     /// A settling query is owed: it is asked again until it is answered.
     pub(super) owes_settlement: bool,
-    /// The feed may still lose fills from before its cancel: it is settled again then.
+    /// The feed may still lose fills from before its end, or busts: it is settled again then.
     pub(super) awaits_feed: bool,
     /// When the exchange first said that it does not know the order.
     pub(super) unknown_since: Option<TimestampMicros>,
+    /// What the exchange's record and ours may differ in. Rare, and so behind a pointer.
+    pub(super) doubt: Option<Box<Doubt>>,
+}
+
+/// Executions that count here and may not be in the exchange's record.
+#[derive(Debug, Default)]
+pub(super) struct Doubt {
+    /// Counted while the unanswered query was underway: its answer may be older.
+    pub(super) counted_meanwhile: Vec<ExecutionId>,
+    /// When the exchange's record first lacked one that it should have.
+    pub(super) missing_since: Option<TimestampMicros>,
 }
 
 /// Why the exchange was asked. A periodic look may send a cancel again; the query that follows an
@@ -69,10 +80,23 @@ impl Entry {
         self.tracked.order()
     }
 
+    /// Takes note of what the answer to an unanswered query may not have yet.
+    pub(super) fn note_fill(&mut self, change: &Change) {
+        if let Change::Filled(fill) = change
+            && self.underway.query.is_some()
+        {
+            let doubt = self.underway.doubt.get_or_insert_default();
+            doubt.counted_meanwhile.push(fill.execution_id.clone());
+        }
+    }
+
     /// Asks the exchange for its record unless that is underway.
     pub(super) fn ask(&mut self, reason: QueryReason, out: &mut Outbox) {
         if self.underway.query.is_none() {
             self.underway.query = Some(reason);
+            if let Some(doubt) = &mut self.underway.doubt {
+                doubt.counted_meanwhile.clear();
+            }
             out.effects.push(Effect::Query(self.order().order_id));
         }
     }

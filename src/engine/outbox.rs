@@ -25,6 +25,8 @@ pub enum CreateReply {
     Halted(HaltScope),
     /// Nothing was recorded: the exchange does not answer.
     ExchangeAway,
+    /// Whether anything was recorded is not known: the engine ended meanwhile. Never said by it.
+    OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,
 }
@@ -51,6 +53,8 @@ pub enum CancelReply {
     Conflict(Arc<Order>),
     /// This user has no such order.
     NotFound,
+    /// Whether anything was recorded is not known: the engine ended meanwhile. Never said by it.
+    OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,
 }
@@ -132,6 +136,20 @@ pub struct Outbox {
     pub events: Vec<Event>,
     /// To be done, in this order, when all events so far are durable.
     pub effects: Vec<Effect>,
+}
+
+impl CreateReply {
+    /// The order that it tells of.
+    pub fn order(&self) -> Option<&Arc<Order>> {
+        match self {
+            Self::Accepted(order)
+            | Self::Rejected(order)
+            | Self::Pending(order)
+            | Self::Duplicate(order)
+            | Self::Conflict(order) => Some(order),
+            Self::Halted(_) | Self::ExchangeAway | Self::OutcomeUnknown | Self::Unavailable => None,
+        }
+    }
 }
 
 impl Outbox {

@@ -130,10 +130,10 @@ impl Engine {
         Some(order)
     }
 
-    pub(super) fn set_awaits_feed(&mut self, order_id: OrderId, awaits_feed: bool) {
-        if let Some(entry) = self.orders.get_mut(&order_id) {
-            entry.underway.awaits_feed = awaits_feed;
-        }
+    /// True when that changes something.
+    pub(super) fn set_awaits_feed(&mut self, order_id: OrderId, awaits_feed: bool) -> bool {
+        let Some(entry) = self.orders.get_mut(&order_id) else { return false };
+        std::mem::replace(&mut entry.underway.awaits_feed, awaits_feed) != awaits_feed
     }
 
     pub(super) fn insert(&mut self, created: &Created) {
@@ -220,6 +220,7 @@ impl Work<'_, '_> {
         let changed = Changed { order_id, at: self.turn.now, change };
         let applied = self.entry.tracked.apply(&changed);
         if applied.recorded {
+            self.entry.note_fill(&changed.change);
             self.turn.out.events.push(Event::Changed(changed));
         }
         if let Some(anomaly) = applied.anomaly {

@@ -574,3 +574,44 @@ fn a_log_that_speaks_of_an_order_it_never_created_is_refused() {
     let mut engines = Engines::new(OPTIONS);
     assert_eq!(engines.replay(&desk.log[1]), Err(UnknownOrder { order_id }));
 }
+
+/// The exchange's record of an order with these executions.
+fn record_with(executions: &[Fill], state: ExchangeState) -> QueryAnswer {
+    let executions = executions.to_vec();
+    QueryAnswer::Known { external_order_id: external("x"), state, executions }
+}
+
+#[test]
+fn an_execution_that_the_exchange_no_longer_has_at_a_second_look_was_taken_back() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    let (first, second) = (fill("e1", 4), fill("e2", 6));
+    desk.report("x", ReportKind::Filled(first.clone()));
+    desk.report("x", ReportKind::Filled(second.clone()));
+    assert_eq!(desk.status(order_id), Status::Filled);
+    // The line that voids the second one got lost; its order is settled.
+    desk.act(|engines, now, out| engines.settle(now, order_id, out));
+    desk.record(order_id, record_with(std::slice::from_ref(&first), ExchangeState::Open));
+    assert_eq!(desk.status(order_id), Status::Filled, "one look is not enough");
+    desk.sweep(OPTIONS.grace_micros);
+    assert!(desk.effects.contains(&Effect::Query(order_id)), "it is asked about again");
+    desk.record(order_id, record_with(&[first], ExchangeState::Open));
+    assert_eq!(desk.status(order_id), Status::PartiallyFilled);
+    desk.report("x", ReportKind::Filled(second));
+    assert_eq!(desk.status(order_id), Status::PartiallyFilled, "void is void");
+}
+
+#[test]
+fn an_execution_that_came_while_the_exchange_was_asked_is_not_doubted() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    for round in 0..3 {
+        desk.act(|engines, now, out| engines.settle(now, order_id, out));
+        let newer = fill(&format!("e{round}"), 1);
+        desk.report("x", ReportKind::Filled(newer));
+        let before: Vec<Fill> = (0..round).map(|n| fill(&format!("e{n}"), 1)).collect();
+        desk.record(order_id, record_with(&before, ExchangeState::Open));
+        desk.sweep(OPTIONS.grace_micros);
+    }
+    assert_eq!(desk.engines.order(order_id).unwrap().filled_shares, 3);
+}

@@ -34,12 +34,12 @@ impl Engines {
     }
 
     /// Takes what the store says of the node, in recovery: how far the feed was taken, what was
-    /// reported of unknown orders, and which orders were cancelled since the feed position.
+    /// reported of unknown orders, and which orders have ended since the feed position.
     pub fn load_node(
         &mut self,
         feed_position: Option<FeedPosition>,
         held: Vec<HeldReport>,
-        cancelled: Vec<OrderId>,
+        ended: Vec<OrderId>,
     ) {
         if let Some(position) = &feed_position {
             self.feed.replay(position);
@@ -47,8 +47,8 @@ impl Engines {
         for report in held {
             self.held.hold(report, true);
         }
-        for order_id in cancelled {
-            self.note_cancelled(order_id);
+        for order_id in ended {
+            self.note_if_ended(order_id);
         }
     }
 

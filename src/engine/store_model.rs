@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::test_world::OPTIONS;
 use super::*;
-use crate::order::{Change, Event, FeedPosition, HeldReport, TrackedOrder};
+use crate::order::{Event, FeedPosition, HeldReport, TrackedOrder};
 use crate::types::*;
 
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct StoreModel {
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     feed_position: Option<FeedPosition>,
     held: Vec<HeldReport>,
-    cancelled: Vec<OrderId>,
+    ended: Vec<OrderId>,
 }
 
 impl StoreModel {
@@ -29,15 +29,16 @@ impl StoreModel {
                     }
                 }
                 Event::Changed(changed) => {
-                    self.orders.get_mut(&changed.order_id).unwrap().apply(changed);
-                    if let Change::Cancelled { .. } = changed.change {
-                        self.cancelled.push(changed.order_id);
+                    let tracked = self.orders.get_mut(&changed.order_id).unwrap();
+                    tracked.apply(changed);
+                    if changed.change.may_end() && !tracked.order().is_open() {
+                        self.ended.push(changed.order_id);
                     }
                 }
                 Event::HeldReport(report) => self.held.push(report.clone()),
                 Event::FeedPosition(position) => {
                     self.feed_position = Some(position.clone());
-                    self.cancelled.clear();
+                    self.ended.clear();
                 }
             }
         }
@@ -59,13 +60,13 @@ impl StoreModel {
         for tracked in self.orders.values().filter(|tracked| tracked.order().is_open()) {
             engines.load(tracked.clone());
         }
-        for order_id in &self.cancelled {
+        for order_id in &self.ended {
             if !engines.has(*order_id) {
                 engines.load(self.orders[order_id].clone());
             }
         }
         let held = self.held.clone();
-        engines.load_node(self.feed_position.clone(), held, self.cancelled.clone());
+        engines.load_node(self.feed_position.clone(), held, self.ended.clone());
         for event in &log[self.position..] {
             if let Err(UnknownOrder { order_id }) = engines.replay(event) {
                 engines.load(self.orders[&order_id].clone());

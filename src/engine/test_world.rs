@@ -428,7 +428,10 @@ impl World {
                 self.check_name(&order);
             }
             CreateReply::Conflict(order) => self.check_name(&order),
-            CreateReply::Unavailable | CreateReply::Halted(_) | CreateReply::ExchangeAway => {
+            CreateReply::OutcomeUnknown
+            | CreateReply::Unavailable
+            | CreateReply::Halted(_)
+            | CreateReply::ExchangeAway => {
                 panic!("ids are unique here, and the engines take everything else")
             }
         }
@@ -445,7 +448,7 @@ impl World {
             CancelReply::Pending(order) | CancelReply::Conflict(order) => self.check_read(&order),
             // A create that was a repetition brought no order of its own.
             CancelReply::NotFound => {}
-            CancelReply::Unavailable => panic!("never refused here"),
+            CancelReply::OutcomeUnknown | CancelReply::Unavailable => panic!("never refused here"),
         }
     }
 
@@ -615,13 +618,27 @@ impl World {
         }
     }
 
-    /// Skips lines, but none that only the feed can tell.
+    /// Skips lines, but no bust of an order that has left memory: only the feed could tell it.
     fn lose_feed(&mut self, lines: usize) {
         let rest = self.feed[self.feed_taken..].iter().take(lines);
-        let is_bust = |report: &&Report| matches!(report.kind, ReportKind::Busted { .. });
-        let skipped = rest.take_while(|report| !is_bust(report)).count();
-        self.feed_taken += skipped;
+        let can_be_lost = |report: &&Report| {
+            let is_bust = matches!(report.kind, ReportKind::Busted { .. });
+            !is_bust || self.in_memory(&report.external_order_id)
+        };
+        self.feed_taken += rest.take_while(can_be_lost).count();
         self.engines.feed_session(&"s".into(), self.feed_taken as u64);
+        // As the driver does it.
+        let ended: Vec<OrderId> = self.engines.orders().map(|order| order.order_id).collect();
+        for order_id in ended {
+            self.engines.settle(self.time(), order_id, &mut self.out);
+        }
+    }
+
+    fn in_memory(&self, id: &ExternalOrderId) -> bool {
+        let is_meant = |(_, order): &(&OrderId, &ExchangeOrder)| order.external_order_id == *id;
+        let meant = self.exchange.iter().find(is_meant);
+        // It goes by its id: an order whose accept is not known is open, and settled as such.
+        meant.is_some_and(|(order_id, _)| self.engines.has(*order_id))
     }
 
     fn crash(&mut self, torn: usize) {

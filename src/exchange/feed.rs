@@ -2,6 +2,13 @@
 //! Prices go to the ring and the last-value table, order lines to the orders thread; neither waits
 //! for the other.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+#[cfg(feature = "simulation")]
+pub(super) mod stepped;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -106,6 +113,8 @@ pub struct Feed {
     session: Option<CompactString>,
     /// Last sequence that has changed prices.
     last_sequence: u64,
+    /// Last sequence that this connection has brought: lower where lines are read again.
+    last_read: u64,
     /// Where order lines must be read again: the orders thread had no room from here on.
     orders_behind_from: Option<u64>,
 }
@@ -127,6 +136,7 @@ impl Feed {
             metrics,
             session: None,
             last_sequence: 0,
+            last_read: 0,
             orders_behind_from: None,
         }
     }
@@ -136,23 +146,22 @@ impl Feed {
         let mut backoff = FIRST_BACKOFF;
         let mut resume = self.options.resume.take();
         while !self.shutdown.is_requested() {
-            let connected = Instant::now();
+            let (connected, read_before) = (Instant::now(), self.metrics.lines.get());
             let ended = self.connect_and_read(resume.as_ref());
             self.market.set_up(false);
             self.metrics.up.set(0);
-            resume = match (&ended, &self.session) {
-                (Ended::Stop, _) => return,
-                (Ended::PositionGone, _) => None,
-                (Ended::Reread(from), Some(session)) => Some((session.clone(), *from)),
-                (_, Some(session)) => Some((session.clone(), self.next_sequence())),
-                (_, None) => resume,
-            };
+            if matches!(ended, Ended::Stop) {
+                return;
+            }
+            resume = self.resume_after(&ended, resume);
             match ended {
                 Ended::Reread(_) => self.metrics.rereads.inc(),
                 _ => self.metrics.disconnects.inc(),
             };
             // At once after a connection that worked, slower and slower while none does.
-            if connected.elapsed() > LAST_BACKOFF || matches!(ended, Ended::PositionGone) {
+            let has_worked =
+                self.metrics.lines.get() > read_before || connected.elapsed() > LAST_BACKOFF;
+            if has_worked || matches!(ended, Ended::PositionGone) {
                 backoff = FIRST_BACKOFF;
             }
             tracing::warn!(reason = %ended, exchange = %self.options.exchange, "the feed ended");
@@ -161,9 +170,22 @@ impl Feed {
         }
     }
 
+    /// What the next connection asks for, after one that asked for `resume`.
+    fn resume_after(
+        &self,
+        ended: &Ended,
+        resume: Option<(CompactString, u64)>,
+    ) -> Option<(CompactString, u64)> {
+        match (ended, &self.session) {
+            (Ended::PositionGone, _) => None,
+            (_, Some(session)) => Some((session.clone(), self.next_sequence())),
+            (_, None) => resume,
+        }
+    }
+
     /// Where order lines go on: at what the orders thread has not had.
     fn next_sequence(&self) -> u64 {
-        self.orders_behind_from.unwrap_or(self.last_sequence + 1)
+        self.orders_behind_from.unwrap_or(self.last_read + 1)
     }
 
     fn connect_and_read(&mut self, resume: Option<&(CompactString, u64)>) -> Ended {
@@ -244,12 +266,19 @@ impl Feed {
             if let Err(ended) = self.take_lines(&mut body, &mut session_known, from) {
                 return ended;
             }
-            self.market.end_batch(self.last_sequence);
-            if let Some(behind_from) = self.orders_behind_from
-                && !self.orders.is_full()
-            {
-                return Ended::Reread(behind_from);
+            if let Err(ended) = self.end_batch() {
+                return ended;
             }
+        }
+    }
+
+    /// Lets readers see the prices, and goes back to what the orders thread had no room for once
+    /// it has some.
+    fn end_batch(&mut self) -> Result<(), Ended> {
+        self.market.end_batch(self.last_sequence);
+        match self.orders_behind_from {
+            Some(behind_from) if !self.orders.is_full() => Err(Ended::Reread(behind_from)),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -293,11 +322,13 @@ impl Feed {
         // Whatever was owed to the orders thread is part of what follows, or of another session.
         self.orders_behind_from = None;
         let before = first_sequence.saturating_sub(1);
+        self.last_read = before;
         tracing::info!(%session, sequence = before, "the feed is up");
         if !is_known {
             let message = OrderFeed::Session { session: session.clone(), sequence: before };
             if self.orders.try_send(message).is_err() {
                 // The session stays unknown, so the next connection tells it again.
+                self.session = None;
                 return Err(Ended::Unexpected("the orders thread takes nothing".into()));
             }
         }
@@ -319,9 +350,10 @@ impl Feed {
         let sequence = line.sequence;
         check_sequence(sequence)?;
         if line.line_type == FeedLineType::Heartbeat {
-            if sequence > self.last_sequence {
+            if sequence > self.last_read {
                 self.note_gap(sequence);
-                self.last_sequence = sequence;
+                self.last_read = sequence;
+                self.last_sequence = self.last_sequence.max(sequence);
             }
             if self.orders_behind_from.is_none() {
                 // Told again with the next beat if there is no room now.
@@ -329,9 +361,10 @@ impl Feed {
             }
             return Ok(());
         }
-        if sequence > self.last_sequence + 1 {
+        if sequence > self.last_read + 1 {
             self.note_gap(sequence - 1);
         }
+        self.last_read = self.last_read.max(sequence);
         // A line that was read again changes no price: newer ones have.
         if sequence > self.last_sequence {
             self.last_sequence = sequence;
@@ -382,8 +415,13 @@ impl Feed {
     /// Lines are missing up to `last_missing`: orders are compared with the exchange.
     fn note_gap(&mut self, last_missing: u64) {
         self.metrics.gaps.inc();
-        let first_missing = self.last_sequence + 1;
+        let first_missing = self.last_read + 1;
         tracing::error!(first_missing, last_missing, "the feed has a gap");
+        if self.orders_behind_from.is_some() {
+            // To say that all up to here is settled would pass lines that are still owed. They are
+            // read again, and with them the gap if it is there then.
+            return;
+        }
         if let Some(session) = self.session.clone() {
             let message = OrderFeed::Session { session, sequence: last_missing };
             if self.orders.try_send(message).is_err() {

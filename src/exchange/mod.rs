@@ -5,10 +5,15 @@ mod address;
 mod blocking_http;
 pub mod feed;
 mod feed_types;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod session;
 pub mod sim;
 pub mod webhook;
 pub mod wire;
+
+#[cfg(feature = "simulation")]
+pub(crate) use feed::stepped::{Resume, SteppedFeed};
 
 pub use address::ExchangeAddress;
 pub use feed_types::OrderFeed;

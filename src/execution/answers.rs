@@ -5,6 +5,7 @@ use super::circuit::{Circuit, SharedState};
 use super::gathering::Gathering;
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
+use super::stages::{OrderStages, StageClock};
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
 use crate::order::{Order, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
@@ -33,10 +34,12 @@ pub(crate) struct SessionQueues {
     pub(crate) circuit: RefCell<Circuit>,
     /// What the exchange said, and the store.
     pub(crate) answers: LocalQueue<Answer>,
+    /// Where the time of orders goes.
+    pub(super) clock: StageClock,
 }
 
 impl SessionQueues {
-    pub(crate) fn new(exchange_state: SharedState) -> Self {
+    pub(crate) fn new(exchange_state: SharedState, stages: OrderStages) -> Self {
         Self {
             submits: LocalQueue::new(),
             gathering: RefCell::default(),
@@ -48,7 +51,18 @@ impl SessionQueues {
             probes: LocalQueue::new(),
             circuit: RefCell::new(Circuit::new(exchange_state)),
             answers: LocalQueue::new(),
+            clock: StageClock::new(stages),
         }
+    }
+
+    /// The exchange has answered a probe. False when it does not count as away.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn answer_probe(&self) -> bool {
+        self.probes.take(usize::MAX);
+        let mut circuit = self.circuit.borrow_mut();
+        let is_away = circuit.state() == super::circuit::ExchangeState::Away;
+        circuit.probe_answered();
+        is_away
     }
 
     /// Whether more orders would only wait for their deadlines.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::answers::{Answer, SessionQueues};
 use super::metrics::ExecutionMetrics;
+use super::stages::Stage;
 use super::translate;
 use crate::engine::{CancelOutcome, SubmitOutcome};
 use crate::exchange::SessionError;
@@ -40,6 +41,7 @@ impl SubmitBatch {
         if batch.is_empty() {
             return None;
         }
+        batch.iter().for_each(|order| queues.clock.end(order.order_id, Stage::Gather));
         let orders: Vec<SubmitOrder> =
             batch.iter().map(|order| translate::submit_order(order)).collect();
         metrics.submit_requests.inc();

@@ -41,7 +41,7 @@ impl ExchangeState {
 
 /// The state as other threads see it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SharedState(Arc<AtomicU8>);
+pub(crate) struct SharedState(Arc<AtomicU8>);
 
 impl SharedState {
     pub(super) fn get(&self) -> ExchangeState {
@@ -59,7 +59,7 @@ impl SharedState {
 
 /// The circuit breaker of new orders.
 #[derive(Debug)]
-pub(super) struct Circuit {
+pub(crate) struct Circuit {
     state: State,
     shared: SharedState,
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::gateway::OrderGateway;
 use super::reads::{OrderPage, OrderReads, PageRequest, StoreUnavailable};
@@ -25,6 +26,20 @@ impl OrderDesk {
     /// Records an order and answers once its outcome is known, or is not known in time. A key that
     /// named an order long ago still names it.
     pub async fn create(&self, request: CreateOrder) -> CreateReply {
+        self.create_since(Instant::now(), request).await
+    }
+
+    /// The same on behalf of a handler that began at `arrived`, which counts as the order's time.
+    pub async fn create_since(&self, arrived: Instant, request: CreateOrder) -> CreateReply {
+        let order_id = request.order_id;
+        let reply = self.create_unmeasured(arrived, request).await;
+        if matches!(reply, CreateReply::Accepted(_) | CreateReply::Rejected(_)) {
+            self.gateway.stages().answered(order_id, arrived);
+        }
+        reply
+    }
+
+    async fn create_unmeasured(&self, arrived: Instant, request: CreateOrder) -> CreateReply {
         let checked = match &request.client_order_id {
             None => None,
             Some(key) => match self.reads.by_key(&request.user, key).await {
@@ -41,9 +56,9 @@ impl OrderDesk {
             };
         }
         let key_checked_at = checked.map(|checked| checked.position).unwrap_or_default();
-        match self.gateway.create(request, key_checked_at) {
-            // A sender that is gone: the process is ending.
-            Ok(reply) => reply.await.unwrap_or(CreateReply::Unavailable),
+        match self.gateway.create_since(arrived, request, key_checked_at) {
+            // A sender that is gone: the process is ending, and it may be recorded.
+            Ok(reply) => reply.await.unwrap_or(CreateReply::OutcomeUnknown),
             Err(_overloaded) => CreateReply::Unavailable,
         }
     }
@@ -53,7 +68,7 @@ impl OrderDesk {
         let Ok(reply) = self.gateway.cancel(user.clone(), order_id) else {
             return CancelReply::Unavailable;
         };
-        match reply.await.unwrap_or(CancelReply::Unavailable) {
+        match reply.await.unwrap_or(CancelReply::OutcomeUnknown) {
             CancelReply::NotFound => self.cancel_of_stored(&user, order_id).await,
             reply => reply,
         }

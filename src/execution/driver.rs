@@ -16,6 +16,7 @@ use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::replies::{Replies, Waiter};
+use super::stages::Stage;
 use super::translate;
 use super::views::CommittedViews;
 use super::webhook::Webhooks;
@@ -48,6 +49,7 @@ pub(crate) struct Driver {
     views: CommittedViews,
     ended: EndedOrders,
     stored: StoredUpTo,
+    shown: ShownUpTo,
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
@@ -59,8 +61,12 @@ pub(crate) struct Driver {
     next_comparison: MonotonicMicros,
 }
 
-/// Says how far the store has followed the log. Never goes back.
+/// Says up to where the store has followed the log durably. Never goes back, also when the store
+/// fails and is opened again: what memory forgets can be read from then on.
 pub type StoredUpTo = Box<dyn Fn() -> Lsn + Send>;
+
+/// Is told up to where readers of memory see what the log says.
+pub type ShownUpTo = Box<dyn Fn(Lsn) + Send>;
 
 /// What a [`Driver`] is made of.
 pub(crate) struct DriverParts {
@@ -68,6 +74,7 @@ pub(crate) struct DriverParts {
     pub(crate) wal: WalAppender,
     pub(crate) views: CommittedViews,
     pub(crate) stored: StoredUpTo,
+    pub(crate) shown: ShownUpTo,
     pub(crate) kill_switch: KillSwitch,
     pub(crate) queues: Rc<SessionQueues>,
     pub(crate) options: ExecutionOptions,
@@ -77,8 +84,9 @@ pub(crate) struct DriverParts {
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
-        let DriverParts { engines, wal, views, stored, kill_switch, queues, options, metrics } =
-            parts;
+        let DriverParts { engines, wal, views, stored, shown, .. } = parts;
+        let DriverParts { kill_switch, queues, options, metrics, .. } = parts;
+        shown(wal.committed());
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
@@ -95,6 +103,7 @@ impl Driver {
             kill_switch,
             views,
             stored,
+            shown,
             queues,
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
@@ -128,7 +137,7 @@ impl Driver {
 
     /// Takes a request for an order, or refuses it unrecorded.
     pub(crate) fn create(&mut self, now: Moment, command: CreateCommand) {
-        let CreateCommand { request, key_checked_at, reply } = command;
+        let CreateCommand { request, key_checked_at, arrived, asked, reply } = command;
         if let Some(scope) = self.kill_switch.halted(&request.user, request.symbol) {
             self.metrics.halted_creates.inc();
             // The client may have gone.
@@ -148,10 +157,13 @@ impl Driver {
             return;
         }
         self.metrics.creates.inc();
+        let order_id = request.order_id;
+        self.queues.clock.take(order_id, arrived, asked);
         let deadline = self.reply_deadline(now);
-        let to = self.replies.add(Waiter::Create(reply), request.order_id, deadline);
+        let to = self.replies.add(Waiter::Create(reply), order_id, deadline);
         self.engines.create(now.wall, request, to, &mut self.outbox);
         self.gate();
+        self.queues.clock.end(order_id, Stage::Decide);
     }
 
     /// Takes a request to cancel an order.
@@ -178,6 +190,7 @@ impl Driver {
         let now = now.wall;
         match answer {
             Answer::Submit(order_id, outcome) => {
+                self.queues.clock.end(order_id, Stage::Exchange);
                 self.engines.submit_answer(now, order_id, outcome, &mut self.outbox);
             }
             Answer::Cancel(order_id, outcome) => {
@@ -196,6 +209,7 @@ impl Driver {
         match message {
             OrderFeed::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
+                self.ended.begin_settlement();
                 if self.options.webhook.is_some() {
                     self.queues.registrations.push(());
                 }
@@ -259,7 +273,7 @@ impl Driver {
         if now.monotonic >= self.next_sweep {
             self.next_sweep = now.monotonic.saturating_add(self.options.sweep_interval);
             self.sweeps_remain = true;
-            self.engines.log_feed_position(now.wall, &mut self.outbox);
+            self.log_feed_position(now);
             self.show_gauges();
         }
         if self.sweeps_remain {
@@ -270,6 +284,10 @@ impl Driver {
         let has_room = self.gated_queries + self.queues.queries.len() == 0;
         if self.engines.is_settling() && has_room {
             self.engines.settle_some(now.wall, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
+        } else if self.ended.is_settling() && has_room {
+            for order_id in self.ended.next_to_settle(MAX_WAITING_SETTLEMENTS) {
+                self.engines.settle(now.wall, order_id, &mut self.outbox);
+            }
         }
         self.clean_up(now);
         self.gate();
@@ -309,7 +327,10 @@ impl Driver {
 
     /// Logs how far the feed has been taken, before a stop.
     pub(crate) fn log_feed_position(&mut self, now: Moment) {
-        self.engines.log_feed_position(now.wall, &mut self.outbox);
+        // A restart goes on from there, and settles nothing that had ended long before.
+        if !self.ended.is_settling() {
+            self.engines.log_feed_position(now.wall, &mut self.outbox);
+        }
         self.gate();
     }
 
@@ -380,7 +401,10 @@ impl Driver {
         for (_, effect) in self.gated.drain(..count) {
             match effect {
                 Effect::Publish(_) => {}
-                Effect::Submit(order) => submits.push(order),
+                Effect::Submit(order) => {
+                    self.queues.clock.end(order.order_id, Stage::FirstCommit);
+                    submits.push(order);
+                }
                 Effect::Cancel { order_id, external_order_id, is_awaited } => {
                     let queues = &self.queues;
                     let queue =
@@ -392,7 +416,12 @@ impl Driver {
                     self.queues.queries.push(order_id);
                 }
                 Effect::Find(id) => self.queues.finds.push(id),
-                Effect::ReplyCreate { to, reply } => self.replies.create(to, reply),
+                Effect::ReplyCreate { to, reply } => {
+                    if let Some(order) = reply.order() {
+                        self.queues.clock.finish(order.order_id);
+                    }
+                    self.replies.create(to, reply);
+                }
                 Effect::ReplyCancel { to, reply } => self.replies.cancel(to, reply),
                 Effect::Repaired { order_id, cause } => self.metrics.repaired(order_id, cause),
                 Effect::Alert(alert) => self.metrics.alert(alert),
@@ -405,9 +434,23 @@ impl Driver {
         // What the exchange is told that we have, readers see: not before its effects are out.
         let next_free = self.gated.front().filter(|effect| is_free(effect));
         let released = next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1)));
+        (self.shown)(released);
         self.webhooks.answer(released);
         self.mass_cancels.answer(released);
         next_free.is_some()
+    }
+
+    /// The engines, to compare with what the log says.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    /// Events that are not durable, effects that wait for them, and requests without an answer.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn backlog(&self) -> (u64, usize, usize) {
+        let uncommitted = self.last_event.0.saturating_sub(self.wal.committed().0);
+        (uncommitted, self.gated.len(), self.replies.len())
     }
 
     fn show_gauges(&self) {

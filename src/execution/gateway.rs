@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use super::circuit::{ExchangeState, SharedState};
 use super::kill_switch::KillSwitch;
 use super::limits::{
@@ -5,6 +7,7 @@ use super::limits::{
     WEBHOOK_QUEUE_CAPACITY,
 };
 use super::mass_cancel::{MassCancelCommand, MassCancelled};
+use super::stages::OrderStages;
 use super::views::CommittedViews;
 use super::webhook::{WebhookCommand, WebhookReply};
 use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply};
@@ -28,12 +31,16 @@ pub struct OrderGateway {
     views: CommittedViews,
     kill_switch: KillSwitch,
     exchange_state: SharedState,
+    stages: OrderStages,
 }
 
 #[derive(Debug)]
 pub(crate) struct CreateCommand {
     pub(super) request: CreateOrder,
     pub(super) key_checked_at: Lsn,
+    /// When the request's handler began, and when it asked for the order.
+    pub(super) arrived: Instant,
+    pub(super) asked: Instant,
     pub(super) reply: oneshot::Sender<CreateReply>,
 }
 
@@ -53,6 +60,15 @@ pub struct CommandReceivers {
     pub(super) mass_cancels: Receiver<MassCancelCommand>,
     pub(super) kill_switch: KillSwitch,
     pub(super) exchange_state: SharedState,
+    pub(super) stages: OrderStages,
+}
+
+impl CommandReceivers {
+    /// Where it is told whether the exchange answers.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn exchange_state(&self) -> SharedState {
+        self.exchange_state.clone()
+    }
 }
 
 /// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
@@ -74,16 +90,24 @@ pub fn order_gateway(
         views,
         kill_switch: kill_switch.clone(),
         exchange_state: exchange_state.clone(),
+        stages: OrderStages::default(),
     };
-    let receivers =
-        CommandReceivers { creates, cancels, webhooks, mass_cancels, kill_switch, exchange_state };
+    let receivers = CommandReceivers {
+        creates,
+        cancels,
+        webhooks,
+        mass_cancels,
+        kill_switch,
+        exchange_state,
+        stages: gateway.stages.clone(),
+    };
     (gateway, receivers)
 }
 
 impl OrderGateway {
     /// Asks for an order. The store did not know its key when it had followed the log up to
-    /// `key_checked_at`, which says nothing where it has no key. A receiver whose sender is gone means that the process is ending and
-    /// that it is not known whether the order was recorded.
+    /// `key_checked_at`, which says nothing where it has no key. A receiver whose sender is gone
+    /// means that the process is ending and that it is not known whether the order was recorded.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded.
@@ -92,8 +116,22 @@ impl OrderGateway {
         request: CreateOrder,
         key_checked_at: Lsn,
     ) -> Result<oneshot::Receiver<CreateReply>, Overloaded> {
+        self.create_since(Instant::now(), request, key_checked_at)
+    }
+
+    /// The same on behalf of a handler that began at `arrived`, which counts as the order's time.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded.
+    pub fn create_since(
+        &self,
+        arrived: Instant,
+        request: CreateOrder,
+        key_checked_at: Lsn,
+    ) -> Result<oneshot::Receiver<CreateReply>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
-        let command = CreateCommand { request, key_checked_at, reply };
+        let asked = Instant::now();
+        let command = CreateCommand { request, key_checked_at, arrived, asked, reply };
         self.creates.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
@@ -152,6 +190,11 @@ impl OrderGateway {
     /// Whether a request made now would be taken.
     pub fn is_accepting(&self) -> bool {
         !self.creates.is_full()
+    }
+
+    /// Where the time of orders goes.
+    pub fn stages(&self) -> &OrderStages {
+        &self.stages
     }
 
     /// What is committed and in memory. After an answer every read shows at least what it said.

@@ -166,6 +166,19 @@ impl KillSwitch {
     }
 }
 
+/// A switch without a file.
+#[cfg(feature = "simulation")]
+impl KillSwitch {
+    pub(crate) fn in_memory() -> Self {
+        let halts = ArcSwap::from_pointee(Halts::default());
+        Self(Arc::new(Inner { halts, path: PathBuf::new(), writing: Mutex::new(()) }))
+    }
+
+    pub(crate) fn set(&self, halts: Halts) {
+        self.0.halts.store(Arc::new(halts));
+    }
+}
+
 impl Halts {
     /// Whether anybody is halted.
     pub fn any(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::types::OrderId;
 /// What the orders thread did, by reason.
 #[derive(Debug, Clone, Default)]
 pub struct ExecutionMetrics {
-    pub(super) creates: Counter,
+    pub(crate) creates: Counter,
     pub(super) cancels: Counter,
     pub(super) refused_creates: Counter,
     pub(super) events: Counter,

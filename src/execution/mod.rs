@@ -13,6 +13,8 @@ mod driver;
 mod ended;
 mod error;
 mod finds;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gateway;
 mod gathering;
 mod kill_switch;
@@ -27,6 +29,7 @@ mod replies;
 mod run;
 mod sessions;
 mod slice;
+mod stages;
 mod translate;
 mod views;
 mod webhook;
@@ -34,7 +37,7 @@ mod webhook;
 pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
 pub use circuit::ExchangeState;
 pub use desk::OrderDesk;
-pub use driver::StoredUpTo;
+pub use driver::{ShownUpTo, StoredUpTo};
 pub use error::ExecutionError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
 pub use kill_switch::{
@@ -48,18 +51,22 @@ pub use options::ExecutionOptions;
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
+pub use stages::OrderStages;
 pub use views::{CommittedViews, UserView};
 pub use webhook::WebhookReply;
 
 /// What a simulation drives in place of [`run()`]: the same parts, without threads and clocks.
 #[cfg(feature = "simulation")]
 pub(crate) mod parts {
-    pub(crate) use super::answers::SessionQueues;
+    pub(crate) use super::answers::{Answer, SessionQueues};
     pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
     pub(crate) use super::driver::{Driver, DriverParts};
-    pub(crate) use super::limits::{MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES};
-    pub(crate) use super::recover::replay;
-    pub(crate) use super::slice::{Inputs, work};
+    pub(crate) use super::limits::{
+        INPUTS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
+        MAX_WAITING_SUBMITS,
+    };
+    pub(crate) use super::recover::{load, replay};
+    pub(crate) use super::slice::{Inputs, refuse_requests, work};
 }
 
 #[cfg(test)]

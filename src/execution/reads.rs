@@ -139,10 +139,13 @@ impl OrderReads {
         loop {
             let owner = user.clone();
             let stored = self.ask_store(move |index| index.page(&owner, before, chunk)).await?;
+            // An order that a late fill or a bust has opened again meanwhile has left the ended ones
+            // of the store. It was back in memory before the store could follow.
+            let later_view = self.views.user(user).unwrap_or_default();
             let store_has_more = stored.len() == chunk;
             // Below the last one of a full chunk the store has more to say.
             let floor = stored.last().filter(|_| store_has_more).map(|order| order.order_id);
-            for order in merged(&view, &stored, before, floor) {
+            for order in merged([&view, &later_view], &stored, before, floor) {
                 if page.orders.len() == request.limit || scanned == MAX_SCANNED {
                     page.next = before;
                     return Ok(page);
@@ -165,30 +168,36 @@ fn unreadable(error: &IndexError) -> StoreUnavailable {
     StoreUnavailable
 }
 
-/// Orders of memory and store together, newest first, each once and as it is now, from below
-/// `before` down to `floor`.
+/// Orders of memory, before and after the store was asked, and of the store together, newest first,
+/// each once and as it is now, from below `before` down to `floor`.
 fn merged<'a>(
-    view: &'a UserView,
+    views: [&'a UserView; 2],
     stored: &'a [Arc<Order>],
     before: Option<OrderId>,
     floor: Option<OrderId>,
 ) -> impl Iterator<Item = &'a Arc<Order>> {
     use std::ops::Bound::{Excluded, Included, Unbounded};
     let range = (floor.map_or(Unbounded, Included), before.map_or(Unbounded, Excluded));
-    let mut memory = view.orders.range(range).rev().map(|(_, order)| order).peekable();
-    let mut store = stored.iter().peekable();
+    let [earlier, later] = views.map(|view| view.orders.range(range).rev().map(|(_, order)| order));
+    newest(newest(earlier, later), stored.iter())
+}
+
+/// Two lists of orders together, both newest first: each order once, in its newest version.
+fn newest<'a>(
+    left: impl Iterator<Item = &'a Arc<Order>>,
+    right: impl Iterator<Item = &'a Arc<Order>>,
+) -> impl Iterator<Item = &'a Arc<Order>> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
     std::iter::from_fn(move || {
-        let (Some(in_memory), Some(in_store)) = (memory.peek(), store.peek()) else {
-            return memory.next().or_else(|| store.next());
+        let (Some(next_left), Some(next_right)) = (left.peek(), right.peek()) else {
+            return left.next().or_else(|| right.next());
         };
-        match in_memory.order_id.cmp(&in_store.order_id) {
-            std::cmp::Ordering::Greater => memory.next(),
-            std::cmp::Ordering::Less => store.next(),
+        match next_left.order_id.cmp(&next_right.order_id) {
+            std::cmp::Ordering::Greater => left.next(),
+            std::cmp::Ordering::Less => right.next(),
             std::cmp::Ordering::Equal => {
-                let (in_memory, in_store) = (memory.next()?, store.next()?);
-                // The view may be older: it was taken before the store was asked.
-                let newer = in_memory.version >= in_store.version;
-                Some(if newer { in_memory } else { in_store })
+                let (in_left, in_right) = (left.next()?, right.next()?);
+                Some(if in_left.version >= in_right.version { in_left } else { in_right })
             }
         }
     })
@@ -231,7 +240,8 @@ mod tests {
         let orders: Vec<Arc<Order>> = (0..6).map(order).collect();
         let in_memory = view(&[&orders[5], &newer(&orders[4]), &orders[3], &orders[1]]);
         let stored = [orders[4].clone(), newer(&orders[3]), orders[2].clone()];
-        let together: Vec<(OrderId, u64)> = merged(&in_memory, &stored, None, None)
+        let nothing = UserView::default();
+        let together: Vec<(OrderId, u64)> = merged([&in_memory, &nothing], &stored, None, None)
             .map(|order| (order.order_id, order.version))
             .collect();
         let expected: Vec<(OrderId, u64)> =
@@ -245,8 +255,21 @@ mod tests {
         let in_memory = view(&[&orders[5], &orders[3], &orders[1]]);
         let stored = [orders[4].clone(), orders[2].clone()];
         let (before, floor) = (Some(orders[5].order_id), Some(orders[2].order_id));
-        let ids: Vec<OrderId> =
-            merged(&in_memory, &stored, before, floor).map(|order| order.order_id).collect();
+        let ids: Vec<OrderId> = merged([&in_memory, &in_memory], &stored, before, floor)
+            .map(|order| order.order_id)
+            .collect();
         assert_eq!(ids, [4, 3, 2].map(|n| orders[n].order_id));
+    }
+
+    #[test]
+    fn an_order_that_comes_back_to_memory_while_the_store_is_asked_is_not_missed() {
+        let orders: Vec<Arc<Order>> = (0..3).map(order).collect();
+        let (before, after) = (view(&[&orders[2]]), view(&[&orders[2], &newer(&orders[1])]));
+        let stored = [orders[0].clone()];
+        let together: Vec<(OrderId, u64)> = merged([&before, &after], &stored, None, None)
+            .map(|order| (order.order_id, order.version))
+            .collect();
+        let expected = [(2, 1), (1, 2), (0, 1)].map(|(n, v)| (orders[n].order_id, v));
+        assert_eq!(together, expected);
     }
 }

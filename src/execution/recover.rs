@@ -73,18 +73,18 @@ fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, Execution
     Ok(engines)
 }
 
-/// Loads what belongs to no partition. Orders that were cancelled since the feed position are needed
+/// Loads what belongs to no partition. Orders that have ended since the feed position are needed
 /// in memory: they are settled with the others where the feed has lost lines.
 fn load_node(engines: &mut Engines, store: &Index) -> Result<(), ExecutionError> {
     let node = store.node_state()?;
-    for order_id in &node.cancelled {
+    for order_id in &node.ended {
         if !engines.has(*order_id)
             && let Some(order) = store.by_order_id(*order_id)?
         {
             engines.load(order);
         }
     }
-    engines.load_node(node.feed_position, node.held, node.cancelled);
+    engines.load_node(node.feed_position, node.held, node.ended);
     Ok(())
 }
 
@@ -141,7 +141,9 @@ fn next_partition(next: &AtomicU8) -> Option<UserPartition> {
 
 /// Does the same work on as many threads as there are cores.
 fn in_parallel<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(USER_PARTITIONS);
+    // A simulation has no threads.
+    let cores = if cfg!(feature = "simulation") { None } else { available_cores() };
+    let threads = cores.map_or(1, |cores| cores.min(USER_PARTITIONS));
     thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
         let mut results = vec![work()];
@@ -153,4 +155,8 @@ fn in_parallel<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
         }
         results
     })
+}
+
+fn available_cores() -> Option<usize> {
+    thread::available_parallelism().ok().map(usize::from)
 }

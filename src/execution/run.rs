@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use glommio::timer::{Timer, sleep};
 
 use super::answers::SessionQueues;
-use super::driver::{Driver, DriverParts, StoredUpTo};
+use super::driver::{Driver, DriverParts, ShownUpTo, StoredUpTo};
 use super::error::ExecutionError;
 use super::finds::run_finds;
 use super::gateway::CommandReceivers;
@@ -58,7 +58,8 @@ pub struct OrdersThread {
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     let OrdersThread { engines, views, store, wal, commands, feed, options, metrics, shutdown } =
         thread;
-    let queues = Rc::new(SessionQueues::new(commands.exchange_state.clone()));
+    let queues =
+        Rc::new(SessionQueues::new(commands.exchange_state.clone(), commands.stages.clone()));
     let mut number = 0;
     let mut session = || {
         number += 1;
@@ -79,7 +80,9 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     }
 
     let index = store.index().clone();
-    let stored: StoredUpTo = Box::new(move || index.position());
+    let stored: StoredUpTo = Box::new(move || index.durable_position());
+    let index = store.index().clone();
+    let shown: ShownUpTo = Box::new(move |position| index.memory_shows(position));
     sessions.push(glommio::spawn_local(run_finds(store, Rc::clone(&queues))));
 
     let kill_switch = commands.kill_switch.clone();
@@ -90,6 +93,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         wal,
         views,
         stored,
+        shown,
         kill_switch,
         queues: Rc::clone(&queues),
         options,

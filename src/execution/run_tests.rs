@@ -178,8 +178,25 @@ pub(super) fn request(user: &str, key: Option<&str>, num_shares: Shares) -> Crea
     }
 }
 
-pub(super) fn trade(sequence: u64, order: &Order, num_shares: Shares) -> serde_json::Value {
-    json!({"sequence": sequence, "type": "trade", "executionId": format!("e{sequence}"),
+/// A trade of the exchange as its feed tells it, in its record as well.
+pub(super) fn trade(
+    exchange: &FakeExchange,
+    sequence: u64,
+    order: &Order,
+    num_shares: Shares,
+) -> serde_json::Value {
+    let execution_id = format!("e{sequence}");
+    let execution: QueryExecution = from_value(json!({"executionId": execution_id,
+        "priceInCents": 17_950, "numShares": num_shares, "timestamp": sequence}))
+    .unwrap();
+    exchange.with(|book| {
+        let record = book.orders.get_mut(&order.order_id.to_string()).unwrap();
+        if !record.executions.contains(&execution) {
+            let is_all = record.filled_shares + num_shares == order.num_shares;
+            fill(record, execution, is_all);
+        }
+    });
+    json!({"sequence": sequence, "type": "trade", "executionId": execution_id,
         "symbol": "IBM", "priceInCents": 17_950, "numShares": num_shares,
         "orderId": order.external_order_id, "timestamp": sequence})
 }
@@ -200,9 +217,13 @@ fn an_order_is_accepted_filled_and_seen_again_after_a_restart() {
     assert_eq!(order.status, Status::Submitted);
     assert!(node.read(&order).version >= order.version, "reads show what was answered");
     node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
-    node.line(trade(1, &order, 4));
-    node.line(trade(1, &order, 4));
-    node.line(trade(2, &order, 6));
+    // Created, accepted, and the position: the open order has been settled.
+    while node.metrics.events.get() < 3 {
+        std::thread::yield_now();
+    }
+    node.line(trade(&exchange, 1, &order, 4));
+    node.line(trade(&exchange, 1, &order, 4));
+    node.line(trade(&exchange, 2, &order, 6));
     let filled = node.wait_for(&order, Status::Filled);
     assert_eq!((filled.filled_shares, filled.filled_value_cents), (10, 179_500));
     node.stop();
@@ -248,7 +269,8 @@ fn an_order_that_never_got_there_fails_after_its_deadline() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    options.engine.submit_window_micros = 50_000;
+    // Long enough to be sent on a busy machine, short enough to be waited out.
+    options.engine.submit_window_micros = 500_000;
     let node = Node::start(directory.path(), options);
     exchange.fault(Fault::Cut);
     match node.create(request("alice", None, 10)) {

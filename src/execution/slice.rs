@@ -140,7 +140,7 @@ fn take_inputs(
 }
 
 /// Gives a clear answer to everybody who would wait for a log that has no room.
-pub(super) fn refuse_requests(inputs: &mut Inputs) {
+pub(crate) fn refuse_requests(inputs: &mut Inputs) {
     while let Some(command) = inputs.creates.next() {
         refuse_create(command);
     }

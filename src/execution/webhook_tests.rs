@@ -24,13 +24,13 @@ fn an_execution_counts_once_whichever_way_it_comes_and_however_often() {
     let node = Node::start(directory.path(), options(&exchange));
     let order = accepted(node.create(request("alice", None, 10)));
     node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
-    node.line(trade(1, &order, 4));
-    let batch = [trade(1, &order, 4), trade(2, &order, 3)];
+    node.line(trade(&exchange, 1, &order, 4));
+    let batch = [trade(&exchange, 1, &order, 4), trade(&exchange, 2, &order, 3)];
     assert_eq!(post(&node, &batch), WebhookReply::Durable);
     assert_eq!(node.read(&order).filled_shares, 7, "what was confirmed can be read");
     assert_eq!(post(&node, &batch), WebhookReply::Durable, "again");
-    node.line(trade(2, &order, 3));
-    node.line(trade(3, &order, 3));
+    node.line(trade(&exchange, 2, &order, 3));
+    node.line(trade(&exchange, 3, &order, 3));
     let filled = node.wait_for(&order, Status::Filled);
     assert_eq!(filled.filled_shares, 10);
     node.stop();
@@ -49,8 +49,8 @@ fn a_batch_is_confirmed_only_when_it_is_durable() {
     node.stop();
 
     let (mut node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
-    let known = node.gateway.webhook(lines(&[trade(1, &order, 10)])).unwrap();
-    let mut early = trade(9, &order, 1);
+    let known = node.gateway.webhook(lines(&[trade(&exchange, 1, &order, 10)])).unwrap();
+    let mut early = trade(&exchange, 9, &order, 1);
     early["orderId"] = json!("nobody-knows");
     let unknown = node.gateway.webhook(lines(&[early])).unwrap();
     while node.metrics.webhook_lines.get() < 2 {
@@ -95,7 +95,7 @@ fn lines_that_find_no_room_are_asked_for_again() {
         assert_eq!(post(&node, &batch), WebhookReply::Durable);
     }
     let order = accepted(node.create(request("alice", None, 10)));
-    let batch = [line(usize::MAX >> 1), trade(1, &order, 10)];
+    let batch = [line(usize::MAX >> 1), trade(&exchange, 1, &order, 10)];
     assert_eq!(post(&node, &batch), WebhookReply::SendAgain);
     assert_eq!(post(&node, &batch[1..]), WebhookReply::Durable, "others are taken");
     assert_eq!(node.read(&order).status, Status::Filled);

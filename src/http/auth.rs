@@ -60,6 +60,12 @@ pub enum SecretError {
 }
 
 impl Secret {
+    /// A key that needs no file.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn fixed() -> Self {
+        Self { bytes: vec![7; MIN_SECRET_BYTES], is_development: false }
+    }
+
     /// Reads a configured key; white space at its end does not count.
     ///
     /// # Errors

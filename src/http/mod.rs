@@ -8,6 +8,8 @@ mod app;
 mod auth;
 mod body;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod metrics;
 mod operate;

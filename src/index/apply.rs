@@ -55,11 +55,11 @@ struct Feed {
     /// Keys of reports that the store has and that are obsolete.
     obsolete: Vec<u64>,
     /// Cancelled in this batch since the last feed position.
-    cancelled: Vec<OrderId>,
-    /// Keys under which the store has those that were cancelled in earlier batches.
-    stored_cancelled: Vec<u64>,
+    ended: Vec<OrderId>,
+    /// Keys under which the store has those that ended in earlier batches.
+    stored_ended: Vec<u64>,
     /// Those of them that a feed position of this batch has made obsolete.
-    obsolete_cancelled: Vec<u64>,
+    obsolete_ended: Vec<u64>,
 }
 
 struct Held {
@@ -145,7 +145,7 @@ impl IndexWriter {
         if position == self.index.durable_position() {
             return Ok(());
         }
-        let persisted = self.index.store().persist();
+        let persisted = self.index.store().and_then(|store| store.persist());
         match persisted {
             Ok(()) => self.index.persisted_to(position),
             Err(_) => self.index.failed(),
@@ -164,40 +164,50 @@ impl IndexWriter {
     fn change(&mut self, lsn: Lsn, changed: &Changed) -> Result<(), IndexError> {
         let order_id = changed.order_id;
         match &changed.change {
-            Change::Accepted { external_order_id } => self.link(external_order_id, order_id)?,
-            Change::Cancelled { .. } => self.feed.cancelled.push(order_id),
+            Change::Accepted { external_order_id } => {
+                self.external.entry(external_order_id.clone()).or_insert(order_id);
+            }
             Change::Rejected { .. }
             | Change::NotAccepted
             | Change::CancelRequested
+            | Change::Cancelled { .. }
             | Change::CancelRejected { .. }
             | Change::Filled(_)
             | Change::Busted { .. } => {}
         }
         if let Some(working) = self.changed.get_mut(&order_id) {
             working.tracked.apply(changed);
+            self.feed.note(&working.tracked, changed);
             return Ok(());
         }
         let mut working = match self.recent.take(order_id) {
             Some(tracked) => Working { tracked, stored_in: Some(Space::Open) },
             None => {
-                let stored = stored_order(&*self.index.view(), order_id)?;
+                let stored = stored_order(&*self.index.view()?, order_id)?;
                 let (tracked, space) = stored.ok_or(IndexError::UnknownOrder { lsn, order_id })?;
                 Working { tracked, stored_in: Some(space) }
             }
         };
         working.tracked.apply(changed);
+        self.feed.note(&working.tracked, changed);
         self.changed.insert(order_id, working);
         Ok(())
     }
 
-    /// Remembers which order an exchange's id means. The first one stays, as in the engine.
-    fn link(&mut self, id: &ExternalOrderId, order_id: OrderId) -> Result<(), IndexError> {
-        let is_known = self.external.contains_key(id)
-            || self.index.store().get(Space::External, keys::external(id))?.is_some();
-        if !is_known {
-            self.external.insert(id.clone(), order_id);
+    /// The ids of the exchange that are new. The first order that came with an id stays, as in the
+    /// engine. Looked up in their order and not one by one as they come: neighbours are found faster.
+    fn new_links(&mut self) -> Result<Vec<Write>, IndexError> {
+        let mut links: Vec<_> = self.external.drain().collect();
+        links.sort_unstable();
+        let mut writes = Vec::with_capacity(links.len());
+        for (id, order_id) in links {
+            let key = keys::external(&id);
+            if self.index.store()?.get(Space::External, key)?.is_none() {
+                let order_id = keys::order_id_bytes(order_id);
+                writes.push(put(Space::External, key.into(), &order_id));
+            }
         }
-        Ok(())
+        Ok(writes)
     }
 
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
@@ -207,10 +217,7 @@ impl IndexWriter {
         for (key, order_id) in self.keys.drain() {
             batch.push(put(Space::Keys, key, &keys::order_id_bytes(order_id)));
         }
-        for (id, order_id) in self.external.drain() {
-            let key = keys::external(&id).into();
-            batch.push(put(Space::External, key, &keys::order_id_bytes(order_id)));
-        }
+        batch.append(&mut self.new_links()?);
         for (order_id, working) in self.changed.drain() {
             let order = working.tracked.order();
             let (is_open, user) = (order.is_open(), order.user.clone());
@@ -226,7 +233,8 @@ impl IndexWriter {
             key: node::META_KEY.into(),
             value: Some(meta.encode()),
         });
-        self.index.store().commit(batch)?;
+        batch.sort_unstable();
+        self.index.store()?.commit(batch)?;
         self.index.moved_to(meta);
         Ok(())
     }
@@ -239,25 +247,30 @@ fn push_order(
     (stored_in, is_open): (Option<Space>, bool),
     value: Bytes,
 ) {
-    let open_key = || Bytes::from(keys::open(order_id));
-    if is_open {
-        batch.push(Write { space: Space::Open, key: open_key(), value: Some(value) });
-        if stored_in == Some(Space::Ended) {
-            let key = keys::ended(user, order_id);
-            batch.push(Write { space: Space::Ended, key, value: None });
-        }
+    let (space, key) = if is_open {
+        (Space::Open, keys::open(order_id).into())
+    } else {
+        (Space::Ended, keys::order_id_bytes(order_id).into())
+    };
+    batch.push(Write { space, key, value: Some(value) });
+    if stored_in == Some(space) {
         return;
     }
-    let key = keys::ended(user, order_id);
-    batch.push(Write { space: Space::Ended, key, value: Some(value) });
-    if stored_in == Some(Space::Open) {
-        batch.push(Write { space: Space::Open, key: open_key(), value: None });
+    match stored_in {
+        Some(Space::Open) => batch.push(remove(Space::Open, keys::open(order_id).into())),
+        Some(Space::Ended) => {
+            batch.push(remove(Space::Ended, keys::order_id_bytes(order_id).into()));
+            batch.push(remove(Space::History, keys::history(user, order_id)));
+        }
+        Some(Space::History | Space::Keys | Space::External | Space::Node) | None => {}
     }
-    if stored_in != Some(Space::Ended) {
-        // Stays when the order opens again: an order never changes its owner.
-        let key = keys::order_id_bytes(order_id).into();
-        batch.push(put(Space::Owner, key, user.as_str().as_bytes()));
+    if !is_open {
+        batch.push(put(Space::History, keys::history(user, order_id), &[]));
     }
+}
+
+fn remove(space: Space, key: Bytes) -> Write {
+    Write { space, key, value: None }
 }
 
 fn put(space: Space, key: Bytes, value: &[u8]) -> Write {
@@ -266,16 +279,16 @@ fn put(space: Space, key: Bytes, value: &[u8]) -> Write {
 
 impl Feed {
     fn load(index: &Index) -> Result<Self, IndexError> {
-        let view = index.view();
+        let view = index.view()?;
         let held = node::held(&*view)?.into_iter().map(|(lsn, report)| Held {
             lsn,
             received_at: report.received_at,
             unstored: None,
         });
-        let cancelled = node::cancelled(&*view)?;
+        let ended = node::ended(&*view)?;
         Ok(Self {
             held: held.collect(),
-            stored_cancelled: cancelled.into_iter().map(|(lsn, _)| lsn).collect(),
+            stored_ended: ended.into_iter().map(|(lsn, _)| lsn).collect(),
             ..Self::default()
         })
     }
@@ -296,11 +309,18 @@ impl Feed {
         }
     }
 
-    /// Takes a feed position: what was cancelled before it needs no second look, and reports that
+    /// Takes note of an order that has ended.
+    fn note(&mut self, tracked: &TrackedOrder, changed: &Changed) {
+        if changed.change.may_end() && !tracked.order().is_open() {
+            self.ended.push(changed.order_id);
+        }
+    }
+
+    /// Takes a feed position: what ended before it needs no second look, and reports that
     /// the engine has given up by then are obsolete.
     fn reach(&mut self, lsn: Lsn, position: FeedPosition, kept_micros: u64) {
-        self.cancelled.clear();
-        self.obsolete_cancelled.append(&mut self.stored_cancelled);
+        self.ended.clear();
+        self.obsolete_ended.append(&mut self.stored_ended);
         let is_too_old = |held: &Held| position.at.micros_since(held.received_at) > kept_micros;
         while self.held.front().is_some_and(is_too_old) {
             self.give_up_oldest();
@@ -329,13 +349,13 @@ impl Feed {
                 push(node::held_key(held.lsn), Some(value));
             }
         }
-        for lsn in self.obsolete_cancelled.drain(..) {
-            push(node::cancelled_key(lsn), None);
+        for lsn in self.obsolete_ended.drain(..) {
+            push(node::ended_key(lsn), None);
         }
-        if !self.cancelled.is_empty() {
-            let cancelled = mem::take(&mut self.cancelled);
-            push(node::cancelled_key(batch_lsn.0), Some(node::cancelled_value(&cancelled)));
-            self.stored_cancelled.push(batch_lsn.0);
+        if !self.ended.is_empty() {
+            let ended = mem::take(&mut self.ended);
+            push(node::ended_key(batch_lsn.0), Some(node::ended_value(&ended)));
+            self.stored_ended.push(batch_lsn.0);
         }
         Ok(())
     }

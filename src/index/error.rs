@@ -117,6 +117,20 @@ pub enum IndexError {
         /// What the store says.
         source: fjall::Error,
     },
+    /// A write has failed, and the store below is not open again yet.
+    #[error("the store of the index has failed and is being opened again")]
+    Reopening,
+    /// What was durable is not there after the store below was opened again.
+    #[error(
+        "the store of the index came back with record {found} after it had record {durable}; \
+         restart the engine, which makes it anew from the log or says what to restore"
+    )]
+    LostRecords {
+        /// The last record that is there.
+        found: Lsn,
+        /// The last record that was durable.
+        durable: Lsn,
+    },
     /// The store below broke off in the middle of what it did.
     #[error("the store of the index cannot be opened: {message}")]
     StorePanicked {
@@ -162,6 +176,27 @@ pub enum IndexError {
 }
 
 impl IndexError {
+    /// Whether the store below refuses, which may pass, and nothing is wrong with what it holds.
+    pub(super) fn is_of_the_store(&self) -> bool {
+        match self {
+            Self::Store { .. } | Self::StorePanicked { .. } | Self::Io { .. } => true,
+            Self::Locked { .. } | Self::Reopening => true,
+            Self::Newer { .. }
+            | Self::OtherLog { .. }
+            | Self::LogMissing { .. }
+            | Self::Missing { .. }
+            | Self::TooOld { .. }
+            | Self::Damaged { .. }
+            | Self::LostRecords { .. }
+            | Self::Unreadable { .. }
+            | Self::Order(_)
+            | Self::Record { .. }
+            | Self::UnknownOrder { .. }
+            | Self::OutOfOrder { .. }
+            | Self::Log(_) => false,
+        }
+    }
+
     pub(super) fn store(action: &'static str) -> impl FnOnce(fjall::Error) -> Self {
         move |source| Self::Store { action, source }
     }

@@ -1,6 +1,7 @@
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use fjall::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
@@ -15,10 +16,14 @@ use super::store::{Bytes, ScanOrder, Space, Store, View, Visit, Write};
 
 /// fjall's threads: one writes out memory tables, the other one compacts.
 const WORKER_THREADS: usize = 2;
-/// How much of one space gathers in memory before it is written out as a file. At full load the
-/// busiest space fills that in some three seconds; there are up to five such tables for each of the
-/// six spaces before a commit waits, so they take at most 1 GB, and mostly a fifth of that.
-const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// How much of a space of orders gathers in memory before it is written out as a file. At full load
+/// that takes some seconds.
+const ORDER_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// The same for a space of small values: as many keys, which is what writing into it costs.
+const LINK_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+/// Tables of one space that may be in memory before a commit waits, by fjall's own limit: with the
+/// sizes above all together take at most 0.7 GB, and mostly a fifth of that.
+const MOST_MEMTABLES: u64 = 5;
 /// What fjall keeps of its own journal. A start reads it all, at several hundred MB a second.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
 /// Bits of the filters for each key of a space that is mostly asked for what is not there. They stay
@@ -26,7 +31,10 @@ const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
 /// lookup of a missing key in two thousand looks at the disk.
 const FILTER_BITS_PER_KEY: f32 = 16.0;
 
-const _: () = assert!(JOURNAL_BYTES > Space::ALL.len() as u64 * MEMTABLE_BYTES);
+const MEMTABLES_BYTES: u64 = 2 * ORDER_MEMTABLE_BYTES + 4 * LINK_MEMTABLE_BYTES;
+const _: () = assert!(Space::ALL.len() == 6, "as many spaces as are counted above");
+const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 700 * 1024 * 1024);
+const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "a table is full before its journal is");
 
 /// The index on disk.
 pub(super) struct FjallStore {
@@ -71,7 +79,7 @@ impl FjallStore {
         let spaces = [
             open(Space::Open)?,
             open(Space::Ended)?,
-            open(Space::Owner)?,
+            open(Space::History)?,
             open(Space::Keys)?,
             open(Space::External)?,
             open(Space::Node)?,
@@ -80,11 +88,11 @@ impl FjallStore {
     }
 
     fn space(&self, space: Space) -> &Keyspace {
-        let [open, ended, owner, keys, external, node] = &self.spaces;
+        let [open, ended, history, keys, external, node] = &self.spaces;
         match space {
             Space::Open => open,
             Space::Ended => ended,
-            Space::Owner => owner,
+            Space::History => history,
             Space::Keys => keys,
             Space::External => external,
             Space::Node => node,
@@ -95,9 +103,13 @@ impl FjallStore {
 /// How a space is kept. Only what it is made with counts, later starts do not change it.
 fn options(space: Space) -> KeyspaceCreateOptions {
     let bits_per_key = BloomConstructionPolicy::BitsPerKey(FILTER_BITS_PER_KEY);
+    let memtable_bytes = match space {
+        Space::Open | Space::Ended => ORDER_MEMTABLE_BYTES,
+        Space::History | Space::Keys | Space::External | Space::Node => LINK_MEMTABLE_BYTES,
+    };
     let options = KeyspaceCreateOptions::default()
         .manual_journal_persist(true)
-        .max_memtable_size(MEMTABLE_BYTES);
+        .max_memtable_size(memtable_bytes);
     match space {
         // Looked up for what is mostly not there: filters on every level.
         Space::Keys | Space::External => options
@@ -109,7 +121,9 @@ fn options(space: Space) -> KeyspaceCreateOptions {
             .expect_point_read_hits(true)
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
         // Looked up for what is there: the last level needs no filters.
-        Space::Ended | Space::Owner => options.expect_point_read_hits(true),
+        Space::Ended => options.expect_point_read_hits(true),
+        // Only ever scanned.
+        Space::History => options.filter_policy(FilterPolicy::disabled()),
     }
 }
 
@@ -141,7 +155,7 @@ pub(super) fn is_damage(error: &IndexError) -> bool {
     }
 }
 
-impl View for (&FjallStore, Snapshot) {
+impl View for (Arc<FjallStore>, Snapshot) {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
         let (store, snapshot) = self;
         snapshot.get(store.space(space), key).map_err(IndexError::store("read"))
@@ -175,8 +189,9 @@ impl Store for FjallStore {
         self.space(space).get(key).map_err(IndexError::store("read"))
     }
 
-    fn view(&self) -> Box<dyn View + '_> {
-        Box::new((self, self.database.snapshot()))
+    fn view(self: Arc<Self>) -> Box<dyn View> {
+        let snapshot = self.database.snapshot();
+        Box::new((self, snapshot))
     }
 
     fn commit(&self, writes: Vec<Write>) -> Result<(), IndexError> {

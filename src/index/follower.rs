@@ -3,15 +3,17 @@ use std::time::{Duration, Instant};
 use super::{Index, IndexError, IndexMetrics, IndexWriter};
 use crate::order::decode;
 use crate::shutdown::Shutdown;
-use crate::wal::{LogClaim, LogHandle, LogReader, Lsn};
+use crate::wal::{Directory, LogClaim, LogHandle, LogReader, Lsn, Storage};
 
-/// Most records of one batch. Changes of one order within a batch are written once, so larger
-/// batches are cheaper; one of 8,192 takes some 20 ms to apply.
-const BATCH_RECORDS: u64 = 8_192;
+/// Most records of one batch. Changes of one order within a batch are written once, and most orders
+/// are created, accepted and filled within a second: so large batches are cheap.
+const BATCH_RECORDS: u64 = 32_768;
 /// Most payload bytes of one batch: bounds its memory when records are large.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// How long records may gather for a batch: as old as reads of the index may be.
-const GATHER_TIME: Duration = Duration::from_millis(50);
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// How long records may gather for a batch: as far as reads of the index may be behind the log.
+const GATHER_TIME: Duration = Duration::from_millis(250);
+/// How long to wait for memory to show what is committed, which it does within a slice or two.
+const MEMORY_LAG: Duration = Duration::from_millis(1);
 /// How often the index is made durable. What is lost comes again from the log, so this only says how
 /// much of the log a start after a crash replays.
 const PERSIST_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,29 +22,31 @@ const PERSIST_INTERVAL: Duration = Duration::from_secs(1);
 const END_PATIENCE: Duration = Duration::from_secs(30);
 /// Most records taken after the stop: what is left is replayed at the next start.
 const CATCH_UP_RECORDS: u64 = 1_000_000;
+/// How often a failed store is tried again.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// Name of the claim on the log.
 const CLAIM_NAME: &str = "index";
 
 /// Follows the log with the index: give it the thread `index` and call [`run`](Self::run).
 #[derive(Debug)]
-pub struct IndexFollower {
+pub struct IndexFollower<S: Storage = Directory> {
     index: Index,
     writer: IndexWriter,
-    log: LogHandle,
-    reader: LogReader,
+    log: LogHandle<S>,
+    reader: LogReader<S>,
     claim: LogClaim,
     metrics: IndexMetrics,
     /// Whether the log has refused to be cut, which is told once.
     cut_failed: bool,
 }
 
-impl IndexFollower {
+impl<S: Storage> IndexFollower<S> {
     /// Keeps what the index still needs of the log from now on.
     ///
     /// # Errors
     /// [`IndexError::OtherLog`]; [`IndexError::Log`] where the log begins behind the index; what
     /// cannot be read.
-    pub fn new(index: Index, log: LogHandle, metrics: IndexMetrics) -> Result<Self, IndexError> {
+    pub fn new(index: Index, log: LogHandle<S>, metrics: IndexMetrics) -> Result<Self, IndexError> {
         let claim = log.claim(CLAIM_NAME, index.durable_position())?;
         let reader = log.reader(index.position())?;
         let writer = IndexWriter::new(index.clone(), log.log_id())?;
@@ -54,14 +58,47 @@ impl IndexFollower {
     /// for. Then it takes what is committed, makes all durable and ends.
     ///
     /// # Errors
-    /// Any failure to read the log or to write the index. The index does not move any more then.
+    /// Any failure to read the log, or to understand it. A store that cannot be written is opened
+    /// again until it can: on a full disk orders go on being cancelled and filled meanwhile, and
+    /// what they do stays in the log.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
-        let ended = self.follow(shutdown);
-        if ended.is_err() {
+        loop {
+            let Err(error) = self.follow(shutdown) else { return Ok(()) };
             self.index.failed();
             self.metrics.healthy.set(0);
+            if !error.is_of_the_store() {
+                return Err(error);
+            }
+            let cause: &dyn std::error::Error = &error;
+            tracing::error!(cause, "the index has failed and is opened again");
+            self.metrics.failures.inc();
+            if !self.open_again(shutdown)? {
+                return Ok(());
+            }
+            self.metrics.healthy.set(1);
+            tracing::warn!(position = %self.index.position(), "the index moves again");
         }
-        ended
+    }
+
+    /// Tries until the store is open again, and goes back to what is in it. False when the process
+    /// stops before: what is missing is replayed at the next start.
+    fn open_again(&mut self, shutdown: &Shutdown) -> Result<bool, IndexError> {
+        loop {
+            if shutdown.wait_timeout(REOPEN_INTERVAL) {
+                return Ok(false);
+            }
+            match self.index.reopen() {
+                Ok(()) => break,
+                Err(error) if error.is_of_the_store() => {
+                    let cause: &dyn std::error::Error = &error;
+                    tracing::warn!(cause, "the index cannot be opened yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.writer = IndexWriter::new(self.index.clone(), self.log.log_id())?;
+        self.reader = self.log.reader(self.index.position())?;
+        Ok(true)
     }
 
     fn follow(&mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
@@ -69,7 +106,7 @@ impl IndexFollower {
         let mut give_up_at = None;
         loop {
             self.wait_for_batch(persist_at);
-            self.apply_batch()?;
+            self.apply_batch(self.index.may_follow_to())?;
             let now = Instant::now();
             if now >= persist_at {
                 self.persist()?;
@@ -83,10 +120,14 @@ impl IndexFollower {
             }
         }
         let last = self.log.committed().min(Lsn(self.writer.taken().0 + CATCH_UP_RECORDS));
+        // Nobody reads memory any more.
         while self.writer.taken() < last {
-            self.apply_batch()?;
+            self.apply_batch(last)?;
         }
-        self.persist()
+        self.persist()?;
+        // A log that has failed is the reason of its own thread, which has still to say so.
+        shutdown.wait_timeout(END_PATIENCE);
+        Ok(())
     }
 
     /// Waits until there is something, then a little for more. Not beyond the time for the next
@@ -98,11 +139,15 @@ impl IndexFollower {
         if committed > taken {
             self.log.wait(Lsn(taken.0 + BATCH_RECORDS - 1), GATHER_TIME.min(until_persist));
         }
+        if self.index.may_follow_to() <= taken {
+            self.log.wait(Lsn(u64::MAX), MEMORY_LAG.min(until_persist));
+        }
     }
 
-    fn apply_batch(&mut self) -> Result<(), IndexError> {
+    /// Takes what is committed up to `last`, as one batch.
+    pub(crate) fn apply_batch(&mut self, last: Lsn) -> Result<(), IndexError> {
         let (mut records, mut bytes) = (0, 0);
-        while records < BATCH_RECORDS && bytes < BATCH_BYTES {
+        while records < BATCH_RECORDS && bytes < BATCH_BYTES && self.writer.taken() < last {
             let Some(record) = self.reader.next_record()? else { break };
             let lsn = record.lsn;
             let event = decode(record.kind, record.format_version, record.payload)
@@ -125,7 +170,7 @@ impl IndexFollower {
     }
 
     /// Makes the index durable, and lets go of what the log was kept for.
-    fn persist(&mut self) -> Result<(), IndexError> {
+    pub(crate) fn persist(&mut self) -> Result<(), IndexError> {
         self.writer.persist()?;
         self.claim.advance(self.index.durable_position());
         if !self.cut_failed {

@@ -1,8 +1,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::IndexError;
+use super::fjall_store::FjallStore;
 use super::keys;
 use super::node::{self, Meta, NodeState};
 use super::open;
@@ -15,6 +18,9 @@ use crate::wal::{LogId, Lsn, Outline};
 /// Memory for blocks of the index unless configured. Filters come on top: 2 bytes for each key and
 /// each of the exchange's ids.
 pub const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Longest wait for reads to end before a failed store is closed.
+const READERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the index is, and the log that it follows.
 #[derive(Debug, Clone)]
@@ -47,12 +53,19 @@ impl IndexOptions {
 #[derive(Clone)]
 pub struct Index(Arc<Shared>);
 
+/// Opens the store below, again and again.
+type Open = dyn Fn() -> Result<Arc<dyn Store>, IndexError> + Send + Sync;
+
 struct Shared {
-    store: Box<dyn Store>,
+    /// `None` while it is being opened again.
+    store: RwLock<Option<Arc<dyn Store>>>,
+    open: Box<Open>,
     directory: PathBuf,
     log_id: Mutex<Option<LogId>>,
     position: AtomicU64,
     durable: AtomicU64,
+    /// See [`Index::memory_shows`].
+    shown: AtomicU64,
     is_healthy: AtomicBool,
     held_report_age_micros: u64,
 }
@@ -68,7 +81,10 @@ impl Index {
     /// [`IndexError::Io`] for what the system refuses.
     pub fn open(options: IndexOptions) -> Result<Self, IndexError> {
         let (store, meta) = open::open(&options)?;
-        Ok(Self::over(Box::new(store), meta, options.directory, options.held_report_age_micros))
+        let IndexOptions { directory, cache_bytes, held_report_age_micros, .. } = options;
+        let path = directory.clone();
+        let open: Box<Open> = Box::new(move || Ok(Arc::new(FjallStore::open(&path, cache_bytes)?)));
+        Ok(Self::over((store, open), meta, directory, held_report_age_micros))
     }
 
     /// An index in memory, for simulations.
@@ -80,13 +96,15 @@ impl Index {
         store: &super::MemoryStore,
         held_report_age_micros: u64,
     ) -> Result<Self, IndexError> {
-        let store = Box::new(store.clone());
-        let meta = node::meta(&*store.view())?;
-        Ok(Self::over(store, meta, PathBuf::from("memory"), held_report_age_micros))
+        let again = store.clone();
+        let store: Arc<dyn Store> = Arc::new(store.clone());
+        let meta = node::meta(&*Arc::clone(&store).view())?;
+        let open: Box<Open> = Box::new(move || Ok(Arc::new(again.clone())));
+        Ok(Self::over((store, open), meta, PathBuf::from("memory"), held_report_age_micros))
     }
 
     fn over(
-        store: Box<dyn Store>,
+        (store, open): (Arc<dyn Store>, Box<Open>),
         meta: Option<Meta>,
         directory: PathBuf,
         held_report_age_micros: u64,
@@ -94,11 +112,13 @@ impl Index {
         // What was found at the opening has been made durable by it.
         let position = meta.map_or(0, |meta| meta.position.0);
         Self(Arc::new(Shared {
-            store,
+            store: RwLock::new(Some(store)),
+            open,
             directory,
             log_id: Mutex::new(meta.map(|meta| meta.log_id)),
             position: AtomicU64::new(position),
             durable: AtomicU64::new(position),
+            shown: AtomicU64::new(u64::MAX),
             is_healthy: AtomicBool::new(true),
             held_report_age_micros,
         }))
@@ -119,6 +139,18 @@ impl Index {
         Lsn(self.0.durable.load(Ordering::Acquire))
     }
 
+    /// Readers of memory see what the log says up to here; never goes back. From the first call on
+    /// the index stays behind that: who has read an order here would else read an older version of
+    /// it in memory.
+    pub fn memory_shows(&self, position: Lsn) {
+        self.0.shown.store(position.0, Ordering::Release);
+    }
+
+    /// Up to where the log may be followed.
+    pub(crate) fn may_follow_to(&self) -> Lsn {
+        Lsn(self.0.shown.load(Ordering::Acquire))
+    }
+
     /// False once a write has failed: reads go on, but the index does not move any more.
     pub fn is_healthy(&self) -> bool {
         self.0.is_healthy.load(Ordering::Acquire)
@@ -129,15 +161,15 @@ impl Index {
     /// # Errors
     /// What cannot be read.
     pub fn node_state(&self) -> Result<NodeState, IndexError> {
-        let view = self.view();
+        let view = self.view()?;
         let held = node::held(&*view)?;
         // No more than the engine takes: of too many the newest.
         let too_many = held.len().saturating_sub(MAX_HELD_REPORTS);
-        let cancelled = node::cancelled(&*view)?;
+        let ended = node::ended(&*view)?;
         Ok(NodeState {
             feed_position: node::feed_position(&*view)?,
             held: held.into_iter().skip(too_many).map(|(_, report)| report).collect(),
-            cancelled: cancelled.into_iter().flat_map(|(_, ids)| ids).collect(),
+            ended: ended.into_iter().flat_map(|(_, ids)| ids).collect(),
         })
     }
 
@@ -151,7 +183,7 @@ impl Index {
         visit: &mut dyn FnMut(TrackedOrder),
     ) -> Result<(), IndexError> {
         let (from, to) = keys::open_range(partition);
-        self.view().scan(Space::Open, (&from, &to), ScanOrder::Ascending, &mut |_, value| {
+        self.view()?.scan(Space::Open, (&from, &to), ScanOrder::Ascending, &mut |_, value| {
             visit(decode_stored(value)?);
             Ok(true)
         })
@@ -166,13 +198,9 @@ impl Index {
         user: &UserId,
         order_id: OrderId,
     ) -> Result<Option<TrackedOrder>, IndexError> {
-        let view = self.view();
-        if let Some(bytes) = view.get(Space::Open, &keys::open(order_id))? {
-            let tracked = decode_stored(&bytes)?;
-            return Ok((tracked.order().user == *user).then_some(tracked));
-        }
-        let ended = view.get(Space::Ended, &keys::ended(user, order_id))?;
-        Ok(ended.map(|bytes| decode_stored(&bytes)).transpose()?)
+        let stored = stored_order(&*self.view()?, order_id)?;
+        let own = stored.filter(|(tracked, _)| tracked.order().user == *user);
+        Ok(own.map(|(tracked, _)| tracked))
     }
 
     /// An order by its id alone, open or ended.
@@ -180,7 +208,7 @@ impl Index {
     /// # Errors
     /// What cannot be read.
     pub fn by_order_id(&self, order_id: OrderId) -> Result<Option<TrackedOrder>, IndexError> {
-        let stored = stored_order(&*self.view(), order_id)?;
+        let stored = stored_order(&*self.view()?, order_id)?;
         Ok(stored.map(|(tracked, _)| tracked))
     }
 
@@ -193,7 +221,7 @@ impl Index {
         user: &UserId,
         key: &ClientOrderId,
     ) -> Result<Option<OrderId>, IndexError> {
-        let found = self.0.store.get(Space::Keys, &keys::client_key(user, key))?;
+        let found = self.store()?.get(Space::Keys, &keys::client_key(user, key))?;
         found.map(|bytes| keys::order_id(&bytes)).transpose()
     }
 
@@ -202,7 +230,7 @@ impl Index {
     /// # Errors
     /// What cannot be read.
     pub fn by_external_id(&self, id: &ExternalOrderId) -> Result<Option<TrackedOrder>, IndexError> {
-        let view = self.view();
+        let view = self.view()?;
         let Some(order_id) = view.get(Space::External, keys::external(id))? else {
             return Ok(None);
         };
@@ -225,9 +253,13 @@ impl Index {
         if most == 0 {
             return Ok(page);
         }
-        let (from, to) = keys::ended_range(user, before);
-        self.view().scan(Space::Ended, (&from, &to), ScanOrder::Descending, &mut |_, value| {
-            page.push(Arc::clone(decode_stored(value)?.order()));
+        let view = self.view()?;
+        let (from, to) = keys::history_range(user, before);
+        view.scan(Space::History, (&from, &to), ScanOrder::Descending, &mut |key, _| {
+            let id = keys::order_id_bytes(keys::order_id_of_history(key)?);
+            let ended = view.get(Space::Ended, &id)?;
+            let ended = ended.ok_or(IndexError::Unreadable { what: "an ended order" })?;
+            page.push(Arc::clone(decode_stored(&ended)?.order()));
             Ok(page.len() < most)
         })?;
         Ok(page)
@@ -238,12 +270,43 @@ impl Index {
         *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn store(&self) -> &dyn Store {
-        &*self.0.store
+    /// The store below. Never waits: while it is not there, nobody can read.
+    pub(super) fn store(&self) -> Result<Arc<dyn Store>, IndexError> {
+        let store = match self.0.store.try_read() {
+            Ok(store) => store.clone(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clone(),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        store.ok_or(IndexError::Reopening)
     }
 
-    pub(super) fn view(&self) -> Box<dyn View + '_> {
-        self.0.store.view()
+    pub(super) fn view(&self) -> Result<Box<dyn View>, IndexError> {
+        Ok(self.store()?.view())
+    }
+
+    /// Opens the store below again, after a write to it has failed. It then is what it was when it
+    /// was last made durable, or newer; [`position`](Self::position) may go back to that.
+    ///
+    /// # Errors
+    /// It cannot be opened (yet), is not what it was, or is still being read. Reads fail until a
+    /// later call succeeds.
+    pub(super) fn reopen(&self) -> Result<(), IndexError> {
+        let failed = self.0.store.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(failed) = failed {
+            await_readers(&failed);
+        }
+        let store = (self.0.open)()?;
+        let meta = node::meta(&*Arc::clone(&store).view())?;
+        let found = meta.map_or(Lsn(0), |meta| meta.position);
+        let durable = self.durable_position();
+        if found < durable {
+            return Err(IndexError::LostRecords { found, durable });
+        }
+        self.0.position.store(found.0, Ordering::Release);
+        self.0.durable.store(found.0, Ordering::Release);
+        *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
+        self.0.is_healthy.store(true, Ordering::Release);
+        Ok(())
     }
 
     pub(super) fn held_report_age_micros(&self) -> u64 {
@@ -264,6 +327,15 @@ impl Index {
     }
 }
 
+/// Waits until nobody reads a store any more, so that it closes when it is dropped. Reads are short,
+/// and whoever does not end is met again as a store that is locked.
+fn await_readers(store: &Arc<dyn Store>) {
+    let patience = Instant::now() + READERS_PATIENCE;
+    while Arc::strong_count(store) > 1 && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// An order by its id alone, and the space that it is in.
 pub(super) fn stored_order(
     view: &dyn View,
@@ -272,12 +344,8 @@ pub(super) fn stored_order(
     if let Some(bytes) = view.get(Space::Open, &keys::open(order_id))? {
         return Ok(Some((decode_stored(&bytes)?, Space::Open)));
     }
-    let Some(owner) = view.get(Space::Owner, &keys::order_id_bytes(order_id))? else {
-        return Ok(None);
-    };
-    let key = keys::ended(&keys::user(&owner)?, order_id);
-    let Some(bytes) = view.get(Space::Ended, &key)? else { return Ok(None) };
-    Ok(Some((decode_stored(&bytes)?, Space::Ended)))
+    let ended = view.get(Space::Ended, &keys::order_id_bytes(order_id))?;
+    Ok(ended.map(|bytes| decode_stored(&bytes)).transpose()?.map(|order| (order, Space::Ended)))
 }
 
 impl std::fmt::Debug for Index {

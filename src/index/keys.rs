@@ -18,11 +18,6 @@ pub(super) fn order_id(bytes: &[u8]) -> Result<OrderId, IndexError> {
     Ok(OrderId::from_u128(u128::from_be_bytes(bytes)))
 }
 
-pub(super) fn user(bytes: &[u8]) -> Result<UserId, IndexError> {
-    let name = std::str::from_utf8(bytes).ok();
-    name.and_then(|name| UserId::new(name).ok()).ok_or(IndexError::Unreadable { what: "a user" })
-}
-
 /// Key of an open order.
 pub(super) fn open(order_id: OrderId) -> [u8; ORDER_ID_BYTES + 1] {
     let mut key = [0; ORDER_ID_BYTES + 1];
@@ -37,16 +32,21 @@ pub(super) fn open_range(partition: UserPartition) -> ([u8; 1], [u8; 1]) {
     ([partition.get()], [partition.get() + 1])
 }
 
-/// Key of an order that has ended.
-pub(super) fn ended(user: &UserId, order_id: OrderId) -> Bytes {
+/// Key of a user's order that has ended.
+pub(super) fn history(user: &UserId, order_id: OrderId) -> Bytes {
     user_key(user, &order_id_bytes(order_id))
 }
 
-/// From the first possible key of a user's ended orders up to the given order, or behind all.
-pub(super) fn ended_range(user: &UserId, before: Option<OrderId>) -> (Bytes, Bytes) {
+/// The order of such a key.
+pub(super) fn order_id_of_history(key: &[u8]) -> Result<OrderId, IndexError> {
+    order_id(key.last_chunk::<ORDER_ID_BYTES>().map_or(key, |id| id))
+}
+
+/// From the first possible key of a user's ended orders up to that of the given order, or behind all.
+pub(super) fn history_range(user: &UserId, before: Option<OrderId>) -> (Bytes, Bytes) {
     let from = user_key(user, &[]);
     let to = match before {
-        Some(order_id) => ended(user, order_id),
+        Some(order_id) => history(user, order_id),
         None => [user.as_str().as_bytes(), &[END_OF_USER + 1]].concat().into(),
     };
     (from, to)
@@ -75,11 +75,12 @@ mod tests {
         let users = ["a", "a!", "aa", "b", "ä"].map(|name| UserId::new(name).unwrap());
         let ids: Vec<OrderId> = (0..4).map(|n| OrderId::from_u128(n << 100)).collect();
         for user in &users {
-            let (from, to) = ended_range(user, None);
-            let (_, before_last) = ended_range(user, Some(ids[3]));
+            let (from, to) = history_range(user, None);
+            let (_, before_last) = history_range(user, Some(ids[3]));
             for other in &users {
                 for &id in &ids {
-                    let key = ended(other, id);
+                    let key = history(other, id);
+                    assert_eq!(order_id_of_history(&key).unwrap(), id);
                     assert_eq!(from <= key && key < to, user == other, "{user} {other}");
                     let is_before = user == other && id < ids[3];
                     assert_eq!(from <= key && key < before_last, is_before);
@@ -93,8 +94,7 @@ mod tests {
         let id = OrderId::from_u128(u128::MAX - 5);
         assert_eq!(order_id(&order_id_bytes(id)).unwrap(), id);
         assert!(order_id(&[1; 15]).is_err());
-        assert_eq!(user("alice".as_bytes()).unwrap(), UserId::new("alice").unwrap());
-        assert!(user(&[0xff]).is_err() && user(b"").is_err());
+        assert!(order_id_of_history(&[1; 15]).is_err());
     }
 
     #[test]

@@ -17,6 +17,8 @@ struct State {
     persisted: Content,
     /// The content after each batch since then.
     unpersisted: Vec<Content>,
+    /// As on a full disk.
+    refuses_writes: bool,
 }
 
 impl State {
@@ -42,6 +44,12 @@ impl MemoryStore {
         state.unpersisted.truncate(surviving_batches);
         state.persisted = state.current().clone();
         state.unpersisted.clear();
+    }
+
+    /// From now on, refuses to be written as on a full disk, or takes writes again.
+    #[cfg(test)]
+    pub(super) fn refuse_writes(&self, refuses: bool) {
+        self.state().refuses_writes = refuses;
     }
 
     /// Everything in it, to be compared.
@@ -88,12 +96,16 @@ impl Store for MemoryStore {
         View::get(self.state().current(), space, key)
     }
 
-    fn view(&self) -> Box<dyn View + '_> {
+    fn view(self: Arc<Self>) -> Box<dyn View> {
         Box::new(self.state().current().clone())
     }
 
     fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError> {
         let mut state = self.state();
+        if state.refuses_writes {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(IndexError::Io { action: "write", path: "memory".into(), source });
+        }
         let mut content = state.current().clone();
         for Write { space, key, value } in batch {
             let key = (space, key.to_vec());

@@ -11,6 +11,7 @@ pub struct IndexMetrics {
     pub(super) lag_records: Gauge,
     pub(super) healthy: Gauge,
     pub(super) log_bytes: Gauge,
+    pub(super) failures: Counter,
     pub(super) batches: Counter,
     pub(super) commit_seconds: Counter<f64, AtomicU64>,
     pub(super) cut_segments: Counter,
@@ -28,6 +29,11 @@ impl IndexMetrics {
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
+        registry.register(
+            "index_failures",
+            "Times that the index failed and was opened again",
+            self.failures.clone(),
+        );
         registry.register("index_batches", "Batches written to the index", self.batches.clone());
         registry.register(
             "index_commit_seconds",

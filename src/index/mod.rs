@@ -12,18 +12,19 @@
 //! | space | key | value |
 //! |---|---|---|
 //! | `open` | partition (1 byte), order id (16) | the order, while the exchange may still change it |
-//! | `ended` | user, 0, order id | the order, once it may not |
-//! | `owner` | order id | user, of every order that has ended once |
+//! | `ended` | order id | the order, once it may not |
+//! | `history` | user, 0, order id | nothing; of every order in `ended` |
 //! | `keys` | user, 0, client order id | order id |
 //! | `external` | the exchange's id | order id |
 //! | `node` | `m` | format (4), id of the log (8), last record (8), little endian |
 //! | `node` | `f` | the feed position: kind, format version, payload of its log record |
 //! | `node` | `h`, record (8) | a report about an order that was not known, in the same form |
-//! | `node` | `c`, last record of a batch (8) | ids of orders cancelled in it, behind the feed position |
+//! | `node` | `e`, last record of a batch (8) | ids of orders that ended in it, behind the feed position |
 //!
 //! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
-//! from the other, also when a late fill or a bust opens it again. What only says an id (a late fill,
-//! a bust) finds an ended order by its `owner`. Keys are never removed: a client may repeat one for
+//! from the other, also when a late fill or a bust opens it again. Order ids rise with time, so the
+//! orders themselves are appended and seldom moved again by fjall; only what is small stands in the
+//! order of users. Keys are never removed: a client may repeat one for
 //! at least 400 days, and so far they are kept for good.
 //!
 //! Every batch writes the position as well, so after a crash the store is what the log had made of it
@@ -50,6 +51,15 @@ mod open;
 mod readers;
 mod recent;
 mod store;
+
+#[cfg(test)]
+mod apply_tests;
+#[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod test_log;
 
 pub use apply::IndexWriter;
 pub use error::IndexError;

@@ -14,7 +14,7 @@ pub(super) const INDEX_FORMAT: u32 = 1;
 pub(super) const META_KEY: [u8; 1] = *b"m";
 pub(super) const FEED_KEY: [u8; 1] = *b"f";
 const HELD_PREFIX: u8 = b'h';
-const CANCELLED_PREFIX: u8 = b'c';
+const ENDED_PREFIX: u8 = b'e';
 const META_BYTES: usize = 20;
 const ORDER_ID_BYTES: usize = 16;
 
@@ -26,8 +26,9 @@ pub struct NodeState {
     /// Reports about orders that were not known when they came, oldest first, and not older than
     /// reports are kept. Those of orders that are known meanwhile may be among them.
     pub held: Vec<HeldReport>,
-    /// Orders that were cancelled since that feed position, in the order of the log.
-    pub cancelled: Vec<OrderId>,
+    /// Orders that have ended since that feed position, in the order of the log; some of them more
+    /// than once.
+    pub ended: Vec<OrderId>,
 }
 
 /// The record that is written with every batch.
@@ -66,17 +67,17 @@ pub(super) fn held_key(lsn: u64) -> Bytes {
     numbered_key(HELD_PREFIX, lsn)
 }
 
-/// Key of the orders that were cancelled in the batch that begins with a record of the log.
-pub(super) fn cancelled_key(lsn: u64) -> Bytes {
-    numbered_key(CANCELLED_PREFIX, lsn)
+/// Key of the orders that ended in the batch that begins with a record of the log.
+pub(super) fn ended_key(lsn: u64) -> Bytes {
+    numbered_key(ENDED_PREFIX, lsn)
 }
 
 fn numbered_key(prefix: u8, lsn: u64) -> Bytes {
     [&[prefix][..], &lsn.to_be_bytes()].concat().into()
 }
 
-pub(super) fn cancelled_value(cancelled: &[OrderId]) -> Bytes {
-    let bytes: Vec<u8> = cancelled.iter().flat_map(|&id| keys::order_id_bytes(id)).collect();
+pub(super) fn ended_value(ended: &[OrderId]) -> Bytes {
+    let bytes: Vec<u8> = ended.iter().flat_map(|&id| keys::order_id_bytes(id)).collect();
     bytes.into()
 }
 
@@ -141,10 +142,10 @@ pub(super) fn held(view: &dyn View) -> Result<Vec<(u64, HeldReport)>, IndexError
     Ok(held)
 }
 
-/// Cancelled orders by the batch that they were in.
-pub(super) fn cancelled(view: &dyn View) -> Result<Vec<(u64, Vec<OrderId>)>, IndexError> {
+/// Ended orders by the batch that they ended in.
+pub(super) fn ended(view: &dyn View) -> Result<Vec<(u64, Vec<OrderId>)>, IndexError> {
     let mut batches = Vec::new();
-    scan_numbered(view, CANCELLED_PREFIX, |lsn, value| {
+    scan_numbered(view, ENDED_PREFIX, |lsn, value| {
         let ids = value.chunks(ORDER_ID_BYTES).map(keys::order_id);
         batches.push((lsn, ids.collect::<Result<_, _>>()?));
         Ok(())

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::fjall_store::{FjallStore, is_damage};
 use super::node::{self, INDEX_FORMAT, Meta};
@@ -14,14 +15,15 @@ use crate::wal::Lsn;
 /// another one.
 const MAX_DAMAGED: u32 = 16;
 
-pub(super) fn open(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>), IndexError> {
+pub(super) fn open(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
     let directory = &options.directory;
     let first = options.log.first_lsn;
     if is_missing(directory)? {
         if first > Lsn(1) {
             return Err(IndexError::Missing { directory: directory.clone(), first });
         }
-        return Ok((FjallStore::open(directory, options.cache_bytes)?, None));
+        make_durably(directory)?;
+        return Ok((Arc::new(FjallStore::open(directory, options.cache_bytes)?), None));
     }
     match open_existing(options) {
         Err(error) if is_damage(&error) && first > Lsn(1) => Err(IndexError::Damaged {
@@ -37,16 +39,16 @@ pub(super) fn open(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>),
                 error = &error as &dyn std::error::Error,
                 "the index is damaged: it was moved aside and is made anew from the log"
             );
-            Ok((FjallStore::open(directory, options.cache_bytes)?, None))
+            Ok((Arc::new(FjallStore::open(directory, options.cache_bytes)?), None))
         }
         opened => opened,
     }
 }
 
-fn open_existing(options: &IndexOptions) -> Result<(FjallStore, Option<Meta>), IndexError> {
+fn open_existing(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
     let directory = options.directory.clone();
-    let store = FjallStore::open(&directory, options.cache_bytes)?;
-    let meta = node::meta(&*store.view())?;
+    let store = Arc::new(FjallStore::open(&directory, options.cache_bytes)?);
+    let meta = node::meta(&*Arc::clone(&store).view())?;
     let position = meta.map_or(Lsn(0), |meta| meta.position);
     if let Some(Meta { format, log_id, .. }) = meta {
         if format > INDEX_FORMAT {
@@ -80,6 +82,21 @@ fn is_missing(directory: &Path) -> Result<bool, IndexError> {
     }
 }
 
+/// Makes a directory that a power cut does not take away again: the log is cut behind what is in it.
+fn make_durably(directory: &Path) -> Result<(), IndexError> {
+    let failed = |action, source| {
+        let path = directory.to_path_buf();
+        IndexError::Io { action, path, source }
+    };
+    fs::create_dir_all(directory).map_err(|source| failed("create the directory", source))?;
+    let parent = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
+    synced.map_err(|source| failed("make durable the directory", source))
+}
+
 /// Gives a damaged index another name: `<directory>.damaged-<n>`.
 fn move_aside(directory: &Path) -> Result<PathBuf, IndexError> {
     let name_with = |number: u32| {
@@ -97,5 +114,6 @@ fn move_aside(directory: &Path) -> Result<PathBuf, IndexError> {
         fs::remove_dir_all(&aside).map_err(failed("remove", &aside))?;
     }
     fs::rename(directory, &aside).map_err(failed("move aside", directory))?;
+    make_durably(directory)?;
     Ok(aside)
 }

@@ -65,6 +65,17 @@ impl IndexReaders {
 }
 
 impl IndexReader {
+    /// Answers what is asked for at the moment. False when that is nothing.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn run_pending(&self) -> bool {
+        let mut has_read = false;
+        while let Ok(job) = self.jobs.try_recv() {
+            job(&self.index);
+            has_read = true;
+        }
+        has_read
+    }
+
     /// Reads what is asked for, until every [`IndexReaders`] is gone.
     pub fn run(self) {
         while let Ok(job) = self.jobs.recv() {

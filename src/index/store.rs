@@ -1,6 +1,8 @@
 //! The seam to the store below: spaces of sorted keys, written in atomic batches. fjall in earnest;
 //! in tests and simulations a store in memory that forgets what was not persisted.
 
+use std::sync::Arc;
+
 use super::IndexError;
 
 /// Bytes of a key or a value, cheap to clone; short ones without a heap block.
@@ -11,10 +13,10 @@ pub(super) type Bytes = fjall::Slice;
 pub(super) enum Space {
     /// Orders that the exchange may still change, by partition and id.
     Open,
-    /// All others, by user and id.
+    /// All others, by id.
     Ended,
-    /// Whose each order is that has ended once, by id.
-    Owner,
+    /// The ids of those, by user and id.
+    History,
     /// Order ids by user and the user's own key.
     Keys,
     /// Order ids by the exchange's id.
@@ -25,13 +27,13 @@ pub(super) enum Space {
 
 impl Space {
     pub(super) const ALL: [Self; 6] =
-        [Self::Open, Self::Ended, Self::Owner, Self::Keys, Self::External, Self::Node];
+        [Self::Open, Self::Ended, Self::History, Self::Keys, Self::External, Self::Node];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Ended => "ended",
-            Self::Owner => "owner",
+            Self::History => "history",
             Self::Keys => "keys",
             Self::External => "external",
             Self::Node => "node",
@@ -40,7 +42,8 @@ impl Space {
 }
 
 /// One write of a batch: a value, or `None` to remove the key. A batch has each key at most once.
-#[derive(Debug, Clone)]
+/// Ordered by place: neighbours written one after the other are found faster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Write {
     pub(super) space: Space,
     pub(super) key: Bytes,
@@ -76,12 +79,13 @@ pub(super) trait Store: Send + Sync {
     /// The newest value of a key.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
 
-    /// All of the store at this moment.
-    fn view(&self) -> Box<dyn View + '_>;
+    /// All of the store at this moment. Holds the store open.
+    fn view(self: Arc<Self>) -> Box<dyn View>;
 
     /// Takes all of a batch or nothing. Visible at once, durable after the next [`Store::persist`].
     fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError>;
 
-    /// Makes all that was committed durable. Not tried again after an error.
+    /// Makes all that was committed durable. Not tried again after an error: the store has to be
+    /// opened again then.
     fn persist(&self) -> Result<(), IndexError>;
 }

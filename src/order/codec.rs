@@ -164,13 +164,13 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::order::event::{CancelCause, Change, Fill, ReportKind};
     use crate::types::*;
     use proptest::prelude::*;
 
-    fn examples() -> Vec<Event> {
+    pub(in crate::order) fn examples() -> Vec<Event> {
         let order_id = OrderId::new(1_732_400_000_000_000_000, 7, UserPartition::new(9).unwrap());
         let at = TimestampMicros::new(1_732_400_000_000_123);
         let long = "an-id-that-is-longer-than-what-fits-inline-0123456789";

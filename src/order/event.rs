@@ -99,6 +99,21 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether it can end an order that was at the exchange.
+    pub const fn may_end(&self) -> bool {
+        match self {
+            Self::Filled(_) | Self::Cancelled { .. } => true,
+            Self::Accepted { .. }
+            | Self::Rejected { .. }
+            | Self::NotAccepted
+            | Self::CancelRequested
+            | Self::CancelRejected { .. }
+            | Self::Busted { .. } => false,
+        }
+    }
+}
+
 /// How an order came to be cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum CancelCause {

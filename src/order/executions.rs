@@ -76,6 +76,14 @@ impl Executions {
         few.chain(many)
     }
 
+    /// Ids of all executions that count.
+    pub fn counted_ids(&self) -> impl Iterator<Item = &ExecutionId> {
+        self.iter().filter_map(|(id, execution)| match execution {
+            Execution::Counted { .. } => Some(id),
+            Execution::Busted => None,
+        })
+    }
+
     /// Shares of all executions that count.
     pub fn counted_shares(&self) -> Shares {
         let shares = |execution: &Execution| match execution {

@@ -5,6 +5,8 @@
 mod codec;
 mod event;
 mod executions;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod record;
 mod status;
 mod stored;

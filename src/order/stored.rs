@@ -163,6 +163,9 @@ impl StoredOrder {
         let executions = tracked.executions().iter();
         let executions =
             executions.map(|(id, execution)| StoredExecution { id: id.clone(), execution });
+        let mut executions: Vec<_> = executions.collect();
+        // The same order has the same bytes.
+        executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         Self {
             order_id: *order_id,
             user: user.clone(),
@@ -184,7 +187,7 @@ impl StoredOrder {
             ending: *ending,
             user_cancelled: *user_cancelled,
             taken_back: *taken_back,
-            executions: executions.collect(),
+            executions,
         }
     }
 

@@ -194,6 +194,7 @@ impl<T> std::fmt::Debug for Receiver<T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::rounds;
     use super::*;
     use futures_lite::future::{block_on, poll_once};
 
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn every_message_of_every_sender_arrives_once_and_in_its_order() {
         const SENDERS: usize = 3;
-        const EACH: u64 = 30_000;
+        const EACH: u64 = rounds(30_000);
         let (sender, mut receiver) = mailbox(16);
         std::thread::scope(|scope| {
             for id in 0..SENDERS {
@@ -288,7 +289,7 @@ mod tests {
     fn no_message_outlives_the_receiver() {
         // The senders race the receiver's end; whoever comes last must drop the messages,
         // although a sender (and with it the queue) lives on.
-        for _ in 0..300 {
+        for _ in 0..rounds(300) {
             let value = std::sync::Arc::new(());
             let (sender, mut receiver) = mailbox(64);
             std::thread::scope(|scope| {

@@ -23,3 +23,10 @@ pub use mailbox::{Receiver, Refused, Sender, mailbox};
 pub use ring::{Lagged, RingReader, RingWriter, ring};
 pub use seqlock::SeqLock;
 pub use wakeup::Wakeup;
+
+/// How often a test repeats what it hopes to see go wrong: miri, which runs some thousand times
+/// slower, finds its errors in the first repetitions or not at all.
+#[cfg(all(test, not(loom)))]
+const fn rounds(natively: u64) -> u64 {
+    if cfg!(miri) { natively / 300 } else { natively }
+}

@@ -185,6 +185,7 @@ impl<const W: usize> std::fmt::Debug for RingReader<W> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::rounds;
     use super::*;
 
     fn message(n: u64) -> [u64; 3] {
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn readers_of_a_racing_writer_get_whole_messages_and_count_every_other() {
-        const MESSAGES: u64 = 300_000;
+        const MESSAGES: u64 = rounds(300_000);
         let (mut writer, reader) = ring(16);
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn readers_who_keep_within_the_ring_miss_nothing() {
-        const MESSAGES: u64 = 50_000;
+        const MESSAGES: u64 = rounds(50_000);
         const CAPACITY: u64 = 16;
         let (mut writer, reader) = ring(16);
         let progress = [AtomicU64::new(0), AtomicU64::new(0)];

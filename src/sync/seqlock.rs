@@ -130,6 +130,7 @@ impl<const W: usize> std::fmt::Debug for SeqLock<W> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::rounds;
     use super::*;
     use std::sync::atomic::AtomicBool;
 
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn readers_never_see_words_of_two_writes_and_never_go_back() {
-        const WRITES: u64 = 200_000;
+        const WRITES: u64 = rounds(200_000);
         let lock = SeqLock::new(value(0));
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -113,6 +113,7 @@ impl std::fmt::Debug for Wakeup {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::rounds;
     use super::*;
     use futures_lite::future::{block_on, poll_fn};
     use std::sync::Arc;
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn no_wake_up_is_lost_between_two_threads() {
-        const ROUNDS: u64 = 20_000;
+        const ROUNDS: u64 = rounds(20_000);
         let (wakeup, there, back) = (Wakeup::new(), AtomicU64::new(0), AtomicU64::new(0));
         let reply = Wakeup::new();
         // Strict ping-pong: one lost wake-up and both threads stand still for ever.

@@ -328,6 +328,7 @@ impl Running {
         let options = link::execution_options(arguments, &exchange, webhook.registration)?;
         let execution_metrics = ExecutionMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
+        metrics.register(|registry| gateway.stages().register(registry));
         let orders_thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,

@@ -17,10 +17,19 @@ pub(super) type Payloads = Vec<Vec<u8>>;
 pub(super) const OPTIONS_BYTES: u64 = MIN_SEGMENT_BYTES;
 
 pub(super) fn recovered(disk: &FaultyDisk) -> Result<(Recovery<FaultyDisk>, Payloads), WalError> {
+    recovered_after(disk, 0)
+}
+
+/// Recovers the records behind one of the first ones.
+pub(super) fn recovered_after(
+    disk: &FaultyDisk,
+    after: usize,
+) -> Result<(Recovery<FaultyDisk>, Payloads), WalError> {
     let mut payloads = Payloads::new();
-    let recovery = recover_from(Arc::new(disk.clone()), Some(Lsn(0)), &mut |record| {
+    let after = after as u64;
+    let recovery = recover_from(Arc::new(disk.clone()), Some(Lsn(after)), &mut |record| {
         payloads.push(record.payload.to_vec());
-        assert_eq!(record.lsn, Lsn(payloads.len() as u64));
+        assert_eq!(record.lsn, Lsn(after + payloads.len() as u64));
         Ok(())
     })?;
     Ok((recovery, payloads))
@@ -29,6 +38,7 @@ pub(super) fn recovered(disk: &FaultyDisk) -> Result<(Recovery<FaultyDisk>, Payl
 /// One life of a process with the log open.
 pub(super) struct Life {
     pub(super) appender: WalAppender,
+    pub(super) handle: LogHandle<FaultyDisk>,
     writer: SteppedWriter<FaultyDisk>,
 }
 
@@ -37,7 +47,8 @@ impl Life {
         let options =
             WalOptions { directory: "".into(), segment_bytes: OPTIONS_BYTES, keep_bytes: 0 };
         let (appender, writer) = open(options, recovery)?;
-        Ok(Self { appender, writer: SteppedWriter::new(writer) })
+        let handle = writer.handle();
+        Ok(Self { appender, handle, writer: SteppedWriter::new(writer) })
     }
 
     pub(super) fn append(&mut self, payload: &[u8]) -> Result<Lsn, WalError> {
@@ -81,6 +92,10 @@ pub(super) enum Step {
     Flush,
     Write,
     Prepare,
+    /// A follower takes so many 255ths of what is committed, and the log is cut behind it.
+    Cut(u8),
+    /// A follower reads on as far as it can.
+    Read,
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
@@ -90,6 +105,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Flush),
         3 => Just(Step::Write),
         1 => Just(Step::Prepare),
+        1 => any::<u8>().prop_map(Step::Cut),
+        1 => Just(Step::Read),
     ]
 }
 
@@ -128,39 +145,52 @@ pub(super) fn payload(lsn: u64, bytes: usize) -> Vec<u8> {
 pub(super) struct Model {
     history: Payloads,
     durable: usize,
+    /// What a follower has durably taken: the log may begin behind that.
+    taken: usize,
 }
 
 impl Model {
-    /// Checks what was recovered, which is the history from now on.
-    pub(super) fn check(&mut self, recovered: Payloads) {
+    /// Checks what is recovered behind what the follower has, which is the history from now on, and
+    /// that the log still has its end from wherever it begins.
+    pub(super) fn check(&mut self, disk: &FaultyDisk) -> Recovery<FaultyDisk> {
+        let (recovery, behind) =
+            recovered_after(disk, self.taken).expect("no crash leads to a refusal");
+        let mut recovered = self.history[..self.taken].to_vec();
+        recovered.extend(behind);
         assert!(recovered.len() >= self.durable, "nothing that was committed is lost");
         assert!(recovered.len() <= self.history.len(), "nothing is made up");
         assert!(self.history.starts_with(&recovered), "records are as they were appended");
+        assert_eq!(recovery.next_lsn.0, recovered.len() as u64 + 1);
+        let cut = to_usize(recovery.first_lsn.0 - 1);
+        assert!(cut <= self.taken, "nothing is cut off that the follower has not taken");
+        for after in [cut, (cut + recovered.len()) / 2, recovered.len()] {
+            let (again, behind) = recovered_after(disk, after).expect("it was recovered before");
+            assert_eq!(behind, recovered[after..]);
+            assert_eq!((again.next_lsn, again.epoch), (recovery.next_lsn, recovery.epoch));
+            assert_eq!(again.torn_bytes, recovery.torn_bytes);
+        }
+        let too_late = recovered_after(disk, recovered.len() + 1);
+        assert!(matches!(too_late, Err(WalError::LostTail { .. })));
+        if cut > 0 {
+            let too_early = recovered_after(disk, cut - 1);
+            assert!(matches!(too_early, Err(WalError::CutOff { .. })));
+        }
         self.history = recovered;
+        recovery
     }
 
     /// Lives until the fault or the end of the story. Returns at the end of the process.
     pub(super) fn live(&mut self, disk: &FaultyDisk, story: &LifeStory) {
+        let recovery = self.check(disk);
         disk.fail_after(story.fault_after, story.fault, story.seed);
-        let (recovery, payloads) = recovered(disk).expect("no crash leads to a refusal");
-        self.check(payloads);
-        assert_eq!(recovery.next_lsn.0, self.history.len() as u64 + 1);
         let Ok(mut life) = Life::start(recovery) else { return };
         // Now effects may follow from all that was recovered.
         self.durable = self.history.len();
+        let claim = life.handle.claim("model", Lsn(self.taken as u64)).unwrap();
+        let mut reader = life.handle.reader(Lsn(self.taken as u64)).unwrap();
         for step in &story.steps {
             match step {
-                Step::Append(bytes) => {
-                    let payload = payload(self.history.len() as u64 + 1, *bytes);
-                    match life.append(&payload) {
-                        Ok(lsn) => {
-                            self.history.push(payload);
-                            assert_eq!(lsn.0, self.history.len() as u64);
-                        }
-                        Err(WalError::Busy | WalError::Poisoned) => {}
-                        Err(error) => panic!("{error}"),
-                    }
-                }
+                Step::Append(bytes) => self.append(&mut life, *bytes),
                 Step::Flush => drop(life.appender.flush()),
                 Step::Prepare => life.prepare(),
                 Step::Write => {
@@ -168,10 +198,38 @@ impl Model {
                         // The thread ends, which drops the writer.
                         return;
                     }
-                    self.durable = usize::try_from(life.appender.committed().0).unwrap();
+                    self.durable = to_usize(life.appender.committed().0);
+                }
+                Step::Read => self.read(&mut reader),
+                Step::Cut(share) => {
+                    self.read(&mut reader);
+                    self.taken += (self.durable - self.taken) * usize::from(*share) / 255;
+                    claim.advance(Lsn(self.taken as u64));
+                    // The log goes on when it cannot be cut.
+                    drop(life.handle.cut());
                 }
             }
         }
+    }
+
+    fn append(&mut self, life: &mut Life, bytes: usize) {
+        let payload = payload(self.history.len() as u64 + 1, bytes);
+        match life.append(&payload) {
+            Ok(lsn) => {
+                self.history.push(payload);
+                assert_eq!(lsn.0, self.history.len() as u64);
+            }
+            Err(WalError::Busy | WalError::Poisoned) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Everything that is committed can be read, and nothing else.
+    fn read(&self, reader: &mut LogReader<FaultyDisk>) {
+        while let Some(record) = reader.next_record().unwrap() {
+            assert_eq!(record.payload, self.history[to_usize(record.lsn.0) - 1]);
+        }
+        assert_eq!(to_usize(reader.position().0), self.durable);
     }
 }
 

@@ -67,34 +67,42 @@ impl DirectoryChange {
 #[derive(Debug, Default)]
 struct Content {
     /// What a reader sees.
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     /// What the last sync made durable.
-    durable: Vec<u8>,
+    durable: Arc<Vec<u8>>,
     /// Offset and bytes of each write since, in order.
     unsynced: Vec<(usize, Vec<u8>)>,
 }
 
 impl Content {
     fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
-        }
-        self.bytes[offset..end].copy_from_slice(bytes);
+        put(Arc::make_mut(&mut self.bytes), offset, bytes);
         self.unsynced.push((offset, bytes.to_vec()));
     }
 
     fn sync(&mut self) {
+        let durable = Arc::make_mut(&mut self.durable);
+        durable.resize(self.bytes.len(), 0);
+        for (offset, bytes) in self.unsynced.drain(..) {
+            put(durable, offset, &bytes);
+        }
+    }
+
+    /// Other bytes, durable at once.
+    fn replace(&mut self, bytes: Vec<u8>) {
+        self.bytes = Arc::new(bytes);
+        self.durable = Arc::clone(&self.bytes);
         self.unsynced.clear();
-        self.durable.clone_from(&self.bytes);
     }
 
     /// Loses any sectors of the unsynced writes from one on.
     fn lose_some(&mut self, from_write: usize, random: &mut SmallRng) {
         let writes = std::mem::take(&mut self.unsynced);
         let len = self.bytes.len();
-        self.bytes.clone_from(&self.durable);
-        self.bytes.resize(len, 0);
+        self.bytes = Arc::clone(&self.durable);
+        if self.bytes.len() != len {
+            Arc::make_mut(&mut self.bytes).resize(len, 0);
+        }
         // Some crashes lose everything, some nothing, most a part.
         let keep_percent: u8 = [0, 50, 90, 100][random.random_range(0..4)];
         for (index, (offset, bytes)) in writes.into_iter().enumerate() {
@@ -105,6 +113,15 @@ impl Content {
             }
         }
     }
+}
+
+/// Writes bytes at an offset of a file's content, which grows where it has to.
+fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[offset..end].copy_from_slice(bytes);
 }
 
 #[derive(Debug, Default)]
@@ -231,26 +248,83 @@ impl FaultyDisk {
 
     pub(crate) fn file_bytes(&self, name: &str) -> Vec<u8> {
         let state = self.state();
-        state.contents[state.names[name]].bytes.clone()
+        state.contents[state.names[name]].bytes.to_vec()
     }
 
+    #[cfg(test)]
     pub(crate) fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let id = state.names[name];
-        state.contents[id].bytes = bytes;
-        state.contents[id].sync();
+        state.contents[id].replace(bytes);
     }
 
     /// Turns one bit of what is stored.
     pub(crate) fn flip_bit(&self, name: &str, at: usize, bit: u32) {
         let mut state = self.state();
         let id = state.names[name];
-        state.contents[id].bytes[at] ^= 1_u8 << bit;
-        state.contents[id].sync();
+        let mut bytes = state.contents[id].bytes.to_vec();
+        bytes[at] ^= 1_u8 << bit;
+        state.contents[id].replace(bytes);
     }
 
     fn file(&self, id: FileId) -> FaultyFile {
         FaultyFile { state: self.state.clone(), id }
+    }
+}
+
+/// What only a simulation of the whole asks for.
+#[cfg(feature = "simulation")]
+impl FaultyDisk {
+    /// Whether the process has ended in an operation of this disk.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().is_dead
+    }
+
+    /// Whether the chosen operation has come and gone wrong.
+    pub(crate) fn has_failed(&self) -> bool {
+        let state = self.state();
+        state.fault.is_some_and(|(at, _)| state.operations >= at)
+    }
+
+    /// Gives all files together so many bytes more than they take now.
+    pub(crate) fn leave_space(&self, bytes: usize, is_told: bool) {
+        let used = self.state().used_bytes();
+        self.set_space(used + bytes, is_told);
+    }
+
+    /// Takes back what [`fail_after`](Self::fail_after) asked for.
+    pub(crate) fn calm(&self) {
+        self.state().fault = None;
+    }
+
+    /// Lifts the limit of the space.
+    pub(crate) fn free_space(&self) {
+        self.state().space_bytes = None;
+    }
+
+    /// A disk of its own that holds what a loss of power would leave at the least, of the last so
+    /// many files.
+    pub(crate) fn durable_copy(&self, last_files: usize) -> Self {
+        let state = self.state();
+        let files = state.durable_names.iter().rev().take(last_files);
+        Self::holding(files.map(|(name, &id)| (name, &state.contents[id].durable)))
+    }
+
+    /// A disk of its own that holds what readers see on this one.
+    pub(crate) fn visible_copy(&self) -> Self {
+        let state = self.state();
+        Self::holding(state.names.iter().map(|(name, &id)| (name, &state.contents[id].bytes)))
+    }
+
+    fn holding<'a>(files: impl Iterator<Item = (&'a String, &'a Arc<Vec<u8>>)>) -> Self {
+        let mut state = State::default();
+        for (name, bytes) in files {
+            let (bytes, durable) = (Arc::clone(bytes), Arc::clone(bytes));
+            state.names.insert(name.clone(), state.contents.len());
+            state.contents.push(Content { bytes, durable, unsynced: Vec::new() });
+        }
+        state.durable_names = state.names.clone();
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 }
 

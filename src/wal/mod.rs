@@ -34,6 +34,8 @@ mod aligned;
 mod appender;
 mod batch;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handle;
 mod open;
 mod outline;
@@ -79,6 +81,7 @@ pub use open::open;
 pub use outline::{Outline, outline};
 pub use reader::LogReader;
 pub use recovery::{RecordView, Recovery, recover};
+pub use storage::{Directory, Storage};
 pub use verify::{SegmentReport, Verification, verify};
 pub use writer::WalWriter;
 

@@ -19,8 +19,7 @@ use super::{BLOCK_BYTES, WalError, WalOptions, block_ceiling, block_floor, to_us
 
 /// Opens a recovered log for appending: cuts what is torn, makes all that was recovered durable, and
 /// makes the first segment where there is none. The directory is the recovered one; it stays locked
-/// until the writer has ended and
-/// all its handles are gone.
+/// until the writer has ended and all its handles are gone.
 ///
 /// # Errors
 /// [`WalError::SegmentBytes`] and [`WalError::Io`].

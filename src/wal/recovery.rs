@@ -119,6 +119,11 @@ pub(crate) fn recover_from<S: Storage>(
 ) -> Result<Recovery<S>, WalError> {
     let spans = segment_spans(&*storage)?;
     check_no_hole(&*storage, &spans)?;
+    if let (Some(after), Some(first)) = (after, spans.first().and_then(|span| span.first_lsn))
+        && first > after.0.saturating_add(1)
+    {
+        check_reaches(&*storage, after, Lsn(first), Lsn(u64::MAX))?;
+    }
     // From the record itself on, not from the next one: it is what the next one has to follow.
     let holds = |span: &SegmentSpan| span.first_lsn.is_some_and(|first| Some(Lsn(first)) <= after);
     let start = spans.iter().rposition(holds).unwrap_or_default();

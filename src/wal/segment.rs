@@ -57,15 +57,14 @@ pub(super) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    fn encode(&self) -> [u8; BLOCK_BYTES] {
+    pub(super) fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut block = [0; BLOCK_BYTES];
         block[8..16].copy_from_slice(&MAGIC);
         block[16..20].copy_from_slice(&self.log_format.to_le_bytes());
         block[24..32].copy_from_slice(&self.number.to_le_bytes());
         block[32..40].copy_from_slice(&self.log_id.to_le_bytes());
         block[40..48].copy_from_slice(&self.segment_bytes.to_le_bytes());
-        let checksum = xxh3_64(&block[8..]);
-        block[0..8].copy_from_slice(&checksum.to_le_bytes());
+        seal(&mut block);
         block
     }
 
@@ -83,6 +82,12 @@ impl SegmentHeader {
             segment_bytes: u64::from_le_bytes(block[40..48].try_into().ok()?),
         })
     }
+}
+
+/// Gives a header block its checksum.
+pub(super) fn seal(block: &mut [u8; BLOCK_BYTES]) {
+    let checksum = xxh3_64(&block[8..]);
+    block[0..8].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Makes segments, one after the other, with one reused buffer.

@@ -90,6 +90,11 @@ impl Program {
 
     /// Kills it as a power cut would: nothing is flushed, nobody is told.
     pub fn kill(mut self) {
+        self.kill_in_place();
+    }
+
+    /// Kills it where it is still borrowed.
+    pub fn kill_in_place(&mut self) {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it has ended");
     }
@@ -129,6 +134,10 @@ impl Server {
         // A small market starts faster; a test that wants more says so later on the line.
         if !more.contains(&"--exchange") {
             arguments.extend(["--universe", "5"]);
+        }
+        // However busy the machine is, an answer says what became of the request.
+        if !more.contains(&"--order-reply-timeout") {
+            arguments.extend(["--order-reply-timeout", "20000"]);
         }
         arguments.extend(more);
         let program = Program::start(&arguments);

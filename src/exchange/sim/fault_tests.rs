@@ -387,3 +387,25 @@ fn settings_are_checked_and_repeat_from_their_seed() {
     set(&exchange, &json!({"feed": {"skip": "next:9"}, "manner": {"onlyOrderLines": true}}));
     assert_eq!(report(&exchange)["settings"]["feed"]["skip"], "next:9", "what is left of it");
 }
+
+#[test]
+fn all_orders_are_listed_by_pages() {
+    let (_directory, exchange) = exchange();
+    for first in (0..1_200).step_by(200) {
+        let orders: Vec<Value> =
+            (first..first + 200).map(|n| order(&format!("c{n}"), Some(1), 3)).collect();
+        submit(&exchange, &orders);
+    }
+    let list = |query: &str| -> Vec<Value> {
+        let url = format!("http://{}/admin/orders{query}", exchange.address());
+        let mut body: Value = agent().get(url).call().unwrap().body_mut().read_json().unwrap();
+        serde_json::from_value(body["orders"].take()).unwrap()
+    };
+    let mut all = list("");
+    assert_eq!(all.len(), 1_000);
+    let last = all[999]["externalOrderId"].as_str().unwrap().to_owned();
+    all.extend(list(&format!("?after={last}")));
+    let ids: Vec<&str> = all.iter().map(|o| o["clientOrderId"].as_str().unwrap()).collect();
+    assert_eq!(ids, (0..1_200).map(|n| format!("c{n}")).collect::<Vec<_>>());
+    assert_eq!((&all[7]["limitPriceInCents"], &all[7]["numShares"]), (&json!(1), &json!(3)));
+}

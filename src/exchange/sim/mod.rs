@@ -32,6 +32,8 @@ mod problem;
 mod replay;
 mod routes;
 mod state;
+#[cfg(feature = "simulation")]
+mod stepped;
 pub mod tape;
 pub mod universe;
 mod venue;
@@ -44,6 +46,9 @@ mod fault_tests;
 mod server_tests;
 #[cfg(test)]
 mod venue_tests;
+
+#[cfg(feature = "simulation")]
+pub(crate) use stepped::SteppedExchange;
 
 pub use error::SimError;
 pub use handle::{SimHandle, THREAD_NAME, start, start_with};

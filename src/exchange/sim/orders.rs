@@ -237,6 +237,15 @@ impl Orders {
         slots.filter_map(|slot| self.records.get(slot)).collect()
     }
 
+    /// Accepted orders by their keys, behind `after`, at most `limit`.
+    pub(super) fn accepted_after(&self, after: Option<Key>, limit: usize) -> Vec<&Order> {
+        let is_behind = |key: &Key| after.is_none_or(|after| *key > after);
+        let mut keys: Vec<Key> = self.by_key.keys().copied().filter(is_behind).collect();
+        keys.sort_unstable();
+        let slots = keys.into_iter().take(limit).filter_map(|key| self.slot(key));
+        slots.filter_map(|slot| self.get(slot)).collect()
+    }
+
     fn finish(&mut self, slot: OrderSlot) {
         self.finished.push_back(slot);
         if self.finished.len() > self.max_finished {

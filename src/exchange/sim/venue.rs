@@ -6,6 +6,8 @@ mod unasked;
 
 use std::collections::HashMap;
 
+pub(super) use unasked::ListedOrder;
+
 use super::book::{Book, OrderSlot};
 use super::entry::{Entry, MAX_MESSAGE_BYTES, put_record};
 use super::line::{Key, LineSymbol, LineTrade, Lines, NO_SYMBOL};

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -25,7 +26,7 @@ const MAX_LIMIT: usize = 500;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NewOrder {
+pub(in crate::http) struct NewOrder {
     position: Position,
     symbol: Symbol,
     num_shares: Shares,
@@ -49,13 +50,14 @@ pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
 ) -> Result<HttpResponse, Problem> {
+    let arrived = Instant::now();
     let (request, body) = read_body(request).await?;
     let user = app.site.authenticator.user_of(&request.headers)?;
     Query::parse(&request.uri, &[])?;
     let order: NewOrder = parse_json(&body)?;
     check(app, &order)?;
     let order_id = OrderId::new(Clock.now_nanos(), rand::random(), user.partition());
-    let reply = app.site.orders.create(CreateOrder {
+    let request = CreateOrder {
         order_id,
         user,
         client_order_id: order.client_order_id,
@@ -65,8 +67,8 @@ pub(in crate::http) async fn post(
         time_in_force: order.time_in_force,
         num_shares: order.num_shares,
         created_at: Clock.now(),
-    });
-    match reply.await {
+    };
+    match app.site.orders.create_since(arrived, request).await {
         CreateReply::Accepted(order) => Ok(json_response(StatusCode::CREATED, &*order)),
         CreateReply::Duplicate(order) => Ok(json_response(StatusCode::OK, &*order)),
         CreateReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
@@ -86,6 +88,7 @@ pub(in crate::http) async fn post(
             let detail = "The exchange does not answer. Nothing was recorded. Try again.";
             Err(Problem::unavailable("exchange_unavailable", detail))
         }
+        CreateReply::OutcomeUnknown => Err(outcome_unknown()),
         CreateReply::Unavailable => Err(overloaded()),
     }
 }
@@ -119,6 +122,13 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
         return Err(Problem::field("symbol", "unknown_symbol", detail));
     }
     Ok(())
+}
+
+/// The engine ended while the answer was awaited: no 503, which says that nothing was recorded.
+fn outcome_unknown() -> Problem {
+    let detail = "The engine stopped before it answered. Look at your orders, or repeat the request \
+                  with the same clientOrderId.";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome_unknown", detail)
 }
 
 fn overloaded() -> Problem {
@@ -162,6 +172,7 @@ pub(in crate::http) async fn delete(
             Err(problem.with("order", &*order))
         }
         CancelReply::NotFound => Err(unknown()),
+        CancelReply::OutcomeUnknown => Err(outcome_unknown()),
         CancelReply::Unavailable => Err(overloaded()),
     }
 }
@@ -183,7 +194,8 @@ pub(in crate::http) async fn list(
     Ok(json_response(StatusCode::OK, &Page { orders: page.orders, next_cursor: page.next }))
 }
 
-fn parse_status(text: &str) -> Result<Status, Problem> {
+/// A status as a query gives it.
+pub(in crate::http) fn parse_status(text: &str) -> Result<Status, Problem> {
     serde_json::from_value(json!(text)).map_err(|_| {
         let text: String = text.chars().take(64).collect();
         let detail = format!("{text:?} is not a status of an order.");

@@ -28,7 +28,7 @@ enum Mode {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Subscription {
+pub(in crate::http) struct Subscription {
     symbols: Vec<String>,
     #[serde(default)]
     max_rate: Option<u32>,

@@ -5,21 +5,29 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::settings::{FaultSettings, MAX_FORGET_MILLIS};
 use crate::exchange::sim::listener::Connection;
 use crate::exchange::sim::problem::{Problem, Reply, json, read_body, read_json};
 use crate::exchange::sim::state::Shared;
+use crate::exchange::sim::venue::ListedOrder;
+use crate::types::ExternalOrderId;
 
-/// `/admin/faults` and `/admin/restart`.
+/// Orders of one page of `GET /admin/orders`.
+const ORDERS_OF_A_PAGE: usize = 1_000;
+
+/// `/admin/faults`, `/admin/restart` and `/admin/orders`.
 pub(in crate::exchange::sim) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/admin/faults", get(tell).put(set)).route("/admin/restart", post(restart))
+    Router::new()
+        .route("/admin/faults", get(tell).put(set))
+        .route("/admin/restart", post(restart))
+        .route("/admin/orders", get(list_orders))
 }
 
 async fn tell(State(shared): State<Arc<Shared>>) -> Reply {
@@ -61,4 +69,25 @@ async fn restart(
     let forget = Duration::from_millis(forget_ms);
     connection.when_closed(move || shared.request_restart(forget));
     Ok((StatusCode::ACCEPTED, [(header::CONNECTION, "close")]).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrdersQuery {
+    after: Option<ExternalOrderId>,
+}
+
+#[derive(Debug, Serialize)]
+struct OrdersAnswer {
+    orders: Vec<ListedOrder>,
+}
+
+async fn list_orders(
+    State(shared): State<Arc<Shared>>,
+    query: Result<Query<OrdersQuery>, QueryRejection>,
+) -> Reply {
+    let Query(OrdersQuery { after }) =
+        query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let orders = shared.look(|state| state.venue.list(after.as_ref(), ORDERS_OF_A_PAGE));
+    json(&OrdersAnswer { orders })
 }

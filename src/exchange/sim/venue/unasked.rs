@@ -1,13 +1,44 @@
-//! What an exchange may do to an order that nobody asked for: an early fill, a bust, an end.
+//! What tests ask of an exchange: early fills, busts and ends of orders, and a list of all of them.
+
+use compact_str::CompactString;
+use serde::Serialize;
 
 use super::super::entry::Entry;
 use super::super::line::{Key, LineSymbol, LineTrade, NO_SYMBOL};
 use super::super::orders::{ClientKey, Execution, Order};
-use super::{Venue, order_key};
+use super::{Venue, external_id, order_key};
 use crate::exchange::wire::ExchangeStatus;
-use crate::types::{ExternalOrderId, Shares, TimestampMicros};
+use crate::types::{
+    ExternalOrderId, Position, PriceCents, Shares, Symbol, TimeInForce, TimestampMicros,
+};
+
+/// An accepted order in a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::exchange::sim) struct ListedOrder {
+    client_order_id: CompactString,
+    external_order_id: Option<ExternalOrderId>,
+    symbol: Symbol,
+    side: Position,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_price_in_cents: Option<PriceCents>,
+    time_in_force: TimeInForce,
+    num_shares: Shares,
+    filled_shares: Shares,
+    status: ExchangeStatus,
+}
 
 impl Venue {
+    /// Accepted orders by their keys, behind `after`, at most `limit`.
+    pub(in crate::exchange::sim) fn list(
+        &self,
+        after: Option<&ExternalOrderId>,
+        limit: usize,
+    ) -> Vec<ListedOrder> {
+        let after = after.and_then(order_key);
+        self.orders.accepted_after(after, limit).into_iter().map(listed).collect()
+    }
+
     /// Whether an order of this client id was accepted or refused before.
     pub(in crate::exchange::sim) fn knows(&self, client_order_id: &str) -> bool {
         self.orders.known(&ClientKey::new(client_order_id)).is_some()
@@ -101,5 +132,19 @@ impl Venue {
             self.end(slot, key, expired, now);
         }
         is_open
+    }
+}
+
+fn listed(order: &Order) -> ListedOrder {
+    ListedOrder {
+        client_order_id: order.client.to_text(),
+        external_order_id: external_id(order.key),
+        symbol: order.terms.symbol,
+        side: order.terms.side,
+        limit_price_in_cents: order.terms.limit,
+        time_in_force: order.terms.time_in_force,
+        num_shares: order.terms.shares,
+        filled_shares: order.filled,
+        status: order.status,
     }
 }

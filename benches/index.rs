@@ -1,0 +1,229 @@
+//! The index behind the log, on a real disk: records applied, keys that are not there, and the open
+//! orders of a start. Each course of an order is what a busy day has most of: created with a key,
+//! accepted, filled in one go.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "a bench may end with a panic, and its counts are far below 2^32"
+)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use longbow::index::{Index, IndexOptions, IndexWriter};
+use longbow::order::{Change, Changed, Created, Event, Fill};
+use longbow::types::{
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
+    TimeInForce, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
+};
+use longbow::wal::{LogId, Lsn, Outline};
+use tempfile::TempDir;
+
+const LOG: LogId = LogId(7);
+// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Records of one batch: what 53,000 records/s are in some 0.3 s.
+const BATCH_RECORDS: usize = 16_384;
+/// Orders that are under way at the same time: what 17,700 new orders/s have open for two seconds.
+const ORDERS_UNDERWAY: u64 = 35_000;
+const USERS: u64 = 100_000;
+const STORED_ORDERS: u64 = 200_000;
+
+fn open(directory: &TempDir) -> (Index, IndexWriter) {
+    let log = Outline { log_id: Some(LOG), first_lsn: Lsn(1) };
+    let index = Index::open(IndexOptions::new(directory.path(), log)).unwrap();
+    let writer = IndexWriter::new(index.clone(), LOG).unwrap();
+    (index, writer)
+}
+
+/// What happens to order after order; each goes through its course over `ORDERS_UNDERWAY` others.
+struct Course {
+    records: u64,
+    users: Vec<UserId>,
+    ids: Vec<OrderId>,
+}
+
+impl Course {
+    fn new() -> Self {
+        let users = (0..USERS).map(|n| UserId::new(&format!("user-{n}")).unwrap());
+        Self { records: 0, users: users.collect(), ids: Vec::new() }
+    }
+
+    fn user(&self, number: u64) -> &UserId {
+        &self.users[(number.wrapping_mul(7_919) % USERS) as usize]
+    }
+
+    fn created(&mut self, number: u64) -> Event {
+        let user = self.user(number).clone();
+        let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let nanos = 1_732_400_000_000_000_000 + u128::from(number) * 56_000;
+        let order_id = OrderId::new(nanos, random, user.partition());
+        self.ids.push(order_id);
+        Event::Created(Created {
+            order_id,
+            user,
+            client_order_id: Some(ClientOrderId::new(&format!("{random:016x}-key")).unwrap()),
+            symbol: Symbol::new("IBM").unwrap(),
+            position: Position::Buy,
+            limit_price: Some(PriceCents::new(16_740).unwrap()),
+            time_in_force: TimeInForce::Day,
+            num_shares: 100,
+            created_at: TimestampMicros::new(1_732_400_000_000_000 + number * 56),
+            submit_before: TimestampMicros::new(1_732_400_005_000_000 + number * 56),
+        })
+    }
+
+    fn changed(&self, number: u64, change: Change) -> Event {
+        let at = TimestampMicros::new(1_732_400_000_000_000 + self.records * 19);
+        Event::Changed(Changed { order_id: self.ids[number as usize], at, change })
+    }
+
+    /// Each order in turn: created, accepted half the way on, filled at its end.
+    fn next(&mut self) -> (Lsn, Event) {
+        let (number, step) = (self.records / 3, self.records % 3);
+        self.records += 1;
+        let accepted = number.checked_sub(ORDERS_UNDERWAY / 2);
+        let filled = number.checked_sub(ORDERS_UNDERWAY);
+        let event = match (step, accepted, filled) {
+            (1, Some(number), _) => {
+                let id = ExternalOrderId::new(&format!("X{number:011}")).unwrap();
+                self.changed(number, Change::Accepted { external_order_id: id })
+            }
+            (2, _, Some(number)) => self.changed(
+                number,
+                Change::Filled(Fill {
+                    execution_id: ExecutionId::new(&format!("E{number:011}")).unwrap(),
+                    price: PriceCents::new(16_739).unwrap(),
+                    num_shares: 100,
+                    executed_at: TimestampMicros::new(1_732_400_000_000_000),
+                }),
+            ),
+            // The first orders have none before them to be accepted or filled.
+            (1 | 2, _, _) => self.changed(number, Change::CancelRequested),
+            _ => self.created(number),
+        };
+        (Lsn(self.records), event)
+    }
+}
+
+fn apply(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("index/apply");
+    group.throughput(Throughput::Elements(BATCH_RECORDS as u64)).sample_size(20);
+    group.warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(15));
+    let directory = tempfile::tempdir().unwrap();
+    let (_, mut writer) = open(&directory);
+    let mut course = Course::new();
+    group.bench_function("batch", |bencher| {
+        bencher.iter_batched(
+            || (0..BATCH_RECORDS).map(|_| course.next()).collect::<Vec<_>>(),
+            |records| {
+                for (lsn, event) in records {
+                    writer.take(lsn, event).unwrap();
+                }
+                writer.commit().unwrap();
+            },
+            criterion::BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+/// Fills an index; every `open_of` orders one stays open.
+fn filled(directory: &TempDir, orders: u64, open_of: u64) -> Index {
+    let (index, mut writer) = open(directory);
+    let mut course = Course::new();
+    let mut lsn = 0;
+    let mut take = |event| {
+        lsn += 1;
+        writer.take(Lsn(lsn), event).unwrap();
+        if lsn % BATCH_RECORDS as u64 == 0 {
+            writer.commit().unwrap();
+        }
+    };
+    for number in 0..orders {
+        let created = course.created(number);
+        take(created);
+        let id = ExternalOrderId::new(&format!("X{number:011}")).unwrap();
+        take(course.changed(number, Change::Accepted { external_order_id: id }));
+        if number % open_of != 0 {
+            let reason = "halted".into();
+            take(course.changed(number, Change::CancelRejected { reason }));
+            let cause = longbow::order::CancelCause::Expired;
+            take(course.changed(number, Change::Cancelled { cause }));
+        }
+    }
+    writer.commit().unwrap();
+    writer.persist().unwrap();
+    index
+}
+
+fn lookups(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let index = filled(&directory, STORED_ORDERS, 10);
+    let mut group = criterion.benchmark_group("index/lookup");
+    let users: Vec<UserId> =
+        (0..1_000).map(|n| UserId::new(&format!("user-{n}")).unwrap()).collect();
+    let mut number = 0_usize;
+    group.bench_function("missing key", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            let key = ClientOrderId::new(&format!("missing-{number}")).unwrap();
+            assert!(index.by_key(&users[number % 1_000], &key).unwrap().is_none());
+        });
+    });
+    group.bench_function("missing external id", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            let id = ExternalOrderId::new(&format!("Y{number}")).unwrap();
+            assert!(index.by_external_id(&id).unwrap().is_none());
+        });
+    });
+    group.bench_function("ended order by external id", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            let wanted = (number as u64 * 7_919) % STORED_ORDERS;
+            let id = ExternalOrderId::new(&format!("X{wanted:011}")).unwrap();
+            assert!(index.by_external_id(&id).unwrap().is_some());
+        });
+    });
+    for most in [1, 50] {
+        group.bench_with_input(BenchmarkId::new("page", most), &most, |bencher, &most| {
+            bencher.iter(|| {
+                number += 1;
+                black_box(index.page(&users[number % 1_000], None, most).unwrap())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn load_open(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let index = filled(&directory, STORED_ORDERS, 2);
+    let mut group = criterion.benchmark_group("index/load_open");
+    group.throughput(Throughput::Elements(STORED_ORDERS / 2)).sample_size(10);
+    group.bench_function("one thread", |bencher| {
+        bencher.iter(|| {
+            let mut loaded = 0;
+            for partition in 0..USER_PARTITIONS {
+                let partition = UserPartition::new(partition as u8).unwrap();
+                index
+                    .load_open(partition, &mut |tracked| {
+                        black_box(tracked);
+                        loaded += 1;
+                    })
+                    .unwrap();
+            }
+            assert_eq!(loaded, STORED_ORDERS / 2);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, apply, lookups, load_open);
+criterion_main!(benches);

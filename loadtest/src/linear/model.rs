@@ -1,0 +1,164 @@
+//! The register that an order is, and which answers it can give.
+
+/// Where an order stands, as clients are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Recorded; the exchange has not answered.
+    Pending,
+    /// The exchange has it.
+    Submitted,
+    /// Some shares are filled.
+    PartiallyFilled,
+    /// All shares are filled.
+    Filled,
+    /// Its user asked to cancel it.
+    PendingCancel,
+    /// It ended with shares left.
+    Cancelled,
+    /// It never came to be at the exchange.
+    Failed,
+}
+
+impl Status {
+    /// The status that a word of the client contract means.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "pending" => Self::Pending,
+            "submitted" => Self::Submitted,
+            "partially_filled" => Self::PartiallyFilled,
+            "filled" => Self::Filled,
+            "pending_cancel" => Self::PendingCancel,
+            "cancelled" => Self::Cancelled,
+            "failed" => Self::Failed,
+            _ => return None,
+        })
+    }
+
+    /// Whether nothing more is expected to happen.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Filled | Self::Cancelled | Self::Failed)
+    }
+}
+
+/// An order as an answer showed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Observed {
+    /// Rises with every change.
+    pub version: u64,
+    /// Where it stands.
+    pub status: Status,
+    /// Shares filled.
+    pub filled_shares: u64,
+    /// A hash of all of its members: one version has one content.
+    pub content: u64,
+}
+
+/// What is possible beside the ordinary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Executions may be declared void: filled shares can fall and a terminal order open again.
+    pub busts: bool,
+}
+
+/// What is known of an order at one moment of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Register {
+    /// Whether it was created.
+    pub exists: bool,
+    /// Whether a cancel of it was asked for.
+    pub cancel_asked: bool,
+    /// Least version that it can have now.
+    pub least_version: u64,
+    /// As it was last shown.
+    pub last: Option<Observed>,
+    /// Whether a cancel was confirmed.
+    pub cancel_confirmed: bool,
+}
+
+/// One moment at which a request takes effect. A create or cancel has two: it is taken, and its
+/// answer is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Create,
+    AskCancel,
+    Show(Observed),
+    ShowAbsent,
+    ConfirmCancel,
+}
+
+impl Register {
+    /// The register after an effect; `None` where the effect is impossible.
+    pub(super) fn after(self, effect: Effect, rules: Rules) -> Option<Self> {
+        match effect {
+            Effect::Create => {
+                let least_version = self.least_version.max(1);
+                Some(Self { exists: true, least_version, ..self })
+            }
+            Effect::AskCancel => Some(Self { cancel_asked: true, ..self }),
+            Effect::ShowAbsent => (!self.exists).then_some(self),
+            Effect::Show(observed) => self.show(observed, rules),
+            Effect::ConfirmCancel => self.confirm_cancel(rules),
+        }
+    }
+
+    fn show(self, observed: Observed, rules: Rules) -> Option<Self> {
+        let is_asked = self.cancel_asked || observed.status != Status::PendingCancel;
+        let is_new_enough = self.exists && observed.version >= self.least_version;
+        let follows = self.last.is_none_or(|last| may_follow(last, observed, rules));
+        let filled_before = self.last.map_or(0, |last| last.filled_shares);
+        let agrees_with_cancel = !self.cancel_confirmed
+            || match observed.status {
+                Status::Cancelled => true,
+                // A fill from before the cancel may be told after it, and opens the order again
+                // until the exchange repeats that it is cancelled.
+                Status::Filled | Status::PartiallyFilled | Status::PendingCancel => {
+                    rules.busts || observed.filled_shares > filled_before
+                }
+                Status::Submitted => rules.busts,
+                Status::Pending | Status::Failed => false,
+            }
+            || self.last == Some(observed);
+        (is_asked && is_new_enough && follows && agrees_with_cancel).then_some(Self {
+            least_version: observed.version,
+            last: Some(observed),
+            ..self
+        })
+    }
+
+    fn confirm_cancel(self, rules: Rules) -> Option<Self> {
+        if !self.exists || !self.cancel_asked {
+            return None;
+        }
+        if self.cancel_confirmed {
+            return Some(self);
+        }
+        // Becoming cancelled is a change, so whatever was shown as not cancelled is old now.
+        let is_change = match self.last.map(|last| last.status) {
+            Some(Status::Cancelled) => false,
+            Some(Status::Failed) => return None,
+            Some(Status::Filled) if !rules.busts => return None,
+            Some(_) | None => true,
+        };
+        let least_version = self.least_version + u64::from(is_change);
+        Some(Self { least_version, cancel_confirmed: true, ..self })
+    }
+}
+
+/// Whether an order that was shown so can be shown so later.
+fn may_follow(before: Observed, after: Observed, rules: Rules) -> bool {
+    if before.version == after.version {
+        return before == after;
+    }
+    let has_more = after.filled_shares > before.filled_shares;
+    let has_fewer = after.filled_shares < before.filled_shares;
+    let status_follows = match before.status {
+        Status::Failed => after.status == Status::Failed,
+        Status::Cancelled => after.status == Status::Cancelled || has_more || rules.busts,
+        Status::Filled => after.status == Status::Filled || rules.busts,
+        Status::Pending => true,
+        Status::Submitted | Status::PartiallyFilled | Status::PendingCancel => {
+            after.status != Status::Pending || rules.busts
+        }
+    };
+    status_follows && (rules.busts || !has_fewer)
+}

@@ -1,0 +1,58 @@
+//! `loadtest linearize`: many clients at once on few orders, and a search for a line in which all
+//! that they saw could have happened.
+
+use crate::{
+    error::{Error, Result},
+    phase::Interrupt,
+    rounds::{self, Plan, RoundArgs},
+    workload::Mix,
+};
+
+/// Faults that change the order of things and leave their outcome alone. No busts: with them an
+/// order may go back, and less can be told from what a client saw.
+const FAULTS: &str = "submits.delay=0.3,submits.drop-reply=0.1,submits.error-after=0.05,\
+    submits.shuffle=0.2,cancels.delay=0.3,cancels.drop-reply=0.1,cancels.shuffle=0.2,\
+    queries.delay=0.3,queries.drop-reply=0.1,orders.reject=0.05,orders.refuse-cancel=0.1,\
+    orders.fill-first=0.3,orders.cancel-unasked=0.05,feed.repeat=0.05,\
+    feed.repeat-renumbered=0.05,feed.reorder=0.05,feed.cut=0.0002,\
+    manner.submit-delay-ms=1..300,manner.cancel-delay-ms=1..300,manner.query-delay-ms=1..100";
+
+/// Flags of `loadtest linearize`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LinearizeArgs {
+    #[command(flatten)]
+    rounds_of: RoundArgs,
+    /// Rounds, each with new orders (with --kills every second one)
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    rounds: u64,
+    /// Requests of a client in a round
+    #[arg(long, default_value_t = 150, value_name = "COUNT")]
+    requests: usize,
+    /// Orders of each user that all its clients are at
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    keys: usize,
+    /// Kill the server in each round
+    #[arg(long)]
+    kills: bool,
+}
+
+/// Runs the test and prints its report.
+///
+/// # Errors
+/// [`Error::Violations`], or whatever kept it from its end.
+pub fn run(arguments: &LinearizeArgs, interrupt: &Interrupt) -> Result<()> {
+    if !(1..=40).contains(&arguments.keys) {
+        let (value, allowed) = (arguments.keys.to_string(), "1 to 40".to_owned());
+        return Err(Error::Flag { flag: "keys", value, allowed });
+    }
+    let plan = Plan {
+        rounds: arguments.rounds,
+        requests: arguments.requests,
+        mix: Mix::Hot { keys: arguments.keys },
+        kills: arguments.kills,
+        rounds_per_exchange_kill: 0,
+        rounds_per_settlement: arguments.rounds.max(1),
+        faults: FAULTS,
+    };
+    rounds::run(&arguments.rounds_of, &plan, interrupt)
+}

@@ -1,0 +1,83 @@
+//! The feed thread's work without its thread and its socket: connections and their bytes come from
+//! whoever decides what happens next.
+
+use compact_str::CompactString;
+
+use super::{Ended, Feed, FeedMetrics, FeedOptions};
+use crate::exchange::{ExchangeAddress, OrderFeed};
+use crate::market::MarketWriter;
+use crate::shutdown::Shutdown;
+use crate::sync::Sender;
+use std::time::Duration;
+
+/// Session and sequence that a connection asks for.
+pub(crate) type Resume = Option<(CompactString, u64)>;
+
+/// A feed that is given its bytes.
+pub(crate) struct SteppedFeed {
+    feed: Feed,
+    resume: Resume,
+    /// Bytes of a line that is not whole yet; `None` while there is no connection.
+    body: Option<Vec<u8>>,
+    session_known: bool,
+}
+
+impl SteppedFeed {
+    pub(crate) fn new(market: MarketWriter, orders: Sender<OrderFeed>, resume: Resume) -> Self {
+        let options = FeedOptions {
+            // Nobody connects to it.
+            exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
+            request_timeout: Duration::ZERO,
+            silence_timeout: Duration::ZERO,
+            resume: None,
+        };
+        let feed = Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default());
+        Self { feed, resume, body: None, session_known: false }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// What the next connection asks for.
+    pub(crate) fn resume(&self) -> &Resume {
+        &self.resume
+    }
+
+    /// The exchange has answered 200: lines follow.
+    pub(crate) fn connect(&mut self) {
+        self.body = Some(Vec::new());
+        self.session_known = false;
+    }
+
+    /// The exchange has answered 410.
+    pub(crate) fn refuse(&mut self) {
+        self.end(&Ended::PositionGone);
+    }
+
+    /// The connection breaks.
+    pub(crate) fn cut(&mut self) {
+        self.end(&Ended::Unexpected("cut".to_owned()));
+    }
+
+    /// Takes bytes of the connection. Gives why it was ended here, if it was.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<String> {
+        let body = self.body.as_mut()?;
+        body.extend_from_slice(bytes);
+        let from = self.resume.as_ref().map(|(_, from)| *from);
+        let taken = self.feed.take_lines(body, &mut self.session_known, from);
+        let ended = taken.and_then(|()| self.feed.end_batch()).err()?;
+        self.end(&ended);
+        Some(ended.to_string())
+    }
+
+    /// The market, for the next process.
+    pub(crate) fn into_market(self) -> MarketWriter {
+        self.feed.market
+    }
+
+    fn end(&mut self, ended: &Ended) {
+        self.resume = self.feed.resume_after(ended, self.resume.take());
+        self.body = None;
+    }
+}

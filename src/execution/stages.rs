@@ -1,0 +1,226 @@
+//! Where an order's time goes. One order in [`SAMPLED_ONE_OF`] is followed from the start of its
+//! handler to the answer; each stage ends where the next one begins, so that their sums tell the
+//! shares of the whole. What is left of the whole is the reply's way back to the shard.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::exponential_buckets;
+use prometheus_client::registry::Registry;
+
+use super::limits::MAX_WAITING_REPLIES;
+use crate::metrics::Histogram;
+use crate::types::{OrderId, USER_PARTITIONS};
+
+/// Which orders are followed: 1,300 a second at the peak that is built for. At some 0.5 us each that
+/// is less than a thousandth of the orders thread's time.
+const SAMPLED_ONE_OF: u128 = 8;
+/// Bounds of the histograms: 20 us, then twice as long each, to 80 ms.
+const FIRST_BOUND_SECONDS: f64 = 20e-6;
+const BOUNDS: u16 = 13;
+
+/// What an order waits for, in the order in which it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its shard, from the start of its handler: body, user, checks.
+    Shard,
+    /// The orders thread, which takes it out of the mailbox.
+    Queue,
+    /// The engine's decision.
+    Decide,
+    /// The group commit that makes it durable.
+    FirstCommit,
+    /// A connection to the exchange that is idle.
+    Gather,
+    /// The exchange's answer.
+    Exchange,
+    /// The group commit that makes the answer durable.
+    SecondCommit,
+}
+
+const STAGES: [(Stage, &str); 7] = [
+    (Stage::Shard, "shard"),
+    (Stage::Queue, "queue"),
+    (Stage::Decide, "decide"),
+    (Stage::FirstCommit, "first_commit"),
+    (Stage::Gather, "gather"),
+    (Stage::Exchange, "exchange"),
+    (Stage::SecondCommit, "second_commit"),
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Label {
+    stage: &'static str,
+}
+
+/// The histograms, shared by all clones.
+#[derive(Debug, Clone)]
+pub struct OrderStages {
+    family: Family<Label, Histogram, fn() -> Histogram>,
+    by_stage: [Histogram; STAGES.len()],
+    whole: Histogram,
+}
+
+impl Default for OrderStages {
+    fn default() -> Self {
+        let make: fn() -> Histogram =
+            || Histogram::new(exponential_buckets(FIRST_BOUND_SECONDS, 2.0, BOUNDS));
+        let family = Family::new_with_constructor(make);
+        let by_stage = STAGES.map(|(_, stage)| family.get_or_create(&Label { stage }).clone());
+        Self { family, by_stage, whole: make() }
+    }
+}
+
+impl OrderStages {
+    /// Registers the histograms.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Seconds in each stage, of one accepted order in eight";
+        registry.register("orders_stage_seconds", help, self.family.clone());
+        let help = "Seconds from the start of its handler to its answer, of the same orders";
+        registry.register("orders_whole_seconds", help, self.whole.clone());
+    }
+
+    /// The shard has the answer to an order whose handler began at `arrived`.
+    pub fn answered(&self, order_id: OrderId, arrived: Instant) {
+        if is_followed(order_id) {
+            self.whole.observe(arrived.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// An order's random bits say whether it is followed: the same on every thread.
+fn is_followed(order_id: OrderId) -> bool {
+    // The lowest bits are the user's partition.
+    (order_id.as_u128() >> USER_PARTITIONS.trailing_zeros()).is_multiple_of(SAMPLED_ONE_OF)
+}
+
+/// One order's way so far.
+#[derive(Debug)]
+struct Way {
+    stage: Stage,
+    since: Instant,
+    /// Of the stages before. Counted together at the end, so that all have the same orders.
+    took: [Duration; STAGES.len()],
+}
+
+/// Follows orders on the orders thread.
+#[derive(Debug, Default)]
+pub(super) struct StageClock {
+    stages: OrderStages,
+    ways: RefCell<HashMap<OrderId, Way>>,
+}
+
+impl StageClock {
+    /// A clock that counts into these histograms.
+    pub(super) fn new(stages: OrderStages) -> Self {
+        Self { stages, ways: RefCell::default() }
+    }
+
+    /// The orders thread has taken an order whose handler began at `arrived` and asked at `asked`.
+    pub(super) fn take(&self, order_id: OrderId, arrived: Instant, asked: Instant) {
+        let mut ways = self.ways.borrow_mut();
+        if is_followed(order_id) && ways.len() < MAX_WAITING_REPLIES {
+            let mut way = Way { stage: Stage::Shard, since: arrived, took: Default::default() };
+            way.end_stage(asked);
+            way.end_stage(Instant::now());
+            ways.insert(order_id, way);
+        }
+    }
+
+    /// What the order waited for in `stage` has come. Nothing to an order that is not there.
+    pub(super) fn end(&self, order_id: OrderId, stage: Stage) {
+        if !is_followed(order_id) {
+            return;
+        }
+        if let Some(way) = self.ways.borrow_mut().get_mut(&order_id)
+            && way.stage == stage
+        {
+            way.end_stage(Instant::now());
+        }
+    }
+
+    /// Its user is answered: with the outcome, or without it, and then nothing is counted.
+    pub(super) fn finish(&self, order_id: OrderId) {
+        if !is_followed(order_id) {
+            return;
+        }
+        let Some(mut way) = self.ways.borrow_mut().remove(&order_id) else { return };
+        if way.stage == Stage::SecondCommit {
+            way.end_stage(Instant::now());
+            for (histogram, took) in self.stages.by_stage.iter().zip(way.took) {
+                histogram.observe(took.as_secs_f64());
+            }
+        }
+    }
+}
+
+impl Way {
+    fn end_stage(&mut self, now: Instant) {
+        let index = self.stage as usize;
+        if let Some(took) = self.took.get_mut(index) {
+            *took = now.saturating_duration_since(self.since);
+        }
+        if let Some((next, _)) = STAGES.get(index + 1) {
+            self.stage = *next;
+        }
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    fn clock() -> (StageClock, Metrics) {
+        let (stages, metrics) = (OrderStages::default(), Metrics::new());
+        metrics.register(|registry| stages.register(registry));
+        (StageClock::new(stages), metrics)
+    }
+
+    fn counted(metrics: &Metrics) -> usize {
+        let of_one = |line: &&str| line.contains("stage_seconds_count") && line.ends_with(" 1");
+        metrics.print().lines().filter(of_one).count()
+    }
+
+    const FOLLOWED: OrderId = OrderId::from_u128(SAMPLED_ONE_OF << 6);
+
+    #[test]
+    fn an_order_that_goes_the_usual_way_counts_in_every_stage() {
+        let (clock, metrics) = clock();
+        let now = Instant::now();
+        clock.take(FOLLOWED, now, now);
+        for (stage, _) in &STAGES[2..6] {
+            assert_eq!(counted(&metrics), 0);
+            clock.end(FOLLOWED, *stage);
+            clock.end(FOLLOWED, *stage);
+        }
+        clock.finish(FOLLOWED);
+        assert_eq!(counted(&metrics), STAGES.len());
+        assert!(clock.ways.borrow().is_empty());
+    }
+
+    #[test]
+    fn an_order_without_an_outcome_does_not_count_and_is_forgotten() {
+        let (clock, metrics) = clock();
+        let now = Instant::now();
+        clock.take(FOLLOWED, now, now);
+        clock.end(FOLLOWED, Stage::Decide);
+        clock.finish(FOLLOWED);
+        assert_eq!(counted(&metrics), 0);
+        assert!(clock.ways.borrow().is_empty());
+    }
+
+    #[test]
+    fn one_order_in_eight_is_followed_whatever_its_partition() {
+        let (clock, _metrics) = clock();
+        let now = Instant::now();
+        for number in 0..64 * 64 {
+            clock.take(OrderId::from_u128(number), now, now);
+        }
+        assert_eq!(clock.ways.borrow().len(), 64 * 64 / 8);
+    }
+}

@@ -1,0 +1,66 @@
+//! What the fuzz targets in `fuzz/` call: the readers of what a client sends, beyond hyper. A broken
+//! promise is a panic.
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderValue, Uri};
+
+use super::auth::{Authenticator, Secret};
+use super::body::parse_json;
+use super::problem::Problem;
+use super::query::Query;
+use super::routes::orders::{NewOrder, parse_status};
+use super::routes::subscribe::Subscription;
+use crate::types::{OrderId, Symbol};
+
+/// The parameters of the queries.
+const KNOWN: [&str; 4] = ["status", "symbol", "limit", "cursor"];
+
+/// A body: of `POST /order`, and of `POST /subscribe`.
+///
+/// # Panics
+/// When a refusal is not one that the contract has.
+pub fn client_body(data: &[u8]) {
+    check(parse_json::<NewOrder>(data));
+    check(parse_json::<Subscription>(data));
+}
+
+/// The target of a request, with the parameters of `GET /orders`.
+///
+/// # Panics
+/// When a refusal is not one that the contract has.
+pub fn client_query(data: &[u8]) {
+    let Ok(uri) = Uri::try_from(data) else { return };
+    let Some(query) = check(Query::parse(&uri, &KNOWN)) else { return };
+    if let Some(limit) = check(query.number("limit", 1..=500, 50)) {
+        assert!((1..=500).contains(&limit));
+    }
+    check(query.parsed::<Symbol>("symbol", "a symbol"));
+    check(query.parsed::<OrderId>("cursor", "a cursor"));
+    check(query.get("status").map(parse_status).transpose());
+}
+
+/// The value of an `Authorization` header and, behind a line end, that of a `Cookie` header.
+///
+/// # Panics
+/// When somebody without a token gets in.
+pub fn client_credentials(data: &[u8]) {
+    let mut lines = data.splitn(2, |&byte| byte == b'\n');
+    let mut headers = HeaderMap::new();
+    for name in [AUTHORIZATION, COOKIE] {
+        if let Some(Ok(value)) = lines.next().map(HeaderValue::from_bytes) {
+            headers.insert(name, value);
+        }
+    }
+    let authenticator = Authenticator::new(&Secret::fixed());
+    assert!(check(authenticator.user_of(&headers)).is_none(), "no input holds a signature");
+}
+
+fn check<T>(outcome: Result<T, Problem>) -> Option<T> {
+    let problem = match outcome {
+        Ok(value) => return Some(value),
+        Err(problem) => problem,
+    };
+    let response = problem.into_response();
+    assert!(response.status().is_client_error(), "{}", response.status());
+    None
+}

@@ -1,0 +1,157 @@
+//! The index in memory: however records are cut into batches and whatever crashes come between, it
+//! holds what they say.
+
+use proptest::prelude::*;
+
+use super::store::Space;
+use super::test_log::*;
+use super::*;
+use crate::order::*;
+use crate::types::*;
+use crate::wal::{LogId, Lsn};
+
+/// What happens between records.
+#[derive(Debug, Clone)]
+enum Pause {
+    Commit,
+    Persist,
+    /// A crash that some batches after the last persist survive.
+    Crash(usize),
+}
+
+fn pause() -> impl Strategy<Value = Pause> {
+    prop_oneof![
+        6 => Just(Pause::Commit),
+        2 => Just(Pause::Persist),
+        1 => (0..6_usize).prop_map(Pause::Crash),
+    ]
+}
+
+fn open(store: &MemoryStore) -> (Index, IndexWriter) {
+    let index = Index::in_memory(store, HELD_AGE_MICROS).unwrap();
+    let writer = IndexWriter::new(index.clone(), LOG).unwrap();
+    (index, writer)
+}
+
+/// All but the batches in which ended orders are kept: those are cut differently.
+fn content(store: &MemoryStore) -> Vec<(Space, Vec<u8>, store::Bytes)> {
+    let mut content = store.content();
+    content.retain(|(space, key, _)| *space != Space::Node || key.first() != Some(&b'e'));
+    content
+}
+
+proptest! {
+    #[test]
+    fn batches_and_crashes_change_nothing(
+        moves in proptest::collection::vec(one_move(), 1..120),
+        pauses in proptest::collection::vec((any::<prop::sample::Index>(), pause()), 0..24),
+    ) {
+        let model = Model::of(&moves);
+        let count = model.events.len();
+        let at_once = MemoryStore::new();
+        let (index, mut writer) = open(&at_once);
+        take_until(&mut writer, &model.events, count);
+        writer.commit().unwrap();
+        model.check(&index);
+
+        let store = MemoryStore::new();
+        let (mut index, mut writer) = open(&store);
+        for (at, pause) in &pauses {
+            let seen_before = index.position();
+            take_until(&mut writer, &model.events, at.index(count + 1));
+            prop_assert_eq!(index.position(), seen_before, "nothing is seen before its commit");
+            match pause {
+                Pause::Commit => writer.commit().unwrap(),
+                Pause::Persist => {
+                    writer.commit().unwrap();
+                    writer.persist().unwrap();
+                    prop_assert_eq!(index.durable_position(), index.position());
+                }
+                Pause::Crash(surviving) => {
+                    let (durable, position) = (index.durable_position(), index.position());
+                    store.crash(*surviving);
+                    (index, writer) = open(&store);
+                    prop_assert!(index.position() >= durable && index.position() <= position);
+                    let so_far = usize::try_from(index.position().0).unwrap();
+                    let mut events = Model::default();
+                    events.replay(&model.events[..so_far]);
+                    events.check(&index);
+                }
+            }
+        }
+        take_until(&mut writer, &model.events, count);
+        writer.commit().unwrap();
+        model.check(&index);
+        prop_assert_eq!(content(&store), content(&at_once));
+    }
+}
+
+#[test]
+fn an_order_that_opens_again_is_in_one_place_only() {
+    let store = MemoryStore::new();
+    let (index, mut writer) = open(&store);
+    let user = UserId::new("alice").unwrap();
+    let order_id = OrderId::new(1, 1, user.partition());
+    let at = TimestampMicros::new(1);
+    let created = Created {
+        order_id,
+        user: user.clone(),
+        client_order_id: None,
+        symbol: Symbol::new("IBM").unwrap(),
+        position: Position::Buy,
+        limit_price: None,
+        time_in_force: TimeInForce::Day,
+        num_shares: 10,
+        created_at: at,
+        submit_before: at,
+    };
+    let fill = Fill {
+        execution_id: ExecutionId::new("e").unwrap(),
+        price: PriceCents::new(5).unwrap(),
+        num_shares: 4,
+        executed_at: at,
+    };
+    let external_order_id = ExternalOrderId::new("x").unwrap();
+    let changes = [
+        (Change::Accepted { external_order_id }, true),
+        (Change::Cancelled { cause: CancelCause::Cancelled }, false),
+        (Change::Filled(fill), true),
+        (Change::Cancelled { cause: CancelCause::Expired }, false),
+    ];
+    writer.take(Lsn(1), Event::Created(created)).unwrap();
+    for (lsn, (change, is_open)) in (2..).zip(changes) {
+        let changed = Changed { order_id, at, change };
+        writer.take(Lsn(lsn), Event::Changed(changed)).unwrap();
+        writer.commit().unwrap();
+        // A writer that starts anew has no recent orders in memory.
+        writer = IndexWriter::new(index.clone(), LOG).unwrap();
+        let mut open = 0;
+        index.load_open(user.partition(), &mut |_| open += 1).unwrap();
+        let ended = index.page(&user, None, 10).unwrap().len();
+        assert_eq!((open, ended), if is_open { (1, 0) } else { (0, 1) });
+        assert_eq!(index.order(&user, order_id).unwrap().unwrap().order().is_open(), is_open);
+    }
+}
+
+#[test]
+fn records_that_do_not_follow_are_refused() {
+    let store = MemoryStore::new();
+    let (index, mut writer) = open(&store);
+    let model = long_course();
+    let error = writer.take(Lsn(2), model.events[1].clone()).unwrap_err();
+    assert!(matches!(error, IndexError::OutOfOrder { lsn: Lsn(2), expected: Lsn(1) }), "{error}");
+    let changed = Changed {
+        order_id: OrderId::from_u128(5),
+        at: TimestampMicros::new(1),
+        change: Change::NotAccepted,
+    };
+    let error = writer.take(Lsn(1), Event::Changed(changed)).unwrap_err();
+    assert!(matches!(error, IndexError::UnknownOrder { lsn: Lsn(1), .. }), "{error}");
+
+    let (_, mut writer) = open(&store);
+    take_until(&mut writer, &model.events, 10);
+    writer.commit().unwrap();
+    assert_eq!(index.position(), Lsn(0), "another opening");
+    let error = IndexWriter::new(open(&store).0, LogId(8)).unwrap_err();
+    assert!(matches!(error, IndexError::OtherLog { log: LogId(8), .. }), "{error}");
+}

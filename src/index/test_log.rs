@@ -1,0 +1,282 @@
+//! Courses of events as a log may have them, and what the index must hold after each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::order::*;
+use crate::types::*;
+use crate::wal::{LogId, Lsn, Outline};
+
+pub(super) const LOG: LogId = LogId(7);
+/// How long reports are kept in these courses; times rise by 1 with each record.
+pub(super) const HELD_AGE_MICROS: u64 = 20;
+const USERS: [&str; 4] = ["a", "aa", "b", "ä"];
+
+/// One record, chosen by numbers among what there is.
+#[derive(Debug, Clone)]
+pub(super) enum Move {
+    Create { user: prop::sample::Index, has_key: bool, num_shares: u64 },
+    Change { order: prop::sample::Index, what: ChangeMove },
+    Held { id: u8 },
+    FeedPosition,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum ChangeMove {
+    Accept { id: u8 },
+    Fill { execution: u8, num_shares: u64 },
+    Bust { execution: u8 },
+    Cancel,
+    RequestCancel,
+    Reject,
+}
+
+fn change_move() -> impl Strategy<Value = ChangeMove> {
+    prop_oneof![
+        4 => any::<u8>().prop_map(|id| ChangeMove::Accept { id }),
+        6 => (0..6_u8, 1..12_u64)
+            .prop_map(|(execution, num_shares)| ChangeMove::Fill { execution, num_shares }),
+        2 => (0..6_u8).prop_map(|execution| ChangeMove::Bust { execution }),
+        2 => Just(ChangeMove::Cancel),
+        1 => Just(ChangeMove::RequestCancel),
+        1 => Just(ChangeMove::Reject),
+    ]
+}
+
+pub(super) fn one_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => (any::<prop::sample::Index>(), any::<bool>(), 1..12_u64)
+            .prop_map(|(user, has_key, num_shares)| Move::Create { user, has_key, num_shares }),
+        10 => (any::<prop::sample::Index>(), change_move())
+            .prop_map(|(order, what)| Move::Change { order, what }),
+        1 => any::<u8>().prop_map(|id| Move::Held { id }),
+        1 => Just(Move::FeedPosition),
+    ]
+}
+
+/// The orders as memory would hold them, and all else that a node goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) events: Vec<Event>,
+    pub(super) orders: BTreeMap<OrderId, TrackedOrder>,
+    pub(super) keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
+    pub(super) external: BTreeMap<ExternalOrderId, OrderId>,
+    pub(super) node: NodeState,
+}
+
+impl Model {
+    pub(super) fn of(moves: &[Move]) -> Self {
+        let mut model = Self::default();
+        for one in moves {
+            if let Some(event) = model.event(one) {
+                model.take(&event);
+                model.events.push(event);
+            }
+        }
+        model
+    }
+
+    /// Takes events as they are.
+    pub(super) fn replay(&mut self, events: &[Event]) {
+        for event in events {
+            self.take(event);
+            self.events.push(event.clone());
+        }
+    }
+
+    fn event(&self, one: &Move) -> Option<Event> {
+        let at = TimestampMicros::new(1_000 + self.events.len() as u64);
+        Some(match one {
+            Move::Create { user, has_key, num_shares } => {
+                let user = UserId::new(USERS[user.index(USERS.len())]).unwrap();
+                let number = self.orders.len() as u64;
+                // Some ids of one moment, so that they differ in their last bits only.
+                let nanos = 1_000_000 * u128::from(number / 3);
+                let key = format!("key-{number}");
+                Event::Created(Created {
+                    order_id: OrderId::new(nanos, number, user.partition()),
+                    user,
+                    client_order_id: has_key.then(|| ClientOrderId::new(&key).unwrap()),
+                    symbol: Symbol::new("IBM").unwrap(),
+                    position: Position::Buy,
+                    limit_price: None,
+                    time_in_force: TimeInForce::Day,
+                    num_shares: *num_shares,
+                    created_at: at,
+                    submit_before: at,
+                })
+            }
+            Move::Change { order, what } => {
+                let ids: Vec<OrderId> = self.orders.keys().copied().collect();
+                if ids.is_empty() {
+                    return None;
+                }
+                let order_id = ids[order.index(ids.len())];
+                Event::Changed(Changed { order_id, at, change: change(what, at) })
+            }
+            Move::Held { id } => Event::HeldReport(HeldReport {
+                external_order_id: external_id(*id),
+                kind: ReportKind::Cancelled,
+                received_at: at,
+            }),
+            Move::FeedPosition => Event::FeedPosition(FeedPosition {
+                session: "s".into(),
+                sequence: self.events.len() as u64,
+                at,
+            }),
+        })
+    }
+
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Created(created) => {
+                self.orders.insert(created.order_id, TrackedOrder::new(created));
+                if let Some(key) = &created.client_order_id {
+                    self.keys.insert((created.user.clone(), key.clone()), created.order_id);
+                }
+            }
+            Event::Changed(changed) => {
+                let tracked = self.orders.get_mut(&changed.order_id).unwrap();
+                tracked.apply(changed);
+                if changed.change.may_end() && !tracked.order().is_open() {
+                    self.node.ended.push(changed.order_id);
+                }
+                if let Change::Accepted { external_order_id } = &changed.change {
+                    let id = external_order_id.clone();
+                    self.external.entry(id).or_insert(changed.order_id);
+                }
+            }
+            Event::HeldReport(report) => self.node.held.push(report.clone()),
+            Event::FeedPosition(position) => {
+                self.node.ended.clear();
+                self.node
+                    .held
+                    .retain(|held| position.at.micros_since(held.received_at) <= HELD_AGE_MICROS);
+                self.node.feed_position = Some(position.clone());
+            }
+        }
+    }
+
+    /// Everything that can be asked of the index, against what it should say.
+    pub(super) fn check(&self, index: &Index) {
+        assert_eq!(index.position(), Lsn(self.events.len() as u64));
+        assert_eq!(index.node_state().unwrap(), self.node);
+        let stranger = UserId::new("stranger").unwrap();
+        for (id, tracked) in &self.orders {
+            let user = &tracked.order().user;
+            same(&index.order(user, *id).unwrap().unwrap(), tracked);
+            assert!(index.order(&stranger, *id).unwrap().is_none());
+        }
+        for ((user, key), id) in &self.keys {
+            assert_eq!(index.by_key(user, key).unwrap(), Some(*id));
+            assert_eq!(index.by_key(&stranger, key).unwrap(), None);
+        }
+        for number in 0..=u8::MAX {
+            let id = external_id(number);
+            let found = index.by_external_id(&id).unwrap();
+            let expected = self.external.get(&id).map(|order_id| &self.orders[order_id]);
+            assert_eq!(found.is_some(), expected.is_some());
+            if let (Some(found), Some(expected)) = (found, expected) {
+                same(&found, expected);
+            }
+        }
+        self.check_open(index);
+        for user in USERS {
+            self.check_pages(index, &UserId::new(user).unwrap());
+        }
+    }
+
+    fn check_open(&self, index: &Index) {
+        let mut open = Vec::new();
+        for partition in 0..USER_PARTITIONS {
+            let partition = UserPartition::new(u8::try_from(partition).unwrap()).unwrap();
+            index
+                .load_open(partition, &mut |tracked| {
+                    assert_eq!(tracked.order().order_id.partition(), partition);
+                    open.push(tracked);
+                })
+                .unwrap();
+        }
+        open.sort_by_key(|tracked| tracked.order().order_id);
+        let expected = self.orders.values().filter(|tracked| tracked.order().is_open());
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(open.len(), expected.len());
+        open.iter().zip(expected).for_each(|(one, other)| same(one, other));
+    }
+
+    fn check_pages(&self, index: &Index, user: &UserId) {
+        let ended = self.orders.values().rev().map(TrackedOrder::order);
+        let ended: Vec<_> =
+            ended.filter(|order| order.user == *user && !order.is_open()).cloned().collect();
+        for most in [1, 3, 1_000] {
+            let mut pages: Vec<Arc<Order>> = Vec::new();
+            loop {
+                let before = pages.last().map(|order| order.order_id);
+                let page = index.page(user, before, most).unwrap();
+                assert!(page.len() <= most);
+                if page.is_empty() {
+                    break;
+                }
+                pages.extend(page);
+            }
+            assert_eq!(pages, ended);
+        }
+        assert!(index.page(user, None, 0).unwrap().is_empty());
+    }
+}
+
+fn change(what: &ChangeMove, at: TimestampMicros) -> Change {
+    let execution_id = |number: &u8| ExecutionId::new(&format!("e{number}")).unwrap();
+    match what {
+        ChangeMove::Accept { id } => Change::Accepted { external_order_id: external_id(*id) },
+        ChangeMove::Fill { execution, num_shares } => Change::Filled(Fill {
+            execution_id: execution_id(execution),
+            price: PriceCents::new(5).unwrap(),
+            num_shares: *num_shares,
+            executed_at: at,
+        }),
+        ChangeMove::Bust { execution } => Change::Busted { execution_id: execution_id(execution) },
+        ChangeMove::Cancel => Change::Cancelled { cause: CancelCause::Cancelled },
+        ChangeMove::RequestCancel => Change::CancelRequested,
+        ChangeMove::Reject => Change::Rejected { reason: "no".into() },
+    }
+}
+
+fn external_id(number: u8) -> ExternalOrderId {
+    ExternalOrderId::new(&format!("x{number}")).unwrap()
+}
+
+fn same(one: &TrackedOrder, other: &TrackedOrder) {
+    assert_eq!(one.order(), other.order());
+    let executions = |tracked: &TrackedOrder| -> BTreeMap<String, Execution> {
+        let all = tracked.executions().iter();
+        all.map(|(id, execution)| (id.to_string(), execution)).collect()
+    };
+    assert_eq!(executions(one), executions(other));
+}
+
+/// Takes the records behind the position of the index, up to `last`.
+pub(super) fn take_until(writer: &mut IndexWriter, events: &[Event], last: usize) {
+    for (at, event) in events.iter().enumerate().take(last) {
+        let lsn = Lsn(at as u64 + 1);
+        if lsn > writer.taken() {
+            writer.take(lsn, event.clone()).unwrap();
+        }
+    }
+}
+
+pub(super) fn outline_from(first: u64) -> Outline {
+    Outline { log_id: Some(LOG), first_lsn: Lsn(first) }
+}
+
+/// A longer course than the ones of the properties, the same each time.
+pub(super) fn long_course() -> Model {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let moves = proptest::collection::vec(one_move(), 2_000);
+    let moves = moves.new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    Model::of(&moves)
+}

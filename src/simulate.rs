@@ -1,0 +1,156 @@
+//! Runs seeds of the [simulation](longbow::simulation), and prints the trace of one that fails.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use clap::Parser;
+use longbow::simulation::run_seed;
+
+/// Exit status when an invariant was broken.
+const BROKEN: u8 = 1;
+/// Exit status when the code under test, or the simulation, panicked.
+const PANICKED: u8 = 2;
+
+/// Simulates the order system: one seed decides everything, and the same seed gives the same again.
+#[derive(Parser)]
+struct Args {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Runs this one alone and prints its trace.
+    #[arg(long, conflicts_with_all = ["seeds", "start"])]
+    seed: Option<u64>,
+    /// Threads to run them on; each seed is one thread's alone [default: one for each core].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Steps of each seed before the faults stop [default: drawn from the seed].
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Prints how often each thing happened.
+    #[arg(long)]
+    counts: bool,
+}
+
+/// How a seed ended that did not end well.
+enum Failure {
+    Broken,
+    Panicked,
+}
+
+/// What all threads have found so far.
+#[derive(Default)]
+struct Found {
+    done: u64,
+    counts: BTreeMap<&'static str, u64>,
+    /// The first seed that failed, and how.
+    failure: Option<(u64, Failure)>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.seed {
+        Some(seed) => print_seed(seed, args.steps),
+        None => run_seeds(&args),
+    }
+}
+
+/// Runs one seed and prints each line of its trace as it happens, so that a panic ends the trace
+/// where it came.
+fn print_seed(seed: u64, steps: Option<usize>) -> ExitCode {
+    let mut print = |line: &str| println!("{line}");
+    let run = || run_seed(seed, steps, Some(&mut print));
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(report) => match report.violation {
+            None => {
+                println!("seed {seed} holds, trace {:016x}", report.trace_hash);
+                ExitCode::SUCCESS
+            }
+            Some(violation) => {
+                println!("seed {seed} breaks: {}", violation.invariant);
+                println!("  {}", violation.detail);
+                ExitCode::from(BROKEN)
+            }
+        },
+        Err(_) => {
+            println!("seed {seed} panics");
+            ExitCode::from(PANICKED)
+        }
+    }
+}
+
+fn run_seeds(args: &Args) -> ExitCode {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or(cores).max(1);
+    let began = Instant::now();
+    let found = Mutex::new(Found::default());
+    let (next, stop) = (AtomicU64::new(args.start), AtomicBool::new(false));
+    let end = args.start.saturating_add(args.seeds);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                // Seeds are handed out in their order, and one that was begun is ended: so the
+                // first that fails is the same on any number of threads.
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    if note_seed(seed, args.steps, &found) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let seconds = began.elapsed().as_secs_f64();
+    if args.counts {
+        for (what, times) in &found.counts {
+            println!("{times:>12} {what}");
+        }
+    }
+    println!(
+        "{} seeds in {seconds:.1} s, {:.0} a second on {threads} threads",
+        found.done,
+        found.done as f64 / seconds
+    );
+    match found.failure {
+        None => ExitCode::SUCCESS,
+        Some((seed, failure)) => {
+            let status = match failure {
+                Failure::Broken => BROKEN,
+                Failure::Panicked => PANICKED,
+            };
+            let _printed = print_seed(seed, args.steps);
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Runs a seed and notes what came of it. True when it failed.
+fn note_seed(seed: u64, steps: Option<usize>, found: &Mutex<Found>) -> bool {
+    let run = catch_unwind(AssertUnwindSafe(|| run_seed(seed, steps, None)));
+    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    found.done += 1;
+    let failure = match run {
+        Ok(report) => {
+            for (what, times) in report.counts {
+                *found.counts.entry(what).or_default() += times;
+            }
+            report.violation.map(|_| Failure::Broken)
+        }
+        Err(_) => Some(Failure::Panicked),
+    };
+    let Some(failure) = failure else { return false };
+    if found.failure.as_ref().is_none_or(|(first, _)| seed < *first) {
+        found.failure = Some((seed, failure));
+    }
+    true
+}

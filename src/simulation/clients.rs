@@ -1,0 +1,303 @@
+//! Users: what they ask for at the desk, and what their answers have to be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::exchange::Exchange;
+use super::invariant::{Checked, Invariant, broken, ensure};
+use super::readers::Readers;
+use super::replies::{check_cancel_reply, check_create_reply, check_list};
+use crate::engine::{CancelReply, CreateReply};
+use crate::execution::{
+    CommittedViews, CreateOrder, OrderDesk, PageRequest, StoreUnavailable, UserView,
+};
+use crate::index::Index;
+use crate::order::Order;
+use crate::types::{ClientOrderId, OrderId, UserId};
+use crate::wal::Lsn;
+
+/// What a user waits for.
+pub(super) enum Asked {
+    Create(CreateOrder),
+    Cancel {
+        order_id: OrderId,
+        /// Who asks knew already that it is recorded, and recorded as theirs.
+        is_theirs: bool,
+    },
+    /// All orders of the user, who had read these versions before.
+    List(BTreeMap<OrderId, u64>),
+}
+
+enum Reply {
+    Create(CreateReply),
+    Cancel(CancelReply),
+    List(Result<Vec<Arc<Order>>, StoreUnavailable>),
+}
+
+/// Somebody who waits for an answer.
+struct Waiting {
+    user: UserId,
+    asked: Asked,
+    reply: Pin<Box<dyn Future<Output = Reply>>>,
+    reads: Arc<ReadsWhenWoken>,
+    /// How far the store had followed the log when this was asked.
+    stored: Lsn,
+}
+
+/// Reads a user's orders at the very moment at which an answer arrives.
+struct ReadsWhenWoken {
+    user: UserId,
+    views: CommittedViews,
+    read: Mutex<Option<Arc<UserView>>>,
+}
+
+impl Wake for ReadsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        let view = self.views.user(&self.user);
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+}
+
+/// All users.
+#[derive(Default)]
+pub(super) struct Clients {
+    pub(super) users: Vec<UserId>,
+    waiting: Vec<Waiting>,
+    /// Requests with a key, to be repeated.
+    pub(super) keyed: Vec<CreateOrder>,
+    /// Orders that somebody has been told of, or at least asked for.
+    pub(super) orders: Vec<(UserId, OrderId)>,
+    pub(super) told: Told,
+}
+
+/// What users have been told.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Orders of which their owners know that they are recorded.
+    pub(super) acknowledged: BTreeMap<OrderId, UserId>,
+    /// Orders of which nothing was recorded.
+    pub(super) refused: BTreeSet<OrderId>,
+    /// What each user's key names.
+    pub(super) names: BTreeMap<(UserId, ClientOrderId), OrderId>,
+}
+
+/// What answers are compared with.
+pub(super) struct Surroundings<'a> {
+    pub(super) views: &'a CommittedViews,
+    pub(super) index: &'a Index,
+    pub(super) exchange: &'a Exchange,
+    /// Whether there is a reason to refuse requests: a full disk, or a stop.
+    pub(super) may_refuse: bool,
+}
+
+impl Surroundings<'_> {
+    /// An order as a user would read it: from memory, and where it is not there, from the store.
+    pub(super) fn read(
+        &self,
+        view: Option<&UserView>,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Checked<Option<Arc<Order>>> {
+        if let Some(order) = view.and_then(|view| view.orders.get(&order_id)) {
+            return Ok(Some(Arc::clone(order)));
+        }
+        let stored = self.index.order(user, order_id);
+        let unreadable = |error| broken(Invariant::StoreFollows, format!("{error:?}"));
+        Ok(stored.map_err(unreadable)?.map(|tracked| Arc::clone(tracked.order())))
+    }
+}
+
+/// An answer that came, in words.
+pub(super) struct Answered {
+    pub(super) order_id: Option<OrderId>,
+    pub(super) words: &'static str,
+}
+
+impl Clients {
+    pub(super) fn new(count: usize) -> Self {
+        let users = (0..count).filter_map(|number| UserId::new(&format!("user-{number}")).ok());
+        Self { users: users.collect(), ..Self::default() }
+    }
+
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Asks for an order.
+    pub(super) fn create(&mut self, desk: &OrderDesk, index: &Index, request: CreateOrder) {
+        self.orders.push((request.user.clone(), request.order_id));
+        if request.client_order_id.is_some() {
+            self.keyed.push(request.clone());
+        }
+        let (desk_, request_) = (desk.clone(), request.clone());
+        let reply = Box::pin(async move { Reply::Create(desk_.create(request_).await) });
+        self.wait((desk, index), request.user.clone(), Asked::Create(request), reply);
+    }
+
+    /// Asks to cancel an order.
+    pub(super) fn cancel(
+        &mut self,
+        desk: &OrderDesk,
+        index: &Index,
+        (user, order_id): (UserId, OrderId),
+    ) {
+        let is_theirs = self.told.acknowledged.get(&order_id) == Some(&user);
+        let (desk_, user_) = (desk.clone(), user.clone());
+        let reply = Box::pin(async move { Reply::Cancel(desk_.cancel(user_, order_id).await) });
+        self.wait((desk, index), user, Asked::Cancel { order_id, is_theirs }, reply);
+    }
+
+    /// Asks for all orders of a user, so many on each page.
+    pub(super) fn list(
+        &mut self,
+        desk: &OrderDesk,
+        index: &Index,
+        (user, limit): (UserId, usize),
+        readers: &Readers,
+    ) {
+        let (desk_, user_) = (desk.clone(), user.clone());
+        let reply = Box::pin(async move { Reply::List(all_pages(&desk_, &user_, limit).await) });
+        let known = readers.versions_of(&user);
+        self.wait((desk, index), user, Asked::List(known), reply);
+    }
+
+    fn wait(
+        &mut self,
+        (desk, index): (&OrderDesk, &Index),
+        user: UserId,
+        asked: Asked,
+        reply: Pin<Box<dyn Future<Output = Reply>>>,
+    ) {
+        let views = desk.gateway().views().clone();
+        let reads = ReadsWhenWoken { user: user.clone(), views, read: Mutex::new(None) };
+        let stored = index.position();
+        self.waiting.push(Waiting { user, asked, reply, reads: Arc::new(reads), stored });
+    }
+
+    /// One of those who wait goes away.
+    pub(super) fn hang_up(&mut self, place: usize) {
+        self.waiting.swap_remove(place);
+    }
+
+    /// The process has ended: everybody's connection is cut.
+    pub(super) fn cut_all(&mut self) -> usize {
+        let count = self.waiting.len();
+        self.waiting.clear();
+        count
+    }
+
+    /// Lets everybody who waits go on, and checks the answers that have come.
+    pub(super) fn go_on(&mut self, around: &Surroundings<'_>) -> Checked<Vec<Answered>> {
+        let mut answered = Vec::new();
+        let mut place = 0;
+        while let Some(waiting) = self.waiting.get_mut(place) {
+            let waker = Waker::from(Arc::clone(&waiting.reads));
+            let Poll::Ready(reply) = waiting.reply.as_mut().poll(&mut Context::from_waker(&waker))
+            else {
+                place += 1;
+                continue;
+            };
+            let waiting = self.waiting.remove(place);
+            answered.push(self.told.take(waiting, reply, around)?);
+        }
+        Ok(answered)
+    }
+}
+
+/// Turns the pages until the last.
+async fn all_pages(
+    desk: &OrderDesk,
+    user: &UserId,
+    limit: usize,
+) -> Result<Vec<Arc<Order>>, StoreUnavailable> {
+    let mut orders = Vec::new();
+    let mut request = PageRequest { before: None, status: None, symbol: None, limit };
+    loop {
+        let page = desk.page(user, &request).await?;
+        orders.extend(page.orders);
+        match page.next {
+            Some(next) => request.before = Some(next),
+            None => return Ok(orders),
+        }
+    }
+}
+
+impl Told {
+    fn take(
+        &mut self,
+        waiting: Waiting,
+        reply: Reply,
+        around: &Surroundings<'_>,
+    ) -> Checked<Answered> {
+        let order = match &reply {
+            Reply::Create(reply) => order_of_create(reply),
+            Reply::Cancel(reply) => order_of_cancel(reply),
+            Reply::List(_) => None,
+        };
+        if let Some(order) = &order {
+            check_readable(&waiting, order, around)?;
+            self.acknowledged.insert(order.order_id, waiting.user.clone());
+        }
+        match (waiting.asked, reply) {
+            (Asked::Create(request), Reply::Create(reply)) => {
+                let order_id = order.map_or(request.order_id, |order| order.order_id);
+                let has_moved = around.index.position() > waiting.stored;
+                let words = check_create_reply(self, &request, &reply, (around, has_moved))?;
+                Ok(Answered { order_id: Some(order_id), words })
+            }
+            (Asked::Cancel { order_id, is_theirs }, Reply::Cancel(reply)) => {
+                let words = check_cancel_reply((order_id, is_theirs), &reply, around)?;
+                Ok(Answered { order_id: Some(order_id), words })
+            }
+            (Asked::List(known), Reply::List(Ok(orders))) => {
+                check_list(&waiting.user, &known, &orders)?;
+                Ok(Answered { order_id: None, words: "listed" })
+            }
+            _ => Err(broken(Invariant::OneAnswer, "no answer, or that to another question")),
+        }
+    }
+}
+
+/// What an answer says can be read, at once and later.
+fn check_readable(waiting: &Waiting, order: &Order, around: &Surroundings<'_>) -> Checked {
+    let user = &waiting.user;
+    ensure(order.user == *user, Invariant::UsersIndependent, || {
+        format!("{user} is answered {order:?}")
+    })?;
+    let read = waiting.reads.read.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // Nobody was woken where the answer was there at once.
+    let at_once = read.is_some();
+    for view in [read, around.views.user(user)].into_iter().skip(usize::from(!at_once)) {
+        let shown = around.read(view.as_deref(), user, order.order_id)?;
+        let is_shown = shown.as_ref().is_some_and(|shown| shown.version >= order.version);
+        ensure(is_shown, Invariant::AnswerIsReadable, || {
+            format!("the answer says {order:?}, a read says {shown:?}")
+        })?;
+    }
+    Ok(())
+}
+
+fn order_of_create(reply: &CreateReply) -> Option<Arc<Order>> {
+    match reply {
+        CreateReply::Accepted(order)
+        | CreateReply::Rejected(order)
+        | CreateReply::Pending(order)
+        | CreateReply::Duplicate(order)
+        | CreateReply::Conflict(order) => Some(Arc::clone(order)),
+        CreateReply::OutcomeUnknown
+        | CreateReply::Unavailable
+        | CreateReply::Halted(_)
+        | CreateReply::ExchangeAway => None,
+    }
+}
+
+fn order_of_cancel(reply: &CancelReply) -> Option<Arc<Order>> {
+    match reply {
+        CancelReply::Cancelled(order)
+        | CancelReply::Pending(order)
+        | CancelReply::Conflict(order) => Some(Arc::clone(order)),
+        CancelReply::NotFound | CancelReply::OutcomeUnknown | CancelReply::Unavailable => None,
+    }
+}

@@ -1,0 +1,357 @@
+//! What is durable, found out in the one way that counts: by recovering a copy of the disk that has
+//! lost everything unsynced. Every other check compares with this.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use compact_str::CompactString;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::exchange::Exchange;
+use super::invariant::{Checked, Invariant, broken, ensure};
+use crate::engine::{EngineOptions, Engines};
+use crate::exchange::wire::{FeedLine, FeedLineType};
+use crate::order::{
+    Change, Changed, Created, Event, FeedPosition, HeldReport, Order, ReportKind, decode,
+};
+use crate::types::{
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, UserId,
+};
+use crate::wal::RecordView;
+use crate::wal::parts::{FaultyDisk, recover_from};
+
+/// The segment that is written, the one before it and the one that is prepared: what is new since
+/// the last look is in these.
+const NEWEST_FILES: usize = 3;
+
+/// What one execution is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Counted(Shares, PriceCents),
+    Void,
+}
+
+/// The durable log and all that follows from it.
+pub(super) struct DurableLog {
+    /// A hash of each record. Durable once is durable for good.
+    records: Vec<u64>,
+    /// Records before the last commit that was seen.
+    before_last_commit: usize,
+    engines: Engines,
+    /// Every version that an order ever had.
+    versions: BTreeMap<(OrderId, u64), Arc<Order>>,
+    executions: BTreeMap<OrderId, BTreeMap<ExecutionId, Mark>>,
+    keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
+    held: Vec<HeldReport>,
+    position: Option<(CompactString, u64)>,
+    /// Lines of the position's session up to here have been looked up.
+    looked_up: u64,
+    /// Orders that once had a durable wish to be cancelled at the exchange.
+    cancel_wanted: BTreeSet<OrderId>,
+    /// Orders that somebody asked to cancel.
+    cancel_requested: BTreeSet<OrderId>,
+    /// The version with which an order's executions last changed.
+    refilled: BTreeMap<OrderId, u64>,
+    /// What has become durable, for the trace.
+    pub(super) notes: Vec<(Option<OrderId>, String)>,
+}
+
+impl DurableLog {
+    pub(super) fn new(options: EngineOptions) -> Self {
+        Self {
+            records: Vec::new(),
+            before_last_commit: 0,
+            engines: Engines::new(options),
+            versions: BTreeMap::new(),
+            executions: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            held: Vec::new(),
+            position: None,
+            looked_up: 0,
+            cancel_wanted: BTreeSet::new(),
+            cancel_requested: BTreeSet::new(),
+            refilled: BTreeMap::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes what has become durable since the last look.
+    pub(super) fn look(&mut self, disk: &FaultyDisk, exchange: &Exchange) -> Checked {
+        self.read(disk.durable_copy(NEWEST_FILES), exchange)
+    }
+
+    /// Compares the whole log with what was durable before, and takes what is new.
+    pub(super) fn look_at_all(&mut self, disk: &FaultyDisk, exchange: &Exchange) -> Checked {
+        self.read(disk.durable_copy(usize::MAX), exchange)
+    }
+
+    fn read(&mut self, copy: FaultyDisk, exchange: &Exchange) -> Checked {
+        let known = self.records.len();
+        let mut failed = Ok(());
+        let recovered = recover_from(Arc::new(copy), None, &mut |record: RecordView<'_>| {
+            if failed.is_ok() {
+                failed = self.take(&record, exchange);
+            }
+            Ok(())
+        });
+        failed?;
+        let recovery =
+            recovered.map_err(|error| broken(Invariant::StartsAfterCrash, format!("{error:?}")))?;
+        let last = recovery.next_lsn.0 - 1;
+        ensure(last >= known as u64, Invariant::NeverLost, || {
+            format!("{known} records were durable, {last} are left")
+        })?;
+        if self.records.len() > known {
+            self.before_last_commit = known;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: &RecordView<'_>, exchange: &Exchange) -> Checked {
+        let place = usize::try_from(record.lsn.0).unwrap_or(usize::MAX).saturating_sub(1);
+        let hash = xxh3_64(record.payload);
+        if let Some(known) = self.records.get(place) {
+            return ensure(*known == hash, Invariant::NeverLost, || {
+                format!("record {} is another one now", record.lsn)
+            });
+        }
+        ensure(place == self.records.len(), Invariant::NeverLost, || {
+            format!("record {} follows record {}", record.lsn, self.records.len())
+        })?;
+        self.records.push(hash);
+        let event = decode(record.kind, record.format_version, record.payload)
+            .map_err(|error| broken(Invariant::RotIsSeen, format!("{error:?}")))?;
+        self.engines
+            .replay(&event)
+            .map_err(|error| broken(Invariant::RecordFirst, format!("{error}")))?;
+        self.notes.push(match &event {
+            Event::Created(created) => (Some(created.order_id), "created".to_owned()),
+            Event::Changed(changed) => (Some(changed.order_id), format!("{:?}", changed.change)),
+            Event::HeldReport(report) => (None, format!("held {:?}", report.kind)),
+            Event::FeedPosition(position) => (None, format!("feed at {}", position.sequence)),
+        });
+        match &event {
+            Event::Created(created) => self.created(created),
+            Event::Changed(changed) => self.changed(changed, exchange),
+            Event::HeldReport(report) => {
+                self.held.push(report.clone());
+                Ok(())
+            }
+            Event::FeedPosition(position) => self.moved(position, exchange),
+        }
+    }
+
+    fn created(&mut self, created: &Created) -> Checked {
+        let order_id = created.order_id;
+        if let Some(key) = &created.client_order_id {
+            let first = self.keys.insert((created.user.clone(), key.clone()), order_id);
+            ensure(first.is_none(), Invariant::OneKeyOneOrder, || {
+                format!("{key} of {} names {first:?} and {order_id}", created.user)
+            })?;
+        }
+        self.remember(order_id);
+        Ok(())
+    }
+
+    fn changed(&mut self, changed: &Changed, exchange: &Exchange) -> Checked {
+        let order_id = changed.order_id;
+        let executions = self.executions.entry(order_id).or_default();
+        match &changed.change {
+            Change::Filled(fill) => {
+                let mark = Mark::Counted(fill.num_shares, fill.price);
+                let before = executions.insert(fill.execution_id.clone(), mark);
+                ensure(before.is_none(), Invariant::CountedOnce, || {
+                    format!("{} of {order_id} is counted and was {before:?}", fill.execution_id)
+                })?;
+                let real = exchange.execution(order_id, &fill.execution_id);
+                ensure(
+                    real == Some((fill.num_shares, fill.price)),
+                    Invariant::CountedIsReal,
+                    || format!("{fill:?} of {order_id}, the exchange executed {real:?}"),
+                )?;
+            }
+            Change::Busted { execution_id } => {
+                executions.insert(execution_id.clone(), Mark::Void);
+            }
+            Change::CancelRequested => {
+                self.cancel_requested.insert(order_id);
+            }
+            Change::Accepted { .. }
+            | Change::Rejected { .. }
+            | Change::NotAccepted
+            | Change::Cancelled { .. }
+            | Change::CancelRejected { .. } => {}
+        }
+        self.remember(order_id);
+        if let (Change::Filled(_) | Change::Busted { .. }, Some(order)) =
+            (&changed.change, self.engines.order(order_id))
+        {
+            self.refilled.insert(order_id, order.version);
+        }
+        self.check_fills(order_id, exchange)
+    }
+
+    fn check_fills(&self, order_id: OrderId, exchange: &Exchange) -> Checked {
+        let Some(order) = self.engines.order(order_id) else { return Ok(()) };
+        let counted: Shares = self.counted(order_id).map(|(_, shares)| shares).sum();
+        ensure(order.filled_shares == counted, Invariant::FilledIsSum, || {
+            format!("{order_id} has {} filled, its executions {counted}", order.filled_shares)
+        })?;
+        let is_within = order.filled_shares <= order.num_shares;
+        ensure(is_within || exchange.is_over_filled(order_id), Invariant::FilledWithinSize, || {
+            format!("{order_id} has {} of {} filled", order.filled_shares, order.num_shares)
+        })
+    }
+
+    /// A position says that everything before it is in the log, or was settled by a query.
+    fn moved(&mut self, position: &FeedPosition, exchange: &Exchange) -> Checked {
+        let at = (position.session.clone(), position.sequence);
+        if self.position.as_ref().is_none_or(|(session, _)| *session != at.0) {
+            self.looked_up = 0;
+        }
+        self.position = Some(at);
+        if position.session != exchange.session() {
+            return Ok(());
+        }
+        for published in exchange.lines() {
+            let line = &published.line;
+            if line.sequence > self.looked_up && line.sequence <= position.sequence {
+                let is_safe = self.has(line, exchange)
+                    || self.will_settle(line, exchange)
+                    || is_void(line, exchange);
+                ensure(is_safe, Invariant::PositionAfterLines, || {
+                    format!("the position is {}, missing is {line:?}", position.sequence)
+                })?;
+            }
+        }
+        self.looked_up = self.looked_up.max(position.sequence);
+        Ok(())
+    }
+
+    /// Whether the log knows what a line says.
+    pub(super) fn has(&self, line: &FeedLine, exchange: &Exchange) -> bool {
+        let (Some(external), Some(execution)) = (&line.order_id, &line.execution_id) else {
+            return true;
+        };
+        let Some(order_id) = exchange.order_of(external) else { return false };
+        let mark = self.executions.get(&order_id).and_then(|marks| marks.get(execution));
+        let is_held =
+            |void| self.held.iter().any(|report| is_about(report, external, execution, void));
+        match line.line_type {
+            FeedLineType::Trade => mark.is_some() || is_held(false),
+            FeedLineType::Bust => mark == Some(&Mark::Void) || is_held(true),
+            FeedLineType::Cancelled | FeedLineType::Expired | FeedLineType::Heartbeat => true,
+        }
+    }
+
+    /// Whether a bust is held that opens the line's order again: the order is settled then, and with
+    /// it what the feed has lost.
+    fn will_settle(&self, line: &FeedLine, exchange: &Exchange) -> bool {
+        let Some(external) = &line.order_id else { return false };
+        let marks = exchange.order_of(external).and_then(|id| self.executions.get(&id));
+        let is_void = |id| marks.is_some_and(|marks| marks.get(id) == Some(&Mark::Void));
+        self.held.iter().any(|report| match &report.kind {
+            ReportKind::Busted { execution_id } => {
+                report.external_order_id == *external && !is_void(execution_id)
+            }
+            ReportKind::Filled(_) | ReportKind::Cancelled | ReportKind::Expired => false,
+        })
+    }
+
+    fn remember(&mut self, order_id: OrderId) {
+        if let Some(order) = self.engines.order(order_id) {
+            self.versions.insert((order_id, order.version), Arc::clone(order));
+            if order.wants_cancel() {
+                self.cancel_wanted.insert(order_id);
+            }
+        }
+    }
+
+    /// An order as the durable log has it.
+    pub(super) fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
+        self.engines.order(order_id)
+    }
+
+    /// An order as it was in a version.
+    pub(super) fn version(&self, order_id: OrderId, version: u64) -> Option<&Arc<Order>> {
+        self.versions.get(&(order_id, version))
+    }
+
+    /// Whether an execution came or went since a version.
+    pub(super) fn was_refilled_since(&self, order_id: OrderId, version: u64) -> bool {
+        self.refilled.get(&order_id).is_some_and(|last| *last > version)
+    }
+
+    /// All orders, oldest first.
+    pub(super) fn orders(&self) -> Vec<&Arc<Order>> {
+        let mut orders: Vec<&Arc<Order>> = self.engines.orders().collect();
+        orders.sort_unstable_by_key(|order| order.order_id);
+        orders
+    }
+
+    pub(super) fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    /// The executions of an order that count.
+    pub(super) fn counted(
+        &self,
+        order_id: OrderId,
+    ) -> impl Iterator<Item = (&ExecutionId, Shares)> {
+        let marks = self.executions.get(&order_id).into_iter().flatten();
+        marks.filter_map(|(id, mark)| match mark {
+            Mark::Counted(shares, _) => Some((id, *shares)),
+            Mark::Void => None,
+        })
+    }
+
+    pub(super) fn cancel_was_wanted(&self, order_id: OrderId) -> bool {
+        self.cancel_wanted.contains(&order_id)
+    }
+
+    /// Whether an order has ended since a version, and be it to be opened again.
+    pub(super) fn has_ended_since(&self, order_id: OrderId, version: u64) -> bool {
+        let mut since = self.versions.range((order_id, version)..=(order_id, u64::MAX));
+        since.any(|(_, order)| !order.is_open())
+    }
+
+    pub(super) fn cancel_was_requested(&self, order_id: OrderId) -> bool {
+        self.cancel_requested.contains(&order_id)
+    }
+
+    /// How far a session of the feed has been taken, where a restart goes on with it.
+    pub(super) fn position_in(&self, session: &CompactString) -> Option<u64> {
+        self.position.as_ref().filter(|(known, _)| known == session).map(|(_, last)| *last)
+    }
+
+    /// How many records are durable, and how many of them are for certain not in the last batch.
+    pub(super) fn record_counts(&self) -> (u64, u64) {
+        (self.records.len() as u64, self.before_last_commit as u64)
+    }
+}
+
+/// Whether a line tells of an execution that was declared void since: the record that settled its
+/// order did not have it any more.
+fn is_void(line: &FeedLine, exchange: &Exchange) -> bool {
+    let (FeedLineType::Trade, Some(external), Some(execution)) =
+        (line.line_type, &line.order_id, &line.execution_id)
+    else {
+        return false;
+    };
+    let counting = exchange.order_of(external).map(|id| exchange.counting(id)).unwrap_or_default();
+    counting.iter().all(|known| known.execution_id != *execution)
+}
+
+fn is_about(
+    report: &HeldReport,
+    order: &ExternalOrderId,
+    execution: &ExecutionId,
+    void: bool,
+) -> bool {
+    let id = match &report.kind {
+        ReportKind::Filled(fill) if !void => &fill.execution_id,
+        ReportKind::Busted { execution_id } if void => execution_id,
+        _ => return false,
+    };
+    report.external_order_id == *order && id == execution
+}

@@ -1,0 +1,316 @@
+//! The other side: the rules of [`crate::exchange::sim`], and on top of them what these do not do:
+//! executions of orders that have ended, beyond their size as well, and cancels declined.
+
+use std::collections::BTreeMap;
+
+use compact_str::{CompactString, format_compact};
+
+use super::invariant::{Checked, Invariant, broken};
+use crate::exchange::sim::SteppedExchange;
+use crate::exchange::wire::{
+    CancelRequest, CancelResponse, CancelResult, FeedLine, FeedLineType, QueryExecution,
+    QueryRequest, QueryResponse, QueryResult, Refusal, SubmitRequest, SubmitResponse,
+};
+use crate::types::{
+    ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, Symbol, TimestampMicros,
+};
+
+/// What is traded. Orders for anything else are refused.
+pub(super) const SYMBOLS: [&str; 2] = ["IBM", "SPY"];
+
+/// A line of the feed.
+pub(super) struct PublishedLine {
+    pub(super) line: FeedLine,
+    /// No query brings what it says: a feed that loses it has lost it for good. This feed loses
+    /// only others.
+    pub(super) only_here: bool,
+}
+
+/// An order that the exchange accepted.
+struct Accepted {
+    external_order_id: ExternalOrderId,
+    shares: Shares,
+    /// Executions after the end that count.
+    late: Vec<QueryExecution>,
+    was_filled_late: bool,
+}
+
+/// The exchange.
+pub(super) struct Exchange {
+    rules: SteppedExchange,
+    session: u64,
+    /// Of this session; the first has sequence 1.
+    lines: Vec<PublishedLine>,
+    /// The first sequence that is still kept.
+    first_kept: u64,
+    accepted: BTreeMap<OrderId, Accepted>,
+    by_external: BTreeMap<ExternalOrderId, OrderId>,
+    /// Everything that was ever executed, also what was declared void.
+    executions: BTreeMap<(OrderId, ExecutionId), (Shares, PriceCents)>,
+    /// How often each order came.
+    submits: BTreeMap<OrderId, usize>,
+    late_count: u64,
+    /// What happened, for the trace.
+    pub(super) notes: Vec<String>,
+}
+
+impl Exchange {
+    pub(super) fn new() -> Self {
+        Self {
+            rules: SteppedExchange::new(symbols()),
+            session: 1,
+            lines: Vec::new(),
+            first_kept: 1,
+            accepted: BTreeMap::new(),
+            by_external: BTreeMap::new(),
+            executions: BTreeMap::new(),
+            submits: BTreeMap::new(),
+            late_count: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes orders.
+    pub(super) fn submit(
+        &mut self,
+        request: &SubmitRequest,
+        now: TimestampMicros,
+    ) -> Checked<SubmitResponse> {
+        let mut results = Vec::new();
+        for order in &request.orders {
+            let order_id = parse(&order.client_order_id)?;
+            let submits = self.submits.entry(order_id).or_default();
+            *submits += 1;
+            if *submits > 1 {
+                return Err(broken(Invariant::PlacedOnce, format!("{order_id} came again")));
+            }
+            let result = self.rules.submit(order, now);
+            if let Some(external_order_id) = &result.external_order_id {
+                self.by_external.insert(external_order_id.clone(), order_id);
+                let accepted = Accepted {
+                    external_order_id: external_order_id.clone(),
+                    shares: order.num_shares,
+                    late: Vec::new(),
+                    was_filled_late: false,
+                };
+                self.accepted.insert(order_id, accepted);
+            }
+            results.push(result);
+        }
+        self.publish();
+        Ok(SubmitResponse { results })
+    }
+
+    /// Cancels orders; declines each that `declines` picks.
+    pub(super) fn cancel(
+        &mut self,
+        request: &CancelRequest,
+        now: TimestampMicros,
+        declines: &mut dyn FnMut() -> bool,
+    ) -> CancelResponse {
+        let mut results = Vec::new();
+        for id in &request.external_order_ids {
+            results.push(if declines() {
+                let error = Refusal { code: "halted".into(), message: "not now".to_owned() };
+                CancelResult { external_order_id: id.clone(), status: None, error: Some(error) }
+            } else {
+                self.rules.cancel(id, now)
+            });
+        }
+        self.publish();
+        CancelResponse { results }
+    }
+
+    /// Answers questions.
+    pub(super) fn query(&self, request: &QueryRequest) -> Checked<QueryResponse> {
+        let record = |id: &CompactString| Ok(self.record(parse(id)?));
+        let results = request.client_order_ids.iter().map(record).collect::<Checked<Vec<_>>>()?;
+        Ok(QueryResponse { results })
+    }
+
+    /// The exchange's record of an order.
+    pub(super) fn record(&self, order_id: OrderId) -> QueryResult {
+        let mut record = self.rules.query(&format_compact!("{order_id}"));
+        if let Some(accepted) = self.accepted.get(&order_id) {
+            record.executions.extend(accepted.late.iter().cloned());
+            record.filled_shares = record.executions.iter().map(|known| known.num_shares).sum();
+        }
+        record
+    }
+
+    /// A trade in one of the symbols.
+    pub(super) fn print(&mut self, print: (u16, PriceCents, u32), now: TimestampMicros) {
+        self.rules.print(print, now);
+        self.publish();
+    }
+
+    /// The day ends.
+    pub(super) fn end_day(&mut self, now: TimestampMicros) {
+        self.rules.expire_day_orders(now);
+        self.publish();
+    }
+
+    /// Cancels or expires an order that nobody asked to cancel.
+    pub(super) fn end_unasked(&mut self, order_id: OrderId, expired: bool, now: TimestampMicros) {
+        if let Some(accepted) = self.accepted.get(&order_id) {
+            self.rules.end_unasked(&accepted.external_order_id, expired, now);
+            self.publish();
+        }
+    }
+
+    /// Declares an execution void.
+    pub(super) fn bust(&mut self, order_id: OrderId, id: &ExecutionId, now: TimestampMicros) {
+        let Some(accepted) = self.accepted.get_mut(&order_id) else { return };
+        let late_before = accepted.late.len();
+        accepted.late.retain(|late| late.execution_id != *id);
+        if accepted.late.len() < late_before {
+            let line = line(FeedLineType::Bust, &accepted.external_order_id, now);
+            self.push(FeedLine { execution_id: Some(id.clone()), ..line }, true);
+        } else {
+            self.rules.bust(&accepted.external_order_id, id, now);
+            self.publish();
+        }
+    }
+
+    /// Executes an order that has ended, beyond its size if it is filled.
+    pub(super) fn fill_late(
+        &mut self,
+        order_id: OrderId,
+        (shares, price): (Shares, PriceCents),
+        now: TimestampMicros,
+    ) {
+        let Some(accepted) = self.accepted.get_mut(&order_id) else { return };
+        self.late_count += 1;
+        let Ok(id) = ExecutionId::new(&format!("late-{}", self.late_count)) else { return };
+        let line = line(FeedLineType::Trade, &accepted.external_order_id, now);
+        let line = FeedLine {
+            execution_id: Some(id.clone()),
+            price_in_cents: Some(price),
+            num_shares: Some(shares),
+            ..line
+        };
+        accepted.was_filled_late = true;
+        accepted.late.push(QueryExecution {
+            execution_id: id,
+            price_in_cents: price,
+            num_shares: shares,
+            timestamp: now,
+        });
+        self.push(line, true);
+    }
+
+    /// Starts again: the lines of the old feed session are gone.
+    pub(super) fn restart(&mut self) {
+        self.rules.restart();
+        self.session += 1;
+        self.lines.clear();
+        self.first_kept = 1;
+    }
+
+    /// Forgets the lines before a sequence: who asks for them is told that they are gone.
+    pub(super) fn forget_lines_before(&mut self, sequence: u64) {
+        self.first_kept = self.first_kept.max(sequence);
+    }
+
+    /// Whether a reader may begin at a sequence.
+    pub(super) fn keeps(&self, sequence: u64) -> bool {
+        (self.first_kept..=self.lines.len() as u64 + 1).contains(&sequence)
+    }
+
+    /// The name of the feed session.
+    pub(super) fn session(&self) -> CompactString {
+        format_compact!("{}", self.session)
+    }
+
+    pub(super) fn lines(&self) -> &[PublishedLine] {
+        &self.lines
+    }
+
+    /// Orders that were accepted, and their ids here.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = (OrderId, &ExternalOrderId)> {
+        self.accepted.iter().map(|(order_id, accepted)| (*order_id, &accepted.external_order_id))
+    }
+
+    pub(super) fn is_accepted(&self, order_id: OrderId) -> bool {
+        self.accepted.contains_key(&order_id)
+    }
+
+    /// Which order one of the exchange's ids means.
+    pub(super) fn order_of(&self, id: &ExternalOrderId) -> Option<OrderId> {
+        self.by_external.get(id).copied()
+    }
+
+    /// What was executed for an order under an id, void or not.
+    pub(super) fn execution(
+        &self,
+        order_id: OrderId,
+        id: &ExecutionId,
+    ) -> Option<(Shares, PriceCents)> {
+        self.executions.get(&(order_id, id.clone())).copied()
+    }
+
+    /// Executions of an order that count.
+    pub(super) fn counting(&self, order_id: OrderId) -> Vec<QueryExecution> {
+        self.record(order_id).executions
+    }
+
+    /// Whether more was ever executed for an order than its size.
+    pub(super) fn is_over_filled(&self, order_id: OrderId) -> bool {
+        let of_order = self.executions.iter().filter(|((other, _), _)| *other == order_id);
+        let executed: Shares = of_order.map(|(_, (shares, _))| shares).sum();
+        self.accepted.get(&order_id).is_some_and(|accepted| executed > accepted.shares)
+    }
+
+    /// Puts the lines of the rules on the feed.
+    fn publish(&mut self) {
+        for line in self.rules.take_lines() {
+            // A query shows what counts, not what was taken back.
+            let only_here = line.line_type == FeedLineType::Bust;
+            self.push(line, only_here);
+        }
+    }
+
+    fn push(&mut self, mut line: FeedLine, mut only_here: bool) {
+        line.sequence = self.lines.len() as u64 + 1;
+        // With what it was filled late, an order may be filled for us while it is open here.
+        let order = line.order_id.as_ref().and_then(|id| self.order_of(id));
+        let accepted = order.and_then(|order_id| self.accepted.get(&order_id));
+        only_here |= accepted.is_some_and(|accepted| accepted.was_filled_late);
+        if let (FeedLineType::Trade, Some(order), Some(id), Some(shares), Some(price)) =
+            (line.line_type, order, &line.execution_id, line.num_shares, line.price_in_cents)
+        {
+            self.executions.insert((order, id.clone()), (shares, price));
+        }
+        if let Some(id) = &line.order_id {
+            let (kind, execution) = (line.line_type, line.execution_id.as_ref());
+            let execution = execution.map_or("", |id| id.as_str());
+            self.notes.push(format!("line {}: {kind:?} {execution} of {id}", line.sequence));
+        }
+        self.lines.push(PublishedLine { line, only_here });
+    }
+}
+
+fn symbols() -> Vec<Symbol> {
+    SYMBOLS.iter().filter_map(|name| Symbol::new(name).ok()).collect()
+}
+
+/// A line about an order, without a sequence.
+fn line(line_type: FeedLineType, order: &ExternalOrderId, now: TimestampMicros) -> FeedLine {
+    FeedLine {
+        sequence: 0,
+        line_type,
+        execution_id: None,
+        symbol: None,
+        price_in_cents: None,
+        num_shares: None,
+        order_id: Some(order.clone()),
+        volume: true,
+        timestamp: now,
+    }
+}
+
+/// The order that a client order id of ours means.
+fn parse(client_order_id: &str) -> Checked<OrderId> {
+    let unknown = || format!("the exchange is told of {client_order_id:?}, which is no order id");
+    client_order_id.parse().map_err(|_| broken(Invariant::RecordFirst, unknown()))
+}

@@ -1,0 +1,145 @@
+use std::fmt;
+
+/// What has to hold at every step of every seed. The words are the ones that a failing seed is
+/// reported with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// Acknowledged orders stay.
+    NeverLost,
+    /// Each order is sent once.
+    PlacedOnce,
+    /// Record first, then ask.
+    RecordFirst,
+    /// An order holds no more than its size.
+    FilledWithinSize,
+    /// Fills add up.
+    FilledIsSum,
+    /// A line counts once.
+    CountedOnce,
+    /// Only what the exchange did counts.
+    CountedIsReal,
+    /// Versions rise.
+    VersionNeverBack,
+    /// Reads are as new as answers.
+    AnswerIsReadable,
+    /// Reads are durable.
+    SeenIsDurable,
+    /// Reads survive.
+    SeenSurvives,
+    /// Ends are ends.
+    TerminalStays,
+    /// Keys name one order.
+    OneKeyOneOrder,
+    /// Users share nothing.
+    UsersIndependent,
+    /// Everybody is answered.
+    OneAnswer,
+    /// Answers are true.
+    AnswerIsTrue,
+    /// Lists have everything once.
+    ListIsWhole,
+    /// Refusals record nothing.
+    RefusedIsUnrecorded,
+    /// Refusals have a cause.
+    RefusedForRoom,
+    /// Halts hold.
+    HaltedIsRefused,
+    /// Mass cancels reach all.
+    MassCancelIsWhole,
+    /// Confirmed lines are durable.
+    ConfirmedIsDurable,
+    /// The store goes on.
+    StoreFollows,
+    /// Failed orders are not at the exchange.
+    FailedForGood,
+    /// Positions stand behind their lines.
+    PositionAfterLines,
+    /// Queues have ends.
+    QueuesBounded,
+    /// Crashes are survived.
+    StartsAfterCrash,
+    /// Rot is seen.
+    RotIsSeen,
+    /// The log and the thread count alike.
+    LogInStep,
+    /// Agreement in the end.
+    BothSidesAgree,
+    /// Rest in the end.
+    NobodyWaits,
+    /// Memory is what the log says.
+    MemoryIsTheLog,
+}
+
+impl Invariant {
+    /// The invariant as a sentence.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::NeverLost => "an acknowledged order is never lost",
+            Self::PlacedOnce => "an order is never placed twice at the exchange",
+            Self::RecordFirst => "nothing is asked of the exchange before it is durable here",
+            Self::FilledWithinSize => "filled shares exceed an order only by an over-fill",
+            Self::FilledIsSum => "filled shares are the sum of the distinct executions",
+            Self::CountedOnce => "an execution counts exactly once",
+            Self::CountedIsReal => "what counts is what the exchange executed for that order",
+            Self::VersionNeverBack => "a version never goes back for any reader",
+            Self::AnswerIsReadable => "after an answer every read shows at least what it said",
+            Self::SeenIsDurable => "a reader sees only what is durable",
+            Self::SeenSurvives => "what a reader saw survives a crash",
+            Self::TerminalStays => "terminal stays terminal but for a late fill or a bust",
+            Self::OneKeyOneOrder => "a user's key names one order for good",
+            Self::UsersIndependent => "a user is told of nobody else's orders",
+            Self::OneAnswer => "a client gets exactly one answer",
+            Self::AnswerIsTrue => "an answer says what happened",
+            Self::ListIsWhole => "a list shows each order once, and none is missing",
+            Self::HaltedIsRefused => "no order is taken while everybody is halted",
+            Self::MassCancelIsWhole => "a mass cancel records the cancel of every open order",
+            Self::ConfirmedIsDurable => "what the exchange is told that we have is durable",
+            Self::StoreFollows => "the store follows the log and says the same",
+            Self::RefusedIsUnrecorded => "what was refused was not recorded",
+            Self::RefusedForRoom => "new orders are refused when the disk is full, and only then",
+            Self::FailedForGood => {
+                "an order called failed is not at the exchange and never will be"
+            }
+            Self::PositionAfterLines => "the feed position is durable only behind its lines",
+            Self::QueuesBounded => "every queue stays within its limit",
+            Self::StartsAfterCrash => "no crash leads to a refusal to start",
+            Self::RotIsSeen => "rot refuses to start or cuts the last batch, and is never served",
+            Self::LogInStep => "the log takes what it is given",
+            Self::BothSidesAgree => "when the faults stop both sides agree about every order",
+            Self::NobodyWaits => "when the faults stop nobody waits and nothing is left to do",
+            Self::MemoryIsTheLog => "memory is what a recovery of the log gives",
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.message())
+    }
+}
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// Which one.
+    pub invariant: Invariant,
+    /// What was seen instead.
+    pub detail: String,
+}
+
+/// What a check gives.
+pub(super) type Checked<T = ()> = Result<T, Violation>;
+
+/// Fails with the detail unless the condition holds.
+pub(super) fn ensure(
+    holds: bool,
+    invariant: Invariant,
+    detail: impl FnOnce() -> String,
+) -> Checked {
+    if holds { Ok(()) } else { Err(broken(invariant, detail())) }
+}
+
+/// An invariant that does not hold, with what was seen.
+pub(super) fn broken(invariant: Invariant, detail: impl Into<String>) -> Violation {
+    Violation { invariant, detail: detail.into() }
+}

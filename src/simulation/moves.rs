@@ -1,0 +1,474 @@
+//! The steps of users, network, exchange and feed.
+
+use super::exchange::{Exchange, SYMBOLS};
+use super::feed::FeedLink;
+use super::invariant::{Checked, Invariant, ensure};
+use super::network::{Request, Response};
+use super::sessions::{Outgoing, SUBMIT_SESSIONS};
+use super::trace::say;
+use super::world::World;
+use crate::exchange::wire::{FeedLine, QueryExecution};
+use crate::execution::{CancelScope, CreateOrder, Halts};
+use crate::types::{
+    ClientOrderId, ExecutionId, OrderId, Position, PriceCents, Symbol, TimeInForce, UserId,
+};
+
+/// Prices are few, so that some limits are reached and some are not.
+const LOWEST_PRICE_CENTS: i64 = 9_990;
+const PRICE_STEPS: usize = 10;
+/// Lines that the exchange may still want to post to us.
+const NEWEST_LINES: usize = 12;
+/// A symbol that the exchange does not trade.
+const UNTRADED: &str = "NONE";
+
+/// Users.
+impl World<'_> {
+    pub(super) fn create(&mut self) -> bool {
+        if self.node.is_none() {
+            return false;
+        }
+        let place = self.dice.below(self.clients.users.len());
+        let user = self.clients.users[place].clone();
+        let has_key = self.profile.keys > 0 && self.dice.percent(60);
+        let key = if has_key { Some(self.dice.below(self.profile.keys)) } else { None };
+        let name = match self.dice.below(20) {
+            0 => UNTRADED,
+            n => SYMBOLS[n % SYMBOLS.len()],
+        };
+        let Ok(symbol) = Symbol::new(name) else { return false };
+        let (is_limit, is_buy, is_day) =
+            (self.dice.percent(70), self.dice.percent(50), self.dice.percent(50));
+        let limit_price = if is_limit { Some(self.price()) } else { None };
+        let request = CreateOrder {
+            order_id: self.order_id(&user),
+            client_order_id: key.and_then(|key| ClientOrderId::new(&format!("key-{key}")).ok()),
+            symbol,
+            position: if is_buy { Position::Buy } else { Position::Sell },
+            limit_price,
+            time_in_force: if is_day { TimeInForce::Day } else { TimeInForce::Gtc },
+            num_shares: self.dice.between(1, 4),
+            created_at: self.clock.ours().wall,
+            user,
+        };
+        self.ask_for(request)
+    }
+
+    /// The same key again, usually with the same body.
+    pub(super) fn repeat(&mut self) -> bool {
+        let Some(first) = self.dice.pick(&self.clients.keyed).cloned() else { return false };
+        if self.node.is_none() {
+            return false;
+        }
+        let mut request = CreateOrder {
+            order_id: self.order_id(&first.user),
+            created_at: self.clock.ours().wall,
+            ..first
+        };
+        match self.dice.below(8) {
+            0 => request.num_shares += 1,
+            1 => request.limit_price = Some(self.price()),
+            _ => {}
+        }
+        self.ask_for(request)
+    }
+
+    fn ask_for(&mut self, request: CreateOrder) -> bool {
+        let Some(node) = &self.node else { return false };
+        let name = self.trace.name(request.order_id);
+        let key = request.client_order_id.as_ref().map_or("-", |key| key.as_str());
+        let (user, shares, symbol) = (&request.user, request.num_shares, request.symbol);
+        let limit = request.limit_price.map_or(0, PriceCents::cents);
+        say!(self.trace, "{user} asks for {name}: {shares} {symbol} at {limit}, key {key}");
+        self.clients.create(&node.desk, &node.index, request);
+        true
+    }
+
+    fn order_id(&mut self, user: &UserId) -> OrderId {
+        let nanos = u128::from(self.clock.ours().wall.micros()) * 1_000;
+        OrderId::new(nanos, self.dice.any(), user.partition())
+    }
+
+    fn price(&mut self) -> PriceCents {
+        let steps = i64::try_from(self.dice.below(2 * PRICE_STEPS + 1)).unwrap_or_default();
+        PriceCents::new(LOWEST_PRICE_CENTS + steps).expect("a price within bounds")
+    }
+
+    pub(super) fn cancel(&mut self) -> bool {
+        let (Some(node), Some((owner, order_id))) =
+            (&self.node, self.dice.pick(&self.clients.orders).cloned())
+        else {
+            return false;
+        };
+        let stranger = self.clients.users.first().filter(|_| self.dice.percent(5)).cloned();
+        let user = stranger.unwrap_or(owner);
+        let name = self.trace.name(order_id);
+        say!(self.trace, "{user} asks to cancel {name}");
+        self.clients.cancel(&node.desk, &node.index, (user, order_id));
+        true
+    }
+
+    pub(super) fn list(&mut self) -> bool {
+        let (Some(node), Some(user)) = (&self.node, self.dice.pick(&self.clients.users).cloned())
+        else {
+            return false;
+        };
+        let limit = [1, 3, 500][self.dice.below(3)];
+        say!(self.trace, "{user} asks for all orders, {limit} on a page");
+        self.clients.list(&node.desk, &node.index, (user, limit), &self.readers);
+        true
+    }
+
+    pub(super) fn hang_up(&mut self) -> bool {
+        let Some(place) = self.dice.place(self.clients.waiting_count()) else { return false };
+        say!(self.trace, "a user goes away");
+        self.clients.hang_up(place);
+        true
+    }
+}
+
+/// Operators, and the exchange that calls us.
+impl World<'_> {
+    fn some_user(&mut self) -> Option<UserId> {
+        self.dice.pick(&self.clients.users).cloned()
+    }
+
+    fn some_symbol(&mut self) -> Option<Symbol> {
+        Symbol::new(self.dice.pick(&SYMBOLS)?).ok()
+    }
+
+    pub(super) fn mass_cancel(&mut self) -> bool {
+        let scope = CancelScope {
+            user: if self.dice.percent(50) { self.some_user() } else { None },
+            symbol: if self.dice.percent(50) { self.some_symbol() } else { None },
+        };
+        let Some(node) = &self.node else { return false };
+        say!(self.trace, "an operator cancels {scope:?}");
+        self.others.cancel_all(node.gateway(), scope, &self.durable);
+        true
+    }
+
+    /// Halts somebody, or nobody: that more often, or nothing would happen any more.
+    pub(super) fn halt(&mut self) -> bool {
+        let halts = match self.dice.below(5) {
+            0 => Halts { all: true, ..Halts::default() },
+            1 => Halts { users: self.some_user().into_iter().collect(), ..Halts::default() },
+            2 => Halts { symbols: self.some_symbol().into_iter().collect(), ..Halts::default() },
+            _ => Halts::default(),
+        };
+        let (all, users, symbols) = (halts.all, &halts.users, &halts.symbols);
+        say!(self.trace, "an operator halts all: {all}, {users:?}, {symbols:?}");
+        self.machine.kill_switch.set(halts);
+        true
+    }
+
+    /// The exchange posts some of its newest lines, in any order.
+    pub(super) fn post_lines(&mut self) -> bool {
+        let newest = self.exchange.lines().iter().rev().take(NEWEST_LINES);
+        let newest: Vec<FeedLine> = newest
+            .map(|published| published.line.clone())
+            .filter(|line| line.order_id.is_some())
+            .collect();
+        let (Some(node), false) = (&self.node, newest.is_empty()) else { return false };
+        let count = self.dice.below(4) + 1;
+        let lines: Vec<FeedLine> =
+            (0..count).filter_map(|_| self.dice.pick(&newest).cloned()).collect();
+        let sequences: Vec<u64> = lines.iter().map(|line| line.sequence).collect();
+        say!(self.trace, "the exchange posts lines {sequences:?}");
+        self.others.post(node.gateway(), lines);
+        true
+    }
+}
+
+/// The network.
+impl World<'_> {
+    pub(super) fn send(&mut self, session: usize) -> Checked<bool> {
+        let now = self.clock.ours();
+        let Some(node) = &mut self.node else { return Ok(false) };
+        let Some(outgoing) = node.sessions.take_request(session, now) else { return Ok(false) };
+        self.check_outgoing(&outgoing)?;
+        let Some(node) = &mut self.node else { return Ok(false) };
+        if !self.is_calm && self.dice.percent(self.profile.refused_connections) {
+            say!(self.trace, "session {session} finds nobody there");
+            node.sessions.fail_to_send(outgoing);
+        } else {
+            node.sessions.send(outgoing, &mut self.network, self.clock.micros())?;
+        }
+        Ok(true)
+    }
+
+    /// Whatever is about to leave has to be durable.
+    fn check_outgoing(&mut self, outgoing: &Outgoing) -> Checked {
+        match outgoing.request() {
+            Request::Submit(request) => {
+                for order in &request.orders {
+                    let order_id = order.client_order_id.parse().ok();
+                    let is_recorded = order_id.is_some_and(|id| self.durable.order(id).is_some());
+                    ensure(is_recorded, Invariant::RecordFirst, || format!("{order:?} is sent"))?;
+                }
+                say!(self.trace, "{} orders are sent", request.orders.len());
+                self.trace.count_many("orders sent", request.orders.len() as u64);
+            }
+            Request::Cancel(request) => {
+                for id in &request.external_order_ids {
+                    let order_id = self.exchange.order_of(id);
+                    let is_recorded = order_id.is_some_and(|id| self.durable.cancel_was_wanted(id));
+                    let what = || format!("a cancel of {id} is sent");
+                    ensure(is_recorded, Invariant::RecordFirst, what)?;
+                }
+                say!(self.trace, "{} cancels are sent", request.external_order_ids.len());
+                self.trace.count_many("cancels sent", request.external_order_ids.len() as u64);
+            }
+            Request::Query(request) => {
+                say!(self.trace, "{} queries are sent", request.client_order_ids.len());
+                self.trace.count_many("queries sent", request.client_order_ids.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// A request arrives at the exchange, in whatever order, or does not.
+    pub(super) fn arrive(&mut self) -> Checked<bool> {
+        let Some(place) = self.dice.place(self.network.requests.len()) else { return Ok(false) };
+        let (flight, request) = self.network.requests.swap_remove(place);
+        if !self.is_calm && self.dice.percent(self.profile.lost_requests) {
+            say!(self.trace, "a request to the exchange is lost");
+            return Ok(true);
+        }
+        let now = self.clock.exchange();
+        let mut response = match &request {
+            Request::Submit(request) => {
+                let response = self.exchange.submit(request, now)?;
+                for result in &response.results {
+                    let Ok(order_id) = result.client_order_id.parse() else { continue };
+                    let name = self.trace.name(order_id);
+                    let id = result.external_order_id.as_ref().map_or("", |id| id.as_str());
+                    let error = result.error.as_ref().map_or(id, |error| &error.code);
+                    say!(self.trace, "the exchange takes {name}: {error}");
+                }
+                Response::Submit(response)
+            }
+            Request::Cancel(request) => {
+                let chance = if self.is_calm { 0 } else { self.profile.declined_cancels };
+                let dice = &mut self.dice;
+                let response = self.exchange.cancel(request, now, &mut || dice.percent(chance));
+                for result in &response.results {
+                    let error = result.error.as_ref().map_or("done", |error| &error.code);
+                    say!(self.trace, "the exchange cancels {}: {error}", result.external_order_id);
+                }
+                Response::Cancel(response)
+            }
+            Request::Query(request) => {
+                let response = self.exchange.query(request)?;
+                say!(self.trace, "the exchange answers {} queries", response.results.len());
+                Response::Query(response)
+            }
+        };
+        self.check_accepted(&request)?;
+        if !self.is_calm {
+            if self.dice.percent(self.profile.mangled_answers) {
+                say!(self.trace, "  its answer is mixed up");
+                response.mangle(&mut self.dice);
+            }
+            if self.dice.percent(self.profile.lost_answers) {
+                say!(self.trace, "  its answer cannot be read");
+                response = Response::Unreadable;
+            }
+        }
+        self.network.respond(flight, response)?;
+        Ok(true)
+    }
+
+    /// What a reader has seen fail is not accepted afterwards.
+    fn check_accepted(&self, request: &Request) -> Checked {
+        let Request::Submit(request) = request else { return Ok(()) };
+        for order in &request.orders {
+            let Ok(order_id) = order.client_order_id.parse() else { continue };
+            let seen = self.readers.seen(order_id);
+            let is_failed = seen.is_some_and(|seen| seen.status == crate::order::Status::Failed);
+            ensure(
+                !(is_failed && self.exchange.is_accepted(order_id)),
+                Invariant::FailedForGood,
+                || format!("{seen:?} is accepted now"),
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(&mut self) -> bool {
+        let Some(place) = self.dice.place(self.network.responses.len()) else { return false };
+        let (flight, response) = self.network.responses.swap_remove(place);
+        let Some(node) = &mut self.node else { return true };
+        if !self.is_calm && self.dice.percent(self.profile.lost_answers / 2) {
+            say!(self.trace, "an answer of the exchange is lost");
+            return true;
+        }
+        let is_waited_for = node.sessions.receive(flight, response);
+        say!(self.trace, "an answer of the exchange arrives, somebody waits: {is_waited_for}");
+        true
+    }
+
+    pub(super) fn cut(&mut self) -> bool {
+        let session = self.dice.below(SUBMIT_SESSIONS + 1);
+        let is_cut = self.node.as_mut().is_some_and(|node| node.sessions.cut(session));
+        if is_cut {
+            say!(self.trace, "the connection of session {session} breaks");
+            self.trace.count("cut connections");
+        }
+        is_cut
+    }
+}
+
+/// The exchange.
+impl World<'_> {
+    pub(super) fn print(&mut self) -> bool {
+        let symbol = u16::from(self.dice.percent(50));
+        let shares = u32::try_from(self.dice.between(1, 6)).unwrap_or(1);
+        let price = self.price();
+        say!(self.trace, "{shares} shares of {symbol} trade at {}", price.cents());
+        self.exchange.print((symbol, price, shares), self.clock.exchange());
+        true
+    }
+
+    /// Some order that was accepted.
+    fn some_accepted(&mut self) -> Option<OrderId> {
+        let accepted: Vec<OrderId> = self.exchange.accepted().map(|(id, _)| id).collect();
+        self.dice.pick(&accepted).copied()
+    }
+
+    /// Whether the feed will bring a line for certain: only then may there be one that nothing else
+    /// can tell.
+    fn feed_is_certain(&self) -> bool {
+        let session = self.exchange.session();
+        self.durable.position_in(&session).is_some_and(|last| self.exchange.keeps(last + 1))
+    }
+
+    pub(super) fn bust(&mut self) -> bool {
+        if !self.feed_is_certain() {
+            return false;
+        }
+        let Some(order_id) = self.some_accepted() else { return false };
+        let counting = self.exchange.counting(order_id);
+        let ids: Vec<ExecutionId> = counting.into_iter().map(|known| known.execution_id).collect();
+        let Some(id) = self.dice.pick(&ids) else { return false };
+        let name = self.trace.name(order_id);
+        say!(self.trace, "the exchange voids {id} of {name}");
+        self.trace.count("busts");
+        self.exchange.bust(order_id, id, self.clock.exchange());
+        true
+    }
+
+    pub(super) fn fill_late(&mut self) -> bool {
+        use crate::exchange::wire::ExchangeStatus::{Cancelled, Expired, Filled};
+        if !self.feed_is_certain() {
+            return false;
+        }
+        let Some(order_id) = self.some_accepted() else { return false };
+        if !matches!(self.exchange.record(order_id).status, Cancelled | Expired | Filled) {
+            return false;
+        }
+        // What was executed before has come: a late fill could else fill the order for us in its
+        // stead, and who asks about an order that is filled?
+        let is_recorded = |known: &QueryExecution| {
+            self.durable.counted(order_id).any(|(id, _)| *id == known.execution_id)
+        };
+        if !self.exchange.counting(order_id).iter().all(is_recorded) {
+            return false;
+        }
+        let fill = (self.dice.between(1, 2), self.price());
+        let name = self.trace.name(order_id);
+        say!(self.trace, "the exchange executes {} of {name} late", fill.0);
+        self.trace.count("late fills");
+        self.exchange.fill_late(order_id, fill, self.clock.exchange());
+        true
+    }
+
+    pub(super) fn end_unasked(&mut self) -> bool {
+        let Some(order_id) = self.some_accepted() else { return false };
+        let (name, expired) = (self.trace.name(order_id), self.dice.percent(50));
+        say!(self.trace, "the exchange ends {name} unasked, expired: {expired}");
+        self.exchange.end_unasked(order_id, expired, self.clock.exchange());
+        true
+    }
+
+    pub(super) fn end_day(&mut self) -> bool {
+        say!(self.trace, "the day ends at the exchange");
+        self.exchange.end_day(self.clock.exchange());
+        true
+    }
+
+    /// Whether every line that only the feed can tell is durable here.
+    fn has_all_only_there(&self) -> bool {
+        let mut only_there = self.exchange.lines().iter().filter(|published| published.only_here);
+        only_there.all(|published| self.durable.has(&published.line, &self.exchange))
+    }
+
+    /// A restart takes the lines of the old session away, so what only they tell must have come.
+    pub(super) fn restart_exchange(&mut self) -> bool {
+        if !self.has_all_only_there() {
+            return false;
+        }
+        say!(self.trace, "the exchange starts again");
+        self.trace.count("restarts of the exchange");
+        self.exchange.restart();
+        true
+    }
+}
+
+/// The feed.
+impl World<'_> {
+    pub(super) fn feed_lines(&mut self) -> bool {
+        let count = self.dice.between(1, 6);
+        self.on_feed(None, |feed, exchange| feed.bring(exchange, count))
+    }
+
+    pub(super) fn feed_beat(&mut self) -> bool {
+        self.on_feed(None, |feed, exchange| feed.beat(exchange))
+    }
+
+    pub(super) fn feed_cut(&mut self) -> bool {
+        self.on_feed(Some("cuts of the feed"), |feed, _| feed.cut())
+    }
+
+    pub(super) fn feed_again(&mut self) -> bool {
+        let back = self.dice.between(0, 12);
+        self.on_feed(Some("repeated lines"), |feed, exchange| feed.repeat(exchange, back))
+    }
+
+    pub(super) fn feed_gap(&mut self) -> bool {
+        let count = self.dice.between(1, 4);
+        self.on_feed(Some("gaps of the feed"), |feed, exchange| feed.lose(exchange, count))
+    }
+
+    pub(super) fn feed_swap(&mut self) -> bool {
+        self.on_feed(Some("swapped lines"), |feed, exchange| feed.swap(exchange))
+    }
+
+    /// The exchange keeps no line for ever.
+    pub(super) fn feed_forget(&mut self) -> bool {
+        let count = self.exchange.lines().len();
+        let (true, Some(place)) = (self.has_all_only_there(), self.dice.place(count)) else {
+            return false;
+        };
+        say!(self.trace, "the exchange forgets the lines before {}", place + 1);
+        self.trace.count("forgotten lines");
+        self.exchange.forget_lines_before(place as u64 + 1);
+        true
+    }
+
+    /// Does something to the feed. False when that was not possible.
+    fn on_feed(
+        &mut self,
+        counted: Option<&'static str>,
+        act: impl FnOnce(&mut FeedLink, &Exchange) -> bool,
+    ) -> bool {
+        let Some(node) = &mut self.node else { return false };
+        let has_acted = act(&mut node.feed, &self.exchange);
+        for note in node.feed.notes.drain(..) {
+            say!(self.trace, "{note}");
+        }
+        if let (true, Some(what)) = (has_acted, counted) {
+            self.trace.count(what);
+        }
+        has_acted
+    }
+}

@@ -1,0 +1,312 @@
+//! One life of the process: the parts of the orders thread, of the log's threads, of the index and
+//! of the feed thread, all real, but moved one step at a time.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::feed::FeedLink;
+use super::invariant::{Checked, Invariant, broken, ensure};
+use super::profile::Profile;
+use super::sessions::Sessions;
+use crate::exchange::{ExchangeAddress, SessionOptions};
+use crate::execution::parts::{
+    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_UNCOMMITTED_EVENTS,
+    MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS, SessionQueues, load,
+    refuse_requests, replay, work,
+};
+use crate::execution::{
+    CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
+    OrderGateway, OrderStages, order_gateway,
+};
+use crate::index::{Index, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore};
+use crate::market::MarketWriter;
+use crate::order::TrackedOrder;
+use crate::sync::mailbox;
+use crate::types::{ExternalOrderId, Moment};
+use crate::wal::parts::{FaultyDisk, SteppedWriter, recover_from};
+use crate::wal::{self, MIN_SEGMENT_BYTES, WalError, WalOptions};
+
+/// What outlives a process: its disk, its store, the operators' switch.
+pub(super) struct Machine {
+    pub(super) disk: FaultyDisk,
+    pub(super) store: MemoryStore,
+    pub(super) kill_switch: KillSwitch,
+}
+
+/// The running process.
+pub(super) struct Node {
+    driver: Driver,
+    inputs: Inputs,
+    queues: Rc<SessionQueues>,
+    /// `None` once it has failed.
+    writer: Option<SteppedWriter<FaultyDisk>>,
+    follower: IndexFollower<FaultyDisk>,
+    reads: IndexReader,
+    /// An exchange id that was looked for in the store, and the order that it means there.
+    found: Option<(ExternalOrderId, Option<TrackedOrder>)>,
+    is_stopping: bool,
+    kill_switch: KillSwitch,
+    pub(super) sessions: Sessions,
+    pub(super) index: Index,
+    pub(super) desk: OrderDesk,
+    pub(super) feed: FeedLink,
+    pub(super) metrics: ExecutionMetrics,
+}
+
+/// How a slice of the orders thread ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SliceEnd {
+    /// There is more to do at once.
+    More,
+    /// Nothing is left to do for now.
+    Done,
+    /// A stop was asked for, and everything is done.
+    Stopped,
+    /// The log has failed: the process ends.
+    Dead,
+}
+
+/// Why a process did not start.
+pub(super) struct NotStarted {
+    pub(super) error: ExecutionError,
+    /// For the next process.
+    pub(super) market: MarketWriter,
+}
+
+impl Node {
+    /// Starts from what log and store hold.
+    pub(super) fn start(
+        machine: &Machine,
+        profile: &Profile,
+        market: MarketWriter,
+        now: Moment,
+    ) -> Result<Self, NotStarted> {
+        let storage = Arc::new(machine.disk.clone());
+        let recovered = open_index(machine, profile).and_then(|index| {
+            let engines = load(&index, profile.engine)?;
+            let after = Some(index.position());
+            let recovered = replay(engines, &index, |visit| recover_from(storage, after, visit))?;
+            let log = WalOptions {
+                segment_bytes: MIN_SEGMENT_BYTES,
+                keep_bytes: 0,
+                ..WalOptions::new("")
+            };
+            let (appender, writer) = wal::open(log, recovered.wal)?;
+            let follower =
+                IndexFollower::new(index.clone(), writer.handle(), IndexMetrics::default())?;
+            Ok((
+                index,
+                follower,
+                appender,
+                writer,
+                (recovered.engines, recovered.views, recovered.feed_position),
+            ))
+        });
+        let (index, follower, wal, writer, (engines, views, feed_position)) = match recovered {
+            Ok(recovered) => recovered,
+            Err(error) => return Err(NotStarted { error, market }),
+        };
+        let kill_switch = machine.kill_switch.clone();
+        let (gateway, commands) = order_gateway(views.clone(), kill_switch.clone());
+        let (to_orders, lines) = mailbox(profile.feed_queue);
+        let queues = Rc::new(SessionQueues::new(commands.exchange_state(), OrderStages::default()));
+        let metrics = ExecutionMetrics::default();
+        let (readers, [reads, _]) = IndexReaders::new(&index);
+        let (stored, shown) = (index.clone(), index.clone());
+        let parts = DriverParts {
+            engines,
+            wal,
+            views,
+            stored: Box::new(move || stored.durable_position()),
+            shown: Box::new(move |position| shown.memory_shows(position)),
+            kill_switch: kill_switch.clone(),
+            queues: Rc::clone(&queues),
+            options: options(profile),
+            metrics: metrics.clone(),
+        };
+        let resume = feed_position.map(|(session, sequence)| (session, sequence + 1));
+        Ok(Self {
+            driver: Driver::new(parts, now),
+            inputs: Inputs::new(commands, lines),
+            sessions: Sessions::new(Rc::clone(&queues), metrics.clone()),
+            queues,
+            writer: Some(SteppedWriter::new(writer)),
+            follower,
+            reads,
+            found: None,
+            is_stopping: false,
+            kill_switch,
+            index,
+            desk: OrderDesk::new(gateway, readers),
+            feed: FeedLink::new(market, to_orders, resume),
+            metrics,
+        })
+    }
+
+    pub(super) fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    pub(super) fn gateway(&self) -> &OrderGateway {
+        self.desk.gateway()
+    }
+
+    pub(super) fn views(&self) -> &CommittedViews {
+        self.gateway().views()
+    }
+
+    /// One slice of the orders thread.
+    pub(super) fn slice(&mut self, now: Moment) -> Checked<SliceEnd> {
+        if self.is_stopping {
+            refuse_requests(&mut self.inputs);
+        }
+        let is_full = self.driver.wal().is_out_of_space();
+        let is_halted = self.kill_switch.halts().all;
+        let taken_before = self.metrics.creates.get();
+        let end = match work(&mut self.driver, &mut self.inputs, &self.queues, now) {
+            Ok(_) if self.is_stopping && self.driver.is_at_rest() => SliceEnd::Stopped,
+            Ok(true) => SliceEnd::More,
+            Ok(false) => SliceEnd::Done,
+            Err(ExecutionError::Log(WalError::Poisoned)) => SliceEnd::Dead,
+            Err(error) => return Err(broken(Invariant::LogInStep, format!("{error:?}"))),
+        };
+        let taken = self.metrics.creates.get() - taken_before;
+        let what = || format!("{taken} new orders were taken");
+        ensure(!is_full || taken == 0, Invariant::RefusedForRoom, what)?;
+        ensure(!is_halted || taken == 0, Invariant::HaltedIsRefused, what)?;
+        self.check_queues()?;
+        Ok(end)
+    }
+
+    /// Asks the process to end in order.
+    pub(super) fn begin_stop(&mut self, now: Moment) {
+        self.is_stopping = true;
+        self.driver.log_feed_position(now);
+    }
+
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// Whether there is a reason to refuse requests.
+    pub(super) fn may_refuse(&self) -> bool {
+        self.is_stopping || self.driver.wal().is_out_of_space()
+    }
+
+    fn check_queues(&self) -> Checked {
+        let (uncommitted, gated, replies) = self.driver.backlog();
+        // One slice may take every kind of input, and one input may be several events and effects.
+        let slack = 64 * INPUTS_PER_SLICE;
+        let queues = [
+            ("uncommitted events", uncommitted, MAX_UNCOMMITTED_EVENTS + slack as u64),
+            ("gated effects", gated as u64, 4 * MAX_UNCOMMITTED_EVENTS),
+            ("waiting replies", replies as u64, MAX_WAITING_REPLIES as u64),
+            ("submits", self.queues.submits.len() as u64, MAX_WAITING_SUBMITS as u64),
+            ("queries", self.queues.queries.len() as u64, 2 * MAX_WAITING_SETTLEMENTS as u64),
+        ];
+        for (name, length, limit) in queues {
+            ensure(length <= limit, Invariant::QueuesBounded, || {
+                format!("{length} {name}, the limit is {limit}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets the log's writer work. False when it had nothing to do.
+    pub(super) fn write_log(&mut self) -> bool {
+        let Some(writer) = self.writer.as_mut().filter(|writer| writer.can_write()) else {
+            return false;
+        };
+        if writer.write().is_err() {
+            // The thread ends, which drops the writer and poisons the log.
+            self.writer = None;
+        }
+        true
+    }
+
+    /// Lets the log's preparing thread work. False when it had nothing to do.
+    pub(super) fn prepare_log(&mut self) -> bool {
+        let Some(writer) = self.writer.as_mut().filter(|writer| writer.can_prepare()) else {
+            return false;
+        };
+        writer.prepare();
+        true
+    }
+
+    /// Lets the index follow the log. False when it has all of it.
+    pub(super) fn follow_log(&mut self) -> Checked<bool> {
+        let before = self.index.position();
+        let followed = self.follower.apply_batch(self.index.may_follow_to());
+        followed.map_err(|error| broken(Invariant::StoreFollows, format!("{error:?}")))?;
+        Ok(self.index.position() > before)
+    }
+
+    /// Makes the index durable, and cuts the log behind it.
+    pub(super) fn persist_index(&mut self) -> Checked<bool> {
+        let is_news = self.index.durable_position() < self.index.position();
+        let persisted = self.follower.persist();
+        persisted.map_err(|error| broken(Invariant::StoreFollows, format!("{error:?}")))?;
+        Ok(is_news)
+    }
+
+    /// Answers what readers ask the index. False when that is nothing.
+    pub(super) fn answer_reads(&self) -> bool {
+        self.reads.run_pending()
+    }
+
+    /// Looks in the store for an id that the exchange speaks of, or says what was found. False when
+    /// there is nothing to look for.
+    pub(super) fn find(&mut self) -> Checked<bool> {
+        if let Some((id, order)) = self.found.take() {
+            self.queues.answers.push(Answer::Found(id, order));
+            return Ok(true);
+        }
+        let Some(id) = self.queues.finds.pop() else { return Ok(false) };
+        let found = self.index.by_external_id(&id);
+        let found = found.map_err(|error| broken(Invariant::StoreFollows, format!("{error:?}")))?;
+        self.found = Some((id, found));
+        Ok(true)
+    }
+
+    /// The exchange has answered whether it is back. False when it did not count as away.
+    pub(super) fn answer_probe(&self) -> bool {
+        self.queues.answer_probe()
+    }
+
+    /// Whether nothing is on its way, waits to be sent or waits to be taken.
+    pub(super) fn has_nothing_to_send(&self) -> bool {
+        let queues = &self.queues;
+        self.sessions.are_idle()
+            && self.found.is_none()
+            && queues.submits.is_empty()
+            && queues.cancels.is_empty()
+            && queues.unawaited_cancels.is_empty()
+            && queues.queries.is_empty()
+            && queues.finds.is_empty()
+            && queues.answers.is_empty()
+    }
+}
+
+/// The index as it would be opened, which has to begin within the log.
+fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, ExecutionError> {
+    Ok(Index::in_memory(&machine.store, profile.engine.held_report_age_micros)?)
+}
+
+fn options(profile: &Profile) -> ExecutionOptions {
+    // Nobody connects to it.
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let session = SessionOptions {
+        address,
+        authority: ExchangeAddress::from(address).to_string(),
+        connect_timeout: std::time::Duration::from_secs(1),
+        request_timeout: std::time::Duration::from_secs(1),
+    };
+    ExecutionOptions {
+        engine: profile.engine,
+        reply_timeout: profile.reply_timeout,
+        sweep_interval: profile.sweep_interval,
+        keep_ended: profile.keep_ended,
+        submit_connections: super::sessions::SUBMIT_SESSIONS,
+        ..ExecutionOptions::new(session)
+    }
+}

@@ -1,0 +1,117 @@
+//! Who else talks to the process: operators who cancel and halt, and the exchange that posts lines
+//! to us.
+
+use std::sync::Arc;
+
+use super::durable::DurableLog;
+use super::exchange::Exchange;
+use super::invariant::{Checked, Invariant, broken, ensure};
+use crate::exchange::wire::FeedLine;
+use crate::execution::{CancelScope, MassCancelled, OrderGateway, WebhookReply};
+use crate::order::Order;
+
+/// Everybody who waits.
+#[derive(Default)]
+pub(super) struct Others {
+    mass_cancels: Vec<MassCancel>,
+    posts: Vec<Post>,
+}
+
+struct MassCancel {
+    /// Orders that it has to reach, as they were.
+    orders: Vec<Arc<Order>>,
+    answer: oneshot::Receiver<MassCancelled>,
+}
+
+struct Post {
+    lines: Vec<FeedLine>,
+    answer: oneshot::Receiver<WebhookReply>,
+}
+
+impl Others {
+    /// Cancels all open orders in a scope.
+    pub(super) fn cancel_all(
+        &mut self,
+        gateway: &OrderGateway,
+        scope: CancelScope,
+        durable: &DurableLog,
+    ) {
+        let is_meant = |order: &&Arc<Order>| {
+            order.is_open()
+                && scope.user.as_ref().is_none_or(|user| order.user == *user)
+                && scope.symbol.is_none_or(|symbol| order.symbol == symbol)
+        };
+        let orders = durable.orders().into_iter().filter(is_meant).cloned().collect();
+        if let Ok(answer) = gateway.mass_cancel(scope) {
+            self.mass_cancels.push(MassCancel { orders, answer });
+        }
+    }
+
+    /// Posts lines of the feed to us.
+    pub(super) fn post(&mut self, gateway: &OrderGateway, lines: Vec<FeedLine>) {
+        if let Ok(answer) = gateway.webhook(lines.clone()) {
+            self.posts.push(Post { lines, answer });
+        }
+    }
+
+    pub(super) fn waiting_count(&self) -> usize {
+        self.mass_cancels.len() + self.posts.len()
+    }
+
+    /// The process has ended.
+    pub(super) fn cut_all(&mut self) {
+        self.mass_cancels.clear();
+        self.posts.clear();
+    }
+
+    /// Takes the answers that have come, and checks them.
+    pub(super) fn take_answers(
+        &mut self,
+        durable: &DurableLog,
+        exchange: &Exchange,
+    ) -> Checked<Vec<&'static str>> {
+        let mut words = Vec::new();
+        for waiting in std::mem::take(&mut self.mass_cancels) {
+            match waiting.answer.try_recv() {
+                Ok(MassCancelled { .. }) => {
+                    check_mass_cancel(&waiting.orders, durable)?;
+                    words.push("mass cancels");
+                }
+                Err(oneshot::TryRecvError::Empty) => self.mass_cancels.push(waiting),
+                Err(oneshot::TryRecvError::Disconnected) => return Err(forgotten()),
+            }
+        }
+        for waiting in std::mem::take(&mut self.posts) {
+            match waiting.answer.try_recv() {
+                Ok(WebhookReply::Durable) => {
+                    for line in &waiting.lines {
+                        ensure(durable.has(line, exchange), Invariant::ConfirmedIsDurable, || {
+                            format!("{line:?} is confirmed")
+                        })?;
+                    }
+                    words.push("posted lines confirmed");
+                }
+                Ok(WebhookReply::SendAgain) => words.push("posted lines wanted again"),
+                Err(oneshot::TryRecvError::Empty) => self.posts.push(waiting),
+                Err(oneshot::TryRecvError::Disconnected) => return Err(forgotten()),
+            }
+        }
+        Ok(words)
+    }
+}
+
+fn forgotten() -> super::Violation {
+    broken(Invariant::OneAnswer, "a running process forgot an operator or the exchange")
+}
+
+fn check_mass_cancel(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
+    for order in orders {
+        let is_asked = durable.cancel_was_requested(order.order_id);
+        // A bust may have opened it again.
+        let has_ended = durable.has_ended_since(order.order_id, order.version);
+        ensure(is_asked || has_ended, Invariant::MassCancelIsWhole, || {
+            format!("{:?} was not asked to be cancelled", durable.order(order.order_id))
+        })?;
+    }
+    Ok(())
+}

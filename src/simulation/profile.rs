@@ -1,0 +1,251 @@
+use std::time::Duration;
+
+use super::dice::Dice;
+use crate::engine::EngineOptions;
+
+/// One kind of step. What exactly happens in it is drawn when its turn comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A user asks for an order, with or without a key.
+    Create,
+    /// A user asks again with a key that was used before.
+    Repeat,
+    /// A user asks to cancel an order.
+    Cancel,
+    /// A user asks for a list of all orders.
+    List,
+    /// Users go on without the orders thread.
+    GoOn,
+    /// An operator cancels many orders.
+    MassCancel,
+    /// An operator halts new orders, or lets them in again.
+    Halt,
+    /// The exchange posts lines to us.
+    Webhook,
+    /// A user goes away before the answer.
+    HangUp,
+    /// One slice of the orders thread.
+    Slice,
+    /// What the log's writing thread does when it is woken.
+    WriteLog,
+    /// What the log's preparing thread does when it is woken.
+    PrepareLog,
+    /// The store takes what the log has committed.
+    FollowLog,
+    /// The store is made durable, and the log is cut behind it.
+    PersistIndex,
+    /// The store answers what it is asked.
+    AnswerReads,
+    /// The store is asked which order the exchange speaks of.
+    Find,
+    /// The exchange is asked whether it is back.
+    Probe,
+    /// A session that carries orders sends what has gathered.
+    SendSubmits,
+    /// The session that carries cancels and queries does.
+    SendControl,
+    /// A request arrives at the exchange, or never does.
+    Arrive,
+    /// An answer of the exchange arrives here.
+    Answer,
+    /// A connection to the exchange breaks under a request.
+    Cut,
+    /// A trade at the exchange, which may fill orders.
+    Print,
+    /// The exchange declares an execution void.
+    Bust,
+    /// The exchange executes an order that has ended.
+    LateFill,
+    /// The exchange cancels an order unasked.
+    Unasked,
+    /// Day orders expire.
+    DayEnd,
+    /// The exchange starts again, with another feed session.
+    ExchangeRestart,
+    /// The feed brings lines.
+    FeedLines,
+    /// The feed beats.
+    FeedBeat,
+    /// The connection of the feed breaks.
+    FeedCut,
+    /// The exchange forgets old lines of the feed.
+    FeedForget,
+    /// The feed repeats a line.
+    FeedAgain,
+    /// The feed loses lines.
+    FeedGap,
+    /// The feed brings two lines in the wrong order.
+    FeedSwap,
+    /// Time passes.
+    Wait,
+    /// Somebody sets our clock.
+    SetClock,
+    /// The disk is told to fail in a moment.
+    DiskFault,
+    /// The disk runs full.
+    DiskFull,
+    /// There is room again.
+    DiskRoom,
+    /// The process is killed.
+    Kill,
+    /// The machine loses its power.
+    PowerLoss,
+    /// The process is asked to stop.
+    Stop,
+    /// The process starts.
+    Start,
+}
+
+/// How often each kind of step comes in an ordinary seed. Those that can be left out of a seed are
+/// marked: seeds that never crash, or crash all the time, find different mistakes.
+const WEIGHTS: &[(Action, u64, bool)] = &[
+    (Action::Create, 50, false),
+    (Action::Repeat, 25, true),
+    (Action::Cancel, 40, true),
+    (Action::List, 10, true),
+    (Action::GoOn, 30, false),
+    (Action::MassCancel, 2, true),
+    (Action::Halt, 1, true),
+    (Action::Webhook, 20, true),
+    (Action::HangUp, 5, true),
+    (Action::Slice, 160, false),
+    (Action::WriteLog, 130, false),
+    (Action::PrepareLog, 30, false),
+    (Action::FollowLog, 40, false),
+    (Action::PersistIndex, 15, true),
+    (Action::AnswerReads, 50, false),
+    (Action::Find, 30, false),
+    (Action::Probe, 10, false),
+    (Action::SendSubmits, 70, false),
+    (Action::SendControl, 70, false),
+    (Action::Arrive, 100, false),
+    (Action::Answer, 100, false),
+    (Action::Cut, 8, true),
+    (Action::Print, 50, true),
+    (Action::Bust, 15, true),
+    (Action::LateFill, 8, true),
+    (Action::Unasked, 6, true),
+    (Action::DayEnd, 1, true),
+    (Action::ExchangeRestart, 1, true),
+    (Action::FeedLines, 70, false),
+    (Action::FeedBeat, 25, false),
+    (Action::FeedCut, 8, true),
+    (Action::FeedForget, 3, true),
+    (Action::FeedAgain, 12, true),
+    (Action::FeedGap, 8, true),
+    (Action::FeedSwap, 8, true),
+    (Action::Wait, 15, false),
+    (Action::SetClock, 3, true),
+    (Action::DiskFault, 3, true),
+    (Action::DiskFull, 2, true),
+    (Action::DiskRoom, 8, false),
+    (Action::Kill, 2, true),
+    (Action::PowerLoss, 2, true),
+    (Action::Stop, 1, true),
+    (Action::Start, 60, false),
+];
+
+/// What kind of seed this is.
+pub(super) struct Profile {
+    /// Steps before the faults stop.
+    pub(super) steps: usize,
+    /// How many users there are.
+    pub(super) users: usize,
+    /// How many keys each of them has.
+    pub(super) keys: usize,
+    /// Of a hundred requests to the exchange, so many never arrive.
+    pub(super) lost_requests: u64,
+    /// Of a hundred answers of the exchange, so many are lost or cannot be read.
+    pub(super) lost_answers: u64,
+    /// Of a hundred answers of the exchange, so many are incomplete or mixed up.
+    pub(super) mangled_answers: u64,
+    /// Of a hundred attempts to send, so many find nobody there.
+    pub(super) refused_connections: u64,
+    /// Of a hundred cancels, so many are declined by the exchange.
+    pub(super) declined_cancels: u64,
+    /// Microseconds that the exchange's clock is ahead of the true time; behind, when negative.
+    pub(super) exchange_clock: i64,
+    /// Room for lines of the feed in front of the orders thread.
+    pub(super) feed_queue: usize,
+    /// Longest step of the clock between two steps, in microseconds.
+    pub(super) pace_micros: u64,
+    /// Times that the engines decide by.
+    pub(super) engine: EngineOptions,
+    /// How long a client waits.
+    pub(super) reply_timeout: Duration,
+    /// How long ended orders stay in memory.
+    pub(super) keep_ended: Duration,
+    /// How often the orders thread looks at what waits.
+    pub(super) sweep_interval: Duration,
+    /// Longest wait for an answer of the exchange.
+    pub(super) request_timeout_micros: u64,
+    weights: Vec<(Action, u64)>,
+    total: u64,
+}
+
+impl Profile {
+    pub(super) fn draw(dice: &mut Dice, steps: Option<usize>) -> Self {
+        let weights = WEIGHTS.iter().map(|&(action, weight, may_be_left_out)| {
+            let times = match dice.below(4) {
+                0 if may_be_left_out => 0,
+                0 | 1 => 2,
+                2 => 4,
+                _ => 8,
+            };
+            (action, weight * times)
+        });
+        let weights: Vec<(Action, u64)> = weights.collect();
+        let total = weights.iter().map(|(_, weight)| weight).sum();
+        // A network without faults, one with some, and one that hardly works.
+        let mut faults = |most: u64| match dice.below(3) {
+            0 => 0,
+            1 => most / 4,
+            _ => most,
+        };
+        let (lost_requests, lost_answers) = (faults(40), faults(40));
+        let (mangled_answers, refused_connections) = (faults(20), faults(30));
+        let declined_cancels = faults(20);
+        let clock_tolerance_micros = dice.between(0, 4) * 5_000;
+        let behind = i64::try_from(dice.between(0, clock_tolerance_micros)).unwrap_or_default();
+        let exchange_clock = if dice.percent(50) { -behind } else { behind };
+        Self {
+            steps: steps.unwrap_or_else(|| 60 << dice.below(4)),
+            users: 1 + dice.below(4),
+            keys: dice.below(6),
+            lost_requests,
+            lost_answers,
+            mangled_answers,
+            refused_connections,
+            declined_cancels,
+            exchange_clock,
+            feed_queue: [1, 3, 64][dice.below(3)],
+            pace_micros: [50, 400, 3_000][dice.below(3)],
+            engine: EngineOptions {
+                submit_window_micros: [20_000, 100_000, 500_000][dice.below(3)],
+                clock_tolerance_micros,
+                grace_micros: [10_000, 50_000][dice.below(2)],
+                // Much longer than any answer takes: see the option.
+                held_report_age_micros: 5_000_000,
+                lookup_age_micros: [1_000, 20_000, 200_000][dice.below(3)],
+            },
+            reply_timeout: Duration::from_millis([5, 30, 100][dice.below(3)]),
+            keep_ended: Duration::from_millis([0, 5, 5_000][dice.below(3)]),
+            sweep_interval: Duration::from_millis([2, 20][dice.below(2)]),
+            request_timeout_micros: [10_000, 60_000][dice.below(2)],
+            weights,
+            total,
+        }
+    }
+
+    /// The next kind of step.
+    pub(super) fn draw_action(&self, dice: &mut Dice) -> Action {
+        let mut at = dice.between(0, self.total - 1);
+        for &(action, weight) in &self.weights {
+            match at.checked_sub(weight) {
+                Some(rest) => at = rest,
+                None => return action,
+            }
+        }
+        Action::Slice
+    }
+}

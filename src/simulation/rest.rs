@@ -1,0 +1,179 @@
+//! The end of each seed: nothing goes wrong any more, time passes, and both sides have to agree.
+
+use std::collections::BTreeMap;
+
+use super::invariant::{Checked, Invariant, ensure};
+use super::sessions::SUBMIT_SESSIONS;
+use super::trace::say;
+use super::world::World;
+use crate::exchange::wire::ExchangeStatus;
+use crate::execution::Halts;
+use crate::order::{Order, Status};
+use crate::types::{ExecutionId, Shares};
+
+/// Rounds until everything has come to rest, and how long each is. Together longer than every
+/// deadline, grace and timeout of a profile after one another.
+const ROUNDS: usize = 60;
+const ROUND_MICROS: u64 = 40_000;
+/// Steps of each kind in a round: more than anything that waits needs.
+const STEPS_PER_ROUND: usize = 40;
+
+impl World<'_> {
+    /// Lets the faults stop, and checks what is left when everything has come to rest.
+    pub(super) fn come_to_rest(&mut self) -> Checked {
+        say!(self.trace, "the faults stop");
+        self.is_calm = true;
+        self.machine.disk.free_space();
+        self.machine.disk.calm();
+        self.machine.kill_switch.set(Halts::default());
+        let is_stopping = self.node.as_ref().is_some_and(super::node::Node::is_stopping);
+        for _ in 0..ROUNDS {
+            if !is_stopping || self.node.is_none() {
+                break;
+            }
+            self.round()?;
+            self.pass_time(ROUND_MICROS);
+        }
+        for _ in 0..ROUNDS {
+            if self.node.is_none() {
+                self.start()?;
+            }
+            self.round()?;
+            self.pass_time(ROUND_MICROS);
+        }
+        self.round()?;
+        self.check_quiet()?;
+        self.check_agreement()?;
+        self.check_memory()
+    }
+
+    fn round(&mut self) -> Checked {
+        for _ in 0..STEPS_PER_ROUND {
+            let mut has_worked = false;
+            for session in 0..=SUBMIT_SESSIONS {
+                has_worked |= self.send(session)?;
+            }
+            while self.arrive()? {
+                has_worked = true;
+            }
+            while self.answer() {
+                has_worked = true;
+            }
+            has_worked |= self.feed_lines();
+            has_worked |= self.find()?;
+            has_worked |= self.answer_reads()?;
+            self.slice()?;
+            has_worked |= self.prepare_log()?;
+            has_worked |= self.write_log()?;
+            has_worked |= self.follow_log()?;
+            if !has_worked {
+                break;
+            }
+            self.pass_time(10);
+        }
+        self.feed_beat();
+        self.probe();
+        self.persist_index()?;
+        self.slice()?;
+        Ok(())
+    }
+
+    fn check_quiet(&self) -> Checked {
+        let waiting = self.clients.waiting_count() + self.others.waiting_count();
+        ensure(waiting == 0, Invariant::NobodyWaits, || format!("{waiting} requests wait"))?;
+        let Some(node) = &self.node else { return Ok(()) };
+        ensure(node.driver().is_at_rest(), Invariant::NobodyWaits, || {
+            format!("events, effects and replies that wait: {:?}", node.driver().backlog())
+        })?;
+        ensure(node.has_nothing_to_send(), Invariant::NobodyWaits, || {
+            "something waits to be sent or taken".to_owned()
+        })?;
+        ensure(!node.driver().engines().is_settling(), Invariant::NobodyWaits, || {
+            "orders wait to be settled".to_owned()
+        })?;
+        ensure(node.feed.is_at_end(&self.exchange), Invariant::NobodyWaits, || {
+            "lines of the feed wait to be taken".to_owned()
+        })
+    }
+
+    /// What was recorded here and what the exchange says is the same.
+    fn check_agreement(&self) -> Checked {
+        for (order_id, external) in self.exchange.accepted() {
+            let order = self.durable.order(order_id);
+            let is_known =
+                order.is_some_and(|order| order.external_order_id.as_ref() == Some(external));
+            ensure(is_known, Invariant::BothSidesAgree, || {
+                format!("the exchange has {order_id} as {external}, here it is {order:?}")
+            })?;
+        }
+        for order in self.durable.orders() {
+            let record = self.exchange.record(order.order_id);
+            ensure(agrees(order, record.status), Invariant::BothSidesAgree, || {
+                format!("{order:?} is {record:?} at the exchange")
+            })?;
+            let counted: BTreeMap<&ExecutionId, Shares> =
+                self.durable.counted(order.order_id).collect();
+            let executed: BTreeMap<&ExecutionId, Shares> = record
+                .executions
+                .iter()
+                .map(|known| (&known.execution_id, known.num_shares))
+                .collect();
+            ensure(counted == executed, Invariant::CountedOnce, || {
+                format!("{order:?} counts {counted:?}, the exchange {executed:?}")
+            })?;
+            let seen = self.readers.seen(order.order_id);
+            ensure(seen == Some(order), Invariant::NobodyWaits, || {
+                format!("{order:?} is durable, readers see {seen:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Memory and store are what the log says.
+    fn check_memory(&self) -> Checked {
+        let Some(node) = &self.node else { return Ok(()) };
+        let (memory, log) = (node.driver().engines(), self.durable.engines());
+        let position = node.index.position();
+        ensure(position == node.driver().wal().committed(), Invariant::StoreFollows, || {
+            format!("the store has the log up to {position}")
+        })?;
+        for order in self.durable.orders() {
+            let order_id = order.order_id;
+            let kept = memory.order(order_id);
+            ensure(
+                kept == Some(order) || (kept.is_none() && !order.is_open()),
+                Invariant::MemoryIsTheLog,
+                || format!("the log says {order:?}, memory {kept:?}"),
+            )?;
+            let stored = node.index.by_order_id(order_id);
+            let is_same = matches!(&stored, Ok(Some(stored)) if stored.order() == order);
+            ensure(is_same, Invariant::StoreFollows, || {
+                format!("the log says {order:?}, the store {stored:?}")
+            })?;
+        }
+        ensure(memory.open_orders() == log.open_orders(), Invariant::MemoryIsTheLog, || {
+            format!("open orders: {} and {}", memory.open_orders(), log.open_orders())
+        })?;
+        let positions = (memory.feed_position(), log.feed_position());
+        ensure(positions.0 == positions.1, Invariant::MemoryIsTheLog, || {
+            format!("the feed positions of memory and log are {positions:?}")
+        })
+    }
+}
+
+/// Whether a status here is the one there.
+fn agrees(order: &Order, there: ExchangeStatus) -> bool {
+    match there {
+        ExchangeStatus::Unknown | ExchangeStatus::Rejected => order.status == Status::Failed,
+        // Late fills may have taken what a bust gave back.
+        ExchangeStatus::Open if order.shares_left() == 0 => order.status == Status::Filled,
+        ExchangeStatus::Open if order.filled_shares == 0 => order.status == Status::Submitted,
+        ExchangeStatus::Open => order.status == Status::PartiallyFilled,
+        ExchangeStatus::Filled => order.status == Status::Filled,
+        // A late fill may have taken the rest.
+        ExchangeStatus::Cancelled | ExchangeStatus::Expired if order.shares_left() == 0 => {
+            order.status == Status::Filled
+        }
+        ExchangeStatus::Cancelled | ExchangeStatus::Expired => order.status == Status::Cancelled,
+    }
+}

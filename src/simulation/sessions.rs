@@ -1,0 +1,163 @@
+//! The sessions with the exchange: the real batches, over a network that is not.
+
+use std::rc::Rc;
+
+use super::invariant::Checked;
+use super::network::{FlightId, Network, Request, Response};
+use crate::exchange::SessionError;
+use crate::execution::ExecutionMetrics;
+use crate::execution::parts::{CancelBatch, QueryBatch, SessionQueues, SubmitBatch};
+use crate::types::Moment;
+
+/// Sessions that carry orders; one more carries cancels and queries.
+pub(super) const SUBMIT_SESSIONS: usize = 2;
+
+/// What a session has sent and has no answer to.
+enum Sent {
+    Submit(SubmitBatch),
+    Cancel(CancelBatch),
+    Query(QueryBatch),
+}
+
+/// A request that a session waits with.
+struct Flight {
+    id: FlightId,
+    sent_at_micros: u64,
+    sent: Sent,
+}
+
+/// A request that a session is about to send.
+pub(super) struct Outgoing {
+    session: usize,
+    sent: Sent,
+}
+
+impl Outgoing {
+    /// What would travel.
+    pub(super) fn request(&self) -> Request {
+        match &self.sent {
+            Sent::Submit(batch) => Request::Submit(batch.request().clone()),
+            Sent::Cancel(batch) => Request::Cancel(batch.request().clone()),
+            Sent::Query(batch) => Request::Query(batch.request().clone()),
+        }
+    }
+}
+
+/// All sessions of a process.
+pub(super) struct Sessions {
+    queues: Rc<SessionQueues>,
+    metrics: ExecutionMetrics,
+    flights: [Option<Flight>; SUBMIT_SESSIONS + 1],
+    /// The control session has sent its cancels and goes on with its queries.
+    queries_are_next: bool,
+}
+
+impl Sessions {
+    pub(super) fn new(queues: Rc<SessionQueues>, metrics: ExecutionMetrics) -> Self {
+        let flights = [const { None }; SUBMIT_SESSIONS + 1];
+        Self { queues, metrics, flights, queries_are_next: false }
+    }
+
+    pub(super) fn are_idle(&self) -> bool {
+        self.flights.iter().all(Option::is_none)
+    }
+
+    /// Takes what a session would send next. `None` when it waits for an answer or for work.
+    pub(super) fn take_request(&mut self, session: usize, now: Moment) -> Option<Outgoing> {
+        if self.flights.get(session).is_none_or(Option::is_some) {
+            return None;
+        }
+        let (queues, metrics) = (&*self.queues, &self.metrics);
+        let sent = if session < SUBMIT_SESSIONS {
+            SubmitBatch::take(queues, metrics, now.wall).map(Sent::Submit)
+        } else {
+            let cancels = if self.queries_are_next {
+                None
+            } else {
+                CancelBatch::take(queues, metrics).map(Sent::Cancel)
+            };
+            self.queries_are_next = cancels.is_some();
+            cancels.or_else(|| QueryBatch::take(queues, metrics, now.wall).map(Sent::Query))
+        };
+        sent.map(|sent| Outgoing { session, sent })
+    }
+
+    /// Puts a request on its way.
+    pub(super) fn send(
+        &mut self,
+        outgoing: Outgoing,
+        network: &mut Network,
+        now_micros: u64,
+    ) -> Checked {
+        let id = network.send(&outgoing.request())?;
+        let flight = Flight { id, sent_at_micros: now_micros, sent: outgoing.sent };
+        if let Some(place) = self.flights.get_mut(outgoing.session) {
+            *place = Some(flight);
+        }
+        Ok(())
+    }
+
+    /// Nobody was there to send a request to.
+    pub(super) fn fail_to_send(&mut self, outgoing: Outgoing) {
+        let outcome = SessionError::NotSent("refused".to_owned());
+        self.settle(outgoing.sent, Err(outcome));
+    }
+
+    /// Takes an answer. False when nobody waits for it any more.
+    pub(super) fn receive(&mut self, id: FlightId, response: Response) -> bool {
+        let waits = |flight: &&mut Option<Flight>| flight.as_ref().is_some_and(|f| f.id == id);
+        let Some(flight) = self.flights.iter_mut().find(waits).and_then(Option::take) else {
+            return false;
+        };
+        self.settle(flight.sent, Ok(response));
+        true
+    }
+
+    /// Breaks a session's connection: its request has no answer.
+    pub(super) fn cut(&mut self, session: usize) -> bool {
+        let Some(flight) = self.flights.get_mut(session).and_then(Option::take) else {
+            return false;
+        };
+        self.settle(flight.sent, Err(SessionError::OutcomeUnknown("cut".to_owned())));
+        true
+    }
+
+    /// Gives up waiting for answers to what was sent before a time.
+    pub(super) fn time_out(&mut self, sent_before_micros: u64) -> usize {
+        let is_late = |flight: &Option<Flight>| {
+            flight.as_ref().is_some_and(|flight| flight.sent_at_micros < sent_before_micros)
+        };
+        let late: Vec<usize> = (0..self.flights.len())
+            .filter(|place| self.flights.get(*place).is_some_and(is_late))
+            .collect();
+        late.iter().filter(|session| self.cut(**session)).count()
+    }
+
+    fn settle(&self, sent: Sent, outcome: Result<Response, SessionError>) {
+        let unreadable = || SessionError::OutcomeUnknown("unreadable answer".to_owned());
+        let (queues, metrics) = (&*self.queues, &self.metrics);
+        match sent {
+            Sent::Submit(batch) => {
+                let outcome = outcome.and_then(|response| match response {
+                    Response::Submit(response) => Ok(response),
+                    _ => Err(unreadable()),
+                });
+                batch.settle(outcome, queues, metrics);
+            }
+            Sent::Cancel(batch) => {
+                let outcome = outcome.and_then(|response| match response {
+                    Response::Cancel(response) => Ok(response),
+                    _ => Err(unreadable()),
+                });
+                batch.settle(outcome, queues, metrics);
+            }
+            Sent::Query(batch) => {
+                let outcome = outcome.and_then(|response| match response {
+                    Response::Query(response) => Ok(response),
+                    _ => Err(unreadable()),
+                });
+                batch.settle(outcome, queues);
+            }
+        }
+    }
+}
