@@ -1,6 +1,6 @@
 //! The command line: reads the settings, checks them, runs one subcommand.
 
-use std::io::IsTerminal;
+use std::io::{BufWriter, IsTerminal};
 use std::process::ExitCode;
 
 use longbow::config::{
@@ -46,6 +46,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Token(arguments) => println!("{}", token(&arguments)?),
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments)?,
+        Command::Wal(WalCommand::Inspect(arguments)) => {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            topology::inspect_log(&arguments, &mut out)?;
+        }
     }
     Ok(())
 }

@@ -32,11 +32,11 @@ fn trading_is_stopped_for_all_a_user_or_a_symbol_until_it_is_lifted() {
     assert_eq!((refused.status, &refused.body["code"]), (403, &json!("trading_halted")));
     assert_eq!(refused.body["scope"], "user");
     assert!(refused.headers.get("retry-after").is_none(), "nobody shall try this by itself");
-    assert_eq!(alice.post("/order", &limit("SPY")).status, 201);
+    alice.place_resting("SPY");
 
     operate(&server, "PUT", "/kill-switch", &json!({"symbols": ["SPY"]}));
     assert_eq!(alice.post("/order", &limit("SPY")).body["scope"], "symbol");
-    assert_eq!(alice.post("/order", &limit("IBM")).status, 201);
+    alice.place_resting("IBM");
     operate(&server, "PUT", "/kill-switch", &json!({"all": true}));
     assert_eq!(alice.post("/order", &limit("IBM")).body["scope"], "all");
     assert_eq!(bob.all_orders().len(), 0, "nothing was recorded");
@@ -57,7 +57,7 @@ fn trading_is_stopped_for_all_a_user_or_a_symbol_until_it_is_lifted() {
     assert_eq!(alice.delete(&format!("/order/{id}")).status, 200, "cancels go on");
     let lifted = json!({"all": false, "users": [], "symbols": []});
     assert_eq!(operate(&server, "PUT", "/kill-switch", &lifted).status, 200);
-    assert_eq!(alice.post("/order", &limit("SPY")).status, 201);
+    alice.place_resting("SPY");
 }
 
 #[test]

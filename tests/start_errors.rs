@@ -43,6 +43,13 @@ fn wrong_settings_are_named_with_what_is_allowed() {
         (&["serve", "--webhook-url", "a/b"], &["--webhook-url", "a/b", "http://10.0.0.7"]),
         (&["serve", "--webhook-secret-file", "/does/not/exist"], &["/does/not/exist"]),
         (&["serve", "--webhook-secret-file", empty.to_str().unwrap()], &["0 secrets", "1 to 4"]),
+        (&["serve", "--exchange-source-ip", "192.0.2.1"], &["--exchange-source-ip 192.0.2.1"]),
+        (&["serve", "--exchange-source-ip", "::1"], &["--exchange-source-ip ::1", "IPv6"]),
+        (&["serve", "--exchange-source-ip", "here"], &["--exchange-source-ip", "here"]),
+        (&["serve", "--exchange-connections", "0"], &["--exchange-connections", "1..=16"]),
+        (&["serve", "--exchange-timeout", "0"], &["--exchange-timeout", "1..=60000"]),
+        (&["serve", "--cleanup-interval", "0"], &["--cleanup-interval", "1..=86400"]),
+        (&["serve", "--cleanup-grace", "1"], &["--cleanup-grace", "100..=600000"]),
         (&["serve", "--webhook-window", "0"], &["--webhook-window", "1..=86400"]),
         (&["serve", "--data-dir", "/dev/null/x"], &["/dev/null/x"]),
         (

@@ -9,7 +9,8 @@ use super::exchange_link::ExchangeLinkArgs;
 use crate::exchange::ExchangeAddress;
 use crate::exchange::sim::faults::FaultSettings;
 use crate::exchange::sim::{SessionTime, SimOptions, Speed};
-use crate::types::{InvalidValue, UserId};
+use crate::order::EVENT_NAMES;
+use crate::types::{InvalidValue, OrderId, UserId};
 
 /// Most shards; a host with more cores than this has never been measured.
 const MAX_SHARDS: u64 = 1_024;
@@ -30,9 +31,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve clients: prices, orders and the web page.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run the simulated exchange alone.
-    Exchange(ExchangeArgs),
+    Exchange(Box<ExchangeArgs>),
     /// Print a development token for a user.
     Token(TokenArgs),
     /// Look at the write-ahead log.
@@ -222,6 +223,9 @@ pub enum WalCommand {
     /// Read all of the log, past any damage, and say what is readable. Changes nothing; exit code 1
     /// where the server would refuse to start.
     Verify(WalVerifyArgs),
+    /// Print records of the log, a line each, oldest first. Changes nothing and works beside a running
+    /// server.
+    Inspect(WalInspectArgs),
 }
 
 /// Settings of `wal verify`.
@@ -231,6 +235,56 @@ pub struct WalVerifyArgs {
     /// Data directory of the server.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
     pub data_dir: PathBuf,
+}
+
+/// What `wal inspect` looks at and for.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
+pub struct WalInspectArgs {
+    /// Data directory of the server.
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
+    pub data_dir: PathBuf,
+
+    /// First record to print; without it the oldest that there is.
+    #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
+    pub from: Option<u64>,
+
+    /// Most records to print.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Only records of this order.
+    #[arg(long, value_name = "ID")]
+    pub order: Option<OrderId>,
+
+    /// Only records of this user's orders, as far as their creation is still in the log.
+    #[arg(long, value_name = "NAME", value_parser = UserId::new)]
+    pub user: Option<UserId>,
+
+    /// Only records of these kinds, separated by commas.
+    #[arg(long, value_name = "KIND", value_delimiter = ',',
+          value_parser = clap::builder::PossibleValuesParser::new(EVENT_NAMES))]
+    pub kind: Vec<String>,
+
+    /// How a record is printed: `json`, an object a line, or `text`.
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    pub format: LineFormat,
+}
+
+impl WalInspectArgs {
+    /// Whether not every record is asked for.
+    pub fn is_choosy(&self) -> bool {
+        self.order.is_some() || self.user.is_some() || !self.kind.is_empty()
+    }
+}
+
+/// How records are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LineFormat {
+    /// A JSON object a line.
+    Json,
+    /// `name=value` words.
+    Text,
 }
 
 /// Which exchange orders go to.

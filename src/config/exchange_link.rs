@@ -1,13 +1,19 @@
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 
+use crate::engine::EngineOptions;
 use crate::types::InvalidValue;
 
 /// Longest address of a webhook, in bytes: what the simulated exchange takes.
 const MAX_URL_BYTES: usize = 2_048;
+
+/// Most connections that orders are sent over: each joins only while the others are busy, and more
+/// than this have never been measured.
+const MAX_CONNECTIONS: u64 = 16;
 
 /// How `serve` and the exchange reach each other.
 #[derive(Debug, Clone, Args)]
@@ -26,9 +32,52 @@ pub struct ExchangeLinkArgs {
     #[arg(long, env = "LONGBOW_WEBHOOK_WINDOW", value_name = "S", default_value_t = 300,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub webhook_window: u64,
+
+    /// Local addresses that connections to the exchange are made from, in turn, separated by
+    /// commas; without it the system chooses.
+    #[arg(long, env = "LONGBOW_EXCHANGE_SOURCE_IP", value_name = "IP", value_delimiter = ',')]
+    pub exchange_source_ip: Vec<IpAddr>,
+
+    /// Connections that orders are sent over. Cancels and questions have one more.
+    #[arg(long, env = "LONGBOW_EXCHANGE_CONNECTIONS", value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u64).range(1..=MAX_CONNECTIONS))]
+    pub exchange_connections: u64,
+
+    /// Milliseconds that the exchange may take to answer. After that the outcome of a request is
+    /// unknown, and the exchange is asked about its orders.
+    #[arg(long, env = "LONGBOW_EXCHANGE_TIMEOUT", value_name = "MS", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub exchange_timeout: u64,
+
+    /// Seconds from one comparison of all open orders with the exchange's record to the next. The
+    /// first is made at the start.
+    #[arg(long, env = "LONGBOW_CLEANUP_INTERVAL", value_name = "S", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub cleanup_interval: u64,
+
+    /// Milliseconds that an order may wait for the exchange's word before the exchange is asked
+    /// about it, and again each time after so many more.
+    #[arg(long, env = "LONGBOW_CLEANUP_GRACE", value_name = "MS", default_value_t = 2_000,
+          value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub cleanup_grace: u64,
 }
 
 impl ExchangeLinkArgs {
+    /// How long the exchange may take to answer.
+    pub fn exchange_timeout(&self) -> Duration {
+        Duration::from_millis(self.exchange_timeout)
+    }
+
+    /// How often all open orders are compared with the exchange's record.
+    pub fn cleanup_interval(&self) -> Duration {
+        Duration::from_secs(self.cleanup_interval)
+    }
+
+    /// The times that the order engines decide by.
+    pub fn engine_options(&self) -> EngineOptions {
+        EngineOptions { grace_micros: self.cleanup_grace * 1_000, ..EngineOptions::default() }
+    }
+
     /// How far the time of a signature may be away from this clock.
     pub fn webhook_window(&self) -> Duration {
         Duration::from_secs(self.webhook_window)

@@ -7,8 +7,8 @@ mod exchange_link;
 mod file;
 
 pub use args::{
-    Cli, Command, ExchangeArgs, ExchangeChoice, ServeArgs, SimulatorArgs, TokenArgs, WalCommand,
-    WalVerifyArgs,
+    Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
+    WalCommand, WalInspectArgs, WalVerifyArgs,
 };
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};

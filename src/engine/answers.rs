@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::entry::{Entry, QueryReason};
 use super::inputs::{CancelOutcome, CancelRefusal, ExchangeState, QueryAnswer, SubmitOutcome};
 use super::partition::{Engine, Turn, Work};
+use super::repair::{Before, SubmitFate};
 use crate::order::{Anomaly, CancelCause, Change, Fill, Status};
 use crate::types::{ExecutionId, ExternalOrderId, OrderId, TimestampMicros};
 
@@ -27,7 +28,11 @@ impl Engine {
                 }
             }
             // Never a second submit: the exchange is asked what became of the first.
-            SubmitOutcome::Unknown => {
+            SubmitOutcome::Unknown | SubmitOutcome::TimedOut => {
+                work.entry.underway.submit = match outcome {
+                    SubmitOutcome::TimedOut => SubmitFate::TimedOut,
+                    _ => SubmitFate::Lost,
+                };
                 if work.order().status == Status::Pending {
                     work.entry.ask(QueryReason::FollowUp, work.turn.out);
                 }
@@ -80,6 +85,7 @@ impl Engine {
     ) {
         self.with_order(order_id, turn, |work| {
             let reason = work.entry.underway.query.take();
+            let before = Before::of(work.order());
             let is_old_news = std::mem::take(&mut work.entry.underway.ask_again);
             work.entry.underway.owes_settlement &= is_old_news;
             match answer {
@@ -93,6 +99,7 @@ impl Engine {
                     take_state(work, state, reason);
                 }
             }
+            before.note_repairs(work, reason);
             if is_old_news {
                 work.entry.ask(QueryReason::FollowUp, work.turn.out);
             } else {

@@ -6,6 +6,7 @@ use super::entry::{QueryReason, Waiting, cancel_answer};
 use super::inputs::CreateOrder;
 use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
 use super::partition::{Engine, Turn, Work};
+use super::repair::SubmitFate;
 use crate::order::{Change, Created, Event, Status};
 use crate::types::{OrderId, UserId};
 
@@ -34,6 +35,7 @@ impl Engine {
         turn.out.events.push(Event::Created(created));
         self.with_order(order_id, turn, |work| {
             work.entry.waiting.push(Waiting::ForCreate(to));
+            work.entry.underway.submit = SubmitFate::Fine;
             let order = Arc::clone(work.order());
             work.turn.out.effects.push(Effect::Publish(Arc::clone(&order)));
             work.turn.out.effects.push(Effect::Submit(order));

@@ -31,6 +31,8 @@ pub struct Engines {
     pub(super) finding: HashSet<ExternalOrderId>,
     pub(super) feed: FeedProgress,
     settling: Option<SettleCursor>,
+    /// How far the periodic comparison of all open orders has come.
+    comparing: Option<SettleCursor>,
     /// Orders that have ended since the feed position was last logged, each once. Where the feed
     /// loses lines after that position, fills from before a cancel and busts may be among them, so
     /// these are settled as well. As many as end while the feed is away or orders are being settled.
@@ -62,6 +64,7 @@ impl Engines {
             finding: HashSet::new(),
             feed: FeedProgress::default(),
             settling: None,
+            comparing: None,
             ended: Vec::new(),
             now: TimestampMicros::default(),
             options,
@@ -299,6 +302,38 @@ impl Engines {
     /// Whether open orders remain to be asked about.
     pub fn is_settling(&self) -> bool {
         self.settling.is_some()
+    }
+
+    /// Begins to compare all open orders with the exchange's record of them, unless that is being
+    /// done. Unlike a settlement it holds up nothing: no line is known to be missing.
+    pub fn begin_comparison(&mut self) {
+        self.comparing.get_or_insert_default();
+    }
+
+    /// Whether open orders remain to be compared.
+    pub fn is_comparing(&self) -> bool {
+        self.comparing.is_some()
+    }
+
+    /// Asks about the next open orders that have been quiet for the grace, and looks at `limit` of
+    /// them at most.
+    pub fn compare_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
+        self.advance(now);
+        let Some(mut cursor) = self.comparing.take() else { return };
+        let mut turn = Turn { now: self.now, options: &self.options, out };
+        let mut room = limit;
+        while let Some(engine) = self.partitions.get_mut(cursor.partition) {
+            if room == 0 {
+                self.comparing = Some(cursor);
+                return;
+            }
+            let (looked_at, last) = engine.compare_open(cursor.after, room, &mut turn);
+            room -= looked_at;
+            cursor = match last {
+                Some(last) => SettleCursor { after: Some(last), ..cursor },
+                None => SettleCursor { partition: cursor.partition + 1, after: None },
+            };
+        }
     }
 
     /// Asks about the next open orders, at most `limit`.

@@ -1,6 +1,7 @@
 use smallvec::SmallVec;
 
 use super::outbox::{CancelReply, CreateReply, Effect, Outbox, ReplyTo};
+use super::repair::SubmitFate;
 use crate::order::{Change, Ending, Order, Status, TrackedOrder};
 use crate::types::{ExecutionId, TimestampMicros};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(super) struct Underway {
     pub(super) listed_owing: bool,
     /// In the engine's queue of orders to look at when their grace is over.
     pub(super) watched: bool,
+    /// What this run knows of its submit.
+    pub(super) submit: SubmitFate,
     /// A cancel was sent for the request that stands, and not to be sent again unbidden.
     pub(super) cancel_sent: bool,
     /// A cancel is at the exchange and unanswered.

@@ -82,8 +82,10 @@ pub enum SubmitOutcome {
     },
     /// It was never sent, and its deadline has passed.
     NeverSent,
-    /// It may or may not be at the exchange: timeout, cut connection, unreadable answer.
+    /// It may or may not be at the exchange: cut connection, unreadable answer.
     Unknown,
+    /// The same, because no answer came in time.
+    TimedOut,
 }
 
 /// What became of one cancel at the exchange.

@@ -19,6 +19,7 @@ mod mass_cancel;
 mod order_map;
 mod outbox;
 mod partition;
+mod repair;
 mod resident;
 mod settle;
 mod spread_map;
@@ -33,6 +34,7 @@ pub use inputs::{
 pub use mass_cancel::{CancelScope, CancelSweep};
 pub use outbox::{Alert, CancelReply, CreateReply, Effect, HaltScope, Outbox, ReplyTo};
 pub use partition::{Engine, UnknownOrder};
+pub use repair::RepairCause;
 
 #[cfg(test)]
 mod crash_tests;
@@ -40,6 +42,8 @@ mod crash_tests;
 mod model_tests;
 #[cfg(test)]
 mod race_tests;
+#[cfg(test)]
+mod repair_tests;
 #[cfg(test)]
 mod store_model;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::repair::RepairCause;
 use crate::order::{Anomaly, Event, Order};
 use crate::types::{ExternalOrderId, OrderId};
 
@@ -116,6 +117,13 @@ pub enum Effect {
         to: ReplyTo,
         /// What.
         reply: CancelReply,
+    },
+    /// Count and log what the exchange's record put right.
+    Repaired {
+        /// Which order.
+        order_id: OrderId,
+        /// How it had come to be wrong.
+        cause: RepairCause,
     },
     /// Tell an operator.
     Alert(Alert),

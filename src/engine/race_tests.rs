@@ -16,29 +16,34 @@ const OPTIONS: EngineOptions = EngineOptions {
 const START: u64 = 1_000_000;
 
 /// The engines with everything that they decided.
-struct Desk {
-    engines: Engines,
-    now: u64,
-    log: Vec<Event>,
+pub(super) struct Desk {
+    pub(super) engines: Engines,
+    pub(super) now: u64,
+    pub(super) log: Vec<Event>,
     /// Effects since they were last looked at.
     effects: Vec<Effect>,
     next: u64,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let engines = Engines::new(OPTIONS);
         Self { engines, now: START, log: Vec::new(), effects: Vec::new(), next: 0 }
     }
 
-    fn act(&mut self, act: impl FnOnce(&mut Engines, TimestampMicros, &mut Outbox)) {
+    pub(super) fn act(&mut self, act: impl FnOnce(&mut Engines, TimestampMicros, &mut Outbox)) {
         let mut out = Outbox::new();
         act(&mut self.engines, TimestampMicros::new(self.now), &mut out);
         self.log.append(&mut out.events);
         self.effects.append(&mut out.effects);
     }
 
-    fn request(&mut self, user: &str, key: Option<&str>, num_shares: Shares) -> CreateOrder {
+    pub(super) fn request(
+        &mut self,
+        user: &str,
+        key: Option<&str>,
+        num_shares: Shares,
+    ) -> CreateOrder {
         self.next += 1;
         let user = UserId::new(user).unwrap();
         CreateOrder {
@@ -55,7 +60,7 @@ impl Desk {
     }
 
     /// A pending order of alice with 10 shares, answered to 1.
-    fn pending(&mut self) -> OrderId {
+    pub(super) fn pending(&mut self) -> OrderId {
         let request = self.request("alice", None, 10);
         let order_id = request.order_id;
         self.act(|engines, now, out| engines.create(now, request, ReplyTo(1), out));
@@ -63,76 +68,76 @@ impl Desk {
     }
 
     /// A submitted one, with nothing left to look at.
-    fn submitted(&mut self) -> OrderId {
+    pub(super) fn submitted(&mut self) -> OrderId {
         let order_id = self.pending();
         self.accept(order_id, "x");
         self.effects.clear();
         order_id
     }
 
-    fn accept(&mut self, order_id: OrderId, id: &str) {
+    pub(super) fn accept(&mut self, order_id: OrderId, id: &str) {
         self.submit_answer(order_id, SubmitOutcome::Accepted(external(id)));
     }
 
-    fn submit_answer(&mut self, order_id: OrderId, outcome: SubmitOutcome) {
+    pub(super) fn submit_answer(&mut self, order_id: OrderId, outcome: SubmitOutcome) {
         self.act(|engines, now, out| engines.submit_answer(now, order_id, outcome, out));
     }
 
-    fn cancel(&mut self, order_id: OrderId, to: u64) {
+    pub(super) fn cancel(&mut self, order_id: OrderId, to: u64) {
         let user = UserId::new("alice").unwrap();
         self.act(|engines, now, out| engines.cancel(now, (&user, order_id), ReplyTo(to), out));
     }
 
-    fn cancel_answer(&mut self, order_id: OrderId, outcome: CancelOutcome) {
+    pub(super) fn cancel_answer(&mut self, order_id: OrderId, outcome: CancelOutcome) {
         self.act(|engines, now, out| engines.cancel_answer(now, order_id, outcome, out));
     }
 
-    fn record(&mut self, order_id: OrderId, answer: QueryAnswer) {
+    pub(super) fn record(&mut self, order_id: OrderId, answer: QueryAnswer) {
         let asked_at = TimestampMicros::new(self.now);
         self.act(|engines, now, out| {
             engines.query_answer(now, order_id, Some((asked_at, answer)), out);
         });
     }
 
-    fn record_lost(&mut self, order_id: OrderId) {
+    pub(super) fn record_lost(&mut self, order_id: OrderId) {
         self.act(|engines, now, out| engines.query_answer(now, order_id, None, out));
     }
 
-    fn report(&mut self, id: &str, kind: ReportKind) {
+    pub(super) fn report(&mut self, id: &str, kind: ReportKind) {
         let report = Report { external_order_id: external(id), kind };
         self.act(|engines, now, out| engines.report(now, report, out));
     }
 
     /// Lets time pass and looks after what has waited.
-    fn sweep(&mut self, micros: u64) {
+    pub(super) fn sweep(&mut self, micros: u64) {
         self.now += micros;
         self.act(|engines, now, out| {
             engines.tick(now, 100, out);
         });
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.act(|engines, now, out| engines.settle_some(now, 100, out));
     }
 
-    fn order(&self, order_id: OrderId) -> &Arc<Order> {
+    pub(super) fn order(&self, order_id: OrderId) -> &Arc<Order> {
         self.engines.order(order_id).unwrap()
     }
 
-    fn status(&self, order_id: OrderId) -> Status {
+    pub(super) fn status(&self, order_id: OrderId) -> Status {
         self.order(order_id).status
     }
 
-    fn take(&mut self) -> Vec<Effect> {
+    pub(super) fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    fn queries(&mut self) -> usize {
+    pub(super) fn queries(&mut self) -> usize {
         self.take().iter().filter(|effect| matches!(effect, Effect::Query(_))).count()
     }
 
     /// A start from what was logged.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.engines = Engines::new(OPTIONS);
         for event in &self.log {
             self.engines.replay(event).unwrap();
@@ -159,7 +164,7 @@ fn filled(id: &str, num_shares: Shares) -> ReportKind {
     ReportKind::Filled(fill(id, num_shares))
 }
 
-fn known(state: ExchangeState, executions: Vec<Fill>) -> QueryAnswer {
+pub(super) fn known(state: ExchangeState, executions: Vec<Fill>) -> QueryAnswer {
     QueryAnswer::Known { external_order_id: external("x"), state, executions }
 }
 

@@ -43,6 +43,28 @@ impl Engine {
         next.last().copied()
     }
 
+    /// Looks at open orders behind `after`, at most `limit`, and asks about those that have been
+    /// quiet for the grace: newer ones are still being spoken of. How many were looked at, and the
+    /// last of them while there are more.
+    pub(super) fn compare_open(
+        &mut self,
+        after: Option<OrderId>,
+        limit: usize,
+        turn: &mut Turn<'_>,
+    ) -> (usize, Option<OrderId>) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<OrderId> =
+            self.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
+        for order_id in &next {
+            let Some(entry) = self.orders.get_mut(order_id) else { continue };
+            if turn.now.micros_since(entry.order().updated_at) >= turn.options.grace_micros {
+                entry.ask(QueryReason::PeriodicLook, turn.out);
+            }
+        }
+        let is_whole = next.len() < limit;
+        (next.len(), next.last().copied().filter(|_| !is_whole))
+    }
+
     /// Asks for the exchange's record of an order, again and again until it comes.
     pub(super) fn settle(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {

@@ -381,7 +381,7 @@ impl World {
                     self.answered(to);
                     self.check_cancel_reply(reply);
                 }
-                Effect::Alert(_) => {}
+                Effect::Alert(_) | Effect::Repaired { .. } => {}
             }
         }
     }

@@ -3,10 +3,11 @@
 //! every price passes here.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use super::address::ExchangeAddress;
+use crate::net::connect_blocking;
 
 /// Longest response head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -54,10 +55,11 @@ fn malformed(what: &str) -> io::Error {
 /// Not reachable, silent for `timeout`, or not HTTP.
 pub(super) fn get(
     address: &ExchangeAddress,
+    source: Option<IpAddr>,
     path: &str,
     timeout: Duration,
 ) -> io::Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&address.resolve()?, timeout)?;
+    let mut stream = connect_blocking(address.resolve()?, source, timeout)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
@@ -267,7 +269,7 @@ mod tests {
                 let _hung_up = stream.write_all(piece.as_bytes());
             }
         });
-        let response = get(&address, "/path", Duration::from_secs(5))?;
+        let response = get(&address, None, "/path", Duration::from_secs(5))?;
         let status = response.status;
         let body = response.read_to_end(1024);
         server.join().unwrap();

@@ -10,6 +10,7 @@ pub(super) mod stepped;
 mod tests;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ const LAST_BACKOFF: Duration = Duration::from_secs(2);
 pub struct FeedOptions {
     /// The exchange.
     pub exchange: ExchangeAddress,
+    /// Local address to connect from; the system chooses without one.
+    pub source: Option<IpAddr>,
     /// Longest wait for a connection or an answer.
     pub request_timeout: Duration,
     /// Silence that means the connection is dead; the exchange beats once a second.
@@ -193,7 +196,7 @@ impl Feed {
     }
 
     fn list_symbols(&mut self) -> Result<(), Ended> {
-        let response = get(&self.options.exchange, "/v1/symbols", self.options.request_timeout)?;
+        let response = self.get("/v1/symbols")?;
         if response.status != 200 {
             let status = response.status;
             return Err(Ended::Unexpected(format!("GET /v1/symbols answered {status}")));
@@ -217,6 +220,11 @@ impl Feed {
         Ok(())
     }
 
+    fn get(&self, path: &str) -> io::Result<Response> {
+        let FeedOptions { exchange, source, request_timeout, .. } = &self.options;
+        get(exchange, *source, path, *request_timeout)
+    }
+
     fn open(&self, resume: Option<&(CompactString, u64)>) -> Result<Response, Ended> {
         let path = match resume {
             Some((session, from)) => {
@@ -226,7 +234,7 @@ impl Feed {
             }
             None => "/v1/feed".to_owned(),
         };
-        let response = get(&self.options.exchange, &path, self.options.request_timeout)?;
+        let response = self.get(&path)?;
         match response.status {
             200 => Ok(response),
             410 => Err(Ended::PositionGone),

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub struct SessionOptions {
     pub address: SocketAddr,
     /// `host:port` for the `Host` header.
     pub authority: String,
+    /// Local address to connect from; the system chooses without one.
+    pub source: Option<IpAddr>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer. After it the outcome is unknown.
@@ -44,6 +46,7 @@ impl SessionOptions {
         Ok(Self {
             address: exchange.resolve()?,
             authority: exchange.authority(),
+            source: None,
             connect_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(1),
         })
@@ -59,6 +62,9 @@ pub enum SessionError {
     /// The exchange may have acted on it: it must not be sent again as if it had not.
     #[error("what became of the request is not known: {0}")]
     OutcomeUnknown(String),
+    /// The same, because no answer came in time.
+    #[error("what became of the request is not known: no answer within {0:?}")]
+    TimedOut(Duration),
 }
 
 /// One connection to the exchange over which one request at a time goes. Connects when it has
@@ -159,9 +165,10 @@ impl ExchangeSession {
 
     async fn connect(&self) -> Result<Live, SessionError> {
         let not_sent = |error: String| SessionError::NotSent(error);
-        let stream = connect(self.options.address, self.options.connect_timeout)
-            .await
-            .map_err(|error| not_sent(error.to_string()))?;
+        let stream =
+            connect(self.options.address, self.options.source, self.options.connect_timeout)
+                .await
+                .map_err(|error| not_sent(error.to_string()))?;
         let (sender, connection) =
             handshake(HyperIo::new(stream)).await.map_err(|error| not_sent(error.to_string()))?;
         let driving = glommio::spawn_local(async move {
@@ -186,9 +193,7 @@ impl ExchangeSession {
             .map_err(|error| SessionError::NotSent(error.to_string()))?;
         let limit = self.options.request_timeout;
         let answered = timeout(limit, async { Ok(ask(live, request).await) });
-        answered.await.unwrap_or_else(|_timed_out| {
-            Err(SessionError::OutcomeUnknown(format!("no answer within {limit:?}")))
-        })
+        answered.await.unwrap_or(Err(SessionError::TimedOut(limit)))
     }
 }
 

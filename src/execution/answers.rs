@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::circuit::{Circuit, SharedState};
+use super::gathering::Gathering;
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
 use super::stages::{OrderStages, StageClock};
@@ -14,6 +15,8 @@ use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 pub(crate) struct SessionQueues {
     /// Orders to send, once each.
     pub(crate) submits: LocalQueue<Arc<Order>>,
+    /// When they go.
+    pub(crate) gathering: RefCell<Gathering>,
     /// Orders to cancel that somebody waits for.
     pub(crate) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to cancel that nobody waits for: mass cancels and strays, as many as there are open
@@ -39,6 +42,7 @@ impl SessionQueues {
     pub(crate) fn new(exchange_state: SharedState, stages: OrderStages) -> Self {
         Self {
             submits: LocalQueue::new(),
+            gathering: RefCell::default(),
             cancels: LocalQueue::new(),
             unawaited_cancels: LocalQueue::new(),
             queries: LocalQueue::new(),

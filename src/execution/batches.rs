@@ -74,11 +74,15 @@ impl SubmitBatch {
                 queues.submits.put_back(orders);
                 return false;
             }
-            Err(SessionError::OutcomeUnknown(error)) => {
-                tracing::warn!(error, orders = orders.len(), "the outcome of a submit is unknown");
+            Err(error @ (SessionError::OutcomeUnknown(_) | SessionError::TimedOut(_))) => {
+                let count = orders.len();
+                tracing::warn!(%error, orders = count, "the outcome of a submit is unknown");
                 metrics.unknown_outcomes.inc();
                 note_failure(queues, metrics);
-                orders.iter().map(|_| SubmitOutcome::Unknown).collect()
+                let timed_out = matches!(error, SessionError::TimedOut(_));
+                let outcome =
+                    if timed_out { SubmitOutcome::TimedOut } else { SubmitOutcome::Unknown };
+                vec![outcome; count]
             }
         };
         let answers = orders.iter().zip(outcomes);
@@ -146,9 +150,9 @@ impl CancelBatch {
                 queues.cancels.put_back(cancels);
                 return false;
             }
-            Err(SessionError::OutcomeUnknown(error)) => {
+            Err(error @ (SessionError::OutcomeUnknown(_) | SessionError::TimedOut(_))) => {
                 let count = cancels.len();
-                tracing::warn!(error, cancels = count, "the outcome of a cancel is unknown");
+                tracing::warn!(%error, cancels = count, "the outcome of a cancel is unknown");
                 metrics.unknown_outcomes.inc();
                 cancels.iter().map(|_| CancelOutcome::Unknown).collect()
             }

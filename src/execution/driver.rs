@@ -9,8 +9,8 @@ use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CreateCommand};
 use super::kill_switch::KillSwitch;
 use super::limits::{
-    EFFECTS_PER_SLICE, LOOKS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS,
-    MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
+    COMPARISON_PACE, COMPARISONS_AT_ONCE, EFFECTS_PER_SLICE, LOOKS_PER_SLICE,
+    MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
 };
 use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
@@ -55,6 +55,10 @@ pub(crate) struct Driver {
     metrics: ExecutionMetrics,
     next_sweep: MonotonicMicros,
     sweeps_remain: bool,
+    /// When all open orders are compared with the exchange's record again.
+    next_cleanup: MonotonicMicros,
+    /// When the next of them may be.
+    next_comparison: MonotonicMicros,
 }
 
 /// Says up to where the store has followed the log durably. Never goes back, also when the store
@@ -103,6 +107,8 @@ impl Driver {
             queues,
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
+            next_cleanup: now.monotonic.saturating_add(options.cleanup_interval),
+            next_comparison: now.monotonic,
             options,
             metrics,
         };
@@ -283,17 +289,40 @@ impl Driver {
                 self.engines.settle(now.wall, order_id, &mut self.outbox);
             }
         }
+        self.clean_up(now);
         self.gate();
         let orders = (&mut self.engines, &self.views);
         let more_ended = self.ended.forget(orders, (self.stored)(), now.monotonic);
         overdue == limit || self.sweeps_remain || more_ended
     }
 
+    /// Compares open orders with the exchange's record: all of them once in a while, paced, and
+    /// behind whatever else the exchange has to be asked.
+    fn clean_up(&mut self, now: Moment) {
+        if now.monotonic >= self.next_cleanup {
+            self.next_cleanup = now.monotonic.saturating_add(self.options.cleanup_interval);
+            self.engines.begin_comparison();
+        }
+        let has_room = self.gated_queries + self.queues.queries.len() == 0;
+        let is_time = now.monotonic >= self.next_comparison && has_room;
+        if is_time && self.engines.is_comparing() && !self.engines.is_settling() {
+            self.next_comparison = now.monotonic.saturating_add(COMPARISON_PACE);
+            self.engines.compare_some(now.wall, COMPARISONS_AT_ONCE, &mut self.outbox);
+        }
+    }
+
     /// When [`keep_time`](Self::keep_time) is due if nothing else happens.
     pub(crate) fn until_due(&self, now: Moment) -> Duration {
         let now = now.monotonic;
-        let sweep = self.next_sweep.saturating_since(now);
-        self.replies.until_overdue(now).map_or(sweep, |reply| reply.min(sweep))
+        // At least the pace ahead while a comparison has to wait for room.
+        let comparison = if self.next_comparison > now {
+            self.next_comparison
+        } else {
+            now.saturating_add(COMPARISON_PACE)
+        };
+        let cleanup = if self.engines.is_comparing() { comparison } else { self.next_cleanup };
+        let due = self.next_sweep.min(cleanup).saturating_since(now);
+        self.replies.until_overdue(now).map_or(due, |reply| reply.min(due))
     }
 
     /// Logs how far the feed has been taken, before a stop.
@@ -321,6 +350,9 @@ impl Driver {
         self.unappended.extend(self.outbox.events.drain(..));
         for effect in self.outbox.effects.drain(..) {
             self.gated_queries += usize::from(matches!(effect, Effect::Query(_)));
+            if matches!(effect, Effect::Submit(_)) {
+                self.queues.gathering.borrow_mut().on_their_way += 1;
+            }
             self.gated.push_back((self.last_event, effect));
         }
     }
@@ -391,10 +423,12 @@ impl Driver {
                     self.replies.create(to, reply);
                 }
                 Effect::ReplyCancel { to, reply } => self.replies.cancel(to, reply),
+                Effect::Repaired { order_id, cause } => self.metrics.repaired(order_id, cause),
                 Effect::Alert(alert) => self.metrics.alert(alert),
             }
         }
         if !submits.is_empty() {
+            self.queues.gathering.borrow_mut().on_their_way -= submits.len();
             self.queues.submits.extend(submits);
         }
         // What the exchange is told that we have, readers see: not before its effects are out.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -40,6 +40,8 @@ pub(super) struct Book {
     pub(super) mute_queries: bool,
     /// While set, cancels are taken and cut.
     pub(super) mute_cancels: bool,
+    /// Where each connection came from.
+    pub(super) peers: Vec<IpAddr>,
     /// While set, every request is cut.
     pub(super) mute_all: bool,
     /// The ids of each cancel request.
@@ -73,6 +75,8 @@ impl FakeExchange {
                     return;
                 }
                 let shared = Arc::clone(&serving);
+                let peer = connection.as_ref().unwrap().peer_addr().unwrap().ip();
+                shared.book.lock().unwrap().peers.push(peer);
                 std::thread::spawn(move || serve(connection.unwrap(), &shared));
             }
         });

@@ -1,6 +1,10 @@
 //! Every bound of the order path, with where it comes from. The peak that is built for is 10,400
 //! orders a second.
 
+use std::time::Duration;
+
+use crate::exchange::wire::MAX_BATCH;
+
 /// Creates that wait to be taken: 0.8 s of the peak. More are refused at once: an answer that late
 /// would be none.
 pub(crate) const CREATE_QUEUE_CAPACITY: usize = 8_192;
@@ -26,6 +30,12 @@ pub(crate) const MAX_WAITING_SUBMITS: usize = 32_768;
 pub(crate) const MAX_UNCOMMITTED_EVENTS: u64 = 65_536;
 /// Open orders that wait to be asked about. The rest is asked about when these are.
 pub(crate) const MAX_WAITING_SETTLEMENTS: usize = 1_024;
+/// Open orders compared with the exchange's record in one go: one request.
+pub(super) const COMPARISONS_AT_ONCE: usize = MAX_BATCH;
+/// How long after one such request the next may follow. Comparing costs the exchange and the
+/// connection that cancels go over at most 20 requests a second, and a million open orders take
+/// three minutes.
+pub(super) const COMPARISON_PACE: Duration = Duration::from_millis(50);
 
 /// Events that the store has not followed yet. What it does not have stays in memory and in the
 /// log, so beyond this no more orders are taken: two minutes of the peak with three events an

@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 /// A queue between tasks of one thread, from which a task takes what has gathered.
@@ -9,13 +10,15 @@ pub(crate) struct LocalQueue<T>(RefCell<State<T>>);
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
-    /// Tasks that wait for items: the two submit connections at most.
+    /// Counts the times that waiting tasks were woken.
+    generation: u64,
+    /// Tasks that wait for items: as many as there are submit connections, at most.
     waiting: Vec<Waker>,
 }
 
 impl<T> LocalQueue<T> {
     pub(crate) fn new() -> Self {
-        Self(RefCell::new(State { items: VecDeque::new(), waiting: Vec::new() }))
+        Self(RefCell::new(State { items: VecDeque::new(), generation: 0, waiting: Vec::new() }))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -31,12 +34,36 @@ impl<T> LocalQueue<T> {
     }
 
     pub(crate) fn extend(&self, items: impl IntoIterator<Item = T>) {
+        self.0.borrow_mut().items.extend(items);
+        self.wake();
+    }
+
+    /// Has every task that waits look again.
+    pub(crate) fn wake(&self) {
         let waiting = {
             let mut state = self.0.borrow_mut();
-            state.items.extend(items);
+            state.generation += 1;
             std::mem::take(&mut state.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Stands for this moment to [`changed_since`](Self::changed_since).
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.borrow().generation
+    }
+
+    /// Waits until something came or [`wake`](Self::wake) was called after that moment.
+    pub(crate) async fn changed_since(&self, generation: u64) {
+        poll_fn(|context| {
+            let mut state = self.0.borrow_mut();
+            if state.generation != generation {
+                return Poll::Ready(());
+            }
+            state.wait(context);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Puts back what was taken, to be taken first again.
@@ -64,9 +91,15 @@ impl<T> LocalQueue<T> {
         if !state.items.is_empty() {
             return Poll::Ready(());
         }
-        if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-            state.waiting.push(context.waker().clone());
-        }
+        state.wait(context);
         Poll::Pending
+    }
+}
+
+impl<T> State<T> {
+    fn wait(&mut self, context: &Context<'_>) {
+        if !self.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            self.waiting.push(context.waker().clone());
+        }
     }
 }

@@ -1,8 +1,9 @@
 use prometheus_client::registry::Registry;
 
-use crate::engine::Alert;
+use crate::engine::{Alert, RepairCause};
 use crate::metrics::{Counter, Gauge};
 use crate::order::Anomaly;
+use crate::types::OrderId;
 
 /// What the orders thread did, by reason.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +35,7 @@ pub struct ExecutionMetrics {
     pub(super) unknown_at_exchange: Counter,
     pub(super) reports_given_up: Counter,
     pub(super) report_overflows: Counter,
+    pub(super) repairs: [Counter; RepairCause::ALL.len()],
     pub(super) open_orders: Gauge,
     pub(super) ended_orders: Gauge,
     pub(super) held_reports: Gauge,
@@ -97,9 +99,34 @@ impl ExecutionMetrics {
             ("orders_reports_given_up", "Reports nobody claimed", &self.reports_given_up),
             ("orders_report_overflows", "Reports without room", &self.report_overflows),
         ];
+        for (cause, counter) in RepairCause::ALL.iter().zip(&self.repairs) {
+            let label = ("cause".into(), cause.as_str().into());
+            let help = "Orders put right by the exchange's record";
+            registry.sub_registry_with_label(label).register(
+                "orders_repairs",
+                help,
+                counter.clone(),
+            );
+        }
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+    }
+
+    /// Counts and logs what the exchange's record put right.
+    pub(super) fn repaired(&self, order_id: OrderId, cause: RepairCause) {
+        tracing::info!(%order_id, cause = cause.as_str(), "an order was repaired");
+        let causes = RepairCause::ALL.iter().zip(&self.repairs);
+        for (_, counter) in causes.filter(|(counted, _)| **counted == cause) {
+            counter.inc();
+        }
+    }
+
+    /// How many repairs had this cause.
+    #[cfg(test)]
+    pub(super) fn repairs(&self, cause: RepairCause) -> u64 {
+        let mut causes = RepairCause::ALL.iter().zip(&self.repairs);
+        causes.find(|(counted, _)| **counted == cause).unwrap().1.get()
     }
 
     /// Counts and logs what somebody has to look at.

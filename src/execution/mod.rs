@@ -16,6 +16,7 @@ mod finds;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gateway;
+mod gathering;
 mod kill_switch;
 mod limits;
 mod local_queue;
@@ -70,6 +71,8 @@ pub(crate) mod parts {
 
 #[cfg(test)]
 mod circuit_tests;
+#[cfg(test)]
+mod cleanup_tests;
 #[cfg(test)]
 mod fake_exchange;
 #[cfg(test)]

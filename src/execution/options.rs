@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::engine::EngineOptions;
@@ -16,8 +17,12 @@ pub struct ExecutionOptions {
     pub sweep_interval: Duration,
     /// How long an order that has ended stays in memory. Readers find it in the store after that.
     pub keep_ended: Duration,
-    /// Connections for submits, 1 or 2. One more carries cancels and queries.
+    /// Connections for submits, at least 1. One more carries cancels and queries.
     pub submit_connections: usize,
+    /// Local addresses that connections are made from, in turn; the system chooses without any.
+    pub sources: Vec<IpAddr>,
+    /// How often all open orders are compared with the exchange's record of them.
+    pub cleanup_interval: Duration,
     /// The exchange.
     pub session: SessionOptions,
     /// Where the exchange shall post lines of our orders to, if it shall.
@@ -27,6 +32,12 @@ pub struct ExecutionOptions {
 }
 
 impl ExecutionOptions {
+    /// The exchange, from the next of the local addresses.
+    pub(super) fn nth_session(&self, number: usize) -> SessionOptions {
+        let source = self.sources.iter().cycle().nth(number).copied();
+        SessionOptions { source: source.or(self.session.source), ..self.session.clone() }
+    }
+
     /// The usual settings with this exchange.
     pub fn new(session: SessionOptions) -> Self {
         Self {
@@ -35,6 +46,8 @@ impl ExecutionOptions {
             sweep_interval: Duration::from_secs(1),
             keep_ended: Duration::from_secs(60),
             submit_connections: 2,
+            sources: Vec::new(),
+            cleanup_interval: Duration::from_secs(30),
             session,
             webhook: None,
             drain: Duration::from_secs(1),

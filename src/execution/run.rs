@@ -60,9 +60,13 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         thread;
     let queues =
         Rc::new(SessionQueues::new(commands.exchange_state.clone(), commands.stages.clone()));
-    let session = || ExchangeSession::new(options.session.clone());
+    let mut number = 0;
+    let mut session = || {
+        number += 1;
+        ExchangeSession::new(options.nth_session(number - 1))
+    };
     let mut sessions = Vec::new();
-    for _ in 0..options.submit_connections.clamp(1, 2) {
+    for _ in 0..options.submit_connections.max(1) {
         let sending = run_submits(session(), Rc::clone(&queues), metrics.clone());
         sessions.push(glommio::spawn_local(sending));
     }

@@ -1,16 +1,18 @@
 //! The sessions with the exchange: what is due gathers while a request is in flight and goes as
-//! one batch with the next; an idle session sends at once.
+//! one batch with the next (`gathering.rs` says when); idle sessions send at once.
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_lite::future::or;
 use glommio::timer::sleep;
 
 use super::answers::SessionQueues;
 use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
 use super::circuit::{ExchangeState, PROBE_INTERVAL};
+use super::gathering::Decision;
 use super::metrics::ExecutionMetrics;
 use super::translate;
 use crate::exchange::ExchangeSession;
@@ -51,11 +53,30 @@ pub(super) async fn run_submits(
 ) {
     let mut backoff = Backoff::new();
     loop {
-        poll_fn(|context| queues.submits.poll_some(context)).await;
-        let Some(batch) = SubmitBatch::take(&queues, &metrics, Clock.now()) else { continue };
+        wait_for_batch(&queues).await;
+        let now = Clock.moment();
+        let Some(batch) = SubmitBatch::take(&queues, &metrics, now.wall) else { continue };
+        queues.gathering.borrow_mut().sent(now.monotonic, batch.request().orders.len());
         let outcome = session.submit(batch.request()).await;
+        queues.gathering.borrow_mut().answered();
         let reached = batch.settle(outcome, &queues, &metrics);
+        // What has gathered may go now, over whichever connection.
+        queues.submits.wake();
         backoff.after(reached).await;
+    }
+}
+
+/// Waits until gathered orders are to be sent.
+async fn wait_for_batch(queues: &SessionQueues) {
+    loop {
+        let (now, seen) = (Clock.moment().monotonic, queues.submits.generation());
+        let decision = queues.gathering.borrow().decide(now, queues.submits.len());
+        let changed = queues.submits.changed_since(seen);
+        match decision {
+            Decision::Send => return,
+            Decision::Wait => changed.await,
+            Decision::WaitUntil(at) => or(changed, sleep(at.saturating_since(now))).await,
+        }
     }
 }
 

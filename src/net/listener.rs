@@ -1,5 +1,5 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -66,12 +66,72 @@ pub async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Connects with small-packet delay off.
+/// Connects with small-packet delay off, from a local address where one is given.
 ///
 /// # Errors
-/// Refused, unreachable, or not there within `timeout`.
-pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(address, timeout).await.map_err(io::Error::from)?;
+/// Refused, unreachable, or not there within `timeout`; the local address is not one.
+pub async fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let stream = match source {
+        None => TcpStream::connect_timeout(address, timeout).await.map_err(io::Error::from)?,
+        Some(source) => {
+            // glommio binds no socket before it connects, so another thread does.
+            let connecting = move || connect_blocking(address, Some(source), timeout);
+            let connected = glommio::executor().spawn_blocking(connecting).await?;
+            // SAFETY: the descriptor is open, connected, and owned by nobody else once released.
+            unsafe { TcpStream::from_raw_fd(connected.into_raw_fd()) }
+        }
+    };
     stream.set_nodelay(true).map_err(io::Error::from)?;
     Ok(stream)
+}
+
+/// Connects and waits, from a local address where one is given.
+///
+/// # Errors
+/// Refused, unreachable, or not there within `timeout`; the local address is not one.
+pub fn connect_blocking(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    timeout: Duration,
+) -> io::Result<std::net::TcpStream> {
+    let socket = match source {
+        None => Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?,
+        Some(source) => bind_source(source)?,
+    };
+    socket.connect_timeout(&address.into(), timeout)?;
+    Ok(socket.into())
+}
+
+/// A socket that connections from a local address can be made with.
+///
+/// # Errors
+/// It is not an address of this machine.
+pub fn bind_source(source: IpAddr) -> io::Result<Socket> {
+    let local = SocketAddr::new(source, 0);
+    let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&local.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_come_from_the_address_that_was_given() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let source: IpAddr = "127.0.0.9".parse().unwrap();
+        let timeout = Duration::from_secs(5);
+        let _stream = connect_blocking(address, Some(source), timeout).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip(), source);
+        let _stream = connect_blocking(address, None, timeout).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip(), address.ip());
+        // 192.0.2.0/24 is for documentation (RFC 5737): no machine has it.
+        assert!(bind_source("192.0.2.1".parse().unwrap()).is_err());
+    }
 }

@@ -6,5 +6,8 @@ mod listener;
 mod stream_socket;
 
 pub use hyper_io::HyperIo;
-pub use listener::{ListenError, accept, adopt_listener, bound_address, connect, listen};
+pub use listener::{
+    ListenError, accept, adopt_listener, bind_source, bound_address, connect, connect_blocking,
+    listen,
+};
 pub use stream_socket::{Interest, PollSet, SendOutcome, SocketLimits, StreamSocket};

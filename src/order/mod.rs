@@ -3,6 +3,7 @@
 //! clock, no random numbers.
 
 mod codec;
+mod describe;
 mod event;
 mod executions;
 #[cfg(any(test, fuzzing))]
@@ -15,6 +16,7 @@ mod tracked;
 mod user_field;
 
 pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
+pub use describe::EVENT_NAMES;
 pub use event::{
     CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, HeldReport, ReportKind,
 };

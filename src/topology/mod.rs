@@ -15,6 +15,8 @@
 
 mod exchange;
 mod index;
+mod inspect;
+mod link;
 mod placement;
 mod serve;
 mod shard;
@@ -24,6 +26,7 @@ mod threads;
 mod webhook;
 
 pub use exchange::run_exchange;
+pub use inspect::{InspectError, inspect_log};
 pub use serve::{ServeError, serve, wal_directory};
 pub use signals::SignalError;
 pub use system::SystemError;

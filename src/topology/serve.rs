@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use std::time::Duration;
 use glommio::LocalExecutorBuilder;
 
 use crate::config::{ExchangeChoice, ServeArgs};
-use crate::engine::EngineOptions;
+use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
-use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::{
-    self, ExecutionError, ExecutionMetrics, ExecutionOptions, FEED_QUEUE_CAPACITY, KillSwitch,
-    KillSwitchError, OrderDesk, OrdersThread, Recovered, order_gateway,
+    self, ExecutionError, ExecutionMetrics, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError,
+    OrderDesk, OrdersThread, Recovered, order_gateway,
 };
 use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site};
 use crate::index::{Index, IndexError, IndexOptions};
@@ -31,6 +30,7 @@ use crate::types::UserId;
 use crate::wal::{self, WalError, WalOptions};
 
 use super::index::start_index;
+use super::link;
 use super::placement::{Placement, allowed_cores, place};
 use super::shard::Shard;
 use super::signals::{SignalError, stop_on_signals};
@@ -106,6 +106,24 @@ pub enum ServeError {
         exchange: ExchangeAddress,
         /// What the resolver said.
         source: io::Error,
+    },
+    /// Connections cannot come from there.
+    #[error("--exchange-source-ip {address} is not an address of this machine")]
+    SourceAddress {
+        /// What was given.
+        address: IpAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// One is IPv4, the other IPv6.
+    #[error(
+        "--exchange-source-ip {address} cannot reach the exchange at {exchange}: both must be IPv4 or IPv6"
+    )]
+    SourceFamily {
+        /// What was given.
+        address: IpAddr,
+        /// The exchange.
+        exchange: SocketAddr,
     },
     /// The simulated exchange.
     #[error("the simulated exchange cannot run")]
@@ -191,7 +209,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
         cache_bytes: arguments.index_cache_bytes(),
         ..IndexOptions::new(arguments.data_dir.join("index"), wal::outline(&log)?)
     })?;
-    let recovered = execution::recover(&log, &index, EngineOptions::default())?;
+    let recovered = execution::recover(&log, &index, arguments.link.engine_options())?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
     let running = Running::start(Start {
         arguments,
@@ -307,13 +325,7 @@ impl Running {
         rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
         let store = start_index(&index, followed, &metrics, (&mut rest, shutdown))?;
 
-        let mut options = ExecutionOptions::new(
-            SessionOptions::new(&exchange)
-                .map_err(|source| ServeError::Exchange { exchange: exchange.clone(), source })?,
-        );
-        options.reply_timeout = arguments.order_reply_timeout();
-        options.keep_ended = arguments.keep_ended();
-        options.webhook = webhook.registration;
+        let options = link::execution_options(arguments, &exchange, webhook.registration)?;
         let execution_metrics = ExecutionMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
         metrics.register(|registry| gateway.stages().register(registry));
@@ -338,6 +350,7 @@ impl Running {
         let feed = Feed::new(
             FeedOptions {
                 exchange,
+                source: arguments.link.exchange_source_ip.last().copied(),
                 request_timeout: FEED_REQUEST_TIMEOUT,
                 silence_timeout: FEED_SILENCE,
                 resume: recovered.feed_position.map(|(session, last)| (session, last + 1)),

@@ -37,6 +37,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handle;
+mod inspect;
 mod open;
 mod outline;
 mod prepare;
@@ -77,6 +78,7 @@ pub(crate) mod parts {
 pub use appender::{NewRecord, WalAppender};
 pub use error::{VisitError, WalError};
 pub use handle::{LogClaim, LogHandle, LogId};
+pub use inspect::inspect;
 pub use open::open;
 pub use outline::{Outline, outline};
 pub use reader::LogReader;

@@ -108,8 +108,9 @@ impl Client {
         let order =
             json!({"position": "buy", "symbol": symbol, "numShares": 10, "priceInCents": 1});
         let answer = self.post("/order", &order);
-        assert_eq!(answer.status, 201, "{}", answer.text);
-        answer.body
+        // On a busy machine its answer may come before the exchange's.
+        assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
+        self.await_status(answer.body["orderId"].as_str().expect("an id"), "submitted")
     }
 
     pub fn order(&self, id: &str) -> Value {

@@ -50,6 +50,7 @@ fn idle_feed() -> (Feed, MarketReader, Receiver<OrderFeed>) {
     let (orders, receiver) = mailbox(ORDER_QUEUE_CAPACITY);
     let options = FeedOptions {
         exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
+        source: None,
         request_timeout: Duration::ZERO,
         silence_timeout: Duration::ZERO,
         resume: None,

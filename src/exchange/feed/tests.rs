@@ -9,6 +9,7 @@ fn feed(capacity: usize) -> (Feed, Receiver<OrderFeed>) {
     let (orders, receiver) = mailbox(capacity);
     let options = FeedOptions {
         exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
+        source: None,
         request_timeout: Duration::ZERO,
         silence_timeout: Duration::ZERO,
         resume: None,

@@ -1,0 +1,191 @@
+//! Events for people and for their programs: a name, and members as the contracts have them.
+
+use serde_json::{Map, Value, json};
+
+use super::event::{
+    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, HeldReport, ReportKind,
+};
+use crate::types::OrderId;
+
+/// Every name that [`Event::name`] gives.
+pub const EVENT_NAMES: [&str; 11] = [
+    "created",
+    "accepted",
+    "rejected",
+    "not_accepted",
+    "cancel_requested",
+    "cancelled",
+    "cancel_rejected",
+    "filled",
+    "busted",
+    "held_report",
+    "feed_position",
+];
+
+impl Event {
+    /// What happened, in a word: one of [`EVENT_NAMES`].
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "created",
+            Self::Changed(changed) => match &changed.change {
+                Change::Accepted { .. } => "accepted",
+                Change::Rejected { .. } => "rejected",
+                Change::NotAccepted => "not_accepted",
+                Change::CancelRequested => "cancel_requested",
+                Change::Cancelled { .. } => "cancelled",
+                Change::CancelRejected { .. } => "cancel_rejected",
+                Change::Filled(_) => "filled",
+                Change::Busted { .. } => "busted",
+            },
+            Self::HeldReport(_) => "held_report",
+            Self::FeedPosition(_) => "feed_position",
+        }
+    }
+
+    /// The order that it is about, where that is known here.
+    pub const fn order_id(&self) -> Option<OrderId> {
+        match self {
+            Self::Created(created) => Some(created.order_id),
+            Self::Changed(changed) => Some(changed.order_id),
+            Self::HeldReport(_) | Self::FeedPosition(_) => None,
+        }
+    }
+
+    /// Everything that it says, by the names of the contracts.
+    pub fn members(&self) -> Map<String, Value> {
+        let members = match self {
+            Self::Created(created) => created_members(created),
+            Self::Changed(changed) => changed_members(changed),
+            Self::HeldReport(report) => held_members(report),
+            Self::FeedPosition(FeedPosition { session, sequence, at }) => {
+                json!({ "session": session, "sequence": sequence, "at": at })
+            }
+        };
+        match members {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        }
+    }
+}
+
+fn created_members(created: &Created) -> Value {
+    json!({
+        "orderId": created.order_id,
+        "user": created.user.as_str(),
+        "clientOrderId": created.client_order_id,
+        "symbol": created.symbol,
+        "position": created.position,
+        "type": created.order_type(),
+        "priceInCents": created.limit_price,
+        "timeInForce": created.time_in_force,
+        "numShares": created.num_shares,
+        "createdAt": created.created_at,
+        "submitBefore": created.submit_before,
+    })
+}
+
+fn changed_members(changed: &Changed) -> Value {
+    let mut members = match &changed.change {
+        Change::Accepted { external_order_id } => json!({ "externalOrderId": external_order_id }),
+        Change::Rejected { reason } | Change::CancelRejected { reason } => {
+            json!({ "reason": reason })
+        }
+        Change::NotAccepted | Change::CancelRequested => json!({}),
+        Change::Cancelled { cause } => json!({ "cause": cause_name(*cause) }),
+        Change::Filled(fill) => fill_members(fill),
+        Change::Busted { execution_id } => json!({ "executionId": execution_id }),
+    };
+    if let Some(members) = members.as_object_mut() {
+        members.insert("orderId".into(), json!(changed.order_id));
+        members.insert("at".into(), json!(changed.at));
+    }
+    members
+}
+
+fn held_members(report: &HeldReport) -> Value {
+    let (what, mut members) = match &report.kind {
+        ReportKind::Filled(fill) => ("filled", fill_members(fill)),
+        ReportKind::Busted { execution_id } => ("busted", json!({ "executionId": execution_id })),
+        ReportKind::Cancelled => ("cancelled", json!({})),
+        ReportKind::Expired => ("expired", json!({})),
+    };
+    if let Some(members) = members.as_object_mut() {
+        members.insert("externalOrderId".into(), json!(report.external_order_id));
+        members.insert("report".into(), json!(what));
+        members.insert("receivedAt".into(), json!(report.received_at));
+    }
+    members
+}
+
+fn fill_members(fill: &Fill) -> Value {
+    json!({
+        "executionId": fill.execution_id,
+        "priceInCents": fill.price,
+        "numShares": fill.num_shares,
+        "executedAt": fill.executed_at,
+    })
+}
+
+const fn cause_name(cause: CancelCause) -> &'static str {
+    match cause {
+        CancelCause::Cancelled => "cancelled",
+        CancelCause::Expired => "expired",
+        CancelCause::Unknown => "unknown_at_exchange",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::*;
+
+    fn every_change() -> Vec<Change> {
+        let fill = Fill {
+            execution_id: ExecutionId::new("e").unwrap(),
+            price: PriceCents::new(100).unwrap(),
+            num_shares: 4,
+            executed_at: TimestampMicros::new(1),
+        };
+        vec![
+            Change::Accepted { external_order_id: ExternalOrderId::new("x").unwrap() },
+            Change::Rejected { reason: "no".into() },
+            Change::NotAccepted,
+            Change::CancelRequested,
+            Change::Cancelled { cause: CancelCause::Expired },
+            Change::CancelRejected { reason: "no".into() },
+            Change::Filled(fill),
+            Change::Busted { execution_id: ExecutionId::new("e").unwrap() },
+        ]
+    }
+
+    #[test]
+    fn every_change_has_a_name_of_its_own_and_tells_its_order() {
+        let order_id = OrderId::from_u128(7);
+        let at = TimestampMicros::new(9);
+        let mut names = Vec::new();
+        for change in every_change() {
+            let event = Event::Changed(Changed { order_id, at, change });
+            assert_eq!(event.order_id(), Some(order_id));
+            let members = event.members();
+            assert_eq!((&members["orderId"], &members["at"]), (&json!(order_id), &json!(9)));
+            names.push(event.name());
+        }
+        assert_eq!(names, EVENT_NAMES[1..9]);
+    }
+
+    #[test]
+    fn an_execution_is_told_as_the_exchange_tells_it() {
+        let change = every_change().swap_remove(6);
+        let event = Event::Changed(Changed {
+            order_id: OrderId::from_u128(7),
+            at: TimestampMicros::new(9),
+            change,
+        });
+        let members = Value::Object(event.members());
+        assert_eq!(
+            members,
+            json!({"orderId": OrderId::from_u128(7), "at": 9, "executionId": "e",
+                "priceInCents": 100, "numShares": 4, "executedAt": 1})
+        );
+    }
+}
