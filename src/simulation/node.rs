@@ -298,6 +298,7 @@ fn options(profile: &Profile) -> ExecutionOptions {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let session = SessionOptions {
         address,
+        source: None,
         authority: ExchangeAddress::from(address).to_string(),
         connect_timeout: std::time::Duration::from_secs(1),
         request_timeout: std::time::Duration::from_secs(1),

@@ -27,6 +27,7 @@ impl SteppedFeed {
         let options = FeedOptions {
             // Nobody connects to it.
             exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
+            source: None,
             request_timeout: Duration::ZERO,
             silence_timeout: Duration::ZERO,
             resume: None,
