@@ -158,6 +158,16 @@ impl Exchange {
         }
     }
 
+    /// Executions of an order that may be declared void. Not those that could open an order again
+    /// which was filled late: it would be open here and filled for us, and who asks about an order
+    /// that is filled?
+    pub(super) fn voidable(&self, order_id: OrderId) -> Vec<ExecutionId> {
+        let Some(accepted) = self.accepted.get(&order_id) else { return Vec::new() };
+        let counting =
+            if accepted.was_filled_late { accepted.late.clone() } else { self.counting(order_id) };
+        counting.into_iter().map(|known| known.execution_id).collect()
+    }
+
     /// Declares an execution void.
     pub(super) fn bust(&mut self, order_id: OrderId, id: &ExecutionId, now: TimestampMicros) {
         let Some(accepted) = self.accepted.get_mut(&order_id) else { return };
@@ -270,12 +280,9 @@ impl Exchange {
         }
     }
 
-    fn push(&mut self, mut line: FeedLine, mut only_here: bool) {
+    fn push(&mut self, mut line: FeedLine, only_here: bool) {
         line.sequence = self.lines.len() as u64 + 1;
-        // With what it was filled late, an order may be filled for us while it is open here.
         let order = line.order_id.as_ref().and_then(|id| self.order_of(id));
-        let accepted = order.and_then(|order_id| self.accepted.get(&order_id));
-        only_here |= accepted.is_some_and(|accepted| accepted.was_filled_late);
         if let (FeedLineType::Trade, Some(order), Some(id), Some(shares), Some(price)) =
             (line.line_type, order, &line.execution_id, line.num_shares, line.price_in_cents)
         {

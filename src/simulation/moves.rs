@@ -9,9 +9,7 @@ use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::{FeedLine, QueryExecution};
 use crate::execution::{CancelScope, CreateOrder, Halts};
-use crate::types::{
-    ClientOrderId, ExecutionId, OrderId, Position, PriceCents, Symbol, TimeInForce, UserId,
-};
+use crate::types::{ClientOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce, UserId};
 
 /// Prices are few, so that some limits are reached and some are not.
 const LOWEST_PRICE_CENTS: i64 = 9_990;
@@ -347,8 +345,7 @@ impl World<'_> {
             return false;
         }
         let Some(order_id) = self.some_accepted() else { return false };
-        let counting = self.exchange.counting(order_id);
-        let ids: Vec<ExecutionId> = counting.into_iter().map(|known| known.execution_id).collect();
+        let ids = self.exchange.voidable(order_id);
         let Some(id) = self.dice.pick(&ids) else { return false };
         let name = self.trace.name(order_id);
         say!(self.trace, "the exchange voids {id} of {name}");

@@ -165,8 +165,6 @@ impl World<'_> {
 fn agrees(order: &Order, there: ExchangeStatus) -> bool {
     match there {
         ExchangeStatus::Unknown | ExchangeStatus::Rejected => order.status == Status::Failed,
-        // Late fills may have taken what a bust gave back.
-        ExchangeStatus::Open if order.shares_left() == 0 => order.status == Status::Filled,
         ExchangeStatus::Open if order.filled_shares == 0 => order.status == Status::Submitted,
         ExchangeStatus::Open => order.status == Status::PartiallyFilled,
         ExchangeStatus::Filled => order.status == Status::Filled,
