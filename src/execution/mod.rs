@@ -61,6 +61,7 @@ pub(crate) mod parts {
     pub(crate) use super::answers::{Answer, SessionQueues};
     pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
     pub(crate) use super::driver::{Driver, DriverParts};
+    pub(crate) use super::gathering::Decision;
     pub(crate) use super::limits::{
         INPUTS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
         MAX_WAITING_SUBMITS,

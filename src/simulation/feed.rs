@@ -1,7 +1,7 @@
 //! The exchange's end of a feed connection, and the real reader at ours: bytes of lines that are
 //! lost, repeated and swapped, and connections that break and begin elsewhere.
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, PublishedLine};
 use crate::exchange::wire::{FeedLine, FeedLineType, FeedSession};
 use crate::exchange::{OrderFeed, Resume, SteppedFeed};
 use crate::market::MarketWriter;
@@ -79,13 +79,20 @@ impl FeedLink {
         true
     }
 
-    /// Loses at most so many lines, and none that only the feed can tell.
-    pub(super) fn lose(&mut self, exchange: &Exchange, count: u64) -> bool {
+    /// Loses at most so many lines, as long as they may be lost.
+    pub(super) fn lose(
+        &mut self,
+        exchange: &Exchange,
+        count: u64,
+        may_be_lost: impl Fn(&PublishedLine) -> bool,
+    ) -> bool {
         if !self.is_connected(exchange) {
             return false;
         }
         let first = self.next;
-        while self.next < first + count && may_be_lost(exchange, self.next) {
+        while self.next < first + count
+            && published_at(exchange, self.next).is_some_and(&may_be_lost)
+        {
             self.next += 1;
         }
         if self.next > first {
@@ -96,12 +103,15 @@ impl FeedLink {
 
     /// Brings the next two lines in the wrong order.
     pub(super) fn swap(&mut self, exchange: &Exchange) -> bool {
-        if !self.is_connected(exchange) || !may_be_lost(exchange, self.next) {
+        if !self.is_connected(exchange) {
             return false;
         }
-        let lines = (line_at(exchange, self.next), line_at(exchange, self.next + 1));
+        let lines = (published_at(exchange, self.next), published_at(exchange, self.next + 1));
         let (Some(first), Some(second)) = lines else { return false };
-        let (first, second) = (first.clone(), second.clone());
+        if first.only_here {
+            return false;
+        }
+        let (first, second) = (first.line.clone(), second.line.clone());
         self.notes.push(format!("the feed brings line {} before its predecessor", second.sequence));
         self.next += 2;
         if self.take(&second) {
@@ -179,12 +189,11 @@ impl FeedLink {
     }
 }
 
-fn line_at(exchange: &Exchange, sequence: u64) -> Option<&FeedLine> {
+fn published_at(exchange: &Exchange, sequence: u64) -> Option<&PublishedLine> {
     let place = usize::try_from(sequence.checked_sub(1)?).ok()?;
-    exchange.lines().get(place).map(|published| &published.line)
+    exchange.lines().get(place)
 }
 
-fn may_be_lost(exchange: &Exchange, sequence: u64) -> bool {
-    let place = usize::try_from(sequence.saturating_sub(1)).unwrap_or(usize::MAX);
-    exchange.lines().get(place).is_some_and(|published| !published.only_here)
+fn line_at(exchange: &Exchange, sequence: u64) -> Option<&FeedLine> {
+    published_at(exchange, sequence).map(|published| &published.line)
 }

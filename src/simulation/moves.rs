@@ -1,13 +1,13 @@
 //! The steps of users, network, exchange and feed.
 
-use super::exchange::{Exchange, SYMBOLS};
+use super::exchange::{Exchange, PublishedLine, SYMBOLS};
 use super::feed::FeedLink;
 use super::invariant::{Checked, Invariant, ensure};
 use super::network::{Request, Response};
 use super::sessions::{Outgoing, SUBMIT_SESSIONS};
 use super::trace::say;
 use super::world::World;
-use crate::exchange::wire::{FeedLine, QueryExecution};
+use crate::exchange::wire::{FeedLine, FeedLineType, QueryExecution};
 use crate::execution::{CancelScope, CreateOrder, Halts};
 use crate::types::{ClientOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce, UserId};
 
@@ -433,7 +433,23 @@ impl World<'_> {
 
     pub(super) fn feed_gap(&mut self) -> bool {
         let count = self.dice.between(1, 4);
-        self.on_feed(Some("gaps of the feed"), |feed, exchange| feed.lose(exchange, count))
+        let Some(node) = &mut self.node else { return false };
+        let (engines, durable, exchange) = (node.driver.engines(), &self.durable, &self.exchange);
+        // Lines that queries make up for. A lost bust is found out for an order that the feed finds
+        // open, if what it takes back was counted.
+        let may_be_lost = |published: &PublishedLine| {
+            let line = &published.line;
+            let order_id = line.order_id.as_ref().and_then(|id| exchange.order_of(id));
+            let (Some(order_id), Some(execution)) = (order_id, &line.execution_id) else {
+                return !published.only_here;
+            };
+            let is_open = engines.order(order_id).is_some_and(|order| order.is_open());
+            let is_counted = durable.counted(order_id).any(|(id, _)| id == execution);
+            let is_bust = line.line_type == FeedLineType::Bust;
+            !published.only_here || (is_bust && is_open && is_counted)
+        };
+        let has_lost = node.feed.lose(exchange, count, may_be_lost);
+        self.after_feed(has_lost, Some("gaps of the feed"))
     }
 
     pub(super) fn feed_swap(&mut self) -> bool {
@@ -460,6 +476,11 @@ impl World<'_> {
     ) -> bool {
         let Some(node) = &mut self.node else { return false };
         let has_acted = act(&mut node.feed, &self.exchange);
+        self.after_feed(has_acted, counted)
+    }
+
+    fn after_feed(&mut self, has_acted: bool, counted: Option<&'static str>) -> bool {
+        let Some(node) = &mut self.node else { return false };
         for note in node.feed.notes.drain(..) {
             say!(self.trace, "{note}");
         }

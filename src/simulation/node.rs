@@ -35,7 +35,7 @@ pub(super) struct Machine {
 
 /// The running process.
 pub(super) struct Node {
-    driver: Driver,
+    pub(super) driver: Driver,
     inputs: Inputs,
     queues: Rc<SessionQueues>,
     /// `None` once it has failed.
@@ -308,6 +308,7 @@ fn options(profile: &Profile) -> ExecutionOptions {
         reply_timeout: profile.reply_timeout,
         sweep_interval: profile.sweep_interval,
         keep_ended: profile.keep_ended,
+        cleanup_interval: profile.cleanup_interval,
         submit_connections: super::sessions::SUBMIT_SESSIONS,
         ..ExecutionOptions::new(session)
     }

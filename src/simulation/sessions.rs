@@ -6,7 +6,7 @@ use super::invariant::Checked;
 use super::network::{FlightId, Network, Request, Response};
 use crate::exchange::SessionError;
 use crate::execution::ExecutionMetrics;
-use crate::execution::parts::{CancelBatch, QueryBatch, SessionQueues, SubmitBatch};
+use crate::execution::parts::{CancelBatch, Decision, QueryBatch, SessionQueues, SubmitBatch};
 use crate::types::Moment;
 
 /// Sessions that carry orders; one more carries cancels and queries.
@@ -69,7 +69,13 @@ impl Sessions {
         }
         let (queues, metrics) = (&*self.queues, &self.metrics);
         let sent = if session < SUBMIT_SESSIONS {
-            SubmitBatch::take(queues, metrics, now.wall).map(Sent::Submit)
+            let mut gathering = queues.gathering.borrow_mut();
+            if gathering.decide(now.monotonic, queues.submits.len()) != Decision::Send {
+                return None;
+            }
+            let batch = SubmitBatch::take(queues, metrics, now.wall)?;
+            gathering.sent(now.monotonic, batch.request().orders.len());
+            Some(Sent::Submit(batch))
         } else {
             let cancels = if self.queries_are_next {
                 None
@@ -138,6 +144,7 @@ impl Sessions {
         let (queues, metrics) = (&*self.queues, &self.metrics);
         match sent {
             Sent::Submit(batch) => {
+                queues.gathering.borrow_mut().answered();
                 let outcome = outcome.and_then(|response| match response {
                     Response::Submit(response) => Ok(response),
                     _ => Err(unreadable()),
