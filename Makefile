@@ -14,6 +14,8 @@ run: ## Builds and starts the engine with the simulated exchange, and prints a r
 .PHONY: test
 test: test-tools ## Installs what the tests need and runs all of them
 	@scripts/with-env cargo nextest run --workspace --exclude loom-models --no-fail-fast
+	@scripts/with-env scripts/simulate --seeds 6000
+	@scripts/with-env scripts/simulate --seeds 200 --twice
 	@$(MAKE) --no-print-directory loom
 
 .PHONY: test-tools
@@ -24,6 +26,17 @@ test-tools: ## Installs what the tests need: the toolchain, cargo-nextest, curl,
 loom: ## Checks the lock-free parts under every interleaving
 	@scripts/with-env env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 		cargo test --release --package loom-models
+
+SEEDS ?= 20000
+START ?= 0
+
+.PHONY: simulate
+simulate: ## Simulates the whole order system: make simulate SEEDS=100000 START=7
+	@scripts/with-env scripts/simulate --seeds $(SEEDS) --start $(START) --counts
+
+.PHONY: mutants
+mutants: ## Breaks the order system on purpose, in many ways, and lets the simulation find each
+	@scripts/with-env env SEEDS=$(SEEDS) scripts/mutants
 
 .PHONY: fuzz
 SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
@@ -42,6 +55,7 @@ tsan: ## Runs what threads share under ThreadSanitizer
 check: ## Formatting, lints, and that the benches compile
 	@scripts/with-env cargo fmt --all --check
 	@scripts/with-env cargo clippy --workspace --all-targets -- -D warnings
+	@scripts/with-env cargo clippy --package longbow --features simulation --all-targets -- -D warnings
 	@scripts/with-env cargo bench --workspace --no-run
 
 .PHONY: bench

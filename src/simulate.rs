@@ -14,6 +14,8 @@ use longbow::simulation::run_seed;
 const BROKEN: u8 = 1;
 /// Exit status when the code under test, or the simulation, panicked.
 const PANICKED: u8 = 2;
+/// Exit status when a seed was not the same twice: something else than the seed decides.
+const DIFFERED: u8 = 3;
 
 /// Simulates the order system: one seed decides everything, and the same seed gives the same again.
 #[derive(Parser)]
@@ -36,12 +38,22 @@ struct Args {
     /// Prints how often each thing happened.
     #[arg(long)]
     counts: bool,
+    /// Runs each seed twice and fails where the two differ.
+    #[arg(long)]
+    twice: bool,
+    /// Goes on behind a seed that panics: to find one that breaks an invariant as well.
+    #[arg(long)]
+    past_panics: bool,
+    /// Prints no trace of a seed that fails, only what it breaks.
+    #[arg(long)]
+    brief: bool,
 }
 
 /// How a seed ended that did not end well.
 enum Failure {
     Broken,
     Panicked,
+    Differed,
 }
 
 /// What all threads have found so far.
@@ -53,18 +65,25 @@ struct Found {
     failure: Option<(u64, Failure)>,
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     match args.seed {
-        Some(seed) => print_seed(seed, args.steps),
+        Some(seed) => print_seed(seed, args.steps, false),
         None => run_seeds(&args),
     }
 }
 
 /// Runs one seed and prints each line of its trace as it happens, so that a panic ends the trace
 /// where it came.
-fn print_seed(seed: u64, steps: Option<usize>) -> ExitCode {
-    let mut print = |line: &str| println!("{line}");
+fn print_seed(seed: u64, steps: Option<usize>, is_brief: bool) -> ExitCode {
+    let mut print = |line: &str| {
+        if !is_brief {
+            println!("{line}");
+        }
+    };
     let run = || run_seed(seed, steps, Some(&mut print));
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(report) => match report.violation {
@@ -102,7 +121,7 @@ fn run_seeds(args: &Args) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    if note_seed(seed, args.steps, &found) {
+                    if note_seed(seed, args, &found) {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
@@ -127,16 +146,21 @@ fn run_seeds(args: &Args) -> ExitCode {
             let status = match failure {
                 Failure::Broken => BROKEN,
                 Failure::Panicked => PANICKED,
+                Failure::Differed => {
+                    println!("seed {seed} was not the same twice");
+                    return ExitCode::from(DIFFERED);
+                }
             };
-            let _printed = print_seed(seed, args.steps);
+            let _printed = print_seed(seed, args.steps, args.brief);
             ExitCode::from(status)
         }
     }
 }
 
 /// Runs a seed and notes what came of it. True when it failed.
-fn note_seed(seed: u64, steps: Option<usize>, found: &Mutex<Found>) -> bool {
-    let run = catch_unwind(AssertUnwindSafe(|| run_seed(seed, steps, None)));
+fn note_seed(seed: u64, args: &Args, found: &Mutex<Found>) -> bool {
+    let run = catch_unwind(AssertUnwindSafe(|| run_seed(seed, args.steps, None)));
+    let again = args.twice.then(|| run_seed(seed, args.steps, None));
     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
     found.done += 1;
     let failure = match run {
@@ -144,7 +168,13 @@ fn note_seed(seed: u64, steps: Option<usize>, found: &Mutex<Found>) -> bool {
             for (what, times) in report.counts {
                 *found.counts.entry(what).or_default() += times;
             }
-            report.violation.map(|_| Failure::Broken)
+            let differs = again.is_some_and(|again| again.trace_hash != report.trace_hash);
+            let failure = report.violation.map(|_| Failure::Broken);
+            failure.or_else(|| differs.then_some(Failure::Differed))
+        }
+        Err(_) if args.past_panics => {
+            *found.counts.entry("panics").or_default() += 1;
+            None
         }
         Err(_) => Some(Failure::Panicked),
     };

@@ -34,6 +34,8 @@ pub enum Invariant {
     UsersIndependent,
     /// Everybody is answered.
     OneAnswer,
+    /// Nobody waits for the exchange too long.
+    AnsweredInTime,
     /// Answers are true.
     AnswerIsTrue,
     /// Lists have everything once.
@@ -89,6 +91,7 @@ impl Invariant {
             Self::OneKeyOneOrder => "a user's key names one order for good",
             Self::UsersIndependent => "a user is told of nobody else's orders",
             Self::OneAnswer => "a client gets exactly one answer",
+            Self::AnsweredInTime => "a client is answered in time, whatever the exchange does",
             Self::AnswerIsTrue => "an answer says what happened",
             Self::ListIsWhole => "a list shows each order once, and none is missing",
             Self::HaltedIsRefused => "no order is taken while everybody is halted",

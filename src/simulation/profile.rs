@@ -102,7 +102,7 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::Create, 50, false),
     (Action::Repeat, 25, true),
     (Action::Cancel, 40, true),
-    (Action::List, 10, true),
+    (Action::List, 20, true),
     (Action::GoOn, 30, false),
     (Action::MassCancel, 2, true),
     (Action::Halt, 1, true),
@@ -113,7 +113,7 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::PrepareLog, 30, false),
     (Action::FollowLog, 40, false),
     (Action::PersistIndex, 15, true),
-    (Action::AnswerReads, 50, false),
+    (Action::AnswerReads, 25, false),
     (Action::Find, 30, false),
     (Action::Probe, 10, false),
     (Action::SendSubmits, 70, false),
@@ -122,7 +122,7 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::Answer, 100, false),
     (Action::Cut, 8, true),
     (Action::Print, 50, true),
-    (Action::Bust, 15, true),
+    (Action::Bust, 20, true),
     (Action::LateFill, 8, true),
     (Action::Unasked, 6, true),
     (Action::DayEnd, 1, true),
@@ -207,9 +207,9 @@ impl Profile {
         let (lost_requests, lost_answers) = (faults(40), faults(40));
         let (mangled_answers, refused_connections) = (faults(20), faults(30));
         let declined_cancels = faults(20);
-        let clock_tolerance_micros = dice.between(0, 4) * 5_000;
-        let behind = i64::try_from(dice.between(0, clock_tolerance_micros)).unwrap_or_default();
-        let exchange_clock = if dice.percent(50) { -behind } else { behind };
+        let clock_tolerance_micros = dice.between(0, 4) * 10_000;
+        let tolerance = i64::try_from(clock_tolerance_micros).unwrap_or_default();
+        let exchange_clock = [-tolerance, -tolerance / 2, 0, tolerance][dice.below(4)];
         Self {
             steps: steps.unwrap_or_else(|| 60 << dice.below(4)),
             users: 1 + dice.below(4),
@@ -223,7 +223,7 @@ impl Profile {
             feed_queue: [1, 3, 64][dice.below(3)],
             pace_micros: [50, 400, 3_000][dice.below(3)],
             engine: EngineOptions {
-                submit_window_micros: [20_000, 100_000, 500_000][dice.below(3)],
+                submit_window_micros: [10_000, 60_000, 500_000][dice.below(3)],
                 clock_tolerance_micros,
                 grace_micros: [10_000, 50_000][dice.below(2)],
                 // Much longer than any answer takes: see the option.

@@ -17,6 +17,10 @@ const ROUNDS: usize = 60;
 const ROUND_MICROS: u64 = 40_000;
 /// Rounds within which there has to be a moment without anything to do.
 const LAST_ROUNDS: usize = 8;
+/// Rounds in which the exchange says nothing: longer than the reply timeout of any profile.
+const ROUNDS_WITHOUT_EXCHANGE: usize = 5;
+/// Steps of each kind in such a round.
+const STEPS_WITHOUT_EXCHANGE: usize = 6;
 /// Steps of each kind in a round: more than anything that waits needs.
 const STEPS_PER_ROUND: usize = 40;
 
@@ -36,6 +40,7 @@ impl World<'_> {
             self.round()?;
             self.pass_time(ROUND_MICROS);
         }
+        self.answer_everybody()?;
         for _ in 0..ROUNDS {
             if self.node.is_none() {
                 self.start()?;
@@ -53,6 +58,28 @@ impl World<'_> {
         self.check_quiet()?;
         self.check_agreement()?;
         self.check_memory()
+    }
+
+    /// Users are answered in time, also while the exchange says nothing.
+    fn answer_everybody(&mut self) -> Checked {
+        for _ in 0..ROUNDS_WITHOUT_EXCHANGE {
+            if self.node.is_none() {
+                self.start()?;
+            }
+            for _ in 0..STEPS_WITHOUT_EXCHANGE {
+                self.slice()?;
+                self.prepare_log()?;
+                self.write_log()?;
+                self.follow_log()?;
+                while self.answer_reads()? {}
+            }
+            self.pass_time(ROUND_MICROS);
+        }
+        self.slice()?;
+        self.write_log()?;
+        self.slice()?;
+        let waiting = self.clients.waiting_count();
+        ensure(waiting == 0, Invariant::AnsweredInTime, || format!("{waiting} users wait"))
     }
 
     fn round(&mut self) -> Checked {

@@ -1,6 +1,7 @@
 //! The sessions with the exchange: the real batches, over a network that is not.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::invariant::Checked;
 use super::network::{FlightId, Network, Request, Response};
@@ -121,10 +122,15 @@ impl Sessions {
 
     /// Breaks a session's connection: its request has no answer.
     pub(super) fn cut(&mut self, session: usize) -> bool {
+        self.give_up(session, SessionError::OutcomeUnknown("cut".to_owned()))
+    }
+
+    /// False when the session waits for nothing.
+    fn give_up(&mut self, session: usize, error: SessionError) -> bool {
         let Some(flight) = self.flights.get_mut(session).and_then(Option::take) else {
             return false;
         };
-        self.settle(flight.sent, Err(SessionError::OutcomeUnknown("cut".to_owned())));
+        self.settle(flight.sent, Err(error));
         true
     }
 
@@ -136,7 +142,8 @@ impl Sessions {
         let late: Vec<usize> = (0..self.flights.len())
             .filter(|place| self.flights.get(*place).is_some_and(is_late))
             .collect();
-        late.iter().filter(|session| self.cut(**session)).count()
+        let timed_out = || SessionError::TimedOut(Duration::default());
+        late.iter().filter(|session| self.give_up(**session, timed_out())).count()
     }
 
     fn settle(&self, sent: Sent, outcome: Result<Response, SessionError>) {
