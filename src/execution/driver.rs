@@ -385,6 +385,12 @@ impl Driver {
         if self.wal.is_poisoned() { Err(WalError::Poisoned.into()) } else { Ok(()) }
     }
 
+    /// Whether [`release`](Self::release) has something to do.
+    pub(crate) fn has_free_effects(&self) -> bool {
+        let committed = self.wal.committed();
+        self.gated.front().is_some_and(|(gate, _)| *gate <= committed)
+    }
+
     /// Does what waited for events that are durable now: first readers see the new state, then
     /// everybody is answered and the exchange is told. True when more could be done.
     pub(crate) fn release(&mut self, now: Moment) -> bool {

@@ -75,6 +75,8 @@ mod circuit_tests;
 #[cfg(test)]
 mod cleanup_tests;
 #[cfg(test)]
+mod fairness_tests;
+#[cfg(test)]
 mod fake_exchange;
 #[cfg(test)]
 mod halt_tests;

@@ -85,7 +85,9 @@ pub(crate) fn work(
     let mut more = driver.release(now);
     more |= take_inputs(driver, inputs, queues, now);
     driver.append()?;
-    Ok(more)
+    // What was decided without an event (a question, an answer to a repeated request) waits for
+    // nothing, and nothing else might come to wake the thread for it.
+    Ok(more || driver.has_free_effects())
 }
 
 /// Takes inputs of every kind, a bounded number each. True when there are more.
