@@ -10,7 +10,8 @@ use super::gateway::{CancelCommand, CreateCommand};
 use super::kill_switch::KillSwitch;
 use super::limits::{
     COMPARISON_PACE, COMPARISONS_AT_ONCE, EFFECTS_PER_SLICE, LOOKS_PER_SLICE,
-    MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
+    MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS, MAX_WAITING_CREATES, MAX_WAITING_REPLIES,
+    MAX_WAITING_SETTLEMENTS,
 };
 use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
@@ -130,9 +131,14 @@ impl Driver {
         self.unappended.is_empty() && uncommitted < MAX_UNCOMMITTED_EVENTS
     }
 
-    /// Whether requests may be taken: not while too many wait for answers either.
-    pub(crate) fn takes_requests(&self) -> bool {
+    /// Whether cancels may be taken: not while too many requests wait for answers either.
+    pub(crate) fn takes_cancels(&self) -> bool {
         self.takes_inputs() && self.replies.len() < MAX_WAITING_REPLIES
+    }
+
+    /// Whether creates may be taken: they leave cancels a share of what may wait.
+    pub(crate) fn takes_creates(&self) -> bool {
+        self.takes_inputs() && self.replies.len() < MAX_WAITING_CREATES
     }
 
     /// Takes a request for an order, or refuses it unrecorded.

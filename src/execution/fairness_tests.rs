@@ -1,8 +1,10 @@
-//! Nobody waits for what does not concern them: what needs no record is done at once.
+//! Nobody waits for what does not concern them: creates keep nobody from cancelling, and what needs
+//! no record is done at once.
 
 use std::time::Duration;
 
 use super::fake_exchange::{FakeExchange, Fault};
+use super::limits::{CREATE_QUEUE_CAPACITY, MAX_WAITING_CREATES};
 use super::run_tests::{Node, accepted, options, request};
 use super::*;
 
@@ -21,5 +23,41 @@ fn what_waits_for_no_event_is_done_at_once() {
     assert!(matches!(again, CreateReply::Duplicate(same) if same.order_id == order.order_id));
     exchange.fault(Fault::TakeAndCut);
     accepted(node.create(request("alice", None, 10)));
+    node.stop();
+}
+
+#[test]
+fn cancels_are_answered_while_creates_are_at_every_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    // Nobody gives up: what waits, waits for as long as this test takes.
+    options.reply_timeout = Duration::from_secs(3_600);
+    options.session.request_timeout = Duration::from_secs(3_600);
+    options.engine.submit_window_micros = 3_600_000_000;
+    // And nobody is asked about: that many questions would be a load of their own.
+    options.engine.grace_micros = 3_600_000_000;
+    let node = Node::start(directory.path(), options);
+    let orders: Vec<_> =
+        (0..300).map(|_| accepted(node.create(request("alice", None, 10)))).collect();
+    exchange.with(|book| book.hold_submits = true);
+    // As many as may wait for an answer, and then as many as may wait to be taken.
+    let mut flood = Vec::new();
+    while flood.len() < MAX_WAITING_CREATES + CREATE_QUEUE_CAPACITY {
+        match node.send(request("mallory", None, 1)) {
+            Ok(reply) => flood.push(reply),
+            Err(Overloaded) => std::thread::yield_now(),
+        }
+    }
+    for order in &orders {
+        // The flood goes on.
+        flood.extend(node.send(request("mallory", None, 1)));
+        assert!(matches!(node.cancel(order), CancelReply::Cancelled(_)));
+    }
+    assert_eq!(node.metrics.refused_creates.get(), 0, "nothing that was taken was refused");
+    exchange.with(|book| book.hold_submits = false);
+    for reply in flood {
+        accepted(reply.recv().unwrap());
+    }
     node.stop();
 }

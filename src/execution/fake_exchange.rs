@@ -42,6 +42,8 @@ pub(super) struct Book {
     pub(super) mute_cancels: bool,
     /// Where each connection came from.
     pub(super) peers: Vec<IpAddr>,
+    /// While set, submits have to wait.
+    pub(super) hold_submits: bool,
     /// While set, every request is cut.
     pub(super) mute_all: bool,
     /// The ids of each cancel request.
@@ -124,6 +126,9 @@ fn serve(stream: TcpStream, shared: &Shared) {
     while let Some((path, body)) = read_request(&mut reader) {
         let answer = {
             let mut book = shared.book.lock().unwrap();
+            while book.hold_submits && path == "/v1/orders" {
+                book = shared.changed.wait(book).unwrap();
+            }
             *book.requests.entry(path.clone()).or_default() += 1;
             answer(&mut book, &path, &body)
         };

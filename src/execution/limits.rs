@@ -22,6 +22,9 @@ pub(super) const MASS_CANCEL_QUEUE_CAPACITY: usize = 8;
 /// Requests that wait for an answer. Everybody is answered after the reply timeout, so this is
 /// 3 s of the peak at the usual 150 ms with room for a stall of the log.
 pub(crate) const MAX_WAITING_REPLIES: usize = 32_768;
+/// Creates that wait for an answer, at most: the rest is for cancels, so that an exchange which does
+/// not answer creates keeps nobody from getting out.
+pub(crate) const MAX_WAITING_CREATES: usize = MAX_WAITING_REPLIES - CANCEL_QUEUE_CAPACITY;
 /// Orders that wait for a connection to the exchange; more creates are refused. 3 s of the peak:
 /// what waits longer would miss its deadline at the exchange anyway.
 pub(crate) const MAX_WAITING_SUBMITS: usize = 32_768;
@@ -57,5 +60,5 @@ pub(crate) const EFFECTS_PER_SLICE: usize = 512;
 /// Overdue orders of each partition asked about in one slice.
 pub(crate) const LOOKS_PER_SLICE: usize = 16;
 
-const _: () = assert!(CREATE_QUEUE_CAPACITY + CANCEL_QUEUE_CAPACITY <= MAX_WAITING_REPLIES);
+const _: () = assert!(CREATE_QUEUE_CAPACITY <= MAX_WAITING_CREATES);
 const _: () = assert!(INPUTS_PER_SLICE < CREATE_QUEUE_CAPACITY);

@@ -143,8 +143,10 @@ async fn park(
             ready |= driver.mass_cancels.is_sweeping();
             ready |= !driver.mass_cancels.is_busy() && inputs.mass_cancels.poll_some(context);
         }
-        if driver.takes_requests() || refuses {
+        if driver.takes_cancels() || refuses {
             ready |= inputs.cancels.poll_some(context);
+        }
+        if driver.takes_creates() || refuses {
             ready |= inputs.creates.poll_some(context);
         }
         if ready { Poll::Ready(()) } else { Poll::Pending }

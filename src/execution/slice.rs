@@ -127,18 +127,24 @@ fn take_inputs(
     more |= driver.mass_cancels.is_sweeping();
     more |= !queues.answers.is_empty() || inputs.feed.has_more();
     more |= driver.webhooks.is_busy() || inputs.webhooks.has_more();
-    if !driver.takes_requests() {
-        return more;
-    }
+    // Cancels first, in a share of their own: however many creates there are, they get their turn.
     for _ in 0..INPUTS_PER_SLICE {
+        if !driver.takes_cancels() {
+            break;
+        }
         let Some(command) = inputs.cancels.next() else { break };
         driver.cancel(now, command);
     }
     for _ in 0..INPUTS_PER_SLICE {
+        if !driver.takes_creates() {
+            break;
+        }
         let Some(command) = inputs.creates.next() else { break };
         driver.create(now, command);
     }
-    more || inputs.cancels.has_more() || inputs.creates.has_more()
+    more |= driver.takes_cancels() && inputs.cancels.has_more();
+    more |= driver.takes_creates() && inputs.creates.has_more();
+    more
 }
 
 /// Gives a clear answer to everybody who would wait for a log that has no room.
