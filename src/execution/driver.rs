@@ -133,12 +133,22 @@ impl Driver {
 
     /// Whether cancels may be taken: not while too many requests wait for answers either.
     pub(crate) fn takes_cancels(&self) -> bool {
-        self.takes_inputs() && self.replies.len() < MAX_WAITING_REPLIES
+        self.takes_inputs() && self.has_room_for_cancel()
     }
 
     /// Whether creates may be taken: they leave cancels a share of what may wait.
     pub(crate) fn takes_creates(&self) -> bool {
-        self.takes_inputs() && self.replies.len() < MAX_WAITING_CREATES
+        self.takes_inputs() && self.has_room_for_create()
+    }
+
+    /// Whether one more cancel may wait for its answer.
+    pub(super) fn has_room_for_cancel(&self) -> bool {
+        self.replies.len() < MAX_WAITING_REPLIES
+    }
+
+    /// Whether one more create may wait for its answer.
+    pub(super) fn has_room_for_create(&self) -> bool {
+        self.replies.len() < MAX_WAITING_CREATES
     }
 
     /// Takes a request for an order, or refuses it unrecorded.

@@ -128,22 +128,23 @@ fn take_inputs(
     more |= !queues.answers.is_empty() || inputs.feed.has_more();
     more |= driver.webhooks.is_busy() || inputs.webhooks.has_more();
     // Cancels first, in a share of their own: however many creates there are, they get their turn.
+    // Only room is looked at here: what is decided in this slice is appended at its end, together.
     for _ in 0..INPUTS_PER_SLICE {
-        if !driver.takes_cancels() {
+        if !driver.has_room_for_cancel() {
             break;
         }
         let Some(command) = inputs.cancels.next() else { break };
         driver.cancel(now, command);
     }
     for _ in 0..INPUTS_PER_SLICE {
-        if !driver.takes_creates() {
+        if !driver.has_room_for_create() {
             break;
         }
         let Some(command) = inputs.creates.next() else { break };
         driver.create(now, command);
     }
-    more |= driver.takes_cancels() && inputs.cancels.has_more();
-    more |= driver.takes_creates() && inputs.creates.has_more();
+    more |= driver.has_room_for_cancel() && inputs.cancels.has_more();
+    more |= driver.has_room_for_create() && inputs.creates.has_more();
     more
 }
 
