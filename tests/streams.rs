@@ -125,7 +125,8 @@ fn many_clients_on_several_shards_see_the_same_prices() {
         let mut latest = stream.await_price("SPY").1;
         for _ in 0..3 {
             let (_, timestamp) = stream.await_price("SPY");
-            assert!(timestamp > latest, "time went back from {latest} to {timestamp}");
+            // The tape has trades of one moment at different prices.
+            assert!(timestamp >= latest, "time went back from {latest} to {timestamp}");
             latest = timestamp;
         }
     }
