@@ -1,10 +1,10 @@
 //! The exchange's record of orders: what was answered to whom, what was executed, what is open.
 //! Bounded: finished orders are forgotten, the longest finished first, when there are too many.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use compact_str::CompactString;
-use slab::Slab;
 
 use super::book::{OrderSlot, Resting};
 use super::line::Key;
@@ -13,13 +13,13 @@ use crate::types::{
     OrderId, OrderType, Position, PriceCents, Shares, Symbol, TimeInForce, TimestampMicros,
 };
 
-/// Most open orders. About 300 bytes each: 300 MB at the very most.
+/// Most open orders. About 450 bytes each: 450 MB at the very most.
 pub(super) const MAX_OPEN_ORDERS: usize = 1_000_000;
-/// Most finished orders that are remembered, at about 250 bytes each.
+/// Most finished orders that are remembered, at about 400 bytes each.
 pub(super) const MAX_FINISHED_ORDERS: usize = 1_000_000;
 
 /// A client's order id. Longbow's are UUIDs, which take 16 bytes and no heap block.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ClientKey {
     Uuid(OrderId),
     Text(Box<str>),
@@ -98,12 +98,15 @@ pub(super) enum Record {
     Rejected(Rejection),
 }
 
-/// All orders by their ids.
+/// All orders by their ids. In trees: a hash table that grows moves all it holds at once, which
+/// with half a million orders keeps everybody waiting for 100 ms. Ids of either kind grow with time, so
+/// that new ones come next to each other.
 #[derive(Debug)]
 pub(super) struct Orders {
-    records: Slab<Record>,
-    by_client: HashMap<ClientKey, OrderSlot>,
-    by_key: HashMap<Key, OrderSlot>,
+    records: BTreeMap<OrderSlot, Box<Record>>,
+    next_slot: OrderSlot,
+    by_client: BTreeMap<ClientKey, OrderSlot>,
+    by_key: BTreeMap<Key, OrderSlot>,
     /// Finished ones, the first finished first.
     finished: VecDeque<OrderSlot>,
     max_finished: usize,
@@ -113,9 +116,10 @@ impl Orders {
     /// No orders; at most `max_finished` finished ones will be remembered.
     pub(super) fn new(max_finished: usize) -> Self {
         Self {
-            records: Slab::new(),
-            by_client: HashMap::new(),
-            by_key: HashMap::new(),
+            records: BTreeMap::new(),
+            next_slot: 0,
+            by_client: BTreeMap::new(),
+            by_key: BTreeMap::new(),
             finished: VecDeque::new(),
             max_finished,
         }
@@ -126,7 +130,22 @@ impl Orders {
     }
 
     pub(super) fn known(&self, client: &ClientKey) -> Option<&Record> {
-        self.by_client.get(client).and_then(|&slot| self.records.get(slot))
+        self.by_client.get(client).and_then(|slot| self.record(*slot))
+    }
+
+    fn record(&self, slot: OrderSlot) -> Option<&Record> {
+        self.records.get(&slot).map(Box::as_ref)
+    }
+
+    fn record_mut(&mut self, slot: OrderSlot) -> Option<&mut Record> {
+        self.records.get_mut(&slot).map(Box::as_mut)
+    }
+
+    fn insert(&mut self, record: Record) -> OrderSlot {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        self.records.insert(slot, Box::new(record));
+        slot
     }
 
     pub(super) fn slot(&self, key: Key) -> Option<OrderSlot> {
@@ -134,7 +153,7 @@ impl Orders {
     }
 
     pub(super) fn get(&self, slot: OrderSlot) -> Option<&Order> {
-        match self.records.get(slot)? {
+        match self.record(slot)? {
             Record::Accepted(order) => Some(order),
             Record::Rejected(_) => None,
         }
@@ -146,7 +165,7 @@ impl Orders {
             return None;
         }
         let (client, key) = (order.client.clone(), order.key);
-        let slot = self.records.insert(Record::Accepted(order));
+        let slot = self.insert(Record::Accepted(order));
         self.by_client.insert(client, slot);
         self.by_key.insert(key, slot);
         Some(slot)
@@ -158,14 +177,14 @@ impl Orders {
             return;
         }
         let client = rejection.client.clone();
-        let slot = self.records.insert(Record::Rejected(rejection));
+        let slot = self.insert(Record::Rejected(rejection));
         self.by_client.insert(client, slot);
         self.finish(slot);
     }
 
     /// Adds an execution, at most what is left; `true` when nothing is left after it.
     pub(super) fn execute(&mut self, slot: OrderSlot, execution: Execution) -> bool {
-        let Some(Record::Accepted(order)) = self.records.get_mut(slot) else { return false };
+        let Some(Record::Accepted(order)) = self.record_mut(slot) else { return false };
         debug_assert!(execution.shares <= order.left(), "an order never fills beyond its size");
         order.filled = order.filled.saturating_add(execution.shares);
         order.executions.push(execution);
@@ -186,7 +205,7 @@ impl Orders {
         execution: Key,
         at: TimestampMicros,
     ) -> Option<(Execution, bool)> {
-        let Record::Accepted(order) = self.records.get_mut(slot)? else { return None };
+        let Record::Accepted(order) = self.record_mut(slot)? else { return None };
         let place = order.executions.iter().position(|made| made.key == execution)?;
         let execution = order.executions.remove(place);
         order.filled = order.filled.saturating_sub(execution.shares);
@@ -201,7 +220,7 @@ impl Orders {
 
     /// Ends an open order.
     pub(super) fn end(&mut self, slot: OrderSlot, status: ExchangeStatus, at: TimestampMicros) {
-        let Some(Record::Accepted(order)) = self.records.get_mut(slot) else { return };
+        let Some(Record::Accepted(order)) = self.record_mut(slot) else { return };
         if order.status == ExchangeStatus::Open {
             (order.status, order.at) = (status, at);
             self.finish(slot);
@@ -210,7 +229,7 @@ impl Orders {
 
     /// Forgets finished orders that are older than `before`.
     pub(super) fn forget_finished_before(&mut self, before: TimestampMicros) {
-        while let Some(record) = self.finished.front().and_then(|&slot| self.records.get(slot)) {
+        while let Some(record) = self.finished.front().and_then(|slot| self.record(*slot)) {
             let at = match record {
                 Record::Accepted(order) => order.at,
                 Record::Rejected(rejection) => rejection.at,
@@ -225,25 +244,19 @@ impl Orders {
     /// Everything known: finished orders in the order in which they finished, then the open ones
     /// in the order in which they were accepted.
     pub(super) fn all(&self) -> Vec<&Record> {
-        let mut open: Vec<&Order> = self
-            .by_key
-            .values()
-            .filter_map(|&slot| self.get(slot))
-            .filter(|order| order.status == ExchangeStatus::Open)
-            .collect();
-        open.sort_unstable_by_key(|order| order.key);
-        let open_slots = open.into_iter().filter_map(|order| self.slot(order.key));
+        let is_open = |slot: &OrderSlot| {
+            self.get(*slot).is_some_and(|order| order.status == ExchangeStatus::Open)
+        };
+        let open_slots = self.by_key.values().copied().filter(is_open);
         let slots = self.finished.iter().copied().chain(open_slots);
-        slots.filter_map(|slot| self.records.get(slot)).collect()
+        slots.filter_map(|slot| self.record(slot)).collect()
     }
 
     /// Accepted orders by their keys, behind `after`, at most `limit`.
     pub(super) fn accepted_after(&self, after: Option<Key>, limit: usize) -> Vec<&Order> {
-        let is_behind = |key: &Key| after.is_none_or(|after| *key > after);
-        let mut keys: Vec<Key> = self.by_key.keys().copied().filter(is_behind).collect();
-        keys.sort_unstable();
-        let slots = keys.into_iter().take(limit).filter_map(|key| self.slot(key));
-        slots.filter_map(|slot| self.get(slot)).collect()
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.by_key.range((from, Bound::Unbounded)).take(limit);
+        behind.filter_map(|(_, slot)| self.get(*slot)).collect()
     }
 
     fn finish(&mut self, slot: OrderSlot) {
@@ -255,7 +268,7 @@ impl Orders {
 
     fn forget_oldest(&mut self) {
         let Some(slot) = self.finished.pop_front() else { return };
-        match self.records.try_remove(slot) {
+        match self.records.remove(&slot).map(|record| *record) {
             Some(Record::Accepted(order)) => {
                 self.by_client.remove(&order.client);
                 self.by_key.remove(&order.key);
