@@ -1,7 +1,7 @@
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use fjall::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
@@ -12,6 +12,7 @@ use fjall::{
 };
 
 use super::IndexError;
+use super::patience::step_back;
 use super::store::{Bytes, ScanOrder, Space, Store, View, Visit, Write};
 
 /// fjall's threads: one writes out memory tables, the other one compacts.
@@ -49,9 +50,15 @@ impl FjallStore {
     /// # Errors
     /// [`IndexError::Store`], and [`IndexError::StorePanicked`] for damage that fjall did not expect.
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
+        // A thread of its own, because its workers are as patient as the thread that starts them.
+        let opened = thread::scope(|scope| {
+            let open = || {
+                step_back();
+                Self::open_unguarded(directory, cache_bytes)
+            };
+            scope.spawn(open).join()
+        });
         // It reads files that may hold anything, and asserts here and there what they should hold.
-        let opened =
-            catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(directory, cache_bytes)));
         opened.unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<String>().cloned();
             let message = message.or_else(|| panic.downcast_ref::<&str>().map(|&m| m.to_owned()));

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use super::patience::step_back;
 use super::{Index, IndexError, IndexMetrics, IndexWriter};
 use crate::order::decode;
 use crate::shutdown::Shutdown;
@@ -62,6 +63,7 @@ impl<S: Storage> IndexFollower<S> {
     /// again until it can: on a full disk orders go on being cancelled and filled meanwhile, and
     /// what they do stays in the log.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
+        step_back();
         loop {
             let Err(error) = self.follow(shutdown) else { return Ok(()) };
             self.index.failed();

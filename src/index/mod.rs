@@ -48,6 +48,7 @@ mod memory_store;
 mod metrics;
 mod node;
 mod open;
+mod patience;
 mod readers;
 mod recent;
 mod store;
