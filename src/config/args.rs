@@ -71,6 +71,13 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(0..=MAX_SHARDS))]
     pub shards: u64,
 
+    /// Microseconds that shards and the orders thread look for work before they sleep. Saves 20 us
+    /// each time that one wakes another, where each has a core of its own; takes time from others
+    /// where not.
+    #[arg(long, env = "LONGBOW_SPIN", value_name = "US", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub spin: u64,
+
     /// Most price streams at once over all shards; 0 takes what the limit of open files allows.
     #[arg(long, env = "LONGBOW_MAX_STREAMS", value_name = "N", default_value_t = 0)]
     pub max_streams: u64,
@@ -123,6 +130,11 @@ impl ServeArgs {
     /// How much of the log is kept although the index has it.
     pub fn wal_keep_bytes(&self) -> u64 {
         self.wal_keep_mib * MIB
+    }
+
+    /// How long shards and the orders thread look for work before they sleep.
+    pub fn spin(&self) -> Duration {
+        Duration::from_micros(self.spin)
     }
 
     /// How long an order that has ended stays in memory.

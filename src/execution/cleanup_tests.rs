@@ -31,6 +31,10 @@ fn fills_and_cancels_that_nobody_reported_are_found_and_counted() {
     assert_eq!(node.wait_for(&filled, Status::Filled).filled_shares, 10);
     node.wait_for(&cancelled, Status::Cancelled);
     let count = |cause| node.metrics.repairs(cause);
+    // Counted right after readers see it.
+    while count(RepairCause::MissedFill) == 0 || count(RepairCause::MissedCancel) == 0 {
+        std::thread::yield_now();
+    }
     assert_eq!((count(RepairCause::MissedFill), count(RepairCause::MissedCancel)), (1, 1));
     assert_eq!(count(RepairCause::LostReply) + count(RepairCause::Timeout), 0);
     node.stop();

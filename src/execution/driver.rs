@@ -373,7 +373,7 @@ impl Driver {
         }
     }
 
-    /// Appends what was decided, and hands it to the disk if that is free.
+    /// Appends what was decided, and brings it to the disk if that is free.
     ///
     /// # Errors
     /// The log has failed: nothing more will become durable.
@@ -397,7 +397,11 @@ impl Driver {
             self.metrics.events.inc();
             self.unappended.pop_front();
         }
-        self.wal.flush();
+        if self.options.commits_alone && self.replies.len() == 1 {
+            self.wal.commit_here()?;
+        } else {
+            self.wal.flush();
+        }
         if self.wal.is_poisoned() { Err(WalError::Poisoned.into()) } else { Ok(()) }
     }
 

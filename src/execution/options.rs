@@ -12,6 +12,9 @@ pub struct ExecutionOptions {
     pub engine: EngineOptions,
     /// How long a client waits for an outcome before it is told that there is none yet.
     pub reply_timeout: Duration,
+    /// Whether the orders thread waits for the disk by itself while only one request is under way,
+    /// which spares that request two hand-offs between threads.
+    pub commits_alone: bool,
     /// How often orders that wait for the exchange's word are looked at, and the feed position
     /// is logged.
     pub sweep_interval: Duration,
@@ -43,6 +46,7 @@ impl ExecutionOptions {
         Self {
             engine: EngineOptions::default(),
             reply_timeout: Duration::from_millis(150),
+            commits_alone: true,
             sweep_interval: Duration::from_secs(1),
             keep_ended: Duration::from_secs(60),
             submit_connections: 2,

@@ -478,7 +478,8 @@ fn orders_wait_for_an_exchange_that_is_not_there_and_are_sent_once() {
 fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
-    let (mut node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
+    let patient = ExecutionOptions { commits_alone: false, ..options(&exchange) };
+    let (mut node, writer) = Node::start_without_disk(directory.path(), patient);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     while node.metrics.events.get() == 0 {
         std::thread::yield_now();
@@ -496,7 +497,8 @@ fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
 fn a_failed_log_ends_the_thread_and_nothing_was_sent() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
-    let (node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
+    let patient = ExecutionOptions { commits_alone: false, ..options(&exchange) };
+    let (node, writer) = Node::start_without_disk(directory.path(), patient);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     drop(writer);
     assert!(waiting.recv().is_err(), "nobody is told what is not known");

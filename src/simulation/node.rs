@@ -168,7 +168,7 @@ impl Node {
             Ok(_) if self.is_stopping && self.driver.is_at_rest() => SliceEnd::Stopped,
             Ok(true) => SliceEnd::More,
             Ok(false) => SliceEnd::Done,
-            Err(ExecutionError::Log(WalError::Poisoned)) => SliceEnd::Dead,
+            Err(ExecutionError::Log(WalError::Poisoned | WalError::Io { .. })) => SliceEnd::Dead,
             Err(error) => return Err(broken(Invariant::LogInStep, format!("{error:?}"))),
         };
         let taken = self.metrics.creates.get() - taken_before;
@@ -306,6 +306,7 @@ fn options(profile: &Profile) -> ExecutionOptions {
     ExecutionOptions {
         engine: profile.engine,
         reply_timeout: profile.reply_timeout,
+        commits_alone: profile.commits_alone,
         sweep_interval: profile.sweep_interval,
         keep_ended: profile.keep_ended,
         cleanup_interval: profile.cleanup_interval,

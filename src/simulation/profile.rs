@@ -173,6 +173,8 @@ pub(super) struct Profile {
     pub(super) engine: EngineOptions,
     /// How long a client waits.
     pub(super) reply_timeout: Duration,
+    /// Whether the orders thread commits lone requests by itself.
+    pub(super) commits_alone: bool,
     /// How often open orders are compared with the exchange's record.
     pub(super) cleanup_interval: Duration,
     /// How long ended orders stay in memory.
@@ -231,6 +233,7 @@ impl Profile {
                 lookup_age_micros: [1_000, 20_000, 200_000][dice.below(3)],
             },
             reply_timeout: Duration::from_millis([5, 30, 100][dice.below(3)]),
+            commits_alone: dice.below(2) == 0,
             cleanup_interval: Duration::from_millis([20, 500, 30_000][dice.below(3)]),
             keep_ended: Duration::from_millis([0, 5, 5_000][dice.below(3)]),
             sweep_interval: Duration::from_millis([2, 20][dice.below(2)]),

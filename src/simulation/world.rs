@@ -173,8 +173,17 @@ impl<'a> World<'a> {
     pub(super) fn slice(&mut self) -> Checked<bool> {
         let now = self.clock.ours();
         let Some(node) = &mut self.node else { return Ok(false) };
+        let committed = node.driver().wal().committed();
         let end = node.slice(now)?;
+        let has_committed = node.driver().wal().committed() > committed;
         say!(self.trace, "the orders thread works: {end:?}");
+        if has_committed || self.machine.disk.is_dead() {
+            self.trace.count("commits by the orders thread");
+            self.after_disk_work()?;
+            if self.node.is_none() {
+                return Ok(true);
+            }
+        }
         self.look()?;
         match end {
             SliceEnd::More | SliceEnd::Done => {}

@@ -340,9 +340,9 @@ impl Running {
             metrics: execution_metrics,
             shutdown: stop_orders.clone(),
         };
-        let core = plan.placement.orders;
+        let (core, spin) = (plan.placement.orders, arguments.spin());
         orders
-            .spawn("orders", shutdown, move || run_orders(orders_thread, core))
+            .spawn("orders", shutdown, move || run_orders(orders_thread, core, spin))
             .map_err(ServeError::Thread)?;
 
         let feed_metrics = FeedMetrics::default();
@@ -379,6 +379,7 @@ impl Running {
         for (number, ((&core, watch), listener)) in cores {
             let shard = Shard {
                 core,
+                spin: arguments.spin(),
                 site: site.clone(),
                 watch,
                 listener,
@@ -430,10 +431,16 @@ impl Running {
     }
 }
 
-fn run_orders(thread: OrdersThread, core: Option<usize>) -> Result<(), Box<dyn Error>> {
+fn run_orders(
+    thread: OrdersThread,
+    core: Option<usize>,
+    spin: Duration,
+) -> Result<(), Box<dyn Error>> {
     let placement = core.map_or(glommio::Placement::Unbound, glommio::Placement::Fixed);
-    let executor =
-        LocalExecutorBuilder::new(placement).make().map_err(|error| error.to_string())?;
+    let executor = LocalExecutorBuilder::new(placement)
+        .spin_before_park(spin)
+        .make()
+        .map_err(|error| error.to_string())?;
     Ok(executor.run(execution::run(thread))?)
 }
 

@@ -20,6 +20,8 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// What one shard is made of.
 pub(super) struct Shard {
     pub core: usize,
+    /// How long it looks for work before it sleeps.
+    pub spin: Duration,
     pub site: Site,
     pub watch: Arc<ShardWatch>,
     pub listener: OwnedFd,
@@ -50,6 +52,7 @@ impl Shard {
     /// The executor or the poll set could not be made.
     pub fn run(self) -> Result<(), String> {
         let executor = LocalExecutorBuilder::new(Placement::Fixed(self.core))
+            .spin_before_park(self.spin)
             .make()
             .map_err(|error| error.to_string())?;
         executor.run(self.serve())

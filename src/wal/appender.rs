@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::record::{RecordHeader, record_bytes};
 use super::segment::FIRST_BATCH_OFFSET;
 use super::shared::Shared;
+use super::writer::CommitHere;
 use super::{Lsn, MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, WalError};
 
 /// A record to append. The log keeps the small fields and gives them back; it reads none.
@@ -27,11 +28,11 @@ pub struct NewRecord<'a> {
 /// Dropping it ends the writer after the batch that was handed over; what was appended but not
 /// flushed is gone, as in a crash. To end in order, call [`flush`](Self::flush) until it returns
 /// true first.
-#[derive(Debug)]
 pub struct WalAppender {
     forming: Batch,
     to_writer: Sender<Batch>,
     from_writer: Receiver<Batch>,
+    file: Arc<dyn CommitHere>,
     shared: Arc<Shared>,
     next_lsn: u64,
     epoch: u32,
@@ -57,13 +58,14 @@ impl WalAppender {
     pub(super) fn new(
         start: &AppenderStart,
         shared: Arc<Shared>,
-        to_writer: Sender<Batch>,
-        from_writer: Receiver<Batch>,
+        (to_writer, from_writer): (Sender<Batch>, Receiver<Batch>),
+        file: Arc<dyn CommitHere>,
     ) -> Self {
         Self {
             forming: Batch::new(),
             to_writer,
             from_writer,
+            file,
             shared,
             next_lsn: start.next_lsn,
             epoch: start.epoch,
@@ -137,6 +139,25 @@ impl WalAppender {
         self.segment_room -= batch_bytes;
         // Never full: only as many batches exist. A writer that is gone has poisoned the log.
         self.to_writer.try_send(batch).is_ok()
+    }
+
+    /// Makes the forming batch durable on this thread, which waits for the disk, where the writer is
+    /// idle: that saves a lone record two hand-offs between threads. Otherwise the same as
+    /// [`flush`](Self::flush), and true as there.
+    ///
+    /// # Errors
+    /// The write or the sync failed, and the log is poisoned.
+    pub fn commit_here(&mut self) -> Result<bool, WalError> {
+        let batch_bytes = self.forming.padded_bytes() as u64;
+        let writer_is_idle = !self.from_writer.is_empty();
+        let fits = batch_bytes <= self.segment_room;
+        if self.forming.is_empty() || !writer_is_idle || !fits || self.shared.is_poisoned() {
+            return Ok(self.flush());
+        }
+        self.file.commit_here(&mut self.forming)?;
+        self.segment_room -= batch_bytes;
+        self.forming.clear();
+        Ok(true)
     }
 
     /// The last durable record; everything before it is durable too.
@@ -213,5 +234,11 @@ impl WalAppender {
         } else {
             WalError::Busy
         }
+    }
+}
+
+impl std::fmt::Debug for WalAppender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WalAppender").field("next_lsn", &self.next_lsn).finish_non_exhaustive()
     }
 }

@@ -73,7 +73,7 @@ impl Life {
 
     /// Makes segments of this log with another size.
     pub(super) fn maker_of(&self, segment_bytes: u64) -> SegmentMaker {
-        SegmentMaker::new(self.writer.writer.log.log_id, segment_bytes)
+        SegmentMaker::new(self.writer.log(|log| log.log_id), segment_bytes)
     }
 
     pub(super) fn into_parts(self) -> (WalAppender, WalWriter<FaultyDisk>) {
@@ -90,6 +90,8 @@ impl Life {
 pub(super) enum Step {
     Append(usize),
     Flush,
+    /// The appender writes for itself, if the writer is idle.
+    CommitHere,
     Write,
     Prepare,
     /// A follower takes so many 255ths of what is committed, and the log is cut behind it.
@@ -103,6 +105,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         6 => (0_usize..1200).prop_map(Step::Append),
         1 => (5_000_usize..30_000).prop_map(Step::Append),
         3 => Just(Step::Flush),
+        2 => Just(Step::CommitHere),
         3 => Just(Step::Write),
         1 => Just(Step::Prepare),
         1 => any::<u8>().prop_map(Step::Cut),
@@ -193,6 +196,13 @@ impl Model {
                 Step::Append(bytes) => self.append(&mut life, *bytes),
                 Step::Flush => drop(life.appender.flush()),
                 Step::Prepare => life.prepare(),
+                Step::CommitHere => {
+                    if life.appender.commit_here().is_err() {
+                        assert!(life.appender.is_poisoned(), "nothing is written after a failure");
+                        return;
+                    }
+                    self.durable = to_usize(life.appender.committed().0);
+                }
                 Step::Write => {
                     if life.write().is_err() {
                         // The thread ends, which drops the writer.
@@ -255,13 +265,13 @@ pub(super) fn written(batches: &[Vec<usize>]) -> Written {
             written.payloads.push(payload);
         }
         assert!(life.appender.flush());
-        let offset = life.writer.writer.log.offset;
-        let number = life.writer.writer.log.number;
+        let at = |life: &Life| life.writer.log(|log| (log.number, log.offset));
+        let (number, offset) = at(&life);
         life.write().unwrap();
-        let log = &life.writer.writer.log;
-        let start = if log.number == number { offset } else { FIRST_BATCH_OFFSET };
-        let (start, end) = (to_usize(start), to_usize(log.offset));
-        written.batches.push((segment::name(log.number), start, end, first));
+        let (new_number, end) = at(&life);
+        let start = if new_number == number { offset } else { FIRST_BATCH_OFFSET };
+        let (start, end) = (to_usize(start), to_usize(end));
+        written.batches.push((segment::name(new_number), start, end, first));
     }
     life.prepare();
     written

@@ -14,7 +14,7 @@ use super::recovery::{LaterSegment, Recovery, TailSegment};
 use super::segment::{self, FIRST_BATCH_OFFSET, SegmentMaker};
 use super::shared::{SegmentSpan, Shared};
 use super::storage::{Storage, StorageFile};
-use super::writer::{LogFile, WalWriter};
+use super::writer::{Hold, LogFile, SharedLogFile, WalWriter};
 use super::{BLOCK_BYTES, WalError, WalOptions, block_ceiling, block_floor, to_usize};
 
 /// Opens a recovered log for appending: cuts what is torn, makes all that was recovered durable, and
@@ -72,7 +72,6 @@ pub fn open<S: Storage>(
         segment_room: segment.segment_bytes - offset,
         segment_bytes,
     };
-    let appender = WalAppender::new(&start, shared.clone(), to_writer, from_writer);
     let followed =
         Log::new(storage.clone(), shared.clone(), LogId(tail.log_id), options.keep_bytes);
     let log = LogFile {
@@ -86,14 +85,17 @@ pub fn open<S: Storage>(
         chain: tail.chain,
         log_id: tail.log_id,
         next,
-        batches,
         returned,
         requests,
-        prepared,
+        prepared: prepared.clone(),
     };
+    let log = Arc::new(SharedLogFile::new(log));
+    let channels = (to_writer, from_writer);
+    let appender = WalAppender::new(&start, shared.clone(), channels, log.clone());
     let preparer =
         Preparer { storage, maker, shared, requests: requested, prepared: prepared_sender };
-    Ok((appender, WalWriter { log, preparer, followed: Arc::new(followed) }))
+    let followed = Arc::new(followed);
+    Ok((appender, WalWriter { hold: Hold(log), batches, prepared, preparer, followed }))
 }
 
 /// Removes what was being prepared when the last process ended.

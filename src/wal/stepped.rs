@@ -1,6 +1,8 @@
 use super::WalError;
 use super::prepare::Attempt;
 use super::storage::Storage;
+#[cfg(test)]
+use super::writer::LogFile;
 use super::writer::WalWriter;
 
 /// A log's writer whose threads are moved one step at a time, by whoever decides what comes first.
@@ -20,14 +22,19 @@ impl<S: Storage> SteppedWriter<S> {
     /// # Errors
     /// What ends that thread: the writer is to be dropped then, which poisons the log.
     pub(crate) fn write(&mut self) -> Result<(), WalError> {
-        let log = &mut self.writer.log;
-        if let Ok(prepared) = log.prepared.try_recv() {
-            log.take_prepared(Some(prepared))?;
-        }
-        match log.batches.try_recv() {
-            Ok(batch) => log.commit(batch),
-            Err(_) => Ok(()),
-        }
+        let WalWriter { hold, batches, prepared, .. } = &self.writer;
+        hold.0.with(|log| {
+            if let Ok(prepared) = prepared.try_recv() {
+                log.take_prepared(Some(prepared))?;
+            }
+            batches.try_recv().map_or(Ok(()), |batch| log.commit_and_return(batch))
+        })
+    }
+
+    /// Looks at the open file.
+    #[cfg(test)]
+    pub(super) fn log<T>(&self, look: impl FnOnce(&LogFile<S>) -> T) -> T {
+        self.writer.hold.0.with(|log| Ok(look(log))).unwrap()
     }
 
     /// What the preparing thread does when it is woken.
@@ -44,7 +51,7 @@ impl<S: Storage> SteppedWriter<S> {
     /// Whether [`write`](Self::write) has something to do.
     #[cfg(feature = "simulation")]
     pub(crate) fn can_write(&self) -> bool {
-        !self.writer.log.batches.is_empty() || !self.writer.log.prepared.is_empty()
+        !self.writer.batches.is_empty() || !self.writer.prepared.is_empty()
     }
 
     /// Whether [`prepare`](Self::prepare) has something to do.

@@ -1,5 +1,5 @@
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crossbeam::channel::{Receiver, Sender};
@@ -18,9 +18,20 @@ const PREPARE_THREAD_NAME: &str = "wal-prepare";
 
 /// The writing end of the log: give it a thread and call [`run`](Self::run).
 pub struct WalWriter<S: Storage = Directory> {
-    pub(super) log: LogFile<S>,
+    pub(super) hold: Hold<S>,
+    pub(super) batches: Receiver<Batch>,
+    pub(super) prepared: Receiver<io::Result<S::File>>,
     pub(super) preparer: Preparer<S>,
     pub(super) followed: Arc<Log<S>>,
+}
+
+/// The writer's hold on the file: however the writer ends, the file is closed with it.
+pub(super) struct Hold<S: Storage>(pub(super) Arc<SharedLogFile<S>>);
+
+impl<S: Storage> Drop for Hold<S> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl<S: Storage> WalWriter<S> {
@@ -36,23 +47,87 @@ impl<S: Storage> WalWriter<S> {
     /// Any failed write or sync, and any failure to make the next segment but a full disk. The log
     /// is poisoned then; nothing is tried again.
     pub fn run(self) -> Result<(), WalError> {
-        let Self { log, preparer, .. } = self;
-        let directory = log.storage.path().to_path_buf();
+        let Self { hold, batches, prepared, preparer, .. } = self;
+        let directory = preparer.storage.path().to_path_buf();
         let thread = thread::Builder::new()
             .name(PREPARE_THREAD_NAME.to_owned())
             .spawn(move || preparer.run())
             .map_err(|error| WalError::io("start the thread for segments of", directory, error))?;
-        // Consumes the log, so that a failure poisons before the join.
-        let outcome = log.write_batches();
+        let outcome = write_batches(&hold.0, &batches, &prepared);
+        // A failure poisons before the join.
+        drop(hold);
         // It ends with its channels. A panic in it has closed them too and is in the outcome.
         let _ = thread.join();
         outcome
     }
 }
 
+fn write_batches<S: Storage>(
+    log: &SharedLogFile<S>,
+    batches: &Receiver<Batch>,
+    prepared: &Receiver<io::Result<S::File>>,
+) -> Result<(), WalError> {
+    loop {
+        select! {
+            recv(batches) -> batch => match batch {
+                Ok(batch) => log.with(|log| log.commit_and_return(batch))?,
+                Err(_) => return Ok(()),
+            },
+            recv(prepared) -> prepared => log.with(|log| log.take_prepared(prepared.ok()))?,
+        }
+    }
+}
+
+/// The open segment, for the writer's thread and for an appender that commits by itself. They never
+/// meet: the appender writes only while it has both batches, the writer only while it has one.
+pub(super) struct SharedLogFile<S: Storage>(Mutex<Option<LogFile<S>>>);
+
+impl<S: Storage> SharedLogFile<S> {
+    pub(super) fn new(log: LogFile<S>) -> Self {
+        Self(Mutex::new(Some(log)))
+    }
+
+    /// Works on the file.
+    ///
+    /// # Errors
+    /// [`WalError::Poisoned`] when it has been closed; what the work says.
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut LogFile<S>) -> Result<T, WalError>,
+    ) -> Result<T, WalError> {
+        self.lock().as_mut().map_or(Err(WalError::Poisoned), work)
+    }
+
+    /// Closes the file, which poisons the log.
+    fn close(&self) {
+        drop(self.lock().take());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<LogFile<S>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes batches durable on the caller's thread.
+pub(super) trait CommitHere: Send + Sync {
+    /// # Errors
+    /// The write or the sync failed, and the log is poisoned.
+    fn commit_here(&self, batch: &mut Batch) -> Result<(), WalError>;
+}
+
+impl<S: Storage> CommitHere for SharedLogFile<S> {
+    fn commit_here(&self, batch: &mut Batch) -> Result<(), WalError> {
+        let outcome = self.with(|log| log.commit(batch));
+        if outcome.is_err() {
+            self.close();
+        }
+        outcome
+    }
+}
+
 impl<S: Storage> std::fmt::Debug for WalWriter<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WalWriter").field("segment", &self.log.number).finish_non_exhaustive()
+        f.debug_struct("WalWriter").finish_non_exhaustive()
     }
 }
 
@@ -72,7 +147,6 @@ pub(super) struct LogFile<S: Storage> {
     pub(super) next_segment_bytes: u64,
     /// The segment after this one, when it has been taken from the channel.
     pub(super) next: Option<S::File>,
-    pub(super) batches: Receiver<Batch>,
     pub(super) returned: Sender<Batch>,
     pub(super) requests: Sender<u64>,
     pub(super) prepared: Receiver<io::Result<S::File>>,
@@ -85,20 +159,17 @@ impl<S: Storage> Drop for LogFile<S> {
 }
 
 impl<S: Storage> LogFile<S> {
-    fn write_batches(mut self) -> Result<(), WalError> {
-        loop {
-            select! {
-                recv(self.batches) -> batch => match batch {
-                    Ok(batch) => self.commit(batch)?,
-                    Err(_) => return Ok(()),
-                },
-                recv(self.prepared) -> prepared => self.take_prepared(prepared.ok())?,
-            }
-        }
+    /// Makes a batch durable, says so and gives its buffer back.
+    pub(super) fn commit_and_return(&mut self, mut batch: Batch) -> Result<(), WalError> {
+        self.commit(&mut batch)?;
+        // Never full, and an appender that is gone needs no buffer.
+        let _ = self.returned.try_send(batch);
+        self.shared.waker.wake();
+        Ok(())
     }
 
-    /// Makes a batch durable, says so and gives its buffer back.
-    pub(super) fn commit(&mut self, mut batch: Batch) -> Result<(), WalError> {
+    /// Makes a batch durable and says so.
+    fn commit(&mut self, batch: &mut Batch) -> Result<(), WalError> {
         if batch.starts_segment {
             self.change_segment()?;
         }
@@ -114,9 +185,6 @@ impl<S: Storage> LogFile<S> {
             segment_bytes: self.segment_bytes,
             end: self.offset,
         });
-        // Never full, and an appender that is gone needs no buffer.
-        let _ = self.returned.try_send(batch);
-        self.shared.waker.wake();
         Ok(())
     }
 
