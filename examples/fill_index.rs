@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use futures_lite::future::block_on;
 use longbow::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
-use longbow::order::{Change, Changed, Created, Event, EventEncoder, Fill, RECORD_FORMAT_VERSION};
+use longbow::order::{
+    Change, Changed, Created, Event, EventEncoder, FeedPosition, Fill, RECORD_FORMAT_VERSION,
+};
 use longbow::shutdown::{Shutdown, StopReason};
 use longbow::types::{
     ClientOrderId, Clock, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
@@ -47,6 +49,10 @@ struct Arguments {
 
 /// Microseconds between two orders: 10 million of them fill a session of eight hours.
 const ORDER_INTERVAL_MICROS: u64 = 2_880;
+
+/// Orders between two positions of the feed: orders that have ended since the last one are read at a
+/// start as well.
+const ORDERS_PER_POSITION: u64 = 1_000;
 
 /// How often the index is asked how far it has come.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -85,6 +91,12 @@ impl Filler {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn feed_position(&mut self, number: u64) -> Result<(), Box<dyn Error>> {
+        let at = TimestampMicros::new(self.start_micros + number * ORDER_INTERVAL_MICROS);
+        let session = "fill".into();
+        self.append(&Event::FeedPosition(FeedPosition { session, sequence: number, at }))
     }
 
     fn order(&mut self, number: u64) -> Result<(), Box<dyn Error>> {
@@ -155,6 +167,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut filler = Filler { appender, encoder, arguments, start_micros, run, last };
     for number in 0..orders {
         filler.order(number)?;
+        if (number + 1).is_multiple_of(ORDERS_PER_POSITION) {
+            filler.feed_position(number)?;
+        }
     }
     let (mut appender, last) = (filler.appender, filler.last);
     while appender.committed() < last {
