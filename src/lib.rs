@@ -42,7 +42,7 @@
 //! | `shard-N` | glommio, pinned | its accept queue, its HTTP connections, its streams | ring, last-value table, reply slots |
 //! | `feed` | its own loop | the market-data connection; writes ring and table | nothing |
 //! | `orders` | glommio, pinned where a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
-//! | `wal` | its own loop | the log's files | two batch buffers that go round |
+//! | `wal` | its own loop | the log's files; `orders` writes for itself while only one request is under way | two batch buffers that go round |
 //! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
 //! | `index` | its own loop | the embedded store, behind the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |

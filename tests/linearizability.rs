@@ -10,7 +10,7 @@
 
 mod support;
 
-#[allow(dead_code, reason = "the load tests use all of it")]
+#[expect(dead_code, reason = "the load tests use all of it")]
 #[path = "../loadtest/src/linear/mod.rs"]
 mod linear;
 
