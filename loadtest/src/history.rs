@@ -58,13 +58,15 @@ impl Record {
             return;
         }
         let cancels = || self.operations.iter().filter(|o| o.request == Request::Cancel);
+        let cancel_confirmed = self.register.cancel_confirmed
+            || cancels().any(|cancel| cancel.outcome == Outcome::Cancelled);
         self.register = Register {
             exists: true,
             cancel_asked: self.register.cancel_asked || cancels().next().is_some(),
             least_version: observed.version,
             last: Some(observed),
-            cancel_confirmed: self.register.cancel_confirmed
-                || cancels().any(|cancel| cancel.outcome == Outcome::Cancelled),
+            cancel_confirmed,
+            reopened: cancel_confirmed && !observed.status.is_terminal(),
         };
         self.past.append(&mut self.operations);
     }

@@ -73,6 +73,9 @@ pub struct Register {
     pub last: Option<Observed>,
     /// Whether a cancel was confirmed.
     pub cancel_confirmed: bool,
+    /// Whether it was shown open again after that, by a fill from before the cancel. From there on
+    /// it can be cancelled like any other.
+    pub reopened: bool,
 }
 
 /// One moment at which a request takes effect. A create or cancel has two: it is taken, and its
@@ -112,15 +115,17 @@ impl Register {
                 // A fill from before the cancel may be told after it, and opens the order again
                 // until the exchange repeats that it is cancelled.
                 Status::Filled | Status::PartiallyFilled | Status::PendingCancel => {
-                    rules.busts || observed.filled_shares > filled_before
+                    rules.busts || self.reopened || observed.filled_shares > filled_before
                 }
                 Status::Submitted => rules.busts,
                 Status::Pending | Status::Failed => false,
             }
             || self.last == Some(observed);
+        let is_open_again = self.cancel_confirmed && observed.filled_shares > filled_before;
         (is_asked && is_new_enough && follows && agrees_with_cancel).then_some(Self {
             least_version: observed.version,
             last: Some(observed),
+            reopened: !observed.status.is_terminal() && (self.reopened || is_open_again),
             ..self
         })
     }
@@ -129,7 +134,7 @@ impl Register {
         if !self.exists || !self.cancel_asked {
             return None;
         }
-        if self.cancel_confirmed {
+        if self.cancel_confirmed && !self.reopened {
             return Some(self);
         }
         // Becoming cancelled is a change, so whatever was shown as not cancelled is old now.
@@ -140,7 +145,7 @@ impl Register {
             Some(_) | None => true,
         };
         let least_version = self.least_version + u64::from(is_change);
-        Some(Self { least_version, cancel_confirmed: true, ..self })
+        Some(Self { least_version, cancel_confirmed: true, reopened: false, ..self })
     }
 }
 

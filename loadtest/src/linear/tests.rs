@@ -109,6 +109,22 @@ fn a_confirmed_cancel_is_not_undone() {
 }
 
 #[test]
+fn what_a_late_fill_opens_again_can_be_cancelled_again() {
+    let reopened = || {
+        History::default()
+            .create(submitted(2), (0, 1))
+            .cancel((2, 3))
+            .read(at(4, Status::Cancelled, 0), (4, 5))
+            .read(at(5, Status::PartiallyFilled, 2), (6, 7))
+    };
+    let pending = at(6, Status::PendingCancel, 2);
+    assert!(!reopened().read(at(6, Status::Submitted, 2), (8, 9)).is_possible());
+    let again = || reopened().cancel((8, 11)).read(pending, (9, 10));
+    assert!(again().read(at(7, Status::Cancelled, 2), (12, 13)).is_possible());
+    assert!(!again().read(pending, (12, 13)).is_possible(), "the second confirmation holds too");
+}
+
+#[test]
 fn a_cancel_under_way_needs_somebody_who_asked() {
     let pending = at(3, Status::PendingCancel, 0);
     let history = History::default().create(submitted(2), (0, 1)).read(pending, (2, 3));
