@@ -247,6 +247,8 @@ impl StreamTest<'_> {
             requests,
             core: self.client_core,
             ordered: self.arguments.symbols.len() == 1,
+            only_even: false,
+            receive_buffer_bytes: None,
             spin: self.arguments.client_spin,
         };
         let client = Client::start(options, control.clone())?;
