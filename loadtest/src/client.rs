@@ -323,7 +323,7 @@ impl ClientLoop {
                 in_head: true,
                 ready: false,
                 priced: false,
-                counted: !options.only_even || index % 2 == 0,
+                counted: !options.only_even || index.is_multiple_of(2),
                 tail: Vec::new(),
                 prices: 0,
                 newest_micros: 0,
@@ -421,7 +421,9 @@ impl Connection {
             }
             return Ok(());
         };
-        if !self.tail.starts_with(b"HTTP/1.1 200 ") {
+        let is_ok =
+            [&b"HTTP/1.1 200 "[..], b"HTTP/1.0 200 "].iter().any(|ok| self.tail.starts_with(ok));
+        if !is_ok {
             return Err(refused(&self.tail));
         }
         self.in_head = false;
