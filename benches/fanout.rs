@@ -14,8 +14,10 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use longbow::market::{Listing, Print, ShardWatch, Watchers, open_market};
 use longbow::net::StreamSocket;
-use longbow::stream::{Hub, StreamLimits, StreamMetrics, StreamRequest, write_price};
-use longbow::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros};
+use longbow::stream::{
+    Hub, Mode, Next, StreamLimits, StreamMetrics, StreamQuotas, StreamRequest, write_price,
+};
+use longbow::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -129,17 +131,20 @@ fn hub(criterion: &mut Criterion) {
         .expect("it fits");
     market.begin_session("1", 1);
     market.set_up(true);
-    let mut hub = Hub::new(reader, watch, StreamLimits::default(), StreamMetrics::default())
+    let mut hub = Hub::new(0, reader, watch, StreamLimits::default(), StreamMetrics::default())
         .expect("descriptors are left");
-    let request = StreamRequest {
-        stream_id: "bench".into(),
-        symbols: vec![(symbol, index)],
-        max_rate: None,
-        resume: None,
-    };
+    let quotas = Arc::new(StreamQuotas::new(CLIENTS, CLIENTS));
+    let user = UserId::new("bench").expect("a name");
     for server in crowd.servers.drain(..) {
         let server = server.as_fd().try_clone_to_owned().expect("a descriptor");
-        hub.adopt(server, &request).expect("room");
+        let request = StreamRequest {
+            permit: quotas.reserve(&user).expect("room"),
+            symbols: vec![(symbol, index)],
+            mode: Mode::Latest,
+            max_rate: None,
+            resume: None,
+        };
+        hub.adopt(server, request).expect("room");
     }
     let mut sequence = 0;
     let mut group = criterion.benchmark_group("to 1,000 clients, CPU time");
@@ -158,7 +163,7 @@ fn hub(criterion: &mut Criterion) {
                     sequence,
                 });
                 market.end_batch(sequence);
-                while hub.run_slice() {}
+                while hub.run_slice() == Next::Slice {}
             }
             cpu_time() - began
         });

@@ -1,7 +1,12 @@
 //! The bytes of a stream: head, events and comments (WHATWG HTML, "Server-sent events").
 
 use crate::market::LastValue;
-use crate::types::Symbol;
+use crate::types::{Symbol, TimestampMicros};
+
+use super::every::Gap;
+
+/// Longest price frame: fixed text, a symbol of 15 bytes, and two numbers of 20.
+pub(super) const MAX_FRAME_BYTES: usize = 112;
 
 /// Response head of every stream. No chunking: the body ends with the connection.
 const HEAD: &str = "HTTP/1.1 200 OK\r\n\
@@ -12,6 +17,8 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\n\
 
 /// Sent on a stream that was silent for the heartbeat interval.
 pub(super) const HEARTBEAT: &[u8] = b": hb\n\n";
+/// What came before and what follows do not belong together; a snapshot follows.
+pub(super) const RESET: &[u8] = b"event: reset\ndata: {}\n\n";
 /// The exchange feed is lost.
 pub(super) const FEED_DOWN: &[u8] = b"event: feed\ndata: {\"up\":false}\n\n";
 /// The exchange feed is back.
@@ -70,7 +77,7 @@ pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
     push_number(out, opening.heartbeat_ms);
     out.extend_from_slice(b"}\n\n");
     if opening.reset {
-        out.extend_from_slice(b"event: reset\ndata: {}\n\n");
+        out.extend_from_slice(RESET);
     }
     if !opening.feed_up {
         out.extend_from_slice(FEED_DOWN);
@@ -85,14 +92,33 @@ pub fn come_back_later(retry_ms: u32) -> Vec<u8> {
     out
 }
 
-/// Appends a `price` event.
+/// Appends a `price` event with a symbol's newest price.
 pub fn write_price(out: &mut Vec<u8>, symbol: &Symbol, value: &LastValue) {
+    write_print(out, symbol, value.price_cents, value.timestamp);
+}
+
+/// Appends a `price` event.
+pub(super) fn write_print(
+    out: &mut Vec<u8>,
+    symbol: &Symbol,
+    price_cents: i64,
+    timestamp: TimestampMicros,
+) {
     out.extend_from_slice(b"event: price\ndata: {\"symbol\":\"");
     out.extend_from_slice(symbol.as_str().as_bytes());
     out.extend_from_slice(b"\",\"priceInCents\":");
-    push_number(out, value.price_cents);
+    push_number(out, price_cents);
     out.extend_from_slice(b",\"timestamp\":");
-    push_number(out, value.timestamp.micros());
+    push_number(out, timestamp.micros());
+    out.extend_from_slice(b"}\n\n");
+}
+
+/// Appends a `gap` event: prints of these feed sequences, both included, may be missing.
+pub(super) fn write_gap(out: &mut Vec<u8>, gap: Gap) {
+    out.extend_from_slice(b"event: gap\ndata: {\"from\":");
+    push_number(out, gap.from);
+    out.extend_from_slice(b",\"to\":");
+    push_number(out, gap.to);
     out.extend_from_slice(b"}\n\n");
 }
 
