@@ -1,5 +1,11 @@
 //! `mode: "every"`: a stream that shows each print, not only the newest price.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use support::Server;
