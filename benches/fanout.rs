@@ -15,7 +15,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use longbow::market::{Listing, Print, ShardWatch, Watchers, open_market};
 use longbow::net::StreamSocket;
 use longbow::stream::{
-    Hub, Mode, Next, StreamLimits, StreamMetrics, StreamQuotas, StreamRequest, write_price,
+    Hub, HubOptions, Mode, Next, NoOrders, StreamLimits, StreamMetrics, StreamQuotas,
+    StreamRequest, write_price,
 };
 use longbow::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -131,8 +132,17 @@ fn hub(criterion: &mut Criterion) {
         .expect("it fits");
     market.begin_session("1", 1);
     market.set_up(true);
-    let mut hub = Hub::new(0, reader, watch, StreamLimits::default(), StreamMetrics::default())
-        .expect("descriptors are left");
+    let mut hub = Hub::new(
+        reader,
+        watch,
+        HubOptions {
+            shard: 0,
+            limits: StreamLimits::default(),
+            metrics: StreamMetrics::default(),
+            orders: Box::new(NoOrders),
+        },
+    )
+    .expect("descriptors are left");
     let quotas = Arc::new(StreamQuotas::new(CLIENTS, CLIENTS));
     let user = UserId::new("bench").expect("a name");
     for server in crowd.servers.drain(..) {
@@ -143,6 +153,7 @@ fn hub(criterion: &mut Criterion) {
             mode: Mode::Latest,
             max_rate: None,
             resume: None,
+            orders: None,
         };
         hub.adopt(server, request).expect("room");
     }

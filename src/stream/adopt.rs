@@ -7,14 +7,15 @@ use rand::RngExt;
 
 use crate::market::{MarketReader, SessionOrdinal};
 use crate::net::StreamSocket;
-use crate::types::{Symbol, SymbolIndex};
+use crate::types::{Symbol, SymbolIndex, UserId};
 
 use super::connection::{Connection, DirtySet, Subscription};
 use super::deadlines::ConnectionId;
 use super::every::EveryPrint;
-use super::frame::{Opening, ResumePoint, write_opening};
+use super::frame::{ID_SEPARATOR, Opening, ResumePoint, write_head, write_opening, write_point};
 use super::hub::Hub;
 use super::limits::RETRY_MS;
+use super::order_events::{OrderEvents, OrdersFrom};
 use super::quotas::StreamPermit;
 use super::stream_id::StreamId;
 use super::subscribers::Subscriber;
@@ -41,8 +42,19 @@ pub struct StreamRequest {
     pub mode: Mode,
     /// Most sends a second; `None` leaves it to the server's pace.
     pub max_rate: Option<u32>,
-    /// What the client already knows.
+    /// What the client already knows of prices.
     pub resume: Option<ResumePoint>,
+    /// Its user's orders, where it wants them too. A stream without symbols has nothing else.
+    pub orders: Option<OrderWish>,
+}
+
+/// A wish for the orders of a stream's user.
+#[derive(Debug)]
+pub struct OrderWish {
+    /// The user.
+    pub user: UserId,
+    /// Where they begin.
+    pub from: OrdersFrom,
 }
 
 /// Why a connection did not become a stream. Its socket is closed.
@@ -75,19 +87,34 @@ impl Hub {
         let reset = request.resume.is_some() && resumed.is_none();
         self.metrics.resumed.inc_by(u64::from(resumed.is_some()));
         self.metrics.resets.inc_by(u64::from(reset));
-        let names: Vec<Symbol> = request.symbols.iter().map(|&(name, _)| name).collect();
+        let orders = request.orders.map(|wish| {
+            // On a stream of both, ids begin with the place in the feed.
+            let mut id_prefix = Vec::new();
+            if !request.symbols.is_empty() {
+                if let (Some(point), Some(_)) = (&request.resume, resumed) {
+                    write_point(&mut id_prefix, &point.session, point.sequence);
+                }
+                id_prefix.push(ID_SEPARATOR);
+            }
+            Box::new(OrderEvents::new(wish.user, wish.from, id_prefix))
+        });
+        let is_only_orders = orders.as_ref().is_some_and(|orders| orders.is_alone());
+        let retry_ms = rand::rng().random_range(RETRY_MS);
         let mut unsent = Vec::new();
-        write_opening(
-            &mut unsent,
-            &Opening {
+        if is_only_orders {
+            write_head(&mut unsent, retry_ms);
+        } else {
+            let names: Vec<Symbol> = request.symbols.iter().map(|&(name, _)| name).collect();
+            let opening = Opening {
                 stream_id: &StreamId { shard: self.shard, connection: id }.to_string(),
                 symbols: &names,
                 heartbeat_ms: self.limits.heartbeat_ms(),
-                retry_ms: rand::rng().random_range(RETRY_MS),
+                retry_ms,
                 reset,
                 feed_up: self.feed_up,
-            },
-        );
+            };
+            write_opening(&mut unsent, &opening);
+        }
         let every = (request.mode == Mode::Every).then(|| self.every_print_since(resumed));
         let connection = Connection {
             socket,
@@ -96,8 +123,10 @@ impl Hub {
             subscriptions: Vec::with_capacity(request.symbols.len()),
             dirty: DirtySet::new(request.symbols.len()),
             every,
+            orders,
             unsent,
             last_send_ms: self.now_ms,
+            last_prices_ms: 0,
             id_due_ms: 0,
             interval_ms: request.max_rate.map_or(0, |rate| 1_000 / rate.max(1)),
             turn: 0,
@@ -109,17 +138,18 @@ impl Hub {
             owes_heartbeat: false,
         };
         self.heartbeats.set(heartbeat_due_ms(&connection, self.limits.heartbeat_ms()), id);
+        let user = connection.orders.as_ref().map(|orders| orders.user.clone());
         self.connections.insert(connection);
         self.ready.push_back(id.key);
+        if let Some(user) = user {
+            self.watch_orders(id.key, &user);
+        }
         for (_, symbol) in request.symbols {
             self.subscribe(id.key, symbol, resumed);
         }
         self.metrics.opened.inc();
         self.metrics.open.set(i64::try_from(self.connections.len()).unwrap_or(i64::MAX));
-        self.watch.wakeup.wake();
-        if let Some(waker) = self.rest_waker.take() {
-            waker.wake();
-        }
+        self.wake_driver();
         Ok(())
     }
 

@@ -68,10 +68,7 @@ impl Hub {
         }
         self.metrics.subscription_changes.inc();
         self.enqueue(key);
-        self.watch.wakeup.wake();
-        if let Some(waker) = self.rest_waker.take() {
-            waker.wake();
-        }
+        self.wake_driver();
         Ok(())
     }
 

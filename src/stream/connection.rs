@@ -4,6 +4,7 @@ use crate::net::StreamSocket;
 use crate::types::SymbolIndex;
 
 use super::every::EveryPrint;
+use super::order_events::OrderEvents;
 use super::quotas::StreamPermit;
 
 /// One symbol that a connection watches.
@@ -131,8 +132,12 @@ pub(super) struct Connection {
     pub dirty: DirtySet,
     /// Set where it wants every print.
     pub every: Option<Box<EveryPrint>>,
+    /// Set where it wants its user's orders.
+    pub orders: Option<Box<OrderEvents>>,
     pub unsent: Vec<u8>,
     pub last_send_ms: u64,
+    /// When prices were last sent.
+    pub last_prices_ms: u64,
     /// When the next `id:` block may go.
     pub id_due_ms: u64,
     /// Shortest time between two sends, from the stream's `maxRate`.
@@ -161,11 +166,17 @@ impl Connection {
             || !self.unsent.is_empty()
             || !self.dirty.is_empty()
             || self.every.as_ref().is_some_and(|every| every.has_news())
+            || self.has_order_news()
     }
 
-    /// When `maxRate` allows the next send.
-    pub fn next_send_ms(&self) -> u64 {
-        self.last_send_ms + u64::from(self.interval_ms)
+    /// Whether there are order events to send.
+    pub fn has_order_news(&self) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.has_news())
+    }
+
+    /// When `maxRate` allows the next prices.
+    pub fn next_prices_ms(&self) -> u64 {
+        self.last_prices_ms + u64::from(self.interval_ms)
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -8,7 +8,7 @@ use slab::Slab;
 
 use crate::market::{Directory, MarketReader, SessionOrdinal, ShardWatch};
 use crate::net::{Interest, PollSet};
-use crate::types::{MAX_SYMBOLS, SymbolIndex};
+use crate::types::{MAX_SYMBOLS, SymbolIndex, UserId};
 
 use super::changes::ChangeSet;
 use super::connection::{Connection, Subscription};
@@ -17,6 +17,8 @@ use super::frame_cache::FrameCache;
 use super::history::History;
 use super::limits::StreamLimits;
 use super::metrics::StreamMetrics;
+use super::order_events::{OrderQuestion, Place};
+use super::order_feed::OrderFeed;
 use super::segment::Segment;
 use super::subscribers::{Subscriber, Subscribers};
 use super::window::Window;
@@ -30,6 +32,18 @@ pub enum Next {
     Rest(Duration),
     /// Nothing until there is news.
     Sleep,
+}
+
+/// What makes one hub different from another.
+pub struct HubOptions {
+    /// Number of the shard.
+    pub shard: u16,
+    /// What bounds its streams.
+    pub limits: StreamLimits,
+    /// What they did.
+    pub metrics: StreamMetrics,
+    /// Where order events come from.
+    pub orders: Box<dyn OrderFeed>,
 }
 
 /// One shard's streams. Single-threaded; driven in slices by [`super::drive`].
@@ -70,6 +84,13 @@ pub struct Hub {
     pub(super) polls: PollSet,
     /// Wakes the driver from its rest.
     pub(super) rest_waker: Option<Waker>,
+    pub(super) orders: Box<dyn OrderFeed>,
+    /// The streams that want a user's orders.
+    pub(super) order_streams: HashMap<UserId, Vec<u32>>,
+    /// Where the stream that is composed for was before its order events.
+    pub(super) orders_before: Option<Place>,
+    pub(super) questions: VecDeque<OrderQuestion>,
+    pub(super) question_waker: Option<Waker>,
     window: Window,
     started: Instant,
     interests: Vec<Interest>,
@@ -81,12 +102,11 @@ impl Hub {
     /// # Errors
     /// The system has no descriptor left for the poll set.
     pub fn new(
-        shard: u16,
         market: MarketReader,
         watch: Arc<ShardWatch>,
-        limits: StreamLimits,
-        metrics: StreamMetrics,
+        options: HubOptions,
     ) -> io::Result<Self> {
+        let HubOptions { shard, limits, metrics, orders } = options;
         let feed_up = market.status.is_up();
         Ok(Self {
             shard,
@@ -121,6 +141,11 @@ impl Hub {
             printed: ChangeSet::new(),
             polls: PollSet::new()?,
             rest_waker: None,
+            orders,
+            order_streams: HashMap::new(),
+            orders_before: None,
+            questions: VecDeque::new(),
+            question_waker: None,
             window: Window::new(limits.window),
             interests: Vec::new(),
         })
@@ -143,7 +168,17 @@ impl Hub {
 
     /// Whether there is something to do that waits for no window: a new stream, the feed's state.
     pub fn has_urgent_work(&self) -> bool {
-        !self.ready.is_empty() || self.feed_up != self.market.status.is_up()
+        !self.ready.is_empty()
+            || self.feed_up != self.market.status.is_up()
+            || self.orders.has_changed()
+    }
+
+    /// Lets the driver look again, whether it sleeps or rests.
+    pub(super) fn wake_driver(&mut self) {
+        self.watch.wakeup.wake();
+        if let Some(waker) = self.rest_waker.take() {
+            waker.wake();
+        }
     }
 
     /// Wakes this task when there is urgent work during a rest.
@@ -157,6 +192,7 @@ impl Hub {
         self.directory = self.market.directory.load();
         let more_events = self.look_at_sockets();
         self.take_feed_state();
+        self.take_order_news();
         if self.window.is_open(now) {
             self.take_ticks();
             if self.spread_changes() {
@@ -195,6 +231,9 @@ impl Hub {
         for subscription in std::mem::take(&mut connection.subscriptions) {
             self.unwatch(subscription, connection.every.is_some());
         }
+        if let (Some(orders), Ok(key)) = (connection.orders.take(), u32::try_from(key)) {
+            self.unwatch_orders(key, &orders.user);
+        }
         self.metrics.open.set(i64::try_from(self.connections.len()).unwrap_or(i64::MAX));
     }
 
@@ -223,11 +262,11 @@ impl Hub {
         if connection.queued || connection.blocked || connection.paced {
             return;
         }
-        if connection.interval_ms > 0 && connection.next_send_ms() > self.now_ms {
+        if connection.interval_ms > 0 && connection.next_prices_ms() > self.now_ms {
             connection.paced = true;
             self.metrics.paced.inc();
             let id = ConnectionId { key, generation: connection.generation };
-            self.paces.set(connection.next_send_ms(), id);
+            self.paces.set(connection.next_prices_ms(), id);
         } else {
             connection.queued = true;
             self.ready.push_back(key);

@@ -10,9 +10,10 @@ use crate::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
 
 use super::adopt::{Mode, StreamRequest};
 use super::frame::ResumePoint;
-use super::hub::{Hub, Next};
+use super::hub::{Hub, HubOptions, Next};
 use super::limits::StreamLimits;
 use super::metrics::StreamMetrics;
+use super::order_feed::{NoOrders, OrderFeed};
 use super::quotas::StreamQuotas;
 
 pub(super) struct World {
@@ -32,6 +33,10 @@ pub(super) fn user(name: &str) -> UserId {
 
 impl World {
     pub(super) fn new(limits: StreamLimits) -> Self {
+        Self::with_orders(limits, Box::new(NoOrders))
+    }
+
+    pub(super) fn with_orders(limits: StreamLimits, orders: Box<dyn OrderFeed>) -> Self {
         let watch = Arc::new(ShardWatch::new());
         let (mut market, reader) = open_market(Watchers::new(vec![Arc::clone(&watch)]));
         let listings: Vec<Listing> = ["IBM", "SPY", "AIG"]
@@ -45,7 +50,9 @@ impl World {
         market.list(&listings).unwrap();
         market.begin_session("7", 1);
         market.set_up(true);
-        let hub = Hub::new(3, reader, watch, limits, StreamMetrics::default()).unwrap();
+        let metrics = StreamMetrics::default();
+        let hub =
+            Hub::new(reader, watch, HubOptions { shard: 3, limits, metrics, orders }).unwrap();
         let quotas = Arc::new(StreamQuotas::new(100, 100));
         Self { hub, market, sequence: 0, quotas }
     }
@@ -71,7 +78,14 @@ impl World {
     pub(super) fn request(&self, names: &[&str]) -> StreamRequest {
         let symbols = names.iter().map(|name| (symbol(name), self.index(name))).collect();
         let permit = self.quotas.reserve(&user("alice")).unwrap();
-        StreamRequest { permit, symbols, mode: Mode::Latest, max_rate: None, resume: None }
+        StreamRequest {
+            permit,
+            symbols,
+            mode: Mode::Latest,
+            max_rate: None,
+            resume: None,
+            orders: None,
+        }
     }
 
     /// Opens a stream of the newest prices.

@@ -19,10 +19,11 @@ impl Hub {
         let keys: Vec<u32> =
             self.connections.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
         for key in keys {
-            if let Some(connection) = self.connections.get_mut(key as usize) {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if connection.orders.as_ref().is_none_or(|orders| !orders.is_alone()) {
                 connection.tell_feed = true;
+                self.enqueue(key);
             }
-            self.enqueue(key);
         }
     }
 

@@ -6,10 +6,12 @@ use std::time::Instant;
 use crate::net::SendOutcome;
 
 use super::deadlines::ConnectionId;
-use super::frame::{FEED_DOWN, FEED_UP, HEARTBEAT, RESET, write_gap, write_id};
+use super::frame::{
+    FEED_DOWN, FEED_UP, HEARTBEAT, ID_SEPARATOR, RESET, write_gap, write_id_line, write_point,
+};
 use super::hub::Hub;
 use super::limits::{ID_INTERVAL_MS, MAX_SEND_BYTES, SENDS_PER_CLOCK_LOOK};
-use super::segment::{Content, Segment, Taken, take_back};
+use super::segment::{Composed, Content, Segment, Taken, take_back};
 
 impl Hub {
     /// Serves ready connections in turn until none is left or the slice is over.
@@ -54,6 +56,8 @@ impl Hub {
         let owes_more = connection.tell_feed
             || connection.owes_heartbeat
             || connection.every.is_some()
+            || connection.paced
+            || connection.has_order_news()
             || !connection.unsent.is_empty();
         if id_is_due || owes_more {
             return None;
@@ -66,6 +70,7 @@ impl Hub {
             *known = price_cents;
         }
         connection.dirty.clear();
+        connection.last_prices_ms = self.now_ms;
         let outcome = connection.socket.send(frame);
         match outcome {
             SendOutcome::Sent(sent) if sent < frame.len() => {
@@ -97,26 +102,44 @@ impl Hub {
             self.scratch.extend_from_slice(if self.feed_up { FEED_UP } else { FEED_DOWN });
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Feed });
         }
-        if connection.every.is_some() {
-            self.compose_losses(key);
-        }
-        self.compose_newest(key);
-        let Some(connection) = self.connections.get(key as usize) else { return };
-        if connection.every.is_some() {
-            self.compose_prints(key);
+        let (is_every, may_have_prices) = (connection.every.is_some(), !connection.paced);
+        self.compose_orders(key);
+        // One that waits for its `maxRate` is here for its orders alone.
+        if may_have_prices {
+            if is_every {
+                self.compose_losses(key);
+            }
+            self.compose_newest(key);
+            if is_every {
+                self.compose_prints(key);
+            }
         }
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if may_have_prices {
+            connection.last_prices_ms = self.now_ms;
+        }
         connection.owes_heartbeat &= self.scratch.is_empty();
         if std::mem::take(&mut connection.owes_heartbeat) {
             self.scratch.extend_from_slice(HEARTBEAT);
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Heartbeat });
         }
-        if !connection.has_news()
+        let is_only_orders = connection.orders.as_ref().is_some_and(|orders| orders.is_alone());
+        if !is_only_orders
+            && !connection.has_news()
             && let Some(session) = &self.session
             && self.now_ms >= connection.id_due_ms
         {
             connection.id_due_ms = self.now_ms + ID_INTERVAL_MS;
-            write_id(&mut self.scratch, session, self.sequence);
+            write_id_line(&mut self.scratch, b"");
+            let point = self.scratch.len();
+            write_point(&mut self.scratch, session, self.sequence);
+            if let Some(orders) = &mut connection.orders {
+                self.scratch.push(ID_SEPARATOR);
+                orders.id_prefix.clear();
+                orders.id_prefix.extend_from_slice(self.scratch.get(point..).unwrap_or_default());
+                self.orders.write_cursor(orders.cursor().unwrap_or_default(), &mut self.scratch);
+            }
+            self.scratch.extend_from_slice(b"\n\n");
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Id });
         }
     }
@@ -225,7 +248,12 @@ impl Hub {
             }
         };
         if composed {
-            let taken = take_back(connection, &self.history, &self.scratch, &self.segments, sent);
+            let composed = Composed {
+                bytes: &self.scratch,
+                segments: &self.segments,
+                orders_before: self.orders_before,
+            };
+            let taken = take_back(connection, &self.history, composed, sent);
             let Taken { prices, gaps, heartbeats } = taken;
             self.metrics.prices.inc_by(prices);
             if gaps + heartbeats > 0 {

@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::every::Gap;
 use super::history::{History, PrintNumber};
+use super::order_events::Place;
 
 /// What a stretch of composed bytes is, so that what was not sent can be owed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) enum Content {
     Price(u16),
     /// Prints of the subscription in this slot, one after the other from this one on.
     Prints { slot: u16, count: u16, first: PrintNumber },
+    /// Order events.
+    Orders,
     /// An `id:` block.
     Id,
     /// A comment that breaks the silence.
@@ -30,6 +33,15 @@ pub(super) enum Content {
 pub(super) struct Segment {
     pub end: usize,
     pub content: Content,
+}
+
+/// A composed send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Composed<'a> {
+    pub bytes: &'a [u8],
+    pub segments: &'a [Segment],
+    /// Where the stream was before its order events, if it has some in there.
+    pub orders_before: Option<Place>,
 }
 
 /// What of a send the kernel took.
@@ -45,8 +57,7 @@ pub(super) struct Taken {
 pub(super) fn take_back(
     connection: &mut Connection,
     history: &History,
-    bytes: &[u8],
-    segments: &[Segment],
+    Composed { bytes, segments, orders_before }: Composed<'_>,
     sent: usize,
 ) -> Taken {
     let mut begin = 0;
@@ -58,7 +69,8 @@ pub(super) fn take_back(
                 Content::Prints { count, .. } => taken.prices += u64::from(count),
                 Content::Gap(_) => taken.gaps += 1,
                 Content::Heartbeat => taken.heartbeats += 1,
-                Content::Begun | Content::Feed | Content::Reset | Content::Id => {}
+                Content::Begun | Content::Feed | Content::Reset | Content::Orders | Content::Id => {
+                }
             }
         } else if let Content::Prints { slot, count, first } = content {
             let cut = Cut { bytes, begin, sent };
@@ -68,14 +80,14 @@ pub(super) fn take_back(
             taken.prices += u64::from(matches!(content, Content::Price(_)));
             connection.unsent = bytes.get(sent.max(begin)..end).unwrap_or_default().to_vec();
         } else {
-            owe_again(connection, content);
+            owe_again(connection, content, orders_before);
         }
         begin = end;
     }
     taken
 }
 
-fn owe_again(connection: &mut Connection, content: Content) {
+fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<Place>) {
     match content {
         Content::Price(slot) => {
             connection.dirty.insert(slot);
@@ -89,6 +101,11 @@ fn owe_again(connection: &mut Connection, content: Content) {
                     Content::Gap(gap) => every.gap = Some(gap),
                     _ => every.reset = true,
                 }
+            }
+        }
+        Content::Orders => {
+            if let (Some(orders), Some(place)) = (&mut connection.orders, orders_before) {
+                orders.return_to(place);
             }
         }
         Content::Begun | Content::Prints { .. } => {}

@@ -12,7 +12,9 @@ use crate::http::{Admin, App, HttpLimits, HttpMetrics, Site, serve_clients, serv
 use crate::market::ShardWatch;
 use crate::net::adopt_listener;
 use crate::shutdown::Shutdown;
-use crate::stream::{ChangeInbox, Hub, StreamLimits, StreamMetrics, drive, serve_changes};
+use crate::stream::{
+    ChangeInbox, Hub, HubOptions, NoOrders, StreamLimits, StreamMetrics, drive, serve_changes,
+};
 
 /// How long requests in progress may take to finish once a stop was asked for.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -63,11 +65,14 @@ impl Shard {
 
     async fn serve(self) -> Result<(), String> {
         let hub = Hub::new(
-            self.number,
             self.site.market.clone(),
             Arc::clone(&self.watch),
-            self.streams,
-            self.stream_metrics,
+            HubOptions {
+                shard: self.number,
+                limits: self.streams,
+                metrics: self.stream_metrics,
+                orders: Box::new(NoOrders),
+            },
         )
         .map_err(|error| error.to_string())?;
         let hub = Rc::new(RefCell::new(hub));

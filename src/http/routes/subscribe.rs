@@ -177,6 +177,7 @@ fn validate(
         max_rate: subscription.max_rate.or(app.site.streams.default_rate),
         // An id that no stream has sent resumes nothing: it is answered with a reset.
         resume: resume.map(|id| ResumePoint::parse(&id).unwrap_or_default()),
+        orders: None,
     })
 }
 
