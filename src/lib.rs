@@ -5,7 +5,8 @@
 //!
 //! **Prices**: the exchange's feed -> [`exchange::feed`] (the one writer) -> last-value table and
 //! ring ([`market`], built on [`sync`]) -> each shard's hub ([`stream`]) -> one send per client.
-//! Prices conflate: a client is owed symbols, never a queue of prices.
+//! Prices conflate: a client is owed symbols, never a queue of prices. One that wants every print
+//! holds numbers into a bounded history that all streams of a shard share.
 //!
 //! **Orders**: a request ([`http`]) -> the orders thread ([`execution`]) -> an engine decides
 //! ([`engine`], over the transition table of [`order`]) -> the log ([`wal`]), durable -> the exchange
@@ -39,7 +40,7 @@
 //!
 //! | thread | runtime | owns | hears from others by |
 //! |---|---|---|---|
-//! | `shard-N` | glommio, pinned | its accept queue, its HTTP connections, its streams | ring, last-value table, reply slots |
+//! | `shard-N` | glommio, pinned | its accept queue, its HTTP connections, its streams | ring, last-value table, reply slots; a bounded mailbox with changes of its streams |
 //! | `feed` | its own loop | the market-data connection; writes ring and table | nothing |
 //! | `orders` | glommio, pinned where a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
 //! | `wal` | its own loop | the log's files; `orders` writes for itself while only one request is under way | two batch buffers that go round |

@@ -61,6 +61,12 @@ impl Shutdown {
         self.0.requested.load(Ordering::Acquire)
     }
 
+    /// Whether an operator asked, and nothing broke before.
+    pub fn is_asked(&self) -> bool {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.reason == Some(StopReason::Asked)
+    }
+
     /// Blocks the calling thread until somebody asks, and tells why.
     pub fn wait(&self) -> StopReason {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);

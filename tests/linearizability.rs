@@ -10,7 +10,6 @@
 
 mod support;
 
-#[expect(dead_code, reason = "the load tests use all of it")]
 #[path = "../loadtest/src/linear/mod.rs"]
 mod linear;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::exchange_link::ExchangeLinkArgs;
+use super::streams::StreamArgs;
 use crate::exchange::ExchangeAddress;
 use crate::exchange::sim::faults::FaultSettings;
 use crate::exchange::sim::{SessionTime, SimOptions, Speed};
@@ -78,10 +79,6 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub spin: u64,
 
-    /// Most price streams at once over all shards; 0 takes what the limit of open files allows.
-    #[arg(long, env = "LONGBOW_MAX_STREAMS", value_name = "N", default_value_t = 0)]
-    pub max_streams: u64,
-
     /// Milliseconds that POST /order and DELETE /order wait for the exchange before they answer 202.
     #[arg(long, env = "LONGBOW_ORDER_REPLY_TIMEOUT", value_name = "MS", default_value_t = 150,
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
@@ -111,6 +108,10 @@ pub struct ServeArgs {
     /// TOML file with any of these settings, named as the flags are.
     #[arg(long, env = "LONGBOW_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// The price streams.
+    #[command(flatten)]
+    pub streams: StreamArgs,
 
     /// The way to the exchange and back.
     #[command(flatten)]

@@ -146,7 +146,7 @@ mod tests {
         let arguments = arguments.unwrap();
         assert_eq!(arguments.shards, 3);
         assert_eq!(arguments.simulator.speed.to_string(), "2.5");
-        assert_eq!(arguments.max_streams, 7);
+        assert_eq!(arguments.streams.max_streams, 7);
         assert_eq!(arguments.order_reply_timeout, 150);
     }
 

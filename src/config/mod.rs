@@ -5,6 +5,7 @@
 mod args;
 mod exchange_link;
 mod file;
+mod streams;
 
 pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
@@ -12,3 +13,4 @@ pub use args::{
 };
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};
+pub use streams::StreamArgs;

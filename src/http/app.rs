@@ -6,7 +6,7 @@ use crate::exchange::webhook::WebhookVerifier;
 use crate::execution::OrderDesk;
 use crate::market::MarketReader;
 use crate::metrics::Metrics;
-use crate::stream::Hub;
+use crate::stream::{Hub, StreamDoors, StreamQuotas};
 
 use super::auth::Authenticator;
 
@@ -21,8 +21,21 @@ pub struct Site {
     pub authenticator: Arc<Authenticator>,
     /// Who may post fills; nobody without one.
     pub webhook: Option<Arc<WebhookVerifier>>,
+    /// Room for streams, and the way to those of other shards.
+    pub streams: StreamDesk,
     /// Counters, for the operators' listener.
     pub metrics: Arc<Metrics>,
+}
+
+/// What the streams of all shards share.
+#[derive(Debug, Clone)]
+pub struct StreamDesk {
+    /// How many there may be.
+    pub quotas: Arc<StreamQuotas>,
+    /// Where to ask for changes of open ones.
+    pub doors: StreamDoors,
+    /// Sends a second of a stream that asks for no rate; `None` for no limit.
+    pub default_rate: Option<u32>,
 }
 
 /// What the requests of one shard see.

@@ -109,7 +109,7 @@ pub(super) async fn serve_connection<F>(
             match departure {
                 Departure::Stream(request) => {
                     metrics.graduated.inc();
-                    graduate(&parts.io, hub, &request);
+                    graduate(&parts.io, hub, request);
                 }
                 Departure::Bytes(bytes) => send_and_end(parts.io, &bytes).await,
             }
@@ -148,7 +148,7 @@ async fn watch_idle(idle_since: &Cell<Option<Instant>>, limit: Duration) -> End 
 }
 
 /// Hands the socket to the hub. The executor's stream is dropped with `io`; the duplicate lives on.
-fn graduate(io: &HyperIo, hub: Option<Rc<RefCell<Hub>>>, request: &StreamRequest) {
+fn graduate(io: &HyperIo, hub: Option<Rc<RefCell<Hub>>>, request: StreamRequest) {
     let adopted = match (io.duplicate(), hub) {
         (Ok(descriptor), Some(hub)) => {
             hub.borrow_mut().adopt(descriptor, request).map_err(|error| format!("{error:?}"))

@@ -9,19 +9,20 @@ use super::body::parse_json;
 use super::problem::Problem;
 use super::query::Query;
 use super::routes::orders::{NewOrder, parse_status};
-use super::routes::subscribe::Subscription;
+use super::routes::subscribe::{Change, Subscription};
 use crate::types::{OrderId, Symbol};
 
 /// The parameters of the queries.
 const KNOWN: [&str; 4] = ["status", "symbol", "limit", "cursor"];
 
-/// A body: of `POST /order`, and of `POST /subscribe`.
+/// A body: of `POST /order`, of `POST /subscribe`, and of its changes.
 ///
 /// # Panics
 /// When a refusal is not one that the contract has.
 pub fn client_body(data: &[u8]) {
     check(parse_json::<NewOrder>(data));
     check(parse_json::<Subscription>(data));
+    check(parse_json::<Change>(data));
 }
 
 /// The target of a request, with the parameters of `GET /orders`.

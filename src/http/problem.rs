@@ -23,6 +23,9 @@ pub(super) struct Problem {
     more: Map<String, Value>,
 }
 
+/// When a client that has too much may ask again.
+const TOO_MANY_RETRY_SECONDS: u32 = 5;
+
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
         Self {
@@ -54,6 +57,12 @@ impl Problem {
     pub fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
         let retry_after_seconds = Some(1);
         Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    /// The client has as much as it may; a part of that may end.
+    pub fn too_many(code: &'static str, detail: impl fmt::Display) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+        Self { retry_after_seconds: Some(TOO_MANY_RETRY_SECONDS), ..problem }
     }
 
     /// Whether the same request may succeed later.

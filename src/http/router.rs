@@ -39,6 +39,8 @@ pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
             Err(problem) => Err(problem),
         },
         (["subscribe"], _) => not_allowed("GET, POST"),
+        (["subscribe", id], &Method::PATCH) => subscribe::patch(&app, request, id).await,
+        (["subscribe", _], _) => not_allowed("PATCH"),
         (["order"], &Method::POST) => orders::post(&app, request).await,
         (["order"], _) => not_allowed("POST"),
         (["order", id], &Method::GET) => orders::get(&app, &request, id).await,

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future::or;
@@ -10,7 +11,7 @@ use glommio::timer::sleep;
 use crate::market::ShardWatch;
 use crate::shutdown::Shutdown;
 
-use super::hub::Hub;
+use super::hub::{Hub, Next};
 
 /// Between two slices of a busy hub. A real timer, because yielding runs the same task queue again
 /// and starves the HTTP tasks of the shard for as long as 100 ms.
@@ -19,13 +20,56 @@ const BETWEEN_SLICES: Duration = Duration::from_micros(1);
 /// Longest sleep of a hub: closed clients are noticed, and deadlines kept, at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
-/// Runs a shard's streams until the process stops. The hub is borrowed only within a slice.
+/// Pause between two bunches of goodbyes.
+const BETWEEN_GOODBYES: Duration = Duration::from_millis(5);
+
+/// Runs a shard's streams until the process stops; then ends them, spread over the drain time. The
+/// hub is borrowed only within a slice.
 pub async fn drive(hub: Rc<RefCell<Hub>>, watch: Arc<ShardWatch>, shutdown: Shutdown) {
     while !shutdown.is_requested() {
-        let more = hub.borrow_mut().run_slice();
-        if more {
+        step(&hub, &watch).await;
+    }
+    // A process that a dead thread takes down has no time for manners.
+    let in_peace = shutdown.is_asked();
+    let mut goodbyes = hub.borrow().plan_goodbyes(in_peace);
+    while !hub.borrow().is_empty() {
+        hub.borrow_mut().say_goodbyes(&mut goodbyes);
+        or(step_for_good(&hub, &watch), async {
+            sleep(BETWEEN_GOODBYES).await;
+        })
+        .await;
+    }
+}
+
+async fn step_for_good(hub: &RefCell<Hub>, watch: &ShardWatch) {
+    loop {
+        step(hub, watch).await;
+    }
+}
+
+/// One slice, and the wait that follows it.
+async fn step(hub: &RefCell<Hub>, watch: &ShardWatch) {
+    let next = hub.borrow_mut().run_slice();
+    match next {
+        Next::Slice => {
             sleep(BETWEEN_SLICES).await;
-        } else {
+        }
+        Next::Rest(rest) => {
+            // Prices wait for the rest to end: the feed is not asked to wake this shard.
+            let urgent = poll_fn(|context| {
+                let mut hub = hub.borrow_mut();
+                if hub.has_urgent_work() {
+                    return Poll::Ready(());
+                }
+                hub.wake_from_rest(context.waker());
+                Poll::Pending
+            });
+            or(urgent, async {
+                sleep(rest.min(LONGEST_SLEEP)).await;
+            })
+            .await;
+        }
+        Next::Sleep => {
             let woken =
                 poll_fn(|context| watch.wakeup.poll_wait(context, || hub.borrow().has_work()));
             or(woken, async {
@@ -34,5 +78,4 @@ pub async fn drive(hub: Rc<RefCell<Hub>>, watch: Arc<ShardWatch>, shutdown: Shut
             .await;
         }
     }
-    hub.borrow_mut().say_goodbye();
 }

@@ -1,7 +1,12 @@
 //! The bytes of a stream: head, events and comments (WHATWG HTML, "Server-sent events").
 
 use crate::market::LastValue;
-use crate::types::Symbol;
+use crate::types::{Symbol, TimestampMicros};
+
+use super::every::Gap;
+
+/// Longest price frame: fixed text, a symbol of 15 bytes, and two numbers of 20.
+pub(super) const MAX_FRAME_BYTES: usize = 112;
 
 /// Response head of every stream. No chunking: the body ends with the connection.
 const HEAD: &str = "HTTP/1.1 200 OK\r\n\
@@ -10,8 +15,14 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\n\
     X-Accel-Buffering: no\r\n\
     Connection: close\r\n\r\n";
 
+/// Between the two halves of an id on a stream of prices and orders: the place in the feed, and that
+/// among the orders' changes.
+pub const ID_SEPARATOR: u8 = b'/';
+
 /// Sent on a stream that was silent for the heartbeat interval.
 pub(super) const HEARTBEAT: &[u8] = b": hb\n\n";
+/// What came before and what follows do not belong together; a snapshot follows.
+pub(super) const RESET: &[u8] = b"event: reset\ndata: {}\n\n";
 /// The exchange feed is lost.
 pub(super) const FEED_DOWN: &[u8] = b"event: feed\ndata: {\"up\":false}\n\n";
 /// The exchange feed is back.
@@ -51,10 +62,15 @@ fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends the response head, `retry:` and the `open` event.
-pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
+/// Appends the response head and `retry:`.
+pub(super) fn write_head(out: &mut Vec<u8>, retry_ms: u32) {
     out.extend_from_slice(HEAD.as_bytes());
-    write_retry(out, opening.retry_ms);
+    write_retry(out, retry_ms);
+}
+
+/// Appends the first bytes of a stream of prices, the `open` event among them.
+pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
+    write_head(out, opening.retry_ms);
     out.extend_from_slice(b"event: open\ndata: {\"streamId\":\"");
     out.extend_from_slice(opening.stream_id.as_bytes());
     out.extend_from_slice(b"\",\"symbols\":[");
@@ -70,7 +86,7 @@ pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
     push_number(out, opening.heartbeat_ms);
     out.extend_from_slice(b"}\n\n");
     if opening.reset {
-        out.extend_from_slice(b"event: reset\ndata: {}\n\n");
+        out.extend_from_slice(RESET);
     }
     if !opening.feed_up {
         out.extend_from_slice(FEED_DOWN);
@@ -80,29 +96,53 @@ pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
 /// A stream that ends at once, for a browser that shall come back later: an `EventSource` gives up
 /// for good on any answer but 200.
 pub fn come_back_later(retry_ms: u32) -> Vec<u8> {
-    let mut out = Vec::from(HEAD);
-    write_retry(&mut out, retry_ms);
+    let mut out = Vec::new();
+    write_head(&mut out, retry_ms);
     out
 }
 
-/// Appends a `price` event.
+/// Appends a `price` event with a symbol's newest price.
 pub fn write_price(out: &mut Vec<u8>, symbol: &Symbol, value: &LastValue) {
+    write_print(out, symbol, value.price_cents, value.timestamp);
+}
+
+/// Appends a `price` event.
+pub(super) fn write_print(
+    out: &mut Vec<u8>,
+    symbol: &Symbol,
+    price_cents: i64,
+    timestamp: TimestampMicros,
+) {
     out.extend_from_slice(b"event: price\ndata: {\"symbol\":\"");
     out.extend_from_slice(symbol.as_str().as_bytes());
     out.extend_from_slice(b"\",\"priceInCents\":");
-    push_number(out, value.price_cents);
+    push_number(out, price_cents);
     out.extend_from_slice(b",\"timestamp\":");
-    push_number(out, value.timestamp.micros());
+    push_number(out, timestamp.micros());
     out.extend_from_slice(b"}\n\n");
 }
 
-/// Appends a block that holds only the id: remembered by a client, dispatched by none.
-pub(super) fn write_id(out: &mut Vec<u8>, session: &str, sequence: u64) {
+/// Appends a `gap` event: prints of these feed sequences, both included, may be missing.
+pub(super) fn write_gap(out: &mut Vec<u8>, gap: Gap) {
+    out.extend_from_slice(b"event: gap\ndata: {\"from\":");
+    push_number(out, gap.from);
+    out.extend_from_slice(b",\"to\":");
+    push_number(out, gap.to);
+    out.extend_from_slice(b"}\n\n");
+}
+
+/// Appends the beginning of an `id:` line. A block that holds only such a line is remembered by a
+/// client and dispatched by none.
+pub(super) fn write_id_line(out: &mut Vec<u8>, id: &[u8]) {
     out.extend_from_slice(b"id: ");
+    out.extend_from_slice(id);
+}
+
+/// Appends a place in the feed as ids carry it.
+pub(super) fn write_point(out: &mut Vec<u8>, session: &str, sequence: u64) {
     out.extend_from_slice(session.as_bytes());
     out.push(b'-');
     push_number(out, sequence);
-    out.extend_from_slice(b"\n\n");
 }
 
 /// Appends the last words of a stream that the server ends.

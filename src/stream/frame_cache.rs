@@ -1,10 +1,7 @@
 use crate::market::{Directory, LastValueTable};
 use crate::types::{MAX_SYMBOLS, SymbolIndex};
 
-use super::frame::write_price;
-
-/// Longest price frame: fixed text, a symbol of 15 bytes, and two numbers of 20.
-const MAX_FRAME_BYTES: usize = 112;
+use super::frame::{MAX_FRAME_BYTES, write_price};
 
 /// One symbol's newest price frame, encoded once and sent to everybody who wants it.
 #[derive(Debug)]

@@ -6,25 +6,37 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::market::{Listing, MarketWriter, Print, ShardWatch, Watchers, open_market};
-use crate::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros};
+use crate::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
 
+use super::adopt::{Mode, StreamRequest};
 use super::frame::ResumePoint;
-use super::hub::{Hub, NotAdopted, StreamRequest};
+use super::hub::{Hub, HubOptions, Next};
 use super::limits::StreamLimits;
 use super::metrics::StreamMetrics;
+use super::order_feed::{NoOrders, OrderFeed};
+use super::quotas::StreamQuotas;
 
-struct World {
-    hub: Hub,
-    market: MarketWriter,
-    sequence: u64,
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) market: MarketWriter,
+    pub(super) sequence: u64,
+    quotas: Arc<StreamQuotas>,
 }
 
-fn symbol(name: &str) -> Symbol {
+pub(super) fn symbol(name: &str) -> Symbol {
     Symbol::new(name).unwrap()
 }
 
+pub(super) fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
 impl World {
-    fn new(limits: StreamLimits) -> Self {
+    pub(super) fn new(limits: StreamLimits) -> Self {
+        Self::with_orders(limits, Box::new(NoOrders))
+    }
+
+    pub(super) fn with_orders(limits: StreamLimits, orders: Box<dyn OrderFeed>) -> Self {
         let watch = Arc::new(ShardWatch::new());
         let (mut market, reader) = open_market(Watchers::new(vec![Arc::clone(&watch)]));
         let listings: Vec<Listing> = ["IBM", "SPY", "AIG"]
@@ -38,11 +50,14 @@ impl World {
         market.list(&listings).unwrap();
         market.begin_session("7", 1);
         market.set_up(true);
-        let hub = Hub::new(reader, watch, limits, StreamMetrics::default()).unwrap();
-        Self { hub, market, sequence: 0 }
+        let metrics = StreamMetrics::default();
+        let hub =
+            Hub::new(reader, watch, HubOptions { shard: 3, limits, metrics, orders }).unwrap();
+        let quotas = Arc::new(StreamQuotas::new(100, 100));
+        Self { hub, market, sequence: 0, quotas }
     }
 
-    fn print(&mut self, name: &str, cents: i64) {
+    pub(super) fn print(&mut self, name: &str, cents: i64) {
         self.sequence += 1;
         let print = Print {
             symbol: self.index(name),
@@ -56,16 +71,30 @@ impl World {
         self.market.end_batch(self.sequence);
     }
 
-    fn index(&self, name: &str) -> SymbolIndex {
+    pub(super) fn index(&self, name: &str) -> SymbolIndex {
         self.hub.market.directory.load().index_of(&symbol(name)).unwrap()
     }
 
-    fn request(&self, names: &[&str]) -> StreamRequest {
+    pub(super) fn request(&self, names: &[&str]) -> StreamRequest {
         let symbols = names.iter().map(|name| (symbol(name), self.index(name))).collect();
-        StreamRequest { stream_id: "id".into(), symbols, max_rate: None, resume: None }
+        let permit = self.quotas.reserve(&user("alice")).unwrap();
+        StreamRequest {
+            permit,
+            symbols,
+            mode: Mode::Latest,
+            max_rate: None,
+            resume: None,
+            orders: None,
+        }
     }
 
-    fn open(&mut self, request: &StreamRequest) -> TcpStream {
+    /// Opens a stream of the newest prices.
+    pub(super) fn watch(&mut self, names: &[&str]) -> TcpStream {
+        let request = self.request(names);
+        self.open(request)
+    }
+
+    pub(super) fn open(&mut self, request: StreamRequest) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
@@ -74,7 +103,7 @@ impl World {
     }
 
     /// Runs slices until the condition holds; five seconds at most.
-    fn run_until(&mut self, mut condition: impl FnMut(&Hub) -> bool) {
+    pub(super) fn run_until(&mut self, mut condition: impl FnMut(&Hub) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(5);
         while !condition(&self.hub) {
             assert!(Instant::now() < deadline, "the hub did not get there");
@@ -82,13 +111,13 @@ impl World {
         }
     }
 
-    fn run_idle(&mut self) {
-        while self.hub.run_slice() {}
+    pub(super) fn run_idle(&mut self) {
+        while self.hub.run_slice() != Next::Sleep {}
     }
 }
 
 /// Reads until the text has `wanted`; five seconds at most.
-fn read_until(client: &mut TcpStream, wanted: &str) -> String {
+pub(super) fn read_until(client: &mut TcpStream, wanted: &str) -> String {
     client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
@@ -103,7 +132,7 @@ fn read_until(client: &mut TcpStream, wanted: &str) -> String {
 }
 
 /// All that is there to be read now.
-fn read_now(client: &mut TcpStream) -> String {
+pub(super) fn read_now(client: &mut TcpStream) -> String {
     client.set_nonblocking(true).unwrap();
     let mut text = Vec::new();
     let outcome = client.read_to_end(&mut text).map_err(|error| error.kind());
@@ -112,7 +141,7 @@ fn read_now(client: &mut TcpStream) -> String {
     String::from_utf8(text).unwrap()
 }
 
-fn prices(text: &str) -> Vec<&str> {
+pub(super) fn prices(text: &str) -> Vec<&str> {
     text.lines().filter(|line| line.contains("priceInCents")).collect()
 }
 
@@ -120,7 +149,7 @@ fn prices(text: &str) -> Vec<&str> {
 fn a_stream_starts_with_what_is_known_and_goes_on_with_what_changes() {
     let mut world = World::new(StreamLimits::default());
     world.print("SPY", 100);
-    let mut client = world.open(&world.request(&["SPY", "IBM"]));
+    let mut client = world.watch(&["SPY", "IBM"]);
     world.run_idle();
     let text = read_until(&mut client, "\"priceInCents\":100");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -136,7 +165,7 @@ fn a_stream_starts_with_what_is_known_and_goes_on_with_what_changes() {
 #[test]
 fn several_changes_leave_in_one_send_and_end_with_an_id() {
     let mut world = World::new(StreamLimits::default());
-    let mut client = world.open(&world.request(&["SPY", "IBM"]));
+    let mut client = world.watch(&["SPY", "IBM"]);
     world.print("SPY", 100);
     world.print("IBM", 200);
     world.print("SPY", 101);
@@ -157,13 +186,15 @@ fn a_resumed_stream_is_told_only_what_changed() {
         resume: ResumePoint::parse(id),
         ..world.request(&["SPY", "IBM"])
     };
-    let mut client = world.open(&resume(&world, "7-2"));
+    let request = resume(&world, "7-2");
+    let mut client = world.open(request);
     world.run_idle();
     let text = read_until(&mut client, "\"priceInCents\":101");
     assert_eq!(prices(&text).len(), 1, "{text}");
     assert!(!text.contains("event: reset"));
     for gone in ["6-2", "7-999"] {
-        let mut client = world.open(&resume(&world, gone));
+        let request = resume(&world, gone);
+        let mut client = world.open(request);
         world.run_idle();
         let text = read_until(&mut client, "\"priceInCents\":200");
         assert!(text.contains("event: reset"), "{gone}: {text}");
@@ -174,7 +205,7 @@ fn a_resumed_stream_is_told_only_what_changed() {
 #[test]
 fn a_client_that_does_not_read_gets_the_newest_when_it_does_and_costs_little() {
     let mut world = World::new(StreamLimits::default());
-    let mut client = world.open(&world.request(&["SPY"]));
+    let mut client = world.watch(&["SPY"]);
     let (mut cents, mut since_last_send) = (0, 0);
     // Full for good once a thousand prints in a row leave nothing to send.
     while since_last_send < 1_000 {
@@ -202,7 +233,7 @@ fn a_client_that_does_not_read_gets_the_newest_when_it_does_and_costs_little() {
 fn a_stream_that_stays_full_is_closed() {
     let limits = StreamLimits { stall: Duration::ZERO, ..StreamLimits::default() };
     let mut world = World::new(limits);
-    let _never_reads = world.open(&world.request(&["SPY"]));
+    let _never_reads = world.watch(&["SPY"]);
     let mut cents = 0;
     while world.hub.metrics.closed_stalled.get() == 0 {
         cents += 1;
@@ -216,8 +247,8 @@ fn a_stream_that_stays_full_is_closed() {
 #[test]
 fn closed_clients_leave_nothing_behind() {
     let mut world = World::new(StreamLimits::default());
-    let clients: Vec<_> = (0..3).map(|_| world.open(&world.request(&["SPY", "IBM"]))).collect();
-    let mut kept = world.open(&world.request(&["IBM", "SPY"]));
+    let clients: Vec<_> = (0..3).map(|_| world.watch(&["SPY", "IBM"])).collect();
+    let mut kept = world.watch(&["IBM", "SPY"]);
     drop(clients);
     world.run_until(|hub| hub.len() == 1);
     assert_eq!(world.hub.metrics.closed_by_client.get(), 3);
@@ -233,7 +264,7 @@ fn closed_clients_leave_nothing_behind() {
 fn a_rate_limit_holds_back_and_never_for_good() {
     let mut world = World::new(StreamLimits::default());
     let request = StreamRequest { max_rate: Some(20), ..world.request(&["SPY"]) };
-    let mut client = world.open(&request);
+    let mut client = world.open(request);
     world.run_idle();
     let sends = world.hub.metrics.sends.get();
     for cents in 1..=50 {
@@ -249,7 +280,7 @@ fn a_rate_limit_holds_back_and_never_for_good() {
 fn a_silent_stream_is_kept_alive_and_told_of_the_feed() {
     let limits = StreamLimits { heartbeat: Duration::from_millis(1), ..StreamLimits::default() };
     let mut world = World::new(limits);
-    let mut client = world.open(&world.request(&["SPY"]));
+    let mut client = world.watch(&["SPY"]);
     world.run_until(|hub| hub.metrics.heartbeats.get() > 0);
     read_until(&mut client, ": hb\n\n");
     world.market.set_up(false);
@@ -263,7 +294,7 @@ fn a_silent_stream_is_kept_alive_and_told_of_the_feed() {
 #[test]
 fn a_lapped_hub_catches_up_from_the_table() {
     let mut world = World::new(StreamLimits::default());
-    let mut client = world.open(&world.request(&["SPY"]));
+    let mut client = world.watch(&["SPY"]);
     world.run_idle();
     world.print("SPY", 100);
     for cents in 0..i64::try_from(crate::market::RING_SLOTS).unwrap() + 10 {
@@ -275,17 +306,13 @@ fn a_lapped_hub_catches_up_from_the_table() {
 }
 
 #[test]
-fn a_full_shard_takes_no_more_and_a_stop_says_goodbye() {
-    let mut world = World::new(StreamLimits { streams: 1, ..StreamLimits::default() });
-    let mut client = world.open(&world.request(&["SPY"]));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let _second = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    let refused = world.hub.adopt(server.into(), &world.request(&["SPY"]));
-    assert!(matches!(refused, Err(NotAdopted::Full { limit: 1 })));
+fn a_stop_says_goodbye() {
+    let mut world = World::new(StreamLimits::default());
+    let mut client = world.watch(&["SPY"]);
     world.run_idle();
     read_until(&mut client, "event: open");
-    world.hub.say_goodbye();
+    let mut goodbyes = world.hub.plan_goodbyes(true);
+    world.hub.say_goodbyes(&mut goodbyes);
     assert!(world.hub.is_empty());
     let text = read_now(&mut client);
     assert!(text.contains("event: goodbye\n") && text.contains("retry: "), "{text}");

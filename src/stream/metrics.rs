@@ -23,6 +23,18 @@ pub struct StreamMetrics {
     pub prices: Counter,
     /// Sends that found the socket full.
     pub blocked: Counter,
+    /// Times that a stream with news had to wait for its `maxRate`.
+    pub paced: Counter,
+    /// Prices that a newer one replaced before they were sent.
+    pub merged_prices: Counter,
+    /// Gaps told to streams that want every print.
+    pub gaps: Counter,
+    /// Streams whose `Last-Event-ID` was good: they were sent what changed.
+    pub resumed: Counter,
+    /// Streams that were sent a `reset`: their id was unknown or too old, or the session ended.
+    pub resets: Counter,
+    /// Changes of subscriptions of open streams.
+    pub subscription_changes: Counter,
     /// Heartbeat comments sent.
     pub heartbeats: Counter,
     /// Ticks taken from the ring.
@@ -33,7 +45,7 @@ pub struct StreamMetrics {
 
 impl StreamMetrics {
     /// Registers the metrics of one shard.
-    pub fn register(&self, registry: &mut Registry, shard: usize) {
+    pub fn register(&self, registry: &mut Registry, shard: u16) {
         let registry = registry.sub_registry_with_label(("shard".into(), shard.to_string().into()));
         registry.register("streams_open", "Open price streams", self.open.clone());
         let counters = [
@@ -45,6 +57,16 @@ impl StreamMetrics {
             ("stream_sent_bytes", "Bytes sent to streams", &self.sent_bytes),
             ("stream_prices", "Price events sent", &self.prices),
             ("stream_blocked", "Sends that found a full socket", &self.blocked),
+            ("stream_paced", "Waits of streams with news for their maxRate", &self.paced),
+            ("stream_merged_prices", "Prices replaced before they were sent", &self.merged_prices),
+            ("stream_gaps", "Gaps told to streams that want every print", &self.gaps),
+            ("streams_resumed", "Streams that went on where they were", &self.resumed),
+            ("streams_reset", "Streams sent a reset", &self.resets),
+            (
+                "stream_subscription_changes",
+                "Changes of open streams' subscriptions",
+                &self.subscription_changes,
+            ),
             ("stream_heartbeats", "Heartbeat comments sent", &self.heartbeats),
             ("stream_ticks", "Ticks taken from the ring", &self.ticks),
             ("stream_lapped_ticks", "Ticks overwritten unread", &self.lapped_ticks),

@@ -6,10 +6,12 @@ use std::time::Instant;
 use crate::net::SendOutcome;
 
 use super::deadlines::ConnectionId;
-use super::frame::{FEED_DOWN, FEED_UP, HEARTBEAT, write_id};
+use super::frame::{
+    FEED_DOWN, FEED_UP, HEARTBEAT, ID_SEPARATOR, RESET, write_gap, write_id_line, write_point,
+};
 use super::hub::Hub;
 use super::limits::{ID_INTERVAL_MS, MAX_SEND_BYTES, SENDS_PER_CLOCK_LOOK};
-use super::segment::{Content, Segment, take_back};
+use super::segment::{Composed, Content, Segment, Taken, take_back};
 
 impl Hub {
     /// Serves ready connections in turn until none is left or the slice is over.
@@ -51,7 +53,13 @@ impl Hub {
     fn send_single(&mut self, key: u32) -> Option<SendOutcome> {
         let connection = self.connections.get_mut(key as usize)?;
         let id_is_due = self.session.is_some() && self.now_ms >= connection.id_due_ms;
-        if id_is_due || connection.tell_feed || !connection.unsent.is_empty() {
+        let owes_more = connection.tell_feed
+            || connection.owes_heartbeat
+            || connection.every.is_some()
+            || connection.paced
+            || connection.has_order_news()
+            || !connection.unsent.is_empty();
+        if id_is_due || owes_more {
             return None;
         }
         let slot = connection.dirty.only()?;
@@ -62,12 +70,16 @@ impl Hub {
             *known = price_cents;
         }
         connection.dirty.clear();
+        connection.last_prices_ms = self.now_ms;
         let outcome = connection.socket.send(frame);
         match outcome {
             SendOutcome::Sent(sent) if sent < frame.len() => {
                 connection.unsent = frame.get(sent..).unwrap_or_default().to_vec();
+                self.metrics.prices.inc();
             }
-            SendOutcome::Blocked => connection.dirty.insert(slot),
+            SendOutcome::Blocked => {
+                connection.dirty.insert(slot);
+            }
             SendOutcome::Sent(_) => {
                 self.metrics.prices.inc();
             }
@@ -90,8 +102,83 @@ impl Hub {
             self.scratch.extend_from_slice(if self.feed_up { FEED_UP } else { FEED_DOWN });
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Feed });
         }
+        let (is_every, may_have_prices) = (connection.every.is_some(), !connection.paced);
+        self.compose_orders(key);
+        // One that waits for its `maxRate` is here for its orders alone.
+        if may_have_prices {
+            if is_every {
+                self.compose_losses(key);
+            }
+            self.compose_newest(key);
+            if is_every {
+                self.compose_prints(key);
+            }
+        }
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if may_have_prices {
+            connection.last_prices_ms = self.now_ms;
+        }
+        connection.owes_heartbeat &= self.scratch.is_empty();
+        if std::mem::take(&mut connection.owes_heartbeat) {
+            self.scratch.extend_from_slice(HEARTBEAT);
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Heartbeat });
+        }
+        let is_only_orders = connection.orders.as_ref().is_some_and(|orders| orders.is_alone());
+        if !is_only_orders
+            && !connection.has_news()
+            && let Some(session) = &self.session
+            && self.now_ms >= connection.id_due_ms
+        {
+            connection.id_due_ms = self.now_ms + ID_INTERVAL_MS;
+            write_id_line(&mut self.scratch, b"");
+            let point = self.scratch.len();
+            write_point(&mut self.scratch, session, self.sequence);
+            if let Some(orders) = &mut connection.orders {
+                self.scratch.push(ID_SEPARATOR);
+                orders.id_prefix.clear();
+                orders.id_prefix.extend_from_slice(self.scratch.get(point..).unwrap_or_default());
+                self.orders.write_cursor(orders.cursor().unwrap_or_default(), &mut self.scratch);
+            }
+            self.scratch.extend_from_slice(b"\n\n");
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Id });
+        }
+    }
+
+    /// Tells what a stream that wants every print has lost. Where the history is gone the newest
+    /// price is owed instead.
+    fn compose_losses(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Some(every) = &mut connection.every else { return };
+        let mut lost: Vec<u16> = Vec::new();
+        for slot in every.prints.iter() {
+            let Some(subscription) = connection.subscriptions.get(usize::from(slot)) else {
+                continue;
+            };
+            if !self.history.reaches_back_to(subscription.symbol, every.next(slot)) {
+                lost.push(slot);
+            }
+        }
+        for &slot in &lost {
+            connection.dirty.insert(slot);
+            every.lose_up_to(self.sequence);
+        }
+        if std::mem::take(&mut every.reset) {
+            self.metrics.resets.inc();
+            self.scratch.extend_from_slice(RESET);
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Reset });
+        }
+        if let Some(gap) = every.gap.take() {
+            write_gap(&mut self.scratch, gap);
+            self.segments.push(Segment { end: self.scratch.len(), content: Content::Gap(gap) });
+        }
+    }
+
+    /// The newest price of each symbol that has changed.
+    fn compose_newest(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
         while self.scratch.len() < MAX_SEND_BYTES {
-            let Some(slot) = connection.dirty.pop() else { break };
+            let Some(slot) = connection.dirty.pop(connection.turn) else { break };
+            connection.turn = slot.wrapping_add(1);
             let Some(subscription) = connection.subscriptions.get(usize::from(slot)) else {
                 continue;
             };
@@ -99,19 +186,47 @@ impl Hub {
             let (frame, encoded) = self.frames.get(symbol, &self.market.table, &self.directory);
             self.scratch.extend_from_slice(frame);
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Price(slot) });
-            if let (Some(price_cents), Some(known)) =
+            if let Some(every) = &mut connection.every {
+                // It begins, or begins again, with the newest price: older prints are behind it.
+                every.prints.remove(slot);
+                every.stand_at(slot, self.history.next(symbol));
+            } else if let (Some(price_cents), Some(known)) =
                 (encoded, self.known_cents.get_mut(symbol.get()))
             {
                 *known = price_cents;
             }
         }
-        if connection.dirty.is_empty()
-            && let Some(session) = &self.session
-            && self.now_ms >= connection.id_due_ms
-        {
-            connection.id_due_ms = self.now_ms + ID_INTERVAL_MS;
-            write_id(&mut self.scratch, session, self.sequence);
-            self.segments.push(Segment { end: self.scratch.len(), content: Content::Id });
+    }
+
+    /// Every print that the stream has not been sent, symbol by symbol.
+    fn compose_prints(&mut self, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Some(every) = &mut connection.every else { return };
+        while self.scratch.len() < MAX_SEND_BYTES {
+            let Some(slot) = every.prints.pop(connection.turn) else { break };
+            connection.turn = slot.wrapping_add(1);
+            let Some(subscription) = connection.subscriptions.get(usize::from(slot)) else {
+                continue;
+            };
+            let first = every.next(slot);
+            let mut number = first;
+            let mut has_more = false;
+            while let Some(frame) = self.history.frame(subscription.symbol, number) {
+                if self.scratch.len() >= MAX_SEND_BYTES {
+                    has_more = true;
+                    break;
+                }
+                self.scratch.extend_from_slice(frame);
+                number = number.wrapping_add(1);
+            }
+            every.stand_at(slot, number);
+            if has_more {
+                every.prints.insert(slot);
+            }
+            // At most as many as fit into one send.
+            let count = u16::try_from(number.wrapping_sub(first)).unwrap_or(u16::MAX);
+            let content = Content::Prints { slot, count, first };
+            self.segments.push(Segment { end: self.scratch.len(), content });
         }
     }
 
@@ -133,8 +248,25 @@ impl Hub {
             }
         };
         if composed {
-            let prices = take_back(connection, &self.scratch, &self.segments, sent);
+            let composed = Composed {
+                bytes: &self.scratch,
+                segments: &self.segments,
+                orders_before: self.orders_before,
+            };
+            let taken = take_back(connection, &self.history, composed, sent);
+            let Taken { prices, gaps, heartbeats } = taken;
             self.metrics.prices.inc_by(prices);
+            if gaps + heartbeats > 0 {
+                self.metrics.gaps.inc_by(gaps);
+                self.metrics.heartbeats.inc_by(heartbeats);
+            }
+            if let Some(every) = &mut connection.every
+                && !every.has_news()
+                && connection.unsent.is_empty()
+                && connection.dirty.is_empty()
+            {
+                every.clear_sequence = self.sequence;
+            }
         }
         if outcome == SendOutcome::Blocked {
             connection.blocked = true;
@@ -150,18 +282,5 @@ impl Hub {
             // writability event.
             self.enqueue(key);
         }
-    }
-
-    pub(super) fn send_heartbeat(&mut self, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if connection.blocked || !connection.unsent.is_empty() {
-            return;
-        }
-        let outcome = connection.socket.send(HEARTBEAT);
-        if let SendOutcome::Sent(sent) = outcome {
-            connection.unsent = HEARTBEAT.get(sent..).unwrap_or_default().to_vec();
-            self.metrics.heartbeats.inc();
-        }
-        self.settle(key, outcome, false);
     }
 }

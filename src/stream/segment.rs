@@ -1,6 +1,9 @@
 //! What a composed send is made of, and what becomes of it when the kernel takes only a part.
 
 use super::connection::Connection;
+use super::every::Gap;
+use super::history::{History, PrintNumber};
+use super::order_events::Place;
 
 /// What a stretch of composed bytes is, so that what was not sent can be owed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,10 +12,20 @@ pub(super) enum Content {
     Begun,
     /// The state of the feed.
     Feed,
+    /// Word of a new session.
+    Reset,
+    /// Word of lost prints.
+    Gap(Gap),
     /// The price of the subscription in this slot.
     Price(u16),
+    /// Prints of the subscription in this slot, one after the other from this one on.
+    Prints { slot: u16, count: u16, first: PrintNumber },
+    /// Order events.
+    Orders,
     /// An `id:` block.
     Id,
+    /// A comment that breaks the silence.
+    Heartbeat,
 }
 
 /// A stretch of composed bytes, up to `end`.
@@ -22,31 +35,119 @@ pub(super) struct Segment {
     pub content: Content,
 }
 
-/// Owes again what the kernel did not take: the rest of the segment that it cut stays as bytes,
-/// whole segments behind it go back to being news, so that their next sending has newer values.
-/// Returns how many prices were taken.
+/// A composed send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Composed<'a> {
+    pub bytes: &'a [u8],
+    pub segments: &'a [Segment],
+    /// Where the stream was before its order events, if it has some in there.
+    pub orders_before: Option<Place>,
+}
+
+/// What of a send the kernel took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub prices: u64,
+    pub gaps: u64,
+    pub heartbeats: u64,
+}
+
+/// Owes again what the kernel did not take: the rest of the event that it cut stays as bytes,
+/// whole events behind it go back to being news, so that their next sending has newer values.
 pub(super) fn take_back(
     connection: &mut Connection,
-    bytes: &[u8],
-    segments: &[Segment],
+    history: &History,
+    Composed { bytes, segments, orders_before }: Composed<'_>,
     sent: usize,
-) -> u64 {
+) -> Taken {
     let mut begin = 0;
-    let mut prices = 0;
+    let mut taken = Taken::default();
     for &Segment { end, content } in segments {
         if sent >= end {
-            prices += u64::from(matches!(content, Content::Price(_)));
+            match content {
+                Content::Price(_) => taken.prices += 1,
+                Content::Prints { count, .. } => taken.prices += u64::from(count),
+                Content::Gap(_) => taken.gaps += 1,
+                Content::Heartbeat => taken.heartbeats += 1,
+                Content::Begun | Content::Feed | Content::Reset | Content::Orders | Content::Id => {
+                }
+            }
+        } else if let Content::Prints { slot, count, first } = content {
+            let cut = Cut { bytes, begin, sent };
+            taken.prices += take_back_prints(connection, history, (slot, count, first), cut);
         } else if sent > begin || content == Content::Begun {
+            // Begun is as good as sent: its rest is the first to go.
+            taken.prices += u64::from(matches!(content, Content::Price(_)));
             connection.unsent = bytes.get(sent.max(begin)..end).unwrap_or_default().to_vec();
         } else {
-            match content {
-                Content::Price(slot) => connection.dirty.insert(slot),
-                Content::Feed => connection.tell_feed = true,
-                Content::Id => connection.id_due_ms = 0,
-                Content::Begun => {}
-            }
+            owe_again(connection, content, orders_before);
         }
         begin = end;
     }
-    prices
+    taken
+}
+
+fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<Place>) {
+    match content {
+        Content::Price(slot) => {
+            connection.dirty.insert(slot);
+        }
+        Content::Feed => connection.tell_feed = true,
+        Content::Id => connection.id_due_ms = 0,
+        Content::Heartbeat => connection.owes_heartbeat = true,
+        Content::Reset | Content::Gap(_) => {
+            if let Some(every) = &mut connection.every {
+                match content {
+                    Content::Gap(gap) => every.gap = Some(gap),
+                    _ => every.reset = true,
+                }
+            }
+        }
+        Content::Orders => {
+            if let (Some(orders), Some(place)) = (&mut connection.orders, orders_before) {
+                orders.return_to(place);
+            }
+        }
+        Content::Begun | Content::Prints { .. } => {}
+    }
+}
+
+/// Where a send was cut, within a segment that begins before or behind that.
+struct Cut<'a> {
+    bytes: &'a [u8],
+    begin: usize,
+    sent: usize,
+}
+
+/// The stream goes back to the first print that did not leave whole; one that was begun stays as
+/// bytes. Returns how many left, begun ones too.
+fn take_back_prints(
+    connection: &mut Connection,
+    history: &History,
+    (slot, count, first): (u16, u16, PrintNumber),
+    Cut { bytes, begin, sent }: Cut<'_>,
+) -> u64 {
+    let Some(&subscription) = connection.subscriptions.get(usize::from(slot)) else { return 0 };
+    let (mut at, mut left) = (begin, 0);
+    let mut number = first;
+    for _ in 0..count {
+        let Some(frame) = history.frame(subscription.symbol, number) else { break };
+        let end = at + frame.len();
+        if sent <= at {
+            break;
+        }
+        if sent < end {
+            connection.unsent = bytes.get(sent..end).unwrap_or_default().to_vec();
+        }
+        left += 1;
+        number = number.wrapping_add(1);
+        at = end;
+    }
+    if let Some(every) = &mut connection.every {
+        every.stand_at(slot, number);
+        if history.frame(subscription.symbol, number).is_some() {
+            every.prints.insert(slot);
+        }
+    }
+    left
 }

@@ -32,6 +32,15 @@ impl Subscribers {
         u32::try_from(subscribers.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// The connection at `place` knows the symbol by another slot now.
+    pub fn set_slot(&mut self, symbol: SymbolIndex, place: u32, slot: u16) {
+        if let Some(subscriber) =
+            self.by_symbol.get_mut(symbol.get()).and_then(|all| all.get_mut(place as usize))
+        {
+            subscriber.slot = slot;
+        }
+    }
+
     /// Removes the interest at `place`. The last one moves there: it is returned, so that its
     /// connection learns the new place.
     pub fn remove(&mut self, symbol: SymbolIndex, place: u32) -> Option<Subscriber> {

@@ -18,13 +18,13 @@ use crate::execution::{
     self, ExecutionError, ExecutionMetrics, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError,
     OrderDesk, OrdersThread, Recovered, order_gateway,
 };
-use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site};
+use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamDesk};
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::net::{ListenError, bound_address, listen};
 use crate::shutdown::{Shutdown, StopReason};
-use crate::stream::{StreamLimits, StreamMetrics};
+use crate::stream::{StreamMetrics, StreamQuotas, stream_doors};
 use crate::sync::mailbox;
 use crate::types::UserId;
 use crate::wal::{self, WalError, WalOptions};
@@ -162,7 +162,7 @@ pub enum ServeError {
 /// Sizes that follow from settings and machine.
 struct Plan {
     placement: Placement,
-    streams_per_shard: usize,
+    streams: usize,
 }
 
 fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
@@ -172,7 +172,7 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
     let placement = place(&cores, wanted)
         .map_err(|cores| ServeError::Shards { wanted: arguments.shards, cores })?;
     let room = files - RESERVED_FILES;
-    let streams = match arguments.max_streams {
+    let streams = match arguments.streams.max_streams {
         0 => room,
         wanted if wanted <= room => wanted,
         wanted => return Err(ServeError::Streams { wanted, files }),
@@ -180,9 +180,7 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
     if arguments.listen == arguments.admin_listen && arguments.listen.port() != 0 {
         return Err(ServeError::SameAddress { address: arguments.listen });
     }
-    let per_shard = streams.div_ceil(placement.shards.len() as u64);
-    let streams_per_shard = usize::try_from(per_shard).unwrap_or(usize::MAX);
-    Ok(Plan { placement, streams_per_shard })
+    Ok(Plan { placement, streams: usize::try_from(streams).unwrap_or(usize::MAX) })
 }
 
 /// Serves until a signal asks for a stop.
@@ -357,7 +355,8 @@ impl Running {
             },
             market_writer,
             feed_sender,
-            shutdown.clone(),
+            // While the streams drain they go on showing prices.
+            stop_orders.clone(),
             feed_metrics,
         );
         rest.spawn("feed", shutdown, move || {
@@ -366,22 +365,30 @@ impl Running {
         })
         .map_err(ServeError::Thread)?;
 
+        let per_user = usize::try_from(arguments.streams.max_streams_per_user);
+        let quotas = Arc::new(StreamQuotas::new(plan.streams, per_user.unwrap_or(usize::MAX)));
+        metrics.register(|registry| quotas.register(registry));
+        let (doors, inboxes) = stream_doors(plan.placement.shards.len());
         let site = Site {
             market,
             orders: OrderDesk::new(gateway, store),
             authenticator: authenticator.clone(),
             webhook: webhook.verifier,
             metrics,
+            streams: StreamDesk { quotas, doors, default_rate: arguments.streams.default_rate() },
         };
-        let streams = StreamLimits { streams: plan.streams_per_shard, ..StreamLimits::default() };
+        let streams = arguments.streams.limits();
         let mut admin_socket = Some(admin_socket);
-        let cores = plan.placement.shards.iter().zip(watches).zip(sockets).enumerate();
-        for (number, ((&core, watch), listener)) in cores {
+        let sides = watches.into_iter().zip(sockets).zip(inboxes);
+        for (number, (&core, sides)) in (0..).zip(plan.placement.shards.iter().zip(sides)) {
+            let ((watch, listener), inbox) = sides;
             let shard = Shard {
+                number,
                 core,
                 spin: arguments.spin(),
                 site: site.clone(),
                 watch,
+                inbox,
                 listener,
                 admin_listener: admin_socket.take(),
                 streams,
@@ -391,7 +398,7 @@ impl Running {
                 admin_metrics: HttpMetrics::default(),
                 shutdown: shutdown.clone(),
             };
-            shard.register_metrics(number);
+            shard.register_metrics();
             shards
                 .spawn(&format!("shard-{number}"), shutdown, move || shard.run())
                 .map_err(ServeError::Thread)?;

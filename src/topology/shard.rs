@@ -12,18 +12,22 @@ use crate::http::{Admin, App, HttpLimits, HttpMetrics, Site, serve_clients, serv
 use crate::market::ShardWatch;
 use crate::net::adopt_listener;
 use crate::shutdown::Shutdown;
-use crate::stream::{Hub, StreamLimits, StreamMetrics, drive};
+use crate::stream::{
+    ChangeInbox, Hub, HubOptions, NoOrders, StreamLimits, StreamMetrics, drive, serve_changes,
+};
 
 /// How long requests in progress may take to finish once a stop was asked for.
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// What one shard is made of.
 pub(super) struct Shard {
+    pub number: u16,
     pub core: usize,
     /// How long it looks for work before it sleeps.
     pub spin: Duration,
     pub site: Site,
     pub watch: Arc<ShardWatch>,
+    pub inbox: ChangeInbox,
     pub listener: OwnedFd,
     /// The first shard serves the operators as well.
     pub admin_listener: Option<OwnedFd>,
@@ -36,7 +40,8 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub fn register_metrics(&self, number: usize) {
+    pub fn register_metrics(&self) {
+        let number = self.number;
         self.site.metrics.register(|registry| {
             self.stream_metrics.register(registry, number);
             self.http_metrics.register(registry, &format!("shard-{number}"));
@@ -62,13 +67,18 @@ impl Shard {
         let hub = Hub::new(
             self.site.market.clone(),
             Arc::clone(&self.watch),
-            self.streams,
-            self.stream_metrics,
+            HubOptions {
+                shard: self.number,
+                limits: self.streams,
+                metrics: self.stream_metrics,
+                orders: Box::new(NoOrders),
+            },
         )
         .map_err(|error| error.to_string())?;
         let hub = Rc::new(RefCell::new(hub));
         let app = Rc::new(App { site: self.site.clone(), hub: Rc::clone(&hub) });
         let http_metrics = self.http_metrics.clone();
+        let changing = glommio::spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
         let driving = glommio::spawn_local(drive(hub, self.watch, self.shutdown.clone()));
         let serving = glommio::spawn_local(serve_clients(
             adopt_listener(self.listener),
@@ -88,6 +98,7 @@ impl Shard {
             ))
         });
         driving.await;
+        changing.cancel().await;
         serving.await;
         if let Some(operating) = operating {
             operating.await;

@@ -155,13 +155,20 @@ impl Server {
         });
     }
 
-    /// The value of a metric without labels of its own on the operators' page.
+    /// The value of a metric on the operators' page, summed over its labels.
     pub fn metric(&self, name: &str) -> u64 {
         let url = format!("{}/metrics", self.admin);
         let page = api::get_anonymously(&url).expect("the operators' page").text;
-        let start = format!("longbow_{name} ");
-        let value = page.lines().find_map(|line| line.strip_prefix(&start));
-        value.expect("a known metric").parse().expect("a whole number")
+        let start = format!("longbow_{name}");
+        let values: Vec<u64> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(&start))
+            .filter(|rest| rest.starts_with([' ', '{']))
+            .filter_map(|rest| rest.rsplit(' ').next())
+            .map(|value| value.parse::<u64>().expect("a whole number"))
+            .collect();
+        assert!(!values.is_empty(), "{name} is no known metric");
+        values.iter().sum()
     }
 
     /// The client of a user, with a token made as an operator would.

@@ -1,0 +1,92 @@
+//! The way from any shard to the streams of any other.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_lite::future::poll_fn;
+
+use crate::sync::{Receiver, Sender, mailbox};
+use crate::types::UserId;
+
+use super::change::{NotChanged, SubscriptionChange};
+use super::hub::Hub;
+use super::stream_id::StreamId;
+
+/// Changes that may wait for one shard. At some microseconds each it is through them in a few
+/// milliseconds.
+const WAITING_CHANGES: usize = 1_024;
+
+/// A change on its way to the shard that has the stream.
+struct ChangeRequest {
+    id: StreamId,
+    user: UserId,
+    change: SubscriptionChange,
+    reply: oneshot::Sender<Result<(), NotChanged>>,
+}
+
+/// Where to ask for changes of streams, by shard.
+#[derive(Clone)]
+pub struct StreamDoors(Arc<[Sender<ChangeRequest>]>);
+
+/// What comes in at one shard's door.
+pub struct ChangeInbox(Receiver<ChangeRequest>);
+
+/// Why a change has no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeRefused {
+    /// It was not done.
+    #[error(transparent)]
+    NotChanged(#[from] NotChanged),
+    /// Too many changes wait for the shard, or the process is ending.
+    #[error("the shard of the stream is too busy")]
+    Busy,
+}
+
+/// Doors of so many shards, and the inbox of each.
+pub fn stream_doors(shards: usize) -> (StreamDoors, Vec<ChangeInbox>) {
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..shards).map(|_| mailbox(WAITING_CHANGES)).unzip();
+    (StreamDoors(senders.into()), receivers.into_iter().map(ChangeInbox).collect())
+}
+
+impl StreamDoors {
+    /// Changes a user's stream, whichever shard has it, and waits until that is done.
+    ///
+    /// # Errors
+    /// It was not done, or the shard takes no more.
+    pub async fn change(
+        &self,
+        id: StreamId,
+        user: UserId,
+        change: SubscriptionChange,
+    ) -> Result<(), ChangeRefused> {
+        let door = self.0.get(usize::from(id.shard)).ok_or(NotChanged::Unknown)?;
+        let (reply, outcome) = oneshot::channel();
+        door.try_send(ChangeRequest { id, user, change, reply })
+            .map_err(|_| ChangeRefused::Busy)?;
+        Ok(outcome.await.map_err(|_| ChangeRefused::Busy)??)
+    }
+}
+
+/// Does what comes in at a shard's door, until the process stops.
+pub async fn serve_changes(hub: Rc<RefCell<Hub>>, mut inbox: ChangeInbox) {
+    while let Some(request) = poll_fn(|context| inbox.0.poll_recv(context)).await {
+        let ChangeRequest { id, user, change, reply } = request;
+        let outcome = hub.borrow_mut().change(id, &user, &change);
+        // The client may have hung up meanwhile.
+        let _ = reply.send(outcome);
+    }
+}
+
+impl std::fmt::Debug for StreamDoors {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("StreamDoors").field("shards", &self.0.len()).finish()
+    }
+}
+
+impl std::fmt::Debug for ChangeInbox {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ChangeInbox").finish_non_exhaustive()
+    }
+}

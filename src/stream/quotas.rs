@@ -1,0 +1,147 @@
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::Counter;
+use crate::types::UserId;
+
+/// Who a stream belongs to, in a few bytes: a hash with a secret of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Owner(u64);
+
+/// How many streams are open, over all shards, and how many may be.
+#[derive(Debug)]
+pub struct StreamQuotas {
+    most: usize,
+    most_per_user: usize,
+    open: AtomicUsize,
+    by_owner: DashMap<Owner, usize>,
+    secret: RandomState,
+    /// Streams refused because the process has its limit.
+    pub refused_by_process: Counter,
+    /// Streams refused because their user has the limit of one user.
+    pub refused_by_user: Counter,
+}
+
+/// Why there is no room for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// The process has as many streams as it may.
+    #[error("this server already has its limit of {limit} streams")]
+    Process {
+        /// The limit.
+        limit: usize,
+    },
+    /// The user has.
+    #[error("you already have the limit of {limit} streams")]
+    User {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Room for one stream of one user, given back when it is dropped.
+#[derive(Debug)]
+pub struct StreamPermit {
+    quotas: Arc<StreamQuotas>,
+    owner: Owner,
+}
+
+impl StreamQuotas {
+    /// Room for so many streams, and so many of each user.
+    pub fn new(most: usize, most_per_user: usize) -> Self {
+        Self {
+            most,
+            most_per_user,
+            open: AtomicUsize::new(0),
+            by_owner: DashMap::new(),
+            secret: RandomState::new(),
+            refused_by_process: Counter::default(),
+            refused_by_user: Counter::default(),
+        }
+    }
+
+    /// Takes room for one more stream.
+    ///
+    /// # Errors
+    /// There is none, which is counted.
+    pub fn reserve(self: &Arc<Self>, user: &UserId) -> Result<StreamPermit, NoRoom> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.refused_by_process.inc();
+            return Err(NoRoom::Process { limit: self.most });
+        }
+        let owner = self.owner(user);
+        let mut theirs = self.by_owner.entry(owner).or_default();
+        if *theirs >= self.most_per_user {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.refused_by_user.inc();
+            return Err(NoRoom::User { limit: self.most_per_user });
+        }
+        *theirs += 1;
+        Ok(StreamPermit { quotas: Arc::clone(self), owner })
+    }
+
+    /// Registers what was refused.
+    pub fn register(&self, registry: &mut Registry) {
+        for (limit, counter) in
+            [("process", &self.refused_by_process), ("user", &self.refused_by_user)]
+        {
+            registry.sub_registry_with_label(("limit".into(), limit.into())).register(
+                "streams_refused",
+                "Streams refused for want of room",
+                counter.clone(),
+            );
+        }
+    }
+
+    fn owner(&self, user: &UserId) -> Owner {
+        Owner(self.secret.hash_one(user))
+    }
+}
+
+impl StreamPermit {
+    /// Whether the stream is this user's.
+    pub(super) fn is_of(&self, user: &UserId) -> bool {
+        self.owner == self.quotas.owner(user)
+    }
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut theirs) = self.quotas.by_owner.entry(self.owner) {
+            *theirs.get_mut() -= 1;
+            if *theirs.get() == 0 {
+                theirs.remove();
+            }
+        }
+        self.quotas.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_and_room_comes_back() {
+        let quotas = Arc::new(StreamQuotas::new(3, 2));
+        let [alice, bob] = ["alice", "bob"].map(|name| UserId::new(name).unwrap());
+        let first = quotas.reserve(&alice).unwrap();
+        let second = quotas.reserve(&alice).unwrap();
+        assert_eq!(quotas.reserve(&alice).unwrap_err(), NoRoom::User { limit: 2 });
+        let of_bob = quotas.reserve(&bob).unwrap();
+        assert!(of_bob.is_of(&bob) && !of_bob.is_of(&alice));
+        assert_eq!(quotas.reserve(&bob).unwrap_err(), NoRoom::Process { limit: 3 });
+        drop(first);
+        drop(quotas.reserve(&bob).unwrap());
+        drop((second, of_bob));
+        assert!(quotas.by_owner.is_empty(), "nothing is kept of a user without streams");
+        assert_eq!(quotas.open.load(Ordering::Relaxed), 0);
+        assert_eq!((quotas.refused_by_user.get(), quotas.refused_by_process.get()), (1, 1));
+    }
+}

@@ -1,0 +1,54 @@
+use super::deadlines::ConnectionId;
+
+/// Names a stream to its client and leads back to it: shard, place and generation, in hexadecimal.
+/// It is no secret: a stream obeys its own user only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamId {
+    /// The shard that has the stream.
+    pub shard: u16,
+    pub(super) connection: ConnectionId,
+}
+
+/// Digits of an id: four of the shard, eight of the place, eight of the generation.
+const DIGITS: usize = 20;
+
+impl StreamId {
+    /// Reads an id; `None` for what no stream of any shard is called.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex =
+            text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if text.len() != DIGITS || !is_hex {
+            return None;
+        }
+        Some(Self {
+            shard: u16::from_str_radix(text.get(..4)?, 16).ok()?,
+            connection: ConnectionId {
+                key: u32::from_str_radix(text.get(4..12)?, 16).ok()?,
+                generation: u32::from_str_radix(text.get(12..)?, 16).ok()?,
+            },
+        })
+    }
+}
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ConnectionId { key, generation } = self.connection;
+        write!(formatter, "{:04x}{key:08x}{generation:08x}", self.shard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_comes_back_and_others_are_none() {
+        let connection = ConnectionId { key: 0xDEAD_BEEF, generation: 7 };
+        let id = StreamId { shard: 63, connection };
+        assert_eq!(id.to_string(), "003fdeadbeef00000007");
+        assert_eq!(StreamId::parse(&id.to_string()), Some(id));
+        for text in ["", "003fdeadbeef0000007", "003FDEADBEEF00000007", "+03fdeadbeef00000007"] {
+            assert_eq!(StreamId::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+use std::time::{Duration, Instant};
+
+/// A shard rests up to so many times as long as its last pass took: where time is scarce, sending
+/// takes at most a quarter of it.
+const REST_PER_PASS: u32 = 3;
+
+/// Decides when a shard takes news from the market.
+///
+/// Without a window it takes them in each slice, also while connections wait for older ones. With
+/// one, everybody with news is served once (a pass), and then the shard rests, longer after a long
+/// pass and never longer than the window: what changes meanwhile merges. A pass of a few sends is
+/// followed by a rest of a few microseconds, so an idle server adds no delay.
+#[derive(Debug)]
+pub(super) struct Window {
+    longest_rest: Duration,
+    pass_began: Option<Instant>,
+    rest_until: Option<Instant>,
+}
+
+impl Window {
+    pub fn new(longest_rest: Duration) -> Self {
+        Self { longest_rest, pass_began: None, rest_until: None }
+    }
+
+    /// Whether news may be taken now.
+    pub fn is_open(&mut self, now: Instant) -> bool {
+        if self.rest_until.is_some_and(|until| now >= until) {
+            self.rest_until = None;
+        }
+        self.pass_began.is_none() && self.rest_until.is_none()
+    }
+
+    /// News were taken for somebody.
+    pub fn begin_pass(&mut self, now: Instant) {
+        if !self.longest_rest.is_zero() {
+            self.pass_began = Some(now);
+        }
+    }
+
+    /// Everybody has been served.
+    pub fn end_pass(&mut self, now: Instant) {
+        if let Some(began) = self.pass_began.take() {
+            let took = now.saturating_duration_since(began);
+            self.rest_until = Some(now + (took * REST_PER_PASS).min(self.longest_rest));
+        }
+    }
+
+    /// How long the rest goes on; `None` when the shard does not rest.
+    pub fn rest(&self, now: Instant) -> Option<Duration> {
+        let left = self.rest_until?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_rest_follows_the_length_of_the_pass() {
+        let began = Instant::now();
+        let mut window = Window::new(20 * MS);
+        assert!(window.is_open(began));
+        window.begin_pass(began);
+        assert!(!window.is_open(began + MS), "everybody is served first");
+        window.end_pass(began + 2 * MS);
+        assert_eq!(window.rest(began + 3 * MS), Some(5 * MS));
+        assert!(!window.is_open(began + 7 * MS));
+        assert!(window.is_open(began + 8 * MS));
+        window.begin_pass(began + 8 * MS);
+        window.end_pass(began + 58 * MS);
+        assert_eq!(window.rest(began + 58 * MS), Some(20 * MS), "never longer than the window");
+        window.end_pass(began + 60 * MS);
+        assert!(window.is_open(began + 78 * MS), "a pass ends once");
+    }
+
+    #[test]
+    fn without_a_window_there_is_no_rest() {
+        let now = Instant::now();
+        let mut window = Window::new(Duration::ZERO);
+        window.begin_pass(now);
+        assert!(window.is_open(now));
+        window.end_pass(now + MS);
+        assert!(window.is_open(now + MS) && window.rest(now + MS).is_none());
+    }
+}
