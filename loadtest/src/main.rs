@@ -69,6 +69,8 @@ enum PeerTest {
     Bare(bare_process::BareArgs),
     /// axum + tokio broadcast
     Axum(prices::axum_peer::AxumArgs),
+    /// The other side of a ping-pong
+    Echo(prices::unloaded::EchoArgs),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
             return match peer {
                 PeerTest::Bare(arguments) => bare_process::run(arguments),
                 PeerTest::Axum(arguments) => prices::axum_peer::run(arguments),
+                PeerTest::Echo(arguments) => prices::unloaded::run_echo(arguments),
             };
         }
         let interrupt = phase::Interrupt::install()?;

@@ -55,7 +55,7 @@ pub struct SpawnOptions {
 #[derive(Debug)]
 pub struct Spawned {
     server: Program,
-    _exchange: Program,
+    exchange: Program,
     /// Address of the client listener, `http://host:port`.
     pub url: String,
     /// Address of the admin listener, `http://host:port`.
@@ -107,7 +107,13 @@ impl Spawned {
         let tokens = (0..options.users)
             .map(|user| token(&options.program, &data, user))
             .collect::<Result<_>>()?;
-        Ok(Self { server, _exchange: exchange, url, admin, tokens, _directory: directory })
+        Ok(Self { server, exchange, url, admin, tokens, _directory: directory })
+    }
+
+    /// Process id of the exchange.
+    #[must_use]
+    pub fn exchange_pid(&self) -> i32 {
+        self.exchange.pid()
     }
 
     /// Process id of the server.

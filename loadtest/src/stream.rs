@@ -16,6 +16,8 @@ use crate::{
     target::{Target, TargetArgs},
 };
 
+/// The symbol of the tape with most prints.
+pub const BUSIEST_SYMBOL: &str = "SPY";
 /// Counter of the server's successful sends on streams.
 const SENDS: &str = "longbow_stream_sends_total";
 /// Beginning of the names of the threads that send.
@@ -91,6 +93,19 @@ pub enum Sides {
 /// # Errors
 /// Whatever kept it from its end.
 pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
+    let (setting, rounds) = measure(arguments, interrupt)?;
+    report::print_end(&setting, &rounds);
+    match &arguments.json {
+        Some(file) => report::write_json(file, &setting, &rounds),
+        None => Ok(()),
+    }
+}
+
+/// Measures and prints the rounds.
+///
+/// # Errors
+/// Whatever kept it from its end.
+pub fn measure(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<(Setting, Vec<Round>)> {
     arguments.check()?;
     let target = match arguments.sides {
         Sides::Bare => None,
@@ -101,11 +116,17 @@ pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
         None => None,
     };
     let server_core = arguments.server_core.or(pinned).unwrap_or(0);
+    let client_core = arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1));
+    // The sender has its core for itself: server and bare loop alike.
+    if let Some(target) = target.as_ref().filter(|_| pinned.is_some_and(|core| core != client_core))
+    {
+        target.place_all_but(SENDER_THREADS, client_core)?;
+    }
     let test = StreamTest {
         arguments,
         target,
         directory: Directory::temporary("bare")?,
-        client_core: arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1)),
+        client_core,
         server_core,
         interrupt,
     };
@@ -136,14 +157,30 @@ pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
             interrupt.sleep(SETTLE_SECONDS)?;
         }
     }
-    report::print_end(&setting, &rounds);
-    match &arguments.json {
-        Some(file) => report::write_json(file, &setting, &rounds),
-        None => Ok(()),
-    }
+    Ok((setting, rounds))
 }
 
 impl StreamArgs {
+    /// Streams of one symbol on a server that is started for the test.
+    #[must_use]
+    pub fn of_one_symbol(target: TargetArgs, clients: usize, seconds: f64, rounds: usize) -> Self {
+        Self {
+            target,
+            clients,
+            symbols: vec![BUSIEST_SYMBOL.to_owned()],
+            seconds,
+            warm_up: 1.5,
+            rounds,
+            sides: Sides::Both,
+            client_core: None,
+            client_spin: false,
+            server_core: None,
+            send_buffer_kib: 64,
+            notsent_lowat: 4_096,
+            json: None,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let refuse = |flag, value: String, allowed: &str| {
             Err(Error::Flag { flag, value, allowed: allowed.to_owned() })

@@ -78,6 +78,7 @@ impl Shape {
             count: self.clients,
             symbols: self.symbols_per_client,
             mode,
+            only: None,
             only_even: false,
             receive_buffer_bytes: None,
         }

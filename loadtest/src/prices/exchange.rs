@@ -100,6 +100,12 @@ impl Exchange {
         (0..clients).map(|_| sample(&mut random, of, count.min(of)).into_vec()).collect()
     }
 
+    /// Where a symbol stands.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.symbols.iter().position(|symbol| symbol == name)
+    }
+
     /// The names of some symbols by their places.
     #[must_use]
     pub fn names(&self, places: &[usize]) -> Vec<&str> {

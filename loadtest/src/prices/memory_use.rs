@@ -6,6 +6,22 @@ use std::{collections::BTreeMap, fs};
 
 use crate::error::{Context, Result};
 
+/// Beginnings of the names of the slab caches that a TCP connection and its file take from. Others
+/// grow by what else goes on, the readings of `/proc` included.
+const SOCKET_SLABS: [&str; 12] = [
+    "TCP",
+    "sock_inode_cache",
+    "dentry",
+    "filp",
+    "eventpoll_",
+    "ep_head",
+    "lsm_",
+    "tcp_bind",
+    "request_sock_TCP",
+    "skbuff_",
+    "kmalloc-",
+    "inet_",
+];
 /// Bytes of a page: 4 KiB on every machine that this runs on.
 const PAGE_BYTES: u64 = 4_096;
 
@@ -70,6 +86,23 @@ impl KernelMemory {
             slabs: slabs(&slabinfo),
             all_slabs: kib(&meminfo, "Slab:") * 1_024,
         })
+    }
+
+    /// Growth since `earlier` of the slab caches that sockets take from; of all of them where this
+    /// process may not tell them apart.
+    #[must_use]
+    pub fn socket_slab_growth(&self, earlier: &Self) -> u64 {
+        if self.slabs.is_empty() {
+            return self.all_slabs.saturating_sub(earlier.all_slabs);
+        }
+        let of = |memory: &Self| -> u64 {
+            let sockets = memory
+                .slabs
+                .iter()
+                .filter(|(name, _)| SOCKET_SLABS.iter().any(|start| name.starts_with(start)));
+            sockets.map(|(_, bytes)| bytes).sum()
+        };
+        of(self).saturating_sub(of(earlier))
     }
 
     /// The slab caches that grew since `earlier` by at least so many bytes.

@@ -17,15 +17,19 @@ use crate::{
 pub mod axum_peer;
 mod capacity;
 mod contender;
+mod curves;
 mod exchange;
 mod feed;
+mod hot;
 mod latest;
 mod memory;
 mod memory_use;
 mod nchan;
+mod picture;
 mod session;
 mod stalled;
 mod storm;
+pub mod unloaded;
 mod window;
 
 /// Flags of `loadtest prices`.
@@ -61,8 +65,8 @@ pub struct CommonArgs {
     /// What the clients' symbols are drawn from
     #[arg(long, global = true, default_value_t = 1, value_name = "NUMBER")]
     seed: u64,
-    /// Users that the streams of Longbow belong to, in turn
-    #[arg(long, global = true, default_value_t = 1, value_name = "COUNT")]
+    /// Users that the streams of Longbow belong to, in turn: one may have 1,000
+    #[arg(long, global = true, default_value_t = 40, value_name = "COUNT")]
     users: usize,
     /// A further argument of longbow serve (repeatable)
     #[arg(long, global = true, value_name = "ARGUMENT", allow_hyphen_values = true)]
@@ -82,12 +86,18 @@ enum Scenario {
     Capacity(capacity::CapacityArgs),
     /// The newest prices of Longbow at a multiple of the speed at which axum is late
     Latest(latest::LatestArgs),
+    /// One symbol that everybody watches, beside a bare send() loop
+    Hot(hot::HotArgs),
+    /// A lone print's way to its clients, against a ping-pong over loopback
+    Unloaded(unloaded::UnloadedArgs),
     /// Memory of an idle stream, in the server and in the kernel
     Memory(memory::MemoryArgs),
     /// Half of the clients stop reading
     Stalled(stalled::StalledArgs),
     /// All clients disconnect at once and come back
     Storm(storm::StormArgs),
+    /// CPU time by the number of clients and of symbols, with pictures
+    Curves(curves::CurvesArgs),
 }
 
 /// What every scenario is given.
@@ -118,7 +128,8 @@ pub struct LoadOptions {
 /// One figure of several rounds: the median with the smallest and the largest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    median: f64,
+    /// The middle one.
+    pub median: f64,
     least: f64,
     most: f64,
 }
@@ -169,6 +180,9 @@ pub fn run(arguments: &PricesArgs, interrupt: &Interrupt) -> Result<()> {
     let report = match &arguments.scenario {
         Scenario::Capacity(arguments) => capacity::run(arguments, &options, interrupt)?,
         Scenario::Latest(arguments) => latest::run(arguments, &options, interrupt)?,
+        Scenario::Hot(arguments) => hot::run(arguments, &options, interrupt)?,
+        Scenario::Unloaded(arguments) => unloaded::run(arguments, &options, interrupt)?,
+        Scenario::Curves(arguments) => curves::run(arguments, &options, interrupt)?,
         Scenario::Memory(arguments) => memory::run(arguments, &options, interrupt)?,
         Scenario::Stalled(arguments) => stalled::run(arguments, &options, interrupt)?,
         Scenario::Storm(arguments) => storm::run(arguments, &options, interrupt)?,

@@ -36,6 +36,8 @@ pub struct Clients {
     pub symbols: usize,
     /// What they ask of Longbow.
     pub mode: Mode,
+    /// The one symbol of all of them, in place of drawn ones.
+    pub only: Option<&'static str>,
     /// See [`ClientOptions::only_even`].
     pub only_even: bool,
     /// See [`ClientOptions::receive_buffer_bytes`].
@@ -97,7 +99,11 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error::Timeout`], or what the clients fail with.
     pub fn connect(&mut self, options: &LoadOptions, clients: Clients) -> Result<()> {
-        let chosen = self.exchange.choose(clients.count, clients.symbols, options.seed);
+        let only = clients.only.and_then(|only| self.exchange.place(only));
+        let chosen = match only {
+            Some(place) => vec![vec![place]; clients.count],
+            None => self.exchange.choose(clients.count, clients.symbols, options.seed),
+        };
         let requests = chosen.iter().enumerate().map(|(number, places)| {
             self.contender.request(&self.exchange.names(places), number, clients.mode)
         });

@@ -132,8 +132,8 @@ fn measure(
             interrupt.sleep(LOOK_SECONDS.min(arguments.stall))?;
             let now = read()?;
             growth.user = growth.user.max(now.0.saturating_sub(start.0));
-            let kernel = |memory: &KernelMemory| memory.queues + memory.all_slabs;
-            let kernel = kernel(&now.1).saturating_sub(kernel(&start.1));
+            let kernel =
+                now.1.queues.saturating_sub(start.1.queues) + now.1.socket_slab_growth(&start.1);
             growth.kernel_of_both = growth.kernel_of_both.max(kernel);
             growth.queued_by_server = growth.queued_by_server.max(now.2.by_server);
             growth.queued_at_clients = growth.queued_at_clients.max(now.2.at_clients);
