@@ -4,10 +4,12 @@
 //!
 //! There are two ways to spread prints over clients, and which is better depends on how many
 //! clients watch a symbol: one channel for each symbol, of which a client merges its own, or one
-//! channel of batches, of which each client picks its own.
+//! channel of batches, of which each client picks its own. A third design is what axum's own
+//! documentation leads to: its `Sse` over a `StreamMap` of channels, one event at a time.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -23,7 +25,7 @@ use axum::{
     body::Body,
     extract::{Query, State},
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Response, Sse, sse::Event},
     routing::get,
     serve::ListenerExt,
 };
@@ -32,7 +34,7 @@ use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::broadcast;
 use tokio_stream::{
-    Stream,
+    Stream, StreamExt, StreamMap,
     wrappers::{BroadcastStream, errors::BroadcastStreamRecvError},
 };
 
@@ -65,6 +67,8 @@ pub enum Design {
     Symbols,
     /// One channel of all prints, in batches; each client picks what it watches.
     Batches,
+    /// One channel for each symbol, merged and encoded by what axum and tokio-stream offer.
+    Sse,
 }
 
 /// Flags of the process.
@@ -89,6 +93,7 @@ type Batch = Arc<[(u16, Bytes)]>;
 enum Channels {
     Symbols(Vec<broadcast::Sender<Bytes>>),
     Batches(broadcast::Sender<Batch>),
+    Sse(Vec<broadcast::Sender<Arc<str>>>),
 }
 
 struct Site {
@@ -111,6 +116,9 @@ pub fn run(arguments: &AxumArgs) -> Result<()> {
             symbols.iter().map(|_| broadcast::channel(SYMBOL_CHANNEL_PRINTS).0).collect(),
         ),
         Design::Batches => Channels::Batches(broadcast::channel(BATCH_CHANNEL_BATCHES).0),
+        Design::Sse => Channels::Sse(
+            symbols.iter().map(|_| broadcast::channel(SYMBOL_CHANNEL_PRINTS).0).collect(),
+        ),
     };
     let site = Arc::new(Site {
         places: symbols.into_iter().zip(0..).collect(),
@@ -195,6 +203,14 @@ fn spread(feed: &mut Feed, site: &Site) -> bool {
                 }
             }
             Channels::Batches(_) => batch.push((place, encode())),
+            Channels::Sse(senders) => {
+                let sender = senders.get(usize::from(place));
+                if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
+                    data.clear();
+                    write_data(&mut data, print);
+                    let _ = sender.send(String::from_utf8_lossy(&data).into());
+                }
+            }
         }
     });
     if let Channels::Batches(sender) = &site.channels
@@ -228,12 +244,34 @@ async fn subscribe(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>) 
             }
             Source::Batches { batches: BroadcastStream::new(sender.subscribe()), watched }
         }
+        Channels::Sse(senders) => {
+            let own = places.iter().filter_map(|place| senders.get(usize::from(*place)));
+            let own = own.map(|sender| BroadcastStream::new(sender.subscribe()));
+            let merged = own.enumerate().collect();
+            return events(merged, Arc::clone(&site.lost)).into_response();
+        }
     };
     let opening = Some(Bytes::from_static(b"retry: 3000\nevent: open\ndata: {}\n\n"));
     let body = Body::from_stream(Prices { opening, source, lost: Arc::clone(&site.lost) });
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     (headers, body).into_response()
+}
+
+/// One event at a time, as axum's documentation does it.
+fn events(
+    merged: StreamMap<usize, BroadcastStream<Arc<str>>>,
+    lost: Arc<AtomicU64>,
+) -> Sse<impl Stream<Item = std::result::Result<Event, Infallible>>> {
+    let prices = merged.filter_map(move |(_, data)| match data {
+        Ok(data) => Some(Ok(Event::default().event("price").data(data))),
+        Err(BroadcastStreamRecvError::Lagged(count)) => {
+            lost.fetch_add(count, Ordering::Relaxed);
+            None
+        }
+    });
+    let opening = tokio_stream::once(Ok(Event::default().event("open").data("{}")));
+    Sse::new(opening.chain(prices))
 }
 
 /// Where one client's prices come from.
@@ -251,7 +289,7 @@ struct Prices {
 
 impl Prices {
     /// Takes what is ready into `out`. False when the channels have closed.
-    fn take(&mut self, context: &mut task::Context<'_>, out: &mut BytesMut) -> bool {
+    fn take_ready(&mut self, context: &mut task::Context<'_>, out: &mut BytesMut) -> bool {
         match &mut self.source {
             Source::Symbols(channels) => channels.iter_mut().all(|channel| {
                 drain(channel, &self.lost, context, out, |frame, out| out.extend_from_slice(&frame))
@@ -301,7 +339,7 @@ impl Stream for Prices {
             return Poll::Ready(Some(Ok(opening)));
         }
         let mut out = BytesMut::new();
-        let open = self.take(context, &mut out);
+        let open = self.take_ready(context, &mut out);
         match (out.is_empty(), open) {
             (false, _) => Poll::Ready(Some(Ok(out.freeze()))),
             (true, true) => Poll::Pending,

@@ -33,6 +33,8 @@ pub enum Kind {
     AxumSymbols,
     /// axum + tokio broadcast, one channel of batches.
     AxumBatches,
+    /// axum + tokio broadcast, as axum's documentation does it.
+    AxumSse,
     /// nginx + nchan.
     Nchan,
 }
@@ -45,6 +47,7 @@ impl Kind {
             Self::Longbow => "longbow",
             Self::AxumSymbols => "axum-symbols",
             Self::AxumBatches => "axum-batches",
+            Self::AxumSse => "axum-sse",
             Self::Nchan => "nchan",
         }
     }
@@ -102,7 +105,7 @@ impl Contender {
     ) -> Result<Self> {
         match kind {
             Kind::Longbow => longbow(options, exchange, directory, interrupt),
-            Kind::AxumSymbols | Kind::AxumBatches => {
+            Kind::AxumSymbols | Kind::AxumBatches | Kind::AxumSse => {
                 axum(kind, options, exchange, directory, interrupt)
             }
             Kind::Nchan => {
@@ -140,7 +143,7 @@ impl Contender {
                 )
             }
             // HTTP/1.0 spares the peers and the client the chunks.
-            Kind::AxumSymbols | Kind::AxumBatches => format!(
+            Kind::AxumSymbols | Kind::AxumBatches | Kind::AxumSse => format!(
                 "GET /subscribe?symbols={} HTTP/1.0\r\nHost: {}\r\n\r\n",
                 names.join(","),
                 self.address
@@ -224,7 +227,9 @@ impl Contender {
     pub fn is_sender(&self, thread: &str) -> bool {
         match self.kind {
             Kind::Longbow => thread.starts_with(LONGBOW_SENDERS),
-            Kind::AxumSymbols | Kind::AxumBatches => thread == axum_peer::SENDER_THREAD,
+            Kind::AxumSymbols | Kind::AxumBatches | Kind::AxumSse => {
+                thread == axum_peer::SENDER_THREAD
+            }
             Kind::Nchan => true,
         }
     }
@@ -259,7 +264,11 @@ fn axum(
     directory: &Path,
     interrupt: &Interrupt,
 ) -> Result<Contender> {
-    let design = if kind == Kind::AxumSymbols { "symbols" } else { "batches" };
+    let design = match kind {
+        Kind::AxumBatches => "batches",
+        Kind::AxumSse => "sse",
+        Kind::AxumSymbols | Kind::Longbow | Kind::Nchan => "symbols",
+    };
     let arguments = [
         format!("--exchange={}", exchange.address),
         format!("--design={design}"),

@@ -85,10 +85,12 @@ impl Nchan {
         let mut command = Command::new("nginx");
         command.arg("-p").arg(&home).arg("-c").arg(&file);
         let (mut master, _) = Program::spawn(command, "nginx", directory).map_err(not_installed)?;
-        let up = interrupt.wait_until(START_SECONDS, || {
-            Ok(TcpStream::connect(address).is_ok() || master.has_ended())
+        // The master listens before there is a worker.
+        let mut worker = None;
+        interrupt.wait_until(START_SECONDS, || {
+            worker = worker_of(master.pid()).filter(|_| TcpStream::connect(address).is_ok());
+            Ok(worker.is_some() || master.has_ended())
         })?;
-        let worker = worker_of(master.pid()).filter(|_| up && !master.has_ended());
         let worker = worker.ok_or_else(|| Error::Timeout {
             what: "the start of nginx".to_owned(),
             seconds: 10,
