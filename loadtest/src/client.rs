@@ -3,7 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -35,6 +35,8 @@ const EVENTS: usize = 1024;
 const IDLE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Connections that are opened between two looks at those that stream already.
 const CONNECT_BATCH: usize = 32;
+/// Last bytes of the loopback addresses that connections come from.
+const SOURCES: [u8; 4] = [1, 2, 3, 4];
 /// How long one connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest response head that is waited for.
@@ -315,7 +317,7 @@ impl ClientLoop {
         for _ in 0..missing.min(CONNECT_BATCH) {
             let index = self.connections.len();
             let request = options.requests.get(index % options.requests.len().max(1));
-            let socket = connect(options, request.map_or(&[], Vec::as_slice))
+            let socket = connect(options, index, request.map_or(&[], Vec::as_slice))
                 .context(&format!("opening connection {index} to {}", options.address))?;
             watch(&self.epoll, &socket, index)?;
             self.connections.push(Some(Connection {
@@ -469,6 +471,14 @@ fn refused(head: &[u8]) -> Error {
     Error::Answer { what: "the server refused a stream".to_owned(), answer: excerpt(head) }
 }
 
+/// On loopback, connections come from several addresses in turn: from a single one the kernel
+/// searches longer and longer for a free port once half of them are taken.
+fn source(address: SocketAddr, index: usize) -> Option<SocketAddr> {
+    let is_loopback = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    let last = SOURCES.get(index % SOURCES.len())?;
+    is_loopback.then(|| SocketAddr::from(([127, 0, 0, *last], 0)))
+}
+
 fn watch(epoll: &OwnedFd, socket: &TcpStream, index: usize) -> Result<()> {
     let wanted = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
     epoll::add(epoll, socket, epoll::EventData::new_u64(index as u64), wanted).context("epoll_ctl")
@@ -476,11 +486,14 @@ fn watch(epoll: &OwnedFd, socket: &TcpStream, index: usize) -> Result<()> {
 
 /// Connects and sends the request. The socket is reset at its close, so that rounds of thousands
 /// of connections leave no ports in `TIME_WAIT`.
-fn connect(options: &ClientOptions, request: &[u8]) -> std::io::Result<TcpStream> {
+fn connect(options: &ClientOptions, index: usize, request: &[u8]) -> std::io::Result<TcpStream> {
     let address = options.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(bytes) = options.receive_buffer_bytes {
         socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(source) = source(address, index) {
+        socket.bind(&source.into())?;
     }
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_nodelay(true)?;
