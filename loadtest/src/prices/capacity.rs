@@ -196,7 +196,7 @@ pub fn search(
         current.set_speed(speed)?;
         interrupt.sleep(options.warm_up)?;
         let mut window = current.window(options.seconds)?;
-        let mut verdict = verdict(&window, goal.limit_millis, options);
+        let mut verdict = verdict(&window, goal.limit_millis);
         if verdict.is_none() {
             let missing = current.missing()?.unwrap_or(0);
             if missing > 0 {
@@ -217,7 +217,7 @@ pub fn search(
             }
         } else {
             found.failed_at = Some(speed);
-            found.client_limited = window.is_client_limited(options.client_core);
+            found.client_limited = window.is_client_limited();
         }
         if flat == PLATEAU.0 {
             found.client_limited |= flat == PLATEAU.0;
@@ -232,8 +232,8 @@ pub fn search(
 }
 
 /// Why a window does not count; `None` when it does.
-fn verdict(window: &Window, limit_millis: f64, options: &LoadOptions) -> Option<&'static str> {
-    let is_limited = window.is_client_limited(options.client_core);
+fn verdict(window: &Window, limit_millis: f64) -> Option<&'static str> {
+    let is_limited = window.is_client_limited();
     if window.has_loss() {
         return Some(if is_limited { "loss, the clients' core is full" } else { "loss" });
     }

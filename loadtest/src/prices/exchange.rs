@@ -83,6 +83,12 @@ impl Exchange {
         Ok(())
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.program.as_ref().map_or(0, Program::pid)
+    }
+
     /// How many prints this session has had, and when.
     ///
     /// # Errors

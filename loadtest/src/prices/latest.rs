@@ -61,7 +61,7 @@ pub fn run(arguments: &LatestArgs, options: &LoadOptions, interrupt: &Interrupt)
         session.set_speed(speed)?;
         interrupt.sleep(options.warm_up)?;
         let window = session.window(options.seconds)?;
-        let is_limited = window.is_client_limited(options.client_core);
+        let is_limited = window.is_client_limited();
         let remark = if is_limited { "the clients' core is full" } else { "" };
         print_window(&format!("{round}, {speed:.2}"), &window, remark);
         windows.push((limit, window));

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     client::{Client, ClientOptions, ClientReport},
     clock::{Moment, seconds_between},
-    cpu::{CpuUse, HostCpu},
+    cpu::{CpuUse, HostCpu, ProcessCpu},
     error::{Error, Result},
     phase::{Control, Interrupt, Phase},
     spawn::Directory,
@@ -65,7 +65,9 @@ pub struct Session<'a> {
 struct Edge {
     at: Moment,
     host: HostCpu,
-    server: crate::cpu::ProcessCpu,
+    server: ProcessCpu,
+    own: ProcessCpu,
+    exchange: ProcessCpu,
     prints: (u64, Moment),
     counters: Option<crate::metrics::Metrics>,
 }
@@ -179,6 +181,8 @@ impl<'a> Session<'a> {
             counters: self.contender.counters()?,
             prints: self.exchange.prints()?,
             server: self.contender.cpu()?,
+            own: ProcessCpu::read(i32::try_from(std::process::id()).unwrap_or(0))?,
+            exchange: ProcessCpu::read(self.exchange.pid())?,
             host: HostCpu::read()?,
             at: Moment::now(),
         })
@@ -217,16 +221,24 @@ impl<'a> Session<'a> {
         let sends = sends.and_then(|(before, after)| contender::sends_between(before, after));
         let growth = before.counters.as_ref().zip(after.counters.as_ref());
         let prints = after.prints.0.saturating_sub(before.prints.0);
+        let sender_cores = used.cores(|name| self.contender.is_sender(name));
+        let process_cores = used.cores(|_| true);
+        let load_cores = after.own.since(&before.own).cores(|_| true)
+            + after.exchange.since(&before.exchange).cores(|_| true);
+        let host = after.host.since(&before.host);
+        let busy: f64 = host.busy_by_core.iter().sum();
         Window {
             kind: self.contender.kind,
             clients: self.clients,
             prints_per_second: prints as f64 / seconds_between(before.prints.1, after.prints.1),
             sends_per_second: sends.map(|sends| sends / seconds),
-            sender_cores: used.cores(|name| self.contender.is_sender(name)),
-            process_cores: used.cores(|_| true),
+            sender_cores,
+            process_cores,
+            client_core: load_cores + process_cores - sender_cores,
+            others: (busy - load_cores - process_cores).max(0.0),
             cores_by_thread: used.cores_by_name(),
             counters: growth.map(|(before, after)| after.growth_since(before)).unwrap_or_default(),
-            host: after.host.since(&before.host),
+            host,
             lost,
             seen,
         }

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::contender::Kind;
 use crate::{client::ClientReport, cpu::HostUse};
 
-/// Share of its core above which the client thread sets the pace.
-const CLIENT_BUSY: f64 = 0.9;
-/// Share of a core above which it has nothing left, and share of the server's core below which the
-/// server waits for others.
-const CORE_FULL: f64 = 0.97;
+/// Share of its core above which what runs beside the server sets the pace, where the server has
+/// time left.
+const CORE_FULL: f64 = 0.9;
 const SERVER_WAITS: f64 = 0.9;
+/// Share of a core that other programs may have taken before it is said.
+const OTHERS_SEEN: f64 = 0.1;
 
 /// One window.
 #[derive(Debug, Clone)]
@@ -29,6 +29,11 @@ pub struct Window {
     pub sender_cores: f64,
     /// CPU seconds a second of the whole process.
     pub process_cores: f64,
+    /// CPU seconds a second of what shares the other core: clients, exchange, whatever reads its
+    /// feed, and the rest of the server.
+    pub client_core: f64,
+    /// CPU seconds a second of programs that are no part of this.
+    pub others: f64,
     /// CPU seconds a second of each thread.
     pub cores_by_thread: BTreeMap<String, f64>,
     /// Growth of the server's counters.
@@ -68,12 +73,11 @@ impl Window {
         self.sender_cores / self.delivered_per_second() * 1e6
     }
 
-    /// Whether the client, the exchange and the feed, which share a core, had no time left while
-    /// the server had.
+    /// Whether the clients, the exchange and the feed, which share a core, had hardly any time left
+    /// while the server had.
     #[must_use]
-    pub fn is_client_limited(&self, client_core: usize) -> bool {
-        let core = self.host.busy_by_core.get(client_core).copied().unwrap_or(0.0);
-        self.seen.cpu_share > CLIENT_BUSY || (core > CORE_FULL && self.sender_cores < SERVER_WAITS)
+    pub fn is_client_limited(&self) -> bool {
+        self.client_core > CORE_FULL && self.sender_cores < SERVER_WAITS
     }
 
     /// Whether something was lost: told by the server, or to a client.
@@ -107,6 +111,9 @@ impl Window {
             "lost": self.lost,
             "gaps": seen.gaps,
             "closed": seen.closed,
+            "clientCore": self.client_core,
+            "otherProgramsCores": self.others,
+            "clientLimited": self.is_client_limited(),
             "clientCpuShare": seen.cpu_share,
             "clientReads": seen.reads,
             "bytes": seen.bytes,
@@ -116,10 +123,11 @@ impl Window {
     }
 }
 
-/// Prints the head of a table of windows; the first column is the caller's.
+/// Prints the head of a table of windows; the first column is the caller's. `client%` is the client
+/// thread, `core%` all that shares its core.
 pub fn print_head(first: &str) {
     println!(
-        "{first:<14} {:<13} {:>9} {:>10} {:>9} {:>8} {:>8} {:>8} {:>6} {:>7} {:>7} {:>7} {:>6} {:>6}  ",
+        "{first:<14} {:<13} {:>9} {:>10} {:>9} {:>8} {:>8} {:>8} {:>6} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6}  ",
         "server",
         "prints/s",
         "prices/s",
@@ -132,15 +140,21 @@ pub fn print_head(first: &str) {
         "proc. %",
         "us/send",
         "client%",
+        "core%",
         "steal%",
     );
 }
 
 /// Prints one window.
 pub fn print_window(first: &str, window: &Window, remark: &str) {
+    let others = if window.others > OTHERS_SEEN {
+        format!(" (other programs took {:.0} % of a core)", window.others * 100.0)
+    } else {
+        String::new()
+    };
     println!(
         "{first:<14} {:<13} {:>9.0} {:>10.0} {:>9} {:>8.2} {:>8.2} {:>8.1} {:>6} {:>7.1} {:>7.1} \
-         {:>7.2} {:>6.1} {:>6.2}  {remark}",
+         {:>7.2} {:>7.1} {:>6.1} {:>6.2}  {remark}{others}",
         window.kind.name(),
         window.prints_per_second,
         window.delivered_per_second(),
@@ -153,6 +167,7 @@ pub fn print_window(first: &str, window: &Window, remark: &str) {
         window.process_cores * 100.0,
         window.sender_micros(),
         window.seen.cpu_share * 100.0,
+        window.client_core * 100.0,
         window.host.steal * 100.0,
     );
 }
