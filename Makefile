@@ -79,5 +79,5 @@ load-orders: ## Orders: one at a time, 64 at a time, and 10,400 a second in an o
 	@scripts/with-env scripts/load-orders
 
 .PHONY: load-prices
-load-prices: ## Price streams beside axum, nchan and a bare loop: all figures, an hour; SHORT=1 only shows that it runs
+load-prices: ## Price streams beside axum, nchan and a bare loop: all figures, over two hours; SHORT=1 only shows that it runs
 	@scripts/with-env scripts/load-prices $(if $(SHORT),--short)
