@@ -18,7 +18,9 @@ use crate::execution::{
     CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
     OrderGateway, OrderStages, order_gateway,
 };
-use crate::index::{Index, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore};
+use crate::index::{
+    Index, IndexAges, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore,
+};
 use crate::market::MarketWriter;
 use crate::order::TrackedOrder;
 use crate::sync::mailbox;
@@ -290,7 +292,8 @@ impl Node {
 
 /// The index as it would be opened, which has to begin within the log.
 fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, ExecutionError> {
-    Ok(Index::in_memory(&machine.store, profile.engine.held_report_age_micros)?)
+    let held_report_micros = profile.engine.held_report_age_micros;
+    Ok(Index::in_memory(&machine.store, IndexAges { held_report_micros, ..IndexAges::default() })?)
 }
 
 fn options(profile: &Profile) -> ExecutionOptions {

@@ -205,6 +205,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     };
     let index = Index::open(IndexOptions {
         cache_bytes: arguments.index_cache_bytes(),
+        changes_age_micros: arguments.order_changes_age_micros(),
         ..IndexOptions::new(arguments.data_dir.join("index"), wal::outline(&log)?)
     })?;
     let recovered = execution::recover(&log, &index, arguments.link.engine_options())?;
