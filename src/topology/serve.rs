@@ -16,7 +16,7 @@ use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
 use crate::execution::{
     self, ExecutionError, ExecutionMetrics, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError,
-    OrderDesk, OrdersThread, Recovered, order_gateway,
+    OrderDesk, OrderWatchers, OrdersThread, Recovered, order_gateway,
 };
 use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamDesk};
 use crate::index::{Index, IndexError, IndexOptions};
@@ -331,6 +331,8 @@ impl Running {
         let orders_thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
+            // Until streams of orders are there nobody wants to be told.
+            watchers: OrderWatchers::default(),
             store: store.clone(),
             wal: appender,
             commands,
