@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::reads::{OrderReads, StoreUnavailable};
+use super::views::UserView;
 use crate::order::Order;
 use crate::types::UserId;
 use crate::wal::{LogId, Lsn};
@@ -84,11 +85,17 @@ impl OrderChanges {
 
     /// A user's open orders, oldest first, and the cursor behind all that they tell.
     pub fn open_orders(&self, user: &UserId) -> (Vec<Arc<Order>>, Lsn) {
+        let (view, cursor) = self.view(user);
+        (view.orders.values().filter(|order| order.is_open()).cloned().collect(), cursor)
+    }
+
+    /// A user's orders in memory, all open ones among them, and the cursor behind all that they tell.
+    pub(super) fn view(&self, user: &UserId) -> (Arc<UserView>, Lsn) {
         // Before the view, which then has all changes up to there.
         let shown = self.0.views().shown();
-        let Some(view) = self.0.views().user(user) else { return (Vec::new(), shown) };
-        let open = view.orders.values().filter(|order| order.is_open());
-        (open.cloned().collect(), shown.max(view.changed))
+        let view = self.0.views().user(user).unwrap_or_default();
+        let cursor = shown.max(view.changed);
+        (view, cursor)
     }
 
     /// A user's changes behind `after`, at most `limit` of them, where memory has them. `None` where

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use smallvec::SmallVec;
 
 use crate::market::ShardWatch;
@@ -124,14 +124,17 @@ impl OrderWatch {
     /// From now on the shard is told of this user's changes. To be called before their orders are
     /// first read: what changes after that reading is told.
     pub fn watch(&self, user: &UserId) {
-        let mut numbers = self.watched.users.entry(user.clone()).or_default();
-        if !numbers.contains(&self.number) {
-            if numbers.is_empty() {
+        match self.watched.users.entry(user.clone()) {
+            Entry::Occupied(mut entry) => {
+                if !entry.get().contains(&self.number) {
+                    entry.get_mut().push(self.number);
+                }
+            }
+            Entry::Vacant(entry) => {
+                drop(entry.insert(SmallVec::from_slice(&[self.number])));
                 self.watched.count.fetch_add(1, Ordering::Release);
             }
-            numbers.push(self.number);
         }
-        drop(numbers);
         // The shard marks a user and then reads their view; the orders thread publishes the view and
         // then looks whether anybody is marked. With a fence in between on both sides at least one
         // of them sees the other.
