@@ -312,6 +312,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new());
         let watches: Vec<Arc<ShardWatch>> =
             plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
+        let (watchers, order_watches) = OrderWatchers::new(&watches);
         let (market_writer, market) = open_market(Watchers::new(watches.clone()));
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
@@ -331,8 +332,7 @@ impl Running {
         let orders_thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
-            // Until streams of orders are there nobody wants to be told.
-            watchers: OrderWatchers::default(),
+            watchers,
             store: store.clone(),
             wal: appender,
             commands,
@@ -382,9 +382,9 @@ impl Running {
         };
         let streams = arguments.streams.limits();
         let mut admin_socket = Some(admin_socket);
-        let sides = watches.into_iter().zip(sockets).zip(inboxes);
+        let sides = watches.into_iter().zip(sockets).zip(inboxes).zip(order_watches);
         for (number, (&core, sides)) in (0..).zip(plan.placement.shards.iter().zip(sides)) {
-            let ((watch, listener), inbox) = sides;
+            let (((watch, listener), inbox), order_watch) = sides;
             let shard = Shard {
                 number,
                 core,
@@ -392,6 +392,7 @@ impl Running {
                 site: site.clone(),
                 watch,
                 inbox,
+                order_watch,
                 listener,
                 admin_listener: admin_socket.take(),
                 streams,
