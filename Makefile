@@ -77,3 +77,7 @@ crashloop: ## Kills the engine under load ROUNDS times (200) and checks that not
 .PHONY: load-orders
 load-orders: ## Orders: one at a time, 64 at a time, and 10,400 a second in an open loop, with medians
 	@scripts/with-env scripts/load-orders
+
+.PHONY: load-prices
+load-prices: ## Price streams beside axum, nchan and a bare loop: all figures, an hour; SHORT=1 only shows that it runs
+	@scripts/with-env scripts/load-prices $(if $(SHORT),--short)

@@ -89,12 +89,6 @@ impl Bare {
         Ok(Self { thread: thread.context("starting the bare thread")?, address })
     }
 
-    /// Whether the thread has ended, which before [`Phase::Stop`] means that it failed.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
-    }
-
     /// Waits for the end of the thread.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
-    sync::Arc,
+    net::{IpAddr, SocketAddr, TcpStream},
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -35,6 +35,8 @@ const EVENTS: usize = 1024;
 const IDLE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Connections that are opened between two looks at those that stream already.
 const CONNECT_BATCH: usize = 32;
+/// Last bytes of the loopback addresses that connections come from.
+const SOURCES: [u8; 4] = [1, 2, 3, 4];
 /// How long one connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest response head that is waited for.
@@ -55,6 +57,11 @@ pub struct ClientOptions {
     pub core: usize,
     /// Whether timestamps of one connection may never go back (true for a single symbol).
     pub ordered: bool,
+    /// Only what connections with an even number get is counted: the odd ones may be told to stop
+    /// reading ([`Control::set_stalled`]).
+    pub only_even: bool,
+    /// `SO_RCVBUF` of each connection; the system's default without one.
+    pub receive_buffer_bytes: Option<usize>,
     /// Never sleep: then no send has to wake the client, at the price of its whole core.
     pub spin: bool,
 }
@@ -68,6 +75,10 @@ pub struct ClientReport {
     pub prices: u64,
     /// Other blocks: open events, heartbeats, ids, anything else.
     pub other_blocks: u64,
+    /// `event: gap` blocks: each tells of lost prices.
+    pub gaps: u64,
+    /// Price frames since the connections were made, the window and all before it.
+    pub all_prices: u64,
     /// Reads that returned data.
     pub reads: u64,
     /// Bytes received.
@@ -86,7 +97,10 @@ pub struct ClientReport {
 
 /// A running client thread.
 #[derive(Debug)]
-pub struct Client(JoinHandle<Result<ClientReport>>);
+pub struct Client {
+    thread: JoinHandle<Result<ClientReport>>,
+    windows: mpsc::Receiver<ClientReport>,
+}
 
 impl Client {
     /// Starts the thread, which connects at once. `control` reports the connections whose
@@ -95,15 +109,23 @@ impl Client {
     /// # Errors
     /// [`Error::Io`] when the thread cannot be made.
     pub fn start(options: ClientOptions, control: Arc<Control>) -> Result<Self> {
-        let work = move || ClientLoop::new(&options)?.run(&options, &control);
+        let (reports, windows) = mpsc::channel();
+        let work = move || ClientLoop::new(&options, reports)?.run(&options, &control);
         let thread = thread::Builder::new().name("client".to_owned()).spawn(work);
-        Ok(Self(thread.context("starting the client thread")?))
+        Ok(Self { thread: thread.context("starting the client thread")?, windows })
+    }
+
+    /// What was counted in the window that [`Phase::Counted`] closed last. `None` when the thread
+    /// has ended or takes longer than `seconds`: its join tells why.
+    #[must_use]
+    pub fn window(&self, seconds: f64) -> Option<ClientReport> {
+        self.windows.recv_timeout(Duration::from_secs_f64(seconds)).ok()
     }
 
     /// Whether the thread has ended, which before [`Phase::Stop`] means that it failed.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.0.is_finished()
+        self.thread.is_finished()
     }
 
     /// Waits for the end of the thread.
@@ -111,7 +133,7 @@ impl Client {
     /// # Errors
     /// Whatever stopped it.
     pub fn join(self) -> Result<ClientReport> {
-        self.0.join().map_err(|_| Error::Thread("client"))?
+        self.thread.join().map_err(|_| Error::Thread("client"))?
     }
 }
 
@@ -122,6 +144,10 @@ struct Connection {
     in_head: bool,
     /// Whether a block arrived after the head.
     ready: bool,
+    /// Whether a price arrived.
+    priced: bool,
+    /// Whether what it gets is counted.
+    counted: bool,
     /// Bytes of an incomplete head or block.
     tail: Vec<u8>,
     prices: u64,
@@ -134,14 +160,22 @@ struct ClientLoop {
     parser: FrameParser,
     buffer: Vec<u8>,
     counts: Counts,
+    windows: mpsc::Sender<ClientReport>,
     ready: usize,
+    priced: usize,
     closed: u64,
+    all_prices: u64,
+    /// How often all connections were dropped and made again, and when that was last.
+    generation: usize,
+    reconnected: Moment,
+    stalled: bool,
 }
 
 /// What is counted between the start and the end of the window.
 struct Counts {
     prices: u64,
     other_blocks: u64,
+    gaps: u64,
     reads: u64,
     bytes: u64,
     ordered: bool,
@@ -159,6 +193,7 @@ impl Counts {
         Ok(Self {
             prices: 0,
             other_blocks: 0,
+            gaps: 0,
             reads: 0,
             bytes: 0,
             ordered,
@@ -177,7 +212,7 @@ enum Look {
 }
 
 impl ClientLoop {
-    fn new(options: &ClientOptions) -> Result<Self> {
+    fn new(options: &ClientOptions, windows: mpsc::Sender<ClientReport>) -> Result<Self> {
         cpu::pin(options.core, "client-core")?;
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create")?,
@@ -185,8 +220,14 @@ impl ClientLoop {
             parser: FrameParser::default(),
             buffer: vec![0; READ_BYTES],
             counts: Counts::start(options.ordered)?,
+            windows,
             ready: 0,
+            priced: 0,
             closed: 0,
+            all_prices: 0,
+            generation: 0,
+            reconnected: Moment::now(),
+            stalled: false,
         })
     }
 
@@ -196,20 +237,24 @@ impl ClientLoop {
         let pause = if options.spin { Timespec::default() } else { IDLE };
         loop {
             match control.phase() {
-                Phase::Warm => self.connect_some(options)?,
                 Phase::Measure if !measuring => {
                     measuring = true;
-                    self.counts = Counts::start(options.ordered)?;
-                    for connection in self.connections.iter_mut().flatten() {
-                        connection.prices = 0;
-                    }
+                    self.start_counts(options)?;
                 }
-                Phase::Counted if counted.is_none() => {
-                    counted = Some(self.report());
+                Phase::Counted if measuring => {
+                    measuring = false;
+                    let report = self.report();
+                    // Whoever does not ask for single windows takes the last one from the join.
+                    let _ = self.windows.send(report.clone());
+                    counted = Some(report);
                     control.set_counted();
                 }
-                Phase::Measure | Phase::Counted => {}
+                Phase::Warm | Phase::Measure | Phase::Counted => {}
                 Phase::Stop => return Ok(counted.unwrap_or_else(|| self.report())),
+            }
+            self.obey(control)?;
+            if self.connections.len() < options.connections {
+                self.connect_some(options)?;
             }
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&pause)) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -222,7 +267,47 @@ impl ClientLoop {
                 let (data, flags) = (event.data, event.flags);
                 self.look(data.u64(), flags.intersects(gone))?;
             }
-            control.set_ready(self.ready);
+            self.tell(options, control);
+        }
+    }
+
+    fn start_counts(&mut self, options: &ClientOptions) -> Result<()> {
+        self.all_prices += self.counts.prices;
+        self.counts = Counts::start(options.ordered)?;
+        for connection in self.connections.iter_mut().flatten() {
+            connection.prices = 0;
+        }
+        Ok(())
+    }
+
+    /// Does what [`Control`] asks for beside the phases.
+    fn obey(&mut self, control: &Control) -> Result<()> {
+        let generation = control.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.reconnected = Moment::now();
+            self.connections.clear();
+            (self.ready, self.priced) = (0, 0);
+        }
+        let stalled = control.is_stalled();
+        if stalled != self.stalled {
+            self.stalled = stalled;
+            let odd = self.connections.iter().enumerate().skip(1).step_by(2);
+            for (index, connection) in odd.filter_map(|(i, c)| Some((i, c.as_ref()?))) {
+                if stalled {
+                    epoll::delete(&self.epoll, &connection.socket).context("epoll_ctl")?;
+                } else {
+                    watch(&self.epoll, &connection.socket, index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, options: &ClientOptions, control: &Control) {
+        control.set_ready(self.ready);
+        if self.priced == options.connections && control.settled(self.generation).is_none() {
+            control.set_settled(self.generation, self.reconnected, Moment::now());
         }
     }
 
@@ -232,15 +317,15 @@ impl ClientLoop {
         for _ in 0..missing.min(CONNECT_BATCH) {
             let index = self.connections.len();
             let request = options.requests.get(index % options.requests.len().max(1));
-            let socket = connect(options.address, request.map_or(&[], Vec::as_slice))
+            let socket = connect(options, index, request.map_or(&[], Vec::as_slice))
                 .context(&format!("opening connection {index} to {}", options.address))?;
-            let wanted = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&self.epoll, &socket, data, wanted).context("epoll_ctl")?;
+            watch(&self.epoll, &socket, index)?;
             self.connections.push(Some(Connection {
                 socket,
                 in_head: true,
                 ready: false,
+                priced: false,
+                counted: !options.only_even || index.is_multiple_of(2),
                 tail: Vec::new(),
                 prices: 0,
                 newest_micros: 0,
@@ -256,14 +341,18 @@ impl ClientLoop {
             return Ok(());
         };
         let Some(connection) = slot else { return Ok(()) };
-        let was_ready = connection.ready;
+        let (was_ready, was_priced) = (connection.ready, connection.priced);
         let look = connection.read(&self.parser, &mut self.buffer, &mut self.counts, to_the_end)?;
         if connection.ready && !was_ready {
             self.ready += 1;
         }
+        if connection.priced && !was_priced {
+            self.priced += 1;
+        }
         if matches!(look, Look::Closed) {
             self.closed += 1;
             self.ready -= usize::from(connection.ready);
+            self.priced -= usize::from(connection.priced);
             *slot = None;
         }
         Ok(())
@@ -277,6 +366,8 @@ impl ClientLoop {
             seconds: seconds_between(self.counts.started, Moment::now()),
             prices: self.counts.prices,
             other_blocks: self.counts.other_blocks,
+            gaps: self.counts.gaps,
+            all_prices: self.all_prices + self.counts.prices,
             reads: self.counts.reads,
             bytes: self.counts.bytes,
             cpu_share: cpu_nanos as f64 / nanos as f64,
@@ -332,7 +423,9 @@ impl Connection {
             }
             return Ok(());
         };
-        if !self.tail.starts_with(b"HTTP/1.1 200 ") {
+        let is_ok =
+            [&b"HTTP/1.1 200 "[..], b"HTTP/1.0 200 "].iter().any(|ok| self.tail.starts_with(ok));
+        if !is_ok {
             return Err(refused(&self.tail));
         }
         self.in_head = false;
@@ -342,13 +435,18 @@ impl Connection {
 
     fn body(&mut self, parser: &FrameParser, data: &[u8], counts: &mut Counts) -> Result<()> {
         let now_micros = wall_micros();
-        let Self { tail, ready, prices, newest_micros, .. } = self;
+        let Self { tail, ready, priced, counted, prices, newest_micros, .. } = self;
         let fed = parser.feed(tail, data, |block| {
             *ready = true;
             let Block::Price { timestamp_micros } = block else {
                 counts.other_blocks += 1;
+                counts.gaps += u64::from(block == Block::Gap);
                 return;
             };
+            *priced = true;
+            if !*counted {
+                return;
+            }
             counts.prices += 1;
             *prices += 1;
             counts.ages.saturating_record(now_micros.saturating_sub(timestamp_micros).max(1));
@@ -373,10 +471,30 @@ fn refused(head: &[u8]) -> Error {
     Error::Answer { what: "the server refused a stream".to_owned(), answer: excerpt(head) }
 }
 
+/// On loopback, connections come from several addresses in turn: from a single one the kernel
+/// searches longer and longer for a free port once half of them are taken.
+fn source(address: SocketAddr, index: usize) -> Option<SocketAddr> {
+    let is_loopback = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    let last = SOURCES.get(index % SOURCES.len())?;
+    is_loopback.then(|| SocketAddr::from(([127, 0, 0, *last], 0)))
+}
+
+fn watch(epoll: &OwnedFd, socket: &TcpStream, index: usize) -> Result<()> {
+    let wanted = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+    epoll::add(epoll, socket, epoll::EventData::new_u64(index as u64), wanted).context("epoll_ctl")
+}
+
 /// Connects and sends the request. The socket is reset at its close, so that rounds of thousands
 /// of connections leave no ports in `TIME_WAIT`.
-fn connect(address: SocketAddr, request: &[u8]) -> std::io::Result<TcpStream> {
+fn connect(options: &ClientOptions, index: usize, request: &[u8]) -> std::io::Result<TcpStream> {
+    let address = options.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(source) = source(address, index) {
+        socket.bind(&source.into())?;
+    }
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_nodelay(true)?;
     socket.connect_timeout(&address.into(), CONNECT_TIMEOUT)?;
@@ -400,6 +518,8 @@ mod tests {
             requests: vec![b"POST /subscribe HTTP/1.1\r\n\r\n".to_vec()],
             core: cpu::core_count() - 1,
             ordered: true,
+            only_even: false,
+            receive_buffer_bytes: None,
             spin: false,
         }
     }

@@ -31,6 +31,35 @@ pub fn pin(core: usize, flag: &'static str) -> Result<()> {
     sched_setaffinity(None, &set).map_err(|_| refuse())
 }
 
+/// Runs `work` with the calling thread on one core; what it starts inherits that. The thread may
+/// use every core again afterwards.
+///
+/// # Errors
+/// [`Error::Flag`] when there is no such core, or what `work` returns.
+pub fn on_core<T>(core: usize, flag: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = sched_getaffinity(None).context("reading the allowed cores")?;
+    pin(core, flag)?;
+    let done = work();
+    sched_setaffinity(None, &before).context("allowing all cores again")?;
+    done
+}
+
+/// Puts every thread of a process whose name `wanted` accepts on one core.
+///
+/// # Errors
+/// [`Error::Io`] when the process is gone.
+pub fn place_threads(pid: i32, core: usize, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    for (id, (name, _)) in ProcessCpu::read(pid)?.threads {
+        if wanted(&name) {
+            // A thread may have ended since.
+            let _ = sched_setaffinity(Pid::from_raw(id), &set);
+        }
+    }
+    Ok(())
+}
+
 /// Number of cores of this machine.
 #[must_use]
 pub fn core_count() -> usize {

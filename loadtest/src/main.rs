@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod api;
 mod bare;
+mod bare_process;
 mod client;
 mod clock;
 mod cluster;
@@ -22,7 +23,9 @@ mod linearize;
 mod metrics;
 mod order_client;
 mod orders;
+mod peer;
 mod phase;
+mod prices;
 mod record;
 mod report;
 mod rounds;
@@ -53,17 +56,42 @@ enum Test {
     CrashLoop(crash_loop::CrashLoopArgs),
     /// Many clients at once on few orders: is there a line in which all they saw can have happened?
     Linearize(linearize::LinearizeArgs),
+    /// Price streams beside other servers: capacity, age, memory, stalled clients, reconnects
+    Prices(prices::PricesArgs),
+    /// What the other tests start in processes of their own
+    #[command(subcommand, hide = true)]
+    Peer(PeerTest),
+}
+
+#[derive(Debug, Subcommand)]
+enum PeerTest {
+    /// The bare send() loop
+    Bare(bare_process::BareArgs),
+    /// axum + tokio broadcast
+    Axum(prices::axum_peer::AxumArgs),
+    /// The other side of a ping-pong
+    Echo(prices::unloaded::EchoArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let run = || -> error::Result<()> {
+        // A peer ends with its input, or at once by a signal.
+        if let Test::Peer(peer) = &arguments.test {
+            return match peer {
+                PeerTest::Bare(arguments) => bare_process::run(arguments),
+                PeerTest::Axum(arguments) => prices::axum_peer::run(arguments),
+                PeerTest::Echo(arguments) => prices::unloaded::run_echo(arguments),
+            };
+        }
         let interrupt = phase::Interrupt::install()?;
         match arguments.test {
             Test::Stream(arguments) => stream::run(&arguments, &interrupt),
             Test::Orders(arguments) => orders::run(&arguments, &interrupt),
             Test::CrashLoop(arguments) => crash_loop::run(&arguments, &interrupt),
             Test::Linearize(arguments) => linearize::run(&arguments, &interrupt),
+            Test::Prices(arguments) => prices::run(&arguments, &interrupt),
+            Test::Peer(_) => Ok(()),
         }
     };
     let Err(error) = run() else { return ExitCode::SUCCESS };

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     thread,
@@ -37,6 +37,12 @@ pub struct Control {
     phase: AtomicU8,
     ready: AtomicUsize,
     counted: AtomicBool,
+    /// How often all connections are to be dropped and made again.
+    generation: AtomicUsize,
+    /// Whether the odd connections are not to be read.
+    stalled: AtomicBool,
+    /// The last generation of which every connection had a price, and the seconds until then.
+    settled: Mutex<Option<(usize, f64)>>,
 }
 
 impl Control {
@@ -57,8 +63,11 @@ impl Control {
         }
     }
 
-    /// Moves the load thread on.
+    /// Moves the load thread on. A window may follow another one.
     pub fn set(&self, phase: Phase) {
+        if phase == Phase::Measure {
+            self.counted.store(false, Ordering::Relaxed);
+        }
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
@@ -76,6 +85,44 @@ impl Control {
     #[must_use]
     pub fn has_counted(&self) -> bool {
         self.counted.load(Ordering::Relaxed)
+    }
+
+    /// Has all connections dropped at once and made again; gives the number to ask
+    /// [`Self::settled`] with.
+    pub fn reconnect(&self) -> usize {
+        // What was told of the connections before does not hold any more.
+        self.ready.store(0, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How often all connections are to have been made again.
+    #[must_use]
+    pub fn generation(&self) -> usize {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Seconds from the drop of all connections until each of this generation had a price.
+    #[must_use]
+    pub fn settled(&self, generation: usize) -> Option<f64> {
+        let settled = *self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.filter(|(of, _)| *of == generation).map(|(_, seconds)| seconds)
+    }
+
+    /// Reports that every connection of a generation has a price.
+    pub fn set_settled(&self, generation: usize, start: Moment, end: Moment) {
+        let settled = Some((generation, seconds_between(start, end)));
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = settled;
+    }
+
+    /// Has the odd connections read, or not.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// Whether the odd connections are not to be read.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     /// How many connections are usable.

@@ -219,18 +219,27 @@ fn number(value: Option<f64>, decimals: usize) -> String {
 
 /// Medians over the rounds of one side.
 #[derive(Debug, Clone, Default)]
-struct Medians {
-    sends_per_second: Option<f64>,
-    sender_micros: Option<f64>,
-    process_micros: Option<f64>,
-    age_p50_millis: Option<f64>,
-    age_p99_millis: Option<f64>,
-    age_max_millis: Option<f64>,
-    steal: Option<f64>,
+pub struct Medians {
+    /// Successful sends a second.
+    pub sends_per_second: Option<f64>,
+    /// CPU microseconds of the sending threads for each send.
+    pub sender_micros: Option<f64>,
+    /// CPU microseconds of the whole server process for each send.
+    pub process_micros: Option<f64>,
+    /// Age of a price when it was read: the median,
+    pub age_p50_millis: Option<f64>,
+    /// the 99th percentile,
+    pub age_p99_millis: Option<f64>,
+    /// the oldest.
+    pub age_max_millis: Option<f64>,
+    /// Share of the time that the hypervisor took away.
+    pub steal: Option<f64>,
 }
 
 impl Medians {
-    fn of(rounds: &[Round], side: &str) -> Self {
+    /// Of the rounds of one side.
+    #[must_use]
+    pub fn of(rounds: &[Round], side: &str) -> Self {
         let own: Vec<&Round> = rounds.iter().filter(|round| round.side == side).collect();
         let of = |figure: &dyn Fn(&Round) -> Option<f64>| {
             median(own.iter().filter_map(|round| figure(round)).collect())
@@ -249,7 +258,9 @@ impl Medians {
         }
     }
 
-    fn to_json(&self) -> Value {
+    /// For programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
         json!({
             "sendsPerSecond": self.sends_per_second,
             "senderCpuMicrosPerSend": self.sender_micros,
@@ -264,14 +275,19 @@ impl Medians {
 
 /// The server's cost against the bare loop's: the median over the pairs of each pair's ratio.
 #[derive(Debug, Clone, Default)]
-struct Ratios {
-    sender: Option<f64>,
-    process: Option<f64>,
-    sends: Option<f64>,
+pub struct Ratios {
+    /// CPU time of the sending threads for each send.
+    pub sender: Option<f64>,
+    /// CPU time of the whole process for each send.
+    pub process: Option<f64>,
+    /// Sends a second.
+    pub sends: Option<f64>,
 }
 
 impl Ratios {
-    fn of(rounds: &[Round]) -> Self {
+    /// Of the rounds of both sides.
+    #[must_use]
+    pub fn of(rounds: &[Round]) -> Self {
         let of = |server_figure: fn(&Round) -> Option<f64>,
                   bare_figure: fn(&Round) -> Option<f64>| {
             let servers = rounds.iter().filter(|round| round.side == "server");

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -55,7 +55,7 @@ pub struct SpawnOptions {
 #[derive(Debug)]
 pub struct Spawned {
     server: Program,
-    _exchange: Program,
+    exchange: Program,
     /// Address of the client listener, `http://host:port`.
     pub url: String,
     /// Address of the admin listener, `http://host:port`.
@@ -107,17 +107,27 @@ impl Spawned {
         let tokens = (0..options.users)
             .map(|user| token(&options.program, &data, user))
             .collect::<Result<_>>()?;
-        Ok(Self { server, _exchange: exchange, url, admin, tokens, _directory: directory })
+        Ok(Self { server, exchange, url, admin, tokens, _directory: directory })
+    }
+
+    /// Process id of the exchange.
+    #[must_use]
+    pub fn exchange_pid(&self) -> i32 {
+        self.exchange.pid()
     }
 
     /// Process id of the server.
     #[must_use]
     pub fn server_pid(&self) -> i32 {
-        i32::try_from(self.server.child.id()).unwrap_or(0)
+        self.server.pid()
     }
 }
 
-fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) -> Result<()> {
+/// Waits until the server with this admin listener takes traffic.
+///
+/// # Errors
+/// [`Error::Timeout`] with the end of its log.
+pub fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) -> Result<()> {
     let url = format!("{admin}/readyz");
     let ready = interrupt.wait_until(READY_SECONDS, || Ok(metrics::get(&url).is_ok()))?;
     if ready {
@@ -192,13 +202,26 @@ impl Program {
         name: &'static str,
         directory: &Path,
     ) -> Result<(Self, mpsc::Receiver<String>)> {
+        command.stdin(Stdio::null());
+        Self::spawn_with_input(command, name, directory)
+    }
+
+    /// [`Self::spawn`] with the standard input that the command has.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be started.
+    pub fn spawn_with_input(
+        mut command: Command,
+        name: &'static str,
+        directory: &Path,
+    ) -> Result<(Self, mpsc::Receiver<String>)> {
         let log = directory.join(format!("{name}.log"));
         let log_file = OpenOptions::new().create(true).append(true).open(&log);
         let mut log_file = log_file.context("opening a log file")?;
         let errors = log_file.try_clone().context("making a log file")?;
         // Its own process group: Ctrl-C reaches this program alone, which then stops it in order.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).process_group(0);
-        let mut child = command.spawn().context(&format!("starting longbow {name}"))?;
+        command.stdout(Stdio::piped()).stderr(errors).process_group(0);
+        let mut child = command.spawn().context(&format!("starting {name}"))?;
         let output = child.stdout.take();
         let program = Self { child, name, log };
 
@@ -221,8 +244,8 @@ impl Program {
     /// # Errors
     /// [`Error::Io`] when it cannot be killed.
     pub fn kill(mut self) -> Result<()> {
-        self.child.kill().context(&format!("killing longbow {}", self.name))?;
-        self.child.wait().context(&format!("waiting for longbow {}", self.name)).map(drop)
+        self.child.kill().context(&format!("killing {}", self.name))?;
+        self.child.wait().context(&format!("waiting for {}", self.name)).map(drop)
     }
 
     /// Whether it has ended by itself.
@@ -230,7 +253,22 @@ impl Program {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    fn wait_for_lines(
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap_or(0)
+    }
+
+    /// Its standard input, where that is a pipe.
+    pub fn take_input(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// Waits for a line with each of the `wanted` beginnings; returns what follows them.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the end of the log when they do not come.
+    pub fn wait_for_lines(
         &self,
         printed: &mpsc::Receiver<String>,
         wanted: &[&'static str],
@@ -246,7 +284,7 @@ impl Program {
                     if seconds_between(started, Moment::now()) < START_SECONDS as f64 => {}
                 Err(_) => {
                     return Err(Error::Timeout {
-                        what: format!("the start of longbow {}", self.name),
+                        what: format!("the start of {}", self.name),
                         seconds: START_SECONDS,
                         detail: self.log_end(),
                     });
@@ -286,7 +324,7 @@ impl Drop for Program {
         let asked = Moment::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if seconds_between(asked, Moment::now()) > STOP_SECONDS {
-                eprintln!("longbow {} did not stop within {STOP_SECONDS} s: killed", self.name);
+                eprintln!("{} did not stop within {STOP_SECONDS} s: killed", self.name);
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return;
@@ -316,6 +354,17 @@ impl Directory {
         });
         fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
         Ok(Self { path, temporary })
+    }
+
+    /// A temporary one of this process whose name tells what it is for.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be made.
+    pub fn temporary(what: &str) -> Result<Self> {
+        let name = format!("longbow-load-{}-{what}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
+        Ok(Self { path, temporary: true })
     }
 
     /// Leaves it where it is at the end: there is something in it to look at.

@@ -4,16 +4,20 @@
 use std::path::PathBuf;
 
 use crate::{
-    bare::{Bare, BareOptions},
+    bare::BareOptions,
+    bare_process::BareProcess,
     client::{Client, ClientOptions, ClientReport},
     cpu::{self, CpuUse, HostCpu, HostUse},
     error::{Error, Result},
     metrics::Scrape,
     phase::{Control, Interrupt, Phase, StopOnDrop},
     report::{self, Round, Setting},
+    spawn::Directory,
     target::{Target, TargetArgs},
 };
 
+/// The symbol of the tape with most prints.
+pub const BUSIEST_SYMBOL: &str = "SPY";
 /// Counter of the server's successful sends on streams.
 const SENDS: &str = "longbow_stream_sends_total";
 /// Beginning of the names of the threads that send.
@@ -89,6 +93,19 @@ pub enum Sides {
 /// # Errors
 /// Whatever kept it from its end.
 pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
+    let (setting, rounds) = measure(arguments, interrupt)?;
+    report::print_end(&setting, &rounds);
+    match &arguments.json {
+        Some(file) => report::write_json(file, &setting, &rounds),
+        None => Ok(()),
+    }
+}
+
+/// Measures and prints the rounds.
+///
+/// # Errors
+/// Whatever kept it from its end.
+pub fn measure(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<(Setting, Vec<Round>)> {
     arguments.check()?;
     let target = match arguments.sides {
         Sides::Bare => None,
@@ -99,10 +116,17 @@ pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
         None => None,
     };
     let server_core = arguments.server_core.or(pinned).unwrap_or(0);
+    let client_core = arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1));
+    // The sender has its core for itself: server and bare loop alike.
+    if let Some(target) = target.as_ref().filter(|_| pinned.is_some_and(|core| core != client_core))
+    {
+        target.place_all_but(SENDER_THREADS, client_core)?;
+    }
     let test = StreamTest {
         arguments,
         target,
-        client_core: arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1)),
+        directory: Directory::temporary("bare")?,
+        client_core,
         server_core,
         interrupt,
     };
@@ -133,14 +157,30 @@ pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
             interrupt.sleep(SETTLE_SECONDS)?;
         }
     }
-    report::print_end(&setting, &rounds);
-    match &arguments.json {
-        Some(file) => report::write_json(file, &setting, &rounds),
-        None => Ok(()),
-    }
+    Ok((setting, rounds))
 }
 
 impl StreamArgs {
+    /// Streams of one symbol on a server that is started for the test.
+    #[must_use]
+    pub fn of_one_symbol(target: TargetArgs, clients: usize, seconds: f64, rounds: usize) -> Self {
+        Self {
+            target,
+            clients,
+            symbols: vec![BUSIEST_SYMBOL.to_owned()],
+            seconds,
+            warm_up: 1.5,
+            rounds,
+            sides: Sides::Both,
+            client_core: None,
+            client_spin: false,
+            server_core: None,
+            send_buffer_kib: 64,
+            notsent_lowat: 4_096,
+            json: None,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let refuse = |flag, value: String, allowed: &str| {
             Err(Error::Flag { flag, value, allowed: allowed.to_owned() })
@@ -151,9 +191,8 @@ impl StreamArgs {
         if self.rounds == 0 {
             return refuse("rounds", "0".to_owned(), "at least 1");
         }
-        // The bare loop holds both ends of every connection.
-        let ends = if self.sides == Sides::Server { 1 } else { 2 };
-        let most = cpu::raise_descriptor_limit().saturating_sub(SPARE_DESCRIPTORS) / ends;
+        // Servers and the bare loop have the other ends, in processes of their own.
+        let most = cpu::raise_descriptor_limit().saturating_sub(SPARE_DESCRIPTORS);
         if self.clients == 0 || self.clients > most {
             let allowed = format!("1 to {most} with this limit of open files");
             return refuse("clients", self.clients.to_string(), &allowed);
@@ -165,6 +204,8 @@ impl StreamArgs {
 struct StreamTest<'a> {
     arguments: &'a StreamArgs,
     target: Option<Target>,
+    /// Where the bare loop's log goes.
+    directory: Directory,
     client_core: usize,
     server_core: usize,
     interrupt: &'a Interrupt,
@@ -181,7 +222,7 @@ impl StreamTest<'_> {
     fn server_round(&self, target: &Target, number: usize) -> Result<Round> {
         let (client, control, _stop) = self.start_client(target.address, requests(target, self))?;
         self.wait_for_clients(&client, &control)?;
-        let beside = self.window(&[&control], true)?;
+        let beside = self.window(&control, None)?;
         let seen = client.join()?;
 
         let mut round = self.round("server", number, seen, beside.host);
@@ -202,8 +243,6 @@ impl StreamTest<'_> {
     }
 
     fn bare_round(&self, number: usize) -> Result<Round> {
-        let control = Control::new();
-        let _stop = StopOnDrop(control.clone());
         let options = BareOptions {
             connections: self.arguments.clients,
             symbol: self.arguments.symbols.first().cloned().unwrap_or_default(),
@@ -211,17 +250,13 @@ impl StreamTest<'_> {
             notsent_low_water_bytes: self.arguments.notsent_lowat,
             send_buffer_bytes: self.arguments.send_buffer_kib * 1024,
         };
-        let bare = Bare::start(options, control.clone())?;
+        let mut bare = BareProcess::start(&options, &self.directory.path, self.interrupt)?;
         let request = b"POST /subscribe HTTP/1.1\r\nHost: bare\r\n\r\n".to_vec();
-        let (client, client_control, _stop_client) =
-            self.start_client(bare.address, vec![request])?;
-        if let Err(error) = self.wait_for_clients(&client, &client_control) {
-            // The cause is the loop's when it has ended before its time.
-            return Err(if bare.has_ended() { bare.join().err().unwrap_or(error) } else { error });
-        }
-        let beside = self.window(&[&control, &client_control], false)?;
-        let sent = bare.join()?;
+        let (client, control, _stop) = self.start_client(bare.address(), vec![request])?;
+        self.wait_for_clients(&client, &control)?;
+        let beside = self.window(&control, Some(&mut bare))?;
         let seen = client.join()?;
+        let sent = bare.stop()?;
 
         let mut round = self.round("bare", number, seen, beside.host);
         round.sends_per_second = Some(sent.sends as f64 / sent.seconds);
@@ -247,6 +282,8 @@ impl StreamTest<'_> {
             requests,
             core: self.client_core,
             ordered: self.arguments.symbols.len() == 1,
+            only_even: false,
+            receive_buffer_bytes: None,
             spin: self.arguments.client_spin,
         };
         let client = Client::start(options, control.clone())?;
@@ -271,22 +308,28 @@ impl StreamTest<'_> {
 
     /// Measures one window. The counters are read outside of the CPU readings and rates are taken
     /// from each reading's own time, so that their small distance does not matter.
-    fn window(&self, controls: &[&Control], with_counters: bool) -> Result<Beside> {
+    fn window(&self, control: &Control, mut bare: Option<&mut BareProcess>) -> Result<Beside> {
+        let is_bare = bare.is_some();
         let scrape = || match &self.target {
-            Some(target) if with_counters => Scrape::read(&target.admin).map(Some),
+            Some(target) if !is_bare => Scrape::read(&target.admin).map(Some),
             _ => Ok(None),
         };
         let cpu = || self.target.as_ref().map_or(Ok(None), Target::cpu);
         let before = (scrape()?, cpu()?, HostCpu::read()?);
-        controls.iter().for_each(|control| control.set(Phase::Measure));
+        if let Some(bare) = &mut bare {
+            bare.start_window()?;
+        }
+        control.set(Phase::Measure);
         self.interrupt.sleep(self.arguments.seconds)?;
         let after_cpu = (cpu()?, HostCpu::read()?);
         let after_scrape = scrape()?;
-        controls.iter().for_each(|control| control.set(Phase::Counted));
-        let counted = || Ok(controls.iter().all(|control| control.has_counted()));
+        if let Some(bare) = &mut bare {
+            bare.end_window()?;
+        }
+        control.set(Phase::Counted);
         // A thread that has died never answers; its join tells why.
-        self.interrupt.wait_until(COUNT_SECONDS, counted)?;
-        controls.iter().for_each(|control| control.set(Phase::Stop));
+        self.interrupt.wait_until(COUNT_SECONDS, || Ok(control.has_counted()))?;
+        control.set(Phase::Stop);
         Ok(Beside {
             host: after_cpu.1.since(&before.2),
             server: after_cpu.0.zip(before.1).map(|(after, before)| after.since(&before)),

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, net::ToSocketAddrs, path::PathBuf};
 
 use crate::{
-    cpu::ProcessCpu,
+    cpu::{ProcessCpu, place_threads},
     error::{Context, Error, Result},
     phase::Interrupt,
     spawn::{SpawnOptions, Spawned},
@@ -58,6 +58,35 @@ pub struct TargetArgs {
     exchange_arg: Vec<String>,
 }
 
+impl TargetArgs {
+    /// A server and an exchange to start, with about this many prints a second of the busiest
+    /// symbol.
+    #[must_use]
+    pub fn to_spawn(
+        program: PathBuf,
+        users: usize,
+        print_rate: f64,
+        serve_arguments: Vec<String>,
+        exchange_arguments: Vec<String>,
+    ) -> Self {
+        Self {
+            spawn: Some(program),
+            url: String::new(),
+            admin: String::new(),
+            server_pid: None,
+            token: None,
+            token_file: None,
+            users,
+            shards: 1,
+            speed: None,
+            print_rate: Some(print_rate),
+            data_dir: None,
+            serve_arg: serve_arguments,
+            exchange_arg: exchange_arguments,
+        }
+    }
+}
+
 /// A server that can be tested. Dropping it stops what was started.
 #[derive(Debug)]
 pub struct Target {
@@ -73,7 +102,7 @@ pub struct Target {
     pub tokens: Vec<String>,
     /// Playing speed of the tape, when the exchange was started here.
     pub speed: Option<f64>,
-    _spawned: Option<Spawned>,
+    spawned: Option<Spawned>,
 }
 
 impl Target {
@@ -109,7 +138,7 @@ impl Target {
             pid: Some(spawned.server_pid()),
             tokens: spawned.tokens.clone(),
             speed: Some(speed),
-            _spawned: Some(spawned),
+            spawned: Some(spawned),
         })
     }
 
@@ -129,7 +158,18 @@ impl Target {
             });
         }
         let pid = arguments.server_pid;
-        Ok(Self { address, authority, admin, pid, tokens, speed: None, _spawned: None })
+        Ok(Self { address, authority, admin, pid, tokens, speed: None, spawned: None })
+    }
+
+    /// Puts everything that was started here, but for the threads whose name starts with `prefix`,
+    /// on one core.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a process is gone.
+    pub fn place_all_but(&self, prefix: &str, core: usize) -> Result<()> {
+        let Some(spawned) = &self.spawned else { return Ok(()) };
+        place_threads(spawned.exchange_pid(), core, |_| true)?;
+        place_threads(spawned.server_pid(), core, |name| !name.starts_with(prefix))
     }
 
     /// CPU time of the server's threads, when its process is known.

@@ -1,0 +1,160 @@
+//! The simulated exchange of one test. Its speed is changed by a restart on the same address: the
+//! servers connect again, their clients stay.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rand::{SeedableRng, rngs::StdRng, seq::index::sample};
+use serde_json::Value;
+
+use super::feed::Feed;
+use crate::{
+    clock::{Moment, seconds_between},
+    cpu,
+    error::{Error, Result},
+    metrics,
+    phase::Interrupt,
+    spawn::Program,
+};
+
+/// Symbols of the recorded tape, which are always there.
+const TAPE_SYMBOLS: usize = 4;
+/// Speed while clients connect: hardly a print.
+pub const QUIET_SPEED: f64 = 0.01;
+/// A session is named by the second of its start: two of them must not share one.
+const SESSION_SECONDS: f64 = 1.1;
+
+/// What the exchange is to be.
+#[derive(Debug, Clone)]
+pub struct ExchangeOptions {
+    /// The `longbow` binary.
+    pub program: PathBuf,
+    /// Symbols, those of the tape included.
+    pub symbols: usize,
+    /// Its core.
+    pub core: usize,
+    /// Further arguments of `longbow exchange`.
+    pub arguments: Vec<String>,
+}
+
+/// A running exchange. Dropping it stops it.
+#[derive(Debug)]
+pub struct Exchange {
+    options: ExchangeOptions,
+    program: Option<Program>,
+    started: Moment,
+    /// Its address, the same after every restart.
+    pub address: SocketAddr,
+    /// The symbols that it trades.
+    pub symbols: Vec<String>,
+}
+
+impl Exchange {
+    /// Starts it, nearly without prints.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn start(
+        options: ExchangeOptions,
+        directory: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let (program, address) = start(&options, "127.0.0.1:0", QUIET_SPEED, directory, interrupt)?;
+        let symbols = symbols(address)?;
+        let started = Moment::now();
+        Ok(Self { options, program: Some(program), started, address, symbols })
+    }
+
+    /// Begins a new session at another speed.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn restart(&mut self, speed: f64, directory: &Path, interrupt: &Interrupt) -> Result<()> {
+        let listen = self.address.to_string();
+        self.program = None;
+        let since = seconds_between(self.started, Moment::now());
+        interrupt.sleep((SESSION_SECONDS - since).max(0.0))?;
+        let (program, _) = start(&self.options, &listen, speed, directory, interrupt)?;
+        self.started = Moment::now();
+        self.program = Some(program);
+        Ok(())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.program.as_ref().map_or(0, Program::pid)
+    }
+
+    /// How many prints this session has had, and when.
+    ///
+    /// # Errors
+    /// As [`Feed::open`].
+    pub fn prints(&self) -> Result<(u64, Moment)> {
+        let feed = Feed::open(self.address)?;
+        Ok((feed.sequence, Moment::now()))
+    }
+
+    /// For each of `clients` clients `count` distinct symbols, drawn uniformly from a seed.
+    #[must_use]
+    pub fn choose(&self, clients: usize, count: usize, seed: u64) -> Vec<Vec<usize>> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let of = self.symbols.len();
+        (0..clients).map(|_| sample(&mut random, of, count.min(of)).into_vec()).collect()
+    }
+
+    /// Where a symbol stands.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.symbols.iter().position(|symbol| symbol == name)
+    }
+
+    /// The names of some symbols by their places.
+    #[must_use]
+    pub fn names(&self, places: &[usize]) -> Vec<&str> {
+        places.iter().filter_map(|place| self.symbols.get(*place)).map(String::as_str).collect()
+    }
+}
+
+fn start(
+    options: &ExchangeOptions,
+    listen: &str,
+    speed: f64,
+    directory: &Path,
+    interrupt: &Interrupt,
+) -> Result<(Program, SocketAddr)> {
+    let mut command = Command::new(&options.program);
+    let universe = options.symbols.saturating_sub(TAPE_SYMBOLS);
+    command
+        .args(["exchange", "--listen", listen, "--universe", &universe.to_string(), "--speed"])
+        .arg(speed.to_string())
+        .args(&options.arguments);
+    let wanted = ["exchange listening on "];
+    let (program, addresses) = cpu::on_core(options.core, "client-core", || {
+        Program::start(command, "exchange", directory, &wanted, interrupt)
+    })?;
+    let url = addresses.into_iter().next().unwrap_or_default();
+    let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
+    let unusable =
+        || Error::Answer { what: "the exchange's address".to_owned(), answer: url.clone() };
+    Ok((program, address.ok_or_else(unusable)?))
+}
+
+/// The symbols of an exchange, in its order.
+///
+/// # Errors
+/// [`Error::Call`] or [`Error::Answer`] when it does not tell.
+pub fn symbols(exchange: SocketAddr) -> Result<Vec<String>> {
+    let text = metrics::get(&format!("http://{exchange}/v1/symbols"))?;
+    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+    let symbols = answer.get("symbols").and_then(Value::as_array);
+    let names = symbols.into_iter().flatten().filter_map(|info| info.get("symbol")?.as_str());
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(Error::Answer { what: "the exchange's symbols".to_owned(), answer: text });
+    }
+    Ok(names)
+}
