@@ -94,6 +94,12 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
     pub index_cache_mib: u64,
 
+    /// Hours that changes of orders are kept for streams of orders which are resumed. A stream that
+    /// was away for longer starts again.
+    #[arg(long, env = "LONGBOW_KEEP_ORDER_CHANGES_HOURS", value_name = "H", default_value_t = 24,
+          value_parser = clap::value_parser!(u64).range(1..=8_760))]
+    pub keep_order_changes_hours: u64,
+
     /// Size of the newest part of the write-ahead log that is kept although the index has it, in
     /// MiB.
     #[arg(long, env = "LONGBOW_WAL_KEEP_MIB", value_name = "MIB", default_value_t = 1_024,
@@ -126,6 +132,11 @@ impl ServeArgs {
     /// Memory for reads of stored orders.
     pub fn index_cache_bytes(&self) -> u64 {
         self.index_cache_mib * MIB
+    }
+
+    /// How long changes of orders are kept.
+    pub fn order_changes_age_micros(&self) -> u64 {
+        self.keep_order_changes_hours * 3_600 * 1_000_000
     }
 
     /// How much of the log is kept although the index has it.

@@ -32,12 +32,11 @@ impl Engine {
         let order_id = request.order_id;
         let created = self.created_event(request, turn);
         self.insert(&created);
-        turn.out.events.push(Event::Created(created));
         self.with_order(order_id, turn, |work| {
             work.entry.waiting.push(Waiting::ForCreate(to));
             work.entry.underway.submit = SubmitFate::Fine;
             let order = Arc::clone(work.order());
-            work.turn.out.effects.push(Effect::Publish(Arc::clone(&order)));
+            work.turn.out.record(Event::Created(created), &order);
             work.turn.out.effects.push(Effect::Submit(order));
         });
     }

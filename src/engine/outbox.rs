@@ -88,7 +88,13 @@ pub enum Alert {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Readers see this order from now on.
-    Publish(Arc<Order>),
+    Publish {
+        /// The order in this version: every version is published, each once.
+        order: Arc<Order>,
+        /// Which of the outbox's events made the version; none for an order that comes back from the
+        /// store as it was.
+        event: Option<usize>,
+    },
     /// Send it to the exchange, once.
     Submit(Arc<Order>),
     /// Cancel it at the exchange.
@@ -156,6 +162,13 @@ impl Outbox {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes an event, and shows readers the version of the order that it has made.
+    pub(super) fn record(&mut self, event: Event, order: &Arc<Order>) {
+        let place = self.events.len();
+        self.events.push(event);
+        self.effects.push(Effect::Publish { order: Arc::clone(order), event: Some(place) });
     }
 
     /// Whether nothing was decided.

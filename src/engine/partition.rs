@@ -158,7 +158,6 @@ impl Engine {
         let version_before = entry.order().version;
         let result = work(&mut Work { entry: &mut *entry, turn: &mut *turn });
         if entry.order().version != version_before {
-            turn.out.effects.push(Effect::Publish(Arc::clone(entry.order())));
             entry.answer_waiting(turn.out);
         }
         entry.send_cancel(turn.out);
@@ -221,7 +220,7 @@ impl Work<'_, '_> {
         let applied = self.entry.tracked.apply(&changed);
         if applied.recorded {
             self.entry.note_fill(&changed.change);
-            self.turn.out.events.push(Event::Changed(changed));
+            self.turn.out.record(Event::Changed(changed), self.entry.order());
         }
         if let Some(anomaly) = applied.anomaly {
             self.alert(anomaly);

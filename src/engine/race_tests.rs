@@ -202,10 +202,10 @@ fn a_create_is_recorded_shown_and_sent_in_this_order() {
     let mut desk = Desk::new();
     let order_id = desk.pending();
     assert!(matches!(&desk.log[..], [Event::Created(created)] if created.order_id == order_id));
-    assert!(matches!(&desk.take()[..], [Effect::Publish(_), Effect::Submit(_)]));
+    assert!(matches!(&desk.take()[..], [Effect::Publish { .. }, Effect::Submit(_)]));
     desk.accept(order_id, "x");
     let effects = desk.take();
-    assert!(matches!(&effects[..], [Effect::Publish(_), Effect::ReplyCreate { .. }]));
+    assert!(matches!(&effects[..], [Effect::Publish { .. }, Effect::ReplyCreate { .. }]));
     assert!(matches!(create_reply(&effects), Some(CreateReply::Accepted(_))));
 }
 

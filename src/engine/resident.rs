@@ -99,7 +99,8 @@ impl Engines {
         let Some(tracked) = tracked else { return };
         let order_id = tracked.order().order_id;
         if !self.has(order_id) {
-            out.effects.push(Effect::Publish(Arc::clone(tracked.order())));
+            let order = Arc::clone(tracked.order());
+            out.effects.push(Effect::Publish { order, event: None });
             self.load(tracked);
         }
         if self.by_external_id.get(id) == Some(&order_id) {

@@ -366,7 +366,7 @@ impl World {
         while self.gated.front().is_some_and(|(gate, _)| *gate <= self.durable) {
             let (_, effect) = self.gated.pop_front().unwrap();
             match effect {
-                Effect::Publish(order) => self.publish(order),
+                Effect::Publish { order, .. } => self.publish(order),
                 Effect::Submit(order) => self.submits.push(order),
                 Effect::Cancel { order_id, external_order_id, .. } => {
                     self.cancels.push((order_id, external_order_id));

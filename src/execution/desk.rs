@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::gateway::OrderGateway;
+use super::order_changes::OrderChanges;
 use super::reads::{OrderPage, OrderReads, PageRequest, StoreUnavailable};
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
 use crate::index::IndexReaders;
@@ -14,13 +15,15 @@ use crate::types::{OrderId, UserId};
 pub struct OrderDesk {
     gateway: OrderGateway,
     reads: OrderReads,
+    changes: OrderChanges,
 }
 
 impl OrderDesk {
     /// A desk before the orders thread of this gateway and the store that follows its log.
     pub fn new(gateway: OrderGateway, store: IndexReaders) -> Self {
         let reads = OrderReads::new(gateway.views().clone(), store);
-        Self { gateway, reads }
+        let changes = OrderChanges::new(reads.clone());
+        Self { gateway, reads, changes }
     }
 
     /// Records an order and answers once its outcome is known, or is not known in time. A key that
@@ -106,6 +109,11 @@ impl OrderDesk {
         request: &PageRequest,
     ) -> Result<OrderPage, StoreUnavailable> {
         self.reads.page(user, request).await
+    }
+
+    /// What has changed of a user's orders, for streams.
+    pub fn changes(&self) -> &OrderChanges {
+        &self.changes
     }
 
     /// The way to the orders thread, for all that is not a user's request.

@@ -9,13 +9,14 @@ use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CreateCommand};
 use super::kill_switch::KillSwitch;
 use super::limits::{
-    COMPARISON_PACE, COMPARISONS_AT_ONCE, EFFECTS_PER_SLICE, LOOKS_PER_SLICE,
+    CHANGES_PER_SLICE, COMPARISON_PACE, COMPARISONS_AT_ONCE, EFFECTS_PER_SLICE, LOOKS_PER_SLICE,
     MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS, MAX_WAITING_CREATES, MAX_WAITING_REPLIES,
     MAX_WAITING_SETTLEMENTS,
 };
 use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
+use super::order_watch::OrderWatchers;
 use super::replies::{Replies, Waiter};
 use super::stages::Stage;
 use super::translate;
@@ -24,7 +25,7 @@ use super::webhook::Webhooks;
 use crate::engine::{CancelReply, CreateReply, Effect, Engines, Outbox};
 use crate::exchange::OrderFeed;
 use crate::order::{Event, EventEncoder, Order, RECORD_FORMAT_VERSION};
-use crate::types::{Moment, MonotonicMicros};
+use crate::types::{Moment, MonotonicMicros, UserId};
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
 /// Lets the engines decide, the log remember, and effects happen once it does. It reads no clock:
@@ -38,8 +39,8 @@ pub(crate) struct Driver {
     unappended: VecDeque<Event>,
     /// Place in the log of the last event decided, appended or not.
     last_event: Lsn,
-    /// Effects with the event that must be durable first. Their events only rise.
-    gated: VecDeque<(Lsn, Effect)>,
+    /// Effects in their order. Their events only rise.
+    gated: VecDeque<Gated>,
     /// How many of them are queries.
     gated_queries: usize,
     replies: Replies,
@@ -48,7 +49,10 @@ pub(crate) struct Driver {
     pub(super) mass_cancels: MassCancels,
     kill_switch: KillSwitch,
     views: CommittedViews,
+    watchers: OrderWatchers,
     ended: EndedOrders,
+    /// Changes that memory has because the store may not, in the order of the log, and whose.
+    recent: VecDeque<(Lsn, UserId)>,
     stored: StoredUpTo,
     shown: ShownUpTo,
     queues: Rc<SessionQueues>,
@@ -60,6 +64,17 @@ pub(crate) struct Driver {
     next_cleanup: MonotonicMicros,
     /// When the next of them may be.
     next_comparison: MonotonicMicros,
+}
+
+/// An effect that waits.
+struct Gated {
+    /// The last event before those that were decided together with it.
+    before: Lsn,
+    /// The event that must be durable first.
+    gate: Lsn,
+    /// The event that made the version which it shows, if it shows one.
+    change: Option<Lsn>,
+    effect: Effect,
 }
 
 /// Says up to where the store has followed the log durably. Never goes back, also when the store
@@ -74,6 +89,7 @@ pub(crate) struct DriverParts {
     pub(crate) engines: Engines,
     pub(crate) wal: WalAppender,
     pub(crate) views: CommittedViews,
+    pub(crate) watchers: OrderWatchers,
     pub(crate) stored: StoredUpTo,
     pub(crate) shown: ShownUpTo,
     pub(crate) kill_switch: KillSwitch,
@@ -85,8 +101,9 @@ pub(crate) struct DriverParts {
 impl Driver {
     /// A driver that has begun to settle what a restart left open.
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
-        let DriverParts { engines, wal, views, stored, shown, .. } = parts;
+        let DriverParts { engines, wal, views, watchers, stored, shown, .. } = parts;
         let DriverParts { kill_switch, queues, options, metrics, .. } = parts;
+        views.show(wal.committed());
         shown(wal.committed());
         let mut driver = Self {
             engines,
@@ -100,9 +117,11 @@ impl Driver {
             replies: Replies::default(),
             webhooks: Webhooks::default(),
             ended: EndedOrders::new(options.keep_ended, stored()),
+            recent: VecDeque::new(),
             mass_cancels: MassCancels::default(),
             kill_switch,
             views,
+            watchers,
             stored,
             shown,
             queues,
@@ -309,7 +328,8 @@ impl Driver {
         self.gate();
         let orders = (&mut self.engines, &self.views);
         let more_ended = self.ended.forget(orders, (self.stored)(), now.monotonic);
-        overdue == limit || self.sweeps_remain || more_ended
+        let more_changes = self.forget_changes();
+        overdue == limit || self.sweeps_remain || more_ended || more_changes
     }
 
     /// Compares open orders with the exchange's record: all of them once in a while, paced, and
@@ -362,14 +382,20 @@ impl Driver {
 
     /// Moves what the engines decided behind the gate: effects wait for every event so far.
     fn gate(&mut self) {
-        self.last_event = Lsn(self.last_event.0 + self.outbox.events.len() as u64);
+        let before = self.last_event;
+        self.last_event = Lsn(before.0 + self.outbox.events.len() as u64);
         self.unappended.extend(self.outbox.events.drain(..));
         for effect in self.outbox.effects.drain(..) {
-            self.gated_queries += usize::from(matches!(effect, Effect::Query(_)));
-            if matches!(effect, Effect::Submit(_)) {
-                self.queues.gathering.borrow_mut().on_their_way += 1;
+            let mut change = None;
+            match &effect {
+                Effect::Publish { event, .. } => {
+                    change = event.map(|place| Lsn(before.0 + 1 + place as u64));
+                }
+                Effect::Query(_) => self.gated_queries += 1,
+                Effect::Submit(_) => self.queues.gathering.borrow_mut().on_their_way += 1,
+                _ => {}
             }
-            self.gated.push_back((self.last_event, effect));
+            self.gated.push_back(Gated { before, gate: self.last_event, change, effect });
         }
     }
 
@@ -408,25 +434,35 @@ impl Driver {
     /// Whether [`release`](Self::release) has something to do.
     pub(crate) fn has_free_effects(&self) -> bool {
         let committed = self.wal.committed();
-        self.gated.front().is_some_and(|(gate, _)| *gate <= committed)
+        self.gated.front().is_some_and(|gated| gated.gate <= committed)
     }
 
     /// Does what waited for events that are durable now: first readers see the new state, then
     /// everybody is answered and the exchange is told. True when more could be done.
     pub(crate) fn release(&mut self, now: Moment) -> bool {
         let committed = self.wal.committed();
-        let is_free = |(gate, _): &(Lsn, Effect)| *gate <= committed;
+        let is_free = |gated: &Gated| gated.gate <= committed;
         let count = self.gated.iter().take(EFFECTS_PER_SLICE).take_while(|e| is_free(e)).count();
-        for (gate, effect) in self.gated.iter().take(count) {
-            if let Effect::Publish(order) = effect {
-                self.ended.note(order, *gate, now.monotonic);
-                self.views.publish(Arc::clone(order));
+        for gated in self.gated.iter().take(count) {
+            if let Effect::Publish { order, .. } = &gated.effect {
+                self.ended.note(order, gated.gate, now.monotonic);
+                match gated.change {
+                    Some(lsn) => {
+                        self.recent.push_back((lsn, order.user.clone()));
+                        self.views.publish_change(Arc::clone(order), lsn);
+                    }
+                    None => self.views.publish(Arc::clone(order)),
+                }
             }
         }
+        self.watchers.tell(self.gated.iter().take(count).filter_map(|gated| match &gated.effect {
+            Effect::Publish { order, .. } => Some(&order.user),
+            _ => None,
+        }));
         let mut submits: Vec<Arc<Order>> = Vec::new();
-        for (_, effect) in self.gated.drain(..count) {
-            match effect {
-                Effect::Publish(_) => {}
+        for gated in self.gated.drain(..count) {
+            match gated.effect {
+                Effect::Publish { .. } => {}
                 Effect::Submit(order) => {
                     self.queues.clock.end(order.order_id, Stage::FirstCommit);
                     submits.push(order);
@@ -457,13 +493,28 @@ impl Driver {
             self.queues.gathering.borrow_mut().on_their_way -= submits.len();
             self.queues.submits.extend(submits);
         }
-        // What the exchange is told that we have, readers see: not before its effects are out.
-        let next_free = self.gated.front().filter(|effect| is_free(effect));
-        let released = next_free.map_or(committed, |(gate, _)| Lsn(gate.0.saturating_sub(1)));
+        // What the exchange is told that we have, readers see: not before its effects are out. Of
+        // events that were decided together some may be durable before the others: none of them is
+        // shown before all are.
+        let released = self.gated.front().map_or(committed, |next| committed.min(next.before));
+        self.views.show(released);
         (self.shown)(released);
         self.webhooks.answer(released);
         self.mass_cancels.answer(released);
-        next_free.is_some()
+        self.has_free_effects()
+    }
+
+    /// Forgets changes that the store has, a bounded number. True when there may be more.
+    fn forget_changes(&mut self) -> bool {
+        let stored = (self.stored)();
+        for _ in 0..CHANGES_PER_SLICE {
+            match self.recent.front() {
+                Some((lsn, user)) if *lsn <= stored => self.views.forget_changes(user, stored),
+                Some(_) | None => return false,
+            }
+            self.recent.pop_front();
+        }
+        true
     }
 
     /// The engines, to compare with what the log says.

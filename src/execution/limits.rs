@@ -49,6 +49,13 @@ pub(super) const MAX_UNSTORED_EVENTS: u64 = 4 * 1024 * 1024;
 pub(super) const MAX_ENDED_IN_MEMORY: usize = 1024 * 1024;
 /// Ended orders forgotten in one slice, at under 1 us each.
 pub(super) const FORGETS_PER_SLICE: usize = 128;
+/// Newest changes of a user's orders that are kept in memory until the store has them. Who changes
+/// more within that second waits for the store, if a reader is that far behind.
+pub(super) const MAX_RECENT_CHANGES: usize =
+    if cfg!(any(test, feature = "simulation")) { 3 } else { 64 };
+/// Changes that the store has and that are forgotten in one slice, at 0.2 us each. As many as become
+/// durable in a slice, so that none pile up.
+pub(super) const CHANGES_PER_SLICE: usize = 512;
 
 /// Inputs of one kind taken in one slice. At 2-3 us each with encoding, all kinds together stay
 /// near a millisecond, after which everything else on the thread has its turn.

@@ -76,7 +76,15 @@ impl OrderReads {
         self.store.index().is_healthy()
     }
 
-    async fn ask_store<T: Send + 'static>(
+    pub(super) fn views(&self) -> &CommittedViews {
+        &self.views
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        self.store.index()
+    }
+
+    pub(super) async fn ask_store<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Index) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, StoreUnavailable> {
@@ -232,7 +240,8 @@ mod tests {
     }
 
     fn view(orders: &[&Arc<Order>]) -> UserView {
-        UserView { orders: orders.iter().map(|o| (o.order_id, Arc::clone(o))).collect() }
+        let orders = orders.iter().map(|o| (o.order_id, Arc::clone(o))).collect();
+        UserView { orders, ..UserView::default() }
     }
 
     #[test]

@@ -100,8 +100,12 @@ pub(crate) fn replay<L>(
     store: &Index,
     read: impl FnOnce(&mut Visit<'_>) -> Result<L, WalError>,
 ) -> Result<Recovered<L>, ExecutionError> {
-    let wal = read(&mut |record| replay_record(&mut engines, store, &record))?;
-    let views = CommittedViews::new();
+    let mut last = store.position();
+    let wal = read(&mut |record| {
+        last = last.max(record.lsn);
+        replay_record(&mut engines, store, &record)
+    })?;
+    let views = CommittedViews::since(last);
     publish(&engines, &views);
     let feed_position =
         engines.feed_position().map(|(session, sequence)| (session.clone(), sequence));

@@ -13,6 +13,7 @@ use super::finds::run_finds;
 use super::gateway::CommandReceivers;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
+use super::order_watch::OrderWatchers;
 use super::sessions::{run_control, run_probes, run_submits};
 use super::slice::{self, Inputs};
 use super::views::CommittedViews;
@@ -35,6 +36,8 @@ pub struct OrdersThread {
     pub engines: Engines,
     /// With the same.
     pub views: CommittedViews,
+    /// Who is told that orders have changed.
+    pub watchers: OrderWatchers,
     /// Where orders are that have ended and are not in memory.
     pub store: IndexReaders,
     /// The log.
@@ -56,8 +59,8 @@ pub struct OrdersThread {
 /// # Errors
 /// The log has failed. The process must end: what is durable is found out at the next start.
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
-    let OrdersThread { engines, views, store, wal, commands, feed, options, metrics, shutdown } =
-        thread;
+    let OrdersThread { engines, views, watchers, store, wal, .. } = thread;
+    let OrdersThread { commands, feed, options, metrics, shutdown, .. } = thread;
     let queues =
         Rc::new(SessionQueues::new(commands.exchange_state.clone(), commands.stages.clone()));
     let mut number = 0;
@@ -92,6 +95,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         engines,
         wal,
         views,
+        watchers,
         stored,
         shown,
         kill_switch,

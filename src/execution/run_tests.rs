@@ -73,6 +73,7 @@ impl Node {
         let thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
+            watchers: OrderWatchers::default(),
             store: store.clone(),
             wal: appender,
             commands,

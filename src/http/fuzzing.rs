@@ -9,7 +9,8 @@ use super::body::parse_json;
 use super::problem::Problem;
 use super::query::Query;
 use super::routes::orders::{NewOrder, parse_status};
-use super::routes::subscribe::{Change, Subscription};
+use super::routes::subscribe::Subscription;
+use super::routes::subscription_change::Change;
 use crate::types::{OrderId, Symbol};
 
 /// The parameters of the queries.

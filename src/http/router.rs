@@ -7,7 +7,9 @@ use hyper::body::Incoming;
 use super::app::App;
 use super::problem::Problem;
 use super::reply::Reply;
-use super::routes::{orders, page, session, subscribe, symbols, webhook};
+use super::routes::{
+    order_stream, orders, page, session, subscribe, subscription_change, symbols, webhook,
+};
 
 /// Longest path and query together.
 const MAX_URI_BYTES: usize = 32 * 1024;
@@ -26,6 +28,9 @@ pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
     if segments == ["subscribe"] && method == Method::GET {
         return subscribe::get(&app, &request);
     }
+    if segments == ["orders", "stream"] && method == Method::GET {
+        return order_stream::get(&app, &request);
+    }
     let outcome = match (segments.as_slice(), &method) {
         (["session"], &Method::POST) => session::post(&app, request).await,
         (["session"], &Method::DELETE) => session::delete(&app, &request),
@@ -39,7 +44,7 @@ pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
             Err(problem) => Err(problem),
         },
         (["subscribe"], _) => not_allowed("GET, POST"),
-        (["subscribe", id], &Method::PATCH) => subscribe::patch(&app, request, id).await,
+        (["subscribe", id], &Method::PATCH) => subscription_change::patch(&app, request, id).await,
         (["subscribe", _], _) => not_allowed("PATCH"),
         (["order"], &Method::POST) => orders::post(&app, request).await,
         (["order"], _) => not_allowed("POST"),
@@ -47,7 +52,7 @@ pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
         (["order", id], &Method::DELETE) => orders::delete(&app, &request, id).await,
         (["order", _], _) => not_allowed("GET, DELETE"),
         (["orders"], &Method::GET) => orders::list(&app, &request).await,
-        (["orders"], _) => not_allowed("GET"),
+        (["orders"] | ["orders", "stream"], _) => not_allowed("GET"),
         (["exchange", "trades"], &Method::POST) => webhook::post(&app, request).await,
         (["exchange", "trades"], _) => not_allowed("POST"),
         (_, &Method::GET) => page::get(&path),

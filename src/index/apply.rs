@@ -1,8 +1,10 @@
 //! Turning records of the log into a batch of the store: pure but for reads of the store.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
+use super::changes::ChangeWriter;
 use super::index_handle::stored_order;
 use super::keys;
 use super::node::{self, INDEX_FORMAT, Meta};
@@ -34,6 +36,7 @@ pub struct IndexWriter {
     /// The users' own keys that this batch brings.
     keys: HashMap<Bytes, OrderId>,
     feed: Feed,
+    changes: ChangeWriter,
     encoder: StoredOrderEncoder,
     events: EventEncoder,
 }
@@ -79,6 +82,8 @@ impl IndexWriter {
             return Err(IndexError::OtherLog { directory, index_log, log: log_id });
         }
         let feed = Feed::load(&index)?;
+        let changes = ChangeWriter::new(&*index.store()?, index.changes_age_micros());
+        index.follows(log_id);
         Ok(Self {
             taken: index.position(),
             index,
@@ -88,6 +93,7 @@ impl IndexWriter {
             external: HashMap::new(),
             keys: HashMap::new(),
             feed,
+            changes,
             encoder: StoredOrderEncoder::new(),
             events: EventEncoder::new(),
         })
@@ -107,8 +113,9 @@ impl IndexWriter {
         if lsn != expected {
             return Err(IndexError::OutOfOrder { lsn, expected });
         }
+        self.changes.advance(lsn, event.at());
         match event {
-            Event::Created(created) => self.create(&created),
+            Event::Created(created) => self.create(lsn, &created)?,
             Event::Changed(changed) => self.change(lsn, &changed)?,
             Event::HeldReport(report) => self.feed.hold(lsn, report),
             Event::FeedPosition(position) => {
@@ -150,15 +157,22 @@ impl IndexWriter {
             Ok(()) => self.index.persisted_to(position),
             Err(_) => self.index.failed(),
         }
-        persisted
+        persisted?;
+        let dropped = self.index.store().and_then(|store| self.changes.drop_old(&*store, position));
+        if dropped.is_err() {
+            self.index.failed();
+        }
+        dropped
     }
 
-    fn create(&mut self, created: &Created) {
+    fn create(&mut self, lsn: Lsn, created: &Created) -> Result<(), IndexError> {
         if let Some(key) = &created.client_order_id {
             self.keys.insert(keys::client_key(&created.user, key), created.order_id);
         }
         let working = Working { tracked: TrackedOrder::new(created), stored_in: None };
+        self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
         self.changed.insert(created.order_id, working);
+        Ok(())
     }
 
     fn change(&mut self, lsn: Lsn, changed: &Changed) -> Result<(), IndexError> {
@@ -175,22 +189,22 @@ impl IndexWriter {
             | Change::Filled(_)
             | Change::Busted { .. } => {}
         }
-        if let Some(working) = self.changed.get_mut(&order_id) {
-            working.tracked.apply(changed);
-            self.feed.note(&working.tracked, changed);
-            return Ok(());
-        }
-        let mut working = match self.recent.take(order_id) {
-            Some(tracked) => Working { tracked, stored_in: Some(Space::Open) },
-            None => {
-                let stored = stored_order(&*self.index.view()?, order_id)?;
-                let (tracked, space) = stored.ok_or(IndexError::UnknownOrder { lsn, order_id })?;
-                Working { tracked, stored_in: Some(space) }
-            }
+        let working = match self.changed.entry(order_id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(match self.recent.take(order_id) {
+                Some(tracked) => Working { tracked, stored_in: Some(Space::Open) },
+                None => {
+                    let stored = stored_order(&*self.index.view()?, order_id)?;
+                    let (tracked, space) =
+                        stored.ok_or(IndexError::UnknownOrder { lsn, order_id })?;
+                    Working { tracked, stored_in: Some(space) }
+                }
+            }),
         };
-        working.tracked.apply(changed);
+        if working.tracked.apply(changed).recorded {
+            self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
+        }
         self.feed.note(&working.tracked, changed);
-        self.changed.insert(order_id, working);
         Ok(())
     }
 
@@ -212,7 +226,8 @@ impl IndexWriter {
 
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
         // An order that ends takes three writes, a link one, and the rest few.
-        let capacity = 3 * self.changed.len() + self.external.len() + self.keys.len() + 8;
+        let links = self.external.len() + self.keys.len();
+        let capacity = 3 * self.changed.len() + links + self.changes.len() + 8;
         let mut batch = Vec::with_capacity(capacity);
         for (key, order_id) in self.keys.drain() {
             batch.push(put(Space::Keys, key, &keys::order_id_bytes(order_id)));
@@ -227,6 +242,7 @@ impl IndexWriter {
                 self.recent.keep(order_id, working.tracked);
             }
         }
+        self.changes.write(&*self.index.store()?, &mut batch)?;
         self.feed.write(meta.position, &mut self.events, &mut batch)?;
         batch.push(Write {
             space: Space::Node,
@@ -262,7 +278,7 @@ fn push_order(
             batch.push(remove(Space::Ended, keys::order_id_bytes(order_id).into()));
             batch.push(remove(Space::History, keys::history(user, order_id)));
         }
-        Some(Space::History | Space::Keys | Space::External | Space::Node) | None => {}
+        Some(_) | None => {}
     }
     if !is_open {
         batch.push(put(Space::History, keys::history(user, order_id), &[]));

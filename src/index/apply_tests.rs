@@ -28,15 +28,19 @@ fn pause() -> impl Strategy<Value = Pause> {
 }
 
 fn open(store: &MemoryStore) -> (Index, IndexWriter) {
-    let index = Index::in_memory(store, HELD_AGE_MICROS).unwrap();
+    let index = Index::in_memory(store, AGES).unwrap();
     let writer = IndexWriter::new(index.clone(), LOG).unwrap();
     (index, writer)
 }
 
-/// All but the batches in which ended orders are kept: those are cut differently.
+/// All but what is kept by batches, which are cut differently: ended orders, and changes.
 fn content(store: &MemoryStore) -> Vec<(Space, Vec<u8>, store::Bytes)> {
     let mut content = store.content();
-    content.retain(|(space, key, _)| *space != Space::Node || key.first() != Some(&b'e'));
+    content.retain(|(space, key, _)| match space {
+        Space::Node => key.first() != Some(&b'e'),
+        Space::Changes(_) | Space::Versions(_) => false,
+        _ => true,
+    });
     content
 }
 

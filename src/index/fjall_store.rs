@@ -1,8 +1,10 @@
+use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use arc_swap::ArcSwap;
 use fjall::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy,
 };
@@ -13,7 +15,7 @@ use fjall::{
 
 use super::IndexError;
 use super::patience::step_back;
-use super::store::{Bytes, ScanOrder, Space, Store, View, Visit, Write};
+use super::store::{Bytes, Period, ScanOrder, Space, Store, View, Visit, Write};
 
 /// fjall's threads: one writes out memory tables, the other one compacts.
 const WORKER_THREADS: usize = 2;
@@ -23,7 +25,7 @@ const ORDER_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// The same for a space of small values: as many keys, which is what writing into it costs.
 const LINK_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// Tables of one space that may be in memory before a commit waits, by fjall's own limit: with the
-/// sizes above all together take at most 0.7 GB, and mostly a fifth of that.
+/// sizes above all together take at most 0.9 GB, and mostly a fifth of that.
 const MOST_MEMTABLES: u64 = 5;
 /// What fjall keeps of its own journal. A start reads it all, at several hundred MB a second.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -32,15 +34,36 @@ const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
 /// lookup of a missing key in two thousand looks at the disk.
 const FILTER_BITS_PER_KEY: f32 = 16.0;
 
-const MEMTABLES_BYTES: u64 = 2 * ORDER_MEMTABLE_BYTES + 4 * LINK_MEMTABLE_BYTES;
-const _: () = assert!(Space::ALL.len() == 6, "as many spaces as are counted above");
-const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 700 * 1024 * 1024);
+/// Of the periods only the newest is written to.
+const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 5 * LINK_MEMTABLE_BYTES;
+const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 900 * 1024 * 1024);
 const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "a table is full before its journal is");
 
 /// The index on disk.
 pub(super) struct FjallStore {
     database: Database,
-    spaces: [Keyspace; Space::ALL.len()],
+    spaces: FixedSpaces,
+    /// Replaced as a whole by the one thread that writes.
+    periods: ArcSwap<Periods>,
+}
+
+/// The spaces that are always there.
+struct FixedSpaces {
+    open: Keyspace,
+    ended: Keyspace,
+    history: Keyspace,
+    keys: Keyspace,
+    external: Keyspace,
+    node: Keyspace,
+}
+
+/// The spaces of each period.
+type Periods = BTreeMap<Period, PeriodSpaces>;
+
+#[derive(Clone)]
+struct PeriodSpaces {
+    changes: Keyspace,
+    versions: Keyspace,
 }
 
 impl FjallStore {
@@ -79,40 +102,105 @@ impl FjallStore {
                 fjall::Error::Locked => IndexError::Locked { directory: directory.to_path_buf() },
                 source => IndexError::Store { action: "open", source },
             })?;
-        let open = |space: Space| {
-            let keyspace = database.keyspace(space.name(), || options(space));
-            keyspace.map_err(IndexError::store("open a space"))
+        let open = |space| open_space(&database, space);
+        let spaces = FixedSpaces {
+            open: open(Space::Open)?,
+            ended: open(Space::Ended)?,
+            history: open(Space::History)?,
+            keys: open(Space::Keys)?,
+            external: open(Space::External)?,
+            node: open(Space::Node)?,
         };
-        let spaces = [
-            open(Space::Open)?,
-            open(Space::Ended)?,
-            open(Space::History)?,
-            open(Space::Keys)?,
-            open(Space::External)?,
-            open(Space::Node)?,
-        ];
-        Ok(Self { database, spaces })
+        let periods = ArcSwap::from_pointee(open_periods(&database)?);
+        Ok(Self { database, spaces, periods })
     }
 
-    fn space(&self, space: Space) -> &Keyspace {
-        let [open, ended, history, keys, external, node] = &self.spaces;
-        match space {
-            Space::Open => open,
-            Space::Ended => ended,
-            Space::History => history,
-            Space::Keys => keys,
-            Space::External => external,
-            Space::Node => node,
+    /// A space, if it is among these.
+    fn space<'a>(&'a self, space: Space, periods: &'a Periods) -> Result<&'a Keyspace, IndexError> {
+        let of_period = |period| {
+            let missing = IndexError::Unreadable { what: "a change of a period that is dropped" };
+            periods.get(&period).ok_or(missing)
+        };
+        Ok(match space {
+            Space::Open => &self.spaces.open,
+            Space::Ended => &self.spaces.ended,
+            Space::History => &self.spaces.history,
+            Space::Keys => &self.spaces.keys,
+            Space::External => &self.spaces.external,
+            Space::Node => &self.spaces.node,
+            Space::Changes(period) => &of_period(period)?.changes,
+            Space::Versions(period) => &of_period(period)?.versions,
+        })
+    }
+
+    fn change_periods(&self, change: impl FnOnce(&mut Periods)) {
+        let mut periods = Periods::clone(&self.periods.load());
+        change(&mut periods);
+        self.periods.store(Arc::new(periods));
+    }
+}
+
+fn open_space(database: &Database, space: Space) -> Result<Keyspace, IndexError> {
+    let keyspace = database.keyspace(&name(space), || options(space));
+    keyspace.map_err(IndexError::store("open a space"))
+}
+
+/// The periods that are there as a whole. One that a crash has left by halves is empty, or was being
+/// dropped: what is left of it goes.
+fn open_periods(database: &Database) -> Result<Periods, IndexError> {
+    let mut periods = Periods::new();
+    let names: HashSet<String> =
+        database.list_keyspace_names().iter().map(|name| name.to_string()).collect();
+    for found in &names {
+        if let Some(period) = found.strip_prefix(CHANGES_PREFIX).and_then(period_of) {
+            let changes = open_space(database, Space::Changes(period))?;
+            let versions = open_space(database, Space::Versions(period))?;
+            periods.insert(period, PeriodSpaces { changes, versions });
+        } else if let Some(period) = found.strip_prefix(VERSIONS_PREFIX).and_then(period_of)
+            && !names.contains(&name(Space::Changes(period)))
+        {
+            let versions = open_space(database, Space::Versions(period))?;
+            database.delete_keyspace(versions).map_err(IndexError::store("drop a space"))?;
         }
     }
+    Ok(periods)
+}
+
+const CHANGES_PREFIX: &str = "changes-";
+const VERSIONS_PREFIX: &str = "versions-";
+
+/// What a space is called, which is part of the format.
+fn name(space: Space) -> String {
+    let of_period = |prefix, Period { first, start_micros }: Period| {
+        format!("{prefix}{first:016x}-{start_micros:016x}")
+    };
+    match space {
+        Space::Open => "open".to_owned(),
+        Space::Ended => "ended".to_owned(),
+        Space::History => "history".to_owned(),
+        Space::Keys => "keys".to_owned(),
+        Space::External => "external".to_owned(),
+        Space::Node => "node".to_owned(),
+        Space::Changes(period) => of_period(CHANGES_PREFIX, period),
+        Space::Versions(period) => of_period(VERSIONS_PREFIX, period),
+    }
+}
+
+/// The period that a name ends with.
+fn period_of(end_of_name: &str) -> Option<Period> {
+    let (first, start_micros) = end_of_name.split_once('-')?;
+    let number = |hex| u64::from_str_radix(hex, 16).ok();
+    Some(Period { first: number(first)?, start_micros: number(start_micros)? })
 }
 
 /// How a space is kept. Only what it is made with counts, later starts do not change it.
 fn options(space: Space) -> KeyspaceCreateOptions {
     let bits_per_key = BloomConstructionPolicy::BitsPerKey(FILTER_BITS_PER_KEY);
     let memtable_bytes = match space {
-        Space::Open | Space::Ended => ORDER_MEMTABLE_BYTES,
-        Space::History | Space::Keys | Space::External | Space::Node => LINK_MEMTABLE_BYTES,
+        Space::Open | Space::Ended | Space::Versions(_) => ORDER_MEMTABLE_BYTES,
+        Space::History | Space::Keys | Space::External | Space::Node | Space::Changes(_) => {
+            LINK_MEMTABLE_BYTES
+        }
     };
     let options = KeyspaceCreateOptions::default()
         .manual_journal_persist(true)
@@ -128,9 +216,9 @@ fn options(space: Space) -> KeyspaceCreateOptions {
             .expect_point_read_hits(true)
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
         // Looked up for what is there: the last level needs no filters.
-        Space::Ended => options.expect_point_read_hits(true),
+        Space::Ended | Space::Versions(_) => options.expect_point_read_hits(true),
         // Only ever scanned.
-        Space::History => options.filter_policy(FilterPolicy::disabled()),
+        Space::History | Space::Changes(_) => options.filter_policy(FilterPolicy::disabled()),
     }
 }
 
@@ -162,10 +250,21 @@ pub(super) fn is_damage(error: &IndexError) -> bool {
     }
 }
 
-impl View for (Arc<FjallStore>, Snapshot) {
+/// The store as it was, and the periods that there were at that time or a moment later.
+struct FjallView {
+    store: Arc<FjallStore>,
+    snapshot: Snapshot,
+    periods: Arc<Periods>,
+}
+
+impl View for FjallView {
+    fn periods(&self) -> Vec<Period> {
+        self.periods.keys().copied().collect()
+    }
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        let (store, snapshot) = self;
-        snapshot.get(store.space(space), key).map_err(IndexError::store("read"))
+        let space = self.store.space(space, &self.periods)?;
+        self.snapshot.get(space, key).map_err(IndexError::store("read"))
     }
 
     fn scan(
@@ -175,8 +274,8 @@ impl View for (Arc<FjallStore>, Snapshot) {
         order: ScanOrder,
         visit: &mut Visit<'_>,
     ) -> Result<(), IndexError> {
-        let (store, snapshot) = self;
-        let mut range = snapshot.range(store.space(space), from..to);
+        let space = self.store.space(space, &self.periods)?;
+        let mut range = self.snapshot.range(space, from..to);
         loop {
             let next = match order {
                 ScanOrder::Ascending => range.next(),
@@ -193,20 +292,50 @@ impl View for (Arc<FjallStore>, Snapshot) {
 
 impl Store for FjallStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        self.space(space).get(key).map_err(IndexError::store("read"))
+        let periods = self.periods.load();
+        self.space(space, &periods)?.get(key).map_err(IndexError::store("read"))
     }
 
     fn view(self: Arc<Self>) -> Box<dyn View> {
+        // The periods after the snapshot: all that it knows anything of are among them.
         let snapshot = self.database.snapshot();
-        Box::new((self, snapshot))
+        let periods = self.periods.load_full();
+        Box::new(FjallView { store: self, snapshot, periods })
+    }
+
+    fn periods(&self) -> Vec<Period> {
+        self.periods.load().keys().copied().collect()
+    }
+
+    fn add_period(&self, period: Period) -> Result<(), IndexError> {
+        // In this order: a period is there when the changes are.
+        let versions = open_space(&self.database, Space::Versions(period))?;
+        let changes = open_space(&self.database, Space::Changes(period))?;
+        self.change_periods(|periods| {
+            periods.insert(period, PeriodSpaces { changes, versions });
+        });
+        Ok(())
+    }
+
+    fn drop_period(&self, period: Period) -> Result<(), IndexError> {
+        let Some(spaces) = self.periods.load().get(&period).cloned() else { return Ok(()) };
+        self.change_periods(|periods| {
+            periods.remove(&period);
+        });
+        for space in [spaces.changes, spaces.versions] {
+            self.database.delete_keyspace(space).map_err(IndexError::store("drop a space"))?;
+        }
+        Ok(())
     }
 
     fn commit(&self, writes: Vec<Write>) -> Result<(), IndexError> {
+        let periods = self.periods.load();
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), writes.len());
         for Write { space, key, value } in writes {
+            let space = self.space(space, &periods)?;
             match value {
-                Some(value) => batch.insert(self.space(space), key, value),
-                None => batch.remove(self.space(space), key),
+                Some(value) => batch.insert(space, key, value),
+                None => batch.remove(space, key),
             }
         }
         batch.commit().map_err(IndexError::store("write"))

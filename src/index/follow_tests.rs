@@ -155,7 +155,7 @@ fn a_store_that_cannot_be_written_is_opened_again_and_catches_up() {
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
     let (mut appender, writer) = wal::open(options, recovery).unwrap();
     let store = MemoryStore::new();
-    let index = Index::in_memory(&store, HELD_AGE_MICROS).unwrap();
+    let index = Index::in_memory(&store, AGES).unwrap();
     let metrics = IndexMetrics::default();
     let follower = IndexFollower::new(index.clone(), writer.handle(), metrics.clone()).unwrap();
     let shutdown = Shutdown::new();
@@ -192,7 +192,7 @@ fn a_store_that_cannot_be_written_is_opened_again_and_catches_up() {
 #[test]
 fn readers_answer_who_still_listens_and_refuse_beyond_their_queue() {
     let store = MemoryStore::new();
-    let index = Index::in_memory(&store, HELD_AGE_MICROS).unwrap();
+    let index = Index::in_memory(&store, AGES).unwrap();
     let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
     let model = long_course();
     take_until(&mut writer, &model.events, model.events.len());

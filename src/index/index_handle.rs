@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::IndexError;
+use super::changes::{self, StoredChanges};
 use super::fjall_store::FjallStore;
 use super::keys;
 use super::node::{self, Meta, NodeState};
@@ -19,6 +20,13 @@ use crate::wal::{LogId, Lsn, Outline};
 /// each of the exchange's ids.
 pub const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 
+/// How long changes of orders are kept unless configured.
+pub const DEFAULT_CHANGES_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most who wait for the index to move on. Each is a stream whose user changes orders faster than
+/// memory keeps; more of them are told to come again.
+const MAX_WAITING: usize = 65_536;
+
 /// Longest wait for reads to end before a failed store is closed.
 const READERS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,6 +40,8 @@ pub struct IndexOptions {
     /// How long reports about unknown orders are kept: as long as the engine keeps them, in
     /// microseconds.
     pub held_report_age_micros: u64,
+    /// How long changes of orders are kept, in microseconds.
+    pub changes_age_micros: u64,
     /// What log there is: see [`crate::wal::outline`].
     pub log: Outline,
 }
@@ -42,8 +52,27 @@ impl IndexOptions {
         Self {
             directory: directory.into(),
             cache_bytes: DEFAULT_CACHE_BYTES,
-            held_report_age_micros: EngineOptions::default().held_report_age_micros,
+            held_report_age_micros: IndexAges::default().held_report_micros,
+            changes_age_micros: IndexAges::default().changes_micros,
             log,
+        }
+    }
+}
+
+/// How long the index keeps what is not kept for good.
+#[derive(Debug, Clone, Copy)]
+pub struct IndexAges {
+    /// Reports about unknown orders.
+    pub held_report_micros: u64,
+    /// Changes of orders.
+    pub changes_micros: u64,
+}
+
+impl Default for IndexAges {
+    fn default() -> Self {
+        Self {
+            held_report_micros: EngineOptions::default().held_report_age_micros,
+            changes_micros: DEFAULT_CHANGES_AGE.as_secs() * 1_000_000,
         }
     }
 }
@@ -67,7 +96,9 @@ struct Shared {
     /// See [`Index::memory_shows`].
     shown: AtomicU64,
     is_healthy: AtomicBool,
-    held_report_age_micros: u64,
+    ages: IndexAges,
+    /// Who waits for which position.
+    waiting: Mutex<Vec<(Lsn, oneshot::Sender<()>)>>,
 }
 
 impl Index {
@@ -81,10 +112,14 @@ impl Index {
     /// [`IndexError::Io`] for what the system refuses.
     pub fn open(options: IndexOptions) -> Result<Self, IndexError> {
         let (store, meta) = open::open(&options)?;
-        let IndexOptions { directory, cache_bytes, held_report_age_micros, .. } = options;
+        let ages = IndexAges {
+            held_report_micros: options.held_report_age_micros,
+            changes_micros: options.changes_age_micros,
+        };
+        let IndexOptions { directory, cache_bytes, .. } = options;
         let path = directory.clone();
         let open: Box<Open> = Box::new(move || Ok(Arc::new(FjallStore::open(&path, cache_bytes)?)));
-        Ok(Self::over((store, open), meta, directory, held_report_age_micros))
+        Ok(Self::over((store, open), meta, directory, ages))
     }
 
     /// An index in memory, for simulations.
@@ -92,22 +127,19 @@ impl Index {
     /// # Errors
     /// [`IndexError::Unreadable`] where the store holds something else.
     #[cfg(any(test, feature = "simulation"))]
-    pub fn in_memory(
-        store: &super::MemoryStore,
-        held_report_age_micros: u64,
-    ) -> Result<Self, IndexError> {
+    pub fn in_memory(store: &super::MemoryStore, ages: IndexAges) -> Result<Self, IndexError> {
         let again = store.clone();
         let store: Arc<dyn Store> = Arc::new(store.clone());
         let meta = node::meta(&*Arc::clone(&store).view())?;
         let open: Box<Open> = Box::new(move || Ok(Arc::new(again.clone())));
-        Ok(Self::over((store, open), meta, PathBuf::from("memory"), held_report_age_micros))
+        Ok(Self::over((store, open), meta, PathBuf::from("memory"), ages))
     }
 
     fn over(
         (store, open): (Arc<dyn Store>, Box<Open>),
         meta: Option<Meta>,
         directory: PathBuf,
-        held_report_age_micros: u64,
+        ages: IndexAges,
     ) -> Self {
         // What was found at the opening has been made durable by it.
         let position = meta.map_or(0, |meta| meta.position.0);
@@ -120,7 +152,8 @@ impl Index {
             durable: AtomicU64::new(position),
             shown: AtomicU64::new(u64::MAX),
             is_healthy: AtomicBool::new(true),
-            held_report_age_micros,
+            ages,
+            waiting: Mutex::new(Vec::new()),
         }))
     }
 
@@ -265,7 +298,40 @@ impl Index {
         Ok(page)
     }
 
-    /// Which log the index follows; `None` before its first record.
+    /// A user's changes behind a record of the log, oldest first, each with the order as it has left
+    /// it: at most `most` of them. None where the store does not have all of them any more.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn changes(
+        &self,
+        user: &UserId,
+        after: Lsn,
+        most: usize,
+    ) -> Result<StoredChanges, IndexError> {
+        changes::read(&*self.view()?, user, after, most)
+    }
+
+    /// Is told when reads show everything of the log up to here, or that the index has ended. `None`
+    /// when too many wait.
+    pub fn wait_for(&self, position: Lsn) -> Option<oneshot::Receiver<()>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.position() >= position {
+            drop(sender.send(()));
+        } else {
+            if waiting.len() >= MAX_WAITING {
+                waiting.retain(|(_, sender)| !sender.is_closed());
+            }
+            if waiting.len() >= MAX_WAITING {
+                return None;
+            }
+            waiting.push((position, sender));
+        }
+        Some(receiver)
+    }
+
+    /// Which log the index follows; `None` before it follows one.
     pub fn log_id(&self) -> Option<LogId> {
         *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -310,12 +376,24 @@ impl Index {
     }
 
     pub(super) fn held_report_age_micros(&self) -> u64 {
-        self.0.held_report_age_micros
+        self.0.ages.held_report_micros
+    }
+
+    pub(super) fn changes_age_micros(&self) -> u64 {
+        self.0.ages.changes_micros
+    }
+
+    pub(super) fn follows(&self, log_id: LogId) {
+        *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(log_id);
     }
 
     pub(super) fn moved_to(&self, meta: Meta) {
-        *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(meta.log_id);
         self.0.position.store(meta.position.0, Ordering::Release);
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, sender) in waiting.extract_if(.., |(wanted, _)| *wanted <= meta.position) {
+            // Whoever waited may have left.
+            drop(sender.send(()));
+        }
     }
 
     pub(super) fn persisted_to(&self, position: Lsn) {

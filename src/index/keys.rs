@@ -47,9 +47,35 @@ pub(super) fn history_range(user: &UserId, before: Option<OrderId>) -> (Bytes, B
     let from = user_key(user, &[]);
     let to = match before {
         Some(order_id) => history(user, order_id),
-        None => [user.as_str().as_bytes(), &[END_OF_USER + 1]].concat().into(),
+        None => end_of_user(user),
     };
     (from, to)
+}
+
+/// Behind all keys of a user.
+fn end_of_user(user: &UserId) -> Bytes {
+    [user.as_str().as_bytes(), &[END_OF_USER + 1]].concat().into()
+}
+
+/// Key of a change of a user's order.
+pub(super) fn change(user: &UserId, lsn: u64) -> Bytes {
+    user_key(user, &lsn.to_be_bytes())
+}
+
+/// The record of the log of such a key.
+pub(super) fn lsn_of_change(key: &[u8]) -> Result<u64, IndexError> {
+    let lsn = key.last_chunk().ok_or(IndexError::Unreadable { what: "a change" })?;
+    Ok(u64::from_be_bytes(*lsn))
+}
+
+/// From the first possible key of a user's changes behind a record of the log up to behind all.
+pub(super) fn change_range(user: &UserId, after: u64) -> (Bytes, Bytes) {
+    (change(user, after.saturating_add(1)), end_of_user(user))
+}
+
+/// Key of a chunk of changed orders, the first of which this record of the log has changed.
+pub(super) fn chunk(first_lsn: u64) -> [u8; 8] {
+    first_lsn.to_be_bytes()
 }
 
 /// Key of a user's own key.
@@ -87,6 +113,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_users_changes_are_found_from_a_record_on() {
+        let users = ["a", "aa", "ä"].map(|name| UserId::new(name).unwrap());
+        let (from, to) = change_range(&users[0], 255);
+        for user in &users {
+            for lsn in [0, 1, 255, 256, 1 << 40, u64::MAX] {
+                let key = change(user, lsn);
+                assert_eq!(lsn_of_change(&key).unwrap(), lsn);
+                let is_wanted = *user == users[0] && lsn > 255;
+                assert_eq!(from <= key && key < to, is_wanted, "{user} {lsn}");
+            }
+        }
+        assert!(lsn_of_change(&[1; 7]).is_err());
     }
 
     #[test]

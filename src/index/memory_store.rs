@@ -1,11 +1,14 @@
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use imbl::OrdMap;
 
 use super::IndexError;
-use super::store::{Bytes, ScanOrder, Space, Store, View, Visit, Write};
+use super::store::{Bytes, Period, ScanOrder, Space, Store, View, Visit, Write};
 
 type Content = OrdMap<(Space, Vec<u8>), Bytes>;
+/// The store as it was, and the periods that there were.
+type ContentView = (Content, BTreeSet<Period>);
 
 /// A store in memory that a crash takes back to what was persisted, or to any batch after that.
 /// Clones are the same store.
@@ -17,6 +20,8 @@ struct State {
     persisted: Content,
     /// The content after each batch since then.
     unpersisted: Vec<Content>,
+    /// Durable at once, as in fjall.
+    periods: BTreeSet<Period>,
     /// As on a full disk.
     refuses_writes: bool,
 }
@@ -65,9 +70,13 @@ impl MemoryStore {
     }
 }
 
-impl View for Content {
+impl View for ContentView {
+    fn periods(&self) -> Vec<Period> {
+        self.1.iter().copied().collect()
+    }
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        Ok(Self::get(self, &(space, key.to_vec())).cloned())
+        Ok(self.0.get(&(space, key.to_vec())).cloned())
     }
 
     fn scan(
@@ -77,7 +86,7 @@ impl View for Content {
         order: ScanOrder,
         visit: &mut Visit<'_>,
     ) -> Result<(), IndexError> {
-        let mut range = self.range((space, from.to_vec())..(space, to.to_vec()));
+        let mut range = self.0.range((space, from.to_vec())..(space, to.to_vec()));
         loop {
             let next = match order {
                 ScanOrder::Ascending => range.next(),
@@ -93,11 +102,36 @@ impl View for Content {
 
 impl Store for MemoryStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        View::get(self.state().current(), space, key)
+        Ok(self.state().current().get(&(space, key.to_vec())).cloned())
     }
 
     fn view(self: Arc<Self>) -> Box<dyn View> {
-        Box::new(self.state().current().clone())
+        let state = self.state();
+        Box::new((state.current().clone(), state.periods.clone()))
+    }
+
+    fn periods(&self) -> Vec<Period> {
+        self.state().periods.iter().copied().collect()
+    }
+
+    fn add_period(&self, period: Period) -> Result<(), IndexError> {
+        self.state().periods.insert(period);
+        Ok(())
+    }
+
+    fn drop_period(&self, period: Period) -> Result<(), IndexError> {
+        let mut state = self.state();
+        state.periods.remove(&period);
+        let is_kept = |space: &Space| match *space {
+            Space::Changes(of) | Space::Versions(of) => of != period,
+            _ => true,
+        };
+        let State { persisted, unpersisted, .. } = &mut *state;
+        for content in unpersisted.iter_mut().chain([persisted]) {
+            let kept = content.iter().filter(|((space, _), _)| is_kept(space));
+            *content = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+        }
+        Ok(())
     }
 
     fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError> {

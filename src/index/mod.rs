@@ -19,6 +19,8 @@
 //! | `node` | `m` | format (4), id of the log (8), last record (8), little endian |
 //! | `node` | `f` | the feed position: kind, format version, payload of its log record |
 //! | `node` | `h`, record (8) | a report about an order that was not known, in the same form |
+//! | `changes-F-T` | user, 0, record (8) | chunk (8), offset (4), length (4): where in `versions-F-T` the order is that this record of the log has changed |
+//! | `versions-F-T` | first record (8) | orders, one after the other, as records of the log have left them, without executions |
 //! | `node` | `e`, last record of a batch (8) | ids of orders that ended in it, behind the feed position |
 //!
 //! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
@@ -26,6 +28,10 @@
 //! orders themselves are appended and seldom moved again by fjall; only what is small stands in the
 //! order of users. Keys are never removed: a client may repeat one for
 //! at least 400 days, and so far they are kept for good.
+//!
+//! The spaces of changes come in pairs, each for a period of the log that begins with record F, noted
+//! at T (16 hex digits each); old pairs are dropped as a whole ([`StoredChanges`] come from them). Format 1 had none: who comes with the id of an older change
+//! is told to start again.
 //!
 //! Every batch writes the position as well, so after a crash the store is what the log had made of it
 //! up to some record, and goes on from there. `keys` and `external` have filters on every level:
@@ -38,6 +44,7 @@
 //! threads of its own.
 
 mod apply;
+mod changes;
 mod error;
 mod fjall_store;
 mod follower;
@@ -56,6 +63,8 @@ mod store;
 #[cfg(test)]
 mod apply_tests;
 #[cfg(test)]
+mod changes_tests;
+#[cfg(test)]
 mod follow_tests;
 #[cfg(test)]
 mod store_tests;
@@ -63,9 +72,12 @@ mod store_tests;
 mod test_log;
 
 pub use apply::IndexWriter;
+pub use changes::StoredChanges;
 pub use error::IndexError;
 pub use follower::IndexFollower;
-pub use index_handle::{DEFAULT_CACHE_BYTES, Index, IndexOptions};
+#[cfg(any(test, feature = "simulation"))]
+pub use index_handle::IndexAges;
+pub use index_handle::{DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexOptions};
 #[cfg(any(test, feature = "simulation"))]
 pub use memory_store::MemoryStore;
 pub use metrics::IndexMetrics;

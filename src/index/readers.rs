@@ -66,7 +66,7 @@ impl IndexReaders {
 
 impl IndexReader {
     /// Answers what is asked for at the moment. False when that is nothing.
-    #[cfg(feature = "simulation")]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn run_pending(&self) -> bool {
         let mut has_read = false;
         while let Ok(job) = self.jobs.try_recv() {

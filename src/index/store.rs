@@ -23,22 +23,20 @@ pub(super) enum Space {
     External,
     /// What belongs to no order: position, feed, held reports, cancelled orders.
     Node,
+    /// Changes of some time, by user and record of the log.
+    Changes(Period),
+    /// Orders as those changes have left them, many to a key, by record of the log.
+    Versions(Period),
 }
 
-impl Space {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Open, Self::Ended, Self::History, Self::Keys, Self::External, Self::Node];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Ended => "ended",
-            Self::History => "history",
-            Self::Keys => "keys",
-            Self::External => "external",
-            Self::Node => "node",
-        }
-    }
+/// A stretch of the log, whose changes are kept together and dropped together: from one record on,
+/// up to the next period. Ordered by that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Period {
+    /// Its first record of the log.
+    pub(super) first: u64,
+    /// When that was recorded, in microseconds.
+    pub(super) start_micros: u64,
 }
 
 /// One write of a batch: a value, or `None` to remove the key. A batch has each key at most once.
@@ -55,6 +53,10 @@ pub(super) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, IndexError> 
 
 /// The store as it stands at one moment.
 pub(super) trait View {
+    /// The periods whose changes are kept, oldest first. Each one that anything in this view was
+    /// written into is among them, unless it was dropped meanwhile.
+    fn periods(&self) -> Vec<Period>;
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
 
     /// Visits the keys from one on to another, which is not among them.
@@ -84,6 +86,16 @@ pub(super) trait Store: Send + Sync {
 
     /// Takes all of a batch or nothing. Visible at once, durable after the next [`Store::persist`].
     fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError>;
+
+    /// The periods whose changes are kept, oldest first.
+    fn periods(&self) -> Vec<Period>;
+
+    /// Makes room for the changes of another period, durably and at once.
+    fn add_period(&self, period: Period) -> Result<(), IndexError>;
+
+    /// Drops the changes of a period, durably and at once. Views that were taken before still have
+    /// them.
+    fn drop_period(&self, period: Period) -> Result<(), IndexError>;
 
     /// Makes all that was committed durable. Not tried again after an error: the store has to be
     /// opened again then.

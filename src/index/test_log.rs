@@ -13,6 +13,8 @@ use crate::wal::{LogId, Lsn, Outline};
 pub(super) const LOG: LogId = LogId(7);
 /// How long reports are kept in these courses; times rise by 1 with each record.
 pub(super) const HELD_AGE_MICROS: u64 = 20;
+pub(super) const AGES: IndexAges =
+    IndexAges { held_report_micros: HELD_AGE_MICROS, changes_micros: 1_000_000_000 };
 const USERS: [&str; 4] = ["a", "aa", "b", "ä"];
 
 /// One record, chosen by numbers among what there is.
@@ -65,6 +67,8 @@ pub(super) struct Model {
     pub(super) keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     pub(super) external: BTreeMap<ExternalOrderId, OrderId>,
     pub(super) node: NodeState,
+    /// Every change of every order.
+    pub(super) changes: Vec<(Lsn, Arc<Order>)>,
 }
 
 impl Model {
@@ -73,7 +77,6 @@ impl Model {
         for one in moves {
             if let Some(event) = model.event(one) {
                 model.take(&event);
-                model.events.push(event);
             }
         }
         model
@@ -83,7 +86,6 @@ impl Model {
     pub(super) fn replay(&mut self, events: &[Event]) {
         for event in events {
             self.take(event);
-            self.events.push(event.clone());
         }
     }
 
@@ -131,16 +133,22 @@ impl Model {
     }
 
     fn take(&mut self, event: &Event) {
+        self.events.push(event.clone());
+        let lsn = Lsn(self.events.len() as u64);
         match event {
             Event::Created(created) => {
-                self.orders.insert(created.order_id, TrackedOrder::new(created));
+                let tracked = TrackedOrder::new(created);
+                self.changes.push((lsn, tracked.order().clone()));
+                self.orders.insert(created.order_id, tracked);
                 if let Some(key) = &created.client_order_id {
                     self.keys.insert((created.user.clone(), key.clone()), created.order_id);
                 }
             }
             Event::Changed(changed) => {
                 let tracked = self.orders.get_mut(&changed.order_id).unwrap();
-                tracked.apply(changed);
+                if tracked.apply(changed).recorded {
+                    self.changes.push((lsn, tracked.order().clone()));
+                }
                 if changed.change.may_end() && !tracked.order().is_open() {
                     self.node.ended.push(changed.order_id);
                 }
@@ -186,6 +194,24 @@ impl Model {
         self.check_open(index);
         for user in USERS {
             self.check_pages(index, &UserId::new(user).unwrap());
+            self.check_changes(index, &UserId::new(user).unwrap(), Lsn(1));
+        }
+    }
+
+    /// Of a user's changes the ones are kept that came from a record on.
+    pub(super) fn check_changes(&self, index: &Index, user: &UserId, kept_from: Lsn) {
+        let theirs = self.changes.iter().filter(|(_, order)| order.user == *user);
+        let theirs: Vec<_> = theirs.cloned().collect();
+        for after in [kept_from.0 - 1, kept_from.0 + 5, self.events.len() as u64].map(Lsn) {
+            let expected: Vec<_> = theirs.iter().filter(|(lsn, _)| *lsn > after).cloned().collect();
+            for most in [0, 1, 7, usize::MAX] {
+                let found = index.changes(user, after, most).unwrap();
+                assert_eq!((found.position, found.kept_from), (index.position(), kept_from));
+                assert_eq!(found.changes, expected[..expected.len().min(most)]);
+            }
+        }
+        if let Some(before) = kept_from.0.checked_sub(2) {
+            assert!(index.changes(user, Lsn(before), 9).unwrap().changes.is_empty());
         }
     }
 

@@ -19,6 +19,18 @@ pub enum Event {
     FeedPosition(FeedPosition),
 }
 
+impl Event {
+    /// When we took note of it.
+    pub const fn at(&self) -> TimestampMicros {
+        match self {
+            Self::Created(created) => created.created_at,
+            Self::Changed(changed) => changed.at,
+            Self::HeldReport(report) => report.received_at,
+            Self::FeedPosition(position) => position.at,
+        }
+    }
+}
+
 /// A user's order, recorded before the exchange hears of it.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Created {

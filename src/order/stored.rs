@@ -104,9 +104,27 @@ impl StoredOrderEncoder {
     /// # Errors
     /// [`StoredOrderError::Unwritable`] for a text over rkyv's limits, which no order has.
     pub fn encode(&mut self, tracked: &TrackedOrder) -> Result<&[u8], StoredOrderError> {
+        let executions = tracked.executions().iter();
+        let executions =
+            executions.map(|(id, execution)| StoredExecution { id: id.clone(), execution });
+        let mut executions: Vec<_> = executions.collect();
+        // The same order has the same bytes.
+        executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        self.write(StoredOrder::of(tracked.order(), executions))
+    }
+
+    /// The stored form of an order as readers see it, valid until the next call: without its
+    /// executions, so that nothing more can happen to it.
+    ///
+    /// # Errors
+    /// [`StoredOrderError::Unwritable`] for a text over rkyv's limits, which no order has.
+    pub fn encode_version(&mut self, order: &Order) -> Result<&[u8], StoredOrderError> {
+        self.write(StoredOrder::of(order, Vec::new()))
+    }
+
+    fn write(&mut self, stored: StoredOrder) -> Result<&[u8], StoredOrderError> {
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
-        let stored = StoredOrder::of(tracked);
         self.buffer = to_bytes_in_with_alloc(&stored, buffer, self.arena.acquire())
             .map_err(StoredOrderError::Unwritable)?;
         self.buffer.push(STORED_ORDER_FORMAT);
@@ -135,8 +153,16 @@ pub fn decode_stored(bytes: &[u8]) -> Result<TrackedOrder, StoredOrderError> {
     read::<StoredOrder>(payload).map_err(StoredOrderError::Invalid)?.into_tracked()
 }
 
+/// Reads an order as it was stored without its executions.
+///
+/// # Errors
+/// As [`decode_stored`].
+pub fn decode_version(bytes: &[u8]) -> Result<Arc<Order>, StoredOrderError> {
+    Ok(Arc::clone(decode_stored(bytes)?.order()))
+}
+
 impl StoredOrder {
-    fn of(tracked: &TrackedOrder) -> Self {
+    fn of(order: &Order, executions: Vec<StoredExecution>) -> Self {
         let Order {
             order_id,
             user,
@@ -159,13 +185,7 @@ impl StoredOrder {
             ending,
             user_cancelled,
             taken_back,
-        } = &**tracked.order();
-        let executions = tracked.executions().iter();
-        let executions =
-            executions.map(|(id, execution)| StoredExecution { id: id.clone(), execution });
-        let mut executions: Vec<_> = executions.collect();
-        // The same order has the same bytes.
-        executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        } = order;
         Self {
             order_id: *order_id,
             user: user.clone(),

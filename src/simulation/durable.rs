@@ -17,8 +17,8 @@ use crate::order::{
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, UserId,
 };
-use crate::wal::RecordView;
 use crate::wal::parts::{FaultyDisk, recover_from};
+use crate::wal::{Lsn, RecordView};
 
 /// The segment that is written, the one before it and the one that is prepared: what is new since
 /// the last look is in these.
@@ -40,6 +40,10 @@ pub(super) struct DurableLog {
     engines: Engines,
     /// Every version that an order ever had.
     versions: BTreeMap<(OrderId, u64), Arc<Order>>,
+    /// The same by users, each with its record of the log.
+    changes: BTreeMap<UserId, Vec<(Lsn, Arc<Order>)>>,
+    /// When each record was taken note of, in microseconds.
+    times: Vec<u64>,
     executions: BTreeMap<OrderId, BTreeMap<ExecutionId, Mark>>,
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     held: Vec<HeldReport>,
@@ -63,6 +67,8 @@ impl DurableLog {
             before_last_commit: 0,
             engines: Engines::new(options),
             versions: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            times: Vec::new(),
             executions: BTreeMap::new(),
             keys: BTreeMap::new(),
             held: Vec::new(),
@@ -121,6 +127,7 @@ impl DurableLog {
         self.records.push(hash);
         let event = decode(record.kind, record.format_version, record.payload)
             .map_err(|error| broken(Invariant::RotIsSeen, format!("{error:?}")))?;
+        self.times.push(event.at().micros());
         self.engines
             .replay(&event)
             .map_err(|error| broken(Invariant::RecordFirst, format!("{error}")))?;
@@ -261,10 +268,30 @@ impl DurableLog {
     fn remember(&mut self, order_id: OrderId) {
         if let Some(order) = self.engines.order(order_id) {
             self.versions.insert((order_id, order.version), Arc::clone(order));
+            let lsn = Lsn(self.times.len() as u64);
+            let changes = self.changes.entry(order.user.clone()).or_default();
+            changes.push((lsn, Arc::clone(order)));
             if order.wants_cancel() {
                 self.cancel_wanted.insert(order_id);
             }
         }
+    }
+
+    /// A user's changes from behind one record of the log up to another one.
+    pub(super) fn changes(
+        &self,
+        user: &UserId,
+        (after, upto): (Lsn, Lsn),
+    ) -> impl DoubleEndedIterator<Item = &(Lsn, Arc<Order>)> {
+        let all = self.changes.get(user).into_iter().flatten();
+        all.filter(move |(lsn, _)| *lsn > after && *lsn <= upto)
+    }
+
+    /// The time between the earliest and the latest record behind this one, in microseconds.
+    pub(super) fn micros_since(&self, after: Lsn) -> u64 {
+        let behind = self.times.iter().skip(usize::try_from(after.0).unwrap_or(usize::MAX));
+        let (earliest, latest) = (behind.clone().min(), behind.max());
+        earliest.zip(latest).map_or(0, |(earliest, latest)| latest - earliest)
     }
 
     /// An order as the durable log has it.

@@ -40,6 +40,10 @@ pub enum Invariant {
     AnswerIsTrue,
     /// Lists have everything once.
     ListIsWhole,
+    /// Streams have every change once.
+    StreamIsWhole,
+    /// Streams are told.
+    StreamIsTold,
     /// Refusals record nothing.
     RefusedIsUnrecorded,
     /// Refusals have a cause.
@@ -94,6 +98,10 @@ impl Invariant {
             Self::AnsweredInTime => "a client is answered in time, whatever the exchange does",
             Self::AnswerIsTrue => "an answer says what happened",
             Self::ListIsWhole => "a list shows each order once, and none is missing",
+            Self::StreamIsWhole => {
+                "a stream has every change of its user's orders once and in order"
+            }
+            Self::StreamIsTold => "a stream is told when there is more",
             Self::HaltedIsRefused => "no order is taken while everybody is halted",
             Self::MassCancelIsWhole => "a mass cancel records the cancel of every open order",
             Self::ConfirmedIsDurable => "what the exchange is told that we have is durable",

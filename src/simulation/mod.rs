@@ -19,7 +19,7 @@
 //!
 //! 1. Give it a name and a sentence in [`Invariant`].
 //! 2. Find the place that knows enough: `durable` sees each event when it becomes durable, `readers`
-//!    each order that a user could read, `replies` each answer, `moves` what leaves for the exchange
+//!    each order that a user could read, `streams` each change that a stream gets, `replies` each answer, `moves` what leaves for the exchange
 //!    and what arrives there, `rest` the end.
 //! 3. Compare with something that the code under test has not computed itself: the events of the
 //!    log, the exchange's own record, what users were told before. Return what
@@ -55,6 +55,7 @@ mod replies;
 mod rest;
 mod rot;
 mod sessions;
+mod streams;
 mod trace;
 mod world;
 

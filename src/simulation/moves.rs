@@ -116,6 +116,33 @@ impl World<'_> {
         true
     }
 
+    pub(super) fn read_stream(&mut self) -> Checked<bool> {
+        let place = self.dice.below(self.streams.count());
+        let limit = [1, 2, 100][self.dice.below(3)];
+        self.read_stream_at(place, limit)
+    }
+
+    pub(super) fn read_stream_at(&mut self, place: usize, limit: usize) -> Checked<bool> {
+        let Some(node) = &self.node else { return Ok(false) };
+        let Some(words) = self.streams.read((place, limit), node, &self.durable)? else {
+            return Ok(false);
+        };
+        say!(self.trace, "stream {place} asks for {limit} changes: {words}");
+        self.trace.count(words);
+        self.look()?;
+        Ok(true)
+    }
+
+    pub(super) fn cut_stream(&mut self) -> bool {
+        let place = self.dice.below(self.streams.count());
+        let Some(node) = &self.node else { return false };
+        let is_cut = self.streams.cut(place, &node.order_watch);
+        if is_cut {
+            say!(self.trace, "stream {place} is cut off");
+        }
+        is_cut
+    }
+
     pub(super) fn hang_up(&mut self) -> bool {
         let Some(place) = self.dice.place(self.clients.waiting_count()) else { return false };
         say!(self.trace, "a user goes away");

@@ -16,9 +16,11 @@ use crate::execution::parts::{
 };
 use crate::execution::{
     CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
-    OrderGateway, OrderStages, order_gateway,
+    OrderGateway, OrderStages, OrderWatch, OrderWatchers, order_gateway,
 };
-use crate::index::{Index, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore};
+use crate::index::{
+    Index, IndexAges, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore,
+};
 use crate::market::MarketWriter;
 use crate::order::TrackedOrder;
 use crate::sync::mailbox;
@@ -48,6 +50,7 @@ pub(super) struct Node {
     kill_switch: KillSwitch,
     pub(super) sessions: Sessions,
     pub(super) index: Index,
+    pub(super) order_watch: OrderWatch,
     pub(super) desk: OrderDesk,
     pub(super) feed: FeedLink,
     pub(super) metrics: ExecutionMetrics,
@@ -114,10 +117,13 @@ impl Node {
         let metrics = ExecutionMetrics::default();
         let (readers, [reads, _]) = IndexReaders::new(&index);
         let (stored, shown) = (index.clone(), index.clone());
+        let (watchers, mut watches) = OrderWatchers::new(&[Arc::default()]);
+        let order_watch = watches.pop().expect("one end for one shard");
         let parts = DriverParts {
             engines,
             wal,
             views,
+            watchers,
             stored: Box::new(move || stored.durable_position()),
             shown: Box::new(move |position| shown.memory_shows(position)),
             kill_switch: kill_switch.clone(),
@@ -138,6 +144,7 @@ impl Node {
             is_stopping: false,
             kill_switch,
             index,
+            order_watch,
             desk: OrderDesk::new(gateway, readers),
             feed: FeedLink::new(market, to_orders, resume),
             metrics,
@@ -290,7 +297,11 @@ impl Node {
 
 /// The index as it would be opened, which has to begin within the log.
 fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, ExecutionError> {
-    Ok(Index::in_memory(&machine.store, profile.engine.held_report_age_micros)?)
+    let ages = IndexAges {
+        held_report_micros: profile.engine.held_report_age_micros,
+        changes_micros: profile.changes_age_micros,
+    };
+    Ok(Index::in_memory(&machine.store, ages)?)
 }
 
 fn options(profile: &Profile) -> ExecutionOptions {

@@ -14,6 +14,10 @@ pub(super) enum Action {
     Cancel,
     /// A user asks for a list of all orders.
     List,
+    /// A stream of orders begins, or goes on from where it is.
+    ReadStream,
+    /// A stream of orders is cut off.
+    CutStream,
     /// Users go on without the orders thread.
     GoOn,
     /// An operator cancels many orders.
@@ -103,6 +107,8 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::Repeat, 25, true),
     (Action::Cancel, 40, true),
     (Action::List, 20, true),
+    (Action::ReadStream, 60, true),
+    (Action::CutStream, 6, true),
     (Action::GoOn, 30, false),
     (Action::MassCancel, 2, true),
     (Action::Halt, 1, true),
@@ -179,6 +185,8 @@ pub(super) struct Profile {
     pub(super) cleanup_interval: Duration,
     /// How long ended orders stay in memory.
     pub(super) keep_ended: Duration,
+    /// How long changes of orders are kept.
+    pub(super) changes_age_micros: u64,
     /// How often the orders thread looks at what waits.
     pub(super) sweep_interval: Duration,
     /// Longest wait for an answer of the exchange.
@@ -236,6 +244,7 @@ impl Profile {
             commits_alone: dice.below(2) == 0,
             cleanup_interval: Duration::from_millis([20, 500, 30_000][dice.below(3)]),
             keep_ended: Duration::from_millis([0, 5, 5_000][dice.below(3)]),
+            changes_age_micros: [20_000, 400_000, 86_400_000_000][dice.below(3)],
             sweep_interval: Duration::from_millis([2, 20][dice.below(2)]),
             request_timeout_micros: [10_000, 60_000][dice.below(2)],
             weights,

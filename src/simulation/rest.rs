@@ -21,6 +21,8 @@ const LAST_ROUNDS: usize = 8;
 const ROUNDS_WITHOUT_EXCHANGE: usize = 5;
 /// Steps of each kind in such a round.
 const STEPS_WITHOUT_EXCHANGE: usize = 6;
+/// Changes that a stream reads at a time in the end.
+const READ_AT_A_TIME: usize = 3;
 /// Steps of each kind in a round: more than anything that waits needs.
 const STEPS_PER_ROUND: usize = 40;
 
@@ -56,6 +58,7 @@ impl World<'_> {
             }
         }
         self.check_quiet()?;
+        self.check_streams()?;
         self.check_agreement()?;
         self.check_memory()
     }
@@ -129,6 +132,16 @@ impl World<'_> {
         ensure(node.feed.is_at_end(&self.exchange), Invariant::NobodyWaits, || {
             "lines of the feed wait to be taken".to_owned()
         })
+    }
+
+    /// Every stream comes to the end.
+    fn check_streams(&mut self) -> Checked {
+        for place in 0..self.streams.count() {
+            while self.read_stream_at(place, READ_AT_A_TIME)? {
+                while self.answer_reads()? {}
+            }
+        }
+        self.streams.check_ends(&self.durable)
     }
 
     /// What was recorded here and what the exchange says is the same.

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::trace::say;
 use super::world::World;
-use crate::index::Index;
+use crate::index::{Index, IndexAges};
 use crate::wal::parts::{FaultyDisk, recover_from};
 use crate::wal::{Lsn, RecordView, WalError};
 
@@ -22,7 +22,7 @@ impl World<'_> {
             return Ok(());
         }
         // As a start reads it, or from the beginning.
-        let stored = Index::in_memory(&self.machine.store, 0);
+        let stored = Index::in_memory(&self.machine.store, IndexAges::default());
         let position = stored.map(|index| index.position()).unwrap_or_default();
         let after = if self.dice.percent(50) { Some(position) } else { None };
         let copy = self.machine.disk.visible_copy();

@@ -13,6 +13,7 @@ use super::others::Others;
 use super::profile::{Action, Profile};
 use super::readers::Readers;
 use super::sessions::SUBMIT_SESSIONS;
+use super::streams::Streams;
 use super::trace::{Trace, TraceListener, say};
 use crate::execution::KillSwitch;
 use crate::index::MemoryStore;
@@ -38,6 +39,7 @@ pub(super) struct World<'a> {
     pub(super) clients: Clients,
     pub(super) others: Others,
     pub(super) readers: Readers,
+    pub(super) streams: Streams,
     pub(super) durable: DurableLog,
     /// Nothing goes wrong any more.
     pub(super) is_calm: bool,
@@ -52,6 +54,7 @@ impl<'a> World<'a> {
         let mut dice = Dice::new(seed);
         let profile = Profile::draw(&mut dice, steps);
         let (market, _nobody_reads_prices) = open_market(Watchers::default());
+        let clients = Clients::new(profile.users);
         Self {
             dice,
             trace: Trace::new(listener),
@@ -65,7 +68,8 @@ impl<'a> World<'a> {
             market: Some(market),
             network: Network::default(),
             exchange: Exchange::new(),
-            clients: Clients::new(profile.users),
+            streams: Streams::new(&clients.users, profile.changes_age_micros),
+            clients,
             others: Others::default(),
             readers: Readers::default(),
             durable: DurableLog::new(profile.engine),
@@ -122,6 +126,8 @@ impl<'a> World<'a> {
             Action::Repeat => Ok(self.repeat()),
             Action::Cancel => Ok(self.cancel()),
             Action::List => Ok(self.list()),
+            Action::ReadStream => self.read_stream(),
+            Action::CutStream => Ok(self.cut_stream()),
             Action::GoOn => self.look().map(|()| self.node.is_some()),
             Action::HangUp => Ok(self.hang_up()),
             Action::MassCancel => Ok(self.mass_cancel()),
@@ -208,7 +214,12 @@ impl<'a> World<'a> {
 
     /// Reads everything, lets everybody go on who waits, and checks the answers.
     pub(super) fn look(&mut self) -> Checked {
-        let Some(node) = &self.node else { return Ok(()) };
+        let Some(node) = &mut self.node else { return Ok(()) };
+        let views = node.views().clone();
+        for words in self.streams.go_on((&views, &mut node.order_watch), &self.durable)? {
+            say!(self.trace, "  {words}");
+            self.trace.count(words);
+        }
         let (exchange, durable) = (&self.exchange, &self.durable);
         let readable = (node.views(), &node.index);
         self.readers.read_all(&self.clients.users, readable, (durable, exchange))?;
@@ -354,6 +365,7 @@ impl<'a> World<'a> {
         }
         let cut = self.clients.cut_all();
         self.others.cut_all();
+        self.streams.cut_all();
         say!(self.trace, "the process has ended, {cut} users wait in vain");
     }
 

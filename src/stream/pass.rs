@@ -186,14 +186,15 @@ impl Hub {
             let (frame, encoded) = self.frames.get(symbol, &self.market.table, &self.directory);
             self.scratch.extend_from_slice(frame);
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Price(slot) });
+            if let (Some(price_cents), Some(known)) =
+                (encoded, self.known_cents.get_mut(symbol.get()))
+            {
+                *known = price_cents;
+            }
             if let Some(every) = &mut connection.every {
                 // It begins, or begins again, with the newest price: older prints are behind it.
                 every.prints.remove(slot);
                 every.stand_at(slot, self.history.next(symbol));
-            } else if let (Some(price_cents), Some(known)) =
-                (encoded, self.known_cents.get_mut(symbol.get()))
-            {
-                *known = price_cents;
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
 use crate::execution::{
     self, ExecutionError, ExecutionMetrics, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError,
-    OrderDesk, OrdersThread, Recovered, order_gateway,
+    OrderDesk, OrderWatchers, OrdersThread, Recovered, order_gateway,
 };
 use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamDesk};
 use crate::index::{Index, IndexError, IndexOptions};
@@ -205,6 +205,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     };
     let index = Index::open(IndexOptions {
         cache_bytes: arguments.index_cache_bytes(),
+        changes_age_micros: arguments.order_changes_age_micros(),
         ..IndexOptions::new(arguments.data_dir.join("index"), wal::outline(&log)?)
     })?;
     let recovered = execution::recover(&log, &index, arguments.link.engine_options())?;
@@ -311,6 +312,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new());
         let watches: Vec<Arc<ShardWatch>> =
             plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
+        let (watchers, order_watches) = OrderWatchers::new(&watches);
         let (market_writer, market) = open_market(Watchers::new(watches.clone()));
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
@@ -330,6 +332,7 @@ impl Running {
         let orders_thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
+            watchers,
             store: store.clone(),
             wal: appender,
             commands,
@@ -379,9 +382,9 @@ impl Running {
         };
         let streams = arguments.streams.limits();
         let mut admin_socket = Some(admin_socket);
-        let sides = watches.into_iter().zip(sockets).zip(inboxes);
+        let sides = watches.into_iter().zip(sockets).zip(inboxes).zip(order_watches);
         for (number, (&core, sides)) in (0..).zip(plan.placement.shards.iter().zip(sides)) {
-            let ((watch, listener), inbox) = sides;
+            let (((watch, listener), inbox), order_watch) = sides;
             let shard = Shard {
                 number,
                 core,
@@ -389,6 +392,7 @@ impl Running {
                 site: site.clone(),
                 watch,
                 inbox,
+                order_watch,
                 listener,
                 admin_listener: admin_socket.take(),
                 streams,

@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use futures_lite::future::or;
 use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 
+use crate::execution::{OrderChanges, OrderEventFeed, OrderWatch};
 use crate::http::{Admin, App, HttpLimits, HttpMetrics, Site, serve_clients, serve_operators};
 use crate::market::ShardWatch;
 use crate::net::adopt_listener;
 use crate::shutdown::Shutdown;
 use crate::stream::{
-    ChangeInbox, Hub, HubOptions, NoOrders, StreamLimits, StreamMetrics, drive, serve_changes,
+    ChangeInbox, Hub, HubOptions, StoredChanges, StreamLimits, StreamMetrics, drive, serve_changes,
 };
 
 /// How long requests in progress may take to finish once a stop was asked for.
@@ -28,6 +30,7 @@ pub(super) struct Shard {
     pub site: Site,
     pub watch: Arc<ShardWatch>,
     pub inbox: ChangeInbox,
+    pub order_watch: OrderWatch,
     pub listener: OwnedFd,
     /// The first shard serves the operators as well.
     pub admin_listener: Option<OwnedFd>,
@@ -38,6 +41,9 @@ pub(super) struct Shard {
     pub admin_metrics: HttpMetrics,
     pub shutdown: Shutdown,
 }
+
+/// How long a stream waits with its next question to a store that could not say.
+const STORE_BREAK: Duration = Duration::from_millis(20);
 
 impl Shard {
     pub fn register_metrics(&self) {
@@ -64,6 +70,7 @@ impl Shard {
     }
 
     async fn serve(self) -> Result<(), String> {
+        let order_changes = self.site.orders.changes().clone();
         let hub = Hub::new(
             self.site.market.clone(),
             Arc::clone(&self.watch),
@@ -71,7 +78,7 @@ impl Shard {
                 shard: self.number,
                 limits: self.streams,
                 metrics: self.stream_metrics,
-                orders: Box::new(NoOrders),
+                orders: Box::new(OrderEventFeed::new(self.order_watch, order_changes.clone())),
             },
         )
         .map_err(|error| error.to_string())?;
@@ -79,6 +86,7 @@ impl Shard {
         let app = Rc::new(App { site: self.site.clone(), hub: Rc::clone(&hub) });
         let http_metrics = self.http_metrics.clone();
         let changing = glommio::spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
+        let answering = glommio::spawn_local(answer_questions(Rc::clone(&hub), order_changes));
         let driving = glommio::spawn_local(drive(hub, self.watch, self.shutdown.clone()));
         let serving = glommio::spawn_local(serve_clients(
             adopt_listener(self.listener),
@@ -99,6 +107,7 @@ impl Shard {
         });
         driving.await;
         changing.cancel().await;
+        answering.cancel().await;
         serving.await;
         if let Some(operating) = operating {
             operating.await;
@@ -113,5 +122,22 @@ impl Shard {
         })
         .await;
         Ok(())
+    }
+}
+
+/// Has the store read what streams ask for. Each of them has one question at a time, and none waits
+/// for that of another one.
+async fn answer_questions(hub: Rc<RefCell<Hub>>, changes: OrderChanges) {
+    loop {
+        let question = poll_fn(|context| hub.borrow_mut().poll_question(context)).await;
+        let (hub, changes) = (Rc::clone(&hub), changes.clone());
+        let answering = async move {
+            let answer = changes.answer(&question).await;
+            if answer == StoredChanges::Unavailable {
+                sleep(STORE_BREAK).await;
+            }
+            hub.borrow_mut().answer(&question, answer);
+        };
+        glommio::spawn_local(answering).detach();
     }
 }

@@ -1,8 +1,10 @@
 //! The routes of the contract, a file each: validate, ask, answer.
 
+pub(super) mod order_stream;
 pub(super) mod orders;
 pub(super) mod page;
 pub(super) mod session;
 pub(super) mod subscribe;
+pub(super) mod subscription_change;
 pub(super) mod symbols;
 pub(super) mod webhook;

@@ -1,20 +1,19 @@
 use std::collections::HashSet;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use rand::RngExt;
 use serde::Deserialize;
 
+use crate::execution::{ChangeId, NoChangeId};
 use crate::http::app::App;
 use crate::http::body::{parse_json, read_body};
-use crate::http::problem::{HttpResponse, Problem};
+use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::Reply;
 use crate::stream::{
-    ChangeRefused, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, NotChanged, ResumePoint, StreamId,
-    StreamRequest, SubscriptionChange, come_back_later,
+    ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom, ResumePoint,
+    StreamRequest, come_back_later,
 };
 use crate::types::{Symbol, SymbolIndex, UserId};
 
@@ -42,16 +41,6 @@ pub(in crate::http) struct Subscription {
     mode: ModeName,
 }
 
-/// What `PATCH /subscribe/:streamId` takes.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::http) struct Change {
-    #[serde(default)]
-    add: Vec<String>,
-    #[serde(default)]
-    remove: Vec<String>,
-}
-
 /// `POST /subscribe`.
 pub(in crate::http) async fn post(
     app: &App,
@@ -65,56 +54,15 @@ pub(in crate::http) async fn post(
     validate(app, &user, &subscription, resume)
 }
 
-/// `PATCH /subscribe/:streamId`.
-pub(in crate::http) async fn patch(
-    app: &App,
-    request: Request<Incoming>,
-    id: &str,
-) -> Result<HttpResponse, Problem> {
-    let (request, body) = read_body(request).await?;
-    let user = app.site.authenticator.user_of(&request.headers)?;
-    Query::parse(&request.uri, &[])?;
-    let change: Change = parse_json(&body)?;
-    for (field, names) in [("add", &change.add), ("remove", &change.remove)] {
-        if names.len() > MAX_SYMBOLS_PER_STREAM {
-            let given = names.len();
-            let detail = format!("At most {MAX_SYMBOLS_PER_STREAM} symbols at once, not {given}.");
-            return Err(Problem::field(field, "invalid_field", detail));
-        }
-    }
-    let add = known_symbols(app, "add", &change.add)?;
-    let remove = known_symbols(app, "remove", &change.remove)?;
-    if let Some((name, _)) = add.iter().find(|symbol| remove.contains(symbol)) {
-        let detail = format!("{name} cannot be added and removed at once.");
-        return Err(Problem::field("remove", "invalid_field", detail));
-    }
-    let unknown = || Problem::not_found("You have no open stream of this id.");
-    let id = StreamId::parse(id).ok_or_else(unknown)?;
-    let indexes = |symbols: Vec<(Symbol, SymbolIndex)>| symbols.iter().map(|of| of.1).collect();
-    let change = SubscriptionChange { add: indexes(add), remove: indexes(remove) };
-    match app.site.streams.doors.change(id, user, change).await {
-        Ok(()) => {
-            let mut response = Response::new(Full::new(Bytes::new()));
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            Ok(response)
-        }
-        Err(ChangeRefused::NotChanged(NotChanged::Unknown)) => Err(unknown()),
-        Err(ChangeRefused::NotChanged(NotChanged::TooMany { symbols })) => {
-            let detail = format!(
-                "The stream would have {symbols} symbols; {MAX_SYMBOLS_PER_STREAM} are allowed."
-            );
-            Err(Problem::field("add", "invalid_field", detail))
-        }
-        Err(ChangeRefused::Busy) => {
-            Err(Problem::unavailable("unavailable", "Too many changes wait; try again."))
-        }
-    }
-}
-
 /// `GET /subscribe`, for a browser's `EventSource`: what will pass is told by a stream that ends
 /// with a `retry:`, because on any other answer a browser never comes back.
 pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
-    match from_query(app, request) {
+    reply(from_query(app, request))
+}
+
+/// What a browser's `EventSource` is answered.
+pub(super) fn reply(stream: Result<StreamRequest, Problem>) -> Reply {
+    match stream {
         Ok(stream) => Reply::Stream(stream),
         Err(problem) if problem.is_passing() => {
             Reply::Bytes(come_back_later(rand::rng().random_range(COME_BACK_MS)))
@@ -127,9 +75,14 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
     let user = app.site.authenticator.user_of(request.headers())?;
     let known = ["symbols", "maxRate", "mode", "orders", "lastEventId"];
     let query = Query::parse(request.uri(), &known)?;
-    if query.get("orders").is_some_and(|orders| orders != "0") {
-        return Err(unsupported("orders", "Order events on a price stream are not offered yet."));
-    }
+    let wants_orders = match query.get("orders") {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(other) => {
+            let detail = format!("{other:?} is not \"0\" or \"1\".");
+            return Err(Problem::field("orders", "invalid_field", detail));
+        }
+    };
     let mode = match query.get("mode") {
         None | Some("latest") => ModeName::Latest,
         Some("every") => ModeName::Every,
@@ -144,10 +97,11 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
         max_rate: query.parsed("maxRate", &allowed)?,
         mode,
     };
-    // The header is the newer of the two: a browser that reconnects repeats the query as it was.
-    let resume =
-        last_event_id(request.headers()).or_else(|| query.get("lastEventId").map(str::to_owned));
-    validate(app, &user, &subscription, resume)
+    let id = last_event_id_of(request, &query).map(|id| LastEventId::parse(&id));
+    let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
+    let stream = validate(app, &user, &subscription, prices)?;
+    let orders = wants_orders.then(|| OrderWish { from: orders_from(app, orders), user });
+    Ok(StreamRequest { orders, ..stream })
 }
 
 fn validate(
@@ -182,7 +136,7 @@ fn validate(
 }
 
 /// The symbols of these names, each once.
-fn known_symbols(
+pub(super) fn known_symbols(
     app: &App,
     field: &str,
     names: &[String],
@@ -212,7 +166,7 @@ fn known_symbols(
     Err(Problem::field(field, "unknown_symbol", detail).with("unknown", unknown))
 }
 
-fn no_room(error: NoRoom) -> Problem {
+pub(super) fn no_room(error: NoRoom) -> Problem {
     let detail = match error {
         NoRoom::Process { limit } => format!("This server has its limit of {limit} streams."),
         NoRoom::User { limit } => format!("You have the limit of {limit} streams; close one."),
@@ -220,11 +174,59 @@ fn no_room(error: NoRoom) -> Problem {
     Problem::too_many("too_many_streams", detail)
 }
 
-fn unsupported(field: &str, detail: &str) -> Problem {
-    Problem::new(StatusCode::NOT_IMPLEMENTED, "not_offered", detail).with("field", field)
+/// The two halves of the id that a stream of prices and orders sends.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct LastEventId {
+    /// What is known of prices.
+    pub prices: Option<String>,
+    /// What is known of orders.
+    pub orders: Option<String>,
+}
+
+impl LastEventId {
+    pub fn parse(id: &str) -> Self {
+        let present = |half: &str| (!half.is_empty()).then(|| half.to_owned());
+        match id.rsplit_once(char::from(ID_SEPARATOR)) {
+            None => Self { prices: present(id), orders: None },
+            Some((prices, orders)) => Self { prices: present(prices), orders: present(orders) },
+        }
+    }
+}
+
+/// Where a stream's orders begin for a client that knows this much.
+pub(super) fn orders_from(app: &App, known: Option<String>) -> OrdersFrom {
+    let Some(known) = known else { return OrdersFrom::Open };
+    let log = app.site.orders.changes().log_id();
+    match known.parse() {
+        Ok(ChangeId { log: of, lsn }) if Some(of) == log => OrdersFrom::Cursor(lsn.0),
+        Ok(_) | Err(NoChangeId) => OrdersFrom::Reset,
+    }
+}
+
+/// The header is the newer of the two: a browser that reconnects repeats the query as it was.
+pub(super) fn last_event_id_of(request: &Request<Incoming>, query: &Query) -> Option<String> {
+    last_event_id(request.headers()).or_else(|| query.get("lastEventId").map(str::to_owned))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("last-event-id")?.to_str().ok()?;
     (!id.is_empty()).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_a_half_for_prices_and_one_for_orders() {
+        let id = |prices: &str, orders: &str| {
+            let half = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            LastEventId { prices: half(prices), orders: half(orders) }
+        };
+        assert_eq!(LastEventId::parse("7-12"), id("7-12", ""));
+        assert_eq!(LastEventId::parse("7-12/00ab.5"), id("7-12", "00ab.5"));
+        assert_eq!(LastEventId::parse("/00ab.5"), id("", "00ab.5"));
+        assert_eq!(LastEventId::parse("a/b-12/00ab.5"), id("a/b-12", "00ab.5"));
+        assert_eq!(LastEventId::parse(""), id("", ""));
+    }
 }

@@ -1,0 +1,246 @@
+//! Changes of orders as the events of a shard's streams.
+
+use std::sync::Arc;
+
+use super::order_changes::{ChangeId, Changes, ChangesSince, OrderChanges};
+use super::order_watch::{ChangedOrders, OrderWatch};
+use super::reads::StoreUnavailable;
+use crate::order::Order;
+use crate::stream::{
+    ChangedUsers, EventSink, OpenOrders, OrderChanges as Written, OrderFeed, OrderQuestion,
+    StoredChanges, StoredEvents,
+};
+use crate::types::{OrderId, UserId};
+use crate::wal::{LogId, Lsn};
+
+/// Changes encoded in one go: more than a send takes.
+const CHANGES_AT_ONCE: usize = 64;
+/// Bytes of events that the store is asked for at a time, and that wait for a slow client.
+const MOST_STORED_BYTES: usize = 16 * 1024;
+
+/// What one shard's streams know of orders.
+#[derive(Debug)]
+pub struct OrderEventFeed {
+    watch: OrderWatch,
+    changes: OrderChanges,
+}
+
+impl OrderEventFeed {
+    /// The feed of a shard that is told of changes by `watch`.
+    pub fn new(watch: OrderWatch, changes: OrderChanges) -> Self {
+        Self { watch, changes }
+    }
+}
+
+impl OrderFeed for OrderEventFeed {
+    fn watch(&mut self, user: &UserId) {
+        self.watch.watch(user);
+    }
+
+    fn unwatch(&mut self, user: &UserId) {
+        self.watch.unwatch(user);
+    }
+
+    fn next_changed(&mut self) -> Option<ChangedUsers> {
+        Some(match self.watch.next_changed()? {
+            ChangedOrders::Of(user) => ChangedUsers::One(user),
+            ChangedOrders::OfAnybody => ChangedUsers::Any,
+        })
+    }
+
+    fn has_changed(&self) -> bool {
+        self.watch.has_changed()
+    }
+
+    fn write_open(&self, user: &UserId, after: Option<OrderId>, to: EventSink<'_>) -> OpenOrders {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let (view, cursor) = self.changes.view(user);
+        let begin = to.out.len();
+        let mut last = None;
+        let behind = (after.map_or(Unbounded, Excluded), Unbounded);
+        let open = view.orders.range(behind).map(|(_, order)| order);
+        for order in open.filter(|order| order.is_open()) {
+            if to.out.len() - begin >= to.most_bytes {
+                return OpenOrders { next: last, cursor: cursor.0 };
+            }
+            to.out.extend_from_slice(b"event: order\n");
+            write_data(to.out, order);
+            last = Some(order.order_id);
+        }
+        OpenOrders { next: None, cursor: cursor.0 }
+    }
+
+    fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> Written {
+        match self.changes.now(user, Lsn(after), CHANGES_AT_ONCE) {
+            None => Written::Stored,
+            Some(ChangesSince::Lost) => Written::Lost,
+            Some(ChangesSince::Known(known)) => {
+                let (cursor, has_more) = self.changes.write(&known, Lsn(after), to);
+                Written::UpTo { cursor: cursor.0, has_more }
+            }
+        }
+    }
+
+    fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
+        self.changes.write_id(Lsn(cursor), out);
+    }
+}
+
+impl OrderChanges {
+    /// Answers what a stream asks of the store.
+    pub async fn answer(&self, question: &OrderQuestion) -> StoredChanges {
+        let after = Lsn(question.after);
+        match self.since(&question.user, after, CHANGES_AT_ONCE).await {
+            Err(StoreUnavailable) => StoredChanges::Unavailable,
+            Ok(ChangesSince::Lost) => StoredChanges::Lost,
+            Ok(ChangesSince::Known(known)) => {
+                let mut bytes = Vec::new();
+                let to = EventSink {
+                    out: &mut bytes,
+                    most_bytes: MOST_STORED_BYTES,
+                    id_prefix: &question.id_prefix,
+                };
+                let (cursor, has_more) = self.write(&known, after, to);
+                StoredChanges::Events(StoredEvents { bytes, cursor: cursor.0, has_more })
+            }
+        }
+    }
+
+    /// Appends changes behind a cursor until the sink has enough; says where that leads and whether
+    /// there is more.
+    fn write(&self, known: &Changes, after: Lsn, to: EventSink<'_>) -> (Lsn, bool) {
+        let begin = to.out.len();
+        let mut written = after;
+        for (lsn, order) in &known.changes {
+            if to.out.len() - begin >= to.most_bytes {
+                return (written, true);
+            }
+            to.out.extend_from_slice(b"event: order\nid: ");
+            to.out.extend_from_slice(to.id_prefix);
+            self.write_id(*lsn, to.out);
+            to.out.push(b'\n');
+            write_data(to.out, order);
+            written = *lsn;
+        }
+        (known.complete_to, known.has_more)
+    }
+
+    fn write_id(&self, lsn: Lsn, out: &mut Vec<u8>) {
+        // There is a log before there is a stream.
+        let log = self.log_id().unwrap_or(LogId(0));
+        out.extend_from_slice(ChangeId { log, lsn }.to_string().as_bytes());
+    }
+}
+
+/// The order of the contract as an event's data. JSON has no line ends in it.
+fn write_data(out: &mut Vec<u8>, order: &Arc<Order>) {
+    out.extend_from_slice(b"data: ");
+    let written = serde_json::to_writer(&mut *out, &**order);
+    debug_assert!(written.is_ok(), "any order can be shown to clients");
+    out.extend_from_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execution::OrderWatchers;
+    use crate::execution::reads::OrderReads;
+    use crate::execution::views::CommittedViews;
+    use crate::index::{Index, IndexAges, IndexReaders, IndexWriter, MemoryStore};
+    use crate::market::ShardWatch;
+    use crate::order::{Created, TrackedOrder};
+    use crate::types::*;
+
+    fn order(number: u64) -> Arc<Order> {
+        let user = UserId::new("alice").unwrap();
+        let created = Created {
+            order_id: OrderId::new(u128::from(number) * 1_000_000, 0, user.partition()),
+            user,
+            client_order_id: None,
+            symbol: Symbol::new("IBM").unwrap(),
+            position: Position::Buy,
+            limit_price: None,
+            time_in_force: TimeInForce::Day,
+            num_shares: number,
+            created_at: TimestampMicros::new(1),
+            submit_before: TimestampMicros::new(2),
+        };
+        Arc::clone(TrackedOrder::new(&created).order())
+    }
+
+    fn feed(orders: u64) -> (OrderEventFeed, OrderWatchers, CommittedViews) {
+        let index = Index::in_memory(&MemoryStore::new(), IndexAges::default()).unwrap();
+        IndexWriter::new(index.clone(), LogId(0xabc)).unwrap();
+        let views = CommittedViews::new();
+        for number in 1..=orders {
+            views.publish_change(order(number), Lsn(10 * number));
+        }
+        views.show(Lsn(10 * orders + 5));
+        let (readers, _) = IndexReaders::new(&index);
+        let changes = OrderChanges::new(OrderReads::new(views.clone(), readers));
+        let (watchers, mut ends) = OrderWatchers::new(&[Arc::new(ShardWatch::new())]);
+        (OrderEventFeed::new(ends.pop().unwrap(), changes), watchers, views)
+    }
+
+    fn sink(out: &mut Vec<u8>, most_bytes: usize) -> EventSink<'_> {
+        EventSink { out, most_bytes, id_prefix: b"7-1/" }
+    }
+
+    #[test]
+    fn an_event_is_the_order_of_the_contract_and_names_its_change() {
+        let (feed, ..) = feed(2);
+        let alice = UserId::new("alice").unwrap();
+        let mut out = Vec::new();
+        let written = feed.write_changes(&alice, 10, sink(&mut out, 10_000));
+        assert_eq!(written, Written::UpTo { cursor: 25, has_more: false });
+        let json = serde_json::to_string(&*order(2)).unwrap();
+        let expected = format!("event: order\nid: 7-1/0000000000000abc.20\ndata: {json}\n\n");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_full_sink_gets_the_rest_later() {
+        let (feed, ..) = feed(3);
+        let alice = UserId::new("alice").unwrap();
+        let (mut parts, mut after) = (Vec::new(), 0);
+        loop {
+            let Written::UpTo { cursor, has_more } =
+                feed.write_changes(&alice, after, sink(&mut parts, 1))
+            else {
+                panic!("memory has them")
+            };
+            after = cursor;
+            if !has_more {
+                break;
+            }
+        }
+        let mut whole = Vec::new();
+        feed.write_changes(&alice, 0, sink(&mut whole, 10_000));
+        assert_eq!(String::from_utf8(parts), String::from_utf8(whole));
+        let mut open = Vec::new();
+        let first = feed.write_open(&alice, None, sink(&mut open, 1));
+        assert_eq!(first, OpenOrders { next: Some(order(1).order_id), cursor: 35 });
+        let rest = feed.write_open(&alice, first.next, sink(&mut open, 10_000));
+        assert_eq!(rest, OpenOrders { next: None, cursor: 35 });
+        let open = String::from_utf8(open).unwrap();
+        assert_eq!(open.matches("event: order\ndata: {").count(), 3);
+    }
+
+    #[test]
+    fn a_shard_hears_of_its_users_and_starts_again_from_a_cursor_of_nowhere() {
+        let (mut feed, watchers, views) = feed(1);
+        let alice = UserId::new("alice").unwrap();
+        feed.watch(&alice);
+        views.publish_change(order(2), Lsn(20));
+        watchers.tell([&alice].into_iter());
+        assert!(feed.has_changed());
+        assert_eq!(feed.next_changed(), Some(ChangedUsers::One(alice.clone())));
+        let mut out = Vec::new();
+        assert_eq!(feed.write_changes(&alice, 21, sink(&mut out, 9)), Written::Lost);
+        views.forget_changes(&alice, Lsn(10));
+        assert_eq!(feed.write_changes(&alice, 5, sink(&mut out, 9)), Written::Stored);
+        assert!(out.is_empty());
+        feed.write_cursor(20, &mut out);
+        assert_eq!(out, b"0000000000000abc.20");
+    }
+}

@@ -1,0 +1,32 @@
+use http::Request;
+use hyper::body::Incoming;
+
+use super::subscribe::{LastEventId, last_event_id_of, no_room, orders_from, reply};
+use crate::http::app::App;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+use crate::http::reply::Reply;
+use crate::stream::{Mode, OrderWish, StreamRequest};
+
+/// `GET /orders/stream`: a stream of the user's orders and nothing else.
+pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
+    reply(from_request(app, request))
+}
+
+fn from_request(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
+    let user = app.site.authenticator.user_of(request.headers())?;
+    let query = Query::parse(request.uri(), &["lastEventId"])?;
+    // Where a stream of prices and orders was left, the half for orders goes on here.
+    let known = last_event_id_of(request, &query).map(|id| {
+        let LastEventId { prices, orders } = LastEventId::parse(&id);
+        orders.or(prices).unwrap_or_default()
+    });
+    Ok(StreamRequest {
+        permit: app.site.streams.quotas.reserve(&user).map_err(no_room)?,
+        symbols: Vec::new(),
+        mode: Mode::Latest,
+        max_rate: None,
+        resume: None,
+        orders: Some(OrderWish { from: orders_from(app, known), user }),
+    })
+}

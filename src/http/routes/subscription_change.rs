@@ -1,0 +1,71 @@
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use super::subscribe::known_symbols;
+use crate::http::app::App;
+use crate::http::body::{parse_json, read_body};
+use crate::http::problem::{HttpResponse, Problem};
+use crate::http::query::Query;
+use crate::stream::{
+    ChangeRefused, MAX_SYMBOLS_PER_STREAM, NotChanged, StreamId, SubscriptionChange,
+};
+use crate::types::{Symbol, SymbolIndex};
+
+/// What `PATCH /subscribe/:streamId` takes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::http) struct Change {
+    #[serde(default)]
+    add: Vec<String>,
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+/// `PATCH /subscribe/:streamId`.
+pub(in crate::http) async fn patch(
+    app: &App,
+    request: Request<Incoming>,
+    id: &str,
+) -> Result<HttpResponse, Problem> {
+    let (request, body) = read_body(request).await?;
+    let user = app.site.authenticator.user_of(&request.headers)?;
+    Query::parse(&request.uri, &[])?;
+    let change: Change = parse_json(&body)?;
+    for (field, names) in [("add", &change.add), ("remove", &change.remove)] {
+        if names.len() > MAX_SYMBOLS_PER_STREAM {
+            let given = names.len();
+            let detail = format!("At most {MAX_SYMBOLS_PER_STREAM} symbols at once, not {given}.");
+            return Err(Problem::field(field, "invalid_field", detail));
+        }
+    }
+    let add = known_symbols(app, "add", &change.add)?;
+    let remove = known_symbols(app, "remove", &change.remove)?;
+    if let Some((name, _)) = add.iter().find(|symbol| remove.contains(symbol)) {
+        let detail = format!("{name} cannot be added and removed at once.");
+        return Err(Problem::field("remove", "invalid_field", detail));
+    }
+    let unknown = || Problem::not_found("You have no open stream of this id.");
+    let id = StreamId::parse(id).ok_or_else(unknown)?;
+    let indexes = |symbols: Vec<(Symbol, SymbolIndex)>| symbols.iter().map(|of| of.1).collect();
+    let change = SubscriptionChange { add: indexes(add), remove: indexes(remove) };
+    match app.site.streams.doors.change(id, user, change).await {
+        Ok(()) => {
+            let mut response = Response::new(Full::new(Bytes::new()));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+        Err(ChangeRefused::NotChanged(NotChanged::Unknown)) => Err(unknown()),
+        Err(ChangeRefused::NotChanged(NotChanged::TooMany { symbols })) => {
+            let detail = format!(
+                "The stream would have {symbols} symbols; {MAX_SYMBOLS_PER_STREAM} are allowed."
+            );
+            Err(Problem::field("add", "invalid_field", detail))
+        }
+        Err(ChangeRefused::Busy) => {
+            Err(Problem::unavailable("unavailable", "Too many changes wait; try again."))
+        }
+    }
+}

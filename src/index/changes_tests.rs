@@ -1,0 +1,115 @@
+//! How long changes are kept, on a real disk.
+
+use std::path::Path;
+
+use super::store::{Period, Space, Store, Write};
+use super::test_log::*;
+use super::*;
+use crate::types::UserId;
+use crate::wal::Lsn;
+
+/// Times rise by 1 with each record.
+const KEEP_MICROS: u64 = 400;
+const PERIOD: u64 = KEEP_MICROS / 8;
+
+fn open(directory: &Path) -> (Index, IndexWriter) {
+    let index = Index::open(IndexOptions {
+        cache_bytes: 16 << 20,
+        held_report_age_micros: HELD_AGE_MICROS,
+        changes_age_micros: KEEP_MICROS,
+        ..IndexOptions::new(directory, outline_from(1))
+    })
+    .unwrap();
+    let writer = IndexWriter::new(index.clone(), LOG).unwrap();
+    (index, writer)
+}
+
+fn kept_from(index: &Index) -> Lsn {
+    index.changes(&UserId::new("a").unwrap(), Lsn(0), 1).unwrap().kept_from
+}
+
+#[test]
+fn changes_are_kept_for_their_time_and_then_dropped_by_periods() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = long_course();
+    let count = model.events.len();
+    let (mut index, mut writer) = open(directory.path());
+    for upto in (10..=count).step_by(10) {
+        take_until(&mut writer, &model.events, upto);
+        writer.commit().unwrap();
+        // A hundred and sixty records ahead of the last persist it goes on from what is on disk.
+        match upto % 200 {
+            40 => writer.persist().unwrap(),
+            0 => {
+                let kept = kept_from(&index);
+                drop((index, writer));
+                (index, writer) = open(directory.path());
+                assert_eq!(kept_from(&index), kept);
+                take_until(&mut writer, &model.events, upto);
+                writer.commit().unwrap();
+            }
+            _ => {}
+        }
+    }
+    writer.persist().unwrap();
+    let kept_from = kept_from(&index);
+    let kept = count as u64 - kept_from.0;
+    assert!((KEEP_MICROS..KEEP_MICROS + 2 * PERIOD).contains(&kept), "{kept} records are kept");
+    let mut checked = Model::default();
+    checked.replay(&model.events[..usize::try_from(index.position().0).unwrap()]);
+    for user in ["a", "aa", "b", "ä"] {
+        checked.check_changes(&index, &UserId::new(user).unwrap(), kept_from);
+    }
+}
+
+#[test]
+fn what_is_dropped_stays_in_views_that_were_taken_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let store =
+        std::sync::Arc::new(fjall_store::FjallStore::open(directory.path(), 1 << 20).unwrap());
+    let period = Period { first: 1, start_micros: 5 };
+    store.add_period(period).unwrap();
+    let write = |space, key: &[u8]| Write { space, key: key.into(), value: Some(b"v".into()) };
+    store.commit(vec![write(Space::Versions(period), b"k")]).unwrap();
+    let view = store.clone().view();
+    store.drop_period(period).unwrap();
+    assert!(store.periods().is_empty());
+    assert!(store.get(Space::Versions(period), b"k").is_err());
+    assert_eq!(view.get(Space::Versions(period), b"k").unwrap().unwrap(), *b"v");
+    drop(view);
+    drop(store);
+    let store = fjall_store::FjallStore::open(directory.path(), 1 << 20).unwrap();
+    assert!(store.periods().is_empty(), "it does not come back");
+}
+
+#[test]
+fn a_store_of_the_format_before_keeps_changes_from_then_on() {
+    let store = MemoryStore::new();
+    let meta = node::Meta { format: 1, log_id: LOG, position: Lsn(70) };
+    let write =
+        Write { space: Space::Node, key: node::META_KEY.into(), value: Some(meta.encode()) };
+    store.commit(vec![write]).unwrap();
+    let index = Index::in_memory(&store, AGES).unwrap();
+    assert_eq!(kept_from(&index), Lsn(71));
+    let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
+    let created = long_course().events.into_iter().find(|event| event.partition_byte() < 64);
+    writer.take(Lsn(71), created.unwrap()).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(kept_from(&index), Lsn(71));
+    let of = |user: &str| index.changes(&UserId::new(user).unwrap(), Lsn(70), 9).unwrap().changes;
+    assert_eq!(["a", "aa", "b", "ä"].map(of).concat().len(), 1);
+}
+
+#[test]
+fn whoever_waits_for_a_record_is_told_when_it_is_there() {
+    let store = MemoryStore::new();
+    let index = Index::in_memory(&store, AGES).unwrap();
+    let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
+    let model = long_course();
+    take_until(&mut writer, &model.events, 10);
+    let [there, next] = [10, 11].map(|lsn| index.wait_for(Lsn(lsn)).unwrap());
+    assert!(there.try_recv().is_err());
+    writer.commit().unwrap();
+    assert!(there.try_recv().is_ok() && next.try_recv().is_err());
+    assert!(index.wait_for(Lsn(10)).unwrap().try_recv().is_ok());
+}
