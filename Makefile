@@ -19,7 +19,7 @@ test: test-tools ## Installs what the tests need and runs all of them
 	@$(MAKE) --no-print-directory loom
 
 .PHONY: test-tools
-test-tools: ## Installs what the tests need: the toolchain, cargo-nextest, curl, Chromium
+test-tools: ## Installs what the tests need: toolchain, cargo-nextest, Chromium, proxies, other clients
 	@scripts/install-test-tools
 
 .PHONY: loom

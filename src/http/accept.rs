@@ -3,6 +3,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future::or;
 use glommio::net::{TcpListener, TcpStream};
 use glommio::sync::Semaphore;
 use glommio::timer::sleep;
@@ -24,6 +25,10 @@ use super::router::route;
 const ACCEPTS_IN_A_ROW: u32 = 16;
 /// Pause of the accept loop when the process has no descriptor left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// How long requests in progress may take to finish once a stop was asked for.
+const DRAIN: Duration = Duration::from_millis(500);
+/// Between two looks at how many there still are.
+const FINISH_LOOK: Duration = Duration::from_millis(1);
 /// A real timer, however short, lets every other task run first.
 const GIVE_WAY: Duration = Duration::from_micros(1);
 
@@ -70,7 +75,9 @@ pub async fn serve_operators(
     .await;
 }
 
-/// Accepts connections and serves each in a task of its own until the process stops.
+/// Accepts connections and serves each in a task of its own until the process stops. Returns once
+/// all of them have ended: requests in progress have [`DRAIN`] to finish, and what the executor
+/// would be left with, it would never drop, nor what others wait for to be dropped.
 async fn serve_listener<F>(
     listener: TcpListener,
     limits: HttpLimits,
@@ -81,12 +88,41 @@ async fn serve_listener<F>(
     F: Future<Output = ()> + 'static,
 {
     let permits = Rc::new(Semaphore::new(limits.connections));
+    // Never has a permit: closing it ends all connections.
+    let end = Rc::new(Semaphore::new(0));
+    accept_until_stop(listener, &metrics, &shutdown, (&permits, &end), serve).await;
+    let finished = async {
+        while metrics.in_progress() > 0 {
+            sleep(FINISH_LOOK).await;
+        }
+    };
+    or(finished, async {
+        sleep(DRAIN).await;
+    })
+    .await;
+    end.close();
+    let _all_are_back = permits.acquire(limits.connections).await;
+}
+
+async fn accept_until_stop<F>(
+    listener: TcpListener,
+    metrics: &HttpMetrics,
+    shutdown: &Shutdown,
+    (permits, end): (&Rc<Semaphore>, &Rc<Semaphore>),
+    serve: impl Fn(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
     let mut in_a_row = 0;
     let mut exhausted = false;
     while !shutdown.is_requested() {
         // The permit first: a connection that nobody serves would wait unseen.
-        let Ok(permit) = permits.acquire_static_permit(1).await else { return };
-        let accepted = futures_lite::future::or(accept(&listener), async {
+        let permit = or(async { permits.acquire_static_permit(1).await.ok() }, async {
+            shutdown.requested().await;
+            None
+        });
+        let Some(permit) = permit.await else { return };
+        let accepted = or(accept(&listener), async {
             shutdown.requested().await;
             Err(io::ErrorKind::Interrupted.into())
         });
@@ -94,9 +130,12 @@ async fn serve_listener<F>(
             Ok(stream) => {
                 exhausted = false;
                 metrics.accepted.inc();
-                let serving = serve(stream);
+                let (serving, end) = (serve(stream), Rc::clone(end));
                 glommio::spawn_local(async move {
-                    serving.await;
+                    or(serving, async {
+                        let _closed = end.acquire(1).await;
+                    })
+                    .await;
                     drop(permit);
                 })
                 .detach();

@@ -1,7 +1,8 @@
 //! A reader of event streams on a bare socket, which sees every byte that the server sends.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -70,6 +71,17 @@ impl EventStream {
             Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
             _ => answer,
         }
+    }
+
+    /// Breaks the connection off, as a client does whose process is gone.
+    pub fn reset(self) {
+        let socket = socket2::SockRef::from(self.lines.get_ref());
+        socket.set_linger(Some(Duration::ZERO)).expect("a setting that every socket has");
+    }
+
+    /// Ends the way to the server and leaves the way back open.
+    pub fn end_of_requests(&self) {
+        self.lines.get_ref().shutdown(Shutdown::Write).expect("the server is there");
     }
 
     /// Sends more on the same connection.

@@ -10,14 +10,19 @@
 )]
 
 pub mod api;
+pub mod clients;
 pub mod events;
+pub mod market;
+pub mod proxy;
+pub mod relay;
+pub mod stream_story;
 pub mod webdriver;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything in a test.
@@ -49,13 +54,16 @@ pub struct Program {
 impl Program {
     /// Starts the program with these arguments.
     pub fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
-        let mut process = longbow()
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the program starts");
+        let mut command = longbow();
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    /// Starts any program.
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut process =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let output = process.stdout.take().expect("its output is piped");
         let (sender, lines) = channel();
         // Reads to the end, so that the program never meets a full pipe.
@@ -84,6 +92,15 @@ impl Program {
         }
     }
 
+    /// Waits for the next printed line; `None` once the program prints no more.
+    pub fn next_line(&self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for a line"),
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -101,9 +118,19 @@ impl Program {
 
     /// Asks it to stop and waits for its end.
     pub fn stop(mut self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Asks it to stop.
+    pub fn ask_to_stop(&self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be asked");
-        self.process.wait().expect("it ends")
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        api::until("the program to end", || self.process.try_wait().expect("it can be asked"))
     }
 }
 
@@ -127,20 +154,35 @@ pub struct Server {
 impl Server {
     /// Starts a server in a data directory and waits until it takes traffic.
     pub fn start(data: &Path, more: &[&str]) -> Self {
-        let mut arguments =
-            vec!["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-        let data = data.to_str().expect("a printable path");
-        arguments.extend(["--data-dir", data]);
+        Self::start_by(longbow(), data, more)
+    }
+
+    /// Starts a server that may have so many open files.
+    pub fn start_with_files(files: u64, data: &Path, more: &[&str]) -> Self {
+        let server = longbow();
+        let mut shell = Command::new("sh");
+        for (name, value) in server.get_envs() {
+            assert!(value.is_none(), "settings are only taken away");
+            shell.env_remove(name);
+        }
+        shell.args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string()]);
+        shell.arg(server.get_program());
+        Self::start_by(shell, data, more)
+    }
+
+    fn start_by(mut command: Command, data: &Path, more: &[&str]) -> Self {
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(data);
         // A small market starts faster; a test that wants more says so later on the line.
         if !more.contains(&"--exchange") {
-            arguments.extend(["--universe", "5"]);
+            command.args(["--universe", "5"]);
         }
         // However busy the machine is, an answer says what became of the request.
         if !more.contains(&"--order-reply-timeout") {
-            arguments.extend(["--order-reply-timeout", "20000"]);
+            command.args(["--order-reply-timeout", "20000"]);
         }
-        arguments.extend(more);
-        let program = Program::start(&arguments);
+        command.args(more);
+        let program = Program::spawn(command);
         let address = program.await_line("listening on ");
         let admin = program.await_line("admin on ");
         let server = Self { program, address, admin };
@@ -158,23 +200,27 @@ impl Server {
     /// The value of a metric on the operators' page, summed over its labels.
     pub fn metric(&self, name: &str) -> u64 {
         let url = format!("{}/metrics", self.admin);
-        let page = api::get_anonymously(&url).expect("the operators' page").text;
-        let start = format!("longbow_{name}");
-        let values: Vec<u64> = page
-            .lines()
-            .filter_map(|line| line.strip_prefix(&start))
-            .filter(|rest| rest.starts_with([' ', '{']))
-            .filter_map(|rest| rest.rsplit(' ').next())
-            .map(|value| value.parse::<u64>().expect("a whole number"))
-            .collect();
-        assert!(!values.is_empty(), "{name} is no known metric");
-        values.iter().sum()
+        metric_of(&api::get_anonymously(&url).expect("the operators' page").text, name)
     }
 
     /// The client of a user, with a token made as an operator would.
     pub fn user(&self, data: &Path, name: &str) -> api::Client {
         api::Client::new(&self.address, &token(data, name))
     }
+}
+
+/// The value of a metric on a page of them, summed over its labels.
+pub fn metric_of(page: &str, name: &str) -> u64 {
+    let start = format!("longbow_{name}");
+    let values: Vec<u64> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(&start))
+        .filter(|rest| rest.starts_with([' ', '{']))
+        .filter_map(|rest| rest.rsplit(' ').next())
+        .map(|value| value.parse::<u64>().expect("a whole number"))
+        .collect();
+    assert!(!values.is_empty(), "{name} is no known metric");
+    values.iter().sum()
 }
 
 /// A token made by the program itself.

@@ -54,7 +54,7 @@ impl Driver {
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
             .map_err(|error| format!("chromedriver (package chromium-driver): {error}"))?;
         let output = process.stdout.take().ok_or("the driver has no output")?;
@@ -153,6 +153,12 @@ impl Browser {
         self.session.post("/execute/sync", &json!({ "script": body, "args": [] }))
     }
 
+    /// Runs the body of a function in the page until it calls its one argument, and returns what it
+    /// calls it with.
+    pub fn run_until_done(&self, body: &str) -> Outcome<Value> {
+        self.session.post("/execute/async", &json!({ "script": body, "args": [] }))
+    }
+
     /// Waits until the body of a function returns something true, asking again at each change of
     /// the page, and returns that. The error after [`WAIT_LIMIT`] shows what the page said.
     pub fn wait_for(&self, what: &str, body: &str) -> Outcome<Value> {
@@ -171,8 +177,7 @@ impl Browser {
              }});
              look();"
         );
-        let waited = self.session.post("/execute/async", &json!({ "script": script, "args": [] }));
-        waited.map_err(|error| {
+        self.run_until_done(&script).map_err(|error| {
             let page = self.run("return document.body.innerText").unwrap_or_default();
             format!("waited for {what}: {error}; the page says {page}").into()
         })

@@ -1,0 +1,84 @@
+//! nginx and HAProxy, with the files that `tuning/` gives to operators.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::{Program, Server, api};
+
+/// A proxy in front of a server.
+pub struct Proxy {
+    /// `http://host:port`.
+    pub address: String,
+    program: Program,
+    _folder: TempDir,
+}
+
+impl Proxy {
+    /// Debian's nginx with `tuning/nginx.conf`.
+    pub fn nginx(server: &Server) -> Self {
+        Self::start(server, "nginx.conf", |config, folder| {
+            let more = format!("daemon off; pid {};", folder.join("pid").display());
+            let mut command = Command::new("/usr/sbin/nginx");
+            command.arg("-p").arg(folder).args(["-e", "stderr", "-g", &more, "-c"]).arg(config);
+            command
+        })
+    }
+
+    /// Debian's HAProxy with `tuning/haproxy.cfg`.
+    pub fn haproxy(server: &Server) -> Self {
+        Self::start(server, "haproxy.cfg", |config, _| {
+            let mut command = Command::new("/usr/sbin/haproxy");
+            command.arg("-db").arg("-f").arg(config);
+            command
+        })
+    }
+
+    /// Only the ports in the file are changed.
+    fn start(server: &Server, file: &str, command: impl Fn(&Path, &Path) -> Command) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tuning = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning").join(file);
+        let own = free_port();
+        let mut text = std::fs::read_to_string(tuning).expect("a file of tuning/");
+        for (documented, real) in [
+            ("listen 8000", format!("listen {own}")),
+            ("bind :8000", format!("bind :{own}")),
+            ("127.0.0.1:8080", server.address.replace("http://", "")),
+            ("port 9090", format!("port {}", port_of(&server.admin))),
+        ] {
+            text = text.replace(documented, &real);
+        }
+        assert!(text.contains(&own.to_string()) && text.contains(port_of(&server.address)));
+        let config = folder.path().join(file);
+        std::fs::write(&config, text).expect("a file in a temporary folder");
+        let program = Program::spawn(command(&config, folder.path()));
+        Self { address: format!("http://127.0.0.1:{own}"), program, _folder: folder }
+    }
+
+    /// Waits until it reaches its server.
+    pub fn await_server(&self, token: &str) {
+        let client = api::Client::new(&self.address, token);
+        api::until("the proxy to reach its server", || {
+            let answer = client.try_send(http::Method::GET, "/orders", b"")?;
+            (answer.status == 200).then_some(())
+        });
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Asked, because a killed nginx leaves its workers behind.
+        self.program.ask_to_stop();
+        self.program.wait();
+    }
+}
+
+fn port_of(address: &str) -> &str {
+    address.rsplit_once(':').expect("an address with a port").1
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}

@@ -1,0 +1,187 @@
+//! A way between a client and a server that a test can cut and hold up, and that remembers what
+//! passed.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::PATIENCE;
+
+/// Listens on a free port and passes every connection on.
+pub struct Relay {
+    /// `http://host:port`.
+    pub address: String,
+    way: Arc<Way>,
+}
+
+struct Way {
+    to: String,
+    traffic: Mutex<Traffic>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Traffic {
+    held: bool,
+    passages: Vec<Passage>,
+}
+
+/// One connection.
+struct Passage {
+    opened: Instant,
+    server: TcpStream,
+    asked: Vec<u8>,
+    answered: Vec<u8>,
+    /// When the server, or a cut, has ended it.
+    ended: Option<Instant>,
+}
+
+/// A request for a stream that came by.
+#[derive(Debug)]
+pub struct StreamRequest {
+    pub came: Instant,
+    /// Its `Last-Event-ID`, which the client itself has put there.
+    pub last_event_id: Option<String>,
+    passage: usize,
+}
+
+impl Relay {
+    /// A way to a server, `http://host:port`.
+    pub fn start(to: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let to = to.strip_prefix("http://").expect("an http address").to_owned();
+        let way = Way { to, traffic: Mutex::default(), changed: Condvar::new() };
+        let way = Arc::new(way);
+        let accepting = Arc::clone(&way);
+        // Ends with the test program.
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                accepting.carry(client);
+            }
+        });
+        Self { address, way }
+    }
+
+    /// Lets new connections wait until [`Self::release`].
+    pub fn hold(&self) {
+        self.way.lock().held = true;
+    }
+
+    /// Ends every connection that is open now.
+    pub fn cut(&self) {
+        for passage in &self.way.lock().passages {
+            // Either may be closed already.
+            let _gone = passage.server.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Lets connections pass again.
+    pub fn release(&self) {
+        self.way.lock().held = false;
+        self.way.changed.notify_all();
+    }
+
+    /// The stream request number `count`, the first being 1, once it has come.
+    pub fn await_request(&self, count: usize) -> StreamRequest {
+        self.way.wait_for(&format!("stream request {count}"), |traffic| {
+            let requests = traffic.passages.iter().enumerate().filter_map(|(place, passage)| {
+                let asked = String::from_utf8_lossy(&passage.asked);
+                let head = asked.split("\r\n\r\n").find(|head| head.contains("/subscribe"))?;
+                let fields = head.lines().filter_map(|line| line.split_once(": "));
+                let id = |(name, value): (&str, &str)| {
+                    name.eq_ignore_ascii_case("last-event-id").then(|| value.to_owned())
+                };
+                let last_event_id = fields.filter_map(id).next();
+                Some(StreamRequest { came: passage.opened, last_event_id, passage: place })
+            });
+            requests.into_iter().nth(count - 1)
+        })
+    }
+
+    /// What the server has answered to a request, once it contains a text.
+    pub fn await_answer(&self, request: &StreamRequest, text: &str) -> String {
+        self.way.wait_for(&format!("an answer with {text:?}"), |traffic| {
+            let passage = traffic.passages.get(request.passage)?;
+            let answered = String::from_utf8_lossy(&passage.answered);
+            answered.contains(text).then(|| answered.into_owned())
+        })
+    }
+
+    /// When the answer to a request was over.
+    pub fn await_end(&self, request: &StreamRequest) -> Instant {
+        let what = "the end of an answer";
+        self.way.wait_for(what, |traffic| traffic.passages.get(request.passage)?.ended)
+    }
+}
+
+impl Way {
+    fn lock(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for<T>(&self, what: &str, mut look: impl FnMut(&Traffic) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut traffic = self.lock();
+        loop {
+            if let Some(found) = look(&traffic) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited {PATIENCE:?} for {what}");
+            let waited = self.changed.wait_timeout(traffic, left);
+            traffic = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn carry(self: &Arc<Self>, client: TcpStream) {
+        let way = Arc::clone(self);
+        std::thread::spawn(move || {
+            let opened = Instant::now();
+            way.wait_for("the way to be free", |traffic| (!traffic.held).then_some(()));
+            // Nobody there: the client sees its connection end, as it would without a relay.
+            let Ok(server) = TcpStream::connect(&way.to) else { return };
+            let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
+            let (from_client, to_client) = (copy(&client), client);
+            let (from_server, to_server) = (copy(&server), copy(&server));
+            let (asked, answered) = (Vec::new(), Vec::new());
+            let passage = Passage { opened, server, asked, answered, ended: None };
+            let place = {
+                let mut traffic = way.lock();
+                traffic.passages.push(passage);
+                traffic.passages.len() - 1
+            };
+            let asking = Arc::clone(&way);
+            std::thread::spawn(move || {
+                asking.copy(from_client, &to_server, place, |passage| &mut passage.asked);
+                let _gone = to_server.shutdown(Shutdown::Write);
+            });
+            way.copy(from_server, &to_client, place, |passage| &mut passage.answered);
+            // Noted first: the client cannot know of it before.
+            way.lock().passages[place].ended = Some(Instant::now());
+            way.changed.notify_all();
+            let _gone = to_client.shutdown(Shutdown::Write);
+        });
+    }
+
+    /// Passes on what comes from one side until either has ended.
+    fn copy(
+        &self,
+        mut from: TcpStream,
+        mut to: &TcpStream,
+        place: usize,
+        log: impl Fn(&mut Passage) -> &mut Vec<u8>,
+    ) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let bytes = &buffer[..read];
+            // Remembered first: who has seen it at its end finds it here.
+            log(&mut self.lock().passages[place]).extend_from_slice(bytes);
+            self.changed.notify_all();
+            if to.write_all(bytes).is_err() {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What every client of a price stream goes through, with prices that the test makes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::clients::{Seen, SseClient, sequence_of};
+use super::market::Market;
+use super::proxy::Proxy;
+use super::relay::Relay;
+use super::{PATIENCE, Server, api, token};
+
+/// What the clients ask for.
+pub const PATH: &str = "/subscribe?symbols=SPY,IBM,BAC";
+/// Whose streams they are.
+pub const USER: &str = "alice";
+/// Prints in a row, each seen before the next is made.
+const PRINTS: usize = 20;
+/// How much too early a client's timer may fire.
+const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// A server and all around it: exchange - server - proxy, if any - relay - client.
+pub struct World {
+    pub market: Market,
+    pub server: Server,
+    pub proxy: Option<Proxy>,
+    pub relay: Relay,
+    pub token: String,
+    data: TempDir,
+    last_cents: i64,
+}
+
+impl World {
+    /// Without a proxy.
+    pub fn start() -> Self {
+        Self::behind(|_| None)
+    }
+
+    /// Behind a proxy that is started for the server.
+    pub fn behind(proxy: impl FnOnce(&Server) -> Option<Proxy>) -> Self {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let market = Market::start(&["SPY", "IBM", "BAC"]);
+        let server = Server::start(data.path(), &["--exchange", &market.address]);
+        let proxy = proxy(&server);
+        let relay = Relay::start(proxy.as_ref().map_or(&server.address, |proxy| &proxy.address));
+        let token = token(data.path(), USER);
+        if let Some(proxy) = &proxy {
+            proxy.await_server(&token);
+        }
+        Self { market, server, proxy, relay, token, data, last_cents: 1_000 }
+    }
+
+    /// Where the clients connect to.
+    pub fn address(&self) -> String {
+        format!("{}{PATH}", self.relay.address)
+    }
+
+    /// Makes a print at a price that there has not been.
+    pub fn print(&mut self, symbol: &str) -> Print {
+        self.last_cents += 1;
+        let sequence = self.market.print(symbol, self.last_cents);
+        Print { symbol: symbol.to_owned(), cents: self.last_cents, sequence }
+    }
+
+    /// The same, once whoever asks the server is told of it.
+    pub fn print_and_publish(&mut self, symbol: &str) -> Print {
+        let print = self.print(symbol);
+        let user = api::Client::new(&self.server.address, &self.token);
+        api::until("the price to be known", || {
+            let known = user.get(&format!("/symbol/{symbol}"));
+            (known.body["priceInCents"] == print.cents).then_some(())
+        });
+        print
+    }
+
+    /// Waits until the server has so many streams, with nothing sent meanwhile that could tell it
+    /// of a closed socket.
+    pub fn await_streams(&self, count: u64) {
+        let said = || {
+            let names = ["stream_sends_total", "stream_heartbeats_total"];
+            names.map(|name| self.server.metric(name))
+        };
+        let before = said();
+        api::until(&format!("{count} streams"), || {
+            (self.server.metric("streams_open") == count).then_some(())
+        });
+        assert_eq!(said(), before, "noticed without having to send");
+    }
+}
+
+/// One trade.
+#[derive(Debug, PartialEq)]
+pub struct Print {
+    symbol: String,
+    cents: i64,
+    sequence: u64,
+}
+
+impl Print {
+    fn is(&self, seen: &Seen) -> bool {
+        seen.price() == (&self.symbol, self.cents)
+    }
+}
+
+pub fn expect_open(client: &mut impl SseClient) {
+    let open = client.next();
+    assert_eq!(open.name, "open", "{open:?}");
+    assert_eq!(open.data["symbols"], json!(["SPY", "IBM", "BAC"]));
+}
+
+pub fn expect_print(client: &mut impl SseClient, print: &Print) -> Seen {
+    let seen = client.next();
+    assert!(print.is(&seen), "{seen:?} is not {print:?}");
+    seen
+}
+
+/// One price of each of these, in whatever order.
+pub fn expect_snapshot(client: &mut impl SseClient, prints: &[Print]) {
+    let mut left: Vec<&Print> = prints.iter().collect();
+    while !left.is_empty() {
+        let seen = client.next();
+        let place = left.iter().position(|print| print.is(&seen));
+        left.remove(place.unwrap_or_else(|| panic!("{seen:?} is none of {left:?}")));
+    }
+}
+
+/// How long a stream asks its client to stay away.
+fn retry_of(answer: &str) -> Duration {
+    let retry = answer.rsplit_once("retry: ").expect("a retry").1;
+    let digits: String = retry.chars().take_while(char::is_ascii_digit).collect();
+    Duration::from_millis(digits.parse().expect("milliseconds"))
+}
+
+/// A new client sees what is known, then each print before the next is made, and ids that cover
+/// what it has seen. The relay's first request must be this client's.
+pub fn sees_each_print<C: SseClient>(world: &mut World, start: impl FnOnce(&World) -> C) -> C {
+    let known = ["SPY", "IBM"].map(|symbol| world.print_and_publish(symbol));
+    let mut client = start(world);
+    expect_open(&mut client);
+    expect_snapshot(&mut client, &known);
+    let retry = retry_of(&world.relay.await_answer(&world.relay.await_request(1), "retry: "));
+    assert!((1_000..=5_000).contains(&retry.as_millis()), "{retry:?}");
+    for round in 0..PRINTS {
+        let print = world.print(["SPY", "IBM", "BAC"][round % 3]);
+        let seen = expect_print(&mut client, &print);
+        // An id covers at least what was sent before it, and never what is still to come.
+        let id = seen.sequence().unwrap_or(0);
+        assert!(id < print.sequence, "{seen:?} knows of {print:?} before it came");
+    }
+    client
+}
+
+/// Makes prints until the client knows an id that covers one of SPY; gives that id's sequence.
+pub fn await_id(world: &mut World, client: &mut impl SseClient) -> u64 {
+    let spy = world.print("SPY");
+    expect_print(client, &spy);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "no id in {PATIENCE:?}");
+        let print = world.print("IBM");
+        let seen = expect_print(client, &print);
+        if let Some(sequence) = seen.sequence().filter(|&sequence| sequence >= spy.sequence) {
+            assert_eq!(seen.id, format!("{}-{sequence}", world.market.session()));
+            return sequence;
+        }
+    }
+}
+
+/// A client whose connection is cut comes back by itself and is told only what changed.
+pub fn resumes(world: &mut World, client: &mut impl SseClient) {
+    let known = await_id(world, client);
+    let before = world.relay.await_request(1);
+    world.relay.hold();
+    world.relay.cut();
+    world.relay.await_end(&before);
+    world.await_streams(0);
+    let missed = world.print_and_publish("IBM");
+    world.relay.release();
+    let again = world.relay.await_request(2);
+    let id = again.last_event_id.expect("the client sends Last-Event-ID");
+    assert!(sequence_of(&id).is_some_and(|sequence| sequence >= known), "{id} is before {known}");
+    expect_open(client);
+    expect_print(client, &missed);
+    let next = world.print("BAC");
+    expect_print(client, &next);
+    assert_eq!(world.server.metric("streams_resumed_total"), 1);
+}
+
+/// A client hears that the exchange is away, and that it is back.
+pub fn hears_of_the_feed(world: &mut World, client: &mut impl SseClient) {
+    world.market.go_away();
+    let down = client.next();
+    assert_eq!((down.name.as_str(), &down.data), ("feed", &json!({"up": false})));
+    world.market.come_back();
+    let up = client.next();
+    assert_eq!((up.name.as_str(), &up.data), ("feed", &json!({"up": true})));
+    let print = world.print("SPY");
+    expect_print(client, &print);
+}
+
+/// A server that is stopped says goodbye and ends the stream. Gives the time of that.
+pub fn ends_with_goodbye(world: &mut World, client: &mut impl SseClient) -> Instant {
+    world.server.program.ask_to_stop();
+    let goodbye = client.next();
+    assert_eq!(goodbye.name, "goodbye", "{goodbye:?}");
+    let ended = world.relay.await_end(&world.relay.await_request(1));
+    assert!(world.server.program.wait().success(), "a stop is no failure");
+    ended
+}
+
+/// A server that is stopped says goodbye. Its client comes back to the next one no earlier than it was
+/// told to, and learns that what it knew is void, because the exchange has begun another session
+/// meanwhile. Behind a proxy it comes while nobody is there and must not give up.
+pub fn comes_back_to_another_server(world: &mut World, client: &mut impl SseClient) {
+    await_id(world, client);
+    let before = world.relay.await_request(1);
+    if world.proxy.is_none() {
+        world.relay.hold();
+    }
+    let ended = ends_with_goodbye(world, client);
+    world.market.begin_session();
+    if world.proxy.is_some() {
+        let away = world.relay.await_request(2);
+        retry_of(&world.relay.await_answer(&away, "retry: "));
+        world.relay.await_end(&away);
+        world.relay.hold();
+    }
+
+    let [listen, admin] =
+        [&world.server.address, &world.server.admin].map(|address| address.replace("http://", ""));
+    let exchange = &world.market.address;
+    let settings = ["--listen", &listen, "--admin-listen", &admin, "--exchange", exchange];
+    world.server = Server::start(world.data.path(), &settings);
+    let known = ["SPY", "IBM", "BAC"].map(|symbol| world.print_and_publish(symbol));
+    if let Some(proxy) = &world.proxy {
+        proxy.await_server(&world.token);
+    }
+    world.relay.release();
+    expect_open(client);
+    let reset = client.next();
+    assert_eq!(reset.name, "reset", "{reset:?}");
+    expect_snapshot(client, &known);
+    let told = retry_of(&world.relay.await_answer(&before, "event: goodbye"));
+    let stayed_away = world.relay.await_request(2).came - ended;
+    let least = client.least_absence(told);
+    assert!(stayed_away + TIMER_SLACK >= least, "away for {stayed_away:?}, told {told:?}");
+}
