@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::future::or;
 use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -17,9 +16,6 @@ use crate::shutdown::Shutdown;
 use crate::stream::{
     ChangeInbox, Hub, HubOptions, StoredChanges, StreamLimits, StreamMetrics, drive, serve_changes,
 };
-
-/// How long requests in progress may take to finish once a stop was asked for.
-const DRAIN: Duration = Duration::from_millis(500);
 
 /// What one shard is made of.
 pub(super) struct Shard {
@@ -84,7 +80,6 @@ impl Shard {
         .map_err(|error| error.to_string())?;
         let hub = Rc::new(RefCell::new(hub));
         let app = Rc::new(App { site: self.site.clone(), hub: Rc::clone(&hub) });
-        let http_metrics = self.http_metrics.clone();
         let changing = glommio::spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
         let answering = glommio::spawn_local(answer_questions(Rc::clone(&hub), order_changes));
         let driving = glommio::spawn_local(drive(hub, self.watch, self.shutdown.clone()));
@@ -112,15 +107,6 @@ impl Shard {
         if let Some(operating) = operating {
             operating.await;
         }
-        let finished = async {
-            while http_metrics.in_progress() > 0 {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
-        or(finished, async {
-            sleep(DRAIN).await;
-        })
-        .await;
         Ok(())
     }
 }
