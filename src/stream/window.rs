@@ -9,7 +9,9 @@ const REST_PER_PASS: u32 = 3;
 /// Without a window it takes them in each slice, also while connections wait for older ones. With
 /// one, everybody with news is served once (a pass), and then the shard rests, longer after a long
 /// pass and never longer than the window: what changes meanwhile merges. A pass of a few sends is
-/// followed by a rest of a few microseconds, so an idle server adds no delay.
+/// followed by a rest of a few microseconds, so an idle server adds no delay. In a pass that takes
+/// longer than the window news are taken as without one: those who are served late get the newest,
+/// and a shard with more to send than it can does not rest.
 #[derive(Debug)]
 pub(super) struct Window {
     longest_rest: Duration,
@@ -27,13 +29,14 @@ impl Window {
         if self.rest_until.is_some_and(|until| now >= until) {
             self.rest_until = None;
         }
-        self.pass_began.is_none() && self.rest_until.is_none()
+        let is_long = |began| now.saturating_duration_since(began) >= self.longest_rest;
+        self.rest_until.is_none() && self.pass_began.is_none_or(is_long)
     }
 
-    /// News were taken for somebody.
+    /// News were taken for somebody, in a pass that goes on or begins.
     pub fn begin_pass(&mut self, now: Instant) {
         if !self.longest_rest.is_zero() {
-            self.pass_began = Some(now);
+            self.pass_began.get_or_insert(now);
         }
     }
 
@@ -70,6 +73,9 @@ mod tests {
         assert!(!window.is_open(began + 7 * MS));
         assert!(window.is_open(began + 8 * MS));
         window.begin_pass(began + 8 * MS);
+        assert!(!window.is_open(began + 27 * MS));
+        assert!(window.is_open(began + 28 * MS), "a long pass takes what is new");
+        window.begin_pass(began + 28 * MS);
         window.end_pass(began + 58 * MS);
         assert_eq!(window.rest(began + 58 * MS), Some(20 * MS), "never longer than the window");
         window.end_pass(began + 60 * MS);

@@ -31,6 +31,8 @@ use crate::{
 
 /// Symbols of the tape alone: the clients watch the busiest.
 const TAPE_SYMBOLS: usize = 4;
+/// Symbols that clients choose from otherwise.
+const MANY_SYMBOLS: usize = 1_000;
 /// Bytes of a ping: about a price frame.
 const PING_BYTES: usize = 88;
 /// Pause before each ping: both sides sleep when it comes, as they do before a lone print.
@@ -41,9 +43,14 @@ const MAX_PING_NANOS: u64 = 10_000_000_000;
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub struct UnloadedArgs {
-    /// Number of clients, all of the busiest symbol
+    /// Number of clients
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     clients: usize,
+    /// Symbols of each client, chosen from a thousand; 0 for the busiest one alone, which a print
+    /// of then goes to all of them
+    #[arg(long, default_value_t = 0, value_name = "COUNT",
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=100))]
+    symbols_per_client: usize,
     /// Speed of the exchange: at 1 the symbol has 19 prints a second
     #[arg(long, default_value_t = 2.0, value_name = "FACTOR")]
     speed: f64,
@@ -71,17 +78,23 @@ pub fn run(
     options: &LoadOptions,
     interrupt: &Interrupt,
 ) -> Result<Value> {
-    println!("{} clients of {BUSIEST_SYMBOL} at speed {}\n", arguments.clients, arguments.speed);
+    let (symbols, each) = match arguments.symbols_per_client {
+        0 => (TAPE_SYMBOLS, 1),
+        each => (MANY_SYMBOLS, each),
+    };
+    let only = (arguments.symbols_per_client == 0).then_some(BUSIEST_SYMBOL);
+    let what = only.map_or_else(|| format!("{each} of {symbols} symbols each"), str::to_owned);
+    println!("{} clients of {what} at speed {}\n", arguments.clients, arguments.speed);
     print_head("round");
     let (mut windows, mut pings) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         for kind in &arguments.servers {
-            let mut session = Session::start(*kind, options, TAPE_SYMBOLS, interrupt)?;
+            let mut session = Session::start(*kind, options, symbols, interrupt)?;
             let clients = Clients {
                 count: arguments.clients,
-                symbols: 1,
+                symbols: each,
                 mode: arguments.mode,
-                only: Some(BUSIEST_SYMBOL),
+                only,
                 only_even: false,
                 receive_buffer_bytes: None,
             };
@@ -101,6 +114,7 @@ pub fn run(
     Ok(json!({
         "scenario": "unloaded",
         "clients": arguments.clients,
+        "symbolsPerClient": arguments.symbols_per_client,
         "speed": arguments.speed,
         "mode": arguments.mode.name(),
         "pingPongMicros": { "p50": ping(0.5).to_json(), "p99": ping(0.99).to_json() },
