@@ -53,7 +53,7 @@ pub use metrics::ExecutionMetrics;
 pub use options::ExecutionOptions;
 pub use order_changes::{ChangeId, Changes, ChangesSince, NoChangeId, OrderChanges};
 pub use order_events::OrderEventFeed;
-pub use order_watch::{ChangedOrders, OrderWatch, OrderWatchers};
+pub use order_watch::{OrderWatch, OrderWatchers};
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};

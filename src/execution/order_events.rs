@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::order_changes::{ChangeId, Changes, ChangesSince, OrderChanges};
-use super::order_watch::{ChangedOrders, OrderWatch};
+use super::order_watch::OrderWatch;
 use super::reads::StoreUnavailable;
 use crate::order::Order;
 use crate::stream::{
@@ -42,10 +42,7 @@ impl OrderFeed for OrderEventFeed {
     }
 
     fn next_changed(&mut self) -> Option<ChangedUsers> {
-        Some(match self.watch.next_changed()? {
-            ChangedOrders::Of(user) => ChangedUsers::One(user),
-            ChangedOrders::OfAnybody => ChangedUsers::Any,
-        })
+        self.watch.next_changed()
     }
 
     fn has_changed(&self) -> bool {

@@ -8,6 +8,7 @@ use dashmap::{DashMap, Entry};
 use smallvec::SmallVec;
 
 use crate::market::ShardWatch;
+use crate::stream::ChangedUsers;
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::UserId;
 
@@ -46,15 +47,6 @@ pub struct OrderWatch {
     number: u16,
     changed: Receiver<UserId>,
     overflowed: Arc<AtomicBool>,
-}
-
-/// Whose orders have changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChangedOrders {
-    /// This user's.
-    Of(UserId),
-    /// Those of any user that the shard watches.
-    OfAnybody,
 }
 
 impl Default for Watched {
@@ -154,12 +146,12 @@ impl OrderWatch {
     }
 
     /// Whose orders have changed, each at least once since they did.
-    pub fn next_changed(&mut self) -> Option<ChangedOrders> {
+    pub fn next_changed(&mut self) -> Option<ChangedUsers> {
         if let Some(user) = self.changed.try_recv() {
-            return Some(ChangedOrders::Of(user));
+            return Some(ChangedUsers::One(user));
         }
         // After the queue: nobody that was left out is missed.
-        self.overflowed.swap(false, Ordering::AcqRel).then_some(ChangedOrders::OfAnybody)
+        self.overflowed.swap(false, Ordering::AcqRel).then_some(ChangedUsers::Any)
     }
 
     /// Whether there is something for [`next_changed`](Self::next_changed), for who parks on the
@@ -185,7 +177,7 @@ mod tests {
         (watchers, ends, watches)
     }
 
-    fn all_changed(end: &mut OrderWatch) -> Vec<ChangedOrders> {
+    fn all_changed(end: &mut OrderWatch) -> Vec<ChangedUsers> {
         std::iter::from_fn(|| end.next_changed()).collect()
     }
 
@@ -198,8 +190,8 @@ mod tests {
         ends[1].watch(&alice);
         ends[1].watch(&bob);
         watchers.tell([&alice, &alice, &bob, &user("carol")].into_iter());
-        assert_eq!(all_changed(&mut ends[0]), [ChangedOrders::Of(alice.clone())]);
-        let both = [ChangedOrders::Of(alice.clone()), ChangedOrders::Of(bob.clone())];
+        assert_eq!(all_changed(&mut ends[0]), [ChangedUsers::One(alice.clone())]);
+        let both = [ChangedUsers::One(alice.clone()), ChangedUsers::One(bob.clone())];
         assert_eq!(all_changed(&mut ends[1]), both);
         ends[0].unwatch(&alice);
         ends[0].unwatch(&alice);
@@ -223,7 +215,7 @@ mod tests {
         watchers.tell(users.iter());
         let told = all_changed(&mut ends[0]);
         assert_eq!(told.len(), CHANGED_USERS_CAPACITY + 1);
-        assert_eq!(told.last(), Some(&ChangedOrders::OfAnybody));
+        assert_eq!(told.last(), Some(&ChangedUsers::Any));
         assert!(!ends[0].has_changed());
     }
 

@@ -9,9 +9,10 @@ use super::durable::DurableLog;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::node::Node;
 use crate::execution::{
-    ChangedOrders, Changes, ChangesSince, CommittedViews, OrderDesk, OrderWatch, StoreUnavailable,
+    Changes, ChangesSince, CommittedViews, OrderDesk, OrderWatch, StoreUnavailable,
 };
 use crate::order::Order;
+use crate::stream::ChangedUsers;
 use crate::types::UserId;
 use crate::wal::Lsn;
 
@@ -105,8 +106,8 @@ impl Streams {
         while let Some(changed) = watch.next_changed() {
             for stream in &mut self.streams {
                 if let State::Idle(after) = stream.state
-                    && (changed == ChangedOrders::OfAnybody
-                        || changed == ChangedOrders::Of(stream.user.clone()))
+                    && (changed == ChangedUsers::Any
+                        || changed == ChangedUsers::One(stream.user.clone()))
                 {
                     stream.state = State::Behind(after);
                 }

@@ -1,7 +1,7 @@
 //! What whole-program tests share: the real binary on free ports with its data in a temporary
 //! folder, an HTTP client that we did not write, and a reader of event streams.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![expect(dead_code, reason = "each test program uses a part of it")]
 #![expect(
     clippy::expect_used,
     clippy::panic,
