@@ -78,6 +78,7 @@ pub mod market;
 pub mod metrics;
 pub mod net;
 pub mod order;
+pub mod projection;
 pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;

@@ -4,9 +4,11 @@ use std::io::{BufWriter, IsTerminal};
 use std::process::ExitCode;
 
 use longbow::config::{
-    Cli, Command, ConfigError, TokenArgs, WalCommand, WalVerifyArgs, parse_command_line,
+    Cli, Command, ConfigError, MigrateArgs, TokenArgs, WalCommand, WalVerifyArgs,
+    parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
+use longbow::projection::{self, PostgresServers};
 use longbow::topology;
 use longbow::wal;
 
@@ -45,6 +47,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             topology::run_exchange(&arguments)?;
         }
         Command::Token(arguments) => println!("{}", token(&arguments)?),
+        Command::Migrate(arguments) => migrate(&arguments)?,
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments)?,
         Command::Wal(WalCommand::Inspect(arguments)) => {
             let mut out = BufWriter::new(std::io::stdout().lock());
@@ -60,6 +63,15 @@ fn token(arguments: &TokenArgs) -> Result<String, Failure> {
         None => Secret::of_data_directory(&arguments.data_dir)?,
     };
     Ok(Authenticator::new(&secret).issue(&arguments.user)?)
+}
+
+fn migrate(arguments: &MigrateArgs) -> Result<(), Failure> {
+    let servers: PostgresServers =
+        arguments.postgres.parse().map_err(|error| format!("--postgres: {error}"))?;
+    for (server, before, after) in projection::migrate(&servers)? {
+        println!("{server}: schema version {after}, before {before}");
+    }
+    Ok(())
 }
 
 fn verify_log(arguments: &WalVerifyArgs) -> Result<(), Failure> {

@@ -124,17 +124,24 @@ impl ProcessCpu {
         CpuUse { nanos_by_name, wall_nanos: self.at.nanos_since(earlier.at) }
     }
 
-    /// The single core that every thread whose name starts with `prefix` is pinned to, if so.
+    /// The single core that every thread whose name starts with `prefix` is pinned to, if so. One
+    /// that has ended since the reading does not count: a new thread has the name of the one that
+    /// began it until it gives itself another.
     #[must_use]
     pub fn pinned_core(&self, prefix: &str) -> Option<usize> {
-        let mut ids = self.threads.iter().filter(|(_, (name, _))| name.starts_with(prefix));
-        let core = only_core(*ids.next()?.0)?;
-        ids.all(|(id, _)| only_core(*id) == Some(core)).then_some(core)
+        let ids = self.threads.iter().filter(|(_, (name, _))| name.starts_with(prefix));
+        let mut cores = ids.filter_map(|(id, _)| allowed_cores(*id)).map(|set| only_core(&set));
+        let core = cores.next()??;
+        cores.all(|other| other == Some(core)).then_some(core)
     }
 }
 
-fn only_core(thread_id: i32) -> Option<usize> {
-    let set = sched_getaffinity(Some(Pid::from_raw(thread_id)?)).ok()?;
+/// The cores that a thread may run on; `None` when it is not there any more.
+fn allowed_cores(thread_id: i32) -> Option<CpuSet> {
+    sched_getaffinity(Some(Pid::from_raw(thread_id)?)).ok()
+}
+
+fn only_core(set: &CpuSet) -> Option<usize> {
     if set.count() != 1 {
         return None;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::exchange_link::ExchangeLinkArgs;
+use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::exchange::ExchangeAddress;
 use crate::exchange::sim::faults::FaultSettings;
@@ -40,6 +41,8 @@ pub enum Command {
     /// Look at the write-ahead log.
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Make the tables in Postgres, or bring them up to date.
+    Migrate(MigrateArgs),
 }
 
 /// Settings of `serve`.
@@ -118,6 +121,10 @@ pub struct ServeArgs {
     /// The price streams.
     #[command(flatten)]
     pub streams: StreamArgs,
+
+    /// Postgres behind the orders.
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
 
     /// The way to the exchange and back.
     #[command(flatten)]

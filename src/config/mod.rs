@@ -5,6 +5,7 @@
 mod args;
 mod exchange_link;
 mod file;
+mod postgres;
 mod streams;
 
 pub use args::{
@@ -13,4 +14,5 @@ pub use args::{
 };
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};
+pub use postgres::{CommitTo, MigrateArgs, PostgresArgs};
 pub use streams::StreamArgs;

@@ -17,6 +17,7 @@ use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::order_watch::OrderWatchers;
+use super::postgres_side::PostgresSide;
 use super::replies::{Replies, Waiter};
 use super::stages::Stage;
 use super::translate;
@@ -55,6 +56,7 @@ pub(crate) struct Driver {
     recent: VecDeque<(Lsn, UserId)>,
     stored: StoredUpTo,
     shown: ShownUpTo,
+    postgres: Option<PostgresSide>,
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
@@ -92,6 +94,7 @@ pub(crate) struct DriverParts {
     pub(crate) watchers: OrderWatchers,
     pub(crate) stored: StoredUpTo,
     pub(crate) shown: ShownUpTo,
+    pub(crate) postgres: Option<PostgresSide>,
     pub(crate) kill_switch: KillSwitch,
     pub(crate) queues: Rc<SessionQueues>,
     pub(crate) options: ExecutionOptions,
@@ -102,7 +105,7 @@ impl Driver {
     /// A driver that has begun to settle what a restart left open.
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
         let DriverParts { engines, wal, views, watchers, stored, shown, .. } = parts;
-        let DriverParts { kill_switch, queues, options, metrics, .. } = parts;
+        let DriverParts { postgres, kill_switch, queues, options, metrics, .. } = parts;
         views.show(wal.committed());
         shown(wal.committed());
         let mut driver = Self {
@@ -124,6 +127,7 @@ impl Driver {
             watchers,
             stored,
             shown,
+            postgres,
             queues,
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
@@ -213,7 +217,12 @@ impl Driver {
     /// Whether an order would only wait, or have no room.
     fn is_backed_up(&self) -> bool {
         let unstored = self.last_event.0.saturating_sub((self.stored)().0);
-        self.queues.is_backed_up() || self.wal.is_out_of_space() || unstored >= MAX_UNSTORED_EVENTS
+        let is_backlogged =
+            self.postgres.as_ref().is_some_and(|side| side.progress.is_backlogged());
+        self.queues.is_backed_up()
+            || self.wal.is_out_of_space()
+            || unstored >= MAX_UNSTORED_EVENTS
+            || is_backlogged
     }
 
     fn reply_deadline(&self, now: Moment) -> MonotonicMicros {

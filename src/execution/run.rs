@@ -14,6 +14,7 @@ use super::gateway::CommandReceivers;
 use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::order_watch::OrderWatchers;
+use super::postgres_side::PostgresSide;
 use super::sessions::{run_control, run_probes, run_submits};
 use super::slice::{self, Inputs};
 use super::views::CommittedViews;
@@ -40,6 +41,8 @@ pub struct OrdersThread {
     pub watchers: OrderWatchers,
     /// Where orders are that have ended and are not in memory.
     pub store: IndexReaders,
+    /// Postgres, where it follows the log.
+    pub postgres: Option<PostgresSide>,
     /// The log.
     pub wal: WalAppender,
     /// Requests of the shards.
@@ -59,7 +62,7 @@ pub struct OrdersThread {
 /// # Errors
 /// The log has failed. The process must end: what is durable is found out at the next start.
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
-    let OrdersThread { engines, views, watchers, store, wal, .. } = thread;
+    let OrdersThread { engines, views, watchers, store, postgres, wal, .. } = thread;
     let OrdersThread { commands, feed, options, metrics, shutdown, .. } = thread;
     let queues =
         Rc::new(SessionQueues::new(commands.exchange_state.clone(), commands.stages.clone()));
@@ -98,6 +101,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         watchers,
         stored,
         shown,
+        postgres,
         kill_switch,
         queues: Rc::clone(&queues),
         options,

@@ -75,6 +75,7 @@ impl Node {
             views: recovered.views,
             watchers: OrderWatchers::default(),
             store: store.clone(),
+            postgres: None,
             wal: appender,
             commands,
             feed: feed_receiver,

@@ -24,7 +24,8 @@ pub use executions::{Execution, Executions};
 pub use record::Order;
 pub use status::{Ending, Facts, Status, reported_status};
 pub use stored::{
-    STORED_ORDER_FORMAT, StoredOrderEncoder, StoredOrderError, decode_stored, decode_version,
+    ExecutionPart, OrderParts, STORED_ORDER_FORMAT, StoredOrderEncoder, StoredOrderError,
+    decode_stored, decode_version,
 };
 pub use table::{Anomaly, Ruling, Step, ruling};
 pub use tracked::{Applied, TrackedOrder};

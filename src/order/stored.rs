@@ -51,40 +51,65 @@ pub enum StoredOrderError {
     Unwritable(#[source] rancor::Error),
 }
 
-/// All fields of an order that do not follow from the others. The status does.
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct StoredOrder {
-    order_id: OrderId,
+/// All fields of an order that do not follow from the others, and its executions: what any store
+/// has to keep. The status follows.
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct OrderParts {
+    /// Our id.
+    pub order_id: OrderId,
+    /// Whose order.
     #[rkyv(with = AsText)]
-    user: UserId,
-    client_order_id: Option<ClientOrderId>,
-    external_order_id: Option<ExternalOrderId>,
-    symbol: Symbol,
-    position: Position,
-    time_in_force: TimeInForce,
-    limit_price: Option<PriceCents>,
-    num_shares: Shares,
-    filled_shares: Shares,
-    filled_value_cents: i64,
-    reason: Option<CompactString>,
-    created_at: TimestampMicros,
-    updated_at: TimestampMicros,
-    version: u64,
-    submit_before: TimestampMicros,
-    cancel_requested: bool,
-    ending: Option<Ending>,
-    user_cancelled: bool,
-    taken_back: bool,
-    executions: Vec<StoredExecution>,
+    pub user: UserId,
+    /// The user's own key.
+    pub client_order_id: Option<ClientOrderId>,
+    /// The exchange's id, once it accepted.
+    pub external_order_id: Option<ExternalOrderId>,
+    /// What to trade.
+    pub symbol: Symbol,
+    /// Buy or sell.
+    pub position: Position,
+    /// How long it stays.
+    pub time_in_force: TimeInForce,
+    /// The limit; a market order has none.
+    pub limit_price: Option<PriceCents>,
+    /// Shares to trade.
+    pub num_shares: Shares,
+    /// Sum of the executions that count.
+    pub filled_shares: Shares,
+    /// What those cost together, in cents.
+    pub filled_value_cents: i64,
+    /// Why it failed or was cancelled, where that is not the user's own doing.
+    pub reason: Option<CompactString>,
+    /// When it was recorded.
+    pub created_at: TimestampMicros,
+    /// When it last changed.
+    pub updated_at: TimestampMicros,
+    /// Rises with every change; starts at 1.
+    pub version: u64,
+    /// What the exchange has not accepted by then it never will.
+    pub submit_before: TimestampMicros,
+    /// Its user asked to cancel it and has no outcome yet.
+    pub cancel_requested: bool,
+    /// Why it ended with shares left, if it did.
+    pub ending: Option<Ending>,
+    /// A cancel that its user asked for took effect once.
+    pub user_cancelled: bool,
+    /// It failed here, was accepted there all the same, and has ended there too.
+    pub taken_back: bool,
+    /// The distinct executions, in any order; none where one version of many is kept.
+    pub executions: Vec<ExecutionPart>,
 }
 
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct StoredExecution {
-    id: ExecutionId,
-    execution: Execution,
+/// One execution of an order, as any store has to keep it.
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ExecutionPart {
+    /// The exchange's id.
+    pub id: ExecutionId,
+    /// What it did.
+    pub execution: Execution,
 }
 
-const _: () = assert!(mem::align_of::<<StoredOrder as Archive>::Archived>() <= PAYLOAD_ALIGNMENT);
+const _: () = assert!(mem::align_of::<<OrderParts as Archive>::Archived>() <= PAYLOAD_ALIGNMENT);
 
 /// Turns orders into stored records with one arena and one buffer, both reused.
 #[derive(Default)]
@@ -104,13 +129,7 @@ impl StoredOrderEncoder {
     /// # Errors
     /// [`StoredOrderError::Unwritable`] for a text over rkyv's limits, which no order has.
     pub fn encode(&mut self, tracked: &TrackedOrder) -> Result<&[u8], StoredOrderError> {
-        let executions = tracked.executions().iter();
-        let executions =
-            executions.map(|(id, execution)| StoredExecution { id: id.clone(), execution });
-        let mut executions: Vec<_> = executions.collect();
-        // The same order has the same bytes.
-        executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        self.write(StoredOrder::of(tracked.order(), executions))
+        self.write(OrderParts::of_tracked(tracked))
     }
 
     /// The stored form of an order as readers see it, valid until the next call: without its
@@ -119,10 +138,10 @@ impl StoredOrderEncoder {
     /// # Errors
     /// [`StoredOrderError::Unwritable`] for a text over rkyv's limits, which no order has.
     pub fn encode_version(&mut self, order: &Order) -> Result<&[u8], StoredOrderError> {
-        self.write(StoredOrder::of(order, Vec::new()))
+        self.write(OrderParts::of(order, Vec::new()))
     }
 
-    fn write(&mut self, stored: StoredOrder) -> Result<&[u8], StoredOrderError> {
+    fn write(&mut self, stored: OrderParts) -> Result<&[u8], StoredOrderError> {
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
         self.buffer = to_bytes_in_with_alloc(&stored, buffer, self.arena.acquire())
@@ -150,7 +169,7 @@ pub fn decode_stored(bytes: &[u8]) -> Result<TrackedOrder, StoredOrderError> {
     if found == 0 || found > STORED_ORDER_FORMAT {
         return Err(StoredOrderError::UnknownFormat { found });
     }
-    read::<StoredOrder>(payload).map_err(StoredOrderError::Invalid)?.into_tracked()
+    read::<OrderParts>(payload).map_err(StoredOrderError::Invalid)?.into_tracked()
 }
 
 /// Reads an order as it was stored without its executions.
@@ -161,8 +180,19 @@ pub fn decode_version(bytes: &[u8]) -> Result<Arc<Order>, StoredOrderError> {
     Ok(Arc::clone(decode_stored(bytes)?.order()))
 }
 
-impl StoredOrder {
-    fn of(order: &Order, executions: Vec<StoredExecution>) -> Self {
+impl OrderParts {
+    /// The parts of an order, its executions by their ids.
+    pub fn of_tracked(tracked: &TrackedOrder) -> Self {
+        let executions = tracked.executions().iter();
+        let executions =
+            executions.map(|(id, execution)| ExecutionPart { id: id.clone(), execution });
+        let mut executions: Vec<_> = executions.collect();
+        // The same order has the same bytes.
+        executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        Self::of(tracked.order(), executions)
+    }
+
+    fn of(order: &Order, executions: Vec<ExecutionPart>) -> Self {
         let Order {
             order_id,
             user,
@@ -211,7 +241,11 @@ impl StoredOrder {
         }
     }
 
-    fn into_tracked(self) -> Result<TrackedOrder, StoredOrderError> {
+    /// The order that the parts make.
+    ///
+    /// # Errors
+    /// [`StoredOrderError::Contradiction`] where no course of events leads to such an order.
+    pub fn into_tracked(self) -> Result<TrackedOrder, StoredOrderError> {
         let order_id = self.order_id;
         let contradiction =
             |contradiction| Err(StoredOrderError::Contradiction { order_id, contradiction });
@@ -219,7 +253,7 @@ impl StoredOrder {
             return contradiction("it has no symbol");
         }
         let mut executions = Executions::default();
-        for StoredExecution { id, execution } in self.executions {
+        for ExecutionPart { id, execution } in self.executions {
             if executions.set(id, execution).is_some() {
                 return contradiction("an execution stands in it twice");
             }

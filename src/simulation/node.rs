@@ -126,6 +126,7 @@ impl Node {
             watchers,
             stored: Box::new(move || stored.durable_position()),
             shown: Box::new(move |position| shown.memory_shows(position)),
+            postgres: None,
             kill_switch: kill_switch.clone(),
             queues: Rc::clone(&queues),
             options: options(profile),

@@ -23,6 +23,7 @@ use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::net::{ListenError, bound_address, listen};
+use crate::projection::{PostgresServers, ProjectionError, ServersError};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::stream::{StreamMetrics, StreamQuotas, stream_doors};
 use crate::sync::mailbox;
@@ -32,6 +33,7 @@ use crate::wal::{self, WalError, WalOptions};
 use super::index::start_index;
 use super::link;
 use super::placement::{Placement, allowed_cores, place};
+use super::postgres::{self, Place};
 use super::shard::Shard;
 use super::signals::{SignalError, stop_on_signals};
 use super::system::{self, RESERVED_FILES, SystemError};
@@ -137,6 +139,15 @@ pub enum ServeError {
     /// What the log says.
     #[error("the orders cannot be recovered")]
     Orders(#[from] ExecutionError),
+    /// What `--postgres` says.
+    #[error("--postgres: {0}")]
+    PostgresServers(#[from] ServersError),
+    /// `--commit postgres` without Postgres.
+    #[error("--commit postgres needs --postgres with the address of a server")]
+    CommitWithoutPostgres,
+    /// Postgres.
+    #[error(transparent)]
+    Postgres(#[from] ProjectionError),
     /// The kill switch.
     #[error(transparent)]
     KillSwitch(#[from] KillSwitchError),
@@ -196,6 +207,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
         None => Secret::of_data_directory(&arguments.data_dir)?,
     };
     let webhook = webhook::prepare(&arguments.link)?;
+    let postgres = postgres::prepare(&arguments.postgres)?;
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;
     // The log first: its lock is what a second process in the same directory meets.
@@ -219,6 +231,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
         recovered,
         exchange,
         webhook,
+        postgres,
         shutdown: &shutdown,
     })?;
     running.announce(arguments.data_dir.as_path());
@@ -276,6 +289,7 @@ struct Start<'a> {
     recovered: Recovered,
     exchange: ExchangeAddress,
     webhook: Webhook,
+    postgres: Option<PostgresServers>,
     shutdown: &'a Shutdown,
 }
 
@@ -302,6 +316,7 @@ impl Running {
             recovered,
             exchange,
             webhook,
+            postgres,
             shutdown,
         } = start;
         let mut sockets = Vec::new();
@@ -317,13 +332,25 @@ impl Running {
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
         let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
+        let keep_bytes = log.keep_bytes;
         let (appender, writer) = wal::open(log, recovered.wal)?;
 
         let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());
         let stop_orders = Shutdown::new();
         let followed = writer.handle();
         rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
-        let store = start_index(&index, followed, &metrics, (&mut rest, shutdown))?;
+        let store = start_index(&index, followed.clone(), &metrics, (&mut rest, shutdown))?;
+        let postgres = postgres.map(|servers| {
+            let place = Place {
+                arguments: &arguments.postgres,
+                keep_bytes,
+                log: followed,
+                index: index.clone(),
+                metrics: &metrics,
+            };
+            postgres::start(servers, place, (&mut rest, shutdown))
+        });
+        let postgres = postgres.transpose()?;
 
         let options = link::execution_options(arguments, &exchange, webhook.registration)?;
         let execution_metrics = ExecutionMetrics::default();
@@ -334,6 +361,7 @@ impl Running {
             views: recovered.views,
             watchers,
             store: store.clone(),
+            postgres,
             wal: appender,
             commands,
             feed: feed_receiver,

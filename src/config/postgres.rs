@@ -1,0 +1,80 @@
+use clap::{Args, ValueEnum};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Settings of the projection into Postgres.
+#[derive(Clone, Args)]
+pub struct PostgresArgs {
+    /// Postgres servers that follow the orders: an address such as
+    /// postgres://user:password@host:5432/database, or ranges of the 64 user partitions with an
+    /// address each, 0-31=URL,32-63=URL. Without it there is no Postgres.
+    #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
+    pub postgres: Option<String>,
+
+    /// Bring the tables in Postgres up to date before the start.
+    #[arg(long, env = "LONGBOW_MIGRATE", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_value_t = false, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub migrate: bool,
+
+    /// What has to have an order before its answer: `wal`, the write-ahead log; `postgres`, Postgres
+    /// as well.
+    #[arg(long, env = "LONGBOW_COMMIT", value_name = "wal|postgres", default_value = "wal")]
+    pub commit: CommitTo,
+
+    /// Most of the time that Postgres is kept at work while orders come in, in percent. It has the
+    /// same cores and disks here, or others that it shares with those who read.
+    #[arg(long, env = "LONGBOW_POSTGRES_SHARE", value_name = "PERCENT", default_value_t = 50,
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub postgres_share: u8,
+
+    /// How far the write-ahead log may grow for a Postgres that is away or behind, in MiB. After that
+    /// new orders are refused; about 5,000 fit into one.
+    #[arg(long, env = "LONGBOW_POSTGRES_BACKLOG_MIB", value_name = "MIB", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
+    pub postgres_backlog_mib: u64,
+}
+
+impl PostgresArgs {
+    /// How far the log may grow beyond what is kept of it anyway.
+    pub fn backlog_bytes(&self) -> u64 {
+        self.postgres_backlog_mib * MIB
+    }
+}
+
+/// An address may have a password in it.
+impl std::fmt::Debug for PostgresArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresArgs")
+            .field("postgres", &self.postgres.is_some())
+            .field("migrate", &self.migrate)
+            .field("commit", &self.commit)
+            .field("postgres_share", &self.postgres_share)
+            .field("postgres_backlog_mib", &self.postgres_backlog_mib)
+            .finish()
+    }
+}
+
+/// What makes an order count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CommitTo {
+    /// The write-ahead log has it.
+    Wal,
+    /// The write-ahead log and Postgres have it.
+    Postgres,
+}
+
+/// Settings of `migrate`.
+#[derive(Clone, Args)]
+#[command(args_override_self = true)]
+pub struct MigrateArgs {
+    /// The servers, as `serve` takes them.
+    #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
+    pub postgres: String,
+}
+
+impl std::fmt::Debug for MigrateArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MigrateArgs").finish_non_exhaustive()
+    }
+}

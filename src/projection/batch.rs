@@ -1,0 +1,162 @@
+//! From records of the log to the rows of one transaction: pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::days::Day;
+use super::rows::{EventRows, ExecutionRow, ExecutionRows, ExternalRows, MAX_ROWS, OrderRows};
+use super::working_set::WorkingSet;
+use crate::order::{Change, Changed, Event, FeedPosition, OrderParts, TrackedOrder};
+use crate::types::{ExecutionId, OrderId, TimestampMicros};
+use crate::wal::{LogId, Lsn};
+
+/// The rows of one transaction, cut into statements.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// The last record that it covers.
+    pub(super) last: Lsn,
+    pub(super) orders: Vec<OrderRows>,
+    pub(super) executions: Vec<ExecutionRows>,
+    pub(super) external: Vec<ExternalRows>,
+    pub(super) events: Vec<EventRows>,
+    pub(super) feed: Option<(Lsn, FeedPosition)>,
+    /// The days that events are of: their partitions have to be there.
+    pub(super) days: BTreeSet<Day>,
+    /// When each event was noted, for the lag.
+    pub(super) noted_at: Vec<TimestampMicros>,
+}
+
+impl Batch {
+    /// Rows of all tables.
+    pub(super) fn rows(&self) -> usize {
+        let orders: usize = self.orders.iter().map(OrderRows::len).sum();
+        let executions: usize = self.executions.iter().map(ExecutionRows::len).sum();
+        let external: usize = self.external.iter().map(ExternalRows::len).sum();
+        let events: usize = self.events.iter().map(EventRows::len).sum();
+        orders + executions + external + events
+    }
+
+    /// Whether there is nothing to write but how far the log was read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.feed.is_none()
+    }
+}
+
+/// The orders that these events change and that are neither in the working set nor made by them.
+pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<OrderId> {
+    let mut made = HashSet::new();
+    let mut missing = Vec::new();
+    for (_, event) in events {
+        match event {
+            Event::Created(created) => drop(made.insert(created.order_id)),
+            Event::Changed(Changed { order_id, .. }) => {
+                if !working.has(*order_id) && made.insert(*order_id) {
+                    missing.push(*order_id);
+                }
+            }
+            Event::HeldReport(_) | Event::FeedPosition(_) => {}
+        }
+    }
+    missing
+}
+
+/// An event about an order that neither the log nor Postgres has told of.
+#[derive(Debug, thiserror::Error)]
+#[error("record {lsn} changes order {order_id}, which Postgres does not have")]
+pub(super) struct UnknownOrder {
+    pub(super) lsn: Lsn,
+    pub(super) order_id: OrderId,
+}
+
+/// Applies events to the working set and makes rows of what comes out. The changes of one order
+/// become one row of `orders`, and one row each of `order_events`.
+pub(super) fn build(
+    log_id: LogId,
+    events: &[(Lsn, Event)],
+    working: &mut WorkingSet,
+) -> Result<Batch, UnknownOrder> {
+    let mut batch = Batch::default();
+    let mut changed = BTreeSet::new();
+    let mut executions: BTreeMap<(OrderId, &ExecutionId), ExecutionRow> = BTreeMap::new();
+    let mut external = BTreeMap::new();
+    for (lsn, event) in events {
+        let lsn = *lsn;
+        batch.last = lsn;
+        let after = match event {
+            Event::Created(created) => {
+                working.insert(TrackedOrder::new(created), lsn);
+                created.order_id
+            }
+            Event::Changed(change) => {
+                let order_id = change.order_id;
+                let order = working.change(order_id, lsn);
+                let order = order.ok_or(UnknownOrder { lsn, order_id })?;
+                if !order.apply(change).recorded {
+                    continue;
+                }
+                match &change.change {
+                    Change::Accepted { external_order_id } => {
+                        external.entry(external_order_id).or_insert(order_id);
+                    }
+                    Change::Filled(fill) => {
+                        let row = executions.entry((order_id, &fill.execution_id)).or_default();
+                        row.counted = Some((fill.num_shares, fill.price.cents(), fill.executed_at));
+                        row.recorded_at = change.at;
+                    }
+                    Change::Busted { execution_id } => {
+                        let row = executions.entry((order_id, execution_id)).or_default();
+                        row.busted_at = Some(change.at);
+                        if row.counted.is_none() {
+                            row.recorded_at = change.at;
+                        }
+                    }
+                    _ => {}
+                }
+                order_id
+            }
+            Event::FeedPosition(position) => {
+                batch.feed = Some((lsn, position.clone()));
+                continue;
+            }
+            Event::HeldReport(_) => continue,
+        };
+        changed.insert(after);
+        let order = working.get(after).ok_or(UnknownOrder { lsn, order_id: after })?;
+        batch.days.insert(Day::of(event.at()));
+        batch.noted_at.push(event.at());
+        last(&mut batch.events, EventRows::len).push((log_id, lsn), event, order);
+    }
+    let unknown = |order_id| UnknownOrder { lsn: batch.last, order_id };
+    for order_id in changed {
+        let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
+        let status = order.order().status.as_str();
+        last(&mut batch.orders, OrderRows::len).push(&OrderParts::of_tracked(order), status);
+    }
+    for ((order_id, id), row) in &executions {
+        let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;
+        let owner = (&order.order().user, *order_id);
+        last(&mut batch.executions, ExecutionRows::len).push(owner, id, row);
+    }
+    for (id, order_id) in external {
+        let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
+        last(&mut batch.external, ExternalRows::len).push(
+            id.as_str(),
+            &order.order().user,
+            order_id,
+        );
+    }
+    Ok(batch)
+}
+
+/// The statement that has room for one more row.
+#[expect(clippy::indexing_slicing, reason = "one was pushed if there was none")]
+fn last<T: Default>(statements: &mut Vec<T>, len: fn(&T) -> usize) -> &mut T {
+    if statements.last().is_none_or(|rows| len(rows) >= MAX_ROWS) {
+        statements.push(T::default());
+    }
+    let at = statements.len() - 1;
+    &mut statements[at]
+}
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

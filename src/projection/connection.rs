@@ -1,0 +1,72 @@
+//! A connection to one server.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls};
+
+use super::{PostgresServer, ProjectionError};
+
+/// Longest wait for a connection, and for any other answer that takes Postgres no work.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how long a silent connection is probed, and how long bytes may stay unacknowledged.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What every session wants. Without a durable commit a server that crashes would go back behind
+/// records that the log no longer has. A transaction that its client has left ends by itself.
+const SESSION: &str = "\
+    SELECT set_config('synchronous_commit', 'on', false) \
+        WHERE current_setting('synchronous_commit') = 'off'; \
+    SET timezone = 'UTC'; \
+    SET lock_timeout = '30s'; \
+    SET idle_in_transaction_session_timeout = '60s'";
+
+/// A session with a server. Ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Connects, inside a runtime.
+    pub(super) async fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
+        let mut config = server.config().clone();
+        config
+            .application_name("longbow")
+            .connect_timeout(ANSWER_TIMEOUT)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT);
+        let connected = in_time(server, config.connect(NoTls)).await?;
+        let (client, connection) = connected.map_err(ProjectionError::of(server, "connect"))?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "a connection to Postgres ended");
+            }
+        });
+        let connection = Self { client, driver };
+        let set = in_time(server, connection.client.batch_execute(SESSION)).await?;
+        set.map_err(ProjectionError::of(server, "set up the session"))?;
+        Ok(connection)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Waits for an answer that takes no work.
+pub(super) async fn in_time<T>(
+    server: &PostgresServer,
+    answer: impl Future<Output = T>,
+) -> Result<T, ProjectionError> {
+    timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| ProjectionError::Silent {
+        server: server.to_string(),
+        seconds: ANSWER_TIMEOUT.as_secs(),
+    })
+}

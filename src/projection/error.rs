@@ -1,0 +1,227 @@
+use tokio_postgres::error::SqlState;
+
+use crate::order::{RecordError, StoredOrderError};
+use crate::types::OrderId;
+use crate::wal::{LogId, Lsn, WalError};
+
+/// Why Postgres does not follow the log, or cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    /// It cannot be reached, or the connection was lost.
+    #[error("{server} cannot be reached")]
+    Unreachable {
+        /// Which server.
+        server: String,
+        /// What the connection said.
+        source: tokio_postgres::Error,
+    },
+    /// It answered with an error.
+    #[error("{server} refused to {action}{place}", place = place_of(source))]
+    Refused {
+        /// Which server.
+        server: String,
+        /// What was asked of it.
+        action: &'static str,
+        /// What it said.
+        source: tokio_postgres::Error,
+    },
+    /// It did not answer.
+    #[error("{server} did not answer in {seconds} s")]
+    Silent {
+        /// Which server.
+        server: String,
+        /// How long it was given.
+        seconds: u64,
+    },
+    /// The tables are not there, or older than this program.
+    #[error(
+        "{server} has schema version {found}, and this program needs {needed}: run `longbow migrate --postgres ...`, or start with --migrate"
+    )]
+    OldSchema {
+        /// Which server.
+        server: String,
+        /// Its version; 0 without tables.
+        found: u32,
+        /// The version of this program.
+        needed: u32,
+    },
+    /// The tables are of a newer program.
+    #[error(
+        "{server} has schema version {found}, and this program knows {known}: use the newer program"
+    )]
+    NewSchema {
+        /// Which server.
+        server: String,
+        /// Its version.
+        found: u32,
+        /// The version of this program.
+        known: u32,
+    },
+    /// The migrations did not go through.
+    #[error("{server} cannot be migrated")]
+    Migration {
+        /// Which server.
+        server: String,
+        /// What the migration said.
+        source: refinery::Error,
+    },
+    /// It follows another log.
+    #[error(
+        "{server} follows log {found}, and this is log {ours}: use an empty database, or rebuild the data directory with `longbow restore`"
+    )]
+    OtherLog {
+        /// Which server.
+        server: String,
+        /// The log that it follows.
+        found: LogId,
+        /// The log here.
+        ours: LogId,
+    },
+    /// The log no longer has what it needs.
+    #[error(
+        "{server} has everything up to record {found}, but the log begins at {first}: what is between is not there any more"
+    )]
+    MissingRecords {
+        /// Which server.
+        server: String,
+        /// How far it has come.
+        found: Lsn,
+        /// The oldest record of the log.
+        first: Lsn,
+    },
+    /// It has records that the log does not have.
+    #[error("{server} has everything up to record {found}, but the log ends at {last}")]
+    AheadOfLog {
+        /// Which server.
+        server: String,
+        /// How far it has come.
+        found: Lsn,
+        /// The newest record of the log.
+        last: Lsn,
+    },
+    /// Another process has taken over these users.
+    #[error(
+        "{server} is written by another process since epoch {found}; this one began epoch {ours} and must not go on"
+    )]
+    Superseded {
+        /// Which server.
+        server: String,
+        /// The newest epoch.
+        found: i64,
+        /// The epoch of this process.
+        ours: i64,
+    },
+    /// The log speaks of an order that Postgres does not have.
+    #[error("record {lsn} changes order {order_id}, which {server} does not have")]
+    UnknownOrder {
+        /// Which server.
+        server: String,
+        /// Which record.
+        lsn: Lsn,
+        /// Which order.
+        order_id: OrderId,
+    },
+    /// A row that is no order.
+    #[error("the row of order {order_id} in {server} cannot be used")]
+    Row {
+        /// Which server.
+        server: String,
+        /// Which order.
+        order_id: OrderId,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An order's row contradicts itself.
+    #[error("a row of orders in {server} cannot be used")]
+    Order {
+        /// Which server.
+        server: String,
+        /// What is wrong with it.
+        source: StoredOrderError,
+    },
+    /// Whose order it is cannot be found out here.
+    #[error("the owners of orders cannot be read")]
+    Owners(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A record of the log cannot be read.
+    #[error("record {lsn} of the log cannot be used")]
+    Record {
+        /// Which record.
+        lsn: Lsn,
+        /// Why not.
+        source: RecordError,
+    },
+    /// The log cannot be followed.
+    #[error("the log cannot be followed")]
+    Log(#[from] WalError),
+    /// No runtime for the connections.
+    #[error("the connections to Postgres cannot be driven")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// What is to be done about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Try again soon: it passes by itself.
+    Wait,
+    /// Somebody has to look at it. Tried again once in a while.
+    Operator,
+    /// The process must not go on.
+    Stop,
+}
+
+impl ProjectionError {
+    /// Sorts what a client of Postgres says.
+    pub(super) fn of(
+        server: &impl ToString,
+        action: &'static str,
+    ) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        let server = server.to_string();
+        move |source| match source.code() {
+            Some(_) => Self::Refused { server, action, source },
+            None => Self::Unreachable { server, source },
+        }
+    }
+
+    pub(super) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } => Remedy::Wait,
+            Self::Refused { source, .. } => match source.code() {
+                Some(code) if is_of_the_data(code) => Remedy::Operator,
+                Some(_) | None => Remedy::Wait,
+            },
+            Self::OldSchema { .. }
+            | Self::NewSchema { .. }
+            | Self::Migration { .. }
+            | Self::OtherLog { .. }
+            | Self::AheadOfLog { .. }
+            | Self::MissingRecords { .. }
+            | Self::UnknownOrder { .. }
+            | Self::Row { .. }
+            | Self::Order { .. }
+            | Self::Owners(_) => Remedy::Operator,
+            Self::Superseded { .. } | Self::Record { .. } | Self::Log(_) | Self::Runtime(_) => {
+                Remedy::Stop
+            }
+        }
+    }
+}
+
+/// Whether an error comes from what is written, or from the tables that it is written into: the same
+/// again would meet it again. By the classes of the standard (PostgreSQL documentation, appendix A).
+fn is_of_the_data(code: &SqlState) -> bool {
+    ["22", "23", "42", "P0", "0A"].iter().any(|class| code.code().starts_with(class))
+}
+
+/// The row that was refused, as Postgres describes it.
+fn place_of(error: &tokio_postgres::Error) -> String {
+    let Some(error) = error.as_db_error() else { return String::new() };
+    let mut place = String::new();
+    for (name, value) in
+        [("table", error.table()), ("constraint", error.constraint()), ("detail", error.detail())]
+    {
+        if let Some(value) = value {
+            place.push_str(&format!(", {name}: {value}"));
+        }
+    }
+    place
+}

@@ -1,0 +1,99 @@
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::metrics::{Counter, Gauge};
+
+/// How Postgres moves behind the log. All servers together.
+#[derive(Debug, Clone)]
+pub struct ProjectionMetrics {
+    pub(super) position: Gauge,
+    pub(super) lag_records: Gauge,
+    pub(super) lag_seconds: Histogram,
+    pub(super) connected: Gauge,
+    pub(super) stopped: Gauge,
+    pub(super) backlogged: Gauge,
+    pub(super) connects: Counter,
+    pub(super) failures: Counter,
+    pub(super) transactions: Counter,
+    pub(super) rows: Counter,
+    pub(super) events: Counter,
+    pub(super) loaded_orders: Counter,
+    pub(super) busy_seconds: Counter<f64, AtomicU64>,
+}
+
+/// From 1 ms on, each a quarter more than the one before, up to about five minutes.
+const FIRST_LAG_SECONDS: f64 = 0.001;
+const LAG_GROWTH: f64 = 1.25;
+const LAG_BUCKETS: u16 = 57;
+
+impl Default for ProjectionMetrics {
+    fn default() -> Self {
+        let lags = exponential_buckets(FIRST_LAG_SECONDS, LAG_GROWTH, LAG_BUCKETS);
+        Self {
+            lag_seconds: Histogram::new(lags),
+            position: Gauge::default(),
+            lag_records: Gauge::default(),
+            connected: Gauge::default(),
+            stopped: Gauge::default(),
+            backlogged: Gauge::default(),
+            connects: Counter::default(),
+            failures: Counter::default(),
+            transactions: Counter::default(),
+            rows: Counter::default(),
+            events: Counter::default(),
+            loaded_orders: Counter::default(),
+            busy_seconds: Counter::default(),
+        }
+    }
+}
+
+impl ProjectionMetrics {
+    /// Registers the metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        let gauges = [
+            ("projection_position", "Last record of the log in Postgres", &self.position),
+            ("projection_lag_records", "Records that Postgres is behind", &self.lag_records),
+            ("projection_connected", "Servers that are connected", &self.connected),
+            ("projection_stopped", "Servers that wait for an operator", &self.stopped),
+            (
+                "projection_backlogged",
+                "1 while new orders are refused because Postgres is too far behind",
+                &self.backlogged,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        let counters = [
+            ("projection_connects", "Connections made to Postgres", &self.connects),
+            (
+                "projection_failures",
+                "Times that Postgres failed and was tried again",
+                &self.failures,
+            ),
+            ("projection_transactions", "Transactions committed", &self.transactions),
+            ("projection_rows", "Rows written, of all tables", &self.rows),
+            ("projection_events", "Changes of orders written", &self.events),
+            (
+                "projection_loaded_orders",
+                "Orders read back because they changed long after they were written",
+                &self.loaded_orders,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "projection_lag_seconds",
+            "Age of changes when Postgres had committed them",
+            self.lag_seconds.clone(),
+        );
+        registry.register(
+            "projection_busy_seconds",
+            "Time that transactions took",
+            self.busy_seconds.clone(),
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Postgres, moved forward from the write-ahead log: orders, executions and an audit log for
+//! everybody who speaks SQL. Never on the way of an order or of a read of the engine.
+//!
+//! # How it follows
+//!
+//! A thread for each server reads committed records, applies them to the orders that they change, and
+//! writes what comes out in one transaction: a row of `orders` for each order that has changed
+//! (however often), a row of `order_events` for each change, and the place in the log behind them.
+//! So each record takes effect once: after a lost connection the place says whether the last
+//! transaction was committed. Rows are guarded by the order's version on top of that.
+//!
+//! Orders that changed not long ago are in memory; one that changes again long after is read back
+//! from Postgres itself, which has it exactly as the log has left it at that place.
+//!
+//! # Who may write
+//!
+//! Each start of a projection begins an epoch, and every transaction of an older one fails: a machine
+//! that was thought dead cannot write beside the one that replaced it.
+//!
+//! # When Postgres is not there
+//!
+//! Orders go on. The log is kept from the place that Postgres has; when it has grown to a limit, new
+//! orders are refused rather than the disk filled. What is wrong with the data or the tables waits for
+//! an operator and is tried again every few seconds; everything else is tried again at once, then less
+//! and less often.
+
+mod backlog;
+mod batch;
+mod connection;
+mod days;
+mod error;
+mod metrics;
+mod migrations;
+mod pace;
+mod position;
+mod progress;
+mod read;
+mod rows;
+mod servers;
+#[cfg(test)]
+mod test_events;
+mod transaction;
+mod values;
+mod worker;
+mod working_set;
+
+use std::sync::Arc;
+
+pub use error::ProjectionError;
+pub use metrics::ProjectionMetrics;
+pub use migrations::migrate;
+pub use progress::Progress;
+pub use servers::{PostgresServer, PostgresServers, ServersError};
+pub use worker::ProjectionWorker;
+
+use crate::types::{OrderId, UserId};
+use crate::wal::{LogHandle, Lsn};
+use backlog::Backlog;
+use connection::Connection;
+use pace::Pace;
+
+/// Name of the claims on the log.
+const CLAIM_NAME: &str = "postgres";
+
+/// Why the owners of orders are not known.
+pub type OwnersError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Says whose orders these are; `None` for one that is not known. The log has been read up to the
+/// record: what that much of it speaks of is to be known.
+pub type OwnersOf =
+    Arc<dyn Fn(&[OrderId], Lsn) -> Result<Vec<Option<UserId>>, OwnersError> + Send + Sync>;
+
+/// How Postgres follows the log.
+pub struct ProjectionOptions {
+    /// The servers.
+    pub servers: PostgresServers,
+    /// Most of the time that Postgres is kept at work while orders come in, in percent.
+    pub share_percent: u8,
+    /// Whether replies wait for Postgres: then it is told of everything at once.
+    pub is_awaited: bool,
+    /// Most bytes of the log on disk before new orders are refused.
+    pub max_log_bytes: u64,
+    /// Finds the owners of orders that are not in memory any more.
+    pub owners: OwnersOf,
+}
+
+/// A worker for each server, and how far they have come. The log is kept for them from now on.
+///
+/// # Errors
+/// [`ProjectionError::Log`] where the log cannot be kept.
+pub fn projection(
+    options: ProjectionOptions,
+    log: &LogHandle,
+    metrics: &ProjectionMetrics,
+) -> Result<(Vec<ProjectionWorker>, Progress), ProjectionError> {
+    let progress = Progress::new(options.servers.iter().len());
+    let mut backlog = Some(Backlog {
+        log: log.clone(),
+        max_bytes: options.max_log_bytes,
+        progress: progress.clone(),
+        metrics: metrics.clone(),
+    });
+    let mut workers = Vec::new();
+    for (number, server) in options.servers.iter().enumerate() {
+        // Where Postgres is can only be asked once it is there.
+        let oldest = Lsn(log.first_lsn().0 - 1);
+        workers.push(ProjectionWorker {
+            number,
+            server: server.clone(),
+            log: log.clone(),
+            claim: log.claim(CLAIM_NAME, oldest)?,
+            owners: Arc::clone(&options.owners),
+            pace: if options.is_awaited { Pace::eager() } else { Pace::new(options.share_percent) },
+            backlog: backlog.take(),
+            progress: progress.clone(),
+            metrics: metrics.clone(),
+            epoch: None,
+        });
+    }
+    Ok((workers, progress))
+}
+
+/// Checks, at a start, that the servers that are there have the tables of this program, and that no
+/// process with another log writes them. One that cannot be reached is left for later.
+///
+/// # Errors
+/// What an operator has to see to.
+pub fn check(servers: &PostgresServers) -> Result<(), ProjectionError> {
+    block_on(async {
+        for server in servers.iter() {
+            let checked = match Connection::open(server).await {
+                Ok(connection) => migrations::check(&connection.client, server).await,
+                Err(error) => Err(error),
+            };
+            match checked {
+                Err(error) if error.remedy() == error::Remedy::Operator => return Err(error),
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "Postgres is not there yet; orders go on without it");
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Drives connections on the calling thread.
+fn block_on<T>(
+    work: impl Future<Output = Result<T, ProjectionError>>,
+) -> Result<T, ProjectionError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(ProjectionError::Runtime)?.block_on(work)
+}

@@ -1,0 +1,146 @@
+//! How far a server has come, and who may move it on.
+
+use tokio_postgres::{Client, Transaction};
+
+use super::values::bigint;
+use super::{PostgresServer, ProjectionError};
+use crate::wal::{LogId, Lsn};
+
+/// Reads and locks the newest rows: whoever writes has the lock from its first statement on, so what
+/// an earlier connection was still about to commit is in them or never will be.
+const CURRENT: &str = "\
+    SELECT epoch, log_id, lsn FROM projection \
+    WHERE is_current AND user_partition BETWEEN $1 AND $2 \
+    ORDER BY user_partition FOR UPDATE";
+
+const NEW_EPOCH: &str = "\
+    INSERT INTO projection (user_partition, epoch, log_id, lsn, is_current, updated_at) \
+    SELECT number::smallint, $3::bigint, $4::bigint, coalesce(max(lsn), $5::bigint), true, now() \
+    FROM generate_series($1::smallint::integer, $2::smallint::integer) AS number \
+    LEFT JOIN projection ON user_partition = number AND log_id = $4::bigint \
+    GROUP BY number";
+
+/// Moves the rows of an epoch on, if it is still the newest.
+pub(super) const ADVANCE: &str = "\
+    UPDATE projection SET lsn = greatest(lsn, $4), updated_at = now() \
+    WHERE is_current AND epoch = $3 AND user_partition BETWEEN $1 AND $2";
+
+/// The log here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OurLog {
+    pub(super) log_id: LogId,
+    pub(super) committed: Lsn,
+}
+
+/// The right to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) epoch: i64,
+    /// Everything up to here is there already.
+    pub(super) from: Lsn,
+}
+
+/// The first and last partition of a server, as parameters.
+pub(super) fn bounds(server: &PostgresServer) -> (i16, i16) {
+    let (first, last) = server.partitions().into_inner();
+    (first.into(), last.into())
+}
+
+/// Takes over the users of a server, or goes on with `ours`, an epoch that this process began.
+pub(super) async fn claim(
+    client: &mut Client,
+    server: &PostgresServer,
+    log: OurLog,
+    ours: Option<i64>,
+) -> Result<Claim, ProjectionError> {
+    let refused = |error| ProjectionError::of(server, "tell how far it has come")(error);
+    let mut transaction = client.transaction().await.map_err(refused)?;
+    let claim = claim_within(&mut transaction, server, log, ours).await?;
+    transaction.commit().await.map_err(refused)?;
+    Ok(claim)
+}
+
+async fn claim_within(
+    transaction: &mut Transaction<'_>,
+    server: &PostgresServer,
+    log: OurLog,
+    ours: Option<i64>,
+) -> Result<Claim, ProjectionError> {
+    let refused = |error| ProjectionError::of(server, "tell how far it has come")(error);
+    let (first, last) = bounds(server);
+    let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
+    let mut newest = 0;
+    let mut from: Option<Lsn> = None;
+    for row in &rows {
+        let (epoch, log_id, lsn): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let found = LogId(log_id.cast_unsigned());
+        if found != log.log_id {
+            return Err(ProjectionError::OtherLog {
+                server: server.to_string(),
+                found,
+                ours: log.log_id,
+            });
+        }
+        newest = newest.max(epoch);
+        let lsn = Lsn(lsn.unsigned_abs());
+        from = Some(from.map_or(lsn, |from| from.min(lsn)));
+        if lsn > log.committed {
+            let last = log.committed;
+            return Err(ProjectionError::AheadOfLog {
+                server: server.to_string(),
+                found: lsn,
+                last,
+            });
+        }
+    }
+    if let Some(ours) = ours
+        && newest > ours
+    {
+        return Err(ProjectionError::Superseded {
+            server: server.to_string(),
+            found: newest,
+            ours,
+        });
+    }
+    let is_whole = rows.len() == server.partitions().count();
+    let from = from.filter(|_| is_whole).unwrap_or(Lsn(0));
+    if let Some(ours) = ours.filter(|&ours| is_whole && newest == ours) {
+        return Ok(Claim { epoch: ours, from });
+    }
+    let epoch = begin_epoch(transaction, server, log.log_id, Lsn(0)).await?;
+    Ok(Claim { epoch, from })
+}
+
+/// Begins an epoch of these users: whoever wrote them before no longer may. Partitions that did not
+/// follow this log before begin behind `start`.
+pub(super) async fn begin_epoch(
+    transaction: &mut Transaction<'_>,
+    server: &PostgresServer,
+    log_id: LogId,
+    start: Lsn,
+) -> Result<i64, ProjectionError> {
+    let refused = |error| ProjectionError::of(server, "begin an epoch")(error);
+    let (first, last) = bounds(server);
+    let newest = transaction
+        .query_one(
+            "SELECT coalesce(max(epoch), 0) FROM projection WHERE user_partition BETWEEN $1 AND $2",
+            &[&first, &last],
+        )
+        .await
+        .map_err(refused)?;
+    let epoch = newest.get::<_, i64>(0) + 1;
+    transaction
+        .execute(
+            "UPDATE projection SET is_current = false \
+             WHERE is_current AND user_partition BETWEEN $1 AND $2",
+            &[&first, &last],
+        )
+        .await
+        .map_err(refused)?;
+    let log_id = log_id.0.cast_signed();
+    transaction
+        .execute(NEW_EPOCH, &[&first, &last, &epoch, &log_id, &bigint(start.0)])
+        .await
+        .map_err(refused)?;
+    Ok(epoch)
+}

@@ -1,0 +1,144 @@
+//! Orders as Postgres has them.
+
+use std::collections::HashMap;
+
+use compact_str::CompactString;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use super::values::{
+    Text, Timestamp, ending_word, of_word, position_word, time_in_force_word, uuid,
+};
+use super::{PostgresServer, ProjectionError};
+use crate::order::{Ending, Execution, ExecutionPart, OrderParts, TrackedOrder};
+use crate::types::{
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
+    TimeInForce, UserId,
+};
+
+/// The columns that [`parts`] reads.
+pub(super) const ORDER_COLUMNS: &str = "\
+    o.user_id, o.order_id, o.client_order_id, o.external_order_id, o.symbol, o.position, \
+    o.time_in_force, o.limit_price_cents, o.num_shares, o.filled_shares, o.filled_value_cents, \
+    o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
+    o.cancel_requested, o.user_cancelled, o.taken_back";
+
+type RowError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The orders with these ids of these users, with their executions, in no order. Those that are not
+/// there are left out.
+pub(super) async fn orders(
+    client: &Client,
+    server: &PostgresServer,
+    wanted: &[(UserId, OrderId)],
+) -> Result<Vec<TrackedOrder>, ProjectionError> {
+    let users: Vec<Text> = wanted.iter().map(|(user, _)| Text::new(user.as_str())).collect();
+    let ids: Vec<Uuid> = wanted.iter().map(|(_, order_id)| uuid(*order_id)).collect();
+    let refused = |error| ProjectionError::of(server, "read orders")(error);
+    let select = format!(
+        "SELECT {ORDER_COLUMNS} FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
+         JOIN orders o USING (user_id, order_id)"
+    );
+    let rows = client.query(&select, &[&users, &ids]).await.map_err(refused)?;
+    let executions = client
+        .query(
+            "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, e.busted_at IS NOT NULL \
+             FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
+             JOIN executions e USING (user_id, order_id)",
+            &[&users, &ids],
+        )
+        .await
+        .map_err(refused)?;
+    let mut by_order: HashMap<OrderId, Vec<ExecutionPart>> = HashMap::new();
+    for row in &executions {
+        let order_id = order_id(row, 0);
+        let part = execution(row).map_err(|source| unusable(server, order_id, source))?;
+        by_order.entry(order_id).or_default().push(part);
+    }
+    rows.iter()
+        .map(|row| {
+            let executions = by_order.remove(&order_id(row, 1)).unwrap_or_default();
+            tracked(server, row, executions)
+        })
+        .collect()
+}
+
+/// The order of a row with [`ORDER_COLUMNS`] and its executions.
+pub(super) fn tracked(
+    server: &PostgresServer,
+    row: &Row,
+    executions: Vec<ExecutionPart>,
+) -> Result<TrackedOrder, ProjectionError> {
+    let parts =
+        parts(row, executions).map_err(|source| unusable(server, order_id(row, 1), source))?;
+    let server = || server.to_string();
+    parts.into_tracked().map_err(|source| ProjectionError::Order { server: server(), source })
+}
+
+fn unusable(server: &PostgresServer, order_id: OrderId, source: RowError) -> ProjectionError {
+    ProjectionError::Row { server: server.to_string(), order_id, source }
+}
+
+pub(super) fn order_id(row: &Row, column: usize) -> OrderId {
+    OrderId::from_u128(row.get::<_, Uuid>(column).as_u128())
+}
+
+fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderParts, RowError> {
+    const ENDINGS: [Ending; 5] = [
+        Ending::Rejected,
+        Ending::NotAccepted,
+        Ending::CancelledByUser,
+        Ending::CancelledByExchange,
+        Ending::Expired,
+    ];
+    let text = |column: usize| row.try_get::<_, Option<&str>>(column);
+    let word = |column: usize| row.try_get::<_, &str>(column);
+    let number = |column: usize| -> Result<u64, RowError> {
+        Ok(u64::try_from(row.try_get::<_, i64>(column)?)?)
+    };
+    let moment = |column: usize| row.try_get::<_, Timestamp>(column).map(|at| at.0);
+    let position = of_word(&[Position::Buy, Position::Sell], word(5)?, position_word);
+    let time_in_force =
+        of_word(&[TimeInForce::Day, TimeInForce::Gtc], word(6)?, time_in_force_word);
+    let ending = match text(16)? {
+        Some(word) => Some(of_word(&ENDINGS, word, ending_word).ok_or("its ending is unknown")?),
+        None => None,
+    };
+    Ok(OrderParts {
+        user: UserId::new(word(0)?)?,
+        order_id: order_id(row, 1),
+        client_order_id: text(2)?.map(ClientOrderId::new).transpose()?,
+        external_order_id: text(3)?.map(ExternalOrderId::new).transpose()?,
+        symbol: Symbol::new(word(4)?)?,
+        position: position.ok_or("its position is unknown")?,
+        time_in_force: time_in_force.ok_or("its time in force is unknown")?,
+        limit_price: row.try_get::<_, Option<i64>>(7)?.map(PriceCents::new).transpose()?,
+        num_shares: number(8)?,
+        filled_shares: number(9)?,
+        filled_value_cents: row.try_get(10)?,
+        reason: text(11)?.map(CompactString::from),
+        created_at: moment(12)?,
+        updated_at: moment(13)?,
+        submit_before: moment(14)?,
+        version: number(15)?,
+        ending,
+        cancel_requested: row.try_get(17)?,
+        user_cancelled: row.try_get(18)?,
+        taken_back: row.try_get(19)?,
+        executions,
+    })
+}
+
+/// An execution of columns: order id, execution id, shares, price in cents, whether it is void.
+pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
+    let id = ExecutionId::new(row.try_get(1)?)?;
+    let execution = if row.try_get(4)? {
+        Execution::Busted
+    } else {
+        Execution::Counted {
+            num_shares: u64::try_from(row.try_get::<_, i64>(2)?)?,
+            price: PriceCents::new(row.try_get(3)?)?,
+        }
+    };
+    Ok(ExecutionPart { id, execution })
+}

@@ -1,0 +1,156 @@
+//! Values as Postgres takes them, and back.
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use compact_str::CompactString;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+use uuid::Uuid;
+
+use crate::order::Ending;
+use crate::types::{OrderId, Position, TimeInForce, TimestampMicros};
+
+/// Unix time of 2000-01-01, where Postgres counts from (documentation, 8.5: date/time types).
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// The last microsecond that `timestamptz` has: the year 294276.
+const LAST_TIMESTAMP: i64 = 9_223_371_331_199_999_999;
+/// `infinity`.
+const INFINITY: i64 = i64::MAX;
+
+/// Text without the one character that Postgres has no room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Text(CompactString);
+
+impl Text {
+    pub(super) fn new(text: &str) -> Self {
+        if text.contains('\0') {
+            return Self(text.replace('\0', "\u{fffd}").into());
+        }
+        Self(text.into())
+    }
+}
+
+impl ToSql for Text {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    accepts!(TEXT);
+    to_sql_checked!();
+}
+
+/// A moment as a `timestamptz`. What is later than the last one is `infinity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timestamp(pub(super) TimestampMicros);
+
+impl ToSql for Timestamp {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let micros = i64::try_from(self.0.micros()).ok();
+        let value = micros.map(|micros| micros - POSTGRES_EPOCH_MICROS);
+        let value = value.filter(|&value| value <= LAST_TIMESTAMP).unwrap_or(INFINITY);
+        out.extend_from_slice(&value.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    accepts!(TIMESTAMPTZ);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Timestamp {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let value = i64::from_be_bytes(raw.try_into()?);
+        let micros = if value == INFINITY {
+            u64::MAX
+        } else {
+            u64::try_from(value.saturating_add(POSTGRES_EPOCH_MICROS))?
+        };
+        Ok(Self(TimestampMicros::new(micros)))
+    }
+
+    accepts!(TIMESTAMPTZ);
+}
+
+/// A number of the log or of shares as a `bigint`. Nothing real is beyond it: what is stays there, for
+/// a constraint to refuse it.
+pub(super) fn bigint(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// An order id as a `uuid`.
+pub(super) fn uuid(order_id: OrderId) -> Uuid {
+    Uuid::from_u128(order_id.as_u128())
+}
+
+pub(super) const fn position_word(position: Position) -> &'static str {
+    match position {
+        Position::Buy => "buy",
+        Position::Sell => "sell",
+    }
+}
+
+pub(super) const fn time_in_force_word(time_in_force: TimeInForce) -> &'static str {
+    match time_in_force {
+        TimeInForce::Day => "day",
+        TimeInForce::Gtc => "gtc",
+    }
+}
+
+pub(super) const fn ending_word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Rejected => "rejected",
+        Ending::NotAccepted => "not_accepted",
+        Ending::CancelledByUser => "cancelled_by_user",
+        Ending::CancelledByExchange => "cancelled_by_exchange",
+        Ending::Expired => "expired",
+    }
+}
+
+/// The value whose word this is.
+pub(super) fn of_word<T: Copy>(values: &[T], word: &str, name: fn(T) -> &'static str) -> Option<T> {
+    values.iter().copied().find(|&value| name(value) == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sql(micros: u64) -> i64 {
+        let mut out = BytesMut::new();
+        Timestamp(TimestampMicros::new(micros)).to_sql(&Type::TIMESTAMPTZ, &mut out).unwrap();
+        i64::from_be_bytes(out[..].try_into().unwrap())
+    }
+
+    #[test]
+    fn moments_come_back() {
+        for micros in [0, 1, 946_684_800_000_000, 1_732_400_000_000_123] {
+            let back = Timestamp::from_sql(&Type::TIMESTAMPTZ, &sql(micros).to_be_bytes()).unwrap();
+            assert_eq!(back.0.micros(), micros);
+        }
+        assert_eq!(sql(946_684_800_000_001), 1);
+        assert_eq!(sql(u64::MAX), INFINITY, "an exchange may say anything");
+        let never = Timestamp::from_sql(&Type::TIMESTAMPTZ, &INFINITY.to_be_bytes()).unwrap();
+        assert_eq!(never.0.micros(), u64::MAX);
+    }
+
+    #[test]
+    fn text_has_no_zero_in_it() {
+        assert_eq!(Text::new("a\0b").0, "a\u{fffd}b");
+        assert_eq!(Text::new("ab").0, "ab");
+    }
+
+    #[test]
+    fn words_come_back() {
+        let endings = [
+            Ending::Rejected,
+            Ending::NotAccepted,
+            Ending::CancelledByUser,
+            Ending::CancelledByExchange,
+            Ending::Expired,
+        ];
+        for ending in endings {
+            assert_eq!(of_word(&endings, ending_word(ending), ending_word), Some(ending));
+        }
+        assert_eq!(of_word(&endings, "other", ending_word), None);
+    }
+}

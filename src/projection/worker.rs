@@ -1,0 +1,384 @@
+//! Follows the log with one server: connects, writes batch after batch, and begins again after
+//! whatever went wrong.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::yield_now;
+
+use super::backlog::Backlog;
+use super::batch::{self, Batch};
+use super::connection::{Connection, in_time};
+use super::days::Day;
+use super::error::Remedy;
+use super::pace::Pace;
+use super::position::{self, OurLog};
+use super::transaction::Statements;
+use super::working_set::WorkingSet;
+use super::{OwnersOf, PostgresServer, Progress, ProjectionError, ProjectionMetrics};
+use super::{migrations, read};
+use crate::order::{Event, NODE_PARTITION, decode};
+use crate::shutdown::Shutdown;
+use crate::types::{Clock, OrderId, UserPartition};
+use crate::wal::{LogClaim, LogHandle, LogReader, Lsn, WalError};
+
+/// Most events of one transaction. About 50 ms of work for Postgres: what it takes to commit is
+/// shared by many, and nobody waits long for one.
+const BATCH_EVENTS: usize = 4_096;
+/// Most records that are read for one batch: those of other servers' users are passed over.
+const BATCH_RECORDS: usize = 65_536;
+/// How many records are decoded before the connection is looked after again.
+const RECORDS_PER_SLICE: usize = 256;
+/// Most orders in memory, of some 500 bytes each.
+const MAX_WORKING_ORDERS: usize = 131_072;
+/// How long to wait for a record at a time: how soon a stop is seen.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the position is written although there is nothing else to write.
+const POSITION_INTERVAL: Duration = Duration::from_secs(1);
+/// How long to wait before a server is tried again: the first time and at most.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// How long to wait for the end of the log once a stop was asked for, and for Postgres to take what
+/// is left of it then. The rest is taken after the next start.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+// A transaction's statements are sent in their order as long as they are few.
+const _: () = assert!(4 * BATCH_EVENTS.div_ceil(super::rows::MAX_ROWS) + 3 <= 30);
+
+/// Moves one server behind the log: give it a thread `projection-N` and call [`run`](Self::run).
+pub struct ProjectionWorker {
+    pub(super) number: usize,
+    pub(super) server: PostgresServer,
+    pub(super) log: LogHandle,
+    pub(super) claim: LogClaim,
+    pub(super) owners: OwnersOf,
+    pub(super) pace: Pace,
+    pub(super) backlog: Option<Backlog>,
+    pub(super) progress: Progress,
+    pub(super) metrics: ProjectionMetrics,
+    /// The epoch that this process has begun, once it has.
+    pub(super) epoch: Option<i64>,
+}
+
+/// What lives as long as a connection.
+struct Session {
+    connection: Connection,
+    statements: Statements,
+    epoch: i64,
+    reader: LogReader,
+    working: WorkingSet,
+    /// Everything up to here is committed.
+    committed: Lsn,
+    /// When that was last written.
+    written_at: Instant,
+}
+
+impl ProjectionWorker {
+    /// Follows the log until it has ended, or some time after a stop was asked for.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Superseded`], and a log that cannot be read. Whatever Postgres does is no
+    /// reason to end: it is tried again.
+    pub fn run(mut self, shutdown: &Shutdown) -> Result<(), ProjectionError> {
+        super::block_on(async {
+            if let Some(backlog) = self.backlog.take() {
+                tokio::spawn(backlog.watch());
+            }
+            self.follow_through_failures(shutdown).await
+        })
+    }
+
+    async fn follow_through_failures(
+        &mut self,
+        shutdown: &Shutdown,
+    ) -> Result<(), ProjectionError> {
+        let mut backoff = FIRST_BACKOFF;
+        let mut told = String::new();
+        loop {
+            let transactions = self.metrics.transactions.get();
+            let Err(error) = self.follow(shutdown).await else { return Ok(()) };
+            if self.metrics.transactions.get() > transactions {
+                backoff = FIRST_BACKOFF;
+            }
+            self.metrics.failures.inc();
+            let remedy = error.remedy();
+            let words = with_causes(&error);
+            // Each kind of failure once, not each time that it is met.
+            let is_new = words != told;
+            let wait = match remedy {
+                Remedy::Stop if self.log.is_poisoned() => return Ok(()),
+                Remedy::Stop => return Err(error),
+                Remedy::Wait => {
+                    if is_new {
+                        tracing::warn!(
+                            error = words,
+                            "Postgres does not follow the log; orders go on"
+                        );
+                    }
+                    backoff
+                }
+                Remedy::Operator => {
+                    if is_new {
+                        tracing::error!(
+                            error = words,
+                            "Postgres does not follow the log until somebody sees to it; orders go on"
+                        );
+                    }
+                    LAST_BACKOFF
+                }
+            };
+            told = words;
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+            let stopped = (remedy == Remedy::Operator).then(|| Raised::new(&self.metrics.stopped));
+            let is_asked = self.pause(wait, shutdown).await;
+            drop(stopped);
+            // Who is not there at the stop is not waited for.
+            if is_asked && (self.log.is_poisoned() || remedy == Remedy::Operator) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits; returns early, with true, once a stop was asked for.
+    async fn pause(&self, wait: Duration, shutdown: &Shutdown) -> bool {
+        let until = Instant::now() + wait;
+        while !shutdown.is_requested() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            tokio::time::sleep(left.min(LOOK_INTERVAL)).await;
+        }
+        tokio::time::sleep(FIRST_BACKOFF).await;
+        true
+    }
+
+    /// One connection: from where Postgres is to the end of the log.
+    async fn follow(&mut self, shutdown: &Shutdown) -> Result<(), ProjectionError> {
+        let mut session = self.begin().await?;
+        let _connected = Raised::new(&self.metrics.connected);
+        let mut next: Option<Batch> = None;
+        let mut stop_at: Option<Instant> = None;
+        loop {
+            let is_over = self.log.is_poisoned();
+            if shutdown.is_requested() || is_over {
+                let patience = if is_over { DRAIN_PATIENCE } else { END_PATIENCE };
+                let at = Instant::now() + patience;
+                stop_at = Some(stop_at.map_or(at, |stop_at| stop_at.min(at)));
+            }
+            let batch = match next.take() {
+                Some(batch) => batch,
+                None => {
+                    self.await_records(&session, is_over || shutdown.is_requested()).await;
+                    self.prepare(&mut session).await?
+                }
+            };
+            let is_due = session.written_at.elapsed() >= POSITION_INTERVAL;
+            if !batch.is_empty() || (batch.last > session.committed && (is_due || is_over)) {
+                next = self.write(&mut session, batch).await?;
+            } else if batch.last > session.committed {
+                // Nothing of these users: they have everything already.
+                self.progress.reach(self.number, batch.last);
+            }
+            let has_all = next.is_none() && session.reader.position() >= self.log.committed();
+            let is_late = stop_at.is_some_and(|at| Instant::now() >= at);
+            if is_over && has_all || is_late {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<Session, ProjectionError> {
+        let server = &self.server;
+        let mut connection = Connection::open(server).await?;
+        self.metrics.connects.inc();
+        in_time(server, migrations::check(&connection.client, server)).await??;
+        let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
+        let claim = position::claim(&mut connection.client, server, log, self.epoch).await?;
+        self.epoch = Some(claim.epoch);
+        let statements = Statements::prepare(&connection.client, server).await?;
+        let reader = self.log.reader(claim.from).map_err(|error| match error {
+            WalError::CutOff { first, .. } => ProjectionError::MissingRecords {
+                server: server.to_string(),
+                found: claim.from,
+                first,
+            },
+            error => ProjectionError::Log(error),
+        })?;
+        self.claim.advance(claim.from);
+        self.progress.reach(self.number, claim.from);
+        tracing::info!(%server, epoch = claim.epoch, from = %claim.from, "Postgres follows the log");
+        Ok(Session {
+            connection,
+            statements,
+            epoch: claim.epoch,
+            reader,
+            working: WorkingSet::default(),
+            committed: claim.from,
+            written_at: Instant::now(),
+        })
+    }
+
+    /// Waits until there is something to write and it is time to.
+    async fn await_records(&self, session: &Session, is_stopping: bool) {
+        let read = session.reader.position();
+        // The connection has nothing to do meanwhile.
+        if self.log.wait(read, LOOK_INTERVAL) <= read || is_stopping {
+            return;
+        }
+        while let Some(wait) = self.pace.until_next() {
+            if self.log.wait(Lsn(read.0 + BATCH_EVENTS as u64 - 1), wait.min(LOOK_INTERVAL)).0
+                >= read.0 + BATCH_EVENTS as u64
+            {
+                break;
+            }
+        }
+        if let Some(rest) = self.pace.rest_left() {
+            tokio::time::sleep(rest).await;
+        }
+    }
+
+    /// Writes a batch, and meanwhile makes the next one where there is much to do.
+    async fn write(
+        &mut self,
+        session: &mut Session,
+        batch: Batch,
+    ) -> Result<Option<Batch>, ProjectionError> {
+        let client = &session.connection.client;
+        let today = Day::of(Clock.moment().wall);
+        let days = batch.days.iter().copied().chain([today]);
+        session.statements.make_days(client, &self.server, days).await?;
+        let began = Instant::now();
+        let committed_before = self.log.committed();
+        let names = (self.log.log_id(), session.epoch);
+        let write = session.statements.write(client, &self.server, names, &batch);
+        let parts = Parts { client, reader: &mut session.reader, working: &mut session.working };
+        let (written, next) = tokio::join!(biased; write, self.prepare_ahead(parts));
+        written?;
+        let next = next?;
+        let busy = began.elapsed();
+        self.pace.worked(busy, self.log.committed().0 - committed_before.0);
+        self.metrics.busy_seconds.inc_by(busy.as_secs_f64());
+        self.metrics.transactions.inc();
+        self.metrics.rows.inc_by(batch.rows() as u64);
+        self.metrics.events.inc_by(batch.noted_at.len() as u64);
+        let now = Clock.moment().wall;
+        for at in &batch.noted_at {
+            self.metrics.lag_seconds.observe(now.micros_since(*at) as f64 / 1e6);
+        }
+        session.committed = batch.last;
+        session.written_at = Instant::now();
+        self.claim.advance(batch.last);
+        self.progress.reach(self.number, batch.last);
+        self.metrics.position.set(self.progress.committed().0.cast_signed());
+        let lag = self.log.committed().0.saturating_sub(batch.last.0);
+        self.metrics.lag_records.set(lag.cast_signed());
+        session.working.shrink(MAX_WORKING_ORDERS, batch.last);
+        Ok(next)
+    }
+
+    /// The next batch, if there is enough for a full one.
+    async fn prepare_ahead(&self, parts: Parts<'_>) -> Result<Option<Batch>, ProjectionError> {
+        let waiting = self.log.committed().0 - parts.reader.position().0;
+        if waiting < BATCH_EVENTS as u64 {
+            return Ok(None);
+        }
+        self.prepare_from(parts).await.map(Some)
+    }
+
+    async fn prepare(&self, session: &mut Session) -> Result<Batch, ProjectionError> {
+        self.prepare_from(Parts {
+            client: &session.connection.client,
+            reader: &mut session.reader,
+            working: &mut session.working,
+        })
+        .await
+    }
+
+    /// Makes a batch of what is committed, as far as it fits.
+    async fn prepare_from(&self, parts: Parts<'_>) -> Result<Batch, ProjectionError> {
+        let Parts { client, reader, working } = parts;
+        let mut events = Vec::new();
+        let mut read = 0;
+        while events.len() < BATCH_EVENTS && read < BATCH_RECORDS {
+            if read % RECORDS_PER_SLICE == 0 {
+                // The other half of the work sends its rows meanwhile.
+                yield_now().await;
+            }
+            let Some(record) = reader.next_record()? else { break };
+            read += 1;
+            let (lsn, partition) = (record.lsn, record.partition);
+            let is_wanted = partition == NODE_PARTITION
+                || UserPartition::new(partition).is_some_and(|of| self.server.keeps(of));
+            if is_wanted {
+                let event = decode(record.kind, record.format_version, record.payload)
+                    .map_err(|source| ProjectionError::Record { lsn, source })?;
+                events.push((lsn, event));
+            }
+        }
+        let last = reader.position();
+        self.load_missing(client, &events, working, last).await?;
+        yield_now().await;
+        let server = || self.server.to_string();
+        let built = batch::build(self.log.log_id(), &events, working);
+        let mut batch = built.map_err(|unknown| ProjectionError::UnknownOrder {
+            server: server(),
+            lsn: unknown.lsn,
+            order_id: unknown.order_id,
+        })?;
+        batch.last = last;
+        Ok(batch)
+    }
+
+    /// Reads back orders that change again long after they were written.
+    async fn load_missing(
+        &self,
+        client: &tokio_postgres::Client,
+        events: &[(Lsn, Event)],
+        working: &mut WorkingSet,
+        last: Lsn,
+    ) -> Result<(), ProjectionError> {
+        let missing: Vec<OrderId> = batch::missing(events, working);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let owners = (self.owners)(&missing, last).map_err(ProjectionError::Owners)?;
+        let wanted: Vec<_> =
+            owners.into_iter().zip(missing).filter_map(|(user, id)| Some((user?, id))).collect();
+        let loaded = read::orders(client, &self.server, &wanted).await?;
+        self.metrics.loaded_orders.inc_by(loaded.len() as u64);
+        let before = Lsn(events.first().map_or(last.0, |(lsn, _)| lsn.0 - 1));
+        for order in loaded {
+            working.insert(order, before);
+        }
+        Ok(())
+    }
+}
+
+/// What making a batch takes, beside the worker itself.
+struct Parts<'a> {
+    client: &'a tokio_postgres::Client,
+    reader: &'a mut LogReader,
+    working: &'a mut WorkingSet,
+}
+
+/// Raises a gauge by one as long as it lives.
+struct Raised(crate::metrics::Gauge);
+
+impl Raised {
+    fn new(gauge: &crate::metrics::Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
