@@ -24,6 +24,8 @@ const _: () = assert!(MAX_PERIODS as u64 > 2 * PERIODS_KEPT);
 /// Bytes of orders from which on the next one begins another chunk: some thirty orders. Larger ones
 /// cost a reader more than they spare the writer.
 const CHUNK_BYTES: usize = 8 * 1024;
+/// Largest chunk: one order more than that, which is as large as a record of the log at most.
+const MAX_CHUNK_BYTES: usize = CHUNK_BYTES + crate::wal::MAX_RECORD_BYTES;
 
 /// What the store knows of a user's changes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -62,6 +64,7 @@ pub(super) fn read(
             let place = Place::decode(value)?;
             if chunk.as_ref().is_none_or(|(first, _)| *first != place.chunk) {
                 let bytes = view.get(Space::Versions(period), &keys::chunk(place.chunk))?;
+                let bytes = bytes.map(|bytes| place.unpack(bytes)).transpose()?;
                 chunk = bytes.map(|bytes| (place.chunk, bytes));
             }
             let version = chunk.as_ref().and_then(|(_, bytes)| bytes.get(place.range()));
@@ -85,11 +88,18 @@ struct Place {
     offset: u32,
     /// Bytes that it is.
     length: u32,
+    /// Whether the chunk is compressed: those of format 2 are not.
+    is_packed: bool,
 }
+
+/// Marks the length of an order in a compressed chunk.
+const PACKED: u32 = 1 << 31;
+const _: () = assert!(2 * MAX_CHUNK_BYTES < PACKED as usize);
 
 impl Place {
     fn encode(self) -> [u8; 16] {
-        let Self { chunk, offset, length } = self;
+        let Self { chunk, offset, length, is_packed } = self;
+        let length = if is_packed { length | PACKED } else { length };
         (u128::from(chunk) << 64 | u128::from(offset) << 32 | u128::from(length)).to_be_bytes()
     }
 
@@ -97,12 +107,28 @@ impl Place {
         let unreadable = || IndexError::Unreadable { what: "the place of a changed order" };
         let (chunk, rest) = bytes.split_first_chunk().ok_or_else(unreadable)?;
         let (offset, rest) = rest.split_first_chunk().ok_or_else(unreadable)?;
-        let length = rest.try_into().map_err(|_| unreadable())?;
+        let length = u32::from_be_bytes(rest.try_into().map_err(|_| unreadable())?);
         Ok(Self {
             chunk: u64::from_be_bytes(*chunk),
             offset: u32::from_be_bytes(*offset),
-            length: u32::from_be_bytes(length),
+            length: length & !PACKED,
+            is_packed: length & PACKED != 0,
         })
+    }
+
+    /// The orders of its chunk as the store has it.
+    fn unpack(self, chunk: Bytes) -> Result<Bytes, IndexError> {
+        if !self.is_packed {
+            return Ok(chunk);
+        }
+        let unreadable = || IndexError::Unreadable { what: "a chunk of changed orders" };
+        let (bytes, packed) =
+            lz4_flex::block::uncompressed_size(&chunk).map_err(|_| unreadable())?;
+        if bytes > MAX_CHUNK_BYTES {
+            return Err(unreadable());
+        }
+        let orders = lz4_flex::block::decompress(packed, bytes).map_err(|_| unreadable())?;
+        Ok(orders.into())
     }
 
     fn range(self) -> std::ops::Range<usize> {
@@ -195,7 +221,7 @@ impl ChangeWriter {
         let offset = u32::try_from(chunk.bytes.len()).map_err(too_large)?;
         let length = u32::try_from(version.len()).map_err(too_large)?;
         chunk.bytes.extend_from_slice(version);
-        let place = Place { chunk: chunk.first, offset, length };
+        let place = Place { chunk: chunk.first, offset, length, is_packed: true };
         self.batch.push((period, lsn.0, order.user.clone(), place));
         Ok(())
     }
@@ -221,7 +247,10 @@ impl ChangeWriter {
             push(Space::Changes(period), keys::change(&user, lsn), value);
         }
         for Chunk { period, first, bytes } in self.chunks.drain(..) {
-            push(Space::Versions(period), keys::chunk(first).into(), bytes.into());
+            // Orders resemble each other: a third of the bytes goes to the disk, twice each, where the
+            // log's syncs wait behind them.
+            let packed = lz4_flex::block::compress_prepend_size(&bytes);
+            push(Space::Versions(period), keys::chunk(first).into(), packed.into());
         }
         Ok(())
     }
@@ -239,5 +268,36 @@ impl ChangeWriter {
             self.periods.remove(0);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(is_packed: bool) -> Place {
+        Place { chunk: 7, offset: 3, length: 2, is_packed }
+    }
+
+    #[test]
+    fn chunks_come_back_compressed_or_not() {
+        let orders = b"...ab".repeat(100);
+        let packed = Bytes::from(lz4_flex::block::compress_prepend_size(&orders));
+        assert!(packed.len() < 100);
+        for (place, stored) in [(place(true), packed), (place(false), Bytes::from(&orders[..]))] {
+            let back = Place::decode(&place.encode()).unwrap();
+            assert_eq!((back.chunk, back.range()), (7, 3..5));
+            assert_eq!(back.unpack(stored).unwrap()[..], orders[..]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_no_chunk() {
+        let huge = u32::MAX.to_le_bytes();
+        for stored in
+            [&b""[..], b"abc", &huge, &[&huge[..], b"abc"].concat(), b"\x09\0\0\0\xff\xff"]
+        {
+            assert!(place(true).unpack(Bytes::from(stored)).is_err(), "{stored:?}");
+        }
     }
 }

@@ -216,7 +216,11 @@ fn options(space: Space) -> KeyspaceCreateOptions {
             .expect_point_read_hits(true)
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
         // Looked up for what is there: the last level needs no filters.
-        Space::Ended | Space::Versions(_) => options.expect_point_read_hits(true),
+        Space::Ended => options.expect_point_read_hits(true),
+        // The same, and compressed already.
+        Space::Versions(_) => options
+            .expect_point_read_hits(true)
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
         // Only ever scanned.
         Space::History | Space::Changes(_) => options.filter_policy(FilterPolicy::disabled()),
     }

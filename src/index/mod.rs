@@ -19,8 +19,8 @@
 //! | `node` | `m` | format (4), id of the log (8), last record (8), little endian |
 //! | `node` | `f` | the feed position: kind, format version, payload of its log record |
 //! | `node` | `h`, record (8) | a report about an order that was not known, in the same form |
-//! | `changes-F-T` | user, 0, record (8) | chunk (8), offset (4), length (4): where in `versions-F-T` the order is that this record of the log has changed |
-//! | `versions-F-T` | first record (8) | orders, one after the other, as records of the log have left them, without executions |
+//! | `changes-F-T` | user, 0, record (8) | chunk (8), offset (4), length (4): where in `versions-F-T` the order is that this record of the log has changed; the highest bit of the length says that the chunk is compressed |
+//! | `versions-F-T` | first record (8) | orders, one after the other, as records of the log have left them, without executions; their size (4, little endian) and an LZ4 block |
 //! | `node` | `e`, last record of a batch (8) | ids of orders that ended in it, behind the feed position |
 //!
 //! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
@@ -30,8 +30,8 @@
 //! at least 400 days, and so far they are kept for good.
 //!
 //! The spaces of changes come in pairs, each for a period of the log that begins with record F, noted
-//! at T (16 hex digits each); old pairs are dropped as a whole ([`StoredChanges`] come from them). Format 1 had none: who comes with the id of an older change
-//! is told to start again.
+//! at T (16 hex digits each); old pairs are dropped as a whole ([`StoredChanges`] come from them). Format 1
+//! had none: who comes with the id of an older change is told to start again. Format 2 did not compress.
 //!
 //! Every batch writes the position as well, so after a crash the store is what the log had made of it
 //! up to some record, and goes on from there. `keys` and `external` have filters on every level:
