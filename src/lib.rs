@@ -10,7 +10,8 @@
 //!
 //! **Orders**: a request ([`http`]) -> the orders thread ([`execution`]) -> an engine decides
 //! ([`engine`], over the transition table of [`order`]) -> the log ([`wal`]), durable -> the exchange
-//! ([`exchange`]) -> the log again, durable -> committed views, and only then the reply.
+//! ([`exchange`]) -> the log again, durable -> committed views, and only then the reply. Behind the log
+//! follow the store on disk ([`index`]) and, where there is one, Postgres ([`projection`]).
 //!
 //! # Rooms, from the ground up
 //!
@@ -28,13 +29,14 @@
 //! | 4 | [`index`] | all orders on disk, moved forward from the log, so that the log can be cut |
 //! | 4 | [`exchange`] | wire format, order sessions, the feed reader; [`exchange::sim`] plays the other side |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
+//! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
 //! | 5 | [`execution`] | the orders thread: drives engines, log and sessions |
 //! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
 //! | 7 | [`config`] | the command line and the configuration file |
 //! | 8 | [`topology`] | every thread: name, core, queues; start, stop, join |
 //!
 //! A folder imports only folders of lower layers. A test keeps this true, and keeps glommio, hyper,
-//! tokio, axum, jsonwebtoken, clap and fjall behind their walls.
+//! tokio, axum, jsonwebtoken, clap, fjall, tokio-postgres and refinery behind their walls.
 //!
 //! # Threads
 //!
@@ -47,6 +49,7 @@
 //! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
 //! | `index` | its own loop | the embedded store, behind the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
+//! | `projection-N` | tokio | one Postgres server, behind the log | progress of the log |
 //! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
 //! | `signals` | its own loop | SIGINT, SIGTERM | the system |
 //!
