@@ -23,7 +23,7 @@ mod contender;
 mod counts;
 mod lag;
 mod projection;
-mod server;
+pub mod server;
 mod sql;
 mod table;
 mod throughput;
@@ -180,6 +180,7 @@ impl<'a> Stage<'a> {
         // Connections are descriptors of this process.
         let _ = cpu::raise_descriptor_limit();
         let directory = Directory::inside(&common.directory, "load-postgres")?;
+        server::refuse_memory(&directory.path)?;
         let secret = directory.path.join("token-key");
         let key: [u8; SECRET_BYTES] = rand::random();
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -4,7 +4,10 @@
 use std::{
     env, fs,
     net::SocketAddr,
-    os::unix::{fs::chown, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -64,14 +67,14 @@ impl Postgres {
     ///
     /// # Errors
     /// [`Error::Answer`] where Postgres is not installed or refuses, [`Error::Flag`] for a directory
-    /// in memory.
+    /// that its user cannot reach.
     pub fn start(directory: &Path, cores: &Cores, interrupt: &Interrupt) -> Result<Self> {
         let programs = programs()?;
         let home = directory.join("postgres");
         fs::create_dir_all(&home).context(&format!("making {}", home.display()))?;
-        refuse_memory(&home)?;
         let owner = owner()?;
         if let Some((user, group)) = owner {
+            refuse_closed(&home)?;
             chown(&home, Some(user), Some(group)).context("giving Postgres its directory")?;
         }
         let mut postgres = Self {
@@ -260,8 +263,31 @@ fn ids_of(users: &str, name: &str) -> Option<(u32, u32)> {
     Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
 }
 
-/// A sync in memory costs nothing, and so do figures from there.
-fn refuse_memory(directory: &Path) -> Result<()> {
+/// Checks that somebody who is not root gets to a directory.
+fn refuse_closed(directory: &Path) -> Result<()> {
+    const OTHERS_MAY_ENTER: u32 = 0o001;
+    for above in directory.ancestors().skip(1).filter(|above| above.as_os_str() != "") {
+        let mode = fs::metadata(above).context(&format!("looking at {}", above.display()))?.mode();
+        if mode & OTHERS_MAY_ENTER == 0 {
+            return Err(Error::Flag {
+                flag: "directory",
+                value: directory.display().to_string(),
+                allowed: format!(
+                    "the user that runs Postgres may not enter {}; give a directory that all may \
+                     enter, or run this test as somebody else than root",
+                    above.display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a directory in memory: a sync costs nothing there, and figures say nothing.
+///
+/// # Errors
+/// [`Error::Flag`].
+pub fn refuse_memory(directory: &Path) -> Result<()> {
     let system = rustix::fs::statfs(directory).context("looking at the file system")?;
     if system.f_type == TMPFS {
         return Err(Error::Flag {

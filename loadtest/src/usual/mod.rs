@@ -14,6 +14,8 @@ mod order;
 mod problem;
 mod routes;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashSet,
@@ -29,6 +31,7 @@ use axum::{
 };
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Runtime;
 
 use crate::{
     cpu,
@@ -73,38 +76,51 @@ struct Site {
 /// # Errors
 /// Exchange, database or key are not usable, or the system has no socket or thread.
 pub fn run(arguments: &UsualArgs) -> Result<()> {
-    let _ = cpu::raise_descriptor_limit();
-    let symbols = symbols(arguments.exchange)?.into_iter().collect();
-    let tokens = Tokens::read(&arguments.jwt_secret_file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cpu::core_count())
-        .thread_name("usual")
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    let (store, exchange) = runtime.block_on(async {
-        let store = Store::open(&arguments.database, arguments.pool).await.map_err(|error| {
+    let usual = Usual::start(arguments)?;
+    serve_input(usual.address, |_| Ok(json!({ "connections": usual.site.store.connections() })))
+}
+
+/// The running peer. Dropping it stops it.
+struct Usual {
+    address: SocketAddr,
+    site: Arc<Site>,
+    _runtime: Runtime,
+}
+
+impl Usual {
+    fn start(arguments: &UsualArgs) -> Result<Self> {
+        let _ = cpu::raise_descriptor_limit();
+        let symbols = symbols(arguments.exchange)?.into_iter().collect();
+        let tokens = Tokens::read(&arguments.jwt_secret_file)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cpu::core_count())
+            .thread_name("usual")
+            .enable_all()
+            .build()
+            .context("starting the runtime")?;
+        let store = runtime.block_on(Store::open(&arguments.database, arguments.pool));
+        let store = store.map_err(|error| {
             let what = "the peer's database".to_owned();
             Error::Answer { what, answer: error.to_string() }
         })?;
-        Ok::<_, Error>((store, Exchange::new(arguments.exchange)))
-    })?;
-    let site = Arc::new(Site { tokens, symbols, store, exchange });
-    let listener = listen().context("listening")?;
-    let address = listener.local_addr().context("own address")?;
-    let router = Router::new()
-        .route("/order", post(routes::create))
-        .route("/order/{id}", get(routes::read))
-        .route("/orders", get(routes::list))
-        .with_state(Arc::clone(&site));
-    runtime.spawn(async move {
-        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-        let listener = listener.tap_io(|socket| {
-            let _ = socket.set_nodelay(true);
+        let exchange = Exchange::new(arguments.exchange);
+        let site = Arc::new(Site { tokens, symbols, store, exchange });
+        let listener = listen().context("listening")?;
+        let address = listener.local_addr().context("own address")?;
+        let router = Router::new()
+            .route("/order", post(routes::create))
+            .route("/order/{id}", get(routes::read))
+            .route("/orders", get(routes::list))
+            .with_state(Arc::clone(&site));
+        runtime.spawn(async move {
+            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+            let listener = listener.tap_io(|socket| {
+                let _ = socket.set_nodelay(true);
+            });
+            let _ = axum::serve(listener, router).await;
         });
-        let _ = axum::serve(listener, router).await;
-    });
-    serve_input(address, |_| Ok(json!({ "connections": site.store.connections() })))
+        Ok(Self { address, site, _runtime: runtime })
+    }
 }
 
 fn listen() -> std::io::Result<std::net::TcpListener> {
