@@ -73,6 +73,12 @@ fn reaped_ticks(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::phase::Interrupt;
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
 
     #[test]
     fn the_time_of_ended_children_is_read_past_any_name() {
@@ -98,11 +104,29 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_read() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        let before = TreeCpu::read(own).unwrap();
-        let child = std::process::Command::new("sh").args(["-c", "exit 0"]).output().unwrap();
-        assert!(child.status.success());
-        assert!(TreeCpu::read(own).unwrap().cores_since(&before) >= 0.0);
+    fn the_time_of_a_busy_child_shows_while_it_runs_and_after_it() {
+        const BUSY_NANOS: u64 = 50_000_000;
+        // The shell has one thread, as Postgres has; its child works until it is told to end.
+        let script = "sh -c 'while :; do :; done' & echo $!; wait; read line";
+        let mut shell = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child: i32 = line.trim().parse().unwrap();
+        let pid = i32::try_from(shell.id()).unwrap();
+        let before = TreeCpu::read(pid).unwrap();
+        let is_busy = || TreeCpu::read(pid).unwrap().running.get(&child) > Some(&BUSY_NANOS);
+        assert!(Interrupt::never().wait_until(60.0, || Ok(is_busy())).unwrap());
+        assert!(TreeCpu::read(pid).unwrap().cores_since(&before) > 0.0);
+        kill_process(Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
+        let has_ended = || TreeCpu::read(pid).unwrap().ended > BUSY_NANOS / 2;
+        assert!(Interrupt::never().wait_until(60.0, || Ok(has_ended())).unwrap());
+        assert!(TreeCpu::read(pid).unwrap().cores_since(&before) > 0.0);
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
     }
 }

@@ -18,7 +18,7 @@ use super::{
     in_range,
     server::Postgres,
     sql::{Sql, refused},
-    window::order_options,
+    window::{BEHIND, FEW_RECORDS, order_options},
 };
 use crate::{
     clock::{seconds_between, wall_micros},
@@ -38,8 +38,6 @@ const LIMITS_CENTS: [u64; 3] = [10_000_000, 10_000_000, 100];
 const KEEP_MIB: u64 = 1_048_576;
 /// How long all orders may take, their fills, and the projection, in seconds.
 const MOST_SECONDS: u32 = 1_800;
-/// Postgres is there when the log is ahead by no more: its end moves by a record now and then.
-const FEW_RECORDS: f64 = 16.0;
 /// What Postgres must have in the end.
 const COUNTS: &str = "\
     SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM executions), \
@@ -48,7 +46,6 @@ const COUNTS: &str = "\
 const ROWS: &str = "longbow_projection_rows_total";
 const EVENTS: &str = "longbow_projection_events_total";
 const TRANSACTIONS: &str = "longbow_projection_transactions_total";
-const BEHIND: &str = "longbow_projection_lag_records";
 const OPEN: &str = "longbow_orders_open";
 
 /// Flags of the test.

@@ -26,6 +26,10 @@ pub const SYMBOL: &str = "SPY";
 const LIMIT_CENTS: u64 = 100;
 /// How long Postgres may take to have everything, in seconds.
 const CATCH_UP_SECONDS: f64 = 300.0;
+/// How many records Postgres is behind, by the server, and how few of them are none: the end of the
+/// log moves now and then without orders.
+pub const BEHIND: &str = "longbow_projection_lag_records";
+pub const FEW_RECORDS: f64 = 16.0;
 /// The server's histogram of how old changes are when Postgres has them.
 const LAG: &str = "longbow_projection_lag_seconds";
 
@@ -160,14 +164,21 @@ fn await_all(
     let expected = Expected::of_answers(&seen.all_answers)?;
     let session = Sql::connect(database)?;
     let began = Moment::now();
-    let read = || Found::read(&session, run_id, contender.kind.has_projection());
-    let mut found = read()?;
+    let mut found = None;
+    let mut looked_at = began;
     let all_there = stage.interrupt.wait_until(CATCH_UP_SECONDS, || {
-        found = read()?;
-        Ok(found.is(expected))
+        // Counting takes Postgres time that it needs to catch up.
+        let behind = contender.scrape()?.and_then(|scrape| scrape.metrics.get(BEHIND));
+        if behind.is_some_and(|records| records > FEW_RECORDS) {
+            return Ok(false);
+        }
+        looked_at = Moment::now();
+        let counted = Found::read(&session, run_id, contender.kind.has_projection())?;
+        found = Some(counted);
+        Ok(counted.is(expected))
     })?;
-    if all_there {
-        return Ok(Some((seconds_between(began, Moment::now()), found)));
+    if let Some(found) = found.filter(|_| all_there) {
+        return Ok(Some((seconds_between(began, looked_at), found)));
     }
     Err(Error::Answer {
         what: format!("Postgres has not what {} answered: {expected:?}", contender.kind),
