@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 .PHONY: help
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Builds and starts the engine with the simulated exchange, and prints a ready-made curl line
@@ -81,3 +81,7 @@ load-orders: ## Orders: one at a time, 64 at a time, and 10,400 a second in an o
 .PHONY: load-prices
 load-prices: ## Price streams beside axum, nchan and a bare loop: all figures, over two hours; SHORT=1 only shows that it runs
 	@scripts/with-env scripts/load-prices $(if $(SHORT),--short)
+
+.PHONY: load-postgres
+load-postgres: ## Orders with Postgres behind them beside the usual design on Postgres: all figures, about half an hour; SHORT=1 only shows that it runs
+	@scripts/with-env scripts/load-postgres $(if $(SHORT),--short)

@@ -1,7 +1,7 @@
 //! What the kernel says about CPU time: of each thread of a process, of the host, and what the
 //! hypervisor took away.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fmt, fs, str::FromStr};
 
 use rustix::{
     process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
@@ -37,11 +37,68 @@ pub fn pin(core: usize, flag: &'static str) -> Result<()> {
 /// # Errors
 /// [`Error::Flag`] when there is no such core, or what `work` returns.
 pub fn on_core<T>(core: usize, flag: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    on_cores(&Cores(vec![core]), flag, work)
+}
+
+/// [`on_core`] with several cores.
+///
+/// # Errors
+/// [`Error::Flag`] when one of them is not there, or what `work` returns.
+pub fn on_cores<T>(
+    cores: &Cores,
+    flag: &'static str,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let before = sched_getaffinity(None).context("reading the allowed cores")?;
-    pin(core, flag)?;
+    cores.allow(flag)?;
     let done = work();
     sched_setaffinity(None, &before).context("allowing all cores again")?;
     done
+}
+
+/// Cores by their numbers, as flags have them: `0,1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cores(Vec<usize>);
+
+impl Cores {
+    /// Every core of this machine.
+    #[must_use]
+    pub fn all() -> Self {
+        Self((0..core_count()).collect())
+    }
+
+    fn allow(&self, flag: &'static str) -> Result<()> {
+        let refuse = || Error::Flag {
+            flag,
+            value: self.to_string(),
+            allowed: format!("some of 0 to {}", core_count().saturating_sub(1)),
+        };
+        let mut set = CpuSet::new();
+        for &core in &self.0 {
+            if core >= core_count() {
+                return Err(refuse());
+            }
+            set.set(core);
+        }
+        sched_setaffinity(None, &set).map_err(|_| refuse())
+    }
+}
+
+impl FromStr for Cores {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let cores: std::result::Result<Vec<usize>, _> =
+            text.split(',').map(|core| core.trim().parse()).collect();
+        cores.map(Self).map_err(|_| format!("{text:?} is no list of cores such as 0,1"))
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cores: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        formatter.write_str(&cores.join(","))
+    }
 }
 
 /// Puts every thread of a process whose name `wanted` accepts on one core.
@@ -111,6 +168,12 @@ impl ProcessCpu {
             }
         }
         Ok(Self { threads, at })
+    }
+
+    /// CPU nanoseconds of all threads that still run.
+    #[must_use]
+    pub fn nanos(&self) -> u64 {
+        self.threads.values().map(|(_, nanos)| nanos).sum()
     }
 
     /// CPU use by thread name since `earlier`.
@@ -275,6 +338,17 @@ pub fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_are_a_list_of_numbers() {
+        let cores: Cores = "0, 1".parse().unwrap();
+        assert_eq!(cores.to_string(), "0,1");
+        for text in ["", "0-1", "all", "0,"] {
+            assert!(text.parse::<Cores>().is_err(), "{text}");
+        }
+        let none = on_cores(&Cores(vec![100_000]), "postgres-cores", || Ok(()));
+        assert!(none.unwrap_err().to_string().contains("postgres-cores"));
+    }
 
     #[test]
     fn schedstat_starts_with_the_time_on_a_cpu() {

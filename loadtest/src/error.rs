@@ -31,6 +31,15 @@ pub enum Error {
         #[source]
         source: Box<ureq::Error>,
     },
+    /// Postgres refused something, or could not be reached.
+    #[error("Postgres did not {what}")]
+    Sql {
+        /// What it was asked for.
+        what: String,
+        /// What it or its client said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
     /// A flag has a value that cannot be used.
     #[error("--{flag} is {value}: {allowed}")]
     Flag {

@@ -1,5 +1,6 @@
 //! Load tests of Longbow: a storm of price streams beside a bare `send()` loop, a storm of orders,
-//! a crash loop, and a search for answers that contradict each other. See `loadtest --help`.
+//! orders with Postgres behind them, a crash loop, and a search for answers that contradict each
+//! other. See `loadtest --help`.
 
 use std::{error::Error as _, process::ExitCode};
 
@@ -16,16 +17,20 @@ mod crash_loop;
 mod disk_sync;
 mod error;
 mod frames;
+mod histogram;
 mod history;
 mod http;
 mod linear;
 mod linearize;
 mod metrics;
 mod order_client;
+mod order_window;
 mod orders;
 mod peer;
 mod phase;
+mod postgres;
 mod prices;
+mod process_tree;
 mod record;
 mod report;
 mod rounds;
@@ -34,6 +39,7 @@ mod shares;
 mod spawn;
 mod stream;
 mod target;
+mod usual;
 mod workload;
 
 /// Load tests of Longbow. Every figure is printed with the machine, its load and the time that the
@@ -58,6 +64,9 @@ enum Test {
     Linearize(linearize::LinearizeArgs),
     /// Price streams beside other servers: capacity, age, memory, stalled clients, reconnects
     Prices(prices::PricesArgs),
+    /// Orders with Postgres behind them, beside the usual design on Postgres: throughput, lag, and
+    /// the projection alone
+    Postgres(postgres::PostgresArgs),
     /// What the other tests start in processes of their own
     #[command(subcommand, hide = true)]
     Peer(PeerTest),
@@ -71,6 +80,8 @@ enum PeerTest {
     Axum(prices::axum_peer::AxumArgs),
     /// The other side of a ping-pong
     Echo(prices::unloaded::EchoArgs),
+    /// Orders in the usual design: axum over Postgres
+    UsualOrders(usual::UsualArgs),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +93,7 @@ fn main() -> ExitCode {
                 PeerTest::Bare(arguments) => bare_process::run(arguments),
                 PeerTest::Axum(arguments) => prices::axum_peer::run(arguments),
                 PeerTest::Echo(arguments) => prices::unloaded::run_echo(arguments),
+                PeerTest::UsualOrders(arguments) => usual::run(arguments),
             };
         }
         let interrupt = phase::Interrupt::install()?;
@@ -91,6 +103,7 @@ fn main() -> ExitCode {
             Test::CrashLoop(arguments) => crash_loop::run(&arguments, &interrupt),
             Test::Linearize(arguments) => linearize::run(&arguments, &interrupt),
             Test::Prices(arguments) => prices::run(&arguments, &interrupt),
+            Test::Postgres(arguments) => postgres::run(&arguments, &interrupt),
             Test::Peer(_) => Ok(()),
         }
     };

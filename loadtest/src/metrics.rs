@@ -43,6 +43,20 @@ impl Metrics {
         self.series.get(series).copied()
     }
 
+    /// The buckets of a histogram without labels: upper bounds and how many values lie below each,
+    /// by rising bounds.
+    #[must_use]
+    pub fn buckets(&self, histogram: &str) -> Vec<(f64, f64)> {
+        let start = format!("{histogram}_bucket{{le=\"");
+        let series = self.series.range(start.clone()..);
+        let own = series.map_while(|(name, count)| Some((name.strip_prefix(&start)?, *count)));
+        let mut buckets: Vec<(f64, f64)> = own
+            .filter_map(|(rest, count)| Some((rest.split('"').next()?.parse().ok()?, count)))
+            .collect();
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        buckets
+    }
+
     /// By how much every counter (a name that ends in `_total`) grew since `earlier`.
     #[must_use]
     pub fn growth_since(&self, earlier: &Self) -> BTreeMap<String, f64> {
@@ -142,6 +156,14 @@ alone
         assert_eq!(metrics.get("longbow"), None);
         assert_eq!(metrics.series("longbow_stream_sends_total{shard=\"0\"}"), Some(1200.0));
         assert_eq!(metrics.series("longbow_streams_open"), Some(1000.0));
+    }
+
+    #[test]
+    fn buckets_come_by_their_bounds() {
+        let text = "lag_bucket{le=\"10.0\"} 7\nlag_bucket{le=\"9.5\"} 4\nlag_bucket{le=\"+Inf\"} 8\n\
+            lag_buckets 3\nlag_count 8\n";
+        let buckets = Metrics::parse(text).buckets("lag");
+        assert_eq!(buckets, [(9.5, 4.0), (10.0, 7.0), (f64::INFINITY, 8.0)]);
     }
 
     #[test]

@@ -64,8 +64,10 @@ pub struct OrderOptions {
     pub run_id: String,
     /// Symbols of the orders, in turn.
     pub symbols: Vec<String>,
-    /// Limit of each (buy) order, far below the market.
-    pub limit_price_cents: u64,
+    /// Limits of the (buy) orders, in turn. Those far below the market stay open.
+    pub limit_prices_cents: Vec<u64>,
+    /// Send no more than so many orders.
+    pub most_orders: Option<u64>,
     /// The core that the thread is pinned to.
     pub core: usize,
 }
@@ -81,6 +83,8 @@ pub struct OrderReport {
     pub accepted: u64,
     /// Answers to the orders of the window by status code, also of those that came after it.
     pub answers: BTreeMap<u16, u64>,
+    /// All answers since the start, by status code.
+    pub all_answers: BTreeMap<u16, u64>,
     /// Microseconds from the time that an order was due (open loop) or sent (closed loop) to its
     /// whole answer, of the orders whose time lies in the window.
     pub latencies: Histogram<u64>,
@@ -107,8 +111,8 @@ pub struct OrderReport {
 pub struct OrderClient(JoinHandle<Result<OrderReport>>);
 
 impl OrderClient {
-    /// Starts the thread, which connects and sends at once. After [`Phase::Counted`] it sends no
-    /// more, and says so when the last answer has come.
+    /// Starts the thread, which connects and sends at once. After [`Phase::Counted`], or when it has
+    /// sent all that it may, it sends no more, and says so when the last answer has come.
     ///
     /// # Errors
     /// [`Error::Io`] when the thread cannot be made.
@@ -234,6 +238,7 @@ struct OrderLoop {
     request: Vec<u8>,
     counts: Counts,
     sent: u64,
+    answers: BTreeMap<u16, u64>,
     examples: Vec<String>,
 }
 
@@ -267,6 +272,7 @@ impl OrderLoop {
             request: Vec::new(),
             counts: Counts::start()?,
             sent: 0,
+            answers: BTreeMap::new(),
             examples: Vec::new(),
             options,
         })
@@ -286,7 +292,7 @@ impl OrderLoop {
                 Phase::Stop => return Ok(self.report()),
                 Phase::Warm | Phase::Measure | Phase::Counted => {}
             }
-            if self.counts.ended.is_some() && self.unanswered() == 0 {
+            if self.is_over() && self.unanswered() == 0 {
                 control.set_counted();
             }
             let timeout = self.send_what_is_due()?;
@@ -309,7 +315,7 @@ impl OrderLoop {
     /// nanoseconds.
     fn send_what_is_due(&mut self) -> Result<u64> {
         let mut sleep = IDLE_NANOS;
-        let over = self.counts.ended.is_some();
+        let over = self.is_over();
         if let Some(schedule) = self.schedule.as_mut().filter(|_| !over) {
             let now = Moment::now();
             while schedule.next_due() <= now && self.waiting.len() < MAX_WAITING {
@@ -321,7 +327,7 @@ impl OrderLoop {
         }
         while let Some(index) = self.idle.pop_front() {
             let due = match &self.schedule {
-                None if !over => Moment::now(),
+                None if !self.is_over() => Moment::now(),
                 _ => match self.waiting.pop_front() {
                     Some(due) => due,
                     None => {
@@ -338,12 +344,15 @@ impl OrderLoop {
     fn send(&mut self, index: usize, due: Moment) -> Result<()> {
         let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
         let symbols = &self.options.symbols;
-        let at = usize::try_from(self.sent).unwrap_or(0) % symbols.len().max(1);
+        let number = usize::try_from(self.sent).unwrap_or(0);
+        let at = number % symbols.len().max(1);
+        let limits = &self.options.limit_prices_cents;
+        let limit = limits.get(number % limits.len().max(1)).copied().unwrap_or_default();
         let body = format!(
             "{{\"position\":\"buy\",\"symbol\":\"{}\",\"numShares\":1,\"priceInCents\":{},\
              \"clientOrderId\":\"{}-{}\"}}",
             symbols.get(at).map_or("", String::as_str),
-            self.options.limit_price_cents,
+            limit,
             self.options.run_id,
             self.sent
         );
@@ -381,6 +390,7 @@ impl OrderLoop {
             return Err(wrong("an answer without a request", &excerpt(&connection.received)));
         };
         self.counts.answer(answer.status, due);
+        *self.answers.entry(answer.status).or_default() += 1;
         if answer.status != ACCEPTED && self.examples.len() < MAX_EXAMPLES {
             let body = connection.received.get(answer.body_start..answer.length);
             let example = format!("{} {}", answer.status, excerpt(body.unwrap_or_default()));
@@ -409,6 +419,12 @@ impl OrderLoop {
         Ok(())
     }
 
+    /// Whether no order is sent any more, but those that were due before.
+    fn is_over(&self) -> bool {
+        let most = self.options.most_orders;
+        self.counts.ended.is_some() || most.is_some_and(|most| self.sent >= most)
+    }
+
     /// Orders that wait for their answer or, in the open loop, for a connection.
     fn unanswered(&self) -> u64 {
         let in_flight = self.connections.iter().filter(|connection| connection.due.is_some());
@@ -432,6 +448,7 @@ impl OrderLoop {
             sent: self.sent,
             unanswered: self.unanswered(),
             answers: self.counts.answers,
+            all_answers: self.answers,
             latencies: self.counts.latencies,
             examples: self.examples,
         }
@@ -528,7 +545,8 @@ mod tests {
             rate,
             run_id: "run".to_owned(),
             symbols: vec!["SPY".to_owned(), "IBM".to_owned()],
-            limit_price_cents: 100,
+            limit_prices_cents: vec![100, 200],
+            most_orders: None,
             core: cpu::core_count() - 1,
         }
     }
@@ -543,7 +561,17 @@ mod tests {
         assert!(report.sent > 40, "connections were closed and opened again");
         assert_eq!((report.unanswered, report.examples.len()), (0, 0));
         assert_eq!(report.answers.keys().collect::<Vec<_>>(), [&201]);
+        assert_eq!(report.all_answers, BTreeMap::from([(201, report.sent)]));
         assert_eq!(report.latencies.len(), report.sent, "also those answered after the window");
+    }
+
+    #[test]
+    fn no_more_orders_leave_than_may() {
+        let (address, seen) = server(Duration::ZERO, usize::MAX);
+        let report = run(OrderOptions { most_orders: Some(30), ..options(address, 4, None) });
+        assert_eq!((report.sent, report.unanswered), (30, 0));
+        let cheap = seen.try_iter().filter(|body| body.contains("\"priceInCents\":100,")).count();
+        assert_eq!(cheap, 15, "limits take turns");
     }
 
     #[test]

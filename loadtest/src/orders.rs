@@ -10,8 +10,9 @@ use crate::{
     disk_sync::{DiskSync, SyncMicros},
     error::{Context, Error, Result},
     metrics::{Metrics, Scrape},
-    order_client::{OrderClient, OrderOptions, OrderReport},
-    phase::{Control, Interrupt, Phase, StopOnDrop},
+    order_client::{OrderOptions, OrderReport},
+    order_window,
+    phase::Interrupt,
     report::median,
     shares::Shares,
     target::{Target, TargetArgs},
@@ -19,10 +20,6 @@ use crate::{
 
 /// Prints a second of SPY when the exchange is started here: the real session's.
 const DEFAULT_PRINT_RATE: f64 = 19.0;
-/// How long connecting may take, in seconds.
-const CONNECT_SECONDS: f64 = 20.0;
-/// How long the last orders may take to be answered, in seconds.
-const DRAIN_SECONDS: f64 = 15.0;
 /// Most connections: below the usual limit of open files.
 const MAX_IN_FLIGHT: usize = 10_000;
 
@@ -167,8 +164,6 @@ fn measure(
     number: usize,
     interrupt: &Interrupt,
 ) -> Result<Round> {
-    let control = Control::new();
-    let _stop = StopOnDrop(control.clone());
     let options = OrderOptions {
         address: target.address,
         authority: target.authority.clone(),
@@ -177,25 +172,15 @@ fn measure(
         rate: arguments.rate,
         run_id: format!("{:x}-{:x}", wall_micros(), process::id()),
         symbols: arguments.symbols.clone(),
-        limit_price_cents: arguments.limit_price_cents,
+        limit_prices_cents: vec![arguments.limit_price_cents],
+        most_orders: None,
         core: client_core,
     };
-    let client = OrderClient::start(options, control.clone())?;
-    let up = || Ok(client.has_ended() || control.ready() > 0);
-    interrupt.wait_until(CONNECT_SECONDS, up)?;
-    interrupt.sleep(arguments.warm_up)?;
-    let before = (Scrape::read(&target.admin).ok(), target.cpu()?, HostCpu::read()?);
-    control.set(Phase::Measure);
-    let ended = interrupt.wait_until(arguments.seconds, || Ok(client.has_ended()))?;
-    let after = (target.cpu()?, HostCpu::read()?, Scrape::read(&target.admin).ok());
-    control.set(Phase::Counted);
-    if !ended {
-        interrupt.wait_until(DRAIN_SECONDS, || Ok(client.has_ended() || control.has_counted()))?;
-    }
-    control.set(Phase::Stop);
-    let seen = client.join()?;
-    let used = after.0.zip(before.1).map(|(after, before)| after.since(&before));
-    let scrapes = before.0.zip(after.2);
+    let lengths = (arguments.warm_up, arguments.seconds);
+    let read = || Ok((Scrape::read(&target.admin).ok(), target.cpu()?, HostCpu::read()?));
+    let (seen, before, after) = order_window::run(options, lengths, interrupt, read)?;
+    let used = after.1.zip(before.1).map(|(after, before)| after.since(&before));
+    let scrapes = before.0.zip(after.0);
     let growth = scrapes.as_ref().map(|(before, after)| {
         let seconds = seconds_between(before.at, after.at);
         let growth = after.metrics.growth_since(&before.metrics).into_iter();
@@ -205,7 +190,7 @@ fn measure(
     let client_millis = seen.latencies.mean() / 1_000.0;
     Ok(Round {
         number,
-        host: after.1.since(&before.2),
+        host: after.2.since(&before.2),
         cores_by_thread: used.map(|used| used.cores_by_name()).unwrap_or_default(),
         counters_per_second: growth.unwrap_or_default(),
         exchange_requests_per_order: told.and_then(|(before, after)| requests(before, after)),

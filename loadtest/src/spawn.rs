@@ -4,6 +4,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -75,35 +76,13 @@ impl Spawned {
     pub fn start(options: &SpawnOptions, interrupt: &Interrupt) -> Result<Self> {
         let directory = Directory::new(options.directory.clone())?;
         let data = directory.path.join("data");
-        let mut exchange = Command::new(&options.program);
-        exchange
-            .args(["exchange", "--listen", "127.0.0.1:0", "--universe", "0", "--speed"])
-            .arg(options.speed.to_string())
-            .args(&options.exchange_arguments);
-        let (exchange, addresses) = Program::start(
-            exchange,
-            "exchange",
-            &directory.path,
-            &["exchange listening on "],
-            interrupt,
-        )?;
-        let exchange_url = addresses.into_iter().next().unwrap_or_default();
-
-        let mut serve = Command::new(&options.program);
-        serve
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .arg("--data-dir")
-            .arg(&data)
-            .args(["--exchange", &exchange_url, "--shards", &options.shards.to_string()])
-            .args(&options.serve_arguments);
-        let wanted = ["listening on ", "admin on "];
-        let (server, addresses) =
-            Program::start(serve, "serve", &directory.path, &wanted, interrupt)?;
-        let mut addresses = addresses.into_iter();
-        let url = addresses.next().unwrap_or_default();
-        let admin = addresses.next().unwrap_or_default();
-        wait_until_ready(&admin, &server, interrupt)?;
-
+        let place = (options.program.as_path(), directory.path.as_path());
+        let (exchange, exchange_url) =
+            start_exchange(place, options.speed, &options.exchange_arguments, interrupt)?;
+        let shards = ["--shards".to_owned(), options.shards.to_string()];
+        let serve_arguments = [shards.as_slice(), &options.serve_arguments].concat();
+        let (server, url, admin) =
+            start_server(place, (&data, &exchange_url), &serve_arguments, interrupt)?;
         let tokens = (0..options.users)
             .map(|user| token(&options.program, &data, user))
             .collect::<Result<_>>()?;
@@ -121,6 +100,54 @@ impl Spawned {
     pub fn server_pid(&self) -> i32 {
         self.server.pid()
     }
+}
+
+/// Starts `longbow exchange` of the program with its log in the directory; gives its address,
+/// `http://host:port`.
+///
+/// # Errors
+/// As [`Program::start`].
+pub fn start_exchange(
+    (program, directory): (&Path, &Path),
+    speed: f64,
+    arguments: &[String],
+    interrupt: &Interrupt,
+) -> Result<(Program, String)> {
+    let mut command = Command::new(program);
+    command
+        .args(["exchange", "--listen", "127.0.0.1:0", "--universe", "0", "--speed"])
+        .arg(speed.to_string())
+        .args(arguments);
+    let wanted = ["exchange listening on "];
+    let (exchange, addresses) = Program::start(command, "exchange", directory, &wanted, interrupt)?;
+    Ok((exchange, addresses.into_iter().next().unwrap_or_default()))
+}
+
+/// Starts `longbow serve` of the program with its log in the directory, and waits until it is
+/// ready; gives the addresses of its two listeners, `http://host:port`.
+///
+/// # Errors
+/// As [`Program::start`] and [`wait_until_ready`].
+pub fn start_server(
+    (program, directory): (&Path, &Path),
+    (data, exchange): (&Path, &str),
+    arguments: &[String],
+    interrupt: &Interrupt,
+) -> Result<(Program, String, String)> {
+    let mut command = Command::new(program);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .arg("--data-dir")
+        .arg(data)
+        .args(["--exchange", exchange])
+        .args(arguments);
+    let wanted = ["listening on ", "admin on "];
+    let (server, addresses) = Program::start(command, "serve", directory, &wanted, interrupt)?;
+    let mut addresses = addresses.into_iter();
+    let url = addresses.next().unwrap_or_default();
+    let admin = addresses.next().unwrap_or_default();
+    wait_until_ready(&admin, &server, interrupt)?;
+    Ok((server, url, admin))
 }
 
 /// Waits until the server with this admin listener takes traffic.
@@ -145,11 +172,22 @@ pub fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) ->
 /// # Errors
 /// [`Error::Answer`] with what the program says, [`Error::Io`] when it cannot be started.
 pub fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
+    token_by("--data-dir", program, data, user)
+}
+
+/// A token by the key in a file.
+///
+/// # Errors
+/// As [`token`].
+pub fn token_by_secret(program: &Path, file: &Path, user: usize) -> Result<String> {
+    token_by("--jwt-secret-file", program, file, user)
+}
+
+fn token_by(flag: &str, program: &Path, place: &Path, user: usize) -> Result<String> {
     let name = if user == 0 { "load".to_owned() } else { format!("load-{user}") };
     let output = Command::new(program)
-        .arg("token")
-        .arg("--data-dir")
-        .arg(data)
+        .args(["token", flag])
+        .arg(place)
         .args(["--user", &name])
         .stdin(Stdio::null())
         .output()
@@ -163,6 +201,15 @@ pub fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
             answer: String::from_utf8_lossy(&output.stderr).into_owned(),
         }),
     }
+}
+
+/// A port that was free a moment ago, for programs that cannot tell which one they took.
+///
+/// # Errors
+/// [`Error::Io`] when there is none.
+pub fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
+    listener.local_addr().context("looking for a free port")
 }
 
 /// One started program with its log.
@@ -253,6 +300,14 @@ impl Program {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Waits until it has ended, so many seconds at most.
+    pub fn wait_for_end(&mut self, seconds: f64) {
+        let asked = Moment::now();
+        while !self.has_ended() && seconds_between(asked, Moment::now()) < seconds {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
@@ -318,6 +373,9 @@ fn note_address(line: &str, wanted: &[&'static str], found: &mut [Option<String>
 impl Drop for Program {
     /// Asks it to stop, and after a while makes it.
     fn drop(&mut self) {
+        if self.has_ended() {
+            return;
+        }
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -364,6 +422,18 @@ impl Directory {
         let name = format!("longbow-load-{}-{what}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
+        Ok(Self { path, temporary: true })
+    }
+
+    /// A new one of this process inside of another, which is made where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be made.
+    pub fn inside(parent: &Path, what: &str) -> Result<Self> {
+        let path = parent.join(format!("{what}-{}", std::process::id()));
+        fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
+        // Other users and other working directories find it as well.
+        let path = path.canonicalize().context(&format!("finding {}", path.display()))?;
         Ok(Self { path, temporary: true })
     }
 

@@ -18,7 +18,7 @@ pub mod axum_peer;
 mod capacity;
 mod contender;
 mod curves;
-mod exchange;
+pub mod exchange;
 mod feed;
 mod hot;
 mod latest;

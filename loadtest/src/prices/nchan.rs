@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -21,7 +21,7 @@ use crate::{
     cpu,
     error::{Context, Error, Result},
     phase::Interrupt,
-    spawn::Program,
+    spawn::{Program, free_address},
 };
 
 /// Where Debian and others install nginx's modules.
@@ -232,12 +232,6 @@ fn module() -> Result<PathBuf> {
         what: "the nginx module nchan is not installed".to_owned(),
         answer: "on Debian: apt-get install nginx libnginx-mod-nchan".to_owned(),
     })
-}
-
-/// A port that was free a moment ago: nginx cannot tell which one it took.
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
-    listener.local_addr().context("looking for a free port")
 }
 
 /// The first child of a process.

@@ -1,0 +1,205 @@
+//! What is measured: Longbow in three settings, and the usual design.
+
+use std::{fmt, net::SocketAddr, path::Path};
+
+use super::Stage;
+use crate::{
+    cpu::{ProcessCpu, on_cores},
+    error::{Error, Result},
+    metrics::Scrape,
+    peer::Peer,
+    spawn::{Directory, Program, start_exchange, start_server},
+};
+
+/// Name of the database, the same for all, one after the other.
+pub const DATABASE: &str = "orders";
+/// How long the projection may take until it has a connection.
+const CONNECT_SECONDS: f64 = 60.0;
+/// Gauge of the servers that follow.
+pub const CONNECTED: &str = "longbow_projection_connected";
+
+/// Which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Longbow with the projection; replies wait for its log.
+    Wal,
+    /// Longbow with the projection; replies wait for Postgres too.
+    Postgres,
+    /// Longbow without Postgres.
+    Alone,
+    /// The usual design with so many connections.
+    Usual {
+        /// Connections to Postgres.
+        pool: usize,
+    },
+}
+
+impl Kind {
+    const fn has_database(self) -> bool {
+        !matches!(self, Self::Alone)
+    }
+
+    /// Whether it is Longbow with a projection.
+    pub const fn has_projection(self) -> bool {
+        matches!(self, Self::Wal | Self::Postgres)
+    }
+
+    /// Flags of `longbow serve`.
+    fn arguments(self, secret: &Path, database: Option<&str>) -> Vec<String> {
+        let mut arguments =
+            vec!["--shards=1".to_owned(), format!("--jwt-secret-file={}", secret.display())];
+        if let Some(database) = database {
+            let commit = if self == Self::Postgres { "postgres" } else { "wal" };
+            arguments.push(format!("--postgres={database}"));
+            arguments.push(format!("--commit={commit}"));
+            arguments.push("--migrate".to_owned());
+        }
+        arguments
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Wal => "wal".to_owned(),
+            Self::Postgres => "postgres".to_owned(),
+            Self::Alone => "alone".to_owned(),
+            Self::Usual { pool } => format!("usual-{pool}"),
+        };
+        formatter.pad(&name)
+    }
+}
+
+/// A server with its exchange, both new. Dropping it stops them, the server first.
+#[derive(Debug)]
+pub struct Contender {
+    /// Which.
+    pub kind: Kind,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Address of its database.
+    pub database: Option<String>,
+    running: Running,
+    exchange: Program,
+    // Dropped last: the log is in it.
+    _data: Option<Directory>,
+}
+
+#[derive(Debug)]
+enum Running {
+    Longbow { program: Program, admin: String },
+    Usual(Peer),
+}
+
+impl Contender {
+    /// Starts everything, with nothing in it yet.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub fn start(kind: Kind, stage: &Stage<'_>) -> Result<Self> {
+        let database = kind.has_database().then(|| stage.postgres.fresh_database(DATABASE));
+        let database = database.transpose()?;
+        // The tape at its own speed, as `loadtest orders` has it.
+        let (exchange, exchange_url) = exchange(stage, 1.0)?;
+        let unreadable = |url: &str| Error::Answer {
+            what: "an address that was printed".to_owned(),
+            answer: url.to_owned(),
+        };
+        let address_of = |url: &str| {
+            let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
+            address.ok_or_else(|| unreadable(url))
+        };
+        if let (Kind::Usual { pool }, Some(url)) = (kind, &database) {
+            let arguments = [
+                format!("--exchange={}", address_of(&exchange_url)?),
+                format!("--database={url}"),
+                format!("--pool={pool}"),
+                format!("--jwt-secret-file={}", stage.secret.display()),
+            ];
+            let peer = on_cores(&stage.usual_cores, "usual-cores", || {
+                Peer::start("usual-orders", &arguments, stage.path(), stage.interrupt)
+            })?;
+            let address = peer.address;
+            let running = Running::Usual(peer);
+            return Ok(Self { kind, address, database, running, exchange, _data: None });
+        }
+        let data = Directory::inside(stage.path(), "data")?;
+        let own = kind.arguments(&stage.secret, database.as_deref());
+        let arguments = [own, stage.serve_arguments.clone()].concat();
+        let places = (data.path.as_path(), exchange_url.as_str());
+        let program = (stage.program.as_path(), stage.path());
+        let (program, url, admin) = start_server(program, places, &arguments, stage.interrupt)?;
+        if kind.has_projection() {
+            wait_until_followed(&admin, &program, stage)?;
+        }
+        let address = address_of(&url)?;
+        let running = Running::Longbow { program, admin };
+        Ok(Self { kind, address, database, running, exchange, _data: Some(data) })
+    }
+
+    /// CPU time of the server's threads.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu(&self) -> Result<ProcessCpu> {
+        ProcessCpu::read(match &self.running {
+            Running::Longbow { program, .. } => program.pid(),
+            Running::Usual(peer) => peer.pid(),
+        })
+    }
+
+    /// CPU time of the exchange.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn exchange_cpu(&self) -> Result<ProcessCpu> {
+        ProcessCpu::read(self.exchange.pid())
+    }
+
+    /// Its metrics, where it has some.
+    ///
+    /// # Errors
+    /// It does not tell.
+    pub fn scrape(&self) -> Result<Option<Scrape>> {
+        match &self.running {
+            Running::Longbow { admin, .. } => Scrape::read(admin).map(Some),
+            Running::Usual(_) => Ok(None),
+        }
+    }
+
+    /// The end of what it has printed, for an error message.
+    pub fn log_end(&self) -> String {
+        match &self.running {
+            Running::Longbow { program, .. } => program.log_end(),
+            Running::Usual(_) => String::new(),
+        }
+    }
+}
+
+/// Starts an exchange on its cores; gives its address, `http://host:port`.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn exchange(stage: &Stage<'_>, speed: f64) -> Result<(Program, String)> {
+    let program = (stage.program.as_path(), stage.path());
+    on_cores(&stage.exchange_cores, "exchange-cores", || {
+        start_exchange(program, speed, &stage.exchange_arguments, stage.interrupt)
+    })
+}
+
+/// Waits until the projection of a server has its connection.
+///
+/// # Errors
+/// [`Error::Timeout`] with the end of the server's log.
+pub fn wait_until_followed(admin: &str, server: &Program, stage: &Stage<'_>) -> Result<()> {
+    let connected =
+        || Ok(Scrape::read(admin)?.metrics.get(CONNECTED).is_some_and(|servers| servers > 0.0));
+    if stage.interrupt.wait_until(CONNECT_SECONDS, connected)? {
+        return Ok(());
+    }
+    Err(Error::Timeout {
+        what: "the connection of the projection".to_owned(),
+        seconds: 60,
+        detail: server.log_end(),
+    })
+}

@@ -1,0 +1,151 @@
+//! What Postgres has, against what was answered.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::sql::{Sql, refused};
+use crate::error::{Error, Result};
+
+/// Rows of `orders`, which Longbow and the usual design name alike: all, by how many different keys,
+/// how many of them of this run, and how many that the exchange has accepted.
+const ORDERS: &str = "\
+    SELECT count(*), count(DISTINCT client_order_id), \
+        count(*) FILTER (WHERE starts_with(client_order_id, $1)), \
+        count(*) FILTER (WHERE external_order_id IS NOT NULL AND status = 'submitted') \
+    FROM orders";
+/// What Longbow keeps beside them.
+const REST: &str = "\
+    SELECT count(*) FILTER (WHERE event = 'created'), \
+        count(*) FILTER (WHERE event = 'accepted'), \
+        (SELECT count(*) FROM external_orders) \
+    FROM order_events";
+
+/// What must be there once everything has come through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Orders that were recorded.
+    pub orders: i64,
+    /// Orders that the exchange has accepted: at least, and at most. An order without an answer from
+    /// the exchange in time may be one of them.
+    pub accepted: (i64, i64),
+}
+
+impl Expected {
+    /// By the answers to all orders that were sent.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] for an answer that leaves open whether there is an order.
+    pub fn of_answers(answers: &BTreeMap<u16, u64>) -> Result<Self> {
+        let (mut accepted, mut pending, mut rejected) = (0, 0, 0);
+        for (status, count) in answers {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            match status {
+                201 => accepted += count,
+                202 => pending += count,
+                422 => rejected += count,
+                // Nothing was recorded.
+                503 => {}
+                _ => {
+                    return Err(Error::Answer {
+                        what: format!("{count} orders were answered with {status}"),
+                        answer: "whether they were recorded is not known".to_owned(),
+                    });
+                }
+            }
+        }
+        let orders = accepted + pending + rejected;
+        Ok(Self { orders, accepted: (accepted, accepted + pending) })
+    }
+}
+
+/// What is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    orders: i64,
+    keys: i64,
+    of_this_run: i64,
+    accepted: i64,
+    /// Longbow: events of orders created and accepted, and ids of the exchange.
+    rest: Option<(i64, i64, i64)>,
+}
+
+impl Found {
+    /// Counts.
+    ///
+    /// # Errors
+    /// [`Error::Sql`].
+    pub fn read(session: &Sql, run_id: &str, is_longbow: bool) -> Result<Self> {
+        let row = session.row(ORDERS, &[&run_id])?;
+        let count = |at: usize| row.try_get(at).map_err(refused("count its orders"));
+        let rest = is_longbow.then(|| {
+            let row = session.row(REST, &[])?;
+            let count = |at: usize| row.try_get(at).map_err(refused("count its events"));
+            Ok::<_, Error>((count(0)?, count(1)?, count(2)?))
+        });
+        Ok(Self {
+            orders: count(0)?,
+            keys: count(1)?,
+            of_this_run: count(2)?,
+            accepted: count(3)?,
+            rest: rest.transpose()?,
+        })
+    }
+
+    /// Whether it is exactly what must be there.
+    pub fn is(&self, expected: Expected) -> bool {
+        let (least, most) = expected.accepted;
+        let own = [self.orders, self.keys, self.of_this_run];
+        let has_rest = self.rest.is_none_or(|(created, accepted, ids)| {
+            created == self.orders && accepted == self.accepted && ids == self.accepted
+        });
+        own == [expected.orders; 3] && (least..=most).contains(&self.accepted) && has_rest
+    }
+
+    /// For programs.
+    pub fn to_json(self) -> Value {
+        json!({
+            "orders": self.orders,
+            "accepted": self.accepted,
+            "createdEvents": self.rest.map(|(created, ..)| created),
+            "acceptedEvents": self.rest.map(|(_, accepted, _)| accepted),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(answers: &[(u16, u64)]) -> Result<Expected> {
+        Expected::of_answers(&answers.iter().copied().collect())
+    }
+
+    #[test]
+    fn what_must_be_there_follows_from_the_answers() {
+        let expected = answers(&[(201, 90), (202, 5), (422, 3), (503, 7)]).unwrap();
+        assert_eq!(expected, Expected { orders: 98, accepted: (90, 95) });
+        assert!(answers(&[(201, 1), (500, 1)]).is_err());
+    }
+
+    #[test]
+    fn one_order_more_or_less_is_seen() {
+        let expected = answers(&[(201, 10)]).unwrap();
+        let exact =
+            Found { orders: 10, keys: 10, of_this_run: 10, accepted: 10, rest: Some((10, 10, 10)) };
+        assert!(exact.is(expected));
+        assert!(Found { rest: None, ..exact }.is(expected));
+        for wrong in [
+            Found { orders: 9, ..exact },
+            Found { orders: 11, ..exact },
+            Found { keys: 9, ..exact },
+            Found { of_this_run: 9, ..exact },
+            Found { accepted: 9, ..exact },
+            Found { rest: Some((9, 10, 10)), ..exact },
+            Found { rest: Some((10, 9, 10)), ..exact },
+            Found { rest: Some((10, 10, 9)), ..exact },
+        ] {
+            assert!(!wrong.is(expected), "{wrong:?}");
+        }
+    }
+}

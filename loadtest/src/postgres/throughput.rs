@@ -1,0 +1,107 @@
+//! `loadtest postgres throughput`: orders a second end to end, in a closed loop.
+
+use serde_json::{Value, json};
+
+use super::{
+    Stage,
+    contender::Kind,
+    in_range,
+    table::{Rounds, print_head, print_window},
+    window::{Load, Window, measure},
+};
+use crate::error::Result;
+
+/// Flags of the test.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ThroughputArgs {
+    /// Orders in flight, each on a connection of its own; every number is measured in turn
+    #[arg(long, default_value = "64,256", value_delimiter = ',', value_name = "COUNTS")]
+    in_flight: Vec<usize>,
+    /// Connections of the usual design to Postgres: each number has one window, and the best one goes
+    /// into the rounds
+    #[arg(long, default_value = "8,16,32", value_delimiter = ',', value_name = "COUNTS")]
+    pools: Vec<usize>,
+    /// Length of each measured window, in seconds
+    #[arg(long, default_value_t = 8.0, value_name = "SECONDS")]
+    seconds: f64,
+}
+
+impl ThroughputArgs {
+    /// # Errors
+    /// [`crate::error::Error::Flag`].
+    pub fn check(&self) -> Result<()> {
+        in_range("seconds", self.seconds, 0.1..=600.0)?;
+        self.in_flight.iter().try_for_each(|&count| in_range("in-flight", count, 1..=10_000))?;
+        // Postgres takes a hundred connections, and this test needs a few.
+        self.pools.iter().try_for_each(|&count| in_range("pools", count, 1..=90))
+    }
+}
+
+/// Runs the test and prints its report.
+///
+/// # Errors
+/// What keeps a window from its end.
+pub fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value> {
+    println!(
+        "closed loop, windows of {} s after {} s; wal and postgres: longbow --commit wal and \
+         --commit postgres; alone: longbow without Postgres; usual-N: the usual design with N \
+         connections",
+        arguments.seconds, stage.warm_up
+    );
+    let reports = arguments.in_flight.iter().map(|&in_flight| {
+        let load = Load { in_flight, rate: None, seconds: arguments.seconds };
+        print_head();
+        let (usual, tried) = best_pool(&arguments.pools, load, stage)?;
+        let kinds = [Kind::Wal, Kind::Postgres, Kind::Alone, usual];
+        let mut rounds = Rounds::default();
+        for number in 1..=stage.rounds {
+            rounds.add(round(&kinds, number, load, stage)?);
+        }
+        rounds.print_medians(&kinds);
+        let ratios = kinds.iter().filter(|&&kind| kind != usual);
+        let ratios: Vec<_> = ratios.map(|&kind| (kind, rounds.ratio(kind, usual))).collect();
+        for (kind, ratio) in &ratios {
+            println!("  {kind} / {usual}: {} times", ratio.text(2));
+        }
+        Ok(json!({
+            "inFlight": in_flight,
+            "pools": tried.iter().map(|window| window.to_json(0)).collect::<Vec<_>>(),
+            "usual": usual.to_string(),
+            "ratiosToUsual": ratios.iter()
+                .map(|(kind, ratio)| (kind.to_string(), ratio.to_json()))
+                .collect::<serde_json::Map<_, _>>(),
+            "rounds": rounds.to_json(&kinds),
+        }))
+    });
+    Ok(json!({ "scenario": "throughput", "loads": reports.collect::<Result<Vec<_>>>()? }))
+}
+
+/// One window of each contender. Each round begins with another one.
+///
+/// # Errors
+/// What keeps a window from its end.
+pub fn round(kinds: &[Kind], number: usize, load: Load, stage: &Stage<'_>) -> Result<Vec<Window>> {
+    let mut kinds = kinds.to_vec();
+    let first = (number - 1) % kinds.len().max(1);
+    kinds.rotate_left(first);
+    let mut windows = Vec::new();
+    for kind in kinds {
+        let window = measure(stage, kind, load)?;
+        print_window(&number.to_string(), &window);
+        windows.push(window);
+    }
+    Ok(windows)
+}
+
+/// The usual design with the number of connections that gave the most orders a second.
+fn best_pool(pools: &[usize], load: Load, stage: &Stage<'_>) -> Result<(Kind, Vec<Window>)> {
+    let mut tried: Vec<Window> = Vec::new();
+    for &pool in pools {
+        let window = measure(stage, Kind::Usual { pool }, load)?;
+        print_window("pool", &window);
+        tried.push(window);
+    }
+    let rate = |window: &&Window| window.accepted_per_second();
+    let best = tried.iter().max_by(|one, other| rate(one).total_cmp(&rate(other)));
+    Ok((best.map_or(Kind::Usual { pool: 16 }, |window| window.kind), tried))
+}

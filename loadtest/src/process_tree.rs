@@ -1,0 +1,132 @@
+//! CPU time of a process together with its children: a Postgres with one process for each
+//! connection, of which some end and others begin within a window.
+
+use std::{collections::BTreeMap, fs};
+
+use crate::{
+    clock::Moment,
+    cpu::ProcessCpu,
+    error::{Context, Error, Result},
+};
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// Places of `cutime` and `cstime` in `/proc/PID/stat`, counted behind the name of the program.
+const REAPED: [usize; 2] = [13, 14];
+
+/// CPU time at one moment.
+#[derive(Debug, Clone)]
+pub struct TreeCpu {
+    /// Nanoseconds of the process and of each child that runs, by process id.
+    running: BTreeMap<i32, u64>,
+    /// Nanoseconds of all children that have ended, each over its whole life.
+    ended: u64,
+    at: Moment,
+}
+
+impl TreeCpu {
+    /// Reads the process and its children.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the process is gone.
+    pub fn read(pid: i32) -> Result<Self> {
+        let at = Moment::now();
+        let file = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(&file).context(&format!("reading {file}"))?;
+        let mut running = BTreeMap::from([(pid, ProcessCpu::read(pid)?.nanos())]);
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            // One may have ended since; the next reading has it among those.
+            if let Ok(cpu) = ProcessCpu::read(child) {
+                running.insert(child, cpu.nanos());
+            }
+        }
+        let file = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&file).context(&format!("reading {file}"))?;
+        let unreadable = || Error::Answer { what: file, answer: stat.clone() };
+        let ended = reaped_ticks(&stat).ok_or_else(unreadable)?;
+        let ended = ended * NANOS_PER_SECOND / rustix::param::clock_ticks_per_second().max(1);
+        Ok(Self { running, ended, at })
+    }
+
+    /// CPU seconds a second since `earlier`.
+    #[must_use]
+    pub fn cores_since(&self, earlier: &Self) -> f64 {
+        let mut nanos = self.ended.saturating_sub(earlier.ended);
+        for (pid, now) in &self.running {
+            nanos += now.saturating_sub(earlier.running.get(pid).copied().unwrap_or(0));
+        }
+        // Who has ended since counts with its whole life: what it had used before was not now.
+        let gone = earlier.running.iter().filter(|(pid, _)| !self.running.contains_key(pid));
+        let nanos = nanos.saturating_sub(gone.map(|(_, nanos)| nanos).sum());
+        let wall_nanos = self.at.nanos_since(earlier.at);
+        if wall_nanos == 0 { 0.0 } else { nanos as f64 / wall_nanos as f64 }
+    }
+}
+
+/// Clock ticks of all children that have ended and were waited for.
+fn reaped_ticks(stat: &str) -> Option<u64> {
+    // The program's name, in parentheses, may hold anything.
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let words: Vec<&str> = behind_name.split_whitespace().collect();
+    REAPED.iter().map(|&at| words.get(at)?.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phase::Interrupt;
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+
+    #[test]
+    fn the_time_of_ended_children_is_read_past_any_name() {
+        let stat = "7 (a (b) 1 2) S 1 7 7 0 -1 4194560 1 2 3 4 11 12 13 14 20 0 1 0 5";
+        assert_eq!(reaped_ticks(stat), Some(27));
+        assert_eq!(reaped_ticks("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn children_count_while_they_run_and_when_they_have_ended() {
+        let at = Moment::now();
+        let second = NANOS_PER_SECOND;
+        let tree = |running: &[(i32, u64)], ended, at| TreeCpu {
+            running: running.iter().copied().collect(),
+            ended,
+            at,
+        };
+        let before = tree(&[(1, second), (2, 5 * second), (3, 7 * second)], second, at);
+        // 2 has ended after another second; 3 went on for two; 4 is new.
+        let now =
+            tree(&[(1, second), (3, 9 * second), (4, second)], 7 * second, at.plus_seconds(4.0));
+        assert!((now.cores_since(&before) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_time_of_a_busy_child_shows_while_it_runs_and_after_it() {
+        const BUSY_NANOS: u64 = 50_000_000;
+        // The shell has one thread, as Postgres has; its child works until it is told to end.
+        let script = "sh -c 'while :; do :; done' & echo $!; wait; read line";
+        let mut shell = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child: i32 = line.trim().parse().unwrap();
+        let pid = i32::try_from(shell.id()).unwrap();
+        let before = TreeCpu::read(pid).unwrap();
+        let is_busy = || TreeCpu::read(pid).unwrap().running.get(&child) > Some(&BUSY_NANOS);
+        assert!(Interrupt::never().wait_until(60.0, || Ok(is_busy())).unwrap());
+        assert!(TreeCpu::read(pid).unwrap().cores_since(&before) > 0.0);
+        kill_process(Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
+        let has_ended = || TreeCpu::read(pid).unwrap().ended > BUSY_NANOS / 2;
+        assert!(Interrupt::never().wait_until(60.0, || Ok(has_ended())).unwrap());
+        assert!(TreeCpu::read(pid).unwrap().cores_since(&before) > 0.0);
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+    }
+}
