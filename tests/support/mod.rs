@@ -13,6 +13,7 @@ pub mod api;
 pub mod clients;
 pub mod events;
 pub mod market;
+pub mod postgres;
 pub mod proxy;
 pub mod relay;
 pub mod stream_story;
