@@ -1,12 +1,11 @@
 //! A real Postgres of the test's own, which can be killed, started again and stopped, and SQL in it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,7 +21,7 @@ const DATABASE: &str = "longbow";
 /// The administrator, whom nobody asks for a password.
 const USER: &str = "longbow";
 /// Small, but durable: it is the system of record.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "fsync=on",
@@ -31,6 +30,8 @@ const SETTINGS: [&str; 8] = [
     "max_worker_processes=2",
     "log_min_messages=warning",
     "log_checkpoints=off",
+    // A start after a crash looks at one file system rather than at each of some thousand files.
+    "recovery_init_sync_method=syncfs",
 ];
 /// What it logs once it takes connections, also after a crash.
 const READY: &str = "database system is ready to accept connections";
@@ -258,15 +259,7 @@ impl Running {
         let mut postmaster =
             command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let output = postmaster.stderr.take().expect("its log is piped");
-        let (sender, log) = channel();
-        // Reads to the end, so that it never meets a full pipe.
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                eprintln!("postgres: {line}");
-                // The test no longer listens.
-                let _unheard = sender.send(line);
-            }
-        });
+        let log = super::lines_of(output, true);
         let running = Self { postmaster, log };
         running.await_log(READY, START_PATIENCE);
         running
@@ -430,7 +423,7 @@ const ORDER_AS_ANSWERED: &str = "\
 /// Waits until Postgres has everything, compares each user's orders with what the server answers,
 /// stops the server, and lets the program itself compare log, index and Postgres.
 pub fn assert_books_agree(server: Server, data: &Path, postgres: &str) {
-    await_caught_up(&server);
+    await_caught_up(&server, data, postgres);
     let databases = databases_of(postgres);
     let mut users: Vec<String> = Vec::new();
     for database in &databases {
@@ -438,16 +431,11 @@ pub fn assert_books_agree(server: Server, data: &Path, postgres: &str) {
         users.extend(found.into_iter().filter_map(|row| row.into_iter().next().flatten()));
     }
     for user in &users {
-        let mut expected = server.user(data, user).all_orders();
-        for order in &mut expected {
-            // Rounded from two columns: Postgres does not keep it.
-            order.as_object_mut().expect("an order").remove("averagePriceInCents");
-        }
-        let query = format!("{ORDER_AS_ANSWERED} WHERE user_id = '{user}' ORDER BY order_id DESC");
-        let found: Vec<Value> = databases.iter().flat_map(|one| one.rows(&query)).collect();
-        assert_eq!(found.len(), expected.len(), "orders of {user}");
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected, "an order of {user}");
+        let client = server.user(data, user);
+        let deadline = Instant::now() + PATIENCE;
+        // Open orders may be filled between the two looks.
+        while let Err(difference) = compare(&client, user, &databases) {
+            assert!(Instant::now() < deadline, "{difference}");
         }
     }
     for database in &databases {
@@ -457,15 +445,39 @@ pub fn assert_books_agree(server: Server, data: &Path, postgres: &str) {
     verify(data, postgres);
 }
 
-/// Waits until Postgres has everything that the server has committed so far.
-pub fn await_caught_up(server: &Server) {
-    api::until("Postgres to catch up", || {
-        let url = format!("{}/metrics", server.admin);
-        let page = api::get_anonymously(&url)?.text;
-        let lag = super::metric_of(&page, "projection_lag_records");
-        let connected = super::metric_of(&page, "projection_connected");
-        (lag == 0 && connected > 0).then_some(())
+/// Compares what a user is answered with what Postgres has.
+fn compare(client: &api::Client, user: &str, databases: &[Database]) -> Result<(), String> {
+    let query = format!("{ORDER_AS_ANSWERED} WHERE user_id = '{user}' ORDER BY order_id DESC");
+    let mut expected = client.all_orders();
+    for order in &mut expected {
+        // Rounded from two columns: Postgres does not keep it.
+        order.as_object_mut().expect("an order").remove("averagePriceInCents");
+    }
+    let found: Vec<Value> = databases.iter().flat_map(|one| one.rows(&query)).collect();
+    if found.len() != expected.len() {
+        return Err(format!("{user} has {} orders, and {} here", found.len(), expected.len()));
+    }
+    match found.iter().zip(&expected).find(|(found, expected)| found != expected) {
+        Some((found, expected)) => Err(format!("{user}: {found} should be {expected}")),
+        None => Ok(()),
+    }
+}
+
+/// Waits until Postgres has everything that the server has committed so far: an order that is placed
+/// now, and each server's place behind it.
+pub fn await_caught_up(server: &Server, data: &Path, postgres: &str) {
+    let order = server.user(data, "barrier").place_resting("IBM");
+    let id = order["orderId"].as_str().expect("an id");
+    let databases = databases_of(postgres);
+    let created = format!("SELECT lsn FROM order_events WHERE order_id = '{id}' AND version = 1");
+    let lsn = api::until("the newest order to be there", || {
+        let rows = databases.iter().flat_map(|one| one.try_sql(&created).unwrap_or_default());
+        rows.flatten().flatten().next()
     });
+    let behind = format!("SELECT count(*) FROM projection WHERE is_current AND lsn < {lsn}");
+    for database in &databases {
+        database.await_number(&behind, 0);
+    }
 }
 
 /// The addresses of one address or of ranges with an address each.
