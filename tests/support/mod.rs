@@ -15,6 +15,7 @@ pub mod events;
 pub mod load;
 pub mod market;
 pub mod postgres;
+pub mod postgres_relay;
 pub mod proxy;
 pub mod relay;
 pub mod stream_story;

@@ -121,9 +121,9 @@ impl Postgres {
         self.named(name)
     }
 
-    /// `http://host:port`, for a relay.
-    pub fn relayed_address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// `host:port`, for a relay.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Where its data are.
