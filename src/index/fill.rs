@@ -105,7 +105,21 @@ impl IndexFiller {
     ///
     /// # Errors
     /// What cannot be written.
-    pub fn finish(mut self, log_id: LogId, feed: Option<FeedPosition>) -> Result<(), IndexError> {
+    pub fn finish(self, log_id: LogId, feed: Option<FeedPosition>) -> Result<(), IndexError> {
+        self.finish_behind((log_id, Lsn(0)), feed)
+    }
+
+    /// Gives the index another position, as no index that was restored has it.
+    #[cfg(test)]
+    pub fn finish_at(self, log_id: LogId, position: Lsn) -> Result<(), IndexError> {
+        self.finish_behind((log_id, position), None)
+    }
+
+    fn finish_behind(
+        mut self,
+        (log_id, position): (LogId, Lsn),
+        feed: Option<FeedPosition>,
+    ) -> Result<(), IndexError> {
         // Everything else first: the position says that it is there.
         self.commit()?;
         self.store.persist()?;
@@ -114,7 +128,7 @@ impl IndexFiller {
             let value = node::event_value(&mut events, &Event::FeedPosition(feed), Lsn(0))?;
             self.put(Space::Node, node::FEED_KEY.into(), value);
         }
-        let meta = Meta { format: INDEX_FORMAT, log_id, position: Lsn(0) };
+        let meta = Meta { format: INDEX_FORMAT, log_id, position };
         self.put(Space::Node, node::META_KEY.into(), meta.encode());
         self.commit()?;
         self.store.persist()

@@ -125,10 +125,7 @@ impl Index {
         Ok(Self::of_directory(options, opened))
     }
 
-    fn of_directory(
-        options: IndexOptions,
-        (store, meta): (Arc<FjallStore>, Option<Meta>),
-    ) -> Self {
+    fn of_directory(options: IndexOptions, (store, meta): (Arc<FjallStore>, Option<Meta>)) -> Self {
         let ages = IndexAges {
             held_report_micros: options.held_report_age_micros,
             changes_micros: options.changes_age_micros,

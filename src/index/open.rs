@@ -46,7 +46,9 @@ pub(super) fn open(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Me
 }
 
 /// Opens an index that is there, and leaves one alone that cannot be read.
-pub(super) fn open_existing(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
+pub(super) fn open_existing(
+    options: &IndexOptions,
+) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
     let directory = options.directory.clone();
     if is_missing(&directory)? {
         return Err(IndexError::NotThere { directory });
