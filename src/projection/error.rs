@@ -232,10 +232,13 @@ impl ProjectionError {
     }
 }
 
-/// Whether an error comes from what is written, or from the tables that it is written into: the same
-/// again would meet it again. By the classes of the standard (PostgreSQL documentation, appendix A).
+/// Whether an error comes from what is written, from the tables that it is written into, or from the
+/// address (its user, password or database): the same again would meet it again. By the classes of
+/// the standard (PostgreSQL documentation, appendix A).
 fn is_of_the_data(code: &SqlState) -> bool {
-    ["22", "23", "42", "P0", "0A"].iter().any(|class| code.code().starts_with(class))
+    ["22", "23", "42", "54", "P0", "0A", "28", "3D", "3F"]
+        .iter()
+        .any(|class| code.code().starts_with(class))
 }
 
 /// The row that was refused, as Postgres describes it.

@@ -88,8 +88,10 @@ pub struct ProjectionOptions {
     pub share_percent: u8,
     /// Whether replies wait for Postgres: then it is told of everything at once.
     pub is_awaited: bool,
-    /// Most bytes of the log on disk before new orders are refused.
-    pub max_log_bytes: u64,
+    /// Bytes of the log that may be on disk although Postgres has everything.
+    pub kept_bytes: u64,
+    /// Most bytes beyond that before new orders are refused.
+    pub max_backlog_bytes: u64,
     /// Finds the owners of orders that are not in memory any more.
     pub owners: OwnersOf,
 }
@@ -106,7 +108,8 @@ pub fn projection(
     let progress = Progress::new(options.servers.iter().len());
     let mut backlog = Some(Backlog {
         log: log.clone(),
-        max_bytes: options.max_log_bytes,
+        kept_bytes: options.kept_bytes,
+        max_bytes: options.max_backlog_bytes,
         progress: progress.clone(),
         metrics: metrics.clone(),
     });
@@ -125,6 +128,7 @@ pub fn projection(
             progress: progress.clone(),
             metrics: metrics.clone(),
             epoch: None,
+            trouble: worker::Trouble::default(),
         });
     }
     Ok((workers, progress))

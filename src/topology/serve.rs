@@ -217,6 +217,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     let signals = stop_on_signals(&shutdown)?;
     // The log first: its lock is what a second process in the same directory meets.
     let log = WalOptions {
+        segment_bytes: arguments.wal_segment_bytes(),
         keep_bytes: arguments.wal_keep_bytes(),
         ..WalOptions::new(wal_directory(&arguments.data_dir))
     };
@@ -337,7 +338,7 @@ impl Running {
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
         let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
-        let keep_bytes = log.keep_bytes;
+        let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
         let (appender, writer) = wal::open(log, recovered.wal)?;
 
         let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());
@@ -349,6 +350,7 @@ impl Running {
             let place = Place {
                 arguments: &arguments.postgres,
                 keep_bytes,
+                segment_bytes,
                 log: followed,
                 index: index.clone(),
                 metrics: &metrics,
