@@ -172,6 +172,9 @@ CREATE TABLE projection (
     lsn            bigint NOT NULL CHECK (lsn >= 0),
     is_current     boolean NOT NULL,
     updated_at     timestamptz NOT NULL,
+    -- Of an epoch that began with a copy of all orders: when that was. What had happened before to
+    -- orders that are older is in order_events only as far as the log still had it.
+    orders_copied_at timestamptz,
     PRIMARY KEY (user_partition, epoch)
     -- Each transaction of the projection updates 64 rows of it in place.
 ) WITH (fillfactor = 40);

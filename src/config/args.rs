@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::books::{CopyArgs, VerifyArgs};
 use super::exchange_link::ExchangeLinkArgs;
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
@@ -43,6 +44,15 @@ pub enum Command {
     Wal(WalCommand),
     /// Make the tables in Postgres, or bring them up to date.
     Migrate(MigrateArgs),
+    /// Compare the log, the index and Postgres of a stopped server, order by order. Prints each
+    /// difference and nothing else, and changes nothing; exit code 1 where there is any.
+    Verify(VerifyArgs),
+    /// Make the data directory of a server that has lost it from Postgres. Another process that still
+    /// writes there is shut out.
+    Restore(CopyArgs),
+    /// Copy all orders of a stopped server into a Postgres that comes later than the beginning of the
+    /// log. May be interrupted and run again.
+    Backfill(CopyArgs),
 }
 
 /// Settings of `serve`.

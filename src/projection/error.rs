@@ -79,7 +79,7 @@ pub enum ProjectionError {
     },
     /// The log no longer has what it needs.
     #[error(
-        "{server} has everything up to record {found}, but the log begins at {first}: what is between is not there any more"
+        "{server} has everything up to record {found}, but the log begins at {first}: what is between is not there any more; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
     )]
     MissingRecords {
         /// Which server.
@@ -88,6 +88,30 @@ pub enum ProjectionError {
         found: Lsn,
         /// The oldest record of the log.
         first: Lsn,
+    },
+    /// There is nothing to make orders from.
+    #[error(
+        "{server} has never been written by a server: there are no orders of user partitions {partitions} in it to restore; check the address"
+    )]
+    NeverWritten {
+        /// Which server.
+        server: String,
+        /// Whose orders it should keep.
+        partitions: String,
+    },
+    /// It keeps orders of users that are another server's.
+    #[error(
+        "{server} has order {order_id} of user partition {partition}, and --postgres gives it user partitions {partitions}: name the servers with the ranges that `serve` had"
+    )]
+    OtherPartition {
+        /// Which server.
+        server: String,
+        /// One of the orders.
+        order_id: OrderId,
+        /// Its user partition.
+        partition: u8,
+        /// What the server should keep.
+        partitions: String,
     },
     /// It has records that the log does not have.
     #[error("{server} has everything up to record {found}, but the log ends at {last}")]
@@ -195,6 +219,8 @@ impl ProjectionError {
             | Self::OtherLog { .. }
             | Self::AheadOfLog { .. }
             | Self::MissingRecords { .. }
+            | Self::NeverWritten { .. }
+            | Self::OtherPartition { .. }
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
             | Self::Order { .. }

@@ -24,8 +24,10 @@
 //! an operator and is tried again every few seconds; everything else is tried again at once, then less
 //! and less often.
 
+mod backfill;
 mod backlog;
 mod batch;
+mod compare;
 mod connection;
 mod days;
 mod error;
@@ -35,8 +37,10 @@ mod pace;
 mod position;
 mod progress;
 mod read;
+mod restore;
 mod rows;
 mod servers;
+mod session;
 #[cfg(test)]
 mod test_events;
 mod transaction;
@@ -46,10 +50,16 @@ mod working_set;
 
 use std::sync::Arc;
 
+pub use backfill::{COPIED_ORDERS, PostgresBackfill, ToldOrders};
+pub use compare::{
+    EventDifference, EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresBook,
+    PostgresExecution, PostgresOrder, as_kept, moment_as_kept,
+};
 pub use error::ProjectionError;
 pub use metrics::ProjectionMetrics;
 pub use migrations::migrate;
 pub use progress::Progress;
+pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
 pub use worker::ProjectionWorker;
 

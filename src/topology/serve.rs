@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use glommio::LocalExecutorBuilder;
 
+use crate::books::{self, BooksError};
 use crate::config::{ExchangeChoice, ServeArgs};
 use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
@@ -89,6 +90,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// What `longbow restore` has left.
+    #[error(transparent)]
+    Books(#[from] BooksError),
     /// The token key.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -200,6 +204,7 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
 /// Something is not usable at the start, or a thread ended.
 pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     let plan = plan(arguments)?;
+    books::check_restored(&arguments.data_dir)?;
     fs::create_dir_all(&arguments.data_dir)
         .map_err(|source| ServeError::DataDirectory { path: arguments.data_dir.clone(), source })?;
     let secret = match &arguments.jwt_secret_file {

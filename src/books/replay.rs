@@ -1,0 +1,120 @@
+//! What the log tells of the orders of some user partitions, as far as it tells all of it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::BooksError;
+use crate::index::Index;
+use crate::order::{Change, Changed, Event, TrackedOrder};
+use crate::types::{ExecutionId, OrderId, TimestampMicros};
+use crate::wal::Lsn;
+
+/// Orders that came into being in the log that is kept, and orders that have changed behind the index,
+/// as the log has left them.
+pub(super) struct Replay<'a> {
+    index: &'a Index,
+    /// Records up to here are in the index.
+    position: Lsn,
+    /// Records up to here are in the book that is compared.
+    reached: Lsn,
+    pub(super) orders: HashMap<OrderId, Replayed>,
+    /// Orders that have changed behind `reached`.
+    pub(super) ahead: HashSet<OrderId>,
+}
+
+/// An order and when the log says that its executions were made.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    pub(super) order: TrackedOrder,
+    /// Whether the log has told of it from its beginning.
+    is_whole: bool,
+    /// Whether it was compared.
+    pub(super) is_compared: bool,
+    pub(super) times: Vec<(ExecutionId, ExecutionTimes)>,
+}
+
+/// Moments of an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ExecutionTimes {
+    pub(super) executed_at: Option<TimestampMicros>,
+    pub(super) recorded_at: TimestampMicros,
+    pub(super) busted_at: Option<TimestampMicros>,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(index: &'a Index, position: Lsn, reached: Lsn) -> Self {
+        Self { index, position, reached, orders: HashMap::new(), ahead: HashSet::new() }
+    }
+
+    /// Takes the next record. Gives the order as it has left it, where the log tells all there is to
+    /// know of it and the order has taken note.
+    pub(super) fn take(
+        &mut self,
+        lsn: Lsn,
+        event: &Event,
+    ) -> Result<Option<&TrackedOrder>, BooksError> {
+        let order_id = match event {
+            Event::Created(created) => {
+                let id = created.order_id;
+                self.orders.insert(id, Replayed::new(TrackedOrder::new(created), true));
+                id
+            }
+            Event::Changed(changed) => {
+                let id = changed.order_id;
+                if lsn > self.position && !self.orders.contains_key(&id) {
+                    // It has not changed since the index has it.
+                    let stored = self.index.by_order_id(id)?;
+                    if let Some(order) = stored {
+                        self.orders.insert(id, Replayed::new(order, false));
+                    }
+                }
+                let Some(known) = self.orders.get_mut(&id) else { return Ok(None) };
+                if !known.order.apply(changed).recorded {
+                    return Ok(None);
+                }
+                known.note_times(changed);
+                id
+            }
+            Event::HeldReport(_) | Event::FeedPosition(_) => return Ok(None),
+        };
+        if lsn > self.reached {
+            self.ahead.insert(order_id);
+        }
+        Ok(self.orders.get(&order_id).map(|known| &known.order))
+    }
+}
+
+impl Replayed {
+    fn new(order: TrackedOrder, is_whole: bool) -> Self {
+        Self { order, is_whole, is_compared: false, times: Vec::new() }
+    }
+
+    fn note_times(&mut self, changed: &Changed) {
+        match &changed.change {
+            Change::Filled(fill) => {
+                let times = ExecutionTimes {
+                    executed_at: Some(fill.executed_at),
+                    recorded_at: changed.at,
+                    busted_at: None,
+                };
+                self.times.push((fill.execution_id.clone(), times));
+            }
+            Change::Busted { execution_id } => {
+                let known = self.times.iter_mut().find(|(id, _)| id == execution_id);
+                match known {
+                    Some((_, times)) => times.busted_at = Some(changed.at),
+                    None if self.is_whole => {
+                        let times = ExecutionTimes {
+                            executed_at: None,
+                            recorded_at: changed.at,
+                            busted_at: Some(changed.at),
+                        };
+                        self.times.push((execution_id.clone(), times));
+                    }
+                    // When it was made stands in a part of the log that is gone.
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
