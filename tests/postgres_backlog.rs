@@ -5,11 +5,10 @@
 
 mod support;
 
-use serde_json::json;
-use support::Server;
 use support::api::until;
 use support::load::{Load, assert_kept};
 use support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use support::{Exchange, Server};
 
 const EVENTS: u64 = 100_000;
 /// They are waited for in steps.
@@ -17,36 +16,39 @@ const STEPS: u64 = 10;
 
 #[test]
 fn a_hundred_thousand_changes_arrive_after_an_absence() {
-    let data = tempfile::tempdir().unwrap();
+    let (data, venue) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut postgres = Postgres::start();
     let database = postgres.database();
-    let settings = ["--postgres", &database.url, "--migrate", "--speed", "200"];
+    // A market that is far too busy makes many changes in a short time.
+    let busy = Exchange::start(venue.path(), &["--speed", "150"]);
+    let settings = [
+        "--postgres",
+        &database.url,
+        "--migrate",
+        "--postgres-share",
+        "100",
+        "--exchange",
+        &busy.address,
+    ];
     let server = Server::start(data.path(), &settings);
     server.program.await_error("Postgres follows the log");
     postgres.kill();
 
-    // Large orders, each of which many prints fill a part of, beside many small ones.
-    let alice = server.user(data.path(), "alice");
-    let large = ["SPY", "IBM", "BAC", "SPY", "IBM", "BAC"].map(|symbol| {
-        let order = json!({"position": "buy", "symbol": symbol, "numShares": 10_000_000});
-        let answer = alice.post("/order", &order);
-        assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
-        answer.body["orderId"].as_str().unwrap().to_owned()
-    });
-    let load = Load::start(&server, data.path(), 3);
+    // Orders that many prints fill a part of.
+    let load = Load::start_with(&server, data.path(), (3, 20_000));
     for step in 1..=STEPS {
         until("more changes", || {
             let events = server.metric("orders_events_total");
             (events >= EVENTS / STEPS * step).then_some(())
         });
     }
-    for id in &large {
-        alice.delete(&format!("/order/{id}"));
-    }
+    // It comes back as a quiet one.
+    let listen = busy.address.replace("http://", "");
+    busy.program.kill();
+    let _quiet = Exchange::start_at(&listen, venue.path(), &[]);
     postgres.start_again();
     load.await_more(30);
-    let mut ids = load.end();
-    ids.extend(large);
+    let ids = load.end();
     await_caught_up(&server, data.path(), &database.url);
     let events = database.number("SELECT count(*) FROM order_events");
     assert!(u64::try_from(events).unwrap() >= EVENTS, "{events} changes");
