@@ -1,7 +1,5 @@
 //! Postgres is not there: orders go on, and it gets everything once it is.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::load::{Load, assert_kept};

@@ -1,8 +1,6 @@
 //! Postgres comes back after a long absence, to a hundred thousand changes: it gets all of them, in
 //! order, while orders go on.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::api::until;

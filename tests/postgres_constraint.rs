@@ -1,8 +1,6 @@
 //! A row that Postgres refuses: the projection stops there and says so, orders go on, and it goes on
 //! by itself once the row is taken.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::Server;

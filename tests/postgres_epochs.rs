@@ -1,7 +1,5 @@
 //! One process writes at a time: an old one cannot write beside the one that has taken over.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::api::until;

@@ -1,7 +1,5 @@
 //! Postgres is there and answers nothing: orders go on, and a stop is not held up by it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::Server;

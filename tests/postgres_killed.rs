@@ -1,8 +1,6 @@
 //! Postgres is killed while it takes orders: nothing is missing after that, and nothing is there
 //! twice.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::Server;

@@ -1,8 +1,6 @@
 //! Postgres is away for too long: new orders are refused before the log fills the disk, and taken
 //! again once it has caught up.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use serde_json::json;

@@ -1,8 +1,6 @@
 //! The connection is cut between a commit and its answer: the batch takes effect once, whether it
 //! was committed or not.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::Server;

@@ -1,7 +1,7 @@
 //! Who may do what in Postgres: the audit log only grows, and analysts read their views and nothing
 //! else.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::panic, reason = "a test stops at the first surprise")]
 
 mod support;
 

@@ -1,7 +1,11 @@
 //! What happens to orders is in Postgres as the engine knows it: every field, every execution, and
 //! every version in the audit log.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 mod support;
 

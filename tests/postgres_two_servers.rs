@@ -1,8 +1,6 @@
 //! Ranges of user partitions on two servers: each user's orders are in one of them, and everybody's
 //! are in either.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use support::Server;

@@ -179,6 +179,21 @@ impl Postgres {
         running.postmaster.wait().expect("it can be waited for");
     }
 
+    /// Copies its data, as a backup does. It must be stopped.
+    pub fn back_up(&self) -> TempDir {
+        assert!(self.running.is_none(), "its files change while it runs");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        copy(&self.program.data, &folder.path().join("data"));
+        folder
+    }
+
+    /// Puts a backup in the place of its data.
+    pub fn set_back(&self, backup: &TempDir) {
+        assert!(self.running.is_none(), "its files are in use");
+        std::fs::remove_dir_all(&self.program.data).expect("its data");
+        copy(&backup.path().join("data"), &self.program.data);
+    }
+
     /// Waits for a line of its log that contains this.
     pub fn await_log(&self, text: &str) -> String {
         self.running.as_ref().expect("it runs").await_log(text, PATIENCE)
@@ -221,8 +236,10 @@ impl Program {
         let output = self.command("postgres").arg("--version").output().expect("it runs");
         let version = String::from_utf8_lossy(&output.stdout);
         let version = version.split_whitespace().nth(2).unwrap_or("unknown").to_owned();
-        let template =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{version}-template"));
+        // Only its owner can read it.
+        let owner = rustix::process::geteuid().as_raw();
+        let template = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("postgres-{version}-template-of-{owner}"));
         if !template.exists() {
             self.init();
             self.create_database();
