@@ -72,6 +72,20 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     assert_eq!(database.sql(rows), before);
     assert_agree(data.path(), url);
 
+    // One that was interrupted: some orders are there, and Postgres is where it was before.
+    database.sql(&format!(
+        "UPDATE projection SET lsn = 0 WHERE is_current; \
+         DELETE FROM orders WHERE order_id > '{resting}'; \
+         DELETE FROM executions WHERE order_id > '{resting}'",
+        resting = id(&bob.resting)
+    ));
+    let server = Server::start(data.path(), &settings);
+    server.program.await_error("longbow backfill");
+    assert!(server.program.stop().success());
+    assert_eq!(command("verify", data.path(), Some(url)).code, 1);
+    succeed("backfill", data.path(), url);
+    assert_agree(data.path(), url);
+
     // From here on it follows, also with orders that were copied.
     let server = Server::start(data.path(), &settings);
     let client = server.user(data.path(), "alice");
