@@ -241,13 +241,11 @@ fn is_of_the_data(code: &SqlState) -> bool {
         .any(|class| code.code().starts_with(class))
 }
 
-/// The row that was refused, as Postgres describes it.
+/// Where a row was refused. The row itself is in what Postgres says.
 fn place_of(error: &tokio_postgres::Error) -> String {
     let Some(error) = error.as_db_error() else { return String::new() };
     let mut place = String::new();
-    for (name, value) in
-        [("table", error.table()), ("constraint", error.constraint()), ("detail", error.detail())]
-    {
+    for (name, value) in [("table", error.table()), ("constraint", error.constraint())] {
         if let Some(value) = value {
             place.push_str(&format!(", {name}: {value}"));
         }

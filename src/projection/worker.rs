@@ -416,5 +416,6 @@ impl Drop for Raised {
 
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    // Postgres puts details on lines of their own.
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', ", ")
 }

@@ -21,11 +21,16 @@ pub struct Load {
 impl Load {
     /// So many users begin to trade.
     pub fn start(server: &Server, data: &Path, users: usize) -> Self {
+        Self::start_with(server, data, (users, 100))
+    }
+
+    /// So many users begin to trade, with so many shares in each market order.
+    pub fn start_with(server: &Server, data: &Path, (users, shares): (usize, u64)) -> Self {
         let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let start = |number| {
             let client = server.user(data, &format!("trader-{number}"));
             let (stop, placed) = (Arc::clone(&stop), Arc::clone(&placed));
-            std::thread::spawn(move || trade(&client, &stop, &placed))
+            std::thread::spawn(move || trade(&client, shares, &stop, &placed))
         };
         let traders = (0..users).map(start).collect();
         Self { stop, placed, traders }
@@ -51,7 +56,12 @@ impl Load {
 }
 
 /// In turn a limit order that rests, a market order, and the cancel of the former.
-fn trade(client: &api::Client, stop: &AtomicBool, placed: &AtomicUsize) -> Vec<String> {
+fn trade(
+    client: &api::Client,
+    shares: u64,
+    stop: &AtomicBool,
+    placed: &AtomicUsize,
+) -> Vec<String> {
     let mut ids = Vec::new();
     let mut resting = None;
     for turn in 0_usize.. {
@@ -68,7 +78,8 @@ fn trade(client: &api::Client, stop: &AtomicBool, placed: &AtomicUsize) -> Vec<S
         let order = if turn % 3 == 0 {
             json!({"position": "buy", "symbol": "IBM", "numShares": 10, "priceInCents": 1})
         } else {
-            json!({"position": "buy", "symbol": "SPY", "numShares": 100})
+            let symbol = ["SPY", "IBM", "BAC"][turn / 3 % 3];
+            json!({"position": "buy", "symbol": symbol, "numShares": shares})
         };
         let answer = client.send(Method::POST, "/order", order.to_string().as_bytes());
         assert!(matches!(answer.status, 201 | 202 | 422), "{}", answer.text);

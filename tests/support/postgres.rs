@@ -46,7 +46,7 @@ pub struct Postgres {
     port: u16,
     settings: Vec<String>,
     running: Option<Running>,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 /// Where it is and whom it runs as.
@@ -77,32 +77,37 @@ impl Postgres {
 
     /// Starts one with more settings, such as `work_mem=1MB`.
     pub fn start_with(more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, more)
+        let mut postgres = Self::absent_with(more);
+        postgres.start_again();
+        postgres
     }
 
     /// Prepares one without starting it: its address is known already.
     pub fn absent() -> Self {
-        Self::prepare(tempfile::tempdir().expect("a temporary folder"), &[])
+        Self::absent_with(&[])
     }
 
-    /// Starts one whose data are in this folder.
-    pub fn start_in(folder: TempDir, more: &[&str]) -> Self {
+    fn absent_with(more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut postgres = Self::prepare(folder.path(), more);
+        postgres._folder = Some(folder);
+        postgres
+    }
+
+    /// Starts one whose data are in this folder, and stay there.
+    pub fn start_in(folder: &Path, more: &[&str]) -> Self {
         let mut postgres = Self::prepare(folder, more);
         postgres.start_again();
         postgres
     }
 
-    fn prepare(folder: TempDir, more: &[&str]) -> Self {
-        let program = Program {
-            bin: find_bin(),
-            data: folder.path().join("data"),
-            user: unprivileged_user(),
-        };
-        program.own(folder.path());
+    fn prepare(folder: &Path, more: &[&str]) -> Self {
+        let program =
+            Program { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
+        program.own(folder);
         program.make_data();
         let settings = SETTINGS.iter().chain(more).map(|&setting| setting.to_owned()).collect();
-        Self { program, port: free_port(), settings, running: None, _folder: folder }
+        Self { program, port: free_port(), settings, running: None, _folder: None }
     }
 
     /// The database that is there from the start.
@@ -151,6 +156,20 @@ impl Postgres {
     pub fn kill(&mut self) {
         let mut running = self.running.take().expect("it runs");
         running.kill();
+    }
+
+    /// Holds all of its processes: it is there and answers nothing.
+    pub fn pause(&self) {
+        let running = self.running.as_ref().expect("it runs");
+        running.signal(Signal::STOP);
+        running.signal_children(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        let running = self.running.as_ref().expect("it runs");
+        running.signal_children(Signal::CONT);
+        running.signal(Signal::CONT);
     }
 
     /// Stops it in order: clients are cut off, what they have committed is on disk.
@@ -281,16 +300,28 @@ impl Running {
         kill_process(Pid::from_child(&self.postmaster), signal).expect("it is there");
     }
 
-    fn kill(&mut self) {
-        // Held first, so that it makes no new processes and does not see the others end.
-        self.signal(Signal::STOP);
+    fn children(&self) -> Vec<Pid> {
         let postmaster = self.postmaster.id();
         let list = format!("/proc/{postmaster}/task/{postmaster}/children");
         let children = std::fs::read_to_string(list).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        children.filter_map(Pid::from_raw).collect()
+    }
+
+    fn signal_children(&self, signal: Signal) {
+        for pid in self.children() {
+            // It may have ended by itself.
+            let _gone = kill_process(pid, signal);
+        }
+    }
+
+    fn kill(&mut self) {
+        // Held first, so that it makes no new processes and does not see the others end.
+        self.signal(Signal::STOP);
         // Held by a descriptor: its number cannot be given to another process meanwhile.
-        let backends: Vec<_> = children
-            .filter_map(Pid::from_raw)
+        let backends: Vec<_> = self
+            .children()
+            .into_iter()
             .filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)))
             .collect();
         for (pid, _) in &backends {
