@@ -20,8 +20,8 @@ use crate::wal::Lsn;
 /// Orders and events that are looked up at once.
 const BATCH_ROWS: usize = 1_000;
 
-/// What log and index have together.
-const BOOKS: &str = "log and index have";
+/// What log and index say together.
+const BOOKS: &str = "the index with the log";
 
 /// A server whose orders are compared.
 pub(super) struct ServerComparison {
@@ -96,6 +96,11 @@ impl ServerComparison {
                 row.order_id.partition().get()
             ))
         })
+    }
+
+    /// Ends the look at the server.
+    pub(super) fn end(self) -> Result<(), BooksError> {
+        Ok(self.book.end()?)
     }
 
     /// Compares how far the feed was taken.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use crate::index::IndexError;
 use crate::order::RecordError;
 use crate::projection::ProjectionError;
-use crate::wal::{LogId, Lsn, WalError};
+use crate::wal::{Lsn, WalError};
 
 /// Why the books cannot be compared, restored or copied.
 #[derive(Debug, thiserror::Error)]
@@ -38,20 +38,13 @@ pub enum BooksError {
     },
     /// A restore has not come to its end.
     #[error(
-        "{} was not restored to the end: run `longbow restore --postgres ...` again",
+        "{} was not restored to the end: run `longbow restore --postgres ...` again, or empty the \
+         directory to begin without any orders",
         data_dir.display()
     )]
     HalfRestored {
         /// The data directory.
         data_dir: PathBuf,
-    },
-    /// Log and index are of different servers.
-    #[error("the index follows log {index_log}, but the log here is {log}")]
-    OtherLog {
-        /// The log that the index was made from.
-        index_log: LogId,
-        /// The log that is there.
-        log: LogId,
     },
     /// The index cannot be moved to the end of the log.
     #[error("the index stays at record {position}, and the log ends with record {last}")]

@@ -1,8 +1,9 @@
 //! Where two versions of an order differ, field by field.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 
-use crate::order::{ExecutionPart, OrderParts};
+use crate::order::{Execution, ExecutionPart, OrderParts};
+use crate::types::{PriceCents, TimestampMicros};
 
 /// Name of a field and its value in both books.
 pub(super) type FieldDifference = (String, String, String);
@@ -37,34 +38,66 @@ pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<Fiel
         taken_back,
         executions,
     } = one;
-    let mut compare = |name: &str, one: &dyn Debug, other: &dyn Debug| {
-        let (one, other) = (format!("{one:?}"), format!("{other:?}"));
+    let mut compare = |name: &str, one: String, other: String| {
         if one != other {
             found.push((name.to_owned(), one, other));
         }
     };
-    compare("order_id", order_id, &other.order_id);
-    compare("user_id", user, &other.user);
-    compare("client_order_id", &client_order_id, &other.client_order_id);
-    compare("external_order_id", &external_order_id, &other.external_order_id);
-    compare("symbol", symbol, &other.symbol);
-    compare("position", position, &other.position);
-    compare("time_in_force", time_in_force, &other.time_in_force);
-    compare("limit_price_cents", limit_price, &other.limit_price);
-    compare("num_shares", num_shares, &other.num_shares);
-    compare("filled_shares", filled_shares, &other.filled_shares);
-    compare("filled_value_cents", filled_value_cents, &other.filled_value_cents);
-    compare("reason", reason, &other.reason);
-    compare("created_at", created_at, &other.created_at);
-    compare("updated_at", updated_at, &other.updated_at);
-    compare("version", version, &other.version);
-    compare("submit_before", submit_before, &other.submit_before);
-    compare("cancel_requested", cancel_requested, &other.cancel_requested);
-    compare("ending", ending, &other.ending);
-    compare("user_cancelled", user_cancelled, &other.user_cancelled);
-    compare("taken_back", taken_back, &other.taken_back);
+    let moment = |at: &TimestampMicros| at.micros().to_string();
+    let cents = |price: &Option<PriceCents>| optional(price.map(|price| price.cents()));
+    compare("order_id", order_id.to_string(), other.order_id.to_string());
+    compare("user_id", user.to_string(), other.user.to_string());
+    compare(
+        "client_order_id",
+        optional(client_order_id.as_ref()),
+        optional(other.client_order_id.as_ref()),
+    );
+    compare(
+        "external_order_id",
+        optional(external_order_id.as_ref()),
+        optional(other.external_order_id.as_ref()),
+    );
+    compare("symbol", symbol.to_string(), other.symbol.to_string());
+    compare("position", word(position), word(&other.position));
+    compare("time_in_force", word(time_in_force), word(&other.time_in_force));
+    compare("limit_price_cents", cents(limit_price), cents(&other.limit_price));
+    compare("num_shares", num_shares.to_string(), other.num_shares.to_string());
+    compare("filled_shares", filled_shares.to_string(), other.filled_shares.to_string());
+    let value = other.filled_value_cents.to_string();
+    compare("filled_value_cents", filled_value_cents.to_string(), value);
+    compare("reason", quoted(reason.as_deref()), quoted(other.reason.as_deref()));
+    compare("created_at", moment(created_at), moment(&other.created_at));
+    compare("updated_at", moment(updated_at), moment(&other.updated_at));
+    compare("version", version.to_string(), other.version.to_string());
+    compare("submit_before", moment(submit_before), moment(&other.submit_before));
+    compare("cancel_requested", word(cancel_requested), word(&other.cancel_requested));
+    compare("ending", optional_word(ending), optional_word(&other.ending));
+    compare("user_cancelled", word(user_cancelled), word(&other.user_cancelled));
+    compare("taken_back", word(taken_back), word(&other.taken_back));
     compare_executions(executions, &other.executions, &mut found);
     found
+}
+
+fn none() -> String {
+    "none".to_owned()
+}
+
+fn optional(value: Option<impl Display>) -> String {
+    value.map_or_else(none, |value| value.to_string())
+}
+
+/// One of few values.
+fn word(value: &impl Debug) -> String {
+    format!("{value:?}")
+}
+
+fn optional_word(value: &Option<impl Debug>) -> String {
+    value.as_ref().map_or_else(none, word)
+}
+
+/// Text that anybody may have chosen, on one line.
+fn quoted(text: Option<&str>) -> String {
+    text.map_or_else(none, |text| format!("{text:?}"))
 }
 
 /// Both are sorted by their ids.
@@ -78,8 +111,11 @@ fn compare_executions(
         at.and_then(|at| all.get(at)).map(|part| part.execution)
     };
     let words = |execution| match execution {
-        Some(execution) => format!("{execution:?}"),
-        None => "none".to_owned(),
+        Some(Execution::Counted { num_shares, price }) => {
+            format!("{num_shares} shares at {} cents", price.cents())
+        }
+        Some(Execution::Busted) => "a void one".to_owned(),
+        None => none(),
     };
     for part in one {
         let (here, there) = (Some(part.execution), find(other, part));

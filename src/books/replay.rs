@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::BooksError;
-use crate::index::Index;
+use crate::index::{Index, IndexError};
 use crate::order::{Change, Changed, Event, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros};
 use crate::wal::Lsn;
@@ -52,6 +52,12 @@ impl<'a> Replay<'a> {
         lsn: Lsn,
         event: &Event,
     ) -> Result<Option<&TrackedOrder>, BooksError> {
+        if lsn > self.reached
+            && let Some(order_id) = event.order_id()
+        {
+            // Whether the log tells all of it or not.
+            self.ahead.insert(order_id);
+        }
         let order_id = match event {
             Event::Created(created) => {
                 let id = created.order_id;
@@ -63,9 +69,8 @@ impl<'a> Replay<'a> {
                 if lsn > self.position && !self.orders.contains_key(&id) {
                     // It has not changed since the index has it.
                     let stored = self.index.by_order_id(id)?;
-                    if let Some(order) = stored {
-                        self.orders.insert(id, Replayed::new(order, false));
-                    }
+                    let order = stored.ok_or(IndexError::UnknownOrder { lsn, order_id: id })?;
+                    self.orders.insert(id, Replayed::new(order, false));
                 }
                 let Some(known) = self.orders.get_mut(&id) else { return Ok(None) };
                 if !known.order.apply(changed).recorded {
@@ -76,9 +81,6 @@ impl<'a> Replay<'a> {
             }
             Event::HeldReport(_) | Event::FeedPosition(_) => return Ok(None),
         };
-        if lsn > self.reached {
-            self.ahead.insert(order_id);
-        }
         Ok(self.orders.get(&order_id).map(|known| &known.order))
     }
 }
@@ -116,5 +118,38 @@ impl Replayed {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::books::test_books::{accepted, created, filled, order};
+    use crate::index::{IndexAges, IndexFiller, MemoryStore};
+    use crate::order::OrderParts;
+    use crate::wal::LogId;
+
+    #[test]
+    fn what_the_log_no_longer_tells_is_taken_from_the_index() {
+        let store = MemoryStore::new();
+        let mut filler = IndexFiller::in_memory(&store);
+        filler.order(&order(1, &[accepted(1), filled(1, "e1", 2)])).unwrap();
+        filler.finish_at(LogId(7), Lsn(10)).unwrap();
+        let index = Index::in_memory(&store, IndexAges::default()).unwrap();
+        let mut replay = Replay::new(&index, Lsn(10), Lsn(5));
+        // Of the first order the log has only the end, and the index has that too.
+        assert!(replay.take(Lsn(6), &filled(1, "e1", 2)).unwrap().is_none());
+        assert!(replay.orders.is_empty() && replay.ahead.contains(&created(1).order_id));
+        let born = Event::Created(created(2));
+        assert_eq!(replay.take(Lsn(7), &born).unwrap().unwrap().order().version, 1);
+        // What comes behind the index is applied to what it has.
+        let after = replay.take(Lsn(11), &filled(1, "e2", 3)).unwrap().unwrap();
+        let whole = order(1, &[accepted(1), filled(1, "e1", 2), filled(1, "e2", 3)]);
+        assert_eq!(OrderParts::of_tracked(after), OrderParts::of_tracked(&whole));
+        let times = &replay.orders[&created(1).order_id].times;
+        assert_eq!(times.len(), 1, "when the first one was made is not known any more");
+        assert!(replay.take(Lsn(12), &filled(1, "e2", 3)).unwrap().is_none(), "it repeats");
+        let unknown = replay.take(Lsn(13), &accepted(3)).unwrap_err();
+        assert!(matches!(unknown, BooksError::Index(IndexError::UnknownOrder { .. })));
     }
 }

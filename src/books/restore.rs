@@ -132,15 +132,14 @@ impl Place {
 }
 
 fn check_empty(data_dir: &Path) -> Result<(), BooksError> {
-    let list = |error| failed("list", data_dir)(error);
-    for entry in fs::read_dir(data_dir).map_err(list)? {
-        let name: OsString = entry.map_err(list)?.file_name();
-        if name != LOST_AND_FOUND {
-            let found = name.to_string_lossy().into_owned();
-            return Err(BooksError::NotEmpty { data_dir: data_dir.to_path_buf(), found });
-        }
-    }
-    Ok(())
+    let entries = fs::read_dir(data_dir).and_then(|entries| {
+        entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<OsString>>>()
+    });
+    let names = entries.map_err(failed("list", data_dir))?;
+    let first = names.into_iter().filter(|name| name != LOST_AND_FOUND).min();
+    let Some(first) = first else { return Ok(()) };
+    let found = first.to_string_lossy().into_owned();
+    Err(BooksError::NotEmpty { data_dir: data_dir.to_path_buf(), found })
 }
 
 /// Makes a directory and every missing one above it, each durable in its parent.

@@ -54,6 +54,7 @@ pub fn verify(
         if let Some(comparison) = comparison {
             comparison.feed(feed_position(&books, reached)?.as_ref(), &mut report)?;
             comparison.strangers(&mut report)?;
+            comparison.end()?;
         }
     }
     Ok(report.count())

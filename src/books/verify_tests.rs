@@ -56,9 +56,8 @@ fn each_difference_is_a_line_with_both_values() {
             "order {one} of user user-1: filled_value_cents: the log has 47960, the index has 35970"
         ),
         format!(
-            "order {one} of user user-1: execution e1: the log has Counted {{ num_shares: 4, \
-             price: PriceCents(11990) }}, the index has Counted {{ num_shares: 3, price: \
-             PriceCents(11990) }}"
+            "order {one} of user user-1: execution e1: the log has 4 shares at 11990 cents, the \
+             index has 3 shares at 11990 cents"
         ),
         format!(
             "order {one} of user user-1: external_order_id X-1: the log has this order, the index \

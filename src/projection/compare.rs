@@ -168,6 +168,14 @@ impl PostgresBook {
         Ok(Self(session))
     }
 
+    /// Ends the look.
+    ///
+    /// # Errors
+    /// The server cannot be reached any more.
+    pub fn end(self) -> Result<(), ProjectionError> {
+        self.0.run("COMMIT", "end a transaction")
+    }
+
     /// The server.
     pub fn server(&self) -> &PostgresServer {
         &self.0.server
