@@ -39,3 +39,16 @@ fn orders_go_on_without_it_and_it_gets_all_of_them_when_it_comes() {
     assert_kept(&[&database], &[placed["orderId"].as_str().unwrap().to_owned()]);
     assert_books_agree(server, data.path(), &database.url);
 }
+
+#[test]
+fn with_migrate_it_gets_its_tables_when_it_comes() {
+    let data = tempfile::tempdir().unwrap();
+    let mut postgres = Postgres::absent();
+    let database = postgres.database();
+    let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
+    server.program.await_error("orders go on without it");
+    server.user(data.path(), "alice").place_resting("IBM");
+    postgres.start_again();
+    server.program.await_error("the tables are up to date");
+    assert_books_agree(server, data.path(), &database.url);
+}

@@ -6,7 +6,7 @@ mod support;
 use support::Server;
 use support::api::until;
 use support::load::{Load, assert_kept};
-use support::postgres::{Postgres, assert_books_agree};
+use support::postgres::{Postgres, assert_books_agree, await_caught_up};
 
 const KILLS: usize = 4;
 
@@ -39,6 +39,28 @@ fn a_kill_in_the_middle_of_batches_loses_nothing_and_repeats_nothing() {
     }
     let ids = load.end();
     assert!(server.metric("projection_connects_total") > KILLS as u64);
+    assert_books_agree(server, data.path(), &database.url);
+    assert_kept(&[&database], &ids);
+}
+
+#[test]
+fn a_kill_of_the_server_in_the_middle_of_batches_is_as_harmless() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let settings = ["--postgres", &database.url, "--migrate"];
+    let mut ids = Vec::new();
+    for _ in 0..KILLS {
+        let server = Server::start(data.path(), &settings);
+        let load = Load::start(&server, data.path(), 3);
+        load.await_more(60);
+        ids.extend(load.end());
+        server.program.kill();
+    }
+    let server = Server::start(data.path(), &settings);
+    await_caught_up(&server, data.path(), &database.url);
+    let epochs = database.number("SELECT max(epoch) FROM projection");
+    assert_eq!(usize::try_from(epochs).unwrap(), KILLS + 1, "each start is one");
     assert_books_agree(server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
 }

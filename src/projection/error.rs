@@ -208,7 +208,11 @@ impl ProjectionError {
 
     pub(super) fn remedy(&self) -> Remedy {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } => Remedy::Wait,
+            // The log's files may be out of reach for a while, as when there are too many open ones.
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Owners(_)
+            | Self::Log(WalError::Io { .. }) => Remedy::Wait,
             Self::Refused { source, .. } => match source.code() {
                 Some(code) if is_of_the_data(code) => Remedy::Operator,
                 Some(_) | None => Remedy::Wait,
@@ -224,7 +228,7 @@ impl ProjectionError {
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
             | Self::Order { .. }
-            | Self::Owners(_) => Remedy::Operator,
+            | Self::Log(WalError::CutOff { .. }) => Remedy::Operator,
             Self::Superseded { .. } | Self::Record { .. } | Self::Log(_) | Self::Runtime(_) => {
                 Remedy::Stop
             }

@@ -84,6 +84,8 @@ pub type OwnersOf =
 pub struct ProjectionOptions {
     /// The servers.
     pub servers: PostgresServers,
+    /// Whether tables that are missing or old are made when a server comes up.
+    pub migrates: bool,
     /// Most of the time that Postgres is kept at work while orders come in, in percent.
     pub share_percent: u8,
     /// Whether replies wait for Postgres: then it is told of everything at once.
@@ -127,6 +129,7 @@ pub fn projection(
             backlog: backlog.take(),
             progress: progress.clone(),
             metrics: metrics.clone(),
+            migrates: options.migrates,
             epoch: None,
             trouble: worker::Trouble::default(),
         });
@@ -134,19 +137,21 @@ pub fn projection(
     Ok((workers, progress))
 }
 
-/// Checks, at a start, that the servers that are there have the tables of this program, and that no
-/// process with another log writes them. One that cannot be reached is left for later.
+/// Sees to the tables at a start: the servers that are there must have those of this program, or are
+/// given them. One that cannot be reached is left for later.
 ///
 /// # Errors
 /// What an operator has to see to.
-pub fn check(servers: &PostgresServers) -> Result<(), ProjectionError> {
+pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), ProjectionError> {
     block_on(async {
         for server in servers.iter() {
-            let checked = match Connection::open(server).await {
-                Ok(connection) => migrations::check(&connection.client, server).await,
+            let prepared = match Connection::open(server).await {
+                Ok(mut connection) => {
+                    migrations::prepare(&mut connection.client, server, migrates).await
+                }
                 Err(error) => Err(error),
             };
-            match checked {
+            match prepared {
                 Err(error) if error.remedy() == error::Remedy::Operator => return Err(error),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;

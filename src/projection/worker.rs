@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 
 use super::backlog::Backlog;
 use super::batch::{self, Batch};
-use super::connection::{Connection, in_time, within};
+use super::connection::{Connection, within};
 use super::days::Day;
 use super::error::Remedy;
 use super::pace::Pace;
@@ -63,6 +63,7 @@ pub struct ProjectionWorker {
     pub(super) metrics: ProjectionMetrics,
     /// The epoch that this process has begun, once it has.
     pub(super) epoch: Option<i64>,
+    pub(super) migrates: bool,
     pub(super) trouble: Trouble,
 }
 
@@ -213,7 +214,7 @@ impl ProjectionWorker {
         let server = &self.server;
         let mut connection = Connection::open(server).await?;
         self.metrics.connects.inc();
-        in_time(server, migrations::check(&connection.client, server)).await??;
+        migrations::prepare(&mut connection.client, server, self.migrates).await?;
         let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
         let claim = position::claim(&mut connection.client, server, log, self.epoch).await?;
         self.epoch = Some(claim.epoch);

@@ -33,13 +33,7 @@ pub(super) fn prepare(arguments: &PostgresArgs) -> Result<Option<PostgresServers
         return Ok(None);
     };
     let servers: PostgresServers = text.parse()?;
-    if arguments.migrate {
-        for (server, before, after) in projection::migrate(&servers)? {
-            tracing::info!(server, before, after, "the tables are up to date");
-        }
-    } else {
-        projection::check(&servers)?;
-    }
+    projection::prepare(&servers, arguments.migrate)?;
     Ok(Some(servers))
 }
 
@@ -70,6 +64,7 @@ pub(super) fn start(
     metrics.register(|registry| projection_metrics.register(registry));
     let options = ProjectionOptions {
         servers,
+        migrates: arguments.migrate,
         share_percent: arguments.postgres_share,
         is_awaited,
         // Of the oldest segment a part may be needed; the newest is there from its first record on.
