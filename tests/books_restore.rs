@@ -8,9 +8,11 @@ mod support;
 
 use books::{Traffic, assert_agree, command, id, keyed, market, succeed};
 use serde_json::{Value, json};
+use support::api::until;
 use support::events::EventStream;
 use support::postgres::{Postgres, assert_books_agree, await_caught_up};
 use support::{Exchange, Server};
+use ureq::http::Method;
 
 /// A stream of a user's orders, resumed behind an id.
 fn orders_of(address: &str, token: &str, last_id: Option<&str>) -> EventStream {
@@ -89,6 +91,50 @@ fn orders_come_back_on_another_machine_and_trading_goes_on() {
     // The old machine must not come back either.
     let stranger = Server::start(data.path(), &settings);
     stranger.program.await_error("longbow restore");
+}
+
+#[test]
+fn a_machine_at_work_is_shut_out_and_its_orders_are_settled_by_the_next() {
+    let (data, venue) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let url = database.url.as_str();
+    let exchange = Exchange::start(venue.path(), &["--speed", "5"]);
+    let settings = ["--postgres", url, "--migrate", "--exchange", &exchange.address];
+    let old = Server::start(data.path(), &settings);
+    // They trade until nobody answers any more.
+    let trade = |number: usize| {
+        let client = old.user(data.path(), &format!("trader-{number}"));
+        std::thread::spawn(move || {
+            let limit =
+                json!({"position": "buy", "symbol": "IBM", "numShares": 1, "priceInCents": 1});
+            let market = json!({"position": "buy", "symbol": "SPY", "numShares": 1});
+            for order in [limit, market].iter().cycle() {
+                let body = order.to_string().into_bytes();
+                if client.try_send(Method::POST, "/order", &body).is_none() {
+                    break;
+                }
+            }
+        })
+    };
+    let traders: Vec<_> = (0..4).map(trade).collect();
+    until("some orders", || (database.number("SELECT count(*) FROM orders") > 200).then_some(()));
+
+    let folder = tempfile::tempdir().unwrap();
+    let said = succeed("restore", folder.path(), url);
+    let orders = database.number("SELECT count(*) FROM orders");
+    assert!(said.starts_with(&format!("restored {orders} orders")), "{said}");
+    let Server { mut program, .. } = old;
+    program.await_error("written by another process");
+    assert_eq!(program.wait().code(), Some(1));
+    traders.into_iter().for_each(|trader| trader.join().unwrap());
+    assert_agree(folder.path(), url);
+
+    let new = Server::start(folder.path(), &settings);
+    let pending = "SELECT count(*) FROM orders WHERE status = 'pending'";
+    until("what was under way to be settled", || (database.number(pending) == 0).then_some(()));
+    market(&new.user(folder.path(), "trader-1"), "SPY", 200);
+    assert_books_agree(new, folder.path(), url);
 }
 
 #[test]

@@ -41,6 +41,9 @@ fn compare_order(
     report.fields(name, (LOG, INDEX), &fields)?;
 
     // Whoever looks it up must find it.
+    if !order.is_open() && !index.is_listed(&order.user, order.order_id)? {
+        report.field(name, "page of ended orders", (LOG, "it"), (INDEX, "none"))?;
+    }
     if let Some(key) = &order.client_order_id {
         let named = index.by_key(&order.user, key)?;
         if named != Some(order.order_id) {

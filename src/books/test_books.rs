@@ -11,6 +11,7 @@ use crate::types::{
 };
 use crate::wal::{self, Lsn, NewRecord, WalOptions};
 
+const SEGMENT_BYTES: u64 = 1024 * 1024;
 const START_MICROS: u64 = 1_732_400_000_000_000;
 
 /// Order number so-and-so of ten users.
@@ -66,7 +67,7 @@ pub(super) fn order(number: u64, events: &[Event]) -> TrackedOrder {
 pub(super) fn course(orders: u64) -> Vec<Event> {
     let of = |number: u64| {
         let mut events = vec![Event::Created(created(number)), accepted(number)];
-        if number % 3 != 0 {
+        if !number.is_multiple_of(3) {
             events.push(filled(number, &format!("e{number}"), 4));
             events.push(filled(number, &format!("f{number}"), 6));
         }
@@ -75,9 +76,14 @@ pub(super) fn course(orders: u64) -> Vec<Event> {
     (1..=orders).flat_map(of).collect()
 }
 
+/// A log with a small segment, which is soon made.
+fn log_of(data_dir: &Path) -> WalOptions {
+    WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::new(wal_directory(data_dir)) }
+}
+
 /// Appends events to the log of a data directory.
 pub(super) fn append(data_dir: &Path, events: &[Event]) {
-    let options = WalOptions::new(wal_directory(data_dir));
+    let options = log_of(data_dir);
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
     let (mut appender, writer) = wal::open(options, recovery).unwrap();
     let log = writer.handle();
@@ -103,7 +109,7 @@ pub(super) fn append(data_dir: &Path, events: &[Event]) {
 
 /// Moves the index of a data directory to a record of its log.
 pub(super) fn follow(data_dir: &Path, to: Lsn) {
-    let options = WalOptions::new(wal_directory(data_dir));
+    let options = log_of(data_dir);
     let outline = wal::outline(&options).unwrap();
     let index = Index::open(IndexOptions::new(index_directory(data_dir), outline)).unwrap();
     let recovery = wal::recover(&options, index.position(), &mut |_| Ok(())).unwrap();

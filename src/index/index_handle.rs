@@ -312,6 +312,14 @@ impl Index {
         Ok(page)
     }
 
+    /// Whether pages of a user's ended orders have this one.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn is_listed(&self, user: &UserId, order_id: OrderId) -> Result<bool, IndexError> {
+        Ok(self.store()?.get(Space::History, &keys::history(user, order_id))?.is_some())
+    }
+
     /// A user's changes behind a record of the log, oldest first, each with the order as it has left
     /// it: at most `most` of them. None where the store does not have all of them any more.
     ///

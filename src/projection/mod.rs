@@ -17,6 +17,13 @@
 //! Each start of a projection begins an epoch, and every transaction of an older one fails: a machine
 //! that was thought dead cannot write beside the one that replaced it.
 //!
+//! # For a server that is stopped
+//!
+//! [`PostgresBook`] is what the tables say at one moment, to be compared with log and index.
+//! [`PostgresRestore`] gives all orders back to a machine that has lost them, under a new log, and
+//! [`PostgresBackfill`] takes all orders from an index whose log has lost its beginning. Both begin an
+//! epoch.
+//!
 //! # When Postgres is not there
 //!
 //! Orders go on. The log is kept from the place that Postgres has; when it has grown to a limit, new

@@ -9,6 +9,8 @@
 
 use std::path::Path;
 
+use longbow::books::BooksOptions;
+use longbow::projection::PostgresServers;
 use serde_json::{Value, json};
 use ureq::http::Request;
 
@@ -45,8 +47,13 @@ pub fn succeed(name: &str, data: &Path, postgres: &str) -> String {
     said.lines.into_iter().next().unwrap()
 }
 
-/// The books agree, with Postgres and without.
+/// The books agree, with Postgres and without, also when they are compared by few orders at a time.
 pub fn assert_agree(data: &Path, postgres: &str) {
+    let servers: PostgresServers = postgres.parse().unwrap();
+    let few = BooksOptions { max_orders_in_memory: 2, ..BooksOptions::new(data) };
+    let mut lines = Vec::new();
+    let count = longbow::books::verify(&few, Some(&servers), &mut lines).unwrap();
+    assert_eq!((count, String::from_utf8(lines).unwrap().as_str()), (0, ""));
     for postgres in [None, Some(postgres)] {
         let said = command("verify", data, postgres);
         assert_eq!(
