@@ -149,7 +149,7 @@ pub(super) fn build(
 
 /// The statement that has room for one more row.
 #[expect(clippy::indexing_slicing, reason = "one was pushed if there was none")]
-fn last<T: Default>(statements: &mut Vec<T>, len: fn(&T) -> usize) -> &mut T {
+pub(super) fn last<T: Default>(statements: &mut Vec<T>, len: fn(&T) -> usize) -> &mut T {
     if statements.last().is_none_or(|rows| len(rows) >= MAX_ROWS) {
         statements.push(T::default());
     }
