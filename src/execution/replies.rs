@@ -29,6 +29,13 @@ pub(super) enum Waiter {
     Cancel(oneshot::Sender<CancelReply>),
 }
 
+/// What somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Create,
+    Cancel,
+}
+
 impl Replies {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
@@ -80,6 +87,14 @@ impl Replies {
     /// How long until somebody is overdue.
     pub(super) fn until_overdue(&self, now: MonotonicMicros) -> Option<Duration> {
         self.deadlines.front().map(|(deadline, ..)| deadline.saturating_since(now))
+    }
+
+    /// What is waited for under this name; `None` once it was answered.
+    pub(super) fn asked(&self, to: ReplyTo) -> Option<Asked> {
+        self.slot(to).map(|slot| match slot.sender {
+            Waiter::Create(_) => Asked::Create,
+            Waiter::Cancel(_) => Asked::Cancel,
+        })
     }
 
     fn slot(&self, to: ReplyTo) -> Option<&Slot> {
