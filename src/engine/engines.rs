@@ -14,7 +14,8 @@ use super::partition::{Engine, Turn, UnknownOrder};
 use super::spread_map::SpreadMap;
 use crate::order::{Change, Event, HeldReport, Order};
 use crate::types::{
-    ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
+    ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
+    UserPartition,
 };
 
 /// Hash tables of exchange ids: as many as the engines have for their orders together.

@@ -218,7 +218,8 @@ impl Driver {
         let order_id = request.order_id;
         self.queues.clock.take(order_id, arrived, asked);
         let deadline = self.reply_deadline(now);
-        let to = self.replies.add(Waiter::Create(reply), order_id, deadline);
+        let waiter = (Waiter::Create(reply), self.asker(&request.user));
+        let to = self.replies.add(waiter, order_id, deadline);
         self.engines.create(now.wall, request, to, &mut self.outbox);
         self.gate();
         self.queues.clock.end(order_id, Stage::Decide);
@@ -233,7 +234,8 @@ impl Driver {
         }
         let CancelCommand { user, order_id, reply } = command;
         self.metrics.cancels.inc();
-        let to = self.replies.add(Waiter::Cancel(reply), order_id, self.reply_deadline(now));
+        let waiter = (Waiter::Cancel(reply), self.asker(&user));
+        let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
         self.engines.cancel(now.wall, (&user, order_id), to, &mut self.outbox);
         self.gate();
     }

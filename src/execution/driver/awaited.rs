@@ -1,17 +1,18 @@
 //! What the orders thread does where everybody's answers wait for Postgres: it shows what Postgres
 //! has, answers in time those for whom it comes too late, and takes no more than can wait.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Driver;
-use crate::engine::{CancelReply, CreateOrder, CreateReply};
+use crate::engine::{CancelReply, CreateOrder, CreateReply, ReplyTo};
 use crate::execution::limits::{MAX_HELD_FOR_CANCELS, MAX_HELD_FOR_CREATES, MAX_HELD_FOR_REPORTS};
 use crate::execution::postgres_side::PostgresSide;
 use crate::execution::replies::Asked;
 use crate::order::{Order, Status};
 use crate::projection::Progress;
-use crate::types::{Moment, MonotonicMicros, OrderId};
+use crate::types::{Moment, MonotonicMicros, OrderId, UserId};
 use crate::wal::Lsn;
 
 /// Postgres, where it is awaited.
@@ -57,7 +58,7 @@ pub(super) struct Late {
     /// When they are told that the outcome is not known.
     give_up: MonotonicMicros,
     order_id: OrderId,
-    to: crate::engine::ReplyTo,
+    to: ReplyTo,
 }
 
 impl Driver {
@@ -84,19 +85,27 @@ impl Driver {
         self.held.len() >= MAX_HELD_FOR_CANCELS
     }
 
-    /// How far Postgres has come, where the last that waits for it is `last`.
-    pub(super) fn look_at_postgres(&mut self, now: Moment, last: Option<Lsn>) -> Lsn {
-        let Some(postgres) = &mut self.awaited else { return Lsn(u64::MAX) };
+    /// How far Postgres has come, where it is awaited. Readers may read once it has everything that
+    /// was recovered.
+    pub(super) fn look_at_postgres(&mut self) -> Option<Lsn> {
+        let postgres = self.awaited.as_mut()?;
         let has = postgres.has();
-        if postgres.mark.is_none_or(|(mark, _)| has >= mark) {
-            postgres.mark = last.filter(|last| has < *last).map(|last| (last, now.monotonic));
-        }
         if postgres.missing_to.is_some_and(|recovered| has >= recovered) {
             postgres.missing_to = None;
             self.views.reveal();
             tracing::info!("Postgres has all that was recovered: orders can be read");
         }
-        has
+        Some(has)
+    }
+
+    /// Remembers since when Postgres is behind the last that waits for it: until it has come there,
+    /// or nothing waits.
+    pub(super) fn mark_postgres(&mut self, now: Moment, last: Option<Lsn>) {
+        let Some(postgres) = &mut self.awaited else { return };
+        let has = postgres.has();
+        if postgres.mark.is_none_or(|(mark, _)| has >= mark) {
+            postgres.mark = last.filter(|last| has < *last).map(|last| (last, now.monotonic));
+        }
     }
 
     /// Whether new orders would wait for Postgres for too long, or it lacks what was recovered.
@@ -113,7 +122,9 @@ impl Driver {
         let refuses = self.postgres_refuses(now);
         let Some(postgres) = &mut self.awaited else { return false };
         if refuses && !postgres.is_told {
-            tracing::error!("Postgres does not follow in time: new orders are refused until it does");
+            tracing::error!(
+                "Postgres does not follow in time: new orders are refused until it does"
+            );
         } else if !refuses && postgres.is_told {
             tracing::warn!("Postgres follows again: new orders are taken");
         }
@@ -122,8 +133,14 @@ impl Driver {
         refuses && !key.is_some_and(|key| self.engines.knows_key(&request.user, key))
     }
 
+    /// Who asks, where that has to be remembered: who is answered with what is shown sees their own
+    /// orders alone.
+    pub(super) fn asker(&self, user: &UserId) -> Option<UserId> {
+        self.awaited.is_some().then(|| user.clone())
+    }
+
     /// Takes note of somebody whose time is over: the answer may be decided and wait for Postgres.
-    pub(super) fn note_late(&mut self, now: Moment, order_id: OrderId, to: crate::engine::ReplyTo) {
+    pub(super) fn note_late(&mut self, now: Moment, order_id: OrderId, to: ReplyTo) {
         if self.awaited.is_some() {
             let give_up = now.monotonic.saturating_add(self.options.postgres_patience);
             self.late.push_back(Late { give_up, order_id, to });
@@ -139,8 +156,8 @@ impl Driver {
     pub(super) fn answer_late(&mut self, now: Moment, limit: usize) -> bool {
         for _ in 0..limit {
             let Some(&Late { give_up, order_id, to }) = self.late.front() else { return false };
-            if let Some(asked) = self.replies.asked(to) {
-                if let Some(order) = self.shown_undecided(order_id, asked) {
+            if let Some((asked, asker)) = self.replies.asked(to) {
+                if let Some(order) = self.shown_undecided(order_id, asked, asker) {
                     self.metrics.postgres_pending.inc();
                     match asked {
                         Asked::Create => self.replies.create(to, CreateReply::Pending(order)),
@@ -162,18 +179,22 @@ impl Driver {
     }
 
     /// An order as readers see it, if they see that its outcome is not known.
-    fn shown_undecided(&self, order_id: OrderId, asked: Asked) -> Option<std::sync::Arc<Order>> {
+    fn shown_undecided(
+        &self,
+        order_id: OrderId,
+        asked: Asked,
+        asker: Option<&UserId>,
+    ) -> Option<Arc<Order>> {
         if self.views.are_hidden() {
             return None;
         }
-        let user = &self.engines.order(order_id)?.user;
-        let view = self.views.user(user)?;
+        let view = self.views.user(asker?)?;
         let order = view.orders.get(&order_id)?;
         let is_undecided = match asked {
             Asked::Create => matches!(order.status, Status::Pending | Status::PendingCancel),
-            Asked::Cancel => order.status == Status::PendingCancel,
+            Asked::Cancel => order.awaits_cancel(),
         };
-        is_undecided.then(|| std::sync::Arc::clone(order))
+        is_undecided.then(|| Arc::clone(order))
     }
 
     /// How long until somebody is to be told that nothing is known.

@@ -59,28 +59,37 @@ impl Driver {
     pub(crate) fn release(&mut self, now: Moment) -> bool {
         let committed = self.wal.committed();
         let mut gated = std::mem::take(&mut self.gated);
-        let (durable, shown) = if self.awaited.is_none() {
-            let durable = self.let_out(&mut gated, committed, now);
-            (durable, durable)
-        } else {
-            let durable = self.pass_on(&mut gated, committed);
-            (durable, durable.min(self.let_out_held(now)))
+        let (durable, shown) = match self.look_at_postgres() {
+            None => {
+                self.let_out(&mut gated, committed, now);
+                let durable = done_to(&gated, committed);
+                (durable, durable)
+            }
+            Some(has) => {
+                let mut held = std::mem::take(&mut self.held);
+                self.let_out(&mut held, has, now);
+                self.pass_on(&mut gated, &mut held, committed);
+                self.mark_postgres(now, held.back().map(|last| last.gate));
+                let durable = done_to(&gated, committed);
+                let shown = durable.min(done_to(&held, has));
+                self.held = held;
+                (durable, shown)
+            }
         };
         self.gated = gated;
         // Before Postgres has what was recovered it is behind what has been said at the start.
         self.shown_to = self.shown_to.max(shown);
         self.views.show(self.shown_to);
         (self.shown)(self.shown_to);
-        // What the exchange is told that we have, the log has: it need not be shown yet.
+        // What the exchange is told that we have, the log has. Readers see it as well, or will when
+        // Postgres has it.
         self.webhooks.answer(durable);
-        self.mass_cancels.answer(self.shown_to);
+        self.mass_cancels.answer(shown);
         self.has_free_effects()
     }
 
-    /// Does what waited for everything up to `upto`, a bounded number. Says up to where nothing is
-    /// left that waits: of events that were decided together some may be there before the others,
-    /// and none of them is shown before all are.
-    fn let_out(&mut self, queue: &mut VecDeque<Gated>, upto: Lsn, now: Moment) -> Lsn {
+    /// Does what waited for everything up to `upto`, a bounded number.
+    fn let_out(&mut self, queue: &mut VecDeque<Gated>, upto: Lsn, now: Moment) {
         let count = free_count(queue, upto);
         for gated in queue.iter().take(count) {
             if let Effect::Publish { order, .. } = &gated.effect {
@@ -101,31 +110,20 @@ impl Driver {
         let mut submits = Vec::new();
         queue.drain(..count).for_each(|gated| self.perform(gated.effect, &mut submits));
         self.submit(submits);
-        queue.front().map_or(upto, |next| upto.min(next.before))
     }
 
     /// Does what waited for the log alone, and keeps for Postgres what waits for it as well.
-    fn pass_on(&mut self, queue: &mut VecDeque<Gated>, committed: Lsn) -> Lsn {
+    fn pass_on(&mut self, queue: &mut VecDeque<Gated>, held: &mut VecDeque<Gated>, committed: Lsn) {
         let count = free_count(queue, committed);
         let mut submits = Vec::new();
         for gated in queue.drain(..count) {
             if waits_for_postgres(&gated.effect) {
-                self.held.push_back(gated);
+                held.push_back(gated);
             } else {
                 self.perform(gated.effect, &mut submits);
             }
         }
         self.submit(submits);
-        queue.front().map_or(committed, |next| committed.min(next.before))
-    }
-
-    /// Lets out what Postgres has now.
-    fn let_out_held(&mut self, now: Moment) -> Lsn {
-        let mut held = std::mem::take(&mut self.held);
-        let has = self.look_at_postgres(now, held.back().map(|last| last.gate));
-        let shown = self.let_out(&mut held, has, now);
-        self.held = held;
-        shown
     }
 
     /// Does one thing that need not wait any longer. Orders for the exchange gather in `submits`.
@@ -165,6 +163,12 @@ impl Driver {
             self.queues.submits.extend(submits);
         }
     }
+}
+
+/// Up to where nothing is left of a queue that waits for `upto`: of events that were decided together
+/// some may be there before the others, and none of them is shown before all are.
+fn done_to(queue: &VecDeque<Gated>, upto: Lsn) -> Lsn {
+    queue.front().map_or(upto, |next| upto.min(next.before))
 }
 
 /// How many of a queue can be done in one slice.
