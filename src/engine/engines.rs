@@ -14,7 +14,8 @@ use super::partition::{Engine, Turn, UnknownOrder};
 use super::spread_map::SpreadMap;
 use crate::order::{Change, Event, HeldReport, Order};
 use crate::types::{
-    ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
+    ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
+    UserPartition,
 };
 
 /// Hash tables of exchange ids: as many as the engines have for their orders together.
@@ -376,6 +377,11 @@ impl Engines {
     /// An order as it stands, durable or not.
     pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
         self.engine(order_id.partition()).order(order_id)
+    }
+
+    /// Whether a user's own key names an order in memory, durable or not.
+    pub fn knows_key(&self, user: &UserId, key: &ClientOrderId) -> bool {
+        self.engine(user.partition()).by_key(user, key).is_some()
     }
 
     /// Every order in memory, in no order.

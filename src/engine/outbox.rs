@@ -25,7 +25,8 @@ pub enum CreateReply {
     Halted(HaltScope),
     /// Nothing was recorded: the exchange does not answer.
     ExchangeAway,
-    /// Whether anything was recorded is not known: the engine ended meanwhile. Never said by it.
+    /// Whether anything was recorded is not known: the engine ended meanwhile, or Postgres was awaited
+    /// and did not have it in time. Never said by the engine.
     OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,
@@ -53,7 +54,8 @@ pub enum CancelReply {
     Conflict(Arc<Order>),
     /// This user has no such order.
     NotFound,
-    /// Whether anything was recorded is not known: the engine ended meanwhile. Never said by it.
+    /// Whether anything was recorded is not known: the engine ended meanwhile, or Postgres was awaited
+    /// and did not have it in time. Never said by the engine.
     OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,

@@ -121,6 +121,12 @@ impl OrderDesk {
         &self.gateway
     }
 
+    /// Whether orders may be read. Not at a start with `--commit postgres` before Postgres has all
+    /// that was recovered: until then reads fail, and no streams of orders may begin.
+    pub fn is_readable(&self) -> bool {
+        self.reads.are_readable()
+    }
+
     /// Whether the store can be asked and follows the log.
     pub fn store_is_healthy(&self) -> bool {
         self.reads.store_is_healthy()

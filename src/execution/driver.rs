@@ -1,7 +1,12 @@
+mod awaited;
+mod release;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
+
+use awaited::{AwaitedPostgres, Late};
+use release::Gated;
 
 use super::answers::{Answer, SessionQueues};
 use super::ended::EndedOrders;
@@ -9,7 +14,7 @@ use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CreateCommand};
 use super::kill_switch::KillSwitch;
 use super::limits::{
-    CHANGES_PER_SLICE, COMPARISON_PACE, COMPARISONS_AT_ONCE, EFFECTS_PER_SLICE, LOOKS_PER_SLICE,
+    CHANGES_PER_SLICE, COMPARISON_PACE, COMPARISONS_AT_ONCE, LOOKS_PER_SLICE,
     MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS, MAX_WAITING_CREATES, MAX_WAITING_REPLIES,
     MAX_WAITING_SETTLEMENTS,
 };
@@ -23,9 +28,9 @@ use super::stages::Stage;
 use super::translate;
 use super::views::CommittedViews;
 use super::webhook::Webhooks;
-use crate::engine::{CancelReply, CreateReply, Effect, Engines, Outbox};
+use crate::engine::{CancelReply, CreateReply, Engines, Outbox};
 use crate::exchange::OrderFeed;
-use crate::order::{Event, EventEncoder, Order, RECORD_FORMAT_VERSION};
+use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION};
 use crate::types::{Moment, MonotonicMicros, UserId};
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
@@ -42,9 +47,14 @@ pub(crate) struct Driver {
     last_event: Lsn,
     /// Effects in their order. Their events only rise.
     gated: VecDeque<Gated>,
+    /// Those among them that are durable and wait for Postgres, in the same order. None where it is
+    /// not awaited.
+    held: VecDeque<Gated>,
     /// How many of them are queries.
     gated_queries: usize,
     replies: Replies,
+    /// Those whose time is over and whose answers wait for Postgres, in the order of their requests.
+    late: VecDeque<Late>,
     /// Batches of lines that the exchange posted.
     pub(super) webhooks: Webhooks,
     pub(super) mass_cancels: MassCancels,
@@ -56,7 +66,10 @@ pub(crate) struct Driver {
     recent: VecDeque<(Lsn, UserId)>,
     stored: StoredUpTo,
     shown: ShownUpTo,
+    /// What was last said there. Never goes back.
+    shown_to: Lsn,
     postgres: Option<PostgresSide>,
+    awaited: Option<AwaitedPostgres>,
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
@@ -66,17 +79,6 @@ pub(crate) struct Driver {
     next_cleanup: MonotonicMicros,
     /// When the next of them may be.
     next_comparison: MonotonicMicros,
-}
-
-/// An effect that waits.
-struct Gated {
-    /// The last event before those that were decided together with it.
-    before: Lsn,
-    /// The event that must be durable first.
-    gate: Lsn,
-    /// The event that made the version which it shows, if it shows one.
-    change: Option<Lsn>,
-    effect: Effect,
 }
 
 /// Says up to where the store has followed the log durably. Never goes back, also when the store
@@ -106,18 +108,28 @@ impl Driver {
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
         let DriverParts { engines, wal, views, watchers, stored, shown, .. } = parts;
         let DriverParts { postgres, kill_switch, queues, options, metrics, .. } = parts;
-        views.show(wal.committed());
-        shown(wal.committed());
+        let recovered = wal.committed();
+        let awaited = AwaitedPostgres::new(postgres.as_ref(), recovered);
+        if awaited.as_ref().is_some_and(AwaitedPostgres::lacks_recovered) {
+            views.hide();
+        } else {
+            views.reveal();
+        }
+        // Nobody reads what Postgres does not have, so memory and store may show all of it.
+        views.show(recovered);
+        shown(recovered);
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
             encoder: EventEncoder::new(),
-            last_event: wal.committed(),
+            last_event: recovered,
             wal,
             unappended: VecDeque::new(),
             gated: VecDeque::new(),
+            held: VecDeque::new(),
             gated_queries: 0,
             replies: Replies::default(),
+            late: VecDeque::new(),
             webhooks: Webhooks::default(),
             ended: EndedOrders::new(options.keep_ended, stored()),
             recent: VecDeque::new(),
@@ -127,7 +139,9 @@ impl Driver {
             watchers,
             stored,
             shown,
+            shown_to: recovered,
             postgres,
+            awaited,
             queues,
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
@@ -195,11 +209,17 @@ impl Driver {
             let _gone = reply.send(CreateReply::Unavailable);
             return;
         }
+        if self.postgres_refuses_create(now, &request) {
+            self.metrics.postgres_refused.inc();
+            let _gone = reply.send(CreateReply::Unavailable);
+            return;
+        }
         self.metrics.creates.inc();
         let order_id = request.order_id;
         self.queues.clock.take(order_id, arrived, asked);
         let deadline = self.reply_deadline(now);
-        let to = self.replies.add(Waiter::Create(reply), order_id, deadline);
+        let waiter = (Waiter::Create(reply), self.asker(&request.user));
+        let to = self.replies.add(waiter, order_id, deadline);
         self.engines.create(now.wall, request, to, &mut self.outbox);
         self.gate();
         self.queues.clock.end(order_id, Stage::Decide);
@@ -207,9 +227,15 @@ impl Driver {
 
     /// Takes a request to cancel an order.
     pub(crate) fn cancel(&mut self, now: Moment, command: CancelCommand) {
+        if self.holds_too_much() {
+            self.metrics.postgres_refused.inc();
+            refuse_cancel(command);
+            return;
+        }
         let CancelCommand { user, order_id, reply } = command;
         self.metrics.cancels.inc();
-        let to = self.replies.add(Waiter::Cancel(reply), order_id, self.reply_deadline(now));
+        let waiter = (Waiter::Cancel(reply), self.asker(&user));
+        let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
         self.engines.cancel(now.wall, (&user, order_id), to, &mut self.outbox);
         self.gate();
     }
@@ -299,7 +325,10 @@ impl Driver {
         let ended = self.mass_cancels.sweep(&mut self.engines, now.wall, &mut self.outbox);
         self.gate();
         if ended {
-            let asked = self.mass_cancels.gate(self.last_event);
+            let patience = self.options.reply_timeout + self.options.postgres_patience;
+            let give_up = now.monotonic.saturating_add(patience);
+            let give_up = self.awaited.is_some().then_some(give_up);
+            let asked = self.mass_cancels.gate(self.last_event, give_up);
             self.metrics.mass_cancelled.inc_by(asked);
         }
     }
@@ -313,7 +342,10 @@ impl Driver {
             overdue += 1;
             self.metrics.reply_timeouts.inc();
             self.engines.reply_timeout(now.wall, order_id, to, &mut self.outbox);
+            self.note_late(now, order_id, to);
         }
+        let more_late = self.answer_late(now, limit);
+        self.mass_cancels.give_up(now.monotonic, self.wal.committed());
         if now.monotonic >= self.next_sweep {
             self.next_sweep = now.monotonic.saturating_add(self.options.sweep_interval);
             self.sweeps_remain = true;
@@ -338,7 +370,7 @@ impl Driver {
         let orders = (&mut self.engines, &self.views);
         let more_ended = self.ended.forget(orders, (self.stored)(), now.monotonic);
         let more_changes = self.forget_changes();
-        overdue == limit || self.sweeps_remain || more_ended || more_changes
+        overdue == limit || more_late || self.sweeps_remain || more_ended || more_changes
     }
 
     /// Compares open orders with the exchange's record: all of them once in a while, paced, and
@@ -367,7 +399,12 @@ impl Driver {
         };
         let cleanup = if self.engines.is_comparing() { comparison } else { self.next_cleanup };
         let due = self.next_sweep.min(cleanup).saturating_since(now);
-        self.replies.until_overdue(now).map_or(due, |reply| reply.min(due))
+        let waits = [
+            self.replies.until_overdue(now),
+            self.until_given_up(now),
+            self.mass_cancels.until_given_up(now, self.wal.committed()),
+        ];
+        waits.into_iter().flatten().fold(due, Duration::min)
     }
 
     /// Logs how far the feed has been taken, before a stop.
@@ -387,25 +424,6 @@ impl Driver {
             && self.unappended.is_empty()
             && self.gated.is_empty()
             && self.wal.committed() >= self.last_event
-    }
-
-    /// Moves what the engines decided behind the gate: effects wait for every event so far.
-    fn gate(&mut self) {
-        let before = self.last_event;
-        self.last_event = Lsn(before.0 + self.outbox.events.len() as u64);
-        self.unappended.extend(self.outbox.events.drain(..));
-        for effect in self.outbox.effects.drain(..) {
-            let mut change = None;
-            match &effect {
-                Effect::Publish { event, .. } => {
-                    change = event.map(|place| Lsn(before.0 + 1 + place as u64));
-                }
-                Effect::Query(_) => self.gated_queries += 1,
-                Effect::Submit(_) => self.queues.gathering.borrow_mut().on_their_way += 1,
-                _ => {}
-            }
-            self.gated.push_back(Gated { before, gate: self.last_event, change, effect });
-        }
     }
 
     /// Appends what was decided, and brings it to the disk if that is free.
@@ -440,79 +458,6 @@ impl Driver {
         if self.wal.is_poisoned() { Err(WalError::Poisoned.into()) } else { Ok(()) }
     }
 
-    /// Whether [`release`](Self::release) has something to do.
-    pub(crate) fn has_free_effects(&self) -> bool {
-        let committed = self.wal.committed();
-        self.gated.front().is_some_and(|gated| gated.gate <= committed)
-    }
-
-    /// Does what waited for events that are durable now: first readers see the new state, then
-    /// everybody is answered and the exchange is told. True when more could be done.
-    pub(crate) fn release(&mut self, now: Moment) -> bool {
-        let committed = self.wal.committed();
-        let is_free = |gated: &Gated| gated.gate <= committed;
-        let count = self.gated.iter().take(EFFECTS_PER_SLICE).take_while(|e| is_free(e)).count();
-        for gated in self.gated.iter().take(count) {
-            if let Effect::Publish { order, .. } = &gated.effect {
-                self.ended.note(order, gated.gate, now.monotonic);
-                match gated.change {
-                    Some(lsn) => {
-                        self.recent.push_back((lsn, order.user.clone()));
-                        self.views.publish_change(Arc::clone(order), lsn);
-                    }
-                    None => self.views.publish(Arc::clone(order)),
-                }
-            }
-        }
-        self.watchers.tell(self.gated.iter().take(count).filter_map(|gated| match &gated.effect {
-            Effect::Publish { order, .. } => Some(&order.user),
-            _ => None,
-        }));
-        let mut submits: Vec<Arc<Order>> = Vec::new();
-        for gated in self.gated.drain(..count) {
-            match gated.effect {
-                Effect::Publish { .. } => {}
-                Effect::Submit(order) => {
-                    self.queues.clock.end(order.order_id, Stage::FirstCommit);
-                    submits.push(order);
-                }
-                Effect::Cancel { order_id, external_order_id, is_awaited } => {
-                    let queues = &self.queues;
-                    let queue =
-                        if is_awaited { &queues.cancels } else { &queues.unawaited_cancels };
-                    queue.push((order_id, external_order_id));
-                }
-                Effect::Query(order_id) => {
-                    self.gated_queries -= 1;
-                    self.queues.queries.push(order_id);
-                }
-                Effect::Find(id) => self.queues.finds.push(id),
-                Effect::ReplyCreate { to, reply } => {
-                    if let Some(order) = reply.order() {
-                        self.queues.clock.finish(order.order_id);
-                    }
-                    self.replies.create(to, reply);
-                }
-                Effect::ReplyCancel { to, reply } => self.replies.cancel(to, reply),
-                Effect::Repaired { order_id, cause } => self.metrics.repaired(order_id, cause),
-                Effect::Alert(alert) => self.metrics.alert(alert),
-            }
-        }
-        if !submits.is_empty() {
-            self.queues.gathering.borrow_mut().on_their_way -= submits.len();
-            self.queues.submits.extend(submits);
-        }
-        // What the exchange is told that we have, readers see: not before its effects are out. Of
-        // events that were decided together some may be durable before the others: none of them is
-        // shown before all are.
-        let released = self.gated.front().map_or(committed, |next| committed.min(next.before));
-        self.views.show(released);
-        (self.shown)(released);
-        self.webhooks.answer(released);
-        self.mass_cancels.answer(released);
-        self.has_free_effects()
-    }
-
     /// Forgets changes that the store has, a bounded number. True when there may be more.
     fn forget_changes(&mut self) -> bool {
         let stored = (self.stored)();
@@ -532,11 +477,12 @@ impl Driver {
         &self.engines
     }
 
-    /// Events that are not durable, effects that wait for them, and requests without an answer.
+    /// Events that are not durable, effects that wait for them, effects that wait for Postgres, and
+    /// requests without an answer.
     #[cfg(feature = "simulation")]
-    pub(crate) fn backlog(&self) -> (u64, usize, usize) {
+    pub(crate) fn backlog(&self) -> (u64, usize, usize, usize) {
         let uncommitted = self.last_event.0.saturating_sub(self.wal.committed().0);
-        (uncommitted, self.gated.len(), self.replies.len())
+        (uncommitted, self.gated.len(), self.held.len(), self.replies.len())
     }
 
     fn show_gauges(&self) {
@@ -545,6 +491,7 @@ impl Driver {
         self.metrics.ended_orders.set(gauge(self.ended.len()));
         self.metrics.held_reports.set(gauge(self.engines.held_reports()));
         self.metrics.waiting_replies.set(gauge(self.replies.len()));
+        self.metrics.held_effects.set(gauge(self.held.len()));
         self.metrics.halts.set(gauge(self.kill_switch.halts().count()));
     }
 }

@@ -57,6 +57,16 @@ pub(super) const MAX_RECENT_CHANGES: usize =
 /// durable in a slice, so that none pile up.
 pub(super) const CHANGES_PER_SLICE: usize = 512;
 
+/// Effects that wait for Postgres, where it is awaited, before new orders are refused: five seconds of
+/// the peak with five effects an order, some 200 MB.
+pub(crate) const MAX_HELD_FOR_CREATES: usize =
+    if cfg!(any(test, feature = "simulation")) { 96 } else { 256 * 1024 };
+/// The same before lines of the exchange are not taken any more: room for what the orders do that
+/// are open then. Beyond it the lines come again from the feed, which the exchange keeps.
+pub(crate) const MAX_HELD_FOR_REPORTS: usize = 4 * MAX_HELD_FOR_CREATES;
+/// The same before cancels are refused: nobody who wants to get out is kept from it before.
+pub(crate) const MAX_HELD_FOR_CANCELS: usize = 6 * MAX_HELD_FOR_CREATES;
+
 /// Inputs of one kind taken in one slice. At 2-3 us each with encoding, all kinds together stay
 /// near a millisecond, after which everything else on the thread has its turn.
 pub(crate) const INPUTS_PER_SLICE: usize = 128;

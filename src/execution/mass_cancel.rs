@@ -1,8 +1,10 @@
 //! Mass cancels of operators: a slice at a time beside everything else, one after another.
 
+use std::time::Duration;
+
 use super::limits::MASS_CANCEL_LOOKS_PER_SLICE;
 use crate::engine::{CancelScope, CancelSweep, Engines, Outbox};
-use crate::types::TimestampMicros;
+use crate::types::{MonotonicMicros, TimestampMicros};
 use crate::wal::Lsn;
 
 /// An operator's wish.
@@ -18,6 +20,9 @@ pub(super) struct MassCancelCommand {
 pub struct MassCancelled {
     /// Orders that had none before.
     pub asked: u64,
+    /// Whether readers see it. Not where Postgres has to have it first and did not in time: it will
+    /// be seen once Postgres has it.
+    pub is_shown: bool,
 }
 
 /// The mass cancel under work.
@@ -26,8 +31,25 @@ pub(super) enum MassCancels {
     #[default]
     Idle,
     Sweeping(CancelSweep, oneshot::Sender<MassCancelled>),
-    /// All is decided; answered when this event is durable.
-    Gated(Lsn, MassCancelled, oneshot::Sender<MassCancelled>),
+    /// All is decided; answered when this is shown to readers.
+    Gated(Gated),
+}
+
+/// A mass cancel that is decided.
+#[derive(Debug)]
+pub(super) struct Gated {
+    last_event: Lsn,
+    /// When it is answered all the same, where Postgres may not come.
+    give_up: Option<MonotonicMicros>,
+    asked: u64,
+    reply: oneshot::Sender<MassCancelled>,
+}
+
+impl Gated {
+    fn answer(self, is_shown: bool) {
+        // The operator may have gone.
+        let _gone = self.reply.send(MassCancelled { asked: self.asked, is_shown });
+    }
 }
 
 impl MassCancels {
@@ -59,16 +81,17 @@ impl MassCancels {
             Self::Sweeping(sweep, _) => {
                 !engines.cancel_some(now, sweep, MASS_CANCEL_LOOKS_PER_SLICE, out)
             }
-            Self::Idle | Self::Gated(..) => false,
+            Self::Idle | Self::Gated(_) => false,
         }
     }
 
-    /// Lets the answer wait until everything up to `last_event` is durable.
-    pub(super) fn gate(&mut self, last_event: Lsn) -> u64 {
+    /// Lets the answer wait until everything up to `last_event` is shown, or until `give_up`.
+    pub(super) fn gate(&mut self, last_event: Lsn, give_up: Option<MonotonicMicros>) -> u64 {
         match std::mem::take(self) {
             Self::Sweeping(sweep, reply) => {
-                *self = Self::Gated(last_event, MassCancelled { asked: sweep.asked }, reply);
-                sweep.asked
+                let asked = sweep.asked;
+                *self = Self::Gated(Gated { last_event, give_up, asked, reply });
+                asked
             }
             other => {
                 *self = other;
@@ -77,13 +100,31 @@ impl MassCancels {
         }
     }
 
-    /// Answers if everything is durable.
-    pub(super) fn answer(&mut self, released: Lsn) {
-        match std::mem::take(self) {
-            Self::Gated(last, outcome, reply) if last <= released => {
-                // The operator may have gone.
-                let _gone = reply.send(outcome);
+    /// Answers if everything is shown.
+    pub(super) fn answer(&mut self, shown: Lsn) {
+        self.answer_if(|gated| gated.last_event <= shown, true);
+    }
+
+    /// Answers if the time for that is over and everything is recorded: the next one must not wait
+    /// for Postgres.
+    pub(super) fn give_up(&mut self, now: MonotonicMicros, committed: Lsn) {
+        let is_over = |gated: &Gated| gated.give_up.is_some_and(|at| at <= now);
+        self.answer_if(|gated| gated.last_event <= committed && is_over(gated), false);
+    }
+
+    /// How long until that is due.
+    pub(super) fn until_given_up(&self, now: MonotonicMicros, committed: Lsn) -> Option<Duration> {
+        match self {
+            Self::Gated(gated) if gated.last_event <= committed => {
+                gated.give_up.map(|at| at.saturating_since(now))
             }
+            Self::Idle | Self::Sweeping(..) | Self::Gated(_) => None,
+        }
+    }
+
+    fn answer_if(&mut self, is_time: impl Fn(&Gated) -> bool, is_shown: bool) {
+        match std::mem::take(self) {
+            Self::Gated(gated) if is_time(&gated) => gated.answer(is_shown),
             other => *self = other,
         }
     }

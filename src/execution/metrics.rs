@@ -23,6 +23,9 @@ pub struct ExecutionMetrics {
     pub(super) away_creates: Counter,
     pub(super) circuit_openings: Counter,
     pub(super) halted_creates: Counter,
+    pub(super) postgres_refused: Counter,
+    pub(super) postgres_unknown: Counter,
+    pub(super) postgres_pending: Counter,
     pub(super) mass_cancelled: Counter,
     pub(super) webhook_lines: Counter,
     pub(super) webhook_registrations: Counter,
@@ -40,6 +43,7 @@ pub struct ExecutionMetrics {
     pub(super) ended_orders: Gauge,
     pub(super) held_reports: Gauge,
     pub(super) waiting_replies: Gauge,
+    pub(super) held_effects: Gauge,
     pub(super) halts: Gauge,
     pub(super) exchange_away: Gauge,
 }
@@ -56,6 +60,11 @@ impl ExecutionMetrics {
             ),
             ("orders_held_reports", "Reports about orders not known yet", &self.held_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
+            (
+                "orders_waiting_for_postgres",
+                "Publications and answers that wait for Postgres",
+                &self.held_effects,
+            ),
             ("orders_exchange_away", "1 while the exchange takes no orders", &self.exchange_away),
             ("orders_halts", "Halts of the kill switch in force", &self.halts),
         ];
@@ -82,6 +91,21 @@ impl ExecutionMetrics {
                 &self.circuit_openings,
             ),
             ("orders_halted_creates", "Creates that the kill switch refused", &self.halted_creates),
+            (
+                "orders_postgres_refused",
+                "Requests refused because Postgres does not follow",
+                &self.postgres_refused,
+            ),
+            (
+                "orders_postgres_unknown",
+                "Answers without the outcome, because Postgres did not have it in time",
+                &self.postgres_unknown,
+            ),
+            (
+                "orders_postgres_pending",
+                "Answers as Postgres had the order, before it had the outcome",
+                &self.postgres_pending,
+            ),
             ("orders_mass_cancelled", "Orders cancelled by operators", &self.mass_cancelled),
             ("orders_webhook_lines", "Lines that the exchange posted", &self.webhook_lines),
             (

@@ -4,6 +4,22 @@
 //! and effects wait until all events so far are durable. Then readers see the new state, and after
 //! that whoever asked is answered and the exchange is told. Readers never see what a crash could
 //! take back.
+//!
+//! # With `--commit postgres`
+//!
+//! Readers see an order, and clients are answered, once Postgres has what the log has. What the
+//! exchange hears waits for the log alone: Postgres may be away and orders still get there, cancels
+//! above all. So is what the exchange is told that we have.
+//!
+//! - A client whose time is over is answered with the order as it is shown, where that is without an
+//!   outcome; where it is not shown, after some more time, that the outcome is unknown. The same
+//!   request again, with the same key, is answered like that until Postgres has the order.
+//! - New orders are refused, unrecorded, while Postgres does not come to what waits for it within a
+//!   limit, or too much waits. Lines of the exchange and at last cancels are refused only when what the
+//!   open orders do has filled memory.
+//! - After a restart nobody may read before Postgres has all that was recovered; cancels are taken.
+//! - The index waits for what memory shows, and so for Postgres. Postgres asks the index whose orders
+//!   those are that change long after they were created; it never needs what it does not have itself.
 
 mod answers;
 mod batches;
@@ -71,8 +87,8 @@ pub(crate) mod parts {
     pub(crate) use super::driver::{Driver, DriverParts};
     pub(crate) use super::gathering::Decision;
     pub(crate) use super::limits::{
-        INPUTS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS,
-        MAX_WAITING_SUBMITS,
+        INPUTS_PER_SLICE, MAX_HELD_FOR_CANCELS, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES,
+        MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
     };
     pub(crate) use super::recover::{load, replay};
     pub(crate) use super::slice::{Inputs, refuse_requests, work};
@@ -88,6 +104,8 @@ mod fairness_tests;
 mod fake_exchange;
 #[cfg(test)]
 mod halt_tests;
+#[cfg(test)]
+mod postgres_tests;
 #[cfg(test)]
 mod run_tests;
 #[cfg(test)]

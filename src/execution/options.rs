@@ -12,6 +12,12 @@ pub struct ExecutionOptions {
     pub engine: EngineOptions,
     /// How long a client waits for an outcome before it is told that there is none yet.
     pub reply_timeout: Duration,
+    /// How long Postgres may need for what waits for it, where it is awaited, before new orders are
+    /// refused.
+    pub postgres_stall: Duration,
+    /// How long an answer may wait for Postgres beyond the reply timeout, where it is awaited. Then
+    /// it says that the outcome is not known.
+    pub postgres_patience: Duration,
     /// Whether the orders thread waits for the disk by itself while only one request is under way,
     /// which spares that request two hand-offs between threads.
     pub commits_alone: bool,
@@ -46,6 +52,8 @@ impl ExecutionOptions {
         Self {
             engine: EngineOptions::default(),
             reply_timeout: Duration::from_millis(150),
+            postgres_stall: Duration::from_millis(500),
+            postgres_patience: Duration::from_secs(2),
             commits_alone: true,
             sweep_interval: Duration::from_secs(1),
             keep_ended: Duration::from_secs(60),

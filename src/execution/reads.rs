@@ -16,7 +16,8 @@ const MAX_SCANNED: usize = 20_000;
 /// Ended orders taken from the store at a time, where a filter may pass over most of them.
 const STORE_CHUNK: usize = 1_000;
 
-/// The store cannot say: too many ask it, or it has failed. Passes, or readiness shows it.
+/// The store cannot say: too many ask it, or it has failed; or Postgres is awaited and does not have
+/// all that was recovered. Passes, or readiness shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored orders cannot be read at the moment")]
 pub struct StoreUnavailable;
@@ -97,6 +98,15 @@ impl OrderReads {
         }
     }
 
+    /// Whether orders may be read.
+    pub(super) fn are_readable(&self) -> bool {
+        !self.views.are_hidden()
+    }
+
+    fn check_readable(&self) -> Result<(), StoreUnavailable> {
+        if self.are_readable() { Ok(()) } else { Err(StoreUnavailable) }
+    }
+
     fn in_memory(&self, user: &UserId, order_id: OrderId) -> Option<Arc<Order>> {
         self.views.user(user)?.orders.get(&order_id).cloned()
     }
@@ -106,6 +116,7 @@ impl OrderReads {
         user: &UserId,
         order_id: OrderId,
     ) -> Result<Option<Arc<Order>>, StoreUnavailable> {
+        self.check_readable()?;
         if let Some(order) = self.in_memory(user, order_id) {
             return Ok(Some(order));
         }
@@ -123,6 +134,7 @@ impl OrderReads {
         user: &UserId,
         key: &ClientOrderId,
     ) -> Result<KeyCheck, StoreUnavailable> {
+        self.check_readable()?;
         let index = self.store.index();
         let position = index.position();
         let order = match index.by_key(user, key) {
@@ -138,6 +150,7 @@ impl OrderReads {
         user: &UserId,
         request: &PageRequest,
     ) -> Result<OrderPage, StoreUnavailable> {
+        self.check_readable()?;
         let view = self.views.user(user).unwrap_or_default();
         let mut page = OrderPage::default();
         let mut before = request.before;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::engine::{CancelReply, CreateReply, ReplyTo};
-use crate::types::{MonotonicMicros, OrderId};
+use crate::types::{MonotonicMicros, OrderId, UserId};
 
 /// Everybody who waits for an answer. A slot lives until the answer or the reply timeout, whether
 /// or not somebody still listens, so none leaks.
@@ -21,12 +21,21 @@ pub(super) struct Replies {
 struct Slot {
     generation: u32,
     sender: Waiter,
+    /// Whose request it is, where answers wait for Postgres.
+    asker: Option<UserId>,
 }
 
 #[derive(Debug)]
 pub(super) enum Waiter {
     Create(oneshot::Sender<CreateReply>),
     Cancel(oneshot::Sender<CancelReply>),
+}
+
+/// What somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Create,
+    Cancel,
 }
 
 impl Replies {
@@ -37,13 +46,13 @@ impl Replies {
     /// Takes a slot for a request about an order.
     pub(super) fn add(
         &mut self,
-        waiter: Waiter,
+        (waiter, asker): (Waiter, Option<UserId>),
         order_id: OrderId,
         deadline: MonotonicMicros,
     ) -> ReplyTo {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let key = self.slots.insert(Slot { generation, sender: waiter });
+        let key = self.slots.insert(Slot { generation, sender: waiter, asker });
         let to = ReplyTo((u64::from(generation) << 32) | key as u64);
         self.deadlines.push_back((deadline, order_id, to));
         to
@@ -82,6 +91,17 @@ impl Replies {
         self.deadlines.front().map(|(deadline, ..)| deadline.saturating_since(now))
     }
 
+    /// What is waited for under this name, and by whom where that was said; `None` once it was
+    /// answered.
+    pub(super) fn asked(&self, to: ReplyTo) -> Option<(Asked, Option<&UserId>)> {
+        let slot = self.slot(to)?;
+        let asked = match slot.sender {
+            Waiter::Create(_) => Asked::Create,
+            Waiter::Cancel(_) => Asked::Cancel,
+        };
+        Some((asked, slot.asker.as_ref()))
+    }
+
     fn slot(&self, to: ReplyTo) -> Option<&Slot> {
         let (key, generation) = parts(to);
         self.slots.get(key).filter(|slot| slot.generation == generation)
@@ -108,11 +128,11 @@ mod tests {
         let order_id = OrderId::from_u128(1);
         let now = MonotonicMicros::new(1);
         let (sender, first) = oneshot::channel();
-        let to = replies.add(Waiter::Create(sender), order_id, now);
+        let to = replies.add((Waiter::Create(sender), None), order_id, now);
         replies.create(to, CreateReply::Unavailable);
         assert_eq!(first.recv(), Ok(CreateReply::Unavailable));
         let (sender, second) = oneshot::channel();
-        let again = replies.add(Waiter::Create(sender), order_id, now);
+        let again = replies.add((Waiter::Create(sender), None), order_id, now);
         replies.create(to, CreateReply::Unavailable);
         assert!(second.try_recv().is_err(), "an old name reaches nobody");
         assert_eq!(replies.next_overdue(now), Some((order_id, again)));

@@ -109,45 +109,56 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     };
     let mut driver = Driver::new(parts, Clock.moment());
     while !shutdown.is_requested() {
-        turn(&mut driver, &mut inputs, &queues, Some(&shutdown)).await?;
+        turn(&mut driver, &mut inputs, &queues, Some(&shutdown), Duration::MAX).await?;
     }
     finish(driver, inputs, &queues, drain).await
 }
 
-/// One slice of work, and then a break or a wait for more.
+/// One slice of work, and then a break, or a wait for more that is not longer than `patience`.
 async fn turn(
     driver: &mut Driver,
     inputs: &mut Inputs,
     queues: &SessionQueues,
     shutdown: Option<&Shutdown>,
+    patience: Duration,
 ) -> Result<(), ExecutionError> {
-    let committed = driver.wal().committed();
+    let seen = Seen { log: driver.wal().committed(), postgres: driver.postgres_has() };
     if slice::work(driver, inputs, queues, Clock.moment())? {
         sleep(SLICE_BREAK).await;
     } else {
-        park(driver, inputs, queues, (committed, shutdown)).await;
+        park(driver, inputs, (queues, shutdown), seen, patience).await;
     }
     Ok(())
 }
 
-/// Waits until there is something to do.
+/// How far log and Postgres were when the work began.
+struct Seen {
+    log: Lsn,
+    postgres: Lsn,
+}
+
+/// Waits until there is something to do, but not longer than `patience`.
 async fn park(
     driver: &Driver,
     inputs: &mut Inputs,
-    queues: &SessionQueues,
-    (seen, shutdown): (Lsn, Option<&Shutdown>),
+    (queues, shutdown): (&SessionQueues, Option<&Shutdown>),
+    seen: Seen,
+    patience: Duration,
 ) {
-    let mut due = pin!(Timer::new(driver.until_due(Clock.moment())));
+    let mut due = pin!(Timer::new(driver.until_due(Clock.moment()).min(patience)));
     poll_fn(|context| {
-        let mut ready = driver.wal().poll_progress(context, seen).is_ready();
+        let mut ready = driver.wal().poll_progress(context, seen.log).is_ready();
+        ready |= driver.poll_postgres(context, seen.postgres).is_ready();
         ready |= due.as_mut().poll(context).is_ready();
         ready |= shutdown.is_some_and(|shutdown| shutdown.poll_requested(context).is_ready());
         // Without room nothing is taken, but everybody gets an answer.
         let refuses = !driver.takes_inputs() && driver.wal().is_out_of_space();
         if driver.takes_inputs() {
             ready |= queues.answers.poll_some(context).is_ready();
-            ready |= inputs.feed.poll_some(context);
-            ready |= driver.webhooks.is_busy() || inputs.webhooks.poll_some(context);
+            if driver.takes_reports() {
+                ready |= inputs.feed.poll_some(context);
+                ready |= driver.webhooks.is_busy() || inputs.webhooks.poll_some(context);
+            }
             ready |= driver.mass_cancels.is_sweeping();
             ready |= !driver.mass_cancels.is_busy() && inputs.mass_cancels.poll_some(context);
         }
@@ -172,9 +183,12 @@ async fn finish(
 ) -> Result<(), ExecutionError> {
     let deadline = Instant::now() + drain;
     driver.log_feed_position(Clock.moment());
-    while !driver.is_at_rest() && Instant::now() < deadline {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if driver.is_at_rest() || left.is_zero() {
+            return Ok(());
+        }
         slice::refuse_requests(&mut inputs);
-        turn(&mut driver, &mut inputs, queues, None).await?;
+        turn(&mut driver, &mut inputs, queues, None, left).await?;
     }
-    Ok(())
 }

@@ -16,10 +16,11 @@ use crate::exchange::wire::{FeedLine, QueryExecution};
 use crate::exchange::{ExchangeAddress, OrderFeed, SessionOptions};
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions, IndexReaders};
 use crate::order::{Order, Status};
+use crate::projection::Progress;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::sync::{Sender, mailbox};
 use crate::types::*;
-use crate::wal::{self, Lsn, WalOptions, WalWriter};
+use crate::wal::{self, LogHandle, Lsn, WalOptions, WalWriter};
 
 /// One start of the order path, from recovery to the last answer.
 pub(super) struct Node {
@@ -28,6 +29,7 @@ pub(super) struct Node {
     pub(super) feed: Sender<OrderFeed>,
     pub(super) feed_position: Option<(compact_str::CompactString, u64)>,
     pub(super) metrics: ExecutionMetrics,
+    pub(super) log: LogHandle,
     shutdown: Shutdown,
     orders: JoinHandle<Result<(), String>>,
     writing: Option<JoinHandle<()>>,
@@ -53,18 +55,39 @@ impl Node {
         node
     }
 
+    /// A node that waits for Postgres, which comes as far as the test says.
+    pub(super) fn start_with_postgres(
+        directory: &Path,
+        options: ExecutionOptions,
+        progress: &Progress,
+    ) -> Self {
+        let postgres = PostgresSide { progress: progress.clone(), is_awaited: true };
+        let (mut node, writer) = Self::start_parts(directory, options, Some(postgres));
+        node.write(writer);
+        node
+    }
+
     /// A node whose log is not written until its writer runs.
     pub(super) fn start_without_disk(
         directory: &Path,
         options: ExecutionOptions,
+    ) -> (Self, WalWriter) {
+        Self::start_parts(directory, options, None)
+    }
+
+    fn start_parts(
+        directory: &Path,
+        options: ExecutionOptions,
+        postgres: Option<PostgresSide>,
     ) -> (Self, WalWriter) {
         let log = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(directory) };
         let outline = wal::outline(&log).unwrap();
         let index = Index::open(IndexOptions::new(directory.join("index"), outline)).unwrap();
         let recovered = recover(&log, &index, options.engine).unwrap();
         let (appender, writer) = wal::open(log, recovered.wal).unwrap();
+        let log = writer.handle();
         let (store, readers) = IndexReaders::new(&index);
-        let follower = IndexFollower::new(index, writer.handle(), IndexMetrics::default()).unwrap();
+        let follower = IndexFollower::new(index, log.clone(), IndexMetrics::default()).unwrap();
         let kill_switch = KillSwitch::open(directory.join("kill-switch.json")).unwrap();
         let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
         let (feed, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
@@ -75,7 +98,7 @@ impl Node {
             views: recovered.views,
             watchers: OrderWatchers::default(),
             store: store.clone(),
-            postgres: None,
+            postgres,
             wal: appender,
             commands,
             feed: feed_receiver,
@@ -97,6 +120,7 @@ impl Node {
             feed,
             feed_position: recovered.feed_position,
             metrics,
+            log,
             shutdown,
             orders,
             writing: None,
@@ -112,7 +136,7 @@ impl Node {
     pub(super) fn stop(self) {
         self.shutdown.request(StopReason::Asked);
         self.orders.join().unwrap().unwrap();
-        drop((self.desk, self.gateway));
+        drop((self.desk, self.gateway, self.log));
         for thread in self.writing.into_iter().chain(self.storing) {
             thread.join().unwrap();
         }

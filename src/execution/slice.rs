@@ -108,16 +108,9 @@ fn take_inputs(
         let Some(answer) = queues.answers.pop() else { break };
         driver.answer(now, answer);
     }
-    for _ in 0..INPUTS_PER_SLICE {
-        let Some(message) = inputs.feed.next() else { break };
-        driver.feed(now, message);
+    if driver.takes_reports() {
+        more |= take_reports(driver, inputs, now);
     }
-    if !driver.webhooks.is_busy()
-        && let Some(command) = inputs.webhooks.next()
-    {
-        driver.webhooks.begin(command);
-    }
-    driver.webhook_lines(now, INPUTS_PER_SLICE);
     if !driver.mass_cancels.is_busy()
         && let Some(command) = inputs.mass_cancels.next()
     {
@@ -125,8 +118,7 @@ fn take_inputs(
     }
     driver.mass_cancel(now);
     more |= driver.mass_cancels.is_sweeping();
-    more |= !queues.answers.is_empty() || inputs.feed.has_more();
-    more |= driver.webhooks.is_busy() || inputs.webhooks.has_more();
+    more |= !queues.answers.is_empty();
     // Cancels first, in a share of their own: however many creates there are, they get their turn.
     // Only room is looked at here: what is decided in this slice is appended at its end, together.
     for _ in 0..INPUTS_PER_SLICE {
@@ -146,6 +138,21 @@ fn take_inputs(
     more |= driver.has_room_for_cancel() && inputs.cancels.has_more();
     more |= driver.has_room_for_create() && inputs.creates.has_more();
     more
+}
+
+/// Takes lines of the exchange, by its feed and as it posts them. True when there are more.
+fn take_reports(driver: &mut Driver, inputs: &mut Inputs, now: Moment) -> bool {
+    for _ in 0..INPUTS_PER_SLICE {
+        let Some(message) = inputs.feed.next() else { break };
+        driver.feed(now, message);
+    }
+    if !driver.webhooks.is_busy()
+        && let Some(command) = inputs.webhooks.next()
+    {
+        driver.webhooks.begin(command);
+    }
+    driver.webhook_lines(now, INPUTS_PER_SLICE);
+    inputs.feed.has_more() || driver.webhooks.is_busy() || inputs.webhooks.has_more()
 }
 
 /// Gives a clear answer to everybody who would wait for a log that has no room.

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use imbl::OrdMap;
@@ -25,6 +25,8 @@ struct Views {
     shown: AtomicU64,
     /// No change of a user without a view is newer than this.
     forgotten: AtomicU64,
+    /// Whether nobody may read any of it yet.
+    are_hidden: AtomicBool,
 }
 
 /// One user's orders in memory at one moment.
@@ -54,12 +56,30 @@ impl CommittedViews {
             users: DashMap::with_shard_amount(SHARDS),
             shown: AtomicU64::new(last.0),
             forgotten: AtomicU64::new(last.0),
+            are_hidden: AtomicBool::new(false),
         }))
     }
 
     /// A user's orders in memory as they are now; `None` for a user without any.
     pub fn user(&self, user: &UserId) -> Option<Arc<UserView>> {
         self.0.users.get(user).map(|view| Arc::clone(&view))
+    }
+
+    /// Whether nobody may read them, nor what the store has: where Postgres is awaited, a restart has
+    /// recovered what it lacks until it has all of that.
+    pub fn are_hidden(&self) -> bool {
+        self.0.are_hidden.load(Ordering::Acquire)
+    }
+
+    /// Keeps them from readers until the orders thread shows them. For whoever starts readers before
+    /// the orders thread.
+    pub fn hide(&self) {
+        self.0.are_hidden.store(true, Ordering::Release);
+    }
+
+    /// Lets readers see them. Only the orders thread does.
+    pub(super) fn reveal(&self) {
+        self.0.are_hidden.store(false, Ordering::Release);
     }
 
     /// Readers see everything that the log says up to here. Looked at before a view, it says what is

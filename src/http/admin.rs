@@ -68,14 +68,17 @@ impl Admin {
         let symbols = !self.site.market.directory.load().is_empty();
         let orders = self.site.orders.gateway().is_accepting();
         let store = self.site.orders.store_is_healthy();
+        let readable = self.site.orders.is_readable();
         let running = !self.shutdown.is_requested();
-        let ready = feed && symbols && orders && store && running;
+        let ready = feed && symbols && orders && store && readable && running;
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let checks = json!({
             "feed": feed,
             "symbols": symbols,
             "orders": orders,
             "index": store,
+            // Not before Postgres has what a start recovered, where it is awaited.
+            "readable": readable,
             "running": running,
         });
         // For information only: prices, reads and cancels go on without it.

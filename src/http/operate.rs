@@ -126,7 +126,12 @@ pub(super) async fn mass_cancel(
     };
     let outcome = waiting.await.map_err(ending)?;
     tracing::warn!(?peer, by, asked = outcome.asked, "a mass cancel is recorded");
-    Ok(json_response(StatusCode::ACCEPTED, &json!({ "asked": outcome.asked })))
+    let mut answer = json!({ "asked": outcome.asked });
+    if !outcome.is_shown {
+        // Recorded and on its way; readers see it once Postgres has it.
+        answer["shown"] = json!(false);
+    }
+    Ok(json_response(StatusCode::ACCEPTED, &answer))
 }
 
 /// A name with a typing error would halt nothing, and look as if it had. Before the exchange has

@@ -111,6 +111,11 @@ impl Order {
         !self.status.is_terminal() || self.is_stray()
     }
 
+    /// Whether its user, or an operator, has asked to cancel it and that is neither done nor declined.
+    pub fn awaits_cancel(&self) -> bool {
+        self.cancel_requested && !self.status.is_terminal()
+    }
+
     /// Whether a cancel has to reach the exchange.
     pub fn wants_cancel(&self) -> bool {
         let asked = self.status == Status::PendingCancel && self.external_order_id.is_some();

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use super::durable::DurableLog;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::readers::Readers;
@@ -88,8 +89,12 @@ pub(super) struct Surroundings<'a> {
     pub(super) views: &'a CommittedViews,
     pub(super) index: &'a Index,
     pub(super) exchange: &'a Exchange,
-    /// Whether there is a reason to refuse requests: a full disk, or a stop.
+    pub(super) durable: &'a DurableLog,
+    /// Whether there is a reason to refuse requests: a full disk, a Postgres that is awaited and
+    /// behind, or a stop.
     pub(super) may_refuse: bool,
+    /// Whether orders can be read: not before Postgres has what a start recovered.
+    pub(super) is_readable: bool,
 }
 
 impl Surroundings<'_> {
@@ -251,8 +256,12 @@ impl Told {
                 let words = check_cancel_reply((order_id, is_theirs), &reply, around)?;
                 Ok(Answered { order_id: Some(order_id), words })
             }
+            (Asked::List(_), Reply::List(Err(StoreUnavailable))) if !around.is_readable => {
+                Ok(Answered { order_id: None, words: "not listed before Postgres has everything" })
+            }
             (Asked::List(known), Reply::List(Ok(orders))) => {
                 check_list(&waiting.user, &known, &orders)?;
+                orders.iter().try_for_each(|order| around.durable.check_in_postgres(order))?;
                 Ok(Answered { order_id: None, words: "listed" })
             }
             _ => Err(broken(Invariant::OneAnswer, "no answer, or that to another question")),
@@ -266,6 +275,7 @@ fn check_readable(waiting: &Waiting, order: &Order, around: &Surroundings<'_>) -
     ensure(order.user == *user, Invariant::UsersIndependent, || {
         format!("{user} is answered {order:?}")
     })?;
+    around.durable.check_in_postgres(order)?;
     let read = waiting.reads.read.lock().unwrap_or_else(PoisonError::into_inner).take();
     // Nobody was woken where the answer was there at once.
     let at_once = read.is_some();

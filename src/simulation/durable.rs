@@ -56,6 +56,10 @@ pub(super) struct DurableLog {
     cancel_requested: BTreeSet<OrderId>,
     /// The version with which an order's executions last changed.
     refilled: BTreeMap<OrderId, u64>,
+    /// The record that made each version.
+    recorded: BTreeMap<(OrderId, u64), Lsn>,
+    /// What Postgres has, where it is awaited: as the simulation knows it, not as the process does.
+    pub(super) postgres: Option<Lsn>,
     /// What has become durable, for the trace.
     pub(super) notes: Vec<(Option<OrderId>, String)>,
 }
@@ -77,6 +81,8 @@ impl DurableLog {
             cancel_wanted: BTreeSet::new(),
             cancel_requested: BTreeSet::new(),
             refilled: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+            postgres: None,
             notes: Vec::new(),
         }
     }
@@ -269,6 +275,7 @@ impl DurableLog {
         if let Some(order) = self.engines.order(order_id) {
             self.versions.insert((order_id, order.version), Arc::clone(order));
             let lsn = Lsn(self.times.len() as u64);
+            self.recorded.insert((order_id, order.version), lsn);
             let changes = self.changes.entry(order.user.clone()).or_default();
             changes.push((lsn, Arc::clone(order)));
             if order.wants_cancel() {
@@ -307,6 +314,15 @@ impl DurableLog {
     /// Whether an execution came or went since a version.
     pub(super) fn was_refilled_since(&self, order_id: OrderId, version: u64) -> bool {
         self.refilled.get(&order_id).is_some_and(|last| *last > version)
+    }
+
+    /// What anybody sees or is told of has to be in Postgres, where that is awaited.
+    pub(super) fn check_in_postgres(&self, order: &Order) -> Checked {
+        let Some(has) = self.postgres else { return Ok(()) };
+        let recorded = self.recorded.get(&(order.order_id, order.version));
+        ensure(recorded.is_some_and(|lsn| *lsn <= has), Invariant::SeenIsInPostgres, || {
+            format!("{order:?} is record {recorded:?}, Postgres has all up to {has}")
+        })
     }
 
     /// All orders, oldest first.

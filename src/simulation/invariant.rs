@@ -24,6 +24,10 @@ pub enum Invariant {
     AnswerIsReadable,
     /// Reads are durable.
     SeenIsDurable,
+    /// Reads are in Postgres.
+    SeenIsInPostgres,
+    /// Postgres delays no order.
+    ExchangeNotDelayed,
     /// Reads survive.
     SeenSurvives,
     /// Ends are ends.
@@ -90,6 +94,10 @@ impl Invariant {
             Self::VersionNeverBack => "a version never goes back for any reader",
             Self::AnswerIsReadable => "after an answer every read shows at least what it said",
             Self::SeenIsDurable => "a reader sees only what is durable",
+            Self::SeenIsInPostgres => {
+                "what anybody sees or is told of is in Postgres, if it is awaited"
+            }
+            Self::ExchangeNotDelayed => "an order goes to the exchange though Postgres is away",
             Self::SeenSurvives => "what a reader saw survives a crash",
             Self::TerminalStays => "terminal stays terminal but for a late fill or a bust",
             Self::OneKeyOneOrder => "a user's key names one order for good",
@@ -107,7 +115,9 @@ impl Invariant {
             Self::ConfirmedIsDurable => "what the exchange is told that we have is durable",
             Self::StoreFollows => "the store follows the log and says the same",
             Self::RefusedIsUnrecorded => "what was refused was not recorded",
-            Self::RefusedForRoom => "new orders are refused when the disk is full, and only then",
+            Self::RefusedForRoom => {
+                "new orders are refused when the disk is full or Postgres is behind, and only then"
+            }
             Self::FailedForGood => {
                 "an order called failed is not at the exchange and never will be"
             }

@@ -6,7 +6,8 @@
 //! writer and its recovery, the index that follows it, and the rules of the simulated exchange.
 //! Simulated are users (`clients`), operators and the exchange's calls (`others`), the network
 //! (`network`), the feed's connection (`feed`), what an exchange does beyond its rules (`exchange`),
-//! clocks (`clock`), the store below the index, and the disk, which tears, forgets, fails, rots and
+//! clocks (`clock`), Postgres (`postgres`, awaited in some seeds), the store below the index, and the
+//! disk, which tears, forgets, fails, rots and
 //! runs full. The process may die at every step, in the middle of disk work, and
 //! while it starts.
 //!
@@ -49,6 +50,7 @@ mod moves;
 mod network;
 mod node;
 mod others;
+mod postgres;
 mod profile;
 mod readers;
 mod replies;

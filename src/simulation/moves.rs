@@ -51,6 +51,24 @@ impl World<'_> {
         self.ask_for(request)
     }
 
+    /// An order that the exchange takes. `None` while the process is down.
+    pub(super) fn create_without_key(&mut self) -> Option<OrderId> {
+        let user = self.clients.users.first()?.clone();
+        let order_id = self.order_id(&user);
+        let request = CreateOrder {
+            order_id,
+            client_order_id: None,
+            symbol: Symbol::new(SYMBOLS.first()?).ok()?,
+            position: Position::Buy,
+            limit_price: None,
+            time_in_force: TimeInForce::Day,
+            num_shares: 1,
+            created_at: self.clock.ours().wall,
+            user,
+        };
+        self.ask_for(request).then_some(order_id)
+    }
+
     /// The same key again, usually with the same body.
     pub(super) fn repeat(&mut self) -> bool {
         let Some(first) = self.dice.pick(&self.clients.keyed).cloned() else { return false };
@@ -232,6 +250,10 @@ impl World<'_> {
                 }
                 say!(self.trace, "{} orders are sent", request.orders.len());
                 self.trace.count_many("orders sent", request.orders.len() as u64);
+                if self.machine.postgres.is_away() {
+                    let sent = request.orders.len() as u64;
+                    self.trace.count_many("orders sent while Postgres is away", sent);
+                }
             }
             Request::Cancel(request) => {
                 for id in &request.external_order_ids {

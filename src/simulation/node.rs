@@ -6,23 +6,25 @@ use std::sync::Arc;
 
 use super::feed::FeedLink;
 use super::invariant::{Checked, Invariant, broken, ensure};
+use super::postgres::Postgres;
 use super::profile::Profile;
 use super::sessions::Sessions;
 use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::parts::{
-    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_UNCOMMITTED_EVENTS,
-    MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS, SessionQueues, load,
-    refuse_requests, replay, work,
+    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
+    MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
+    SessionQueues, load, refuse_requests, replay, work,
 };
 use crate::execution::{
     CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
-    OrderGateway, OrderStages, OrderWatch, OrderWatchers, order_gateway,
+    OrderGateway, OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_gateway,
 };
 use crate::index::{
     Index, IndexAges, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore,
 };
 use crate::market::MarketWriter;
 use crate::order::TrackedOrder;
+use crate::projection::Progress;
 use crate::sync::mailbox;
 use crate::types::{ExternalOrderId, Moment};
 use crate::wal::parts::{FaultyDisk, SteppedWriter, recover_from};
@@ -33,6 +35,7 @@ pub(super) struct Machine {
     pub(super) disk: FaultyDisk,
     pub(super) store: MemoryStore,
     pub(super) kill_switch: KillSwitch,
+    pub(super) postgres: Postgres,
 }
 
 /// The running process.
@@ -48,6 +51,8 @@ pub(super) struct Node {
     found: Option<(ExternalOrderId, Option<TrackedOrder>)>,
     is_stopping: bool,
     kill_switch: KillSwitch,
+    /// How far Postgres has come, as far as the process knows.
+    pub(super) progress: Progress,
     pub(super) sessions: Sessions,
     pub(super) index: Index,
     pub(super) order_watch: OrderWatch,
@@ -119,6 +124,8 @@ impl Node {
         let (stored, shown) = (index.clone(), index.clone());
         let (watchers, mut watches) = OrderWatchers::new(&[Arc::default()]);
         let order_watch = watches.pop().expect("one end for one shard");
+        let progress = Progress::new(1);
+        let postgres = PostgresSide { progress: progress.clone(), is_awaited: true };
         let parts = DriverParts {
             engines,
             wal,
@@ -126,7 +133,7 @@ impl Node {
             watchers,
             stored: Box::new(move || stored.durable_position()),
             shown: Box::new(move |position| shown.memory_shows(position)),
-            postgres: None,
+            postgres: profile.awaits_postgres.then_some(postgres),
             kill_switch: kill_switch.clone(),
             queues: Rc::clone(&queues),
             options: options(profile),
@@ -144,6 +151,7 @@ impl Node {
             found: None,
             is_stopping: false,
             kill_switch,
+            progress,
             index,
             order_watch,
             desk: OrderDesk::new(gateway, readers),
@@ -198,17 +206,24 @@ impl Node {
     }
 
     /// Whether there is a reason to refuse requests.
-    pub(super) fn may_refuse(&self) -> bool {
-        self.is_stopping || self.driver.wal().is_out_of_space()
+    pub(super) fn may_refuse(&self, now: Moment) -> bool {
+        self.is_stopping || self.driver.wal().is_out_of_space() || self.driver.postgres_refuses(now)
+    }
+
+    /// Whether Postgres is awaited and some of what the log has is not shown because of it.
+    pub(super) fn waits_for_postgres(&self) -> bool {
+        let (_, _, held, _) = self.driver.backlog();
+        held > 0 || !self.desk.is_readable()
     }
 
     fn check_queues(&self) -> Checked {
-        let (uncommitted, gated, replies) = self.driver.backlog();
+        let (uncommitted, gated, held, replies) = self.driver.backlog();
         // One slice may take every kind of input, and one input may be several events and effects.
         let slack = 64 * INPUTS_PER_SLICE;
         let queues = [
             ("uncommitted events", uncommitted, MAX_UNCOMMITTED_EVENTS + slack as u64),
             ("gated effects", gated as u64, 4 * MAX_UNCOMMITTED_EVENTS),
+            ("effects held for Postgres", held as u64, (MAX_HELD_FOR_CANCELS + slack) as u64),
             ("waiting replies", replies as u64, MAX_WAITING_REPLIES as u64),
             ("submits", self.queues.submits.len() as u64, MAX_WAITING_SUBMITS as u64),
             ("queries", self.queues.queries.len() as u64, 2 * MAX_WAITING_SETTLEMENTS as u64),
@@ -318,6 +333,8 @@ fn options(profile: &Profile) -> ExecutionOptions {
     ExecutionOptions {
         engine: profile.engine,
         reply_timeout: profile.reply_timeout,
+        postgres_stall: profile.postgres_stall,
+        postgres_patience: profile.postgres_patience,
         commits_alone: profile.commits_alone,
         sweep_interval: profile.sweep_interval,
         keep_ended: profile.keep_ended,

@@ -9,6 +9,7 @@ use super::invariant::{Checked, Invariant, broken, ensure};
 use crate::exchange::wire::FeedLine;
 use crate::execution::{CancelScope, MassCancelled, OrderGateway, WebhookReply};
 use crate::order::Order;
+use crate::wal::Lsn;
 
 /// Everybody who waits.
 #[derive(Default)]
@@ -73,9 +74,12 @@ impl Others {
         let mut words = Vec::new();
         for waiting in std::mem::take(&mut self.mass_cancels) {
             match waiting.answer.try_recv() {
-                Ok(MassCancelled { .. }) => {
+                Ok(MassCancelled { is_shown, .. }) => {
                     check_mass_cancel(&waiting.orders, durable)?;
-                    words.push("mass cancels");
+                    if is_shown {
+                        check_shown(&waiting.orders, durable)?;
+                    }
+                    words.push(if is_shown { "mass cancels" } else { "mass cancels not shown" });
                 }
                 Err(oneshot::TryRecvError::Empty) => self.mass_cancels.push(waiting),
                 Err(oneshot::TryRecvError::Disconnected) => return Err(forgotten()),
@@ -102,6 +106,22 @@ impl Others {
 
 fn forgotten() -> super::Violation {
     broken(Invariant::OneAnswer, "a running process forgot an operator or the exchange")
+}
+
+/// Where Postgres is awaited, it has the cancels or the ends.
+fn check_shown(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
+    let Some(has) = durable.postgres else { return Ok(()) };
+    for order in orders {
+        let mut versions = durable.changes(&order.user, (Lsn(0), has));
+        let is_there = versions.any(|(_, there)| {
+            let is_asked = there.awaits_cancel() || !there.is_open();
+            there.order_id == order.order_id && there.version >= order.version && is_asked
+        });
+        ensure(is_there, Invariant::SeenIsInPostgres, || {
+            format!("the cancel of {order:?} is shown, Postgres has all up to {has}")
+        })?;
+    }
+    Ok(())
 }
 
 fn check_mass_cancel(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {

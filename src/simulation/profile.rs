@@ -98,6 +98,12 @@ pub(super) enum Action {
     Stop,
     /// The process starts.
     Start,
+    /// Postgres takes what the log has committed, or some of it.
+    FollowPostgres,
+    /// Postgres goes away.
+    PostgresAway,
+    /// Postgres is back.
+    PostgresBack,
 }
 
 /// How often each kind of step comes in an ordinary seed. Those that can be left out of a seed are
@@ -149,6 +155,9 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::PowerLoss, 2, true),
     (Action::Stop, 1, true),
     (Action::Start, 60, false),
+    (Action::FollowPostgres, 90, false),
+    (Action::PostgresAway, 4, true),
+    (Action::PostgresBack, 12, false),
 ];
 
 /// What kind of seed this is.
@@ -179,6 +188,12 @@ pub(super) struct Profile {
     pub(super) engine: EngineOptions,
     /// How long a client waits.
     pub(super) reply_timeout: Duration,
+    /// Whether readers and clients wait for Postgres.
+    pub(super) awaits_postgres: bool,
+    /// How long Postgres may need before new orders are refused.
+    pub(super) postgres_stall: Duration,
+    /// How much longer a client waits for Postgres.
+    pub(super) postgres_patience: Duration,
     /// Whether the orders thread commits lone requests by itself.
     pub(super) commits_alone: bool,
     /// How often open orders are compared with the exchange's record.
@@ -241,6 +256,9 @@ impl Profile {
                 lookup_age_micros: [1_000, 20_000, 200_000][dice.below(3)],
             },
             reply_timeout: Duration::from_millis([5, 30, 100][dice.below(3)]),
+            awaits_postgres: dice.below(3) == 0,
+            postgres_stall: Duration::from_millis([5, 50][dice.below(2)]),
+            postgres_patience: Duration::from_millis([5, 40][dice.below(2)]),
             commits_alone: dice.below(2) == 0,
             cleanup_interval: Duration::from_millis([20, 500, 30_000][dice.below(3)]),
             keep_ended: Duration::from_millis([0, 5, 5_000][dice.below(3)]),

@@ -75,6 +75,7 @@ impl Readers {
         }
         check_step(before, order, durable)?;
         check_durable(durable, order)?;
+        durable.check_in_postgres(order)?;
         check_failed(exchange, order)?;
         self.seen.insert(order.order_id, Arc::clone(order));
         Ok(())

@@ -1,6 +1,7 @@
 //! The end of each seed: nothing goes wrong any more, time passes, and both sides have to agree.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::invariant::{Checked, Invariant, ensure};
 use super::sessions::SUBMIT_SESSIONS;
@@ -19,6 +20,10 @@ const ROUND_MICROS: u64 = 40_000;
 const LAST_ROUNDS: usize = 8;
 /// Rounds in which the exchange says nothing: longer than the reply timeout of any profile.
 const ROUNDS_WITHOUT_EXCHANGE: usize = 5;
+/// Rounds until an order is at the exchange: one to record it, one to send it.
+const ROUNDS_TO_EXCHANGE: usize = 2;
+/// Rounds until what one order does has come to rest.
+const ROUNDS_AFTER_POSTGRES: usize = 15;
 /// Steps of each kind in such a round.
 const STEPS_WITHOUT_EXCHANGE: usize = 6;
 /// Changes that a stream reads at a time in the end.
@@ -42,13 +47,15 @@ impl World<'_> {
             self.round()?;
             self.pass_time(ROUND_MICROS);
         }
+        // Everybody is answered whether Postgres is there or not.
+        let is_away = self.dice.percent(50);
+        self.move_postgres(is_away);
         self.answer_everybody()?;
-        for _ in 0..ROUNDS {
-            if self.node.is_none() {
-                self.start()?;
-            }
-            self.round()?;
-            self.pass_time(ROUND_MICROS);
+        self.move_postgres(false);
+        self.rounds(ROUNDS)?;
+        if self.profile.awaits_postgres {
+            self.submit_without_postgres()?;
+            self.rounds(ROUNDS_AFTER_POSTGRES)?;
         }
         // Something periodic may be under way at any moment, but not at all of them.
         for _ in 0..LAST_ROUNDS {
@@ -63,6 +70,38 @@ impl World<'_> {
         self.check_memory()
     }
 
+    fn rounds(&mut self, count: usize) -> Checked {
+        for _ in 0..count {
+            if self.node.is_none() {
+                self.start()?;
+            }
+            self.round()?;
+            self.pass_time(ROUND_MICROS);
+        }
+        Ok(())
+    }
+
+    /// An order goes to the exchange, and is taken there, without a Postgres.
+    fn submit_without_postgres(&mut self) -> Checked {
+        self.move_postgres(true);
+        let Some(order_id) = self.create_without_key() else { return Ok(()) };
+        // Has the request handed over.
+        self.look()?;
+        for _ in 0..ROUNDS_TO_EXCHANGE {
+            self.round()?;
+        }
+        let is_recorded = self.durable.order(order_id).is_some();
+        let status = self.exchange.record(order_id).status;
+        ensure(
+            is_recorded && status != ExchangeStatus::Unknown,
+            Invariant::ExchangeNotDelayed,
+            || format!("{order_id} is recorded: {is_recorded}, at the exchange it is {status:?}"),
+        )?;
+        self.trace.count("orders taken by the exchange without Postgres");
+        self.move_postgres(false);
+        Ok(())
+    }
+
     /// Users are answered in time, also while the exchange says nothing.
     fn answer_everybody(&mut self) -> Checked {
         for _ in 0..ROUNDS_WITHOUT_EXCHANGE {
@@ -74,12 +113,14 @@ impl World<'_> {
                 self.prepare_log()?;
                 self.write_log()?;
                 self.follow_log()?;
+                self.follow_postgres()?;
                 while self.answer_reads()? {}
             }
             self.pass_time(ROUND_MICROS);
         }
         self.slice()?;
         self.write_log()?;
+        self.follow_postgres()?;
         self.slice()?;
         let waiting = self.clients.waiting_count();
         ensure(waiting == 0, Invariant::AnsweredInTime, || format!("{waiting} users wait"))
@@ -103,6 +144,7 @@ impl World<'_> {
             self.slice()?;
             has_worked |= self.prepare_log()?;
             has_worked |= self.write_log()?;
+            has_worked |= self.follow_postgres()?;
             has_worked |= self.follow_log()?;
             if !has_worked {
                 break;
@@ -122,6 +164,9 @@ impl World<'_> {
         let Some(node) = &self.node else { return Ok(()) };
         ensure(node.driver().is_at_rest(), Invariant::NobodyWaits, || {
             format!("events, effects and replies that wait: {:?}", node.driver().backlog())
+        })?;
+        ensure(!node.waits_for_postgres(), Invariant::NobodyWaits, || {
+            format!("effects that wait for Postgres: {:?}", node.driver().backlog())
         })?;
         ensure(node.has_nothing_to_send(), Invariant::NobodyWaits, || {
             "something waits to be sent or taken".to_owned()
@@ -169,12 +214,19 @@ impl World<'_> {
             ensure(counted == executed, Invariant::CountedOnce, || {
                 format!("{order:?} counts {counted:?}, the exchange {executed:?}")
             })?;
-            let seen = self.readers.seen(order.order_id);
-            ensure(seen == Some(order), Invariant::NobodyWaits, || {
+            // One that ended while nobody was to read yet has left memory unseen.
+            let seen = self.readers.seen(order.order_id).cloned().or_else(|| self.stored(order));
+            ensure(seen.as_ref() == Some(order), Invariant::NobodyWaits, || {
                 format!("{order:?} is durable, readers see {seen:?}")
             })?;
         }
         Ok(())
+    }
+
+    /// An order as the store has it.
+    fn stored(&self, order: &Order) -> Option<Arc<Order>> {
+        let stored = self.node.as_ref()?.index.order(&order.user, order.order_id).ok()??;
+        Some(Arc::clone(stored.order()))
     }
 
     /// Memory and store are what the log says.

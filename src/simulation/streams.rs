@@ -61,6 +61,10 @@ impl Streams {
         durable: &DurableLog,
     ) -> Checked<Option<&'static str>> {
         let Some(stream) = self.streams.get_mut(place) else { return Ok(None) };
+        // No stream begins before orders can be read.
+        if !node.desk.is_readable() {
+            return Ok(None);
+        }
         match stream.state {
             State::Asking(..) | State::Idle(_) => Ok(None),
             State::New => {
@@ -190,6 +194,9 @@ impl Stream {
         ensure(goes_on, Invariant::StreamIsWhole, || {
             format!("the stream of {user} goes from {after} to {complete_to}")
         })?;
+        for (_, order) in &changes {
+            durable.check_in_postgres(order)?;
+        }
         self.state = if has_more { State::Behind(complete_to) } else { State::Idle(complete_to) };
         Ok(if changes.is_empty() { "streams without news" } else { "streams with news" })
     }
@@ -201,6 +208,9 @@ fn check_open(user: &UserId, open: &[Arc<Order>], cursor: Lsn, durable: &Durable
     ensure(cursor.0 <= last, Invariant::SeenIsDurable, || {
         format!("{user} is shown all up to {cursor}, durable is {last}")
     })?;
+    for order in open {
+        durable.check_in_postgres(order)?;
+    }
     let mut expected = std::collections::BTreeMap::new();
     for (_, order) in durable.changes(user, (Lsn(0), cursor)) {
         expected.insert(order.order_id, order);

@@ -10,6 +10,7 @@ use super::invariant::{Checked, Invariant, broken, ensure};
 use super::network::Network;
 use super::node::{Machine, Node, SliceEnd};
 use super::others::Others;
+use super::postgres::Postgres;
 use super::profile::{Action, Profile};
 use super::readers::Readers;
 use super::sessions::SUBMIT_SESSIONS;
@@ -55,6 +56,8 @@ impl<'a> World<'a> {
         let profile = Profile::draw(&mut dice, steps);
         let (market, _nobody_reads_prices) = open_market(Watchers::default());
         let clients = Clients::new(profile.users);
+        let mut durable = DurableLog::new(profile.engine);
+        durable.postgres = profile.awaits_postgres.then(Default::default);
         Self {
             dice,
             trace: Trace::new(listener),
@@ -63,6 +66,7 @@ impl<'a> World<'a> {
                 disk: FaultyDisk::default(),
                 store: MemoryStore::new(),
                 kill_switch: KillSwitch::in_memory(),
+                postgres: Postgres::default(),
             },
             node: None,
             market: Some(market),
@@ -72,7 +76,7 @@ impl<'a> World<'a> {
             clients,
             others: Others::default(),
             readers: Readers::default(),
-            durable: DurableLog::new(profile.engine),
+            durable,
             is_calm: false,
             profile,
         }
@@ -172,6 +176,9 @@ impl<'a> World<'a> {
             Action::Stop => Ok(self.stop()),
             Action::Start if self.node.is_none() => self.start().map(|()| true),
             Action::Start => Ok(false),
+            Action::FollowPostgres => self.follow_postgres(),
+            Action::PostgresAway => Ok(self.move_postgres(true)),
+            Action::PostgresBack => Ok(self.move_postgres(false)),
         }
     }
 
@@ -222,12 +229,16 @@ impl<'a> World<'a> {
         }
         let (exchange, durable) = (&self.exchange, &self.durable);
         let readable = (node.views(), &node.index);
-        self.readers.read_all(&self.clients.users, readable, (durable, exchange))?;
+        if node.desk.is_readable() {
+            self.readers.read_all(&self.clients.users, readable, (durable, exchange))?;
+        }
         let around = Surroundings {
             views: node.views(),
             index: &node.index,
             exchange,
-            may_refuse: node.may_refuse(),
+            durable,
+            may_refuse: node.may_refuse(self.clock.ours()),
+            is_readable: node.desk.is_readable(),
         };
         for answered in self.clients.go_on(&around)? {
             if let Some(order_id) = answered.order_id {
@@ -264,7 +275,8 @@ impl<'a> World<'a> {
         if !node.prepare_log() {
             return Ok(false);
         }
-        say!(self.trace, "a segment is prepared, room for it: {}", !node.may_refuse());
+        let is_full = node.driver().wal().is_out_of_space();
+        say!(self.trace, "a segment is prepared, room for it: {}", !is_full);
         self.after_disk_work()
     }
 
@@ -275,6 +287,35 @@ impl<'a> World<'a> {
         }
         say!(self.trace, "the store has the log up to {}", node.index.position());
         Ok(true)
+    }
+
+    /// Postgres takes some of what is committed. False when there is nothing, or it is away.
+    pub(super) fn follow_postgres(&mut self) -> Checked<bool> {
+        let Some(node) = self.node.as_ref().filter(|_| self.profile.awaits_postgres) else {
+            return Ok(false);
+        };
+        let committed = node.driver().wal().committed();
+        let postgres = &mut self.machine.postgres;
+        let has_followed = if self.is_calm {
+            postgres.follow_all(committed, &node.progress)
+        } else {
+            postgres.follow(committed, &node.progress, &mut self.dice)
+        };
+        if has_followed {
+            let (has, told) = (postgres.has(), node.progress.committed());
+            self.durable.postgres = Some(has);
+            say!(self.trace, "Postgres has the log up to {has}, we know of {told}");
+        }
+        Ok(has_followed)
+    }
+
+    pub(super) fn move_postgres(&mut self, is_away: bool) -> bool {
+        let moves = self.profile.awaits_postgres && self.machine.postgres.set_away(is_away);
+        if moves {
+            say!(self.trace, "Postgres is away: {is_away}");
+            self.trace.count("moves of Postgres");
+        }
+        moves
     }
 
     pub(super) fn persist_index(&mut self) -> Checked<bool> {
@@ -380,7 +421,11 @@ impl<'a> World<'a> {
                 say!(self.trace, "the process starts with {:?}", self.durable.record_counts());
                 let readable = (node.views(), &node.index);
                 let checks = (&self.durable, &self.exchange);
-                self.readers.read_all(&self.clients.users, readable, checks)?;
+                if node.desk.is_readable() {
+                    self.readers.read_all(&self.clients.users, readable, checks)?;
+                } else {
+                    self.trace.count("starts ahead of Postgres");
+                }
                 self.node = Some(node);
                 Ok(())
             }

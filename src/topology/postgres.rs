@@ -1,7 +1,7 @@
 //! The threads that move Postgres behind the log, and `longbow migrate`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{CommitTo, PostgresArgs};
 use crate::execution::PostgresSide;
@@ -17,8 +17,8 @@ use crate::wal::{LogHandle, Lsn};
 use super::ServeError;
 use super::threads::Threads;
 
-/// How long to wait for the index to have what the log told Postgres of. It is behind by a quarter of
-/// a second at most times.
+/// How long to wait for the index to come to orders that Postgres has. It is behind by a quarter of a
+/// second at most times.
 const INDEX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads `--postgres`, and sees to the tables.
@@ -70,7 +70,7 @@ pub(super) fn start(
         // Of the oldest segment a part may be needed; the newest is there from its first record on.
         kept_bytes: keep_bytes.saturating_add(2 * segment_bytes),
         max_backlog_bytes: arguments.backlog_bytes(),
-        owners: owners_in(index),
+        owners: owners_in(index, INDEX_PATIENCE),
     };
     let (workers, progress) = projection::projection(options, &log, &projection_metrics)?;
     for (number, worker) in workers.into_iter().enumerate() {
@@ -82,26 +82,96 @@ pub(super) fn start(
     Ok(PostgresSide { progress, is_awaited })
 }
 
-/// Owners of orders, from the index. It follows the log by itself, and may have to be waited for.
-fn owners_in(index: Index) -> OwnersOf {
+/// The index does not know whose orders these are, and may yet.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the index has followed the log up to {position} and does not know whose {missing} orders are; up to {read_to} it may come to know: Postgres goes on once it does"
+)]
+struct IndexBehind {
+    position: Lsn,
+    read_to: Lsn,
+    missing: usize,
+}
+
+/// Owners of orders, from the index. It follows the log by itself, and may have to be waited for: as
+/// long as it takes to come to these orders, and no longer. Where replies wait for Postgres the index
+/// waits for it as well, and what is behind these orders comes only when Postgres has them.
+fn owners_in(index: Index, patience: Duration) -> OwnersOf {
     Arc::new(move |orders: &[OrderId], read_to: Lsn| {
-        let look = |order_id: &OrderId| -> Result<Option<UserId>, OwnersError> {
-            let order = index.by_order_id(*order_id)?;
-            Ok(order.map(|order| order.order().user.clone()))
-        };
-        let mut owners: Vec<Option<UserId>> =
-            orders.iter().map(look).collect::<Result<_, OwnersError>>()?;
-        if owners.iter().any(Option::is_none) && index.position() < read_to {
-            if let Some(reached) = index.wait_for(read_to) {
-                // Whatever comes of the wait, what is there now is there.
-                let _waited = reached.recv_timeout(INDEX_PATIENCE);
-            }
+        let give_up = Instant::now() + patience;
+        let mut owners: Vec<Option<UserId>> = vec![None; orders.len()];
+        loop {
+            // Before the look, so that nothing that it comes to meanwhile is missed.
+            let position = index.position();
             for (owner, order_id) in owners.iter_mut().zip(orders) {
                 if owner.is_none() {
-                    *owner = look(order_id)?;
+                    let order = index.by_order_id(*order_id)?;
+                    *owner = order.map(|order| order.order().user.clone());
                 }
             }
+            let missing = owners.iter().filter(|owner| owner.is_none()).count();
+            if missing == 0 || position >= read_to {
+                return Ok(owners);
+            }
+            let left = give_up.saturating_duration_since(Instant::now());
+            let moved = index.wait_for(Lsn(position.0 + 1)).filter(|_| !left.is_zero());
+            let has_moved = moved.is_some_and(|moved| moved.recv_timeout(left).is_ok());
+            if !has_moved {
+                return Err(OwnersError::from(IndexBehind { position, read_to, missing }));
+            }
         }
-        Ok(owners)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{IndexAges, IndexWriter, MemoryStore};
+    use crate::order::{Created, Event};
+    use crate::types::{Position, Symbol, TimeInForce, TimestampMicros};
+    use crate::wal::LogId;
+
+    fn created(user: &UserId) -> Created {
+        Created {
+            order_id: OrderId::new(1, 0, user.partition()),
+            user: user.clone(),
+            client_order_id: None,
+            symbol: Symbol::new("IBM").unwrap(),
+            position: Position::Buy,
+            limit_price: None,
+            time_in_force: TimeInForce::Day,
+            num_shares: 1,
+            created_at: TimestampMicros::new(1),
+            submit_before: TimestampMicros::new(2),
+        }
+    }
+
+    #[test]
+    fn owners_are_waited_for_but_nothing_behind_them_is() {
+        let index = Index::in_memory(&MemoryStore::new(), IndexAges::default()).unwrap();
+        let mut writer = IndexWriter::new(index.clone(), LogId(7)).unwrap();
+        let alice = UserId::new("alice").unwrap();
+        let created = created(&alice);
+        let ids = [created.order_id];
+        // The index comes to the order, and to nothing of what was read of the log after it: that
+        // waits for Postgres, which waits for this.
+        let owners = owners_in(index, Duration::from_secs(600));
+        let asking = std::thread::spawn(move || owners(&ids, Lsn(1_000)).unwrap());
+        writer.take(Lsn(1), Event::Created(created)).unwrap();
+        writer.commit().unwrap();
+        assert_eq!(asking.join().unwrap(), [Some(alice)]);
+    }
+
+    #[test]
+    fn an_order_that_the_index_may_yet_come_to_is_an_error_and_one_that_it_has_passed_is_unknown() {
+        let index = Index::in_memory(&MemoryStore::new(), IndexAges::default()).unwrap();
+        let mut writer = IndexWriter::new(index.clone(), LogId(7)).unwrap();
+        let created = created(&UserId::new("alice").unwrap());
+        let stranger = OrderId::new(9_000_000, 0, created.order_id.partition());
+        writer.take(Lsn(1), Event::Created(created)).unwrap();
+        writer.commit().unwrap();
+        let owners = owners_in(index, Duration::ZERO);
+        assert!(owners(&[stranger], Lsn(2)).unwrap_err().to_string().contains("up to 1 and"));
+        assert_eq!(owners(&[stranger], Lsn(1)).unwrap(), [None]);
+    }
 }

@@ -358,6 +358,10 @@ impl Running {
             postgres::start(servers, place, (&mut rest, shutdown))
         });
         let postgres = postgres.transpose()?;
+        if postgres.as_ref().is_some_and(|side| side.is_awaited) {
+            // Shards may be asked before the orders thread has looked how far Postgres is.
+            recovered.views.hide();
+        }
 
         let options = link::execution_options(arguments, &exchange, webhook.registration)?;
         let execution_metrics = ExecutionMetrics::default();

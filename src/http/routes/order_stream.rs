@@ -1,12 +1,12 @@
 use http::Request;
 use hyper::body::Incoming;
 
-use super::subscribe::{LastEventId, last_event_id_of, no_room, orders_from, reply};
+use super::subscribe::{LastEventId, last_event_id_of, no_room, order_wish, reply};
 use crate::http::app::App;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::Reply;
-use crate::stream::{Mode, OrderWish, StreamRequest};
+use crate::stream::{Mode, StreamRequest};
 
 /// `GET /orders/stream`: a stream of the user's orders and nothing else.
 pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
@@ -27,6 +27,6 @@ fn from_request(app: &App, request: &Request<Incoming>) -> Result<StreamRequest,
         mode: Mode::Latest,
         max_rate: None,
         resume: None,
-        orders: Some(OrderWish { from: orders_from(app, known), user }),
+        orders: Some(order_wish(app, user, known)?),
     })
 }

@@ -124,10 +124,11 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The engine ended while the answer was awaited: no 503, which says that nothing was recorded.
+/// The engine ended while the answer was awaited, or Postgres did not take it in time: no 503, which
+/// says that nothing was recorded.
 fn outcome_unknown() -> Problem {
-    let detail = "The engine stopped before it answered. Look at your orders, or repeat the request \
-                  with the same clientOrderId.";
+    let detail = "The outcome is not known yet. Look at your orders, or repeat the request with the \
+                  same clientOrderId.";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome_unknown", detail)
 }
 

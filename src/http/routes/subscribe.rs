@@ -100,7 +100,7 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
     let id = last_event_id_of(request, &query).map(|id| LastEventId::parse(&id));
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
     let stream = validate(app, &user, &subscription, prices)?;
-    let orders = wants_orders.then(|| OrderWish { from: orders_from(app, orders), user });
+    let orders = if wants_orders { Some(order_wish(app, user, orders)?) } else { None };
     Ok(StreamRequest { orders, ..stream })
 }
 
@@ -193,8 +193,21 @@ impl LastEventId {
     }
 }
 
+/// A wish for the orders of a user who knows this much of them.
+pub(super) fn order_wish(
+    app: &App,
+    user: UserId,
+    known: Option<String>,
+) -> Result<OrderWish, Problem> {
+    if !app.site.orders.is_readable() {
+        let detail = "The orders cannot be read at the moment. Try again.";
+        return Err(Problem::unavailable("unavailable", detail));
+    }
+    Ok(OrderWish { from: orders_from(app, known), user })
+}
+
 /// Where a stream's orders begin for a client that knows this much.
-pub(super) fn orders_from(app: &App, known: Option<String>) -> OrdersFrom {
+fn orders_from(app: &App, known: Option<String>) -> OrdersFrom {
     let Some(known) = known else { return OrdersFrom::Open };
     let log = app.site.orders.changes().log_id();
     match known.parse() {

@@ -1,0 +1,226 @@
+//! The orders thread where Postgres is awaited: it comes as far as the test says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use serde_json::{Value, from_value};
+
+use super::fake_exchange::FakeExchange;
+use super::run_tests::{Node, options, request, trade};
+use super::*;
+use crate::order::{Order, Status};
+use crate::projection::Progress;
+use crate::types::{OrderId, UserId};
+use crate::wal::Lsn;
+
+/// Times that no test waits out unless it is about them.
+fn patient(exchange: &FakeExchange) -> ExecutionOptions {
+    let long = Duration::from_secs(60);
+    ExecutionOptions { postgres_stall: long, postgres_patience: long, ..options(exchange) }
+}
+
+/// Nobody waits long for Postgres.
+fn hasty(exchange: &FakeExchange) -> ExecutionOptions {
+    let options = options(exchange);
+    ExecutionOptions {
+        reply_timeout: Duration::from_millis(20),
+        postgres_stall: Duration::ZERO,
+        postgres_patience: Duration::from_millis(20),
+        ..options
+    }
+}
+
+impl Node {
+    /// An order as readers see it, if they do.
+    fn shown(&self, user: &UserId, order_id: OrderId) -> Option<Arc<Order>> {
+        block_on(self.desk.order(user, order_id)).unwrap()
+    }
+
+    fn wait_for_log(&self, last: u64) {
+        while self.log.committed() < Lsn(last) {
+            self.log.wait(Lsn(last - 1), Duration::from_secs(1));
+        }
+    }
+
+    fn wait_until(&self, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn the_exchange_hears_of_an_order_before_postgres_and_everybody_else_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let postgres = Progress::new(1);
+    let node = Node::start_with_postgres(directory.path(), patient(&exchange), &postgres);
+    let request = request("alice", None, 10);
+    let (user, order_id) = (request.user.clone(), request.order_id);
+    let waiting = node.send(request).unwrap();
+    exchange.wait_until(|book| book.orders.len() == 1);
+    // Created and accepted.
+    node.wait_for_log(2);
+    assert_eq!(node.shown(&user, order_id), None);
+    postgres.reach(0, Lsn(1));
+    node.wait_until(|node| node.shown(&user, order_id).is_some());
+    assert_eq!(node.shown(&user, order_id).unwrap().status, Status::Pending);
+    assert!(waiting.try_recv().is_err(), "the outcome is not there");
+    postgres.reach(0, Lsn(2));
+    let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
+    assert_eq!(node.shown(&user, order_id), Some(order));
+    node.stop();
+}
+
+#[test]
+fn a_client_whose_time_is_over_is_answered_with_what_is_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let postgres = Progress::new(1);
+    let mut options = patient(&exchange);
+    options.reply_timeout = Duration::from_millis(20);
+    let node = Node::start_with_postgres(directory.path(), options, &postgres);
+    let waiting = node.send(request("alice", None, 10)).unwrap();
+    node.wait_for_log(2);
+    postgres.reach(0, Lsn(1));
+    let CreateReply::Pending(order) = waiting.recv().unwrap() else { panic!("not pending") };
+    assert_eq!((order.status, order.version), (Status::Pending, 1));
+    assert_eq!(node.shown(&order.user, order.order_id), Some(Arc::clone(&order)));
+    postgres.reach(0, Lsn(2));
+    let order = node.wait_for(&order, Status::Submitted);
+
+    let waiting = node.gateway.cancel(order.user.clone(), order.order_id).unwrap();
+    exchange.wait_until(|book| book.cancel_batches.len() == 1);
+    node.wait_for_log(4);
+    postgres.reach(0, Lsn(3));
+    let CancelReply::Pending(pending) = waiting.recv().unwrap() else { panic!("not pending") };
+    assert_eq!(pending.status, Status::PendingCancel);
+    assert_eq!(node.metrics.postgres_pending.get(), 2);
+    postgres.reach(0, Lsn(4));
+    node.wait_for(&order, Status::Cancelled);
+    node.stop();
+}
+
+#[test]
+fn without_postgres_recorded_requests_have_no_outcome_and_new_orders_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let postgres = Progress::new(1);
+    let node = Node::start_with_postgres(directory.path(), hasty(&exchange), &postgres);
+    let first = request("alice", Some("key"), 10);
+    let again = || CreateOrder { order_id: request("alice", None, 1).order_id, ..first.clone() };
+    let (user, order_id) = (first.user.clone(), first.order_id);
+    assert_eq!(node.create(first.clone()), CreateReply::OutcomeUnknown);
+    assert_eq!(node.shown(&user, order_id), None);
+    // Its order is recorded, so nobody says that nothing is.
+    assert_eq!(node.create(again()), CreateReply::OutcomeUnknown);
+    assert_eq!(node.metrics.postgres_unknown.get(), 2);
+    assert_eq!(node.create(request("bob", None, 1)), CreateReply::Unavailable);
+    assert_eq!(node.create(request("alice", Some("other"), 1)), CreateReply::Unavailable);
+    assert_eq!(node.metrics.postgres_refused.get(), 2);
+    // Getting out goes on: the exchange hears of it.
+    let out = node.gateway.cancel(user.clone(), order_id).unwrap();
+    exchange.wait_until(|book| book.cancel_batches.len() == 1);
+    assert_eq!(out.recv(), Ok(CancelReply::OutcomeUnknown));
+
+    node.wait_for_log(4);
+    postgres.reach(0, node.log.committed());
+    node.wait_until(|node| node.shown(&user, order_id).is_some());
+    let CreateReply::Duplicate(order) = node.create(again()) else { panic!("no duplicate") };
+    assert_eq!((order.order_id, order.status), (order_id, Status::Cancelled));
+    let waiting = node.send(request("bob", None, 1)).unwrap();
+    node.wait_for_log(6);
+    postgres.reach(0, node.log.committed());
+    assert_ne!(waiting.recv(), Ok(CreateReply::Unavailable), "it is taken");
+    assert_eq!(exchange.with(|book| book.orders.len()), 2, "and no other was");
+    node.stop();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_postgres_longer_than_it_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = patient(&exchange);
+    options.sweep_interval = Duration::from_secs(600);
+    options.cleanup_interval = Duration::from_secs(600);
+    options.drain = Duration::from_millis(20);
+    let node = Node::start_with_postgres(directory.path(), options, &Progress::new(1));
+    let waiting = node.send(request("alice", None, 10)).unwrap();
+    node.wait_for_log(2);
+    node.stop();
+    assert!(waiting.recv().is_err(), "which is an outcome that nobody knows");
+}
+
+#[test]
+fn after_a_restart_nobody_reads_what_postgres_lacks() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let node = Node::start(directory.path(), options(&exchange));
+    let order = node.submitted(request("alice", None, 10));
+    node.stop();
+
+    let postgres = Progress::new(1);
+    let node = Node::start_with_postgres(directory.path(), patient(&exchange), &postgres);
+    node.wait_until(|node| !node.desk.is_readable());
+    let read = || block_on(node.desk.order(&order.user, order.order_id));
+    assert_eq!(read(), Err(StoreUnavailable));
+    let page = PageRequest { before: None, status: None, symbol: None, limit: 1 };
+    assert!(block_on(node.desk.page(&order.user, &page)).is_err());
+    assert_eq!(node.create(request("alice", None, 1)), CreateReply::Unavailable);
+    assert_eq!(node.create(request("alice", Some("key"), 1)), CreateReply::Unavailable);
+    // Getting out goes on.
+    let cancelled = node.gateway.cancel(order.user.clone(), order.order_id).unwrap();
+    exchange.wait_until(|book| book.cancel_batches.len() == 1);
+
+    postgres.reach(0, Lsn(1));
+    assert!(!node.desk.is_readable());
+    node.wait_for_log(4);
+    postgres.reach(0, node.log.committed());
+    assert!(matches!(cancelled.recv(), Ok(CancelReply::Cancelled(_))));
+    assert!(node.desk.is_readable());
+    assert_eq!(read().unwrap().unwrap().status, Status::Cancelled);
+    node.stop();
+}
+
+#[test]
+fn lines_are_confirmed_to_the_exchange_without_postgres() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let postgres = Progress::new(1);
+    let node = Node::start_with_postgres(directory.path(), patient(&exchange), &postgres);
+    let waiting = node.send(request("alice", None, 10)).unwrap();
+    node.wait_for_log(2);
+    postgres.reach(0, Lsn(2));
+    let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
+    let line: Value = trade(&exchange, 1, &order, 10);
+    let posted = node.gateway.webhook(vec![from_value(line).unwrap()]).unwrap();
+    assert_eq!(posted.recv(), Ok(WebhookReply::Durable));
+    assert_eq!(node.read(&order).status, Status::Submitted);
+    postgres.reach(0, node.log.committed());
+    node.wait_for(&order, Status::Filled);
+    node.stop();
+}
+
+#[test]
+fn a_mass_cancel_is_answered_when_it_is_shown_or_when_that_takes_too_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let postgres = Progress::new(1);
+    let node = Node::start_with_postgres(directory.path(), hasty(&exchange), &postgres);
+    let waiting = node.send(request("alice", None, 10)).unwrap();
+    node.wait_for_log(2);
+    postgres.reach(0, Lsn(2));
+    assert!(waiting.recv().is_ok());
+    let everything = CancelScope { user: None, symbol: None };
+    let first = node.gateway.mass_cancel(everything.clone()).unwrap();
+    let second = node.gateway.mass_cancel(everything.clone()).unwrap();
+    assert_eq!(first.recv(), Ok(MassCancelled { asked: 1, is_shown: false }));
+    assert_eq!(second.recv(), Ok(MassCancelled { asked: 0, is_shown: false }));
+    exchange.wait_until(|book| book.cancel_batches.len() == 1);
+    node.wait_for_log(4);
+    postgres.reach(0, node.log.committed());
+    let third = node.gateway.mass_cancel(everything).unwrap();
+    assert_eq!(third.recv(), Ok(MassCancelled { asked: 0, is_shown: true }));
+    node.stop();
+}
