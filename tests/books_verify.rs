@@ -1,8 +1,6 @@
 //! `longbow verify`: says nothing where log, index and Postgres agree, and finds each kind of
 //! difference.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod books;
 mod support;
 

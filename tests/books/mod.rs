@@ -1,11 +1,7 @@
 //! What the tests of the three books share: orders of every kind, and the commands.
 
 #![expect(dead_code, reason = "each test program uses a part of it")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
 
