@@ -129,7 +129,7 @@ pub(super) fn build(
     for order_id in changed {
         let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
         let status = order.order().status.as_str();
-        last(&mut batch.orders, OrderRows::len).push(&OrderParts::of_tracked(order), status);
+        last(&mut batch.orders, OrderRows::len).push(&OrderParts::of_order(order.order()), status);
     }
     for ((order_id, id), row) in &executions {
         let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;
