@@ -126,11 +126,12 @@ pub(super) async fn mass_cancel(
     };
     let outcome = waiting.await.map_err(ending)?;
     tracing::warn!(?peer, by, asked = outcome.asked, "a mass cancel is recorded");
-    let mut answer = json!({ "asked": outcome.asked });
-    if !outcome.is_shown {
+    let answer = if outcome.is_shown {
+        json!({ "asked": outcome.asked })
+    } else {
         // Recorded and on its way; readers see it once Postgres has it.
-        answer["shown"] = json!(false);
-    }
+        json!({ "asked": outcome.asked, "shown": false })
+    };
     Ok(json_response(StatusCode::ACCEPTED, &answer))
 }
 
