@@ -140,13 +140,20 @@ $$;
 CREATE TRIGGER order_events_append_only BEFORE UPDATE OR DELETE ON order_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER order_events_not_emptied BEFORE TRUNCATE ON order_events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 -- Makes the partition of a day, counted from 1970-01-01 UTC, unless it is there. It is made before it
--- is attached, so that readers of the others go on meanwhile.
+-- is attached, so that readers of the others go on meanwhile. Two that want the same take turns.
 CREATE FUNCTION make_order_events_partition(day integer) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     first_date date := date '1970-01-01' + day;
     name       text := 'order_events_' || to_char(first_date, 'YYYYMMDD');
 BEGIN
+    IF to_regclass(name) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('make_order_events_partition', 0));
     IF to_regclass(name) IS NOT NULL THEN
         RETURN;
     END IF;
@@ -165,6 +172,9 @@ CREATE TABLE projection (
     lsn            bigint NOT NULL CHECK (lsn >= 0),
     is_current     boolean NOT NULL,
     updated_at     timestamptz NOT NULL,
+    -- Of an epoch that began with a copy of all orders: when that was. What had happened before to
+    -- orders that are older is in order_events only as far as the log still had it.
+    orders_copied_at timestamptz,
     PRIMARY KEY (user_partition, epoch)
     -- Each transaction of the projection updates 64 rows of it in place.
 ) WITH (fillfactor = 40);

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["market", "order"],
     &["engine", "wal"],
     &["index", "exchange", "stream", "projection"],
-    &["execution"],
+    &["execution", "books"],
     &["http", "simulation"],
     &["config"],
     &["topology", "fuzzing"],

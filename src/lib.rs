@@ -29,6 +29,7 @@
 //! | 4 | [`exchange`] | wire format, order sessions, the feed reader; [`exchange::sim`] plays the other side |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 5 | [`execution`] | the orders thread: drives engines, log and sessions |
+//! | 5 | [`books`] | log, index and Postgres compared, restored and copied, while the server is stopped |
 //! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
 //! | 7 | [`config`] | the command line and the configuration file |
 //! | 8 | [`topology`] | every thread: name, core, queues; start, stop, join |
@@ -64,6 +65,7 @@
 //! 5. Prices never wait for orders, orders never for prices, and nobody for a slow client: every
 //!    queue is bounded and says what happens when it is full.
 
+pub mod books;
 pub mod config;
 pub mod engine;
 pub mod exchange;

@@ -1,11 +1,12 @@
 //! The command line: reads the settings, checks them, runs one subcommand.
 
-use std::io::{BufWriter, IsTerminal};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
+use longbow::books::{self, BooksOptions};
 use longbow::config::{
-    Cli, Command, ConfigError, MigrateArgs, TokenArgs, WalCommand, WalVerifyArgs,
-    parse_command_line,
+    Cli, Command, ConfigError, CopyArgs, MigrateArgs, TokenArgs, VerifyArgs, WalCommand,
+    WalVerifyArgs, parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
 use longbow::projection::{self, PostgresServers};
@@ -48,6 +49,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Token(arguments) => println!("{}", token(&arguments)?),
         Command::Migrate(arguments) => migrate(&arguments)?,
+        Command::Verify(arguments) => verify_books(&arguments)?,
+        Command::Restore(arguments) => restore(&arguments)?,
+        Command::Backfill(arguments) => backfill(&arguments)?,
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments)?,
         Command::Wal(WalCommand::Inspect(arguments)) => {
             let mut out = BufWriter::new(std::io::stdout().lock());
@@ -66,11 +70,50 @@ fn token(arguments: &TokenArgs) -> Result<String, Failure> {
 }
 
 fn migrate(arguments: &MigrateArgs) -> Result<(), Failure> {
-    let servers: PostgresServers =
-        arguments.postgres.parse().map_err(|error| format!("--postgres: {error}"))?;
+    let servers = servers(&arguments.postgres)?;
     for (server, before, after) in projection::migrate(&servers)? {
         println!("{server}: schema version {after}, before {before}");
     }
+    Ok(())
+}
+
+fn servers(text: &str) -> Result<PostgresServers, Failure> {
+    Ok(text.parse().map_err(|error| format!("--postgres: {error}"))?)
+}
+
+fn verify_books(arguments: &VerifyArgs) -> Result<(), Failure> {
+    let servers = arguments.postgres.as_deref().map(servers).transpose()?;
+    let options = BooksOptions::new(&arguments.data_dir);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let verified = books::verify(&options, servers.as_ref(), &mut out);
+    // What was found before a failure counts too.
+    out.flush()?;
+    match verified? {
+        0 => Ok(()),
+        1 => Err("the books differ in one place".into()),
+        count => Err(format!("the books differ in {count} places").into()),
+    }
+}
+
+fn restore(arguments: &CopyArgs) -> Result<(), Failure> {
+    let restored = books::restore(&arguments.data_dir, &servers(&arguments.postgres)?)?;
+    println!(
+        "restored {} orders, {} of them open, into {} as log {}",
+        restored.orders,
+        restored.open,
+        arguments.data_dir.display(),
+        restored.log_id
+    );
+    Ok(())
+}
+
+fn backfill(arguments: &CopyArgs) -> Result<(), Failure> {
+    let options = BooksOptions::new(&arguments.data_dir);
+    let copied = books::backfill(&options, &servers(&arguments.postgres)?)?;
+    println!(
+        "copied {} orders; Postgres follows the log from behind record {}",
+        copied.orders, copied.position
+    );
     Ok(())
 }
 

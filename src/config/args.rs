@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::books::{CopyArgs, VerifyArgs};
 use super::exchange_link::ExchangeLinkArgs;
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
@@ -43,6 +44,15 @@ pub enum Command {
     Wal(WalCommand),
     /// Make the tables in Postgres, or bring them up to date.
     Migrate(MigrateArgs),
+    /// Compare the log, the index and Postgres of a stopped server, order by order. Prints each
+    /// difference and nothing else, and changes nothing; exit code 1 where there is any.
+    Verify(VerifyArgs),
+    /// Make the data directory of a server that has lost it from Postgres. Another process that still
+    /// writes there is shut out.
+    Restore(CopyArgs),
+    /// Copy all orders of a stopped server into a Postgres that comes later than the beginning of the
+    /// log. May be interrupted and run again.
+    Backfill(CopyArgs),
 }
 
 /// Settings of `serve`.
@@ -109,6 +119,12 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(0..=1_073_741_824))]
     pub wal_keep_mib: u64,
 
+    /// Size of the files of the write-ahead log that are made from now on, in MiB. The log is cut by
+    /// whole files.
+    #[arg(long, env = "LONGBOW_WAL_SEGMENT_MIB", value_name = "MIB", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    pub wal_segment_mib: u64,
+
     /// File with the key of the tokens (HS256, at least 32 bytes). Without it the engine makes one
     /// in the data directory, and anybody may log in by name: for development only.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
@@ -149,6 +165,11 @@ impl ServeArgs {
     /// How much of the log is kept although the index has it.
     pub fn wal_keep_bytes(&self) -> u64 {
         self.wal_keep_mib * MIB
+    }
+
+    /// Size of a file of the log.
+    pub fn wal_segment_bytes(&self) -> u64 {
+        self.wal_segment_mib * MIB
     }
 
     /// How long shards and the orders thread look for work before they sleep.

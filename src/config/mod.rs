@@ -3,6 +3,7 @@
 //! to the environment, the environment to flags.
 
 mod args;
+mod books;
 mod exchange_link;
 mod file;
 mod postgres;
@@ -12,6 +13,7 @@ pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
     WalCommand, WalInspectArgs, WalVerifyArgs,
 };
+pub use books::{CopyArgs, VerifyArgs};
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};
 pub use postgres::{CommitTo, MigrateArgs, PostgresArgs};

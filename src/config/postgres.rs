@@ -11,7 +11,7 @@ pub struct PostgresArgs {
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: Option<String>,
 
-    /// Bring the tables in Postgres up to date before the start.
+    /// Bring the tables in Postgres up to date before the start, or when a server comes up later.
     #[arg(long, env = "LONGBOW_MIGRATE", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_value_t = false, default_missing_value = "true",
           action = clap::ArgAction::Set)]

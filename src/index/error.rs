@@ -78,6 +78,21 @@ pub enum IndexError {
         /// The oldest record of the log.
         first: Lsn,
     },
+    /// There is no index, where one is to be read.
+    #[error(
+        "there is no index in {}: start the server once, which makes it from the log",
+        directory.display()
+    )]
+    NotThere {
+        /// Where the index should be.
+        directory: PathBuf,
+    },
+    /// There is something, where an index is to be made from elsewhere.
+    #[error("{} is not empty: an index is restored into an empty directory", directory.display())]
+    NotEmpty {
+        /// Where the index should be made.
+        directory: PathBuf,
+    },
     /// The index is older than the beginning of the log.
     #[error(
         "the index in {} ends with record {position}, but the log begins with record {first}; \
@@ -185,6 +200,8 @@ impl IndexError {
             | Self::OtherLog { .. }
             | Self::LogMissing { .. }
             | Self::Missing { .. }
+            | Self::NotThere { .. }
+            | Self::NotEmpty { .. }
             | Self::TooOld { .. }
             | Self::Damaged { .. }
             | Self::LostRecords { .. }

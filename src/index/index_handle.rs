@@ -111,7 +111,21 @@ impl Index {
     /// log together do not have all orders; [`IndexError::Newer`]; [`IndexError::Store`] and
     /// [`IndexError::Io`] for what the system refuses.
     pub fn open(options: IndexOptions) -> Result<Self, IndexError> {
-        let (store, meta) = open::open(&options)?;
+        let opened = open::open(&options)?;
+        Ok(Self::of_directory(options, opened))
+    }
+
+    /// Opens the index that is there, for who looks at it or copies it: makes none, and moves none
+    /// aside.
+    ///
+    /// # Errors
+    /// [`IndexError::NotThere`], and those of [`open`](Self::open).
+    pub fn open_existing(options: IndexOptions) -> Result<Self, IndexError> {
+        let opened = open::open_existing(&options)?;
+        Ok(Self::of_directory(options, opened))
+    }
+
+    fn of_directory(options: IndexOptions, (store, meta): (Arc<FjallStore>, Option<Meta>)) -> Self {
         let ages = IndexAges {
             held_report_micros: options.held_report_age_micros,
             changes_micros: options.changes_age_micros,
@@ -119,7 +133,7 @@ impl Index {
         let IndexOptions { directory, cache_bytes, .. } = options;
         let path = directory.clone();
         let open: Box<Open> = Box::new(move || Ok(Arc::new(FjallStore::open(&path, cache_bytes)?)));
-        Ok(Self::over((store, open), meta, directory, ages))
+        Self::over((store, open), meta, directory, ages)
     }
 
     /// An index in memory, for simulations.
@@ -289,13 +303,21 @@ impl Index {
         let view = self.view()?;
         let (from, to) = keys::history_range(user, before);
         view.scan(Space::History, (&from, &to), ScanOrder::Descending, &mut |key, _| {
-            let id = keys::order_id_bytes(keys::order_id_of_history(key)?);
+            let id = keys::order_id_bytes(keys::order_id_at_end(key)?);
             let ended = view.get(Space::Ended, &id)?;
             let ended = ended.ok_or(IndexError::Unreadable { what: "an ended order" })?;
             page.push(Arc::clone(decode_stored(&ended)?.order()));
             Ok(page.len() < most)
         })?;
         Ok(page)
+    }
+
+    /// Whether pages of a user's ended orders have this one.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn is_listed(&self, user: &UserId, order_id: OrderId) -> Result<bool, IndexError> {
+        Ok(self.store()?.get(Space::History, &keys::history(user, order_id))?.is_some())
     }
 
     /// A user's changes behind a record of the log, oldest first, each with the order as it has left

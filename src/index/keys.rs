@@ -37,8 +37,8 @@ pub(super) fn history(user: &UserId, order_id: OrderId) -> Bytes {
     user_key(user, &order_id_bytes(order_id))
 }
 
-/// The order of such a key.
-pub(super) fn order_id_of_history(key: &[u8]) -> Result<OrderId, IndexError> {
+/// The order whose id a key ends with: of `open`, `ended` and `history`.
+pub(super) fn order_id_at_end(key: &[u8]) -> Result<OrderId, IndexError> {
     order_id(key.last_chunk::<ORDER_ID_BYTES>().map_or(key, |id| id))
 }
 
@@ -106,7 +106,7 @@ mod tests {
             for other in &users {
                 for &id in &ids {
                     let key = history(other, id);
-                    assert_eq!(order_id_of_history(&key).unwrap(), id);
+                    assert_eq!(order_id_at_end(&key).unwrap(), id);
                     assert_eq!(from <= key && key < to, user == other, "{user} {other}");
                     let is_before = user == other && id < ids[3];
                     assert_eq!(from <= key && key < before_last, is_before);
@@ -135,7 +135,7 @@ mod tests {
         let id = OrderId::from_u128(u128::MAX - 5);
         assert_eq!(order_id(&order_id_bytes(id)).unwrap(), id);
         assert!(order_id(&[1; 15]).is_err());
-        assert!(order_id_of_history(&[1; 15]).is_err());
+        assert!(order_id_at_end(&[1; 15]).is_err());
     }
 
     #[test]

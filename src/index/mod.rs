@@ -46,6 +46,7 @@
 mod apply;
 mod changes;
 mod error;
+mod fill;
 mod fjall_store;
 mod follower;
 mod index_handle;
@@ -58,6 +59,7 @@ mod open;
 mod patience;
 mod readers;
 mod recent;
+mod scan;
 mod store;
 
 #[cfg(test)]
@@ -74,6 +76,7 @@ mod test_log;
 pub use apply::IndexWriter;
 pub use changes::StoredChanges;
 pub use error::IndexError;
+pub use fill::IndexFiller;
 pub use follower::IndexFollower;
 #[cfg(any(test, feature = "simulation"))]
 pub use index_handle::IndexAges;
@@ -83,3 +86,4 @@ pub use memory_store::MemoryStore;
 pub use metrics::IndexMetrics;
 pub use node::NodeState;
 pub use readers::{IndexReader, IndexReaders, READ_QUEUE_CAPACITY, READER_THREADS, ReadersBusy};
+pub use scan::OrderScan;

@@ -45,8 +45,14 @@ pub(super) fn open(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Me
     }
 }
 
-fn open_existing(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
+/// Opens an index that is there, and leaves one alone that cannot be read.
+pub(super) fn open_existing(
+    options: &IndexOptions,
+) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
     let directory = options.directory.clone();
+    if is_missing(&directory)? {
+        return Err(IndexError::NotThere { directory });
+    }
     let store = Arc::new(FjallStore::open(&directory, options.cache_bytes)?);
     let meta = node::meta(&*Arc::clone(&store).view())?;
     let position = meta.map_or(Lsn(0), |meta| meta.position);
@@ -72,7 +78,7 @@ fn open_existing(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta
 }
 
 /// Whether there is nothing in the directory.
-fn is_missing(directory: &Path) -> Result<bool, IndexError> {
+pub(super) fn is_missing(directory: &Path) -> Result<bool, IndexError> {
     match fs::read_dir(directory) {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -83,7 +89,7 @@ fn is_missing(directory: &Path) -> Result<bool, IndexError> {
 }
 
 /// Makes a directory that a power cut does not take away again: the log is cut behind what is in it.
-fn make_durably(directory: &Path) -> Result<(), IndexError> {
+pub(super) fn make_durably(directory: &Path) -> Result<(), IndexError> {
     let failed = |action, source| {
         let path = directory.to_path_buf();
         IndexError::Io { action, path, source }

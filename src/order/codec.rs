@@ -74,6 +74,11 @@ impl Event {
         }
     }
 
+    /// Whether records of a kind are of orders that come into being, without a look at them.
+    pub const fn is_created(kind: u8) -> bool {
+        kind == KIND_CREATED
+    }
+
     /// The partition byte of its record: the user partition, or [`NODE_PARTITION`].
     pub fn partition_byte(&self) -> u8 {
         match self {

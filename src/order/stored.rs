@@ -138,7 +138,7 @@ impl StoredOrderEncoder {
     /// # Errors
     /// [`StoredOrderError::Unwritable`] for a text over rkyv's limits, which no order has.
     pub fn encode_version(&mut self, order: &Order) -> Result<&[u8], StoredOrderError> {
-        self.write(OrderParts::of(order, Vec::new()))
+        self.write(OrderParts::of_order(order))
     }
 
     fn write(&mut self, stored: OrderParts) -> Result<&[u8], StoredOrderError> {
@@ -190,6 +190,11 @@ impl OrderParts {
         // The same order has the same bytes.
         executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         Self::of(tracked.order(), executions)
+    }
+
+    /// The parts of an order, without its executions.
+    pub fn of_order(order: &Order) -> Self {
+        Self::of(order, Vec::new())
     }
 
     fn of(order: &Order, executions: Vec<ExecutionPart>) -> Self {

@@ -9,7 +9,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// the disk.
 pub(super) struct Backlog {
     pub(super) log: LogHandle,
-    /// Most bytes of the log on disk. Within nine tenths of it orders are taken again.
+    /// Bytes of the log that may be there although Postgres has everything.
+    pub(super) kept_bytes: u64,
+    /// Most bytes beyond that. Within nine tenths of them orders are taken again.
     pub(super) max_bytes: u64,
     pub(super) progress: Progress,
     pub(super) metrics: ProjectionMetrics,
@@ -21,6 +23,7 @@ impl Backlog {
         let mut is_warned = false;
         loop {
             let (_, bytes) = self.log.kept_segments();
+            let bytes = bytes.saturating_sub(self.kept_bytes);
             let lag = self.log.committed().0.saturating_sub(self.progress.committed().0);
             self.metrics.lag_records.set(lag.cast_signed());
             let was_full = self.progress.is_backlogged();

@@ -129,7 +129,7 @@ pub(super) fn build(
     for order_id in changed {
         let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
         let status = order.order().status.as_str();
-        last(&mut batch.orders, OrderRows::len).push(&OrderParts::of_tracked(order), status);
+        last(&mut batch.orders, OrderRows::len).push(&OrderParts::of_order(order.order()), status);
     }
     for ((order_id, id), row) in &executions {
         let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;
@@ -149,7 +149,7 @@ pub(super) fn build(
 
 /// The statement that has room for one more row.
 #[expect(clippy::indexing_slicing, reason = "one was pushed if there was none")]
-fn last<T: Default>(statements: &mut Vec<T>, len: fn(&T) -> usize) -> &mut T {
+pub(super) fn last<T: Default>(statements: &mut Vec<T>, len: fn(&T) -> usize) -> &mut T {
     if statements.last().is_none_or(|rows| len(rows) >= MAX_ROWS) {
         statements.push(T::default());
     }

@@ -65,8 +65,17 @@ pub(super) async fn in_time<T>(
     server: &PostgresServer,
     answer: impl Future<Output = T>,
 ) -> Result<T, ProjectionError> {
-    timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| ProjectionError::Silent {
+    within(ANSWER_TIMEOUT, server, answer).await
+}
+
+/// Waits for an answer for so long.
+pub(super) async fn within<T>(
+    limit: Duration,
+    server: &PostgresServer,
+    answer: impl Future<Output = T>,
+) -> Result<T, ProjectionError> {
+    timeout(limit, answer).await.map_err(|_| ProjectionError::Silent {
         server: server.to_string(),
-        seconds: ANSWER_TIMEOUT.as_secs(),
+        seconds: limit.as_secs(),
     })
 }

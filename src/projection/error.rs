@@ -79,7 +79,7 @@ pub enum ProjectionError {
     },
     /// The log no longer has what it needs.
     #[error(
-        "{server} has everything up to record {found}, but the log begins at {first}: what is between is not there any more"
+        "{server} has everything up to record {found}, but the log begins at {first}: what is between is not there any more; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
     )]
     MissingRecords {
         /// Which server.
@@ -88,6 +88,30 @@ pub enum ProjectionError {
         found: Lsn,
         /// The oldest record of the log.
         first: Lsn,
+    },
+    /// There is nothing to make orders from.
+    #[error(
+        "{server} has never been written by a server: there are no orders of user partitions {partitions} in it to restore; check the address"
+    )]
+    NeverWritten {
+        /// Which server.
+        server: String,
+        /// Whose orders it should keep.
+        partitions: String,
+    },
+    /// It keeps orders of users that are another server's.
+    #[error(
+        "{server} has order {order_id} of user partition {partition}, and --postgres gives it user partitions {partitions}: name the servers with the ranges that `serve` had"
+    )]
+    OtherPartition {
+        /// Which server.
+        server: String,
+        /// One of the orders.
+        order_id: OrderId,
+        /// Its user partition.
+        partition: u8,
+        /// What the server should keep.
+        partitions: String,
     },
     /// It has records that the log does not have.
     #[error("{server} has everything up to record {found}, but the log ends at {last}")]
@@ -184,7 +208,11 @@ impl ProjectionError {
 
     pub(super) fn remedy(&self) -> Remedy {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } => Remedy::Wait,
+            // The log's files may be out of reach for a while, as when there are too many open ones.
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Owners(_)
+            | Self::Log(WalError::Io { .. }) => Remedy::Wait,
             Self::Refused { source, .. } => match source.code() {
                 Some(code) if is_of_the_data(code) => Remedy::Operator,
                 Some(_) | None => Remedy::Wait,
@@ -195,10 +223,12 @@ impl ProjectionError {
             | Self::OtherLog { .. }
             | Self::AheadOfLog { .. }
             | Self::MissingRecords { .. }
+            | Self::NeverWritten { .. }
+            | Self::OtherPartition { .. }
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
             | Self::Order { .. }
-            | Self::Owners(_) => Remedy::Operator,
+            | Self::Log(WalError::CutOff { .. }) => Remedy::Operator,
             Self::Superseded { .. } | Self::Record { .. } | Self::Log(_) | Self::Runtime(_) => {
                 Remedy::Stop
             }
@@ -206,19 +236,20 @@ impl ProjectionError {
     }
 }
 
-/// Whether an error comes from what is written, or from the tables that it is written into: the same
-/// again would meet it again. By the classes of the standard (PostgreSQL documentation, appendix A).
+/// Whether an error comes from what is written, from the tables that it is written into, or from the
+/// address (its user, password or database): the same again would meet it again. By the classes of
+/// the standard (PostgreSQL documentation, appendix A).
 fn is_of_the_data(code: &SqlState) -> bool {
-    ["22", "23", "42", "P0", "0A"].iter().any(|class| code.code().starts_with(class))
+    ["22", "23", "42", "54", "P0", "0A", "28", "3D", "3F"]
+        .iter()
+        .any(|class| code.code().starts_with(class))
 }
 
-/// The row that was refused, as Postgres describes it.
+/// Where a row was refused. The row itself is in what Postgres says.
 fn place_of(error: &tokio_postgres::Error) -> String {
     let Some(error) = error.as_db_error() else { return String::new() };
     let mut place = String::new();
-    for (name, value) in
-        [("table", error.table()), ("constraint", error.constraint()), ("detail", error.detail())]
-    {
+    for (name, value) in [("table", error.table()), ("constraint", error.constraint())] {
         if let Some(value) = value {
             place.push_str(&format!(", {name}: {value}"));
         }

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::connection::Connection;
+use super::connection::{Connection, in_time};
 use super::{PostgresServer, PostgresServers, ProjectionError};
 
 mod embedded {
@@ -57,6 +57,22 @@ async fn migrate_one(
     let unlocked = client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await;
     unlocked.map_err(ProjectionError::of(server, "unlock its tables"))?;
     Ok((before, version(client, server).await?))
+}
+
+/// Checks that the tables are those of this program; makes them so where they are older and that is
+/// wanted.
+pub(super) async fn prepare(
+    client: &mut Client,
+    server: &PostgresServer,
+    migrates: bool,
+) -> Result<(), ProjectionError> {
+    let checked = in_time(server, check(client, server)).await?;
+    if !(migrates && matches!(checked, Err(ProjectionError::OldSchema { .. }))) {
+        return checked;
+    }
+    let (before, after) = migrate_one(client, server).await?;
+    tracing::info!(%server, before, after, "the tables are up to date");
+    Ok(())
 }
 
 /// Checks that the tables are those of this program.

@@ -17,6 +17,13 @@
 //! Each start of a projection begins an epoch, and every transaction of an older one fails: a machine
 //! that was thought dead cannot write beside the one that replaced it.
 //!
+//! # For a server that is stopped
+//!
+//! [`PostgresBook`] is what the tables say at one moment, to be compared with log and index.
+//! [`PostgresRestore`] gives all orders back to a machine that has lost them, under a new log, and
+//! [`PostgresBackfill`] takes all orders from an index whose log has lost its beginning. Both begin an
+//! epoch.
+//!
 //! # When Postgres is not there
 //!
 //! Orders go on. The log is kept from the place that Postgres has; when it has grown to a limit, new
@@ -24,8 +31,10 @@
 //! an operator and is tried again every few seconds; everything else is tried again at once, then less
 //! and less often.
 
+mod backfill;
 mod backlog;
 mod batch;
+mod compare;
 mod connection;
 mod days;
 mod error;
@@ -35,8 +44,10 @@ mod pace;
 mod position;
 mod progress;
 mod read;
+mod restore;
 mod rows;
 mod servers;
+mod session;
 #[cfg(test)]
 mod test_events;
 mod transaction;
@@ -46,10 +57,16 @@ mod working_set;
 
 use std::sync::Arc;
 
+pub use backfill::{COPIED_ORDERS, PostgresBackfill, ToldOrders};
+pub use compare::{
+    EventDifference, EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresBook,
+    PostgresExecution, PostgresOrder, as_kept, moment_as_kept,
+};
 pub use error::ProjectionError;
 pub use metrics::ProjectionMetrics;
 pub use migrations::migrate;
 pub use progress::Progress;
+pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
 pub use worker::ProjectionWorker;
 
@@ -74,12 +91,16 @@ pub type OwnersOf =
 pub struct ProjectionOptions {
     /// The servers.
     pub servers: PostgresServers,
+    /// Whether tables that are missing or old are made when a server comes up.
+    pub migrates: bool,
     /// Most of the time that Postgres is kept at work while orders come in, in percent.
     pub share_percent: u8,
     /// Whether replies wait for Postgres: then it is told of everything at once.
     pub is_awaited: bool,
-    /// Most bytes of the log on disk before new orders are refused.
-    pub max_log_bytes: u64,
+    /// Bytes of the log that may be on disk although Postgres has everything.
+    pub kept_bytes: u64,
+    /// Most bytes beyond that before new orders are refused.
+    pub max_backlog_bytes: u64,
     /// Finds the owners of orders that are not in memory any more.
     pub owners: OwnersOf,
 }
@@ -96,7 +117,8 @@ pub fn projection(
     let progress = Progress::new(options.servers.iter().len());
     let mut backlog = Some(Backlog {
         log: log.clone(),
-        max_bytes: options.max_log_bytes,
+        kept_bytes: options.kept_bytes,
+        max_bytes: options.max_backlog_bytes,
         progress: progress.clone(),
         metrics: metrics.clone(),
     });
@@ -114,25 +136,29 @@ pub fn projection(
             backlog: backlog.take(),
             progress: progress.clone(),
             metrics: metrics.clone(),
+            migrates: options.migrates,
             epoch: None,
+            trouble: worker::Trouble::default(),
         });
     }
     Ok((workers, progress))
 }
 
-/// Checks, at a start, that the servers that are there have the tables of this program, and that no
-/// process with another log writes them. One that cannot be reached is left for later.
+/// Sees to the tables at a start: the servers that are there must have those of this program, or are
+/// given them. One that cannot be reached is left for later.
 ///
 /// # Errors
 /// What an operator has to see to.
-pub fn check(servers: &PostgresServers) -> Result<(), ProjectionError> {
+pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), ProjectionError> {
     block_on(async {
         for server in servers.iter() {
-            let checked = match Connection::open(server).await {
-                Ok(connection) => migrations::check(&connection.client, server).await,
+            let prepared = match Connection::open(server).await {
+                Ok(mut connection) => {
+                    migrations::prepare(&mut connection.client, server, migrates).await
+                }
                 Err(error) => Err(error),
             };
-            match checked {
+            match prepared {
                 Err(error) if error.remedy() == error::Remedy::Operator => return Err(error),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;

@@ -1,6 +1,6 @@
 //! How far a server has come, and who may move it on.
 
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::values::bigint;
 use super::{PostgresServer, ProjectionError};
@@ -114,7 +114,7 @@ async fn claim_within(
 /// Begins an epoch of these users: whoever wrote them before no longer may. Partitions that did not
 /// follow this log before begin behind `start`.
 pub(super) async fn begin_epoch(
-    transaction: &mut Transaction<'_>,
+    transaction: &impl GenericClient,
     server: &PostgresServer,
     log_id: LogId,
     start: Lsn,

@@ -23,7 +23,8 @@ pub(super) const ORDER_COLUMNS: &str = "\
     o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
     o.cancel_requested, o.user_cancelled, o.taken_back";
 
-type RowError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a row cannot be used.
+pub(super) type RowError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The orders with these ids of these users, with their executions, in no order. Those that are not
 /// there are left out.
@@ -32,14 +33,35 @@ pub(super) async fn orders(
     server: &PostgresServer,
     wanted: &[(UserId, OrderId)],
 ) -> Result<Vec<TrackedOrder>, ProjectionError> {
-    let users: Vec<Text> = wanted.iter().map(|(user, _)| Text::new(user.as_str())).collect();
-    let ids: Vec<Uuid> = wanted.iter().map(|(_, order_id)| uuid(*order_id)).collect();
+    let (users, ids) = columns(wanted);
     let refused = |error| ProjectionError::of(server, "read orders")(error);
     let select = format!(
         "SELECT {ORDER_COLUMNS} FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
          JOIN orders o USING (user_id, order_id)"
     );
     let rows = client.query(&select, &[&users, &ids]).await.map_err(refused)?;
+    let mut by_order = executions(client, server, wanted).await?;
+    rows.iter()
+        .map(|row| {
+            let executions = by_order.remove(&order_id(row, 1)).unwrap_or_default();
+            tracked(server, row, executions)
+        })
+        .collect()
+}
+
+/// Wanted orders as parameters: their users and their ids.
+pub(super) fn columns(wanted: &[(UserId, OrderId)]) -> (Vec<Text>, Vec<Uuid>) {
+    let users = wanted.iter().map(|(user, _)| Text::new(user.as_str()));
+    (users.collect(), wanted.iter().map(|(_, order_id)| uuid(*order_id)).collect())
+}
+
+/// The executions of these orders.
+pub(super) async fn executions(
+    client: &Client,
+    server: &PostgresServer,
+    wanted: &[(UserId, OrderId)],
+) -> Result<HashMap<OrderId, Vec<ExecutionPart>>, ProjectionError> {
+    let (users, ids) = columns(wanted);
     let executions = client
         .query(
             "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, e.busted_at IS NOT NULL \
@@ -48,19 +70,14 @@ pub(super) async fn orders(
             &[&users, &ids],
         )
         .await
-        .map_err(refused)?;
+        .map_err(ProjectionError::of(server, "read executions"))?;
     let mut by_order: HashMap<OrderId, Vec<ExecutionPart>> = HashMap::new();
     for row in &executions {
         let order_id = order_id(row, 0);
         let part = execution(row).map_err(|source| unusable(server, order_id, source))?;
         by_order.entry(order_id).or_default().push(part);
     }
-    rows.iter()
-        .map(|row| {
-            let executions = by_order.remove(&order_id(row, 1)).unwrap_or_default();
-            tracked(server, row, executions)
-        })
-        .collect()
+    Ok(by_order)
 }
 
 /// The order of a row with [`ORDER_COLUMNS`] and its executions.
@@ -75,7 +92,11 @@ pub(super) fn tracked(
     parts.into_tracked().map_err(|source| ProjectionError::Order { server: server(), source })
 }
 
-fn unusable(server: &PostgresServer, order_id: OrderId, source: RowError) -> ProjectionError {
+pub(super) fn unusable(
+    server: &PostgresServer,
+    order_id: OrderId,
+    source: RowError,
+) -> ProjectionError {
     ProjectionError::Row { server: server.to_string(), order_id, source }
 }
 
@@ -83,7 +104,8 @@ pub(super) fn order_id(row: &Row, column: usize) -> OrderId {
     OrderId::from_u128(row.get::<_, Uuid>(column).as_u128())
 }
 
-fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderParts, RowError> {
+/// The parts of an order of such a row.
+pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderParts, RowError> {
     const ENDINGS: [Ending; 5] = [
         Ending::Rejected,
         Ending::NotAccepted,

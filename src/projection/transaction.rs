@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Statement};
 
@@ -18,10 +16,6 @@ use super::rows::{
 use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
 use crate::wal::LogId;
-
-/// Longest time for one transaction. A server that takes longer is connected to anew, and told the
-/// same again.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(120);
 
 const UPSERT_FEED_POSITION: &str = "\
     INSERT INTO feed_position (session, sequence, at, log_id, lsn) \
@@ -87,20 +81,6 @@ impl Statements {
 
     /// Writes a batch: all of it, with the position behind it, or nothing.
     pub(super) async fn write(
-        &self,
-        client: &Client,
-        server: &PostgresServer,
-        (log_id, epoch): (LogId, i64),
-        batch: &Batch,
-    ) -> Result<(), ProjectionError> {
-        let written = self.write_untimed(client, server, (log_id, epoch), batch);
-        timeout(TRANSACTION_TIMEOUT, written).await.map_err(|_| ProjectionError::Silent {
-            server: server.to_string(),
-            seconds: TRANSACTION_TIMEOUT.as_secs(),
-        })?
-    }
-
-    async fn write_untimed(
         &self,
         client: &Client,
         server: &PostgresServer,

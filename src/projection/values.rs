@@ -14,6 +14,9 @@ use crate::types::{OrderId, Position, TimeInForce, TimestampMicros};
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// The last microsecond that `timestamptz` has: the year 294276.
 const LAST_TIMESTAMP: i64 = 9_223_371_331_199_999_999;
+/// The same, counted from 1970.
+pub(super) const LAST_TIMESTAMP_MICROS: u64 =
+    LAST_TIMESTAMP.unsigned_abs() + POSTGRES_EPOCH_MICROS.unsigned_abs();
 /// `infinity`.
 const INFINITY: i64 = i64::MAX;
 
@@ -27,6 +30,12 @@ impl Text {
             return Self(text.replace('\0', "\u{fffd}").into());
         }
         Self(text.into())
+    }
+}
+
+impl From<Text> for CompactString {
+    fn from(text: Text) -> Self {
+        text.0
     }
 }
 

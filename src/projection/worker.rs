@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 
 use super::backlog::Backlog;
 use super::batch::{self, Batch};
-use super::connection::{Connection, in_time};
+use super::connection::{Connection, within};
 use super::days::Day;
 use super::error::Remedy;
 use super::pace::Pace;
@@ -37,6 +37,11 @@ const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait before a server is tried again: the first time and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// Longest time until a connection may write: what an earlier one has left has to end first.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time for a batch, and for what is read back for one. A server that takes longer is
+/// connected to anew, and told the same again.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait for the end of the log once a stop was asked for, and for Postgres to take what
 /// is left of it then. The rest is taken after the next start.
 const END_PATIENCE: Duration = Duration::from_secs(30);
@@ -58,6 +63,18 @@ pub struct ProjectionWorker {
     pub(super) metrics: ProjectionMetrics,
     /// The epoch that this process has begun, once it has.
     pub(super) epoch: Option<i64>,
+    pub(super) migrates: bool,
+    pub(super) trouble: Trouble,
+}
+
+/// What went wrong, until something went right again.
+#[derive(Default)]
+pub(super) struct Trouble {
+    /// The last failure, in words. Each is told once, not each time that it is met.
+    told: String,
+    backoff: Option<Duration>,
+    /// While an operator is waited for.
+    stopped: Option<Raised>,
 }
 
 /// What lives as long as a connection.
@@ -71,6 +88,8 @@ struct Session {
     committed: Lsn,
     /// When that was last written.
     written_at: Instant,
+    /// Whether the log says that it is there.
+    is_told: bool,
 }
 
 impl ProjectionWorker {
@@ -84,7 +103,14 @@ impl ProjectionWorker {
             if let Some(backlog) = self.backlog.take() {
                 tokio::spawn(backlog.watch());
             }
-            self.follow_through_failures(shutdown).await
+            let (server, log) = (self.server.clone(), self.log.clone());
+            tokio::select! {
+                ended = self.follow_through_failures(shutdown) => ended,
+                () = patience_after_stop(&log, shutdown) => {
+                    tracing::warn!(%server, "Postgres gets the rest of the log after the next start");
+                    Ok(())
+                }
+            }
         })
     }
 
@@ -92,50 +118,50 @@ impl ProjectionWorker {
         &mut self,
         shutdown: &Shutdown,
     ) -> Result<(), ProjectionError> {
-        let mut backoff = FIRST_BACKOFF;
-        let mut told = String::new();
         loop {
-            let transactions = self.metrics.transactions.get();
             let Err(error) = self.follow(shutdown).await else { return Ok(()) };
-            if self.metrics.transactions.get() > transactions {
-                backoff = FIRST_BACKOFF;
-            }
             self.metrics.failures.inc();
             let remedy = error.remedy();
             let words = with_causes(&error);
-            // Each kind of failure once, not each time that it is met.
-            let is_new = words != told;
-            let wait = match remedy {
+            let is_new = words != self.trouble.told;
+            let is_operators = match remedy {
                 Remedy::Stop if self.log.is_poisoned() => return Ok(()),
                 Remedy::Stop => return Err(error),
-                Remedy::Wait => {
-                    if is_new {
-                        tracing::warn!(
-                            error = words,
-                            "Postgres does not follow the log; orders go on"
-                        );
-                    }
-                    backoff
-                }
-                Remedy::Operator => {
-                    if is_new {
-                        tracing::error!(
-                            error = words,
-                            "Postgres does not follow the log until somebody sees to it; orders go on"
-                        );
-                    }
-                    LAST_BACKOFF
-                }
+                Remedy::Wait => false,
+                Remedy::Operator => true,
             };
-            told = words;
-            backoff = (backoff * 2).min(LAST_BACKOFF);
-            let stopped = (remedy == Remedy::Operator).then(|| Raised::new(&self.metrics.stopped));
+            if is_operators && is_new {
+                tracing::error!(
+                    error = words,
+                    "Postgres does not follow the log until somebody sees to it; orders go on"
+                );
+            } else if is_new {
+                tracing::warn!(error = words, "Postgres does not follow the log; orders go on");
+            }
+            self.trouble.told = words;
+            let backoff = self.trouble.backoff.unwrap_or(FIRST_BACKOFF);
+            self.trouble.backoff = Some((backoff * 2).min(LAST_BACKOFF));
+            if !is_operators {
+                self.trouble.stopped = None;
+            } else if self.trouble.stopped.is_none() {
+                self.trouble.stopped = Some(Raised::new(&self.metrics.stopped));
+            }
+            let wait = if is_operators { LAST_BACKOFF } else { backoff };
             let is_asked = self.pause(wait, shutdown).await;
-            drop(stopped);
             // Who is not there at the stop is not waited for.
-            if is_asked && (self.log.is_poisoned() || remedy == Remedy::Operator) {
+            if is_asked && (self.log.is_poisoned() || is_operators) {
                 return Ok(());
             }
+        }
+    }
+
+    /// Something went right: what goes wrong from now on is another story.
+    fn recover(&mut self, session: &mut Session) {
+        self.trouble = Trouble::default();
+        if !session.is_told {
+            session.is_told = true;
+            let Session { epoch, committed, .. } = session;
+            tracing::info!(server = %self.server, epoch, through = %committed, "Postgres follows the log");
         }
     }
 
@@ -155,34 +181,30 @@ impl ProjectionWorker {
 
     /// One connection: from where Postgres is to the end of the log.
     async fn follow(&mut self, shutdown: &Shutdown) -> Result<(), ProjectionError> {
-        let mut session = self.begin().await?;
+        let server = self.server.clone();
+        let mut session = within(BEGIN_TIMEOUT, &server, self.begin()).await??;
         let _connected = Raised::new(&self.metrics.connected);
         let mut next: Option<Batch> = None;
-        let mut stop_at: Option<Instant> = None;
         loop {
             let is_over = self.log.is_poisoned();
-            if shutdown.is_requested() || is_over {
-                let patience = if is_over { DRAIN_PATIENCE } else { END_PATIENCE };
-                let at = Instant::now() + patience;
-                stop_at = Some(stop_at.map_or(at, |stop_at| stop_at.min(at)));
-            }
             let batch = match next.take() {
                 Some(batch) => batch,
                 None => {
                     self.await_records(&session, is_over || shutdown.is_requested()).await;
-                    self.prepare(&mut session).await?
+                    within(BATCH_TIMEOUT, &server, self.prepare(&mut session)).await??
                 }
             };
             let is_due = session.written_at.elapsed() >= POSITION_INTERVAL;
             if !batch.is_empty() || (batch.last > session.committed && (is_due || is_over)) {
-                next = self.write(&mut session, batch).await?;
+                let write = self.write(&mut session, batch);
+                next = within(BATCH_TIMEOUT, &server, write).await??;
             } else if batch.last > session.committed {
                 // Nothing of these users: they have everything already.
                 self.progress.reach(self.number, batch.last);
             }
+            self.recover(&mut session);
             let has_all = next.is_none() && session.reader.position() >= self.log.committed();
-            let is_late = stop_at.is_some_and(|at| Instant::now() >= at);
-            if is_over && has_all || is_late {
+            if is_over && has_all {
                 return Ok(());
             }
         }
@@ -192,7 +214,7 @@ impl ProjectionWorker {
         let server = &self.server;
         let mut connection = Connection::open(server).await?;
         self.metrics.connects.inc();
-        in_time(server, migrations::check(&connection.client, server)).await??;
+        migrations::prepare(&mut connection.client, server, self.migrates).await?;
         let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
         let claim = position::claim(&mut connection.client, server, log, self.epoch).await?;
         self.epoch = Some(claim.epoch);
@@ -207,7 +229,6 @@ impl ProjectionWorker {
         })?;
         self.claim.advance(claim.from);
         self.progress.reach(self.number, claim.from);
-        tracing::info!(%server, epoch = claim.epoch, from = %claim.from, "Postgres follows the log");
         Ok(Session {
             connection,
             statements,
@@ -216,6 +237,7 @@ impl ProjectionWorker {
             working: WorkingSet::default(),
             committed: claim.from,
             written_at: Instant::now(),
+            is_told: false,
         })
     }
 
@@ -362,6 +384,21 @@ struct Parts<'a> {
     working: &'a mut WorkingSet,
 }
 
+/// Returns once a stop was asked for and there was time enough for it.
+async fn patience_after_stop(log: &LogHandle, shutdown: &Shutdown) {
+    let mut until: Option<Instant> = None;
+    let mut is_over = false;
+    while until.is_none_or(|until| Instant::now() < until) {
+        if !is_over && log.is_poisoned() {
+            is_over = true;
+            until = Some(Instant::now() + DRAIN_PATIENCE);
+        } else if until.is_none() && shutdown.is_requested() {
+            until = Some(Instant::now() + END_PATIENCE);
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
 /// Raises a gauge by one as long as it lives.
 struct Raised(crate::metrics::Gauge);
 
@@ -380,5 +417,6 @@ impl Drop for Raised {
 
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    // Postgres puts details on lines of their own.
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', ", ")
 }

@@ -4,6 +4,9 @@ use crate::order::TrackedOrder;
 use crate::types::OrderId;
 use crate::wal::Lsn;
 
+/// How many outdated changes may be remembered, beside one for each order.
+const SPARE_CHANGES: usize = 1_024;
+
 /// Orders that were changed not long ago, as the log has left them at the place that it was read to.
 /// One that is not here is read from Postgres when it changes again.
 #[derive(Debug, Default)]
@@ -57,6 +60,13 @@ impl WorkingSet {
             }
             self.changes.pop_front();
         }
+        // An order at the front that never changes again would keep all that came after it.
+        if self.changes.len() > 2 * self.orders.len() + SPARE_CHANGES {
+            let Self { orders, changes } = self;
+            changes.retain(|(lsn, order_id)| {
+                orders.get(order_id).is_some_and(|kept| kept.changed_at == *lsn)
+            });
+        }
     }
 }
 
@@ -88,5 +98,20 @@ mod tests {
         set.shrink(0, Lsn(9));
         assert!(set.orders.is_empty() && set.changes.is_empty());
         assert!(set.change(id(1), Lsn(10)).is_none());
+    }
+
+    #[test]
+    fn one_that_never_changes_again_keeps_nothing_that_is_outdated() {
+        let mut set = WorkingSet::default();
+        set.insert(order(1), Lsn(1));
+        set.insert(order(2), Lsn(2));
+        let changes = 3 * SPARE_CHANGES as u64;
+        for lsn in 3..=changes {
+            assert!(set.change(id(2), Lsn(lsn)).is_some());
+        }
+        set.shrink(2, Lsn(changes));
+        assert_eq!(set.changes, [(Lsn(1), id(1)), (Lsn(changes), id(2))]);
+        set.shrink(1, Lsn(changes));
+        assert!(set.has(id(2)) && !set.has(id(1)), "in the order of their last changes");
     }
 }

@@ -33,13 +33,7 @@ pub(super) fn prepare(arguments: &PostgresArgs) -> Result<Option<PostgresServers
         return Ok(None);
     };
     let servers: PostgresServers = text.parse()?;
-    if arguments.migrate {
-        for (server, before, after) in projection::migrate(&servers)? {
-            tracing::info!(server, before, after, "the tables are up to date");
-        }
-    } else {
-        projection::check(&servers)?;
-    }
+    projection::prepare(&servers, arguments.migrate)?;
     Ok(Some(servers))
 }
 
@@ -48,6 +42,8 @@ pub(super) struct Place<'a> {
     pub(super) arguments: &'a PostgresArgs,
     /// What is kept of the log anyway.
     pub(super) keep_bytes: u64,
+    /// Size of its segments: it is cut by whole ones.
+    pub(super) segment_bytes: u64,
     pub(super) log: LogHandle,
     pub(super) index: Index,
     pub(super) metrics: &'a Metrics,
@@ -62,15 +58,18 @@ pub(super) fn start(
     place: Place<'_>,
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> Result<PostgresSide, ServeError> {
-    let Place { arguments, keep_bytes, log, index, metrics } = place;
+    let Place { arguments, keep_bytes, segment_bytes, log, index, metrics } = place;
     let is_awaited = arguments.commit == CommitTo::Postgres;
     let projection_metrics = ProjectionMetrics::default();
     metrics.register(|registry| projection_metrics.register(registry));
     let options = ProjectionOptions {
         servers,
+        migrates: arguments.migrate,
         share_percent: arguments.postgres_share,
         is_awaited,
-        max_log_bytes: keep_bytes.saturating_add(arguments.backlog_bytes()),
+        // Of the oldest segment a part may be needed; the newest is there from its first record on.
+        kept_bytes: keep_bytes.saturating_add(2 * segment_bytes),
+        max_backlog_bytes: arguments.backlog_bytes(),
         owners: owners_in(index, INDEX_PATIENCE),
     };
     let (workers, progress) = projection::projection(options, &log, &projection_metrics)?;

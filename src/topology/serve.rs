@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use glommio::LocalExecutorBuilder;
 
+use crate::books::{self, BooksError};
 use crate::config::{ExchangeChoice, ServeArgs};
 use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
@@ -89,6 +90,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// What `longbow restore` has left.
+    #[error(transparent)]
+    Books(#[from] BooksError),
     /// The token key.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -200,6 +204,7 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
 /// Something is not usable at the start, or a thread ended.
 pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     let plan = plan(arguments)?;
+    books::check_restored(&arguments.data_dir)?;
     fs::create_dir_all(&arguments.data_dir)
         .map_err(|source| ServeError::DataDirectory { path: arguments.data_dir.clone(), source })?;
     let secret = match &arguments.jwt_secret_file {
@@ -212,6 +217,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     let signals = stop_on_signals(&shutdown)?;
     // The log first: its lock is what a second process in the same directory meets.
     let log = WalOptions {
+        segment_bytes: arguments.wal_segment_bytes(),
         keep_bytes: arguments.wal_keep_bytes(),
         ..WalOptions::new(wal_directory(&arguments.data_dir))
     };
@@ -332,7 +338,7 @@ impl Running {
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
         let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
-        let keep_bytes = log.keep_bytes;
+        let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
         let (appender, writer) = wal::open(log, recovered.wal)?;
 
         let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());
@@ -344,6 +350,7 @@ impl Running {
             let place = Place {
                 arguments: &arguments.postgres,
                 keep_bytes,
+                segment_bytes,
                 log: followed,
                 index: index.clone(),
                 metrics: &metrics,

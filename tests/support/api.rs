@@ -105,12 +105,17 @@ impl Client {
 
     /// A limit order far from the market, which rests until it is cancelled.
     pub fn place_resting(&self, symbol: &str) -> Value {
+        self.place_resting_for(symbol, "submitted")
+    }
+
+    /// The same, until it has another status.
+    pub fn place_resting_for(&self, symbol: &str, status: &str) -> Value {
         let order =
             json!({"position": "buy", "symbol": symbol, "numShares": 10, "priceInCents": 1});
         let answer = self.post("/order", &order);
         // On a busy machine its answer may come before the exchange's.
         assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
-        self.await_status(answer.body["orderId"].as_str().expect("an id"), "submitted")
+        self.await_status(answer.body["orderId"].as_str().expect("an id"), status)
     }
 
     pub fn order(&self, id: &str) -> Value {

@@ -12,14 +12,17 @@
 pub mod api;
 pub mod clients;
 pub mod events;
+pub mod load;
 pub mod market;
+pub mod postgres;
+pub mod postgres_relay;
 pub mod proxy;
 pub mod relay;
 pub mod stream_story;
 pub mod webdriver;
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -49,6 +52,7 @@ pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
 pub struct Program {
     process: Child,
     lines: Receiver<String>,
+    errors: Receiver<String>,
 }
 
 impl Program {
@@ -61,19 +65,12 @@ impl Program {
 
     /// Starts any program.
     pub fn spawn(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process =
             command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        let output = process.stdout.take().expect("its output is piped");
-        let (sender, lines) = channel();
-        // Reads to the end, so that the program never meets a full pipe.
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // The test no longer listens.
-                let _unheard = sender.send(line);
-            }
-        });
-        Self { process, lines }
+        let lines = lines_of(process.stdout.take().expect("its output is piped"), false);
+        let errors = lines_of(process.stderr.take().expect("its output is piped"), true);
+        Self { process, lines, errors }
     }
 
     /// Waits for a printed line that starts so and returns its rest.
@@ -98,6 +95,19 @@ impl Program {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for a line"),
+        }
+    }
+
+    /// Waits for a line of its log, or an error of it, that contains this.
+    pub fn await_error(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.errors.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("it does not say {text:?}: {error}"),
+            }
         }
     }
 
@@ -140,6 +150,22 @@ impl Drop for Program {
         let _gone = self.process.kill();
         let _gone = self.process.wait();
     }
+}
+
+/// The lines that come out of a program, also shown to whoever reads the test.
+fn lines_of(output: impl Read + Send + 'static, is_shown: bool) -> Receiver<String> {
+    let (sender, lines) = channel();
+    // Reads to the end, so that the program never meets a full pipe.
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if is_shown {
+                eprintln!("{line}");
+            }
+            // The test no longer listens.
+            let _unheard = sender.send(line);
+        }
+    });
+    lines
 }
 
 /// A server on free ports, by default with the simulated exchange inside.

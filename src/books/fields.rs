@@ -1,0 +1,155 @@
+//! Where two versions of an order differ, field by field.
+
+use std::fmt::{Debug, Display};
+
+use crate::order::{Execution, ExecutionPart, OrderParts};
+use crate::types::{PriceCents, TimestampMicros};
+
+/// Name of a field and its value in both books.
+pub(super) type FieldDifference = (String, String, String);
+
+/// Compares the fields of two orders that should be the same.
+pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<FieldDifference> {
+    let mut found = Vec::new();
+    if one == other {
+        return found;
+    }
+    // Each field is named: a new one does not compile before it is compared.
+    let OrderParts {
+        order_id,
+        user,
+        client_order_id,
+        external_order_id,
+        symbol,
+        position,
+        time_in_force,
+        limit_price,
+        num_shares,
+        filled_shares,
+        filled_value_cents,
+        reason,
+        created_at,
+        updated_at,
+        version,
+        submit_before,
+        cancel_requested,
+        ending,
+        user_cancelled,
+        taken_back,
+        executions,
+    } = one;
+    let mut compare = |name: &str, one: String, other: String| {
+        if one != other {
+            found.push((name.to_owned(), one, other));
+        }
+    };
+    let moment = |at: &TimestampMicros| at.micros().to_string();
+    let cents = |price: &Option<PriceCents>| optional(price.map(|price| price.cents()));
+    compare("order_id", order_id.to_string(), other.order_id.to_string());
+    compare("user_id", user.to_string(), other.user.to_string());
+    compare(
+        "client_order_id",
+        optional(client_order_id.as_ref()),
+        optional(other.client_order_id.as_ref()),
+    );
+    compare(
+        "external_order_id",
+        optional(external_order_id.as_ref()),
+        optional(other.external_order_id.as_ref()),
+    );
+    compare("symbol", symbol.to_string(), other.symbol.to_string());
+    compare("position", word(position), word(&other.position));
+    compare("time_in_force", word(time_in_force), word(&other.time_in_force));
+    compare("limit_price_cents", cents(limit_price), cents(&other.limit_price));
+    compare("num_shares", num_shares.to_string(), other.num_shares.to_string());
+    compare("filled_shares", filled_shares.to_string(), other.filled_shares.to_string());
+    let value = other.filled_value_cents.to_string();
+    compare("filled_value_cents", filled_value_cents.to_string(), value);
+    compare("reason", quoted(reason.as_deref()), quoted(other.reason.as_deref()));
+    compare("created_at", moment(created_at), moment(&other.created_at));
+    compare("updated_at", moment(updated_at), moment(&other.updated_at));
+    compare("version", version.to_string(), other.version.to_string());
+    compare("submit_before", moment(submit_before), moment(&other.submit_before));
+    compare("cancel_requested", word(cancel_requested), word(&other.cancel_requested));
+    compare("ending", optional_word(ending), optional_word(&other.ending));
+    compare("user_cancelled", word(user_cancelled), word(&other.user_cancelled));
+    compare("taken_back", word(taken_back), word(&other.taken_back));
+    compare_executions(executions, &other.executions, &mut found);
+    found
+}
+
+fn none() -> String {
+    "none".to_owned()
+}
+
+fn optional(value: Option<impl Display>) -> String {
+    value.map_or_else(none, |value| value.to_string())
+}
+
+/// One of few values.
+fn word(value: &impl Debug) -> String {
+    format!("{value:?}")
+}
+
+fn optional_word(value: &Option<impl Debug>) -> String {
+    value.as_ref().map_or_else(none, word)
+}
+
+/// Text that anybody may have chosen, on one line.
+fn quoted(text: Option<&str>) -> String {
+    text.map_or_else(none, |text| format!("{text:?}"))
+}
+
+/// Both are sorted by their ids.
+fn compare_executions(
+    one: &[ExecutionPart],
+    other: &[ExecutionPart],
+    found: &mut Vec<FieldDifference>,
+) {
+    let find = |all: &[ExecutionPart], wanted: &ExecutionPart| {
+        let at = all.binary_search_by(|part| part.id.cmp(&wanted.id)).ok();
+        at.and_then(|at| all.get(at)).map(|part| part.execution)
+    };
+    let words = |execution| match execution {
+        Some(Execution::Counted { num_shares, price }) => {
+            format!("{num_shares} shares at {} cents", price.cents())
+        }
+        Some(Execution::Busted) => "a void one".to_owned(),
+        None => none(),
+    };
+    for part in one {
+        let (here, there) = (Some(part.execution), find(other, part));
+        if here != there {
+            found.push((format!("execution {}", part.id), words(here), words(there)));
+        }
+    }
+    for part in other.iter().filter(|part| find(one, part).is_none()) {
+        let there = words(Some(part.execution));
+        found.push((format!("execution {}", part.id), words(None), there));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::books::test_books::{accepted, created, filled, order};
+    use crate::types::{Symbol, TimestampMicros};
+
+    #[test]
+    fn the_same_has_no_differences_and_each_other_field_one() {
+        let one = OrderParts::of_tracked(&order(1, &[accepted(1), filled(1, "e1", 3)]));
+        assert!(different_fields(&one, &one.clone()).is_empty());
+        let mut other = one.clone();
+        other.symbol = Symbol::new("SPY").unwrap();
+        other.updated_at = TimestampMicros::new(7);
+        other.executions.clear();
+        let found = different_fields(&one, &other);
+        let names: Vec<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, ["symbol", "updated_at", "execution e1"]);
+        assert_eq!(found[2].2, "none");
+        let back = different_fields(&other, &one);
+        assert_eq!(back[2].1, "none", "{back:?}");
+        let born = OrderParts::of_tracked(&order(1, &[]));
+        assert!(different_fields(&born, &one).len() > 3, "{:?}", created(1));
+    }
+}

@@ -1,0 +1,61 @@
+//! The three books of a server - the log, the index, Postgres - kept comparable: `verify` says where
+//! they differ, `restore` makes log and index from Postgres, `backfill` brings Postgres to where the
+//! index is.
+//!
+//! All three work while the server is stopped, and take its locks: nothing moves meanwhile. None of
+//! them holds more in memory than a bounded number of orders, however many there are. What needs the
+//! history of many orders at once is done in passes over the log, each for some of the user
+//! partitions (`passes`).
+
+mod against_index;
+mod against_postgres;
+mod backfill;
+mod error;
+mod fields;
+mod open;
+mod passes;
+mod replay;
+mod report;
+mod restore;
+mod verify;
+
+#[cfg(test)]
+mod test_books;
+#[cfg(test)]
+mod verify_tests;
+
+use std::path::{Path, PathBuf};
+
+pub use backfill::{Backfilled, backfill};
+pub use error::BooksError;
+pub use restore::{Restored, check_restored, restore};
+pub use verify::verify;
+
+/// Most orders whose history is in memory at once: some 500 bytes each.
+pub const MAX_ORDERS_IN_MEMORY: u64 = 500_000;
+
+/// Where the books of a server are.
+#[derive(Debug, Clone)]
+pub struct BooksOptions {
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Most orders whose history is in memory at once.
+    pub max_orders_in_memory: u64,
+}
+
+impl BooksOptions {
+    /// The books in a data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), max_orders_in_memory: MAX_ORDERS_IN_MEMORY }
+    }
+}
+
+/// Where in a data directory the log is.
+pub fn wal_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("wal")
+}
+
+/// Where in a data directory the index is.
+pub fn index_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("index")
+}

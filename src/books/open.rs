@@ -1,0 +1,79 @@
+//! Log and index of a stopped server.
+
+use super::{BooksError, BooksOptions, check_restored, index_directory, wal_directory};
+use crate::index::{Index, IndexError, IndexOptions};
+use crate::order::{Event, decode};
+use crate::wal::{self, LogId, Lsn, RecordView, Recovery, WalError, WalOptions};
+
+/// Log and index, both locked for as long as this lives. Nothing in them is changed.
+pub(super) struct OpenBooks {
+    pub(super) index: Index,
+    pub(super) log: WalOptions,
+    pub(super) log_id: LogId,
+    /// The oldest record of the log, and the newest; 0 where there was never any.
+    pub(super) first: Lsn,
+    pub(super) last: Lsn,
+    /// To open the log for appending with; holds its lock.
+    pub(super) recovery: Recovery,
+}
+
+impl OpenBooks {
+    /// Opens the books of a server that has been stopped.
+    ///
+    /// # Errors
+    /// A server has them open; they are not there, damaged, or do not belong together.
+    pub(super) fn open(options: &BooksOptions) -> Result<Self, BooksError> {
+        let data_dir = || options.data_dir.clone();
+        check_restored(&options.data_dir)?;
+        // Nothing of the log is ever cut here, and neither a log nor an index made.
+        let log =
+            WalOptions { keep_bytes: u64::MAX, ..WalOptions::new(wal_directory(&data_dir())) };
+        let outline = wal::outline(&log)?;
+        let log_id = outline.log_id.ok_or_else(|| BooksError::NoBooks { data_dir: data_dir() })?;
+        let index = IndexOptions::new(index_directory(&data_dir()), outline);
+        let index = Index::open_existing(index).map_err(|error| match error {
+            IndexError::Locked { .. } => BooksError::InUse { data_dir: data_dir() },
+            error => error.into(),
+        })?;
+        let recovery = wal::recover(&log, index.position(), &mut |_| Ok(()));
+        let recovery = recovery.map_err(|error| match error {
+            WalError::Locked { .. } => BooksError::InUse { data_dir: data_dir() },
+            error => error.into(),
+        })?;
+        let (first, last) = (recovery.first_lsn, Lsn(recovery.next_lsn.0.saturating_sub(1)));
+        Ok(Self { index, log, log_id, first, last, recovery })
+    }
+
+    /// Visits all records that there are.
+    ///
+    /// # Errors
+    /// What cannot be read, and what `visit` says.
+    pub(super) fn each_record(
+        &self,
+        visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), BooksError>,
+    ) -> Result<(), BooksError> {
+        let last = self.last;
+        wal::inspect(&self.log.directory, None, &mut |record| {
+            // What is behind is a torn end.
+            if record.lsn > last { Ok(()) } else { Ok(visit(record)?) }
+        })?;
+        Ok(())
+    }
+}
+
+/// The event that a record is.
+pub(super) fn event_of(record: &RecordView<'_>) -> Result<Event, BooksError> {
+    let lsn = record.lsn;
+    decode(record.kind, record.format_version, record.payload)
+        .map_err(|source| BooksError::Record { lsn, source })
+}
+
+impl std::fmt::Debug for OpenBooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenBooks")
+            .field("log_id", &self.log_id)
+            .field("first", &self.first)
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! What the log tells of the orders of some user partitions, as far as it tells all of it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::BooksError;
+use crate::index::{Index, IndexError};
+use crate::order::{Change, Changed, Event, TrackedOrder};
+use crate::types::{ExecutionId, OrderId, TimestampMicros};
+use crate::wal::Lsn;
+
+/// Orders that came into being in the log that is kept, and orders that have changed behind the index,
+/// as the log has left them.
+pub(super) struct Replay<'a> {
+    index: &'a Index,
+    /// Records up to here are in the index.
+    position: Lsn,
+    /// Records up to here are in the book that is compared.
+    reached: Lsn,
+    pub(super) orders: HashMap<OrderId, Replayed>,
+    /// Orders that have changed behind `reached`.
+    pub(super) ahead: HashSet<OrderId>,
+}
+
+/// An order and when the log says that its executions were made.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    pub(super) order: TrackedOrder,
+    /// Whether the log has told of it from its beginning.
+    is_whole: bool,
+    /// Whether it was compared.
+    pub(super) is_compared: bool,
+    pub(super) times: Vec<(ExecutionId, ExecutionTimes)>,
+}
+
+/// Moments of an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ExecutionTimes {
+    pub(super) executed_at: Option<TimestampMicros>,
+    pub(super) recorded_at: TimestampMicros,
+    pub(super) busted_at: Option<TimestampMicros>,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(index: &'a Index, position: Lsn, reached: Lsn) -> Self {
+        Self { index, position, reached, orders: HashMap::new(), ahead: HashSet::new() }
+    }
+
+    /// Takes the next record. Gives the order as it has left it, where the log tells all there is to
+    /// know of it and the order has taken note.
+    pub(super) fn take(
+        &mut self,
+        lsn: Lsn,
+        event: &Event,
+    ) -> Result<Option<&TrackedOrder>, BooksError> {
+        if lsn > self.reached
+            && let Some(order_id) = event.order_id()
+        {
+            // Whether the log tells all of it or not.
+            self.ahead.insert(order_id);
+        }
+        let order_id = match event {
+            Event::Created(created) => {
+                let id = created.order_id;
+                self.orders.insert(id, Replayed::new(TrackedOrder::new(created), true));
+                id
+            }
+            Event::Changed(changed) => {
+                let id = changed.order_id;
+                if lsn > self.position && !self.orders.contains_key(&id) {
+                    // It has not changed since the index has it.
+                    let stored = self.index.by_order_id(id)?;
+                    let order = stored.ok_or(IndexError::UnknownOrder { lsn, order_id: id })?;
+                    self.orders.insert(id, Replayed::new(order, false));
+                }
+                let Some(known) = self.orders.get_mut(&id) else { return Ok(None) };
+                if !known.order.apply(changed).recorded {
+                    return Ok(None);
+                }
+                known.note_times(changed);
+                id
+            }
+            Event::HeldReport(_) | Event::FeedPosition(_) => return Ok(None),
+        };
+        Ok(self.orders.get(&order_id).map(|known| &known.order))
+    }
+}
+
+impl Replayed {
+    fn new(order: TrackedOrder, is_whole: bool) -> Self {
+        Self { order, is_whole, is_compared: false, times: Vec::new() }
+    }
+
+    fn note_times(&mut self, changed: &Changed) {
+        match &changed.change {
+            Change::Filled(fill) => {
+                let times = ExecutionTimes {
+                    executed_at: Some(fill.executed_at),
+                    recorded_at: changed.at,
+                    busted_at: None,
+                };
+                self.times.push((fill.execution_id.clone(), times));
+            }
+            Change::Busted { execution_id } => {
+                let known = self.times.iter_mut().find(|(id, _)| id == execution_id);
+                match known {
+                    Some((_, times)) => times.busted_at = Some(changed.at),
+                    None if self.is_whole => {
+                        let times = ExecutionTimes {
+                            executed_at: None,
+                            recorded_at: changed.at,
+                            busted_at: Some(changed.at),
+                        };
+                        self.times.push((execution_id.clone(), times));
+                    }
+                    // When it was made stands in a part of the log that is gone.
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::books::test_books::{accepted, created, filled, order};
+    use crate::index::{IndexAges, IndexFiller, MemoryStore};
+    use crate::order::OrderParts;
+    use crate::wal::LogId;
+
+    #[test]
+    fn what_the_log_no_longer_tells_is_taken_from_the_index() {
+        let store = MemoryStore::new();
+        let mut filler = IndexFiller::in_memory(&store);
+        filler.order(&order(1, &[accepted(1), filled(1, "e1", 2)])).unwrap();
+        filler.finish_at(LogId(7), Lsn(10)).unwrap();
+        let index = Index::in_memory(&store, IndexAges::default()).unwrap();
+        let mut replay = Replay::new(&index, Lsn(10), Lsn(5));
+        // Of the first order the log has only the end, and the index has that too.
+        assert!(replay.take(Lsn(6), &filled(1, "e1", 2)).unwrap().is_none());
+        assert!(replay.orders.is_empty() && replay.ahead.contains(&created(1).order_id));
+        let born = Event::Created(created(2));
+        assert_eq!(replay.take(Lsn(7), &born).unwrap().unwrap().order().version, 1);
+        // What comes behind the index is applied to what it has.
+        let after = replay.take(Lsn(11), &filled(1, "e2", 3)).unwrap().unwrap();
+        let whole = order(1, &[accepted(1), filled(1, "e1", 2), filled(1, "e2", 3)]);
+        assert_eq!(OrderParts::of_tracked(after), OrderParts::of_tracked(&whole));
+        let times = &replay.orders[&created(1).order_id].times;
+        assert_eq!(times.len(), 1, "when the first one was made is not known any more");
+        assert!(replay.take(Lsn(12), &filled(1, "e2", 3)).unwrap().is_none(), "it repeats");
+        let unknown = replay.take(Lsn(13), &accepted(3)).unwrap_err();
+        assert!(matches!(unknown, BooksError::Index(IndexError::UnknownOrder { .. })));
+    }
+}

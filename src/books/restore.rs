@@ -1,0 +1,231 @@
+//! Log and index of a machine that has lost them, from Postgres.
+//!
+//! They are made in a directory `restoring` inside the data directory, and moved to their places when
+//! all is durable and every server has agreed. A server does not start while that directory is there,
+//! so a restore that was interrupted is seen, and can be begun again.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{BooksError, index_directory, wal_directory};
+use crate::index::{DEFAULT_CACHE_BYTES, IndexFiller};
+use crate::projection::{PostgresRestore, PostgresServers};
+use crate::wal::{self, LogId, Lsn, WalOptions};
+
+/// Where a restore is at work.
+const RESTORING: &str = "restoring";
+/// Locked by the one restore that is.
+const LOCK: &str = "lock";
+/// What file systems have at their roots.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// What came of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// The new log. Servers of the old one can write to Postgres no more.
+    pub log_id: LogId,
+    /// How many orders there are.
+    pub orders: u64,
+    /// How many of them the exchange may still change.
+    pub open: u64,
+}
+
+/// Fills an empty data directory with what Postgres has, and takes over there: whoever has written
+/// before is superseded.
+///
+/// # Errors
+/// The directory has something in it; Postgres cannot be read, or not be taken over. The directory is
+/// then none that a server starts with, and the same can be tried again.
+pub fn restore(data_dir: &Path, servers: &PostgresServers) -> Result<Restored, BooksError> {
+    let place = Place::prepare(data_dir)?;
+    let log_id = new_log(&place.restoring)?;
+    let mut filler = IndexFiller::create(&index_directory(&place.restoring), DEFAULT_CACHE_BYTES)?;
+    let mut postgres = PostgresRestore::begin(servers, log_id)?;
+    loop {
+        let orders = postgres.next_orders()?;
+        if orders.is_empty() {
+            break;
+        }
+        orders.iter().try_for_each(|order| filler.order(order))?;
+    }
+    loop {
+        let external = postgres.next_external()?;
+        if external.is_empty() {
+            break;
+        }
+        external.iter().try_for_each(|(id, order_id)| filler.external(id, *order_id))?;
+    }
+    let (orders, open) = filler.counts();
+    filler.finish(log_id, postgres.feed_position()?)?;
+    // Postgres first: books that it does not follow would be worse than none.
+    postgres.commit()?;
+    place.finish()?;
+    Ok(Restored { log_id, orders, open })
+}
+
+/// Checks that no restore into a data directory was interrupted, or is at work.
+///
+/// # Errors
+/// [`BooksError::HalfRestored`].
+pub fn check_restored(data_dir: &Path) -> Result<(), BooksError> {
+    if data_dir.join(RESTORING).exists() {
+        return Err(BooksError::HalfRestored { data_dir: data_dir.to_path_buf() });
+    }
+    Ok(())
+}
+
+/// A log without records, durable.
+fn new_log(directory: &Path) -> Result<LogId, BooksError> {
+    let options = WalOptions::new(wal_directory(directory));
+    let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(()))?;
+    let (_appender, writer) = wal::open(options, recovery)?;
+    Ok(writer.handle().log_id())
+}
+
+/// A data directory that is being filled.
+struct Place {
+    data_dir: PathBuf,
+    restoring: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    /// Finds out that there is nothing, or nothing but what an interrupted restore has left.
+    fn prepare(data_dir: &Path) -> Result<Self, BooksError> {
+        create_durably(data_dir)?;
+        let restoring = data_dir.join(RESTORING);
+        if !restoring.exists() {
+            check_empty(data_dir)?;
+            make_directory(&restoring)?;
+        }
+        let lock_path = restoring.join(LOCK);
+        let lock = File::create(&lock_path).map_err(failed("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(BooksError::InUse { data_dir: data_dir.to_path_buf() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
+        }
+        // No server has ever started with these.
+        for directory in [data_dir, &restoring] {
+            remove_directory(&wal_directory(directory))?;
+            remove_directory(&index_directory(directory))?;
+        }
+        sync(data_dir)?;
+        Ok(Self { data_dir: data_dir.to_path_buf(), restoring, _lock: lock })
+    }
+
+    /// Moves the books to their places.
+    fn finish(self) -> Result<(), BooksError> {
+        for place in [index_directory, wal_directory] {
+            let (from, to) = (place(&self.restoring), place(&self.data_dir));
+            fs::rename(&from, &to).map_err(failed("move into place", &from))?;
+        }
+        sync(&self.data_dir)?;
+        // Only now: a server may start from here on.
+        fs::remove_dir_all(&self.restoring).map_err(failed("remove", &self.restoring))?;
+        sync(&self.data_dir)
+    }
+}
+
+fn check_empty(data_dir: &Path) -> Result<(), BooksError> {
+    let entries = fs::read_dir(data_dir).and_then(|entries| {
+        entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<OsString>>>()
+    });
+    let names = entries.map_err(failed("list", data_dir))?;
+    let first = names.into_iter().filter(|name| name != LOST_AND_FOUND).min();
+    let Some(first) = first else { return Ok(()) };
+    let found = first.to_string_lossy().into_owned();
+    Err(BooksError::NotEmpty { data_dir: data_dir.to_path_buf(), found })
+}
+
+/// Makes a directory and every missing one above it, each durable in its parent.
+fn create_durably(path: &Path) -> Result<(), BooksError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_durably(parent)?;
+    }
+    make_directory(path)
+}
+
+fn make_directory(path: &Path) -> Result<(), BooksError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(failed("create the directory", path)(error));
+        }
+        _ => {}
+    }
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        Some(_) => sync(Path::new(".")),
+        None => Ok(()),
+    }
+}
+
+fn remove_directory(path: &Path) -> Result<(), BooksError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync(directory: &Path) -> Result<(), BooksError> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(failed("make durable", directory))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BooksError + use<> {
+    let path = path.to_path_buf();
+    move |source| BooksError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_directory_is_prepared() {
+        let data = tempfile::tempdir().unwrap();
+        let data_dir = data.path().join("deep/data");
+        fs::create_dir_all(&data_dir).unwrap();
+        fs::write(data_dir.join("jwt-secret"), "x").unwrap();
+        let refused = Place::prepare(&data_dir).err().unwrap().to_string();
+        assert!(refused.contains("\"jwt-secret\"") && refused.contains("empty"), "{refused}");
+        fs::remove_file(data_dir.join("jwt-secret")).unwrap();
+        fs::create_dir(data_dir.join(LOST_AND_FOUND)).unwrap();
+        let place = Place::prepare(&data_dir).unwrap();
+        let second = Place::prepare(&data_dir).err().unwrap();
+        assert!(matches!(second, BooksError::InUse { .. }), "{second}");
+        drop(place);
+    }
+
+    #[test]
+    fn an_interrupted_restore_is_seen_and_begun_again() {
+        let data = tempfile::tempdir().unwrap();
+        let data_dir = data.path().join("data");
+        assert!(check_restored(&data_dir).is_ok(), "there is nothing yet");
+        let place = Place::prepare(&data_dir).unwrap();
+        let first = new_log(&place.restoring).unwrap();
+        fs::create_dir(index_directory(&place.restoring)).unwrap();
+        // Killed between the two moves.
+        fs::rename(index_directory(&place.restoring), index_directory(&data_dir)).unwrap();
+        drop(place);
+        let half = check_restored(&data_dir).unwrap_err().to_string();
+        assert!(half.contains("run `longbow restore"), "{half}");
+
+        let place = Place::prepare(&data_dir).unwrap();
+        assert!(!index_directory(&data_dir).exists(), "what was left is gone");
+        let second = new_log(&place.restoring).unwrap();
+        assert_ne!(first, second);
+        fs::create_dir(index_directory(&place.restoring)).unwrap();
+        place.finish().unwrap();
+        check_restored(&data_dir).unwrap();
+        let outline = wal::outline(&WalOptions::new(wal_directory(&data_dir))).unwrap();
+        assert_eq!((outline.log_id, outline.first_lsn), (Some(second), Lsn(1)));
+    }
+}

@@ -1,0 +1,128 @@
+//! Books on a disk for unit tests: a real log and the index that follows it.
+
+use std::path::Path;
+
+use super::{BooksOptions, index_directory, wal_directory};
+use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
+use crate::order::{Change, Changed, Created, Event, EventEncoder, Fill, TrackedOrder};
+use crate::types::{
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
+    TimeInForce, TimestampMicros, UserId,
+};
+use crate::wal::{self, Lsn, NewRecord, WalOptions};
+
+const SEGMENT_BYTES: u64 = 1024 * 1024;
+const START_MICROS: u64 = 1_732_400_000_000_000;
+
+/// Order number so-and-so of ten users.
+pub(super) fn created(number: u64) -> Created {
+    let user = UserId::new(&format!("user-{}", number % 10)).unwrap();
+    let at = TimestampMicros::new(START_MICROS + number);
+    Created {
+        order_id: OrderId::new(u128::from(at.micros()) * 1_000, number, user.partition()),
+        user,
+        client_order_id: Some(ClientOrderId::new(&format!("key-{number}")).unwrap()),
+        symbol: Symbol::new("IBM").unwrap(),
+        position: Position::Buy,
+        limit_price: Some(PriceCents::new(12_000).unwrap()),
+        time_in_force: TimeInForce::Day,
+        num_shares: 10,
+        created_at: at,
+        submit_before: at.saturating_add_micros(5_000_000),
+    }
+}
+
+fn changed(number: u64, change: Change) -> Event {
+    let Created { order_id, created_at, .. } = created(number);
+    Event::Changed(Changed { order_id, at: created_at.saturating_add_micros(500), change })
+}
+
+pub(super) fn accepted(number: u64) -> Event {
+    let external_order_id = ExternalOrderId::new(&format!("X-{number}")).unwrap();
+    changed(number, Change::Accepted { external_order_id })
+}
+
+pub(super) fn filled(number: u64, execution: &str, num_shares: u64) -> Event {
+    changed(
+        number,
+        Change::Filled(Fill {
+            execution_id: ExecutionId::new(execution).unwrap(),
+            price: PriceCents::new(11_990).unwrap(),
+            num_shares,
+            executed_at: TimestampMicros::new(START_MICROS + number),
+        }),
+    )
+}
+
+pub(super) fn order(number: u64, events: &[Event]) -> TrackedOrder {
+    let mut order = TrackedOrder::new(&created(number));
+    for event in events {
+        let Event::Changed(changed) = event else { panic!("{event:?}") };
+        assert!(order.apply(changed).recorded);
+    }
+    order
+}
+
+/// All that happens to some orders: every third one stays open.
+pub(super) fn course(orders: u64) -> Vec<Event> {
+    let of = |number: u64| {
+        let mut events = vec![Event::Created(created(number)), accepted(number)];
+        if !number.is_multiple_of(3) {
+            events.push(filled(number, &format!("e{number}"), 4));
+            events.push(filled(number, &format!("f{number}"), 6));
+        }
+        events
+    };
+    (1..=orders).flat_map(of).collect()
+}
+
+/// A log with a small segment, which is soon made.
+fn log_of(data_dir: &Path) -> WalOptions {
+    WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::new(wal_directory(data_dir)) }
+}
+
+/// Appends events to the log of a data directory.
+pub(super) fn append(data_dir: &Path, events: &[Event]) {
+    let options = log_of(data_dir);
+    let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
+    let (mut appender, writer) = wal::open(options, recovery).unwrap();
+    let log = writer.handle();
+    let thread = std::thread::spawn(move || writer.run());
+    let mut encoder = EventEncoder::new();
+    let mut last = Lsn(0);
+    for event in events {
+        let record = NewRecord {
+            partition: event.partition_byte(),
+            kind: event.kind(),
+            format_version: crate::order::RECORD_FORMAT_VERSION,
+            payload: encoder.encode(event).unwrap(),
+        };
+        last = appender.append(record).unwrap();
+    }
+    while !appender.flush() {
+        std::thread::yield_now();
+    }
+    while log.wait(Lsn(last.0 - 1), std::time::Duration::from_secs(30)) < last {}
+    drop(appender);
+    thread.join().unwrap().unwrap();
+}
+
+/// Moves the index of a data directory to a record of its log.
+pub(super) fn follow(data_dir: &Path, to: Lsn) {
+    let options = log_of(data_dir);
+    let outline = wal::outline(&options).unwrap();
+    let index = Index::open(IndexOptions::new(index_directory(data_dir), outline)).unwrap();
+    let recovery = wal::recover(&options, index.position(), &mut |_| Ok(())).unwrap();
+    let (_appender, writer) = wal::open(options, recovery).unwrap();
+    let metrics = IndexMetrics::default();
+    let mut follower = IndexFollower::new(index.clone(), writer.handle(), metrics).unwrap();
+    while index.position() < to {
+        follower.apply_batch(to).unwrap();
+    }
+    follower.persist().unwrap();
+}
+
+/// The books of a data directory, with so many orders in memory at once.
+pub(super) fn options(data_dir: &Path, max_orders_in_memory: u64) -> BooksOptions {
+    BooksOptions { max_orders_in_memory, ..BooksOptions::new(data_dir) }
+}

@@ -1,0 +1,112 @@
+//! Compares the books order by order. Nothing is changed.
+
+use std::io::Write;
+use std::ops::RangeInclusive;
+
+use super::against_postgres::ServerComparison;
+use super::open::{OpenBooks, event_of};
+use super::passes::{Told, groups, told};
+use super::replay::Replay;
+use super::report::Report;
+use super::{BooksError, BooksOptions, against_index};
+use crate::order::{Event, FeedPosition, NODE_PARTITION};
+use crate::projection::PostgresServers;
+use crate::types::USER_PARTITIONS;
+use crate::wal::Lsn;
+
+/// The user partitions of a node.
+#[expect(clippy::cast_possible_truncation, reason = "64 partitions")]
+const ALL: RangeInclusive<u8> = 0..=USER_PARTITIONS as u8 - 1;
+
+/// Writes each difference between the books as a line, and gives their number.
+///
+/// An order that came into being in the kept part of the log must be in the index as the log tells of
+/// it, up to the record that the index has come to. What the index and the rest of the log say
+/// together is what every server has to have, in all its tables. Orders that have changed behind the
+/// position of a server are left out of that where they are older there: how many records are missing
+/// is said once. Two orders with the same id of the exchange on one server share one row of
+/// `external_orders`; which of the two has it is not looked at.
+///
+/// # Errors
+/// The books are in use, or cannot be read. Lines before that are written.
+pub fn verify(
+    options: &BooksOptions,
+    servers: Option<&PostgresServers>,
+    out: &mut dyn Write,
+) -> Result<u64, BooksError> {
+    let books = OpenBooks::open(options)?;
+    let mut report = Report::new(out);
+    let most = options.max_orders_in_memory;
+    let Some(servers) = servers else {
+        let told = told(&books, books.index.position())?;
+        for group in groups(&ALL, &told, most) {
+            pass(&books, &group, None, &mut report)?;
+        }
+        return Ok(report.count());
+    };
+    for server in servers.iter() {
+        let mut comparison = ServerComparison::open(server, &books, &mut report)?;
+        let reached = comparison.as_ref().map_or(books.last, |server| server.reached);
+        let told: Told = told(&books, reached.min(books.index.position()))?;
+        for group in groups(&server.partitions(), &told, most) {
+            pass(&books, &group, comparison.as_mut(), &mut report)?;
+        }
+        if let Some(comparison) = comparison {
+            comparison.feed(feed_position(&books, reached)?.as_ref(), &mut report)?;
+            comparison.strangers(&mut report)?;
+            comparison.end()?;
+        }
+    }
+    Ok(report.count())
+}
+
+/// Reads all of the log once and compares the orders of a group of partitions.
+fn pass(
+    books: &OpenBooks,
+    group: &RangeInclusive<u8>,
+    mut server: Option<&mut ServerComparison>,
+    report: &mut Report<'_>,
+) -> Result<(), BooksError> {
+    let position = books.index.position();
+    let reached = server.as_ref().map_or(books.last, |server| server.reached);
+    let mut replay = Replay::new(&books.index, position, reached);
+    let mut is_compared = false;
+    books.each_record(&mut |record| {
+        if !is_compared && record.lsn > position {
+            is_compared = true;
+            against_index::compare(&replay, &books.index, report)?;
+        }
+        if !group.contains(&record.partition) {
+            return Ok(());
+        }
+        let event = event_of(&record)?;
+        let after = replay.take(record.lsn, &event)?;
+        match (&mut server, after) {
+            (Some(server), Some(after)) => server.event((record.lsn, &event), after, report),
+            _ => Ok(()),
+        }
+    })?;
+    if !is_compared {
+        against_index::compare(&replay, &books.index, report)?;
+    }
+    if let Some(server) = server {
+        server.compare_events(report)?;
+        server.orders(&books.index, (group, &mut replay), report)?;
+    }
+    Ok(())
+}
+
+/// The last feed position of the log up to a record. None where the log has none.
+fn feed_position(books: &OpenBooks, reached: Lsn) -> Result<Option<FeedPosition>, BooksError> {
+    let mut newest = None;
+    books.each_record(&mut |record| {
+        if record.partition == NODE_PARTITION
+            && record.lsn <= reached
+            && let Event::FeedPosition(position) = event_of(&record)?
+        {
+            newest = Some(position);
+        }
+        Ok(())
+    })?;
+    Ok(newest)
+}

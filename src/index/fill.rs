@@ -1,0 +1,215 @@
+//! An index that is made from orders, not from the log: for a restore.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::fjall_store::FjallStore;
+use super::keys;
+use super::node::{self, INDEX_FORMAT, Meta};
+use super::store::{Bytes, Space, Store, Write};
+use super::{IndexError, open};
+use crate::order::{Event, EventEncoder, FeedPosition, StoredOrderEncoder, TrackedOrder};
+use crate::types::{ExternalOrderId, OrderId};
+use crate::wal::{LogId, Lsn};
+
+/// Writes of one batch of the store: some megabytes.
+const BATCH_WRITES: usize = 8_192;
+
+/// Fills an index that was not there before. It is of use to nobody until [`finish`](Self::finish):
+/// an index without a position is empty.
+pub struct IndexFiller {
+    store: Arc<dyn Store>,
+    batch: Vec<Write>,
+    /// Ids of the exchange that are in the batch.
+    external: HashSet<ExternalOrderId>,
+    encoder: StoredOrderEncoder,
+    orders: u64,
+    open: u64,
+}
+
+impl IndexFiller {
+    /// Begins an index in a directory that is missing or empty.
+    ///
+    /// # Errors
+    /// [`IndexError::NotEmpty`], [`IndexError::Io`] and [`IndexError::Store`].
+    pub fn create(directory: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
+        if !open::is_missing(directory)? {
+            return Err(IndexError::NotEmpty { directory: directory.to_path_buf() });
+        }
+        open::make_durably(directory)?;
+        Ok(Self::over(Arc::new(FjallStore::open(directory, cache_bytes)?)))
+    }
+
+    /// Fills a store in memory.
+    #[cfg(test)]
+    pub fn in_memory(store: &super::MemoryStore) -> Self {
+        Self::over(Arc::new(store.clone()))
+    }
+
+    fn over(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            batch: Vec::with_capacity(BATCH_WRITES),
+            external: HashSet::new(),
+            encoder: StoredOrderEncoder::new(),
+            orders: 0,
+            open: 0,
+        }
+    }
+
+    /// How many orders were taken, and how many of them the exchange may still change.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.orders, self.open)
+    }
+
+    /// Takes an order, in any order of them, and the user's own key with it.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn order(&mut self, tracked: &TrackedOrder) -> Result<(), IndexError> {
+        let order = tracked.order();
+        let (user, order_id) = (&order.user, order.order_id);
+        let id = keys::order_id_bytes(order_id);
+        let value = Bytes::from(self.encoder.encode(tracked)?);
+        self.orders += 1;
+        if order.is_open() {
+            self.open += 1;
+            self.put(Space::Open, keys::open(order_id).into(), value);
+        } else {
+            self.put(Space::Ended, id.into(), value);
+            self.put(Space::History, keys::history(user, order_id), Bytes::from(&[][..]));
+        }
+        if let Some(key) = &order.client_order_id {
+            self.put(Space::Keys, keys::client_key(user, key), id.into());
+        }
+        self.commit_when_full()
+    }
+
+    /// Takes an id of the exchange. The first order that comes with one keeps it.
+    ///
+    /// # Errors
+    /// What cannot be read or written.
+    pub fn external(&mut self, id: &ExternalOrderId, of: OrderId) -> Result<(), IndexError> {
+        let key = Bytes::from(keys::external(id));
+        let is_new = !self.external.contains(id);
+        if is_new && self.store.get(Space::External, &key)?.is_none() {
+            self.external.insert(id.clone());
+            self.put(Space::External, key, keys::order_id_bytes(of).into());
+        }
+        self.commit_when_full()
+    }
+
+    /// Gives the index its position, before the first record of a log, and makes all of it durable.
+    /// The store is closed then.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn finish(self, log_id: LogId, feed: Option<FeedPosition>) -> Result<(), IndexError> {
+        self.finish_behind((log_id, Lsn(0)), feed)
+    }
+
+    /// Gives the index another position, as no index that was restored has it.
+    #[cfg(test)]
+    pub fn finish_at(self, log_id: LogId, position: Lsn) -> Result<(), IndexError> {
+        self.finish_behind((log_id, position), None)
+    }
+
+    fn finish_behind(
+        mut self,
+        (log_id, position): (LogId, Lsn),
+        feed: Option<FeedPosition>,
+    ) -> Result<(), IndexError> {
+        // Everything else first: the position says that it is there.
+        self.commit()?;
+        self.store.persist()?;
+        if let Some(feed) = feed {
+            let mut events = EventEncoder::new();
+            let value = node::event_value(&mut events, &Event::FeedPosition(feed), Lsn(0))?;
+            self.put(Space::Node, node::FEED_KEY.into(), value);
+        }
+        let meta = Meta { format: INDEX_FORMAT, log_id, position };
+        self.put(Space::Node, node::META_KEY.into(), meta.encode());
+        self.commit()?;
+        self.store.persist()
+    }
+
+    fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
+        self.batch.push(Write { space, key, value: Some(value) });
+    }
+
+    fn commit_when_full(&mut self) -> Result<(), IndexError> {
+        if self.batch.len() < BATCH_WRITES { Ok(()) } else { self.commit() }
+    }
+
+    fn commit(&mut self) -> Result<(), IndexError> {
+        let mut batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_WRITES));
+        batch.sort_unstable();
+        self.external.clear();
+        self.store.commit(batch)
+    }
+}
+
+impl std::fmt::Debug for IndexFiller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexFiller")
+            .field("orders", &self.orders)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_log::{AGES, LOG, long_course, take_until};
+    use super::super::{Index, IndexWriter, MemoryStore};
+    use super::*;
+
+    #[test]
+    fn a_filled_index_holds_what_one_that_followed_the_log_holds() {
+        let course = long_course();
+        let followed = MemoryStore::new();
+        let index = Index::in_memory(&followed, AGES).unwrap();
+        let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
+        take_until(&mut writer, &course.events, course.events.len());
+        writer.commit().unwrap();
+
+        let filled = MemoryStore::new();
+        let mut filler = IndexFiller::in_memory(&filled);
+        let mut scan = index.scan_orders().unwrap();
+        while let [one, ..] = &scan.next_orders(1, |_| true).unwrap()[..] {
+            filler.order(one).unwrap();
+        }
+        for (id, order_id) in &course.external {
+            filler.external(id, *order_id).unwrap();
+        }
+        let open = course.orders.values().filter(|order| order.order().is_open()).count();
+        assert_eq!(filler.counts(), (course.orders.len() as u64, open as u64));
+        let another = *course.orders.keys().next().unwrap();
+        filler.external(course.external.keys().last().unwrap(), another).unwrap();
+        let feed = course.node.feed_position.clone();
+        filler.finish(LogId(99), feed.clone()).unwrap();
+        assert_eq!(filled.unpersisted_batches(), 0);
+
+        let of_orders = |store: &MemoryStore| {
+            let mut content = store.content();
+            content.retain(|(space, ..)| *space < Space::Node);
+            content
+        };
+        assert_eq!(of_orders(&filled), of_orders(&followed));
+        let index = Index::in_memory(&filled, AGES).unwrap();
+        assert_eq!((index.log_id(), index.position()), (Some(LogId(99)), Lsn(0)));
+        assert_eq!(index.node_state().unwrap().feed_position, feed);
+        assert!(IndexWriter::new(index, LogId(99)).is_ok(), "the log goes on from there");
+    }
+
+    #[test]
+    fn only_an_empty_directory_is_filled() {
+        let data = tempfile::tempdir().unwrap();
+        let directory = data.path().join("index");
+        let filler = IndexFiller::create(&directory, 1 << 20).unwrap();
+        filler.finish(LOG, None).unwrap();
+        let refused = IndexFiller::create(&directory, 1 << 20).unwrap_err();
+        assert!(refused.to_string().contains("is not empty"), "{refused}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Every order of the index at one moment, a bounded number at a time.
+
+use super::store::{ScanOrder, Space, View};
+use super::{Index, IndexError, keys, node};
+use crate::order::{TrackedOrder, decode_stored};
+use crate::types::{OrderId, USER_PARTITIONS};
+use crate::wal::Lsn;
+
+/// Behind all keys of `open`: they begin with a partition.
+#[expect(clippy::cast_possible_truncation, reason = "64 partitions")]
+const END_OF_OPEN: &[u8] = &[USER_PARTITIONS as u8];
+/// Behind all keys of `ended`: they have 16 bytes.
+const END_OF_ENDED: &[u8] = &[u8::MAX; 17];
+
+/// All orders of an index as it was at one moment: the open ones by partition and id, then those
+/// that have ended by id.
+pub struct OrderScan {
+    view: Box<dyn View>,
+    position: Lsn,
+    /// The space that is being read, and where reading goes on; `None` behind the last order.
+    next: Option<(Space, Vec<u8>)>,
+}
+
+impl Index {
+    /// Begins a scan of all orders. It sees this moment, whatever is written meanwhile, and holds the
+    /// store open.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn scan_orders(&self) -> Result<OrderScan, IndexError> {
+        let view = self.view()?;
+        let position = node::meta(&*view)?.map_or(Lsn(0), |meta| meta.position);
+        Ok(OrderScan { view, position, next: Some((Space::Open, Vec::new())) })
+    }
+}
+
+impl OrderScan {
+    /// Up to where the orders are what the log has made of them.
+    pub fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// The next orders of those that are wanted, at most `most` of them; none behind the last one.
+    /// Those that are not wanted are not even decoded.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn next_orders(
+        &mut self,
+        most: usize,
+        is_wanted: impl Fn(OrderId) -> bool,
+    ) -> Result<Vec<TrackedOrder>, IndexError> {
+        let mut orders = Vec::new();
+        while orders.len() < most
+            && let Some((space, from)) = self.next.take()
+        {
+            let (end, after) = match space {
+                Space::Open => (END_OF_OPEN, Some((Space::Ended, Vec::new()))),
+                _ => (END_OF_ENDED, None),
+            };
+            let mut go_on_at = None;
+            self.view.scan(space, (&from, end), ScanOrder::Ascending, &mut |key, value| {
+                if orders.len() == most {
+                    go_on_at = Some(key.to_vec());
+                    return Ok(false);
+                }
+                if is_wanted(keys::order_id_at_end(key)?) {
+                    orders.push(decode_stored(value)?);
+                }
+                Ok(true)
+            })?;
+            self.next = match go_on_at {
+                Some(key) => Some((space, key)),
+                None => after,
+            };
+        }
+        Ok(orders)
+    }
+}
+
+impl std::fmt::Debug for OrderScan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OrderScan")
+            .field("position", &self.position)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::test_log::{AGES, LOG, long_course, take_until};
+    use super::super::{IndexWriter, MemoryStore};
+    use super::*;
+    use crate::order::OrderParts;
+
+    #[test]
+    fn a_scan_sees_each_order_once_as_it_was() {
+        let course = long_course();
+        let index = Index::in_memory(&MemoryStore::new(), AGES).unwrap();
+        let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
+        let half = course.events.len() / 2;
+        take_until(&mut writer, &course.events, half);
+        writer.commit().unwrap();
+        let mut scan = index.scan_orders().unwrap();
+        take_until(&mut writer, &course.events, course.events.len());
+        writer.commit().unwrap();
+
+        let mut model = super::super::test_log::Model::default();
+        model.replay(&course.events[..half]);
+        let is_odd = |id: OrderId| id.as_u128() % 2 == 1;
+        for (most, wanted) in [(7, &(|_| true) as &dyn Fn(OrderId) -> bool), (1, &is_odd)] {
+            let mut found = BTreeMap::new();
+            loop {
+                let orders = scan.next_orders(most, wanted).unwrap();
+                assert!(orders.len() <= most);
+                if orders.is_empty() {
+                    break;
+                }
+                for order in orders {
+                    let id = order.order().order_id;
+                    assert!(found.insert(id, OrderParts::of_tracked(&order)).is_none(), "{id}");
+                }
+            }
+            assert_eq!(scan.position(), Lsn(model.events.len() as u64));
+            let expected = model.orders.iter().filter(|(id, _)| wanted(**id));
+            let expected = expected.map(|(id, order)| (*id, OrderParts::of_tracked(order)));
+            assert_eq!(found, expected.collect());
+            model = super::super::test_log::Model::default();
+            model.replay(&course.events);
+            scan = index.scan_orders().unwrap();
+        }
+    }
+}

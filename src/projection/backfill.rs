@@ -1,0 +1,218 @@
+//! All orders into a Postgres that does not have what the log no longer has.
+
+use std::collections::BTreeMap;
+
+use super::batch::{self, Batch};
+use super::position::{self, OurLog, bounds};
+use super::rows::{ExecutionRow, MAX_ROWS};
+use super::session::Session;
+use super::transaction::Statements;
+use super::values::Timestamp;
+use super::working_set::WorkingSet;
+use super::{PostgresServer, ProjectionError};
+use crate::order::{Event, Execution, FeedPosition, OrderParts, TrackedOrder};
+use crate::types::{OrderId, TimestampMicros};
+use crate::wal::{LogId, Lsn};
+
+/// Orders of one transaction: their executions are a few times as many rows.
+pub const COPIED_ORDERS: usize = 2 * MAX_ROWS;
+
+/// Orders that a log has told of from their beginning, as it has left them.
+#[derive(Debug, Default)]
+pub struct ToldOrders(WorkingSet);
+
+/// Copies orders into one server. What a copy that was interrupted has written is not written again,
+/// and the server's position stays what it was until [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct PostgresBackfill {
+    session: Session,
+    statements: Statements,
+    log_id: LogId,
+    epoch: i64,
+}
+
+impl ToldOrders {
+    /// Whether an event says all there is to know of an order, together with those before it.
+    pub fn tells(&self, event: &Event) -> bool {
+        match event {
+            Event::Created(_) => true,
+            Event::Changed(changed) => self.0.has(changed.order_id),
+            Event::HeldReport(_) | Event::FeedPosition(_) => false,
+        }
+    }
+
+    /// Takes note of an order that comes into being.
+    pub fn will_tell(&mut self, lsn: Lsn, event: &Event) {
+        if let Event::Created(created) = event {
+            self.0.insert(TrackedOrder::new(created), lsn);
+        }
+    }
+}
+
+impl PostgresBackfill {
+    /// Begins an epoch of the server's users for the copy: whoever wrote them before no longer may.
+    ///
+    /// # Errors
+    /// The server cannot be reached, has other tables, follows another log, or is ahead of this one.
+    pub fn begin(
+        server: &PostgresServer,
+        (log_id, committed): (LogId, Lsn),
+        now: TimestampMicros,
+    ) -> Result<Self, ProjectionError> {
+        let mut session = Session::open(server)?;
+        let client = &mut session.connection.client;
+        let (epoch, statements) = session.runtime.block_on(async {
+            let log = OurLog { log_id, committed };
+            let epoch = position::claim(client, server, log, None).await?.epoch;
+            let (first, last) = bounds(server);
+            client
+                .execute(
+                    "UPDATE projection SET orders_copied_at = $4 \
+                     WHERE is_current AND epoch = $3 AND user_partition BETWEEN $1 AND $2",
+                    &[&first, &last, &epoch, &Timestamp(now)],
+                )
+                .await
+                .map_err(ProjectionError::of(server, "take note of the copy"))?;
+            Ok::<_, ProjectionError>((epoch, Statements::prepare(client, server).await?))
+        })?;
+        Ok(Self { session, statements, log_id, epoch })
+    }
+
+    /// Writes events of orders that the log has told of from their beginning, and what they have made
+    /// of those.
+    ///
+    /// # Errors
+    /// The server refuses, or another process has taken over; an order that was not told of.
+    pub fn events(
+        &mut self,
+        events: &[(Lsn, Event)],
+        told: &mut ToldOrders,
+    ) -> Result<(), ProjectionError> {
+        let built = batch::build(self.log_id, events, &mut told.0);
+        let mut batch = built.map_err(|unknown| ProjectionError::UnknownOrder {
+            server: self.session.server.to_string(),
+            lsn: unknown.lsn,
+            order_id: unknown.order_id,
+        })?;
+        // What is before these events is not there yet.
+        batch.last = Lsn(0);
+        self.write(&batch)
+    }
+
+    /// Writes orders as they are. When executions were made is not known here: those that are not
+    /// there yet are given the time of their order's last change.
+    ///
+    /// # Errors
+    /// The server refuses, or another process has taken over.
+    pub fn orders(&mut self, orders: &[TrackedOrder]) -> Result<(), ProjectionError> {
+        self.write(&rows_of(orders))
+    }
+
+    /// Writes how far the copy goes: the server follows the log from there.
+    ///
+    /// # Errors
+    /// As [`orders`](Self::orders).
+    pub fn finish(
+        mut self,
+        position: Lsn,
+        feed: Option<FeedPosition>,
+    ) -> Result<(), ProjectionError> {
+        let feed = feed.map(|feed| (position, feed));
+        self.write(&Batch { last: position, feed, ..Batch::default() })
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), ProjectionError> {
+        let Session { connection, server, runtime } = &self.session;
+        let client = &connection.client;
+        runtime.block_on(async {
+            self.statements.make_days(client, server, batch.days.iter().copied()).await?;
+            self.statements.write(client, server, (self.log_id, self.epoch), batch).await
+        })
+    }
+}
+
+/// The rows that orders are, but for their events.
+fn rows_of(orders: &[TrackedOrder]) -> Batch {
+    let mut batch = Batch::default();
+    let mut external: BTreeMap<&str, (&TrackedOrder, OrderId)> = BTreeMap::new();
+    for tracked in orders {
+        let order = tracked.order();
+        let parts = OrderParts::of_tracked(tracked);
+        batch::last(&mut batch.orders, super::rows::OrderRows::len)
+            .push(&parts, order.status.as_str());
+        if let Some(id) = &order.external_order_id {
+            external.entry(id.as_str()).or_insert((tracked, order.order_id));
+        }
+        for part in &parts.executions {
+            let at = order.updated_at;
+            let row = match part.execution {
+                Execution::Counted { num_shares, price } => ExecutionRow {
+                    counted: Some((num_shares, price.cents(), at)),
+                    recorded_at: at,
+                    busted_at: None,
+                },
+                Execution::Busted => {
+                    ExecutionRow { counted: None, recorded_at: at, busted_at: Some(at) }
+                }
+            };
+            batch::last(&mut batch.executions, super::rows::ExecutionRows::len).push(
+                (&order.user, order.order_id),
+                &part.id,
+                &row,
+            );
+        }
+    }
+    for (id, (tracked, order_id)) in external {
+        batch::last(&mut batch.external, super::rows::ExternalRows::len).push(
+            id,
+            &tracked.order().user,
+            order_id,
+        );
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::Event;
+    use crate::projection::test_events::{accepted, busted, created, filled};
+
+    fn order(number: u64, events: &[Event]) -> TrackedOrder {
+        let mut order = TrackedOrder::new(&created(number));
+        for event in events {
+            let Event::Changed(changed) = event else { panic!("{event:?}") };
+            assert!(order.apply(changed).recorded);
+        }
+        order
+    }
+
+    #[test]
+    fn orders_become_the_rows_that_their_events_would_have_left() {
+        let orders = [
+            order(1, &[accepted(1), filled(1, "e1", 4), busted(1, "e1"), filled(1, "e2", 3)]),
+            order(2, &[]),
+        ];
+        let batch = rows_of(&orders);
+        let text = format!("{batch:?}");
+        assert!(text.contains(r#"status: ["partially_filled", "pending"]"#), "{text}");
+        assert!(text.contains("num_shares: [None, Some(3)]"), "{text}");
+        assert!(text.contains("version: [5, 1]"), "{text}");
+        assert_eq!(
+            batch.external.iter().map(super::super::rows::ExternalRows::len).sum::<usize>(),
+            1
+        );
+        assert!(batch.events.is_empty() && batch.days.is_empty(), "nothing has happened");
+        assert_eq!(batch.last, Lsn(0), "and the position stays");
+    }
+
+    #[test]
+    fn only_whole_stories_are_told() {
+        let mut told = ToldOrders::default();
+        assert!(!told.tells(&accepted(1)), "its creation is cut off");
+        let born = Event::Created(created(1));
+        assert!(told.tells(&born));
+        told.will_tell(Lsn(1), &born);
+        assert!(told.tells(&accepted(1)) && !told.tells(&accepted(2)));
+    }
+}

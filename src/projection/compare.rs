@@ -1,0 +1,522 @@
+//! What Postgres says, for a comparison with the other books.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+use tokio_postgres::Row;
+
+use super::position::bounds;
+use super::read::{self, ORDER_COLUMNS, RowError};
+use super::rows::EventRows;
+use super::session::{Session, partition_of};
+use super::values::{LAST_TIMESTAMP_MICROS, Text, Timestamp, bigint};
+use super::{PostgresServer, ProjectionError};
+use crate::order::{Event, Execution, ExecutionPart, FeedPosition, OrderParts, TrackedOrder};
+use crate::types::{OrderId, TimestampMicros, UserId};
+use crate::wal::{LogId, Lsn};
+
+/// Events of the log and the rows of `order_events` that they should be.
+#[derive(Debug)]
+pub struct ExpectedEvents {
+    log_id: LogId,
+    rows: EventRows,
+}
+
+/// One server's tables as they are at one moment.
+#[derive(Debug)]
+pub struct PostgresBook(Session);
+
+/// A row of `orders` with its executions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostgresOrder {
+    /// The order, as the columns have it; its executions by their ids.
+    pub parts: OrderParts,
+    /// What follows from it, but has a column of its own.
+    pub status: String,
+    /// Likewise.
+    pub over_filled: bool,
+    /// Likewise.
+    pub user_partition: i16,
+    /// The rows of `executions`, by their ids.
+    pub executions: Vec<PostgresExecution>,
+}
+
+/// A row of `executions`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostgresExecution {
+    /// The exchange's id.
+    pub id: String,
+    /// Follows from the order.
+    pub user_partition: i16,
+    /// When the exchange made it.
+    pub executed_at: Option<TimestampMicros>,
+    /// When it was noted here.
+    pub recorded_at: TimestampMicros,
+    /// When it was noted that it is void.
+    pub busted_at: Option<TimestampMicros>,
+}
+
+/// How far a server has come with the users of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionPosition {
+    /// Which partition.
+    pub partition: i16,
+    /// The log that it follows.
+    pub log_id: LogId,
+    /// The last record that it has.
+    pub lsn: Lsn,
+}
+
+/// A row of `order_events` that is not what an event of the log says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventDifference {
+    /// Whose order.
+    pub user: String,
+    /// Which order.
+    pub order_id: OrderId,
+    /// Which version of it.
+    pub version: i64,
+    /// Column, what the log says and what is there; empty where there is no row at all.
+    pub fields: Vec<(String, String, String)>,
+}
+
+/// An order whose rows of `order_events` are not one for each of its versions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventGap {
+    /// Whose order.
+    pub user: String,
+    /// Which order.
+    pub order_id: OrderId,
+    /// Version of its row in `orders` and when it was recorded, if it has one.
+    pub order: Option<(i64, TimestampMicros)>,
+    /// First and last version in `order_events`, how many rows and how many different versions; if
+    /// there are any.
+    pub events: Option<(i64, i64, i64, i64)>,
+}
+
+/// A row about an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderRow {
+    /// The table.
+    pub table: &'static str,
+    /// Whose order it names.
+    pub user: String,
+    /// Which order it names.
+    pub order_id: OrderId,
+    /// The exchange's id, of an execution or an order.
+    pub id: String,
+}
+
+impl ExpectedEvents {
+    /// No events, of this log.
+    pub fn new(log_id: LogId) -> Self {
+        Self { log_id, rows: EventRows::default() }
+    }
+
+    /// Takes an event and the order as it has left it.
+    pub fn push(&mut self, lsn: Lsn, event: &Event, after: &TrackedOrder) {
+        self.rows.push((self.log_id, lsn), event, after);
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.rows = EventRows::default();
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A moment as far as Postgres has room for it.
+pub fn moment_as_kept(at: TimestampMicros) -> TimestampMicros {
+    if at.micros() > LAST_TIMESTAMP_MICROS { TimestampMicros::new(u64::MAX) } else { at }
+}
+
+/// The parts of an order as far as Postgres has room for them.
+pub fn as_kept(mut parts: OrderParts) -> OrderParts {
+    for at in [&mut parts.created_at, &mut parts.updated_at, &mut parts.submit_before] {
+        *at = moment_as_kept(*at);
+    }
+    parts.reason = parts.reason.map(|reason| Text::new(&reason).into());
+    for shares in [&mut parts.num_shares, &mut parts.filled_shares] {
+        *shares = bigint(*shares).unsigned_abs();
+    }
+    for ExecutionPart { execution, .. } in &mut parts.executions {
+        if let Execution::Counted { num_shares, .. } = execution {
+            *num_shares = bigint(*num_shares).unsigned_abs();
+        }
+    }
+    parts
+}
+
+impl PostgresBook {
+    /// Looks at a server: what is written from now on is not seen.
+    ///
+    /// # Errors
+    /// It cannot be reached, or has other tables than this program.
+    pub fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
+        let session = Session::open(server)?;
+        session.begin("READ ONLY")?;
+        Ok(Self(session))
+    }
+
+    /// Ends the look.
+    ///
+    /// # Errors
+    /// The server cannot be reached any more.
+    pub fn end(self) -> Result<(), ProjectionError> {
+        self.0.run("COMMIT", "end a transaction")
+    }
+
+    /// The server.
+    pub fn server(&self) -> &PostgresServer {
+        &self.0.server
+    }
+
+    /// How far it has come, by partition of its users.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn positions(&self) -> Result<Vec<PartitionPosition>, ProjectionError> {
+        let (first, last) = bounds(&self.0.server);
+        let rows = self.0.rows(
+            "SELECT user_partition, log_id, lsn FROM projection \
+             WHERE is_current AND user_partition BETWEEN $1 AND $2 ORDER BY user_partition",
+            &[&first, &last],
+        )?;
+        let position = |row: &Row| PartitionPosition {
+            partition: row.get(0),
+            log_id: LogId(row.get::<_, i64>(1).cast_unsigned()),
+            lsn: Lsn(row.get::<_, i64>(2).unsigned_abs()),
+        };
+        Ok(rows.iter().map(position).collect())
+    }
+
+    /// When all orders of a partition were last copied here, if ever: the audit log of those that
+    /// are older may have holes.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn copied_at(&self) -> Result<HashMap<i16, TimestampMicros>, ProjectionError> {
+        let rows = self.0.rows(
+            "SELECT user_partition, max(orders_copied_at) FROM projection \
+             WHERE orders_copied_at IS NOT NULL GROUP BY user_partition",
+            &[],
+        )?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get::<_, Timestamp>(1).0)).collect())
+    }
+
+    /// How far the exchange's feed has been taken.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn feed_position(&self) -> Result<Option<FeedPosition>, ProjectionError> {
+        feed_position(&self.0)
+    }
+
+    /// The orders with these ids of these users, and why the row of one cannot be used. Those that
+    /// are not there are left out.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn orders(
+        &self,
+        wanted: &[(UserId, OrderId)],
+    ) -> Result<HashMap<OrderId, Result<PostgresOrder, String>>, ProjectionError> {
+        let (users, ids) = read::columns(wanted);
+        let orders = self.0.rows(
+            &format!(
+                "SELECT {ORDER_COLUMNS}, o.status, o.over_filled, o.user_partition \
+                 FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
+                 JOIN orders o USING (user_id, order_id)"
+            ),
+            &[&users, &ids],
+        )?;
+        let mut executions: HashMap<OrderId, Vec<Row>> = HashMap::new();
+        for row in self.0.rows(
+            "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, \
+                e.busted_at IS NOT NULL, e.user_partition, e.executed_at, e.recorded_at, \
+                e.busted_at \
+             FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
+             JOIN executions e USING (user_id, order_id) ORDER BY e.execution_id",
+            &[&users, &ids],
+        )? {
+            executions.entry(read::order_id(&row, 0)).or_default().push(row);
+        }
+        let order = |row: &Row| {
+            let order_id = read::order_id(row, 1);
+            let executions = executions.get(&order_id).map(Vec::as_slice).unwrap_or_default();
+            (order_id, order(row, executions).map_err(|error| error.to_string()))
+        };
+        Ok(orders.iter().map(order).collect())
+    }
+
+    /// How many orders there are of users in these partitions.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn count_orders(&self, partitions: &RangeInclusive<u8>) -> Result<u64, ProjectionError> {
+        let question =
+            format!("SELECT count(*) FROM orders o WHERE {}", within("o.order_id", partitions));
+        let rows = self.0.rows(&question, &[])?;
+        Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
+    }
+
+    /// Visits users and ids of all orders of these partitions.
+    ///
+    /// # Errors
+    /// It refuses, and what `visit` says.
+    pub fn each_order<E: From<ProjectionError>>(
+        &self,
+        partitions: &RangeInclusive<u8>,
+        visit: impl FnMut(OrderRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let question = format!(
+            "SELECT o.user_id, o.order_id, '' FROM orders o WHERE {}",
+            within("o.order_id", partitions)
+        );
+        self.each("orders", &question, visit)
+    }
+
+    /// Visits executions of orders of these partitions that have no row in `orders`.
+    ///
+    /// # Errors
+    /// It refuses, and what `visit` says.
+    pub fn each_lone_execution<E: From<ProjectionError>>(
+        &self,
+        partitions: &RangeInclusive<u8>,
+        visit: impl FnMut(OrderRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let question = format!(
+            "SELECT e.user_id, e.order_id, e.execution_id FROM executions e \
+             LEFT JOIN orders o USING (user_id, order_id) WHERE o.order_id IS NULL AND {}",
+            within("e.order_id", partitions)
+        );
+        self.each("executions", &question, visit)
+    }
+
+    /// Visits orders of these partitions whose exchange's id has no row in `external_orders`.
+    ///
+    /// # Errors
+    /// It refuses, and what `visit` says.
+    pub fn each_without_external<E: From<ProjectionError>>(
+        &self,
+        partitions: &RangeInclusive<u8>,
+        visit: impl FnMut(OrderRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let question = format!(
+            "SELECT o.user_id, o.order_id, o.external_order_id FROM orders o \
+             LEFT JOIN external_orders x USING (external_order_id) \
+             WHERE o.external_order_id IS NOT NULL AND x.external_order_id IS NULL AND {}",
+            within("o.order_id", partitions)
+        );
+        self.each("orders", &question, visit)
+    }
+
+    /// Visits rows of `external_orders` that name an order of these partitions whose own row has
+    /// another id, or that has no row.
+    ///
+    /// # Errors
+    /// It refuses, and what `visit` says.
+    pub fn each_lone_external<E: From<ProjectionError>>(
+        &self,
+        partitions: &RangeInclusive<u8>,
+        visit: impl FnMut(OrderRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let question = format!(
+            "SELECT x.user_id, x.order_id, x.external_order_id FROM external_orders x \
+             LEFT JOIN orders o USING (user_id, order_id) \
+             WHERE o.external_order_id IS DISTINCT FROM x.external_order_id AND {}",
+            within("x.order_id", partitions)
+        );
+        self.each("external_orders", &question, visit)
+    }
+
+    /// Visits every order of other partitions than the server keeps, once for each table that names
+    /// it.
+    ///
+    /// # Errors
+    /// It refuses, and what `visit` says.
+    pub fn each_stranger<E: From<ProjectionError>>(
+        &self,
+        mut visit: impl FnMut(OrderRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let kept = self.0.server.partitions();
+        for table in ["orders", "executions", "external_orders", "order_events"] {
+            let question = format!(
+                "SELECT DISTINCT user_id, order_id, '' FROM {table} WHERE NOT {}",
+                within("order_id", &kept)
+            );
+            self.each(table, &question, &mut visit)?;
+        }
+        Ok(())
+    }
+
+    /// Visits the orders of these partitions whose rows of `order_events` are not one for each
+    /// version from 1 to that of their row in `orders`.
+    ///
+    /// # Errors
+    /// It refuses, and what `visit` says.
+    pub fn each_gap<E: From<ProjectionError>>(
+        &self,
+        partitions: &RangeInclusive<u8>,
+        mut visit: impl FnMut(EventGap) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let question = format!(
+            "SELECT coalesce(o.user_id, e.user_id), order_id, o.version, o.created_at, e.first, \
+                e.last, e.rows, e.versions \
+             FROM (SELECT user_id, order_id, version, created_at FROM orders WHERE {within}) o \
+             FULL JOIN (SELECT order_id, min(user_id) AS user_id, min(version) AS first, \
+                max(version) AS last, count(*) AS rows, count(DISTINCT version) AS versions \
+                FROM order_events WHERE {within} GROUP BY order_id) e USING (order_id) \
+             WHERE o.version IS NULL OR e.rows IS NULL OR e.first <> 1 OR e.last <> o.version \
+                OR e.rows <> o.version OR e.versions <> o.version",
+            within = within("order_id", partitions)
+        );
+        self.0.each_row(&question, |row| {
+            let number = |column| row.get::<_, Option<i64>>(column);
+            let created_at = row.get::<_, Option<Timestamp>>(3).map(|at| at.0);
+            let events = number(4).zip(number(5)).zip(number(6)).zip(number(7));
+            visit(EventGap {
+                user: row.get(0),
+                order_id: read::order_id(row, 1),
+                order: number(2).zip(created_at),
+                events: events
+                    .map(|(((first, last), rows), versions)| (first, last, rows, versions)),
+            })
+        })
+    }
+
+    /// The events that are not in `order_events` as they should be.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn wrong_events(
+        &self,
+        expected: &ExpectedEvents,
+    ) -> Result<Vec<EventDifference>, ProjectionError> {
+        const QUESTION: &str = "\
+            SELECT w.user_id, w.order_id, w.version, to_jsonb(w)::text, to_jsonb(e)::text \
+            FROM unnest($1::timestamptz[], $2::uuid[], $3::bigint[], $4::text[], $5::bigint[], \
+                $6::text[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::bigint[], \
+                $12::bigint[], $13::timestamptz[], $14::text[], $15::bigint[], $16::bigint[]) \
+                AS w (at, order_id, version, status, filled_shares, user_id, user_partition, \
+                    event, external_order_id, execution_id, execution_shares, \
+                    execution_price_cents, executed_at, reason, log_id, lsn) \
+            LEFT JOIN order_events e \
+                ON e.order_id = w.order_id AND e.version = w.version AND e.at = w.at \
+            WHERE e.order_id IS NULL OR to_jsonb(e) <> to_jsonb(w) ORDER BY w.lsn";
+        let rows = self.0.rows(QUESTION, &expected.rows.parameters())?;
+        let difference = |row: &Row| EventDifference {
+            user: row.get(0),
+            order_id: read::order_id(row, 1),
+            version: row.get(2),
+            fields: row
+                .get::<_, Option<&str>>(4)
+                .map_or_else(Vec::new, |found| different_members(row.get::<_, &str>(3), found)),
+        };
+        Ok(rows.iter().map(difference).collect())
+    }
+
+    fn each<E: From<ProjectionError>>(
+        &self,
+        table: &'static str,
+        question: &str,
+        mut visit: impl FnMut(OrderRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.0.each_row(question, |row| {
+            let (user, id) = (row.get(0), row.get(2));
+            visit(OrderRow { table, user, order_id: read::order_id(row, 1), id })
+        })
+    }
+}
+
+/// The rows whose order ids name one of these user partitions.
+fn within(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
+    let (first, last) = (partitions.start(), partitions.end());
+    format!("{} BETWEEN {first} AND {last}", partition_of(order_id))
+}
+
+fn order(row: &Row, executions: &[Row]) -> Result<PostgresOrder, RowError> {
+    let parts = executions.iter().map(read::execution).collect::<Result<_, _>>()?;
+    let moment = |row: &Row, column: usize| -> Result<Option<TimestampMicros>, RowError> {
+        Ok(row.try_get::<_, Option<Timestamp>>(column)?.map(|at| at.0))
+    };
+    let execution = |row: &Row| -> Result<PostgresExecution, RowError> {
+        Ok(PostgresExecution {
+            id: row.try_get(1)?,
+            user_partition: row.try_get(5)?,
+            executed_at: moment(row, 6)?,
+            recorded_at: row.try_get::<_, Timestamp>(7)?.0,
+            busted_at: moment(row, 8)?,
+        })
+    };
+    Ok(PostgresOrder {
+        parts: read::parts(row, parts)?,
+        status: row.try_get(20)?,
+        over_filled: row.try_get(21)?,
+        user_partition: row.try_get(22)?,
+        executions: executions.iter().map(execution).collect::<Result<_, _>>()?,
+    })
+}
+
+/// How far the exchange's feed has been taken.
+pub(super) fn feed_position(session: &Session) -> Result<Option<FeedPosition>, ProjectionError> {
+    let rows = session.rows("SELECT session, sequence::text, at FROM feed_position", &[])?;
+    Ok(rows.first().and_then(|row| {
+        Some(FeedPosition {
+            session: row.get::<_, &str>(0).into(),
+            sequence: row.get::<_, &str>(1).parse().ok()?,
+            at: row.get::<_, Timestamp>(2).0,
+        })
+    }))
+}
+
+/// The members of two JSON objects that differ: name and both values.
+fn different_members(expected: &str, found: &str) -> Vec<(String, String, String)> {
+    let members = |text| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+    let (expected, found) = (members(expected), members(found));
+    let value = |of: &Map<String, Value>, name: &str| match of.get(name) {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(value) => value.to_string(),
+    };
+    let names = expected.keys().filter(|name| expected.get(*name) != found.get(*name));
+    names.map(|name| (name.clone(), value(&expected, name), value(&found, name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::projection::test_events::created;
+
+    #[test]
+    fn what_postgres_has_no_room_for_is_no_difference() {
+        let mut parts = OrderParts::of_tracked(&TrackedOrder::new(&created(1)));
+        assert_eq!(as_kept(parts.clone()), parts, "most orders fit as they are");
+        parts.reason = Some("a\0b".into());
+        parts.submit_before = TimestampMicros::new(u64::MAX - 7);
+        let kept = as_kept(parts);
+        assert_eq!(kept.reason.as_deref(), Some("a\u{fffd}b"));
+        assert_eq!(kept.submit_before, TimestampMicros::new(u64::MAX), "infinity");
+    }
+
+    #[test]
+    fn members_that_differ_are_named_with_both_values() {
+        let found = different_members(
+            r#"{"a": 1, "b": "x", "c": null, "d": 5}"#,
+            r#"{"a": 1, "b": "y", "c": 7}"#,
+        );
+        let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        let expected =
+            [text("b", "\"x\"", "\"y\""), text("c", "none", "7"), text("d", "5", "none")];
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,202 @@
+//! All orders out of Postgres, for a machine that has nothing else.
+
+use super::compare::feed_position;
+use super::position;
+use super::read::{self, ORDER_COLUMNS};
+use super::session::{Session, partition_of};
+use super::{PostgresServers, ProjectionError};
+use crate::order::{FeedPosition, TrackedOrder};
+use crate::types::{ExternalOrderId, OrderId};
+use crate::wal::{LogId, Lsn};
+
+/// Whoever writes has a row of this table locked; from here on nobody else begins to. Taken before
+/// the first statement that reads, so that what is read is the last that was written.
+const LOCK: &str = "LOCK TABLE projection IN SHARE ROW EXCLUSIVE MODE";
+
+/// Takes over the orders of all servers for a new log and reads them as they are at that moment.
+/// Whoever wrote them before waits for the end of it, and is superseded then.
+#[derive(Debug)]
+pub struct PostgresRestore {
+    sessions: Vec<Session>,
+    /// The server whose orders are being read, and whether its cursor is open.
+    orders: Place,
+    external: Place,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    server: usize,
+    is_open: bool,
+}
+
+impl PostgresRestore {
+    /// Begins an epoch of all users that follows `log_id` from its first record. Nothing of it counts
+    /// before [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// A server cannot be reached, has other tables, was never written, or has orders that
+    /// are another server's.
+    pub fn begin(servers: &PostgresServers, log_id: LogId) -> Result<Self, ProjectionError> {
+        let mut sessions = Vec::new();
+        for server in servers.iter() {
+            let session = Session::open(server)?;
+            session.begin("READ WRITE")?;
+            session.run(LOCK, "let its orders be taken over")?;
+            check(&session)?;
+            let client = &session.connection.client;
+            session.runtime.block_on(position::begin_epoch(client, server, log_id, Lsn(0)))?;
+            sessions.push(session);
+        }
+        Ok(Self { sessions, orders: Place::default(), external: Place::default() })
+    }
+
+    /// The next orders, in no order of them; none behind the last.
+    ///
+    /// # Errors
+    /// A server refuses, or has an order that cannot be used.
+    pub fn next_orders(&mut self) -> Result<Vec<TrackedOrder>, ProjectionError> {
+        let question = format!("SELECT {ORDER_COLUMNS} FROM orders o");
+        let Some((session, rows)) =
+            next_rows(&self.sessions, &mut self.orders, ("all_orders", &question))?
+        else {
+            return Ok(Vec::new());
+        };
+        let server = &session.server;
+        let mut wanted = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let order_id = read::order_id(row, 1);
+            let parts = read::parts(row, Vec::new())
+                .map_err(|source| read::unusable(server, order_id, source))?;
+            wanted.push((parts.user, order_id));
+        }
+        let client = &session.connection.client;
+        let mut executions = session.runtime.block_on(read::executions(client, server, &wanted))?;
+        rows.iter()
+            .map(|row| {
+                let executions = executions.remove(&read::order_id(row, 1)).unwrap_or_default();
+                read::tracked(server, row, executions)
+            })
+            .collect()
+    }
+
+    /// The next ids of the exchange and the orders that they name; none behind the last.
+    ///
+    /// # Errors
+    /// A server refuses, or has an id that cannot be used.
+    pub fn next_external(&mut self) -> Result<Vec<(ExternalOrderId, OrderId)>, ProjectionError> {
+        let question = "SELECT external_order_id, order_id FROM external_orders";
+        let Some((session, rows)) =
+            next_rows(&self.sessions, &mut self.external, ("all_external", question))?
+        else {
+            return Ok(Vec::new());
+        };
+        rows.iter()
+            .map(|row| {
+                let order_id = read::order_id(row, 1);
+                let unusable = |error| read::unusable(&session.server, order_id, error);
+                let id = row.try_get::<_, &str>(0).map_err(|error| unusable(error.into()))?;
+                let id = ExternalOrderId::new(id).map_err(|error| unusable(error.into()))?;
+                Ok((id, order_id))
+            })
+            .collect()
+    }
+
+    /// How far the exchange's feed was taken: what every server has. None where they speak of
+    /// different numberings of it.
+    ///
+    /// # Errors
+    /// A server refuses.
+    pub fn feed_position(&self) -> Result<Option<FeedPosition>, ProjectionError> {
+        let mut positions = Vec::new();
+        for session in &self.sessions {
+            positions.push(feed_position(session)?);
+        }
+        Ok(common_position(positions))
+    }
+
+    /// Makes it so, one server after the other.
+    ///
+    /// # Errors
+    /// A server refuses, or cannot be reached any more: what became of it is not known then.
+    pub fn commit(self) -> Result<(), ProjectionError> {
+        self.sessions.iter().try_for_each(|session| session.run("COMMIT", "be taken over"))
+    }
+}
+
+/// The next rows of all servers together, and the session that they are from.
+fn next_rows<'a>(
+    sessions: &'a [Session],
+    place: &mut Place,
+    (cursor, question): (&str, &str),
+) -> Result<Option<(&'a Session, Vec<tokio_postgres::Row>)>, ProjectionError> {
+    while let Some(session) = sessions.get(place.server) {
+        if !place.is_open {
+            session.open_cursor(cursor, question)?;
+            place.is_open = true;
+        }
+        let rows = session.fetch(cursor)?;
+        if !rows.is_empty() {
+            return Ok(Some((session, rows)));
+        }
+        session.run(&format!("CLOSE {cursor}"), "be read")?;
+        *place = Place { server: place.server + 1, is_open: false };
+    }
+    Ok(None)
+}
+
+/// Whether a server has the orders that it should have.
+fn check(session: &Session) -> Result<(), ProjectionError> {
+    let server = &session.server;
+    let (first, last) = position::bounds(server);
+    let partitions = || format!("{first} to {last}");
+    let rows = session.rows(
+        "SELECT count(*) FROM projection WHERE is_current AND user_partition BETWEEN $1 AND $2",
+        &[&first, &last],
+    )?;
+    let written = rows.first().map_or(0, |row| row.get::<_, i64>(0));
+    if written != i64::from(last - first) + 1 {
+        let server = server.to_string();
+        return Err(ProjectionError::NeverWritten { server, partitions: partitions() });
+    }
+    let other = session.rows(
+        &format!(
+            "SELECT order_id FROM orders WHERE {} NOT BETWEEN {first} AND {last} LIMIT 1",
+            partition_of("order_id")
+        ),
+        &[],
+    )?;
+    let Some(row) = other.first() else { return Ok(()) };
+    let order_id = read::order_id(row, 0);
+    Err(ProjectionError::OtherPartition {
+        server: server.to_string(),
+        order_id,
+        partition: order_id.partition().get(),
+        partitions: partitions(),
+    })
+}
+
+/// The position that all have reached, if all count the same way.
+fn common_position(positions: Vec<Option<FeedPosition>>) -> Option<FeedPosition> {
+    let positions: Vec<FeedPosition> = positions.into_iter().collect::<Option<_>>()?;
+    let least = positions.iter().min_by_key(|position| position.sequence)?.clone();
+    positions.iter().all(|position| position.session == least.session).then_some(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::TimestampMicros;
+
+    #[test]
+    fn the_feed_goes_on_from_what_every_server_has() {
+        let position = |session: &str, sequence| {
+            let at = TimestampMicros::new(1);
+            Some(FeedPosition { session: session.into(), sequence, at })
+        };
+        let least = common_position(vec![position("a", 9), position("a", 7), position("a", 8)]);
+        assert_eq!(least, position("a", 7));
+        assert_eq!(common_position(vec![position("a", 9), position("b", 7)]), None);
+        assert_eq!(common_position(vec![position("a", 9), None]), None, "it may be far behind");
+        assert_eq!(common_position(vec![]), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! A server that is asked step by step, from a thread that waits for each answer: what the commands
+//! that compare, restore and copy do.
+
+use tokio::runtime::Runtime;
+use tokio_postgres::Row;
+
+use super::connection::Connection;
+use super::{PostgresServer, ProjectionError, migrations};
+
+/// Rows of a cursor that are fetched at once.
+const FETCHED_ROWS: usize = 2_000;
+
+/// Not even a long look at another book ends a transaction. Cursors are read to their ends.
+const TRANSACTION: &str = "\
+    SET LOCAL idle_in_transaction_session_timeout = 0; \
+    SET LOCAL cursor_tuple_fraction = 1";
+
+/// A connection and the runtime that drives it.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Dropped before its runtime.
+    pub(super) connection: Connection,
+    pub(super) server: PostgresServer,
+    pub(super) runtime: Runtime,
+}
+
+impl Session {
+    /// Connects to a server that has the tables of this program.
+    pub(super) fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(ProjectionError::Runtime)?;
+        let connection = runtime.block_on(async {
+            let connection = Connection::open(server).await?;
+            migrations::check(&connection.client, server).await?;
+            Ok::<_, ProjectionError>(connection)
+        })?;
+        Ok(Self { connection, server: server.clone(), runtime })
+    }
+
+    /// Begins a transaction in which every statement sees the same moment: that of the first one
+    /// that reads.
+    pub(super) fn begin(&self, mode: &str) -> Result<(), ProjectionError> {
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ {mode}; {TRANSACTION}");
+        self.run(&begin, "begin a transaction")
+    }
+
+    /// Runs statements without answers.
+    pub(super) fn run(
+        &self,
+        statements: &str,
+        action: &'static str,
+    ) -> Result<(), ProjectionError> {
+        let answer = self.runtime.block_on(self.connection.client.batch_execute(statements));
+        answer.map_err(ProjectionError::of(&self.server, action))
+    }
+
+    /// All rows of a question with few of them.
+    pub(super) fn rows(
+        &self,
+        question: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<Row>, ProjectionError> {
+        let answer = self.runtime.block_on(self.connection.client.query(question, parameters));
+        answer.map_err(ProjectionError::of(&self.server, "be read"))
+    }
+
+    /// Begins a question with any number of rows, inside a transaction. One at a time of a name.
+    pub(super) fn open_cursor(&self, name: &str, question: &str) -> Result<(), ProjectionError> {
+        self.run(&format!("DECLARE {name} NO SCROLL CURSOR FOR {question}"), "be read")
+    }
+
+    /// The next rows; none behind the last.
+    pub(super) fn fetch(&self, name: &str) -> Result<Vec<Row>, ProjectionError> {
+        self.rows(&format!("FETCH {FETCHED_ROWS} FROM {name}"), &[])
+    }
+
+    /// Visits any number of rows.
+    pub(super) fn each_row<E: From<ProjectionError>>(
+        &self,
+        question: &str,
+        mut visit: impl FnMut(&Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open_cursor("each_row", question)?;
+        loop {
+            let rows = self.fetch("each_row")?;
+            if rows.is_empty() {
+                break;
+            }
+            rows.iter().try_for_each(&mut visit)?;
+        }
+        Ok(self.run("CLOSE each_row", "be read")?)
+    }
+}
+
+/// The user partition that an order id names, in SQL: whatever the row's own column says.
+pub(super) fn partition_of(order_id: &str) -> String {
+    format!("(get_byte(uuid_send({order_id}), 15) & 63)")
+}
