@@ -10,8 +10,14 @@ use support::postgres::{Database, Postgres, assert_books_agree};
 
 const CUTS: usize = 5;
 
-fn settings(database: &Database) -> [&str; 5] {
-    ["--postgres", &database.url, "--migrate", "--commit", "postgres"]
+/// Nobody waits long for the exchange, and so for Postgres.
+fn settings(database: &Database) -> [&str; 7] {
+    settings_with(database, "150")
+}
+
+fn settings_with<'a>(database: &'a Database, reply_timeout: &'a str) -> [&'a str; 7] {
+    let (url, timeout) = (&database.url, "--order-reply-timeout");
+    ["--postgres", url, "--migrate", "--commit", "postgres", timeout, reply_timeout]
 }
 
 /// An order that rests at the exchange, under the user's own key.
@@ -134,7 +140,8 @@ fn a_connection_that_is_cut_between_two_changes_holds_up_nobody() {
     let data = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
     let database = postgres.database();
-    let server = Server::start(data.path(), &settings(&database));
+    // Longer than a busy machine takes to connect again, shorter than the index is waited for.
+    let server = Server::start(data.path(), &settings_with(&database, "5000"));
     let alice = server.user(data.path(), "alice");
     for number in 0..CUTS {
         let order = placed(&alice, &number.to_string());
