@@ -54,9 +54,11 @@ CREATE TABLE orders (
 ) PARTITION BY HASH (user_id);
 
 -- A user's orders, newest first, are the primary key read backwards: order ids rise with time.
--- Open orders, of a user or of everybody.
+-- Open orders, of a user or of everybody: analysis.open_orders asks so. Said by what seldom changes: an
+-- update that leaves a row where it is in every index is several times cheaper (a HOT update), and most
+-- updates are of the status of an order that stays open.
 CREATE INDEX orders_open ON orders (user_id, order_id)
-    WHERE status IN ('pending', 'submitted', 'partially_filled', 'pending_cancel');
+    WHERE ending IS NULL AND filled_shares < num_shares;
 
 -- The distinct executions of each order. One that was declared void before it was seen has neither
 -- shares nor price.
@@ -89,7 +91,9 @@ DO $$
 BEGIN
     FOR part IN 0..63 LOOP
         EXECUTE format(
-            'CREATE TABLE orders_p%s PARTITION OF orders FOR VALUES WITH (MODULUS 64, REMAINDER %s)',
+            -- Room for the next version of a row beside it.
+            'CREATE TABLE orders_p%s PARTITION OF orders FOR VALUES WITH (MODULUS 64, REMAINDER %s) '
+                'WITH (fillfactor = 80)',
             to_char(part, 'FM00'), part);
         EXECUTE format(
             'CREATE TABLE executions_p%s PARTITION OF executions FOR VALUES WITH (MODULUS 64, REMAINDER %s)',
@@ -202,6 +206,12 @@ CREATE VIEW analysis.orders AS
             AS average_price_cents,
         status, reason, created_at, updated_at, version
     FROM public.orders;
+
+CREATE VIEW analysis.open_orders AS
+    SELECT order_id, user_id, client_order_id, external_order_id, symbol, position, time_in_force,
+        limit_price_cents, num_shares, filled_shares, status, created_at, updated_at, version
+    FROM public.orders
+    WHERE ending IS NULL AND filled_shares < num_shares;
 
 CREATE VIEW analysis.executions AS
     SELECT execution.execution_id, execution.order_id, execution.user_id, orders.symbol,
