@@ -1,6 +1,12 @@
 //! `--commit postgres`: who is answered finds in Postgres what the answer says, and without Postgres
 //! nobody is told of an order, while the exchange goes on hearing of them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use serde_json::{Value, json};

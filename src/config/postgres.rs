@@ -18,7 +18,7 @@ pub struct PostgresArgs {
     pub migrate: bool,
 
     /// What has to have an order before its answer: `wal`, the write-ahead log; `postgres`, Postgres
-    /// as well.
+    /// as well. With the second, new orders are refused while Postgres is away; cancels go on.
     #[arg(long, env = "LONGBOW_COMMIT", value_name = "wal|postgres", default_value = "wal")]
     pub commit: CommitTo,
 

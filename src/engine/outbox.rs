@@ -86,7 +86,8 @@ pub enum Alert {
     },
 }
 
-/// What the driver does, in this order, once everything appended before it is durable.
+/// What the driver does, in this order, once everything appended before it is durable. Where Postgres
+/// is awaited, what readers and clients see waits for it as well and comes later, in the same order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Readers see this order from now on.
