@@ -20,10 +20,11 @@ const NEW_EPOCH: &str = "\
     LEFT JOIN projection ON user_partition = number AND log_id = $4::bigint \
     GROUP BY number";
 
-/// Moves the rows of an epoch on, if it is still the newest.
-pub(super) const ADVANCE: &str = "\
-    UPDATE projection SET lsn = greatest(lsn, $4), updated_at = now() \
-    WHERE is_current AND epoch = $3 AND user_partition BETWEEN $1 AND $2";
+/// Moves the rows of an epoch on. Fails with [`SUPERSEDED`] if it is not the newest.
+pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3, $4)";
+
+/// The error by which the tables say that another epoch has begun.
+pub(super) const SUPERSEDED: &str = "LB001";
 
 /// The log here.
 #[derive(Debug, Clone, Copy)]

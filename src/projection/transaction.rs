@@ -105,48 +105,30 @@ impl Statements {
         if let Some((session, sequence, at, log_id, lsn)) = &feed {
             parts.push((&self.feed, vec![session, sequence, at, log_id, lsn]));
         }
-        // All are on their way before the first is answered.
-        type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + 'a>>;
-        let begin: Answer<'_> = Box::pin(async { client.batch_execute("BEGIN").await.map(|()| 0) });
+        // All are on their way before the first is answered, the commit too: after an error Postgres
+        // takes nothing more of the transaction, and ends it at the commit without any of it.
+        type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
+        let begin: Answer<'_> = Box::pin(client.batch_execute("BEGIN"));
+        let commit: Answer<'_> = Box::pin(client.batch_execute("COMMIT"));
         let parts = parts.iter().map(|(statement, parameters)| -> Answer<'_> {
-            Box::pin(client.execute(*statement, parameters))
+            Box::pin(async { client.execute(*statement, parameters).await.map(drop) })
         });
-        let answers = join_all(std::iter::once(begin).chain(parts)).await;
-        let result = advanced(answers);
-        let expected = server.partitions().count() as u64;
-        match result {
-            Ok(moved) if moved == expected => {}
-            Ok(_) => {
+        let answers = join_all(std::iter::once(begin).chain(parts).chain([commit])).await;
+        match first_error(answers) {
+            None => Ok(()),
+            Some(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
                 let found = newest_epoch(client, server).await?;
-                roll_back(client).await;
                 let server = server.to_string();
-                return Err(ProjectionError::Superseded { server, found, ours: epoch });
+                Err(ProjectionError::Superseded { server, found, ours: epoch })
             }
-            Err(error) => {
-                roll_back(client).await;
-                return Err(refused(error));
-            }
+            Some(error) => Err(refused(error)),
         }
-        client.batch_execute("COMMIT").await.map_err(refused)
     }
 }
 
-/// How many rows of the position were moved, or the first thing that went wrong.
-fn advanced(answers: Vec<Result<u64, Error>>) -> Result<u64, Error> {
-    let mut moved = Ok(0);
-    for (number, answer) in answers.into_iter().enumerate() {
-        match answer {
-            // After BEGIN comes the position.
-            Ok(rows) if number == 1 => moved = Ok(rows),
-            Ok(_) => {}
-            // What follows an error only says that there was one.
-            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
-                moved = moved.and(Err(error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    moved
+/// The first thing that went wrong. What follows an error only says that there was one.
+fn first_error(answers: Vec<Result<(), Error>>) -> Option<Error> {
+    answers.into_iter().find_map(Result::err)
 }
 
 async fn newest_epoch(client: &Client, server: &PostgresServer) -> Result<i64, ProjectionError> {
@@ -158,9 +140,4 @@ async fn newest_epoch(client: &Client, server: &PostgresServer) -> Result<i64, P
         )
         .await;
     Ok(newest.map_err(ProjectionError::of(server, "tell its newest epoch"))?.get(0))
-}
-
-/// Ends a transaction that is of no use any more. Where that fails too the connection is, and ends.
-async fn roll_back(client: &Client) {
-    let _failed = client.batch_execute("ROLLBACK").await;
 }

@@ -48,7 +48,7 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 // A transaction's statements are sent in their order as long as they are few.
-const _: () = assert!(4 * BATCH_EVENTS.div_ceil(super::rows::MAX_ROWS) + 3 <= 30);
+const _: () = assert!(4 * BATCH_EVENTS.div_ceil(super::rows::MAX_ROWS) + 4 <= 30);
 
 /// Moves one server behind the log: give it a thread `projection-N` and call [`run`](Self::run).
 pub struct ProjectionWorker {
@@ -187,10 +187,16 @@ impl ProjectionWorker {
         let mut next: Option<Batch> = None;
         loop {
             let is_over = self.log.is_poisoned();
+            let is_stopping = is_over || shutdown.is_requested();
             let batch = match next.take() {
-                Some(batch) => batch,
+                Some(batch) => {
+                    if !is_stopping {
+                        self.rest().await;
+                    }
+                    batch
+                }
                 None => {
-                    self.await_records(&session, is_over || shutdown.is_requested()).await;
+                    self.await_records(&session, is_stopping).await;
                     within(BATCH_TIMEOUT, &server, self.prepare(&mut session)).await??
                 }
             };
@@ -255,6 +261,11 @@ impl ProjectionWorker {
                 break;
             }
         }
+        self.rest().await;
+    }
+
+    /// Leaves Postgres, and the cores and disks that it works with, to others for a while.
+    async fn rest(&self) {
         if let Some(rest) = self.pace.rest_left() {
             tokio::time::sleep(rest).await;
         }
