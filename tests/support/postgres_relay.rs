@@ -72,18 +72,23 @@ impl Way {
         // Nobody there: the client sees its connection end, as it would without a relay.
         let Ok(server) = TcpStream::connect(&self.to) else { return };
         let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
-        // Whether the answer that comes next is the one to keep.
+        // Whether the answer to the next commit is the one to keep.
         let (is_kept_sender, is_kept) = std::sync::mpsc::channel();
         let back = {
             let (server, client) = (copy(&server), copy(&client));
             let way = Arc::clone(&self);
             std::thread::spawn(move || {
+                let (mut is_awaited, mut end_of_last) = (false, Vec::new());
                 pass(server, &client, |seen| {
-                    if is_kept.try_recv().is_err() {
-                        return true;
+                    is_awaited |= is_kept.try_recv().is_ok();
+                    // It may come in two parts: then the first has passed, which is no answer yet.
+                    let seen = [&end_of_last[..], seen].concat();
+                    end_of_last = seen[seen.len().saturating_sub(COMMITTED.len() - 1)..].to_vec();
+                    let has_committed = seen.windows(COMMITTED.len()).any(|part| part == COMMITTED);
+                    if is_awaited && has_committed {
+                        way.done.fetch_add(1, Ordering::SeqCst);
                     }
-                    way.keep_answer(seen);
-                    false
+                    !(is_awaited && has_committed)
                 });
                 let _gone = client.shutdown(Shutdown::Both);
             })
@@ -103,13 +108,6 @@ impl Way {
         });
         let _gone = server.shutdown(Shutdown::Both);
         let _panicked = back.join();
-    }
-
-    /// Everything that Postgres had to answer is answered before a commit is sent, so this is the
-    /// answer to it.
-    fn keep_answer(&self, answer: &[u8]) {
-        assert!(answer.starts_with(COMMITTED), "{:?}", String::from_utf8_lossy(answer));
-        self.done.fetch_add(1, Ordering::SeqCst);
     }
 }
 
