@@ -29,7 +29,7 @@ pub struct PostgresArgs {
     pub postgres_share: u8,
 
     /// How far the write-ahead log may grow for a Postgres that is away or behind, in MiB. After that
-    /// new orders are refused; about 5,000 fit into one.
+    /// new orders are refused; about 2,500 orders take one.
     #[arg(long, env = "LONGBOW_POSTGRES_BACKLOG_MIB", value_name = "MIB", default_value_t = 16_384,
           value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
     pub postgres_backlog_mib: u64,
