@@ -4,55 +4,11 @@ use std::path::Path;
 
 use super::{BooksOptions, index_directory, wal_directory};
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
-use crate::order::{Change, Changed, Created, Event, EventEncoder, Fill, TrackedOrder};
-use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
-    TimeInForce, TimestampMicros, UserId,
-};
+pub(super) use crate::order::test_events::{accepted, created, filled};
+use crate::order::{Event, EventEncoder, TrackedOrder};
 use crate::wal::{self, Lsn, NewRecord, WalOptions};
 
 const SEGMENT_BYTES: u64 = 1024 * 1024;
-const START_MICROS: u64 = 1_732_400_000_000_000;
-
-/// Order number so-and-so of ten users.
-pub(super) fn created(number: u64) -> Created {
-    let user = UserId::new(&format!("user-{}", number % 10)).unwrap();
-    let at = TimestampMicros::new(START_MICROS + number);
-    Created {
-        order_id: OrderId::new(u128::from(at.micros()) * 1_000, number, user.partition()),
-        user,
-        client_order_id: Some(ClientOrderId::new(&format!("key-{number}")).unwrap()),
-        symbol: Symbol::new("IBM").unwrap(),
-        position: Position::Buy,
-        limit_price: Some(PriceCents::new(12_000).unwrap()),
-        time_in_force: TimeInForce::Day,
-        num_shares: 10,
-        created_at: at,
-        submit_before: at.saturating_add_micros(5_000_000),
-    }
-}
-
-fn changed(number: u64, change: Change) -> Event {
-    let Created { order_id, created_at, .. } = created(number);
-    Event::Changed(Changed { order_id, at: created_at.saturating_add_micros(500), change })
-}
-
-pub(super) fn accepted(number: u64) -> Event {
-    let external_order_id = ExternalOrderId::new(&format!("X-{number}")).unwrap();
-    changed(number, Change::Accepted { external_order_id })
-}
-
-pub(super) fn filled(number: u64, execution: &str, num_shares: u64) -> Event {
-    changed(
-        number,
-        Change::Filled(Fill {
-            execution_id: ExecutionId::new(execution).unwrap(),
-            price: PriceCents::new(11_990).unwrap(),
-            num_shares,
-            executed_at: TimestampMicros::new(START_MICROS + number),
-        }),
-    )
-}
 
 pub(super) fn order(number: u64, events: &[Event]) -> TrackedOrder {
     let mut order = TrackedOrder::new(&created(number));

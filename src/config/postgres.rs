@@ -22,7 +22,7 @@ pub struct PostgresArgs {
     #[arg(long, env = "LONGBOW_COMMIT", value_name = "wal|postgres", default_value = "wal")]
     pub commit: CommitTo,
 
-    /// Most of the time that Postgres is kept at work while orders come in, in percent. It has the
+    /// Most of the time, over some seconds, that Postgres is kept at work while orders come in, in percent. It has the
     /// same cores and disks here, or others that it shares with those who read.
     #[arg(long, env = "LONGBOW_POSTGRES_SHARE", value_name = "PERCENT", default_value_t = 50,
           value_parser = clap::value_parser!(u8).range(1..=100))]

@@ -12,6 +12,8 @@ mod record;
 mod status;
 mod stored;
 mod table;
+#[cfg(test)]
+pub(crate) mod test_events;
 mod tracked;
 mod user_field;
 

@@ -176,7 +176,7 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
 mod tests {
     use super::*;
     use crate::order::Event;
-    use crate::projection::test_events::{accepted, busted, created, filled};
+    use crate::order::test_events::{accepted, busted, created, filled};
 
     fn order(number: u64, events: &[Event]) -> TrackedOrder {
         let mut order = TrackedOrder::new(&created(number));

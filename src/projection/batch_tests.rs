@@ -1,5 +1,5 @@
 use super::*;
-use crate::projection::test_events::{accepted, busted, created, filled};
+use crate::order::test_events::{accepted, busted, created, filled};
 
 const LOG: LogId = LogId(7);
 

@@ -495,7 +495,7 @@ fn different_members(expected: &str, found: &str) -> Vec<(String, String, String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::projection::test_events::created;
+    use crate::order::test_events::created;
 
     #[test]
     fn what_postgres_has_no_room_for_is_no_difference() {

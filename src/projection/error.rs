@@ -114,7 +114,9 @@ pub enum ProjectionError {
         partitions: String,
     },
     /// It has records that the log does not have.
-    #[error("{server} has everything up to record {found}, but the log ends at {last}")]
+    #[error(
+        "{server} has everything up to record {found}, but the log ends at {last}: this data directory is older than that; make it anew with `longbow restore`"
+    )]
     AheadOfLog {
         /// Which server.
         server: String,

@@ -48,8 +48,6 @@ mod restore;
 mod rows;
 mod servers;
 mod session;
-#[cfg(test)]
-mod test_events;
 mod transaction;
 mod values;
 mod worker;

@@ -31,8 +31,7 @@ impl Progress {
         }))
     }
 
-    /// Everything up to this record is committed by every server. May go back only to what was
-    /// really lost: never, unless a server was set back.
+    /// Everything up to this record is committed by every server. Never goes back.
     pub fn committed(&self) -> Lsn {
         let servers = self.0.servers.iter().map(|lsn| lsn.load(Ordering::Acquire));
         Lsn(servers.min().unwrap_or(u64::MAX))

@@ -73,7 +73,7 @@ impl WorkingSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::projection::test_events::created;
+    use crate::order::test_events::created;
 
     fn order(number: u64) -> TrackedOrder {
         TrackedOrder::new(&created(number))

@@ -1,21 +1,21 @@
-//! Events for unit tests.
+//! Events of made-up orders, for the unit tests of what follows the log.
 
-use crate::order::{Change, Changed, Created, Event, Fill};
+use super::{Change, Changed, Created, Event, Fill};
 use crate::types::{
-    ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce,
-    TimestampMicros, UserId,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
+    TimeInForce, TimestampMicros, UserId,
 };
 
 const START_MICROS: u64 = 1_732_400_000_000_000;
 
 /// Order number so-and-so of ten users.
-pub(super) fn created(number: u64) -> Created {
+pub(crate) fn created(number: u64) -> Created {
     let user = UserId::new(&format!("user-{}", number % 10)).unwrap();
     let at = START_MICROS + number;
     Created {
         order_id: OrderId::new(u128::from(at) * 1_000, number, user.partition()),
         user,
-        client_order_id: None,
+        client_order_id: Some(ClientOrderId::new(&format!("key-{number}")).unwrap()),
         symbol: Symbol::new("IBM").unwrap(),
         position: Position::Buy,
         limit_price: Some(PriceCents::new(12_000).unwrap()),
@@ -31,12 +31,12 @@ fn changed(number: u64, change: Change) -> Event {
     Event::Changed(Changed { order_id, at: created_at.saturating_add_micros(500), change })
 }
 
-pub(super) fn accepted(number: u64) -> Event {
+pub(crate) fn accepted(number: u64) -> Event {
     let external_order_id = ExternalOrderId::new(&format!("X-{number}")).unwrap();
     changed(number, Change::Accepted { external_order_id })
 }
 
-pub(super) fn filled(number: u64, execution: &str, num_shares: u64) -> Event {
+pub(crate) fn filled(number: u64, execution: &str, num_shares: u64) -> Event {
     changed(
         number,
         Change::Filled(Fill {
@@ -48,6 +48,6 @@ pub(super) fn filled(number: u64, execution: &str, num_shares: u64) -> Event {
     )
 }
 
-pub(super) fn busted(number: u64, execution: &str) -> Event {
+pub(crate) fn busted(number: u64, execution: &str) -> Event {
     changed(number, Change::Busted { execution_id: ExecutionId::new(execution).unwrap() })
 }
