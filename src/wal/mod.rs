@@ -43,6 +43,7 @@ mod open;
 mod outline;
 mod prepare;
 mod reader;
+mod recent;
 mod record;
 mod recovery;
 mod scan;

@@ -121,7 +121,9 @@ impl<S: Storage> LogReader<S> {
 
     fn open_segment(&self, number: u64) -> Result<OpenSegment<S>, WalError> {
         let name = segment::name(number);
-        let window = self.log.storage.open(&name).and_then(Window::new);
+        let shared = Arc::clone(&self.log.shared);
+        let opened = self.log.storage.open(&name);
+        let window = opened.and_then(|file| Window::behind_writer(file, shared, number));
         let window = window.map_err(|error| self.io_error("open", &name, error))?;
         let at = FIRST_BATCH_OFFSET;
         let mut open = OpenSegment { number, name, window, at, is_complete: false };

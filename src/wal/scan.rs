@@ -1,10 +1,12 @@
 //! Reading segments record by record, and telling what the bytes that are no record are.
 
 use std::io;
+use std::sync::Arc;
 
 use super::aligned::AlignedBuffer;
 use super::record::{self, RECORD_ALIGNMENT, RecordHeader};
 use super::segment::FIRST_BATCH_OFFSET;
+use super::shared::Shared;
 use super::storage::StorageFile;
 use super::{BLOCK_BYTES, Lsn, MAX_RECORD_BYTES, VisitError, block_ceiling, block_floor, to_usize};
 
@@ -21,13 +23,20 @@ pub(super) struct Window<F> {
     buffer: AlignedBuffer,
     start: u64,
     filled: usize,
+    /// The log that is being written, and which of its segments the file is.
+    written: Option<(Arc<Shared>, u64)>,
 }
 
 impl<F: StorageFile> Window<F> {
     pub(super) fn new(file: F) -> io::Result<Self> {
         let file_bytes = file.len()?;
         let buffer = AlignedBuffer::new(WINDOW_BYTES);
-        Ok(Self { file, file_bytes, buffer, start: 0, filled: 0 })
+        Ok(Self { file, file_bytes, buffer, start: 0, filled: 0, written: None })
+    }
+
+    /// A segment that may be written still: what was committed last is taken from memory.
+    pub(super) fn behind_writer(file: F, shared: Arc<Shared>, segment: u64) -> io::Result<Self> {
+        Ok(Self { written: Some((shared, segment)), ..Self::new(file)? })
     }
 
     /// Goes on with another file in the same memory.
@@ -57,7 +66,11 @@ impl<F: StorageFile> Window<F> {
             let visible = to_usize(block_ceiling(self.file_bytes - self.start));
             let buffer = self.buffer.as_mut_slice();
             let into = buffer.get_mut(..visible.min(WINDOW_BYTES)).unwrap_or_default();
-            self.filled = self.file.read_at(self.start, into)?;
+            let written = self.written.as_ref();
+            let is_recent = written
+                .is_some_and(|(shared, segment)| shared.recent.copy(*segment, self.start, into));
+            self.filled =
+                if is_recent { into.len() } else { self.file.read_at(self.start, into)? };
         }
         let from = to_usize(offset - self.start);
         let filled = self.buffer.as_slice().get(..self.filled).unwrap_or_default();

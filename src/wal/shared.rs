@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 
+use super::recent::Recent;
 use super::segment::FIRST_BATCH_OFFSET;
 
 /// What the log's threads tell the appender and whoever follows the log. Each atomic has one writer
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     /// Where the committed records are. Locked for some loads and stores at a time, never while a
     /// file is touched: the writer takes it once for each batch.
     progress: Mutex<Progress>,
+    /// What was committed last. Locked while some of it is copied.
+    pub(super) recent: Recent,
     /// Those who wait for commits; told only when one of them has what it waits for.
     moved: Condvar,
 }

@@ -177,6 +177,8 @@ impl<S: Storage> LogFile<S> {
         let bytes = batch.bytes();
         self.file.write_at(self.offset, bytes).map_err(|error| self.failed("write", error))?;
         self.file.sync().map_err(|error| self.failed("sync", error))?;
+        // Before it is known as committed: who is told finds it.
+        self.shared.recent.keep(self.number, self.offset, bytes);
         self.offset += bytes.len() as u64;
         self.shared.commit(CommittedBatch {
             first_lsn: batch.first_lsn(),
