@@ -52,6 +52,7 @@ fn a_kill_of_the_server_in_the_middle_of_batches_is_as_harmless() {
     let mut ids = Vec::new();
     for _ in 0..KILLS {
         let server = Server::start(data.path(), &settings);
+        server.program.await_error("Postgres follows the log");
         let load = Load::start(&server, data.path(), 3);
         load.await_more(60);
         ids.extend(load.end());

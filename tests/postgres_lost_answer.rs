@@ -21,7 +21,7 @@ fn a_batch_whose_answer_is_lost_takes_effect_once() {
     load.await_more(30);
 
     // Committed, but not known to be: its events are not sent a second time.
-    let position = "SELECT min(lsn) FROM projection WHERE is_current";
+    let position = "SELECT max(lsn) FROM projection WHERE is_current";
     let before = database.number(position);
     relay.cut_next(Cut::BeforeAnswer);
     assert!(database.number(position) > before, "it was committed");

@@ -39,14 +39,14 @@ fn another_version_is_said_at_the_start() {
     let postgres = Postgres::start();
     let database = postgres.database();
     let error = start_error(data.path(), &database.url);
-    for expected in ["has schema version 0", "needs 1", "longbow migrate", "--migrate"] {
+    for expected in ["has schema version 0", "needs 2", "longbow migrate", "--migrate"] {
         assert!(error.contains(expected), "{expected} is missing: {error}");
     }
-    assert!(migrate(&database).contains("schema version 1, before 0"));
-    assert!(migrate(&database).contains("schema version 1, before 1"), "it may run again");
+    assert!(migrate(&database).contains("schema version 2, before 0"));
+    assert!(migrate(&database).contains("schema version 2, before 2"), "it may run again");
     database.sql(MAKE_NEWER);
     let error = start_error(data.path(), &database.url);
-    assert!(error.contains("version 2") && error.contains("use the newer program"), "{error}");
+    assert!(error.contains("version 3") && error.contains("use the newer program"), "{error}");
     let refused = run(&["migrate", "--postgres", &database.url]);
     let words = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && words.contains("use the newer program"), "{words}");
@@ -113,5 +113,36 @@ fn two_that_migrate_at_once_take_turns() {
     let made = told.iter().filter(|words| words.contains("before 0")).count();
     assert_eq!(made, 1, "{told:?}");
     let server = Server::start(data.path(), &["--postgres", &database.url]);
+    assert_books_agree(server, data.path(), &database.url);
+}
+
+/// The tables as the first version of them was, without those that came after it.
+fn make_version_1(postgres: &Postgres, database: &Database) {
+    let newest = postgres.create("newest");
+    migrate(&newest);
+    let rows = newest.sql(
+        "SELECT quote_literal(name), quote_literal(applied_on), quote_literal(checksum) \
+         FROM refinery_schema_history WHERE version = 1",
+    );
+    let row: Vec<&str> = rows.iter().flatten().map(|column| column.as_deref().unwrap()).collect();
+    database.sql(include_str!("../migrations/V1__orders.sql"));
+    database.sql(&format!(
+        "CREATE TABLE refinery_schema_history \
+             (version integer PRIMARY KEY, name text, applied_on text, checksum text); \
+         INSERT INTO refinery_schema_history VALUES (1, {})",
+        row.join(", ")
+    ));
+}
+
+#[test]
+fn tables_of_the_first_version_are_brought_up_to_date() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    make_version_1(&postgres, &database);
+    let error = start_error(data.path(), &database.url);
+    assert!(error.contains("has schema version 1, and this program needs 2"), "{error}");
+    let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
+    server.user(data.path(), "alice").place_resting("IBM");
     assert_books_agree(server, data.path(), &database.url);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::batch::{self, Batch};
 use super::position::{self, OurLog, bounds};
-use super::rows::{ExecutionRow, MAX_ROWS};
+use super::rows::ExecutionRow;
 use super::session::Session;
 use super::transaction::Statements;
 use super::values::Timestamp;
@@ -15,7 +15,7 @@ use crate::types::{OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
 /// Orders of one transaction: their executions are a few times as many rows.
-pub const COPIED_ORDERS: usize = 2 * MAX_ROWS;
+pub const COPIED_ORDERS: usize = 2_000;
 
 /// Orders that a log has told of from their beginning, as it has left them.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl PostgresBackfill {
     ) -> Result<Self, ProjectionError> {
         let mut session = Session::open(server)?;
         let client = &mut session.connection.client;
-        let (epoch, statements) = session.runtime.block_on(async {
+        let epoch = session.runtime.block_on(async {
             let log = OurLog { log_id, committed };
             let epoch = position::claim(client, server, log, None).await?.epoch;
             let (first, last) = bounds(server);
@@ -73,9 +73,9 @@ impl PostgresBackfill {
                 )
                 .await
                 .map_err(ProjectionError::of(server, "take note of the copy"))?;
-            Ok::<_, ProjectionError>((epoch, Statements::prepare(client, server).await?))
+            Ok::<_, ProjectionError>(epoch)
         })?;
-        Ok(Self { session, statements, log_id, epoch })
+        Ok(Self { session, statements: Statements::default(), log_id, epoch })
     }
 
     /// Writes events of orders that the log has told of from their beginning, and what they have made
@@ -88,7 +88,7 @@ impl PostgresBackfill {
         events: &[(Lsn, Event)],
         told: &mut ToldOrders,
     ) -> Result<(), ProjectionError> {
-        let built = batch::build(self.log_id, events, &mut told.0);
+        let built = batch::build(self.log_id, events, &mut told.0, Lsn(u64::MAX));
         let mut batch = built.map_err(|unknown| ProjectionError::UnknownOrder {
             server: self.session.server.to_string(),
             lsn: unknown.lsn,
@@ -138,8 +138,7 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
     for tracked in orders {
         let order = tracked.order();
         let parts = OrderParts::of_tracked(tracked);
-        batch::last(&mut batch.orders, super::rows::OrderRows::len)
-            .push(&parts, order.status.as_str());
+        batch.orders.push(&parts, order.status.as_str());
         if let Some(id) = &order.external_order_id {
             external.entry(id.as_str()).or_insert((tracked, order.order_id));
         }
@@ -155,19 +154,11 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
                     ExecutionRow { counted: None, recorded_at: at, busted_at: Some(at) }
                 }
             };
-            batch::last(&mut batch.executions, super::rows::ExecutionRows::len).push(
-                (&order.user, order.order_id),
-                &part.id,
-                &row,
-            );
+            batch.executions.push((&order.user, order.order_id), &part.id, &row);
         }
     }
     for (id, (tracked, order_id)) in external {
-        batch::last(&mut batch.external, super::rows::ExternalRows::len).push(
-            id,
-            &tracked.order().user,
-            order_id,
-        );
+        batch.external.push(id, &tracked.order().user, order_id);
     }
     batch
 }
@@ -198,10 +189,7 @@ mod tests {
         assert!(text.contains(r#"status: ["partially_filled", "pending"]"#), "{text}");
         assert!(text.contains("num_shares: [None, Some(3)]"), "{text}");
         assert!(text.contains("version: [5, 1]"), "{text}");
-        assert_eq!(
-            batch.external.iter().map(super::super::rows::ExternalRows::len).sum::<usize>(),
-            1
-        );
+        assert_eq!(batch.external.len(), 1);
         assert!(batch.events.is_empty() && batch.days.is_empty(), "nothing has happened");
         assert_eq!(batch.last, Lsn(0), "and the position stays");
     }

@@ -3,24 +3,35 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::days::Day;
-use super::rows::{EventRows, ExecutionRow, ExecutionRows, ExternalRows, MAX_ROWS, OrderRows};
+use super::rows::{EventRows, ExecutionRow, ExecutionRows, ExternalRows, OrderRows};
 use super::working_set::WorkingSet;
 use crate::order::{Change, Changed, Event, FeedPosition, OrderParts, TrackedOrder};
-use crate::types::{ExecutionId, OrderId, TimestampMicros};
+use crate::types::{ExecutionId, OrderId, TimestampMicros, UserPartition};
 use crate::wal::{LogId, Lsn};
 
-/// The rows of one transaction, cut into statements.
+/// The rows of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// The last record that it covers.
     pub(super) last: Lsn,
-    pub(super) orders: Vec<OrderRows>,
-    pub(super) executions: Vec<ExecutionRows>,
-    pub(super) external: Vec<ExternalRows>,
-    pub(super) events: Vec<EventRows>,
+    /// The partitions that take note of that; if there are none, all of the server. Those that nothing
+    /// has happened to may take note later: to move all takes Postgres as long as a few orders.
+    pub(super) touched: BTreeSet<UserPartition>,
+    /// Whether nobody can have written any of its records before: its events and new orders need
+    /// not be looked for in the tables.
+    pub(super) is_new: bool,
+    /// Orders that its records made.
+    pub(super) new_orders: OrderRows,
+    /// Orders that were there before, or may have been.
+    pub(super) orders: OrderRows,
+    pub(super) executions: ExecutionRows,
+    pub(super) external: ExternalRows,
+    pub(super) events: EventRows,
     pub(super) feed: Option<(Lsn, FeedPosition)>,
     /// The days that events are of: their partitions have to be there.
     pub(super) days: BTreeSet<Day>,
+    /// How long after its creation the first change of an order came.
+    pub(super) outcome_ages_micros: Vec<u64>,
     /// When each event was noted, for the lag.
     pub(super) noted_at: Vec<TimestampMicros>,
 }
@@ -28,11 +39,8 @@ pub(super) struct Batch {
 impl Batch {
     /// Rows of all tables.
     pub(super) fn rows(&self) -> usize {
-        let orders: usize = self.orders.iter().map(OrderRows::len).sum();
-        let executions: usize = self.executions.iter().map(ExecutionRows::len).sum();
-        let external: usize = self.external.iter().map(ExternalRows::len).sum();
-        let events: usize = self.events.iter().map(EventRows::len).sum();
-        orders + executions + external + events
+        let orders = self.new_orders.len() + self.orders.len();
+        orders + self.executions.len() + self.external.len() + self.events.len()
     }
 
     /// Whether there is nothing to write but how far the log was read.
@@ -68,14 +76,18 @@ pub(super) struct UnknownOrder {
 }
 
 /// Applies events to the working set and makes rows of what comes out. The changes of one order
-/// become one row of `orders`, and one row each of `order_events`.
+/// become one row of `orders`, and one row each of `order_events`. Up to `written` somebody may have
+/// written them before.
 pub(super) fn build(
     log_id: LogId,
     events: &[(Lsn, Event)],
     working: &mut WorkingSet,
+    written: Lsn,
 ) -> Result<Batch, UnknownOrder> {
-    let mut batch = Batch::default();
+    let is_new = events.first().is_some_and(|(lsn, _)| *lsn > written);
+    let mut batch = Batch { is_new, ..Batch::default() };
     let mut changed = BTreeSet::new();
+    let mut made = HashSet::new();
     let mut executions: BTreeMap<(OrderId, &ExecutionId), ExecutionRow> = BTreeMap::new();
     let mut external = BTreeMap::new();
     for (lsn, event) in events {
@@ -84,14 +96,20 @@ pub(super) fn build(
         let after = match event {
             Event::Created(created) => {
                 working.insert(TrackedOrder::new(created), lsn);
+                made.insert(created.order_id);
                 created.order_id
             }
             Event::Changed(change) => {
                 let order_id = change.order_id;
                 let order = working.change(order_id, lsn);
                 let order = order.ok_or(UnknownOrder { lsn, order_id })?;
+                let is_first = order.order().version == 1;
                 if !order.apply(change).recorded {
                     continue;
+                }
+                if is_first {
+                    let age = change.at.micros_since(order.order().created_at);
+                    batch.outcome_ages_micros.push(age);
                 }
                 match &change.change {
                     Change::Accepted { external_order_id } => {
@@ -120,41 +138,30 @@ pub(super) fn build(
             Event::HeldReport(_) => continue,
         };
         changed.insert(after);
+        batch.touched.insert(after.partition());
         let order = working.get(after).ok_or(UnknownOrder { lsn, order_id: after })?;
         batch.days.insert(Day::of(event.at()));
         batch.noted_at.push(event.at());
-        last(&mut batch.events, EventRows::len).push((log_id, lsn), event, order);
+        batch.events.push((log_id, lsn), event, order);
     }
     let unknown = |order_id| UnknownOrder { lsn: batch.last, order_id };
     for order_id in changed {
         let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
         let status = order.order().status.as_str();
-        last(&mut batch.orders, OrderRows::len).push(&OrderParts::of_order(order.order()), status);
+        let is_made = is_new && made.contains(&order_id);
+        let rows = if is_made { &mut batch.new_orders } else { &mut batch.orders };
+        rows.push(&OrderParts::of_order(order.order()), status);
     }
     for ((order_id, id), row) in &executions {
         let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;
         let owner = (&order.order().user, *order_id);
-        last(&mut batch.executions, ExecutionRows::len).push(owner, id, row);
+        batch.executions.push(owner, id, row);
     }
     for (id, order_id) in external {
         let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
-        last(&mut batch.external, ExternalRows::len).push(
-            id.as_str(),
-            &order.order().user,
-            order_id,
-        );
+        batch.external.push(id.as_str(), &order.order().user, order_id);
     }
     Ok(batch)
-}
-
-/// The statement that has room for one more row.
-#[expect(clippy::indexing_slicing, reason = "one was pushed if there was none")]
-pub(super) fn last<T: Default>(statements: &mut Vec<T>, len: fn(&T) -> usize) -> &mut T {
-    if statements.last().is_none_or(|rows| len(rows) >= MAX_ROWS) {
-        statements.push(T::default());
-    }
-    let at = statements.len() - 1;
-    &mut statements[at]
 }
 
 #[cfg(test)]

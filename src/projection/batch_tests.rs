@@ -2,17 +2,15 @@ use super::*;
 use crate::order::test_events::{accepted, busted, created, filled};
 
 const LOG: LogId = LogId(7);
+/// Somebody may have written everything before.
+const WRITTEN: Lsn = Lsn(u64::MAX);
 
 fn numbered(events: Vec<Event>) -> Vec<(Lsn, Event)> {
     (1..).map(Lsn).zip(events).collect()
 }
 
 fn sizes(batch: &Batch) -> [usize; 4] {
-    let orders = batch.orders.iter().map(OrderRows::len).sum();
-    let executions = batch.executions.iter().map(ExecutionRows::len).sum();
-    let external = batch.external.iter().map(ExternalRows::len).sum();
-    let events = batch.events.iter().map(EventRows::len).sum();
-    [orders, executions, external, events]
+    [batch.orders.len(), batch.executions.len(), batch.external.len(), batch.events.len()]
 }
 
 fn text(rows: &impl std::fmt::Debug) -> String {
@@ -29,16 +27,16 @@ fn changes_of_one_order_become_one_row_but_for_the_audit_log() {
         Event::Created(created(2)),
     ]);
     let mut working = WorkingSet::default();
-    let batch = build(LOG, &events, &mut working).unwrap();
+    let batch = build(LOG, &events, &mut working, WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [2, 2, 1, 5]);
     assert_eq!(batch.rows(), 10);
     assert_eq!(batch.last, Lsn(5));
     assert_eq!(batch.noted_at.len(), 5);
     assert_eq!(batch.days.len(), 1);
-    let orders = text(&batch.orders[0]);
+    let orders = text(&batch.orders);
     assert!(orders.contains(r#"status: ["filled", "pending"]"#), "{orders}");
     assert!(orders.contains("version: [4, 1]"), "{orders}");
-    let log = text(&batch.events[0]);
+    let log = text(&batch.events);
     let statuses = r#"status: ["pending", "submitted", "partially_filled", "filled", "pending"]"#;
     assert!(log.contains(statuses), "{log}");
     assert!(log.contains("version: [1, 2, 3, 4, 1]"), "{log}");
@@ -54,9 +52,9 @@ fn an_execution_that_becomes_void_keeps_what_it_was() {
         busted(1, "e1"),
         busted(1, "never-seen"),
     ]);
-    let batch = build(LOG, &events, &mut WorkingSet::default()).unwrap();
+    let batch = build(LOG, &events, &mut WorkingSet::default(), WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [1, 2, 1, 5]);
-    let executions = text(&batch.executions[0]);
+    let executions = text(&batch.executions);
     assert!(executions.contains("num_shares: [Some(4), None]"), "{executions}");
     assert!(!executions.contains("busted_at: [None"), "{executions}");
 }
@@ -70,7 +68,7 @@ fn what_repeats_changes_nothing() {
         filled(1, "e1", 4),
         filled(1, "e1", 4),
     ]);
-    let batch = build(LOG, &events, &mut WorkingSet::default()).unwrap();
+    let batch = build(LOG, &events, &mut WorkingSet::default(), WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [1, 1, 1, 3]);
     assert_eq!(batch.last, Lsn(5), "and was read all the same");
 }
@@ -80,21 +78,28 @@ fn an_order_of_an_earlier_batch_is_missed_and_then_known() {
     let mut working = WorkingSet::default();
     let later = numbered(vec![accepted(1), Event::Created(created(2)), accepted(2)]);
     assert_eq!(missing(&later, &working), [created(1).order_id]);
-    let unknown = build(LOG, &later, &mut working).unwrap_err();
+    let unknown = build(LOG, &later, &mut working, WRITTEN).unwrap_err();
     assert_eq!((unknown.lsn, unknown.order_id), (Lsn(1), created(1).order_id));
     working.insert(TrackedOrder::new(&created(1)), Lsn(0));
     assert!(missing(&later, &working).is_empty());
-    assert_eq!(sizes(&build(LOG, &later, &mut working).unwrap()), [2, 0, 2, 3]);
+    assert_eq!(sizes(&build(LOG, &later, &mut working, WRITTEN).unwrap()), [2, 0, 2, 3]);
 }
 
 #[test]
-fn statements_stay_small() {
-    let orders = MAX_ROWS as u64 + 1;
-    let events = numbered((1..=orders).map(|number| Event::Created(created(number))).collect());
-    let batch = build(LOG, &events, &mut WorkingSet::default()).unwrap();
-    let lens: Vec<_> = batch.orders.iter().map(OrderRows::len).collect();
-    assert_eq!(lens, [MAX_ROWS, 1]);
-    assert!(!batch.is_empty());
+fn only_what_nobody_has_written_goes_without_a_look_at_what_is_there() {
+    let mut working = WorkingSet::default();
+    working.insert(TrackedOrder::new(&created(1)), Lsn(1));
+    let events = [accepted(1), Event::Created(created(2)), accepted(2)];
+    let events: Vec<_> = (2..).map(Lsn).zip(events).collect();
+    let batch = build(LOG, &events, &mut working, Lsn(1)).unwrap();
+    assert!(batch.is_new);
+    assert_eq!(sizes(&batch), [1, 0, 2, 3], "order 1 is there already");
+    let made = text(&batch.new_orders);
+    assert!(made.contains("version: [2]"), "order 2 as it is now: {made}");
+    assert_eq!(batch.rows(), 7);
+
+    let batch = build(LOG, &events, &mut working, Lsn(2)).unwrap();
+    assert!(!batch.is_new && batch.new_orders.is_empty(), "its first event may be there");
 }
 
 #[test]
@@ -102,7 +107,8 @@ fn the_newest_feed_position_counts() {
     let at = created(1).created_at;
     let position =
         |sequence| Event::FeedPosition(FeedPosition { session: "7".into(), sequence, at });
-    let batch = build(LOG, &numbered(vec![position(5), position(9)]), &mut WorkingSet::default());
+    let batch =
+        build(LOG, &numbered(vec![position(5), position(9)]), &mut WorkingSet::default(), WRITTEN);
     let batch = batch.unwrap();
     assert_eq!(batch.feed.as_ref().map(|(lsn, feed)| (*lsn, feed.sequence)), Some((Lsn(2), 9)));
     assert_eq!(sizes(&batch), [0; 4]);

@@ -44,6 +44,11 @@ impl Pace {
         Self { gather: Duration::ZERO, ..Self::new(100) }
     }
 
+    /// Whether replies wait for it.
+    pub(super) fn is_eager(&self) -> bool {
+        self.gather.is_zero()
+    }
+
     /// A transaction took so long, and so many records came in meanwhile.
     pub(super) fn worked(&mut self, busy: Duration, records: u64) {
         self.worked_until(Instant::now(), busy, records);

@@ -4,6 +4,7 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::values::bigint;
 use super::{PostgresServer, ProjectionError};
+use crate::types::UserPartition;
 use crate::wal::{LogId, Lsn};
 
 /// Reads and locks the newest rows: whoever writes has the lock from its first statement on, so what
@@ -20,8 +21,9 @@ const NEW_EPOCH: &str = "\
     LEFT JOIN projection ON user_partition = number AND log_id = $4::bigint \
     GROUP BY number";
 
-/// Moves the rows of an epoch on. Fails with [`SUPERSEDED`] if it is not the newest.
-pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3, $4)";
+/// Moves some rows of an epoch on. Fails with [`SUPERSEDED`] if it is not the newest.
+pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3)";
+pub(super) const ADVANCE_PARAMETERS: usize = 3;
 
 /// The error by which the tables say that another epoch has begun.
 pub(super) const SUPERSEDED: &str = "LB001";
@@ -34,11 +36,32 @@ pub(super) struct OurLog {
 }
 
 /// The right to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) epoch: i64,
-    /// Everything up to here is there already.
-    pub(super) from: Lsn,
+    pub(super) positions: Positions,
+}
+
+/// How far the partitions of a server have come: exactly what their records up to there have made of
+/// them is in the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Positions {
+    first: u8,
+    /// By partition.
+    reached: Vec<Lsn>,
+}
+
+impl Positions {
+    /// What all of them have: the log is followed from there.
+    pub(super) fn least(&self) -> Lsn {
+        self.reached.iter().copied().min().unwrap_or_default()
+    }
+
+    /// Whether a record of a partition of this server is in the tables.
+    pub(super) fn have(&self, partition: UserPartition, lsn: Lsn) -> bool {
+        let place = usize::from(partition.get()).checked_sub(self.first.into());
+        place.and_then(|place| self.reached.get(place)).is_some_and(|reached| lsn <= *reached)
+    }
 }
 
 /// The first and last partition of a server, as parameters.
@@ -71,7 +94,7 @@ async fn claim_within(
     let (first, last) = bounds(server);
     let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
     let mut newest = 0;
-    let mut from: Option<Lsn> = None;
+    let mut reached = Vec::new();
     for row in &rows {
         let (epoch, log_id, lsn): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let found = LogId(log_id.cast_unsigned());
@@ -84,7 +107,7 @@ async fn claim_within(
         }
         newest = newest.max(epoch);
         let lsn = Lsn(lsn.unsigned_abs());
-        from = Some(from.map_or(lsn, |from| from.min(lsn)));
+        reached.push(lsn);
         if lsn > log.committed {
             let last = log.committed;
             return Err(ProjectionError::AheadOfLog {
@@ -104,12 +127,17 @@ async fn claim_within(
         });
     }
     let is_whole = rows.len() == server.partitions().count();
-    let from = from.filter(|_| is_whole).unwrap_or(Lsn(0));
-    if let Some(ours) = ours.filter(|&ours| is_whole && newest == ours) {
-        return Ok(Claim { epoch: ours, from });
+    let epoch = match ours.filter(|&ours| is_whole && newest == ours) {
+        Some(ours) => ours,
+        None => begin_epoch(transaction, server, log.log_id, Lsn(0)).await?,
+    };
+    if !is_whole {
+        // Those that this server has begun with now.
+        let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
+        reached = rows.iter().map(|row| Lsn(row.get::<_, i64>(2).unsigned_abs())).collect();
     }
-    let epoch = begin_epoch(transaction, server, log.log_id, Lsn(0)).await?;
-    Ok(Claim { epoch, from })
+    let positions = Positions { first: *server.partitions().start(), reached };
+    Ok(Claim { epoch, positions })
 }
 
 /// Begins an epoch of these users: whoever wrote them before no longer may. Partitions that did not
@@ -122,14 +150,7 @@ pub(super) async fn begin_epoch(
 ) -> Result<i64, ProjectionError> {
     let refused = |error| ProjectionError::of(server, "begin an epoch")(error);
     let (first, last) = bounds(server);
-    let newest = transaction
-        .query_one(
-            "SELECT coalesce(max(epoch), 0) FROM projection WHERE user_partition BETWEEN $1 AND $2",
-            &[&first, &last],
-        )
-        .await
-        .map_err(refused)?;
-    let epoch = newest.get::<_, i64>(0) + 1;
+    let epoch = newest_epoch(transaction, server).await? + 1;
     transaction
         .execute(
             "UPDATE projection SET is_current = false \
@@ -144,4 +165,33 @@ pub(super) async fn begin_epoch(
         .await
         .map_err(refused)?;
     Ok(epoch)
+}
+
+/// The newest epoch of these users; 0 before the first.
+pub(super) async fn newest_epoch(
+    client: &impl GenericClient,
+    server: &PostgresServer,
+) -> Result<i64, ProjectionError> {
+    let (first, last) = bounds(server);
+    let newest = client
+        .query_one(
+            "SELECT coalesce(max(epoch), 0) FROM projection WHERE user_partition BETWEEN $1 AND $2",
+            &[&first, &last],
+        )
+        .await;
+    Ok(newest.map_err(ProjectionError::of(server, "tell its newest epoch"))?.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_has_what_its_own_row_says() {
+        let positions = Positions { first: 32, reached: vec![Lsn(7), Lsn(9)] };
+        let has = |partition, lsn| positions.have(UserPartition::new(partition).unwrap(), Lsn(lsn));
+        assert_eq!(positions.least(), Lsn(7));
+        assert!(has(32, 7) && !has(32, 8) && has(33, 9) && !has(33, 10));
+        assert!(!has(31, 1) && !has(34, 1), "they are another server's");
+    }
 }

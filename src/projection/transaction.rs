@@ -1,63 +1,43 @@
-//! One batch, one transaction.
+//! One batch, one statement, one transaction: sent in one message and answered by one, since each takes
+//! both sides some time, and replies may wait for it.
 
-use std::collections::BTreeSet;
-use std::pin::Pin;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
-use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Client, Statement};
 
 use super::batch::Batch;
 use super::days::Day;
-use super::position::{self, bounds};
+use super::position::{self, bounds, newest_epoch};
 use super::rows::{
-    INSERT_EXTERNAL_ORDERS, INSERT_ORDER_EVENTS, Parameters, UPSERT_EXECUTIONS, UPSERT_ORDERS,
+    EventRows, ExecutionRows, ExternalRows, KEEP, ONLY_BUST, OrderRows, Parameters, REPLACE_OLDER,
 };
 use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
 use crate::wal::LogId;
 
-const UPSERT_FEED_POSITION: &str = "\
-    INSERT INTO feed_position (session, sequence, at, log_id, lsn) \
-    VALUES ($1, $2::text::numeric, $3, $4, $5) \
-    ON CONFLICT (is_only) DO UPDATE SET session = excluded.session, \
-        sequence = excluded.sequence, at = excluded.at, log_id = excluded.log_id, \
-        lsn = excluded.lsn \
-    WHERE feed_position.log_id <> excluded.log_id OR feed_position.lsn < excluded.lsn";
+/// What a batch may have rows for. A statement writes some of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    NewOrders,
+    Orders,
+    Executions,
+    External,
+    NewEvents,
+    Events,
+    Feed,
+}
 
 /// The statements of a connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Statements {
-    advance: Statement,
-    orders: Statement,
-    executions: Statement,
-    external: Statement,
-    events: Statement,
-    feed: Statement,
+    prepared: HashMap<Vec<Part>, Statement>,
     /// Days whose partitions are known to be there.
     days: BTreeSet<Day>,
 }
 
 impl Statements {
-    pub(super) async fn prepare(
-        client: &Client,
-        server: &PostgresServer,
-    ) -> Result<Self, ProjectionError> {
-        let prepare = async |sql| {
-            let prepared = client.prepare(sql).await;
-            prepared.map_err(ProjectionError::of(server, "prepare a statement"))
-        };
-        Ok(Self {
-            advance: prepare(position::ADVANCE).await?,
-            orders: prepare(UPSERT_ORDERS).await?,
-            executions: prepare(UPSERT_EXECUTIONS).await?,
-            external: prepare(INSERT_EXTERNAL_ORDERS).await?,
-            events: prepare(INSERT_ORDER_EVENTS).await?,
-            feed: prepare(UPSERT_FEED_POSITION).await?,
-            days: BTreeSet::new(),
-        })
-    }
-
     /// Makes the partitions of these days and of the ones that follow, ahead of their time.
     pub(super) async fn make_days(
         &mut self,
@@ -81,63 +61,140 @@ impl Statements {
 
     /// Writes a batch: all of it, with the position behind it, or nothing.
     pub(super) async fn write(
-        &self,
+        &mut self,
         client: &Client,
         server: &PostgresServer,
         (log_id, epoch): (LogId, i64),
         batch: &Batch,
     ) -> Result<(), ProjectionError> {
-        let refused = |error| ProjectionError::of(server, "take a batch of orders")(error);
         let (first, last) = bounds(server);
+        let touched: Vec<i16> = if batch.touched.is_empty() {
+            (first..=last).collect()
+        } else {
+            batch.touched.iter().map(|partition| partition.get().into()).collect()
+        };
         let lsn = bigint(batch.last.0);
-        let advance: Parameters<'_> = vec![&first, &last, &epoch, &lsn];
-        // The position first: from here on nobody else moves it.
-        let mut parts = vec![(&self.advance, advance)];
-        parts.extend(batch.orders.iter().map(|rows| (&self.orders, rows.parameters())));
-        parts.extend(batch.executions.iter().map(|rows| (&self.executions, rows.parameters())));
-        parts.extend(batch.external.iter().map(|rows| (&self.external, rows.parameters())));
-        parts.extend(batch.events.iter().map(|rows| (&self.events, rows.parameters())));
         let feed = batch.feed.as_ref().map(|(lsn, feed)| {
             let log_id = log_id.0.cast_signed();
             let sequence = feed.sequence.to_string();
             (Text::new(&feed.session), sequence, Timestamp(feed.at), log_id, bigint(lsn.0))
         });
-        if let Some((session, sequence, at, log_id, lsn)) = &feed {
-            parts.push((&self.feed, vec![session, sequence, at, log_id, lsn]));
+        let mut parameters: Parameters<'_> = vec![&touched, &epoch, &lsn];
+        let mut parts = Vec::new();
+        for (part, rows) in parts_of(batch) {
+            parts.push(part);
+            parameters.extend(rows);
         }
-        // All are on their way before the first is answered, the commit too: after an error Postgres
-        // takes nothing more of the transaction, and ends it at the commit without any of it.
-        type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
-        let begin: Answer<'_> = Box::pin(client.batch_execute("BEGIN"));
-        let commit: Answer<'_> = Box::pin(client.batch_execute("COMMIT"));
-        let parts = parts.iter().map(|(statement, parameters)| -> Answer<'_> {
-            Box::pin(async { client.execute(*statement, parameters).await.map(drop) })
-        });
-        let answers = join_all(std::iter::once(begin).chain(parts).chain([commit])).await;
-        match first_error(answers) {
-            None => Ok(()),
-            Some(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
+        if let Some((session, sequence, at, log_id, lsn)) = &feed {
+            parts.push(Part::Feed);
+            let own: Parameters<'_> = vec![session, sequence, at, log_id, lsn];
+            parameters.extend(own);
+        }
+        let statement = self.of(client, server, parts).await?;
+        match client.execute(statement, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
                 let found = newest_epoch(client, server).await?;
                 let server = server.to_string();
                 Err(ProjectionError::Superseded { server, found, ours: epoch })
             }
-            Some(error) => Err(refused(error)),
+            Err(error) => Err(ProjectionError::of(server, "take a batch of orders")(error)),
+        }
+    }
+
+    /// The statement that writes these, prepared when it is needed for the first time.
+    async fn of(
+        &mut self,
+        client: &Client,
+        server: &PostgresServer,
+        parts: Vec<Part>,
+    ) -> Result<&Statement, ProjectionError> {
+        match self.prepared.entry(parts) {
+            Entry::Occupied(prepared) => Ok(prepared.into_mut()),
+            Entry::Vacant(place) => {
+                let prepared = client.prepare(&statement(place.key())).await;
+                let prepared =
+                    prepared.map_err(ProjectionError::of(server, "prepare a statement"))?;
+                Ok(place.insert(prepared))
+            }
         }
     }
 }
 
-/// The first thing that went wrong. What follows an error only says that there was one.
-fn first_error(answers: Vec<Result<(), Error>>) -> Option<Error> {
-    answers.into_iter().find_map(Result::err)
+/// The rows of a batch, where there are any.
+fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
+    let events = if batch.is_new { Part::NewEvents } else { Part::Events };
+    let Batch { new_orders, orders, executions, external, .. } = batch;
+    let parts = [
+        (Part::NewOrders, new_orders.is_empty(), new_orders.parameters()),
+        (Part::Orders, orders.is_empty(), orders.parameters()),
+        (Part::Executions, executions.is_empty(), executions.parameters()),
+        (Part::External, external.is_empty(), external.parameters()),
+        (events, batch.events.is_empty(), batch.events.parameters()),
+    ];
+    parts.into_iter().filter(|(_, is_empty, _)| !is_empty).map(|(part, _, rows)| (part, rows))
 }
 
-async fn newest_epoch(client: &Client, server: &PostgresServer) -> Result<i64, ProjectionError> {
-    let (first, last) = bounds(server);
-    let newest = client
-        .query_one(
-            "SELECT coalesce(max(epoch), 0) FROM projection WHERE user_partition BETWEEN $1 AND $2",
-            &[&first, &last],
-        )
-        .await;
-    Ok(newest.map_err(ProjectionError::of(server, "tell its newest epoch"))?.get(0))
+/// The position comes first: from there on nobody else moves it.
+fn statement(parts: &[Part]) -> String {
+    let mut others = position::ADVANCE_PARAMETERS;
+    let inserts = parts.iter().zip(1..).map(|(part, number)| {
+        let (insert, count) = insert(*part, others);
+        others += count;
+        format!("part_{number} AS ({insert})")
+    });
+    let inserts: Vec<String> = inserts.collect();
+    let with = if inserts.is_empty() { "" } else { "WITH " };
+    format!("{with}{} {}", inserts.join(", "), position::ADVANCE)
+}
+
+/// What writes a part, and how many parameters it takes.
+fn insert(part: Part, others: usize) -> (String, usize) {
+    match part {
+        Part::NewOrders => (OrderRows::insert(others), OrderRows::COUNT),
+        Part::Orders => {
+            (format!("{} {REPLACE_OLDER}", OrderRows::insert(others)), OrderRows::COUNT)
+        }
+        Part::Executions => {
+            (format!("{} {ONLY_BUST}", ExecutionRows::insert(others)), ExecutionRows::COUNT)
+        }
+        Part::External => (format!("{} {KEEP}", ExternalRows::insert(others)), ExternalRows::COUNT),
+        Part::NewEvents => (EventRows::insert(others), EventRows::COUNT),
+        Part::Events => (format!("{} {KEEP}", EventRows::insert(others)), EventRows::COUNT),
+        Part::Feed => {
+            let [session, sequence, at, log_id, lsn] = [1, 2, 3, 4, 5].map(|own| others + own);
+            let insert = format!(
+                "INSERT INTO feed_position (session, sequence, at, log_id, lsn) \
+                 VALUES (${session}, ${sequence}::text::numeric, ${at}, ${log_id}, ${lsn}) \
+                 ON CONFLICT (is_only) DO UPDATE SET session = excluded.session, \
+                     sequence = excluded.sequence, at = excluded.at, log_id = excluded.log_id, \
+                     lsn = excluded.lsn \
+                 WHERE feed_position.log_id <> excluded.log_id OR feed_position.lsn < excluded.lsn"
+            );
+            (insert, 5)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_numbered_through() {
+        let text = statement(&[Part::External, Part::NewEvents, Part::Feed]);
+        let mut last = 0;
+        for number in text.split('$').skip(1).map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<usize>().unwrap()
+        }) {
+            // The position's own stand at the end.
+            if number > position::ADVANCE_PARAMETERS {
+                assert!(number == last + 1 || last == 0, "{number} behind {last}: {text}");
+                last = number;
+            }
+        }
+        assert_eq!(last, position::ADVANCE_PARAMETERS + ExternalRows::COUNT + EventRows::COUNT + 5);
+        assert!(!statement(&[]).contains("WITH"));
+    }
 }

@@ -4,36 +4,33 @@
 use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
+use tokio_postgres::Client;
 
 use super::backlog::Backlog;
 use super::batch::{self, Batch};
 use super::connection::{Connection, within};
 use super::days::Day;
 use super::error::Remedy;
+use super::intake::{BATCH_EVENTS, Intake, Taken};
 use super::pace::Pace;
 use super::position::{self, OurLog};
 use super::transaction::Statements;
 use super::working_set::WorkingSet;
 use super::{OwnersOf, PostgresServer, Progress, ProjectionError, ProjectionMetrics};
 use super::{migrations, read};
-use crate::order::{Event, NODE_PARTITION, decode};
 use crate::shutdown::Shutdown;
-use crate::types::{Clock, OrderId, UserPartition};
-use crate::wal::{LogClaim, LogHandle, LogReader, Lsn, WalError};
+use crate::types::{Clock, OrderId};
+use crate::wal::{LogClaim, LogHandle, Lsn, WalError};
 
-/// Most events of one transaction. About 50 ms of work for Postgres: what it takes to commit is
-/// shared by many, and nobody waits long for one.
-const BATCH_EVENTS: usize = 4_096;
-/// Most records that are read for one batch: those of other servers' users are passed over.
-const BATCH_RECORDS: usize = 65_536;
-/// How many records are decoded before the connection is looked after again.
-const RECORDS_PER_SLICE: usize = 256;
 /// Most orders in memory, of some 500 bytes each.
 const MAX_WORKING_ORDERS: usize = 131_072;
 /// How long to wait for a record at a time: how soon a stop is seen.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How often the position is written although there is nothing else to write.
-const POSITION_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while orders are held back: they are not for much longer.
+const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// How often all partitions take note of the position, also those that nothing happens to: so much of
+/// the log is read again after a restart.
+const POSITION_INTERVAL: Duration = Duration::from_millis(250);
 /// How long to wait before a server is tried again: the first time and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
@@ -46,9 +43,6 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
 /// is left of it then. The rest is taken after the next start.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-
-// A transaction's statements are sent in their order as long as they are few.
-const _: () = assert!(4 * BATCH_EVENTS.div_ceil(super::rows::MAX_ROWS) + 4 <= 30);
 
 /// Moves one server behind the log: give it a thread `projection-N` and call [`run`](Self::run).
 pub struct ProjectionWorker {
@@ -82,12 +76,12 @@ struct Session {
     connection: Connection,
     statements: Statements,
     epoch: i64,
-    reader: LogReader,
-    working: WorkingSet,
+    intake: Intake,
     /// Everything up to here is committed.
     committed: Lsn,
-    /// When that was last written.
-    written_at: Instant,
+    /// What all partitions have taken note of, and when. The log is kept from there.
+    noted: Lsn,
+    noted_at: Instant,
     /// Whether the log says that it is there.
     is_told: bool,
 }
@@ -188,7 +182,7 @@ impl ProjectionWorker {
         loop {
             let is_over = self.log.is_poisoned();
             let is_stopping = is_over || shutdown.is_requested();
-            let batch = match next.take() {
+            let mut batch = match next.take() {
                 Some(batch) => {
                     if !is_stopping {
                         self.rest().await;
@@ -197,11 +191,17 @@ impl ProjectionWorker {
                 }
                 None => {
                     self.await_records(&session, is_stopping).await;
-                    within(BATCH_TIMEOUT, &server, self.prepare(&mut session)).await??
+                    let may_hold_back = self.pace.is_eager() && !is_stopping;
+                    let Session { connection, intake, .. } = &mut session;
+                    let prepare = self.prepare(&connection.client, intake, may_hold_back);
+                    within(BATCH_TIMEOUT, &server, prepare).await??
                 }
             };
-            let is_due = session.written_at.elapsed() >= POSITION_INTERVAL;
-            if !batch.is_empty() || (batch.last > session.committed && (is_due || is_over)) {
+            let is_due = is_over || session.noted_at.elapsed() >= POSITION_INTERVAL;
+            if is_due {
+                batch.touched.clear();
+            }
+            if !batch.is_empty() || (batch.last > session.noted && is_due) {
                 let write = self.write(&mut session, batch);
                 next = within(BATCH_TIMEOUT, &server, write).await??;
             } else if batch.last > session.committed {
@@ -209,8 +209,8 @@ impl ProjectionWorker {
                 self.progress.reach(self.number, batch.last);
             }
             self.recover(&mut session);
-            let has_all = next.is_none() && session.reader.position() >= self.log.committed();
-            if is_over && has_all {
+            let has_all = session.intake.position() >= self.log.committed();
+            if is_over && has_all && next.is_none() && !session.intake.holds_back() {
                 return Ok(());
             }
         }
@@ -224,34 +224,35 @@ impl ProjectionWorker {
         let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
         let claim = position::claim(&mut connection.client, server, log, self.epoch).await?;
         self.epoch = Some(claim.epoch);
-        let statements = Statements::prepare(&connection.client, server).await?;
-        let reader = self.log.reader(claim.from).map_err(|error| match error {
-            WalError::CutOff { first, .. } => ProjectionError::MissingRecords {
-                server: server.to_string(),
-                found: claim.from,
-                first,
-            },
+        let written = self.log.committed();
+        let from = claim.positions.least();
+        let reader = self.log.reader(from).map_err(|error| match error {
+            WalError::CutOff { first, .. } => {
+                ProjectionError::MissingRecords { server: server.to_string(), found: from, first }
+            }
             error => ProjectionError::Log(error),
         })?;
-        self.claim.advance(claim.from);
-        self.progress.reach(self.number, claim.from);
+        self.claim.advance(from);
+        self.progress.reach(self.number, from);
         Ok(Session {
             connection,
-            statements,
+            statements: Statements::default(),
             epoch: claim.epoch,
-            reader,
-            working: WorkingSet::default(),
-            committed: claim.from,
-            written_at: Instant::now(),
+            intake: Intake::new(reader, claim.positions, written),
+            committed: from,
+            noted: from,
+            noted_at: Instant::now(),
             is_told: false,
         })
     }
 
     /// Waits until there is something to write and it is time to.
     async fn await_records(&self, session: &Session, is_stopping: bool) {
-        let read = session.reader.position();
+        let read = session.intake.position();
+        let is_holding = session.intake.holds_back();
+        let interval = if is_holding { HELD_LOOK_INTERVAL } else { LOOK_INTERVAL };
         // The connection has nothing to do meanwhile.
-        if self.log.wait(read, LOOK_INTERVAL) <= read || is_stopping {
+        if self.log.wait(read, interval) <= read || is_stopping {
             return;
         }
         while let Some(wait) = self.pace.until_next() {
@@ -285,8 +286,8 @@ impl ProjectionWorker {
         let committed_before = self.log.committed();
         let names = (self.log.log_id(), session.epoch);
         let write = session.statements.write(client, &self.server, names, &batch);
-        let parts = Parts { client, reader: &mut session.reader, working: &mut session.working };
-        let (written, next) = tokio::join!(biased; write, self.prepare_ahead(parts));
+        let (written, next) =
+            tokio::join!(biased; write, self.prepare_ahead(client, &mut session.intake));
         written?;
         let next = next?;
         let busy = began.elapsed();
@@ -300,82 +301,61 @@ impl ProjectionWorker {
             self.metrics.lag_seconds.observe(now.micros_since(*at) as f64 / 1e6);
         }
         session.committed = batch.last;
-        session.written_at = Instant::now();
-        self.claim.advance(batch.last);
+        if batch.touched.is_empty() {
+            session.noted = batch.last;
+            session.noted_at = Instant::now();
+            self.claim.advance(batch.last);
+        }
         self.progress.reach(self.number, batch.last);
         self.metrics.position.set(self.progress.committed().0.cast_signed());
         let lag = self.log.committed().0.saturating_sub(batch.last.0);
         self.metrics.lag_records.set(lag.cast_signed());
-        session.working.shrink(MAX_WORKING_ORDERS, batch.last);
+        session.intake.working.shrink(MAX_WORKING_ORDERS, batch.last);
         Ok(next)
     }
 
     /// The next batch, if there is enough for a full one.
-    async fn prepare_ahead(&self, parts: Parts<'_>) -> Result<Option<Batch>, ProjectionError> {
-        let waiting = self.log.committed().0 - parts.reader.position().0;
+    async fn prepare_ahead(
+        &self,
+        client: &Client,
+        intake: &mut Intake,
+    ) -> Result<Option<Batch>, ProjectionError> {
+        let waiting = self.log.committed().0 - intake.position().0;
         if waiting < BATCH_EVENTS as u64 {
             return Ok(None);
         }
-        self.prepare_from(parts).await.map(Some)
+        self.prepare(client, intake, false).await.map(Some)
     }
 
-    async fn prepare(&self, session: &mut Session) -> Result<Batch, ProjectionError> {
-        self.prepare_from(Parts {
-            client: &session.connection.client,
-            reader: &mut session.reader,
-            working: &mut session.working,
-        })
-        .await
-    }
-
-    /// Makes a batch of what is committed, as far as it fits.
-    async fn prepare_from(&self, parts: Parts<'_>) -> Result<Batch, ProjectionError> {
-        let Parts { client, reader, working } = parts;
-        let mut events = Vec::new();
-        let mut read = 0;
-        while events.len() < BATCH_EVENTS && read < BATCH_RECORDS {
-            if read % RECORDS_PER_SLICE == 0 {
-                // The other half of the work sends its rows meanwhile.
-                yield_now().await;
-            }
-            let Some(record) = reader.next_record()? else { break };
-            read += 1;
-            let (lsn, partition) = (record.lsn, record.partition);
-            let is_wanted = partition == NODE_PARTITION
-                || UserPartition::new(partition).is_some_and(|of| self.server.keeps(of));
-            if is_wanted {
-                let event = decode(record.kind, record.format_version, record.payload)
-                    .map_err(|source| ProjectionError::Record { lsn, source })?;
-                events.push((lsn, event));
-            }
-        }
-        let last = reader.position();
-        self.load_missing(client, &events, working, last).await?;
+    /// Makes a batch of what is committed.
+    async fn prepare(
+        &self,
+        client: &Client,
+        intake: &mut Intake,
+        may_hold_back: bool,
+    ) -> Result<Batch, ProjectionError> {
+        let taken = intake.take(&self.server, may_hold_back).await?;
+        self.load_missing(client, &taken, &mut intake.working).await?;
         yield_now().await;
-        let server = || self.server.to_string();
-        let built = batch::build(self.log.log_id(), &events, working);
-        let mut batch = built.map_err(|unknown| ProjectionError::UnknownOrder {
-            server: server(),
+        intake.build(&self.log, &taken).map_err(|unknown| ProjectionError::UnknownOrder {
+            server: self.server.to_string(),
             lsn: unknown.lsn,
             order_id: unknown.order_id,
-        })?;
-        batch.last = last;
-        Ok(batch)
+        })
     }
 
     /// Reads back orders that change again long after they were written.
     async fn load_missing(
         &self,
-        client: &tokio_postgres::Client,
-        events: &[(Lsn, Event)],
+        client: &Client,
+        Taken { events, last }: &Taken,
         working: &mut WorkingSet,
-        last: Lsn,
     ) -> Result<(), ProjectionError> {
         let missing: Vec<OrderId> = batch::missing(events, working);
         if missing.is_empty() {
             return Ok(());
         }
-        let owners = (self.owners)(&missing, last).map_err(ProjectionError::Owners)?;
+        let owners = (self.owners)(&missing, *last).map_err(ProjectionError::Owners)?;
         let wanted: Vec<_> =
             owners.into_iter().zip(missing).filter_map(|(user, id)| Some((user?, id))).collect();
         let loaded = read::orders(client, &self.server, &wanted).await?;
@@ -386,13 +366,6 @@ impl ProjectionWorker {
         }
         Ok(())
     }
-}
-
-/// What making a batch takes, beside the worker itself.
-struct Parts<'a> {
-    client: &'a tokio_postgres::Client,
-    reader: &'a mut LogReader,
-    working: &'a mut WorkingSet,
 }
 
 /// Returns once a stop was asked for and there was time enough for it.

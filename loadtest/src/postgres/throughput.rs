@@ -24,6 +24,30 @@ pub struct ThroughputArgs {
     /// Length of each measured window, in seconds
     #[arg(long, default_value_t = 8.0, value_name = "SECONDS")]
     seconds: f64,
+    /// Which ways of Longbow are measured beside the usual design
+    #[arg(long, default_value = "wal,postgres,alone", value_delimiter = ',', value_name = "NAMES")]
+    contenders: Vec<Ours>,
+}
+
+/// A way of Longbow.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Ours {
+    /// Replies wait for its log; the projection follows
+    Wal,
+    /// Replies wait for Postgres too
+    Postgres,
+    /// Without Postgres
+    Alone,
+}
+
+impl From<Ours> for Kind {
+    fn from(ours: Ours) -> Self {
+        match ours {
+            Ours::Wal => Self::Wal,
+            Ours::Postgres => Self::Postgres,
+            Ours::Alone => Self::Alone,
+        }
+    }
 }
 
 impl ThroughputArgs {
@@ -52,7 +76,8 @@ pub fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value> {
         let load = Load { in_flight, rate: None, seconds: arguments.seconds };
         print_head();
         let (usual, tried) = best_pool(&arguments.pools, load, stage)?;
-        let kinds = [Kind::Wal, Kind::Postgres, Kind::Alone, usual];
+        let ours = arguments.contenders.iter().map(|&ours| Kind::from(ours));
+        let kinds: Vec<Kind> = ours.chain([usual]).collect();
         let mut rounds = Rounds::default();
         for number in 1..=stage.rounds {
             rounds.add(round(&kinds, number, load, stage)?);

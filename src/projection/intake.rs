@@ -1,0 +1,123 @@
+//! What a connection takes out of the log for its next batch.
+
+use std::time::Instant;
+
+use tokio::task::yield_now;
+
+use super::batch::{self, Batch, UnknownOrder};
+use super::outcomes::Outcomes;
+use super::position::Positions;
+use super::working_set::WorkingSet;
+use super::{PostgresServer, ProjectionError};
+use crate::order::{Event, NODE_PARTITION, decode};
+use crate::types::UserPartition;
+use crate::wal::{LogHandle, LogReader, Lsn};
+
+/// Most events of one transaction. About 50 ms of work for Postgres: what it takes to commit is
+/// shared by many, and nobody waits long for one.
+pub(super) const BATCH_EVENTS: usize = 4_096;
+/// Most records that are read for one batch: those of other servers' users are passed over.
+const BATCH_RECORDS: usize = 65_536;
+/// How many records are decoded before the connection is looked after again.
+const RECORDS_PER_SLICE: usize = 256;
+
+/// The way from the log to one server.
+pub(super) struct Intake {
+    reader: LogReader,
+    /// Events that were read and held back, and when each was read.
+    carried: Vec<(Lsn, Event)>,
+    carried_since: Vec<Instant>,
+    /// What each partition had when the connection began.
+    positions: Positions,
+    /// Up to here somebody may have written more than the positions say. What is behind it nobody
+    /// had seen when this connection claimed the right to write.
+    written: Lsn,
+    pub(super) working: WorkingSet,
+    outcomes: Outcomes,
+}
+
+/// Events for a batch, and the last record that they cover.
+pub(super) struct Taken {
+    pub(super) events: Vec<(Lsn, Event)>,
+    pub(super) last: Lsn,
+}
+
+impl Intake {
+    pub(super) fn new(reader: LogReader, positions: Positions, written: Lsn) -> Self {
+        Self {
+            reader,
+            carried: Vec::new(),
+            carried_since: Vec::new(),
+            positions,
+            written,
+            working: WorkingSet::default(),
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// The last record that was read.
+    pub(super) fn position(&self) -> Lsn {
+        self.reader.position()
+    }
+
+    /// Whether something that was read is held back.
+    pub(super) fn holds_back(&self) -> bool {
+        !self.carried.is_empty()
+    }
+
+    /// Takes what is committed, as far as it fits. At the end of the log orders may be held back whose
+    /// outcome is about to come.
+    pub(super) async fn take(
+        &mut self,
+        server: &PostgresServer,
+        may_hold_back: bool,
+    ) -> Result<Taken, ProjectionError> {
+        let mut events = std::mem::take(&mut self.carried);
+        let mut read_at = std::mem::take(&mut self.carried_since);
+        let mut read = 0;
+        let mut is_at_end = false;
+        while events.len() < BATCH_EVENTS && read < BATCH_RECORDS {
+            if read % RECORDS_PER_SLICE == 0 {
+                // The other half of the work sends its rows meanwhile.
+                yield_now().await;
+            }
+            let Some(record) = self.reader.next_record()? else {
+                is_at_end = true;
+                break;
+            };
+            read += 1;
+            let (lsn, partition) = (record.lsn, record.partition);
+            let is_wanted = partition == NODE_PARTITION
+                || UserPartition::new(partition)
+                    .is_some_and(|of| server.keeps(of) && !self.positions.have(of, lsn));
+            if is_wanted {
+                let event = decode(record.kind, record.format_version, record.payload)
+                    .map_err(|source| ProjectionError::Record { lsn, source })?;
+                events.push((lsn, event));
+            }
+        }
+        let mut last = self.reader.position();
+        if may_hold_back && is_at_end {
+            let now = Instant::now();
+            read_at.resize(events.len(), now);
+            let count = self.outcomes.cut(&events, &read_at, now);
+            self.carried = events.split_off(count);
+            self.carried_since = read_at.split_off(count);
+            if let Some((first, _)) = self.carried.first() {
+                last = Lsn(first.0 - 1);
+            }
+        }
+        Ok(Taken { events, last })
+    }
+
+    /// Makes a batch of them.
+    pub(super) fn build(&mut self, log: &LogHandle, taken: &Taken) -> Result<Batch, UnknownOrder> {
+        let Taken { events, last } = taken;
+        let mut batch = batch::build(log.log_id(), events, &mut self.working, self.written)?;
+        batch.last = *last;
+        for age_micros in batch.outcome_ages_micros.drain(..) {
+            self.outcomes.observe(age_micros);
+        }
+        Ok(batch)
+    }
+}
