@@ -23,7 +23,6 @@ const NEW_EPOCH: &str = "\
 
 /// Moves some rows of an epoch on. Fails with [`SUPERSEDED`] if it is not the newest.
 pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3)";
-pub(super) const ADVANCE_PARAMETERS: usize = 3;
 
 /// The error by which the tables say that another epoch has begun.
 pub(super) const SUPERSEDED: &str = "LB001";

@@ -27,9 +27,6 @@ macro_rules! columns {
             const COLUMNS: &[(&'static str, &'static str)] =
                 &[$((stringify!($column), stringify!($sql)),)*];
 
-            /// How many parameters they are.
-            pub(super) const COUNT: usize = Self::COLUMNS.len();
-
             pub(super) fn len(&self) -> usize {
                 [$(self.$column.len(),)*].into_iter().min().unwrap_or(0)
             }
@@ -42,17 +39,17 @@ macro_rules! columns {
                 vec![$(&self.$column,)*]
             }
 
-            /// An insert with as many parameters, numbered behind so many others.
-            pub(super) fn insert(others: usize) -> String {
-                insert(stringify!($table), Self::COLUMNS, others)
+            /// The statement.
+            pub(super) fn insert() -> String {
+                insert(stringify!($table), Self::COLUMNS)
             }
         }
     };
 }
 
-fn insert(table: &str, columns: &[(&str, &str)], others: usize) -> String {
+fn insert(table: &str, columns: &[(&str, &str)]) -> String {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-    let numbered = columns.iter().zip(others + 1..);
+    let numbered = columns.iter().zip(1..);
     let arrays: Vec<String> =
         numbered.map(|((_, kind), number)| format!("unnest(${number}::{kind}[])")).collect();
     // Not `FROM unnest(...)`, which keeps each column in a store of its own before the first row: a
@@ -276,5 +273,17 @@ impl EventRows {
         self.reason.push(reason);
         self.log_id.push(log_id.0.cast_signed());
         self.lsn.push(bigint(lsn.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_takes_its_columns_in_their_order() {
+        let expected = "INSERT INTO external_orders (external_order_id, user_id, order_id) \
+            SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::uuid[])";
+        assert_eq!(ExternalRows::insert(), expected);
     }
 }

@@ -1,11 +1,12 @@
-//! One batch, one statement, one transaction: sent in one message and answered by one, since each takes
-//! both sides some time, and replies may wait for it.
+//! One batch, one transaction.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::pin::Pin;
 
+use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Error, Statement};
 
 use super::batch::Batch;
 use super::days::Day;
@@ -17,9 +18,19 @@ use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
 use crate::wal::LogId;
 
-/// What a batch may have rows for. A statement writes some of it.
+const UPSERT_FEED_POSITION: &str = "\
+    INSERT INTO feed_position (session, sequence, at, log_id, lsn) \
+    VALUES ($1, $2::text::numeric, $3, $4, $5) \
+    ON CONFLICT (is_only) DO UPDATE SET session = excluded.session, \
+        sequence = excluded.sequence, at = excluded.at, log_id = excluded.log_id, \
+        lsn = excluded.lsn \
+    WHERE feed_position.log_id <> excluded.log_id OR feed_position.lsn < excluded.lsn";
+
+/// What a transaction consists of: a statement each. The position comes first: from there on nobody
+/// else moves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
+    Position,
     NewOrders,
     Orders,
     Executions,
@@ -32,7 +43,7 @@ enum Part {
 /// The statements of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    prepared: HashMap<Vec<Part>, Statement>,
+    prepared: HashMap<Part, Statement>,
     /// Days whose partitions are known to be there.
     days: BTreeSet<Day>,
 }
@@ -79,45 +90,53 @@ impl Statements {
             let sequence = feed.sequence.to_string();
             (Text::new(&feed.session), sequence, Timestamp(feed.at), log_id, bigint(lsn.0))
         });
-        let mut parameters: Parameters<'_> = vec![&touched, &epoch, &lsn];
-        let mut parts = Vec::new();
-        for (part, rows) in parts_of(batch) {
-            parts.push(part);
-            parameters.extend(rows);
-        }
+        let mut parts: Vec<(Part, Parameters<'_>)> =
+            vec![(Part::Position, vec![&touched, &epoch, &lsn])];
+        parts.extend(parts_of(batch));
         if let Some((session, sequence, at, log_id, lsn)) = &feed {
-            parts.push(Part::Feed);
-            let own: Parameters<'_> = vec![session, sequence, at, log_id, lsn];
-            parameters.extend(own);
+            parts.push((Part::Feed, vec![session, sequence, at, log_id, lsn]));
         }
-        let statement = self.of(client, server, parts).await?;
-        match client.execute(statement, &parameters).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
+        let mut statements = Vec::with_capacity(parts.len());
+        for (part, rows) in parts {
+            statements.push((self.prepared(client, server, part).await?, rows));
+        }
+        // All are on their way before the first is answered, the commit too: after an error Postgres
+        // takes nothing more of the transaction, and ends it at the commit without any of it.
+        type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
+        let begin: Answer<'_> = Box::pin(client.batch_execute("BEGIN"));
+        let commit: Answer<'_> = Box::pin(client.batch_execute("COMMIT"));
+        let written = statements.iter().map(|(statement, rows)| -> Answer<'_> {
+            Box::pin(async move { client.execute(statement, rows).await.map(drop) })
+        });
+        let answers = join_all(std::iter::once(begin).chain(written).chain([commit])).await;
+        // What follows an error only says that there was one.
+        match answers.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
                 let found = newest_epoch(client, server).await?;
                 let server = server.to_string();
                 Err(ProjectionError::Superseded { server, found, ours: epoch })
             }
-            Err(error) => Err(ProjectionError::of(server, "take a batch of orders")(error)),
+            Some(error) => Err(ProjectionError::of(server, "take a batch of orders")(error)),
         }
     }
 
-    /// The statement that writes these, prepared when it is needed for the first time.
-    async fn of(
+    /// A statement, prepared when it is needed for the first time.
+    async fn prepared(
         &mut self,
         client: &Client,
         server: &PostgresServer,
-        parts: Vec<Part>,
-    ) -> Result<&Statement, ProjectionError> {
-        match self.prepared.entry(parts) {
-            Entry::Occupied(prepared) => Ok(prepared.into_mut()),
+        part: Part,
+    ) -> Result<Statement, ProjectionError> {
+        let prepared = match self.prepared.entry(part) {
+            Entry::Occupied(prepared) => prepared.into_mut(),
             Entry::Vacant(place) => {
-                let prepared = client.prepare(&statement(place.key())).await;
-                let prepared =
-                    prepared.map_err(ProjectionError::of(server, "prepare a statement"))?;
-                Ok(place.insert(prepared))
+                let prepared = client.prepare(&part.statement()).await;
+                let refused = ProjectionError::of(server, "prepare a statement");
+                place.insert(prepared.map_err(refused)?)
             }
-        }
+        };
+        Ok(prepared.clone())
     }
 }
 
@@ -135,66 +154,18 @@ fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
     parts.into_iter().filter(|(_, is_empty, _)| !is_empty).map(|(part, _, rows)| (part, rows))
 }
 
-/// The position comes first: from there on nobody else moves it.
-fn statement(parts: &[Part]) -> String {
-    let mut others = position::ADVANCE_PARAMETERS;
-    let inserts = parts.iter().zip(1..).map(|(part, number)| {
-        let (insert, count) = insert(*part, others);
-        others += count;
-        format!("part_{number} AS ({insert})")
-    });
-    let inserts: Vec<String> = inserts.collect();
-    let with = if inserts.is_empty() { "" } else { "WITH " };
-    format!("{with}{} {}", inserts.join(", "), position::ADVANCE)
-}
-
-/// What writes a part, and how many parameters it takes.
-fn insert(part: Part, others: usize) -> (String, usize) {
-    match part {
-        Part::NewOrders => (OrderRows::insert(others), OrderRows::COUNT),
-        Part::Orders => {
-            (format!("{} {REPLACE_OLDER}", OrderRows::insert(others)), OrderRows::COUNT)
+impl Part {
+    /// What writes it.
+    fn statement(self) -> String {
+        match self {
+            Self::Position => position::ADVANCE.to_owned(),
+            Self::NewOrders => OrderRows::insert(),
+            Self::Orders => format!("{} {REPLACE_OLDER}", OrderRows::insert()),
+            Self::Executions => format!("{} {ONLY_BUST}", ExecutionRows::insert()),
+            Self::External => format!("{} {KEEP}", ExternalRows::insert()),
+            Self::NewEvents => EventRows::insert(),
+            Self::Events => format!("{} {KEEP}", EventRows::insert()),
+            Self::Feed => UPSERT_FEED_POSITION.to_owned(),
         }
-        Part::Executions => {
-            (format!("{} {ONLY_BUST}", ExecutionRows::insert(others)), ExecutionRows::COUNT)
-        }
-        Part::External => (format!("{} {KEEP}", ExternalRows::insert(others)), ExternalRows::COUNT),
-        Part::NewEvents => (EventRows::insert(others), EventRows::COUNT),
-        Part::Events => (format!("{} {KEEP}", EventRows::insert(others)), EventRows::COUNT),
-        Part::Feed => {
-            let [session, sequence, at, log_id, lsn] = [1, 2, 3, 4, 5].map(|own| others + own);
-            let insert = format!(
-                "INSERT INTO feed_position (session, sequence, at, log_id, lsn) \
-                 VALUES (${session}, ${sequence}::text::numeric, ${at}, ${log_id}, ${lsn}) \
-                 ON CONFLICT (is_only) DO UPDATE SET session = excluded.session, \
-                     sequence = excluded.sequence, at = excluded.at, log_id = excluded.log_id, \
-                     lsn = excluded.lsn \
-                 WHERE feed_position.log_id <> excluded.log_id OR feed_position.lsn < excluded.lsn"
-            );
-            (insert, 5)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_numbered_through() {
-        let text = statement(&[Part::External, Part::NewEvents, Part::Feed]);
-        let mut last = 0;
-        for number in text.split('$').skip(1).map(|rest| {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<usize>().unwrap()
-        }) {
-            // The position's own stand at the end.
-            if number > position::ADVANCE_PARAMETERS {
-                assert!(number == last + 1 || last == 0, "{number} behind {last}: {text}");
-                last = number;
-            }
-        }
-        assert_eq!(last, position::ADVANCE_PARAMETERS + ExternalRows::COUNT + EventRows::COUNT + 5);
-        assert!(!statement(&[]).contains("WITH"));
     }
 }

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::api;
 
-/// The end of a batch, which is one statement and commits by itself: `Execute` and `Sync` (PostgreSQL
-/// documentation, 55.7: message formats).
-const COMMIT: &[u8] = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
-/// That it is committed: its statement is a `SELECT` of one row.
-const COMMITTED: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
+/// `COMMIT` as a simple query (PostgreSQL documentation, 55.7: message formats).
+const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// That it is done.
+const COMMITTED: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
 
 /// Where the connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
