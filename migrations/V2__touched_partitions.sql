@@ -20,20 +20,31 @@ BEGIN
 END
 $$;
 
--- Moves an epoch on: these of its partitions. The others may stay where they are as long as nothing has
--- happened there, since each is told apart. Fails where the epoch is no longer the newest.
+-- Moves an epoch on: these of its partitions, each from where the writer knows it. The others may stay
+-- where they are as long as nothing has happened there, since each is told apart. Fails where the epoch is
+-- no longer the newest, and where a partition is elsewhere: then a transaction that its writer has lost
+-- sight of was committed after all.
 DROP FUNCTION advance_projection(smallint, smallint, bigint, bigint);
 
-CREATE FUNCTION advance_projection(touched smallint[], writer_epoch bigint, reached bigint)
-RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION advance_projection(
+    touched smallint[], known bigint[], writer_epoch bigint, reached bigint
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     moved integer;
 BEGIN
     UPDATE projection SET lsn = greatest(lsn, reached), updated_at = now()
-        WHERE is_current AND epoch = writer_epoch AND user_partition = ANY (touched);
+        FROM unnest(touched, known) AS own (number, place)
+        WHERE is_current AND epoch = writer_epoch AND user_partition = number AND lsn = place;
     GET DIAGNOSTICS moved = ROW_COUNT;
-    IF moved <> cardinality(touched) THEN
+    IF moved = cardinality(touched) THEN
+        RETURN;
+    END IF;
+    PERFORM FROM projection
+        WHERE is_current AND epoch > writer_epoch AND user_partition = ANY (touched);
+    IF FOUND THEN
         RAISE EXCEPTION 'epoch % may not write any more', writer_epoch USING ERRCODE = 'LB001';
     END IF;
+    RAISE EXCEPTION 'the partitions are not where epoch % has left them', writer_epoch
+        USING ERRCODE = 'LB002';
 END
 $$;

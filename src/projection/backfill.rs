@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::batch::{self, Batch};
-use super::position::{self, OurLog, bounds};
+use super::position::{self, OurLog, Positions, bounds};
 use super::rows::ExecutionRow;
 use super::session::Session;
 use super::transaction::Statements;
@@ -29,6 +29,7 @@ pub struct PostgresBackfill {
     statements: Statements,
     log_id: LogId,
     epoch: i64,
+    positions: Positions,
 }
 
 impl ToldOrders {
@@ -61,9 +62,10 @@ impl PostgresBackfill {
     ) -> Result<Self, ProjectionError> {
         let mut session = Session::open(server)?;
         let client = &mut session.connection.client;
-        let epoch = session.runtime.block_on(async {
+        let (epoch, positions) = session.runtime.block_on(async {
             let log = OurLog { log_id, committed };
-            let epoch = position::claim(client, server, log, None).await?.epoch;
+            let claim = position::claim(client, server, log, None).await?;
+            let (epoch, positions) = (claim.epoch, claim.positions);
             let (first, last) = bounds(server);
             client
                 .execute(
@@ -73,9 +75,9 @@ impl PostgresBackfill {
                 )
                 .await
                 .map_err(ProjectionError::of(server, "take note of the copy"))?;
-            Ok::<_, ProjectionError>(epoch)
+            Ok::<_, ProjectionError>((epoch, positions))
         })?;
-        Ok(Self { session, statements: Statements::default(), log_id, epoch })
+        Ok(Self { session, statements: Statements::default(), log_id, epoch, positions })
     }
 
     /// Writes events of orders that the log has told of from their beginning, and what they have made
@@ -126,7 +128,9 @@ impl PostgresBackfill {
         let client = &connection.client;
         runtime.block_on(async {
             self.statements.make_days(client, server, batch.days.iter().copied()).await?;
-            self.statements.write(client, server, (self.log_id, self.epoch), batch).await
+            self.statements
+                .write(client, server, (self.log_id, self.epoch, &self.positions), batch)
+                .await
         })
     }
 }

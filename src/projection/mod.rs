@@ -6,8 +6,15 @@
 //! A thread for each server reads committed records, applies them to the orders that they change, and
 //! writes what comes out in one transaction: a row of `orders` for each order that has changed
 //! (however often), a row of `order_events` for each change, and the place in the log behind them.
-//! So each record takes effect once: after a lost connection the place says whether the last
+//! So each record takes effect once: after a lost connection the places say whether the last
 //! transaction was committed. Rows are guarded by the order's version on top of that.
+//!
+//! Each user partition has a place of its own. A transaction moves those that it writes to, from where
+//! its writer knows them: one that was given up and comes late finds them elsewhere and fails. The
+//! others follow four times a second.
+//!
+//! Where replies wait for Postgres, a batch ends before the first order whose outcome the exchange is
+//! about to tell, so that the order is written once, with the outcome.
 //!
 //! Orders that changed not long ago are in memory; one that changes again long after is read back
 //! from Postgres itself, which has it exactly as the log has left it at that place.

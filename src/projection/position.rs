@@ -1,5 +1,7 @@
 //! How far a server has come, and who may move it on.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::values::bigint;
@@ -21,8 +23,9 @@ const NEW_EPOCH: &str = "\
     LEFT JOIN projection ON user_partition = number AND log_id = $4::bigint \
     GROUP BY number";
 
-/// Moves some rows of an epoch on. Fails with [`SUPERSEDED`] if it is not the newest.
-pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3)";
+/// Moves some rows of an epoch on, each from where it is known to be. Fails with [`SUPERSEDED`] if it
+/// is not the newest.
+pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3, $4)";
 
 /// The error by which the tables say that another epoch has begun.
 pub(super) const SUPERSEDED: &str = "LB001";
@@ -51,6 +54,25 @@ pub(super) struct Positions {
 }
 
 impl Positions {
+    /// The partitions with these numbers, or all, and how far each has come.
+    pub(super) fn of(&self, touched: &BTreeSet<UserPartition>) -> (Vec<i16>, Vec<i64>) {
+        let is_wanted = |partition: u8| {
+            touched.is_empty() || touched.iter().any(|touched| touched.get() == partition)
+        };
+        let all = (self.first..).zip(&self.reached);
+        let wanted = all.filter(|(partition, _)| is_wanted(*partition));
+        wanted.map(|(partition, reached)| (i16::from(partition), bigint(reached.0))).unzip()
+    }
+
+    /// Takes note that these, or all, have come so far.
+    pub(super) fn advance(&mut self, touched: &BTreeSet<UserPartition>, last: Lsn) {
+        for (partition, reached) in (self.first..).zip(&mut self.reached) {
+            if touched.is_empty() || touched.iter().any(|touched| touched.get() == partition) {
+                *reached = (*reached).max(last);
+            }
+        }
+    }
+
     /// What all of them have: the log is followed from there.
     pub(super) fn least(&self) -> Lsn {
         self.reached.iter().copied().min().unwrap_or_default()
@@ -192,5 +214,16 @@ mod tests {
         assert_eq!(positions.least(), Lsn(7));
         assert!(has(32, 7) && !has(32, 8) && has(33, 9) && !has(33, 10));
         assert!(!has(31, 1) && !has(34, 1), "they are another server's");
+    }
+
+    #[test]
+    fn only_those_that_are_touched_move_unless_all_do() {
+        let mut positions = Positions { first: 32, reached: vec![Lsn(7), Lsn(9)] };
+        let second = BTreeSet::from([UserPartition::new(33).unwrap()]);
+        assert_eq!(positions.of(&second), (vec![33], vec![9]));
+        positions.advance(&second, Lsn(12));
+        assert_eq!(positions.of(&BTreeSet::new()), (vec![32, 33], vec![7, 12]));
+        positions.advance(&BTreeSet::new(), Lsn(11));
+        assert_eq!(positions.of(&BTreeSet::new()), (vec![32, 33], vec![11, 12]), "and never back");
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::batch::Batch;
 use super::days::Day;
-use super::position::{self, bounds, newest_epoch};
+use super::position::{self, Positions, newest_epoch};
 use super::rows::{
     EventRows, ExecutionRows, ExternalRows, KEEP, ONLY_BUST, OrderRows, Parameters, REPLACE_OLDER,
 };
@@ -70,20 +70,15 @@ impl Statements {
         Ok(())
     }
 
-    /// Writes a batch: all of it, with the position behind it, or nothing.
+    /// Writes a batch: all of it, with the positions behind it, or nothing.
     pub(super) async fn write(
         &mut self,
         client: &Client,
         server: &PostgresServer,
-        (log_id, epoch): (LogId, i64),
+        (log_id, epoch, positions): (LogId, i64, &Positions),
         batch: &Batch,
     ) -> Result<(), ProjectionError> {
-        let (first, last) = bounds(server);
-        let touched: Vec<i16> = if batch.touched.is_empty() {
-            (first..=last).collect()
-        } else {
-            batch.touched.iter().map(|partition| partition.get().into()).collect()
-        };
+        let (touched, known) = positions.of(&batch.touched);
         let lsn = bigint(batch.last.0);
         let feed = batch.feed.as_ref().map(|(lsn, feed)| {
             let log_id = log_id.0.cast_signed();
@@ -91,7 +86,7 @@ impl Statements {
             (Text::new(&feed.session), sequence, Timestamp(feed.at), log_id, bigint(lsn.0))
         });
         let mut parts: Vec<(Part, Parameters<'_>)> =
-            vec![(Part::Position, vec![&touched, &epoch, &lsn])];
+            vec![(Part::Position, vec![&touched, &known, &epoch, &lsn])];
         parts.extend(parts_of(batch));
         if let Some((session, sequence, at, log_id, lsn)) = &feed {
             parts.push((Part::Feed, vec![session, sequence, at, log_id, lsn]));

@@ -13,7 +13,7 @@ use super::days::Day;
 use super::error::Remedy;
 use super::intake::{BATCH_EVENTS, Intake, Taken};
 use super::pace::Pace;
-use super::position::{self, OurLog};
+use super::position::{self, OurLog, Positions};
 use super::transaction::Statements;
 use super::working_set::WorkingSet;
 use super::{OwnersOf, PostgresServer, Progress, ProjectionError, ProjectionMetrics};
@@ -77,6 +77,8 @@ struct Session {
     statements: Statements,
     epoch: i64,
     intake: Intake,
+    /// Where the partitions are now, as far as is known here.
+    positions: Positions,
     /// Everything up to here is committed.
     committed: Lsn,
     /// What all partitions have taken note of, and when. The log is kept from there.
@@ -238,7 +240,8 @@ impl ProjectionWorker {
             connection,
             statements: Statements::default(),
             epoch: claim.epoch,
-            intake: Intake::new(reader, claim.positions, written),
+            intake: Intake::new(reader, claim.positions.clone(), written),
+            positions: claim.positions,
             committed: from,
             noted: from,
             noted_at: Instant::now(),
@@ -284,7 +287,7 @@ impl ProjectionWorker {
         session.statements.make_days(client, &self.server, days).await?;
         let began = Instant::now();
         let committed_before = self.log.committed();
-        let names = (self.log.log_id(), session.epoch);
+        let names = (self.log.log_id(), session.epoch, &session.positions);
         let write = session.statements.write(client, &self.server, names, &batch);
         let (written, next) =
             tokio::join!(biased; write, self.prepare_ahead(client, &mut session.intake));
@@ -301,6 +304,7 @@ impl ProjectionWorker {
             self.metrics.lag_seconds.observe(now.micros_since(*at) as f64 / 1e6);
         }
         session.committed = batch.last;
+        session.positions.advance(&batch.touched, batch.last);
         if batch.touched.is_empty() {
             session.noted = batch.last;
             session.noted_at = Instant::now();

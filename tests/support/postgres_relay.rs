@@ -9,6 +9,7 @@ use super::api;
 
 /// `COMMIT` as a simple query (PostgreSQL documentation, 55.7: message formats).
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+const BEGIN: &[u8] = b"Q\0\0\0\x0aBEGIN\0";
 /// That it is done.
 const COMMITTED: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
 
@@ -19,6 +20,8 @@ pub enum Cut {
     BeforeCommit,
     /// Postgres has committed, and its answer does not come back.
     BeforeAnswer,
+    /// The whole transaction reaches Postgres late, with [`PostgresRelay::deliver`].
+    Late,
 }
 
 /// Listens on a free port and passes every connection on.
@@ -33,6 +36,8 @@ struct Way {
     /// The next commit is cut so.
     armed: Mutex<Option<Cut>>,
     done: AtomicUsize,
+    /// What is late, and where to.
+    late: Mutex<Option<(TcpStream, Vec<u8>)>>,
 }
 
 impl PostgresRelay {
@@ -40,7 +45,12 @@ impl PostgresRelay {
     pub fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
-        let way = Way { to: to.to_owned(), armed: Mutex::new(None), done: AtomicUsize::new(0) };
+        let way = Way {
+            to: to.to_owned(),
+            armed: Mutex::new(None),
+            done: AtomicUsize::new(0),
+            late: Mutex::new(None),
+        };
         let way = Arc::new(way);
         let accepting = Arc::clone(&way);
         // Ends with the test program.
@@ -51,6 +61,15 @@ impl PostgresRelay {
             }
         });
         Self { address, way }
+    }
+
+    /// Delivers what is late, and waits until Postgres has done with it.
+    pub fn deliver(&self) {
+        let late = self.way.late.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (mut server, bytes) = late.expect("something is late");
+        server.write_all(&bytes).expect("Postgres takes it");
+        server.shutdown(Shutdown::Write).expect("and that is all");
+        let _answers = std::io::copy(&mut server, &mut std::io::sink());
     }
 
     /// Cuts the connection at the next commit, and waits until that is done.
@@ -66,6 +85,10 @@ impl PostgresRelay {
 impl Way {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cut>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_armed(&self, with: Cut) -> bool {
+        *self.lock() == Some(with)
     }
 
     fn carry(self: Arc<Self>, client: TcpStream) {
@@ -88,25 +111,40 @@ impl Way {
                     if is_awaited && has_committed {
                         way.done.fetch_add(1, Ordering::SeqCst);
                     }
-                    !(is_awaited && has_committed)
+                    if is_awaited && has_committed { Verdict::End } else { Verdict::Pass }
                 });
                 let _gone = client.shutdown(Shutdown::Both);
             })
         };
+        let mut held = Vec::new();
         pass(copy(&client), &server, |seen| {
-            if !ends_with(seen, COMMIT) {
-                return true;
+            if !held.is_empty() || (seen.starts_with(BEGIN) && self.is_armed(Cut::Late)) {
+                held.extend_from_slice(seen);
+                return if ends_with(seen, COMMIT) { Verdict::End } else { Verdict::Keep };
+            }
+            if !ends_with(seen, COMMIT) || self.is_armed(Cut::Late) {
+                return Verdict::Pass;
             }
             match self.lock().take() {
-                None => true,
+                None | Some(Cut::Late) => Verdict::Pass,
                 Some(Cut::BeforeCommit) => {
                     self.done.fetch_add(1, Ordering::SeqCst);
-                    false
+                    Verdict::End
                 }
-                Some(Cut::BeforeAnswer) => is_kept_sender.send(()).is_ok(),
+                Some(Cut::BeforeAnswer) => {
+                    is_kept_sender.send(()).map_or(Verdict::End, |()| Verdict::Pass)
+                }
             }
         });
-        let _gone = server.shutdown(Shutdown::Both);
+        if held.is_empty() {
+            let _gone = server.shutdown(Shutdown::Both);
+        } else {
+            *self.lock() = None;
+            let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+            *late = Some((copy(&server), held));
+            self.done.fetch_add(1, Ordering::SeqCst);
+            let _gone = client.shutdown(Shutdown::Both);
+        }
         let _panicked = back.join();
     }
 }
@@ -115,14 +153,24 @@ fn ends_with(seen: &[u8], message: &[u8]) -> bool {
     seen.len() >= message.len() && seen[seen.len() - message.len()..] == *message
 }
 
-/// Passes on what comes until either side has ended or `may_pass` forbids it. It is asked before the
-/// bytes are passed.
-fn pass(mut from: TcpStream, mut to: &TcpStream, mut may_pass: impl FnMut(&[u8]) -> bool) {
+/// What is done with bytes.
+enum Verdict {
+    Pass,
+    Keep,
+    /// They are kept, and nothing more is read.
+    End,
+}
+
+/// Passes on what comes until either side has ended or a verdict ends it. It is asked before the bytes
+/// are passed.
+fn pass(mut from: TcpStream, mut to: &TcpStream, mut judge: impl FnMut(&[u8]) -> Verdict) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         let bytes = &buffer[..read];
-        if !may_pass(bytes) || to.write_all(bytes).is_err() {
-            break;
+        match judge(bytes) {
+            Verdict::Pass if to.write_all(bytes).is_ok() => {}
+            Verdict::Keep => {}
+            Verdict::Pass | Verdict::End => break,
         }
     }
 }
