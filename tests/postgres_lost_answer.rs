@@ -3,7 +3,6 @@
 
 mod support;
 
-use support::Server;
 use support::load::{Load, assert_kept};
 use support::postgres::{Postgres, assert_books_agree, await_caught_up};
 use support::postgres_relay::{Cut, PostgresRelay};
@@ -13,10 +12,7 @@ fn a_batch_whose_answer_is_lost_takes_effect_once() {
     let data = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
     let database = postgres.database();
-    let relay = PostgresRelay::start(&postgres.address());
-    let relayed = database.url.replace(&postgres.address(), &relay.address);
-    let server = Server::start(data.path(), &["--postgres", &relayed, "--migrate"]);
-    server.program.await_error("Postgres follows the log");
+    let (relay, server) = PostgresRelay::serve(&postgres, data.path());
     let load = Load::start(&server, data.path(), 3);
     load.await_more(30);
 

@@ -9,8 +9,9 @@ use super::{PostgresServer, ProjectionError};
 use crate::types::UserPartition;
 use crate::wal::{LogId, Lsn};
 
-/// Reads and locks the newest rows: whoever writes has the lock from its first statement on, so what
-/// an earlier connection was still about to commit is in them or never will be.
+/// Reads and locks the newest rows: whoever writes has the lock of its own from its first statement on,
+/// so what an earlier connection was about to commit is in them. What that had not begun yet finds them
+/// moved on, or is what the next batch finds: either fails, and is tried from where they are then.
 const CURRENT: &str = "\
     SELECT epoch, log_id, lsn FROM projection \
     WHERE is_current AND user_partition BETWEEN $1 AND $2 \
@@ -56,18 +57,15 @@ pub(super) struct Positions {
 impl Positions {
     /// The partitions with these numbers, or all, and how far each has come.
     pub(super) fn of(&self, touched: &BTreeSet<UserPartition>) -> (Vec<i16>, Vec<i64>) {
-        let is_wanted = |partition: u8| {
-            touched.is_empty() || touched.iter().any(|touched| touched.get() == partition)
-        };
         let all = (self.first..).zip(&self.reached);
-        let wanted = all.filter(|(partition, _)| is_wanted(*partition));
+        let wanted = all.filter(|(partition, _)| is_among(touched, *partition));
         wanted.map(|(partition, reached)| (i16::from(partition), bigint(reached.0))).unzip()
     }
 
     /// Takes note that these, or all, have come so far.
     pub(super) fn advance(&mut self, touched: &BTreeSet<UserPartition>, last: Lsn) {
         for (partition, reached) in (self.first..).zip(&mut self.reached) {
-            if touched.is_empty() || touched.iter().any(|touched| touched.get() == partition) {
+            if is_among(touched, partition) {
                 *reached = (*reached).max(last);
             }
         }
@@ -83,6 +81,12 @@ impl Positions {
         let place = usize::from(partition.get()).checked_sub(self.first.into());
         place.and_then(|place| self.reached.get(place)).is_some_and(|reached| lsn <= *reached)
     }
+}
+
+/// Whether a partition is one of these; none stand for all.
+fn is_among(touched: &BTreeSet<UserPartition>, partition: u8) -> bool {
+    touched.is_empty()
+        || UserPartition::new(partition).is_some_and(|partition| touched.contains(&partition))
 }
 
 /// The first and last partition of a server, as parameters.

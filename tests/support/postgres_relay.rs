@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::api;
+use super::postgres::Postgres;
+use super::{Server, api};
 
 /// `COMMIT` as a simple query (PostgreSQL documentation, 55.7: message formats).
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
@@ -61,6 +63,15 @@ impl PostgresRelay {
             }
         });
         Self { address, way }
+    }
+
+    /// A server that reaches Postgres this way and follows.
+    pub fn serve(postgres: &Postgres, data: &Path) -> (Self, Server) {
+        let relay = Self::start(&postgres.address());
+        let url = postgres.database().url.replace(&postgres.address(), &relay.address);
+        let server = Server::start(data, &["--postgres", &url, "--migrate"]);
+        server.program.await_error("Postgres follows the log");
+        (relay, server)
     }
 
     /// Delivers what is late, and waits until Postgres has done with it.
