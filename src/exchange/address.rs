@@ -1,6 +1,6 @@
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use crate::types::InvalidValue;
@@ -25,10 +25,30 @@ impl ExchangeAddress {
     /// # Errors
     /// The name is unknown or the resolver does not answer.
     pub fn resolve(&self) -> io::Result<SocketAddr> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        (host, self.port).to_socket_addrs()?.next().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", self.host))
-        })
+        self.resolve_all()?.into_iter().next().ok_or_else(|| self.no_address())
+    }
+
+    /// Looks the host up; every address it has, at least one. Blocks for as long as the system's
+    /// resolver.
+    ///
+    /// # Errors
+    /// The name is unknown or the resolver does not answer.
+    pub fn resolve_all(&self) -> io::Result<Vec<SocketAddr>> {
+        let addresses: Vec<_> = (self.bare_host(), self.port).to_socket_addrs()?.collect();
+        if addresses.is_empty() { Err(self.no_address()) } else { Ok(addresses) }
+    }
+
+    /// The address itself, where it was given and not a name: nothing has to be looked up.
+    pub(super) fn literal(&self) -> Option<SocketAddr> {
+        self.bare_host().parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.port))
+    }
+
+    fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    fn no_address(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", self.host))
     }
 }
 
@@ -77,6 +97,9 @@ mod tests {
         }
         let local: ExchangeAddress = "http://[::1]:9".parse().unwrap();
         assert_eq!(local.resolve().unwrap().to_string(), "[::1]:9");
+        assert_eq!(local.literal(), local.resolve().ok());
+        let named: ExchangeAddress = "http://exchange.example:80".parse().unwrap();
+        assert_eq!(named.literal(), None);
     }
 
     #[test]

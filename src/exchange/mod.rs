@@ -3,6 +3,7 @@
 
 mod address;
 mod blocking_http;
+mod dial;
 pub mod feed;
 mod feed_types;
 #[cfg(any(test, fuzzing))]
@@ -16,5 +17,6 @@ pub mod wire;
 pub(crate) use feed::stepped::{Resume, SteppedFeed};
 
 pub use address::ExchangeAddress;
+pub use dial::Dialer;
 pub use feed_types::OrderFeed;
 pub use session::{ExchangeSession, SessionError, SessionOptions};

@@ -3,6 +3,7 @@
 
 mod hyper_io;
 mod listener;
+mod race;
 mod stream_socket;
 
 pub use hyper_io::HyperIo;
@@ -10,4 +11,5 @@ pub use listener::{
     ListenError, accept, adopt_listener, bind_source, bound_address, connect, connect_blocking,
     listen,
 };
+pub use race::connect_any;
 pub use stream_socket::{Interest, PollSet, SendOutcome, SocketLimits, StreamSocket};

@@ -1,0 +1,258 @@
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::address::ExchangeAddress;
+use crate::net::connect_any;
+
+/// How often a lookup under way is looked at, so that a stop is seen.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+type Lookup = dyn Fn(&ExchangeAddress) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// The way to the exchange: looks its name up for each connection and tries every address it has,
+/// so that an exchange that moves is followed and a dead address of several costs little. Clones
+/// share what they know.
+#[derive(Clone)]
+pub struct Dialer(Arc<Shared>);
+
+struct Shared {
+    exchange: ExchangeAddress,
+    lookup: Box<Lookup>,
+    state: Mutex<State>,
+    looked_up: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// A lookup is under way, on a thread of its own: the system's resolver may block for half a
+    /// minute. There is never more than one.
+    is_looking_up: bool,
+    /// Lookups that have ended.
+    lookups: u64,
+    /// Why the last one found nothing.
+    failure: Option<String>,
+    /// What the last one that found something found.
+    known: Vec<SocketAddr>,
+    /// What was reached last: tried first while the name still means it.
+    reached: Option<SocketAddr>,
+}
+
+impl Dialer {
+    /// A way that nobody has gone yet.
+    pub fn new(exchange: ExchangeAddress) -> Self {
+        Self::with_lookup(exchange, ExchangeAddress::resolve_all)
+    }
+
+    fn with_lookup(
+        exchange: ExchangeAddress,
+        lookup: impl Fn(&ExchangeAddress) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        let (lookup, state) = (Box::new(lookup), Mutex::default());
+        Self(Arc::new(Shared { exchange, lookup, state, looked_up: Condvar::new() }))
+    }
+
+    /// Where this leads.
+    pub fn exchange(&self) -> &ExchangeAddress {
+        &self.0.exchange
+    }
+
+    /// Looks the name up and connects with small-packet delay off, from a local address where one is
+    /// given. Waits for at most `timeout` in all, and no longer than until `is_stopped`. While the
+    /// resolver is silent or fails, the addresses that it last gave are tried.
+    ///
+    /// # Errors
+    /// The name is unknown, or none of its addresses can be reached.
+    pub fn connect(
+        &self,
+        source: Option<IpAddr>,
+        timeout: Duration,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> io::Result<TcpStream> {
+        let until = Instant::now() + timeout;
+        let mut addresses = self.addresses(timeout, is_stopped)?;
+        if let Some(source) = source {
+            addresses.retain(|address| address.is_ipv4() == source.is_ipv4());
+        }
+        let reached = self.lock().reached;
+        // Stable: the resolver's order is kept otherwise.
+        addresses.sort_by_key(|address| Some(*address) != reached);
+        let left = until.saturating_duration_since(Instant::now());
+        let (address, stream) = connect_any(&addresses, source, left, is_stopped)?;
+        if reached != Some(address) {
+            tracing::info!(exchange = %self.0.exchange, %address, "the exchange is reached");
+            self.lock().reached = Some(address);
+        }
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn addresses(
+        &self,
+        timeout: Duration,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> io::Result<Vec<SocketAddr>> {
+        if let Some(address) = self.0.exchange.literal() {
+            return Ok(vec![address]);
+        }
+        let mut state = self.begin_lookup()?;
+        let seen = state.lookups;
+        // Time has to be left to connect to what was known before.
+        let patience = if state.known.is_empty() { timeout } else { timeout / 2 };
+        let until = Instant::now() + patience;
+        while state.lookups == seen && !is_stopped() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.0.looked_up.wait_timeout(state, left.min(LOOK_INTERVAL));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !state.known.is_empty() {
+            return Ok(state.known.clone());
+        }
+        let failure = state.failure.as_deref().filter(|_| state.lookups > seen);
+        let failure = failure.unwrap_or("the resolver does not answer");
+        let exchange = &self.0.exchange;
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("{exchange}: {failure}")))
+    }
+
+    /// Begins a lookup, or joins the one under way.
+    fn begin_lookup(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.lock();
+        if !state.is_looking_up {
+            let shared = Arc::clone(&self.0);
+            let thread = std::thread::Builder::new().name("resolver".to_owned());
+            // Not joined: nobody waits for a resolver that does not answer.
+            let _detached = thread.spawn(move || shared.look_up())?;
+            state.is_looking_up = true;
+        }
+        Ok(state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn look_up(&self) {
+        let outcome = (self.lookup)(&self.exchange);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_looking_up = false;
+        state.lookups += 1;
+        state.failure = None;
+        match outcome {
+            Ok(addresses) => state.known = addresses,
+            Err(error) => {
+                let known = state.known.len();
+                tracing::warn!(exchange = %self.exchange, %error, known, "the exchange's name is not found; the addresses known before are tried");
+                state.failure = Some(error.to_string());
+            }
+        }
+        drop(state);
+        self.looked_up.notify_all();
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Dialer").field(&self.0.exchange).finish()
+    }
+}
+
+impl From<ExchangeAddress> for Dialer {
+    fn from(exchange: ExchangeAddress) -> Self {
+        Self::new(exchange)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn named() -> ExchangeAddress {
+        "http://exchange.example:7070".parse().unwrap()
+    }
+
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn reached(dialer: &Dialer) -> io::Result<SocketAddr> {
+        dialer.connect(None, LONG, &|| false).and_then(|stream| stream.peer_addr())
+    }
+
+    #[test]
+    fn a_name_is_looked_up_for_each_connection_and_every_address_is_tried() {
+        let (first, dead) = listener();
+        let (second, alive) = listener();
+        let means = Arc::new(Mutex::new(vec![dead]));
+        let told = Arc::clone(&means);
+        let dialer = Dialer::with_lookup(named(), move |_| Ok(told.lock().unwrap().clone()));
+        assert_eq!(reached(&dialer).unwrap(), dead);
+        drop(first);
+        assert!(reached(&dialer).is_err(), "nothing listens there any more");
+        *means.lock().unwrap() = vec![dead, alive];
+        assert_eq!(reached(&dialer).unwrap(), alive);
+        let (_third, moved) = listener();
+        *means.lock().unwrap() = vec![moved];
+        assert_eq!(reached(&dialer).unwrap(), moved, "though the old one still answers");
+        drop(second);
+    }
+
+    #[test]
+    fn a_resolver_that_fails_leaves_what_it_said_before() {
+        let (_listener, address) = listener();
+        let (sender, answers) = mpsc::channel();
+        let answers = Mutex::new(answers);
+        let dialer = Dialer::with_lookup(named(), move |_| {
+            let answer: Option<Vec<SocketAddr>> = answers.lock().unwrap().recv().unwrap();
+            answer.ok_or_else(|| io::Error::other("no such name"))
+        });
+        sender.send(None).unwrap();
+        let unknown = reached(&dialer).unwrap_err().to_string();
+        assert!(unknown.contains("exchange.example") && unknown.contains("no such name"));
+        sender.send(Some(vec![address])).unwrap();
+        assert_eq!(reached(&dialer).unwrap(), address);
+        sender.send(None).unwrap();
+        assert_eq!(reached(&dialer).unwrap(), address);
+        // No answer at all: half of the time is waited for one.
+        let short = Duration::from_secs(2);
+        assert!(dialer.connect(None, short, &|| false).is_ok());
+        sender.send(None).unwrap();
+    }
+
+    #[test]
+    fn a_stop_is_seen_while_the_resolver_is_silent() {
+        let (_sender, never) = mpsc::channel::<()>();
+        let never = Mutex::new(never);
+        let (begun, has_begun) = mpsc::channel();
+        let dialer = Dialer::with_lookup(named(), move |_| {
+            begun.send(()).unwrap();
+            let _ended = never.lock().unwrap().recv();
+            Err(io::Error::other("ended"))
+        });
+        let stop = || has_begun.try_recv().is_ok();
+        assert!(dialer.connect(None, LONG * 100, &stop).is_err());
+    }
+
+    #[test]
+    fn only_addresses_of_the_local_addresss_kind_are_tried() {
+        let (_listener, address) = listener();
+        let other = "[::1]:9".parse().unwrap();
+        let dialer = Dialer::with_lookup(named(), move |_| Ok(vec![other, address]));
+        let source = Some("127.0.0.9".parse().unwrap());
+        let stream = dialer.connect(source, LONG, &|| false).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.9");
+    }
+}
