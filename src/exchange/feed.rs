@@ -21,9 +21,11 @@ use crate::market::{Listing, MAX_SEQUENCE, MarketWriter, Print};
 use crate::metrics::{Counter, Gauge};
 use crate::shutdown::Shutdown;
 use crate::sync::{Refused, Sender};
+use crate::types::MonotonicMicros;
 
 use super::address::ExchangeAddress;
 use super::blocking_http::{Response, get};
+use super::clock::{Beats, ExchangeClock};
 use super::feed_types::OrderFeed;
 use super::wire::{FeedLine, FeedLineType, FeedSession, SymbolsResponse};
 
@@ -52,6 +54,8 @@ pub struct FeedOptions {
     pub silence_timeout: Duration,
     /// Session and next sequence to go on from, as the log remembers them.
     pub resume: Option<(CompactString, u64)>,
+    /// Is told the time of each heartbeat.
+    pub exchange_clock: ExchangeClock,
 }
 
 /// What the feed thread counts.
@@ -117,6 +121,9 @@ pub struct Feed {
     last_read: u64,
     /// Where order lines must be read again: the orders thread had no room from here on.
     orders_behind_from: Option<u64>,
+    beats: Beats,
+    /// When the bytes came that are being taken.
+    received: MonotonicMicros,
 }
 
 impl Feed {
@@ -129,6 +136,8 @@ impl Feed {
         metrics: FeedMetrics,
     ) -> Self {
         Self {
+            beats: Beats::new(options.exchange_clock.clone()),
+            received: MonotonicMicros::default(),
             options,
             market,
             orders,
@@ -252,7 +261,10 @@ impl Feed {
         let mut session_known = false;
         loop {
             match response.read_more(&mut body) {
-                Ok(true) => last_heard = Instant::now(),
+                Ok(true) => {
+                    last_heard = Instant::now();
+                    self.received = MonotonicMicros::now();
+                }
                 Ok(false) => return Ended::Unexpected("the exchange ended the feed".into()),
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => return error.into(),
@@ -350,6 +362,7 @@ impl Feed {
         let sequence = line.sequence;
         check_sequence(sequence)?;
         if line.line_type == FeedLineType::Heartbeat {
+            self.beats.heard(line.timestamp, self.received);
             if sequence > self.last_read {
                 self.note_gap(sequence);
                 self.last_read = sequence;

@@ -3,6 +3,7 @@
 
 mod address;
 mod blocking_http;
+mod clock;
 mod dial;
 pub mod feed;
 mod feed_types;
@@ -17,6 +18,7 @@ pub mod wire;
 pub(crate) use feed::stepped::{Resume, SteppedFeed};
 
 pub use address::ExchangeAddress;
+pub use clock::ExchangeClock;
 pub use dial::Dialer;
 pub use feed_types::OrderFeed;
 pub use session::{ExchangeSession, SessionError, SessionOptions};

@@ -7,6 +7,7 @@ use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
 use super::stages::{OrderStages, StageClock};
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
+use crate::exchange::ExchangeClock;
 use crate::order::{Order, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
@@ -36,10 +37,16 @@ pub(crate) struct SessionQueues {
     pub(crate) answers: LocalQueue<Answer>,
     /// Where the time of orders goes.
     pub(super) clock: StageClock,
+    /// What deadlines are told in.
+    pub(crate) exchange_clock: ExchangeClock,
 }
 
 impl SessionQueues {
-    pub(crate) fn new(exchange_state: SharedState, stages: OrderStages) -> Self {
+    pub(crate) fn new(
+        exchange_state: SharedState,
+        stages: OrderStages,
+        exchange_clock: ExchangeClock,
+    ) -> Self {
         Self {
             submits: LocalQueue::new(),
             gathering: RefCell::default(),
@@ -52,6 +59,7 @@ impl SessionQueues {
             circuit: RefCell::new(Circuit::new(exchange_state)),
             answers: LocalQueue::new(),
             clock: StageClock::new(stages),
+            exchange_clock,
         }
     }
 

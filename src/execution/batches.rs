@@ -14,7 +14,7 @@ use crate::exchange::wire::{
     SubmitRequest, SubmitResponse,
 };
 use crate::order::Order;
-use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
+use crate::types::{ExternalOrderId, Moment, OrderId, TimestampMicros};
 
 /// Orders on their way to the exchange.
 pub(crate) struct SubmitBatch {
@@ -28,11 +28,11 @@ impl SubmitBatch {
     pub(crate) fn take(
         queues: &SessionQueues,
         metrics: &ExecutionMetrics,
-        now: TimestampMicros,
+        now: Moment,
     ) -> Option<Self> {
         let mut batch = queues.submits.take(MAX_BATCH);
         batch.retain(|order| {
-            let is_late = order.submit_before < now;
+            let is_late = order.submit_before < now.wall;
             if is_late {
                 queues.answers.push(Answer::Submit(order.order_id, SubmitOutcome::NeverSent));
             }
@@ -42,8 +42,9 @@ impl SubmitBatch {
             return None;
         }
         batch.iter().for_each(|order| queues.clock.end(order.order_id, Stage::Gather));
+        let told = |order: &Order| queues.exchange_clock.deadline(order.submit_before, now);
         let orders: Vec<SubmitOrder> =
-            batch.iter().map(|order| translate::submit_order(order)).collect();
+            batch.iter().map(|order| translate::submit_order(order, told(order))).collect();
         metrics.submit_requests.inc();
         metrics.submitted_orders.inc_by(orders.len() as u64);
         Some(Self { orders: batch, request: SubmitRequest { orders } })
@@ -169,7 +170,8 @@ impl CancelBatch {
 pub(crate) struct QueryBatch {
     order_ids: Vec<OrderId>,
     request: QueryRequest,
-    asked_at: TimestampMicros,
+    /// Deadlines before this were over at the exchange when it was asked.
+    passed: TimestampMicros,
 }
 
 impl QueryBatch {
@@ -177,7 +179,7 @@ impl QueryBatch {
     pub(crate) fn take(
         queues: &SessionQueues,
         metrics: &ExecutionMetrics,
-        now: TimestampMicros,
+        now: Moment,
     ) -> Option<Self> {
         let order_ids = queues.queries.take(MAX_BATCH);
         if order_ids.is_empty() {
@@ -186,7 +188,8 @@ impl QueryBatch {
         metrics.query_requests.inc();
         metrics.queried_orders.inc_by(order_ids.len() as u64);
         let client_order_ids = order_ids.iter().map(|id| translate::client_order_id(*id)).collect();
-        Some(Self { order_ids, request: QueryRequest { client_order_ids }, asked_at: now })
+        let passed = queues.exchange_clock.deadlines_passed(now);
+        Some(Self { order_ids, request: QueryRequest { client_order_ids }, passed })
     }
 
     /// What is sent.
@@ -201,12 +204,12 @@ impl QueryBatch {
         outcome: Result<QueryResponse, SessionError>,
         queues: &SessionQueues,
     ) -> bool {
-        let Self { order_ids, request, asked_at } = self;
+        let Self { order_ids, request, passed } = self;
         match outcome {
             Ok(response) => {
                 let records = translate::query_answers(&request.client_order_ids, response.results);
                 let answers = order_ids.into_iter().zip(records).map(|(order_id, record)| {
-                    Answer::Query(order_id, record.map(|record| (asked_at, record)))
+                    Answer::Query(order_id, record.map(|record| (passed, record)))
                 });
                 queues.answers.extend(answers);
                 true

@@ -98,8 +98,8 @@ impl Story {
 
     fn submit_answer(&mut self, json: &[u8]) {
         let Some(answer) = parse::<SubmitResponse>(json) else { return };
-        let orders: Vec<_> =
-            self.orders.iter().map(|order| translate::submit_order(order)).collect();
+        let sent = |order: &Arc<Order>| translate::submit_order(order, order.submit_before);
+        let orders: Vec<_> = self.orders.iter().map(sent).collect();
         let outcomes = translate::submit_outcomes(&orders, answer.results);
         assert_eq!(outcomes.len(), orders.len(), "an outcome for each order");
         for (order, outcome) in self.orders.iter().zip(outcomes) {

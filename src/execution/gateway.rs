@@ -11,9 +11,10 @@ use super::stages::OrderStages;
 use super::views::CommittedViews;
 use super::webhook::{WebhookCommand, WebhookReply};
 use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply};
+use crate::exchange::ExchangeClock;
 use crate::exchange::wire::FeedLine;
 use crate::sync::{Receiver, Sender, mailbox};
-use crate::types::{OrderId, UserId};
+use crate::types::{OrderId, SteadyClock, UserId};
 use crate::wal::Lsn;
 
 /// Too many requests wait already, or the orders thread has ended. Nothing was recorded.
@@ -32,6 +33,8 @@ pub struct OrderGateway {
     kill_switch: KillSwitch,
     exchange_state: SharedState,
     stages: OrderStages,
+    clock: SteadyClock,
+    exchange_clock: ExchangeClock,
 }
 
 #[derive(Debug)]
@@ -61,9 +64,17 @@ pub struct CommandReceivers {
     pub(super) kill_switch: KillSwitch,
     pub(super) exchange_state: SharedState,
     pub(super) stages: OrderStages,
+    pub(super) clock: SteadyClock,
+    pub(super) exchange_clock: ExchangeClock,
 }
 
 impl CommandReceivers {
+    /// The exchange's clock.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn exchange_clock(&self) -> ExchangeClock {
+        self.exchange_clock.clone()
+    }
+
     /// Where it is told whether the exchange answers.
     #[cfg(feature = "simulation")]
     pub(crate) fn exchange_state(&self) -> SharedState {
@@ -72,10 +83,11 @@ impl CommandReceivers {
 }
 
 /// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
-/// see.
+/// see; `clock` tells the time that is recorded.
 pub fn order_gateway(
     views: CommittedViews,
     kill_switch: KillSwitch,
+    clock: SteadyClock,
 ) -> (OrderGateway, CommandReceivers) {
     let (create_sender, creates) = mailbox(CREATE_QUEUE_CAPACITY);
     let (cancel_sender, cancels) = mailbox(CANCEL_QUEUE_CAPACITY);
@@ -91,6 +103,8 @@ pub fn order_gateway(
         kill_switch: kill_switch.clone(),
         exchange_state: exchange_state.clone(),
         stages: OrderStages::default(),
+        clock: clock.clone(),
+        exchange_clock: ExchangeClock::default(),
     };
     let receivers = CommandReceivers {
         creates,
@@ -100,6 +114,8 @@ pub fn order_gateway(
         kill_switch,
         exchange_state,
         stages: gateway.stages.clone(),
+        clock,
+        exchange_clock: gateway.exchange_clock.clone(),
     };
     (gateway, receivers)
 }
@@ -185,6 +201,16 @@ impl OrderGateway {
     /// Whether the exchange answers.
     pub fn exchange_state(&self) -> ExchangeState {
         self.exchange_state.get()
+    }
+
+    /// The time that is recorded: of orders, and in their ids.
+    pub fn clock(&self) -> &SteadyClock {
+        &self.clock
+    }
+
+    /// The exchange's clock.
+    pub fn exchange_clock(&self) -> &ExchangeClock {
+        &self.exchange_clock
     }
 
     /// Whether a request made now would be taken.

@@ -10,8 +10,8 @@ use super::error::ExecutionError;
 use super::views::CommittedViews;
 use crate::engine::{Engine, EngineOptions, Engines};
 use crate::index::{Index, IndexError};
-use crate::order::decode;
-use crate::types::{USER_PARTITIONS, UserPartition};
+use crate::order::{Event, decode};
+use crate::types::{TimestampMicros, USER_PARTITIONS, UserPartition};
 use crate::wal::{self, RecordView, Recovery, VisitError, WalError, WalOptions};
 
 /// What log and store say: the state that the orders thread goes on from.
@@ -25,6 +25,8 @@ pub struct Recovered<L = Recovery> {
     pub wal: L,
     /// Session and last sequence that the feed was taken to: a feed goes on with the next one.
     pub feed_position: Option<(CompactString, u64)>,
+    /// The latest time on record: no later record may have one before it.
+    pub last_time: TimestampMicros,
 }
 
 /// Loads the open orders and replays the log from where the store has followed it. Nothing on disk
@@ -101,28 +103,31 @@ pub(crate) fn replay<L>(
     read: impl FnOnce(&mut Visit<'_>) -> Result<L, WalError>,
 ) -> Result<Recovered<L>, ExecutionError> {
     let mut last = store.position();
+    let mut last_time = store.last_recorded_at()?.max(last_time_of(&engines));
     let wal = read(&mut |record| {
         last = last.max(record.lsn);
-        replay_record(&mut engines, store, &record)
+        let event = decode(record.kind, record.format_version, record.payload)?;
+        last_time = last_time.max(event.at());
+        replay_event(&mut engines, store, &event)
     })?;
     let views = CommittedViews::since(last);
     publish(&engines, &views);
     let feed_position =
         engines.feed_position().map(|(session, sequence)| (session.clone(), sequence));
-    Ok(Recovered { engines, views, wal, feed_position })
+    Ok(Recovered { engines, views, wal, feed_position, last_time })
 }
 
-fn replay_record(
-    engines: &mut Engines,
-    store: &Index,
-    record: &RecordView<'_>,
-) -> Result<(), VisitError> {
-    let event = decode(record.kind, record.format_version, record.payload)?;
-    let Err(unknown) = engines.replay(&event) else { return Ok(()) };
+/// The latest time that open orders show, for a store that an older program wrote.
+fn last_time_of(engines: &Engines) -> TimestampMicros {
+    engines.orders().map(|order| order.updated_at).max().unwrap_or_default()
+}
+
+fn replay_event(engines: &mut Engines, store: &Index, event: &Event) -> Result<(), VisitError> {
+    let Err(unknown) = engines.replay(event) else { return Ok(()) };
     // It had ended when the store followed the log, so it was not loaded.
     let Some(order) = store.by_order_id(unknown.order_id)? else { return Err(unknown.into()) };
     engines.load(order);
-    Ok(engines.replay(&event)?)
+    Ok(engines.replay(event)?)
 }
 
 /// Shows everything in memory to readers, with all the cores that there are.

@@ -24,7 +24,7 @@ use crate::exchange::{ExchangeSession, OrderFeed};
 use crate::index::IndexReaders;
 use crate::shutdown::Shutdown;
 use crate::sync::Receiver;
-use crate::types::Clock;
+use crate::types::SteadyClock;
 use crate::wal::{Lsn, WalAppender};
 
 /// Ends a slice: the executor looks at everything else before this task goes on. A bare yield
@@ -64,8 +64,12 @@ pub struct OrdersThread {
 pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     let OrdersThread { engines, views, watchers, store, postgres, wal, .. } = thread;
     let OrdersThread { commands, feed, options, metrics, shutdown, .. } = thread;
-    let queues =
-        Rc::new(SessionQueues::new(commands.exchange_state.clone(), commands.stages.clone()));
+    let clock = commands.clock.clone();
+    let queues = Rc::new(SessionQueues::new(
+        commands.exchange_state.clone(),
+        commands.stages.clone(),
+        commands.exchange_clock.clone(),
+    ));
     let mut number = 0;
     let mut session = || {
         number += 1;
@@ -73,10 +77,10 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     };
     let mut sessions = Vec::new();
     for _ in 0..options.submit_connections.max(1) {
-        let sending = run_submits(session(), Rc::clone(&queues), metrics.clone());
+        let sending = run_submits(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
         sessions.push(glommio::spawn_local(sending));
     }
-    let control = run_control(session(), Rc::clone(&queues), metrics.clone());
+    let control = run_control(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
     sessions.push(glommio::spawn_local(control));
     let probing = run_probes(session(), Rc::clone(&queues));
     sessions.push(glommio::spawn_local(probing));
@@ -107,25 +111,26 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         options,
         metrics,
     };
-    let mut driver = Driver::new(parts, Clock.moment());
+    let mut driver = Driver::new(parts, clock.moment());
     while !shutdown.is_requested() {
-        turn(&mut driver, &mut inputs, &queues, Some(&shutdown), Duration::MAX).await?;
+        turn(&mut driver, &mut inputs, (&queues, &clock), Some(&shutdown), Duration::MAX).await?;
     }
-    finish(driver, inputs, &queues, drain).await
+    finish(driver, inputs, (&queues, &clock), drain).await
 }
 
 /// One slice of work, and then a break, or a wait for more that is not longer than `patience`.
 async fn turn(
     driver: &mut Driver,
     inputs: &mut Inputs,
-    queues: &SessionQueues,
+    (queues, clock): (&SessionQueues, &SteadyClock),
     shutdown: Option<&Shutdown>,
     patience: Duration,
 ) -> Result<(), ExecutionError> {
     let seen = Seen { log: driver.wal().committed(), postgres: driver.postgres_has() };
-    if slice::work(driver, inputs, queues, Clock.moment())? {
+    if slice::work(driver, inputs, queues, clock.moment())? {
         sleep(SLICE_BREAK).await;
     } else {
+        let patience = driver.until_due(clock.moment()).min(patience);
         park(driver, inputs, (queues, shutdown), seen, patience).await;
     }
     Ok(())
@@ -145,7 +150,7 @@ async fn park(
     seen: Seen,
     patience: Duration,
 ) {
-    let mut due = pin!(Timer::new(driver.until_due(Clock.moment()).min(patience)));
+    let mut due = pin!(Timer::new(patience));
     poll_fn(|context| {
         let mut ready = driver.wal().poll_progress(context, seen.log).is_ready();
         ready |= driver.poll_postgres(context, seen.postgres).is_ready();
@@ -178,17 +183,17 @@ async fn park(
 async fn finish(
     mut driver: Driver,
     mut inputs: Inputs,
-    queues: &SessionQueues,
+    (queues, clock): (&SessionQueues, &SteadyClock),
     drain: Duration,
 ) -> Result<(), ExecutionError> {
     let deadline = Instant::now() + drain;
-    driver.log_feed_position(Clock.moment());
+    driver.log_feed_position(clock.moment());
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if driver.is_at_rest() || left.is_zero() {
             return Ok(());
         }
         slice::refuse_requests(&mut inputs);
-        turn(&mut driver, &mut inputs, queues, None, left).await?;
+        turn(&mut driver, &mut inputs, (queues, clock), None, left).await?;
     }
 }

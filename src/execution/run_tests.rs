@@ -89,7 +89,11 @@ impl Node {
         let (store, readers) = IndexReaders::new(&index);
         let follower = IndexFollower::new(index, log.clone(), IndexMetrics::default()).unwrap();
         let kill_switch = KillSwitch::open(directory.join("kill-switch.json")).unwrap();
-        let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
+        let (gateway, commands) = order_gateway(
+            recovered.views.clone(),
+            kill_switch,
+            SteadyClock::start(recovered.last_time),
+        );
         let (feed, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let shutdown = Shutdown::new();
         let metrics = ExecutionMetrics::default();

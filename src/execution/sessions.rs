@@ -17,7 +17,7 @@ use super::metrics::ExecutionMetrics;
 use super::translate;
 use crate::exchange::ExchangeSession;
 use crate::exchange::wire::QueryRequest;
-use crate::types::{Clock, OrderId};
+use crate::types::{MonotonicMicros, OrderId, SteadyClock};
 
 /// First wait after a connection that could not be made; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
@@ -50,12 +50,13 @@ pub(super) async fn run_submits(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
     metrics: ExecutionMetrics,
+    clock: SteadyClock,
 ) {
     let mut backoff = Backoff::new();
     loop {
         wait_for_batch(&queues).await;
-        let now = Clock.moment();
-        let Some(batch) = SubmitBatch::take(&queues, &metrics, now.wall) else { continue };
+        let now = clock.moment();
+        let Some(batch) = SubmitBatch::take(&queues, &metrics, now) else { continue };
         queues.gathering.borrow_mut().sent(now.monotonic, batch.request().orders.len());
         let outcome = session.submit(batch.request()).await;
         queues.gathering.borrow_mut().answered();
@@ -69,7 +70,7 @@ pub(super) async fn run_submits(
 /// Waits until gathered orders are to be sent.
 async fn wait_for_batch(queues: &SessionQueues) {
     loop {
-        let (now, seen) = (Clock.moment().monotonic, queues.submits.generation());
+        let (now, seen) = (MonotonicMicros::now(), queues.submits.generation());
         let decision = queues.gathering.borrow().decide(now, queues.submits.len());
         let changed = queues.submits.changed_since(seen);
         match decision {
@@ -101,6 +102,7 @@ pub(super) async fn run_control(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
     metrics: ExecutionMetrics,
+    clock: SteadyClock,
 ) {
     let mut backoff = Backoff::new();
     loop {
@@ -116,7 +118,7 @@ pub(super) async fn run_control(
             let outcome = session.cancel(batch.request()).await;
             reached &= batch.settle(outcome, &queues, &metrics);
         }
-        if let Some(batch) = QueryBatch::take(&queues, &metrics, Clock.now()) {
+        if let Some(batch) = QueryBatch::take(&queues, &metrics, clock.moment()) {
             let outcome = session.query(batch.request()).await;
             reached &= batch.settle(outcome, &queues);
         }

@@ -13,13 +13,13 @@ use crate::exchange::wire::{
     SubmitResult,
 };
 use crate::order::{Fill, Order, ReportKind};
-use crate::types::{ExternalOrderId, MAX_ORDER_SHARES, OrderId, Shares};
+use crate::types::{ExternalOrderId, MAX_ORDER_SHARES, OrderId, Shares, TimestampMicros};
 
 /// Longest reason that is kept, in bytes. Records are small and an exchange may be wordy.
 const MAX_REASON_BYTES: usize = 200;
 
-/// The order as the exchange takes it.
-pub(super) fn submit_order(order: &Order) -> SubmitOrder {
+/// The order as the exchange takes it, with its deadline by the exchange's clock.
+pub(super) fn submit_order(order: &Order, submit_before: TimestampMicros) -> SubmitOrder {
     SubmitOrder {
         client_order_id: order.order_id.to_compact_string(),
         side: order.position,
@@ -28,7 +28,7 @@ pub(super) fn submit_order(order: &Order) -> SubmitOrder {
         limit_price_in_cents: order.limit_price,
         time_in_force: order.time_in_force,
         num_shares: order.num_shares,
-        submit_before: order.submit_before,
+        submit_before,
     }
 }
 

@@ -28,6 +28,8 @@ pub struct IndexWriter {
     log_id: LogId,
     /// The last record that was taken.
     taken: Lsn,
+    /// The latest time of a record that was taken.
+    last_at: TimestampMicros,
     /// Orders that changed in this batch.
     changed: HashMap<OrderId, Working>,
     recent: RecentOrders,
@@ -86,6 +88,7 @@ impl IndexWriter {
         index.follows(log_id);
         Ok(Self {
             taken: index.position(),
+            last_at: index.last_recorded_at()?,
             index,
             log_id,
             changed: HashMap::new(),
@@ -113,6 +116,7 @@ impl IndexWriter {
         if lsn != expected {
             return Err(IndexError::OutOfOrder { lsn, expected });
         }
+        self.last_at = self.last_at.max(event.at());
         self.changes.advance(lsn, event.at());
         match event {
             Event::Created(created) => self.create(lsn, &created)?,
@@ -135,7 +139,8 @@ impl IndexWriter {
         if self.taken == self.index.position() {
             return Ok(());
         }
-        let meta = Meta { format: INDEX_FORMAT, log_id: self.log_id, position: self.taken };
+        let (position, last_at) = (self.taken, self.last_at);
+        let meta = Meta { format: INDEX_FORMAT, log_id: self.log_id, position, last_at };
         let committed = self.write(meta);
         if committed.is_err() {
             self.index.failed();

@@ -85,7 +85,8 @@ fn what_is_dropped_stays_in_views_that_were_taken_before() {
 #[test]
 fn a_store_of_the_format_before_keeps_changes_from_then_on() {
     let store = MemoryStore::new();
-    let meta = node::Meta { format: 1, log_id: LOG, position: Lsn(70) };
+    let meta =
+        node::Meta { format: 1, log_id: LOG, position: Lsn(70), last_at: Default::default() };
     let write =
         Write { space: Space::Node, key: node::META_KEY.into(), value: Some(meta.encode()) };
     store.commit(vec![write]).unwrap();

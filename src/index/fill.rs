@@ -10,7 +10,7 @@ use super::node::{self, INDEX_FORMAT, Meta};
 use super::store::{Bytes, Space, Store, Write};
 use super::{IndexError, open};
 use crate::order::{Event, EventEncoder, FeedPosition, StoredOrderEncoder, TrackedOrder};
-use crate::types::{ExternalOrderId, OrderId};
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
 /// Writes of one batch of the store: some megabytes.
@@ -26,6 +26,8 @@ pub struct IndexFiller {
     encoder: StoredOrderEncoder,
     orders: u64,
     open: u64,
+    /// The latest time of an order.
+    last_at: TimestampMicros,
 }
 
 impl IndexFiller {
@@ -55,6 +57,7 @@ impl IndexFiller {
             encoder: StoredOrderEncoder::new(),
             orders: 0,
             open: 0,
+            last_at: TimestampMicros::default(),
         }
     }
 
@@ -73,6 +76,7 @@ impl IndexFiller {
         let id = keys::order_id_bytes(order_id);
         let value = Bytes::from(self.encoder.encode(tracked)?);
         self.orders += 1;
+        self.last_at = self.last_at.max(order.updated_at);
         if order.is_open() {
             self.open += 1;
             self.put(Space::Open, keys::open(order_id).into(), value);
@@ -123,12 +127,15 @@ impl IndexFiller {
         // Everything else first: the position says that it is there.
         self.commit()?;
         self.store.persist()?;
+        let feed_at = feed.as_ref().map(|feed| feed.at);
         if let Some(feed) = feed {
             let mut events = EventEncoder::new();
             let value = node::event_value(&mut events, &Event::FeedPosition(feed), Lsn(0))?;
             self.put(Space::Node, node::FEED_KEY.into(), value);
         }
-        let meta = Meta { format: INDEX_FORMAT, log_id, position };
+        let feed_at = feed_at.unwrap_or_default();
+        let last_at = self.last_at.max(feed_at);
+        let meta = Meta { format: INDEX_FORMAT, log_id, position, last_at };
         self.put(Space::Node, node::META_KEY.into(), meta.encode());
         self.commit()?;
         self.store.persist()

@@ -13,7 +13,9 @@ use super::open;
 use super::store::{ScanOrder, Space, Store, View};
 use crate::engine::{EngineOptions, MAX_HELD_REPORTS};
 use crate::order::{Order, TrackedOrder, decode_stored};
-use crate::types::{ClientOrderId, ExternalOrderId, OrderId, UserId, UserPartition};
+use crate::types::{
+    ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId, UserPartition,
+};
 use crate::wal::{LogId, Lsn, Outline};
 
 /// Memory for blocks of the index unless configured. Filters come on top: 2 bytes for each key and
@@ -201,6 +203,19 @@ impl Index {
     /// False once a write has failed: reads go on, but the index does not move any more.
     pub fn is_healthy(&self) -> bool {
         self.0.is_healthy.load(Ordering::Acquire)
+    }
+
+    /// The latest time that the log has recorded up to [`position`](Self::position); that of the feed
+    /// position where an older program wrote the index.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn last_recorded_at(&self) -> Result<TimestampMicros, IndexError> {
+        let view = self.view()?;
+        let meta = node::meta(&*view)?.map_or_else(TimestampMicros::default, |meta| meta.last_at);
+        let feed =
+            node::feed_position(&*view)?.map_or_else(TimestampMicros::default, |feed| feed.at);
+        Ok(meta.max(feed))
     }
 
     /// What the node goes on from, beside its orders.

@@ -5,7 +5,7 @@ use super::IndexError;
 use super::keys;
 use super::store::{Bytes, ScanOrder, Space, View};
 use crate::order::{Event, EventEncoder, FeedPosition, HeldReport, RECORD_FORMAT_VERSION, decode};
-use crate::types::OrderId;
+use crate::types::{OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
 /// Version of the keys and values of the index that this code writes. It reads the ones before.
@@ -37,20 +37,23 @@ pub(super) struct Meta {
     pub(super) format: u32,
     pub(super) log_id: LogId,
     pub(super) position: Lsn,
+    /// The latest time that is recorded up to there. A clock that begins after it tells no time twice.
+    pub(super) last_at: TimestampMicros,
 }
 
 impl Meta {
     pub(super) fn encode(&self) -> Bytes {
-        let Self { format, log_id, position } = self;
-        [&format.to_le_bytes()[..], &log_id.0.to_le_bytes(), &position.0.to_le_bytes()]
-            .concat()
-            .into()
+        let Self { format, log_id, position, last_at } = self;
+        let (log_id, last_at) = (log_id.0.to_le_bytes(), last_at.micros().to_le_bytes());
+        [&format.to_le_bytes()[..], &log_id, &position.0.to_le_bytes(), &last_at].concat().into()
     }
 
     /// Reads it in any format: newer ones begin the same way.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
         let unreadable = || IndexError::Unreadable { what: "a position" };
-        let bytes: &[u8; META_BYTES] = bytes.first_chunk().ok_or_else(unreadable)?;
+        let (bytes, rest) = bytes.split_first_chunk::<META_BYTES>().ok_or_else(unreadable)?;
+        // Programs before this one wrote none.
+        let last_at = rest.first_chunk().map_or(0, |at| u64::from_le_bytes(*at));
         let (format, rest) = bytes.split_first_chunk().ok_or_else(unreadable)?;
         let (log_id, position) = rest.split_first_chunk().ok_or_else(unreadable)?;
         let position = position.first_chunk().ok_or_else(unreadable)?;
@@ -58,6 +61,7 @@ impl Meta {
             format: u32::from_le_bytes(*format),
             log_id: LogId(u64::from_le_bytes(*log_id)),
             position: Lsn(u64::from_le_bytes(*position)),
+            last_at: TimestampMicros::new(last_at),
         })
     }
 }
@@ -159,10 +163,13 @@ mod tests {
 
     #[test]
     fn a_position_comes_back_and_a_short_one_is_refused() {
-        let meta = Meta { format: 7, log_id: LogId(u64::MAX - 1), position: Lsn(1 << 40) };
+        let last_at = TimestampMicros::new(77);
+        let (log_id, position) = (LogId(u64::MAX - 1), Lsn(1 << 40));
+        let meta = Meta { format: 7, log_id, position, last_at };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(&bytes).unwrap(), meta);
-        assert_eq!(bytes.len(), META_BYTES);
-        assert!(Meta::decode(&bytes[1..]).is_err());
+        let without_time = Meta { last_at: TimestampMicros::default(), ..meta };
+        assert_eq!(Meta::decode(&bytes[..META_BYTES]).unwrap(), without_time, "as it was once");
+        assert!(Meta::decode(&bytes[..META_BYTES - 1]).is_err());
     }
 }

@@ -178,7 +178,12 @@ fn a_newer_index_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index");
     let index = Index::open(options(&path, 1)).unwrap();
-    let meta = node::Meta { format: node::INDEX_FORMAT + 1, log_id: LOG, position: Lsn(5) };
+    let meta = node::Meta {
+        format: node::INDEX_FORMAT + 1,
+        log_id: LOG,
+        position: Lsn(5),
+        last_at: Default::default(),
+    };
     let write = store::Write {
         space: store::Space::Node,
         key: node::META_KEY.into(),

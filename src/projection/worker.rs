@@ -282,7 +282,7 @@ impl ProjectionWorker {
         batch: Batch,
     ) -> Result<Option<Batch>, ProjectionError> {
         let client = &session.connection.client;
-        let today = Day::of(Clock.moment().wall);
+        let today = Day::of(Clock.now());
         let days = batch.days.iter().copied().chain([today]);
         session.statements.make_days(client, &self.server, days).await?;
         let began = Instant::now();
@@ -299,7 +299,7 @@ impl ProjectionWorker {
         self.metrics.transactions.inc();
         self.metrics.rows.inc_by(batch.rows() as u64);
         self.metrics.events.inc_by(batch.noted_at.len() as u64);
-        let now = Clock.moment().wall;
+        let now = Clock.now();
         for at in &batch.noted_at {
             self.metrics.lag_seconds.observe(now.micros_since(*at) as f64 / 1e6);
         }

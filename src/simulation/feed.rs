@@ -3,10 +3,10 @@
 
 use super::exchange::{Exchange, PublishedLine};
 use crate::exchange::wire::{FeedLine, FeedLineType, FeedSession};
-use crate::exchange::{OrderFeed, Resume, SteppedFeed};
+use crate::exchange::{ExchangeClock, OrderFeed, Resume, SteppedFeed};
 use crate::market::MarketWriter;
 use crate::sync::Sender;
-use crate::types::TimestampMicros;
+use crate::types::{MonotonicMicros, TimestampMicros};
 
 /// A feed connection, and who reads it.
 pub(super) struct FeedLink {
@@ -15,15 +15,28 @@ pub(super) struct FeedLink {
     session: String,
     /// Sequence of the line that comes next on it.
     next: u64,
+    /// When it was last served.
+    now: MonotonicMicros,
     /// What happened, for the trace.
     pub(super) notes: Vec<String>,
 }
 
 impl FeedLink {
     /// Not connected yet; the first connection asks for `resume`.
-    pub(super) fn new(market: MarketWriter, to_orders: Sender<OrderFeed>, resume: Resume) -> Self {
-        let reader = SteppedFeed::new(market, to_orders, resume);
-        Self { reader, session: String::new(), next: 1, notes: Vec::new() }
+    pub(super) fn new(
+        market: MarketWriter,
+        to_orders: Sender<OrderFeed>,
+        resume: Resume,
+        exchange_clock: ExchangeClock,
+    ) -> Self {
+        let reader = SteppedFeed::new(market, to_orders, resume, exchange_clock);
+        let now = MonotonicMicros::default();
+        Self { reader, session: String::new(), next: 1, now, notes: Vec::new() }
+    }
+
+    /// What comes from here on comes at this time.
+    pub(super) fn at(&mut self, now: MonotonicMicros) {
+        self.now = now;
     }
 
     /// Brings at most so many lines, or connects first. False when there was nothing to do.
@@ -47,7 +60,7 @@ impl FeedLink {
     }
 
     /// Brings a heartbeat, which comes when every line has come.
-    pub(super) fn beat(&mut self, exchange: &Exchange) -> bool {
+    pub(super) fn beat(&mut self, exchange: &Exchange, timestamp: TimestampMicros) -> bool {
         let sequence = exchange.lines().len() as u64;
         if !self.is_connected(exchange) || self.next != sequence + 1 {
             return false;
@@ -62,7 +75,7 @@ impl FeedLink {
             num_shares: None,
             order_id: None,
             volume: true,
-            timestamp: TimestampMicros::new(1),
+            timestamp,
         });
         true
     }
@@ -179,7 +192,7 @@ impl FeedLink {
     /// False when the reader ends the connection with this.
     fn send(&mut self, mut line: Vec<u8>) -> bool {
         line.push(b'\n');
-        match self.reader.take(&line) {
+        match self.reader.take(&line, self.now) {
             None => true,
             Some(reason) => {
                 self.notes.push(format!("the feed reader hangs up: {reason}"));

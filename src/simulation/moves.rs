@@ -468,7 +468,8 @@ impl World<'_> {
     }
 
     pub(super) fn feed_beat(&mut self) -> bool {
-        self.on_feed(None, |feed, exchange| feed.beat(exchange))
+        let timestamp = self.clock.exchange();
+        self.on_feed(None, |feed, exchange| feed.beat(exchange, timestamp))
     }
 
     pub(super) fn feed_cut(&mut self) -> bool {
@@ -524,6 +525,7 @@ impl World<'_> {
         act: impl FnOnce(&mut FeedLink, &Exchange) -> bool,
     ) -> bool {
         let Some(node) = &mut self.node else { return false };
+        node.feed.at(self.clock.ours().monotonic);
         let has_acted = act(&mut node.feed, &self.exchange);
         self.after_feed(has_acted, counted)
     }

@@ -26,7 +26,7 @@ use crate::market::MarketWriter;
 use crate::order::TrackedOrder;
 use crate::projection::Progress;
 use crate::sync::mailbox;
-use crate::types::{ExternalOrderId, Moment};
+use crate::types::{ExternalOrderId, Moment, SteadyClock, TimestampMicros};
 use crate::wal::parts::{FaultyDisk, SteppedWriter, recover_from};
 use crate::wal::{self, MIN_SEGMENT_BYTES, WalError, WalOptions};
 
@@ -116,9 +116,16 @@ impl Node {
             Err(error) => return Err(NotStarted { error, market }),
         };
         let kill_switch = machine.kill_switch.clone();
-        let (gateway, commands) = order_gateway(views.clone(), kill_switch.clone());
+        // Nobody asks it: the world says what time it is.
+        let clock = SteadyClock::start(TimestampMicros::default());
+        let (gateway, commands) = order_gateway(views.clone(), kill_switch.clone(), clock);
         let (to_orders, lines) = mailbox(profile.feed_queue);
-        let queues = Rc::new(SessionQueues::new(commands.exchange_state(), OrderStages::default()));
+        let exchange_clock = commands.exchange_clock();
+        let queues = Rc::new(SessionQueues::new(
+            commands.exchange_state(),
+            OrderStages::default(),
+            exchange_clock.clone(),
+        ));
         let metrics = ExecutionMetrics::default();
         let (readers, [reads, _]) = IndexReaders::new(&index);
         let (stored, shown) = (index.clone(), index.clone());
@@ -155,7 +162,7 @@ impl Node {
             index,
             order_watch,
             desk: OrderDesk::new(gateway, readers),
-            feed: FeedLink::new(market, to_orders, resume),
+            feed: FeedLink::new(market, to_orders, resume, exchange_clock),
             metrics,
         })
     }

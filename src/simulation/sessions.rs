@@ -74,7 +74,7 @@ impl Sessions {
             if gathering.decide(now.monotonic, queues.submits.len()) != Decision::Send {
                 return None;
             }
-            let batch = SubmitBatch::take(queues, metrics, now.wall)?;
+            let batch = SubmitBatch::take(queues, metrics, now)?;
             gathering.sent(now.monotonic, batch.request().orders.len());
             Some(Sent::Submit(batch))
         } else {
@@ -84,7 +84,7 @@ impl Sessions {
                 CancelBatch::take(queues, metrics).map(Sent::Cancel)
             };
             self.queries_are_next = cancels.is_some();
-            cancels.or_else(|| QueryBatch::take(queues, metrics, now.wall).map(Sent::Query))
+            cancels.or_else(|| QueryBatch::take(queues, metrics, now).map(Sent::Query))
         };
         sent.map(|sent| Outgoing { session, sent })
     }

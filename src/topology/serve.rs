@@ -28,7 +28,7 @@ use crate::projection::{PostgresServers, ProjectionError, ServersError};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::stream::{StreamMetrics, StreamQuotas, stream_doors};
 use crate::sync::mailbox;
-use crate::types::UserId;
+use crate::types::{SteadyClock, UserId};
 use crate::wal::{self, WalError, WalOptions};
 
 use super::index::start_index;
@@ -337,7 +337,8 @@ impl Running {
         let (market_writer, market) = open_market(Watchers::new(watches.clone()));
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
-        let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch);
+        let clock = SteadyClock::start(recovered.last_time);
+        let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch, clock);
         let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
         let (appender, writer) = wal::open(log, recovered.wal)?;
 
@@ -394,6 +395,7 @@ impl Running {
                 request_timeout: FEED_REQUEST_TIMEOUT,
                 silence_timeout: FEED_SILENCE,
                 resume: recovered.feed_position.map(|(session, last)| (session, last + 1)),
+                exchange_clock: gateway.exchange_clock().clone(),
             },
             market_writer,
             feed_sender,

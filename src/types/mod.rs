@@ -4,6 +4,7 @@
 mod ids;
 mod money;
 mod order_terms;
+mod steady_clock;
 mod symbol;
 mod time;
 
@@ -13,6 +14,7 @@ pub use ids::{
 };
 pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
 pub use order_terms::{OrderType, Position, TimeInForce};
+pub use steady_clock::SteadyClock;
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
 pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};
 

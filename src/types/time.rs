@@ -54,6 +54,16 @@ impl MonotonicMicros {
         Self(micros)
     }
 
+    /// What the clock says.
+    pub fn now() -> Self {
+        Self(monotonic_nanos() / 1_000)
+    }
+
+    /// The count of microseconds.
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
     /// Later by `duration`, at most the end of time.
     pub fn saturating_add(self, duration: Duration) -> Self {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -66,17 +76,20 @@ impl MonotonicMicros {
     }
 }
 
-/// What both clocks say at one moment: the one that people and exchanges share, and the one to
-/// measure waiting times with. Whoever works in slices reads it once for each.
+/// What both clocks say at one moment: the one that is recorded, and the one to measure waiting
+/// times with. Whoever works in slices reads it once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Wall-clock time.
+    /// The time of day, as the [`SteadyClock`](super::SteadyClock) has it.
     pub wall: TimestampMicros,
     /// Time that never goes back.
     pub monotonic: MonotonicMicros,
 }
 
-/// Where the shells read the time. The pure core is handed timestamps and never reads one.
+/// The wall clock of the machine. Anybody may set it, forward and back: it is for what others compare
+/// with their own clocks, such as the times in tokens and signatures. What is recorded and what is
+/// waited for goes by the [`SteadyClock`](super::SteadyClock). The pure core is handed timestamps and
+/// never reads one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Clock;
 
@@ -86,20 +99,18 @@ impl Clock {
         TimestampMicros(u64::try_from(self.now_nanos() / 1_000).unwrap_or(u64::MAX))
     }
 
-    /// Both clocks.
-    pub fn moment(self) -> Moment {
-        let since_start = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        // Seconds since the machine started: never negative, and microseconds of them fit.
-        let seconds = since_start.tv_sec.unsigned_abs();
-        let micros = since_start.tv_nsec.unsigned_abs() / 1_000;
-        let monotonic = MonotonicMicros(seconds.saturating_mul(1_000_000).saturating_add(micros));
-        Moment { wall: self.now(), monotonic }
-    }
-
     /// Wall-clock time in nanoseconds since the Unix epoch; zero on a clock set before it.
     pub fn now_nanos(self) -> u128 {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos())
     }
+}
+
+/// Nanoseconds since the machine started. The time that it slept counts: deadlines pass meanwhile.
+pub(super) fn monotonic_nanos() -> u64 {
+    let since_start = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Never negative, and nanoseconds of centuries fit.
+    let (seconds, nanos) = (since_start.tv_sec.unsigned_abs(), since_start.tv_nsec.unsigned_abs());
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }

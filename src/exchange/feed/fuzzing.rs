@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Feed, FeedMetrics, FeedOptions};
-use crate::exchange::{ExchangeAddress, OrderFeed};
+use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeed};
 use crate::market::{Listing, MarketReader, Watchers, open_market};
 use crate::shutdown::Shutdown;
 use crate::sync::{Receiver, mailbox};
@@ -54,6 +54,7 @@ fn idle_feed() -> (Feed, MarketReader, Receiver<OrderFeed>) {
         request_timeout: Duration::ZERO,
         silence_timeout: Duration::ZERO,
         resume: None,
+        exchange_clock: ExchangeClock::default(),
     };
     let mut feed = Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default());
     let listing = |name| {

@@ -4,10 +4,11 @@
 use compact_str::CompactString;
 
 use super::{Ended, Feed, FeedMetrics, FeedOptions};
-use crate::exchange::{ExchangeAddress, OrderFeed};
+use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeed};
 use crate::market::MarketWriter;
 use crate::shutdown::Shutdown;
 use crate::sync::Sender;
+use crate::types::MonotonicMicros;
 use std::time::Duration;
 
 /// Session and sequence that a connection asks for.
@@ -23,7 +24,13 @@ pub(crate) struct SteppedFeed {
 }
 
 impl SteppedFeed {
-    pub(crate) fn new(market: MarketWriter, orders: Sender<OrderFeed>, resume: Resume) -> Self {
+    /// Tells `exchange_clock` the time of each heartbeat.
+    pub(crate) fn new(
+        market: MarketWriter,
+        orders: Sender<OrderFeed>,
+        resume: Resume,
+        exchange_clock: ExchangeClock,
+    ) -> Self {
         let options = FeedOptions {
             // Nobody connects to it.
             exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
@@ -31,6 +38,7 @@ impl SteppedFeed {
             request_timeout: Duration::ZERO,
             silence_timeout: Duration::ZERO,
             resume: None,
+            exchange_clock,
         };
         let feed = Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default());
         Self { feed, resume, body: None, session_known: false }
@@ -61,10 +69,12 @@ impl SteppedFeed {
         self.end(&Ended::Unexpected("cut".to_owned()));
     }
 
-    /// Takes bytes of the connection. Gives why it was ended here, if it was.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<String> {
+    /// Takes bytes of the connection, which came at `received`. Gives why it was ended here, if it
+    /// was.
+    pub(crate) fn take(&mut self, bytes: &[u8], received: MonotonicMicros) -> Option<String> {
         let body = self.body.as_mut()?;
         body.extend_from_slice(bytes);
+        self.feed.received = received;
         let from = self.resume.as_ref().map(|(_, from)| *from);
         let taken = self.feed.take_lines(body, &mut self.session_known, from);
         let ended = taken.and_then(|()| self.feed.end_batch()).err()?;

@@ -13,6 +13,7 @@ fn feed(capacity: usize) -> (Feed, Receiver<OrderFeed>) {
         request_timeout: Duration::ZERO,
         silence_timeout: Duration::ZERO,
         resume: None,
+        exchange_clock: ExchangeClock::default(),
     };
     let (market, _reader) = open_market(Watchers::default());
     (Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default()), receiver)

@@ -15,8 +15,8 @@ use crate::http::problem::{HttpResponse, Problem, json_response};
 use crate::http::query::Query;
 use crate::order::{Order, Status};
 use crate::types::{
-    ClientOrderId, Clock, MAX_ORDER_SHARES, OrderId, Position, PriceCents, Shares, Symbol,
-    TimeInForce,
+    ClientOrderId, MAX_ORDER_SHARES, OrderId, Position, PriceCents, Shares, Symbol, TimeInForce,
+    TimestampMicros,
 };
 
 /// Orders of one page unless the client asks for another number.
@@ -56,7 +56,8 @@ pub(in crate::http) async fn post(
     Query::parse(&request.uri, &[])?;
     let order: NewOrder = parse_json(&body)?;
     check(app, &order)?;
-    let order_id = OrderId::new(Clock.now_nanos(), rand::random(), user.partition());
+    let now_nanos = app.site.orders.gateway().clock().now_nanos();
+    let order_id = OrderId::new(now_nanos.into(), rand::random(), user.partition());
     let request = CreateOrder {
         order_id,
         user,
@@ -66,7 +67,7 @@ pub(in crate::http) async fn post(
         limit_price: order.price_in_cents,
         time_in_force: order.time_in_force,
         num_shares: order.num_shares,
-        created_at: Clock.now(),
+        created_at: TimestampMicros::new(now_nanos / 1_000),
     };
     match app.site.orders.create_since(arrived, request).await {
         CreateReply::Accepted(order) => Ok(json_response(StatusCode::CREATED, &*order)),
