@@ -1,10 +1,13 @@
 //! The registry of counters that `GET /metrics` prints. Each folder declares its own counters and
 //! registers them here; counting is one relaxed atomic add.
 
+mod page;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::sync::{Mutex, PoisonError};
 
+pub use page::PageFormat;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
@@ -24,15 +27,16 @@ impl Metrics {
         register(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The metrics in the OpenMetrics text format.
-    pub fn print(&self) -> String {
+    /// The metrics as a page.
+    pub fn print(&self, format: PageFormat) -> String {
         let mut text = String::new();
         let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing into a String does not fail.
         if encode(&mut text, &registry).is_err() {
             text.clear();
         }
-        text
+        drop(registry);
+        format.page(&text)
     }
 }
 
@@ -58,6 +62,7 @@ mod tests {
             );
         });
         counter.inc_by(3);
-        assert!(metrics.print().contains("longbow_stream_sends_total{shard=\"0\"} 3"));
+        let page = metrics.print(PageFormat::OpenMetrics);
+        assert!(page.contains("longbow_stream_sends_total{shard=\"0\"} 3\n"), "{page}");
     }
 }

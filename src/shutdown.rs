@@ -61,10 +61,14 @@ impl Shutdown {
         self.0.requested.load(Ordering::Acquire)
     }
 
+    /// Why somebody asked; `None` while nobody has.
+    pub fn reason(&self) -> Option<StopReason> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).reason.clone()
+    }
+
     /// Whether an operator asked, and nothing broke before.
     pub fn is_asked(&self) -> bool {
-        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.reason == Some(StopReason::Asked)
+        self.reason() == Some(StopReason::Asked)
     }
 
     /// Blocks the calling thread until somebody asks, and tells why.
@@ -115,6 +119,7 @@ mod tests {
     fn the_first_reason_stays_and_everybody_wakes() {
         let shutdown = Shutdown::new();
         assert!(!shutdown.is_requested());
+        assert_eq!(shutdown.reason(), None);
         let waiting = {
             let shutdown = shutdown.clone();
             std::thread::spawn(move || shutdown.wait())
@@ -124,6 +129,7 @@ mod tests {
         shutdown.request(late);
         assert_eq!(waiting.join().unwrap(), StopReason::Asked);
         assert_eq!(shutdown.wait(), StopReason::Asked);
+        assert_eq!(shutdown.reason(), Some(StopReason::Asked));
         futures_lite::future::block_on(shutdown.requested());
     }
 }

@@ -2,12 +2,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::gateway::OrderGateway;
+use super::limits::MAX_UNSTORED_EVENTS;
 use super::order_changes::OrderChanges;
 use super::reads::{OrderPage, OrderReads, PageRequest, StoreUnavailable};
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
 use crate::index::IndexReaders;
 use crate::order::Order;
 use crate::types::{OrderId, UserId};
+use crate::wal::Lsn;
 
 /// Where requests about orders go, from any thread: new ones and cancels to the orders thread,
 /// questions to what it has committed, in memory or in the store.
@@ -127,8 +129,18 @@ impl OrderDesk {
         self.reads.are_readable()
     }
 
-    /// Whether the store can be asked and follows the log.
-    pub fn store_is_healthy(&self) -> bool {
-        self.reads.store_is_healthy()
+    /// What is wrong with the store, if anything: it does not follow the log, or is so far behind
+    /// what is `committed` there that new orders are refused.
+    pub fn store_trouble(&self, committed: Lsn) -> Option<String> {
+        let index = self.reads.index();
+        let unstored = committed.0.saturating_sub(index.durable_position().0);
+        index.trouble().or_else(|| {
+            (unstored >= MAX_UNSTORED_EVENTS).then(|| {
+                format!(
+                    "the store is {unstored} records behind the log: new orders are refused from \
+                     {MAX_UNSTORED_EVENTS} on"
+                )
+            })
+        })
     }
 }

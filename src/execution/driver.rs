@@ -345,6 +345,9 @@ impl Driver {
             self.note_late(now, order_id, to);
         }
         let more_late = self.answer_late(now, limit);
+        if let Some(side) = self.postgres.as_ref().filter(|side| side.is_awaited) {
+            side.progress.set_late(self.postgres_refuses(now));
+        }
         self.mass_cancels.give_up(now.monotonic, self.wal.committed());
         if now.monotonic >= self.next_sweep {
             self.next_sweep = now.monotonic.saturating_add(self.options.sweep_interval);

@@ -73,10 +73,6 @@ impl OrderReads {
         Self { views, store }
     }
 
-    pub(super) fn store_is_healthy(&self) -> bool {
-        self.store.index().is_healthy()
-    }
-
     pub(super) fn views(&self) -> &CommittedViews {
         &self.views
     }

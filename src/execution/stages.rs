@@ -173,7 +173,7 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::metrics::{Metrics, PageFormat};
 
     fn clock() -> (StageClock, Metrics) {
         let (stages, metrics) = (OrderStages::default(), Metrics::new());
@@ -183,7 +183,7 @@ mod tests {
 
     fn counted(metrics: &Metrics) -> usize {
         let of_one = |line: &&str| line.contains("stage_seconds_count") && line.ends_with(" 1");
-        metrics.print().lines().filter(of_one).count()
+        metrics.print(PageFormat::OpenMetrics).lines().filter(of_one).count()
     }
 
     const FOLLOWED: OrderId = OrderId::from_u128(SAMPLED_ONE_OF << 6);

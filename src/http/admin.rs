@@ -1,16 +1,16 @@
 use std::net::SocketAddr;
 
+use crate::metrics::PageFormat;
+use crate::shutdown::Shutdown;
 use bytes::Bytes;
-use http::header::{HeaderValue, ORIGIN};
+use http::header::{ACCEPT, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use serde_json::json;
-
-use crate::shutdown::Shutdown;
 
 use super::app::Site;
 use super::operate;
-use super::problem::{HttpResponse, Problem, bytes_response, json_response};
+use super::problem::{HttpResponse, Problem, bytes_response};
+use super::ready::ready;
 use super::reply::Reply;
 
 /// The operators' listener: is it alive, does it take traffic, what did it count; and the means to
@@ -42,13 +42,8 @@ impl Admin {
                 let text = HeaderValue::from_static("text/plain; charset=utf-8");
                 bytes_response(StatusCode::OK, text, Bytes::from_static(b"alive\n"))
             }
-            (&Method::GET, "/readyz") => self.ready(),
-            (&Method::GET, "/metrics") => {
-                let text = HeaderValue::from_static(
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                );
-                bytes_response(StatusCode::OK, text, Bytes::from(self.site.metrics.print()))
-            }
+            (&Method::GET, "/readyz") => ready(&self.site, &self.shutdown),
+            (&Method::GET, "/metrics") => self.metrics(request.headers()),
             (&Method::GET, "/kill-switch") => operate::kill_switch(self.site.orders.gateway()),
             (&Method::PUT, "/kill-switch") => operate::halt(&self.site, request, peer)
                 .await
@@ -63,26 +58,64 @@ impl Admin {
         Reply::Response(response)
     }
 
-    fn ready(&self) -> HttpResponse {
-        let feed = self.site.market.status.is_up();
-        let symbols = !self.site.market.directory.load().is_empty();
-        let orders = self.site.orders.gateway().is_accepting();
-        let store = self.site.orders.store_is_healthy();
-        let readable = self.site.orders.is_readable();
-        let running = !self.shutdown.is_requested();
-        let ready = feed && symbols && orders && store && readable && running;
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let checks = json!({
-            "feed": feed,
-            "symbols": symbols,
-            "orders": orders,
-            "index": store,
-            // Not before Postgres has what a start recovered, where it is awaited.
-            "readable": readable,
-            "running": running,
-        });
-        // For information only: prices, reads and cancels go on without it.
-        let exchange = self.site.orders.gateway().exchange_state().as_str();
-        json_response(status, &json!({ "ready": ready, "checks": checks, "exchange": exchange }))
+    fn metrics(&self, headers: &HeaderMap) -> HttpResponse {
+        let format = wanted_format(headers);
+        let text = HeaderValue::from_static(format.content_type());
+        bytes_response(StatusCode::OK, text, Bytes::from(self.site.metrics.print(format)))
+    }
+}
+
+/// OpenMetrics, unless a scraper likes the older format better (RFC 9110, 12.5.1).
+fn wanted_format(headers: &HeaderMap) -> PageFormat {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let accept = ranges.collect::<Vec<_>>().join(",");
+    let quality = |kind: &str| quality_of(&accept, kind);
+    if quality("text/plain") > quality("application/openmetrics-text") {
+        PageFormat::Prometheus
+    } else {
+        PageFormat::OpenMetrics
+    }
+}
+
+/// How much a media type is wanted: what the range says that names it most closely.
+fn quality_of(accept: &str, kind: &str) -> f32 {
+    let (group, _) = kind.split_once('/').unwrap_or((kind, ""));
+    let closeness = |range: &str| match range {
+        "*/*" => Some(1),
+        range if range.strip_suffix("/*") == Some(group) => Some(2),
+        range if range == kind => Some(3),
+        _ => None,
+    };
+    let ranges = accept.split(',').filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let closeness = closeness(&parts.next()?.to_ascii_lowercase())?;
+        let quality = parts.find_map(|part| part.strip_prefix("q="));
+        Some((closeness, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0)))
+    });
+    ranges.max_by_key(|(closeness, _)| *closeness).map_or(0.0, |(_, quality)| quality)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrapers_get_the_format_that_they_like_best() {
+        let of = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            wanted_format(&headers)
+        };
+        let (new, old) = (PageFormat::OpenMetrics, PageFormat::Prometheus);
+        assert_eq!(wanted_format(&HeaderMap::new()), new);
+        assert_eq!(of("*/*"), new);
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,\
+                          text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+        assert_eq!(of(prometheus), new);
+        assert_eq!(of("text/plain;version=0.0.4"), old);
+        assert_eq!(of("text/plain;version=0.0.4;q=1,*/*;q=0.1"), old);
+        assert_eq!(of("text/*, application/openmetrics-text;q=0.2"), old);
+        assert_eq!(of("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), new);
+        assert_eq!(of("nonsense;q=x"), new);
     }
 }

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::stream::{Hub, StreamDoors, StreamQuotas};
 
 use super::auth::Authenticator;
+use super::ready::Health;
 
 /// What every shard serves: made once, shared by all of them.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Site {
     pub streams: StreamDesk,
     /// Counters, for the operators' listener.
     pub metrics: Arc<Metrics>,
+    /// What readiness depends on beside the above.
+    pub health: Health,
 }
 
 /// What the streams of all shards share.

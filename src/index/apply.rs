@@ -142,10 +142,7 @@ impl IndexWriter {
         let (position, last_at) = (self.taken, self.last_at);
         let meta = Meta { format: INDEX_FORMAT, log_id: self.log_id, position, last_at };
         let committed = self.write(meta);
-        if committed.is_err() {
-            self.index.failed();
-        }
-        committed
+        committed.inspect_err(|error| self.index.failed(error))
     }
 
     /// Makes everything that was committed durable.
@@ -158,16 +155,10 @@ impl IndexWriter {
             return Ok(());
         }
         let persisted = self.index.store().and_then(|store| store.persist());
-        match persisted {
-            Ok(()) => self.index.persisted_to(position),
-            Err(_) => self.index.failed(),
-        }
-        persisted?;
+        persisted.inspect_err(|error| self.index.failed(error))?;
+        self.index.persisted_to(position);
         let dropped = self.index.store().and_then(|store| self.changes.drop_old(&*store, position));
-        if dropped.is_err() {
-            self.index.failed();
-        }
-        dropped
+        dropped.inspect_err(|error| self.index.failed(error))
     }
 
     fn create(&mut self, lsn: Lsn, created: &Created) -> Result<(), IndexError> {

@@ -66,7 +66,7 @@ impl<S: Storage> IndexFollower<S> {
         step_back();
         loop {
             let Err(error) = self.follow(shutdown) else { return Ok(()) };
-            self.index.failed();
+            self.index.failed(&error);
             self.metrics.healthy.set(0);
             if !error.is_of_the_store() {
                 return Err(error);

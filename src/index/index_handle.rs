@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,7 +97,8 @@ struct Shared {
     durable: AtomicU64,
     /// See [`Index::memory_shows`].
     shown: AtomicU64,
-    is_healthy: AtomicBool,
+    /// Why a write has failed; `None` while the store moves.
+    trouble: Mutex<Option<String>>,
     ages: IndexAges,
     /// Who waits for which position.
     waiting: Mutex<Vec<(Lsn, oneshot::Sender<()>)>>,
@@ -167,7 +168,7 @@ impl Index {
             position: AtomicU64::new(position),
             durable: AtomicU64::new(position),
             shown: AtomicU64::new(u64::MAX),
-            is_healthy: AtomicBool::new(true),
+            trouble: Mutex::new(None),
             ages,
             waiting: Mutex::new(Vec::new()),
         }))
@@ -202,7 +203,12 @@ impl Index {
 
     /// False once a write has failed: reads go on, but the index does not move any more.
     pub fn is_healthy(&self) -> bool {
-        self.0.is_healthy.load(Ordering::Acquire)
+        self.trouble().is_none()
+    }
+
+    /// Why the index does not move any more; `None` while it does.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The latest time that the log has recorded up to [`position`](Self::position); that of the feed
@@ -408,7 +414,7 @@ impl Index {
         self.0.position.store(found.0, Ordering::Release);
         self.0.durable.store(found.0, Ordering::Release);
         *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
-        self.0.is_healthy.store(true, Ordering::Release);
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
@@ -437,8 +443,12 @@ impl Index {
         self.0.durable.store(position.0, Ordering::Release);
     }
 
-    pub(super) fn failed(&self) {
-        self.0.is_healthy.store(false, Ordering::Release);
+    /// It does not move any more, for a reason that is told to operators.
+    pub(super) fn failed(&self, error: &dyn std::error::Error) {
+        let causes = std::iter::successors(Some(error), |&error| error.source());
+        let words = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let trouble = format!("the store does not follow the log: {words}");
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
 }
 

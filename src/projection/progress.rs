@@ -18,6 +18,8 @@ struct Shared {
     /// For each server the last record that it needs nothing of any more.
     servers: Box<[AtomicU64]>,
     is_backlogged: AtomicBool,
+    /// Whether it is awaited and does not follow in time.
+    is_late: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -27,6 +29,7 @@ impl Progress {
         Self(Arc::new(Shared {
             servers: (0..servers).map(|_| AtomicU64::new(0)).collect(),
             is_backlogged: AtomicBool::new(false),
+            is_late: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }))
     }
@@ -46,6 +49,22 @@ impl Progress {
     /// Whether new orders are to be refused, because the log has grown to the limit.
     pub fn is_backlogged(&self) -> bool {
         self.0.is_backlogged.load(Ordering::Relaxed)
+    }
+
+    /// Why new orders are refused because of it, if they are.
+    pub fn trouble(&self) -> Option<&'static str> {
+        if self.is_backlogged() {
+            return Some(
+                "Postgres is too far behind: new orders are refused until it has caught up",
+            );
+        }
+        let is_late = self.0.is_late.load(Ordering::Relaxed);
+        is_late.then_some("Postgres does not follow in time: new orders are refused until it does")
+    }
+
+    /// Says whether new orders are refused because it is awaited and does not follow in time.
+    pub fn set_late(&self, is_late: bool) {
+        self.0.is_late.store(is_late, Ordering::Relaxed);
     }
 
     /// A server has everything up to this record.

@@ -6,7 +6,8 @@ use crate::wal::LogHandle;
 use super::ServeError;
 use super::threads::Threads;
 
-/// Starts the thread that moves the index behind the log, and those that read it for others.
+/// Starts the thread that moves the index behind the log, and those that read it for others; these
+/// end when nobody can ask them any more.
 ///
 /// # Errors
 /// Log and index do not go together, or there is no room for another thread.
@@ -14,22 +15,22 @@ pub(super) fn start_index(
     index: &Index,
     log: LogHandle,
     metrics: &Metrics,
-    (threads, shutdown): (&mut Threads, &Shutdown),
+    (threads, readers, shutdown): (&mut Threads, &mut Threads, &Shutdown),
 ) -> Result<IndexReaders, ServeError> {
     let index_metrics = IndexMetrics::default();
     metrics.register(|registry| index_metrics.register(registry));
     let follower = IndexFollower::new(index.clone(), log, index_metrics)?;
     let stop = shutdown.clone();
     threads.spawn("index", shutdown, move || follower.run(&stop)).map_err(ServeError::Thread)?;
-    let (readers, bodies) = IndexReaders::new(index);
+    let (store, bodies) = IndexReaders::new(index);
     for (number, body) in bodies.into_iter().enumerate() {
         let read = move || {
             body.run();
             Ok::<(), String>(())
         };
-        threads
+        readers
             .spawn(&format!("index-read-{number}"), shutdown, read)
             .map_err(ServeError::Thread)?;
     }
-    Ok(readers)
+    Ok(store)
 }

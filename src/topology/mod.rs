@@ -8,8 +8,9 @@
 //! | `feed` | any | its own loop | a stop is asked for |
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
 //! | `index` | any | its own loop | a stop is asked for and `wal` has ended |
-//! | `index-read-N` | any | its own loop | `shard-N` and `orders` have ended |
 //! | `projection-N` | any | tokio | a stop is asked for and `wal` has ended |
+//! | `admin` | any | glommio | all of the above have ended |
+//! | `index-read-N` | any | its own loop | nobody is left who could ask it |
 //! | `exchange` | any | tokio, in a simulator of its own | last |
 //!
 //! A thread that ends before it was asked to stops all others.
@@ -18,6 +19,7 @@ mod exchange;
 mod index;
 mod inspect;
 mod link;
+mod operators;
 mod placement;
 mod postgres;
 mod serve;

@@ -19,7 +19,9 @@ use crate::execution::{
     self, ExecutionError, ExecutionMetrics, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError,
     OrderDesk, OrderWatchers, OrdersThread, Recovered, order_gateway,
 };
-use crate::http::{Authenticator, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamDesk};
+use crate::http::{
+    Authenticator, Health, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamDesk,
+};
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
@@ -33,6 +35,7 @@ use crate::wal::{self, WalError, WalOptions};
 
 use super::index::start_index;
 use super::link;
+use super::operators::Operators;
 use super::placement::{Placement, allowed_cores, place};
 use super::postgres::{self, Place};
 use super::shard::Shard;
@@ -306,6 +309,9 @@ struct Running {
     orders: Threads,
     stop_orders: Shutdown,
     rest: Threads,
+    operators: Threads,
+    stop_operators: Shutdown,
+    readers: Threads,
     address: SocketAddr,
     admin_address: SocketAddr,
     authenticator: Arc<Authenticator>,
@@ -343,10 +349,14 @@ impl Running {
         let (appender, writer) = wal::open(log, recovered.wal)?;
 
         let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());
+        let (mut operators, mut readers) = (Threads::new(), Threads::new());
+        let stop_operators = Shutdown::new();
         let stop_orders = Shutdown::new();
         let followed = writer.handle();
         rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
-        let store = start_index(&index, followed.clone(), &metrics, (&mut rest, shutdown))?;
+        let health_log = followed.clone();
+        let store =
+            start_index(&index, followed.clone(), &metrics, (&mut rest, &mut readers, shutdown))?;
         let postgres = postgres.map(|servers| {
             let place = Place {
                 arguments: &arguments.postgres,
@@ -364,6 +374,10 @@ impl Running {
             recovered.views.hide();
         }
 
+        let health = Health {
+            log: health_log,
+            postgres: postgres.as_ref().map(|side| side.progress.clone()),
+        };
         let options = link::execution_options(arguments, &exchange, webhook.registration)?;
         let execution_metrics = ExecutionMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
@@ -420,9 +434,18 @@ impl Running {
             webhook: webhook.verifier,
             metrics,
             streams: StreamDesk { quotas, doors, default_rate: arguments.streams.default_rate() },
+            health,
         };
+        let admin = Operators {
+            listener: admin_socket,
+            site: site.clone(),
+            metrics: HttpMetrics::default(),
+            shutdown: shutdown.clone(),
+            stop: stop_operators.clone(),
+        };
+        admin.site.metrics.register(|registry| admin.metrics.register(registry, "admin"));
+        operators.spawn("admin", shutdown, move || admin.run()).map_err(ServeError::Thread)?;
         let streams = arguments.streams.limits();
-        let mut admin_socket = Some(admin_socket);
         let sides = watches.into_iter().zip(sockets).zip(inboxes).zip(order_watches);
         for (number, (&core, sides)) in (0..).zip(plan.placement.shards.iter().zip(sides)) {
             let (((watch, listener), inbox), order_watch) = sides;
@@ -435,12 +458,10 @@ impl Running {
                 inbox,
                 order_watch,
                 listener,
-                admin_listener: admin_socket.take(),
                 streams,
                 http: HttpLimits::default(),
                 stream_metrics: StreamMetrics::default(),
                 http_metrics: HttpMetrics::default(),
-                admin_metrics: HttpMetrics::default(),
                 shutdown: shutdown.clone(),
             };
             shard.register_metrics();
@@ -448,7 +469,18 @@ impl Running {
                 .spawn(&format!("shard-{number}"), shutdown, move || shard.run())
                 .map_err(ServeError::Thread)?;
         }
-        Ok(Self { shards, orders, stop_orders, rest, address, admin_address, authenticator })
+        Ok(Self {
+            shards,
+            orders,
+            stop_orders,
+            rest,
+            operators,
+            stop_operators,
+            readers,
+            address,
+            admin_address,
+            authenticator,
+        })
     }
 
     /// Prints where it listens and, for development, what to try.
@@ -480,6 +512,9 @@ impl Running {
         self.stop_orders.request(StopReason::Asked);
         self.orders.join();
         self.rest.join();
+        self.stop_operators.request(StopReason::Asked);
+        self.operators.join();
+        self.readers.join();
     }
 }
 

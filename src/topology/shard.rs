@@ -9,7 +9,7 @@ use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::execution::{OrderChanges, OrderEventFeed, OrderWatch};
-use crate::http::{Admin, App, HttpLimits, HttpMetrics, Site, serve_clients, serve_operators};
+use crate::http::{App, HttpLimits, HttpMetrics, Site, serve_clients};
 use crate::market::ShardWatch;
 use crate::net::adopt_listener;
 use crate::shutdown::Shutdown;
@@ -28,13 +28,10 @@ pub(super) struct Shard {
     pub inbox: ChangeInbox,
     pub order_watch: OrderWatch,
     pub listener: OwnedFd,
-    /// The first shard serves the operators as well.
-    pub admin_listener: Option<OwnedFd>,
     pub streams: StreamLimits,
     pub http: HttpLimits,
     pub stream_metrics: StreamMetrics,
     pub http_metrics: HttpMetrics,
-    pub admin_metrics: HttpMetrics,
     pub shutdown: Shutdown,
 }
 
@@ -47,9 +44,6 @@ impl Shard {
         self.site.metrics.register(|registry| {
             self.stream_metrics.register(registry, number);
             self.http_metrics.register(registry, &format!("shard-{number}"));
-            if self.admin_listener.is_some() {
-                self.admin_metrics.register(registry, "admin");
-            }
         });
     }
 
@@ -90,23 +84,10 @@ impl Shard {
             self.shutdown.clone(),
             app,
         ));
-        let operating = self.admin_listener.map(|listener| {
-            let admin = Rc::new(Admin { site: self.site, shutdown: self.shutdown.clone() });
-            glommio::spawn_local(serve_operators(
-                adopt_listener(listener),
-                self.http,
-                self.admin_metrics,
-                self.shutdown.clone(),
-                admin,
-            ))
-        });
         driving.await;
         changing.cancel().await;
         answering.cancel().await;
         serving.await;
-        if let Some(operating) = operating {
-            operating.await;
-        }
         Ok(())
     }
 }

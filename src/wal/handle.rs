@@ -92,6 +92,11 @@ impl<S: Storage> LogHandle<S> {
         self.0.shared.is_poisoned()
     }
 
+    /// Whether there was no room when the next segment was last tried.
+    pub fn is_out_of_space(&self) -> bool {
+        self.0.shared.is_out_of_space()
+    }
+
     /// Blocks until a record behind `beyond` is committed, until nothing more will be, or until the
     /// time is over. Returns what is committed.
     pub fn wait(&self, beyond: Lsn, timeout: Duration) -> Lsn {

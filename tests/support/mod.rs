@@ -138,6 +138,24 @@ impl Program {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be asked");
     }
 
+    /// Stops it where it stands, as a debugger would. It can still be killed.
+    pub fn freeze(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP)
+            .expect("it can be frozen");
+    }
+
+    /// The names of its threads; none once it has ended.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let names = tasks
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         api::until("the program to end", || self.process.try_wait().expect("it can be asked"))

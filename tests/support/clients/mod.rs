@@ -2,8 +2,10 @@
 
 pub mod browser;
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -65,6 +67,26 @@ fn tools() -> PathBuf {
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clients").join(name)
+}
+
+/// A family of metrics as the PyPI package `prometheus_client` reads it: type, unit, help, and how
+/// many samples it has.
+pub type MetricFamily = (String, String, String, usize);
+
+/// Reads a page of metrics with the parser of that package for this format, `openmetrics` or
+/// `prometheus`, which must find nothing wrong with it.
+pub fn read_metrics(page: &str, format: &str) -> BTreeMap<String, MetricFamily> {
+    let mut command = Command::new(tools().join("venv/bin/python"));
+    command.arg(script("read_metrics.py")).arg(format);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut parser = command.spawn().expect("Python starts");
+    let mut input = parser.stdin.take().expect("its input is piped");
+    input.write_all(page.as_bytes()).expect("it reads the page");
+    drop(input);
+    let output = parser.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{page}");
+    serde_json::from_slice(&output.stdout).expect("it prints JSON")
 }
 
 /// A client that is a program of its own and prints an event a line:

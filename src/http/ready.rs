@@ -1,0 +1,114 @@
+//! `GET /readyz`: whether the server takes traffic, and each reason why not, by name.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::projection::Progress;
+use crate::shutdown::{Shutdown, StopReason};
+use crate::wal::LogHandle;
+
+use super::app::Site;
+use super::problem::{HttpResponse, json_response};
+
+/// What is looked at beside the site.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The write-ahead log.
+    pub log: LogHandle,
+    /// Postgres, where it follows the log.
+    pub postgres: Option<Progress>,
+}
+
+/// One thing that has to be right, and what is wrong with it.
+type Check = (&'static str, Option<String>);
+
+/// Answers with every check, and with the reasons of those that fail.
+pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
+    let checks = checks(site, shutdown);
+    let is_ready = checks.iter().all(|(_, trouble)| trouble.is_none());
+    let state = match shutdown.reason() {
+        Some(_) => "draining",
+        None if is_ready => "ready",
+        None => "not_ready",
+    };
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut told = Map::new();
+    let mut reasons = Map::new();
+    for (name, trouble) in checks {
+        told.insert(name.to_owned(), Value::from(trouble.is_none()));
+        if let Some(trouble) = trouble {
+            reasons.insert(name.to_owned(), trouble.into());
+        }
+    }
+    // For information only: prices, reads and cancels go on without it.
+    let exchange = site.orders.gateway().exchange_state().as_str();
+    let body = json!({
+        "ready": is_ready,
+        "state": state,
+        "checks": told,
+        "reasons": reasons,
+        "exchange": exchange,
+    });
+    json_response(status, &body)
+}
+
+fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 9] {
+    let Health { log, postgres } = &site.health;
+    let orders = &site.orders;
+    let unless = |is_right: bool, trouble: &str| (!is_right).then(|| trouble.to_owned());
+    [
+        (
+            "feed",
+            unless(
+                site.market.status.is_up(),
+                "the feed of the exchange is down: prices stand still, and fills come late",
+            ),
+        ),
+        (
+            "symbols",
+            unless(
+                !site.market.directory.load().is_empty(),
+                "the exchange has not told its symbols yet",
+            ),
+        ),
+        (
+            "orders",
+            unless(
+                orders.gateway().is_accepting(),
+                "too many new orders wait to be taken: more are refused",
+            ),
+        ),
+        (
+            "log",
+            unless(
+                !log.is_poisoned(),
+                "the log has failed or ended: nothing is recorded any more, and the process ends",
+            ),
+        ),
+        ("disk", disk(log)),
+        ("index", orders.store_trouble(log.committed())),
+        (
+            "readable",
+            // Not before Postgres has what a start recovered, where it is awaited.
+            unless(orders.is_readable(), "Postgres does not have yet all that was recovered"),
+        ),
+        ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
+        ("running", shutdown.reason().map(stopping)),
+    ]
+}
+
+fn disk(log: &LogHandle) -> Option<String> {
+    log.is_out_of_space().then(|| {
+        "no room for the next file of the log: new orders are refused, cancels and fills go on"
+            .to_owned()
+    })
+}
+
+fn stopping(reason: StopReason) -> String {
+    match reason {
+        StopReason::Asked => "draining: a stop was asked for".to_owned(),
+        StopReason::ThreadEnded { thread, error } => {
+            format!("draining: the thread {thread} ended: {error}")
+        }
+    }
+}
