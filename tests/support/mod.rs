@@ -19,6 +19,7 @@ pub mod postgres_relay;
 pub mod proxy;
 pub mod relay;
 pub mod stream_story;
+pub mod venue;
 pub mod webdriver;
 
 use std::ffi::OsStr;
