@@ -15,7 +15,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use longbow::market::{Listing, Print, ShardWatch, Watchers, open_market};
 use longbow::net::StreamSocket;
 use longbow::stream::{
-    Hub, HubOptions, Mode, Next, NoOrders, StreamLimits, StreamMetrics, StreamQuotas,
+    Heartbeat, Hub, HubOptions, Mode, Next, NoOrders, StreamLimits, StreamMetrics, StreamQuotas,
     StreamRequest, write_price,
 };
 use longbow::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
@@ -152,6 +152,7 @@ fn hub(criterion: &mut Criterion) {
             symbols: vec![(symbol, index)],
             mode: Mode::Latest,
             max_rate: None,
+            heartbeat: Heartbeat::Comment,
             resume: None,
             orders: None,
         };

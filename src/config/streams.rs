@@ -41,6 +41,12 @@ pub struct StreamArgs {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub stall_seconds: u64,
 
+    /// Seconds of silence after which a stream is sent a heartbeat; a proxy on the way must wait longer
+    /// than that.
+    #[arg(long, env = "LONGBOW_HEARTBEAT_SECONDS", value_name = "S", default_value_t = 15,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub heartbeat_seconds: u64,
+
     /// Most seconds over which a stop spreads the ends of the streams, so that their clients do not
     /// all connect elsewhere at once.
     #[arg(long, env = "LONGBOW_DRAIN_SECONDS", value_name = "S", default_value_t = 10,
@@ -55,6 +61,7 @@ impl StreamArgs {
             window: Duration::from_millis(self.coalesce),
             kept_prints: self.kept_prints,
             drain: Duration::from_secs(self.drain_seconds),
+            heartbeat: Duration::from_secs(self.heartbeat_seconds),
             stall: Duration::from_secs(self.stall_seconds),
             ..StreamLimits::default()
         }

@@ -12,7 +12,9 @@ use crate::types::{Symbol, SymbolIndex, UserId};
 use super::connection::{Connection, DirtySet, Subscription};
 use super::deadlines::ConnectionId;
 use super::every::EveryPrint;
-use super::frame::{ID_SEPARATOR, Opening, ResumePoint, write_head, write_opening, write_point};
+use super::frame::{
+    Heartbeat, ID_SEPARATOR, Opening, ResumePoint, write_head, write_opening, write_point,
+};
 use super::hub::Hub;
 use super::limits::RETRY_MS;
 use super::order_events::{OrderEvents, OrdersFrom};
@@ -42,6 +44,8 @@ pub struct StreamRequest {
     pub mode: Mode,
     /// Most sends a second; `None` leaves it to the server's pace.
     pub max_rate: Option<u32>,
+    /// What breaks its silence.
+    pub heartbeat: Heartbeat,
     /// What the client already knows of prices.
     pub resume: Option<ResumePoint>,
     /// Its user's orders, where it wants them too. A stream without symbols has nothing else.
@@ -135,6 +139,7 @@ impl Hub {
             blocked: false,
             stall_watched: false,
             tell_feed: false,
+            heartbeat: request.heartbeat,
             owes_heartbeat: false,
         };
         self.heartbeats.set(heartbeat_due_ms(&connection, self.limits.heartbeat_ms()), id);

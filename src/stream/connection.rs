@@ -4,6 +4,7 @@ use crate::net::StreamSocket;
 use crate::types::SymbolIndex;
 
 use super::every::EveryPrint;
+use super::frame::Heartbeat;
 use super::order_events::OrderEvents;
 use super::quotas::StreamPermit;
 
@@ -154,6 +155,8 @@ pub(super) struct Connection {
     pub stall_watched: bool,
     /// The state of the feed changed and this stream has not been told.
     pub tell_feed: bool,
+    /// What breaks its silence.
+    pub heartbeat: Heartbeat,
     /// It was silent for the heartbeat interval.
     pub owes_heartbeat: bool,
 }

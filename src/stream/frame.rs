@@ -19,8 +19,26 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\n\
 /// among the orders' changes.
 pub const ID_SEPARATOR: u8 = b'/';
 
-/// Sent on a stream that was silent for the heartbeat interval.
-pub(super) const HEARTBEAT: &[u8] = b": hb\n\n";
+/// What breaks the silence of a stream after the heartbeat interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// `: hb`, which costs least and which a page never sees.
+    #[default]
+    Comment,
+    /// `event: heartbeat`, for a page that has to tell silence from a frozen server.
+    Event,
+}
+
+impl Heartbeat {
+    /// What is sent.
+    pub(super) fn frame(self) -> &'static [u8] {
+        match self {
+            Self::Comment => b": hb\n\n",
+            Self::Event => b"event: heartbeat\ndata: {}\n\n",
+        }
+    }
+}
+
 /// What came before and what follows do not belong together; a snapshot follows.
 pub(super) const RESET: &[u8] = b"event: reset\ndata: {}\n\n";
 /// The exchange feed is lost.

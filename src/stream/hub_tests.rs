@@ -9,7 +9,7 @@ use crate::market::{Listing, MarketWriter, Print, ShardWatch, Watchers, open_mar
 use crate::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
 
 use super::adopt::{Mode, StreamRequest};
-use super::frame::ResumePoint;
+use super::frame::{Heartbeat, ResumePoint};
 use super::hub::{Hub, HubOptions, Next};
 use super::limits::StreamLimits;
 use super::metrics::StreamMetrics;
@@ -83,6 +83,7 @@ impl World {
             symbols,
             mode: Mode::Latest,
             max_rate: None,
+            heartbeat: Heartbeat::Comment,
             resume: None,
             orders: None,
         }
@@ -289,6 +290,16 @@ fn a_silent_stream_is_kept_alive_and_told_of_the_feed() {
     world.market.set_up(true);
     world.run_idle();
     read_until(&mut client, "event: feed\ndata: {\"up\":true}\n\n");
+}
+
+#[test]
+fn a_stream_that_asks_for_events_is_kept_alive_by_them() {
+    let limits = StreamLimits { heartbeat: Duration::from_millis(1), ..StreamLimits::default() };
+    let mut world = World::new(limits);
+    let request = StreamRequest { heartbeat: Heartbeat::Event, ..world.request(&["SPY"]) };
+    let mut client = world.open(request);
+    world.run_until(|hub| hub.metrics.heartbeats.get() > 0);
+    read_until(&mut client, "event: heartbeat\ndata: {}\n\n");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub struct StreamLimits {
     pub kept_prints: u32,
     /// Longest time over which a stop spreads its goodbyes.
     pub drain: Duration,
-    /// Silence after which a comment is sent.
+    /// Silence after which a heartbeat is sent.
     pub heartbeat: Duration,
     /// How long a socket may stay full before its stream is closed.
     pub stall: Duration,

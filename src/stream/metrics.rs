@@ -35,7 +35,7 @@ pub struct StreamMetrics {
     pub resets: Counter,
     /// Changes of subscriptions of open streams.
     pub subscription_changes: Counter,
-    /// Heartbeat comments sent.
+    /// Heartbeats sent, comments and events.
     pub heartbeats: Counter,
     /// Ticks taken from the ring.
     pub ticks: Counter,
@@ -67,7 +67,7 @@ impl StreamMetrics {
                 "Changes of open streams' subscriptions",
                 &self.subscription_changes,
             ),
-            ("stream_heartbeats", "Heartbeat comments sent", &self.heartbeats),
+            ("stream_heartbeats", "Heartbeats sent to silent streams", &self.heartbeats),
             ("stream_ticks", "Ticks taken from the ring", &self.ticks),
             ("stream_lapped_ticks", "Ticks overwritten unread", &self.lapped_ticks),
         ];

@@ -7,7 +7,7 @@ use crate::net::SendOutcome;
 
 use super::deadlines::ConnectionId;
 use super::frame::{
-    FEED_DOWN, FEED_UP, HEARTBEAT, ID_SEPARATOR, RESET, write_gap, write_id_line, write_point,
+    FEED_DOWN, FEED_UP, ID_SEPARATOR, RESET, write_gap, write_id_line, write_point,
 };
 use super::hub::Hub;
 use super::limits::{ID_INTERVAL_MS, MAX_SEND_BYTES, SENDS_PER_CLOCK_LOOK};
@@ -120,7 +120,7 @@ impl Hub {
         }
         connection.owes_heartbeat &= self.scratch.is_empty();
         if std::mem::take(&mut connection.owes_heartbeat) {
-            self.scratch.extend_from_slice(HEARTBEAT);
+            self.scratch.extend_from_slice(connection.heartbeat.frame());
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Heartbeat });
         }
         let is_only_orders = connection.orders.as_ref().is_some_and(|orders| orders.is_alone());

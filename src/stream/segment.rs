@@ -24,7 +24,7 @@ pub(super) enum Content {
     Orders,
     /// An `id:` block.
     Id,
-    /// A comment that breaks the silence.
+    /// What breaks the silence.
     Heartbeat,
 }
 

@@ -4,57 +4,118 @@
 import { $, problem, request, setText, tell } from "./basics.js";
 import { closeOrders, turnPage } from "./order-list.js";
 import "./search.js";
-import { clearTicket, offerSymbol } from "./ticket.js";
+import { closeTicket, openTicket } from "./ticket.js";
 import { closeWatchlist, showWatchlist, watched } from "./watchlist.js";
 
+const USER = "longbow.user"; // its name in this browser, for all tabs
+const RETRY_MS = 2_000;
+const NO_ANSWER = "The server does not answer. This page keeps trying.";
+const HINTS = {
+  name: "Any name will do: this server makes development users.",
+  token: "This server knows its users by signed tokens. Whoever runs it can give you one.",
+};
+
 let signedIn = false;
+let way = "name"; // how this server lets users in
+let startTimer = 0;
+
+/** Finds out whether there is a session, for as long as it takes. */
+async function start() {
+  clearTimeout(startTimer);
+  const answer = await request("GET", "/orders?limit=1").catch(() => null);
+  // What comes from the server itself has a code: it knows this user, even where it cannot help now.
+  const isKnown = answer?.status === 200 || (answer?.status === 503 && answer.content.code);
+  if (signedIn) return;
+  if (isKnown) return enter();
+  if (answer?.status === 401) return document.body.dataset.view === "login" || askForUser("");
+  setText($("start-message"), answer ? problem(answer) : NO_ANSWER);
+  startTimer = setTimeout(start, RETRY_MS);
+}
 
 function enter() {
+  const from = document.body.dataset.view;
   signedIn = true;
   document.body.dataset.view = "trading";
+  setText($("start-message"), "");
   $("login-view").hidden = true;
   $("trading-view").hidden = $("session").hidden = false;
-  setText($("user-name"), localStorage.getItem("longbow.user") ?? "");
-  offerSymbol(watched()[0] ?? "");
+  const user = localStorage.getItem(USER) ?? "";
+  setText($("user-name"), user);
+  openTicket(user, watched()[0] ?? "");
   showWatchlist();
   turnPage([]);
+  if (from === "login") document.querySelector("main").focus();
 }
 
 function leave(words) {
   signedIn = false;
-  document.body.dataset.view = "login";
   closeWatchlist();
   closeOrders();
-  clearTicket();
+  closeTicket();
   $("trading-view").hidden = $("session").hidden = true;
-  $("login-view").hidden = false;
+  return askForUser(words);
+}
+
+/** Shows the log-in, in the way that this server has. */
+async function askForUser(words) {
   setText($("login-error"), words);
-  $("login-user").focus();
+  // Without a token and without a name: only a server that wants a name misses that.
+  const answer = await request("POST", "/session", {}).catch(() => null);
+  if (signedIn) return;
+  if (!answer || answer.status >= 500) {
+    document.body.dataset.view = "starting";
+    setText($("start-message"), [words, NO_ANSWER].join(" ").trim());
+    startTimer = setTimeout(start, RETRY_MS);
+    return;
+  }
+  way = answer.status === 401 ? "token" : "name";
+  document.body.dataset.view = "login";
+  setText($("start-message"), "");
+  setText($("login-hint"), HINTS[way]);
+  $("by-name").hidden = way !== "name";
+  $("by-token").hidden = way !== "token";
+  $("login-view").hidden = false;
+  (way === "token" ? $("login-token") : $("login-user")).focus();
+}
+
+/** The request that logs in, or what is wrong with the form. */
+function readLogin() {
+  if (way === "name") return { body: { user: $("login-user").value.trim() } };
+  const token = $("login-token").value.trim().replace(/^Bearer\s+/i, "");
+  if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) {
+    return { wrong: "A token has three parts with dots between them, such as eyJhbGciOi….eyJzdWIiOi….SflKxwRJSM…" };
+  }
+  return { body: {}, headers: { Authorization: `Bearer ${token}` } };
 }
 
 $("login-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const user = $("login-user").value.trim();
-  $("log-in").disabled = true;
+  if ($("log-in").ariaDisabled === "true") return;
+  const { body, headers, wrong } = readLogin();
+  if (wrong) return setText($("login-error"), wrong);
+  $("log-in").ariaDisabled = "true";
   try {
-    const answer = await request("POST", "/session", { user });
+    const answer = await request("POST", "/session", body, headers);
     if (answer.status >= 400) return setText($("login-error"), problem(answer));
     setText($("login-error"), "");
-    localStorage.setItem("longbow.user", user);
+    $("login-token").value = "";
+    localStorage.setItem(USER, answer.content.user ?? body.user);
     enter();
   } catch {
     setText($("login-error"), "The server does not answer. Try again.");
   } finally {
-    $("log-in").disabled = false;
+    $("log-in").ariaDisabled = "false";
   }
 });
 
 $("log-out").addEventListener("click", async () => {
   try {
     const answer = await request("DELETE", "/session");
-    if (answer.status >= 400) return tell($("orders-message"), "bad", `Still logged in. ${problem(answer)}`);
-    localStorage.removeItem("longbow.user");
-    leave("");
+    if (answer.status >= 400 && answer.status !== 401) {
+      return tell($("orders-message"), "bad", `Still logged in. ${problem(answer)}`);
+    }
+    localStorage.removeItem(USER);
+    if (signedIn) leave("");
   } catch {
     tell($("orders-message"), "bad", "Still logged in. The server does not answer.");
   }
@@ -64,10 +125,20 @@ document.addEventListener("session-lost", () => {
   if (signedIn) leave("Your session has ended. Please log in again.");
 });
 
-try {
-  const answer = await request("GET", "/orders?limit=1");
-  if (answer.status === 200) enter();
-  else leave(answer.status === 401 ? "" : problem(answer));
-} catch {
-  leave("The server does not answer. Reload the page to try again.");
-}
+// All tabs share one session: what one does with it, the others follow.
+addEventListener("storage", ({ key, newValue }) => {
+  if (key !== USER) return;
+  if (!signedIn) start();
+  else if (newValue === null) leave("You have logged out in another tab.");
+  else location.reload(); // another user: nothing of the one before stays on the page
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !signedIn) start();
+});
+
+// A key that is held down presses a button once.
+document.addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter") event.preventDefault();
+});
+
+start();

@@ -10,6 +10,18 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/**
+ * Makes a change of the page. Where that takes away what has the focus, the focus goes to
+ * `fallback`: from the body a keyboard would begin again at the top.
+ */
+export function keepFocus(change, fallback) {
+  const before = document.activeElement;
+  change();
+  const now = document.activeElement;
+  const isLost = now === document.body ? before !== now : !now?.checkVisibility();
+  if (isLost) fallback.focus();
+}
+
 /** An element that tells a state: its kind for styles and tests, its text for people. */
 export function tell(element, state, text) {
   element.dataset.state = state;
@@ -41,11 +53,11 @@ export function timeOf(micros) {
  * One request; throws only when there was no answer. `content` is the JSON of the body, of a
  * problem as well. A session that has ended is said to the whole page.
  */
-export async function request(method, path, body) {
+export async function request(method, path, body, headers = {}) {
   const response = await fetch(path, {
     method,
     cache: "no-store",
-    headers: body ? { "Content-Type": "application/json" } : {},
+    headers: body ? { "Content-Type": "application/json", ...headers } : headers,
     body: body && JSON.stringify(body),
     signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
   });

@@ -29,6 +29,17 @@ static ASSETS: &[Asset] = &[
         content_type: JAVASCRIPT,
         body: include_bytes!("order-list.js"),
     },
+    Asset { path: "/price-hub.js", content_type: JAVASCRIPT, body: include_bytes!("price-hub.js") },
+    Asset {
+        path: "/price-link.js",
+        content_type: JAVASCRIPT,
+        body: include_bytes!("price-link.js"),
+    },
+    Asset {
+        path: "/price-worker.js",
+        content_type: JAVASCRIPT,
+        body: include_bytes!("price-worker.js"),
+    },
     Asset { path: "/search.js", content_type: JAVASCRIPT, body: include_bytes!("search.js") },
     Asset { path: "/ticket.js", content_type: JAVASCRIPT, body: include_bytes!("ticket.js") },
     Asset { path: "/watchlist.js", content_type: JAVASCRIPT, body: include_bytes!("watchlist.js") },
@@ -73,7 +84,8 @@ mod tests {
         }
         for script in ASSETS.iter().filter(|asset| asset.content_type == JAVASCRIPT) {
             let imports = text(script).lines().filter(|line| line.starts_with("import "));
-            for path in imports.flat_map(|line| quoted_after(line, "\"./")) {
+            let imported = imports.flat_map(|line| quoted_after(line, "\"./"));
+            for path in imported.chain(quoted_after(text(script), "SharedWorker(\"/")) {
                 assert!(asset(&format!("/{path}")).is_some(), "{path} in {}", script.path);
             }
         }

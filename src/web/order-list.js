@@ -1,7 +1,7 @@
 // The list of orders, kept live by polling, with its pages and its Cancel buttons.
 
-import { $, dollars, grouped, part, problem, request, setText, tell, timeOf } from "./basics.js";
-import { showWatchlist } from "./watchlist.js";
+import { $, dollars, grouped, keepFocus, part, problem, request, setText, tell, timeOf } from "./basics.js";
+import { hurryPrices } from "./price-link.js";
 
 const ORDERS_A_PAGE = 50;
 const POLL_MS = 1_000;
@@ -23,6 +23,7 @@ export function closeOrders() {
   stopPolling();
   showing = false;
   $("orders").replaceChildren();
+  $("orders-table").hidden = true;
   tell($("orders-state"), "off", "");
   tell($("orders-message"), "", "");
 }
@@ -42,23 +43,24 @@ export function turnPage(cursors) {
 /** Reads the page on show, and again a second later, as long as somebody can see it. */
 async function pollOrders() {
   stopPolling();
+  if (document.hidden) return; // it goes on when it is seen
   const turn = pollTurn;
   const cursor = pages.length > 0 ? `&cursor=${encodeURIComponent(pages.at(-1))}` : "";
   let words = "";
   try {
     const answer = await request("GET", `/orders?limit=${ORDERS_A_PAGE}${cursor}`);
     if (turn !== pollTurn) return;
-    if (answer.status === 200) showOrders(answer.content);
+    if (answer.status === 200) keepFocus(() => showOrders(answer.content), $("orders-title"));
     else words = `Not up to date: ${problem(answer)}`;
   } catch {
     if (turn !== pollTurn) return;
     words = "Not up to date: the server does not answer";
   }
-  // A connection that died without a word is noticed here first: the stream then starts anew.
+  // That the server is back is noticed here first.
   const recovered = $("orders-state").dataset.state === "lost" && words === "";
   tell($("orders-state"), words ? "lost" : "live", words);
-  if (recovered) showWatchlist();
-  if (!document.hidden) pollTimer = setTimeout(pollOrders, POLL_MS);
+  if (recovered) hurryPrices();
+  pollTimer = setTimeout(pollOrders, POLL_MS);
 }
 
 /** Moves only what has to move, so that focus and selection stay where they are. */
@@ -73,10 +75,12 @@ function showOrders({ orders, nextCursor: next }) {
   }
   while (orderRows.length > orders.length) $("orders").lastElementChild.remove();
   nextCursor = next ?? null;
+  $("orders-table").hidden = orders.length === 0;
   $("orders-empty").hidden = orders.length > 0 || pages.length > 0;
   $("orders-pages").hidden = pages.length === 0 && !nextCursor;
-  $("newer-orders").disabled = pages.length === 0;
-  $("older-orders").disabled = !nextCursor;
+  // Not `disabled`, which would throw the focus away.
+  $("newer-orders").ariaDisabled = String(pages.length === 0);
+  $("older-orders").ariaDisabled = String(!nextCursor);
   setText($("orders-page"), `Page ${pages.length + 1}`);
 }
 
@@ -101,7 +105,9 @@ function fillOrder(row, order) {
   placed.title = `Order ${order.orderId}`;
   setText(placed, timeOf(order.createdAt));
   const cancel = row.querySelector("[data-action=cancel]");
+  const hadFocus = document.activeElement === cancel;
   cancel.hidden = !CAN_CANCEL.has(order.status);
+  if (cancel.hidden && hadFocus) row.focus();
   cancel.setAttribute("aria-label", `Cancel: ${order.position} ${order.numShares} ${order.symbol}`);
 }
 
@@ -128,7 +134,7 @@ $("orders").addEventListener("click", async (event) => {
   if (showing) pollOrders();
 });
 
-$("newer-orders").addEventListener("click", () => turnPage(pages.slice(0, -1)));
+$("newer-orders").addEventListener("click", () => pages.length > 0 && turnPage(pages.slice(0, -1)));
 $("older-orders").addEventListener("click", () => nextCursor && turnPage([...pages, nextCursor]));
 document.addEventListener("visibilitychange", () => {
   if (showing && !document.hidden) pollOrders();

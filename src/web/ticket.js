@@ -1,8 +1,26 @@
-// The order ticket: from the form to what became of the order, in words.
+// The order ticket: from the form to what became of the order, in words. One ticket is one order:
+// it is placed once, however often its button is pressed, until the ticket changes.
 
 import { $, centsOf, dollars, grouped, problem, request, setText, tell } from "./basics.js";
 import { STATUS_WORDS, turnPage } from "./order-list.js";
 import { lastCents } from "./watchlist.js";
+
+const KEPT = "longbow.unanswered";
+const RECORDED = new Set([200, 201, 202, 422]);
+const TRY_AGAIN = "Press the button: it sends the same order again, which is never placed twice.";
+
+const ticket = $("ticket");
+const button = $("place-order");
+let user = "";
+let visits = 0; // of users: an answer to an earlier one says nothing
+let changes = 0; // of the ticket
+let isSending = false;
+let isPlaced = false; // the order that the ticket shows
+
+// What was sent without a definite answer: `{ user, text, clientOrderId }`, `text` being the terms.
+// The same terms go again under the same key, so that trying again never places a second order. It is
+// kept before it is sent, and a reload finds it there.
+let unanswered = null;
 
 /** A key for one submission. `crypto.randomUUID` is missing on plain HTTP; this is not. */
 function freshKey() {
@@ -10,10 +28,24 @@ function freshKey() {
   return `web-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
-const ticket = $("ticket");
-// What was sent last without a definite answer: the same terms go again under the same key, so
-// that trying again never places a second order.
-let unsettled = null;
+function keep(sent) {
+  unanswered = sent;
+  try { sessionStorage.setItem(KEPT, JSON.stringify(sent)); } catch { /* without storage: until a reload */ }
+}
+
+/** An answer has come to this one. */
+function settle({ clientOrderId }) {
+  if (unanswered?.clientOrderId === clientOrderId) unanswered = null;
+  if (readKept()?.clientOrderId === clientOrderId) sessionStorage.removeItem(KEPT);
+}
+
+function readKept() {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(KEPT));
+    if (typeof kept.text === "string" && typeof kept.clientOrderId === "string") return kept;
+  } catch { /* nothing, or nothing that can be read */ }
+  return null;
+}
 
 function showTicket() {
   const data = new FormData(ticket);
@@ -21,8 +53,23 @@ function showTicket() {
   ticket.dataset.type = data.get("type");
   $("price-field").hidden = data.get("type") === "market";
   const verb = data.get("position") === "buy" ? "Buy" : "Sell";
-  setText($("place-order"), [verb, data.get("numShares"), data.get("symbol").toUpperCase()].join(" ").trim());
+  const words = [verb, data.get("numShares"), data.get("symbol").toUpperCase()].join(" ").trim();
+  setText(button, isSending ? "Sending…" : words);
+  button.ariaBusy = String(isSending);
+  button.ariaDisabled = String(isSending || isPlaced); // not `disabled`, which would throw the focus away
+  $("order-again").hidden = !isPlaced;
   showEstimate();
+}
+
+/** Another ticket from now on: it may be placed. */
+function changeTicket() {
+  changes += 1;
+  isPlaced = false;
+  if (unanswered && !isSending) {
+    const hint = JSON.stringify(readTicket().terms) === unanswered.text ? TRY_AGAIN : "The list of orders shows whether it was placed.";
+    tell($("ticket-message"), "unknown", `${nameOf(JSON.parse(unanswered.text))}: no answer came. ${hint}`);
+  }
+  showTicket();
 }
 
 /** Cents times shares can pass 2^53: BigInt. */
@@ -63,67 +110,103 @@ function readTicket() {
   return { terms, errors };
 }
 
-/** Fills in a symbol where none is chosen. */
-export function offerSymbol(name) {
-  ticket.elements.symbol.value ||= name;
-  showTicket();
+function fillTicket(terms) {
+  const { elements } = ticket;
+  elements.position.value = terms.position;
+  elements.symbol.value = terms.symbol;
+  elements.numShares.value = terms.numShares;
+  elements.timeInForce.value = terms.timeInForce;
+  elements.type.value = terms.priceInCents ? "limit" : "market";
+  if (terms.priceInCents) elements.priceInCents.value = plainDollars(terms.priceInCents);
 }
 
-/** Forgets what one user did. */
-export function clearTicket() {
+const plainDollars = (cents) => dollars(cents).replace(/[$,]/g, "");
+const nameOf = (terms) => `${terms.position === "buy" ? "Buy" : "Sell"} ${grouped(terms.numShares)} ${terms.symbol}`;
+
+/** Begins for a user: with the order that had no answer, or with a symbol. */
+export function openTicket(name, symbol) {
+  user = name;
+  visits += 1;
+  const kept = readKept();
+  unanswered = kept?.user === user ? kept : null;
+  if (unanswered) fillTicket(JSON.parse(unanswered.text));
+  else ticket.elements.symbol.value ||= symbol;
+  changeTicket();
+}
+
+/** Forgets what one user did, but for what the browser keeps. */
+export function closeTicket() {
+  visits += 1;
+  isSending = false;
+  unanswered = null;
   ticket.reset();
-  unsettled = null;
   showErrors({});
   tell($("ticket-message"), "", "");
+  changeTicket();
 }
 
 document.addEventListener("price-shown", showEstimate);
 document.addEventListener("symbol-picked", ({ detail: name }) => {
   ticket.elements.symbol.value = name;
   const cents = lastCents(name);
-  if (cents !== null) ticket.elements.priceInCents.value = dollars(cents).replace(/[$,]/g, "");
-  showTicket();
+  if (cents !== null) ticket.elements.priceInCents.value = plainDollars(cents);
+  changeTicket();
   ticket.elements.numShares.focus();
 });
-ticket.addEventListener("input", showTicket);
-ticket.addEventListener("submit", async (event) => {
+ticket.addEventListener("input", changeTicket);
+$("order-again").addEventListener("click", () => {
+  tell($("ticket-message"), "", "");
+  button.focus(); // before the button that has the focus goes
+  changeTicket();
+});
+ticket.addEventListener("submit", (event) => {
   event.preventDefault();
+  if (!isSending && !isPlaced) place();
+});
+
+async function place() {
   const { terms, errors } = readTicket();
   showErrors(errors);
   tell($("ticket-message"), "", "");
   if (Object.keys(errors).length > 0) return;
   const text = JSON.stringify(terms);
-  if (unsettled?.text !== text) unsettled = { text, clientOrderId: freshKey() };
-  const sent = unsettled;
-  $("place-order").disabled = true;
+  if (unanswered?.text !== text) keep({ user, text, clientOrderId: freshKey() });
+  const sent = unanswered;
+  const [visit, change] = [visits, changes];
+  isSending = true;
+  showTicket();
   tell($("ticket-message"), "sending", "Sending…");
   const answer = await request("POST", "/order", { ...terms, clientOrderId: sent.clientOrderId }).catch(() => null);
-  $("place-order").disabled = false;
-  if (unsettled !== sent) return; // logged out meanwhile
-  if (answer && answer.status < 500) unsettled = null;
+  if (answer && answer.status < 500) settle(sent);
+  if (visit !== visits) return;
+  isSending = false;
+  isPlaced = RECORDED.has(answer?.status) && change === changes;
+  showTicket();
   if (answer) showOutcome(answer, terms);
-  else tell($("ticket-message"), "unknown", "No answer came. Press the button again: it sends the same order, which is never placed twice.");
+  else tell($("ticket-message"), "unknown", `${nameOf(terms)}: no answer came. ${TRY_AGAIN}`);
   turnPage([]);
-});
+}
 
 function showOutcome(answer, terms) {
+  const say = (state, words) => tell($("ticket-message"), state, words);
   const order = answer.content.order ?? answer.content;
-  const name = `${terms.position === "buy" ? "Buy" : "Sell"} ${grouped(terms.numShares)} ${terms.symbol}`;
-  const field = answer.content.field;
+  const name = nameOf(terms);
   switch (answer.status) {
-    case 201: return tell($("ticket-message"), "accepted", `${name}: the exchange has accepted the order.`);
-    case 200: return tell($("ticket-message"), "accepted", `${name}: the first try had arrived. It was placed once and is ${(STATUS_WORDS[order.status] ?? "known").toLowerCase()}.`);
-    case 202: return tell($("ticket-message"), "pending", `${name}: recorded. The exchange has not answered yet; the list below shows what comes of it.`);
-    case 422: return tell($("ticket-message"), "refused", `${name}: the exchange refused the order. ${order.reason ?? problem(answer)}`);
-    case 503: {
-      const wait = answer.retryAfter ? ` in ${answer.retryAfter} s` : "";
-      return tell($("ticket-message"), "unavailable", `Nothing was recorded: ${problem(answer)} Try again${wait}; the order is never placed twice.`);
-    }
-    default:
-      if (field && ticket.querySelector(`[data-error-for="${CSS.escape(field)}"]`)) {
-        showErrors({ [field]: problem(answer) });
-        return tell($("ticket-message"), "invalid", "Nothing was placed: see above.");
-      }
-      return tell($("ticket-message"), answer.status < 500 ? "invalid" : "unknown", problem(answer));
+    case 201: return say("accepted", `${name}: the exchange has accepted the order.`);
+    case 200: return say("accepted", `${name}: the first try had arrived. It was placed once and is ${(STATUS_WORDS[order.status] ?? "known").toLowerCase()}.`);
+    case 202: return say("pending", `${name}: recorded. The exchange has not answered yet; the list below shows what comes of it.`);
+    case 422: return say("refused", `${name}: the exchange refused the order. ${order.reason ?? problem(answer)}`);
   }
+  if (answer.status === 503 && answer.content.code) {
+    const wait = answer.retryAfter ? ` in ${answer.retryAfter} s` : "";
+    return say("unavailable", `Nothing was recorded: ${problem(answer)} Try again${wait}; the order is never placed twice.`);
+  }
+  // Not from the server itself, which may have been passed the order.
+  if (answer.status >= 500) return say("unknown", `${name}: ${problem(answer)} ${TRY_AGAIN}`);
+  const { field } = answer.content;
+  if (field && ticket.querySelector(`[data-error-for="${CSS.escape(field)}"]`)) {
+    showErrors({ [field]: problem(answer) });
+    return say("invalid", "Nothing was placed: see above.");
+  }
+  return say("invalid", problem(answer));
 }

@@ -1,48 +1,64 @@
-// The watchlist: its rows, and the one stream that moves their prices.
+// The watchlist: its rows, what they are measured against, and how fresh their prices are.
 
-import { $, dollars, part, request, setText, tell, timeOf } from "./basics.js";
+import { $, dollars, part, problem, request, setText, tell, timeOf } from "./basics.js";
+import { followPrices } from "./price-link.js";
 
+const KEPT = "longbow.watchlist";
 const DEFAULT_SYMBOLS = ["SPY", "IBM", "BAC", "AIG"];
 const MAX_WATCHED = 40; // one stream carries the whole list
-const STREAM_RETRY_MS = 3_000; // only after an answer that made the browser give up by itself
+const DETAILS_RETRY_MS = 3_000; // for what the exchange does not list, or not yet
+const DETAILS_KEEP_MS = 60_000; // what a tab that was hidden for longer reads again
 const DETAIL_MATCHES = 20; // the symbol itself is among the first that its name finds
 const SPARK_POINTS = 60; // at most one a second: the last minute or more
+const STREAM_WORDS = {
+  connecting: "Connecting", live: "Live", "feed-lost": "Exchange feed lost", lost: "Connection lost",
+  waiting: "Waiting for prices", silent: "Server silent",
+};
+const STREAM_REASONS = {
+  "feed-lost": "The server has lost the exchange's feed.",
+  lost: "The server does not answer.",
+  waiting: "The server has no prices to give yet.",
+  silent: "The server has fallen silent.",
+};
 
-const watchRows = new Map(); // symbol -> { element, lastCents, previousCents, sparks, sparkedAt, unknown }
+// symbol -> { element, lastCents, previousCents, sparks, sparkedAt, isListed, freshAt }; `isListed` is
+// null until the exchange has been asked, `freshAt` 0 where it is to be asked again.
+const watchRows = new Map();
 let showing = false; // from showWatchlist to closeWatchlist
-let stream = null;
-let streamTimer = 0;
+let detailsTimer = 0;
+let detailsTurn = 0; // only the look that was started last may go on
 
 /** The names that this browser keeps. */
 export function watched() {
   try {
-    const kept = JSON.parse(localStorage.getItem("longbow.watchlist"));
+    const kept = JSON.parse(localStorage.getItem(KEPT));
     if (Array.isArray(kept)) return kept.filter((name) => typeof name === "string").slice(0, MAX_WATCHED);
   } catch { /* somebody else's value: start over */ }
   return DEFAULT_SYMBOLS;
 }
 
 /** Brings rows and stream to the kept list; what is already shown stays as it is. */
-export async function showWatchlist() {
+export function showWatchlist() {
   showing = true;
   const names = watched();
   for (const [name, row] of watchRows) {
-    if (!names.includes(name)) { row.element.remove(); watchRows.delete(name); }
+    if (!names.includes(name)) { removeRow(row.element); watchRows.delete(name); }
   }
   for (const name of names) if (!watchRows.has(name)) addRow(name);
   $("watch-empty").hidden = names.length > 0;
   $("watched-symbols").replaceChildren(...names.map((name) => new Option(name, name)));
-  await Promise.all(names.filter((name) => watchRows.get(name)?.previousCents === null).map(loadDetails));
-  if (showing) openStream();
+  follow();
+  return loadDetails();
 }
 
 /** Stops the stream and empties the list. */
 export function closeWatchlist() {
   showing = false;
-  closeStream();
+  clearTimeout(detailsTimer);
+  detailsTurn += 1;
   watchRows.clear();
   $("watchlist").replaceChildren();
-  setStream("off", "");
+  follow();
   tell($("watch-message"), "", "");
 }
 
@@ -60,7 +76,7 @@ export function watch(name) {
 }
 
 function keepWatchlist(names) {
-  localStorage.setItem("longbow.watchlist", JSON.stringify(names));
+  localStorage.setItem(KEPT, JSON.stringify(names));
   return showWatchlist();
 }
 
@@ -70,34 +86,75 @@ function addRow(name) {
   part(element, "symbol").textContent = name;
   element.querySelector("[data-action=remove]").setAttribute("aria-label", `Remove ${name}`);
   element.querySelector("[data-action=pick]").title = `Put ${name} into the order`;
-  watchRows.set(name, { element, lastCents: null, previousCents: null, sparks: [], sparkedAt: 0, unknown: false });
+  watchRows.set(name, {
+    element, lastCents: null, previousCents: null, sparks: [], sparkedAt: 0, isListed: null, freshAt: 0,
+  });
   $("watchlist").append(element);
 }
 
-/** What a row's prices are measured against, and whether they are real. */
-async function loadDetails(name) {
-  const row = watchRows.get(name);
+/** Takes a row away; the focus goes to its neighbour, not to the body. */
+function removeRow(element) {
+  const neighbour = element.nextElementSibling ?? element.previousElementSibling;
+  const hadFocus = element.contains(document.activeElement);
+  element.remove();
+  if (hadFocus) (neighbour?.querySelector("[data-action=remove]") ?? $("search")).focus();
+}
+
+/** Forgets what the rows are measured against: it is read anew. */
+function reloadDetails() {
+  for (const row of watchRows.values()) row.freshAt = 0;
+  return loadDetails();
+}
+
+/**
+ * Looks up each row that is not known yet, and again a little later as long as somebody can see it:
+ * the exchange may come, or list a symbol, after this page.
+ */
+async function loadDetails() {
+  clearTimeout(detailsTimer);
+  const turn = ++detailsTurn;
+  const [first, ...rest] = [...watchRows].filter(([, row]) => !row.freshAt);
+  if (!first || document.hidden) return;
+  // Where the first finds nobody, the others need not try.
+  if (await loadRow(...first)) await Promise.all(rest.map((entry) => loadRow(...entry)));
+  if (turn !== detailsTurn) return;
+  follow();
+  detailsTimer = setTimeout(loadDetails, DETAILS_RETRY_MS);
+}
+
+/** What a row's prices are measured against, and whether they are real. False without an answer to that. */
+async function loadRow(name, row) {
   try {
-    const [quote, found] = await Promise.all([
-      request("GET", `/symbol/${encodeURIComponent(name)}`),
-      request("GET", `/symbols?query=${encodeURIComponent(name)}&limit=${DETAIL_MATCHES}`),
-    ]);
-    row.unknown = quote.status === 404;
-    row.element.dataset.unknown = row.unknown;
-    if (row.unknown) return setText(part(row.element, "note"), "unknown");
-    if (quote.status !== 200) return;
+    const quote = await request("GET", `/symbol/${encodeURIComponent(name)}`);
+    const isUnknown = quote.status === 404;
+    if (!isUnknown && quote.status !== 200) {
+      if (!row.isListed) annotate(row, "waiting", problem(quote));
+      return false;
+    }
+    row.isListed = !isUnknown;
+    row.element.dataset.unknown = isUnknown;
+    if (isUnknown) {
+      annotate(row, "unknown", "The exchange does not list it.");
+      return true;
+    }
+    row.freshAt = Date.now();
     row.previousCents = quote.content.previousCloseInCents ?? null;
     row.element.dataset.stale = quote.content.stale === true;
     if (row.lastCents === null && quote.content.priceInCents) showPrice(quote.content);
-    markSynthetic(row, found.content.symbols?.find((entry) => entry.symbol === name));
-  } catch { /* the stream and the polls speak of a lost connection */ }
+    const found = await request("GET", `/symbols?query=${encodeURIComponent(name)}&limit=${DETAIL_MATCHES}`);
+    const entry = found.content.symbols?.find(({ symbol }) => symbol === name);
+    row.element.dataset.synthetic = entry?.synthetic === true;
+    annotate(row, entry?.synthetic ? "synthetic" : "", entry?.source ?? "");
+    return true;
+  } catch {
+    return false; // the stream and the polls speak of a lost connection
+  }
 }
 
-function markSynthetic(row, entry) {
-  row.element.dataset.synthetic = entry?.synthetic === true;
-  const note = part(row.element, "note");
-  setText(note, entry?.synthetic ? "synthetic" : "");
-  note.title = entry?.source ?? "";
+function annotate({ element }, words, title) {
+  const note = part(element, "note");
+  setText(note, words);
+  note.title = title;
 }
 
 function showPrice({ symbol, priceInCents, timestamp }) {
@@ -135,46 +192,53 @@ function drawSpark(row, cents) {
   part(row.element, "spark").setAttribute("points", points.join(" "));
 }
 
-function setStream(state, words) {
-  tell($("stream-state"), state, words);
+/** Follows all that is known: a stream of a symbol that is not would be refused as a whole. */
+function follow() {
+  const names = [...watchRows].filter(([, row]) => row.isListed);
+  if (names.length === 0) showStream("off", null);
+  else if (!STREAM_WORDS[$("stream-state").dataset.state]) showStream("connecting", null);
+  followPrices(names.map(([name]) => name), hearStream);
+}
+
+function hearStream(message) {
+  if (message.kind === "price") {
+    const row = watchRows.get(message.symbol);
+    if (row && Number(row.element.dataset.timestamp ?? 0) !== message.timestamp) row.element.dataset.stale = false;
+    showPrice(message);
+  } else if (message.kind === "state") {
+    const before = $("stream-state").dataset.state;
+    showStream(message.state, message.since);
+    // What was missed meanwhile may be a symbol, or the close that a new day is measured against.
+    if (message.state === "live" && before in STREAM_REASONS) reloadDetails();
+  } else {
+    reloadDetails();
+  }
+}
+
+/** Says how fresh the prices are: dimmed and with a reason whenever they may not be. */
+function showStream(state, sinceMs) {
+  tell($("stream-state"), state, STREAM_WORDS[state] ?? "");
   $("watchlist").dataset.stale = state !== "live";
-}
-
-function closeStream() {
-  clearTimeout(streamTimer);
-  stream?.close();
-  stream = null;
-}
-
-/** One stream for the whole list: a change of the list closes it and opens the next. */
-function openStream() {
-  closeStream();
-  const names = [...watchRows].filter(([, row]) => !row.unknown).map(([name]) => encodeURIComponent(name));
-  if (names.length === 0) return setStream("off", "");
-  setStream("connecting", "Connecting");
-  const source = stream = new EventSource(`/subscribe?symbols=${names.join(",")}`);
-  source.addEventListener("open", () => setStream("live", "Live"));
-  source.addEventListener("price", (event) => {
-    const price = JSON.parse(event.data);
-    const row = watchRows.get(price.symbol);
-    if (row && Number(row.element.dataset.timestamp ?? 0) !== price.timestamp) row.element.dataset.stale = false;
-    showPrice(price);
-  });
-  source.addEventListener("feed", (event) => {
-    const up = JSON.parse(event.data).up;
-    setStream(up ? "live" : "feed-lost", up ? "Live" : "Exchange feed lost");
-  });
-  source.addEventListener("error", () => {
-    if (source !== stream) return;
-    setStream("lost", "Connection lost");
-    // The browser comes back by itself, but never after an answer that it took for final.
-    if (source.readyState === EventSource.CLOSED) streamTimer = setTimeout(openStream, STREAM_RETRY_MS);
-  });
+  const reason = STREAM_REASONS[state] ?? "";
+  const since = reason && sinceMs ? ` Prices are from before ${timeOf(sinceMs * 1_000)}.` : "";
+  setText($("stale-note"), reason && `${reason}${since} This page keeps trying.`);
 }
 
 $("watchlist").addEventListener("click", (event) => {
   const action = event.target.closest("button")?.dataset.action;
   const name = event.target.closest("li")?.dataset.symbol;
-  if (action === "remove") keepWatchlist(watched().filter((kept) => kept !== name));
+  // The second click of a double click would take the row away that has moved up.
+  if (action === "remove" && event.detail <= 1) keepWatchlist(watched().filter((kept) => kept !== name));
   if (action === "pick") document.dispatchEvent(new CustomEvent("symbol-picked", { detail: name }));
+});
+document.addEventListener("visibilitychange", () => {
+  if (!showing) return;
+  if (document.hidden) return showStream("connecting", null); // for when it is seen again
+  for (const row of watchRows.values()) {
+    if (row.element.dataset.stale === "true" || row.freshAt < Date.now() - DETAILS_KEEP_MS) row.freshAt = 0;
+  }
+  loadDetails();
+});
+addEventListener("storage", ({ key }) => {
+  if (showing && key === KEPT) showWatchlist();
 });

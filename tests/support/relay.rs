@@ -24,6 +24,8 @@ struct Way {
 #[derive(Default)]
 struct Traffic {
     held: bool,
+    /// Answers to requests that begin so are lost, with their connections.
+    lost: Option<String>,
     passages: Vec<Passage>,
 }
 
@@ -33,6 +35,8 @@ struct Passage {
     server: TcpStream,
     asked: Vec<u8>,
     answered: Vec<u8>,
+    /// How much had been asked when the last answer came.
+    asked_before: usize,
     /// When the server, or a cut, has ended it.
     ended: Option<Instant>,
 }
@@ -77,6 +81,11 @@ impl Relay {
         }
     }
 
+    /// Lets requests that begin so pass and loses their answers, until it is told otherwise.
+    pub fn lose_answers_to(&self, start: Option<&str>) {
+        self.way.lock().lost = start.map(str::to_owned);
+    }
+
     /// Lets connections pass again.
     pub fn release(&self) {
         self.way.lock().held = false;
@@ -116,6 +125,31 @@ impl Relay {
     }
 }
 
+impl Traffic {
+    fn note_asked(&mut self, place: usize, bytes: &[u8]) -> bool {
+        self.passages[place].asked.extend_from_slice(bytes);
+        true
+    }
+
+    /// False where the answer is to be lost.
+    fn note_answered(&mut self, place: usize, bytes: &[u8]) -> bool {
+        let passage = &mut self.passages[place];
+        passage.answered.extend_from_slice(bytes);
+        let is_lost = self.lost.as_ref().is_some_and(|start| passage.awaits(start));
+        if !is_lost {
+            passage.asked_before = passage.asked.len();
+        }
+        !is_lost
+    }
+}
+
+impl Passage {
+    /// Whether the request that has no answer yet begins so.
+    fn awaits(&self, start: &str) -> bool {
+        self.asked[self.asked_before..].starts_with(start.as_bytes())
+    }
+}
+
 impl Way {
     fn lock(&self) -> MutexGuard<'_, Traffic> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
@@ -146,7 +180,7 @@ impl Way {
             let (from_client, to_client) = (copy(&client), client);
             let (from_server, to_server) = (copy(&server), copy(&server));
             let (asked, answered) = (Vec::new(), Vec::new());
-            let passage = Passage { opened, server, asked, answered, ended: None };
+            let passage = Passage { opened, server, asked, answered, asked_before: 0, ended: None };
             let place = {
                 let mut traffic = way.lock();
                 traffic.passages.push(passage);
@@ -154,10 +188,10 @@ impl Way {
             };
             let asking = Arc::clone(&way);
             std::thread::spawn(move || {
-                asking.copy(from_client, &to_server, place, |passage| &mut passage.asked);
+                asking.copy(from_client, &to_server, place, Traffic::note_asked);
                 let _gone = to_server.shutdown(Shutdown::Write);
             });
-            way.copy(from_server, &to_client, place, |passage| &mut passage.answered);
+            way.copy(from_server, &to_client, place, Traffic::note_answered);
             // Noted first: the client cannot know of it before.
             way.lock().passages[place].ended = Some(Instant::now());
             way.changed.notify_all();
@@ -165,21 +199,21 @@ impl Way {
         });
     }
 
-    /// Passes on what comes from one side until either has ended.
+    /// Passes on what comes from one side until either has ended, or it is to be lost.
     fn copy(
         &self,
         mut from: TcpStream,
         mut to: &TcpStream,
         place: usize,
-        log: impl Fn(&mut Passage) -> &mut Vec<u8>,
+        note: impl Fn(&mut Traffic, usize, &[u8]) -> bool,
     ) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             let bytes = &buffer[..read];
             // Remembered first: who has seen it at its end finds it here.
-            log(&mut self.lock().passages[place]).extend_from_slice(bytes);
+            let may_pass = note(&mut self.lock(), place, bytes);
             self.changed.notify_all();
-            if to.write_all(bytes).is_err() {
+            if !may_pass || to.write_all(bytes).is_err() {
                 break;
             }
         }

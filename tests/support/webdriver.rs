@@ -82,16 +82,30 @@ impl Drop for Driver {
 impl Session {
     fn post(&self, command: &str, body: &Value) -> Outcome<Value> {
         let response = self.agent.post(format!("{}{command}", self.address)).send_json(body)?;
-        let mut answer: Value = response.into_body().read_json()?;
-        let value = answer.get_mut("value").map(Value::take).unwrap_or_default();
-        match value.get("error") {
-            Some(error) => {
-                let message = value.get("message").and_then(Value::as_str).unwrap_or_default();
-                let first_line = message.lines().next().unwrap_or_default();
-                Err(format!("{command}: {error}: {first_line}").into())
-            }
-            None => Ok(value),
+        value_of(command, response)
+    }
+
+    fn get(&self, command: &str) -> Outcome<Value> {
+        value_of(command, self.agent.get(format!("{}{command}", self.address)).call()?)
+    }
+
+    fn delete(&self, command: &str) -> Outcome<()> {
+        let response = self.agent.delete(format!("{}{command}", self.address)).call()?;
+        value_of(command, response).map(drop)
+    }
+}
+
+/// What the driver says, or its error.
+fn value_of(command: &str, response: ureq::http::Response<ureq::Body>) -> Outcome<Value> {
+    let mut answer: Value = response.into_body().read_json()?;
+    let value = answer.get_mut("value").map(Value::take).unwrap_or_default();
+    match value.get("error") {
+        Some(error) => {
+            let message = value.get("message").and_then(Value::as_str).unwrap_or_default();
+            let first_line = message.lines().next().unwrap_or_default();
+            Err(format!("{command}: {error}: {first_line}").into())
         }
+        None => Ok(value),
     }
 }
 
@@ -148,6 +162,62 @@ impl Browser {
         self.on_element(selector, "value", &json!({ "text": text }))
     }
 
+    /// Clicks twice on one place, so far apart.
+    pub fn double_click(&self, selector: &str, apart_ms: u64) -> Outcome<()> {
+        let element = self.element(selector)?;
+        let [down, up] =
+            ["pointerDown", "pointerUp"].map(|kind| json!({ "type": kind, "button": 0 }));
+        let pause = json!({ "type": "pause", "duration": apart_ms });
+        let there = json!({ "type": "pointerMove", "origin": element, "x": 0, "y": 0 });
+        let steps = [&there, &down, &up, &pause, &down, &up];
+        let mouse = json!({ "type": "pointer", "id": "mouse", "actions": steps });
+        self.session.post("/actions", &json!({ "actions": [mouse] })).map(drop)
+    }
+
+    /// Presses Enter where the focus is, by a finger or as a key that is held down repeats itself.
+    pub fn press_enter(&self, is_repeated: bool) -> Outcome<()> {
+        let key = |kind: &str| {
+            json!({
+                "type": kind, "key": "Enter", "code": "Enter", "text": "\r",
+                "windowsVirtualKeyCode": 13, "autoRepeat": is_repeated,
+            })
+        };
+        self.cdp("Input.dispatchKeyEvent", &key("keyDown"))?;
+        if is_repeated {
+            return Ok(());
+        }
+        self.cdp("Input.dispatchKeyEvent", &key("keyUp")).map(drop)
+    }
+
+    /// A command of the Chrome DevTools Protocol.
+    pub fn cdp(&self, command: &str, parameters: &Value) -> Outcome<Value> {
+        self.session.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
+    }
+
+    /// Opens an empty page in another `tab` or `window` and goes there; returns its name.
+    pub fn open_another(&self, kind: &str) -> Outcome<String> {
+        let made = self.session.post("/window/new", &json!({ "type": kind }))?;
+        let name = made.get("handle").and_then(Value::as_str).ok_or("a window without a name")?;
+        self.go_to(name)?;
+        Ok(name.to_owned())
+    }
+
+    /// The name of the tab or window in use.
+    pub fn current(&self) -> Outcome<String> {
+        let name = self.session.get("/window")?;
+        Ok(name.as_str().ok_or("a window without a name")?.to_owned())
+    }
+
+    /// Closes the tab or window in use; another must be gone to then.
+    pub fn close(&self) -> Outcome<()> {
+        self.session.delete("/window")
+    }
+
+    /// Goes to a tab or a window, which comes to the front.
+    pub fn go_to(&self, name: &str) -> Outcome<()> {
+        self.session.post("/window", &json!({ "handle": name })).map(drop)
+    }
+
     /// Runs the body of a function in the page and returns its result.
     pub fn run(&self, body: &str) -> Outcome<Value> {
         self.session.post("/execute/sync", &json!({ "script": body, "args": [] }))
@@ -191,9 +261,12 @@ impl Browser {
         Ok(texts.map(str::to_owned).collect())
     }
 
+    fn element(&self, selector: &str) -> Outcome<Value> {
+        self.session.post("/element", &json!({ "using": "css selector", "value": selector }))
+    }
+
     fn on_element(&self, selector: &str, action: &str, body: &Value) -> Outcome<()> {
-        let by_selector = json!({ "using": "css selector", "value": selector });
-        let element = self.session.post("/element", &by_selector)?;
+        let element = self.element(selector)?;
         let id = element.get(ELEMENT_KEY).and_then(Value::as_str).ok_or("no element reference")?;
         let acted = self.session.post(&format!("/element/{id}/{action}"), body);
         acted.map(drop).map_err(|error| format!("{selector}: {error}").into())

@@ -1,7 +1,7 @@
 use http::Request;
 use hyper::body::Incoming;
 
-use super::subscribe::{LastEventId, last_event_id_of, no_room, order_wish, reply};
+use super::subscribe::{LastEventId, heartbeat_of, last_event_id_of, no_room, order_wish, reply};
 use crate::http::app::App;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -15,7 +15,7 @@ pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
 
 fn from_request(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
-    let query = Query::parse(request.uri(), &["lastEventId"])?;
+    let query = Query::parse(request.uri(), &["lastEventId", "heartbeat"])?;
     // Where a stream of prices and orders was left, the half for orders goes on here.
     let known = last_event_id_of(request, &query).map(|id| {
         let LastEventId { prices, orders } = LastEventId::parse(&id);
@@ -26,6 +26,7 @@ fn from_request(app: &App, request: &Request<Incoming>) -> Result<StreamRequest,
         symbols: Vec::new(),
         mode: Mode::Latest,
         max_rate: None,
+        heartbeat: heartbeat_of(&query)?,
         resume: None,
         orders: Some(order_wish(app, user, known)?),
     })

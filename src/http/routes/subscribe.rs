@@ -12,8 +12,8 @@ use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::Reply;
 use crate::stream::{
-    ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom, ResumePoint,
-    StreamRequest, come_back_later,
+    Heartbeat, ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom,
+    ResumePoint, StreamRequest, come_back_later,
 };
 use crate::types::{Symbol, SymbolIndex, UserId};
 
@@ -31,6 +31,14 @@ enum ModeName {
     Every,
 }
 
+/// [`Heartbeat`] as clients write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HeartbeatName {
+    Comment,
+    Event,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(in crate::http) struct Subscription {
@@ -39,6 +47,8 @@ pub(in crate::http) struct Subscription {
     max_rate: Option<u32>,
     #[serde(default)]
     mode: ModeName,
+    #[serde(default)]
+    heartbeat: Option<HeartbeatName>,
 }
 
 /// `POST /subscribe`.
@@ -73,7 +83,7 @@ pub(super) fn reply(stream: Result<StreamRequest, Problem>) -> Reply {
 
 fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
-    let known = ["symbols", "maxRate", "mode", "orders", "lastEventId"];
+    let known = ["symbols", "maxRate", "mode", "orders", "heartbeat", "lastEventId"];
     let query = Query::parse(request.uri(), &known)?;
     let wants_orders = match query.get("orders") {
         None | Some("0") => false,
@@ -96,12 +106,26 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
         symbols: query.get("symbols").unwrap_or("").split(',').map(str::to_owned).collect(),
         max_rate: query.parsed("maxRate", &allowed)?,
         mode,
+        heartbeat: None,
     };
+    let heartbeat = heartbeat_of(&query)?;
     let id = last_event_id_of(request, &query).map(|id| LastEventId::parse(&id));
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
     let stream = validate(app, &user, &subscription, prices)?;
     let orders = if wants_orders { Some(order_wish(app, user, orders)?) } else { None };
-    Ok(StreamRequest { orders, ..stream })
+    Ok(StreamRequest { orders, heartbeat, ..stream })
+}
+
+/// What a query wants the silence to be broken with.
+pub(super) fn heartbeat_of(query: &Query) -> Result<Heartbeat, Problem> {
+    match query.get("heartbeat") {
+        None | Some("comment") => Ok(Heartbeat::Comment),
+        Some("event") => Ok(Heartbeat::Event),
+        Some(other) => {
+            let detail = format!("{other:?} is not \"comment\" or \"event\".");
+            Err(Problem::field("heartbeat", "invalid_field", detail))
+        }
+    }
 }
 
 fn validate(
@@ -129,6 +153,10 @@ fn validate(
             ModeName::Every => Mode::Every,
         },
         max_rate: subscription.max_rate.or(app.site.streams.default_rate),
+        heartbeat: match subscription.heartbeat {
+            None | Some(HeartbeatName::Comment) => Heartbeat::Comment,
+            Some(HeartbeatName::Event) => Heartbeat::Event,
+        },
         // An id that no stream has sent resumes nothing: it is answered with a reset.
         resume: resume.map(|id| ResumePoint::parse(&id).unwrap_or_default()),
         orders: None,
