@@ -21,6 +21,7 @@ pub mod relay;
 pub mod stream_story;
 pub mod venue;
 pub mod webdriver;
+pub mod world;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};

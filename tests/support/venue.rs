@@ -436,15 +436,24 @@ impl Venue {
         self.await_requests(path, self.requests(path).len() + more)
     }
 
-    /// Waits for queries that name an order, so many more than now.
-    pub fn await_queries_of(&self, client_id: &str, more: usize) {
+    /// Waits for queries that name each of these orders, so many more than now.
+    pub fn await_queries_of(&self, client_ids: &[&str], more: usize) {
         let count = |state: &State| {
-            let queries = state.requests.iter().filter(|request| request.path == QUERY);
-            queries.filter(|query| query.client_ids().iter().any(|id| id == client_id)).count()
+            let mut counts = vec![0; client_ids.len()];
+            for query in state.requests.iter().filter(|request| request.path == QUERY) {
+                let asked = query.client_ids();
+                for (count, id) in counts.iter_mut().zip(client_ids) {
+                    *count += usize::from(asked.iter().any(|asked| asked == id));
+                }
+            }
+            counts
         };
-        let wanted = count(&self.lock()) + more;
-        let what = format!("{more} more queries of {client_id}");
-        self.wait_for(&what, |state| (count(state) >= wanted).then_some(()));
+        let before = count(&self.lock());
+        let what = format!("{more} more queries of {client_ids:?}, after {before:?}");
+        self.wait_for(&what, |state| {
+            let mut counts = count(state).into_iter().zip(&before);
+            counts.all(|(now, before)| now >= before + more).then_some(())
+        });
     }
 
     pub fn orders(&self) -> Vec<Order> {

@@ -1,0 +1,174 @@
+//! A server with default settings beside an exchange of independent make, and the data of both.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::http::Request;
+
+use super::api::{self, Answer, Client, until};
+use super::venue::{Order, Venue, signature};
+use super::{PATIENCE, Server};
+
+/// What webhooks are signed with.
+const SECRET: &str = "a secret that both sides know of!";
+
+pub struct World {
+    pub venue: Venue,
+    pub server: Server,
+    pub alice: Client,
+    pub bob: Client,
+    more: Vec<String>,
+    data: TempDir,
+}
+
+impl World {
+    pub fn start(more: &[&str]) -> Self {
+        let (venue, data) = (Venue::start(), tempfile::tempdir().expect("a folder"));
+        let secrets = data.path().join("secrets");
+        std::fs::write(&secrets, format!("{SECRET}\n")).expect("a file");
+        let mut more: Vec<String> = more.iter().map(|&setting| setting.to_owned()).collect();
+        let secrets = secrets.to_str().expect("a printable path").to_owned();
+        more.extend(["--webhook-secret-file".to_owned(), secrets]);
+        let server = Self::serve(&venue, &data, &more);
+        let [alice, bob] = ["alice", "bob"].map(|name| server.user(data.path(), name));
+        Self { venue, server, alice, bob, more, data }
+    }
+
+    fn serve(venue: &Venue, data: &TempDir, more: &[String]) -> Server {
+        let address = venue.address();
+        let mut settings = vec!["--exchange", &address];
+        settings.extend(more.iter().map(String::as_str));
+        Server::start(data.path(), &settings)
+    }
+
+    /// Kills the server as a power cut would, lets the exchange go on alone and starts it again.
+    pub fn restart(&mut self, meanwhile: impl FnOnce(&Venue)) {
+        self.server.program.kill_in_place();
+        meanwhile(&self.venue);
+        self.server = Self::serve(&self.venue, &self.data, &self.more);
+        let [alice, bob] = ["alice", "bob"].map(|name| self.server.user(self.data.path(), name));
+        (self.alice, self.bob) = (alice, bob);
+    }
+
+    /// A limit order of Alice's to buy SPY at a dollar that the exchange has accepted.
+    pub fn buy(&self, shares: u64) -> String {
+        buy(&self.alice, "SPY", shares)
+    }
+
+    /// Waits until so many shares of an order of Alice's are filled.
+    pub fn await_filled(&self, id: &str, shares: u64) -> Value {
+        until(&format!("{shares} filled shares of {id}"), || {
+            Some(self.alice.order(id)).filter(|order| order["filledShares"] == shares)
+        })
+    }
+
+    /// Waits until the exchange was asked about each of these so often that the first answer from
+    /// now on has long been taken.
+    pub fn await_answers_about(&self, ids: &[&str]) {
+        self.venue.await_queries_of(ids, 3);
+    }
+
+    /// Waits until both sides say the same of an order of Alice's. Returns the exchange's.
+    pub fn await_agreement(&self, id: &str) -> Order {
+        until(&format!("agreement about {id}"), || {
+            let ours = self.alice.order(id);
+            let theirs = self.venue.order(id);
+            let filled = theirs.filled_shares();
+            let status = match theirs.status.as_str() {
+                "open" if filled == 0 => "submitted",
+                "open" => "partially_filled",
+                "expired" => "cancelled",
+                "rejected" => "failed",
+                other => other,
+            };
+            (ours["filledShares"] == filled && ours["status"] == status).then_some(theirs)
+        })
+    }
+
+    /// Waits until what came before by the feed is taken, and the record of where the feed is too.
+    pub fn await_the_feed(&self) {
+        let order = self.buy(1);
+        self.venue.fill(&order, 100, 1);
+        self.alice.await_status(&order, "filled");
+    }
+
+    /// Waits until records of where the feed is, which come each second, have passed all that was
+    /// logged before: the store grows by itself, again and again.
+    pub fn await_positions(&self) {
+        let mut seen = std::collections::BTreeSet::new();
+        until("the feed's position to be logged", || {
+            self.venue.trade("SPY", 100, 1);
+            seen.insert(self.server.metric("index_position"));
+            (seen.len() > 4).then_some(())
+        });
+    }
+
+    /// Posts lines as the exchange would, signed.
+    pub fn post_lines(&self, lines: &[Value]) -> Answer {
+        let (session, _) = self.venue.position();
+        let body = json!({"session": session, "lines": lines}).to_string();
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        let seconds = i64::try_from(seconds.as_secs()).expect("it is early enough");
+        let header = format!("t={seconds},v1={}", signature(SECRET, seconds, &body));
+        let request = Request::post(format!("{}/exchange/trades", self.server.address));
+        let request = request.header("X-Signature", header).body(body.into_bytes());
+        api::send(request.expect("a valid request")).expect("an answer")
+    }
+}
+
+/// An order at a dollar that the exchange has accepted.
+pub fn buy(client: &Client, symbol: &str, shares: u64) -> String {
+    let order =
+        json!({"position": "buy", "symbol": symbol, "numShares": shares, "priceInCents": 100});
+    let answer = client.post("/order", &order);
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    id(&answer.body).to_owned()
+}
+
+pub fn id(order: &Value) -> &str {
+    order["orderId"].as_str().unwrap_or_else(|| panic!("no order: {order}"))
+}
+
+/// Remembers what was read of each order, and that it only ever grew.
+#[derive(Default)]
+pub struct Growing(HashMap<String, Value>);
+
+impl Growing {
+    /// Reads all orders of a user. No fill may be gone, no version and no end taken back.
+    pub fn look(&mut self, client: &Client) -> Vec<Value> {
+        let orders = client.all_orders();
+        for order in &orders {
+            let Some(before) = self.0.insert(id(order).to_owned(), order.clone()) else { continue };
+            for field in ["version", "filledShares", "filledValueInCents"] {
+                let [then, now] = [&before, order].map(|order| order[field].as_u64());
+                assert!(then <= now, "{field} went back: {before}, then {order}");
+            }
+            if before["status"] == "filled" {
+                assert_eq!(order["status"], "filled", "{before}, then {order}");
+            }
+            assert_ne!(order["status"], "failed", "{before}, then {order}");
+        }
+        assert_eq!(orders.len(), self.0.len(), "an order is gone");
+        orders
+    }
+
+    /// Looks for so long at least, and until this is so.
+    pub fn look_until(
+        &mut self,
+        client: &Client,
+        at_least: Duration,
+        mut is_so: impl FnMut(&[Value]) -> bool,
+    ) {
+        let started = Instant::now();
+        loop {
+            let orders = self.look(client);
+            if is_so(&orders) && started.elapsed() >= at_least {
+                return;
+            }
+            assert!(started.elapsed() < at_least + PATIENCE, "waited too long: {orders:?}");
+            std::thread::yield_now();
+        }
+    }
+}
