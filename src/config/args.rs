@@ -14,12 +14,14 @@ use crate::exchange::sim::faults::FaultSettings;
 use crate::exchange::sim::{SessionTime, SimOptions, Speed};
 use crate::order::EVENT_NAMES;
 use crate::types::{InvalidValue, OrderId, UserId};
+use crate::wal::DEFAULT_RESERVE_BYTES;
 
 /// Most shards; a host with more cores than this has never been measured.
 const MAX_SHARDS: u64 = 1_024;
 /// Most symbols that are added from the universe file.
 const MAX_UNIVERSE: u64 = 7_000;
 const MIB: u64 = 1024 * 1024;
+const DEFAULT_DISK_RESERVE_MIB: u64 = DEFAULT_RESERVE_BYTES / MIB;
 
 /// A brokerage engine: live prices over Server-Sent Events, durable orders to an exchange.
 #[derive(Debug, Parser)]
@@ -125,6 +127,13 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(1..=1_024))]
     pub wal_segment_mib: u64,
 
+    /// Room for bad times, in MiB: so much is allocated ahead for the log, for cancels and fills on a
+    /// full disk, and new orders are refused while less than that is free beside it. 0 for none.
+    #[arg(long, env = "LONGBOW_DISK_RESERVE_MIB", value_name = "MIB",
+          default_value_t = DEFAULT_DISK_RESERVE_MIB,
+          value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+    pub disk_reserve_mib: u64,
+
     /// File with the key of the tokens (HS256, at least 32 bytes). Without it the engine makes one
     /// in the data directory, and anybody may log in by name: for development only.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
@@ -170,6 +179,11 @@ impl ServeArgs {
     /// Size of a file of the log.
     pub fn wal_segment_bytes(&self) -> u64 {
         self.wal_segment_mib * MIB
+    }
+
+    /// What is kept ready on the disk for the time when nothing is free.
+    pub fn disk_reserve_bytes(&self) -> u64 {
+        self.disk_reserve_mib * MIB
     }
 
     /// How long shards and the orders thread look for work before they sleep.

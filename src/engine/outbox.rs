@@ -25,6 +25,8 @@ pub enum CreateReply {
     Halted(HaltScope),
     /// Nothing was recorded: the exchange does not answer.
     ExchangeAway,
+    /// Nothing was recorded: the disk has no room for it. Never said by the engine.
+    NoRoom,
     /// Whether anything was recorded is not known: the engine ended meanwhile, or Postgres was awaited
     /// and did not have it in time. Never said by the engine.
     OutcomeUnknown,
@@ -54,6 +56,9 @@ pub enum CancelReply {
     Conflict(Arc<Order>),
     /// This user has no such order.
     NotFound,
+    /// Nothing was recorded: the disk has no room for it, not even what was reserved. Never said by
+    /// the engine.
+    NoRoom,
     /// Whether anything was recorded is not known: the engine ended meanwhile, or Postgres was awaited
     /// and did not have it in time. Never said by the engine.
     OutcomeUnknown,
@@ -156,7 +161,11 @@ impl CreateReply {
             | Self::Pending(order)
             | Self::Duplicate(order)
             | Self::Conflict(order) => Some(order),
-            Self::Halted(_) | Self::ExchangeAway | Self::OutcomeUnknown | Self::Unavailable => None,
+            Self::Halted(_)
+            | Self::ExchangeAway
+            | Self::NoRoom
+            | Self::OutcomeUnknown
+            | Self::Unavailable => None,
         }
     }
 }

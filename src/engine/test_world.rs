@@ -429,6 +429,7 @@ impl World {
             }
             CreateReply::Conflict(order) => self.check_name(&order),
             CreateReply::OutcomeUnknown
+            | CreateReply::NoRoom
             | CreateReply::Unavailable
             | CreateReply::Halted(_)
             | CreateReply::ExchangeAway => {
@@ -448,7 +449,9 @@ impl World {
             CancelReply::Pending(order) | CancelReply::Conflict(order) => self.check_read(&order),
             // A create that was a repetition brought no order of its own.
             CancelReply::NotFound => {}
-            CancelReply::OutcomeUnknown | CancelReply::Unavailable => panic!("never refused here"),
+            CancelReply::OutcomeUnknown | CancelReply::NoRoom | CancelReply::Unavailable => {
+                panic!("never refused here")
+            }
         }
     }
 

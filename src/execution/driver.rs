@@ -28,7 +28,7 @@ use super::stages::Stage;
 use super::translate;
 use super::views::CommittedViews;
 use super::webhook::Webhooks;
-use crate::engine::{CancelReply, CreateReply, Engines, Outbox};
+use crate::engine::{CancelReply, CreateOrder, CreateReply, Engines, Outbox};
 use crate::exchange::OrderFeed;
 use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION};
 use crate::types::{Moment, MonotonicMicros, UserId};
@@ -204,6 +204,11 @@ impl Driver {
         }
         let key_is_unsure =
             request.client_order_id.is_some() && self.ended.may_have_forgotten_key(key_checked_at);
+        if self.wal.is_out_of_space() && !self.repeats(&request) {
+            self.metrics.refused_creates.inc();
+            let _gone = reply.send(CreateReply::NoRoom);
+            return;
+        }
         if self.is_backed_up() || key_is_unsure {
             self.metrics.refused_creates.inc();
             let _gone = reply.send(CreateReply::Unavailable);
@@ -214,7 +219,9 @@ impl Driver {
             let _gone = reply.send(CreateReply::Unavailable);
             return;
         }
-        self.metrics.creates.inc();
+        if !self.wal.is_out_of_space() {
+            self.metrics.creates.inc();
+        }
         let order_id = request.order_id;
         self.queues.clock.take(order_id, arrived, asked);
         let deadline = self.reply_deadline(now);
@@ -229,7 +236,7 @@ impl Driver {
     pub(crate) fn cancel(&mut self, now: Moment, command: CancelCommand) {
         if self.holds_too_much() {
             self.metrics.postgres_refused.inc();
-            refuse_cancel(command);
+            refuse_cancel(command, CancelReply::Unavailable);
             return;
         }
         let CancelCommand { user, order_id, reply } = command;
@@ -240,15 +247,18 @@ impl Driver {
         self.gate();
     }
 
-    /// Whether an order would only wait, or have no room.
+    /// Whether a request asks for an order that is there already: answering it records nothing.
+    fn repeats(&self, request: &CreateOrder) -> bool {
+        let key = request.client_order_id.as_ref();
+        key.is_some_and(|key| self.engines.knows_key(&request.user, key))
+    }
+
+    /// Whether an order would only wait.
     fn is_backed_up(&self) -> bool {
         let unstored = self.last_event.0.saturating_sub((self.stored)().0);
         let is_backlogged =
             self.postgres.as_ref().is_some_and(|side| side.progress.is_backlogged());
-        self.queues.is_backed_up()
-            || self.wal.is_out_of_space()
-            || unstored >= MAX_UNSTORED_EVENTS
-            || is_backlogged
+        self.queues.is_backed_up() || unstored >= MAX_UNSTORED_EVENTS || is_backlogged
     }
 
     fn reply_deadline(&self, now: Moment) -> MonotonicMicros {
@@ -499,12 +509,12 @@ impl Driver {
     }
 }
 
-/// Refuses a request that came too late to be taken.
-pub(super) fn refuse_cancel(command: CancelCommand) {
-    let _gone = command.reply.send(CancelReply::Unavailable);
+/// Refuses a request that cannot be taken.
+pub(super) fn refuse_cancel(command: CancelCommand, reply: CancelReply) {
+    let _gone = command.reply.send(reply);
 }
 
-/// Refuses a request that came too late to be taken.
-pub(super) fn refuse_create(command: CreateCommand) {
-    let _gone = command.reply.send(CreateReply::Unavailable);
+/// Refuses a request that cannot be taken.
+pub(super) fn refuse_create(command: CreateCommand, reply: CreateReply) {
+    let _gone = command.reply.send(reply);
 }

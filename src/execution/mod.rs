@@ -91,7 +91,7 @@ pub(crate) mod parts {
         MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
     };
     pub(crate) use super::recover::{load, replay};
-    pub(crate) use super::slice::{Inputs, refuse_requests, work};
+    pub(crate) use super::slice::{Inputs, Refusal, refuse_requests, work};
 }
 
 #[cfg(test)]

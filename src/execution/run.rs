@@ -16,7 +16,7 @@ use super::options::ExecutionOptions;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
 use super::sessions::{run_control, run_probes, run_submits};
-use super::slice::{self, Inputs};
+use super::slice::{self, Inputs, Refusal};
 use super::views::CommittedViews;
 use super::webhook::run_registration;
 use crate::engine::Engines;
@@ -157,7 +157,7 @@ async fn park(
         ready |= due.as_mut().poll(context).is_ready();
         ready |= shutdown.is_some_and(|shutdown| shutdown.poll_requested(context).is_ready());
         // Without room nothing is taken, but everybody gets an answer.
-        let refuses = !driver.takes_inputs() && driver.wal().is_out_of_space();
+        let refuses = !driver.takes_inputs() && driver.wal().is_exhausted();
         if driver.takes_inputs() {
             ready |= queues.answers.poll_some(context).is_ready();
             if driver.takes_reports() {
@@ -193,7 +193,7 @@ async fn finish(
         if driver.is_at_rest() || left.is_zero() {
             return Ok(());
         }
-        slice::refuse_requests(&mut inputs);
+        slice::refuse_requests(&mut inputs, &Refusal::STOPPING);
         turn(&mut driver, &mut inputs, (queues, clock), None, left).await?;
     }
 }

@@ -9,6 +9,7 @@ use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
 use super::limits::INPUTS_PER_SLICE;
 use super::mass_cancel::MassCancelCommand;
 use super::webhook::WebhookCommand;
+use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::OrderFeed;
 use crate::sync::Receiver;
 use crate::types::Moment;
@@ -99,8 +100,8 @@ fn take_inputs(
 ) -> bool {
     let mut more = driver.keep_time(now, INPUTS_PER_SLICE);
     if !driver.takes_inputs() {
-        if driver.wal().is_out_of_space() {
-            refuse_requests(inputs);
+        if driver.wal().is_exhausted() {
+            refuse_requests(inputs, &Refusal::NO_ROOM);
         }
         return false;
     }
@@ -155,12 +156,27 @@ fn take_reports(driver: &mut Driver, inputs: &mut Inputs, now: Moment) -> bool {
     inputs.feed.has_more() || driver.webhooks.is_busy() || inputs.webhooks.has_more()
 }
 
-/// Gives a clear answer to everybody who would wait for a log that has no room.
-pub(crate) fn refuse_requests(inputs: &mut Inputs) {
+/// What everybody is told who would wait in vain.
+pub(crate) struct Refusal {
+    create: CreateReply,
+    cancel: CancelReply,
+}
+
+impl Refusal {
+    /// The process ends.
+    pub(crate) const STOPPING: Self =
+        Self { create: CreateReply::Unavailable, cancel: CancelReply::Unavailable };
+    /// The log has no room.
+    pub(crate) const NO_ROOM: Self =
+        Self { create: CreateReply::NoRoom, cancel: CancelReply::NoRoom };
+}
+
+/// Gives a clear answer to everybody who would wait.
+pub(crate) fn refuse_requests(inputs: &mut Inputs, refusal: &Refusal) {
     while let Some(command) = inputs.creates.next() {
-        refuse_create(command);
+        refuse_create(command, refusal.create.clone());
     }
     while let Some(command) = inputs.cancels.next() {
-        refuse_cancel(command);
+        refuse_cancel(command, refusal.cancel.clone());
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::projection::Progress;
 use crate::shutdown::{Shutdown, StopReason};
-use crate::wal::LogHandle;
+use crate::wal::{LogHandle, Room};
 
 use super::app::Site;
 use super::problem::{HttpResponse, json_response};
@@ -98,9 +98,13 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 9] {
 }
 
 fn disk(log: &LogHandle) -> Option<String> {
-    log.is_out_of_space().then(|| {
-        "no room for the next file of the log: new orders are refused, cancels and fills go on"
-            .to_owned()
+    let Room { reserve_bytes, trouble, .. } = log.room();
+    let reserve_mib = reserve_bytes >> 20;
+    trouble.map(|trouble| {
+        format!(
+            "{trouble}: new orders are refused, cancels and fills go on; {reserve_mib} MiB are \
+             reserved for them"
+        )
     })
 }
 

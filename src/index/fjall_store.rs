@@ -34,6 +34,9 @@ const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
 /// lookup of a missing key in two thousand looks at the disk.
 const FILTER_BITS_PER_KEY: f32 = 16.0;
 
+/// Most that the threads write out of memory tables at a time.
+pub(super) const WRITE_OUT_BYTES: u64 = WORKER_THREADS as u64 * ORDER_MEMTABLE_BYTES;
+
 /// Of the periods only the newest is written to.
 const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 5 * LINK_MEMTABLE_BYTES;
 const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 900 * 1024 * 1024);

@@ -1,16 +1,27 @@
 use std::time::{Duration, Instant};
 
+use super::fjall_store::WRITE_OUT_BYTES;
 use super::patience::step_back;
 use super::{Index, IndexError, IndexMetrics, IndexWriter};
 use crate::order::decode;
 use crate::shutdown::Shutdown;
-use crate::wal::{Directory, LogClaim, LogHandle, LogReader, Lsn, Storage};
+use crate::wal::{
+    DEFAULT_RESERVE_BYTES, Directory, LogClaim, LogHandle, LogReader, Lsn, Room, Storage,
+};
 
 /// Most records of one batch. Changes of one order within a batch are written once, and most orders
 /// are created, accepted and filled within a second: so large batches are cheap.
 const BATCH_RECORDS: u64 = 32_768;
 /// Most payload bytes of one batch: bounds its memory when records are large.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// A batch in the journal of the store: no more than three times its payload, with keys, changes and
+/// the removal of what was there.
+const BATCH_JOURNAL_BYTES: u64 = 3 * BATCH_BYTES as u64;
+// The index stops when less than this is free, and what is under way then must still have room: a
+// batch, and two tables that are being written out. A compaction may need more; where it fails the
+// store is opened again once there is room.
+const _: () = assert!(BATCH_JOURNAL_BYTES + WRITE_OUT_BYTES <= DEFAULT_RESERVE_BYTES);
+
 /// How long records may gather for a batch: as far as reads of the index may be behind the log.
 const GATHER_TIME: Duration = Duration::from_millis(250);
 /// How long to wait for memory to show what is committed, which it does within a slice or two.
@@ -60,8 +71,9 @@ impl<S: Storage> IndexFollower<S> {
     ///
     /// # Errors
     /// Any failure to read the log, or to understand it. A store that cannot be written is opened
-    /// again until it can: on a full disk orders go on being cancelled and filled meanwhile, and
-    /// what they do stays in the log.
+    /// again until it can. On a full disk it is not written: a store that fails has to be opened
+    /// again, which reads wait for. Orders go on being cancelled and filled meanwhile, and what they
+    /// do stays in the log.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
         step_back();
         loop {
@@ -89,6 +101,11 @@ impl<S: Storage> IndexFollower<S> {
             if shutdown.wait_timeout(REOPEN_INTERVAL) {
                 return Ok(false);
             }
+            self.show_room();
+            // On a full disk it would only fail again, and until then what it has can be read.
+            if self.log.must_not_fill() {
+                continue;
+            }
             match self.index.reopen() {
                 Ok(()) => break,
                 Err(error) if error.is_of_the_store() => {
@@ -108,9 +125,15 @@ impl<S: Storage> IndexFollower<S> {
         let mut give_up_at = None;
         loop {
             self.wait_for_batch(persist_at);
-            self.apply_batch(self.index.may_follow_to())?;
+            self.show_room();
+            let is_held = self.log.must_not_fill();
+            if is_held {
+                self.rest();
+            } else {
+                self.apply_batch(self.index.may_follow_to())?;
+            }
             let now = Instant::now();
-            if now >= persist_at {
+            if now >= persist_at && !is_held {
                 self.persist()?;
                 persist_at = now + PERSIST_INTERVAL;
             }
@@ -122,14 +145,37 @@ impl<S: Storage> IndexFollower<S> {
             }
         }
         let last = self.log.committed().min(Lsn(self.writer.taken().0 + CATCH_UP_RECORDS));
-        // Nobody reads memory any more.
-        while self.writer.taken() < last {
-            self.apply_batch(last)?;
+        // Nobody reads memory any more. What is missing after a full disk, the next start replays.
+        if !self.log.must_not_fill() {
+            while self.writer.taken() < last {
+                self.apply_batch(last)?;
+            }
+            self.persist()?;
         }
-        self.persist()?;
         // A log that has failed is the reason of its own thread, which has still to say so.
         shutdown.wait_timeout(END_PATIENCE);
         Ok(())
+    }
+
+    /// Lets time pass without touching the disk.
+    fn rest(&self) {
+        // Nothing has this place: it ends early only with the log.
+        self.log.wait(Lsn(u64::MAX), GATHER_TIME);
+        self.show_lag();
+    }
+
+    fn show_room(&self) {
+        let Room { free_bytes, reserve_bytes, trouble } = self.log.room();
+        self.metrics.free_bytes.set(free_bytes.cast_signed());
+        self.metrics.reserve_bytes.set(reserve_bytes.cast_signed());
+        self.metrics.disk_full.set(trouble.is_some().into());
+    }
+
+    fn show_lag(&self) {
+        let position = self.index.position().0;
+        let lag = self.log.committed().0.saturating_sub(position);
+        self.metrics.position.set(position.cast_signed());
+        self.metrics.lag_records.set(lag.cast_signed());
     }
 
     /// Waits until there is something, then a little for more. Not beyond the time for the next
@@ -164,10 +210,7 @@ impl<S: Storage> IndexFollower<S> {
             self.metrics.commit_seconds.inc_by(began.elapsed().as_secs_f64());
             self.metrics.batches.inc();
         }
-        let position = self.index.position().0;
-        let lag = self.log.committed().0.saturating_sub(position);
-        self.metrics.position.set(position.cast_signed());
-        self.metrics.lag_records.set(lag.cast_signed());
+        self.show_lag();
         Ok(())
     }
 

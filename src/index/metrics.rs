@@ -11,6 +11,9 @@ pub struct IndexMetrics {
     pub(super) lag_records: Gauge,
     pub(super) healthy: Gauge,
     pub(super) log_bytes: Gauge,
+    pub(super) reserve_bytes: Gauge,
+    pub(super) free_bytes: Gauge,
+    pub(super) disk_full: Gauge,
     pub(super) failures: Counter,
     pub(super) batches: Counter,
     pub(super) commit_seconds: Counter<f64, AtomicU64>,
@@ -25,6 +28,13 @@ impl IndexMetrics {
             ("index_lag_records", "Records that the index is behind", &self.lag_records),
             ("index_healthy", "1 while the index moves, 0 once it failed", &self.healthy),
             ("log_bytes", "Bytes of the log's segments", &self.log_bytes),
+            (
+                "log_reserve_bytes",
+                "Bytes of the log that are kept ready for a full disk",
+                &self.reserve_bytes,
+            ),
+            ("disk_free_bytes", "Bytes that are free on the disk of the log", &self.free_bytes),
+            ("disk_full", "1 while new orders are refused for want of room", &self.disk_full),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());

@@ -90,9 +90,12 @@ pub(super) struct Surroundings<'a> {
     pub(super) index: &'a Index,
     pub(super) exchange: &'a Exchange,
     pub(super) durable: &'a DurableLog,
-    /// Whether there is a reason to refuse requests: a full disk, a Postgres that is awaited and
-    /// behind, or a stop.
+    /// Whether there is a reason to refuse requests: a Postgres that is awaited and behind, or a stop.
     pub(super) may_refuse: bool,
+    /// Whether the disk is full.
+    pub(super) is_full: bool,
+    /// Whether the log's reserve is used up as well.
+    pub(super) is_exhausted: bool,
     /// Whether orders can be read: not before Postgres has what a start recovered.
     pub(super) is_readable: bool,
 }
@@ -297,6 +300,7 @@ fn order_of_create(reply: &CreateReply) -> Option<Arc<Order>> {
         | CreateReply::Duplicate(order)
         | CreateReply::Conflict(order) => Some(Arc::clone(order)),
         CreateReply::OutcomeUnknown
+        | CreateReply::NoRoom
         | CreateReply::Unavailable
         | CreateReply::Halted(_)
         | CreateReply::ExchangeAway => None,
@@ -308,6 +312,9 @@ fn order_of_cancel(reply: &CancelReply) -> Option<Arc<Order>> {
         CancelReply::Cancelled(order)
         | CancelReply::Pending(order)
         | CancelReply::Conflict(order) => Some(Arc::clone(order)),
-        CancelReply::NotFound | CancelReply::OutcomeUnknown | CancelReply::Unavailable => None,
+        CancelReply::NotFound
+        | CancelReply::NoRoom
+        | CancelReply::OutcomeUnknown
+        | CancelReply::Unavailable => None,
     }
 }

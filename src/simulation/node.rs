@@ -13,7 +13,7 @@ use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::parts::{
     Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
     MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
-    SessionQueues, load, refuse_requests, replay, work,
+    Refusal, SessionQueues, load, refuse_requests, replay, work,
 };
 use crate::execution::{
     CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
@@ -98,6 +98,7 @@ impl Node {
             let log = WalOptions {
                 segment_bytes: MIN_SEGMENT_BYTES,
                 keep_bytes: 0,
+                reserve_bytes: profile.reserve_segments * MIN_SEGMENT_BYTES,
                 ..WalOptions::new("")
             };
             let (appender, writer) = wal::open(log, recovered.wal)?;
@@ -182,7 +183,7 @@ impl Node {
     /// One slice of the orders thread.
     pub(super) fn slice(&mut self, now: Moment) -> Checked<SliceEnd> {
         if self.is_stopping {
-            refuse_requests(&mut self.inputs);
+            refuse_requests(&mut self.inputs, &Refusal::STOPPING);
         }
         let is_full = self.driver.wal().is_out_of_space();
         let is_halted = self.kill_switch.halts().all;
@@ -212,9 +213,9 @@ impl Node {
         self.is_stopping
     }
 
-    /// Whether there is a reason to refuse requests.
+    /// Whether there is a reason to refuse requests, other than a full disk.
     pub(super) fn may_refuse(&self, now: Moment) -> bool {
-        self.is_stopping || self.driver.wal().is_out_of_space() || self.driver.postgres_refuses(now)
+        self.is_stopping || self.driver.postgres_refuses(now)
     }
 
     /// Whether Postgres is awaited and some of what the log has is not shown because of it.

@@ -206,6 +206,8 @@ pub(super) struct Profile {
     pub(super) sweep_interval: Duration,
     /// Longest wait for an answer of the exchange.
     pub(super) request_timeout_micros: u64,
+    /// Segments of the log that are kept for a full disk.
+    pub(super) reserve_segments: u64,
     weights: Vec<(Action, u64)>,
     total: u64,
 }
@@ -265,6 +267,7 @@ impl Profile {
             changes_age_micros: [20_000, 400_000, 86_400_000_000][dice.below(3)],
             sweep_interval: Duration::from_millis([2, 20][dice.below(2)]),
             request_timeout_micros: [10_000, 60_000][dice.below(2)],
+            reserve_segments: dice.between(0, 2),
             weights,
             total,
         }

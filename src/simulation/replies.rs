@@ -59,6 +59,13 @@ pub(super) fn check_create_reply(
             })?;
             return Ok("refused");
         }
+        CreateReply::NoRoom => {
+            told.refused.insert(request.order_id);
+            ensure(around.is_full, Invariant::RefusedForRoom, || {
+                format!("{} was refused for want of room that there is", request.order_id)
+            })?;
+            return Ok("refused for room");
+        }
         CreateReply::Halted(_) => {
             told.refused.insert(request.order_id);
             return Ok("halted");
@@ -143,7 +150,8 @@ pub(super) fn check_cancel_reply(
         }
         CancelReply::Unavailable if around.may_refuse => Ok("cancel refused"),
         CancelReply::OutcomeUnknown => Ok("cancel outcome unknown"),
-        CancelReply::Unavailable => {
+        CancelReply::NoRoom if around.is_exhausted => Ok("cancel refused for room"),
+        CancelReply::NoRoom | CancelReply::Unavailable => {
             Err(broken(Invariant::RefusedForRoom, "a cancel was refused while there is room"))
         }
     }

@@ -238,6 +238,8 @@ impl<'a> World<'a> {
             exchange,
             durable,
             may_refuse: node.may_refuse(self.clock.ours()),
+            is_full: node.driver().wal().is_out_of_space(),
+            is_exhausted: node.driver().wal().is_exhausted(),
             is_readable: node.desk.is_readable(),
         };
         for answered in self.clients.go_on(&around)? {

@@ -222,6 +222,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
     let log = WalOptions {
         segment_bytes: arguments.wal_segment_bytes(),
         keep_bytes: arguments.wal_keep_bytes(),
+        reserve_bytes: arguments.disk_reserve_bytes(),
         ..WalOptions::new(wal_directory(&arguments.data_dir))
     };
     let index = Index::open(IndexOptions {

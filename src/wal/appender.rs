@@ -170,13 +170,20 @@ impl WalAppender {
         self.shared.is_poisoned()
     }
 
-    /// Whether the disk was full when the next segment was last tried. Records are still taken
-    /// until [`room_bytes`](Self::room_bytes) is used up.
+    /// Whether the disk is full, or nearly so: what can wait should. Records are still taken until
+    /// the reserve and [`room_bytes`](Self::room_bytes) are used up.
     pub fn is_out_of_space(&self) -> bool {
         self.shared.is_out_of_space()
     }
 
-    /// Bytes of batches that can be written with the space that the log already has, at least.
+    /// Whether nothing is left of the reserve either: when the segment that is open is full, and the
+    /// one that is ready, nothing more is taken.
+    pub fn is_exhausted(&self) -> bool {
+        self.shared.is_out_of_space() && self.shared.reserve_segments() == 0
+    }
+
+    /// Bytes of batches that can be written at once with the space that the log already has, at
+    /// least.
     pub fn room_bytes(&self) -> u64 {
         let forming_bytes = self.forming.padded_bytes() as u64;
         let left = self.segment_room.checked_sub(forming_bytes);
@@ -229,7 +236,7 @@ impl WalAppender {
         self.refused_bytes = Some(record_bytes);
         if self.shared.is_poisoned() {
             WalError::Poisoned
-        } else if self.shared.is_out_of_space() {
+        } else if self.is_exhausted() {
             WalError::NoSpace
         } else {
             WalError::Busy

@@ -44,8 +44,19 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn start(recovery: Recovery<FaultyDisk>) -> Result<Self, WalError> {
-        let options =
-            WalOptions { directory: "".into(), segment_bytes: OPTIONS_BYTES, keep_bytes: 0 };
+        Self::start_with_reserve(recovery, 0)
+    }
+
+    pub(super) fn start_with_reserve(
+        recovery: Recovery<FaultyDisk>,
+        reserve_bytes: u64,
+    ) -> Result<Self, WalError> {
+        let options = WalOptions {
+            segment_bytes: OPTIONS_BYTES,
+            keep_bytes: 0,
+            reserve_bytes,
+            ..WalOptions::new("")
+        };
         let (appender, writer) = open(options, recovery)?;
         let handle = writer.handle();
         Ok(Self { appender, handle, writer: SteppedWriter::new(writer) })
@@ -186,7 +197,8 @@ impl Model {
     pub(super) fn live(&mut self, disk: &FaultyDisk, story: &LifeStory) {
         let recovery = self.check(disk);
         disk.fail_after(story.fault_after, story.fault, story.seed);
-        let Ok(mut life) = Life::start(recovery) else { return };
+        let reserve_bytes = story.seed % 3 * OPTIONS_BYTES;
+        let Ok(mut life) = Life::start_with_reserve(recovery, reserve_bytes) else { return };
         // Now effects may follow from all that was recovered.
         self.durable = self.history.len();
         let claim = life.handle.claim("model", Lsn(self.taken as u64)).unwrap();
@@ -229,7 +241,7 @@ impl Model {
                 self.history.push(payload);
                 assert_eq!(lsn.0, self.history.len() as u64);
             }
-            Err(WalError::Busy | WalError::Poisoned) => {}
+            Err(WalError::Busy | WalError::NoSpace | WalError::Poisoned) => {}
             Err(error) => panic!("{error}"),
         }
     }

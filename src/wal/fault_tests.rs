@@ -223,14 +223,117 @@ fn fill_and_free(space_is_told: bool) {
     assert_eq!(recovered(&disk).unwrap().1.len(), count + 1);
 }
 
+/// Of a segment that is made: create, write, sync, rename.
+const PREPARE_OPERATIONS: u64 = 4;
+
 #[test]
-fn a_failure_to_prepare_ends_the_writer() {
+fn a_segment_that_cannot_be_made_is_made_anew() {
+    for operation in 1..=PREPARE_OPERATIONS {
+        let disk = FaultyDisk::default();
+        let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
+        disk.fail_after(operation, Fault::Error, 1);
+        life.prepare();
+        let trouble = life.handle.room().trouble.expect("new orders have to wait");
+        assert!(trouble.contains("the test's disk failed"), "{trouble}");
+        assert_eq!(disk.file_names(), [segment::name(1)]);
+        life.prepare();
+        assert_eq!(life.handle.room().trouble, None);
+        assert_eq!(disk.file_names(), [segment::name(1), segment::name(2)]);
+        life.write().unwrap();
+        life.append_and_commit(b"goes on");
+    }
+}
+
+/// Whether its name is durable is not known, and asking again would not tell.
+#[test]
+fn a_segment_whose_name_may_not_be_durable_ends_the_writer() {
     let disk = FaultyDisk::default();
     let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
-    disk.fail_after(2, Fault::Error, 1);
+    disk.fail_after(PREPARE_OPERATIONS + 1, Fault::Error, 1);
     life.prepare();
     let error = life.write().unwrap_err();
     assert!(error.to_string().contains("prepare"), "{error}");
+}
+
+const RESERVE: u64 = 3 * OPTIONS_BYTES;
+
+/// A log with a reserve, on a disk that has room for it and little more.
+fn with_reserve(disk: &FaultyDisk) -> Life {
+    let mut life = Life::start_with_reserve(recovered(disk).unwrap().0, RESERVE).unwrap();
+    life.prepare();
+    life
+}
+
+#[test]
+fn a_full_disk_uses_the_reserve_up_and_it_comes_back_with_the_room() {
+    for space_is_told in [false, true] {
+        let disk = FaultyDisk::default();
+        let mut life = with_reserve(&disk);
+        assert_eq!(
+            life.handle.room(),
+            Room { free_bytes: u64::MAX, reserve_bytes: RESERVE, trouble: None }
+        );
+        // The first one, the next one and the reserve.
+        assert_eq!(disk.file_names().len(), 5);
+
+        let used = 5 * to_usize(OPTIONS_BYTES);
+        disk.set_space(used + BLOCK_BYTES, space_is_told);
+        life.prepare();
+        assert_eq!(
+            life.appender.is_out_of_space(),
+            space_is_told,
+            "it is seen before it is needed"
+        );
+        let mut count = 0;
+        let refused = loop {
+            life.prepare();
+            match life.append(&[7; 3000]) {
+                Ok(_) => count += 1,
+                Err(error) => break error,
+            }
+            assert!(life.appender.flush());
+            life.write().unwrap();
+        };
+        assert!(matches!(refused, WalError::NoSpace), "{refused}");
+        assert!(life.appender.is_exhausted());
+        assert_eq!(count, 5 * MAX_RECORD_BYTES / BLOCK_BYTES, "all five segments are full");
+        assert!(life.handle.room().trouble.unwrap().contains("the disk is full"));
+
+        disk.set_space(4 * used, space_is_told);
+        let seen = life.appender.committed();
+        life.prepare();
+        assert!(life.has_progress(seen), "whoever was refused hears of the room");
+        assert_eq!(life.handle.room().reserve_bytes, RESERVE);
+        assert!(!life.appender.is_out_of_space());
+        life.append_and_commit(b"room");
+        drop(life);
+        assert_eq!(recovered(&disk).unwrap().1.len(), count + 1);
+    }
+}
+
+#[test]
+fn the_reserve_is_kept_over_a_start_and_follows_its_setting() {
+    let disk = FaultyDisk::default();
+    let mut life = with_reserve(&disk);
+    life.append_and_commit(b"one");
+    drop(life);
+    disk.crash(Crash::PowerLoss, 1);
+    // There is no room for anything, and nothing is needed.
+    disk.set_space(5 * to_usize(OPTIONS_BYTES), true);
+    let (recovery, payloads) = recovered(&disk).unwrap();
+    assert_eq!(payloads, [b"one"]);
+    let mut life = Life::start_with_reserve(recovery, RESERVE).unwrap();
+    life.append_and_commit(b"two");
+    assert_eq!(life.handle.room().reserve_bytes, RESERVE);
+    assert!(life.appender.is_out_of_space() && !life.appender.is_exhausted());
+    drop(life);
+    let recovery = recovered(&disk).unwrap().0;
+    drop(Life::start_with_reserve(recovery, OPTIONS_BYTES).unwrap());
+    assert_eq!(disk.file_names().len(), 3, "the log, the next one and a reserve of one");
+    let (recovery, payloads) = recovered(&disk).unwrap();
+    assert_eq!(payloads.len(), 2);
+    drop(Life::start(recovery).unwrap());
+    assert_eq!(disk.file_names().len(), 2);
 }
 
 #[test]

@@ -16,6 +16,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::BLOCK_BYTES;
+use super::aligned::AlignedBuffer;
+use super::room::FreeRoom;
 use super::storage::{Storage, StorageFile};
 
 /// What a disk writes whole or not at all.
@@ -375,12 +377,17 @@ impl Storage for FaultyDisk {
         Ok(())
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn free_room(&self) -> io::Result<FreeRoom> {
         let state = self.state();
-        match state.space_bytes {
-            Some(space) if state.space_is_told => Ok((space - state.used_bytes()) as u64),
-            _ => Ok(u64::MAX),
-        }
+        let bytes = match state.space_bytes {
+            Some(space) if state.space_is_told => space.saturating_sub(state.used_bytes()) as u64,
+            _ => u64::MAX,
+        };
+        Ok(FreeRoom { bytes, is_out_of_files: false })
+    }
+
+    fn is_gone(&self) -> bool {
+        false
     }
 }
 
@@ -420,6 +427,10 @@ impl StorageFile for FaultyFile {
             state.torn_write = Some(self.id);
         }
         outcome.map_err(|_| failure())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.write_at(0, AlignedBuffer::new(usize::try_from(bytes).unwrap()).as_slice())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -16,7 +16,12 @@ const SMALL: u64 = MIN_SEGMENT_BYTES;
 const LONG: Duration = Duration::from_secs(60);
 
 fn options(directory: &Path) -> WalOptions {
-    WalOptions { directory: directory.to_path_buf(), segment_bytes: SMALL, keep_bytes: 0 }
+    WalOptions {
+        directory: directory.to_path_buf(),
+        segment_bytes: SMALL,
+        keep_bytes: 0,
+        reserve_bytes: 0,
+    }
 }
 
 fn payload(lsn: u64) -> Vec<u8> {

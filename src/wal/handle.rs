@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::open::remove;
 use super::reader::LogReader;
+use super::room::{Reserve, Room};
 use super::segment;
 use super::shared::Shared;
 use super::storage::{Directory, Storage};
@@ -29,6 +30,7 @@ pub(super) struct Log<S: Storage> {
     pub(super) shared: Arc<Shared>,
     pub(super) log_id: LogId,
     keep_bytes: u64,
+    reserve: Reserve,
     claims: Mutex<Claims>,
 }
 
@@ -45,9 +47,9 @@ impl<S: Storage> Log<S> {
         storage: Arc<S>,
         shared: Arc<Shared>,
         log_id: LogId,
-        keep_bytes: u64,
+        (keep_bytes, reserve): (u64, Reserve),
     ) -> Self {
-        Self { storage, shared, log_id, keep_bytes, claims: Mutex::default() }
+        Self { storage, shared, log_id, keep_bytes, reserve, claims: Mutex::default() }
     }
 }
 
@@ -92,9 +94,22 @@ impl<S: Storage> LogHandle<S> {
         self.0.shared.is_poisoned()
     }
 
-    /// Whether there was no room when the next segment was last tried.
+    /// Whether new records should wait for room on the disk; see [`room`](Self::room).
     pub fn is_out_of_space(&self) -> bool {
         self.0.shared.is_out_of_space()
+    }
+
+    /// Whether whoever writes beside the log should not: looks at the disk now, where
+    /// [`is_out_of_space`](Self::is_out_of_space) may be some time late.
+    pub fn must_not_fill(&self) -> bool {
+        let looked = || self.0.storage.free_room();
+        self.is_out_of_space()
+            || looked().is_ok_and(|free| self.0.reserve.judge(free, false).is_some())
+    }
+
+    /// The room on the disk, looked at four times a second.
+    pub fn room(&self) -> Room {
+        self.0.shared.room()
     }
 
     /// Blocks until a record behind `beyond` is committed, until nothing more will be, or until the

@@ -13,7 +13,12 @@ use super::*;
 const SMALL: u64 = MIN_SEGMENT_BYTES;
 
 fn options(directory: &Path) -> WalOptions {
-    WalOptions { directory: directory.to_path_buf(), segment_bytes: SMALL, keep_bytes: 0 }
+    WalOptions {
+        directory: directory.to_path_buf(),
+        segment_bytes: SMALL,
+        keep_bytes: 0,
+        reserve_bytes: 0,
+    }
 }
 
 type Records = Vec<(u64, u32, Vec<u8>)>;

@@ -10,6 +10,8 @@
 //! - a batch is what one group commit wrote: it starts on a block boundary and is padded with zeros
 //!   to the next, so bytes that were acknowledged are never written again;
 //! - a batch lies in one segment; what is left of a segment behind its last batch stays zero;
+//! - behind the segment that is written stand the next one and the reserve, with headers and
+//!   otherwise zero, so that a full disk takes nothing from the log;
 //! - every record names its batch and carries its predecessor's checksum, over batches, segments
 //!   and epochs.
 //!
@@ -46,6 +48,7 @@ mod reader;
 mod recent;
 mod record;
 mod recovery;
+mod room;
 mod scan;
 mod segment;
 mod shared;
@@ -85,6 +88,7 @@ pub use open::open;
 pub use outline::{Outline, outline};
 pub use reader::LogReader;
 pub use recovery::{RecordView, Recovery, recover};
+pub use room::{FreeRoom, Room};
 pub use storage::{Directory, Storage};
 pub use verify::{SegmentReport, Verification, verify};
 pub use writer::WalWriter;
@@ -109,6 +113,19 @@ pub const DEFAULT_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// it had called durable can be taken from here again, and so can a look into the past.
 pub const DEFAULT_KEEP_BYTES: u64 = 1024 * 1024 * 1024;
 
+/// What is kept ready for a full disk unless configured: an hour, in which somebody comes. That is a
+/// feed position each second in a batch of its own, and 100,000 orders that are open when the disk
+/// runs full, each with a cancel asked for, its outcome and a fill at 256 bytes. In a quiet market,
+/// where each record is a batch of its own, it is 30,000 records instead of 300,000.
+pub const DEFAULT_RESERVE_BYTES: u64 = 128 * 1024 * 1024;
+
+const RESERVED_POSITIONS_BYTES: u64 = 60 * 60 * BLOCK_BYTES as u64;
+const RESERVED_ORDERS_BYTES: u64 = 100_000 * 3 * 256;
+// A sixteenth of each segment may stay unused, see below.
+const _: () = assert!(
+    (RESERVED_POSITIONS_BYTES + RESERVED_ORDERS_BYTES) / 15 * 16 <= DEFAULT_RESERVE_BYTES,
+    "the reserve carries an hour"
+);
 const _: () = assert!(MAX_RECORD_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(MAX_BATCH_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(MAX_BATCH_BYTES >= 16 * MAX_RECORD_BYTES, "a batch is worth its sync");
@@ -138,16 +155,20 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// Bytes of the newest segments that are never cut off, whatever the followers have taken.
     pub keep_bytes: u64,
+    /// Bytes of segments that are kept ready for a full disk, and of the disk that are left free
+    /// beside them.
+    pub reserve_bytes: u64,
 }
 
 impl WalOptions {
     /// The log in `directory` with segments of [`DEFAULT_SEGMENT_BYTES`], of which
-    /// [`DEFAULT_KEEP_BYTES`] are kept.
+    /// [`DEFAULT_KEEP_BYTES`] are kept, without a reserve.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
             segment_bytes: DEFAULT_SEGMENT_BYTES,
             keep_bytes: DEFAULT_KEEP_BYTES,
+            reserve_bytes: 0,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Making a recovered log ready for appends.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::batch::Batch;
 use super::handle::{Log, LogId};
 use super::prepare::Preparer;
 use super::recovery::{LaterSegment, Recovery, TailSegment};
-use super::segment::{self, FIRST_BATCH_OFFSET, SegmentMaker};
+use super::room::Reserve;
+use super::segment::{self, FIRST_BATCH_OFFSET, NotMade, SegmentMaker};
 use super::shared::{SegmentSpan, Shared};
 use super::storage::{Storage, StorageFile};
 use super::writer::{Hold, LogFile, SharedLogFile, WalWriter};
@@ -39,7 +41,10 @@ pub fn open<S: Storage>(
         Some(segment) => (open_tail(&*storage, segment)?, segment),
         None => make_first(&*storage, &mut maker)?,
     };
-    let next = keep_next(&*storage, &tail.later, segment.number, segment_bytes)?;
+    let reserve = Reserve::of(&options);
+    let mut ahead = keep_ahead(&*storage, &tail.later, segment.number, reserve)?;
+    let newest = segment.number + ahead.len() as u64;
+    let next = ahead.pop_front();
     // A kill may have come between a rename and its sync.
     storage.sync().map_err(|error| WalError::io("sync", storage.path(), error))?;
 
@@ -53,14 +58,15 @@ pub fn open<S: Storage>(
     let offset = segment.next_offset();
     let committed = next_lsn.0.saturating_sub(1);
     let shared = Arc::new(Shared::recovered(committed, spans, offset));
-    // Two batches and one request exist at a time: nobody ever waits for room in a channel.
+    // Two batches and one request exist at a time, and an error after what was asked for: nobody ever
+    // waits for room in a channel.
     let (to_writer, batches) = bounded(1);
     let (returned, from_writer) = bounded(1);
     let (requests, requested) = bounded(1);
-    let (prepared_sender, prepared) = bounded(1);
+    let (prepared_sender, prepared) = bounded(2);
     let _ = returned.try_send(Batch::new());
     if next.is_some() {
-        shared.set_ready_segment(segment.number + 1);
+        shared.set_ready_segment(segment.number + 1, ahead.len());
     } else {
         let _ = requests.try_send(segment.number + 1);
     }
@@ -72,8 +78,12 @@ pub fn open<S: Storage>(
         segment_room: segment.segment_bytes - offset,
         segment_bytes,
     };
-    let followed =
-        Log::new(storage.clone(), shared.clone(), LogId(tail.log_id), options.keep_bytes);
+    let followed = Log::new(
+        storage.clone(),
+        shared.clone(),
+        LogId(tail.log_id),
+        (options.keep_bytes, reserve),
+    );
     let log = LogFile {
         storage: storage.clone(),
         shared: shared.clone(),
@@ -92,8 +102,18 @@ pub fn open<S: Storage>(
     let log = Arc::new(SharedLogFile::new(log));
     let channels = (to_writer, from_writer);
     let appender = WalAppender::new(&start, shared.clone(), channels, log.clone());
-    let preparer =
-        Preparer { storage, maker, shared, requests: requested, prepared: prepared_sender };
+    let preparer = Preparer {
+        storage,
+        maker,
+        shared,
+        requests: requested,
+        prepared: prepared_sender,
+        reserve,
+        ahead,
+        newest,
+        wanted: None,
+        has_ended: false,
+    };
     let followed = Arc::new(followed);
     Ok((appender, WalWriter { hold: Hold(log), batches, prepared, preparer, followed }))
 }
@@ -156,31 +176,35 @@ fn make_first<S: Storage>(
     maker: &mut SegmentMaker,
 ) -> Result<(S::File, TailSegment), WalError> {
     let path = storage.path().join(segment::name(1));
-    let file = maker.make(storage, 1).map_err(|error| WalError::io("prepare", &path, error))?;
+    let made = maker.make(storage, 1).map_err(NotMade::into_io);
+    let file = made.map_err(|error| WalError::io("prepare", &path, error))?;
     let segment_bytes = file.len().map_err(|error| WalError::io("read", &path, error))?;
     let end = FIRST_BATCH_OFFSET;
     Ok((file, TailSegment { number: 1, segment_bytes, kept_end: end, torn_end: end }))
 }
 
-/// Opens the segment behind the last one where it is fit for use, and removes all others.
-fn keep_next<S: Storage>(
+/// Opens the segments behind the last one that are fit for use, the next one and the reserve, and
+/// removes all others.
+fn keep_ahead<S: Storage>(
     storage: &S,
     later: &[LaterSegment],
     current: u64,
-    segment_bytes: u64,
-) -> Result<Option<S::File>, WalError> {
-    let mut next = None;
+    reserve: Reserve,
+) -> Result<VecDeque<S::File>, WalError> {
+    let fits = |(segment, number): &(&LaterSegment, u64)| {
+        let is_fit = segment.is_clean && segment.segment_bytes == reserve.segment_bytes;
+        is_fit && segment.number == *number
+    };
+    let kept = later.iter().zip(current + 1..).take(1 + reserve.segments).take_while(fits).count();
+    let (kept, others) = later.split_at(kept);
     // From the back, each durably: a hole in the numbers means damage.
-    for segment in later.iter().rev() {
-        let name = segment::name(segment.number);
-        let fits = segment.is_clean && segment.segment_bytes == segment_bytes;
-        if fits && segment.number == current + 1 {
-            let open = storage.open(&name);
-            let path = storage.path().join(&name);
-            next = Some(open.map_err(|error| WalError::io("open", path, error))?);
-        } else {
-            remove(storage, &name)?;
-        }
+    for segment in others.iter().rev() {
+        remove(storage, &segment::name(segment.number))?;
     }
-    Ok(next)
+    let open = |segment: &LaterSegment| {
+        let name = segment::name(segment.number);
+        let open = storage.open(&name);
+        open.map_err(|error| WalError::io("open", storage.path().join(&name), error))
+    };
+    kept.iter().map(open).collect()
 }

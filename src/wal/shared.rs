@@ -1,11 +1,12 @@
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 
 use super::recent::Recent;
+use super::room::Room;
 use super::segment::FIRST_BATCH_OFFSET;
 
 /// What the log's threads tell the appender and whoever follows the log. Each atomic has one writer
@@ -15,7 +16,11 @@ pub(super) struct Shared {
     committed: AtomicU64,
     poisoned: AtomicBool,
     ready_segment: AtomicU64,
+    /// Segments behind that one, which are there and have to be made ready only.
+    reserve_segments: AtomicUsize,
     out_of_space: AtomicBool,
+    /// In words and figures what the last two say. Locked for a copy.
+    room: Mutex<Room>,
     /// The appender's task. Woken after any of the above has changed.
     pub(super) waker: AtomicWaker,
     /// Where the committed records are. Locked for some loads and stores at a time, never while a
@@ -183,18 +188,31 @@ impl Shared {
         self.ready_segment.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_ready_segment(&self, number: u64) {
-        self.out_of_space.store(false, Ordering::Release);
+    pub(super) fn set_ready_segment(&self, number: u64, reserve_segments: usize) {
         self.ready_segment.store(number, Ordering::Release);
+        self.set_reserve_segments(reserve_segments);
         self.waker.wake();
+    }
+
+    pub(super) fn set_reserve_segments(&self, reserve_segments: usize) {
+        self.reserve_segments.store(reserve_segments, Ordering::Release);
+    }
+
+    pub(super) fn reserve_segments(&self) -> usize {
+        self.reserve_segments.load(Ordering::Acquire)
     }
 
     pub(super) fn is_out_of_space(&self) -> bool {
         self.out_of_space.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_out_of_space(&self) {
-        self.out_of_space.store(true, Ordering::Release);
+    pub(super) fn set_room(&self, room: Room) {
+        self.out_of_space.store(room.trouble.is_some(), Ordering::Release);
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = room;
+    }
+
+    pub(super) fn room(&self) -> Room {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

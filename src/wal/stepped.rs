@@ -1,5 +1,4 @@
 use super::WalError;
-use super::prepare::Attempt;
 use super::storage::Storage;
 #[cfg(test)]
 use super::writer::LogFile;
@@ -8,13 +7,11 @@ use super::writer::WalWriter;
 /// A log's writer whose threads are moved one step at a time, by whoever decides what comes first.
 pub(crate) struct SteppedWriter<S: Storage> {
     pub(super) writer: WalWriter<S>,
-    /// A segment that the full disk had no room for.
-    wanted: Option<u64>,
 }
 
 impl<S: Storage> SteppedWriter<S> {
     pub(crate) fn new(writer: WalWriter<S>) -> Self {
-        Self { writer, wanted: None }
+        Self { writer }
     }
 
     /// What the writer's thread does when it is woken.
@@ -40,12 +37,11 @@ impl<S: Storage> SteppedWriter<S> {
     /// What the preparing thread does when it is woken.
     pub(crate) fn prepare(&mut self) {
         let preparer = &mut self.writer.preparer;
-        let request = self.wanted.take().or_else(|| preparer.requests.try_recv().ok());
-        if let Some(number) = request
-            && preparer.attempt(number) == Attempt::OutOfSpace
-        {
-            self.wanted = Some(number);
+        if let Ok(number) = preparer.requests.try_recv() {
+            preparer.wanted = Some(number);
         }
+        // Its end is in the channel.
+        let _attempt = preparer.attempt();
     }
 
     /// Whether [`write`](Self::write) has something to do.
@@ -57,6 +53,6 @@ impl<S: Storage> SteppedWriter<S> {
     /// Whether [`prepare`](Self::prepare) has something to do.
     #[cfg(feature = "simulation")]
     pub(crate) fn can_prepare(&self) -> bool {
-        self.wanted.is_some() || !self.writer.preparer.requests.is_empty()
+        !self.writer.preparer.is_whole() || !self.writer.preparer.requests.is_empty()
     }
 }

@@ -3,16 +3,22 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
+use rustix::io::Errno;
 
-use super::WalError;
+use super::aligned::AlignedBuffer;
+use super::room::FreeRoom;
+use super::{BLOCK_BYTES, WalError};
 
 /// Name of the file whose lock says that a process has the log open.
 const LOCK_NAME: &str = "wal.lock";
+
+/// How much is written at once where a file system cannot allocate.
+const ALLOCATE_BYTES: usize = 64 * BLOCK_BYTES;
 
 /// A directory for segments. Nothing that is done to it is durable before [`Storage::sync`].
 pub trait Storage: Send + Sync + 'static {
@@ -33,8 +39,10 @@ pub trait Storage: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes what was created, renamed and removed durable.
     fn sync(&self) -> io::Result<()>;
-    /// Bytes that are free for this user on the disk below.
-    fn free_bytes(&self) -> io::Result<u64>;
+    /// What is free for this user on the disk below.
+    fn free_room(&self) -> io::Result<FreeRoom>;
+    /// Whether the directory is not there any more under its path, although its files can be used.
+    fn is_gone(&self) -> bool;
 }
 
 /// A file of the log. Offsets, lengths and memory are multiples of the block size.
@@ -45,6 +53,8 @@ pub trait StorageFile: Send + 'static {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes all of the bytes.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Gives an empty file a length, all zeros, whose place on the disk nobody can take any more.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Makes what was written durable. After an error nothing is known about it.
     fn sync(&self) -> io::Result<()>;
 }
@@ -182,9 +192,24 @@ impl Storage for Directory {
         self.handle.sync_all()
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn free_room(&self) -> io::Result<FreeRoom> {
         let disk = rustix::fs::fstatvfs(&self.handle)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        Ok(FreeRoom {
+            bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            // File systems that make inodes as they go say that they have none at all.
+            is_out_of_files: disk.f_files > 0 && disk.f_favail == 0,
+        })
+    }
+
+    fn is_gone(&self) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let here = self.handle.metadata().map(identity);
+        let there = fs::metadata(&self.path).map(identity);
+        match (here, there) {
+            (Ok(here), Ok(there)) => here != there,
+            (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
+            (Err(_), Ok(_)) => false,
+        }
     }
 }
 
@@ -214,6 +239,25 @@ impl StorageFile for DirectoryFile {
         self.0.write_all_at(bytes, offset)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+            // Not every file system can: then zeros are written, which is the same and slower.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let zeros = AlignedBuffer::new(ALLOCATE_BYTES);
+                let mut offset = 0;
+                while offset < bytes {
+                    let left = super::to_usize(bytes - offset);
+                    let zeros = zeros.as_slice();
+                    let zeros = zeros.get(..left).unwrap_or(zeros);
+                    self.write_at(offset, zeros)?;
+                    offset += zeros.len() as u64;
+                }
+                Ok(())
+            }
+            allocated => Ok(allocated?),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -221,8 +265,6 @@ impl StorageFile for DirectoryFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::BLOCK_BYTES;
-    use super::super::aligned::AlignedBuffer;
     use super::*;
 
     #[test]

@@ -18,6 +18,7 @@ pub mod postgres;
 pub mod postgres_relay;
 pub mod proxy;
 pub mod relay;
+pub mod small_disk;
 pub mod stream_story;
 pub mod venue;
 pub mod webdriver;
@@ -203,6 +204,11 @@ impl Server {
         Self::start_by(longbow(), data, more)
     }
 
+    /// Starts a server, and waits only until it answers.
+    pub fn start_unready(data: &Path, more: &[&str]) -> Self {
+        Self::spawn(longbow(), data, more)
+    }
+
     /// Starts a server that may have so many open files.
     pub fn start_with_files(files: u64, data: &Path, more: &[&str]) -> Self {
         let server = longbow();
@@ -216,7 +222,13 @@ impl Server {
         Self::start_by(shell, data, more)
     }
 
-    fn start_by(mut command: Command, data: &Path, more: &[&str]) -> Self {
+    fn start_by(command: Command, data: &Path, more: &[&str]) -> Self {
+        let server = Self::spawn(command, data, more);
+        server.await_ready();
+        server
+    }
+
+    fn spawn(mut command: Command, data: &Path, more: &[&str]) -> Self {
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(data);
         // A small market starts faster; a test that wants more says so later on the line.
@@ -231,9 +243,7 @@ impl Server {
         let program = Program::spawn(command);
         let address = program.await_line("listening on ");
         let admin = program.await_line("admin on ");
-        let server = Self { program, address, admin };
-        server.await_ready();
-        server
+        Self { program, address, admin }
     }
 
     fn await_ready(&self) {

@@ -129,8 +129,7 @@ impl Driver {
             tracing::warn!("Postgres follows again: new orders are taken");
         }
         postgres.is_told = refuses;
-        let key = request.client_order_id.as_ref();
-        refuses && !key.is_some_and(|key| self.engines.knows_key(&request.user, key))
+        refuses && !self.repeats(request)
     }
 
     /// Who asks, where that has to be remembered: who is answered with what is shown sees their own

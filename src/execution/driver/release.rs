@@ -189,12 +189,16 @@ fn waits_for_postgres(effect: &Effect) -> bool {
             | CreateReply::Conflict(_) => true,
             CreateReply::Halted(_)
             | CreateReply::ExchangeAway
+            | CreateReply::NoRoom
             | CreateReply::OutcomeUnknown
             | CreateReply::Unavailable => false,
         },
         Effect::ReplyCancel { reply, .. } => match reply {
             CancelReply::Cancelled(_) | CancelReply::Pending(_) | CancelReply::Conflict(_) => true,
-            CancelReply::NotFound | CancelReply::OutcomeUnknown | CancelReply::Unavailable => false,
+            CancelReply::NotFound
+            | CancelReply::NoRoom
+            | CancelReply::OutcomeUnknown
+            | CancelReply::Unavailable => false,
         },
         Effect::Submit(_)
         | Effect::Cancel { .. }

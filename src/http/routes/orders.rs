@@ -89,6 +89,11 @@ pub(in crate::http) async fn post(
             let detail = "The exchange does not answer. Nothing was recorded. Try again.";
             Err(Problem::unavailable("exchange_unavailable", detail))
         }
+        CreateReply::NoRoom => {
+            let detail = "The server has no room on its disk for new orders. Nothing was recorded; \
+                          cancels go on. Try again.";
+            Err(Problem::unavailable("disk_full", detail))
+        }
         CreateReply::OutcomeUnknown => Err(outcome_unknown()),
         CreateReply::Unavailable => Err(overloaded()),
     }
@@ -174,6 +179,11 @@ pub(in crate::http) async fn delete(
             Err(problem.with("order", &*order))
         }
         CancelReply::NotFound => Err(unknown()),
+        CancelReply::NoRoom => {
+            let detail =
+                "The server has no room left on its disk. Nothing was recorded. Try again.";
+            Err(Problem::unavailable("disk_full", detail))
+        }
         CancelReply::OutcomeUnknown => Err(outcome_unknown()),
         CancelReply::Unavailable => Err(overloaded()),
     }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::wal::FreeRoom;
 use crate::wal::storage::{Storage, StorageFile};
 
 /// All files by name.
@@ -68,8 +69,12 @@ impl Storage for MemoryDisk {
         Ok(())
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
+    fn free_room(&self) -> io::Result<FreeRoom> {
+        Ok(FreeRoom { bytes: u64::MAX, is_out_of_files: false })
+    }
+
+    fn is_gone(&self) -> bool {
+        false
     }
 }
 
@@ -103,6 +108,13 @@ impl StorageFile for MemoryFile {
         if let Some(place) = file.get_mut(offset..end) {
             place.copy_from_slice(bytes);
         }
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut files = self.disk.files();
+        let file = files.get_mut(&self.name).ok_or_else(missing)?;
+        file.resize(usize::try_from(bytes).map_err(io::Error::other)?, 0);
         Ok(())
     }
 

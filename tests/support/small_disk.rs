@@ -1,0 +1,65 @@
+//! A small file system that the test alone sees: real, in memory, and quickly full.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Set where a test runs for the second time, inside.
+const INSIDE: &str = "TEST_IN_OWN_MOUNTS";
+
+/// Runs the test of this name again where it may mount, and there hands it an empty file system with
+/// these options of tmpfs, such as `size=256m,mode=0755`.
+pub fn with_small_disk(name: &str, options: &str, test: impl FnOnce(&Path)) {
+    match std::env::var_os(INSIDE) {
+        None => run_inside(name),
+        Some(folder) => {
+            let disk = PathBuf::from(folder);
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&disk);
+            assert!(mount.status().expect("mount runs").success(), "{mount:?}");
+            test(&disk);
+        }
+    }
+}
+
+fn run_inside(name: &str) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-current-user", "--keep-caps"]);
+    }
+    command.arg("--mount").arg(std::env::current_exe().expect("this program"));
+    command.args(["--exact", name, "--nocapture"]).env(INSIDE, folder.path());
+    let status = command.status().expect("unshare runs");
+    assert!(
+        status.success(),
+        "{status}. If it could not mount: run it as root, or allow user namespaces"
+    );
+}
+
+/// Writes a file until there is no room.
+pub fn fill(path: &Path) {
+    fill_up_to(path, 0);
+}
+
+/// Writes a file until so many bytes are free.
+pub fn fill_up_to(path: &Path, left_bytes: u64) {
+    let mut file = std::fs::File::create(path).expect("a file");
+    // Large pieces first, and then the last page.
+    for bytes in [1024 * 1024, 4096] {
+        let piece = vec![1; bytes];
+        while left_bytes == 0 || free_bytes(path) >= left_bytes + bytes as u64 {
+            match file.write(&piece) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Bytes that are free on the file system of a path.
+pub fn free_bytes(path: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(path).expect("a file system");
+    disk.f_bavail * disk.f_frsize
+}
