@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
+use super::profile::MAX_RESERVE_SEGMENTS;
 use crate::engine::{EngineOptions, Engines};
 use crate::exchange::wire::{FeedLine, FeedLineType};
 use crate::order::{
@@ -20,9 +21,10 @@ use crate::types::{
 use crate::wal::parts::{FaultyDisk, recover_from};
 use crate::wal::{Lsn, RecordView};
 
-/// The segment that is written, the one before it and the one that is prepared: what is new since
-/// the last look is in these.
-const NEWEST_FILES: usize = 3;
+/// The segment that is written, the one before it, the one that is prepared and those of the reserve:
+/// what is new since the last look is in these.
+#[expect(clippy::cast_possible_truncation, reason = "a small number")]
+const NEWEST_FILES: usize = 3 + MAX_RESERVE_SEGMENTS as usize;
 
 /// What one execution is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

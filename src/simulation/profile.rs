@@ -160,6 +160,9 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::PostgresBack, 12, false),
 ];
 
+/// Most segments of the log that are kept for a full disk.
+pub(super) const MAX_RESERVE_SEGMENTS: u64 = 2;
+
 /// What kind of seed this is.
 pub(super) struct Profile {
     /// Steps before the faults stop.
@@ -267,7 +270,7 @@ impl Profile {
             changes_age_micros: [20_000, 400_000, 86_400_000_000][dice.below(3)],
             sweep_interval: Duration::from_millis([2, 20][dice.below(2)]),
             request_timeout_micros: [10_000, 60_000][dice.below(2)],
-            reserve_segments: dice.between(0, 2),
+            reserve_segments: dice.between(0, MAX_RESERVE_SEGMENTS),
             weights,
             total,
         }
