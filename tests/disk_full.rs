@@ -101,7 +101,10 @@ fn cancels_and_fills_go_on(disk: &Path) {
     let taken = alice.post("/order", &market);
     assert!(matches!(taken.status, 201 | 202), "{}", taken.text);
     let taken = id_of(&taken.body);
-    api::until("the store to follow", || (server.metric("index_lag_records") < 100).then_some(()));
+    let recorded = server.metric("index_position") + server.metric("index_lag_records");
+    api::until("the store to follow", || {
+        (server.metric("index_position") >= recorded).then_some(())
+    });
 
     server.program.kill();
     let server = Server::start(&data, &settings);
