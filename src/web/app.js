@@ -83,7 +83,7 @@ function readLogin() {
   if (way === "name") return { body: { user: $("login-user").value.trim() } };
   const token = $("login-token").value.trim().replace(/^Bearer\s+/i, "");
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) {
-    return { wrong: "A token has three parts with dots between them, such as eyJhbGciOi….eyJzdWIiOi….SflKxwRJSM…" };
+    return { wrong: "That is no token: it has three parts with dots between them." };
   }
   return { body: {}, headers: { Authorization: `Bearer ${token}` } };
 }
@@ -96,6 +96,7 @@ $("login-form").addEventListener("submit", async (event) => {
   $("log-in").ariaDisabled = "true";
   try {
     const answer = await request("POST", "/session", body, headers);
+    if (answer.status === 401 && way === "name") return await askForUser(""); // a server that has changed its ways
     if (answer.status >= 400) return setText($("login-error"), problem(answer));
     setText($("login-error"), "");
     $("login-token").value = "";

@@ -170,14 +170,16 @@ async function place() {
   tell($("ticket-message"), "", "");
   if (Object.keys(errors).length > 0) return;
   const text = JSON.stringify(terms);
-  if (unanswered?.text !== text) keep({ user, text, clientOrderId: freshKey() });
+  const isFirst = unanswered?.text !== text;
+  if (isFirst) keep({ user, text, clientOrderId: freshKey() });
   const sent = unanswered;
   const [visit, change] = [visits, changes];
   isSending = true;
   showTicket();
   tell($("ticket-message"), "sending", "Sending…");
   const answer = await request("POST", "/order", { ...terms, clientOrderId: sent.clientOrderId }).catch(() => null);
-  if (answer && answer.status < 500) settle(sent);
+  // A first try that was not recorded leaves nothing open; after another, one before it may have been.
+  if (answer && (answer.status < 500 || (isFirst && isRefusal(answer)))) settle(sent);
   if (visit !== visits) return;
   isSending = false;
   isPlaced = RECORDED.has(answer?.status) && change === changes;
@@ -186,6 +188,9 @@ async function place() {
   else tell($("ticket-message"), "unknown", `${nameOf(terms)}: no answer came. ${TRY_AGAIN}`);
   turnPage([]);
 }
+
+/** Nothing was recorded. A proxy that says 503 has no code, and may have passed the order on. */
+const isRefusal = (answer) => answer.status === 503 && Boolean(answer.content.code);
 
 function showOutcome(answer, terms) {
   const say = (state, words) => tell($("ticket-message"), state, words);
@@ -197,7 +202,7 @@ function showOutcome(answer, terms) {
     case 202: return say("pending", `${name}: recorded. The exchange has not answered yet; the list below shows what comes of it.`);
     case 422: return say("refused", `${name}: the exchange refused the order. ${order.reason ?? problem(answer)}`);
   }
-  if (answer.status === 503 && answer.content.code) {
+  if (isRefusal(answer)) {
     const wait = answer.retryAfter ? ` in ${answer.retryAfter} s` : "";
     return say("unavailable", `Nothing was recorded: ${problem(answer)} Try again${wait}; the order is never placed twice.`);
   }

@@ -15,10 +15,10 @@ const STREAM_WORDS = {
   waiting: "Waiting for prices", silent: "Server silent",
 };
 const STREAM_REASONS = {
-  "feed-lost": "The server has lost the exchange's feed.",
-  lost: "The server does not answer.",
-  waiting: "The server has no prices to give yet.",
-  silent: "The server has fallen silent.",
+  "feed-lost": "The server has lost the exchange's feed and keeps trying.",
+  lost: "The server does not answer. This page keeps trying.",
+  waiting: "The server has no prices to give yet. This page keeps trying.",
+  silent: "The server has fallen silent. This page keeps trying.",
 };
 
 // symbol -> { element, lastCents, previousCents, sparks, sparkedAt, isListed, freshAt }; `isListed` is
@@ -47,7 +47,7 @@ export function showWatchlist() {
   for (const name of names) if (!watchRows.has(name)) addRow(name);
   $("watch-empty").hidden = names.length > 0;
   $("watched-symbols").replaceChildren(...names.map((name) => new Option(name, name)));
-  follow();
+  if (names.length === 0 || [...watchRows.values()].some((row) => row.isListed)) follow();
   return loadDetails();
 }
 
@@ -116,26 +116,30 @@ async function loadDetails() {
   const [first, ...rest] = [...watchRows].filter(([, row]) => !row.freshAt);
   if (!first || document.hidden) return;
   // Where the first finds nobody, the others need not try.
-  if (await loadRow(...first)) await Promise.all(rest.map((entry) => loadRow(...entry)));
+  const state = await loadRow(...first);
+  if (!state) await Promise.all(rest.map((entry) => loadRow(...entry)));
   if (turn !== detailsTurn) return;
-  follow();
+  follow(state || "off");
   detailsTimer = setTimeout(loadDetails, DETAILS_RETRY_MS);
 }
 
-/** What a row's prices are measured against, and whether they are real. False without an answer to that. */
+/**
+ * What a row's prices are measured against, and whether they are real. Without an answer to that it
+ * returns the state that says why.
+ */
 async function loadRow(name, row) {
   try {
     const quote = await request("GET", `/symbol/${encodeURIComponent(name)}`);
     const isUnknown = quote.status === 404;
     if (!isUnknown && quote.status !== 200) {
       if (!row.isListed) annotate(row, "waiting", problem(quote));
-      return false;
+      return "waiting";
     }
     row.isListed = !isUnknown;
     row.element.dataset.unknown = isUnknown;
     if (isUnknown) {
       annotate(row, "unknown", "The exchange does not list it.");
-      return true;
+      return "";
     }
     row.freshAt = Date.now();
     row.previousCents = quote.content.previousCloseInCents ?? null;
@@ -145,9 +149,9 @@ async function loadRow(name, row) {
     const entry = found.content.symbols?.find(({ symbol }) => symbol === name);
     row.element.dataset.synthetic = entry?.synthetic === true;
     annotate(row, entry?.synthetic ? "synthetic" : "", entry?.source ?? "");
-    return true;
+    return "";
   } catch {
-    return false; // the stream and the polls speak of a lost connection
+    return "lost";
   }
 }
 
@@ -192,10 +196,13 @@ function drawSpark(row, cents) {
   part(row.element, "spark").setAttribute("points", points.join(" "));
 }
 
-/** Follows all that is known: a stream of a symbol that is not would be refused as a whole. */
-function follow() {
+/**
+ * Follows all that is listed: a stream with a symbol that is not would be refused as a whole. Where
+ * nothing is, there is no stream to tell its state, and `otherwise` is that.
+ */
+function follow(otherwise = "off") {
   const names = [...watchRows].filter(([, row]) => row.isListed);
-  if (names.length === 0) showStream("off", null);
+  if (names.length === 0) showStream(otherwise, null);
   else if (!STREAM_WORDS[$("stream-state").dataset.state]) showStream("connecting", null);
   followPrices(names.map(([name]) => name), hearStream);
 }
@@ -221,7 +228,7 @@ function showStream(state, sinceMs) {
   $("watchlist").dataset.stale = state !== "live";
   const reason = STREAM_REASONS[state] ?? "";
   const since = reason && sinceMs ? ` Prices are from before ${timeOf(sinceMs * 1_000)}.` : "";
-  setText($("stale-note"), reason && `${reason}${since} This page keeps trying.`);
+  setText($("stale-note"), reason + since);
 }
 
 $("watchlist").addEventListener("click", (event) => {

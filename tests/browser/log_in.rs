@@ -1,5 +1,6 @@
 //! How the page lets users in where they are known by tokens alone.
 
+use super::access::audit;
 use super::support::webdriver::{Browser, Outcome};
 use super::support::{Server, api};
 use super::{await_outcome, await_trading};
@@ -34,6 +35,7 @@ fn a_server_with_a_secret_asks_for_a_token() -> Outcome<()> {
         false
     );
 
+    audit(&browser, "a token is asked for")?;
     let said = "return document.querySelector('#login-error').textContent";
     for (wrong, why) in [
         ("carol".to_owned(), "three parts"),
@@ -48,6 +50,7 @@ fn a_server_with_a_secret_asks_for_a_token() -> Outcome<()> {
         assert!(said.as_str().is_some_and(|said| said.contains(why)), "{wrong}: {said}");
     }
 
+    audit(&browser, "a wrong token")?;
     let good = token("carol", 300)?;
     browser.fill("#login-token", &format!("  Bearer {good} "))?;
     browser.click("#log-in")?;

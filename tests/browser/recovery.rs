@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
+use super::access::audit;
 use super::support::relay::Relay;
 use super::support::webdriver::{Browser, Outcome};
 use super::support::{Exchange, Program, Server, api};
@@ -40,7 +41,9 @@ fn prices_of_a_frozen_server_are_stale_within_two_heartbeats_and_come_back() -> 
     let look = look_when(&browser, "silent")?;
     let over_ms = browser.run("return Date.now()")?.as_u64().ok_or("no time")?;
     assert!(
-        look.starts_with("true; true; The server has fallen silent. Prices are from"),
+        look.starts_with(
+            "true; true; The server has fallen silent. This page keeps trying. Prices are from"
+        ),
         "{look}"
     );
     // On a busy machine the page notices later than it should, but never before there was silence.
@@ -115,7 +118,12 @@ fn a_page_comes_back_to_a_server_that_was_killed_even_after_answers_that_seem_fi
 
     server.program.kill_in_place();
     let look = look_when(&browser, "lost")?;
-    assert!(look.starts_with("true; true; The server does not answer. Prices are from"), "{look}");
+    assert!(
+        look.starts_with(
+            "true; true; The server does not answer. This page keeps trying. Prices are from"
+        ),
+        "{look}"
+    );
     server = Server::start(data.path(), &["--listen", &listen]);
     await_stream(&browser, "live")?;
 
@@ -176,11 +184,25 @@ fn an_exchange_that_comes_after_its_server_heals_the_page() -> Outcome<()> {
         "return document.querySelectorAll('#watchlist [data-part=note]:not(:empty)').length";
     browser.wait_for("a row that says why it has no price", without)?;
 
-    let _exchange = Exchange::start_at(&listen, venue.path(), &["--speed", "20"]);
+    // Nothing was recorded: a page that is loaded again has nothing to ask about.
+    browser.fill("#ticket-symbol", "SPY")?;
+    browser.fill("#ticket-shares", "3")?;
+    browser.click("#place-order")?;
+    await_outcome(&browser, "unavailable")?;
+    audit(&browser, "no exchange")?;
+    browser.reload()?;
+    await_trading(&browser)?;
+    assert_eq!(browser.run("return document.querySelector('#ticket-message').textContent")?, "");
+
+    let exchange = Exchange::start_at(&listen, venue.path(), &["--speed", "20"]);
     let all = "return document.querySelectorAll('#watchlist li[data-price-cents]').length === 4
         && !document.querySelector('#watchlist li[data-unknown=true], #watchlist li[data-stale=true]')";
     browser.wait_for("all prices", all)?;
     await_stream(&browser, "live")?;
     assert_eq!(browser.run(LOOK)?, "false; false; ");
-    await_trading(&browser)
+
+    exchange.program.kill();
+    let look = look_when(&browser, "feed-lost")?;
+    assert!(look.starts_with("true; true; The server has lost the exchange's feed"), "{look}");
+    audit(&browser, "no feed")
 }
