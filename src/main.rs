@@ -1,6 +1,6 @@
 //! The command line: reads the settings, checks them, runs one subcommand.
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use longbow::books::{self, BooksOptions};
@@ -10,7 +10,7 @@ use longbow::config::{
 };
 use longbow::http::{Authenticator, Secret};
 use longbow::projection::{self, PostgresServers};
-use longbow::topology;
+use longbow::topology::{self, Console, Log, complain};
 use longbow::wal;
 
 #[global_allocator]
@@ -18,45 +18,46 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Failure = Box<dyn std::error::Error>;
 
+/// Exit status where the reader of the output has gone, as of a program that SIGPIPE has ended.
+const STOPPED_READING: u8 = 128 + 13;
+
 fn main() -> ExitCode {
     let cli = match parse_command_line(std::env::args_os().collect()) {
         Ok(cli) => cli,
         // Also `--help`, which is no failure: clap knows where it goes.
         Err(ConfigError::CommandLine(error)) => error.exit(),
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&error.to_string());
             return ExitCode::from(2);
         }
     };
-    match run(cli) {
+    let mut out = Console::new();
+    let outcome = run(cli, &mut out);
+    // What was found before a failure counts too.
+    let flushed = out.flush();
+    if out.reader_has_gone() {
+        return ExitCode::from(STOPPED_READING);
+    }
+    match outcome.and(flushed.map_err(Failure::from)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", topology::with_causes(&*error));
+            complain(&topology::with_causes(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
     match cli.command {
-        Command::Serve(arguments) => {
-            start_logging()?;
-            topology::serve(&arguments)?;
-        }
-        Command::Exchange(arguments) => {
-            start_logging()?;
-            topology::run_exchange(&arguments)?;
-        }
-        Command::Token(arguments) => println!("{}", token(&arguments)?),
-        Command::Migrate(arguments) => migrate(&arguments)?,
-        Command::Verify(arguments) => verify_books(&arguments)?,
-        Command::Restore(arguments) => restore(&arguments)?,
-        Command::Backfill(arguments) => backfill(&arguments)?,
-        Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments)?,
-        Command::Wal(WalCommand::Inspect(arguments)) => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
-            topology::inspect_log(&arguments, &mut out)?;
-        }
+        Command::Serve(arguments) => topology::serve(&arguments, &Log::start()?)?,
+        Command::Exchange(arguments) => topology::run_exchange(&arguments, &Log::start()?)?,
+        Command::Token(arguments) => writeln!(out, "{}", token(&arguments)?)?,
+        Command::Migrate(arguments) => migrate(&arguments, out)?,
+        Command::Verify(arguments) => verify_books(&arguments, out)?,
+        Command::Restore(arguments) => restore(&arguments, out)?,
+        Command::Backfill(arguments) => backfill(&arguments, out)?,
+        Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments, out)?,
+        Command::Wal(WalCommand::Inspect(arguments)) => topology::inspect_log(&arguments, out)?,
     }
     Ok(())
 }
@@ -69,10 +70,10 @@ fn token(arguments: &TokenArgs) -> Result<String, Failure> {
     Ok(Authenticator::new(&secret).issue(&arguments.user)?)
 }
 
-fn migrate(arguments: &MigrateArgs) -> Result<(), Failure> {
+fn migrate(arguments: &MigrateArgs, out: &mut Console) -> Result<(), Failure> {
     let servers = servers(&arguments.postgres)?;
     for (server, before, after) in projection::migrate(&servers)? {
-        println!("{server}: schema version {after}, before {before}");
+        writeln!(out, "{server}: schema version {after}, before {before}")?;
     }
     Ok(())
 }
@@ -81,64 +82,45 @@ fn servers(text: &str) -> Result<PostgresServers, Failure> {
     Ok(text.parse().map_err(|error| format!("--postgres: {error}"))?)
 }
 
-fn verify_books(arguments: &VerifyArgs) -> Result<(), Failure> {
+fn verify_books(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let servers = arguments.postgres.as_deref().map(servers).transpose()?;
     let options = BooksOptions::new(&arguments.data_dir);
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let verified = books::verify(&options, servers.as_ref(), &mut out);
-    // What was found before a failure counts too.
-    out.flush()?;
-    match verified? {
+    match books::verify(&options, servers.as_ref(), out)? {
         0 => Ok(()),
         1 => Err("the books differ in one place".into()),
         count => Err(format!("the books differ in {count} places").into()),
     }
 }
 
-fn restore(arguments: &CopyArgs) -> Result<(), Failure> {
+fn restore(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
     let restored = books::restore(&arguments.data_dir, &servers(&arguments.postgres)?)?;
-    println!(
+    writeln!(
+        out,
         "restored {} orders, {} of them open, into {} as log {}",
         restored.orders,
         restored.open,
         arguments.data_dir.display(),
         restored.log_id
-    );
+    )?;
     Ok(())
 }
 
-fn backfill(arguments: &CopyArgs) -> Result<(), Failure> {
+fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
     let options = BooksOptions::new(&arguments.data_dir);
     let copied = books::backfill(&options, &servers(&arguments.postgres)?)?;
-    println!(
+    writeln!(
+        out,
         "copied {} orders; Postgres follows the log from behind record {}",
         copied.orders, copied.position
-    );
+    )?;
     Ok(())
 }
 
-fn verify_log(arguments: &WalVerifyArgs) -> Result<(), Failure> {
+fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let found = wal::verify(&topology::wal_directory(&arguments.data_dir))?;
-    println!("{found}");
+    writeln!(out, "{found}")?;
     match found.verdict {
         Ok(_) => Ok(()),
         Err(_) => Err("the log is not fit to start from".into()),
     }
-}
-
-/// The store below the index tells of each of its files.
-const DEFAULT_LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
-
-/// Logs go to standard error; `RUST_LOG` chooses what.
-fn start_logging() -> Result<(), Failure> {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let wanted = if wanted.is_empty() { DEFAULT_LOG_FILTER } else { &wanted };
-    let filter = tracing_subscriber::EnvFilter::try_new(wanted)
-        .map_err(|error| format!("RUST_LOG is not a log filter: {error}"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
 }

@@ -15,6 +15,9 @@ const MAX_URL_BYTES: usize = 2_048;
 /// than this have never been measured.
 const MAX_CONNECTIONS: u64 = 16;
 
+/// Largest distance of clocks that can be allowed: a hundred days, which is to say any.
+const MAX_CLOCK_OFFSET_MS: u64 = 8_640_000_000;
+
 /// How `serve` and the exchange reach each other.
 #[derive(Debug, Clone, Args)]
 pub struct ExchangeLinkArgs {
@@ -60,9 +63,31 @@ pub struct ExchangeLinkArgs {
     #[arg(long, env = "LONGBOW_CLEANUP_GRACE", value_name = "MS", default_value_t = 2_000,
           value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub cleanup_grace: u64,
+
+    /// Milliseconds that the exchange's clock may be away from ours before the log warns of it.
+    /// Deadlines are told to the exchange in its own time, however far away that is.
+    #[arg(long, env = "LONGBOW_EXCHANGE_CLOCK_WARNING", value_name = "MS", default_value_t = 500,
+          value_parser = clap::value_parser!(u64).range(1..=MAX_CLOCK_OFFSET_MS))]
+    pub exchange_clock_warning: u64,
+
+    /// Milliseconds that the exchange's clock may be away from ours before /readyz turns red. Orders
+    /// are taken all the same.
+    #[arg(long, env = "LONGBOW_EXCHANGE_CLOCK_LIMIT", value_name = "MS", default_value_t = 30_000,
+          value_parser = clap::value_parser!(u64).range(1..=MAX_CLOCK_OFFSET_MS))]
+    pub exchange_clock_limit: u64,
 }
 
 impl ExchangeLinkArgs {
+    /// How far the exchange's clock may be from ours before that is told.
+    pub fn exchange_clock_warning(&self) -> Duration {
+        Duration::from_millis(self.exchange_clock_warning)
+    }
+
+    /// How far it may be before the server does not count as ready.
+    pub fn exchange_clock_limit(&self) -> Duration {
+        Duration::from_millis(self.exchange_clock_limit)
+    }
+
     /// How long the exchange may take to answer.
     pub fn exchange_timeout(&self) -> Duration {
         Duration::from_millis(self.exchange_timeout)

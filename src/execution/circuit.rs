@@ -24,7 +24,7 @@ pub enum ExchangeState {
     Reachable,
     /// It answers questions again, and single orders find out whether it takes those too.
     Probing,
-    /// It does not answer.
+    /// It does not answer, or has not yet.
     Away,
 }
 
@@ -66,6 +66,10 @@ pub(crate) struct Circuit {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// It has answered nothing yet. The first orders find out whether it takes any.
+    Untried {
+        failures: u32,
+    },
     Closed {
         failures: u32,
     },
@@ -78,8 +82,8 @@ enum State {
 
 impl Circuit {
     pub(super) fn new(shared: SharedState) -> Self {
-        let mut circuit = Self { state: State::Open, shared };
-        circuit.enter(State::Closed { failures: 0 });
+        let mut circuit = Self { state: State::Untried { failures: 0 }, shared };
+        circuit.enter(circuit.state);
         circuit
     }
 
@@ -87,14 +91,14 @@ impl Circuit {
         match self.state {
             State::Closed { .. } => ExchangeState::Reachable,
             State::HalfOpen { .. } => ExchangeState::Probing,
-            State::Open => ExchangeState::Away,
+            State::Open | State::Untried { .. } => ExchangeState::Away,
         }
     }
 
     /// Whether a new order may be taken at `now`. Half open, one is at a time.
     pub(super) fn admits(&mut self, now: MonotonicMicros) -> bool {
         match self.state {
-            State::Closed { .. } => true,
+            State::Closed { .. } | State::Untried { .. } => true,
             State::Open => false,
             State::HalfOpen { admitted_at } => {
                 let is_time = admitted_at.is_none_or(|at| now >= at.saturating_add(PROBE_INTERVAL));
@@ -108,9 +112,9 @@ impl Circuit {
 
     /// A submit request has an answer. True when the circuit closed with it.
     pub(super) fn succeeded(&mut self) -> bool {
-        let was_closed = matches!(self.state, State::Closed { .. });
+        let was_open = matches!(self.state, State::Open | State::HalfOpen { .. });
         self.enter(State::Closed { failures: 0 });
-        !was_closed
+        was_open
     }
 
     /// A submit request was not sent, or has no answer that can be read. True when the circuit
@@ -121,7 +125,11 @@ impl Circuit {
                 self.enter(State::Closed { failures: failures + 1 });
                 false
             }
-            State::Closed { .. } | State::HalfOpen { .. } => {
+            State::Untried { failures } if failures + 1 < FAILURES_TO_OPEN => {
+                self.enter(State::Untried { failures: failures + 1 });
+                false
+            }
+            State::Closed { .. } | State::Untried { .. } | State::HalfOpen { .. } => {
                 self.enter(State::Open);
                 true
             }
@@ -129,10 +137,13 @@ impl Circuit {
         }
     }
 
-    /// The exchange answered a question while it counted as away.
+    /// The exchange answered a question. Where it was away, single orders find out whether it takes
+    /// those as well.
     pub(super) fn probe_answered(&mut self) {
-        if self.state == State::Open {
-            self.enter(State::HalfOpen { admitted_at: None });
+        match self.state {
+            State::Untried { .. } => self.enter(State::Closed { failures: 0 }),
+            State::Open => self.enter(State::HalfOpen { admitted_at: None }),
+            State::Closed { .. } | State::HalfOpen { .. } => {}
         }
     }
 
@@ -167,6 +178,19 @@ mod tests {
         assert!(!circuit.failed() && !circuit.failed() && circuit.failed());
         assert!(!circuit.admits(now) && !circuit.admits(now.saturating_add(100 * PROBE_INTERVAL)));
         assert_eq!(shared.get(), ExchangeState::Away);
+    }
+
+    #[test]
+    fn an_exchange_that_never_answered_is_away_and_may_still_be_tried() {
+        let shared = SharedState::default();
+        let mut circuit = Circuit::new(shared.clone());
+        assert!(circuit.admits(MonotonicMicros::new(7)) && !circuit.failed());
+        assert_eq!(shared.get(), ExchangeState::Away);
+        circuit.probe_answered();
+        assert_eq!(shared.get(), ExchangeState::Reachable);
+        let mut circuit = Circuit::new(shared.clone());
+        assert!(!circuit.succeeded(), "it was not open");
+        assert_eq!(shared.get(), ExchangeState::Reachable);
     }
 
     #[test]

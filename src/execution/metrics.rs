@@ -46,6 +46,8 @@ pub struct ExecutionMetrics {
     pub(super) held_effects: Gauge,
     pub(super) halts: Gauge,
     pub(super) exchange_away: Gauge,
+    pub(super) exchange_clock_offset: Gauge,
+    pub(super) clock_ahead: Gauge,
 }
 
 impl ExecutionMetrics {
@@ -66,6 +68,16 @@ impl ExecutionMetrics {
                 &self.held_effects,
             ),
             ("orders_exchange_away", "1 while the exchange takes no orders", &self.exchange_away),
+            (
+                "exchange_clock_offset_micros",
+                "Microseconds that the exchange's clock is ahead of ours",
+                &self.exchange_clock_offset,
+            ),
+            (
+                "clock_ahead_micros",
+                "Microseconds that times of orders are ahead of the machine's clock",
+                &self.clock_ahead,
+            ),
             ("orders_halts", "Halts of the kill switch in force", &self.halts),
         ];
         for (name, help, gauge) in gauges {

@@ -24,6 +24,7 @@
 mod answers;
 mod batches;
 mod circuit;
+mod clock_watch;
 mod desk;
 mod driver;
 mod ended;

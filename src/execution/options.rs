@@ -32,6 +32,8 @@ pub struct ExecutionOptions {
     pub sources: Vec<IpAddr>,
     /// How often all open orders are compared with the exchange's record of them.
     pub cleanup_interval: Duration,
+    /// How far the exchange's clock may be from ours before that is told.
+    pub exchange_clock_warning: Duration,
     /// The exchange.
     pub session: SessionOptions,
     /// Where the exchange shall post lines of our orders to, if it shall.
@@ -60,6 +62,7 @@ impl ExecutionOptions {
             submit_connections: 2,
             sources: Vec::new(),
             cleanup_interval: Duration::from_secs(30),
+            exchange_clock_warning: Duration::from_millis(500),
             session,
             webhook: None,
             drain: Duration::from_secs(1),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use glommio::timer::{Timer, sleep};
 
 use super::answers::SessionQueues;
+use super::clock_watch::watch_clocks;
 use super::driver::{Driver, DriverParts, ShownUpTo, StoredUpTo};
 use super::error::ExecutionError;
 use super::finds::run_finds;
@@ -82,12 +83,19 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
     }
     let control = run_control(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
     sessions.push(glommio::spawn_local(control));
+    // It counts as away until it has answered something.
+    queues.probes.push(());
     let probing = run_probes(session(), Rc::clone(&queues));
     sessions.push(glommio::spawn_local(probing));
     if let Some(webhook) = options.webhook.clone() {
         let registering = run_registration(session(), Rc::clone(&queues), webhook, metrics.clone());
         sessions.push(glommio::spawn_local(registering));
     }
+
+    let exchange_clock = commands.exchange_clock.clone();
+    let (warning, metrics_of_clocks) = (options.exchange_clock_warning, metrics.clone());
+    let watching = watch_clocks(clock.clone(), exchange_clock, warning, metrics_of_clocks);
+    sessions.push(glommio::spawn_local(watching));
 
     let index = store.index().clone();
     let stored: StoredUpTo = Box::new(move || index.durable_position());

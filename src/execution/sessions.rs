@@ -81,15 +81,19 @@ async fn wait_for_batch(queues: &SessionQueues) {
     }
 }
 
-/// While the exchange is away, asks it once a second about an order that there is not. Its answer,
-/// whatever it says, lets single orders through again.
+/// While the exchange is away, asks it once a second about an order that there is not, the first time
+/// at once. Its answer, whatever it says, lets orders through again.
 pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQueues>) {
     let request = QueryRequest { client_order_ids: vec![translate::client_order_id(NO_ORDER)] };
+    let mut has_asked = false;
     loop {
         poll_fn(|context| queues.probes.poll_some(context)).await;
         queues.probes.take(usize::MAX);
         while queues.circuit.borrow().state() == ExchangeState::Away {
-            sleep(PROBE_INTERVAL).await;
+            if has_asked {
+                sleep(PROBE_INTERVAL).await;
+            }
+            has_asked = true;
             if session.query(&request).await.is_ok() {
                 queues.circuit.borrow_mut().probe_answered();
             }

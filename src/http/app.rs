@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::exchange::webhook::WebhookVerifier;
 use crate::execution::OrderDesk;
-use crate::market::MarketReader;
+use crate::market::{Directory, MarketReader};
 use crate::metrics::Metrics;
 use crate::stream::{Hub, StreamDoors, StreamQuotas};
 
 use super::auth::Authenticator;
+use super::problem::Problem;
 use super::ready::Health;
 
 /// What every shard serves: made once, shared by all of them.
@@ -47,4 +48,19 @@ pub struct App {
     pub site: Site,
     /// This shard's streams.
     pub hub: Rc<RefCell<Hub>>,
+}
+
+impl App {
+    /// What the exchange lists.
+    ///
+    /// # Errors
+    /// It has not told its symbols yet: no name is known, and none is unknown. That passes by itself.
+    pub(super) fn symbols(&self) -> Result<Arc<Directory>, Problem> {
+        let directory = self.site.market.directory.load();
+        if directory.is_empty() {
+            let detail = "The exchange has not told its symbols yet. Try again.";
+            return Err(Problem::unavailable("no_symbols_yet", detail));
+        }
+        Ok(directory)
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::execution::{
     CancelScope, HaltChange, KillSwitchError, MAX_HALT_TEXT_BYTES, OrderGateway,
 };
-use crate::types::{Clock, Symbol, UserId};
+use crate::types::{Symbol, UserId};
 
 use super::app::Site;
 use super::body::{parse_json, read_body_up_to};
@@ -76,8 +76,9 @@ pub(super) async fn halt(
         reason: check_text(halt.reason, "reason")?,
     };
     let switch = site.orders.gateway().kill_switch().clone();
+    let now = site.orders.gateway().clock().now();
     // The disk may take its time, and this thread has streams to serve.
-    let changing = move || switch.change(change, Clock.now());
+    let changing = move || switch.change(change, now);
     let halts = glommio::executor().spawn_blocking(changing).await.map_err(refused)?;
     tracing::warn!(
         ?peer, by = halts.by, reason = halts.reason, all = halts.all, users = ?halts.users,

@@ -1,8 +1,11 @@
 //! `GET /readyz`: whether the server takes traffic, and each reason why not, by name.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::execution::OrderGateway;
 use crate::projection::Progress;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::wal::{LogHandle, Room};
@@ -17,6 +20,8 @@ pub struct Health {
     pub log: LogHandle,
     /// Postgres, where it follows the log.
     pub postgres: Option<Progress>,
+    /// How far the exchange's clock may be from ours.
+    pub exchange_clock_limit: Duration,
 }
 
 /// One thing that has to be right, and what is wrong with it.
@@ -41,19 +46,22 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
         }
     }
     // For information only: prices, reads and cancels go on without it.
-    let exchange = site.orders.gateway().exchange_state().as_str();
+    let gateway = site.orders.gateway();
+    let exchange = gateway.exchange_state().as_str();
+    let offset = gateway.exchange_clock().offset_micros(gateway.clock().moment());
     let body = json!({
         "ready": is_ready,
         "state": state,
         "checks": told,
         "reasons": reasons,
         "exchange": exchange,
+        "exchangeClockOffsetMicros": offset,
     });
     json_response(status, &body)
 }
 
-fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 9] {
-    let Health { log, postgres } = &site.health;
+fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
+    let Health { log, postgres, exchange_clock_limit } = &site.health;
     let orders = &site.orders;
     let unless = |is_right: bool, trouble: &str| (!is_right).then(|| trouble.to_owned());
     [
@@ -93,6 +101,7 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 9] {
             unless(orders.is_readable(), "Postgres does not have yet all that was recovered"),
         ),
         ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
+        ("exchangeClock", clocks_apart(orders.gateway(), *exchange_clock_limit)),
         ("running", shutdown.reason().map(stopping)),
     ]
 }
@@ -104,6 +113,21 @@ fn disk(log: &LogHandle) -> Option<String> {
         format!(
             "{trouble}: new orders are refused, cancels and fills go on; {reserve_mib} MiB are \
              reserved for them"
+        )
+    })
+}
+
+/// What is wrong where the exchange's clock is further from ours than it may be. It harms no order, as
+/// deadlines are told in its time; but times on both sides mean different moments.
+fn clocks_apart(gateway: &OrderGateway, limit: Duration) -> Option<String> {
+    let micros = gateway.exchange_clock().offset_micros(gateway.clock().moment())?;
+    let (distance, side) = (
+        Duration::from_micros(micros.unsigned_abs()),
+        if micros < 0 { "behind" } else { "ahead of" },
+    );
+    (distance > limit).then(|| {
+        format!(
+            "the exchange's clock is {distance:?} {side} ours, and --exchange-clock-limit is {limit:?}"
         )
     })
 }

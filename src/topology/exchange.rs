@@ -3,6 +3,7 @@ use crate::exchange::sim;
 use crate::shutdown::Shutdown;
 
 use super::ServeError;
+use super::logging::Log;
 use super::serve::ended_unasked;
 use super::signals::stop_on_signals;
 
@@ -10,12 +11,12 @@ use super::signals::stop_on_signals;
 ///
 /// # Errors
 /// A setting is not usable, or the simulator failed.
-pub fn run_exchange(arguments: &ExchangeArgs) -> Result<(), ServeError> {
+pub fn run_exchange(arguments: &ExchangeArgs, log: &Log) -> Result<(), ServeError> {
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;
     let options = arguments.simulator.options(arguments.listen, arguments.data_dir.clone());
     let simulator = sim::start_with(options, ended_unasked(&shutdown))?;
-    println!("exchange listening on http://{}", simulator.address());
+    log.announce(format_args!("exchange listening on http://{}", simulator.address()));
     shutdown.wait();
     simulator.stop()?;
     signals.join();

@@ -31,6 +31,7 @@ pub(super) fn execution_options(
     options.submit_connections = usize::try_from(link.exchange_connections).unwrap_or(usize::MAX);
     options.sources.clone_from(&link.exchange_source_ip);
     options.cleanup_interval = link.cleanup_interval();
+    options.exchange_clock_warning = link.exchange_clock_warning();
     options.webhook = webhook;
     Ok(options)
 }

@@ -11,14 +11,18 @@
 //! | `projection-N` | any | tokio | a stop is asked for and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
 //! | `index-read-N` | any | its own loop | nobody is left who could ask it |
+//! | `log` | any | its own loop | the process has ended |
 //! | `exchange` | any | tokio, in a simulator of its own | last |
 //!
 //! A thread that ends before it was asked to stops all others.
 
+mod console;
 mod exchange;
 mod index;
 mod inspect;
 mod link;
+mod log_sink;
+mod logging;
 mod operators;
 mod placement;
 mod postgres;
@@ -29,8 +33,10 @@ mod system;
 mod threads;
 mod webhook;
 
+pub use console::{Console, complain};
 pub use exchange::run_exchange;
 pub use inspect::{InspectError, inspect_log};
+pub use logging::{Log, LogError};
 pub use serve::{ServeError, serve, wal_directory};
 pub use signals::SignalError;
 pub use system::SystemError;

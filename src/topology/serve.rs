@@ -35,6 +35,7 @@ use crate::wal::{self, WalError, WalOptions};
 
 use super::index::start_index;
 use super::link;
+use super::logging::Log;
 use super::operators::Operators;
 use super::placement::{Placement, allowed_cores, place};
 use super::postgres::{self, Place};
@@ -205,7 +206,7 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
 ///
 /// # Errors
 /// Something is not usable at the start, or a thread ended.
-pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
+pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     let plan = plan(arguments)?;
     books::check_restored(&arguments.data_dir)?;
     fs::create_dir_all(&arguments.data_dir)
@@ -243,8 +244,9 @@ pub fn serve(arguments: &ServeArgs) -> Result<(), ServeError> {
         webhook,
         postgres,
         shutdown: &shutdown,
+        logging,
     })?;
-    running.announce(arguments.data_dir.as_path());
+    running.announce(arguments.data_dir.as_path(), logging);
     let reason = shutdown.wait();
     running.join();
     if let Some(simulator) = simulator {
@@ -301,6 +303,7 @@ struct Start<'a> {
     webhook: Webhook,
     postgres: Option<PostgresServers>,
     shutdown: &'a Shutdown,
+    logging: &'a Log,
 }
 
 /// The threads of a server, in the order in which they end.
@@ -331,6 +334,7 @@ impl Running {
             webhook,
             postgres,
             shutdown,
+            logging,
         } = start;
         let mut sockets = Vec::new();
         let address = listen_shared(arguments.listen, plan.placement.shards.len(), &mut sockets)?;
@@ -338,6 +342,7 @@ impl Running {
         let admin_address = bound_address(&admin_socket, arguments.admin_listen)?;
 
         let metrics = Arc::new(Metrics::new());
+        metrics.register(|registry| logging.register(registry));
         let watches: Vec<Arc<ShardWatch>> =
             plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
         let (watchers, order_watches) = OrderWatchers::new(&watches);
@@ -378,6 +383,7 @@ impl Running {
         let health = Health {
             log: health_log,
             postgres: postgres.as_ref().map(|side| side.progress.clone()),
+            exchange_clock_limit: arguments.link.exchange_clock_limit(),
         };
         let options = link::execution_options(arguments, &exchange, webhook.registration)?;
         let execution_metrics = ExecutionMetrics::default();
@@ -484,27 +490,22 @@ impl Running {
         })
     }
 
-    /// Prints where it listens and, for development, what to try.
-    fn announce(&self, data_dir: &Path) {
-        println!("listening on http://{}", self.address);
-        println!("admin on http://{}", self.admin_address);
+    /// Says where it listens and, for development, what to try.
+    fn announce(&self, data_dir: &Path, log: &Log) {
+        let (address, admin) = (self.address, self.admin_address);
+        log.announce(format_args!("listening on http://{address}\nadmin on http://{admin}"));
         if !self.authenticator.is_development() {
             return;
         }
         let token = UserId::new(EXAMPLE_USER).and_then(|user| self.authenticator.issue(&user));
         if let Ok(token) = token {
-            println!();
-            println!("The page: http://{}/", self.address);
-            println!(
-                "Live prices, as the user {EXAMPLE_USER:?} (development log-in, data in {}):",
-                data_dir.display()
-            );
-            println!();
-            println!(
-                "  curl -N -H 'Authorization: Bearer {token}' -d '{{\"symbols\":[\"SPY\",\"IBM\"]}}' http://{}/subscribe",
-                self.address
-            );
-            println!();
+            let data_dir = data_dir.display();
+            log.announce(format_args!(
+                "\nThe page: http://{address}/\n\
+                 Live prices, as the user {EXAMPLE_USER:?} (development log-in, data in {data_dir}):\n\
+                 \n  curl -N -H 'Authorization: Bearer {token}' \
+                 -d '{{\"symbols\":[\"SPY\",\"IBM\"]}}' http://{address}/subscribe\n"
+            ));
         }
     }
 

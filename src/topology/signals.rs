@@ -1,7 +1,7 @@
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::shutdown::{Shutdown, StopReason};
@@ -17,16 +17,29 @@ pub(super) struct SignalThread {
     thread: JoinHandle<()>,
 }
 
-/// SIGINT and SIGTERM ask for a stop; a second one ends the process at once.
+/// SIGINT and SIGTERM ask for a stop; a second one ends the process at once. SIGHUP, by which a terminal
+/// says that it has gone and others ask for a look at the settings, changes nothing; nor does SIGXFSZ,
+/// as the write that was too much says so itself.
 ///
 /// # Errors
 /// The system does not let this process wait for them.
 pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, SignalError> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGXFSZ])?;
     let handle = signals.handle();
     let shutdown = shutdown.clone();
     let thread = Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
+            match signal {
+                SIGHUP => {
+                    tracing::info!("SIGHUP changes nothing: settings are read at the start alone");
+                    continue;
+                }
+                SIGXFSZ => {
+                    tracing::warn!("a file would have become larger than this process may write");
+                    continue;
+                }
+                _ => {}
+            }
             if shutdown.is_requested() {
                 // Whoever asks twice does not want to wait.
                 std::process::exit(128 + signal);

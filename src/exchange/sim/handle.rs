@@ -20,7 +20,7 @@ use super::universe::{Universe, UniverseEntry};
 use super::venue::Venue;
 use super::webhook::deliver;
 use crate::exchange::wire::SymbolInfo;
-use crate::types::{Clock, Symbol, TimestampMicros};
+use crate::types::{SteadyClock, Symbol, TimestampMicros};
 
 /// Name of the thread.
 pub const THREAD_NAME: &str = "exchange";
@@ -164,7 +164,7 @@ fn run(
                 let forget = match u64::try_from(forget.as_micros()).unwrap_or(u64::MAX) {
                     0 => Forget::Nothing,
                     micros => {
-                        let since = Clock.now().micros().saturating_sub(micros);
+                        let since = world.clock.now().micros().saturating_sub(micros);
                         Forget::Since(TimestampMicros::new(since))
                     }
                 };
@@ -186,7 +186,7 @@ async fn run_once(
     let failed = |action| move |source| SimError::Thread { action, source };
     let listener = tokio::net::TcpListener::from_std(listener);
     let listener = BoundedListener::new(listener.map_err(failed("use its listener"))?);
-    let shared = Shared::new(state, Arc::clone(&world.faults));
+    let shared = Shared::new(state, Arc::clone(&world.faults), world.clock.clone());
     for place in shared.look(|state| state.webhooks.places()) {
         tokio::spawn(deliver(Arc::clone(&shared), place));
     }
@@ -212,6 +212,8 @@ struct World {
     start_millis: u32,
     symbols: Vec<SymbolInfo>,
     faults: Arc<Faults>,
+    /// An exchange's clock is not set back, whatever happens to that of the machine.
+    clock: SteadyClock,
 }
 
 impl World {
@@ -240,7 +242,8 @@ impl World {
         }
         let symbols = describe(&tape, &universe, &synthetic);
         let faults = Arc::new(Faults::new(options.faults.clone()));
-        Ok(Self { options, tape, synthetic, start_millis, symbols, faults })
+        let clock = SteadyClock::start(TimestampMicros::default());
+        Ok(Self { options, tape, synthetic, start_millis, symbols, faults, clock })
     }
 
     /// A new session, with the orders that the journal remembers but for those to forget.
@@ -256,7 +259,8 @@ impl World {
         let names: Vec<Symbol> = self.symbols.iter().map(|symbol| symbol.symbol).collect();
         let described = (calendar, self.symbols.clone());
         let (directory, retained) = (options.data_dir.as_deref(), options.feed_retained_bytes);
-        let state = State::open(Venue::new(&names), directory, retained, described, forget)?;
+        let (venue, now) = (Venue::new(&names), self.clock.now());
+        let state = State::open(venue, directory, retained, described, (forget, now))?;
         Ok((state, replay))
     }
 }

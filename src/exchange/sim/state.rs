@@ -16,7 +16,7 @@ use super::replay::{Pace, SessionMicros};
 use super::venue::Venue;
 use super::webhook::{Registered, Webhooks};
 use crate::exchange::wire::SymbolInfo;
-use crate::types::{Clock, TimestampMicros};
+use crate::types::{SteadyClock, TimestampMicros};
 
 /// Finished orders are remembered at least this long (while there is room): a day.
 const REMEMBER_FINISHED_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     ended: Notify,
     pub(super) faults: Arc<Faults>,
     pub(super) later: Later,
-    clock: Clock,
+    clock: SteadyClock,
 }
 
 /// Why a run of the exchange ends.
@@ -86,7 +86,7 @@ impl Calendar {
 }
 
 impl Shared {
-    pub(super) fn new(state: State, faults: Arc<Faults>) -> Arc<Self> {
+    pub(super) fn new(state: State, faults: Arc<Faults>, clock: SteadyClock) -> Arc<Self> {
         let (published, _) = watch::channel(state.ring.next_sequence());
         Arc::new(Self {
             state: Mutex::new(state),
@@ -95,7 +95,7 @@ impl Shared {
             ended: Notify::new(),
             faults,
             later: Later::default(),
-            clock: Clock,
+            clock,
         })
     }
 
@@ -183,9 +183,8 @@ impl State {
         data_dir: Option<&Path>,
         feed_retained_bytes: usize,
         (calendar, symbols): (Calendar, Vec<SymbolInfo>),
-        forget: Forget,
+        (forget, now): (Forget, TimestampMicros),
     ) -> Result<Self, SimError> {
-        let now = Clock.now();
         let (mut journal, mut webhooks) = (None, Webhooks::default());
         // Without a memory the clock makes sure that no two runs share a session.
         let mut session = now.micros() / 1_000_000;

@@ -118,12 +118,7 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
         let detail = format!("{given} is not a whole number from 1 to {MAX_ORDER_SHARES}.");
         return Err(Problem::field("numShares", "invalid_field", detail));
     }
-    let directory = app.site.market.directory.load();
-    if directory.is_empty() {
-        let detail = "The exchange has not told its symbols yet.";
-        return Err(Problem::unavailable("no_symbols_yet", detail));
-    }
-    if directory.index_of(&order.symbol).is_none() {
+    if app.symbols()?.index_of(&order.symbol).is_none() {
         let detail = format!("The exchange does not list {}.", order.symbol);
         return Err(Problem::field("symbol", "unknown_symbol", detail));
     }

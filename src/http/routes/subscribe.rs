@@ -169,11 +169,7 @@ pub(super) fn known_symbols(
     field: &str,
     names: &[String],
 ) -> Result<Vec<(Symbol, SymbolIndex)>, Problem> {
-    let directory = app.site.market.directory.load();
-    if directory.is_empty() {
-        let detail = "The exchange has not told its symbols yet.";
-        return Err(Problem::unavailable("no_symbols_yet", detail));
-    }
+    let directory = app.symbols()?;
     let mut symbols = Vec::with_capacity(names.len());
     let mut seen = HashSet::with_capacity(names.len());
     let mut unknown: Vec<String> = Vec::new();

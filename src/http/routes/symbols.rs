@@ -52,7 +52,7 @@ pub(in crate::http) fn list(
     let wanted = query.get("query").unwrap_or("").to_ascii_uppercase();
     let limit = query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
     let after: Option<Symbol> = query.parsed("cursor", "a cursor of an earlier page")?;
-    let directory = app.site.market.directory.load();
+    let directory = app.symbols()?;
     let mut symbols: Vec<ListedSymbol<'_>> = directory
         .listings_after(after)
         .filter(|listing| listing.symbol.as_str().starts_with(&wanted))
@@ -79,7 +79,7 @@ pub(in crate::http) fn get(
     app.site.authenticator.user_of(request.headers())?;
     Query::parse(request.uri(), &[])?;
     let market = &app.site.market;
-    let directory = market.directory.load();
+    let directory = app.symbols()?;
     let unknown = || Problem::not_found(format!("The exchange does not list {name:?}."));
     let symbol = decode(name).ok_or_else(unknown)?;
     let index = directory.index_of(&symbol).ok_or_else(unknown)?;
