@@ -21,6 +21,7 @@ pub mod relay;
 pub mod small_disk;
 pub mod stream_story;
 pub mod venue;
+pub mod wall_clock;
 pub mod webdriver;
 pub mod world;
 
@@ -73,6 +74,15 @@ impl Program {
             command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let lines = lines_of(process.stdout.take().expect("its output is piped"), false);
         let errors = lines_of(process.stderr.take().expect("its output is piped"), true);
+        Self { process, lines, errors }
+    }
+
+    /// Starts any program whose output goes where the command says. Its lines are nobody's.
+    pub fn spawn_unheard(mut command: Command) -> Self {
+        command.stdin(Stdio::null());
+        let process =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let ((_, lines), (_, errors)) = (channel(), channel());
         Self { process, lines, errors }
     }
 
@@ -139,6 +149,12 @@ impl Program {
     pub fn ask_to_stop(&self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be asked");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("it is there");
     }
 
     /// Stops it where it stands, as a debugger would. It can still be killed.
@@ -222,7 +238,8 @@ impl Server {
         Self::start_by(shell, data, more)
     }
 
-    fn start_by(command: Command, data: &Path, more: &[&str]) -> Self {
+    /// Starts a server by a command that ends with the program, and waits until it takes traffic.
+    pub fn start_by(command: Command, data: &Path, more: &[&str]) -> Self {
         let server = Self::spawn(command, data, more);
         server.await_ready();
         server

@@ -1,0 +1,47 @@
+//! A wall clock that a test sets, by libfaketime: for the program under test alone, and none of its
+//! other clocks.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where Debian's package `faketime` has the library, by architecture.
+const PLACES: [&str; 2] = ["/usr/lib", "/usr/local/lib"];
+const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
+
+/// A wall clock, so far from the true one as a file says.
+pub struct WallClock {
+    offset: PathBuf,
+}
+
+impl WallClock {
+    /// A clock that is right.
+    pub fn new(directory: &Path) -> Self {
+        let clock = Self { offset: directory.join("wall-clock") };
+        clock.set(0);
+        clock
+    }
+
+    /// Sets it, so many seconds from the true time.
+    pub fn set(&self, seconds: i64) {
+        // The program may read at any moment, and is to see the one or the other.
+        let new = self.offset.with_extension("new");
+        std::fs::write(&new, format!("{seconds:+}s\n")).expect("a file of the test");
+        std::fs::rename(new, &self.offset).expect("a file of the test");
+    }
+
+    /// Has a program see it.
+    pub fn show(&self, mut command: Command) -> Command {
+        command.env("LD_PRELOAD", library());
+        command.env("FAKETIME_TIMESTAMP_FILE", &self.offset);
+        command.env("FAKETIME_NO_CACHE", "1");
+        // Nobody sets the clock that waiting is measured by.
+        command.env("DONT_FAKE_MONOTONIC", "1");
+        command
+    }
+}
+
+fn library() -> PathBuf {
+    let of_architectures = PLACES.iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let found = of_architectures.map(|entry| entry.path().join(LIBRARY)).find(|at| at.exists());
+    found.expect("libfaketime is here; scripts/install-test-tools installs it")
+}
