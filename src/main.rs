@@ -65,7 +65,7 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
 fn token(arguments: &TokenArgs) -> Result<String, Failure> {
     let secret = match &arguments.jwt_secret_file {
         Some(path) => Secret::read(path)?,
-        None => Secret::of_data_directory(&arguments.data_dir)?,
+        None => Secret::made_in(&arguments.data_dir)?,
     };
     Ok(Authenticator::new(&secret).issue(&arguments.user)?)
 }

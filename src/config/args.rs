@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::books::{CopyArgs, VerifyArgs};
 use super::exchange_link::ExchangeLinkArgs;
+use super::listen::ListenAddress;
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::exchange::ExchangeAddress;
@@ -39,7 +40,7 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run the simulated exchange alone.
     Exchange(Box<ExchangeArgs>),
-    /// Print a development token for a user.
+    /// Print a development token for a user, with the key of a server that has been started.
     Token(TokenArgs),
     /// Look at the write-ahead log.
     #[command(subcommand)]
@@ -61,9 +62,9 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(args_override_self = true)]
 pub struct ServeArgs {
-    /// Address that clients connect to; port 0 takes a free one.
+    /// Address that clients connect to, or a name, which may have several; port 0 takes a free one.
     #[arg(long, env = "LONGBOW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
 
     /// Address of the operators' listener: /healthz, /readyz, /metrics.
     #[arg(
@@ -72,7 +73,13 @@ pub struct ServeArgs {
         value_name = "ADDR",
         default_value = "127.0.0.1:9090"
     )]
-    pub admin_listen: SocketAddr,
+    pub admin_listen: ListenAddress,
+
+    /// Seconds that a connection without a request is kept. A load balancer in front must keep its
+    /// own for less: most do for 60.
+    #[arg(long, env = "LONGBOW_KEEP_ALIVE_SECONDS", value_name = "S", default_value_t = 75,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub keep_alive_seconds: u64,
 
     /// Directory of the write-ahead log and of everything else that must survive a restart.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
@@ -161,6 +168,11 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// How long a connection without a request is kept.
+    pub fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.keep_alive_seconds)
+    }
+
     /// Memory for reads of stored orders.
     pub fn index_cache_bytes(&self) -> u64 {
         self.index_cache_mib * MIB
@@ -249,9 +261,9 @@ impl SimulatorArgs {
 #[derive(Debug, Clone, Args)]
 #[command(args_override_self = true)]
 pub struct ExchangeArgs {
-    /// Address of the exchange; port 0 takes a free one.
+    /// Address of the exchange, or a name, of which it takes the first; port 0 takes a free one.
     #[arg(long, env = "LONGBOW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7070")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
 
     /// Directory that orders are kept in; without it a restart forgets them.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR")]

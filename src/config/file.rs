@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::args::Cli;
+use super::environment;
 
 /// Why the settings are not usable.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +31,36 @@ pub enum ConfigError {
         message: String,
     },
     /// The file has a setting that there is not.
-    #[error("the configuration file {path} has an unknown setting `{setting}`; known are {known}", path = path.display())]
+    #[error(
+        "the configuration file {path} has an unknown setting `{setting}`{}; known are {known}",
+        did_you_mean(meant.as_deref()),
+        path = path.display()
+    )]
     UnknownSetting {
         /// Which file.
         path: PathBuf,
         /// The setting.
         setting: String,
+        /// What was probably meant.
+        meant: Option<String>,
         /// What there is.
         known: String,
     },
+    /// The environment has a setting that there is not.
+    #[error(
+        "the environment has an unknown setting `{variable}`{}; correct it or take it away, `longbow help serve` lists what there is",
+        did_you_mean(meant.as_deref())
+    )]
+    UnknownVariable {
+        /// Its name.
+        variable: String,
+        /// What was probably meant.
+        meant: Option<String>,
+    },
+}
+
+fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }
 
 /// Reads flags, environment and configuration file. A setting of the file becomes a flag in front
@@ -49,6 +71,7 @@ pub enum ConfigError {
 pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> {
     let command = Cli::command();
     let matches = command.clone().try_get_matches_from(&arguments)?;
+    environment::check(&command, std::env::vars_os())?;
     let Some((subcommand, inner)) = matches.subcommand() else {
         return Ok(Cli::from_arg_matches(&matches)?);
     };
@@ -99,8 +122,9 @@ fn flags_of_file(
         let name = setting.replace('_', "-");
         let Some((_, variable)) = known.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
-            let known = known.join(", ");
-            return Err(ConfigError::UnknownSetting { path: path.to_owned(), setting, known });
+            let meant = environment::nearest(&name, known.iter().copied()).map(str::to_owned);
+            let (path, known) = (path.to_owned(), known.join(", "));
+            return Err(ConfigError::UnknownSetting { path, setting, meant, known });
         };
         if !seen.insert(name.clone()) {
             return Err(unreadable(format!("`{name}` is set twice, as `-` and `_` are the same")));
@@ -156,7 +180,7 @@ mod tests {
         assert!(error.contains("longbow.toml") && error.contains("--shards"), "{error}");
         assert!(error.contains("5000") && error.contains("0..=1024"), "{error}");
         let error = serve("shard = 1", &[]).unwrap_err().to_string();
-        assert!(error.contains("`shard`") && error.contains("shards"), "{error}");
+        assert!(error.contains("`shard` (did you mean `shards`?)"), "{error}");
         let error = serve("shards = [1]", &[]).unwrap_err().to_string();
         assert!(error.contains("array"), "{error}");
         let error = serve("", &["--exchange", "ftp://x"]).unwrap_err().to_string();

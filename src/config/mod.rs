@@ -4,8 +4,10 @@
 
 mod args;
 mod books;
+mod environment;
 mod exchange_link;
 mod file;
+mod listen;
 mod postgres;
 mod streams;
 
@@ -16,5 +18,6 @@ pub use args::{
 pub use books::{CopyArgs, VerifyArgs};
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};
+pub use listen::ListenAddress;
 pub use postgres::{CommitTo, MigrateArgs, PostgresArgs};
 pub use streams::StreamArgs;

@@ -39,6 +39,44 @@ pub struct Halts {
     pub reason: Option<String>,
     /// When that was; nothing before the first change.
     pub changed_at: Option<TimestampMicros>,
+    /// The same for each part alone.
+    #[serde(default)]
+    pub last_changes: LastChanges,
+}
+
+/// Who changed each part last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LastChanges {
+    /// The halt of everybody.
+    pub all: LastChange,
+    /// The users.
+    pub users: LastChange,
+    /// The symbols.
+    pub symbols: LastChange,
+}
+
+/// Who changed something last, and why, as they said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LastChange {
+    /// Who.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// When.
+    pub changed_at: Option<TimestampMicros>,
+}
+
+impl LastChange {
+    /// After a change: who or why stays where it is not said.
+    fn changed(&self, change: &HaltChange, now: TimestampMicros) -> Self {
+        Self {
+            by: change.by.clone().or_else(|| self.by.clone()),
+            reason: change.reason.clone().or_else(|| self.reason.clone()),
+            changed_at: Some(now),
+        }
+    }
 }
 
 /// What an operator changes. What is not named stays as it is, so that nobody lifts a halt that
@@ -149,14 +187,7 @@ impl KillSwitch {
         // Whoever panicked here has changed nothing.
         let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.halts();
-        let halts = Halts {
-            all: change.all.unwrap_or(before.all),
-            users: change.users.unwrap_or_else(|| before.users.clone()),
-            symbols: change.symbols.unwrap_or_else(|| before.symbols.clone()),
-            by: change.by,
-            reason: change.reason,
-            changed_at: Some(now),
-        };
+        let halts = before.changed(change, now);
         halts.check()?;
         write(&self.0.path, &halts)
             .map_err(|source| KillSwitchError::File { path: self.0.path.clone(), source })?;
@@ -188,6 +219,31 @@ impl Halts {
     /// How many halts there are, everybody's being one.
     pub fn count(&self) -> usize {
         usize::from(self.all) + self.users.len() + self.symbols.len()
+    }
+
+    /// After a change.
+    fn changed(&self, change: HaltChange, now: TimestampMicros) -> Self {
+        let LastChanges { all, users, symbols } = &self.last_changes;
+        let of = |before: &LastChange, is_named: bool| {
+            if is_named { before.changed(&change, now) } else { before.clone() }
+        };
+        let last_changes = LastChanges {
+            all: of(all, change.all.is_some()),
+            users: of(users, change.users.is_some()),
+            symbols: of(symbols, change.symbols.is_some()),
+        };
+        let LastChange { by, reason, changed_at } =
+            LastChange { by: self.by.clone(), reason: self.reason.clone(), changed_at: None }
+                .changed(&change, now);
+        Self {
+            all: change.all.unwrap_or(self.all),
+            users: change.users.unwrap_or_else(|| self.users.clone()),
+            symbols: change.symbols.unwrap_or_else(|| self.symbols.clone()),
+            by,
+            reason,
+            changed_at,
+            last_changes,
+        }
     }
 
     fn check(&self) -> Result<(), KillSwitchError> {
@@ -294,6 +350,45 @@ mod tests {
         };
         assert!(!switch.change(lifted, NOW).unwrap().any());
         assert!(!KillSwitch::open(path).unwrap().halts().any());
+    }
+
+    #[test]
+    fn who_and_why_stay_with_what_a_change_does_not_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kill-switch.json");
+        let switch = KillSwitch::open(path.clone()).unwrap();
+        let said = |by: &str, reason: &str| HaltChange {
+            by: Some(by.to_owned()),
+            reason: Some(reason.to_owned()),
+            ..HaltChange::default()
+        };
+        let users = Some([user("bob")].into());
+        let runaway = HaltChange { users, ..said("carol", "a runaway program") };
+        let carols = switch.change(runaway, NOW).unwrap().last_changes.users.clone();
+        let symbols = Some([symbol("SPY")].into());
+        let unsaid = HaltChange { symbols: symbols.clone(), ..HaltChange::default() };
+        let halts = switch.change(unsaid, NOW).unwrap();
+        assert_eq!((&halts.by, &halts.reason), (&carols.by, &carols.reason));
+        assert_eq!(halts.last_changes.symbols.by, None, "nobody said so");
+        let later = TimestampMicros::new(8);
+        let news = HaltChange { symbols, ..said("dave", "news are to come") };
+        let halts = switch.change(news, later).unwrap();
+        assert_eq!(halts.by.as_deref(), Some("dave"));
+        assert_eq!(halts.last_changes.users, carols);
+        assert_eq!(halts.last_changes.symbols.reason.as_deref(), Some("news are to come"));
+        assert_eq!(halts.last_changes.symbols.changed_at, Some(later));
+        assert_eq!(KillSwitch::open(path).unwrap().halts(), halts, "over a restart");
+    }
+
+    #[test]
+    fn a_file_of_before_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kill-switch.json");
+        let text =
+            r#"{"all":true,"users":[],"symbols":["SPY"],"by":"carol","reason":null,"changedAt":7}"#;
+        fs::write(&path, text).unwrap();
+        let halts = KillSwitch::open(path).unwrap().halts();
+        assert!(halts.all && halts.last_changes == LastChanges::default());
     }
 
     #[test]

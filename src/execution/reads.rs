@@ -10,9 +10,10 @@ use crate::order::{Order, Status};
 use crate::types::{ClientOrderId, OrderId, Symbol, UserId};
 use crate::wal::Lsn;
 
-/// Most orders looked at for one page: a filter that matches little must not hold up the reader.
-/// The page is then short and its cursor goes on from there.
-const MAX_SCANNED: usize = 20_000;
+/// Orders looked at for one page before one that has something is given as it is: it is short then,
+/// and its cursor goes on from there. One that has nothing goes on, a chunk of the store at a time,
+/// between which others have their turn.
+const ENOUGH_SCANNED: usize = 20_000;
 /// Ended orders taken from the store at a time, where a filter may pass over most of them.
 const STORE_CHUNK: usize = 1_000;
 
@@ -36,6 +37,11 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
+    /// Whether what it asks for is in memory: nothing that is open has ever left it.
+    fn is_of_open_orders(&self) -> bool {
+        self.status.is_some_and(|status| !status.is_terminal())
+    }
+
     fn wants(&self, order: &Order) -> bool {
         self.status.is_none_or(|status| order.status == status)
             && self.symbol.is_none_or(|symbol| order.symbol == symbol)
@@ -155,7 +161,11 @@ impl OrderReads {
         let chunk = (request.limit + 1).max(STORE_CHUNK);
         loop {
             let owner = user.clone();
-            let stored = self.ask_store(move |index| index.page(&owner, before, chunk)).await?;
+            let stored = if request.is_of_open_orders() {
+                Vec::new()
+            } else {
+                self.ask_store(move |index| index.page(&owner, before, chunk)).await?
+            };
             // An order that a late fill or a bust has opened again meanwhile has left the ended ones
             // of the store. It was back in memory before the store could follow.
             let later_view = self.views.user(user).unwrap_or_default();
@@ -163,7 +173,8 @@ impl OrderReads {
             // Below the last one of a full chunk the store has more to say.
             let floor = stored.last().filter(|_| store_has_more).map(|order| order.order_id);
             for order in merged([&view, &later_view], &stored, before, floor) {
-                if page.orders.len() == request.limit || scanned == MAX_SCANNED {
+                let is_enough = scanned >= ENOUGH_SCANNED && !page.orders.is_empty();
+                if page.orders.len() == request.limit || is_enough {
                     page.next = before;
                     return Ok(page);
                 }
@@ -223,8 +234,10 @@ fn newest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::{IndexAges, IndexWriter, MemoryStore};
     use crate::order::{Created, TrackedOrder};
     use crate::types::{Position, TimeInForce, TimestampMicros, UserPartition};
+    use crate::wal::LogId;
 
     fn order(number: u128) -> Arc<Order> {
         let created = Created {
@@ -277,6 +290,55 @@ mod tests {
             .map(|order| order.order_id)
             .collect();
         assert_eq!(ids, [4, 3, 2].map(|n| orders[n].order_id));
+    }
+
+    /// Pages of `orders`, the number of their symbol beside each.
+    fn pages(symbols: &[&str], request: &PageRequest) -> Vec<(Vec<String>, Option<OrderId>)> {
+        let index = Index::in_memory(&MemoryStore::new(), IndexAges::default()).unwrap();
+        IndexWriter::new(index.clone(), LogId(1)).unwrap();
+        let views = CommittedViews::new();
+        for (number, name) in (1..).zip(symbols) {
+            let mut order = (*order(number)).clone();
+            order.symbol = Symbol::new(name).unwrap();
+            views.publish_change(Arc::new(order), Lsn(u64::try_from(number).unwrap()));
+        }
+        views.show(Lsn(symbols.len() as u64));
+        let (readers, [reader, _]) = IndexReaders::new(&index);
+        let reading = std::thread::spawn(move || reader.run());
+        let reads = OrderReads::new(views, readers);
+        let (mut request, mut pages) = (request.clone(), Vec::new());
+        loop {
+            let user = UserId::new("u").unwrap();
+            let page = futures_lite::future::block_on(reads.page(&user, &request)).unwrap();
+            let names = page.orders.iter().map(|order| order.symbol.to_string()).collect();
+            pages.push((names, page.next));
+            request.before = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        drop(reads);
+        reading.join().unwrap();
+        pages
+    }
+
+    #[test]
+    fn a_page_with_a_cursor_is_never_empty_however_little_a_filter_finds() {
+        let mut symbols = vec!["SPY"];
+        symbols.extend(vec!["IBM"; ENOUGH_SCANNED * 2]);
+        symbols.push("SPY");
+        for status in [None, Some(Status::Pending)] {
+            let symbol = Symbol::new("SPY").ok();
+            let request = PageRequest { before: None, status, symbol, limit: 50 };
+            let pages = pages(&symbols, &request);
+            let found: Vec<usize> = pages.iter().map(|(orders, _)| orders.len()).collect();
+            assert_eq!(found, [1, 1], "the newest as soon as it is enough, then the oldest");
+        }
+        let symbol = Symbol::new("AIG").ok();
+        let none = PageRequest { before: None, status: None, symbol, limit: 50 };
+        assert_eq!(pages(&symbols, &none), [(Vec::new(), None)]);
+        let ended = PageRequest { status: Some(Status::Filled), symbol: None, ..none };
+        assert_eq!(pages(&symbols, &ended), [(Vec::new(), None)]);
     }
 
     #[test]

@@ -4,14 +4,16 @@ use crate::metrics::PageFormat;
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderMap, HeaderValue, ORIGIN};
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::app::Site;
 use super::operate;
+use super::path::segments;
 use super::problem::{HttpResponse, Problem, bytes_response};
 use super::ready::ready;
 use super::reply::Reply;
+use super::router::nothing_at;
 
 /// The operators' listener: is it alive, does it take traffic, what did it count; and the means to
 /// stop trading.
@@ -30,32 +32,44 @@ impl Admin {
         request: Request<Incoming>,
         peer: Option<SocketAddr>,
     ) -> Reply {
-        let path = request.uri().path().to_owned();
+        let answer = self.answer(request, peer).await;
+        Reply::Response(answer.unwrap_or_else(Problem::into_response))
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<SocketAddr>,
+    ) -> Result<HttpResponse, Problem> {
+        let method = request.method().clone();
         // No page that an operator happens to have open may stop trading in their name.
-        if request.method() != Method::GET && request.headers().contains_key(ORIGIN) {
+        let changes_nothing = matches!(method.as_str(), "GET" | "HEAD");
+        if !changes_nothing && request.headers().contains_key(ORIGIN) {
             let detail = "These routes are not for web pages.";
-            let problem = Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail);
-            return Reply::Response(problem.closing().into_response());
+            return Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail).closing());
         }
-        let response = match (request.method(), path.as_str()) {
-            (&Method::GET, "/healthz") => {
+        let path = request.uri().path().to_owned();
+        let decoded = segments(&path)?;
+        let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
+        match (segments.as_slice(), method.as_str()) {
+            (["healthz"], "GET" | "HEAD") => {
                 let text = HeaderValue::from_static("text/plain; charset=utf-8");
-                bytes_response(StatusCode::OK, text, Bytes::from_static(b"alive\n"))
+                Ok(bytes_response(StatusCode::OK, text, Bytes::from_static(b"alive\n")))
             }
-            (&Method::GET, "/readyz") => ready(&self.site, &self.shutdown),
-            (&Method::GET, "/metrics") => self.metrics(request.headers()),
-            (&Method::GET, "/kill-switch") => operate::kill_switch(self.site.orders.gateway()),
-            (&Method::PUT, "/kill-switch") => operate::halt(&self.site, request, peer)
-                .await
-                .unwrap_or_else(Problem::into_response),
-            (&Method::POST, "/mass-cancel") => operate::mass_cancel(&self.site, request, peer)
-                .await
-                .unwrap_or_else(Problem::into_response),
-            (method, path) => {
-                Problem::not_found(format!("There is no {method} {path} here.")).into_response()
+            (["readyz"], "GET" | "HEAD") => Ok(ready(&self.site, &self.shutdown)),
+            (["metrics"], "GET" | "HEAD") => Ok(self.metrics(request.headers())),
+            (["kill-switch"], "GET" | "HEAD") => {
+                Ok(operate::kill_switch(self.site.orders.gateway()))
             }
-        };
-        Reply::Response(response)
+            (["kill-switch"], "PUT") => operate::halt(&self.site, request, peer).await,
+            (["mass-cancel"], "POST") => operate::mass_cancel(&self.site, request, peer).await,
+            (["healthz" | "readyz" | "metrics"], _) => {
+                Err(Problem::not_allowed(&method, "GET, HEAD"))
+            }
+            (["kill-switch"], _) => Err(Problem::not_allowed(&method, "GET, HEAD, PUT")),
+            (["mass-cancel"], _) => Err(Problem::not_allowed(&method, "POST")),
+            _ => Err(nothing_at(&method, &path)),
+        }
     }
 
     fn metrics(&self, headers: &HeaderMap) -> HttpResponse {

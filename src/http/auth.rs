@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +24,18 @@ const MIN_SECRET_BYTES: usize = 32;
 /// Where the engine keeps the secret that it made itself.
 const SECRET_FILE: &str = "jwt-secret";
 
-/// What a token says (RFC 7519).
-#[derive(Debug, Serialize, Deserialize)]
+/// What the server's own tokens say (RFC 7519).
+#[derive(Debug, Serialize)]
 struct Claims {
     sub: String,
     iat: u64,
     exp: u64,
+}
+
+/// What is read of anybody's token, beside its times, which need not be whole numbers.
+#[derive(Debug, Deserialize)]
+struct Subject {
+    sub: String,
 }
 
 /// The key that tokens are signed with.
@@ -48,6 +55,15 @@ pub enum SecretError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// No server has made its key in the data directory.
+    #[error(
+        "there is no token secret in {directory}: start the server there once, name its --data-dir, or name its key with --jwt-secret-file",
+        directory = directory.display()
+    )]
+    NoServer {
+        /// Where it would be.
+        directory: PathBuf,
     },
     /// The key is too short to be safe.
     #[error("the token secret in {path} has {length} bytes; at least {MIN_SECRET_BYTES} are needed", path = path.display())]
@@ -78,6 +94,18 @@ impl Secret {
             return Err(SecretError::TooShort { path: path.to_owned(), length: bytes.len() });
         }
         Ok(Self { bytes, is_development: false })
+    }
+
+    /// The development key of a data directory that a server has made.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn made_in(directory: &Path) -> Result<Self, SecretError> {
+        let path = directory.join(SECRET_FILE);
+        match path.try_exists() {
+            Ok(false) => Err(SecretError::NoServer { directory: directory.to_owned() }),
+            Ok(true) | Err(_) => Ok(Self { is_development: true, ..Self::read(&path)? }),
+        }
     }
 
     /// The development key of a data directory, made at its first use. Readable by its owner only.
@@ -168,9 +196,32 @@ impl Authenticator {
     }
 
     fn verify(&self, token: &str) -> Result<UserId, Problem> {
-        let verified = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|error| Problem::unauthorized(format!("The token is not valid: {error}.")))?;
-        UserId::new(&verified.claims.sub).map_err(Problem::unauthorized)
+        let verified = jsonwebtoken::decode::<Subject>(token, &self.decoding, &self.validation)
+            .map_err(|error| Problem::unauthorized(refusal(error.kind())))?;
+        UserId::new(&verified.claims.sub)
+            .map_err(|error| Problem::unauthorized(format!("The token's `sub`: {error}.")))
+    }
+}
+
+/// Why a token is refused.
+fn refusal(kind: &ErrorKind) -> String {
+    match kind {
+        ErrorKind::ExpiredSignature => "The token has expired; get a new one.".to_owned(),
+        ErrorKind::ImmatureSignature => "The token is not valid yet: its `nbf` is to come.".into(),
+        ErrorKind::InvalidSignature => {
+            "The token is not signed with the key of this server.".to_owned()
+        }
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            "The token is not signed with HS256.".to_owned()
+        }
+        ErrorKind::InvalidAudience => {
+            "The token is for somebody else: it has an `aud`, and this server has no name.".into()
+        }
+        ErrorKind::MissingRequiredClaim(claim) => format!("The token has no `{claim}`."),
+        ErrorKind::InvalidClaimFormat(claim) => {
+            format!("The token's `{claim}` is not of the type that RFC 7519 gives it.")
+        }
+        _ => "The token is not a signed JWT with a text as `sub`.".to_owned(),
     }
 }
 
@@ -201,6 +252,7 @@ fn session_cookie(headers: &HeaderMap) -> Option<&str> {
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use serde_json::json;
 
     fn authenticator() -> (tempfile::TempDir, Authenticator) {
         let directory = tempfile::tempdir().unwrap();
@@ -258,6 +310,47 @@ mod tests {
         }
         assert!(authenticator.user_of(&HeaderMap::new()).is_err());
         assert!(authenticator.user_of(&with(AUTHORIZATION, "Basic YTpi")).is_err());
+    }
+
+    #[test]
+    fn times_are_numeric_dates_and_only_the_end_is_needed() {
+        let (_directory, authenticator) = authenticator();
+        let now = Clock.now().micros() / 1_000_000;
+        let user_of = |claims: serde_json::Value| {
+            let header = Header::new(Algorithm::HS256);
+            let token = jsonwebtoken::encode(&header, &claims, &authenticator.encoding).unwrap();
+            authenticator.user_of(&with(AUTHORIZATION, &format!("Bearer {token}")))
+        };
+        let later = now + 60;
+        for claims in [
+            json!({"sub": "alice", "exp": later}),
+            json!({"sub": "alice", "exp": later as f64 + 0.5, "iat": now as f64 - 0.25}),
+            json!({"sub": "alice", "exp": later, "iat": "whenever", "nbf": now as f64 - 0.5}),
+            json!({"sub": "alice", "exp": later, "jti": "1", "roles": ["trader"]}),
+        ] {
+            assert_eq!(user_of(claims.clone()).unwrap(), user("alice"), "{claims}");
+        }
+        for claims in [
+            json!({"sub": "alice"}),
+            json!({"exp": later}),
+            json!({"sub": 7, "exp": later}),
+            json!({"sub": "alice", "exp": "tomorrow"}),
+            json!({"sub": "alice", "exp": null}),
+            json!({"sub": "alice", "exp": now as f64 - LEEWAY_S as f64 - 10.5}),
+            json!({"sub": "alice", "exp": later, "nbf": now as f64 + LEEWAY_S as f64 + 10.5}),
+        ] {
+            assert!(user_of(claims.clone()).is_err(), "{claims}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_server_has_made_is_not_made_by_asking() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Secret::made_in(directory.path()).err().unwrap().to_string();
+        assert!(error.contains("--data-dir") && error.contains("--jwt-secret-file"), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        let made = Secret::of_data_directory(directory.path()).unwrap();
+        assert_eq!(Secret::made_in(directory.path()).unwrap().bytes, made.bytes);
     }
 
     #[test]

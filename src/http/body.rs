@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::Request;
 use http::request::Parts;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -28,6 +28,10 @@ pub(super) async fn read_body_up_to(
     request: Request<Incoming>,
 ) -> Result<(Parts, Vec<u8>), Problem> {
     let (parts, body) = request.into_parts();
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit.max(MAX_DISCARDED_BYTES) {
+        return Err(Problem::too_large(limit).closing());
+    }
     let read = async { Ok(collect(body, limit).await) };
     let read = glommio::timer::timeout(BODY_TIMEOUT, read).await;
     let body = read.unwrap_or_else(|_timed_out| {
@@ -42,24 +46,20 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Problem> {
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            let detail = format!("The body broke off: {error}");
+            tracing::debug!(%error, "a body broke off");
+            let detail = "The body broke off, or is not framed as HTTP/1.1 has it.";
             Problem::field("body", "body_unreadable", detail).closing()
         })?;
         let Some(data) = frame.data_ref() else { continue };
         length = length.saturating_add(data.len());
         if length > limit.max(MAX_DISCARDED_BYTES) {
-            return Err(too_large(limit).closing());
+            return Err(Problem::too_large(limit).closing());
         }
         if length <= limit {
             bytes.extend_from_slice(data);
         }
     }
-    if length > limit { Err(too_large(limit)) } else { Ok(bytes) }
-}
-
-fn too_large(limit: usize) -> Problem {
-    let detail = format!("The body is larger than the allowed {limit} bytes.");
-    Problem::field("body", "body_too_large", detail)
+    if length > limit { Err(Problem::too_large(limit)) } else { Ok(bytes) }
 }
 
 /// Reads a JSON body into a type that denies unknown fields; the answer to a bad one names the

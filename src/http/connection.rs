@@ -10,12 +10,12 @@ use futures_lite::future::or;
 use glommio::net::TcpStream;
 use glommio::timer::sleep;
 use http::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use crate::metrics::Gauge;
-use crate::net::HyperIo;
+use crate::net::{FirstRead, HyperIo};
 use crate::stream::{Hub, StreamRequest};
 
 use super::limits::HttpLimits;
@@ -26,6 +26,13 @@ use super::reply::Reply;
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
+
+/// Most bytes that are read behind an answer only to forget them: of a body that was refused unread.
+const MAX_LINGER_BYTES: usize = 32 * 1024 * 1024;
+/// How long such a connection lives on.
+const LINGER: Duration = Duration::from_secs(3);
+/// Longest time between two looks at how long the head of a request takes.
+const HEAD_LOOK: Duration = Duration::from_secs(10);
 
 /// How one connection ended.
 enum End {
@@ -57,17 +64,23 @@ pub(super) async fn serve_connection<F>(
 {
     let departure: Rc<RefCell<Option<Departure>>> = Rc::default();
     let idle_since: IdleSince = Rc::new(Cell::new(Some(Instant::now())));
-    let service = service_fn(|request| {
+    let io = HyperIo::new(stream);
+    let first_read = io.first_read();
+    let had_body = Rc::new(Cell::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
         metrics.requests.inc();
         idle_since.set(None);
+        had_body.set(!request.body().is_end_stream());
         let handling = handle(request);
         let in_progress = InProgress::new(&metrics);
         let (departure, idle_since) = (Rc::clone(&departure), Rc::clone(&idle_since));
+        let first_read = first_read.clone();
         async move {
             let reply = handling.await;
             drop(in_progress);
             let leaving = match reply {
                 Reply::Response(response) => {
+                    first_read.forget();
                     idle_since.set(Some(Instant::now()));
                     return Ok::<_, Infallible>(response);
                 }
@@ -81,7 +94,7 @@ pub(super) async fn serve_connection<F>(
     });
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_BUFFER_BYTES).max_headers(MAX_HEADERS);
-    let mut connection = builder.serve_connection(HyperIo::new(stream), service);
+    let mut connection = builder.serve_connection(io, service);
     let driving = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
         Poll::Ready(outcome) => Poll::Ready(End::Finished(outcome)),
         Poll::Pending => match departure.borrow_mut().take() {
@@ -89,7 +102,8 @@ pub(super) async fn serve_connection<F>(
             None => Poll::Pending,
         },
     });
-    match or(driving, watch_idle(&idle_since, limits.idle)).await {
+    match or(driving, watch_idle(&idle_since, &first_read, limits)).await {
+        End::Finished(Ok(())) if had_body.get() => linger(connection.into_parts().io).await,
         End::Finished(Ok(())) => {}
         End::Finished(Err(error)) => {
             metrics.broken_connections.inc();
@@ -101,8 +115,10 @@ pub(super) async fn serve_connection<F>(
         End::Leave(departure) => {
             let parts = connection.into_parts();
             // Answers that are not out yet would be lost with hyper's buffer, and a stream has no
-            // use for a second request: such a client has broken the contract.
-            if parts.io.write_blocked() || !parts.read_buf.is_empty() {
+            // use for a second request: such a client has broken the contract. Line ends behind a
+            // body are none (RFC 9112, section 2.2).
+            let asks_more = parts.read_buf.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+            if parts.io.write_blocked() || asks_more {
                 metrics.broken_connections.inc();
                 return;
             }
@@ -134,17 +150,36 @@ impl Drop for InProgress {
 }
 
 /// hyper's own header timeout needs a timer that is `Send`, which glommio's is not.
-async fn watch_idle(idle_since: &Cell<Option<Instant>>, limit: Duration) -> End {
+async fn watch_idle(
+    idle_since: &Cell<Option<Instant>>,
+    first_read: &FirstRead,
+    limits: HttpLimits,
+) -> End {
     loop {
-        let left = match idle_since.get() {
-            Some(since) => limit.saturating_sub(since.elapsed()),
-            None => limit,
+        let left = match (idle_since.get(), first_read.get()) {
+            (None, _) => limits.idle,
+            (Some(since), None) => limits.idle.saturating_sub(since.elapsed()),
+            (Some(_), Some(began)) => limits.head.saturating_sub(began.elapsed()),
         };
         if left.is_zero() {
             return End::Idle;
         }
-        sleep(left).await;
+        sleep(left.min(HEAD_LOOK)).await;
     }
+}
+
+/// Lets a client read its answer that still sends: closing with something unread resets the
+/// connection, and takes the answer away (RFC 9112, section 9.6). hyper has ended the way to the
+/// client already.
+async fn linger(mut io: HyperIo) {
+    let reading = async {
+        // It is gone, which is what this waits for.
+        let _broken = io.discard(MAX_LINGER_BYTES).await;
+    };
+    let waiting = async {
+        sleep(LINGER).await;
+    };
+    or(reading, waiting).await;
 }
 
 /// Hands the socket to the hub. The executor's stream is dropped with `io`; the duplicate lives on.

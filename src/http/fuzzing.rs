@@ -5,25 +5,28 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Uri};
 
 use super::auth::{Authenticator, Secret};
-use super::body::parse_json;
+use super::operate::{HaltRequest, MassCancel};
+use super::path::segments;
 use super::problem::Problem;
 use super::query::Query;
 use super::routes::orders::{NewOrder, parse_status};
 use super::routes::subscribe::Subscription;
 use super::routes::subscription_change::Change;
-use crate::types::{OrderId, Symbol};
+use crate::types::OrderId;
 
 /// The parameters of the queries.
 const KNOWN: [&str; 4] = ["status", "symbol", "limit", "cursor"];
 
-/// A body: of `POST /order`, of `POST /subscribe`, and of its changes.
+/// A body: of `POST /order`, of `POST /subscribe` and of its changes, and of the operators' requests.
 ///
 /// # Panics
 /// When a refusal is not one that the contract has.
 pub fn client_body(data: &[u8]) {
-    check(parse_json::<NewOrder>(data));
-    check(parse_json::<Subscription>(data));
-    check(parse_json::<Change>(data));
+    check(NewOrder::read(data));
+    check(Subscription::read(data));
+    check(Change::read(data));
+    check(HaltRequest::read(data));
+    check(MassCancel::read(data));
 }
 
 /// The target of a request, with the parameters of `GET /orders`.
@@ -32,11 +35,12 @@ pub fn client_body(data: &[u8]) {
 /// When a refusal is not one that the contract has.
 pub fn client_query(data: &[u8]) {
     let Ok(uri) = Uri::try_from(data) else { return };
+    check(segments(uri.path()));
     let Some(query) = check(Query::parse(&uri, &KNOWN)) else { return };
     if let Some(limit) = check(query.number("limit", 1..=500, 50)) {
         assert!((1..=500).contains(&limit));
     }
-    check(query.parsed::<Symbol>("symbol", "a symbol"));
+    check(query.symbol("symbol"));
     check(query.parsed::<OrderId>("cursor", "a cursor"));
     check(query.get("status").map(parse_status).transpose());
 }

@@ -8,11 +8,13 @@ mod app;
 mod auth;
 mod body;
 mod connection;
+mod fields;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod limits;
 mod metrics;
 mod operate;
+mod path;
 mod problem;
 mod query;
 mod ready;

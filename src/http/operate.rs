@@ -6,41 +6,93 @@ use std::net::SocketAddr;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::execution::{
     CancelScope, HaltChange, KillSwitchError, MAX_HALT_TEXT_BYTES, OrderGateway,
 };
-use crate::types::{Symbol, UserId};
+use crate::types::{InvalidValue, Symbol, UserId};
 
 use super::app::Site;
-use super::body::{parse_json, read_body_up_to};
+use super::body::read_body_up_to;
+use super::fields::Fields;
 use super::problem::{HttpResponse, Problem, json_response};
+use super::query::Query;
 
 /// Largest body: as many users and symbols as can be halted one by one.
 const MAX_BODY_BYTES: usize = 128 * 1024;
 
 /// `PUT /kill-switch`. A member that is not there leaves its part as it is.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Halt {
-    all: Option<bool>,
-    users: Option<Vec<String>>,
-    symbols: Option<Vec<Symbol>>,
+#[derive(Debug)]
+pub(super) struct HaltRequest(HaltChange);
+
+impl HaltRequest {
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        let fields = Fields::parse(body, &["all", "users", "symbols", "by", "reason"])?;
+        let change = HaltChange {
+            all: fields.optional("all", A_BOOLEAN, Value::as_bool)?,
+            users: each(&fields, "users", "the name of a user", UserId::new)?,
+            symbols: each(&fields, "symbols", "a symbol", Symbol::in_any_case)?,
+            by: text(&fields, "by")?,
+            reason: text(&fields, "reason")?,
+        };
+        if change.all.is_none() && change.users.is_none() && change.symbols.is_none() {
+            let detail = "Say what to halt or to lift: `all`, `users` or `symbols`.";
+            return Err(Problem::field("body", "invalid_field", detail));
+        }
+        Ok(Self(change))
+    }
+}
+
+/// `POST /mass-cancel`: `all`, or a user, a symbol, or a user's orders in a symbol.
+#[derive(Debug)]
+pub(super) struct MassCancel {
+    scope: CancelScope,
     by: Option<String>,
     reason: Option<String>,
 }
 
-/// `POST /mass-cancel`: `all`, or a user, a symbol, or a user's orders in a symbol.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct MassCancel {
-    all: bool,
-    user: Option<String>,
-    symbol: Option<Symbol>,
-    by: Option<String>,
-    reason: Option<String>,
+impl MassCancel {
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        let fields = Fields::parse(body, &["all", "user", "symbol", "by", "reason"])?;
+        let is_all = fields.optional("all", A_BOOLEAN, Value::as_bool)?.unwrap_or(false);
+        let (user, symbol) = (fields.text("user")?, fields.text("symbol")?);
+        if is_all == (user.is_some() || symbol.is_some()) {
+            let detail = "Say which orders: {\"all\":true}, or a `user`, a `symbol`, or both.";
+            return Err(Problem::field("body", "invalid_field", detail));
+        }
+        let refused = |field| move |error| Problem::field(field, "invalid_field", error);
+        let user = user.map(UserId::new).transpose().map_err(refused("user"))?;
+        let symbol = symbol.map(Symbol::in_any_case).transpose().map_err(refused("symbol"))?;
+        let scope = CancelScope { user, symbol };
+        Ok(Self { scope, by: text(&fields, "by")?, reason: text(&fields, "reason")? })
+    }
+}
+
+const A_BOOLEAN: &str = "true or false";
+
+/// A list, each member read by itself.
+fn each<T: Ord>(
+    fields: &Fields,
+    field: &str,
+    allowed: &str,
+    read: impl Fn(&str) -> Result<T, InvalidValue>,
+) -> Result<Option<BTreeSet<T>>, Problem> {
+    let Some(names) = fields.texts(field, allowed)? else { return Ok(None) };
+    let read = |(place, name): (usize, &str)| {
+        read(name)
+            .map_err(|error| Problem::field(format!("{field}[{place}]"), "invalid_field", error))
+    };
+    names.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+}
+
+fn text(fields: &Fields, field: &str) -> Result<Option<String>, Problem> {
+    let text = fields.text(field)?;
+    if let Some(length) = text.map(str::len).filter(|&length| length > MAX_HALT_TEXT_BYTES) {
+        let detail = format!("{length} bytes; at most {MAX_HALT_TEXT_BYTES} are allowed.");
+        return Err(Problem::field(field, "invalid_field", detail));
+    }
+    Ok(text.map(str::to_owned))
 }
 
 /// `GET /kill-switch`.
@@ -54,34 +106,20 @@ pub(super) async fn halt(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
 ) -> Result<HttpResponse, Problem> {
-    let (_, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
-    let halt: Halt = parse_json(&body)?;
-    if halt.all.is_none() && halt.users.is_none() && halt.symbols.is_none() {
-        let detail = "Say what to halt or to lift: `all`, `users` or `symbols`.";
-        return Err(Problem::field("body", "invalid_field", detail));
-    }
-    for symbol in halt.symbols.iter().flatten() {
+    let (request, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
+    Query::none(&request.uri)?;
+    let HaltRequest(change) = HaltRequest::read(&body)?;
+    for symbol in change.symbols.iter().flatten() {
         check_symbol(site, *symbol, "symbols")?;
     }
-    let user = |(place, name): (usize, &String)| {
-        UserId::new(name)
-            .map_err(|error| Problem::field(format!("users[{place}]"), "invalid_field", error))
-    };
-    let users = halt.users.map(|users| users.iter().enumerate().map(user).collect());
-    let change = HaltChange {
-        all: halt.all,
-        users: users.transpose()?,
-        symbols: halt.symbols.map(BTreeSet::from_iter),
-        by: check_text(halt.by, "by")?,
-        reason: check_text(halt.reason, "reason")?,
-    };
+    let (by, reason) = (change.by.clone(), change.reason.clone());
     let switch = site.orders.gateway().kill_switch().clone();
     let now = site.orders.gateway().clock().now();
     // The disk may take its time, and this thread has streams to serve.
     let changing = move || switch.change(change, now);
     let halts = glommio::executor().spawn_blocking(changing).await.map_err(refused)?;
     tracing::warn!(
-        ?peer, by = halts.by, reason = halts.reason, all = halts.all, users = ?halts.users,
+        ?peer, by, reason, all = halts.all, users = ?halts.users,
         symbols = ?halts.symbols, "the kill switch was set"
     );
     Ok(json_response(StatusCode::OK, &*halts))
@@ -105,19 +143,12 @@ pub(super) async fn mass_cancel(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
 ) -> Result<HttpResponse, Problem> {
-    let (_, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
-    let asked: MassCancel = parse_json(&body)?;
-    if asked.all == (asked.user.is_some() || asked.symbol.is_some()) {
-        let detail = "Say which orders: {\"all\":true}, or a `user`, a `symbol`, or both.";
-        return Err(Problem::field("body", "invalid_field", detail));
-    }
-    if let Some(symbol) = asked.symbol {
+    let (request, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
+    Query::none(&request.uri)?;
+    let MassCancel { scope, by, reason } = MassCancel::read(&body)?;
+    if let Some(symbol) = scope.symbol {
         check_symbol(site, symbol, "symbol")?;
     }
-    let user = asked.user.map(|user| UserId::new(&user)).transpose();
-    let user = user.map_err(|error| Problem::field("user", "invalid_field", error))?;
-    let (by, reason) = (check_text(asked.by, "by")?, check_text(asked.reason, "reason")?);
-    let scope = CancelScope { user, symbol: asked.symbol };
     tracing::warn!(?peer, by, reason, ?scope, "a mass cancel was asked for");
     let busy = || Problem::unavailable("unavailable", "Other mass cancels wait. Try again.");
     let waiting = site.orders.gateway().mass_cancel(scope).map_err(|_overloaded| busy())?;
@@ -145,15 +176,4 @@ fn check_symbol(site: &Site, symbol: Symbol, field: &str) -> Result<(), Problem>
     }
     let detail = format!("The exchange does not list {symbol}.");
     Err(Problem::field(field, "unknown_symbol", detail))
-}
-
-fn check_text(text: Option<String>, field: &str) -> Result<Option<String>, Problem> {
-    match &text {
-        Some(given) if given.len() > MAX_HALT_TEXT_BYTES => {
-            let length = given.len();
-            let detail = format!("{length} bytes; at most {MAX_HALT_TEXT_BYTES} are allowed.");
-            Err(Problem::field(field, "invalid_field", detail))
-        }
-        _ => Ok(text),
-    }
 }

@@ -1,8 +1,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -20,6 +20,7 @@ pub(super) struct Problem {
     field: Option<String>,
     retry_after_seconds: Option<u32>,
     closes: bool,
+    allowed_methods: Option<&'static str>,
     more: Map<String, Value>,
 }
 
@@ -35,6 +36,7 @@ impl Problem {
             field: None,
             retry_after_seconds: None,
             closes: false,
+            allowed_methods: None,
             more: Map::new(),
         }
     }
@@ -51,6 +53,20 @@ impl Problem {
 
     pub fn not_found(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// A `405` that says which methods a path has.
+    pub fn not_allowed(method: &Method, allowed: &'static str) -> Self {
+        let detail = format!("This path has no {}; it has {allowed}.", excerpt(method.as_str()));
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+        Self { allowed_methods: Some(allowed), ..problem }
+    }
+
+    /// A `413`; `limit` is in bytes.
+    pub fn too_large(limit: usize) -> Self {
+        let detail = format!("The body is larger than the allowed {limit} bytes.");
+        let field = Some("body".to_owned());
+        Self { field, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail) }
     }
 
     /// A `503` that is worth another try soon.
@@ -106,6 +122,9 @@ impl Problem {
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
+        if let Some(allowed) = self.allowed_methods {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
         if self.closes {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -114,6 +133,17 @@ impl Problem {
             response.headers_mut().insert(http::header::WWW_AUTHENTICATE, scheme);
         }
         response
+    }
+}
+
+/// Longest part of what a client sent that an answer repeats.
+const MAX_EXCERPT_CHARS: usize = 64;
+
+/// The beginning of what a client sent: answers and logs stay small whatever comes.
+pub(super) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(MAX_EXCERPT_CHARS) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 

@@ -2,7 +2,9 @@ use std::str::FromStr;
 
 use http::Uri;
 
-use super::problem::Problem;
+use super::path::decode_escapes;
+use super::problem::{Problem, excerpt};
+use crate::types::Symbol;
 
 /// The parameters of a query string, each known and given at most once.
 #[derive(Debug, Default)]
@@ -12,17 +14,25 @@ impl Query {
     /// Reads the query of a request that may have the parameters `known`.
     pub fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let mut parameters: Vec<(String, String)> = Vec::new();
-        for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes()) {
-            if !known.contains(&name.as_ref()) {
-                let detail = format!("Unknown parameter; known are {}.", known.join(", "));
-                return Err(Problem::field(name, "unknown_field", detail));
+        for pair in uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name, name)?;
+            if !known.contains(&name.as_str()) {
+                return Err(unknown(&name, known));
             }
             if parameters.iter().any(|(given, _)| *given == name) {
-                return Err(Problem::field(name, "repeated_field", "Given more than once."));
+                let detail = "It is given more than once.";
+                return Err(Problem::field(name, "repeated_field", detail));
             }
-            parameters.push((name.into_owned(), value.into_owned()));
+            let value = decode(&name, value)?;
+            parameters.push((name, value));
         }
         Ok(Self(parameters))
+    }
+
+    /// For a request that takes no parameters.
+    pub fn none(uri: &Uri) -> Result<(), Problem> {
+        Self::parse(uri, &[]).map(drop)
     }
 
     /// A parameter as it was given; an empty one counts as absent.
@@ -35,6 +45,13 @@ impl Query {
     pub fn parsed<T: FromStr>(&self, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.parse().map(Some).map_err(|_| invalid(name, value, allowed))
+    }
+
+    /// A symbol, in any case.
+    pub fn symbol(&self, name: &str) -> Result<Option<Symbol>, Problem> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let refused = |error| Problem::field(name, "invalid_field", error);
+        Symbol::in_any_case(value).map(Some).map_err(refused)
     }
 
     /// A whole number within a range, or its default.
@@ -54,9 +71,28 @@ impl Query {
     }
 }
 
+/// A name or a value without its escapes (WHATWG URL, "application/x-www-form-urlencoded").
+fn decode(name: &str, text: &str) -> Result<String, Problem> {
+    let refused = |detail: String| Problem::field(excerpt(name), "invalid_field", detail);
+    let spaced: Vec<u8> = text.bytes().map(|b| if b == b'+' { b' ' } else { b }).collect();
+    let bytes = decode_escapes(&spaced).map_err(|escape| {
+        refused(format!("{escape:?} is no escape; two hexadecimal digits follow a %."))
+    })?;
+    let not_text = |_| refused(format!("{:?} is not UTF-8 when it is decoded.", excerpt(text)));
+    String::from_utf8(bytes).map_err(not_text)
+}
+
+fn unknown(name: &str, known: &[&str]) -> Problem {
+    let detail = if known.is_empty() {
+        "This request takes no parameters.".to_owned()
+    } else {
+        format!("There is no such parameter; there are {}.", known.join(", "))
+    };
+    Problem::field(excerpt(name), "unknown_field", detail)
+}
+
 fn invalid(name: &str, value: &str, allowed: &str) -> Problem {
-    let value: String = value.chars().take(64).collect();
-    Problem::field(name, "invalid_field", format!("{value:?} is not {allowed}."))
+    Problem::field(name, "invalid_field", format!("{:?} is not {allowed}.", excerpt(value)))
 }
 
 #[cfg(test)]
@@ -72,6 +108,15 @@ mod tests {
         assert!(parse("/x?limit=-1").unwrap().number("limit", 1..=9, 3).is_err());
         assert!(parse("/x?limti=1").is_err());
         assert!(parse("/x?limit=1&limit=2").is_err());
-        assert_eq!(parse("/x?query=a%20b").unwrap().get("query"), Some("a b"));
+        for text in ["/x?query=a%20b", "/x?query=a+b", "/x?&%71uery=a%20b&"] {
+            assert_eq!(parse(text).unwrap().get("query"), Some("a b"), "{text}");
+        }
+        for broken in ["/x?query=%", "/x?query=%2", "/x?%zz=1", "/x?query=%ff"] {
+            assert!(parse(broken).is_err(), "{broken}");
+        }
+        assert!(Query::none(&"/x?a=1".parse().unwrap()).is_err());
+        assert!(Query::none(&"/x?".parse().unwrap()).is_ok());
+        let symbol = parse("/x?query=spy").unwrap().symbol("query").unwrap();
+        assert_eq!(symbol, Symbol::new("SPY").ok());
     }
 }

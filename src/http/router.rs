@@ -1,70 +1,124 @@
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{ALLOW, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::app::App;
-use super::problem::Problem;
+use super::path::{file_path, segments};
+use super::problem::{HttpResponse, Problem, excerpt};
 use super::reply::Reply;
 use super::routes::{
     order_stream, orders, page, session, subscribe, subscription_change, symbols, webhook,
 };
+use crate::web::{self, Asset};
 
 /// Longest path and query together.
 const MAX_URI_BYTES: usize = 32 * 1024;
 
-/// Finds and runs the route of a request.
-pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
-    let path = request.uri().path().to_owned();
-    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let method = request.method().clone();
-    if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI_BYTES) {
-        let detail = format!("The path and query are longer than {MAX_URI_BYTES} bytes.");
-        let problem = Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail);
-        return Reply::Response(problem.into_response());
-    }
-    // A browser's streams answer their problems themselves: it gives up for good on most others.
-    if segments == ["subscribe"] && method == Method::GET {
-        return subscribe::get(&app, &request);
-    }
-    if segments == ["orders", "stream"] && method == Method::GET {
-        return order_stream::get(&app, &request);
-    }
-    let outcome = match (segments.as_slice(), &method) {
-        (["session"], &Method::POST) => session::post(&app, request).await,
-        (["session"], &Method::DELETE) => session::delete(&app, &request),
-        (["session"], _) => not_allowed("POST, DELETE"),
-        (["symbols"], &Method::GET) => symbols::list(&app, &request),
-        (["symbols"], _) => not_allowed("GET"),
-        (["symbol", name], &Method::GET) => symbols::get(&app, &request, name),
-        (["symbol", _], _) => not_allowed("GET"),
-        (["subscribe"], &Method::POST) => match subscribe::post(&app, request).await {
-            Ok(stream) => return Reply::Stream(stream),
-            Err(problem) => Err(problem),
-        },
-        (["subscribe"], _) => not_allowed("GET, POST"),
-        (["subscribe", id], &Method::PATCH) => subscription_change::patch(&app, request, id).await,
-        (["subscribe", _], _) => not_allowed("PATCH"),
-        (["order"], &Method::POST) => orders::post(&app, request).await,
-        (["order"], _) => not_allowed("POST"),
-        (["order", id], &Method::GET) => orders::get(&app, &request, id).await,
-        (["order", id], &Method::DELETE) => orders::delete(&app, &request, id).await,
-        (["order", _], _) => not_allowed("GET, DELETE"),
-        (["orders"], &Method::GET) => orders::list(&app, &request).await,
-        (["orders"] | ["orders", "stream"], _) => not_allowed("GET"),
-        (["exchange", "trades"], &Method::POST) => webhook::post(&app, request).await,
-        (["exchange", "trades"], _) => not_allowed("POST"),
-        (_, &Method::GET) => page::get(&path),
-        _ => Err(Problem::not_found(format!("There is no {method} {path}."))),
-    };
-    Reply::Response(outcome.unwrap_or_else(Problem::into_response))
+/// What a path names.
+#[derive(Debug, Clone, Copy)]
+enum Route<'a> {
+    Session,
+    Symbols,
+    Symbol(&'a str),
+    Subscribe,
+    OpenStream(&'a str),
+    NewOrder,
+    Order(&'a str),
+    Orders,
+    OrderStream,
+    Webhook,
+    File(&'static Asset),
 }
 
-fn not_allowed(allowed: &'static str) -> Result<super::problem::HttpResponse, Problem> {
-    let detail = format!("This path allows {allowed}.");
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
-    let mut response = problem.into_response();
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    Ok(response)
+impl<'a> Route<'a> {
+    fn find(app: &App, path: &str, segments: &[&'a str]) -> Option<Self> {
+        Some(match segments {
+            ["session"] => Self::Session,
+            ["symbols"] => Self::Symbols,
+            ["symbol", name] => Self::Symbol(name),
+            ["subscribe"] => Self::Subscribe,
+            ["subscribe", id] => Self::OpenStream(id),
+            ["order"] => Self::NewOrder,
+            ["order", id] => Self::Order(id),
+            ["orders"] => Self::Orders,
+            ["orders", "stream"] => Self::OrderStream,
+            ["exchange", "trades"] if app.site.webhook.is_some() => Self::Webhook,
+            _ => Self::File(web::asset(&file_path(path, segments)?)?),
+        })
+    }
+
+    /// The methods that it has, as `Allow` lists them.
+    fn allowed(self) -> &'static str {
+        match self {
+            Self::Session => "POST, DELETE",
+            Self::Subscribe => "GET, HEAD, POST",
+            Self::OpenStream(_) => "PATCH",
+            Self::NewOrder | Self::Webhook => "POST",
+            Self::Order(_) => "GET, HEAD, DELETE",
+            Self::Symbols | Self::Symbol(_) | Self::Orders | Self::OrderStream | Self::File(_) => {
+                "GET, HEAD"
+            }
+        }
+    }
+}
+
+/// Finds and runs the route of a request. `HEAD` is answered as `GET` is; hyper leaves the body out.
+pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
+    answer(&app, request).await.unwrap_or_else(|problem| Reply::Response(problem.into_response()))
+}
+
+async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem> {
+    if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI_BYTES) {
+        let detail = format!("The path and query are longer than {MAX_URI_BYTES} bytes.");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail));
+    }
+    let path = request.uri().path().to_owned();
+    if path == "*" && request.method() == Method::OPTIONS {
+        return Ok(Reply::Response(server_options()));
+    }
+    let decoded = segments(&path)?;
+    let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
+    let route = Route::find(app, &path, &segments);
+    let route = route.ok_or_else(|| nothing_at(request.method(), &path))?;
+    let method = request.method().clone();
+    let response = match (route, method.as_str()) {
+        (Route::Session, "POST") => session::post(app, request).await,
+        (Route::Session, "DELETE") => session::delete(app, &request),
+        (Route::Symbols, "GET" | "HEAD") => symbols::list(app, &request),
+        (Route::Symbol(name), "GET" | "HEAD") => symbols::get(app, &request, name),
+        // A browser's streams answer their problems themselves: it gives up for good on most others.
+        (Route::Subscribe, "GET" | "HEAD") => return Ok(subscribe::get(app, &request)),
+        (Route::OrderStream, "GET" | "HEAD") => return Ok(order_stream::get(app, &request)),
+        (Route::Subscribe, "POST") => {
+            return subscribe::post(app, request).await.map(Reply::Stream);
+        }
+        (Route::OpenStream(id), "PATCH") => subscription_change::patch(app, request, id).await,
+        (Route::NewOrder, "POST") => orders::post(app, request).await,
+        (Route::Order(id), "GET" | "HEAD") => orders::get(app, &request, id).await,
+        (Route::Order(id), "DELETE") => orders::delete(app, &request, id).await,
+        (Route::Orders, "GET" | "HEAD") => orders::list(app, &request).await,
+        (Route::Webhook, "POST") => webhook::post(app, request).await,
+        (Route::File(asset), "GET" | "HEAD") => Ok(page::get(asset)),
+        (route, _) => Err(Problem::not_allowed(&method, route.allowed())),
+    };
+    response.map(Reply::Response)
+}
+
+/// A path that names nothing.
+pub(super) fn nothing_at(method: &Method, path: &str) -> Problem {
+    let (method, path) = (excerpt(method.as_str()), excerpt(path));
+    Problem::not_found(format!("There is no {method} {path} here."))
+}
+
+/// `OPTIONS *`: what there is at any path (RFC 9110, section 9.3.7).
+fn server_options() -> HttpResponse {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS");
+    response.headers_mut().insert(ALLOW, methods);
+    response
 }

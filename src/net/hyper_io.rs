@@ -1,14 +1,36 @@
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 use glommio::net::TcpStream;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// Most bytes taken from the socket in one read: a request head or a small body.
 const READ_BYTES: usize = 8 * 1024;
+
+/// Most bytes that are thrown away in one read.
+const DISCARD_BYTES: usize = 64 * 1024;
+
+/// When the first byte was read since this was last forgotten. Shared with its [`HyperIo`].
+#[derive(Debug, Clone, Default)]
+pub struct FirstRead(Rc<Cell<Option<Instant>>>);
+
+impl FirstRead {
+    /// When that was; `None` while nothing has come.
+    pub fn get(&self) -> Option<Instant> {
+        self.0.get()
+    }
+
+    /// What comes from now on counts anew.
+    pub fn forget(&self) {
+        self.0.set(None);
+    }
+}
 
 /// A glommio TCP stream as hyper reads and writes it. Remembers whether the last write was taken
 /// whole, which tells whether a response may still sit in hyper's buffer.
@@ -16,17 +38,39 @@ const READ_BYTES: usize = 8 * 1024;
 pub struct HyperIo {
     stream: TcpStream,
     write_blocked: bool,
+    first_read: FirstRead,
 }
 
 impl HyperIo {
     /// Wraps a connected stream.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, write_blocked: false }
+        Self { stream, write_blocked: false, first_read: FirstRead::default() }
     }
 
     /// Whether the socket refused bytes at the last write and has not taken them since.
     pub fn write_blocked(&self) -> bool {
         self.write_blocked
+    }
+
+    /// When the peer began with what is not answered yet, for whoever has a deadline for it.
+    pub fn first_read(&self) -> FirstRead {
+        self.first_read.clone()
+    }
+
+    /// Reads and forgets, up to the end or so many bytes.
+    ///
+    /// # Errors
+    /// The peer broke off.
+    pub async fn discard(&mut self, most_bytes: usize) -> io::Result<()> {
+        let mut chunk = vec![0; DISCARD_BYTES];
+        let mut discarded = 0;
+        while discarded < most_bytes {
+            match self.stream.read(&mut chunk).await? {
+                0 => break,
+                read => discarded += read,
+            }
+        }
+        Ok(())
     }
 
     /// A second descriptor of the same socket, for an owner that outlives this one.
@@ -50,7 +94,12 @@ impl Read for HyperIo {
         let mut chunk = [0_u8; READ_BYTES];
         let Some(free) = chunk.get_mut(..wanted) else { return Poll::Ready(Ok(())) };
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, free))?;
-        buffer.put_slice(chunk.get(..read).unwrap_or_default());
+        let read = chunk.get(..read).unwrap_or_default();
+        // Line ends before a request are no part of it (RFC 9112, section 2.2).
+        if self.first_read.0.get().is_none() && read.iter().any(|b| !matches!(b, b'\r' | b'\n')) {
+            self.first_read.0.set(Some(Instant::now()));
+        }
+        buffer.put_slice(read);
         Poll::Ready(Ok(()))
     }
 }

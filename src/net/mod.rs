@@ -6,7 +6,7 @@ mod listener;
 mod race;
 mod stream_socket;
 
-pub use hyper_io::HyperIo;
+pub use hyper_io::{FirstRead, HyperIo};
 pub use listener::{
     ListenError, accept, adopt_listener, bind_source, bound_address, connect, connect_blocking,
     listen,

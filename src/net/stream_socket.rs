@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::epoll;
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 
 /// What the kernel may hold and how long it may try, for the socket of one price stream.
@@ -59,7 +59,22 @@ impl StreamSocket {
             Err(_) => SendOutcome::Closed,
         }
     }
+
+    /// Takes what the peer has sent, without waiting. False when that is anything but a few line
+    /// ends, which some clients send behind a body and others before a request (RFC 9112, section
+    /// 2.2), or when the peer is gone: a stream's client has nothing to say.
+    pub fn takes_only_line_ends(&self) -> bool {
+        let mut bytes = [0; MOST_LINE_ENDS];
+        match rustix::io::retry_on_intr(|| recv(&self.0, &mut bytes, RecvFlags::DONTWAIT)) {
+            Ok((0, _) | (MOST_LINE_ENDS.., _)) => false,
+            Ok((read, _)) => bytes.iter().take(read).all(|byte| matches!(byte, b'\r' | b'\n')),
+            Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+        }
+    }
 }
+
+/// Most bytes that a stream's client may send at a time.
+const MOST_LINE_ENDS: usize = 64;
 
 /// What one look at the poll set found about a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +83,9 @@ pub struct Interest {
     pub token: u64,
     /// It has room again after being full.
     pub writable: bool,
-    /// The peer closed, reset, or sent bytes: a stream's client has nothing to say.
+    /// The peer has sent something.
+    pub readable: bool,
+    /// The peer closed or reset.
     pub ended: bool,
 }
 
@@ -114,15 +131,13 @@ impl PollSet {
             Err(error) if error == rustix::io::Errno::INTR => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        let ended = epoll::EventFlags::IN
-            | epoll::EventFlags::RDHUP
-            | epoll::EventFlags::HUP
-            | epoll::EventFlags::ERR;
+        let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         found.extend(ready.iter().map(|event| {
             let flags = event.flags;
             Interest {
                 token: event.data.u64(),
                 writable: flags.contains(epoll::EventFlags::OUT),
+                readable: flags.contains(epoll::EventFlags::IN),
                 ended: flags.intersects(ended),
             }
         }));
@@ -133,7 +148,7 @@ impl PollSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
     const LIMITS: SocketLimits = SocketLimits {
@@ -181,6 +196,22 @@ mod tests {
         let mut buffer = vec![0; taken];
         client.read_exact(&mut buffer).unwrap();
         assert!(await_interest(&set, |interest| interest.token == 7 && interest.writable));
+    }
+
+    #[test]
+    fn line_ends_are_nothing_and_all_else_is_too_much() {
+        let set = PollSet::new().unwrap();
+        let (socket, mut client) = pair();
+        set.add(&socket, 3).unwrap();
+        assert!(socket.takes_only_line_ends(), "nothing has come");
+        for (sent, is_fine) in [("\r\n", true), ("\n\r\n", true), ("\r\nG", false)] {
+            client.write_all(sent.as_bytes()).unwrap();
+            assert!(await_interest(&set, |interest| interest.readable && !interest.ended));
+            assert_eq!(socket.takes_only_line_ends(), is_fine, "{sent:?}");
+        }
+        client.write_all(&[b'\n'; MOST_LINE_ENDS]).unwrap();
+        assert!(await_interest(&set, |interest| interest.readable));
+        assert!(!socket.takes_only_line_ends());
     }
 
     #[test]

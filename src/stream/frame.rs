@@ -80,6 +80,11 @@ fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// The head of a stream alone, as `HEAD` is answered.
+pub fn stream_head() -> Vec<u8> {
+    HEAD.as_bytes().to_vec()
+}
+
 /// Appends the response head and `retry:`.
 pub(super) fn write_head(out: &mut Vec<u8>, retry_ms: u32) {
     out.extend_from_slice(HEAD.as_bytes());

@@ -288,7 +288,8 @@ impl Hub {
             if connection.generation != generation {
                 continue;
             }
-            if interest.ended {
+            let talks = interest.readable && !connection.socket.takes_only_line_ends();
+            if interest.ended || talks {
                 self.metrics.closed_by_client.inc();
                 self.close(key as usize);
             } else if interest.writable && connection.blocked {

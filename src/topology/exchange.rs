@@ -14,7 +14,13 @@ use super::signals::stop_on_signals;
 pub fn run_exchange(arguments: &ExchangeArgs, log: &Log) -> Result<(), ServeError> {
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;
-    let options = arguments.simulator.options(arguments.listen, arguments.data_dir.clone());
+    let listen = &arguments.listen;
+    let unknown =
+        |source| ServeError::UnknownName { setting: "--listen", address: listen.clone(), source };
+    let [address, ..] = *listen.resolve().map_err(unknown)? else {
+        return Err(unknown(std::io::ErrorKind::NotFound.into()));
+    };
+    let options = arguments.simulator.options(address, arguments.data_dir.clone());
     let simulator = sim::start_with(options, ended_unasked(&shutdown))?;
     log.announce(format_args!("exchange listening on http://{}", simulator.address()));
     shutdown.wait();

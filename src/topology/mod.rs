@@ -21,6 +21,7 @@ mod exchange;
 mod index;
 mod inspect;
 mod link;
+mod listeners;
 mod log_sink;
 mod logging;
 mod operators;

@@ -13,7 +13,9 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// The thread of the operators' listener. It waits for no shard, and ends when all others have ended:
 /// until then somebody may want to know how far the stop is.
 pub(super) struct Operators {
-    pub listener: OwnedFd,
+    /// One for each address that operators connect to.
+    pub listeners: Vec<OwnedFd>,
+    pub http: HttpLimits,
     pub site: Site,
     pub metrics: HttpMetrics,
     /// Whether the process is stopping.
@@ -33,10 +35,19 @@ impl Operators {
             .make()
             .map_err(|error| error.to_string())?;
         executor.run(async {
-            let Self { listener, site, metrics, shutdown, stop } = self;
+            let Self { listeners, http, site, metrics, shutdown, stop } = self;
             let admin = Rc::new(Admin { site, shutdown });
-            let listener = adopt_listener(listener);
-            serve_operators(listener, HttpLimits::default(), metrics, stop, admin).await;
+            let serving: Vec<_> = listeners
+                .into_iter()
+                .map(|listener| {
+                    let (metrics, stop, admin) = (metrics.clone(), stop.clone(), Rc::clone(&admin));
+                    let listener = adopt_listener(listener);
+                    glommio::spawn_local(serve_operators(listener, http, metrics, stop, admin))
+                })
+                .collect();
+            for serving in serving {
+                serving.await;
+            }
         });
         Ok(())
     }

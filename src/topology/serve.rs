@@ -2,7 +2,6 @@ use std::error::Error;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use glommio::LocalExecutorBuilder;
 
 use crate::books::{self, BooksError};
-use crate::config::{ExchangeChoice, ServeArgs};
+use crate::config::{ExchangeChoice, ListenAddress, ServeArgs};
 use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::sim::{self, SimError, SimHandle};
@@ -25,7 +24,7 @@ use crate::http::{
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
-use crate::net::{ListenError, bound_address, listen};
+use crate::net::ListenError;
 use crate::projection::{PostgresServers, ProjectionError, ServersError};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::stream::{StreamMetrics, StreamQuotas, stream_doors};
@@ -35,6 +34,7 @@ use crate::wal::{self, WalError, WalOptions};
 
 use super::index::start_index;
 use super::link;
+use super::listeners::Addresses;
 use super::logging::Log;
 use super::operators::Operators;
 use super::placement::{Placement, allowed_cores, place};
@@ -85,6 +85,16 @@ pub enum ServeError {
     SameAddress {
         /// The address.
         address: SocketAddr,
+    },
+    /// A name to listen on has no address.
+    #[error("{setting} {address} is not found")]
+    UnknownName {
+        /// Which setting.
+        setting: &'static str,
+        /// What was given.
+        address: ListenAddress,
+        /// What the resolver said.
+        source: io::Error,
     },
     /// The data directory cannot be made.
     #[error("--data-dir {path} cannot be used", path = path.display())]
@@ -181,6 +191,7 @@ pub enum ServeError {
 /// Sizes that follow from settings and machine.
 struct Plan {
     placement: Placement,
+    addresses: Addresses,
     streams: usize,
 }
 
@@ -196,10 +207,9 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
         wanted if wanted <= room => wanted,
         wanted => return Err(ServeError::Streams { wanted, files }),
     };
-    if arguments.listen == arguments.admin_listen && arguments.listen.port() != 0 {
-        return Err(ServeError::SameAddress { address: arguments.listen });
-    }
-    Ok(Plan { placement, streams: usize::try_from(streams).unwrap_or(usize::MAX) })
+    let addresses = Addresses::of(arguments)?;
+    addresses.probe()?;
+    Ok(Plan { placement, addresses, streams: usize::try_from(streams).unwrap_or(usize::MAX) })
 }
 
 /// Serves until a signal asks for a stop.
@@ -207,16 +217,18 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
 /// # Errors
 /// Something is not usable at the start, or a thread ended.
 pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
+    // All that can be wrong with the settings first: a server that does not start leaves no trace.
     let plan = plan(arguments)?;
+    let secret = arguments.jwt_secret_file.as_deref().map(Secret::read).transpose()?;
+    let webhook = webhook::prepare(&arguments.link)?;
+    let postgres = postgres::prepare(&arguments.postgres)?;
     books::check_restored(&arguments.data_dir)?;
     fs::create_dir_all(&arguments.data_dir)
         .map_err(|source| ServeError::DataDirectory { path: arguments.data_dir.clone(), source })?;
-    let secret = match &arguments.jwt_secret_file {
-        Some(path) => Secret::read(path)?,
+    let secret = match secret {
+        Some(secret) => secret,
         None => Secret::of_data_directory(&arguments.data_dir)?,
     };
-    let webhook = webhook::prepare(&arguments.link)?;
-    let postgres = postgres::prepare(&arguments.postgres)?;
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;
     // The log first: its lock is what a second process in the same directory meets.
@@ -316,8 +328,8 @@ struct Running {
     operators: Threads,
     stop_operators: Shutdown,
     readers: Threads,
-    address: SocketAddr,
-    admin_address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
     authenticator: Arc<Authenticator>,
 }
 
@@ -336,10 +348,7 @@ impl Running {
             shutdown,
             logging,
         } = start;
-        let mut sockets = Vec::new();
-        let address = listen_shared(arguments.listen, plan.placement.shards.len(), &mut sockets)?;
-        let admin_socket = listen(arguments.admin_listen, false)?;
-        let admin_address = bound_address(&admin_socket, arguments.admin_listen)?;
+        let listeners = plan.addresses.listen(plan.placement.shards.len())?;
 
         let metrics = Arc::new(Metrics::new());
         metrics.register(|registry| logging.register(registry));
@@ -444,7 +453,8 @@ impl Running {
             health,
         };
         let admin = Operators {
-            listener: admin_socket,
+            listeners: listeners.operators,
+            http: HttpLimits::keeping(arguments.keep_alive()),
             site: site.clone(),
             metrics: HttpMetrics::default(),
             shutdown: shutdown.clone(),
@@ -453,9 +463,9 @@ impl Running {
         admin.site.metrics.register(|registry| admin.metrics.register(registry, "admin"));
         operators.spawn("admin", shutdown, move || admin.run()).map_err(ServeError::Thread)?;
         let streams = arguments.streams.limits();
-        let sides = watches.into_iter().zip(sockets).zip(inboxes).zip(order_watches);
+        let sides = watches.into_iter().zip(listeners.shards).zip(inboxes).zip(order_watches);
         for (number, (&core, sides)) in (0..).zip(plan.placement.shards.iter().zip(sides)) {
-            let (((watch, listener), inbox), order_watch) = sides;
+            let (((watch, listeners), inbox), order_watch) = sides;
             let shard = Shard {
                 number,
                 core,
@@ -464,9 +474,9 @@ impl Running {
                 watch,
                 inbox,
                 order_watch,
-                listener,
+                listeners,
                 streams,
-                http: HttpLimits::default(),
+                http: HttpLimits::keeping(arguments.keep_alive()),
                 stream_metrics: StreamMetrics::default(),
                 http_metrics: HttpMetrics::default(),
                 shutdown: shutdown.clone(),
@@ -484,16 +494,21 @@ impl Running {
             operators,
             stop_operators,
             readers,
-            address,
-            admin_address,
+            addresses: listeners.addresses,
+            admin_addresses: listeners.operator_addresses,
             authenticator,
         })
     }
 
     /// Says where it listens and, for development, what to try.
     fn announce(&self, data_dir: &Path, log: &Log) {
-        let (address, admin) = (self.address, self.admin_address);
-        log.announce(format_args!("listening on http://{address}\nadmin on http://{admin}"));
+        for address in &self.addresses {
+            log.announce(format_args!("listening on http://{address}"));
+        }
+        for address in &self.admin_addresses {
+            log.announce(format_args!("admin on http://{address}"));
+        }
+        let Some(address) = self.addresses.first() else { return };
         if !self.authenticator.is_development() {
             return;
         }
@@ -531,20 +546,4 @@ fn run_orders(
         .make()
         .map_err(|error| error.to_string())?;
     Ok(executor.run(execution::run(thread))?)
-}
-
-/// Opens a listening socket for each shard on one address, which nobody else may be using: sharing
-/// a port would silently give a part of the clients to another process of the same user.
-fn listen_shared(
-    address: SocketAddr,
-    shards: usize,
-    sockets: &mut Vec<OwnedFd>,
-) -> Result<SocketAddr, ServeError> {
-    let probe = listen(address, false)?;
-    let address = bound_address(&probe, address)?;
-    drop(probe);
-    for _ in 0..shards {
-        sockets.push(listen(address, true)?);
-    }
-    Ok(address)
 }

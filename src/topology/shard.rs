@@ -27,7 +27,8 @@ pub(super) struct Shard {
     pub watch: Arc<ShardWatch>,
     pub inbox: ChangeInbox,
     pub order_watch: OrderWatch,
-    pub listener: OwnedFd,
+    /// One for each address that clients connect to.
+    pub listeners: Vec<OwnedFd>,
     pub streams: StreamLimits,
     pub http: HttpLimits,
     pub stream_metrics: StreamMetrics,
@@ -77,17 +78,22 @@ impl Shard {
         let changing = glommio::spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
         let answering = glommio::spawn_local(answer_questions(Rc::clone(&hub), order_changes));
         let driving = glommio::spawn_local(drive(hub, self.watch, self.shutdown.clone()));
-        let serving = glommio::spawn_local(serve_clients(
-            adopt_listener(self.listener),
-            self.http,
-            self.http_metrics,
-            self.shutdown.clone(),
-            app,
-        ));
+        let serving: Vec<_> = self
+            .listeners
+            .into_iter()
+            .map(|listener| {
+                let (metrics, shutdown) = (self.http_metrics.clone(), self.shutdown.clone());
+                let listener = adopt_listener(listener);
+                let app = Rc::clone(&app);
+                glommio::spawn_local(serve_clients(listener, self.http, metrics, shutdown, app))
+            })
+            .collect();
         driving.await;
         changing.cancel().await;
         answering.cancel().await;
-        serving.await;
+        for serving in serving {
+            serving.await;
+        }
         Ok(())
     }
 }

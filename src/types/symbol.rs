@@ -57,6 +57,19 @@ impl Symbol {
         Ok(Self { bytes, length })
     }
 
+    /// The symbol that somebody means who writes it in any case. For what people and their programs
+    /// write; what the exchange writes is taken as it is.
+    ///
+    /// # Errors
+    /// A name that is none in capitals either.
+    pub fn in_any_case(name: &str) -> Result<Self, InvalidValue> {
+        // Longer ones are refused without a copy.
+        if name.len() > MAX_SYMBOL_BYTES {
+            return Err(InvalidValue::new(name, ALLOWED));
+        }
+        Self::new(&name.to_ascii_uppercase()).map_err(|_| InvalidValue::new(name, ALLOWED))
+    }
+
     /// The name. Empty only for a record that was damaged in a way its checksum did not show.
     pub fn as_str(&self) -> &str {
         self.bytes
@@ -128,6 +141,18 @@ mod tests {
         }
         for name in ["", "ibm", "TOOLONGTOOLONG16", "A B", "Ä", "A\n"] {
             assert!(Symbol::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn people_write_symbols_in_any_case() {
+        for name in ["BRK.A", "brk.a", "Brk.a"] {
+            assert_eq!(Symbol::in_any_case(name), Symbol::new("BRK.A"));
+        }
+        // Letters whose capitals are others' as well are no letters of symbols.
+        for name in ["", "a b", "\u{17f}py", "ı", "toolongtoolong16"] {
+            let error = Symbol::in_any_case(name).unwrap_err();
+            assert_eq!(error.value, name, "it is repeated as it was given");
         }
     }
 

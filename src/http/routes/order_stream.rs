@@ -10,14 +10,14 @@ use crate::stream::{Mode, StreamRequest};
 
 /// `GET /orders/stream`: a stream of the user's orders and nothing else.
 pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
-    reply(from_request(app, request))
+    reply(request.method(), from_request(app, request))
 }
 
 fn from_request(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
     let query = Query::parse(request.uri(), &["lastEventId", "heartbeat"])?;
     // Where a stream of prices and orders was left, the half for orders goes on here.
-    let known = last_event_id_of(request, &query).map(|id| {
+    let known = last_event_id_of(request.headers(), &query).map(|id| {
         let LastEventId { prices, orders } = LastEventId::parse(&id);
         orders.or(prices).unwrap_or_default()
     });

@@ -3,39 +3,79 @@ use std::time::Instant;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::execution::{
     CancelReply, CreateOrder, CreateReply, HaltScope, PageRequest, StoreUnavailable,
 };
 use crate::http::app::App;
-use crate::http::body::{parse_json, read_body};
-use crate::http::problem::{HttpResponse, Problem, json_response};
+use crate::http::body::read_body;
+use crate::http::fields::Fields;
+use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::order::{Order, Status};
 use crate::types::{
-    ClientOrderId, MAX_ORDER_SHARES, OrderId, Position, PriceCents, Shares, Symbol, TimeInForce,
-    TimestampMicros,
+    ClientOrderId, MAX_ORDER_SHARES, MAX_PRICE_CENTS, OrderId, Position, PriceCents, Shares, Symbol,
+    TimeInForce, TimestampMicros,
 };
 
 /// Orders of one page unless the client asks for another number.
 const DEFAULT_LIMIT: usize = 50;
 /// Most orders of one page.
 const MAX_LIMIT: usize = 500;
+const A_SYMBOL: &str = "a symbol of 1 to 15 letters, digits, '.', '-' and '/'";
+const A_KEY: &str = "an id of 1 to 64 printable ASCII characters";
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// What `POST /order` takes.
+#[derive(Debug, PartialEq)]
 pub(in crate::http) struct NewOrder {
     position: Position,
     symbol: Symbol,
     num_shares: Shares,
-    #[serde(default)]
     price_in_cents: Option<PriceCents>,
-    #[serde(default)]
     time_in_force: TimeInForce,
-    #[serde(default)]
     client_order_id: Option<ClientOrderId>,
+}
+
+impl NewOrder {
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        const KNOWN: [&str; 6] =
+            ["position", "symbol", "numShares", "priceInCents", "timeInForce", "clientOrderId"];
+        let fields = Fields::parse(body, &KNOWN)?;
+        let position = fields.required("position", "\"buy\" or \"sell\"", |value| {
+            Some(match value.as_str()? {
+                "buy" => Position::Buy,
+                "sell" => Position::Sell,
+                _ => return None,
+            })
+        })?;
+        let in_any_case = |value: &Value| Symbol::in_any_case(value.as_str()?).ok();
+        let symbol = fields.required("symbol", A_SYMBOL, in_any_case)?;
+        let allowed = format!("a whole number from 1 to {MAX_ORDER_SHARES}");
+        let num_shares = fields.required("numShares", &allowed, |value| {
+            value.as_u64().filter(|shares| (1..=MAX_ORDER_SHARES).contains(shares))
+        })?;
+        // JavaScript writes a price that it could not compute as `null`: no market order.
+        if fields.is_null("priceInCents") {
+            let detail = "null is no price. Leave the field out for a market order.";
+            return Err(Problem::field("priceInCents", "invalid_field", detail));
+        }
+        let allowed = format!("a whole number of cents from 1 to {MAX_PRICE_CENTS}");
+        let price = |value: &Value| PriceCents::new(value.as_i64()?).ok();
+        let price_in_cents = fields.optional("priceInCents", &allowed, price)?;
+        let time_in_force = fields.optional("timeInForce", "\"day\" or \"gtc\"", |value| {
+            Some(match value.as_str()? {
+                "day" => TimeInForce::Day,
+                "gtc" => TimeInForce::Gtc,
+                _ => return None,
+            })
+        })?;
+        let key = |value: &Value| ClientOrderId::new(value.as_str()?).ok();
+        let client_order_id = fields.optional("clientOrderId", A_KEY, key)?;
+        let time_in_force = time_in_force.unwrap_or_default();
+        Ok(Self { position, symbol, num_shares, price_in_cents, time_in_force, client_order_id })
+    }
 }
 
 #[derive(Serialize)]
@@ -53,8 +93,8 @@ pub(in crate::http) async fn post(
     let arrived = Instant::now();
     let (request, body) = read_body(request).await?;
     let user = app.site.authenticator.user_of(&request.headers)?;
-    Query::parse(&request.uri, &[])?;
-    let order: NewOrder = parse_json(&body)?;
+    Query::none(&request.uri)?;
+    let order = NewOrder::read(&body)?;
     check(app, &order)?;
     let now_nanos = app.site.orders.gateway().clock().now_nanos();
     let order_id = OrderId::new(now_nanos.into(), rand::random(), user.partition());
@@ -113,11 +153,6 @@ fn halted(scope: HaltScope) -> Problem {
 }
 
 fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
-    if !(1..=MAX_ORDER_SHARES).contains(&order.num_shares) {
-        let given = order.num_shares;
-        let detail = format!("{given} is not a whole number from 1 to {MAX_ORDER_SHARES}.");
-        return Err(Problem::field("numShares", "invalid_field", detail));
-    }
     if app.symbols()?.index_of(&order.symbol).is_none() {
         let detail = format!("The exchange does not list {}.", order.symbol);
         return Err(Problem::field("symbol", "unknown_symbol", detail));
@@ -137,6 +172,10 @@ fn overloaded() -> Problem {
     Problem::unavailable("unavailable", "Nothing was recorded. Try again.")
 }
 
+fn unknown_order(id: &str) -> Problem {
+    Problem::not_found(format!("You have no order {:?}.", excerpt(id)))
+}
+
 /// `GET /order/:id`. Another user's order is as unknown as one that never was.
 pub(in crate::http) async fn get(
     app: &App,
@@ -144,8 +183,8 @@ pub(in crate::http) async fn get(
     id: &str,
 ) -> Result<HttpResponse, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
-    Query::parse(request.uri(), &[])?;
-    let unknown = || Problem::not_found(format!("You have no order {id:?}."));
+    Query::none(request.uri())?;
+    let unknown = || unknown_order(id);
     let order_id: OrderId = id.parse().map_err(|_| unknown())?;
     let order = app.site.orders.order(&user, order_id).await.map_err(store_unavailable)?;
     Ok(json_response(StatusCode::OK, &*order.ok_or_else(unknown)?))
@@ -162,8 +201,8 @@ pub(in crate::http) async fn delete(
     id: &str,
 ) -> Result<HttpResponse, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
-    Query::parse(request.uri(), &[])?;
-    let unknown = || Problem::not_found(format!("You have no order {id:?}."));
+    Query::none(request.uri())?;
+    let unknown = || unknown_order(id);
     let order_id: OrderId = id.parse().map_err(|_| unknown())?;
     match app.site.orders.cancel(user, order_id).await {
         CancelReply::Cancelled(_) => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
@@ -194,7 +233,7 @@ pub(in crate::http) async fn list(
     let wanted = PageRequest {
         before: query.parsed("cursor", "a cursor of an earlier page")?,
         status: query.get("status").map(parse_status).transpose()?,
-        symbol: query.parsed("symbol", "a symbol")?,
+        symbol: query.symbol("symbol")?,
         limit: query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?,
     };
     let page = app.site.orders.page(&user, &wanted).await.map_err(store_unavailable)?;
@@ -203,9 +242,25 @@ pub(in crate::http) async fn list(
 
 /// A status as a query gives it.
 pub(in crate::http) fn parse_status(text: &str) -> Result<Status, Problem> {
-    serde_json::from_value(json!(text)).map_err(|_| {
-        let text: String = text.chars().take(64).collect();
-        let detail = format!("{text:?} is not a status of an order.");
-        Problem::field("status", "invalid_field", detail)
-    })
+    text.parse().map_err(|error| Problem::field("status", "invalid_field", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_as_good_as_nothing_but_no_price() {
+        let plain = r#"{"position":"buy","symbol":"SPY","numShares":1}"#;
+        let full = r#"{"position":"buy","symbol":"spy","numShares":1,"timeInForce":null,
+            "clientOrderId":null}"#;
+        let order = NewOrder::read(plain.as_bytes()).unwrap();
+        assert_eq!(NewOrder::read(full.as_bytes()).unwrap(), order);
+        assert_eq!(order.price_in_cents, None);
+        let priced = plain.replace('}', r#","priceInCents":7}"#);
+        let order = NewOrder::read(priced.as_bytes()).unwrap();
+        assert_eq!(order.price_in_cents.map(PriceCents::cents), Some(7));
+        let null = plain.replace('}', r#","priceInCents":null}"#);
+        assert!(NewOrder::read(null.as_bytes()).is_err());
+    }
 }

@@ -2,13 +2,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
-use crate::http::problem::{HttpResponse, Problem, bytes_response};
-use crate::web;
+use crate::http::problem::{HttpResponse, bytes_response};
+use crate::web::Asset;
 
 /// `GET /` and its assets.
-pub(in crate::http) fn get(path: &str) -> Result<HttpResponse, Problem> {
-    let asset = web::asset(path)
-        .ok_or_else(|| Problem::not_found(format!("There is nothing at {path}.")))?;
+pub(in crate::http) fn get(asset: &'static Asset) -> HttpResponse {
     let content_type = HeaderValue::from_static(asset.content_type);
     let mut response = bytes_response(StatusCode::OK, content_type, Bytes::from_static(asset.body));
     let headers = response.headers_mut();
@@ -18,5 +16,5 @@ pub(in crate::http) fn get(path: &str) -> Result<HttpResponse, Problem> {
         HeaderValue::from_static("default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
     );
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    response
 }

@@ -2,20 +2,14 @@ use bytes::Bytes;
 use http::header::{HeaderValue, SET_COOKIE};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::http::app::App;
 use crate::http::auth::{SESSION_COOKIE, TOKEN_LIFETIME_S, bearer_token};
-use crate::http::body::{parse_json, read_body};
+use crate::http::body::read_body;
+use crate::http::fields::Fields;
 use crate::http::problem::{HttpResponse, Problem, bytes_response, json_response};
 use crate::types::UserId;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Login {
-    user: String,
-}
 
 /// `POST /session`: gives a browser the cookie that its `EventSource` needs.
 pub(in crate::http) async fn post(
@@ -27,8 +21,9 @@ pub(in crate::http) async fn post(
     let user = if bearer_token(&request.headers)?.is_some() {
         authenticator.user_of(&request.headers)?
     } else if authenticator.is_development() {
-        let login: Login = parse_json(&body)?;
-        UserId::new(&login.user).map_err(|error| Problem::field("user", "invalid_field", error))?
+        let login = Fields::parse(&body, &["user"])?;
+        let name = login.required("user", "the name of a user", serde_json::Value::as_str)?;
+        UserId::new(name).map_err(|error| Problem::field("user", "invalid_field", error))?
     } else {
         return Err(Problem::unauthorized("Send `Authorization: Bearer <token>`."));
     };

@@ -1,19 +1,20 @@
 use std::collections::HashSet;
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use rand::RngExt;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::execution::{ChangeId, NoChangeId};
 use crate::http::app::App;
-use crate::http::body::{parse_json, read_body};
-use crate::http::problem::Problem;
+use crate::http::body::read_body;
+use crate::http::fields::Fields;
+use crate::http::problem::{Problem, excerpt};
 use crate::http::query::Query;
 use crate::http::reply::Reply;
 use crate::stream::{
     Heartbeat, ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom,
-    ResumePoint, StreamRequest, come_back_later,
+    ResumePoint, StreamRequest, come_back_later, stream_head,
 };
 use crate::types::{Symbol, SymbolIndex, UserId};
 
@@ -22,33 +23,51 @@ const MAX_RATE: u32 = 1_000;
 /// When a browser that cannot be served now comes back, in milliseconds.
 const COME_BACK_MS: std::ops::RangeInclusive<u32> = 2_000..=8_000;
 
-/// [`Mode`] as clients write it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ModeName {
-    #[default]
-    Latest,
-    Every,
-}
-
-/// [`Heartbeat`] as clients write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum HeartbeatName {
-    Comment,
-    Event,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// What a stream of prices is asked for with.
+#[derive(Debug)]
 pub(in crate::http) struct Subscription {
     symbols: Vec<String>,
-    #[serde(default)]
     max_rate: Option<u32>,
-    #[serde(default)]
-    mode: ModeName,
-    #[serde(default)]
-    heartbeat: Option<HeartbeatName>,
+    mode: Mode,
+}
+
+impl Subscription {
+    /// The body of `POST /subscribe`.
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        let fields = Fields::parse(body, &["symbols", "maxRate", "mode"])?;
+        let symbols = fields.texts("symbols", "a symbol")?.ok_or_else(|| no_symbols(0))?;
+        let rate = |value: &Value| u32::try_from(value.as_u64()?).ok().filter(is_rate);
+        Ok(Self {
+            symbols: symbols.into_iter().map(str::to_owned).collect(),
+            max_rate: fields.optional("maxRate", &allowed_rate(), rate)?,
+            mode: mode(fields.text("mode")?)?,
+        })
+    }
+}
+
+fn is_rate(rate: &u32) -> bool {
+    (1..=MAX_RATE).contains(rate)
+}
+
+fn allowed_rate() -> String {
+    format!("a whole number from 1 to {MAX_RATE}")
+}
+
+/// [`Mode`] as clients write it.
+fn mode(name: Option<&str>) -> Result<Mode, Problem> {
+    match name {
+        None | Some("latest") => Ok(Mode::Latest),
+        Some("every") => Ok(Mode::Every),
+        Some(other) => {
+            let detail = format!("{:?} is not \"latest\" or \"every\".", excerpt(other));
+            Err(Problem::field("mode", "invalid_field", detail))
+        }
+    }
+}
+
+fn no_symbols(given: usize) -> Problem {
+    let detail = format!("A stream has 1 to {MAX_SYMBOLS_PER_STREAM} symbols, not {given}.");
+    Problem::field("symbols", "invalid_field", detail)
 }
 
 /// `POST /subscribe`.
@@ -58,74 +77,57 @@ pub(in crate::http) async fn post(
 ) -> Result<StreamRequest, Problem> {
     let (request, body) = read_body(request).await?;
     let user = app.site.authenticator.user_of(&request.headers)?;
-    Query::parse(&request.uri, &[])?;
-    let resume = last_event_id(&request.headers);
-    let subscription: Subscription = parse_json(&body)?;
+    let query = Query::parse(&request.uri, &["lastEventId"])?;
+    let resume = last_event_id_of(&request.headers, &query);
+    let subscription = Subscription::read(&body)?;
     validate(app, &user, &subscription, resume)
 }
 
 /// `GET /subscribe`, for a browser's `EventSource`: what will pass is told by a stream that ends
 /// with a `retry:`, because on any other answer a browser never comes back.
 pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
-    reply(from_query(app, request))
+    reply(request.method(), from_query(app, request))
 }
 
-/// What a browser's `EventSource` is answered.
-pub(super) fn reply(stream: Result<StreamRequest, Problem>) -> Reply {
+/// What a browser's `EventSource` is answered; `HEAD` is shown only the head of that.
+pub(super) fn reply(method: &Method, stream: Result<StreamRequest, Problem>) -> Reply {
     match stream {
+        Err(problem) if !problem.is_passing() => Reply::Response(problem.into_response()),
+        // What it would have taken is free again.
+        Ok(_) | Err(_) if method == Method::HEAD => Reply::Bytes(stream_head()),
         Ok(stream) => Reply::Stream(stream),
-        Err(problem) if problem.is_passing() => {
-            Reply::Bytes(come_back_later(rand::rng().random_range(COME_BACK_MS)))
-        }
-        Err(problem) => Reply::Response(problem.into_response()),
+        Err(_) => Reply::Bytes(come_back_later(rand::rng().random_range(COME_BACK_MS))),
     }
 }
 
 fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
-    let known = ["symbols", "maxRate", "mode", "orders", "heartbeat", "lastEventId"];
+    let known = ["symbols", "maxRate", "mode", "orders", "lastEventId"];
     let query = Query::parse(request.uri(), &known)?;
     let wants_orders = match query.get("orders") {
         None | Some("0") => false,
         Some("1") => true,
         Some(other) => {
-            let detail = format!("{other:?} is not \"0\" or \"1\".");
+            let detail = format!("{:?} is not \"0\" or \"1\".", excerpt(other));
             return Err(Problem::field("orders", "invalid_field", detail));
         }
     };
-    let mode = match query.get("mode") {
-        None | Some("latest") => ModeName::Latest,
-        Some("every") => ModeName::Every,
-        Some(other) => {
-            let detail = format!("{other:?} is not \"latest\" or \"every\".");
-            return Err(Problem::field("mode", "invalid_field", detail));
-        }
-    };
-    let allowed = format!("a whole number from 1 to {MAX_RATE}");
+    let max_rate: Option<u32> = query.parsed("maxRate", &allowed_rate())?;
+    if let Some(rate) = max_rate.filter(|rate| !is_rate(rate)) {
+        let detail = format!("{rate} is not {}.", allowed_rate());
+        return Err(Problem::field("maxRate", "invalid_field", detail));
+    }
+    let symbols = query.get("symbols").ok_or_else(|| no_symbols(0))?;
     let subscription = Subscription {
-        symbols: query.get("symbols").unwrap_or("").split(',').map(str::to_owned).collect(),
-        max_rate: query.parsed("maxRate", &allowed)?,
-        mode,
-        heartbeat: None,
+        symbols: symbols.split(',').map(str::to_owned).collect(),
+        max_rate,
+        mode: mode(query.get("mode"))?,
     };
-    let heartbeat = heartbeat_of(&query)?;
-    let id = last_event_id_of(request, &query).map(|id| LastEventId::parse(&id));
+    let id = last_event_id_of(request.headers(), &query).map(|id| LastEventId::parse(&id));
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
     let stream = validate(app, &user, &subscription, prices)?;
     let orders = if wants_orders { Some(order_wish(app, user, orders)?) } else { None };
-    Ok(StreamRequest { orders, heartbeat, ..stream })
-}
-
-/// What a query wants the silence to be broken with.
-pub(super) fn heartbeat_of(query: &Query) -> Result<Heartbeat, Problem> {
-    match query.get("heartbeat") {
-        None | Some("comment") => Ok(Heartbeat::Comment),
-        Some("event") => Ok(Heartbeat::Event),
-        Some(other) => {
-            let detail = format!("{other:?} is not \"comment\" or \"event\".");
-            Err(Problem::field("heartbeat", "invalid_field", detail))
-        }
-    }
+    Ok(StreamRequest { orders, ..stream })
 }
 
 fn validate(
@@ -134,29 +136,16 @@ fn validate(
     subscription: &Subscription,
     resume: Option<String>,
 ) -> Result<StreamRequest, Problem> {
-    if subscription.max_rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate)) {
-        let detail = format!("The rate must be a whole number from 1 to {MAX_RATE}.");
-        return Err(Problem::field("maxRate", "invalid_field", detail));
-    }
     let names = &subscription.symbols;
     if names.is_empty() || names.len() > MAX_SYMBOLS_PER_STREAM {
-        let given = names.len();
-        let detail = format!("A stream has 1 to {MAX_SYMBOLS_PER_STREAM} symbols, not {given}.");
-        return Err(Problem::field("symbols", "invalid_field", detail));
+        return Err(no_symbols(names.len()));
     }
     let symbols = known_symbols(app, "symbols", names)?;
     Ok(StreamRequest {
         permit: app.site.streams.quotas.reserve(user).map_err(no_room)?,
         symbols,
-        mode: match subscription.mode {
-            ModeName::Latest => Mode::Latest,
-            ModeName::Every => Mode::Every,
-        },
+        mode: subscription.mode,
         max_rate: subscription.max_rate.or(app.site.streams.default_rate),
-        heartbeat: match subscription.heartbeat {
-            None | Some(HeartbeatName::Comment) => Heartbeat::Comment,
-            Some(HeartbeatName::Event) => Heartbeat::Event,
-        },
         // An id that no stream has sent resumes nothing: it is answered with a reset.
         resume: resume.map(|id| ResumePoint::parse(&id).unwrap_or_default()),
         orders: None,
@@ -174,20 +163,30 @@ pub(super) fn known_symbols(
     let mut seen = HashSet::with_capacity(names.len());
     let mut unknown: Vec<String> = Vec::new();
     for name in names {
-        let found = Symbol::new(name)
+        let found = Symbol::in_any_case(name)
             .ok()
             .and_then(|symbol| directory.index_of(&symbol).map(|index| (symbol, index)));
         match found {
             Some((symbol, index)) if seen.insert(index) => symbols.push((symbol, index)),
             Some(_) => {}
-            None => unknown.push(name.chars().take(64).collect()),
+            None => unknown.push(excerpt(name)),
         }
     }
     if unknown.is_empty() {
         return Ok(symbols);
     }
-    let detail = format!("The exchange does not list {}.", unknown.join(", "));
+    let detail = format!("The exchange does not list {}.", listed(&unknown));
     Err(Problem::field(field, "unknown_symbol", detail).with("unknown", unknown))
+}
+
+/// Names in a sentence, the empty one too; not all of very many.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 10;
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("{name:?}")).collect();
+    match names.len().saturating_sub(MOST) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 pub(super) fn no_room(error: NoRoom) -> Problem {
@@ -241,8 +240,8 @@ fn orders_from(app: &App, known: Option<String>) -> OrdersFrom {
 }
 
 /// The header is the newer of the two: a browser that reconnects repeats the query as it was.
-pub(super) fn last_event_id_of(request: &Request<Incoming>, query: &Query) -> Option<String> {
-    last_event_id(request.headers()).or_else(|| query.get("lastEventId").map(str::to_owned))
+pub(super) fn last_event_id_of(headers: &HeaderMap, query: &Query) -> Option<String> {
+    last_event_id(headers).or_else(|| query.get("lastEventId").map(str::to_owned))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<String> {

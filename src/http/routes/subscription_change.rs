@@ -2,11 +2,11 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use serde::Deserialize;
 
 use super::subscribe::known_symbols;
 use crate::http::app::App;
-use crate::http::body::{parse_json, read_body};
+use crate::http::body::read_body;
+use crate::http::fields::Fields;
 use crate::http::problem::{HttpResponse, Problem};
 use crate::http::query::Query;
 use crate::stream::{
@@ -14,14 +14,22 @@ use crate::stream::{
 };
 use crate::types::{Symbol, SymbolIndex};
 
-/// What `PATCH /subscribe/:streamId` takes.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// What `PATCH /subscribe/:streamId` takes: names of symbols.
+#[derive(Debug)]
 pub(in crate::http) struct Change {
-    #[serde(default)]
     add: Vec<String>,
-    #[serde(default)]
     remove: Vec<String>,
+}
+
+impl Change {
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        let fields = Fields::parse(body, &["add", "remove"])?;
+        let names = |field| {
+            let given = fields.texts(field, "a symbol")?.unwrap_or_default();
+            Ok::<Vec<String>, Problem>(given.into_iter().map(str::to_owned).collect())
+        };
+        Ok(Self { add: names("add")?, remove: names("remove")? })
+    }
 }
 
 /// `PATCH /subscribe/:streamId`.
@@ -32,8 +40,8 @@ pub(in crate::http) async fn patch(
 ) -> Result<HttpResponse, Problem> {
     let (request, body) = read_body(request).await?;
     let user = app.site.authenticator.user_of(&request.headers)?;
-    Query::parse(&request.uri, &[])?;
-    let change: Change = parse_json(&body)?;
+    Query::none(&request.uri)?;
+    let change = Change::read(&body)?;
     for (field, names) in [("add", &change.add), ("remove", &change.remove)] {
         if names.len() > MAX_SYMBOLS_PER_STREAM {
             let given = names.len();

@@ -3,7 +3,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::http::app::App;
-use crate::http::problem::{HttpResponse, Problem, json_response};
+use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::types::Symbol;
 
@@ -51,7 +51,7 @@ pub(in crate::http) fn list(
     let query = Query::parse(request.uri(), &["query", "limit", "cursor"])?;
     let wanted = query.get("query").unwrap_or("").to_ascii_uppercase();
     let limit = query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
-    let after: Option<Symbol> = query.parsed("cursor", "a cursor of an earlier page")?;
+    let after = query.symbol("cursor")?;
     let directory = app.symbols()?;
     let mut symbols: Vec<ListedSymbol<'_>> = directory
         .listings_after(after)
@@ -77,11 +77,11 @@ pub(in crate::http) fn get(
     name: &str,
 ) -> Result<HttpResponse, Problem> {
     app.site.authenticator.user_of(request.headers())?;
-    Query::parse(request.uri(), &[])?;
+    Query::none(request.uri())?;
     let market = &app.site.market;
     let directory = app.symbols()?;
-    let unknown = || Problem::not_found(format!("The exchange does not list {name:?}."));
-    let symbol = decode(name).ok_or_else(unknown)?;
+    let unknown = || Problem::not_found(format!("The exchange does not list {:?}.", excerpt(name)));
+    let symbol = Symbol::in_any_case(name).map_err(|_| unknown())?;
     let index = directory.index_of(&symbol).ok_or_else(unknown)?;
     let listing = directory.listing(index).ok_or_else(unknown)?;
     let value = market.table.get(index);
@@ -98,9 +98,4 @@ pub(in crate::http) fn get(
         stale: !market.status.is_up() || !value.has_price(),
     };
     Ok(json_response(StatusCode::OK, &quote))
-}
-
-/// A symbol out of a path segment, where `/` may stand as `%2F`.
-fn decode(name: &str) -> Option<Symbol> {
-    Symbol::new(&name.replace("%2F", "/").replace("%2f", "/")).ok()
 }

@@ -29,7 +29,7 @@ pub(in crate::http) async fn post(
         tracing::warn!(%error, "somebody posted fills that are not to be believed");
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
     })?;
-    Query::parse(&request.uri, &[])?;
+    Query::none(&request.uri)?;
     let batch: WebhookBatch = parse_json(&body)?;
     if batch.lines.len() > MAX_WEBHOOK_LINES {
         let given = batch.lines.len();

@@ -1,0 +1,203 @@
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::error::Category;
+
+use super::problem::{Problem, excerpt};
+
+/// The JSON object of a request's body, whose fields are each known and given at most once. `null`
+/// is the same as leaving a field out.
+#[derive(Debug)]
+pub(super) struct Fields(Vec<(String, Value)>);
+
+impl Fields {
+    /// Reads a body that may have the fields `known`.
+    pub fn parse(body: &[u8], known: &[&str]) -> Result<Self, Problem> {
+        let Members(members) = parse_object(body)?;
+        let mut given: Vec<&str> = Vec::with_capacity(members.len());
+        for (name, _) in &members {
+            if !known.contains(&name.as_str()) {
+                let detail = format!("There is no such field; there are {}.", known.join(", "));
+                return Err(Problem::field(excerpt(name), "invalid_field", detail));
+            }
+            if given.contains(&name.as_str()) {
+                return Err(Problem::field(name, "invalid_field", "It is given more than once."));
+            }
+            given.push(name);
+        }
+        Ok(Self(members))
+    }
+
+    /// Whether a field is there and `null`.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.0.iter().any(|(given, value)| given == name && value.is_null())
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let found = self.0.iter().find(|(given, _)| given == name);
+        found.map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    /// A field that may be left out; `allowed` says what `read` takes.
+    pub fn optional<'a, T>(
+        &'a self,
+        name: &str,
+        allowed: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| invalid(name, value, allowed))
+    }
+
+    /// A field that must be there.
+    pub fn required<'a, T>(
+        &'a self,
+        name: &str,
+        allowed: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<T, Problem> {
+        let missing = || {
+            Problem::field(name, "invalid_field", format!("It is missing; it must be {allowed}."))
+        };
+        self.optional(name, allowed, read)?.ok_or_else(missing)
+    }
+
+    /// A text.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| invalid(name, value, "a text"))
+    }
+
+    /// A list of texts, of which `allowed` says what each is.
+    pub fn texts(&self, name: &str, allowed: &str) -> Result<Option<Vec<&str>>, Problem> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let list = value.as_array().ok_or_else(|| {
+            let a_list = format!("a list, each of them {allowed}");
+            invalid(name, value, &a_list)
+        })?;
+        let text = |(place, value): (usize, &'_ Value)| match value {
+            Value::String(_) => Ok(()),
+            other => Err(invalid(&format!("{name}[{place}]"), other, allowed)),
+        };
+        list.iter().enumerate().try_for_each(text)?;
+        Ok(Some(list.iter().filter_map(Value::as_str).collect()))
+    }
+}
+
+fn invalid(name: &str, value: &Value, allowed: &str) -> Problem {
+    let value = excerpt(&value.to_string());
+    Problem::field(name, "invalid_field", format!("{value} is not {allowed}."))
+}
+
+/// The members of an object as they came, repeated ones too.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+fn parse_object(body: &[u8]) -> Result<Members, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let members = Members::deserialize(&mut deserializer);
+    let whole = members.and_then(|members| deserializer.end().map(|()| members));
+    whole.map_err(|error| {
+        let is_blank = body.iter().all(u8::is_ascii_whitespace);
+        let code = if error.is_data() { "invalid_field" } else { "invalid_json" };
+        let detail = match error.classify() {
+            _ if is_blank => "The body is empty; it must be a JSON object.".to_owned(),
+            Category::Data => "The body must be a JSON object.".to_owned(),
+            _ => not_json(&error),
+        };
+        Problem::field("body", code, detail)
+    })
+}
+
+/// Where a body is no JSON.
+pub(super) fn not_json(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    match error.classify() {
+        Category::Eof => format!("The body is not JSON: it ends too early, in line {line}."),
+        _ => format!("The body is not JSON from line {line}, column {column} on."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    const KNOWN: [&str; 3] = ["numShares", "symbols", "mode"];
+
+    fn told(problem: Problem) -> (String, String) {
+        let response = problem.into_response();
+        let body = futures_lite::future::block_on(response.into_body().collect()).unwrap();
+        let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+        assert_eq!(body["status"], 400);
+        let text = |member: &str| body[member].as_str().unwrap().to_owned();
+        (text("field"), text("detail"))
+    }
+
+    fn read(body: &str) -> Result<(u64, usize, Option<String>), Problem> {
+        let fields = Fields::parse(body.as_bytes(), &KNOWN)?;
+        let shares = fields.required("numShares", "a whole number", Value::as_u64)?;
+        let symbols = fields.texts("symbols", "a symbol")?.unwrap_or_default().len();
+        Ok((shares, symbols, fields.text("mode")?.map(str::to_owned)))
+    }
+
+    #[test]
+    fn null_is_the_same_as_leaving_out() {
+        assert_eq!(read(r#"{"numShares":5,"symbols":null,"mode":null}"#).unwrap(), (5, 0, None));
+        let missing = told(read(r#"{"symbols":[]}"#).unwrap_err());
+        assert_eq!(told(read(r#"{"numShares":null}"#).unwrap_err()), missing);
+        assert_eq!(missing.1, "It is missing; it must be a whole number.");
+        let fields = Fields::parse(br#"{"mode":null}"#, &KNOWN).unwrap();
+        assert!(fields.is_null("mode") && !fields.is_null("symbols"));
+    }
+
+    #[test]
+    fn the_answer_names_the_field_the_value_and_what_is_allowed() {
+        let cases = [
+            (r#"{"numShares":-5}"#, "numShares", "-5 is not a whole number."),
+            (r#"{"numShares":1.5}"#, "numShares", "1.5 is not a whole number."),
+            (r#"{"numShares":"1"}"#, "numShares", "\"1\" is not a whole number."),
+            (r#"{"numShares":1,"symbols":"A"}"#, "symbols", "each of them a symbol"),
+            (r#"{"numShares":1,"symbols":["A",null]}"#, "symbols[1]", "null is not a symbol."),
+            (r#"{"numShares":1,"mode":{}}"#, "mode", "{} is not a text."),
+            (r#"{"numShares":1,"prcie":null}"#, "prcie", "there are numShares, symbols, mode."),
+            (r#"{"numShares":1,"numShares":1}"#, "numShares", "more than once"),
+            ("", "body", "empty"),
+            (" \n", "body", "empty"),
+            ("{", "body", "ends too early"),
+            (r#"{"numShares":1}x"#, "body", "column 16"),
+            ("{]", "body", "not JSON"),
+            ("[]", "body", "must be a JSON object"),
+            (r#"["buy","SPY",1]"#, "body", "must be a JSON object"),
+            ("null", "body", "must be a JSON object"),
+            ("\u{0}", "body", "not JSON"),
+        ];
+        for (body, field, detail) in cases {
+            let (named, said) = told(read(body).unwrap_err());
+            assert_eq!(named, field, "{body:?}: {said}");
+            assert!(said.contains(detail), "{body:?}: {said}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use super::problem::{Problem, excerpt};
+
+/// The segments of a path, percent-decoded once, and each for itself: an escaped slash separates
+/// nothing (RFC 3986, section 2.4). Slashes at either end do not count.
+pub(super) fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
+    path.trim_matches('/').split('/').map(decode).collect()
+}
+
+/// The path of one of the server's files, whose names have no slash; `None` for any other.
+pub(super) fn file_path(path: &str, segments: &[&str]) -> Option<String> {
+    let has_one_slash = path.starts_with('/') && path.matches('/').count() == 1;
+    match segments {
+        [name] if has_one_slash && !name.contains('/') => Some(format!("/{name}")),
+        _ => None,
+    }
+}
+
+fn decode(segment: &str) -> Result<Cow<'_, str>, Problem> {
+    if !segment.contains('%') {
+        return Ok(Cow::Borrowed(segment));
+    }
+    let refused = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_path", detail);
+    let bytes = decode_escapes(segment.as_bytes()).map_err(|escape| {
+        refused(format!("{escape:?} in the path is no escape; two hexadecimal digits follow a %."))
+    })?;
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| {
+        refused(format!("The path's {:?} is not UTF-8 when it is decoded.", excerpt(segment)))
+    })
+}
+
+/// What the escapes of a text stand for (RFC 3986, section 2.1), or the first that is none.
+pub(super) fn decode_escapes(text: &[u8]) -> Result<Vec<u8>, String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, behind)) = rest.split_first() {
+        if byte != b'%' {
+            decoded.push(byte);
+            rest = behind;
+            continue;
+        }
+        let digits = behind.get(..2).unwrap_or(behind);
+        let value = std::str::from_utf8(digits)
+            .ok()
+            .filter(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let Some(value) = value else {
+            return Err(format!("%{}", String::from_utf8_lossy(digits)));
+        };
+        decoded.push(value);
+        rest = behind.get(2..).unwrap_or_default();
+    }
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded_once_and_an_escaped_slash_stays_inside() {
+        let cases: &[(&str, &[&str])] = &[
+            ("/symbol/BF%2FB", &["symbol", "BF/B"]),
+            ("/symbol/bf%2fb", &["symbol", "bf/b"]),
+            ("/%73ymbol/%53PY", &["symbol", "SPY"]),
+            ("/symbol/%2553PY", &["symbol", "%53PY"]),
+            ("/symbol/%C3%89", &["symbol", "É"]),
+            ("/orders/", &["orders"]),
+            ("/", &[""]),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(segments(path).unwrap(), *expected, "{path}");
+        }
+        for path in ["/symbol/%", "/symbol/%5", "/symbol/%zz", "/symbol/%+1", "/x/%FF", "/%\u{e9}a"]
+        {
+            let problem = segments(path).unwrap_err();
+            assert_eq!(problem.into_response().status(), StatusCode::BAD_REQUEST, "{path}");
+        }
+    }
+
+    #[test]
+    fn files_have_one_path() {
+        assert_eq!(file_path("/", &[""]).as_deref(), Some("/"));
+        assert_eq!(file_path("/app.js", &["app.js"]).as_deref(), Some("/app.js"));
+        for (path, segments) in [
+            ("//app.js", &["app.js"][..]),
+            ("/app.js/", &["app.js"]),
+            ("//", &[""]),
+            ("/%2Fapp.js", &["/app.js"]),
+            ("/a/b", &["a", "b"]),
+        ] {
+            assert_eq!(file_path(path, segments), None, "{path}");
+        }
+    }
+}
