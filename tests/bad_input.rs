@@ -11,10 +11,9 @@ fn bad_orders_are_refused_by_the_name_of_the_field() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
     let alice = server.user(data.path(), "alice");
-    let long = "x".repeat(17 * 1024);
     let cases: &[(&str, &str)] = &[
         ("symbol", r#"{"position":"buy","symbol":"NOSUCH","numShares":1}"#),
-        ("symbol", r#"{"position":"buy","symbol":"spy","numShares":1}"#),
+        ("symbol", r#"{"position":"buy","symbol":"S PY","numShares":1}"#),
         ("symbol", r#"{"position":"buy","symbol":"","numShares":1}"#),
         ("symbol", r#"{"position":"buy","symbol":7,"numShares":1}"#),
         ("symbol", r#"{"position":"buy","numShares":1}"#),
@@ -42,7 +41,6 @@ fn bad_orders_are_refused_by_the_name_of_the_field() {
         ("body", r#"{"position":"buy""#),
         ("body", ""),
         ("body", "null"),
-        ("body", &long),
     ];
     for (field, body) in cases {
         let answer = alice.send(Method::POST, "/order", body.as_bytes());
@@ -56,7 +54,7 @@ fn bad_orders_are_refused_by_the_name_of_the_field() {
 
     // A body far beyond the limit ends the connection, and says so.
     let answer = alice.send(Method::POST, "/order", &vec![b'x'; 257 * 1024]);
-    assert_eq!((answer.status, answer.body["field"].as_str()), (400, Some("body")));
+    assert_eq!((answer.status, answer.body["field"].as_str()), (413, Some("body")));
     assert_eq!(answer.headers["connection"], "close");
 
     server.program.kill();
@@ -91,7 +89,7 @@ fn bad_subscriptions_and_queries_name_what_is_wrong() {
         ("limit", "/orders?limit=ten"),
         ("cursor", "/orders?cursor=1"),
         ("status", "/orders?status=done"),
-        ("symbol", "/orders?symbol=spy"),
+        ("symbol", "/orders?symbol=s%20py"),
         ("user", "/orders?user=bob"),
         ("limit", "/symbols?limit=0"),
         ("symbols", "/subscribe?symbols=NOSUCH"),

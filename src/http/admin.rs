@@ -68,7 +68,7 @@ impl Admin {
             }
             (["kill-switch"], _) => Err(Problem::not_allowed(&method, "GET, HEAD, PUT")),
             (["mass-cancel"], _) => Err(Problem::not_allowed(&method, "POST")),
-            _ => Err(nothing_at(&method, &path)),
+            _ => Err(nothing_at(&path)),
         }
     }
 

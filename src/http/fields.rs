@@ -18,7 +18,7 @@ impl Fields {
         let mut given: Vec<&str> = Vec::with_capacity(members.len());
         for (name, _) in &members {
             if !known.contains(&name.as_str()) {
-                let detail = format!("There is no such field; there are {}.", known.join(", "));
+                let detail = format!("There is no such field. Allowed are: {}.", known.join(", "));
                 return Err(Problem::field(excerpt(name), "invalid_field", detail));
             }
             if given.contains(&name.as_str()) {
@@ -72,10 +72,8 @@ impl Fields {
     /// A list of texts, of which `allowed` says what each is.
     pub fn texts(&self, name: &str, allowed: &str) -> Result<Option<Vec<&str>>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        let list = value.as_array().ok_or_else(|| {
-            let a_list = format!("a list, each of them {allowed}");
-            invalid(name, value, &a_list)
-        })?;
+        let a_list = || format!("a list; each of its members must be {allowed}");
+        let list = value.as_array().ok_or_else(|| invalid(name, value, &a_list()))?;
         let text = |(place, value): (usize, &'_ Value)| match value {
             Value::String(_) => Ok(()),
             other => Err(invalid(&format!("{name}[{place}]"), other, allowed)),
@@ -136,6 +134,10 @@ pub(super) fn not_json(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Eof => format!("The body is not JSON: it ends too early, in line {line}."),
+        // The parser's own bound, which it has no other name for.
+        _ if error.to_string().starts_with("recursion limit") => {
+            format!("The body is nested too deeply in line {line}, column {column}.")
+        }
         _ => format!("The body is not JSON from line {line}, column {column} on."),
     }
 }
@@ -179,10 +181,10 @@ mod tests {
             (r#"{"numShares":-5}"#, "numShares", "-5 is not a whole number."),
             (r#"{"numShares":1.5}"#, "numShares", "1.5 is not a whole number."),
             (r#"{"numShares":"1"}"#, "numShares", "\"1\" is not a whole number."),
-            (r#"{"numShares":1,"symbols":"A"}"#, "symbols", "each of them a symbol"),
+            (r#"{"numShares":1,"symbols":"A"}"#, "symbols", "must be a symbol."),
             (r#"{"numShares":1,"symbols":["A",null]}"#, "symbols[1]", "null is not a symbol."),
             (r#"{"numShares":1,"mode":{}}"#, "mode", "{} is not a text."),
-            (r#"{"numShares":1,"prcie":null}"#, "prcie", "there are numShares, symbols, mode."),
+            (r#"{"numShares":1,"prcie":null}"#, "prcie", "Allowed are: numShares, symbols, mode."),
             (r#"{"numShares":1,"numShares":1}"#, "numShares", "more than once"),
             ("", "body", "empty"),
             (" \n", "body", "empty"),

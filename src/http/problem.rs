@@ -29,10 +29,15 @@ const TOO_MANY_RETRY_SECONDS: u32 = 5;
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
+        let mut detail = detail.to_string();
+        // Errors of the code are no sentences.
+        if !detail.ends_with('.') {
+            detail.push('.');
+        }
         Self {
             status,
             code,
-            detail: detail.to_string(),
+            detail,
             field: None,
             retry_after_seconds: None,
             closes: false,

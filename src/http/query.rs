@@ -41,10 +41,20 @@ impl Query {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// A parameter that `read` takes; `allowed` says what that is.
+    pub fn word<T>(
+        &self,
+        name: &str,
+        allowed: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| invalid(name, value, allowed))
+    }
+
     /// A parameter read as a `T`; `allowed` says what that is.
     pub fn parsed<T: FromStr>(&self, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| invalid(name, value, allowed))
+        self.word(name, allowed, |value| value.parse().ok())
     }
 
     /// A symbol, in any case.
@@ -86,7 +96,7 @@ fn unknown(name: &str, known: &[&str]) -> Problem {
     let detail = if known.is_empty() {
         "This request takes no parameters.".to_owned()
     } else {
-        format!("There is no such parameter; there are {}.", known.join(", "))
+        format!("There is no such parameter. Allowed are: {}.", known.join(", "))
     };
     Problem::field(excerpt(name), "unknown_field", detail)
 }

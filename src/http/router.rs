@@ -35,7 +35,7 @@ enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    fn find(app: &App, path: &str, segments: &[&'a str]) -> Option<Self> {
+    fn find(path: &str, segments: &[&'a str]) -> Option<Self> {
         Some(match segments {
             ["session"] => Self::Session,
             ["symbols"] => Self::Symbols,
@@ -46,7 +46,7 @@ impl<'a> Route<'a> {
             ["order", id] => Self::Order(id),
             ["orders"] => Self::Orders,
             ["orders", "stream"] => Self::OrderStream,
-            ["exchange", "trades"] if app.site.webhook.is_some() => Self::Webhook,
+            ["exchange", "trades"] => Self::Webhook,
             _ => Self::File(web::asset(&file_path(path, segments)?)?),
         })
     }
@@ -82,8 +82,8 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem>
     }
     let decoded = segments(&path)?;
     let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
-    let route = Route::find(app, &path, &segments);
-    let route = route.ok_or_else(|| nothing_at(request.method(), &path))?;
+    let route = Route::find(&path, &segments);
+    let route = route.ok_or_else(|| nothing_at(&path))?;
     let method = request.method().clone();
     let response = match (route, method.as_str()) {
         (Route::Session, "POST") => session::post(app, request).await,
@@ -109,9 +109,8 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem>
 }
 
 /// A path that names nothing.
-pub(super) fn nothing_at(method: &Method, path: &str) -> Problem {
-    let (method, path) = (excerpt(method.as_str()), excerpt(path));
-    Problem::not_found(format!("There is no {method} {path} here."))
+pub(super) fn nothing_at(path: &str) -> Problem {
+    Problem::not_found(format!("There is nothing at {}.", excerpt(path)))
 }
 
 /// `OPTIONS *`: what there is at any path (RFC 9110, section 9.3.7).

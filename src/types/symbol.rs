@@ -15,6 +15,9 @@ const _: () = assert!(MAX_SYMBOLS <= 1 << 16);
 
 const ALLOWED: &str = "a symbol of 1 to 15 characters from A-Z, 0-9, '.', '-' and '/'";
 
+/// The same for whom the case makes no difference.
+const ALLOWED_IN_ANY_CASE: &str = "a symbol of 1 to 15 letters, digits, '.', '-' and '/'";
+
 /// The name of a traded instrument, such as `IBM` or `BRK.A`. Inline and cheap to copy.
 #[derive(
     Clone,
@@ -65,9 +68,10 @@ impl Symbol {
     pub fn in_any_case(name: &str) -> Result<Self, InvalidValue> {
         // Longer ones are refused without a copy.
         if name.len() > MAX_SYMBOL_BYTES {
-            return Err(InvalidValue::new(name, ALLOWED));
+            return Err(InvalidValue::new(name, ALLOWED_IN_ANY_CASE));
         }
-        Self::new(&name.to_ascii_uppercase()).map_err(|_| InvalidValue::new(name, ALLOWED))
+        let refused = |_| InvalidValue::new(name, ALLOWED_IN_ANY_CASE);
+        Self::new(&name.to_ascii_uppercase()).map_err(refused)
     }
 
     /// The name. Empty only for a record that was damaged in a way its checksum did not show.

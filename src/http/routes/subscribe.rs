@@ -23,6 +23,8 @@ const MAX_RATE: u32 = 1_000;
 /// When a browser that cannot be served now comes back, in milliseconds.
 const COME_BACK_MS: std::ops::RangeInclusive<u32> = 2_000..=8_000;
 
+const MODES: &str = "\"latest\" or \"every\"";
+
 /// What a stream of prices is asked for with.
 #[derive(Debug)]
 pub(in crate::http) struct Subscription {
@@ -40,7 +42,9 @@ impl Subscription {
         Ok(Self {
             symbols: symbols.into_iter().map(str::to_owned).collect(),
             max_rate: fields.optional("maxRate", &allowed_rate(), rate)?,
-            mode: mode(fields.text("mode")?)?,
+            mode: fields
+                .optional("mode", MODES, |value| mode(value.as_str()?))?
+                .unwrap_or_default(),
         })
     }
 }
@@ -54,14 +58,19 @@ fn allowed_rate() -> String {
 }
 
 /// [`Mode`] as clients write it.
-fn mode(name: Option<&str>) -> Result<Mode, Problem> {
+fn mode(name: &str) -> Option<Mode> {
     match name {
-        None | Some("latest") => Ok(Mode::Latest),
-        Some("every") => Ok(Mode::Every),
-        Some(other) => {
-            let detail = format!("{:?} is not \"latest\" or \"every\".", excerpt(other));
-            Err(Problem::field("mode", "invalid_field", detail))
-        }
+        "latest" => Some(Mode::Latest),
+        "every" => Some(Mode::Every),
+        _ => None,
+    }
+}
+
+fn bit(text: &str) -> Option<bool> {
+    match text {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
     }
 }
 
@@ -104,24 +113,14 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
     let user = app.site.authenticator.user_of(request.headers())?;
     let known = ["symbols", "maxRate", "mode", "orders", "lastEventId"];
     let query = Query::parse(request.uri(), &known)?;
-    let wants_orders = match query.get("orders") {
-        None | Some("0") => false,
-        Some("1") => true,
-        Some(other) => {
-            let detail = format!("{:?} is not \"0\" or \"1\".", excerpt(other));
-            return Err(Problem::field("orders", "invalid_field", detail));
-        }
-    };
-    let max_rate: Option<u32> = query.parsed("maxRate", &allowed_rate())?;
-    if let Some(rate) = max_rate.filter(|rate| !is_rate(rate)) {
-        let detail = format!("{rate} is not {}.", allowed_rate());
-        return Err(Problem::field("maxRate", "invalid_field", detail));
-    }
+    let wants_orders = query.word("orders", "\"0\" or \"1\"", bit)?.unwrap_or(false);
+    let rate = |text: &str| text.parse().ok().filter(is_rate);
+    let max_rate = query.word("maxRate", &allowed_rate(), rate)?;
     let symbols = query.get("symbols").ok_or_else(|| no_symbols(0))?;
     let subscription = Subscription {
         symbols: symbols.split(',').map(str::to_owned).collect(),
         max_rate,
-        mode: mode(query.get("mode"))?,
+        mode: query.word("mode", MODES, mode)?.unwrap_or_default(),
     };
     let id = last_event_id_of(request.headers(), &query).map(|id| LastEventId::parse(&id));
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
