@@ -16,8 +16,8 @@ use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::order::{Order, Status};
 use crate::types::{
-    ClientOrderId, MAX_ORDER_SHARES, MAX_PRICE_CENTS, OrderId, Position, PriceCents, Shares, Symbol,
-    TimeInForce, TimestampMicros,
+    ClientOrderId, MAX_ORDER_SHARES, MAX_PRICE_CENTS, OrderId, Position, PriceCents, Shares,
+    Symbol, TimeInForce, TimestampMicros,
 };
 
 /// Orders of one page unless the client asks for another number.
