@@ -1,6 +1,8 @@
 //! Errors are sentences about what was sent: they name the field, show the value and say what is
 //! allowed, without the words of the code behind them.
 
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -26,10 +26,11 @@ fn the_times_of_a_token_are_numeric_dates_and_only_its_end_is_needed() {
     fs::write(&secret, format!("{KEY}\n")).unwrap();
     let dir = data.path().join("data");
     let server = Server::start(&dir, &["--jwt-secret-file", secret.to_str().unwrap()]);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let (whole, now) = (now.as_secs(), now.as_secs_f64());
     let status = |claims: &Value| Client::new(&server.address, &sign(claims)).get("/orders").status;
     for claims in [
-        json!({"sub": "alice", "exp": now.trunc() as u64 + 60}),
+        json!({"sub": "alice", "exp": whole + 60}),
         json!({"sub": "alice", "exp": now + 60.5}),
         json!({"sub": "alice", "exp": now + 60.5, "iat": now - 0.5, "nbf": now - 1.25}),
         json!({"sub": "alice", "exp": 1e11, "iat": now, "iss": "us", "jti": "1", "scope": "x"}),
