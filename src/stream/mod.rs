@@ -40,9 +40,7 @@ pub use adopt::{Mode, NotAdopted, OrderWish, StreamRequest};
 pub use change::{NotChanged, SubscriptionChange};
 pub use doors::{ChangeInbox, ChangeRefused, StreamDoors, serve_changes, stream_doors};
 pub use driver::drive;
-pub use frame::{
-    Heartbeat, ID_SEPARATOR, ResumePoint, come_back_later, stream_head, write_price,
-};
+pub use frame::{Heartbeat, ID_SEPARATOR, ResumePoint, come_back_later, stream_head, write_price};
 pub use hub::{Hub, HubOptions, Next};
 pub use limits::{DEFAULT_KEPT_PRINTS, MAX_SYMBOLS_PER_STREAM, StreamLimits};
 pub use metrics::StreamMetrics;

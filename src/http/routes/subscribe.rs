@@ -24,6 +24,7 @@ const MAX_RATE: u32 = 1_000;
 const COME_BACK_MS: std::ops::RangeInclusive<u32> = 2_000..=8_000;
 
 const MODES: &str = "\"latest\" or \"every\"";
+const HEARTBEATS: &str = "\"comment\" or \"event\"";
 
 /// What a stream of prices is asked for with.
 #[derive(Debug)]
@@ -31,13 +32,15 @@ pub(in crate::http) struct Subscription {
     symbols: Vec<String>,
     max_rate: Option<u32>,
     mode: Mode,
+    heartbeat: Heartbeat,
 }
 
 impl Subscription {
     /// The body of `POST /subscribe`.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
-        let fields = Fields::parse(body, &["symbols", "maxRate", "mode"])?;
+        let fields = Fields::parse(body, &["symbols", "maxRate", "mode", "heartbeat"])?;
         let symbols = fields.texts("symbols", "a symbol")?.ok_or_else(|| no_symbols(0))?;
+        let kind = |value: &Value| heartbeat(value.as_str()?);
         let rate = |value: &Value| u32::try_from(value.as_u64()?).ok().filter(is_rate);
         Ok(Self {
             symbols: symbols.into_iter().map(str::to_owned).collect(),
@@ -45,6 +48,7 @@ impl Subscription {
             mode: fields
                 .optional("mode", MODES, |value| mode(value.as_str()?))?
                 .unwrap_or_default(),
+            heartbeat: fields.optional("heartbeat", HEARTBEATS, kind)?.unwrap_or_default(),
         })
     }
 }
@@ -64,6 +68,20 @@ fn mode(name: &str) -> Option<Mode> {
         "every" => Some(Mode::Every),
         _ => None,
     }
+}
+
+/// [`Heartbeat`] as clients write it.
+fn heartbeat(name: &str) -> Option<Heartbeat> {
+    match name {
+        "comment" => Some(Heartbeat::Comment),
+        "event" => Some(Heartbeat::Event),
+        _ => None,
+    }
+}
+
+/// What a query wants the silence to be broken with.
+pub(super) fn heartbeat_of(query: &Query) -> Result<Heartbeat, Problem> {
+    Ok(query.word("heartbeat", HEARTBEATS, heartbeat)?.unwrap_or_default())
 }
 
 fn bit(text: &str) -> Option<bool> {
@@ -111,7 +129,7 @@ pub(super) fn reply(method: &Method, stream: Result<StreamRequest, Problem>) -> 
 
 fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
-    let known = ["symbols", "maxRate", "mode", "orders", "lastEventId"];
+    let known = ["symbols", "maxRate", "mode", "orders", "heartbeat", "lastEventId"];
     let query = Query::parse(request.uri(), &known)?;
     let wants_orders = query.word("orders", "\"0\" or \"1\"", bit)?.unwrap_or(false);
     let rate = |text: &str| text.parse().ok().filter(is_rate);
@@ -121,6 +139,7 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
         symbols: symbols.split(',').map(str::to_owned).collect(),
         max_rate,
         mode: query.word("mode", MODES, mode)?.unwrap_or_default(),
+        heartbeat: heartbeat_of(&query)?,
     };
     let id = last_event_id_of(request.headers(), &query).map(|id| LastEventId::parse(&id));
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
@@ -144,6 +163,7 @@ fn validate(
         permit: app.site.streams.quotas.reserve(user).map_err(no_room)?,
         symbols,
         mode: subscription.mode,
+        heartbeat: subscription.heartbeat,
         max_rate: subscription.max_rate.or(app.site.streams.default_rate),
         // An id that no stream has sent resumes nothing: it is answered with a reset.
         resume: resume.map(|id| ResumePoint::parse(&id).unwrap_or_default()),
