@@ -15,7 +15,7 @@ use support::clients::{Seen, SseClient};
 use support::stream_story::{self as story, World};
 use tokio::runtime::Runtime;
 
-/// It heeds a `retry:` only in a block with data, such as the goodbye; before that it waits so long.
+/// How long it would wait if no stream told it anything.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
 struct CrateClient {

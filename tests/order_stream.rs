@@ -63,12 +63,13 @@ fn every_change_is_told_once_through_cuts_and_kills() {
 
     let mut reader = Reader::default();
     let mut stream = orders_of(&server.address, &alice.token, None);
-    let opening = stream.await_event("the open order", |event| event.name == "order");
+    let open = stream.next().unwrap();
+    assert_eq!((open.name.as_str(), &open.data["heartbeatMs"]), ("open", &json!(15_000)));
+    assert!(open.retry.is_some() && open.id.is_none(), "{open:?}");
+    let opening = stream.next().unwrap();
     assert_eq!(opening.data, alice.get(&format!("/order/{first}")).body, "the order as it is");
-    let level = stream.await_event("the end of the open orders", |event| event.id.is_some());
-    assert_eq!(level.name, "");
+    assert!(opening.id.is_some(), "the last of the open orders says how far they go: {opening:?}");
     reader.take(&opening);
-    reader.take(&level);
     let second = id(&alice.place_resting("IBM"));
     reader.read_until(&mut stream, &second, "submitted");
     assert_eq!(reader.versions[&second], 2, "pending was told too");
@@ -89,6 +90,19 @@ fn every_change_is_told_once_through_cuts_and_kills() {
     }
     assert_eq!(alice.delete(&format!("/order/{first}")).status, 200);
     reader.read_until(&mut stream, &first, "cancelled");
+    // Who has no open orders knows where to go on all the same.
+    let carol = server.user(data.path(), "carol");
+    let open = orders_of(&server.address, &carol.token, None).next().unwrap();
+    let known = open.id.expect("an id without an order");
+    let missed = id(&carol.place_resting("SPY"));
+    assert_eq!(carol.delete(&format!("/order/{missed}")).status, 200);
+    let mut resumed = orders_of(&server.address, &carol.token, Some(&known));
+    let created = resumed.await_event("what was missed", |event| event.name == "order");
+    assert_eq!(
+        (&created.data["orderId"], &created.data["status"]),
+        (&json!(missed), &json!("pending"))
+    );
+
     // Nobody else's orders are in there.
     assert_eq!(reader.versions.len(), 6);
     let bob = server.user(data.path(), "bob");
@@ -101,7 +115,7 @@ fn every_change_is_told_once_through_cuts_and_kills() {
 
     for unknown in ["nonsense", "0000000000000001.5", "7-12"] {
         let mut stream = orders_of(&server.address, &alice.token, Some(unknown));
-        let reset = stream.await_event("a reset", |event| !event.name.is_empty());
+        let reset = stream.await_event("a reset", |event| event.name != "open");
         assert_eq!(reset.name, "reset", "{unknown}");
         let open = stream.await_event("an open order", |event| event.name == "order");
         assert_eq!(id(&open.data), second);
@@ -123,7 +137,7 @@ fn a_page_needs_one_stream_for_prices_and_orders() {
     let told = stream.await_event("the order", |event| event.data["status"] == "submitted");
     assert_eq!(told.data["orderId"], placed.body["orderId"]);
     let both = stream.await_event("an id of both", |event| {
-        event.name.is_empty() && event.id.as_ref().is_some_and(|id| !id.starts_with('/'))
+        event.name == "price" && event.id.as_ref().is_some_and(|id| !id.starts_with('/'))
     });
     let id = both.id.unwrap();
     assert!(id.contains('/') && id.contains('-'), "{id}");

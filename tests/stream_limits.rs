@@ -31,7 +31,9 @@ fn one_stream_too_many_is_refused_and_a_browser_comes_back() {
     // An EventSource would give up for good on anything but a stream: it is told when to ask again.
     let mut passing = EventStream::get(&server.address, &bob.token, "symbols=SPY", "");
     assert!(passing.head.join("\n").starts_with("HTTP/1.1 200"), "{:?}", passing.head);
-    let retry = passing.next().unwrap().retry.expect("when to come back");
+    let goodbye = passing.next().unwrap();
+    assert_eq!(goodbye.name, "goodbye");
+    let retry = goodbye.retry.expect("when to come back");
     assert!((2_000..=8_000).contains(&retry), "{retry}");
     assert!(passing.next().is_none(), "the stream ends");
 

@@ -90,7 +90,11 @@ impl FrameParser {
             return self.price(block);
         }
         if block.starts_with(b":") {
-            return Block::Heartbeat;
+            // Longbow's comments have no block of their own.
+            return match block.iter().position(|&byte| byte == b'\n') {
+                Some(end) => self.classify(block.get(end + 1..).unwrap_or_default()),
+                None => Block::Heartbeat,
+            };
         }
         if block.starts_with(b"id:") {
             return if block.contains(&b'\n') { self.price(block) } else { Block::Id };
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn every_block_is_seen_however_the_bytes_are_cut() {
         let text = format!(
-            "{STREAM}{PRICE}id: 7-184467\n\n: hb\n\n{PRICE}event: feed\ndata: {{\"up\":false}}\n\n"
+            "{STREAM}{PRICE}id: 7-184467\n\n: hb\n\n: hb\n: hb\n{PRICE}event: feed\ndata: {{\"up\":false}}\n\n"
         );
         let price = Block::Price { timestamp_micros: 1_732_400_000_123_456 };
         let expected = [Block::Open, price, Block::Id, Block::Heartbeat, price, Block::Other];

@@ -13,7 +13,7 @@ use super::connection::{Connection, DirtySet, Subscription};
 use super::deadlines::ConnectionId;
 use super::every::EveryPrint;
 use super::frame::{
-    Heartbeat, ID_SEPARATOR, Opening, ResumePoint, write_head, write_opening, write_point,
+    Heartbeat, ID_SEPARATOR, Opening, ResumePoint, write_opening, write_order_opening, write_point,
 };
 use super::hub::Hub;
 use super::limits::RETRY_MS;
@@ -106,7 +106,7 @@ impl Hub {
         let retry_ms = rand::rng().random_range(RETRY_MS);
         let mut unsent = Vec::new();
         if is_only_orders {
-            write_head(&mut unsent, retry_ms);
+            write_order_opening(&mut unsent, self.limits.heartbeat_ms(), retry_ms);
         } else {
             let names: Vec<Symbol> = request.symbols.iter().map(|&(name, _)| name).collect();
             let opening = Opening {

@@ -139,7 +139,7 @@ pub(super) struct Connection {
     pub last_send_ms: u64,
     /// When prices were last sent.
     pub last_prices_ms: u64,
-    /// When the next `id:` block may go.
+    /// When the next `id:` may go.
     pub id_due_ms: u64,
     /// Shortest time between two sends, from the stream's `maxRate`.
     pub interval_ms: u32,

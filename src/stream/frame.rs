@@ -22,7 +22,8 @@ pub const ID_SEPARATOR: u8 = b'/';
 /// What breaks the silence of a stream after the heartbeat interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Heartbeat {
-    /// `: hb`, which costs least and which a page never sees.
+    /// `: hb`, which costs least and which a page never sees. No empty line follows: some clients would
+    /// make an empty message of it.
     #[default]
     Comment,
     /// `event: heartbeat`, for a page that has to tell silence from a frozen server.
@@ -33,7 +34,7 @@ impl Heartbeat {
     /// What is sent.
     pub(super) fn frame(self) -> &'static [u8] {
         match self {
-            Self::Comment => b": hb\n\n",
+            Self::Comment => b": hb\n",
             Self::Event => b"event: heartbeat\ndata: {}\n\n",
         }
     }
@@ -85,16 +86,36 @@ pub fn stream_head() -> Vec<u8> {
     HEAD.as_bytes().to_vec()
 }
 
-/// Appends the response head and `retry:`.
-pub(super) fn write_head(out: &mut Vec<u8>, retry_ms: u32) {
-    out.extend_from_slice(HEAD.as_bytes());
-    write_retry(out, retry_ms);
+/// Whether these bytes begin a stream.
+pub(super) fn begin_stream(bytes: &[u8]) -> bool {
+    bytes.starts_with(HEAD.as_bytes())
 }
 
-/// Appends the first bytes of a stream of prices, the `open` event among them.
+/// Appends the beginning of an `open` event. Every block has data: some clients make an empty message
+/// of one that has none, and others heed a `retry:` only beside data.
+fn write_open(out: &mut Vec<u8>, retry_ms: u32) {
+    out.extend_from_slice(HEAD.as_bytes());
+    out.extend_from_slice(b"event: open\nretry: ");
+    push_number(out, retry_ms);
+    out.extend_from_slice(b"\ndata: {");
+}
+
+fn write_heartbeat_ms(out: &mut Vec<u8>, heartbeat_ms: u64) {
+    out.extend_from_slice(b"\"heartbeatMs\":");
+    push_number(out, heartbeat_ms);
+    out.extend_from_slice(b"}\n\n");
+}
+
+/// Appends the first bytes of a stream of orders alone.
+pub(super) fn write_order_opening(out: &mut Vec<u8>, heartbeat_ms: u64, retry_ms: u32) {
+    write_open(out, retry_ms);
+    write_heartbeat_ms(out, heartbeat_ms);
+}
+
+/// Appends the first bytes of a stream of prices.
 pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
-    write_head(out, opening.retry_ms);
-    out.extend_from_slice(b"event: open\ndata: {\"streamId\":\"");
+    write_open(out, opening.retry_ms);
+    out.extend_from_slice(b"\"streamId\":\"");
     out.extend_from_slice(opening.stream_id.as_bytes());
     out.extend_from_slice(b"\",\"symbols\":[");
     for (position, symbol) in opening.symbols.iter().enumerate() {
@@ -105,9 +126,8 @@ pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
         out.extend_from_slice(symbol.as_str().as_bytes());
         out.push(b'"');
     }
-    out.extend_from_slice(b"],\"heartbeatMs\":");
-    push_number(out, opening.heartbeat_ms);
-    out.extend_from_slice(b"}\n\n");
+    out.extend_from_slice(b"],");
+    write_heartbeat_ms(out, opening.heartbeat_ms);
     if opening.reset {
         out.extend_from_slice(RESET);
     }
@@ -119,8 +139,8 @@ pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
 /// A stream that ends at once, for a browser that shall come back later: an `EventSource` gives up
 /// for good on any answer but 200.
 pub fn come_back_later(retry_ms: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    write_head(&mut out, retry_ms);
+    let mut out = stream_head();
+    write_goodbye(&mut out, retry_ms);
     out
 }
 
@@ -154,11 +174,20 @@ pub(super) fn write_gap(out: &mut Vec<u8>, gap: Gap) {
     out.extend_from_slice(b"}\n\n");
 }
 
-/// Appends the beginning of an `id:` line. A block that holds only such a line is remembered by a
-/// client and dispatched by none.
-pub(super) fn write_id_line(out: &mut Vec<u8>, id: &[u8]) {
-    out.extend_from_slice(b"id: ");
-    out.extend_from_slice(id);
+/// Takes the end off the last event of `out`, so that an `id:` line can follow. False where no event
+/// ends there.
+pub(super) fn open_last_event(out: &mut Vec<u8>) -> bool {
+    let ends = out.ends_with(b"\n\n");
+    if ends {
+        out.pop();
+        out.extend_from_slice(b"id: ");
+    }
+    ends
+}
+
+/// Ends an event behind its `id:` line.
+pub(super) fn end_event(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\n\n");
 }
 
 /// Appends a place in the feed as ids carry it.
@@ -170,12 +199,7 @@ pub(super) fn write_point(out: &mut Vec<u8>, session: &str, sequence: u64) {
 
 /// Appends the last words of a stream that the server ends.
 pub(super) fn write_goodbye(out: &mut Vec<u8>, retry_ms: u32) {
-    out.extend_from_slice(b"event: goodbye\ndata: {}\n");
-    write_retry(out, retry_ms);
-}
-
-fn write_retry(out: &mut Vec<u8>, retry_ms: u32) {
-    out.extend_from_slice(b"retry: ");
+    out.extend_from_slice(b"event: goodbye\ndata: {}\nretry: ");
     push_number(out, retry_ms);
     out.extend_from_slice(b"\n\n");
 }
@@ -216,10 +240,23 @@ mod tests {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(!head.to_lowercase().contains("chunked"));
-        let expected = "retry: 3140\n\nevent: open\ndata: {\"streamId\":\"abc\",\
+        let expected = "event: open\nretry: 3140\ndata: {\"streamId\":\"abc\",\
             \"symbols\":[\"META\",\"AAPL\"],\"heartbeatMs\":15000}\n\n\
             event: reset\ndata: {}\n\nevent: feed\ndata: {\"up\":false}\n\n";
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn an_id_goes_into_the_last_event_and_nowhere_else() {
+        let mut out = FEED_UP.to_vec();
+        assert!(open_last_event(&mut out));
+        write_point(&mut out, "7", 12);
+        end_event(&mut out);
+        assert_eq!(out, b"event: feed\ndata: {\"up\":true}\nid: 7-12\n\n");
+        for other in [&b""[..], b": hb\n", b"\n", b"data: x\n"] {
+            let mut out = other.to_vec();
+            assert!(!open_last_event(&mut out) && out == other);
+        }
     }
 
     #[test]

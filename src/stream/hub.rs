@@ -61,11 +61,15 @@ pub struct Hub {
     pub(super) ready: VecDeque<u32>,
     pub(super) scratch: Vec<u8>,
     pub(super) segments: Vec<Segment>,
+    /// The last event of what is composed carries an id; it begins with this on a stream of both
+    /// prices and orders.
+    pub(super) has_id: bool,
+    pub(super) id_prefix: Vec<u8>,
     pub(super) known_cents: Vec<i64>,
     pub(super) feed_up: bool,
     pub(super) ordinal: SessionOrdinal,
     pub(super) sequence: u64,
-    /// The session's name as `id:` blocks carry it; `None` until ticks of it have come.
+    /// The session's name as ids carry it; `None` until ticks of it have come.
     pub(super) session: Option<compact_str::CompactString>,
     /// Ticks were overwritten unread since the last one that was taken.
     pub(super) is_lapped: bool,
@@ -120,6 +124,8 @@ impl Hub {
             ready: VecDeque::new(),
             scratch: Vec::new(),
             segments: Vec::new(),
+            has_id: false,
+            id_prefix: Vec::new(),
             known_cents: vec![0; MAX_SYMBOLS],
             feed_up,
             ordinal: 0,

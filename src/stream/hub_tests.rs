@@ -225,7 +225,8 @@ fn a_client_that_does_not_read_gets_the_newest_when_it_does_and_costs_little() {
     world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.blocked && !c.has_news()));
     let text = reader.join().unwrap();
     for frame in text.split("\n\n").filter(|frame| frame.contains("event: price")) {
-        assert!(frame.starts_with("event: price\ndata: {") && frame.ends_with('}'), "{frame:?}");
+        let whole = frame.lines().nth(1).is_some_and(|data| data.ends_with('}'));
+        assert!(frame.starts_with("event: price\ndata: {") && whole, "{frame:?}");
     }
     assert!(prices(&text).len() + 900 < usize::try_from(cents).unwrap(), "prices were conflated");
 }
@@ -283,7 +284,8 @@ fn a_silent_stream_is_kept_alive_and_told_of_the_feed() {
     let mut world = World::new(limits);
     let mut client = world.watch(&["SPY"]);
     world.run_until(|hub| hub.metrics.heartbeats.get() > 0);
-    read_until(&mut client, ": hb\n\n");
+    let text = read_until(&mut client, ": hb\n");
+    assert!(!text.contains(": hb\n\n"), "a comment ends no block: {text}");
     world.market.set_up(false);
     world.run_idle();
     read_until(&mut client, "event: feed\ndata: {\"up\":false}\n\n");
@@ -300,6 +302,110 @@ fn a_stream_that_asks_for_events_is_kept_alive_by_them() {
     let mut client = world.open(request);
     world.run_until(|hub| hub.metrics.heartbeats.get() > 0);
     read_until(&mut client, "event: heartbeat\ndata: {}\n\n");
+}
+
+/// The blocks of a stream, without its comments; each must have data.
+fn blocks(text: &str) -> Vec<String> {
+    let body = text.split_once("\r\n\r\n").map_or(text, |(_, body)| body);
+    let lines: Vec<&str> = body.lines().filter(|line| !line.starts_with(':')).collect();
+    let blocks = lines.split(|line| line.is_empty()).map(|lines| lines.join("\n"));
+    let blocks: Vec<String> = blocks.filter(|block| !block.is_empty()).collect();
+    for block in &blocks {
+        assert!(block.contains("data: {"), "{block:?} in {text}");
+        assert!(block.matches("id: ").count() <= 1, "{block:?}");
+    }
+    blocks
+}
+
+#[test]
+fn the_id_stands_in_the_last_event_of_a_send_and_no_block_is_without_data() {
+    for mode in [Mode::Latest, Mode::Every] {
+        let mut world = World::new(StreamLimits::default());
+        world.print("SPY", 100);
+        world.run_idle();
+        let request = StreamRequest { mode, ..world.request(&["SPY", "IBM"]) };
+        let mut client = world.open(request);
+        // Symbols that nobody watches move the feed as well.
+        world.print("AIG", 5);
+        world.run_idle();
+        let first = blocks(&read_until(&mut client, "id: 7-2\n\n"));
+        assert!(first[0].starts_with("event: open\nretry: "), "{first:?}");
+        assert!(first[1].starts_with("event: price\n") && first[1].ends_with("\nid: 7-2"));
+        assert_eq!(first.len(), 2);
+        // Within the same second there is no other.
+        world.print("IBM", 7);
+        world.print("SPY", 101);
+        world.run_idle();
+        let next = blocks(&read_until(&mut client, "\"priceInCents\":101,\"timestamp\":4}\n\n"));
+        assert!(next.iter().all(|block| !block.contains("id: ")), "{next:?}");
+        let connection = world.hub.connections.iter_mut().next().unwrap().1;
+        connection.id_due_ms = 0;
+        world.market.set_up(false);
+        world.run_idle();
+        let told = blocks(&read_until(&mut client, "id: 7-4\n\n"));
+        assert_eq!(told, ["event: feed\ndata: {\"up\":false}\nid: 7-4"]);
+    }
+    // Nothing has traded: the first event is the last.
+    let mut world = World::new(StreamLimits::default());
+    world.print("AIG", 5);
+    let mut silent = world.watch(&["SPY"]);
+    world.run_idle();
+    let only = blocks(&read_until(&mut silent, "id: 7-1\n\n"));
+    assert!(only.len() == 1 && only[0].starts_with("event: open\n"), "{only:?}");
+}
+
+#[test]
+fn an_id_that_was_cut_off_comes_whole_and_covers_only_what_has_left() {
+    for mode in [Mode::Latest, Mode::Every] {
+        let mut world = World::new(StreamLimits::default());
+        let request = StreamRequest { mode, ..world.request(&["SPY", "IBM", "AIG"]) };
+        let mut client = world.open(request);
+        world.run_idle();
+        let mut cents = 0;
+        // Each send wants an id, so that the socket fills in the middle of one sooner or later.
+        while world.hub.connections.iter().all(|(_, c)| !c.blocked) {
+            for _ in 0..7 {
+                cents += 1;
+                world.print(["SPY", "IBM", "AIG"][usize::try_from(cents % 3).unwrap()], cents);
+            }
+            for (_, connection) in &mut world.hub.connections {
+                connection.id_due_ms = 0;
+            }
+            world.run_idle();
+            assert!(cents < 2_000_000, "the socket never fills");
+        }
+        let end = format!("\"priceInCents\":{cents},");
+        let reader = std::thread::spawn(move || {
+            let mut text = read_until(&mut client, &end);
+            text.push_str(&read_until(&mut client, "id: "));
+            while !text.ends_with("\n\n") {
+                text.push_str(&read_until(&mut client, "\n"));
+            }
+            text
+        });
+        let mut last = cents;
+        while !reader.is_finished() {
+            world.run_idle();
+            last += 1;
+            for (_, connection) in &mut world.hub.connections {
+                connection.id_due_ms = 0;
+            }
+            // Prints carry their sequences as prices here.
+            world.print("SPY", last);
+        }
+        let mut newest = 0;
+        for block in blocks(&reader.join().unwrap()) {
+            let number = |before: &str| -> Option<i64> {
+                let rest = block.split_once(before)?.1;
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                digits.parse().ok()
+            };
+            newest = newest.max(number("priceInCents\":").unwrap_or(0));
+            if let Some(known) = number("id: 7-") {
+                assert_eq!(known, newest, "everything up to there has come: {block}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(super) const MAX_SEND_BYTES: usize = 16 * 1024;
 /// less than a twentieth.
 pub(super) const SENDS_PER_CLOCK_LOOK: u32 = 8;
 
-/// Shortest time between two `id:` blocks of one stream.
+/// Shortest time between two ids of one stream.
 pub(super) const ID_INTERVAL_MS: u64 = 1_000;
 
 /// Prints that a shard keeps by default for the streams that want every one: 1.3 s of 100,000 a

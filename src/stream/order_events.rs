@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use crate::types::{OrderId, UserId};
 
 use super::deadlines::ConnectionId;
-use super::frame::{RESET, write_id_line};
+use super::frame::{RESET, end_event, open_last_event};
 use super::hub::Hub;
 use super::limits::MAX_SEND_BYTES;
 use super::order_feed::{ChangedUsers, EventSink, OpenOrders, OrderChanges};
@@ -186,7 +186,7 @@ impl Hub {
         if !orders.has_news() {
             return;
         }
-        let (begin, out) = (self.scratch.len(), &mut self.scratch);
+        let (mut begin, out) = (self.scratch.len(), &mut self.scratch);
         self.orders_before = Some(orders.place);
         if let Some(StoredEvents { bytes, cursor, has_more }) = orders.stored.take() {
             out.extend_from_slice(&bytes);
@@ -210,9 +210,18 @@ impl Hub {
                     orders.place.cursor = cursor;
                     // What has changed since the first of them was written.
                     orders.place.has_news = true;
-                    write_id_line(out, &orders.id_prefix);
-                    self.orders.write_cursor(cursor, out);
-                    out.extend_from_slice(b"\n\n");
+                    let is_behind_others = out.len() == begin;
+                    // The next change carries one where no event has come before.
+                    if open_last_event(out) {
+                        out.extend_from_slice(&orders.id_prefix);
+                        self.orders.write_cursor(cursor, out);
+                        end_event(out);
+                    }
+                    // Without open orders the id stands on what the stream began with.
+                    if let Some(before) = self.segments.last_mut().filter(|_| is_behind_others) {
+                        before.end = out.len();
+                        begin = out.len();
+                    }
                 }
                 continue;
             }

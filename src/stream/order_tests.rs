@@ -153,7 +153,8 @@ fn open_orders_come_first_then_every_change() {
     world.run_idle();
     let text = read_until(&mut client, "id: 7\n\n");
     assert_eq!(data(&text), ["\"open 1\"", "\"open 2\""]);
-    assert!(!text.contains("event: open\n") && text.contains("retry: "), "{text}");
+    assert!(text.contains("event: open\nretry: ") && text.contains("heartbeatMs"), "{text}");
+    assert!(text.contains("\"open 2\"\nid: 7\n\n"), "the last one says how far they go: {text}");
     for change in ["a", "b", "b", "c"] {
         feed.change(change);
     }
@@ -256,14 +257,49 @@ fn one_stream_has_prices_and_orders_and_its_ids_say_both() {
     let (mut world, feed) = world(StreamLimits::default());
     let mut client = world.watch_orders(&["SPY"], OrdersFrom::Open);
     world.run_idle();
-    let text = read_until(&mut client, "id: /0\n\n");
-    assert!(text.contains("event: open\n"), "{text}");
+    let text = read_until(&mut client, "}\nid: /0\n\n");
+    assert!(text.contains("event: open\n") && text.matches("\n\n").count() == 1, "{text}");
     world.print("SPY", 100);
     world.run_idle();
     read_until(&mut client, "id: 7-1/0\n\n");
     feed.change("a");
     world.run_idle();
     read_until(&mut client, "event: order\nid: 7-1/1\ndata: a\n\n");
+}
+
+#[test]
+fn a_place_in_the_feed_is_not_told_before_its_price() {
+    let (mut world, feed) = world(StreamLimits::default());
+    let mut client = world.watch_orders(&["SPY"], OrdersFrom::Open);
+    world.run_idle();
+    // The socket fills with sends whose last event wants an id.
+    while world.hub.connections.iter().all(|(_, c)| !c.blocked) {
+        world.print("SPY", i64::try_from(world.sequence + 1).unwrap());
+        feed.change(&"x".repeat(2_000));
+        for (_, connection) in &mut world.hub.connections {
+            connection.id_due_ms = 0;
+        }
+        world.run_idle();
+        assert!(world.sequence < 100_000, "the socket never fills");
+    }
+    feed.change("last");
+    let reader = std::thread::spawn(move || read_until(&mut client, "data: last\n\n"));
+    while !reader.is_finished() {
+        world.run_idle();
+    }
+    let text = reader.join().unwrap();
+    let mut newest = 0;
+    for line in text.lines() {
+        let number = |before: &str| -> Option<u64> {
+            let rest = line.split_once(before)?.1;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        };
+        // Prints carry their sequences as prices here.
+        newest = newest.max(number("priceInCents\":").unwrap_or(0));
+        assert!(number("id: 7-").is_none_or(|known| known <= newest), "{line} after {newest}");
+    }
+    assert!(newest > 0);
 }
 
 #[test]

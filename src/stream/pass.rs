@@ -7,7 +7,8 @@ use crate::net::SendOutcome;
 
 use super::deadlines::ConnectionId;
 use super::frame::{
-    FEED_DOWN, FEED_UP, ID_SEPARATOR, RESET, write_gap, write_id_line, write_point,
+    FEED_DOWN, FEED_UP, ID_SEPARATOR, RESET, begin_stream, end_event, open_last_event, write_gap,
+    write_point,
 };
 use super::hub::Hub;
 use super::limits::{ID_INTERVAL_MS, MAX_SEND_BYTES, SENDS_PER_CLOCK_LOOK};
@@ -123,25 +124,46 @@ impl Hub {
             self.scratch.extend_from_slice(connection.heartbeat.frame());
             self.segments.push(Segment { end: self.scratch.len(), content: Content::Heartbeat });
         }
+        self.compose_id(key);
+    }
+
+    /// Lets the last event say how far the client is, where nothing is held back from it. The id has no
+    /// block of its own: some clients make an empty message of one without data.
+    fn compose_id(&mut self, key: u32) {
+        self.has_id = false;
+        let Some(connection) = self.connections.get(key as usize) else { return };
         let is_only_orders = connection.orders.as_ref().is_some_and(|orders| orders.is_alone());
-        if !is_only_orders
-            && !connection.has_news()
-            && let Some(session) = &self.session
-            && self.now_ms >= connection.id_due_ms
-        {
-            connection.id_due_ms = self.now_ms + ID_INTERVAL_MS;
-            write_id_line(&mut self.scratch, b"");
-            let point = self.scratch.len();
-            write_point(&mut self.scratch, session, self.sequence);
-            if let Some(orders) = &mut connection.orders {
-                self.scratch.push(ID_SEPARATOR);
-                orders.id_prefix.clear();
-                orders.id_prefix.extend_from_slice(self.scratch.get(point..).unwrap_or_default());
-                self.orders.write_cursor(orders.cursor().unwrap_or_default(), &mut self.scratch);
-            }
-            self.scratch.extend_from_slice(b"\n\n");
-            self.segments.push(Segment { end: self.scratch.len(), content: Content::Id });
+        if is_only_orders || connection.has_news() || self.now_ms < connection.id_due_ms {
+            return;
         }
+        let Some(session) = &self.session else { return };
+        let before = self.segments.iter().rev().nth(1).map_or(0, |segment| segment.end);
+        let Some(last) = self.segments.last_mut().filter(|last| last.end > before) else { return };
+        let may_have_id = match last.content {
+            Content::Feed
+            | Content::Reset
+            | Content::Gap(_)
+            | Content::Price(_)
+            | Content::Prints { .. } => true,
+            // The rest of another event may have an id already, as the opening of orders has.
+            Content::Begun => connection.orders.is_none() && begin_stream(&self.scratch),
+            // Each order has its own; a comment has none.
+            Content::Orders | Content::Heartbeat => false,
+        };
+        if !may_have_id || !open_last_event(&mut self.scratch) {
+            return;
+        }
+        let point = self.scratch.len();
+        write_point(&mut self.scratch, session, self.sequence);
+        if let Some(orders) = &connection.orders {
+            self.scratch.push(ID_SEPARATOR);
+            self.id_prefix.clear();
+            self.id_prefix.extend_from_slice(self.scratch.get(point..).unwrap_or_default());
+            self.orders.write_cursor(orders.cursor().unwrap_or_default(), &mut self.scratch);
+        }
+        end_event(&mut self.scratch);
+        last.end = self.scratch.len();
+        self.has_id = true;
     }
 
     /// Tells what a stream that wants every print has lost. Where the history is gone the newest
@@ -253,9 +275,16 @@ impl Hub {
                 bytes: &self.scratch,
                 segments: &self.segments,
                 orders_before: self.orders_before,
+                has_id: self.has_id,
             };
             let taken = take_back(connection, &self.history, composed, sent);
-            let Taken { prices, gaps, heartbeats } = taken;
+            let Taken { prices, gaps, heartbeats, id } = taken;
+            if id {
+                connection.id_due_ms = self.now_ms + ID_INTERVAL_MS;
+                if let Some(orders) = &mut connection.orders {
+                    orders.id_prefix.clone_from(&self.id_prefix);
+                }
+            }
             self.metrics.prices.inc_by(prices);
             if gaps + heartbeats > 0 {
                 self.metrics.gaps.inc_by(gaps);

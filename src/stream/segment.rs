@@ -22,8 +22,6 @@ pub(super) enum Content {
     Prints { slot: u16, count: u16, first: PrintNumber },
     /// Order events.
     Orders,
-    /// An `id:` block.
-    Id,
     /// What breaks the silence.
     Heartbeat,
 }
@@ -42,6 +40,8 @@ pub(super) struct Composed<'a> {
     pub segments: &'a [Segment],
     /// Where the stream was before its order events, if it has some in there.
     pub orders_before: Option<Place>,
+    /// The last event carries the id of the whole.
+    pub has_id: bool,
 }
 
 /// What of a send the kernel took.
@@ -50,6 +50,8 @@ pub(super) struct Taken {
     pub prices: u64,
     pub gaps: u64,
     pub heartbeats: u64,
+    /// The event with the id has left, or its rest is what leaves next.
+    pub id: bool,
 }
 
 /// Owes again what the kernel did not take: the rest of the event that it cut stays as bytes,
@@ -57,24 +59,27 @@ pub(super) struct Taken {
 pub(super) fn take_back(
     connection: &mut Connection,
     history: &History,
-    Composed { bytes, segments, orders_before }: Composed<'_>,
+    Composed { bytes, segments, orders_before, has_id }: Composed<'_>,
     sent: usize,
 ) -> Taken {
     let mut begin = 0;
-    let mut taken = Taken::default();
+    let mut taken = Taken { id: has_id, ..Taken::default() };
     for &Segment { end, content } in segments {
+        // Of the last one: that of the others says nothing.
+        taken.id = has_id && (sent > begin || content == Content::Begun);
         if sent >= end {
             match content {
                 Content::Price(_) => taken.prices += 1,
                 Content::Prints { count, .. } => taken.prices += u64::from(count),
                 Content::Gap(_) => taken.gaps += 1,
                 Content::Heartbeat => taken.heartbeats += 1,
-                Content::Begun | Content::Feed | Content::Reset | Content::Orders | Content::Id => {
-                }
+                Content::Begun | Content::Feed | Content::Reset | Content::Orders => {}
             }
         } else if let Content::Prints { slot, count, first } = content {
-            let cut = Cut { bytes, begin, sent };
-            taken.prices += take_back_prints(connection, history, (slot, count, first), cut);
+            let cut = Cut { bytes, begin, end, sent };
+            let left = take_back_prints(connection, history, (slot, count, first), cut);
+            taken.id &= left == u64::from(count);
+            taken.prices += left;
         } else if sent > begin || content == Content::Begun {
             // Begun is as good as sent: its rest is the first to go.
             taken.prices += u64::from(matches!(content, Content::Price(_)));
@@ -93,7 +98,6 @@ fn owe_again(connection: &mut Connection, content: Content, orders_before: Optio
             connection.dirty.insert(slot);
         }
         Content::Feed => connection.tell_feed = true,
-        Content::Id => connection.id_due_ms = 0,
         Content::Heartbeat => connection.owes_heartbeat = true,
         Content::Reset | Content::Gap(_) => {
             if let Some(every) = &mut connection.every {
@@ -116,6 +120,7 @@ fn owe_again(connection: &mut Connection, content: Content, orders_before: Optio
 struct Cut<'a> {
     bytes: &'a [u8],
     begin: usize,
+    end: usize,
     sent: usize,
 }
 
@@ -125,14 +130,15 @@ fn take_back_prints(
     connection: &mut Connection,
     history: &History,
     (slot, count, first): (u16, u16, PrintNumber),
-    Cut { bytes, begin, sent }: Cut<'_>,
+    Cut { bytes, begin, end: end_of_all, sent }: Cut<'_>,
 ) -> u64 {
     let Some(&subscription) = connection.subscriptions.get(usize::from(slot)) else { return 0 };
     let (mut at, mut left) = (begin, 0);
     let mut number = first;
-    for _ in 0..count {
+    for place in 1..=count {
         let Some(frame) = history.frame(subscription.symbol, number) else { break };
-        let end = at + frame.len();
+        // The last one may have an id in it.
+        let end = if place == count { end_of_all } else { at + frame.len() };
         if sent <= at {
             break;
         }

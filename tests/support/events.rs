@@ -114,23 +114,26 @@ impl EventStream {
         self.lines.read_exact(&mut body).expect("a body");
     }
 
-    /// The next block; `None` once the server has closed the stream.
+    /// The next block or comment; `None` once the server has closed the stream.
     pub fn next(&mut self) -> Option<Event> {
         let mut event = Event::default();
         let mut any = false;
         loop {
             let line = read_line(&mut self.lines)?;
             if line.is_empty() {
-                if any {
-                    return Some(event);
-                }
-                continue;
+                assert!(any, "an empty block");
+                assert!(!event.data.is_null(), "a block without data: {event:?}");
+                return Some(event);
+            }
+            // No block: nothing follows it.
+            if let Some(comment) = line.strip_prefix(':').filter(|_| !any) {
+                let comment = comment.strip_prefix(' ').unwrap_or(comment);
+                return Some(Event { comment: Some(comment.to_owned()), ..event });
             }
             any = true;
             let (field, value) = line.split_once(':').unwrap_or((&line, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
-                "" => event.comment = Some(value.to_owned()),
                 "event" => value.clone_into(&mut event.name),
                 "data" => event.data = serde_json::from_str(value).expect("data is JSON"),
                 "id" => event.id = Some(value.to_owned()),

@@ -110,6 +110,32 @@ impl LineClient {
     }
 }
 
+impl LineClient {
+    /// The npm package `@microsoft/fetch-event-source` on Node.js.
+    pub fn fetch_event_source(address: &str, token: &str) -> Self {
+        let tools = tools();
+        let mut command = Command::new(tools.join("node_modules/.bin/node"));
+        command.arg(script("fetch_event_source.mjs")).arg(tools).args([address, token]);
+        Self(Program::spawn(command))
+    }
+
+    /// The PyPI package `sseclient`.
+    pub fn sseclient(address: &str, token: &str) -> Self {
+        let mut command = Command::new(tools().join("venv/bin/python"));
+        command.arg("-u").arg(script("sseclient_client.py")).args([address, token]);
+        Self(Program::spawn(command))
+    }
+
+    /// The PyPI package `sseclient-py`.
+    pub fn sseclient_py(address: &str, token: &str) -> Self {
+        let tools = tools();
+        let mut command = Command::new(tools.join("venv/bin/python"));
+        command.env("PYTHONPATH", tools.join("sseclient-py"));
+        command.arg("-u").arg(script("sseclient_py_client.py")).args([address, token]);
+        Self(Program::spawn(command))
+    }
+}
+
 impl SseClient for LineClient {
     fn next(&mut self) -> Seen {
         let line = self.0.next_line().expect("the client goes on");
