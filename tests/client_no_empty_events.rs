@@ -1,5 +1,11 @@
 //! No client sees an event without data: neither for an id, nor for a heartbeat, nor for a `retry:`.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
 mod support;
 
 use serde_json::{Value, json};
