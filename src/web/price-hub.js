@@ -87,9 +87,11 @@ export class PriceHub {
     this.#awaitSign();
     for (const name of EVENTS) {
       source.addEventListener(name, (event) => {
-        // The browser's own `open` tells of an answer: an empty one where the server asks for time.
-        isEmpty = event.data === undefined;
-        if (isEmpty) return;
+        // The browser's own `open` tells of an answer: one with nothing but a goodbye where the server asks
+        // for time.
+        const isOwn = event.data === undefined;
+        isEmpty = isOwn || (isEmpty && name === "goodbye");
+        if (isOwn) return;
         this.#hearStream(name, JSON.parse(event.data));
         this.#awaitSign();
       });
