@@ -31,7 +31,7 @@
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
 //! | 5 | [`execution`] | the orders thread: drives engines, log and sessions |
-//! | 5 | [`books`] | log, index and Postgres compared, restored and copied, while the server is stopped |
+//! | 5 | [`books`] | log, index and Postgres compared, restored and copied; compared also beside a running server |
 //! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
 //! | 7 | [`config`] | the command line and the configuration file |
 //! | 8 | [`topology`] | every thread: name, core, queues; start, stop, join |
@@ -51,6 +51,7 @@
 //! | `index` | its own loop | the embedded store, behind the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, behind the log | progress of the log |
+//! | `books` | its own loop | the socket through which `longbow verify` sees the orders of a running server | that socket |
 //! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
 //! | `signals` | its own loop | SIGINT, SIGTERM | the system |
 //!

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use longbow::books::{self, BooksOptions};
 use longbow::config::{
-    Cli, Command, ConfigError, CopyArgs, MigrateArgs, TokenArgs, VerifyArgs, WalCommand,
-    WalVerifyArgs, parse_command_line,
+    Cli, Command, ConfigError, CopyArgs, MigrateArgs, RestoreArgs, SchemaArgs, TokenArgs,
+    VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
-use longbow::projection::{self, PostgresServers};
+use longbow::projection::{self, Migrated, PostgresServers};
 use longbow::topology::{self, Console, Log, complain};
 use longbow::wal;
 
@@ -71,49 +71,78 @@ fn token(arguments: &TokenArgs) -> Result<String, Failure> {
 }
 
 fn migrate(arguments: &MigrateArgs, out: &mut Console) -> Result<(), Failure> {
-    let servers = servers(&arguments.postgres)?;
-    for (server, before, after) in projection::migrate(&servers)? {
+    let servers = servers(&arguments.postgres, &arguments.schema)?;
+    for migrated in projection::migrate(&servers)? {
+        let Migrated { server, before, after, not_granted } = migrated;
         writeln!(out, "{server}: schema version {after}, before {before}")?;
+        for lacking in not_granted {
+            writeln!(out, "{server}: {lacking}")?;
+        }
     }
     Ok(())
 }
 
-fn servers(text: &str) -> Result<PostgresServers, Failure> {
-    Ok(text.parse().map_err(|error| format!("--postgres: {error}"))?)
+fn servers(text: &str, schema: &SchemaArgs) -> Result<PostgresServers, Failure> {
+    let servers: PostgresServers = text.parse().map_err(|error| format!("--postgres: {error}"))?;
+    Ok(servers.in_schema(&schema.postgres_schema)?)
 }
 
 fn verify_books(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failure> {
-    let servers = arguments.postgres.as_deref().map(servers).transpose()?;
+    let servers = arguments.postgres.as_deref().map(|text| servers(text, &arguments.schema));
+    let servers = servers.transpose()?;
     let options = BooksOptions::new(&arguments.data_dir);
-    match books::verify(&options, servers.as_ref(), out)? {
+    let found = books::differences(&options, servers.as_ref(), out)?;
+    let Some(servers) = servers.filter(|_| arguments.repair && found.count > 0) else {
+        return differ(found.count);
+    };
+    let repaired = books::repair(&options, &servers, &found.orders)?;
+    writeln!(out, "wrote {repaired} orders anew; what differs still:")?;
+    differ(books::verify(&options, Some(&servers), out)?)
+}
+
+fn differ(count: u64) -> Result<(), Failure> {
+    match count {
         0 => Ok(()),
         1 => Err("the books differ in one place".into()),
         count => Err(format!("the books differ in {count} places").into()),
     }
 }
 
-fn restore(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
-    let restored = books::restore(&arguments.data_dir, &servers(&arguments.postgres)?)?;
+fn restore(arguments: &RestoreArgs, out: &mut Console) -> Result<(), Failure> {
+    let RestoreArgs { copy: CopyArgs { data_dir, postgres, schema }, force } = arguments;
+    let restored = books::restore(data_dir, &servers(postgres, schema)?, *force)?;
     writeln!(
         out,
         "restored {} orders, {} of them open, into {} as log {}",
         restored.orders,
         restored.open,
-        arguments.data_dir.display(),
+        data_dir.display(),
         restored.log_id
     )?;
+    for lacking in restored.lacking {
+        writeln!(out, "{lacking}")?;
+    }
     Ok(())
 }
 
 fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
     let options = BooksOptions::new(&arguments.data_dir);
-    let copied = books::backfill(&options, &servers(&arguments.postgres)?)?;
+    let servers = servers(&arguments.postgres, &arguments.schema)?;
+    let copied = books::backfill(&options, &servers)?;
     writeln!(
         out,
         "copied {} orders; Postgres follows the log from behind record {}",
         copied.orders, copied.position
     )?;
-    Ok(())
+    if copied.untold > 0 {
+        writeln!(
+            out,
+            "of {} orders order_events lacks changes from before this copy, of which the log does not \
+             tell any more",
+            copied.untold
+        )?;
+    }
+    differ(books::verify(&options, Some(&servers), out)?)
 }
 
 fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failure> {

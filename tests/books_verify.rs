@@ -21,7 +21,8 @@ fn books_that_agree_say_nothing_and_each_difference_is_found() {
     Traffic::of(&server, data.path(), (&exchange, "bob"));
     await_caught_up(&server, data.path(), url);
 
-    let in_use = command("verify", data.path(), Some(url));
+    assert_agree(data.path(), url);
+    let in_use = command("backfill", data.path(), Some(url));
     assert!(in_use.code == 1 && in_use.lines.is_empty(), "{in_use:?}");
     assert!(in_use.errors.contains("stop the server first"), "{}", in_use.errors);
     assert!(server.program.stop().success());

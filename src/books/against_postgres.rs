@@ -1,6 +1,5 @@
 //! What log and index say against what one Postgres server says.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::BooksError;
@@ -11,7 +10,7 @@ use super::report::Report;
 use crate::index::Index;
 use crate::order::{Event, FeedPosition, OrderParts, TrackedOrder};
 use crate::projection::{
-    EventGap, ExpectedEvents, OrderRow, PostgresBook, PostgresOrder, PostgresServer, as_kept,
+    EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresBook, PostgresOrder, as_kept,
     moment_as_kept,
 };
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
@@ -29,7 +28,6 @@ pub(super) struct ServerComparison {
     name: String,
     /// It should be where the log was at this record.
     pub(super) reached: Lsn,
-    copied_at: HashMap<i16, TimestampMicros>,
     events: ExpectedEvents,
 }
 
@@ -42,14 +40,13 @@ struct Expected<'a> {
 impl ServerComparison {
     /// Looks at a server, and says how far it is behind. `None` where it follows another log: then
     /// everything in it would be different.
-    pub(super) fn open(
-        server: &PostgresServer,
+    pub(super) fn new(
+        (book, positions): (PostgresBook, Vec<PartitionPosition>),
         books: &OpenBooks,
         report: &mut Report<'_>,
     ) -> Result<Option<Self>, BooksError> {
-        let book = PostgresBook::open(server)?;
+        let server = book.server();
         let name = server.to_string();
-        let positions = book.positions()?;
         let (log_id, last) = (books.log_id, books.last);
         if let Some(other) = positions.iter().find(|position| position.log_id != log_id) {
             let found = other.log_id;
@@ -64,7 +61,7 @@ impl ServerComparison {
             report.say(&format_args!(
                 "{name} has not followed this log for all of user partitions {from} to {to}"
             ))?;
-        } else if reached < last {
+        } else if reached < last && !books.is_live() {
             let missing = last.0 - reached.0;
             report.say(&format_args!(
                 "{name} is behind: it has everything up to record {reached}, the log ends with \
@@ -77,9 +74,8 @@ impl ServerComparison {
                 ahead.lsn
             ))?;
         }
-        let copied_at = book.copied_at()?;
         let events = ExpectedEvents::new(log_id);
-        Ok(Some(Self { book, name, reached, copied_at, events }))
+        Ok(Some(Self { book, name, reached, events }))
     }
 
     /// Compares orders that no other server keeps, and that this one should not.
@@ -103,17 +99,19 @@ impl ServerComparison {
         Ok(self.book.end()?)
     }
 
-    /// Compares how far the feed was taken.
+    /// Compares how far the feed was taken, with what the log has at the record that the server has it
+    /// from; that may be behind what all of its partitions have.
     pub(super) fn feed(
         &self,
-        expected: Option<&FeedPosition>,
+        expected: impl FnOnce(Lsn) -> Result<Option<FeedPosition>, BooksError>,
         report: &mut Report<'_>,
     ) -> Result<(), BooksError> {
-        let Some(expected) = expected else { return Ok(()) };
         let words = |feed: &FeedPosition| format!("{} of session {}", feed.sequence, feed.session);
         let found = self.book.feed_position()?;
-        let found = found.map_or("none".to_owned(), |found| words(&found));
-        let expected = words(expected);
+        let reached = found.as_ref().map_or(self.reached, |(lsn, _)| self.reached.max(*lsn));
+        let Some(expected) = expected(reached)? else { return Ok(()) };
+        let found = found.map_or("none".to_owned(), |(_, found)| words(&found));
+        let expected = words(&expected);
         if found != expected {
             report.say(&format_args!(
                 "feed_position: the log has {expected}, {} has {found}",
@@ -219,10 +217,13 @@ impl ServerComparison {
             match found.get(&order.order_id) {
                 None if is_ahead => {}
                 None => report.field(name, "order", (BOOKS, "it"), (&self.name, "none"))?,
-                Some(Err(why)) => report.say(&format_args!(
-                    "order {} of user {}: its row in {} cannot be used: {why}",
-                    order.order_id, order.user, self.name
-                ))?,
+                Some(Err(why)) => {
+                    report.note(order.order_id);
+                    report.say(&format_args!(
+                        "order {} of user {}: its row in {} cannot be used: {why}",
+                        order.order_id, order.user, self.name
+                    ))?;
+                }
                 Some(Ok(row)) if is_ahead && row.parts.version < order.version => {}
                 Some(Ok(row)) => self.compare_row(expected, row, report)?,
             }
@@ -338,27 +339,24 @@ impl ServerComparison {
             id: String::new(),
         };
         let is_known = known.order(&row)?.is_some();
-        let partition = i16::from(gap.order_id.partition().get());
-        let is_copied = |created_at: TimestampMicros| {
-            self.copied_at.get(&partition).is_some_and(|copied_at| created_at <= *copied_at)
-        };
-        let (expected, found) = match (gap.order, gap.events) {
+        let versions = &gap.versions;
+        let (expected, found) = match (gap.order, versions.as_slice()) {
             // An order without its row, or a row without an order, was told of.
             (None, _) if is_known => return Ok(()),
-            (Some(_), None) if !is_known => return Ok(()),
-            (None, None) => return Ok(()),
-            (None, Some((.., rows, _))) => ("no such order".to_owned(), format!("{rows} rows")),
-            (Some((_, created_at)), None) if is_copied(created_at) => return Ok(()),
-            (Some((version, created_at)), Some((_, last, rows, versions)))
-                if is_copied(created_at) && last <= version && rows == versions =>
-            {
-                return Ok(());
+            (Some(_), []) if !is_known => return Ok(()),
+            (None, []) => return Ok(()),
+            (None, rows) => ("no such order".to_owned(), format!("{} rows", rows.len())),
+            (Some(order), []) => (format!("version {}", order.version), "no row".to_owned()),
+            (Some(order), [first, ..]) => {
+                let last = versions.last().unwrap_or(first);
+                let mut different = versions.clone();
+                different.dedup();
+                let (different, rows) = (different.len(), versions.len());
+                (
+                    format!("version {}", order.version),
+                    format!("versions {first} to {last}, {different} different in {rows} rows"),
+                )
             }
-            (Some((version, _)), None) => (format!("version {version}"), "no row".to_owned()),
-            (Some((version, _)), Some((first, last, rows, versions))) => (
-                format!("version {version}"),
-                format!("versions {first} to {last}, {versions} different in {rows} rows"),
-            ),
         };
         let name = (gap.order_id, gap.user.as_str());
         report.field(name, "order_events", (BOOKS, &expected), (&self.name, &found))

@@ -1,6 +1,7 @@
 //! All orders of the index into Postgres, for a server that gets one later: the log no longer has its
 //! beginning then.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::open::{OpenBooks, event_of};
@@ -22,11 +23,13 @@ pub struct Backfilled {
     pub orders: u64,
     /// Postgres follows the log from behind this record.
     pub position: Lsn,
+    /// How many orders have versions of which neither the log nor `order_events` tells any more.
+    pub untold: u64,
 }
 
 /// Copies all orders into Postgres, with the events of those that came into being in the part of the
-/// log that is kept. What is newer there is left alone, so that a copy that was interrupted can be
-/// begun again; only its last step says how far Postgres has come.
+/// log that is kept. Whatever was in their rows, they become what the books say. A copy that was
+/// interrupted can be begun again; only its last step says how far Postgres has come.
 ///
 /// # Errors
 /// The books are in use or cannot be read; Postgres refuses, or follows another log.
@@ -45,24 +48,69 @@ pub fn backfill(
     let kept = KeptLog { directory: books.log.directory.clone(), last };
     // The log is durable from here on, and stays locked.
     let follower = follow_to_end(books)?;
-    let mut orders = 0;
+    let (mut orders, mut untold) = (0, 0);
     for (server, groups) in servers.iter().zip(groups) {
         let now = Clock.now();
         let mut postgres = PostgresBackfill::begin(server, (log_id, last), now)?;
         for group in groups {
             // The events first: they know when executions were made.
-            kept.copy_events(&group, &mut postgres)?;
+            kept.copy_events(&group, None, &mut postgres)?;
         }
         orders += copy_orders(&index, &server.partitions(), &mut postgres)?;
-        postgres.finish(last, index.node_state()?.feed_position)?;
+        untold += postgres.finish(last, index.node_state()?.feed_position)?;
     }
     drop(follower);
-    Ok(Backfilled { orders, position: last })
+    Ok(Backfilled { orders, position: last, untold })
+}
+
+/// Writes these orders anew where Postgres has something else of them, with their events as far as the log
+/// tells of them from their beginning. Rows of orders that the books do not know stay, and rows of
+/// `order_events` that say something else, which nobody may change. Gives how many orders were written.
+///
+/// # Errors
+/// The books are in use or cannot be read; Postgres refuses, follows another log, or has not followed
+/// this one to its end.
+pub fn repair(
+    options: &BooksOptions,
+    servers: &PostgresServers,
+    wanted: &BTreeSet<OrderId>,
+) -> Result<u64, BooksError> {
+    let books = OpenBooks::open(options)?;
+    let told = told(&books, books.last)?;
+    let index = books.index.clone();
+    let (log_id, last) = (books.log_id, books.last);
+    let kept = KeptLog { directory: books.log.directory.clone(), last };
+    let most = options.max_orders_in_memory;
+    let follower = follow_to_end(books)?;
+    let mut repaired = 0;
+    for server in servers.iter() {
+        let own = wanted.iter().filter(|id| server.keeps(id.partition()));
+        let own: Vec<OrderId> = own.copied().collect();
+        if own.is_empty() {
+            continue;
+        }
+        let mut postgres = PostgresBackfill::begin_repair(server, (log_id, last))?;
+        for group in groups(&server.partitions(), &told, most) {
+            kept.copy_events(&group, Some(wanted), &mut postgres)?;
+        }
+        for ids in own.chunks(COPIED_ORDERS) {
+            let mut orders = Vec::with_capacity(ids.len());
+            for id in ids {
+                orders.extend(index.by_order_id(*id)?);
+            }
+            repaired += orders.len() as u64;
+            postgres.orders(&orders)?;
+        }
+    }
+    drop(follower);
+    Ok(repaired)
 }
 
 /// Makes the log durable as each start does, and moves the index to its end.
 fn follow_to_end(books: OpenBooks) -> Result<impl Sized, BooksError> {
-    let OpenBooks { index, log, recovery, last, .. } = books;
+    let last = books.last;
+    let in_use = BooksError::InUse { data_dir: books.log.directory.clone() };
+    let (index, log, recovery) = books.into_locked().ok_or(in_use)?;
     let (appender, writer) = wal::open(log, recovery)?;
     let handle = writer.handle();
     let mut follower = IndexFollower::new(index.clone(), handle, IndexMetrics::default())?;
@@ -84,10 +132,11 @@ struct KeptLog {
 }
 
 impl KeptLog {
-    /// Writes the events of orders that came into being in the log.
+    /// Writes the events of orders that came into being in the log: of all, or of those that are wanted.
     fn copy_events(
         &self,
         group: &RangeInclusive<u8>,
+        wanted: Option<&BTreeSet<OrderId>>,
         postgres: &mut PostgresBackfill,
     ) -> Result<(), BooksError> {
         let mut orders = ToldOrders::default();
@@ -97,7 +146,8 @@ impl KeptLog {
                 return Ok(());
             }
             let event = event_of(&record)?;
-            if orders.tells(&event) {
+            let is_wanted = |id| wanted.is_none_or(|wanted| wanted.contains(&id));
+            if event.order_id().is_some_and(is_wanted) && orders.tells(&event) {
                 orders.will_tell(record.lsn, &event);
                 events.push((record.lsn, event));
             }

@@ -15,6 +15,17 @@ pub enum BooksError {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// A server has the books open and does not show them.
+    #[error(
+        "the books in {} are in use, and whoever has them open does not show them: stop the server first",
+        data_dir.display()
+    )]
+    NotShown {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// There are no books.
     #[error(
         "there is no log in {}: --data-dir names the data directory of the server",

@@ -1,9 +1,9 @@
 //! The three books of a server - the log, the index, Postgres - kept comparable: `verify` says where
 //! they differ, `restore` makes log and index from Postgres, `backfill` brings Postgres to where the
-//! index is.
+//! index is, and `repair` does that for some orders.
 //!
-//! All three work while the server is stopped, and take its locks: nothing moves meanwhile. None of
-//! them holds more in memory than a bounded number of orders, however many there are. What needs the
+//! They work while the server is stopped, and take its locks: nothing moves meanwhile. Only `verify` also
+//! works beside a running server, which shows its books to it (`show`). None of them holds more in memory than a bounded number of orders, however many there are. What needs the
 //! history of many orders at once is done in passes over the log, each for some of the user
 //! partitions (`passes`).
 
@@ -17,6 +17,7 @@ mod passes;
 mod replay;
 mod report;
 mod restore;
+mod show;
 mod verify;
 
 #[cfg(test)]
@@ -26,10 +27,12 @@ mod verify_tests;
 
 use std::path::{Path, PathBuf};
 
-pub use backfill::{Backfilled, backfill};
+pub use backfill::{Backfilled, backfill, repair};
 pub use error::BooksError;
+pub use report::Differences;
 pub use restore::{Restored, check_restored, restore};
-pub use verify::verify;
+pub use show::BooksDoor;
+pub use verify::{differences, verify};
 
 /// Most orders whose history is in memory at once: some 500 bytes each.
 pub const MAX_ORDERS_IN_MEMORY: u64 = 500_000;

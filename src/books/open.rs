@@ -1,11 +1,13 @@
-//! Log and index of a stopped server.
+//! Log and index of a server that is stopped, or as a running one shows them.
 
+use super::show::{self, Shown};
 use super::{BooksError, BooksOptions, check_restored, index_directory, wal_directory};
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::order::{Event, decode};
-use crate::wal::{self, LogId, Lsn, RecordView, Recovery, WalError, WalOptions};
+use crate::wal::{self, LogId, Lsn, Outline, RecordView, Recovery, WalError, WalOptions};
 
-/// Log and index, both locked for as long as this lives. Nothing in them is changed.
+/// Log and index, both locked for as long as this lives, or kept by a running server. Nothing in them is
+/// changed.
 pub(super) struct OpenBooks {
     pub(super) index: Index,
     pub(super) log: WalOptions,
@@ -13,8 +15,15 @@ pub(super) struct OpenBooks {
     /// The oldest record of the log, and the newest; 0 where there was never any.
     pub(super) first: Lsn,
     pub(super) last: Lsn,
-    /// To open the log for appending with; holds its lock.
-    pub(super) recovery: Recovery,
+    hold: Hold,
+}
+
+/// What keeps the log from changing under a look.
+enum Hold {
+    /// Its lock; also to open it for appending with.
+    Lock(Box<Recovery>),
+    /// The running server that cuts nothing of it meanwhile.
+    Server { _shown: Shown },
 }
 
 impl OpenBooks {
@@ -41,7 +50,41 @@ impl OpenBooks {
             error => error.into(),
         })?;
         let (first, last) = (recovery.first_lsn, Lsn(recovery.next_lsn.0.saturating_sub(1)));
-        Ok(Self { index, log, log_id, first, last, recovery })
+        Ok(Self { index, log, log_id, first, last, hold: Hold::Lock(Box::new(recovery)) })
+    }
+
+    /// Opens the books of a server that has been stopped, or those that a running one shows.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); a server that has them open and does not show them.
+    pub(super) fn open_or_ask(options: &BooksOptions) -> Result<Self, BooksError> {
+        match Self::open(options) {
+            Err(BooksError::InUse { .. }) => Self::ask(options),
+            opened => opened,
+        }
+    }
+
+    fn ask(options: &BooksOptions) -> Result<Self, BooksError> {
+        let shown = show::ask(&options.data_dir)?;
+        let log = WalOptions::new(wal_directory(&options.data_dir));
+        let outline =
+            Outline { log_id: Some(shown.log_id), first_lsn: wal::outline(&log)?.first_lsn };
+        let index = Index::open_existing(IndexOptions::new(shown.index_directory(), outline))?;
+        let (log_id, last, first) = (shown.log_id, shown.last, outline.first_lsn);
+        Ok(Self { index, log, log_id, first, last, hold: Hold::Server { _shown: shown } })
+    }
+
+    /// Whether a server goes on writing them.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.hold, Hold::Server { .. })
+    }
+
+    /// The parts of books that are locked: index, log, and what opens that for appending.
+    pub(super) fn into_locked(self) -> Option<(Index, WalOptions, Recovery)> {
+        match self.hold {
+            Hold::Lock(recovery) => Some((self.index, self.log, *recovery)),
+            Hold::Server { .. } => None,
+        }
     }
 
     /// Visits all records that there are.

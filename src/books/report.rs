@@ -1,5 +1,6 @@
 //! Differences, a line each.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Write;
 
@@ -7,10 +8,22 @@ use super::BooksError;
 use super::fields::FieldDifference;
 use crate::types::OrderId;
 
+/// Most orders that differ and are kept by their ids: some megabytes.
+const MAX_ORDERS: usize = 100_000;
+
 /// Writes differences and counts them.
 pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
-    count: u64,
+    found: Differences,
+}
+
+/// What a comparison has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// How many differences there are.
+    pub count: u64,
+    /// The orders that they are of, as far as they are orders' and not too many.
+    pub orders: BTreeSet<OrderId>,
 }
 
 /// A book and what it says. Two of them make a difference.
@@ -18,17 +31,17 @@ pub(super) type Says<'a> = (&'a str, &'a str);
 
 impl<'a> Report<'a> {
     pub(super) fn new(out: &'a mut dyn Write) -> Self {
-        Self { out, count: 0 }
+        Self { out, found: Differences::default() }
     }
 
-    /// How many differences there were.
-    pub(super) fn count(&self) -> u64 {
-        self.count
+    /// What there was.
+    pub(super) fn found(self) -> Differences {
+        self.found
     }
 
     /// Writes a difference that is no single order's.
     pub(super) fn say(&mut self, difference: &dyn Display) -> Result<(), BooksError> {
-        self.count += 1;
+        self.found.count += 1;
         writeln!(self.out, "{difference}").map_err(BooksError::Output)
     }
 
@@ -41,9 +54,17 @@ impl<'a> Report<'a> {
         other: Says<'_>,
     ) -> Result<(), BooksError> {
         let ((one, one_says), (other, other_says)) = (one, other);
+        self.note(order_id);
         self.say(&format_args!(
             "order {order_id} of user {user}: {field}: {one} has {one_says}, {other} has {other_says}"
         ))
+    }
+
+    /// Takes note that an order differs.
+    pub(super) fn note(&mut self, order_id: OrderId) {
+        if self.found.orders.len() < MAX_ORDERS {
+            self.found.orders.insert(order_id);
+        }
     }
 
     /// Writes all fields of an order that differ.

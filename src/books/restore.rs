@@ -22,7 +22,7 @@ const LOCK: &str = "lock";
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// What came of a restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     /// The new log. Servers of the old one can write to Postgres no more.
     pub log_id: LogId,
@@ -30,19 +30,25 @@ pub struct Restored {
     pub orders: u64,
     /// How many of them the exchange may still change.
     pub open: u64,
+    /// What Postgres lacks of them, a sentence each: only where a restore was forced.
+    pub lacking: Vec<String>,
 }
 
 /// Fills an empty data directory with what Postgres has, and takes over there: whoever has written
-/// before is superseded.
+/// before is superseded. Where tables speak of rows that are gone from others it does so only by force.
 ///
 /// # Errors
 /// The directory has something in it; Postgres cannot be read, or not be taken over. The directory is
 /// then none that a server starts with, and the same can be tried again.
-pub fn restore(data_dir: &Path, servers: &PostgresServers) -> Result<Restored, BooksError> {
+pub fn restore(
+    data_dir: &Path,
+    servers: &PostgresServers,
+    is_forced: bool,
+) -> Result<Restored, BooksError> {
     let place = Place::prepare(data_dir)?;
     let log_id = new_log(&place.restoring)?;
     let mut filler = IndexFiller::create(&index_directory(&place.restoring), DEFAULT_CACHE_BYTES)?;
-    let mut postgres = PostgresRestore::begin(servers, log_id)?;
+    let mut postgres = PostgresRestore::begin(servers, log_id, is_forced)?;
     loop {
         let orders = postgres.next_orders()?;
         if orders.is_empty() {
@@ -59,10 +65,11 @@ pub fn restore(data_dir: &Path, servers: &PostgresServers) -> Result<Restored, B
     }
     let (orders, open) = filler.counts();
     filler.finish(log_id, postgres.feed_position()?)?;
+    let lacking = postgres.lacking().to_vec();
     // Postgres first: books that it does not follow would be worse than none.
     postgres.commit()?;
     place.finish()?;
-    Ok(Restored { log_id, orders, open })
+    Ok(Restored { log_id, orders, open, lacking })
 }
 
 /// Checks that no restore into a data directory was interrupted, or is at work.

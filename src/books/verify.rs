@@ -1,4 +1,4 @@
-//! Compares the books order by order. Nothing is changed.
+//! Compares the books order by order. Nothing in them is changed.
 
 use std::io::Write;
 use std::ops::RangeInclusive;
@@ -7,10 +7,10 @@ use super::against_postgres::ServerComparison;
 use super::open::{OpenBooks, event_of};
 use super::passes::{Told, groups, told};
 use super::replay::Replay;
-use super::report::Report;
-use super::{BooksError, BooksOptions, against_index};
+use super::report::{Differences, Report};
+use super::{BooksError, BooksOptions, against_index, check_restored};
 use crate::order::{Event, FeedPosition, NODE_PARTITION};
-use crate::projection::PostgresServers;
+use crate::projection::{PostgresBook, PostgresServers};
 use crate::types::USER_PARTITIONS;
 use crate::wal::Lsn;
 
@@ -27,37 +27,62 @@ const ALL: RangeInclusive<u8> = 0..=USER_PARTITIONS as u8 - 1;
 /// is said once. Two orders with the same id of the exchange on one server share one row of
 /// `external_orders`; which of the two has it is not looked at.
 ///
+/// Beside a running server each book is looked at as it is at one moment, Postgres first: what the others
+/// have come to since is no difference.
+///
 /// # Errors
-/// The books are in use, or cannot be read. Lines before that are written.
+/// The books cannot be read, or a server has them open that does not show them. Lines before that are
+/// written.
 pub fn verify(
     options: &BooksOptions,
     servers: Option<&PostgresServers>,
     out: &mut dyn Write,
 ) -> Result<u64, BooksError> {
-    let books = OpenBooks::open(options)?;
+    Ok(differences(options, servers, out)?.count)
+}
+
+/// As [`verify`], and gives the orders that differ as well.
+///
+/// # Errors
+/// As [`verify`].
+pub fn differences(
+    options: &BooksOptions,
+    servers: Option<&PostgresServers>,
+    out: &mut dyn Write,
+) -> Result<Differences, BooksError> {
+    check_restored(&options.data_dir)?;
+    // Before the other books, which then have everything that these have.
+    let mut looks = Vec::new();
+    for server in servers.into_iter().flat_map(PostgresServers::iter) {
+        let book = PostgresBook::open(server)?;
+        let positions = book.positions()?;
+        looks.push((book, positions));
+    }
+    let books = OpenBooks::open_or_ask(options)?;
     let mut report = Report::new(out);
     let most = options.max_orders_in_memory;
-    let Some(servers) = servers else {
+    if servers.is_none() {
         let told = told(&books, books.index.position())?;
         for group in groups(&ALL, &told, most) {
             pass(&books, &group, None, &mut report)?;
         }
-        return Ok(report.count());
-    };
-    for server in servers.iter() {
-        let mut comparison = ServerComparison::open(server, &books, &mut report)?;
+        return Ok(report.found());
+    }
+    for look in looks {
+        let partitions = look.0.server().partitions();
+        let mut comparison = ServerComparison::new(look, &books, &mut report)?;
         let reached = comparison.as_ref().map_or(books.last, |server| server.reached);
         let told: Told = told(&books, reached.min(books.index.position()))?;
-        for group in groups(&server.partitions(), &told, most) {
+        for group in groups(&partitions, &told, most) {
             pass(&books, &group, comparison.as_mut(), &mut report)?;
         }
         if let Some(comparison) = comparison {
-            comparison.feed(feed_position(&books, reached)?.as_ref(), &mut report)?;
+            comparison.feed(|reached| feed_position(&books, reached), &mut report)?;
             comparison.strangers(&mut report)?;
             comparison.end()?;
         }
     }
-    Ok(report.count())
+    Ok(report.found())
 }
 
 /// Reads all of the log once and compares the orders of a group of partitions.

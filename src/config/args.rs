@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::books::{CopyArgs, VerifyArgs};
+use super::books::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::exchange_link::ExchangeLinkArgs;
 use super::listen::ListenAddress;
 use super::postgres::{MigrateArgs, PostgresArgs};
@@ -52,7 +52,7 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Make the data directory of a server that has lost it from Postgres. Another process that still
     /// writes there is shut out.
-    Restore(CopyArgs),
+    Restore(RestoreArgs),
     /// Copy all orders of a stopped server into a Postgres that comes later than the beginning of the
     /// log. May be interrupted and run again.
     Backfill(CopyArgs),

@@ -4,17 +4,39 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::SchemaArgs;
+
 /// Settings of `verify`.
 #[derive(Clone, Args)]
 #[command(args_override_self = true)]
 pub struct VerifyArgs {
-    /// Data directory of the server, which must not be running.
+    /// Data directory of the server, which may be running.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
     pub data_dir: PathBuf,
 
     /// The servers, as `serve` takes them. Without it only the log and the index are compared.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: Option<String>,
+
+    #[command(flatten)]
+    pub schema: SchemaArgs,
+
+    /// Write orders anew where Postgres has something else of them, and say what differs still. The server
+    /// must not be running. Nothing is removed.
+    #[arg(long, requires = "postgres")]
+    pub repair: bool,
+}
+
+/// Settings of `restore`.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    pub copy: CopyArgs,
+
+    /// Restore what there is where the tables in Postgres speak of rows that are gone.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Settings of `restore` and of `backfill`.
@@ -28,6 +50,9 @@ pub struct CopyArgs {
     /// The servers, as `serve` takes them.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: String,
+
+    #[command(flatten)]
+    pub schema: SchemaArgs,
 }
 
 // An address may have a password in it.
@@ -37,6 +62,8 @@ impl std::fmt::Debug for VerifyArgs {
         f.debug_struct("VerifyArgs")
             .field("data_dir", &self.data_dir)
             .field("postgres", &self.postgres.is_some())
+            .field("schema", &self.schema)
+            .field("repair", &self.repair)
             .finish()
     }
 }

@@ -15,9 +15,9 @@ pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
     WalCommand, WalInspectArgs, WalVerifyArgs,
 };
-pub use books::{CopyArgs, VerifyArgs};
+pub use books::{CopyArgs, RestoreArgs, VerifyArgs};
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};
 pub use listen::ListenAddress;
-pub use postgres::{CommitTo, MigrateArgs, PostgresArgs};
+pub use postgres::{CommitTo, MigrateArgs, PostgresArgs, SchemaArgs};
 pub use streams::StreamArgs;

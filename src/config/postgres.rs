@@ -11,6 +11,9 @@ pub struct PostgresArgs {
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: Option<String>,
 
+    #[command(flatten)]
+    pub schema: SchemaArgs,
+
     /// Bring the tables in Postgres up to date before the start, or when a server comes up later.
     #[arg(long, env = "LONGBOW_MIGRATE", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_value_t = false, default_missing_value = "true",
@@ -47,6 +50,7 @@ impl std::fmt::Debug for PostgresArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresArgs")
             .field("postgres", &self.postgres.is_some())
+            .field("schema", &self.schema)
             .field("migrate", &self.migrate)
             .field("commit", &self.commit)
             .field("postgres_share", &self.postgres_share)
@@ -71,6 +75,23 @@ pub struct MigrateArgs {
     /// The servers, as `serve` takes them.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: String,
+
+    #[command(flatten)]
+    pub schema: SchemaArgs,
+}
+
+/// Where in a database the tables are.
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// The schema in Postgres that the tables are in, and that `migrate` makes where it is missing. The
+    /// views for analysts are in `analysis` beside `public`, and in NAME_analysis beside others.
+    #[arg(
+        long = "postgres-schema",
+        env = "LONGBOW_POSTGRES_SCHEMA",
+        value_name = "NAME",
+        default_value = "public"
+    )]
+    pub postgres_schema: String,
 }
 
 impl std::fmt::Debug for MigrateArgs {

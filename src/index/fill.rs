@@ -113,8 +113,11 @@ impl IndexFiller {
         self.finish_behind((log_id, Lsn(0)), feed)
     }
 
-    /// Gives the index another position, as no index that was restored has it.
-    #[cfg(test)]
+    /// Gives the index another position, as no index that was restored has it: for a copy of one that
+    /// follows a log.
+    ///
+    /// # Errors
+    /// What cannot be written.
     pub fn finish_at(self, log_id: LogId, position: Lsn) -> Result<(), IndexError> {
         self.finish_behind((log_id, position), None)
     }

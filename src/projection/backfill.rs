@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::{self, Batch};
+use super::batch::{self, Batch, Copy};
 use super::position::{self, OurLog, Positions, bounds};
 use super::rows::ExecutionRow;
 use super::session::Session;
@@ -21,8 +21,19 @@ pub const COPIED_ORDERS: usize = 2_000;
 #[derive(Debug, Default)]
 pub struct ToldOrders(WorkingSet);
 
-/// Copies orders into one server. What a copy that was interrupted has written is not written again,
-/// and the server's position stays what it was until [`finish`](Self::finish).
+/// Says of orders that are not all told of in `order_events` that they were copied with this version.
+const MARK_COPIED: &str = "\
+    UPDATE orders AS o SET copied_version = o.version FROM ( \
+        SELECT user_id, order_id, \
+            count(e.version) FILTER (WHERE e.version > coalesce(copied_version, 0)) AS events \
+        FROM orders LEFT JOIN order_events e USING (user_id, order_id) \
+        GROUP BY user_id, order_id \
+    ) AS told \
+    WHERE told.user_id = o.user_id AND told.order_id = o.order_id \
+        AND events < o.version - coalesce(o.copied_version, 0)";
+
+/// Copies orders into one server: its rows become what the books say, whatever was there. The server's
+/// position stays what it was until [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct PostgresBackfill {
     session: Session,
@@ -51,21 +62,49 @@ impl ToldOrders {
 }
 
 impl PostgresBackfill {
-    /// Begins an epoch of the server's users for the copy: whoever wrote them before no longer may.
+    /// Begins an epoch of the server's users for a copy of all orders: whoever wrote them before no longer
+    /// may.
     ///
     /// # Errors
     /// The server cannot be reached, has other tables, follows another log, or is ahead of this one.
     pub fn begin(
         server: &PostgresServer,
-        (log_id, committed): (LogId, Lsn),
+        log: (LogId, Lsn),
         now: TimestampMicros,
+    ) -> Result<Self, ProjectionError> {
+        Self::begin_at(server, log, Some(now))
+    }
+
+    /// Begins an epoch to mend some orders.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin), and where the server has not followed the log to its end.
+    pub fn begin_repair(
+        server: &PostgresServer,
+        log: (LogId, Lsn),
+    ) -> Result<Self, ProjectionError> {
+        Self::begin_at(server, log, None)
+    }
+
+    fn begin_at(
+        server: &PostgresServer,
+        (log_id, committed): (LogId, Lsn),
+        now: Option<TimestampMicros>,
     ) -> Result<Self, ProjectionError> {
         let mut session = Session::open(server)?;
         let client = &mut session.connection.client;
         let (epoch, positions) = session.runtime.block_on(async {
+            // An operator waits for it, however long it takes.
+            let patient = client.batch_execute("SET statement_timeout = 0").await;
+            patient.map_err(ProjectionError::of(server, "set up the session"))?;
             let log = OurLog { log_id, committed };
             let claim = position::claim(client, server, log, None).await?;
             let (epoch, positions) = (claim.epoch, claim.positions);
+            if now.is_none() && positions.least() != committed {
+                let (server, found) = (server.to_string(), positions.least());
+                return Err(ProjectionError::Behind { server, found, last: committed });
+            }
+            let Some(now) = now else { return Ok((epoch, positions)) };
             let (first, last) = bounds(server);
             client
                 .execute(
@@ -98,6 +137,7 @@ impl PostgresBackfill {
         })?;
         // What is before these events is not there yet.
         batch.last = Lsn(0);
+        batch.copy = Some(Copy::Events);
         self.write(&batch)
     }
 
@@ -110,7 +150,8 @@ impl PostgresBackfill {
         self.write(&rows_of(orders))
     }
 
-    /// Writes how far the copy goes: the server follows the log from there.
+    /// Writes how far the copy goes: the server follows the log from there. Gives how many orders have
+    /// versions of which neither `order_events` nor the log tells any more.
     ///
     /// # Errors
     /// As [`orders`](Self::orders).
@@ -118,9 +159,13 @@ impl PostgresBackfill {
         mut self,
         position: Lsn,
         feed: Option<FeedPosition>,
-    ) -> Result<(), ProjectionError> {
+    ) -> Result<u64, ProjectionError> {
+        let Session { connection, server, runtime } = &self.session;
+        let marked = runtime.block_on(connection.client.execute(MARK_COPIED, &[]));
+        let marked = marked.map_err(ProjectionError::of(server, "take note of what was copied"))?;
         let feed = feed.map(|feed| (position, feed));
-        self.write(&Batch { last: position, feed, ..Batch::default() })
+        self.write(&Batch { last: position, feed, ..Batch::default() })?;
+        Ok(marked)
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), ProjectionError> {
@@ -131,13 +176,14 @@ impl PostgresBackfill {
             self.statements
                 .write(client, server, (self.log_id, self.epoch, &self.positions), batch)
                 .await
+                .map(drop)
         })
     }
 }
 
 /// The rows that orders are, but for their events.
 fn rows_of(orders: &[TrackedOrder]) -> Batch {
-    let mut batch = Batch::default();
+    let mut batch = Batch { copy: Some(Copy::Orders), ..Batch::default() };
     let mut external: BTreeMap<&str, (&TrackedOrder, OrderId)> = BTreeMap::new();
     for tracked in orders {
         let order = tracked.order();

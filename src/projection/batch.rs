@@ -17,9 +17,13 @@ pub(super) struct Batch {
     /// The partitions that take note of that; if there are none, all of the server. Those that nothing
     /// has happened to may take note later: to move all takes Postgres as long as a few orders.
     pub(super) touched: BTreeSet<UserPartition>,
+    /// Whether these are all that go on.
+    pub(super) notes_all: bool,
     /// Whether nobody can have written any of its records before: its events and new orders need
     /// not be looked for in the tables.
     pub(super) is_new: bool,
+    /// Where it is not what follows from what is there: how it takes the place of that.
+    pub(super) copy: Option<Copy>,
     /// Orders that its records made.
     pub(super) new_orders: OrderRows,
     /// Orders that were there before, or may have been.
@@ -34,6 +38,15 @@ pub(super) struct Batch {
     pub(super) outcome_ages_micros: Vec<u64>,
     /// When each event was noted, for the lag.
     pub(super) noted_at: Vec<TimestampMicros>,
+}
+
+/// What rows of a copy are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// The log, from the beginning of each order.
+    Events,
+    /// The index, which has each order as it stands.
+    Orders,
 }
 
 impl Batch {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
+use super::gaps::{self, EventGap};
 use super::position::bounds;
 use super::read::{self, ORDER_COLUMNS, RowError};
 use super::rows::EventRows;
@@ -79,20 +80,6 @@ pub struct EventDifference {
     pub version: i64,
     /// Column, what the log says and what is there; empty where there is no row at all.
     pub fields: Vec<(String, String, String)>,
-}
-
-/// An order whose rows of `order_events` are not one for each of its versions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EventGap {
-    /// Whose order.
-    pub user: String,
-    /// Which order.
-    pub order_id: OrderId,
-    /// Version of its row in `orders` and when it was recorded, if it has one.
-    pub order: Option<(i64, TimestampMicros)>,
-    /// First and last version in `order_events`, how many rows and how many different versions; if
-    /// there are any.
-    pub events: Option<(i64, i64, i64, i64)>,
 }
 
 /// A row about an order.
@@ -200,25 +187,11 @@ impl PostgresBook {
         Ok(rows.iter().map(position).collect())
     }
 
-    /// When all orders of a partition were last copied here, if ever: the audit log of those that
-    /// are older may have holes.
+    /// How far the exchange's feed has been taken, and the record of the log that says so.
     ///
     /// # Errors
     /// It refuses.
-    pub fn copied_at(&self) -> Result<HashMap<i16, TimestampMicros>, ProjectionError> {
-        let rows = self.0.rows(
-            "SELECT user_partition, max(orders_copied_at) FROM projection \
-             WHERE orders_copied_at IS NOT NULL GROUP BY user_partition",
-            &[],
-        )?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get::<_, Timestamp>(1).0)).collect())
-    }
-
-    /// How far the exchange's feed has been taken.
-    ///
-    /// # Errors
-    /// It refuses.
-    pub fn feed_position(&self) -> Result<Option<FeedPosition>, ProjectionError> {
+    pub fn feed_position(&self) -> Result<Option<(Lsn, FeedPosition)>, ProjectionError> {
         feed_position(&self.0)
     }
 
@@ -361,41 +334,20 @@ impl PostgresBook {
     }
 
     /// Visits the orders of these partitions whose rows of `order_events` are not one for each
-    /// version from 1 to that of their row in `orders`.
+    /// version, and should be.
     ///
     /// # Errors
     /// It refuses, and what `visit` says.
     pub fn each_gap<E: From<ProjectionError>>(
         &self,
         partitions: &RangeInclusive<u8>,
-        mut visit: impl FnMut(EventGap) -> Result<(), E>,
+        visit: impl FnMut(EventGap) -> Result<(), E>,
     ) -> Result<(), E> {
-        let question = format!(
-            "SELECT coalesce(o.user_id, e.user_id), order_id, o.version, o.created_at, e.first, \
-                e.last, e.rows, e.versions \
-             FROM (SELECT user_id, order_id, version, created_at FROM orders WHERE {within}) o \
-             FULL JOIN (SELECT order_id, min(user_id) AS user_id, min(version) AS first, \
-                max(version) AS last, count(*) AS rows, count(DISTINCT version) AS versions \
-                FROM order_events WHERE {within} GROUP BY order_id) e USING (order_id) \
-             WHERE o.version IS NULL OR e.rows IS NULL OR e.first <> 1 OR e.last <> o.version \
-                OR e.rows <> o.version OR e.versions <> o.version",
-            within = within("order_id", partitions)
-        );
-        self.0.each_row(&question, |row| {
-            let number = |column| row.get::<_, Option<i64>>(column);
-            let created_at = row.get::<_, Option<Timestamp>>(3).map(|at| at.0);
-            let events = number(4).zip(number(5)).zip(number(6)).zip(number(7));
-            visit(EventGap {
-                user: row.get(0),
-                order_id: read::order_id(row, 1),
-                order: number(2).zip(created_at),
-                events: events
-                    .map(|(((first, last), rows), versions)| (first, last, rows, versions)),
-            })
-        })
+        gaps::each(&self.0, partitions, visit)
     }
 
-    /// The events that are not in `order_events` as they should be.
+    /// The events that are not in `order_events` as they should be, but for those of days that are not
+    /// kept.
     ///
     /// # Errors
     /// It refuses.
@@ -413,7 +365,9 @@ impl PostgresBook {
                     execution_price_cents, executed_at, reason, log_id, lsn) \
             LEFT JOIN order_events e \
                 ON e.order_id = w.order_id AND e.version = w.version AND e.at = w.at \
-            WHERE e.order_id IS NULL OR to_jsonb(e) <> to_jsonb(w) ORDER BY w.lsn";
+            WHERE (e.order_id IS NULL OR to_jsonb(e) <> to_jsonb(w)) \
+                AND w.at >= coalesce((SELECT kept_from FROM order_events_kept), '-infinity') \
+            ORDER BY w.lsn";
         let rows = self.0.rows(QUESTION, &expected.rows.parameters())?;
         let difference = |row: &Row| EventDifference {
             user: row.get(0),
@@ -440,7 +394,7 @@ impl PostgresBook {
 }
 
 /// The rows whose order ids name one of these user partitions.
-fn within(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
+pub(super) fn within(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
     let (first, last) = (partitions.start(), partitions.end());
     format!("{} BETWEEN {first} AND {last}", partition_of(order_id))
 }
@@ -469,14 +423,17 @@ fn order(row: &Row, executions: &[Row]) -> Result<PostgresOrder, RowError> {
 }
 
 /// How far the exchange's feed has been taken.
-pub(super) fn feed_position(session: &Session) -> Result<Option<FeedPosition>, ProjectionError> {
-    let rows = session.rows("SELECT session, sequence::text, at FROM feed_position", &[])?;
+pub(super) fn feed_position(
+    session: &Session,
+) -> Result<Option<(Lsn, FeedPosition)>, ProjectionError> {
+    let rows = session.rows("SELECT session, sequence::text, at, lsn FROM feed_position", &[])?;
     Ok(rows.first().and_then(|row| {
-        Some(FeedPosition {
+        let position = FeedPosition {
             session: row.get::<_, &str>(0).into(),
             sequence: row.get::<_, &str>(1).parse().ok()?,
             at: row.get::<_, Timestamp>(2).0,
-        })
+        };
+        Some((Lsn(row.get::<_, i64>(3).unsigned_abs()), position))
     }))
 }
 

@@ -14,7 +14,7 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What every session wants. Without a durable commit a server that crashes would go back behind
+/// What every session wants, whatever is set for its user or its database. Without a durable commit a server that crashes would go back behind
 /// records that the log no longer has. A transaction that its client has left ends by itself.
 ///
 /// The last line lets the server's process keep the memory of a transaction for the next one: glibc
@@ -25,6 +25,8 @@ const SESSION: &str = "\
     SELECT set_config('synchronous_commit', 'on', false) \
         WHERE current_setting('synchronous_commit') = 'off'; \
     SET timezone = 'UTC'; \
+    SET default_transaction_isolation = 'read committed'; \
+    SET default_transaction_read_only = off; \
     SET lock_timeout = '30s'; \
     SET idle_in_transaction_session_timeout = '60s'; \
     SELECT length(repeat('x', 16 * 1024 * 1024))";
@@ -54,8 +56,12 @@ impl Connection {
             }
         });
         let connection = Self { client, driver };
-        let set = in_time(server, connection.client.batch_execute(SESSION)).await?;
-        set.map_err(ProjectionError::of(server, "set up the session"))?;
+        // Whatever is set for statements is meant for the work, and not for this.
+        let session = format!("SET search_path = {}; {SESSION}", server.schema().quoted());
+        for step in ["SET statement_timeout = 0", &session, "RESET statement_timeout"] {
+            let set = in_time(server, connection.client.batch_execute(step)).await?;
+            set.map_err(ProjectionError::of(server, "set up the session"))?;
+        }
         Ok(connection)
     }
 }

@@ -47,7 +47,7 @@ pub enum ProjectionError {
     },
     /// The tables are of a newer program.
     #[error(
-        "{server} has schema version {found}, and this program knows {known}: use the newer program"
+        "{server} has schema version {found}, and this program knows {known}: use the newer program, or --postgres-schema where another program keeps its migrations in the same schema"
     )]
     NewSchema {
         /// Which server.
@@ -64,6 +64,34 @@ pub enum ProjectionError {
         server: String,
         /// What the migration said.
         source: refinery::Error,
+    },
+    /// Nothing of this program can work there.
+    #[error("{server} cannot keep orders: {why}")]
+    Unfit {
+        /// Which server.
+        server: String,
+        /// What is in the way, and what to do.
+        why: String,
+    },
+    /// Another program has the names.
+    #[error(
+        "{server}: the schema {schema:?} has {found}, which is another program's: give Longbow a schema of its own with --postgres-schema"
+    )]
+    OtherProgram {
+        /// Which server.
+        server: String,
+        /// The schema that was named.
+        schema: String,
+        /// What is in it.
+        found: String,
+    },
+    /// A session there is none.
+    #[error(
+        "{server} is behind a pooler that lends sessions by the transaction, such as pgbouncer with pool_mode=transaction, and Longbow needs a session of its own: use pool_mode=session for it, or the address of Postgres itself"
+    )]
+    Pooled {
+        /// Which server.
+        server: String,
     },
     /// It follows another log.
     #[error(
@@ -98,6 +126,28 @@ pub enum ProjectionError {
         server: String,
         /// Whose orders it should keep.
         partitions: String,
+    },
+    /// Rows are gone of which others speak.
+    #[error(
+        "{server} lacks rows, and a restore would lose what they said: {lacking}; bring them back from a backup, or restore what there is with --force"
+    )]
+    Lacking {
+        /// Which server.
+        server: String,
+        /// What is lacking.
+        lacking: String,
+    },
+    /// It is not where it has to be for a repair.
+    #[error(
+        "{server} has everything up to record {found}, and the log ends at {last}: start the server and let Postgres follow, or run `longbow backfill --postgres ...`"
+    )]
+    Behind {
+        /// Which server.
+        server: String,
+        /// How far it has come.
+        found: Lsn,
+        /// The newest record of the log.
+        last: Lsn,
     },
     /// It keeps orders of users that are another server's.
     #[error(
@@ -138,7 +188,9 @@ pub enum ProjectionError {
         ours: i64,
     },
     /// The log speaks of an order that Postgres does not have.
-    #[error("record {lsn} changes order {order_id}, which {server} does not have")]
+    #[error(
+        "record {lsn} changes order {order_id}, which {server} does not have: its row was removed there, or never came; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+    )]
     UnknownOrder {
         /// Which server.
         server: String,
@@ -148,7 +200,9 @@ pub enum ProjectionError {
         order_id: OrderId,
     },
     /// A row that is no order.
-    #[error("the row of order {order_id} in {server} cannot be used")]
+    #[error(
+        "the row of order {order_id} in {server} cannot be used: stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+    )]
     Row {
         /// Which server.
         server: String,
@@ -158,7 +212,9 @@ pub enum ProjectionError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An order's row contradicts itself.
-    #[error("a row of orders in {server} cannot be used")]
+    #[error(
+        "a row of orders in {server} cannot be used: stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+    )]
     Order {
         /// Which server.
         server: String,
@@ -203,8 +259,37 @@ impl ProjectionError {
     ) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let server = server.to_string();
         move |source| match source.code() {
+            // What was prepared a moment ago is not there, or another's is.
+            Some(code)
+                if *code == SqlState::INVALID_SQL_STATEMENT_NAME
+                    || *code == SqlState::DUPLICATE_PSTATEMENT =>
+            {
+                Self::Pooled { server }
+            }
             Some(_) => Self::Refused { server, action, source },
             None => Self::Unreachable { server, source },
+        }
+    }
+
+    /// Whether it may be that too much was asked for at once: less may pass. Also what was lost on the way,
+    /// since a process of a server that has no memory left is ended without a word.
+    pub(super) fn may_be_size(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Refused { source, .. } => source.code().is_some_and(is_of_the_size),
+            _ => false,
+        }
+    }
+
+    /// The one order that it is about, of those that an operator has to see to.
+    pub(super) fn order_id(&self) -> Option<OrderId> {
+        match self {
+            Self::UnknownOrder { order_id, .. }
+            | Self::Row { order_id, .. }
+            | Self::Order { source: StoredOrderError::Contradiction { order_id, .. }, .. } => {
+                Some(*order_id)
+            }
+            _ => None,
         }
     }
 
@@ -222,10 +307,15 @@ impl ProjectionError {
             Self::OldSchema { .. }
             | Self::NewSchema { .. }
             | Self::Migration { .. }
+            | Self::Unfit { .. }
+            | Self::OtherProgram { .. }
+            | Self::Pooled { .. }
             | Self::OtherLog { .. }
             | Self::AheadOfLog { .. }
             | Self::MissingRecords { .. }
             | Self::NeverWritten { .. }
+            | Self::Lacking { .. }
+            | Self::Behind { .. }
             | Self::OtherPartition { .. }
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
@@ -236,6 +326,14 @@ impl ProjectionError {
             }
         }
     }
+}
+
+/// Whether an error says that a statement took too long, had to wait for others, or needed more than there
+/// is: time, locks, memory, disk or what a statement may be (PostgreSQL documentation, appendix A).
+fn is_of_the_size(code: &SqlState) -> bool {
+    const CODES: [&str; 7] = ["57014", "55P03", "40001", "40P01", "25P03", "25P04", "57P05"];
+    let code = code.code();
+    CODES.contains(&code) || code.starts_with("53") || code.starts_with("54")
 }
 
 /// Whether an error comes from what is written, from the tables that it is written into, or from the
@@ -257,4 +355,21 @@ fn place_of(error: &tokio_postgres::Error) -> String {
         }
     }
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_less_may_get_through_is_told_from_what_the_same_would_meet_again() {
+        for code in
+            ["57014", "55P03", "40001", "40P01", "53200", "53100", "53400", "54000", "25P03"]
+        {
+            assert!(is_of_the_size(&SqlState::from_code(code)), "{code}");
+        }
+        for code in ["23505", "42501", "22P05", "3D000", "57P01", "LB001", "P0001"] {
+            assert!(!is_of_the_size(&SqlState::from_code(code)), "{code}");
+        }
+    }
 }

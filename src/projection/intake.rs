@@ -1,5 +1,6 @@
 //! What a connection takes out of the log for its next batch.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use tokio::task::yield_now;
@@ -32,6 +33,8 @@ pub(super) struct Intake {
     /// Up to here somebody may have written more than the positions say. What is behind it nobody
     /// had seen when this connection claimed the right to write.
     written: Lsn,
+    /// Partitions whose records are passed over: an operator has to see to them first.
+    held: BTreeSet<UserPartition>,
     pub(super) working: WorkingSet,
     outcomes: Outcomes,
 }
@@ -43,8 +46,14 @@ pub(super) struct Taken {
 }
 
 impl Intake {
-    pub(super) fn new(reader: LogReader, positions: Positions, written: Lsn) -> Self {
+    pub(super) fn new(
+        reader: LogReader,
+        positions: Positions,
+        written: Lsn,
+        held: BTreeSet<UserPartition>,
+    ) -> Self {
         Self {
+            held,
             reader,
             carried: Vec::new(),
             carried_since: Vec::new(),
@@ -60,23 +69,29 @@ impl Intake {
         self.reader.position()
     }
 
+    /// Nothing behind it can have been in the tables when this connection began.
+    pub(super) fn written(&self) -> Lsn {
+        self.written
+    }
+
     /// Whether something that was read is held back.
     pub(super) fn holds_back(&self) -> bool {
         !self.carried.is_empty()
     }
 
-    /// Takes what is committed, as far as it fits. At the end of the log orders may be held back whose
+    /// Takes what is committed, at most `most` events of it. At the end of the log orders may be held back whose
     /// outcome is about to come.
     pub(super) async fn take(
         &mut self,
         server: &PostgresServer,
+        most: usize,
         may_hold_back: bool,
     ) -> Result<Taken, ProjectionError> {
         let mut events = std::mem::take(&mut self.carried);
         let mut read_at = std::mem::take(&mut self.carried_since);
         let mut read = 0;
         let mut is_at_end = false;
-        while events.len() < BATCH_EVENTS && read < BATCH_RECORDS {
+        while events.len() < most && read < BATCH_RECORDS {
             if read % RECORDS_PER_SLICE == 0 {
                 // The other half of the work sends its rows meanwhile.
                 yield_now().await;
@@ -88,8 +103,9 @@ impl Intake {
             read += 1;
             let (lsn, partition) = (record.lsn, record.partition);
             let is_wanted = partition == NODE_PARTITION
-                || UserPartition::new(partition)
-                    .is_some_and(|of| server.keeps(of) && !self.positions.have(of, lsn));
+                || UserPartition::new(partition).is_some_and(|of| {
+                    server.keeps(of) && !self.positions.have(of, lsn) && !self.held.contains(&of)
+                });
             if is_wanted {
                 let event = decode(record.kind, record.format_version, record.payload)
                     .map_err(|source| ProjectionError::Record { lsn, source })?;

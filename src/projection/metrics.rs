@@ -14,12 +14,16 @@ pub struct ProjectionMetrics {
     pub(super) connected: Gauge,
     pub(super) stopped: Gauge,
     pub(super) backlogged: Gauge,
+    pub(super) held_partitions: Gauge,
+    pub(super) batch_events: Gauge,
     pub(super) connects: Counter,
     pub(super) failures: Counter,
     pub(super) transactions: Counter,
     pub(super) rows: Counter,
     pub(super) events: Counter,
     pub(super) loaded_orders: Counter,
+    pub(super) unchanged_rows: Counter,
+    pub(super) halved_batches: Counter,
     pub(super) busy_seconds: Counter<f64, AtomicU64>,
 }
 
@@ -38,12 +42,16 @@ impl Default for ProjectionMetrics {
             connected: Gauge::default(),
             stopped: Gauge::default(),
             backlogged: Gauge::default(),
+            held_partitions: Gauge::default(),
+            batch_events: Gauge::default(),
             connects: Counter::default(),
             failures: Counter::default(),
             transactions: Counter::default(),
             rows: Counter::default(),
             events: Counter::default(),
             loaded_orders: Counter::default(),
+            unchanged_rows: Counter::default(),
+            halved_batches: Counter::default(),
             busy_seconds: Counter::default(),
         }
     }
@@ -62,6 +70,12 @@ impl ProjectionMetrics {
                 "1 while new orders are refused because Postgres is too far behind",
                 &self.backlogged,
             ),
+            (
+                "projection_held_partitions",
+                "User partitions that wait for an operator, while the others go on",
+                &self.held_partitions,
+            ),
+            ("projection_batch_events", "Most changes of one transaction", &self.batch_events),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
@@ -80,6 +94,16 @@ impl ProjectionMetrics {
                 "projection_loaded_orders",
                 "Orders read back because they changed long after they were written",
                 &self.loaded_orders,
+            ),
+            (
+                "projection_unchanged_rows",
+                "Rows that were sent and that Postgres did not take, because another one is there",
+                &self.unchanged_rows,
+            ),
+            (
+                "projection_halved_batches",
+                "Times that a transaction did not go through and half of it was tried",
+                &self.halved_batches,
             ),
         ];
         for (name, help, counter) in counters {

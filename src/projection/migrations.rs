@@ -1,10 +1,12 @@
 //! The tables: made, brought up to date, and checked.
 
+use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::connection::{Connection, in_time};
-use super::{PostgresServer, PostgresServers, ProjectionError};
+use super::schema::Schema;
+use super::{PostgresServer, PostgresServers, ProjectionError, preflight, roles};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -14,24 +16,49 @@ mod embedded {
 /// program uses in the same database.
 const MIGRATION_LOCK: i64 = 0x6c6f_6e67_626f_7721;
 
+/// An operator asked for it: it takes as long as it takes, whatever is set for others.
+const PATIENCE: &str = "SET statement_timeout = 0; SET lock_timeout = 0";
+
+/// What became of the tables of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The server.
+    pub server: String,
+    /// The version of its tables before; 0 where there were none.
+    pub before: u32,
+    /// Their version now.
+    pub after: u32,
+    /// Rights that could not be granted, each with what an administrator can do.
+    pub not_granted: Vec<String>,
+}
+
+/// The migrations as they are in a schema.
+fn migrations(schema: &Schema) -> Result<Vec<Migration>, refinery::Error> {
+    let runner = embedded::migrations::runner();
+    let own = |migration: &Migration| {
+        let name = format!("V{}__{}", migration.version(), migration.name());
+        Migration::unapplied(&name, &schema.adapt(migration.sql().unwrap_or_default()))
+    };
+    runner.get_migrations().iter().map(own).collect()
+}
+
 /// The version that this program needs.
 pub(super) fn needed() -> u32 {
     let versions = embedded::migrations::runner();
     versions.get_migrations().iter().map(|m| m.version()).max().unwrap_or(0).unsigned_abs()
 }
 
-/// Brings the tables of all servers up to date. Returns each server's name and its version before
-/// and after.
+/// Brings the tables of all servers up to date, and grants the roles what they need.
 ///
 /// # Errors
-/// A server cannot be reached, has newer tables, or refuses.
-pub fn migrate(servers: &PostgresServers) -> Result<Vec<(String, u32, u32)>, ProjectionError> {
+/// A server cannot be reached, has newer tables, cannot have any, or refuses.
+pub fn migrate(servers: &PostgresServers) -> Result<Vec<Migrated>, ProjectionError> {
     super::block_on(async {
         let mut migrated = Vec::new();
         for server in servers.iter() {
             let mut connection = Connection::open(server).await?;
-            let (before, after) = migrate_one(&mut connection.client, server).await?;
-            migrated.push((server.to_string(), before, after));
+            preflight::check_session(&connection.client, server).await?;
+            migrated.push(migrate_one(&mut connection.client, server).await?);
         }
         Ok(migrated)
     })
@@ -40,23 +67,39 @@ pub fn migrate(servers: &PostgresServers) -> Result<Vec<(String, u32, u32)>, Pro
 async fn migrate_one(
     client: &mut Client,
     server: &PostgresServer,
-) -> Result<(u32, u32), ProjectionError> {
+) -> Result<Migrated, ProjectionError> {
+    let set = client.batch_execute(PATIENCE).await;
+    set.map_err(ProjectionError::of(server, "set up the session"))?;
     let locked = client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await;
     locked.map_err(ProjectionError::of(server, "lock its tables for a migration"))?;
     let before = version(client, server).await?;
     let known = needed();
     if before > known {
-        return Err(ProjectionError::NewSchema {
-            server: server.to_string(),
-            found: before,
-            known,
-        });
+        let server = server.to_string();
+        return Err(ProjectionError::NewSchema { server, found: before, known });
     }
-    let migrated = embedded::migrations::runner().set_grouped(false).run_async(client).await;
-    migrated.map_err(|source| ProjectionError::Migration { server: server.to_string(), source })?;
+    if before < known {
+        preflight::check(client, server, before).await?;
+        make(client, server).await?;
+    }
+    let not_granted = roles::grant(client, server).await?;
     let unlocked = client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await;
     unlocked.map_err(ProjectionError::of(server, "unlock its tables"))?;
-    Ok((before, version(client, server).await?))
+    let after = version(client, server).await?;
+    Ok(Migrated { server: server.to_string(), before, after, not_granted })
+}
+
+async fn make(client: &mut Client, server: &PostgresServer) -> Result<(), ProjectionError> {
+    let failed = |source| ProjectionError::Migration { server: server.to_string(), source };
+    let schema = server.schema();
+    if *schema != Schema::default() {
+        let make = format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted());
+        let made = client.batch_execute(&make).await;
+        made.map_err(ProjectionError::of(server, "make the schema for its tables"))?;
+    }
+    let migrations = migrations(schema).map_err(failed)?;
+    Runner::new(&migrations).set_grouped(false).run_async(client).await.map_err(failed)?;
+    Ok(())
 }
 
 /// Checks that the tables are those of this program; makes them so where they are older and that is
@@ -70,12 +113,15 @@ pub(super) async fn prepare(
     if !(migrates && matches!(checked, Err(ProjectionError::OldSchema { .. }))) {
         return checked;
     }
-    let (before, after) = migrate_one(client, server).await?;
+    let Migrated { before, after, not_granted, .. } = migrate_one(client, server).await?;
     tracing::info!(%server, before, after, "the tables are up to date");
+    for lacking in not_granted {
+        tracing::warn!(%server, lacking, "a right could not be granted");
+    }
     Ok(())
 }
 
-/// Checks that the tables are those of this program.
+/// Checks that the tables are those of this program, and that a session is one.
 pub(super) async fn check(client: &Client, server: &PostgresServer) -> Result<(), ProjectionError> {
     let (found, needed) = (version(client, server).await?, needed());
     let server = || server.to_string();
@@ -90,10 +136,55 @@ pub(super) async fn check(client: &Client, server: &PostgresServer) -> Result<()
 
 /// The version of the tables; 0 where there are none.
 async fn version(client: &Client, server: &PostgresServer) -> Result<u32, ProjectionError> {
-    let found = client.query_one("SELECT max(version) FROM refinery_schema_history", &[]).await;
-    match found {
-        Ok(row) => Ok(row.get::<_, Option<i32>>(0).unwrap_or(0).unsigned_abs()),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(0),
-        Err(error) => Err(ProjectionError::of(server, "tell the version of its tables")(error)),
+    let schema = server.schema();
+    let history = format!(
+        "SELECT version, name FROM {}.refinery_schema_history ORDER BY version",
+        schema.quoted()
+    );
+    let rows = match client.query(&history, &[]).await {
+        Ok(rows) => rows,
+        Err(error)
+            if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME]
+                .iter()
+                .any(|state| error.code() == Some(state)) =>
+        {
+            return Ok(0);
+        }
+        Err(error) => {
+            return Err(ProjectionError::of(server, "tell the version of its tables")(error));
+        }
+    };
+    let runner = embedded::migrations::runner();
+    let mut newest = 0;
+    for row in &rows {
+        let (version, name): (i32, &str) = (row.get(0), row.get(1));
+        let own = runner.get_migrations().iter().find(|own| own.version() == version);
+        if own.is_some_and(|own| own.name() != name) {
+            return Err(ProjectionError::OtherProgram {
+                server: server.to_string(),
+                schema: schema.name().to_owned(),
+                found: format!("a refinery_schema_history whose version {version} is {name:?}"),
+            });
+        }
+        newest = newest.max(version.unsigned_abs());
+    }
+    Ok(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_schema_has_the_migrations_as_they_are_written() {
+        let embedded = embedded::migrations::runner();
+        let own = migrations(&Schema::default()).unwrap();
+        let sums = |all: &[Migration]| all.iter().map(Migration::checksum).collect::<Vec<_>>();
+        assert_eq!(sums(&own), sums(embedded.get_migrations()));
+        let other = migrations(&Schema::new("own").unwrap()).unwrap();
+        for migration in &other {
+            let text = migration.sql().unwrap();
+            assert!(!text.contains(" public.") && !text.contains("SCHEMA analysis"), "{text}");
+        }
     }
 }

@@ -45,19 +45,27 @@ mod compare;
 mod connection;
 mod days;
 mod error;
+mod gaps;
+mod held;
 mod intake;
+mod lacking;
 mod metrics;
 mod migrations;
 mod outcomes;
 mod pace;
 mod position;
+mod preflight;
 mod progress;
 mod read;
 mod restore;
+mod roles;
 mod rows;
+mod schema;
 mod servers;
 mod session;
+mod size;
 mod transaction;
+mod unchanged;
 mod values;
 mod worker;
 mod working_set;
@@ -66,12 +74,13 @@ use std::sync::Arc;
 
 pub use backfill::{COPIED_ORDERS, PostgresBackfill, ToldOrders};
 pub use compare::{
-    EventDifference, EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresBook,
-    PostgresExecution, PostgresOrder, as_kept, moment_as_kept,
+    EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresBook, PostgresExecution,
+    PostgresOrder, as_kept, moment_as_kept,
 };
 pub use error::ProjectionError;
+pub use gaps::{EventGap, GapOrder};
 pub use metrics::ProjectionMetrics;
-pub use migrations::migrate;
+pub use migrations::{Migrated, migrate};
 pub use progress::Progress;
 pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
@@ -89,10 +98,21 @@ const CLAIM_NAME: &str = "postgres";
 /// Why the owners of orders are not known.
 pub type OwnersError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Says whose orders these are; `None` for one that is not known. The log has been read up to the
-/// record: what that much of it speaks of is to be known.
+/// Whose order it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: UserId,
+    /// A version that the order has reached by the log: Postgres cannot have a higher one. None where that
+    /// much of the log is not known yet.
+    pub version: Option<u64>,
+}
+
+/// Says whose orders these are; `None` for one that is not known. The log has been read up to the second
+/// record: what that much of it speaks of is to be known. What happened up to the first one Postgres may
+/// have.
 pub type OwnersOf =
-    Arc<dyn Fn(&[OrderId], Lsn) -> Result<Vec<Option<UserId>>, OwnersError> + Send + Sync>;
+    Arc<dyn Fn(&[OrderId], (Lsn, Lsn)) -> Result<Vec<Option<Owner>>, OwnersError> + Send + Sync>;
 
 /// How Postgres follows the log.
 pub struct ProjectionOptions {
@@ -145,6 +165,9 @@ pub fn projection(
             metrics: metrics.clone(),
             migrates: options.migrates,
             epoch: None,
+            size: size::BatchSize::default(),
+            held: held::Held::default(),
+            is_session_checked: false,
             trouble: worker::Trouble::default(),
         });
     }
@@ -160,9 +183,7 @@ pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), Projecti
     block_on(async {
         for server in servers.iter() {
             let prepared = match Connection::open(server).await {
-                Ok(mut connection) => {
-                    migrations::prepare(&mut connection.client, server, migrates).await
-                }
+                Ok(mut connection) => prepare_one(&mut connection, server, migrates).await,
                 Err(error) => Err(error),
             };
             match prepared {
@@ -176,6 +197,15 @@ pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), Projecti
         }
         Ok(())
     })
+}
+
+async fn prepare_one(
+    connection: &mut Connection,
+    server: &PostgresServer,
+    migrates: bool,
+) -> Result<(), ProjectionError> {
+    preflight::check_session(&connection.client, server).await?;
+    migrations::prepare(&mut connection.client, server, migrates).await
 }
 
 /// Drives connections on the calling thread.

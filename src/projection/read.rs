@@ -86,8 +86,22 @@ pub(super) fn tracked(
     row: &Row,
     executions: Vec<ExecutionPart>,
 ) -> Result<TrackedOrder, ProjectionError> {
-    let parts =
+    tracked_with(server, row, executions, None)
+}
+
+/// The same; with other totals than the row has, where those are given: shares that were filled, and their
+/// value in cents.
+pub(super) fn tracked_with(
+    server: &PostgresServer,
+    row: &Row,
+    executions: Vec<ExecutionPart>,
+    totals: Option<(u64, i64)>,
+) -> Result<TrackedOrder, ProjectionError> {
+    let mut parts =
         parts(row, executions).map_err(|source| unusable(server, order_id(row, 1), source))?;
+    if let Some((shares, value)) = totals {
+        (parts.filled_shares, parts.filled_value_cents) = (shares, value);
+    }
     let server = || server.to_string();
     parts.into_tracked().map_err(|source| ProjectionError::Order { server: server(), source })
 }

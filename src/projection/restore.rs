@@ -4,8 +4,8 @@ use super::compare::feed_position;
 use super::position;
 use super::read::{self, ORDER_COLUMNS};
 use super::session::{Session, partition_of};
-use super::{PostgresServers, ProjectionError};
-use crate::order::{FeedPosition, TrackedOrder};
+use super::{PostgresServers, ProjectionError, lacking};
+use crate::order::{Execution, ExecutionPart, FeedPosition, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId};
 use crate::wal::{LogId, Lsn};
 
@@ -18,6 +18,8 @@ const LOCK: &str = "LOCK TABLE projection IN SHARE ROW EXCLUSIVE MODE";
 #[derive(Debug)]
 pub struct PostgresRestore {
     sessions: Vec<Session>,
+    /// What the servers lack. With anything in it, orders are made from the executions that are there.
+    lacking: Vec<String>,
     /// The server whose orders are being read, and whether its cursor is open.
     orders: Place,
     external: Place,
@@ -31,23 +33,40 @@ struct Place {
 
 impl PostgresRestore {
     /// Begins an epoch of all users that follows `log_id` from its first record. Nothing of it counts
-    /// before [`commit`](Self::commit).
+    /// before [`commit`](Self::commit). With `is_forced` also where rows are gone.
     ///
     /// # Errors
     /// A server cannot be reached, has other tables, was never written, or has orders that
-    /// are another server's.
-    pub fn begin(servers: &PostgresServers, log_id: LogId) -> Result<Self, ProjectionError> {
+    /// are another server's; it lacks rows of which others speak.
+    pub fn begin(
+        servers: &PostgresServers,
+        log_id: LogId,
+        is_forced: bool,
+    ) -> Result<Self, ProjectionError> {
         let mut sessions = Vec::new();
+        let mut all_lacking = Vec::new();
         for server in servers.iter() {
             let session = Session::open(server)?;
             session.begin("READ WRITE")?;
             session.run(LOCK, "let its orders be taken over")?;
             check(&session)?;
+            let lacking = lacking::look(&session)?;
+            if !lacking.is_empty() && !is_forced {
+                let server = server.to_string();
+                return Err(ProjectionError::Lacking { server, lacking: lacking.join("; ") });
+            }
+            all_lacking.extend(lacking.into_iter().map(|what| format!("{server}: {what}")));
             let client = &session.connection.client;
             session.runtime.block_on(position::begin_epoch(client, server, log_id, Lsn(0)))?;
             sessions.push(session);
         }
-        Ok(Self { sessions, orders: Place::default(), external: Place::default() })
+        let (orders, external) = (Place::default(), Place::default());
+        Ok(Self { sessions, lacking: all_lacking, orders, external })
+    }
+
+    /// What the servers lack, a sentence each.
+    pub fn lacking(&self) -> &[String] {
+        &self.lacking
     }
 
     /// The next orders, in no order of them; none behind the last.
@@ -71,10 +90,12 @@ impl PostgresRestore {
         }
         let client = &session.connection.client;
         let mut executions = session.runtime.block_on(read::executions(client, server, &wanted))?;
+        let is_lacking = !self.lacking.is_empty();
         rows.iter()
             .map(|row| {
                 let executions = executions.remove(&read::order_id(row, 1)).unwrap_or_default();
-                read::tracked(server, row, executions)
+                let totals = is_lacking.then(|| totals_of(&executions));
+                read::tracked_with(server, row, executions, totals)
             })
             .collect()
     }
@@ -109,7 +130,7 @@ impl PostgresRestore {
     pub fn feed_position(&self) -> Result<Option<FeedPosition>, ProjectionError> {
         let mut positions = Vec::new();
         for session in &self.sessions {
-            positions.push(feed_position(session)?);
+            positions.push(feed_position(session)?.map(|(_, position)| position));
         }
         Ok(common_position(positions))
     }
@@ -121,6 +142,18 @@ impl PostgresRestore {
     pub fn commit(self) -> Result<(), ProjectionError> {
         self.sessions.iter().try_for_each(|session| session.run("COMMIT", "be taken over"))
     }
+}
+
+/// Shares of the executions that count, and their value in cents. An order that says more than these would
+/// count them again when the exchange tells of them.
+fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
+    executions.iter().fold((0, 0), |(shares, value), part| match part.execution {
+        Execution::Counted { num_shares, price } => {
+            let cents = i64::try_from(num_shares).unwrap_or(i64::MAX).saturating_mul(price.cents());
+            (num_shares.saturating_add(shares), cents.saturating_add(value))
+        }
+        Execution::Busted => (shares, value),
+    })
 }
 
 /// The next rows of all servers together, and the session that they are from.

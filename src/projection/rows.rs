@@ -144,6 +144,57 @@ pub(super) const REPLACE_OLDER: &str = "\
         user_cancelled = excluded.user_cancelled, taken_back = excluded.taken_back \
     WHERE orders.version < excluded.version";
 
+/// Each row of `orders` becomes as the books have it, whatever is there.
+pub(super) fn replace_any() -> String {
+    let names = OrderRows::COLUMNS.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = names.filter(|name| !["user_id", "order_id"].contains(name)).collect();
+    let of = |table: &str| {
+        let list: Vec<String> = names.iter().map(|name| format!("{table}.{name}")).collect();
+        list.join(", ")
+    };
+    format!(
+        "ON CONFLICT (user_id, order_id) DO UPDATE SET ({}) = ({}) WHERE ({}) IS DISTINCT FROM ({})",
+        names.join(", "),
+        of("excluded"),
+        of("orders"),
+        of("excluded")
+    )
+}
+
+/// Each execution becomes as the log tells of it. What it tells of one that is void comes in two parts.
+pub(super) const AS_TOLD: &str = "\
+    ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
+        user_partition = excluded.user_partition, \
+        num_shares = coalesce(excluded.num_shares, executions.num_shares), \
+        price_cents = coalesce(excluded.price_cents, executions.price_cents), \
+        executed_at = coalesce(excluded.executed_at, executions.executed_at), \
+        recorded_at = CASE WHEN excluded.num_shares IS NULL THEN executions.recorded_at \
+            ELSE excluded.recorded_at END, \
+        busted_at = coalesce(excluded.busted_at, executions.busted_at)";
+
+/// Each execution counts, or is void, as the index has it, which does not know when that came.
+pub(super) const AS_COUNTED: &str = "\
+    ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
+        user_partition = excluded.user_partition, \
+        num_shares = coalesce(excluded.num_shares, executions.num_shares), \
+        price_cents = coalesce(excluded.price_cents, executions.price_cents), \
+        executed_at = coalesce(executions.executed_at, excluded.executed_at), \
+        busted_at = CASE WHEN excluded.busted_at IS NOT NULL \
+            THEN coalesce(executions.busted_at, excluded.busted_at) END \
+    WHERE (executions.busted_at IS NULL) <> (excluded.busted_at IS NULL) \
+        OR executions.user_partition <> excluded.user_partition \
+        OR (executions.num_shares, executions.price_cents) IS DISTINCT FROM \
+            (coalesce(excluded.num_shares, executions.num_shares), \
+                coalesce(excluded.price_cents, executions.price_cents))";
+
+/// An id of the exchange that names no order with that id names this one.
+pub(super) const NAME_RIGHTLY: &str = "\
+    ON CONFLICT (external_order_id) DO UPDATE \
+        SET user_id = excluded.user_id, order_id = excluded.order_id \
+    WHERE NOT EXISTS (SELECT FROM orders o WHERE o.user_id = external_orders.user_id \
+        AND o.order_id = external_orders.order_id \
+        AND o.external_order_id = external_orders.external_order_id)";
+
 /// A row of `executions` that is there already may only become void.
 pub(super) const ONLY_BUST: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET busted_at = excluded.busted_at \
@@ -162,6 +213,11 @@ fn user_text(user: &UserId) -> Text {
 }
 
 impl OrderRows {
+    /// Whose orders, which, and which version of them.
+    pub(super) fn names(&self) -> Parameters<'_> {
+        vec![&self.user_id, &self.order_id, &self.version, &self.status, &self.updated_at]
+    }
+
     pub(super) fn push(&mut self, order: &OrderParts, status: &'static str) {
         self.user_id.push(user_text(&order.user));
         self.order_id.push(uuid(order.order_id));

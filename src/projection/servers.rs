@@ -7,6 +7,7 @@ use std::str::FromStr;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
+use super::schema::Schema;
 use crate::types::{USER_PARTITIONS, UserPartition};
 
 /// One server and the user partitions that it keeps.
@@ -15,6 +16,7 @@ pub struct PostgresServer {
     first: u8,
     last: u8,
     config: Config,
+    schema: Schema,
 }
 
 /// All servers: each user partition is kept by exactly one.
@@ -52,6 +54,16 @@ pub enum ServersError {
         /// What was given instead of a range.
         given: String,
     },
+    /// A schema that cannot be.
+    #[error(
+        "--postgres-schema: {given:?} is no schema for Longbow's tables: expected a name of 1 to {most} bytes without `$`, which does not begin with pg_"
+    )]
+    Schema {
+        /// What was given.
+        given: String,
+        /// The longest name.
+        most: usize,
+    },
     /// A partition that no server or more than one keeps.
     #[error(
         "user partition {partition} is kept by {count} servers: the ranges must cover 0 to 63, each once"
@@ -79,6 +91,11 @@ impl PostgresServer {
         &self.config
     }
 
+    /// Where its tables are.
+    pub(super) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     fn parse(
         partitions: RangeInclusive<u8>,
         address: &str,
@@ -94,11 +111,23 @@ impl PostgresServer {
             return Err(ServersError::Encryption { place: place() });
         }
         let (first, last) = partitions.into_inner();
-        Ok(Self { first, last, config })
+        Ok(Self { first, last, config, schema: Schema::default() })
     }
 }
 
 impl PostgresServers {
+    /// The same servers, with the tables in this schema of each.
+    ///
+    /// # Errors
+    /// [`ServersError::Schema`].
+    pub fn in_schema(mut self, name: &str) -> Result<Self, ServersError> {
+        let schema = Schema::new(name)?;
+        for server in &mut self.0 {
+            server.schema = schema.clone();
+        }
+        Ok(self)
+    }
+
     /// Each server once.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &PostgresServer> {
         self.0.iter()
@@ -183,7 +212,11 @@ impl fmt::Display for PostgresServer {
         };
         let port = self.config.get_ports().first().copied().unwrap_or(5432);
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
-        write!(f, "Postgres at {host}:{port}/{database}")
+        write!(f, "Postgres at {host}:{port}/{database}")?;
+        if self.schema == Schema::default() {
+            return Ok(());
+        }
+        write!(f, ", schema {}", self.schema.quoted())
     }
 }
 

@@ -5,14 +5,16 @@ use tokio::runtime::Runtime;
 use tokio_postgres::Row;
 
 use super::connection::Connection;
-use super::{PostgresServer, ProjectionError, migrations};
+use super::{PostgresServer, ProjectionError, migrations, preflight};
 
 /// Rows of a cursor that are fetched at once.
 const FETCHED_ROWS: usize = 2_000;
 
-/// Not even a long look at another book ends a transaction. Cursors are read to their ends.
+/// Not even a long look at another book ends a transaction, and no question takes too long: an operator
+/// has asked it. Cursors are read to their ends.
 const TRANSACTION: &str = "\
     SET LOCAL idle_in_transaction_session_timeout = 0; \
+    SET LOCAL statement_timeout = 0; \
     SET LOCAL cursor_tuple_fraction = 1";
 
 /// A connection and the runtime that drives it.
@@ -31,6 +33,7 @@ impl Session {
         let runtime = runtime.map_err(ProjectionError::Runtime)?;
         let connection = runtime.block_on(async {
             let connection = Connection::open(server).await?;
+            preflight::check_session(&connection.client, server).await?;
             migrations::check(&connection.client, server).await?;
             Ok::<_, ProjectionError>(connection)
         })?;

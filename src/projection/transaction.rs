@@ -8,11 +8,12 @@ use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::batch::Batch;
+use super::batch::{Batch, Copy};
 use super::days::Day;
 use super::position::{self, Positions, newest_epoch};
 use super::rows::{
-    EventRows, ExecutionRows, ExternalRows, KEEP, ONLY_BUST, OrderRows, Parameters, REPLACE_OLDER,
+    self, AS_COUNTED, AS_TOLD, EventRows, ExecutionRows, ExternalRows, KEEP, NAME_RIGHTLY,
+    ONLY_BUST, OrderRows, Parameters, REPLACE_OLDER,
 };
 use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
@@ -29,12 +30,17 @@ const UPSERT_FEED_POSITION: &str = "\
 /// What a transaction consists of: a statement each. The position comes first: from there on nobody
 /// else moves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Part {
+pub(super) enum Part {
+    /// How far the log has come.
     Position,
     NewOrders,
     Orders,
+    CopiedOrders,
     Executions,
+    ToldExecutions,
+    CountedExecutions,
     External,
+    CopiedExternal,
     NewEvents,
     Events,
     Feed,
@@ -70,14 +76,15 @@ impl Statements {
         Ok(())
     }
 
-    /// Writes a batch: all of it, with the positions behind it, or nothing.
+    /// Writes a batch: all of it, with the positions behind it, or nothing. Gives the parts of which not
+    /// all rows were taken, and how many were not.
     pub(super) async fn write(
         &mut self,
         client: &Client,
         server: &PostgresServer,
         (log_id, epoch, positions): (LogId, i64, &Positions),
         batch: &Batch,
-    ) -> Result<(), ProjectionError> {
+    ) -> Result<Vec<(Part, u64)>, ProjectionError> {
         let (touched, known) = positions.of(&batch.touched);
         let lsn = bigint(batch.last.0);
         let feed = batch.feed.as_ref().map(|(lsn, feed)| {
@@ -92,21 +99,27 @@ impl Statements {
             parts.push((Part::Feed, vec![session, sequence, at, log_id, lsn]));
         }
         let mut statements = Vec::with_capacity(parts.len());
+        let mut sent = Vec::with_capacity(parts.len());
         for (part, rows) in parts {
+            sent.push(part);
             statements.push((self.prepared(client, server, part).await?, rows));
         }
         // All are on their way before the first is answered, the commit too: after an error Postgres
         // takes nothing more of the transaction, and ends it at the commit without any of it.
-        type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
-        let begin: Answer<'_> = Box::pin(client.batch_execute("BEGIN"));
-        let commit: Answer<'_> = Box::pin(client.batch_execute("COMMIT"));
-        let written = statements.iter().map(|(statement, rows)| -> Answer<'_> {
-            Box::pin(async move { client.execute(statement, rows).await.map(drop) })
-        });
+        type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + 'a>>;
+        let no_rows = |text: &'static str| -> Answer<'_> {
+            Box::pin(async move { client.batch_execute(text).await.map(|()| 0) })
+        };
+        let (begin, commit) = (no_rows("BEGIN"), no_rows("COMMIT"));
+        let written = statements
+            .iter()
+            .map(|(statement, rows)| -> Answer<'_> { Box::pin(client.execute(statement, rows)) });
         let answers = join_all(std::iter::once(begin).chain(written).chain([commit])).await;
+        let taken: Vec<u64> =
+            answers.iter().skip(1).map(|one| *one.as_ref().unwrap_or(&0)).collect();
         // What follows an error only says that there was one.
         match answers.into_iter().find_map(Result::err) {
-            None => Ok(()),
+            None => Ok(not_taken(batch, sent.into_iter().zip(taken))),
             Some(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
                 let found = newest_epoch(client, server).await?;
                 let server = server.to_string();
@@ -135,29 +148,72 @@ impl Statements {
     }
 }
 
+/// The parts of which Postgres has taken fewer rows than were sent.
+fn not_taken(batch: &Batch, parts: impl Iterator<Item = (Part, u64)>) -> Vec<(Part, u64)> {
+    let missing = |(part, taken): (Part, u64)| {
+        let sent = match part {
+            // Two orders may have come with one id of the exchange; the position says itself where it is.
+            Part::Position | Part::External | Part::Feed => return None,
+            // What is right already stays.
+            Part::CopiedOrders
+            | Part::ToldExecutions
+            | Part::CountedExecutions
+            | Part::CopiedExternal => return None,
+            Part::NewOrders => batch.new_orders.len(),
+            Part::Orders => batch.orders.len(),
+            Part::Executions => batch.executions.len(),
+            Part::NewEvents | Part::Events => batch.events.len(),
+        };
+        let missing = (sent as u64).saturating_sub(taken);
+        (missing > 0).then_some((part, missing))
+    };
+    parts.filter_map(missing).collect()
+}
+
 /// The rows of a batch, where there are any.
 fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
     let events = if batch.is_new { Part::NewEvents } else { Part::Events };
     let Batch { new_orders, orders, executions, external, .. } = batch;
+    let (order_part, execution_part, external_part) = match batch.copy {
+        None => (Part::Orders, Part::Executions, Part::External),
+        Some(Copy::Events) => (Part::Orders, Part::ToldExecutions, Part::External),
+        Some(Copy::Orders) => (Part::CopiedOrders, Part::CountedExecutions, Part::CopiedExternal),
+    };
     let parts = [
         (Part::NewOrders, new_orders.is_empty(), new_orders.parameters()),
-        (Part::Orders, orders.is_empty(), orders.parameters()),
-        (Part::Executions, executions.is_empty(), executions.parameters()),
-        (Part::External, external.is_empty(), external.parameters()),
+        (order_part, orders.is_empty(), orders.parameters()),
+        (execution_part, executions.is_empty(), executions.parameters()),
+        (external_part, external.is_empty(), external.parameters()),
         (events, batch.events.is_empty(), batch.events.parameters()),
     ];
     parts.into_iter().filter(|(_, is_empty, _)| !is_empty).map(|(part, _, rows)| (part, rows))
 }
 
 impl Part {
+    /// The table that its rows are of.
+    pub(super) fn table(self) -> &'static str {
+        match self {
+            Self::Position => "projection",
+            Self::NewOrders | Self::Orders | Self::CopiedOrders => "orders",
+            Self::Executions | Self::ToldExecutions | Self::CountedExecutions => "executions",
+            Self::External | Self::CopiedExternal => "external_orders",
+            Self::NewEvents | Self::Events => "order_events",
+            Self::Feed => "feed_position",
+        }
+    }
+
     /// What writes it.
     fn statement(self) -> String {
         match self {
             Self::Position => position::ADVANCE.to_owned(),
             Self::NewOrders => OrderRows::insert(),
             Self::Orders => format!("{} {REPLACE_OLDER}", OrderRows::insert()),
+            Self::CopiedOrders => format!("{} {}", OrderRows::insert(), rows::replace_any()),
             Self::Executions => format!("{} {ONLY_BUST}", ExecutionRows::insert()),
+            Self::ToldExecutions => format!("{} {AS_TOLD}", ExecutionRows::insert()),
+            Self::CountedExecutions => format!("{} {AS_COUNTED}", ExecutionRows::insert()),
             Self::External => format!("{} {KEEP}", ExternalRows::insert()),
+            Self::CopiedExternal => format!("{} {NAME_RIGHTLY}", ExternalRows::insert()),
             Self::NewEvents => EventRows::insert(),
             Self::Events => format!("{} {KEEP}", EventRows::insert()),
             Self::Feed => UPSERT_FEED_POSITION.to_owned(),

@@ -1,6 +1,7 @@
 //! Follows the log with one server: connects, writes batch after batch, and begins again after
 //! whatever went wrong.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
@@ -11,13 +12,15 @@ use super::batch::{self, Batch};
 use super::connection::{Connection, within};
 use super::days::Day;
 use super::error::Remedy;
-use super::intake::{BATCH_EVENTS, Intake, Taken};
+use super::held::Held;
+use super::intake::{Intake, Taken};
 use super::pace::Pace;
 use super::position::{self, OurLog, Positions};
+use super::size::BatchSize;
 use super::transaction::Statements;
-use super::working_set::WorkingSet;
-use super::{OwnersOf, PostgresServer, Progress, ProjectionError, ProjectionMetrics};
-use super::{migrations, read};
+use super::unchanged;
+use super::{Owner, OwnersOf, PostgresServer, Progress, ProjectionError, ProjectionMetrics};
+use super::{migrations, preflight, read};
 use crate::shutdown::Shutdown;
 use crate::types::{Clock, OrderId};
 use crate::wal::{LogClaim, LogHandle, Lsn, WalError};
@@ -57,6 +60,12 @@ pub struct ProjectionWorker {
     pub(super) metrics: ProjectionMetrics,
     /// The epoch that this process has begun, once it has.
     pub(super) epoch: Option<i64>,
+    /// How much is written at once.
+    pub(super) size: BatchSize,
+    /// Partitions that an operator has to see to.
+    pub(super) held: Held,
+    /// Whether it is known that a session is one.
+    pub(super) is_session_checked: bool,
     pub(super) migrates: bool,
     pub(super) trouble: Trouble,
 }
@@ -67,6 +76,8 @@ pub(super) struct Trouble {
     /// The last failure, in words. Each is told once, not each time that it is met.
     told: String,
     backoff: Option<Duration>,
+    /// Whether it went wrong when there was a session already: in what it was asked for.
+    is_in_session: bool,
     /// While an operator is waited for.
     stopped: Option<Raised>,
 }
@@ -86,6 +97,15 @@ struct Session {
     noted_at: Instant,
     /// Whether the log says that it is there.
     is_told: bool,
+}
+
+/// Why a connection is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is nothing more to follow.
+    OfLog,
+    /// Partitions that were held can go on: they are read again from where they are.
+    Released,
 }
 
 impl ProjectionWorker {
@@ -115,9 +135,21 @@ impl ProjectionWorker {
         shutdown: &Shutdown,
     ) -> Result<(), ProjectionError> {
         loop {
-            let Err(error) = self.follow(shutdown).await else { return Ok(()) };
+            self.trouble.is_in_session = false;
+            let error = match self.follow(shutdown).await {
+                Ok(End::OfLog) => return Ok(()),
+                Ok(End::Released) => continue,
+                Err(error) => error,
+            };
             self.metrics.failures.inc();
-            let remedy = error.remedy();
+            if self.hold(&error) {
+                continue;
+            }
+            let can_halve = self.trouble.is_in_session && error.may_be_size() && self.size.halve();
+            if can_halve {
+                self.metrics.halved_batches.inc();
+            }
+            let remedy = if can_halve { Remedy::Wait } else { error.remedy() };
             let words = with_causes(&error);
             let is_new = words != self.trouble.told;
             let is_operators = match remedy {
@@ -136,7 +168,10 @@ impl ProjectionWorker {
             }
             self.trouble.told = words;
             let backoff = self.trouble.backoff.unwrap_or(FIRST_BACKOFF);
-            self.trouble.backoff = Some((backoff * 2).min(LAST_BACKOFF));
+            // Half of it is another thing to try, and as soon.
+            let is_other = can_halve && matches!(error, ProjectionError::Refused { .. });
+            let next = if is_other { backoff } else { (backoff * 2).min(LAST_BACKOFF) };
+            self.trouble.backoff = Some(next);
             if !is_operators {
                 self.trouble.stopped = None;
             } else if self.trouble.stopped.is_none() {
@@ -149,6 +184,41 @@ impl ProjectionWorker {
                 return Ok(());
             }
         }
+    }
+
+    /// Leaves out the users of one partition where only one of their orders is in the way. Not where replies
+    /// wait for Postgres: what is answered has to be there.
+    fn hold(&mut self, error: &ProjectionError) -> bool {
+        let Some(order_id) = error.order_id().filter(|_| !self.pace.is_eager()) else {
+            return false;
+        };
+        if !self.held.hold(order_id, &self.server) {
+            return false;
+        }
+        self.metrics.held_partitions.inc();
+        tracing::error!(
+            error = with_causes(error),
+            partition = order_id.partition().get(),
+            "Postgres does not follow the log for the users of one partition until somebody sees to it; \
+             the others and orders go on"
+        );
+        true
+    }
+
+    /// Looks whether somebody has seen to the partitions that are held.
+    async fn release(&mut self, client: &Client) -> Result<bool, ProjectionError> {
+        let before = self.held.len();
+        let (owners, committed) = (&self.owners, self.log.committed());
+        let nothing = (Lsn(u64::MAX), committed);
+        let owner_of = |order_id| {
+            let owner = owners(&[order_id], nothing).ok()?.into_iter().next()?;
+            owner.map(|owner| owner.user)
+        };
+        let is_any = self.held.release(client, &self.server, owner_of).await?;
+        for _ in self.held.len()..before {
+            self.metrics.held_partitions.dec();
+        }
+        Ok(is_any)
     }
 
     /// Something went right: what goes wrong from now on is another story.
@@ -176,14 +246,19 @@ impl ProjectionWorker {
     }
 
     /// One connection: from where Postgres is to the end of the log.
-    async fn follow(&mut self, shutdown: &Shutdown) -> Result<(), ProjectionError> {
+    async fn follow(&mut self, shutdown: &Shutdown) -> Result<End, ProjectionError> {
         let server = self.server.clone();
         let mut session = within(BEGIN_TIMEOUT, &server, self.begin()).await??;
         let _connected = Raised::new(&self.metrics.connected);
+        self.trouble.is_in_session = true;
+        self.metrics.batch_events.set(i64::try_from(self.size.events()).unwrap_or(i64::MAX));
         let mut next: Option<Batch> = None;
         loop {
             let is_over = self.log.is_poisoned();
             let is_stopping = is_over || shutdown.is_requested();
+            if self.held.is_due() && self.release(&session.connection.client).await? {
+                return Ok(End::Released);
+            }
             let mut batch = match next.take() {
                 Some(batch) => {
                     if !is_stopping {
@@ -200,8 +275,13 @@ impl ProjectionWorker {
                 }
             };
             let is_due = is_over || session.noted_at.elapsed() >= POSITION_INTERVAL;
-            if is_due {
+            // None stand for all, and those that are held must stay where they are.
+            if is_due || batch.touched.is_empty() {
+                batch.notes_all = true;
                 batch.touched.clear();
+                if !self.held.is_empty() {
+                    batch.touched = self.held.others(&server);
+                }
             }
             if !batch.is_empty() || (batch.last > session.noted && is_due) {
                 let write = self.write(&mut session, batch);
@@ -213,7 +293,7 @@ impl ProjectionWorker {
             self.recover(&mut session);
             let has_all = session.intake.position() >= self.log.committed();
             if is_over && has_all && next.is_none() && !session.intake.holds_back() {
-                return Ok(());
+                return Ok(End::OfLog);
             }
         }
     }
@@ -222,6 +302,10 @@ impl ProjectionWorker {
         let server = &self.server;
         let mut connection = Connection::open(server).await?;
         self.metrics.connects.inc();
+        if !self.is_session_checked {
+            preflight::check_session(&connection.client, server).await?;
+            self.is_session_checked = true;
+        }
         migrations::prepare(&mut connection.client, server, self.migrates).await?;
         let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
         let claim = position::claim(&mut connection.client, server, log, self.epoch).await?;
@@ -240,7 +324,7 @@ impl ProjectionWorker {
             connection,
             statements: Statements::default(),
             epoch: claim.epoch,
-            intake: Intake::new(reader, claim.positions.clone(), written),
+            intake: Intake::new(reader, claim.positions.clone(), written, self.held.partitions()),
             positions: claim.positions,
             committed: from,
             noted: from,
@@ -258,10 +342,9 @@ impl ProjectionWorker {
         if self.log.wait(read, interval) <= read || is_stopping {
             return;
         }
+        let full = read.0 + self.size.events() as u64;
         while let Some(wait) = self.pace.until_next() {
-            if self.log.wait(Lsn(read.0 + BATCH_EVENTS as u64 - 1), wait.min(LOOK_INTERVAL)).0
-                >= read.0 + BATCH_EVENTS as u64
-            {
+            if self.log.wait(Lsn(full - 1), wait.min(LOOK_INTERVAL)).0 >= full {
                 break;
             }
         }
@@ -291,8 +374,18 @@ impl ProjectionWorker {
         let write = session.statements.write(client, &self.server, names, &batch);
         let (written, next) =
             tokio::join!(biased; write, self.prepare_ahead(client, &mut session.intake));
-        written?;
+        let unchanged = written?;
         let next = next?;
+        let size_before = self.size.events();
+        self.size.passed();
+        if self.size.events() != size_before {
+            self.metrics.batch_events.set(i64::try_from(self.size.events()).unwrap_or(i64::MAX));
+        }
+        if !unchanged.is_empty() {
+            let rows = unchanged.iter().map(|(_, rows)| rows).sum();
+            self.metrics.unchanged_rows.inc_by(rows);
+            unchanged::tell(client, &self.server, &unchanged, &batch).await?;
+        }
         let busy = began.elapsed();
         self.pace.worked(busy, self.log.committed().0 - committed_before.0);
         self.metrics.busy_seconds.inc_by(busy.as_secs_f64());
@@ -305,10 +398,11 @@ impl ProjectionWorker {
         }
         session.committed = batch.last;
         session.positions.advance(&batch.touched, batch.last);
-        if batch.touched.is_empty() {
+        if batch.notes_all {
             session.noted = batch.last;
             session.noted_at = Instant::now();
-            self.claim.advance(batch.last);
+            // Those that are held stay behind.
+            self.claim.advance(session.positions.least());
         }
         self.progress.reach(self.number, batch.last);
         self.metrics.position.set(self.progress.committed().0.cast_signed());
@@ -325,7 +419,7 @@ impl ProjectionWorker {
         intake: &mut Intake,
     ) -> Result<Option<Batch>, ProjectionError> {
         let waiting = self.log.committed().0 - intake.position().0;
-        if waiting < BATCH_EVENTS as u64 {
+        if waiting < self.size.events() as u64 {
             return Ok(None);
         }
         self.prepare(client, intake, false).await.map(Some)
@@ -338,8 +432,8 @@ impl ProjectionWorker {
         intake: &mut Intake,
         may_hold_back: bool,
     ) -> Result<Batch, ProjectionError> {
-        let taken = intake.take(&self.server, may_hold_back).await?;
-        self.load_missing(client, &taken, &mut intake.working).await?;
+        let taken = intake.take(&self.server, self.size.events(), may_hold_back).await?;
+        self.load_missing(client, &taken, intake).await?;
         yield_now().await;
         intake.build(&self.log, &taken).map_err(|unknown| ProjectionError::UnknownOrder {
             server: self.server.to_string(),
@@ -353,20 +447,37 @@ impl ProjectionWorker {
         &self,
         client: &Client,
         Taken { events, last }: &Taken,
-        working: &mut WorkingSet,
+        intake: &mut Intake,
     ) -> Result<(), ProjectionError> {
-        let missing: Vec<OrderId> = batch::missing(events, working);
+        let missing: Vec<OrderId> = batch::missing(events, &intake.working);
         if missing.is_empty() {
             return Ok(());
         }
-        let owners = (self.owners)(&missing, *last).map_err(ProjectionError::Owners)?;
-        let wanted: Vec<_> =
-            owners.into_iter().zip(missing).filter_map(|(user, id)| Some((user?, id))).collect();
+        let before = Lsn(events.first().map_or(last.0, |(lsn, _)| lsn.0 - 1));
+        let owners = (self.owners)(&missing, (before.max(intake.written()), *last))
+            .map_err(ProjectionError::Owners)?;
+        let owned: Vec<(Owner, OrderId)> =
+            owners.into_iter().zip(missing).filter_map(|(owner, id)| Some((owner?, id))).collect();
+        let versions: HashMap<OrderId, u64> =
+            owned.iter().filter_map(|(owner, id)| Some((*id, owner.version?))).collect();
+        let wanted: Vec<_> = owned.into_iter().map(|(owner, id)| (owner.user, id)).collect();
         let loaded = read::orders(client, &self.server, &wanted).await?;
         self.metrics.loaded_orders.inc_by(loaded.len() as u64);
-        let before = Lsn(events.first().map_or(last.0, |(lsn, _)| lsn.0 - 1));
+        for order in &loaded {
+            let (order_id, found) = (order.order().order_id, order.order().version);
+            if let Some(version) = versions.get(&order_id).filter(|version| found > **version) {
+                let source = format!("it is of version {found}, and the log of version {version}");
+                let error = read::unusable(&self.server, order_id, source.into());
+                if !self.pace.is_eager() {
+                    return Err(error);
+                }
+                // Everybody's replies would wait for somebody to see to it.
+                self.metrics.unchanged_rows.inc();
+                tracing::error!(error = with_causes(&error), "a row in Postgres was changed");
+            }
+        }
         for order in loaded {
-            working.insert(order, before);
+            intake.working.insert(order, before);
         }
         Ok(())
     }

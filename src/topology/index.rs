@@ -1,3 +1,6 @@
+use std::path::Path;
+
+use crate::books::BooksDoor;
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexReaders};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -33,4 +36,26 @@ pub(super) fn start_index(
             .map_err(ServeError::Thread)?;
     }
     Ok(store)
+}
+
+/// Lets `longbow verify` look at the books of this process. Without it there is everything else.
+///
+/// # Errors
+/// There is no room for another thread.
+pub(super) fn show_books(
+    data_dir: &Path,
+    (index, log): (&Index, LogHandle),
+    (threads, shutdown): (&mut Threads, &Shutdown),
+) -> Result<(), ServeError> {
+    match BooksDoor::open(data_dir, index.clone(), log) {
+        Ok(door) => {
+            let stop = shutdown.clone();
+            threads.spawn("books", shutdown, move || door.run(&stop)).map_err(ServeError::Thread)
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "`longbow verify` has to wait for the end of this server");
+            Ok(())
+        }
+    }
 }

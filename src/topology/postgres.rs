@@ -8,10 +8,10 @@ use crate::execution::PostgresSide;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::projection::{
-    self, OwnersError, OwnersOf, PostgresServers, ProjectionMetrics, ProjectionOptions,
+    self, Owner, OwnersError, OwnersOf, PostgresServers, ProjectionMetrics, ProjectionOptions,
 };
 use crate::shutdown::Shutdown;
-use crate::types::{OrderId, UserId};
+use crate::types::OrderId;
 use crate::wal::{LogHandle, Lsn};
 
 use super::ServeError;
@@ -33,6 +33,7 @@ pub(super) fn prepare(arguments: &PostgresArgs) -> Result<Option<PostgresServers
         return Ok(None);
     };
     let servers: PostgresServers = text.parse()?;
+    let servers = servers.in_schema(&arguments.schema.postgres_schema)?;
     projection::prepare(&servers, arguments.migrate)?;
     Ok(Some(servers))
 }
@@ -97,16 +98,20 @@ struct IndexBehind {
 /// long as it takes to come to these orders, and no longer. Where replies wait for Postgres the index
 /// waits for it as well, and what is behind these orders comes only when Postgres has them.
 fn owners_in(index: Index, patience: Duration) -> OwnersOf {
-    Arc::new(move |orders: &[OrderId], read_to: Lsn| {
+    Arc::new(move |orders: &[OrderId], (written, read_to): (Lsn, Lsn)| {
         let give_up = Instant::now() + patience;
-        let mut owners: Vec<Option<UserId>> = vec![None; orders.len()];
+        let mut owners: Vec<Option<Owner>> = vec![None; orders.len()];
         loop {
             // Before the look, so that nothing that it comes to meanwhile is missed.
             let position = index.position();
             for (owner, order_id) in owners.iter_mut().zip(orders) {
                 if owner.is_none() {
                     let order = index.by_order_id(*order_id)?;
-                    *owner = order.map(|order| order.order().user.clone());
+                    let version = |version| (position >= written).then_some(version);
+                    *owner = order.map(|order| Owner {
+                        user: order.order().user.clone(),
+                        version: version(order.order().version),
+                    });
                 }
             }
             let missing = owners.iter().filter(|owner| owner.is_none()).count();
@@ -128,7 +133,7 @@ mod tests {
     use super::*;
     use crate::index::{IndexAges, IndexWriter, MemoryStore};
     use crate::order::{Created, Event};
-    use crate::types::{Position, Symbol, TimeInForce, TimestampMicros};
+    use crate::types::{Position, Symbol, TimeInForce, TimestampMicros, UserId};
     use crate::wal::LogId;
 
     fn created(user: &UserId) -> Created {
@@ -156,10 +161,11 @@ mod tests {
         // The index comes to the order, and to nothing of what was read of the log after it: that
         // waits for Postgres, which waits for this.
         let owners = owners_in(index, Duration::from_secs(600));
-        let asking = std::thread::spawn(move || owners(&ids, Lsn(1_000)).unwrap());
+        let asking = std::thread::spawn(move || owners(&ids, (Lsn(0), Lsn(1_000))).unwrap());
         writer.take(Lsn(1), Event::Created(created)).unwrap();
         writer.commit().unwrap();
-        assert_eq!(asking.join().unwrap(), [Some(alice)]);
+        let known = Owner { user: alice, version: Some(1) };
+        assert_eq!(asking.join().unwrap(), [Some(known)]);
     }
 
     #[test]
@@ -168,10 +174,15 @@ mod tests {
         let mut writer = IndexWriter::new(index.clone(), LogId(7)).unwrap();
         let created = created(&UserId::new("alice").unwrap());
         let stranger = OrderId::new(9_000_000, 0, created.order_id.partition());
+        let own = created.order_id;
         writer.take(Lsn(1), Event::Created(created)).unwrap();
         writer.commit().unwrap();
         let owners = owners_in(index, Duration::ZERO);
-        assert!(owners(&[stranger], Lsn(2)).unwrap_err().to_string().contains("up to 1 and"));
-        assert_eq!(owners(&[stranger], Lsn(1)).unwrap(), [None]);
+        let behind = owners(&[stranger], (Lsn(1), Lsn(2))).unwrap_err().to_string();
+        assert!(behind.contains("up to 1 and"), "{behind}");
+        assert_eq!(owners(&[stranger], (Lsn(1), Lsn(1))).unwrap(), [None]);
+        let known = owners(&[own], (Lsn(2), Lsn(1))).unwrap();
+        let version = known[0].as_ref().unwrap().version;
+        assert_eq!(version, None, "Postgres may have more of it than the index");
     }
 }

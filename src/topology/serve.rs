@@ -32,7 +32,7 @@ use crate::sync::mailbox;
 use crate::types::{SteadyClock, UserId};
 use crate::wal::{self, WalError, WalOptions};
 
-use super::index::start_index;
+use super::index::{show_books, start_index};
 use super::link;
 use super::listeners::Addresses;
 use super::logging::Log;
@@ -372,6 +372,7 @@ impl Running {
         let health_log = followed.clone();
         let store =
             start_index(&index, followed.clone(), &metrics, (&mut rest, &mut readers, shutdown))?;
+        show_books(&arguments.data_dir, (&index, followed.clone()), (&mut rest, shutdown))?;
         let postgres = postgres.map(|servers| {
             let place = Place {
                 arguments: &arguments.postgres,

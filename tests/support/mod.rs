@@ -14,6 +14,7 @@ pub mod clients;
 pub mod events;
 pub mod load;
 pub mod market;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod postgres_relay;
 pub mod proxy;

@@ -380,7 +380,7 @@ fn find_bin() -> PathBuf {
 }
 
 /// Who runs Postgres where the tests run as root: user and group `postgres`, otherwise `nobody`.
-fn unprivileged_user() -> Option<(u32, u32)> {
+pub fn unprivileged_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -396,7 +396,7 @@ fn unprivileged_user() -> Option<(u32, u32)> {
     Some(*user.expect("a user without rights"))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // Tests that start together begin at different places.
     let start = std::process::id().wrapping_mul(37);
     let count = u32::from(PORTS.end - PORTS.start);

@@ -1,0 +1,107 @@
+//! Who may do what: the owner has made the tables, a writer follows the log, a reader asks the views.
+
+use tokio_postgres::Client;
+
+use super::{PostgresServer, ProjectionError};
+
+/// May read the views of analysts.
+const READER: &str = "longbow_reader";
+/// May write what `serve` writes, and read it: neither empty a table nor change one.
+const WRITER: &str = "longbow_writer";
+
+/// Each right, and whether somebody has it.
+struct Right {
+    grant: String,
+    is_there: String,
+}
+
+/// Makes the roles and grants them what they need. Gives what could not be granted, in words.
+pub(super) async fn grant(
+    client: &Client,
+    server: &PostgresServer,
+) -> Result<Vec<String>, ProjectionError> {
+    let refused = |error| ProjectionError::of(server, "tell who may do what")(error);
+    let mut lacking = Vec::new();
+    for role in [READER, WRITER] {
+        let there = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)";
+        let is_there: bool = client.query_one(there, &[&role]).await.map_err(refused)?.get(0);
+        let make = format!("CREATE ROLE {role} NOLOGIN");
+        if !is_there && let Err(error) = client.batch_execute(&make).await {
+            let why = error.as_db_error().map_or_else(|| error.to_string(), |e| e.message().into());
+            lacking.push(format!(
+                "the role {role} is not there: {why}; an administrator runs `{make}`, then run \
+                 `longbow migrate` again"
+            ));
+            continue;
+        }
+        for Right { grant, is_there } in rights(server, role) {
+            // Who may not grant is told so by an error or by nothing at all.
+            let _told_below = client.batch_execute(&grant).await;
+            let row = client.query_one(&is_there, &[]).await.map_err(refused)?;
+            if !row.get::<_, Option<bool>>(0).unwrap_or(false) {
+                lacking
+                    .push(format!("{role} lacks a right: the owner of the tables runs `{grant}`"));
+            }
+        }
+    }
+    let schema = server.schema();
+    // Before Postgres 15 everybody may, in the schema public.
+    let open = "SELECT EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl) AS entry \
+        WHERE nspname = $1 AND entry.grantee = 0 AND entry.privilege_type = 'CREATE')";
+    let row = client.query_one(open, &[&schema.name()]).await.map_err(refused)?;
+    if row.get(0) {
+        lacking.push(format!(
+            "everybody may make tables beside Longbow's: an administrator runs \
+             `REVOKE CREATE ON SCHEMA {} FROM PUBLIC`",
+            schema.quoted()
+        ));
+    }
+    Ok(lacking)
+}
+
+fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
+    let schema = server.schema();
+    let (own, analysis) = (schema.quoted(), schema.quoted_analysis());
+    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let usage = |schema: &str, name: &str| Right {
+        grant: format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
+        is_there: format!("SELECT has_schema_privilege('{role}', {}, 'USAGE')", literal(name)),
+    };
+    if role == READER {
+        let all = format!(
+            "SELECT bool_and(has_table_privilege('{role}', pg_class.oid, 'SELECT')) FROM pg_class \
+             JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = {}",
+            literal(&schema.analysis())
+        );
+        let grant = format!("GRANT SELECT ON ALL TABLES IN SCHEMA {analysis} TO {role}");
+        return vec![usage(&analysis, &schema.analysis()), Right { grant, is_there: all }];
+    }
+    let table = |names: &[&str], rights: &[&str]| {
+        let list = names.iter().map(|name| format!("{own}.{name}")).collect::<Vec<_>>();
+        let each = list.iter().flat_map(|table| {
+            let has = |right: &&str| {
+                format!("has_table_privilege('{role}', {}, '{right}')", literal(table))
+            };
+            rights.iter().map(has).collect::<Vec<_>>()
+        });
+        Right {
+            is_there: format!("SELECT {}", each.collect::<Vec<_>>().join(" AND ")),
+            grant: format!("GRANT {} ON {} TO {role}", rights.join(", "), list.join(", ")),
+        }
+    };
+    let replaced = ["orders", "executions", "external_orders", "projection", "feed_position"];
+    let make_day = format!("{own}.make_order_events_partition(integer)");
+    vec![
+        usage(&own, schema.name()),
+        table(&replaced, &["SELECT", "INSERT", "UPDATE"]),
+        table(&["order_events"], &["SELECT", "INSERT"]),
+        table(&["order_events_kept", "refinery_schema_history"], &["SELECT"]),
+        Right {
+            grant: format!("GRANT EXECUTE ON FUNCTION {make_day} TO {role}"),
+            is_there: format!(
+                "SELECT has_function_privilege('{role}', {}, 'EXECUTE')",
+                literal(&make_day)
+            ),
+        },
+    ]
+}
