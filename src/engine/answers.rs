@@ -127,7 +127,7 @@ impl Engine {
 }
 
 /// Records a confirmed cancel that the exchange's record has not brought along.
-fn end_confirmed_cancel(work: &mut Work<'_, '_>) {
+pub(super) fn end_confirmed_cancel(work: &mut Work<'_, '_>) {
     if work.entry.underway.cancel_confirmed && work.order().wants_cancel() {
         work.record(Change::Cancelled { cause: CancelCause::Cancelled });
     }

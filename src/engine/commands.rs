@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::answers::end_confirmed_cancel;
 use super::entry::{QueryReason, Waiting, cancel_answer};
 use super::inputs::CreateOrder;
 use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
@@ -87,9 +88,18 @@ impl Engine {
         });
     }
 
-    /// Gives up waiting for an outcome: the answer is the order as it is. Nothing when the answer
-    /// has been given.
+    /// Gives up waiting for an outcome: the answer is the order as it is, or that it is cancelled where
+    /// the exchange has said so. Nothing when the answer has been given.
     pub(super) fn reply_timeout(&mut self, order_id: OrderId, to: ReplyTo, turn: &mut Turn<'_>) {
+        self.with_order(order_id, turn, |work| {
+            // The exchange has confirmed, and only its record is late: nobody is kept waiting for
+            // that, and the fills that it may hold are owed.
+            let awaits_cancel = work.entry.waiting.contains(&Waiting::ForCancel(to));
+            if awaits_cancel && work.entry.underway.cancel_confirmed {
+                work.entry.underway.owes_settlement = true;
+                end_confirmed_cancel(work);
+            }
+        });
         let Some(entry) = self.orders.get_mut(&order_id) else { return };
         let is_ours = |waiting: &Waiting| match *waiting {
             Waiting::ForCreate(other) | Waiting::ForCancel(other) => other == to,

@@ -12,6 +12,7 @@ use super::inputs::{
 use super::outbox::{Alert, Effect, Outbox, ReplyTo};
 use super::partition::{Engine, Turn, UnknownOrder};
 use super::spread_map::SpreadMap;
+use super::unclaimed::Unclaimed;
 use crate::order::{Change, Event, HeldReport, Order};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
@@ -30,6 +31,8 @@ pub struct Engines {
     pub(super) held: HeldReports,
     /// Exchange ids that the store is being asked about. At most one for each held report.
     pub(super) finding: HashSet<ExternalOrderId>,
+    /// Reports that no order has claimed, and of which nobody has been told.
+    unclaimed: Unclaimed,
     pub(super) feed: FeedProgress,
     settling: Option<SettleCursor>,
     /// How far the periodic comparison of all open orders has come.
@@ -42,11 +45,6 @@ pub struct Engines {
     pub(super) now: TimestampMicros,
     pub(super) options: EngineOptions,
 }
-
-/// There are as many reports about unknown orders as may be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no room for another report about an unknown order")]
-pub struct NoRoomForReport;
 
 /// How far settling all open orders has come.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,6 +61,7 @@ impl Engines {
             by_external_id: SpreadMap::new(EXTERNAL_ID_TABLES),
             held: HeldReports::default(),
             finding: HashSet::new(),
+            unclaimed: Unclaimed::default(),
             feed: FeedProgress::default(),
             settling: None,
             comparing: None,
@@ -196,32 +195,18 @@ impl Engines {
     /// Something that the exchange reported unasked. About an id that is not known (yet) it is
     /// kept for a while.
     pub fn report(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
-        let Some(held) = self.report_known(now, report, out) else { return };
-        if !self.held.hold(held, false) {
-            out.effects.push(Effect::Alert(Alert::ReportsOverflowed));
-            self.begin_settlement();
+        if let Some(held) = self.report_known(now, report, out) {
+            self.held.hold(held, false);
         }
     }
 
     /// Something that the exchange reported and will forget once we say that we have it: what is
     /// not known (yet) is logged with everything else that this decides.
-    ///
-    /// # Errors
-    /// [`NoRoomForReport`]: it is not kept, and the exchange must not be told that we have it.
-    pub fn report_durably(
-        &mut self,
-        now: TimestampMicros,
-        report: Report,
-        out: &mut Outbox,
-    ) -> Result<(), NoRoomForReport> {
-        let Some(held) = self.report_known(now, report, out) else { return Ok(()) };
+    pub fn report_durably(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
+        let Some(held) = self.report_known(now, report, out) else { return };
         match self.held.hold_logged(&held) {
-            Kept::Logged => Ok(()),
-            Kept::Unlogged => {
-                out.events.push(Event::HeldReport(held));
-                Ok(())
-            }
-            Kept::NoRoom => Err(NoRoomForReport),
+            Kept::Logged => {}
+            Kept::Unlogged => out.events.push(Event::HeldReport(held)),
         }
     }
 
@@ -281,11 +266,9 @@ impl Engines {
         self.advance(now);
         let age = self.options.held_report_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
-        let expired = self.held.expire(received_before);
-        if expired > 0 {
-            let alert = Alert::ReportsExpired { count: expired };
-            out.effects.push(Effect::Alert(alert));
-        }
+        self.unclaimed.expired += self.held.expire(received_before);
+        self.unclaimed.overflowed += self.held.take_given_up();
+        self.unclaimed.alert(self.now, out);
         self.find_unclaimed(out);
         let mut turn = Turn { now: self.now, options: &self.options, out };
         let mut more = false;
@@ -374,6 +357,14 @@ impl Engines {
         self.turn(now, order_id.partition(), out, |engine, turn| engine.settle(order_id, turn));
     }
 
+    /// Something was said of an order that cannot be understood: its record is asked for. One that
+    /// is not in memory is left to whoever compares all orders.
+    pub fn ask_about(&mut self, now: TimestampMicros, id: &ExternalOrderId, out: &mut Outbox) {
+        if let Some(order_id) = self.by_external_id.get(id).copied() {
+            self.settle(now, order_id, out);
+        }
+    }
+
     /// An order as it stands, durable or not.
     pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
         self.engine(order_id.partition()).order(order_id)
@@ -424,6 +415,7 @@ impl Engines {
                 Some(News::Accepted(external_order_id, order_id)) => {
                     if self.index(&external_order_id, order_id) {
                         self.deliver_held(&external_order_id, order_id, out);
+                        self.make_up_for_given_up(order_id, out);
                     } else {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
                     }
@@ -459,6 +451,17 @@ impl Engines {
             let mut turn = Turn { now: self.now, options: &options, out: &mut *out };
             let engine = self.engine_mut(order_id.partition());
             engine.report(order_id, kind.into_change(), &mut turn);
+        }
+    }
+
+    /// Asks about an order that only now has an id, where reports of that time were given up: they
+    /// may have been its own.
+    fn make_up_for_given_up(&mut self, order_id: OrderId, out: &mut Outbox) {
+        let created_at = self.order(order_id).map(|order| order.created_at);
+        if created_at.is_some_and(|created_at| self.held.may_have_given_up(created_at)) {
+            let options = self.options;
+            let mut turn = Turn { now: self.now, options: &options, out };
+            self.engine_mut(order_id.partition()).settle(order_id, &mut turn);
         }
     }
 

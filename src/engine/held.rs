@@ -6,8 +6,12 @@ use crate::order::{HeldReport, ReportKind};
 use crate::types::{ExternalOrderId, TimestampMicros};
 
 /// Most reports about unknown orders that are kept: 3 s of 10,400 orders/s that all fill before
-/// their accept is in, which is more than a request to the exchange may take.
+/// their accept is in, which is more than a request to the exchange may take. Of more the oldest are
+/// given up: an exchange may report orders of others without end.
 pub const MAX_HELD_REPORTS: usize = 32_768;
+
+/// Reports of one order that a report is compared with, to keep the same one once.
+const MAX_COMPARED: usize = 256;
 
 /// Reports about orders that nobody here knows (yet): a fill can be here before the answer to the
 /// submit that it belongs to.
@@ -19,6 +23,16 @@ pub(super) struct HeldReports {
     next_number: u64,
     /// The first report that the store has not been asked about.
     first_unasked: u64,
+    given_up: GivenUp,
+}
+
+/// What is not kept any more although its time was not over.
+#[derive(Debug, Default)]
+struct GivenUp {
+    /// How many since this was last asked.
+    count: usize,
+    /// When the newest of all of them came.
+    newest: Option<TimestampMicros>,
 }
 
 /// What became of a report that shall be kept and logged.
@@ -28,8 +42,6 @@ pub(super) enum Kept {
     Logged,
     /// It is kept, and the log has to be told.
     Unlogged,
-    /// It is not kept.
-    NoRoom,
 }
 
 #[derive(Debug)]
@@ -39,23 +51,38 @@ struct Held {
 }
 
 impl HeldReports {
-    /// Keeps a report. False when there is no room: then it is not kept.
-    pub(super) fn hold(&mut self, report: HeldReport, is_logged: bool) -> bool {
-        if self.by_age.len() >= MAX_HELD_REPORTS {
-            return false;
+    /// Keeps a report. Without room the oldest one goes.
+    pub(super) fn hold(&mut self, report: HeldReport, is_logged: bool) {
+        if self.by_age.len() >= MAX_HELD_REPORTS
+            && let Some(oldest) = self.remove_oldest(|_| true)
+        {
+            self.given_up.count += 1;
+            self.given_up.newest = self.given_up.newest.max(Some(oldest.report.received_at));
         }
         let number = self.next_number;
         self.next_number += 1;
         self.by_external_id.entry(report.external_order_id.clone()).or_default().push(number);
         self.by_age.insert(number, Held { report, is_logged });
-        true
+    }
+
+    /// How many reports were given up for want of room since this was last asked.
+    pub(super) fn take_given_up(&mut self) -> usize {
+        std::mem::take(&mut self.given_up.count)
+    }
+
+    /// Whether something that was given up for want of room may have been about an order that has
+    /// existed since then.
+    pub(super) fn may_have_given_up(&self, created_at: TimestampMicros) -> bool {
+        self.given_up.newest.is_some_and(|newest| created_at <= newest)
     }
 
     /// Keeps a report that is about to be logged. The same one again, as feed and webhook both bring
     /// it, is kept once.
     pub(super) fn hold_logged(&mut self, report: &HeldReport) -> Kept {
         let numbers = self.by_external_id.get(&report.external_order_id);
-        for number in numbers.into_iter().flatten() {
+        // Those who bring a report twice do so within a while; an order of somebody else may have
+        // thousands.
+        for number in numbers.into_iter().flatten().rev().take(MAX_COMPARED) {
             if let Some(held) = self.by_age.get_mut(number)
                 && held.report.kind == report.kind
             {
@@ -63,7 +90,8 @@ impl HeldReports {
                 return if was_logged { Kept::Logged } else { Kept::Unlogged };
             }
         }
-        if self.hold(report.clone(), true) { Kept::Unlogged } else { Kept::NoRoom }
+        self.hold(report.clone(), true);
+        Kept::Unlogged
     }
 
     /// Takes what was reported of an order whose id is known now, oldest first.
@@ -93,22 +121,29 @@ impl HeldReports {
 
     /// Gives up what came before `received_before`, and says how many that were.
     pub(super) fn expire(&mut self, received_before: TimestampMicros) -> usize {
+        let is_too_old = |held: &Held| held.report.received_at < received_before;
         let mut expired = 0;
-        while let Some(oldest) = self.by_age.first_entry() {
-            if oldest.get().report.received_at >= received_before {
-                break;
-            }
-            let (number, held) = oldest.remove_entry();
-            let id = &held.report.external_order_id;
-            if let Some(numbers) = self.by_external_id.get_mut(id) {
-                numbers.retain(|other| *other != number);
-                if numbers.is_empty() {
-                    self.by_external_id.remove(id);
-                }
-            }
+        while self.remove_oldest(is_too_old).is_some() {
             expired += 1;
         }
         expired
+    }
+
+    /// Takes out the oldest report where it is such a one.
+    fn remove_oldest(&mut self, is_such: impl FnOnce(&Held) -> bool) -> Option<Held> {
+        let oldest = self.by_age.first_entry().filter(|oldest| is_such(oldest.get()))?;
+        let (number, held) = oldest.remove_entry();
+        let id = &held.report.external_order_id;
+        if let Some(numbers) = self.by_external_id.get_mut(id) {
+            // It is the oldest of its order as well, and so the first.
+            if numbers.first() == Some(&number) {
+                numbers.remove(0);
+            }
+            if numbers.is_empty() {
+                self.by_external_id.remove(id);
+            }
+        }
+        Some(held)
     }
 
     /// What the log does not have yet, oldest first; from then on it counts as logged.
@@ -148,9 +183,9 @@ mod tests {
     #[test]
     fn reports_are_kept_until_taken_or_too_old() {
         let mut held = HeldReports::default();
-        assert!(held.hold(report(1, 10), false));
-        assert!(held.hold(report(2, 20), false));
-        assert!(held.hold(report(1, 30), true));
+        held.hold(report(1, 10), false);
+        held.hold(report(2, 20), false);
+        held.hold(report(1, 30), true);
         assert_eq!(held.take_unlogged().len(), 2);
         assert_eq!(held.take_unlogged().len(), 0, "each is logged once");
         assert_eq!(held.take(&report(1, 0).external_order_id).len(), 2);
@@ -164,13 +199,13 @@ mod tests {
     fn each_report_is_asked_about_once_and_not_too_early() {
         let mut held = HeldReports::default();
         for (id, at) in [(1, 10), (2, 20), (3, 30)] {
-            assert!(held.hold(report(id, at), false));
+            held.hold(report(id, at), false);
         }
         let id = |number| report(number, 0).external_order_id;
         assert_eq!(held.take(&id(1)).len(), 1, "claimed in time");
         assert_eq!(held.unclaimed(TimestampMicros::new(20), 9), [id(2)]);
         assert_eq!(held.unclaimed(TimestampMicros::new(20), 9), []);
-        assert!(held.hold(report(2, 31), false), "another of the same order");
+        held.hold(report(2, 31), false);
         assert_eq!(held.unclaimed(TimestampMicros::new(99), 1), [id(3)]);
         assert_eq!(held.unclaimed(TimestampMicros::new(99), 1), [id(2)]);
     }
@@ -178,7 +213,7 @@ mod tests {
     #[test]
     fn the_same_report_is_kept_and_logged_once() {
         let mut held = HeldReports::default();
-        assert!(held.hold(report(1, 10), false), "by the feed");
+        held.hold(report(1, 10), false);
         assert_eq!(held.hold_logged(&report(1, 11)), Kept::Unlogged, "by the webhook");
         assert_eq!(held.hold_logged(&report(1, 12)), Kept::Logged, "again");
         assert_eq!(held.hold_logged(&report(2, 12)), Kept::Unlogged);
@@ -187,14 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many() {
+    fn there_is_room_for_so_many_and_then_the_oldest_goes() {
         let mut held = HeldReports::default();
         for number in 0..MAX_HELD_REPORTS {
-            assert!(held.hold(report(number, 1), false));
+            held.hold(report(number, 1 + number as u64), false);
         }
-        assert!(!held.hold(report(7, 2), false));
-        assert_eq!(held.hold_logged(&report(MAX_HELD_REPORTS, 2)), Kept::NoRoom);
-        assert_eq!(held.expire(TimestampMicros::new(2)), MAX_HELD_REPORTS);
-        assert!(held.hold(report(7, 2), false));
+        assert_eq!(held.take_given_up(), 0);
+        assert!(!held.may_have_given_up(TimestampMicros::new(1)));
+        held.hold(report(7, 100_000), false);
+        assert_eq!(held.hold_logged(&report(MAX_HELD_REPORTS, 100_000)), Kept::Unlogged);
+        assert_eq!(
+            (held.len(), held.take_given_up(), held.take_given_up()),
+            (MAX_HELD_REPORTS, 2, 0)
+        );
+        assert_eq!(held.take(&report(0, 0).external_order_id), [], "the oldest went");
+        assert_eq!(held.take(&report(2, 0).external_order_id).len(), 1);
+        assert_eq!(held.take(&report(7, 0).external_order_id).len(), 2);
+        // Of orders that were there when the second came, and not of later ones.
+        assert!(held.may_have_given_up(TimestampMicros::new(2)));
+        assert!(!held.may_have_given_up(TimestampMicros::new(3)));
     }
 }

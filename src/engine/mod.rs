@@ -23,8 +23,9 @@ mod repair;
 mod resident;
 mod settle;
 mod spread_map;
+mod unclaimed;
 
-pub use engines::{Engines, NoRoomForReport};
+pub use engines::Engines;
 pub use entry::cancel_answer;
 pub use held::MAX_HELD_REPORTS;
 pub use inputs::{
@@ -38,6 +39,10 @@ pub use repair::RepairCause;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
+mod late_record_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

@@ -81,9 +81,12 @@ pub enum Alert {
         /// How many.
         count: usize,
     },
-    /// More reports about unknown orders than can be kept: all open orders are settled with the
-    /// exchange instead.
-    ReportsOverflowed,
+    /// There were more reports about unknown orders than are kept, and the oldest were given up. An
+    /// order of that time that turns out to be ours is asked about.
+    ReportsOverflowed {
+        /// How many.
+        count: usize,
+    },
     /// The exchange gave one id to two orders.
     ExternalIdReused {
         /// The order that has it now as well.

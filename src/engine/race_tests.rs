@@ -160,7 +160,7 @@ fn fill(id: &str, num_shares: Shares) -> Fill {
     }
 }
 
-fn filled(id: &str, num_shares: Shares) -> ReportKind {
+pub(super) fn filled(id: &str, num_shares: Shares) -> ReportKind {
     ReportKind::Filled(fill(id, num_shares))
 }
 

@@ -10,8 +10,9 @@ use super::partition::Engine;
 use crate::order::{FeedPosition, HeldReport, Order, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserPartition};
 
-/// Reports looked up in the store in one go.
-const LOOKUPS_PER_TICK: usize = 256;
+/// Reports looked up in the store in one go, each second: an exchange that reports some hundred
+/// orders of others in that time does not keep ours from being found.
+const LOOKUPS_PER_TICK: usize = 1_024;
 
 impl Engines {
     /// Takes an order of the store into memory, in recovery.

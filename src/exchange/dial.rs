@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ struct Shared {
     lookup: Box<Lookup>,
     state: Mutex<State>,
     looked_up: Condvar,
+    /// How often a lookup has found other addresses than the one before.
+    changes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -51,7 +54,8 @@ impl Dialer {
         lookup: impl Fn(&ExchangeAddress) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         let (lookup, state) = (Box::new(lookup), Mutex::default());
-        Self(Arc::new(Shared { exchange, lookup, state, looked_up: Condvar::new() }))
+        let (looked_up, changes) = (Condvar::new(), AtomicU64::new(0));
+        Self(Arc::new(Shared { exchange, lookup, state, looked_up, changes }))
     }
 
     /// Where this leads.
@@ -87,6 +91,25 @@ impl Dialer {
         }
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// Looks the name up again, and does not wait for the outcome.
+    pub fn refresh(&self) {
+        if self.0.exchange.literal().is_none() {
+            // Without a thread for it there is none this time.
+            let _failed = self.begin_lookup().map(drop);
+        }
+    }
+
+    /// How often the name's meaning has changed. While it has not, every connection leads to where it
+    /// should.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
+    }
+
+    /// Whether an address is among those that the name means now.
+    pub fn leads_to(&self, address: SocketAddr) -> bool {
+        self.lock().known.contains(&address)
     }
 
     fn addresses(
@@ -145,7 +168,14 @@ impl Shared {
         state.lookups += 1;
         state.failure = None;
         match outcome {
-            Ok(addresses) => state.known = addresses,
+            Ok(mut addresses) => {
+                let mut before = std::mem::replace(&mut state.known, addresses.clone());
+                before.sort_unstable();
+                addresses.sort_unstable();
+                if before != addresses {
+                    self.changes.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             Err(error) => {
                 let known = state.known.len();
                 tracing::warn!(exchange = %self.exchange, %error, known, "the exchange's name is not found; the addresses known before are tried");
@@ -207,6 +237,24 @@ mod tests {
         *means.lock().unwrap() = vec![moved];
         assert_eq!(reached(&dialer).unwrap(), moved, "though the old one still answers");
         drop(second);
+    }
+
+    #[test]
+    fn a_lookup_tells_which_connections_lead_elsewhere_now() {
+        let [one, two]: [SocketAddr; 2] = ["10.0.0.1:7", "10.0.0.2:7"].map(|a| a.parse().unwrap());
+        let means = Arc::new(Mutex::new(vec![one, two]));
+        let told = Arc::clone(&means);
+        let dialer = Dialer::with_lookup(named(), move |_| Ok(told.lock().unwrap().clone()));
+        let look = || dialer.0.look_up();
+        look();
+        let changes = dialer.changes();
+        means.lock().unwrap().reverse();
+        look();
+        assert_eq!(dialer.changes(), changes, "another order is no change");
+        *means.lock().unwrap() = vec![two];
+        look();
+        assert_eq!(dialer.changes(), changes + 1);
+        assert!(dialer.leads_to(two) && !dialer.leads_to(one));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 
 use super::address::ExchangeAddress;
 use super::blocking_http::Response;
+use super::reading::read_webhook;
 use super::wire::{SymbolsResponse, WebhookBatch};
 
 pub use super::feed::fuzzing::feed;
@@ -78,6 +79,7 @@ pub fn symbols(data: &[u8]) {
 /// # Panics
 /// When what was read does not come back from what it is written as.
 pub fn webhook(data: &[u8]) {
+    let _each_line_for_itself = read_webhook(data);
     let Ok(batch) = serde_json::from_slice::<WebhookBatch>(data) else { return };
     let written = serde_json::to_vec(&batch).unwrap_or_default();
     let again = serde_json::from_slice::<WebhookBatch>(&written).map(|again| again.lines);

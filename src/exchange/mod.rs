@@ -9,8 +9,10 @@ pub mod feed;
 mod feed_types;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod reading;
 mod session;
 pub mod sim;
+mod unreadable;
 pub mod webhook;
 pub mod wire;
 
@@ -21,4 +23,8 @@ pub use address::ExchangeAddress;
 pub use clock::ExchangeClock;
 pub use dial::Dialer;
 pub use feed_types::OrderFeed;
+pub use reading::{ResultElement, Results, Said, read_results, read_webhook};
 pub use session::{ExchangeSession, SessionError, SessionOptions};
+pub use unreadable::{
+    MAX_UNREADABLE_TEXT_BYTES, NamedOrder, Unreadable, UnreadableCause, UnreadableSource,
+};

@@ -1,55 +1,56 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use glommio::net::TcpStream;
 use glommio::timer::timeout;
-use http::{Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::address::ExchangeAddress;
+use super::dial::Dialer;
+use super::reading::{ResultElement, Results, read_results};
 use super::wire::{
-    CancelRequest, CancelResponse, QueryRequest, QueryResponse, SubmitRequest, SubmitResponse,
+    CancelRequest, CancelResult, QueryRequest, QueryResult, SubmitRequest, SubmitResult,
     WebhookRequest,
 };
-use crate::net::{HyperIo, connect};
+use crate::net::{HyperIo, adopt_stream, connect};
 
 /// Longest answer that is read: 256 queried orders with 500 executions of 120 bytes each.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Longest body of an answer that says nothing but its status; with a longer one the connection ends.
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// A connection that the exchange had closed is replaced at once, so often within one request.
 const MAX_STALE_CONNECTIONS: usize = 2;
 
 /// Where the exchange is and how long it may take.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Its address.
-    pub address: SocketAddr,
+    /// The way to it, shared by all sessions.
+    pub dialer: Dialer,
     /// `host:port` for the `Host` header.
     pub authority: String,
     /// Local address to connect from; the system chooses without one.
     pub source: Option<IpAddr>,
-    /// Longest wait for a connection.
+    /// Longest wait for a connection, its name's lookup included.
     pub connect_timeout: Duration,
     /// Longest wait for an answer. After it the outcome is unknown.
     pub request_timeout: Duration,
 }
 
 impl SessionOptions {
-    /// Looks the exchange up and takes the usual times: a second each.
-    ///
-    /// # Errors
-    /// The name is unknown or the resolver does not answer.
-    pub fn new(exchange: &ExchangeAddress) -> io::Result<Self> {
-        Ok(Self {
-            address: exchange.resolve()?,
-            authority: exchange.authority(),
+    /// The usual times: a second each.
+    pub fn new(dialer: impl Into<Dialer>) -> Self {
+        let dialer = dialer.into();
+        Self {
+            authority: dialer.exchange().authority(),
+            dialer,
             source: None,
             connect_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(1),
-        })
+        }
     }
 }
 
@@ -65,6 +66,13 @@ pub enum SessionError {
     /// The same, because no answer came in time.
     #[error("what became of the request is not known: no answer within {0:?}")]
     TimedOut(Duration),
+    /// The exchange takes no more of these for now (`429`): nothing was done, and it may be sent again
+    /// later.
+    #[error("the exchange takes no more requests for now (429)")]
+    Throttled {
+        /// When, if the exchange said so.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// One connection to the exchange over which one request at a time goes. Connects when it has
@@ -77,6 +85,9 @@ pub struct ExchangeSession {
 /// An open connection. Dropping it closes it.
 struct Live {
     sender: SendRequest<Full<Bytes>>,
+    /// Where it leads, and how often the name's meaning had changed when that was last right.
+    peer: SocketAddr,
+    changes: u64,
     _driving: glommio::Task<()>,
 }
 
@@ -93,7 +104,7 @@ impl ExchangeSession {
     pub async fn submit(
         &mut self,
         request: &SubmitRequest,
-    ) -> Result<SubmitResponse, SessionError> {
+    ) -> Result<Results<SubmitResult>, SessionError> {
         self.post("/v1/orders", request).await
     }
 
@@ -104,7 +115,7 @@ impl ExchangeSession {
     pub async fn cancel(
         &mut self,
         request: &CancelRequest,
-    ) -> Result<CancelResponse, SessionError> {
+    ) -> Result<Results<CancelResult>, SessionError> {
         self.post("/v1/cancels", request).await
     }
 
@@ -112,7 +123,10 @@ impl ExchangeSession {
     ///
     /// # Errors
     /// No answer, and whether the request was sent.
-    pub async fn query(&mut self, request: &QueryRequest) -> Result<QueryResponse, SessionError> {
+    pub async fn query(
+        &mut self,
+        request: &QueryRequest,
+    ) -> Result<Results<QueryResult>, SessionError> {
         self.post("/v1/orders/query", request).await
     }
 
@@ -124,13 +138,13 @@ impl ExchangeSession {
         self.send("/v1/webhooks", request).await.map(drop)
     }
 
-    async fn post<A: DeserializeOwned>(
+    async fn post<T: ResultElement>(
         &mut self,
         path: &'static str,
         body: &impl Serialize,
-    ) -> Result<A, SessionError> {
+    ) -> Result<Results<T>, SessionError> {
         let answer = self.send(path, body).await?;
-        serde_json::from_slice(&answer)
+        read_results(&answer)
             .map_err(|error| SessionError::OutcomeUnknown(format!("unreadable answer: {error}")))
     }
 
@@ -145,7 +159,7 @@ impl ExchangeSession {
         let body = Bytes::from(body);
         let mut stale_connections = 0;
         loop {
-            let mut live = match self.live.take() {
+            let mut live = match self.live.take().filter(|live| self.still_leads_there(live)) {
                 Some(live) => live,
                 None => self.connect().await?,
             };
@@ -155,6 +169,10 @@ impl ExchangeSession {
                     self.live = Some(live);
                     return Ok(answer);
                 }
+                Err(error @ SessionError::Throttled { .. }) => {
+                    self.live = Some(live);
+                    return Err(error);
+                }
                 Err(SessionError::NotSent(_)) if stale_connections < MAX_STALE_CONNECTIONS => {
                     stale_connections += 1;
                 }
@@ -163,20 +181,46 @@ impl ExchangeSession {
         }
     }
 
+    /// Whether a connection goes to where the exchange's name leads now.
+    fn still_leads_there(&self, live: &Live) -> bool {
+        let dialer = &self.options.dialer;
+        live.changes == dialer.changes() || dialer.leads_to(live.peer)
+    }
+
     async fn connect(&self) -> Result<Live, SessionError> {
-        let not_sent = |error: String| SessionError::NotSent(error);
-        let stream =
-            connect(self.options.address, self.options.source, self.options.connect_timeout)
-                .await
-                .map_err(|error| not_sent(error.to_string()))?;
+        let not_sent = |error: io::Error| SessionError::NotSent(error.to_string());
+        let (stream, peer) = self.dial().await.map_err(not_sent)?;
+        let dialer = &self.options.dialer;
+        // Where the name means something else by now, that is looked at before each request.
+        let changes = dialer.changes();
+        let is_right = changes == 0 || dialer.leads_to(peer);
+        let changes = if is_right { changes } else { u64::MAX };
+        let connected = handshake(HyperIo::new(stream)).await;
         let (sender, connection) =
-            handshake(HyperIo::new(stream)).await.map_err(|error| not_sent(error.to_string()))?;
+            connected.map_err(|error| SessionError::NotSent(error.to_string()))?;
         let driving = glommio::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the exchange ended");
             }
         });
-        Ok(Live { sender, _driving: driving })
+        Ok(Live { sender, peer, changes, _driving: driving })
+    }
+
+    async fn dial(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let SessionOptions { dialer, source, connect_timeout, .. } = &self.options;
+        if let Some(address) = dialer.exchange().literal() {
+            return Ok((connect(address, *source, *connect_timeout).await?, address));
+        }
+        // A lookup blocks, and so does a race of addresses. Whoever loses interest ends it.
+        let (done, outcome) = oneshot::channel();
+        let (dialer, source, connect_timeout) = (dialer.clone(), *source, *connect_timeout);
+        std::thread::Builder::new().name("dial".to_owned()).spawn(move || {
+            let stream = dialer.connect(source, connect_timeout, &|| done.is_closed());
+            let _nobody_waits = done.send(stream);
+        })?;
+        let stream = outcome.await.map_err(io::Error::other)??;
+        let peer = stream.peer_addr()?;
+        Ok((adopt_stream(stream), peer))
     }
 
     /// Sends one request and reads its whole answer.
@@ -211,9 +255,61 @@ async fn ask(live: &mut Live, request: Request<Full<Bytes>>) -> Result<Bytes, Se
         }
     })?;
     let status = answer.status();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        let retry_after = retry_after(answer.headers(), SystemTime::now());
+        // Read to its end, so that the connection goes on.
+        let body = Limited::new(answer.into_body(), MAX_REFUSAL_BYTES).collect().await;
+        let _closed_by_hyper = body.map(drop);
+        return Err(SessionError::Throttled { retry_after });
+    }
     if !status.is_success() {
         return Err(unknown(format!("the exchange answered {status}")));
     }
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
     Ok(body.map_err(|error| unknown(error.to_string()))?.to_bytes())
+}
+
+/// How long the exchange asks to be left alone: seconds, or a date, which is a time of its own clock
+/// where it tells that (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    let at = date(value)?;
+    let now = text(header::DATE).and_then(date).unwrap_or(now);
+    // What is over already is no time at all.
+    Some(at.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_of_the_exchanges_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_732_400_000);
+        let said = |value: &str, date: Option<SystemTime>| {
+            let mut all = headers(&[(header::RETRY_AFTER, value)]);
+            if let Some(date) = date {
+                all.insert(header::DATE, httpdate::fmt_http_date(date).parse().unwrap());
+            }
+            retry_after(&all, now).map(|pause| pause.as_secs())
+        };
+        let at = |seconds: u64| httpdate::fmt_http_date(now + Duration::from_secs(seconds));
+        assert_eq!(said("7", None), Some(7));
+        assert_eq!(said(&at(9), None), Some(9));
+        assert_eq!(said(&at(9), Some(now + Duration::from_secs(6))), Some(3), "its clock is ahead");
+        assert_eq!(said(&at(0), Some(now + Duration::from_secs(6))), Some(0));
+        for odd in ["", "-1", "soon", "1.5", "99999999999999999999999"] {
+            assert_eq!(said(odd, None), None, "{odd}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
 }

@@ -1,13 +1,16 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::circuit::{Circuit, SharedState};
 use super::gathering::Gathering;
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
+use super::questions::Questions;
 use super::stages::{OrderStages, StageClock};
+use super::throttle::Throttle;
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
-use crate::exchange::ExchangeClock;
+use crate::exchange::{ExchangeClock, Unreadable};
 use crate::order::{Order, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
@@ -25,6 +28,10 @@ pub(crate) struct SessionQueues {
     pub(crate) unawaited_cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
     pub(crate) queries: LocalQueue<OrderId>,
+    /// Which of them are asked about together.
+    pub(crate) questions: RefCell<Questions>,
+    /// What the exchange takes no more of for now.
+    pub(crate) throttles: Throttles,
     /// Exchange ids to look for in the store. At most one for each held report.
     pub(crate) finds: LocalQueue<ExternalOrderId>,
     /// Reasons to register our webhook, all answered by one registration.
@@ -53,6 +60,8 @@ impl SessionQueues {
             cancels: LocalQueue::new(),
             unawaited_cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
+            questions: RefCell::default(),
+            throttles: Throttles::default(),
             finds: LocalQueue::new(),
             registrations: LocalQueue::new(),
             probes: LocalQueue::new(),
@@ -73,10 +82,27 @@ impl SessionQueues {
         is_away
     }
 
+    /// Whether no question waits to be sent.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn has_no_questions(&self) -> bool {
+        self.queries.is_empty() && !self.questions.borrow().has_parts()
+    }
+
     /// Whether more orders would only wait for their deadlines.
     pub(crate) fn is_backed_up(&self) -> bool {
         self.submits.len() >= MAX_WAITING_SUBMITS
     }
+}
+
+/// What the exchange takes no more of for now: each kind of request for itself, so that questions
+/// never hold up a cancel.
+#[derive(Debug, Default)]
+pub(crate) struct Throttles {
+    pub(crate) submits: RefCell<Throttle>,
+    pub(crate) cancels: RefCell<Throttle>,
+    pub(crate) queries: RefCell<Throttle>,
+    /// How long the user of an order waits for its outcome.
+    pub(crate) reply_timeout: Cell<Duration>,
 }
 
 /// One answer of the exchange, or that there was none.
@@ -88,4 +114,6 @@ pub(crate) enum Answer {
     Query(OrderId, Option<(TimestampMicros, QueryAnswer)>),
     /// The order that the store has under an exchange id, if it has one.
     Found(ExternalOrderId, Option<TrackedOrder>),
+    /// Something among the answers that cannot be used.
+    Unreadable(Box<Unreadable>),
 }

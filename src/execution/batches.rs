@@ -2,19 +2,32 @@
 //! its answer or from there being none. Reads no clock.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use compact_str::CompactString;
 
 use super::answers::{Answer, SessionQueues};
 use super::metrics::ExecutionMetrics;
+use super::questions::Question;
 use super::stages::Stage;
+use super::throttle::{Pause, goes_again};
 use super::translate;
 use crate::engine::{CancelOutcome, SubmitOutcome};
-use crate::exchange::SessionError;
 use crate::exchange::wire::{
-    CancelRequest, CancelResponse, MAX_BATCH, QueryRequest, QueryResponse, SubmitOrder,
-    SubmitRequest, SubmitResponse,
+    CancelRequest, CancelResult, MAX_BATCH, QueryRequest, QueryResult, SubmitOrder, SubmitRequest,
+    SubmitResult,
 };
+use crate::exchange::{Results, SessionError, Unreadable};
 use crate::order::Order;
 use crate::types::{ExternalOrderId, Moment, OrderId, TimestampMicros};
+
+/// Stands for no order: its time is 1970.
+pub(super) const NO_ORDER: OrderId = OrderId::from_u128(0);
+
+/// What an order's user is told that the exchange did not take in time.
+const TOO_BUSY: CompactString = CompactString::const_new(
+    "the exchange is too busy: it took no orders (429) while this one could wait",
+);
 
 /// Orders on their way to the exchange.
 pub(crate) struct SubmitBatch {
@@ -55,19 +68,27 @@ impl SubmitBatch {
         &self.request
     }
 
-    /// Takes what became of it. False when the exchange could not be reached: then the same orders
-    /// wait for the next connection, because nothing of them left this process.
+    /// Takes what became of it at `now`. False when the exchange could not be reached: then the same
+    /// orders wait for the next connection, because nothing of them left this process.
     pub(crate) fn settle(
         self,
-        outcome: Result<SubmitResponse, SessionError>,
+        outcome: Result<Results<SubmitResult>, SessionError>,
         queues: &SessionQueues,
         metrics: &ExecutionMetrics,
+        now: Moment,
     ) -> bool {
         let Self { orders, request } = self;
         let outcomes = match outcome {
-            Ok(response) => {
-                note_success(queues, metrics);
-                translate::submit_outcomes(&request.orders, response.results)
+            Ok(answer) => {
+                note_success(queues, metrics, now);
+                let mut unreadable = Vec::new();
+                let outcomes = translate::submit_outcomes(&request.orders, answer, &mut unreadable);
+                hand_on(unreadable, queues);
+                outcomes
+            }
+            Err(SessionError::Throttled { retry_after }) => {
+                hold_back(orders, retry_after, queues, metrics, now);
+                return true;
             }
             Err(SessionError::NotSent(error)) => {
                 note_failure(queues, metrics);
@@ -93,7 +114,53 @@ impl SubmitBatch {
     }
 }
 
-fn note_success(queues: &SessionQueues, metrics: &ExecutionMetrics) {
+/// The exchange has taken none of these orders and takes none for a while. Those that can wait so
+/// long go first then; the others, and those behind them whose time would be over, have failed.
+fn hold_back(
+    orders: Vec<Arc<Order>>,
+    retry_after: Option<Duration>,
+    queues: &SessionQueues,
+    metrics: &ExecutionMetrics,
+    now: Moment,
+) {
+    queues.circuit.borrow_mut().throttled();
+    let pause = queues.throttles.submits.borrow_mut().refused(now.monotonic, retry_after);
+    queues.gathering.borrow_mut().closed_until = Some(pause.until);
+    note_pause(pause, "orders", orders.len(), metrics, now);
+    let reply_timeout = queues.throttles.reply_timeout.get();
+    let mut waiting = queues.submits.take(usize::MAX);
+    let (mut again, mut refused): (Vec<_>, Vec<_>) =
+        orders.into_iter().partition(|order| goes_again(order, now, pause, reply_timeout));
+    // These were not sent yet: within their deadline they may wait.
+    let pause_micros = pause.until.saturating_since(now.monotonic).as_micros();
+    let pause_micros = u64::try_from(pause_micros).unwrap_or(u64::MAX);
+    let resumes = now.wall.saturating_add_micros(pause_micros);
+    refused.extend(waiting.extract_if(.., |order| order.submit_before <= resumes));
+    again.append(&mut waiting);
+    queues.submits.put_back(again);
+    metrics.throttled_orders.inc_by(refused.len() as u64);
+    let outcome = || SubmitOutcome::Refused { reason: TOO_BUSY };
+    queues.answers.extend(refused.iter().map(|order| Answer::Submit(order.order_id, outcome())));
+}
+
+fn note_pause(pause: Pause, what: &str, count: usize, metrics: &ExecutionMetrics, now: Moment) {
+    metrics.throttled_requests.inc();
+    if pause.is_first {
+        let pause = pause.until.saturating_since(now.monotonic);
+        tracing::warn!(count, ?pause, "the exchange takes no more {what} for now (429)");
+    }
+}
+
+/// Gives what cannot be used to whoever looks after that.
+fn hand_on(unreadable: Vec<Unreadable>, queues: &SessionQueues) {
+    if !unreadable.is_empty() {
+        let unreadable = unreadable.into_iter().map(Box::new);
+        queues.answers.extend(unreadable.map(Answer::Unreadable));
+    }
+}
+
+fn note_success(queues: &SessionQueues, metrics: &ExecutionMetrics, now: Moment) {
+    queues.throttles.submits.borrow_mut().taken(now.monotonic);
     if queues.circuit.borrow_mut().succeeded() {
         tracing::warn!("the exchange takes orders again");
         metrics.exchange_away.set(0);
@@ -116,8 +183,15 @@ pub(crate) struct CancelBatch {
 }
 
 impl CancelBatch {
-    /// What has gathered; `None` when that is nothing.
-    pub(crate) fn take(queues: &SessionQueues, metrics: &ExecutionMetrics) -> Option<Self> {
+    /// What has gathered and may be sent at `now`; `None` when that is nothing.
+    pub(crate) fn take(
+        queues: &SessionQueues,
+        metrics: &ExecutionMetrics,
+        now: Moment,
+    ) -> Option<Self> {
+        if queues.throttles.cancels.borrow().is_closed(now.monotonic) {
+            return None;
+        }
         let mut cancels = queues.cancels.take(MAX_BATCH);
         cancels.extend(queues.unawaited_cancels.take(MAX_BATCH - cancels.len()));
         if cancels.is_empty() {
@@ -133,18 +207,30 @@ impl CancelBatch {
         &self.request
     }
 
-    /// Takes what became of it. False when the exchange could not be reached: then the same
-    /// cancels wait for the next connection.
+    /// Takes what became of it at `now`. False when the exchange could not be reached: then the same
+    /// cancels wait for the next connection. They wait as well where the exchange takes none for now.
     pub(crate) fn settle(
         self,
-        outcome: Result<CancelResponse, SessionError>,
+        outcome: Result<Results<CancelResult>, SessionError>,
         queues: &SessionQueues,
         metrics: &ExecutionMetrics,
+        now: Moment,
     ) -> bool {
         let Self { cancels, request } = self;
         let outcomes = match outcome {
-            Ok(response) => {
-                translate::cancel_outcomes(&request.external_order_ids, response.results)
+            Ok(answer) => {
+                queues.throttles.cancels.borrow_mut().taken(now.monotonic);
+                let (ids, mut unreadable) = (&request.external_order_ids, Vec::new());
+                let outcomes = translate::cancel_outcomes(ids, answer, &mut unreadable);
+                hand_on(unreadable, queues);
+                outcomes
+            }
+            Err(SessionError::Throttled { retry_after }) => {
+                let mut throttle = queues.throttles.cancels.borrow_mut();
+                let pause = throttle.refused(now.monotonic, retry_after);
+                note_pause(pause, "cancels", cancels.len(), metrics, now);
+                queues.cancels.put_back(cancels);
+                return true;
             }
             Err(SessionError::NotSent(error)) => {
                 tracing::warn!(error, cancels = cancels.len(), "the exchange cannot be reached");
@@ -175,19 +261,28 @@ pub(crate) struct QueryBatch {
 }
 
 impl QueryBatch {
-    /// What has gathered, asked at `now`; `None` when that is nothing.
+    /// What has gathered, asked at `now`; `None` when that is nothing, or the exchange answers no
+    /// questions for now.
     pub(crate) fn take(
         queues: &SessionQueues,
         metrics: &ExecutionMetrics,
         now: Moment,
     ) -> Option<Self> {
-        let order_ids = queues.queries.take(MAX_BATCH);
-        if order_ids.is_empty() {
+        if queues.throttles.queries.borrow().is_closed(now.monotonic) {
             return None;
         }
+        let (fresh, mut lost) = (|| queues.queries.take(MAX_BATCH), Vec::new());
+        let next = queues.questions.borrow_mut().next(now.monotonic, fresh, &mut lost);
+        lose(lost, queues);
+        let (order_ids, client_order_ids) = match next? {
+            Question::Orders(order_ids) => {
+                let ids = order_ids.iter().map(|id| translate::client_order_id(*id)).collect();
+                (order_ids, ids)
+            }
+            Question::Probe => (Vec::new(), vec![translate::client_order_id(NO_ORDER)]),
+        };
         metrics.query_requests.inc();
         metrics.queried_orders.inc_by(order_ids.len() as u64);
-        let client_order_ids = order_ids.iter().map(|id| translate::client_order_id(*id)).collect();
         let passed = queues.exchange_clock.deadlines_passed(now);
         Some(Self { order_ids, request: QueryRequest { client_order_ids }, passed })
     }
@@ -197,29 +292,57 @@ impl QueryBatch {
         &self.request
     }
 
-    /// Takes what became of it. False when the exchange could not be reached. A question without
-    /// an answer is asked again by whoever still wants to know.
+    /// Takes what became of it at `now`. False when the exchange could not be reached. A question
+    /// without an answer is asked again: of several orders in parts, of one by whoever still wants to
+    /// know.
     pub(crate) fn settle(
         self,
-        outcome: Result<QueryResponse, SessionError>,
+        outcome: Result<Results<QueryResult>, SessionError>,
         queues: &SessionQueues,
+        metrics: &ExecutionMetrics,
+        now: Moment,
     ) -> bool {
         let Self { order_ids, request, passed } = self;
+        let mut questions = queues.questions.borrow_mut();
         match outcome {
-            Ok(response) => {
-                let records = translate::query_answers(&request.client_order_ids, response.results);
+            Ok(answer) => {
+                queues.throttles.queries.borrow_mut().taken(now.monotonic);
+                questions.answered(&order_ids);
+                let (ids, mut unreadable) = (&request.client_order_ids, Vec::new());
+                let records = translate::query_answers(ids, answer, &mut unreadable);
                 let answers = order_ids.into_iter().zip(records).map(|(order_id, record)| {
                     Answer::Query(order_id, record.map(|record| (passed, record)))
                 });
                 queues.answers.extend(answers);
+                hand_on(unreadable, queues);
                 true
             }
-            Err(error) => {
+            Err(SessionError::Throttled { retry_after }) => {
+                let mut throttle = queues.throttles.queries.borrow_mut();
+                let pause = throttle.refused(now.monotonic, retry_after);
+                note_pause(pause, "questions", order_ids.len(), metrics, now);
+                questions.put_back(order_ids);
+                true
+            }
+            Err(error @ SessionError::NotSent(_)) => {
                 tracing::warn!(%error, orders = order_ids.len(), "a query has no answer");
-                let lost = order_ids.into_iter().map(|order_id| Answer::Query(order_id, None));
-                queues.answers.extend(lost);
-                !matches!(error, SessionError::NotSent(_))
+                lose(order_ids, queues);
+                false
+            }
+            Err(error @ (SessionError::OutcomeUnknown(_) | SessionError::TimedOut(_))) => {
+                let (orders, first) = (order_ids.len(), order_ids.first().copied());
+                tracing::warn!(%error, orders, ?first, "a query has no answer");
+                metrics.failed_queries.inc();
+                lose(questions.failed(now.monotonic, order_ids), queues);
+                true
             }
         }
+    }
+}
+
+/// Tells whoever asked about these orders that there is no answer.
+fn lose(order_ids: Vec<OrderId>, queues: &SessionQueues) {
+    if !order_ids.is_empty() {
+        queues.answers.extend(order_ids.into_iter().map(|id| Answer::Query(id, None)));
     }
 }

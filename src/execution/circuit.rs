@@ -117,6 +117,15 @@ impl Circuit {
         was_open
     }
 
+    /// The exchange takes no orders for now, and says so: it is there.
+    pub(super) fn throttled(&mut self) {
+        match self.state {
+            State::Closed { .. } => self.enter(State::Closed { failures: 0 }),
+            State::Open => self.probe_answered(),
+            State::HalfOpen { .. } => {}
+        }
+    }
+
     /// A submit request was not sent, or has no answer that can be read. True when the circuit
     /// opened with it.
     pub(super) fn failed(&mut self) -> bool {
@@ -211,6 +220,23 @@ mod tests {
         assert!(circuit.admits(now) && circuit.admits(now));
         circuit.probe_answered();
         assert_eq!(circuit.state(), ExchangeState::Reachable, "an old answer changes nothing");
+    }
+
+    #[test]
+    fn an_exchange_that_says_that_it_is_busy_is_not_away() {
+        let now = MonotonicMicros::new(7);
+        let mut circuit = Circuit::new(SharedState::default());
+        for _ in 0..10 {
+            assert!(!circuit.failed() && !circuit.failed());
+            circuit.throttled();
+            assert!(circuit.admits(now) && circuit.admits(now));
+        }
+        let mut circuit = open();
+        circuit.throttled();
+        assert_eq!(circuit.state(), ExchangeState::Probing);
+        assert!(circuit.admits(now) && !circuit.admits(now));
+        circuit.throttled();
+        assert_eq!(circuit.state(), ExchangeState::Probing);
     }
 
     #[test]

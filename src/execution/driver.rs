@@ -1,5 +1,6 @@
 mod awaited;
 mod release;
+mod unreadable;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -31,7 +32,7 @@ use super::webhook::Webhooks;
 use crate::engine::{CancelReply, CreateOrder, CreateReply, Engines, Outbox};
 use crate::exchange::OrderFeed;
 use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION};
-use crate::types::{Moment, MonotonicMicros, UserId};
+use crate::types::{Moment, MonotonicMicros, Spell, UserId};
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
 /// Lets the engines decide, the log remember, and effects happen once it does. It reads no clock:
@@ -73,6 +74,7 @@ pub(crate) struct Driver {
     queues: Rc<SessionQueues>,
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
+    unreadable_spell: Spell,
     next_sweep: MonotonicMicros,
     sweeps_remain: bool,
     /// When all open orders are compared with the exchange's record again.
@@ -109,6 +111,7 @@ impl Driver {
         let DriverParts { engines, wal, views, watchers, stored, shown, .. } = parts;
         let DriverParts { postgres, kill_switch, queues, options, metrics, .. } = parts;
         let recovered = wal.committed();
+        queues.throttles.reply_timeout.set(options.reply_timeout);
         let awaited = AwaitedPostgres::new(postgres.as_ref(), recovered);
         if awaited.as_ref().is_some_and(AwaitedPostgres::lacks_recovered) {
             views.hide();
@@ -143,6 +146,7 @@ impl Driver {
             postgres,
             awaited,
             queues,
+            unreadable_spell: unreadable::log_spell(),
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
             next_cleanup: now.monotonic.saturating_add(options.cleanup_interval),
@@ -202,6 +206,11 @@ impl Driver {
             let _gone = reply.send(CreateReply::ExchangeAway);
             return;
         }
+        if self.is_turned_away(now) {
+            self.metrics.throttled_creates.inc();
+            let _gone = reply.send(CreateReply::Unavailable);
+            return;
+        }
         let key_is_unsure =
             request.client_order_id.is_some() && self.ended.may_have_forgotten_key(key_checked_at);
         if self.wal.is_out_of_space() && !self.repeats(&request) {
@@ -230,6 +239,13 @@ impl Driver {
         self.engines.create(now.wall, request, to, &mut self.outbox);
         self.gate();
         self.queues.clock.end(order_id, Stage::Decide);
+    }
+
+    /// Whether an order would only wait for an exchange that takes no more for now.
+    fn is_turned_away(&self, now: Moment) -> bool {
+        let window = Duration::from_micros(self.options.engine.submit_window_micros);
+        let throttle = self.queues.throttles.submits.borrow();
+        throttle.turns_away(now.monotonic, window, self.options.reply_timeout)
     }
 
     /// Takes a request to cancel an order.
@@ -266,9 +282,10 @@ impl Driver {
     }
 
     /// Takes what the exchange answered.
-    pub(crate) fn answer(&mut self, now: Moment, answer: Answer) {
-        let now = now.wall;
+    pub(crate) fn answer(&mut self, at: Moment, answer: Answer) {
+        let now = at.wall;
         match answer {
+            Answer::Unreadable(unreadable) => self.unreadable(at, &unreadable),
             Answer::Submit(order_id, outcome) => {
                 self.queues.clock.end(order_id, Stage::Exchange);
                 self.engines.submit_answer(now, order_id, outcome, &mut self.outbox);
@@ -313,6 +330,10 @@ impl Driver {
 
     /// Takes the next lines of the webhook batch under work, at most `limit`.
     pub(super) fn webhook_lines(&mut self, now: Moment, limit: usize) {
+        for unreadable in self.webhooks.take_unreadable() {
+            self.metrics.webhook_lines.inc();
+            self.unreadable(now, &unreadable);
+        }
         for _ in 0..limit {
             let Some(line) = self.webhooks.next_line() else { break };
             self.metrics.webhook_lines.inc();
@@ -321,10 +342,7 @@ impl Driver {
                 self.metrics.unreadable_reports.inc();
                 continue;
             };
-            if self.engines.report_durably(now.wall, report, &mut self.outbox).is_err() {
-                self.metrics.report_overflows.inc();
-                self.webhooks.give_back();
-            }
+            self.engines.report_durably(now.wall, report, &mut self.outbox);
         }
         self.gate();
         self.webhooks.end_if_taken(self.last_event);

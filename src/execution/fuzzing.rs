@@ -11,7 +11,8 @@ use super::translate;
 use crate::engine::{
     CancelOutcome, CreateOrder, EngineOptions, Engines, Outbox, ReplyTo, SubmitOutcome,
 };
-use crate::exchange::wire::{CancelResponse, FeedLine, QueryResponse, SubmitResponse};
+use crate::exchange::wire::{CancelResult, FeedLine, QueryResult, SubmitResult};
+use crate::exchange::{ResultElement, Results, read_results};
 use crate::order::{Event, EventEncoder, Order, RECORD_FORMAT_VERSION, Status, decode};
 use crate::types::{
     ExternalOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce, TimestampMicros, UserId,
@@ -97,10 +98,10 @@ impl Story {
     }
 
     fn submit_answer(&mut self, json: &[u8]) {
-        let Some(answer) = parse::<SubmitResponse>(json) else { return };
+        let Some(answer) = answer::<SubmitResult>(json) else { return };
         let sent = |order: &Arc<Order>| translate::submit_order(order, order.submit_before);
         let orders: Vec<_> = self.orders.iter().map(sent).collect();
-        let outcomes = translate::submit_outcomes(&orders, answer.results);
+        let outcomes = translate::submit_outcomes(&orders, answer, &mut Vec::new());
         assert_eq!(outcomes.len(), orders.len(), "an outcome for each order");
         for (order, outcome) in self.orders.iter().zip(outcomes) {
             self.engines.submit_answer(self.now, order.order_id, outcome, &mut self.out);
@@ -108,13 +109,13 @@ impl Story {
     }
 
     fn cancel_answer(&mut self, json: &[u8]) {
-        let Some(answer) = parse::<CancelResponse>(json) else { return };
+        let Some(answer) = answer::<CancelResult>(json) else { return };
         let known = self.orders.iter().filter_map(|order| {
             let id = self.engines.order(order.order_id)?.external_order_id.clone()?;
             Some((order.order_id, id))
         });
         let (order_ids, ids): (Vec<OrderId>, Vec<ExternalOrderId>) = known.unzip();
-        let outcomes = translate::cancel_outcomes(&ids, answer.results);
+        let outcomes = translate::cancel_outcomes(&ids, answer, &mut Vec::new());
         assert_eq!(outcomes.len(), ids.len(), "an outcome for each cancel");
         for (order_id, outcome) in order_ids.into_iter().zip(outcomes) {
             self.engines.cancel_answer(self.now, order_id, outcome, &mut self.out);
@@ -122,10 +123,10 @@ impl Story {
     }
 
     fn query_answer(&mut self, json: &[u8]) {
-        let Some(answer) = parse::<QueryResponse>(json) else { return };
+        let Some(answer) = answer::<QueryResult>(json) else { return };
         let ids: Vec<CompactString> =
             self.orders.iter().map(|order| order.order_id.to_compact_string()).collect();
-        let records = translate::query_answers(&ids, answer.results);
+        let records = translate::query_answers(&ids, answer, &mut Vec::new());
         assert_eq!(records.len(), ids.len(), "an answer for each order");
         for (order, record) in self.orders.iter().zip(records) {
             let record = record.map(|record| (self.now, record));
@@ -189,6 +190,10 @@ impl Story {
             assert_eq!(replayed.order(order.order_id), Some(order));
         }
     }
+}
+
+fn answer<T: ResultElement>(json: &[u8]) -> Option<Results<T>> {
+    read_results(json).ok()
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Option<T> {

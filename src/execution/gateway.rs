@@ -11,8 +11,8 @@ use super::stages::OrderStages;
 use super::views::CommittedViews;
 use super::webhook::{WebhookCommand, WebhookReply};
 use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply};
-use crate::exchange::ExchangeClock;
 use crate::exchange::wire::FeedLine;
+use crate::exchange::{ExchangeClock, Results};
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{OrderId, SteadyClock, UserId};
 use crate::wal::Lsn;
@@ -172,7 +172,7 @@ impl OrderGateway {
     /// [`Overloaded`]: nothing was recorded; the exchange has to come again.
     pub fn webhook(
         &self,
-        lines: Vec<FeedLine>,
+        lines: Results<FeedLine>,
     ) -> Result<oneshot::Receiver<WebhookReply>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
         let command = WebhookCommand { lines, reply };

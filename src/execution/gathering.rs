@@ -34,6 +34,8 @@ pub(crate) struct Gathering {
     in_flight: usize,
     last_sent: Option<MonotonicMicros>,
     is_busy: bool,
+    /// The exchange takes nothing before that.
+    pub(crate) closed_until: Option<MonotonicMicros>,
     /// Orders that will be there to send once the log has them.
     pub(crate) on_their_way: usize,
 }
@@ -54,6 +56,9 @@ impl Gathering {
     pub(crate) fn decide(&self, now: MonotonicMicros, waiting: usize) -> Decision {
         if waiting == 0 {
             return Decision::Wait;
+        }
+        if let Some(until) = self.closed_until.filter(|until| now < *until) {
+            return Decision::WaitUntil(until);
         }
         let is_idle = self.in_flight == 0 && self.on_their_way == 0;
         let is_enough = !self.is_busy || waiting >= WORTHWHILE;
@@ -129,6 +134,16 @@ mod tests {
         gathering.sent(now, FEW - 1);
         gathering.answered();
         assert_eq!(gathering.decide(now, 1), Decision::Send);
+    }
+
+    #[test]
+    fn nothing_is_sent_while_the_exchange_takes_nothing() {
+        let now = MonotonicMicros::new(7);
+        let until = now.saturating_add(Duration::from_secs(1));
+        let gathering = Gathering { closed_until: Some(until), ..Gathering::default() };
+        assert_eq!(gathering.decide(now, 0), Decision::Wait);
+        assert_eq!(gathering.decide(now, MAX_BATCH), Decision::WaitUntil(until));
+        assert_eq!(gathering.decide(until, 1), Decision::Send);
     }
 
     /// Requests for 10,000 orders that come one each 100 us, `together` of them at a time as the

@@ -1,6 +1,7 @@
 use prometheus_client::registry::Registry;
 
 use crate::engine::{Alert, RepairCause};
+use crate::exchange::{UnreadableCause, UnreadableSource};
 use crate::metrics::{Counter, Gauge};
 use crate::order::Anomaly;
 use crate::types::OrderId;
@@ -20,6 +21,11 @@ pub struct ExecutionMetrics {
     pub(super) unknown_outcomes: Counter,
     pub(super) reply_timeouts: Counter,
     pub(super) unreadable_reports: Counter,
+    unreadable: [[Counter; UnreadableCause::ALL.len()]; UnreadableSource::ALL.len()],
+    pub(super) throttled_requests: Counter,
+    pub(super) throttled_orders: Counter,
+    pub(super) throttled_creates: Counter,
+    pub(super) failed_queries: Counter,
     pub(super) away_creates: Counter,
     pub(super) circuit_openings: Counter,
     pub(super) halted_creates: Counter,
@@ -96,6 +102,22 @@ impl ExecutionMetrics {
             ("orders_unknown_outcomes", "Requests without a known outcome", &self.unknown_outcomes),
             ("orders_reply_timeouts", "Answers given before the outcome", &self.reply_timeouts),
             ("orders_unreadable_reports", "Feed lines refused", &self.unreadable_reports),
+            (
+                "orders_throttled_requests",
+                "Requests that the exchange refused for now (429)",
+                &self.throttled_requests,
+            ),
+            (
+                "orders_throttled",
+                "Orders that failed because the exchange took none",
+                &self.throttled_orders,
+            ),
+            (
+                "orders_throttled_creates",
+                "Creates refused while the exchange took none",
+                &self.throttled_creates,
+            ),
+            ("orders_failed_queries", "Query requests without an answer", &self.failed_queries),
             ("orders_away_creates", "Creates refused without the exchange", &self.away_creates),
             (
                 "orders_circuit_openings",
@@ -144,6 +166,16 @@ impl ExecutionMetrics {
                 counter.clone(),
             );
         }
+        for (source, counters) in UnreadableSource::ALL.iter().zip(&self.unreadable) {
+            let source = ("source".into(), source.as_str().into());
+            let of_source = registry.sub_registry_with_label(source);
+            for (cause, counter) in UnreadableCause::ALL.iter().zip(counters) {
+                let cause = ("cause".into(), cause.as_str().into());
+                let help = "What the exchange said and cannot be used";
+                let of_cause = of_source.sub_registry_with_label(cause);
+                of_cause.register("orders_unreadable", help, counter.clone());
+            }
+        }
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
@@ -155,6 +187,17 @@ impl ExecutionMetrics {
         let causes = RepairCause::ALL.iter().zip(&self.repairs);
         for (_, counter) in causes.filter(|(counted, _)| **counted == cause) {
             counter.inc();
+        }
+    }
+
+    /// Counts something that cannot be used.
+    pub(super) fn unreadable(&self, source: UnreadableSource, cause: UnreadableCause) {
+        let sources = UnreadableSource::ALL.iter().zip(&self.unreadable);
+        for (_, counters) in sources.filter(|(counted, _)| **counted == source) {
+            let causes = UnreadableCause::ALL.iter().zip(counters);
+            for (_, counter) in causes.filter(|(counted, _)| **counted == cause) {
+                counter.inc();
+            }
         }
     }
 
@@ -179,7 +222,7 @@ impl ExecutionMetrics {
                 Anomaly::UnknownAtExchange => self.unknown_at_exchange.inc(),
             },
             Alert::ReportsExpired { count } => self.reports_given_up.inc_by(count as u64),
-            Alert::ReportsOverflowed => self.report_overflows.inc(),
+            Alert::ReportsOverflowed { count } => self.report_overflows.inc_by(count as u64),
             Alert::ExternalIdReused { .. } => self.second_external_ids.inc(),
         };
     }

@@ -26,7 +26,7 @@ pub struct ExecutionOptions {
     pub sweep_interval: Duration,
     /// How long an order that has ended stays in memory. Readers find it in the store after that.
     pub keep_ended: Duration,
-    /// Connections for submits, at least 1. One more carries cancels and queries.
+    /// Connections for submits, at least 1. One more carries cancels, and another one queries.
     pub submit_connections: usize,
     /// Local addresses that connections are made from, in turn; the system chooses without any.
     pub sources: Vec<IpAddr>,

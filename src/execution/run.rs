@@ -16,7 +16,7 @@ use super::metrics::ExecutionMetrics;
 use super::options::ExecutionOptions;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
-use super::sessions::{run_control, run_probes, run_submits};
+use super::sessions::{run_cancels, run_lookups, run_probes, run_queries, run_submits};
 use super::slice::{self, Inputs, Refusal};
 use super::views::CommittedViews;
 use super::webhook::run_registration;
@@ -81,8 +81,11 @@ pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
         let sending = run_submits(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
         sessions.push(glommio::spawn_local(sending));
     }
-    let control = run_control(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
-    sessions.push(glommio::spawn_local(control));
+    let cancelling = run_cancels(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
+    sessions.push(glommio::spawn_local(cancelling));
+    let asking = run_queries(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
+    sessions.push(glommio::spawn_local(asking));
+    sessions.push(glommio::spawn_local(run_lookups(options.session.dialer.clone())));
     // It counts as away until it has answered something.
     queues.probes.push(());
     let probing = run_probes(session(), Rc::clone(&queues));

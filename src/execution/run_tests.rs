@@ -39,7 +39,7 @@ pub(super) struct Node {
 /// Times that no test waits out unless it is about them.
 pub(super) fn options(exchange: &FakeExchange) -> ExecutionOptions {
     let address = ExchangeAddress::from(exchange.address);
-    let mut options = ExecutionOptions::new(SessionOptions::new(&address).unwrap());
+    let mut options = ExecutionOptions::new(SessionOptions::new(address));
     options.reply_timeout = Duration::from_secs(60);
     options.sweep_interval = Duration::from_millis(5);
     options.engine.grace_micros = 20_000;
@@ -489,7 +489,8 @@ fn orders_wait_for_an_exchange_that_is_not_there_and_are_sent_once() {
     let mut options = options(&exchange);
     // Somebody else's port: connections are refused until the exchange is there.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    options.session.address = free.local_addr().unwrap();
+    let address = ExchangeAddress::from(free.local_addr().unwrap());
+    options.session.dialer = address.into();
     options.reply_timeout = Duration::from_millis(5);
     options.engine.submit_window_micros = 50_000;
     drop(free);

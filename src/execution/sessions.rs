@@ -1,6 +1,7 @@
 //! The sessions with the exchange: what is due gathers while a request is in flight and goes as
 //! one batch with the next (`gathering.rs` says when); idle sessions send at once.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -10,21 +11,21 @@ use futures_lite::future::or;
 use glommio::timer::sleep;
 
 use super::answers::SessionQueues;
-use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
+use super::batches::{CancelBatch, NO_ORDER, QueryBatch, SubmitBatch};
 use super::circuit::{ExchangeState, PROBE_INTERVAL};
 use super::gathering::Decision;
 use super::metrics::ExecutionMetrics;
+use super::throttle::Throttle;
 use super::translate;
-use crate::exchange::ExchangeSession;
 use crate::exchange::wire::QueryRequest;
-use crate::types::{MonotonicMicros, OrderId, SteadyClock};
+use crate::exchange::{Dialer, ExchangeSession, SessionError};
+use crate::types::{MonotonicMicros, SteadyClock};
 
 /// First wait after a connection that could not be made; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
-
-/// Stands for no order: its time is 1970.
-const NO_ORDER: OrderId = OrderId::from_u128(0);
+/// How often the exchange's name is looked up although nothing has failed.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long to wait before connecting again.
 pub(super) struct Backoff(Duration);
@@ -60,7 +61,7 @@ pub(super) async fn run_submits(
         queues.gathering.borrow_mut().sent(now.monotonic, batch.request().orders.len());
         let outcome = session.submit(batch.request()).await;
         queues.gathering.borrow_mut().answered();
-        let reached = batch.settle(outcome, &queues, &metrics);
+        let reached = batch.settle(outcome, &queues, &metrics, clock.moment());
         // What has gathered may go now, over whichever connection.
         queues.submits.wake();
         backoff.after(reached).await;
@@ -94,15 +95,16 @@ pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQ
                 sleep(PROBE_INTERVAL).await;
             }
             has_asked = true;
-            if session.query(&request).await.is_ok() {
+            if matches!(session.query(&request).await, Ok(_) | Err(SessionError::Throttled { .. }))
+            {
                 queues.circuit.borrow_mut().probe_answered();
             }
         }
     }
 }
 
-/// Sends cancels and queries over a connection that creates cannot fill. Cancels go first.
-pub(super) async fn run_control(
+/// Sends cancels over a connection that nothing else can fill.
+pub(super) async fn run_cancels(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
     metrics: ExecutionMetrics,
@@ -113,19 +115,55 @@ pub(super) async fn run_control(
         poll_fn(|context| {
             let mut ready = queues.cancels.poll_some(context).is_ready();
             ready |= queues.unawaited_cancels.poll_some(context).is_ready();
-            ready |= queues.queries.poll_some(context).is_ready();
             if ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let mut reached = true;
-        if let Some(batch) = CancelBatch::take(&queues, &metrics) {
-            let outcome = session.cancel(batch.request()).await;
-            reached &= batch.settle(outcome, &queues, &metrics);
-        }
-        if let Some(batch) = QueryBatch::take(&queues, &metrics, clock.moment()) {
-            let outcome = session.query(batch.request()).await;
-            reached &= batch.settle(outcome, &queues);
-        }
+        wait_out(&queues.throttles.cancels).await;
+        let Some(batch) = CancelBatch::take(&queues, &metrics, clock.moment()) else { continue };
+        let outcome = session.cancel(batch.request()).await;
+        let reached = batch.settle(outcome, &queues, &metrics, clock.moment());
         backoff.after(reached).await;
+    }
+}
+
+/// Sends queries over a connection of their own: however slow they are, a cancel does not wait for
+/// them.
+pub(super) async fn run_queries(
+    mut session: ExchangeSession,
+    queues: Rc<SessionQueues>,
+    metrics: ExecutionMetrics,
+    clock: SteadyClock,
+) {
+    let mut backoff = Backoff::new();
+    loop {
+        poll_fn(|context| {
+            let ready = queues.questions.borrow().has_parts();
+            if ready { Poll::Ready(()) } else { queues.queries.poll_some(context) }
+        })
+        .await;
+        wait_out(&queues.throttles.queries).await;
+        let Some(batch) = QueryBatch::take(&queues, &metrics, clock.moment()) else { continue };
+        let outcome = session.query(batch.request()).await;
+        let reached = batch.settle(outcome, &queues, &metrics, clock.moment());
+        backoff.after(reached).await;
+    }
+}
+
+/// Waits until the exchange may be asked again.
+async fn wait_out(throttle: &RefCell<Throttle>) {
+    loop {
+        let now = MonotonicMicros::now();
+        let until = throttle.borrow().closed_until(now);
+        let Some(until) = until else { return };
+        sleep(until.saturating_since(now)).await;
+    }
+}
+
+/// Looks the exchange's name up once in a while, so that connections to where it is no longer are
+/// not kept although nothing goes over them.
+pub(super) async fn run_lookups(dialer: Dialer) {
+    loop {
+        sleep(LOOKUP_INTERVAL).await;
+        dialer.refresh();
     }
 }

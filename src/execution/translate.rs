@@ -2,6 +2,7 @@
 //! the engine takes; what cannot be understood becomes an unknown outcome, never a guess.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use compact_str::{CompactString, ToCompactString, format_compact};
 
@@ -9,9 +10,10 @@ use crate::engine::{
     CancelOutcome, CancelRefusal, ExchangeState, QueryAnswer, Report, SubmitOutcome,
 };
 use crate::exchange::wire::{
-    CancelResult, ExchangeStatus, FeedLine, FeedLineType, QueryResult, Refusal, SubmitOrder,
-    SubmitResult,
+    CancelResult, ExchangeStatus, FeedLine, FeedLineType, QueryExecution, QueryResult, Refusal,
+    SubmitOrder, SubmitResult,
 };
+use crate::exchange::{NamedOrder, Results, Said, Unreadable, UnreadableCause, UnreadableSource};
 use crate::order::{Fill, Order, ReportKind};
 use crate::types::{ExternalOrderId, MAX_ORDER_SHARES, OrderId, Shares, TimestampMicros};
 
@@ -33,33 +35,177 @@ pub(super) fn submit_order(order: &Order, submit_before: TimestampMicros) -> Sub
 }
 
 /// What became of each of `orders`, by the id in its result: an answer may leave some out or turn
-/// their order around.
+/// their order around. Whatever is not sure is unknown, and never taken for a refusal. What cannot
+/// be used is added to `unreadable`.
 pub(super) fn submit_outcomes(
     orders: &[SubmitOrder],
-    results: Vec<SubmitResult>,
+    answer: Results<SubmitResult>,
+    unreadable: &mut Vec<Unreadable>,
 ) -> Vec<SubmitOutcome> {
-    let mut by_id: HashMap<CompactString, SubmitResult> =
-        results.into_iter().map(|result| (result.client_order_id.clone(), result)).collect();
-    let outcome = |order: &SubmitOrder| match by_id.remove(&order.client_order_id) {
-        Some(SubmitResult { external_order_id: Some(id), error: None, .. }) => {
+    let (results, doubted) = (answer.results, answer.unreadable);
+    let said = sort_out(orders, results, |id| {
+        unreadable.extend(ours(id).map(|order| contradiction(UnreadableSource::Submit, order)));
+    });
+    let mut outcomes: Vec<SubmitOutcome> = said.into_iter().map(submit_outcome).collect();
+    for order in shared_ids(&mut outcomes).into_iter().filter_map(|place| orders.get(place)) {
+        let order = ours(&order.client_order_id);
+        unreadable.extend(order.map(|order| contradiction(UnreadableSource::Submit, order)));
+    }
+    for (outcome, order) in outcomes.iter_mut().zip(orders).filter(|_| !doubted.is_empty()) {
+        if is_named(&doubted, ours(&order.client_order_id)) {
+            *outcome = SubmitOutcome::Unknown;
+        }
+    }
+    unreadable.extend(doubted);
+    outcomes
+}
+
+fn submit_outcome(said: Said<SubmitResult>) -> SubmitOutcome {
+    match said {
+        Said::This(SubmitResult { external_order_id: Some(id), error: None, .. }) => {
             SubmitOutcome::Accepted(id)
         }
-        Some(SubmitResult { external_order_id: None, error: Some(refusal), .. }) => {
+        Said::This(SubmitResult { external_order_id: None, error: Some(refusal), .. }) => {
             SubmitOutcome::Refused { reason: reason(&refusal) }
         }
-        Some(_) | None => SubmitOutcome::Unknown,
+        Said::This(_) | Said::Nothing | Said::Contradiction => SubmitOutcome::Unknown,
+    }
+}
+
+/// Makes accepts that give several orders one id unknown outcomes, and says which they are: at most
+/// one of them can be right.
+fn shared_ids(outcomes: &mut [SubmitOutcome]) -> Vec<usize> {
+    let id_of = |outcome: &SubmitOutcome| match outcome {
+        SubmitOutcome::Accepted(id) => Some(id.clone()),
+        _ => None,
     };
-    orders.iter().map(outcome).collect()
+    let mut sorted: Vec<&ExternalOrderId> = Vec::with_capacity(outcomes.len());
+    for outcome in &*outcomes {
+        if let SubmitOutcome::Accepted(id) = outcome {
+            sorted.push(id);
+        }
+    }
+    sorted.sort_unstable();
+    if sorted.is_sorted_by(|one, next| one < next) {
+        return Vec::new();
+    }
+    let mut count: HashMap<ExternalOrderId, usize> = HashMap::new();
+    for id in sorted {
+        *count.entry(id.clone()).or_default() += 1;
+    }
+    let is_shared =
+        |outcome: &SubmitOutcome| id_of(outcome).is_some_and(|id| count.get(&id) > Some(&1));
+    let shared: Vec<usize> = outcomes
+        .iter()
+        .enumerate()
+        .filter_map(|(place, o)| is_shared(o).then_some(place))
+        .collect();
+    for outcome in outcomes.iter_mut().filter(|outcome| is_shared(outcome)) {
+        *outcome = SubmitOutcome::Unknown;
+    }
+    shared
 }
 
 /// What became of each cancel.
 pub(super) fn cancel_outcomes(
     ids: &[ExternalOrderId],
-    results: Vec<CancelResult>,
+    answer: Results<CancelResult>,
+    unreadable: &mut Vec<Unreadable>,
 ) -> Vec<CancelOutcome> {
-    let mut by_id: HashMap<ExternalOrderId, CancelResult> =
-        results.into_iter().map(|result| (result.external_order_id.clone(), result)).collect();
-    ids.iter().map(|id| by_id.remove(id).map_or(CancelOutcome::Unknown, cancel_outcome)).collect()
+    let named = |id: &ExternalOrderId| NamedOrder::Theirs(id.clone());
+    let (results, doubted) = (answer.results, answer.unreadable);
+    let said = sort_out(ids, results, |id| {
+        unreadable.push(contradiction(UnreadableSource::Cancel, named(id)));
+    });
+    let outcomes = said.into_iter().zip(ids).map(|(said, id)| match said {
+        Said::This(result) if doubted.is_empty() || !is_named(&doubted, Some(named(id))) => {
+            cancel_outcome(result)
+        }
+        Said::This(_) | Said::Nothing | Said::Contradiction => CancelOutcome::Unknown,
+    });
+    let outcomes = outcomes.collect();
+    unreadable.extend(doubted);
+    outcomes
+}
+
+/// What the results say of each thing that was asked for: usually one result each, in the same order.
+/// `contradicted` is told of each of which they say different things.
+fn sort_out<K, A, R>(asked: &[A], results: Vec<R>, mut contradicted: impl FnMut(&K)) -> Vec<Said<R>>
+where
+    K: Eq + Hash + Clone,
+    A: About<K>,
+    R: About<K> + PartialEq,
+{
+    let is_plain = results.len() == asked.len()
+        && asked.iter().zip(&results).all(|(asked, result)| asked.id() == result.id());
+    if is_plain {
+        return results.into_iter().map(Said::This).collect();
+    }
+    let mut by_id: HashMap<K, Said<R>> = HashMap::with_capacity(results.len());
+    for result in results {
+        let id = result.id().clone();
+        let said = by_id.remove(&id).unwrap_or(Said::Nothing).and(result);
+        by_id.insert(id, said);
+    }
+    let said = asked.iter().map(|asked| {
+        let id = asked.id();
+        let said = by_id.remove(id).unwrap_or(Said::Nothing);
+        if said == Said::Contradiction {
+            contradicted(id);
+        }
+        said
+    });
+    said.collect()
+}
+
+/// Something about an order.
+trait About<K> {
+    /// The order's id.
+    fn id(&self) -> &K;
+}
+
+impl<K> About<K> for K {
+    fn id(&self) -> &K {
+        self
+    }
+}
+
+impl About<CompactString> for SubmitOrder {
+    fn id(&self) -> &CompactString {
+        &self.client_order_id
+    }
+}
+
+impl About<CompactString> for SubmitResult {
+    fn id(&self) -> &CompactString {
+        &self.client_order_id
+    }
+}
+
+impl About<ExternalOrderId> for CancelResult {
+    fn id(&self) -> &ExternalOrderId {
+        &self.external_order_id
+    }
+}
+
+impl About<CompactString> for QueryResult {
+    fn id(&self) -> &CompactString {
+        &self.client_order_id
+    }
+}
+
+fn ours(id: &CompactString) -> Option<NamedOrder> {
+    id.parse().ok().map(NamedOrder::Ours)
+}
+
+fn contradiction(source: UnreadableSource, order: NamedOrder) -> Unreadable {
+    let problem = "the answer says different things of it";
+    let found = Unreadable::new(source, UnreadableCause::Contradiction, problem, b"");
+    Unreadable { order: Some(order), ..found }
+}
+
+fn is_named(unreadable: &[Unreadable], order: Option<NamedOrder>) -> bool {
+    order.is_some() && unreadable.iter().any(|found| found.order == order)
 }
 
 fn cancel_outcome(result: CancelResult) -> CancelOutcome {
@@ -77,17 +223,25 @@ fn cancel_outcome(result: CancelResult) -> CancelOutcome {
     }
 }
 
-/// The exchange's record of each order; `None` where it said nothing that can be used.
+/// The exchange's record of each order; `None` where it said nothing that can be used. What cannot
+/// be is added to `unreadable`.
 pub(super) fn query_answers(
     ids: &[CompactString],
-    results: Vec<QueryResult>,
+    answer: Results<QueryResult>,
+    unreadable: &mut Vec<Unreadable>,
 ) -> Vec<Option<QueryAnswer>> {
-    let mut by_id: HashMap<CompactString, QueryResult> =
-        results.into_iter().map(|result| (result.client_order_id.clone(), result)).collect();
-    ids.iter().map(|id| by_id.remove(id).and_then(query_answer)).collect()
+    let said = sort_out(ids, answer.results, |id| {
+        unreadable.extend(ours(id).map(|order| contradiction(UnreadableSource::Query, order)));
+    });
+    unreadable.extend(answer.unreadable);
+    let answers = said.into_iter().map(|said| match said {
+        Said::This(result) => query_answer(result, unreadable),
+        Said::Nothing | Said::Contradiction => None,
+    });
+    answers.collect()
 }
 
-fn query_answer(result: QueryResult) -> Option<QueryAnswer> {
+fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option<QueryAnswer> {
     let state = match result.status {
         ExchangeStatus::Unknown => return Some(QueryAnswer::Unknown),
         ExchangeStatus::Rejected => {
@@ -99,19 +253,36 @@ fn query_answer(result: QueryResult) -> Option<QueryAnswer> {
         ExchangeStatus::Cancelled => ExchangeState::Cancelled,
         ExchangeStatus::Expired => ExchangeState::Expired,
     };
-    let executions = result.executions.into_iter().map(|execution| {
-        Some(Fill {
-            execution_id: execution.execution_id,
-            price: execution.price_in_cents,
-            num_shares: executed_shares(execution.num_shares)?,
-            executed_at: execution.timestamp,
-        })
-    });
-    Some(QueryAnswer::Known {
-        external_order_id: result.external_order_id?,
-        state,
-        executions: executions.collect::<Option<_>>()?,
-    })
+    let order = ours(&result.client_order_id);
+    let Some(external_order_id) = result.external_order_id else {
+        unreadable.push(bad_value(order, "a known order without `externalOrderId`", b""));
+        return None;
+    };
+    let mut executions = Vec::with_capacity(result.executions.len());
+    for execution in result.executions {
+        match executed_shares(execution.num_shares) {
+            Some(num_shares) => executions.push(Fill {
+                execution_id: execution.execution_id,
+                price: execution.price_in_cents,
+                num_shares,
+                executed_at: execution.timestamp,
+            }),
+            None => unreadable.push(impossible(order.clone(), &execution)),
+        }
+    }
+    Some(QueryAnswer::Known { external_order_id, state, executions })
+}
+
+fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> Unreadable {
+    let problem =
+        format_compact!("numShares: {}; allowed are 1 to {MAX_ORDER_SHARES}", execution.num_shares);
+    let text = serde_json::to_vec(execution).unwrap_or_default();
+    bad_value(order, &problem, &text)
+}
+
+fn bad_value(order: Option<NamedOrder>, problem: &str, text: &[u8]) -> Unreadable {
+    let (source, cause) = (UnreadableSource::Query, UnreadableCause::BadValue);
+    Unreadable { order, ..Unreadable::new(source, cause, problem, text) }
 }
 
 /// Shares of an execution: some, and no more than the largest order has. Whatever says otherwise is
@@ -168,6 +339,20 @@ mod tests {
         ids.iter().map(|id| order(id).unwrap()).collect()
     }
 
+    fn submitted(ids: &[&str], results: serde_json::Value) -> Vec<SubmitOutcome> {
+        let results = from_value::<Vec<_>>(results).unwrap().into();
+        submit_outcomes(&orders(ids), results, &mut Vec::new())
+    }
+
+    fn queried(
+        ids: &[CompactString],
+        results: serde_json::Value,
+    ) -> (Vec<Option<QueryAnswer>>, Vec<Unreadable>) {
+        let mut unreadable = Vec::new();
+        let results = from_value::<Vec<_>>(results).unwrap().into();
+        (query_answers(ids, results, &mut unreadable), unreadable)
+    }
+
     #[test]
     fn submit_results_find_their_orders_and_what_is_missing_is_unknown() {
         let results = json!([
@@ -175,12 +360,74 @@ mod tests {
             {"clientOrderId": "a", "externalOrderId": "X"},
             {"clientOrderId": "d"},
         ]);
-        let outcomes =
-            submit_outcomes(&orders(&["a", "b", "c", "d"]), from_value(results).unwrap());
+        let outcomes = submitted(&["a", "b", "c", "d"], results);
         assert_eq!(outcomes[0], SubmitOutcome::Accepted(ExternalOrderId::new("X").unwrap()));
         assert_eq!(outcomes[1], SubmitOutcome::Unknown);
         assert_eq!(outcomes[2], SubmitOutcome::Refused { reason: "too_late: sorry".into() });
         assert_eq!(outcomes[3], SubmitOutcome::Unknown, "neither accepted nor refused");
+    }
+
+    #[test]
+    fn whatever_contradicts_itself_is_unknown_and_never_a_refusal() {
+        let error = json!({"code": "halted", "message": "not now"});
+        let accepted =
+            |id: &str, external: &str| json!({"clientOrderId": id, "externalOrderId": external});
+        let refused = |id: &str| json!({"clientOrderId": id, "error": error});
+        let both = json!({"clientOrderId": "a", "externalOrderId": "X", "error": error});
+        for results in [
+            json!([accepted("a", "X"), refused("a")]),
+            json!([refused("a"), accepted("a", "X")]),
+            json!([accepted("a", "X"), accepted("a", "Y")]),
+            json!([refused("a"), refused("a"), {"clientOrderId": "a"}]),
+            json!([both]),
+            json!([{"clientOrderId": "a"}]),
+            json!([{"clientOrderId": "a", "externalOrderId": null, "error": null}]),
+            json!([refused("somebody-else")]),
+            json!([]),
+        ] {
+            assert_eq!(submitted(&["a"], results.clone()), [SubmitOutcome::Unknown], "{results}");
+        }
+        let twice =
+            json!([refused("a"), refused("a"), accepted("b", "Y"), accepted("not-asked", "Z")]);
+        let outcomes = submitted(&["a", "b"], twice);
+        assert_eq!(outcomes[0], SubmitOutcome::Refused { reason: "halted: not now".into() });
+        assert!(matches!(outcomes[1], SubmitOutcome::Accepted(_)));
+        // One id for two orders: at most one of them has it.
+        let shared = json!([accepted("a", "X"), accepted("b", "Y"), accepted("c", "X")]);
+        let outcomes = submitted(&["a", "b", "c"], shared);
+        assert_eq!(
+            (&outcomes[0], &outcomes[2]),
+            (&SubmitOutcome::Unknown, &SubmitOutcome::Unknown)
+        );
+        assert!(matches!(outcomes[1], SubmitOutcome::Accepted(_)));
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_makes_its_order_unknown_and_no_other() {
+        let id = "01930000-0000-7000-8000-00000000002a";
+        let body = json!({"results": [
+            {"clientOrderId": id, "externalOrderId": 7},
+            {"clientOrderId": id, "error": {"code": "halted", "message": "not now"}},
+            {"clientOrderId": "b", "externalOrderId": "Y"},
+        ]});
+        let answer = crate::exchange::read_results(body.to_string().as_bytes()).unwrap();
+        let mut unreadable = Vec::new();
+        let outcomes = submit_outcomes(&orders(&[id, "b"]), answer, &mut unreadable);
+        assert_eq!(outcomes[0], SubmitOutcome::Unknown);
+        assert!(matches!(outcomes[1], SubmitOutcome::Accepted(_)));
+        assert_eq!(unreadable.len(), 1);
+    }
+
+    #[test]
+    fn records_that_contradict_each_other_say_nothing() {
+        let id = "01930000-0000-7000-8000-00000000002a";
+        let record =
+            |status: &str| json!({"clientOrderId": id, "externalOrderId": "X", "status": status});
+        let (answers, unreadable) =
+            queried(&[id.into()], json!([record("open"), record("filled")]));
+        assert_eq!((answers, unreadable.len()), (vec![None], 1));
+        let (answers, unreadable) = queried(&[id.into()], json!([record("open"), record("open")]));
+        assert!(answers[0].is_some() && unreadable.is_empty());
     }
 
     #[test]
@@ -192,7 +439,8 @@ mod tests {
             {"externalOrderId": "b", "error": error("filled")},
             {"externalOrderId": "c", "error": error("halted")},
         ]);
-        let outcomes = cancel_outcomes(&ids, from_value(results).unwrap());
+        let results = from_value::<Vec<_>>(results).unwrap().into();
+        let outcomes = cancel_outcomes(&ids, results, &mut Vec::new());
         assert_eq!(outcomes[0], CancelOutcome::Cancelled);
         let why = |outcome: &CancelOutcome| match outcome {
             CancelOutcome::Refused { why, .. } => Some(*why),
@@ -210,8 +458,9 @@ mod tests {
             {"clientOrderId": "a", "status": "open"},
             {"clientOrderId": "b", "status": "unknown"},
         ]);
-        let answers = query_answers(&ids, from_value(results).unwrap());
+        let (answers, unreadable) = queried(&ids, results);
         assert_eq!(answers, vec![None, Some(QueryAnswer::Unknown), None]);
+        assert_eq!(unreadable.len(), 1);
     }
 
     #[test]
@@ -238,10 +487,16 @@ mod tests {
             let more = json!({"sequence": 1, "type": "trade", "symbol": "IBM", "orderId": "X"});
             line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             assert_eq!(report(from_value(line).unwrap()).is_some(), is_understood, "{num_shares}");
+            let mut good = execution.clone();
+            (good["executionId"], good["numShares"]) = (json!("good"), json!(1));
             let record = json!([{"clientOrderId": "a", "externalOrderId": "X", "status": "open",
-                "executions": [execution]}]);
-            let answers = query_answers(&["a".into()], from_value(record).unwrap());
-            assert_eq!(answers[0].is_some(), is_understood, "{num_shares}");
+                "executions": [execution, good]}]);
+            let (answers, unreadable) = queried(&["a".into()], record);
+            let Some(QueryAnswer::Known { executions, .. }) = &answers[0] else {
+                panic!("one execution takes the record with it: {answers:?}")
+            };
+            assert_eq!(executions.len(), 1 + usize::from(is_understood), "{num_shares}");
+            assert_eq!(unreadable.is_empty(), is_understood, "{num_shares}");
         }
     }
 

@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 
+use glommio::timer::sleep;
+
 use super::answers::SessionQueues;
 use super::metrics::ExecutionMetrics;
 use super::sessions::Backoff;
-use crate::exchange::ExchangeSession;
+use super::throttle::LONGEST_PAUSE;
 use crate::exchange::wire::{FeedLine, WebhookRequest};
+use crate::exchange::{ExchangeSession, Results, SessionError, Unreadable};
 use crate::wal::Lsn;
 
 /// A batch of lines, answered as a whole.
 #[derive(Debug)]
 pub(super) struct WebhookCommand {
-    pub(super) lines: Vec<FeedLine>,
+    pub(super) lines: Results<FeedLine>,
     pub(super) reply: oneshot::Sender<WebhookReply>,
 }
 
@@ -39,6 +42,7 @@ pub(super) struct Webhooks {
 #[derive(Debug)]
 struct Batch {
     lines: std::vec::IntoIter<FeedLine>,
+    unreadable: Vec<Unreadable>,
     reply: oneshot::Sender<WebhookReply>,
 }
 
@@ -46,8 +50,8 @@ impl Webhooks {
     /// Begins with a batch. Only once the one before has ended.
     pub(super) fn begin(&mut self, command: WebhookCommand) {
         debug_assert!(self.current.is_none(), "one batch at a time");
-        let WebhookCommand { lines, reply } = command;
-        self.current = Some(Batch { lines: lines.into_iter(), reply });
+        let WebhookCommand { lines: Results { results, unreadable }, reply } = command;
+        self.current = Some(Batch { lines: results.into_iter(), unreadable, reply });
     }
 
     /// Whether a batch is under work.
@@ -60,20 +64,17 @@ impl Webhooks {
         self.current.as_mut()?.lines.next()
     }
 
+    /// What of the batch under work cannot be used, once.
+    pub(super) fn take_unreadable(&mut self) -> Vec<Unreadable> {
+        self.current.as_mut().map(|batch| std::mem::take(&mut batch.unreadable)).unwrap_or_default()
+    }
+
     /// Ends the batch under work if all of its lines were taken: it is answered when `last_event`
     /// is durable.
     pub(super) fn end_if_taken(&mut self, last_event: Lsn) {
         let is_taken = |batch: &mut Batch| batch.lines.len() == 0;
         if let Some(Batch { reply, .. }) = self.current.take_if(is_taken) {
             self.taken.push_back((last_event, reply));
-        }
-    }
-
-    /// Gives the batch under work back: one of its lines found no room.
-    pub(super) fn give_back(&mut self) {
-        if let Some(Batch { reply, .. }) = self.current.take() {
-            // The exchange may have given up.
-            let _gone = reply.send(WebhookReply::SendAgain);
         }
     }
 
@@ -112,6 +113,9 @@ pub(super) async fn run_registration(
             Err(error) => {
                 tracing::warn!(%error, url = webhook.url, "cannot register for fills; trying on");
                 queues.registrations.push(());
+                if let SessionError::Throttled { retry_after: Some(pause) } = error {
+                    sleep(pause.min(LONGEST_PAUSE)).await;
+                }
                 backoff.after(false).await;
             }
         }

@@ -56,6 +56,12 @@ pub fn adopt_listener(listener: OwnedFd) -> TcpListener {
     unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) }
 }
 
+/// Hands a connected socket to the executor of the calling thread.
+pub fn adopt_stream(stream: std::net::TcpStream) -> TcpStream {
+    // SAFETY: the descriptor is open, connected, and owned by nobody else once it is released.
+    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
+}
+
 /// Accepts one connection with small-packet delay off.
 ///
 /// # Errors
@@ -80,9 +86,7 @@ pub async fn connect(
         Some(source) => {
             // glommio binds no socket before it connects, so another thread does.
             let connecting = move || connect_blocking(address, Some(source), timeout);
-            let connected = glommio::executor().spawn_blocking(connecting).await?;
-            // SAFETY: the descriptor is open, connected, and owned by nobody else once released.
-            unsafe { TcpStream::from_raw_fd(connected.into_raw_fd()) }
+            adopt_stream(glommio::executor().spawn_blocking(connecting).await?)
         }
     };
     stream.set_nodelay(true).map_err(io::Error::from)?;

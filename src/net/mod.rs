@@ -8,8 +8,8 @@ mod stream_socket;
 
 pub use hyper_io::{FirstRead, HyperIo};
 pub use listener::{
-    ListenError, accept, adopt_listener, bind_source, bound_address, connect, connect_blocking,
-    listen,
+    ListenError, accept, adopt_listener, adopt_stream, bind_source, bound_address, connect,
+    connect_blocking, listen,
 };
 pub use race::connect_any;
 pub use stream_socket::{Interest, PollSet, SendOutcome, SocketLimits, StreamSocket};

@@ -4,7 +4,7 @@ use super::exchange::{Exchange, PublishedLine, SYMBOLS};
 use super::feed::FeedLink;
 use super::invariant::{Checked, Invariant, ensure};
 use super::network::{Request, Response};
-use super::sessions::{Outgoing, SUBMIT_SESSIONS};
+use super::sessions::{Outgoing, SESSIONS};
 use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::{FeedLine, FeedLineType, QueryExecution};
@@ -232,7 +232,7 @@ impl World<'_> {
         let Some(node) = &mut self.node else { return Ok(false) };
         if !self.is_calm && self.dice.percent(self.profile.refused_connections) {
             say!(self.trace, "session {session} finds nobody there");
-            node.sessions.fail_to_send(outgoing);
+            node.sessions.fail_to_send(outgoing, now);
         } else {
             node.sessions.send(outgoing, &mut self.network, self.clock.micros())?;
         }
@@ -279,6 +279,14 @@ impl World<'_> {
         let (flight, request) = self.network.requests.swap_remove(place);
         if !self.is_calm && self.dice.percent(self.profile.lost_requests) {
             say!(self.trace, "a request to the exchange is lost");
+            return Ok(true);
+        }
+        if !self.is_calm && self.dice.percent(self.profile.throttled_requests) {
+            say!(self.trace, "the exchange takes no more requests for now");
+            self.trace.count("requests refused for now");
+            let named = self.dice.percent(50).then(|| self.dice.below(1_000) as u64);
+            let retry_after = named.map(std::time::Duration::from_millis);
+            self.network.respond(flight, Response::TooMany { retry_after })?;
             return Ok(true);
         }
         let now = self.clock.exchange();
@@ -349,14 +357,14 @@ impl World<'_> {
             say!(self.trace, "an answer of the exchange is lost");
             return true;
         }
-        let is_waited_for = node.sessions.receive(flight, response);
+        let is_waited_for = node.sessions.receive(flight, response, self.clock.ours());
         say!(self.trace, "an answer of the exchange arrives, somebody waits: {is_waited_for}");
         true
     }
 
     pub(super) fn cut(&mut self) -> bool {
-        let session = self.dice.below(SUBMIT_SESSIONS + 1);
-        let is_cut = self.node.as_mut().is_some_and(|node| node.sessions.cut(session));
+        let (session, now) = (self.dice.below(SESSIONS), self.clock.ours());
+        let is_cut = self.node.as_mut().is_some_and(|node| node.sessions.cut(session, now));
         if is_cut {
             say!(self.trace, "the connection of session {session} breaks");
             self.trace.count("cut connections");

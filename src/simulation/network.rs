@@ -1,13 +1,16 @@
 //! What is on its way between us and the exchange. A request goes on travelling when its sender has
 //! given up, and when its sender's process has ended.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::dice::Dice;
 use super::invariant::{Checked, Invariant, broken};
 use crate::exchange::wire::{
-    CancelRequest, CancelResponse, QueryRequest, QueryResponse, SubmitRequest, SubmitResponse,
+    CancelRequest, CancelResponse, QueryRequest, QueryResponse, Refusal, SubmitRequest,
+    SubmitResponse,
 };
 
 /// Names a request and its answer, over all starts of the process.
@@ -28,6 +31,11 @@ pub(super) enum Response {
     Query(QueryResponse),
     /// Another status than 200, or a body that nobody can read.
     Unreadable,
+    /// Nothing was done: `429`.
+    TooMany {
+        /// When it may be sent again, if that was said.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// Everything on its way, in no order: whoever takes from it chooses.
@@ -58,7 +66,7 @@ impl Network {
             Response::Submit(response) => Response::Submit(through_json(&response)?),
             Response::Cancel(response) => Response::Cancel(through_json(&response)?),
             Response::Query(response) => Response::Query(through_json(&response)?),
-            Response::Unreadable => Response::Unreadable,
+            other @ (Response::Unreadable | Response::TooMany { .. }) => other,
         };
         self.responses.push((flight, response));
         Ok(())
@@ -72,8 +80,15 @@ impl Response {
         match self {
             Self::Submit(response) => {
                 if let Some(result) = mangle(&mut response.results, dice) {
+                    let honest = result.clone();
                     // Neither accepted nor refused.
                     (result.external_order_id, result.error) = (None, None);
+                    if dice.percent(50) {
+                        // And in a second place the opposite.
+                        let error = Refusal { code: "halted".into(), message: "no".to_owned() };
+                        result.error = Some(error);
+                        response.results.push(honest);
+                    }
                 }
             }
             Self::Cancel(response) => {
@@ -84,7 +99,7 @@ impl Response {
             Self::Query(response) => {
                 let _only_lost_or_turned = mangle(&mut response.results, dice);
             }
-            Self::Unreadable => {}
+            Self::Unreadable | Self::TooMany { .. } => {}
         }
     }
 }

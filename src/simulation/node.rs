@@ -313,7 +313,7 @@ impl Node {
             && queues.submits.is_empty()
             && queues.cancels.is_empty()
             && queues.unawaited_cancels.is_empty()
-            && queues.queries.is_empty()
+            && queues.has_no_questions()
             && queues.finds.is_empty()
             && queues.answers.is_empty()
     }
@@ -331,13 +331,7 @@ fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, ExecutionEr
 fn options(profile: &Profile) -> ExecutionOptions {
     // Nobody connects to it.
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
-    let session = SessionOptions {
-        address,
-        source: None,
-        authority: ExchangeAddress::from(address).to_string(),
-        connect_timeout: std::time::Duration::from_secs(1),
-        request_timeout: std::time::Duration::from_secs(1),
-    };
+    let session = SessionOptions::new(ExchangeAddress::from(address));
     ExecutionOptions {
         engine: profile.engine,
         reply_timeout: profile.reply_timeout,

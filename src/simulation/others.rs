@@ -50,7 +50,7 @@ impl Others {
 
     /// Posts lines of the feed to us.
     pub(super) fn post(&mut self, gateway: &OrderGateway, lines: Vec<FeedLine>) {
-        if let Ok(answer) = gateway.webhook(lines.clone()) {
+        if let Ok(answer) = gateway.webhook(lines.clone().into()) {
             self.posts.push(Post { lines, answer });
         }
     }

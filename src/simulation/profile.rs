@@ -177,6 +177,8 @@ pub(super) struct Profile {
     pub(super) lost_answers: u64,
     /// Of a hundred answers of the exchange, so many are incomplete or mixed up.
     pub(super) mangled_answers: u64,
+    /// Of a hundred requests that the exchange refuses for now.
+    pub(super) throttled_requests: u64,
     /// Of a hundred attempts to send, so many find nobody there.
     pub(super) refused_connections: u64,
     /// Of a hundred cancels, so many are declined by the exchange.
@@ -236,6 +238,7 @@ impl Profile {
         };
         let (lost_requests, lost_answers) = (faults(40), faults(40));
         let (mangled_answers, refused_connections) = (faults(20), faults(30));
+        let throttled_requests = faults(15);
         let declined_cancels = faults(20);
         let clock_tolerance_micros = dice.between(0, 4) * 10_000;
         let tolerance = i64::try_from(clock_tolerance_micros).unwrap_or_default();
@@ -247,6 +250,7 @@ impl Profile {
             lost_requests,
             lost_answers,
             mangled_answers,
+            throttled_requests,
             refused_connections,
             declined_cancels,
             exchange_clock,

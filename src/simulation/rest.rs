@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::invariant::{Checked, Invariant, ensure};
-use super::sessions::SUBMIT_SESSIONS;
+use super::sessions::SESSIONS;
 use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::ExchangeStatus;
@@ -129,7 +129,7 @@ impl World<'_> {
     fn round(&mut self) -> Checked {
         for _ in 0..STEPS_PER_ROUND {
             let mut has_worked = false;
-            for session in 0..=SUBMIT_SESSIONS {
+            for session in 0..SESSIONS {
                 has_worked |= self.send(session)?;
             }
             while self.arrive()? {

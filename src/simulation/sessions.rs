@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use super::invariant::Checked;
 use super::network::{FlightId, Network, Request, Response};
-use crate::exchange::SessionError;
+use crate::exchange::wire::{CancelResult, QueryResult, SubmitResult};
+use crate::exchange::{Results, SessionError};
 use crate::execution::ExecutionMetrics;
 use crate::execution::parts::{CancelBatch, Decision, QueryBatch, SessionQueues, SubmitBatch};
 use crate::types::Moment;
 
-/// Sessions that carry orders; one more carries cancels and queries.
+/// Sessions that carry orders. One more carries cancels, and another one queries.
 pub(super) const SUBMIT_SESSIONS: usize = 2;
+const CANCEL_SESSION: usize = SUBMIT_SESSIONS;
+/// All of them.
+pub(super) const SESSIONS: usize = SUBMIT_SESSIONS + 2;
 
 /// What a session has sent and has no answer to.
 enum Sent {
@@ -48,15 +52,13 @@ impl Outgoing {
 pub(super) struct Sessions {
     queues: Rc<SessionQueues>,
     metrics: ExecutionMetrics,
-    flights: [Option<Flight>; SUBMIT_SESSIONS + 1],
-    /// The control session has sent its cancels and goes on with its queries.
-    queries_are_next: bool,
+    flights: [Option<Flight>; SESSIONS],
 }
 
 impl Sessions {
     pub(super) fn new(queues: Rc<SessionQueues>, metrics: ExecutionMetrics) -> Self {
-        let flights = [const { None }; SUBMIT_SESSIONS + 1];
-        Self { queues, metrics, flights, queries_are_next: false }
+        let flights = [const { None }; SESSIONS];
+        Self { queues, metrics, flights }
     }
 
     pub(super) fn are_idle(&self) -> bool {
@@ -77,14 +79,10 @@ impl Sessions {
             let batch = SubmitBatch::take(queues, metrics, now)?;
             gathering.sent(now.monotonic, batch.request().orders.len());
             Some(Sent::Submit(batch))
+        } else if session == CANCEL_SESSION {
+            CancelBatch::take(queues, metrics, now).map(Sent::Cancel)
         } else {
-            let cancels = if self.queries_are_next {
-                None
-            } else {
-                CancelBatch::take(queues, metrics).map(Sent::Cancel)
-            };
-            self.queries_are_next = cancels.is_some();
-            cancels.or_else(|| QueryBatch::take(queues, metrics, now).map(Sent::Query))
+            QueryBatch::take(queues, metrics, now).map(Sent::Query)
         };
         sent.map(|sent| Outgoing { session, sent })
     }
@@ -105,37 +103,37 @@ impl Sessions {
     }
 
     /// Nobody was there to send a request to.
-    pub(super) fn fail_to_send(&mut self, outgoing: Outgoing) {
+    pub(super) fn fail_to_send(&mut self, outgoing: Outgoing, now: Moment) {
         let outcome = SessionError::NotSent("refused".to_owned());
-        self.settle(outgoing.sent, Err(outcome));
+        self.settle(outgoing.sent, Err(outcome), now);
     }
 
     /// Takes an answer. False when nobody waits for it any more.
-    pub(super) fn receive(&mut self, id: FlightId, response: Response) -> bool {
+    pub(super) fn receive(&mut self, id: FlightId, response: Response, now: Moment) -> bool {
         let waits = |flight: &&mut Option<Flight>| flight.as_ref().is_some_and(|f| f.id == id);
         let Some(flight) = self.flights.iter_mut().find(waits).and_then(Option::take) else {
             return false;
         };
-        self.settle(flight.sent, Ok(response));
+        self.settle(flight.sent, Ok(response), now);
         true
     }
 
     /// Breaks a session's connection: its request has no answer.
-    pub(super) fn cut(&mut self, session: usize) -> bool {
-        self.give_up(session, SessionError::OutcomeUnknown("cut".to_owned()))
+    pub(super) fn cut(&mut self, session: usize, now: Moment) -> bool {
+        self.give_up(session, SessionError::OutcomeUnknown("cut".to_owned()), now)
     }
 
     /// False when the session waits for nothing.
-    fn give_up(&mut self, session: usize, error: SessionError) -> bool {
+    fn give_up(&mut self, session: usize, error: SessionError, now: Moment) -> bool {
         let Some(flight) = self.flights.get_mut(session).and_then(Option::take) else {
             return false;
         };
-        self.settle(flight.sent, Err(error));
+        self.settle(flight.sent, Err(error), now);
         true
     }
 
     /// Gives up waiting for answers to what was sent before a time.
-    pub(super) fn time_out(&mut self, sent_before_micros: u64) -> usize {
+    pub(super) fn time_out(&mut self, sent_before_micros: u64, now: Moment) -> usize {
         let is_late = |flight: &Option<Flight>| {
             flight.as_ref().is_some_and(|flight| flight.sent_at_micros < sent_before_micros)
         };
@@ -143,35 +141,50 @@ impl Sessions {
             .filter(|place| self.flights.get(*place).is_some_and(is_late))
             .collect();
         let timed_out = || SessionError::TimedOut(Duration::default());
-        late.iter().filter(|session| self.give_up(**session, timed_out())).count()
+        late.iter().filter(|session| self.give_up(**session, timed_out(), now)).count()
     }
 
-    fn settle(&self, sent: Sent, outcome: Result<Response, SessionError>) {
-        let unreadable = || SessionError::OutcomeUnknown("unreadable answer".to_owned());
+    fn settle(&self, sent: Sent, outcome: Result<Response, SessionError>, now: Moment) {
         let (queues, metrics) = (&*self.queues, &self.metrics);
         match sent {
             Sent::Submit(batch) => {
                 queues.gathering.borrow_mut().answered();
-                let outcome = outcome.and_then(|response| match response {
-                    Response::Submit(response) => Ok(response),
-                    _ => Err(unreadable()),
-                });
-                batch.settle(outcome, queues, metrics);
+                batch.settle(outcome.and_then(submitted), queues, metrics, now);
             }
             Sent::Cancel(batch) => {
-                let outcome = outcome.and_then(|response| match response {
-                    Response::Cancel(response) => Ok(response),
-                    _ => Err(unreadable()),
-                });
-                batch.settle(outcome, queues, metrics);
+                batch.settle(outcome.and_then(cancelled), queues, metrics, now);
             }
             Sent::Query(batch) => {
-                let outcome = outcome.and_then(|response| match response {
-                    Response::Query(response) => Ok(response),
-                    _ => Err(unreadable()),
-                });
-                batch.settle(outcome, queues);
+                batch.settle(outcome.and_then(queried), queues, metrics, now);
             }
         }
+    }
+}
+
+fn submitted(response: Response) -> Result<Results<SubmitResult>, SessionError> {
+    match response {
+        Response::Submit(response) => Ok(response.results.into()),
+        other => Err(no_answer(&other)),
+    }
+}
+
+fn cancelled(response: Response) -> Result<Results<CancelResult>, SessionError> {
+    match response {
+        Response::Cancel(response) => Ok(response.results.into()),
+        other => Err(no_answer(&other)),
+    }
+}
+
+fn queried(response: Response) -> Result<Results<QueryResult>, SessionError> {
+    match response {
+        Response::Query(response) => Ok(response.results.into()),
+        other => Err(no_answer(&other)),
+    }
+}
+
+fn no_answer(response: &Response) -> SessionError {
+    match response {
+        Response::TooMany { retry_after } => SessionError::Throttled { retry_after: *retry_after },
+        _ => SessionError::OutcomeUnknown("unreadable answer".to_owned()),
     }
 }

@@ -13,7 +13,7 @@ use super::others::Others;
 use super::postgres::Postgres;
 use super::profile::{Action, Profile};
 use super::readers::Readers;
-use super::sessions::SUBMIT_SESSIONS;
+use super::sessions::{SESSIONS, SUBMIT_SESSIONS};
 use super::streams::Streams;
 use super::trace::{Trace, TraceListener, say};
 use crate::execution::KillSwitch;
@@ -116,7 +116,7 @@ impl<'a> World<'a> {
         self.clock.advance(micros);
         let limit = self.clock.micros().saturating_sub(self.profile.request_timeout_micros);
         if let Some(node) = &mut self.node {
-            let late = node.sessions.time_out(limit);
+            let late = node.sessions.time_out(limit, self.clock.ours());
             if late > 0 {
                 say!(self.trace, "{late} requests to the exchange time out");
             }
@@ -149,7 +149,10 @@ impl<'a> World<'a> {
                 let session = self.dice.below(SUBMIT_SESSIONS);
                 self.send(session)
             }
-            Action::SendControl => self.send(SUBMIT_SESSIONS),
+            Action::SendControl => {
+                let session = SUBMIT_SESSIONS + self.dice.below(SESSIONS - SUBMIT_SESSIONS);
+                self.send(session)
+            }
             Action::Arrive => self.arrive(),
             Action::Answer => Ok(self.answer()),
             Action::Cut => Ok(self.cut()),

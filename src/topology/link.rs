@@ -20,9 +20,11 @@ pub(super) fn execution_options(
     webhook: Option<WebhookRequest>,
 ) -> Result<ExecutionOptions, ServeError> {
     let link = &arguments.link;
-    let mut session = SessionOptions::new(exchange)
+    let addresses = exchange
+        .resolve_all()
         .map_err(|source| ServeError::Exchange { exchange: exchange.clone(), source })?;
-    check_sources(&link.exchange_source_ip, session.address)?;
+    check_sources(&link.exchange_source_ip, &addresses)?;
+    let mut session = SessionOptions::new(exchange.clone());
     session.request_timeout = link.exchange_timeout();
     let mut options = ExecutionOptions::new(session);
     options.engine = link.engine_options();
@@ -36,10 +38,11 @@ pub(super) fn execution_options(
     Ok(options)
 }
 
-fn check_sources(sources: &[IpAddr], exchange: SocketAddr) -> Result<(), ServeError> {
+fn check_sources(sources: &[IpAddr], exchange: &[SocketAddr]) -> Result<(), ServeError> {
     for &address in sources {
         bind_source(address).map_err(|source| ServeError::SourceAddress { address, source })?;
-        if address.is_ipv4() != exchange.is_ipv4() {
+        let is_other = |exchange: &SocketAddr| address.is_ipv4() != exchange.is_ipv4();
+        if let Some(&exchange) = exchange.first().filter(|_| exchange.iter().all(is_other)) {
             return Err(ServeError::SourceFamily { address, exchange });
         }
     }

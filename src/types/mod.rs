@@ -4,6 +4,7 @@
 mod ids;
 mod money;
 mod order_terms;
+mod spell;
 mod steady_clock;
 mod symbol;
 mod time;
@@ -14,6 +15,7 @@ pub use ids::{
 };
 pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
 pub use order_terms::{OrderType, Position, TimeInForce};
+pub use spell::Spell;
 pub use steady_clock::SteadyClock;
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
 pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};

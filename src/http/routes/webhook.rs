@@ -7,16 +7,17 @@ use hyper::body::Incoming;
 use crate::exchange::webhook::{
     MAX_WEBHOOK_BODY_BYTES, MAX_WEBHOOK_LINES, SIGNATURE_HEADER, SignatureError, WebhookVerifier,
 };
-use crate::exchange::wire::WebhookBatch;
+use crate::exchange::{Results, read_webhook};
 use crate::execution::WebhookReply;
 use crate::http::app::App;
-use crate::http::body::{parse_json, read_body_up_to};
+use crate::http::body::read_body_up_to;
 use crate::http::problem::{HttpResponse, Problem, bytes_response};
 use crate::http::query::Query;
 use crate::types::Clock;
 
 /// `POST /exchange/trades`: the exchange posts lines about our orders. No user asks: the signature
-/// says who does. `2xx` only when every line is durable, because the exchange then forgets them.
+/// says who does. `2xx` only when every line is durable, because the exchange then forgets them; a line
+/// that cannot be read takes no other with it, and would be no better if it came again.
 pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
@@ -30,13 +31,19 @@ pub(in crate::http) async fn post(
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
     })?;
     Query::none(&request.uri)?;
-    let batch: WebhookBatch = parse_json(&body)?;
-    if batch.lines.len() > MAX_WEBHOOK_LINES {
-        let given = batch.lines.len();
+    let lines = read_webhook(&body).map_err(|error| {
+        let is_json = error.is_data();
+        let (field, code) =
+            if is_json { ("lines", "invalid_field") } else { ("body", "invalid_json") };
+        Problem::field(field, code, error)
+    })?;
+    let Results { results, unreadable } = &lines;
+    let given = results.len() + unreadable.len();
+    if given > MAX_WEBHOOK_LINES {
         let detail = format!("{given} lines in a batch; at most {MAX_WEBHOOK_LINES} are allowed.");
         return Err(Problem::field("lines", "invalid_field", detail));
     }
-    let waiting = app.site.orders.gateway().webhook(batch.lines).map_err(|_overloaded| again())?;
+    let waiting = app.site.orders.gateway().webhook(lines).map_err(|_overloaded| again())?;
     match waiting.await {
         Ok(WebhookReply::Durable) => {
             let json = HeaderValue::from_static("application/json");

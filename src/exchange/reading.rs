@@ -1,0 +1,333 @@
+//! Reads what an exchange sends in lists element by element: one that cannot be read takes none of
+//! the others with it. A list without such elements is read as fast as ever.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::unreadable::{
+    NamedOrder, Unreadable, UnreadableSource, cause_of, external_id, order_id,
+};
+use super::wire::{
+    CancelResult, FeedLine, QueryExecution, QueryResult, SubmitResult, WebhookBatch,
+};
+
+/// What the exchange said of several things, and what of it cannot be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results<T> {
+    /// In the order in which they came.
+    pub results: Vec<T>,
+    /// What is not among them.
+    pub unreadable: Vec<Unreadable>,
+}
+
+impl<T> From<Vec<T>> for Results<T> {
+    fn from(results: Vec<T>) -> Self {
+        Self { results, unreadable: Vec::new() }
+    }
+}
+
+/// One of several results in an answer.
+pub trait ResultElement: DeserializeOwned {
+    /// What it is a result of.
+    const SOURCE: UnreadableSource;
+
+    /// Which order something like this is about, as far as that can be found.
+    fn names(json: &str) -> Option<NamedOrder> {
+        order_id(json.as_bytes(), b"clientOrderId").map(NamedOrder::Ours)
+    }
+
+    /// What can be used of one that cannot be read as a whole.
+    fn in_part(_json: &str, _unreadable: &mut Vec<Unreadable>) -> Option<Self> {
+        None
+    }
+}
+
+impl ResultElement for SubmitResult {
+    const SOURCE: UnreadableSource = UnreadableSource::Submit;
+}
+
+impl ResultElement for CancelResult {
+    const SOURCE: UnreadableSource = UnreadableSource::Cancel;
+
+    fn names(json: &str) -> Option<NamedOrder> {
+        external_id(json.as_bytes(), b"externalOrderId").map(NamedOrder::Theirs)
+    }
+}
+
+impl ResultElement for QueryResult {
+    const SOURCE: UnreadableSource = UnreadableSource::Query;
+
+    fn in_part(json: &str, unreadable: &mut Vec<Unreadable>) -> Option<Self> {
+        record_in_part(json, unreadable)
+    }
+}
+
+/// Reads the body of an answer: `{"results": [...]}`.
+///
+/// # Errors
+/// It is not JSON, or has no list of results.
+pub fn read_results<T: ResultElement>(body: &[u8]) -> Result<Results<T>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Whole<T> {
+        results: Vec<T>,
+    }
+    #[derive(Deserialize)]
+    struct Loose<'a> {
+        #[serde(borrow)]
+        results: Vec<&'a RawValue>,
+    }
+    if let Ok(Whole { results }) = serde_json::from_slice(body) {
+        return Ok(Results { results, unreadable: Vec::new() });
+    }
+    let Loose { results } = serde_json::from_slice(body)?;
+    let mut unreadable = Vec::new();
+    let results = results.into_iter().filter_map(|json| read_result(json.get(), &mut unreadable));
+    Ok(Results { results: results.collect(), unreadable })
+}
+
+fn read_result<T: ResultElement>(json: &str, unreadable: &mut Vec<Unreadable>) -> Option<T> {
+    let error = match serde_json::from_str(json) {
+        Ok(result) => return Some(result),
+        Err(error) => error,
+    };
+    let before = unreadable.len();
+    let part = T::in_part(json, unreadable);
+    if unreadable.len() == before {
+        unreadable.push(element::<T>(json, &error));
+    }
+    part
+}
+
+fn element<T: ResultElement>(json: &str, error: &serde_json::Error) -> Unreadable {
+    let order = T::names(json);
+    let cause = cause_of(error);
+    Unreadable { order, ..Unreadable::new(T::SOURCE, cause, &error.to_string(), json.as_bytes()) }
+}
+
+/// Reads a record without those of its executions that cannot be read, and without what only says
+/// how complete it is. Then it proves nothing by what it lacks.
+fn record_in_part(json: &str, unreadable: &mut Vec<Unreadable>) -> Option<QueryResult> {
+    let Members(members) = serde_json::from_str(json).ok()?;
+    let mut lists = members.iter().filter(|(name, _)| name == "executions");
+    let (list, None) = (lists.next(), lists.next()) else { return None };
+    let executions: Vec<&RawValue> = match list {
+        Some((_, list)) => serde_json::from_str(list.get()).ok()?,
+        None => Vec::new(),
+    };
+    let without = |left_out: &[&str]| {
+        let kept = members.iter().filter(|(name, _)| !left_out.contains(&name.as_str()));
+        let kept: Vec<String> = kept
+            .map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str())))
+            .collect();
+        serde_json::from_str::<QueryResult>(&format!("{{{}}}", kept.join(","))).ok()
+    };
+    let mut record = without(&["executions", "asOf"])
+        .or_else(|| without(&["executions", "asOf", "filledShares"]))?;
+    for execution in executions {
+        match serde_json::from_str::<QueryExecution>(execution.get()) {
+            Ok(execution) => record.executions.push(execution),
+            Err(error) => {
+                let order = QueryResult::names(json);
+                let found = element::<QueryResult>(execution.get(), &error);
+                unreadable.push(Unreadable { order, ..found });
+            }
+        }
+    }
+    Some(record)
+}
+
+/// The members of an object as they came, repeated ones as well.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// Reads the body of a webhook.
+///
+/// # Errors
+/// It is not JSON, or has no list of lines.
+pub fn read_webhook(body: &[u8]) -> Result<Results<FeedLine>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Loose<'a> {
+        #[serde(borrow)]
+        lines: Vec<&'a RawValue>,
+    }
+    if let Ok(WebhookBatch { lines, .. }) = serde_json::from_slice(body) {
+        return Ok(lines.into());
+    }
+    let batch: Loose<'_> = serde_json::from_slice(body)?;
+    let mut unreadable = Vec::new();
+    let read = |line: &RawValue| match serde_json::from_str(line.get()) {
+        Ok(line) => Some(line),
+        Err(error) => {
+            let line = line.get().as_bytes();
+            unreadable.push(Unreadable::line(UnreadableSource::Webhook, line, &error));
+            None
+        }
+    };
+    let lines = batch.lines.into_iter().filter_map(read).collect();
+    Ok(Results { results: lines, unreadable })
+}
+
+/// What several results say of one thing.
+#[derive(Debug, PartialEq)]
+pub enum Said<T> {
+    /// Nothing that can be read.
+    Nothing,
+    /// This, once or several times.
+    This(T),
+    /// One thing and another.
+    Contradiction,
+}
+
+impl<T: PartialEq> Said<T> {
+    /// Adds what one more result says.
+    pub fn and(self, result: T) -> Self {
+        match self {
+            Self::Nothing => Self::This(result),
+            Self::This(before) if before == result => Self::This(before),
+            Self::This(_) | Self::Contradiction => Self::Contradiction,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::unreadable::UnreadableCause;
+    use crate::types::OrderId;
+
+    const ID: &str = "01930000-0000-7000-8000-00000000002a";
+
+    fn ours() -> Option<NamedOrder> {
+        Some(NamedOrder::Ours(ID.parse::<OrderId>().unwrap()))
+    }
+
+    fn records(results: &str) -> Results<QueryResult> {
+        read_results(format!(r#"{{"results":[{results}]}}"#).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_takes_no_other_with_it() {
+        for odd in [
+            format!(r#"{{"clientOrderId":"{ID}","externalOrderId":7}}"#),
+            format!(r#"{{"clientOrderId":"{ID}","externalOrderId":"a b"}}"#),
+            format!(r#"{{"clientOrderId":"{ID}","error":"no"}}"#),
+            format!(r#"{{"clientOrderId":"{ID}","clientOrderId":"a","externalOrderId":"X"}}"#),
+        ] {
+            let body =
+                format!(r#"{{"results":[{odd},{{"clientOrderId":"b","externalOrderId":"X"}}]}}"#);
+            let read = read_results::<SubmitResult>(body.as_bytes()).unwrap();
+            assert_eq!(read.results.len(), 1, "{odd}");
+            assert_eq!((read.unreadable.len(), &read.unreadable[0].order), (1, &ours()), "{odd}");
+            assert_eq!(read.unreadable[0].text, odd);
+        }
+        for odd in ["null", "7", "[]", "{}", r#""x""#] {
+            let body =
+                format!(r#"{{"results":[{odd},{{"externalOrderId":"X","status":"cancelled"}}]}}"#);
+            let read = read_results::<CancelResult>(body.as_bytes()).unwrap();
+            assert_eq!((read.results.len(), read.unreadable.len()), (1, 1), "{odd}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_results_is_none() {
+        for body in
+            ["", "{}", "[]", r#"{"results":null}"#, r#"{"results":{}}"#, r#"{"results":[{]}"#]
+        {
+            assert!(read_results::<SubmitResult>(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_execution_that_cannot_be_read_takes_no_other_with_it() {
+        let good = r#"{"executionId":"e","priceInCents":5,"numShares":2,"timestamp":1}"#;
+        for odd in [
+            good.replace(":5", ":0"),
+            good.replace(":2", ":1.5"),
+            good.replace(":2", ":-1"),
+            good.replace("\"e\"", "\"\""),
+            good.replace(",\"timestamp\":1", ""),
+            "null".to_owned(),
+        ] {
+            let read = records(&format!(
+                r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"open","filledShares":2,"executions":[{odd},{good}],"asOf":{{"session":"s","sequence":1}}}}"#
+            ));
+            assert_eq!(read.results.len(), 1, "{odd}");
+            assert_eq!(read.results[0].executions.len(), 1, "{odd}");
+            assert_eq!((read.unreadable.len(), &read.unreadable[0].order), (1, &ours()), "{odd}");
+            assert_eq!(read.unreadable[0].text, odd);
+        }
+    }
+
+    #[test]
+    fn a_record_that_says_nothing_that_can_be_used_is_left_out() {
+        let known = r#"{"clientOrderId":"b","status":"unknown"}"#;
+        for odd in [
+            format!(r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"suspended"}}"#),
+            format!(
+                r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"open","status":"filled"}}"#
+            ),
+            format!(
+                r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"open","executions":7}}"#
+            ),
+            format!(
+                r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"open","executions":[],"executions":[]}}"#
+            ),
+        ] {
+            let read = records(&format!("{odd},{known}"));
+            assert_eq!(read.results.len(), 1, "{odd}");
+            assert_eq!((read.unreadable.len(), &read.unreadable[0].order), (1, &ours()), "{odd}");
+        }
+        let odd = format!(
+            r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"open","filledShares":-1}}"#
+        );
+        let read = records(&odd);
+        assert_eq!((read.results.len(), read.unreadable.len()), (1, 1), "what it says is used");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_takes_no_other_with_it() {
+        let good = r#"{"sequence":1,"type":"cancelled","orderId":"X","timestamp":1}"#;
+        let odd = r#"{"sequence":2,"type":"amended","orderId":"Y","timestamp":1}"#;
+        let body = format!(r#"{{"session":"s","lines":[{odd},{good}]}}"#);
+        let read = read_webhook(body.as_bytes()).unwrap();
+        assert_eq!((read.results.len(), read.unreadable.len()), (1, 1));
+        assert_eq!(read.unreadable[0].cause, UnreadableCause::UnknownType);
+        let without_session = format!(r#"{{"lines":[{good}]}}"#);
+        assert_eq!(read_webhook(without_session.as_bytes()).unwrap().results.len(), 1);
+        for body in
+            ["", "{}", "[]", r#"{"session":"s","lines":7}"#, r#"{"session":"s","lines":[{]}"#]
+        {
+            assert!(read_webhook(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_same_twice_is_said_once() {
+        assert_eq!(Said::Nothing.and(1).and(1), Said::This(1));
+        assert_eq!(Said::Nothing.and(1).and(2).and(1), Said::Contradiction);
+    }
+}

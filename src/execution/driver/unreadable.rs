@@ -1,0 +1,43 @@
+//! What the exchange says and nobody can use: counted, logged once a spell, and a reason to ask about
+//! the order that it names. It holds up nothing.
+
+use std::time::Duration;
+
+use super::Driver;
+use crate::exchange::{NamedOrder, Unreadable, UnreadableSource};
+use crate::types::{Moment, Spell};
+
+/// How long after one message about something unreadable the next may follow.
+const LOG_PACE: Duration = Duration::from_secs(60);
+
+/// Keeps the log from being filled.
+pub(super) const fn log_spell() -> Spell {
+    Spell::new(LOG_PACE)
+}
+
+impl Driver {
+    /// Takes something that cannot be used.
+    pub(super) fn unreadable(&mut self, now: Moment, unreadable: &Unreadable) {
+        self.metrics.unreadable(unreadable.source, unreadable.cause);
+        if let Some(count) = self.unreadable_spell.note(now.monotonic) {
+            let Unreadable { source, cause, order, problem, text } = unreadable;
+            let (source, cause) = (source.as_str(), cause.as_str());
+            let order = order.as_ref().map(ToString::to_string);
+            tracing::warn!(
+                source,
+                cause,
+                order,
+                problem,
+                text,
+                count,
+                "the exchange said something that cannot be used; the rest is"
+            );
+        }
+        // A record that came just now would be no better if it were asked for again at once.
+        if unreadable.source == UnreadableSource::Webhook
+            && let Some(NamedOrder::Theirs(id)) = &unreadable.order
+        {
+            self.engines.ask_about(now.wall, id, &mut self.outbox);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A batch of the webhook with lines that cannot be read: the rest is recorded and the batch is
+//! answered, so that the exchange does not come again with it for ever.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+mod support;
+
+use std::fs;
+
+use serde_json::{Value, json};
+use support::Server;
+use support::api::{Answer, send};
+use support::venue::{QUERY, Venue, signature};
+use ureq::http::Request;
+
+const SECRET: &str = "a secret that both sides know, long enough";
+
+fn post(server: &Server, body: &str) -> Answer {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seconds = i64::try_from(now.as_secs()).unwrap();
+    let header = format!("t={seconds},v1={}", signature(SECRET, seconds, body));
+    let request = Request::post(format!("{}/exchange/trades", server.address));
+    let request = request.header("X-Signature", header).body(body.as_bytes().to_vec()).unwrap();
+    send(request).unwrap()
+}
+
+#[test]
+fn a_line_that_cannot_be_read_takes_no_other_with_it() {
+    let (venue, data) = (Venue::start(), tempfile::tempdir().unwrap());
+    let secrets = data.path().join("secrets");
+    fs::write(&secrets, SECRET).unwrap();
+    let settings =
+        ["--exchange", &venue.address(), "--webhook-secret-file", secrets.to_str().unwrap()];
+    let server = Server::start(data.path(), &settings);
+    let alice = server.user(data.path(), "alice");
+    let order = alice.place_resting("IBM");
+    let id = order["orderId"].as_str().unwrap();
+    let line = |execution: &str, shares: Value| {
+        json!({"sequence": 1, "type": "trade", "executionId": execution, "symbol": "IBM",
+            "priceInCents": 1, "numShares": shares, "orderId": order["externalOrderId"],
+            "timestamp": 1})
+    };
+    let with = |field: &str, value: Value| {
+        let mut odd = line("odd", json!(1));
+        odd[field] = value;
+        odd
+    };
+    let odd = [
+        with("type", json!("amended")),
+        with("priceInCents", json!(0)),
+        with("numShares", json!(0.5)),
+        with("numShares", json!(0)),
+        with("symbol", json!("not a symbol at all, is it")),
+        with("sequence", json!(-1)),
+        with("timestamp", Value::Null),
+        with("executionId", json!("")),
+        json!(7),
+        Value::Null,
+    ];
+    for (number, odd) in odd.into_iter().enumerate() {
+        let good = [format!("before-{number}"), format!("behind-{number}")];
+        let good = good.map(|execution| line(&execution, json!(1)));
+        let before = alice.order(id)["filledShares"].as_u64().unwrap();
+        if before >= 10 {
+            break;
+        }
+        let batch = json!({"session": "s", "lines": [good[0], odd, good[1]]});
+        let answer = post(&server, &batch.to_string());
+        assert_eq!(answer.status, 204, "{odd}: {}", answer.text);
+        assert_eq!(alice.order(id)["filledShares"], before + 2, "{odd}");
+    }
+    for no_batch in ["", "{", "[]", "{}", r#"{"session":"s","lines":7}"#, "null"] {
+        assert_eq!(post(&server, no_batch).status, 400, "{no_batch}");
+    }
+    assert!(server.metric("orders_unreadable_total") >= 1);
+    // The order that such a line names is asked about: here it has what the venue does not.
+    venue.await_requests(QUERY, 1);
+}
+
+#[test]
+fn lines_of_orders_that_are_not_ours_cost_no_comparison_and_no_refusal() {
+    let (venue, data) = (Venue::start(), tempfile::tempdir().unwrap());
+    let secrets = data.path().join("secrets");
+    fs::write(&secrets, SECRET).unwrap();
+    let settings = [
+        "--exchange",
+        &venue.address(),
+        "--webhook-secret-file",
+        secrets.to_str().unwrap(),
+        "--cleanup-interval",
+        "3600",
+    ];
+    let server = Server::start(data.path(), &settings);
+    let alice = server.user(data.path(), "alice");
+    let order = alice.place_resting("IBM");
+    let id = order["orderId"].as_str().unwrap();
+    let theirs = |number: usize| {
+        json!({"sequence": 1, "type": "trade", "executionId": format!("t{number}"),
+            "symbol": "IBM", "priceInCents": 1, "numShares": 1,
+            "orderId": format!("theirs-{number}"), "timestamp": 1})
+    };
+    let asked_before = venue.requests(QUERY).len();
+    // More than are kept, by both ways.
+    for batch in 0..35 {
+        let lines: Vec<Value> = (0..1_000).map(|n| theirs(batch * 1_000 + n)).collect();
+        let answer = post(&server, &json!({"session": "s", "lines": lines}).to_string());
+        assert_eq!(answer.status, 204, "{}", answer.text);
+    }
+    for number in 0..2_000 {
+        venue.feed_line(theirs(100_000 + number));
+    }
+    venue.fill(id, 1, 10);
+    alice.await_status(id, "filled");
+    support::api::until("what is not kept to be told of", || {
+        (server.metric("orders_report_overflows_total") > 0).then_some(())
+    });
+    // But for the order that ended, nobody was asked about anything.
+    let asked = venue.requests(QUERY).split_off(asked_before);
+    let about_others = asked.iter().flat_map(|query| query.client_ids()).any(|asked| asked != id);
+    assert!(!about_others);
+    assert!(asked.len() <= 3, "{} queries", asked.len());
+}
