@@ -1,11 +1,7 @@
 //! An exchange whose answer to a submit says two things of one order, or nothing that can be read: the
 //! outcome is unknown and found out about. It is never a refusal, and the order is placed once.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 mod support;
 

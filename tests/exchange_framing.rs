@@ -1,8 +1,6 @@
 //! Answers of the exchange in odd but valid HTTP: interim responses before them, line ends around
 //! them, bytes that come one at a time.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 mod support;
 
 use std::time::Duration;

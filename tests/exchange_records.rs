@@ -102,7 +102,8 @@ fn an_execution_of_nothing_takes_no_other_with_it() {
 }
 
 /// What takes a whole answer with it.
-const HOPELESS: [(&str, fn() -> Reply); 4] = [
+type Hopeless = fn() -> Reply;
+const HOPELESS: [(&str, Hopeless); 4] = [
     ("no JSON", || {
         Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"results\":[".to_vec())
     }),

@@ -1,11 +1,7 @@
 //! A batch of the webhook with lines that cannot be read: the rest is recorded and the batch is
 //! answered, so that the exchange does not come again with it for ever.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod support;
 

@@ -11,13 +11,13 @@ use crate::{
 /// Some of everything that an exchange can do wrong, and the engine has to bear.
 const FAULTS: &str = "submits.delay=0.1,submits.cut-before=0.03,submits.error-before=0.02,\
     submits.drop-reply=0.03,submits.cut-in-answer=0.02,submits.error-after=0.02,\
-    submits.garbage=0.01,submits.wrong-shape=0.01,submits.leave-out=0.02,submits.shuffle=0.1,\
+    submits.garbage=0.01,submits.wrong-shape=0.01,submits.leave-out=0.02,submits.shuffle=0.1,submits.throttle=0.01,submits.spoil=0.01,submits.contradict=0.01,\
     cancels.delay=0.1,cancels.cut-before=0.03,cancels.error-before=0.02,cancels.drop-reply=0.03,\
     cancels.cut-in-answer=0.02,cancels.error-after=0.02,cancels.garbage=0.01,\
-    cancels.wrong-shape=0.01,cancels.leave-out=0.02,cancels.shuffle=0.1,\
+    cancels.wrong-shape=0.01,cancels.leave-out=0.02,cancels.shuffle=0.1,cancels.throttle=0.02,cancels.spoil=0.01,cancels.contradict=0.01,\
     queries.delay=0.1,queries.cut-before=0.03,queries.error-before=0.03,queries.drop-reply=0.02,\
     queries.cut-in-answer=0.02,queries.garbage=0.01,queries.wrong-shape=0.01,\
-    queries.leave-out=0.02,queries.shuffle=0.1,\
+    queries.leave-out=0.02,queries.shuffle=0.1,queries.throttle=0.02,queries.spoil=0.02,queries.contradict=0.02,\
     orders.reject=0.03,orders.refuse-cancel=0.05,orders.fill-first=0.1,\
     orders.cancel-unasked=0.03,orders.expire-unasked=0.02,orders.bust=0.03,\
     feed.repeat=0.02,feed.repeat-renumbered=0.02,feed.reorder=0.02,feed.skip=0.002,\

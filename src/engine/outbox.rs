@@ -25,6 +25,8 @@ pub enum CreateReply {
     Halted(HaltScope),
     /// Nothing was recorded: the exchange does not answer.
     ExchangeAway,
+    /// Nothing was recorded: the exchange takes no more orders for now.
+    ExchangeBusy,
     /// Nothing was recorded: the disk has no room for it. Never said by the engine.
     NoRoom,
     /// Whether anything was recorded is not known: the engine ended meanwhile, or Postgres was awaited
@@ -166,6 +168,7 @@ impl CreateReply {
             | Self::Conflict(order) => Some(order),
             Self::Halted(_)
             | Self::ExchangeAway
+            | Self::ExchangeBusy
             | Self::NoRoom
             | Self::OutcomeUnknown
             | Self::Unavailable => None,

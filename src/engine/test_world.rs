@@ -432,7 +432,8 @@ impl World {
             | CreateReply::NoRoom
             | CreateReply::Unavailable
             | CreateReply::Halted(_)
-            | CreateReply::ExchangeAway => {
+            | CreateReply::ExchangeAway
+            | CreateReply::ExchangeBusy => {
                 panic!("ids are unique here, and the engines take everything else")
             }
         }

@@ -120,7 +120,9 @@ impl Circuit {
     /// The exchange takes no orders for now, and says so: it is there.
     pub(super) fn throttled(&mut self) {
         match self.state {
-            State::Closed { .. } => self.enter(State::Closed { failures: 0 }),
+            State::Closed { .. } | State::Untried { .. } => {
+                self.enter(State::Closed { failures: 0 });
+            }
             State::Open => self.probe_answered(),
             State::HalfOpen { .. } => {}
         }

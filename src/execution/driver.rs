@@ -112,6 +112,8 @@ impl Driver {
         let DriverParts { postgres, kill_switch, queues, options, metrics, .. } = parts;
         let recovered = wal.committed();
         queues.throttles.reply_timeout.set(options.reply_timeout);
+        let grace = Duration::from_micros(options.engine.grace_micros);
+        queues.questions.borrow_mut().set_grace(grace);
         let awaited = AwaitedPostgres::new(postgres.as_ref(), recovered);
         if awaited.as_ref().is_some_and(AwaitedPostgres::lacks_recovered) {
             views.hide();
@@ -208,7 +210,7 @@ impl Driver {
         }
         if self.is_turned_away(now) {
             self.metrics.throttled_creates.inc();
-            let _gone = reply.send(CreateReply::Unavailable);
+            let _gone = reply.send(CreateReply::ExchangeBusy);
             return;
         }
         let key_is_unsure =

@@ -16,9 +16,9 @@ const MAX_IN_PARTS: usize = 4 * MAX_BATCH;
 const FAILURES_TO_DOUBT: u32 = 4;
 /// Most orders that are known to fail alone. Beyond it more of them only cost more requests.
 const MAX_DIFFICULT: usize = 1_024;
-/// First pause before an order that fails alone is asked about again; doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LAST_PAUSE: Duration = Duration::from_secs(300);
+/// How often the pause before an order that fails alone is asked about again may double: from the usual
+/// grace of two seconds to four minutes. A simulation lasts no longer than a few graces.
+const MAX_DOUBLINGS: u32 = if cfg!(feature = "simulation") { 2 } else { 7 };
 
 /// Questions on their way to becoming requests.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub(crate) struct Questions {
     /// Requests that were answered, ever.
     answered: u64,
     difficult: HashMap<OrderId, Difficult>,
+    /// How long whoever asks waits before asking again.
+    grace: Duration,
 }
 
 /// An order whose question failed although nothing else was asked with it.
@@ -54,6 +56,11 @@ pub(crate) enum Question {
 }
 
 impl Questions {
+    /// Takes over how long whoever asks waits before asking again.
+    pub(crate) fn set_grace(&mut self, grace: Duration) {
+        self.grace = grace;
+    }
+
     /// Whether something waits that did not come with the last questions.
     pub(crate) fn has_parts(&self) -> bool {
         !self.parts.is_empty()
@@ -168,13 +175,14 @@ impl Questions {
                 difficult.failures = difficult.failures.saturating_add(1);
                 difficult.answered = answered;
             }
-            let doublings = difficult.failures.min(16);
-            let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LAST_PAUSE);
+            let doublings = difficult.failures.min(MAX_DOUBLINGS);
+            let pause = self.grace.saturating_mul(1 << doublings);
             difficult.not_before = now.saturating_add(pause);
             return;
         }
         if self.difficult.len() >= MAX_DIFFICULT {
-            self.difficult.retain(|_, known| known.not_before.saturating_add(LAST_PAUSE) > now);
+            let longest = self.grace.saturating_mul(1 << MAX_DOUBLINGS);
+            self.difficult.retain(|_, known| known.not_before.saturating_add(longest) > now);
         }
         if self.difficult.len() < MAX_DIFFICULT {
             let difficult = Difficult { failures: 0, not_before: now, answered };
@@ -187,6 +195,12 @@ impl Questions {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    const GRACE: Duration = Duration::from_secs(2);
+
+    fn begun() -> Questions {
+        Questions { grace: GRACE, ..Questions::default() }
+    }
 
     fn ids(numbers: std::ops::Range<u128>) -> Vec<OrderId> {
         numbers.map(OrderId::from_u128).collect()
@@ -223,7 +237,7 @@ mod tests {
     fn one_order_never_holds_up_the_others() {
         for odd in [0, 100, 255] {
             let odd = OrderId::from_u128(odd);
-            let mut questions = Questions::default();
+            let mut questions = begun();
             let is_fine = |asked: &[OrderId]| !asked.contains(&odd);
             let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost), (255, vec![odd]));
@@ -234,7 +248,8 @@ mod tests {
             let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost, requests), (255, vec![odd], 1), "not so soon");
             // Once it is fine it is one of them.
-            let later = MonotonicMicros::new(7).saturating_add(LAST_PAUSE);
+            let later =
+                MonotonicMicros::new(7).saturating_add(GRACE.saturating_mul(1 << MAX_DOUBLINGS));
             let next = questions.next(later, || vec![odd], &mut Vec::new());
             assert_eq!(next, Some(Question::Orders(vec![odd])));
             questions.answered(&[odd]);
@@ -244,7 +259,7 @@ mod tests {
 
     #[test]
     fn many_odd_orders_are_found_all_the_same() {
-        let mut questions = Questions::default();
+        let mut questions = begun();
         let is_odd = |order_id: &OrderId| order_id.as_u128() < 40;
         let is_fine = |asked: &[OrderId]| !asked.iter().any(is_odd);
         let (answered, lost, _) = ask(&mut questions, ids(0..256), is_fine);
@@ -253,7 +268,7 @@ mod tests {
 
     #[test]
     fn an_exchange_that_answers_nothing_is_not_asked_in_ever_smaller_parts() {
-        let mut questions = Questions::default();
+        let mut questions = begun();
         for _ in 0..10 {
             let (answered, lost, requests) = ask(&mut questions, ids(0..256), |_| false);
             assert_eq!((answered.len(), lost.len()), (0, 256));
@@ -262,18 +277,18 @@ mod tests {
         let (answered, _, requests) = ask(&mut questions, ids(0..256), |_| true);
         assert_eq!((answered.len(), requests), (256, 1), "at once when it is back");
         // A single order was asked about in vain meanwhile: that is not the order's fault.
-        let mut questions = Questions::default();
+        let mut questions = begun();
         for _ in 0..10 {
             assert_eq!(questions.failed(MonotonicMicros::new(7), ids(1..2)), ids(1..2));
         }
-        let soon = MonotonicMicros::new(7).saturating_add(FIRST_PAUSE);
+        let soon = MonotonicMicros::new(7).saturating_add(GRACE);
         let next = questions.next(soon, || ids(1..2), &mut Vec::new());
         assert_eq!(next, Some(Question::Orders(ids(1..2))));
     }
 
     #[test]
     fn pauses_of_an_order_that_fails_alone_grow() {
-        let mut questions = Questions::default();
+        let mut questions = begun();
         let mut now = MonotonicMicros::new(7);
         let mut pauses = Vec::new();
         for _ in 0..9 {
@@ -285,12 +300,13 @@ mod tests {
             }
             pauses.push(now.saturating_since(before).as_secs());
         }
-        assert_eq!(pauses, [0, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(pauses.iter().take(3).collect::<Vec<_>>(), [&0, &4, &8]);
+        assert_eq!(pauses.last(), Some(&GRACE.saturating_mul(1 << MAX_DOUBLINGS).as_secs()));
     }
 
     #[test]
     fn what_waits_in_parts_is_bounded_and_new_questions_have_their_turn() {
-        let mut questions = Questions::default();
+        let mut questions = begun();
         let mut lost = Vec::new();
         for batch in 0..10 {
             questions.failures_in_a_row = 0;

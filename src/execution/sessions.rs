@@ -25,7 +25,7 @@ use crate::types::{MonotonicMicros, SteadyClock};
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 /// How often the exchange's name is looked up although nothing has failed.
-const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long to wait before connecting again.
 pub(super) struct Backoff(Duration);

@@ -79,6 +79,9 @@ fn shared_ids(outcomes: &mut [SubmitOutcome]) -> Vec<usize> {
         SubmitOutcome::Accepted(id) => Some(id.clone()),
         _ => None,
     };
+    if outcomes.len() < 2 {
+        return Vec::new();
+    }
     let mut sorted: Vec<&ExternalOrderId> = Vec::with_capacity(outcomes.len());
     for outcome in &*outcomes {
         if let SubmitOutcome::Accepted(id) = outcome {

@@ -303,7 +303,8 @@ fn order_of_create(reply: &CreateReply) -> Option<Arc<Order>> {
         | CreateReply::NoRoom
         | CreateReply::Unavailable
         | CreateReply::Halted(_)
-        | CreateReply::ExchangeAway => None,
+        | CreateReply::ExchangeAway
+        | CreateReply::ExchangeBusy => None,
     }
 }
 

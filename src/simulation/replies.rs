@@ -74,6 +74,10 @@ pub(super) fn check_create_reply(
             told.refused.insert(request.order_id);
             return Ok("exchange away");
         }
+        CreateReply::ExchangeBusy => {
+            told.refused.insert(request.order_id);
+            return Ok("exchange busy");
+        }
     };
     check_name(told, order, request)?;
     Ok(words)

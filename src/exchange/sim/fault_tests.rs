@@ -97,6 +97,53 @@ fn an_answer_can_be_cut_in_its_middle() {
 }
 
 #[test]
+fn requests_can_be_refused_for_now() {
+    let (_directory, exchange) = exchange();
+    set(&exchange, &json!({"submits": {"throttle": "next:1", "throttleNamed": "next:1"}}));
+    for _ in 0..2 {
+        let answer = post(&exchange, "/v1/orders", &json!({ "orders": [order("a", Some(1), 1)] }));
+        assert_eq!((answer.0, &answer.1["code"]), (429, &json!("too_many_requests")));
+        assert_eq!(query(&exchange, "a")["status"], "unknown", "nothing was done");
+    }
+    set(&exchange, &json!({"submits": {"throttleNamed": "next:1"}}));
+    let raw = String::from_utf8(raw_submit(&exchange, &[order("a", Some(1), 1)])).unwrap();
+    assert!(raw.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{raw}");
+    assert!(submit(&exchange, &[order("a", Some(1), 1)])[0]["externalOrderId"].is_string());
+}
+
+#[test]
+fn one_result_can_be_spoilt_or_contradicted_and_an_answer_too_long() {
+    let (_directory, exchange) = exchange();
+    let orders = json!({ "orders": [order("a", Some(1), 1), order("b", Some(1), 1)] });
+    set(
+        &exchange,
+        &json!({"submits": {"spoil": "next:1", "contradict": "next:1"},
+        "queries": {"spoil": "next:1", "contradict": "next:1", "huge": "next:1"}}),
+    );
+    let (_, spoilt) = post(&exchange, "/v1/orders", &orders);
+    let errors = spoilt["results"].as_array().unwrap().iter();
+    assert_eq!(errors.filter(|result| result["error"].is_string()).count(), 1, "{spoilt}");
+    let (_, contradicted) = post(&exchange, "/v1/orders", &orders);
+    let results = contradicted["results"].as_array().unwrap();
+    assert_eq!(results.len(), 3);
+    let last = results[2]["clientOrderId"].clone();
+    let same: Vec<&Value> = results.iter().filter(|r| r["clientOrderId"] == last).collect();
+    assert!(same.len() == 2 && same[0] != same[1], "{contradicted}");
+    let ids = json!({"clientOrderIds": ["a"]});
+    let (_, spoilt) = post(&exchange, "/v1/orders/query", &ids);
+    assert_eq!(spoilt["results"][0]["status"], "open");
+    let (_, contradicted) = post(&exchange, "/v1/orders/query", &ids);
+    assert_eq!(contradicted["results"][1]["status"], "cancelled");
+    let before = done(&exchange, "queries.huge");
+    let url = format!("http://{}/v1/orders/query", exchange.address());
+    let mut response = agent().post(url).send_json(&ids).unwrap();
+    let limit = 64 << 20;
+    let body = response.body_mut().with_config().limit(limit).read_to_vec().unwrap();
+    assert!(body.len() > 16 << 20);
+    assert_eq!(done(&exchange, "queries.huge"), before + 1);
+}
+
+#[test]
 fn errors_come_before_or_after_the_work() {
     let (_directory, exchange) = exchange();
     set(&exchange, &json!({"submits": {"errorBefore": "next:1", "errorAfter": "next:1"}}));

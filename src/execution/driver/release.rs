@@ -189,6 +189,7 @@ fn waits_for_postgres(effect: &Effect) -> bool {
             | CreateReply::Conflict(_) => true,
             CreateReply::Halted(_)
             | CreateReply::ExchangeAway
+            | CreateReply::ExchangeBusy
             | CreateReply::NoRoom
             | CreateReply::OutcomeUnknown
             | CreateReply::Unavailable => false,

@@ -129,6 +129,11 @@ pub(in crate::http) async fn post(
             let detail = "The exchange does not answer. Nothing was recorded. Try again.";
             Err(Problem::unavailable("exchange_unavailable", detail))
         }
+        CreateReply::ExchangeBusy => {
+            let detail =
+                "The exchange takes no more orders for now (429). Nothing was recorded. Try again.";
+            Err(Problem::unavailable("exchange_busy", detail))
+        }
         CreateReply::NoRoom => {
             let detail = "The server has no room on its disk for new orders. Nothing was recorded; \
                           cancels go on. Try again.";

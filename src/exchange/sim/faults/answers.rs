@@ -5,14 +5,18 @@ use std::time::Duration;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Faults, Kind};
 use crate::exchange::sim::listener::Connection;
-use crate::exchange::sim::problem::{Problem, Reply, json};
+use crate::exchange::sim::problem::{self, Problem, Reply};
 
 /// The head of an answer that axum and hyper make has about 110 bytes: an answer that is cut after
 /// so many and half of its body is cut within the body, for every body of more than 20 bytes.
 const HEAD_BYTES: usize = 120;
+
+/// More than the contract's client reads of one answer.
+const HUGE_BYTES: usize = 17 << 20;
 
 /// What of the exchange is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub(in crate::exchange::sim) struct Fate<'a> {
 enum AnswerFault {
     CutBefore,
     ErrorBefore,
+    Throttle,
+    ThrottleNamed,
     DropReply,
     CutInAnswer,
     ErrorAfter,
@@ -41,6 +47,9 @@ enum AnswerFault {
     WrongShape,
     LeaveOut,
     Shuffle,
+    Spoil,
+    Contradict,
+    Huge,
 }
 
 macro_rules! dice_of {
@@ -50,6 +59,8 @@ macro_rules! dice_of {
             in_order: [
                 (AnswerFault::CutBefore, |dice| &mut dice.$group.cut_before),
                 (AnswerFault::ErrorBefore, |dice| &mut dice.$group.error_before),
+                (AnswerFault::Throttle, |dice| &mut dice.$group.throttle),
+                (AnswerFault::ThrottleNamed, |dice| &mut dice.$group.throttle_named),
                 (AnswerFault::DropReply, |dice| &mut dice.$group.drop_reply),
                 (AnswerFault::CutInAnswer, |dice| &mut dice.$group.cut_in_answer),
                 (AnswerFault::ErrorAfter, |dice| &mut dice.$group.error_after),
@@ -57,6 +68,9 @@ macro_rules! dice_of {
                 (AnswerFault::WrongShape, |dice| &mut dice.$group.wrong_shape),
                 (AnswerFault::LeaveOut, |dice| &mut dice.$group.leave_out),
                 (AnswerFault::Shuffle, |dice| &mut dice.$group.shuffle),
+                (AnswerFault::Spoil, |dice| &mut dice.$group.spoil),
+                (AnswerFault::Contradict, |dice| &mut dice.$group.contradict),
+                (AnswerFault::Huge, |dice| &mut dice.$group.huge),
             ],
         }
     };
@@ -65,7 +79,7 @@ macro_rules! dice_of {
 /// The dice of one kind of request, in the order in which they are rolled.
 struct Dice {
     delay: Kind,
-    in_order: [(AnswerFault, Kind); 9],
+    in_order: [(AnswerFault, Kind); 14],
 }
 
 static SUBMITS: Dice = dice_of!(submits);
@@ -103,6 +117,8 @@ impl Fate<'_> {
                 Err(told_to_fail())
             }
             Some(AnswerFault::ErrorBefore) => Err(told_to_fail()),
+            Some(AnswerFault::Throttle) => Err(too_many()),
+            Some(AnswerFault::ThrottleNamed) => Err(too_many().with_retry_after("1")),
             _ => Ok(()),
         }
     }
@@ -118,7 +134,22 @@ impl Fate<'_> {
             tokio::time::sleep(delay).await;
         }
         match self.fault {
-            None | Some(AnswerFault::CutBefore | AnswerFault::ErrorBefore) => {}
+            // These have answered before the work.
+            Some(AnswerFault::CutBefore | AnswerFault::ErrorBefore) => {}
+            Some(AnswerFault::Throttle | AnswerFault::ThrottleNamed) => {}
+            None => {}
+            Some(fault @ (AnswerFault::Spoil | AnswerFault::Contradict)) => {
+                let mut answer = serde_json::to_value(answer(results)).unwrap_or_default();
+                self.twist(fault, &mut answer);
+                return problem::json(&answer);
+            }
+            Some(AnswerFault::Huge) => {
+                let mut answer = serde_json::to_value(answer(results)).unwrap_or_default();
+                if let Some(members) = answer.as_object_mut() {
+                    members.insert("padding".to_owned(), " ".repeat(HUGE_BYTES).into());
+                }
+                return problem::json(&answer);
+            }
             Some(AnswerFault::DropReply) => connection.cut_after(0),
             Some(AnswerFault::CutInAnswer) => {
                 let body = serde_json::to_vec(&answer(results)).unwrap_or_default();
@@ -136,7 +167,25 @@ impl Fate<'_> {
                 results.rotate_left(by.min(last));
             }
         }
-        json(&answer(results))
+        problem::json(&answer(results))
+    }
+
+    /// Spoils one of the results, or contradicts it.
+    fn twist(&self, fault: AnswerFault, answer: &mut Value) {
+        let Some(results) = answer.get_mut("results").and_then(Value::as_array_mut) else { return };
+        let Some(last) = results.len().checked_sub(1) else { return };
+        let place = usize::try_from(self.faults.draw(0, last as u64)).unwrap_or(0);
+        let Some(result) = results.get_mut(place) else { return };
+        if fault == AnswerFault::Contradict {
+            let opposite = opposite_of(result);
+            results.push(opposite);
+        } else if let Some(executions) = result.get_mut("executions").and_then(Value::as_array_mut)
+        {
+            executions.push(nothing_executed());
+        } else if let Some(members) = result.as_object_mut() {
+            // Of whatever kind it is, this member of it is something else.
+            members.insert("error".to_owned(), "of another type".into());
+        }
     }
 
     /// Takes out one at least, each of the others with an even chance.
@@ -155,6 +204,39 @@ impl Fate<'_> {
 fn told_to_fail() -> Problem {
     let detail = "the exchange was told to fail this request";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", detail)
+}
+
+fn too_many() -> Problem {
+    let detail = "the exchange was told to take no more for now; nothing was done";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+}
+
+/// An execution that cannot be: of no shares.
+fn nothing_executed() -> Value {
+    json!({"executionId": "nothing", "priceInCents": 1, "numShares": 0, "timestamp": 1})
+}
+
+/// A result of the same order that says the opposite.
+fn opposite_of(result: &Value) -> Value {
+    let mut opposite = result.clone();
+    let is_refusal = result.get("error").is_some_and(Value::is_object);
+    let Some(members) = opposite.as_object_mut() else { return opposite };
+    if members.contains_key("executions") || members.contains_key("filledShares") {
+        let is_open = result.get("status").is_some_and(|status| status == "open");
+        members.insert("status".to_owned(), if is_open { "cancelled" } else { "open" }.into());
+    } else if is_refusal {
+        members.remove("error");
+        // Of a submit; of a cancel it is the order itself.
+        members.entry("externalOrderId").or_insert_with(|| "0-0".into());
+    } else {
+        let error = json!({"code": "halted", "message": "the exchange contradicts itself"});
+        members.insert("error".to_owned(), error);
+        members.remove("status");
+        if members.contains_key("clientOrderId") {
+            members.remove("externalOrderId");
+        }
+    }
+    opposite
 }
 
 fn ok(body: Vec<u8>) -> Response {

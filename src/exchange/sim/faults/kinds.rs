@@ -35,6 +35,10 @@ kinds! {
         cut_before,
         /// A 500 is answered and nothing is done.
         error_before,
+        /// A 429 is answered and nothing is done.
+        throttle,
+        /// A 429 with `Retry-After: 1` is answered and nothing is done.
+        throttle_named,
         /// The work is done and the connection is closed without an answer.
         drop_reply,
         /// The work is done and the connection is closed in the middle of the answer.
@@ -49,6 +53,12 @@ kinds! {
         leave_out,
         /// The work is done and the results are answered in another order.
         shuffle,
+        /// The work is done and one of the results (or an execution in it) cannot be read.
+        spoil,
+        /// The work is done and one of the results comes a second time and says the opposite.
+        contradict,
+        /// The work is done and the answer has over 16 MiB.
+        huge,
     }
 }
 
