@@ -125,7 +125,9 @@ fn hub(criterion: &mut Criterion) {
     market
         .list(&[Listing {
             symbol,
-            previous_close: PriceCents::new(1).expect("a price"),
+            previous_close: PriceCents::new(1).ok(),
+            open: None,
+            session: None,
             source: Arc::from("bench"),
             synthetic: true,
         }])
@@ -173,6 +175,7 @@ fn hub(criterion: &mut Criterion) {
                     counts_volume: true,
                     timestamp: TimestampMicros::new(1_732_400_000_000_000 + sequence),
                     sequence,
+                    execution: sequence,
                 });
                 market.end_batch(sequence);
                 while hub.run_slice() == Next::Slice {}

@@ -12,9 +12,10 @@ pub(super) struct FeedProgress {
 }
 
 impl FeedProgress {
-    /// The feed says which numbering follows and where it stands.
+    /// The feed says which numbering follows and where it stands. Below where it stood, it has begun
+    /// again under the same name.
     pub(super) fn begin(&mut self, session: &CompactString, sequence: u64) {
-        if self.session.as_ref() == Some(session) {
+        if self.session.as_ref() == Some(session) && sequence >= self.sequence {
             self.reach(sequence);
         } else {
             *self = Self { session: Some(session.clone()), sequence, is_logged: false };

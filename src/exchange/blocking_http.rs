@@ -4,13 +4,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::address::ExchangeAddress;
-use crate::net::connect_blocking;
+use super::dial::Dialer;
+use crate::shutdown::Shutdown;
 
 /// Longest response head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Most heads of the 1xx kind before the answer's own (RFC 9110, section 15.2).
+const MAX_INTERIM_HEADS: usize = 16;
+/// How often a silent connection is looked at, so that a stop is seen.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Most headers of a response.
 const MAX_HEADERS: usize = 64;
 /// Longest chunk-size line, extensions included.
@@ -33,8 +37,41 @@ enum Framing {
     Done,
 }
 
+/// A connection on which a whole answer is awaited until a deadline, whatever drips meanwhile, and
+/// that ends when a stop is asked for.
+pub(super) struct Awaited {
+    stream: TcpStream,
+    /// `None`: there is no end to the answer.
+    deadline: Option<Instant>,
+    shutdown: Shutdown,
+}
+
+impl Read for Awaited {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.shutdown.is_requested() {
+                let stopped = io::ErrorKind::ConnectionAborted;
+                return Err(io::Error::new(stopped, "a stop was asked for"));
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let late = "the whole answer did not come in time";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, late));
+            }
+            match self.stream.read(into) {
+                Err(error) if self.deadline.is_some() && is_timeout(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Whether nothing came in time, and more may still come.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 /// An answer whose body is still coming, from a socket or from whatever else gives bytes.
-pub(super) struct Response<S = TcpStream> {
+pub(super) struct Response<S = Awaited> {
     /// The status code.
     pub status: u16,
     stream: S,
@@ -49,30 +86,38 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
+/// From where and for how long is asked.
+#[derive(Debug, Clone)]
+pub(super) struct GetOptions {
+    /// Local address to connect from; the system chooses without one.
+    pub source: Option<IpAddr>,
+    /// Longest wait for the connection and the whole answer together.
+    pub timeout: Duration,
+    /// Ends the wait.
+    pub shutdown: Shutdown,
+}
+
 /// Sends a GET and reads the head of its answer.
 ///
 /// # Errors
-/// Not reachable, silent for `timeout`, or not HTTP.
-pub(super) fn get(
-    address: &ExchangeAddress,
-    source: Option<IpAddr>,
-    path: &str,
-    timeout: Duration,
-) -> io::Result<Response> {
-    let mut stream = connect_blocking(address.resolve()?, source, timeout)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
-    let authority = address.authority();
+/// Not reachable, no whole answer within the timeout, not HTTP, or a stop was asked for.
+pub(super) fn get(dialer: &Dialer, path: &str, options: &GetOptions) -> io::Result<Response> {
+    let GetOptions { source, timeout, shutdown } = options;
+    let deadline = Some(Instant::now() + *timeout);
+    let mut stream = dialer.connect(*source, *timeout, &|| shutdown.is_requested())?;
+    stream.set_read_timeout(Some(LOOK_INTERVAL.min(*timeout)))?;
+    stream.set_write_timeout(Some(*timeout))?;
+    let authority = dialer.exchange().authority();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    Response::read_head(stream)
+    Response::read_head(Awaited { stream, deadline, shutdown: shutdown.clone() })
 }
 
 impl Response {
-    /// Waits for no longer than this at each read from here on.
-    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(timeout))
+    /// From here on the answer may go on for ever.
+    pub fn without_deadline(mut self) -> Self {
+        self.stream.deadline = None;
+        self
     }
 }
 
@@ -81,24 +126,34 @@ impl<S: Read> Response<S> {
         let raw = vec![0; READ_BYTES];
         let mut response =
             Self { status: 0, stream, framing: Framing::Close, raw, taken: 0, filled: 0 };
+        let mut interim_heads = 0;
         loop {
-            if response.fill()? == 0 {
-                return Err(malformed("the connection ended within the response head"));
-            }
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut head = httparse::Response::new(&mut headers);
-            let bytes = response.raw.get(..response.filled).unwrap_or_default();
+            let bytes = response.raw.get(response.taken..response.filled).unwrap_or_default();
             match head.parse(bytes).map_err(|error| malformed(&error.to_string()))? {
                 httparse::Status::Complete(length) => {
-                    response.framing = framing(head.headers)?;
-                    response.status = head.code.unwrap_or(0);
-                    response.taken = length;
-                    return Ok(response);
+                    let status = head.code.unwrap_or(0);
+                    response.taken += length;
+                    if !(100..200).contains(&status) {
+                        response.framing = framing(head.headers)?;
+                        response.status = status;
+                        return Ok(response);
+                    }
+                    // Only hints for whoever can use them; the answer follows.
+                    interim_heads += 1;
+                    if status == 101 || interim_heads > MAX_INTERIM_HEADS {
+                        return Err(malformed("1xx and no answer"));
+                    }
                 }
-                httparse::Status::Partial if response.filled >= MAX_HEAD_BYTES => {
+                httparse::Status::Partial if bytes.len() >= MAX_HEAD_BYTES => {
                     return Err(malformed("the response head is too long"));
                 }
-                httparse::Status::Partial => {}
+                httparse::Status::Partial => {
+                    if response.fill()? == 0 {
+                        return Err(malformed("the connection ended within the response head"));
+                    }
+                }
             }
         }
     }
@@ -252,12 +307,18 @@ fn content_length(value: &[u8]) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::ExchangeAddress;
+    use crate::shutdown::StopReason;
     use std::net::TcpListener;
+
+    fn options(timeout: Duration) -> GetOptions {
+        GetOptions { source: None, timeout, shutdown: Shutdown::new() }
+    }
 
     /// Serves the pieces one write at a time and reads the body that comes out.
     fn body_of(pieces: &'static [&'static str]) -> io::Result<(u16, String)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = ExchangeAddress::from(listener.local_addr()?);
+        let dialer = Dialer::new(ExchangeAddress::from(listener.local_addr()?));
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
@@ -269,7 +330,7 @@ mod tests {
                 let _hung_up = stream.write_all(piece.as_bytes());
             }
         });
-        let response = get(&address, None, "/path", Duration::from_secs(5))?;
+        let response = get(&dialer, "/path", &options(Duration::from_secs(5)))?;
         let status = response.status;
         let body = response.read_to_end(1024);
         server.join().unwrap();
@@ -289,6 +350,50 @@ mod tests {
             "\n1\r\no\r\n0\r\n\r\n",
         ];
         assert_eq!(body_of(chunked).unwrap(), (200, "hello".into()));
+    }
+
+    #[test]
+    fn heads_of_the_1xx_kind_are_passed() {
+        let hints = &[
+            "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 ",
+            "200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        ];
+        assert_eq!(body_of(hints).unwrap(), (200, "hello".into()));
+        assert!(body_of(&["HTTP/1.1 101 Switching Protocols\r\n\r\n"]).is_err());
+    }
+
+    /// A server whose answer drips for ever, a byte at a time.
+    fn dripping(head: &'static str) -> Dialer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dialer = Dialer::new(ExchangeAddress::from(listener.local_addr().unwrap()));
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _hung_up = stream.write_all(head.as_bytes());
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        dialer
+    }
+
+    #[test]
+    fn an_answer_that_drips_has_a_deadline_as_a_whole() {
+        for head in ["HTTP/1.1 200 OK\r\nx-drip: ", "HTTP/1.1 200 OK\r\n\r\n"] {
+            let dialer = dripping(head);
+            let answer = get(&dialer, "/path", &options(Duration::from_millis(300)));
+            let late = answer.and_then(|answer| answer.read_to_end(usize::MAX)).unwrap_err();
+            assert_eq!(late.kind(), io::ErrorKind::TimedOut, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_an_answer() {
+        let dialer = dripping("HTTP/1.1 200 OK\r\n\r\n");
+        let options = options(Duration::from_secs(600));
+        let answer = get(&dialer, "/path", &options).unwrap();
+        options.shutdown.request(StopReason::Asked);
+        let stopped = answer.read_to_end(usize::MAX).unwrap_err();
+        assert_eq!(stopped.kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[test]

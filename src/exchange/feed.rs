@@ -2,44 +2,59 @@
 //! Prices go to the ring and the last-value table, order lines to the orders thread; neither waits
 //! for the other.
 
+mod checkpoints;
+mod connection;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
+mod lists;
+mod metrics;
+mod numbering;
+#[cfg(test)]
+mod odd_tests;
 #[cfg(feature = "simulation")]
 pub(super) mod stepped;
+mod symbols;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use compact_str::CompactString;
-use prometheus_client::registry::Registry;
+use compact_str::{CompactString, format_compact};
 
-use crate::market::{Listing, MAX_SEQUENCE, MarketWriter, Print};
-use crate::metrics::{Counter, Gauge};
+use crate::market::{Bust, MAX_SEQUENCE, MarketWriter, Print, execution_number};
 use crate::shutdown::Shutdown;
 use crate::sync::{Refused, Sender};
-use crate::types::MonotonicMicros;
+use crate::types::{MonotonicMicros, SymbolIndex};
 
 use super::address::ExchangeAddress;
-use super::blocking_http::{Response, get};
+use super::blocking_http::{GetOptions, Response, get, is_timeout};
 use super::clock::{Beats, ExchangeClock};
-use super::feed_types::OrderFeed;
-use super::wire::{FeedLine, FeedLineType, FeedSession, SymbolsResponse};
+use super::dial::Dialer;
+use super::feed_line::{FeedMessage, MAX_LINE_BYTES, SkipCause, Unreadable, read_line};
+use super::feed_types::{MAX_RAW_BYTES, OrderFeed, UnreadableLine};
+use super::wire::{FeedLine, FeedLineType, FeedSession};
+use checkpoints::{CheckpointSender, CheckpointWriter};
+use connection::{Connection, Resume};
+use lists::ListReader;
+use metrics::Spells;
+use numbering::Numbering;
+use symbols::Symbols;
 
-/// Longest feed line; a longer one means that something else speaks.
-const MAX_LINE_BYTES: usize = 4 * 1024;
+pub use metrics::FeedMetrics;
+
 /// Longest name of a feed session. It is part of the ids that price streams send.
 const MAX_SESSION_BYTES: usize = 64;
-/// Longest answer of `GET /v1/symbols`: 16,384 symbols of under 400 bytes.
-const MAX_SYMBOLS_BYTES: usize = 8 * 1024 * 1024;
-/// How often a silent connection is looked at, so that a stop is seen.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// First wait before connecting again; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);
+/// Time between two checkpoints: so many lines are read again after a crash.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Heartbeats between two comparisons of all orders because of lines that may have named any: an
+/// exchange that sends nothing else must not keep everybody comparing.
+const BEATS_BETWEEN_COMPARISONS: u32 = 10;
 
 /// Where the feed is and how long it may be silent.
 #[derive(Debug, Clone)]
@@ -48,46 +63,16 @@ pub struct FeedOptions {
     pub exchange: ExchangeAddress,
     /// Local address to connect from; the system chooses without one.
     pub source: Option<IpAddr>,
-    /// Longest wait for a connection or an answer.
+    /// Longest wait for a connection and the whole answer to a request; of the feed's own answer up
+    /// to the line that names its session.
     pub request_timeout: Duration,
-    /// Silence that means the connection is dead; the exchange beats once a second.
+    /// Silence that means the connection is dead; the exchange beats once a second. Blank lines and
+    /// pieces of a line are silence too.
     pub silence_timeout: Duration,
     /// Session and next sequence to go on from, as the log remembers them.
     pub resume: Option<(CompactString, u64)>,
     /// Is told the time of each heartbeat.
     pub exchange_clock: ExchangeClock,
-}
-
-/// What the feed thread counts.
-#[derive(Debug, Clone, Default)]
-pub struct FeedMetrics {
-    lines: Counter,
-    unknown_symbols: Counter,
-    unreadable_lines: Counter,
-    gaps: Counter,
-    disconnects: Counter,
-    order_lines: Counter,
-    rereads: Counter,
-    up: Gauge,
-}
-
-impl FeedMetrics {
-    /// Registers the metrics.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("feed_up", "1 while the exchange feed is up", self.up.clone());
-        let counters = [
-            ("feed_lines", "Lines read from the feed", &self.lines),
-            ("feed_unknown_symbols", "Lines of symbols that are not listed", &self.unknown_symbols),
-            ("feed_unreadable_lines", "Lines that are not the contract's", &self.unreadable_lines),
-            ("feed_gaps", "Jumps of the sequence", &self.gaps),
-            ("feed_disconnects", "Connections lost", &self.disconnects),
-            ("feed_order_lines", "Lines handed to the orders thread", &self.order_lines),
-            ("feed_rereads", "Reconnections because orders were behind", &self.rereads),
-        ];
-        for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
-        }
-    }
 }
 
 /// Why one connection ended. The thread connects again.
@@ -110,17 +95,37 @@ enum Ended {
 /// The feed thread's state.
 pub struct Feed {
     options: FeedOptions,
+    dialer: Dialer,
     market: MarketWriter,
     orders: Sender<OrderFeed>,
     shutdown: Shutdown,
     metrics: FeedMetrics,
+    symbols: Symbols,
+    checkpoints: Option<CheckpointSender>,
+    next_checkpoint: Instant,
+    /// Last sequence that the newest checkpoint has.
+    checkpointed: u64,
     session: Option<CompactString>,
+    /// The last session of the process before this one, and the last sequence that its figures have.
+    before: Option<(CompactString, u64)>,
+    /// How often the numbering of this session began again.
+    renumberings: u32,
     /// Last sequence that has changed prices.
     last_sequence: u64,
     /// Last sequence that this connection has brought: lower where lines are read again.
     last_read: u64,
+    /// Order lines below were handed over by the process before this one.
+    orders_from: u64,
     /// Where order lines must be read again: the orders thread had no room from here on.
     orders_behind_from: Option<u64>,
+    numbering: Numbering,
+    /// Lines without a sequence since the last one with one: no gap is longer than they are many.
+    unnumbered: u64,
+    /// A line was skipped that may have named any order.
+    is_order_doubted: bool,
+    /// Heartbeats since all orders were compared because of such lines.
+    beats_since_comparison: u32,
+    spells: Spells,
     beats: Beats,
     /// When the bytes came that are being taken.
     received: MonotonicMicros,
@@ -136,18 +141,57 @@ impl Feed {
         metrics: FeedMetrics,
     ) -> Self {
         Self {
+            dialer: Dialer::new(options.exchange.clone()),
             beats: Beats::new(options.exchange_clock.clone()),
             received: MonotonicMicros::default(),
+            before: options.resume.as_ref().map(|(session, _)| (session.clone(), 0)),
             options,
             market,
             orders,
             shutdown,
+            symbols: Symbols::new(metrics.clone()),
             metrics,
+            checkpoints: None,
+            next_checkpoint: Instant::now(),
+            checkpointed: 0,
             session: None,
+            renumberings: 0,
             last_sequence: 0,
             last_read: 0,
+            orders_from: 0,
             orders_behind_from: None,
+            numbering: Numbering::new(),
+            unnumbered: 0,
+            is_order_doubted: false,
+            beats_since_comparison: BEATS_BETWEEN_COMPARISONS,
+            spells: Spells::default(),
         }
+    }
+
+    /// What reads the list of symbols, on a thread of its own. Without it nobody does.
+    pub fn list_reader(&mut self) -> ListReader {
+        let lists = self.symbols.read_lists();
+        ListReader { lists, dialer: self.dialer.clone(), options: self.get_options() }
+    }
+
+    /// Goes on from the figures of the day that this file remembers. Gives what writes them there,
+    /// on a thread of its own.
+    pub fn remember_in(&mut self, path: PathBuf) -> CheckpointWriter {
+        if let Some(checkpoint) = checkpoints::read(&path) {
+            let (session, sequence) = (checkpoint.session.clone(), checkpoint.sequence);
+            self.before = Some((session.clone(), sequence));
+            match &mut self.options.resume {
+                // Prices and orders are remembered apart: what either lacks is read again.
+                Some((of_orders, from)) if *of_orders == session => {
+                    self.orders_from = *from;
+                    *from = (*from).min(sequence + 1);
+                }
+                Some(_) => {}
+                resume @ None => *resume = Some((session, sequence + 1)),
+            }
+            self.market.restore(checkpoint);
+        }
+        self.checkpoints.insert(CheckpointSender::default()).writer(path)
     }
 
     /// Reads the feed until the process stops, reconnecting for as long as it takes.
@@ -159,8 +203,8 @@ impl Feed {
             let ended = self.connect_and_read(resume.as_ref());
             self.market.set_up(false);
             self.metrics.up.set(0);
-            if matches!(ended, Ended::Stop) {
-                return;
+            if self.shutdown.is_requested() || matches!(ended, Ended::Stop) {
+                break;
             }
             resume = self.resume_after(&ended, resume);
             match ended {
@@ -177,14 +221,11 @@ impl Feed {
             self.shutdown.wait_timeout(backoff);
             backoff = (backoff * 2).min(LAST_BACKOFF);
         }
+        self.put_checkpoint();
     }
 
     /// What the next connection asks for, after one that asked for `resume`.
-    fn resume_after(
-        &self,
-        ended: &Ended,
-        resume: Option<(CompactString, u64)>,
-    ) -> Option<(CompactString, u64)> {
+    fn resume_after(&self, ended: &Ended, resume: Resume) -> Resume {
         match (ended, &self.session) {
             (Ended::PositionGone, _) => None,
             (_, Some(session)) => Some((session.clone(), self.next_sequence())),
@@ -198,40 +239,19 @@ impl Feed {
     }
 
     fn connect_and_read(&mut self, resume: Option<&(CompactString, u64)>) -> Ended {
-        match self.list_symbols().and_then(|()| self.open(resume)) {
-            Ok(response) => self.read(response, resume.map(|(_, from)| *from)),
+        let Self { options, shutdown, .. } = self;
+        let (timeout, is_stopped) = (options.request_timeout, || shutdown.is_requested());
+        // Without a list there are no prices yet, but order lines come all the same.
+        self.symbols.wait_for_list(&mut self.market, timeout, &is_stopped);
+        match self.open(resume) {
+            Ok(response) => self.read(response, resume.cloned()),
             Err(ended) => ended,
         }
     }
 
-    fn list_symbols(&mut self) -> Result<(), Ended> {
-        let response = self.get("/v1/symbols")?;
-        if response.status != 200 {
-            let status = response.status;
-            return Err(Ended::Unexpected(format!("GET /v1/symbols answered {status}")));
-        }
-        let body = response.read_to_end(MAX_SYMBOLS_BYTES)?;
-        let answer: SymbolsResponse = serde_json::from_slice(&body)
-            .map_err(|error| Ended::Unexpected(format!("GET /v1/symbols: {error}")))?;
-        let listings: Vec<Listing> = answer
-            .symbols
-            .into_iter()
-            .map(|info| Listing {
-                symbol: info.symbol,
-                previous_close: info.previous_close_in_cents,
-                source: Arc::from(info.source),
-                synthetic: info.synthetic,
-            })
-            .collect();
-        if let Err(full) = self.market.list(&listings) {
-            tracing::error!(%full, "symbols are missing");
-        }
-        Ok(())
-    }
-
-    fn get(&self, path: &str) -> io::Result<Response> {
-        let FeedOptions { exchange, source, request_timeout, .. } = &self.options;
-        get(exchange, *source, path, *request_timeout)
+    fn get_options(&self) -> GetOptions {
+        let FeedOptions { source, request_timeout, .. } = self.options;
+        GetOptions { source, timeout: request_timeout, shutdown: self.shutdown.clone() }
     }
 
     fn open(&self, resume: Option<&(CompactString, u64)>) -> Result<Response, Ended> {
@@ -243,7 +263,7 @@ impl Feed {
             }
             None => "/v1/feed".to_owned(),
         };
-        let response = self.get(&path)?;
+        let response = get(&self.dialer, &path, &self.get_options())?;
         match response.status {
             200 => Ok(response),
             410 => Err(Ended::PositionGone),
@@ -252,19 +272,14 @@ impl Feed {
     }
 
     /// Reads lines until the connection ends.
-    fn read(&mut self, mut response: Response, from: Option<u64>) -> Ended {
-        if let Err(error) = response.set_read_timeout(LOOK_INTERVAL) {
-            return error.into();
-        }
-        let mut body = Vec::new();
-        let mut last_heard = Instant::now();
-        let mut session_known = false;
+    fn read(&mut self, response: Response, asked: Resume) -> Ended {
+        let mut response = response.without_deadline();
+        let mut connection = Connection::new(asked);
+        let opened = Instant::now();
+        let mut last_heard = opened;
         loop {
-            match response.read_more(&mut body) {
-                Ok(true) => {
-                    last_heard = Instant::now();
-                    self.received = MonotonicMicros::now();
-                }
+            match response.read_more(&mut connection.body) {
+                Ok(true) => self.received = MonotonicMicros::now(),
                 Ok(false) => return Ended::Unexpected("the exchange ended the feed".into()),
                 Err(error) if is_timeout(&error) => {}
                 Err(error) => return error.into(),
@@ -272,15 +287,34 @@ impl Feed {
             if self.shutdown.is_requested() {
                 return Ended::Stop;
             }
-            if last_heard.elapsed() > self.options.silence_timeout {
+            if let Err(ended) = self.take_lines(&mut connection).and_then(|()| self.end_batch()) {
+                return ended;
+            }
+            let now = Instant::now();
+            if std::mem::take(&mut connection.is_heard) {
+                last_heard = now;
+            }
+            let patience = self.options.request_timeout;
+            if !connection.session_known && now.duration_since(opened) > patience {
+                let problem = format!("no line that names the session came within {patience:?}");
+                return Ended::Unexpected(problem);
+            }
+            if now.duration_since(last_heard) > self.options.silence_timeout {
                 return Ended::Silent(self.options.silence_timeout);
             }
-            if let Err(ended) = self.take_lines(&mut body, &mut session_known, from) {
-                return ended;
+            self.symbols.keep_up(now, &mut self.market, self.last_sequence);
+            if now >= self.next_checkpoint {
+                self.next_checkpoint = now + CHECKPOINT_INTERVAL;
+                self.put_checkpoint();
             }
-            if let Err(ended) = self.end_batch() {
-                return ended;
-            }
+        }
+    }
+
+    fn put_checkpoint(&mut self) {
+        let (Some(checkpoints), Some(session)) = (&self.checkpoints, &self.session) else { return };
+        if self.checkpointed != self.last_sequence {
+            self.checkpointed = self.last_sequence;
+            checkpoints.put(self.market.checkpoint(session, self.last_sequence));
         }
     }
 
@@ -294,124 +328,255 @@ impl Feed {
         }
     }
 
-    /// Takes every whole line of `body` and leaves the rest of it there.
-    fn take_lines(
-        &mut self,
-        body: &mut Vec<u8>,
-        session_known: &mut bool,
-        from: Option<u64>,
-    ) -> Result<(), Ended> {
-        let mut taken = 0;
-        for end in memchr::memchr_iter(b'\n', body) {
-            let line = body.get(taken..end).unwrap_or_default();
-            taken = end + 1;
-            if *session_known {
-                self.take_line(line)?;
-            } else {
-                *session_known = true;
-                self.take_session(line, from)?;
+    /// Takes every whole line of a connection and leaves the rest of it there.
+    fn take_lines(&mut self, connection: &mut Connection) -> Result<(), Ended> {
+        connection.take_lines(|connection, line| {
+            if connection.session_known {
+                return self.take_line(line);
             }
+            if line.len() <= MAX_LINE_BYTES
+                && let Ok(first) = serde_json::from_slice::<FeedSession>(line)
+            {
+                connection.session_known = true;
+                return self.take_session(connection.asked.as_ref(), first);
+            }
+            self.count_skipped(SkipCause::BeforeSession, line);
+            Ok(())
+        })
+    }
+
+    /// The line that names the session of a connection, or another one in the middle of it.
+    fn take_session(
+        &mut self,
+        asked: Option<&(CompactString, u64)>,
+        FeedSession { session, sequence }: FeedSession,
+    ) -> Result<(), Ended> {
+        check_session(&session)?;
+        check_sequence(sequence)?;
+        let going_on = asked.filter(|(asked, _)| *asked == session).map(|(_, from)| *from);
+        if let Some((asked, _)) = asked.filter(|_| going_on.is_none()) {
+            self.metrics.other_sessions.inc();
+            tracing::error!(%asked, %session, "the feed has another session than was asked for");
         }
-        body.drain(..taken);
-        if body.len() > MAX_LINE_BYTES {
-            return Err(Ended::Unexpected(format!("a line of over {MAX_LINE_BYTES} bytes")));
+        let is_known = self.session.as_ref() == Some(&session);
+        // The line before those that follow: behind what was read before, the numbering is another.
+        let read = going_on.or_else(|| is_known.then_some(self.last_read + 1));
+        if read.is_some_and(|read| sequence + 1 < read) {
+            return self.renumber(session, sequence);
+        }
+        let before = going_on.map_or(sequence, |from| from.saturating_sub(1));
+        if is_known && going_on.is_some() {
+            self.follow(session, before);
+            return Ok(());
+        }
+        let last = self.session.as_ref().or(self.before.as_ref().map(|(session, _)| session));
+        if last.is_some_and(|last| *last != session) {
+            self.renumberings = 0;
+            self.symbols.begin_numbering(&mut self.market);
+        }
+        self.begin(session, before)
+    }
+
+    /// The numbering began again under the session's own name, and goes on behind `sequence`: to
+    /// everybody that is a new session.
+    fn renumber(&mut self, session: CompactString, sequence: u64) -> Result<(), Ended> {
+        self.metrics.renumberings.inc();
+        self.renumberings += 1;
+        let last_read = self.last_read;
+        tracing::error!(
+            %session, sequence, last_read,
+            "the feed's numbering began again under the same name: all orders are asked about"
+        );
+        self.before = None;
+        self.symbols.begin_numbering(&mut self.market);
+        self.begin(session, sequence)
+    }
+
+    /// Begins a session whose lines follow behind `before`.
+    fn begin(&mut self, session: CompactString, before: u64) -> Result<(), Ended> {
+        let counted = self.before.take().filter(|(of, _)| *of == session).map(|(_, last)| last);
+        self.last_sequence = before.max(counted.unwrap_or(0));
+        if counted.is_none() {
+            self.orders_from = 0;
+        }
+        let name = match self.renumberings {
+            0 => session.clone(),
+            // Ids of streams that were sent before must not be taken for ones of this numbering.
+            times => format_compact!("{session}~{times}"),
+        };
+        self.market.begin_session(&name, self.last_sequence + 1);
+        self.numbering.begin();
+        let handed_over = before.max(self.orders_from.saturating_sub(1));
+        let message = OrderFeed::Session { session: session.clone(), sequence: handed_over };
+        self.is_order_doubted = false;
+        self.follow(session, before);
+        if self.orders.try_send(message).is_err() {
+            // The session stays unknown, so the next connection tells it again.
+            self.session = None;
+            return Err(Ended::Unexpected("the orders thread takes nothing".into()));
         }
         Ok(())
     }
 
-    /// The first line names the session.
-    fn take_session(&mut self, line: &[u8], from: Option<u64>) -> Result<(), Ended> {
-        let FeedSession { session, sequence } = serde_json::from_slice(line)
-            .map_err(|error| Ended::Unexpected(format!("the first feed line: {error}")))?;
-        check_session(&session)?;
-        check_sequence(sequence)?;
-        let first_sequence = from.unwrap_or(sequence + 1);
-        let is_known = from.is_some() && self.session.as_ref() == Some(&session);
-        if !is_known {
-            self.market.begin_session(&session, first_sequence);
-            self.last_sequence = first_sequence.saturating_sub(1);
-        }
+    /// Lines of a session follow behind `before`.
+    fn follow(&mut self, session: CompactString, before: u64) {
         // Whatever was owed to the orders thread is part of what follows, or of another session.
         self.orders_behind_from = None;
-        let before = first_sequence.saturating_sub(1);
-        self.last_read = before;
+        (self.last_read, self.unnumbered) = (before, 0);
+        self.numbering.connect(before);
         tracing::info!(%session, sequence = before, "the feed is up");
-        if !is_known {
-            let message = OrderFeed::Session { session: session.clone(), sequence: before };
-            if self.orders.try_send(message).is_err() {
-                // The session stays unknown, so the next connection tells it again.
-                self.session = None;
-                return Err(Ended::Unexpected("the orders thread takes nothing".into()));
-            }
-        }
         self.session = Some(session);
         self.market.set_up(true);
         self.metrics.up.set(1);
-        Ok(())
     }
 
-    fn take_line(&mut self, line: &[u8]) -> Result<(), Ended> {
+    fn take_line(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         self.metrics.lines.inc();
-        let line: FeedLine = match serde_json::from_slice(line) {
-            Ok(line) => line,
-            Err(error) => {
-                self.metrics.unreadable_lines.inc();
-                return Err(Ended::Unexpected(format!("an unreadable feed line: {error}")));
-            }
-        };
-        let sequence = line.sequence;
-        check_sequence(sequence)?;
+        match read_line(bytes) {
+            Ok(FeedMessage::Line(line)) => self.take_readable(line),
+            Ok(FeedMessage::Session(session)) => self.take_session(None, session),
+            Err(unreadable) => self.skip(unreadable, bytes),
+        }
+    }
+
+    fn take_readable(&mut self, line: FeedLine) -> Result<(), Ended> {
+        self.symbols.note_time(line.timestamp, &self.market);
         if line.line_type == FeedLineType::Heartbeat {
             self.beats.heard(line.timestamp, self.received);
-            if sequence > self.last_read {
-                self.note_gap(sequence);
-                self.last_read = sequence;
-                self.last_sequence = self.last_sequence.max(sequence);
-            }
-            if self.orders_behind_from.is_none() {
-                // Told again with the next beat if there is no room now.
-                let _told_later = self.orders.try_send(OrderFeed::Position { sequence });
-            }
-            return Ok(());
+            return self.take_beat(line.sequence);
         }
-        if sequence > self.last_read + 1 {
-            self.note_gap(sequence - 1);
-        }
-        let has_come_before = sequence <= self.last_read;
-        self.last_read = self.last_read.max(sequence);
+        let has_come_before = self.pass(line.sequence, numbering::contents(&line))?;
         // A line that was read again changes no price: newer ones have.
-        if sequence > self.last_sequence {
-            self.last_sequence = sequence;
+        if line.sequence > self.last_sequence {
+            self.last_sequence = line.sequence;
             self.take_print(&line);
         }
-        if line.order_id.is_some() && self.orders_behind_from.is_none() {
-            self.hand_over(line, has_come_before)?;
+        if line.order_id.is_some() {
+            self.hand_over(line.sequence, OrderFeed::Line(line), has_come_before)?;
         }
         Ok(())
     }
 
-    fn take_print(&mut self, line: &FeedLine) {
-        let (FeedLineType::Trade, Some(symbol), Some(price)) =
-            (line.line_type, &line.symbol, line.price_in_cents)
+    fn take_beat(&mut self, sequence: u64) -> Result<(), Ended> {
+        if self.numbering.beat_contradicts(sequence)
+            && let Some(session) = self.session.clone()
+        {
+            return self.renumber(session, sequence);
+        }
+        if sequence > self.last_read {
+            self.note_gap(sequence);
+            self.last_read = sequence;
+            self.last_sequence = self.last_sequence.max(sequence);
+        }
+        if self.orders_behind_from.is_none() && self.last_read >= self.orders_from {
+            // Told again with the next beat if there is no room now.
+            let _told_later =
+                self.orders.try_send(OrderFeed::Position { sequence: self.last_read });
+        }
+        self.compare_doubted();
+        Ok(())
+    }
+
+    /// Has all orders compared where a skipped line may have named any of them.
+    fn compare_doubted(&mut self) {
+        self.beats_since_comparison = self.beats_since_comparison.saturating_add(1);
+        if !self.is_order_doubted || self.beats_since_comparison < BEATS_BETWEEN_COMPARISONS {
+            return;
+        }
+        // Lines that are owed are read again, and this one with them.
+        let Some(session) = self.session.clone().filter(|_| self.orders_behind_from.is_none())
         else {
             return;
         };
-        let Some(index) = self.market.index_of(symbol) else {
-            self.metrics.unknown_symbols.inc();
-            return;
-        };
-        self.market.print(&Print {
-            symbol: index,
-            price,
-            num_shares: line.num_shares.unwrap_or(0),
-            counts_volume: line.volume,
-            timestamp: line.timestamp,
-            sequence: line.sequence,
-        });
+        let message = OrderFeed::Session { session, sequence: self.last_read };
+        if self.orders.try_send(message).is_ok() {
+            (self.is_order_doubted, self.beats_since_comparison) = (false, 0);
+        }
     }
 
-    fn hand_over(&mut self, line: FeedLine, has_come_before: bool) -> Result<(), Ended> {
-        match self.orders.try_send(OrderFeed::Line(line)) {
+    /// Moves past a line. True for one that has come before.
+    fn pass(&mut self, sequence: u64, contents: u64) -> Result<bool, Ended> {
+        if sequence <= self.last_read
+            && self.numbering.contradicts(sequence, contents)
+            && let Some(session) = self.session.clone()
+        {
+            self.renumber(session, sequence.saturating_sub(1))?;
+        }
+        let has_come_before = sequence <= self.last_read;
+        if !has_come_before {
+            if sequence > self.last_read + 1 {
+                self.note_gap(sequence - 1);
+            }
+            self.unnumbered = 0;
+            self.last_read = sequence;
+        }
+        self.numbering.note(sequence, contents);
+        Ok(has_come_before)
+    }
+
+    /// Moves past a line that is not the contract's, and has the order asked about that it names.
+    fn skip(&mut self, unreadable: Unreadable, bytes: &[u8]) -> Result<(), Ended> {
+        let cause = unreadable.cause;
+        self.count_skipped(cause, bytes);
+        let mut has_come_before = false;
+        let sequence = unreadable.credible_sequence(self.last_read);
+        match sequence {
+            Some(sequence) if unreadable.is_heartbeat => self.take_beat(sequence)?,
+            Some(sequence) => {
+                has_come_before = self.pass(sequence, numbering::UNKNOWN)?;
+                self.last_sequence = self.last_sequence.max(sequence);
+            }
+            None => self.unnumbered += 1,
+        }
+        self.is_order_doubted |= unreadable.may_name_order;
+        let Some(order_id) = unreadable.order_id else { return Ok(()) };
+        let raw = bytes.get(..MAX_RAW_BYTES).unwrap_or(bytes).into();
+        let place = sequence.unwrap_or(self.last_read);
+        let line = UnreadableLine { sequence: place, order_id, cause, raw };
+        // Without a place of its own it stands before the next one.
+        let again_from = sequence.unwrap_or(self.last_read + 1);
+        self.hand_over(again_from, OrderFeed::Unreadable(line), has_come_before)
+    }
+
+    fn count_skipped(&mut self, cause: SkipCause, line: &[u8]) {
+        self.metrics.count_skipped(cause);
+        self.spells.note(cause, line);
+    }
+
+    fn take_print(&mut self, line: &FeedLine) {
+        let Some(symbol) = line.symbol else { return };
+        let Some(index) = self.market.index_of(&symbol) else {
+            self.metrics.unknown_symbols.inc();
+            if let Some(print) = print_of(line, UNLISTED) {
+                self.symbols.note_unknown(symbol, print);
+            }
+            return;
+        };
+        if let Some(print) = print_of(line, index) {
+            self.market.print(&print);
+        } else if line.line_type == FeedLineType::Bust {
+            self.market.bust(&Bust {
+                symbol: index,
+                execution: execution_of(line),
+                price: line.price_in_cents,
+                num_shares: line.num_shares,
+                counts_volume: line.volume,
+                sequence: line.sequence,
+            });
+        }
+    }
+
+    /// Hands something over that can be read again from `sequence` on.
+    fn hand_over(
+        &mut self,
+        sequence: u64,
+        message: OrderFeed,
+        has_come_before: bool,
+    ) -> Result<(), Ended> {
+        if self.orders_behind_from.is_some() || sequence < self.orders_from {
+            return Ok(());
+        }
+        match self.orders.try_send(message) {
             Ok(()) => {
                 self.metrics.order_lines.inc();
                 Ok(())
@@ -419,10 +584,8 @@ impl Feed {
             // It was handed over then, or is part of a gap that was told. To go back for it could be
             // to go back behind what the exchange keeps.
             Err(Refused::Full(_)) if has_come_before => Ok(()),
-            Err(Refused::Full(refused)) => {
-                if let OrderFeed::Line(line) = refused {
-                    self.orders_behind_from = Some(line.sequence);
-                }
+            Err(Refused::Full(_)) => {
+                self.orders_behind_from = Some(sequence);
                 Ok(())
             }
             Err(Refused::Closed(_)) => Err(Ended::Stop),
@@ -431,8 +594,13 @@ impl Feed {
 
     /// Lines are missing up to `last_missing`: orders are compared with the exchange.
     fn note_gap(&mut self, last_missing: u64) {
-        self.metrics.gaps.inc();
         let first_missing = self.last_read + 1;
+        self.numbering.note_missing(first_missing, last_missing);
+        if last_missing - self.last_read <= self.unnumbered {
+            // They came, and could not be read.
+            return;
+        }
+        self.metrics.gaps.inc();
         tracing::error!(first_missing, last_missing, "the feed has a gap");
         if self.orders_behind_from.is_some() {
             // To say that all up to here is settled would pass lines that are still owed. They are
@@ -440,12 +608,34 @@ impl Feed {
             return;
         }
         if let Some(session) = self.session.clone() {
-            let message = OrderFeed::Session { session, sequence: last_missing };
+            let sequence = last_missing.max(self.orders_from.saturating_sub(1));
+            let message = OrderFeed::Session { session, sequence };
             if self.orders.try_send(message).is_err() {
                 self.orders_behind_from.get_or_insert(first_missing);
             }
         }
     }
+}
+
+/// Stands for the place of a symbol that is not listed.
+const UNLISTED: SymbolIndex = SymbolIndex::FIRST;
+
+/// The print that a line tells of; `None` for a line of another type.
+fn print_of(line: &FeedLine, symbol: SymbolIndex) -> Option<Print> {
+    let price = line.price_in_cents.filter(|_| line.line_type == FeedLineType::Trade)?;
+    Some(Print {
+        symbol,
+        price,
+        num_shares: line.num_shares.unwrap_or(0),
+        counts_volume: line.volume,
+        timestamp: line.timestamp,
+        sequence: line.sequence,
+        execution: execution_of(line),
+    })
+}
+
+fn execution_of(line: &FeedLine) -> u64 {
+    line.execution_id.as_ref().map_or(0, |id| execution_number(id.as_str()))
 }
 
 /// Names go out to clients within a line of their streams: nothing in them may end it.
@@ -467,8 +657,4 @@ fn check_sequence(sequence: u64) -> Result<(), Ended> {
     } else {
         Err(Ended::Unexpected(format!("the feed sequence {sequence} is not below {MAX_SEQUENCE}")))
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

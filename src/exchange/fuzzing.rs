@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use super::address::ExchangeAddress;
 use super::blocking_http::Response;
 use super::reading::read_webhook;
-use super::wire::{SymbolsResponse, WebhookBatch};
+use super::symbol_list::read_symbols;
+use super::wire::WebhookBatch;
 
 pub use super::feed::fuzzing::feed;
 
@@ -65,13 +66,12 @@ pub fn address(data: &[u8]) {
 /// # Panics
 /// When a symbol that was taken is none.
 pub fn symbols(data: &[u8]) {
-    let Ok(answer) = serde_json::from_slice::<SymbolsResponse>(data) else { return };
-    for info in &answer.symbols {
-        assert!(!info.symbol.as_str().is_empty() && info.previous_close_in_cents.cents() > 0);
+    let Ok(list) = read_symbols(data) else { return };
+    for listing in &list.listings {
+        assert!(!listing.symbol.as_str().is_empty());
+        assert!(listing.previous_close.is_none_or(|close| close.cents() > 0));
+        assert!(listing.session.is_none_or(|session| session.open < session.close));
     }
-    let written = serde_json::to_vec(&answer).unwrap_or_default();
-    let again = serde_json::from_slice::<SymbolsResponse>(&written).map(|again| again.symbols);
-    assert_eq!(again.ok(), Some(answer.symbols), "symbols come back");
 }
 
 /// A batch of a webhook.

@@ -6,12 +6,14 @@ mod blocking_http;
 mod clock;
 mod dial;
 pub mod feed;
+mod feed_line;
 mod feed_types;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod reading;
 mod session;
 pub mod sim;
+mod symbol_list;
 mod unreadable;
 pub mod webhook;
 pub mod wire;
@@ -22,7 +24,8 @@ pub(crate) use feed::stepped::{Resume, SteppedFeed};
 pub use address::ExchangeAddress;
 pub use clock::ExchangeClock;
 pub use dial::Dialer;
-pub use feed_types::OrderFeed;
+pub use feed_line::{FeedMessage, SkipCause, read_line};
+pub use feed_types::{OrderFeed, UnreadableLine};
 pub use reading::{ResultElement, Results, Said, read_results, read_webhook};
 pub use session::{ExchangeSession, SessionError, SessionOptions};
 pub use unreadable::{

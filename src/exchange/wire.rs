@@ -187,8 +187,9 @@ pub struct SymbolsResponse {
 pub struct SymbolInfo {
     /// The name.
     pub symbol: Symbol,
-    /// Last price of the previous session.
-    pub previous_close_in_cents: PriceCents,
+    /// Last price of the previous session; absent for a symbol that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_close_in_cents: Option<PriceCents>,
     /// First price of the session that is being replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_in_cents: Option<PriceCents>,

@@ -314,6 +314,12 @@ impl Driver {
                 }
             }
             OrderFeed::Position { sequence } => self.engines.feed_reached(sequence),
+            OrderFeed::Unreadable(line) => {
+                self.metrics.unreadable_reports.inc();
+                self.engines.ask_about(now.wall, &line.order_id, &mut self.outbox);
+                self.gate();
+                self.engines.feed_reached(line.sequence);
+            }
             OrderFeed::Line(line) => {
                 let sequence = line.sequence;
                 match translate::report(line) {

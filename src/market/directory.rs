@@ -1,22 +1,35 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::types::{MAX_SYMBOLS, PriceCents, Symbol, SymbolIndex};
+use crate::types::{MAX_SYMBOLS, PriceCents, Symbol, SymbolIndex, TimestampMicros};
 
 /// One symbol as the exchange lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// The name.
     pub symbol: Symbol,
-    /// Last price of the previous session.
-    pub previous_close: PriceCents,
+    /// Last price of the previous session; a symbol that is new has none.
+    pub previous_close: Option<PriceCents>,
+    /// First price of the session, where the exchange tells it.
+    pub open: Option<PriceCents>,
+    /// The session, where the exchange tells it.
+    pub session: Option<TradingSession>,
     /// Where its prints come from, in the exchange's words.
     pub source: Arc<str>,
     /// Whether its prices are made up.
     pub synthetic: bool,
+}
+
+/// When a symbol trades: one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TradingSession {
+    /// When it begins.
+    pub open: TimestampMicros,
+    /// When it ends; later than the open.
+    pub close: TimestampMicros,
 }
 
 /// The exchange lists more symbols than the last-value table has slots.
@@ -24,11 +37,14 @@ pub struct Listing {
 #[error("the exchange lists more than {MAX_SYMBOLS} symbols; the rest is left out")]
 pub struct DirectoryFull;
 
-/// All symbols at one moment. Immutable; an index never changes its meaning.
+/// All symbols at one moment. Immutable; an index never changes its meaning, also when its symbol is
+/// delisted: it gets it again should it come back.
 #[derive(Debug, Default)]
 pub struct Directory {
+    /// Every symbol that was ever listed, by its index.
     listings: Vec<Listing>,
     by_name: BTreeMap<Symbol, SymbolIndex>,
+    delisted: BTreeMap<Symbol, SymbolIndex>,
 }
 
 impl Directory {
@@ -37,19 +53,19 @@ impl Directory {
         self.by_name.get(symbol).copied()
     }
 
-    /// What the exchange says of a symbol.
+    /// What the exchange says of a symbol, or said last of one that it no longer lists.
     pub fn listing(&self, index: SymbolIndex) -> Option<&Listing> {
         self.listings.get(index.get())
     }
 
-    /// How many symbols there are.
+    /// How many symbols are listed.
     pub fn len(&self) -> usize {
-        self.listings.len()
+        self.by_name.len()
     }
 
     /// Whether the exchange has not told its symbols yet.
     pub fn is_empty(&self) -> bool {
-        self.listings.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Listings in the order of their names, from the first name after `after`.
@@ -60,21 +76,39 @@ impl Directory {
 
     /// This directory with listings added; known symbols take their new description.
     fn extended(&self, added: &[Listing]) -> (Self, Result<(), DirectoryFull>) {
-        let (mut listings, mut by_name) = (self.listings.clone(), self.by_name.clone());
+        let mut next = Self {
+            listings: self.listings.clone(),
+            by_name: self.by_name.clone(),
+            delisted: self.delisted.clone(),
+        };
         let mut outcome = Ok(());
         for listing in added {
-            if let Some(known) =
-                by_name.get(&listing.symbol).and_then(|index| listings.get_mut(index.get()))
-            {
-                known.clone_from(listing);
-            } else if let Some(index) = SymbolIndex::new(listings.len()) {
-                by_name.insert(listing.symbol, index);
-                listings.push(listing.clone());
-            } else {
-                outcome = Err(DirectoryFull);
-            }
+            outcome = outcome.and(next.add(listing));
         }
-        (Self { listings, by_name }, outcome)
+        (next, outcome)
+    }
+
+    fn add(&mut self, listing: &Listing) -> Result<(), DirectoryFull> {
+        let symbol = listing.symbol;
+        if let Some(index) = self.delisted.remove(&symbol) {
+            self.by_name.insert(symbol, index);
+        }
+        if let Some(index) = self.by_name.get(&symbol) {
+            if let Some(known) = self.listings.get_mut(index.get()) {
+                known.clone_from(listing);
+            }
+            return Ok(());
+        }
+        let index = SymbolIndex::new(self.listings.len()).ok_or(DirectoryFull)?;
+        self.by_name.insert(symbol, index);
+        self.listings.push(listing.clone());
+        Ok(())
+    }
+
+    /// Takes out of `self` every symbol for which `stays` is false.
+    fn delist(&mut self, stays: impl Fn(&Symbol) -> bool) {
+        let gone = self.by_name.extract_if(.., |symbol, _| !stays(symbol));
+        self.delisted.extend(gone);
     }
 }
 
@@ -97,6 +131,18 @@ impl SharedDirectory {
         self.0.store(Arc::new(directory));
         outcome
     }
+
+    /// Lists these and no others. Called by the feed thread alone.
+    ///
+    /// # Errors
+    /// Some did not fit; those that did are there.
+    pub fn replace(&self, listed: &[Listing]) -> Result<(), DirectoryFull> {
+        let (mut directory, outcome) = self.0.load().extended(listed);
+        let names: BTreeSet<Symbol> = listed.iter().map(|listing| listing.symbol).collect();
+        directory.delist(|symbol| names.contains(symbol));
+        self.0.store(Arc::new(directory));
+        outcome
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +152,9 @@ pub(crate) mod tests {
     pub(crate) fn listing(name: &str) -> Listing {
         Listing {
             symbol: Symbol::new(name).unwrap(),
-            previous_close: PriceCents::new(100).unwrap(),
+            previous_close: PriceCents::new(100).ok(),
+            open: None,
+            session: None,
             source: Arc::from("test"),
             synthetic: false,
         }
@@ -128,6 +176,21 @@ pub(crate) mod tests {
             .map(|listing| listing.symbol.to_string())
             .collect();
         assert_eq!(after_a, ["AA", "B"]);
+    }
+
+    #[test]
+    fn a_symbol_that_is_delisted_keeps_its_index_for_when_it_comes_back() {
+        let shared = SharedDirectory::default();
+        shared.replace(&[listing("A"), listing("B")]).unwrap();
+        let b = Symbol::new("B").unwrap();
+        let before = shared.load().index_of(&b).unwrap();
+        shared.replace(&[listing("A"), listing("C")]).unwrap();
+        let without = shared.load();
+        assert_eq!((without.index_of(&b), without.len()), (None, 2));
+        assert_eq!(without.listing(before).map(|listing| listing.symbol), Some(b));
+        assert!(without.listings_after(None).all(|listing| listing.symbol != b));
+        shared.replace(&[listing("B")]).unwrap();
+        assert_eq!(shared.load().index_of(&b), Some(before));
     }
 
     #[test]

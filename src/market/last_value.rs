@@ -16,13 +16,13 @@ pub const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
 pub struct LastValue {
     /// Price of the last print in cents; 0 before the first.
     pub price_cents: i64,
-    /// First price that this process saw.
+    /// First price of the trading day; 0 before that.
     pub open_cents: i64,
-    /// Highest.
+    /// Highest of the day.
     pub high_cents: i64,
-    /// Lowest.
+    /// Lowest of the day.
     pub low_cents: i64,
-    /// Shares traded, each counted once.
+    /// Shares traded on the day, each counted once.
     pub volume: u64,
     /// When the last print happened.
     pub timestamp: TimestampMicros,

@@ -2,16 +2,23 @@
 //! that change it. Pure: no I/O, no clock. One [`MarketWriter`] (the feed thread) writes; any
 //! number of [`MarketReader`]s (the shards) read without locks.
 
+mod checkpoint;
+mod day;
+mod days;
 mod directory;
+mod executions;
 mod last_value;
 mod status;
 mod tick;
 mod watch;
 mod writer;
 
-pub use directory::{Directory, DirectoryFull, Listing, SharedDirectory};
+pub use checkpoint::Checkpoint;
+pub use directory::{Directory, DirectoryFull, Listing, SharedDirectory, TradingSession};
 pub use last_value::{LastValue, LastValueTable, MAX_SEQUENCE};
 pub use status::{FeedStatus, SessionOrdinal};
 pub use tick::{TICK_WORDS, Tick};
 pub use watch::{ShardWatch, Watchers};
-pub use writer::{MarketReader, MarketWriter, Print, RING_SLOTS, open_market};
+pub use writer::{
+    Bust, MarketReader, MarketWriter, Print, RING_SLOTS, execution_number, open_market,
+};

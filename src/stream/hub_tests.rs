@@ -42,7 +42,9 @@ impl World {
         let listings: Vec<Listing> = ["IBM", "SPY", "AIG"]
             .map(|name| Listing {
                 symbol: symbol(name),
-                previous_close: PriceCents::new(1).unwrap(),
+                previous_close: PriceCents::new(1).ok(),
+                open: None,
+                session: None,
                 source: Arc::from("test"),
                 synthetic: false,
             })
@@ -66,6 +68,7 @@ impl World {
             counts_volume: true,
             timestamp: TimestampMicros::new(self.sequence),
             sequence: self.sequence,
+            execution: 0,
         };
         self.market.print(&print);
         self.market.end_batch(self.sequence);

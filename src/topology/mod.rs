@@ -18,6 +18,7 @@
 
 mod console;
 mod exchange;
+mod feed;
 mod index;
 mod inspect;
 mod link;

@@ -32,6 +32,7 @@ use crate::sync::mailbox;
 use crate::types::{SteadyClock, UserId};
 use crate::wal::{self, WalError, WalOptions};
 
+use super::feed;
 use super::index::{show_books, start_index};
 use super::link;
 use super::listeners::Addresses;
@@ -434,11 +435,8 @@ impl Running {
             stop_orders.clone(),
             feed_metrics,
         );
-        rest.spawn("feed", shutdown, move || {
-            feed.run();
-            Ok::<(), String>(())
-        })
-        .map_err(ServeError::Thread)?;
+        feed::start(feed, &arguments.data_dir, (&mut rest, shutdown))
+            .map_err(ServeError::Thread)?;
 
         let per_user = usize::try_from(arguments.streams.max_streams_per_user);
         let quotas = Arc::new(StreamQuotas::new(plan.streams, per_user.unwrap_or(usize::MAX)));

@@ -120,6 +120,9 @@ impl From<Symbol> for String {
 pub struct SymbolIndex(u16);
 
 impl SymbolIndex {
+    /// The first place.
+    pub const FIRST: Self = Self(0);
+
     /// `None` at or above [`MAX_SYMBOLS`].
     pub fn new(index: usize) -> Option<Self> {
         if index < MAX_SYMBOLS { u16::try_from(index).ok().map(Self) } else { None }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connection::Connection;
 use super::{Feed, FeedMetrics, FeedOptions};
+use crate::exchange::feed_types::MAX_RAW_BYTES;
 use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeed};
-use crate::market::{Listing, MarketReader, Watchers, open_market};
+use crate::market::{Listing, MAX_SEQUENCE, MarketReader, Watchers, open_market};
 use crate::shutdown::Shutdown;
 use crate::sync::{Receiver, mailbox};
 use crate::types::{PriceCents, Symbol};
@@ -24,12 +26,12 @@ const PIECE_BYTES: usize = 37;
 /// When a price, a session or a message for the orders thread is one that the contract excludes.
 pub fn feed(data: &[u8]) {
     let Some((&first, bytes)) = data.split_first() else { return };
-    let from = (first & 1 != 0).then(|| u64::from(first >> 1));
+    let asked = (first & 1 != 0).then(|| ("7".into(), u64::from(first >> 1)));
     let (mut feed, reader, mut orders) = idle_feed();
-    let (mut body, mut session_known) = (Vec::new(), false);
+    let mut connection = Connection::new(asked);
     for piece in bytes.chunks(PIECE_BYTES) {
-        body.extend_from_slice(piece);
-        let taken = feed.take_lines(&mut body, &mut session_known, from);
+        connection.body.extend_from_slice(piece);
+        let taken = feed.take_lines(&mut connection);
         feed.market.end_batch(feed.last_sequence);
         let _next = feed.next_sequence();
         if taken.is_err() {
@@ -40,7 +42,7 @@ pub fn feed(data: &[u8]) {
     let mut handed_over = 0;
     while let Some(message) = orders.try_recv() {
         handed_over += 1;
-        assert_message_is_sane(&message, &reader);
+        assert_message_is_sane(&message);
     }
     assert!(handed_over <= ORDER_QUEUE_CAPACITY);
 }
@@ -58,8 +60,9 @@ fn idle_feed() -> (Feed, MarketReader, Receiver<OrderFeed>) {
     };
     let mut feed = Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default());
     let listing = |name| {
-        let (symbol, previous_close) = (Symbol::new(name).ok()?, PriceCents::new(1).ok()?);
-        Some(Listing { symbol, previous_close, source: Arc::from("fuzz"), synthetic: true })
+        let (symbol, previous_close) = (Symbol::new(name).ok()?, PriceCents::new(1).ok());
+        let (open, session, source) = (None, None, Arc::from("fuzz"));
+        Some(Listing { symbol, previous_close, open, session, source, synthetic: true })
     };
     let listings: Vec<Listing> = SYMBOLS.into_iter().filter_map(listing).collect();
     assert!(feed.market.list(&listings).is_ok(), "two symbols fit");
@@ -71,10 +74,10 @@ fn assert_market_is_sane(reader: &MarketReader) {
     for name in SYMBOLS {
         let index = Symbol::new(name).ok().and_then(|symbol| directory.index_of(&symbol));
         let Some(value) = index.map(|index| reader.table.get(index)) else { continue };
-        if value.has_price() {
-            let range = value.low_cents..=value.high_cents;
-            assert!(range.contains(&value.price_cents) && range.contains(&value.open_cents));
-            assert!(value.low_cents > 0, "prices are positive");
+        assert!(value.price_cents >= 0, "prices are positive");
+        assert!(value.low_cents <= value.high_cents, "the lowest is below the highest");
+        assert_eq!(value.low_cents > 0, value.high_cents > 0, "both or none");
+        if value.changed_ordinal == reader.status.ordinal() {
             assert!(value.changed_sequence <= reader.status.sequence(), "of a line that was taken");
         }
     }
@@ -83,14 +86,17 @@ fn assert_market_is_sane(reader: &MarketReader) {
     assert!(session.bytes().all(|byte| byte.is_ascii_graphic()), "{session:?}");
 }
 
-fn assert_message_is_sane(message: &OrderFeed, reader: &MarketReader) {
+fn assert_message_is_sane(message: &OrderFeed) {
     match message {
         OrderFeed::Line(line) => {
             assert!(line.order_id.is_some(), "only lines of orders");
-            assert!(line.sequence <= reader.status.sequence());
+            assert!(line.sequence < MAX_SEQUENCE);
+        }
+        OrderFeed::Unreadable(line) => {
+            assert!(line.raw.len() <= MAX_RAW_BYTES && line.sequence < MAX_SEQUENCE);
         }
         OrderFeed::Position { sequence } | OrderFeed::Session { sequence, .. } => {
-            assert!(*sequence <= reader.status.sequence());
+            assert!(*sequence < MAX_SEQUENCE);
         }
     }
 }
@@ -102,8 +108,9 @@ mod tests {
 
     fn take(lines: &str) -> Result<(), Ended> {
         let (mut feed, _reader, _orders) = idle_feed();
-        let (mut body, mut session_known) = (lines.as_bytes().to_vec(), false);
-        feed.take_lines(&mut body, &mut session_known, None)
+        let mut connection = Connection::new(None);
+        connection.body = lines.as_bytes().to_vec();
+        feed.take_lines(&mut connection)
     }
 
     #[test]
@@ -129,9 +136,8 @@ mod tests {
         };
         let highest = crate::market::MAX_SEQUENCE - 1;
         assert!(take(&(session(highest) + &beat(highest))).is_ok());
-        for lines in [session(highest + 1), session(1) + &beat(u64::MAX)] {
-            let refused = take(&lines).unwrap_err().to_string();
-            assert!(refused.contains("is not below"), "{refused}");
-        }
+        let refused = take(&session(highest + 1)).unwrap_err().to_string();
+        assert!(refused.contains("is not below"), "{refused}");
+        assert!(take(&(session(1) + &beat(u64::MAX))).is_ok(), "a line is skipped");
     }
 }

@@ -1,8 +1,7 @@
 //! The feed thread's work without its thread and its socket: connections and their bytes come from
 //! whoever decides what happens next.
 
-use compact_str::CompactString;
-
+use super::connection::Connection;
 use super::{Ended, Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeed};
 use crate::market::MarketWriter;
@@ -11,16 +10,14 @@ use crate::sync::Sender;
 use crate::types::MonotonicMicros;
 use std::time::Duration;
 
-/// Session and sequence that a connection asks for.
-pub(crate) type Resume = Option<(CompactString, u64)>;
+pub(crate) use super::connection::Resume;
 
 /// A feed that is given its bytes.
 pub(crate) struct SteppedFeed {
     feed: Feed,
     resume: Resume,
-    /// Bytes of a line that is not whole yet; `None` while there is no connection.
-    body: Option<Vec<u8>>,
-    session_known: bool,
+    /// `None` while there is none.
+    connection: Option<Connection>,
 }
 
 impl SteppedFeed {
@@ -41,11 +38,11 @@ impl SteppedFeed {
             exchange_clock,
         };
         let feed = Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default());
-        Self { feed, resume, body: None, session_known: false }
+        Self { feed, resume, connection: None }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.body.is_some()
+        self.connection.is_some()
     }
 
     /// What the next connection asks for.
@@ -55,8 +52,7 @@ impl SteppedFeed {
 
     /// The exchange has answered 200: lines follow.
     pub(crate) fn connect(&mut self) {
-        self.body = Some(Vec::new());
-        self.session_known = false;
+        self.connection = Some(Connection::new(self.resume.clone()));
     }
 
     /// The exchange has answered 410.
@@ -72,11 +68,10 @@ impl SteppedFeed {
     /// Takes bytes of the connection, which came at `received`. Gives why it was ended here, if it
     /// was.
     pub(crate) fn take(&mut self, bytes: &[u8], received: MonotonicMicros) -> Option<String> {
-        let body = self.body.as_mut()?;
-        body.extend_from_slice(bytes);
+        let connection = self.connection.as_mut()?;
         self.feed.received = received;
-        let from = self.resume.as_ref().map(|(_, from)| *from);
-        let taken = self.feed.take_lines(body, &mut self.session_known, from);
+        connection.body.extend_from_slice(bytes);
+        let taken = self.feed.take_lines(connection);
         let ended = taken.and_then(|()| self.feed.end_batch()).err()?;
         self.end(&ended);
         Some(ended.to_string())
@@ -89,6 +84,6 @@ impl SteppedFeed {
 
     fn end(&mut self, ended: &Ended) {
         self.resume = self.feed.resume_after(ended, self.resume.take());
-        self.body = None;
+        self.connection = None;
     }
 }

@@ -5,7 +5,7 @@ use crate::market::{Watchers, open_market};
 use crate::sync::{Receiver, mailbox};
 
 /// A feed whose connections are lines of text, before an orders thread with room for so many.
-fn feed(capacity: usize) -> (Feed, Receiver<OrderFeed>) {
+pub(super) fn feed(capacity: usize) -> (Feed, Receiver<OrderFeed>) {
     let (orders, receiver) = mailbox(capacity);
     let options = FeedOptions {
         exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
@@ -29,10 +29,10 @@ fn connection(feed: &mut Feed, from: Option<u64>, sequences: &[u64]) -> Result<(
         )
     };
     let lines: Vec<String> = [first].into_iter().chain(sequences.iter().map(line)).collect();
-    let mut session_known = false;
+    let mut connection = Connection::new(from.map(|from| ("s".into(), from)));
     for line in lines {
-        let mut body = format!("{line}\n").into_bytes();
-        feed.take_lines(&mut body, &mut session_known, from)?;
+        connection.body.extend_from_slice(format!("{line}\n").as_bytes());
+        feed.take_lines(&mut connection)?;
     }
     feed.end_batch()
 }
@@ -85,11 +85,8 @@ fn nothing_that_is_owed_is_passed_by_a_gap() {
     assert!(matches!(connection(&mut feed, None, &[1]), Ok(())));
     assert_eq!(feed.orders_behind_from, Some(1));
     assert_eq!(sessions(&mut receiver), [0]);
-    let mut body = Vec::from(
-        r#"{"sequence":5,"type":"cancelled","symbol":"IBM","orderId":"o5","timestamp":1}"#,
-    );
-    body.push(b'\n');
-    feed.take_lines(&mut body, &mut true, None).unwrap();
+    let line = r#"{"sequence":5,"type":"cancelled","symbol":"IBM","orderId":"o5","timestamp":1}"#;
+    feed.take_line(line.as_bytes()).unwrap();
     assert!(sessions(&mut receiver).is_empty(), "line 1 has not been handed over");
     assert!(matches!(feed.end_batch(), Err(Ended::Reread(1))));
 }

@@ -299,7 +299,7 @@ fn describe(tape: &Tape, universe: &Universe, synthetic: &[UniverseEntry]) -> Ve
     let unset = TimestampMicros::default();
     let recorded = (0_u16..).zip(tape.symbols()).map(|(place, symbol)| SymbolInfo {
         symbol: symbol.symbol,
-        previous_close_in_cents: symbol.previous_close,
+        previous_close_in_cents: Some(symbol.previous_close),
         open_in_cents: tape.open_price(place),
         source: recorded.clone(),
         synthetic: false,
@@ -308,7 +308,7 @@ fn describe(tape: &Tape, universe: &Universe, synthetic: &[UniverseEntry]) -> Ve
     });
     let made_up = synthetic.iter().map(|entry| SymbolInfo {
         symbol: entry.symbol,
-        previous_close_in_cents: entry.close,
+        previous_close_in_cents: Some(entry.close),
         open_in_cents: Some(entry.close),
         source: made_up.clone(),
         synthetic: true,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::http::app::App;
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
-use crate::types::Symbol;
+use crate::types::{PriceCents, Symbol};
 
 /// Symbols of one page unless the client asks for another number.
 const DEFAULT_LIMIT: usize = 100;
@@ -16,7 +16,7 @@ const MAX_LIMIT: usize = 1_000;
 #[serde(rename_all = "camelCase")]
 struct ListedSymbol<'a> {
     symbol: Symbol,
-    previous_close_in_cents: i64,
+    previous_close_in_cents: Option<i64>,
     synthetic: bool,
     source: &'a str,
 }
@@ -33,7 +33,7 @@ struct SymbolPage<'a> {
 struct Quote {
     symbol: Symbol,
     price_in_cents: Option<i64>,
-    previous_close_in_cents: i64,
+    previous_close_in_cents: Option<i64>,
     open_in_cents: Option<i64>,
     high_in_cents: Option<i64>,
     low_in_cents: Option<i64>,
@@ -59,7 +59,7 @@ pub(in crate::http) fn list(
         .take(limit + 1)
         .map(|listing| ListedSymbol {
             symbol: listing.symbol,
-            previous_close_in_cents: listing.previous_close.cents(),
+            previous_close_in_cents: listing.previous_close.map(PriceCents::cents),
             synthetic: listing.synthetic,
             source: &listing.source,
         })
@@ -85,11 +85,12 @@ pub(in crate::http) fn get(
     let index = directory.index_of(&symbol).ok_or_else(unknown)?;
     let listing = directory.listing(index).ok_or_else(unknown)?;
     let value = market.table.get(index);
-    let traded = |cents: i64| value.has_price().then_some(cents);
+    // Before the first print of a day there are no prices of that day, whatever the last one is.
+    let traded = |cents: i64| (cents > 0).then_some(cents);
     let quote = Quote {
         symbol,
         price_in_cents: traded(value.price_cents),
-        previous_close_in_cents: listing.previous_close.cents(),
+        previous_close_in_cents: listing.previous_close.map(PriceCents::cents),
         open_in_cents: traded(value.open_cents),
         high_in_cents: traded(value.high_cents),
         low_in_cents: traded(value.low_cents),

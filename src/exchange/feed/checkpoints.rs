@@ -1,0 +1,135 @@
+//! The file that remembers the day's figures over a restart, written beside the feed: a slow disk
+//! holds up no price.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crate::market::Checkpoint;
+
+type Shared = (Mutex<Slot>, Condvar);
+
+#[derive(Default)]
+struct Slot {
+    checkpoint: Option<Checkpoint>,
+    /// Nothing follows.
+    is_last: bool,
+}
+
+/// The feed thread's end: the newest checkpoint on its way to the disk. Dropping it ends the writer.
+#[derive(Default)]
+pub(super) struct CheckpointSender(Arc<Shared>);
+
+impl CheckpointSender {
+    /// Replaces what has not been written yet.
+    pub(super) fn put(&self, checkpoint: Checkpoint) {
+        self.change(|slot| slot.checkpoint = Some(checkpoint));
+    }
+
+    /// The writer that takes what is put here.
+    pub(super) fn writer(&self, path: PathBuf) -> CheckpointWriter {
+        CheckpointWriter { newest: Arc::clone(&self.0), path }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Slot)) {
+        let (slot, changed) = &*self.0;
+        change(&mut slot.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+    }
+}
+
+impl Drop for CheckpointSender {
+    fn drop(&mut self) {
+        self.change(|slot| slot.is_last = true);
+    }
+}
+
+/// The thread that writes checkpoints. Losing one costs no more than lines that are read again.
+pub struct CheckpointWriter {
+    newest: Arc<Shared>,
+    path: PathBuf,
+}
+
+impl CheckpointWriter {
+    /// Writes checkpoints until the feed thread has ended.
+    pub fn run(self) {
+        let mut is_failing = false;
+        loop {
+            let (checkpoint, is_last) = self.next();
+            if let Some(checkpoint) = checkpoint {
+                let written = write(&self.path, &checkpoint.encode());
+                if let Err(error) = &written
+                    && !is_failing
+                {
+                    let path = self.path.display();
+                    tracing::warn!(%path, %error, "the day's figures are not remembered over a restart");
+                }
+                is_failing = written.is_err();
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn next(&self) -> (Option<Checkpoint>, bool) {
+        let (slot, changed) = &*self.newest;
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        while slot.checkpoint.is_none() && !slot.is_last {
+            slot = changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+        (slot.checkpoint.take(), slot.is_last)
+    }
+}
+
+/// As a whole or not at all: a reader finds the old file or the new one. Not synced: a power cut
+/// may lose it, which its checksum shows.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    fs::write(&next, bytes)?;
+    fs::rename(&next, path)
+}
+
+/// What the process before this one wrote. A file that cannot be used is left alone: it is
+/// overwritten soon.
+pub(super) fn read(path: &Path) -> Option<Checkpoint> {
+    let file = match fs::read(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the day's figures cannot be read");
+            return None;
+        }
+    };
+    let checkpoint = Checkpoint::decode(&file);
+    if checkpoint.is_none() {
+        tracing::warn!(path = %path.display(), "the day's figures are not whole and begin anew");
+    }
+    checkpoint
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market::{Watchers, open_market};
+
+    #[test]
+    fn the_last_checkpoint_is_what_the_next_process_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("market.checkpoint");
+        assert_eq!(read(&path), None);
+        let sender = CheckpointSender::default();
+        let writer = sender.writer(path.clone());
+        let writing = std::thread::spawn(move || writer.run());
+        let (market, _reader) = open_market(Watchers::default());
+        for sequence in [1, 2] {
+            sender.put(market.checkpoint(&"7".into(), sequence));
+        }
+        drop(sender);
+        writing.join().unwrap();
+        assert_eq!(read(&path).map(|checkpoint| checkpoint.sequence), Some(2));
+        fs::write(&path, b"rot").unwrap();
+        assert_eq!(read(&path), None);
+    }
+}

@@ -1,0 +1,115 @@
+use compact_str::CompactString;
+
+use super::super::feed_line::MAX_LINE_BYTES;
+
+/// Most bytes of one line that are kept: a longer one is skipped, and what stands behind these is
+/// not looked at.
+const MAX_KEPT_BYTES: usize = 64 * 1024;
+const _: () = assert!(MAX_KEPT_BYTES > MAX_LINE_BYTES);
+
+/// Session and next sequence that a connection asks for.
+pub(crate) type Resume = Option<(CompactString, u64)>;
+
+/// One connection's lines on their way in.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    /// What was asked for.
+    pub(super) asked: Resume,
+    /// Whether the line that names the session has come.
+    pub(super) session_known: bool,
+    /// Whether a line has come since this was last set back.
+    pub(super) is_heard: bool,
+    /// Bytes that came, from the beginning of a line on.
+    pub(super) body: Vec<u8>,
+    /// So many of them hold no line end.
+    searched: usize,
+}
+
+impl Connection {
+    pub(super) fn new(asked: Resume) -> Self {
+        Self { asked, ..Self::default() }
+    }
+
+    /// Gives every whole line to `take`, without its end and the white space around it, but for
+    /// blank ones, and leaves the rest.
+    pub(super) fn take_lines<E>(
+        &mut self,
+        mut take: impl FnMut(&mut Self, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut body = std::mem::take(&mut self.body);
+        let mut taken = 0;
+        let mut outcome = Ok(());
+        for end in memchr::memchr_iter(b'\n', body.get(self.searched..).unwrap_or_default()) {
+            let end = self.searched + end;
+            let line = body.get(taken..end).unwrap_or_default().trim_ascii();
+            taken = end + 1;
+            if line.is_empty() {
+                continue;
+            }
+            self.is_heard = true;
+            outcome = take(self, line);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        body.drain(..taken);
+        body.truncate(MAX_KEPT_BYTES);
+        self.searched = if outcome.is_ok() { body.len() } else { 0 };
+        self.body = body;
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lines(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut connection = Connection::default();
+        let mut lines = Vec::new();
+        for piece in pieces {
+            connection.body.extend_from_slice(piece);
+            let taken: Result<(), ()> = connection.take_lines(|_, line| {
+                lines.push(line.to_vec());
+                Ok(())
+            });
+            taken.unwrap();
+        }
+        lines
+    }
+
+    #[test]
+    fn blank_lines_are_nothing_and_either_line_end_is_one() {
+        assert_eq!(lines(&[b"\n\r\n  \na\r\n\nb\n", b"c"]), [b"a", b"b"]);
+    }
+
+    #[test]
+    fn a_line_without_end_takes_bounded_room() {
+        let mut connection = Connection::default();
+        for _ in 0..10 {
+            connection.body.extend_from_slice(&[b'x'; MAX_KEPT_BYTES]);
+            let taken: Result<(), ()> = connection.take_lines(|_, _| Err(()));
+            taken.unwrap();
+            assert!(connection.body.len() <= MAX_KEPT_BYTES && !connection.is_heard);
+        }
+        connection.body.extend_from_slice(b"\nnext\n");
+        let mut lines = Vec::new();
+        let taken: Result<(), ()> = connection.take_lines(|_, line| {
+            lines.push(line.to_vec());
+            Ok(())
+        });
+        taken.unwrap();
+        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_KEPT_BYTES, 4]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(bytes in prop::collection::vec(
+            prop_oneof![Just(b'\n'), Just(b'a'), Just(b'b')], 0..100), size in 1..20_usize,
+        ) {
+            let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+            prop_assert_eq!(lines(&pieces), lines(&[&bytes]));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Lines, numberings and sessions that are not the contract's.
+
+use proptest::prelude::*;
+
+use super::tests::feed;
+use super::*;
+use crate::sync::Receiver;
+
+const ROOM: usize = 1_000;
+
+fn trade(sequence: u64, order: &str, cents: i64) -> String {
+    format!(
+        r#"{{"sequence":{sequence},"type":"trade","executionId":"e{sequence}","symbol":"SPY","priceInCents":{cents},"numShares":10,"orderId":"{order}","timestamp":{sequence}}}"#
+    )
+}
+
+fn beat(sequence: u64) -> String {
+    format!(r#"{{"sequence":{sequence},"type":"heartbeat","timestamp":1}}"#)
+}
+
+fn session(name: &str, sequence: u64) -> String {
+    format!(r#"{{"type":"session","session":"{name}","sequence":{sequence}}}"#)
+}
+
+/// A connection that asked for `asked` and was given these lines.
+fn connection(feed: &mut Feed, asked: Option<(&str, u64)>, lines: &[String]) -> Result<(), Ended> {
+    let mut connection = Connection::new(asked.map(|(name, from)| (name.into(), from)));
+    for line in lines {
+        connection.body.extend_from_slice(line.as_bytes());
+        connection.body.push(b'\n');
+    }
+    feed.take_lines(&mut connection)?;
+    feed.end_batch()
+}
+
+fn handed_over(receiver: &mut Receiver<OrderFeed>) -> Vec<OrderFeed> {
+    std::iter::from_fn(|| receiver.try_recv()).collect()
+}
+
+/// What was handed over, in short: sessions, lines, unreadable ones.
+fn told(receiver: &mut Receiver<OrderFeed>) -> Vec<String> {
+    let told = handed_over(receiver).into_iter().filter_map(|message| match message {
+        OrderFeed::Session { session, sequence } => Some(format!("{session} {sequence}")),
+        OrderFeed::Line(line) => Some(format!("line {}", line.sequence)),
+        OrderFeed::Unreadable(line) => Some(format!("{} {}", line.cause, line.order_id)),
+        OrderFeed::Position { .. } => None,
+    });
+    told.collect()
+}
+
+#[derive(Debug, Clone)]
+enum Between {
+    Bytes(Vec<u8>),
+    /// A line of its own number whose price is none.
+    Odd,
+    /// The same, cut.
+    Cut,
+}
+
+fn between() -> impl Strategy<Value = Between> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80).prop_map(Between::Bytes),
+        Just(Between::Odd),
+        Just(Between::Cut),
+        Just(Between::Bytes(b"\r\n\n  \n".to_vec())),
+        Just(Between::Bytes(vec![b'x'; 5_000])),
+        Just(Between::Bytes(br#"{"sequence":"#.to_vec())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_stands_between_good_lines_takes_none_of_them(
+        betweens in prop::collection::vec(between(), 0..40), piece_bytes in 1..400_usize,
+    ) {
+        let (mut feed, mut receiver) = feed(ROOM);
+        let (mut bytes, mut good, mut odd) = (session("s", 0) + "\n", Vec::new(), 0);
+        let mut bytes = std::mem::take(&mut bytes).into_bytes();
+        let mut sequence = 0;
+        for between in &betweens {
+            match between {
+                Between::Bytes(some) => bytes.extend_from_slice(some),
+                Between::Odd | Between::Cut => {
+                    (sequence, odd) = (sequence + 1, odd + 1);
+                    let line = trade(sequence, "odd", 0);
+                    let length = line.len() - usize::from(matches!(between, Between::Cut));
+                    bytes.extend_from_slice(&line.as_bytes()[..length]);
+                }
+            }
+            sequence += 1;
+            good.push(sequence);
+            bytes.extend_from_slice(format!("\n{}\r\n", trade(sequence, "good", 100)).as_bytes());
+        }
+        let mut connection = Connection::new(None);
+        for piece in bytes.chunks(piece_bytes) {
+            connection.body.extend_from_slice(piece);
+            prop_assert!(feed.take_lines(&mut connection).is_ok());
+        }
+        let handed_over = handed_over(&mut receiver);
+        let lines: Vec<u64> = handed_over.iter().filter_map(|message| match message {
+            OrderFeed::Line(line) => Some(line.sequence),
+            _ => None,
+        }).collect();
+        prop_assert_eq!(lines, good);
+        let unreadable = handed_over.iter().filter(|message| matches!(message,
+            OrderFeed::Unreadable(line) if line.order_id.as_str() == "odd"));
+        prop_assert_eq!(unreadable.count(), odd);
+        prop_assert_eq!(feed.next_sequence(), sequence + 1);
+        prop_assert_eq!(feed.metrics.gaps.get(), 0);
+        prop_assert_eq!(feed.metrics.renumberings.get(), 0);
+    }
+}
+
+#[test]
+fn an_odd_line_is_counted_by_its_cause_and_its_order_is_asked_about() {
+    let (mut feed, mut receiver) = feed(ROOM);
+    let lines = [
+        session("s", 0),
+        trade(1, "o1", 100),
+        trade(2, "o2", 0),
+        trade(3, "o3", 100).replace("trade", "quote"),
+        "no json".into(),
+        trade(5, "o5", 100),
+        beat(5),
+    ];
+    connection(&mut feed, None, &lines).unwrap();
+    for cause in [SkipCause::Price, SkipCause::UnknownType, SkipCause::NotJson] {
+        assert_eq!(feed.metrics.skipped_by(cause), 1, "{cause}");
+    }
+    // The line that is no JSON may have been of any order: all are compared, at the next beat.
+    let expected = ["s 0", "line 1", "price o2", "unknown_type o3", "line 5", "s 5"];
+    assert_eq!(told(&mut receiver), expected);
+    // Not at each beat: an exchange that sends nothing else keeps nobody comparing.
+    for _ in 1..BEATS_BETWEEN_COMPARISONS {
+        connection(&mut feed, Some(("s", 6)), &[session("s", 5), "no json".into(), beat(5)])
+            .unwrap();
+    }
+    assert!(told(&mut receiver).is_empty());
+    connection(&mut feed, Some(("s", 6)), &[session("s", 5), beat(5)]).unwrap();
+    assert_eq!(told(&mut receiver), ["s 5"]);
+}
+
+#[test]
+fn an_odd_line_that_there_is_no_room_for_is_read_again() {
+    let (mut feed, mut receiver) = feed(1);
+    let lines = [session("s", 0), trade(1, "o1", 0), trade(2, "o2", 100)];
+    let ended = connection(&mut feed, None, &lines);
+    assert!(ended.is_ok());
+    assert_eq!((feed.next_sequence(), told(&mut receiver)), (1, vec!["s 0".into()]));
+    let ended = connection(&mut feed, Some(("s", 1)), &lines);
+    assert_eq!(told(&mut receiver), ["price o1"]);
+    assert!(ended.is_ok() && feed.next_sequence() == 2);
+}
+
+#[test]
+fn a_gap_beside_odd_lines_is_still_one() {
+    let (mut feed, mut receiver) = feed(ROOM);
+    let lines = [session("s", 0), trade(1, "o", 1), "odd".into(), trade(4, "o", 1)];
+    connection(&mut feed, None, &lines).unwrap();
+    assert_eq!(feed.metrics.gaps.get(), 1, "one line was odd and two are missing");
+    assert_eq!(told(&mut receiver), ["s 0", "line 1", "s 3", "line 4"]);
+}
+
+#[test]
+fn a_numbering_that_begins_again_under_its_name_is_a_new_session() {
+    let old: Vec<String> = (1..=500).map(|sequence| trade(sequence, "old", 100)).collect();
+    let begun = [vec![session("s", 0)], old].concat();
+    for (asked, lines, read_from) in [
+        // On the same connection: other lines under the old numbers, or far below them.
+        (None, vec![trade(499, "new", 200), trade(500, "new", 200)], 499),
+        (None, vec![beat(500), beat(3), trade(4, "new", 200)], 4),
+        // On the next one: it goes on from where nothing was.
+        (Some(("s", 501)), vec![session("s", 2), trade(3, "new", 200)], 3),
+        (Some(("s", 501)), vec![session("s", 500), beat(4), trade(5, "new", 200)], 5),
+        (None, vec![session("s", 2), trade(3, "new", 200)], 3),
+    ] {
+        let (mut feed, mut receiver) = feed(ROOM);
+        let is_same = asked.is_none() && !lines[0].contains("session");
+        if is_same {
+            connection(&mut feed, None, &[begun.clone(), lines.clone()].concat()).unwrap();
+        } else {
+            connection(&mut feed, None, &begun).unwrap();
+            connection(&mut feed, asked, &lines).unwrap();
+        }
+        assert_eq!(feed.metrics.renumberings.get(), 1, "{lines:?}");
+        let told = told(&mut receiver);
+        let session = told.iter().rposition(|told| *told == format!("s {}", read_from - 1));
+        assert!(session.is_some_and(|place| place > 500), "{lines:?}: {told:?}");
+        assert!(told.last().unwrap().starts_with("line "));
+        let last = feed.last_read;
+        assert_eq!(feed.last_sequence, last, "prices go on: {lines:?}");
+        assert_eq!(feed.next_sequence(), last + 1);
+    }
+}
+
+#[test]
+fn lines_that_are_repeated_or_late_begin_no_numbering() {
+    let (mut feed, _receiver) = feed(ROOM);
+    let lines: Vec<String> = [1, 2, 5, 6, 3, 4, 2, 3, 7].map(|n| trade(n, "o", 1)).into();
+    connection(&mut feed, None, &[vec![session("s", 0)], lines, vec![beat(7)]].concat()).unwrap();
+    assert_eq!((feed.metrics.renumberings.get(), feed.last_read), (0, 7));
+}
+
+#[test]
+fn another_session_than_was_asked_for_goes_on_from_where_it_says() {
+    let (mut feed, mut receiver) = feed(ROOM);
+    connection(&mut feed, None, &[session("a", 900), trade(901, "o", 1)]).unwrap();
+    connection(&mut feed, Some(("a", 902)), &[session("b", 4), trade(5, "o", 1)]).unwrap();
+    assert_eq!(told(&mut receiver), ["a 900", "line 901", "b 4", "line 5"]);
+    assert_eq!((feed.last_sequence, feed.metrics.other_sessions.get()), (5, 1));
+    // And one that begins in the middle of a connection.
+    connection(&mut feed, Some(("b", 6)), &[session("b", 5), session("c", 7), trade(8, "o", 1)])
+        .unwrap();
+    assert_eq!(told(&mut receiver), ["c 7", "line 8"]);
+    assert_eq!(feed.last_sequence, 8);
+}
+
+#[test]
+fn what_comes_before_the_session_is_skipped() {
+    let (mut feed, mut receiver) = feed(ROOM);
+    let lines = ["oops".into(), String::new(), beat(3), session("s", 3), trade(4, "o", 1)];
+    connection(&mut feed, None, &lines).unwrap();
+    assert_eq!(feed.metrics.skipped_by(SkipCause::BeforeSession), 2);
+    assert_eq!(told(&mut receiver), ["s 3", "line 4"]);
+}

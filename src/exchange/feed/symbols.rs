@@ -1,0 +1,196 @@
+//! Keeps the directory of symbols as the exchange has it: when its list is read again, and what
+//! comes of symbols that are not in it yet.
+
+use std::collections::HashSet;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::super::symbol_list::SymbolList;
+use super::lists::SymbolLists;
+use super::metrics::{FeedMetrics, ListingCause};
+use crate::market::{MarketWriter, Print};
+use crate::types::{Symbol, TimestampMicros};
+
+/// Time between two lists when nothing asks for one sooner.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
+/// Least time between two lists, whatever asks for them.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time between two lists while one fails or the next trading day is not listed.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Names that are remembered as not listed: each of them asks for a list once.
+const MAX_MISSED: usize = 1_024;
+/// Prints that are kept until their symbols are listed.
+const MAX_WAITING: usize = 4_096;
+/// Entries that are named when a list is not as it should be.
+const LOGGED_ENTRIES: usize = 5;
+
+/// The symbols of the feed thread.
+pub(super) struct Symbols {
+    metrics: FeedMetrics,
+    lists: Option<SymbolLists>,
+    /// When the list is read again.
+    due: Instant,
+    /// When it was read last.
+    read: Option<Instant>,
+    /// Whether that was for the connection that is up.
+    is_list_newer: bool,
+    /// Lists in a row that failed.
+    failures: u32,
+    /// Looks in a row for a trading day that is not listed yet.
+    looks_for_day: u32,
+    missed: HashSet<Symbol>,
+    waiting: Vec<(Symbol, Print)>,
+    /// What was left out of the list before, so that the same is logged once.
+    left_out: (usize, usize),
+}
+
+impl Symbols {
+    pub(super) fn new(metrics: FeedMetrics) -> Self {
+        Self {
+            metrics,
+            lists: None,
+            due: Instant::now(),
+            read: None,
+            is_list_newer: false,
+            failures: 0,
+            looks_for_day: 0,
+            missed: HashSet::new(),
+            waiting: Vec::new(),
+            left_out: (0, 0),
+        }
+    }
+
+    /// Lists are read from now on, by whoever takes the wishes that this gives.
+    pub(super) fn read_lists(&mut self) -> SymbolLists {
+        self.lists.insert(SymbolLists::default()).clone()
+    }
+
+    /// A connection begins: reads the list, and waits for it.
+    pub(super) fn wait_for_list(
+        &mut self,
+        market: &mut MarketWriter,
+        timeout: Duration,
+        is_stopped: &dyn Fn() -> bool,
+    ) {
+        self.missed.clear();
+        self.is_list_newer = false;
+        let Some(lists) = &self.lists else { return };
+        lists.request();
+        if let Some(answer) = lists.wait(timeout, is_stopped) {
+            self.is_list_newer = answer.is_ok();
+            self.take(answer, market, 0);
+        } else {
+            self.due = Instant::now() + LONGEST_WAIT;
+        }
+    }
+
+    /// Takes a list that has come and asks for the next when it is due.
+    pub(super) fn keep_up(&mut self, now: Instant, market: &mut MarketWriter, sequence: u64) {
+        let Some(lists) = &self.lists else { return };
+        if let Some(answer) = lists.take() {
+            self.take(answer, market, sequence);
+        } else if now >= self.due {
+            self.due = now + LIST_INTERVAL;
+            lists.request();
+        }
+    }
+
+    /// The feed's numbering is another than before.
+    pub(super) fn begin_numbering(&mut self, market: &mut MarketWriter) {
+        market.begin_numbering(self.is_list_newer);
+    }
+
+    /// The exchange's clock shows this: where a trading day has ended, the next one is looked for.
+    pub(super) fn note_time(&mut self, time: TimestampMicros, market: &MarketWriter) {
+        if market.is_day_over(time) {
+            let wait = LEAST_INTERVAL * 2_u32.saturating_pow(self.looks_for_day);
+            self.read_within(wait.min(LONGEST_WAIT));
+        } else {
+            self.looks_for_day = 0;
+        }
+    }
+
+    /// A print of a symbol that is not listed: it may be new.
+    pub(super) fn note_unknown(&mut self, symbol: Symbol, print: Print) {
+        if self.lists.is_none() {
+            return;
+        }
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push((symbol, print));
+        }
+        if self.missed.len() < MAX_MISSED && self.missed.insert(symbol) {
+            self.read_within(LEAST_INTERVAL);
+        }
+    }
+
+    /// Reads the next list at most so long after the last one.
+    fn read_within(&mut self, wait: Duration) {
+        let wanted = self.read.map_or_else(Instant::now, |read| read + wait);
+        self.due = self.due.min(wanted);
+    }
+
+    fn take(&mut self, answer: io::Result<SymbolList>, market: &mut MarketWriter, sequence: u64) {
+        let now = Instant::now();
+        self.read = Some(now);
+        self.looks_for_day = (self.looks_for_day + 1).min(u32::BITS);
+        let known = market.directory().len();
+        match answer {
+            // An exchange that lists nothing any more has not delisted everything.
+            Ok(list) if list.listings.is_empty() && known > 0 => {
+                self.fail(now, &io::Error::other("there is no symbol in it"), known);
+            }
+            Ok(list) => {
+                self.failures = 0;
+                self.due = now + LIST_INTERVAL;
+                self.list(&list, market);
+                for (symbol, print) in std::mem::take(&mut self.waiting) {
+                    if let Some(index) = market.index_of(&symbol) {
+                        self.missed.remove(&symbol);
+                        let sequence = sequence.max(print.sequence);
+                        market.print(&Print { symbol: index, sequence, ..print });
+                    }
+                }
+            }
+            Err(error) => self.fail(now, &error, known),
+        }
+    }
+
+    fn fail(&mut self, now: Instant, error: &io::Error, known: usize) {
+        self.metrics.listings_failed.inc();
+        if self.failures == 0 {
+            tracing::error!(%error, known, "the list of symbols cannot be read; those known stay");
+        }
+        let wait = LEAST_INTERVAL * 2_u32.saturating_pow(self.failures);
+        self.due = now + wait.min(LONGEST_WAIT);
+        self.failures = (self.failures + 1).min(u32::BITS);
+    }
+
+    fn list(&mut self, list: &SymbolList, market: &mut MarketWriter) {
+        let SymbolList { listings, unnamed, without_close } = list;
+        for _ in unnamed {
+            self.metrics.count_listing(ListingCause::Name);
+        }
+        for _ in without_close {
+            self.metrics.count_listing(ListingCause::Close);
+        }
+        let left_out = (unnamed.len(), without_close.len());
+        if left_out != self.left_out && left_out != (0, 0) {
+            let unnamed: Vec<_> = unnamed.iter().take(LOGGED_ENTRIES).collect();
+            let without_close: Vec<_> = without_close.iter().take(LOGGED_ENTRIES).collect();
+            let counts = left_out;
+            tracing::warn!(
+                ?counts,
+                ?unnamed,
+                ?without_close,
+                "entries of the list of symbols are left out, or listed without a close"
+            );
+        }
+        self.left_out = left_out;
+        if let Err(full) = market.replace_list(listings) {
+            self.metrics.count_listing(ListingCause::Full);
+            tracing::error!(%full, "symbols are missing");
+        }
+        let symbols = i64::try_from(market.directory().len()).unwrap_or(i64::MAX);
+        self.metrics.symbols.set(symbols);
+    }
+}

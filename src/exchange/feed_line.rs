@@ -1,0 +1,366 @@
+//! Reads one line of the feed, whatever it holds: a line that the contract does not know is told
+//! apart by its cause, with what can still be read from it.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::wire::{FeedLine, FeedLineType, FeedSession};
+use crate::market::MAX_SEQUENCE;
+use crate::types::{ExecutionId, ExternalOrderId, PriceCents, Symbol};
+
+/// Longest feed line that is read.
+pub const MAX_LINE_BYTES: usize = 4 * 1024;
+/// How far ahead a sequence may be that was found in what is no JSON: it may be part of a text.
+const MAX_GUESSED_AHEAD: u64 = 1_024;
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedMessage {
+    /// A line of the feed.
+    Line(FeedLine),
+    /// Another numbering begins.
+    Session(FeedSession),
+}
+
+/// Why a line is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SkipCause {
+    /// Over [`MAX_LINE_BYTES`].
+    TooLong,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Not a JSON object.
+    NotJson,
+    /// A type that is not known.
+    UnknownType,
+    /// The sequence is missing, or not one.
+    Sequence,
+    /// The time is missing, or not one.
+    Timestamp,
+    /// The id of the execution is missing, or not one.
+    ExecutionId,
+    /// The symbol is missing, or not one.
+    Symbol,
+    /// The price is missing, or not a positive whole number of cents.
+    Price,
+    /// The shares are missing, or not a positive whole number.
+    Shares,
+    /// The order is missing where the type needs it, or its id is not one.
+    OrderId,
+    /// A field has another form than the contract's, or stands there twice.
+    Field,
+    /// It came before the line that names the session.
+    BeforeSession,
+}
+
+impl SkipCause {
+    /// Every cause, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::TooLong,
+        Self::NotUtf8,
+        Self::NotJson,
+        Self::UnknownType,
+        Self::Sequence,
+        Self::Timestamp,
+        Self::ExecutionId,
+        Self::Symbol,
+        Self::Price,
+        Self::Shares,
+        Self::OrderId,
+        Self::Field,
+        Self::BeforeSession,
+    ];
+
+    /// Its name as the label of a metric.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::NotUtf8 => "not_utf8",
+            Self::NotJson => "not_json",
+            Self::UnknownType => "unknown_type",
+            Self::Sequence => "sequence",
+            Self::Timestamp => "timestamp",
+            Self::ExecutionId => "execution_id",
+            Self::Symbol => "symbol",
+            Self::Price => "price",
+            Self::Shares => "shares",
+            Self::OrderId => "order_id",
+            Self::Field => "field",
+            Self::BeforeSession => "before_session",
+        }
+    }
+}
+
+impl fmt::Display for SkipCause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.label())
+    }
+}
+
+/// A line that cannot be taken as it is, and what of it can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Why.
+    pub cause: SkipCause,
+    /// Its place in the session.
+    pub sequence: Option<u64>,
+    /// Whether that is a heartbeat's, which repeats the last line's.
+    pub is_heartbeat: bool,
+    /// The order that it names.
+    pub order_id: Option<ExternalOrderId>,
+    /// It may belong to an order, but to which cannot be read.
+    pub may_name_order: bool,
+}
+
+/// Reads a line without its end.
+///
+/// # Errors
+/// The line is not the contract's: why, and what of it can be read.
+pub fn read_line(line: &[u8]) -> Result<FeedMessage, Unreadable> {
+    if line.len() > MAX_LINE_BYTES {
+        return Err(Unreadable { cause: SkipCause::TooLong, ..diagnose(line) });
+    }
+    match serde_json::from_slice::<FeedLine>(line) {
+        Ok(read) => match missing(&read) {
+            None => Ok(FeedMessage::Line(read)),
+            Some(cause) => Err(Unreadable { cause, ..diagnose(line) }),
+        },
+        Err(_) => match session_of(line) {
+            Some(session) => Ok(FeedMessage::Session(session)),
+            None => Err(diagnose(line)),
+        },
+    }
+}
+
+/// What a line lacks that its type needs.
+fn missing(line: &FeedLine) -> Option<SkipCause> {
+    if line.sequence >= MAX_SEQUENCE {
+        return Some(SkipCause::Sequence);
+    }
+    match line.line_type {
+        FeedLineType::Heartbeat => None,
+        FeedLineType::Trade if line.execution_id.is_none() => Some(SkipCause::ExecutionId),
+        FeedLineType::Trade if line.symbol.is_none() => Some(SkipCause::Symbol),
+        FeedLineType::Trade if line.price_in_cents.is_none() => Some(SkipCause::Price),
+        FeedLineType::Trade => {
+            line.num_shares.is_none_or(|shares| shares == 0).then_some(SkipCause::Shares)
+        }
+        FeedLineType::Bust => line.execution_id.is_none().then_some(SkipCause::ExecutionId),
+        FeedLineType::Cancelled | FeedLineType::Expired => {
+            line.order_id.is_none().then_some(SkipCause::OrderId)
+        }
+    }
+}
+
+/// A line that names a session, where no first line is expected.
+fn session_of(line: &[u8]) -> Option<FeedSession> {
+    let value: Value = serde_json::from_slice(line).ok()?;
+    let is_session = value.get("type").and_then(Value::as_str) == Some("session");
+    is_session.then(|| serde_json::from_value(value).ok()).flatten()
+}
+
+/// What can be read of a line that is not as it should be.
+fn diagnose(line: &[u8]) -> Unreadable {
+    match serde_json::from_slice::<Value>(line) {
+        Ok(value @ Value::Object(_)) => diagnose_object(&value),
+        Ok(_) | Err(_) => diagnose_bytes(line),
+    }
+}
+
+fn diagnose_object(value: &Value) -> Unreadable {
+    let text = |name: &str| value.get(name).and_then(Value::as_str);
+    let given = value.get("orderId").filter(|given| !given.is_null());
+    let order_id = text("orderId").and_then(|id| ExternalOrderId::new(id).ok());
+    let sequence = value.get("sequence").and_then(Value::as_u64);
+    let sequence = sequence.filter(|sequence| *sequence < MAX_SEQUENCE);
+    let line_type = text("type");
+    Unreadable {
+        cause: cause_of(value, line_type, sequence, given.is_some() && order_id.is_none()),
+        sequence,
+        is_heartbeat: line_type == Some("heartbeat"),
+        may_name_order: given.is_some() && order_id.is_none(),
+        order_id,
+    }
+}
+
+fn cause_of(
+    value: &Value,
+    line_type: Option<&str>,
+    sequence: Option<u64>,
+    has_odd_order: bool,
+) -> SkipCause {
+    let text = |name: &str| value.get(name).and_then(Value::as_str);
+    let number = |name: &str| value.get(name).and_then(Value::as_u64);
+    let has_id = || text("executionId").is_some_and(|id| ExecutionId::new(id).is_ok());
+    let has_symbol = || text("symbol").is_some_and(|name| Symbol::new(name).is_ok());
+    let has_price = || {
+        let cents = value.get("priceInCents").and_then(Value::as_i64);
+        cents.is_some_and(|cents| PriceCents::new(cents).is_ok())
+    };
+    let Some(line_type @ ("trade" | "bust" | "cancelled" | "expired" | "heartbeat")) = line_type
+    else {
+        return SkipCause::UnknownType;
+    };
+    let is_trade = line_type == "trade";
+    let is_absent = |name: &str| value.get(name).is_none_or(Value::is_null);
+    let may_lack = |name: &str| !is_trade && is_absent(name);
+    if sequence.is_none() {
+        SkipCause::Sequence
+    } else if number("timestamp").is_none() {
+        SkipCause::Timestamp
+    } else if matches!(line_type, "trade" | "bust") && !has_id() {
+        SkipCause::ExecutionId
+    } else if !may_lack("symbol") && !has_symbol() {
+        SkipCause::Symbol
+    } else if !may_lack("priceInCents") && !has_price() {
+        SkipCause::Price
+    } else if !may_lack("numShares") && number("numShares").is_none_or(|shares| shares == 0) {
+        SkipCause::Shares
+    } else if has_odd_order
+        || (matches!(line_type, "cancelled" | "expired") && is_absent("orderId"))
+    {
+        SkipCause::OrderId
+    } else {
+        SkipCause::Field
+    }
+}
+
+fn diagnose_bytes(line: &[u8]) -> Unreadable {
+    let cause =
+        if std::str::from_utf8(line).is_ok() { SkipCause::NotJson } else { SkipCause::NotUtf8 };
+    let order_id = member(line, br#""orderId""#)
+        .and_then(|value| value.strip_prefix(b"\""))
+        .and_then(|value| value.split(|&byte| byte == b'"').next())
+        .and_then(|id| std::str::from_utf8(id).ok())
+        .and_then(|id| ExternalOrderId::new(id).ok());
+    let sequence = member(line, br#""sequence""#).and_then(leading_number);
+    let may_name_order = order_id.is_none();
+    Unreadable { cause, sequence, is_heartbeat: false, order_id, may_name_order }
+}
+
+/// What stands behind a name and its colon, in bytes that are no JSON as a whole.
+fn member<'a>(line: &'a [u8], quoted_name: &[u8]) -> Option<&'a [u8]> {
+    let start = memchr::memmem::find(line, quoted_name)? + quoted_name.len();
+    let value = line.get(start..)?.trim_ascii_start().strip_prefix(b":")?;
+    Some(value.trim_ascii_start())
+}
+
+fn leading_number(value: &[u8]) -> Option<u64> {
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let text = std::str::from_utf8(value.get(..digits)?).ok()?;
+    text.parse().ok()
+}
+
+impl Unreadable {
+    /// The sequence, where it can be believed behind `last_read`: in what is no JSON the number may
+    /// be anything.
+    pub fn credible_sequence(&self, last_read: u64) -> Option<u64> {
+        let is_guessed = matches!(self.cause, SkipCause::NotJson | SkipCause::NotUtf8)
+            || (self.cause == SkipCause::TooLong && self.may_name_order);
+        let near = last_read + 1..=last_read.saturating_add(MAX_GUESSED_AHEAD);
+        self.sequence.filter(|sequence| !is_guessed || near.contains(sequence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"sequence":7,"type":"trade","executionId":"e7","symbol":"SPY","priceInCents":16740,"numShares":100,"orderId":"o7","timestamp":1}"#;
+
+    fn unreadable(line: &[u8]) -> Unreadable {
+        read_line(line).expect_err(&String::from_utf8_lossy(line))
+    }
+
+    #[test]
+    fn each_odd_line_has_its_cause_and_still_names_its_place_and_its_order() {
+        for (from, to, cause) in [
+            ("\"trade\"", "\"quote\"", SkipCause::UnknownType),
+            ("\"trade\"", "7", SkipCause::UnknownType),
+            ("16740", "0", SkipCause::Price),
+            ("16740", "-5", SkipCause::Price),
+            ("16740", "16740.5", SkipCause::Price),
+            ("16740", "null", SkipCause::Price),
+            ("16740", "\"16740\"", SkipCause::Price),
+            ("16740", "1e300", SkipCause::Price),
+            ("100", "0.5", SkipCause::Shares),
+            ("100", "0", SkipCause::Shares),
+            ("\"SPY\"", "\"AJAX=\"", SkipCause::Symbol),
+            ("\"SPY\"", "\"BACpL\"", SkipCause::Symbol),
+            ("\"SPY\"", "\"BRK A\"", SkipCause::Symbol),
+            (",\"symbol\":\"SPY\"", "", SkipCause::Symbol),
+            (",\"timestamp\":1", "", SkipCause::Timestamp),
+            ("\"timestamp\":1", "\"timestamp\":-1", SkipCause::Timestamp),
+            (",\"executionId\":\"e7\"", "", SkipCause::ExecutionId),
+            ("\"e7\"", "\"\"", SkipCause::ExecutionId),
+            ("{\"sequence\":7", "{\"sequence\":7,\"sequence\":7", SkipCause::Field),
+            ("{\"sequence\":7", "{\"sequence\":7,\"volume\":\"no\"", SkipCause::Field),
+        ] {
+            let line = GOOD.replace(from, to);
+            let read = unreadable(line.as_bytes());
+            assert_eq!((read.cause, read.sequence), (cause, Some(7)), "{line}");
+            assert_eq!(read.order_id.as_ref().map(ExternalOrderId::as_str), Some("o7"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_looked_through() {
+        let cut = unreadable(&GOOD.as_bytes()[..GOOD.len() - 4]);
+        assert_eq!((cut.cause, cut.sequence), (SkipCause::NotJson, Some(7)));
+        assert_eq!(cut.order_id, ExternalOrderId::new("o7").ok());
+        assert!(!cut.may_name_order);
+        let mut bytes = GOOD.as_bytes().to_vec();
+        bytes[60] = 0xFF;
+        let broken = unreadable(&bytes);
+        assert_eq!((broken.cause, broken.sequence), (SkipCause::NotUtf8, Some(7)));
+        assert!(broken.order_id.is_some());
+        let nothing = unreadable(b"oops");
+        assert_eq!((nothing.sequence, nothing.order_id), (None, None));
+        assert!(nothing.may_name_order, "nobody knows");
+        let far = unreadable(br#"{"sequence":99999,"#);
+        assert_eq!(far.credible_sequence(6), None);
+        assert_eq!(cut.credible_sequence(6), Some(7));
+        assert_eq!(cut.credible_sequence(7), None, "it has been passed");
+    }
+
+    #[test]
+    fn a_long_line_is_skipped_with_its_order() {
+        let long = GOOD.replace("{", &format!("{{\"note\":\"{}\",", "x".repeat(MAX_LINE_BYTES)));
+        let read = unreadable(long.as_bytes());
+        assert_eq!((read.cause, read.sequence), (SkipCause::TooLong, Some(7)));
+        assert!(read.order_id.is_some());
+    }
+
+    #[test]
+    fn a_sequence_without_a_next_one_is_none() {
+        let line = GOOD.replace(":7,", &format!(":{MAX_SEQUENCE},"));
+        let read = unreadable(line.as_bytes());
+        assert_eq!((read.cause, read.sequence), (SkipCause::Sequence, None));
+    }
+
+    #[test]
+    fn an_order_id_that_is_none_may_be_any_order() {
+        for id in ["\"with space\"", "17", "\"\""] {
+            let read = unreadable(GOOD.replace("\"o7\"", id).as_bytes());
+            assert_eq!(read.cause, SkipCause::OrderId);
+            assert!(read.may_name_order && read.order_id.is_none(), "{id}");
+        }
+        let without = GOOD.replace("\"orderId\":\"o7\",", "").replace("16740", "0");
+        assert!(!unreadable(without.as_bytes()).may_name_order, "it is a mere print");
+    }
+
+    #[test]
+    fn lines_as_the_contract_has_them_are_read() {
+        for line in [
+            GOOD,
+            r#"{"sequence":9,"type":"heartbeat","timestamp":1,"more":[1]}"#,
+            r#"{"sequence":9,"type":"cancelled","symbol":"SPY","orderId":"o","timestamp":1}"#,
+            r#"{"sequence":9,"type":"bust","executionId":"e7","timestamp":1}"#,
+        ] {
+            assert!(matches!(read_line(line.as_bytes()), Ok(FeedMessage::Line(_))), "{line}");
+        }
+        let session = br#"{"type":"session","session":"8","sequence":3}"#;
+        assert!(matches!(read_line(session), Ok(FeedMessage::Session(_))));
+    }
+}

@@ -1,0 +1,273 @@
+//! The figures of one symbol's trading day that a bust can take back: first, highest and lowest
+//! price, and the newest prints. Bounded for each symbol, whatever it trades.
+
+/// Prices remembered at each end of the day's range.
+const END_PRICES: usize = 8;
+/// First prints of the day that are remembered.
+const FIRST_PRINTS: usize = 4;
+/// Newest prints that are remembered.
+const NEWEST_PRINTS: usize = 8;
+
+/// One print, as it may be taken back. All zero: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct DayPrint {
+    /// The execution's id as a number.
+    pub(super) execution: u64,
+    pub(super) cents: i64,
+    pub(super) micros: u64,
+}
+
+/// Prices of one end of the range, the most extreme first, with the number of their prints.
+/// Prices are signed so that greater is more extreme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct End {
+    /// A price and how many prints had it; no prints: an empty place, which come last.
+    prices: [(i64, u64); END_PRICES],
+    /// The most extreme price that was let go of for want of room; zero: none.
+    let_go: i64,
+}
+
+impl End {
+    fn note(&mut self, price: i64) {
+        let is_let_go = self.let_go != 0 && price <= self.let_go;
+        if let Some((_, prints)) =
+            self.prices.iter_mut().find(|(known, prints)| *known == price && *prints > 0)
+        {
+            *prints += 1;
+            return;
+        }
+        let worse = |&(known, prints): &(i64, u64)| prints == 0 || known < price;
+        let Some(place) = self.prices.iter().position(worse).filter(|_| !is_let_go) else {
+            if !is_let_go {
+                self.let_go = price;
+            }
+            return;
+        };
+        let [.., (last, prints)] = self.prices;
+        if prints > 0 {
+            self.let_go = last;
+        }
+        let behind = self.prices.get_mut(place..).unwrap_or_default();
+        behind.rotate_right(1);
+        if let Some(free) = behind.first_mut() {
+            *free = (price, 1);
+        }
+    }
+
+    fn remove(&mut self, price: i64) {
+        let Some(place) =
+            self.prices.iter().position(|&(known, prints)| known == price && prints > 0)
+        else {
+            return;
+        };
+        let from = self.prices.get_mut(place..).unwrap_or_default();
+        if let Some((_, prints)) = from.first_mut() {
+            *prints -= 1;
+            if *prints == 0 {
+                from.rotate_left(1);
+                if let Some(free) = from.last_mut() {
+                    *free = (0, 0);
+                }
+            }
+        }
+    }
+
+    /// The most extreme price; zero when there is none.
+    fn best(&self) -> i64 {
+        let [(price, prints), ..] = self.prices;
+        if prints > 0 { price } else { self.let_go }
+    }
+}
+
+/// What is remembered of one symbol's day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Day {
+    highest: End,
+    lowest: End,
+    /// Oldest first.
+    first: [DayPrint; FIRST_PRINTS],
+    /// Newest first. Not of the day alone: the last price outlives it.
+    newest: [DayPrint; NEWEST_PRINTS],
+    /// Prints of the day that were taken.
+    prints: u64,
+    /// Prints that were ever taken: fewer than are remembered means that all are.
+    ever: u64,
+}
+
+/// Words of a [`Day`].
+pub(super) const DAY_WORDS: usize =
+    2 * (2 * END_PRICES + 1) + 3 * (FIRST_PRINTS + NEWEST_PRINTS) + 2;
+
+impl Day {
+    /// Takes a print.
+    pub(super) fn note(&mut self, print: DayPrint) {
+        self.note_again(print);
+        self.newest.rotate_right(1);
+        let [newest, ..] = &mut self.newest;
+        *newest = print;
+        self.ever += 1;
+    }
+
+    /// Takes a print as one of this day that is among the newest already.
+    pub(super) fn note_again(&mut self, print: DayPrint) {
+        self.highest.note(print.cents);
+        self.lowest.note(-print.cents);
+        if let Some(free) = usize::try_from(self.prints).ok().and_then(|n| self.first.get_mut(n)) {
+            *free = print;
+        }
+        self.prints += 1;
+    }
+
+    /// Whether one of the newest prints is this execution.
+    pub(super) fn has_newly(&self, execution: u64) -> bool {
+        execution != 0 && self.newest.iter().any(|print| print.execution == execution)
+    }
+
+    /// Takes a print back. `of_the_day`: it is one of this day's. True when it was the last one.
+    pub(super) fn take_back(&mut self, execution: u64, cents: i64, of_the_day: bool) -> bool {
+        let last = self.newest.iter().find(|print| print.cents != 0);
+        let was_last = last.is_some_and(|last| last.execution == execution);
+        if of_the_day {
+            self.highest.remove(cents);
+            self.lowest.remove(-cents);
+            forget(&mut self.first, execution);
+        }
+        forget(&mut self.newest, execution);
+        was_last
+    }
+
+    /// Whether anything has traded on the day.
+    pub(super) const fn has_prints(&self) -> bool {
+        self.prints > 0
+    }
+
+    /// Another day begins; the newest prints stay.
+    pub(super) fn begin(&mut self) {
+        *self = Self { newest: self.newest, ever: self.ever, ..Self::default() };
+    }
+
+    /// The first price that counts, of those that are remembered; zero when there is none.
+    pub(super) fn open(&self) -> i64 {
+        let first = self.first.iter().find(|print| print.cents != 0);
+        first.map_or(0, |print| print.cents)
+    }
+
+    /// The highest price; zero when there is none.
+    pub(super) fn high(&self) -> i64 {
+        self.highest.best()
+    }
+
+    /// The lowest price; zero when there is none.
+    pub(super) fn low(&self) -> i64 {
+        -self.lowest.best()
+    }
+
+    /// The newest print that counts. `None`: nobody knows any more.
+    pub(super) fn last(&self) -> Option<DayPrint> {
+        let newest = self.newest.iter().find(|print| print.cents != 0).copied();
+        let all_are_remembered = self.ever <= NEWEST_PRINTS as u64;
+        newest.or_else(|| all_are_remembered.then(DayPrint::default))
+    }
+
+    pub(super) fn to_words(self) -> [u64; DAY_WORDS] {
+        let mut words = Vec::with_capacity(DAY_WORDS);
+        for end in [self.highest, self.lowest] {
+            let pairs = end.prices.iter().flat_map(|&(price, n)| [price.cast_unsigned(), n]);
+            words.extend(pairs.chain([end.let_go.cast_unsigned()]));
+        }
+        for print in self.first.iter().chain(&self.newest) {
+            words.extend([print.execution, print.cents.cast_unsigned(), print.micros]);
+        }
+        words.extend([self.prints, self.ever]);
+        let mut out = [0; DAY_WORDS];
+        for (slot, word) in out.iter_mut().zip(words) {
+            *slot = word;
+        }
+        out
+    }
+
+    pub(super) fn from_words(words: &[u64; DAY_WORDS]) -> Self {
+        let mut words = words.iter().copied();
+        let mut next = || words.next().unwrap_or(0);
+        let mut end = || {
+            let mut end = End::default();
+            for slot in &mut end.prices {
+                *slot = (next().cast_signed(), next());
+            }
+            end.let_go = next().cast_signed();
+            end
+        };
+        let (highest, lowest) = (end(), end());
+        let mut day = Self { highest, lowest, ..Self::default() };
+        for slot in day.first.iter_mut().chain(&mut day.newest) {
+            let (execution, cents, micros) = (next(), next().cast_signed(), next());
+            *slot = DayPrint { execution, cents, micros };
+        }
+        (day.prints, day.ever) = (next(), next());
+        day
+    }
+}
+
+/// Leaves a place empty, so that the others keep theirs.
+fn forget(prints: &mut [DayPrint], execution: u64) {
+    for print in prints {
+        if print.execution == execution {
+            *print = DayPrint { execution, cents: 0, micros: 0 };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn print(execution: u64, cents: i64) -> DayPrint {
+        DayPrint { execution, cents, micros: execution }
+    }
+
+    proptest! {
+        /// Against the list of all prints, while no more prices are taken back than are remembered.
+        #[test]
+        fn a_day_says_what_its_prints_say(
+            prices in prop::collection::vec(1..30_i64, 1..60),
+            taken_back in prop::collection::btree_set(0..60_usize, 0..6),
+        ) {
+            let mut day = Day::default();
+            let prints: Vec<_> = (1..).zip(&prices).map(|(n, &cents)| print(n, cents)).collect();
+            for &print in &prints {
+                day.note(print);
+            }
+            let mut left = prints.clone();
+            for print in taken_back.iter().filter_map(|&n| prints.get(n)) {
+                day.take_back(print.execution, print.cents, true);
+                left.retain(|kept| kept.execution != print.execution);
+            }
+            if left.is_empty() {
+                prop_assert_eq!((day.high(), day.low(), day.open()), (0, 0, 0));
+                prop_assert_eq!(day.last(), Some(DayPrint::default()));
+            } else {
+                prop_assert_eq!(Some(day.high()), left.iter().map(|print| print.cents).max());
+                prop_assert_eq!(Some(day.low()), left.iter().map(|print| print.cents).min());
+                prop_assert_eq!(day.last(), left.last().copied());
+            }
+            prop_assert_eq!(Day::from_words(&day.to_words()), day);
+        }
+    }
+
+    #[test]
+    fn the_open_is_the_first_print_that_counts() {
+        let mut day = Day::default();
+        for n in 1..=10 {
+            day.note(print(n, 100 + n.cast_signed()));
+        }
+        assert_eq!(day.open(), 101);
+        day.take_back(1, 101, true);
+        assert_eq!(day.open(), 102);
+        day.begin();
+        assert_eq!((day.open(), day.high(), day.low()), (0, 0, 0));
+        assert_eq!(day.last(), Some(print(10, 110)), "the last price outlives the day");
+        day.take_back(10, 110, false);
+        assert_eq!(day.last(), Some(print(9, 109)));
+    }
+}

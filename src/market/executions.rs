@@ -1,0 +1,136 @@
+//! The newest prints of all symbols, by their executions: what a bust takes back.
+
+use super::day::DayPrint;
+use crate::types::SymbolIndex;
+
+/// Prints that are remembered: all of a quiet market's day, half a minute of 10,000 a second.
+const REMEMBERED: usize = if cfg!(fuzzing) { 64 } else { 262_144 };
+/// Busts of prints that are not remembered which are told apart from one another.
+const UNMATCHED: usize = 1_024;
+
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    execution: u64,
+    /// Position among all prints of this process.
+    position: u64,
+    cents: i64,
+    /// Shares that still count.
+    shares: u64,
+    symbol: SymbolIndex,
+    is_taken_back: bool,
+}
+
+/// What a bust takes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TakenBack {
+    /// Shares that no longer count.
+    pub(super) shares: u64,
+    /// The price, unless an earlier bust of the same execution has taken that.
+    pub(super) cents: Option<i64>,
+    /// Whether it was a print of the day that is under way.
+    pub(super) is_of_day: bool,
+    /// The print that is the last one now, where this was the last.
+    pub(super) new_last: Option<DayPrint>,
+}
+
+/// A bounded memory of executions. Nothing is allocated before the first print.
+#[derive(Debug, Default)]
+pub(super) struct Executions {
+    ring: Vec<Remembered>,
+    /// Prints so far.
+    position: u64,
+    unmatched: Vec<u64>,
+}
+
+impl Executions {
+    /// Remembers a print.
+    pub(super) fn note(&mut self, execution: u64, symbol: SymbolIndex, cents: i64, shares: u64) {
+        let position = self.position;
+        let is_taken_back = false;
+        let print = Remembered { execution, position, cents, shares, symbol, is_taken_back };
+        if self.ring.len() < REMEMBERED {
+            self.ring.push(print);
+        } else if let Some(oldest) = self.ring.get_mut(slot_of(position)) {
+            *oldest = print;
+        }
+        self.position += 1;
+    }
+
+    /// Position of the next print.
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether all prints from `position` on are remembered.
+    pub(super) fn remembers_since(&self, position: u64) -> bool {
+        self.position.saturating_sub(position) <= self.ring.len() as u64
+    }
+
+    /// Takes an execution back: at most `shares` of it, as a print of the day when it came at
+    /// `day_begin` or later. `None` when it is not remembered.
+    pub(super) fn take_back(
+        &mut self,
+        execution: u64,
+        symbol: SymbolIndex,
+        shares: Option<u64>,
+        day_begin: u64,
+    ) -> Option<TakenBack> {
+        let is_meant =
+            |print: &&mut Remembered| print.execution == execution && print.symbol == symbol;
+        let print = self.ring.iter_mut().find(is_meant)?;
+        let taken = shares.unwrap_or(print.shares).min(print.shares);
+        print.shares -= taken;
+        let is_first = !std::mem::replace(&mut print.is_taken_back, true);
+        let cents = is_first.then_some(print.cents);
+        let is_of_day = print.position >= day_begin;
+        Some(TakenBack { shares: taken, cents, is_of_day, new_last: None })
+    }
+
+    /// Whether this is the first bust of an execution that is not remembered.
+    pub(super) fn is_first_unmatched(&mut self, execution: u64) -> bool {
+        if self.unmatched.contains(&execution) {
+            return false;
+        }
+        if self.unmatched.len() == UNMATCHED {
+            self.unmatched.remove(0);
+        }
+        self.unmatched.push(execution);
+        true
+    }
+}
+
+fn slot_of(position: u64) -> usize {
+    usize::try_from(position % REMEMBERED as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_execution_is_taken_back_once_and_never_more_than_it_had() {
+        let (spy, ibm) = (SymbolIndex::new(0).unwrap(), SymbolIndex::new(1).unwrap());
+        let mut executions = Executions::default();
+        executions.note(7, spy, 100, 50);
+        executions.note(7, ibm, 200, 10);
+        let first = executions.take_back(7, spy, Some(30), 0).unwrap();
+        assert_eq!((first.shares, first.cents), (30, Some(100)));
+        let second = executions.take_back(7, spy, Some(30), 0).unwrap();
+        assert_eq!((second.shares, second.cents), (20, None));
+        assert_eq!(executions.take_back(7, ibm, None, 2).unwrap().shares, 10);
+        assert_eq!(executions.take_back(8, spy, None, 0), None);
+        assert!(executions.is_first_unmatched(8) && !executions.is_first_unmatched(8));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_and_that_is_known() {
+        let spy = SymbolIndex::new(0).unwrap();
+        let mut executions = Executions::default();
+        for execution in 0..=REMEMBERED as u64 {
+            executions.note(execution, spy, 1, 1);
+        }
+        assert_eq!(executions.take_back(0, spy, None, 0), None);
+        assert!(executions.take_back(1, spy, None, 0).is_some());
+        assert!(executions.remembers_since(1) && !executions.remembers_since(0));
+    }
+}
