@@ -103,8 +103,8 @@ pub struct Feed {
     symbols: Symbols,
     checkpoints: Option<CheckpointSender>,
     next_checkpoint: Instant,
-    /// Last sequence that the newest checkpoint has.
-    checkpointed: u64,
+    /// Last sequence that the newest checkpoint of this session has.
+    checkpointed: Option<u64>,
     session: Option<CompactString>,
     /// The last session of the process before this one, and the last sequence that its figures have.
     before: Option<(CompactString, u64)>,
@@ -153,7 +153,7 @@ impl Feed {
             metrics,
             checkpoints: None,
             next_checkpoint: Instant::now(),
-            checkpointed: 0,
+            checkpointed: None,
             session: None,
             renumberings: 0,
             last_sequence: 0,
@@ -312,8 +312,8 @@ impl Feed {
 
     fn put_checkpoint(&mut self) {
         let (Some(checkpoints), Some(session)) = (&self.checkpoints, &self.session) else { return };
-        if self.checkpointed != self.last_sequence {
-            self.checkpointed = self.last_sequence;
+        if self.checkpointed != Some(self.last_sequence) {
+            self.checkpointed = Some(self.last_sequence);
             checkpoints.put(self.market.checkpoint(session, self.last_sequence));
         }
     }
@@ -410,6 +410,9 @@ impl Feed {
         let message = OrderFeed::Session { session: session.clone(), sequence: handed_over };
         self.is_order_doubted = false;
         self.follow(session, before);
+        // At once: whatever follows can be read again from here.
+        (self.checkpointed, self.next_checkpoint) = (None, Instant::now());
+        self.put_checkpoint();
         if self.orders.try_send(message).is_err() {
             // The session stays unknown, so the next connection tells it again.
             self.session = None;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::options::Speed;
 use super::replay::{Pace, Replay};
-use super::state::Shared;
+use super::state::{Shared, State};
 use crate::types::TimestampMicros;
 
 /// Prints that share one look at the clock, one journal write and one chunk. A slice takes about
@@ -29,6 +29,9 @@ pub(super) async fn drive(shared: Arc<Shared>, mut replay: Replay, speed: Speed)
             return;
         }
         replay.restart();
+        if shared.change(State::begin_day).is_none() {
+            return;
+        }
     }
 }
 

@@ -320,6 +320,50 @@ fn lines_are_repeated_skipped_and_late() {
 }
 
 #[test]
+fn lines_and_listings_can_be_what_the_contract_does_not_know() {
+    let (_directory, exchange) = exchange();
+    let odd = json!({"feed": {"blank": 0.3, "garbage": 0.3, "odd": 0.3, "oddListings": "next:1"}});
+    set(&exchange, &odd);
+    let stream = TcpStream::connect(exchange.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    (&stream).write_all(b"GET /v1/feed HTTP/1.0\r\n\r\n").unwrap();
+    let lines = std::io::BufRead::split(std::io::BufReader::new(&stream), b'\n');
+    let (mut blank, mut unread, mut read) = (0, 0, 0);
+    for line in lines.map_while(Result::ok).skip_while(|line| !line.starts_with(b"{")).take(200) {
+        match crate::exchange::read_line(&line) {
+            _ if line.trim_ascii().is_empty() => blank += 1,
+            Err(_) => unread += 1,
+            Ok(_) => read += 1,
+        }
+    }
+    assert!(blank > 10 && unread > 30 && read > 30, "{blank} {unread} {read}");
+    let symbols = || {
+        let url = format!("http://{}/v1/symbols", exchange.address());
+        let list: Value = agent().get(url).call().unwrap().body_mut().read_json().unwrap();
+        list["symbols"].clone()
+    };
+    let listed = symbols();
+    assert_eq!(listed[4]["symbol"], "AAA", "behind four that cannot be read");
+    assert_eq!(listed[5]["previousCloseInCents"], 0);
+    assert_eq!(symbols().as_array().unwrap().len(), 2);
+    assert_eq!(done(&exchange, "feed.oddListings"), 1);
+}
+
+#[test]
+fn a_restart_can_keep_the_name_of_the_session() {
+    let (_directory, exchange) = exchange();
+    let before = report(&exchange)["session"].clone();
+    assert_eq!(post(&exchange, "/admin/restart", &json!({"keepSession": true})).0, 202);
+    while try_report(&exchange).is_none_or(|report| report["restarts"] != 1) {
+        thread::yield_now();
+    }
+    assert_eq!(report(&exchange)["session"], before);
+    let mut feed = Feed::open(&exchange, "").unwrap();
+    assert!(feed.session.sequence < 6_000, "its numbers begin again");
+    feed.next();
+}
+
+#[test]
 fn the_feed_stalls_without_heartbeats_and_is_cut() {
     let (_directory, exchange) = exchange();
     let mut stalled = TcpStream::connect(exchange.address()).unwrap();

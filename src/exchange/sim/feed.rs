@@ -46,7 +46,7 @@ impl FeedReader {
         let (current, next, can_begin) = shared.look(|state| {
             let next = state.ring.next_sequence();
             let can_begin = state.ring.can_begin_at(from.unwrap_or(next));
-            (state.venue.session().to_string(), next, can_begin)
+            (state.feed_session.to_string(), next, can_begin)
         });
         if session.is_some_and(|session| session != current) || !can_begin {
             return Err(Gone);

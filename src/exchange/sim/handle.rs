@@ -160,7 +160,7 @@ fn run(
         match ending {
             None => return Ok(()),
             Some(Ending::Failed(error)) => return Err(error),
-            Some(Ending::Restart { forget }) => {
+            Some(Ending::Restart { forget, feed_session }) => {
                 let forget = match u64::try_from(forget.as_micros()).unwrap_or(u64::MAX) {
                     0 => Forget::Nothing,
                     micros => {
@@ -169,6 +169,7 @@ fn run(
                     }
                 };
                 run = world.open(forget)?;
+                run.0.feed_session = feed_session.unwrap_or(run.0.feed_session);
                 world.faults.note_restart();
                 tracing::info!(?forget, session = run.0.venue.session(), "the exchange restarted");
             }
@@ -255,6 +256,7 @@ impl World {
             pace: Pace::new(0, replay.start(), options.speed.factor()),
             open: u64::from(self.tape.open_millis()) * 1_000,
             close: replay.close(),
+            not_before: TimestampMicros::default(),
         };
         let names: Vec<Symbol> = self.symbols.iter().map(|symbol| symbol.symbol).collect();
         let described = (calendar, self.symbols.clone());

@@ -105,7 +105,6 @@ impl Lines {
         self.begin("bust");
         self.trade(execution, trade);
         self.order(order);
-        self.text(r#","volume":false"#);
         self.end(trade.symbol.place, true, at);
     }
 

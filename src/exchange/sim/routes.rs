@@ -13,11 +13,11 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::faults::{self, OrderMischief, RequestKind};
+use super::faults::{self, OrderMischief, RequestKind, odd_listings};
 use super::feed::{FeedReader, Gone};
 use super::listener::Connection;
 use super::problem::{Problem, Reply, check_batch, json, read_body, read_json, unavailable};
-use super::state::Shared;
+use super::state::{Shared, State as Exchanged};
 use super::venue::{Venue, is_usable_id};
 use super::webhook::{self, Registered};
 use crate::exchange::wire::{
@@ -163,14 +163,10 @@ async fn query(
 }
 
 async fn symbols(State(shared): Exchange) -> Reply {
-    let symbols = shared.look(|state| {
-        let (session_open, session_close) = state.calendar.times();
-        let mut symbols = state.symbols.clone();
-        for symbol in &mut symbols {
-            (symbol.session_open, symbol.session_close) = (session_open, session_close);
-        }
-        symbols
-    });
+    let symbols = shared.look(Exchanged::listed_symbols);
+    if shared.faults.hits_listings() {
+        return json(&odd_listings(&symbols));
+    }
     json(&SymbolsResponse { symbols })
 }
 

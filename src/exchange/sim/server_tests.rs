@@ -382,6 +382,30 @@ fn whatever_was_told_is_in_the_journal_at_that_moment() {
 }
 
 #[test]
+fn the_next_session_opens_behind_the_last_and_its_previous_close_is_the_last_price() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = start(options(directory.path(), 200.0)).unwrap();
+    let first = || -> Value {
+        let url = format!("http://{}/v1/symbols", exchange.address());
+        let mut body: Value = agent().get(url).call().unwrap().body_mut().read_json().unwrap();
+        body["symbols"][0].take()
+    };
+    let before = first();
+    assert_eq!(before["previousCloseInCents"], 99);
+    let deadline = Instant::now() + PATIENCE;
+    let after = loop {
+        let listed = first();
+        if listed["previousCloseInCents"] != 99 {
+            break listed;
+        }
+        assert!(Instant::now() < deadline, "the session never ends");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((&after["previousCloseInCents"], &after["openInCents"]), (&json!(100), &json!(100)));
+    assert!(after["sessionOpen"].as_u64() >= before["sessionClose"].as_u64());
+}
+
+#[test]
 fn symbols_say_what_is_recorded_and_what_is_synthetic() {
     let mut options = SimOptions::new(LOOPBACK);
     options.universe = 3;

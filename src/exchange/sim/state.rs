@@ -41,6 +41,8 @@ pub(super) enum Ending {
     /// It was told to begin again, without so much of its memory.
     Restart {
         forget: Duration,
+        /// The feed keeps the name of its session though its numbering begins again.
+        feed_session: Option<u64>,
     },
 }
 
@@ -64,6 +66,8 @@ pub(super) struct State {
     /// be told to anybody.
     poisoned: bool,
     pub(super) calendar: Calendar,
+    /// What the feed calls its session: that of the venue, unless it was told to keep its name.
+    pub(super) feed_session: u64,
     /// Every symbol by its place; the session times are filled in when somebody asks.
     pub(super) symbols: Vec<SymbolInfo>,
 }
@@ -75,13 +79,15 @@ pub(super) struct Calendar {
     pub(super) pace: Pace,
     pub(super) open: SessionMicros,
     pub(super) close: SessionMicros,
+    /// End of the session before, where there was one: none opens earlier.
+    pub(super) not_before: TimestampMicros,
 }
 
 impl Calendar {
     /// Open and close on the wall clock.
     pub(super) fn times(&self) -> (TimestampMicros, TimestampMicros) {
         let at = |session| TimestampMicros::new(self.pace.clock_at(session));
-        (at(self.open), at(self.close))
+        (at(self.open).max(self.not_before), at(self.close))
     }
 }
 
@@ -158,9 +164,11 @@ impl Shared {
         }
     }
 
-    /// Asks for a restart without the last `forget` of its memory.
-    pub(super) fn request_restart(&self, forget: Duration) {
-        self.end(Ending::Restart { forget });
+    /// Asks for a restart without the last `forget` of its memory. `keeps_session`: the feed's
+    /// numbering begins again under the name that it has.
+    pub(super) fn request_restart(&self, forget: Duration, keeps_session: bool) {
+        let feed_session = keeps_session.then(|| self.look(|state| state.feed_session));
+        self.end(Ending::Restart { forget, feed_session });
     }
 
     fn end(&self, why: Ending) {
@@ -218,10 +226,37 @@ impl State {
         venue.begin_session(session);
         let ring = FeedRing::new(feed_retained_bytes);
         let poisoned = false;
-        let mut state = Self { venue, ring, webhooks, journal, poisoned, calendar, symbols };
+        let feed_session = session;
+        let mut state =
+            Self { venue, ring, webhooks, journal, poisoned, calendar, feed_session, symbols };
         state.rewrite_journal(now)?;
         state.venue.journal.clear(); // the snapshot has the new session
         Ok(state)
+    }
+
+    /// The session that is being replayed has ended and the next one begins: what was the last price
+    /// is its previous close.
+    pub(super) fn begin_day(&mut self, now: TimestampMicros) {
+        let (_, close) = self.calendar.times();
+        self.calendar.not_before = now.max(close);
+        for (place, symbol) in (0_u16..).zip(&mut self.symbols) {
+            let last = self.venue.begin_day(place);
+            symbol.previous_close_in_cents = last.or(symbol.previous_close_in_cents);
+        }
+    }
+
+    /// The symbols as they are listed now.
+    pub(super) fn listed_symbols(&self) -> Vec<SymbolInfo> {
+        let (session_open, session_close) = self.calendar.times();
+        let mut symbols = self.symbols.clone();
+        for (place, symbol) in (0_u16..).zip(&mut symbols) {
+            (symbol.session_open, symbol.session_close) = (session_open, session_close);
+            if symbol.synthetic {
+                // Nobody knows where a random walk begins before it has.
+                symbol.open_in_cents = self.venue.open_price(place);
+            }
+        }
+        symbols
     }
 
     /// Whether there is a journal to open again.

@@ -48,6 +48,8 @@ pub(super) struct Venue {
 struct Traded {
     symbol: Symbol,
     book: Book,
+    /// Price of the first print of the day.
+    open: Option<PriceCents>,
     /// Price of the last print.
     last: Option<PriceCents>,
 }
@@ -55,8 +57,12 @@ struct Traded {
 impl Venue {
     /// An exchange without orders; the symbols in the order in which prints count them.
     pub(super) fn new(symbols: &[Symbol]) -> Self {
-        let traded =
-            symbols.iter().map(|&symbol| Traded { symbol, book: Book::default(), last: None });
+        let traded = symbols.iter().map(|&symbol| Traded {
+            symbol,
+            book: Book::default(),
+            open: None,
+            last: None,
+        });
         Self {
             last_order: 0,
             traded: traded.collect(),
@@ -255,6 +261,7 @@ impl Venue {
         let Some(traded) = self.traded.get_mut(usize::from(print.symbol)) else { return };
         let symbol = LineSymbol { place: print.symbol, name: traded.symbol.as_str() };
         traded.last = Some(print.price);
+        traded.open.get_or_insert(print.price);
         let mut left = u64::from(print.shares);
         let trade = LineTrade { symbol, price: print.price, shares: left };
         let key = self.lines.print(trade, now);
@@ -275,6 +282,18 @@ impl Venue {
             }
             left -= shares;
         }
+    }
+
+    /// Begins another day of a symbol. Gives its last price.
+    pub(super) fn begin_day(&mut self, place: u16) -> Option<PriceCents> {
+        let traded = self.traded.get_mut(usize::from(place))?;
+        traded.open = None;
+        traded.last
+    }
+
+    /// The first price of a symbol's day.
+    pub(super) fn open_price(&self, place: u16) -> Option<PriceCents> {
+        self.traded.get(usize::from(place))?.open
     }
 
     /// The day orders that are open now: those that expire when a session ends.

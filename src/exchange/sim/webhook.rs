@@ -228,8 +228,7 @@ pub(super) async fn deliver(shared: Arc<Shared>, place: usize) {
     let mut pause = FIRST_PAUSE;
     loop {
         let now = shared.now();
-        let next =
-            shared.look(|state| state.webhooks.next_batch(place, state.venue.session(), now));
+        let next = shared.look(|state| state.webhooks.next_batch(place, state.feed_session, now));
         let Some(batch) = next else {
             filled.notified().await;
             continue;

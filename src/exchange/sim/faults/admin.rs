@@ -31,7 +31,7 @@ pub(in crate::exchange::sim) fn routes() -> Router<Arc<Shared>> {
 }
 
 async fn tell(State(shared): State<Arc<Shared>>) -> Reply {
-    let session = shared.look(|state| state.venue.session().to_string());
+    let session = shared.look(|state| state.feed_session.to_string());
     json(&shared.faults.report(session))
 }
 
@@ -49,6 +49,9 @@ async fn set(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejecti
 struct Restart {
     #[serde(default)]
     forget_ms: u64,
+    /// The feed's numbering begins again under the name that its session has.
+    #[serde(default)]
+    keep_session: bool,
 }
 
 async fn restart(
@@ -56,7 +59,7 @@ async fn restart(
     ConnectInfo(connection): ConnectInfo<Connection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Reply {
-    let Restart { forget_ms } = read_json(&read_body(body)?)?;
+    let Restart { forget_ms, keep_session } = read_json(&read_body(body)?)?;
     if forget_ms > MAX_FORGET_MILLIS {
         let detail = format!("forgetMs: {forget_ms} is not a number from 0 to {MAX_FORGET_MILLIS}");
         return Err(Problem::bad_request(detail));
@@ -67,7 +70,7 @@ async fn restart(
     }
     // Once this answer is out.
     let forget = Duration::from_millis(forget_ms);
-    connection.when_closed(move || shared.request_restart(forget));
+    connection.when_closed(move || shared.request_restart(forget, keep_session));
     Ok((StatusCode::ACCEPTED, [(header::CONNECTION, "close")]).into_response())
 }
 

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use super::Faults;
 use crate::exchange::sim::line::Lines;
 
+/// Bytes of a garbage line that is too long.
+const GARBAGE_BYTES: usize = 5_000;
+
 /// What a reader does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::exchange::sim) enum Step {
@@ -61,6 +64,16 @@ impl Distortion {
                 self.held.push((u32::try_from(late_by).unwrap_or(1), line.to_vec()));
                 continue;
             }
+            if faults.hits(|dice| &mut dice.feed.blank) {
+                out.extend_from_slice(if faults.draw(0, 1) == 0 { b"\n" } else { b" \r\n" });
+            }
+            if faults.hits(|dice| &mut dice.feed.garbage) {
+                out.extend_from_slice(&garbage(line, faults.draw(0, 4)));
+            }
+            if faults.hits(|dice| &mut dice.feed.odd) {
+                self.send(&odd(line, faults.draw(0, 4)), &mut out);
+                continue;
+            }
             self.send(line, &mut out);
             if faults.hits(|dice| &mut dice.feed.repeat) {
                 self.send(line, &mut out);
@@ -96,6 +109,40 @@ impl Distortion {
             self.steps.push_back(Step::Send(Bytes::from(std::mem::take(out))));
         }
     }
+}
+
+/// A line that is none.
+fn garbage(line: &[u8], which: u64) -> Vec<u8> {
+    let mut garbage = match which {
+        0 => b"oops".to_vec(),
+        1 => b"\xff\xfe{\"type\":\"trade\"".to_vec(),
+        2 => vec![b'x'; GARBAGE_BYTES],
+        3 => br#"{"type":"quote","symbol":"SPY"}"#.to_vec(),
+        // Without its sequence, which is not used up.
+        _ => line.split(|&byte| byte == b',').skip(1).flatten().copied().collect(),
+    };
+    garbage.retain(|&byte| byte != b'\n');
+    garbage.push(b'\n');
+    garbage
+}
+
+/// The line with one thing in it that cannot be.
+fn odd(line: &[u8], which: u64) -> Vec<u8> {
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(line) else {
+        return line.to_vec();
+    };
+    if let Some(members) = value.as_object_mut() {
+        match which {
+            0 => members.insert("priceInCents".to_owned(), 0.into()),
+            1 => members.insert("numShares".to_owned(), 0.5.into()),
+            2 => members.insert("symbol".to_owned(), "AJAX=".into()),
+            3 => members.insert("type".to_owned(), "quote".into()),
+            _ => members.remove("timestamp"),
+        };
+    }
+    let mut line = value.to_string().into_bytes();
+    line.push(b'\n');
+    line
 }
 
 /// No text of a line but its own name has this: symbols and ids have no quotation marks.

@@ -97,6 +97,15 @@ kinds! {
         stall,
         /// The connection is closed.
         cut,
+        /// A blank line comes before it.
+        blank,
+        /// A line that is none comes before it, without a sequence: bytes, a cut line, a long one.
+        garbage,
+        /// The line has a price of zero, half a share, an odd symbol or type, or no timestamp.
+        odd,
+        /// Drawn for each list of symbols: some of its entries cannot be read, and one symbol has no
+        /// previous close.
+        odd_listings,
     }
 }
 
