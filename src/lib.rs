@@ -45,6 +45,8 @@
 //! |---|---|---|---|
 //! | `shard-N` | glommio, pinned | its accept queue, its HTTP connections, its streams | ring, last-value table, reply slots; a bounded mailbox with changes of its streams |
 //! | `feed` | its own loop | the market-data connection; writes ring and table | nothing |
+//! | `symbols` | its own loop | reads the exchange's list of symbols for `feed` | a slot for a wish and one for a list |
+//! | `checkpoint` | its own loop | the file of the day's figures | a slot for the newest from `feed` |
 //! | `orders` | glommio, pinned where a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
 //! | `wal` | its own loop | the log's files; `orders` writes for itself while only one request is under way | two batch buffers that go round |
 //! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
