@@ -1,7 +1,11 @@
 //! Open, high, low and volume belong to the exchange's trading day: a restart changes nothing of
 //! them, the next day begins them anew, and a bust takes its print out.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 mod support;
 

@@ -1,7 +1,11 @@
 //! What an exchange sends that its contract does not know takes nothing beside it: no line of the
 //! feed, no symbol of the list, no start and no stop.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 mod support;
 

@@ -360,7 +360,10 @@ impl Feed {
         }
         let is_known = self.session.as_ref() == Some(&session);
         // The line before those that follow: behind what was read before, the numbering is another.
-        let read = going_on.or_else(|| is_known.then_some(self.last_read + 1));
+        let read = going_on.or_else(|| is_known.then_some(self.last_read + 1)).or_else(|| {
+            let before = self.before.as_ref().filter(|(of, _)| *of == session);
+            before.map(|(_, last)| last + 1)
+        });
         if read.is_some_and(|read| sequence + 1 < read) {
             return self.renumber(session, sequence);
         }

@@ -33,13 +33,19 @@ pub(super) struct TakenBack {
     pub(super) new_last: Option<DayPrint>,
 }
 
-/// A bounded memory of executions. Nothing is allocated before the first print.
-#[derive(Debug, Default)]
+/// A bounded memory of executions, whose room is set aside at once: a print allocates nothing.
+#[derive(Debug)]
 pub(super) struct Executions {
     ring: Vec<Remembered>,
     /// Prints so far.
     position: u64,
     unmatched: Vec<u64>,
+}
+
+impl Default for Executions {
+    fn default() -> Self {
+        Self { ring: Vec::with_capacity(REMEMBERED), position: 0, unmatched: Vec::new() }
+    }
 }
 
 impl Executions {

@@ -194,6 +194,15 @@ fn a_numbering_that_begins_again_under_its_name_is_a_new_session() {
 }
 
 #[test]
+fn a_numbering_that_began_again_while_this_process_was_away_is_a_new_session() {
+    let (mut feed, mut receiver) = feed(ROOM);
+    feed.before = Some(("s".into(), 900));
+    connection(&mut feed, None, &[session("s", 4), trade(5, "o", 1)]).unwrap();
+    assert_eq!(told(&mut receiver), ["s 4", "line 5"]);
+    assert_eq!((feed.last_sequence, feed.metrics.renumberings.get()), (5, 1));
+}
+
+#[test]
 fn lines_that_are_repeated_or_late_begin_no_numbering() {
     let (mut feed, _receiver) = feed(ROOM);
     let lines: Vec<String> = [1, 2, 5, 6, 3, 4, 2, 3, 7].map(|n| trade(n, "o", 1)).into();
