@@ -56,6 +56,10 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
         Command::Verify(arguments) => verify_books(&arguments, out)?,
         Command::Restore(arguments) => restore(&arguments, out)?,
         Command::Backfill(arguments) => backfill(&arguments, out)?,
+        Command::Quarantine(command) => writeln!(out, "{:#}", topology::quarantine(&command)?)?,
+        Command::CloseOrder(arguments) => {
+            writeln!(out, "{:#}", topology::close_order(&arguments)?)?;
+        }
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments, out)?,
         Command::Wal(WalCommand::Inspect(arguments)) => topology::inspect_log(&arguments, out)?,
     }

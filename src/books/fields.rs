@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
-use crate::order::{Execution, ExecutionPart, OrderParts};
+use crate::order::{Execution, ExecutionPart, OpenCase, OrderParts};
 use crate::types::{PriceCents, TimestampMicros};
 
 /// Name of a field and its value in both books.
@@ -37,6 +37,7 @@ pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<Fiel
         user_cancelled,
         taken_back,
         executions,
+        cases,
     } = one;
     let mut compare = |name: &str, one: String, other: String| {
         if one != other {
@@ -74,6 +75,11 @@ pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<Fiel
     compare("ending", optional_word(ending), optional_word(&other.ending));
     compare("user_cancelled", word(user_cancelled), word(&other.user_cancelled));
     compare("taken_back", word(taken_back), word(&other.taken_back));
+    let numbers = |cases: &[OpenCase]| {
+        let numbers: Vec<String> = cases.iter().map(|open| open.number.to_string()).collect();
+        numbers.join(", ")
+    };
+    compare("open_cases", numbers(cases), numbers(&other.cases));
     compare_executions(executions, &other.executions, &mut found);
     found
 }
@@ -115,6 +121,7 @@ fn compare_executions(
             format!("{num_shares} shares at {} cents", price.cents())
         }
         Some(Execution::Busted) => "a void one".to_owned(),
+        Some(Execution::TakenBack) => "one that was taken back".to_owned(),
         None => none(),
     };
     for part in one {

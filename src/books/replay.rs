@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::BooksError;
 use crate::index::{Index, IndexError};
-use crate::order::{Change, Changed, Event, TrackedOrder};
+use crate::order::{Event, ExecutionEffect, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros};
 use crate::wal::Lsn;
 
@@ -73,10 +73,13 @@ impl<'a> Replay<'a> {
                     self.orders.insert(id, Replayed::new(order, false));
                 }
                 let Some(known) = self.orders.get_mut(&id) else { return Ok(None) };
+                let effect = known.order.effect_of(&changed.change);
                 if !known.order.apply(changed).recorded {
                     return Ok(None);
                 }
-                known.note_times(changed);
+                if let Some(effect) = effect {
+                    known.note_times(effect, changed.at);
+                }
                 id
             }
             Event::HeldReport(_) | Event::FeedPosition(_) => return Ok(None),
@@ -90,33 +93,32 @@ impl Replayed {
         Self { order, is_whole, is_compared: false, times: Vec::new() }
     }
 
-    fn note_times(&mut self, changed: &Changed) {
-        match &changed.change {
-            Change::Filled(fill) => {
+    fn note_times(&mut self, effect: ExecutionEffect, at: TimestampMicros) {
+        let (execution_id, made) = match effect {
+            ExecutionEffect::Counts(fill) => {
                 let times = ExecutionTimes {
                     executed_at: Some(fill.executed_at),
-                    recorded_at: changed.at,
+                    recorded_at: at,
                     busted_at: None,
                 };
-                self.times.push((fill.execution_id.clone(), times));
+                (fill.execution_id, times)
             }
-            Change::Busted { execution_id } => {
-                let known = self.times.iter_mut().find(|(id, _)| id == execution_id);
-                match known {
-                    Some((_, times)) => times.busted_at = Some(changed.at),
-                    None if self.is_whole => {
-                        let times = ExecutionTimes {
-                            executed_at: None,
-                            recorded_at: changed.at,
-                            busted_at: Some(changed.at),
-                        };
-                        self.times.push((execution_id.clone(), times));
-                    }
-                    // When it was made stands in a part of the log that is gone.
-                    None => {}
-                }
+            ExecutionEffect::Void { execution_id, .. } => {
+                let times =
+                    ExecutionTimes { executed_at: None, recorded_at: at, busted_at: Some(at) };
+                (execution_id, times)
             }
-            _ => {}
+        };
+        let known = self.times.iter_mut().find(|(id, _)| *id == execution_id);
+        match known {
+            // When it was first noted stays, also where it counts again.
+            Some((_, times)) => {
+                times.busted_at = made.busted_at;
+                times.executed_at = times.executed_at.or(made.executed_at);
+            }
+            // When a void one was made stands in a part of the log that is gone.
+            None if made.busted_at.is_some() && !self.is_whole => {}
+            None => self.times.push((execution_id, made)),
         }
     }
 }

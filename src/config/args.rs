@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::books::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::exchange_link::ExchangeLinkArgs;
 use super::listen::ListenAddress;
+use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::exchange::ExchangeAddress;
@@ -56,6 +57,11 @@ pub enum Command {
     /// Copy all orders of a stopped server into a Postgres that comes later than the beginning of the
     /// log. May be interrupted and run again.
     Backfill(CopyArgs),
+    /// Decide what becomes of what was heard of orders and does not fit them, at a running server.
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// End an order by hand that is stuck, at a running server. The exchange is not told.
+    CloseOrder(CloseOrderArgs),
 }
 
 /// Settings of `serve`.

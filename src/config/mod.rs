@@ -8,6 +8,7 @@ mod environment;
 mod exchange_link;
 mod file;
 mod listen;
+mod operator;
 mod postgres;
 mod streams;
 
@@ -19,5 +20,6 @@ pub use books::{CopyArgs, RestoreArgs, VerifyArgs};
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};
 pub use listen::ListenAddress;
+pub use operator::{ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand};
 pub use postgres::{CommitTo, MigrateArgs, PostgresArgs, SchemaArgs};
 pub use streams::StreamArgs;

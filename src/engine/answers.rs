@@ -1,13 +1,21 @@
 //! What the exchange says: answers to what was sent, and reports.
 
-use std::collections::HashSet;
-
-use super::entry::{Entry, QueryReason};
-use super::inputs::{CancelOutcome, CancelRefusal, ExchangeState, QueryAnswer, SubmitOutcome};
+use super::entry::{QueryReason, UnknownLook};
+use super::evidence::{Listed, count_listed, judge_missing};
+use super::inputs::{
+    CancelOutcome, CancelRefusal, EngineOptions, ExchangeRecord, ExchangeState, FeedPlace,
+    QueryAnswer, SubmitOutcome,
+};
 use super::partition::{Engine, Turn, Work};
 use super::repair::{Before, SubmitFate};
-use crate::order::{Anomaly, CancelCause, Change, Fill, Status};
-use crate::types::{ExecutionId, ExternalOrderId, OrderId, TimestampMicros};
+use crate::order::{Anomaly, CancelCause, Change, Ending, Order, Status};
+use crate::types::{OrderId, TimestampMicros};
+
+/// How many times as long the exchange has to say that it does not know an order which it had
+/// accepted, before its cancel counts as done.
+const LOST_SPANS: u64 = 15;
+/// How long after a record that is about another order the exchange is asked again.
+const ODD_RECORD_PAUSE_MICROS: u64 = 10_000_000;
 
 impl Engine {
     /// The answer to a submit.
@@ -89,15 +97,9 @@ impl Engine {
             let is_old_news = std::mem::take(&mut work.entry.underway.ask_again);
             work.entry.underway.owes_settlement &= is_old_news;
             match answer {
-                QueryAnswer::Unknown => unknown_at_exchange(work, asked_at),
+                QueryAnswer::Unknown { as_of } => unknown_at_exchange(work, asked_at, as_of),
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
-                QueryAnswer::Known { external_order_id, state, executions } => {
-                    work.entry.underway.unknown_since = None;
-                    let missing = missing_executions(work.entry, &executions);
-                    known_at_exchange(work, external_order_id, executions);
-                    take_missing(work, missing);
-                    take_state(work, state, reason);
-                }
+                QueryAnswer::Known(record) => take_record(work, record, reason),
             }
             before.note_repairs(work, reason);
             if is_old_news {
@@ -119,11 +121,6 @@ impl Engine {
             end_confirmed_cancel(work);
         });
     }
-
-    /// Something that the exchange reported unasked.
-    pub(super) fn report(&mut self, order_id: OrderId, change: Change, turn: &mut Turn<'_>) {
-        self.with_order(order_id, turn, |work| work.record(change));
-    }
 }
 
 /// Records a confirmed cancel that the exchange's record has not brought along.
@@ -133,50 +130,34 @@ pub(super) fn end_confirmed_cancel(work: &mut Work<'_, '_>) {
     }
 }
 
-fn known_at_exchange(
-    work: &mut Work<'_, '_>,
-    external_order_id: ExternalOrderId,
-    executions: Vec<Fill>,
-) {
+/// Takes the exchange's record of an order.
+fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<QueryReason>) {
+    let known = work.order().external_order_id.as_ref();
+    if known.is_some_and(|known| *known != record.external_order_id) {
+        // It is the record of another order, whatever it says: of this one nothing is known by it.
+        work.alert(Anomaly::SecondExternalId);
+        let pause = work.turn.options.max_doubt_pause_micros.min(ODD_RECORD_PAUSE_MICROS);
+        let again = work.turn.now.saturating_add_micros(pause);
+        work.look_again_at(again);
+        return;
+    }
+    work.entry.underway.unknown = None;
+    // What is still open after this record says so again.
+    work.entry.underway.look_at = None;
+    let covers = work.turn.feed.covered_by(record.as_of.as_ref());
+    let listed = Listed::of(work, &record);
+    let ExchangeRecord { external_order_id, state, executions, unreadable, .. } = record;
     work.record(Change::Accepted { external_order_id });
-    for fill in executions {
-        work.record(Change::Filled(fill));
+    count_listed(work, executions);
+    judge_missing(work, listed);
+    take_state(work, state, reason);
+    if unreadable.is_empty() {
+        work.supersede_unreadable(covers);
     }
-}
-
-/// Executions that count here and are not in the exchange's record, which has all that count there
-/// and is not older than they are.
-fn missing_executions(entry: &Entry, executions: &[Fill]) -> Vec<ExecutionId> {
-    let recorded: HashSet<&ExecutionId> =
-        executions.iter().map(|fill| &fill.execution_id).collect();
-    let newer = entry.underway.doubt.as_ref().map(|doubt| doubt.counted_meanwhile.as_slice());
-    let newer = newer.unwrap_or_default();
-    let counted = entry.tracked.executions().counted_ids();
-    let missing = counted.filter(|id| !recorded.contains(id) && !newer.contains(id));
-    let mut missing: Vec<ExecutionId> = missing.cloned().collect();
-    // What is decided must not depend on how they are kept.
-    missing.sort_unstable();
-    missing
-}
-
-/// An execution that the exchange no longer has was taken back, and the line that said so got lost.
-/// That is believed when it is still so at a second look, a grace later.
-fn take_missing(work: &mut Work<'_, '_>, missing: Vec<ExecutionId>) {
-    if missing.is_empty() {
-        work.entry.underway.doubt = None;
-        return;
+    for text in unreadable {
+        work.quarantine_part(&text);
     }
-    let now = work.turn.now;
-    let doubt = work.entry.underway.doubt.get_or_insert_default();
-    let since = *doubt.missing_since.get_or_insert(now);
-    if now.micros_since(since) < work.turn.options.grace_micros {
-        work.entry.underway.owes_settlement = true;
-        return;
-    }
-    doubt.missing_since = None;
-    for execution_id in missing {
-        work.record(Change::Busted { execution_id });
-    }
+    work.look_at_open_cases();
 }
 
 fn take_state(work: &mut Work<'_, '_>, state: ExchangeState, reason: Option<QueryReason>) {
@@ -203,29 +184,88 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeState, reason: Option<Quer
     }
 }
 
-/// The exchange has no such order. That is final for an order that it has not accepted by its
-/// deadline; for one that it had accepted it needs a second look, a grace later.
-fn unknown_at_exchange(work: &mut Work<'_, '_>, asked_at: TimestampMicros) {
-    let order = work.order();
-    let tolerance = work.turn.options.clock_tolerance_micros;
-    let never_after = order.submit_before.saturating_add_micros(tolerance);
-    match order.status {
+/// The exchange has no such order. Records lag, so that it takes two looks that agree, and the
+/// exchange's own clock past the deadline, before an order is called failed. It is looked at again
+/// after that.
+fn unknown_at_exchange(
+    work: &mut Work<'_, '_>,
+    asked_at: TimestampMicros,
+    as_of: Option<FeedPlace>,
+) {
+    let span = work.turn.options.unknown_span_micros;
+    match work.order().status {
         Status::Pending => {
-            if asked_at > never_after {
+            let never_after = never_accepted_after(work);
+            if asked_at <= never_after {
+                work.entry.underway.unknown = None;
+                work.look_again_at(never_after.saturating_add_micros(1));
+            } else if agrees_with_first_look(work, as_of.as_ref(), span) {
                 work.record(Change::NotAccepted);
+                look_at_failed_again(work);
             }
         }
         Status::PendingCancel => {
-            let now = work.turn.now;
-            let since = *work.entry.underway.unknown_since.get_or_insert(now);
             work.alert(Anomaly::UnknownAtExchange);
-            if now.micros_since(since) >= work.turn.options.grace_micros {
+            // It was there once: whoever says that it is not is late, or has lost it.
+            if agrees_with_first_look(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
                 work.record(Change::Cancelled { cause: CancelCause::Unknown });
             }
         }
-        Status::Submitted | Status::PartiallyFilled | Status::Failed => {
-            work.alert(Anomaly::UnknownAtExchange);
-        }
+        Status::Failed => look_at_failed_again(work),
+        Status::Submitted | Status::PartiallyFilled => work.alert(Anomaly::UnknownAtExchange),
         Status::Filled | Status::Cancelled => {}
     }
+}
+
+/// The last moment at which the exchange may still accept an order. When it was asked is told in
+/// the same clock, with what is known of the exchange's.
+fn never_accepted_after(work: &Work<'_, '_>) -> TimestampMicros {
+    work.order().submit_before.saturating_add_micros(work.turn.options.clock_tolerance_micros)
+}
+
+/// Whether this is the second look at which the exchange does not know an order, long enough after
+/// the first, from a record that is not older than that. Otherwise it is asked again.
+fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u64) -> bool {
+    let now = work.turn.now;
+    let (session, sequence) = work.turn.feed.place();
+    let first = work
+        .entry
+        .underway
+        .unknown
+        .filter(|first| first.feed.0 == session)
+        .unwrap_or(UnknownLook { since: now, feed: (session, sequence) });
+    work.entry.underway.unknown = Some(first);
+    let is_newer = match (as_of, work.turn.feed.covered_by(as_of)) {
+        (None, _) => true,
+        (Some(_), Some(covers)) => covers >= first.feed.1,
+        // Complete up to a line of a session that is not being read: it may be any age.
+        (Some(_), None) => session == 0,
+    };
+    let is_second = now.micros_since(first.since) >= span;
+    if !(is_second && is_newer) {
+        work.look_again_at(now.saturating_add_micros(span));
+    }
+    is_second && is_newer
+}
+
+/// When an order that was called failed is asked about next: the exchange may have had it all along.
+fn look_at_failed_again(work: &mut Work<'_, '_>) {
+    if work.order().ending() != Some(Ending::NotAccepted) {
+        return;
+    }
+    if let Some(at) = next_relook(work.order(), work.turn.now, work.turn.options) {
+        work.look_again_at(at);
+    }
+}
+
+/// The first of the times at which a failed order is looked at again that is still to come.
+pub(super) fn next_relook(
+    order: &Order,
+    now: TimestampMicros,
+    options: &EngineOptions,
+) -> Option<TimestampMicros> {
+    let failed_at = order.updated_at;
+    let mut times =
+        options.relook_pauses_micros.iter().map(|pause| failed_at.saturating_add_micros(*pause));
+    times.find(|at| *at > now)
 }

@@ -1,11 +1,11 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
 
 use compact_str::CompactString;
 
 use super::feed_progress::FeedProgress;
-use super::held::{HeldReports, Kept};
+use super::held::{HeldLine, HeldReports, Kept};
 use super::inputs::{
     CancelOutcome, CreateOrder, EngineOptions, QueryAnswer, Report, SubmitOutcome,
 };
@@ -13,7 +13,7 @@ use super::outbox::{Alert, Effect, Outbox, ReplyTo};
 use super::partition::{Engine, Turn, UnknownOrder};
 use super::spread_map::SpreadMap;
 use super::unclaimed::Unclaimed;
-use crate::order::{Change, Event, HeldReport, Order};
+use crate::order::{Change, Event, Order, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
     UserPartition,
@@ -21,6 +21,13 @@ use crate::types::{
 
 /// Hash tables of exchange ids: as many as the engines have for their orders together.
 const EXTERNAL_ID_TABLES: usize = 1_024;
+
+/// How long after its order has ended an id of the exchange may mean another order. A trading day is
+/// shorter.
+const ID_REUSE_MICROS: u64 = 12 * 3_600 * 1_000_000;
+/// Ids of several orders that are told apart, at most: an exchange that does it more often is not one
+/// to trade with, and an operator has long been told.
+const MAX_AMBIGUOUS_IDS: usize = 4_096;
 
 /// All engines of a node and what belongs to none of them.
 #[derive(Debug)]
@@ -37,10 +44,19 @@ pub struct Engines {
     settling: Option<SettleCursor>,
     /// How far the periodic comparison of all open orders has come.
     comparing: Option<SettleCursor>,
-    /// Orders that have ended since the feed position was last logged, each once. Where the feed
-    /// loses lines after that position, fills from before a cancel and busts may be among them, so
-    /// these are settled as well. As many as end while the feed is away or orders are being settled.
-    ended: Vec<OrderId>,
+    /// Orders that have ended within the window before the last logged feed position, or since, and
+    /// when, oldest first. Where the feed loses lines, late fills and busts may be among them, so these
+    /// are asked about as well. Most have left memory: 24 bytes each, 56 MB on a host that takes a
+    /// quarter of the peak.
+    pub(super) ended: VecDeque<(TimestampMicros, OrderId)>,
+    /// How many of them have been asked about in the settlement that goes on.
+    ended_settled: usize,
+    /// Counts the settlements of this run.
+    settlement: u32,
+    /// Orders that the store is being asked for, to ask the exchange about them.
+    pub(super) finding_orders: HashSet<OrderId>,
+    /// Ids that the exchange gave to several orders, and which these are.
+    pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
     /// Time as the inputs tell it; never goes back.
     pub(super) now: TimestampMicros,
     pub(super) options: EngineOptions,
@@ -65,7 +81,11 @@ impl Engines {
             feed: FeedProgress::default(),
             settling: None,
             comparing: None,
-            ended: Vec::new(),
+            ended: VecDeque::new(),
+            settlement: 0,
+            ended_settled: 0,
+            finding_orders: HashSet::new(),
+            ambiguous: HashMap::new(),
             now: TimestampMicros::default(),
             options,
         }
@@ -84,16 +104,18 @@ impl Engines {
                 self.engine_mut(changed.order_id.partition()).apply(event)?;
                 match news_for_node(event) {
                     Some(News::Accepted(id, order_id)) => drop(self.index(&id, order_id)),
-                    Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id),
+                    Some(News::MayHaveEnded(order_id)) => {
+                        self.note_if_ended(order_id, changed.at);
+                    }
                     None => {}
                 }
             }
             Event::HeldReport(report) => {
-                self.held.hold(report.clone(), true);
+                self.held.hold(report.clone().into(), true);
             }
             Event::FeedPosition(position) => {
                 self.feed.replay(position);
-                self.clear_ended();
+                self.forget_ended_before(position.at);
             }
         }
         Ok(())
@@ -195,18 +217,20 @@ impl Engines {
     /// Something that the exchange reported unasked. About an id that is not known (yet) it is
     /// kept for a while.
     pub fn report(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
-        if let Some(held) = self.report_known(now, report, out) {
-            self.held.hold(held, false);
+        if let Some(report) = self.report_known(now, report, out) {
+            let received_at = self.now;
+            self.held.hold(HeldLine::new(report, received_at), false);
         }
     }
 
     /// Something that the exchange reported and will forget once we say that we have it: what is
     /// not known (yet) is logged with everything else that this decides.
     pub fn report_durably(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
-        let Some(held) = self.report_known(now, report, out) else { return };
+        let Some(report) = self.report_known(now, report, out) else { return };
+        let held = HeldLine::new(report, self.now);
         match self.held.hold_logged(&held) {
             Kept::Logged => {}
-            Kept::Unlogged => out.events.push(Event::HeldReport(held)),
+            Kept::Unlogged => out.events.push(Event::HeldReport(held.report)),
         }
     }
 
@@ -216,17 +240,20 @@ impl Engines {
         now: TimestampMicros,
         report: Report,
         out: &mut Outbox,
-    ) -> Option<HeldReport> {
+    ) -> Option<Report> {
+        if !self.ambiguous.is_empty() && self.ambiguous.contains_key(&report.external_order_id) {
+            self.quarantine_ambiguous(now, report, out);
+            return None;
+        }
         let known = self.by_external_id.get(&report.external_order_id).copied();
         if let Some(order_id) = known {
             self.turn(now, order_id.partition(), out, |engine, turn| {
-                engine.report(order_id, report.kind.into_change(), turn);
+                engine.report(order_id, report, turn);
             });
             return None;
         }
         self.advance(now);
-        let Report { external_order_id, kind } = report;
-        Some(HeldReport { external_order_id, kind, received_at: self.now })
+        Some(report)
     }
 
     /// Lines of this numbering follow after `sequence`, and some before it may have been missed:
@@ -250,13 +277,14 @@ impl Engines {
     /// Not while orders are being settled: a restart then settles the same orders again.
     pub fn log_feed_position(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
-        if self.is_settling() || !self.partitions.iter().all(Engine::is_settled) {
+        let is_settled = !self.is_settling() && self.finding_orders.is_empty();
+        if !is_settled || !self.partitions.iter().all(Engine::is_settled) {
             return;
         }
         if let Some(position) = self.feed.take_unlogged(self.now) {
             out.events.extend(self.held.take_unlogged().into_iter().map(Event::HeldReport));
+            self.forget_ended_before(position.at);
             out.events.push(Event::FeedPosition(position));
-            self.clear_ended();
         }
     }
 
@@ -270,10 +298,15 @@ impl Engines {
         self.unclaimed.overflowed += self.held.take_given_up();
         self.unclaimed.alert(self.now, out);
         self.find_unclaimed(out);
-        let mut turn = Turn { now: self.now, options: &self.options, out };
+        let (partitions, mut turn) = self.parts(out);
         let mut more = false;
-        for engine in &mut self.partitions {
+        let mut absent = Vec::new();
+        for engine in partitions {
             more |= engine.look_at_due(limit, &mut turn);
+            more |= engine.look_again(limit, &mut absent, &mut turn);
+        }
+        for order_id in absent {
+            self.find_order(order_id, out);
         }
         more
     }
@@ -281,6 +314,8 @@ impl Engines {
     /// Begins to settle all open orders with the exchange, from the first.
     pub fn begin_settlement(&mut self) {
         self.settling = Some(SettleCursor::default());
+        self.settlement = self.settlement.wrapping_add(1).max(1);
+        self.ended_settled = 0;
     }
 
     /// Whether open orders remain to be asked about.
@@ -304,9 +339,9 @@ impl Engines {
     pub fn compare_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
         self.advance(now);
         let Some(mut cursor) = self.comparing.take() else { return };
-        let mut turn = Turn { now: self.now, options: &self.options, out };
+        let (partitions, mut turn) = self.parts(out);
         let mut room = limit;
-        while let Some(engine) = self.partitions.get_mut(cursor.partition) {
+        while let Some(engine) = partitions.get_mut(cursor.partition) {
             if room == 0 {
                 self.comparing = Some(cursor);
                 return;
@@ -325,44 +360,73 @@ impl Engines {
         self.advance(now);
         let Some(mut cursor) = self.settling else { return };
         let asked_before = out.effects.len();
-        let mut turn = Turn { now: self.now, options: &self.options, out };
-        while let Some(engine) = self.partitions.get_mut(cursor.partition) {
+        let settlement = self.settlement;
+        let (partitions, mut turn) = self.parts(out);
+        while let Some(engine) = partitions.get_mut(cursor.partition) {
             let room = limit.saturating_sub(turn.out.effects.len() - asked_before);
             if room == 0 {
                 self.settling = Some(cursor);
                 return;
             }
-            cursor = match engine.settle_open(cursor.after, room, &mut turn) {
+            cursor = match engine.settle_open((cursor.after, settlement), room, &mut turn) {
                 Some(last) => SettleCursor { after: Some(last), ..cursor },
                 None => SettleCursor { partition: cursor.partition + 1, after: None },
             };
         }
+        self.settling = Some(cursor);
         // Last, so that those are among them that have ended meanwhile.
-        while let Some(order_id) = self.ended.pop() {
-            if turn.out.effects.len() - asked_before >= limit {
-                self.ended.push(order_id);
-                self.settling = Some(cursor);
+        while let Some((_, order_id)) = self.ended.get(self.ended_settled).copied() {
+            if out.effects.len() - asked_before >= limit {
                 return;
             }
-            if let Some(engine) = self.partitions.get_mut(order_id.partition().index()) {
-                engine.set_awaits_feed(order_id, false);
-                engine.settle(order_id, &mut turn);
+            self.ended_settled += 1;
+            if self.has(order_id) {
+                let (partitions, mut turn) = self.parts(out);
+                if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+                    engine.settle_once(order_id, settlement, &mut turn);
+                }
+            } else {
+                self.find_order(order_id, out);
             }
         }
         self.settling = None;
     }
 
+    /// Asks the store for an order that has left memory, to ask the exchange about it.
+    fn find_order(&mut self, order_id: OrderId, out: &mut Outbox) {
+        if self.finding_orders.insert(order_id) {
+            out.effects.push(Effect::FindOrder(order_id));
+        }
+    }
+
+    /// How many orders the store is being asked for.
+    pub fn orders_being_found(&self) -> usize {
+        self.finding_orders.len()
+    }
+
+    /// What the store says of one of our ids: the order, or that it knows none.
+    pub fn found_order(
+        &mut self,
+        now: TimestampMicros,
+        order_id: OrderId,
+        tracked: Option<TrackedOrder>,
+        out: &mut Outbox,
+    ) {
+        self.advance(now);
+        self.finding_orders.remove(&order_id);
+        if !self.has(order_id)
+            && let Some(tracked) = tracked
+        {
+            let order = Arc::clone(tracked.order());
+            out.effects.push(Effect::Publish { order, event: None });
+            self.load(tracked);
+        }
+        self.settle(now, order_id, out);
+    }
+
     /// Asks about an order in memory, again and again until there is an answer.
     pub fn settle(&mut self, now: TimestampMicros, order_id: OrderId, out: &mut Outbox) {
         self.turn(now, order_id.partition(), out, |engine, turn| engine.settle(order_id, turn));
-    }
-
-    /// Something was said of an order that cannot be understood: its record is asked for. One that
-    /// is not in memory is left to whoever compares all orders.
-    pub fn ask_about(&mut self, now: TimestampMicros, id: &ExternalOrderId, out: &mut Outbox) {
-        if let Some(order_id) = self.by_external_id.get(id).copied() {
-            self.settle(now, order_id, out);
-        }
     }
 
     /// An order as it stands, durable or not.
@@ -395,19 +459,35 @@ impl Engines {
         self.held.len()
     }
 
+    /// An order with its executions and cases.
+    pub fn tracked(&self, order_id: OrderId) -> Option<&TrackedOrder> {
+        self.engine(order_id.partition()).tracked(order_id)
+    }
+
+    pub(super) fn partitions(&self) -> &[Engine; USER_PARTITIONS] {
+        &self.partitions
+    }
+
+    /// The engines, and the surroundings that they work in.
+    fn parts<'a>(&'a mut self, out: &'a mut Outbox) -> (&'a mut [Engine], Turn<'a>) {
+        let Self { partitions, feed, options, now, .. } = self;
+        let turn = Turn { now: *now, options, feed, is_quarantine_full: false, out };
+        (partitions, turn)
+    }
+
     /// Lets one engine work on an input and draws the consequences beyond it.
-    pub(super) fn turn(
+    #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
+    pub(super) fn turn<R>(
         &mut self,
         now: TimestampMicros,
         partition: UserPartition,
         out: &mut Outbox,
-        work: impl FnOnce(&mut Engine, &mut Turn<'_>),
-    ) {
+        work: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R,
+    ) -> R {
         self.advance(now);
         let first_new = out.events.len();
-        let options = self.options;
-        let mut turn = Turn { now: self.now, options: &options, out: &mut *out };
-        work(self.engine_mut(partition), &mut turn);
+        let (partitions, mut turn) = self.parts(out);
+        let result = work(&mut partitions[partition.index()], &mut turn);
         let mut next = first_new;
         while let Some(event) = out.events.get(next) {
             next += 1;
@@ -420,22 +500,26 @@ impl Engines {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
                     }
                 }
-                Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id),
+                Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id, self.now),
                 None => {}
             }
         }
+        result
     }
 
-    pub(super) fn note_if_ended(&mut self, order_id: OrderId) {
-        let has_ended = self.order(order_id).is_some_and(|order| !order.is_open());
-        if has_ended && self.engine_mut(order_id.partition()).set_awaits_feed(order_id, true) {
-            self.ended.push(order_id);
+    pub(super) fn note_if_ended(&mut self, order_id: OrderId, at: TimestampMicros) {
+        if self.order(order_id).is_some_and(|order| !order.is_open()) {
+            self.ended.push_back((at, order_id));
         }
     }
 
-    fn clear_ended(&mut self) {
-        for order_id in std::mem::take(&mut self.ended) {
-            self.engine_mut(order_id.partition()).set_awaits_feed(order_id, false);
+    /// Forgets which orders ended longer before this moment than any gap that is still to come could
+    /// reach back.
+    fn forget_ended_before(&mut self, at: TimestampMicros) {
+        let window = self.options.ended_window_micros;
+        let is_old = |ended: &TimestampMicros| at.micros_since(*ended) > window;
+        while self.ended.front().is_some_and(|(ended, _)| is_old(ended)) {
+            self.ended.pop_front();
         }
     }
 
@@ -446,11 +530,11 @@ impl Engines {
         order_id: OrderId,
         out: &mut Outbox,
     ) {
-        let options = self.options;
-        for kind in self.held.take(id) {
-            let mut turn = Turn { now: self.now, options: &options, out: &mut *out };
-            let engine = self.engine_mut(order_id.partition());
-            engine.report(order_id, kind.into_change(), &mut turn);
+        for report in self.held.take(id) {
+            let (partitions, mut turn) = self.parts(out);
+            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+                engine.report(order_id, report, &mut turn);
+            }
         }
     }
 
@@ -459,15 +543,37 @@ impl Engines {
     fn make_up_for_given_up(&mut self, order_id: OrderId, out: &mut Outbox) {
         let created_at = self.order(order_id).map(|order| order.created_at);
         if created_at.is_some_and(|created_at| self.held.may_have_given_up(created_at)) {
-            let options = self.options;
-            let mut turn = Turn { now: self.now, options: &options, out };
-            self.engine_mut(order_id.partition()).settle(order_id, &mut turn);
+            let (partitions, mut turn) = self.parts(out);
+            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+                engine.settle(order_id, &mut turn);
+            }
         }
     }
 
-    /// Remembers which order an exchange id means. False when it means another one already.
+    /// Remembers which order an exchange id means. False when it means another one already: then
+    /// only their records tell what belongs to which. An id of an order that ended long before is
+    /// free again, since ids are unique within a trading day at least.
     pub(super) fn index(&mut self, external_order_id: &ExternalOrderId, order_id: OrderId) -> bool {
-        *self.by_external_id.get_or_insert(external_order_id.clone(), order_id) == order_id
+        let known = *self.by_external_id.get_or_insert(external_order_id.clone(), order_id);
+        if known == order_id {
+            return true;
+        }
+        let is_free = self.order(known).is_none_or(|order| {
+            !order.is_open() && self.now.micros_since(order.updated_at) > ID_REUSE_MICROS
+        });
+        if is_free {
+            self.by_external_id.insert(external_order_id.clone(), order_id);
+            return true;
+        }
+        if self.ambiguous.len() < MAX_AMBIGUOUS_IDS {
+            let orders = self.ambiguous.entry(external_order_id.clone()).or_default();
+            for order_id in [known, order_id] {
+                if !orders.contains(&order_id) {
+                    orders.push(order_id);
+                }
+            }
+        }
+        false
     }
 
     pub(super) fn advance(&mut self, now: TimestampMicros) {

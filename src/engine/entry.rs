@@ -39,12 +39,31 @@ pub(super) struct Underway {
     pub(super) ask_again: bool,
     /// A settling query is owed: it is asked again until it is answered.
     pub(super) owes_settlement: bool,
-    /// The feed may still lose fills from before its end, or busts: it is settled again then.
-    pub(super) awaits_feed: bool,
-    /// When the exchange first said that it does not know the order.
-    pub(super) unknown_since: Option<TimestampMicros>,
+    /// The last settlement in which it was asked about.
+    pub(super) settlement: u32,
+    /// When it is to be asked about again, beside the grace.
+    pub(super) look_at: Option<TimestampMicros>,
+    /// Under which time it stands in the engine's queue of such looks.
+    pub(super) listed_look: Option<TimestampMicros>,
+    /// In the engine's set of orders with open cases.
+    pub(super) listed_case: bool,
+    /// The exchange does not know the order.
+    pub(super) unknown: Option<UnknownLook>,
+    /// Where the feed stood when a line about the order could last not be read.
+    pub(super) unreadable_after: Option<(u32, u64)>,
+    /// Lines of the feed that have shown its executions.
+    pub(super) lines: ExecutionLines,
     /// What the exchange's record and ours may differ in. Rare, and so behind a pointer.
     pub(super) doubt: Option<Box<Doubt>>,
+}
+
+/// The first look at which the exchange did not know an order that it should know, or should never
+/// come to know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UnknownLook {
+    pub(super) since: TimestampMicros,
+    /// Where the feed stood then: session and sequence.
+    pub(super) feed: (u32, u64),
 }
 
 /// Executions that count here and may not be in the exchange's record.
@@ -54,6 +73,35 @@ pub(super) struct Doubt {
     pub(super) counted_meanwhile: Vec<ExecutionId>,
     /// When the exchange's record first lacked one that it should have.
     pub(super) missing_since: Option<TimestampMicros>,
+    /// How many records in a row have been in doubt.
+    pub(super) looks: u32,
+}
+
+/// Which lines of the feed session that is being read have shown executions of an order.
+#[derive(Debug, Default)]
+pub(super) struct ExecutionLines {
+    session: u32,
+    lines: SmallVec<[(ExecutionId, u64); 1]>,
+}
+
+impl ExecutionLines {
+    pub(super) fn note(&mut self, id: &ExecutionId, (session, sequence): (u32, u64)) {
+        if self.session != session {
+            self.session = session;
+            self.lines.clear();
+        }
+        if self.line_of(id, session).is_none() {
+            self.lines.push((id.clone(), sequence));
+        }
+    }
+
+    /// The line of this session that has shown an execution.
+    pub(super) fn line_of(&self, id: &ExecutionId, session: u32) -> Option<u64> {
+        if self.session != session {
+            return None;
+        }
+        self.lines.iter().find(|(known, _)| known == id).map(|(_, sequence)| *sequence)
+    }
 }
 
 /// Why the exchange was asked. A periodic look may send a cancel again; the query that follows an
@@ -158,7 +206,8 @@ impl Entry {
             && underway.query.is_none()
             && !underway.owes_settlement
             && !underway.cancel_unanswered
-            && !underway.awaits_feed
+            && self.tracked.cases().is_empty()
+            && underway.doubt.as_ref().is_none_or(|doubt| doubt.missing_since.is_none())
     }
 
     /// Whether the order has to be looked at if nothing happens.

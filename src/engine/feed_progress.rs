@@ -1,5 +1,6 @@
 use compact_str::CompactString;
 
+use super::inputs::FeedPlace;
 use crate::order::FeedPosition;
 use crate::types::TimestampMicros;
 
@@ -9,6 +10,8 @@ pub(super) struct FeedProgress {
     session: Option<CompactString>,
     sequence: u64,
     is_logged: bool,
+    /// Counts the sessions of this run; 0 before the first.
+    number: u32,
 }
 
 impl FeedProgress {
@@ -18,7 +21,8 @@ impl FeedProgress {
         if self.session.as_ref() == Some(session) && sequence >= self.sequence {
             self.reach(sequence);
         } else {
-            *self = Self { session: Some(session.clone()), sequence, is_logged: false };
+            let number = self.number + 1;
+            *self = Self { session: Some(session.clone()), sequence, is_logged: false, number };
         }
     }
 
@@ -42,9 +46,24 @@ impl FeedProgress {
 
     /// What the log says.
     pub(super) fn replay(&mut self, position: &FeedPosition) {
+        if self.session.as_ref() != Some(&position.session) {
+            self.number += 1;
+        }
         self.session = Some(position.session.clone());
         self.sequence = position.sequence;
         self.is_logged = true;
+    }
+
+    /// Where the feed stands: the number of its session in this run, and the last sequence.
+    pub(super) fn place(&self) -> (u32, u64) {
+        (self.number, self.sequence)
+    }
+
+    /// How far a record is complete in the session that is being read; `None` where it says nothing
+    /// of it.
+    pub(super) fn covered_by(&self, as_of: Option<&FeedPlace>) -> Option<u64> {
+        let as_of = as_of?;
+        (self.session.as_ref() == Some(&as_of.session)).then_some(as_of.sequence)
     }
 
     /// Session and last sequence, once there is a session.

@@ -9,8 +9,8 @@ use crate::order::ReportKind;
 fn flooded() -> (Desk, crate::types::OrderId) {
     let mut desk = Desk::new();
     let order_id = desk.pending();
-    desk.take();
     desk.report("ours", ReportKind::Cancelled);
+    desk.take();
     desk.now += 1;
     for number in 0..MAX_HELD_REPORTS {
         desk.report(&format!("theirs-{number}"), ReportKind::Cancelled);

@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use smallvec::SmallVec;
 
-use crate::order::{HeldReport, ReportKind};
-use crate::types::{ExternalOrderId, TimestampMicros};
+use super::inputs::Report;
+use crate::order::HeldReport;
+use crate::types::{ExternalOrderId, Symbol, TimestampMicros};
 
 /// Most reports about unknown orders that are kept: 3 s of 10,400 orders/s that all fill before
 /// their accept is in, which is more than a request to the exchange may take. Of more the oldest are
@@ -46,23 +47,44 @@ pub(super) enum Kept {
 
 #[derive(Debug)]
 struct Held {
-    report: HeldReport,
+    line: HeldLine,
     is_logged: bool,
+}
+
+/// A report that is kept, with what of its line is not logged.
+#[derive(Debug, Clone)]
+pub(super) struct HeldLine {
+    pub(super) report: HeldReport,
+    symbol: Option<Symbol>,
+    sequence: Option<u64>,
+}
+
+impl HeldLine {
+    pub(super) fn new(report: Report, received_at: TimestampMicros) -> Self {
+        let Report { external_order_id, kind, symbol, sequence } = report;
+        Self { report: HeldReport { external_order_id, kind, received_at }, symbol, sequence }
+    }
+}
+
+impl From<HeldReport> for HeldLine {
+    fn from(report: HeldReport) -> Self {
+        Self { report, symbol: None, sequence: None }
+    }
 }
 
 impl HeldReports {
     /// Keeps a report. Without room the oldest one goes.
-    pub(super) fn hold(&mut self, report: HeldReport, is_logged: bool) {
+    pub(super) fn hold(&mut self, line: HeldLine, is_logged: bool) {
         if self.by_age.len() >= MAX_HELD_REPORTS
             && let Some(oldest) = self.remove_oldest(|_| true)
         {
             self.given_up.count += 1;
-            self.given_up.newest = self.given_up.newest.max(Some(oldest.report.received_at));
+            self.given_up.newest = self.given_up.newest.max(Some(oldest.line.report.received_at));
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.by_external_id.entry(report.external_order_id.clone()).or_default().push(number);
-        self.by_age.insert(number, Held { report, is_logged });
+        self.by_external_id.entry(line.report.external_order_id.clone()).or_default().push(number);
+        self.by_age.insert(number, Held { line, is_logged });
     }
 
     /// How many reports were given up for want of room since this was last asked.
@@ -78,27 +100,33 @@ impl HeldReports {
 
     /// Keeps a report that is about to be logged. The same one again, as feed and webhook both bring
     /// it, is kept once.
-    pub(super) fn hold_logged(&mut self, report: &HeldReport) -> Kept {
-        let numbers = self.by_external_id.get(&report.external_order_id);
+    pub(super) fn hold_logged(&mut self, line: &HeldLine) -> Kept {
+        let numbers = self.by_external_id.get(&line.report.external_order_id);
         // Those who bring a report twice do so within a while; an order of somebody else may have
         // thousands.
         for number in numbers.into_iter().flatten().rev().take(MAX_COMPARED) {
             if let Some(held) = self.by_age.get_mut(number)
-                && held.report.kind == report.kind
+                && held.line.report.kind == line.report.kind
             {
                 let was_logged = std::mem::replace(&mut held.is_logged, true);
                 return if was_logged { Kept::Logged } else { Kept::Unlogged };
             }
         }
-        self.hold(report.clone(), true);
+        self.hold(line.clone(), true);
         Kept::Unlogged
     }
 
     /// Takes what was reported of an order whose id is known now, oldest first.
-    pub(super) fn take(&mut self, id: &ExternalOrderId) -> Vec<ReportKind> {
+    pub(super) fn take(&mut self, id: &ExternalOrderId) -> Vec<Report> {
         let numbers = self.by_external_id.remove(id).unwrap_or_default();
         let reports = numbers.iter().filter_map(|number| self.by_age.remove(number));
-        reports.map(|held| held.report.kind).collect()
+        let report = |HeldLine { report, symbol, sequence }| Report {
+            external_order_id: report.external_order_id,
+            kind: report.kind,
+            symbol,
+            sequence,
+        };
+        reports.map(|held| report(held.line)).collect()
     }
 
     /// Ids of reports that came before `received_before` and are still here, each report once, at
@@ -110,10 +138,10 @@ impl HeldReports {
     ) -> Vec<ExternalOrderId> {
         let mut ids = Vec::new();
         for (number, held) in self.by_age.range(self.first_unasked..) {
-            if ids.len() == limit || held.report.received_at > received_before {
+            if ids.len() == limit || held.line.report.received_at > received_before {
                 break;
             }
-            ids.push(held.report.external_order_id.clone());
+            ids.push(held.line.report.external_order_id.clone());
             self.first_unasked = number + 1;
         }
         ids
@@ -121,7 +149,7 @@ impl HeldReports {
 
     /// Gives up what came before `received_before`, and says how many that were.
     pub(super) fn expire(&mut self, received_before: TimestampMicros) -> usize {
-        let is_too_old = |held: &Held| held.report.received_at < received_before;
+        let is_too_old = |held: &Held| held.line.report.received_at < received_before;
         let mut expired = 0;
         while self.remove_oldest(is_too_old).is_some() {
             expired += 1;
@@ -133,7 +161,7 @@ impl HeldReports {
     fn remove_oldest(&mut self, is_such: impl FnOnce(&Held) -> bool) -> Option<Held> {
         let oldest = self.by_age.first_entry().filter(|oldest| is_such(oldest.get()))?;
         let (number, held) = oldest.remove_entry();
-        let id = &held.report.external_order_id;
+        let id = &held.line.report.external_order_id;
         if let Some(numbers) = self.by_external_id.get_mut(id) {
             // It is the oldest of its order as well, and so the first.
             if numbers.first() == Some(&number) {
@@ -152,14 +180,14 @@ impl HeldReports {
         unlogged
             .map(|held| {
                 held.is_logged = true;
-                held.report.clone()
+                held.line.report.clone()
             })
             .collect()
     }
 
     /// Ids that reports are kept of, oldest first, possibly repeated.
     pub(super) fn ids(&self) -> Vec<ExternalOrderId> {
-        self.by_age.values().map(|held| held.report.external_order_id.clone()).collect()
+        self.by_age.values().map(|held| held.line.report.external_order_id.clone()).collect()
     }
 
     /// Reports kept.
@@ -171,6 +199,11 @@ impl HeldReports {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::ReportKind;
+
+    fn held_line(id: usize, at: u64) -> HeldLine {
+        report(id, at).into()
+    }
 
     fn report(id: usize, at: u64) -> HeldReport {
         HeldReport {
@@ -183,9 +216,9 @@ mod tests {
     #[test]
     fn reports_are_kept_until_taken_or_too_old() {
         let mut held = HeldReports::default();
-        held.hold(report(1, 10), false);
-        held.hold(report(2, 20), false);
-        held.hold(report(1, 30), true);
+        held.hold(held_line(1, 10), false);
+        held.hold(held_line(2, 20), false);
+        held.hold(held_line(1, 30), true);
         assert_eq!(held.take_unlogged().len(), 2);
         assert_eq!(held.take_unlogged().len(), 0, "each is logged once");
         assert_eq!(held.take(&report(1, 0).external_order_id).len(), 2);
@@ -199,13 +232,13 @@ mod tests {
     fn each_report_is_asked_about_once_and_not_too_early() {
         let mut held = HeldReports::default();
         for (id, at) in [(1, 10), (2, 20), (3, 30)] {
-            held.hold(report(id, at), false);
+            held.hold(held_line(id, at), false);
         }
         let id = |number| report(number, 0).external_order_id;
         assert_eq!(held.take(&id(1)).len(), 1, "claimed in time");
         assert_eq!(held.unclaimed(TimestampMicros::new(20), 9), [id(2)]);
         assert_eq!(held.unclaimed(TimestampMicros::new(20), 9), []);
-        held.hold(report(2, 31), false);
+        held.hold(held_line(2, 31), false);
         assert_eq!(held.unclaimed(TimestampMicros::new(99), 1), [id(3)]);
         assert_eq!(held.unclaimed(TimestampMicros::new(99), 1), [id(2)]);
     }
@@ -213,10 +246,10 @@ mod tests {
     #[test]
     fn the_same_report_is_kept_and_logged_once() {
         let mut held = HeldReports::default();
-        held.hold(report(1, 10), false);
-        assert_eq!(held.hold_logged(&report(1, 11)), Kept::Unlogged, "by the webhook");
-        assert_eq!(held.hold_logged(&report(1, 12)), Kept::Logged, "again");
-        assert_eq!(held.hold_logged(&report(2, 12)), Kept::Unlogged);
+        held.hold(held_line(1, 10), false);
+        assert_eq!(held.hold_logged(&held_line(1, 11)), Kept::Unlogged, "by the webhook");
+        assert_eq!(held.hold_logged(&held_line(1, 12)), Kept::Logged, "again");
+        assert_eq!(held.hold_logged(&held_line(2, 12)), Kept::Unlogged);
         assert_eq!(held.take_unlogged(), Vec::new());
         assert_eq!(held.len(), 2);
     }
@@ -225,12 +258,12 @@ mod tests {
     fn there_is_room_for_so_many_and_then_the_oldest_goes() {
         let mut held = HeldReports::default();
         for number in 0..MAX_HELD_REPORTS {
-            held.hold(report(number, 1 + number as u64), false);
+            held.hold(held_line(number, 1 + number as u64), false);
         }
         assert_eq!(held.take_given_up(), 0);
         assert!(!held.may_have_given_up(TimestampMicros::new(1)));
-        held.hold(report(7, 100_000), false);
-        assert_eq!(held.hold_logged(&report(MAX_HELD_REPORTS, 100_000)), Kept::Unlogged);
+        held.hold(held_line(7, 100_000), false);
+        assert_eq!(held.hold_logged(&held_line(MAX_HELD_REPORTS, 100_000)), Kept::Unlogged);
         assert_eq!(
             (held.len(), held.take_given_up(), held.take_given_up()),
             (MAX_HELD_REPORTS, 2, 0)

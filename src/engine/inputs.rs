@@ -56,7 +56,23 @@ pub struct EngineOptions {
     /// How long a report about an unknown order waits for an accept before the store is asked
     /// whether it is about an order that ended long ago.
     pub lookup_age_micros: u64,
+    /// How long the exchange has to say that it does not know an order before that is believed.
+    pub unknown_span_micros: u64,
+    /// How long the exchange's record has to lack an execution that counts here before that is told
+    /// to operators. A record lags more often than it is right.
+    pub doubt_age_micros: u64,
+    /// The longest pause between two questions about an execution in doubt.
+    pub max_doubt_pause_micros: u64,
+    /// How long before a gap in the feed an order may have ended and is asked about all the same:
+    /// late fills and busts may be among what the feed has lost.
+    pub ended_window_micros: u64,
+    /// How long after an order was called failed, because the exchange did not know it, the exchange
+    /// is asked about it again.
+    pub relook_pauses_micros: [u64; RELOOKS],
 }
+
+/// How often an order is looked at again that the exchange did not know.
+pub const RELOOKS: usize = 5;
 
 impl Default for EngineOptions {
     fn default() -> Self {
@@ -66,6 +82,18 @@ impl Default for EngineOptions {
             grace_micros: 2_000_000,
             held_report_age_micros: 60_000_000,
             lookup_age_micros: 1_000_000,
+            unknown_span_micros: 2_000_000,
+            doubt_age_micros: 5_000_000,
+            max_doubt_pause_micros: 600_000_000,
+            ended_window_micros: 900_000_000,
+            // 10 s, 1 min, 10 min, 1 h, and 16 h, when the session it was made in has closed.
+            relook_pauses_micros: [
+                10_000_000,
+                60_000_000,
+                600_000_000,
+                3_600_000_000,
+                57_600_000_000,
+            ],
         }
     }
 }
@@ -115,25 +143,47 @@ pub enum CancelRefusal {
     Declined,
 }
 
-/// The exchange's record of an order.
+/// A line of the exchange's feed: the session that numbers it, and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedPlace {
+    /// Which numbering.
+    pub session: CompactString,
+    /// The line's number.
+    pub sequence: u64,
+}
+
+/// What the exchange says of an order when it is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueryAnswer {
-    /// It has never accepted such an order.
-    Unknown,
+    /// It has never accepted such an order, as far as the record goes.
+    Unknown {
+        /// Up to which line of the feed the record is complete; without it, it may lag.
+        as_of: Option<FeedPlace>,
+    },
     /// It refused the order when it was submitted.
     Rejected {
         /// Its words, bounded.
         reason: CompactString,
     },
     /// It accepted the order.
-    Known {
-        /// Its id of the order.
-        external_order_id: ExternalOrderId,
-        /// Where the order stands there.
-        state: ExchangeState,
-        /// Every execution that counts.
-        executions: Vec<Fill>,
-    },
+    Known(ExchangeRecord),
+}
+
+/// The exchange's record of an order that it accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeRecord {
+    /// Its id of the order.
+    pub external_order_id: ExternalOrderId,
+    /// Where the order stands there.
+    pub state: ExchangeState,
+    /// Shares filled so far, as the record says.
+    pub filled_shares: Shares,
+    /// The executions that it lists: all that count, where it is right.
+    pub executions: Vec<Fill>,
+    /// What of the record cannot be read, each bounded.
+    pub unreadable: Vec<CompactString>,
+    /// Up to which line of the feed it is complete; without it, it may lag.
+    pub as_of: Option<FeedPlace>,
 }
 
 /// Where an accepted order stands at the exchange.
@@ -156,4 +206,15 @@ pub struct Report {
     pub external_order_id: ExternalOrderId,
     /// What it says.
     pub kind: ReportKind,
+    /// The symbol that it names.
+    pub symbol: Option<Symbol>,
+    /// Its number in the feed session that is being read, if that has numbered it.
+    pub sequence: Option<u64>,
+}
+
+impl Report {
+    /// A report of which no more is known.
+    pub const fn new(external_order_id: ExternalOrderId, kind: ReportKind) -> Self {
+        Self { external_order_id, kind, symbol: None, sequence: None }
+    }
 }

@@ -88,7 +88,7 @@ impl Engine {
     fn cancel_open(&mut self, sweep: &mut CancelSweep, limit: usize, turn: &mut Turn<'_>) -> usize {
         let from = sweep.after.map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<OrderId> =
-            self.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
+            self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
             if self.order(*order_id).is_some_and(|order| sweep.scope.has(order)) {
                 let asked = self.with_order(*order_id, turn, request_cancel);

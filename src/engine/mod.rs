@@ -12,6 +12,7 @@ mod commands;
 
 mod engines;
 mod entry;
+mod evidence;
 mod feed_progress;
 mod held;
 mod inputs;
@@ -19,6 +20,7 @@ mod mass_cancel;
 mod order_map;
 mod outbox;
 mod partition;
+mod quarantine;
 mod repair;
 mod resident;
 mod settle;
@@ -29,20 +31,21 @@ pub use engines::Engines;
 pub use entry::cancel_answer;
 pub use held::MAX_HELD_REPORTS;
 pub use inputs::{
-    CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeState, QueryAnswer, Report,
-    SubmitOutcome,
+    CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeRecord, ExchangeState,
+    FeedPlace, QueryAnswer, RELOOKS, Report, SubmitOutcome,
 };
 pub use mass_cancel::{CancelScope, CancelSweep};
 pub use outbox::{Alert, CancelReply, CreateReply, Effect, HaltScope, Outbox, ReplyTo};
 pub use partition::{Engine, UnknownOrder};
+pub use quarantine::OperatorReply;
 pub use repair::RepairCause;
 
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
-mod flood_tests;
+mod evidence_tests;
 #[cfg(test)]
-mod late_record_tests;
+mod flood_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

@@ -89,6 +89,8 @@ pub enum Alert {
         /// How many.
         count: usize,
     },
+    /// A line names an order that nobody here knows, and cannot be read.
+    UnreadableOfUnknown,
     /// The exchange gave one id to two orders.
     ExternalIdReused {
         /// The order that has it now as well.
@@ -121,8 +123,10 @@ pub enum Effect {
     },
     /// Ask the exchange for its record.
     Query(OrderId),
-    /// Ask the store for an order that is not in memory.
+    /// Ask the store for an order that is not in memory, by the exchange's id.
     Find(ExternalOrderId),
+    /// The same by ours: it is to be asked about.
+    FindOrder(OrderId),
     /// Answer a create.
     ReplyCreate {
         /// Whom.

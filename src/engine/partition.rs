@@ -3,6 +3,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 
 use super::entry::{Entry, QueryReason};
+use super::feed_progress::FeedProgress;
 use super::inputs::EngineOptions;
 use super::order_map::OrderMap;
 use super::outbox::{Alert, Effect, Outbox};
@@ -20,13 +21,24 @@ pub struct Engine {
     pub(super) orders: OrderMap<Entry>,
     /// Every user's own keys. A tree, not a hash table: users choose the keys.
     pub(super) keys: SpreadMap<UserId, BTreeMap<ClientOrderId, OrderId>, RandomState>,
+    pub(super) lists: Lists,
+    /// When to look at an order that waits for the exchange. The grace is the same for all, so
+    /// the queue is in the order of its times.
+    pub(super) watch: VecDeque<(TimestampMicros, OrderId)>,
+}
+
+/// The sets that an order enters and leaves.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
     /// Orders that the exchange may still change, oldest first.
     pub(super) open: BTreeSet<OrderId>,
     /// Orders whose settling query has not been answered.
     pub(super) owing: BTreeSet<OrderId>,
-    /// When to look at an order that waits for the exchange. The grace is the same for all, so
-    /// the queue is in the order of its times.
-    pub(super) watch: VecDeque<(TimestampMicros, OrderId)>,
+    /// When to ask about orders in doubt, or called failed because the exchange did not know them.
+    /// These may have left memory.
+    pub(super) looks: BTreeSet<(TimestampMicros, OrderId)>,
+    /// Orders with open cases.
+    pub(super) cases: BTreeSet<OrderId>,
 }
 
 /// A log that speaks of an order which is not in memory: it ended before, and the store has it; or
@@ -42,6 +54,10 @@ pub struct UnknownOrder {
 pub(super) struct Turn<'a> {
     pub(super) now: TimestampMicros,
     pub(super) options: &'a EngineOptions,
+    /// How far the feed has been taken.
+    pub(super) feed: &'a FeedProgress,
+    /// No order of the partition may open its first case.
+    pub(super) is_quarantine_full: bool,
     pub(super) out: &'a mut Outbox,
 }
 
@@ -50,8 +66,7 @@ impl Default for Engine {
         Self {
             orders: OrderMap::new(TABLES),
             keys: SpreadMap::new(TABLES),
-            open: BTreeSet::new(),
-            owing: BTreeSet::new(),
+            lists: Lists::default(),
             watch: VecDeque::new(),
         }
     }
@@ -69,7 +84,7 @@ impl Engine {
                 let order_id = changed.order_id;
                 let entry = self.orders.get_mut(&order_id).ok_or(UnknownOrder { order_id })?;
                 entry.tracked.apply(changed);
-                list(entry, &mut self.open, &mut self.owing);
+                list(entry, &mut self.lists);
             }
             Event::HeldReport(_) | Event::FeedPosition(_) => {}
         }
@@ -81,6 +96,11 @@ impl Engine {
         self.orders.get(&order_id).map(Entry::order)
     }
 
+    /// An order with its executions and cases.
+    pub(super) fn tracked(&self, order_id: OrderId) -> Option<&TrackedOrder> {
+        self.orders.get(&order_id).map(|entry| &entry.tracked)
+    }
+
     /// Every order, in no order.
     pub fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
         self.orders.values().map(Entry::order)
@@ -88,12 +108,12 @@ impl Engine {
 
     /// Orders that the exchange may still change.
     pub fn open_orders(&self) -> usize {
-        self.open.len()
+        self.lists.open.len()
     }
 
     /// Whether every settling query has been answered.
     pub(super) fn is_settled(&self) -> bool {
-        self.owing.is_empty()
+        self.lists.owing.is_empty()
     }
 
     /// The order that a user's own key names.
@@ -106,7 +126,7 @@ impl Engine {
     pub fn load(&mut self, tracked: TrackedOrder) {
         let order_id = tracked.order().order_id;
         let mut entry = Entry::new(tracked);
-        list(&mut entry, &mut self.open, &mut self.owing);
+        list(&mut entry, &mut self.lists);
         self.orders.insert(order_id, entry);
     }
 
@@ -130,12 +150,6 @@ impl Engine {
         Some(order)
     }
 
-    /// True when that changes something.
-    pub(super) fn set_awaits_feed(&mut self, order_id: OrderId, awaits_feed: bool) -> bool {
-        let Some(entry) = self.orders.get_mut(&order_id) else { return false };
-        std::mem::replace(&mut entry.underway.awaits_feed, awaits_feed) != awaits_feed
-    }
-
     pub(super) fn insert(&mut self, created: &Created) {
         if let Some(key) = &created.client_order_id {
             // The keys of a user share the user's name with the map.
@@ -143,7 +157,7 @@ impl Engine {
             keys.insert(key.clone(), created.order_id);
         }
         let mut entry = Entry::new(TrackedOrder::new(created));
-        list(&mut entry, &mut self.open, &mut self.owing);
+        list(&mut entry, &mut self.lists);
         self.orders.insert(created.order_id, entry);
     }
 
@@ -161,22 +175,24 @@ impl Engine {
             entry.answer_waiting(turn.out);
         }
         entry.send_cancel(turn.out);
-        list(entry, &mut self.open, &mut self.owing);
+        list(entry, &mut self.lists);
         watch(entry, &mut self.watch, turn);
         Some(result)
     }
 }
 
 /// Keeps the sets of orders right. Touches them only when an order enters or leaves one.
-pub(super) fn list(entry: &mut Entry, open: &mut BTreeSet<OrderId>, owing: &mut BTreeSet<OrderId>) {
+pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
     let order_id = entry.order().order_id;
     let is_open = entry.order().is_open();
     let owes = entry.underway.owes_settlement;
-    let lists = [
-        (is_open, &mut entry.underway.listed_open, open),
-        (owes, &mut entry.underway.listed_owing, owing),
+    let has_cases = !entry.tracked.cases().is_empty();
+    let sets = [
+        (is_open, &mut entry.underway.listed_open, &mut lists.open),
+        (owes, &mut entry.underway.listed_owing, &mut lists.owing),
+        (has_cases, &mut entry.underway.listed_case, &mut lists.cases),
     ];
-    for (belongs, listed, set) in lists {
+    for (belongs, listed, set) in sets {
         if belongs == *listed {
             continue;
         }
@@ -186,6 +202,16 @@ pub(super) fn list(entry: &mut Entry, open: &mut BTreeSet<OrderId>, owing: &mut 
             set.remove(&order_id);
         }
         *listed = belongs;
+    }
+    let underway = &mut entry.underway;
+    if underway.look_at != underway.listed_look {
+        if let Some(at) = underway.listed_look {
+            lists.looks.remove(&(at, order_id));
+        }
+        if let Some(at) = underway.look_at {
+            lists.looks.insert((at, order_id));
+        }
+        underway.listed_look = underway.look_at;
     }
 }
 
@@ -216,6 +242,7 @@ impl Work<'_, '_> {
     pub(super) fn record(&mut self, change: Change) {
         let was_terminal = self.order().status.is_terminal();
         let order_id = self.order().order_id;
+        let filled_before = self.order().filled_shares;
         let changed = Changed { order_id, at: self.turn.now, change };
         let applied = self.entry.tracked.apply(&changed);
         if applied.recorded {
@@ -231,6 +258,18 @@ impl Work<'_, '_> {
             self.entry.underway.owes_settlement = true;
             self.entry.ask(QueryReason::FollowUp, self.turn.out);
         }
+        let order = self.order();
+        if order.filled_shares > order.num_shares && order.filled_shares > filled_before {
+            // Its record tells which of them do not count.
+            self.entry.underway.owes_settlement = true;
+            self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
+        }
+    }
+
+    /// Asks about the order again at this time, or earlier where that is due anyway.
+    pub(super) fn look_again_at(&mut self, at: TimestampMicros) {
+        let underway = &mut self.entry.underway;
+        underway.look_at = Some(underway.look_at.map_or(at, |due| due.min(at)));
     }
 
     pub(super) fn alert(&mut self, anomaly: Anomaly) {

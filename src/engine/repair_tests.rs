@@ -39,8 +39,10 @@ fn repairs_of_a_submit_are_told_by_their_cause() {
     let mut desk = Desk::new();
     let order_id = desk.pending();
     desk.submit_answer(order_id, SubmitOutcome::TimedOut);
-    desk.sweep(2_000);
-    desk.record(order_id, QueryAnswer::Unknown);
+    for _ in 0..2 {
+        desk.sweep(2_000);
+        desk.record(order_id, QueryAnswer::Unknown { as_of: None });
+    }
     assert_eq!(repairs(&desk.take()), [RepairCause::NeverAccepted]);
 
     let mut desk = Desk::new();

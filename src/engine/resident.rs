@@ -35,22 +35,21 @@ impl Engines {
     }
 
     /// Takes what the store says of the node, in recovery: how far the feed was taken, what was
-    /// reported of unknown orders, and which orders have ended since the feed position.
+    /// reported of unknown orders, and which orders have ended, and when, as far back as a gap may
+    /// reach.
     pub fn load_node(
         &mut self,
         feed_position: Option<FeedPosition>,
         held: Vec<HeldReport>,
-        ended: Vec<OrderId>,
+        ended: Vec<(TimestampMicros, OrderId)>,
     ) {
         if let Some(position) = &feed_position {
             self.feed.replay(position);
         }
         for report in held {
-            self.held.hold(report, true);
+            self.held.hold(report.into(), true);
         }
-        for order_id in ended {
-            self.note_if_ended(order_id);
-        }
+        self.ended = ended.into();
     }
 
     /// Whether an order is in memory.
@@ -64,6 +63,9 @@ impl Engines {
         let external_order_id = self.order(order_id)?.external_order_id.clone();
         if external_order_id.as_ref().is_some_and(|id| self.finding.contains(id)) {
             // What the store is about to say of it must not be older than what is forgotten here.
+            return None;
+        }
+        if self.finding_orders.contains(&order_id) {
             return None;
         }
         let order = self.engine_mut(order_id.partition()).forget(order_id, version)?;

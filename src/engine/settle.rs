@@ -26,19 +26,44 @@ impl Engine {
         self.watch.front().is_some_and(|(due, _)| *due <= turn.now)
     }
 
+    /// Asks about orders in doubt, or called failed, whose time has come, at most `limit`. Those that
+    /// have left memory go to `absent`. True when more are due.
+    pub(super) fn look_again(
+        &mut self,
+        limit: usize,
+        absent: &mut Vec<OrderId>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        for _ in 0..limit {
+            match self.lists.looks.first() {
+                Some((due, _)) if *due <= turn.now => {}
+                Some(_) | None => return false,
+            }
+            let Some((_, order_id)) = self.lists.looks.pop_first() else { return false };
+            let Some(entry) = self.orders.get_mut(&order_id) else {
+                absent.push(order_id);
+                continue;
+            };
+            entry.underway.look_at = None;
+            entry.underway.listed_look = None;
+            entry.ask(QueryReason::PeriodicLook, turn.out);
+        }
+        self.lists.looks.first().is_some_and(|(due, _)| *due <= turn.now)
+    }
+
     /// Asks about open orders behind `after`, at most `limit`. The last one asked about, or
     /// `None` when there are no more.
     pub(super) fn settle_open(
         &mut self,
-        after: Option<OrderId>,
+        (after, settlement): (Option<OrderId>, u32),
         limit: usize,
         turn: &mut Turn<'_>,
     ) -> Option<OrderId> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<OrderId> =
-            self.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
+            self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
-            self.settle(*order_id, turn);
+            self.settle_once(*order_id, settlement, turn);
         }
         next.last().copied()
     }
@@ -54,7 +79,7 @@ impl Engine {
     ) -> (usize, Option<OrderId>) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<OrderId> =
-            self.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
+            self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
             let Some(entry) = self.orders.get_mut(order_id) else { continue };
             if turn.now.micros_since(entry.order().updated_at) >= turn.options.grace_micros {
@@ -65,12 +90,20 @@ impl Engine {
         (next.len(), next.last().copied().filter(|_| !is_whole))
     }
 
+    /// Asks for the exchange's record of an order, once in a settlement.
+    pub(super) fn settle_once(&mut self, order_id: OrderId, settlement: u32, turn: &mut Turn<'_>) {
+        let Some(entry) = self.orders.get_mut(&order_id) else { return };
+        if std::mem::replace(&mut entry.underway.settlement, settlement) != settlement {
+            self.settle(order_id, turn);
+        }
+    }
+
     /// Asks for the exchange's record of an order, again and again until it comes.
     pub(super) fn settle(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {
             entry.underway.owes_settlement = true;
             entry.ask_anew(QueryReason::PeriodicLook, turn.out);
-            list(entry, &mut self.open, &mut self.owing);
+            list(entry, &mut self.lists);
             watch(entry, &mut self.watch, turn);
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct StoreModel {
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     feed_position: Option<FeedPosition>,
     held: Vec<HeldReport>,
-    ended: Vec<OrderId>,
+    ended: Vec<(TimestampMicros, OrderId)>,
 }
 
 impl StoreModel {
@@ -32,13 +32,12 @@ impl StoreModel {
                     let tracked = self.orders.get_mut(&changed.order_id).unwrap();
                     tracked.apply(changed);
                     if changed.change.may_end() && !tracked.order().is_open() {
-                        self.ended.push(changed.order_id);
+                        self.ended.push((changed.at, changed.order_id));
                     }
                 }
                 Event::HeldReport(report) => self.held.push(report.clone()),
                 Event::FeedPosition(position) => {
                     self.feed_position = Some(position.clone());
-                    self.ended.clear();
                 }
             }
         }
@@ -51,7 +50,7 @@ impl StoreModel {
 
     pub(super) fn by_external_id(&self, id: &ExternalOrderId) -> Option<TrackedOrder> {
         let is_meant = |t: &&TrackedOrder| t.order().external_order_id.as_ref() == Some(id);
-        self.orders.values().find(is_meant).cloned()
+        self.orders.values().rev().find(is_meant).cloned()
     }
 
     /// The engines as a start finds them: open orders from here, the rest from the log.
@@ -59,11 +58,6 @@ impl StoreModel {
         let mut engines = Engines::new(OPTIONS);
         for tracked in self.orders.values().filter(|tracked| tracked.order().is_open()) {
             engines.load(tracked.clone());
-        }
-        for order_id in &self.ended {
-            if !engines.has(*order_id) {
-                engines.load(self.orders[order_id].clone());
-            }
         }
         let held = self.held.clone();
         engines.load_node(self.feed_position.clone(), held, self.ended.clone());

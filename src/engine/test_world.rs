@@ -141,7 +141,7 @@ pub(super) struct World {
     cancels: Vec<(OrderId, ExternalOrderId)>,
     queries: Vec<(OrderId, TimestampMicros)>,
     answers: Vec<Answer>,
-    finds: Vec<ExternalOrderId>,
+    finds: Vec<Result<ExternalOrderId, OrderId>>,
     store: StoreModel,
     exchange: BTreeMap<OrderId, ExchangeOrder>,
     executions: u64,
@@ -167,6 +167,11 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
     grace_micros: 50_000,
     held_report_age_micros: 10_000_000,
     lookup_age_micros: 20_000,
+    unknown_span_micros: 50_000,
+    doubt_age_micros: 100_000,
+    max_doubt_pause_micros: 200_000,
+    ended_window_micros: 1_000_000_000,
+    relook_pauses_micros: [100_000, 200_000, 300_000, 400_000, 500_000],
 };
 
 fn pick<T>(from: &[T], number: u8) -> Option<usize> {
@@ -285,9 +290,16 @@ impl World {
             Move::Forget { order } => self.forget(order),
             Move::Found { pick: number } => {
                 if let Some(place) = pick(&self.finds, number) {
-                    let id = self.finds.remove(place);
-                    let found = self.store.by_external_id(&id);
-                    self.engines.found(now, &id, found, &mut self.out);
+                    match self.finds.remove(place) {
+                        Ok(id) => {
+                            let found = self.store.by_external_id(&id);
+                            self.engines.found(now, &id, found, &mut self.out);
+                        }
+                        Err(order_id) => {
+                            let found = self.store.orders.get(&order_id).cloned();
+                            self.engines.found_order(now, order_id, found, &mut self.out);
+                        }
+                    }
                 }
             }
             Move::Crash { torn } => self.crash(usize::from(torn)),
@@ -372,7 +384,8 @@ impl World {
                     self.cancels.push((order_id, external_order_id));
                 }
                 Effect::Query(order_id) => self.queries.push((order_id, self.time())),
-                Effect::Find(id) => self.finds.push(id),
+                Effect::Find(id) => self.finds.push(Ok(id)),
+                Effect::FindOrder(order_id) => self.finds.push(Err(order_id)),
                 Effect::ReplyCreate { to, reply } => {
                     self.answered(to);
                     self.check_create_reply(reply);
@@ -530,14 +543,17 @@ impl World {
 
     fn record_of(&self, order_id: OrderId) -> QueryAnswer {
         match self.exchange.get(&order_id) {
-            None => QueryAnswer::Unknown,
+            None => QueryAnswer::Unknown { as_of: None },
             Some(order) => match order.state {
                 None => QueryAnswer::Rejected { reason: "no".into() },
-                Some(state) => QueryAnswer::Known {
+                Some(state) => QueryAnswer::Known(ExchangeRecord {
                     external_order_id: order.external_order_id.clone(),
                     state,
+                    filled_shares: order.filled(),
                     executions: order.executions.clone(),
-                },
+                    unreadable: Vec::new(),
+                    as_of: None,
+                }),
             },
         }
     }
@@ -559,7 +575,7 @@ impl World {
 
     fn report(&mut self, order_id: OrderId, kind: ReportKind) {
         let external_order_id = self.exchange[&order_id].external_order_id.clone();
-        self.feed.push(Report { external_order_id, kind });
+        self.feed.push(Report::new(external_order_id, kind));
     }
 
     fn some_order(&self, number: u8) -> Option<OrderId> {
@@ -622,27 +638,12 @@ impl World {
         }
     }
 
-    /// Skips lines, but no bust of an order that has left memory: only the feed could tell it.
+    /// Skips lines, but no bust: only the feed tells it.
     fn lose_feed(&mut self, lines: usize) {
         let rest = self.feed[self.feed_taken..].iter().take(lines);
-        let can_be_lost = |report: &&Report| {
-            let is_bust = matches!(report.kind, ReportKind::Busted { .. });
-            !is_bust || self.in_memory(&report.external_order_id)
-        };
+        let can_be_lost = |report: &&Report| !matches!(report.kind, ReportKind::Busted { .. });
         self.feed_taken += rest.take_while(can_be_lost).count();
         self.engines.feed_session(&"s".into(), self.feed_taken as u64);
-        // As the driver does it.
-        let ended: Vec<OrderId> = self.engines.orders().map(|order| order.order_id).collect();
-        for order_id in ended {
-            self.engines.settle(self.time(), order_id, &mut self.out);
-        }
-    }
-
-    fn in_memory(&self, id: &ExternalOrderId) -> bool {
-        let is_meant = |(_, order): &(&OrderId, &ExchangeOrder)| order.external_order_id == *id;
-        let meant = self.exchange.iter().find(is_meant);
-        // It goes by its id: an order whose accept is not known is open, and settled as such.
-        meant.is_some_and(|(order_id, _)| self.engines.has(*order_id))
     }
 
     fn crash(&mut self, torn: usize) {

@@ -140,6 +140,18 @@ pub struct QueryResult {
     /// Why it was rejected, for `rejected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
+    /// Up to which line of the feed the record is complete; without it, it may lag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
+}
+
+/// A line of the feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsOf {
+    /// The session that numbers it.
+    pub session: CompactString,
+    /// Its number.
+    pub sequence: u64,
 }
 
 /// One execution of a queried order.

@@ -32,8 +32,9 @@ pub(crate) struct SessionQueues {
     pub(crate) questions: RefCell<Questions>,
     /// What the exchange takes no more of for now.
     pub(crate) throttles: Throttles,
-    /// Exchange ids to look for in the store. At most one for each held report.
-    pub(crate) finds: LocalQueue<ExternalOrderId>,
+    /// Orders to look for in the store. At most one for each held report, and as many as are asked
+    /// about at a time.
+    pub(crate) finds: LocalQueue<Wanted>,
     /// Reasons to register our webhook, all answered by one registration.
     pub(crate) registrations: LocalQueue<()>,
     /// Asks whether an exchange that is away is back.
@@ -112,8 +113,17 @@ pub(crate) enum Answer {
     Cancel(OrderId, CancelOutcome),
     /// With the time at which it was asked for; `None` when no answer came.
     Query(OrderId, Option<(TimestampMicros, QueryAnswer)>),
-    /// The order that the store has under an exchange id, if it has one.
-    Found(ExternalOrderId, Option<TrackedOrder>),
+    /// The order that the store has under an id, if it has one.
+    Found(Wanted, Option<TrackedOrder>),
     /// Something among the answers that cannot be used.
     Unreadable(Box<Unreadable>),
+}
+
+/// An order that the store is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// By the exchange's id.
+    Theirs(ExternalOrderId),
+    /// By ours, to ask the exchange about it.
+    Ours(OrderId),
 }

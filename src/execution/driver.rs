@@ -9,7 +9,7 @@ use std::time::Duration;
 use awaited::{AwaitedPostgres, Late};
 use release::Gated;
 
-use super::answers::{Answer, SessionQueues};
+use super::answers::{Answer, SessionQueues, Wanted};
 use super::ended::EndedOrders;
 use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CreateCommand};
@@ -21,6 +21,7 @@ use super::limits::{
 };
 use super::mass_cancel::MassCancels;
 use super::metrics::ExecutionMetrics;
+use super::operator::{OperatorActs, OperatorCommand};
 use super::options::ExecutionOptions;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
@@ -59,6 +60,7 @@ pub(crate) struct Driver {
     /// Batches of lines that the exchange posted.
     pub(super) webhooks: Webhooks,
     pub(super) mass_cancels: MassCancels,
+    operator_acts: OperatorActs,
     kill_switch: KillSwitch,
     views: CommittedViews,
     watchers: OrderWatchers,
@@ -139,6 +141,7 @@ impl Driver {
             ended: EndedOrders::new(options.keep_ended, stored()),
             recent: VecDeque::new(),
             mass_cancels: MassCancels::default(),
+            operator_acts: OperatorActs::default(),
             kill_switch,
             views,
             watchers,
@@ -298,7 +301,12 @@ impl Driver {
             Answer::Query(order_id, answer) => {
                 self.engines.query_answer(now, order_id, answer, &mut self.outbox);
             }
-            Answer::Found(id, order) => self.engines.found(now, &id, order, &mut self.outbox),
+            Answer::Found(Wanted::Theirs(id), order) => {
+                self.engines.found(now, &id, order, &mut self.outbox);
+            }
+            Answer::Found(Wanted::Ours(order_id), order) => {
+                self.engines.found_order(now, order_id, order, &mut self.outbox);
+            }
         }
         self.gate();
     }
@@ -308,7 +316,6 @@ impl Driver {
         match message {
             OrderFeed::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
-                self.ended.begin_settlement();
                 if self.options.webhook.is_some() {
                     self.queues.registrations.push(());
                 }
@@ -322,7 +329,7 @@ impl Driver {
             }
             OrderFeed::Line(line) => {
                 let sequence = line.sequence;
-                match translate::report(line) {
+                match translate::report(line, true) {
                     Some(report) => {
                         self.engines.report(now.wall, report, &mut self.outbox);
                         self.gate();
@@ -345,7 +352,7 @@ impl Driver {
         for _ in 0..limit {
             let Some(line) = self.webhooks.next_line() else { break };
             self.metrics.webhook_lines.inc();
-            let Some(report) = translate::report(line) else {
+            let Some(report) = translate::report(line, false) else {
                 // Sent again it would be no better, and hold up all lines behind it.
                 self.metrics.unreadable_reports.inc();
                 continue;
@@ -354,6 +361,16 @@ impl Driver {
         }
         self.gate();
         self.webhooks.end_if_taken(self.last_event);
+    }
+
+    /// Does what an operator has decided about an order, or shows what waits for a decision.
+    pub(super) fn operate(&mut self, now: Moment, command: OperatorCommand) {
+        let (engines, out) = (&mut self.engines, &mut self.outbox);
+        let answer = OperatorActs::act(command, engines, now.wall, out);
+        self.gate();
+        if let Some(answer) = answer {
+            self.operator_acts.gate(self.last_event, answer);
+        }
     }
 
     /// Goes on with the mass cancel under work.
@@ -396,13 +413,11 @@ impl Driver {
         }
         // As many as the exchange is asked about at a time: settling a million orders neither
         // fills memory nor holds up a query that somebody waits for.
-        let has_room = self.gated_queries + self.queues.queries.len() == 0;
-        if self.engines.is_settling() && has_room {
+        // Those that have left memory come from the store first.
+        let waiting =
+            self.gated_queries + self.queues.queries.len() + self.engines.orders_being_found();
+        if self.engines.is_settling() && waiting == 0 {
             self.engines.settle_some(now.wall, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
-        } else if self.ended.is_settling() && has_room {
-            for order_id in self.ended.next_to_settle(MAX_WAITING_SETTLEMENTS) {
-                self.engines.settle(now.wall, order_id, &mut self.outbox);
-            }
         }
         self.clean_up(now);
         self.gate();
@@ -448,10 +463,7 @@ impl Driver {
 
     /// Logs how far the feed has been taken, before a stop.
     pub(crate) fn log_feed_position(&mut self, now: Moment) {
-        // A restart goes on from there, and settles nothing that had ended long before.
-        if !self.ended.is_settling() {
-            self.engines.log_feed_position(now.wall, &mut self.outbox);
-        }
+        self.engines.log_feed_position(now.wall, &mut self.outbox);
         self.gate();
     }
 
@@ -460,6 +472,7 @@ impl Driver {
         self.replies.len() == 0
             && self.webhooks.is_at_rest()
             && !self.mass_cancels.is_busy()
+            && self.operator_acts.is_at_rest()
             && self.unappended.is_empty()
             && self.gated.is_empty()
             && self.wal.committed() >= self.last_event
@@ -528,6 +541,7 @@ impl Driver {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));
         self.metrics.ended_orders.set(gauge(self.ended.len()));
+        self.metrics.open_cases.set(gauge(self.engines.open_case_count()));
         self.metrics.held_reports.set(gauge(self.engines.held_reports()));
         self.metrics.waiting_replies.set(gauge(self.replies.len()));
         self.metrics.held_effects.set(gauge(self.held.len()));

@@ -13,10 +13,6 @@ use crate::wal::Lsn;
 #[derive(Debug)]
 pub(super) struct EndedOrders {
     queue: VecDeque<Ended>,
-    /// How many have left the queue at its front.
-    left: u64,
-    /// Which of them are to be settled next, counted as they came; none when the two are equal.
-    settle: std::ops::Range<u64>,
     /// How long they are kept.
     keep: Duration,
     /// Up to here, users' own keys may be in the store alone.
@@ -36,7 +32,7 @@ struct Ended {
 impl EndedOrders {
     /// None yet. The store had followed the log up to `stored` when memory was filled.
     pub(super) fn new(keep: Duration, stored: Lsn) -> Self {
-        Self { queue: VecDeque::new(), left: 0, settle: 0..0, keep, keys_forgotten_through: stored }
+        Self { queue: VecDeque::new(), keep, keys_forgotten_through: stored }
     }
 
     /// Takes note of an order as it was just shown to readers.
@@ -68,7 +64,6 @@ impl EndedOrders {
                 return false;
             }
             self.queue.pop_front();
-            self.left += 1;
             if let Some(order) = engines.forget(ended.order_id, ended.version) {
                 views.forget(&order);
                 if order.client_order_id.is_some() {
@@ -80,29 +75,6 @@ impl EndedOrders {
             }
         }
         true
-    }
-
-    /// Begins to settle all that are here with the exchange: the feed has lost lines, and an
-    /// execution that was taken back may have been among them. About orders that have left memory
-    /// it is not asked.
-    pub(super) fn begin_settlement(&mut self) {
-        self.settle = self.left..self.left + self.queue.len() as u64;
-    }
-
-    /// Whether some remain to be asked about.
-    pub(super) fn is_settling(&self) -> bool {
-        self.settle.end > self.settle.start.max(self.left)
-    }
-
-    /// The next ones to ask about, at most `limit`.
-    pub(super) fn next_to_settle(&mut self, limit: usize) -> Vec<OrderId> {
-        let start = self.settle.start.max(self.left);
-        let waiting = usize::try_from(self.settle.end.saturating_sub(start)).unwrap_or(usize::MAX);
-        let skipped = usize::try_from(start - self.left).unwrap_or(usize::MAX);
-        let next = self.queue.iter().skip(skipped).take(limit.min(waiting));
-        let ids: Vec<OrderId> = next.map(|ended| ended.order_id).collect();
-        self.settle.start = start + ids.len() as u64;
-        ids
     }
 
     /// Orders kept.

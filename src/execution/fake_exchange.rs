@@ -211,6 +211,7 @@ fn submit(book: &mut Book, request: SubmitRequest) -> Option<String> {
             filled_shares: 0,
             executions: Vec::new(),
             error: None,
+            as_of: None,
         };
         let before = book.orders.insert(id.to_string(), record);
         assert!(before.is_none(), "an order is never submitted twice");
@@ -256,6 +257,7 @@ fn query(book: &Book, request: QueryRequest) -> Option<String> {
         filled_shares: 0,
         executions: Vec::new(),
         error: None,
+        as_of: None,
     };
     let ids = request.client_order_ids.into_iter();
     let record = |id: compact_str::CompactString| {

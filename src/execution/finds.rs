@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use glommio::timer::sleep;
 
-use super::answers::{Answer, SessionQueues};
-use crate::index::IndexReaders;
+use super::answers::{Answer, SessionQueues, Wanted};
+use crate::index::{Index, IndexError, IndexReaders};
 use crate::order::TrackedOrder;
-use crate::types::ExternalOrderId;
 
 /// Wait before a store that is busy or failed is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Looks orders up in the store that the exchange speaks of and that are not in memory, one after
-/// the other: they are rare, and nobody waits for them.
+/// Looks orders up in the store that are not in memory, because the exchange speaks of them or is to
+/// be asked about them, one after the other: nobody waits for them.
 pub(super) async fn run_finds(store: IndexReaders, queues: Rc<SessionQueues>) {
     loop {
         poll_fn(|context| queues.finds.poll_some(context)).await;
@@ -29,14 +28,22 @@ pub(super) async fn run_finds(store: IndexReaders, queues: Rc<SessionQueues>) {
 }
 
 /// `None` when the store could not say.
-async fn find(store: &IndexReaders, id: &ExternalOrderId) -> Option<Option<TrackedOrder>> {
-    let wanted = id.clone();
-    let answer = store.ask(move |index| index.by_external_id(&wanted)).ok()?;
+async fn find(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrder>> {
+    let asked = wanted.clone();
+    let answer = store.ask(move |index| find_in(index, &asked)).ok()?;
     match answer.await.ok()? {
         Ok(order) => Some(order),
         Err(error) => {
-            tracing::error!(%error, %id, "the store cannot say which order the exchange means");
+            tracing::error!(%error, ?wanted, "the store cannot say which order that is");
             None
         }
+    }
+}
+
+/// The order that the store has under an id.
+pub(crate) fn find_in(index: &Index, wanted: &Wanted) -> Result<Option<TrackedOrder>, IndexError> {
+    match wanted {
+        Wanted::Theirs(id) => index.by_external_id(id),
+        Wanted::Ours(order_id) => index.by_order_id(*order_id),
     }
 }

@@ -7,12 +7,14 @@ use super::limits::{
     WEBHOOK_QUEUE_CAPACITY,
 };
 use super::mass_cancel::{MassCancelCommand, MassCancelled};
+use super::operator::{Decide, OperatorCommand, Quarantine};
 use super::stages::OrderStages;
 use super::views::CommittedViews;
 use super::webhook::{WebhookCommand, WebhookReply};
-use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply};
+use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, OperatorReply};
 use crate::exchange::wire::FeedLine;
 use crate::exchange::{ExchangeClock, Results};
+use crate::order::{CaseOutcome, OperatorAct};
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{OrderId, SteadyClock, UserId};
 use crate::wal::Lsn;
@@ -29,6 +31,7 @@ pub struct OrderGateway {
     cancels: Sender<CancelCommand>,
     webhooks: Sender<WebhookCommand>,
     mass_cancels: Sender<MassCancelCommand>,
+    operators: Sender<OperatorCommand>,
     views: CommittedViews,
     kill_switch: KillSwitch,
     exchange_state: SharedState,
@@ -61,6 +64,7 @@ pub struct CommandReceivers {
     pub(super) cancels: Receiver<CancelCommand>,
     pub(super) webhooks: Receiver<WebhookCommand>,
     pub(super) mass_cancels: Receiver<MassCancelCommand>,
+    pub(super) operators: Receiver<OperatorCommand>,
     pub(super) kill_switch: KillSwitch,
     pub(super) exchange_state: SharedState,
     pub(super) stages: OrderStages,
@@ -93,12 +97,14 @@ pub fn order_gateway(
     let (cancel_sender, cancels) = mailbox(CANCEL_QUEUE_CAPACITY);
     let (webhook_sender, webhooks) = mailbox(WEBHOOK_QUEUE_CAPACITY);
     let (mass_cancel_sender, mass_cancels) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
+    let (operator_sender, operators) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
     let exchange_state = SharedState::default();
     let gateway = OrderGateway {
         creates: create_sender,
         cancels: cancel_sender,
         webhooks: webhook_sender,
         mass_cancels: mass_cancel_sender,
+        operators: operator_sender,
         views,
         kill_switch: kill_switch.clone(),
         exchange_state: exchange_state.clone(),
@@ -111,6 +117,7 @@ pub fn order_gateway(
         cancels,
         webhooks,
         mass_cancels,
+        operators,
         kill_switch,
         exchange_state,
         stages: gateway.stages.clone(),
@@ -177,6 +184,51 @@ impl OrderGateway {
         let (reply, receiver) = oneshot::channel();
         let command = WebhookCommand { lines, reply };
         self.webhooks.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
+    }
+
+    /// What waits for an operator's decision.
+    ///
+    /// # Errors
+    /// [`Overloaded`].
+    pub fn quarantine(&self) -> Result<oneshot::Receiver<Quarantine>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        self.operate(OperatorCommand::List(reply), receiver)
+    }
+
+    /// Decides what becomes of the execution of a case. Answered when that is durable.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded.
+    pub fn decide_case(
+        &self,
+        (order_id, number): (OrderId, u64),
+        outcome: CaseOutcome,
+        act: OperatorAct,
+    ) -> Result<oneshot::Receiver<OperatorReply>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        let decide = Decide { order_id, number, outcome, act, reply };
+        self.operate(OperatorCommand::Decide(decide), receiver)
+    }
+
+    /// Ends an order by hand. Answered when that is durable.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded.
+    pub fn close_order(
+        &self,
+        order_id: OrderId,
+        act: OperatorAct,
+    ) -> Result<oneshot::Receiver<OperatorReply>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        self.operate(OperatorCommand::Close(order_id, act, reply), receiver)
+    }
+
+    fn operate<T>(
+        &self,
+        command: OperatorCommand,
+        receiver: oneshot::Receiver<T>,
+    ) -> Result<oneshot::Receiver<T>, Overloaded> {
+        self.operators.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
     /// Asks for the cancel of many orders. Answered once all of that is recorded; a receiver whose

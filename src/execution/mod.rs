@@ -39,6 +39,7 @@ mod limits;
 mod local_queue;
 mod mass_cancel;
 mod metrics;
+mod operator;
 mod options;
 mod order_changes;
 mod order_events;
@@ -70,6 +71,7 @@ pub use kill_switch::{
 pub use limits::FEED_QUEUE_CAPACITY;
 pub use mass_cancel::MassCancelled;
 pub use metrics::ExecutionMetrics;
+pub use operator::{ListedCase, MAX_LISTED_CASES, Quarantine};
 pub use options::ExecutionOptions;
 pub use order_changes::{ChangeId, Changes, ChangesSince, NoChangeId, OrderChanges};
 pub use order_events::OrderEventFeed;
@@ -85,9 +87,10 @@ pub use webhook::WebhookReply;
 /// What a simulation drives in place of [`run()`]: the same parts, without threads and clocks.
 #[cfg(feature = "simulation")]
 pub(crate) mod parts {
-    pub(crate) use super::answers::{Answer, SessionQueues};
+    pub(crate) use super::answers::{Answer, SessionQueues, Wanted};
     pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
     pub(crate) use super::driver::{Driver, DriverParts};
+    pub(crate) use super::finds::find_in;
     pub(crate) use super::gathering::Decision;
     pub(crate) use super::limits::{
         INPUTS_PER_SLICE, MAX_HELD_FOR_CANCELS, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES,

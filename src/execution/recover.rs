@@ -75,11 +75,11 @@ fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, Execution
     Ok(engines)
 }
 
-/// Loads what belongs to no partition. Orders that have ended since the feed position are needed
-/// in memory: they are settled with the others where the feed has lost lines.
+/// Loads what belongs to no partition, and the orders that somebody has to look at although they
+/// have ended.
 fn load_node(engines: &mut Engines, store: &Index) -> Result<(), ExecutionError> {
     let node = store.node_state()?;
-    for order_id in &node.ended {
+    for order_id in &node.attended {
         if !engines.has(*order_id)
             && let Some(order) = store.by_order_id(*order_id)?
         {

@@ -176,6 +176,7 @@ async fn park(
                 ready |= driver.webhooks.is_busy() || inputs.webhooks.poll_some(context);
             }
             ready |= driver.mass_cancels.is_sweeping();
+            ready |= inputs.operators.poll_some(context);
             ready |= !driver.mass_cancels.is_busy() && inputs.mass_cancels.poll_some(context);
         }
         if driver.takes_cancels() || refuses {

@@ -8,6 +8,7 @@ use super::error::ExecutionError;
 use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
 use super::limits::INPUTS_PER_SLICE;
 use super::mass_cancel::MassCancelCommand;
+use super::operator::OperatorCommand;
 use super::webhook::WebhookCommand;
 use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::OrderFeed;
@@ -58,6 +59,7 @@ pub(crate) struct Inputs {
     pub(super) feed: Source<OrderFeed>,
     pub(super) webhooks: Source<WebhookCommand>,
     pub(super) mass_cancels: Source<MassCancelCommand>,
+    pub(super) operators: Source<OperatorCommand>,
 }
 
 impl Inputs {
@@ -68,6 +70,7 @@ impl Inputs {
             feed: Source::new(feed),
             webhooks: Source::new(commands.webhooks),
             mass_cancels: Source::new(commands.mass_cancels),
+            operators: Source::new(commands.operators),
         }
     }
 }
@@ -116,6 +119,10 @@ fn take_inputs(
         && let Some(command) = inputs.mass_cancels.next()
     {
         driver.mass_cancels.begin(command);
+    }
+    if let Some(command) = inputs.operators.next() {
+        driver.operate(now, command);
+        more |= inputs.operators.has_more();
     }
     driver.mass_cancel(now);
     more |= driver.mass_cancels.is_sweeping();

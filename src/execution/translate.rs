@@ -7,7 +7,8 @@ use std::hash::Hash;
 use compact_str::{CompactString, ToCompactString, format_compact};
 
 use crate::engine::{
-    CancelOutcome, CancelRefusal, ExchangeState, QueryAnswer, Report, SubmitOutcome,
+    CancelOutcome, CancelRefusal, ExchangeRecord, ExchangeState, FeedPlace, QueryAnswer, Report,
+    SubmitOutcome,
 };
 use crate::exchange::wire::{
     CancelResult, ExchangeStatus, FeedLine, FeedLineType, QueryExecution, QueryResult, Refusal,
@@ -245,8 +246,9 @@ pub(super) fn query_answers(
 }
 
 fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option<QueryAnswer> {
+    let as_of = result.as_of.map(|AsOf { session, sequence }| FeedPlace { session, sequence });
     let state = match result.status {
-        ExchangeStatus::Unknown => return Some(QueryAnswer::Unknown),
+        ExchangeStatus::Unknown => return Some(QueryAnswer::Unknown { as_of }),
         ExchangeStatus::Rejected => {
             let reason = result.error.as_ref().map_or("rejected".into(), reason);
             return Some(QueryAnswer::Rejected { reason });
@@ -273,7 +275,15 @@ fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option
             None => unreadable.push(impossible(order.clone(), &execution)),
         }
     }
-    Some(QueryAnswer::Known { external_order_id, state, executions })
+    let of_order = unreadable.iter().filter(|found| found.order == order);
+    Some(QueryAnswer::Known(ExchangeRecord {
+        external_order_id,
+        state,
+        filled_shares: result.filled_shares,
+        executions,
+        unreadable: of_order.map(case_text_of).collect(),
+        as_of,
+    }))
 }
 
 fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> Unreadable {
@@ -295,8 +305,8 @@ fn executed_shares(num_shares: Shares) -> Option<Shares> {
 }
 
 /// What a feed line says of an order; `None` for a line without one, or without what its type
-/// needs.
-pub(super) fn report(line: FeedLine) -> Option<Report> {
+/// needs. Whether its sequence is one of the session that is being read, the caller knows.
+pub(super) fn report(line: FeedLine, is_in_session: bool) -> Option<Report> {
     let kind = match line.line_type {
         FeedLineType::Trade => ReportKind::Filled(Fill {
             execution_id: line.execution_id?,
@@ -309,7 +319,12 @@ pub(super) fn report(line: FeedLine) -> Option<Report> {
         FeedLineType::Expired => ReportKind::Expired,
         FeedLineType::Heartbeat => return None,
     };
-    Some(Report { external_order_id: line.order_id?, kind })
+    Some(Report {
+        external_order_id: line.order_id?,
+        kind,
+        symbol: line.symbol,
+        sequence: is_in_session.then_some(line.sequence),
+    })
 }
 
 /// Our order ids as the exchange knows them.
@@ -462,13 +477,13 @@ mod tests {
             {"clientOrderId": "b", "status": "unknown"},
         ]);
         let (answers, unreadable) = queried(&ids, results);
-        assert_eq!(answers, vec![None, Some(QueryAnswer::Unknown), None]);
+        assert_eq!(answers, vec![None, Some(QueryAnswer::Unknown { as_of: None }), None]);
         assert_eq!(unreadable.len(), 1);
     }
 
     #[test]
     fn lines_need_what_their_type_needs() {
-        let line = |value| report(from_value(value).unwrap());
+        let line = |value| report(from_value(value).unwrap(), true);
         let trade = json!({"sequence": 1, "type": "trade", "executionId": "e", "symbol": "IBM",
             "priceInCents": 5, "numShares": 2, "orderId": "X", "timestamp": 3});
         assert!(matches!(line(trade.clone()).unwrap().kind, ReportKind::Filled(_)));
@@ -489,7 +504,7 @@ mod tests {
             let mut line = execution.clone();
             let more = json!({"sequence": 1, "type": "trade", "symbol": "IBM", "orderId": "X"});
             line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            assert_eq!(report(from_value(line).unwrap()).is_some(), is_understood, "{num_shares}");
+            assert_eq!(report(from_value(line).unwrap(), true).is_some(), is_understood, "{num_shares}");
             let mut good = execution.clone();
             (good["executionId"], good["numShares"]) = (json!("good"), json!(1));
             let record = json!([{"clientOrderId": "a", "externalOrderId": "X", "status": "open",

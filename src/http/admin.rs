@@ -11,6 +11,7 @@ use super::app::Site;
 use super::operate;
 use super::path::segments;
 use super::problem::{HttpResponse, Problem, bytes_response};
+use super::quarantine::{self, Decision};
 use super::ready::ready;
 use super::reply::Reply;
 use super::router::nothing_at;
@@ -63,7 +64,17 @@ impl Admin {
             }
             (["kill-switch"], "PUT") => operate::halt(&self.site, request, peer).await,
             (["mass-cancel"], "POST") => operate::mass_cancel(&self.site, request, peer).await,
-            (["healthz" | "readyz" | "metrics"], _) => {
+            (["quarantine"], "GET" | "HEAD") => quarantine::list(&self.site).await,
+            (decision, "POST") if Decision::of_path(decision).is_some() => {
+                let Some(decision) = Decision::of_path(decision) else {
+                    return Err(nothing_at(&path));
+                };
+                quarantine::decide(&self.site, decision, request, peer).await
+            }
+            (decision, _) if Decision::of_path(decision).is_some() => {
+                Err(Problem::not_allowed(&method, "POST"))
+            }
+            (["healthz" | "readyz" | "metrics" | "quarantine"], _) => {
                 Err(Problem::not_allowed(&method, "GET, HEAD"))
             }
             (["kill-switch"], _) => Err(Problem::not_allowed(&method, "GET, HEAD, PUT")),

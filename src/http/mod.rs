@@ -16,6 +16,7 @@ mod metrics;
 mod operate;
 mod path;
 mod problem;
+mod quarantine;
 mod query;
 mod ready;
 mod reply;

@@ -1,7 +1,7 @@
 //! Turning records of the log into a batch of the store: pure but for reads of the store.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 
 use super::changes::ChangeWriter;
@@ -13,8 +13,8 @@ use super::store::{Bytes, Space, Write};
 use super::{Index, IndexError};
 use crate::engine::MAX_HELD_REPORTS;
 use crate::order::{
-    Change, Changed, Created, Event, EventEncoder, FeedPosition, HeldReport, StoredOrderEncoder,
-    TrackedOrder,
+    Change, Changed, Created, Ending, Event, EventEncoder, FeedPosition, HeldReport,
+    StoredOrderEncoder, TrackedOrder,
 };
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -59,12 +59,16 @@ struct Feed {
     held: VecDeque<Held>,
     /// Keys of reports that the store has and that are obsolete.
     obsolete: Vec<u64>,
-    /// Cancelled in this batch since the last feed position.
+    /// Ended in this batch, and when the last of them did.
     ended: Vec<OrderId>,
-    /// Keys under which the store has those that ended in earlier batches.
-    stored_ended: Vec<u64>,
+    ended_at: TimestampMicros,
+    /// Keys under which the store has those that ended in earlier batches, and when the last of each
+    /// did, oldest first.
+    stored_ended: VecDeque<(u64, TimestampMicros)>,
     /// Those of them that a feed position of this batch has made obsolete.
     obsolete_ended: Vec<u64>,
+    /// Orders that this batch has to be looked at, or no longer.
+    attended: BTreeMap<OrderId, bool>,
 }
 
 struct Held {
@@ -124,7 +128,8 @@ impl IndexWriter {
             Event::HeldReport(report) => self.feed.hold(lsn, report),
             Event::FeedPosition(position) => {
                 let kept_micros = self.index.held_report_age_micros();
-                self.feed.reach(lsn, position, kept_micros);
+                let window_micros = self.index.ended_window_micros();
+                self.feed.reach(lsn, position, (kept_micros, window_micros));
             }
         }
         self.taken = lsn;
@@ -175,7 +180,7 @@ impl IndexWriter {
         let order_id = changed.order_id;
         match &changed.change {
             Change::Accepted { external_order_id } => {
-                self.external.entry(external_order_id.clone()).or_insert(order_id);
+                self.external.insert(external_order_id.clone(), order_id);
             }
             Change::Rejected { .. }
             | Change::NotAccepted
@@ -183,7 +188,11 @@ impl IndexWriter {
             | Change::Cancelled { .. }
             | Change::CancelRejected { .. }
             | Change::Filled(_)
-            | Change::Busted { .. } => {}
+            | Change::Busted { .. }
+            | Change::TakenBack { .. }
+            | Change::CaseOpened(_)
+            | Change::CaseClosed(_)
+            | Change::ClosedByOperator(_) => {}
         }
         let working = match self.changed.entry(order_id) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -204,20 +213,16 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// The ids of the exchange that are new. The first order that came with an id stays, as in the
-    /// engine. Looked up in their order and not one by one as they come: neighbours are found faster.
-    fn new_links(&mut self) -> Result<Vec<Write>, IndexError> {
+    /// The ids of the exchange that this batch brings, in their order: neighbours are written faster.
+    /// An id that comes again means the order that came with it last: the exchange's ids are unique
+    /// within a trading day at least.
+    fn new_links(&mut self) -> Vec<Write> {
         let mut links: Vec<_> = self.external.drain().collect();
         links.sort_unstable();
-        let mut writes = Vec::with_capacity(links.len());
-        for (id, order_id) in links {
-            let key = keys::external(&id);
-            if self.index.store()?.get(Space::External, key)?.is_none() {
-                let order_id = keys::order_id_bytes(order_id);
-                writes.push(put(Space::External, key.into(), &order_id));
-            }
-        }
-        Ok(writes)
+        let link = |(id, order_id): (ExternalOrderId, OrderId)| {
+            put(Space::External, keys::external(&id).into(), &keys::order_id_bytes(order_id))
+        };
+        links.into_iter().map(link).collect()
     }
 
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
@@ -228,7 +233,7 @@ impl IndexWriter {
         for (key, order_id) in self.keys.drain() {
             batch.push(put(Space::Keys, key, &keys::order_id_bytes(order_id)));
         }
-        batch.append(&mut self.new_links()?);
+        batch.append(&mut self.new_links());
         for (order_id, working) in self.changed.drain() {
             let order = working.tracked.order();
             let (is_open, user) = (order.is_open(), order.user.clone());
@@ -300,7 +305,7 @@ impl Feed {
         let ended = node::ended(&*view)?;
         Ok(Self {
             held: held.collect(),
-            stored_ended: ended.into_iter().map(|(lsn, _)| lsn).collect(),
+            stored_ended: ended.into_iter().map(|batch| (batch.lsn, batch.at)).collect(),
             ..Self::default()
         })
     }
@@ -321,18 +326,32 @@ impl Feed {
         }
     }
 
-    /// Takes note of an order that has ended.
+    /// Takes note of an order that has ended, or has to be looked at.
     fn note(&mut self, tracked: &TrackedOrder, changed: &Changed) {
         if changed.change.may_end() && !tracked.order().is_open() {
             self.ended.push(changed.order_id);
+            self.ended_at = self.ended_at.max(changed.at);
+        }
+        if let Change::NotAccepted | Change::CaseOpened(_) | Change::CaseClosed(_) = changed.change
+        {
+            let failed_unknown = tracked.order().ending() == Some(Ending::NotAccepted);
+            let is_attended = failed_unknown || !tracked.cases().is_empty();
+            self.attended.insert(changed.order_id, is_attended);
         }
     }
 
-    /// Takes a feed position: what ended before it needs no second look, and reports that
-    /// the engine has given up by then are obsolete.
-    fn reach(&mut self, lsn: Lsn, position: FeedPosition, kept_micros: u64) {
-        self.ended.clear();
-        self.obsolete_ended.append(&mut self.stored_ended);
+    /// Takes a feed position: what ended longer before it than a gap reaches back needs no second
+    /// look, and reports that the engine has given up by then are obsolete.
+    fn reach(
+        &mut self,
+        lsn: Lsn,
+        position: FeedPosition,
+        (kept_micros, window_micros): (u64, u64),
+    ) {
+        let is_old = |ended: TimestampMicros| position.at.micros_since(ended) > window_micros;
+        while let Some((lsn, _)) = self.stored_ended.pop_front_if(|(_, at)| is_old(*at)) {
+            self.obsolete_ended.push(lsn);
+        }
         let is_too_old = |held: &Held| position.at.micros_since(held.received_at) > kept_micros;
         while self.held.front().is_some_and(is_too_old) {
             self.give_up_oldest();
@@ -366,8 +385,11 @@ impl Feed {
         }
         if !self.ended.is_empty() {
             let ended = mem::take(&mut self.ended);
-            push(node::ended_key(batch_lsn.0), Some(node::ended_value(&ended)));
-            self.stored_ended.push(batch_lsn.0);
+            push(node::ended_key(batch_lsn.0), Some(node::ended_value(self.ended_at, &ended)));
+            self.stored_ended.push_back((batch_lsn.0, self.ended_at));
+        }
+        for (order_id, is_attended) in mem::take(&mut self.attended) {
+            push(node::attended_key(order_id), is_attended.then(|| Bytes::from(&[][..])));
         }
         Ok(())
     }

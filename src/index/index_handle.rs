@@ -44,6 +44,9 @@ pub struct IndexOptions {
     pub held_report_age_micros: u64,
     /// How long changes of orders are kept, in microseconds.
     pub changes_age_micros: u64,
+    /// How long before a feed position an order may have ended and is named in what the node goes on
+    /// from: as long as the engine asks about them after a gap, in microseconds.
+    pub ended_window_micros: u64,
     /// What log there is: see [`crate::wal::outline`].
     pub log: Outline,
 }
@@ -56,6 +59,7 @@ impl IndexOptions {
             cache_bytes: DEFAULT_CACHE_BYTES,
             held_report_age_micros: IndexAges::default().held_report_micros,
             changes_age_micros: IndexAges::default().changes_micros,
+            ended_window_micros: IndexAges::default().ended_window_micros,
             log,
         }
     }
@@ -68,6 +72,8 @@ pub struct IndexAges {
     pub held_report_micros: u64,
     /// Changes of orders.
     pub changes_micros: u64,
+    /// Which orders have ended.
+    pub ended_window_micros: u64,
 }
 
 impl Default for IndexAges {
@@ -75,6 +81,7 @@ impl Default for IndexAges {
         Self {
             held_report_micros: EngineOptions::default().held_report_age_micros,
             changes_micros: DEFAULT_CHANGES_AGE.as_secs() * 1_000_000,
+            ended_window_micros: EngineOptions::default().ended_window_micros,
         }
     }
 }
@@ -132,6 +139,7 @@ impl Index {
         let ages = IndexAges {
             held_report_micros: options.held_report_age_micros,
             changes_micros: options.changes_age_micros,
+            ended_window_micros: options.ended_window_micros,
         };
         let IndexOptions { directory, cache_bytes, .. } = options;
         let path = directory.clone();
@@ -233,11 +241,14 @@ impl Index {
         let held = node::held(&*view)?;
         // No more than the engine takes: of too many the newest.
         let too_many = held.len().saturating_sub(MAX_HELD_REPORTS);
-        let ended = node::ended(&*view)?;
+        let ended = node::ended(&*view)?.into_iter();
+        let ended =
+            ended.flat_map(|batch| batch.order_ids.into_iter().map(move |id| (batch.at, id)));
         Ok(NodeState {
             feed_position: node::feed_position(&*view)?,
             held: held.into_iter().skip(too_many).map(|(_, report)| report).collect(),
-            ended: ended.into_iter().flat_map(|(_, ids)| ids).collect(),
+            ended: ended.collect(),
+            attended: node::attended(&*view)?,
         })
     }
 
@@ -420,6 +431,10 @@ impl Index {
 
     pub(super) fn held_report_age_micros(&self) -> u64 {
         self.0.ages.held_report_micros
+    }
+
+    pub(super) fn ended_window_micros(&self) -> u64 {
+        self.0.ages.ended_window_micros
     }
 
     pub(super) fn changes_age_micros(&self) -> u64 {

@@ -15,6 +15,7 @@ pub(super) const META_KEY: [u8; 1] = *b"m";
 pub(super) const FEED_KEY: [u8; 1] = *b"f";
 const HELD_PREFIX: u8 = b'h';
 const ENDED_PREFIX: u8 = b'e';
+const ATTENDED_PREFIX: u8 = b'a';
 const META_BYTES: usize = 20;
 const ORDER_ID_BYTES: usize = 16;
 
@@ -26,9 +27,12 @@ pub struct NodeState {
     /// Reports about orders that were not known when they came, oldest first, and not older than
     /// reports are kept. Those of orders that are known meanwhile may be among them.
     pub held: Vec<HeldReport>,
-    /// Orders that have ended since that feed position, in the order of the log; some of them more
-    /// than once.
-    pub ended: Vec<OrderId>,
+    /// Orders that have ended since that feed position, or not longer before it than is kept, and when,
+    /// in the order of the log; some of them more than once.
+    pub ended: Vec<(TimestampMicros, OrderId)>,
+    /// Orders that have to be looked at although they may have ended: those with open cases, and those
+    /// that failed because the exchange did not know them.
+    pub attended: Vec<OrderId>,
 }
 
 /// The record that is written with every batch.
@@ -71,6 +75,11 @@ pub(super) fn held_key(lsn: u64) -> Bytes {
     numbered_key(HELD_PREFIX, lsn)
 }
 
+/// Key of an order that has to be looked at although it may have ended.
+pub(super) fn attended_key(order_id: OrderId) -> Bytes {
+    [&[ATTENDED_PREFIX][..], &keys::order_id_bytes(order_id)].concat().into()
+}
+
 /// Key of the orders that ended in the batch that begins with a record of the log.
 pub(super) fn ended_key(lsn: u64) -> Bytes {
     numbered_key(ENDED_PREFIX, lsn)
@@ -80,8 +89,10 @@ fn numbered_key(prefix: u8, lsn: u64) -> Bytes {
     [&[prefix][..], &lsn.to_be_bytes()].concat().into()
 }
 
-pub(super) fn ended_value(ended: &[OrderId]) -> Bytes {
-    let bytes: Vec<u8> = ended.iter().flat_map(|&id| keys::order_id_bytes(id)).collect();
+/// Orders that ended in a batch, and when the last of them did.
+pub(super) fn ended_value(at: TimestampMicros, ended: &[OrderId]) -> Bytes {
+    let ids = ended.iter().flat_map(|&id| keys::order_id_bytes(id));
+    let bytes: Vec<u8> = at.micros().to_be_bytes().into_iter().chain(ids).collect();
     bytes.into()
 }
 
@@ -146,15 +157,40 @@ pub(super) fn held(view: &dyn View) -> Result<Vec<(u64, HeldReport)>, IndexError
     Ok(held)
 }
 
+/// Orders that ended in one batch.
+pub(super) struct EndedBatch {
+    /// The batch's last record of the log.
+    pub(super) lsn: u64,
+    /// When the last of them ended; 0 where an older program wrote it, which kept none for long.
+    pub(super) at: TimestampMicros,
+    pub(super) order_ids: Vec<OrderId>,
+}
+
 /// Ended orders by the batch that they ended in.
-pub(super) fn ended(view: &dyn View) -> Result<Vec<(u64, Vec<OrderId>)>, IndexError> {
+pub(super) fn ended(view: &dyn View) -> Result<Vec<EndedBatch>, IndexError> {
     let mut batches = Vec::new();
     scan_numbered(view, ENDED_PREFIX, |lsn, value| {
-        let ids = value.chunks(ORDER_ID_BYTES).map(keys::order_id);
-        batches.push((lsn, ids.collect::<Result<_, _>>()?));
+        // Formats before had no time.
+        let (at, ids) = match value.split_first_chunk() {
+            Some((at, ids)) if value.len() % ORDER_ID_BYTES != 0 => (u64::from_be_bytes(*at), ids),
+            Some(_) | None => (0, value),
+        };
+        let order_ids = ids.chunks(ORDER_ID_BYTES).map(keys::order_id).collect::<Result<_, _>>()?;
+        batches.push(EndedBatch { lsn, at: TimestampMicros::new(at), order_ids });
         Ok(())
     })?;
     Ok(batches)
+}
+
+/// Orders that have to be looked at although they may have ended.
+pub(super) fn attended(view: &dyn View) -> Result<Vec<OrderId>, IndexError> {
+    let mut order_ids = Vec::new();
+    let range: (&[u8], &[u8]) = (&[ATTENDED_PREFIX], &[ATTENDED_PREFIX + 1]);
+    view.scan(Space::Node, range, ScanOrder::Ascending, &mut |key, _value| {
+        order_ids.push(keys::order_id(key.get(1..).unwrap_or_default())?);
+        Ok(true)
+    })?;
+    Ok(order_ids)
 }
 
 #[cfg(test)]

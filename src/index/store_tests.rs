@@ -11,6 +11,7 @@ fn options(directory: &Path, first_lsn: u64) -> IndexOptions {
     IndexOptions {
         cache_bytes: 16 << 20,
         held_report_age_micros: HELD_AGE_MICROS,
+        ended_window_micros: WINDOW_MICROS,
         ..IndexOptions::new(directory, outline_from(first_lsn))
     }
 }

@@ -1,6 +1,6 @@
 //! Courses of events as a log may have them, and what the index must hold after each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -13,8 +13,12 @@ use crate::wal::{LogId, Lsn, Outline};
 pub(super) const LOG: LogId = LogId(7);
 /// How long reports are kept in these courses; times rise by 1 with each record.
 pub(super) const HELD_AGE_MICROS: u64 = 20;
-pub(super) const AGES: IndexAges =
-    IndexAges { held_report_micros: HELD_AGE_MICROS, changes_micros: 1_000_000_000 };
+pub(super) const WINDOW_MICROS: u64 = 30;
+pub(super) const AGES: IndexAges = IndexAges {
+    held_report_micros: HELD_AGE_MICROS,
+    changes_micros: 1_000_000_000,
+    ended_window_micros: WINDOW_MICROS,
+};
 const USERS: [&str; 4] = ["a", "aa", "b", "ä"];
 
 /// One record, chosen by numbers among what there is.
@@ -72,6 +76,13 @@ pub(super) struct Model {
 }
 
 impl Model {
+    fn attend(&mut self, changed: &Changed) {
+        if let Change::NotAccepted = changed.change {
+            self.node.attended.push(changed.order_id);
+            self.node.attended.sort_unstable();
+        }
+    }
+
     pub(super) fn of(moves: &[Move]) -> Self {
         let mut model = Self::default();
         for one in moves {
@@ -150,16 +161,18 @@ impl Model {
                     self.changes.push((lsn, tracked.order().clone()));
                 }
                 if changed.change.may_end() && !tracked.order().is_open() {
-                    self.node.ended.push(changed.order_id);
+                    self.node.ended.push((changed.at, changed.order_id));
                 }
+                self.attend(changed);
                 if let Change::Accepted { external_order_id } = &changed.change {
                     let id = external_order_id.clone();
-                    self.external.entry(id).or_insert(changed.order_id);
+                    self.external.insert(id, changed.order_id);
                 }
             }
             Event::HeldReport(report) => self.node.held.push(report.clone()),
             Event::FeedPosition(position) => {
-                self.node.ended.clear();
+                let is_new = |at: TimestampMicros| position.at.micros_since(at) <= WINDOW_MICROS;
+                self.node.ended.retain(|(at, _)| is_new(*at));
                 self.node
                     .held
                     .retain(|held| position.at.micros_since(held.received_at) <= HELD_AGE_MICROS);
@@ -171,7 +184,11 @@ impl Model {
     /// Everything that can be asked of the index, against what it should say.
     pub(super) fn check(&self, index: &Index) {
         assert_eq!(index.position(), Lsn(self.events.len() as u64));
-        assert_eq!(index.node_state().unwrap(), self.node);
+        let found = index.node_state().unwrap();
+        // Kept by batches, which may have more.
+        let ended: HashSet<OrderId> = found.ended.iter().map(|(_, order_id)| *order_id).collect();
+        assert!(self.node.ended.iter().all(|(_, order_id)| ended.contains(order_id)));
+        assert_eq!(NodeState { ended: self.node.ended.clone(), ..found }, self.node);
         let stranger = UserId::new("stranger").unwrap();
         for (id, tracked) in &self.orders {
             let user = &tracked.order().user;

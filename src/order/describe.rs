@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use super::case::Case;
 use super::event::{
     CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, HeldReport, ReportKind,
 };
 use crate::types::OrderId;
 
 /// Every name that [`Event::name`] gives.
-pub const EVENT_NAMES: [&str; 11] = [
+pub const EVENT_NAMES: [&str; 15] = [
     "created",
     "accepted",
     "rejected",
@@ -18,6 +19,10 @@ pub const EVENT_NAMES: [&str; 11] = [
     "cancel_rejected",
     "filled",
     "busted",
+    "taken_back",
+    "case_opened",
+    "case_closed",
+    "closed",
     "held_report",
     "feed_position",
 ];
@@ -36,6 +41,10 @@ impl Event {
                 Change::CancelRejected { .. } => "cancel_rejected",
                 Change::Filled(_) => "filled",
                 Change::Busted { .. } => "busted",
+                Change::TakenBack { .. } => "taken_back",
+                Change::CaseOpened(_) => "case_opened",
+                Change::CaseClosed(_) => "case_closed",
+                Change::ClosedByOperator(_) => "closed",
             },
             Self::HeldReport(_) => "held_report",
             Self::FeedPosition(_) => "feed_position",
@@ -93,11 +102,30 @@ fn changed_members(changed: &Changed) -> Value {
         Change::NotAccepted | Change::CancelRequested => json!({}),
         Change::Cancelled { cause } => json!({ "cause": cause_name(*cause) }),
         Change::Filled(fill) => fill_members(fill),
-        Change::Busted { execution_id } => json!({ "executionId": execution_id }),
+        Change::Busted { execution_id } | Change::TakenBack { execution_id } => {
+            json!({ "executionId": execution_id })
+        }
+        Change::CaseOpened(case) => case_members(case),
+        Change::CaseClosed(decision) => json!({
+            "case": decision.number,
+            "outcome": decision.outcome.as_str(),
+            "by": decision.by,
+            "reason": decision.reason,
+        }),
+        Change::ClosedByOperator(act) => json!({ "by": act.by, "reason": act.reason }),
     };
     if let Some(members) = members.as_object_mut() {
         members.insert("orderId".into(), json!(changed.order_id));
         members.insert("at".into(), json!(changed.at));
+    }
+    members
+}
+
+fn case_members(case: &Case) -> Value {
+    let mut members = case.execution.as_ref().map_or_else(|| json!({}), fill_members);
+    if let Some(members) = members.as_object_mut() {
+        members.insert("cause".into(), json!(case.cause.as_str()));
+        members.insert("text".into(), json!(case.text));
     }
     members
 }

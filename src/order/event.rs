@@ -1,5 +1,7 @@
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 
+use super::case::{Case, CaseDecision, OperatorAct};
 use super::user_field::AsText;
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, OrderType, Position, PriceCents, Shares,
@@ -104,24 +106,42 @@ pub enum Change {
     },
     /// Shares were traded for it.
     Filled(Fill),
-    /// An execution is void.
+    /// An execution is void, by the word of the feed or of an operator: it never counts again.
     Busted {
         /// Which one.
         execution_id: ExecutionId,
     },
+    /// The exchange's record proves that an execution does not count. It counts again when it is
+    /// shown again.
+    TakenBack {
+        /// Which one.
+        execution_id: ExecutionId,
+    },
+    /// Something that was heard of the order is in doubt or does not fit it, and is kept for a
+    /// decision. Behind a pointer: it is rare, and no change may be larger than a fill.
+    CaseOpened(Box<Case>),
+    /// That has been decided.
+    CaseClosed(Box<CaseDecision>),
+    /// An operator ended the order by hand.
+    ClosedByOperator(Box<OperatorAct>),
 }
 
 impl Change {
     /// Whether it can end an order that was at the exchange.
     pub const fn may_end(&self) -> bool {
         match self {
-            Self::Filled(_) | Self::Cancelled { .. } => true,
+            Self::Filled(_)
+            | Self::Cancelled { .. }
+            | Self::CaseClosed(_)
+            | Self::ClosedByOperator(_) => true,
             Self::Accepted { .. }
             | Self::Rejected { .. }
             | Self::NotAccepted
             | Self::CancelRequested
             | Self::CancelRejected { .. }
-            | Self::Busted { .. } => false,
+            | Self::Busted { .. }
+            | Self::TakenBack { .. }
+            | Self::CaseOpened(_) => false,
         }
     }
 }
@@ -138,7 +158,18 @@ pub enum CancelCause {
 }
 
 /// One execution.
-#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
 pub struct Fill {
     /// Counts once per order.
     pub execution_id: ExecutionId,

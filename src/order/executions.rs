@@ -21,6 +21,8 @@ pub enum Execution {
     },
     /// It is void, or was declared void before it was seen: it never counts again.
     Busted,
+    /// The exchange's record proved that it does not count. It does when it is shown again.
+    TakenBack,
 }
 
 /// The distinct executions of one order, by the exchange's id.
@@ -80,7 +82,7 @@ impl Executions {
     pub fn counted_ids(&self) -> impl Iterator<Item = &ExecutionId> {
         self.iter().filter_map(|(id, execution)| match execution {
             Execution::Counted { .. } => Some(id),
-            Execution::Busted => None,
+            Execution::Busted | Execution::TakenBack => None,
         })
     }
 
@@ -88,7 +90,7 @@ impl Executions {
     pub fn counted_shares(&self) -> Shares {
         let shares = |execution: &Execution| match execution {
             Execution::Counted { num_shares, .. } => *num_shares,
-            Execution::Busted => 0,
+            Execution::Busted | Execution::TakenBack => 0,
         };
         match &self.0 {
             Kept::Few(few) => {

@@ -2,6 +2,7 @@
 //! table, the executions that count, and the records of all this in the log. Pure: no I/O, no
 //! clock, no random numbers.
 
+mod case;
 mod codec;
 mod describe;
 mod event;
@@ -17,6 +18,10 @@ pub(crate) mod test_events;
 mod tracked;
 mod user_field;
 
+pub use case::{
+    Case, CaseCause, CaseDecision, CaseOutcome, MAX_CASE_TEXT_BYTES, MAX_OPEN_CASES, OpenCase,
+    OperatorAct, case_text,
+};
 pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
 pub use describe::EVENT_NAMES;
 pub use event::{
@@ -30,4 +35,4 @@ pub use stored::{
     decode_stored, decode_version,
 };
 pub use table::{Anomaly, Ruling, Step, ruling};
-pub use tracked::{Applied, TrackedOrder};
+pub use tracked::{Applied, ExecutionEffect, TrackedOrder};

@@ -94,14 +94,21 @@ pub enum Ending {
     CancelledByExchange,
     /// Its time in force ended.
     Expired,
+    /// An operator ended it by hand.
+    ClosedByOperator,
+    /// An operator ended it by hand before the exchange had accepted it.
+    FailedByOperator,
 }
 
 impl Ending {
     /// Whether the order never came into being at the exchange, as far as we were told.
     pub const fn is_failure(self) -> bool {
         match self {
-            Self::Rejected | Self::NotAccepted => true,
-            Self::CancelledByUser | Self::CancelledByExchange | Self::Expired => false,
+            Self::Rejected | Self::NotAccepted | Self::FailedByOperator => true,
+            Self::CancelledByUser
+            | Self::CancelledByExchange
+            | Self::Expired
+            | Self::ClosedByOperator => false,
         }
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use rkyv::Archive;
 use rkyv::api::low::to_bytes_in_with_alloc;
-use rkyv::rancor;
+use rkyv::rancor::{self, Source};
 use rkyv::ser::allocator::Arena;
 use rkyv::util::AlignedVec;
 
+use super::case::OpenCase;
 use super::codec::{PAYLOAD_ALIGNMENT, read};
 use super::executions::{Execution, Executions};
 use super::record::Order;
@@ -24,7 +25,11 @@ use crate::types::{
 
 /// Version of the stored form of an order written here. Rises with any change to its layout; readers
 /// keep reading the one before.
-pub const STORED_ORDER_FORMAT: u8 = 1;
+pub const STORED_ORDER_FORMAT: u8 = 2;
+/// An order without open cases, as nearly all are: its parts alone.
+const WITHOUT_CASES: u8 = 1;
+/// Its parts, its open cases, and how many bytes those take, as a `u32` in little endian.
+const WITH_CASES: u8 = STORED_ORDER_FORMAT;
 
 /// Why a stored order cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +103,9 @@ pub struct OrderParts {
     pub taken_back: bool,
     /// The distinct executions, in any order; none where one version of many is kept.
     pub executions: Vec<ExecutionPart>,
+    /// What waits for a decision. Not part of the record of the others: it follows it.
+    #[rkyv(with = rkyv::with::Skip)]
+    pub cases: Vec<OpenCase>,
 }
 
 /// One execution of an order, as any store has to keep it.
@@ -146,7 +154,19 @@ impl StoredOrderEncoder {
         buffer.clear();
         self.buffer = to_bytes_in_with_alloc(&stored, buffer, self.arena.acquire())
             .map_err(StoredOrderError::Unwritable)?;
-        self.buffer.push(STORED_ORDER_FORMAT);
+        if stored.cases.is_empty() {
+            self.buffer.push(WITHOUT_CASES);
+            return Ok(&self.buffer);
+        }
+        let cases =
+            rkyv::to_bytes::<rancor::Error>(&stored.cases).map_err(StoredOrderError::Unwritable)?;
+        let Ok(length) = u32::try_from(cases.len()) else {
+            // Cases are bounded in number and size, far below.
+            return Err(StoredOrderError::UnknownFormat { found: WITH_CASES });
+        };
+        self.buffer.extend_from_slice(&cases);
+        self.buffer.extend_from_slice(&length.to_le_bytes());
+        self.buffer.push(WITH_CASES);
         Ok(&self.buffer)
     }
 }
@@ -166,11 +186,29 @@ pub fn decode_stored(bytes: &[u8]) -> Result<TrackedOrder, StoredOrderError> {
     let Some((&found, payload)) = bytes.split_last() else {
         return Err(StoredOrderError::UnknownFormat { found: 0 });
     };
-    if found == 0 || found > STORED_ORDER_FORMAT {
-        return Err(StoredOrderError::UnknownFormat { found });
+    match found {
+        WITHOUT_CASES => {
+            read::<OrderParts>(payload).map_err(StoredOrderError::Invalid)?.into_tracked()
+        }
+        WITH_CASES => decode_with_cases(payload)?.into_tracked(),
+        _ => Err(StoredOrderError::UnknownFormat { found }),
     }
-    read::<OrderParts>(payload).map_err(StoredOrderError::Invalid)?.into_tracked()
 }
+
+fn decode_with_cases(payload: &[u8]) -> Result<OrderParts, StoredOrderError> {
+    let too_short = || StoredOrderError::Invalid(rancor::Error::new(CasesCutShort));
+    let (payload, length) = payload.split_last_chunk().ok_or_else(too_short)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| too_short())?;
+    let parts_end = payload.len().checked_sub(length).ok_or_else(too_short)?;
+    let (parts, cases) = payload.split_at_checked(parts_end).ok_or_else(too_short)?;
+    let mut parts = read::<OrderParts>(parts).map_err(StoredOrderError::Invalid)?;
+    parts.cases = read(cases).map_err(StoredOrderError::Invalid)?;
+    Ok(parts)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("its open cases are cut short")]
+struct CasesCutShort;
 
 /// Reads an order as it was stored without its executions.
 ///
@@ -189,7 +227,7 @@ impl OrderParts {
         let mut executions: Vec<_> = executions.collect();
         // The same order has the same bytes.
         executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        Self::of(tracked.order(), executions)
+        Self { cases: tracked.cases().to_vec(), ..Self::of(tracked.order(), executions) }
     }
 
     /// The parts of an order, without its executions.
@@ -243,6 +281,7 @@ impl OrderParts {
             user_cancelled: *user_cancelled,
             taken_back: *taken_back,
             executions,
+            cases: Vec::new(),
         }
     }
 
@@ -290,7 +329,7 @@ impl OrderParts {
         if order.cancel_requested && order.status.is_terminal() {
             return contradiction("it has ended and waits for a cancel");
         }
-        Ok(TrackedOrder::stored(Arc::new(order), executions))
+        Ok(TrackedOrder::stored(Arc::new(order), executions, self.cases))
     }
 }
 

@@ -84,9 +84,9 @@ fn the_future_is_refused() {
     let mut encoder = StoredOrderEncoder::new();
     let tracked = TrackedOrder::new(&created(None, None, 1));
     let mut bytes = encoder.encode(&tracked).unwrap().to_vec();
-    *bytes.last_mut().unwrap() += 1;
+    *bytes.last_mut().unwrap() = STORED_ORDER_FORMAT + 1;
     let error = decode_stored(&bytes).unwrap_err();
-    assert!(matches!(error, StoredOrderError::UnknownFormat { found: 2 }), "{error}");
+    assert!(matches!(error, StoredOrderError::UnknownFormat { found: 3 }), "{error}");
     assert!(decode_stored(&[]).is_err());
 }
 

@@ -28,13 +28,21 @@ pub enum Step {
     Filled,
     /// An execution is void.
     Busted,
+    /// The exchange's record proves that an execution does not count.
+    TakenBack,
+    /// Something in doubt is kept for a decision.
+    CaseOpened,
+    /// That has been decided, and the executions are as they were.
+    CaseClosed,
+    /// An operator ended it by hand.
+    Closed,
     /// Something that is recorded already, word for word.
     Repeated,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Accepted,
         Self::OtherAccepted,
         Self::Rejected,
@@ -46,6 +54,10 @@ impl Step {
         Self::CancelUnknown,
         Self::Filled,
         Self::Busted,
+        Self::TakenBack,
+        Self::CaseOpened,
+        Self::CaseClosed,
+        Self::Closed,
         Self::Repeated,
     ];
 }
@@ -67,6 +79,16 @@ pub enum Anomaly {
     FillOfFailed,
     /// The exchange does not know an order that it had accepted.
     UnknownAtExchange,
+    /// The exchange's record lacks an execution that counts here, and does not prove that it is void.
+    DoubtfulExecution,
+    /// Something was heard of it that does not fit it, and is quarantined.
+    Quarantined,
+    /// There is no room for another case of it: what was heard is counted and dropped.
+    QuarantineFull,
+    /// The exchange's record confirms what does not fit the order, so that it counts.
+    MisfitConfirmed,
+    /// The exchange's record proves that an execution does not count.
+    TakenBack,
 }
 
 /// What the table says about a pair.
@@ -185,6 +207,39 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
         (PendingCancel, Step::Busted) => Record,
         (Cancelled, Step::Busted) => Record,
         (Failed, Step::Busted) => Record,
+
+        (Pending, Step::TakenBack) => Record,
+        (Submitted, Step::TakenBack) => Record,
+        (PartiallyFilled, Step::TakenBack) => Record,
+        (Filled, Step::TakenBack) => Record,
+        (PendingCancel, Step::TakenBack) => Record,
+        (Cancelled, Step::TakenBack) => Record,
+        (Failed, Step::TakenBack) => Record,
+
+        (Pending, Step::CaseOpened) => Record,
+        (Submitted, Step::CaseOpened) => Record,
+        (PartiallyFilled, Step::CaseOpened) => Record,
+        (Filled, Step::CaseOpened) => Record,
+        (PendingCancel, Step::CaseOpened) => Record,
+        (Cancelled, Step::CaseOpened) => Record,
+        (Failed, Step::CaseOpened) => Record,
+
+        (Pending, Step::CaseClosed) => Record,
+        (Submitted, Step::CaseClosed) => Record,
+        (PartiallyFilled, Step::CaseClosed) => Record,
+        (Filled, Step::CaseClosed) => Record,
+        (PendingCancel, Step::CaseClosed) => Record,
+        (Cancelled, Step::CaseClosed) => Record,
+        (Failed, Step::CaseClosed) => Record,
+
+        // What has ended cannot be ended by hand.
+        (Pending, Step::Closed) => Record,
+        (Submitted, Step::Closed) => Record,
+        (PartiallyFilled, Step::Closed) => Record,
+        (Filled, Step::Closed) => Nothing,
+        (PendingCancel, Step::Closed) => Record,
+        (Cancelled, Step::Closed) => Nothing,
+        (Failed, Step::Closed) => Nothing,
 
         (Pending, Step::Repeated) => Nothing,
         (Submitted, Step::Repeated) => Nothing,

@@ -2,12 +2,13 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use super::case::{CaseDecision, CaseOutcome, OpenCase, OperatorAct, case_text};
 use super::event::{CancelCause, Change, Changed, Created, Fill};
 use super::executions::{Execution, Executions};
 use super::record::Order;
 use super::status::{Ending, Status};
 use super::table::{Anomaly, Ruling, Step, ruling};
-use crate::types::{ExecutionId, Shares};
+use crate::types::{ExecutionId, Shares, TimestampMicros};
 
 /// The contract's word for an order that the exchange did not accept before its deadline.
 const NOT_ACCEPTED: &str = "not accepted in time";
@@ -20,6 +21,8 @@ const UNKNOWN: &str = "not known to the exchange";
 pub struct TrackedOrder {
     order: Arc<Order>,
     executions: Executions,
+    /// What waits for a decision. Nearly always empty.
+    cases: Vec<OpenCase>,
 }
 
 /// What came of a change.
@@ -31,15 +34,30 @@ pub struct Applied {
     pub anomaly: Option<Anomaly>,
 }
 
+/// What a change does to one execution of its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutionEffect {
+    /// It counts from now on.
+    Counts(Fill),
+    /// It is void from now on.
+    Void {
+        /// Which one.
+        execution_id: ExecutionId,
+        /// Whether it counts again when it is shown again.
+        taken_back: bool,
+    },
+}
+
 impl TrackedOrder {
     /// The order that an event brings into being.
     pub fn new(created: &Created) -> Self {
-        Self { order: Arc::new(Order::new(created)), executions: Executions::default() }
+        let order = Arc::new(Order::new(created));
+        Self { order, executions: Executions::default(), cases: Vec::new() }
     }
 
     /// An order as it was stored.
-    pub(super) fn stored(order: Arc<Order>, executions: Executions) -> Self {
-        Self { order, executions }
+    pub(super) fn stored(order: Arc<Order>, executions: Executions, cases: Vec<OpenCase>) -> Self {
+        Self { order, executions, cases }
     }
 
     /// The order as it stands. The `Arc` may be given to readers: it never changes.
@@ -50,6 +68,19 @@ impl TrackedOrder {
     /// Its executions.
     pub fn executions(&self) -> &Executions {
         &self.executions
+    }
+
+    /// What waits for a decision, oldest first.
+    pub fn cases(&self) -> &[OpenCase] {
+        &self.cases
+    }
+
+    /// The open case about an execution.
+    pub fn case_of(&self, execution_id: &ExecutionId) -> Option<&OpenCase> {
+        let is_about = |open: &&OpenCase| {
+            open.case.execution.as_ref().is_some_and(|fill| fill.execution_id == *execution_id)
+        };
+        self.cases.iter().find(is_about)
     }
 
     /// What a change means to this order: the same change may be news or known.
@@ -68,13 +99,69 @@ impl TrackedOrder {
             Change::Cancelled { .. } => Step::Cancelled,
             Change::CancelRejected { .. } => Step::CancelRejected,
             Change::Filled(fill) => match self.executions.get(&fill.execution_id) {
-                None => Step::Filled,
-                Some(_) => Step::Repeated,
+                None | Some(Execution::TakenBack) => Step::Filled,
+                Some(Execution::Counted { .. } | Execution::Busted) => Step::Repeated,
             },
             Change::Busted { execution_id } => match self.executions.get(execution_id) {
                 Some(Execution::Busted) => Step::Repeated,
-                Some(Execution::Counted { .. }) | None => Step::Busted,
+                Some(Execution::Counted { .. } | Execution::TakenBack) | None => Step::Busted,
             },
+            Change::TakenBack { execution_id } => match self.executions.get(execution_id) {
+                Some(Execution::Counted { .. }) => Step::TakenBack,
+                Some(Execution::Busted | Execution::TakenBack) | None => Step::Repeated,
+            },
+            Change::CaseOpened(_) => Step::CaseOpened,
+            Change::CaseClosed(decision) => self.decision_step(decision),
+            Change::ClosedByOperator(_) => Step::Closed,
+        }
+    }
+
+    /// What a change that this order is about to take does to an execution.
+    pub fn effect_of(&self, change: &Change) -> Option<ExecutionEffect> {
+        match (change, self.step(change)) {
+            (Change::Filled(fill), Step::Filled) => Some(ExecutionEffect::Counts(fill.clone())),
+            (Change::Busted { execution_id }, Step::Busted) => Some(ExecutionEffect::Void {
+                execution_id: execution_id.clone(),
+                taken_back: false,
+            }),
+            (Change::TakenBack { execution_id }, Step::TakenBack) => {
+                Some(ExecutionEffect::Void { execution_id: execution_id.clone(), taken_back: true })
+            }
+            (Change::CaseClosed(decision), Step::Filled | Step::CaseClosed) => {
+                self.effect_of_decision(decision)
+            }
+            _ => None,
+        }
+    }
+
+    fn effect_of_decision(&self, decision: &CaseDecision) -> Option<ExecutionEffect> {
+        let open = self.cases.iter().find(|open| open.number == decision.number)?;
+        let fill = open.case.execution.as_ref()?;
+        match (decision.outcome, self.executions.get(&fill.execution_id)) {
+            (CaseOutcome::Booked, None | Some(Execution::TakenBack)) => {
+                Some(ExecutionEffect::Counts(fill.clone()))
+            }
+            (CaseOutcome::Discarded, Some(Execution::Busted)) => None,
+            (CaseOutcome::Discarded, _) => {
+                let execution_id = fill.execution_id.clone();
+                Some(ExecutionEffect::Void { execution_id, taken_back: false })
+            }
+            (CaseOutcome::Booked | CaseOutcome::Superseded, _) => None,
+        }
+    }
+
+    /// A decision may count an execution or declare it void; most do neither.
+    fn decision_step(&self, decision: &CaseDecision) -> Step {
+        let Some(open) = self.cases.iter().find(|open| open.number == decision.number) else {
+            return Step::Repeated;
+        };
+        let known =
+            open.case.execution.as_ref().map(|fill| self.executions.get(&fill.execution_id));
+        match (decision.outcome, known) {
+            (CaseOutcome::Booked, Some(None | Some(Execution::TakenBack))) => Step::Filled,
+            (CaseOutcome::Booked | CaseOutcome::Discarded | CaseOutcome::Superseded, _) => {
+                Step::CaseClosed
+            }
         }
     }
 
@@ -94,7 +181,7 @@ impl TrackedOrder {
         };
         if recorded {
             let over_filled_before = self.order.filled_shares > self.order.num_shares;
-            self.change(&changed.change);
+            self.change(&changed.change, changed.at);
             let order = Arc::make_mut(&mut self.order);
             order.updated_at = order.updated_at.max(changed.at);
             order.version += 1;
@@ -111,10 +198,10 @@ impl TrackedOrder {
         Applied { recorded, anomaly }
     }
 
-    fn change(&mut self, change: &Change) {
+    fn change(&mut self, change: &Change, at: TimestampMicros) {
         match change {
             Change::Filled(fill) => self.count(fill),
-            Change::Busted { execution_id } => self.bust(execution_id),
+            Change::Busted { execution_id } => self.void(execution_id, Execution::Busted),
             Change::Accepted { external_order_id } => {
                 Arc::make_mut(&mut self.order).external_order_id = Some(external_order_id.clone());
             }
@@ -125,7 +212,34 @@ impl TrackedOrder {
                 Arc::make_mut(&mut self.order).cancel_requested = false;
             }
             Change::Cancelled { cause } => self.cancel(*cause),
+            Change::TakenBack { execution_id } => self.void(execution_id, Execution::TakenBack),
+            Change::CaseOpened(case) => self.cases.push(OpenCase {
+                number: self.order.version + 1,
+                opened_at_micros: at.micros(),
+                case: (**case).clone(),
+            }),
+            Change::CaseClosed(decision) => self.decide(decision),
+            Change::ClosedByOperator(act) => self.close(act),
         }
+    }
+
+    fn decide(&mut self, decision: &CaseDecision) {
+        let Some(place) = self.cases.iter().position(|open| open.number == decision.number) else {
+            return;
+        };
+        let Some(fill) = self.cases.remove(place).case.execution else { return };
+        match (decision.outcome, self.executions.get(&fill.execution_id)) {
+            (CaseOutcome::Booked, None | Some(Execution::TakenBack)) => self.count(&fill),
+            (CaseOutcome::Discarded, _) => self.void(&fill.execution_id, Execution::Busted),
+            (CaseOutcome::Booked | CaseOutcome::Superseded, _) => {}
+        }
+    }
+
+    fn close(&mut self, act: &OperatorAct) {
+        let was_never_there = self.order.status == Status::Pending;
+        let ending =
+            if was_never_there { Ending::FailedByOperator } else { Ending::ClosedByOperator };
+        self.end(ending, Some(case_text(&format!("closed by {}: {}", act.by, act.reason))));
     }
 
     fn count(&mut self, fill: &Fill) {
@@ -142,8 +256,8 @@ impl TrackedOrder {
         }
     }
 
-    fn bust(&mut self, execution_id: &ExecutionId) {
-        let before = self.executions.set(execution_id.clone(), Execution::Busted);
+    fn void(&mut self, execution_id: &ExecutionId, void: Execution) {
+        let before = self.executions.set(execution_id.clone(), void);
         if let Some(Execution::Counted { num_shares, price }) = before {
             let order = Arc::make_mut(&mut self.order);
             order.filled_shares = order.filled_shares.saturating_sub(num_shares);

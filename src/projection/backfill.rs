@@ -188,7 +188,7 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
     for tracked in orders {
         let order = tracked.order();
         let parts = OrderParts::of_tracked(tracked);
-        batch.orders.push(&parts, order.status.as_str());
+        batch.orders.push(&parts, order.status.as_str(), tracked.cases());
         if let Some(id) = &order.external_order_id {
             external.entry(id.as_str()).or_insert((tracked, order.order_id));
         }
@@ -199,10 +199,14 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
                     counted: Some((num_shares, price.cents(), at)),
                     recorded_at: at,
                     busted_at: None,
+                    taken_back: false,
                 },
-                Execution::Busted => {
-                    ExecutionRow { counted: None, recorded_at: at, busted_at: Some(at) }
-                }
+                Execution::Busted | Execution::TakenBack => ExecutionRow {
+                    counted: None,
+                    recorded_at: at,
+                    busted_at: Some(at),
+                    taken_back: part.execution == Execution::TakenBack,
+                },
             };
             batch.executions.push((&order.user, order.order_id), &part.id, &row);
         }

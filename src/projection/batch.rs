@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::days::Day;
 use super::rows::{EventRows, ExecutionRow, ExecutionRows, ExternalRows, OrderRows};
 use super::working_set::WorkingSet;
-use crate::order::{Change, Changed, Event, FeedPosition, OrderParts, TrackedOrder};
+use crate::order::{
+    Change, Changed, Event, ExecutionEffect, FeedPosition, OrderParts, TrackedOrder,
+};
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserPartition};
 use crate::wal::{LogId, Lsn};
 
@@ -88,6 +90,34 @@ pub(super) struct UnknownOrder {
     pub(super) order_id: OrderId,
 }
 
+/// What a batch does to executions.
+type ExecutionsByOrder = BTreeMap<(OrderId, ExecutionId), ExecutionRow>;
+
+fn note_effect(
+    executions: &mut ExecutionsByOrder,
+    order_id: OrderId,
+    effect: ExecutionEffect,
+    at: TimestampMicros,
+) {
+    match effect {
+        ExecutionEffect::Counts(fill) => {
+            let row = executions.entry((order_id, fill.execution_id)).or_default();
+            row.counted = Some((fill.num_shares, fill.price.cents(), fill.executed_at));
+            row.recorded_at = at;
+            row.busted_at = None;
+            row.taken_back = false;
+        }
+        ExecutionEffect::Void { execution_id, taken_back } => {
+            let row = executions.entry((order_id, execution_id)).or_default();
+            row.busted_at = Some(at);
+            row.taken_back = taken_back;
+            if row.counted.is_none() {
+                row.recorded_at = at;
+            }
+        }
+    }
+}
+
 /// Applies events to the working set and makes rows of what comes out. The changes of one order
 /// become one row of `orders`, and one row each of `order_events`. Up to `written` somebody may have
 /// written them before.
@@ -101,7 +131,7 @@ pub(super) fn build(
     let mut batch = Batch { is_new, ..Batch::default() };
     let mut changed = BTreeSet::new();
     let mut made = HashSet::new();
-    let mut executions: BTreeMap<(OrderId, &ExecutionId), ExecutionRow> = BTreeMap::new();
+    let mut executions: ExecutionsByOrder = BTreeMap::new();
     let mut external = BTreeMap::new();
     for (lsn, event) in events {
         let lsn = *lsn;
@@ -117,6 +147,7 @@ pub(super) fn build(
                 let order = working.change(order_id, lsn);
                 let order = order.ok_or(UnknownOrder { lsn, order_id })?;
                 let is_first = order.order().version == 1;
+                let effect = order.effect_of(&change.change);
                 if !order.apply(change).recorded {
                     continue;
                 }
@@ -124,23 +155,11 @@ pub(super) fn build(
                     let age = change.at.micros_since(order.order().created_at);
                     batch.outcome_ages_micros.push(age);
                 }
-                match &change.change {
-                    Change::Accepted { external_order_id } => {
-                        external.entry(external_order_id).or_insert(order_id);
-                    }
-                    Change::Filled(fill) => {
-                        let row = executions.entry((order_id, &fill.execution_id)).or_default();
-                        row.counted = Some((fill.num_shares, fill.price.cents(), fill.executed_at));
-                        row.recorded_at = change.at;
-                    }
-                    Change::Busted { execution_id } => {
-                        let row = executions.entry((order_id, execution_id)).or_default();
-                        row.busted_at = Some(change.at);
-                        if row.counted.is_none() {
-                            row.recorded_at = change.at;
-                        }
-                    }
-                    _ => {}
+                if let Change::Accepted { external_order_id } = &change.change {
+                    external.entry(external_order_id).or_insert(order_id);
+                }
+                if let Some(effect) = effect {
+                    note_effect(&mut executions, order_id, effect, change.at);
                 }
                 order_id
             }
@@ -163,7 +182,7 @@ pub(super) fn build(
         let status = order.order().status.as_str();
         let is_made = is_new && made.contains(&order_id);
         let rows = if is_made { &mut batch.new_orders } else { &mut batch.orders };
-        rows.push(&OrderParts::of_order(order.order()), status);
+        rows.push(&OrderParts::of_order(order.order()), status, order.cases());
     }
     for ((order_id, id), row) in &executions {
         let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;

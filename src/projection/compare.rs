@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::gaps::{self, EventGap};
 use super::position::bounds;
-use super::read::{self, ORDER_COLUMNS, RowError};
+use super::read::{self, EXECUTION_STATE, ORDER_COLUMNS, RowError};
 use super::rows::EventRows;
 use super::session::{Session, partition_of};
 use super::values::{LAST_TIMESTAMP_MICROS, Text, Timestamp, bigint};
@@ -215,11 +215,13 @@ impl PostgresBook {
         )?;
         let mut executions: HashMap<OrderId, Vec<Row>> = HashMap::new();
         for row in self.0.rows(
-            "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, \
-                e.busted_at IS NOT NULL, e.user_partition, e.executed_at, e.recorded_at, \
-                e.busted_at \
-             FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
-             JOIN executions e USING (user_id, order_id) ORDER BY e.execution_id",
+            &format!(
+                "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, \
+                    {EXECUTION_STATE}, e.user_partition, e.executed_at, e.recorded_at, \
+                    e.busted_at \
+                 FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
+                 JOIN executions e USING (user_id, order_id) ORDER BY e.execution_id"
+            ),
             &[&users, &ids],
         )? {
             executions.entry(read::order_id(&row, 0)).or_default().push(row);
@@ -415,9 +417,9 @@ fn order(row: &Row, executions: &[Row]) -> Result<PostgresOrder, RowError> {
     };
     Ok(PostgresOrder {
         parts: read::parts(row, parts)?,
-        status: row.try_get(20)?,
-        over_filled: row.try_get(21)?,
-        user_partition: row.try_get(22)?,
+        status: row.try_get(21)?,
+        over_filled: row.try_get(22)?,
+        user_partition: row.try_get(23)?,
         executions: executions.iter().map(execution).collect::<Result<_, _>>()?,
     })
 }

@@ -21,7 +21,10 @@ pub(super) const ORDER_COLUMNS: &str = "\
     o.user_id, o.order_id, o.client_order_id, o.external_order_id, o.symbol, o.position, \
     o.time_in_force, o.limit_price_cents, o.num_shares, o.filled_shares, o.filled_value_cents, \
     o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
-    o.cancel_requested, o.user_cancelled, o.taken_back";
+    o.cancel_requested, o.user_cancelled, o.taken_back, o.open_cases";
+/// Whether an execution counts (0), is void (1) or was taken back (2), as [`execution`] reads it.
+pub(super) const EXECUTION_STATE: &str =
+    "CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END";
 
 /// Why a row cannot be used.
 pub(super) type RowError = Box<dyn std::error::Error + Send + Sync>;
@@ -64,9 +67,11 @@ pub(super) async fn executions(
     let (users, ids) = columns(wanted);
     let executions = client
         .query(
-            "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, e.busted_at IS NOT NULL \
-             FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
-             JOIN executions e USING (user_id, order_id)",
+            &format!(
+                "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, {EXECUTION_STATE} \
+                 FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
+                 JOIN executions e USING (user_id, order_id)"
+            ),
             &[&users, &ids],
         )
         .await
@@ -120,13 +125,19 @@ pub(super) fn order_id(row: &Row, column: usize) -> OrderId {
 
 /// The parts of an order of such a row.
 pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderParts, RowError> {
-    const ENDINGS: [Ending; 5] = [
+    const ENDINGS: [Ending; 7] = [
         Ending::Rejected,
         Ending::NotAccepted,
         Ending::CancelledByUser,
         Ending::CancelledByExchange,
         Ending::Expired,
+        Ending::ClosedByOperator,
+        Ending::FailedByOperator,
     ];
+    let cases = match row.try_get::<_, Option<&str>>(20)? {
+        Some(json) => serde_json::from_str(json)?,
+        None => Vec::new(),
+    };
     let text = |column: usize| row.try_get::<_, Option<&str>>(column);
     let word = |column: usize| row.try_get::<_, &str>(column);
     let number = |column: usize| -> Result<u64, RowError> {
@@ -162,19 +173,20 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         user_cancelled: row.try_get(18)?,
         taken_back: row.try_get(19)?,
         executions,
+        cases,
     })
 }
 
-/// An execution of columns: order id, execution id, shares, price in cents, whether it is void.
+/// An execution of columns: order id, execution id, shares, price in cents, [`EXECUTION_STATE`].
 pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
     let id = ExecutionId::new(row.try_get(1)?)?;
-    let execution = if row.try_get(4)? {
-        Execution::Busted
-    } else {
-        Execution::Counted {
+    let execution = match row.try_get::<_, i32>(4)? {
+        1 => Execution::Busted,
+        2 => Execution::TakenBack,
+        _ => Execution::Counted {
             num_shares: u64::try_from(row.try_get::<_, i64>(2)?)?,
             price: PriceCents::new(row.try_get(3)?)?,
-        }
+        },
     };
     Ok(ExecutionPart { id, execution })
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::values::{
     Text, Timestamp, bigint, ending_word, position_word, time_in_force_word, uuid,
 };
-use crate::order::{Change, Event, OrderParts, TrackedOrder};
+use crate::order::{Change, Event, OpenCase, OrderParts, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
@@ -83,6 +83,7 @@ columns! {
         cancel_requested: bool => boolean,
         user_cancelled: bool => boolean,
         taken_back: bool => boolean,
+        open_cases: Option<Text> => text,
     }
 }
 
@@ -98,6 +99,7 @@ columns! {
         executed_at: Option<Timestamp> => timestamptz,
         recorded_at: Timestamp => timestamptz,
         busted_at: Option<Timestamp> => timestamptz,
+        taken_back: bool => boolean,
     }
 }
 
@@ -141,7 +143,8 @@ pub(super) const REPLACE_OLDER: &str = "\
         over_filled = excluded.over_filled, status = excluded.status, reason = excluded.reason, \
         updated_at = excluded.updated_at, version = excluded.version, ending = excluded.ending, \
         cancel_requested = excluded.cancel_requested, \
-        user_cancelled = excluded.user_cancelled, taken_back = excluded.taken_back \
+        user_cancelled = excluded.user_cancelled, taken_back = excluded.taken_back, \
+        open_cases = excluded.open_cases \
     WHERE orders.version < excluded.version";
 
 /// Each row of `orders` becomes as the books have it, whatever is there.
@@ -170,7 +173,9 @@ pub(super) const AS_TOLD: &str = "\
         executed_at = coalesce(excluded.executed_at, executions.executed_at), \
         recorded_at = CASE WHEN excluded.num_shares IS NULL THEN executions.recorded_at \
             ELSE excluded.recorded_at END, \
-        busted_at = coalesce(excluded.busted_at, executions.busted_at)";
+        busted_at = CASE WHEN excluded.busted_at IS NULL AND executions.taken_back THEN NULL \
+            ELSE coalesce(excluded.busted_at, executions.busted_at) END, \
+        taken_back = excluded.taken_back";
 
 /// Each execution counts, or is void, as the index has it, which does not know when that came.
 pub(super) const AS_COUNTED: &str = "\
@@ -180,8 +185,10 @@ pub(super) const AS_COUNTED: &str = "\
         price_cents = coalesce(excluded.price_cents, executions.price_cents), \
         executed_at = coalesce(executions.executed_at, excluded.executed_at), \
         busted_at = CASE WHEN excluded.busted_at IS NOT NULL \
-            THEN coalesce(executions.busted_at, excluded.busted_at) END \
+            THEN coalesce(executions.busted_at, excluded.busted_at) END, \
+        taken_back = excluded.taken_back \
     WHERE (executions.busted_at IS NULL) <> (excluded.busted_at IS NULL) \
+        OR executions.taken_back <> excluded.taken_back \
         OR executions.user_partition <> excluded.user_partition \
         OR (executions.num_shares, executions.price_cents) IS DISTINCT FROM \
             (coalesce(excluded.num_shares, executions.num_shares), \
@@ -195,14 +202,29 @@ pub(super) const NAME_RIGHTLY: &str = "\
         AND o.order_id = external_orders.order_id \
         AND o.external_order_id = external_orders.external_order_id)";
 
-/// A row of `executions` that is there already may only become void.
-pub(super) const ONLY_BUST: &str = "\
-    ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET busted_at = excluded.busted_at \
-    WHERE executions.busted_at IS NULL AND excluded.busted_at IS NOT NULL";
+/// A row of `executions` that is there already may become void, and count again where the exchange's
+/// record had taken it back. Its shares and price stay.
+pub(super) const ONLY_VOID: &str = "\
+    ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
+        num_shares = coalesce(executions.num_shares, excluded.num_shares), \
+        price_cents = coalesce(executions.price_cents, excluded.price_cents), \
+        executed_at = coalesce(executions.executed_at, excluded.executed_at), \
+        busted_at = excluded.busted_at, taken_back = excluded.taken_back \
+    WHERE executions.busted_at IS DISTINCT FROM excluded.busted_at \
+        OR executions.taken_back <> excluded.taken_back";
 
 /// Rows that are there stay as they are: the first order that has an id of the exchange keeps it, and
 /// what has happened does not change.
 pub(super) const KEEP: &str = "ON CONFLICT DO NOTHING";
+
+/// Cases as the column has them: JSON, nothing where there are none.
+fn cases_text(cases: &[OpenCase]) -> Option<Text> {
+    if cases.is_empty() {
+        return None;
+    }
+    // Strings and numbers, which always have a form in JSON.
+    serde_json::to_string(cases).ok().map(|json| Text::new(&json))
+}
 
 fn partition(order_id: OrderId) -> i16 {
     order_id.partition().get().into()
@@ -218,7 +240,7 @@ impl OrderRows {
         vec![&self.user_id, &self.order_id, &self.version, &self.status, &self.updated_at]
     }
 
-    pub(super) fn push(&mut self, order: &OrderParts, status: &'static str) {
+    pub(super) fn push(&mut self, order: &OrderParts, status: &'static str, cases: &[OpenCase]) {
         self.user_id.push(user_text(&order.user));
         self.order_id.push(uuid(order.order_id));
         self.user_partition.push(partition(order.order_id));
@@ -243,6 +265,7 @@ impl OrderRows {
         self.cancel_requested.push(order.cancel_requested);
         self.user_cancelled.push(order.user_cancelled);
         self.taken_back.push(order.taken_back);
+        self.open_cases.push(cases_text(cases));
     }
 }
 
@@ -253,6 +276,7 @@ pub(super) struct ExecutionRow {
     pub(super) counted: Option<(u64, i64, TimestampMicros)>,
     pub(super) recorded_at: TimestampMicros,
     pub(super) busted_at: Option<TimestampMicros>,
+    pub(super) taken_back: bool,
 }
 
 impl ExecutionRows {
@@ -271,6 +295,7 @@ impl ExecutionRows {
         self.executed_at.push(row.counted.map(|(.., at)| Timestamp(at)));
         self.recorded_at.push(Timestamp(row.recorded_at));
         self.busted_at.push(row.busted_at.map(Timestamp));
+        self.taken_back.push(row.taken_back);
     }
 }
 
@@ -315,10 +340,19 @@ impl EventRows {
                     execution = Some(Text::new(filled.execution_id.as_str()));
                     fill = Some(filled);
                 }
-                Change::Busted { execution_id } => {
+                Change::Busted { execution_id } | Change::TakenBack { execution_id } => {
                     execution = Some(Text::new(execution_id.as_str()));
                 }
                 Change::CancelRequested => {}
+                Change::CaseOpened(case) => {
+                    fill = case.execution.as_ref();
+                    execution = fill.map(|fill| Text::new(fill.execution_id.as_str()));
+                    reason = Some(Text::new(&format!("{}: {}", case.cause.as_str(), case.text)));
+                }
+                Change::CaseClosed(decision) => reason = Some(Text::new(&decision.to_string())),
+                Change::ClosedByOperator(act) => {
+                    reason = Some(Text::new(&format!("{}: {}", act.by, act.reason)));
+                }
             }
         }
         self.external_order_id.push(external);

@@ -13,7 +13,7 @@ use super::days::Day;
 use super::position::{self, Positions, newest_epoch};
 use super::rows::{
     self, AS_COUNTED, AS_TOLD, EventRows, ExecutionRows, ExternalRows, KEEP, NAME_RIGHTLY,
-    ONLY_BUST, OrderRows, Parameters, REPLACE_OLDER,
+    ONLY_VOID, OrderRows, Parameters, REPLACE_OLDER,
 };
 use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
@@ -209,7 +209,7 @@ impl Part {
             Self::NewOrders => OrderRows::insert(),
             Self::Orders => format!("{} {REPLACE_OLDER}", OrderRows::insert()),
             Self::CopiedOrders => format!("{} {}", OrderRows::insert(), rows::replace_any()),
-            Self::Executions => format!("{} {ONLY_BUST}", ExecutionRows::insert()),
+            Self::Executions => format!("{} {ONLY_VOID}", ExecutionRows::insert()),
             Self::ToldExecutions => format!("{} {AS_TOLD}", ExecutionRows::insert()),
             Self::CountedExecutions => format!("{} {AS_COUNTED}", ExecutionRows::insert()),
             Self::External => format!("{} {KEEP}", ExternalRows::insert()),

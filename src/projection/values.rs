@@ -112,6 +112,8 @@ pub(super) const fn ending_word(ending: Ending) -> &'static str {
         Ending::CancelledByUser => "cancelled_by_user",
         Ending::CancelledByExchange => "cancelled_by_exchange",
         Ending::Expired => "expired",
+        Ending::ClosedByOperator => "closed_by_operator",
+        Ending::FailedByOperator => "failed_by_operator",
     }
 }
 

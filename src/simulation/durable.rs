@@ -13,7 +13,8 @@ use super::profile::MAX_RESERVE_SEGMENTS;
 use crate::engine::{EngineOptions, Engines};
 use crate::exchange::wire::{FeedLine, FeedLineType};
 use crate::order::{
-    Change, Changed, Created, Event, FeedPosition, HeldReport, Order, ReportKind, decode,
+    Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, HeldReport, Order,
+    ReportKind, decode,
 };
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, UserId,
@@ -31,6 +32,7 @@ const NEWEST_FILES: usize = 3 + MAX_RESERVE_SEGMENTS as usize;
 enum Mark {
     Counted(Shares, PriceCents),
     Void,
+    TakenBack,
 }
 
 /// The durable log and all that follows from it.
@@ -136,6 +138,13 @@ impl DurableLog {
         let event = decode(record.kind, record.format_version, record.payload)
             .map_err(|error| broken(Invariant::RotIsSeen, format!("{error:?}")))?;
         self.times.push(event.at().micros());
+        let effect = match &event {
+            Event::Changed(changed) => {
+                let tracked = self.engines.tracked(changed.order_id);
+                tracked.and_then(|tracked| tracked.effect_of(&changed.change))
+            }
+            _ => None,
+        };
         self.engines
             .replay(&event)
             .map_err(|error| broken(Invariant::RecordFirst, format!("{error}")))?;
@@ -147,7 +156,7 @@ impl DurableLog {
         });
         match &event {
             Event::Created(created) => self.created(created),
-            Event::Changed(changed) => self.changed(changed, exchange),
+            Event::Changed(changed) => self.changed(changed, effect, exchange),
             Event::HeldReport(report) => {
                 self.held.push(report.clone());
                 Ok(())
@@ -168,42 +177,43 @@ impl DurableLog {
         Ok(())
     }
 
-    fn changed(&mut self, changed: &Changed, exchange: &Exchange) -> Checked {
+    fn changed(
+        &mut self,
+        changed: &Changed,
+        effect: Option<ExecutionEffect>,
+        exchange: &Exchange,
+    ) -> Checked {
         let order_id = changed.order_id;
-        let executions = self.executions.entry(order_id).or_default();
-        match &changed.change {
-            Change::Filled(fill) => {
-                let mark = Mark::Counted(fill.num_shares, fill.price);
-                let before = executions.insert(fill.execution_id.clone(), mark);
-                ensure(before.is_none(), Invariant::CountedOnce, || {
-                    format!("{} of {order_id} is counted and was {before:?}", fill.execution_id)
-                })?;
-                let real = exchange.execution(order_id, &fill.execution_id);
-                ensure(
-                    real == Some((fill.num_shares, fill.price)),
-                    Invariant::CountedIsReal,
-                    || format!("{fill:?} of {order_id}, the exchange executed {real:?}"),
-                )?;
-            }
-            Change::Busted { execution_id } => {
-                executions.insert(execution_id.clone(), Mark::Void);
-            }
-            Change::CancelRequested => {
-                self.cancel_requested.insert(order_id);
-            }
-            Change::Accepted { .. }
-            | Change::Rejected { .. }
-            | Change::NotAccepted
-            | Change::Cancelled { .. }
-            | Change::CancelRejected { .. } => {}
+        if changed.change == Change::CancelRequested {
+            self.cancel_requested.insert(order_id);
         }
         self.remember(order_id);
-        if let (Change::Filled(_) | Change::Busted { .. }, Some(order)) =
-            (&changed.change, self.engines.order(order_id))
-        {
+        if let (Some(_), Some(order)) = (&effect, self.engines.order(order_id)) {
             self.refilled.insert(order_id, order.version);
         }
+        match effect {
+            Some(ExecutionEffect::Counts(fill)) => self.counts(order_id, &fill, exchange)?,
+            Some(ExecutionEffect::Void { execution_id, taken_back }) => {
+                let mark = if taken_back { Mark::TakenBack } else { Mark::Void };
+                self.executions.entry(order_id).or_default().insert(execution_id, mark);
+            }
+            None => {}
+        }
         self.check_fills(order_id, exchange)
+    }
+
+    fn counts(&mut self, order_id: OrderId, fill: &Fill, exchange: &Exchange) -> Checked {
+        let mark = Mark::Counted(fill.num_shares, fill.price);
+        let executions = self.executions.entry(order_id).or_default();
+        let before = executions.insert(fill.execution_id.clone(), mark);
+        let is_news = matches!(before, None | Some(Mark::TakenBack));
+        ensure(is_news, Invariant::CountedOnce, || {
+            format!("{} of {order_id} is counted and was {before:?}", fill.execution_id)
+        })?;
+        let real = exchange.execution(order_id, &fill.execution_id);
+        ensure(real == Some((fill.num_shares, fill.price)), Invariant::CountedIsReal, || {
+            format!("{fill:?} of {order_id}, the exchange executed {real:?}")
+        })
     }
 
     fn check_fills(&self, order_id: OrderId, exchange: &Exchange) -> Checked {
@@ -225,7 +235,7 @@ impl DurableLog {
             self.looked_up = 0;
         }
         self.position = Some(at);
-        if position.session != exchange.session() {
+        if position.session != exchange.session() || exchange.loses_busts {
             return Ok(());
         }
         for published in exchange.lines() {
@@ -252,8 +262,11 @@ impl DurableLog {
         let mark = self.executions.get(&order_id).and_then(|marks| marks.get(execution));
         let is_held =
             |void| self.held.iter().any(|report| is_about(report, external, execution, void));
+        // What does not fit its order waits for the exchange's record or for an operator.
+        let tracked = self.engines.tracked(order_id);
+        let is_kept = tracked.is_some_and(|tracked| tracked.case_of(execution).is_some());
         match line.line_type {
-            FeedLineType::Trade => mark.is_some() || is_held(false),
+            FeedLineType::Trade => mark.is_some() || is_kept || is_held(false),
             FeedLineType::Bust => mark == Some(&Mark::Void) || is_held(true),
             FeedLineType::Cancelled | FeedLineType::Expired | FeedLineType::Heartbeat => true,
         }
@@ -346,7 +359,7 @@ impl DurableLog {
         let marks = self.executions.get(&order_id).into_iter().flatten();
         marks.filter_map(|(id, mark)| match mark {
             Mark::Counted(shares, _) => Some((id, *shares)),
-            Mark::Void => None,
+            Mark::Void | Mark::TakenBack => None,
         })
     }
 

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use compact_str::{CompactString, format_compact};
 
+use super::dice::Dice;
 use super::invariant::{Checked, Invariant, broken};
+use super::records::{self, RecordHistory, RecordManner};
 use crate::exchange::sim::SteppedExchange;
 use crate::exchange::wire::{
-    CancelRequest, CancelResponse, CancelResult, FeedLine, FeedLineType, QueryExecution,
-    QueryRequest, QueryResponse, QueryResult, Refusal, SubmitRequest, SubmitResponse,
+    AsOf, CancelRequest, CancelResponse, CancelResult, ExchangeStatus, FeedLine, FeedLineType,
+    QueryExecution, QueryRequest, QueryResponse, QueryResult, Refusal, SubmitRequest,
+    SubmitResponse,
 };
 use crate::types::{
     ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, Symbol, TimestampMicros,
@@ -50,12 +53,16 @@ pub(super) struct Exchange {
     /// How often each order came.
     submits: BTreeMap<OrderId, usize>,
     late_count: u64,
+    manner: RecordManner,
+    history: RecordHistory,
+    /// Whether lines may be lost that nothing else tells: busts.
+    pub(super) loses_busts: bool,
     /// What happened, for the trace.
     pub(super) notes: Vec<String>,
 }
 
 impl Exchange {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(manner: RecordManner, loses_busts: bool) -> Self {
         Self {
             rules: SteppedExchange::new(symbols()),
             session: 1,
@@ -66,6 +73,9 @@ impl Exchange {
             executions: BTreeMap::new(),
             submits: BTreeMap::new(),
             late_count: 0,
+            manner,
+            history: RecordHistory::default(),
+            loses_busts,
             notes: Vec::new(),
         }
     }
@@ -121,11 +131,68 @@ impl Exchange {
         CancelResponse { results }
     }
 
-    /// Answers questions.
-    pub(super) fn query(&self, request: &QueryRequest) -> Checked<QueryResponse> {
-        let record = |id: &CompactString| Ok(self.record(parse(id)?));
-        let results = request.client_order_ids.iter().map(record).collect::<Checked<Vec<_>>>()?;
+    /// Answers questions, as well as its records allow; cuts each list short that `cuts` picks.
+    pub(super) fn query(
+        &self,
+        request: &QueryRequest,
+        now_micros: u64,
+        mut dice: Option<&mut Dice>,
+    ) -> Checked<QueryResponse> {
+        let mut results = Vec::new();
+        for id in &request.client_order_ids {
+            let mut record = self.told(parse(id)?, id, now_micros);
+            if let Some(dice) = &mut dice
+                && dice.percent(self.manner.cut_lists)
+            {
+                records::cut(&mut record, dice);
+            }
+            results.push(record);
+        }
         Ok(QueryResponse { results })
+    }
+
+    /// The record of an order as somebody is told who asks for it.
+    fn told(&self, order_id: OrderId, id: &CompactString, now_micros: u64) -> QueryResult {
+        if self.manner.lag_micros == 0 {
+            let as_of = self.manner.shows_as_of.then(|| self.feed_place());
+            return QueryResult { as_of, ..self.record(order_id) };
+        }
+        let at = now_micros.saturating_sub(self.manner.lag_micros);
+        let as_of = self.history.feed(at).filter(|_| self.manner.shows_as_of).cloned();
+        let known = self.history.order(order_id, at).cloned();
+        let record = known.unwrap_or_else(|| QueryResult {
+            client_order_id: id.clone(),
+            external_order_id: None,
+            status: ExchangeStatus::Unknown,
+            filled_shares: 0,
+            executions: Vec::new(),
+            error: None,
+            as_of: None,
+        });
+        QueryResult { as_of, ..record }
+    }
+
+    fn feed_place(&self) -> AsOf {
+        AsOf { session: self.session(), sequence: self.lines.len() as u64 }
+    }
+
+    /// Takes note of what it knows now, for records that lag.
+    pub(super) fn remember(&mut self, now_micros: u64) {
+        if self.manner.lag_micros == 0 {
+            return;
+        }
+        let submitted: Vec<OrderId> = self.submits.keys().copied().collect();
+        for order_id in submitted {
+            let record = self.record(order_id);
+            self.history.note(now_micros, order_id, record);
+        }
+        let place = self.feed_place();
+        self.history.note_feed(now_micros, place);
+    }
+
+    /// Whether an order may be called failed here that it has accepted: its records lag.
+    pub(super) fn may_seem_unknown(&self) -> bool {
+        self.manner.lag_micros > 0
     }
 
     /// The exchange's record of an order.

@@ -53,6 +53,7 @@ mod others;
 mod postgres;
 mod profile;
 mod readers;
+mod records;
 mod replies;
 mod rest;
 mod rot;

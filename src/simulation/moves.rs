@@ -313,7 +313,8 @@ impl World<'_> {
                 Response::Cancel(response)
             }
             Request::Query(request) => {
-                let response = self.exchange.query(request)?;
+                let dice = (!self.is_calm).then_some(&mut self.dice);
+                let response = self.exchange.query(request, self.clock.micros(), dice)?;
                 say!(self.trace, "the exchange answers {} queries", response.results.len());
                 Response::Query(response)
             }
@@ -341,7 +342,8 @@ impl World<'_> {
             let seen = self.readers.seen(order_id);
             let is_failed = seen.is_some_and(|seen| seen.status == crate::order::Status::Failed);
             ensure(
-                !(is_failed && self.exchange.is_accepted(order_id)),
+                !(is_failed && self.exchange.is_accepted(order_id))
+                    || self.exchange.may_seem_unknown(),
                 Invariant::FailedForGood,
                 || format!("{seen:?} is accepted now"),
             )?;
@@ -398,7 +400,7 @@ impl World<'_> {
     }
 
     pub(super) fn bust(&mut self) -> bool {
-        if !self.feed_is_certain() {
+        if !self.feed_is_certain() && !self.exchange.loses_busts {
             return false;
         }
         let Some(order_id) = self.some_accepted() else { return false };
@@ -458,7 +460,7 @@ impl World<'_> {
 
     /// A restart takes the lines of the old session away, so what only they tell must have come.
     pub(super) fn restart_exchange(&mut self) -> bool {
-        if !self.has_all_only_there() {
+        if !self.has_all_only_there() && !self.exchange.loses_busts {
             return false;
         }
         say!(self.trace, "the exchange starts again");
@@ -504,7 +506,7 @@ impl World<'_> {
             let is_open = engines.order(order_id).is_some_and(|order| order.is_open());
             let is_counted = durable.counted(order_id).any(|(id, _)| id == execution);
             let is_bust = line.line_type == FeedLineType::Bust;
-            !published.only_here || (is_bust && is_open && is_counted)
+            !published.only_here || (is_bust && exchange.loses_busts && is_open && is_counted)
         };
         let has_lost = node.feed.lose(exchange, count, may_be_lost);
         self.after_feed(has_lost, Some("gaps of the feed"))

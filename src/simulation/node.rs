@@ -13,7 +13,7 @@ use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::parts::{
     Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
     MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
-    Refusal, SessionQueues, load, refuse_requests, replay, work,
+    Refusal, SessionQueues, Wanted, find_in, load, refuse_requests, replay, work,
 };
 use crate::execution::{
     CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
@@ -26,7 +26,7 @@ use crate::market::MarketWriter;
 use crate::order::TrackedOrder;
 use crate::projection::Progress;
 use crate::sync::mailbox;
-use crate::types::{ExternalOrderId, Moment, SteadyClock, TimestampMicros};
+use crate::types::{Moment, SteadyClock, TimestampMicros};
 use crate::wal::parts::{FaultyDisk, SteppedWriter, recover_from};
 use crate::wal::{self, MIN_SEGMENT_BYTES, WalError, WalOptions};
 
@@ -48,7 +48,7 @@ pub(super) struct Node {
     follower: IndexFollower<FaultyDisk>,
     reads: IndexReader,
     /// An exchange id that was looked for in the store, and the order that it means there.
-    found: Option<(ExternalOrderId, Option<TrackedOrder>)>,
+    found: Option<(Wanted, Option<TrackedOrder>)>,
     is_stopping: bool,
     kill_switch: KillSwitch,
     /// How far Postgres has come, as far as the process knows.
@@ -289,14 +289,14 @@ impl Node {
     /// Looks in the store for an id that the exchange speaks of, or says what was found. False when
     /// there is nothing to look for.
     pub(super) fn find(&mut self) -> Checked<bool> {
-        if let Some((id, order)) = self.found.take() {
-            self.queues.answers.push(Answer::Found(id, order));
+        if let Some((wanted, order)) = self.found.take() {
+            self.queues.answers.push(Answer::Found(wanted, order));
             return Ok(true);
         }
-        let Some(id) = self.queues.finds.pop() else { return Ok(false) };
-        let found = self.index.by_external_id(&id);
+        let Some(wanted) = self.queues.finds.pop() else { return Ok(false) };
+        let found = find_in(&self.index, &wanted);
         let found = found.map_err(|error| broken(Invariant::StoreFollows, format!("{error:?}")))?;
-        self.found = Some((id, found));
+        self.found = Some((wanted, found));
         Ok(true)
     }
 
@@ -323,6 +323,7 @@ impl Node {
 fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, ExecutionError> {
     let ages = IndexAges {
         held_report_micros: profile.engine.held_report_age_micros,
+        ended_window_micros: profile.engine.ended_window_micros,
         changes_micros: profile.changes_age_micros,
     };
     Ok(Index::in_memory(&machine.store, ages)?)

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
+use super::records::RecordManner;
 use crate::engine::EngineOptions;
 
 /// One kind of step. What exactly happens in it is drawn when its turn comes.
@@ -183,6 +184,10 @@ pub(super) struct Profile {
     pub(super) refused_connections: u64,
     /// Of a hundred cancels, so many are declined by the exchange.
     pub(super) declined_cancels: u64,
+    /// What records of orders the exchange gives.
+    pub(super) records: RecordManner,
+    /// Whether lines may be lost that nothing else tells: busts.
+    pub(super) loses_busts: bool,
     /// Microseconds that the exchange's clock is ahead of the true time; behind, when negative.
     pub(super) exchange_clock: i64,
     /// Room for lines of the feed in front of the orders thread.
@@ -243,7 +248,14 @@ impl Profile {
         let clock_tolerance_micros = dice.between(0, 4) * 10_000;
         let tolerance = i64::try_from(clock_tolerance_micros).unwrap_or_default();
         let exchange_clock = [-tolerance, -tolerance / 2, 0, tolerance][dice.below(4)];
+        let records = RecordManner {
+            lag_micros: [0, 0, 15_000, 80_000][dice.below(4)],
+            shows_as_of: dice.percent(50),
+            cut_lists: [0, 0, 30][dice.below(3)],
+        };
         Self {
+            records,
+            loses_busts: dice.percent(30),
             steps: steps.unwrap_or_else(|| 60 << dice.below(4)),
             users: 1 + dice.below(4),
             keys: dice.below(6),
@@ -263,6 +275,11 @@ impl Profile {
                 // Much longer than any answer takes: see the option.
                 held_report_age_micros: 5_000_000,
                 lookup_age_micros: [1_000, 20_000, 200_000][dice.below(3)],
+                unknown_span_micros: [10_000, 50_000][dice.below(2)],
+                doubt_age_micros: [20_000, 200_000][dice.below(2)],
+                max_doubt_pause_micros: 200_000,
+                ended_window_micros: 30_000_000,
+                relook_pauses_micros: [30_000, 100_000, 300_000, 800_000, 1_600_000],
             },
             reply_timeout: Duration::from_millis([5, 30, 100][dice.below(3)]),
             awaits_postgres: dice.below(3) == 0,

@@ -120,6 +120,9 @@ fn check_durable(durable: &DurableLog, order: &Arc<Order>) -> Checked {
 }
 
 fn check_failed(exchange: &Exchange, order: &Order) -> Checked {
-    let lives = order.status == Status::Failed && exchange.is_accepted(order.order_id);
+    // Where records lag an order may be called failed that lives: it is found and taken back.
+    let lives = order.status == Status::Failed
+        && exchange.is_accepted(order.order_id)
+        && !exchange.may_seem_unknown();
     ensure(!lives, Invariant::FailedForGood, || format!("{order:?}"))
 }

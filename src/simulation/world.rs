@@ -71,7 +71,7 @@ impl<'a> World<'a> {
             node: None,
             market: Some(market),
             network: Network::default(),
-            exchange: Exchange::new(),
+            exchange: Exchange::new(profile.records, profile.loses_busts),
             streams: Streams::new(&clients.users, profile.changes_age_micros),
             clients,
             others: Others::default(),
@@ -113,6 +113,7 @@ impl<'a> World<'a> {
 
     /// Lets time pass, and what times out by itself.
     pub(super) fn pass_time(&mut self, micros: u64) {
+        self.exchange.remember(self.clock.micros());
         self.clock.advance(micros);
         let limit = self.clock.micros().saturating_sub(self.profile.request_timeout_micros);
         if let Some(node) = &mut self.node {

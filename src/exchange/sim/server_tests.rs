@@ -83,7 +83,11 @@ pub(super) fn submit(exchange: &SimHandle, orders: &[Value]) -> Vec<Value> {
 pub(super) fn query(exchange: &SimHandle, id: &str) -> Value {
     let (status, mut body) = post(exchange, "/v1/orders/query", &json!({ "clientOrderIds": [id] }));
     assert_eq!(status, 200, "{body}");
-    body["results"][0].take()
+    let mut record = body["results"][0].take();
+    // Where the feed stands has nothing to do with the order.
+    let as_of = record.as_object_mut().and_then(|record| record.remove("asOf"));
+    assert!(as_of.is_some(), "each record says how complete it is");
+    record
 }
 
 /// A feed that has begun.

@@ -237,6 +237,7 @@ impl Venue {
             filled_shares: 0,
             executions: Vec::new(),
             error: None,
+            as_of: None,
         };
         match self.orders.known(&ClientKey::new(client_order_id)) {
             None => {}

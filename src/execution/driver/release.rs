@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Driver;
 use crate::engine::{CancelReply, CreateReply, Effect};
+use crate::execution::answers::Wanted;
 use crate::execution::limits::EFFECTS_PER_SLICE;
 use crate::execution::stages::Stage;
 use crate::order::Order;
@@ -85,6 +86,7 @@ impl Driver {
         // Postgres has it.
         self.webhooks.answer(durable);
         self.mass_cancels.answer(shown);
+        self.operator_acts.answer(shown);
         self.has_free_effects()
     }
 
@@ -144,7 +146,8 @@ impl Driver {
                 self.gated_queries -= 1;
                 self.queues.queries.push(order_id);
             }
-            Effect::Find(id) => self.queues.finds.push(id),
+            Effect::Find(id) => self.queues.finds.push(Wanted::Theirs(id)),
+            Effect::FindOrder(order_id) => self.queues.finds.push(Wanted::Ours(order_id)),
             Effect::ReplyCreate { to, reply } => {
                 if let Some(order) = reply.order() {
                     self.queues.clock.finish(order.order_id);
@@ -205,6 +208,7 @@ fn waits_for_postgres(effect: &Effect) -> bool {
         | Effect::Cancel { .. }
         | Effect::Query(_)
         | Effect::Find(_)
+        | Effect::FindOrder(_)
         | Effect::Repaired { .. }
         | Effect::Alert(_) => false,
     }

@@ -1,0 +1,361 @@
+//! What may change a record of an order, one rule a test.
+
+use super::race_tests::{Desk, OPTIONS, fill, filled, has_alert, record_of};
+use super::*;
+use crate::order::{
+    Anomaly, CaseCause, CaseOutcome, Ending, Fill, OperatorAct, OrderParts, ReportKind, Status,
+};
+use crate::types::*;
+
+/// A record with this list, which is all of it.
+fn record(executions: &[Fill]) -> ExchangeRecord {
+    record_of("x", ExchangeState::Open, executions.to_vec())
+}
+
+fn as_of(session: &str, sequence: u64, record: ExchangeRecord) -> ExchangeRecord {
+    let session = session.into();
+    ExchangeRecord { as_of: Some(FeedPlace { session, sequence }), ..record }
+}
+
+/// An order with executions of 4 and 3 shares, which lines 1 and 2 of session "s" have shown.
+fn twice_filled() -> (Desk, OrderId) {
+    let mut desk = Desk::new();
+    desk.engines.feed_session(&"s".into(), 0);
+    let order_id = desk.submitted();
+    desk.line("x", 1, filled("e1", 4));
+    desk.line("x", 2, filled("e2", 3));
+    desk.take();
+    (desk, order_id)
+}
+
+fn answer(desk: &mut Desk, order_id: OrderId, record: ExchangeRecord) {
+    desk.record(order_id, QueryAnswer::Known(record));
+}
+
+fn filled_shares(desk: &Desk, order_id: OrderId) -> Shares {
+    desk.order(order_id).filled_shares
+}
+
+fn causes(desk: &Desk) -> Vec<CaseCause> {
+    desk.engines.open_cases().map(|(_, open)| open.case.cause).collect()
+}
+
+#[test]
+fn a_record_that_may_lag_adds_executions_and_never_removes_one() {
+    let (mut desk, order_id) = twice_filled();
+    for looks in 0..20 {
+        answer(&mut desk, order_id, record(&[fill("e1", 4)]));
+        assert_eq!(filled_shares(&desk, order_id), 7, "after {looks} looks");
+        desk.sweep(OPTIONS.max_doubt_pause_micros);
+    }
+    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e3", 1)]));
+    assert_eq!(filled_shares(&desk, order_id), 8);
+    assert_eq!(causes(&desk), [CaseCause::Doubtful]);
+}
+
+#[test]
+fn what_a_record_lacks_is_asked_about_less_and_less_often_and_told_once() {
+    let (mut desk, order_id) = twice_filled();
+    let mut asked_after = Vec::new();
+    let mut told = 0;
+    let mut waited = 0;
+    answer(&mut desk, order_id, record(&[fill("e1", 4)]));
+    while asked_after.len() < 6 {
+        desk.sweep(100);
+        waited += 100;
+        let effects = desk.take();
+        told += effects
+            .iter()
+            .filter(|effect| {
+                let anomaly = Anomaly::DoubtfulExecution;
+                **effect == Effect::Alert(Alert::Order { order_id, anomaly })
+            })
+            .count();
+        if effects.contains(&Effect::Query(order_id)) {
+            asked_after.push(waited);
+            waited = 0;
+            answer(&mut desk, order_id, record(&[fill("e1", 4)]));
+        }
+    }
+    assert_eq!(asked_after, [500, 1_000, 2_000, 4_000, 8_000, 8_000]);
+    assert_eq!(told, 1);
+    // The record has caught up: nobody need look at it any more.
+    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
+    assert_eq!(causes(&desk), []);
+    desk.sweep(100_000);
+    assert_eq!(desk.queries(), 0);
+}
+
+#[test]
+fn a_list_that_is_cut_short_puts_nothing_in_doubt() {
+    let (mut desk, order_id) = twice_filled();
+    let cut = ExchangeRecord { filled_shares: 7, ..record(&[]) };
+    for _ in 0..5 {
+        answer(&mut desk, order_id, as_of("s", 9, cut.clone()));
+        desk.sweep(OPTIONS.doubt_age_micros);
+    }
+    assert_eq!(filled_shares(&desk, order_id), 7);
+    assert_eq!(causes(&desk), []);
+}
+
+#[test]
+fn a_record_takes_back_what_it_proves_void_and_nothing_newer() {
+    for (place, left) in [(("s", 1), 7), (("s", 2), 4), (("s", 9), 4), (("t", 9), 7)] {
+        let (mut desk, order_id) = twice_filled();
+        answer(&mut desk, order_id, as_of(place.0, place.1, record(&[fill("e1", 4)])));
+        assert_eq!(filled_shares(&desk, order_id), left, "{place:?}");
+        assert_eq!(has_alert(&desk.take(), Anomaly::TakenBack), left == 4);
+    }
+}
+
+#[test]
+fn lines_of_an_earlier_session_are_proof_of_nothing() {
+    let (mut desk, order_id) = twice_filled();
+    desk.engines.feed_session(&"t".into(), 0);
+    answer(&mut desk, order_id, as_of("t", 9, record(&[])));
+    answer(&mut desk, order_id, as_of("s", 9, record(&[])));
+    assert_eq!(filled_shares(&desk, order_id), 7);
+}
+
+#[test]
+fn what_a_record_took_back_counts_again_when_it_is_shown_again_and_what_the_feed_voided_does_not() {
+    let (mut desk, order_id) = twice_filled();
+    answer(&mut desk, order_id, as_of("s", 2, record(&[fill("e1", 4)])));
+    assert_eq!(filled_shares(&desk, order_id), 4);
+    desk.line("x", 3, filled("e2", 3));
+    assert_eq!(filled_shares(&desk, order_id), 7, "by a line");
+    answer(&mut desk, order_id, as_of("s", 3, record(&[fill("e1", 4)])));
+    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
+    assert_eq!(filled_shares(&desk, order_id), 7, "by a record");
+    let execution_id = ExecutionId::new("e2").unwrap();
+    desk.line("x", 4, ReportKind::Busted { execution_id });
+    desk.line("x", 5, filled("e2", 3));
+    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
+    assert_eq!(filled_shares(&desk, order_id), 4);
+    let parts = OrderParts::of_tracked(desk.engines.tracked(order_id).unwrap());
+    desk.restart();
+    assert_eq!(OrderParts::of_tracked(desk.engines.tracked(order_id).unwrap()), parts);
+}
+
+#[test]
+fn doubtful_executions_that_are_just_too_much_are_taken_back_at_once() {
+    let mut desk = Desk::new();
+    desk.engines.feed_session(&"s".into(), 0);
+    let order_id = desk.submitted();
+    // Its bust gets lost with the session.
+    desk.line("x", 1, filled("e1", 6));
+    desk.engines.feed_session(&"t".into(), 0);
+    desk.settle();
+    answer(&mut desk, order_id, record(&[]));
+    desk.take();
+    desk.line("x", 1, filled("e2", 10));
+    assert_eq!(filled_shares(&desk, order_id), 16);
+    assert!(desk.take().contains(&Effect::Query(order_id)), "asked about at once");
+    let all = ExchangeRecord { state: ExchangeState::Filled, ..record(&[fill("e2", 10)]) };
+    answer(&mut desk, order_id, all);
+    assert_eq!((filled_shares(&desk, order_id), desk.status(order_id)), (10, Status::Filled));
+}
+
+#[test]
+fn an_over_fill_that_the_record_confirms_stays() {
+    let (mut desk, order_id) = twice_filled();
+    desk.line("x", 3, filled("e3", 5));
+    assert!(has_alert(&desk.take(), Anomaly::OverFill));
+    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3), fill("e3", 5)]));
+    assert_eq!(filled_shares(&desk, order_id), 12);
+}
+
+#[test]
+fn an_unknown_order_fails_only_by_two_looks_of_which_the_second_is_new_enough() {
+    let mut desk = Desk::new();
+    desk.engines.feed_session(&"s".into(), 7);
+    let order_id = desk.pending();
+    let unknown = |sequence| QueryAnswer::Unknown {
+        as_of: Some(FeedPlace { session: "s".into(), sequence }),
+    };
+    desk.sweep(1_200);
+    desk.record(order_id, unknown(7));
+    assert_eq!(desk.status(order_id), Status::Pending, "one look");
+    desk.sweep(400);
+    desk.record(order_id, unknown(7));
+    assert_eq!(desk.status(order_id), Status::Pending, "too soon after it");
+    desk.sweep(600);
+    desk.record(order_id, unknown(6));
+    assert_eq!(desk.status(order_id), Status::Pending, "a record from before the first");
+    desk.sweep(600);
+    desk.record(order_id, unknown(7));
+    assert_eq!(desk.status(order_id), Status::Failed);
+}
+
+#[test]
+fn a_failed_order_is_looked_at_again_and_taken_back_where_it_lives() {
+    let mut desk = Desk::new();
+    let order_id = desk.failed();
+    let mut asked = Vec::new();
+    for millis in 1..=6 {
+        desk.sweep(1_000);
+        if desk.queries() > 0 {
+            asked.push(millis);
+            desk.record(order_id, QueryAnswer::Unknown { as_of: None });
+        }
+    }
+    assert_eq!(asked, [1, 2, 3, 4, 5]);
+
+    let mut desk = Desk::new();
+    let order_id = desk.failed();
+    desk.restart();
+    desk.settle();
+    desk.take();
+    answer(&mut desk, order_id, record(&[fill("e1", 4)]));
+    assert_eq!((desk.status(order_id), filled_shares(&desk, order_id)), (Status::Failed, 4));
+    let effects = desk.take();
+    assert!(has_alert(&effects, Anomaly::LateAccept) && has_alert(&effects, Anomaly::FillOfFailed));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Cancel { .. })));
+}
+
+#[test]
+fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
+    let mut desk = Desk::new();
+    desk.engines.feed_session(&"s".into(), 0);
+    desk.settle();
+    let old = desk.filled("old");
+    desk.sweep(OPTIONS.ended_window_micros + 1);
+    let recent = desk.filled("recent");
+    desk.engines.feed_reached(9);
+    desk.log_position();
+    desk.take();
+    desk.engines.feed_session(&"t".into(), 0);
+    desk.settle();
+    let asked = desk.take();
+    assert!(asked.contains(&Effect::Query(recent)) && !asked.contains(&Effect::Query(old)));
+    // One that has left memory comes from the store.
+    let (tracked, version) =
+        (desk.engines.tracked(recent).unwrap().clone(), desk.order(recent).version);
+    desk.record(
+        recent,
+        QueryAnswer::Known(record_of("recent", ExchangeState::Filled, vec![fill("recent", 10)])),
+    );
+    assert!(desk.engines.forget(recent, version).is_some());
+    desk.engines.feed_session(&"u".into(), 0);
+    desk.settle();
+    assert!(desk.take().contains(&Effect::FindOrder(recent)));
+    desk.act(|engines, now, out| engines.found_order(now, recent, Some(tracked), out));
+    assert!(desk.take().contains(&Effect::Query(recent)));
+}
+
+#[test]
+fn what_does_not_fit_the_order_is_kept_and_asked_about_and_counts_once_confirmed() {
+    let larger = Fill { num_shares: 11, ..fill("e1", 11) };
+    let worse = Fill { price: PriceCents::new(99).unwrap(), ..fill("e1", 4) };
+    for (odd, cause) in [(larger, CaseCause::LargerThanOrder), (worse, CaseCause::BeyondLimit)] {
+        let mut desk = Desk::new();
+        let order_id = desk.submitted();
+        desk.report("x", ReportKind::Filled(odd.clone()));
+        desk.report("x", ReportKind::Filled(odd.clone()));
+        assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (0, vec![cause]));
+        let effects = desk.take();
+        assert!(has_alert(&effects, Anomaly::Quarantined));
+        assert!(effects.contains(&Effect::Query(order_id)));
+        desk.restart();
+        assert_eq!(causes(&desk), [cause], "also after a restart");
+        answer(&mut desk, order_id, record(&[]));
+        assert_eq!(filled_shares(&desk, order_id), 0);
+        desk.take();
+        answer(&mut desk, order_id, record(std::slice::from_ref(&odd)));
+        assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (odd.num_shares, vec![]));
+        assert!(has_alert(&desk.take(), Anomaly::MisfitConfirmed));
+    }
+}
+
+#[test]
+fn a_line_in_another_symbol_changes_nothing() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    let spy = Symbol::new("SPY").unwrap();
+    for kind in [filled("e1", 4), ReportKind::Cancelled] {
+        let id = ExternalOrderId::new("x").unwrap();
+        let report = Report { symbol: Some(spy), ..Report::new(id, kind) };
+        desk.act(|engines, now, out| engines.report(now, report, out));
+    }
+    assert_eq!(desk.status(order_id), Status::Submitted);
+    assert_eq!(causes(&desk), [CaseCause::OtherSymbol; 2]);
+}
+
+#[test]
+fn an_id_of_two_orders_is_told_by_their_records_alone() {
+    let mut desk = Desk::new();
+    let first = desk.submitted();
+    let second = desk.pending();
+    desk.accept(second, "x");
+    desk.take();
+    desk.report("x", filled("e1", 4));
+    assert_eq!((filled_shares(&desk, first), filled_shares(&desk, second)), (0, 0));
+    let asked = desk.take();
+    assert!(asked.contains(&Effect::Query(first)) && asked.contains(&Effect::Query(second)));
+    answer(&mut desk, second, record(&[fill("e1", 4)]));
+    answer(&mut desk, first, record(&[]));
+    assert_eq!((filled_shares(&desk, first), filled_shares(&desk, second)), (0, 4));
+}
+
+#[test]
+fn the_record_of_another_order_says_nothing() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    let other = record_of("y", ExchangeState::Cancelled, vec![fill("e1", 4)]);
+    answer(&mut desk, order_id, other);
+    assert_eq!((filled_shares(&desk, order_id), desk.status(order_id)), (0, Status::Submitted));
+    assert!(has_alert(&desk.take(), Anomaly::SecondExternalId));
+}
+
+#[test]
+fn operators_book_discard_and_close_and_it_stays_so() {
+    let act = || OperatorAct { by: "bob".into(), reason: "told by phone".into() };
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    let odd = |id: &str| Fill { price: PriceCents::new(99).unwrap(), ..fill(id, 4) };
+    for id in ["e1", "e2"] {
+        desk.report("x", ReportKind::Filled(odd(id)));
+    }
+    let numbers: Vec<u64> = desk.engines.open_cases().map(|(_, open)| open.number).collect();
+    for (number, outcome) in
+        [(numbers[0], CaseOutcome::Booked), (numbers[1], CaseOutcome::Discarded)]
+    {
+        desk.act(|engines, now, out| {
+            let reply = engines.decide_case(now, (order_id, number), (outcome, act()), out);
+            assert!(matches!(reply, OperatorReply::Done(_)));
+            let again = engines.decide_case(now, (order_id, number), (outcome, act()), out);
+            assert_eq!(again, OperatorReply::UnknownCase);
+        });
+    }
+    assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (4, vec![]));
+    desk.report("x", ReportKind::Filled(odd("e2")));
+    answer(&mut desk, order_id, record(&[odd("e1"), odd("e2")]));
+    assert_eq!(filled_shares(&desk, order_id), 4, "discarded for good");
+    desk.act(|engines, now, out| {
+        let reply = engines.close_order(now, order_id, act(), out);
+        assert!(matches!(reply, OperatorReply::Done(_)));
+        let again = engines.close_order(now, order_id, act(), out);
+        assert!(matches!(again, OperatorReply::HasEnded(_)));
+    });
+    let closed = desk.order(order_id).clone();
+    assert_eq!(closed.ending(), Some(Ending::ClosedByOperator));
+    assert_eq!(closed.reason.as_deref(), Some("closed by bob: told by phone"));
+    desk.restart();
+    assert_eq!(*desk.order(order_id), closed);
+}
+
+#[test]
+fn an_unreadable_line_is_kept_until_a_record_is_surely_newer() {
+    let (mut desk, order_id) = twice_filled();
+    desk.engines.feed_reached(2);
+    let id = ExternalOrderId::new("x").unwrap();
+    desk.act(|engines, now, out| engines.unreadable(now, &id, "{\"sequence\":3", out));
+    assert!(desk.take().contains(&Effect::Query(order_id)));
+    let both = || record(&[fill("e1", 4), fill("e2", 3)]);
+    answer(&mut desk, order_id, as_of("s", 2, both()));
+    assert_eq!(causes(&desk), [CaseCause::Unreadable]);
+    desk.sweep(500);
+    assert!(desk.take().contains(&Effect::Query(order_id)), "it is asked about again");
+    answer(&mut desk, order_id, as_of("s", 3, both()));
+    assert_eq!(causes(&desk), []);
+}

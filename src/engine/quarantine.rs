@@ -1,0 +1,345 @@
+//! What is heard of an order and does not fit it: kept as a case, asked about, and decided by the
+//! exchange's record or by an operator.
+
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use super::engines::Engines;
+use super::entry::QueryReason;
+use super::inputs::Report;
+use super::outbox::{Alert, Effect, Outbox};
+use super::partition::{Engine, Turn, Work};
+use crate::order::{
+    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill, MAX_OPEN_CASES,
+    OpenCase, OperatorAct, Order, ReportKind, case_text,
+};
+use crate::types::{ExternalOrderId, OrderId, Position, Symbol, TimestampMicros};
+
+/// Orders with open cases that one user partition keeps in memory, at most. What comes beyond is
+/// counted and logged and dropped: 64 partitions keep some 100 MB of what an exchange has wrong.
+const MAX_ORDERS_WITH_CASES: usize = 1_024;
+
+/// What became of an operator's act.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OperatorReply {
+    /// It is done: the order as it is now.
+    Done(Arc<Order>),
+    /// There is no such order among those that may be acted upon.
+    UnknownOrder,
+    /// The order has no such open case.
+    UnknownCase,
+    /// The order has ended already.
+    HasEnded(Arc<Order>),
+}
+
+impl Work<'_, '_> {
+    /// Why an execution cannot be one of this order, if so.
+    pub(super) fn misfit(&self, fill: &Fill, symbol: Option<Symbol>) -> Option<CaseCause> {
+        let order = self.order();
+        if symbol.is_some_and(|symbol| symbol != order.symbol) {
+            return Some(CaseCause::OtherSymbol);
+        }
+        if fill.num_shares > order.num_shares {
+            return Some(CaseCause::LargerThanOrder);
+        }
+        let limit = order.limit_price?;
+        let is_worse = match order.position {
+            Position::Buy => fill.price > limit,
+            Position::Sell => fill.price < limit,
+        };
+        is_worse.then_some(CaseCause::BeyondLimit)
+    }
+
+    /// Keeps what does not fit, unless that is done already, and asks the exchange about the order.
+    pub(super) fn quarantine(&mut self, cause: CaseCause, execution: Option<Fill>, text: &str) {
+        let is_kept = self.entry.tracked.cases().iter().any(|open| {
+            open.case.cause == cause
+                && open.case.execution == execution
+                && (execution.is_some() || open.case.text == case_text(text))
+        });
+        if is_kept {
+            return;
+        }
+        self.open_case(Case { cause, execution, text: case_text(text) });
+        self.entry.underway.owes_settlement = true;
+        self.entry.ask_anew(QueryReason::PeriodicLook, self.turn.out);
+    }
+
+    /// Keeps a part of the exchange's record that cannot be read, unless that is done already. The
+    /// record is asked for again, less and less often.
+    pub(super) fn quarantine_part(&mut self, text: &str) {
+        let kept = self.entry.tracked.cases();
+        let is_kept = kept.iter().any(|open| {
+            open.case.cause == CaseCause::Unreadable && open.case.text == case_text(text)
+        });
+        if !is_kept {
+            let text = case_text(text);
+            self.open_case(Case { cause: CaseCause::Unreadable, execution: None, text });
+        }
+        let pause = self.turn.options.max_doubt_pause_micros;
+        let again = self.turn.now.saturating_add_micros(pause);
+        self.look_again_at(again);
+    }
+
+    /// Opens a case and tells of it, as far as there is room.
+    pub(super) fn open_case(&mut self, case: Case) {
+        if self.entry.tracked.cases().len() >= MAX_OPEN_CASES || self.turn.is_quarantine_full {
+            self.alert(Anomaly::QuarantineFull);
+            return;
+        }
+        let anomaly = match case.cause {
+            CaseCause::Doubtful => Anomaly::DoubtfulExecution,
+            CaseCause::OtherSymbol
+            | CaseCause::OtherSide
+            | CaseCause::BeyondLimit
+            | CaseCause::LargerThanOrder
+            | CaseCause::IdUsedAgain
+            | CaseCause::AmbiguousOrder
+            | CaseCause::Unreadable => Anomaly::Quarantined,
+        };
+        self.record(Change::CaseOpened(Box::new(case)));
+        self.alert(anomaly);
+    }
+
+    /// Asks again about what does not fit and what no record has confirmed yet, less and less often.
+    pub(super) fn look_at_open_cases(&mut self) {
+        let (now, options) = (self.turn.now, *self.turn.options);
+        let waits = |open: &&OpenCase| {
+            !matches!(open.case.cause, CaseCause::Doubtful | CaseCause::Unreadable)
+        };
+        let opened = self.entry.tracked.cases().iter().filter(waits);
+        let Some(newest) = opened.map(|open| open.opened_at_micros).max() else { return };
+        let age = now.micros().saturating_sub(newest).max(options.grace_micros);
+        self.look_again_at(now.saturating_add_micros(age.min(options.max_doubt_pause_micros)));
+    }
+
+    /// Closes cases that nothing can be booked of, once a record of the order is surely newer than
+    /// what could not be read: what that may have said is in there. Asks again otherwise.
+    pub(super) fn supersede_unreadable(&mut self, covers: Option<u64>) {
+        let now = self.turn.now.micros();
+        let (session, _) = self.turn.feed.place();
+        let is_covered = self.entry.underway.unreadable_after.is_some_and(|(of, sequence)| {
+            of == session && covers.is_some_and(|covers| covers > sequence)
+        });
+        let unreadable = |open: &&OpenCase| open.case.cause == CaseCause::Unreadable;
+        let cases = self.entry.tracked.cases().iter().filter(unreadable);
+        let ages: Vec<(u64, u64)> =
+            cases.map(|open| (open.number, now.saturating_sub(open.opened_at_micros))).collect();
+        for (number, age_micros) in ages {
+            if !is_covered && age_micros < self.turn.options.held_report_age_micros {
+                let pause = age_micros.max(self.turn.options.grace_micros);
+                let again = self.turn.now.saturating_add_micros(pause);
+                self.look_again_at(again);
+                continue;
+            }
+            let decision = CaseDecision {
+                number,
+                outcome: CaseOutcome::Superseded,
+                by: None,
+                reason: "the exchange's record of the order has come since".into(),
+            };
+            self.record(Change::CaseClosed(Box::new(decision)));
+        }
+    }
+}
+
+impl Engine {
+    /// Something that the exchange reported unasked.
+    pub(super) fn report(&mut self, order_id: OrderId, report: Report, turn: &mut Turn<'_>) {
+        turn.is_quarantine_full = self.lists.cases.len() >= MAX_ORDERS_WITH_CASES;
+        self.with_order(order_id, turn, |work| {
+            let Report { kind, symbol, sequence, external_order_id } = report;
+            if let (ReportKind::Filled(fill), Some(sequence)) = (&kind, sequence) {
+                let (session, _) = work.turn.feed.place();
+                work.entry.underway.lines.note(&fill.execution_id, (session, sequence));
+            }
+            if symbol.is_some_and(|symbol| symbol != work.order().symbol) {
+                let named = symbol.map_or_else(String::new, |symbol| symbol.to_string());
+                let text = format!("a line of {external_order_id} in {named}");
+                return work.quarantine(CaseCause::OtherSymbol, fill_of(kind), &text);
+            }
+            match kind {
+                ReportKind::Filled(fill) => take_fill(work, fill),
+                ReportKind::Busted { .. } | ReportKind::Cancelled | ReportKind::Expired => {
+                    let bust = match &kind {
+                        ReportKind::Busted { execution_id } => {
+                            work.entry.tracked.case_of(execution_id).map(|open| open.number)
+                        }
+                        _ => None,
+                    };
+                    work.record(kind.into_change());
+                    if let Some(number) = bust {
+                        let decision = CaseDecision {
+                            number,
+                            outcome: CaseOutcome::Superseded,
+                            by: None,
+                            reason: "the exchange has declared it void".into(),
+                        };
+                        work.record(Change::CaseClosed(Box::new(decision)));
+                    }
+                }
+            }
+        });
+    }
+
+    /// A line about the order that cannot be read, or that may be about another one.
+    pub(super) fn quarantine(
+        &mut self,
+        order_id: OrderId,
+        cause: CaseCause,
+        (execution, text): (Option<Fill>, &str),
+        turn: &mut Turn<'_>,
+    ) {
+        turn.is_quarantine_full = self.lists.cases.len() >= MAX_ORDERS_WITH_CASES;
+        self.with_order(order_id, turn, |work| {
+            if cause == CaseCause::Unreadable {
+                work.entry.underway.unreadable_after = Some(work.turn.feed.place());
+            }
+            work.quarantine(cause, execution, text);
+        });
+    }
+
+    fn decide_case(
+        &mut self,
+        order_id: OrderId,
+        decision: CaseDecision,
+        turn: &mut Turn<'_>,
+    ) -> OperatorReply {
+        let Some(tracked) = self.tracked(order_id) else { return OperatorReply::UnknownOrder };
+        if !tracked.cases().iter().any(|open| open.number == decision.number) {
+            return OperatorReply::UnknownCase;
+        }
+        let decided = self.with_order(order_id, turn, |work| {
+            work.record(Change::CaseClosed(Box::new(decision)));
+            Arc::clone(work.order())
+        });
+        decided.map_or(OperatorReply::UnknownOrder, OperatorReply::Done)
+    }
+
+    fn close_order(
+        &mut self,
+        order_id: OrderId,
+        act: OperatorAct,
+        turn: &mut Turn<'_>,
+    ) -> OperatorReply {
+        let closed = self.with_order(order_id, turn, |work| {
+            if work.order().status.is_terminal() {
+                return OperatorReply::HasEnded(Arc::clone(work.order()));
+            }
+            work.record(Change::ClosedByOperator(Box::new(act)));
+            OperatorReply::Done(Arc::clone(work.order()))
+        });
+        closed.unwrap_or(OperatorReply::UnknownOrder)
+    }
+}
+
+fn take_fill(work: &mut Work<'_, '_>, fill: Fill) {
+    match work.entry.tracked.executions().get(&fill.execution_id) {
+        Some(Execution::Busted) => {}
+        Some(Execution::Counted { num_shares, price }) => {
+            if (num_shares, price) != (fill.num_shares, fill.price) {
+                work.quarantine(CaseCause::IdUsedAgain, Some(fill), "on the feed");
+            }
+        }
+        None | Some(Execution::TakenBack) => match work.misfit(&fill, None) {
+            Some(cause) => {
+                let text = format!("{} shares at {} cents", fill.num_shares, fill.price.cents());
+                work.quarantine(cause, Some(fill), &text);
+            }
+            None => work.record(Change::Filled(fill)),
+        },
+    }
+}
+
+fn fill_of(kind: ReportKind) -> Option<Fill> {
+    match kind {
+        ReportKind::Filled(fill) => Some(fill),
+        ReportKind::Busted { .. } | ReportKind::Cancelled | ReportKind::Expired => None,
+    }
+}
+
+impl Engines {
+    /// A line that names an order and cannot be read. The order is asked about; about an order that
+    /// nobody here knows it is only told.
+    pub fn unreadable(
+        &mut self,
+        now: TimestampMicros,
+        external_order_id: &ExternalOrderId,
+        text: &str,
+        out: &mut Outbox,
+    ) {
+        match self.by_external_id.get(external_order_id).copied() {
+            Some(order_id) => self.turn(now, order_id.partition(), out, |engine, turn| {
+                engine.quarantine(order_id, CaseCause::Unreadable, (None, text), turn);
+            }),
+            None => out.effects.push(Effect::Alert(Alert::UnreadableOfUnknown)),
+        }
+    }
+
+    /// Everything that waits for a decision, by order.
+    pub fn open_cases(&self) -> impl Iterator<Item = (&Arc<Order>, &OpenCase)> {
+        self.partitions().iter().flat_map(|engine| {
+            let tracked = engine.lists.cases.iter().filter_map(|id| engine.tracked(*id));
+            tracked.flat_map(|tracked| tracked.cases().iter().map(|open| (tracked.order(), open)))
+        })
+    }
+
+    /// How many cases wait for a decision.
+    pub fn open_case_count(&self) -> usize {
+        self.open_cases().count()
+    }
+
+    /// An operator decides a case.
+    pub fn decide_case(
+        &mut self,
+        now: TimestampMicros,
+        (order_id, number): (OrderId, u64),
+        (outcome, act): (CaseOutcome, OperatorAct),
+        out: &mut Outbox,
+    ) -> OperatorReply {
+        let decision =
+            CaseDecision { number, outcome, by: Some(act.by), reason: case_text(&act.reason) };
+        self.turn(now, order_id.partition(), out, |engine, turn| {
+            engine.decide_case(order_id, decision, turn)
+        })
+    }
+
+    /// An operator ends an order by hand.
+    pub fn close_order(
+        &mut self,
+        now: TimestampMicros,
+        order_id: OrderId,
+        act: OperatorAct,
+        out: &mut Outbox,
+    ) -> OperatorReply {
+        let act = OperatorAct { by: act.by, reason: case_text(&act.reason) };
+        self.turn(now, order_id.partition(), out, |engine, turn| {
+            engine.close_order(order_id, act, turn)
+        })
+    }
+
+    /// Quarantines a line under an id that the exchange gave to several orders: their records tell
+    /// whose it is.
+    pub(super) fn quarantine_ambiguous(
+        &mut self,
+        now: TimestampMicros,
+        report: Report,
+        out: &mut Outbox,
+    ) {
+        let orders = self.ambiguous.get(&report.external_order_id).cloned().unwrap_or_default();
+        let text: CompactString = case_text(&format!("{:?}", report.kind));
+        let fill = fill_of(report.kind);
+        for order_id in orders {
+            let execution = fill.clone();
+            self.turn(now, order_id.partition(), out, |engine, turn| {
+                engine.quarantine(
+                    order_id,
+                    CaseCause::AmbiguousOrder,
+                    (execution, text.as_str()),
+                    turn,
+                );
+            });
+        }
+    }
+}

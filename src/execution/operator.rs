@@ -1,0 +1,113 @@
+//! What operators decide about orders: cases of the quarantine, and orders closed by hand. Answered
+//! when the decision is durable.
+
+use std::collections::VecDeque;
+
+use crate::engine::{Engines, OperatorReply, Outbox};
+use crate::order::{CaseOutcome, OpenCase, OperatorAct};
+use crate::types::{OrderId, TimestampMicros, UserId};
+use crate::wal::Lsn;
+
+/// Open cases that one list shows, at most: the oldest orders first.
+pub const MAX_LISTED_CASES: usize = 1_000;
+
+/// An open case with what it is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedCase {
+    /// Which order.
+    pub order_id: OrderId,
+    /// Whose.
+    pub user: UserId,
+    /// The case.
+    pub open: OpenCase,
+}
+
+/// What waits for a decision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quarantine {
+    /// At most [`MAX_LISTED_CASES`].
+    pub cases: Vec<ListedCase>,
+    /// How many there are.
+    pub total: usize,
+}
+
+/// An operator's wish.
+#[derive(Debug)]
+pub(super) enum OperatorCommand {
+    List(oneshot::Sender<Quarantine>),
+    Decide(Decide),
+    Close(OrderId, OperatorAct, oneshot::Sender<OperatorReply>),
+}
+
+/// A decision about a case.
+#[derive(Debug)]
+pub(super) struct Decide {
+    pub(super) order_id: OrderId,
+    pub(super) number: u64,
+    pub(super) outcome: CaseOutcome,
+    pub(super) act: OperatorAct,
+    pub(super) reply: oneshot::Sender<OperatorReply>,
+}
+
+/// Acts that wait for the log.
+#[derive(Debug, Default)]
+pub(super) struct OperatorActs {
+    waiting: VecDeque<(Lsn, OperatorReply, oneshot::Sender<OperatorReply>)>,
+}
+
+impl OperatorActs {
+    /// Does what an operator wants. The answer to an act comes back, to wait for what was decided.
+    pub(super) fn act(
+        command: OperatorCommand,
+        engines: &mut Engines,
+        now: TimestampMicros,
+        out: &mut Outbox,
+    ) -> Option<(OperatorReply, oneshot::Sender<OperatorReply>)> {
+        match command {
+            OperatorCommand::List(reply) => {
+                // The operator may have gone.
+                let _gone = reply.send(list(engines));
+                None
+            }
+            OperatorCommand::Decide(Decide { order_id, number, outcome, act, reply }) => {
+                let done = engines.decide_case(now, (order_id, number), (outcome, act), out);
+                Some((done, reply))
+            }
+            OperatorCommand::Close(order_id, act, reply) => {
+                Some((engines.close_order(now, order_id, act, out), reply))
+            }
+        }
+    }
+
+    /// Lets an answer wait until everything up to `last_event` is durable.
+    pub(super) fn gate(
+        &mut self,
+        last_event: Lsn,
+        (answer, reply): (OperatorReply, oneshot::Sender<OperatorReply>),
+    ) {
+        self.waiting.push_back((last_event, answer, reply));
+    }
+
+    /// Answers whoever waited for no more than this.
+    pub(super) fn answer(&mut self, durable: Lsn) {
+        while let Some((_, answer, reply)) =
+            self.waiting.pop_front_if(|(gate, ..)| *gate <= durable)
+        {
+            let _gone = reply.send(answer);
+        }
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+fn list(engines: &Engines) -> Quarantine {
+    let cases = engines.open_cases().take(MAX_LISTED_CASES).map(|(order, open)| ListedCase {
+        order_id: order.order_id,
+        user: order.user.clone(),
+        open: open.clone(),
+    });
+    Quarantine { cases: cases.collect(), total: engines.open_case_count() }
+}

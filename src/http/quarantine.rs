@@ -1,0 +1,175 @@
+//! What operators decide about orders: what was heard of them and does not fit, and orders that are
+//! stuck.
+//!
+//! `GET /quarantine`; `POST /quarantine/{orderId}/{case}/book` and `.../discard`;
+//! `POST /orders/{orderId}/close`. Each act names who and why, is durable before it is answered, and
+//! stands in the order's history.
+
+use std::net::SocketAddr;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::app::Site;
+use super::body::{parse_json, read_body_up_to};
+use super::problem::{HttpResponse, Problem, json_response};
+use crate::engine::OperatorReply;
+use crate::execution::{ListedCase, Quarantine};
+use crate::order::{CaseCause, CaseOutcome, Fill, MAX_CASE_TEXT_BYTES, OperatorAct};
+use crate::types::{OrderId, TimestampMicros};
+
+/// Largest body: two texts.
+const MAX_BODY_BYTES: usize = 4 * 1024;
+
+/// What an operator has to say with every act.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Act {
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+/// One case as operators see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Case<'a> {
+    order_id: OrderId,
+    case: u64,
+    user: &'a str,
+    cause: CaseCause,
+    /// Whether its execution counts until somebody decides otherwise.
+    counts: bool,
+    execution: Option<&'a Fill>,
+    text: &'a str,
+    opened_at: TimestampMicros,
+}
+
+impl<'a> Case<'a> {
+    fn of(listed: &'a ListedCase) -> Self {
+        let ListedCase { order_id, user, open } = listed;
+        Self {
+            order_id: *order_id,
+            case: open.number,
+            user: user.as_str(),
+            cause: open.case.cause,
+            counts: open.case.cause == CaseCause::Doubtful,
+            execution: open.case.execution.as_ref(),
+            text: &open.case.text,
+            opened_at: TimestampMicros::new(open.opened_at_micros),
+        }
+    }
+}
+
+/// `GET /quarantine`.
+pub(super) async fn list(site: &Site) -> Result<HttpResponse, Problem> {
+    let waiting = site.orders.gateway().quarantine().map_err(|_overloaded| busy())?;
+    let Quarantine { cases, total } = waiting.await.map_err(|_gone| ending())?;
+    let cases: Vec<Case<'_>> = cases.iter().map(Case::of).collect();
+    Ok(json_response(StatusCode::OK, &json!({ "cases": cases, "total": total })))
+}
+
+/// What a path asks an operator's decision for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// What becomes of the execution of a case.
+    Case(OrderId, u64, CaseOutcome),
+    /// That an order ends by hand.
+    Close(OrderId),
+}
+
+impl Decision {
+    /// The decision that a `POST` to this path is; `None` for any other path.
+    pub(super) fn of_path(segments: &[&str]) -> Option<Self> {
+        match segments {
+            ["quarantine", order, case, "book"] => {
+                Some(Self::Case(order.parse().ok()?, case.parse().ok()?, CaseOutcome::Booked))
+            }
+            ["quarantine", order, case, "discard"] => {
+                Some(Self::Case(order.parse().ok()?, case.parse().ok()?, CaseOutcome::Discarded))
+            }
+            ["orders", order, "close"] => Some(Self::Close(order.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+/// `POST` to one of these paths: answered when the decision is durable.
+pub(super) async fn decide(
+    site: &Site,
+    decision: Decision,
+    request: Request<Incoming>,
+    peer: Option<SocketAddr>,
+) -> Result<HttpResponse, Problem> {
+    let (_, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
+    let act: Act = parse_json(&body)?;
+    let act =
+        OperatorAct { by: text(act.by, "by")?.into(), reason: text(act.reason, "reason")?.into() };
+    tracing::warn!(?peer, by = %act.by, reason = %act.reason, ?decision, "an operator decides");
+    let gateway = site.orders.gateway();
+    let waiting = match decision {
+        Decision::Case(order_id, number, outcome) => {
+            gateway.decide_case((order_id, number), outcome, act)
+        }
+        Decision::Close(order_id) => gateway.close_order(order_id, act),
+    };
+    match waiting.map_err(|_overloaded| busy())?.await.map_err(|_gone| ending())? {
+        OperatorReply::Done(order) => Ok(json_response(StatusCode::OK, &*order)),
+        OperatorReply::UnknownOrder => Err(Problem::not_found(
+            "There is no such order among those that are open or have open cases.",
+        )),
+        OperatorReply::UnknownCase => {
+            Err(Problem::not_found("The order has no such open case; GET /quarantine lists them."))
+        }
+        OperatorReply::HasEnded(order) => {
+            let detail = format!("The order has ended already: it is {}.", order.status);
+            Err(Problem::new(StatusCode::CONFLICT, "order_has_ended", detail))
+        }
+    }
+}
+
+/// A text that every act needs.
+fn text(given: Option<String>, field: &str) -> Result<String, Problem> {
+    let wrong = |detail: String| Err(Problem::field(field, "invalid_field", detail));
+    match given.filter(|text| !text.trim().is_empty()) {
+        None => wrong("It is missing; say who decides (`by`) and why (`reason`).".to_owned()),
+        Some(text) if text.len() > MAX_CASE_TEXT_BYTES => {
+            let length = text.len();
+            wrong(format!("{length} bytes; at most {MAX_CASE_TEXT_BYTES} are allowed."))
+        }
+        Some(text) => Ok(text),
+    }
+}
+
+fn busy() -> Problem {
+    Problem::unavailable("unavailable", "Other operators wait. Try again.")
+}
+
+fn ending() -> Problem {
+    let detail = "The process ends. GET /quarantine tells after the next start what was recorded.";
+    Problem::unavailable("unavailable", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_their_decisions() {
+        let id = "01935d30-1cf6-7000-8000-000000000070";
+        let order_id: OrderId = id.parse().unwrap();
+        let book = Decision::Case(order_id, 7, CaseOutcome::Booked);
+        assert_eq!(Decision::of_path(&["quarantine", id, "7", "book"]), Some(book));
+        let discard = Decision::Case(order_id, 7, CaseOutcome::Discarded);
+        assert_eq!(Decision::of_path(&["quarantine", id, "7", "discard"]), Some(discard));
+        assert_eq!(Decision::of_path(&["orders", id, "close"]), Some(Decision::Close(order_id)));
+        for path in
+            [&["quarantine"][..], &["quarantine", "x", "7", "book"], &["orders", "7", "close"]]
+        {
+            assert_eq!(Decision::of_path(path), None, "{path:?}");
+        }
+        assert_eq!(Decision::of_path(&["quarantine", id, "7", "book", "again"]), None);
+        assert_eq!(Decision::of_path(&["quarantine", id, "-1", "book"]), None);
+    }
+}
