@@ -1,7 +1,7 @@
 //! What the exchange says: answers to what was sent, and reports.
 
 use super::entry::{QueryReason, UnknownLook};
-use super::evidence::{Listed, count_listed, judge_missing};
+use super::evidence::{Listed, count_listed, judge_missing, settles};
 use super::inputs::{
     CancelOutcome, CancelRefusal, EngineOptions, ExchangeRecord, ExchangeState, FeedPlace,
     QueryAnswer, SubmitOutcome,
@@ -95,7 +95,12 @@ impl Engine {
             let reason = work.entry.underway.query.take();
             let before = Before::of(work.order());
             let is_old_news = std::mem::take(&mut work.entry.underway.ask_again);
+            // What is still open after this record says so again.
+            work.entry.underway.look_at = None;
             work.entry.underway.owes_settlement &= is_old_news;
+            if !is_old_news && !settles(work, as_of_answer(&answer)) {
+                work.entry.underway.owes_settlement = true;
+            }
             match answer {
                 QueryAnswer::Unknown { as_of } => unknown_at_exchange(work, asked_at, as_of),
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
@@ -130,6 +135,14 @@ pub(super) fn end_confirmed_cancel(work: &mut Work<'_, '_>) {
     }
 }
 
+fn as_of_answer(answer: &QueryAnswer) -> Option<&FeedPlace> {
+    match answer {
+        QueryAnswer::Unknown { as_of } => as_of.as_ref(),
+        QueryAnswer::Known(record) => record.as_of.as_ref(),
+        QueryAnswer::Rejected { .. } => None,
+    }
+}
+
 /// Takes the exchange's record of an order.
 fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<QueryReason>) {
     let known = work.order().external_order_id.as_ref();
@@ -142,8 +155,6 @@ fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<Q
         return;
     }
     work.entry.underway.unknown = None;
-    // What is still open after this record says so again.
-    work.entry.underway.look_at = None;
     let covers = work.turn.feed.covered_by(record.as_of.as_ref());
     let listed = Listed::of(work, &record);
     let ExchangeRecord { external_order_id, state, executions, unreadable, .. } = record;

@@ -1,3 +1,4 @@
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -53,8 +54,9 @@ pub struct Engines {
     ended_settled: usize,
     /// Counts the settlements of this run.
     settlement: u32,
-    /// Orders that the store is being asked for, to ask the exchange about them.
-    pub(super) finding_orders: HashSet<OrderId>,
+    /// Orders that the store is being asked for, to ask the exchange about them, and whether that
+    /// settles them.
+    pub(super) finding_orders: HashMap<OrderId, bool>,
     /// Ids that the exchange gave to several orders, and which these are.
     pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
     /// Time as the inputs tell it; never goes back.
@@ -84,7 +86,7 @@ impl Engines {
             ended: VecDeque::new(),
             settlement: 0,
             ended_settled: 0,
-            finding_orders: HashSet::new(),
+            finding_orders: HashMap::new(),
             ambiguous: HashMap::new(),
             now: TimestampMicros::default(),
             options,
@@ -306,7 +308,7 @@ impl Engines {
             more |= engine.look_again(limit, &mut absent, &mut turn);
         }
         for order_id in absent {
-            self.find_order(order_id, out);
+            self.find_order(order_id, false, out);
         }
         more
     }
@@ -386,16 +388,20 @@ impl Engines {
                     engine.settle_once(order_id, settlement, &mut turn);
                 }
             } else {
-                self.find_order(order_id, out);
+                self.find_order(order_id, true, out);
             }
         }
         self.settling = None;
     }
 
     /// Asks the store for an order that has left memory, to ask the exchange about it.
-    fn find_order(&mut self, order_id: OrderId, out: &mut Outbox) {
-        if self.finding_orders.insert(order_id) {
-            out.effects.push(Effect::FindOrder(order_id));
+    fn find_order(&mut self, order_id: OrderId, settles: bool, out: &mut Outbox) {
+        match self.finding_orders.entry(order_id) {
+            Entry::Occupied(mut known) => *known.get_mut() |= settles,
+            Entry::Vacant(entry) => {
+                entry.insert(settles);
+                out.effects.push(Effect::FindOrder(order_id));
+            }
         }
     }
 
@@ -413,7 +419,7 @@ impl Engines {
         out: &mut Outbox,
     ) {
         self.advance(now);
-        self.finding_orders.remove(&order_id);
+        let settles = self.finding_orders.remove(&order_id).unwrap_or(false);
         if !self.has(order_id)
             && let Some(tracked) = tracked
         {
@@ -421,7 +427,11 @@ impl Engines {
             out.effects.push(Effect::Publish { order, event: None });
             self.load(tracked);
         }
-        self.settle(now, order_id, out);
+        if settles {
+            self.settle(now, order_id, out);
+        } else {
+            self.turn(now, order_id.partition(), out, |engine, turn| engine.look(order_id, turn));
+        }
     }
 
     /// Asks about an order in memory, again and again until there is an answer.

@@ -41,8 +41,12 @@ pub(super) struct Underway {
     pub(super) owes_settlement: bool,
     /// The last settlement in which it was asked about.
     pub(super) settlement: u32,
+    /// What a record has to cover to settle it.
+    pub(super) settling: Option<Settling>,
     /// When it is to be asked about again, beside the grace.
     pub(super) look_at: Option<TimestampMicros>,
+    /// Another time to ask about it, whatever is learned before and whether it is in memory then.
+    pub(super) extra_look: Option<TimestampMicros>,
     /// Under which time it stands in the engine's queue of such looks.
     pub(super) listed_look: Option<TimestampMicros>,
     /// In the engine's set of orders with open cases.
@@ -55,6 +59,14 @@ pub(super) struct Underway {
     pub(super) lines: ExecutionLines,
     /// What the exchange's record and ours may differ in. Rare, and so behind a pointer.
     pub(super) doubt: Option<Box<Doubt>>,
+}
+
+/// A settlement of one order: a record from before the gap that it makes up for settles nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settling {
+    pub(super) since: TimestampMicros,
+    /// Where the feed stood behind the gap: session and sequence.
+    pub(super) feed: (u32, u64),
 }
 
 /// The first look at which the exchange did not know an order that it should know, or should never
@@ -73,6 +85,9 @@ pub(super) struct Doubt {
     pub(super) counted_meanwhile: Vec<ExecutionId>,
     /// When the exchange's record first lacked one that it should have.
     pub(super) missing_since: Option<TimestampMicros>,
+    /// When one that says how complete it is first lacked one, and where the feed stood then: session
+    /// and sequence.
+    pub(super) covered_since: Option<(TimestampMicros, (u32, u64))>,
     /// How many records in a row have been in doubt.
     pub(super) looks: u32,
 }
@@ -84,23 +99,47 @@ pub(super) struct ExecutionLines {
     lines: SmallVec<[(ExecutionId, u64); 1]>,
 }
 
+/// What shows that an execution is one of the feed session that is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A line of it.
+    ByLine(u64),
+    /// A record, whose line is still to come.
+    ByRecord,
+    /// Nothing: it comes from an earlier session, or from an earlier run of this process.
+    Before,
+}
+
 impl ExecutionLines {
-    pub(super) fn note(&mut self, id: &ExecutionId, (session, sequence): (u32, u64)) {
+    /// Stands for a line that is still to come.
+    const STILL_TO_COME: u64 = u64::MAX;
+
+    pub(super) fn note_line(&mut self, id: &ExecutionId, (session, sequence): (u32, u64)) {
+        self.begin(session);
+        match self.lines.iter_mut().find(|(known, _)| known == id) {
+            Some((_, known)) => *known = sequence.min(*known),
+            None => self.lines.push((id.clone(), sequence)),
+        }
+    }
+
+    pub(super) fn note_record(&mut self, id: &ExecutionId, session: u32) {
+        self.note_line(id, (session, Self::STILL_TO_COME));
+    }
+
+    pub(super) fn shown(&self, id: &ExecutionId, session: u32) -> Shown {
+        let known = self.lines.iter().find(|(known, _)| known == id);
+        match known {
+            Some((_, Self::STILL_TO_COME)) if self.session == session => Shown::ByRecord,
+            Some((_, sequence)) if self.session == session => Shown::ByLine(*sequence),
+            Some(_) | None => Shown::Before,
+        }
+    }
+
+    fn begin(&mut self, session: u32) {
         if self.session != session {
             self.session = session;
             self.lines.clear();
         }
-        if self.line_of(id, session).is_none() {
-            self.lines.push((id.clone(), sequence));
-        }
-    }
-
-    /// The line of this session that has shown an execution.
-    pub(super) fn line_of(&self, id: &ExecutionId, session: u32) -> Option<u64> {
-        if self.session != session {
-            return None;
-        }
-        self.lines.iter().find(|(known, _)| known == id).map(|(_, sequence)| *sequence)
     }
 }
 

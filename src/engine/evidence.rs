@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::inputs::ExchangeRecord;
+use super::entry::Shown;
+use super::inputs::{ExchangeRecord, FeedPlace};
 use super::partition::Work;
 use crate::order::{Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill};
 use crate::types::{ExecutionId, Shares};
@@ -26,6 +27,8 @@ pub(super) struct Listed {
     covers: Option<u64>,
     /// Executions that count here, that it lacks, and that are not newer than the question.
     missing: Vec<ExecutionId>,
+    /// Whether it lacks others that are.
+    lacks_newer: bool,
 }
 
 impl Listed {
@@ -36,15 +39,18 @@ impl Listed {
             .iter()
             .map(|fill| (fill.execution_id.clone(), fill.num_shares))
             .collect();
+        let covers = work.turn.feed.covered_by(record.as_of.as_ref());
         let doubt = work.entry.underway.doubt.as_ref();
         let newer = doubt.map(|doubt| doubt.counted_meanwhile.as_slice()).unwrap_or_default();
+        // How complete it is tells more than when it was asked for.
+        let is_newer = |id: &ExecutionId| covers.is_none() && newer.contains(id);
         let counted = work.entry.tracked.executions().counted_ids();
-        let missing = counted.filter(|id| !shares.contains_key(*id) && !newer.contains(id));
-        let mut missing: Vec<ExecutionId> = missing.cloned().collect();
+        let lacking = counted.filter(|id| !shares.contains_key(*id)).cloned();
+        let (newer, mut missing): (Vec<_>, Vec<_>) = lacking.partition(is_newer);
         // What is decided must not depend on how they are kept.
         missing.sort_unstable();
-        let covers = work.turn.feed.covered_by(record.as_of.as_ref());
-        Self { shares, filled: record.filled_shares, covers, missing }
+        let lacks_newer = !newer.is_empty();
+        Self { shares, filled: record.filled_shares, covers, missing, lacks_newer }
     }
 
     fn sum(&self) -> Shares {
@@ -55,6 +61,32 @@ impl Listed {
     fn is_whole(&self) -> bool {
         self.sum() == self.filled
     }
+}
+
+/// Whether a record settles an order after a gap of the feed: it has to cover the gap. One that does
+/// not say how complete it is may be older; then the order is asked about twice more, and nothing
+/// waits for that.
+pub(super) fn settles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> bool {
+    let Some(settling) = work.entry.underway.settling.take() else { return true };
+    let options = *work.turn.options;
+    let (session, _) = work.turn.feed.place();
+    let covers = work.turn.feed.covered_by(as_of);
+    // The session that is being read has begun behind the gap, or is the one with the gap.
+    let is_covered =
+        covers.is_some_and(|covers| settling.feed.0 != session || covers >= settling.feed.1);
+    let waited = work.turn.now.micros_since(settling.since);
+    if is_covered || session == 0 {
+        return true;
+    }
+    if as_of.is_some() {
+        let is_over = waited >= options.held_report_age_micros;
+        work.entry.underway.settling = Some(settling).filter(|_| !is_over);
+        return is_over;
+    }
+    let [first, second, ..] = options.relook_pauses_micros;
+    work.look_again_at(work.turn.now.saturating_add_micros(first));
+    work.entry.underway.extra_look = Some(work.turn.now.saturating_add_micros(second));
+    true
 }
 
 /// Counts what a record shows. What does not fit the order counts as well, since the exchange says
@@ -78,6 +110,8 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
         match work.entry.tracked.executions().get(&fill.execution_id) {
             None | Some(Execution::TakenBack) => {
                 let is_misfit = work.misfit(&fill, None).is_some();
+                let (session, _) = work.turn.feed.place();
+                work.entry.underway.lines.note_record(&fill.execution_id, session);
                 work.record(Change::Filled(fill));
                 if is_misfit {
                     work.alert(Anomaly::MisfitConfirmed);
@@ -95,6 +129,10 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
 
 /// Takes back what the record proves void, and keeps in doubt what it lacks without a proof.
 pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
+    if listed.lacks_newer {
+        let again = work.turn.now.saturating_add_micros(work.turn.options.grace_micros);
+        work.look_again_at(again);
+    }
     let missing = std::mem::take(&mut listed.missing);
     let (proven, mut doubtful): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|id| is_proven_void(work, &listed, id));
@@ -109,16 +147,28 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
         work.entry.underway.doubt = None;
         return;
     }
-    keep_in_doubt(work, if contradicts { doubtful } else { Vec::new() });
+    let covers = listed.covers.is_some() && listed.is_whole();
+    keep_in_doubt(work, if contradicts { doubtful } else { Vec::new() }, covers);
 }
 
 /// Whether the record is complete up to the line that showed the execution, or a later one, and does
-/// not have it.
+/// not have it. An execution of an earlier session, or of an earlier run, whose line is not known any
+/// more, takes two such records, the second of which covers all that the feed had brought at the first.
 fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> bool {
     let (session, _) = work.turn.feed.place();
-    let line = work.entry.underway.lines.line_of(id, session);
-    let covers_line = line.zip(listed.covers).is_some_and(|(line, covers)| covers >= line);
-    covers_line && listed.is_whole()
+    let (Some(covers), true) = (listed.covers, listed.is_whole()) else { return false };
+    match work.entry.underway.lines.shown(id, session) {
+        Shown::ByLine(line) => covers >= line,
+        Shown::ByRecord => false,
+        Shown::Before => {
+            let doubt = work.entry.underway.doubt.as_ref();
+            doubt.and_then(|doubt| doubt.covered_since).is_some_and(|(since, feed)| {
+                let waited = work.turn.now.micros_since(since);
+                let is_second = waited >= work.turn.options.unknown_span_micros;
+                is_second && feed.0 == session && covers >= feed.1
+            })
+        }
+    }
 }
 
 /// Whether an order over its size is so by just these executions, and the record fits the order.
@@ -151,9 +201,14 @@ fn take_back(work: &mut Work<'_, '_>, executions: Vec<ExecutionId>) {
 }
 
 /// Asks again, less and less often; what is in doubt long enough is told to operators, once each.
-fn keep_in_doubt(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>) {
+fn keep_in_doubt(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>, is_whole_and_covers: bool) {
     let (now, options) = (work.turn.now, *work.turn.options);
+    let feed = work.turn.feed.place();
     let doubt = work.entry.underway.doubt.get_or_insert_default();
+    if is_whole_and_covers && doubt.covered_since.is_none_or(|(_, (session, _))| session != feed.0)
+    {
+        doubt.covered_since = Some((now, feed));
+    }
     let since = *doubt.missing_since.get_or_insert(now);
     let pause = options.grace_micros.saturating_mul(1 << doubt.looks.min(MAX_DOUBLINGS));
     doubt.looks = doubt.looks.saturating_add(1);

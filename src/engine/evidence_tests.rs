@@ -109,11 +109,33 @@ fn a_record_takes_back_what_it_proves_void_and_nothing_newer() {
 }
 
 #[test]
-fn lines_of_an_earlier_session_are_proof_of_nothing() {
+fn an_execution_of_an_earlier_session_or_run_is_taken_back_by_two_records_of_this_one() {
+    for restart in [false, true] {
+        let (mut desk, order_id) = twice_filled();
+        if restart {
+            desk.restart();
+        }
+        desk.engines.feed_session(&"t".into(), 5);
+        for (session, sequence, left) in [("s", 9, 7), ("t", 5, 7), ("t", 4, 7), ("t", 5, 4)] {
+            answer(&mut desk, order_id, as_of(session, sequence, record(&[fill("e1", 4)])));
+            assert_eq!(filled_shares(&desk, order_id), left, "{session} {sequence}");
+            desk.sweep(OPTIONS.unknown_span_micros);
+        }
+    }
+}
+
+#[test]
+fn what_only_a_record_has_shown_is_not_taken_back_by_one_that_is_older() {
     let (mut desk, order_id) = twice_filled();
-    desk.engines.feed_session(&"t".into(), 0);
-    answer(&mut desk, order_id, as_of("t", 9, record(&[])));
-    answer(&mut desk, order_id, as_of("s", 9, record(&[])));
+    let all = [fill("e1", 4), fill("e2", 3), fill("e3", 1)];
+    answer(&mut desk, order_id, as_of("s", 2, record(&all)));
+    for _ in 0..3 {
+        answer(&mut desk, order_id, as_of("s", 2, record(&all[..2])));
+        desk.sweep(OPTIONS.unknown_span_micros);
+    }
+    assert_eq!(filled_shares(&desk, order_id), 8);
+    desk.line("x", 3, filled("e3", 1));
+    answer(&mut desk, order_id, as_of("s", 3, record(&all[..2])));
     assert_eq!(filled_shares(&desk, order_id), 7);
 }
 
@@ -358,4 +380,43 @@ fn an_unreadable_line_is_kept_until_a_record_is_surely_newer() {
     assert!(desk.take().contains(&Effect::Query(order_id)), "it is asked about again");
     answer(&mut desk, order_id, as_of("s", 3, both()));
     assert_eq!(causes(&desk), []);
+}
+
+#[test]
+fn only_a_record_from_behind_a_gap_settles_what_the_gap_may_hide() {
+    let (mut desk, order_id) = twice_filled();
+    desk.engines.feed_reached(2);
+    desk.engines.feed_session(&"s".into(), 9);
+    desk.settle();
+    let both = || record(&[fill("e1", 4), fill("e2", 3)]);
+    let positions = |desk: &Desk| {
+        desk.log
+            .iter()
+            .filter(|event| matches!(event, crate::order::Event::FeedPosition(_)))
+            .count()
+    };
+    answer(&mut desk, order_id, as_of("s", 8, both()));
+    desk.log_position();
+    assert_eq!(positions(&desk), 0, "it may lack what the gap has swallowed");
+    desk.sweep(OPTIONS.grace_micros);
+    assert!(desk.take().contains(&Effect::Query(order_id)), "asked again");
+    answer(&mut desk, order_id, as_of("s", 9, both()));
+    desk.log_position();
+    assert_eq!(positions(&desk), 1);
+    // One that does not say how old it is settles it too, and is asked for twice more.
+    desk.engines.feed_session(&"s".into(), 19);
+    desk.settle();
+    answer(&mut desk, order_id, both());
+    desk.log_position();
+    assert_eq!(positions(&desk), 2);
+    desk.take();
+    let mut asked = 0;
+    for _ in 0..100 {
+        desk.sweep(100);
+        if desk.queries() > 0 {
+            asked += 1;
+            answer(&mut desk, order_id, both());
+        }
+    }
+    assert_eq!(asked, 2);
 }

@@ -204,6 +204,7 @@ pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
         *listed = belongs;
     }
     let underway = &mut entry.underway;
+    lists.looks.extend(underway.extra_look.take().map(|at| (at, order_id)));
     if underway.look_at != underway.listed_look {
         if let Some(at) = underway.listed_look {
             lists.looks.remove(&(at, order_id));

@@ -152,7 +152,7 @@ impl Engine {
             let Report { kind, symbol, sequence, external_order_id } = report;
             if let (ReportKind::Filled(fill), Some(sequence)) = (&kind, sequence) {
                 let (session, _) = work.turn.feed.place();
-                work.entry.underway.lines.note(&fill.execution_id, (session, sequence));
+                work.entry.underway.lines.note_line(&fill.execution_id, (session, sequence));
             }
             if symbol.is_some_and(|symbol| symbol != work.order().symbol) {
                 let named = symbol.map_or_else(String::new, |symbol| symbol.to_string());

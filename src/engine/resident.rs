@@ -65,7 +65,7 @@ impl Engines {
             // What the store is about to say of it must not be older than what is forgotten here.
             return None;
         }
-        if self.finding_orders.contains(&order_id) {
+        if self.finding_orders.contains_key(&order_id) {
             return None;
         }
         let order = self.engine_mut(order_id.partition()).forget(order_id, version)?;

@@ -3,7 +3,7 @@
 
 use std::ops::Bound;
 
-use super::entry::QueryReason;
+use super::entry::{QueryReason, Settling};
 use super::partition::{Engine, Turn, list, watch};
 use crate::types::OrderId;
 
@@ -49,6 +49,13 @@ impl Engine {
             entry.ask(QueryReason::PeriodicLook, turn.out);
         }
         self.lists.looks.first().is_some_and(|(due, _)| *due <= turn.now)
+    }
+
+    /// Asks about an order once.
+    pub(super) fn look(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
+        if let Some(entry) = self.orders.get_mut(&order_id) {
+            entry.ask(QueryReason::PeriodicLook, turn.out);
+        }
     }
 
     /// Asks about open orders behind `after`, at most `limit`. The last one asked about, or
@@ -102,6 +109,8 @@ impl Engine {
     pub(super) fn settle(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {
             entry.underway.owes_settlement = true;
+            let feed = turn.feed.place();
+            entry.underway.settling = Some(Settling { since: turn.now, feed });
             entry.ask_anew(QueryReason::PeriodicLook, turn.out);
             list(entry, &mut self.lists);
             watch(entry, &mut self.watch, turn);

@@ -235,7 +235,8 @@ impl DurableLog {
             self.looked_up = 0;
         }
         self.position = Some(at);
-        if position.session != exchange.session() || exchange.loses_busts {
+        let is_certain = !exchange.loses_busts && !exchange.has_unsure_records();
+        if position.session != exchange.session() || !is_certain {
             return Ok(());
         }
         for published in exchange.lines() {

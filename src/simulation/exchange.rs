@@ -190,6 +190,12 @@ impl Exchange {
         self.history.note_feed(now_micros, place);
     }
 
+    /// Whether what it says of orders may be older than it looks: then nothing tells what the feed has
+    /// lost before it is asked again.
+    pub(super) fn has_unsure_records(&self) -> bool {
+        self.manner.cut_lists > 0 || (self.manner.lag_micros > 0 && !self.manner.shows_as_of)
+    }
+
     /// Whether an order may be called failed here that it has accepted: its records lag.
     pub(super) fn may_seem_unknown(&self) -> bool {
         self.manner.lag_micros > 0
