@@ -277,6 +277,19 @@ impl Engines {
         }
     }
 
+    /// The same about an order of ours.
+    pub fn unreadable_of(
+        &mut self,
+        now: TimestampMicros,
+        order_id: OrderId,
+        text: &str,
+        out: &mut Outbox,
+    ) {
+        self.turn(now, order_id.partition(), out, |engine, turn| {
+            engine.quarantine(order_id, CaseCause::Unreadable, (None, text), turn);
+        });
+    }
+
     /// Everything that waits for a decision, by order.
     pub fn open_cases(&self) -> impl Iterator<Item = (&Arc<Order>, &OpenCase)> {
         self.partitions().iter().flat_map(|engine| {

@@ -11,13 +11,16 @@ use crate::engine::{
     SubmitOutcome,
 };
 use crate::exchange::wire::{
-    CancelResult, ExchangeStatus, FeedLine, FeedLineType, QueryExecution, QueryResult, Refusal,
-    SubmitOrder, SubmitResult,
+    AsOf, CancelResult, ExchangeStatus, FeedLine, FeedLineType, QueryExecution, QueryResult,
+    Refusal, SubmitOrder, SubmitResult,
 };
 use crate::exchange::{NamedOrder, Results, Said, Unreadable, UnreadableCause, UnreadableSource};
-use crate::order::{Fill, Order, ReportKind};
-use crate::types::{ExternalOrderId, MAX_ORDER_SHARES, OrderId, Shares, TimestampMicros};
+use crate::order::{Fill, Order, ReportKind, case_text};
+use crate::types::{ExternalOrderId, OrderId, Shares, TimestampMicros};
 
+/// Most shares of an execution that is taken at its word: far more than any order has, and so few that
+/// sums and values of many of them are numbers still.
+const MAX_EXECUTION_SHARES: Shares = 1_000_000_000_000;
 /// Longest reason that is kept, in bytes. Records are small and an exchange may be wordy.
 const MAX_REASON_BYTES: usize = 200;
 
@@ -287,8 +290,10 @@ fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option
 }
 
 fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> Unreadable {
-    let problem =
-        format_compact!("numShares: {}; allowed are 1 to {MAX_ORDER_SHARES}", execution.num_shares);
+    let problem = format_compact!(
+        "numShares: {}; allowed are 1 to {MAX_EXECUTION_SHARES}",
+        execution.num_shares
+    );
     let text = serde_json::to_vec(execution).unwrap_or_default();
     bad_value(order, &problem, &text)
 }
@@ -298,10 +303,15 @@ fn bad_value(order: Option<NamedOrder>, problem: &str, text: &[u8]) -> Unreadabl
     Unreadable { order, ..Unreadable::new(source, cause, problem, text) }
 }
 
-/// Shares of an execution: some, and no more than the largest order has. Whatever says otherwise is
-/// not understood; taken for true it would go beyond what an order can count.
+/// What of something unreadable is kept with its order.
+pub(super) fn case_text_of(found: &Unreadable) -> CompactString {
+    case_text(&format!("{}: {}", found.problem, found.text))
+}
+
+/// Shares of an execution: some, and no more than can be added up. Whether it fits its order, the
+/// engine knows.
 fn executed_shares(num_shares: Shares) -> Option<Shares> {
-    (1..=MAX_ORDER_SHARES).contains(&num_shares).then_some(num_shares)
+    (1..=MAX_EXECUTION_SHARES).contains(&num_shares).then_some(num_shares)
 }
 
 /// What a feed line says of an order; `None` for a line without one, or without what its type
@@ -497,20 +507,24 @@ mod tests {
     #[test]
     fn executions_of_nothing_or_of_more_than_any_order_has_are_not_understood() {
         for (num_shares, is_understood) in
-            [(0, false), (1, true), (MAX_ORDER_SHARES, true), (MAX_ORDER_SHARES + 1, false)]
+            [(0, false), (1, true), (MAX_EXECUTION_SHARES, true), (MAX_EXECUTION_SHARES + 1, false)]
         {
             let execution = json!({"executionId": "e", "priceInCents": 5, "numShares": num_shares,
                 "timestamp": 3});
             let mut line = execution.clone();
             let more = json!({"sequence": 1, "type": "trade", "symbol": "IBM", "orderId": "X"});
             line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            assert_eq!(report(from_value(line).unwrap(), true).is_some(), is_understood, "{num_shares}");
+            assert_eq!(
+                report(from_value(line).unwrap(), true).is_some(),
+                is_understood,
+                "{num_shares}"
+            );
             let mut good = execution.clone();
             (good["executionId"], good["numShares"]) = (json!("good"), json!(1));
             let record = json!([{"clientOrderId": "a", "externalOrderId": "X", "status": "open",
                 "executions": [execution, good]}]);
             let (answers, unreadable) = queried(&["a".into()], record);
-            let Some(QueryAnswer::Known { executions, .. }) = &answers[0] else {
+            let Some(QueryAnswer::Known(ExchangeRecord { executions, .. })) = &answers[0] else {
                 panic!("one execution takes the record with it: {answers:?}")
             };
             assert_eq!(executions.len(), 1 + usize::from(is_understood), "{num_shares}");

@@ -9,12 +9,14 @@ use std::net::SocketAddr;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use super::app::Site;
-use super::body::{parse_json, read_body_up_to};
+use super::body::read_body_up_to;
+use super::fields::Fields;
 use super::problem::{HttpResponse, Problem, json_response};
+use super::query::Query;
 use crate::engine::OperatorReply;
 use crate::execution::{ListedCase, Quarantine};
 use crate::order::{CaseCause, CaseOutcome, Fill, MAX_CASE_TEXT_BYTES, OperatorAct};
@@ -22,14 +24,6 @@ use crate::types::{OrderId, TimestampMicros};
 
 /// Largest body: two texts.
 const MAX_BODY_BYTES: usize = 4 * 1024;
-
-/// What an operator has to say with every act.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Act {
-    by: Option<String>,
-    reason: Option<String>,
-}
 
 /// One case as operators see it.
 #[derive(Debug, Serialize)]
@@ -102,10 +96,13 @@ pub(super) async fn decide(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
 ) -> Result<HttpResponse, Problem> {
-    let (_, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
-    let act: Act = parse_json(&body)?;
-    let act =
-        OperatorAct { by: text(act.by, "by")?.into(), reason: text(act.reason, "reason")?.into() };
+    let (request, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
+    Query::none(&request.uri)?;
+    let fields = Fields::parse(&body, &["by", "reason"])?;
+    let act = OperatorAct {
+        by: text(fields.text("by")?, "by")?.into(),
+        reason: text(fields.text("reason")?, "reason")?.into(),
+    };
     tracing::warn!(?peer, by = %act.by, reason = %act.reason, ?decision, "an operator decides");
     let gateway = site.orders.gateway();
     let waiting = match decision {
@@ -130,7 +127,7 @@ pub(super) async fn decide(
 }
 
 /// A text that every act needs.
-fn text(given: Option<String>, field: &str) -> Result<String, Problem> {
+fn text<'a>(given: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
     let wrong = |detail: String| Err(Problem::field(field, "invalid_field", detail));
     match given.filter(|text| !text.trim().is_empty()) {
         None => wrong("It is missing; say who decides (`by`) and why (`reason`).".to_owned()),

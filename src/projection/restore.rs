@@ -152,7 +152,7 @@ fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
             let cents = i64::try_from(num_shares).unwrap_or(i64::MAX).saturating_mul(price.cents());
             (num_shares.saturating_add(shares), cents.saturating_add(value))
         }
-        Execution::Busted => (shares, value),
+        Execution::Busted | Execution::TakenBack => (shares, value),
     })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::exchange::{NamedOrder, Unreadable, UnreadableSource};
+use crate::execution::translate;
 use crate::types::{Moment, Spell};
 
 /// How long after one message about something unreadable the next may follow.
@@ -33,11 +34,19 @@ impl Driver {
                 "the exchange said something that cannot be used; the rest is"
             );
         }
-        // A record that came just now would be no better if it were asked for again at once.
-        if unreadable.source == UnreadableSource::Webhook
-            && let Some(NamedOrder::Theirs(id)) = &unreadable.order
+        // What a record has that cannot be read comes with the record.
+        if unreadable.source != UnreadableSource::Query
+            && let Some(order) = &unreadable.order
         {
-            self.engines.ask_about(now.wall, id, &mut self.outbox);
+            let text = translate::case_text_of(unreadable);
+            match order {
+                NamedOrder::Ours(id) => {
+                    self.engines.unreadable_of(now.wall, *id, &text, &mut self.outbox);
+                }
+                NamedOrder::Theirs(id) => {
+                    self.engines.unreadable(now.wall, id, &text, &mut self.outbox);
+                }
+            }
         }
     }
 }
