@@ -65,7 +65,7 @@ fn cycle(engines: &mut Engines, inputs: Vec<Inputs>, mut decided: impl FnMut(&mu
         let accepted = SubmitOutcome::Accepted(external_order_id.clone());
         engines.submit_answer(now, order_id, accepted, &mut out);
         decided(&mut out);
-        engines.report(now, Report { external_order_id, kind: ReportKind::Filled(fill) }, &mut out);
+        engines.report(now, Report::new(external_order_id, ReportKind::Filled(fill)), &mut out);
         decided(&mut out);
     }
 }
