@@ -305,7 +305,7 @@ pub struct TokenArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum WalCommand {
     /// Read all of the log, past any damage, and say what is readable. Changes nothing; exit code 1
-    /// where the server would refuse to start.
+    /// where the server would refuse to start. Damage to what the store has is told, and is no reason.
     Verify(WalVerifyArgs),
     /// Print records of the log, a line each, oldest first. Changes nothing and works beside a running
     /// server.

@@ -218,6 +218,10 @@ impl<S: Storage> IndexFollower<S> {
     pub(crate) fn persist(&mut self) -> Result<(), IndexError> {
         self.writer.persist()?;
         self.claim.advance(self.index.durable_position());
+        if let Err(error) = self.log.note_stored(self.index.durable_position()) {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "`longbow wal verify` may not know how far the store is");
+        }
         if !self.cut_failed {
             match self.log.cut() {
                 Ok(removed) => drop(self.metrics.cut_segments.inc_by(removed)),

@@ -320,7 +320,8 @@ impl ProjectionError {
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
             | Self::Order { .. }
-            | Self::Log(WalError::CutOff { .. }) => Remedy::Operator,
+            // What the store has may rot without harm to orders, and they do not end with it.
+            | Self::Log(WalError::CutOff { .. } | WalError::Damaged { .. }) => Remedy::Operator,
             Self::Superseded { .. } | Self::Record { .. } | Self::Log(_) | Self::Runtime(_) => {
                 Remedy::Stop
             }

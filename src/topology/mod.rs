@@ -8,6 +8,7 @@
 //! | `feed` | any | its own loop | a stop is asked for |
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
 //! | `index` | any | its own loop | a stop is asked for and `wal` has ended |
+//! | `log-check` | any | its own loop | a stop is asked for |
 //! | `projection-N` | any | tokio | a stop is asked for and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
 //! | `index-read-N` | any | its own loop | nobody is left who could ask it |
@@ -23,6 +24,7 @@ mod index;
 mod inspect;
 mod link;
 mod listeners;
+mod log_check;
 mod log_sink;
 mod logging;
 mod operator_client;

@@ -36,6 +36,7 @@ use super::feed;
 use super::index::{show_books, start_index};
 use super::link;
 use super::listeners::Addresses;
+use super::log_check::check_old_records;
 use super::logging::Log;
 use super::operators::Operators;
 use super::placement::{Placement, allowed_cores, place};
@@ -362,6 +363,7 @@ impl Running {
         let clock = SteadyClock::start(recovered.last_time);
         let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch, clock);
         let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
+        let log_directory = log.directory.clone();
         let (appender, writer) = wal::open(log, recovered.wal)?;
 
         let (mut shards, mut orders, mut rest) = (Threads::new(), Threads::new(), Threads::new());
@@ -370,6 +372,12 @@ impl Running {
         let stop_orders = Shutdown::new();
         let followed = writer.handle();
         rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
+        let (checked, stop, stored) = (metrics.clone(), shutdown.clone(), index.position());
+        rest.spawn("log-check", shutdown, move || {
+            check_old_records(&log_directory, stored, &checked, &stop);
+            Ok::<(), String>(())
+        })
+        .map_err(ServeError::Thread)?;
         let health_log = followed.clone();
         let store =
             start_index(&index, followed.clone(), &metrics, (&mut rest, &mut readers, shutdown))?;

@@ -12,6 +12,7 @@ use super::room::{Reserve, Room};
 use super::segment;
 use super::shared::Shared;
 use super::storage::{Directory, Storage};
+use super::taken;
 use super::{Lsn, WalError};
 
 /// Which log: drawn when its first segment is made, in the header of each.
@@ -40,6 +41,8 @@ struct Claims {
     /// Name of the follower, and the last record that it can do without.
     taken: Vec<(&'static str, Arc<AtomicU64>)>,
     cut_failed: bool,
+    /// The segment of what was last noted of the store.
+    noted_segment: Option<u64>,
 }
 
 impl<S: Storage> Log<S> {
@@ -165,6 +168,24 @@ impl<S: Storage> LogHandle<S> {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Notes beside the log that the store has everything up to a record, durably, where that is in
+    /// another segment than before: [`verify`](super::verify) then knows what no start reads.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]; the log is none the worse.
+    pub fn note_stored(&self, through: Lsn) -> Result<(), WalError> {
+        let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let segment = self.0.shared.locate(through.0).ok();
+        if segment.is_some() && segment != claims.noted_segment {
+            let storage = &*self.0.storage;
+            taken::write(storage, self.0.log_id, through).map_err(|error| {
+                WalError::io("note the store's position in", storage.path(), error)
+            })?;
+            claims.noted_segment = segment;
+        }
+        Ok(())
     }
 
     fn check_reaches(&self, after: Lsn) -> Result<(), WalError> {

@@ -53,6 +53,7 @@ mod scan;
 mod segment;
 mod shared;
 mod storage;
+mod taken;
 mod verify;
 mod writer;
 
@@ -90,7 +91,7 @@ pub use reader::LogReader;
 pub use recovery::{RecordView, Recovery, recover};
 pub use room::{FreeRoom, Room};
 pub use storage::{Directory, Storage};
-pub use verify::{SegmentReport, Verification, verify};
+pub use verify::{OldDamage, SegmentReport, Verification, verify};
 pub use writer::WalWriter;
 
 /// Unit of writing: batches start and end on its multiples. The strictest alignment that `O_DIRECT`

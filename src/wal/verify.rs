@@ -4,11 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::handle::LogId;
 use super::record::RECORD_ALIGNMENT;
 use super::recovery::{recover_from, segment_numbers};
 use super::scan::Window;
 use super::segment::{self, FIRST_BATCH_OFFSET, SegmentHeader};
 use super::storage::{Directory, Storage};
+use super::taken;
 use super::{BLOCK_BYTES, Lsn, WalError, block_floor};
 
 /// What is readable in one segment.
@@ -35,9 +37,20 @@ pub struct SegmentReport {
 pub struct Verification {
     /// Each segment, in order.
     pub segments: Vec<SegmentReport>,
-    /// The number of records and of torn bytes that [`recover`](super::recover) would find, or why
-    /// it would refuse.
+    /// The number of records and of torn bytes that [`recover`](super::recover) would find behind
+    /// what the store has, or why it would refuse.
     pub verdict: Result<(u64, u64), WalError>,
+    /// What is wrong with records that the store has and that no start reads.
+    pub old_damage: Option<OldDamage>,
+}
+
+/// Damage that keeps no server from starting.
+#[derive(Debug)]
+pub struct OldDamage {
+    /// The store has everything up to this record.
+    pub stored: Lsn,
+    /// What was found before it.
+    pub error: WalError,
 }
 
 /// Reads all of a log, past any damage. Takes no lock and changes nothing, so it also works beside a
@@ -47,19 +60,31 @@ pub struct Verification {
 /// [`WalError::Io`] where files cannot be read at all.
 pub fn verify(directory: &Path) -> Result<Verification, WalError> {
     let storage = Arc::new(Directory::look(directory)?);
-    let verdict = recover_from(storage.clone(), None, &mut |_| Ok(()))
-        .map(|recovery| (recovery.records, recovery.torn_bytes));
+    let opens = |after| {
+        recover_from(storage.clone(), after, &mut |_| Ok(()))
+            .map(|recovery| (recovery.records, recovery.torn_bytes))
+    };
+    let mut verdict = opens(None);
+    let mut old_damage = None;
     let numbers = segment_numbers(&*storage)?;
     let mut log_id = None;
     for &number in &numbers {
         let (mut window, _) = open(&storage, number)?;
         log_id = log_id.or(header(&mut window, &storage, number)?.map(|header| header.log_id));
     }
+    // The same that a start does, which begins with the segment that holds the store's position.
+    if let Some(stored) = log_id.and_then(|log_id| taken::read(&*storage, LogId(log_id)))
+        && matches!(verdict, Err(WalError::Damaged { .. }))
+        && let Ok(found) = opens(Some(stored))
+        && let Err(error) = std::mem::replace(&mut verdict, Ok(found))
+    {
+        old_damage = Some(OldDamage { stored, error });
+    }
     let mut segments = Vec::new();
     for number in numbers {
         segments.push(report(&storage, number, log_id.unwrap_or_default())?);
     }
-    Ok(Verification { segments, verdict })
+    Ok(Verification { segments, verdict, old_damage })
 }
 
 type DirectoryWindow = Window<<Directory as Storage>::File>;
@@ -152,7 +177,23 @@ impl fmt::Display for Verification {
         for segment in &self.segments {
             writeln!(f, "{segment}")?;
         }
+        if let Some(OldDamage { stored, error }) = &self.old_damage {
+            writeln!(
+                f,
+                "what the store has, up to record {stored}, is damaged, and no start reads it: {error}"
+            )?;
+            writeln!(
+                f,
+                "it is missed only by a Postgres that has not come so far, which `longbow backfill` \
+                 helps, and by a store that has to be made anew: take a backup of index/ and wal/"
+            )?;
+        }
         match &self.verdict {
+            Ok((records, torn_bytes)) if self.old_damage.is_some() => write!(
+                f,
+                "the log will open with {records} records behind what the store has, and \
+                 {torn_bytes} bytes of a torn last batch, which are cut then"
+            ),
             Ok((records, 0)) => write!(f, "the log is whole: {records} records"),
             Ok((records, torn_bytes)) => write!(
                 f,

@@ -165,6 +165,12 @@ impl Program {
             .expect("it can be frozen");
     }
 
+    /// Lets it go on where it was frozen.
+    pub fn thaw(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it can go on");
+    }
+
     /// The names of its threads; none once it has ended.
     pub fn threads(&self) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
