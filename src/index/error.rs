@@ -214,6 +214,12 @@ impl IndexError {
         }
     }
 
+    /// Whether the log's files are out of reach, which may pass: too many are open, or somebody has
+    /// moved them.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Log(WalError::Io { .. }))
+    }
+
     pub(super) fn store(action: &'static str) -> impl FnOnce(fjall::Error) -> Self {
         move |source| Self::Store { action, source }
     }

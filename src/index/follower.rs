@@ -70,8 +70,8 @@ impl<S: Storage> IndexFollower<S> {
     /// for. Then it takes what is committed, makes all durable and ends.
     ///
     /// # Errors
-    /// Any failure to read the log, or to understand it. A store that cannot be written is opened
-    /// again until it can. On a full disk it is not written: a store that fails has to be opened
+    /// Any failure to understand the log. One whose files are out of reach is read again, and a store
+    /// that cannot be written is opened again until it can. On a full disk it is not written: a store that fails has to be opened
     /// again, which reads wait for. Orders go on being cancelled and filled meanwhile, and what they
     /// do stays in the log.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
@@ -80,13 +80,14 @@ impl<S: Storage> IndexFollower<S> {
             let Err(error) = self.follow(shutdown) else { return Ok(()) };
             self.index.failed(&error);
             self.metrics.healthy.set(0);
-            if !error.is_of_the_store() {
+            let store_is_well = error.is_out_of_reach();
+            if !store_is_well && !error.is_of_the_store() {
                 return Err(error);
             }
             let cause: &dyn std::error::Error = &error;
-            tracing::error!(cause, "the index has failed and is opened again");
+            tracing::error!(cause, "the index does not move: it is tried again");
             self.metrics.failures.inc();
-            if !self.open_again(shutdown)? {
+            if !self.try_again(store_is_well, shutdown)? {
                 return Ok(());
             }
             self.metrics.healthy.set(1);
@@ -94,9 +95,9 @@ impl<S: Storage> IndexFollower<S> {
         }
     }
 
-    /// Tries until the store is open again, and goes back to what is in it. False when the process
-    /// stops before: what is missing is replayed at the next start.
-    fn open_again(&mut self, shutdown: &Shutdown) -> Result<bool, IndexError> {
+    /// Tries until the store is open again, if it has failed, and goes back to what is in it. False
+    /// when the process stops before: what is missing is replayed at the next start.
+    fn try_again(&mut self, store_is_well: bool, shutdown: &Shutdown) -> Result<bool, IndexError> {
         loop {
             if shutdown.wait_timeout(REOPEN_INTERVAL) {
                 return Ok(false);
@@ -105,6 +106,10 @@ impl<S: Storage> IndexFollower<S> {
             // On a full disk it would only fail again, and until then what it has can be read.
             if self.log.must_not_fill() {
                 continue;
+            }
+            if store_is_well {
+                self.index.is_well();
+                break;
             }
             match self.index.reopen() {
                 Ok(()) => break,

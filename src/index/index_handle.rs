@@ -425,7 +425,7 @@ impl Index {
         self.0.position.store(found.0, Ordering::Release);
         self.0.durable.store(found.0, Ordering::Release);
         *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
-        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.is_well();
         Ok(())
     }
 
@@ -456,6 +456,11 @@ impl Index {
 
     pub(super) fn persisted_to(&self, position: Lsn) {
         self.0.durable.store(position.0, Ordering::Release);
+    }
+
+    /// It moves again.
+    pub(super) fn is_well(&self) {
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// It does not move any more, for a reason that is told to operators.

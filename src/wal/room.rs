@@ -4,6 +4,8 @@ use std::io;
 
 use super::WalOptions;
 
+const NO_FILES: &str = "no file can be made any more on the disk: its inodes are used up";
+
 /// Room on the disk of the log, as it was when it was last looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Room {
@@ -54,7 +56,7 @@ impl Reserve {
         let more = if was_short { self.least_free_bytes / 8 } else { 0 };
         let least = self.least_free_bytes + more;
         if free.is_out_of_files && self.least_free_bytes > 0 {
-            return Some("no file can be made any more on the disk: its inodes are used up".into());
+            return Some(NO_FILES.to_owned());
         }
         (free.bytes < least).then(|| {
             format!("the disk is full: {} are free, {} are needed", mib(free.bytes), mib(least))
@@ -64,18 +66,20 @@ impl Reserve {
 
 /// Why a segment cannot be made, for operators.
 pub(super) fn cannot_make(error: &io::Error, free: Option<FreeRoom>) -> String {
+    // What the system has not said, we have found: see the maker of segments.
+    let is_ours = error.kind() == io::ErrorKind::StorageFull && error.raw_os_error().is_none();
     match free {
-        Some(free) if is_out_of_space(error) => {
+        Some(FreeRoom { is_out_of_files: true, .. }) => NO_FILES.to_owned(),
+        Some(free) if is_ours => {
             let left = mib(free.bytes);
             format!("the disk is full: {left} are free, and the log's next file needs more")
         }
-        _ => format!("the log's next file cannot be made: {error}"),
+        Some(free) => {
+            let left = mib(free.bytes);
+            format!("the log's next file cannot be made: {error}; {left} are free")
+        }
+        None => format!("the log's next file cannot be made: {error}"),
     }
-}
-
-/// Whether the disk, or the share of it that this user may take, is full.
-pub(super) fn is_out_of_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn mib(bytes: u64) -> String {
