@@ -24,7 +24,7 @@ export function keepFocus(change, fallback) {
 
 /** An element that tells a state: its kind for styles and tests, its text for people. */
 export function tell(element, state, text) {
-  element.dataset.state = state;
+  if (element.dataset.state !== state) element.dataset.state = state;
   setText(element, text);
 }
 

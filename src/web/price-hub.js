@@ -10,6 +10,7 @@ export const RENEW_MS = 5_000; // how often a tab repeats what it wants
 const LEASE_MS = 3 * RENEW_MS; // a tab that was not heard for so long is gone
 
 const BEGINNING = { kind: "state", state: "connecting", since: null };
+const BAD = ["lost", "silent", "waiting"]; // without a stream
 const EVENTS = ["open", "reset", "price", "gap", "feed", "heartbeat", "goodbye"];
 
 export class PriceHub {
@@ -40,7 +41,7 @@ export class PriceHub {
       }
     }
     this.#follow();
-    if (hurry && this.#source && ["lost", "silent", "waiting"].includes(this.#state.state)) this.#open();
+    if (hurry && this.#source && BAD.includes(this.#state.state)) this.#open();
   }
 
   /** Nobody is there any more. */
@@ -129,7 +130,8 @@ export class PriceHub {
   #awaitSign() {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
-      this.#say("silent");
+      // Of one that is lost this says nothing new.
+      if (!BAD.includes(this.#state.state)) this.#say("silent");
       this.#open();
     }, SILENT_HEARTBEATS * this.#heartbeatMs);
   }

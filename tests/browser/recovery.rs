@@ -17,6 +17,12 @@ const LOOK: &str = "
     return [document.querySelector('#watchlist').dataset.stale, Number(opacity) < 1,
         document.querySelector('#stale-note').textContent].join('; ');";
 
+/// Notes every state of the stream from now on.
+const NOTE_STATES: &str = "
+    window.states = [];
+    const pill = document.querySelector('#stream-state');
+    new MutationObserver(() => states.push(pill.dataset.state)).observe(pill, { attributes: true });";
+
 fn signal(program: &Program, signal: rustix::process::Signal) -> Outcome<()> {
     let pid = i32::try_from(program.pid())?;
     let pid = rustix::process::Pid::from_raw(pid).ok_or("a process without a number")?;
@@ -58,21 +64,16 @@ fn a_silent_market_is_live_for_as_long_as_the_server_is() -> Outcome<()> {
     let data = tempfile::tempdir()?;
     let market = super::support::market::Market::start(&["SPY", "IBM", "BAC", "AIG"]);
     market.print("SPY", 20_000);
-    let settings = ["--exchange", &market.address, "--heartbeat-seconds", "1"];
+    let settings = ["--exchange", &market.address, "--heartbeat-seconds", "3"];
     let server = Server::start(data.path(), &settings);
     let browser = Browser::start()?;
     enter(&browser, &server.address, "alice")?;
     await_stream(&browser, "live")?;
-    browser.run(
-        "window.states = [];
-         const { dataset } = document.querySelector('#stream-state');
-         new MutationObserver(() => states.push(dataset.state))
-             .observe(document.querySelector('#stream-state'), { attributes: true });",
-    )?;
+    browser.run(NOTE_STATES)?;
     // Nothing but heartbeats for longer than the page waits for one.
     let before = server.metric("stream_heartbeats_total");
     api::until("heartbeats", || {
-        (server.metric("stream_heartbeats_total") >= before + 4).then_some(())
+        (server.metric("stream_heartbeats_total") >= before + 3).then_some(())
     });
     assert_eq!(browser.run("return states.join()")?, "");
     Ok(())
@@ -110,7 +111,7 @@ fn read_head(client: &mut TcpStream) -> String {
 fn a_page_comes_back_to_a_server_that_was_killed_even_after_answers_that_seem_final() -> Outcome<()>
 {
     let data = tempfile::tempdir()?;
-    let mut server = Server::start(data.path(), &[]);
+    let mut server = Server::start(data.path(), &["--heartbeat-seconds", "1"]);
     let listen = server.address.replace("http://", "");
     let browser = Browser::start()?;
     enter(&browser, &server.address, "alice")?;
@@ -124,8 +125,14 @@ fn a_page_comes_back_to_a_server_that_was_killed_even_after_answers_that_seem_fi
         ),
         "{look}"
     );
+    // It stays lost: of a server that is away it would be wrong to say that it is silent.
+    browser.run(NOTE_STATES)?;
+    let longer_than_two_heartbeats = "setTimeout(arguments[0], 3000)";
+    browser.run_until_done(longer_than_two_heartbeats)?;
     server = Server::start(data.path(), &["--listen", &listen]);
     await_stream(&browser, "live")?;
+    let states = browser.run("return states.join()")?;
+    assert!(!states.to_string().contains("silent"), "{states}");
 
     server.program.kill_in_place();
     // After the first of these a browser's own `EventSource` never comes back.
