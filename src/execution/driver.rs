@@ -32,7 +32,7 @@ use super::views::CommittedViews;
 use super::webhook::Webhooks;
 use crate::engine::{CancelReply, CreateOrder, CreateReply, Engines, Outbox};
 use crate::exchange::OrderFeed;
-use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION};
+use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION, case_text};
 use crate::types::{Moment, MonotonicMicros, Spell, UserId};
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
@@ -323,7 +323,9 @@ impl Driver {
             OrderFeed::Position { sequence } => self.engines.feed_reached(sequence),
             OrderFeed::Unreadable(line) => {
                 self.metrics.unreadable_reports.inc();
-                self.engines.ask_about(now.wall, &line.order_id, &mut self.outbox);
+                let raw = String::from_utf8_lossy(&line.raw);
+                let text = case_text(&format!("{:?}: {raw}", line.cause));
+                self.engines.unreadable(now.wall, &line.order_id, &text, &mut self.outbox);
                 self.gate();
                 self.engines.feed_reached(line.sequence);
             }
