@@ -57,6 +57,8 @@ pub struct Engines {
     /// Orders that the store is being asked for, to ask the exchange about them, and whether that
     /// settles them.
     pub(super) finding_orders: HashMap<OrderId, bool>,
+    /// What could not be read of orders that are not known (yet), and when it came.
+    pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
     /// Ids that the exchange gave to several orders, and which these are.
     pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
     /// Time as the inputs tell it; never goes back.
@@ -87,6 +89,7 @@ impl Engines {
             settlement: 0,
             ended_settled: 0,
             finding_orders: HashMap::new(),
+            unreadable_of_unknown: HashMap::new(),
             ambiguous: HashMap::new(),
             now: TimestampMicros::default(),
             options,
@@ -131,6 +134,10 @@ impl Engines {
             if let Some(order_id) = self.by_external_id.get(&id).copied() {
                 self.deliver_held(&id, order_id, out);
             }
+        }
+        let (partitions, turn) = self.parts(out);
+        for engine in partitions {
+            engine.look_at_failed_again(&turn);
         }
         self.begin_settlement();
     }
@@ -300,6 +307,7 @@ impl Engines {
         self.unclaimed.overflowed += self.held.take_given_up();
         self.unclaimed.alert(self.now, out);
         self.find_unclaimed(out);
+        self.expire_unreadable(out);
         let (partitions, mut turn) = self.parts(out);
         let mut more = false;
         let mut absent = Vec::new();
@@ -479,7 +487,7 @@ impl Engines {
     }
 
     /// The engines, and the surroundings that they work in.
-    fn parts<'a>(&'a mut self, out: &'a mut Outbox) -> (&'a mut [Engine], Turn<'a>) {
+    pub(super) fn parts<'a>(&'a mut self, out: &'a mut Outbox) -> (&'a mut [Engine], Turn<'a>) {
         let Self { partitions, feed, options, now, .. } = self;
         let turn = Turn { now: *now, options, feed, is_quarantine_full: false, out };
         (partitions, turn)
@@ -505,6 +513,7 @@ impl Engines {
                 Some(News::Accepted(external_order_id, order_id)) => {
                     if self.index(&external_order_id, order_id) {
                         self.deliver_held(&external_order_id, order_id, out);
+                        self.deliver_unreadable(&external_order_id, order_id, out);
                         self.make_up_for_given_up(order_id, out);
                     } else {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));

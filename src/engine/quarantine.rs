@@ -20,6 +20,9 @@ use crate::types::{ExternalOrderId, OrderId, Position, Symbol, TimestampMicros};
 /// counted and logged and dropped: 64 partitions keep some 100 MB of what an exchange has wrong.
 const MAX_ORDERS_WITH_CASES: usize = 1_024;
 
+/// Orders that nobody here knows, of which something unreadable is kept, at most.
+const MAX_UNREADABLE_OF_UNKNOWN: usize = 1_024;
+
 /// What became of an operator's act.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OperatorReply {
@@ -260,8 +263,8 @@ fn fill_of(kind: ReportKind) -> Option<Fill> {
 }
 
 impl Engines {
-    /// A line that names an order and cannot be read. The order is asked about; about an order that
-    /// nobody here knows it is only told.
+    /// A line that names an order and cannot be read: the order is asked about. One that is not in
+    /// memory is looked for in the store, and may yet be accepted.
     pub fn unreadable(
         &mut self,
         now: TimestampMicros,
@@ -269,11 +272,45 @@ impl Engines {
         text: &str,
         out: &mut Outbox,
     ) {
-        match self.by_external_id.get(external_order_id).copied() {
-            Some(order_id) => self.turn(now, order_id.partition(), out, |engine, turn| {
-                engine.quarantine(order_id, CaseCause::Unreadable, (None, text), turn);
-            }),
-            None => out.effects.push(Effect::Alert(Alert::UnreadableOfUnknown)),
+        if let Some(order_id) = self.by_external_id.get(external_order_id).copied() {
+            return self.unreadable_of(now, order_id, text, out);
+        }
+        self.advance(now);
+        if self.unreadable_of_unknown.len() >= MAX_UNREADABLE_OF_UNKNOWN {
+            out.effects.push(Effect::Alert(Alert::UnreadableOfUnknown));
+            return;
+        }
+        let id = external_order_id.clone();
+        self.unreadable_of_unknown.insert(id.clone(), (case_text(text), self.now));
+        if self.finding.insert(id.clone()) {
+            out.effects.push(Effect::Find(id));
+        }
+    }
+
+    /// Gives an order whose id is known now what could not be read of it before.
+    pub(super) fn deliver_unreadable(
+        &mut self,
+        id: &ExternalOrderId,
+        order_id: OrderId,
+        out: &mut Outbox,
+    ) {
+        if self.unreadable_of_unknown.is_empty() {
+            return;
+        }
+        let Some((text, _)) = self.unreadable_of_unknown.remove(id) else { return };
+        let (partitions, mut turn) = self.parts(out);
+        if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+            engine.quarantine(order_id, CaseCause::Unreadable, (None, text.as_str()), &mut turn);
+        }
+    }
+
+    /// Gives up what could not be read of orders that nobody has come to know.
+    pub(super) fn expire_unreadable(&mut self, out: &mut Outbox) {
+        let (now, age) = (self.now, self.options.held_report_age_micros);
+        let before = self.unreadable_of_unknown.len();
+        self.unreadable_of_unknown.retain(|_, (_, at)| now.micros_since(*at) <= age);
+        if self.unreadable_of_unknown.len() < before {
+            out.effects.push(Effect::Alert(Alert::UnreadableOfUnknown));
         }
     }
 

@@ -108,6 +108,7 @@ impl Engines {
         }
         if self.by_external_id.get(id) == Some(&order_id) {
             self.deliver_held(id, order_id, out);
+            self.deliver_unreadable(id, order_id, out);
         }
     }
 }

@@ -2,9 +2,11 @@
 //! restart or a gap in the feed.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::entry::{QueryReason, Settling};
 use super::partition::{Engine, Turn, list, watch};
+use crate::order::{Ending, Order};
 use crate::types::OrderId;
 
 impl Engine {
@@ -49,6 +51,17 @@ impl Engine {
             entry.ask(QueryReason::PeriodicLook, turn.out);
         }
         self.lists.looks.first().is_some_and(|(due, _)| *due <= turn.now)
+    }
+
+    /// Goes on looking at orders that an earlier run called failed because the exchange did not know
+    /// them: at once, and then as they grow older.
+    pub(super) fn look_at_failed_again(&mut self, turn: &Turn<'_>) {
+        let is_failed = |order: &&Arc<Order>| order.ending() == Some(Ending::NotAccepted);
+        let failed: Vec<OrderId> =
+            self.orders().filter(is_failed).map(|order| order.order_id).collect();
+        for order_id in failed {
+            self.lists.looks.insert((turn.now, order_id));
+        }
     }
 
     /// Asks about an order once.

@@ -19,6 +19,10 @@ use crate::order::{
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
+/// How long an order is attended to that the exchange did not know: a day, by whose end it has been
+/// looked at for the last time.
+const ATTENDED_MICROS: u64 = 24 * 3_600 * 1_000_000;
+
 /// Moves an index forward. There is one for each index; it belongs to one thread.
 ///
 /// It takes records in their order, and everything since the last commit becomes visible together.
@@ -303,7 +307,19 @@ impl Feed {
             unstored: None,
         });
         let ended = node::ended(&*view)?;
+        let last_at = index.last_recorded_at()?;
+        let mut attended = BTreeMap::new();
+        for order_id in node::attended(&*view)? {
+            let is_done = stored_order(&*view, order_id)?.is_none_or(|(tracked, _)| {
+                let age_micros = last_at.micros_since(tracked.order().updated_at);
+                tracked.cases().is_empty() && age_micros > ATTENDED_MICROS
+            });
+            if is_done {
+                attended.insert(order_id, false);
+            }
+        }
         Ok(Self {
+            attended,
             held: held.collect(),
             stored_ended: ended.into_iter().map(|batch| (batch.lsn, batch.at)).collect(),
             ..Self::default()

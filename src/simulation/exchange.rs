@@ -33,6 +33,7 @@ pub(super) struct PublishedLine {
 struct Accepted {
     external_order_id: ExternalOrderId,
     shares: Shares,
+    symbol: Symbol,
     /// Executions after the end that count.
     late: Vec<QueryExecution>,
     was_filled_late: bool,
@@ -100,6 +101,7 @@ impl Exchange {
                 let accepted = Accepted {
                     external_order_id: external_order_id.clone(),
                     shares: order.num_shares,
+                    symbol: order.symbol,
                     late: Vec::new(),
                     was_filled_late: false,
                 };
@@ -248,7 +250,8 @@ impl Exchange {
         accepted.late.retain(|late| late.execution_id != *id);
         if accepted.late.len() < late_before {
             let line = line(FeedLineType::Bust, &accepted.external_order_id, now);
-            self.push(FeedLine { execution_id: Some(id.clone()), ..line }, true);
+            let symbol = Some(accepted.symbol);
+            self.push(FeedLine { execution_id: Some(id.clone()), symbol, ..line }, true);
         } else {
             self.rules.bust(&accepted.external_order_id, id, now);
             self.publish();
@@ -266,7 +269,10 @@ impl Exchange {
         self.late_count += 1;
         let Ok(id) = ExecutionId::new(&format!("late-{}", self.late_count)) else { return };
         let line = line(FeedLineType::Trade, &accepted.external_order_id, now);
+        // Some say too little to be taken as they are.
+        let is_whole = !self.late_count.is_multiple_of(4);
         let line = FeedLine {
+            symbol: is_whole.then_some(accepted.symbol),
             execution_id: Some(id.clone()),
             price_in_cents: Some(price),
             num_shares: Some(shares),
