@@ -117,7 +117,9 @@ fn compare_executions(
         at.and_then(|at| all.get(at)).map(|part| part.execution)
     };
     let words = |execution| match execution {
-        Some(Execution::Counted { num_shares, price }) => {
+        Some(
+            Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price },
+        ) => {
             format!("{num_shares} shares at {} cents", price.cents())
         }
         Some(Execution::Busted) => "a void one".to_owned(),

@@ -117,7 +117,9 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
                     work.alert(Anomaly::MisfitConfirmed);
                 }
             }
-            Some(Execution::Counted { num_shares, price }) => {
+            Some(
+                Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price },
+            ) => {
                 if (num_shares, price) != (fill.num_shares, fill.price) {
                     work.quarantine(CaseCause::IdUsedAgain, Some(fill), "in the exchange's record");
                 }
@@ -176,10 +178,8 @@ fn is_explained_by(work: &Work<'_, '_>, listed: &Listed, doubtful: &[ExecutionId
     let order = work.order();
     let too_much = order.filled_shares.saturating_sub(order.num_shares);
     let executions = work.entry.tracked.executions();
-    let shares = doubtful.iter().fold(0, |sum: Shares, id| match executions.get(id) {
-        Some(Execution::Counted { num_shares, .. }) => sum.saturating_add(num_shares),
-        Some(Execution::Busted | Execution::TakenBack) | None => sum,
-    });
+    let counted = doubtful.iter().filter_map(|id| executions.get(id)?.counted());
+    let shares = counted.fold(0, |sum: Shares, (shares, _)| sum.saturating_add(shares));
     too_much > 0 && shares == too_much && listed.is_whole() && listed.filled <= order.num_shares
 }
 

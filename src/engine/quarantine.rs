@@ -240,7 +240,9 @@ impl Engine {
 fn take_fill(work: &mut Work<'_, '_>, fill: Fill) {
     match work.entry.tracked.executions().get(&fill.execution_id) {
         Some(Execution::Busted) => {}
-        Some(Execution::Counted { num_shares, price }) => {
+        Some(
+            Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price },
+        ) => {
             if (num_shares, price) != (fill.num_shares, fill.price) {
                 work.quarantine(CaseCause::IdUsedAgain, Some(fill), "on the feed");
             }

@@ -33,7 +33,7 @@ use super::webhook::Webhooks;
 use crate::engine::{CancelReply, CreateOrder, CreateReply, Engines, Outbox};
 use crate::exchange::OrderFeed;
 use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION, case_text};
-use crate::types::{Moment, MonotonicMicros, Spell, UserId};
+use crate::types::{ExternalOrderId, Moment, MonotonicMicros, Spell, UserId};
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
 /// Lets the engines decide, the log remember, and effects happen once it does. It reads no clock:
@@ -330,15 +330,13 @@ impl Driver {
                 self.engines.feed_reached(line.sequence);
             }
             OrderFeed::Line(line) => {
-                let sequence = line.sequence;
+                let (sequence, order) = (line.sequence, line.order_id.clone());
                 match translate::report(line, true) {
                     Some(report) => {
                         self.engines.report(now.wall, report, &mut self.outbox);
                         self.gate();
                     }
-                    None => {
-                        self.metrics.unreadable_reports.inc();
-                    }
+                    None => self.incomplete_line(now, order),
                 }
                 self.engines.feed_reached(sequence);
             }
@@ -354,15 +352,26 @@ impl Driver {
         for _ in 0..limit {
             let Some(line) = self.webhooks.next_line() else { break };
             self.metrics.webhook_lines.inc();
+            let order = line.order_id.clone();
             let Some(report) = translate::report(line, false) else {
                 // Sent again it would be no better, and hold up all lines behind it.
-                self.metrics.unreadable_reports.inc();
+                self.incomplete_line(now, order);
                 continue;
             };
             self.engines.report_durably(now.wall, report, &mut self.outbox);
         }
         self.gate();
         self.webhooks.end_if_taken(self.last_event);
+    }
+
+    /// Takes a line that lacks what its type needs: its order is asked about.
+    fn incomplete_line(&mut self, now: Moment, order: Option<ExternalOrderId>) {
+        self.metrics.unreadable_reports.inc();
+        if let Some(id) = order {
+            let text = "a line without what its type needs";
+            self.engines.unreadable(now.wall, &id, text, &mut self.outbox);
+            self.gate();
+        }
     }
 
     /// Does what an operator has decided about an order, or shows what waits for a decision.

@@ -318,6 +318,8 @@ fn executed_shares(num_shares: Shares) -> Option<Shares> {
 /// needs. Whether its sequence is one of the session that is being read, the caller knows.
 pub(super) fn report(line: FeedLine, is_in_session: bool) -> Option<Report> {
     let kind = match line.line_type {
+        // A trade that does not say what was traded may be another order's.
+        FeedLineType::Trade if line.symbol.is_none() => return None,
         FeedLineType::Trade => ReportKind::Filled(Fill {
             execution_id: line.execution_id?,
             price: line.price_in_cents?,
@@ -497,7 +499,7 @@ mod tests {
         let trade = json!({"sequence": 1, "type": "trade", "executionId": "e", "symbol": "IBM",
             "priceInCents": 5, "numShares": 2, "orderId": "X", "timestamp": 3});
         assert!(matches!(line(trade.clone()).unwrap().kind, ReportKind::Filled(_)));
-        for member in ["executionId", "priceInCents", "numShares", "orderId"] {
+        for member in ["executionId", "symbol", "priceInCents", "numShares", "orderId"] {
             let mut less = trade.clone();
             less.as_object_mut().unwrap().remove(member);
             assert_eq!(line(less), None, "without {member}");

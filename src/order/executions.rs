@@ -23,6 +23,25 @@ pub enum Execution {
     Busted,
     /// The exchange's record proved that it does not count. It does when it is shown again.
     TakenBack,
+    /// It counts because an operator says so: no record takes it back.
+    Booked {
+        /// Shares.
+        num_shares: Shares,
+        /// Price of each.
+        price: PriceCents,
+    },
+}
+
+impl Execution {
+    /// Shares and price of each, where it counts.
+    pub const fn counted(self) -> Option<(Shares, PriceCents)> {
+        match self {
+            Self::Counted { num_shares, price } | Self::Booked { num_shares, price } => {
+                Some((num_shares, price))
+            }
+            Self::Busted | Self::TakenBack => None,
+        }
+    }
 }
 
 /// The distinct executions of one order, by the exchange's id.
@@ -78,20 +97,17 @@ impl Executions {
         few.chain(many)
     }
 
-    /// Ids of all executions that count.
+    /// Ids of all executions that count by the exchange's word.
     pub fn counted_ids(&self) -> impl Iterator<Item = &ExecutionId> {
         self.iter().filter_map(|(id, execution)| match execution {
             Execution::Counted { .. } => Some(id),
-            Execution::Busted | Execution::TakenBack => None,
+            Execution::Busted | Execution::TakenBack | Execution::Booked { .. } => None,
         })
     }
 
     /// Shares of all executions that count.
     pub fn counted_shares(&self) -> Shares {
-        let shares = |execution: &Execution| match execution {
-            Execution::Counted { num_shares, .. } => *num_shares,
-            Execution::Busted | Execution::TakenBack => 0,
-        };
+        let shares = |execution: &Execution| execution.counted().map_or(0, |(shares, _)| shares);
         match &self.0 {
             Kept::Few(few) => {
                 few.iter().map(|(_, kept)| shares(kept)).fold(0, Shares::saturating_add)

@@ -100,15 +100,21 @@ impl TrackedOrder {
             Change::CancelRejected { .. } => Step::CancelRejected,
             Change::Filled(fill) => match self.executions.get(&fill.execution_id) {
                 None | Some(Execution::TakenBack) => Step::Filled,
-                Some(Execution::Counted { .. } | Execution::Busted) => Step::Repeated,
+                Some(Execution::Counted { .. } | Execution::Booked { .. } | Execution::Busted) => {
+                    Step::Repeated
+                }
             },
             Change::Busted { execution_id } => match self.executions.get(execution_id) {
                 Some(Execution::Busted) => Step::Repeated,
-                Some(Execution::Counted { .. } | Execution::TakenBack) | None => Step::Busted,
+                Some(
+                    Execution::Counted { .. } | Execution::Booked { .. } | Execution::TakenBack,
+                )
+                | None => Step::Busted,
             },
             Change::TakenBack { execution_id } => match self.executions.get(execution_id) {
                 Some(Execution::Counted { .. }) => Step::TakenBack,
-                Some(Execution::Busted | Execution::TakenBack) | None => Step::Repeated,
+                Some(Execution::Busted | Execution::TakenBack | Execution::Booked { .. })
+                | None => Step::Repeated,
             },
             Change::CaseOpened(_) => Step::CaseOpened,
             Change::CaseClosed(decision) => self.decision_step(decision),
@@ -229,9 +235,24 @@ impl TrackedOrder {
         };
         let Some(fill) = self.cases.remove(place).case.execution else { return };
         match (decision.outcome, self.executions.get(&fill.execution_id)) {
-            (CaseOutcome::Booked, None | Some(Execution::TakenBack)) => self.count(&fill),
+            (CaseOutcome::Booked, None | Some(Execution::TakenBack)) => {
+                self.count(&fill);
+                self.note_booked(&fill.execution_id, decision);
+            }
+            (CaseOutcome::Booked, Some(Execution::Counted { .. })) => {
+                self.note_booked(&fill.execution_id, decision);
+            }
             (CaseOutcome::Discarded, _) => self.void(&fill.execution_id, Execution::Busted),
             (CaseOutcome::Booked | CaseOutcome::Superseded, _) => {}
+        }
+    }
+
+    /// What an operator has booked, no record takes back.
+    fn note_booked(&mut self, execution_id: &ExecutionId, decision: &CaseDecision) {
+        if let Some(Execution::Counted { num_shares, price }) = self.executions.get(execution_id)
+            && decision.by.is_some()
+        {
+            self.executions.set(execution_id.clone(), Execution::Booked { num_shares, price });
         }
     }
 
@@ -258,7 +279,7 @@ impl TrackedOrder {
 
     fn void(&mut self, execution_id: &ExecutionId, void: Execution) {
         let before = self.executions.set(execution_id.clone(), void);
-        if let Some(Execution::Counted { num_shares, price }) = before {
+        if let Some((num_shares, price)) = before.and_then(Execution::counted) {
             let order = Arc::make_mut(&mut self.order);
             order.filled_shares = order.filled_shares.saturating_sub(num_shares);
             let value = value_cents(num_shares, price.cents());

@@ -195,7 +195,8 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
         for part in &parts.executions {
             let at = order.updated_at;
             let row = match part.execution {
-                Execution::Counted { num_shares, price } => ExecutionRow {
+                Execution::Counted { num_shares, price }
+                | Execution::Booked { num_shares, price } => ExecutionRow {
                     counted: Some((num_shares, price.cents(), at)),
                     recorded_at: at,
                     busted_at: None,

@@ -137,8 +137,10 @@ pub fn as_kept(mut parts: OrderParts) -> OrderParts {
         *shares = bigint(*shares).unsigned_abs();
     }
     for ExecutionPart { execution, .. } in &mut parts.executions {
-        if let Execution::Counted { num_shares, .. } = execution {
-            *num_shares = bigint(*num_shares).unsigned_abs();
+        // Who says that it counts, only the log knows.
+        if let Some((num_shares, price)) = execution.counted() {
+            let num_shares = bigint(num_shares).unsigned_abs();
+            *execution = Execution::Counted { num_shares, price };
         }
     }
     parts

@@ -148,7 +148,7 @@ impl PostgresRestore {
 /// count them again when the exchange tells of them.
 fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
     executions.iter().fold((0, 0), |(shares, value), part| match part.execution {
-        Execution::Counted { num_shares, price } => {
+        Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price } => {
             let cents = i64::try_from(num_shares).unwrap_or(i64::MAX).saturating_mul(price.cents());
             (num_shares.saturating_add(shares), cents.saturating_add(value))
         }

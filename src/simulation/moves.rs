@@ -210,6 +210,8 @@ impl World<'_> {
         let newest: Vec<FeedLine> = newest
             .map(|published| published.line.clone())
             .filter(|line| line.order_id.is_some())
+            // What says too little to be taken as it is comes by the feed alone here.
+            .filter(|line| line.symbol.is_some() || line.line_type != FeedLineType::Trade)
             .collect();
         let (Some(node), false) = (&self.node, newest.is_empty()) else { return false };
         let count = self.dice.below(4) + 1;
