@@ -203,7 +203,7 @@ mod tests {
                 };
                 assert!(argument.get_help().is_some(), "--{name} has no help");
                 // What is decided on the spot is no setting.
-                if ["force", "repair"].contains(&name) {
+                if ["force", "repair", "by", "reason"].contains(&name) {
                     continue;
                 }
                 // What to look for in a log is none either.

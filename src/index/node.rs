@@ -9,7 +9,7 @@ use crate::types::{OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
 /// Version of the keys and values of the index that this code writes. It reads the ones before.
-pub(super) const INDEX_FORMAT: u32 = 3;
+pub(super) const INDEX_FORMAT: u32 = 4;
 
 pub(super) const META_KEY: [u8; 1] = *b"m";
 pub(super) const FEED_KEY: [u8; 1] = *b"f";
