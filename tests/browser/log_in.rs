@@ -40,8 +40,8 @@ fn a_server_with_a_secret_asks_for_a_token() -> Outcome<()> {
     for (wrong, why) in [
         ("carol".to_owned(), "three parts"),
         ("ä.ö.ü".to_owned(), "three parts"),
-        (token("carol", -300)?, "not valid"),
-        (format!("{}x", token("carol", 300)?), "not valid"),
+        (token("carol", -300)?, "expired"),
+        (format!("{}x", token("carol", 300)?), "signed"),
     ] {
         browser.run("document.querySelector('#login-error').textContent = ''")?;
         browser.fill("#login-token", &wrong)?;
