@@ -54,8 +54,10 @@
 //! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, behind the log | progress of the log |
 //! | `books` | its own loop | the socket through which `longbow verify` sees the orders of a running server | that socket |
+//! | `admin` | glommio | the operators' listener, until everything else has ended | reply slots |
+//! | `log` | its own loop | standard error: a reader of it that is slow or gone holds up nobody | a bounded buffer, whose lost lines are counted |
 //! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
-//! | `signals` | its own loop | SIGINT, SIGTERM | the system |
+//! | `signals` | its own loop | SIGINT, SIGTERM, SIGHUP | the system |
 //!
 //! A thread that ends unasked ends the process: half an engine is worse than a restart.
 //!
@@ -64,9 +66,11 @@
 //! 1. No order is known to the exchange before it is durable here, and no client hears of an
 //!    acceptance before that is durable. A failed write or sync is never retried: the log is poisoned,
 //!    the process ends, the next start finds out what is on disk.
-//! 2. An order is submitted once. Where the outcome is not known it is asked for, never sent again;
-//!    after its deadline the exchange refuses it, so an unknown order can be called failed.
-//! 3. An execution counts once per order, however often and by whatever way it comes.
+//! 2. An order is submitted once; again only where the exchange says that it did nothing (`429`).
+//!    Where the outcome is not known it is asked for. After its deadline the exchange refuses it, so an
+//!    order that two looks do not find is called failed, and looked for again later.
+//! 3. An execution counts once per order, however often and by whatever way it comes, and is taken
+//!    back only by evidence: a bust, a record that proves itself, or an operator.
 //! 4. What a reader can see is durable, and its version never goes back.
 //! 5. Prices never wait for orders, orders never for prices, and nobody for a slow client: every
 //!    queue is bounded and says what happens when it is full.
