@@ -1,7 +1,11 @@
 //! What does not fit its order waits for an operator, who books or discards it, or closes the order by
 //! hand. Each act is durable, stands in the order's history, and has a command of its own.
 
-#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 mod support;
 
