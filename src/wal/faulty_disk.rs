@@ -279,10 +279,11 @@ impl FaultyDisk {
         self.state().is_dead
     }
 
-    /// Whether the chosen operation has come and gone wrong.
+    /// Whether the chosen operation has come and gone wrong, or an earlier choice has ended the
+    /// process while it closed its files.
     pub(crate) fn has_failed(&self) -> bool {
         let state = self.state();
-        state.fault.is_some_and(|(at, _)| state.operations >= at)
+        state.is_dead || state.fault.is_some_and(|(at, _)| state.operations >= at)
     }
 
     /// Gives all files together so many bytes more than they take now.
