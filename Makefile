@@ -56,7 +56,7 @@ check: ## Formatting, lints, and that the benches compile
 	@scripts/with-env cargo fmt --all --check
 	@scripts/with-env cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/with-env cargo clippy --package longbow --features simulation --all-targets -- -D warnings
-	@scripts/with-env cargo bench --workspace --no-run
+	@scripts/with-env cargo bench --workspace --no-run --profile dev
 
 .PHONY: bench
 bench: ## Runs the criterion benches

@@ -33,41 +33,37 @@ fn a_line_that_cannot_be_read_takes_no_other_with_it() {
         ["--exchange", &venue.address(), "--webhook-secret-file", secrets.to_str().unwrap()];
     let server = Server::start(data.path(), &settings);
     let alice = server.user(data.path(), "alice");
-    let order = alice.place_resting("IBM");
-    let id = order["orderId"].as_str().unwrap();
-    let line = |execution: &str, shares: Value| {
+    let line = |order: &Value, execution: &str| {
         json!({"sequence": 1, "type": "trade", "executionId": execution, "symbol": "IBM",
-            "priceInCents": 1, "numShares": shares, "orderId": order["externalOrderId"],
+            "priceInCents": 1, "numShares": 1, "orderId": order["externalOrderId"],
             "timestamp": 1})
     };
-    let with = |field: &str, value: Value| {
-        let mut odd = line("odd", json!(1));
-        odd[field] = value;
+    let members = [
+        ("type", json!("amended")),
+        ("priceInCents", json!(0)),
+        ("numShares", json!(0.5)),
+        ("numShares", json!(0)),
+        ("symbol", json!("not a symbol at all, is it")),
+        ("sequence", json!(-1)),
+        ("timestamp", Value::Null),
+        ("executionId", json!("")),
+    ];
+    let no_lines = [json!(7), Value::Null];
+    let with_member = |order: &Value, (member, value): (&str, Value)| {
+        let mut odd = line(order, "odd");
+        odd[member] = value;
         odd
     };
-    let odd = [
-        with("type", json!("amended")),
-        with("priceInCents", json!(0)),
-        with("numShares", json!(0.5)),
-        with("numShares", json!(0)),
-        with("symbol", json!("not a symbol at all, is it")),
-        with("sequence", json!(-1)),
-        with("timestamp", Value::Null),
-        with("executionId", json!("")),
-        json!(7),
-        Value::Null,
-    ];
-    for (number, odd) in odd.into_iter().enumerate() {
-        let good = [format!("before-{number}"), format!("behind-{number}")];
-        let good = good.map(|execution| line(&execution, json!(1)));
-        let before = alice.order(id)["filledShares"].as_u64().unwrap();
-        if before >= 10 {
-            break;
-        }
-        let batch = json!({"session": "s", "lines": [good[0], odd, good[1]]});
+    let odd_lines = members.into_iter().map(Ok).chain(no_lines.into_iter().map(Err));
+    for odd in odd_lines {
+        let order = alice.place_resting("IBM");
+        let odd = odd.map_or_else(|no_line| no_line, |member| with_member(&order, member));
+        let batch =
+            json!({"session": "s", "lines": [line(&order, "before"), odd, line(&order, "behind")]});
         let answer = post(&server, &batch.to_string());
         assert_eq!(answer.status, 204, "{odd}: {}", answer.text);
-        assert_eq!(alice.order(id)["filledShares"], before + 2, "{odd}");
+        let id = order["orderId"].as_str().unwrap();
+        assert_eq!(alice.order(id)["filledShares"], 2, "{odd}");
     }
     for no_batch in ["", "{", "[]", "{}", r#"{"session":"s","lines":7}"#, "null"] {
         assert_eq!(post(&server, no_batch).status, 400, "{no_batch}");
@@ -101,8 +97,8 @@ fn lines_of_orders_that_are_not_ours_cost_no_comparison_and_no_refusal() {
     };
     let asked_before = venue.requests(QUERY).len();
     // More than are kept, by both ways.
-    for batch in 0..35 {
-        let lines: Vec<Value> = (0..1_000).map(|n| theirs(batch * 1_000 + n)).collect();
+    for batch in 0..7 {
+        let lines: Vec<Value> = (0..5_000).map(|n| theirs(batch * 5_000 + n)).collect();
         let answer = post(&server, &json!({"session": "s", "lines": lines}).to_string());
         assert_eq!(answer.status, 204, "{}", answer.text);
     }

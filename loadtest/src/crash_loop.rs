@@ -17,13 +17,14 @@ const FAULTS: &str = "submits.delay=0.1,submits.cut-before=0.03,submits.error-be
     cancels.wrong-shape=0.01,cancels.leave-out=0.02,cancels.shuffle=0.1,cancels.throttle=0.02,cancels.spoil=0.01,cancels.contradict=0.01,\
     queries.delay=0.1,queries.cut-before=0.03,queries.error-before=0.03,queries.drop-reply=0.02,\
     queries.cut-in-answer=0.02,queries.garbage=0.01,queries.wrong-shape=0.01,\
-    queries.leave-out=0.02,queries.shuffle=0.1,queries.throttle=0.02,queries.spoil=0.02,queries.contradict=0.02,\
+    queries.leave-out=0.02,queries.shuffle=0.1,queries.throttle=0.02,queries.spoil=0.02,queries.contradict=0.02,queries.cut-list=0.05,\
     orders.reject=0.03,orders.refuse-cancel=0.05,orders.fill-first=0.1,\
     orders.cancel-unasked=0.03,orders.expire-unasked=0.02,orders.bust=0.03,\
     feed.repeat=0.02,feed.repeat-renumbered=0.02,feed.reorder=0.02,feed.skip=0.002,\
     feed.stall=0.0002,feed.cut=0.0002,\
     manner.submit-delay-ms=1..400,manner.cancel-delay-ms=1..400,manner.query-delay-ms=1..400,\
-    manner.later-ms=0..50,manner.stall-ms=200..5000";
+    manner.later-ms=0..50,manner.stall-ms=200..5000,\
+    manner.record-lag-ms=1500";
 
 /// Flags of `loadtest crash-loop`.
 #[derive(Debug, Clone, clap::Args)]

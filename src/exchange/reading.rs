@@ -29,6 +29,20 @@ impl<T> From<Vec<T>> for Results<T> {
     }
 }
 
+impl<T> Results<T> {
+    /// The same in parts of at most so many results, in order. What is unreadable is in the first.
+    pub fn into_parts(self, most: usize) -> impl Iterator<Item = Self> {
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let mut part = rest.take()?;
+            if part.results.len() > most {
+                rest = Some(part.results.split_off(most).into());
+            }
+            Some(part)
+        })
+    }
+}
+
 /// One of several results in an answer.
 pub trait ResultElement: DeserializeOwned {
     /// What it is a result of.
@@ -323,6 +337,18 @@ mod tests {
         {
             assert!(read_webhook(body.as_bytes()).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn parts_have_everything_once() {
+        let bad = Unreadable::new(UnreadableSource::Feed, UnreadableCause::NotJson, "no", b"x");
+        let whole = Results { results: vec![1, 2, 3, 4, 5], unreadable: vec![bad] };
+        let parts: Vec<_> = whole.into_parts(2).collect();
+        let sizes: Vec<_> = parts.iter().map(|part| part.unreadable.len()).collect();
+        assert_eq!(sizes, [1, 0, 0]);
+        let results: Vec<_> = parts.into_iter().map(|part| part.results).collect();
+        assert_eq!(results, [vec![1, 2], vec![3, 4], vec![5]]);
+        assert_eq!(Results::<u8>::from(Vec::new()).into_parts(2).count(), 1, "it is answered");
     }
 
     #[test]

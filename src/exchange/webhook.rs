@@ -13,11 +13,12 @@ use crate::types::TimestampMicros;
 
 /// Name of the header that carries the signature.
 pub const SIGNATURE_HEADER: &str = "x-signature";
-/// Most lines of one batch: four times what the simulated exchange sends. A batch is one message to
-/// the orders thread, so this bounds what a full queue of them holds.
-pub const MAX_WEBHOOK_LINES: usize = 1_024;
-/// Largest body: so many lines of 512 bytes, more than twice what the longest ids make of one.
-pub const MAX_WEBHOOK_BODY_BYTES: usize = MAX_WEBHOOK_LINES * 512;
+/// Lines that go to the orders thread as one message, which bounds what a full queue of them holds.
+/// A larger batch goes in parts, one after the other.
+pub const WEBHOOK_PART_LINES: usize = 1_024;
+/// Largest body: 16 parts of lines of 256 bytes, more than the longest ids make of one. What is
+/// larger is refused each time it comes again, so this is far beyond what an exchange would send.
+pub const MAX_WEBHOOK_BODY_BYTES: usize = 16 * WEBHOOK_PART_LINES * 256;
 /// Most secrets at once: the one in use, the next, and some room for a change that went wrong.
 const MAX_SECRETS: usize = 4;
 /// Longest secret, in bytes, as the exchange's contract has it.

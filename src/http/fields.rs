@@ -130,7 +130,7 @@ fn parse_object(body: &[u8]) -> Result<Members, Problem> {
 }
 
 /// Where a body is no JSON.
-pub(super) fn not_json(error: &serde_json::Error) -> String {
+pub(in crate::http) fn not_json(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Eof => format!("The body is not JSON: it ends too early, in line {line}."),

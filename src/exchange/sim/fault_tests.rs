@@ -11,7 +11,7 @@ use super::{SimHandle, start};
 use crate::exchange::wire::FeedLineType;
 
 /// An exchange that replays its tape at ten times its speed, and the directory that it lives in.
-fn exchange() -> (tempfile::TempDir, SimHandle) {
+pub(super) fn exchange() -> (tempfile::TempDir, SimHandle) {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 10.0)).unwrap();
     (directory, exchange)
@@ -24,7 +24,7 @@ fn put(exchange: &SimHandle, settings: &Value) -> (u16, Value) {
     (status, response.body_mut().read_json().unwrap_or(Value::Null))
 }
 
-fn set(exchange: &SimHandle, settings: &Value) {
+pub(super) fn set(exchange: &SimHandle, settings: &Value) {
     let (status, body) = put(exchange, settings);
     assert_eq!(status, 200, "{body}");
 }

@@ -29,6 +29,7 @@ mod listener;
 mod options;
 mod orders;
 mod problem;
+mod records;
 mod replay;
 mod routes;
 mod state;
@@ -42,6 +43,8 @@ mod webhook;
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod record_tests;
 #[cfg(test)]
 mod server_tests;
 #[cfg(test)]

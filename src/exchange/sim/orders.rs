@@ -69,7 +69,7 @@ pub(super) struct Order {
     pub(super) filled: Shares,
     pub(super) executions: Vec<Execution>,
     pub(super) accepted_at: TimestampMicros,
-    /// When it last changed.
+    /// When it ended, or last changed before that.
     pub(super) at: TimestampMicros,
 }
 
@@ -209,7 +209,9 @@ impl Orders {
         let place = order.executions.iter().position(|made| made.key == execution)?;
         let execution = order.executions.remove(place);
         order.filled = order.filled.saturating_sub(execution.shares);
-        order.at = at;
+        if !matches!(order.status, ExchangeStatus::Cancelled | ExchangeStatus::Expired) {
+            order.at = at;
+        }
         let reopened = order.status == ExchangeStatus::Filled;
         if reopened {
             order.status = ExchangeStatus::Open;

@@ -11,19 +11,19 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use compact_str::format_compact;
 use serde::Deserialize;
 
 use super::faults::{self, OrderMischief, RequestKind, odd_listings};
 use super::feed::{FeedReader, Gone};
 use super::listener::Connection;
 use super::problem::{Problem, Reply, check_batch, json, read_body, read_json, unavailable};
+use super::records;
 use super::state::{Shared, State as Exchanged};
 use super::venue::{Venue, is_usable_id};
 use super::webhook::{self, Registered};
 use crate::exchange::wire::{
-    AsOf, CancelRequest, CancelResponse, MAX_BATCH, QueryRequest, QueryResponse, QueryResult,
-    SubmitOrder, SubmitRequest, SubmitResponse, SubmitResult, SymbolsResponse, WebhookRequest,
+    CancelRequest, CancelResponse, MAX_BATCH, QueryRequest, QueryResponse, SubmitOrder,
+    SubmitRequest, SubmitResponse, SubmitResult, SymbolsResponse, WebhookRequest,
 };
 use crate::types::{Symbol, TimestampMicros};
 
@@ -159,13 +159,8 @@ async fn query(
     check_batch(ids.len())?;
     let fate = shared.faults.fate(RequestKind::Query, ids.len());
     fate.begin(&connection)?;
-    let results = shared.look(|state| {
-        // What was done is on the feed before anybody can ask.
-        let session = format_compact!("{}", state.venue.session());
-        let as_of = AsOf { session, sequence: state.ring.next_sequence() - 1 };
-        let record = |id| QueryResult { as_of: Some(as_of.clone()), ..state.venue.query(id) };
-        ids.iter().map(|id| record(id)).collect()
-    });
+    let (now, manner) = (shared.now(), shared.faults.manner());
+    let results = shared.look(|state| records::tell(state, &ids, (now, &manner)));
     fate.finish(&connection, results, |results| QueryResponse { results }).await
 }
 

@@ -12,6 +12,7 @@ use super::entry::Entry;
 use super::faults::{Faults, Later, repeat_renumbered};
 use super::feed_ring::FeedRing;
 use super::journal::Journal;
+use super::records::FeedPlaces;
 use super::replay::{Pace, SessionMicros};
 use super::venue::Venue;
 use super::webhook::{Registered, Webhooks};
@@ -66,6 +67,8 @@ pub(super) struct State {
     /// be told to anybody.
     poisoned: bool,
     pub(super) calendar: Calendar,
+    /// How far the feed had come, and when.
+    pub(super) places: FeedPlaces,
     /// What the feed calls its session: that of the venue, unless it was told to keep its name.
     pub(super) feed_session: u64,
     /// Every symbol by its place; the session times are filled in when somebody asks.
@@ -105,8 +108,9 @@ impl Shared {
         })
     }
 
+    /// What the exchange takes for the time.
     pub(super) fn now(&self) -> TimestampMicros {
-        self.clock.now()
+        self.faults.clock(self.clock.now())
     }
 
     /// A reader's notice of new lines.
@@ -125,7 +129,7 @@ impl Shared {
         &self,
         change: impl FnOnce(&mut State, TimestampMicros) -> R,
     ) -> Option<R> {
-        let now = self.clock.now();
+        let now = self.now();
         let mut state = self.lock();
         if state.poisoned {
             return None;
@@ -227,8 +231,18 @@ impl State {
         let ring = FeedRing::new(feed_retained_bytes);
         let poisoned = false;
         let feed_session = session;
-        let mut state =
-            Self { venue, ring, webhooks, journal, poisoned, calendar, feed_session, symbols };
+        let places = FeedPlaces::default();
+        let mut state = Self {
+            venue,
+            ring,
+            webhooks,
+            journal,
+            poisoned,
+            calendar,
+            places,
+            feed_session,
+            symbols,
+        };
         state.rewrite_journal(now)?;
         state.venue.journal.clear(); // the snapshot has the new session
         Ok(state)
@@ -291,6 +305,7 @@ impl State {
         self.venue.fills.clear();
         if !self.venue.lines.marks.is_empty() {
             self.ring.push(&mut self.venue.lines);
+            self.places.note(self.venue.latest(), self.ring.next_sequence() - 1);
             self.webhooks.push(self.ring.order_lines_of_newest());
         }
         Ok(())

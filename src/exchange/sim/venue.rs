@@ -86,6 +86,11 @@ impl Venue {
         self.lines.session()
     }
 
+    /// The newest stamp.
+    pub(super) const fn latest(&self) -> TimestampMicros {
+        self.latest
+    }
+
     pub(super) fn place(&self, symbol: &Symbol) -> Option<u16> {
         self.places.get(symbol).copied()
     }
@@ -230,6 +235,11 @@ impl Venue {
 
     /// What is known of an order.
     pub(super) fn query(&self, client_order_id: &str) -> QueryResult {
+        self.query_at(client_order_id, self.latest)
+    }
+
+    /// What was known of an order at a time, but for executions that were declared void since.
+    pub(super) fn query_at(&self, client_order_id: &str, at: TimestampMicros) -> QueryResult {
         let mut result = QueryResult {
             client_order_id: client_order_id.into(),
             external_order_id: None,
@@ -240,17 +250,18 @@ impl Venue {
             as_of: None,
         };
         match self.orders.known(&ClientKey::new(client_order_id)) {
-            None => {}
-            Some(Record::Rejected(rejection)) => {
+            Some(Record::Rejected(rejection)) if rejection.at <= at => {
                 result.status = ExchangeStatus::Rejected;
                 result.error = Some(rejection.refusal.clone());
             }
-            Some(Record::Accepted(order)) => {
+            Some(Record::Accepted(order)) if order.accepted_at <= at => {
+                let executed = order.executions.iter().filter(|execution| execution.at <= at);
                 result.external_order_id = external_id(order.key);
-                result.status = order.status;
-                result.filled_shares = order.filled;
-                result.executions = order.executions.iter().filter_map(query_execution).collect();
+                result.status = if order.at <= at { order.status } else { ExchangeStatus::Open };
+                result.filled_shares = executed.clone().map(|execution| execution.shares).sum();
+                result.executions = executed.filter_map(query_execution).collect();
             }
+            None | Some(_) => {}
         }
         result
     }

@@ -4,13 +4,14 @@ use http::request::Parts;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
+use crate::exchange::read_webhook;
 use crate::exchange::webhook::{
-    MAX_WEBHOOK_BODY_BYTES, MAX_WEBHOOK_LINES, SIGNATURE_HEADER, SignatureError, WebhookVerifier,
+    MAX_WEBHOOK_BODY_BYTES, SIGNATURE_HEADER, SignatureError, WEBHOOK_PART_LINES, WebhookVerifier,
 };
-use crate::exchange::{Results, read_webhook};
 use crate::execution::WebhookReply;
 use crate::http::app::App;
 use crate::http::body::read_body_up_to;
+use crate::http::fields::not_json;
 use crate::http::problem::{HttpResponse, Problem, bytes_response};
 use crate::http::query::Query;
 use crate::types::Clock;
@@ -31,25 +32,25 @@ pub(in crate::http) async fn post(
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
     })?;
     Query::none(&request.uri)?;
-    let lines = read_webhook(&body).map_err(|error| {
-        let is_json = error.is_data();
-        let (field, code) =
-            if is_json { ("lines", "invalid_field") } else { ("body", "invalid_json") };
-        Problem::field(field, code, error)
-    })?;
-    let Results { results, unreadable } = &lines;
-    let given = results.len() + unreadable.len();
-    if given > MAX_WEBHOOK_LINES {
-        let detail = format!("{given} lines in a batch; at most {MAX_WEBHOOK_LINES} are allowed.");
-        return Err(Problem::field("lines", "invalid_field", detail));
-    }
-    let waiting = app.site.orders.gateway().webhook(lines).map_err(|_overloaded| again())?;
-    match waiting.await {
-        Ok(WebhookReply::Durable) => {
-            let json = HeaderValue::from_static("application/json");
-            Ok(bytes_response(StatusCode::NO_CONTENT, json, Bytes::new()))
+    let lines = read_webhook(&body).map_err(|error| unreadable(&error))?;
+    for part in lines.into_parts(WEBHOOK_PART_LINES) {
+        let waiting = app.site.orders.gateway().webhook(part).map_err(|_overloaded| again())?;
+        match waiting.await {
+            Ok(WebhookReply::Durable) => {}
+            Ok(WebhookReply::SendAgain) | Err(_) => return Err(again()),
         }
-        Ok(WebhookReply::SendAgain) | Err(_) => Err(again()),
+    }
+    let json = HeaderValue::from_static("application/json");
+    Ok(bytes_response(StatusCode::NO_CONTENT, json, Bytes::new()))
+}
+
+/// The batch as a whole is none.
+fn unreadable(error: &serde_json::Error) -> Problem {
+    if error.is_data() {
+        let detail = "The body must be an object with `lines`, a list of lines of the feed.";
+        Problem::field("lines", "invalid_field", detail)
+    } else {
+        Problem::field("body", "invalid_json", not_json(error))
     }
 }
 

@@ -49,6 +49,7 @@ enum AnswerFault {
     Shuffle,
     Spoil,
     Contradict,
+    CutList,
     Huge,
 }
 
@@ -70,6 +71,7 @@ macro_rules! dice_of {
                 (AnswerFault::Shuffle, |dice| &mut dice.$group.shuffle),
                 (AnswerFault::Spoil, |dice| &mut dice.$group.spoil),
                 (AnswerFault::Contradict, |dice| &mut dice.$group.contradict),
+                (AnswerFault::CutList, |dice| &mut dice.$group.cut_list),
                 (AnswerFault::Huge, |dice| &mut dice.$group.huge),
             ],
         }
@@ -79,7 +81,7 @@ macro_rules! dice_of {
 /// The dice of one kind of request, in the order in which they are rolled.
 struct Dice {
     delay: Kind,
-    in_order: [(AnswerFault, Kind); 14],
+    in_order: [(AnswerFault, Kind); 15],
 }
 
 static SUBMITS: Dice = dice_of!(submits);
@@ -138,7 +140,7 @@ impl Fate<'_> {
             Some(AnswerFault::CutBefore | AnswerFault::ErrorBefore) => {}
             Some(AnswerFault::Throttle | AnswerFault::ThrottleNamed) => {}
             None => {}
-            Some(fault @ (AnswerFault::Spoil | AnswerFault::Contradict)) => {
+            Some(fault @ (AnswerFault::Spoil | AnswerFault::Contradict | AnswerFault::CutList)) => {
                 let mut answer = serde_json::to_value(answer(results)).unwrap_or_default();
                 self.twist(fault, &mut answer);
                 return problem::json(&answer);
@@ -179,12 +181,29 @@ impl Fate<'_> {
         if fault == AnswerFault::Contradict {
             let opposite = opposite_of(result);
             results.push(opposite);
+        } else if fault == AnswerFault::CutList {
+            self.cut_list(result);
         } else if let Some(executions) = result.get_mut("executions").and_then(Value::as_array_mut)
         {
             executions.push(nothing_executed());
         } else if let Some(members) = result.as_object_mut() {
             // Of whatever kind it is, this member of it is something else.
             members.insert("error".to_owned(), "of another type".into());
+        }
+    }
+
+    /// Leaves out the end of a record's executions.
+    fn cut_list(&self, record: &mut Value) {
+        let Some(members) = record.as_object_mut() else { return };
+        let Some(executions) = members.get_mut("executions").and_then(Value::as_array_mut) else {
+            return;
+        };
+        let left = self.faults.draw(0, executions.len() as u64);
+        executions.truncate(usize::try_from(left).unwrap_or(0));
+        let counted: u64 = executions.iter().filter_map(|known| known["numShares"].as_u64()).sum();
+        members.remove("asOf");
+        if self.faults.draw(0, 1) == 0 {
+            members.insert("filledShares".to_owned(), counted.into());
         }
     }
 

@@ -57,6 +57,9 @@ kinds! {
         spoil,
         /// The work is done and one of the results comes a second time and says the opposite.
         contradict,
+        /// Of queries: the list of executions in one of the records is cut short, and the record does
+        /// not say how complete it is. What it counts may be the sum of what is left or not.
+        cut_list,
         /// The work is done and the answer has over 16 MiB.
         huge,
     }

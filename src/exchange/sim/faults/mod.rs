@@ -35,9 +35,13 @@ use serde::Serialize;
 
 use dice::Die;
 
+use crate::types::TimestampMicros;
+
 pub use chance::{Chance, MillisRange};
 pub use kinds::{FaultTable, FeedFaults, OrderFaults, RequestFaults};
 pub use settings::{FaultError, FaultManner, FaultSettings};
+
+pub(super) use settings::MAX_RECORD_LAG_MILLIS;
 
 pub(super) use admin::routes;
 pub(super) use answers::RequestKind;
@@ -98,8 +102,7 @@ impl Faults {
             die
         });
         table.amounts = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut any = false;
-        let _ = chances.zip(&chances, |_, _, chance, _| any |= chance.is_possible());
+        let any = settings.any();
         table.settings = settings;
         self.active.store(any, Ordering::Relaxed);
     }
@@ -111,6 +114,15 @@ impl Faults {
 
     pub(super) fn manner(&self) -> FaultManner {
         self.lock().settings.manner
+    }
+
+    /// The exchange's own time for a true one.
+    pub(super) fn clock(&self, true_time: TimestampMicros) -> TimestampMicros {
+        if !self.is_active() {
+            return true_time;
+        }
+        let ahead_micros = self.manner().clock_ahead_ms.saturating_mul(1_000);
+        TimestampMicros::new(true_time.micros().saturating_add_signed(ahead_micros))
     }
 
     pub(super) fn note_restart(&self) {

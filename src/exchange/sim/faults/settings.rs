@@ -12,6 +12,10 @@ use super::kinds::{FaultTable, FeedFaults, OrderFaults, RequestFaults};
 const REORDER_WINDOW: std::ops::RangeInclusive<u32> = 1..=64;
 /// Most of its memory that a restart can lose, in milliseconds: an hour.
 pub(super) const MAX_FORGET_MILLIS: u64 = 3_600_000;
+/// Most that a record can be behind, in milliseconds: ten minutes.
+pub(in crate::exchange::sim) const MAX_RECORD_LAG_MILLIS: u64 = 600_000;
+/// Most that the clock can be wrong by, in milliseconds: a day.
+const MAX_CLOCK_AHEAD_MILLIS: u64 = 86_400_000;
 
 /// What the exchange does wrong. The default is nothing.
 ///
@@ -54,6 +58,14 @@ pub struct FaultManner {
     pub reorder_window: u32,
     /// Whether feed faults leave alone all lines but those that belong to orders.
     pub only_order_lines: bool,
+    /// How far the records that queries show are behind, up to ten minutes: what was accepted,
+    /// executed or ended since is not in them yet.
+    pub record_lag_ms: u64,
+    /// Whether records say how complete they are (`asOf`).
+    pub record_as_of: bool,
+    /// How far the exchange's clock is ahead of the true time, up to a day; behind where negative.
+    /// What it stamps never goes back for that.
+    pub clock_ahead_ms: i64,
     /// At its next start the exchange forgets the last so many milliseconds before the newest entry
     /// of its journal, up to an hour. Takes effect with `--fault` only; `POST /admin/restart` has a
     /// `forgetMs` of its own.
@@ -70,8 +82,18 @@ impl Default for FaultManner {
             stall_ms: MillisRange::new(3_000, 3_000),
             reorder_window: 8,
             only_order_lines: false,
+            record_lag_ms: 0,
+            record_as_of: true,
+            clock_ahead_ms: 0,
             forget_ms: 0,
         }
+    }
+}
+
+impl FaultManner {
+    /// Whether it is felt without any fault being drawn.
+    const fn changes_all(&self) -> bool {
+        self.record_lag_ms > 0 || !self.record_as_of || self.clock_ahead_ms != 0
     }
 }
 
@@ -110,8 +132,17 @@ impl FaultSettings {
         FaultTable { submits, cancels, queries, orders, feed }
     }
 
+    /// Whether anything at all is to go wrong.
+    pub(super) fn any(&self) -> bool {
+        let mut any = self.manner.changes_all();
+        let chances = self.chances();
+        let _ = chances.zip(&chances, |_, _, chance, _| any |= chance.is_possible());
+        any
+    }
+
     fn checked(self) -> Result<Self, FaultError> {
-        let FaultManner { reorder_window, forget_ms, .. } = self.manner;
+        let FaultManner { reorder_window, forget_ms, record_lag_ms, clock_ahead_ms, .. } =
+            self.manner;
         if !REORDER_WINDOW.contains(&reorder_window) {
             let problem = format!("{reorder_window} is not a number of lines from 1 to 64");
             return Err(FaultError::new("manner.reorderWindow", problem));
@@ -119,6 +150,15 @@ impl FaultSettings {
         if forget_ms > MAX_FORGET_MILLIS {
             let problem = format!("{forget_ms} is not a number of milliseconds from 0 to 3600000");
             return Err(FaultError::new("manner.forgetMs", problem));
+        }
+        if record_lag_ms > MAX_RECORD_LAG_MILLIS {
+            let problem = format!("{record_lag_ms} is not a number of milliseconds up to 600000");
+            return Err(FaultError::new("manner.recordLagMs", problem));
+        }
+        if clock_ahead_ms.unsigned_abs() > MAX_CLOCK_AHEAD_MILLIS {
+            let problem =
+                format!("{clock_ahead_ms} is not from -86400000 to 86400000 milliseconds");
+            return Err(FaultError::new("manner.clockAheadMs", problem));
         }
         Ok(self)
     }
@@ -215,6 +255,8 @@ mod tests {
             ("manner.stall-ms=700000", ["manner.stallMs", "700000", "0 to 600000"]),
             ("manner.reorder-window=0", ["manner.reorderWindow", "0", "1 to 64"]),
             ("manner.forget-ms=3600001", ["manner.forgetMs", "3600001", "0 to 3600000"]),
+            ("manner.record-lag-ms=600001", ["manner.recordLagMs", "600001", "up to 600000"]),
+            ("manner.clock-ahead-ms=-86400001", ["manner.clockAheadMs", "-86400001", "86400000"]),
             ("seed=-1", ["seed", "-1", "u64"]),
             ("feed.skip", ["feed.skip", "KIND=VALUE", "submits.drop-reply=0.05"]),
             ("feed.skip=1,feed.skip=0", ["feed.skip", "set twice", ""]),
