@@ -2,9 +2,8 @@
 
 mod support;
 
-use std::net::TcpListener;
-
 use serde_json::json;
+use support::ports::free_address;
 use support::venue::Venue;
 use support::{Program, api, longbow, token};
 use ureq::http::Method;
@@ -12,7 +11,7 @@ use ureq::http::Method;
 #[test]
 fn before_the_exchange_nothing_is_known_and_after_it_all() {
     let data = tempfile::tempdir().unwrap();
-    let exchange = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let exchange = free_address();
     let mut command = longbow();
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--exchange", &format!("http://{exchange}"), "--data-dir"]).arg(data.path());

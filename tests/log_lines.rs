@@ -10,13 +10,13 @@
 mod support;
 
 use std::fs::OpenOptions;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::json;
 use support::api::{self, Client};
+use support::ports::free_address;
 use support::{Program, Server, longbow, metric_of, token};
 use ureq::http::Method;
 
@@ -61,10 +61,7 @@ fn the_log_is_on_a_full_disk() {
 
 /// A server on ports that were free a moment ago, with this output.
 fn start_unheard(data: &Path, out: Stdio, errors: Stdio) -> (Program, [String; 2]) {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let listeners = [free(), free()];
-    let [listen, admin] = listeners.each_ref().map(|of| of.local_addr().unwrap().to_string());
-    drop(listeners);
+    let [listen, admin] = [free_address(), free_address()];
     let mut command = longbow();
     command.args(["serve", "--listen", &listen, "--admin-listen", &admin, "--universe", "5"]);
     command.args(["--order-reply-timeout", "20000", "--data-dir"]).arg(data);

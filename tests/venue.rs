@@ -127,9 +127,9 @@ fn fills_come_by_webhook_alone() {
     let secrets = data.path().join("secrets");
     fs::write(&secrets, "a secret that both sides know of!\n").unwrap();
     // A port that is free now, for the address to register.
-    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listen = support::ports::free_address();
     let url = format!("http://{listen}/exchange/trades");
-    let (listen, address) = (listen.to_string(), venue.address());
+    let address = venue.address();
     let settings = [
         ["--exchange", &address, "--listen", &listen],
         ["--webhook-url", &url, "--webhook-secret-file", secrets.to_str().unwrap()],

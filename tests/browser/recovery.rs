@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use super::access::audit;
+use super::support::ports::free_address;
 use super::support::relay::Relay;
 use super::support::webdriver::{Browser, Outcome};
 use super::support::{Exchange, Program, Server, api};
@@ -170,7 +171,7 @@ fn a_page_that_finds_nobody_when_it_is_loaded_keeps_trying() -> Outcome<()> {
 fn an_exchange_that_comes_after_its_server_heals_the_page() -> Outcome<()> {
     let (data, venue) = (tempfile::tempdir()?, tempfile::tempdir()?);
     // A port that nobody uses yet.
-    let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let listen = free_address();
     let exchange = format!("http://{listen}");
     let folder = data.path().to_str().ok_or("a printable path")?;
     let program = Program::start(&[

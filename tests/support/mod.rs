@@ -15,6 +15,7 @@ pub mod events;
 pub mod load;
 pub mod market;
 pub mod pgbouncer;
+pub mod ports;
 pub mod postgres;
 pub mod postgres_relay;
 pub mod proxy;
@@ -253,7 +254,8 @@ impl Server {
     }
 
     fn spawn(mut command: Command, data: &Path, more: &[&str]) -> Self {
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        let [listen, admin] = [(); 2].map(|()| ports::free_address());
+        command.args(["serve", "--listen", &listen, "--admin-listen", &admin]);
         command.arg("--data-dir").arg(data);
         // A small market starts faster; a test that wants more says so later on the line.
         if !more.contains(&"--exchange") {
@@ -320,7 +322,7 @@ pub struct Exchange {
 impl Exchange {
     /// Starts it on a free port.
     pub fn start(data: &Path, more: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", data, more)
+        Self::start_at(&ports::free_address(), data, more)
     }
 
     /// Starts it where an earlier one was.

@@ -7,7 +7,8 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::Program;
-use super::postgres::{Database, Postgres, free_port, unprivileged_user};
+use super::ports::free_port;
+use super::postgres::{Database, Postgres, unprivileged_user};
 
 /// A running PgBouncer of Debian's.
 pub struct PgBouncer {

@@ -1,7 +1,6 @@
 //! A real Postgres of the test's own, which can be killed, started again and stopped, and SQL in it.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use super::ports::free_port;
 use super::{PATIENCE, Server, api, run};
 
 /// The database that every server has.
@@ -35,8 +35,6 @@ const SETTINGS: [&str; 9] = [
 ];
 /// What it logs once it takes connections, also after a crash.
 const READY: &str = "database system is ready to accept connections";
-/// Ports that the system gives to nobody who asks for any: one stays free while Postgres is away.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// A server that recovers from a crash on a busy machine takes its time.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -394,16 +392,6 @@ pub fn unprivileged_user() -> Option<(u32, u32)> {
         .collect();
     let user = users.get("postgres").or_else(|| users.get("nobody"));
     Some(*user.expect("a user without rights"))
-}
-
-pub fn free_port() -> u16 {
-    // Tests that start together begin at different places.
-    let start = std::process::id().wrapping_mul(37);
-    let count = u32::from(PORTS.end - PORTS.start);
-    (0..count)
-        .map(|step| PORTS.start + u16::try_from((start + step) % count).expect("within the range"))
-        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        .expect("a free port")
 }
 
 impl Database {

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::{Program, Server, api};
 
 /// A proxy in front of a server.
@@ -76,9 +77,4 @@ impl Drop for Proxy {
 
 fn port_of(address: &str) -> &str {
     address.rsplit_once(':').expect("an address with a port").1
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

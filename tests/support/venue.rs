@@ -317,7 +317,7 @@ impl Default for State {
 impl Venue {
     /// Starts it on a free port of 127.0.0.1 with five symbols.
     pub fn start() -> Self {
-        Self::start_at("127.0.0.1:0")
+        Self::start_at(&super::ports::free_address())
     }
 
     pub fn start_at(listen: &str) -> Self {

@@ -1,0 +1,26 @@
+//! Ports for servers that may have to come back on theirs: below those that the system gives to
+//! outgoing connections, so that nobody takes one while its server is down.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port of 127.0.0.1 that nobody uses, another one each time.
+pub fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Tests that start together begin at different places.
+    let start = std::process::id().wrapping_mul(37);
+    let count = u32::from(PORTS.end - PORTS.start);
+    let free = (0..count).find_map(|_| {
+        let step = start.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(step).expect("within the range");
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    });
+    free.expect("a free port")
+}
+
+/// The same with its address.
+pub fn free_address() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
