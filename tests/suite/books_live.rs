@@ -1,0 +1,59 @@
+//! `longbow verify` beside a running server: each book as it is at one moment, under load too.
+
+use crate::books::{assert_agree, command, id};
+use crate::support::Server;
+use crate::support::load::Load;
+use crate::support::postgres::{Postgres, await_caught_up};
+
+#[test]
+fn books_are_compared_while_they_are_written() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let url = database.url.as_str();
+    let settings = ["--postgres", url, "--migrate"];
+    let server = Server::start(data.path(), &settings);
+    let settled = server.user(data.path(), "alice").place_resting("IBM");
+    let load = Load::start(&server, data.path(), 2);
+    for _ in 0..3 {
+        load.await_more(30);
+        let said = command("verify", data.path(), Some(url));
+        assert_eq!((said.code, said.lines.len()), (0, 0), "{said:?}");
+    }
+    // A difference is found there too, and only that.
+    database.sql(&format!("UPDATE orders SET reason = 'mine' WHERE order_id = '{}'", id(&settled)));
+    load.await_more(20);
+    let said = command("verify", data.path(), Some(url));
+    assert_eq!((said.code, said.lines.len()), (1, 1), "{said:?}");
+    assert!(said.lines[0].contains(id(&settled)) && said.lines[0].contains("reason"), "{said:?}");
+    load.end();
+    database.sql(&format!("UPDATE orders SET reason = NULL WHERE order_id = '{}'", id(&settled)));
+    await_caught_up(&server, data.path(), url);
+    assert!(!data.path().join("verifying").exists(), "nothing is left of a look");
+    assert!(server.program.stop().success());
+    assert_agree(data.path(), url);
+}
+
+#[test]
+fn two_looks_at_once_and_a_killed_server_are_no_obstacle() {
+    let deep = tempfile::tempdir().unwrap();
+    // Longer than the name of a socket may be.
+    let data = deep.path().join("long-".repeat(30));
+    let server = Server::start(&data, &[]);
+    server.user(&data, "alice").place_resting("IBM");
+    let looks: Vec<_> = (0..2)
+        .map(|_| {
+            let data = data.clone();
+            std::thread::spawn(move || command("verify", &data, None))
+        })
+        .collect();
+    for look in looks {
+        let said = look.join().expect("it does not panic");
+        assert!(said.code == 0 || said.errors.contains("another comparison"), "{said:?}");
+    }
+    server.program.kill();
+    assert_eq!(command("verify", &data, None).code, 0);
+    let server = Server::start(&data, &[]);
+    assert_eq!(command("verify", &data, None).code, 0, "the old socket is in nobody's way");
+    drop(server);
+}

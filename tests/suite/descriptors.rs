@@ -1,0 +1,51 @@
+//! A server that has no file descriptor left goes on with what it has, and serves again once it has
+//! some.
+
+use std::net::TcpStream;
+
+use crate::support::events::EventStream;
+use crate::support::market::Market;
+use crate::support::{Server, api, metric_of};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The least that a server starts with.
+const FILES: u64 = 1_100;
+
+#[test]
+fn streams_go_on_while_nobody_can_be_accepted_and_then_everybody_is() {
+    // The other ends of the server's sockets are here.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+
+    let data = tempfile::tempdir().unwrap();
+    let market = Market::start(&["SPY"]);
+    let settings = ["--exchange", &market.address];
+    let mut server = Server::start_with_files(FILES, data.path(), &settings);
+    let alice = server.user(data.path(), "alice");
+    let mut stream = EventStream::subscribe(&server.address, &alice.token, &["SPY"]);
+    stream.await_event("open", |event| event.name == "open");
+    // An operator who is already connected.
+    let operator = api::Client::new(&server.admin, "");
+    let refused = || metric_of(&operator.get("/metrics").text, "http_accept_errors_total");
+    assert_eq!(refused(), 0);
+
+    let host = server.address.replace("http://", "");
+    let crowd: Vec<TcpStream> =
+        (0..FILES).map(|_| TcpStream::connect(&host).expect("the backlog has room")).collect();
+    api::until("the server to be out of descriptors", || (refused() > 0).then_some(()));
+    market.print("SPY", 16_740);
+    assert_eq!(stream.await_price("SPY").0, 16_740, "an open stream goes on");
+
+    drop(crowd);
+    api::until("the server to take requests again", || {
+        let newcomer = api::Client::new(&server.address, &alice.token);
+        let answer = newcomer.try_send(http::Method::GET, "/orders", b"")?;
+        (answer.status == 200).then_some(())
+    });
+    let mut late = EventStream::subscribe(&server.address, &alice.token, &["SPY"]);
+    assert_eq!(late.await_price("SPY").0, 16_740);
+    market.print("SPY", 16_741);
+    assert_eq!((stream.await_price("SPY").0, late.await_price("SPY").0), (16_741, 16_741));
+    server.program.ask_to_stop();
+    assert!(server.program.wait().success());
+}

@@ -1,0 +1,148 @@
+//! The disk of the server is full: new orders are refused, cancels and fills go on, and it all heals
+//! by itself. On a real file system of its own, which is seen by this test alone.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::support::small_disk::{fill_up_to, free_bytes, with_small_disk};
+use crate::support::{Exchange, Server, api};
+use serde_json::{Value, json};
+
+/// Of the file system, whose files lie in memory.
+const SIZE: &str = "size=160m,mode=0755";
+/// Small files of the log, of which several are used up while the disk is full, and a reserve.
+const SETTINGS: [&str; 6] =
+    ["--wal-segment-mib", "1", "--wal-keep-mib", "0", "--disk-reserve-mib", "16"];
+const RESERVE_BYTES: u64 = 16 << 20;
+/// Records that a segment of a MiB holds where each is a batch of its own, and less.
+const SEGMENT_BATCHES: u64 = 255;
+/// Filled over a long time: the prints of the tape have a few hundred shares each.
+const MANY_SHARES: u64 = 5_000_000;
+
+#[test]
+fn cancels_and_fills_go_on_from_the_reserve_and_orders_once_there_is_room() {
+    let name = "cancels_and_fills_go_on_from_the_reserve_and_orders_once_there_is_room";
+    with_small_disk(name, SIZE, cancels_and_fills_go_on);
+}
+
+fn cancels_and_fills_go_on(disk: &Path) {
+    let (data, ballast) = (disk.join("data"), disk.join("ballast"));
+    let books = tempfile::tempdir().unwrap();
+    let exchange = Exchange::start(books.path(), &["--speed", "20"]);
+    let mut settings = SETTINGS.to_vec();
+    settings.extend(["--exchange", &exchange.address]);
+    let server = Server::start(&data, &settings);
+    api::until("the reserve", || {
+        (server.metric("log_reserve_bytes") == RESERVE_BYTES).then_some(())
+    });
+    let alice = server.user(&data, "alice");
+    let resting: Vec<String> = (0..400).map(|_| id_of(&alice.place_resting("IBM"))).collect();
+    let market = json!({"position": "buy", "symbol": "SPY", "numShares": MANY_SHARES});
+    let filling = id_of(&alice.post("/order", &market).body);
+    let keyed = json!({"position": "buy", "symbol": "SPY", "numShares": MANY_SHARES,
+                       "clientOrderId": "again"});
+    let first = alice.post("/order", &keyed);
+    assert!(matches!(first.status, 201 | 202), "{}", first.text);
+
+    // In two steps, as disks do: most of the time somebody comes between them.
+    fill_up_to(&ballast, RESERVE_BYTES / 2);
+    let ready = await_readiness(&server, 503);
+    assert_eq!(failing(&ready), ["disk"], "{ready}");
+    assert!(ready["reasons"]["disk"].as_str().unwrap().contains("the disk is full"), "{ready}");
+    api::until("the metric", || (server.metric("disk_full") == 1).then_some(()));
+    let more = disk.join("more");
+    fill_up_to(&more, 0);
+    let refused = alice.post("/order", &market);
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("disk_full")));
+    assert_eq!(refused.headers["retry-after"], "1");
+    let again = alice.post("/order", &keyed);
+    assert_eq!(again.status, 200, "it is there and needs no room: {}", again.text);
+    assert_eq!(again.order()["orderId"], first.order()["orderId"]);
+
+    // More than the segments hold that were open and ready: the reserve carries it.
+    let (events, before) = (server.metric("orders_events_total"), shares_of(&alice, &filling));
+    for id in &resting {
+        let cancel = alice.delete(&format!("/order/{id}"));
+        assert_eq!((cancel.status, &cancel.body), (200, &json!({"ok": true})), "{}", cancel.text);
+    }
+    api::until("more than two segments", || {
+        (server.metric("orders_events_total") > events + 3 * SEGMENT_BATCHES).then_some(())
+    });
+    assert!(server.metric("log_reserve_bytes") < RESERVE_BYTES);
+    api::until("fills", || (shares_of(&alice, &filling) > before).then_some(()));
+    assert_eq!(free_bytes(disk), 0, "none of this was free room");
+    assert_eq!(await_readiness(&server, 503)["checks"]["index"], true, "it holds still, unharmed");
+    assert_eq!(server.metric("index_failures_total"), 0);
+    let seen = versions(&alice);
+
+    // Whoever is killed now goes on as before, with a disk as full as it was.
+    server.program.kill();
+    let server = Server::start_unready(&data, &settings);
+    let alice = server.user(&data, "alice");
+    assert_eq!(failing(&await_readiness(&server, 503)), ["disk"]);
+    assert_none_older(&seen, &versions(&alice));
+    let seen = versions(&alice);
+
+    for file in [&ballast, &more] {
+        std::fs::remove_file(file).unwrap();
+    }
+    await_readiness(&server, 200);
+    api::until("the reserve", || {
+        (server.metric("log_reserve_bytes") == RESERVE_BYTES).then_some(())
+    });
+    let taken = alice.post("/order", &market);
+    assert!(matches!(taken.status, 201 | 202), "{}", taken.text);
+    let taken = id_of(&taken.body);
+    let recorded = server.metric("index_position") + server.metric("index_lag_records");
+    api::until("the store to follow", || {
+        (server.metric("index_position") >= recorded).then_some(())
+    });
+
+    server.program.kill();
+    let server = Server::start(&data, &settings);
+    let now = versions(&server.user(&data, "alice"));
+    assert_none_older(&seen, &now);
+    assert!(now.contains_key(&taken));
+}
+
+fn id_of(order: &Value) -> String {
+    order["orderId"].as_str().unwrap().to_owned()
+}
+
+fn shares_of(client: &api::Client, id: &str) -> u64 {
+    client.order(id)["filledShares"].as_u64().unwrap()
+}
+
+fn await_readiness(server: &Server, status: u16) -> Value {
+    api::until(&format!("readiness to be {status}"), || {
+        let answer = api::get_anonymously(&format!("{}/readyz", server.admin))?;
+        (answer.status == status).then_some(answer.body)
+    })
+}
+
+/// The checks that fail.
+fn failing(ready: &Value) -> Vec<&str> {
+    let checks = ready["checks"].as_object().unwrap();
+    checks.iter().filter(|(_, is_right)| **is_right == false).map(|(name, _)| &**name).collect()
+}
+
+/// The version of each order of a user.
+fn versions(client: &api::Client) -> BTreeMap<String, u64> {
+    let orders = client.all_orders();
+    orders.iter().map(|order| (id_of(order), order["version"].as_u64().unwrap())).collect()
+}
+
+fn assert_none_older(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) {
+    for (id, version) in before {
+        assert!(
+            now.get(id).is_some_and(|now| now >= version),
+            "{id} had version {version}: {now:?}"
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! The exchange's record of orders runs six seconds behind its own feed. Nothing else is wrong, so
+//! nothing may go back: no fill, no version, no end.
+
+use std::time::Duration;
+
+use crate::support;
+use crate::support::venue::{CANCEL, QUERY};
+use crate::support::world::{Growing, World};
+
+const LAG: Duration = Duration::from_secs(6);
+const ORDERS: usize = 40;
+const SHARES_PER_FILL: u64 = 5;
+
+fn fills_stay(as_of: bool) {
+    let World { venue, alice, .. } = &World::start(&["--cleanup-interval", "1"]);
+    venue.set(|options| (options.record_lag, options.as_of) = (LAG, as_of));
+    let world_orders: Vec<String> =
+        (0..ORDERS).map(|_| support::world::buy(alice, "SPY", 4 * SHARES_PER_FILL)).collect();
+    let mut growing = Growing::default();
+    for round in 1..=4_u64 {
+        for order in &world_orders {
+            venue.fill(order, 100, SHARES_PER_FILL);
+        }
+        if round == 2 {
+            // Every order is asked about after a gap, and the record knows none of them yet.
+            venue.new_session("another");
+        }
+        let filled = round * SHARES_PER_FILL;
+        growing.look_until(alice, Duration::from_millis(700), |orders| {
+            orders.iter().all(|order| order["filledShares"] == filled || round == 2)
+        });
+    }
+    // Also about those that have just ended.
+    venue.new_session("a third");
+    growing.look_until(alice, LAG + Duration::from_secs(2), |orders| {
+        orders.iter().all(|order| order["status"] == "filled")
+    });
+    assert!(venue.requests(QUERY).len() > 2, "records were read");
+    assert_eq!(venue.requests(CANCEL).len(), 0);
+    assert_eq!(venue.orders().len(), ORDERS);
+}
+
+#[test]
+fn nothing_goes_back_where_the_record_says_how_old_it_is() {
+    fills_stay(true);
+}
+
+#[test]
+fn nothing_goes_back_where_the_record_does_not_say_so() {
+    fills_stay(false);
+}

@@ -1,0 +1,141 @@
+//! Orders that have ended are asked about after a gap, also when the server was started meanwhile
+//! and they have left its memory.
+
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+use crate::support;
+use crate::support::venue::Venue;
+use crate::support::world::World;
+
+/// A cancelled order and an expired one, and what is filled of them while nobody listens.
+struct Ended {
+    cancelled: String,
+    expired: String,
+}
+
+impl Ended {
+    fn in_world(world: &World) -> Self {
+        let (cancelled, expired) = (world.buy(100), world.buy(10));
+        world.venue.fill(&cancelled, 100, 10);
+        world.await_filled(&cancelled, 10);
+        let answer = world.alice.delete(&format!("/order/{cancelled}"));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        world.venue.end_order(&expired, "expired");
+        world.alice.await_status(&expired, "cancelled");
+        // A start from here on has no reason to load them.
+        world.await_positions();
+        Self { cancelled, expired }
+    }
+
+    /// Late fills, of which no line will ever tell.
+    fn change(&self, venue: &Venue) {
+        venue.fill(&self.cancelled, 100, 7);
+        venue.fill_quietly(&self.cancelled, 99, 3);
+        venue.fill_quietly(&self.expired, 100, 10);
+    }
+
+    fn await_truth(&self, world: &World) {
+        let late = world.await_filled(&self.cancelled, 20);
+        assert_eq!(late["filledValueInCents"], 17 * 100 + 3 * 99, "{late}");
+        assert_eq!(world.await_filled(&self.expired, 10)["status"], "filled");
+    }
+}
+
+#[test]
+fn late_fills_are_found_after_a_start_with_a_new_session() {
+    let mut world = World::start(&[]);
+    let ended = Ended::in_world(&world);
+    world.restart(|venue| {
+        ended.change(venue);
+        venue.new_session("another");
+    });
+    ended.await_truth(&world);
+    // And stay as they are at the next start.
+    world.restart(|_| ());
+    ended.await_truth(&world);
+}
+
+#[test]
+fn they_are_found_after_a_start_where_the_lines_are_no_longer_kept() {
+    let mut world = World::start(&[]);
+    let ended = Ended::in_world(&world);
+    world.restart(|venue| {
+        ended.change(venue);
+        for _ in 0..100 {
+            venue.trade("SPY", 100, 1);
+        }
+        let (_, sequence) = venue.position();
+        venue.set(|options| options.kept_after = sequence);
+    });
+    ended.await_truth(&world);
+}
+
+#[test]
+fn they_are_found_where_an_answer_begins_a_new_session_by_itself() {
+    let mut world = World::start(&[]);
+    let ended = Ended::in_world(&world);
+    world.restart(|venue| {
+        ended.change(venue);
+        venue.new_session("another");
+        venue.set(|options| options.gone = false);
+        venue.trade("SPY", 100, 1);
+    });
+    ended.await_truth(&world);
+}
+
+#[test]
+fn they_are_found_without_a_start() {
+    let world = World::start(&[]);
+    let ended = Ended::in_world(&world);
+    world.venue.close();
+    ended.change(&world.venue);
+    world.venue.new_session("another");
+    world.venue.listen(world.venue.address().trim_start_matches("http://"));
+    ended.await_truth(&world);
+}
+
+#[test]
+fn they_are_found_after_two_starts_of_which_the_first_heard_nothing() {
+    let mut world = World::start(&[]);
+    let ended = Ended::in_world(&world);
+    // The exchange answers no question at first, so that only the feed's session is known.
+    world.restart(|venue| {
+        ended.change(venue);
+        venue.new_session("another");
+        venue.on_query(|_| support::venue::Reply::Cut);
+    });
+    world.restart(|venue| venue.off(support::venue::QUERY));
+    ended.await_truth(&world);
+}
+
+#[test]
+fn an_order_that_the_exchange_never_answered_is_found_after_a_start() {
+    let mut world = World::start(&["--order-reply-timeout", "150"]);
+    world.venue.on_submit(support::venue::Reply::lost);
+    world.venue.on_query(|_| support::venue::Reply::Silence);
+    let order = serde_json::json!({"position": "buy", "symbol": "SPY", "numShares": 10});
+    let placed = world.alice.post("/order", &order);
+    assert_eq!(placed.status, 202, "{}", placed.text);
+    let order = support::world::id(&placed.body).to_owned();
+    world.venue.await_order(&order);
+    world.restart(|venue| {
+        venue.off(support::venue::SUBMIT);
+        venue.off(support::venue::QUERY);
+        venue.fill(&order, 100, 10);
+        venue.new_session("another");
+    });
+    world.await_filled(&order, 10);
+    assert_eq!(world.venue.orders().len(), 1);
+}
+
+#[test]
+fn they_are_found_without_a_start_where_the_lines_are_no_longer_kept() {
+    let world = World::start(&[]);
+    let ended = Ended::in_world(&world);
+    world.venue.close();
+    ended.change(&world.venue);
+    let (_, sequence) = world.venue.position();
+    world.venue.set(|options| options.kept_after = sequence);
+    world.venue.listen(world.venue.address().trim_start_matches("http://"));
+    ended.await_truth(&world);
+}

@@ -1,0 +1,146 @@
+//! An exchange that says for a while that it does not know an order, and has it.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::support::api::until;
+use crate::support::venue::{Order, QUERY, Reply, Venue};
+use crate::support::world::{World, id};
+use serde_json::json;
+
+/// How long the record does not show the order.
+const BLIND: Duration = Duration::from_secs(9);
+
+/// Places an order whose answer is lost, and fills four shares of it when a second has passed.
+fn place_and_fill(world: &World) -> String {
+    let order = json!({"position": "buy", "symbol": "SPY", "numShares": 10, "priceInCents": 100});
+    let placed = world.alice.post("/order", &order);
+    assert_eq!(placed.status, 202, "{}", placed.text);
+    let order = id(&placed.body).to_owned();
+    world.venue.await_order(&order);
+    world.venue.fill(&order, 100, 4);
+    order
+}
+
+/// It does not live there alone: either both sides have it open, or it was found and cancelled.
+fn await_agreement(world: &World, order: &str) -> Order {
+    until("both sides to agree", || {
+        let ours = world.alice.order(order);
+        let theirs = world.venue.order(order);
+        let is_open = ["submitted", "partially_filled"].contains(&ours["status"].as_str()?);
+        let agree = ours["filledShares"] == theirs.filled_shares()
+            && is_open == (theirs.status == "open")
+            && ours["status"] != "pending";
+        agree.then_some(theirs)
+    })
+}
+
+/// `unknown` for nine seconds from the first question on.
+fn be_blind(venue: &Venue) {
+    let until = Mutex::new(None);
+    venue.on(QUERY, move |request| {
+        let mut until = until.lock().expect("nobody panics");
+        let until = until.get_or_insert_with(|| Instant::now() + BLIND);
+        if Instant::now() > *until {
+            return Reply::Default;
+        }
+        Reply::edited(request, |answer| {
+            for result in answer["results"].as_array_mut().into_iter().flatten() {
+                *result = json!({"clientOrderId": result["clientOrderId"], "status": "unknown",
+                    "filledShares": 0, "executions": []});
+            }
+        })
+    });
+}
+
+fn is_found(prepare: impl FnOnce(&Venue)) -> (World, String) {
+    let world = World::start(&["--order-reply-timeout", "150"]);
+    world.venue.on_submit(Reply::lost);
+    prepare(&world.venue);
+    let order = place_and_fill(&world);
+    let theirs = await_agreement(&world, &order);
+    assert_eq!(theirs.filled_shares(), 4);
+    assert_eq!(world.venue.orders().len(), 1, "never placed twice");
+    (world, order)
+}
+
+/// The record proves by its age that it cannot know: the order must not have been given up.
+fn is_never_given_up(clock_offset_micros: i64) {
+    let (world, order) = is_found(|venue| {
+        venue.set(|options| {
+            options.record_lag = BLIND;
+            options.clock_offset_micros = clock_offset_micros;
+        });
+    });
+    assert_eq!(world.venue.order(&order).status, "open");
+    assert_eq!(world.alice.order(&order)["status"], "partially_filled");
+}
+
+#[test]
+fn an_order_is_found_that_was_unknown_for_nine_seconds() {
+    is_found(be_blind);
+}
+
+#[test]
+fn it_is_found_where_the_clock_there_is_three_seconds_behind() {
+    is_found(|venue| {
+        venue.set(|options| options.clock_offset_micros = -3_000_000);
+        be_blind(venue);
+    });
+}
+
+#[test]
+fn it_is_not_given_up_where_the_record_says_how_old_it_is() {
+    is_never_given_up(0);
+}
+
+#[test]
+fn it_is_not_given_up_where_the_clock_there_is_three_seconds_behind_as_well() {
+    is_never_given_up(-3_000_000);
+}
+
+#[test]
+fn it_is_found_although_the_server_was_started_again() {
+    let mut world = World::start(&["--order-reply-timeout", "150"]);
+    world.venue.on_submit(Reply::lost);
+    be_blind(&world.venue);
+    let order = place_and_fill(&world);
+    world.venue.await_queries_of(&[&order], 2);
+    world.restart(|_| ());
+    assert_eq!(await_agreement(&world, &order).filled_shares(), 4);
+    assert_eq!(world.venue.orders().len(), 1);
+}
+
+#[test]
+fn a_submit_that_arrives_late_by_a_slow_clock_lives_nowhere_alone() {
+    let world = World::start(&["--order-reply-timeout", "150"]);
+    world.venue.set(|options| options.clock_offset_micros = -10_000_000);
+    // Held up on its way for longer than the deadline by our clock.
+    world.venue.on_submit(|request| {
+        if request.number == 1 {
+            std::thread::sleep(Duration::from_secs(5));
+        }
+        Reply::lost(request)
+    });
+    let order = json!({"position": "buy", "symbol": "SPY", "numShares": 10, "priceInCents": 100});
+    let placed = world.alice.post("/order", &order);
+    assert_eq!(placed.status, 202, "{}", placed.text);
+    let order = id(&placed.body).to_owned();
+    until("the order to be settled", || {
+        let ours = world.alice.order(&order);
+        let theirs = world.venue.orders().pop().map_or("none".to_owned(), |order| order.status);
+        match ours["status"].as_str()? {
+            "failed" | "cancelled" => {
+                (theirs != "open" && world.venue.requests("/v1/orders").len() == 1).then_some(())
+            }
+            "submitted" => (theirs == "open").then_some(()),
+            _ => None,
+        }
+    });
+}

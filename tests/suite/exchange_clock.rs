@@ -1,0 +1,102 @@
+//! The exchange's clock is not ours: deadlines are told in its time, operators see how far it is, and
+//! orders are taken all the same.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::time::Duration;
+
+use crate::support::venue::{Options, Reply, Venue};
+use crate::support::{Server, api};
+use serde_json::{Value, json};
+
+const SECOND: i64 = 1_000_000;
+
+fn readiness(server: &Server) -> (u16, Value) {
+    let answer = api::get_anonymously(&format!("{}/readyz", server.admin)).unwrap();
+    (answer.status, answer.body)
+}
+
+/// Waits until the server has heard that the exchange's clock is so far ahead, and says how ready it
+/// is then.
+fn await_offset(server: &Server, micros: i64) -> (u16, Value) {
+    api::until("the exchange's clock to be known", || {
+        let (status, body) = readiness(server);
+        let offset = body["exchangeClockOffsetMicros"].as_i64()?;
+        ((offset - micros).abs() < SECOND).then_some((status, body))
+    })
+}
+
+fn set(venue: &Venue, seconds: i64) {
+    venue.set(|options: &mut Options| options.clock_offset_micros = seconds * SECOND);
+}
+
+#[test]
+fn an_exchange_whose_clock_is_ahead_takes_orders() {
+    let data = tempfile::tempdir().unwrap();
+    let venue = Venue::start();
+    set(&venue, 6);
+    let server = Server::start(data.path(), &["--exchange", &venue.address()]);
+    let (status, _) = await_offset(&server, 6 * SECOND);
+    assert_eq!(status, 200, "it harms no order");
+    server.program.await_error("the exchange's clock is far from ours");
+    let alice = server.user(data.path(), "alice");
+    let body = json!({"position": "buy", "symbol": "IBM", "numShares": 5, "priceInCents": 1});
+    let answer = alice.post("/order", &body);
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let page = api::get_anonymously(&format!("{}/metrics", server.admin)).unwrap().text;
+    let name = "longbow_exchange_clock_offset_micros ";
+    let offset = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    assert!((5 * SECOND..7 * SECOND).contains(&offset.parse().unwrap()), "{offset}");
+}
+
+#[test]
+fn beyond_the_limit_it_is_a_reason_not_to_be_ready_and_none_to_refuse_orders() {
+    let data = tempfile::tempdir().unwrap();
+    let venue = Venue::start();
+    let settings = ["--exchange", &venue.address(), "--exchange-clock-limit", "3000"];
+    let server = Server::start(data.path(), &settings);
+    await_offset(&server, 0);
+    set(&venue, -10);
+    let (status, body) = await_offset(&server, -10 * SECOND);
+    assert_eq!((status, &body["checks"]["exchangeClock"]), (503, &json!(false)));
+    let reason = body["reasons"]["exchangeClock"].as_str().unwrap();
+    assert!(
+        reason.contains("behind ours") && reason.contains("--exchange-clock-limit"),
+        "{reason}"
+    );
+    server.user(data.path(), "alice").place_resting("IBM");
+    set(&venue, 0);
+    let (status, body) = await_offset(&server, 0);
+    assert_eq!(status, 200, "{body}");
+}
+
+#[test]
+fn what_an_exchange_behind_us_takes_late_is_not_called_failed() {
+    let data = tempfile::tempdir().unwrap();
+    let venue = Venue::start();
+    set(&venue, -10);
+    let settings = ["--exchange", &venue.address(), "--order-reply-timeout", "150"];
+    let server = Server::start(data.path(), &settings);
+    await_offset(&server, -10 * SECOND);
+    // Held up on its way for longer than the order may take.
+    venue.on_submit(|request| {
+        std::thread::sleep(Duration::from_secs(8));
+        Reply::lost(request)
+    });
+    let alice = server.user(data.path(), "alice");
+    let body = json!({"position": "buy", "symbol": "IBM", "numShares": 5, "priceInCents": 1});
+    let pending = alice.post("/order", &body);
+    assert_eq!(pending.status, 202, "{}", pending.text);
+    let id = pending.body["orderId"].as_str().unwrap();
+    let there = venue.await_order(id);
+    let here = api::until("the order to be settled", || {
+        Some(alice.order(id)).filter(|order| order["status"] != "pending")
+    });
+    let expected = if there.status == "open" { "submitted" } else { "failed" };
+    assert_eq!(here["status"], expected, "there: {there:?}, here: {here}");
+    assert_eq!(there.status, "rejected", "its deadline was told in its time");
+}

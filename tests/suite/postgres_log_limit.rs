@@ -1,0 +1,64 @@
+//! Postgres is away for too long: new orders are refused before the log fills the disk, and taken
+//! again once it has caught up.
+
+use crate::support::Server;
+use crate::support::api::until;
+use crate::support::postgres::{Postgres, assert_books_agree};
+use serde_json::json;
+
+const LARGE_ORDERS: usize = 4;
+
+#[test]
+fn new_orders_are_refused_while_the_log_is_too_large_and_cancels_go_on() {
+    let data = tempfile::tempdir().unwrap();
+    let mut postgres = Postgres::start();
+    let database = postgres.database();
+    let server = Server::start(
+        data.path(),
+        &[
+            "--postgres",
+            &database.url,
+            "--migrate",
+            "--postgres-backlog-mib",
+            "1",
+            "--wal-segment-mib",
+            "1",
+            "--wal-keep-mib",
+            "0",
+            "--speed",
+            "20",
+        ],
+    );
+    server.program.await_error("Postgres follows the log");
+    let alice = server.user(data.path(), "alice");
+    let resting = alice.place_resting("IBM");
+    postgres.stop();
+
+    // Large orders, which each print fills a part of, fill the log.
+    let large = json!({"position": "buy", "symbol": "SPY", "numShares": 10_000_000});
+    let small = json!({"position": "buy", "symbol": "IBM", "numShares": 1, "priceInCents": 1});
+    let mut placed = 1;
+    let refused = until("the log to be too large", || {
+        let answer = alice.post("/order", if placed <= LARGE_ORDERS { &large } else { &small });
+        if answer.status == 503 {
+            return Some(answer);
+        }
+        // On a busy machine the exchange may answer late, or find that it is too late.
+        assert!(matches!(answer.status, 201 | 202 | 422), "{}", answer.text);
+        placed += 1;
+        None
+    });
+    assert!(refused.headers.contains_key("retry-after"), "{}", refused.text);
+    assert_eq!(server.metric("projection_backlogged"), 1);
+    server.program.await_error("new orders are refused until it has caught up");
+    let id = resting["orderId"].as_str().unwrap();
+    assert_eq!(alice.delete(&format!("/order/{id}")).status, 200, "cancels go on");
+    assert_eq!(alice.order(id)["status"], "cancelled", "and so do reads");
+    assert_eq!(alice.all_orders().len(), placed, "nothing was recorded of the others");
+
+    postgres.start_again();
+    server.program.await_error("new orders are taken again");
+    alice.place_resting("IBM");
+    assert_eq!(server.metric("projection_backlogged"), 0);
+    assert_books_agree(server, data.path(), &database.url);
+}

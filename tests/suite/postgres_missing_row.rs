@@ -1,0 +1,71 @@
+//! One row that is gone, or of a version that the log never had: only the users of its partition wait, the sentence says what to do, and that helps.
+
+use crate::books::{assert_agree, id, succeed};
+use crate::support::api::until;
+use crate::support::postgres::{Postgres, await_caught_up};
+use crate::support::{self, Server};
+
+#[test]
+fn a_missing_row_holds_up_its_partition_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let url = database.url.as_str();
+    let settings = ["--postgres", url, "--migrate"];
+    let server = Server::start(data.path(), &settings);
+    let orders: Vec<_> =
+        (0..4).map(|_| server.user(data.path(), "alice").place_resting("IBM")).collect();
+    await_caught_up(&server, data.path(), url);
+    assert!(server.program.stop().success());
+    database.sql(
+        "CREATE TABLE aside AS SELECT * FROM orders WHERE user_id = 'alice'; \
+         DELETE FROM orders WHERE user_id = 'alice'",
+    );
+    let cancelled = |order: &str| {
+        format!("SELECT count(*) FROM orders WHERE order_id = '{order}' AND status = 'cancelled'")
+    };
+
+    let server = Server::start(data.path(), &settings);
+    let (alice, bob) = (server.user(data.path(), "alice"), server.user(data.path(), "bob"));
+    assert_eq!(alice.delete(&format!("/order/{}", id(&orders[0]))).status, 200);
+    let line = server.program.await_error("the users of one partition");
+    for part in [id(&orders[0]), "does not have", "longbow backfill", "the others"] {
+        assert!(line.contains(part), "{part} is missing: {line}");
+    }
+    for orders in 1..=3 {
+        bob.place_resting("SPY");
+        database.await_number("SELECT count(*) FROM orders WHERE user_id = 'bob'", orders);
+    }
+    assert_eq!(server.metric("projection_held_partitions"), 1);
+    assert_eq!(server.metric("projection_stopped"), 0);
+    // It goes on by itself once the row is there, and nothing was passed over.
+    database.sql("INSERT INTO orders SELECT * FROM aside");
+    database.await_number(&cancelled(id(&orders[0])), 1);
+    until("nobody to wait", || (server.metric("projection_held_partitions") == 0).then_some(()));
+    await_caught_up(&server, data.path(), url);
+    assert!(server.program.stop().success());
+    assert_agree(data.path(), url);
+
+    // As the sentence says, where nobody has the row any more, and where one was changed.
+    for (tamper, order, why) in [
+        ("DELETE FROM orders", &orders[1], "does not have"),
+        ("UPDATE orders SET version = 100", &orders[2], "of version 100"),
+    ] {
+        let order = id(order);
+        database.sql(&format!("{tamper} WHERE order_id = '{order}'"));
+        let server = Server::start(data.path(), &settings);
+        let alice = server.user(data.path(), "alice");
+        server.program.await_error("Postgres follows the log");
+        assert_eq!(alice.delete(&format!("/order/{order}")).status, 200);
+        let line = server.program.await_error("longbow backfill");
+        assert!(line.contains(order) && line.contains(why), "{line}");
+        assert!(server.program.stop().success());
+        succeed("backfill", data.path(), url);
+        assert_eq!(database.number(&cancelled(order)), 1);
+    }
+    let server = Server::start(data.path(), &settings);
+    let alice = server.user(data.path(), "alice");
+    assert_eq!(alice.delete(&format!("/order/{}", id(&orders[3]))).status, 200);
+    database.await_number(&cancelled(id(&orders[3])), 1);
+    support::postgres::assert_books_agree(server, data.path(), url);
+}

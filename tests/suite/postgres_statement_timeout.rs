@@ -1,0 +1,78 @@
+//! A Postgres that ends statements after a while, or is short of something, gets less at once until it
+//! goes through, and more again later.
+
+use crate::support::Server;
+use crate::support::api::until;
+use crate::support::load::{Load, assert_kept};
+use crate::support::postgres::{Postgres, assert_books_agree};
+
+#[test]
+fn a_batch_that_takes_too_long_is_halved_and_grows_again() {
+    let data = tempfile::tempdir().unwrap();
+    let mut postgres = Postgres::start();
+    let database = postgres.database();
+    let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
+    server.program.await_error("Postgres follows the log");
+    database.sql(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+            $$ BEGIN PERFORM pg_sleep(0.005); RETURN new; END $$; \
+         CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION slow(); \
+         ALTER DATABASE longbow SET statement_timeout = '1s'",
+    );
+    postgres.stop();
+    let load = Load::start(&server, data.path(), 4);
+    load.await_more(500);
+    let mut ids = load.end();
+    postgres.start_again();
+    // 5 ms an order: a batch of everything is ended by Postgres, as often as it is tried.
+    let line = server.program.await_error("statement timeout");
+    assert!(line.contains("orders go on"), "{line}");
+    server.program.await_error("Postgres follows the log");
+    until("everything to be there", || {
+        (server.metric("projection_lag_records") == 0).then_some(())
+    });
+    assert!(server.metric("projection_halved_batches_total") >= 2);
+    assert_eq!(server.metric("projection_stopped"), 0);
+    let small = server.metric("projection_batch_events");
+    assert!(small < 1_000, "{small}");
+
+    database.sql("DROP TRIGGER slow ON orders");
+    let load = Load::start(&server, data.path(), 2);
+    until("larger batches", || (server.metric("projection_batch_events") > small).then_some(()));
+    ids.extend(load.end());
+    assert_books_agree(server, data.path(), &database.url);
+    assert_kept(&[&database], &ids);
+}
+
+#[test]
+fn other_shortages_are_met_the_same_way() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
+    server.program.await_error("Postgres follows the log");
+    // Each says no to a statement with many orders.
+    for (state, words) in
+        [("55P03", "lock not available"), ("53200", "out of memory"), ("54000", "too much at once")]
+    {
+        let halved = server.metric("projection_halved_batches_total");
+        database.sql(&format!(
+            "CREATE OR REPLACE FUNCTION scarce() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                IF (SELECT count(*) FROM written) > 12 THEN \
+                    RAISE EXCEPTION '{words}' USING ERRCODE = '{state}'; \
+                END IF; RETURN NULL; END $$; \
+             CREATE TRIGGER scarce AFTER INSERT ON orders REFERENCING NEW TABLE AS written \
+                FOR EACH STATEMENT EXECUTE FUNCTION scarce()"
+        ));
+        let load = Load::start(&server, data.path(), 8);
+        until(state, || (server.metric("projection_halved_batches_total") > halved).then_some(()));
+        server.program.await_error(words);
+        load.end();
+        until("everything to be there", || {
+            (server.metric("projection_lag_records") == 0).then_some(())
+        });
+        database.sql("DROP TRIGGER scarce ON orders");
+    }
+    assert_eq!(server.metric("projection_stopped"), 0);
+    assert_books_agree(server, data.path(), &database.url);
+}

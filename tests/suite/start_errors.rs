@@ -1,0 +1,108 @@
+//! What is wrong at the start is said in one sentence that names the setting and the remedy.
+
+use std::fs;
+
+use crate::support::{Server, longbow, run};
+
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+fn error_of(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(!output.status.success(), "{arguments:?} started");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn wrong_settings_are_named_with_what_is_allowed() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_str().unwrap();
+    let short = data.path().join("short");
+    fs::write(&short, "short").unwrap();
+    let empty = data.path().join("empty");
+    fs::write(&empty, "\n").unwrap();
+    let config = data.path().join("longbow.toml");
+    fs::write(&config, "sharsd = 1\n").unwrap();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["serve", "--listen", "8080"], &["--listen", "8080"]),
+        (&["serve", "--shards", "many"], &["--shards", "many"]),
+        (&["serve", "--shards", "1000"], &["--shards 1000", "cores"]),
+        (&["serve", "--exchange", "nowhere"], &["--exchange", "nowhere", "sim"]),
+        (&["serve", "--speed", "0"], &["--speed", "0.01 to 100000"]),
+        (&["serve", "--from", "25:00"], &["--from", "25:00"]),
+        (&["serve", "--universe", "9999999"], &["--universe", "9999999"]),
+        (&["serve", "--max-streams", "99999999"], &["--max-streams 99999999", "ulimit -n"]),
+        (&["serve", "--listen", "127.0.0.1:9", "--admin-listen", "127.0.0.1:9"], &["127.0.0.1:9"]),
+        (&["serve", "--config", "/does/not/exist"], &["/does/not/exist"]),
+        (&["serve", "--config", config.to_str().unwrap()], &["sharsd", "shards"]),
+        (&["serve", "--jwt-secret-file", short.to_str().unwrap()], &["5 bytes", "32"]),
+        (
+            &["serve", "--webhook-url", "http://a/b"],
+            &["--webhook-url http://a/b", "--webhook-secret-file"],
+        ),
+        (&["serve", "--webhook-url", "a/b"], &["--webhook-url", "a/b", "http://10.0.0.7"]),
+        (&["serve", "--webhook-secret-file", "/does/not/exist"], &["/does/not/exist"]),
+        (&["serve", "--webhook-secret-file", empty.to_str().unwrap()], &["0 secrets", "1 to 4"]),
+        (&["serve", "--exchange-source-ip", "192.0.2.1"], &["--exchange-source-ip 192.0.2.1"]),
+        (&["serve", "--exchange-source-ip", "::1"], &["--exchange-source-ip ::1", "IPv6"]),
+        (&["serve", "--exchange-source-ip", "here"], &["--exchange-source-ip", "here"]),
+        (&["serve", "--exchange-connections", "0"], &["--exchange-connections", "1..=16"]),
+        (&["serve", "--exchange-timeout", "0"], &["--exchange-timeout", "1..=60000"]),
+        (&["serve", "--cleanup-interval", "0"], &["--cleanup-interval", "1..=86400"]),
+        (&["serve", "--cleanup-grace", "1"], &["--cleanup-grace", "100..=600000"]),
+        (&["serve", "--webhook-window", "0"], &["--webhook-window", "1..=86400"]),
+        (&["serve", "--data-dir", "/dev/null/x"], &["/dev/null/x"]),
+        (
+            &["serve", "--tape", config.to_str().unwrap()],
+            &["--tape", "longbow.toml", "holds no tape"],
+        ),
+        (&["exchange", "--listen", "nowhere"], &["--listen", "nowhere"]),
+        (&["token", "--user", "two words"], &["--user", "white space"]),
+        (&["token"], &["--user"]),
+        (&["serv"], &["serv"]),
+    ];
+    for (arguments, expected) in cases {
+        let mut arguments = arguments.to_vec();
+        if arguments[0] != "exchange"
+            && arguments[0] != "serv"
+            && !arguments.contains(&"--data-dir")
+        {
+            arguments.extend(["--data-dir", dir]);
+        }
+        let error = error_of(&arguments);
+        for expected in *expected {
+            assert!(error.contains(expected), "{arguments:?} does not say {expected:?}: {error}");
+        }
+        assert!(!error.contains("panicked"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_in_use_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let dir = data.path().to_str().unwrap();
+    let taken = server.address.strip_prefix("http://").unwrap();
+    let any = "127.0.0.1:0";
+
+    let same_directory =
+        error_of(&["serve", "--listen", any, "--admin-listen", any, "--data-dir", dir]);
+    assert!(same_directory.contains(dir), "{same_directory}");
+
+    let other = tempfile::tempdir().unwrap();
+    let other = other.path().to_str().unwrap();
+    let same_port =
+        error_of(&["serve", "--listen", taken, "--admin-listen", any, "--data-dir", other]);
+    assert!(same_port.contains(taken) && same_port.contains("in use"), "{same_port}");
+}
+
+#[test]
+fn settings_come_from_the_environment_too() {
+    let output = longbow().args(["serve"]).env("LONGBOW_SHARDS", "minus one").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("--shards") && error.contains("minus one"), "{error}");
+
+    let help = run(&["serve", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    for expected in ["--order-reply-timeout", "Milliseconds", "LONGBOW_SHARDS", "[default: 150]"] {
+        assert!(help.contains(expected), "{expected} is missing: {help}");
+    }
+}

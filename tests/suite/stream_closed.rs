@@ -1,0 +1,31 @@
+//! A client that is gone is noticed although there is nothing to send to it.
+
+use crate::support::clients::{Curl, SseClient};
+use crate::support::events::EventStream;
+use crate::support::stream_story::{PATH, World};
+
+#[test]
+fn every_way_to_go_is_noticed_without_a_send() {
+    let world = World::start();
+    let open = || {
+        let query = PATH.split_once('?').unwrap().1;
+        let mut stream = EventStream::get(&world.server.address, &world.token, query, "");
+        stream.await_event("open", |event| event.name == "open");
+        stream
+    };
+    let (closed, reset, ended) = (open(), open(), open());
+    let mut killed = Curl::get(&format!("{}{PATH}", world.server.address), &world.token, None);
+    assert_eq!(killed.next().name, "open");
+    world.await_streams(4);
+
+    drop(closed);
+    world.await_streams(3);
+    reset.reset();
+    world.await_streams(2);
+    killed.kill();
+    world.await_streams(1);
+    // It says that it has no more to ask, which a client of a stream has no reason to say.
+    ended.end_of_requests();
+    world.await_streams(0);
+    assert_eq!(world.server.metric("streams_closed_by_client_total"), 4);
+}

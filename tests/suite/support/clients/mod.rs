@@ -1,0 +1,196 @@
+//! Readers of event streams that we did not write, each behind the same small face.
+
+pub mod browser;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Program;
+
+/// An event as a client gives it to its application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    pub name: String,
+    pub data: Value,
+    /// The newest id that the client knows; empty for none.
+    pub id: String,
+}
+
+impl Seen {
+    /// From what any client tells: a name, the text of the data, and an id.
+    pub fn new(name: &str, data: &str, id: &str) -> Self {
+        let json = || serde_json::from_str(data).unwrap_or_else(|error| panic!("{data}: {error}"));
+        let data = if data.is_empty() { Value::Null } else { json() };
+        Self { name: name.to_owned(), data, id: id.to_owned() }
+    }
+
+    /// Symbol and cents of a price.
+    pub fn price(&self) -> (&str, i64) {
+        assert_eq!(self.name, "price", "{self:?}");
+        let symbol = self.data["symbol"].as_str().expect("a symbol");
+        (symbol, self.data["priceInCents"].as_i64().expect("whole cents"))
+    }
+
+    /// The feed sequence of an id that the client knows; `None` where it knows none.
+    pub fn sequence(&self) -> Option<u64> {
+        sequence_of(&self.id)
+    }
+}
+
+/// The feed sequence of an id.
+pub fn sequence_of(id: &str) -> Option<u64> {
+    id.rsplit_once('-').map(|(_, sequence)| sequence.parse().expect("a sequence"))
+}
+
+/// A client that follows one address, connecting again as it sees fit.
+pub trait SseClient {
+    /// The next event, waited for.
+    fn next(&mut self) -> Seen;
+
+    /// The least time that it stays away when it is told to come back after this one.
+    fn least_absence(&self, told: Duration) -> Duration {
+        told
+    }
+}
+
+/// What the clients of `scripts/install-test-tools` are run with.
+fn tools() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
+    assert!(tools.is_dir(), "run scripts/install-test-tools first");
+    tools
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/support/clients").join(name)
+}
+
+/// A family of metrics as the PyPI package `prometheus_client` reads it: type, unit, help, and how
+/// many samples it has.
+pub type MetricFamily = (String, String, String, usize);
+
+/// Reads a page of metrics with the parser of that package for this format, `openmetrics` or
+/// `prometheus`, which must find nothing wrong with it.
+pub fn read_metrics(page: &str, format: &str) -> BTreeMap<String, MetricFamily> {
+    let mut command = Command::new(tools().join("venv/bin/python"));
+    command.arg(script("read_metrics.py")).arg(format);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut parser = command.spawn().expect("Python starts");
+    let mut input = parser.stdin.take().expect("its input is piped");
+    input.write_all(page.as_bytes()).expect("it reads the page");
+    drop(input);
+    let output = parser.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{page}");
+    serde_json::from_slice(&output.stdout).expect("it prints JSON")
+}
+
+/// A client that is a program of its own and prints an event a line:
+/// `{"event": "...", "data": "...", "id": "..."}`.
+pub struct LineClient(Program);
+
+impl LineClient {
+    /// The npm package `eventsource` on Node.js.
+    pub fn npm_eventsource(address: &str, token: &str) -> Self {
+        let tools = tools();
+        let mut command = Command::new(tools.join("node_modules/.bin/node"));
+        command.arg(script("npm_eventsource.mjs")).arg(tools).args([address, token]);
+        Self(Program::spawn(command))
+    }
+
+    /// The PyPI package `httpx-sse`.
+    pub fn httpx_sse(address: &str, token: &str) -> Self {
+        let mut command = Command::new(tools().join("venv/bin/python"));
+        command.arg("-u").arg(script("httpx_sse_client.py")).args([address, token]);
+        Self(Program::spawn(command))
+    }
+}
+
+impl LineClient {
+    /// The npm package `@microsoft/fetch-event-source` on Node.js.
+    pub fn fetch_event_source(address: &str, token: &str) -> Self {
+        let tools = tools();
+        let mut command = Command::new(tools.join("node_modules/.bin/node"));
+        command.arg(script("fetch_event_source.mjs")).arg(tools).args([address, token]);
+        Self(Program::spawn(command))
+    }
+
+    /// The PyPI package `sseclient`.
+    pub fn sseclient(address: &str, token: &str) -> Self {
+        let mut command = Command::new(tools().join("venv/bin/python"));
+        command.arg("-u").arg(script("sseclient_client.py")).args([address, token]);
+        Self(Program::spawn(command))
+    }
+
+    /// The PyPI package `sseclient-py`.
+    pub fn sseclient_py(address: &str, token: &str) -> Self {
+        let tools = tools();
+        let mut command = Command::new(tools.join("venv/bin/python"));
+        command.env("PYTHONPATH", tools.join("sseclient-py"));
+        command.arg("-u").arg(script("sseclient_py_client.py")).args([address, token]);
+        Self(Program::spawn(command))
+    }
+}
+
+impl SseClient for LineClient {
+    fn next(&mut self) -> Seen {
+        let line = self.0.next_line().expect("the client goes on");
+        let event: Value = serde_json::from_str(&line).expect("the client prints JSON");
+        let text = |field: &str| event[field].as_str().unwrap_or_default();
+        Seen::new(text("event"), text("data"), text("id"))
+    }
+}
+
+/// curl, whose output a person reads: one connection, no resume of its own.
+pub struct Curl {
+    program: Program,
+    /// The newest that it has shown.
+    pub id: String,
+}
+
+impl Curl {
+    pub fn get(address: &str, token: &str, last_event_id: Option<&str>) -> Self {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--no-buffer", "--fail", "--noproxy", "*"]);
+        command.arg("--header").arg(format!("Authorization: Bearer {token}"));
+        if let Some(id) = last_event_id {
+            command.arg("--header").arg(format!("Last-Event-ID: {id}"));
+        }
+        command.arg(address);
+        let program = Program::spawn(command);
+        let id = last_event_id.unwrap_or_default().to_owned();
+        Self { program, id }
+    }
+
+    /// Kills it in the middle of its transfer.
+    pub fn kill(self) {
+        self.program.kill();
+    }
+
+    /// Waits for its end; true when it has found the transfer complete.
+    pub fn ends_well(mut self) -> bool {
+        self.program.wait().success()
+    }
+}
+
+impl SseClient for Curl {
+    fn next(&mut self) -> Seen {
+        let (mut name, mut data) = (String::new(), String::new());
+        loop {
+            let line = self.program.next_line().expect("curl goes on");
+            match line.split_once(": ") {
+                Some(("event", value)) => value.clone_into(&mut name),
+                Some(("data", value)) => data.push_str(value),
+                Some(("id", value)) => value.clone_into(&mut self.id),
+                _ if line.is_empty() && !data.is_empty() => {
+                    return Seen::new(&name, &data, &self.id);
+                }
+                _ => {}
+            }
+        }
+    }
+}

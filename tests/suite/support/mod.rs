@@ -1,0 +1,337 @@
+//! What whole-program tests share: the real binary on free ports with its data in a temporary
+//! folder, an HTTP client that we did not write, and a reader of event streams.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+pub mod api;
+pub mod clients;
+pub mod events;
+pub mod load;
+pub mod market;
+pub mod pgbouncer;
+pub mod ports;
+pub mod postgres;
+pub mod postgres_relay;
+pub mod proxy;
+pub mod relay;
+pub mod small_disk;
+pub mod stream_story;
+pub mod venue;
+pub mod wall_clock;
+pub mod webdriver;
+pub mod world;
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything in a test.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program under test.
+pub fn longbow() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longbow"));
+    // Settings of whoever runs the tests must not reach the program.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LONGBOW_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the program to its end.
+pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
+    longbow().args(arguments).output().expect("the program starts")
+}
+
+/// A running program, killed when it goes out of scope.
+pub struct Program {
+    process: Child,
+    lines: Receiver<String>,
+    errors: Receiver<String>,
+}
+
+impl Program {
+    /// Starts the program with these arguments.
+    pub fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
+        let mut command = longbow();
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    /// Starts any program.
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let lines = lines_of(process.stdout.take().expect("its output is piped"), false);
+        let errors = lines_of(process.stderr.take().expect("its output is piped"), true);
+        Self { process, lines, errors }
+    }
+
+    /// Starts any program whose output goes where the command says. Its lines are nobody's.
+    pub fn spawn_unheard(mut command: Command) -> Self {
+        command.stdin(Stdio::null());
+        let process =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let ((_, lines), (_, errors)) = (channel(), channel());
+        Self { process, lines, errors }
+    }
+
+    /// Waits for a printed line that starts so and returns its rest.
+    pub fn await_line(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    if let Some(rest) = line.strip_prefix(start) {
+                        return rest.trim().to_owned();
+                    }
+                }
+                Err(error) => panic!("no line {start:?}: {error}"),
+            }
+        }
+    }
+
+    /// Waits for the next printed line; `None` once the program prints no more.
+    pub fn next_line(&self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for a line"),
+        }
+    }
+
+    /// Waits for a line of its log, or an error of it, that contains this.
+    pub fn await_error(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.errors.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("it does not say {text:?}: {error}"),
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it as a power cut would: nothing is flushed, nobody is told.
+    pub fn kill(mut self) {
+        self.kill_in_place();
+    }
+
+    /// Kills it where it is still borrowed.
+    pub fn kill_in_place(&mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it has ended");
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(mut self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Asks it to stop.
+    pub fn ask_to_stop(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be asked");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("it is there");
+    }
+
+    /// Stops it where it stands, as a debugger would. It can still be killed.
+    pub fn freeze(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP)
+            .expect("it can be frozen");
+    }
+
+    /// Lets it go on where it was frozen.
+    pub fn thaw(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it can go on");
+    }
+
+    /// The names of its threads; none once it has ended.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let names = tasks
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        api::until("the program to end", || self.process.try_wait().expect("it can be asked"))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+/// The lines that come out of a program, also shown to whoever reads the test.
+fn lines_of(output: impl Read + Send + 'static, is_shown: bool) -> Receiver<String> {
+    let (sender, lines) = channel();
+    // Reads to the end, so that the program never meets a full pipe.
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if is_shown {
+                eprintln!("{line}");
+            }
+            // The test no longer listens.
+            let _unheard = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// A server on free ports, by default with the simulated exchange inside.
+pub struct Server {
+    pub program: Program,
+    /// `http://host:port` for clients.
+    pub address: String,
+    /// `http://host:port` for operators.
+    pub admin: String,
+}
+
+impl Server {
+    /// Starts a server in a data directory and waits until it takes traffic.
+    pub fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_by(longbow(), data, more)
+    }
+
+    /// Starts a server, and waits only until it answers.
+    pub fn start_unready(data: &Path, more: &[&str]) -> Self {
+        Self::spawn(longbow(), data, more)
+    }
+
+    /// Starts a server that may have so many open files.
+    pub fn start_with_files(files: u64, data: &Path, more: &[&str]) -> Self {
+        let server = longbow();
+        let mut shell = Command::new("sh");
+        for (name, value) in server.get_envs() {
+            assert!(value.is_none(), "settings are only taken away");
+            shell.env_remove(name);
+        }
+        shell.args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string()]);
+        shell.arg(server.get_program());
+        Self::start_by(shell, data, more)
+    }
+
+    /// Starts a server by a command that ends with the program, and waits until it takes traffic.
+    pub fn start_by(command: Command, data: &Path, more: &[&str]) -> Self {
+        let server = Self::spawn(command, data, more);
+        server.await_ready();
+        server
+    }
+
+    fn spawn(mut command: Command, data: &Path, more: &[&str]) -> Self {
+        let [listen, admin] = [(); 2].map(|()| ports::free_address());
+        command.args(["serve", "--listen", &listen, "--admin-listen", &admin]);
+        command.arg("--data-dir").arg(data);
+        // A small market starts faster; a test that wants more says so later on the line.
+        if !more.contains(&"--exchange") {
+            command.args(["--universe", "5"]);
+        }
+        // However busy the machine is, an answer says what became of the request.
+        if !more.contains(&"--order-reply-timeout") {
+            command.args(["--order-reply-timeout", "20000"]);
+        }
+        command.args(more);
+        let program = Program::spawn(command);
+        let address = program.await_line("listening on ");
+        let admin = program.await_line("admin on ");
+        Self { program, address, admin }
+    }
+
+    fn await_ready(&self) {
+        let url = format!("{}/readyz", self.admin);
+        api::until("the server to be ready", || {
+            api::get_anonymously(&url).filter(|answer| answer.status == 200).map(|_| ())
+        });
+    }
+
+    /// The value of a metric on the operators' page, summed over its labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let url = format!("{}/metrics", self.admin);
+        metric_of(&api::get_anonymously(&url).expect("the operators' page").text, name)
+    }
+
+    /// The client of a user, with a token made as an operator would.
+    pub fn user(&self, data: &Path, name: &str) -> api::Client {
+        api::Client::new(&self.address, &token(data, name))
+    }
+}
+
+/// The value of a metric on a page of them, summed over its labels.
+pub fn metric_of(page: &str, name: &str) -> u64 {
+    let start = format!("longbow_{name}");
+    let values: Vec<u64> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(&start))
+        .filter(|rest| rest.starts_with([' ', '{']))
+        .filter_map(|rest| rest.rsplit(' ').next())
+        .map(|value| value.parse::<u64>().expect("a whole number"))
+        .collect();
+    assert!(!values.is_empty(), "{name} is no known metric");
+    values.iter().sum()
+}
+
+/// A token made by the program itself.
+pub fn token(data: &Path, user: &str) -> String {
+    let data = data.to_str().expect("a printable path");
+    let output = run(&["token", "--data-dir", data, "--user", user]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
+}
+
+/// The simulated exchange as a process of its own.
+pub struct Exchange {
+    pub program: Program,
+    pub address: String,
+}
+
+impl Exchange {
+    /// Starts it on a free port.
+    pub fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_at(&ports::free_address(), data, more)
+    }
+
+    /// Starts it where an earlier one was.
+    pub fn start_at(listen: &str, data: &Path, more: &[&str]) -> Self {
+        let data = data.to_str().expect("a printable path");
+        let mut arguments =
+            vec!["exchange", "--listen", listen, "--data-dir", data, "--universe", "5"];
+        arguments.extend(more);
+        let program = Program::start(&arguments);
+        let address = program.await_line("exchange listening on ");
+        Self { program, address }
+    }
+}

@@ -1,0 +1,101 @@
+//! Rot in the log stops the start with the name of a command, and that command says where it is.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Server, api, run};
+
+#[test]
+fn rot_is_refused_at_the_start_and_shown_by_the_command_that_the_error_names() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_str().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let alice = server.user(data.path(), "alice");
+    for _ in 0..5 {
+        alice.place_resting("IBM");
+    }
+    server.program.kill();
+
+    let sound = run(&["wal", "verify", "--data-dir", dir]);
+    assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
+
+    let first_segment = rot_in_first_segment(data.path());
+
+    let listen = "127.0.0.1:0";
+    let refused = run(&["serve", "--listen", listen, "--admin-listen", listen, "--data-dir", dir]);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(error.contains("damaged") && error.contains("longbow wal verify"), "{error}");
+
+    let rotten = run(&["wal", "verify", "--data-dir", dir]);
+    assert_eq!(rotten.status.code(), Some(1));
+    let report = String::from_utf8(rotten.stdout).unwrap();
+    let name = first_segment.file_name().unwrap().to_str().unwrap();
+    assert!(report.contains(name) && report.contains("4096"), "{report}");
+
+    let nothing = run(&["wal", "verify", "--data-dir", "/does/not/exist"]);
+    let error = String::from_utf8(nothing.stderr).unwrap();
+    assert!(!nothing.status.success() && error.contains("/does/not/exist"), "{error}");
+}
+
+/// Turns a bit of the first batch, which batches that were synced later follow.
+fn rot_in_first_segment(data: &Path) -> PathBuf {
+    let first_segment = fs::read_dir(data.join("wal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .min()
+        .unwrap();
+    let file = OpenOptions::new().read(true).write(true).open(&first_segment).unwrap();
+    let (offset, mut byte) = (4096 + 60, [0]);
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+    first_segment
+}
+
+/// Orders in batches of their own that fill a segment of a MiB, with two records each, and some.
+const SEGMENT_ORDERS: usize = 150;
+
+#[test]
+fn rot_in_what_the_store_has_keeps_nobody_from_starting_and_is_told_by_both() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_str().unwrap();
+    let settings = ["--wal-segment-mib", "1"];
+    let server = Server::start(data.path(), &settings);
+    let alice = server.user(data.path(), "alice");
+    let mut orders: Vec<_> = (0..SEGMENT_ORDERS).map(|_| alice.place_resting("IBM")).collect();
+    let recorded = server.metric("index_position") + server.metric("index_lag_records");
+    api::until("the store to follow", || {
+        (server.metric("index_position") >= recorded).then_some(())
+    });
+    // What it has of the second segment it has noted when it is durable: more orders come after that.
+    api::until("a note of the second segment", || {
+        orders.push(alice.place_resting("IBM"));
+        let note = fs::read_to_string(data.path().join("wal/store-position")).ok()?;
+        let record: u64 = note.lines().nth(1)?.strip_prefix("record ")?.parse().unwrap();
+        (record >= recorded).then_some(())
+    });
+    server.program.kill();
+    let first_segment = rot_in_first_segment(data.path());
+    let name = first_segment.file_name().unwrap().to_str().unwrap();
+
+    let verified = || {
+        let output = run(&["wal", "verify", "--data-dir", dir]);
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{report}");
+        assert!(report.contains(name) && report.contains("no start reads it"), "{report}");
+        assert!(report.contains("the log will open"), "{report}");
+    };
+    verified();
+    let server = Server::start(data.path(), &settings);
+    let told = server.program.await_error("an old part of the log is damaged");
+    assert!(told.contains(name) && told.contains("longbow wal verify"), "{told}");
+    assert_eq!(server.metric("log_old_damage"), 1);
+    verified();
+    let alice = server.user(data.path(), "alice");
+    assert_eq!(alice.all_orders().len(), orders.len());
+    alice.place_resting("IBM");
+}
