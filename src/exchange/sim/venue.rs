@@ -235,7 +235,7 @@ impl Venue {
 
     /// What is known of an order.
     pub(super) fn query(&self, client_order_id: &str) -> QueryResult {
-        self.query_at(client_order_id, self.latest)
+        self.query_at(client_order_id, TimestampMicros::new(u64::MAX))
     }
 
     /// What was known of an order at a time, but for executions that were declared void since.
