@@ -101,10 +101,12 @@ impl Engine {
             if !is_old_news && !settles(work, as_of_answer(&answer)) {
                 work.entry.underway.owes_settlement = true;
             }
+            let is_unreadable = matches!(answer, QueryAnswer::Unreadable { .. });
             match answer {
                 QueryAnswer::Unknown { as_of } => unknown_at_exchange(work, asked_at, as_of),
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
                 QueryAnswer::Known(record) => take_record(work, record, reason),
+                QueryAnswer::Unreadable { text } => work.quarantine_part(&text),
             }
             before.note_repairs(work, reason);
             if is_old_news {
@@ -112,10 +114,12 @@ impl Engine {
             } else {
                 end_confirmed_cancel(work);
             }
+            work.keep_asking(is_unreadable);
         });
     }
 
-    /// A query came back without an answer. What waits is watched and asked for again.
+    /// A query came back without an answer. What waits is watched, and all that is unsure is asked for
+    /// again.
     pub(super) fn query_lost(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         self.with_order(order_id, turn, |work| {
             work.entry.underway.query = None;
@@ -124,6 +128,7 @@ impl Engine {
             // come; fills that it may hold are owed.
             work.entry.underway.owes_settlement |= work.entry.underway.cancel_confirmed;
             end_confirmed_cancel(work);
+            work.keep_asking(true);
         });
     }
 }
@@ -139,7 +144,7 @@ fn as_of_answer(answer: &QueryAnswer) -> Option<&FeedPlace> {
     match answer {
         QueryAnswer::Unknown { as_of } => as_of.as_ref(),
         QueryAnswer::Known(record) => record.as_of.as_ref(),
-        QueryAnswer::Rejected { .. } => None,
+        QueryAnswer::Rejected { .. } | QueryAnswer::Unreadable { .. } => None,
     }
 }
 
@@ -168,7 +173,6 @@ fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<Q
     for text in unreadable {
         work.quarantine_part(&text);
     }
-    work.look_at_open_cases();
 }
 
 fn take_state(work: &mut Work<'_, '_>, state: ExchangeState, reason: Option<QueryReason>) {

@@ -54,6 +54,10 @@ pub struct Engines {
     ended_settled: usize,
     /// Counts the settlements of this run.
     settlement: u32,
+    /// Where the feed stood when the settlement that goes on began: session and sequence. And when.
+    settles_up_to: ((u32, u64), TimestampMicros),
+    /// Another gap was found while one was being made up for: all orders are asked about once more.
+    settles_again: bool,
     /// Orders that the store is being asked for, to ask the exchange about them, and whether that
     /// settles them.
     pub(super) finding_orders: HashMap<OrderId, bool>,
@@ -87,6 +91,8 @@ impl Engines {
             comparing: None,
             ended: VecDeque::new(),
             settlement: 0,
+            settles_up_to: ((0, 0), TimestampMicros::default()),
+            settles_again: false,
             ended_settled: 0,
             finding_orders: HashMap::new(),
             unreadable_of_unknown: HashMap::new(),
@@ -108,7 +114,9 @@ impl Engines {
             Event::Changed(changed) => {
                 self.engine_mut(changed.order_id.partition()).apply(event)?;
                 match news_for_node(event) {
-                    Some(News::Accepted(id, order_id)) => drop(self.index(&id, order_id)),
+                    Some(News::Accepted(id, order_id)) => {
+                        self.index(&id, order_id, changed.at);
+                    }
                     Some(News::MayHaveEnded(order_id)) => {
                         self.note_if_ended(order_id, changed.at);
                     }
@@ -137,9 +145,19 @@ impl Engines {
         }
         let (partitions, turn) = self.parts(out);
         for engine in partitions {
-            engine.look_at_failed_again(&turn);
+            engine.look_at_unsure_again(&turn);
         }
+        self.note_ended_since(0, out);
         self.begin_settlement();
+    }
+
+    /// Takes note of orders that have ended with events which no turn has looked at.
+    pub(super) fn note_ended_since(&mut self, first_event: usize, out: &Outbox) {
+        for event in out.events.iter().skip(first_event) {
+            if let Some(News::MayHaveEnded(order_id)) = news_for_node(event) {
+                self.note_if_ended(order_id, self.now);
+            }
+        }
     }
 
     /// A user's order.
@@ -286,15 +304,29 @@ impl Engines {
     /// Not while orders are being settled: a restart then settles the same orders again.
     pub fn log_feed_position(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
-        let is_settled = !self.is_settling() && self.finding_orders.is_empty();
-        if !is_settled || !self.partitions.iter().all(Engine::is_settled) {
+        let is_settled = self.settling.is_none() && self.finding_orders.is_empty();
+        if !is_settled || !self.partitions.iter().all(Engine::is_settled) || self.is_looking_up() {
             return;
         }
-        if let Some(position) = self.feed.take_unlogged(self.now) {
+        let position = if self.settles_again {
+            let (place, began_at) = self.settles_up_to;
+            self.feed.take_unlogged_up_to(place, began_at)
+        } else {
+            self.feed.take_unlogged(self.now)
+        };
+        if let Some(position) = position {
             out.events.extend(self.held.take_unlogged().into_iter().map(Event::HeldReport));
             self.forget_ended_before(position.at);
             out.events.push(Event::FeedPosition(position));
         }
+        if std::mem::take(&mut self.settles_again) {
+            self.begin_settlement();
+        }
+    }
+
+    /// Whether the store is being asked whose something unreadable is: only memory knows of it.
+    fn is_looking_up(&self) -> bool {
+        self.unreadable_of_unknown.keys().any(|id| self.finding.contains(id))
     }
 
     /// Looks at what has waited too long: asks about at most `limit` orders of each partition.
@@ -321,8 +353,14 @@ impl Engines {
         more
     }
 
-    /// Begins to settle all open orders with the exchange, from the first.
+    /// Begins to settle all open orders with the exchange, from the first; where that goes on, once more
+    /// after it.
     pub fn begin_settlement(&mut self) {
+        if self.settling.is_some() {
+            self.settles_again = true;
+            return;
+        }
+        self.settles_up_to = (self.feed.place(), self.now);
         self.settling = Some(SettleCursor::default());
         self.settlement = self.settlement.wrapping_add(1).max(1);
         self.ended_settled = 0;
@@ -330,7 +368,7 @@ impl Engines {
 
     /// Whether open orders remain to be asked about.
     pub fn is_settling(&self) -> bool {
-        self.settling.is_some()
+        self.settling.is_some() || self.settles_again
     }
 
     /// Begins to compare all open orders with the exchange's record of them, unless that is being
@@ -511,7 +549,7 @@ impl Engines {
             next += 1;
             match news_for_node(event) {
                 Some(News::Accepted(external_order_id, order_id)) => {
-                    if self.index(&external_order_id, order_id) {
+                    if self.index(&external_order_id, order_id, self.now) {
                         self.deliver_held(&external_order_id, order_id, out);
                         self.deliver_unreadable(&external_order_id, order_id, out);
                         self.make_up_for_given_up(order_id, out);
@@ -572,27 +610,49 @@ impl Engines {
     /// Remembers which order an exchange id means. False when it means another one already: then
     /// only their records tell what belongs to which. An id of an order that ended long before is
     /// free again, since ids are unique within a trading day at least.
-    pub(super) fn index(&mut self, external_order_id: &ExternalOrderId, order_id: OrderId) -> bool {
+    pub(super) fn index(
+        &mut self,
+        external_order_id: &ExternalOrderId,
+        order_id: OrderId,
+        at: TimestampMicros,
+    ) -> bool {
         let known = *self.by_external_id.get_or_insert(external_order_id.clone(), order_id);
         if known == order_id {
             return true;
         }
-        let is_free = self.order(known).is_none_or(|order| {
-            !order.is_open() && self.now.micros_since(order.updated_at) > ID_REUSE_MICROS
-        });
-        if is_free {
+        let sharing = self.ambiguous.get(external_order_id).map(Vec::as_slice).unwrap_or_default();
+        let is_over = |known: &OrderId| {
+            *known == order_id
+                || self.order(*known).is_none_or(|order| {
+                    !order.is_open() && at.micros_since(order.updated_at) > ID_REUSE_MICROS
+                })
+        };
+        if is_over(&known) && sharing.iter().all(is_over) {
             self.by_external_id.insert(external_order_id.clone(), order_id);
+            if let Some(sharing) = self.ambiguous.remove(external_order_id) {
+                self.mark_sharing(&sharing, false);
+            }
             return true;
         }
         if self.ambiguous.len() < MAX_AMBIGUOUS_IDS {
-            let orders = self.ambiguous.entry(external_order_id.clone()).or_default();
+            let sharing = self.ambiguous.entry(external_order_id.clone()).or_default();
             for order_id in [known, order_id] {
-                if !orders.contains(&order_id) {
-                    orders.push(order_id);
+                if !sharing.contains(&order_id) {
+                    sharing.push(order_id);
                 }
             }
+            self.mark_sharing(&[known, order_id], true);
         }
         false
+    }
+
+    /// Keeps orders in memory that share an id of the exchange: the store can name only one of them.
+    fn mark_sharing(&mut self, orders: &[OrderId], is_sharing: bool) {
+        for order_id in orders {
+            if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(order_id) {
+                entry.underway.shares_external_id = is_sharing;
+            }
+        }
     }
 
     pub(super) fn advance(&mut self, now: TimestampMicros) {

@@ -51,6 +51,8 @@ pub(super) struct Underway {
     pub(super) listed_look: Option<TimestampMicros>,
     /// In the engine's set of orders with open cases.
     pub(super) listed_case: bool,
+    /// The exchange gave its id to another order as well.
+    pub(super) shares_external_id: bool,
     /// The exchange does not know the order.
     pub(super) unknown: Option<UnknownLook>,
     /// Where the feed stood when a line about the order could last not be read.
@@ -244,6 +246,7 @@ impl Entry {
             && self.waiting.is_empty()
             && underway.query.is_none()
             && !underway.owes_settlement
+            && !underway.shares_external_id
             && !underway.cancel_unanswered
             && self.tracked.cases().is_empty()
             && underway.doubt.as_ref().is_none_or(|doubt| doubt.missing_since.is_none())

@@ -96,14 +96,18 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
         let open = work.entry.tracked.case_of(&fill.execution_id);
         if let Some(open) = open.filter(|open| open.case.cause != CaseCause::IdUsedAgain) {
             let is_misfit = open.case.cause != CaseCause::Doubtful;
-            let decision = CaseDecision {
-                number: open.number,
-                outcome: CaseOutcome::Booked,
-                by: None,
-                reason: "the exchange's record shows it".into(),
+            // What a line said of it is confirmed only where the record says the same.
+            let is_confirmed =
+                open.case.execution.as_ref().is_some_and(|heard| heard.is_same(&fill));
+            let (outcome, reason) = if is_confirmed {
+                (CaseOutcome::Booked, "the exchange's record shows it")
+            } else {
+                (CaseOutcome::Superseded, "the exchange's record shows it with other numbers")
             };
+            let number = open.number;
+            let decision = CaseDecision { number, outcome, by: None, reason: reason.into() };
             work.record(Change::CaseClosed(Box::new(decision)));
-            if is_misfit {
+            if is_misfit && is_confirmed {
                 work.alert(Anomaly::MisfitConfirmed);
             }
         }
@@ -117,14 +121,13 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
                     work.alert(Anomaly::MisfitConfirmed);
                 }
             }
-            Some(
-                Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price },
-            ) => {
+            Some(Execution::Counted { num_shares, price }) => {
                 if (num_shares, price) != (fill.num_shares, fill.price) {
                     work.quarantine(CaseCause::IdUsedAgain, Some(fill), "in the exchange's record");
                 }
             }
-            Some(Execution::Busted) => {}
+            // An operator has decided what counts under this id.
+            Some(Execution::Booked { .. } | Execution::Busted) => {}
         }
     }
 }
@@ -189,13 +192,7 @@ fn take_back(work: &mut Work<'_, '_>, executions: Vec<ExecutionId>) {
         work.record(Change::TakenBack { execution_id });
         work.alert(Anomaly::TakenBack);
         if let Some(number) = open {
-            let decision = CaseDecision {
-                number,
-                outcome: CaseOutcome::Superseded,
-                by: None,
-                reason: "the exchange's record proves it void".into(),
-            };
-            work.record(Change::CaseClosed(Box::new(decision)));
+            work.supersede(number, "the exchange's record proves it void");
         }
     }
 }

@@ -44,6 +44,18 @@ impl FeedProgress {
         Some(FeedPosition { session, sequence: self.sequence, at: now })
     }
 
+    /// The same of an earlier place: where that is in the session that is being read.
+    pub(super) fn take_unlogged_up_to(
+        &self,
+        (number, sequence): (u32, u64),
+        at: TimestampMicros,
+    ) -> Option<FeedPosition> {
+        if self.is_logged || number != self.number || sequence > self.sequence {
+            return None;
+        }
+        Some(FeedPosition { session: self.session.clone()?, sequence, at })
+    }
+
     /// What the log says.
     pub(super) fn replay(&mut self, position: &FeedPosition) {
         if self.session.as_ref() != Some(&position.session) {

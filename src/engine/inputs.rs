@@ -167,6 +167,11 @@ pub enum QueryAnswer {
     },
     /// It accepted the order.
     Known(ExchangeRecord),
+    /// Something that cannot be read as a record of the order.
+    Unreadable {
+        /// What is wrong with it, in words.
+        text: CompactString,
+    },
 }
 
 /// The exchange's record of an order that it accepted.

@@ -56,3 +56,5 @@ mod repair_tests;
 mod store_model;
 #[cfg(test)]
 mod test_world;
+#[cfg(test)]
+mod unsure_tests;

@@ -7,6 +7,7 @@ use super::feed_progress::FeedProgress;
 use super::inputs::EngineOptions;
 use super::order_map::OrderMap;
 use super::outbox::{Alert, Effect, Outbox};
+use super::quarantine::MAX_ORDERS_WITH_CASES;
 use super::spread_map::SpreadMap;
 use crate::order::{Anomaly, Change, Changed, Created, Event, Order, TrackedOrder};
 use crate::types::{ClientOrderId, OrderId, TimestampMicros, UserId};
@@ -56,7 +57,7 @@ pub(super) struct Turn<'a> {
     pub(super) options: &'a EngineOptions,
     /// How far the feed has been taken.
     pub(super) feed: &'a FeedProgress,
-    /// No order of the partition may open its first case.
+    /// The order at work has no case yet, and there are as many orders with cases as there may be.
     pub(super) is_quarantine_full: bool,
     pub(super) out: &'a mut Outbox,
 }
@@ -170,6 +171,8 @@ impl Engine {
     ) -> Option<R> {
         let entry = self.orders.get_mut(&order_id)?;
         let version_before = entry.order().version;
+        turn.is_quarantine_full =
+            !entry.underway.listed_case && self.lists.cases.len() >= MAX_ORDERS_WITH_CASES;
         let result = work(&mut Work { entry: &mut *entry, turn: &mut *turn });
         if entry.order().version != version_before {
             entry.answer_waiting(turn.out);
@@ -257,7 +260,7 @@ impl Work<'_, '_> {
             // A late fill or a bust contradicts what the exchange said before: its record tells
             // whether anything is left to happen, and is asked for until it is there.
             self.entry.underway.owes_settlement = true;
-            self.entry.ask(QueryReason::FollowUp, self.turn.out);
+            self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
         }
         let order = self.order();
         if order.filled_shares > order.num_shares && order.filled_shares > filled_before {

@@ -11,14 +11,14 @@ use super::inputs::Report;
 use super::outbox::{Alert, Effect, Outbox};
 use super::partition::{Engine, Turn, Work};
 use crate::order::{
-    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill, MAX_OPEN_CASES,
-    OpenCase, OperatorAct, Order, ReportKind, case_text,
+    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Ending, Execution, Fill,
+    MAX_OPEN_CASES, OpenCase, OperatorAct, Order, ReportKind, TrackedOrder, case_text,
 };
 use crate::types::{ExternalOrderId, OrderId, Position, Symbol, TimestampMicros};
 
 /// Orders with open cases that one user partition keeps in memory, at most. What comes beyond is
 /// counted and logged and dropped: 64 partitions keep some 100 MB of what an exchange has wrong.
-const MAX_ORDERS_WITH_CASES: usize = 1_024;
+pub(super) const MAX_ORDERS_WITH_CASES: usize = 1_024;
 
 /// Orders that nobody here knows, of which something unreadable is kept, at most.
 const MAX_UNREADABLE_OF_UNKNOWN: usize = 1_024;
@@ -64,13 +64,34 @@ impl Work<'_, '_> {
         if is_kept {
             return;
         }
-        self.open_case(Case { cause, execution, text: case_text(text) });
-        self.entry.underway.owes_settlement = true;
-        self.entry.ask_anew(QueryReason::PeriodicLook, self.turn.out);
+        if self.open_case(Case { cause, execution, text: case_text(text) }) {
+            self.entry.underway.owes_settlement = true;
+            self.entry.ask_anew(QueryReason::PeriodicLook, self.turn.out);
+        } else {
+            let pause = self.turn.options.max_doubt_pause_micros;
+            self.look_again_at(self.turn.now.saturating_add_micros(pause));
+        }
     }
 
-    /// Keeps a part of the exchange's record that cannot be read, unless that is done already. The
-    /// record is asked for again, less and less often.
+    /// Keeps an execution that another symbol's line, or another order's, shows: unless it is known
+    /// here by its numbers.
+    fn quarantine_claim(&mut self, cause: CaseCause, execution: Option<Fill>, text: &str) {
+        let known = execution.as_ref().and_then(|fill| {
+            Some((self.entry.tracked.executions().get(&fill.execution_id)?, fill))
+        });
+        match known {
+            Some((Execution::Counted { num_shares, price }, fill))
+                if (num_shares, price) != (fill.num_shares, fill.price) =>
+            {
+                self.quarantine(CaseCause::IdUsedAgain, execution, text);
+            }
+            Some((Execution::Counted { .. } | Execution::Booked { .. } | Execution::Busted, _)) => {
+            }
+            Some((Execution::TakenBack, _)) | None => self.quarantine(cause, execution, text),
+        }
+    }
+
+    /// Keeps a part of the exchange's record that cannot be read, unless that is done already.
     pub(super) fn quarantine_part(&mut self, text: &str) {
         let kept = self.entry.tracked.cases();
         let is_kept = kept.iter().any(|open| {
@@ -80,21 +101,17 @@ impl Work<'_, '_> {
             let text = case_text(text);
             self.open_case(Case { cause: CaseCause::Unreadable, execution: None, text });
         }
-        let pause = self.turn.options.max_doubt_pause_micros;
-        let again = self.turn.now.saturating_add_micros(pause);
-        self.look_again_at(again);
     }
 
-    /// Opens a case and tells of it, as far as there is room.
-    pub(super) fn open_case(&mut self, case: Case) {
+    /// Opens a case and tells of it. False where there is no room for it.
+    pub(super) fn open_case(&mut self, case: Case) -> bool {
         if self.entry.tracked.cases().len() >= MAX_OPEN_CASES || self.turn.is_quarantine_full {
             self.alert(Anomaly::QuarantineFull);
-            return;
+            return false;
         }
         let anomaly = match case.cause {
             CaseCause::Doubtful => Anomaly::DoubtfulExecution,
             CaseCause::OtherSymbol
-            | CaseCause::OtherSide
             | CaseCause::BeyondLimit
             | CaseCause::LargerThanOrder
             | CaseCause::IdUsedAgain
@@ -103,22 +120,11 @@ impl Work<'_, '_> {
         };
         self.record(Change::CaseOpened(Box::new(case)));
         self.alert(anomaly);
-    }
-
-    /// Asks again about what does not fit and what no record has confirmed yet, less and less often.
-    pub(super) fn look_at_open_cases(&mut self) {
-        let (now, options) = (self.turn.now, *self.turn.options);
-        let waits = |open: &&OpenCase| {
-            !matches!(open.case.cause, CaseCause::Doubtful | CaseCause::Unreadable)
-        };
-        let opened = self.entry.tracked.cases().iter().filter(waits);
-        let Some(newest) = opened.map(|open| open.opened_at_micros).max() else { return };
-        let age = now.micros().saturating_sub(newest).max(options.grace_micros);
-        self.look_again_at(now.saturating_add_micros(age.min(options.max_doubt_pause_micros)));
+        true
     }
 
     /// Closes cases that nothing can be booked of, once a record of the order is surely newer than
-    /// what could not be read: what that may have said is in there. Asks again otherwise.
+    /// what could not be read: what that may have said is in there.
     pub(super) fn supersede_unreadable(&mut self, covers: Option<u64>) {
         let now = self.turn.now.micros();
         let (session, _) = self.turn.feed.place();
@@ -130,27 +136,40 @@ impl Work<'_, '_> {
         let ages: Vec<(u64, u64)> =
             cases.map(|open| (open.number, now.saturating_sub(open.opened_at_micros))).collect();
         for (number, age_micros) in ages {
-            if !is_covered && age_micros < self.turn.options.held_report_age_micros {
-                let pause = age_micros.max(self.turn.options.grace_micros);
-                let again = self.turn.now.saturating_add_micros(pause);
-                self.look_again_at(again);
-                continue;
+            if is_covered || age_micros >= self.turn.options.held_report_age_micros {
+                self.supersede(number, "the exchange's record of the order has come since");
             }
-            let decision = CaseDecision {
-                number,
-                outcome: CaseOutcome::Superseded,
-                by: None,
-                reason: "the exchange's record of the order has come since".into(),
-            };
-            self.record(Change::CaseClosed(Box::new(decision)));
         }
+    }
+
+    /// Closes a case that something else has decided.
+    pub(super) fn supersede(&mut self, number: u64, reason: &'static str) {
+        let outcome = CaseOutcome::Superseded;
+        let decision = CaseDecision { number, outcome, by: None, reason: reason.into() };
+        self.record(Change::CaseClosed(Box::new(decision)));
+    }
+
+    /// Sees to it that the order is asked about again as long as something about it is unsure, however
+    /// the last question ended: less and less often, the older that is.
+    pub(super) fn keep_asking(&mut self, is_lost: bool) {
+        if self.entry.underway.look_at.is_some() {
+            return;
+        }
+        let (now, options) = (self.turn.now, *self.turn.options);
+        let newest_case = self.entry.tracked.cases().iter().map(|open| open.opened_at_micros).max();
+        let doubt = self.entry.underway.doubt.as_ref().and_then(|doubt| doubt.missing_since);
+        let failed = Some(self.order().updated_at)
+            .filter(|_| is_lost && self.order().ending() == Some(Ending::NotAccepted));
+        let unsure_since = [newest_case.map(TimestampMicros::new), doubt, failed];
+        let Some(since) = unsure_since.into_iter().flatten().max() else { return };
+        let pause = now.micros_since(since).max(options.grace_micros);
+        self.look_again_at(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
     }
 }
 
 impl Engine {
     /// Something that the exchange reported unasked.
     pub(super) fn report(&mut self, order_id: OrderId, report: Report, turn: &mut Turn<'_>) {
-        turn.is_quarantine_full = self.lists.cases.len() >= MAX_ORDERS_WITH_CASES;
         self.with_order(order_id, turn, |work| {
             let Report { kind, symbol, sequence, external_order_id } = report;
             if let (ReportKind::Filled(fill), Some(sequence)) = (&kind, sequence) {
@@ -160,7 +179,7 @@ impl Engine {
             if symbol.is_some_and(|symbol| symbol != work.order().symbol) {
                 let named = symbol.map_or_else(String::new, |symbol| symbol.to_string());
                 let text = format!("a line of {external_order_id} in {named}");
-                return work.quarantine(CaseCause::OtherSymbol, fill_of(kind), &text);
+                return work.quarantine_claim(CaseCause::OtherSymbol, fill_of(kind), &text);
             }
             match kind {
                 ReportKind::Filled(fill) => take_fill(work, fill),
@@ -173,13 +192,7 @@ impl Engine {
                     };
                     work.record(kind.into_change());
                     if let Some(number) = bust {
-                        let decision = CaseDecision {
-                            number,
-                            outcome: CaseOutcome::Superseded,
-                            by: None,
-                            reason: "the exchange has declared it void".into(),
-                        };
-                        work.record(Change::CaseClosed(Box::new(decision)));
+                        work.supersede(number, "the exchange has declared it void");
                     }
                 }
             }
@@ -194,12 +207,11 @@ impl Engine {
         (execution, text): (Option<Fill>, &str),
         turn: &mut Turn<'_>,
     ) {
-        turn.is_quarantine_full = self.lists.cases.len() >= MAX_ORDERS_WITH_CASES;
         self.with_order(order_id, turn, |work| {
             if cause == CaseCause::Unreadable {
                 work.entry.underway.unreadable_after = Some(work.turn.feed.place());
             }
-            work.quarantine(cause, execution, text);
+            work.quarantine_claim(cause, execution, text);
         });
     }
 
@@ -239,10 +251,9 @@ impl Engine {
 
 fn take_fill(work: &mut Work<'_, '_>, fill: Fill) {
     match work.entry.tracked.executions().get(&fill.execution_id) {
-        Some(Execution::Busted) => {}
-        Some(
-            Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price },
-        ) => {
+        // An operator has decided what counts under this id, or the exchange that nothing does.
+        Some(Execution::Booked { .. } | Execution::Busted) => {}
+        Some(Execution::Counted { num_shares, price }) => {
             if (num_shares, price) != (fill.num_shares, fill.price) {
                 work.quarantine(CaseCause::IdUsedAgain, Some(fill), "on the feed");
             }
@@ -252,7 +263,13 @@ fn take_fill(work: &mut Work<'_, '_>, fill: Fill) {
                 let text = format!("{} shares at {} cents", fill.num_shares, fill.price.cents());
                 work.quarantine(cause, Some(fill), &text);
             }
-            None => work.record(Change::Filled(fill)),
+            None => {
+                let open = work.entry.tracked.case_of(&fill.execution_id).map(|open| open.number);
+                work.record(Change::Filled(fill));
+                if let Some(number) = open {
+                    work.supersede(number, "a line that fits the order shows it");
+                }
+            }
         },
     }
 }
@@ -330,10 +347,10 @@ impl Engines {
     }
 
     /// Everything that waits for a decision, by order.
-    pub fn open_cases(&self) -> impl Iterator<Item = (&Arc<Order>, &OpenCase)> {
+    pub fn open_cases(&self) -> impl Iterator<Item = (&TrackedOrder, &OpenCase)> {
         self.partitions().iter().flat_map(|engine| {
             let tracked = engine.lists.cases.iter().filter_map(|id| engine.tracked(*id));
-            tracked.flat_map(|tracked| tracked.cases().iter().map(|open| (tracked.order(), open)))
+            tracked.flat_map(|tracked| tracked.cases().iter().map(move |open| (tracked, open)))
         })
     }
 

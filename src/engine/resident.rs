@@ -18,20 +18,22 @@ impl Engines {
     /// Takes an order of the store into memory, in recovery.
     pub fn load(&mut self, tracked: TrackedOrder) {
         let order_id = tracked.order().order_id;
-        if let Some(external_order_id) = &tracked.order().external_order_id {
-            self.index(external_order_id, order_id);
-        }
+        let order = Arc::clone(tracked.order());
         self.engine_mut(order_id.partition()).load(tracked);
+        if let Some(external_order_id) = &order.external_order_id {
+            self.index(external_order_id, order_id, order.created_at);
+        }
     }
 
     /// Takes a partition that was loaded apart, in recovery. It replaces what was there.
     pub fn load_partition(&mut self, partition: UserPartition, engine: Engine) {
-        for order in engine.orders() {
+        let orders: Vec<Arc<Order>> = engine.orders().cloned().collect();
+        *self.engine_mut(partition) = engine;
+        for order in orders {
             if let Some(external_order_id) = &order.external_order_id {
-                self.index(external_order_id, order.order_id);
+                self.index(external_order_id, order.order_id, order.created_at);
             }
         }
-        *self.engine_mut(partition) = engine;
     }
 
     /// Takes what the store says of the node, in recovery: how far the feed was taken, what was
@@ -107,8 +109,10 @@ impl Engines {
             self.load(tracked);
         }
         if self.by_external_id.get(id) == Some(&order_id) {
+            let first_event = out.events.len();
             self.deliver_held(id, order_id, out);
             self.deliver_unreadable(id, order_id, out);
+            self.note_ended_since(first_event, out);
         }
     }
 }

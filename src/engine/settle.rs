@@ -53,15 +53,14 @@ impl Engine {
         self.lists.looks.first().is_some_and(|(due, _)| *due <= turn.now)
     }
 
-    /// Goes on looking at orders that an earlier run called failed because the exchange did not know
-    /// them: at once, and then as they grow older.
-    pub(super) fn look_at_failed_again(&mut self, turn: &Turn<'_>) {
+    /// Goes on looking at orders of which an earlier run was not sure: those that it called failed
+    /// because the exchange did not know them, and those with open cases. At once, and then as they
+    /// grow older.
+    pub(super) fn look_at_unsure_again(&mut self, turn: &Turn<'_>) {
         let is_failed = |order: &&Arc<Order>| order.ending() == Some(Ending::NotAccepted);
-        let failed: Vec<OrderId> =
-            self.orders().filter(is_failed).map(|order| order.order_id).collect();
-        for order_id in failed {
-            self.lists.looks.insert((turn.now, order_id));
-        }
+        let failed = self.orders().filter(is_failed).map(|order| order.order_id);
+        let unsure: Vec<OrderId> = failed.chain(self.lists.cases.iter().copied()).collect();
+        self.lists.looks.extend(unsure.into_iter().map(|order_id| (turn.now, order_id)));
     }
 
     /// Asks about an order once.

@@ -119,7 +119,8 @@ pub struct Feed {
     /// Where order lines must be read again: the orders thread had no room from here on.
     orders_behind_from: Option<u64>,
     numbering: Numbering,
-    /// Lines without a sequence since the last one with one: no gap is longer than they are many.
+    /// Lines since the last one with a sequence that may have had one: no gap is longer than they are
+    /// many.
     unnumbered: u64,
     /// A line was skipped that may have named any order.
     is_order_doubted: bool,
@@ -474,6 +475,9 @@ impl Feed {
             self.last_read = sequence;
             self.last_sequence = self.last_sequence.max(sequence);
         }
+        if sequence == self.last_read {
+            self.unnumbered = 0;
+        }
         if self.orders_behind_from.is_none() && self.last_read >= self.orders_from {
             // Told again with the next beat if there is no room now.
             let _told_later =
@@ -532,7 +536,7 @@ impl Feed {
                 has_come_before = self.pass(sequence, numbering::UNKNOWN)?;
                 self.last_sequence = self.last_sequence.max(sequence);
             }
-            None => self.unnumbered += 1,
+            None => self.unnumbered += u64::from(unreadable.may_have_number()),
         }
         self.is_order_doubted |= unreadable.may_name_order;
         let Some(order_id) = unreadable.order_id else { return Ok(()) };

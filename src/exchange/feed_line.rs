@@ -253,6 +253,12 @@ fn leading_number(value: &[u8]) -> Option<u64> {
 }
 
 impl Unreadable {
+    /// Whether it may be one of the numbered lines, where its number cannot be read: not so for a line
+    /// of a type that nobody knows and that has none.
+    pub fn may_have_number(&self) -> bool {
+        self.cause != SkipCause::UnknownType
+    }
+
     /// The sequence, where it can be believed behind `last_read`: in what is no JSON the number may
     /// be anything.
     pub fn credible_sequence(&self, last_read: u64) -> Option<u64> {

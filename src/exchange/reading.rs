@@ -30,13 +30,15 @@ impl<T> From<Vec<T>> for Results<T> {
 }
 
 impl<T> Results<T> {
-    /// The same in parts of at most so many results, in order. What is unreadable is in the first.
+    /// The same in parts of at most so many results and as much that is unreadable, in order.
     pub fn into_parts(self, most: usize) -> impl Iterator<Item = Self> {
         let mut rest = Some(self);
         std::iter::from_fn(move || {
             let mut part = rest.take()?;
-            if part.results.len() > most {
-                rest = Some(part.results.split_off(most).into());
+            if part.results.len().max(part.unreadable.len()) > most {
+                let results = part.results.split_off(most.min(part.results.len()));
+                let unreadable = part.unreadable.split_off(most.min(part.unreadable.len()));
+                rest = Some(Self { results, unreadable });
             }
             Some(part)
         })

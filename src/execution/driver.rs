@@ -1,7 +1,9 @@
+mod alerts;
 mod awaited;
 mod release;
 mod unreadable;
 
+use alerts::AlertSpells;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
@@ -77,6 +79,7 @@ pub(crate) struct Driver {
     options: ExecutionOptions,
     metrics: ExecutionMetrics,
     unreadable_spell: Spell,
+    alert_spells: AlertSpells,
     next_sweep: MonotonicMicros,
     sweeps_remain: bool,
     /// When all open orders are compared with the exchange's record again.
@@ -152,6 +155,7 @@ impl Driver {
             awaited,
             queues,
             unreadable_spell: unreadable::log_spell(),
+            alert_spells: AlertSpells::new(),
             next_sweep: now.monotonic.saturating_add(options.sweep_interval),
             sweeps_remain: false,
             next_cleanup: now.monotonic.saturating_add(options.cleanup_interval),

@@ -12,7 +12,8 @@ use crate::order::TrackedOrder;
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Looks orders up in the store that are not in memory, because the exchange speaks of them or is to
-/// be asked about them, one after the other: nobody waits for them.
+/// be asked about them, one after the other. The feed's position waits for those that make up for a
+/// gap, so one that the store has and cannot read is told as one that it does not have.
 pub(super) async fn run_finds(store: IndexReaders, queues: Rc<SessionQueues>) {
     loop {
         poll_fn(|context| queues.finds.poll_some(context)).await;
@@ -27,7 +28,7 @@ pub(super) async fn run_finds(store: IndexReaders, queues: Rc<SessionQueues>) {
     }
 }
 
-/// `None` when the store could not say.
+/// `None` when the store cannot say yet.
 async fn find(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrder>> {
     let asked = wanted.clone();
     let answer = store.ask(move |index| find_in(index, &asked)).ok()?;
@@ -35,7 +36,7 @@ async fn find(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrd
         Ok(order) => Some(order),
         Err(error) => {
             tracing::error!(%error, ?wanted, "the store cannot say which order that is");
-            None
+            error.is_of_one_order().then_some(None)
         }
     }
 }

@@ -232,10 +232,9 @@ impl ExecutionMetrics {
         causes.find(|(counted, _)| **counted == cause).unwrap().1.get()
     }
 
-    /// Counts and logs what somebody has to look at.
-    pub(super) fn alert(&self, alert: Alert) {
-        tracing::warn!(?alert, "something that should not happen to orders did");
-        match alert {
+    /// Counts what somebody has to look at.
+    pub(super) fn alert(&self, alert: &Alert) {
+        match *alert {
             Alert::Order { anomaly, .. } => match anomaly {
                 Anomaly::LateAccept => self.late_accepts.inc(),
                 Anomaly::SecondExternalId => self.second_external_ids.inc(),

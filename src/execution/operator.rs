@@ -8,7 +8,7 @@ use crate::order::{CaseOutcome, OpenCase, OperatorAct};
 use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
 
-/// Open cases that one list shows, at most: the oldest orders first.
+/// Open cases that one list shows, at most: what is decided makes room for the others.
 pub const MAX_LISTED_CASES: usize = 1_000;
 
 /// An open case with what it is about.
@@ -20,6 +20,8 @@ pub struct ListedCase {
     pub user: UserId,
     /// The case.
     pub open: OpenCase,
+    /// Whether its execution counts until somebody decides otherwise.
+    pub counts: bool,
 }
 
 /// What waits for a decision.
@@ -104,10 +106,11 @@ impl OperatorActs {
 }
 
 fn list(engines: &Engines) -> Quarantine {
-    let cases = engines.open_cases().take(MAX_LISTED_CASES).map(|(order, open)| ListedCase {
-        order_id: order.order_id,
-        user: order.user.clone(),
+    let cases = engines.open_cases().take(MAX_LISTED_CASES).map(|(tracked, open)| ListedCase {
+        order_id: tracked.order().order_id,
+        user: tracked.order().user.clone(),
         open: open.clone(),
+        counts: tracked.counts(open),
     });
     Quarantine { cases: cases.collect(), total: engines.open_case_count() }
 }

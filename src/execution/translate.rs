@@ -230,8 +230,8 @@ fn cancel_outcome(result: CancelResult) -> CancelOutcome {
     }
 }
 
-/// The exchange's record of each order; `None` where it said nothing that can be used. What cannot
-/// be is added to `unreadable`.
+/// The exchange's record of each order; `None` where it said nothing of it. What cannot be used is
+/// added to `unreadable`.
 pub(super) fn query_answers(
     ids: &[CompactString],
     answer: Results<QueryResult>,
@@ -245,7 +245,15 @@ pub(super) fn query_answers(
         Said::This(result) => query_answer(result, unreadable),
         Said::Nothing | Said::Contradiction => None,
     });
-    answers.collect()
+    let answers: Vec<Option<QueryAnswer>> = answers.collect();
+    let or_unreadable = |(id, answer): (&CompactString, Option<QueryAnswer>)| {
+        answer.or_else(|| {
+            let order = ours(id)?;
+            let found = unreadable.iter().find(|found| found.order.as_ref() == Some(&order))?;
+            Some(QueryAnswer::Unreadable { text: case_text_of(found) })
+        })
+    };
+    ids.iter().zip(answers).map(or_unreadable).collect()
 }
 
 fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option<QueryAnswer> {
@@ -449,13 +457,14 @@ mod tests {
     }
 
     #[test]
-    fn records_that_contradict_each_other_say_nothing() {
+    fn records_that_contradict_each_other_cannot_be_read() {
         let id = "01930000-0000-7000-8000-00000000002a";
         let record =
             |status: &str| json!({"clientOrderId": id, "externalOrderId": "X", "status": status});
         let (answers, unreadable) =
             queried(&[id.into()], json!([record("open"), record("filled")]));
-        assert_eq!((answers, unreadable.len()), (vec![None], 1));
+        assert!(matches!(answers[..], [Some(QueryAnswer::Unreadable { .. })]));
+        assert_eq!(unreadable.len(), 1);
         let (answers, unreadable) = queried(&[id.into()], json!([record("open"), record("open")]));
         assert!(answers[0].is_some() && unreadable.is_empty());
     }

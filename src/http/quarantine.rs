@@ -42,13 +42,13 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn of(listed: &'a ListedCase) -> Self {
-        let ListedCase { order_id, user, open } = listed;
+        let ListedCase { order_id, user, open, counts } = listed;
         Self {
             order_id: *order_id,
             case: open.number,
             user: user.as_str(),
             cause: open.case.cause,
-            counts: open.case.cause == CaseCause::Doubtful,
+            counts: *counts,
             execution: open.case.execution.as_ref(),
             text: &open.case.text,
             opened_at: TimestampMicros::new(open.opened_at_micros),

@@ -191,6 +191,13 @@ pub enum IndexError {
 }
 
 impl IndexError {
+    /// Whether it is about the order that was asked for, and will be the same the next time.
+    pub const fn is_of_one_order(&self) -> bool {
+        matches!(self, Self::Order(_) | Self::Unreadable { .. })
+    }
+}
+
+impl IndexError {
     /// Whether the store below refuses, which may pass, and nothing is wrong with what it holds.
     pub(super) fn is_of_the_store(&self) -> bool {
         match self {

@@ -56,8 +56,6 @@ pub enum CaseCause {
     Doubtful,
     /// The line names another symbol than the order's.
     OtherSymbol,
-    /// The record names the other side.
-    OtherSide,
     /// The price is worse than the order's limit.
     BeyondLimit,
     /// One execution is larger than the whole order.
@@ -72,10 +70,9 @@ pub enum CaseCause {
 
 impl CaseCause {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Doubtful,
         Self::OtherSymbol,
-        Self::OtherSide,
         Self::BeyondLimit,
         Self::LargerThanOrder,
         Self::IdUsedAgain,
@@ -88,7 +85,6 @@ impl CaseCause {
         match self {
             Self::Doubtful => "doubtful",
             Self::OtherSymbol => "other_symbol",
-            Self::OtherSide => "other_side",
             Self::BeyondLimit => "beyond_limit",
             Self::LargerThanOrder => "larger_than_order",
             Self::IdUsedAgain => "id_used_again",

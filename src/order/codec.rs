@@ -14,8 +14,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::event::{Changed, Created, Event, FeedPosition, HeldReport};
 
 /// Version of the record formats written here. Rises with any change to the layout of a record;
-/// readers keep reading the one before.
-pub const RECORD_FORMAT_VERSION: u8 = 1;
+/// readers keep reading those before. 2: changes have more kinds.
+pub const RECORD_FORMAT_VERSION: u8 = 2;
 /// Stands in the partition byte of records that belong to the node and to no user.
 pub const NODE_PARTITION: u8 = u8::MAX;
 /// What rkyv data, 128-bit ids included, may need.

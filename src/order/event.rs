@@ -181,6 +181,14 @@ pub struct Fill {
     pub executed_at: TimestampMicros,
 }
 
+impl Fill {
+    /// Whether both tell of the same execution with the same numbers.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.execution_id, self.num_shares, self.price)
+            == (&other.execution_id, other.num_shares, other.price)
+    }
+}
+
 /// A report about an order id that is not known yet, kept because the feed position is about to
 /// pass it.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::case::{CaseDecision, CaseOutcome, OpenCase, OperatorAct, case_text};
+use super::case::{CaseCause, CaseDecision, CaseOutcome, OpenCase, OperatorAct, case_text};
 use super::event::{CancelCause, Change, Changed, Created, Fill};
 use super::executions::{Execution, Executions};
 use super::record::Order;
@@ -48,6 +48,21 @@ pub enum ExecutionEffect {
     },
 }
 
+/// What a decision does to the execution of its case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It counts.
+    Count,
+    /// It counts in the place of another one under its id.
+    Replace,
+    /// What counts under its id goes on doing so.
+    Stands,
+    /// It is void.
+    Void,
+    /// Nothing.
+    Nothing,
+}
+
 impl TrackedOrder {
     /// The order that an event brings into being.
     pub fn new(created: &Created) -> Self {
@@ -73,6 +88,14 @@ impl TrackedOrder {
     /// What waits for a decision, oldest first.
     pub fn cases(&self) -> &[OpenCase] {
         &self.cases
+    }
+
+    /// Whether the execution of a case counts, with its numbers.
+    pub fn counts(&self, open: &OpenCase) -> bool {
+        open.case.execution.as_ref().is_some_and(|fill| {
+            let counted = self.executions.get(&fill.execution_id).and_then(Execution::counted);
+            counted == Some((fill.num_shares, fill.price))
+        })
     }
 
     /// The open case about an execution.
@@ -143,16 +166,35 @@ impl TrackedOrder {
     fn effect_of_decision(&self, decision: &CaseDecision) -> Option<ExecutionEffect> {
         let open = self.cases.iter().find(|open| open.number == decision.number)?;
         let fill = open.case.execution.as_ref()?;
-        match (decision.outcome, self.executions.get(&fill.execution_id)) {
-            (CaseOutcome::Booked, None | Some(Execution::TakenBack)) => {
-                Some(ExecutionEffect::Counts(fill.clone()))
-            }
-            (CaseOutcome::Discarded, Some(Execution::Busted)) => None,
-            (CaseOutcome::Discarded, _) => {
+        match self.verdict(open, decision.outcome) {
+            Verdict::Count | Verdict::Replace => Some(ExecutionEffect::Counts(fill.clone())),
+            Verdict::Void => {
                 let execution_id = fill.execution_id.clone();
                 Some(ExecutionEffect::Void { execution_id, taken_back: false })
             }
-            (CaseOutcome::Booked | CaseOutcome::Superseded, _) => None,
+            Verdict::Stands | Verdict::Nothing => None,
+        }
+    }
+
+    /// What a decision about a case does to its execution.
+    fn verdict(&self, open: &OpenCase, outcome: CaseOutcome) -> Verdict {
+        let Some(fill) = &open.case.execution else { return Verdict::Nothing };
+        let known = self.executions.get(&fill.execution_id);
+        // Another execution counts under this id: the case is a claim to its place.
+        let is_claim =
+            open.case.cause != CaseCause::Doubtful && known.and_then(Execution::counted).is_some();
+        match (outcome, known) {
+            (CaseOutcome::Superseded, _) | (CaseOutcome::Discarded, Some(Execution::Busted)) => {
+                Verdict::Nothing
+            }
+            (CaseOutcome::Booked, None | Some(Execution::TakenBack)) => Verdict::Count,
+            (CaseOutcome::Booked, Some(Execution::Busted)) => Verdict::Nothing,
+            (CaseOutcome::Booked, Some(counted)) => {
+                let is_same = counted.counted() == Some((fill.num_shares, fill.price));
+                if is_same { Verdict::Stands } else { Verdict::Replace }
+            }
+            (CaseOutcome::Discarded, _) if is_claim => Verdict::Stands,
+            (CaseOutcome::Discarded, _) => Verdict::Void,
         }
     }
 
@@ -161,13 +203,9 @@ impl TrackedOrder {
         let Some(open) = self.cases.iter().find(|open| open.number == decision.number) else {
             return Step::Repeated;
         };
-        let known =
-            open.case.execution.as_ref().map(|fill| self.executions.get(&fill.execution_id));
-        match (decision.outcome, known) {
-            (CaseOutcome::Booked, Some(None | Some(Execution::TakenBack))) => Step::Filled,
-            (CaseOutcome::Booked | CaseOutcome::Discarded | CaseOutcome::Superseded, _) => {
-                Step::CaseClosed
-            }
+        match self.verdict(open, decision.outcome) {
+            Verdict::Count | Verdict::Replace => Step::Filled,
+            Verdict::Void | Verdict::Stands | Verdict::Nothing => Step::CaseClosed,
         }
     }
 
@@ -233,21 +271,22 @@ impl TrackedOrder {
         let Some(place) = self.cases.iter().position(|open| open.number == decision.number) else {
             return;
         };
-        let Some(fill) = self.cases.remove(place).case.execution else { return };
-        match (decision.outcome, self.executions.get(&fill.execution_id)) {
-            (CaseOutcome::Booked, None | Some(Execution::TakenBack)) => {
+        let open = self.cases.remove(place);
+        let verdict = self.verdict(&open, decision.outcome);
+        let Some(fill) = open.case.execution else { return };
+        match verdict {
+            Verdict::Count => self.count(&fill),
+            Verdict::Replace => {
+                self.void(&fill.execution_id, Execution::TakenBack);
                 self.count(&fill);
-                self.note_booked(&fill.execution_id, decision);
             }
-            (CaseOutcome::Booked, Some(Execution::Counted { .. })) => {
-                self.note_booked(&fill.execution_id, decision);
-            }
-            (CaseOutcome::Discarded, _) => self.void(&fill.execution_id, Execution::Busted),
-            (CaseOutcome::Booked | CaseOutcome::Superseded, _) => {}
+            Verdict::Void => self.void(&fill.execution_id, Execution::Busted),
+            Verdict::Stands | Verdict::Nothing => {}
         }
+        self.note_booked(&fill.execution_id, decision);
     }
 
-    /// What an operator has booked, no record takes back.
+    /// What an operator lets count, no record takes back and no other claim changes.
     fn note_booked(&mut self, execution_id: &ExecutionId, decision: &CaseDecision) {
         if let Some(Execution::Counted { num_shares, price }) = self.executions.get(execution_id)
             && decision.by.is_some()

@@ -133,7 +133,7 @@ fn too_large_bodies_are_413_however_they_are_framed_and_the_answer_arrives() {
     for (address, route) in routes {
         let head =
             format!("{route} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n", alice.token);
-        for size in [3 << 20, 8 << 20] {
+        for size in [5 << 20, 8 << 20] {
             let body = vec![b' '; size];
             let plain = format!("{head}Content-Length: {size}\r\n\r\n");
             let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n");

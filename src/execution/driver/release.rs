@@ -69,7 +69,7 @@ impl Driver {
             Some(has) => {
                 let mut held = std::mem::take(&mut self.held);
                 self.let_out(&mut held, has, now);
-                self.pass_on(&mut gated, &mut held, committed);
+                self.pass_on((&mut gated, &mut held), committed, now);
                 self.mark_postgres(now, held.back().map(|last| last.gate));
                 let durable = done_to(&gated, committed);
                 let shown = durable.min(done_to(&held, has));
@@ -110,26 +110,31 @@ impl Driver {
             _ => None,
         }));
         let mut submits = Vec::new();
-        queue.drain(..count).for_each(|gated| self.perform(gated.effect, &mut submits));
+        queue.drain(..count).for_each(|gated| self.perform(gated.effect, &mut submits, now));
         self.submit(submits);
     }
 
     /// Does what waited for the log alone, and keeps for Postgres what waits for it as well.
-    fn pass_on(&mut self, queue: &mut VecDeque<Gated>, held: &mut VecDeque<Gated>, committed: Lsn) {
+    fn pass_on(
+        &mut self,
+        (queue, held): (&mut VecDeque<Gated>, &mut VecDeque<Gated>),
+        committed: Lsn,
+        now: Moment,
+    ) {
         let count = free_count(queue, committed);
         let mut submits = Vec::new();
         for gated in queue.drain(..count) {
             if waits_for_postgres(&gated.effect) {
                 held.push_back(gated);
             } else {
-                self.perform(gated.effect, &mut submits);
+                self.perform(gated.effect, &mut submits, now);
             }
         }
         self.submit(submits);
     }
 
     /// Does one thing that need not wait any longer. Orders for the exchange gather in `submits`.
-    fn perform(&mut self, effect: Effect, submits: &mut Vec<Arc<Order>>) {
+    fn perform(&mut self, effect: Effect, submits: &mut Vec<Arc<Order>>, now: Moment) {
         match effect {
             // Readers have seen it.
             Effect::Publish { .. } => {}
@@ -156,7 +161,10 @@ impl Driver {
             }
             Effect::ReplyCancel { to, reply } => self.replies.cancel(to, reply),
             Effect::Repaired { order_id, cause } => self.metrics.repaired(order_id, cause),
-            Effect::Alert(alert) => self.metrics.alert(alert),
+            Effect::Alert(alert) => {
+                self.metrics.alert(&alert);
+                self.alert_spells.log(&alert, now.monotonic);
+            }
         }
     }
 

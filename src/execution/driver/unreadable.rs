@@ -34,7 +34,7 @@ impl Driver {
                 "the exchange said something that cannot be used; the rest is"
             );
         }
-        // What a record has that cannot be read comes with the record.
+        // A record that cannot be read, or a part of it, comes as the answer to its query.
         if unreadable.source != UnreadableSource::Query
             && let Some(order) = &unreadable.order
         {
