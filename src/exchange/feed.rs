@@ -27,7 +27,7 @@ use compact_str::{CompactString, format_compact};
 use crate::market::{Bust, MAX_SEQUENCE, MarketWriter, Print, execution_number};
 use crate::shutdown::Shutdown;
 use crate::sync::{Refused, Sender};
-use crate::types::{MonotonicMicros, SymbolIndex};
+use crate::types::{MonotonicMicros, Spell, SymbolIndex};
 
 use super::address::ExchangeAddress;
 use super::blocking_http::{GetOptions, Response, get, is_timeout};
@@ -110,6 +110,8 @@ pub struct Feed {
     before: Option<(CompactString, u64)>,
     /// How often the numbering of this session began again.
     renumberings: u32,
+    /// An exchange that numbers nothing right does not fill the log.
+    renumber_spell: Spell,
     /// Last sequence that has changed prices.
     last_sequence: u64,
     /// Last sequence that this connection has brought: lower where lines are read again.
@@ -157,6 +159,7 @@ impl Feed {
             checkpointed: None,
             session: None,
             renumberings: 0,
+            renumber_spell: Spell::new(LOG_PACE),
             last_sequence: 0,
             last_read: 0,
             orders_from: 0,
@@ -369,6 +372,7 @@ impl Feed {
             return self.renumber(session, sequence);
         }
         let before = going_on.map_or(sequence, |from| from.saturating_sub(1));
+        tracing::info!(%session, sequence = before, "the feed is up");
         if is_known && going_on.is_some() {
             self.follow(session, before);
             return Ok(());
@@ -387,10 +391,12 @@ impl Feed {
         self.metrics.renumberings.inc();
         self.renumberings += 1;
         let last_read = self.last_read;
-        tracing::error!(
-            %session, sequence, last_read,
-            "the feed's numbering began again under the same name: all orders are asked about"
-        );
+        if let Some(count) = self.renumber_spell.note(self.received) {
+            tracing::error!(
+                %session, sequence, last_read, count,
+                "the feed's numbering began again under the same name: all orders are asked about"
+            );
+        }
         self.before = None;
         self.symbols.begin_numbering(&mut self.market);
         self.begin(session, sequence)
@@ -431,7 +437,6 @@ impl Feed {
         self.orders_behind_from = None;
         (self.last_read, self.unnumbered) = (before, 0);
         self.numbering.connect(before);
-        tracing::info!(%session, sequence = before, "the feed is up");
         self.session = Some(session);
         self.market.set_up(true);
         self.metrics.up.set(1);
@@ -626,6 +631,9 @@ impl Feed {
         }
     }
 }
+
+/// How long after one message about a numbering that begins again the next may follow.
+const LOG_PACE: Duration = Duration::from_secs(10);
 
 /// Stands for the place of a symbol that is not listed.
 const UNLISTED: SymbolIndex = SymbolIndex::FIRST;

@@ -86,7 +86,7 @@ impl World<'_> {
     fn decide_cases(&mut self) -> Checked {
         let open = self.durable.engines().open_cases();
         let cases: Vec<(OrderId, OpenCase)> =
-            open.map(|(order, open)| (order.order_id, open.clone())).collect();
+            open.map(|(tracked, open)| (tracked.order().order_id, open.clone())).collect();
         for (order_id, open) in cases {
             let executed = self.exchange.counting(order_id);
             let is_real = open.case.execution.as_ref().is_some_and(|fill| {

@@ -138,5 +138,7 @@ fn fills_come_by_webhook_alone() {
     let order = alice.place_resting("SPY");
     venue.fill(id(&order), 1, 10);
     alice.await_status(id(&order), "filled");
-    assert!(venue.posts().iter().any(|(_, status)| *status == 204), "{:?}", venue.posts());
+    support::api::until("the post to be confirmed", || {
+        venue.posts().iter().any(|(_, status)| *status == 204).then_some(())
+    });
 }
