@@ -18,7 +18,7 @@
 //! | layer | folder | what it is |
 //! |---|---|---|
 //! | 0 | [`types`] | ids, cents, shares, time: the words of the domain |
-//! | 1 | [`sync`] | ring, seqlock, mailbox, wake-up: the only home of lock-free code |
+//! | 1 | [`sync`] | ring, seqlock, mailbox, wake-up: the lock-free hand-offs that loom checks |
 //! | 1 | [`metrics`], [`shutdown`] | the counters that `/metrics` prints; one request to stop |
 //! | 1 | [`net`] | sockets, and hyper's view of them |
 //! | 1 | [`web`] | the page at `/` |
@@ -33,8 +33,10 @@
 //! | 5 | [`execution`] | the orders thread: drives engines, log and sessions |
 //! | 5 | [`books`] | log, index and Postgres compared, restored and copied; compared also beside a running server |
 //! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
+//! | 6 | `simulation` | with the feature `simulation`: the whole order system from a seed, for tests |
 //! | 7 | [`config`] | the command line and the configuration file |
-//! | 8 | [`topology`] | every thread: name, core, queues; start, stop, join |
+//! | 8 | [`topology`] | the threads of `serve`: name, core, queues; start, stop, join |
+//! | 8 | `fuzzing` | the fuzz targets, for tests |
 //!
 //! A folder imports only folders of lower layers. A test keeps this true, and keeps glommio, hyper,
 //! tokio, axum, jsonwebtoken, clap, fjall, tokio-postgres and refinery behind their walls.
@@ -50,6 +52,7 @@
 //! | `orders` | glommio, pinned where a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
 //! | `wal` | its own loop | the log's files; `orders` writes for itself while only one request is under way | two batch buffers that go round |
 //! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
+//! | `log-check` | its own loop | nothing: reads the records that a start skips, once | nothing |
 //! | `index` | its own loop | the embedded store, behind the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, behind the log | progress of the log |
@@ -59,6 +62,7 @@
 //! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
 //! | `signals` | its own loop | SIGINT, SIGTERM, SIGHUP | the system |
 //!
+//! Threads that live for a moment look names up (`resolver`) and connect (`dial`); the store has workers.
 //! A thread that ends unasked ends the process: half an engine is worse than a restart.
 //!
 //! # What always holds

@@ -72,7 +72,8 @@ pub struct ServeArgs {
     #[arg(long, env = "LONGBOW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: ListenAddress,
 
-    /// Address of the operators' listener: /healthz, /readyz, /metrics.
+    /// Address of the operators' listener: /healthz, /readyz, /metrics, /kill-switch, /mass-cancel,
+    /// /quarantine, /orders/ID/close. Keep it private: it asks nobody who they are.
     #[arg(
         long,
         env = "LONGBOW_ADMIN_LISTEN",

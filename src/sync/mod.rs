@@ -1,4 +1,4 @@
-//! Lock-free hand-offs between threads, and the only home of them.
+//! Lock-free hand-offs between threads. Elsewhere are single atomics: counters, flags, positions.
 //!
 //! | type | from -> to | when it is full |
 //! |---|---|---|

@@ -1,19 +1,22 @@
-//! Every thread of `serve`: its name, its core, its runtime, and the queues between them. Started
-//! here, joined here, and nowhere else.
+//! The threads of `serve`: their names, cores and runtimes, and the queues between them. Started and
+//! joined here. A few start below: `wal-prepare` by `wal`, `exchange` by the simulator, those that look
+//! up and connect to the exchange by its sessions and feed, the store's workers by the store.
 //!
 //! | thread | core | runtime | ends when |
 //! |---|---|---|---|
 //! | `shard-N` | its own | glommio | a stop is asked for |
 //! | `orders` | its own where there are enough | glommio | the shards have ended |
-//! | `feed` | any | its own loop | a stop is asked for |
+//! | `feed` (with `symbols`, `checkpoint`) | any | its own loop | the shards have ended |
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
 //! | `index` | any | its own loop | a stop is asked for and `wal` has ended |
 //! | `log-check` | any | its own loop | a stop is asked for |
+//! | `books` | any | its own loop | a stop is asked for |
 //! | `projection-N` | any | tokio | a stop is asked for and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
 //! | `index-read-N` | any | its own loop | nobody is left who could ask it |
 //! | `log` | any | its own loop | the process has ended |
-//! | `exchange` | any | tokio, in a simulator of its own | last |
+//! | `exchange` | any | tokio, in a simulator of its own | all of the above but `log` have ended |
+//! | `signals` | any | its own loop | last |
 //!
 //! A thread that ends before it was asked to stops all others.
 
