@@ -6,6 +6,9 @@ use std::process::Command;
 
 /// Set where a test runs for the second time, inside.
 const INSIDE: &str = "TEST_IN_OWN_MOUNTS";
+/// Where in the test's folder the file system is, and the file that says that it ran there.
+const DISK: &str = "disk";
+const RAN: &str = "ran";
 
 /// Runs the test of this name again where it may mount, and there hands it an empty file system with
 /// these options of tmpfs, such as `size=256m,mode=0755`.
@@ -13,10 +16,11 @@ pub fn with_small_disk(name: &str, options: &str, test: impl FnOnce(&Path)) {
     match std::env::var_os(INSIDE) {
         None => run_inside(name),
         Some(folder) => {
-            let disk = PathBuf::from(folder);
+            let disk = PathBuf::from(&folder).join(DISK);
             let mut mount = Command::new("mount");
             mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&disk);
             assert!(mount.status().expect("mount runs").success(), "{mount:?}");
+            std::fs::write(Path::new(&folder).join(RAN), "").expect("a file");
             test(&disk);
         }
     }
@@ -24,17 +28,20 @@ pub fn with_small_disk(name: &str, options: &str, test: impl FnOnce(&Path)) {
 
 fn run_inside(name: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(folder.path().join(DISK)).expect("a folder");
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-current-user", "--keep-caps"]);
     }
     command.arg("--mount").arg(std::env::current_exe().expect("this program"));
-    command.args(["--exact", name, "--nocapture"]).env(INSIDE, folder.path());
+    // The names of tests say what is true, and are found by their ends.
+    command.args([name, "--nocapture"]).env(INSIDE, folder.path());
     let status = command.status().expect("unshare runs");
     assert!(
         status.success(),
         "{status}. If it could not mount: run it as root, or allow user namespaces"
     );
+    assert!(folder.path().join(RAN).exists(), "no test has the name {name}");
 }
 
 /// Writes a file until there is no room.
