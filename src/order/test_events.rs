@@ -51,3 +51,7 @@ pub(crate) fn filled(number: u64, execution: &str, num_shares: u64) -> Event {
 pub(crate) fn busted(number: u64, execution: &str) -> Event {
     changed(number, Change::Busted { execution_id: ExecutionId::new(execution).unwrap() })
 }
+
+pub(crate) fn taken_back(number: u64, execution: &str) -> Event {
+    changed(number, Change::TakenBack { execution_id: ExecutionId::new(execution).unwrap() })
+}

@@ -63,6 +63,16 @@ enum Verdict {
     Nothing,
 }
 
+impl ExecutionEffect {
+    /// Which execution it is about.
+    pub fn execution_id(&self) -> &ExecutionId {
+        match self {
+            Self::Counts(fill) => &fill.execution_id,
+            Self::Void { execution_id, .. } => execution_id,
+        }
+    }
+}
+
 impl TrackedOrder {
     /// The order that an event brings into being.
     pub fn new(created: &Created) -> Self {

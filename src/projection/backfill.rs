@@ -197,12 +197,14 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
             let row = match part.execution {
                 Execution::Counted { num_shares, price }
                 | Execution::Booked { num_shares, price } => ExecutionRow {
+                    was_known: true,
                     counted: Some((num_shares, price.cents(), at)),
                     recorded_at: at,
                     busted_at: None,
                     taken_back: false,
                 },
                 Execution::Busted | Execution::TakenBack => ExecutionRow {
+                    was_known: true,
                     counted: None,
                     recorded_at: at,
                     busted_at: Some(at),

@@ -30,6 +30,9 @@ pub(super) struct Batch {
     pub(super) new_orders: OrderRows,
     /// Orders that were there before, or may have been.
     pub(super) orders: OrderRows,
+    /// Executions that its records tell of for the first time.
+    pub(super) new_executions: ExecutionRows,
+    /// Executions that earlier records have told of, or may have.
     pub(super) executions: ExecutionRows,
     pub(super) external: ExternalRows,
     pub(super) events: EventRows,
@@ -55,7 +58,8 @@ impl Batch {
     /// Rows of all tables.
     pub(super) fn rows(&self) -> usize {
         let orders = self.new_orders.len() + self.orders.len();
-        orders + self.executions.len() + self.external.len() + self.events.len()
+        let executions = self.new_executions.len() + self.executions.len();
+        orders + executions + self.external.len() + self.events.len()
     }
 
     /// Whether there is nothing to write but how far the log was read.
@@ -93,27 +97,24 @@ pub(super) struct UnknownOrder {
 /// What a batch does to executions.
 type ExecutionsByOrder = BTreeMap<(OrderId, ExecutionId), ExecutionRow>;
 
+/// Takes note of what a change has done to an execution that its order knew before, or did not.
 fn note_effect(
     executions: &mut ExecutionsByOrder,
     order_id: OrderId,
-    effect: ExecutionEffect,
+    (effect, was_known): (ExecutionEffect, bool),
     at: TimestampMicros,
 ) {
+    let first = ExecutionRow { was_known, recorded_at: at, ..ExecutionRow::default() };
+    let row = executions.entry((order_id, effect.execution_id().clone())).or_insert(first);
     match effect {
         ExecutionEffect::Counts(fill) => {
-            let row = executions.entry((order_id, fill.execution_id)).or_default();
             row.counted = Some((fill.num_shares, fill.price.cents(), fill.executed_at));
-            row.recorded_at = at;
             row.busted_at = None;
             row.taken_back = false;
         }
-        ExecutionEffect::Void { execution_id, taken_back } => {
-            let row = executions.entry((order_id, execution_id)).or_default();
+        ExecutionEffect::Void { taken_back, .. } => {
             row.busted_at = Some(at);
             row.taken_back = taken_back;
-            if row.counted.is_none() {
-                row.recorded_at = at;
-            }
         }
     }
 }
@@ -147,7 +148,10 @@ pub(super) fn build(
                 let order = working.change(order_id, lsn);
                 let order = order.ok_or(UnknownOrder { lsn, order_id })?;
                 let is_first = order.order().version == 1;
-                let effect = order.effect_of(&change.change);
+                let effect = order.effect_of(&change.change).map(|effect| {
+                    let was_known = order.executions().get(effect.execution_id()).is_some();
+                    (effect, was_known)
+                });
                 if !order.apply(change).recorded {
                     continue;
                 }
@@ -187,7 +191,8 @@ pub(super) fn build(
     for ((order_id, id), row) in &executions {
         let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;
         let owner = (&order.order().user, *order_id);
-        batch.executions.push(owner, id, row);
+        let rows = if row.was_known { &mut batch.executions } else { &mut batch.new_executions };
+        rows.push(owner, id, row);
     }
     for (id, order_id) in external {
         let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;

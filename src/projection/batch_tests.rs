@@ -1,5 +1,5 @@
 use super::*;
-use crate::order::test_events::{accepted, busted, created, filled};
+use crate::order::test_events::{accepted, busted, created, filled, taken_back};
 
 const LOG: LogId = LogId(7);
 /// Somebody may have written everything before.
@@ -10,7 +10,8 @@ fn numbered(events: Vec<Event>) -> Vec<(Lsn, Event)> {
 }
 
 fn sizes(batch: &Batch) -> [usize; 4] {
-    [batch.orders.len(), batch.executions.len(), batch.external.len(), batch.events.len()]
+    let executions = batch.new_executions.len() + batch.executions.len();
+    [batch.orders.len(), executions, batch.external.len(), batch.events.len()]
 }
 
 fn text(rows: &impl std::fmt::Debug) -> String {
@@ -54,9 +55,40 @@ fn an_execution_that_becomes_void_keeps_what_it_was() {
     ]);
     let batch = build(LOG, &events, &mut WorkingSet::default(), WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [1, 2, 1, 5]);
-    let executions = text(&batch.executions);
+    assert!(batch.executions.is_empty());
+    let executions = text(&batch.new_executions);
     assert!(executions.contains("num_shares: [Some(4), None]"), "{executions}");
     assert!(!executions.contains("busted_at: [None"), "{executions}");
+}
+
+/// An event with another time.
+fn at(micros: u64, event: Event) -> Event {
+    let Event::Changed(changed) = event else { panic!("{event:?}") };
+    Event::Changed(Changed { at: TimestampMicros::new(micros), ..changed })
+}
+
+#[test]
+fn an_execution_that_comes_back_was_first_noted_when_it_first_came() {
+    let mut working = WorkingSet::default();
+    let (first, second, third) = (filled(1, "e1", 4), taken_back(1, "e1"), filled(1, "e1", 6));
+    let course = [at(100, first), at(200, second), at(300, third)];
+    let events = [&[Event::Created(created(1))], &course[..]].concat();
+    let batch = build(LOG, &numbered(events), &mut working, WRITTEN).unwrap();
+    let executions = text(&batch.new_executions);
+    let of = |micros| text(&crate::projection::values::Timestamp(TimestampMicros::new(micros)));
+    let recorded_at = format!("recorded_at: [{}]", of(100));
+    for part in [&recorded_at, "num_shares: [Some(6)]", "busted_at: [None]"] {
+        assert!(executions.contains(part), "{part} is missing: {executions}");
+    }
+    assert!(batch.executions.is_empty());
+
+    let course = [at(400, taken_back(1, "e1")), at(500, filled(1, "e1", 5))];
+    let batch = build(LOG, &numbered(course.to_vec()), &mut working, WRITTEN).unwrap();
+    assert!(batch.new_executions.is_empty(), "an earlier batch has told of it");
+    let executions = text(&batch.executions);
+    for part in ["num_shares: [Some(5)]", "busted_at: [None]", "taken_back: [false]"] {
+        assert!(executions.contains(part), "{part} is missing: {executions}");
+    }
 }
 
 #[test]

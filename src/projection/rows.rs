@@ -164,18 +164,33 @@ pub(super) fn replace_any() -> String {
     )
 }
 
-/// Each execution becomes as the log tells of it. What it tells of one that is void comes in two parts.
+/// An execution that the log tells of for the first time becomes as it says.
 pub(super) const AS_TOLD: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
-        user_partition = excluded.user_partition, \
+        (user_partition, num_shares, price_cents, executed_at, recorded_at, busted_at, taken_back) \
+            = (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
+                excluded.executed_at, excluded.recorded_at, excluded.busted_at, \
+                excluded.taken_back) \
+    WHERE (executions.user_partition, executions.num_shares, executions.price_cents, \
+            executions.executed_at, executions.recorded_at, executions.busted_at, \
+            executions.taken_back) \
+        IS DISTINCT FROM (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
+            excluded.executed_at, excluded.recorded_at, excluded.busted_at, excluded.taken_back)";
+
+/// One that the log has told of before becomes void and keeps what it was, or counts again, perhaps with
+/// other shares. When it was first noted stays.
+pub(super) const AS_CHANGED: &str = "\
+    ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
         num_shares = coalesce(excluded.num_shares, executions.num_shares), \
         price_cents = coalesce(excluded.price_cents, executions.price_cents), \
         executed_at = coalesce(excluded.executed_at, executions.executed_at), \
-        recorded_at = CASE WHEN excluded.num_shares IS NULL THEN executions.recorded_at \
-            ELSE excluded.recorded_at END, \
-        busted_at = CASE WHEN excluded.busted_at IS NULL AND executions.taken_back THEN NULL \
-            ELSE coalesce(excluded.busted_at, executions.busted_at) END, \
-        taken_back = excluded.taken_back";
+        busted_at = excluded.busted_at, taken_back = excluded.taken_back \
+    WHERE (executions.num_shares, executions.price_cents, executions.executed_at, \
+            executions.busted_at, executions.taken_back) \
+        IS DISTINCT FROM (coalesce(excluded.num_shares, executions.num_shares), \
+            coalesce(excluded.price_cents, executions.price_cents), \
+            coalesce(excluded.executed_at, executions.executed_at), \
+            excluded.busted_at, excluded.taken_back)";
 
 /// Each execution counts, or is void, as the index has it, which does not know when that came.
 pub(super) const AS_COUNTED: &str = "\
@@ -201,17 +216,6 @@ pub(super) const NAME_RIGHTLY: &str = "\
     WHERE NOT EXISTS (SELECT FROM orders o WHERE o.user_id = external_orders.user_id \
         AND o.order_id = external_orders.order_id \
         AND o.external_order_id = external_orders.external_order_id)";
-
-/// A row of `executions` that is there already may become void, and count again where the exchange's
-/// record had taken it back. Its shares and price stay.
-pub(super) const ONLY_VOID: &str = "\
-    ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
-        num_shares = coalesce(executions.num_shares, excluded.num_shares), \
-        price_cents = coalesce(executions.price_cents, excluded.price_cents), \
-        executed_at = coalesce(executions.executed_at, excluded.executed_at), \
-        busted_at = excluded.busted_at, taken_back = excluded.taken_back \
-    WHERE executions.busted_at IS DISTINCT FROM excluded.busted_at \
-        OR executions.taken_back <> excluded.taken_back";
 
 /// Rows that are there stay as they are: the first order that has an id of the exchange keeps it, and
 /// what has happened does not change.
@@ -272,8 +276,11 @@ impl OrderRows {
 /// What a batch does to one execution.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ExecutionRow {
+    /// Whether its order knew it before the batch.
+    pub(super) was_known: bool,
     /// Shares, price in cents, and when the exchange made it.
     pub(super) counted: Option<(u64, i64, TimestampMicros)>,
+    /// When it was first noted.
     pub(super) recorded_at: TimestampMicros,
     pub(super) busted_at: Option<TimestampMicros>,
     pub(super) taken_back: bool,

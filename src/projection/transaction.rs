@@ -12,8 +12,8 @@ use super::batch::{Batch, Copy};
 use super::days::Day;
 use super::position::{self, Positions, newest_epoch};
 use super::rows::{
-    self, AS_COUNTED, AS_TOLD, EventRows, ExecutionRows, ExternalRows, KEEP, NAME_RIGHTLY,
-    ONLY_VOID, OrderRows, Parameters, REPLACE_OLDER,
+    self, AS_CHANGED, AS_COUNTED, AS_TOLD, EventRows, ExecutionRows, ExternalRows, KEEP,
+    NAME_RIGHTLY, OrderRows, Parameters, REPLACE_OLDER,
 };
 use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
@@ -36,8 +36,8 @@ pub(super) enum Part {
     NewOrders,
     Orders,
     CopiedOrders,
+    NewExecutions,
     Executions,
-    ToldExecutions,
     CountedExecutions,
     External,
     CopiedExternal,
@@ -156,12 +156,12 @@ fn not_taken(batch: &Batch, parts: impl Iterator<Item = (Part, u64)>) -> Vec<(Pa
             Part::Position | Part::External | Part::Feed => return None,
             // What is right already stays.
             Part::CopiedOrders
-            | Part::ToldExecutions
+            | Part::NewExecutions
+            | Part::Executions
             | Part::CountedExecutions
             | Part::CopiedExternal => return None,
             Part::NewOrders => batch.new_orders.len(),
             Part::Orders => batch.orders.len(),
-            Part::Executions => batch.executions.len(),
             Part::NewEvents | Part::Events => batch.events.len(),
         };
         let missing = (sent as u64).saturating_sub(taken);
@@ -173,15 +173,15 @@ fn not_taken(batch: &Batch, parts: impl Iterator<Item = (Part, u64)>) -> Vec<(Pa
 /// The rows of a batch, where there are any.
 fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
     let events = if batch.is_new { Part::NewEvents } else { Part::Events };
-    let Batch { new_orders, orders, executions, external, .. } = batch;
+    let Batch { new_orders, orders, new_executions, executions, external, .. } = batch;
     let (order_part, execution_part, external_part) = match batch.copy {
-        None => (Part::Orders, Part::Executions, Part::External),
-        Some(Copy::Events) => (Part::Orders, Part::ToldExecutions, Part::External),
+        None | Some(Copy::Events) => (Part::Orders, Part::Executions, Part::External),
         Some(Copy::Orders) => (Part::CopiedOrders, Part::CountedExecutions, Part::CopiedExternal),
     };
     let parts = [
         (Part::NewOrders, new_orders.is_empty(), new_orders.parameters()),
         (order_part, orders.is_empty(), orders.parameters()),
+        (Part::NewExecutions, new_executions.is_empty(), new_executions.parameters()),
         (execution_part, executions.is_empty(), executions.parameters()),
         (external_part, external.is_empty(), external.parameters()),
         (events, batch.events.is_empty(), batch.events.parameters()),
@@ -195,7 +195,7 @@ impl Part {
         match self {
             Self::Position => "projection",
             Self::NewOrders | Self::Orders | Self::CopiedOrders => "orders",
-            Self::Executions | Self::ToldExecutions | Self::CountedExecutions => "executions",
+            Self::NewExecutions | Self::Executions | Self::CountedExecutions => "executions",
             Self::External | Self::CopiedExternal => "external_orders",
             Self::NewEvents | Self::Events => "order_events",
             Self::Feed => "feed_position",
@@ -209,8 +209,8 @@ impl Part {
             Self::NewOrders => OrderRows::insert(),
             Self::Orders => format!("{} {REPLACE_OLDER}", OrderRows::insert()),
             Self::CopiedOrders => format!("{} {}", OrderRows::insert(), rows::replace_any()),
-            Self::Executions => format!("{} {ONLY_VOID}", ExecutionRows::insert()),
-            Self::ToldExecutions => format!("{} {AS_TOLD}", ExecutionRows::insert()),
+            Self::NewExecutions => format!("{} {AS_TOLD}", ExecutionRows::insert()),
+            Self::Executions => format!("{} {AS_CHANGED}", ExecutionRows::insert()),
             Self::CountedExecutions => format!("{} {AS_COUNTED}", ExecutionRows::insert()),
             Self::External => format!("{} {KEEP}", ExternalRows::insert()),
             Self::CopiedExternal => format!("{} {NAME_RIGHTLY}", ExternalRows::insert()),

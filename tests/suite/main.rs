@@ -57,6 +57,7 @@ mod odd_feed;
 mod order_stream;
 mod output;
 mod postgres_absent;
+mod postgres_again;
 mod postgres_backlog;
 mod postgres_changed_row;
 mod postgres_commit;
