@@ -263,9 +263,10 @@ impl ServerComparison {
                 let kept = at.map(|at| moment_as_kept(at).micros().to_string());
                 kept.unwrap_or_else(|| "none".to_owned())
             };
+            let recorded_at = times.recorded_at.or(Some(execution.recorded_at));
             for (name, one, other) in [
                 ("executed_at", times.executed_at, execution.executed_at),
-                ("recorded_at", Some(times.recorded_at), Some(execution.recorded_at)),
+                ("recorded_at", recorded_at, Some(execution.recorded_at)),
                 ("busted_at", times.busted_at, execution.busted_at),
             ] {
                 compare(column(name), words(one), words(other));

@@ -25,8 +25,6 @@ pub(super) struct Replay<'a> {
 #[derive(Debug)]
 pub(super) struct Replayed {
     pub(super) order: TrackedOrder,
-    /// Whether the log has told of it from its beginning.
-    is_whole: bool,
     /// Whether it was compared.
     pub(super) is_compared: bool,
     pub(super) times: Vec<(ExecutionId, ExecutionTimes)>,
@@ -36,7 +34,8 @@ pub(super) struct Replayed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExecutionTimes {
     pub(super) executed_at: Option<TimestampMicros>,
-    pub(super) recorded_at: TimestampMicros,
+    /// When it was first noted; none where a part of the log says that which is gone.
+    pub(super) recorded_at: Option<TimestampMicros>,
     pub(super) busted_at: Option<TimestampMicros>,
 }
 
@@ -61,7 +60,7 @@ impl<'a> Replay<'a> {
         let order_id = match event {
             Event::Created(created) => {
                 let id = created.order_id;
-                self.orders.insert(id, Replayed::new(TrackedOrder::new(created), true));
+                self.orders.insert(id, Replayed::new(TrackedOrder::new(created)));
                 id
             }
             Event::Changed(changed) => {
@@ -70,10 +69,14 @@ impl<'a> Replay<'a> {
                     // It has not changed since the index has it.
                     let stored = self.index.by_order_id(id)?;
                     let order = stored.ok_or(IndexError::UnknownOrder { lsn, order_id: id })?;
-                    self.orders.insert(id, Replayed::new(order, false));
+                    self.orders.insert(id, Replayed::new(order));
                 }
                 let Some(known) = self.orders.get_mut(&id) else { return Ok(None) };
-                let effect = known.order.effect_of(&changed.change);
+                let effect = known.order.effect_of(&changed.change).map(|effect| {
+                    let executions = known.order.executions();
+                    let was_known = executions.get(effect.execution_id()).is_some();
+                    (effect, was_known)
+                });
                 if !known.order.apply(changed).recorded {
                     return Ok(None);
                 }
@@ -89,36 +92,27 @@ impl<'a> Replay<'a> {
 }
 
 impl Replayed {
-    fn new(order: TrackedOrder, is_whole: bool) -> Self {
-        Self { order, is_whole, is_compared: false, times: Vec::new() }
+    fn new(order: TrackedOrder) -> Self {
+        Self { order, is_compared: false, times: Vec::new() }
     }
 
-    fn note_times(&mut self, effect: ExecutionEffect, at: TimestampMicros) {
-        let (execution_id, made) = match effect {
-            ExecutionEffect::Counts(fill) => {
-                let times = ExecutionTimes {
-                    executed_at: Some(fill.executed_at),
-                    recorded_at: at,
-                    busted_at: None,
-                };
-                (fill.execution_id, times)
-            }
-            ExecutionEffect::Void { execution_id, .. } => {
-                let times =
-                    ExecutionTimes { executed_at: None, recorded_at: at, busted_at: Some(at) };
-                (execution_id, times)
-            }
+    /// Takes note of what a change does to an execution that the order knew before, or did not.
+    fn note_times(&mut self, (effect, was_known): (ExecutionEffect, bool), at: TimestampMicros) {
+        let recorded_at = (!was_known).then_some(at);
+        let id = effect.execution_id().clone();
+        let (executed_at, busted_at) = match effect {
+            ExecutionEffect::Counts(fill) => (Some(fill.executed_at), None),
+            ExecutionEffect::Void { .. } => (None, Some(at)),
         };
-        let known = self.times.iter_mut().find(|(id, _)| *id == execution_id);
-        match known {
+        match self.times.iter_mut().find(|(known, _)| *known == id) {
             // When it was first noted stays, also where it counts again.
             Some((_, times)) => {
-                times.busted_at = made.busted_at;
-                times.executed_at = times.executed_at.or(made.executed_at);
+                times.busted_at = busted_at;
+                times.executed_at = executed_at.or(times.executed_at);
             }
             // When a void one was made stands in a part of the log that is gone.
-            None if made.busted_at.is_some() && !self.is_whole => {}
-            None => self.times.push((execution_id, made)),
+            None if was_known && busted_at.is_some() => {}
+            None => self.times.push((id, ExecutionTimes { executed_at, recorded_at, busted_at })),
         }
     }
 }
@@ -129,6 +123,7 @@ mod tests {
     use crate::books::test_books::{accepted, created, filled, order};
     use crate::index::{IndexAges, IndexFiller, MemoryStore};
     use crate::order::OrderParts;
+    use crate::order::test_events::taken_back;
     use crate::wal::LogId;
 
     #[test]
@@ -153,5 +148,44 @@ mod tests {
         assert!(replay.take(Lsn(12), &filled(1, "e2", 3)).unwrap().is_none(), "it repeats");
         let unknown = replay.take(Lsn(13), &accepted(3)).unwrap_err();
         assert!(matches!(unknown, BooksError::Index(IndexError::UnknownOrder { .. })));
+    }
+
+    /// An event of a moment of its own.
+    fn at(micros: u64, event: Event) -> Event {
+        let Event::Changed(changed) = event else { panic!("{event:?}") };
+        let at = TimestampMicros::new(micros);
+        Event::Changed(crate::order::Changed { at, ..changed })
+    }
+
+    #[test]
+    fn an_execution_that_comes_back_was_made_last_and_noted_first() {
+        let store = MemoryStore::new();
+        let mut filler = IndexFiller::in_memory(&store);
+        filler.order(&order(1, &[accepted(1), filled(1, "e1", 2)])).unwrap();
+        filler.finish_at(LogId(7), Lsn(10)).unwrap();
+        let index = Index::in_memory(&store, IndexAges::default()).unwrap();
+        let mut replay = Replay::new(&index, Lsn(10), Lsn(10));
+        let made_at = |event: &Event| match event {
+            Event::Changed(crate::order::Changed {
+                change: crate::order::Change::Filled(fill),
+                ..
+            }) => fill.executed_at,
+            _ => panic!("{event:?}"),
+        };
+        replay.take(Lsn(11), &Event::Created(created(2))).unwrap();
+        for number in [1, 2] {
+            let (lsn, again) = (Lsn(20 * number), at(300, filled(number, "e1", 3)));
+            if number == 2 {
+                replay.take(lsn, &at(100, filled(2, "e1", 2))).unwrap().unwrap();
+            }
+            replay.take(lsn, &at(200, taken_back(number, "e1"))).unwrap().unwrap();
+            replay.take(lsn, &again).unwrap().unwrap();
+            let times = &replay.orders[&created(number).order_id].times;
+            // Of the first order the log no longer says when its execution was first noted.
+            let recorded_at = (number == 2).then_some(TimestampMicros::new(100));
+            let executed_at = Some(made_at(&again));
+            let expected = ExecutionTimes { executed_at, recorded_at, busted_at: None };
+            assert_eq!(times.iter().map(|(_, times)| *times).collect::<Vec<_>>(), [expected]);
+        }
     }
 }
