@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::{PostgresServer, ProjectionError, read};
-use crate::types::{OrderId, UserId, UserPartition};
+use super::{Owner, PostgresServer, ProjectionError, read};
+use crate::types::{OrderId, UserPartition};
 
 /// How often it is looked whether somebody has seen to them.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -54,20 +54,27 @@ impl Held {
         !self.is_empty() && self.looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL)
     }
 
-    /// Looks which of them can go on: their orders are there, and can be read. Whether any can.
+    /// Looks which of them can go on: their orders are there, can be read, and are of no version that the
+    /// log does not know. Whether any can.
     pub(super) async fn release(
         &mut self,
         client: &Client,
         server: &PostgresServer,
-        owner_of: impl Fn(OrderId) -> Option<UserId>,
+        owner_of: impl Fn(OrderId) -> Option<Owner>,
     ) -> Result<bool, ProjectionError> {
         self.looked_at = Some(Instant::now());
         let before = self.orders.len();
         for (partition, order_id) in self.orders.clone() {
-            let Some(user) = owner_of(order_id) else { continue };
-            match read::orders(client, server, &[(user, order_id)]).await {
-                Ok(found) if !found.is_empty() => drop(self.orders.remove(&partition)),
-                Ok(_) => {}
+            // One whose version is not known yet is looked at again.
+            let Some(Owner { user, version: Some(reached) }) = owner_of(order_id) else { continue };
+            let found = read::orders(client, server, &[(user, order_id)]).await;
+            let found = found.and_then(|found| match found.first() {
+                Some(order) => read::check_version(server, order, reached).map(|()| true),
+                None => Ok(false),
+            });
+            match found {
+                Ok(true) => drop(self.orders.remove(&partition)),
+                Ok(false) => {}
                 Err(error) if error.order_id().is_some() => {}
                 Err(error) => return Err(error),
             }

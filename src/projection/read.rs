@@ -52,6 +52,20 @@ pub(super) async fn orders(
         .collect()
 }
 
+/// Refuses an order of a version that it has not reached by the log: somebody has changed its row.
+pub(super) fn check_version(
+    server: &PostgresServer,
+    order: &TrackedOrder,
+    reached: u64,
+) -> Result<(), ProjectionError> {
+    let (order_id, found) = (order.order().order_id, order.order().version);
+    if found <= reached {
+        return Ok(());
+    }
+    let source = format!("it is of version {found}, and the log of version {reached}");
+    Err(unusable(server, order_id, source.into()))
+}
+
 /// Wanted orders as parameters: their users and their ids.
 pub(super) fn columns(wanted: &[(UserId, OrderId)]) -> (Vec<Text>, Vec<Uuid>) {
     let users = wanted.iter().map(|(user, _)| Text::new(user.as_str()));

@@ -206,14 +206,12 @@ impl ProjectionWorker {
     }
 
     /// Looks whether somebody has seen to the partitions that are held.
-    async fn release(&mut self, client: &Client) -> Result<bool, ProjectionError> {
+    async fn release(&mut self, client: &Client, written: Lsn) -> Result<bool, ProjectionError> {
         let before = self.held.len();
         let (owners, committed) = (&self.owners, self.log.committed());
-        let nothing = (Lsn(u64::MAX), committed);
-        let owner_of = |order_id| {
-            let owner = owners(&[order_id], nothing).ok()?.into_iter().next()?;
-            owner.map(|owner| owner.user)
-        };
+        // Nobody has written these partitions since.
+        let owner_of =
+            |order_id| owners(&[order_id], (written, committed)).ok()?.into_iter().next()?;
         let is_any = self.held.release(client, &self.server, owner_of).await?;
         for _ in self.held.len()..before {
             self.metrics.held_partitions.dec();
@@ -256,8 +254,11 @@ impl ProjectionWorker {
         loop {
             let is_over = self.log.is_poisoned();
             let is_stopping = is_over || shutdown.is_requested();
-            if self.held.is_due() && self.release(&session.connection.client).await? {
-                return Ok(End::Released);
+            if self.held.is_due() {
+                let (client, written) = (&session.connection.client, session.intake.written());
+                if self.release(client, written).await? {
+                    return Ok(End::Released);
+                }
             }
             let mut batch = match next.take() {
                 Some(batch) => {
@@ -464,10 +465,8 @@ impl ProjectionWorker {
         let loaded = read::orders(client, &self.server, &wanted).await?;
         self.metrics.loaded_orders.inc_by(loaded.len() as u64);
         for order in &loaded {
-            let (order_id, found) = (order.order().order_id, order.order().version);
-            if let Some(version) = versions.get(&order_id).filter(|version| found > **version) {
-                let source = format!("it is of version {found}, and the log of version {version}");
-                let error = read::unusable(&self.server, order_id, source.into());
+            let Some(reached) = versions.get(&order.order().order_id) else { continue };
+            if let Err(error) = read::check_version(&self.server, order, *reached) {
                 if !self.pace.is_eager() {
                     return Err(error);
                 }

@@ -1,5 +1,7 @@
 //! One row that is gone, or of a version that the log never had: only the users of its partition wait, the sentence says what to do, and that helps.
 
+use std::time::Duration;
+
 use crate::books::{assert_agree, id, succeed};
 use crate::support::api::until;
 use crate::support::postgres::{Postgres, await_caught_up};
@@ -67,5 +69,47 @@ fn a_missing_row_holds_up_its_partition_alone() {
     let alice = server.user(data.path(), "alice");
     assert_eq!(alice.delete(&format!("/order/{}", id(&orders[3]))).status, 200);
     database.await_number(&cancelled(id(&orders[3])), 1);
+    support::postgres::assert_books_agree(server, data.path(), url);
+}
+
+#[test]
+fn a_row_of_a_version_to_come_holds_its_partition_until_it_is_put_right() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let url = database.url.as_str();
+    let settings = ["--postgres", url, "--migrate"];
+    let server = Server::start(data.path(), &settings);
+    let order = server.user(data.path(), "alice").place_resting("IBM");
+    let order = id(&order);
+    await_caught_up(&server, data.path(), url);
+    assert!(server.program.stop().success());
+    let set = |version: u64| {
+        database.sql(&format!("UPDATE orders SET version = {version} WHERE order_id = '{order}'"));
+    };
+    set(100);
+
+    let server = Server::start(data.path(), &settings);
+    let (alice, bob) = (server.user(data.path(), "alice"), server.user(data.path(), "bob"));
+    server.program.await_error("Postgres follows the log");
+    assert_eq!(alice.delete(&format!("/order/{order}")).status, 200);
+    let line = server.program.await_error("the users of one partition");
+    assert!(line.contains("of version 100"), "{line}");
+    let connects = || server.metric("projection_connects_total");
+    bob.place_resting("SPY");
+    database.await_number("SELECT count(*) FROM orders WHERE user_id = 'bob'", 1);
+    let before = connects();
+    // The row is looked at every 5 seconds.
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(server.metric("projection_held_partitions"), 1);
+    assert_eq!(connects(), before, "it is not tried before the row is put right");
+    bob.place_resting("SPY");
+    database.await_number("SELECT count(*) FROM orders WHERE user_id = 'bob'", 2);
+
+    set(2);
+    let cancelled =
+        format!("SELECT count(*) FROM orders WHERE order_id = '{order}' AND status = 'cancelled'");
+    database.await_number(&cancelled, 1);
+    until("nobody to wait", || (server.metric("projection_held_partitions") == 0).then_some(()));
     support::postgres::assert_books_agree(server, data.path(), url);
 }
