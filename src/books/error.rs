@@ -26,6 +26,18 @@ pub enum BooksError {
         /// Why not.
         source: io::Error,
     },
+    /// A running server needs the room that a copy of its orders would take.
+    #[error(
+        "beside a running server its orders are copied to {}, and a copy may take {} KiB: a quarter of what is free beyond the server's reserve. That is too little: make room, or stop the server first",
+        directory.display(),
+        most_bytes >> 10
+    )]
+    NoRoom {
+        /// Where they are copied to.
+        directory: PathBuf,
+        /// What a copy may take.
+        most_bytes: u64,
+    },
     /// There are no books.
     #[error(
         "there is no log in {}: --data-dir names the data directory of the server",

@@ -23,7 +23,7 @@ enum Hold {
     /// Its lock; also to open it for appending with.
     Lock(Box<Recovery>),
     /// The running server that cuts nothing of it meanwhile.
-    Server { _shown: Shown },
+    Server(Shown),
 }
 
 impl OpenBooks {
@@ -71,19 +71,30 @@ impl OpenBooks {
             Outline { log_id: Some(shown.log_id), first_lsn: wal::outline(&log)?.first_lsn };
         let index = Index::open_existing(IndexOptions::new(shown.index_directory(), outline))?;
         let (log_id, last, first) = (shown.log_id, shown.last, outline.first_lsn);
-        Ok(Self { index, log, log_id, first, last, hold: Hold::Server { _shown: shown } })
+        Ok(Self { index, log, log_id, first, last, hold: Hold::Server(shown) })
     }
 
     /// Whether a server goes on writing them.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.hold, Hold::Server { .. })
+        matches!(self.hold, Hold::Server(_))
     }
 
     /// The parts of books that are locked: index, log, and what opens that for appending.
     pub(super) fn into_locked(self) -> Option<(Index, WalOptions, Recovery)> {
         match self.hold {
             Hold::Lock(recovery) => Some((self.index, self.log, *recovery)),
-            Hold::Server { .. } => None,
+            Hold::Server(_) => None,
+        }
+    }
+
+    /// Ends the look at them.
+    ///
+    /// # Errors
+    /// A running server may have cut its log meanwhile.
+    pub(super) fn end(self) -> Result<(), BooksError> {
+        match self.hold {
+            Hold::Lock(_) => Ok(()),
+            Hold::Server(shown) => shown.end(),
         }
     }
 

@@ -3,17 +3,20 @@
 //! look, and nobody else.
 //!
 //! What comes through it: [`Header`], then each order behind its length, then a length of zero. The server
-//! cuts nothing of the log for as long as the other side stays connected.
+//! cuts nothing of the log for as long as the other side takes orders, and then gives a byte every few
+//! seconds; and no longer than there is room for new ones.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv};
 
 use super::BooksError;
 use crate::index::{DEFAULT_CACHE_BYTES, Index, IndexError, IndexFiller};
@@ -26,14 +29,26 @@ const SOCKET: &str = "books.sock";
 /// Where the orders of a running server are copied to, in the data directory.
 const COPY: &str = "verifying";
 /// The first bytes, with the version of what follows.
-const MAGIC: [u8; 8] = *b"LBBOOKS1";
-const HEADER_BYTES: usize = 32;
+const MAGIC: [u8; 8] = *b"LBBOOKS2";
+const HEADER_BYTES: usize = 48;
 /// Orders that are read from the index at a time.
 const BATCH_ORDERS: usize = 1_000;
 /// Longest order: far more than any has.
 const MAX_ORDER_BYTES: u32 = 256 * 1024 * 1024;
 /// How soon a stop is seen.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the log is kept for somebody who takes nothing and says nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often who looks says that it still does.
+const SIGN_INTERVAL: Duration = Duration::from_secs(10);
+/// A copy takes no more than this part of what is free beyond the server's reserve: the log and the index
+/// grow meanwhile.
+const FREE_PER_COPY: u64 = 4;
+/// Bytes of orders between two looks at how much a copy has taken, at most: several times as many come to
+/// the disk.
+const ROOM_LOOK_BYTES: u64 = 4 * 1024 * 1024;
+/// In which the system counts what files take, whatever the disk does (stat(2), `st_blocks`).
+const BLOCK_BYTES: u64 = 512;
 /// Who takes the log's place again when it was cut between two looks at it.
 const CLAIM_ATTEMPTS: usize = 10;
 
@@ -45,13 +60,18 @@ struct Header {
     position: Lsn,
     /// The last record that was durable then.
     last: Lsn,
+    /// About how much the orders take of the disk.
+    order_bytes: u64,
+    /// What has to stay free on the disk, or new orders are refused.
+    least_free_bytes: u64,
 }
 
 impl Header {
     fn encode(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         let fields = [MAGIC, self.log_id.0.to_le_bytes(), self.position.0.to_le_bytes()];
-        let fields = fields.into_iter().chain([self.last.0.to_le_bytes()]);
+        let more = [self.last.0, self.order_bytes, self.least_free_bytes].map(u64::to_le_bytes);
+        let fields = fields.into_iter().chain(more);
         for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field);
         }
@@ -64,7 +84,13 @@ impl Header {
             return None;
         }
         let mut number = || fields.next().map(u64::from_le_bytes);
-        Some(Self { log_id: LogId(number()?), position: Lsn(number()?), last: Lsn(number()?) })
+        Some(Self {
+            log_id: LogId(number()?),
+            position: Lsn(number()?),
+            last: Lsn(number()?),
+            order_bytes: number()?,
+            least_free_bytes: number()?,
+        })
     }
 }
 
@@ -80,8 +106,8 @@ pub struct BooksDoor {
 /// Why books are not shown.
 #[derive(Debug, thiserror::Error)]
 enum ShowError {
-    #[error("the other side has gone")]
-    Gone(#[from] io::Error),
+    #[error("the look has ended early")]
+    Ended(#[from] io::Error),
     #[error("the index cannot be read")]
     Index(#[from] IndexError),
     #[error("an order cannot be shown")]
@@ -141,8 +167,10 @@ impl BooksDoor {
         stream.set_write_timeout(Some(LOOK_INTERVAL))?;
         stream.set_read_timeout(Some(LOOK_INTERVAL))?;
         let claim = self.claim()?;
-        let shown = self.show_orders(&stream, shutdown);
-        let shown = shown.and_then(|()| Ok(await_end(&stream, shutdown)?));
+        let is_short = || self.log.room().trouble.is_some();
+        let mut patience = Patience::new(shutdown, &is_short, PATIENCE);
+        let shown = self.show_orders(&stream, &mut patience);
+        let shown = shown.and_then(|()| Ok(await_end(&stream, patience)?));
         claim.advance(Lsn(u64::MAX));
         shown
     }
@@ -160,12 +188,24 @@ impl BooksDoor {
         claimed
     }
 
-    fn show_orders(&self, stream: &UnixStream, shutdown: &Shutdown) -> Result<(), ShowError> {
-        let mut out = BufWriter::new(Patient { stream, shutdown });
+    fn show_orders(
+        &self,
+        mut stream: &UnixStream,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), ShowError> {
         let mut scan = self.index.scan_orders()?;
         // Behind the scan, which has nothing that is not durable.
         let (log_id, last) = (self.log.log_id(), self.log.committed());
-        out.write_all(&Header { log_id, position: scan.position(), last }.encode())?;
+        let header = Header {
+            log_id,
+            position: scan.position(),
+            last,
+            order_bytes: self.index.order_bytes()?,
+            least_free_bytes: self.log.room().least_free_bytes,
+        };
+        // Before anything else, so that the other side can say that there is no room.
+        stream.write_all(&header.encode())?;
+        let mut out = BufWriter::new(Patient { stream, patience });
         let mut encoder = StoredOrderEncoder::new();
         loop {
             let orders = scan.next_orders(BATCH_ORDERS, |_| true)?;
@@ -184,18 +224,56 @@ impl BooksDoor {
     }
 }
 
-/// Writes for as long as it takes, unless a stop is asked for.
-struct Patient<'a> {
-    stream: &'a UnixStream,
+/// How long the books are shown to somebody.
+struct Patience<'a> {
     shutdown: &'a Shutdown,
+    /// Whether new orders are refused for want of room: the log that is kept may be why.
+    is_short: &'a dyn Fn() -> bool,
+    most: Duration,
+    heard_at: Instant,
 }
 
-impl Write for Patient<'_> {
+impl<'a> Patience<'a> {
+    fn new(shutdown: &'a Shutdown, is_short: &'a dyn Fn() -> bool, most: Duration) -> Self {
+        Self { shutdown, is_short, most, heard_at: Instant::now() }
+    }
+
+    /// The other side is there.
+    fn hear(&mut self) {
+        self.heard_at = Instant::now();
+    }
+
+    /// Whether to wait for it once more.
+    fn check(&self) -> io::Result<()> {
+        let why = if self.shutdown.is_requested() {
+            "the server stops"
+        } else if (self.is_short)() {
+            "the log needs the room that it takes"
+        } else if self.heard_at.elapsed() >= self.most {
+            "nothing was heard of it for too long"
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
+    }
+}
+
+/// Writes for as long as the other side takes something.
+struct Patient<'a, 'b> {
+    stream: &'a UnixStream,
+    patience: &'a mut Patience<'b>,
+}
+
+impl Write for Patient<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
+            self.patience.check()?;
             match self.stream.write(bytes) {
-                Err(error) if is_timeout(&error) && !self.shutdown.is_requested() => {}
-                written => return written,
+                Err(error) if is_timeout(&error) => {}
+                written => {
+                    self.patience.hear();
+                    return written;
+                }
             }
         }
     }
@@ -206,16 +284,18 @@ impl Write for Patient<'_> {
 }
 
 /// Waits until the other side has seen enough.
-fn await_end(mut stream: &UnixStream, shutdown: &Shutdown) -> io::Result<()> {
-    let mut nothing = [0];
-    while !shutdown.is_requested() {
-        match stream.read(&mut nothing) {
+fn await_end(mut stream: &UnixStream, mut patience: Patience<'_>) -> io::Result<()> {
+    let mut sign = [0];
+    patience.hear();
+    loop {
+        patience.check()?;
+        match stream.read(&mut sign) {
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(error),
-            Ok(_) => break,
+            Ok(0) => return Ok(()),
+            Ok(_) => patience.hear(),
         }
     }
-    Ok(())
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -250,13 +330,54 @@ pub(super) struct Shown {
     pub(super) last: Lsn,
     copy: Copy,
     /// For as long as it is open nothing of the log is cut.
-    _stream: UnixStream,
+    look: Look,
 }
 
 impl Shown {
     /// An index of the orders.
     pub(super) fn index_directory(&self) -> PathBuf {
         self.copy.index_directory()
+    }
+
+    /// Ends the look.
+    ///
+    /// # Errors
+    /// [`BooksError::NotShown`] where the server has ended it before: it may have cut its log.
+    pub(super) fn end(self) -> Result<(), BooksError> {
+        let Self { copy, look, .. } = self;
+        if look.is_shown() {
+            return Ok(());
+        }
+        let source = io::Error::other("it no longer does: its log says why");
+        let data_dir = copy.directory.parent().unwrap_or(&copy.directory).to_path_buf();
+        Err(BooksError::NotShown { data_dir, source })
+    }
+}
+
+/// A connection through which the other side hears that somebody still looks.
+#[derive(Debug)]
+struct Look {
+    stream: UnixStream,
+    /// The thread that says so ends with it.
+    _signs: Sender<()>,
+}
+
+impl Look {
+    fn new(stream: UnixStream) -> io::Result<Self> {
+        let mut out = stream.try_clone()?;
+        let (signs, end) = channel();
+        std::thread::Builder::new().name("look".to_owned()).spawn(move || {
+            while end.recv_timeout(SIGN_INTERVAL) == Err(RecvTimeoutError::Timeout)
+                && out.write_all(&[0]).is_ok()
+            {}
+        })?;
+        Ok(Self { stream, _signs: signs })
+    }
+
+    /// Whether the other side has kept its log all the time.
+    fn is_shown(&self) -> bool {
+        let answer = recv(&self.stream, &mut [0], RecvFlags::DONTWAIT);
+        matches!(answer, Err(rustix::io::Errno::WOULDBLOCK))
     }
 }
 
@@ -301,14 +422,18 @@ impl Drop for Copy {
 pub(super) fn ask(data_dir: &Path) -> Result<Shown, BooksError> {
     let not_shown = |source| BooksError::NotShown { data_dir: data_dir.to_path_buf(), source };
     let stream = in_directory(data_dir, |socket| UnixStream::connect(socket)).map_err(not_shown)?;
+    let look = Look::new(stream).map_err(not_shown)?;
     let copy = Copy::prepare(data_dir).map_err(not_shown)?;
-    let mut input = BufReader::new(&stream);
+    let mut input = BufReader::new(&look.stream);
     let mut header = [0; HEADER_BYTES];
     input.read_exact(&mut header).map_err(not_shown)?;
     let unknown = || io::Error::other("it is of another version");
-    let Header { log_id, position, last } =
+    let Header { log_id, position, last, order_bytes, least_free_bytes } =
         Header::decode(&header).ok_or_else(unknown).map_err(not_shown)?;
+    let mut room = CopyRoom::of(&copy, least_free_bytes)?;
+    room.check(order_bytes)?;
     let mut filler = IndexFiller::create(&copy.index_directory(), DEFAULT_CACHE_BYTES)?;
+    room.look()?;
     let mut bytes = Vec::new();
     while next_order(&mut input, &mut bytes).map_err(not_shown)? {
         let order = decode_stored(&bytes).map_err(IndexError::from)?;
@@ -316,9 +441,83 @@ pub(super) fn ask(data_dir: &Path) -> Result<Shown, BooksError> {
         if let Some(id) = &order.order().external_order_id {
             filler.external(id, order.order().order_id)?;
         }
+        room.take(bytes.len() as u64)?;
     }
     filler.finish_at(log_id, position)?;
-    Ok(Shown { log_id, last, copy, _stream: stream })
+    room.look()?;
+    Ok(Shown { log_id, last, copy, look })
+}
+
+/// How much a copy may take beside a running server.
+struct CopyRoom {
+    directory: PathBuf,
+    most_bytes: u64,
+    /// Bytes of orders since the last look at what it has taken.
+    unseen_bytes: u64,
+}
+
+impl CopyRoom {
+    fn of(copy: &Copy, least_free_bytes: u64) -> Result<Self, BooksError> {
+        let directory = copy.directory.clone();
+        let disk = rustix::fs::statvfs(&directory).map_err(|error| BooksError::Io {
+            action: "look for room in",
+            path: directory.clone(),
+            source: error.into(),
+        })?;
+        let most_bytes = most_copied((disk.f_bavail * disk.f_frsize, least_free_bytes));
+        Ok(Self { directory, most_bytes, unseen_bytes: 0 })
+    }
+
+    /// Refuses a copy of more bytes than it may have.
+    fn check(&self, copied_bytes: u64) -> Result<(), BooksError> {
+        if self.most_bytes > 0 && copied_bytes <= self.most_bytes {
+            return Ok(());
+        }
+        let (directory, most_bytes) = (self.directory.clone(), self.most_bytes);
+        Err(BooksError::NoRoom { directory, most_bytes })
+    }
+
+    /// Takes note of so many bytes of orders more.
+    fn take(&mut self, order_bytes: u64) -> Result<(), BooksError> {
+        self.unseen_bytes += order_bytes;
+        if self.unseen_bytes < ROOM_LOOK_BYTES.min(self.most_bytes / FREE_PER_COPY) {
+            return Ok(());
+        }
+        self.look()
+    }
+
+    /// Looks at what the copy has taken.
+    fn look(&mut self) -> Result<(), BooksError> {
+        self.unseen_bytes = 0;
+        let taken = disk_bytes(&self.directory).map_err(|source| BooksError::Io {
+            action: "look for room in",
+            path: self.directory.clone(),
+            source,
+        })?;
+        self.check(taken)
+    }
+}
+
+/// What a copy may take of so much free room, of which so much is another's.
+fn most_copied((free_bytes, least_free_bytes): (u64, u64)) -> u64 {
+    free_bytes.saturating_sub(least_free_bytes) / FREE_PER_COPY
+}
+
+/// What a directory takes of its disk. Files in it may come and go.
+fn disk_bytes(directory: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let taken = match entry.metadata() {
+            Ok(found) if found.is_dir() => disk_bytes(&entry.path()),
+            found => found.map(|found| found.blocks() * BLOCK_BYTES),
+        };
+        bytes += match taken {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            taken => taken?,
+        };
+    }
+    Ok(bytes)
 }
 
 /// Reads the next order; false behind the last.
@@ -343,10 +542,16 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_another_one_is_refused() {
-        let header = Header { log_id: LogId(7), position: Lsn(8), last: Lsn(9) };
+        let header = Header {
+            log_id: LogId(7),
+            position: Lsn(8),
+            last: Lsn(9),
+            order_bytes: 10,
+            least_free_bytes: 11,
+        };
         assert_eq!(Header::decode(&header.encode()), Some(header));
         let mut other = header.encode();
-        other[7] = b'2';
+        other[7] = b'1';
         assert_eq!(Header::decode(&other), None);
     }
 
@@ -360,5 +565,76 @@ mod tests {
         for short in [&b"\x02\0\0\0a"[..], b"\x02\0", b"\xff\xff\xff\xff", b""] {
             assert!(next_order(&mut &short[..], &mut bytes).is_err(), "{short:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_takes_a_quarter_of_what_is_free_beyond_the_reserve() {
+        assert_eq!(most_copied((1_400, 1_000)), 100);
+        assert_eq!(most_copied((1_000, 1_000)), 0);
+        assert_eq!(most_copied((0, 1_000)), 0);
+        let folder = tempfile::tempdir().unwrap();
+        let of = |most_bytes| CopyRoom {
+            directory: folder.path().to_path_buf(),
+            most_bytes,
+            unseen_bytes: 0,
+        };
+        let refused = |checked: Result<(), BooksError>| {
+            let error = checked.unwrap_err().to_string();
+            assert!(error.contains("make room, or stop the server first"), "{error}");
+        };
+        assert!(of(100 << 10).check(100 << 10).is_ok());
+        refused(of(100 << 10).check((100 << 10) + 1));
+        refused(of(0).check(0));
+        // What comes to the disk counts, not what it was made of.
+        let mut room = of(100 << 10);
+        fs::create_dir(folder.path().join("index")).unwrap();
+        fs::write(folder.path().join("index/one"), vec![1; 90 << 10]).unwrap();
+        assert!(room.take(30 << 10).is_ok());
+        fs::write(folder.path().join("two"), vec![1; 90 << 10]).unwrap();
+        assert!(room.take(1).is_ok(), "not looked at each time");
+        refused(room.take(30 << 10));
+    }
+
+    /// Two ends as a server and somebody who looks have them.
+    fn ends() -> (UnixStream, UnixStream) {
+        let (own, other) = UnixStream::pair().unwrap();
+        own.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
+        own.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        (own, other)
+    }
+
+    const LITTLE: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn who_takes_nothing_or_says_nothing_is_left() {
+        let shutdown = Shutdown::new();
+        let (own, _full) = ends();
+        let mut patience = Patience::new(&shutdown, &|| false, LITTLE);
+        let everything =
+            io::copy(&mut io::repeat(7), &mut Patient { stream: &own, patience: &mut patience });
+        assert!(everything.unwrap_err().to_string().contains("nothing was heard"));
+        let (own, other) = ends();
+        let silent = await_end(&own, Patience::new(&shutdown, &|| false, LITTLE));
+        assert!(silent.unwrap_err().to_string().contains("nothing was heard"));
+        // The end is one, and signs come before it.
+        let look = Look::new(other).unwrap();
+        assert!(look.is_shown(), "{look:?}");
+        (&look.stream).write_all(&[0]).unwrap();
+        drop(look);
+        assert!(await_end(&own, Patience::new(&shutdown, &|| false, LONG)).is_ok());
+    }
+
+    #[test]
+    fn nobody_is_shown_anything_while_the_log_needs_the_room() {
+        let (shutdown, (own, other)) = (Shutdown::new(), ends());
+        let look = Look::new(other).unwrap();
+        let mut patience = Patience::new(&shutdown, &|| true, LONG);
+        let mut out = Patient { stream: &own, patience: &mut patience };
+        assert!(out.write(&[1]).unwrap_err().to_string().contains("the room"));
+        assert!(await_end(&own, patience).unwrap_err().to_string().contains("the room"));
+        assert!(look.is_shown());
+        drop(own);
+        assert!(!look.is_shown());
     }
 }

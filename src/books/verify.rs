@@ -66,6 +66,7 @@ pub fn differences(
         for group in groups(&ALL, &told, most) {
             pass(&books, &group, None, &mut report)?;
         }
+        books.end()?;
         return Ok(report.found());
     }
     for look in looks {
@@ -82,6 +83,7 @@ pub fn differences(
             comparison.end()?;
         }
     }
+    books.end()?;
     Ok(report.found())
 }
 

@@ -298,6 +298,10 @@ impl View for FjallView {
 }
 
 impl Store for FjallStore {
+    fn disk_bytes(&self, space: Space) -> Result<u64, IndexError> {
+        Ok(self.space(space, &self.periods.load())?.disk_space())
+    }
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
         let periods = self.periods.load();
         self.space(space, &periods)?.get(key).map_err(IndexError::store("read"))

@@ -170,7 +170,7 @@ impl<S: Storage> IndexFollower<S> {
     }
 
     fn show_room(&self) {
-        let Room { free_bytes, reserve_bytes, trouble } = self.log.room();
+        let Room { free_bytes, reserve_bytes, trouble, .. } = self.log.room();
         self.metrics.free_bytes.set(free_bytes.cast_signed());
         self.metrics.reserve_bytes.set(reserve_bytes.cast_signed());
         self.metrics.disk_full.set(trouble.is_some().into());

@@ -101,6 +101,10 @@ impl View for ContentView {
 }
 
 impl Store for MemoryStore {
+    fn disk_bytes(&self, _space: Space) -> Result<u64, IndexError> {
+        Ok(0)
+    }
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
         Ok(self.state().current().get(&(space, key.to_vec())).cloned())
     }

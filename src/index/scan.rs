@@ -32,6 +32,16 @@ impl Index {
         let position = node::meta(&*view)?.map_or(Lsn(0), |meta| meta.position);
         Ok(OrderScan { view, position, next: Some((Space::Open, Vec::new())) })
     }
+
+    /// About how many bytes of disk all orders take, with what they are found by.
+    ///
+    /// # Errors
+    /// The store is being opened again.
+    pub fn order_bytes(&self) -> Result<u64, IndexError> {
+        let store = self.store()?;
+        let spaces = [Space::Open, Space::Ended, Space::History, Space::Keys, Space::External];
+        spaces.into_iter().map(|space| store.disk_bytes(space)).sum()
+    }
 }
 
 impl OrderScan {

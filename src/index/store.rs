@@ -87,6 +87,9 @@ pub(super) trait Store: Send + Sync {
     /// Takes all of a batch or nothing. Visible at once, durable after the next [`Store::persist`].
     fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError>;
 
+    /// About how many bytes of disk a space takes, without what is still in memory.
+    fn disk_bytes(&self, space: Space) -> Result<u64, IndexError>;
+
     /// The periods whose changes are kept, oldest first.
     fn periods(&self) -> Vec<Period>;
 

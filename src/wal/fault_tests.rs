@@ -271,7 +271,12 @@ fn a_full_disk_uses_the_reserve_up_and_it_comes_back_with_the_room() {
         let mut life = with_reserve(&disk);
         assert_eq!(
             life.handle.room(),
-            Room { free_bytes: u64::MAX, reserve_bytes: RESERVE, trouble: None }
+            Room {
+                free_bytes: u64::MAX,
+                reserve_bytes: RESERVE,
+                least_free_bytes: RESERVE,
+                trouble: None,
+            }
         );
         // The first one, the next one and the reserve.
         assert_eq!(disk.file_names().len(), 5);

@@ -125,6 +125,7 @@ impl<S: Storage> Preparer<S> {
         self.shared.set_room(Room {
             free_bytes: free.map_or(0, |free| free.bytes),
             reserve_bytes: self.ahead.len() as u64 * self.reserve.segment_bytes,
+            least_free_bytes: self.reserve.least_free_bytes,
             trouble,
         });
         attempt

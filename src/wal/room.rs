@@ -13,6 +13,8 @@ pub struct Room {
     pub free_bytes: u64,
     /// Bytes of segments that are there ahead of the next one, for cancels and fills on a full disk.
     pub reserve_bytes: u64,
+    /// Bytes that are to stay free beside them: below that no new order is to be taken.
+    pub least_free_bytes: u64,
     /// What is wrong, in a sentence: new orders are not to be taken. `None` while nothing is.
     pub trouble: Option<String>,
 }

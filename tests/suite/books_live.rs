@@ -1,9 +1,12 @@
 //! `longbow verify` beside a running server: each book as it is at one moment, under load too.
 
+use std::path::Path;
+
 use crate::books::{assert_agree, command, id};
-use crate::support::Server;
 use crate::support::load::Load;
 use crate::support::postgres::{Postgres, await_caught_up};
+use crate::support::small_disk::{fill_up_to, free_bytes, with_small_disk};
+use crate::support::{Server, api};
 
 #[test]
 fn books_are_compared_while_they_are_written() {
@@ -56,4 +59,35 @@ fn two_looks_at_once_and_a_killed_server_are_no_obstacle() {
     let server = Server::start(&data, &[]);
     assert_eq!(command("verify", &data, None).code, 0, "the old socket is in nobody's way");
     drop(server);
+}
+
+/// What the server keeps free for itself, and a little more than that.
+const RESERVE_MIB: u64 = 16;
+const LITTLE_BYTES: u64 = 40 * 1024;
+
+#[test]
+fn a_look_takes_no_room_that_the_server_needs() {
+    let name = "a_look_takes_no_room_that_the_server_needs";
+    with_small_disk(name, "size=160m,mode=0755", look_on_a_small_disk);
+}
+
+fn look_on_a_small_disk(disk: &Path) {
+    let (data, ballast) = (disk.join("data"), disk.join("ballast"));
+    let reserve = RESERVE_MIB.to_string();
+    let settings = ["--wal-segment-mib", "1", "--wal-keep-mib", "0", "--disk-reserve-mib"];
+    let server = Server::start(&data, &[&settings[..], &[&reserve]].concat());
+    api::until("the reserve", || {
+        (server.metric("log_reserve_bytes") == RESERVE_MIB << 20).then_some(())
+    });
+    server.user(&data, "alice").place_resting("IBM");
+    let said = command("verify", &data, None);
+    assert_eq!((said.code, said.lines.len()), (0, 0), "{said:?}");
+
+    fill_up_to(&ballast, (RESERVE_MIB << 20) + LITTLE_BYTES);
+    let said = command("verify", &data, None);
+    assert_eq!((said.code, said.lines.len()), (1, 0), "{said:?}");
+    assert!(said.errors.contains("make room, or stop the server first"), "{said:?}");
+    assert!(!data.join("verifying").exists() && free_bytes(disk) >= RESERVE_MIB << 20);
+    std::fs::remove_file(&ballast).expect("it is there");
+    assert_eq!(command("verify", &data, None).code, 0);
 }
