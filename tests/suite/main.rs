@@ -24,6 +24,7 @@ mod contract_tokens;
 mod day_figures;
 mod descriptors;
 mod disk_full;
+mod documents;
 mod evidence_busy;
 mod evidence_cancels;
 mod evidence_contradictions;

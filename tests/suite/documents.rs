@@ -7,16 +7,14 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::{Server, api, longbow, run};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
-use support::{Server, api, longbow, run};
 
 const MAX_README_LINES: usize = 150;
 /// Pages about other programs as well, whose flags are not Longbow's.
