@@ -2,6 +2,7 @@
 
 use super::entry::{QueryReason, UnknownLook};
 use super::evidence::{Listed, count_listed, judge_missing, settles};
+use super::feed_progress::FeedProgress;
 use super::inputs::{
     CancelOutcome, CancelRefusal, EngineOptions, ExchangeRecord, ExchangeState, FeedPlace,
     QueryAnswer, SubmitOutcome,
@@ -91,6 +92,7 @@ impl Engine {
         answer: QueryAnswer,
         turn: &mut Turn<'_>,
     ) {
+        let answer = believed(turn.feed, answer);
         self.with_order(order_id, turn, |work| {
             let reason = work.entry.underway.query.take();
             let before = Before::of(work.order());
@@ -137,6 +139,18 @@ impl Engine {
 pub(super) fn end_confirmed_cancel(work: &mut Work<'_, '_>) {
     if work.entry.underway.cancel_confirmed && work.order().wants_cancel() {
         work.record(Change::Cancelled { cause: CancelCause::Cancelled });
+    }
+}
+
+/// An answer without what it says of how complete it is, where that may mean other lines.
+fn believed(feed: &FeedProgress, answer: QueryAnswer) -> QueryAnswer {
+    match answer {
+        QueryAnswer::Unknown { as_of } => QueryAnswer::Unknown { as_of: feed.believed(as_of) },
+        QueryAnswer::Known(record) => {
+            let as_of = feed.believed(record.as_of);
+            QueryAnswer::Known(ExchangeRecord { as_of, ..record })
+        }
+        answer @ (QueryAnswer::Rejected { .. } | QueryAnswer::Unreadable { .. }) => answer,
     }
 }
 
@@ -227,7 +241,9 @@ fn unknown_at_exchange(
             }
         }
         Status::Failed => look_at_failed_again(work),
-        Status::Submitted | Status::PartiallyFilled => work.alert(Anomaly::UnknownAtExchange),
+        Status::Submitted | Status::PartiallyFilled => {
+            work.alert(Anomaly::UnknownAtExchange);
+        }
         Status::Filled | Status::Cancelled => {}
     }
 }
@@ -250,13 +266,15 @@ fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, sp
         .filter(|first| first.feed.0 == session)
         .unwrap_or(UnknownLook { since: now, feed: (session, sequence) });
     work.entry.underway.unknown = Some(first);
+    let waited = now.micros_since(first.since);
     let is_newer = match (as_of, work.turn.feed.covered_by(as_of)) {
         (None, _) => true,
         (Some(_), Some(covers)) => covers >= first.feed.1,
-        // Complete up to a line of a session that is not being read: it may be any age.
-        (Some(_), None) => session == 0,
+        // Complete up to a line of a session that is not being read: it may be any age. Where all
+        // records of so long a time are, they say nothing of how complete they are.
+        (Some(_), None) => session == 0 || waited >= work.turn.options.held_report_age_micros,
     };
-    let is_second = now.micros_since(first.since) >= span;
+    let is_second = waited >= span;
     if !(is_second && is_newer) {
         work.look_again_at(now.saturating_add_micros(span));
     }

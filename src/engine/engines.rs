@@ -290,6 +290,12 @@ impl Engines {
         self.begin_settlement();
     }
 
+    /// The same where the numbering has begun again under the session's name.
+    pub fn feed_renumbered(&mut self, session: &CompactString, sequence: u64) {
+        self.feed.begin_again(session, sequence);
+        self.begin_settlement();
+    }
+
     /// Every line of the feed up to here has been taken.
     pub fn feed_reached(&mut self, sequence: u64) {
         self.feed.reach(sequence);

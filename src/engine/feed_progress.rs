@@ -10,6 +10,8 @@ pub(super) struct FeedProgress {
     session: Option<CompactString>,
     sequence: u64,
     is_logged: bool,
+    /// The numbering has begun again under the session's name.
+    is_again: bool,
     /// Counts the sessions of this run; 0 before the first.
     number: u32,
 }
@@ -18,12 +20,22 @@ impl FeedProgress {
     /// The feed says which numbering follows and where it stands. Below where it stood, it has begun
     /// again under the same name.
     pub(super) fn begin(&mut self, session: &CompactString, sequence: u64) {
-        if self.session.as_ref() == Some(session) && sequence >= self.sequence {
+        let is_same = self.session.as_ref() == Some(session);
+        if is_same && sequence >= self.sequence {
             self.reach(sequence);
         } else {
-            let number = self.number + 1;
-            *self = Self { session: Some(session.clone()), sequence, is_logged: false, number };
+            self.begin_numbering(session, sequence, is_same);
         }
+    }
+
+    /// The numbering has begun again under this name.
+    pub(super) fn begin_again(&mut self, session: &CompactString, sequence: u64) {
+        self.begin_numbering(session, sequence, true);
+    }
+
+    fn begin_numbering(&mut self, session: &CompactString, sequence: u64, is_again: bool) {
+        let (session, number) = (Some(session.clone()), self.number + 1);
+        *self = Self { session, sequence, is_logged: false, is_again, number };
     }
 
     /// Everything up to here has been taken.
@@ -41,6 +53,7 @@ impl FeedProgress {
         }
         let session = self.session.clone()?;
         self.is_logged = true;
+        let session = FeedPosition::numbering_name(&session, self.is_again);
         Some(FeedPosition { session, sequence: self.sequence, at: now })
     }
 
@@ -58,10 +71,12 @@ impl FeedProgress {
 
     /// What the log says.
     pub(super) fn replay(&mut self, position: &FeedPosition) {
-        if self.session.as_ref() != Some(&position.session) {
+        let session = CompactString::from(position.session_name());
+        if self.session.as_ref() != Some(&session) || self.is_again != position.is_again() {
             self.number += 1;
         }
-        self.session = Some(position.session.clone());
+        self.is_again = position.is_again();
+        self.session = Some(session);
         self.sequence = position.sequence;
         self.is_logged = true;
     }
@@ -76,6 +91,13 @@ impl FeedProgress {
     pub(super) fn covered_by(&self, as_of: Option<&FeedPlace>) -> Option<u64> {
         let as_of = as_of?;
         (self.session.as_ref() == Some(&as_of.session)).then_some(as_of.sequence)
+    }
+
+    /// How complete a record says that it is, as far as that can be believed: under a name whose
+    /// numbering has begun again nobody knows which of its lines a record means, since records lag.
+    pub(super) fn believed(&self, as_of: Option<FeedPlace>) -> Option<FeedPlace> {
+        let is_meant = |as_of: &FeedPlace| self.session.as_ref() == Some(&as_of.session);
+        as_of.filter(|as_of| !(self.is_again && is_meant(as_of)))
     }
 
     /// Session and last sequence, once there is a session.

@@ -49,6 +49,8 @@ mod flood_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod numbering_tests;
+#[cfg(test)]
 mod race_tests;
 #[cfg(test)]
 mod repair_tests;

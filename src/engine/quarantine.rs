@@ -160,7 +160,8 @@ impl Work<'_, '_> {
         let doubt = self.entry.underway.doubt.as_ref().and_then(|doubt| doubt.missing_since);
         let failed = Some(self.order().updated_at)
             .filter(|_| is_lost && self.order().ending() == Some(Ending::NotAccepted));
-        let unsure_since = [newest_case.map(TimestampMicros::new), doubt, failed];
+        let unknown = self.entry.underway.unknown.map(|look| look.since).filter(|_| is_lost);
+        let unsure_since = [newest_case.map(TimestampMicros::new), doubt, failed, unknown];
         let Some(since) = unsure_since.into_iter().flatten().max() else { return };
         let pause = now.micros_since(since).max(options.grace_micros);
         self.look_again_at(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));

@@ -382,7 +382,8 @@ impl Feed {
             self.renumberings = 0;
             self.symbols.begin_numbering(&mut self.market);
         }
-        self.begin(session, before)
+        let message = |session, sequence| OrderFeed::Session { session, sequence };
+        self.begin(session, before, message)
     }
 
     /// The numbering began again under the session's own name, and goes on behind `sequence`: to
@@ -399,11 +400,17 @@ impl Feed {
         }
         self.before = None;
         self.symbols.begin_numbering(&mut self.market);
-        self.begin(session, sequence)
+        let message = |session, sequence| OrderFeed::Renumbered { session, sequence };
+        self.begin(session, sequence, message)
     }
 
-    /// Begins a session whose lines follow behind `before`.
-    fn begin(&mut self, session: CompactString, before: u64) -> Result<(), Ended> {
+    /// Begins a session whose lines follow behind `before`, and tells the orders thread by `message`.
+    fn begin(
+        &mut self,
+        session: CompactString,
+        before: u64,
+        message: impl FnOnce(CompactString, u64) -> OrderFeed,
+    ) -> Result<(), Ended> {
         let counted = self.before.take().filter(|(of, _)| *of == session).map(|(_, last)| last);
         self.last_sequence = before.max(counted.unwrap_or(0));
         if counted.is_none() {
@@ -417,7 +424,7 @@ impl Feed {
         self.market.begin_session(&name, self.last_sequence + 1);
         self.numbering.begin();
         let handed_over = before.max(self.orders_from.saturating_sub(1));
-        let message = OrderFeed::Session { session: session.clone(), sequence: handed_over };
+        let message = message(session.clone(), handed_over);
         self.is_order_doubted = false;
         self.follow(session, before);
         // At once: whatever follows can be read again from here.
@@ -480,33 +487,36 @@ impl Feed {
             self.last_read = sequence;
             self.last_sequence = self.last_sequence.max(sequence);
         }
-        if sequence == self.last_read {
-            self.unnumbered = 0;
-        }
-        if self.orders_behind_from.is_none() && self.last_read >= self.orders_from {
+        self.unnumbered = 0;
+        // First, where there is room for one message only: it tells the position as well.
+        let is_told = self.compare_doubted();
+        let may_tell = self.orders_behind_from.is_none() && self.last_read >= self.orders_from;
+        if may_tell && !is_told {
             // Told again with the next beat if there is no room now.
             let _told_later =
                 self.orders.try_send(OrderFeed::Position { sequence: self.last_read });
         }
-        self.compare_doubted();
         Ok(())
     }
 
-    /// Has all orders compared where a skipped line may have named any of them.
-    fn compare_doubted(&mut self) {
+    /// Has all orders compared where a skipped line may have named any of them. False where that is
+    /// not so, or not yet.
+    fn compare_doubted(&mut self) -> bool {
         self.beats_since_comparison = self.beats_since_comparison.saturating_add(1);
         if !self.is_order_doubted || self.beats_since_comparison < BEATS_BETWEEN_COMPARISONS {
-            return;
+            return false;
         }
         // Lines that are owed are read again, and this one with them.
         let Some(session) = self.session.clone().filter(|_| self.orders_behind_from.is_none())
         else {
-            return;
+            return false;
         };
         let message = OrderFeed::Session { session, sequence: self.last_read };
-        if self.orders.try_send(message).is_ok() {
+        let is_told = self.orders.try_send(message).is_ok();
+        if is_told {
             (self.is_order_doubted, self.beats_since_comparison) = (false, 0);
         }
+        is_told
     }
 
     /// Moves past a line. True for one that has come before.
@@ -612,7 +622,8 @@ impl Feed {
         let first_missing = self.last_read + 1;
         self.numbering.note_missing(first_missing, last_missing);
         if last_missing - self.last_read <= self.unnumbered {
-            // They came, and could not be read.
+            // They came, and could not be read; or something else did, and they are lost.
+            self.is_order_doubted = true;
             return;
         }
         self.metrics.gaps.inc();

@@ -231,7 +231,8 @@ fn diagnose_bytes(line: &[u8]) -> Unreadable {
         if std::str::from_utf8(line).is_ok() { SkipCause::NotJson } else { SkipCause::NotUtf8 };
     let order_id = member(line, br#""orderId""#)
         .and_then(|value| value.strip_prefix(b"\""))
-        .and_then(|value| value.split(|&byte| byte == b'"').next())
+        // One that is cut may be the beginning of another one.
+        .and_then(|value| value.get(..memchr::memchr(b'"', value)?))
         .and_then(|id| std::str::from_utf8(id).ok())
         .and_then(|id| ExternalOrderId::new(id).ok());
     let sequence = member(line, br#""sequence""#).and_then(leading_number);
@@ -324,6 +325,8 @@ mod tests {
         let nothing = unreadable(b"oops");
         assert_eq!((nothing.sequence, nothing.order_id), (None, None));
         assert!(nothing.may_name_order, "nobody knows");
+        let beginning = unreadable(br#"{"sequence":7,"type":"cancelled","orderId":"o1-1"#);
+        assert!(beginning.order_id.is_none() && beginning.may_name_order, "it may be o1-12");
         let far = unreadable(br#"{"sequence":99999,"#);
         assert_eq!(far.credible_sequence(6), None);
         assert_eq!(cut.credible_sequence(6), Some(7));

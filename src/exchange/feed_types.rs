@@ -18,6 +18,13 @@ pub enum OrderFeed {
         /// Last sequence before the lines that follow.
         sequence: u64,
     },
+    /// The same, where the numbering of the session has begun again under its name.
+    Renumbered {
+        /// The exchange's name of the session.
+        session: CompactString,
+        /// Last sequence before the lines that follow.
+        sequence: u64,
+    },
     /// A line that belongs to an order. May repeat.
     Line(FeedLine),
     /// A line that names an order and cannot be taken as it is: the order is asked about.

@@ -320,9 +320,11 @@ impl Driver {
         match message {
             OrderFeed::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
-                if self.options.webhook.is_some() {
-                    self.queues.registrations.push(());
-                }
+                self.register_webhook();
+            }
+            OrderFeed::Renumbered { session, sequence } => {
+                self.engines.feed_renumbered(&session, sequence);
+                self.register_webhook();
             }
             OrderFeed::Position { sequence } => self.engines.feed_reached(sequence),
             OrderFeed::Unreadable(line) => {
@@ -344,6 +346,13 @@ impl Driver {
                 }
                 self.engines.feed_reached(sequence);
             }
+        }
+    }
+
+    /// An exchange that began anew may have forgotten whom to call.
+    fn register_webhook(&self) {
+        if self.options.webhook.is_some() {
+            self.queues.registrations.push(());
         }
     }
 

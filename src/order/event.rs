@@ -232,10 +232,32 @@ impl ReportKind {
 /// How far the feed has been taken.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct FeedPosition {
-    /// Which numbering.
+    /// Which numbering: the exchange's name of the session, and where that has numbered its lines
+    /// again, a mark behind it that no name has.
     pub session: CompactString,
     /// The last sequence that has been taken.
     pub sequence: u64,
     /// When we took note of it.
     pub at: TimestampMicros,
+}
+
+/// Stands behind the name of a session whose numbering has begun again. Names have no space in them.
+const AGAIN: &str = " again";
+
+impl FeedPosition {
+    /// The name of a numbering: that of its session, and whether it has begun again under that.
+    pub fn numbering_name(session: &str, is_again: bool) -> CompactString {
+        let mark = if is_again { AGAIN } else { "" };
+        compact_str::format_compact!("{session}{mark}")
+    }
+
+    /// The exchange's name of the session.
+    pub fn session_name(&self) -> &str {
+        self.session.strip_suffix(AGAIN).unwrap_or(&self.session)
+    }
+
+    /// Whether the numbering has begun again under that name.
+    pub fn is_again(&self) -> bool {
+        self.session.ends_with(AGAIN)
+    }
 }

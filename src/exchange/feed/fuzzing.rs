@@ -95,7 +95,9 @@ fn assert_message_is_sane(message: &OrderFeed) {
         OrderFeed::Unreadable(line) => {
             assert!(line.raw.len() <= MAX_RAW_BYTES && line.sequence < MAX_SEQUENCE);
         }
-        OrderFeed::Position { sequence } | OrderFeed::Session { sequence, .. } => {
+        OrderFeed::Position { sequence }
+        | OrderFeed::Session { sequence, .. }
+        | OrderFeed::Renumbered { sequence, .. } => {
             assert!(*sequence < MAX_SEQUENCE);
         }
     }

@@ -41,6 +41,7 @@ fn handed_over(receiver: &mut Receiver<OrderFeed>) -> Vec<OrderFeed> {
 fn told(receiver: &mut Receiver<OrderFeed>) -> Vec<String> {
     let told = handed_over(receiver).into_iter().filter_map(|message| match message {
         OrderFeed::Session { session, sequence } => Some(format!("{session} {sequence}")),
+        OrderFeed::Renumbered { session, sequence } => Some(format!("{session}~ {sequence}")),
         OrderFeed::Line(line) => Some(format!("line {}", line.sequence)),
         OrderFeed::Unreadable(line) => Some(format!("{} {}", line.cause, line.order_id)),
         OrderFeed::Position { .. } => None,
@@ -141,6 +142,15 @@ fn an_odd_line_is_counted_by_its_cause_and_its_order_is_asked_about() {
 }
 
 #[test]
+fn orders_are_compared_although_there_is_room_for_one_message_only() {
+    let (mut feed, mut receiver) = feed(1);
+    connection(&mut feed, None, &[session("s", 0)]).unwrap();
+    assert_eq!(told(&mut receiver), ["s 0"]);
+    connection(&mut feed, Some(("s", 1)), &[session("s", 0), "no json".into(), beat(0)]).unwrap();
+    assert_eq!(told(&mut receiver), ["s 0"]);
+}
+
+#[test]
 fn an_odd_line_that_there_is_no_room_for_is_read_again() {
     let (mut feed, mut receiver) = feed(1);
     let lines = [session("s", 0), trade(1, "o1", 0), trade(2, "o2", 100)];
@@ -159,6 +169,19 @@ fn a_gap_beside_odd_lines_is_still_one() {
     connection(&mut feed, None, &lines).unwrap();
     assert_eq!(feed.metrics.gaps.get(), 1, "one line was odd and two are missing");
     assert_eq!(told(&mut receiver), ["s 0", "line 1", "s 3", "line 4"]);
+}
+
+#[test]
+fn a_line_that_is_lost_beside_something_without_a_number_is_asked_about() {
+    let status = || r#"{"type":"status","text":"all is well"}"#.to_owned();
+    let (mut feed, mut receiver) = feed(ROOM);
+    let lines = [session("s", 0), trade(1, "o", 1), status(), trade(3, "o", 1), beat(3)];
+    connection(&mut feed, None, &lines).unwrap();
+    assert_eq!(told(&mut receiver), ["s 0", "line 1", "line 3", "s 3"], "at the beat");
+    // What came before a beat stands for nothing that is lost behind it.
+    let lines = [session("s", 3), status(), beat(3), trade(5, "o", 1)];
+    connection(&mut feed, Some(("s", 4)), &lines).unwrap();
+    assert_eq!(told(&mut receiver), ["s 4", "line 5"]);
 }
 
 #[test]
@@ -184,7 +207,7 @@ fn a_numbering_that_begins_again_under_its_name_is_a_new_session() {
         }
         assert_eq!(feed.metrics.renumberings.get(), 1, "{lines:?}");
         let told = told(&mut receiver);
-        let session = told.iter().rposition(|told| *told == format!("s {}", read_from - 1));
+        let session = told.iter().rposition(|told| *told == format!("s~ {}", read_from - 1));
         assert!(session.is_some_and(|place| place > 500), "{lines:?}: {told:?}");
         assert!(told.last().unwrap().starts_with("line "));
         let last = feed.last_read;
@@ -198,7 +221,7 @@ fn a_numbering_that_began_again_while_this_process_was_away_is_a_new_session() {
     let (mut feed, mut receiver) = feed(ROOM);
     feed.before = Some(("s".into(), 900));
     connection(&mut feed, None, &[session("s", 4), trade(5, "o", 1)]).unwrap();
-    assert_eq!(told(&mut receiver), ["s 4", "line 5"]);
+    assert_eq!(told(&mut receiver), ["s~ 4", "line 5"]);
     assert_eq!((feed.last_sequence, feed.metrics.renumberings.get()), (5, 1));
 }
 
