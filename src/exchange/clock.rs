@@ -84,11 +84,23 @@ impl ExchangeClock {
     /// was told by an estimate that has turned out to be wrong, or the exchange's clock was set back
     /// since. Never after `now`.
     pub fn deadlines_passed(&self, now: Moment) -> TimestampMicros {
-        let least = self.least_ahead(now);
-        let told = &self.0.told;
-        let told = told.load(Ordering::Relaxed).max(self.0.told_before.load(Ordering::Relaxed));
-        let too_late = told.saturating_sub(least).max(0);
+        let too_late = self.told(now).saturating_sub(self.least_ahead(now)).max(0);
         shifted(now.wall, too_late.saturating_neg())
+    }
+
+    /// The most that deadlines were told by which are not too old to be waited for.
+    fn told(&self, now: Moment) -> i64 {
+        let monotonic = i64::try_from(now.monotonic.micros()).unwrap_or(i64::MAX);
+        let since = self.0.told_since.load(Ordering::Relaxed);
+        let age = monotonic.saturating_sub(since).unsigned_abs();
+        let (told, before) = (&self.0.told, &self.0.told_before);
+        if age > 2 * TOLD_MICROS {
+            UNKNOWN
+        } else if age > TOLD_MICROS {
+            told.load(Ordering::Relaxed)
+        } else {
+            told.load(Ordering::Relaxed).max(before.load(Ordering::Relaxed))
+        }
     }
 
     fn ahead(&self, now: Moment) -> i64 {
@@ -266,6 +278,19 @@ mod tests {
             rig.clock.deadline(rig.now().wall, rig.now());
         }
         assert_eq!(rig.clock.deadlines_passed(rig.now()), rig.now().wall);
+    }
+
+    #[test]
+    fn old_deadlines_are_forgotten_although_no_new_ones_are_told() {
+        let mut rig = Rig::new(0);
+        rig.beat_often(20);
+        rig.clock.deadline(rig.now().wall, rig.now());
+        rig.ahead = -3_600 * SECOND as i64;
+        rig.beat_often(TOLD_MICROS / SECOND);
+        assert_ne!(rig.clock.deadlines_passed(rig.now()), rig.now().wall);
+        rig.beat_often(TOLD_MICROS / SECOND);
+        let late = rig.now().wall.micros_since(rig.clock.deadlines_passed(rig.now()));
+        assert!(late < SECOND, "{late}");
     }
 
     #[test]

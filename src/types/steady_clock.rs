@@ -26,6 +26,14 @@ struct Shared {
     told_nanos: AtomicU64,
 }
 
+/// What the clocks of a machine say at one moment, in nanoseconds, where no machine is asked.
+#[cfg(feature = "simulation")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawClocks {
+    pub(crate) monotonic: u64,
+    pub(crate) wall: u64,
+}
+
 /// The time from one look at the wall clock to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Line {
@@ -78,6 +86,18 @@ impl SteadyClock {
         }))
     }
 
+    /// The same by clocks that somebody else moves.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn start_by(last_recorded: TimestampMicros, raw: RawClocks) -> Self {
+        Self::start_at(last_recorded, raw.monotonic, raw.wall)
+    }
+
+    /// The time and the monotonic clock, by clocks that somebody else moves.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn moment_by(&self, raw: RawClocks) -> Moment {
+        self.moment_at(raw.monotonic, || raw.wall)
+    }
+
     /// The time.
     pub fn now(&self) -> TimestampMicros {
         TimestampMicros::new(self.now_nanos() / 1_000)
@@ -90,9 +110,12 @@ impl SteadyClock {
 
     /// The time and the monotonic clock.
     pub fn moment(&self) -> Moment {
-        let monotonic = monotonic_nanos();
+        self.moment_at(monotonic_nanos(), wall_nanos)
+    }
+
+    fn moment_at(&self, monotonic: u64, wall: impl FnOnce() -> u64) -> Moment {
         Moment {
-            wall: TimestampMicros::new(self.read(monotonic, wall_nanos) / 1_000),
+            wall: TimestampMicros::new(self.read(monotonic, wall) / 1_000),
             monotonic: MonotonicMicros::new(monotonic / 1_000),
         }
     }
