@@ -10,14 +10,16 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::profile::MAX_RESERVE_SEGMENTS;
+use super::published::PublishedLine;
 use crate::engine::{EngineOptions, Engines};
-use crate::exchange::wire::{FeedLine, FeedLineType};
+use crate::exchange::wire::FeedLineType;
 use crate::order::{
     Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, HeldReport, Order,
     ReportKind, decode,
 };
 use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, UserId,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, TimestampMicros,
+    UserId,
 };
 use crate::wal::parts::{FaultyDisk, recover_from};
 use crate::wal::{Lsn, RecordView};
@@ -48,6 +50,8 @@ pub(super) struct DurableLog {
     changes: BTreeMap<UserId, Vec<(Lsn, Arc<Order>)>>,
     /// When each record was taken note of, in microseconds.
     times: Vec<u64>,
+    last_change: TimestampMicros,
+    last_created: TimestampMicros,
     executions: BTreeMap<OrderId, BTreeMap<ExecutionId, Mark>>,
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     held: Vec<HeldReport>,
@@ -77,6 +81,8 @@ impl DurableLog {
             versions: BTreeMap::new(),
             changes: BTreeMap::new(),
             times: Vec::new(),
+            last_change: TimestampMicros::default(),
+            last_created: TimestampMicros::default(),
             executions: BTreeMap::new(),
             keys: BTreeMap::new(),
             held: Vec::new(),
@@ -137,6 +143,7 @@ impl DurableLog {
         self.records.push(hash);
         let event = decode(record.kind, record.format_version, record.payload)
             .map_err(|error| broken(Invariant::RotIsSeen, format!("{error:?}")))?;
+        self.check_time(&event)?;
         self.times.push(event.at().micros());
         let effect = match &event {
             Event::Changed(changed) => {
@@ -165,8 +172,21 @@ impl DurableLog {
         }
     }
 
+    /// Changes have times that never go back, whatever the wall clock does.
+    fn check_time(&mut self, event: &Event) -> Checked {
+        let Event::Changed(Changed { at, .. }) = event else { return Ok(()) };
+        let last = std::mem::replace(&mut self.last_change, *at);
+        ensure(*at >= last, Invariant::TimeGoesOn, || format!("{event:?} is behind {last:?}"))
+    }
+
+    /// The latest time at which an order was created that is durable.
+    pub(super) fn last_created(&self) -> TimestampMicros {
+        self.last_created
+    }
+
     fn created(&mut self, created: &Created) -> Checked {
         let order_id = created.order_id;
+        self.last_created = self.last_created.max(created.created_at);
         if let Some(key) = &created.client_order_id {
             let first = self.keys.insert((created.user.clone(), key.clone()), order_id);
             ensure(first.is_none(), Invariant::OneKeyOneOrder, || {
@@ -194,6 +214,9 @@ impl DurableLog {
         match effect {
             Some(ExecutionEffect::Counts(fill)) => self.counts(order_id, &fill, exchange)?,
             Some(ExecutionEffect::Void { execution_id, taken_back }) => {
+                if taken_back {
+                    check_taken_back(order_id, &execution_id, exchange)?;
+                }
                 let mark = if taken_back { Mark::TakenBack } else { Mark::Void };
                 self.executions.entry(order_id).or_default().insert(execution_id, mark);
             }
@@ -230,21 +253,27 @@ impl DurableLog {
 
     /// A position says that everything before it is in the log, or was settled by a query.
     fn moved(&mut self, position: &FeedPosition, exchange: &Exchange) -> Checked {
-        let at = (position.session.clone(), position.sequence);
-        if self.position.as_ref().is_none_or(|(session, _)| *session != at.0) {
+        let session = CompactString::from(position.session_name());
+        let goes_on =
+            |(name, last): &(CompactString, u64)| *name == session && *last <= position.sequence;
+        if !self.position.as_ref().is_some_and(goes_on) {
             self.looked_up = 0;
         }
-        self.position = Some(at);
+        let feed = exchange.feed();
+        // Sequences that begin again do so below: this may be one of the numbering before.
+        let is_current = session == feed.session() && position.sequence <= feed.last();
+        self.position = Some((session, position.sequence));
         let is_certain = !exchange.loses_busts && !exchange.has_unsure_records();
-        if position.session != exchange.session() || !is_certain {
+        if !is_current || !is_certain {
             return Ok(());
         }
-        for published in exchange.lines() {
+        for published in feed.lines() {
             let line = &published.line;
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
-                let is_safe = self.has(line, exchange)
-                    || self.will_settle(line, exchange)
-                    || is_void(line, exchange);
+                let is_safe = published.is_unsure
+                    || self.has(published)
+                    || self.will_settle(published)
+                    || is_void(published, exchange);
                 ensure(is_safe, Invariant::PositionAfterLines, || {
                     format!("the position is {}, missing is {line:?}", position.sequence)
                 })?;
@@ -255,11 +284,12 @@ impl DurableLog {
     }
 
     /// Whether the log knows what a line says.
-    pub(super) fn has(&self, line: &FeedLine, exchange: &Exchange) -> bool {
+    pub(super) fn has(&self, published: &PublishedLine) -> bool {
+        let line = &published.line;
         let (Some(external), Some(execution)) = (&line.order_id, &line.execution_id) else {
             return true;
         };
-        let Some(order_id) = exchange.order_of(external) else { return false };
+        let Some(order_id) = published.order else { return false };
         let mark = self.executions.get(&order_id).and_then(|marks| marks.get(execution));
         let is_held =
             |void| self.held.iter().any(|report| is_about(report, external, execution, void));
@@ -275,9 +305,9 @@ impl DurableLog {
 
     /// Whether a bust is held that opens the line's order again: the order is settled then, and with
     /// it what the feed has lost.
-    fn will_settle(&self, line: &FeedLine, exchange: &Exchange) -> bool {
-        let Some(external) = &line.order_id else { return false };
-        let marks = exchange.order_of(external).and_then(|id| self.executions.get(&id));
+    fn will_settle(&self, published: &PublishedLine) -> bool {
+        let Some(external) = &published.line.order_id else { return false };
+        let marks = published.order.and_then(|id| self.executions.get(&id));
         let is_void = |id| marks.is_some_and(|marks| marks.get(id) == Some(&Mark::Void));
         self.held.iter().any(|report| match &report.kind {
             ReportKind::Busted { execution_id } => {
@@ -389,15 +419,26 @@ impl DurableLog {
     }
 }
 
+/// What a record takes back has been declared void. Of an order that holds more than its size a record
+/// that lags may seem to say which executions are too many.
+fn check_taken_back(order_id: OrderId, id: &ExecutionId, exchange: &Exchange) -> Checked {
+    let counting = exchange.counting(order_id);
+    let is_real = counting.iter().any(|known| known.execution_id == *id);
+    ensure(!is_real || exchange.is_over_filled(order_id), Invariant::RealStays, || {
+        format!("{id} of {order_id} is taken back, at the exchange it counts")
+    })
+}
+
 /// Whether a line tells of an execution that was declared void since: the record that settled its
 /// order did not have it any more.
-fn is_void(line: &FeedLine, exchange: &Exchange) -> bool {
-    let (FeedLineType::Trade, Some(external), Some(execution)) =
-        (line.line_type, &line.order_id, &line.execution_id)
+fn is_void(published: &PublishedLine, exchange: &Exchange) -> bool {
+    let line = &published.line;
+    let (FeedLineType::Trade, Some(order_id), Some(execution)) =
+        (line.line_type, published.order, &line.execution_id)
     else {
         return false;
     };
-    let counting = exchange.order_of(external).map(|id| exchange.counting(id)).unwrap_or_default();
+    let counting = exchange.counting(order_id);
     counting.iter().all(|known| known.execution_id != *execution)
 }
 

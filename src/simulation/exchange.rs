@@ -7,6 +7,7 @@ use compact_str::{CompactString, format_compact};
 
 use super::dice::Dice;
 use super::invariant::{Checked, Invariant, broken};
+use super::published::Published;
 use super::records::{self, RecordHistory, RecordManner};
 use crate::exchange::sim::SteppedExchange;
 use crate::exchange::wire::{
@@ -21,14 +22,6 @@ use crate::types::{
 /// What is traded. Orders for anything else are refused.
 pub(super) const SYMBOLS: [&str; 2] = ["IBM", "SPY"];
 
-/// A line of the feed.
-pub(super) struct PublishedLine {
-    pub(super) line: FeedLine,
-    /// No query brings what it says: a feed that loses it has lost it for good. This feed loses
-    /// only others.
-    pub(super) only_here: bool,
-}
-
 /// An order that the exchange accepted.
 struct Accepted {
     external_order_id: ExternalOrderId,
@@ -42,11 +35,9 @@ struct Accepted {
 /// The exchange.
 pub(super) struct Exchange {
     rules: SteppedExchange,
-    session: u64,
-    /// Of this session; the first has sequence 1.
-    lines: Vec<PublishedLine>,
-    /// The first sequence that is still kept.
-    first_kept: u64,
+    feed: Published,
+    /// The name that records still call the session by, and until when.
+    records_name: Option<(CompactString, u64)>,
     accepted: BTreeMap<OrderId, Accepted>,
     by_external: BTreeMap<ExternalOrderId, OrderId>,
     /// Everything that was ever executed, also what was declared void.
@@ -66,9 +57,8 @@ impl Exchange {
     pub(super) fn new(manner: RecordManner, loses_busts: bool) -> Self {
         Self {
             rules: SteppedExchange::new(symbols()),
-            session: 1,
-            lines: Vec::new(),
-            first_kept: 1,
+            feed: Published::new(),
+            records_name: None,
             accepted: BTreeMap::new(),
             by_external: BTreeMap::new(),
             executions: BTreeMap::new(),
@@ -156,7 +146,7 @@ impl Exchange {
     /// The record of an order as somebody is told who asks for it.
     fn told(&self, order_id: OrderId, id: &CompactString, now_micros: u64) -> QueryResult {
         if self.manner.lag_micros == 0 {
-            let as_of = self.manner.shows_as_of.then(|| self.feed_place());
+            let as_of = self.manner.shows_as_of.then(|| self.feed_place(now_micros));
             return QueryResult { as_of, ..self.record(order_id) };
         }
         let at = now_micros.saturating_sub(self.manner.lag_micros);
@@ -174,8 +164,10 @@ impl Exchange {
         QueryResult { as_of, ..record }
     }
 
-    fn feed_place(&self) -> AsOf {
-        AsOf { session: self.session(), sequence: self.lines.len() as u64 }
+    fn feed_place(&self, now_micros: u64) -> AsOf {
+        let old_name = self.records_name.as_ref().filter(|(_, until)| now_micros < *until);
+        let session = old_name.map_or_else(|| self.feed.session(), |(name, _)| name.clone());
+        AsOf { session, sequence: self.feed.last() }
     }
 
     /// Takes note of what it knows now, for records that lag.
@@ -188,14 +180,15 @@ impl Exchange {
             let record = self.record(order_id);
             self.history.note(now_micros, order_id, record);
         }
-        let place = self.feed_place();
+        let place = self.feed_place(now_micros);
         self.history.note_feed(now_micros, place);
     }
 
     /// Whether what it says of orders may be older than it looks: then nothing tells what the feed has
     /// lost before it is asked again.
     pub(super) fn has_unsure_records(&self) -> bool {
-        self.manner.cut_lists > 0 || (self.manner.lag_micros > 0 && !self.manner.shows_as_of)
+        let shows_as_of = self.manner.shows_as_of && !self.feed.is_again();
+        self.manner.cut_lists > 0 || (self.manner.lag_micros > 0 && !shows_as_of)
     }
 
     /// Whether an order may be called failed here that it has accepted: its records lag.
@@ -288,31 +281,28 @@ impl Exchange {
         self.push(line, true);
     }
 
-    /// Starts again: the lines of the old feed session are gone.
-    pub(super) fn restart(&mut self) {
+    /// Starts again: the lines of the old feed session are gone. Under the same name it numbers its
+    /// lines from further below.
+    pub(super) fn restart(&mut self, keeps_name: bool) {
         self.rules.restart();
-        self.session += 1;
-        self.lines.clear();
-        self.first_kept = 1;
+        if !(keeps_name && self.feed.begin_again()) {
+            self.feed.begin_session();
+        }
+        self.records_name = None;
     }
 
-    /// Forgets the lines before a sequence: who asks for them is told that they are gone.
-    pub(super) fn forget_lines_before(&mut self, sequence: u64) {
-        self.first_kept = self.first_kept.max(sequence);
+    /// Gives the session of its feed another name. Records keep the old one for a while.
+    pub(super) fn rename_session(&mut self, until_micros: u64) {
+        self.records_name = Some((self.feed.session(), until_micros));
+        self.feed.rename();
     }
 
-    /// Whether a reader may begin at a sequence.
-    pub(super) fn keeps(&self, sequence: u64) -> bool {
-        (self.first_kept..=self.lines.len() as u64 + 1).contains(&sequence)
+    pub(super) fn feed(&self) -> &Published {
+        &self.feed
     }
 
-    /// The name of the feed session.
-    pub(super) fn session(&self) -> CompactString {
-        format_compact!("{}", self.session)
-    }
-
-    pub(super) fn lines(&self) -> &[PublishedLine] {
-        &self.lines
+    pub(super) fn feed_mut(&mut self) -> &mut Published {
+        &mut self.feed
     }
 
     /// Orders that were accepted, and their ids here.
@@ -359,8 +349,7 @@ impl Exchange {
         }
     }
 
-    fn push(&mut self, mut line: FeedLine, only_here: bool) {
-        line.sequence = self.lines.len() as u64 + 1;
+    fn push(&mut self, line: FeedLine, only_here: bool) {
         let order = line.order_id.as_ref().and_then(|id| self.order_of(id));
         if let (FeedLineType::Trade, Some(order), Some(id), Some(shares), Some(price)) =
             (line.line_type, order, &line.execution_id, line.num_shares, line.price_in_cents)
@@ -370,9 +359,10 @@ impl Exchange {
         if let Some(id) = &line.order_id {
             let (kind, execution) = (line.line_type, line.execution_id.as_ref());
             let execution = execution.map_or("", |id| id.as_str());
-            self.notes.push(format!("line {}: {kind:?} {execution} of {id}", line.sequence));
+            let sequence = self.feed.last() + 1;
+            self.notes.push(format!("line {sequence}: {kind:?} {execution} of {id}"));
         }
-        self.lines.push(PublishedLine { line, only_here });
+        self.feed.push(line, order, only_here);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The exchange's end of a feed connection, and the real reader at ours: bytes of lines that are
 //! lost, repeated and swapped, and connections that break and begin elsewhere.
 
-use super::exchange::{Exchange, PublishedLine};
-use crate::exchange::wire::{FeedLine, FeedLineType, FeedSession};
+use super::exchange::Exchange;
+use super::published::{Published, PublishedLine};
+use crate::exchange::wire::{FeedLine, FeedSession};
 use crate::exchange::{ExchangeClock, OrderFeed, Resume, SteppedFeed};
 use crate::market::MarketWriter;
 use crate::sync::Sender;
@@ -11,10 +12,17 @@ use crate::types::{MonotonicMicros, TimestampMicros};
 /// A feed connection, and who reads it.
 pub(super) struct FeedLink {
     reader: SteppedFeed,
-    /// The session of the connection.
+    /// The session of the connection, and which numbering it is.
     session: String,
+    numbering: u32,
     /// Sequence of the line that comes next on it.
     next: u64,
+    /// Something that is no line of the exchange came since the last one that is.
+    has_junk: bool,
+    /// Lines that this connection has lost since then.
+    lost: Vec<u64>,
+    /// Lines that may not have been taken, and whose loss may not have been seen as such.
+    pub(super) unsure: Vec<u64>,
     /// When it was last served.
     now: MonotonicMicros,
     /// What happened, for the trace.
@@ -31,7 +39,17 @@ impl FeedLink {
     ) -> Self {
         let reader = SteppedFeed::new(market, to_orders, resume, exchange_clock);
         let now = MonotonicMicros::default();
-        Self { reader, session: String::new(), next: 1, now, notes: Vec::new() }
+        Self {
+            reader,
+            session: String::new(),
+            numbering: 0,
+            next: 1,
+            has_junk: false,
+            lost: Vec::new(),
+            unsure: Vec::new(),
+            now,
+            notes: Vec::new(),
+        }
     }
 
     /// What comes from here on comes at this time.
@@ -40,16 +58,16 @@ impl FeedLink {
     }
 
     /// Brings at most so many lines, or connects first. False when there was nothing to do.
-    pub(super) fn bring(&mut self, exchange: &Exchange, count: u64) -> bool {
+    pub(super) fn bring(&mut self, exchange: &Exchange, count: u64, answer: OddAnswer) -> bool {
         if !self.is_connected(exchange) {
-            self.connect(exchange);
+            self.connect(exchange.feed(), answer);
             return true;
         }
         let first = self.next;
         for _ in 0..count {
-            let Some(line) = line_at(exchange, self.next) else { break };
+            let Some(published) = exchange.feed().at(self.next) else { break };
             self.next += 1;
-            if !self.take(&line.clone()) {
+            if !self.take(&published.line) {
                 break;
             }
         }
@@ -61,22 +79,12 @@ impl FeedLink {
 
     /// Brings a heartbeat, which comes when every line has come.
     pub(super) fn beat(&mut self, exchange: &Exchange, timestamp: TimestampMicros) -> bool {
-        let sequence = exchange.lines().len() as u64;
+        let sequence = exchange.feed().last();
         if !self.is_connected(exchange) || self.next != sequence + 1 {
             return false;
         }
         self.notes.push(format!("the feed beats at {sequence}"));
-        self.take(&FeedLine {
-            sequence,
-            line_type: FeedLineType::Heartbeat,
-            execution_id: None,
-            symbol: None,
-            price_in_cents: None,
-            num_shares: None,
-            order_id: None,
-            volume: true,
-            timestamp,
-        });
+        self.take(&exchange.feed().beat(timestamp));
         true
     }
 
@@ -86,9 +94,9 @@ impl FeedLink {
             return false;
         }
         let sequence = self.next.saturating_sub(back + 1);
-        let Some(line) = line_at(exchange, sequence).cloned() else { return false };
+        let Some(published) = exchange.feed().at(sequence) else { return false };
         self.notes.push(format!("the feed repeats line {sequence}"));
-        self.take(&line);
+        self.send(serde_json::to_vec(&published.line).unwrap_or_default());
         true
     }
 
@@ -103,15 +111,55 @@ impl FeedLink {
             return false;
         }
         let first = self.next;
-        while self.next < first + count
-            && published_at(exchange, self.next).is_some_and(&may_be_lost)
-        {
+        while self.next < first + count && exchange.feed().at(self.next).is_some_and(&may_be_lost) {
+            self.lost.push(self.next);
             self.next += 1;
         }
         if self.next > first {
             self.notes.push(format!("the feed loses lines {first} to {}", self.next - 1));
         }
+        self.note_unsure();
         self.next > first
+    }
+
+    /// Brings the next line as `garble` makes it, if it may be lost.
+    pub(super) fn garble(
+        &mut self,
+        exchange: &Exchange,
+        may_be_lost: impl Fn(&PublishedLine) -> bool,
+        garble: impl FnOnce(&PublishedLine) -> Vec<u8>,
+    ) -> bool {
+        if !self.is_connected(exchange) {
+            return false;
+        }
+        let published = exchange.feed().at(self.next).filter(|published| may_be_lost(published));
+        let Some(published) = published else { return false };
+        let bytes = garble(published);
+        let shown = String::from_utf8_lossy(&bytes).chars().take(160).collect::<String>();
+        self.notes.push(format!("the feed brings line {} as {shown:?}", self.next));
+        self.unsure.push(self.next);
+        self.next += 1;
+        self.send(bytes);
+        true
+    }
+
+    /// Brings something that is no line of the exchange.
+    pub(super) fn bring_junk(&mut self, exchange: &Exchange, junk: &str) -> bool {
+        if !self.is_connected(exchange) {
+            return false;
+        }
+        self.notes.push(format!("the feed brings {junk:?}"));
+        self.has_junk = true;
+        self.note_unsure();
+        self.send(junk.as_bytes().to_vec());
+        true
+    }
+
+    /// Lines that are lost beside something unreadable may be taken for that.
+    fn note_unsure(&mut self) {
+        if self.has_junk {
+            self.unsure.append(&mut self.lost);
+        }
     }
 
     /// Brings the next two lines in the wrong order.
@@ -119,16 +167,17 @@ impl FeedLink {
         if !self.is_connected(exchange) {
             return false;
         }
-        let lines = (published_at(exchange, self.next), published_at(exchange, self.next + 1));
+        let feed = exchange.feed();
+        let lines = (feed.at(self.next), feed.at(self.next + 1));
         let (Some(first), Some(second)) = lines else { return false };
         if first.only_here {
             return false;
         }
-        let (first, second) = (first.line.clone(), second.line.clone());
+        let (first, second) = (&first.line, &second.line);
         self.notes.push(format!("the feed brings line {} before its predecessor", second.sequence));
         self.next += 2;
-        if self.take(&second) {
-            self.take(&first);
+        if self.take(second) {
+            self.take(first);
         }
         true
     }
@@ -146,8 +195,9 @@ impl FeedLink {
     /// Whether every line has been handed over.
     pub(super) fn is_at_end(&self, exchange: &Exchange) -> bool {
         self.reader.is_connected()
-            && self.session == exchange.session()
-            && self.next == exchange.lines().len() as u64 + 1
+            && self.numbering == exchange.feed().numbering()
+            && self.session == exchange.feed().session()
+            && self.next == exchange.feed().last() + 1
     }
 
     /// The market, for the next process.
@@ -156,36 +206,56 @@ impl FeedLink {
     }
 
     /// Whether lines may follow at once. An exchange that has started again has closed all
-    /// connections.
+    /// connections; one whose session has another name says so.
     fn is_connected(&mut self, exchange: &Exchange) -> bool {
-        if self.reader.is_connected() && self.session != exchange.session() {
+        let feed = exchange.feed();
+        if self.reader.is_connected() && self.numbering != feed.numbering() {
             self.cut();
+        }
+        if self.reader.is_connected() && self.session != feed.session() {
+            self.notes.push(format!(
+                "the feed goes on as {} in place of {}",
+                feed.session(),
+                self.session
+            ));
+            self.name(feed, self.next);
         }
         self.reader.is_connected()
     }
 
     /// What `GET /v1/feed` does.
-    fn connect(&mut self, exchange: &Exchange) {
-        let session = exchange.session();
-        let after_all = exchange.lines().len() as u64 + 1;
-        let first = match self.reader.resume() {
-            Some((of, from)) if *of != session || !exchange.keeps(*from) => {
+    fn connect(&mut self, feed: &Published, odd: OddAnswer) {
+        let session = feed.session();
+        let after_all = feed.last() + 1;
+        let first = match (self.reader.resume(), odd) {
+            (Some((of, from)), _) if *of == session && feed.keeps(*from) => *from,
+            (None, _) | (Some(_), OddAnswer::FromEnd) => after_all,
+            (Some(_), OddAnswer::FromBeginning) => feed.first_kept(),
+            (Some((of, from)), OddAnswer::Gone) => {
                 self.notes.push(format!("the feed has no {of} from {from} on any more"));
                 self.reader.refuse();
                 return;
             }
-            Some((_, from)) => *from,
-            None => after_all,
         };
         self.notes.push(format!("the feed connects to {session} from {first} on"));
         self.reader.connect();
+        self.numbering = feed.numbering();
+        (self.next, self.has_junk) = (first, false);
+        self.lost.clear();
+        self.name(feed, first);
+    }
+
+    /// Brings the line that names the session, before the line `first`.
+    fn name(&mut self, feed: &Published, first: u64) {
+        let session = feed.session();
         self.session = session.to_string();
-        self.next = first;
-        let first_line = FeedSession { session, sequence: first - 1 };
-        self.send(serde_json::to_vec(&first_line).unwrap_or_default());
+        let line = FeedSession { session, sequence: first - 1 };
+        self.send(serde_json::to_vec(&line).unwrap_or_default());
     }
 
     fn take(&mut self, line: &FeedLine) -> bool {
+        self.has_junk = false;
+        self.lost.clear();
         self.send(serde_json::to_vec(line).unwrap_or_default())
     }
 
@@ -202,11 +272,13 @@ impl FeedLink {
     }
 }
 
-fn published_at(exchange: &Exchange, sequence: u64) -> Option<&PublishedLine> {
-    let place = usize::try_from(sequence.checked_sub(1)?).ok()?;
-    exchange.lines().get(place)
-}
-
-fn line_at(exchange: &Exchange, sequence: u64) -> Option<&FeedLine> {
-    published_at(exchange, sequence).map(|published| &published.line)
+/// What an exchange answers that does not have what was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum OddAnswer {
+    /// That it is gone: `410`.
+    Gone,
+    /// `200`, and what comes from now on.
+    FromEnd,
+    /// `200`, and all that it has.
+    FromBeginning,
 }

@@ -18,6 +18,8 @@ pub enum Invariant {
     CountedOnce,
     /// Only what the exchange did counts.
     CountedIsReal,
+    /// Only what is void is taken back.
+    RealStays,
     /// Versions rise.
     VersionNeverBack,
     /// Reads are as new as answers.
@@ -62,6 +64,10 @@ pub enum Invariant {
     StoreFollows,
     /// Failed orders are not at the exchange.
     FailedForGood,
+    /// Orders that were never taken fail in time.
+    FailedInTime,
+    /// Times never go back.
+    TimeGoesOn,
     /// Positions stand behind their lines.
     PositionAfterLines,
     /// Queues have ends.
@@ -91,6 +97,7 @@ impl Invariant {
             Self::FilledIsSum => "filled shares are the sum of the distinct executions",
             Self::CountedOnce => "an execution counts exactly once",
             Self::CountedIsReal => "what counts is what the exchange executed for that order",
+            Self::RealStays => "no record takes back what the exchange has not declared void",
             Self::VersionNeverBack => "a version never goes back for any reader",
             Self::AnswerIsReadable => "after an answer every read shows at least what it said",
             Self::SeenIsDurable => "a reader sees only what is durable",
@@ -121,6 +128,10 @@ impl Invariant {
             Self::FailedForGood => {
                 "an order called failed is not at the exchange and never will be"
             }
+            Self::FailedInTime => {
+                "an order that the exchange never took is called failed in time, whatever clocks do"
+            }
+            Self::TimeGoesOn => "what is recorded later has no earlier time",
             Self::PositionAfterLines => "the feed position is durable only behind its lines",
             Self::QueuesBounded => "every queue stays within its limit",
             Self::StartsAfterCrash => "no crash leads to a refusal to start",

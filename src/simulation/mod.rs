@@ -41,10 +41,13 @@
 
 mod clients;
 mod clock;
+mod clock_moves;
 mod dice;
 mod durable;
 mod exchange;
 mod feed;
+mod feed_moves;
+mod garble;
 mod invariant;
 mod moves;
 mod network;
@@ -52,6 +55,7 @@ mod node;
 mod others;
 mod postgres;
 mod profile;
+mod published;
 mod readers;
 mod records;
 mod replies;

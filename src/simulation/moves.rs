@@ -1,9 +1,10 @@
 //! The steps of users, network, exchange and feed.
 
-use super::exchange::{Exchange, PublishedLine, SYMBOLS};
-use super::feed::FeedLink;
+use super::exchange::SYMBOLS;
+use super::garble;
 use super::invariant::{Checked, Invariant, ensure};
 use super::network::{Request, Response};
+use super::published::PublishedLine;
 use super::sessions::{Outgoing, SESSIONS};
 use super::trace::say;
 use super::world::World;
@@ -21,9 +22,9 @@ const UNTRADED: &str = "NONE";
 
 /// Users.
 impl World<'_> {
-    pub(super) fn create(&mut self) -> bool {
+    pub(super) fn create(&mut self) -> Checked<bool> {
         if self.node.is_none() {
-            return false;
+            return Ok(false);
         }
         let place = self.dice.below(self.clients.users.len());
         let user = self.clients.users[place].clone();
@@ -33,7 +34,7 @@ impl World<'_> {
             0 => UNTRADED,
             n => SYMBOLS[n % SYMBOLS.len()],
         };
-        let Ok(symbol) = Symbol::new(name) else { return false };
+        let Ok(symbol) = Symbol::new(name) else { return Ok(false) };
         let (is_limit, is_buy, is_day) =
             (self.dice.percent(70), self.dice.percent(50), self.dice.percent(50));
         let limit_price = if is_limit { Some(self.price()) } else { None };
@@ -52,13 +53,16 @@ impl World<'_> {
     }
 
     /// An order that the exchange takes. `None` while the process is down.
-    pub(super) fn create_without_key(&mut self) -> Option<OrderId> {
-        let user = self.clients.users.first()?.clone();
+    pub(super) fn create_without_key(&mut self) -> Checked<Option<OrderId>> {
+        let (Some(user), Ok(symbol)) = (self.clients.users.first(), Symbol::new(SYMBOLS[0])) else {
+            return Ok(None);
+        };
+        let user = user.clone();
         let order_id = self.order_id(&user);
         let request = CreateOrder {
             order_id,
             client_order_id: None,
-            symbol: Symbol::new(SYMBOLS.first()?).ok()?,
+            symbol,
             position: Position::Buy,
             limit_price: None,
             time_in_force: TimeInForce::Day,
@@ -66,14 +70,14 @@ impl World<'_> {
             created_at: self.clock.ours().wall,
             user,
         };
-        self.ask_for(request).then_some(order_id)
+        Ok(self.ask_for(request)?.then_some(order_id))
     }
 
     /// The same key again, usually with the same body.
-    pub(super) fn repeat(&mut self) -> bool {
-        let Some(first) = self.dice.pick(&self.clients.keyed).cloned() else { return false };
+    pub(super) fn repeat(&mut self) -> Checked<bool> {
+        let Some(first) = self.dice.pick(&self.clients.keyed).cloned() else { return Ok(false) };
         if self.node.is_none() {
-            return false;
+            return Ok(false);
         }
         let mut request = CreateOrder {
             order_id: self.order_id(&first.user),
@@ -88,15 +92,19 @@ impl World<'_> {
         self.ask_for(request)
     }
 
-    fn ask_for(&mut self, request: CreateOrder) -> bool {
-        let Some(node) = &self.node else { return false };
+    fn ask_for(&mut self, request: CreateOrder) -> Checked<bool> {
+        let Some(node) = &self.node else { return Ok(false) };
+        let (at, last) = (request.created_at, self.durable.last_created());
+        ensure(at >= last, Invariant::TimeGoesOn, || {
+            format!("{} is created at {at:?}, before it {last:?}", request.order_id)
+        })?;
         let name = self.trace.name(request.order_id);
         let key = request.client_order_id.as_ref().map_or("-", |key| key.as_str());
         let (user, shares, symbol) = (&request.user, request.num_shares, request.symbol);
         let limit = request.limit_price.map_or(0, PriceCents::cents);
         say!(self.trace, "{user} asks for {name}: {shares} {symbol} at {limit}, key {key}");
         self.clients.create(&node.desk, &node.index, request);
-        true
+        Ok(true)
     }
 
     fn order_id(&mut self, user: &UserId) -> OrderId {
@@ -206,20 +214,31 @@ impl World<'_> {
 
     /// The exchange posts some of its newest lines, in any order.
     pub(super) fn post_lines(&mut self) -> bool {
-        let newest = self.exchange.lines().iter().rev().take(NEWEST_LINES);
-        let newest: Vec<FeedLine> = newest
-            .map(|published| published.line.clone())
-            .filter(|line| line.order_id.is_some())
+        let newest = self.exchange.feed().lines().iter().rev().take(NEWEST_LINES);
+        let newest: Vec<PublishedLine> = newest
+            .filter(|published| published.line.order_id.is_some())
             // What says too little to be taken as it is comes by the feed alone here.
-            .filter(|line| line.symbol.is_some() || line.line_type != FeedLineType::Trade)
+            .filter(|PublishedLine { line, .. }| {
+                line.symbol.is_some() || line.line_type != FeedLineType::Trade
+            })
+            .cloned()
             .collect();
         let (Some(node), false) = (&self.node, newest.is_empty()) else { return false };
         let count = self.dice.below(4) + 1;
-        let lines: Vec<FeedLine> =
+        let mut posted: Vec<PublishedLine> =
             (0..count).filter_map(|_| self.dice.pick(&newest).cloned()).collect();
+        let lines: Vec<FeedLine> = posted.iter().map(|posted| posted.line.clone()).collect();
         let sequences: Vec<u64> = lines.iter().map(|line| line.sequence).collect();
         say!(self.trace, "the exchange posts lines {sequences:?}");
-        self.others.post(node.gateway(), lines);
+        let chance = if self.is_calm { 0 } else { self.profile.garbled };
+        let session = self.exchange.feed().session();
+        let read = garble::posted(&session, &lines, (chance, &mut self.dice));
+        for unreadable in &read.unreadable {
+            say!(self.trace, "  one of them as {:?}", unreadable.text);
+            self.trace.count("posted lines that cannot be read");
+        }
+        posted.retain(|posted| read.results.contains(&posted.line));
+        self.others.post(node.gateway(), posted, read);
         true
     }
 }
@@ -268,7 +287,10 @@ impl World<'_> {
                 self.trace.count_many("cancels sent", request.external_order_ids.len() as u64);
             }
             Request::Query(request) => {
-                say!(self.trace, "{} queries are sent", request.client_order_ids.len());
+                let orders = request.client_order_ids.iter().filter_map(|id| id.parse().ok());
+                let names: Vec<String> =
+                    orders.map(|id: OrderId| self.trace.name(id).to_string()).collect();
+                say!(self.trace, "{} queries are sent: {names:?}", names.len());
                 self.trace.count_many("queries sent", request.client_order_ids.len() as u64);
             }
         }
@@ -326,6 +348,13 @@ impl World<'_> {
             if self.dice.percent(self.profile.mangled_answers) {
                 say!(self.trace, "  its answer is mixed up");
                 response.mangle(&mut self.dice);
+            }
+            if self.dice.percent(self.profile.garbled)
+                && let Some(body) = garble::answer(&response, &mut self.dice)
+            {
+                say!(self.trace, "  its answer is {}", String::from_utf8_lossy(&body));
+                self.trace.count("answers with an element that cannot be read");
+                response = Response::Body(body);
             }
             if self.dice.percent(self.profile.lost_answers) {
                 say!(self.trace, "  its answer cannot be read");
@@ -397,8 +426,8 @@ impl World<'_> {
     /// Whether the feed will bring a line for certain: only then may there be one that nothing else
     /// can tell.
     fn feed_is_certain(&self) -> bool {
-        let session = self.exchange.session();
-        self.durable.position_in(&session).is_some_and(|last| self.exchange.keeps(last + 1))
+        let feed = self.exchange.feed();
+        self.durable.position_in(&feed.session()).is_some_and(|last| feed.keeps(last + 1))
     }
 
     pub(super) fn bust(&mut self) -> bool {
@@ -452,104 +481,5 @@ impl World<'_> {
         say!(self.trace, "the day ends at the exchange");
         self.exchange.end_day(self.clock.exchange());
         true
-    }
-
-    /// Whether every line that only the feed can tell is durable here.
-    fn has_all_only_there(&self) -> bool {
-        let mut only_there = self.exchange.lines().iter().filter(|published| published.only_here);
-        only_there.all(|published| self.durable.has(&published.line, &self.exchange))
-    }
-
-    /// A restart takes the lines of the old session away, so what only they tell must have come.
-    pub(super) fn restart_exchange(&mut self) -> bool {
-        if !self.has_all_only_there() && !self.exchange.loses_busts {
-            return false;
-        }
-        say!(self.trace, "the exchange starts again");
-        self.trace.count("restarts of the exchange");
-        self.exchange.restart();
-        true
-    }
-}
-
-/// The feed.
-impl World<'_> {
-    pub(super) fn feed_lines(&mut self) -> bool {
-        let count = self.dice.between(1, 6);
-        self.on_feed(None, |feed, exchange| feed.bring(exchange, count))
-    }
-
-    pub(super) fn feed_beat(&mut self) -> bool {
-        let timestamp = self.clock.exchange();
-        self.on_feed(None, |feed, exchange| feed.beat(exchange, timestamp))
-    }
-
-    pub(super) fn feed_cut(&mut self) -> bool {
-        self.on_feed(Some("cuts of the feed"), |feed, _| feed.cut())
-    }
-
-    pub(super) fn feed_again(&mut self) -> bool {
-        let back = self.dice.between(0, 12);
-        self.on_feed(Some("repeated lines"), |feed, exchange| feed.repeat(exchange, back))
-    }
-
-    pub(super) fn feed_gap(&mut self) -> bool {
-        let count = self.dice.between(1, 4);
-        let Some(node) = &mut self.node else { return false };
-        let (engines, durable, exchange) = (node.driver.engines(), &self.durable, &self.exchange);
-        // Lines that queries make up for. A lost bust is found out for an order that the feed finds
-        // open, if what it takes back was counted.
-        let may_be_lost = |published: &PublishedLine| {
-            let line = &published.line;
-            let order_id = line.order_id.as_ref().and_then(|id| exchange.order_of(id));
-            let (Some(order_id), Some(execution)) = (order_id, &line.execution_id) else {
-                return !published.only_here;
-            };
-            let is_open = engines.order(order_id).is_some_and(|order| order.is_open());
-            let is_counted = durable.counted(order_id).any(|(id, _)| id == execution);
-            let is_bust = line.line_type == FeedLineType::Bust;
-            !published.only_here || (is_bust && exchange.loses_busts && is_open && is_counted)
-        };
-        let has_lost = node.feed.lose(exchange, count, may_be_lost);
-        self.after_feed(has_lost, Some("gaps of the feed"))
-    }
-
-    pub(super) fn feed_swap(&mut self) -> bool {
-        self.on_feed(Some("swapped lines"), |feed, exchange| feed.swap(exchange))
-    }
-
-    /// The exchange keeps no line for ever.
-    pub(super) fn feed_forget(&mut self) -> bool {
-        let count = self.exchange.lines().len();
-        let (true, Some(place)) = (self.has_all_only_there(), self.dice.place(count)) else {
-            return false;
-        };
-        say!(self.trace, "the exchange forgets the lines before {}", place + 1);
-        self.trace.count("forgotten lines");
-        self.exchange.forget_lines_before(place as u64 + 1);
-        true
-    }
-
-    /// Does something to the feed. False when that was not possible.
-    fn on_feed(
-        &mut self,
-        counted: Option<&'static str>,
-        act: impl FnOnce(&mut FeedLink, &Exchange) -> bool,
-    ) -> bool {
-        let Some(node) = &mut self.node else { return false };
-        node.feed.at(self.clock.ours().monotonic);
-        let has_acted = act(&mut node.feed, &self.exchange);
-        self.after_feed(has_acted, counted)
-    }
-
-    fn after_feed(&mut self, has_acted: bool, counted: Option<&'static str>) -> bool {
-        let Some(node) = &mut self.node else { return false };
-        for note in node.feed.notes.drain(..) {
-            say!(self.trace, "{note}");
-        }
-        if let (true, Some(what)) = (has_acted, counted) {
-            self.trace.count(what);
-        }
-        has_acted
     }
 }

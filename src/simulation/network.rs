@@ -29,6 +29,8 @@ pub(super) enum Response {
     Submit(SubmitResponse),
     Cancel(CancelResponse),
     Query(QueryResponse),
+    /// The body of any of them, with an element that nobody can read.
+    Body(Vec<u8>),
     /// Another status than 200, or a body that nobody can read.
     Unreadable,
     /// Nothing was done: `429`.
@@ -66,7 +68,7 @@ impl Network {
             Response::Submit(response) => Response::Submit(through_json(&response)?),
             Response::Cancel(response) => Response::Cancel(through_json(&response)?),
             Response::Query(response) => Response::Query(through_json(&response)?),
-            other @ (Response::Unreadable | Response::TooMany { .. }) => other,
+            other @ (Response::Body(_) | Response::Unreadable | Response::TooMany { .. }) => other,
         };
         self.responses.push((flight, response));
         Ok(())
@@ -99,7 +101,7 @@ impl Response {
             Self::Query(response) => {
                 let _only_lost_or_turned = mangle(&mut response.results, dice);
             }
-            Self::Unreadable | Self::TooMany { .. } => {}
+            Self::Body(_) | Self::Unreadable | Self::TooMany { .. } => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::clock::SimulatedClock;
 use super::feed::FeedLink;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::postgres::Postgres;
@@ -88,7 +89,7 @@ impl Node {
         machine: &Machine,
         profile: &Profile,
         market: MarketWriter,
-        now: Moment,
+        clock: &mut SimulatedClock,
     ) -> Result<Self, NotStarted> {
         let storage = Arc::new(machine.disk.clone());
         let recovered = open_index(machine, profile).and_then(|index| {
@@ -110,16 +111,20 @@ impl Node {
                 appender,
                 writer,
                 (recovered.engines, recovered.views, recovered.feed_position),
+                recovered.last_time,
             ))
         });
-        let (index, follower, wal, writer, (engines, views, feed_position)) = match recovered {
-            Ok(recovered) => recovered,
-            Err(error) => return Err(NotStarted { error, market }),
-        };
+        let (index, follower, wal, writer, (engines, views, feed_position), last_time) =
+            match recovered {
+                Ok(recovered) => recovered,
+                Err(error) => return Err(NotStarted { error, market }),
+            };
+        clock.start_process(last_time, profile.engine.clock_tolerance_micros);
+        let now = clock.ours();
         let kill_switch = machine.kill_switch.clone();
         // Nobody asks it: the world says what time it is.
-        let clock = SteadyClock::start(TimestampMicros::default());
-        let (gateway, commands) = order_gateway(views.clone(), kill_switch.clone(), clock);
+        let steady = SteadyClock::start(TimestampMicros::default());
+        let (gateway, commands) = order_gateway(views.clone(), kill_switch.clone(), steady);
         let (to_orders, lines) = mailbox(profile.feed_queue);
         let exchange_clock = commands.exchange_clock();
         let queues = Rc::new(SessionQueues::new(
@@ -211,6 +216,11 @@ impl Node {
 
     pub(super) const fn is_stopping(&self) -> bool {
         self.is_stopping
+    }
+
+    /// Whether the exchange's clock has been heard.
+    pub(super) fn hears_exchange(&self, now: Moment) -> bool {
+        self.queues.exchange_clock.offset_micros(now).is_some()
     }
 
     /// Whether there is a reason to refuse requests, other than a full disk.

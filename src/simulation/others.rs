@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::durable::DurableLog;
-use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
+use super::published::PublishedLine;
+use crate::exchange::Results;
 use crate::exchange::wire::FeedLine;
 use crate::execution::{CancelScope, MassCancelled, OrderGateway, WebhookReply};
 use crate::order::Order;
@@ -25,7 +26,8 @@ struct MassCancel {
 }
 
 struct Post {
-    lines: Vec<FeedLine>,
+    /// Those that could be read.
+    lines: Vec<PublishedLine>,
     answer: oneshot::Receiver<WebhookReply>,
 }
 
@@ -48,9 +50,14 @@ impl Others {
         }
     }
 
-    /// Posts lines of the feed to us.
-    pub(super) fn post(&mut self, gateway: &OrderGateway, lines: Vec<FeedLine>) {
-        if let Ok(answer) = gateway.webhook(lines.clone().into()) {
+    /// Posts lines of the feed to us, as they are read here.
+    pub(super) fn post(
+        &mut self,
+        gateway: &OrderGateway,
+        lines: Vec<PublishedLine>,
+        read: Results<FeedLine>,
+    ) {
+        if let Ok(answer) = gateway.webhook(read) {
             self.posts.push(Post { lines, answer });
         }
     }
@@ -66,11 +73,7 @@ impl Others {
     }
 
     /// Takes the answers that have come, and checks them.
-    pub(super) fn take_answers(
-        &mut self,
-        durable: &DurableLog,
-        exchange: &Exchange,
-    ) -> Checked<Vec<&'static str>> {
+    pub(super) fn take_answers(&mut self, durable: &DurableLog) -> Checked<Vec<&'static str>> {
         let mut words = Vec::new();
         for waiting in std::mem::take(&mut self.mass_cancels) {
             match waiting.answer.try_recv() {
@@ -89,7 +92,7 @@ impl Others {
             match waiting.answer.try_recv() {
                 Ok(WebhookReply::Durable) => {
                     for line in &waiting.lines {
-                        ensure(durable.has(line, exchange), Invariant::ConfirmedIsDurable, || {
+                        ensure(durable.has(line), Invariant::ConfirmedIsDurable, || {
                             format!("{line:?} is confirmed")
                         })?;
                     }

@@ -67,6 +67,8 @@ pub(super) enum Action {
     DayEnd,
     /// The exchange starts again, with another feed session.
     ExchangeRestart,
+    /// The exchange gives the session of its feed another name.
+    RenameSession,
     /// The feed brings lines.
     FeedLines,
     /// The feed beats.
@@ -81,10 +83,16 @@ pub(super) enum Action {
     FeedGap,
     /// The feed brings two lines in the wrong order.
     FeedSwap,
+    /// The feed brings a line that nobody can read.
+    FeedGarble,
+    /// The feed brings something that is no line.
+    FeedJunk,
     /// Time passes.
     Wait,
     /// Somebody sets our clock.
     SetClock,
+    /// Somebody sets the exchange's clock.
+    StepExchangeClock,
     /// The disk is told to fail in a moment.
     DiskFault,
     /// The disk runs full.
@@ -140,6 +148,7 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::Unasked, 6, true),
     (Action::DayEnd, 1, true),
     (Action::ExchangeRestart, 1, true),
+    (Action::RenameSession, 1, true),
     (Action::FeedLines, 70, false),
     (Action::FeedBeat, 25, false),
     (Action::FeedCut, 8, true),
@@ -147,8 +156,11 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::FeedAgain, 12, true),
     (Action::FeedGap, 8, true),
     (Action::FeedSwap, 8, true),
+    (Action::FeedGarble, 10, true),
+    (Action::FeedJunk, 5, true),
     (Action::Wait, 15, false),
     (Action::SetClock, 3, true),
+    (Action::StepExchangeClock, 4, true),
     (Action::DiskFault, 3, true),
     (Action::DiskFull, 2, true),
     (Action::DiskRoom, 8, false),
@@ -178,6 +190,14 @@ pub(super) struct Profile {
     pub(super) lost_answers: u64,
     /// Of a hundred answers of the exchange, so many are incomplete or mixed up.
     pub(super) mangled_answers: u64,
+    /// Of a hundred lines that are posted, and of a hundred answers, so many have something that
+    /// nobody can read.
+    pub(super) garbled: u64,
+    /// Of a hundred restarts of the exchange, so many number its feed again under the same name.
+    pub(super) kept_names: u64,
+    /// Of a hundred connections of the feed that ask for what is gone, so many are answered with
+    /// something else.
+    pub(super) other_sessions: u64,
     /// Of a hundred requests that the exchange refuses for now.
     pub(super) throttled_requests: u64,
     /// Of a hundred attempts to send, so many find nobody there.
@@ -243,7 +263,8 @@ impl Profile {
         };
         let (lost_requests, lost_answers) = (faults(40), faults(40));
         let (mangled_answers, refused_connections) = (faults(20), faults(30));
-        let throttled_requests = faults(15);
+        let (throttled_requests, garbled) = (faults(15), faults(25));
+        let (kept_names, other_sessions) = (faults(80), faults(80));
         let declined_cancels = faults(20);
         let clock_tolerance_micros = dice.between(0, 4) * 10_000;
         let tolerance = i64::try_from(clock_tolerance_micros).unwrap_or_default();
@@ -262,6 +283,9 @@ impl Profile {
             lost_requests,
             lost_answers,
             mangled_answers,
+            garbled,
+            kept_names,
+            other_sessions,
             throttled_requests,
             refused_connections,
             declined_cancels,

@@ -24,6 +24,9 @@ const ROUNDS_WITHOUT_EXCHANGE: usize = 5;
 const ROUNDS_TO_EXCHANGE: usize = 2;
 /// Rounds until what one order does has come to rest.
 const ROUNDS_AFTER_POSTGRES: usize = 15;
+/// Rounds, and how long after each, until no deadline is waited for that was told two minutes ago.
+const ROUNDS_FOR_OLD_DEADLINES: usize = 5;
+const MICROS_FOR_OLD_DEADLINES: u64 = 30_000_000;
 /// Steps of each kind in such a round.
 const STEPS_WITHOUT_EXCHANGE: usize = 6;
 /// Changes that a stream reads at a time in the end.
@@ -53,6 +56,8 @@ impl World<'_> {
         self.answer_everybody()?;
         self.move_postgres(false);
         self.rounds(ROUNDS)?;
+        self.outlast_clocks()?;
+        self.check_failed_in_time()?;
         self.decide_cases()?;
         if self.profile.awaits_postgres {
             self.submit_without_postgres()?;
@@ -82,6 +87,30 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Where the exchange's clock was set, orders may be taken there for as long as a deadline that was
+    /// told by another one is waited for.
+    fn outlast_clocks(&mut self) -> Checked {
+        if !self.clock.was_exchange_set() {
+            return Ok(());
+        }
+        for _ in 0..ROUNDS_FOR_OLD_DEADLINES {
+            self.rounds(1)?;
+            self.pass_time(MICROS_FOR_OLD_DEADLINES);
+        }
+        self.rounds(ROUNDS)
+    }
+
+    /// What the exchange never took has been called failed by now: the submit window, the tolerance,
+    /// the grace, the span between two looks and the longest pause of the exchange are over.
+    fn check_failed_in_time(&self) -> Checked {
+        for order in self.durable.orders() {
+            let there = self.exchange.record(order.order_id).status;
+            let is_open = there == ExchangeStatus::Unknown && order.status != Status::Failed;
+            ensure(!is_open, Invariant::FailedInTime, || format!("{order:?}"))?;
+        }
+        Ok(())
+    }
+
     /// An operator compares what is left in doubt with the exchange's own books, and decides.
     fn decide_cases(&mut self) -> Checked {
         let open = self.durable.engines().open_cases();
@@ -106,7 +135,7 @@ impl World<'_> {
     /// An order goes to the exchange, and is taken there, without a Postgres.
     fn submit_without_postgres(&mut self) -> Checked {
         self.move_postgres(true);
-        let Some(order_id) = self.create_without_key() else { return Ok(()) };
+        let Some(order_id) = self.create_without_key()? else { return Ok(()) };
         // Has the request handed over.
         self.look()?;
         for _ in 0..ROUNDS_TO_EXCHANGE {
@@ -285,6 +314,10 @@ impl World<'_> {
         let positions = (memory.feed_position(), log.feed_position());
         ensure(positions.0 == positions.1, Invariant::MemoryIsTheLog, || {
             format!("the feed positions of memory and log are {positions:?}")
+        })?;
+        let end = (&self.exchange.feed().session(), self.exchange.feed().last());
+        ensure(positions.0 == Some(end), Invariant::NobodyWaits, || {
+            format!("the feed position is {:?}, the feed ends at {end:?}", positions.0)
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::invariant::Checked;
 use super::network::{FlightId, Network, Request, Response};
 use crate::exchange::wire::{CancelResult, QueryResult, SubmitResult};
-use crate::exchange::{Results, SessionError};
+use crate::exchange::{ResultElement, Results, SessionError, read_results};
 use crate::execution::ExecutionMetrics;
 use crate::execution::parts::{CancelBatch, Decision, QueryBatch, SessionQueues, SubmitBatch};
 use crate::types::Moment;
@@ -164,6 +164,7 @@ impl Sessions {
 fn submitted(response: Response) -> Result<Results<SubmitResult>, SessionError> {
     match response {
         Response::Submit(response) => Ok(response.results.into()),
+        Response::Body(body) => read(&body),
         other => Err(no_answer(&other)),
     }
 }
@@ -171,6 +172,7 @@ fn submitted(response: Response) -> Result<Results<SubmitResult>, SessionError> 
 fn cancelled(response: Response) -> Result<Results<CancelResult>, SessionError> {
     match response {
         Response::Cancel(response) => Ok(response.results.into()),
+        Response::Body(body) => read(&body),
         other => Err(no_answer(&other)),
     }
 }
@@ -178,8 +180,13 @@ fn cancelled(response: Response) -> Result<Results<CancelResult>, SessionError> 
 fn queried(response: Response) -> Result<Results<QueryResult>, SessionError> {
     match response {
         Response::Query(response) => Ok(response.results.into()),
+        Response::Body(body) => read(&body),
         other => Err(no_answer(&other)),
     }
+}
+
+fn read<T: ResultElement>(body: &[u8]) -> Result<Results<T>, SessionError> {
+    read_results(body).map_err(|error| SessionError::OutcomeUnknown(error.to_string()))
 }
 
 fn no_answer(response: &Response) -> SessionError {

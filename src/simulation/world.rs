@@ -127,8 +127,8 @@ impl<'a> World<'a> {
     /// Does a step of one kind. False when it cannot be done now.
     fn act(&mut self, action: Action) -> Checked<bool> {
         match action {
-            Action::Create => Ok(self.create()),
-            Action::Repeat => Ok(self.repeat()),
+            Action::Create => self.create(),
+            Action::Repeat => self.repeat(),
             Action::Cancel => Ok(self.cancel()),
             Action::List => Ok(self.list()),
             Action::ReadStream => self.read_stream(),
@@ -169,9 +169,13 @@ impl<'a> World<'a> {
             Action::FeedForget => Ok(self.feed_forget()),
             Action::FeedAgain => Ok(self.feed_again()),
             Action::FeedGap => Ok(self.feed_gap()),
+            Action::RenameSession => Ok(self.rename_session()),
+            Action::FeedGarble => Ok(self.feed_garble()),
+            Action::FeedJunk => Ok(self.feed_junk()),
             Action::FeedSwap => Ok(self.feed_swap()),
             Action::Wait => Ok(self.wait()),
             Action::SetClock => Ok(self.set_clock()),
+            Action::StepExchangeClock => Ok(self.step_exchange_clock()),
             Action::DiskFault => Ok(self.arm_disk()),
             Action::DiskFull => Ok(self.fill_disk()),
             Action::DiskRoom => Ok(self.free_disk()),
@@ -255,7 +259,7 @@ impl<'a> World<'a> {
             }
             self.trace.count(answered.words);
         }
-        for words in self.others.take_answers(durable, exchange)? {
+        for words in self.others.take_answers(durable)? {
             say!(self.trace, "  {words}");
             self.trace.count(words);
         }
@@ -407,6 +411,7 @@ impl<'a> World<'a> {
     }
 
     fn end_process(&mut self) {
+        self.forget_exchange_clock();
         if let Some(node) = self.node.take() {
             self.market = Some(node.feed.into_market());
         }
@@ -418,8 +423,10 @@ impl<'a> World<'a> {
 
     /// Starts the process. It may die again in that.
     pub(super) fn start(&mut self) -> Checked {
-        let (now, Some(market)) = (self.clock.ours(), self.market.take()) else { return Ok(()) };
-        match Node::start(&self.machine, &self.profile, market, now) {
+        let Some(market) = self.market.take() else { return Ok(()) };
+        let micros = self.clock.micros_to_start(self.profile.engine.clock_tolerance_micros);
+        self.pass_time(micros);
+        match Node::start(&self.machine, &self.profile, market, &mut self.clock) {
             Ok(node) => {
                 self.trace.count("starts");
                 self.durable.look_at_all(&self.machine.disk, &self.exchange)?;
@@ -482,13 +489,6 @@ impl<'a> World<'a> {
         let millis = [1, 5, 20, 80, 400][self.dice.below(5)];
         say!(self.trace, "{millis} ms pass");
         self.pass_time(millis * 1_000);
-        true
-    }
-
-    fn set_clock(&mut self) -> bool {
-        let micros = i64::try_from(self.dice.between(0, 40_000)).unwrap_or_default() - 20_000;
-        self.clock.set_ours(micros, self.profile.engine.clock_tolerance_micros);
-        say!(self.trace, "our clock is set {micros} us ahead");
         true
     }
 }

@@ -1,0 +1,158 @@
+//! The steps of the feed, of its sessions, and of what it carries.
+
+use super::exchange::Exchange;
+use super::feed::{FeedLink, OddAnswer};
+use super::garble;
+use super::published::PublishedLine;
+use super::trace::say;
+use super::world::World;
+use crate::exchange::wire::FeedLineType;
+
+/// Its sessions.
+impl World<'_> {
+    /// Whether every line that only the feed can tell is durable here.
+    fn has_all_only_there(&self) -> bool {
+        let lines = self.exchange.feed().lines();
+        lines.iter().filter(|line| line.only_here).all(|line| self.durable.has(line))
+    }
+
+    /// A restart takes the lines of the old session away, so what only they tell must have come.
+    pub(super) fn restart_exchange(&mut self) -> bool {
+        if !self.has_all_only_there() && !self.exchange.loses_busts {
+            return false;
+        }
+        let keeps_name = self.dice.percent(self.profile.kept_names);
+        say!(self.trace, "the exchange starts again, under the same name: {keeps_name}");
+        self.trace.count("restarts of the exchange");
+        self.exchange.restart(keeps_name);
+        if self.exchange.feed().is_again() {
+            self.trace.count("numberings that begin again");
+        }
+        true
+    }
+
+    /// The session has another name from now on; the records of orders go on with the old one for a
+    /// while. The connection goes on, or breaks. Who asks for the old name is told that it is gone, so
+    /// what only its lines tell must have come.
+    pub(super) fn rename_session(&mut self) -> bool {
+        if !self.has_all_only_there() && !self.exchange.loses_busts {
+            return false;
+        }
+        let millis = self.dice.between(0, 120);
+        self.exchange.rename_session(self.clock.micros() + millis * 1_000);
+        let name = self.exchange.feed().session();
+        say!(self.trace, "the session is {name} now, to records in {millis} ms");
+        self.trace.count("sessions with another name");
+        if self.dice.percent(50) {
+            self.feed_cut();
+        }
+        true
+    }
+}
+
+/// The feed.
+impl World<'_> {
+    pub(super) fn feed_lines(&mut self) -> bool {
+        let count = self.dice.between(1, 6);
+        let is_odd = !self.is_calm && self.dice.percent(self.profile.other_sessions);
+        let answer = match self.dice.below(2) {
+            _ if !is_odd => OddAnswer::Gone,
+            0 => OddAnswer::FromEnd,
+            _ => OddAnswer::FromBeginning,
+        };
+        self.on_feed(None, |feed, exchange| feed.bring(exchange, count, answer))
+    }
+
+    pub(super) fn feed_beat(&mut self) -> bool {
+        let timestamp = self.clock.exchange();
+        self.on_feed(None, |feed, exchange| feed.beat(exchange, timestamp))
+    }
+
+    pub(super) fn feed_cut(&mut self) -> bool {
+        self.on_feed(Some("cuts of the feed"), |feed, _| feed.cut())
+    }
+
+    pub(super) fn feed_again(&mut self) -> bool {
+        let back = self.dice.between(0, 12);
+        self.on_feed(Some("repeated lines"), |feed, exchange| feed.repeat(exchange, back))
+    }
+
+    pub(super) fn feed_gap(&mut self) -> bool {
+        let count = self.dice.between(1, 4);
+        let Some(node) = &mut self.node else { return false };
+        let (engines, durable, exchange) = (node.driver.engines(), &self.durable, &self.exchange);
+        // Lines that queries make up for. A lost bust is found out for an order that the feed finds
+        // open, if what it takes back was counted.
+        let may_be_lost = |published: &PublishedLine| {
+            let line = &published.line;
+            let (Some(order_id), Some(execution)) = (published.order, &line.execution_id) else {
+                return !published.only_here;
+            };
+            let is_open = engines.order(order_id).is_some_and(|order| order.is_open());
+            let is_counted = durable.counted(order_id).any(|(id, _)| id == execution);
+            let is_bust = line.line_type == FeedLineType::Bust;
+            !published.only_here || (is_bust && exchange.loses_busts && is_open && is_counted)
+        };
+        let has_lost = node.feed.lose(exchange, count, may_be_lost);
+        self.after_feed(has_lost, Some("gaps of the feed"))
+    }
+
+    /// The feed brings a line as nobody can read it, if a query makes up for it.
+    pub(super) fn feed_garble(&mut self) -> bool {
+        let (node, dice, exchange) = (&mut self.node, &mut self.dice, &self.exchange);
+        let Some(node) = node else { return false };
+        let may_be_lost = |published: &PublishedLine| !published.only_here;
+        let has_garbled = node
+            .feed
+            .garble(exchange, may_be_lost, |published| garble::line(&published.line, false, dice));
+        self.after_feed(has_garbled, Some("lines that cannot be read"))
+    }
+
+    /// The feed brings something that is no line.
+    pub(super) fn feed_junk(&mut self) -> bool {
+        let junk = garble::junk(&mut self.dice);
+        self.on_feed(Some("junk between lines"), |feed, exchange| feed.bring_junk(exchange, junk))
+    }
+
+    pub(super) fn feed_swap(&mut self) -> bool {
+        self.on_feed(Some("swapped lines"), |feed, exchange| feed.swap(exchange))
+    }
+
+    /// The exchange keeps no line for ever.
+    pub(super) fn feed_forget(&mut self) -> bool {
+        let count = self.exchange.feed().lines().len();
+        let (true, Some(place)) = (self.has_all_only_there(), self.dice.place(count)) else {
+            return false;
+        };
+        say!(self.trace, "the exchange forgets the lines before {}", place + 1);
+        self.trace.count("forgotten lines");
+        self.exchange.feed_mut().forget_before(place);
+        true
+    }
+
+    /// Does something to the feed. False when that was not possible.
+    fn on_feed(
+        &mut self,
+        counted: Option<&'static str>,
+        act: impl FnOnce(&mut FeedLink, &Exchange) -> bool,
+    ) -> bool {
+        let Some(node) = &mut self.node else { return false };
+        node.feed.at(self.clock.ours().monotonic);
+        let has_acted = act(&mut node.feed, &self.exchange);
+        self.after_feed(has_acted, counted)
+    }
+
+    fn after_feed(&mut self, has_acted: bool, counted: Option<&'static str>) -> bool {
+        let Some(node) = &mut self.node else { return false };
+        for note in node.feed.notes.drain(..) {
+            say!(self.trace, "{note}");
+        }
+        for sequence in node.feed.unsure.drain(..) {
+            self.exchange.feed_mut().doubt(sequence);
+        }
+        if let (true, Some(what)) = (has_acted, counted) {
+            self.trace.count(what);
+        }
+        has_acted
+    }
+}

@@ -1,0 +1,151 @@
+//! What the exchange says and nobody can read: lines of its feed, lines that it posts to us, and
+//! elements of its answers. What stands beside them is as good as ever.
+
+use serde_json::{Value, json};
+
+use super::dice::Dice;
+use super::network::Response;
+use crate::exchange::wire::{FeedLine, WebhookBatch};
+use crate::exchange::{Results, read_webhook};
+
+/// Longer than any line that is read.
+const TOO_LONG: usize = 5_000;
+/// What stands between lines, and is none.
+const JUNK: [&str; 6] =
+    ["", " \r", "oops", "[]", r#"{"type":"status","text":"all is well"}"#, r#"{"sequence":"#];
+
+/// A line of the feed as nobody can read it. With `keeps_name` it still says which order it is about.
+pub(super) fn line(line: &FeedLine, keeps_name: bool, dice: &mut Dice) -> Vec<u8> {
+    let mut whole = serde_json::to_value(line).unwrap_or_default();
+    let kind = if keeps_name { 0 } else { dice.below(6) };
+    match kind {
+        0 | 1 => {
+            spoil(&mut whole, dice);
+            bytes(&whole)
+        }
+        2 => {
+            whole["note"] = Value::from("x".repeat(TOO_LONG));
+            bytes(&whole)
+        }
+        3 => {
+            whole["orderId"] = json!(7);
+            bytes(&whole)
+        }
+        4 => {
+            let mut cut = bytes(&whole);
+            cut.truncate(dice.below(cut.len()));
+            cut
+        }
+        _ => {
+            let mut odd = bytes(&whole);
+            let place = dice.below(odd.len());
+            odd[place] = 0xFF;
+            odd
+        }
+    }
+}
+
+/// Something between the lines that is none.
+pub(super) fn junk(dice: &mut Dice) -> &'static str {
+    JUNK[dice.below(JUNK.len())]
+}
+
+/// Lines as they are posted, of which so many in a hundred cannot be read.
+pub(super) fn posted(
+    session: &str,
+    lines: &[FeedLine],
+    (chance, dice): (u64, &mut Dice),
+) -> Results<FeedLine> {
+    let batch = WebhookBatch { session: session.into(), lines: lines.to_vec() };
+    let mut body = serde_json::to_value(&batch).unwrap_or_default();
+    for line in body["lines"].as_array_mut().into_iter().flatten() {
+        if !dice.percent(chance) {
+            continue;
+        }
+        match dice.below(6) {
+            0 => *line = Value::Null,
+            1 => line["orderId"] = json!(7),
+            _ => spoil(line, dice),
+        }
+    }
+    read_webhook(&bytes(&body)).expect("a list of lines is read whatever they are")
+}
+
+/// The body of an answer with one element that cannot be read. `None` where it has no elements.
+pub(super) fn answer(response: &Response, dice: &mut Dice) -> Option<Vec<u8>> {
+    let (mut body, spoil): (Value, fn(&mut Value, &mut Dice)) = match response {
+        Response::Submit(response) => (serde_json::to_value(response).ok()?, spoil_submit),
+        Response::Cancel(response) => (serde_json::to_value(response).ok()?, spoil_cancel),
+        Response::Query(response) => (serde_json::to_value(response).ok()?, spoil_record),
+        Response::Body(_) | Response::Unreadable | Response::TooMany { .. } => return None,
+    };
+    let results = body["results"].as_array_mut()?;
+    let place = dice.place(results.len())?;
+    if dice.percent(30) {
+        // And beside it as it should be.
+        let honest = results[place].clone();
+        results.push(honest);
+    }
+    spoil(&mut results[place], dice);
+    Some(bytes(&body))
+}
+
+/// Gives a line a member that is none.
+fn spoil(line: &mut Value, dice: &mut Dice) {
+    let (name, odd) = match dice.below(6) {
+        0 => ("priceInCents", json!(0)),
+        1 => ("numShares", json!(0.5)),
+        2 => ("type", json!("amended")),
+        3 => ("timestamp", Value::Null),
+        4 => ("executionId", json!("")),
+        _ => ("symbol", json!("AJAX=")),
+    };
+    line[name] = odd;
+}
+
+fn spoil_submit(result: &mut Value, dice: &mut Dice) {
+    match dice.below(3) {
+        0 => *result = Value::Null,
+        1 => result["externalOrderId"] = json!(7),
+        _ => result["error"] = json!("no"),
+    }
+}
+
+fn spoil_cancel(result: &mut Value, dice: &mut Dice) {
+    match dice.below(3) {
+        0 => *result = Value::Null,
+        1 => result["status"] = json!("stopped"),
+        _ => result["error"] = json!("no"),
+    }
+}
+
+fn spoil_record(record: &mut Value, dice: &mut Dice) {
+    let kind = dice.below(8);
+    let executions = record.get_mut("executions").and_then(Value::as_array_mut);
+    let real = executions.and_then(|executions| {
+        let place = dice.place(executions.len())?;
+        executions.get_mut(place)
+    });
+    match (kind, real) {
+        (0, _) => *record = Value::Null,
+        (1, _) => record["status"] = json!("suspended"),
+        (2, _) => record["filledShares"] = json!(-1),
+        (3, _) => record["asOf"] = json!({ "session": "s", "sequence": "x" }),
+        (4, Some(real)) => real["numShares"] = json!(0),
+        (5, Some(real)) => real["priceInCents"] = json!(0),
+        (_, Some(real)) => {
+            let mut empty = real.clone();
+            empty["executionId"] = json!("empty");
+            empty["numShares"] = json!(0);
+            record["executions"]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|list| list.push(empty.clone()));
+        }
+        (_, None) => record["status"] = json!(7),
+    }
+}
+
+fn bytes(json: &Value) -> Vec<u8> {
+    json.to_string().into_bytes()
+}
