@@ -1,6 +1,6 @@
 //! What the exchange says: answers to what was sent, and reports.
 
-use super::entry::{QueryReason, UnknownLook};
+use super::entry::{QueryReason, RecordId, UnknownLook};
 use super::evidence::{Listed, count_listed, judge_missing, settles};
 use super::feed_progress::FeedProgress;
 use super::inputs::{
@@ -9,14 +9,12 @@ use super::inputs::{
 };
 use super::partition::{Engine, Turn, Work};
 use super::repair::{Before, SubmitFate};
-use crate::order::{Anomaly, CancelCause, Change, Ending, Order, Status};
-use crate::types::{OrderId, TimestampMicros};
+use crate::order::{Anomaly, CancelCause, CaseCause, Change, Ending, Order, Status};
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
 /// How many times as long the exchange has to say that it does not know an order which it had
 /// accepted, before its cancel counts as done.
 const LOST_SPANS: u64 = 15;
-/// How long after a record that is about another order the exchange is asked again.
-const ODD_RECORD_PAUSE_MICROS: u64 = 10_000_000;
 
 impl Engine {
     /// The answer to a submit.
@@ -105,7 +103,10 @@ impl Engine {
             }
             let is_unreadable = matches!(answer, QueryAnswer::Unreadable { .. });
             match answer {
-                QueryAnswer::Unknown { as_of } => unknown_at_exchange(work, asked_at, as_of),
+                QueryAnswer::Unknown { as_of } => {
+                    work.entry.underway.record_id = None;
+                    unknown_at_exchange(work, asked_at, as_of);
+                }
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
                 QueryAnswer::Known(record) => take_record(work, record, reason),
                 QueryAnswer::Unreadable { text } => work.quarantine_part(&text),
@@ -162,22 +163,48 @@ fn as_of_answer(answer: &QueryAnswer) -> Option<&FeedPlace> {
     }
 }
 
+/// Whether a record is that of the order, although it names another id than the order was accepted
+/// under: the first time it may be another order's. One that is told again is believed, since the
+/// record was asked for by our own id; operators are told.
+fn is_believed(work: &mut Work<'_, '_>, named: &ExternalOrderId) -> bool {
+    let now = work.turn.now;
+    let before = work.entry.underway.record_id.take().filter(|before| before.id == *named);
+    let since = before.map_or(now, |before| before.since);
+    let accepted_under = work.order().external_order_id.clone();
+    let is_other = accepted_under.as_ref().is_some_and(|known| known != named);
+    let is_told_again = now.micros_since(since) >= work.turn.options.unknown_span_micros;
+    let believed_other = is_other && is_told_again;
+    let record_id = RecordId { id: named.clone(), since, is_other: believed_other };
+    work.entry.underway.record_id = Some(Box::new(record_id));
+    if !is_other {
+        work.supersede_order(CaseCause::OtherExternalId);
+        return true;
+    }
+    work.alert(Anomaly::SecondExternalId);
+    if believed_other {
+        let known = accepted_under.as_ref().map_or("", |known| known.as_str());
+        let text = format!("it was accepted as {known}, and the record has it as {named}");
+        work.quarantine_order(CaseCause::OtherExternalId, &text);
+    } else {
+        let again = now.saturating_add_micros(work.turn.options.unknown_span_micros);
+        work.look_again_at(again);
+    }
+    believed_other
+}
+
 /// Takes the exchange's record of an order.
 fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<QueryReason>) {
-    let known = work.order().external_order_id.as_ref();
-    if known.is_some_and(|known| *known != record.external_order_id) {
-        // It is the record of another order, whatever it says: of this one nothing is known by it.
-        work.alert(Anomaly::SecondExternalId);
-        let pause = work.turn.options.max_doubt_pause_micros.min(ODD_RECORD_PAUSE_MICROS);
-        let again = work.turn.now.saturating_add_micros(pause);
-        work.look_again_at(again);
+    if !is_believed(work, &record.external_order_id) {
         return;
     }
     work.entry.underway.unknown = None;
+    work.supersede_order(CaseCause::UnknownAtExchange);
     let covers = work.turn.feed.covered_by(record.as_of.as_ref());
     let listed = Listed::of(work, &record);
     let ExchangeRecord { external_order_id, state, executions, unreadable, .. } = record;
-    work.record(Change::Accepted { external_order_id });
+    if work.order().external_order_id.is_none() {
+        work.record(Change::Accepted { external_order_id });
+    }
     count_listed(work, executions);
     judge_missing(work, listed);
     take_state(work, state, reason);
@@ -243,6 +270,10 @@ fn unknown_at_exchange(
         Status::Failed => look_at_failed_again(work),
         Status::Submitted | Status::PartiallyFilled => {
             work.alert(Anomaly::UnknownAtExchange);
+            if agrees_with_first_look(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
+                let text = "it had accepted the order, and says that it does not know it";
+                work.quarantine_order(CaseCause::UnknownAtExchange, text);
+            }
         }
         Status::Filled | Status::Cancelled => {}
     }

@@ -239,6 +239,23 @@ impl Engines {
             Some((asked_at, answer)) => engine.query_answer(order_id, asked_at, answer, turn),
             None => engine.query_lost(order_id, turn),
         });
+        self.index_other_id(order_id, out);
+    }
+
+    /// Gives an order the lines that name it by the id that only its record has, unless another order
+    /// has that id.
+    fn index_other_id(&mut self, order_id: OrderId, out: &mut Outbox) {
+        let entry = self.engine(order_id.partition()).orders.get(&order_id);
+        let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
+        let Some(id) = named.filter(|named| named.is_other).map(|named| named.id.clone()) else {
+            return;
+        };
+        if self.by_external_id.get(&id).is_none() {
+            self.by_external_id.insert(id.clone(), order_id);
+            let first_event = out.events.len();
+            self.deliver_held(&id, order_id, out);
+            self.note_ended_since(first_event, out);
+        }
     }
 
     /// Something that the exchange reported unasked. About an id that is not known (yet) it is
@@ -326,7 +343,7 @@ impl Engines {
             out.events.push(Event::FeedPosition(position));
         }
         if std::mem::take(&mut self.settles_again) {
-            self.begin_settlement();
+            self.begin_round();
         }
     }
 
@@ -359,16 +376,22 @@ impl Engines {
         more
     }
 
-    /// Begins to settle all open orders with the exchange, from the first; where that goes on, once more
-    /// after it.
+    /// Begins to settle all open orders with the exchange, from the first. Where that goes on, those that
+    /// have been asked about already are asked once more after it.
     pub fn begin_settlement(&mut self) {
+        self.settlement = self.settlement.wrapping_add(1).max(1);
         if self.settling.is_some() {
             self.settles_again = true;
-            return;
+        } else {
+            self.begin_round();
         }
+    }
+
+    /// Goes through all open orders from the first: those are asked about that have not been since
+    /// the last gap.
+    fn begin_round(&mut self) {
         self.settles_up_to = (self.feed.place(), self.now);
         self.settling = Some(SettleCursor::default());
-        self.settlement = self.settlement.wrapping_add(1).max(1);
         self.ended_settled = 0;
     }
 
@@ -547,9 +570,12 @@ impl Engines {
         work: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R,
     ) -> R {
         self.advance(now);
-        let first_new = out.events.len();
+        let (first_new, first_effect) = (out.events.len(), out.effects.len());
         let (partitions, mut turn) = self.parts(out);
         let result = work(&mut partitions[partition.index()], &mut turn);
+        if !self.ambiguous.is_empty() {
+            self.hold_back_cancels(first_effect, out);
+        }
         let mut next = first_new;
         while let Some(event) = out.events.get(next) {
             next += 1;
@@ -561,6 +587,7 @@ impl Engines {
                         self.make_up_for_given_up(order_id, out);
                     } else {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
+                        self.settle_sharing(&external_order_id, out);
                     }
                 }
                 Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id, self.now),
@@ -652,11 +679,57 @@ impl Engines {
         false
     }
 
+    /// Has the records tell which of the orders under an id is there under it.
+    fn settle_sharing(&mut self, id: &ExternalOrderId, out: &mut Outbox) {
+        for order_id in self.ambiguous.get(id).cloned().unwrap_or_default() {
+            let (partitions, mut turn) = self.parts(out);
+            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+                engine.settle(order_id, &mut turn);
+            }
+        }
+    }
+
+    /// Keeps back cancels under an id of several orders, but where the exchange's records have one of
+    /// them alone under it: no order may be cancelled for another. They are tried again at each look.
+    fn hold_back_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
+        let mut place = first_effect;
+        while let Some(effect) = out.effects.get(place) {
+            let Effect::Cancel { order_id, external_order_id, .. } = effect else {
+                place += 1;
+                continue;
+            };
+            let order_id = *order_id;
+            if self.is_cancel_certain(order_id, external_order_id) {
+                place += 1;
+                continue;
+            }
+            if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(&order_id) {
+                entry.underway.cancel_sent = false;
+                entry.underway.cancel_unanswered = false;
+            }
+            if let Some(effect) = out.effects.get_mut(place) {
+                *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
+            }
+        }
+    }
+
+    fn is_cancel_certain(&self, order_id: OrderId, id: &ExternalOrderId) -> bool {
+        let Some(sharing) = self.ambiguous.get(id) else { return true };
+        let is_recorded = |order_id: &OrderId| {
+            let entry = self.engine(order_id.partition()).orders.get(order_id);
+            let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
+            named.is_some_and(|named| named.id == *id)
+        };
+        is_recorded(&order_id)
+            && sharing.iter().all(|other| *other == order_id || !is_recorded(other))
+    }
+
     /// Keeps orders in memory that share an id of the exchange: the store can name only one of them.
     fn mark_sharing(&mut self, orders: &[OrderId], is_sharing: bool) {
         for order_id in orders {
             if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(order_id) {
                 entry.underway.shares_external_id = is_sharing;
+                entry.underway.record_id = None;
             }
         }
     }

@@ -1,9 +1,11 @@
+use std::collections::HashMap;
+
 use smallvec::SmallVec;
 
 use super::outbox::{CancelReply, CreateReply, Effect, Outbox, ReplyTo};
 use super::repair::SubmitFate;
 use crate::order::{Change, Ending, Order, Status, TrackedOrder};
-use crate::types::{ExecutionId, TimestampMicros};
+use crate::types::{ExecutionId, ExternalOrderId, TimestampMicros};
 use std::sync::Arc;
 
 /// One order in the engine: what the log says of it, and what only this run knows.
@@ -53,6 +55,8 @@ pub(super) struct Underway {
     pub(super) listed_case: bool,
     /// The exchange gave its id to another order as well.
     pub(super) shares_external_id: bool,
+    /// Under which of its ids the exchange's record has the order.
+    pub(super) record_id: Option<Box<RecordId>>,
     /// The exchange does not know the order.
     pub(super) unknown: Option<UnknownLook>,
     /// Where the feed stood when a line about the order could last not be read.
@@ -69,6 +73,17 @@ pub(super) struct Settling {
     pub(super) since: TimestampMicros,
     /// Where the feed stood behind the gap: session and sequence.
     pub(super) feed: (u32, u64),
+}
+
+/// The exchange's id of an order as its record names it, which is asked for by our own id.
+#[derive(Debug, Clone)]
+pub(super) struct RecordId {
+    pub(super) id: ExternalOrderId,
+    /// Since when all records have named this one.
+    pub(super) since: TimestampMicros,
+    /// Whether it is another one than the order was accepted under, and has been named long enough to
+    /// be believed.
+    pub(super) is_other: bool,
 }
 
 /// The first look at which the exchange did not know an order that it should know, or should never
@@ -98,8 +113,17 @@ pub(super) struct Doubt {
 #[derive(Debug, Default)]
 pub(super) struct ExecutionLines {
     session: u32,
-    lines: SmallVec<[(ExecutionId, u64); 1]>,
+    few: SmallVec<[(ExecutionId, u64); 1]>,
+    /// All of them where there are more than a few.
+    many: Option<Box<ManyLines>>,
 }
+
+/// Behind a pointer, because nearly no order has so many.
+#[derive(Debug)]
+struct ManyLines(HashMap<ExecutionId, u64>);
+
+/// Up to this many executions are looked through one by one; more are hashed.
+const LINEAR_SEARCH_LIMIT: usize = 16;
 
 /// What shows that an execution is one of the feed session that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,9 +142,17 @@ impl ExecutionLines {
 
     pub(super) fn note_line(&mut self, id: &ExecutionId, (session, sequence): (u32, u64)) {
         self.begin(session);
-        match self.lines.iter_mut().find(|(known, _)| known == id) {
+        if let Some(many) = &mut self.many {
+            let known = many.0.entry(id.clone()).or_insert(sequence);
+            *known = sequence.min(*known);
+            return;
+        }
+        match self.few.iter_mut().find(|(known, _)| known == id) {
             Some((_, known)) => *known = sequence.min(*known),
-            None => self.lines.push((id.clone(), sequence)),
+            None => self.few.push((id.clone(), sequence)),
+        }
+        if self.few.len() > LINEAR_SEARCH_LIMIT {
+            self.many = Some(Box::new(ManyLines(self.few.drain(..).collect())));
         }
     }
 
@@ -129,18 +161,25 @@ impl ExecutionLines {
     }
 
     pub(super) fn shown(&self, id: &ExecutionId, session: u32) -> Shown {
-        let known = self.lines.iter().find(|(known, _)| known == id);
-        match known {
-            Some((_, Self::STILL_TO_COME)) if self.session == session => Shown::ByRecord,
-            Some((_, sequence)) if self.session == session => Shown::ByLine(*sequence),
-            Some(_) | None => Shown::Before,
+        if self.session != session {
+            return Shown::Before;
+        }
+        let sequence = match &self.many {
+            Some(many) => many.0.get(id),
+            None => self.few.iter().find(|(known, _)| known == id).map(|(_, sequence)| sequence),
+        };
+        match sequence.copied() {
+            Some(Self::STILL_TO_COME) => Shown::ByRecord,
+            Some(sequence) => Shown::ByLine(sequence),
+            None => Shown::Before,
         }
     }
 
     fn begin(&mut self, session: u32) {
         if self.session != session {
             self.session = session;
-            self.lines.clear();
+            self.few.clear();
+            self.many = None;
         }
     }
 }
@@ -207,7 +246,9 @@ impl Entry {
             return;
         }
         let order = self.tracked.order();
-        if let Some(external_order_id) = order.external_order_id.clone() {
+        let other = self.underway.record_id.as_ref().filter(|named| named.is_other);
+        let id = other.map(|named| &named.id).or(order.external_order_id.as_ref());
+        if let Some(external_order_id) = id.cloned() {
             let order_id = order.order_id;
             let is_awaited =
                 self.waiting.iter().any(|waiting| matches!(waiting, Waiting::ForCancel(_)));

@@ -309,7 +309,6 @@ fn an_id_of_two_orders_is_told_by_their_records_alone() {
     let first = desk.submitted();
     let second = desk.pending();
     desk.accept(second, "x");
-    desk.take();
     desk.report("x", filled("e1", 4));
     assert_eq!((filled_shares(&desk, first), filled_shares(&desk, second)), (0, 0));
     let asked = desk.take();

@@ -116,7 +116,9 @@ impl Work<'_, '_> {
             | CaseCause::LargerThanOrder
             | CaseCause::IdUsedAgain
             | CaseCause::AmbiguousOrder
-            | CaseCause::Unreadable => Anomaly::Quarantined,
+            | CaseCause::Unreadable
+            | CaseCause::OtherExternalId
+            | CaseCause::UnknownAtExchange => Anomaly::Quarantined,
         };
         self.record(Change::CaseOpened(Box::new(case)));
         self.alert(anomaly);
@@ -142,6 +144,21 @@ impl Work<'_, '_> {
         }
     }
 
+    /// Keeps something that the exchange says of the order as a whole, unless that is done already.
+    pub(super) fn quarantine_order(&mut self, cause: CaseCause, text: &str) {
+        if self.entry.tracked.cases().iter().all(|open| open.case.cause != cause) {
+            self.open_case(Case { cause, execution: None, text: case_text(text) });
+        }
+    }
+
+    /// Closes what was kept of the order as a whole, now that the exchange says something else.
+    pub(super) fn supersede_order(&mut self, cause: CaseCause) {
+        let open = self.entry.tracked.cases().iter().find(|open| open.case.cause == cause);
+        if let Some(number) = open.map(|open| open.number) {
+            self.supersede(number, "the exchange's record says otherwise now");
+        }
+    }
+
     /// Closes a case that something else has decided.
     pub(super) fn supersede(&mut self, number: u64, reason: &'static str) {
         let outcome = CaseOutcome::Superseded;
@@ -152,18 +169,20 @@ impl Work<'_, '_> {
     /// Sees to it that the order is asked about again as long as something about it is unsure, however
     /// the last question ended: less and less often, the older that is.
     pub(super) fn keep_asking(&mut self, is_lost: bool) {
-        if self.entry.underway.look_at.is_some() {
-            return;
-        }
         let (now, options) = (self.turn.now, *self.turn.options);
-        let newest_case = self.entry.tracked.cases().iter().map(|open| open.opened_at_micros).max();
+        let is_due_anyway = self.entry.underway.look_at.is_some();
+        let waits = |open: &&OpenCase| !is_due_anyway || open.case.cause != CaseCause::Doubtful;
+        let cases = self.entry.tracked.cases().iter().filter(waits);
+        let newest_case = cases.map(|open| open.opened_at_micros).max();
         let doubt = self.entry.underway.doubt.as_ref().and_then(|doubt| doubt.missing_since);
+        let doubt = doubt.filter(|_| !is_due_anyway);
         let failed = Some(self.order().updated_at)
             .filter(|_| is_lost && self.order().ending() == Some(Ending::NotAccepted));
         let unknown = self.entry.underway.unknown.map(|look| look.since).filter(|_| is_lost);
         let unsure_since = [newest_case.map(TimestampMicros::new), doubt, failed, unknown];
         let Some(since) = unsure_since.into_iter().flatten().max() else { return };
-        let pause = now.micros_since(since).max(options.grace_micros);
+        let age = now.micros_since(since);
+        let pause = if is_lost { age / 4 } else { age }.max(options.grace_micros);
         self.look_again_at(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
     }
 }

@@ -127,6 +127,8 @@ fn an_id_that_is_given_again_a_day_later_means_the_new_order() {
     let orders = [desk.pending(), desk.pending()];
     for order_id in orders {
         desk.accept(order_id, "x");
+    }
+    for order_id in orders {
         desk.record(order_id, QueryAnswer::Known(record_of("x", ExchangeState::Cancelled, vec![])));
     }
     for order_id in orders {
@@ -246,4 +248,96 @@ fn a_line_in_another_symbol_is_no_reason_to_void_what_counts() {
     assert_eq!(causes(&desk), [CaseCause::OtherSymbol]);
     desk.report("x", filled("e2", 2));
     assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (6, vec![]));
+}
+
+fn cancels(desk: &mut Desk) -> Vec<(OrderId, String)> {
+    let cancels = desk.take().into_iter().filter_map(|effect| match effect {
+        Effect::Cancel { order_id, external_order_id, .. } => {
+            Some((order_id, external_order_id.to_string()))
+        }
+        _ => None,
+    });
+    cancels.collect()
+}
+
+fn named(id: &str, executions: &[Fill]) -> QueryAnswer {
+    QueryAnswer::Known(record_of(id, ExchangeState::Open, executions.to_vec()))
+}
+
+#[test]
+fn an_order_that_was_accepted_under_the_id_of_another_is_told_by_its_record() {
+    let mut desk = Desk::new();
+    let [first, second] = [desk.pending(), desk.pending()];
+    desk.accept(first, "x");
+    desk.accept(second, "x");
+    assert!(desk.take().contains(&Effect::Query(first)), "both are asked about");
+    desk.cancel(second, 2);
+    assert_eq!(cancels(&mut desk), [], "it could be the other's");
+    desk.record(first, named("x", &[]));
+    for _ in 0..2 {
+        desk.record(second, named("y", &[fill("e1", 3)]));
+        desk.sweep(OPTIONS.unknown_span_micros);
+    }
+    desk.record(second, named("y", &[fill("e1", 3)]));
+    assert_eq!((filled_shares(&desk, second), filled_shares(&desk, first)), (3, 0));
+    assert_eq!(causes(&desk), [CaseCause::OtherExternalId]);
+    assert_eq!(cancels(&mut desk), [(second, "y".to_owned())]);
+    // Its lines come under that id as well.
+    desk.report("y", filled("e2", 1));
+    assert_eq!(filled_shares(&desk, second), 4);
+    desk.cancel(first, 1);
+    assert_eq!(cancels(&mut desk), [(first, "x".to_owned())]);
+}
+
+#[test]
+fn no_cancel_reaches_an_order_that_has_the_id_of_a_forgotten_one() {
+    let mut desk = Desk::new();
+    let [old, new] = [desk.pending(), desk.pending()];
+    desk.accept(old, "x");
+    desk.record(old, named("x", &[]));
+    desk.accept(new, "x");
+    desk.cancel(old, 1);
+    desk.record(old, QueryAnswer::Unknown { as_of: None });
+    desk.record(new, named("x", &[]));
+    for _ in 0..5 {
+        desk.sweep(OPTIONS.grace_micros);
+        desk.record(old, QueryAnswer::Unknown { as_of: None });
+    }
+    assert_eq!(cancels(&mut desk), []);
+    desk.cancel(new, 2);
+    assert_eq!(cancels(&mut desk), [(new, "x".to_owned())]);
+}
+
+#[test]
+fn an_exchange_that_names_its_orders_anew_is_followed() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    desk.report("x", filled("e1", 2));
+    for _ in 0..3 {
+        desk.record(order_id, named("y", &[fill("e1", 2), fill("e2", 3)]));
+        desk.sweep(OPTIONS.unknown_span_micros);
+    }
+    assert_eq!(
+        (filled_shares(&desk, order_id), causes(&desk)),
+        (5, vec![CaseCause::OtherExternalId])
+    );
+    desk.report("y", filled("e3", 1));
+    desk.cancel(order_id, 1);
+    assert_eq!(cancels(&mut desk), [(order_id, "y".to_owned())]);
+    desk.record(order_id, named("y", &[fill("e1", 2), fill("e2", 3), fill("e3", 1)]));
+    assert_eq!(filled_shares(&desk, order_id), 6);
+}
+
+#[test]
+fn an_accepted_order_that_the_exchange_no_longer_knows_is_listed() {
+    let mut desk = Desk::new();
+    let order_id = desk.submitted();
+    let unknown = || QueryAnswer::Unknown { as_of: None };
+    for _ in 0..40 {
+        desk.record(order_id, unknown());
+        desk.sweep(OPTIONS.unknown_span_micros);
+    }
+    assert_eq!(causes(&desk), [CaseCause::UnknownAtExchange]);
+    desk.record(order_id, record(&[]));
+    assert_eq!(causes(&desk), []);
 }

@@ -112,6 +112,7 @@ pub struct Feed {
     renumberings: u32,
     /// An exchange that numbers nothing right does not fill the log.
     renumber_spell: Spell,
+    gap_spell: Spell,
     /// Last sequence that has changed prices.
     last_sequence: u64,
     /// Last sequence that this connection has brought: lower where lines are read again.
@@ -160,6 +161,7 @@ impl Feed {
             session: None,
             renumberings: 0,
             renumber_spell: Spell::new(LOG_PACE),
+            gap_spell: Spell::new(LOG_PACE),
             last_sequence: 0,
             last_read: 0,
             orders_from: 0,
@@ -210,6 +212,8 @@ impl Feed {
             if self.shutdown.is_requested() || matches!(ended, Ended::Stop) {
                 break;
             }
+            // Without a position there is none that could be gone: that is no reason to hurry.
+            let had_position = resume.is_some();
             resume = self.resume_after(&ended, resume);
             match ended {
                 Ended::Reread(_) => self.metrics.rereads.inc(),
@@ -218,7 +222,7 @@ impl Feed {
             // At once after a connection that worked, slower and slower while none does.
             let has_worked =
                 self.metrics.lines.get() > read_before || connected.elapsed() > LAST_BACKOFF;
-            if has_worked || matches!(ended, Ended::PositionGone) {
+            if has_worked || (had_position && matches!(ended, Ended::PositionGone)) {
                 backoff = FIRST_BACKOFF;
             }
             tracing::warn!(reason = %ended, exchange = %self.options.exchange, "the feed ended");
@@ -627,7 +631,9 @@ impl Feed {
             return;
         }
         self.metrics.gaps.inc();
-        tracing::error!(first_missing, last_missing, "the feed has a gap");
+        if let Some(count) = self.gap_spell.note(self.received) {
+            tracing::error!(first_missing, last_missing, count, "the feed has a gap");
+        }
         if self.orders_behind_from.is_some() {
             // To say that all up to here is settled would pass lines that are still owed. They are
             // read again, and with them the gap if it is there then.
@@ -643,7 +649,7 @@ impl Feed {
     }
 }
 
-/// How long after one message about a numbering that begins again the next may follow.
+/// How long after one message about a gap, or a numbering that begins again, the next may follow.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
 /// Stands for the place of a symbol that is not listed.

@@ -38,7 +38,7 @@ impl Throttle {
         let doublings = self.refusals.min(8);
         let own = FIRST_PAUSE.saturating_mul(1 << doublings).min(LAST_PAUSE);
         // A pause of nothing would be none.
-        let pause = named.map_or(own, |named| named.max(FIRST_PAUSE)).min(LONGEST_PAUSE);
+        let pause = named.map_or(own, |named| named.max(own)).min(LONGEST_PAUSE);
         let is_first = self.refusals == 0;
         self.refusals = self.refusals.saturating_add(1);
         let until = self.until.max(Some(now.saturating_add(pause))).unwrap_or(now);

@@ -66,11 +66,16 @@ pub enum CaseCause {
     AmbiguousOrder,
     /// It cannot be read.
     Unreadable,
+    /// The exchange's record of the order names another of its ids than the one that it accepted the
+    /// order under.
+    OtherExternalId,
+    /// The exchange says again and again that it does not know the order, which it had accepted.
+    UnknownAtExchange,
 }
 
 impl CaseCause {
     /// Every cause.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Doubtful,
         Self::OtherSymbol,
         Self::BeyondLimit,
@@ -78,6 +83,8 @@ impl CaseCause {
         Self::IdUsedAgain,
         Self::AmbiguousOrder,
         Self::Unreadable,
+        Self::OtherExternalId,
+        Self::UnknownAtExchange,
     ];
 
     /// A word for logs, counters and operators.
@@ -90,6 +97,8 @@ impl CaseCause {
             Self::IdUsedAgain => "id_used_again",
             Self::AmbiguousOrder => "ambiguous_order",
             Self::Unreadable => "unreadable",
+            Self::OtherExternalId => "other_external_id",
+            Self::UnknownAtExchange => "unknown_at_exchange",
         }
     }
 }

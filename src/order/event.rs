@@ -127,15 +127,15 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it can end an order that was at the exchange.
+    /// Whether it can end an order that was at the exchange, or may be there after all.
     pub const fn may_end(&self) -> bool {
         match self {
             Self::Filled(_)
             | Self::Cancelled { .. }
+            | Self::Rejected { .. }
             | Self::CaseClosed(_)
             | Self::ClosedByOperator(_) => true,
             Self::Accepted { .. }
-            | Self::Rejected { .. }
             | Self::NotAccepted
             | Self::CancelRequested
             | Self::CancelRejected { .. }

@@ -173,15 +173,20 @@ fn a_gap_beside_odd_lines_is_still_one() {
 
 #[test]
 fn a_line_that_is_lost_beside_something_without_a_number_is_asked_about() {
-    let status = || r#"{"type":"status","text":"all is well"}"#.to_owned();
+    let oops = || "no json".to_owned();
     let (mut feed, mut receiver) = feed(ROOM);
-    let lines = [session("s", 0), trade(1, "o", 1), status(), trade(3, "o", 1), beat(3)];
+    let lines = [session("s", 0), trade(1, "o", 1), oops(), trade(3, "o", 1), beat(3)];
     connection(&mut feed, None, &lines).unwrap();
     assert_eq!(told(&mut receiver), ["s 0", "line 1", "line 3", "s 3"], "at the beat");
     // What came before a beat stands for nothing that is lost behind it.
-    let lines = [session("s", 3), status(), beat(3), trade(5, "o", 1)];
+    let lines = [session("s", 3), oops(), beat(3), trade(5, "o", 1)];
     connection(&mut feed, Some(("s", 4)), &lines).unwrap();
     assert_eq!(told(&mut receiver), ["s 4", "line 5"]);
+    // A line of another type, without a number, never had one.
+    let status = r#"{"type":"status","text":"all is well"}"#.to_owned();
+    let lines = [session("s", 5), status, trade(7, "o", 1)];
+    connection(&mut feed, Some(("s", 6)), &lines).unwrap();
+    assert_eq!(told(&mut receiver), ["s 6", "line 7"]);
 }
 
 #[test]
