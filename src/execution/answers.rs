@@ -1,4 +1,5 @@
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,4 +127,13 @@ pub(crate) enum Wanted {
     Theirs(ExternalOrderId),
     /// By ours, to ask the exchange about it.
     Ours(OrderId),
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Theirs(id) => id.fmt(formatter),
+            Self::Ours(id) => id.fmt(formatter),
+        }
+    }
 }

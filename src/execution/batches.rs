@@ -147,7 +147,8 @@ fn note_pause(pause: Pause, what: &str, count: usize, metrics: &ExecutionMetrics
     metrics.throttled_requests.inc();
     if pause.is_first {
         let pause = pause.until.saturating_since(now.monotonic);
-        tracing::warn!(count, ?pause, "the exchange takes no more {what} for now (429)");
+        let pause_ms = pause.as_millis();
+        tracing::warn!(count, pause_ms, "the exchange takes no more {what} for now (429)");
     }
 }
 
@@ -331,7 +332,8 @@ impl QueryBatch {
             }
             Err(error @ (SessionError::OutcomeUnknown(_) | SessionError::TimedOut(_))) => {
                 let (orders, first) = (order_ids.len(), order_ids.first().copied());
-                tracing::warn!(%error, orders, ?first, "a query has no answer");
+                let first = first.map(tracing::field::display);
+                tracing::warn!(%error, orders, first, "a query has no answer");
                 metrics.failed_queries.inc();
                 lose(questions.failed(now.monotonic, order_ids), queues);
                 true

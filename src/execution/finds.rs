@@ -35,7 +35,7 @@ async fn find(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrd
     match answer.await.ok()? {
         Ok(order) => Some(order),
         Err(error) => {
-            tracing::error!(%error, ?wanted, "the store cannot say which order that is");
+            tracing::error!(%error, %wanted, "the store cannot say which order that is");
             error.is_of_one_order().then_some(None)
         }
     }

@@ -21,6 +21,7 @@
 //! - The index waits for what memory shows, and so for Postgres. Postgres asks the index whose orders
 //!   those are that change long after they were created; it never needs what it does not have itself.
 
+mod alert_words;
 mod answers;
 mod batches;
 mod circuit;

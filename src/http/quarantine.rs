@@ -5,6 +5,7 @@
 //! `POST /orders/{orderId}/close`. Each act names who and why, is durable before it is answered, and
 //! stands in the order's history.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use http::{Request, StatusCode};
@@ -73,6 +74,22 @@ pub(super) enum Decision {
     Close(OrderId),
 }
 
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Case(order_id, case, outcome) => {
+                let act = match outcome {
+                    CaseOutcome::Booked => "book",
+                    CaseOutcome::Discarded => "discard",
+                    CaseOutcome::Superseded => "supersede",
+                };
+                write!(f, "{act} case {case} of order {order_id}")
+            }
+            Self::Close(order_id) => write!(f, "close order {order_id}"),
+        }
+    }
+}
+
 impl Decision {
     /// The decision that a `POST` to this path is; `None` for any other path.
     pub(super) fn of_path(segments: &[&str]) -> Option<Self> {
@@ -103,7 +120,9 @@ pub(super) async fn decide(
         by: text(fields.text("by")?, "by")?.into(),
         reason: text(fields.text("reason")?, "reason")?.into(),
     };
-    tracing::warn!(?peer, by = %act.by, reason = %act.reason, ?decision, "an operator decides");
+    let (by, reason) = (act.by.as_str(), act.reason.as_str());
+    let peer = peer.map(tracing::field::display);
+    tracing::warn!(peer, by, reason, %decision, "an operator decides");
     let gateway = site.orders.gateway();
     let waiting = match decision {
         Decision::Case(order_id, number, outcome) => {

@@ -11,6 +11,7 @@ use crate::types::OrderId;
 use crate::wal::{self, Lsn, RecordView, VisitError, WalError};
 
 use super::serve::wal_directory;
+use super::within_line::{steers, within_line};
 
 /// Why the log, or the rest of it, is not shown.
 #[derive(Debug, thiserror::Error)]
@@ -115,10 +116,12 @@ impl<W: Write> Lines<'_, W> {
         line.insert("partition".into(), json!(record.partition));
         line.insert("epoch".into(), json!(record.epoch));
         line.extend(members);
-        match self.arguments.format {
-            LineFormat::Json => writeln!(self.out, "{}", Value::Object(line))?,
-            LineFormat::Text => writeln!(self.out, "{}", text(&line))?,
-        }
+        let line = match self.arguments.format {
+            LineFormat::Json => Value::Object(line).to_string(),
+            LineFormat::Text => text(&line),
+        };
+        // JSON escapes less than a terminal would obey.
+        writeln!(self.out, "{}", within_line(&line))?;
         Ok(())
     }
 
@@ -138,12 +141,16 @@ impl<W: Write> Lines<'_, W> {
     }
 }
 
+fn is_of_words(character: char) -> bool {
+    !matches!(character, ' ' | '"' | '=') && !steers(character)
+}
+
 /// The members as words, without those that say nothing.
 fn text(line: &Map<String, Value>) -> String {
     let words =
         line.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
             // Quoted where a word would not stay one.
-            Value::String(text) if !text.contains([' ', '"', '=']) => format!("{name}={text}"),
+            Value::String(text) if text.chars().all(is_of_words) => format!("{name}={text}"),
             value => format!("{name}={value}"),
         });
     words.collect::<Vec<_>>().join(" ")

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use super::log_sink::{LogSink, StandardError, WRITE_PATIENCE, write_within};
+use super::within_line::FieldsWithinLine;
 
 /// The store below the index tells of each of its files.
 const DEFAULT_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
@@ -49,6 +50,7 @@ impl Log {
             .with_writer(move || writer.clone())
             .with_ansi(io::stderr().is_terminal())
             .log_internal_errors(false)
+            .fmt_fields(FieldsWithinLine)
             .init();
         let last_words = sink.clone();
         std::panic::set_hook(Box::new(move |panic| {

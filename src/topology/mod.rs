@@ -40,6 +40,7 @@ mod signals;
 mod system;
 mod threads;
 mod webhook;
+mod within_line;
 
 pub use console::{Console, complain};
 pub use exchange::run_exchange;

@@ -93,3 +93,22 @@ fn an_operator_closes_an_order_and_decides_by_command() {
     let (is_done, _, error) = run(&["quarantine", "book", &first, &case]);
     assert!(!is_done && error.contains("no such open case"), "{error}");
 }
+
+#[test]
+fn what_an_operator_says_stays_within_its_line() {
+    let world = World::start(&[]);
+    let order = world.buy(10);
+    let forged = "bob\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J";
+    let act = json!({"by": forged, "reason": forged});
+    assert_eq!(post(&world, &format!("/orders/{order}/close"), &act).status, 200);
+    let line = world.server.program.await_error("an operator decides");
+    let told = r"bob\n2026-01-01T00:00:00Z ERROR forged\u";
+    assert_eq!(line.matches(told).count(), 2, "{line}");
+    assert!(line.contains("peer=127.0.0.1:") && line.contains(&format!("close order {order}")));
+
+    let directory = world.data().to_str().expect("a path");
+    let arguments = ["wal", "inspect", "--format", "text", "--order", &order, "--data-dir"];
+    let output = support::run(&[&arguments[..], &[directory]].concat());
+    let lines = String::from_utf8(output.stdout).expect("text");
+    assert!(lines.contains(r"bob\n2026") && !lines.contains('\u{1b}'), "{lines}");
+}

@@ -130,7 +130,7 @@ impl Spells {
             return;
         }
         let shown = String::from_utf8_lossy(line.get(..LOGGED_BYTES).unwrap_or(line));
-        tracing::warn!(%cause, line = ?shown, more = spell.unlogged, "a feed line is skipped");
+        tracing::warn!(%cause, line = &*shown, more = spell.unlogged, "a feed line is skipped");
         *spell = Spell { logged: Some(Instant::now()), unlogged: 0 };
     }
 }

@@ -175,13 +175,14 @@ impl Symbols {
         }
         let left_out = (unnamed.len(), without_close.len());
         if left_out != self.left_out && left_out != (0, 0) {
-            let unnamed: Vec<_> = unnamed.iter().take(LOGGED_ENTRIES).collect();
-            let without_close: Vec<_> = without_close.iter().take(LOGGED_ENTRIES).collect();
-            let counts = left_out;
+            let first_of = |names: &mut dyn Iterator<Item = &str>| {
+                names.take(LOGGED_ENTRIES).collect::<Vec<_>>().join(", ")
+            };
             tracing::warn!(
-                ?counts,
-                ?unnamed,
-                ?without_close,
+                left_out = unnamed.len(),
+                first_left_out = first_of(&mut unnamed.iter().map(String::as_str)),
+                without_close = without_close.len(),
+                first_without_close = first_of(&mut without_close.iter().map(Symbol::as_str)),
                 "entries of the list of symbols are left out, or listed without a close"
             );
         }

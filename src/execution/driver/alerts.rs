@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::engine::Alert;
+use crate::execution::alert_words;
 use crate::order::Anomaly;
 use crate::types::{MonotonicMicros, OrderId, Spell};
 
@@ -30,7 +31,7 @@ impl AlertSpells {
     /// wait for operators stand in the list of the quarantine.
     pub(super) fn log(&mut self, alert: &Alert, now: MonotonicMicros) {
         if let Some(count) = self.news(alert, now) {
-            tracing::warn!(?alert, count, "something that should not happen to orders did");
+            alert_words::log(alert, count);
         }
     }
 

@@ -31,7 +31,7 @@ impl Driver {
                 problem,
                 text,
                 count,
-                "the exchange said something that cannot be used; the rest is"
+                "the exchange said something that cannot be used; everything beside it is used"
             );
         }
         // A record that cannot be read, or a part of it, comes as the answer to its query.

@@ -1,6 +1,7 @@
 //! A server with default settings beside an exchange of independent make, and the data of both.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -34,6 +35,11 @@ impl World {
         let server = Self::serve(&venue, &data, &more);
         let [alice, bob] = ["alice", "bob"].map(|name| server.user(data.path(), name));
         Self { venue, server, alice, bob, more, data }
+    }
+
+    /// The server's data directory.
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     fn serve(venue: &Venue, data: &TempDir, more: &[String]) -> Server {
