@@ -150,7 +150,8 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
 }
 
 fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failure> {
-    let found = wal::verify(&topology::wal_directory(&arguments.data_dir))?;
+    let data_dir = &arguments.data_dir;
+    let found = wal::verify(&topology::wal_directory(data_dir), books::stored_position(data_dir))?;
     writeln!(out, "{found}")?;
     match found.verdict {
         Ok(_) => Ok(()),

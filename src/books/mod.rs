@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 pub use backfill::{Backfilled, backfill, repair};
 pub use error::BooksError;
+pub use open::stored_position;
 pub use report::Differences;
 pub use restore::{Restored, check_restored, restore};
 pub use show::BooksDoor;

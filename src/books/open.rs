@@ -1,5 +1,7 @@
 //! Log and index of a server that is stopped, or as a running one shows them.
 
+use std::path::Path;
+
 use super::show::{self, Shown};
 use super::{BooksError, BooksOptions, check_restored, index_directory, wal_directory};
 use crate::index::{Index, IndexError, IndexOptions};
@@ -113,6 +115,14 @@ impl OpenBooks {
         })?;
         Ok(())
     }
+}
+
+/// The record up to which the index has the log, for who looks at the log alone. `None` where the index
+/// cannot be asked: a server has it open, or it is not there, or cannot be read.
+pub fn stored_position(data_dir: &Path) -> Option<Lsn> {
+    let log = wal::outline(&WalOptions::new(wal_directory(data_dir))).ok()?;
+    let index = Index::open_existing(IndexOptions::new(index_directory(data_dir), log)).ok()?;
+    Some(index.position())
 }
 
 /// The event that a record is.

@@ -101,7 +101,7 @@ fn the_log_is_cut_behind_the_index_and_the_next_start_needs_only_its_end() {
     drop(ended);
     let log = wal::outline(&log_options(directory.path())).unwrap();
     assert!(log.first_lsn > Lsn(1));
-    let verified = wal::verify(&directory.path().join("wal")).unwrap();
+    let verified = wal::verify(&directory.path().join("wal"), None).unwrap();
     assert!(verified.verdict.is_ok(), "{verified}");
 
     let ended = session(directory.path(), rest);

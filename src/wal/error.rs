@@ -76,6 +76,27 @@ pub enum WalError {
         /// The oldest record that is needed.
         needed: Lsn,
     },
+    /// Segments that were prepared are there, and none that was written.
+    #[error(
+        "the segments with records are missing in {}: what is there begins with {oldest}, which has \
+         none that can be read; restore the missing segments, or log and index from one backup",
+        directory.display()
+    )]
+    NoRecords {
+        /// The directory of the log.
+        directory: PathBuf,
+        /// Its oldest segment.
+        oldest: String,
+    },
+    /// There is no log.
+    #[error(
+        "there is no log in {}: --data-dir names the data directory of a server that was started once",
+        directory.display()
+    )]
+    NotThere {
+        /// Where it would be.
+        directory: PathBuf,
+    },
     /// The log does not reach as far as what was made from it.
     #[error(
         "the log in {} ends with record {last}, but record {known} was durable in it once; restore \

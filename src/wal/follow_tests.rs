@@ -135,7 +135,7 @@ fn segments_are_cut_behind_the_slowest_claim_and_never_the_kept_ones() {
         append_until(appender, 2_000);
         read_until(&mut handle.reader(Lsn(1_000)).unwrap(), &handle, 2_000);
     });
-    let verification = verify(directory.path()).unwrap();
+    let verification = verify(directory.path(), None).unwrap();
     assert!(verification.verdict.is_ok(), "{verification}");
 
     options.keep_bytes = 5 * SMALL;

@@ -210,7 +210,7 @@ fn a_missing_segment_refuses() {
     fs::remove_file(directory.path().join(segment::name(2))).unwrap();
     let error = recovered(&options).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
-    let verification = verify(directory.path()).unwrap();
+    let verification = verify(directory.path(), None).unwrap();
     assert!(verification.verdict.is_err(), "{verification}");
     fs::remove_file(directory.path().join(segment::name(1))).unwrap();
     let error = recovered(&options).unwrap_err();
@@ -223,7 +223,7 @@ fn a_missing_segment_refuses() {
     });
     assert_eq!(recovery.unwrap().first_lsn, first);
     assert_eq!(visited.first(), Some(&first));
-    let verification = verify(directory.path()).unwrap();
+    let verification = verify(directory.path(), None).unwrap();
     assert!(verification.verdict.is_ok(), "the end of a log can be verified: {verification}");
 }
 
@@ -235,6 +235,28 @@ fn a_log_of_which_only_an_unused_segment_is_left_refuses() {
     fs::remove_file(directory.path().join(segment::name(1))).unwrap();
     let error = recovered(&options).unwrap_err();
     assert!(error.to_string().contains("no record"), "{error}");
+    let error = outline(&options).unwrap_err().to_string();
+    assert!(error.contains("segments with records are missing"), "{error}");
+    assert!(error.contains(&segment::name(2)), "{error}");
+}
+
+#[test]
+fn verify_refuses_a_log_that_ends_before_what_the_store_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path());
+    let last = session(&options, 3);
+    let found = |stored| verify(directory.path(), stored).unwrap();
+    for stored in [None, Some(Lsn(0)), Some(Lsn(last))] {
+        assert!(found(stored).verdict.is_ok(), "{stored:?}");
+    }
+    let ahead = Lsn(last + 1);
+    let refused = recover(&options, ahead, &mut |_| Ok(())).unwrap_err().to_string();
+    let told = found(Some(ahead));
+    assert_eq!(told.verdict.as_ref().unwrap_err().to_string(), refused);
+    assert!(told.to_string().ends_with(&refused), "{told}");
+    let log_id = outline(&options).unwrap().log_id.unwrap();
+    taken::write(&storage::Directory::look(directory.path()).unwrap(), log_id, ahead).unwrap();
+    assert!(matches!(found(None).verdict, Err(WalError::LostTail { known, .. }) if known == ahead));
 }
 
 #[test]
@@ -243,7 +265,7 @@ fn verify_shows_what_is_readable_beside_an_open_log() {
     let options = options(directory.path());
     let last = session(&options, 400);
     let (recovery, _) = recovered(&options).unwrap();
-    let verification = verify(directory.path()).unwrap();
+    let verification = verify(directory.path(), None).unwrap();
     assert!(verification.verdict.is_ok());
     let records: u64 = verification.segments.iter().map(|segment| segment.records).sum();
     assert_eq!(records, last);
@@ -253,7 +275,7 @@ fn verify_shows_what_is_readable_beside_an_open_log() {
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.write_all_at(&[0xff; 5000], 8192 + 100).unwrap();
     file.write_all_at(&[0xff; 10], 0).unwrap();
-    let damaged = verify(directory.path()).unwrap();
+    let damaged = verify(directory.path(), None).unwrap();
     assert!(matches!(damaged.verdict, Err(WalError::Damaged { .. })));
     let (before, after) = (&verification.segments[1], &damaged.segments[1]);
     assert!(before.header_is_intact && !after.header_is_intact);
@@ -264,7 +286,7 @@ fn verify_shows_what_is_readable_beside_an_open_log() {
     let text = damaged.to_string();
     assert!(text.contains("unreadable") && text.contains("header"), "{text}");
 
-    assert!(verify(&directory.path().join("nothing here")).is_err());
+    assert!(verify(&directory.path().join("nothing here"), None).is_err());
 }
 
 #[test]

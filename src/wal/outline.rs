@@ -26,7 +26,7 @@ pub struct Outline {
 /// [`recover`](super::recover) does.
 ///
 /// # Errors
-/// [`WalError::Io`].
+/// [`WalError::Io`]; [`WalError::NoRecords`] where all records of a log are gone.
 pub fn outline(options: &WalOptions) -> Result<Outline, WalError> {
     options.check()?;
     let nothing = Outline { log_id: None, first_lsn: Lsn(1) };
@@ -38,11 +38,14 @@ pub fn outline(options: &WalOptions) -> Result<Outline, WalError> {
         return Ok(nothing);
     };
     let first_record = beginnings.iter().find_map(|beginning| beginning.span.first_lsn);
-    // Without any record, the segments before the oldest one may have held all of them.
-    let without = if oldest == 1 { 1 } else { u64::MAX };
+    // The segments before the oldest one have held records, and one of those is never cut off.
+    if first_record.is_none() && oldest != 1 {
+        let directory = options.directory.clone();
+        return Err(WalError::NoRecords { directory, oldest: segment::name(oldest) });
+    }
     Ok(Outline {
         log_id: beginnings.iter().find_map(|beginning| beginning.log_id),
-        first_lsn: Lsn(first_record.unwrap_or(without)),
+        first_lsn: Lsn(first_record.unwrap_or(1)),
     })
 }
 

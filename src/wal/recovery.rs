@@ -181,16 +181,22 @@ fn check_reaches<S: Storage>(
     first: Lsn,
     next: Lsn,
 ) -> Result<(), WalError> {
-    let directory = storage.path().to_path_buf();
+    check_end(storage, after, next)?;
     let needed = Lsn(after.0.saturating_add(1));
-    if next < needed {
-        let last = Lsn(next.0.saturating_sub(1));
-        return Err(WalError::LostTail { directory, last, known: after });
-    }
     if first > needed {
+        let directory = storage.path().to_path_buf();
         return Err(WalError::CutOff { directory, first, needed });
     }
     Ok(())
+}
+
+/// Whether a log whose next record is `next` has the record `known`, which was durable once.
+pub(super) fn check_end<S: Storage>(storage: &S, known: Lsn, next: Lsn) -> Result<(), WalError> {
+    if next > known {
+        return Ok(());
+    }
+    let (directory, last) = (storage.path().to_path_buf(), Lsn(next.0.saturating_sub(1)));
+    Err(WalError::LostTail { directory, last, known })
 }
 
 /// The numbers of all segments that are there, in order.

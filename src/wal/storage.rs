@@ -105,10 +105,12 @@ impl Directory {
     /// An existing directory, for reading beside whoever has it locked.
     ///
     /// # Errors
-    /// What the operating system said.
+    /// There is none; what the operating system said.
     pub(super) fn look(path: &Path) -> Result<Self, WalError> {
-        let handle =
-            File::open(path).map_err(|error| WalError::io("open the directory", path, error))?;
+        let handle = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => WalError::NotThere { directory: path.to_path_buf() },
+            _ => WalError::io("open the directory", path, error),
+        })?;
         Ok(Self { path: path.to_path_buf(), handle, direct: AtomicBool::new(true), _lock: None })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::handle::LogId;
 use super::record::RECORD_ALIGNMENT;
-use super::recovery::{recover_from, segment_numbers};
+use super::recovery::{check_end, recover_from, segment_numbers};
 use super::scan::Window;
 use super::segment::{self, FIRST_BATCH_OFFSET, SegmentHeader};
 use super::storage::{Directory, Storage};
@@ -54,26 +54,33 @@ pub struct OldDamage {
 }
 
 /// Reads all of a log, past any damage. Takes no lock and changes nothing, so it also works beside a
-/// running engine; what that is writing in this moment may look torn.
+/// running engine; what that is writing in this moment may look torn. `stored` is what the store says
+/// that it has, where it could be asked; what it has noted beside the log counts as well. A record that
+/// it has was durable, and a log that ends before it has lost its end.
 ///
 /// # Errors
 /// [`WalError::Io`] where files cannot be read at all.
-pub fn verify(directory: &Path) -> Result<Verification, WalError> {
+pub fn verify(directory: &Path, stored: Option<Lsn>) -> Result<Verification, WalError> {
     let storage = Arc::new(Directory::look(directory)?);
-    let opens = |after| {
-        recover_from(storage.clone(), after, &mut |_| Ok(()))
-            .map(|recovery| (recovery.records, recovery.torn_bytes))
-    };
-    let mut verdict = opens(None);
-    let mut old_damage = None;
     let numbers = segment_numbers(&*storage)?;
     let mut log_id = None;
     for &number in &numbers {
         let (mut window, _) = open(&storage, number)?;
         log_id = log_id.or(header(&mut window, &storage, number)?.map(|header| header.log_id));
     }
+    // Before the records: an engine that runs goes on noting what it goes on writing.
+    let stored = stored.max(log_id.and_then(|log_id| taken::read(&*storage, LogId(log_id))));
+    let opens = |after| {
+        let recovery = recover_from(storage.clone(), after, &mut |_| Ok(()))?;
+        if let Some(stored) = stored {
+            check_end(&*storage, stored, recovery.next_lsn)?;
+        }
+        Ok((recovery.records, recovery.torn_bytes))
+    };
+    let mut verdict = opens(None);
+    let mut old_damage = None;
     // The same that a start does, which begins with the segment that holds the store's position.
-    if let Some(stored) = log_id.and_then(|log_id| taken::read(&*storage, LogId(log_id)))
+    if let Some(stored) = stored
         && matches!(verdict, Err(WalError::Damaged { .. }))
         && let Ok(found) = opens(Some(stored))
         && let Err(error) = std::mem::replace(&mut verdict, Ok(found))

@@ -1,6 +1,10 @@
 //! Rot in the log stops the start with the name of a command, and that command says where it is.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -41,19 +45,57 @@ fn rot_is_refused_at_the_start_and_shown_by_the_command_that_the_error_names() {
     assert!(!nothing.status.success() && error.contains("/does/not/exist"), "{error}");
 }
 
+#[test]
+fn a_log_that_ends_before_what_the_store_has_is_refused_in_the_same_words_by_both() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().to_str().unwrap();
+    let server = Server::start(data.path(), &[]);
+    server.user(data.path(), "alice").place_resting("IBM");
+    // The store has all of it then.
+    assert!(server.program.stop().success());
+    let segment = first_segment(data.path());
+    let mut bytes = fs::read(&segment).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last / 4_096 * 4_096..].fill(0);
+    fs::write(&segment, bytes).unwrap();
+
+    let listen = "127.0.0.1:0";
+    let refused = run(&["serve", "--listen", listen, "--admin-listen", listen, "--data-dir", dir]);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    let words = error.split("error: ").nth(1).unwrap().trim();
+    assert!(!refused.status.success() && words.contains("was durable in it once"), "{error}");
+    let verified = run(&["wal", "verify", "--data-dir", dir]);
+    let report = String::from_utf8(verified.stdout).unwrap();
+    assert_eq!(verified.status.code(), Some(1), "{report}");
+    assert!(report.contains(words), "{report} does not say {words}");
+}
+
+#[test]
+fn segments_with_records_that_are_missing_are_called_so() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    server.user(data.path(), "alice").place_resting("IBM");
+    assert!(server.program.stop().success());
+    fs::remove_file(first_segment(data.path())).unwrap();
+    let (dir, listen) = (data.path().to_str().unwrap(), "127.0.0.1:0");
+    let refused = run(&["serve", "--listen", listen, "--admin-listen", listen, "--data-dir", dir]);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("the segments with records are missing"), "{error}");
+}
+
 /// Turns a bit of the first batch, which batches that were synced later follow.
 fn rot_in_first_segment(data: &Path) -> PathBuf {
-    let first_segment = fs::read_dir(data.join("wal"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .min()
-        .unwrap();
+    let first_segment = first_segment(data);
     let file = OpenOptions::new().read(true).write(true).open(&first_segment).unwrap();
     let (offset, mut byte) = (4096 + 60, [0]);
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
     first_segment
+}
+
+fn first_segment(data: &Path) -> PathBuf {
+    let files = fs::read_dir(data.join("wal")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).min().unwrap()
 }
 
 /// Orders in batches of their own that fill a segment of a MiB, with two records each, and some.
