@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -10,6 +12,11 @@ use crate::config::{ListenAddress, ServeArgs};
 use crate::net::{ListenError, bound_address, listen};
 
 use super::ServeError;
+
+/// How long an address may be taken that a process has had which is gone.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two looks whether it is free.
+const RELEASE_LOOK: Duration = Duration::from_millis(20);
 
 /// Where a server listens: every address of the names that were given.
 #[derive(Debug)]
@@ -108,7 +115,7 @@ fn each<T>(
         if let Some((first, _)) = opened.first().filter(|_| address.port() == 0) {
             address.set_port(first.port());
         }
-        match open(address) {
+        match patiently(|| open(address)) {
             Ok(socket) => opened.push(socket),
             Err(error) if is_lacking(&error.source) => lacking = Some(error),
             Err(error) => return Err(error),
@@ -118,6 +125,24 @@ fn each<T>(
         Some(error) if opened.is_empty() => Err(error),
         _ => Ok(opened),
     }
+}
+
+/// Opens something, again for a while where the address is taken: the sockets of a process that was
+/// killed may be closed some milliseconds after it is gone, where io_uring had them in use.
+fn patiently<T>(mut open: impl FnMut() -> Result<T, ListenError>) -> Result<T, ListenError> {
+    let deadline = Instant::now() + RELEASE_PATIENCE;
+    loop {
+        match open() {
+            Err(error) if is_taken(&error.source) && Instant::now() < deadline => {
+                thread::sleep(RELEASE_LOOK);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
 }
 
 fn is_lacking(error: &io::Error) -> bool {
@@ -147,5 +172,20 @@ mod tests {
         let error = addresses(&[&taken], &["127.0.0.1:0"]).probe().unwrap_err();
         assert!(error.to_string().contains(&taken), "{error}");
         assert!(addresses(&["192.0.2.1:0"], &["127.0.0.1:0"]).probe().is_err());
+    }
+
+    #[test]
+    fn an_address_that_becomes_free_in_a_moment_is_waited_for() {
+        let (address, taken) = listen_alone("127.0.0.3:0".parse().unwrap()).unwrap();
+        let mut looks = 0;
+        let mut taken = Some(taken);
+        let opened = patiently(|| {
+            looks += 1;
+            if looks > 2 {
+                taken = None;
+            }
+            listen_alone(address)
+        });
+        assert_eq!((opened.unwrap().0, looks), (address, 3));
     }
 }
