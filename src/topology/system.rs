@@ -38,8 +38,8 @@ pub enum SystemError {
     },
 }
 
-/// Checks what the process needs from the system, raises its limit of open files as far as it may,
-/// and returns that limit.
+/// Checks what the process needs from the system, raises its limits as far as it may, and returns that
+/// of open files.
 ///
 /// # Errors
 /// What is missing, in a sentence with the remedy.
@@ -49,16 +49,20 @@ pub(super) fn prepare() -> Result<u64, SystemError> {
     if disabled.trim() == "2" {
         return Err(SystemError::IoUring { value: disabled.trim().to_owned() });
     }
-    if let Some(bytes) = getrlimit(Resource::Memlock).current
-        && bytes < NEEDED_MEMLOCK_BYTES
-        && !rustix::process::geteuid().is_root()
-    {
+    // The executors look at the limit whoever the user is, also at that of root, who is above it.
+    let bytes = raised(Resource::Memlock);
+    if bytes < NEEDED_MEMLOCK_BYTES {
         return Err(SystemError::Memlock { bytes });
     }
-    let limit = getrlimit(Resource::Nofile);
+    let files = raised(Resource::Nofile);
+    if files < NEEDED_FILES { Err(SystemError::Files { files }) } else { Ok(files) }
+}
+
+/// A limit, raised as far as it may be.
+fn raised(resource: Resource) -> u64 {
+    let limit = getrlimit(resource);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // The old limit stays where raising it is not allowed.
-    let _refused = setrlimit(Resource::Nofile, raised);
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if files < NEEDED_FILES { Err(SystemError::Files { files }) } else { Ok(files) }
+    let _refused = setrlimit(resource, raised);
+    getrlimit(resource).current.unwrap_or(u64::MAX)
 }
