@@ -7,8 +7,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use crate::engine::HaltScope;
 use crate::types::{Symbol, TimestampMicros, UserId};
@@ -98,8 +99,8 @@ pub struct HaltChange {
 /// Why the kill switch is not what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum KillSwitchError {
-    /// The file that remembers it cannot be read or written.
-    #[error("the kill switch's file {path} cannot be used", path = path.display())]
+    /// The file that remembers it cannot be read.
+    #[error("the kill switch's file {path} cannot be read", path = path.display())]
     File {
         /// Which file.
         path: PathBuf,
@@ -136,9 +137,18 @@ pub struct KillSwitch(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     halts: ArcSwap<Halts>,
+    /// Why a restart may not find them, where the file could not be written.
+    unwritten: ArcSwapOption<String>,
     path: PathBuf,
     /// Held while a change is written: changes do not overtake each other.
     writing: Mutex<()>,
+}
+
+impl Inner {
+    fn new(halts: Halts, path: PathBuf) -> Self {
+        let halts = ArcSwap::from_pointee(halts);
+        Self { halts, unwritten: ArcSwapOption::empty(), path, writing: Mutex::new(()) }
+    }
 }
 
 impl KillSwitch {
@@ -149,10 +159,12 @@ impl KillSwitch {
     pub fn open(path: PathBuf) -> Result<Self, KillSwitchError> {
         let halts = read(&path)?;
         if halts.any() {
-            tracing::warn!(?halts, "the kill switch is on");
+            let (users, symbols) = (halts.user_list(), halts.symbol_list());
+            let (by, reason) = (halts.by.as_deref(), halts.reason.as_deref());
+            let all = halts.all;
+            tracing::warn!(all, %users, %symbols, by, reason, "the kill switch is on");
         }
-        let halts = ArcSwap::from_pointee(halts);
-        Ok(Self(Arc::new(Inner { halts, path, writing: Mutex::new(()) })))
+        Ok(Self(Arc::new(Inner::new(halts, path))))
     }
 
     /// Whose orders are refused now.
@@ -174,11 +186,18 @@ impl KillSwitch {
         }
     }
 
-    /// Changes it. When this returns, the change is durable and in force. Blocks on the disk.
+    /// Why a restart may not find what is in force now, if so: the file could not be written. The next
+    /// change that is written ends this.
+    pub fn unwritten(&self) -> Option<Arc<String>> {
+        self.0.unwritten.load_full()
+    }
+
+    /// Changes it. The change is in force at once: an emergency does not wait for a disk that is full
+    /// or hangs. When this returns it is durable as well, or [`unwritten`](Self::unwritten) says why
+    /// not. Blocks on the disk.
     ///
     /// # Errors
-    /// Nothing has changed, but where the file could not be written the next start may see the
-    /// change all the same.
+    /// [`KillSwitchError::TooMany`]; nothing has changed.
     pub fn change(
         &self,
         change: HaltChange,
@@ -189,10 +208,11 @@ impl KillSwitch {
         let before = self.halts();
         let halts = before.changed(change, now);
         halts.check()?;
-        write(&self.0.path, &halts)
-            .map_err(|source| KillSwitchError::File { path: self.0.path.clone(), source })?;
         let halts = Arc::new(halts);
         self.0.halts.store(Arc::clone(&halts));
+        let written = write(&self.0.path, &halts);
+        let unwritten = written.err().map(|error| Arc::new(not_durable(&self.0.path, &error)));
+        self.0.unwritten.store(unwritten);
         Ok(halts)
     }
 }
@@ -201,8 +221,7 @@ impl KillSwitch {
 #[cfg(feature = "simulation")]
 impl KillSwitch {
     pub(crate) fn in_memory() -> Self {
-        let halts = ArcSwap::from_pointee(Halts::default());
-        Self(Arc::new(Inner { halts, path: PathBuf::new(), writing: Mutex::new(()) }))
+        Self(Arc::new(Inner::new(Halts::default(), PathBuf::new())))
     }
 
     pub(crate) fn set(&self, halts: Halts) {
@@ -219,6 +238,16 @@ impl Halts {
     /// How many halts there are, everybody's being one.
     pub fn count(&self) -> usize {
         usize::from(self.all) + self.users.len() + self.symbols.len()
+    }
+
+    /// The users that are halted one by one, as a log shows them.
+    pub fn user_list(&self) -> String {
+        self.users.iter().map(UserId::as_str).collect::<Vec<_>>().join(",")
+    }
+
+    /// The symbols that are halted one by one, as a log shows them.
+    pub fn symbol_list(&self) -> String {
+        self.symbols.iter().map(Symbol::as_str).collect::<Vec<_>>().join(",")
     }
 
     /// After a change.
@@ -272,15 +301,48 @@ fn read(path: &Path) -> Result<Halts, KillSwitchError> {
         Ok(_) => {}
     }
     let text = fs::read(path).map_err(unusable)?;
-    serde_json::from_slice(&text).map_err(|error| content(error.to_string()))
+    serde_json::from_slice(&text).map_err(|error| content(unreadable(&error)))
+}
+
+/// What is wrong with a file that is not what this program writes.
+fn unreadable(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    match error.classify() {
+        Category::Eof if line <= 1 && column == 0 => "it is empty".to_owned(),
+        Category::Eof => format!("it ends too early, in line {line}"),
+        Category::Data => {
+            format!("something is missing or of another type, in line {line}, column {column}")
+        }
+        Category::Syntax | Category::Io => {
+            format!("it is not JSON from line {line}, column {column} on")
+        }
+    }
+}
+
+/// Why a change that is in force may be gone after a restart, and what helps.
+fn not_durable(path: &Path, error: &io::Error) -> String {
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let remedy = if is_full { "free room on the disk" } else { "mend that" };
+    let path = path.display();
+    format!(
+        "It is in force now, but a restart may not find it: {path} cannot be written ({error}). \
+         Until it is there, {remedy} and send the same request again."
+    )
 }
 
 /// Whole or not at all: a new file takes the place of the old one, and the directory remembers it.
 fn write(path: &Path, halts: &Halts) -> io::Result<()> {
     let draft = path.with_extension("json.new");
-    let mut file = File::create(&draft)?;
-    file.write_all(&serde_json::to_vec_pretty(halts)?)?;
-    file.sync_all()?;
+    let text = serde_json::to_vec_pretty(halts)?;
+    let drafted = File::create(&draft).and_then(|mut file| {
+        file.write_all(&text)?;
+        file.sync_all()
+    });
+    if let Err(error) = drafted {
+        // Nothing is to be read in a part of it, and it takes room.
+        let _gone = fs::remove_file(&draft);
+        return Err(error);
+    }
     fs::rename(&draft, path)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
@@ -392,19 +454,38 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_or_read_is_an_error_and_changes_nothing() {
+    fn a_halt_that_cannot_be_written_is_in_force_and_says_so_until_one_is() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("missing").join("kill-switch.json");
-        let switch = KillSwitch::open(path).unwrap();
-        let all = HaltChange { all: Some(true), ..HaltChange::default() };
-        assert!(switch.change(all, NOW).is_err());
-        assert!(!switch.halts().any());
+        let missing = directory.path().join("missing");
+        let path = missing.join("kill-switch.json");
+        let switch = KillSwitch::open(path.clone()).unwrap();
+        let all = |all| HaltChange { all: Some(all), ..HaltChange::default() };
+        switch.change(all(true), NOW).unwrap();
+        assert_eq!(switch.halted(&user("bob"), symbol("IBM")), Some(HaltScope::All));
+        let told = switch.unwritten().unwrap();
+        assert!(told.contains("kill-switch.json") && told.contains("restart"), "{told}");
+        fs::create_dir(missing).unwrap();
+        switch.change(all(true), NOW).unwrap();
+        assert_eq!(switch.unwritten(), None);
+        assert!(KillSwitch::open(path).unwrap().halts().all);
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert!(not_durable(Path::new("x"), &full).contains("free room on the disk"));
+    }
 
+    #[test]
+    fn what_cannot_be_read_is_an_error_in_words() {
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kill-switch.json");
-        for broken in ["", "{", r#"{"all":"yes"}"#, r#"{"all":true}x"#] {
+        for (broken, said) in [
+            ("", "empty"),
+            ("{", "ends too early, in line 1"),
+            (r#"{"all":"yes"}"#, "of another type, in line 1"),
+            (r#"{"all":true}x"#, "in line 1"),
+            ("{]", "not JSON from line 1, column 2"),
+        ] {
             fs::write(&path, broken).unwrap();
             let error = KillSwitch::open(path.clone()).unwrap_err().to_string();
-            assert!(error.contains("kill-switch.json"), "{error}");
+            assert!(error.contains("kill-switch.json") && error.contains(said), "{error}");
         }
     }
 

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use serde::Serialize;
 use serde_json::{Value, json};
+use tracing::field::display;
 
 use crate::execution::{
-    CancelScope, HaltChange, KillSwitchError, MAX_HALT_TEXT_BYTES, OrderGateway,
+    CancelScope, HaltChange, Halts, KillSwitchError, MAX_HALT_TEXT_BYTES, OrderGateway,
 };
 use crate::types::{InvalidValue, Symbol, UserId};
 
@@ -95,12 +97,32 @@ fn text(fields: &Fields, field: &str) -> Result<Option<String>, Problem> {
     Ok(text.map(str::to_owned))
 }
 
-/// `GET /kill-switch`.
-pub(super) fn kill_switch(orders: &OrderGateway) -> HttpResponse {
-    json_response(StatusCode::OK, &*orders.kill_switch().halts())
+/// What is halted, and whether a restart finds it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    halts: &'a Halts,
+    durable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
 }
 
-/// `PUT /kill-switch`: answered when the change is durable and in force.
+fn shown(halts: &Halts, unwritten: Option<&str>) -> HttpResponse {
+    let shown = Shown { halts, durable: unwritten.is_none(), warning: unwritten };
+    json_response(StatusCode::OK, &shown)
+}
+
+/// `GET /kill-switch`.
+pub(super) fn kill_switch(orders: &OrderGateway) -> HttpResponse {
+    let switch = orders.kill_switch();
+    let unwritten = switch.unwritten();
+    shown(&switch.halts(), unwritten.as_deref().map(String::as_str))
+}
+
+/// `PUT /kill-switch`: answered when the change is in force. It is durable then as well, unless the
+/// disk does not take it: whoever has to stop trading is not told that it failed when trading has
+/// stopped. `durable` is false in such an answer, and in those of `GET` until a change is written, and
+/// `warning` says why and what helps.
 pub(super) async fn halt(
     site: &Site,
     request: Request<Incoming>,
@@ -116,22 +138,29 @@ pub(super) async fn halt(
     let switch = site.orders.gateway().kill_switch().clone();
     let now = site.orders.gateway().clock().now();
     // The disk may take its time, and this thread has streams to serve.
-    let changing = move || switch.change(change, now);
-    let halts = glommio::executor().spawn_blocking(changing).await.map_err(refused)?;
+    let changing = move || switch.change(change, now).map(|halts| (halts, switch.unwritten()));
+    let changed = glommio::executor().spawn_blocking(changing).await;
+    let (halts, unwritten) = changed.map_err(refused)?;
+    let (users, symbols) = (halts.user_list(), halts.symbol_list());
+    let peer = peer.map(display);
     tracing::warn!(
-        ?peer, by, reason, all = halts.all, users = ?halts.users,
-        symbols = ?halts.symbols, "the kill switch was set"
+        peer, by, reason, all = halts.all, %users, %symbols, "the kill switch was set"
     );
-    Ok(json_response(StatusCode::OK, &*halts))
+    let unwritten = unwritten.as_deref().map(String::as_str);
+    if let Some(warning) = unwritten {
+        tracing::error!(warning, "the kill switch is not durable");
+    }
+    Ok(shown(&halts, unwritten))
 }
 
 fn refused(error: KillSwitchError) -> Problem {
     match error {
         KillSwitchError::TooMany { what, .. } => Problem::field(what, "invalid_field", error),
+        // Only a start reads the file.
         KillSwitchError::File { .. } | KillSwitchError::Content { .. } => {
             tracing::error!(%error, "the kill switch could not be set");
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            let detail = format!("Nothing is halted or lifted by this request: {error}.");
+            let detail = "Nothing is halted or lifted by this request; why is in the server's log.";
             Problem::new(status, "kill_switch_not_written", detail)
         }
     }
@@ -149,7 +178,9 @@ pub(super) async fn mass_cancel(
     if let Some(symbol) = scope.symbol {
         check_symbol(site, symbol, "symbol")?;
     }
-    tracing::warn!(?peer, by, reason, ?scope, "a mass cancel was asked for");
+    let peer = peer.map(display);
+    let (user, symbol) = (scope.user.as_ref().map(UserId::as_str), scope.symbol.map(display));
+    tracing::warn!(peer, by, reason, user, symbol, "a mass cancel was asked for");
     let busy = || Problem::unavailable("unavailable", "Other mass cancels wait. Try again.");
     let waiting = site.orders.gateway().mass_cancel(scope).map_err(|_overloaded| busy())?;
     let ending = |_gone| {
@@ -157,7 +188,7 @@ pub(super) async fn mass_cancel(
         Problem::unavailable("unavailable", detail)
     };
     let outcome = waiting.await.map_err(ending)?;
-    tracing::warn!(?peer, by, asked = outcome.asked, "a mass cancel is recorded");
+    tracing::warn!(peer, by, asked = outcome.asked, "a mass cancel is recorded");
     let answer = if outcome.is_shown {
         json!({ "asked": outcome.asked })
     } else {

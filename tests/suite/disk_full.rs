@@ -13,6 +13,7 @@ use std::path::Path;
 use crate::support::small_disk::{fill_up_to, free_bytes, with_small_disk};
 use crate::support::{Exchange, Server, api};
 use serde_json::{Value, json};
+use ureq::http::Request;
 
 /// Of the file system, whose files lie in memory.
 const SIZE: &str = "size=160m,mode=0755";
@@ -64,6 +65,20 @@ fn cancels_and_fills_go_on(disk: &Path) {
     let again = alice.post("/order", &keyed);
     assert_eq!(again.status, 200, "it is there and needs no room: {}", again.text);
     assert_eq!(again.order()["orderId"], first.order()["orderId"]);
+
+    // Whoever has to stop trading can.
+    let halt = |all: bool| {
+        let request = Request::put(format!("{}/kill-switch", server.admin));
+        let body = json!({ "all": all }).to_string().into_bytes();
+        api::send(request.body(body).unwrap()).unwrap()
+    };
+    let halted = halt(true);
+    assert_eq!((halted.status, &halted.body["all"]), (200, &json!(true)), "{}", halted.text);
+    assert_eq!(halted.body["durable"], false, "{}", halted.text);
+    let warning = halted.body["warning"].as_str().unwrap();
+    assert!(warning.contains("free room on the disk"), "{warning}");
+    assert_eq!(alice.post("/order", &market).body["code"], "trading_halted");
+    assert_eq!(halt(false).status, 200);
 
     // More than the segments hold that were open and ready: the reserve carries it.
     let (events, before) = (server.metric("orders_events_total"), shares_of(&alice, &filling));
