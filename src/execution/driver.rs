@@ -32,7 +32,9 @@ use super::stages::Stage;
 use super::translate;
 use super::views::CommittedViews;
 use super::webhook::Webhooks;
-use crate::engine::{CancelReply, CreateOrder, CreateReply, Engines, Outbox};
+use crate::engine::{
+    CancelOutcome, CancelRefusal, CancelReply, CreateOrder, CreateReply, Engines, Outbox,
+};
 use crate::exchange::OrderFeed;
 use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION, case_text};
 use crate::types::{ExternalOrderId, Moment, MonotonicMicros, Spell, UserId};
@@ -300,6 +302,9 @@ impl Driver {
                 self.engines.submit_answer(now, order_id, outcome, &mut self.outbox);
             }
             Answer::Cancel(order_id, outcome) => {
+                if let CancelOutcome::Refused { why: CancelRefusal::Declined, reason } = &outcome {
+                    self.views.note_refused_cancel(order_id, reason.clone());
+                }
                 self.engines.cancel_answer(now, order_id, outcome, &mut self.outbox);
             }
             Answer::Query(order_id, answer) => {

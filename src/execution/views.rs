@@ -1,6 +1,8 @@
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use compact_str::CompactString;
 use dashmap::DashMap;
 use imbl::OrdMap;
 
@@ -12,6 +14,9 @@ use crate::wal::Lsn;
 /// Parts of the table of views, each with its own lock and growing by itself: twenty million users
 /// are 20,000 to a part, which moves within a few milliseconds.
 const SHARDS: usize = 1_024;
+
+/// Refused cancels that are remembered: more than are answered in a moment.
+const MAX_REFUSED_CANCELS: usize = 1_024;
 
 /// What readers may see of the orders in memory: what is durable. One immutable view per user; a reader clones its `Arc`
 /// and lets go at once.
@@ -27,6 +32,9 @@ struct Views {
     forgotten: AtomicU64,
     /// Whether nobody may read any of it yet.
     are_hidden: AtomicBool,
+    /// The newest cancels that the exchange refused, oldest first, and its reasons: for whoever
+    /// answers them.
+    refused_cancels: Mutex<VecDeque<(OrderId, CompactString)>>,
 }
 
 /// One user's orders in memory at one moment.
@@ -57,7 +65,29 @@ impl CommittedViews {
             shown: AtomicU64::new(last.0),
             forgotten: AtomicU64::new(last.0),
             are_hidden: AtomicBool::new(false),
+            refused_cancels: Mutex::default(),
         }))
+    }
+
+    /// Remembers for a while why the exchange refused a cancel.
+    pub(super) fn note_refused_cancel(&self, order_id: OrderId, reason: CompactString) {
+        let mut refused = self.refused_cancels();
+        if refused.len() == MAX_REFUSED_CANCELS {
+            refused.pop_front();
+        }
+        refused.push_back((order_id, reason));
+    }
+
+    /// Why the exchange refused the last cancel of an order. `None` where that was too long ago, for
+    /// whoever asks before the answer goes out.
+    pub fn refused_cancel(&self, order_id: OrderId) -> Option<CompactString> {
+        let refused = self.refused_cancels();
+        let newest = refused.iter().rev().find(|(of, _)| *of == order_id);
+        newest.map(|(_, reason)| reason.clone())
+    }
+
+    fn refused_cancels(&self) -> MutexGuard<'_, VecDeque<(OrderId, CompactString)>> {
+        self.0.refused_cancels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A user's orders in memory as they are now; `None` for a user without any.

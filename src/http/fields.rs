@@ -6,6 +6,10 @@ use serde_json::error::Category;
 
 use super::problem::{Problem, excerpt};
 
+/// Largest number that may be written with a fraction or an exponent. The parser's last binary digit
+/// may be wrong, which is far behind the point up to here.
+const MAX_WRITTEN_OUT: f64 = 1e12;
+
 /// The JSON object of a request's body, whose fields are each known and given at most once. `null`
 /// is the same as leaving a field out.
 #[derive(Debug)]
@@ -63,6 +67,21 @@ impl Fields {
         self.optional(name, allowed, read)?.ok_or_else(missing)
     }
 
+    /// Refuses every field, for a request whose body may be an empty object and nothing else.
+    pub fn none(body: &[u8]) -> Result<(), Problem> {
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let Members(members) = parse_object(body)?;
+        match members.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                let detail = "This request takes no fields.";
+                Err(Problem::field(excerpt(name), "invalid_field", detail))
+            }
+        }
+    }
+
     /// A text.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
@@ -81,6 +100,17 @@ impl Fields {
         list.iter().enumerate().try_for_each(text)?;
         Ok(Some(list.iter().filter_map(Value::as_str).collect()))
     }
+}
+
+/// A whole number, however it is written: JSON has one kind of number, and some programs write every
+/// one of them with a fraction (RFC 8259, section 6).
+pub(super) fn whole(value: &Value) -> Option<i64> {
+    let written_out = || {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+        // What has no fraction is shown as digits alone.
+        (number.abs() <= MAX_WRITTEN_OUT).then(|| number.to_string().parse().ok())?
+    };
+    value.as_i64().or_else(written_out)
 }
 
 fn invalid(name: &str, value: &Value, allowed: &str) -> Problem {
@@ -160,7 +190,8 @@ mod tests {
 
     fn read(body: &str) -> Result<(u64, usize, Option<String>), Problem> {
         let fields = Fields::parse(body.as_bytes(), &KNOWN)?;
-        let shares = fields.required("numShares", "a whole number", Value::as_u64)?;
+        let shares = fields
+            .required("numShares", "a whole number", |value| u64::try_from(whole(value)?).ok())?;
         let symbols = fields.texts("symbols", "a symbol")?.unwrap_or_default().len();
         Ok((shares, symbols, fields.text("mode")?.map(str::to_owned)))
     }
@@ -173,6 +204,39 @@ mod tests {
         assert_eq!(missing.1, "It is missing; it must be a whole number.");
         let fields = Fields::parse(br#"{"mode":null}"#, &KNOWN).unwrap();
         assert!(fields.is_null("mode") && !fields.is_null("symbols"));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction_or_an_exponent() {
+        for (written, number) in [
+            ("1", Some(1)),
+            ("1.0", Some(1)),
+            ("1e2", Some(100)),
+            ("-3.00", Some(-3)),
+            ("-0.0", Some(0)),
+            ("1000000000000.0", Some(1_000_000_000_000)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("1000000000001.0", None),
+            ("1e300", None),
+            ("1.5", None),
+            ("1e-1", None),
+            ("\"1\"", None),
+            ("true", None),
+        ] {
+            let value: Value = serde_json::from_str(written).unwrap();
+            assert_eq!(whole(&value), number, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_fields_is_blank_or_an_empty_object() {
+        for fine in ["", " \n", "{}", " {} "] {
+            assert!(Fields::none(fine.as_bytes()).is_ok(), "{fine:?}");
+        }
+        assert_eq!(told(Fields::none(br#"{"user":"bob"}"#).unwrap_err()).0, "user");
+        for wrong in ["[]", "x", "null"] {
+            assert_eq!(told(Fields::none(wrong.as_bytes()).unwrap_err()).0, "body", "{wrong}");
+        }
     }
 
     #[test]

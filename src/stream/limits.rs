@@ -19,8 +19,8 @@ pub(super) const ID_INTERVAL_MS: u64 = 1_000;
 /// second, and 16 MiB when all are there.
 pub const DEFAULT_KEPT_PRINTS: u32 = 131_072;
 
-/// Range that the `retry:` of each stream is drawn from.
-pub(super) const RETRY_MS: std::ops::RangeInclusive<u32> = 1_000..=5_000;
+/// Range that each `retry:` is drawn from, of streams and of browsers that cannot be served now.
+pub const RETRY_MS: std::ops::RangeInclusive<u32> = 1_000..=5_000;
 
 /// Least pace of the goodbyes of a stop, in streams a second: a server with few streams is gone at
 /// once, one with many lets them go evenly.

@@ -42,7 +42,7 @@ pub use doors::{ChangeInbox, ChangeRefused, StreamDoors, serve_changes, stream_d
 pub use driver::drive;
 pub use frame::{Heartbeat, ID_SEPARATOR, ResumePoint, come_back_later, stream_head, write_price};
 pub use hub::{Hub, HubOptions, Next};
-pub use limits::{DEFAULT_KEPT_PRINTS, MAX_SYMBOLS_PER_STREAM, StreamLimits};
+pub use limits::{DEFAULT_KEPT_PRINTS, MAX_SYMBOLS_PER_STREAM, RETRY_MS, StreamLimits};
 pub use metrics::StreamMetrics;
 pub use order_events::{OrderQuestion, OrdersFrom, StoredChanges, StoredEvents};
 pub use order_feed::{ChangedUsers, EventSink, NoOrders, OpenOrders, OrderChanges, OrderFeed};

@@ -110,7 +110,13 @@ fn a_cancel_is_confirmed_declined_or_too_late() {
     let path = format!("/order/{}", id_of(&order));
     world.faults(&json!({"orders": {"refuseCancel": 1}}));
     let declined = world.alice.delete(&path);
-    assert_eq!((declined.status, &declined.body["code"]), (409, &json!("not_cancellable")));
+    assert_eq!((declined.status, &declined.body["code"]), (409, &json!("cancel_rejected")));
+    let detail = declined.body["detail"].as_str().unwrap();
+    let beginning = "The exchange refused the cancel: ";
+    assert!(
+        detail.starts_with(beginning) && detail.ends_with("; the order is still open."),
+        "{detail}"
+    );
     assert_eq!(declined.order()["status"], "submitted");
     world.faults(&json!({"cancels": {"dropReply": "next:1"}}));
     for _ in 0..2 {

@@ -11,7 +11,7 @@ use crate::execution::{
 };
 use crate::http::app::App;
 use crate::http::body::read_body;
-use crate::http::fields::Fields;
+use crate::http::fields::{Fields, whole};
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::order::{Order, Status};
@@ -54,7 +54,8 @@ impl NewOrder {
         let symbol = fields.required("symbol", A_SYMBOL, in_any_case)?;
         let allowed = format!("a whole number from 1 to {MAX_ORDER_SHARES}");
         let num_shares = fields.required("numShares", &allowed, |value| {
-            value.as_u64().filter(|shares| (1..=MAX_ORDER_SHARES).contains(shares))
+            let shares = u64::try_from(whole(value)?).ok();
+            shares.filter(|shares| (1..=MAX_ORDER_SHARES).contains(shares))
         })?;
         // JavaScript writes a price that it could not compute as `null`: no market order.
         if fields.is_null("priceInCents") {
@@ -62,7 +63,7 @@ impl NewOrder {
             return Err(Problem::field("priceInCents", "invalid_field", detail));
         }
         let allowed = format!("a whole number of cents from 1 to {MAX_PRICE_CENTS}");
-        let price = |value: &Value| PriceCents::new(value.as_i64()?).ok();
+        let price = |value: &Value| PriceCents::new(whole(value)?).ok();
         let price_in_cents = fields.optional("priceInCents", &allowed, price)?;
         let time_in_force = fields.optional("timeInForce", "\"day\" or \"gtc\"", |value| {
             Some(match value.as_str()? {
@@ -212,6 +213,15 @@ pub(in crate::http) async fn delete(
     match app.site.orders.cancel(user, order_id).await {
         CancelReply::Cancelled(_) => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
         CancelReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
+        // It has not ended: the exchange said no.
+        CancelReply::Conflict(order) if !order.status.is_terminal() => {
+            let reason = app.site.orders.gateway().views().refused_cancel(order_id);
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            let detail =
+                format!("The exchange refused the cancel{reason}; the order is still open.");
+            let problem = Problem::new(StatusCode::CONFLICT, "cancel_rejected", detail);
+            Err(problem.with("order", &*order))
+        }
         CancelReply::Conflict(order) => {
             let detail = "The order can no longer be cancelled.";
             let problem = Problem::new(StatusCode::CONFLICT, "not_cancellable", detail);

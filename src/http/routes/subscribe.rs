@@ -8,20 +8,18 @@ use serde_json::Value;
 use crate::execution::{ChangeId, NoChangeId};
 use crate::http::app::App;
 use crate::http::body::read_body;
-use crate::http::fields::Fields;
+use crate::http::fields::{Fields, whole};
 use crate::http::problem::{Problem, excerpt};
 use crate::http::query::Query;
 use crate::http::reply::Reply;
 use crate::stream::{
-    Heartbeat, ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom,
+    Heartbeat, ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom, RETRY_MS,
     ResumePoint, StreamRequest, come_back_later, stream_head,
 };
 use crate::types::{Symbol, SymbolIndex, UserId};
 
 /// Most sends a second that a client may ask for.
 const MAX_RATE: u32 = 1_000;
-/// When a browser that cannot be served now comes back, in milliseconds.
-const COME_BACK_MS: std::ops::RangeInclusive<u32> = 2_000..=8_000;
 
 const MODES: &str = "\"latest\" or \"every\"";
 const HEARTBEATS: &str = "\"comment\" or \"event\"";
@@ -41,7 +39,7 @@ impl Subscription {
         let fields = Fields::parse(body, &["symbols", "maxRate", "mode", "heartbeat"])?;
         let symbols = fields.texts("symbols", "a symbol")?.ok_or_else(|| no_symbols(0))?;
         let kind = |value: &Value| heartbeat(value.as_str()?);
-        let rate = |value: &Value| u32::try_from(value.as_u64()?).ok().filter(is_rate);
+        let rate = |value: &Value| u32::try_from(whole(value)?).ok().filter(is_rate);
         Ok(Self {
             symbols: symbols.into_iter().map(str::to_owned).collect(),
             max_rate: fields.optional("maxRate", &allowed_rate(), rate)?,
@@ -123,7 +121,7 @@ pub(super) fn reply(method: &Method, stream: Result<StreamRequest, Problem>) -> 
         // What it would have taken is free again.
         Ok(_) | Err(_) if method == Method::HEAD => Reply::Bytes(stream_head()),
         Ok(stream) => Reply::Stream(stream),
-        Err(_) => Reply::Bytes(come_back_later(rand::rng().random_range(COME_BACK_MS))),
+        Err(_) => Reply::Bytes(come_back_later(rand::rng().random_range(RETRY_MS))),
     }
 }
 
