@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::books::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::exchange_link::ExchangeLinkArgs;
 use super::listen::ListenAddress;
+use super::number::whole;
 use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
@@ -85,7 +86,7 @@ pub struct ServeArgs {
     /// Seconds that a connection without a request is kept. A load balancer in front must keep its
     /// own for less: most do for 60.
     #[arg(long, env = "LONGBOW_KEEP_ALIVE_SECONDS", value_name = "S", default_value_t = 75,
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+          value_parser = whole::<u64>(1..=86_400))]
     pub keep_alive_seconds: u64,
 
     /// Directory of the write-ahead log and of everything else that must survive a restart.
@@ -98,54 +99,54 @@ pub struct ServeArgs {
 
     /// Threads that serve clients, each with a core of its own; 0 leaves one core to the rest.
     #[arg(long, env = "LONGBOW_SHARDS", value_name = "N", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(0..=MAX_SHARDS))]
+          value_parser = whole::<u64>(0..=MAX_SHARDS))]
     pub shards: u64,
 
     /// Microseconds that shards and the orders thread look for work before they sleep. Saves 20 us
     /// each time that one wakes another, where each has a core of its own; takes time from others
     /// where not.
     #[arg(long, env = "LONGBOW_SPIN", value_name = "US", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(0..=10_000))]
+          value_parser = whole::<u64>(0..=10_000))]
     pub spin: u64,
 
     /// Milliseconds that POST /order and DELETE /order wait for the exchange before they answer 202.
     #[arg(long, env = "LONGBOW_ORDER_REPLY_TIMEOUT", value_name = "MS", default_value_t = 150,
-          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+          value_parser = whole::<u64>(1..=60_000))]
     pub order_reply_timeout: u64,
 
     /// Seconds that an order which has ended stays in memory. It is read from the disk after that.
     #[arg(long, env = "LONGBOW_KEEP_ENDED_SECONDS", value_name = "S", default_value_t = 60,
-          value_parser = clap::value_parser!(u64).range(0..=86_400))]
+          value_parser = whole::<u64>(0..=86_400))]
     pub keep_ended_seconds: u64,
 
     /// Memory for reads of stored orders, in MiB.
     #[arg(long, env = "LONGBOW_INDEX_CACHE_MIB", value_name = "MIB", default_value_t = 256,
-          value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+          value_parser = whole::<u64>(16..=1_048_576))]
     pub index_cache_mib: u64,
 
     /// Hours that changes of orders are kept for streams of orders which are resumed. A stream that
     /// was away for longer starts again.
     #[arg(long, env = "LONGBOW_KEEP_ORDER_CHANGES_HOURS", value_name = "H", default_value_t = 24,
-          value_parser = clap::value_parser!(u64).range(1..=8_760))]
+          value_parser = whole::<u64>(1..=8_760))]
     pub keep_order_changes_hours: u64,
 
     /// Size of the newest part of the write-ahead log that is kept although the index has it, in
     /// MiB.
     #[arg(long, env = "LONGBOW_WAL_KEEP_MIB", value_name = "MIB", default_value_t = 1_024,
-          value_parser = clap::value_parser!(u64).range(0..=1_073_741_824))]
+          value_parser = whole::<u64>(0..=1_073_741_824))]
     pub wal_keep_mib: u64,
 
     /// Size of the files of the write-ahead log that are made from now on, in MiB. The log is cut by
     /// whole files.
     #[arg(long, env = "LONGBOW_WAL_SEGMENT_MIB", value_name = "MIB", default_value_t = 64,
-          value_parser = clap::value_parser!(u64).range(1..=1_024))]
+          value_parser = whole::<u64>(1..=1_024))]
     pub wal_segment_mib: u64,
 
     /// Room for bad times, in MiB: so much is allocated ahead for the log, for cancels and fills on a
     /// full disk, and new orders are refused while less than that is free beside it. 0 for none.
     #[arg(long, env = "LONGBOW_DISK_RESERVE_MIB", value_name = "MIB",
           default_value_t = DEFAULT_DISK_RESERVE_MIB,
-          value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+          value_parser = whole::<u64>(0..=1_048_576))]
     pub disk_reserve_mib: u64,
 
     /// File with the key of the tokens (HS256, at least 32 bytes). Without it the engine makes one
@@ -239,7 +240,7 @@ pub struct SimulatorArgs {
     /// Symbols added from the universe of 2014-03-24: real closing price and activity, a synthetic
     /// walk of the price.
     #[arg(long, env = "LONGBOW_UNIVERSE", value_name = "N", default_value_t = 500,
-          value_parser = clap::value_parser!(u64).range(0..=MAX_UNIVERSE))]
+          value_parser = whole::<u64>(0..=MAX_UNIVERSE))]
     pub universe: u64,
 
     /// What the exchange does wrong, for tests: GROUP.KIND=CHANCE with a probability or next:N,
@@ -331,11 +332,11 @@ pub struct WalInspectArgs {
     pub data_dir: PathBuf,
 
     /// First record to print; without it the oldest that there is.
-    #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "LSN", value_parser = whole::<u64>(1..=u64::MAX))]
     pub from: Option<u64>,
 
     /// Most records to print.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(1..=u64::MAX))]
     pub count: Option<u64>,
 
     /// Only records of this order.

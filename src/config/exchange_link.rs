@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::number::{ip_address, whole};
 use crate::engine::EngineOptions;
 use crate::types::InvalidValue;
 
@@ -33,47 +34,48 @@ pub struct ExchangeLinkArgs {
 
     /// Seconds that the time of a signature may be away from this clock.
     #[arg(long, env = "LONGBOW_WEBHOOK_WINDOW", value_name = "S", default_value_t = 300,
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+          value_parser = whole::<u64>(1..=86_400))]
     pub webhook_window: u64,
 
     /// Local addresses that connections to the exchange are made from, in turn, separated by
     /// commas; without it the system chooses.
-    #[arg(long, env = "LONGBOW_EXCHANGE_SOURCE_IP", value_name = "IP", value_delimiter = ',')]
+    #[arg(long, env = "LONGBOW_EXCHANGE_SOURCE_IP", value_name = "IP", value_delimiter = ',',
+          value_parser = ip_address)]
     pub exchange_source_ip: Vec<IpAddr>,
 
     /// Connections that orders are sent over. Cancels and questions have one more.
     #[arg(long, env = "LONGBOW_EXCHANGE_CONNECTIONS", value_name = "N", default_value_t = 2,
-          value_parser = clap::value_parser!(u64).range(1..=MAX_CONNECTIONS))]
+          value_parser = whole::<u64>(1..=MAX_CONNECTIONS))]
     pub exchange_connections: u64,
 
     /// Milliseconds that the exchange may take to answer. After that the outcome of a request is
     /// unknown, and the exchange is asked about its orders.
     #[arg(long, env = "LONGBOW_EXCHANGE_TIMEOUT", value_name = "MS", default_value_t = 1_000,
-          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+          value_parser = whole::<u64>(1..=60_000))]
     pub exchange_timeout: u64,
 
     /// Seconds from one comparison of all open orders with the exchange's record to the next. The
     /// first is made at the start.
     #[arg(long, env = "LONGBOW_CLEANUP_INTERVAL", value_name = "S", default_value_t = 30,
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+          value_parser = whole::<u64>(1..=86_400))]
     pub cleanup_interval: u64,
 
     /// Milliseconds that an order may wait for the exchange's word before the exchange is asked
     /// about it, and again each time after so many more.
     #[arg(long, env = "LONGBOW_CLEANUP_GRACE", value_name = "MS", default_value_t = 2_000,
-          value_parser = clap::value_parser!(u64).range(100..=600_000))]
+          value_parser = whole::<u64>(100..=600_000))]
     pub cleanup_grace: u64,
 
     /// Milliseconds that the exchange's clock may be away from ours before the log warns of it.
     /// Deadlines are told to the exchange in its own time, however far away that is.
     #[arg(long, env = "LONGBOW_EXCHANGE_CLOCK_WARNING", value_name = "MS", default_value_t = 500,
-          value_parser = clap::value_parser!(u64).range(1..=MAX_CLOCK_OFFSET_MS))]
+          value_parser = whole::<u64>(1..=MAX_CLOCK_OFFSET_MS))]
     pub exchange_clock_warning: u64,
 
     /// Milliseconds that the exchange's clock may be away from ours before /readyz turns red. Orders
     /// are taken all the same.
     #[arg(long, env = "LONGBOW_EXCHANGE_CLOCK_LIMIT", value_name = "MS", default_value_t = 30_000,
-          value_parser = clap::value_parser!(u64).range(1..=MAX_CLOCK_OFFSET_MS))]
+          value_parser = whole::<u64>(1..=MAX_CLOCK_OFFSET_MS))]
     pub exchange_clock_limit: u64,
 }
 

@@ -15,12 +15,12 @@ pub enum ConfigError {
     #[error("{0}")]
     CommandLine(#[from] clap::Error),
     /// A setting of the file has a value that its flag does not take.
-    #[error("in the configuration file {path}: {error}", path = path.display())]
+    #[error("in the configuration file {path}: {message}", path = path.display())]
     InFile {
         /// Which file.
         path: PathBuf,
         /// clap's message.
-        error: clap::Error,
+        message: String,
     },
     /// The file is not there or is not TOML.
     #[error("cannot read the configuration file {path}: {message}", path = path.display())]
@@ -84,11 +84,26 @@ pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> 
     let mut rest = arguments.into_iter();
     merged.extend(rest.next());
     merged.extend(rest.next());
-    let in_file = |error| ConfigError::InFile { path: path.clone(), error };
+    let in_file =
+        |error: clap::Error| ConfigError::InFile { path: path.clone(), message: words_of(&error) };
     merged.extend(from_file);
     command.clone().try_get_matches_from(&merged).map_err(in_file)?;
     merged.extend(rest);
     Ok(Cli::from_arg_matches(&command.try_get_matches_from(merged)?)?)
+}
+
+/// What clap says, without the word before it and the advice behind it, which are for a command line.
+fn words_of(error: &clap::Error) -> String {
+    let message = error.to_string();
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let advice = message.find("\n\nFor more information").unwrap_or(message.len());
+    message.get(..advice).unwrap_or(message).trim_end().to_owned()
+}
+
+/// Where a text is no TOML, and why.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 fn config_path(matches: &ArgMatches) -> Option<PathBuf> {
@@ -112,10 +127,10 @@ fn flags_of_file(
     known: &[(String, Option<OsString>)],
 ) -> Result<Vec<OsString>, ConfigError> {
     let unreadable = |message: String| ConfigError::Unreadable { path: path.to_owned(), message };
-    let text = fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| unreadable(error.to_string().trim_end().to_owned()))?;
+    let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| unreadable(not_toml(&text, &error)))?;
     let mut flags = Vec::new();
     let mut seen = HashSet::new();
     for (setting, value) in table {
@@ -136,7 +151,9 @@ fn flags_of_file(
             toml::Value::Boolean(flag) => flag.to_string(),
             other => {
                 let kind = other.type_str();
-                return Err(unreadable(format!("`{setting}` is a {kind}, not a single value")));
+                return Err(unreadable(format!(
+                    "`{setting}` is no single value, but of type {kind}"
+                )));
             }
         };
         if variable.as_ref().is_none_or(|variable| std::env::var_os(variable).is_none()) {
@@ -178,11 +195,19 @@ mod tests {
     fn errors_name_setting_value_and_what_is_allowed() {
         let error = serve("shards = 5000", &[]).unwrap_err().to_string();
         assert!(error.contains("longbow.toml") && error.contains("--shards"), "{error}");
-        assert!(error.contains("5000") && error.contains("0..=1024"), "{error}");
+        assert!(error.contains("5000") && error.contains("from 0 to 1024"), "{error}");
         let error = serve("shard = 1", &[]).unwrap_err().to_string();
         assert!(error.contains("`shard` (did you mean `shards`?)"), "{error}");
         let error = serve("shards = [1]", &[]).unwrap_err().to_string();
         assert!(error.contains("array"), "{error}");
+        for (file, said) in [
+            ("shards = 5000", "longbow.toml: invalid value '5000'"),
+            ("shards = 1\nspin = = 2", "longbow.toml: line 2: "),
+        ] {
+            let error = serve(file, &[]).unwrap_err().to_string();
+            assert!(error.contains(said) && !error.contains("error:"), "{error}");
+            assert!(!error.contains('\n') && !error.contains("--help"), "{error}");
+        }
         let error = serve("", &["--exchange", "ftp://x"]).unwrap_err().to_string();
         assert!(error.contains("ftp://x") && error.contains("sim"), "{error}");
         let error = serve("", &["--speed", "0"]).unwrap_err().to_string();

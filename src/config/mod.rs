@@ -8,6 +8,7 @@ mod environment;
 mod exchange_link;
 mod file;
 mod listen;
+mod number;
 mod operator;
 mod postgres;
 mod streams;

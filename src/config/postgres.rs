@@ -1,5 +1,7 @@
 use clap::{Args, ValueEnum};
 
+use super::number::whole;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Settings of the projection into Postgres.
@@ -28,13 +30,13 @@ pub struct PostgresArgs {
     /// Most of the time, over some seconds, that Postgres is kept at work while orders come in, in percent. It has the
     /// same cores and disks here, or others that it shares with those who read.
     #[arg(long, env = "LONGBOW_POSTGRES_SHARE", value_name = "PERCENT", default_value_t = 50,
-          value_parser = clap::value_parser!(u8).range(1..=100))]
+          value_parser = whole::<u8>(1..=100))]
     pub postgres_share: u8,
 
     /// How far the write-ahead log may grow for a Postgres that is away or behind, in MiB. After that
     /// new orders are refused; about 2,500 orders take one.
     #[arg(long, env = "LONGBOW_POSTGRES_BACKLOG_MIB", value_name = "MIB", default_value_t = 16_384,
-          value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
+          value_parser = whole::<u64>(1..=1_073_741_824))]
     pub postgres_backlog_mib: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::ServeArgs;
+use crate::config::{ExchangeChoice, ServeArgs};
 use crate::exchange::wire::WebhookRequest;
 use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::execution::ExecutionOptions;
@@ -10,20 +10,43 @@ use crate::net::bind_source;
 
 use super::ServeError;
 
-/// How the orders thread reaches the exchange, and everything else that is set about it.
+/// Looks whether the exchange can be reached as it is set, before anything is made or started.
 ///
 /// # Errors
-/// The exchange's name is unknown, or connections cannot be made from the addresses given.
+/// The exchange's name is unknown, connections cannot be made from the addresses given, or something
+/// is set that only the simulated exchange heeds.
+pub(super) fn check(arguments: &ServeArgs) -> Result<(), ServeError> {
+    let sources = &arguments.link.exchange_source_ip;
+    match &arguments.exchange {
+        ExchangeChoice::Simulated => check_sources(sources, &[simulator_address()]),
+        ExchangeChoice::At(exchange) => {
+            let ignored = [
+                ("--fault", arguments.simulator.fault.is_some()),
+                ("--tape", arguments.simulator.tape.is_some()),
+            ];
+            if let Some((setting, _)) = ignored.into_iter().find(|(_, is_set)| *is_set) {
+                return Err(ServeError::NotSimulated { setting, exchange: exchange.clone() });
+            }
+            let addresses = exchange
+                .resolve_all()
+                .map_err(|source| ServeError::Exchange { exchange: exchange.clone(), source })?;
+            check_sources(sources, &addresses)
+        }
+    }
+}
+
+/// Where the simulated exchange listens: on a port that is free.
+pub(super) fn simulator_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// How the orders thread reaches the exchange, and everything else that is set about it.
 pub(super) fn execution_options(
     arguments: &ServeArgs,
     exchange: &ExchangeAddress,
     webhook: Option<WebhookRequest>,
-) -> Result<ExecutionOptions, ServeError> {
+) -> ExecutionOptions {
     let link = &arguments.link;
-    let addresses = exchange
-        .resolve_all()
-        .map_err(|source| ServeError::Exchange { exchange: exchange.clone(), source })?;
-    check_sources(&link.exchange_source_ip, &addresses)?;
     let mut session = SessionOptions::new(exchange.clone());
     session.request_timeout = link.exchange_timeout();
     let mut options = ExecutionOptions::new(session);
@@ -35,7 +58,7 @@ pub(super) fn execution_options(
     options.cleanup_interval = link.cleanup_interval();
     options.exchange_clock_warning = link.exchange_clock_warning();
     options.webhook = webhook;
-    Ok(options)
+    options
 }
 
 fn check_sources(sources: &[IpAddr], exchange: &[SocketAddr]) -> Result<(), ServeError> {
@@ -43,7 +66,7 @@ fn check_sources(sources: &[IpAddr], exchange: &[SocketAddr]) -> Result<(), Serv
         bind_source(address).map_err(|source| ServeError::SourceAddress { address, source })?;
         let is_other = |exchange: &SocketAddr| address.is_ipv4() != exchange.is_ipv4();
         if let Some(&exchange) = exchange.first().filter(|_| exchange.iter().all(is_other)) {
-            return Err(ServeError::SourceFamily { address, exchange });
+            return Err(ServeError::SourceFamily { address, exchange: exchange.ip() });
         }
     }
     Ok(())

@@ -30,7 +30,7 @@ pub enum OperatorError {
 pub fn quarantine(command: &QuarantineCommand) -> Result<Value, OperatorError> {
     match command {
         QuarantineCommand::List(AdminArgs { admin_url }) => {
-            let url = format!("{}/quarantine", admin_url.trim_end_matches('/'));
+            let url = format!("{admin_url}/quarantine");
             answer(&url, agent().get(&url).call())
         }
         QuarantineCommand::Book(arguments) => decide(arguments, "book"),
@@ -53,7 +53,7 @@ fn decide(arguments: &CaseArgs, outcome: &str) -> Result<Value, OperatorError> {
 
 fn post(path: &str, act: &ActArgs) -> Result<Value, OperatorError> {
     let ActArgs { by, reason, admin } = act;
-    let url = format!("{}/{path}", admin.admin_url.trim_end_matches('/'));
+    let url = format!("{}/{path}", admin.admin_url);
     answer(&url, agent().post(&url).send_json(json!({ "by": by, "reason": reason })))
 }
 

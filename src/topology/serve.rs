@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +145,17 @@ pub enum ServeError {
         /// What was given.
         address: IpAddr,
         /// The exchange.
-        exchange: SocketAddr,
+        exchange: IpAddr,
+    },
+    /// Something is set that the exchange does not hear of.
+    #[error(
+        "{setting} is for the simulated exchange inside this process, and --exchange is {exchange}: take it away, or give it to `longbow exchange`"
+    )]
+    NotSimulated {
+        /// Which setting.
+        setting: &'static str,
+        /// The exchange.
+        exchange: ExchangeAddress,
     },
     /// The simulated exchange.
     #[error("the simulated exchange cannot run")]
@@ -160,7 +170,7 @@ pub enum ServeError {
     #[error("the orders cannot be recovered")]
     Orders(#[from] ExecutionError),
     /// What `--postgres` says.
-    #[error("--postgres: {0}")]
+    #[error("--postgres cannot be used")]
     PostgresServers(#[from] ServersError),
     /// `--commit postgres` without Postgres.
     #[error("--commit postgres needs --postgres with the address of a server")]
@@ -209,6 +219,7 @@ fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
         wanted if wanted <= room => wanted,
         wanted => return Err(ServeError::Streams { wanted, files }),
     };
+    link::check(arguments)?;
     let addresses = Addresses::of(arguments)?;
     addresses.probe()?;
     Ok(Plan { placement, addresses, streams: usize::try_from(streams).unwrap_or(usize::MAX) })
@@ -285,9 +296,8 @@ fn find_exchange(
     match &arguments.exchange {
         ExchangeChoice::At(address) => Ok((address.clone(), None)),
         ExchangeChoice::Simulated => {
-            let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
             let data_dir = Some(arguments.data_dir.join("exchange"));
-            let options = arguments.simulator.options(any_port, data_dir);
+            let options = arguments.simulator.options(link::simulator_address(), data_dir);
             let simulator = sim::start_with(options, ended_unasked(shutdown))?;
             Ok((simulator.address().into(), Some(simulator)))
         }
@@ -404,7 +414,7 @@ impl Running {
             postgres: postgres.as_ref().map(|side| side.progress.clone()),
             exchange_clock_limit: arguments.link.exchange_clock_limit(),
         };
-        let options = link::execution_options(arguments, &exchange, webhook.registration)?;
+        let options = link::execution_options(arguments, &exchange, webhook.registration);
         let execution_metrics = ExecutionMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
         metrics.register(|registry| gateway.stages().register(registry));
@@ -511,11 +521,18 @@ impl Running {
     fn announce(&self, data_dir: &Path, log: &Log) {
         for address in &self.addresses {
             log.announce(format_args!("listening on http://{address}"));
+            if self.authenticator.is_development() && !address.ip().is_loopback() {
+                tracing::warn!(
+                    %address,
+                    "whoever reaches this address may log in by any name: set --jwt-secret-file, or \
+                     listen on 127.0.0.1"
+                );
+            }
         }
         for address in &self.admin_addresses {
             log.announce(format_args!("admin on http://{address}"));
         }
-        let Some(address) = self.addresses.first() else { return };
+        let Some(address) = self.addresses.first().copied().map(from_here) else { return };
         if !self.authenticator.is_development() {
             return;
         }
@@ -540,6 +557,17 @@ impl Running {
         self.operators.join();
         self.readers.join();
     }
+}
+
+/// An address that this machine reaches a listener at, which may listen at all that it has.
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 fn run_orders(

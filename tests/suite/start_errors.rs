@@ -1,6 +1,7 @@
 //! What is wrong at the start is said in one sentence that names the setting and the remedy.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::{Server, longbow, run};
 
@@ -10,6 +11,8 @@ fn error_of(arguments: &[&str]) -> String {
     assert!(!output.status.success(), "{arguments:?} started");
     String::from_utf8(output.stderr).unwrap()
 }
+
+const ID: &str = "01935d30-1cf6-7000-8000-000000000070";
 
 #[test]
 fn wrong_settings_are_named_with_what_is_allowed() {
@@ -44,11 +47,11 @@ fn wrong_settings_are_named_with_what_is_allowed() {
         (&["serve", "--exchange-source-ip", "192.0.2.1"], &["--exchange-source-ip 192.0.2.1"]),
         (&["serve", "--exchange-source-ip", "::1"], &["--exchange-source-ip ::1", "IPv6"]),
         (&["serve", "--exchange-source-ip", "here"], &["--exchange-source-ip", "here"]),
-        (&["serve", "--exchange-connections", "0"], &["--exchange-connections", "1..=16"]),
-        (&["serve", "--exchange-timeout", "0"], &["--exchange-timeout", "1..=60000"]),
-        (&["serve", "--cleanup-interval", "0"], &["--cleanup-interval", "1..=86400"]),
-        (&["serve", "--cleanup-grace", "1"], &["--cleanup-grace", "100..=600000"]),
-        (&["serve", "--webhook-window", "0"], &["--webhook-window", "1..=86400"]),
+        (&["serve", "--exchange-connections", "0"], &["--exchange-connections", "from 1 to 16"]),
+        (&["serve", "--exchange-timeout", "0"], &["--exchange-timeout", "from 1 to 60000"]),
+        (&["serve", "--cleanup-interval", "0"], &["--cleanup-interval", "from 1 to 86400"]),
+        (&["serve", "--cleanup-grace", "1"], &["--cleanup-grace", "from 100 to 600000"]),
+        (&["serve", "--webhook-window", "0"], &["--webhook-window", "from 1 to 86400"]),
         (&["serve", "--data-dir", "/dev/null/x"], &["/dev/null/x"]),
         (
             &["serve", "--tape", config.to_str().unwrap()],
@@ -57,21 +60,30 @@ fn wrong_settings_are_named_with_what_is_allowed() {
         (&["exchange", "--listen", "nowhere"], &["--listen", "nowhere"]),
         (&["token", "--user", "two words"], &["--user", "white space"]),
         (&["token"], &["--user"]),
+        (&["serve", "--shards", "many"], &["whole number from 0 to 1024"]),
+        (&["serve", "--exchange-source-ip", "here"], &["an IP address such as"]),
+        (
+            &["serve", "--exchange", "http://127.0.0.1:9", "--fault", "feed.skip=0.5"],
+            &["--fault", "simulated exchange", "http://127.0.0.1:9"],
+        ),
+        (&["serve", "--postgres", "foo"], &["--postgres cannot be used", "postgres://user"]),
+        (&["close-order", ID, "--by", "", "--reason", "x"], &["--by", "not blank"]),
+        (&["quarantine", "list", "--admin-url", "nowhere"], &["--admin-url", "nowhere", "http://"]),
+        (&["wal", "verify", "--data-dir", "/nope"], &["no log in /nope/wal", "--data-dir"]),
+        (&["wal", "inspect", "--data-dir", "/nope"], &["no log in /nope/wal", "--data-dir"]),
         (&["serv"], &["serv"]),
     ];
     for (arguments, expected) in cases {
         let mut arguments = arguments.to_vec();
-        if arguments[0] != "exchange"
-            && arguments[0] != "serv"
-            && !arguments.contains(&"--data-dir")
-        {
+        let has_data = ["serve", "token"].contains(&arguments[0]);
+        if has_data && !arguments.contains(&"--data-dir") {
             arguments.extend(["--data-dir", dir]);
         }
         let error = error_of(&arguments);
         for expected in *expected {
             assert!(error.contains(expected), "{arguments:?} does not say {expected:?}: {error}");
         }
-        assert!(!error.contains("panicked"), "{error}");
+        assert!(!error.contains("panicked") && !error.contains("ERROR"), "{error}");
     }
 }
 
@@ -92,6 +104,23 @@ fn what_is_in_use_is_named() {
     let same_port =
         error_of(&["serve", "--listen", taken, "--admin-listen", any, "--data-dir", other]);
     assert!(same_port.contains(taken) && same_port.contains("in use"), "{same_port}");
+}
+
+#[test]
+fn too_little_memory_that_may_be_locked_is_told_before_anything_is_made() {
+    let data = tempfile::tempdir().unwrap();
+    let fresh = data.path().join("fresh");
+    let server = longbow();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -l 64; exec \"$0\" \"$@\""]).arg(server.get_program());
+    for (name, _) in server.get_envs() {
+        shell.env_remove(name);
+    }
+    shell.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let output = shell.arg("--data-dir").arg(&fresh).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("65536") && error.contains("ulimit -l 512"), "{error}");
+    assert!(output.stdout.is_empty() && !fresh.exists());
 }
 
 #[test]
