@@ -12,9 +12,10 @@ use super::operate;
 use super::path::segments;
 use super::problem::{HttpResponse, Problem, bytes_response};
 use super::quarantine::{self, Decision};
+use super::query::Query;
 use super::ready::ready;
 use super::reply::Reply;
-use super::router::nothing_at;
+use super::router::{check_host, nothing_at};
 
 /// The operators' listener: is it alive, does it take traffic, what did it count; and the means to
 /// stop trading.
@@ -42,6 +43,7 @@ impl Admin {
         request: Request<Incoming>,
         peer: Option<SocketAddr>,
     ) -> Result<HttpResponse, Problem> {
+        check_host(&request)?;
         let method = request.method().clone();
         // No page that an operator happens to have open may stop trading in their name.
         let changes_nothing = matches!(method.as_str(), "GET" | "HEAD");
@@ -53,18 +55,26 @@ impl Admin {
         let decoded = segments(&path)?;
         let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
         match (segments.as_slice(), method.as_str()) {
+            // Probes add what they like to the two addresses of theirs.
             (["healthz"], "GET" | "HEAD") => {
                 let text = HeaderValue::from_static("text/plain; charset=utf-8");
                 Ok(bytes_response(StatusCode::OK, text, Bytes::from_static(b"alive\n")))
             }
             (["readyz"], "GET" | "HEAD") => Ok(ready(&self.site, &self.shutdown)),
-            (["metrics"], "GET" | "HEAD") => Ok(self.metrics(request.headers())),
+            (["metrics"], "GET" | "HEAD") => {
+                Query::none(request.uri())?;
+                Ok(self.metrics(request.headers()))
+            }
             (["kill-switch"], "GET" | "HEAD") => {
+                Query::none(request.uri())?;
                 Ok(operate::kill_switch(self.site.orders.gateway()))
             }
             (["kill-switch"], "PUT") => operate::halt(&self.site, request, peer).await,
             (["mass-cancel"], "POST") => operate::mass_cancel(&self.site, request, peer).await,
-            (["quarantine"], "GET" | "HEAD") => quarantine::list(&self.site).await,
+            (["quarantine"], "GET" | "HEAD") => {
+                Query::none(request.uri())?;
+                quarantine::list(&self.site).await
+            }
             (decision, "POST") if Decision::of_path(decision).is_some() => {
                 let Some(decision) = Decision::of_path(decision) else {
                     return Err(nothing_at(&path));

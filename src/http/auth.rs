@@ -197,9 +197,31 @@ impl Authenticator {
 
     fn verify(&self, token: &str) -> Result<UserId, Problem> {
         let verified = jsonwebtoken::decode::<Subject>(token, &self.decoding, &self.validation)
-            .map_err(|error| Problem::unauthorized(refusal(error.kind())))?;
+            .map_err(|error| Problem::unauthorized(self.refusal(token, error.kind())))?;
         UserId::new(&verified.claims.sub)
             .map_err(|error| Problem::unauthorized(format!("The token's `sub`: {error}.")))
+    }
+}
+
+impl Authenticator {
+    /// Why this token is refused.
+    fn refusal(&self, token: &str, kind: &ErrorKind) -> String {
+        match kind {
+            // A claim of another type than it has to be counts as missing there.
+            ErrorKind::MissingRequiredClaim(claim) if self.has_claim(token, claim) => {
+                refusal(&ErrorKind::InvalidClaimFormat(claim.clone()))
+            }
+            kind => refusal(kind),
+        }
+    }
+
+    /// Whether a token that is signed with this key has a claim, whatever it is.
+    fn has_claim(&self, token: &str, claim: &str) -> bool {
+        let mut anything = Validation::new(Algorithm::HS256);
+        anything.required_spec_claims.clear();
+        (anything.validate_exp, anything.validate_aud) = (false, false);
+        jsonwebtoken::decode::<serde_json::Map<_, _>>(token, &self.decoding, &anything)
+            .is_ok_and(|token| token.claims.get(claim).is_some_and(|value| !value.is_null()))
     }
 }
 
@@ -341,6 +363,25 @@ mod tests {
         ] {
             assert!(user_of(claims.clone()).is_err(), "{claims}");
         }
+    }
+
+    #[test]
+    fn a_claim_of_another_type_is_not_called_missing() {
+        let (_directory, authenticator) = authenticator();
+        let told = |claims: serde_json::Value| {
+            let header = Header::new(Algorithm::HS256);
+            let token = jsonwebtoken::encode(&header, &claims, &authenticator.encoding).unwrap();
+            let kind = jsonwebtoken::decode::<Subject>(
+                &token,
+                &authenticator.decoding,
+                &authenticator.validation,
+            );
+            authenticator.refusal(&token, kind.unwrap_err().kind())
+        };
+        let typed = told(json!({"sub": "alice", "exp": "tomorrow"}));
+        assert_eq!(typed, "The token's `exp` is not of the type that RFC 7519 gives it.");
+        assert_eq!(told(json!({"sub": "alice"})), "The token has no `exp`.");
+        assert_eq!(told(json!({"sub": "alice", "exp": null})), "The token has no `exp`.");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ALLOW, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -71,7 +71,20 @@ pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
     answer(&app, request).await.unwrap_or_else(|problem| Reply::Response(problem.into_response()))
 }
 
+/// A request of HTTP/1.1 names its host, and once (RFC 9112, section 3.2).
+pub(super) fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let detail = match (request.version(), hosts) {
+        (_, 1) => return Ok(()),
+        (Version::HTTP_09 | Version::HTTP_10, 0) => return Ok(()),
+        (_, 0) => "A request of HTTP/1.1 needs the header `Host`.",
+        (_, _) => "A request has the header `Host` once.",
+    };
+    Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_host", detail).closing())
+}
+
 async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem> {
+    check_host(&request)?;
     if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI_BYTES) {
         let detail = format!("The path and query are longer than {MAX_URI_BYTES} bytes.");
         return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail));
@@ -86,6 +99,7 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem>
     let route = route.ok_or_else(|| nothing_at(&path))?;
     let method = request.method().clone();
     let response = match (route, method.as_str()) {
+        (Route::Webhook, _) if app.site.webhook.is_none() => Err(webhook::no_webhook()),
         (Route::Session, "POST") => session::post(app, request).await,
         (Route::Session, "DELETE") => session::delete(app, &request),
         (Route::Symbols, "GET" | "HEAD") => symbols::list(app, &request),
@@ -120,4 +134,23 @@ fn server_options() -> HttpResponse {
     let methods = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS");
     response.headers_mut().insert(ALLOW, methods);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_host_once_unless_it_is_an_old_one() {
+        let with = |version, hosts: &[&str]| {
+            let mut request = Request::builder().version(version);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            check_host(&request.body(()).unwrap()).is_ok()
+        };
+        assert!(with(Version::HTTP_11, &["a"]) && with(Version::HTTP_11, &[""]));
+        assert!(!with(Version::HTTP_11, &[]) && !with(Version::HTTP_11, &["a", "a"]));
+        assert!(with(Version::HTTP_10, &[]) && !with(Version::HTTP_10, &["a", "b"]));
+    }
 }

@@ -40,7 +40,10 @@ fn ask(address: &str, token: &str, method: &str, path: &str) -> Answer {
 #[test]
 fn what_a_path_does_not_have_is_answered_with_what_it_has() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &[]);
+    let secret = data.path().join("webhook-secrets");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let settings = ["--webhook-secret-file", secret.to_str().unwrap()];
+    let server = Server::start(data.path(), &settings);
     let token = token(data.path(), "alice");
     let listeners = [(&server.address, CLIENTS), (&server.admin, OPERATORS)];
     for (address, paths) in listeners {

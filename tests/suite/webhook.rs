@@ -139,4 +139,5 @@ fn only_what_the_exchange_signed_is_taken() {
     let alice = server.user(data.path(), "alice");
     assert_eq!(alice.order(id)["filledShares"], 4);
     assert_eq!(signed(&server, SECRET, &body).status, 404, "without secrets there is no route");
+    assert_eq!(alice.get("/exchange/trades").status, 404);
 }

@@ -9,6 +9,7 @@ use crate::http::auth::{SESSION_COOKIE, TOKEN_LIFETIME_S, bearer_token};
 use crate::http::body::read_body;
 use crate::http::fields::Fields;
 use crate::http::problem::{HttpResponse, Problem, bytes_response, json_response};
+use crate::http::query::Query;
 use crate::types::UserId;
 
 /// `POST /session`: gives a browser the cookie that its `EventSource` needs.
@@ -18,8 +19,12 @@ pub(in crate::http) async fn post(
 ) -> Result<HttpResponse, Problem> {
     let authenticator = &app.site.authenticator;
     let (request, body) = read_body(request).await?;
+    Query::none(&request.uri)?;
     let user = if bearer_token(&request.headers)?.is_some() {
-        authenticator.user_of(&request.headers)?
+        let user = authenticator.user_of(&request.headers)?;
+        // The token says who it is, and nothing else may seem to.
+        Fields::none(&body)?;
+        user
     } else if authenticator.is_development() {
         let login = Fields::parse(&body, &["user"])?;
         let name = login.required("user", "the name of a user", serde_json::Value::as_str)?;
@@ -41,6 +46,7 @@ pub(in crate::http) fn delete(
     request: &Request<Incoming>,
 ) -> Result<HttpResponse, Problem> {
     app.site.authenticator.user_of(request.headers())?;
+    Query::none(request.uri())?;
     let json = HeaderValue::from_static("application/json");
     let mut response = bytes_response(StatusCode::NO_CONTENT, json, Bytes::new());
     set_cookie(&mut response, "", 0);

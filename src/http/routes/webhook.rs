@@ -23,9 +23,7 @@ pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
 ) -> Result<HttpResponse, Problem> {
-    let Some(verifier) = app.site.webhook.as_deref() else {
-        return Err(Problem::not_found("This server takes no fills by webhook."));
-    };
+    let Some(verifier) = app.site.webhook.as_deref() else { return Err(no_webhook()) };
     let (request, body) = read_body_up_to(MAX_WEBHOOK_BODY_BYTES, request).await?;
     verify(verifier, &request, &body, app).map_err(|error| {
         tracing::warn!(%error, "somebody posted fills that are not to be believed");
@@ -42,6 +40,11 @@ pub(in crate::http) async fn post(
     }
     let json = HeaderValue::from_static("application/json");
     Ok(bytes_response(StatusCode::NO_CONTENT, json, Bytes::new()))
+}
+
+/// Without secrets there is no such route.
+pub(in crate::http) fn no_webhook() -> Problem {
+    Problem::not_found("This server takes no fills by webhook.")
 }
 
 /// The batch as a whole is none.
