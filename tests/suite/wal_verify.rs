@@ -62,7 +62,7 @@ fn a_log_that_ends_before_what_the_store_has_is_refused_in_the_same_words_by_bot
     let listen = "127.0.0.1:0";
     let refused = run(&["serve", "--listen", listen, "--admin-listen", listen, "--data-dir", dir]);
     let error = String::from_utf8(refused.stderr).unwrap();
-    let words = error.split("error: ").nth(1).unwrap().trim();
+    let words = &error.trim()[error.rfind("the log in ").unwrap()..];
     assert!(!refused.status.success() && words.contains("was durable in it once"), "{error}");
     let verified = run(&["wal", "verify", "--data-dir", dir]);
     let report = String::from_utf8(verified.stdout).unwrap();
