@@ -1,10 +1,6 @@
 //! Rot in the log stops the start with the name of a command, and that command says where it is.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
