@@ -256,6 +256,8 @@ impl Server {
         let [listen, admin] = [(); 2].map(|()| ports::free_address());
         command.args(["serve", "--listen", &listen, "--admin-listen", &admin]);
         command.arg("--data-dir").arg(data);
+        // What is allocated ahead is little: hundreds of servers start in these tests.
+        command.args(["--wal-segment-mib", "8", "--disk-reserve-mib", "16"]);
         // A small market starts faster; a test that wants more says so later on the line.
         if !more.contains(&"--exchange") {
             command.args(["--universe", "5"]);
