@@ -163,6 +163,15 @@ fn as_of_answer(answer: &QueryAnswer) -> Option<&FeedPlace> {
     }
 }
 
+impl Work<'_, '_> {
+    /// The exchange's first id of the order is the one that it keeps here.
+    fn record_accept(&mut self, external_order_id: ExternalOrderId) {
+        if self.order().external_order_id.is_none() {
+            self.record(Change::Accepted { external_order_id });
+        }
+    }
+}
+
 /// Whether a record is that of the order, although it names another id than the order was accepted
 /// under: the first time it may be another order's. One that is told again is believed, since the
 /// record was asked for by our own id; operators are told.
@@ -202,10 +211,14 @@ fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<Q
     let covers = work.turn.feed.covered_by(record.as_of.as_ref());
     let listed = Listed::of(work, &record);
     let ExchangeRecord { external_order_id, state, executions, unreadable, .. } = record;
-    if work.order().external_order_id.is_none() {
-        work.record(Change::Accepted { external_order_id });
-    }
+    let is_other =
+        work.order().external_order_id.as_ref().is_some_and(|known| *known != external_order_id);
+    work.record_accept(external_order_id);
     count_listed(work, executions);
+    if is_other {
+        // It adds what it shows, and proves nothing about the order that was accepted.
+        return;
+    }
     judge_missing(work, listed);
     take_state(work, state, reason);
     if unreadable.is_empty() {
