@@ -71,7 +71,7 @@ pub struct Engines {
 }
 
 /// How far settling all open orders has come.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct SettleCursor {
     partition: usize,
     after: Option<OrderId>,
@@ -380,7 +380,8 @@ impl Engines {
     /// have been asked about already are asked once more after it.
     pub fn begin_settlement(&mut self) {
         self.settlement = self.settlement.wrapping_add(1).max(1);
-        if self.settling.is_some() {
+        let has_asked = self.settling.is_some_and(|cursor| cursor != SettleCursor::default());
+        if has_asked {
             self.settles_again = true;
         } else {
             self.begin_round();
