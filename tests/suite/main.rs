@@ -53,6 +53,7 @@ mod linearizability;
 mod log_lines;
 mod mailbox;
 mod metrics_page;
+mod mutants;
 mod new_user;
 mod odd_feed;
 mod order_stream;

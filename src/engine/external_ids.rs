@@ -1,0 +1,137 @@
+//! Which order an id of the exchange means. Ids are unique within a trading day at least; where an
+//! exchange gives one to two orders, their records tell them apart, and no cancel is sent before that.
+
+use super::engines::Engines;
+use super::outbox::{Alert, Effect, Outbox};
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
+
+/// How long after its order has ended an id of the exchange may mean another order. A trading day is
+/// shorter.
+const ID_REUSE_MICROS: u64 = 12 * 3_600 * 1_000_000;
+/// Ids of several orders that are told apart, at most: an exchange that does it more often is not one
+/// to trade with, and an operator has long been told.
+const MAX_AMBIGUOUS_IDS: usize = 4_096;
+
+impl Engines {
+    /// Gives an order the lines that name it by the id that only its record has, unless another order
+    /// has that id.
+    pub(super) fn index_other_id(&mut self, order_id: OrderId, out: &mut Outbox) {
+        let entry = self.engine(order_id.partition()).orders.get(&order_id);
+        let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
+        let Some(id) = named.filter(|named| named.is_other).map(|named| named.id.clone()) else {
+            return;
+        };
+        if self.by_external_id.get(&id).is_none() {
+            self.by_external_id.insert(id.clone(), order_id);
+            let first_event = out.events.len();
+            self.deliver_held(&id, order_id, out);
+            self.note_ended_since(first_event, out);
+        }
+    }
+
+    /// Remembers which order an exchange id means. False when it means another one already: then
+    /// only their records tell what belongs to which. An id of an order that ended long before is
+    /// free again, since ids are unique within a trading day at least.
+    pub(super) fn index(
+        &mut self,
+        external_order_id: &ExternalOrderId,
+        order_id: OrderId,
+        at: TimestampMicros,
+    ) -> bool {
+        let known = *self.by_external_id.get_or_insert(external_order_id.clone(), order_id);
+        if known == order_id {
+            return true;
+        }
+        let sharing = self.ambiguous.get(external_order_id).map(Vec::as_slice).unwrap_or_default();
+        let is_over = |known: &OrderId| {
+            *known == order_id
+                || self.order(*known).is_none_or(|order| {
+                    !order.is_open() && at.micros_since(order.updated_at) > ID_REUSE_MICROS
+                })
+        };
+        if is_over(&known) && sharing.iter().all(is_over) {
+            self.by_external_id.insert(external_order_id.clone(), order_id);
+            if let Some(sharing) = self.ambiguous.remove(external_order_id) {
+                self.mark_sharing(&sharing, false);
+            }
+            return true;
+        }
+        if self.ambiguous.len() < MAX_AMBIGUOUS_IDS {
+            let sharing = self.ambiguous.entry(external_order_id.clone()).or_default();
+            for order_id in [known, order_id] {
+                if !sharing.contains(&order_id) {
+                    sharing.push(order_id);
+                }
+            }
+            self.mark_sharing(&[known, order_id], true);
+        }
+        false
+    }
+
+    /// Has the records tell which of the orders under an id is there under it.
+    pub(super) fn settle_sharing(&mut self, id: &ExternalOrderId, out: &mut Outbox) {
+        for order_id in self.ambiguous.get(id).cloned().unwrap_or_default() {
+            let (partitions, mut turn) = self.parts(out);
+            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+                engine.settle(order_id, &mut turn);
+            }
+        }
+    }
+
+    /// Keeps back cancels under an id of several orders, but where the exchange's records have one of
+    /// them alone under it: no order may be cancelled for another. They are tried again at each look.
+    pub(super) fn hold_back_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
+        let mut place = first_effect;
+        while let Some(effect) = out.effects.get(place) {
+            let Effect::Cancel { order_id, external_order_id, .. } = effect else {
+                place += 1;
+                continue;
+            };
+            let order_id = *order_id;
+            if self.is_cancel_certain(order_id, external_order_id) {
+                place += 1;
+                continue;
+            }
+            if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(&order_id) {
+                entry.underway.cancel_sent = false;
+                entry.underway.cancel_unanswered = false;
+            }
+            if let Some(effect) = out.effects.get_mut(place) {
+                *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
+            }
+        }
+    }
+
+    fn is_cancel_certain(&self, order_id: OrderId, id: &ExternalOrderId) -> bool {
+        let Some(sharing) = self.ambiguous.get(id) else { return true };
+        let is_recorded = |order_id: &OrderId| {
+            let entry = self.engine(order_id.partition()).orders.get(order_id);
+            let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
+            named.is_some_and(|named| named.id == *id)
+        };
+        is_recorded(&order_id)
+            && sharing.iter().all(|other| *other == order_id || !is_recorded(other))
+    }
+
+    /// Keeps orders in memory that share an id of the exchange: the store can name only one of them.
+    fn mark_sharing(&mut self, orders: &[OrderId], is_sharing: bool) {
+        for order_id in orders {
+            if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(order_id) {
+                entry.underway.shares_external_id = is_sharing;
+                entry.underway.record_id = None;
+            }
+        }
+    }
+
+    /// Asks about an order that only now has an id, where reports of that time were given up: they
+    /// may have been its own.
+    pub(super) fn make_up_for_given_up(&mut self, order_id: OrderId, out: &mut Outbox) {
+        let created_at = self.order(order_id).map(|order| order.created_at);
+        if created_at.is_some_and(|created_at| self.held.may_have_given_up(created_at)) {
+            let (partitions, mut turn) = self.parts(out);
+            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+                engine.settle(order_id, &mut turn);
+            }
+        }
+    }
+}
