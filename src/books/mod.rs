@@ -12,6 +12,7 @@ mod against_postgres;
 mod backfill;
 mod error;
 mod fields;
+mod look;
 mod open;
 mod passes;
 mod replay;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::show::{self, Shown};
+use super::look::{self, Shown};
 use super::{BooksError, BooksOptions, check_restored, index_directory, wal_directory};
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::order::{Event, decode};
@@ -67,7 +67,7 @@ impl OpenBooks {
     }
 
     fn ask(options: &BooksOptions) -> Result<Self, BooksError> {
-        let shown = show::ask(&options.data_dir)?;
+        let shown = look::ask(&options.data_dir)?;
         let log = WalOptions::new(wal_directory(&options.data_dir));
         let outline =
             Outline { log_id: Some(shown.log_id), first_lsn: wal::outline(&log)?.first_lsn };

@@ -183,8 +183,11 @@ fn is_believed(work: &mut Work<'_, '_>, named: &ExternalOrderId) -> bool {
     let is_other = accepted_under.as_ref().is_some_and(|known| known != named);
     let is_told_again = now.micros_since(since) >= work.turn.options.unknown_span_micros;
     let believed_other = is_other && is_told_again;
-    let record_id = RecordId { id: named.clone(), since, is_other: believed_other };
-    work.entry.underway.record_id = Some(Box::new(record_id));
+    // Nearly every order has the id that its record names, and to itself: that needs no room.
+    if is_other || work.entry.underway.shares_external_id {
+        let record_id = RecordId { id: named.clone(), since, is_other: believed_other };
+        work.entry.underway.record_id = Some(Box::new(record_id));
+    }
     if !is_other {
         work.supersede_order(CaseCause::OtherExternalId);
         return true;

@@ -55,7 +55,7 @@ pub(super) struct Underway {
     pub(super) listed_case: bool,
     /// The exchange gave its id to another order as well.
     pub(super) shares_external_id: bool,
-    /// Under which of its ids the exchange's record has the order.
+    /// Under which id the exchange's record has the order, where that is not simply its own.
     pub(super) record_id: Option<Box<RecordId>>,
     /// The exchange does not know the order.
     pub(super) unknown: Option<UnknownLook>,
