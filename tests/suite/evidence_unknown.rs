@@ -6,7 +6,7 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::support::api::until;
@@ -121,10 +121,12 @@ fn it_is_found_although_the_server_was_started_again() {
 fn a_submit_that_arrives_late_by_a_slow_clock_lives_nowhere_alone() {
     let world = World::start(&["--order-reply-timeout", "150"]);
     world.venue.set(|options| options.clock_offset_micros = -10_000_000);
-    // Held up on its way for longer than the deadline by our clock.
-    world.venue.on_submit(|request| {
+    // Held up on its way until the server has asked about it more than once.
+    let (arrives, is_on_its_way) = mpsc::channel::<()>();
+    let is_on_its_way = Mutex::new(is_on_its_way);
+    world.venue.on_submit(move |request| {
         if request.number == 1 {
-            std::thread::sleep(Duration::from_secs(5));
+            let _arrived = is_on_its_way.lock().unwrap().recv();
         }
         Reply::lost(request)
     });
@@ -132,6 +134,8 @@ fn a_submit_that_arrives_late_by_a_slow_clock_lives_nowhere_alone() {
     let placed = world.alice.post("/order", &order);
     assert_eq!(placed.status, 202, "{}", placed.text);
     let order = id(&placed.body).to_owned();
+    world.venue.await_queries_of(&[&order], 2);
+    drop(arrives);
     until("the order to be settled", || {
         let ours = world.alice.order(&order);
         let theirs = world.venue.orders().pop().map_or("none".to_owned(), |order| order.status);

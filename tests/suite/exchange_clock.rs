@@ -7,7 +7,7 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::time::Duration;
+use std::sync::{Mutex, mpsc};
 
 use crate::support::venue::{Options, Reply, Venue};
 use crate::support::{Server, api};
@@ -83,8 +83,10 @@ fn what_an_exchange_behind_us_takes_late_is_not_called_failed() {
     let server = Server::start(data.path(), &settings);
     await_offset(&server, -10 * SECOND);
     // Held up on its way for longer than the order may take.
-    venue.on_submit(|request| {
-        std::thread::sleep(Duration::from_secs(8));
+    let (arrives, is_on_its_way) = mpsc::channel::<()>();
+    let is_on_its_way = Mutex::new(is_on_its_way);
+    venue.on_submit(move |request| {
+        let _arrived = is_on_its_way.lock().unwrap().recv();
         Reply::lost(request)
     });
     let alice = server.user(data.path(), "alice");
@@ -92,11 +94,10 @@ fn what_an_exchange_behind_us_takes_late_is_not_called_failed() {
     let pending = alice.post("/order", &body);
     assert_eq!(pending.status, 202, "{}", pending.text);
     let id = pending.body["orderId"].as_str().unwrap();
+    // Not before its deadline has passed there.
+    alice.await_status(id, "failed");
+    drop(arrives);
     let there = venue.await_order(id);
-    let here = api::until("the order to be settled", || {
-        Some(alice.order(id)).filter(|order| order["status"] != "pending")
-    });
-    let expected = if there.status == "open" { "submitted" } else { "failed" };
-    assert_eq!(here["status"], expected, "there: {there:?}, here: {here}");
     assert_eq!(there.status, "rejected", "its deadline was told in its time");
+    assert_eq!(alice.order(id)["status"], "failed");
 }

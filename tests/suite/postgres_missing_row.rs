@@ -1,7 +1,5 @@
 //! One row that is gone, or of a version that the log never had: only the users of its partition wait, the sentence says what to do, and that helps.
 
-use std::time::Duration;
-
 use crate::books::{assert_agree, id, succeed};
 use crate::support::api::until;
 use crate::support::postgres::{Postgres, await_caught_up};
@@ -99,8 +97,15 @@ fn a_row_of_a_version_to_come_holds_its_partition_until_it_is_put_right() {
     bob.place_resting("SPY");
     database.await_number("SELECT count(*) FROM orders WHERE user_id = 'bob'", 1);
     let before = connects();
-    // The row is looked at every 5 seconds.
-    std::thread::sleep(Duration::from_secs(12));
+    // The row is looked at again and again. Finding its table was one look more.
+    let table = format!("SELECT tableoid::bigint FROM orders WHERE order_id = '{order}'");
+    let scans = format!(
+        "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relid = {}",
+        database.number(&table)
+    );
+    let looks = || database.number(&scans);
+    let looked = looks();
+    until("two more looks at the row", || (looks() >= looked + 3).then_some(()));
     assert_eq!(server.metric("projection_held_partitions"), 1);
     assert_eq!(connects(), before, "it is not tried before the row is put right");
     bob.place_resting("SPY");

@@ -1,0 +1,610 @@
+//! An exchange of independent make, written from the contract alone (`/v1/...`, HTTP/1.1 and JSON)
+//! and not from the program's own exchange folder, so that a misunderstanding shows. It runs inside
+//! the test, keeps a real book, and is honest until a test says otherwise:
+//!
+//! ```ignore
+//! let venue = Venue::start();
+//! let server = Server::start(data.path(), &["--exchange", &venue.address()]);
+//! // ... POST /order ...
+//! let order = venue.await_orders(1).remove(0);
+//! venue.fill(&order.client_id, 1, 10);                       // record and feed line
+//! venue.set(|options| options.record_lag = Duration::from_secs(6));
+//! venue.on(QUERY, |request| match request.number {
+//!     1 => Reply::Cut,                                       // no answer
+//!     2 => Reply::lost(request),                             // done, and its answer lost
+//!     3 => Reply::edited(request, |answer| answer["results"][0]["filledShares"] = 0.into()),
+//!     4 => Reply::Status(429, vec![("Retry-After", "1".into())], String::new()),
+//!     _ => Reply::Default,
+//! });
+//! ```
+//!
+//! Orders are named by the client's id (`client_id`, Longbow's `orderId`) in every method. Nothing
+//! is locked while a hook runs, so it may use the venue.
+
+mod book;
+mod doors;
+mod wire;
+
+use std::collections::HashMap;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::PATIENCE;
+use book::{Door, FeedLine, State};
+use wire::cut_all;
+
+pub const SUBMIT: &str = "/v1/orders";
+pub const CANCEL: &str = "/v1/cancels";
+pub const QUERY: &str = "/v1/orders/query";
+pub const SYMBOLS: &str = "/v1/symbols";
+/// A hook here decides about the head and the session line of an answer; the lines follow.
+pub const FEED: &str = "/v1/feed";
+pub const EXECUTIONS: &str = "/v1/executions";
+pub const WEBHOOKS: &str = "/v1/webhooks";
+
+/// Most orders in a request.
+const MAX_BATCH: usize = 256;
+
+/// What a test may change at any time with [`Venue::set`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What `GET /v1/symbols` lists.
+    pub symbols: Vec<Value>,
+    /// Why every new order is refused, where it is.
+    pub rejects: Option<(String, String)>,
+    /// Records say by `asOf` up to which feed line they are complete.
+    pub as_of: bool,
+    /// Records are as they were so long ago, `asOf` as well.
+    pub record_lag: Duration,
+    /// How far this exchange's clock is ahead, in microseconds.
+    pub clock_offset_micros: i64,
+    pub heartbeat: Option<Duration>,
+    /// Lines with an order come by the feed.
+    pub orders_on_feed: bool,
+    /// Lines with an order are posted to whoever registered.
+    pub webhook: bool,
+    /// `GET /v1/executions` is offered.
+    pub lists_executions: bool,
+    /// Another session than the present one, or too old a place, gets `410`; else a `200` with the
+    /// present session and everything that is kept of it.
+    pub gone: bool,
+    /// Lines of the session that are still kept are those after this sequence.
+    pub kept_after: u64,
+    /// The feed is chunked; else its end is the connection's.
+    pub chunked: bool,
+}
+
+/// An execution in the exchange's record.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub id: String,
+    pub price_cents: u64,
+    pub shares: u64,
+    pub timestamp: i64,
+}
+
+/// An order in the book.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub client_id: String,
+    pub external_id: String,
+    /// As it was submitted.
+    pub terms: Value,
+    /// `open`, `filled`, `cancelled`, `expired` or `rejected`.
+    pub status: String,
+    pub executions: Vec<Execution>,
+    /// The first answer to its submit.
+    answer: Value,
+    /// Its record at each change.
+    history: Vec<(Instant, Value)>,
+}
+
+impl Order {
+    pub fn symbol(&self) -> &str {
+        self.terms["symbol"].as_str().expect("it was looked at")
+    }
+
+    pub fn shares(&self) -> u64 {
+        self.terms["numShares"].as_u64().expect("it was looked at")
+    }
+
+    pub fn filled_shares(&self) -> u64 {
+        self.executions.iter().map(|execution| execution.shares).sum()
+    }
+
+    fn record(&self) -> Value {
+        let executions: Vec<Value> = self.executions.iter().map(Execution::json).collect();
+        let mut record = json!({"clientOrderId": self.client_id, "status": self.status,
+            "filledShares": self.filled_shares(), "executions": executions});
+        if self.status != "rejected" {
+            record["externalOrderId"] = self.external_id.clone().into();
+        }
+        record
+    }
+}
+
+impl Execution {
+    pub fn json(&self) -> Value {
+        json!({"executionId": self.id, "priceInCents": self.price_cents,
+            "numShares": self.shares, "timestamp": self.timestamp})
+    }
+}
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub query: HashMap<String, String>,
+    /// Names in small letters.
+    pub headers: HashMap<String, String>,
+    pub body: Value,
+    pub came: Instant,
+    /// The first one to this path is 1.
+    pub number: usize,
+    venue: Venue,
+    answer: Arc<OnceLock<(u16, Value)>>,
+}
+
+impl Request {
+    /// Does what is asked, once, and returns the honest answer.
+    pub fn answer(&self) -> Value {
+        self.done().1.clone()
+    }
+
+    fn done(&self) -> &(u16, Value) {
+        self.answer.get_or_init(|| self.venue.shared.serve(self))
+    }
+
+    /// The ids that a submit or a query names.
+    pub fn client_ids(&self) -> Vec<String> {
+        let orders = list(&self.body["orders"]).iter().map(|order| &order["clientOrderId"]);
+        orders.chain(list(&self.body["clientOrderIds"])).filter_map(text).collect()
+    }
+}
+
+impl std::fmt::Debug for Venue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Venue")
+    }
+}
+
+/// What a hook makes of a request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// The honest one.
+    Default,
+    /// `200` with this. On the feed: this session line, and the lines after it.
+    Json(Value),
+    Status(u16, Vec<(&'static str, String)>, String),
+    /// These bytes, whatever they are; the connection stays.
+    Raw(Vec<u8>),
+    /// These bytes, then another reply.
+    After(Vec<u8>, Box<Reply>),
+    /// Another reply, so much later.
+    Late(Duration, Box<Reply>),
+    /// Another reply, a byte at a time with such a pause after each.
+    Drip(Duration, Box<Reply>),
+    /// So many bytes of another reply; then the connection ends.
+    CutAfter(usize, Box<Reply>),
+    /// The connection ends, and nothing was done.
+    Cut,
+    /// Nothing was done and nothing is said, on a connection that stays.
+    Silence,
+}
+
+impl Reply {
+    /// What is asked is done; its answer is lost with the connection.
+    pub fn lost(request: &Request) -> Self {
+        let _done = request.done();
+        Self::Cut
+    }
+
+    /// What is asked is done; the answer is changed.
+    pub fn edited(request: &Request, edit: impl FnOnce(&mut Value)) -> Self {
+        let mut answer = request.answer();
+        edit(&mut answer);
+        Self::Json(answer)
+    }
+
+    pub fn late(by: Duration) -> Self {
+        Self::Late(by, Box::new(Self::Default))
+    }
+}
+
+type Hook = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
+
+/// The exchange; copies are the same one.
+#[derive(Clone)]
+pub struct Venue {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    hooks: Mutex<HashMap<&'static str, Hook>>,
+}
+/// The test's side.
+impl Venue {
+    /// Starts it on a free port of 127.0.0.1 with five symbols.
+    pub fn start() -> Self {
+        Self::start_at(&super::ports::free_address())
+    }
+
+    pub fn start_at(listen: &str) -> Self {
+        let venue = Self { shared: Arc::default() };
+        venue.listen(listen);
+        let posting = venue.clone();
+        std::thread::spawn(move || posting.post_for_ever());
+        venue
+    }
+
+    /// `http://host:port` of the door that was opened last, also when it is closed now.
+    pub fn address(&self) -> String {
+        let state = self.lock();
+        format!("http://{}", state.addresses.last().expect("a door was opened"))
+    }
+
+    /// Opens a door, beside those that are open.
+    pub fn listen(&self, listen: &str) -> String {
+        let listener =
+            TcpListener::bind(listen).unwrap_or_else(|error| panic!("{listen}: {error}"));
+        let address = listener.local_addr().expect("an address");
+        let venue = self.clone();
+        let mut state = self.lock();
+        let generation = state.generation;
+        let accepting = std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut state = venue.lock();
+                if state.generation != generation {
+                    return;
+                }
+                state.connections.push(stream.try_clone().expect("a second handle"));
+                drop(state);
+                let venue = venue.clone();
+                std::thread::spawn(move || venue.serve_connection(stream));
+            }
+        });
+        state.doors.push(Door { address, accepting });
+        state.addresses.push(address);
+        format!("http://{address}")
+    }
+
+    /// Closes all doors and cuts all connections; the book stays. [`Self::listen`] opens it again,
+    /// there or elsewhere.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.generation += 1;
+        state.feed_generation += 1;
+        let doors = std::mem::take(&mut state.doors);
+        cut_all(&mut state.connections);
+        drop(state);
+        self.shared.changed.notify_all();
+        for door in doors {
+            // Wakes it up; it may have ended on its own.
+            let _woken = TcpStream::connect(door.address);
+            door.accepting.join().expect("a door closes");
+        }
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut Options)) {
+        change(&mut self.lock().options);
+        self.shared.changed.notify_all();
+    }
+
+    /// Decides from now on about the requests to a path.
+    pub fn on(&self, path: &'static str, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        let mut hooks = self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        hooks.insert(path, Arc::new(hook));
+    }
+
+    /// Is honest again.
+    pub fn off(&self, path: &'static str) {
+        self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+
+    pub fn on_submit(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        self.on(SUBMIT, hook);
+    }
+
+    pub fn on_query(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        self.on(QUERY, hook);
+    }
+
+    pub fn on_cancel(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        self.on(CANCEL, hook);
+    }
+
+    pub fn on_symbols(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        self.on(SYMBOLS, hook);
+    }
+
+    pub fn on_feed_head(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        self.on(FEED, hook);
+    }
+
+    /// Every request to a path so far.
+    pub fn requests(&self, path: &str) -> Vec<Request> {
+        self.lock().requests.iter().filter(|request| request.path == path).cloned().collect()
+    }
+
+    /// The same, once there are so many.
+    pub fn await_requests(&self, path: &str, count: usize) -> Vec<Request> {
+        self.wait_for(&format!("{count} requests to {path}"), |state| {
+            let here: Vec<_> =
+                state.requests.iter().filter(|request| request.path == path).collect();
+            (here.len() >= count).then(|| here.into_iter().cloned().collect())
+        })
+    }
+
+    /// Waits until so many more requests to a path than now have come.
+    pub fn await_more_requests(&self, path: &str, more: usize) -> Vec<Request> {
+        self.await_requests(path, self.requests(path).len() + more)
+    }
+
+    /// Waits for queries that name each of these orders, so many more than now.
+    pub fn await_queries_of(&self, client_ids: &[&str], more: usize) {
+        let count = |state: &State| {
+            let mut counts = vec![0; client_ids.len()];
+            for query in state.requests.iter().filter(|request| request.path == QUERY) {
+                let asked = query.client_ids();
+                for (count, id) in counts.iter_mut().zip(client_ids) {
+                    *count += usize::from(asked.iter().any(|asked| asked == id));
+                }
+            }
+            counts
+        };
+        let before = count(&self.lock());
+        let what = format!("{more} more queries of {client_ids:?}, after {before:?}");
+        self.wait_for(&what, |state| {
+            let mut counts = count(state).into_iter().zip(&before);
+            counts.all(|(now, before)| now >= before + more).then_some(())
+        });
+    }
+
+    pub fn orders(&self) -> Vec<Order> {
+        self.lock().orders.clone()
+    }
+
+    /// All orders, once there are so many.
+    pub fn await_orders(&self, count: usize) -> Vec<Order> {
+        self.wait_for(&format!("{count} orders"), |state| {
+            (state.orders.len() >= count).then(|| state.orders.clone())
+        })
+    }
+
+    pub fn order(&self, client_id: &str) -> Order {
+        self.lock().order(client_id).clone()
+    }
+
+    /// An order by its client's id, once it is here.
+    pub fn await_order(&self, client_id: &str) -> Order {
+        self.wait_for(&format!("order {client_id}"), |state| {
+            state.orders.iter().find(|order| order.client_id == client_id).cloned()
+        })
+    }
+
+    /// The ids that the next orders get, whatever had them before.
+    pub fn give_external_ids(&self, ids: &[&str]) {
+        self.lock().next_external_ids.extend(ids.iter().map(|&id| id.to_owned()));
+    }
+
+    /// Shows another record of an order than the true one, until `None`.
+    pub fn show(&self, client_id: &str, record: Option<Value>) {
+        let mut state = self.lock();
+        match record {
+            Some(record) => state.shown.insert(client_id.to_owned(), record),
+            None => state.shown.remove(client_id),
+        };
+    }
+
+    /// The true record of an order, with its `asOf` where records have one.
+    pub fn record(&self, client_id: &str) -> Value {
+        self.lock().record_at(client_id, Instant::now())
+    }
+
+    /// A print that belongs to no order of ours. Returns its sequence.
+    pub fn trade(&self, symbol: &str, price_cents: u64, shares: u64) -> u64 {
+        let mut state = self.lock();
+        let id = state.make("T");
+        self.line(
+            state,
+            json!({"type": "trade", "executionId": id, "symbol": symbol,
+            "priceInCents": price_cents, "numShares": shares}),
+        )
+    }
+
+    /// Fills an order, in its record and on the feed. Returns the execution's id.
+    pub fn fill(&self, client_id: &str, price_cents: u64, shares: u64) -> String {
+        let id = self.fill_quietly(client_id, price_cents, shares);
+        self.fill_line(client_id, &id, price_cents, shares);
+        id
+    }
+
+    /// Fills an order in its record alone.
+    pub fn fill_quietly(&self, client_id: &str, price_cents: u64, shares: u64) -> String {
+        let mut state = self.lock();
+        let id = state.make("E");
+        let timestamp = state.now();
+        let order = state.order_mut(client_id);
+        order.executions.push(Execution { id: id.clone(), price_cents, shares, timestamp });
+        if order.status == "open" && order.filled_shares() >= order.shares() {
+            "filled".clone_into(&mut order.status);
+        }
+        state.remember(client_id);
+        id
+    }
+
+    /// The feed line of a fill alone. Returns its sequence.
+    pub fn fill_line(
+        &self,
+        client_id: &str,
+        execution: &str,
+        price_cents: u64,
+        shares: u64,
+    ) -> u64 {
+        let state = self.lock();
+        let order = state.order(client_id);
+        let line = json!({"type": "trade", "executionId": execution, "symbol": order.symbol(),
+            "priceInCents": price_cents, "numShares": shares, "orderId": order.external_id});
+        self.line(state, line)
+    }
+
+    /// Takes an execution back, in the record and on the feed.
+    pub fn bust(&self, execution: &str) {
+        let (client_id, gone) = self.bust_quietly(execution);
+        let state = self.lock();
+        let order = state.order(&client_id);
+        let line = json!({"type": "bust", "executionId": gone.id, "symbol": order.symbol(),
+            "priceInCents": gone.price_cents, "numShares": gone.shares,
+            "orderId": order.external_id});
+        self.line(state, line);
+    }
+
+    /// Takes an execution back in the record alone. Returns whose it was.
+    pub fn bust_quietly(&self, execution: &str) -> (String, Execution) {
+        let mut state = self.lock();
+        let found = state.orders.iter_mut().find_map(|order| {
+            let place = order.executions.iter().position(|one| one.id == execution)?;
+            let gone = order.executions.remove(place);
+            if order.status == "filled" && order.filled_shares() < order.shares() {
+                "open".clone_into(&mut order.status);
+            }
+            Some((order.client_id.clone(), gone))
+        });
+        let found = found.unwrap_or_else(|| panic!("no execution {execution}"));
+        state.remember(&found.0);
+        found
+    }
+
+    /// Ends an order unasked: `cancelled` or `expired`, in the record and on the feed.
+    pub fn end_order(&self, client_id: &str, status: &str) {
+        let mut state = self.lock();
+        state.end(client_id, status);
+        let line = state.end_line(client_id);
+        self.line(state, line);
+    }
+
+    /// Any line; `sequence` and `timestamp` are added where it has none. Returns the sequence.
+    pub fn feed_line(&self, line: Value) -> u64 {
+        self.line(self.lock(), line)
+    }
+
+    /// A line as it is, at the next sequence, which replaces `$SEQUENCE` in it. Returns the
+    /// sequence.
+    pub fn raw_feed_line(&self, text: &str) -> u64 {
+        let mut state = self.lock();
+        let sequence = state.sequence + 1;
+        let text = text.replace("$SEQUENCE", &sequence.to_string());
+        state.push(FeedLine { sequence, text, symbol: None, order: false });
+        drop(state);
+        self.shared.changed.notify_all();
+        sequence
+    }
+
+    /// The present session of the feed and its last sequence.
+    pub fn position(&self) -> (String, u64) {
+        let state = self.lock();
+        (state.session.clone(), state.sequence)
+    }
+
+    /// Numbers go on after this one.
+    pub fn set_sequence(&self, sequence: u64) {
+        self.lock().sequence = sequence;
+    }
+
+    /// Another session, at the sequence 0 and without lines; feeds of the old one end. The name may
+    /// be the old one.
+    pub fn new_session(&self, name: &str) {
+        let mut state = self.lock();
+        name.clone_into(&mut state.session);
+        state.sequence = 0;
+        state.options.kept_after = 0;
+        state.lines.clear();
+        state.note_position();
+        drop(state);
+        self.cut_feed();
+    }
+
+    /// Ends every feed; the lines are kept.
+    pub fn cut_feed(&self) {
+        self.lock().feed_generation += 1;
+        self.shared.changed.notify_all();
+    }
+
+    /// Every batch that was posted, with the answer's status; 0 for none.
+    pub fn posts(&self) -> Vec<(Value, u16)> {
+        self.lock().posts.clone()
+    }
+
+    /// Waits until the state of the book answers.
+    fn wait_for<T>(&self, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = look(&state) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited {PATIENCE:?} for {what}");
+            let waited = self.shared.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+
+    /// Lets some time pass, or less where all connections are cut meanwhile.
+    fn pause(&self, time: Duration) {
+        let state = self.lock();
+        let generation = state.generation;
+        let is_open = |state: &mut State| state.generation == generation;
+        drop(self.shared.changed.wait_timeout_while(state, time, is_open));
+    }
+
+    fn line(&self, mut state: MutexGuard<'_, State>, mut line: Value) -> u64 {
+        let sequence = state.line(&mut line);
+        drop(state);
+        self.shared.changed.notify_all();
+        sequence
+    }
+}
+/// The hex signature of a body, as `v1=` has it.
+pub fn signature(secret: &str, seconds: i64, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key will do");
+    mac.update(format!("{seconds}.{body}").as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// This machine's clock and so much more, in microseconds.
+fn micros(offset: i64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    i64::try_from(now.as_micros()).expect("it is before the year 294247") + offset
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// Answers each element for itself.
+fn each(elements: &Value, answer: impl FnMut(&Value) -> Value) -> (u16, Value) {
+    match list(elements) {
+        elements if (1..=MAX_BATCH).contains(&elements.len()) => {
+            (200, json!({"results": elements.iter().map(answer).collect::<Vec<_>>()}))
+        }
+        elements => (400, json!({"error": format!("{} in a request", elements.len())})),
+    }
+}
