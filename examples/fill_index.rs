@@ -178,7 +178,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         block_on(poll_fn(|context| appender.poll_progress(context, seen)));
     }
     println!("{last} records in the log after {:.1} s", began.elapsed().as_secs_f64());
-    while index.position() < last && index.is_healthy() {
+    while index.position() < last && index.trouble().is_none() {
         thread::sleep(POLL_INTERVAL);
     }
     // The follower makes all durable and ends with the log.

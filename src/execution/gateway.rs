@@ -10,7 +10,7 @@ use super::mass_cancel::{MassCancelCommand, MassCancelled};
 use super::operator::{Decide, OperatorCommand, Quarantine};
 use super::stages::OrderStages;
 use super::views::CommittedViews;
-use super::webhook::{WebhookCommand, WebhookReply};
+use super::webhook::{LinesDurable, WebhookCommand};
 use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, OperatorReply};
 use crate::exchange::wire::FeedLine;
 use crate::exchange::{ExchangeClock, Results};
@@ -180,7 +180,7 @@ impl OrderGateway {
     pub fn webhook(
         &self,
         lines: Results<FeedLine>,
-    ) -> Result<oneshot::Receiver<WebhookReply>, Overloaded> {
+    ) -> Result<oneshot::Receiver<LinesDurable>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
         let command = WebhookCommand { lines, reply };
         self.webhooks.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)

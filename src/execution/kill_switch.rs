@@ -96,7 +96,19 @@ pub struct HaltChange {
     pub reason: Option<String>,
 }
 
-/// Why the kill switch is not what was asked for.
+/// Too much is to be halted one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{given} {what} are too many: at most {allowed}; halt all instead")]
+pub struct TooManyHalts {
+    /// `users` or `symbols`.
+    pub what: &'static str,
+    /// How many were given.
+    pub given: usize,
+    /// How many are allowed.
+    pub allowed: usize,
+}
+
+/// Why a start cannot take over the halts of the run before.
 #[derive(Debug, thiserror::Error)]
 pub enum KillSwitchError {
     /// The file that remembers it cannot be read.
@@ -118,16 +130,9 @@ pub enum KillSwitchError {
         /// What is wrong.
         problem: String,
     },
-    /// Too much is halted one by one.
-    #[error("{given} {what} are too many: at most {allowed}; halt all instead")]
-    TooMany {
-        /// `users` or `symbols`.
-        what: &'static str,
-        /// How many were given.
-        given: usize,
-        /// How many are allowed.
-        allowed: usize,
-    },
+    /// It halts too much one by one.
+    #[error(transparent)]
+    TooMany(#[from] TooManyHalts),
 }
 
 /// The kill switch of one process, for any thread.
@@ -197,12 +202,12 @@ impl KillSwitch {
     /// not. Blocks on the disk.
     ///
     /// # Errors
-    /// [`KillSwitchError::TooMany`]; nothing has changed.
+    /// Nothing has changed.
     pub fn change(
         &self,
         change: HaltChange,
         now: TimestampMicros,
-    ) -> Result<Arc<Halts>, KillSwitchError> {
+    ) -> Result<Arc<Halts>, TooManyHalts> {
         // Whoever panicked here has changed nothing.
         let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.halts();
@@ -275,14 +280,14 @@ impl Halts {
         }
     }
 
-    fn check(&self) -> Result<(), KillSwitchError> {
+    fn check(&self) -> Result<(), TooManyHalts> {
         let lists = [
             ("users", self.users.len(), MAX_HALTED_USERS),
             ("symbols", self.symbols.len(), MAX_HALTED_SYMBOLS),
         ];
         for (what, given, allowed) in lists {
             if given > allowed {
-                return Err(KillSwitchError::TooMany { what, given, allowed });
+                return Err(TooManyHalts { what, given, allowed });
             }
         }
         Ok(())

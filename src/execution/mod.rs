@@ -67,7 +67,7 @@ pub use error::ExecutionError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
 pub use kill_switch::{
     HaltChange, Halts, KillSwitch, KillSwitchError, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS,
-    MAX_HALTED_USERS,
+    MAX_HALTED_USERS, TooManyHalts,
 };
 pub use limits::FEED_QUEUE_CAPACITY;
 pub use mass_cancel::MassCancelled;
@@ -83,7 +83,7 @@ pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
 pub use stages::OrderStages;
 pub use views::{CommittedViews, UserView};
-pub use webhook::WebhookReply;
+pub use webhook::LinesDurable;
 
 /// What a simulation drives in place of [`run()`]: the same parts, without threads and clocks.
 #[cfg(feature = "simulation")]

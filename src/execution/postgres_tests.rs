@@ -197,7 +197,7 @@ fn lines_are_confirmed_to_the_exchange_without_postgres() {
     let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
     let line: Value = trade(&exchange, 1, &order, 10);
     let posted = node.gateway.webhook(vec![from_value(line).unwrap()].into()).unwrap();
-    assert_eq!(posted.recv(), Ok(WebhookReply::Durable));
+    assert_eq!(posted.recv(), Ok(LinesDurable));
     assert_eq!(node.read(&order).status, Status::Submitted);
     postgres.reach(0, node.log.committed());
     node.wait_for(&order, Status::Filled);

@@ -18,17 +18,12 @@ use crate::wal::Lsn;
 #[derive(Debug)]
 pub(super) struct WebhookCommand {
     pub(super) lines: Results<FeedLine>,
-    pub(super) reply: oneshot::Sender<WebhookReply>,
+    pub(super) reply: oneshot::Sender<LinesDurable>,
 }
 
-/// What became of a batch.
+/// Every line of a batch is durable: the exchange may forget them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookReply {
-    /// Every line is durable: the exchange may forget them.
-    Durable,
-    /// Some are not kept: the exchange has to send all of them again. What was taken counts once.
-    SendAgain,
-}
+pub struct LinesDurable;
 
 /// Batches under work: lines are taken a few at a time, so that a large batch does not hold up the
 /// rest of the thread, and answers wait for the log.
@@ -36,14 +31,14 @@ pub enum WebhookReply {
 pub(super) struct Webhooks {
     current: Option<Batch>,
     /// Batches taken, with the event that must be durable before their answer. These only rise.
-    taken: VecDeque<(Lsn, oneshot::Sender<WebhookReply>)>,
+    taken: VecDeque<(Lsn, oneshot::Sender<LinesDurable>)>,
 }
 
 #[derive(Debug)]
 struct Batch {
     lines: std::vec::IntoIter<FeedLine>,
     unreadable: Vec<Unreadable>,
-    reply: oneshot::Sender<WebhookReply>,
+    reply: oneshot::Sender<LinesDurable>,
 }
 
 impl Webhooks {
@@ -81,7 +76,7 @@ impl Webhooks {
     /// Answers every batch whose events are durable.
     pub(super) fn answer(&mut self, committed: Lsn) {
         while let Some((_, reply)) = self.taken.pop_front_if(|(last, _)| *last <= committed) {
-            let _gone = reply.send(WebhookReply::Durable);
+            let _gone = reply.send(LinesDurable);
         }
     }
 

@@ -13,7 +13,7 @@ fn lines(lines: &[serde_json::Value]) -> Vec<FeedLine> {
     lines.iter().map(|line| from_value(line.clone()).unwrap()).collect()
 }
 
-fn post(node: &Node, batch: &[serde_json::Value]) -> WebhookReply {
+fn post(node: &Node, batch: &[serde_json::Value]) -> LinesDurable {
     node.gateway.webhook(lines(batch).into()).unwrap().recv().unwrap()
 }
 
@@ -26,9 +26,9 @@ fn an_execution_counts_once_whichever_way_it_comes_and_however_often() {
     node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
     node.line(trade(&exchange, 1, &order, 4));
     let batch = [trade(&exchange, 1, &order, 4), trade(&exchange, 2, &order, 3)];
-    assert_eq!(post(&node, &batch), WebhookReply::Durable);
+    assert_eq!(post(&node, &batch), LinesDurable);
     assert_eq!(node.read(&order).filled_shares, 7, "what was confirmed can be read");
-    assert_eq!(post(&node, &batch), WebhookReply::Durable, "again");
+    assert_eq!(post(&node, &batch), LinesDurable, "again");
     node.line(trade(&exchange, 2, &order, 3));
     node.line(trade(&exchange, 3, &order, 3));
     let filled = node.wait_for(&order, Status::Filled);
@@ -58,8 +58,8 @@ fn a_batch_is_confirmed_only_when_it_is_durable() {
     }
     assert!(known.try_recv().is_err() && unknown.try_recv().is_err());
     node.write(writer);
-    assert_eq!(known.recv(), Ok(WebhookReply::Durable));
-    assert_eq!(unknown.recv(), Ok(WebhookReply::Durable), "about no order that is known");
+    assert_eq!(known.recv(), Ok(LinesDurable));
+    assert_eq!(unknown.recv(), Ok(LinesDurable), "about no order that is known");
     node.stop();
 }
 
@@ -70,7 +70,7 @@ fn a_confirmed_line_about_an_unknown_order_survives_a_crash() {
     let node = Node::start(directory.path(), options(&exchange));
     let early = json!({"sequence": 7, "type": "trade", "executionId": "early", "symbol": "IBM",
         "priceInCents": 17_950, "numShares": 10, "orderId": "X-0", "timestamp": 1});
-    assert_eq!(post(&node, &[early]), WebhookReply::Durable);
+    assert_eq!(post(&node, &[early]), LinesDurable);
     // No feed position is logged here, so only the line itself can be what the restart finds.
     node.stop();
 
@@ -95,11 +95,11 @@ fn lines_of_orders_that_are_not_ours_take_no_room_from_those_that_are() {
     let numbers: Vec<usize> = (0..crate::engine::MAX_HELD_REPORTS + 2_048).collect();
     for batch in numbers.chunks(1_024) {
         let batch: Vec<_> = batch.iter().map(|&number| line(number)).collect();
-        assert_eq!(post(&node, &batch), WebhookReply::Durable);
+        assert_eq!(post(&node, &batch), LinesDurable);
     }
     let order = accepted(node.create(request("alice", None, 10)));
     let batch = [line(usize::MAX >> 1), trade(&exchange, 1, &order, 10)];
-    assert_eq!(post(&node, &batch), WebhookReply::Durable);
+    assert_eq!(post(&node, &batch), LinesDurable);
     assert_eq!(node.read(&order).status, Status::Filled);
     let asked = node.metrics.queried_orders.get();
     assert_eq!(asked, 0, "nothing is asked about for their sake");

@@ -10,9 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::field::display;
 
-use crate::execution::{
-    CancelScope, HaltChange, Halts, KillSwitchError, MAX_HALT_TEXT_BYTES, OrderGateway,
-};
+use crate::execution::{CancelScope, HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderGateway};
 use crate::types::{InvalidValue, Symbol, UserId};
 
 use super::app::Site;
@@ -140,7 +138,8 @@ pub(super) async fn halt(
     // The disk may take its time, and this thread has streams to serve.
     let changing = move || switch.change(change, now).map(|halts| (halts, switch.unwritten()));
     let changed = glommio::executor().spawn_blocking(changing).await;
-    let (halts, unwritten) = changed.map_err(refused)?;
+    let (halts, unwritten) =
+        changed.map_err(|error| Problem::field(error.what, "invalid_field", error))?;
     let (users, symbols) = (halts.user_list(), halts.symbol_list());
     let peer = peer.map(display);
     tracing::warn!(
@@ -151,19 +150,6 @@ pub(super) async fn halt(
         tracing::error!(warning, "the kill switch is not durable");
     }
     Ok(shown(&halts, unwritten))
-}
-
-fn refused(error: KillSwitchError) -> Problem {
-    match error {
-        KillSwitchError::TooMany { what, .. } => Problem::field(what, "invalid_field", error),
-        // Only a start reads the file.
-        KillSwitchError::File { .. } | KillSwitchError::Content { .. } => {
-            tracing::error!(%error, "the kill switch could not be set");
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            let detail = "Nothing is halted or lifted by this request; why is in the server's log.";
-            Problem::new(status, "kill_switch_not_written", detail)
-        }
-    }
 }
 
 /// `POST /mass-cancel`: answered when every cancel is recorded; the exchange is told meanwhile.

@@ -209,12 +209,7 @@ impl Index {
         Lsn(self.0.shown.load(Ordering::Acquire))
     }
 
-    /// False once a write has failed: reads go on, but the index does not move any more.
-    pub fn is_healthy(&self) -> bool {
-        self.trouble().is_none()
-    }
-
-    /// Why the index does not move any more; `None` while it does.
+    /// Why the index does not move any more, since a write has failed; `None` while it does. Reads go on.
     pub fn trouble(&self) -> Option<String> {
         self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -80,7 +80,7 @@ pub(super) fn attended_key(order_id: OrderId) -> Bytes {
     [&[ATTENDED_PREFIX][..], &keys::order_id_bytes(order_id)].concat().into()
 }
 
-/// Key of the orders that ended in the batch that begins with a record of the log.
+/// Key of the orders that ended in the batch that a record of the log is the last of.
 pub(super) fn ended_key(lsn: u64) -> Bytes {
     numbered_key(ENDED_PREFIX, lsn)
 }

@@ -165,6 +165,7 @@ const fn cause_name(cause: CancelCause) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::{CaseCause, CaseDecision, CaseOutcome, OperatorAct};
     use crate::types::*;
 
     fn every_change() -> Vec<Change> {
@@ -183,6 +184,22 @@ mod tests {
             Change::CancelRejected { reason: "no".into() },
             Change::Filled(fill),
             Change::Busted { execution_id: ExecutionId::new("e").unwrap() },
+            Change::TakenBack { execution_id: ExecutionId::new("e").unwrap() },
+            Change::CaseOpened(Box::new(Case {
+                cause: CaseCause::Unreadable,
+                execution: None,
+                text: "odd".into(),
+            })),
+            Change::CaseClosed(Box::new(CaseDecision {
+                number: 3,
+                outcome: CaseOutcome::Discarded,
+                by: Some("bob".into()),
+                reason: "told by phone".into(),
+            })),
+            Change::ClosedByOperator(Box::new(OperatorAct {
+                by: "bob".into(),
+                reason: "told by phone".into(),
+            })),
         ]
     }
 
@@ -198,7 +215,7 @@ mod tests {
             assert_eq!((&members["orderId"], &members["at"]), (&json!(order_id), &json!(9)));
             names.push(event.name());
         }
-        assert_eq!(names, EVENT_NAMES[1..9]);
+        assert_eq!(names, EVENT_NAMES[1..13]);
     }
 
     #[test]

@@ -12,8 +12,6 @@ pub enum Step {
     OtherAccepted,
     /// The exchange refused it.
     Rejected,
-    /// Whether the exchange took it is not known.
-    OutcomeUnknown,
     /// The exchange does not know it, asked after `submit_before`.
     NotAccepted,
     /// Its user asked to cancel it.
@@ -22,8 +20,6 @@ pub enum Step {
     Cancelled,
     /// The exchange refused to cancel it.
     CancelRejected,
-    /// Whether the cancel took effect is not known.
-    CancelUnknown,
     /// Shares were traded for it.
     Filled,
     /// An execution is void.
@@ -42,16 +38,14 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 14] = [
         Self::Accepted,
         Self::OtherAccepted,
         Self::Rejected,
-        Self::OutcomeUnknown,
         Self::NotAccepted,
         Self::CancelRequested,
         Self::Cancelled,
         Self::CancelRejected,
-        Self::CancelUnknown,
         Self::Filled,
         Self::Busted,
         Self::TakenBack,
@@ -141,14 +135,6 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
         (Cancelled, Step::Rejected) => Alert(Contradiction),
         (Failed, Step::Rejected) => Nothing,
 
-        (Pending, Step::OutcomeUnknown) => Nothing,
-        (Submitted, Step::OutcomeUnknown) => Nothing,
-        (PartiallyFilled, Step::OutcomeUnknown) => Nothing,
-        (Filled, Step::OutcomeUnknown) => Nothing,
-        (PendingCancel, Step::OutcomeUnknown) => Nothing,
-        (Cancelled, Step::OutcomeUnknown) => Nothing,
-        (Failed, Step::OutcomeUnknown) => Nothing,
-
         (Pending, Step::NotAccepted) => Record,
         (Submitted, Step::NotAccepted) => Alert(UnknownAtExchange),
         (PartiallyFilled, Step::NotAccepted) => Alert(UnknownAtExchange),
@@ -182,14 +168,6 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
         (PendingCancel, Step::CancelRejected) => Record,
         (Cancelled, Step::CancelRejected) => Nothing,
         (Failed, Step::CancelRejected) => Nothing,
-
-        (Pending, Step::CancelUnknown) => Nothing,
-        (Submitted, Step::CancelUnknown) => Nothing,
-        (PartiallyFilled, Step::CancelUnknown) => Nothing,
-        (Filled, Step::CancelUnknown) => Nothing,
-        (PendingCancel, Step::CancelUnknown) => Nothing,
-        (Cancelled, Step::CancelUnknown) => Nothing,
-        (Failed, Step::CancelUnknown) => Nothing,
 
         (Pending, Step::Filled) => Record,
         (Submitted, Step::Filled) => Record,

@@ -8,7 +8,7 @@ use super::invariant::{Checked, Invariant, broken, ensure};
 use super::published::PublishedLine;
 use crate::exchange::Results;
 use crate::exchange::wire::FeedLine;
-use crate::execution::{CancelScope, MassCancelled, OrderGateway, WebhookReply};
+use crate::execution::{CancelScope, LinesDurable, MassCancelled, OrderGateway};
 use crate::order::Order;
 use crate::wal::Lsn;
 
@@ -28,7 +28,7 @@ struct MassCancel {
 struct Post {
     /// Those that could be read.
     lines: Vec<PublishedLine>,
-    answer: oneshot::Receiver<WebhookReply>,
+    answer: oneshot::Receiver<LinesDurable>,
 }
 
 impl Others {
@@ -90,7 +90,7 @@ impl Others {
         }
         for waiting in std::mem::take(&mut self.posts) {
             match waiting.answer.try_recv() {
-                Ok(WebhookReply::Durable) => {
+                Ok(LinesDurable) => {
                     for line in &waiting.lines {
                         ensure(durable.has(line), Invariant::ConfirmedIsDurable, || {
                             format!("{line:?} is confirmed")
@@ -98,7 +98,6 @@ impl Others {
                     }
                     words.push("posted lines confirmed");
                 }
-                Ok(WebhookReply::SendAgain) => words.push("posted lines wanted again"),
                 Err(oneshot::TryRecvError::Empty) => self.posts.push(waiting),
                 Err(oneshot::TryRecvError::Disconnected) => return Err(forgotten()),
             }

@@ -132,7 +132,7 @@ impl SteadyClock {
             // Where two threads do so at once, one of the two lines stays. Both begin on the old one.
             self.0.line.store(Arc::new(line.steered(monotonic, wall())));
         }
-        // Lines that meet at one moment part behind it, by an eighth of the time that a thread was
+        // Lines that meet at one moment part behind it, by a 64th at most of the time that a thread was
         // held up between reading the clock and reading the line.
         self.0.told_nanos.fetch_max(now, Ordering::Relaxed).max(now)
     }

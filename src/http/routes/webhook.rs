@@ -8,7 +8,7 @@ use crate::exchange::read_webhook;
 use crate::exchange::webhook::{
     MAX_WEBHOOK_BODY_BYTES, SIGNATURE_HEADER, SignatureError, WEBHOOK_PART_LINES, WebhookVerifier,
 };
-use crate::execution::WebhookReply;
+use crate::execution::LinesDurable;
 use crate::http::app::App;
 use crate::http::body::read_body_up_to;
 use crate::http::fields::not_json;
@@ -34,8 +34,8 @@ pub(in crate::http) async fn post(
     for part in lines.into_parts(WEBHOOK_PART_LINES) {
         let waiting = app.site.orders.gateway().webhook(part).map_err(|_overloaded| again())?;
         match waiting.await {
-            Ok(WebhookReply::Durable) => {}
-            Ok(WebhookReply::SendAgain) | Err(_) => return Err(again()),
+            Ok(LinesDurable) => {}
+            Err(_gone) => return Err(again()),
         }
     }
     let json = HeaderValue::from_static("application/json");

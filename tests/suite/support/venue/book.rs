@@ -7,8 +7,63 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Execution, Options, Order, Request, micros, text};
+use super::{Options, Request, micros, text};
 
+/// An execution in the exchange's record.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub id: String,
+    pub price_cents: u64,
+    pub shares: u64,
+    pub timestamp: i64,
+}
+
+/// An order in the book.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub client_id: String,
+    pub external_id: String,
+    /// As it was submitted.
+    pub terms: Value,
+    /// `open`, `filled`, `cancelled`, `expired` or `rejected`.
+    pub status: String,
+    pub executions: Vec<Execution>,
+    /// The first answer to its submit.
+    answer: Value,
+    /// Its record at each change.
+    history: Vec<(Instant, Value)>,
+}
+
+impl Order {
+    pub fn symbol(&self) -> &str {
+        self.terms["symbol"].as_str().expect("it was looked at")
+    }
+
+    pub fn shares(&self) -> u64 {
+        self.terms["numShares"].as_u64().expect("it was looked at")
+    }
+
+    pub fn filled_shares(&self) -> u64 {
+        self.executions.iter().map(|execution| execution.shares).sum()
+    }
+
+    fn record(&self) -> Value {
+        let executions: Vec<Value> = self.executions.iter().map(Execution::json).collect();
+        let mut record = json!({"clientOrderId": self.client_id, "status": self.status,
+            "filledShares": self.filled_shares(), "executions": executions});
+        if self.status != "rejected" {
+            record["externalOrderId"] = self.external_id.clone().into();
+        }
+        record
+    }
+}
+
+impl Execution {
+    pub fn json(&self) -> Value {
+        json!({"executionId": self.id, "priceInCents": self.price_cents,
+            "numShares": self.shares, "timestamp": self.timestamp})
+    }
+}
 pub(super) struct FeedLine {
     pub(super) sequence: u64,
     pub(super) text: String,

@@ -23,11 +23,12 @@
 
 mod book;
 mod doors;
+mod request;
 mod wire;
 
 use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -36,6 +37,10 @@ use sha2::Sha256;
 
 use super::PATIENCE;
 use book::{Door, FeedLine, State};
+
+pub use book::{Execution, Order};
+pub use request::{Reply, Request};
+
 use wire::cut_all;
 
 pub const SUBMIT: &str = "/v1/orders";
@@ -79,141 +84,9 @@ pub struct Options {
     pub chunked: bool,
 }
 
-/// An execution in the exchange's record.
-#[derive(Debug, Clone)]
-pub struct Execution {
-    pub id: String,
-    pub price_cents: u64,
-    pub shares: u64,
-    pub timestamp: i64,
-}
-
-/// An order in the book.
-#[derive(Debug, Clone)]
-pub struct Order {
-    pub client_id: String,
-    pub external_id: String,
-    /// As it was submitted.
-    pub terms: Value,
-    /// `open`, `filled`, `cancelled`, `expired` or `rejected`.
-    pub status: String,
-    pub executions: Vec<Execution>,
-    /// The first answer to its submit.
-    answer: Value,
-    /// Its record at each change.
-    history: Vec<(Instant, Value)>,
-}
-
-impl Order {
-    pub fn symbol(&self) -> &str {
-        self.terms["symbol"].as_str().expect("it was looked at")
-    }
-
-    pub fn shares(&self) -> u64 {
-        self.terms["numShares"].as_u64().expect("it was looked at")
-    }
-
-    pub fn filled_shares(&self) -> u64 {
-        self.executions.iter().map(|execution| execution.shares).sum()
-    }
-
-    fn record(&self) -> Value {
-        let executions: Vec<Value> = self.executions.iter().map(Execution::json).collect();
-        let mut record = json!({"clientOrderId": self.client_id, "status": self.status,
-            "filledShares": self.filled_shares(), "executions": executions});
-        if self.status != "rejected" {
-            record["externalOrderId"] = self.external_id.clone().into();
-        }
-        record
-    }
-}
-
-impl Execution {
-    pub fn json(&self) -> Value {
-        json!({"executionId": self.id, "priceInCents": self.price_cents,
-            "numShares": self.shares, "timestamp": self.timestamp})
-    }
-}
-
-/// A request as it came.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub method: String,
-    pub path: String,
-    pub query: HashMap<String, String>,
-    /// Names in small letters.
-    pub headers: HashMap<String, String>,
-    pub body: Value,
-    pub came: Instant,
-    /// The first one to this path is 1.
-    pub number: usize,
-    venue: Venue,
-    answer: Arc<OnceLock<(u16, Value)>>,
-}
-
-impl Request {
-    /// Does what is asked, once, and returns the honest answer.
-    pub fn answer(&self) -> Value {
-        self.done().1.clone()
-    }
-
-    fn done(&self) -> &(u16, Value) {
-        self.answer.get_or_init(|| self.venue.shared.serve(self))
-    }
-
-    /// The ids that a submit or a query names.
-    pub fn client_ids(&self) -> Vec<String> {
-        let orders = list(&self.body["orders"]).iter().map(|order| &order["clientOrderId"]);
-        orders.chain(list(&self.body["clientOrderIds"])).filter_map(text).collect()
-    }
-}
-
 impl std::fmt::Debug for Venue {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Venue")
-    }
-}
-
-/// What a hook makes of a request.
-#[derive(Debug, Clone)]
-pub enum Reply {
-    /// The honest one.
-    Default,
-    /// `200` with this. On the feed: this session line, and the lines after it.
-    Json(Value),
-    Status(u16, Vec<(&'static str, String)>, String),
-    /// These bytes, whatever they are; the connection stays.
-    Raw(Vec<u8>),
-    /// These bytes, then another reply.
-    After(Vec<u8>, Box<Reply>),
-    /// Another reply, so much later.
-    Late(Duration, Box<Reply>),
-    /// Another reply, a byte at a time with such a pause after each.
-    Drip(Duration, Box<Reply>),
-    /// So many bytes of another reply; then the connection ends.
-    CutAfter(usize, Box<Reply>),
-    /// The connection ends, and nothing was done.
-    Cut,
-    /// Nothing was done and nothing is said, on a connection that stays.
-    Silence,
-}
-
-impl Reply {
-    /// What is asked is done; its answer is lost with the connection.
-    pub fn lost(request: &Request) -> Self {
-        let _done = request.done();
-        Self::Cut
-    }
-
-    /// What is asked is done; the answer is changed.
-    pub fn edited(request: &Request, edit: impl FnOnce(&mut Value)) -> Self {
-        let mut answer = request.answer();
-        edit(&mut answer);
-        Self::Json(answer)
-    }
-
-    pub fn late(by: Duration) -> Self {
-        Self::Late(by, Box::new(Self::Default))
     }
 }
 
