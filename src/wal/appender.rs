@@ -171,7 +171,7 @@ impl WalAppender {
     }
 
     /// Whether the disk is full, or nearly so: what can wait should. Records are still taken until
-    /// the reserve and [`room_bytes`](Self::room_bytes) are used up.
+    /// the reserve and the segments that are ready are used up.
     pub fn is_out_of_space(&self) -> bool {
         self.shared.is_out_of_space()
     }
@@ -184,7 +184,8 @@ impl WalAppender {
 
     /// Bytes of batches that can be written at once with the space that the log already has, at
     /// least.
-    pub fn room_bytes(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn room_bytes(&self) -> u64 {
         let forming_bytes = self.forming.padded_bytes() as u64;
         let left = self.segment_room.checked_sub(forming_bytes);
         if self.shared.ready_segment() <= self.segment {
