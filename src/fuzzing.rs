@@ -15,7 +15,7 @@ pub const TARGETS: &[Target] = &[
     ("exchange_http", crate::exchange::fuzzing::http_response),
     ("exchange_symbols", crate::exchange::fuzzing::symbols),
     ("exchange_webhook", crate::exchange::fuzzing::webhook),
-    ("exchange_words", crate::execution::fuzzing::exchange_words),
+    ("exchange_words", crate::oms::fuzzing::exchange_words),
     ("order_event", crate::order::fuzzing::event),
     ("wal_record", crate::wal::fuzzing::record),
     ("wal_recovery", crate::wal::fuzzing::recovery),

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["market", "order"],
     &["engine", "wal"],
     &["index", "exchange", "stream", "projection"],
-    &["execution", "books"],
+    &["oms", "books"],
     &["http", "simulation"],
     &["config"],
     &["topology", "fuzzing"],
@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// A library and the folders that may name it.
 const WALLS: &[(&str, &[&str])] = &[
-    ("glommio", &["net", "stream", "exchange", "execution", "http", "topology"]),
+    ("glommio", &["net", "stream", "exchange", "oms", "http", "topology"]),
     ("hyper", &["net", "exchange", "http"]),
     ("axum", &["exchange"]),
     ("tokio", &["exchange", "projection"]),

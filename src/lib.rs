@@ -8,7 +8,7 @@
 //! Prices conflate: a client is owed symbols, never a queue of prices. One that wants every print
 //! holds numbers into a bounded history that all streams of a shard share.
 //!
-//! **Orders**: a request ([`http`]) -> the orders thread ([`execution`]) -> an engine decides
+//! **Orders**: a request ([`http`]) -> the orders thread ([`oms`]) -> an engine decides
 //! ([`engine`], over the transition table of [`order`]) -> the log ([`wal`]), durable -> the exchange
 //! ([`exchange`]) -> the log again, durable -> committed views, and only then the reply. Behind the log
 //! follow the store on disk ([`index`]) and, where there is one, Postgres ([`projection`]).
@@ -30,7 +30,7 @@
 //! | 4 | [`exchange`] | wire format, order sessions, the feed reader; [`exchange::sim`] plays the other side |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
-//! | 5 | [`execution`] | the orders thread: drives engines, log and sessions |
+//! | 5 | [`oms`] | the orders thread: drives engines, log and sessions |
 //! | 5 | [`books`] | log, index and Postgres compared, restored and copied; compared also beside a running server |
 //! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
 //! | 6 | `simulation` | with the feature `simulation`: the whole order system from a seed, for tests |
@@ -83,7 +83,6 @@ pub mod books;
 pub mod config;
 pub mod engine;
 pub mod exchange;
-pub mod execution;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
@@ -93,6 +92,7 @@ mod layers;
 pub mod market;
 pub mod metrics;
 pub mod net;
+pub mod oms;
 pub mod order;
 pub mod projection;
 pub mod shutdown;

@@ -3,9 +3,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::exchange::webhook::WebhookVerifier;
-use crate::execution::OrderDesk;
 use crate::market::{Directory, MarketReader};
 use crate::metrics::Metrics;
+use crate::oms::OrderDesk;
 use crate::stream::{Hub, StreamDoors, StreamQuotas};
 
 use super::auth::Authenticator;

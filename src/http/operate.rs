@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::field::display;
 
-use crate::execution::{CancelScope, HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderGateway};
+use crate::oms::{CancelScope, HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderGateway};
 use crate::types::{InvalidValue, Symbol, UserId};
 
 use super::app::Site;

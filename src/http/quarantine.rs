@@ -19,7 +19,7 @@ use super::fields::Fields;
 use super::problem::{HttpResponse, Problem, json_response};
 use super::query::Query;
 use crate::engine::OperatorReply;
-use crate::execution::{ListedCase, Quarantine};
+use crate::oms::{ListedCase, Quarantine};
 use crate::order::{CaseCause, CaseOutcome, Fill, MAX_CASE_TEXT_BYTES, OperatorAct};
 use crate::types::{OrderId, TimestampMicros};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::execution::OrderGateway;
+use crate::oms::OrderGateway;
 use crate::projection::Progress;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::wal::{LogHandle, Room};

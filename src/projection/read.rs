@@ -22,7 +22,7 @@ pub(super) const ORDER_COLUMNS: &str = "\
     o.time_in_force, o.limit_price_cents, o.num_shares, o.filled_shares, o.filled_value_cents, \
     o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
     o.cancel_requested, o.user_cancelled, o.taken_back, o.open_cases";
-/// Whether an execution counts (0), is void (1) or was taken back (2), as [`execution`] reads it.
+/// Whether an execution counts (0), is void (1) or was taken back (2), as [`oms`] reads it.
 pub(super) const EXECUTION_STATE: &str =
     "CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END";
 

@@ -11,10 +11,8 @@ use super::invariant::{Checked, Invariant, broken, ensure};
 use super::readers::Readers;
 use super::replies::{check_cancel_reply, check_create_reply, check_list};
 use crate::engine::{CancelReply, CreateReply};
-use crate::execution::{
-    CommittedViews, CreateOrder, OrderDesk, PageRequest, StoreUnavailable, UserView,
-};
 use crate::index::Index;
+use crate::oms::{CommittedViews, CreateOrder, OrderDesk, PageRequest, StoreUnavailable, UserView};
 use crate::order::Order;
 use crate::types::{ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;

@@ -9,7 +9,7 @@ use super::sessions::{Outgoing, SESSIONS};
 use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::{FeedLine, FeedLineType, QueryExecution};
-use crate::execution::{CancelScope, CreateOrder, Halts};
+use crate::oms::{CancelScope, CreateOrder, Halts};
 use crate::types::{ClientOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce, UserId};
 
 /// Prices are few, so that some limits are reached and some are not.

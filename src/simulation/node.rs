@@ -11,19 +11,19 @@ use super::postgres::Postgres;
 use super::profile::Profile;
 use super::sessions::Sessions;
 use crate::exchange::{ExchangeAddress, SessionOptions};
-use crate::execution::parts::{
-    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
-    MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
-    Refusal, SessionQueues, Wanted, find_in, load, refuse_requests, replay, work,
-};
-use crate::execution::{
-    CommittedViews, ExecutionError, ExecutionMetrics, ExecutionOptions, KillSwitch, OrderDesk,
-    OrderGateway, OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_gateway,
-};
 use crate::index::{
     Index, IndexAges, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore,
 };
 use crate::market::MarketWriter;
+use crate::oms::parts::{
+    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
+    MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
+    Refusal, SessionQueues, Wanted, find_in, load, refuse_requests, replay, work,
+};
+use crate::oms::{
+    CommittedViews, KillSwitch, OmsError, OmsMetrics, OmsOptions, OrderDesk, OrderGateway,
+    OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_gateway,
+};
 use crate::order::TrackedOrder;
 use crate::projection::Progress;
 use crate::sync::mailbox;
@@ -59,7 +59,7 @@ pub(super) struct Node {
     pub(super) order_watch: OrderWatch,
     pub(super) desk: OrderDesk,
     pub(super) feed: FeedLink,
-    pub(super) metrics: ExecutionMetrics,
+    pub(super) metrics: OmsMetrics,
 }
 
 /// How a slice of the orders thread ended.
@@ -77,7 +77,7 @@ pub(super) enum SliceEnd {
 
 /// Why a process did not start.
 pub(super) struct NotStarted {
-    pub(super) error: ExecutionError,
+    pub(super) error: OmsError,
     /// For the next process.
     pub(super) market: MarketWriter,
 }
@@ -132,7 +132,7 @@ impl Node {
             OrderStages::default(),
             exchange_clock.clone(),
         ));
-        let metrics = ExecutionMetrics::default();
+        let metrics = OmsMetrics::default();
         let (readers, [reads, _]) = IndexReaders::new(&index);
         let (stored, shown) = (index.clone(), index.clone());
         let (watchers, mut watches) = OrderWatchers::new(&[Arc::default()]);
@@ -197,7 +197,7 @@ impl Node {
             Ok(_) if self.is_stopping && self.driver.is_at_rest() => SliceEnd::Stopped,
             Ok(true) => SliceEnd::More,
             Ok(false) => SliceEnd::Done,
-            Err(ExecutionError::Log(WalError::Poisoned | WalError::Io { .. })) => SliceEnd::Dead,
+            Err(OmsError::Log(WalError::Poisoned | WalError::Io { .. })) => SliceEnd::Dead,
             Err(error) => return Err(broken(Invariant::LogInStep, format!("{error:?}"))),
         };
         let taken = self.metrics.creates.get() - taken_before;
@@ -330,7 +330,7 @@ impl Node {
 }
 
 /// The index as it would be opened, which has to begin within the log.
-fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, ExecutionError> {
+fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, OmsError> {
     let ages = IndexAges {
         held_report_micros: profile.engine.held_report_age_micros,
         ended_window_micros: profile.engine.ended_window_micros,
@@ -339,11 +339,11 @@ fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, ExecutionEr
     Ok(Index::in_memory(&machine.store, ages)?)
 }
 
-fn options(profile: &Profile) -> ExecutionOptions {
+fn options(profile: &Profile) -> OmsOptions {
     // Nobody connects to it.
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let session = SessionOptions::new(ExchangeAddress::from(address));
-    ExecutionOptions {
+    OmsOptions {
         engine: profile.engine,
         reply_timeout: profile.reply_timeout,
         postgres_stall: profile.postgres_stall,
@@ -353,6 +353,6 @@ fn options(profile: &Profile) -> ExecutionOptions {
         keep_ended: profile.keep_ended,
         cleanup_interval: profile.cleanup_interval,
         submit_connections: super::sessions::SUBMIT_SESSIONS,
-        ..ExecutionOptions::new(session)
+        ..OmsOptions::new(session)
     }
 }

@@ -8,7 +8,7 @@ use super::invariant::{Checked, Invariant, broken, ensure};
 use super::published::PublishedLine;
 use crate::exchange::Results;
 use crate::exchange::wire::FeedLine;
-use crate::execution::{CancelScope, LinesDurable, MassCancelled, OrderGateway};
+use crate::oms::{CancelScope, LinesDurable, MassCancelled, OrderGateway};
 use crate::order::Order;
 use crate::wal::Lsn;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::durable::DurableLog;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
-use crate::execution::CommittedViews;
 use crate::index::Index;
+use crate::oms::CommittedViews;
 use crate::order::{Order, Status};
 use crate::types::{OrderId, UserId};
 

@@ -7,7 +7,7 @@ use super::clients::{Surroundings, Told};
 use super::invariant::{Checked, Invariant, broken, ensure};
 use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::wire::ExchangeStatus;
-use crate::execution::CreateOrder;
+use crate::oms::CreateOrder;
 use crate::order::{Ending, Order, Status};
 use crate::types::{OrderId, UserId};
 

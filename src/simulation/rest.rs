@@ -8,7 +8,7 @@ use super::sessions::SESSIONS;
 use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::ExchangeStatus;
-use crate::execution::Halts;
+use crate::oms::Halts;
 use crate::order::{CaseOutcome, OpenCase, OperatorAct, Order, Status};
 use crate::types::{ExecutionId, OrderId, Shares};
 

@@ -7,8 +7,8 @@ use super::invariant::Checked;
 use super::network::{FlightId, Network, Request, Response};
 use crate::exchange::wire::{CancelResult, QueryResult, SubmitResult};
 use crate::exchange::{ResultElement, Results, SessionError, read_results};
-use crate::execution::ExecutionMetrics;
-use crate::execution::parts::{CancelBatch, Decision, QueryBatch, SessionQueues, SubmitBatch};
+use crate::oms::OmsMetrics;
+use crate::oms::parts::{CancelBatch, Decision, QueryBatch, SessionQueues, SubmitBatch};
 use crate::types::Moment;
 
 /// Sessions that carry orders. One more carries cancels, and another one queries.
@@ -51,12 +51,12 @@ impl Outgoing {
 /// All sessions of a process.
 pub(super) struct Sessions {
     queues: Rc<SessionQueues>,
-    metrics: ExecutionMetrics,
+    metrics: OmsMetrics,
     flights: [Option<Flight>; SESSIONS],
 }
 
 impl Sessions {
-    pub(super) fn new(queues: Rc<SessionQueues>, metrics: ExecutionMetrics) -> Self {
+    pub(super) fn new(queues: Rc<SessionQueues>, metrics: OmsMetrics) -> Self {
         let flights = [const { None }; SESSIONS];
         Self { queues, metrics, flights }
     }

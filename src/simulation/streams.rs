@@ -8,9 +8,7 @@ use std::task::{Context, Poll, Waker};
 use super::durable::DurableLog;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::node::Node;
-use crate::execution::{
-    Changes, ChangesSince, CommittedViews, OrderDesk, OrderWatch, StoreUnavailable,
-};
+use crate::oms::{Changes, ChangesSince, CommittedViews, OrderDesk, OrderWatch, StoreUnavailable};
 use crate::order::Order;
 use crate::stream::ChangedUsers;
 use crate::types::UserId;

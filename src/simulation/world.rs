@@ -16,9 +16,9 @@ use super::readers::Readers;
 use super::sessions::{SESSIONS, SUBMIT_SESSIONS};
 use super::streams::Streams;
 use super::trace::{Trace, TraceListener, say};
-use crate::execution::KillSwitch;
 use crate::index::MemoryStore;
 use crate::market::{MarketWriter, Watchers, open_market};
+use crate::oms::KillSwitch;
 use crate::wal::parts::{Crash, Fault, FaultyDisk};
 
 /// Steps drawn for one that can be taken: most kinds are impossible at most times.

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::{ExchangeChoice, ServeArgs};
 use crate::exchange::wire::WebhookRequest;
 use crate::exchange::{ExchangeAddress, SessionOptions};
-use crate::execution::ExecutionOptions;
 use crate::net::bind_source;
+use crate::oms::OmsOptions;
 
 use super::ServeError;
 
@@ -45,11 +45,11 @@ pub(super) fn execution_options(
     arguments: &ServeArgs,
     exchange: &ExchangeAddress,
     webhook: Option<WebhookRequest>,
-) -> ExecutionOptions {
+) -> OmsOptions {
     let link = &arguments.link;
     let mut session = SessionOptions::new(exchange.clone());
     session.request_timeout = link.exchange_timeout();
-    let mut options = ExecutionOptions::new(session);
+    let mut options = OmsOptions::new(session);
     options.engine = link.engine_options();
     options.reply_timeout = arguments.order_reply_timeout();
     options.keep_ended = arguments.keep_ended();

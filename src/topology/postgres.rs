@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{CommitTo, PostgresArgs};
-use crate::execution::PostgresSide;
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::oms::PostgresSide;
 use crate::projection::{
     self, Owner, OwnersError, OwnersOf, PostgresServers, ProjectionMetrics, ProjectionOptions,
 };

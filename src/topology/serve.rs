@@ -14,10 +14,6 @@ use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
-use crate::execution::{
-    self, ExecutionError, ExecutionMetrics, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError,
-    OrderDesk, OrderWatchers, OrdersThread, Recovered, order_gateway,
-};
 use crate::http::{
     Authenticator, Health, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamDesk,
 };
@@ -25,6 +21,10 @@ use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::net::ListenError;
+use crate::oms::{
+    self, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError, OmsError, OmsMetrics, OrderDesk,
+    OrderWatchers, OrdersThread, Recovered, order_gateway,
+};
 use crate::projection::{PostgresServers, ProjectionError, ServersError};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::stream::{StreamMetrics, StreamQuotas, stream_doors};
@@ -168,7 +168,7 @@ pub enum ServeError {
     Index(#[from] IndexError),
     /// What the log says.
     #[error("the orders cannot be recovered")]
-    Orders(#[from] ExecutionError),
+    Orders(#[from] OmsError),
     /// What `--postgres` says.
     #[error("--postgres cannot be used")]
     PostgresServers(#[from] ServersError),
@@ -256,7 +256,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         changes_age_micros: arguments.order_changes_age_micros(),
         ..IndexOptions::new(arguments.data_dir.join("index"), wal::outline(&log)?)
     })?;
-    let recovered = execution::recover(&log, &index, arguments.link.engine_options())?;
+    let recovered = oms::recover(&log, &index, arguments.link.engine_options())?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
     let running = Running::start(Start {
         arguments,
@@ -415,7 +415,7 @@ impl Running {
             exchange_clock_limit: arguments.link.exchange_clock_limit(),
         };
         let options = link::execution_options(arguments, &exchange, webhook.registration);
-        let execution_metrics = ExecutionMetrics::default();
+        let execution_metrics = OmsMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
         metrics.register(|registry| gateway.stages().register(registry));
         let orders_thread = OrdersThread {
@@ -580,5 +580,5 @@ fn run_orders(
         .spin_before_park(spin)
         .make()
         .map_err(|error| error.to_string())?;
-    Ok(executor.run(execution::run(thread))?)
+    Ok(executor.run(oms::run(thread))?)
 }

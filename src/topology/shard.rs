@@ -8,10 +8,10 @@ use std::time::Duration;
 use glommio::timer::sleep;
 use glommio::{LocalExecutorBuilder, Placement};
 
-use crate::execution::{OrderChanges, OrderEventFeed, OrderWatch};
 use crate::http::{App, HttpLimits, HttpMetrics, Site, serve_clients};
 use crate::market::ShardWatch;
 use crate::net::adopt_listener;
+use crate::oms::{OrderChanges, OrderEventFeed, OrderWatch};
 use crate::shutdown::Shutdown;
 use crate::stream::{
     ChangeInbox, Hub, HubOptions, StoredChanges, StreamLimits, StreamMetrics, drive, serve_changes,

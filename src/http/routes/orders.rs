@@ -6,14 +6,12 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::execution::{
-    CancelReply, CreateOrder, CreateReply, HaltScope, PageRequest, StoreUnavailable,
-};
 use crate::http::app::App;
 use crate::http::body::read_body;
 use crate::http::fields::{Fields, whole};
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
+use crate::oms::{CancelReply, CreateOrder, CreateReply, HaltScope, PageRequest, StoreUnavailable};
 use crate::order::{Order, Status};
 use crate::types::{
     ClientOrderId, MAX_ORDER_SHARES, MAX_PRICE_CENTS, OrderId, Position, PriceCents, Shares,

@@ -5,13 +5,13 @@ use hyper::body::Incoming;
 use rand::RngExt;
 use serde_json::Value;
 
-use crate::execution::{ChangeId, NoChangeId};
 use crate::http::app::App;
 use crate::http::body::read_body;
 use crate::http::fields::{Fields, whole};
 use crate::http::problem::{Problem, excerpt};
 use crate::http::query::Query;
 use crate::http::reply::Reply;
+use crate::oms::{ChangeId, NoChangeId};
 use crate::stream::{
     Heartbeat, ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom, RETRY_MS,
     ResumePoint, StreamRequest, come_back_later, stream_head,

@@ -8,12 +8,12 @@ use crate::exchange::read_webhook;
 use crate::exchange::webhook::{
     MAX_WEBHOOK_BODY_BYTES, SIGNATURE_HEADER, SignatureError, WEBHOOK_PART_LINES, WebhookVerifier,
 };
-use crate::execution::LinesDurable;
 use crate::http::app::App;
 use crate::http::body::read_body_up_to;
 use crate::http::fields::not_json;
 use crate::http::problem::{HttpResponse, Problem, bytes_response};
 use crate::http::query::Query;
+use crate::oms::LinesDurable;
 use crate::types::Clock;
 
 /// `POST /exchange/trades`: the exchange posts lines about our orders. No user asks: the signature

@@ -9,11 +9,11 @@ use glommio::timer::{Timer, sleep};
 use super::answers::SessionQueues;
 use super::clock_watch::watch_clocks;
 use super::driver::{Driver, DriverParts, ShownUpTo, StoredUpTo};
-use super::error::ExecutionError;
+use super::error::OmsError;
 use super::finds::run_finds;
 use super::gateway::CommandReceivers;
-use super::metrics::ExecutionMetrics;
-use super::options::ExecutionOptions;
+use super::metrics::OmsMetrics;
+use super::options::OmsOptions;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
 use super::sessions::{run_cancels, run_lookups, run_probes, run_queries, run_submits};
@@ -51,9 +51,9 @@ pub struct OrdersThread {
     /// Messages of the feed thread.
     pub feed: Receiver<OrderFeed>,
     /// Settings.
-    pub options: ExecutionOptions,
+    pub options: OmsOptions,
     /// Counters.
-    pub metrics: ExecutionMetrics,
+    pub metrics: OmsMetrics,
     /// When to stop: once the requests in progress are answered.
     pub shutdown: Shutdown,
 }
@@ -62,7 +62,7 @@ pub struct OrdersThread {
 ///
 /// # Errors
 /// The log has failed. The process must end: what is durable is found out at the next start.
-pub async fn run(thread: OrdersThread) -> Result<(), ExecutionError> {
+pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let OrdersThread { engines, views, watchers, store, postgres, wal, .. } = thread;
     let OrdersThread { commands, feed, options, metrics, shutdown, .. } = thread;
     let clock = commands.clock.clone();
@@ -136,7 +136,7 @@ async fn turn(
     (queues, clock): (&SessionQueues, &SteadyClock),
     shutdown: Option<&Shutdown>,
     patience: Duration,
-) -> Result<(), ExecutionError> {
+) -> Result<(), OmsError> {
     let seen = Seen { log: driver.wal().committed(), postgres: driver.postgres_has() };
     if slice::work(driver, inputs, queues, clock.moment())? {
         sleep(SLICE_BREAK).await;
@@ -197,7 +197,7 @@ async fn finish(
     mut inputs: Inputs,
     (queues, clock): (&SessionQueues, &SteadyClock),
     drain: Duration,
-) -> Result<(), ExecutionError> {
+) -> Result<(), OmsError> {
     let deadline = Instant::now() + drain;
     driver.log_feed_position(clock.moment());
     loop {

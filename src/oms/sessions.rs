@@ -14,7 +14,7 @@ use super::answers::SessionQueues;
 use super::batches::{CancelBatch, NO_ORDER, QueryBatch, SubmitBatch};
 use super::circuit::{ExchangeState, PROBE_INTERVAL};
 use super::gathering::Decision;
-use super::metrics::ExecutionMetrics;
+use super::metrics::OmsMetrics;
 use super::throttle::Throttle;
 use super::translate;
 use crate::exchange::wire::QueryRequest;
@@ -50,7 +50,7 @@ impl Backoff {
 pub(super) async fn run_submits(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
-    metrics: ExecutionMetrics,
+    metrics: OmsMetrics,
     clock: SteadyClock,
 ) {
     let mut backoff = Backoff::new();
@@ -107,7 +107,7 @@ pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQ
 pub(super) async fn run_cancels(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
-    metrics: ExecutionMetrics,
+    metrics: OmsMetrics,
     clock: SteadyClock,
 ) {
     let mut backoff = Backoff::new();
@@ -131,7 +131,7 @@ pub(super) async fn run_cancels(
 pub(super) async fn run_queries(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
-    metrics: ExecutionMetrics,
+    metrics: OmsMetrics,
     clock: SteadyClock,
 ) {
     let mut backoff = Backoff::new();

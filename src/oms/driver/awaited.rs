@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::engine::{CancelReply, CreateOrder, CreateReply, ReplyTo};
-use crate::execution::limits::{MAX_HELD_FOR_CANCELS, MAX_HELD_FOR_CREATES, MAX_HELD_FOR_REPORTS};
-use crate::execution::postgres_side::PostgresSide;
-use crate::execution::replies::Asked;
+use crate::oms::limits::{MAX_HELD_FOR_CANCELS, MAX_HELD_FOR_CREATES, MAX_HELD_FOR_REPORTS};
+use crate::oms::postgres_side::PostgresSide;
+use crate::oms::replies::Asked;
 use crate::order::{Order, Status};
 use crate::projection::Progress;
 use crate::types::{Moment, MonotonicMicros, OrderId, UserId};

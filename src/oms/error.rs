@@ -4,7 +4,7 @@ use crate::wal::WalError;
 
 /// What ends the orders thread, and with it the process.
 #[derive(Debug, thiserror::Error)]
-pub enum ExecutionError {
+pub enum OmsError {
     /// The log cannot be read, or takes no more. What is durable is found out at the next start.
     #[error("orders cannot go on without their log")]
     Log(#[from] WalError),

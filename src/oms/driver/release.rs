@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::Driver;
 use crate::engine::{CancelReply, CreateReply, Effect};
-use crate::execution::answers::Wanted;
-use crate::execution::limits::EFFECTS_PER_SLICE;
-use crate::execution::stages::Stage;
+use crate::oms::answers::Wanted;
+use crate::oms::limits::EFFECTS_PER_SLICE;
+use crate::oms::stages::Stage;
 use crate::order::Order;
 use crate::types::Moment;
 use crate::wal::Lsn;

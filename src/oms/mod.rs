@@ -1,4 +1,5 @@
-//! The `orders` thread: drives the engines, the log and the sessions with the exchange.
+//! The order management system: the `orders` thread drives the engines, the log and the sessions with the
+//! exchange.
 //!
 //! Everything that the engines decide goes one way: events are appended to the log in their order,
 //! and effects wait until all events so far are durable. Then readers see the new state, and after
@@ -63,7 +64,7 @@ pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, Halt
 pub use circuit::ExchangeState;
 pub use desk::OrderDesk;
 pub use driver::{ShownUpTo, StoredUpTo};
-pub use error::ExecutionError;
+pub use error::OmsError;
 pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
 pub use kill_switch::{
     HaltChange, Halts, KillSwitch, KillSwitchError, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS,
@@ -71,9 +72,9 @@ pub use kill_switch::{
 };
 pub use limits::FEED_QUEUE_CAPACITY;
 pub use mass_cancel::MassCancelled;
-pub use metrics::ExecutionMetrics;
+pub use metrics::OmsMetrics;
 pub use operator::{ListedCase, MAX_LISTED_CASES, Quarantine};
-pub use options::ExecutionOptions;
+pub use options::OmsOptions;
 pub use order_changes::{ChangeId, Changes, ChangesSince, NoChangeId, OrderChanges};
 pub use order_events::OrderEventFeed;
 pub use order_watch::{OrderWatch, OrderWatchers};

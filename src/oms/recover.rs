@@ -6,7 +6,7 @@ use std::thread;
 
 use compact_str::CompactString;
 
-use super::error::ExecutionError;
+use super::error::OmsError;
 use super::views::CommittedViews;
 use crate::engine::{Engine, EngineOptions, Engines};
 use crate::index::{Index, IndexError};
@@ -39,7 +39,7 @@ pub fn recover(
     log: &WalOptions,
     store: &Index,
     options: EngineOptions,
-) -> Result<Recovered, ExecutionError> {
+) -> Result<Recovered, OmsError> {
     let engines = load(store, options)?;
     replay(engines, store, |visit| wal::recover(log, store.position(), visit))
 }
@@ -48,14 +48,14 @@ pub fn recover(
 ///
 /// # Errors
 /// The store cannot be read.
-pub(crate) fn load(store: &Index, options: EngineOptions) -> Result<Engines, ExecutionError> {
+pub(crate) fn load(store: &Index, options: EngineOptions) -> Result<Engines, OmsError> {
     let mut engines = load_open(store, options)?;
     load_node(&mut engines, store)?;
     Ok(engines)
 }
 
 /// Loads the open orders, with all the cores that there are.
-fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, ExecutionError> {
+fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, OmsError> {
     let next = AtomicU8::new(0);
     let loaded = in_parallel(|| {
         let mut loaded = Vec::new();
@@ -77,7 +77,7 @@ fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, Execution
 
 /// Loads what belongs to no partition, and the orders that somebody has to look at although they
 /// have ended.
-fn load_node(engines: &mut Engines, store: &Index) -> Result<(), ExecutionError> {
+fn load_node(engines: &mut Engines, store: &Index) -> Result<(), OmsError> {
     let node = store.node_state()?;
     for order_id in &node.attended {
         if !engines.has(*order_id)
@@ -101,7 +101,7 @@ pub(crate) fn replay<L>(
     mut engines: Engines,
     store: &Index,
     read: impl FnOnce(&mut Visit<'_>) -> Result<L, WalError>,
-) -> Result<Recovered<L>, ExecutionError> {
+) -> Result<Recovered<L>, OmsError> {
     let mut last = store.position();
     let mut last_time = store.last_recorded_at()?.max(last_time_of(&engines));
     let wal = read(&mut |record| {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::engine::{CancelReply, CreateOrder, CreateReply};
-use crate::execution::gateway::{CancelCommand, CreateCommand};
-use crate::execution::limits::{
+use crate::oms::gateway::{CancelCommand, CreateCommand};
+use crate::oms::limits::{
     MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS, MAX_WAITING_CREATES, MAX_WAITING_REPLIES,
 };
-use crate::execution::replies::Waiter;
-use crate::execution::stages::Stage;
+use crate::oms::replies::Waiter;
+use crate::oms::stages::Stage;
 use crate::types::{Moment, MonotonicMicros};
 
 impl Driver {
@@ -30,12 +30,12 @@ impl Driver {
     }
 
     /// Whether one more cancel may wait for its answer.
-    pub(in crate::execution) fn has_room_for_cancel(&self) -> bool {
+    pub(in crate::oms) fn has_room_for_cancel(&self) -> bool {
         self.replies.len() < MAX_WAITING_REPLIES
     }
 
     /// Whether one more create may wait for its answer.
-    pub(in crate::execution) fn has_room_for_create(&self) -> bool {
+    pub(in crate::oms) fn has_room_for_create(&self) -> bool {
         self.replies.len() < MAX_WAITING_CREATES
     }
 
@@ -130,11 +130,11 @@ impl Driver {
 }
 
 /// Refuses a request that cannot be taken.
-pub(in crate::execution) fn refuse_cancel(command: CancelCommand, reply: CancelReply) {
+pub(in crate::oms) fn refuse_cancel(command: CancelCommand, reply: CancelReply) {
     let _gone = command.reply.send(reply);
 }
 
 /// Refuses a request that cannot be taken.
-pub(in crate::execution) fn refuse_create(command: CreateCommand, reply: CreateReply) {
+pub(in crate::oms) fn refuse_create(command: CreateCommand, reply: CreateReply) {
     let _gone = command.reply.send(reply);
 }

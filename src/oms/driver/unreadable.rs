@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::exchange::{NamedOrder, Unreadable, UnreadableSource};
-use crate::execution::translate;
+use crate::oms::translate;
 use crate::types::{Moment, Spell};
 
 /// How long after one message about something unreadable the next may follow.

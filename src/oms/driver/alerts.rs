@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::engine::Alert;
-use crate::execution::alert_words;
+use crate::oms::alert_words;
 use crate::order::Anomaly;
 use crate::types::{MonotonicMicros, OrderId, Spell};
 

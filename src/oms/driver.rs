@@ -15,16 +15,16 @@ use release::Gated;
 
 use super::answers::{Answer, SessionQueues, Wanted};
 use super::ended::EndedOrders;
-use super::error::ExecutionError;
+use super::error::OmsError;
 use super::kill_switch::KillSwitch;
 use super::limits::{
     CHANGES_PER_SLICE, COMPARISON_PACE, COMPARISONS_AT_ONCE, LOOKS_PER_SLICE,
     MAX_WAITING_SETTLEMENTS,
 };
 use super::mass_cancel::MassCancels;
-use super::metrics::ExecutionMetrics;
+use super::metrics::OmsMetrics;
 use super::operator::{OperatorActs, OperatorCommand};
-use super::options::ExecutionOptions;
+use super::options::OmsOptions;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
 use super::replies::Replies;
@@ -76,8 +76,8 @@ pub(crate) struct Driver {
     postgres: Option<PostgresSide>,
     awaited: Option<AwaitedPostgres>,
     queues: Rc<SessionQueues>,
-    options: ExecutionOptions,
-    metrics: ExecutionMetrics,
+    options: OmsOptions,
+    metrics: OmsMetrics,
     unreadable_spell: Spell,
     alert_spells: AlertSpells,
     next_sweep: MonotonicMicros,
@@ -106,8 +106,8 @@ pub(crate) struct DriverParts {
     pub(crate) postgres: Option<PostgresSide>,
     pub(crate) kill_switch: KillSwitch,
     pub(crate) queues: Rc<SessionQueues>,
-    pub(crate) options: ExecutionOptions,
-    pub(crate) metrics: ExecutionMetrics,
+    pub(crate) options: OmsOptions,
+    pub(crate) metrics: OmsMetrics,
 }
 
 impl Driver {
@@ -394,7 +394,7 @@ impl Driver {
     ///
     /// # Errors
     /// The log has failed: nothing more will become durable.
-    pub(crate) fn append(&mut self) -> Result<(), ExecutionError> {
+    pub(crate) fn append(&mut self) -> Result<(), OmsError> {
         while let Some(event) = self.unappended.front() {
             let payload = self.encoder.encode(event)?;
             let record = NewRecord {
@@ -406,7 +406,7 @@ impl Driver {
             let expected = self.last_event.0 + 1 - self.unappended.len() as u64;
             match self.wal.append(record) {
                 Ok(Lsn(given)) if given == expected => {}
-                Ok(Lsn(given)) => return Err(ExecutionError::OutOfStep { given, expected }),
+                Ok(Lsn(given)) => return Err(OmsError::OutOfStep { given, expected }),
                 // Waits for room; no input is taken until then.
                 Err(WalError::Busy | WalError::NoSpace) => break,
                 Err(error) => return Err(error.into()),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use glommio::timer::sleep;
 
 use super::answers::SessionQueues;
-use super::metrics::ExecutionMetrics;
+use super::metrics::OmsMetrics;
 use super::sessions::Backoff;
 use super::throttle::LONGEST_PAUSE;
 use crate::exchange::wire::{FeedLine, WebhookRequest};
@@ -92,7 +92,7 @@ pub(super) async fn run_registration(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
     webhook: WebhookRequest,
-    metrics: ExecutionMetrics,
+    metrics: OmsMetrics,
 ) {
     let mut backoff = Backoff::new();
     queues.registrations.push(());

@@ -8,7 +8,7 @@ use crate::types::OrderId;
 
 /// What the orders thread did, by reason.
 #[derive(Debug, Clone, Default)]
-pub struct ExecutionMetrics {
+pub struct OmsMetrics {
     pub(crate) creates: Counter,
     pub(super) cancels: Counter,
     pub(super) refused_creates: Counter,
@@ -62,7 +62,7 @@ pub struct ExecutionMetrics {
     pub(super) clock_ahead: Gauge,
 }
 
-impl ExecutionMetrics {
+impl OmsMetrics {
     /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let gauges = [

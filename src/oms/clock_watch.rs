@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glommio::timer::sleep;
 
-use super::metrics::ExecutionMetrics;
+use super::metrics::OmsMetrics;
 use crate::exchange::ExchangeClock;
 use crate::types::SteadyClock;
 
@@ -44,7 +44,7 @@ pub(super) async fn watch_clocks(
     clock: SteadyClock,
     exchange: ExchangeClock,
     warning: Duration,
-    metrics: ExecutionMetrics,
+    metrics: OmsMetrics,
 ) {
     let warning_micros = u64::try_from(warning.as_micros()).unwrap_or(u64::MAX);
     let (mut of_exchange, mut of_machine) = (Spell::default(), Spell::default());

@@ -28,7 +28,7 @@ pub(super) struct Node {
     pub(super) gateway: OrderGateway,
     pub(super) feed: Sender<OrderFeed>,
     pub(super) feed_position: Option<(compact_str::CompactString, u64)>,
-    pub(super) metrics: ExecutionMetrics,
+    pub(super) metrics: OmsMetrics,
     pub(super) log: LogHandle,
     shutdown: Shutdown,
     orders: JoinHandle<Result<(), String>>,
@@ -37,9 +37,9 @@ pub(super) struct Node {
 }
 
 /// Times that no test waits out unless it is about them.
-pub(super) fn options(exchange: &FakeExchange) -> ExecutionOptions {
+pub(super) fn options(exchange: &FakeExchange) -> OmsOptions {
     let address = ExchangeAddress::from(exchange.address);
-    let mut options = ExecutionOptions::new(SessionOptions::new(address));
+    let mut options = OmsOptions::new(SessionOptions::new(address));
     options.reply_timeout = Duration::from_secs(60);
     options.sweep_interval = Duration::from_millis(5);
     options.engine.grace_micros = 20_000;
@@ -49,7 +49,7 @@ pub(super) fn options(exchange: &FakeExchange) -> ExecutionOptions {
 }
 
 impl Node {
-    pub(super) fn start(directory: &Path, options: ExecutionOptions) -> Self {
+    pub(super) fn start(directory: &Path, options: OmsOptions) -> Self {
         let (mut node, writer) = Self::start_without_disk(directory, options);
         node.write(writer);
         node
@@ -58,7 +58,7 @@ impl Node {
     /// A node that waits for Postgres, which comes as far as the test says.
     pub(super) fn start_with_postgres(
         directory: &Path,
-        options: ExecutionOptions,
+        options: OmsOptions,
         progress: &Progress,
     ) -> Self {
         let postgres = PostgresSide { progress: progress.clone(), is_awaited: true };
@@ -68,16 +68,13 @@ impl Node {
     }
 
     /// A node whose log is not written until its writer runs.
-    pub(super) fn start_without_disk(
-        directory: &Path,
-        options: ExecutionOptions,
-    ) -> (Self, WalWriter) {
+    pub(super) fn start_without_disk(directory: &Path, options: OmsOptions) -> (Self, WalWriter) {
         Self::start_parts(directory, options, None)
     }
 
     fn start_parts(
         directory: &Path,
-        options: ExecutionOptions,
+        options: OmsOptions,
         postgres: Option<PostgresSide>,
     ) -> (Self, WalWriter) {
         let log = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(directory) };
@@ -96,7 +93,7 @@ impl Node {
         );
         let (feed, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let shutdown = Shutdown::new();
-        let metrics = ExecutionMetrics::default();
+        let metrics = OmsMetrics::default();
         let thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
@@ -509,7 +506,7 @@ fn orders_wait_for_an_exchange_that_is_not_there_and_are_sent_once() {
 fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
-    let patient = ExecutionOptions { commits_alone: false, ..options(&exchange) };
+    let patient = OmsOptions { commits_alone: false, ..options(&exchange) };
     let (mut node, writer) = Node::start_without_disk(directory.path(), patient);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     while node.metrics.events.get() == 0 {
@@ -528,7 +525,7 @@ fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
 fn a_failed_log_ends_the_thread_and_nothing_was_sent() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
-    let patient = ExecutionOptions { commits_alone: false, ..options(&exchange) };
+    let patient = OmsOptions { commits_alone: false, ..options(&exchange) };
     let (node, writer) = Node::start_without_disk(directory.path(), patient);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     drop(writer);

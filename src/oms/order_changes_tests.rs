@@ -8,8 +8,8 @@ use std::task::{Context, Waker};
 use proptest::prelude::*;
 
 use super::*;
-use crate::execution::views::CommittedViews;
 use crate::index::{Index, IndexAges, IndexReader, IndexReaders, IndexWriter, MemoryStore};
+use crate::oms::views::CommittedViews;
 use crate::order::{CancelCause, Change, Changed, Created, Event, Fill, TrackedOrder};
 use crate::types::*;
 

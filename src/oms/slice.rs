@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use super::answers::SessionQueues;
 use super::driver::{Driver, refuse_cancel, refuse_create};
-use super::error::ExecutionError;
+use super::error::OmsError;
 use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
 use super::limits::INPUTS_PER_SLICE;
 use super::mass_cancel::MassCancelCommand;
@@ -85,7 +85,7 @@ pub(crate) fn work(
     inputs: &mut Inputs,
     queues: &SessionQueues,
     now: Moment,
-) -> Result<bool, ExecutionError> {
+) -> Result<bool, OmsError> {
     let mut more = driver.release(now);
     more |= take_inputs(driver, inputs, queues, now);
     driver.append()?;

@@ -15,15 +15,15 @@ use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
 /// Times that no test waits out unless it is about them.
-fn patient(exchange: &FakeExchange) -> ExecutionOptions {
+fn patient(exchange: &FakeExchange) -> OmsOptions {
     let long = Duration::from_secs(60);
-    ExecutionOptions { postgres_stall: long, postgres_patience: long, ..options(exchange) }
+    OmsOptions { postgres_stall: long, postgres_patience: long, ..options(exchange) }
 }
 
 /// Nobody waits long for Postgres.
-fn hasty(exchange: &FakeExchange) -> ExecutionOptions {
+fn hasty(exchange: &FakeExchange) -> OmsOptions {
     let options = options(exchange);
-    ExecutionOptions {
+    OmsOptions {
         reply_timeout: Duration::from_millis(20),
         postgres_stall: Duration::ZERO,
         postgres_patience: Duration::from_millis(20),

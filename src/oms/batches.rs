@@ -7,7 +7,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 
 use super::answers::{Answer, SessionQueues};
-use super::metrics::ExecutionMetrics;
+use super::metrics::OmsMetrics;
 use super::questions::Question;
 use super::stages::Stage;
 use super::throttle::{Pause, goes_again};
@@ -38,11 +38,7 @@ pub(crate) struct SubmitBatch {
 impl SubmitBatch {
     /// What has gathered, without orders whose deadline has passed unsent: the exchange would
     /// refuse them. `None` when nothing is left to send.
-    pub(crate) fn take(
-        queues: &SessionQueues,
-        metrics: &ExecutionMetrics,
-        now: Moment,
-    ) -> Option<Self> {
+    pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
         let mut batch = queues.submits.take(MAX_BATCH);
         batch.retain(|order| {
             let is_late = order.submit_before < now.wall;
@@ -74,7 +70,7 @@ impl SubmitBatch {
         self,
         outcome: Result<Results<SubmitResult>, SessionError>,
         queues: &SessionQueues,
-        metrics: &ExecutionMetrics,
+        metrics: &OmsMetrics,
         now: Moment,
     ) -> bool {
         let Self { orders, request } = self;
@@ -120,7 +116,7 @@ fn hold_back(
     orders: Vec<Arc<Order>>,
     retry_after: Option<Duration>,
     queues: &SessionQueues,
-    metrics: &ExecutionMetrics,
+    metrics: &OmsMetrics,
     now: Moment,
 ) {
     queues.circuit.borrow_mut().throttled();
@@ -143,7 +139,7 @@ fn hold_back(
     queues.answers.extend(refused.iter().map(|order| Answer::Submit(order.order_id, outcome())));
 }
 
-fn note_pause(pause: Pause, what: &str, count: usize, metrics: &ExecutionMetrics, now: Moment) {
+fn note_pause(pause: Pause, what: &str, count: usize, metrics: &OmsMetrics, now: Moment) {
     metrics.throttled_requests.inc();
     if pause.is_first {
         let pause = pause.until.saturating_since(now.monotonic);
@@ -160,7 +156,7 @@ fn hand_on(unreadable: Vec<Unreadable>, queues: &SessionQueues) {
     }
 }
 
-fn note_success(queues: &SessionQueues, metrics: &ExecutionMetrics, now: Moment) {
+fn note_success(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) {
     queues.throttles.submits.borrow_mut().taken(now.monotonic);
     if queues.circuit.borrow_mut().succeeded() {
         tracing::warn!("the exchange takes orders again");
@@ -168,7 +164,7 @@ fn note_success(queues: &SessionQueues, metrics: &ExecutionMetrics, now: Moment)
     }
 }
 
-fn note_failure(queues: &SessionQueues, metrics: &ExecutionMetrics) {
+fn note_failure(queues: &SessionQueues, metrics: &OmsMetrics) {
     if queues.circuit.borrow_mut().failed() {
         tracing::error!("the exchange does not answer: new orders are refused until it does");
         metrics.exchange_away.set(1);
@@ -185,11 +181,7 @@ pub(crate) struct CancelBatch {
 
 impl CancelBatch {
     /// What has gathered and may be sent at `now`; `None` when that is nothing.
-    pub(crate) fn take(
-        queues: &SessionQueues,
-        metrics: &ExecutionMetrics,
-        now: Moment,
-    ) -> Option<Self> {
+    pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
         if queues.throttles.cancels.borrow().is_closed(now.monotonic) {
             return None;
         }
@@ -214,7 +206,7 @@ impl CancelBatch {
         self,
         outcome: Result<Results<CancelResult>, SessionError>,
         queues: &SessionQueues,
-        metrics: &ExecutionMetrics,
+        metrics: &OmsMetrics,
         now: Moment,
     ) -> bool {
         let Self { cancels, request } = self;
@@ -264,11 +256,7 @@ pub(crate) struct QueryBatch {
 impl QueryBatch {
     /// What has gathered, asked at `now`; `None` when that is nothing, or the exchange answers no
     /// questions for now.
-    pub(crate) fn take(
-        queues: &SessionQueues,
-        metrics: &ExecutionMetrics,
-        now: Moment,
-    ) -> Option<Self> {
+    pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
         if queues.throttles.queries.borrow().is_closed(now.monotonic) {
             return None;
         }
@@ -300,7 +288,7 @@ impl QueryBatch {
         self,
         outcome: Result<Results<QueryResult>, SessionError>,
         queues: &SessionQueues,
-        metrics: &ExecutionMetrics,
+        metrics: &OmsMetrics,
         now: Moment,
     ) -> bool {
         let Self { order_ids, request, passed } = self;

@@ -7,7 +7,7 @@ use crate::exchange::wire::WebhookRequest;
 
 /// How the orders thread works.
 #[derive(Debug, Clone)]
-pub struct ExecutionOptions {
+pub struct OmsOptions {
     /// Times that the engines decide by.
     pub engine: EngineOptions,
     /// How long a client waits for an outcome before it is told that there is none yet.
@@ -42,7 +42,7 @@ pub struct ExecutionOptions {
     pub drain: Duration,
 }
 
-impl ExecutionOptions {
+impl OmsOptions {
     /// The exchange, from the next of the local addresses.
     pub(super) fn nth_session(&self, number: usize) -> SessionOptions {
         let source = self.sources.iter().cycle().nth(number).copied();

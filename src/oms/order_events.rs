@@ -140,11 +140,11 @@ fn write_data(out: &mut Vec<u8>, order: &Arc<Order>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::execution::OrderWatchers;
-    use crate::execution::reads::OrderReads;
-    use crate::execution::views::CommittedViews;
     use crate::index::{Index, IndexAges, IndexReaders, IndexWriter, MemoryStore};
     use crate::market::ShardWatch;
+    use crate::oms::OrderWatchers;
+    use crate::oms::reads::OrderReads;
+    use crate::oms::views::CommittedViews;
     use crate::order::{Created, TrackedOrder};
     use crate::types::*;
 
