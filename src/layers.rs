@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["market", "order"],
     &["engine", "wal"],
     &["index", "exchange", "stream", "projection"],
-    &["oms", "books"],
+    &["oms", "offline"],
     &["http", "simulation"],
     &["config"],
     &["topology", "fuzzing"],

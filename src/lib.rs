@@ -31,7 +31,7 @@
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
 //! | 5 | [`oms`] | the orders thread: drives engines, log and sessions |
-//! | 5 | [`books`] | log, index and Postgres compared, restored and copied; compared also beside a running server |
+//! | 5 | [`offline`] | log, index and Postgres compared, restored and copied; compared also beside a running server |
 //! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
 //! | 6 | `simulation` | with the feature `simulation`: the whole order system from a seed, for tests |
 //! | 7 | [`config`] | the command line and the configuration file |
@@ -56,7 +56,7 @@
 //! | `index` | its own loop | the embedded store, behind the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, behind the log | progress of the log |
-//! | `books` | its own loop | the socket through which `longbow verify` sees the orders of a running server | that socket |
+//! | `offline` | its own loop | the socket through which `longbow verify` sees the orders of a running server | that socket |
 //! | `admin` | glommio | the operators' listener, until everything else has ended | reply slots |
 //! | `log` | its own loop | standard error: a reader of it that is slow or gone holds up nobody | a bounded buffer, whose lost lines are counted |
 //! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
@@ -79,7 +79,6 @@
 //! 5. Prices never wait for orders, orders never for prices, and nobody for a slow client: every
 //!    queue is bounded and says what happens when it is full.
 
-pub mod books;
 pub mod config;
 pub mod engine;
 pub mod exchange;
@@ -92,6 +91,7 @@ mod layers;
 pub mod market;
 pub mod metrics;
 pub mod net;
+pub mod offline;
 pub mod oms;
 pub mod order;
 pub mod projection;

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use longbow::books::{self, BooksOptions};
 use longbow::config::{
     Cli, Command, ConfigError, CopyArgs, MigrateArgs, RestoreArgs, SchemaArgs, TokenArgs,
     VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
+use longbow::offline::{self, OfflineOptions};
 use longbow::projection::{self, Migrated, PostgresServers};
 use longbow::topology::{self, Console, Log, complain};
 use longbow::wal;
@@ -53,7 +53,7 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
         Command::Exchange(arguments) => topology::run_exchange(&arguments, &Log::start()?)?,
         Command::Token(arguments) => writeln!(out, "{}", token(&arguments)?)?,
         Command::Migrate(arguments) => migrate(&arguments, out)?,
-        Command::Verify(arguments) => verify_books(&arguments, out)?,
+        Command::Verify(arguments) => verify_records(&arguments, out)?,
         Command::Restore(arguments) => restore(&arguments, out)?,
         Command::Backfill(arguments) => backfill(&arguments, out)?,
         Command::Quarantine(command) => writeln!(out, "{:#}", topology::quarantine(&command)?)?,
@@ -91,30 +91,30 @@ fn servers(text: &str, schema: &SchemaArgs) -> Result<PostgresServers, Failure> 
     Ok(servers.in_schema(&schema.postgres_schema)?)
 }
 
-fn verify_books(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failure> {
+fn verify_records(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let servers = arguments.postgres.as_deref().map(|text| servers(text, &arguments.schema));
     let servers = servers.transpose()?;
-    let options = BooksOptions::new(&arguments.data_dir);
-    let found = books::differences(&options, servers.as_ref(), out)?;
+    let options = OfflineOptions::new(&arguments.data_dir);
+    let found = offline::differences(&options, servers.as_ref(), out)?;
     let Some(servers) = servers.filter(|_| arguments.repair && found.count > 0) else {
         return differ(found.count);
     };
-    let repaired = books::repair(&options, &servers, &found.orders)?;
+    let repaired = offline::repair(&options, &servers, &found.orders)?;
     writeln!(out, "wrote {repaired} orders anew; what differs still:")?;
-    differ(books::verify(&options, Some(&servers), out)?)
+    differ(offline::verify(&options, Some(&servers), out)?)
 }
 
 fn differ(count: u64) -> Result<(), Failure> {
     match count {
         0 => Ok(()),
-        1 => Err("the books differ in one place".into()),
-        count => Err(format!("the books differ in {count} places").into()),
+        1 => Err("the records differ in one place".into()),
+        count => Err(format!("the records differ in {count} places").into()),
     }
 }
 
 fn restore(arguments: &RestoreArgs, out: &mut Console) -> Result<(), Failure> {
     let RestoreArgs { copy: CopyArgs { data_dir, postgres, schema }, force } = arguments;
-    let restored = books::restore(data_dir, &servers(postgres, schema)?, *force)?;
+    let restored = offline::restore(data_dir, &servers(postgres, schema)?, *force)?;
     writeln!(
         out,
         "restored {} orders, {} of them open, into {} as log {}",
@@ -130,9 +130,9 @@ fn restore(arguments: &RestoreArgs, out: &mut Console) -> Result<(), Failure> {
 }
 
 fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
-    let options = BooksOptions::new(&arguments.data_dir);
+    let options = OfflineOptions::new(&arguments.data_dir);
     let servers = servers(&arguments.postgres, &arguments.schema)?;
-    let copied = books::backfill(&options, &servers)?;
+    let copied = offline::backfill(&options, &servers)?;
     writeln!(
         out,
         "copied {} orders; Postgres follows the log from behind record {}",
@@ -146,12 +146,13 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
             copied.untold
         )?;
     }
-    differ(books::verify(&options, Some(&servers), out)?)
+    differ(offline::verify(&options, Some(&servers), out)?)
 }
 
 fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let data_dir = &arguments.data_dir;
-    let found = wal::verify(&topology::wal_directory(data_dir), books::stored_position(data_dir))?;
+    let found =
+        wal::verify(&topology::wal_directory(data_dir), offline::stored_position(data_dir))?;
     writeln!(out, "{found}")?;
     match found.verdict {
         Ok(_) => Ok(()),

@@ -60,6 +60,8 @@ enum Failure {
 #[derive(Default)]
 struct Found {
     done: u64,
+    /// All their traces in one number, in whatever order they ended.
+    traces: u64,
     counts: BTreeMap<&'static str, u64>,
     /// The first seed that failed, and how.
     failure: Option<(u64, Failure)>,
@@ -136,9 +138,10 @@ fn run_seeds(args: &Args) -> ExitCode {
         }
     }
     println!(
-        "{} seeds in {seconds:.1} s, {:.0} a second on {threads} threads",
+        "{} seeds in {seconds:.1} s, {:.0} a second on {threads} threads, traces {:016x}",
         found.done,
-        found.done as f64 / seconds
+        found.done as f64 / seconds,
+        found.traces
     );
     match found.failure {
         None => ExitCode::SUCCESS,
@@ -165,6 +168,7 @@ fn note_seed(seed: u64, args: &Args, found: &Mutex<Found>) -> bool {
     found.done += 1;
     let failure = match run {
         Ok(report) => {
+            found.traces ^= report.trace_hash;
             for (what, times) in report.counts {
                 *found.counts.entry(what).or_default() += times;
             }

@@ -39,7 +39,7 @@ pub struct Counts {
 
 /// Everything seen so far, shared by all clients.
 #[derive(Debug)]
-pub struct Book {
+pub struct Histories {
     ticks: AtomicU64,
     rules: Rules,
     inner: Mutex<Inner>,
@@ -65,8 +65,8 @@ pub struct Sent {
     pub invoked: u64,
 }
 
-impl Book {
-    /// An empty book.
+impl Histories {
+    /// Without any operation yet.
     pub fn new(rules: Rules) -> Self {
         Self { ticks: AtomicU64::new(1), rules, inner: Mutex::default() }
     }
@@ -451,77 +451,77 @@ mod tests {
         Answer { status, body: body.to_owned() }
     }
 
-    fn created() -> Book {
-        let book = Book::new(Rules::default());
-        book.expect(0, &terms());
-        let sent = book.send(1, 0);
-        assert!(book.created(sent, &terms(), Some(&answer(201, &order(2, "submitted")))));
-        book
+    fn created() -> Histories {
+        let histories = Histories::new(Rules::default());
+        histories.expect(0, &terms());
+        let sent = histories.send(1, 0);
+        assert!(histories.created(sent, &terms(), Some(&answer(201, &order(2, "submitted")))));
+        histories
     }
 
-    fn only_violation(book: &Book) -> String {
-        book.check(true);
-        let violations = book.violations();
+    fn only_violation(histories: &Histories) -> String {
+        histories.check(true);
+        let violations = histories.violations();
         assert_eq!(violations.len(), 1, "{violations:?}");
         violations.into_iter().next().unwrap()
     }
 
     #[test]
     fn a_life_in_order_has_no_violation() {
-        let book = created();
-        assert_eq!(book.order_id(0, "k").as_deref(), Some("0a"));
-        book.check(true);
-        book.read(book.send(2, 0), "k", Some(&answer(200, &order(2, "submitted"))));
-        book.cancelled(book.send(1, 0), "k", Some(&answer(200, r#"{"ok":true}"#)));
-        book.check(true);
+        let histories = created();
+        assert_eq!(histories.order_id(0, "k").as_deref(), Some("0a"));
+        histories.check(true);
+        histories.read(histories.send(2, 0), "k", Some(&answer(200, &order(2, "submitted"))));
+        histories.cancelled(histories.send(1, 0), "k", Some(&answer(200, r#"{"ok":true}"#)));
+        histories.check(true);
         let page = format!(r#"{{"orders":[{}],"nextCursor":null}}"#, order(4, "cancelled"));
-        assert!(book.listed(book.send(2, 0), None, Some(&answer(200, &page))).is_some());
-        book.check(true);
-        assert_eq!(book.violations(), Vec::<String>::new());
-        assert_eq!(book.orders(), (1, 1));
+        assert!(histories.listed(histories.send(2, 0), None, Some(&answer(200, &page))).is_some());
+        histories.check(true);
+        assert_eq!(histories.violations(), Vec::<String>::new());
+        assert_eq!(histories.orders(), (1, 1));
     }
 
     #[test]
     fn an_acknowledged_order_that_a_list_leaves_out_is_a_violation() {
-        let book = created();
+        let histories = created();
         let empty = answer(200, r#"{"orders":[],"nextCursor":null}"#);
-        book.listed(book.send(2, 0), None, Some(&empty));
-        assert!(only_violation(&book).contains("not linearizable"));
-        let book = created();
-        book.listed(book.send(2, 0), Some("00"), Some(&empty));
-        book.check(true);
-        assert!(book.violations().is_empty(), "it is not in the page's range");
+        histories.listed(histories.send(2, 0), None, Some(&empty));
+        assert!(only_violation(&histories).contains("not linearizable"));
+        let histories = created();
+        histories.listed(histories.send(2, 0), Some("00"), Some(&empty));
+        histories.check(true);
+        assert!(histories.violations().is_empty(), "it is not in the page's range");
     }
 
     #[test]
     fn what_was_seen_before_a_restart_counts_after_it() {
-        let book = created();
-        book.read(book.send(2, 0), "k", Some(&answer(200, &order(3, "filled"))));
-        book.check(true);
-        book.read(book.send(2, 0), "k", Some(&answer(200, &order(2, "submitted"))));
-        let violation = only_violation(&book);
+        let histories = created();
+        histories.read(histories.send(2, 0), "k", Some(&answer(200, &order(3, "filled"))));
+        histories.check(true);
+        histories.read(histories.send(2, 0), "k", Some(&answer(200, &order(2, "submitted"))));
+        let violation = only_violation(&histories);
         assert!(violation.contains("version 3 Filled (terminal)"), "{violation}");
     }
 
     #[test]
     fn a_key_names_one_order_with_the_terms_that_were_asked_for() {
-        let book = created();
+        let histories = created();
         let other = order(2, "submitted").replace("\"0a\"", "\"0b\"");
-        book.created(book.send(2, 0), &terms(), Some(&answer(200, &other)));
-        assert!(only_violation(&book).contains("the key names"));
-        let book = created();
+        histories.created(histories.send(2, 0), &terms(), Some(&answer(200, &other)));
+        assert!(only_violation(&histories).contains("the key names"));
+        let histories = created();
         let other = order(2, "submitted").replace("\"numShares\":5", "\"numShares\":6");
-        book.read(book.send(2, 0), "k", Some(&answer(200, &other)));
-        assert!(only_violation(&book).contains("the key names"));
+        histories.read(histories.send(2, 0), "k", Some(&answer(200, &other)));
+        assert!(only_violation(&histories).contains("the key names"));
     }
 
     #[test]
     fn answers_that_do_not_fit_their_status_are_violations() {
-        let book = created();
-        book.cancelled(book.send(2, 0), "k", Some(&answer(202, &order(3, "filled"))));
-        assert!(only_violation(&book).contains("answered 202"));
-        let book = created();
-        book.conflicted(book.send(2, 0), "k", Some(&answer(201, &order(2, "submitted"))));
-        assert!(only_violation(&book).contains("another body"));
+        let histories = created();
+        histories.cancelled(histories.send(2, 0), "k", Some(&answer(202, &order(3, "filled"))));
+        assert!(only_violation(&histories).contains("answered 202"));
+        let histories = created();
+        histories.conflicted(histories.send(2, 0), "k", Some(&answer(201, &order(2, "submitted"))));
+        assert!(only_violation(&histories).contains("another body"));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     linear::Rules,
     phase::Interrupt,
-    record::Book,
+    record::Histories,
     settle::{Checker, ExchangeProgress},
     workload::{Mix, Workload, WorkloadOptions},
 };
@@ -105,7 +105,7 @@ struct Rounds<'a> {
     plan: &'a Plan,
     interrupt: &'a Interrupt,
     cluster: Cluster,
-    book: Arc<Book>,
+    histories: Arc<Histories>,
     workload: Workload,
     random: Xoshiro256PlusPlus,
     seed: u64,
@@ -134,7 +134,7 @@ pub fn run(arguments: &RoundArgs, plan: &Plan, interrupt: &Interrupt) -> Result<
     let mut rounds = Rounds::start(arguments, plan, seed, interrupt)?;
     let outcome = rounds.run();
     let directory = rounds.cluster.directory.path.clone();
-    let violations = rounds.book.violations();
+    let violations = rounds.histories.violations();
     rounds.print(violations.len());
     for violation in &violations {
         println!("\nVIOLATION: {violation}");
@@ -169,7 +169,7 @@ impl<'a> Rounds<'a> {
         let faults = cluster.exchange().faults().unwrap_or_default().settings;
         let orders = faults.get("orders").and_then(|orders| orders.get("bust"));
         let busts = orders.is_some_and(|chance| chance.as_f64() != Some(0.0));
-        let book = Arc::new(Book::new(Rules { busts }));
+        let histories = Arc::new(Histories::new(Rules { busts }));
         let workload = WorkloadOptions {
             clients: arguments.clients,
             tokens: cluster.tokens.clone(),
@@ -178,11 +178,11 @@ impl<'a> Rounds<'a> {
             seed,
         };
         Ok(Self {
-            workload: Workload::start(&workload, &book)?,
+            workload: Workload::start(&workload, &histories)?,
             plan,
             interrupt,
             cluster,
-            book,
+            histories,
             random: Xoshiro256PlusPlus::seed_from_u64(seed),
             seed,
             faults,
@@ -215,7 +215,7 @@ impl<'a> Rounds<'a> {
             if number.is_multiple_of(ROUNDS_PER_LINE) {
                 self.print_progress();
             }
-            if !self.book.violations().is_empty() {
+            if !self.histories.violations().is_empty() {
                 break;
             }
         }
@@ -282,7 +282,7 @@ impl<'a> Rounds<'a> {
     /// Reads the newer orders of every user and checks all that was seen.
     fn verify(&mut self) -> Result<()> {
         let users = self.cluster.tokens.len();
-        let checker = checker(&self.cluster, &self.book, self.interrupt);
+        let checker = checker(&self.cluster, &self.histories, self.interrupt);
         let before = self.newest.len().checked_sub(ROUNDS_READ_AGAIN);
         let before = before.and_then(|round| self.newest.get(round));
         let mut newest = Vec::new();
@@ -296,14 +296,14 @@ impl<'a> Rounds<'a> {
         }
         checker.compare_exchange_orders(&mut self.progress)?;
         self.newest.push(newest);
-        self.book.check(true);
+        self.histories.check(true);
         Ok(())
     }
 
     fn settle(&mut self) -> Result<()> {
         self.cluster.wait_until_ready(self.interrupt)?;
-        checker(&self.cluster, &self.book, self.interrupt).settle()?;
-        self.book.check(true);
+        checker(&self.cluster, &self.histories, self.interrupt).settle()?;
+        self.histories.check(true);
         self.tally.settlements += 1;
         Ok(())
     }
@@ -312,7 +312,7 @@ impl<'a> Rounds<'a> {
     fn set_faults(&mut self, number: u64) -> Result<()> {
         self.faults.insert("seed".to_owned(), self.seed.wrapping_add(number).into());
         let settings = Value::Object(self.faults.clone());
-        checker(&self.cluster, &self.book, self.interrupt).set_faults(&settings)
+        checker(&self.cluster, &self.histories, self.interrupt).set_faults(&settings)
     }
 
     /// Adds up what the running exchange has done wrong, before its counts are gone.
@@ -326,19 +326,19 @@ impl<'a> Rounds<'a> {
     }
 
     fn print_progress(&self) {
-        let (orders, acknowledged) = self.book.orders();
+        let (orders, acknowledged) = self.histories.orders();
         println!(
             "round {:>4}: {:>6.1} s, {orders} orders, {acknowledged} acknowledged, {} requests",
             self.tally.rounds,
             seconds_between(self.began, Moment::now()),
-            self.book.counts().requests
+            self.histories.counts().requests
         );
     }
 
     fn print(&self, violations: usize) {
         let tally = &self.tally;
-        let counts = self.book.counts();
-        let (orders, acknowledged) = self.book.orders();
+        let counts = self.histories.counts();
+        let (orders, acknowledged) = self.histories.orders();
         let seconds = seconds_between(self.began, Moment::now());
         println!("\n{} rounds in {seconds:.1} s, seed {}", tally.rounds, self.seed);
         println!(
@@ -368,9 +368,13 @@ impl<'a> Rounds<'a> {
     }
 }
 
-fn checker<'a>(cluster: &Cluster, book: &'a Book, interrupt: &'a Interrupt) -> Checker<'a> {
+fn checker<'a>(
+    cluster: &Cluster,
+    histories: &'a Histories,
+    interrupt: &'a Interrupt,
+) -> Checker<'a> {
     let users = cluster.tokens.iter().map(|token| Api::new(&cluster.url, token)).collect();
-    Checker { book, users, exchange: cluster.exchange(), interrupt }
+    Checker { histories, users, exchange: cluster.exchange(), interrupt }
 }
 
 /// Fault settings with some of them replaced.

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     history::{CHECKER, Name},
     phase::Interrupt,
-    record::Book,
+    record::Histories,
 };
 
 /// Orders of a page of a check.
@@ -29,7 +29,7 @@ const ATTEMPTS: usize = 50;
 
 /// Reads what the checks compare.
 pub struct Checker<'a> {
-    pub book: &'a Book,
+    pub histories: &'a Histories,
     pub users: Vec<Api>,
     pub exchange: ExchangeApi,
     pub interrupt: &'a Interrupt,
@@ -69,9 +69,9 @@ impl Checker<'_> {
 
     fn page(&self, user: usize, cursor: Option<&str>) -> Result<Page> {
         let api = self.users.get(user).ok_or_else(|| no_answer("GET /orders"))?;
-        let sent = self.book.send(CHECKER, user);
+        let sent = self.histories.send(CHECKER, user);
         let answer = api.list(PAGE, cursor);
-        let page = self.book.listed(sent, cursor, answer.as_ref());
+        let page = self.histories.listed(sent, cursor, answer.as_ref());
         page.ok_or_else(|| no_answer("GET /orders"))
     }
 
@@ -90,7 +90,8 @@ impl Checker<'_> {
                 let ListedOrder { client_order_id, external_order_id, .. } = listed;
                 let before = progress.by_client_id.insert(client_order_id, external_order_id);
                 if let Some(before) = before {
-                    self.book.violate(None, &format!("the exchange has an order twice: {before}"));
+                    self.histories
+                        .violate(None, &format!("the exchange has an order twice: {before}"));
                 }
             }
         }
@@ -99,11 +100,11 @@ impl Checker<'_> {
     fn compare_listed(&self, listed: &ListedOrder) {
         let users = 0..self.users.len();
         let found = users.into_iter().find_map(|user| {
-            self.book.by_id(user, &listed.client_order_id).map(|(terms, _)| (user, terms))
+            self.histories.by_id(user, &listed.client_order_id).map(|(terms, _)| (user, terms))
         });
         let Some((user, terms)) = found else {
             let what = format!("the exchange has an order that there is no record of: {listed:?}");
-            return self.book.violate(None, &what);
+            return self.histories.violate(None, &what);
         };
         let is_same = listed.symbol == terms.symbol
             && listed.side == terms.position
@@ -112,7 +113,7 @@ impl Checker<'_> {
             && listed.num_shares == terms.num_shares;
         if !is_same {
             let what = format!("the exchange has the order with other terms: {listed:?}");
-            self.book.violate(Some(&(user, terms.client_order_id)), &what);
+            self.histories.violate(Some(&(user, terms.client_order_id)), &what);
         }
     }
 
@@ -144,7 +145,7 @@ impl Checker<'_> {
         })?;
         if !agree {
             for (name, what) in differences {
-                self.book.violate(Some(&name), &what);
+                self.histories.violate(Some(&name), &what);
             }
         }
         Ok(())
@@ -182,7 +183,7 @@ impl Checker<'_> {
                 let name = (user, order.client_order_id.clone().unwrap_or_default());
                 let what =
                     format!("after {CALM_SECONDS} s without faults it still waits: {order:?}");
-                self.book.violate(Some(&name), &what);
+                self.histories.violate(Some(&name), &what);
             }
         }
         Ok(())

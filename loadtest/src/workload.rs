@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use crate::{
     api::{Api, Terms},
     error::{Context, Error, Result},
-    record::Book,
+    record::Histories,
 };
 
 /// Orders of a page that a client asks for.
@@ -83,7 +83,7 @@ impl Workload {
     ///
     /// # Errors
     /// [`Error::Io`] when a thread cannot be made.
-    pub fn start(options: &WorkloadOptions, book: &Arc<Book>) -> Result<Self> {
+    pub fn start(options: &WorkloadOptions, histories: &Arc<Histories>) -> Result<Self> {
         let stage = Arc::<Stage>::default();
         let mut workload = Self { stage: Arc::clone(&stage), clients: Vec::new() };
         for number in 0..options.clients {
@@ -93,7 +93,7 @@ impl Workload {
                 user,
                 token: options.tokens.get(user).cloned().unwrap_or_default(),
                 options: options.clone(),
-                book: Arc::clone(book),
+                histories: Arc::clone(histories),
                 lost: Vec::new(),
             };
             let stage = Arc::clone(&stage);
@@ -184,7 +184,7 @@ struct Client {
     user: usize,
     token: String,
     options: WorkloadOptions,
-    book: Arc<Book>,
+    histories: Arc<Histories>,
     /// Creates without an answer: asked for again as soon as there is a server, as a client would.
     lost: Vec<Terms>,
 }
@@ -265,10 +265,10 @@ impl Client {
                 let key = format!("{}-{}-{made}", epoch.number, self.number);
                 return self.create(api, &terms(key, random));
             }
-            (_, Mix::Broad) => self.book.pick(self.user, random.random()),
+            (_, Mix::Broad) => self.histories.pick(self.user, random.random()),
             (_, Mix::Hot { keys }) => {
                 let terms = hot_terms(epoch.wave, random.random_range(0..keys), self.options.seed);
-                let order_id = self.book.order_id(self.user, &terms.client_order_id);
+                let order_id = self.histories.order_id(self.user, &terms.client_order_id);
                 let is_known = order_id.is_some();
                 Some((terms, order_id, is_known))
             }
@@ -276,12 +276,12 @@ impl Client {
         match (action, picked) {
             (Action::Conflict, Some((terms, _, true))) => self.conflict(api, &terms),
             (Action::Read, Some((terms, Some(id), _))) => {
-                let sent = self.book.send(self.number, self.user);
-                self.book.read(sent, &terms.client_order_id, api.read(&id).as_ref())
+                let sent = self.histories.send(self.number, self.user);
+                self.histories.read(sent, &terms.client_order_id, api.read(&id).as_ref())
             }
             (Action::Cancel, Some((terms, Some(id), _))) => {
-                let sent = self.book.send(self.number, self.user);
-                self.book.cancelled(sent, &terms.client_order_id, api.cancel(&id).as_ref())
+                let sent = self.histories.send(self.number, self.user);
+                self.histories.cancelled(sent, &terms.client_order_id, api.cancel(&id).as_ref())
             }
             (_, Some((terms, ..))) => self.create(api, &terms),
             (_, None) => true,
@@ -289,9 +289,9 @@ impl Client {
     }
 
     fn create(&mut self, api: &Api, terms: &Terms) -> bool {
-        self.book.expect(self.user, terms);
-        let sent = self.book.send(self.number, self.user);
-        let answered = self.book.created(sent, terms, api.create(terms).as_ref());
+        self.histories.expect(self.user, terms);
+        let sent = self.histories.send(self.number, self.user);
+        let answered = self.histories.created(sent, terms, api.create(terms).as_ref());
         if !answered {
             self.lost.push(terms.clone());
         }
@@ -300,19 +300,19 @@ impl Client {
 
     fn conflict(&self, api: &Api, terms: &Terms) -> bool {
         let other = Terms { num_shares: terms.num_shares + 1, ..terms.clone() };
-        let sent = self.book.send(self.number, self.user);
-        self.book.conflicted(sent, &terms.client_order_id, api.create(&other).as_ref())
+        let sent = self.histories.send(self.number, self.user);
+        self.histories.conflicted(sent, &terms.client_order_id, api.create(&other).as_ref())
     }
 
     /// The newest page, or one from somewhere among the newest.
     fn list(&self, api: &Api, random: &mut Xoshiro256PlusPlus) -> bool {
         let cursor = match random.random_bool(0.3) {
-            true => self.book.pick(self.user, random.random()).and_then(|(_, id, _)| id),
+            true => self.histories.pick(self.user, random.random()).and_then(|(_, id, _)| id),
             false => None,
         };
-        let sent = self.book.send(self.number, self.user);
+        let sent = self.histories.send(self.number, self.user);
         let answer = api.list(PAGE, cursor.as_deref());
-        self.book.listed(sent, cursor.as_deref(), answer.as_ref());
+        self.histories.listed(sent, cursor.as_deref(), answer.as_ref());
         answer.is_some()
     }
 }

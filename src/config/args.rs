@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::books::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::exchange_link::ExchangeLinkArgs;
 use super::listen::ListenAddress;
 use super::number::whole;
+use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;

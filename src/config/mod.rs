@@ -3,12 +3,12 @@
 //! to the environment, the environment to flags.
 
 mod args;
-mod books;
 mod environment;
 mod exchange_link;
 mod file;
 mod listen;
 mod number;
+mod offline;
 mod operator;
 mod postgres;
 mod streams;
@@ -17,10 +17,10 @@ pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
     WalCommand, WalInspectArgs, WalVerifyArgs,
 };
-pub use books::{CopyArgs, RestoreArgs, VerifyArgs};
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::{ConfigError, parse_command_line};
 pub use listen::ListenAddress;
+pub use offline::{CopyArgs, RestoreArgs, VerifyArgs};
 pub use operator::{ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand};
 pub use postgres::{CommitTo, MigrateArgs, PostgresArgs, SchemaArgs};
 pub use streams::StreamArgs;

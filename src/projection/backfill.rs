@@ -32,7 +32,7 @@ const MARK_COPIED: &str = "\
     WHERE told.user_id = o.user_id AND told.order_id = o.order_id \
         AND events < o.version - coalesce(o.copied_version, 0)";
 
-/// Copies orders into one server: its rows become what the books say, whatever was there. The server's
+/// Copies orders into one server: its rows become what the records say, whatever was there. The server's
 /// position stays what it was until [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct PostgresBackfill {

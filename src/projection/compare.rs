@@ -1,4 +1,4 @@
-//! What Postgres says, for a comparison with the other books.
+//! What Postgres says, for a comparison with the other records.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -26,7 +26,7 @@ pub struct ExpectedEvents {
 
 /// One server's tables as they are at one moment.
 #[derive(Debug)]
-pub struct PostgresBook(Session);
+pub struct PostgresRecords(Session);
 
 /// A row of `orders` with its executions.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,7 +146,7 @@ pub fn as_kept(mut parts: OrderParts) -> OrderParts {
     parts
 }
 
-impl PostgresBook {
+impl PostgresRecords {
     /// Looks at a server: what is written from now on is not seen.
     ///
     /// # Errors

@@ -26,7 +26,7 @@
 //!
 //! # For a server that is stopped
 //!
-//! [`PostgresBook`] is what the tables say at one moment, to be compared with log and index.
+//! [`PostgresRecords`] is what the tables say at one moment, to be compared with log and index.
 //! [`PostgresRestore`] gives all orders back to a machine that has lost them, under a new log, and
 //! [`PostgresBackfill`] takes all orders from an index whose log has lost its beginning. Both begin an
 //! epoch.
@@ -74,8 +74,8 @@ use std::sync::Arc;
 
 pub use backfill::{COPIED_ORDERS, PostgresBackfill, ToldOrders};
 pub use compare::{
-    EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresBook, PostgresExecution,
-    PostgresOrder, as_kept, moment_as_kept,
+    EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresExecution, PostgresOrder,
+    PostgresRecords, as_kept, moment_as_kept,
 };
 pub use error::ProjectionError;
 pub use gaps::{EventGap, GapOrder};

@@ -147,7 +147,7 @@ pub(super) const REPLACE_OLDER: &str = "\
         open_cases = excluded.open_cases \
     WHERE orders.version < excluded.version";
 
-/// Each row of `orders` becomes as the books have it, whatever is there.
+/// Each row of `orders` becomes as the records have it, whatever is there.
 pub(super) fn replace_any() -> String {
     let names = OrderRows::COLUMNS.iter().map(|(name, _)| *name);
     let names: Vec<&str> = names.filter(|name| !["user_id", "order_id"].contains(name)).collect();

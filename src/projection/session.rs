@@ -10,7 +10,7 @@ use super::{PostgresServer, ProjectionError, migrations, preflight};
 /// Rows of a cursor that are fetched at once.
 const FETCHED_ROWS: usize = 2_000;
 
-/// Not even a long look at another book ends a transaction, and no question takes too long: an operator
+/// Not even a long look at another record ends a transaction, and no question takes too long: an operator
 /// has asked it. Cursors are read to their ends.
 const TRANSACTION: &str = "\
     SET LOCAL idle_in_transaction_session_timeout = 0; \

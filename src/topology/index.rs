@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use crate::books::BooksDoor;
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexReaders};
 use crate::metrics::Metrics;
+use crate::offline::VerifySocket;
 use crate::shutdown::Shutdown;
 use crate::wal::LogHandle;
 
@@ -38,19 +38,21 @@ pub(super) fn start_index(
     Ok(store)
 }
 
-/// Lets `longbow verify` look at the books of this process. Without it there is everything else.
+/// Lets `longbow verify` look at the records of this process. Without it there is everything else.
 ///
 /// # Errors
 /// There is no room for another thread.
-pub(super) fn show_books(
+pub(super) fn show_records(
     data_dir: &Path,
     (index, log): (&Index, LogHandle),
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> Result<(), ServeError> {
-    match BooksDoor::open(data_dir, index.clone(), log) {
-        Ok(door) => {
+    match VerifySocket::open(data_dir, index.clone(), log) {
+        Ok(socket) => {
             let stop = shutdown.clone();
-            threads.spawn("books", shutdown, move || door.run(&stop)).map_err(ServeError::Thread)
+            threads
+                .spawn("offline", shutdown, move || socket.run(&stop))
+                .map_err(ServeError::Thread)
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;

@@ -10,7 +10,7 @@
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
 //! | `index` | any | its own loop | a stop is asked for and `wal` has ended |
 //! | `log-check` | any | its own loop | a stop is asked for |
-//! | `books` | any | its own loop | a stop is asked for |
+//! | `offline` | any | its own loop | a stop is asked for |
 //! | `projection-N` | any | tokio | a stop is asked for and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
 //! | `index-read-N` | any | its own loop | nobody is left who could ask it |

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use glommio::LocalExecutorBuilder;
 
-use crate::books::{self, BooksError};
 use crate::config::{ExchangeChoice, ListenAddress, ServeArgs};
 use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
@@ -21,6 +20,7 @@ use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::net::ListenError;
+use crate::offline::{self, OfflineError};
 use crate::oms::{
     self, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError, OmsError, OmsMetrics, OrderDesk,
     OrderWatchers, OrdersThread, Recovered, order_gateway,
@@ -33,7 +33,7 @@ use crate::types::{SteadyClock, UserId};
 use crate::wal::{self, WalError, WalOptions};
 
 use super::feed;
-use super::index::{show_books, start_index};
+use super::index::{show_records, start_index};
 use super::link;
 use super::listeners::Addresses;
 use super::log_check::check_old_records;
@@ -108,7 +108,7 @@ pub enum ServeError {
     },
     /// What `longbow restore` has left.
     #[error(transparent)]
-    Books(#[from] BooksError),
+    Records(#[from] OfflineError),
     /// The token key.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -235,7 +235,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     let secret = arguments.jwt_secret_file.as_deref().map(Secret::read).transpose()?;
     let webhook = webhook::prepare(&arguments.link)?;
     let postgres = postgres::prepare(&arguments.postgres)?;
-    books::check_restored(&arguments.data_dir)?;
+    offline::check_restored(&arguments.data_dir)?;
     fs::create_dir_all(&arguments.data_dir)
         .map_err(|source| ServeError::DataDirectory { path: arguments.data_dir.clone(), source })?;
     let secret = match secret {
@@ -391,7 +391,7 @@ impl Running {
         let health_log = followed.clone();
         let store =
             start_index(&index, followed.clone(), &metrics, (&mut rest, &mut readers, shutdown))?;
-        show_books(&arguments.data_dir, (&index, followed.clone()), (&mut rest, shutdown))?;
+        show_records(&arguments.data_dir, (&index, followed.clone()), (&mut rest, shutdown))?;
         let postgres = postgres.map(|servers| {
             let place = Place {
                 arguments: &arguments.postgres,

@@ -2,12 +2,6 @@
 //! file; `support` is what they share.
 
 mod bad_input;
-mod books;
-mod books_backfill;
-mod books_live;
-mod books_restore;
-mod books_restore_gaps;
-mod books_verify;
 mod browser;
 mod client_chromium;
 mod client_crate;
@@ -56,6 +50,12 @@ mod metrics_page;
 mod mutants;
 mod new_user;
 mod odd_feed;
+mod offline;
+mod offline_backfill;
+mod offline_live;
+mod offline_restore;
+mod offline_restore_gaps;
+mod offline_verify;
 mod order_stream;
 mod output;
 mod postgres_absent;

@@ -1,7 +1,7 @@
 //! Postgres is not there: orders go on, and it gets everything once it is.
 
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::{Server, run};
 
 #[test]
@@ -35,7 +35,7 @@ fn orders_go_on_without_it_and_it_gets_all_of_them_when_it_comes() {
     postgres.start_again();
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &[placed["orderId"].as_str().unwrap().to_owned()]);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]
@@ -48,5 +48,5 @@ fn with_migrate_it_gets_its_tables_when_it_comes() {
     server.user(data.path(), "alice").place_resting("IBM");
     postgres.start_again();
     server.program.await_error("the tables are up to date");
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use longbow::books::{self, BooksOptions};
 use longbow::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
 use longbow::metrics::{Metrics, PageFormat};
+use longbow::offline::{self, OfflineOptions};
 use longbow::order::{Change, Changed, Created, Event, EventEncoder, Fill, RECORD_FORMAT_VERSION};
 use longbow::projection::{
     self, Owner, PostgresServers, Progress, ProjectionMetrics, ProjectionOptions, migrate,
@@ -25,7 +25,7 @@ use longbow::types::{
 };
 use longbow::wal::{self, Lsn, NewRecord, WalAppender, WalOptions};
 
-use crate::books::assert_agree;
+use crate::offline::assert_agree;
 use crate::support::api::until;
 use crate::support::metric_of;
 use crate::support::postgres::{Database, Postgres};
@@ -51,14 +51,15 @@ struct Node {
 impl Node {
     fn start(data: &Path, servers: &PostgresServers) -> Self {
         let segment_bytes = 1024 * 1024;
-        let options = WalOptions { segment_bytes, ..WalOptions::new(books::wal_directory(data)) };
+        let options = WalOptions { segment_bytes, ..WalOptions::new(offline::wal_directory(data)) };
         let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
         let (appender, writer) = wal::open(options.clone(), recovery).unwrap();
         let log = writer.handle();
         let shutdown = Shutdown::new();
         let mut threads = vec![std::thread::spawn(move || writer.run().unwrap())];
         let outline = wal::outline(&options).unwrap();
-        let index = Index::open(IndexOptions::new(books::index_directory(data), outline)).unwrap();
+        let index =
+            Index::open(IndexOptions::new(offline::index_directory(data), outline)).unwrap();
         let follower = IndexFollower::new(index, log.clone(), IndexMetrics::default()).unwrap();
         let stop = shutdown.clone();
         threads.push(std::thread::spawn(move || follower.run(&stop).unwrap()));
@@ -223,10 +224,10 @@ fn executions_that_come_back_are_what_the_orders_count() {
          busted_at = now()",
     );
     let wanted: BTreeSet<OrderId> = orders.map(id).collect();
-    let options = BooksOptions::new(data.path());
-    assert_eq!(books::repair(&options, &servers, &wanted).unwrap(), 6);
+    let options = OfflineOptions::new(data.path());
+    assert_eq!(offline::repair(&options, &servers, &wanted).unwrap(), 6);
     assert_agree(data.path(), &database.url);
     assert_eq!(row(&database, 6), [Some(60), Some(10_060), Some(60), Some(21), None]);
-    let restored = books::restore(&empty.path().join("data"), &servers, false).unwrap();
+    let restored = offline::restore(&empty.path().join("data"), &servers, false).unwrap();
     assert_eq!(restored.orders, 6);
 }

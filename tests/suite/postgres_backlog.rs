@@ -3,7 +3,7 @@
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::{Exchange, Server};
 
 const EVENTS: u64 = 100_000;
@@ -49,5 +49,5 @@ fn a_hundred_thousand_changes_arrive_after_an_absence() {
     let events = database.number("SELECT count(*) FROM order_events");
     assert!(u64::try_from(events).unwrap() >= EVENTS, "{events} changes");
     assert_kept(&[&database], &ids);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

@@ -1,7 +1,7 @@
 //! Rows that somebody has changed by hand: that one was not taken is counted and said, and `longbow verify
-//! --repair` writes what the books say.
+//! --repair` writes what the records say.
 
-use crate::books::{Traffic, assert_agree, command, id};
+use crate::offline::{Traffic, assert_agree, command, id};
 use crate::support::api::until;
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{Exchange, Server, run};
@@ -61,7 +61,7 @@ fn a_row_that_does_not_follow_is_said_and_repaired() {
     assert_eq!(status(id(&raised)), "cancelled");
     assert_agree(data.path(), url);
 
-    // What the books do not have is nobody's to remove.
+    // What the records do not have is nobody's to remove.
     let stranger = "01900000-0000-7000-8000-000000000001";
     database.sql(&format!(
         "INSERT INTO orders SELECT (jsonb_populate_record(o, '{{\"order_id\": \"{stranger}\", \

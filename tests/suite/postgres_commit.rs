@@ -9,7 +9,7 @@
 
 use crate::support::Server;
 use crate::support::api::{Answer, Client, until};
-use crate::support::postgres::{Database, Postgres, assert_books_agree};
+use crate::support::postgres::{Database, Postgres, assert_records_agree};
 use serde_json::{Value, json};
 
 const CUTS: usize = 5;
@@ -67,7 +67,7 @@ fn what_is_answered_is_in_postgres() {
             assert_there(&database, &alice.order(id));
         }
     }
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn without_postgres_nobody_is_told_of_an_order_and_cancels_reach_the_exchange() 
         (alice.post("/order", &resting("newer")).status < 300).then_some(())
     });
     assert_eq!(alice.all_orders().len(), 3);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_stop_does_not_wait_for_postgres_and_a_start_is_ready_when_it_has_everything
     }
     assert_eq!(alice.post("/order", &resting("second")).status, 200);
     assert_eq!(alice.all_orders().len(), 2);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 /// Postgres asks the index whose order it is that changes right after the connection was cut, and the
@@ -159,5 +159,5 @@ fn a_connection_that_is_cut_between_two_changes_holds_up_nobody() {
         assert_there(&database, &alice.await_status(id, "cancelled"));
     }
     assert!(server.metric("projection_connects_total") > CUTS as u64);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

@@ -4,7 +4,7 @@
 use crate::support::Server;
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree};
+use crate::support::postgres::{Postgres, assert_records_agree};
 
 #[test]
 fn a_refused_row_is_named_and_stops_only_the_projection() {
@@ -36,7 +36,7 @@ fn a_refused_row_is_named_and_stops_only_the_projection() {
     database.sql("ALTER TABLE orders DROP CONSTRAINT no_bac");
     server.program.await_error("Postgres follows the log");
     assert_eq!(server.metric("projection_stopped"), 0);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
     assert_kept(&[&database], &[refused]);
 }

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use crate::support::postgres::{Database, Postgres, assert_books_agree};
+use crate::support::postgres::{Database, Postgres, assert_records_agree};
 use crate::support::{Server, run};
 
 fn migrate(database: &Database, more: &[&str]) -> Result<String, String> {
@@ -105,5 +105,5 @@ fn what_is_set_for_the_user_or_the_database_changes_nothing() {
     server.user(data.path(), "alice").place_resting("IBM");
     database.await_number("SELECT count(*) FROM public.orders", 1);
     database.sql("BEGIN READ WRITE; ALTER DATABASE longbow RESET ALL; COMMIT");
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

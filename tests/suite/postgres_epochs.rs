@@ -37,7 +37,7 @@ fn who_was_replaced_ends_and_says_why() {
         (database.number("SELECT max(epoch) FROM projection") == 3).then_some(())
     });
     server.user(data.path(), "alice").place_resting("IBM");
-    support::postgres::assert_books_agree(server, data.path(), &database.url);
+    support::postgres::assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]
@@ -57,5 +57,5 @@ fn another_log_is_refused_at_the_start_or_waited_for() {
     assert_eq!(database.number("SELECT count(*) FROM orders WHERE user_id = 'bob'"), 0);
 
     server.user(data.path(), "alice").place_resting("IBM");
-    support::postgres::assert_books_agree(server, data.path(), &database.url);
+    support::postgres::assert_records_agree(server, data.path(), &database.url);
 }

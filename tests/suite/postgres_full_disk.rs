@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::support::Server;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::small_disk::{fill, with_small_disk};
 
 /// Of the file system. Its files lie in memory.
@@ -41,5 +41,5 @@ fn orders_go_on(disk: &Path) {
     let ids = load.end();
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

@@ -2,7 +2,7 @@
 
 use crate::support::Server;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 
 #[test]
 fn a_silent_server_holds_up_neither_orders_nor_a_stop() {
@@ -24,5 +24,5 @@ fn a_silent_server_holds_up_neither_orders_nor_a_stop() {
     let server = Server::start(data.path(), &settings);
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

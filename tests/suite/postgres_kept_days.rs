@@ -1,7 +1,7 @@
 //! Days of `order_events` that are not kept: a function takes them away and says so, and `verify`, `restore`
 //! and the views go by that.
 
-use crate::books::{assert_agree, assert_differ, command, id, succeed};
+use crate::offline::{assert_agree, assert_differ, command, id, succeed};
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{self, Server};
 

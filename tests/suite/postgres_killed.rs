@@ -4,7 +4,7 @@
 use crate::support::Server;
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 
 const KILLS: usize = 4;
 
@@ -37,7 +37,7 @@ fn a_kill_in_the_middle_of_batches_loses_nothing_and_repeats_nothing() {
     }
     let ids = load.end();
     assert!(server.metric("projection_connects_total") > KILLS as u64);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
 }
 
@@ -60,6 +60,6 @@ fn a_kill_of_the_server_in_the_middle_of_batches_is_as_harmless() {
     await_caught_up(&server, data.path(), &database.url);
     let epochs = database.number("SELECT max(epoch) FROM projection");
     assert_eq!(usize::try_from(epochs).unwrap(), KILLS + 1, "each start is one");
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
 }

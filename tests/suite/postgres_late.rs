@@ -3,7 +3,7 @@
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::postgres_relay::{Cut, PostgresRelay};
 
 #[test]
@@ -31,7 +31,7 @@ fn behind_its_successor_it_changes_nothing() {
         (answered == events).then_some(())
     });
     assert_kept(&[&database], &ids);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]
@@ -51,5 +51,5 @@ fn before_its_successor_writes_it_counts_and_is_not_written_again() {
     let ids = load.end();
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

@@ -3,7 +3,7 @@
 
 use crate::support::Server;
 use crate::support::api::until;
-use crate::support::postgres::{Postgres, assert_books_agree};
+use crate::support::postgres::{Postgres, assert_records_agree};
 use serde_json::json;
 
 const LARGE_ORDERS: usize = 4;
@@ -60,5 +60,5 @@ fn new_orders_are_refused_while_the_log_is_too_large_and_cancels_go_on() {
     server.program.await_error("new orders are taken again");
     alice.place_resting("IBM");
     assert_eq!(server.metric("projection_backlogged"), 0);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

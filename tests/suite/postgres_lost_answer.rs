@@ -2,7 +2,7 @@
 //! was committed or not.
 
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::postgres_relay::{Cut, PostgresRelay};
 
 #[test]
@@ -40,5 +40,5 @@ fn a_batch_whose_answer_is_lost_takes_effect_once() {
     );
     assert_eq!(server.metric("projection_connects_total"), 6);
     assert_kept(&[&database], &ids);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

@@ -1,6 +1,6 @@
 //! One row that is gone, or of a version that the log never had: only the users of its partition wait, the sentence says what to do, and that helps.
 
-use crate::books::{assert_agree, id, succeed};
+use crate::offline::{assert_agree, id, succeed};
 use crate::support::api::until;
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{self, Server};
@@ -67,7 +67,7 @@ fn a_missing_row_holds_up_its_partition_alone() {
     let alice = server.user(data.path(), "alice");
     assert_eq!(alice.delete(&format!("/order/{}", id(&orders[3]))).status, 200);
     database.await_number(&cancelled(id(&orders[3])), 1);
-    support::postgres::assert_books_agree(server, data.path(), url);
+    support::postgres::assert_records_agree(server, data.path(), url);
 }
 
 #[test]
@@ -116,5 +116,5 @@ fn a_row_of_a_version_to_come_holds_its_partition_until_it_is_put_right() {
         format!("SELECT count(*) FROM orders WHERE order_id = '{order}' AND status = 'cancelled'");
     database.await_number(&cancelled, 1);
     until("nobody to wait", || (server.metric("projection_held_partitions") == 0).then_some(()));
-    support::postgres::assert_books_agree(server, data.path(), url);
+    support::postgres::assert_records_agree(server, data.path(), url);
 }

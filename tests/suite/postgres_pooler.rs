@@ -2,7 +2,7 @@
 //! sentence before anything is written.
 
 use crate::support::pgbouncer::PgBouncer;
-use crate::support::postgres::{Postgres, assert_books_agree};
+use crate::support::postgres::{Postgres, assert_records_agree};
 use crate::support::{Server, run};
 
 #[test]
@@ -47,5 +47,5 @@ fn a_pooler_by_session_works() {
     let url = pooler.database.url.as_str();
     let server = Server::start(data.path(), &["--postgres", url, "--migrate"]);
     server.user(data.path(), "alice").place_resting("IBM");
-    assert_books_agree(server, data.path(), url);
+    assert_records_agree(server, data.path(), url);
 }

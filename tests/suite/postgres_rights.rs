@@ -4,7 +4,7 @@
 #![expect(clippy::panic, reason = "a test stops at the first surprise")]
 
 use crate::support::Server;
-use crate::support::postgres::{Database, Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};
 
 fn refusal(database: &Database, sql: &str) -> String {
     let Err(error) = database.try_sql(sql) else { panic!("{sql} is allowed") };
@@ -44,7 +44,7 @@ fn the_audit_log_only_grows_and_has_room_for_tomorrow() {
             'order_events_' || to_char((now() AT TIME ZONE 'UTC') + interval '1 day', 'YYYYMMDD'))",
     );
     assert_eq!(partitions, 2, "of today and of tomorrow");
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]
@@ -86,5 +86,5 @@ fn analysts_read_their_views_and_nothing_else() {
         let words = refusal(&ann, sql);
         assert!(words.contains("permission denied"), "{sql}: {words}");
     }
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

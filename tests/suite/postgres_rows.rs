@@ -8,7 +8,7 @@
 )]
 
 use crate::support::api::{Client, send};
-use crate::support::postgres::{Database, Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};
 use crate::support::{Exchange, Server, run};
 use serde_json::{Value, json};
 use ureq::http::Request;
@@ -102,7 +102,7 @@ fn each_change_of_an_order_is_there_as_the_engine_knows_it() {
     );
     assert_eq!(database.number(&void), 1);
     let log = database.sql("SELECT lsn, event, order_id, version FROM order_events ORDER BY lsn");
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
     assert_is_in_log(data.path().to_str().unwrap(), &log);
 }
 

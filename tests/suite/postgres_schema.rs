@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::support::postgres::{Database, Postgres, assert_books_agree};
+use crate::support::postgres::{Database, Postgres, assert_records_agree};
 use crate::support::{Server, longbow, run};
 
 /// What a start says that does not succeed.
@@ -61,7 +61,7 @@ fn another_version_is_said_at_the_start() {
     assert!(!refused.status.success() && words.contains("use the newer program"), "{words}");
     database.sql(TAKE_BACK);
     let server = Server::start(data.path(), &["--postgres", &database.url]);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn another_version_that_comes_up_later_is_waited_for() {
     server.program.await_error("Postgres follows the log");
     assert_eq!(server.metric("projection_stopped"), 0);
     alice.place_resting("IBM");
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
     assert_eq!(database.number("SELECT count(*) FROM orders WHERE user_id = 'alice'"), 3);
 }
 
@@ -122,7 +122,7 @@ fn two_that_migrate_at_once_take_turns() {
     let made = told.iter().filter(|words| words.contains("before 0")).count();
     assert_eq!(made, 1, "{told:?}");
     let server = Server::start(data.path(), &["--postgres", &database.url]);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 /// The tables as the first version of them was, without those that came after it.
@@ -154,5 +154,5 @@ fn tables_of_the_first_version_are_brought_up_to_date() {
     assert!(error.contains(&expected), "{error}");
     let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
     server.user(data.path(), "alice").place_resting("IBM");
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

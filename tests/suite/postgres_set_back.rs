@@ -2,7 +2,7 @@
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up, verify};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up, verify};
 use crate::support::{Server, run};
 
 #[test]
@@ -42,7 +42,7 @@ fn what_a_backup_lacks_comes_from_the_log_again() {
     postgres.start_again();
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::support::Server;
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree};
+use crate::support::postgres::{Postgres, assert_records_agree};
 
 #[test]
 fn a_batch_that_takes_too_long_is_halved_and_grows_again() {
@@ -40,7 +40,7 @@ fn a_batch_that_takes_too_long_is_halved_and_grows_again() {
     let load = Load::start(&server, data.path(), 2);
     until("larger batches", || (server.metric("projection_batch_events") > small).then_some(()));
     ids.extend(load.end());
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
 }
 
@@ -74,5 +74,5 @@ fn other_shortages_are_met_the_same_way() {
         database.sql("DROP TRIGGER scarce ON orders");
     }
     assert_eq!(server.metric("projection_stopped"), 0);
-    assert_books_agree(server, data.path(), &database.url);
+    assert_records_agree(server, data.path(), &database.url);
 }

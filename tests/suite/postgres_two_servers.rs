@@ -2,7 +2,7 @@
 //! are in either.
 
 use crate::support::load::{Load, assert_kept};
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::{self, Server};
 
 #[test]
@@ -40,5 +40,5 @@ fn each_user_is_on_one_server_and_one_waits_for_nobody() {
         assert!(database.number("SELECT count(*) FROM orders") > 0, "some users in {range}");
         assert_eq!(database.number("SELECT count(*) FROM projection WHERE is_current"), 32);
     }
-    assert_books_agree(server, data.path(), &ranges);
+    assert_records_agree(server, data.path(), &ranges);
 }

@@ -3,7 +3,7 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use crate::support::postgres::{Database, Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};
 use crate::support::{Server, run};
 
 fn refusal(database: &Database, sql: &str) -> String {
@@ -63,7 +63,7 @@ fn a_writer_writes_and_can_do_nothing_else() {
             assert!(is_empty || refusal(&owner, &sql).contains("append-only"), "{sql}");
         }
     }
-    assert_books_agree(server, data.path(), &writer.url);
+    assert_records_agree(server, data.path(), &writer.url);
 }
 
 #[test]

@@ -443,7 +443,7 @@ const ORDER_AS_ANSWERED: &str = "\
 
 /// Waits until Postgres has everything, compares each user's orders with what the server answers,
 /// stops the server, and lets the program itself compare log, index and Postgres.
-pub fn assert_books_agree(server: Server, data: &Path, postgres: &str) {
+pub fn assert_records_agree(server: Server, data: &Path, postgres: &str) {
     await_caught_up(&server, data, postgres);
     let databases = databases_of(postgres);
     let mut users: Vec<String> = Vec::new();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::test_books::{accepted, append, course, created, filled, follow, options, order};
+use super::test_node::{accepted, append, course, created, filled, follow, options, order};
 use super::*;
 use crate::index::IndexFiller;
 use crate::order::Event;

@@ -1,16 +1,16 @@
-//! Compares the books order by order. Nothing in them is changed.
+//! Compares the records order by order. Nothing in them is changed.
 
 use std::io::Write;
 use std::ops::RangeInclusive;
 
 use super::against_postgres::ServerComparison;
-use super::open::{OpenBooks, event_of};
+use super::open::{OpenRecords, event_of};
 use super::passes::{Told, groups, told};
 use super::replay::Replay;
 use super::report::{Differences, Report};
-use super::{BooksError, BooksOptions, against_index, check_restored};
+use super::{OfflineError, OfflineOptions, against_index, check_restored};
 use crate::order::{Event, FeedPosition, NODE_PARTITION};
-use crate::projection::{PostgresBook, PostgresServers};
+use crate::projection::{PostgresRecords, PostgresServers};
 use crate::types::USER_PARTITIONS;
 use crate::wal::Lsn;
 
@@ -18,7 +18,7 @@ use crate::wal::Lsn;
 #[expect(clippy::cast_possible_truncation, reason = "64 partitions")]
 const ALL: RangeInclusive<u8> = 0..=USER_PARTITIONS as u8 - 1;
 
-/// Writes each difference between the books as a line, and gives their number.
+/// Writes each difference between the records as a line, and gives their number.
 ///
 /// An order that came into being in the kept part of the log must be in the index as the log tells of
 /// it, up to the record that the index has come to. What the index and the rest of the log say
@@ -27,17 +27,17 @@ const ALL: RangeInclusive<u8> = 0..=USER_PARTITIONS as u8 - 1;
 /// is said once. Two orders with the same id of the exchange on one server share one row of
 /// `external_orders`; which of the two has it is not looked at.
 ///
-/// Beside a running server each book is looked at as it is at one moment, Postgres first: what the others
+/// Beside a running server each of the records is looked at as it is at one moment, Postgres first: what the others
 /// have come to since is no difference.
 ///
 /// # Errors
-/// The books cannot be read, or a server has them open that does not show them. Lines before that are
+/// The records cannot be read, or a server has them open that does not show them. Lines before that are
 /// written.
 pub fn verify(
-    options: &BooksOptions,
+    options: &OfflineOptions,
     servers: Option<&PostgresServers>,
     out: &mut dyn Write,
-) -> Result<u64, BooksError> {
+) -> Result<u64, OfflineError> {
     Ok(differences(options, servers, out)?.count)
 }
 
@@ -46,62 +46,62 @@ pub fn verify(
 /// # Errors
 /// As [`verify`].
 pub fn differences(
-    options: &BooksOptions,
+    options: &OfflineOptions,
     servers: Option<&PostgresServers>,
     out: &mut dyn Write,
-) -> Result<Differences, BooksError> {
+) -> Result<Differences, OfflineError> {
     check_restored(&options.data_dir)?;
-    // Before the other books, which then have everything that these have.
+    // Before the other records, which then have everything that these have.
     let mut looks = Vec::new();
     for server in servers.into_iter().flat_map(PostgresServers::iter) {
-        let book = PostgresBook::open(server)?;
-        let positions = book.positions()?;
-        looks.push((book, positions));
+        let server_rows = PostgresRecords::open(server)?;
+        let positions = server_rows.positions()?;
+        looks.push((server_rows, positions));
     }
-    let books = OpenBooks::open_or_ask(options)?;
+    let records = OpenRecords::open_or_ask(options)?;
     let mut report = Report::new(out);
     let most = options.max_orders_in_memory;
     if servers.is_none() {
-        let told = told(&books, books.index.position())?;
+        let told = told(&records, records.index.position())?;
         for group in groups(&ALL, &told, most) {
-            pass(&books, &group, None, &mut report)?;
+            pass(&records, &group, None, &mut report)?;
         }
-        books.end()?;
+        records.end()?;
         return Ok(report.found());
     }
     for look in looks {
         let partitions = look.0.server().partitions();
-        let mut comparison = ServerComparison::new(look, &books, &mut report)?;
-        let reached = comparison.as_ref().map_or(books.last, |server| server.reached);
-        let told: Told = told(&books, reached.min(books.index.position()))?;
+        let mut comparison = ServerComparison::new(look, &records, &mut report)?;
+        let reached = comparison.as_ref().map_or(records.last, |server| server.reached);
+        let told: Told = told(&records, reached.min(records.index.position()))?;
         for group in groups(&partitions, &told, most) {
-            pass(&books, &group, comparison.as_mut(), &mut report)?;
+            pass(&records, &group, comparison.as_mut(), &mut report)?;
         }
         if let Some(comparison) = comparison {
-            comparison.feed(|reached| feed_position(&books, reached), &mut report)?;
+            comparison.feed(|reached| feed_position(&records, reached), &mut report)?;
             comparison.strangers(&mut report)?;
             comparison.end()?;
         }
     }
-    books.end()?;
+    records.end()?;
     Ok(report.found())
 }
 
 /// Reads all of the log once and compares the orders of a group of partitions.
 fn pass(
-    books: &OpenBooks,
+    records: &OpenRecords,
     group: &RangeInclusive<u8>,
     mut server: Option<&mut ServerComparison>,
     report: &mut Report<'_>,
-) -> Result<(), BooksError> {
-    let position = books.index.position();
-    let reached = server.as_ref().map_or(books.last, |server| server.reached);
-    let mut replay = Replay::new(&books.index, position, reached);
+) -> Result<(), OfflineError> {
+    let position = records.index.position();
+    let reached = server.as_ref().map_or(records.last, |server| server.reached);
+    let mut replay = Replay::new(&records.index, position, reached);
     let mut is_compared = false;
-    books.each_record(&mut |record| {
+    records.each_record(&mut |record| {
         if !is_compared && record.lsn > position {
             is_compared = true;
-            against_index::compare(&replay, &books.index, report)?;
+            against_index::compare(&replay, &records.index, report)?;
         }
         if !group.contains(&record.partition) {
             return Ok(());
@@ -114,19 +114,22 @@ fn pass(
         }
     })?;
     if !is_compared {
-        against_index::compare(&replay, &books.index, report)?;
+        against_index::compare(&replay, &records.index, report)?;
     }
     if let Some(server) = server {
         server.compare_events(report)?;
-        server.orders(&books.index, (group, &mut replay), report)?;
+        server.orders(&records.index, (group, &mut replay), report)?;
     }
     Ok(())
 }
 
 /// The last feed position of the log up to a record. None where the log has none.
-fn feed_position(books: &OpenBooks, reached: Lsn) -> Result<Option<FeedPosition>, BooksError> {
+fn feed_position(
+    records: &OpenRecords,
+    reached: Lsn,
+) -> Result<Option<FeedPosition>, OfflineError> {
     let mut newest = None;
-    books.each_record(&mut |record| {
+    records.each_record(&mut |record| {
         if record.partition == NODE_PARTITION
             && record.lsn <= reached
             && let Event::FeedPosition(position) = event_of(&record)?

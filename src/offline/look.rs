@@ -1,4 +1,4 @@
-//! The other end of a look at a running server's books: its orders are copied as it shows them, within the
+//! The other end of a look at a running server's records: its orders are copied as it shows them, within the
 //! room that it does not need.
 
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 
-use super::BooksError;
+use super::OfflineError;
 use super::show::{HEADER_BYTES, Header, in_directory};
 use crate::index::{DEFAULT_CACHE_BYTES, IndexError, IndexFiller};
 use crate::order::decode_stored;
@@ -53,15 +53,15 @@ impl Shown {
     /// Ends the look.
     ///
     /// # Errors
-    /// [`BooksError::NotShown`] where the server has ended it before: it may have cut its log.
-    pub(super) fn end(self) -> Result<(), BooksError> {
+    /// [`OfflineError::NotShown`] where the server has ended it before: it may have cut its log.
+    pub(super) fn end(self) -> Result<(), OfflineError> {
         let Self { copy, look, .. } = self;
         if look.is_shown() {
             return Ok(());
         }
         let source = io::Error::other("it no longer does: its log says why");
         let data_dir = copy.directory.parent().unwrap_or(&copy.directory).to_path_buf();
-        Err(BooksError::NotShown { data_dir, source })
+        Err(OfflineError::NotShown { data_dir, source })
     }
 }
 
@@ -126,12 +126,12 @@ impl Drop for Copy {
     }
 }
 
-/// Asks the server that has a data directory open for its books.
+/// Asks the server that has a data directory open for its records.
 ///
 /// # Errors
-/// [`BooksError::NotShown`]; the copy cannot be made.
-pub(super) fn ask(data_dir: &Path) -> Result<Shown, BooksError> {
-    let not_shown = |source| BooksError::NotShown { data_dir: data_dir.to_path_buf(), source };
+/// [`OfflineError::NotShown`]; the copy cannot be made.
+pub(super) fn ask(data_dir: &Path) -> Result<Shown, OfflineError> {
+    let not_shown = |source| OfflineError::NotShown { data_dir: data_dir.to_path_buf(), source };
     let stream = in_directory(data_dir, |socket| UnixStream::connect(socket)).map_err(not_shown)?;
     let look = Look::new(stream).map_err(not_shown)?;
     let copy = Copy::prepare(data_dir).map_err(not_shown)?;
@@ -168,9 +168,9 @@ struct CopyRoom {
 }
 
 impl CopyRoom {
-    fn of(copy: &Copy, least_free_bytes: u64) -> Result<Self, BooksError> {
+    fn of(copy: &Copy, least_free_bytes: u64) -> Result<Self, OfflineError> {
         let directory = copy.directory.clone();
-        let disk = rustix::fs::statvfs(&directory).map_err(|error| BooksError::Io {
+        let disk = rustix::fs::statvfs(&directory).map_err(|error| OfflineError::Io {
             action: "look for room in",
             path: directory.clone(),
             source: error.into(),
@@ -180,16 +180,16 @@ impl CopyRoom {
     }
 
     /// Refuses a copy of more bytes than it may have.
-    fn check(&self, copied_bytes: u64) -> Result<(), BooksError> {
+    fn check(&self, copied_bytes: u64) -> Result<(), OfflineError> {
         if self.most_bytes > 0 && copied_bytes <= self.most_bytes {
             return Ok(());
         }
         let (directory, most_bytes) = (self.directory.clone(), self.most_bytes);
-        Err(BooksError::NoRoom { directory, most_bytes })
+        Err(OfflineError::NoRoom { directory, most_bytes })
     }
 
     /// Takes note of so many bytes of orders more.
-    fn take(&mut self, order_bytes: u64) -> Result<(), BooksError> {
+    fn take(&mut self, order_bytes: u64) -> Result<(), OfflineError> {
         self.unseen_bytes += order_bytes;
         if self.unseen_bytes < ROOM_LOOK_BYTES.min(self.most_bytes / FREE_PER_COPY) {
             return Ok(());
@@ -198,9 +198,9 @@ impl CopyRoom {
     }
 
     /// Looks at what the copy has taken.
-    fn look(&mut self) -> Result<(), BooksError> {
+    fn look(&mut self) -> Result<(), OfflineError> {
         self.unseen_bytes = 0;
-        let taken = disk_bytes(&self.directory).map_err(|source| BooksError::Io {
+        let taken = disk_bytes(&self.directory).map_err(|source| OfflineError::Io {
             action: "look for room in",
             path: self.directory.clone(),
             source,
@@ -274,7 +274,7 @@ mod tests {
             most_bytes,
             unseen_bytes: 0,
         };
-        let refused = |checked: Result<(), BooksError>| {
+        let refused = |checked: Result<(), OfflineError>| {
             let error = checked.unwrap_err().to_string();
             assert!(error.contains("make room, or stop the server first"), "{error}");
         };

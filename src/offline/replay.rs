@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::BooksError;
+use super::OfflineError;
 use crate::index::{Index, IndexError};
 use crate::order::{Event, ExecutionEffect, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros};
@@ -14,7 +14,7 @@ pub(super) struct Replay<'a> {
     index: &'a Index,
     /// Records up to here are in the index.
     position: Lsn,
-    /// Records up to here are in the book that is compared.
+    /// Records up to here are in what it is compared with.
     reached: Lsn,
     pub(super) orders: HashMap<OrderId, Replayed>,
     /// Orders that have changed behind `reached`.
@@ -50,7 +50,7 @@ impl<'a> Replay<'a> {
         &mut self,
         lsn: Lsn,
         event: &Event,
-    ) -> Result<Option<&TrackedOrder>, BooksError> {
+    ) -> Result<Option<&TrackedOrder>, OfflineError> {
         if lsn > self.reached
             && let Some(order_id) = event.order_id()
         {
@@ -120,8 +120,8 @@ impl Replayed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::books::test_books::{accepted, created, filled, order};
     use crate::index::{IndexAges, IndexFiller, MemoryStore};
+    use crate::offline::test_node::{accepted, created, filled, order};
     use crate::order::OrderParts;
     use crate::order::test_events::taken_back;
     use crate::wal::LogId;
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(times.len(), 1, "when the first one was made is not known any more");
         assert!(replay.take(Lsn(12), &filled(1, "e2", 3)).unwrap().is_none(), "it repeats");
         let unknown = replay.take(Lsn(13), &accepted(3)).unwrap_err();
-        assert!(matches!(unknown, BooksError::Index(IndexError::UnknownOrder { .. })));
+        assert!(matches!(unknown, OfflineError::Index(IndexError::UnknownOrder { .. })));
     }
 
     /// An event of a moment of its own.

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use crate::books::{Traffic, assert_agree, assert_differ, command, id, market, succeed};
+use crate::offline::{Traffic, assert_agree, assert_differ, command, id, market, succeed};
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{self, Exchange, Server};
-use longbow::books::BooksOptions;
+use longbow::offline::OfflineOptions;
 use longbow::wal::{self, Lsn, MIN_SEGMENT_BYTES, WalOptions};
 
 /// Makes a log whose first segment is soon full.
@@ -55,8 +55,8 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     server.program.kill();
 
     // By few orders at a time.
-    let few = BooksOptions { max_orders_in_memory: 2, ..BooksOptions::new(data.path()) };
-    let copied = longbow::books::backfill(&few, &url.parse().unwrap()).unwrap();
+    let few = OfflineOptions { max_orders_in_memory: 2, ..OfflineOptions::new(data.path()) };
+    let copied = longbow::offline::backfill(&few, &url.parse().unwrap()).unwrap();
     let orders = database.number("SELECT count(*) FROM orders");
     assert_eq!(copied.orders, u64::try_from(orders).unwrap());
     assert_agree(data.path(), url);
@@ -99,7 +99,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     assert!(server.program.stop().success());
     assert_agree(data.path(), url);
 
-    // Rows that were edited become what the books say; what the books do not have stays, and is said.
+    // Rows that were edited become what the records say; what the records do not have stays, and is said.
     let stranger = "01900000-0000-7000-8000-000000000001";
     let (filled, resting) = (id(&alice.filled), id(&bob.resting));
     database.sql(&format!(

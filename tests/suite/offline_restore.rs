@@ -1,10 +1,10 @@
 //! `longbow restore`: a machine that has nothing goes on from what Postgres has, and the one that it
 //! replaces is shut out.
 
-use crate::books::{Traffic, assert_agree, command, id, keyed, market, succeed};
+use crate::offline::{Traffic, assert_agree, command, id, keyed, market, succeed};
 use crate::support::api::until;
 use crate::support::events::EventStream;
-use crate::support::postgres::{Postgres, assert_books_agree, await_caught_up};
+use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::{Exchange, Program, Server, run};
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -81,7 +81,7 @@ fn orders_come_back_on_another_machine_and_trading_goes_on() {
     alice.await_status(id(first), "cancelled");
     market(&alice, "SPY", 200);
     new.user(&fresh, "bob").place_resting("IBM");
-    assert_books_agree(new, &fresh, url);
+    assert_records_agree(new, &fresh, url);
 
     // The old machine must not come back either.
     let stranger = Server::start(data.path(), &settings);
@@ -129,7 +129,7 @@ fn a_machine_at_work_is_shut_out_and_its_orders_are_settled_by_the_next() {
     let pending = "SELECT count(*) FROM orders WHERE status = 'pending'";
     until("what was under way to be settled", || (database.number(pending) == 0).then_some(()));
     market(&new.user(folder.path(), "trader-1"), "SPY", 200);
-    assert_books_agree(new, folder.path(), url);
+    assert_records_agree(new, folder.path(), url);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_restore_that_is_killed_has_taken_nothing_over_and_is_run_again() {
     assert!(said.starts_with("restored 3 orders, 3 of them open"), "{said}");
     assert_agree(folder.path(), url);
     let new = Server::start(folder.path(), &settings);
-    assert_books_agree(new, folder.path(), url);
+    assert_records_agree(new, folder.path(), url);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A running server shows its books to whoever compares them: its orders as they are at one moment, and how
+//! A running server shows its records to whoever compares them: its orders as they are at one moment, and how
 //! far the log has come. They go through a socket in the data directory, so that who may read that may
 //! look, and nobody else.
 //!
@@ -77,16 +77,16 @@ impl Header {
     }
 }
 
-/// Shows the books of a running server: give it a thread `books` and call [`run`](Self::run).
+/// Shows the records of a running server: give it a thread `offline` and call [`run`](Self::run).
 #[derive(Debug)]
-pub struct BooksDoor {
+pub struct VerifySocket {
     listener: UnixListener,
     path: PathBuf,
     index: Index,
     log: LogHandle,
 }
 
-/// Why books are not shown.
+/// Why records are not shown.
 #[derive(Debug, thiserror::Error)]
 enum ShowError {
     #[error("the look has ended early")]
@@ -99,7 +99,7 @@ enum ShowError {
     Log(#[from] WalError),
 }
 
-impl BooksDoor {
+impl VerifySocket {
     /// Opens it. The data directory is this process's, so that a socket in it is of one that has ended.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl BooksDoor {
         Ok(Self { listener, path, index, log })
     }
 
-    /// Shows the books to one after the other, until a stop is asked for.
+    /// Shows the records to one after the other, until a stop is asked for.
     ///
     /// # Errors
     /// The socket fails.
@@ -136,7 +136,7 @@ impl BooksDoor {
             };
             if let Err(error) = self.show(stream, shutdown) {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "the books were not shown to the end");
+                tracing::warn!(error, "the records were not shown to the end");
             }
         }
         drop(self.listener);
@@ -207,7 +207,7 @@ impl BooksDoor {
     }
 }
 
-/// How long the books are shown to somebody.
+/// How long the records are shown to somebody.
 struct Patience<'a> {
     shutdown: &'a Shutdown,
     /// Whether new orders are refused for want of room: the log that is kept may be why.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Write;
 
-use super::BooksError;
+use super::OfflineError;
 use super::fields::FieldDifference;
 use crate::types::OrderId;
 
@@ -26,7 +26,7 @@ pub struct Differences {
     pub orders: BTreeSet<OrderId>,
 }
 
-/// A book and what it says. Two of them make a difference.
+/// One of the records and what it says. Two of them make a difference.
 pub(super) type Says<'a> = (&'a str, &'a str);
 
 impl<'a> Report<'a> {
@@ -40,19 +40,19 @@ impl<'a> Report<'a> {
     }
 
     /// Writes a difference that is no single order's.
-    pub(super) fn say(&mut self, difference: &dyn Display) -> Result<(), BooksError> {
+    pub(super) fn say(&mut self, difference: &dyn Display) -> Result<(), OfflineError> {
         self.found.count += 1;
-        writeln!(self.out, "{difference}").map_err(BooksError::Output)
+        writeln!(self.out, "{difference}").map_err(OfflineError::Output)
     }
 
-    /// Writes what two books say of a field of an order.
+    /// Writes what two records say of a field of an order.
     pub(super) fn field(
         &mut self,
         (order_id, user): (OrderId, &str),
         field: &str,
         one: Says<'_>,
         other: Says<'_>,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         let ((one, one_says), (other, other_says)) = (one, other);
         self.note(order_id);
         self.say(&format_args!(
@@ -73,7 +73,7 @@ impl<'a> Report<'a> {
         order: (OrderId, &str),
         (one, other): (&str, &str),
         fields: &[FieldDifference],
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         fields.iter().try_for_each(|(field, one_says, other_says)| {
             self.field(order, field, (one, one_says), (other, other_says))
         })

@@ -1,4 +1,4 @@
-//! The commands that compare, restore and copy the books of a stopped server.
+//! The commands that compare, restore and copy the records of a stopped server.
 
 use std::path::PathBuf;
 

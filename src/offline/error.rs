@@ -6,18 +6,18 @@ use crate::order::RecordError;
 use crate::projection::ProjectionError;
 use crate::wal::{Lsn, WalError};
 
-/// Why the books cannot be compared, restored or copied.
+/// Why the records cannot be compared, restored or copied.
 #[derive(Debug, thiserror::Error)]
-pub enum BooksError {
-    /// A server has the books open.
-    #[error("the books in {} are in use: stop the server first", data_dir.display())]
+pub enum OfflineError {
+    /// A server has the records open.
+    #[error("the records in {} are in use: stop the server first", data_dir.display())]
     InUse {
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// A server has the books open and does not show them.
+    /// A server has the records open and does not show them.
     #[error(
-        "the books in {} are in use, and whoever has them open does not show them: stop the server first",
+        "the records in {} are in use, and whoever has them open does not show them: stop the server first",
         data_dir.display()
     )]
     NotShown {
@@ -38,16 +38,16 @@ pub enum BooksError {
         /// What a copy may take.
         most_bytes: u64,
     },
-    /// There are no books.
+    /// There are no records.
     #[error(
         "there is no log in {}: --data-dir names the data directory of the server",
         data_dir.display()
     )]
-    NoBooks {
+    NoRecords {
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// Something is where a restore would put its books.
+    /// Something is where a restore would put its records.
     #[error(
         "{} is not empty, it has {found:?} in it: `longbow restore` fills an empty data directory, \
          or makes one",
@@ -109,7 +109,7 @@ pub enum BooksError {
     Postgres(#[from] ProjectionError),
 }
 
-impl From<WalError> for BooksError {
+impl From<WalError> for OfflineError {
     /// What a visitor of records said is said as it was.
     fn from(error: WalError) -> Self {
         match error {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::books::{assert_agree, command, id};
+use crate::offline::{assert_agree, command, id};
 use crate::support::load::Load;
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::small_disk::{fill_up_to, free_bytes, with_small_disk};

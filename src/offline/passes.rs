@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::BooksError;
-use super::open::OpenBooks;
+use super::OfflineError;
+use super::open::OpenRecords;
 use crate::order::Event;
 use crate::types::{USER_PARTITIONS, UserPartition};
 use crate::wal::Lsn;
@@ -13,9 +13,9 @@ pub(super) type Told = [u64; USER_PARTITIONS];
 
 /// Counts orders that come into being in the log, and changes behind `after`: they may be of as many
 /// others. The records are not decoded.
-pub(super) fn told(books: &OpenBooks, after: Lsn) -> Result<Told, BooksError> {
+pub(super) fn told(records: &OpenRecords, after: Lsn) -> Result<Told, OfflineError> {
     let mut told = [0; USER_PARTITIONS];
-    books.each_record(&mut |record| {
+    records.each_record(&mut |record| {
         let is_told = record.lsn > after || Event::is_created(record.kind);
         let partition = UserPartition::new(record.partition).filter(|_| is_told);
         if let Some(count) = partition.and_then(|partition| told.get_mut(partition.index())) {

@@ -1,6 +1,6 @@
 //! Orders as the log tells of them against the same orders in the index.
 
-use super::BooksError;
+use super::OfflineError;
 use super::fields::different_fields;
 use super::replay::Replay;
 use super::report::Report;
@@ -16,7 +16,7 @@ pub(super) fn compare(
     replay: &Replay<'_>,
     index: &Index,
     report: &mut Report<'_>,
-) -> Result<(), BooksError> {
+) -> Result<(), OfflineError> {
     let mut ids: Vec<OrderId> = replay.orders.keys().copied().collect();
     ids.sort_unstable();
     for order_id in ids {
@@ -30,7 +30,7 @@ fn compare_order(
     expected: &TrackedOrder,
     index: &Index,
     report: &mut Report<'_>,
-) -> Result<(), BooksError> {
+) -> Result<(), OfflineError> {
     let order = expected.order();
     let name = (order.order_id, order.user.as_str());
     let Some(found) = index.by_order_id(order.order_id)? else {

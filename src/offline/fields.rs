@@ -5,7 +5,7 @@ use std::fmt::{Debug, Display};
 use crate::order::{Execution, ExecutionPart, OpenCase, OrderParts};
 use crate::types::{PriceCents, TimestampMicros};
 
-/// Name of a field and its value in both books.
+/// Name of a field and its value in both records.
 pub(super) type FieldDifference = (String, String, String);
 
 /// Compares the fields of two orders that should be the same.
@@ -141,7 +141,7 @@ fn compare_executions(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::books::test_books::{accepted, created, filled, order};
+    use crate::offline::test_node::{accepted, created, filled, order};
     use crate::types::{Symbol, TimestampMicros};
 
     #[test]

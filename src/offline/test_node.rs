@@ -1,8 +1,8 @@
-//! Books on a disk for unit tests: a real log and the index that follows it.
+//! Records on a disk for unit tests: a real log and the index that follows it.
 
 use std::path::Path;
 
-use super::{BooksOptions, index_directory, wal_directory};
+use super::{OfflineOptions, index_directory, wal_directory};
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
 pub(super) use crate::order::test_events::{accepted, created, filled};
 use crate::order::{Event, EventEncoder, TrackedOrder};
@@ -78,7 +78,7 @@ pub(super) fn follow(data_dir: &Path, to: Lsn) {
     follower.persist().unwrap();
 }
 
-/// The books of a data directory, with so many orders in memory at once.
-pub(super) fn options(data_dir: &Path, max_orders_in_memory: u64) -> BooksOptions {
-    BooksOptions { max_orders_in_memory, ..BooksOptions::new(data_dir) }
+/// The records of a data directory, with so many orders in memory at once.
+pub(super) fn options(data_dir: &Path, max_orders_in_memory: u64) -> OfflineOptions {
+    OfflineOptions { max_orders_in_memory, ..OfflineOptions::new(data_dir) }
 }

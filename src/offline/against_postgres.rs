@@ -2,15 +2,15 @@
 
 use std::ops::RangeInclusive;
 
-use super::BooksError;
+use super::OfflineError;
 use super::fields::different_fields;
-use super::open::OpenBooks;
+use super::open::OpenRecords;
 use super::replay::{ExecutionTimes, Replay};
 use super::report::Report;
 use crate::index::Index;
 use crate::order::{Event, FeedPosition, OrderParts, TrackedOrder};
 use crate::projection::{
-    EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresBook, PostgresOrder, as_kept,
+    EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresOrder, PostgresRecords, as_kept,
     moment_as_kept,
 };
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
@@ -20,11 +20,11 @@ use crate::wal::Lsn;
 const BATCH_ROWS: usize = 1_000;
 
 /// What log and index say together.
-const BOOKS: &str = "the index with the log";
+const LOCAL_RECORDS: &str = "the index with the log";
 
 /// A server whose orders are compared.
 pub(super) struct ServerComparison {
-    book: PostgresBook,
+    server_rows: PostgresRecords,
     name: String,
     /// It should be where the log was at this record.
     pub(super) reached: Lsn,
@@ -41,13 +41,13 @@ impl ServerComparison {
     /// Looks at a server, and says how far it is behind. `None` where it follows another log: then
     /// everything in it would be different.
     pub(super) fn new(
-        (book, positions): (PostgresBook, Vec<PartitionPosition>),
-        books: &OpenBooks,
+        (server_rows, positions): (PostgresRecords, Vec<PartitionPosition>),
+        records: &OpenRecords,
         report: &mut Report<'_>,
-    ) -> Result<Option<Self>, BooksError> {
-        let server = book.server();
+    ) -> Result<Option<Self>, OfflineError> {
+        let server = server_rows.server();
         let name = server.to_string();
-        let (log_id, last) = (books.log_id, books.last);
+        let (log_id, last) = (records.log_id, records.last);
         if let Some(other) = positions.iter().find(|position| position.log_id != log_id) {
             let found = other.log_id;
             report.say(&format_args!("{name} follows log {found}, and this is log {log_id}"))?;
@@ -61,7 +61,7 @@ impl ServerComparison {
             report.say(&format_args!(
                 "{name} has not followed this log for all of user partitions {from} to {to}"
             ))?;
-        } else if reached < last && !books.is_live() {
+        } else if reached < last && !records.is_live() {
             let missing = last.0 - reached.0;
             report.say(&format_args!(
                 "{name} is behind: it has everything up to record {reached}, the log ends with \
@@ -75,13 +75,13 @@ impl ServerComparison {
             ))?;
         }
         let events = ExpectedEvents::new(log_id);
-        Ok(Some(Self { book, name, reached, events }))
+        Ok(Some(Self { server_rows, name, reached, events }))
     }
 
     /// Compares orders that no other server keeps, and that this one should not.
-    pub(super) fn strangers(&self, report: &mut Report<'_>) -> Result<(), BooksError> {
-        let (from, to) = self.book.server().partitions().into_inner();
-        self.book.each_stranger(|row: OrderRow| {
+    pub(super) fn strangers(&self, report: &mut Report<'_>) -> Result<(), OfflineError> {
+        let (from, to) = self.server_rows.server().partitions().into_inner();
+        self.server_rows.each_stranger(|row: OrderRow| {
             report.say(&format_args!(
                 "order {} of user {}: {}: {} has it, and keeps user partitions {from} to {to}; its \
                  partition is {}",
@@ -95,19 +95,19 @@ impl ServerComparison {
     }
 
     /// Ends the look at the server.
-    pub(super) fn end(self) -> Result<(), BooksError> {
-        Ok(self.book.end()?)
+    pub(super) fn end(self) -> Result<(), OfflineError> {
+        Ok(self.server_rows.end()?)
     }
 
     /// Compares how far the feed was taken, with what the log has at the record that the server has it
     /// from; that may be behind what all of its partitions have.
     pub(super) fn feed(
         &self,
-        expected: impl FnOnce(Lsn) -> Result<Option<FeedPosition>, BooksError>,
+        expected: impl FnOnce(Lsn) -> Result<Option<FeedPosition>, OfflineError>,
         report: &mut Report<'_>,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         let words = |feed: &FeedPosition| format!("{} of session {}", feed.sequence, feed.session);
-        let found = self.book.feed_position()?;
+        let found = self.server_rows.feed_position()?;
         let reached = found.as_ref().map_or(self.reached, |(lsn, _)| self.reached.max(*lsn));
         let Some(expected) = expected(reached)? else { return Ok(()) };
         let found = found.map_or("none".to_owned(), |(_, found)| words(&found));
@@ -127,7 +127,7 @@ impl ServerComparison {
         (lsn, event): (Lsn, &Event),
         after: &TrackedOrder,
         report: &mut Report<'_>,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         if lsn <= self.reached {
             self.events.push(lsn, event, after);
         }
@@ -135,8 +135,8 @@ impl ServerComparison {
     }
 
     /// Compares the events that were taken.
-    pub(super) fn compare_events(&mut self, report: &mut Report<'_>) -> Result<(), BooksError> {
-        for wrong in self.book.wrong_events(&self.events)? {
+    pub(super) fn compare_events(&mut self, report: &mut Report<'_>) -> Result<(), OfflineError> {
+        for wrong in self.server_rows.wrong_events(&self.events)? {
             let name = (wrong.order_id, wrong.user.as_str());
             let row = format!("order_events of version {}", wrong.version);
             if wrong.fields.is_empty() {
@@ -157,7 +157,7 @@ impl ServerComparison {
         index: &Index,
         (group, replay): (&RangeInclusive<u8>, &mut Replay<'_>),
         report: &mut Report<'_>,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         let mut found = 0;
         let mut scan = index.scan_orders()?;
         loop {
@@ -190,7 +190,7 @@ impl ServerComparison {
             found += self.compare(&expected.collect::<Vec<_>>(), replay, report)?;
         }
         let known = Known { index, replay };
-        if self.book.count_orders(group)? != found {
+        if self.server_rows.count_orders(group)? != found {
             self.surplus(group, &known, report)?;
         }
         self.other_tables(group, &known, report)
@@ -202,13 +202,13 @@ impl ServerComparison {
         expected: &[Expected<'_>],
         replay: &Replay<'_>,
         report: &mut Report<'_>,
-    ) -> Result<u64, BooksError> {
+    ) -> Result<u64, OfflineError> {
         let name = |expected: &Expected<'_>| {
             let order = expected.order.order();
             (order.user.clone(), order.order_id)
         };
         let wanted: Vec<(UserId, OrderId)> = expected.iter().map(name).collect();
-        let found = self.book.orders(&wanted)?;
+        let found = self.server_rows.orders(&wanted)?;
         for expected in expected {
             let order = expected.order.order();
             let name = (order.order_id, order.user.as_str());
@@ -216,7 +216,7 @@ impl ServerComparison {
             let is_ahead = replay.ahead.contains(&order.order_id);
             match found.get(&order.order_id) {
                 None if is_ahead => {}
-                None => report.field(name, "order", (BOOKS, "it"), (&self.name, "none"))?,
+                None => report.field(name, "order", (LOCAL_RECORDS, "it"), (&self.name, "none"))?,
                 Some(Err(why)) => {
                     report.note(order.order_id);
                     report.say(&format_args!(
@@ -236,7 +236,7 @@ impl ServerComparison {
         expected: &Expected<'_>,
         row: &PostgresOrder,
         report: &mut Report<'_>,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         let order = expected.order.order();
         let name = (order.order_id, order.user.as_str());
         let parts = as_kept(OrderParts::of_tracked(expected.order));
@@ -272,22 +272,22 @@ impl ServerComparison {
                 compare(column(name), words(one), words(other));
             }
         }
-        report.fields(name, (BOOKS, &self.name), &fields)
+        report.fields(name, (LOCAL_RECORDS, &self.name), &fields)
     }
 
-    /// Finds orders that the other books do not have.
+    /// Finds orders that the other records do not have.
     fn surplus(
         &self,
         group: &RangeInclusive<u8>,
         known: &Known<'_>,
         report: &mut Report<'_>,
-    ) -> Result<(), BooksError> {
-        self.book.each_order(group, |row: OrderRow| {
+    ) -> Result<(), OfflineError> {
+        self.server_rows.each_order(group, |row: OrderRow| {
             if known.order(&row)?.is_some() {
                 return Ok(());
             }
             let name = (row.order_id, row.user.as_str());
-            report.field(name, "order", (BOOKS, "none"), (&self.name, "it"))
+            report.field(name, "order", (LOCAL_RECORDS, "none"), (&self.name, "it"))
         })
     }
 
@@ -297,34 +297,34 @@ impl ServerComparison {
         group: &RangeInclusive<u8>,
         known: &Known<'_>,
         report: &mut Report<'_>,
-    ) -> Result<(), BooksError> {
-        self.book.each_lone_execution(group, |row: OrderRow| {
+    ) -> Result<(), OfflineError> {
+        self.server_rows.each_lone_execution(group, |row: OrderRow| {
             // Those of an order that has only lost its row were compared with it.
             if known.order(&row)?.is_some() {
                 return Ok(());
             }
             let (name, field) =
                 ((row.order_id, row.user.as_str()), format!("execution {}", row.id));
-            report.field(name, &field, (BOOKS, "no such order"), (&self.name, "it"))
+            report.field(name, &field, (LOCAL_RECORDS, "no such order"), (&self.name, "it"))
         })?;
-        self.book.each_without_external(group, |row: OrderRow| {
-            // Another id than the other books have is a difference of the order.
+        self.server_rows.each_without_external(group, |row: OrderRow| {
+            // Another id than the other records have is a difference of the order.
             if known.external_id(&row)?.is_none_or(|id| id != row.id) {
                 return Ok(());
             }
             let name = (row.order_id, row.user.as_str());
-            report.field(name, "external_orders", (BOOKS, &row.id), (&self.name, "none"))
+            report.field(name, "external_orders", (LOCAL_RECORDS, &row.id), (&self.name, "none"))
         })?;
-        self.book.each_lone_external(group, |row: OrderRow| {
+        self.server_rows.each_lone_external(group, |row: OrderRow| {
             let id = known.external_id(&row)?;
             if id.as_ref() == Some(&row.id) {
                 return Ok(());
             }
             let name = (row.order_id, row.user.as_str());
             let id = id.unwrap_or_else(|| "none".to_owned());
-            report.field(name, "external_orders", (BOOKS, &id), (&self.name, &row.id))
+            report.field(name, "external_orders", (LOCAL_RECORDS, &id), (&self.name, &row.id))
         })?;
-        self.book.each_gap(group, |gap| self.gap(&gap, known, report))
+        self.server_rows.each_gap(group, |gap| self.gap(&gap, known, report))
     }
 
     fn gap(
@@ -332,7 +332,7 @@ impl ServerComparison {
         gap: &EventGap,
         known: &Known<'_>,
         report: &mut Report<'_>,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         let row = OrderRow {
             table: "order_events",
             user: gap.user.clone(),
@@ -360,7 +360,7 @@ impl ServerComparison {
             }
         };
         let name = (gap.order_id, gap.user.as_str());
-        report.field(name, "order_events", (BOOKS, &expected), (&self.name, &found))
+        report.field(name, "order_events", (LOCAL_RECORDS, &expected), (&self.name, &found))
     }
 }
 
@@ -372,7 +372,7 @@ struct Known<'a> {
 
 impl Known<'_> {
     /// The order that a row names, if it is that user's.
-    fn order(&self, row: &OrderRow) -> Result<Option<TrackedOrder>, BooksError> {
+    fn order(&self, row: &OrderRow) -> Result<Option<TrackedOrder>, OfflineError> {
         let order = match self.replay.orders.get(&row.order_id) {
             Some(known) => Some(known.order.clone()),
             None => self.index.by_order_id(row.order_id)?,
@@ -381,7 +381,7 @@ impl Known<'_> {
     }
 
     /// The exchange's id of that order.
-    fn external_id(&self, row: &OrderRow) -> Result<Option<String>, BooksError> {
+    fn external_id(&self, row: &OrderRow) -> Result<Option<String>, OfflineError> {
         let order = self.order(row)?;
         let id = order.as_ref().and_then(|order| order.order().external_order_id.as_ref());
         Ok(id.map(|id| id.as_str().to_owned()))

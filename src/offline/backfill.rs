@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::open::{OpenBooks, event_of};
+use super::open::{OpenRecords, event_of};
 use super::passes::{groups, told};
-use super::{BooksError, BooksOptions};
+use super::{OfflineError, OfflineOptions};
 use crate::index::{Index, IndexFollower, IndexMetrics};
 use crate::order::Event;
 use crate::projection::{COPIED_ORDERS, PostgresBackfill, PostgresServers, ToldOrders};
@@ -28,26 +28,26 @@ pub struct Backfilled {
 }
 
 /// Copies all orders into Postgres, with the events of those that came into being in the part of the
-/// log that is kept. Whatever was in their rows, they become what the books say. A copy that was
+/// log that is kept. Whatever was in their rows, they become what the records say. A copy that was
 /// interrupted can be begun again; only its last step says how far Postgres has come.
 ///
 /// # Errors
-/// The books are in use or cannot be read; Postgres refuses, or follows another log.
+/// The records are in use or cannot be read; Postgres refuses, or follows another log.
 pub fn backfill(
-    options: &BooksOptions,
+    options: &OfflineOptions,
     servers: &PostgresServers,
-) -> Result<Backfilled, BooksError> {
-    let books = OpenBooks::open(options)?;
-    let told = told(&books, books.last)?;
-    let index = books.index.clone();
-    let (log_id, last) = (books.log_id, books.last);
+) -> Result<Backfilled, OfflineError> {
+    let records = OpenRecords::open(options)?;
+    let told = told(&records, records.last)?;
+    let index = records.index.clone();
+    let (log_id, last) = (records.log_id, records.last);
     let groups: Vec<_> = servers
         .iter()
         .map(|server| groups(&server.partitions(), &told, options.max_orders_in_memory))
         .collect();
-    let kept = KeptLog { directory: books.log.directory.clone(), last };
+    let kept = KeptLog { directory: records.log.directory.clone(), last };
     // The log is durable from here on, and stays locked.
-    let follower = follow_to_end(books)?;
+    let follower = follow_to_end(records)?;
     let (mut orders, mut untold) = (0, 0);
     for (server, groups) in servers.iter().zip(groups) {
         let now = Clock.now();
@@ -64,24 +64,24 @@ pub fn backfill(
 }
 
 /// Writes these orders anew where Postgres has something else of them, with their events as far as the log
-/// tells of them from their beginning. Rows of orders that the books do not know stay, and rows of
+/// tells of them from their beginning. Rows of orders that the records do not know stay, and rows of
 /// `order_events` that say something else, which nobody may change. Gives how many orders were written.
 ///
 /// # Errors
-/// The books are in use or cannot be read; Postgres refuses, follows another log, or has not followed
+/// The records are in use or cannot be read; Postgres refuses, follows another log, or has not followed
 /// this one to its end.
 pub fn repair(
-    options: &BooksOptions,
+    options: &OfflineOptions,
     servers: &PostgresServers,
     wanted: &BTreeSet<OrderId>,
-) -> Result<u64, BooksError> {
-    let books = OpenBooks::open(options)?;
-    let told = told(&books, books.last)?;
-    let index = books.index.clone();
-    let (log_id, last) = (books.log_id, books.last);
-    let kept = KeptLog { directory: books.log.directory.clone(), last };
+) -> Result<u64, OfflineError> {
+    let records = OpenRecords::open(options)?;
+    let told = told(&records, records.last)?;
+    let index = records.index.clone();
+    let (log_id, last) = (records.log_id, records.last);
+    let kept = KeptLog { directory: records.log.directory.clone(), last };
     let most = options.max_orders_in_memory;
-    let follower = follow_to_end(books)?;
+    let follower = follow_to_end(records)?;
     let mut repaired = 0;
     for server in servers.iter() {
         let own = wanted.iter().filter(|id| server.keeps(id.partition()));
@@ -107,10 +107,10 @@ pub fn repair(
 }
 
 /// Makes the log durable as each start does, and moves the index to its end.
-fn follow_to_end(books: OpenBooks) -> Result<impl Sized, BooksError> {
-    let last = books.last;
-    let in_use = BooksError::InUse { data_dir: books.log.directory.clone() };
-    let (index, log, recovery) = books.into_locked().ok_or(in_use)?;
+fn follow_to_end(records: OpenRecords) -> Result<impl Sized, OfflineError> {
+    let last = records.last;
+    let in_use = OfflineError::InUse { data_dir: records.log.directory.clone() };
+    let (index, log, recovery) = records.into_locked().ok_or(in_use)?;
     let (appender, writer) = wal::open(log, recovery)?;
     let handle = writer.handle();
     let mut follower = IndexFollower::new(index.clone(), handle, IndexMetrics::default())?;
@@ -118,7 +118,7 @@ fn follow_to_end(books: OpenBooks) -> Result<impl Sized, BooksError> {
         let before = index.position();
         follower.apply_batch(last)?;
         if index.position() == before {
-            return Err(BooksError::Stuck { position: before, last });
+            return Err(OfflineError::Stuck { position: before, last });
         }
     }
     follower.persist()?;
@@ -138,7 +138,7 @@ impl KeptLog {
         group: &RangeInclusive<u8>,
         wanted: Option<&BTreeSet<OrderId>>,
         postgres: &mut PostgresBackfill,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), OfflineError> {
         let mut orders = ToldOrders::default();
         let mut events: Vec<(Lsn, Event)> = Vec::with_capacity(BATCH_EVENTS);
         let read = wal::inspect(&self.directory, None, &mut |record| {
@@ -152,12 +152,12 @@ impl KeptLog {
                 events.push((record.lsn, event));
             }
             if events.len() == BATCH_EVENTS {
-                postgres.events(&events, &mut orders).map_err(BooksError::from)?;
+                postgres.events(&events, &mut orders).map_err(OfflineError::from)?;
                 events.clear();
             }
             Ok(())
         });
-        read.map_err(|error: WalError| BooksError::from(error))?;
+        read.map_err(|error: WalError| OfflineError::from(error))?;
         Ok(postgres.events(&events, &mut orders)?)
     }
 }
@@ -167,7 +167,7 @@ fn copy_orders(
     index: &Index,
     partitions: &RangeInclusive<u8>,
     postgres: &mut PostgresBackfill,
-) -> Result<u64, BooksError> {
+) -> Result<u64, OfflineError> {
     let mut copied = 0;
     let mut scan = index.scan_orders()?;
     loop {

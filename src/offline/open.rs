@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::look::{self, Shown};
-use super::{BooksError, BooksOptions, check_restored, index_directory, wal_directory};
+use super::{OfflineError, OfflineOptions, check_restored, index_directory, wal_directory};
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::order::{Event, decode};
 use crate::wal::{self, LogId, Lsn, Outline, RecordView, Recovery, WalError, WalOptions};
 
 /// Log and index, both locked for as long as this lives, or kept by a running server. Nothing in them is
 /// changed.
-pub(super) struct OpenBooks {
+pub(super) struct OpenRecords {
     pub(super) index: Index,
     pub(super) log: WalOptions,
     pub(super) log_id: LogId,
@@ -28,45 +28,46 @@ enum Hold {
     Server(Shown),
 }
 
-impl OpenBooks {
-    /// Opens the books of a server that has been stopped.
+impl OpenRecords {
+    /// Opens the records of a server that has been stopped.
     ///
     /// # Errors
     /// A server has them open; they are not there, damaged, or do not belong together.
-    pub(super) fn open(options: &BooksOptions) -> Result<Self, BooksError> {
+    pub(super) fn open(options: &OfflineOptions) -> Result<Self, OfflineError> {
         let data_dir = || options.data_dir.clone();
         check_restored(&options.data_dir)?;
         // Nothing of the log is ever cut here, and neither a log nor an index made.
         let log =
             WalOptions { keep_bytes: u64::MAX, ..WalOptions::new(wal_directory(&data_dir())) };
         let outline = wal::outline(&log)?;
-        let log_id = outline.log_id.ok_or_else(|| BooksError::NoBooks { data_dir: data_dir() })?;
+        let log_id =
+            outline.log_id.ok_or_else(|| OfflineError::NoRecords { data_dir: data_dir() })?;
         let index = IndexOptions::new(index_directory(&data_dir()), outline);
         let index = Index::open_existing(index).map_err(|error| match error {
-            IndexError::Locked { .. } => BooksError::InUse { data_dir: data_dir() },
+            IndexError::Locked { .. } => OfflineError::InUse { data_dir: data_dir() },
             error => error.into(),
         })?;
         let recovery = wal::recover(&log, index.position(), &mut |_| Ok(()));
         let recovery = recovery.map_err(|error| match error {
-            WalError::Locked { .. } => BooksError::InUse { data_dir: data_dir() },
+            WalError::Locked { .. } => OfflineError::InUse { data_dir: data_dir() },
             error => error.into(),
         })?;
         let (first, last) = (recovery.first_lsn, Lsn(recovery.next_lsn.0.saturating_sub(1)));
         Ok(Self { index, log, log_id, first, last, hold: Hold::Lock(Box::new(recovery)) })
     }
 
-    /// Opens the books of a server that has been stopped, or those that a running one shows.
+    /// Opens the records of a server that has been stopped, or those that a running one shows.
     ///
     /// # Errors
     /// As [`open`](Self::open); a server that has them open and does not show them.
-    pub(super) fn open_or_ask(options: &BooksOptions) -> Result<Self, BooksError> {
+    pub(super) fn open_or_ask(options: &OfflineOptions) -> Result<Self, OfflineError> {
         match Self::open(options) {
-            Err(BooksError::InUse { .. }) => Self::ask(options),
+            Err(OfflineError::InUse { .. }) => Self::ask(options),
             opened => opened,
         }
     }
 
-    fn ask(options: &BooksOptions) -> Result<Self, BooksError> {
+    fn ask(options: &OfflineOptions) -> Result<Self, OfflineError> {
         let shown = look::ask(&options.data_dir)?;
         let log = WalOptions::new(wal_directory(&options.data_dir));
         let outline =
@@ -81,7 +82,7 @@ impl OpenBooks {
         matches!(self.hold, Hold::Server(_))
     }
 
-    /// The parts of books that are locked: index, log, and what opens that for appending.
+    /// The parts of records that are locked: index, log, and what opens that for appending.
     pub(super) fn into_locked(self) -> Option<(Index, WalOptions, Recovery)> {
         match self.hold {
             Hold::Lock(recovery) => Some((self.index, self.log, *recovery)),
@@ -93,7 +94,7 @@ impl OpenBooks {
     ///
     /// # Errors
     /// A running server may have cut its log meanwhile.
-    pub(super) fn end(self) -> Result<(), BooksError> {
+    pub(super) fn end(self) -> Result<(), OfflineError> {
         match self.hold {
             Hold::Lock(_) => Ok(()),
             Hold::Server(shown) => shown.end(),
@@ -106,8 +107,8 @@ impl OpenBooks {
     /// What cannot be read, and what `visit` says.
     pub(super) fn each_record(
         &self,
-        visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), BooksError>,
-    ) -> Result<(), BooksError> {
+        visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), OfflineError>,
+    ) -> Result<(), OfflineError> {
         let last = self.last;
         wal::inspect(&self.log.directory, None, &mut |record| {
             // What is behind is a torn end.
@@ -126,15 +127,15 @@ pub fn stored_position(data_dir: &Path) -> Option<Lsn> {
 }
 
 /// The event that a record is.
-pub(super) fn event_of(record: &RecordView<'_>) -> Result<Event, BooksError> {
+pub(super) fn event_of(record: &RecordView<'_>) -> Result<Event, OfflineError> {
     let lsn = record.lsn;
     decode(record.kind, record.format_version, record.payload)
-        .map_err(|source| BooksError::Record { lsn, source })
+        .map_err(|source| OfflineError::Record { lsn, source })
 }
 
-impl std::fmt::Debug for OpenBooks {
+impl std::fmt::Debug for OpenRecords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenBooks")
+        f.debug_struct("OpenRecords")
             .field("log_id", &self.log_id)
             .field("first", &self.first)
             .field("last", &self.last)

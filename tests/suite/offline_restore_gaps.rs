@@ -1,6 +1,6 @@
 //! Rows that are gone from Postgres are missed before a restore, which is refused with what is lacking.
 
-use crate::books::{Traffic, command, id};
+use crate::offline::{Traffic, command, id};
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{Exchange, Server, run};
 

@@ -1,12 +1,12 @@
 //! `longbow verify`: says nothing where log, index and Postgres agree, and finds each kind of
 //! difference.
 
-use crate::books::{Traffic, assert_agree, assert_differ, command, id};
+use crate::offline::{Traffic, assert_agree, assert_differ, command, id};
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{self, Exchange, Server};
 
 #[test]
-fn books_that_agree_say_nothing_and_each_difference_is_found() {
+fn records_that_agree_say_nothing_and_each_difference_is_found() {
     let (data, venue) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let postgres = Postgres::start();
     let database = postgres.database();
@@ -197,7 +197,7 @@ fn what_a_killed_server_has_not_written_is_said_once() {
     assert_eq!((alone.code, alone.lines.len()), (0, 0), "{alone:?}");
     // The next start brings everything.
     let server = Server::start(data.path(), &settings);
-    support::postgres::assert_books_agree(server, data.path(), &url);
+    support::postgres::assert_records_agree(server, data.path(), &url);
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The three books of a server - the log, the index, Postgres - kept comparable: `verify` says where
+//! The three records of a server - the log, the index, Postgres - kept comparable: `verify` says where
 //! they differ, `restore` makes log and index from Postgres, `backfill` brings Postgres to where the
 //! index is, and `repair` does that for some orders.
 //!
 //! They work while the server is stopped, and take its locks: nothing moves meanwhile. Only `verify` also
-//! works beside a running server, which shows its books to it (`show`). None of them holds more in memory than a bounded number of orders, however many there are. What needs the
+//! works beside a running server, which shows its records to it (`show`). None of them holds more in memory than a bounded number of orders, however many there are. What needs the
 //! history of many orders at once is done in passes over the log, each for some of the user
 //! partitions (`passes`).
 
@@ -22,34 +22,34 @@ mod show;
 mod verify;
 
 #[cfg(test)]
-mod test_books;
+mod test_node;
 #[cfg(test)]
 mod verify_tests;
 
 use std::path::{Path, PathBuf};
 
 pub use backfill::{Backfilled, backfill, repair};
-pub use error::BooksError;
+pub use error::OfflineError;
 pub use open::stored_position;
 pub use report::Differences;
 pub use restore::{Restored, check_restored, restore};
-pub use show::BooksDoor;
+pub use show::VerifySocket;
 pub use verify::{differences, verify};
 
 /// Most orders whose history is in memory at once: some 500 bytes each.
 pub const MAX_ORDERS_IN_MEMORY: u64 = 500_000;
 
-/// Where the books of a server are.
+/// Where the records of a server are.
 #[derive(Debug, Clone)]
-pub struct BooksOptions {
+pub struct OfflineOptions {
     /// Its data directory.
     pub data_dir: PathBuf,
     /// Most orders whose history is in memory at once.
     pub max_orders_in_memory: u64,
 }
 
-impl BooksOptions {
-    /// The books in a data directory.
+impl OfflineOptions {
+    /// The records in a data directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self { data_dir: data_dir.into(), max_orders_in_memory: MAX_ORDERS_IN_MEMORY }
     }

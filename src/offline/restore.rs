@@ -9,7 +9,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{BooksError, index_directory, wal_directory};
+use super::{OfflineError, index_directory, wal_directory};
 use crate::index::{DEFAULT_CACHE_BYTES, IndexFiller};
 use crate::projection::{PostgresRestore, PostgresServers};
 use crate::wal::{self, LogId, Lsn, WalOptions};
@@ -44,7 +44,7 @@ pub fn restore(
     data_dir: &Path,
     servers: &PostgresServers,
     is_forced: bool,
-) -> Result<Restored, BooksError> {
+) -> Result<Restored, OfflineError> {
     let place = Place::prepare(data_dir)?;
     let log_id = new_log(&place.restoring)?;
     let mut filler = IndexFiller::create(&index_directory(&place.restoring), DEFAULT_CACHE_BYTES)?;
@@ -66,7 +66,7 @@ pub fn restore(
     let (orders, open) = filler.counts();
     filler.finish(log_id, postgres.feed_position()?)?;
     let lacking = postgres.lacking().to_vec();
-    // Postgres first: books that it does not follow would be worse than none.
+    // Postgres first: records that it does not follow would be worse than none.
     postgres.commit()?;
     place.finish()?;
     Ok(Restored { log_id, orders, open, lacking })
@@ -75,16 +75,16 @@ pub fn restore(
 /// Checks that no restore into a data directory was interrupted, or is at work.
 ///
 /// # Errors
-/// [`BooksError::HalfRestored`].
-pub fn check_restored(data_dir: &Path) -> Result<(), BooksError> {
+/// [`OfflineError::HalfRestored`].
+pub fn check_restored(data_dir: &Path) -> Result<(), OfflineError> {
     if data_dir.join(RESTORING).exists() {
-        return Err(BooksError::HalfRestored { data_dir: data_dir.to_path_buf() });
+        return Err(OfflineError::HalfRestored { data_dir: data_dir.to_path_buf() });
     }
     Ok(())
 }
 
 /// A log without records, durable.
-fn new_log(directory: &Path) -> Result<LogId, BooksError> {
+fn new_log(directory: &Path) -> Result<LogId, OfflineError> {
     let options = WalOptions::new(wal_directory(directory));
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(()))?;
     let (_appender, writer) = wal::open(options, recovery)?;
@@ -100,7 +100,7 @@ struct Place {
 
 impl Place {
     /// Finds out that there is nothing, or nothing but what an interrupted restore has left.
-    fn prepare(data_dir: &Path) -> Result<Self, BooksError> {
+    fn prepare(data_dir: &Path) -> Result<Self, OfflineError> {
         create_durably(data_dir)?;
         let restoring = data_dir.join(RESTORING);
         if !restoring.exists() {
@@ -112,7 +112,7 @@ impl Place {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(BooksError::InUse { data_dir: data_dir.to_path_buf() });
+                return Err(OfflineError::InUse { data_dir: data_dir.to_path_buf() });
             }
             Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
         }
@@ -125,8 +125,8 @@ impl Place {
         Ok(Self { data_dir: data_dir.to_path_buf(), restoring, _lock: lock })
     }
 
-    /// Moves the books to their places.
-    fn finish(self) -> Result<(), BooksError> {
+    /// Moves the records to their places.
+    fn finish(self) -> Result<(), OfflineError> {
         for place in [index_directory, wal_directory] {
             let (from, to) = (place(&self.restoring), place(&self.data_dir));
             fs::rename(&from, &to).map_err(failed("move into place", &from))?;
@@ -138,7 +138,7 @@ impl Place {
     }
 }
 
-fn check_empty(data_dir: &Path) -> Result<(), BooksError> {
+fn check_empty(data_dir: &Path) -> Result<(), OfflineError> {
     let entries = fs::read_dir(data_dir).and_then(|entries| {
         entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<OsString>>>()
     });
@@ -146,11 +146,11 @@ fn check_empty(data_dir: &Path) -> Result<(), BooksError> {
     let first = names.into_iter().filter(|name| name != LOST_AND_FOUND).min();
     let Some(first) = first else { return Ok(()) };
     let found = first.to_string_lossy().into_owned();
-    Err(BooksError::NotEmpty { data_dir: data_dir.to_path_buf(), found })
+    Err(OfflineError::NotEmpty { data_dir: data_dir.to_path_buf(), found })
 }
 
 /// Makes a directory and every missing one above it, each durable in its parent.
-fn create_durably(path: &Path) -> Result<(), BooksError> {
+fn create_durably(path: &Path) -> Result<(), OfflineError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -160,7 +160,7 @@ fn create_durably(path: &Path) -> Result<(), BooksError> {
     make_directory(path)
 }
 
-fn make_directory(path: &Path) -> Result<(), BooksError> {
+fn make_directory(path: &Path) -> Result<(), OfflineError> {
     match fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(failed("create the directory", path)(error));
@@ -174,21 +174,21 @@ fn make_directory(path: &Path) -> Result<(), BooksError> {
     }
 }
 
-fn remove_directory(path: &Path) -> Result<(), BooksError> {
+fn remove_directory(path: &Path) -> Result<(), OfflineError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
     }
 }
 
-fn sync(directory: &Path) -> Result<(), BooksError> {
+fn sync(directory: &Path) -> Result<(), OfflineError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(failed("make durable", directory))
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BooksError + use<> {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OfflineError + use<> {
     let path = path.to_path_buf();
-    move |source| BooksError::Io { action, path, source }
+    move |source| OfflineError::Io { action, path, source }
 }
 
 #[cfg(test)]
@@ -207,7 +207,7 @@ mod tests {
         fs::create_dir(data_dir.join(LOST_AND_FOUND)).unwrap();
         let place = Place::prepare(&data_dir).unwrap();
         let second = Place::prepare(&data_dir).err().unwrap();
-        assert!(matches!(second, BooksError::InUse { .. }), "{second}");
+        assert!(matches!(second, OfflineError::InUse { .. }), "{second}");
         drop(place);
     }
 

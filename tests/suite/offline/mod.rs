@@ -1,10 +1,10 @@
-//! What the tests of the three books share: orders of every kind, and the commands.
+//! What the tests of the three records share: orders of every kind, and the commands.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
 
-use longbow::books::BooksOptions;
+use longbow::offline::OfflineOptions;
 use longbow::projection::PostgresServers;
 use serde_json::{Value, json};
 use ureq::http::Request;
@@ -20,7 +20,7 @@ pub struct Said {
     pub errors: String,
 }
 
-/// Runs a command on the books of a data directory.
+/// Runs a command on the records of a data directory.
 pub fn command(name: &str, data: &Path, postgres: Option<&str>) -> Said {
     let mut arguments = vec![name, "--data-dir", data.to_str().unwrap()];
     if let Some(postgres) = postgres {
@@ -42,12 +42,12 @@ pub fn succeed(name: &str, data: &Path, postgres: &str) -> String {
     said.lines.into_iter().next().unwrap()
 }
 
-/// The books agree, with Postgres and without, also when they are compared by few orders at a time.
+/// The records agree, with Postgres and without, also when they are compared by few orders at a time.
 pub fn assert_agree(data: &Path, postgres: &str) {
     let servers: PostgresServers = postgres.parse().unwrap();
-    let few = BooksOptions { max_orders_in_memory: 2, ..BooksOptions::new(data) };
+    let few = OfflineOptions { max_orders_in_memory: 2, ..OfflineOptions::new(data) };
     let mut lines = Vec::new();
-    let count = longbow::books::verify(&few, Some(&servers), &mut lines).unwrap();
+    let count = longbow::offline::verify(&few, Some(&servers), &mut lines).unwrap();
     assert_eq!((count, String::from_utf8(lines).unwrap().as_str()), (0, ""));
     for postgres in [None, Some(postgres)] {
         let said = command("verify", data, postgres);
