@@ -67,7 +67,7 @@ impl Admin {
             }
             (["kill-switch"], "GET" | "HEAD") => {
                 Query::none(request.uri())?;
-                Ok(operate::kill_switch(self.site.orders.gateway()))
+                Ok(operate::kill_switch(self.site.orders.commands()))
             }
             (["kill-switch"], "PUT") => operate::halt(&self.site, request, peer).await,
             (["mass-cancel"], "POST") => operate::mass_cancel(&self.site, request, peer).await,

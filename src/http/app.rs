@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::exchange::webhook::WebhookVerifier;
 use crate::market::{Directory, MarketReader};
 use crate::metrics::Metrics;
-use crate::oms::OrderDesk;
-use crate::stream::{Hub, StreamDoors, StreamQuotas};
+use crate::oms::OrderService;
+use crate::stream::{Hub, StreamQuotas, StreamRouter};
 
 use super::auth::Authenticator;
 use super::problem::Problem;
@@ -18,13 +18,13 @@ pub struct Site {
     /// Prices and symbols.
     pub market: MarketReader,
     /// Takes orders and answers questions about them.
-    pub orders: OrderDesk,
+    pub orders: OrderService,
     /// Who a request comes from.
     pub authenticator: Arc<Authenticator>,
     /// Who may post fills; nobody without one.
     pub webhook: Option<Arc<WebhookVerifier>>,
     /// Room for streams, and the way to those of other shards.
-    pub streams: StreamDesk,
+    pub streams: StreamService,
     /// Counters, for the operators' listener.
     pub metrics: Arc<Metrics>,
     /// What readiness depends on beside the above.
@@ -33,11 +33,11 @@ pub struct Site {
 
 /// What the streams of all shards share.
 #[derive(Debug, Clone)]
-pub struct StreamDesk {
+pub struct StreamService {
     /// How many there may be.
     pub quotas: Arc<StreamQuotas>,
     /// Where to ask for changes of open ones.
-    pub doors: StreamDoors,
+    pub router: StreamRouter,
     /// Sends a second of a stream that asks for no rate; `None` for no limit.
     pub default_rate: Option<u32>,
 }

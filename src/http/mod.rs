@@ -25,7 +25,7 @@ mod routes;
 
 pub use accept::{serve_clients, serve_operators};
 pub use admin::Admin;
-pub use app::{App, Site, StreamDesk};
+pub use app::{App, Site, StreamService};
 pub use auth::{Authenticator, Secret, SecretError};
 pub use limits::HttpLimits;
 pub use metrics::HttpMetrics;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::field::display;
 
-use crate::oms::{CancelScope, HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderGateway};
+use crate::oms::{CancelScope, HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderCommands};
 use crate::types::{InvalidValue, Symbol, UserId};
 
 use super::app::Site;
@@ -111,7 +111,7 @@ fn shown(halts: &Halts, unwritten: Option<&str>) -> HttpResponse {
 }
 
 /// `GET /kill-switch`.
-pub(super) fn kill_switch(orders: &OrderGateway) -> HttpResponse {
+pub(super) fn kill_switch(orders: &OrderCommands) -> HttpResponse {
     let switch = orders.kill_switch();
     let unwritten = switch.unwritten();
     shown(&switch.halts(), unwritten.as_deref().map(String::as_str))
@@ -133,8 +133,8 @@ pub(super) async fn halt(
         check_symbol(site, *symbol, "symbols")?;
     }
     let (by, reason) = (change.by.clone(), change.reason.clone());
-    let switch = site.orders.gateway().kill_switch().clone();
-    let now = site.orders.gateway().clock().now();
+    let switch = site.orders.commands().kill_switch().clone();
+    let now = site.orders.commands().clock().now();
     // The disk may take its time, and this thread has streams to serve.
     let changing = move || switch.change(change, now).map(|halts| (halts, switch.unwritten()));
     let changed = glommio::executor().spawn_blocking(changing).await;
@@ -168,7 +168,7 @@ pub(super) async fn mass_cancel(
     let (user, symbol) = (scope.user.as_ref().map(UserId::as_str), scope.symbol.map(display));
     tracing::warn!(peer, by, reason, user, symbol, "a mass cancel was asked for");
     let busy = || Problem::unavailable("unavailable", "Other mass cancels wait. Try again.");
-    let waiting = site.orders.gateway().mass_cancel(scope).map_err(|_overloaded| busy())?;
+    let waiting = site.orders.commands().mass_cancel(scope).map_err(|_overloaded| busy())?;
     let ending = |_gone| {
         let detail = "The process ends. Some orders may not have been asked to be cancelled.";
         Problem::unavailable("unavailable", detail)

@@ -59,7 +59,7 @@ impl<'a> Case<'a> {
 
 /// `GET /quarantine`.
 pub(super) async fn list(site: &Site) -> Result<HttpResponse, Problem> {
-    let waiting = site.orders.gateway().quarantine().map_err(|_overloaded| busy())?;
+    let waiting = site.orders.commands().quarantine().map_err(|_overloaded| busy())?;
     let Quarantine { cases, total } = waiting.await.map_err(|_gone| ending())?;
     let cases: Vec<Case<'_>> = cases.iter().map(Case::of).collect();
     Ok(json_response(StatusCode::OK, &json!({ "cases": cases, "total": total })))
@@ -123,12 +123,12 @@ pub(super) async fn decide(
     let (by, reason) = (act.by.as_str(), act.reason.as_str());
     let peer = peer.map(tracing::field::display);
     tracing::warn!(peer, by, reason, %decision, "an operator decides");
-    let gateway = site.orders.gateway();
+    let commands = site.orders.commands();
     let waiting = match decision {
         Decision::Case(order_id, number, outcome) => {
-            gateway.decide_case((order_id, number), outcome, act)
+            commands.decide_case((order_id, number), outcome, act)
         }
-        Decision::Close(order_id) => gateway.close_order(order_id, act),
+        Decision::Close(order_id) => commands.close_order(order_id, act),
     };
     match waiting.map_err(|_overloaded| busy())?.await.map_err(|_gone| ending())? {
         OperatorReply::Done(order) => Ok(json_response(StatusCode::OK, &*order)),

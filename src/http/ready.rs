@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::oms::OrderGateway;
+use crate::oms::OrderCommands;
 use crate::projection::Progress;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::wal::{LogHandle, Room};
@@ -46,9 +46,9 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
         }
     }
     // For information only: prices, reads and cancels go on without it.
-    let gateway = site.orders.gateway();
-    let exchange = gateway.exchange_state().as_str();
-    let offset = gateway.exchange_clock().offset_micros(gateway.clock().moment());
+    let commands = site.orders.commands();
+    let exchange = commands.exchange_state().as_str();
+    let offset = commands.exchange_clock().offset_micros(commands.clock().moment());
     let body = json!({
         "ready": is_ready,
         "state": state,
@@ -82,7 +82,7 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
         (
             "orders",
             unless(
-                orders.gateway().is_accepting(),
+                orders.commands().is_accepting(),
                 "too many new orders wait to be taken: more are refused",
             ),
         ),
@@ -101,7 +101,7 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
             unless(orders.is_readable(), "Postgres does not have yet all that was recovered"),
         ),
         ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
-        ("exchangeClock", clocks_apart(orders.gateway(), *exchange_clock_limit)),
+        ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),
         ("running", shutdown.reason().map(stopping)),
     ]
 }
@@ -119,8 +119,8 @@ fn disk(log: &LogHandle) -> Option<String> {
 
 /// What is wrong where the exchange's clock is further from ours than it may be. It harms no order, as
 /// deadlines are told in its time; but times on both sides mean different moments.
-fn clocks_apart(gateway: &OrderGateway, limit: Duration) -> Option<String> {
-    let micros = gateway.exchange_clock().offset_micros(gateway.clock().moment())?;
+fn clocks_apart(commands: &OrderCommands, limit: Duration) -> Option<String> {
+    let micros = commands.exchange_clock().offset_micros(commands.clock().moment())?;
     let (distance, side) = (
         Duration::from_micros(micros.unsigned_abs()),
         if micros < 0 { "behind" } else { "ahead of" },

@@ -16,7 +16,7 @@ fn user(name: &str) -> Option<UserId> {
 }
 
 fn asked(node: &Node, scope: CancelScope) -> u64 {
-    node.gateway.mass_cancel(scope).unwrap().recv().unwrap().asked
+    node.commands.mass_cancel(scope).unwrap().recv().unwrap().asked
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn halted_creates_are_refused_unrecorded_and_cancels_go_on() {
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
     let order = accepted(node.create(request("alice", None, 10)));
-    let switch = node.gateway.kill_switch();
+    let switch = node.commands.kill_switch();
     let change =
         HaltChange { users: Some(user("alice").into_iter().collect()), ..HaltChange::default() };
     switch.change(change, Clock.now()).unwrap();
@@ -107,9 +107,9 @@ fn somebody_who_waits_is_not_behind_a_mass_cancel() {
     let _waiting = exchange.with(|book| {
         // While the books are held, nothing is answered: both requests are there before any is.
         let scope = CancelScope { user: user("alice"), symbol: None };
-        let mass = node.gateway.mass_cancel(scope).unwrap();
+        let mass = node.commands.mass_cancel(scope).unwrap();
         assert_eq!(mass.recv().unwrap().asked, 4_000);
-        let waiting = node.gateway.cancel(order.user.clone(), order.order_id).unwrap();
+        let waiting = node.commands.cancel(order.user.clone(), order.order_id).unwrap();
         while node.read(&order).status != Status::PendingCancel {
             std::thread::yield_now();
         }

@@ -27,14 +27,12 @@ mod answers;
 mod batches;
 mod circuit;
 mod clock_watch;
-mod desk;
 mod driver;
 mod ended;
 mod error;
 mod finds;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod gateway;
 mod gathering;
 mod kill_switch;
 mod limits;
@@ -44,7 +42,9 @@ mod metrics;
 mod operator;
 mod options;
 mod order_changes;
+mod order_commands;
 mod order_events;
+mod order_service;
 mod order_watch;
 mod postgres_side;
 mod questions;
@@ -62,10 +62,8 @@ mod webhook;
 
 pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
 pub use circuit::ExchangeState;
-pub use desk::OrderDesk;
 pub use driver::{ShownUpTo, StoredUpTo};
 pub use error::OmsError;
-pub use gateway::{CommandReceivers, OrderGateway, Overloaded, order_gateway};
 pub use kill_switch::{
     HaltChange, Halts, KillSwitch, KillSwitchError, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS,
     MAX_HALTED_USERS, TooManyHalts,
@@ -76,7 +74,9 @@ pub use metrics::OmsMetrics;
 pub use operator::{ListedCase, MAX_LISTED_CASES, Quarantine};
 pub use options::OmsOptions;
 pub use order_changes::{ChangeId, Changes, ChangesSince, NoChangeId, OrderChanges};
+pub use order_commands::{CommandReceivers, OrderCommands, Overloaded, order_commands};
 pub use order_events::OrderEventFeed;
+pub use order_service::OrderService;
 pub use order_watch::{OrderWatch, OrderWatchers};
 pub use postgres_side::PostgresSide;
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};

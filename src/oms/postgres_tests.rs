@@ -34,7 +34,7 @@ fn hasty(exchange: &FakeExchange) -> OmsOptions {
 impl Node {
     /// An order as readers see it, if they do.
     fn shown(&self, user: &UserId, order_id: OrderId) -> Option<Arc<Order>> {
-        block_on(self.desk.order(user, order_id)).unwrap()
+        block_on(self.service.order(user, order_id)).unwrap()
     }
 
     fn wait_for_log(&self, last: u64) {
@@ -90,14 +90,14 @@ fn a_client_whose_time_is_over_is_answered_with_what_is_shown() {
     postgres.reach(0, Lsn(2));
     let order = node.wait_for(&order, Status::Submitted);
 
-    let waiting = node.gateway.cancel(order.user.clone(), order.order_id).unwrap();
+    let waiting = node.commands.cancel(order.user.clone(), order.order_id).unwrap();
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
     node.wait_for_log(4);
     postgres.reach(0, Lsn(3));
     let CancelReply::Pending(pending) = waiting.recv().unwrap() else { panic!("not pending") };
     assert_eq!(pending.status, Status::PendingCancel);
     let stranger = UserId::new("mallory").unwrap();
-    let nothing = node.gateway.cancel(stranger, order.order_id).unwrap();
+    let nothing = node.commands.cancel(stranger, order.order_id).unwrap();
     assert_eq!(nothing.recv(), Ok(CancelReply::NotFound), "late or not");
     postgres.reach(0, Lsn(4));
     node.wait_for(&order, Status::Cancelled);
@@ -122,7 +122,7 @@ fn without_postgres_recorded_requests_have_no_outcome_and_new_orders_are_refused
     assert_eq!(node.create(request("alice", Some("other"), 1)), CreateReply::Unavailable);
     assert_eq!(node.metrics.postgres_refused.get(), 2);
     // Getting out goes on: the exchange hears of it.
-    let out = node.gateway.cancel(user.clone(), order_id).unwrap();
+    let out = node.commands.cancel(user.clone(), order_id).unwrap();
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
     assert_eq!(out.recv(), Ok(CancelReply::OutcomeUnknown));
 
@@ -164,23 +164,23 @@ fn after_a_restart_nobody_reads_what_postgres_lacks() {
 
     let postgres = Progress::new(1);
     let node = Node::start_with_postgres(directory.path(), patient(&exchange), &postgres);
-    node.wait_until(|node| !node.desk.is_readable());
-    let read = || block_on(node.desk.order(&order.user, order.order_id));
+    node.wait_until(|node| !node.service.is_readable());
+    let read = || block_on(node.service.order(&order.user, order.order_id));
     assert_eq!(read(), Err(StoreUnavailable));
     let page = PageRequest { before: None, status: None, symbol: None, limit: 1 };
-    assert!(block_on(node.desk.page(&order.user, &page)).is_err());
+    assert!(block_on(node.service.page(&order.user, &page)).is_err());
     assert_eq!(node.create(request("alice", None, 1)), CreateReply::Unavailable);
     assert_eq!(node.create(request("alice", Some("key"), 1)), CreateReply::Unavailable);
     // Getting out goes on.
-    let cancelled = node.gateway.cancel(order.user.clone(), order.order_id).unwrap();
+    let cancelled = node.commands.cancel(order.user.clone(), order.order_id).unwrap();
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
 
     postgres.reach(0, Lsn(1));
-    assert!(!node.desk.is_readable());
+    assert!(!node.service.is_readable());
     node.wait_for_log(4);
     postgres.reach(0, node.log.committed());
     assert!(matches!(cancelled.recv(), Ok(CancelReply::Cancelled(_))));
-    assert!(node.desk.is_readable());
+    assert!(node.service.is_readable());
     assert_eq!(read().unwrap().unwrap().status, Status::Cancelled);
     node.stop();
 }
@@ -196,7 +196,7 @@ fn lines_are_confirmed_to_the_exchange_without_postgres() {
     postgres.reach(0, Lsn(2));
     let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
     let line: Value = trade(&exchange, 1, &order, 10);
-    let posted = node.gateway.webhook(vec![from_value(line).unwrap()].into()).unwrap();
+    let posted = node.commands.webhook(vec![from_value(line).unwrap()].into()).unwrap();
     assert_eq!(posted.recv(), Ok(LinesDurable));
     assert_eq!(node.read(&order).status, Status::Submitted);
     postgres.reach(0, node.log.committed());
@@ -215,14 +215,14 @@ fn a_mass_cancel_is_answered_when_it_is_shown_or_when_that_takes_too_long() {
     postgres.reach(0, Lsn(2));
     assert!(waiting.recv().is_ok());
     let everything = CancelScope { user: None, symbol: None };
-    let first = node.gateway.mass_cancel(everything.clone()).unwrap();
-    let second = node.gateway.mass_cancel(everything.clone()).unwrap();
+    let first = node.commands.mass_cancel(everything.clone()).unwrap();
+    let second = node.commands.mass_cancel(everything.clone()).unwrap();
     assert_eq!(first.recv(), Ok(MassCancelled { asked: 1, is_shown: false }));
     assert_eq!(second.recv(), Ok(MassCancelled { asked: 0, is_shown: false }));
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
     node.wait_for_log(4);
     postgres.reach(0, node.log.committed());
-    let third = node.gateway.mass_cancel(everything).unwrap();
+    let third = node.commands.mass_cancel(everything).unwrap();
     assert_eq!(third.recv(), Ok(MassCancelled { asked: 0, is_shown: true }));
     node.stop();
 }

@@ -11,9 +11,9 @@ use super::clock_watch::watch_clocks;
 use super::driver::{Driver, DriverParts, ShownUpTo, StoredUpTo};
 use super::error::OmsError;
 use super::finds::run_finds;
-use super::gateway::CommandReceivers;
 use super::metrics::OmsMetrics;
 use super::options::OmsOptions;
+use super::order_commands::CommandReceivers;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
 use super::sessions::{run_cancels, run_lookups, run_probes, run_queries, run_submits};
@@ -47,7 +47,7 @@ pub struct OrdersThread {
     /// The log.
     pub wal: WalAppender,
     /// Requests of the shards.
-    pub commands: CommandReceivers,
+    pub receivers: CommandReceivers,
     /// Messages of the feed thread.
     pub feed: Receiver<OrderFeed>,
     /// Settings.
@@ -64,12 +64,12 @@ pub struct OrdersThread {
 /// The log has failed. The process must end: what is durable is found out at the next start.
 pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let OrdersThread { engines, views, watchers, store, postgres, wal, .. } = thread;
-    let OrdersThread { commands, feed, options, metrics, shutdown, .. } = thread;
-    let clock = commands.clock.clone();
+    let OrdersThread { receivers, feed, options, metrics, shutdown, .. } = thread;
+    let clock = receivers.clock.clone();
     let queues = Rc::new(SessionQueues::new(
-        commands.exchange_state.clone(),
-        commands.stages.clone(),
-        commands.exchange_clock.clone(),
+        receivers.exchange_state.clone(),
+        receivers.stages.clone(),
+        receivers.exchange_clock.clone(),
     ));
     let mut number = 0;
     let mut session = || {
@@ -95,7 +95,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
         sessions.push(glommio::spawn_local(registering));
     }
 
-    let exchange_clock = commands.exchange_clock.clone();
+    let exchange_clock = receivers.exchange_clock.clone();
     let (warning, metrics_of_clocks) = (options.exchange_clock_warning, metrics.clone());
     let watching = watch_clocks(clock.clone(), exchange_clock, warning, metrics_of_clocks);
     sessions.push(glommio::spawn_local(watching));
@@ -106,8 +106,8 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let shown: ShownUpTo = Box::new(move |position| index.memory_shows(position));
     sessions.push(glommio::spawn_local(run_finds(store, Rc::clone(&queues))));
 
-    let kill_switch = commands.kill_switch.clone();
-    let mut inputs = Inputs::new(commands, feed);
+    let kill_switch = receivers.kill_switch.clone();
+    let mut inputs = Inputs::new(receivers, feed);
     let drain = options.drain;
     let parts = DriverParts {
         engines,

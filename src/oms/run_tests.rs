@@ -24,8 +24,8 @@ use crate::wal::{self, LogHandle, Lsn, WalOptions, WalWriter};
 
 /// One start of the order path, from recovery to the last answer.
 pub(super) struct Node {
-    pub(super) desk: OrderDesk,
-    pub(super) gateway: OrderGateway,
+    pub(super) service: OrderService,
+    pub(super) commands: OrderCommands,
     pub(super) feed: Sender<OrderFeed>,
     pub(super) feed_position: Option<(compact_str::CompactString, u64)>,
     pub(super) metrics: OmsMetrics,
@@ -86,7 +86,7 @@ impl Node {
         let (store, readers) = IndexReaders::new(&index);
         let follower = IndexFollower::new(index, log.clone(), IndexMetrics::default()).unwrap();
         let kill_switch = KillSwitch::open(directory.join("kill-switch.json")).unwrap();
-        let (gateway, commands) = order_gateway(
+        let (commands, receivers) = order_commands(
             recovered.views.clone(),
             kill_switch,
             SteadyClock::start(recovered.last_time),
@@ -101,7 +101,7 @@ impl Node {
             store: store.clone(),
             postgres,
             wal: appender,
-            commands,
+            receivers,
             feed: feed_receiver,
             options,
             metrics: metrics.clone(),
@@ -116,8 +116,8 @@ impl Node {
             readers.into_iter().map(|reader| std::thread::spawn(move || reader.run())).collect();
         storing.push(std::thread::spawn(move || follower.run(&stop).unwrap()));
         let node = Self {
-            desk: OrderDesk::new(gateway.clone(), store),
-            gateway,
+            service: OrderService::new(commands.clone(), store),
+            commands,
             feed,
             feed_position: recovered.feed_position,
             metrics,
@@ -137,7 +137,7 @@ impl Node {
     pub(super) fn stop(self) {
         self.shutdown.request(StopReason::Asked);
         self.orders.join().unwrap().unwrap();
-        drop((self.desk, self.gateway, self.log));
+        drop((self.service, self.commands, self.log));
         for thread in self.writing.into_iter().chain(self.storing) {
             thread.join().unwrap();
         }
@@ -148,11 +148,11 @@ impl Node {
         &self,
         request: CreateOrder,
     ) -> Result<oneshot::Receiver<CreateReply>, Overloaded> {
-        self.gateway.create(request, Lsn(u64::MAX))
+        self.commands.create(request, Lsn(u64::MAX))
     }
 
     pub(super) fn create(&self, request: CreateOrder) -> CreateReply {
-        block_on(self.desk.create(request))
+        block_on(self.service.create(request))
     }
 
     /// Has an order accepted, however long that takes.
@@ -165,11 +165,11 @@ impl Node {
     }
 
     pub(super) fn cancel(&self, order: &Order) -> CancelReply {
-        block_on(self.desk.cancel(order.user.clone(), order.order_id))
+        block_on(self.service.cancel(order.user.clone(), order.order_id))
     }
 
     pub(super) fn read(&self, order: &Order) -> Arc<Order> {
-        block_on(self.desk.order(&order.user, order.order_id)).unwrap().unwrap()
+        block_on(self.service.order(&order.user, order.order_id)).unwrap().unwrap()
     }
 
     /// Waits until readers see an order in a status.
@@ -336,14 +336,14 @@ fn cancels_are_confirmed_joined_and_repeated() {
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
     let order = accepted(node.create(request("alice", None, 10)));
-    let cancel = || node.gateway.cancel(order.user.clone(), order.order_id).unwrap();
+    let cancel = || node.commands.cancel(order.user.clone(), order.order_id).unwrap();
     let joined = [cancel(), cancel(), cancel()];
     for receiver in joined {
         assert!(matches!(receiver.recv().unwrap(), CancelReply::Cancelled(_)));
     }
     assert!(matches!(node.cancel(&order), CancelReply::Cancelled(_)), "repeated");
     let stranger = UserId::new("mallory").unwrap();
-    let reply = node.gateway.cancel(stranger, order.order_id).unwrap().recv().unwrap();
+    let reply = node.commands.cancel(stranger, order.order_id).unwrap().recv().unwrap();
     assert_eq!(reply, CancelReply::NotFound);
 
     let filled = accepted(node.create(request("alice", None, 10)));
@@ -513,7 +513,7 @@ fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
         std::thread::yield_now();
     }
     let alice = UserId::new("alice").unwrap();
-    assert!(node.gateway.views().user(&alice).is_none());
+    assert!(node.commands.views().user(&alice).is_none());
     assert_eq!(exchange.requests("/v1/orders"), 0);
     assert!(waiting.try_recv().is_err());
     node.write(writer);
@@ -532,6 +532,6 @@ fn a_failed_log_ends_the_thread_and_nothing_was_sent() {
     assert!(waiting.recv().is_err(), "nobody is told what is not known");
     assert!(node.orders.join().unwrap().is_err());
     assert_eq!(exchange.requests("/v1/orders"), 0);
-    let after = node.gateway.create(request("alice", None, 10), Lsn::default());
+    let after = node.commands.create(request("alice", None, 10), Lsn::default());
     assert!(after.is_err());
 }

@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 use super::answers::SessionQueues;
 use super::driver::{Driver, refuse_cancel, refuse_create};
 use super::error::OmsError;
-use super::gateway::{CancelCommand, CommandReceivers, CreateCommand};
 use super::limits::INPUTS_PER_SLICE;
 use super::mass_cancel::MassCancelCommand;
 use super::operator::OperatorCommand;
+use super::order_commands::{CancelCommand, CommandReceivers, CreateCommand};
 use super::webhook::WebhookCommand;
 use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::OrderFeed;
@@ -63,14 +63,14 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    pub(crate) fn new(commands: CommandReceivers, feed: Receiver<OrderFeed>) -> Self {
+    pub(crate) fn new(receivers: CommandReceivers, feed: Receiver<OrderFeed>) -> Self {
         Self {
-            creates: Source::new(commands.creates),
-            cancels: Source::new(commands.cancels),
+            creates: Source::new(receivers.creates),
+            cancels: Source::new(receivers.cancels),
             feed: Source::new(feed),
-            webhooks: Source::new(commands.webhooks),
-            mass_cancels: Source::new(commands.mass_cancels),
-            operators: Source::new(commands.operators),
+            webhooks: Source::new(receivers.webhooks),
+            mass_cancels: Source::new(receivers.mass_cancels),
+            operators: Source::new(receivers.operators),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Users: what they ask for at the desk, and what their answers have to be.
+//! Users: what they ask for at the service, and what their answers have to be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -12,7 +12,9 @@ use super::readers::Readers;
 use super::replies::{check_cancel_reply, check_create_reply, check_list};
 use crate::engine::{CancelReply, CreateReply};
 use crate::index::Index;
-use crate::oms::{CommittedViews, CreateOrder, OrderDesk, PageRequest, StoreUnavailable, UserView};
+use crate::oms::{
+    CommittedViews, CreateOrder, OrderService, PageRequest, StoreUnavailable, UserView,
+};
 use crate::order::Order;
 use crate::types::{ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;
@@ -132,51 +134,51 @@ impl Clients {
     }
 
     /// Asks for an order.
-    pub(super) fn create(&mut self, desk: &OrderDesk, index: &Index, request: CreateOrder) {
+    pub(super) fn create(&mut self, service: &OrderService, index: &Index, request: CreateOrder) {
         self.orders.push((request.user.clone(), request.order_id));
         if request.client_order_id.is_some() {
             self.keyed.push(request.clone());
         }
-        let (desk_, request_) = (desk.clone(), request.clone());
-        let reply = Box::pin(async move { Reply::Create(desk_.create(request_).await) });
-        self.wait((desk, index), request.user.clone(), Asked::Create(request), reply);
+        let (service_, request_) = (service.clone(), request.clone());
+        let reply = Box::pin(async move { Reply::Create(service_.create(request_).await) });
+        self.wait((service, index), request.user.clone(), Asked::Create(request), reply);
     }
 
     /// Asks to cancel an order.
     pub(super) fn cancel(
         &mut self,
-        desk: &OrderDesk,
+        service: &OrderService,
         index: &Index,
         (user, order_id): (UserId, OrderId),
     ) {
         let is_theirs = self.told.acknowledged.get(&order_id) == Some(&user);
-        let (desk_, user_) = (desk.clone(), user.clone());
-        let reply = Box::pin(async move { Reply::Cancel(desk_.cancel(user_, order_id).await) });
-        self.wait((desk, index), user, Asked::Cancel { order_id, is_theirs }, reply);
+        let (service_, user_) = (service.clone(), user.clone());
+        let reply = Box::pin(async move { Reply::Cancel(service_.cancel(user_, order_id).await) });
+        self.wait((service, index), user, Asked::Cancel { order_id, is_theirs }, reply);
     }
 
     /// Asks for all orders of a user, so many on each page.
     pub(super) fn list(
         &mut self,
-        desk: &OrderDesk,
+        service: &OrderService,
         index: &Index,
         (user, limit): (UserId, usize),
         readers: &Readers,
     ) {
-        let (desk_, user_) = (desk.clone(), user.clone());
-        let reply = Box::pin(async move { Reply::List(all_pages(&desk_, &user_, limit).await) });
+        let (service_, user_) = (service.clone(), user.clone());
+        let reply = Box::pin(async move { Reply::List(all_pages(&service_, &user_, limit).await) });
         let known = readers.versions_of(&user);
-        self.wait((desk, index), user, Asked::List(known), reply);
+        self.wait((service, index), user, Asked::List(known), reply);
     }
 
     fn wait(
         &mut self,
-        (desk, index): (&OrderDesk, &Index),
+        (service, index): (&OrderService, &Index),
         user: UserId,
         asked: Asked,
         reply: Pin<Box<dyn Future<Output = Reply>>>,
     ) {
-        let views = desk.gateway().views().clone();
+        let views = service.commands().views().clone();
         let reads = ReadsWhenWoken { user: user.clone(), views, read: Mutex::new(None) };
         let stored = index.position();
         self.waiting.push(Waiting { user, asked, reply, reads: Arc::new(reads), stored });
@@ -214,14 +216,14 @@ impl Clients {
 
 /// Turns the pages until the last.
 async fn all_pages(
-    desk: &OrderDesk,
+    service: &OrderService,
     user: &UserId,
     limit: usize,
 ) -> Result<Vec<Arc<Order>>, StoreUnavailable> {
     let mut orders = Vec::new();
     let mut request = PageRequest { before: None, status: None, symbol: None, limit };
     loop {
-        let page = desk.page(user, &request).await?;
+        let page = service.page(user, &request).await?;
         orders.extend(page.orders);
         match page.next {
             Some(next) => request.before = Some(next),

@@ -1,7 +1,7 @@
 //! Deterministic simulation of the whole order system: one seed decides everything. No real time,
 //! no threads, no files, no sockets.
 //!
-//! Real are the desk that takes requests and reads, the engines, the orders thread's driver and its
+//! Real are the service that takes requests and reads, the engines, the orders thread's driver and its
 //! slices, the batches of its sessions and their translation, the feed's reader, the log with its
 //! writer and its recovery, the index that follows it, and the rules of the simulated exchange.
 //! Simulated are users (`clients`), operators and the exchange's calls (`others`), the network

@@ -103,7 +103,7 @@ impl World<'_> {
         let (user, shares, symbol) = (&request.user, request.num_shares, request.symbol);
         let limit = request.limit_price.map_or(0, PriceCents::cents);
         say!(self.trace, "{user} asks for {name}: {shares} {symbol} at {limit}, key {key}");
-        self.clients.create(&node.desk, &node.index, request);
+        self.clients.create(&node.service, &node.index, request);
         Ok(true)
     }
 
@@ -127,7 +127,7 @@ impl World<'_> {
         let user = stranger.unwrap_or(owner);
         let name = self.trace.name(order_id);
         say!(self.trace, "{user} asks to cancel {name}");
-        self.clients.cancel(&node.desk, &node.index, (user, order_id));
+        self.clients.cancel(&node.service, &node.index, (user, order_id));
         true
     }
 
@@ -138,7 +138,7 @@ impl World<'_> {
         };
         let limit = [1, 3, 500][self.dice.below(3)];
         say!(self.trace, "{user} asks for all orders, {limit} on a page");
-        self.clients.list(&node.desk, &node.index, (user, limit), &self.readers);
+        self.clients.list(&node.service, &node.index, (user, limit), &self.readers);
         true
     }
 
@@ -194,7 +194,7 @@ impl World<'_> {
         };
         let Some(node) = &self.node else { return false };
         say!(self.trace, "an operator cancels {scope:?}");
-        self.others.cancel_all(node.gateway(), scope, &self.durable);
+        self.others.cancel_all(node.commands(), scope, &self.durable);
         true
     }
 
@@ -238,7 +238,7 @@ impl World<'_> {
             self.trace.count("posted lines that cannot be read");
         }
         posted.retain(|posted| read.results.contains(&posted.line));
-        self.others.post(node.gateway(), posted, read);
+        self.others.post(node.commands(), posted, read);
         true
     }
 }

@@ -21,8 +21,8 @@ use crate::oms::parts::{
     Refusal, SessionQueues, Wanted, find_in, load, refuse_requests, replay, work,
 };
 use crate::oms::{
-    CommittedViews, KillSwitch, OmsError, OmsMetrics, OmsOptions, OrderDesk, OrderGateway,
-    OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_gateway,
+    CommittedViews, KillSwitch, OmsError, OmsMetrics, OmsOptions, OrderCommands, OrderService,
+    OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_commands,
 };
 use crate::order::TrackedOrder;
 use crate::projection::Progress;
@@ -57,7 +57,7 @@ pub(super) struct Node {
     pub(super) sessions: Sessions,
     pub(super) index: Index,
     pub(super) order_watch: OrderWatch,
-    pub(super) desk: OrderDesk,
+    pub(super) service: OrderService,
     pub(super) feed: FeedLink,
     pub(super) metrics: OmsMetrics,
 }
@@ -124,11 +124,11 @@ impl Node {
         let kill_switch = machine.kill_switch.clone();
         // Nobody asks it: the world says what time it is.
         let steady = SteadyClock::start(TimestampMicros::default());
-        let (gateway, commands) = order_gateway(views.clone(), kill_switch.clone(), steady);
+        let (commands, receivers) = order_commands(views.clone(), kill_switch.clone(), steady);
         let (to_orders, lines) = mailbox(profile.feed_queue);
-        let exchange_clock = commands.exchange_clock();
+        let exchange_clock = receivers.exchange_clock();
         let queues = Rc::new(SessionQueues::new(
-            commands.exchange_state(),
+            receivers.exchange_state(),
             OrderStages::default(),
             exchange_clock.clone(),
         ));
@@ -155,7 +155,7 @@ impl Node {
         let resume = feed_position.map(|(session, sequence)| (session, sequence + 1));
         Ok(Self {
             driver: Driver::new(parts, now),
-            inputs: Inputs::new(commands, lines),
+            inputs: Inputs::new(receivers, lines),
             sessions: Sessions::new(Rc::clone(&queues), metrics.clone()),
             queues,
             writer: Some(SteppedWriter::new(writer)),
@@ -167,7 +167,7 @@ impl Node {
             progress,
             index,
             order_watch,
-            desk: OrderDesk::new(gateway, readers),
+            service: OrderService::new(commands, readers),
             feed: FeedLink::new(market, to_orders, resume, exchange_clock),
             metrics,
         })
@@ -177,12 +177,12 @@ impl Node {
         &self.driver
     }
 
-    pub(super) fn gateway(&self) -> &OrderGateway {
-        self.desk.gateway()
+    pub(super) fn commands(&self) -> &OrderCommands {
+        self.service.commands()
     }
 
     pub(super) fn views(&self) -> &CommittedViews {
-        self.gateway().views()
+        self.commands().views()
     }
 
     /// One slice of the orders thread.
@@ -231,7 +231,7 @@ impl Node {
     /// Whether Postgres is awaited and some of what the log has is not shown because of it.
     pub(super) fn waits_for_postgres(&self) -> bool {
         let (_, _, held, _) = self.driver.backlog();
-        held > 0 || !self.desk.is_readable()
+        held > 0 || !self.service.is_readable()
     }
 
     fn check_queues(&self) -> Checked {

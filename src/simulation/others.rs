@@ -8,7 +8,7 @@ use super::invariant::{Checked, Invariant, broken, ensure};
 use super::published::PublishedLine;
 use crate::exchange::Results;
 use crate::exchange::wire::FeedLine;
-use crate::oms::{CancelScope, LinesDurable, MassCancelled, OrderGateway};
+use crate::oms::{CancelScope, LinesDurable, MassCancelled, OrderCommands};
 use crate::order::Order;
 use crate::wal::Lsn;
 
@@ -35,7 +35,7 @@ impl Others {
     /// Cancels all open orders in a scope.
     pub(super) fn cancel_all(
         &mut self,
-        gateway: &OrderGateway,
+        commands: &OrderCommands,
         scope: CancelScope,
         durable: &DurableLog,
     ) {
@@ -45,7 +45,7 @@ impl Others {
                 && scope.symbol.is_none_or(|symbol| order.symbol == symbol)
         };
         let orders = durable.orders().into_iter().filter(is_meant).cloned().collect();
-        if let Ok(answer) = gateway.mass_cancel(scope) {
+        if let Ok(answer) = commands.mass_cancel(scope) {
             self.mass_cancels.push(MassCancel { orders, answer });
         }
     }
@@ -53,11 +53,11 @@ impl Others {
     /// Posts lines of the feed to us, as they are read here.
     pub(super) fn post(
         &mut self,
-        gateway: &OrderGateway,
+        commands: &OrderCommands,
         lines: Vec<PublishedLine>,
         read: Results<FeedLine>,
     ) {
-        if let Ok(answer) = gateway.webhook(read) {
+        if let Ok(answer) = commands.webhook(read) {
             self.posts.push(Post { lines, answer });
         }
     }

@@ -124,7 +124,7 @@ impl World<'_> {
             let outcome = if is_real { CaseOutcome::Booked } else { CaseOutcome::Discarded };
             let act = OperatorAct { by: "operator".into(), reason: "the books say so".into() };
             let Some(node) = &self.node else { return Ok(()) };
-            let asked = node.desk.gateway().decide_case((order_id, open.number), outcome, act);
+            let asked = node.service.commands().decide_case((order_id, open.number), outcome, act);
             ensure(asked.is_ok(), Invariant::NobodyWaits, || "operators wait".to_owned())?;
             self.trace.count("cases decided by operators");
             self.rounds(1)?;

@@ -8,7 +8,9 @@ use std::task::{Context, Poll, Waker};
 use super::durable::DurableLog;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::node::Node;
-use crate::oms::{Changes, ChangesSince, CommittedViews, OrderDesk, OrderWatch, StoreUnavailable};
+use crate::oms::{
+    Changes, ChangesSince, CommittedViews, OrderService, OrderWatch, StoreUnavailable,
+};
 use crate::order::Order;
 use crate::stream::ChangedUsers;
 use crate::types::UserId;
@@ -60,25 +62,25 @@ impl Streams {
     ) -> Checked<Option<&'static str>> {
         let Some(stream) = self.streams.get_mut(place) else { return Ok(None) };
         // No stream begins before orders can be read.
-        if !node.desk.is_readable() {
+        if !node.service.is_readable() {
             return Ok(None);
         }
         match stream.state {
             State::Asking(..) | State::Idle(_) => Ok(None),
             State::New => {
                 node.order_watch.watch(&stream.user);
-                let (open, cursor) = node.desk.changes().open_orders(&stream.user);
+                let (open, cursor) = node.service.changes().open_orders(&stream.user);
                 check_open(&stream.user, &open, cursor, durable)?;
                 stream.state = State::Behind(cursor);
                 Ok(Some("streams of orders begun"))
             }
             State::Away(after) => {
                 node.order_watch.watch(&stream.user);
-                stream.ask(&node.desk, after, limit);
+                stream.ask(&node.service, after, limit);
                 Ok(Some("streams of orders resumed"))
             }
             State::Behind(after) => {
-                stream.ask(&node.desk, after, limit);
+                stream.ask(&node.service, after, limit);
                 Ok(Some("streams of orders read"))
             }
         }
@@ -148,8 +150,8 @@ impl Streams {
 }
 
 impl Stream {
-    fn ask(&mut self, desk: &OrderDesk, after: Lsn, limit: usize) {
-        let (changes, user) = (desk.changes().clone(), self.user.clone());
+    fn ask(&mut self, service: &OrderService, after: Lsn, limit: usize) {
+        let (changes, user) = (service.changes().clone(), self.user.clone());
         let answer = Box::pin(async move { changes.since(&user, after, limit).await });
         self.state = State::Asking(after, answer);
     }

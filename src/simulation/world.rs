@@ -237,7 +237,7 @@ impl<'a> World<'a> {
         }
         let (exchange, durable) = (&self.exchange, &self.durable);
         let readable = (node.views(), &node.index);
-        if node.desk.is_readable() {
+        if node.service.is_readable() {
             self.readers.read_all(&self.clients.users, readable, (durable, exchange))?;
         }
         let around = Surroundings {
@@ -248,7 +248,7 @@ impl<'a> World<'a> {
             may_refuse: node.may_refuse(self.clock.ours()),
             is_full: node.driver().wal().is_out_of_space(),
             is_exhausted: node.driver().wal().is_exhausted(),
-            is_readable: node.desk.is_readable(),
+            is_readable: node.service.is_readable(),
         };
         for answered in self.clients.go_on(&around)? {
             if let Some(order_id) = answered.order_id {
@@ -434,7 +434,7 @@ impl<'a> World<'a> {
                 say!(self.trace, "the process starts with {:?}", self.durable.record_counts());
                 let readable = (node.views(), &node.index);
                 let checks = (&self.durable, &self.exchange);
-                if node.desk.is_readable() {
+                if node.service.is_readable() {
                     self.readers.read_all(&self.clients.users, readable, checks)?;
                 } else {
                     self.trace.count("starts ahead of Postgres");

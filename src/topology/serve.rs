@@ -14,7 +14,7 @@ use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
 use crate::http::{
-    Authenticator, Health, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamDesk,
+    Authenticator, Health, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamService,
 };
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
@@ -22,12 +22,12 @@ use crate::metrics::Metrics;
 use crate::net::ListenError;
 use crate::offline::{self, OfflineError};
 use crate::oms::{
-    self, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError, OmsError, OmsMetrics, OrderDesk,
-    OrderWatchers, OrdersThread, Recovered, order_gateway,
+    self, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError, OmsError, OmsMetrics, OrderService,
+    OrderWatchers, OrdersThread, Recovered, order_commands,
 };
 use crate::projection::{PostgresServers, ProjectionError, ServersError};
 use crate::shutdown::{Shutdown, StopReason};
-use crate::stream::{StreamMetrics, StreamQuotas, stream_doors};
+use crate::stream::{StreamMetrics, StreamQuotas, stream_router};
 use crate::sync::mailbox;
 use crate::types::{SteadyClock, UserId};
 use crate::wal::{self, WalError, WalOptions};
@@ -371,7 +371,7 @@ impl Running {
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
         let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
         let clock = SteadyClock::start(recovered.last_time);
-        let (gateway, commands) = order_gateway(recovered.views.clone(), kill_switch, clock);
+        let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);
         let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
         let log_directory = log.directory.clone();
         let (appender, writer) = wal::open(log, recovered.wal)?;
@@ -417,7 +417,7 @@ impl Running {
         let options = link::execution_options(arguments, &exchange, webhook.registration);
         let execution_metrics = OmsMetrics::default();
         metrics.register(|registry| execution_metrics.register(registry));
-        metrics.register(|registry| gateway.stages().register(registry));
+        metrics.register(|registry| commands.stages().register(registry));
         let orders_thread = OrdersThread {
             engines: recovered.engines,
             views: recovered.views,
@@ -425,7 +425,7 @@ impl Running {
             store: store.clone(),
             postgres,
             wal: appender,
-            commands,
+            receivers,
             feed: feed_receiver,
             options,
             metrics: execution_metrics,
@@ -445,7 +445,7 @@ impl Running {
                 request_timeout: FEED_REQUEST_TIMEOUT,
                 silence_timeout: FEED_SILENCE,
                 resume: recovered.feed_position.map(|(session, last)| (session, last + 1)),
-                exchange_clock: gateway.exchange_clock().clone(),
+                exchange_clock: commands.exchange_clock().clone(),
             },
             market_writer,
             feed_sender,
@@ -459,14 +459,18 @@ impl Running {
         let per_user = usize::try_from(arguments.streams.max_streams_per_user);
         let quotas = Arc::new(StreamQuotas::new(plan.streams, per_user.unwrap_or(usize::MAX)));
         metrics.register(|registry| quotas.register(registry));
-        let (doors, inboxes) = stream_doors(plan.placement.shards.len());
+        let (router, inboxes) = stream_router(plan.placement.shards.len());
         let site = Site {
             market,
-            orders: OrderDesk::new(gateway, store),
+            orders: OrderService::new(commands, store),
             authenticator: authenticator.clone(),
             webhook: webhook.verifier,
             metrics,
-            streams: StreamDesk { quotas, doors, default_rate: arguments.streams.default_rate() },
+            streams: StreamService {
+                quotas,
+                router,
+                default_rate: arguments.streams.default_rate(),
+            },
             health,
         };
         let admin = Operators {

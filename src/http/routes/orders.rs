@@ -95,7 +95,7 @@ pub(in crate::http) async fn post(
     Query::none(&request.uri)?;
     let order = NewOrder::read(&body)?;
     check(app, &order)?;
-    let now_nanos = app.site.orders.gateway().clock().now_nanos();
+    let now_nanos = app.site.orders.commands().clock().now_nanos();
     let order_id = OrderId::new(now_nanos.into(), rand::random(), user.partition());
     let request = CreateOrder {
         order_id,
@@ -213,7 +213,7 @@ pub(in crate::http) async fn delete(
         CancelReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
         // It has not ended: the exchange said no.
         CancelReply::Conflict(order) if !order.status.is_terminal() => {
-            let reason = app.site.orders.gateway().views().refused_cancel(order_id);
+            let reason = app.site.orders.commands().views().refused_cancel(order_id);
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             let detail =
                 format!("The exchange refused the cancel{reason}; the order is still open.");

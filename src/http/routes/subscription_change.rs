@@ -59,7 +59,7 @@ pub(in crate::http) async fn patch(
     let id = StreamId::parse(id).ok_or_else(unknown)?;
     let indexes = |symbols: Vec<(Symbol, SymbolIndex)>| symbols.iter().map(|of| of.1).collect();
     let change = SubscriptionChange { add: indexes(add), remove: indexes(remove) };
-    match app.site.streams.doors.change(id, user, change).await {
+    match app.site.streams.router.change(id, user, change).await {
         Ok(()) => {
             let mut response = Response::new(Full::new(Bytes::new()));
             *response.status_mut() = StatusCode::NO_CONTENT;

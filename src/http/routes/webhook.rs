@@ -32,7 +32,7 @@ pub(in crate::http) async fn post(
     Query::none(&request.uri)?;
     let lines = read_webhook(&body).map_err(|error| unreadable(&error))?;
     for part in lines.into_parts(WEBHOOK_PART_LINES) {
-        let waiting = app.site.orders.gateway().webhook(part).map_err(|_overloaded| again())?;
+        let waiting = app.site.orders.commands().webhook(part).map_err(|_overloaded| again())?;
         match waiting.await {
             Ok(LinesDurable) => {}
             Err(_gone) => return Err(again()),
@@ -69,8 +69,8 @@ fn verify(
     let (Some(header), None) = (headers.next(), headers.next()) else {
         return Err(SignatureError::Missing);
     };
-    let gateway = app.site.orders.gateway();
-    let exchange_now = gateway.exchange_clock().now(gateway.clock().moment());
+    let commands = app.site.orders.commands();
+    let exchange_now = commands.exchange_clock().now(commands.clock().moment());
     match verifier.verify(header.as_bytes(), body, exchange_now) {
         Err(SignatureError::OutsideWindow { .. }) => {
             verifier.verify(header.as_bytes(), body, Clock.now())

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::engine::{CancelReply, CreateOrder, CreateReply};
-use crate::oms::gateway::{CancelCommand, CreateCommand};
 use crate::oms::limits::{
     MAX_UNCOMMITTED_EVENTS, MAX_UNSTORED_EVENTS, MAX_WAITING_CREATES, MAX_WAITING_REPLIES,
 };
+use crate::oms::order_commands::{CancelCommand, CreateCommand};
 use crate::oms::replies::Waiter;
 use crate::oms::stages::Stage;
 use crate::types::{Moment, MonotonicMicros};

@@ -24,9 +24,9 @@ use crate::wal::Lsn;
 #[error("the order engine takes no more requests at the moment")]
 pub struct Overloaded;
 
-/// The way from any thread to the orders thread, and to what it has committed.
+/// Commands from any thread to the orders thread, and views of what it has committed.
 #[derive(Debug, Clone)]
-pub struct OrderGateway {
+pub struct OrderCommands {
     creates: Sender<CreateCommand>,
     cancels: Sender<CancelCommand>,
     webhooks: Sender<WebhookCommand>,
@@ -57,7 +57,7 @@ pub(crate) struct CancelCommand {
     pub(super) reply: oneshot::Sender<CancelReply>,
 }
 
-/// The orders thread's end of the gateway.
+/// Where the orders thread receives them.
 #[derive(Debug)]
 pub struct CommandReceivers {
     pub(super) creates: Receiver<CreateCommand>,
@@ -86,20 +86,19 @@ impl CommandReceivers {
     }
 }
 
-/// A gateway to the orders thread that is given the receivers. What `views` hold is what readers
-/// see; `clock` tells the time that is recorded.
-pub fn order_gateway(
+/// Commands to the orders thread that is given the receivers. Readers see what `views` hold; `clock` tells the time that is recorded.
+pub fn order_commands(
     views: CommittedViews,
     kill_switch: KillSwitch,
     clock: SteadyClock,
-) -> (OrderGateway, CommandReceivers) {
+) -> (OrderCommands, CommandReceivers) {
     let (create_sender, creates) = mailbox(CREATE_QUEUE_CAPACITY);
     let (cancel_sender, cancels) = mailbox(CANCEL_QUEUE_CAPACITY);
     let (webhook_sender, webhooks) = mailbox(WEBHOOK_QUEUE_CAPACITY);
     let (mass_cancel_sender, mass_cancels) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
     let (operator_sender, operators) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
     let exchange_state = SharedState::default();
-    let gateway = OrderGateway {
+    let commands = OrderCommands {
         creates: create_sender,
         cancels: cancel_sender,
         webhooks: webhook_sender,
@@ -120,14 +119,14 @@ pub fn order_gateway(
         operators,
         kill_switch,
         exchange_state,
-        stages: gateway.stages.clone(),
+        stages: commands.stages.clone(),
         clock,
-        exchange_clock: gateway.exchange_clock.clone(),
+        exchange_clock: commands.exchange_clock.clone(),
     };
-    (gateway, receivers)
+    (commands, receivers)
 }
 
-impl OrderGateway {
+impl OrderCommands {
     /// Asks for an order. The store did not know its key when it had followed the log up to
     /// `key_checked_at`, which says nothing where it has no key. A receiver whose sender is gone
     /// means that the process is ending and that it is not known whether the order was recorded.

@@ -27,9 +27,9 @@ struct ChangeRequest {
 
 /// Where to ask for changes of streams, by shard.
 #[derive(Clone)]
-pub struct StreamDoors(Arc<[Sender<ChangeRequest>]>);
+pub struct StreamRouter(Arc<[Sender<ChangeRequest>]>);
 
-/// What comes in at one shard's door.
+/// Changes that came for one shard.
 pub struct ChangeInbox(Receiver<ChangeRequest>);
 
 /// Why a change has no outcome.
@@ -43,14 +43,14 @@ pub enum ChangeRefused {
     Busy,
 }
 
-/// Doors of so many shards, and the inbox of each.
-pub fn stream_doors(shards: usize) -> (StreamDoors, Vec<ChangeInbox>) {
+/// A router to so many shards, and the inbox of each.
+pub fn stream_router(shards: usize) -> (StreamRouter, Vec<ChangeInbox>) {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..shards).map(|_| mailbox(WAITING_CHANGES)).unzip();
-    (StreamDoors(senders.into()), receivers.into_iter().map(ChangeInbox).collect())
+    (StreamRouter(senders.into()), receivers.into_iter().map(ChangeInbox).collect())
 }
 
-impl StreamDoors {
+impl StreamRouter {
     /// Changes a user's stream, whichever shard has it, and waits until that is done.
     ///
     /// # Errors
@@ -61,15 +61,16 @@ impl StreamDoors {
         user: UserId,
         change: SubscriptionChange,
     ) -> Result<(), ChangeRefused> {
-        let door = self.0.get(usize::from(id.shard)).ok_or(NotChanged::Unknown)?;
+        let sender = self.0.get(usize::from(id.shard)).ok_or(NotChanged::Unknown)?;
         let (reply, outcome) = oneshot::channel();
-        door.try_send(ChangeRequest { id, user, change, reply })
+        sender
+            .try_send(ChangeRequest { id, user, change, reply })
             .map_err(|_| ChangeRefused::Busy)?;
         Ok(outcome.await.map_err(|_| ChangeRefused::Busy)??)
     }
 }
 
-/// Does what comes in at a shard's door, until the process stops.
+/// Makes the changes that come for a shard, until the process stops.
 pub async fn serve_changes(hub: Rc<RefCell<Hub>>, mut inbox: ChangeInbox) {
     while let Some(request) = poll_fn(|context| inbox.0.poll_recv(context)).await {
         let ChangeRequest { id, user, change, reply } = request;
@@ -79,9 +80,9 @@ pub async fn serve_changes(hub: Rc<RefCell<Hub>>, mut inbox: ChangeInbox) {
     }
 }
 
-impl std::fmt::Debug for StreamDoors {
+impl std::fmt::Debug for StreamRouter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("StreamDoors").field("shards", &self.0.len()).finish()
+        formatter.debug_struct("StreamRouter").field("shards", &self.0.len()).finish()
     }
 }
 

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::gateway::OrderGateway;
 use super::limits::MAX_UNSTORED_EVENTS;
 use super::order_changes::OrderChanges;
+use super::order_commands::OrderCommands;
 use super::reads::{OrderPage, OrderReads, PageRequest, StoreUnavailable};
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
 use crate::index::IndexReaders;
@@ -14,18 +14,18 @@ use crate::wal::Lsn;
 /// Where requests about orders go, from any thread: new ones and cancels to the orders thread,
 /// questions to what it has committed, in memory or in the store.
 #[derive(Debug, Clone)]
-pub struct OrderDesk {
-    gateway: OrderGateway,
+pub struct OrderService {
+    commands: OrderCommands,
     reads: OrderReads,
     changes: OrderChanges,
 }
 
-impl OrderDesk {
-    /// A desk before the orders thread of this gateway and the store that follows its log.
-    pub fn new(gateway: OrderGateway, store: IndexReaders) -> Self {
-        let reads = OrderReads::new(gateway.views().clone(), store);
+impl OrderService {
+    /// Over the orders thread that takes these commands and the store that follows its log.
+    pub fn new(commands: OrderCommands, store: IndexReaders) -> Self {
+        let reads = OrderReads::new(commands.views().clone(), store);
         let changes = OrderChanges::new(reads.clone());
-        Self { gateway, reads, changes }
+        Self { commands, reads, changes }
     }
 
     /// Records an order and answers once its outcome is known, or is not known in time. A key that
@@ -39,7 +39,7 @@ impl OrderDesk {
         let order_id = request.order_id;
         let reply = self.create_unmeasured(arrived, request).await;
         if matches!(reply, CreateReply::Accepted(_) | CreateReply::Rejected(_)) {
-            self.gateway.stages().answered(order_id, arrived);
+            self.commands.stages().answered(order_id, arrived);
         }
         reply
     }
@@ -61,7 +61,7 @@ impl OrderDesk {
             };
         }
         let key_checked_at = checked.map(|checked| checked.position).unwrap_or_default();
-        match self.gateway.create_since(arrived, request, key_checked_at) {
+        match self.commands.create_since(arrived, request, key_checked_at) {
             // A sender that is gone: the process is ending, and it may be recorded.
             Ok(reply) => reply.await.unwrap_or(CreateReply::OutcomeUnknown),
             Err(_overloaded) => CreateReply::Unavailable,
@@ -70,7 +70,7 @@ impl OrderDesk {
 
     /// Cancels an order and answers once the outcome is known, or is not known in time.
     pub async fn cancel(&self, user: UserId, order_id: OrderId) -> CancelReply {
-        let Ok(reply) = self.gateway.cancel(user.clone(), order_id) else {
+        let Ok(reply) = self.commands.cancel(user.clone(), order_id) else {
             return CancelReply::Unavailable;
         };
         match reply.await.unwrap_or(CancelReply::OutcomeUnknown) {
@@ -119,8 +119,8 @@ impl OrderDesk {
     }
 
     /// The way to the orders thread, for all that is not a user's request.
-    pub fn gateway(&self) -> &OrderGateway {
-        &self.gateway
+    pub fn commands(&self) -> &OrderCommands {
+        &self.commands
     }
 
     /// Whether orders may be read. Not at a start with `--commit postgres` before Postgres has all
