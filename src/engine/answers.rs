@@ -319,7 +319,7 @@ fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, sp
         (Some(_), Some(covers)) => covers >= first.feed.1,
         // Complete up to a line of a session that is not being read: it may be any age. Where all
         // records of so long a time are, they say nothing of how complete they are.
-        (Some(_), None) => session == 0 || waited >= work.turn.options.held_report_age_micros,
+        (Some(_), None) => session == 0 || waited >= work.turn.options.unmatched_report_age_micros,
     };
     let is_second = waited >= span;
     if !(is_second && is_newer) {

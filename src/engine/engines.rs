@@ -5,7 +5,6 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::feed_progress::FeedProgress;
-use super::held::{HeldLine, HeldReports, Kept};
 use super::inputs::{
     CancelOutcome, CreateOrder, EngineOptions, QueryAnswer, Report, SubmitOutcome,
 };
@@ -14,6 +13,7 @@ use super::partition::{Engine, Turn, UnknownOrder};
 use super::rounds::Rounds;
 use super::spread_map::SpreadMap;
 use super::unclaimed::Unclaimed;
+use super::unmatched::{Kept, UnmatchedLine, UnmatchedReports};
 use crate::order::{Change, Event, Order, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
@@ -29,9 +29,9 @@ pub struct Engines {
     partitions: [Engine; USER_PARTITIONS],
     /// Which order an exchange id means: reports carry nothing else.
     pub(super) by_external_id: SpreadMap<ExternalOrderId, OrderId, RandomState>,
-    pub(super) held: HeldReports,
-    /// Exchange ids that the store is being asked about. At most one for each held report.
-    pub(super) finding: HashSet<ExternalOrderId>,
+    pub(super) unmatched: UnmatchedReports,
+    /// Exchange ids that the store is being asked about. At most one for each unmatched report.
+    pub(super) ids_looked_up: HashSet<ExternalOrderId>,
     /// Reports that no order has claimed, and of which nobody has been told.
     unclaimed: Unclaimed,
     pub(super) feed: FeedProgress,
@@ -44,7 +44,7 @@ pub struct Engines {
     pub(super) ended: VecDeque<(TimestampMicros, OrderId)>,
     /// Orders that the store is being asked for, to ask the exchange about them, and whether that
     /// settles them.
-    pub(super) finding_orders: HashMap<OrderId, bool>,
+    pub(super) orders_looked_up: HashMap<OrderId, bool>,
     /// What could not be read of orders that are not known (yet), and when it came.
     pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
     /// Ids that the exchange gave to several orders, and which these are.
@@ -60,13 +60,13 @@ impl Engines {
         Self {
             partitions: std::array::from_fn(|_| Engine::default()),
             by_external_id: SpreadMap::new(EXTERNAL_ID_TABLES),
-            held: HeldReports::default(),
-            finding: HashSet::new(),
+            unmatched: UnmatchedReports::default(),
+            ids_looked_up: HashSet::new(),
             unclaimed: Unclaimed::default(),
             feed: FeedProgress::default(),
             rounds: Rounds::default(),
             ended: VecDeque::new(),
-            finding_orders: HashMap::new(),
+            orders_looked_up: HashMap::new(),
             unreadable_of_unknown: HashMap::new(),
             ambiguous: HashMap::new(),
             now: TimestampMicros::default(),
@@ -95,8 +95,8 @@ impl Engines {
                     None => {}
                 }
             }
-            Event::HeldReport(report) => {
-                self.held.hold(report.clone().into(), true);
+            Event::UnmatchedReport(report) => {
+                self.unmatched.hold(report.clone().into(), true);
             }
             Event::FeedPosition(position) => {
                 self.feed.replay(position);
@@ -110,9 +110,9 @@ impl Engines {
     /// open order with the exchange.
     pub fn start(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
-        for id in self.held.ids() {
+        for id in self.unmatched.ids() {
             if let Some(order_id) = self.by_external_id.get(&id).copied() {
-                self.deliver_held(&id, order_id, out);
+                self.deliver_unmatched(&id, order_id, out);
             }
         }
         let (partitions, turn) = self.parts(out);
@@ -219,7 +219,7 @@ impl Engines {
     pub fn report(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
         if let Some(report) = self.report_known(now, report, out) {
             let received_at = self.now;
-            self.held.hold(HeldLine::new(report, received_at), false);
+            self.unmatched.hold(UnmatchedLine::new(report, received_at), false);
         }
     }
 
@@ -227,10 +227,10 @@ impl Engines {
     /// not known (yet) is logged with everything else that this decides.
     pub fn report_durably(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
         let Some(report) = self.report_known(now, report, out) else { return };
-        let held = HeldLine::new(report, self.now);
-        match self.held.hold_logged(&held) {
+        let unmatched = UnmatchedLine::new(report, self.now);
+        match self.unmatched.hold_logged(&unmatched) {
             Kept::Logged => {}
-            Kept::Unlogged => out.events.push(Event::HeldReport(held.report)),
+            Kept::Unlogged => out.events.push(Event::UnmatchedReport(unmatched.report)),
         }
     }
 
@@ -283,10 +283,10 @@ impl Engines {
     /// True when more are due.
     pub fn tick(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) -> bool {
         self.advance(now);
-        let age = self.options.held_report_age_micros;
+        let age = self.options.unmatched_report_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
-        self.unclaimed.expired += self.held.expire(received_before);
-        self.unclaimed.overflowed += self.held.take_given_up();
+        self.unclaimed.expired += self.unmatched.expire(received_before);
+        self.unclaimed.overflowed += self.unmatched.take_given_up();
         self.unclaimed.alert(self.now, out);
         self.find_unclaimed(out);
         self.expire_unreadable(out);
@@ -329,8 +329,8 @@ impl Engines {
     }
 
     /// Reports about unknown orders that are kept.
-    pub fn held_reports(&self) -> usize {
-        self.held.len()
+    pub fn unmatched_reports(&self) -> usize {
+        self.unmatched.len()
     }
 
     /// An order with its executions and cases.
@@ -371,7 +371,7 @@ impl Engines {
             match news_for_node(event) {
                 Some(News::Accepted(external_order_id, order_id)) => {
                     if self.index(&external_order_id, order_id, self.now) {
-                        self.deliver_held(&external_order_id, order_id, out);
+                        self.deliver_unmatched(&external_order_id, order_id, out);
                         self.deliver_unreadable(&external_order_id, order_id, out);
                         self.make_up_for_given_up(order_id, out);
                     } else {
@@ -403,13 +403,13 @@ impl Engines {
     }
 
     /// Gives what was reported of an order before its id was known to it.
-    pub(super) fn deliver_held(
+    pub(super) fn deliver_unmatched(
         &mut self,
         id: &ExternalOrderId,
         order_id: OrderId,
         out: &mut Outbox,
     ) {
-        for report in self.held.take(id) {
+        for report in self.unmatched.take(id) {
             let (partitions, mut turn) = self.parts(out);
             if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
                 engine.report(order_id, report, &mut turn);

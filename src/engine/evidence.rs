@@ -79,7 +79,7 @@ pub(super) fn settles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> boo
         return true;
     }
     if as_of.is_some() {
-        let is_over = waited >= options.held_report_age_micros;
+        let is_over = waited >= options.unmatched_report_age_micros;
         work.entry.underway.settling = Some(settling).filter(|_| !is_over);
         return is_over;
     }

@@ -260,7 +260,7 @@ fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
     assert!(desk.engines.forget(recent, version).is_some());
     desk.engines.feed_session(&"u".into(), 0);
     desk.settle();
-    assert!(desk.take().contains(&Effect::FindOrder(recent)));
+    assert!(desk.take().contains(&Effect::LookUpOrder(recent)));
     desk.act(|engines, now, out| engines.found_order(now, recent, Some(tracked), out));
     assert!(desk.take().contains(&Effect::Query(recent)));
 }

@@ -24,7 +24,7 @@ impl Engines {
         if self.by_external_id.get(&id).is_none() {
             self.by_external_id.insert(id.clone(), order_id);
             let first_event = out.events.len();
-            self.deliver_held(&id, order_id, out);
+            self.deliver_unmatched(&id, order_id, out);
             self.note_ended_since(first_event, out);
         }
     }
@@ -127,7 +127,7 @@ impl Engines {
     /// may have been its own.
     pub(super) fn make_up_for_given_up(&mut self, order_id: OrderId, out: &mut Outbox) {
         let created_at = self.order(order_id).map(|order| order.created_at);
-        if created_at.is_some_and(|created_at| self.held.may_have_given_up(created_at)) {
+        if created_at.is_some_and(|created_at| self.unmatched.may_have_given_up(created_at)) {
             let (partitions, mut turn) = self.parts(out);
             if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
                 engine.settle(order_id, &mut turn);

@@ -1,7 +1,7 @@
 //! Reports of orders that are not ours, more than are kept.
 
-use super::held::MAX_HELD_REPORTS;
 use super::race_tests::Desk;
+use super::unmatched::MAX_UNMATCHED_REPORTS;
 use super::*;
 use crate::order::ReportKind;
 
@@ -12,7 +12,7 @@ fn flooded() -> (Desk, crate::types::OrderId) {
     desk.report("ours", ReportKind::Cancelled);
     desk.take();
     desk.now += 1;
-    for number in 0..MAX_HELD_REPORTS {
+    for number in 0..MAX_UNMATCHED_REPORTS {
         desk.report(&format!("theirs-{number}"), ReportKind::Cancelled);
     }
     (desk, order_id)
@@ -21,7 +21,7 @@ fn flooded() -> (Desk, crate::types::OrderId) {
 #[test]
 fn a_flood_asks_about_nothing_and_is_told_of_once() {
     let (mut desk, _order_id) = flooded();
-    assert_eq!(desk.engines.held_reports(), MAX_HELD_REPORTS);
+    assert_eq!(desk.engines.unmatched_reports(), MAX_UNMATCHED_REPORTS);
     assert_eq!(desk.take(), []);
     assert!(!desk.engines.is_settling());
     desk.sweep(1);

@@ -52,7 +52,7 @@ pub struct EngineOptions {
     pub grace_micros: u64,
     /// How long a report about an unknown order is kept. An accept that comes later than that
     /// comes as the answer to a query, which brings the executions with it.
-    pub held_report_age_micros: u64,
+    pub unmatched_report_age_micros: u64,
     /// How long a report about an unknown order waits for an accept before the store is asked
     /// whether it is about an order that ended long ago.
     pub lookup_age_micros: u64,
@@ -80,7 +80,7 @@ impl Default for EngineOptions {
             submit_window_micros: 5_000_000,
             clock_tolerance_micros: 1_000_000,
             grace_micros: 2_000_000,
-            held_report_age_micros: 60_000_000,
+            unmatched_report_age_micros: 60_000_000,
             lookup_age_micros: 1_000_000,
             unknown_span_micros: 2_000_000,
             doubt_age_micros: 5_000_000,

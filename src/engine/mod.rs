@@ -15,7 +15,6 @@ mod entry;
 mod evidence;
 mod external_ids;
 mod feed_progress;
-mod held;
 mod inputs;
 mod mass_cancel;
 mod order_map;
@@ -28,10 +27,10 @@ mod rounds;
 mod settle;
 mod spread_map;
 mod unclaimed;
+mod unmatched;
 
 pub use engines::Engines;
 pub use entry::cancel_answer;
-pub use held::MAX_HELD_REPORTS;
 pub use inputs::{
     CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeRecord, ExchangeState,
     FeedPlace, QueryAnswer, RELOOKS, Report, SubmitOutcome,
@@ -41,6 +40,7 @@ pub use outbox::{Alert, CancelReply, CreateReply, Effect, HaltScope, Outbox, Rep
 pub use partition::{Engine, UnknownOrder};
 pub use quarantine::OperatorReply;
 pub use repair::RepairCause;
+pub use unmatched::MAX_UNMATCHED_REPORTS;
 
 #[cfg(test)]
 mod crash_tests;

@@ -78,7 +78,7 @@ fn an_order_fails_although_all_records_name_another_session() {
         desk.record(order_id, unknown("before", 99));
         desk.sweep(OPTIONS.unknown_span_micros);
     }
-    assert!(looks * OPTIONS.unknown_span_micros > OPTIONS.held_report_age_micros);
+    assert!(looks * OPTIONS.unknown_span_micros > OPTIONS.unmatched_report_age_micros);
 }
 
 #[test]

@@ -124,9 +124,9 @@ pub enum Effect {
     /// Ask the exchange for its record.
     Query(OrderId),
     /// Ask the store for an order that is not in memory, by the exchange's id.
-    Find(ExternalOrderId),
+    LookUpExternalId(ExternalOrderId),
     /// The same by ours: it is to be asked about.
-    FindOrder(OrderId),
+    LookUpOrder(OrderId),
     /// Answer a create.
     ReplyCreate {
         /// Whom.

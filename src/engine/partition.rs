@@ -87,7 +87,7 @@ impl Engine {
                 entry.tracked.apply(changed);
                 list(entry, &mut self.lists);
             }
-            Event::HeldReport(_) | Event::FeedPosition(_) => {}
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) => {}
         }
         Ok(())
     }

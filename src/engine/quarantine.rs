@@ -138,7 +138,7 @@ impl Work<'_, '_> {
         let ages: Vec<(u64, u64)> =
             cases.map(|open| (open.number, now.saturating_sub(open.opened_at_micros))).collect();
         for (number, age_micros) in ages {
-            if is_covered || age_micros >= self.turn.options.held_report_age_micros {
+            if is_covered || age_micros >= self.turn.options.unmatched_report_age_micros {
                 self.supersede(number, "the exchange's record of the order has come since");
             }
         }
@@ -321,8 +321,8 @@ impl Engines {
         }
         let id = external_order_id.clone();
         self.unreadable_of_unknown.insert(id.clone(), (case_text(text), self.now));
-        if self.finding.insert(id.clone()) {
-            out.effects.push(Effect::Find(id));
+        if self.ids_looked_up.insert(id.clone()) {
+            out.effects.push(Effect::LookUpExternalId(id));
         }
     }
 
@@ -345,7 +345,7 @@ impl Engines {
 
     /// Gives up what could not be read of orders that nobody has come to know.
     pub(super) fn expire_unreadable(&mut self, out: &mut Outbox) {
-        let (now, age) = (self.now, self.options.held_report_age_micros);
+        let (now, age) = (self.now, self.options.unmatched_report_age_micros);
         let before = self.unreadable_of_unknown.len();
         self.unreadable_of_unknown.retain(|_, (_, at)| now.micros_since(*at) <= age);
         if self.unreadable_of_unknown.len() < before {

@@ -10,7 +10,7 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
     submit_window_micros: 1_000,
     clock_tolerance_micros: 100,
     grace_micros: 500,
-    held_report_age_micros: 10_000,
+    unmatched_report_age_micros: 10_000,
     lookup_age_micros: 1_000_000,
     unknown_span_micros: 500,
     doubt_age_micros: 2_000,
@@ -542,18 +542,18 @@ fn an_early_fill_waits_for_its_accept_also_through_a_restart() {
     desk.settle();
     desk.record(order_id, QueryAnswer::Unknown { as_of: None });
     desk.act(|engines, now, out| engines.log_feed_position(now, out));
-    let [.., Event::HeldReport(_), Event::FeedPosition(position)] = &desk.log[..] else {
+    let [.., Event::UnmatchedReport(_), Event::FeedPosition(position)] = &desk.log[..] else {
         panic!("the report is logged before the position passes it: {:?}", desk.log);
     };
     assert_eq!((position.session.as_str(), position.sequence), ("s", 7));
     desk.restart();
-    assert_eq!(desk.engines.held_reports(), 1);
+    assert_eq!(desk.engines.unmatched_reports(), 1);
     desk.accept(order_id, "x");
     assert_eq!(desk.status(order_id), Status::PartiallyFilled);
-    assert_eq!(desk.engines.held_reports(), 0);
+    assert_eq!(desk.engines.unmatched_reports(), 0);
     desk.restart();
     assert_eq!(desk.order(order_id).filled_shares, 4);
-    assert_eq!(desk.engines.held_reports(), 0, "it has an owner now");
+    assert_eq!(desk.engines.unmatched_reports(), 0, "it has an owner now");
 }
 
 #[test]

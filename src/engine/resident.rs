@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::engines::Engines;
 use super::outbox::{Effect, Outbox};
 use super::partition::Engine;
-use crate::order::{FeedPosition, HeldReport, Order, TrackedOrder};
+use crate::order::{FeedPosition, Order, TrackedOrder, UnmatchedReport};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserPartition};
 
 /// Reports looked up in the store in one go, each second: an exchange that reports some hundred
@@ -42,14 +42,14 @@ impl Engines {
     pub fn load_node(
         &mut self,
         feed_position: Option<FeedPosition>,
-        held: Vec<HeldReport>,
+        unmatched: Vec<UnmatchedReport>,
         ended: Vec<(TimestampMicros, OrderId)>,
     ) {
         if let Some(position) = &feed_position {
             self.feed.replay(position);
         }
-        for report in held {
-            self.held.hold(report.into(), true);
+        for report in unmatched {
+            self.unmatched.hold(report.into(), true);
         }
         self.ended = ended.into();
     }
@@ -63,11 +63,11 @@ impl Engines {
     /// since, and nothing waits for it. Gives it when it is forgotten.
     pub fn forget(&mut self, order_id: OrderId, version: u64) -> Option<Arc<Order>> {
         let external_order_id = self.order(order_id)?.external_order_id.clone();
-        if external_order_id.as_ref().is_some_and(|id| self.finding.contains(id)) {
+        if external_order_id.as_ref().is_some_and(|id| self.ids_looked_up.contains(id)) {
             // What the store is about to say of it must not be older than what is forgotten here.
             return None;
         }
-        if self.finding_orders.contains_key(&order_id) {
+        if self.orders_looked_up.contains_key(&order_id) {
             return None;
         }
         let order = self.engine_mut(order_id.partition()).forget(order_id, version)?;
@@ -84,9 +84,9 @@ impl Engines {
     pub(super) fn find_unclaimed(&mut self, out: &mut Outbox) {
         let age = self.options.lookup_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
-        for id in self.held.unclaimed(received_before, LOOKUPS_PER_TICK) {
-            if self.finding.insert(id.clone()) {
-                out.effects.push(Effect::Find(id));
+        for id in self.unmatched.unclaimed(received_before, LOOKUPS_PER_TICK) {
+            if self.ids_looked_up.insert(id.clone()) {
+                out.effects.push(Effect::LookUpExternalId(id));
             }
         }
     }
@@ -100,7 +100,7 @@ impl Engines {
         out: &mut Outbox,
     ) {
         self.advance(now);
-        self.finding.remove(id);
+        self.ids_looked_up.remove(id);
         let Some(tracked) = tracked else { return };
         let order_id = tracked.order().order_id;
         if !self.has(order_id) {
@@ -110,7 +110,7 @@ impl Engines {
         }
         if self.by_external_id.get(id) == Some(&order_id) {
             let first_event = out.events.len();
-            self.deliver_held(id, order_id, out);
+            self.deliver_unmatched(id, order_id, out);
             self.deliver_unreadable(id, order_id, out);
             self.note_ended_since(first_event, out);
         }

@@ -133,18 +133,18 @@ impl Engines {
 
     /// Asks the store for an order that has left memory, to ask the exchange about it.
     pub(super) fn find_order(&mut self, order_id: OrderId, settles: bool, out: &mut Outbox) {
-        match self.finding_orders.entry(order_id) {
+        match self.orders_looked_up.entry(order_id) {
             Entry::Occupied(mut known) => *known.get_mut() |= settles,
             Entry::Vacant(entry) => {
                 entry.insert(settles);
-                out.effects.push(Effect::FindOrder(order_id));
+                out.effects.push(Effect::LookUpOrder(order_id));
             }
         }
     }
 
     /// How many orders the store is being asked for.
     pub fn orders_being_found(&self) -> usize {
-        self.finding_orders.len()
+        self.orders_looked_up.len()
     }
 
     /// What the store says of one of our ids: the order, or that it knows none.
@@ -156,7 +156,7 @@ impl Engines {
         out: &mut Outbox,
     ) {
         self.advance(now);
-        let settles = self.finding_orders.remove(&order_id).unwrap_or(false);
+        let settles = self.orders_looked_up.remove(&order_id).unwrap_or(false);
         if !self.has(order_id)
             && let Some(tracked) = tracked
         {
@@ -180,7 +180,7 @@ impl Engines {
     /// Not while orders are being settled: a restart then settles the same orders again.
     pub fn log_feed_position(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
-        let is_settled = self.rounds.settling.is_none() && self.finding_orders.is_empty();
+        let is_settled = self.rounds.settling.is_none() && self.orders_looked_up.is_empty();
         if !is_settled || !self.partitions().iter().all(Engine::is_settled) || self.is_looking_up()
         {
             return;
@@ -192,7 +192,8 @@ impl Engines {
             self.feed.take_unlogged(self.now)
         };
         if let Some(position) = position {
-            out.events.extend(self.held.take_unlogged().into_iter().map(Event::HeldReport));
+            out.events
+                .extend(self.unmatched.take_unlogged().into_iter().map(Event::UnmatchedReport));
             self.forget_ended_before(position.at);
             out.events.push(Event::FeedPosition(position));
         }
@@ -203,6 +204,6 @@ impl Engines {
 
     /// Whether the store is being asked whose something unreadable is: only memory knows of it.
     fn is_looking_up(&self) -> bool {
-        self.unreadable_of_unknown.keys().any(|id| self.finding.contains(id))
+        self.unreadable_of_unknown.keys().any(|id| self.ids_looked_up.contains(id))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::test_world::OPTIONS;
 use super::*;
-use crate::order::{Event, FeedPosition, HeldReport, TrackedOrder};
+use crate::order::{Event, FeedPosition, TrackedOrder, UnmatchedReport};
 use crate::types::*;
 
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct StoreModel {
     pub(super) orders: BTreeMap<OrderId, TrackedOrder>,
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     feed_position: Option<FeedPosition>,
-    held: Vec<HeldReport>,
+    unmatched: Vec<UnmatchedReport>,
     ended: Vec<(TimestampMicros, OrderId)>,
 }
 
@@ -35,7 +35,7 @@ impl StoreModel {
                         self.ended.push((changed.at, changed.order_id));
                     }
                 }
-                Event::HeldReport(report) => self.held.push(report.clone()),
+                Event::UnmatchedReport(report) => self.unmatched.push(report.clone()),
                 Event::FeedPosition(position) => {
                     self.feed_position = Some(position.clone());
                 }
@@ -59,8 +59,8 @@ impl StoreModel {
         for tracked in self.orders.values().filter(|tracked| tracked.order().is_open()) {
             engines.load(tracked.clone());
         }
-        let held = self.held.clone();
-        engines.load_node(self.feed_position.clone(), held, self.ended.clone());
+        let unmatched = self.unmatched.clone();
+        engines.load_node(self.feed_position.clone(), unmatched, self.ended.clone());
         for event in &log[self.position..] {
             if let Err(UnknownOrder { order_id }) = engines.replay(event) {
                 engines.load(self.orders[&order_id].clone());

@@ -141,7 +141,7 @@ pub(super) struct World {
     cancels: Vec<(OrderId, ExternalOrderId)>,
     queries: Vec<(OrderId, TimestampMicros)>,
     answers: Vec<Answer>,
-    finds: Vec<Result<ExternalOrderId, OrderId>>,
+    lookups: Vec<Result<ExternalOrderId, OrderId>>,
     store: StoreModel,
     exchange: BTreeMap<OrderId, ExchangeOrder>,
     executions: u64,
@@ -165,7 +165,7 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
     submit_window_micros: 100_000,
     clock_tolerance_micros: 0,
     grace_micros: 50_000,
-    held_report_age_micros: 10_000_000,
+    unmatched_report_age_micros: 10_000_000,
     lookup_age_micros: 20_000,
     unknown_span_micros: 50_000,
     doubt_age_micros: 100_000,
@@ -192,7 +192,7 @@ impl World {
             cancels: Vec::new(),
             queries: Vec::new(),
             answers: Vec::new(),
-            finds: Vec::new(),
+            lookups: Vec::new(),
             store: StoreModel::default(),
             exchange: BTreeMap::new(),
             executions: 0,
@@ -289,8 +289,8 @@ impl World {
             }
             Move::Forget { order } => self.forget(order),
             Move::Found { pick: number } => {
-                if let Some(place) = pick(&self.finds, number) {
-                    match self.finds.remove(place) {
+                if let Some(place) = pick(&self.lookups, number) {
+                    match self.lookups.remove(place) {
                         Ok(id) => {
                             let found = self.store.by_external_id(&id);
                             self.engines.found(now, &id, found, &mut self.out);
@@ -345,7 +345,7 @@ impl World {
         let is_about = |event: &Event| match event {
             Event::Created(created) => created.order_id == order_id,
             Event::Changed(changed) => changed.order_id == order_id,
-            Event::HeldReport(_) | Event::FeedPosition(_) => false,
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) => false,
         };
         let last = self.log.iter().rposition(is_about).unwrap();
         if last < self.store.position
@@ -384,8 +384,8 @@ impl World {
                     self.cancels.push((order_id, external_order_id));
                 }
                 Effect::Query(order_id) => self.queries.push((order_id, self.time())),
-                Effect::Find(id) => self.finds.push(Ok(id)),
-                Effect::FindOrder(order_id) => self.finds.push(Err(order_id)),
+                Effect::LookUpExternalId(id) => self.lookups.push(Ok(id)),
+                Effect::LookUpOrder(order_id) => self.lookups.push(Err(order_id)),
                 Effect::ReplyCreate { to, reply } => {
                     self.answered(to);
                     self.check_create_reply(reply);
@@ -654,7 +654,7 @@ impl World {
         self.waiting.clear();
         self.answers.clear();
         self.queries.clear();
-        self.finds.clear();
+        self.lookups.clear();
         self.out = Outbox::new();
         self.engines = self.store.recovered(&self.log);
         let orders = self.readable();

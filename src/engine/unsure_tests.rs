@@ -106,7 +106,7 @@ fn a_record_that_cannot_be_read_holds_up_no_position_and_is_asked_for_again() {
         .collect();
     assert!(pauses.is_sorted() && pauses.last() > pauses.first(), "{pauses:?}");
     assert_eq!(causes(&desk), [CaseCause::Unreadable], "once");
-    desk.sweep(OPTIONS.held_report_age_micros);
+    desk.sweep(OPTIONS.unmatched_report_age_micros);
     desk.record(order_id, record(&[fill("e1", 4)]));
     assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (4, vec![]));
 }

@@ -11,10 +11,10 @@ use super::node::{self, INDEX_FORMAT, Meta};
 use super::recent::RecentOrders;
 use super::store::{Bytes, Space, Write};
 use super::{Index, IndexError};
-use crate::engine::MAX_HELD_REPORTS;
+use crate::engine::MAX_UNMATCHED_REPORTS;
 use crate::order::{
-    Change, Changed, Created, Ending, Event, EventEncoder, FeedPosition, HeldReport,
-    StoredOrderEncoder, TrackedOrder,
+    Change, Changed, Created, Ending, Event, EventEncoder, FeedPosition, StoredOrderEncoder,
+    TrackedOrder, UnmatchedReport,
 };
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -60,7 +60,7 @@ struct Feed {
     position: Option<(Lsn, FeedPosition)>,
     /// Reports that are kept, oldest first, with the reports themselves where the store does not
     /// have them yet.
-    held: VecDeque<Held>,
+    unmatched: VecDeque<Unmatched>,
     /// Keys of reports that the store has and that are obsolete.
     obsolete: Vec<u64>,
     /// Ended in this batch, and when the last of them did.
@@ -75,10 +75,10 @@ struct Feed {
     attended: BTreeMap<OrderId, bool>,
 }
 
-struct Held {
+struct Unmatched {
     lsn: u64,
     received_at: TimestampMicros,
-    unstored: Option<HeldReport>,
+    unstored: Option<UnmatchedReport>,
 }
 
 impl IndexWriter {
@@ -129,9 +129,9 @@ impl IndexWriter {
         match event {
             Event::Created(created) => self.create(lsn, &created)?,
             Event::Changed(changed) => self.change(lsn, &changed)?,
-            Event::HeldReport(report) => self.feed.hold(lsn, report),
+            Event::UnmatchedReport(report) => self.feed.hold(lsn, report),
             Event::FeedPosition(position) => {
-                let kept_micros = self.index.held_report_age_micros();
+                let kept_micros = self.index.unmatched_report_age_micros();
                 let window_micros = self.index.ended_window_micros();
                 self.feed.reach(lsn, position, (kept_micros, window_micros));
             }
@@ -301,7 +301,7 @@ fn put(space: Space, key: Bytes, value: &[u8]) -> Write {
 impl Feed {
     fn load(index: &Index) -> Result<Self, IndexError> {
         let view = index.view()?;
-        let held = node::held(&*view)?.into_iter().map(|(lsn, report)| Held {
+        let unmatched = node::unmatched(&*view)?.into_iter().map(|(lsn, report)| Unmatched {
             lsn,
             received_at: report.received_at,
             unstored: None,
@@ -320,7 +320,7 @@ impl Feed {
         }
         Ok(Self {
             attended,
-            held: held.collect(),
+            unmatched: unmatched.collect(),
             stored_ended: ended.into_iter().map(|batch| (batch.lsn, batch.at)).collect(),
             ..Self::default()
         })
@@ -328,16 +328,16 @@ impl Feed {
 
     /// Keeps a report. It stays when its order becomes known: what it says is in the log only when
     /// the order has taken it, which a crash may come before. The order takes it once at most.
-    fn hold(&mut self, lsn: Lsn, report: HeldReport) {
+    fn hold(&mut self, lsn: Lsn, report: UnmatchedReport) {
         let received_at = report.received_at;
-        self.held.push_back(Held { lsn: lsn.0, received_at, unstored: Some(report) });
-        if self.held.len() > MAX_HELD_REPORTS {
+        self.unmatched.push_back(Unmatched { lsn: lsn.0, received_at, unstored: Some(report) });
+        if self.unmatched.len() > MAX_UNMATCHED_REPORTS {
             self.give_up_oldest();
         }
     }
 
     fn give_up_oldest(&mut self) {
-        if let Some(Held { lsn, unstored: None, .. }) = self.held.pop_front() {
+        if let Some(Unmatched { lsn, unstored: None, .. }) = self.unmatched.pop_front() {
             self.obsolete.push(lsn);
         }
     }
@@ -368,8 +368,9 @@ impl Feed {
         while let Some((lsn, _)) = self.stored_ended.pop_front_if(|(_, at)| is_old(*at)) {
             self.obsolete_ended.push(lsn);
         }
-        let is_too_old = |held: &Held| position.at.micros_since(held.received_at) > kept_micros;
-        while self.held.front().is_some_and(is_too_old) {
+        let is_too_old =
+            |unmatched: &Unmatched| position.at.micros_since(unmatched.received_at) > kept_micros;
+        while self.unmatched.front().is_some_and(is_too_old) {
             self.give_up_oldest();
         }
         self.position = Some((lsn, position));
@@ -387,13 +388,13 @@ impl Feed {
             push(node::FEED_KEY.into(), Some(value));
         }
         for lsn in self.obsolete.drain(..) {
-            push(node::held_key(lsn), None);
+            push(node::unmatched_key(lsn), None);
         }
-        for held in &mut self.held {
-            if let Some(report) = held.unstored.take() {
-                let event = Event::HeldReport(report);
-                let value = node::event_value(events, &event, Lsn(held.lsn))?;
-                push(node::held_key(held.lsn), Some(value));
+        for unmatched in &mut self.unmatched {
+            if let Some(report) = unmatched.unstored.take() {
+                let event = Event::UnmatchedReport(report);
+                let value = node::event_value(events, &event, Lsn(unmatched.lsn))?;
+                push(node::unmatched_key(unmatched.lsn), Some(value));
             }
         }
         for lsn in self.obsolete_ended.drain(..) {

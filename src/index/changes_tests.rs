@@ -15,7 +15,7 @@ const PERIOD: u64 = KEEP_MICROS / 8;
 fn open(directory: &Path) -> (Index, IndexWriter) {
     let index = Index::open(IndexOptions {
         cache_bytes: 16 << 20,
-        held_report_age_micros: HELD_AGE_MICROS,
+        unmatched_report_age_micros: UNMATCHED_AGE_MICROS,
         ended_window_micros: WINDOW_MICROS,
         changes_age_micros: KEEP_MICROS,
         ..IndexOptions::new(directory, outline_from(1))

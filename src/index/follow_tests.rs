@@ -62,7 +62,7 @@ fn session(directory: &Path, events: &[Event]) -> Session {
     let log = wal::outline(&options).unwrap();
     let index = Index::open(IndexOptions {
         cache_bytes: 16 << 20,
-        held_report_age_micros: HELD_AGE_MICROS,
+        unmatched_report_age_micros: UNMATCHED_AGE_MICROS,
         ended_window_micros: WINDOW_MICROS,
         ..IndexOptions::new(directory.join("index"), log)
     })

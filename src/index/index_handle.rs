@@ -11,7 +11,7 @@ use super::keys;
 use super::node::{self, Meta, NodeState};
 use super::open;
 use super::store::{ScanOrder, Space, Store, View};
-use crate::engine::{EngineOptions, MAX_HELD_REPORTS};
+use crate::engine::{EngineOptions, MAX_UNMATCHED_REPORTS};
 use crate::order::{Order, TrackedOrder, decode_stored};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId, UserPartition,
@@ -41,7 +41,7 @@ pub struct IndexOptions {
     pub cache_bytes: u64,
     /// How long reports about unknown orders are kept: as long as the engine keeps them, in
     /// microseconds.
-    pub held_report_age_micros: u64,
+    pub unmatched_report_age_micros: u64,
     /// How long changes of orders are kept, in microseconds.
     pub changes_age_micros: u64,
     /// How long before a feed position an order may have ended and is named in what the node goes on
@@ -57,7 +57,7 @@ impl IndexOptions {
         Self {
             directory: directory.into(),
             cache_bytes: DEFAULT_CACHE_BYTES,
-            held_report_age_micros: IndexAges::default().held_report_micros,
+            unmatched_report_age_micros: IndexAges::default().unmatched_report_micros,
             changes_age_micros: IndexAges::default().changes_micros,
             ended_window_micros: IndexAges::default().ended_window_micros,
             log,
@@ -69,7 +69,7 @@ impl IndexOptions {
 #[derive(Debug, Clone, Copy)]
 pub struct IndexAges {
     /// Reports about unknown orders.
-    pub held_report_micros: u64,
+    pub unmatched_report_micros: u64,
     /// Changes of orders.
     pub changes_micros: u64,
     /// Which orders have ended.
@@ -79,7 +79,7 @@ pub struct IndexAges {
 impl Default for IndexAges {
     fn default() -> Self {
         Self {
-            held_report_micros: EngineOptions::default().held_report_age_micros,
+            unmatched_report_micros: EngineOptions::default().unmatched_report_age_micros,
             changes_micros: DEFAULT_CHANGES_AGE.as_secs() * 1_000_000,
             ended_window_micros: EngineOptions::default().ended_window_micros,
         }
@@ -137,7 +137,7 @@ impl Index {
 
     fn of_directory(options: IndexOptions, (store, meta): (Arc<FjallStore>, Option<Meta>)) -> Self {
         let ages = IndexAges {
-            held_report_micros: options.held_report_age_micros,
+            unmatched_report_micros: options.unmatched_report_age_micros,
             changes_micros: options.changes_age_micros,
             ended_window_micros: options.ended_window_micros,
         };
@@ -233,15 +233,15 @@ impl Index {
     /// What cannot be read.
     pub fn node_state(&self) -> Result<NodeState, IndexError> {
         let view = self.view()?;
-        let held = node::held(&*view)?;
+        let unmatched = node::unmatched(&*view)?;
         // No more than the engine takes: of too many the newest.
-        let too_many = held.len().saturating_sub(MAX_HELD_REPORTS);
+        let too_many = unmatched.len().saturating_sub(MAX_UNMATCHED_REPORTS);
         let ended = node::ended(&*view)?.into_iter();
         let ended =
             ended.flat_map(|batch| batch.order_ids.into_iter().map(move |id| (batch.at, id)));
         Ok(NodeState {
             feed_position: node::feed_position(&*view)?,
-            held: held.into_iter().skip(too_many).map(|(_, report)| report).collect(),
+            unmatched: unmatched.into_iter().skip(too_many).map(|(_, report)| report).collect(),
             ended: ended.collect(),
             attended: node::attended(&*view)?,
         })
@@ -424,8 +424,8 @@ impl Index {
         Ok(())
     }
 
-    pub(super) fn held_report_age_micros(&self) -> u64 {
-        self.0.ages.held_report_micros
+    pub(super) fn unmatched_report_age_micros(&self) -> u64 {
+        self.0.ages.unmatched_report_micros
     }
 
     pub(super) fn ended_window_micros(&self) -> u64 {

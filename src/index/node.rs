@@ -4,7 +4,9 @@
 use super::IndexError;
 use super::keys;
 use super::store::{Bytes, ScanOrder, Space, View};
-use crate::order::{Event, EventEncoder, FeedPosition, HeldReport, RECORD_FORMAT_VERSION, decode};
+use crate::order::{
+    Event, EventEncoder, FeedPosition, RECORD_FORMAT_VERSION, UnmatchedReport, decode,
+};
 use crate::types::{OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
@@ -26,7 +28,7 @@ pub struct NodeState {
     pub feed_position: Option<FeedPosition>,
     /// Reports about orders that were not known when they came, oldest first, and not older than
     /// reports are kept. Those of orders that are known meanwhile may be among them.
-    pub held: Vec<HeldReport>,
+    pub unmatched: Vec<UnmatchedReport>,
     /// Orders that have ended since that feed position, or not longer before it than is kept, and when,
     /// in the order of the log; some of them more than once.
     pub ended: Vec<(TimestampMicros, OrderId)>,
@@ -71,7 +73,7 @@ impl Meta {
 }
 
 /// Key of the report that is a record of the log.
-pub(super) fn held_key(lsn: u64) -> Bytes {
+pub(super) fn unmatched_key(lsn: u64) -> Bytes {
     numbered_key(HELD_PREFIX, lsn)
 }
 
@@ -136,25 +138,25 @@ pub(super) fn feed_position(view: &dyn View) -> Result<Option<FeedPosition>, Ind
     let Some(bytes) = view.get(Space::Node, &FEED_KEY)? else { return Ok(None) };
     match event(&bytes)? {
         Event::FeedPosition(position) => Ok(Some(position)),
-        Event::Created(_) | Event::Changed(_) | Event::HeldReport(_) => {
+        Event::Created(_) | Event::Changed(_) | Event::UnmatchedReport(_) => {
             Err(IndexError::Unreadable { what: "a feed position" })
         }
     }
 }
 
-/// The held reports and the records of the log that they are.
-pub(super) fn held(view: &dyn View) -> Result<Vec<(u64, HeldReport)>, IndexError> {
-    let mut held = Vec::new();
+/// The unmatched reports and the records of the log that they are.
+pub(super) fn unmatched(view: &dyn View) -> Result<Vec<(u64, UnmatchedReport)>, IndexError> {
+    let mut unmatched = Vec::new();
     scan_numbered(view, HELD_PREFIX, |lsn, value| match event(value)? {
-        Event::HeldReport(report) => {
-            held.push((lsn, report));
+        Event::UnmatchedReport(report) => {
+            unmatched.push((lsn, report));
             Ok(())
         }
         Event::Created(_) | Event::Changed(_) | Event::FeedPosition(_) => {
-            Err(IndexError::Unreadable { what: "a held report" })
+            Err(IndexError::Unreadable { what: "an unmatched report" })
         }
     })?;
-    Ok(held)
+    Ok(unmatched)
 }
 
 /// Orders that ended in one batch.

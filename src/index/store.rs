@@ -21,7 +21,7 @@ pub(super) enum Space {
     Keys,
     /// Order ids by the exchange's id.
     External,
-    /// What belongs to no order: position, feed, held reports, cancelled orders.
+    /// What belongs to no order: position, feed, unmatched reports, cancelled orders.
     Node,
     /// Changes of some time, by user and record of the log.
     Changes(Period),

@@ -10,7 +10,7 @@ use crate::wal::{LogId, Lsn, Outline};
 fn options(directory: &Path, first_lsn: u64) -> IndexOptions {
     IndexOptions {
         cache_bytes: 16 << 20,
-        held_report_age_micros: HELD_AGE_MICROS,
+        unmatched_report_age_micros: UNMATCHED_AGE_MICROS,
         ended_window_micros: WINDOW_MICROS,
         ..IndexOptions::new(directory, outline_from(first_lsn))
     }

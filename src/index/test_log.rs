@@ -12,10 +12,10 @@ use crate::wal::{LogId, Lsn, Outline};
 
 pub(super) const LOG: LogId = LogId(7);
 /// How long reports are kept in these courses; times rise by 1 with each record.
-pub(super) const HELD_AGE_MICROS: u64 = 20;
+pub(super) const UNMATCHED_AGE_MICROS: u64 = 20;
 pub(super) const WINDOW_MICROS: u64 = 30;
 pub(super) const AGES: IndexAges = IndexAges {
-    held_report_micros: HELD_AGE_MICROS,
+    unmatched_report_micros: UNMATCHED_AGE_MICROS,
     changes_micros: 1_000_000_000,
     ended_window_micros: WINDOW_MICROS,
 };
@@ -26,7 +26,7 @@ const USERS: [&str; 4] = ["a", "aa", "b", "ä"];
 pub(super) enum Move {
     Create { user: prop::sample::Index, has_key: bool, num_shares: u64 },
     Change { order: prop::sample::Index, what: ChangeMove },
-    Held { id: u8 },
+    Unmatched { id: u8 },
     FeedPosition,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn one_move() -> impl Strategy<Value = Move> {
             .prop_map(|(user, has_key, num_shares)| Move::Create { user, has_key, num_shares }),
         10 => (any::<prop::sample::Index>(), change_move())
             .prop_map(|(order, what)| Move::Change { order, what }),
-        1 => any::<u8>().prop_map(|id| Move::Held { id }),
+        1 => any::<u8>().prop_map(|id| Move::Unmatched { id }),
         1 => Just(Move::FeedPosition),
     ]
 }
@@ -130,7 +130,7 @@ impl Model {
                 let order_id = ids[order.index(ids.len())];
                 Event::Changed(Changed { order_id, at, change: change(what, at) })
             }
-            Move::Held { id } => Event::HeldReport(HeldReport {
+            Move::Unmatched { id } => Event::UnmatchedReport(UnmatchedReport {
                 external_order_id: external_id(*id),
                 kind: ReportKind::Cancelled,
                 received_at: at,
@@ -169,13 +169,13 @@ impl Model {
                     self.external.insert(id, changed.order_id);
                 }
             }
-            Event::HeldReport(report) => self.node.held.push(report.clone()),
+            Event::UnmatchedReport(report) => self.node.unmatched.push(report.clone()),
             Event::FeedPosition(position) => {
                 let is_new = |at: TimestampMicros| position.at.micros_since(at) <= WINDOW_MICROS;
                 self.node.ended.retain(|(at, _)| is_new(*at));
-                self.node
-                    .held
-                    .retain(|held| position.at.micros_since(held.received_at) <= HELD_AGE_MICROS);
+                self.node.unmatched.retain(|unmatched| {
+                    position.at.micros_since(unmatched.received_at) <= UNMATCHED_AGE_MICROS
+                });
                 self.node.feed_position = Some(position.clone());
             }
         }

@@ -85,7 +85,7 @@ impl<'a> Replay<'a> {
                 }
                 id
             }
-            Event::HeldReport(_) | Event::FeedPosition(_) => return Ok(None),
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) => return Ok(None),
         };
         Ok(self.orders.get(&order_id).map(|known| &known.order))
     }

@@ -33,9 +33,9 @@ pub(crate) struct SessionQueues {
     pub(crate) questions: RefCell<Questions>,
     /// What the exchange takes no more of for now.
     pub(crate) throttles: Throttles,
-    /// Orders to look for in the store. At most one for each held report, and as many as are asked
+    /// Orders to look for in the store. At most one for each unmatched report, and as many as are asked
     /// about at a time.
-    pub(crate) finds: LocalQueue<Wanted>,
+    pub(crate) lookups: LocalQueue<Wanted>,
     /// Reasons to register our webhook, all answered by one registration.
     pub(crate) registrations: LocalQueue<()>,
     /// Asks whether an exchange that is away is back.
@@ -64,7 +64,7 @@ impl SessionQueues {
             queries: LocalQueue::new(),
             questions: RefCell::default(),
             throttles: Throttles::default(),
-            finds: LocalQueue::new(),
+            lookups: LocalQueue::new(),
             registrations: LocalQueue::new(),
             probes: LocalQueue::new(),
             circuit: RefCell::new(Circuit::new(exchange_state)),

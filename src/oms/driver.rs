@@ -53,7 +53,7 @@ pub(crate) struct Driver {
     gated: VecDeque<Gated>,
     /// Those among them that are durable and wait for Postgres, in the same order. None where it is
     /// not awaited.
-    held: VecDeque<Gated>,
+    awaiting_postgres: VecDeque<Gated>,
     /// How many of them are queries.
     gated_queries: usize,
     replies: Replies,
@@ -136,7 +136,7 @@ impl Driver {
             wal,
             unappended: VecDeque::new(),
             gated: VecDeque::new(),
-            held: VecDeque::new(),
+            awaiting_postgres: VecDeque::new(),
             gated_queries: 0,
             replies: Replies::default(),
             late: VecDeque::new(),
@@ -446,7 +446,7 @@ impl Driver {
     #[cfg(feature = "simulation")]
     pub(crate) fn backlog(&self) -> (u64, usize, usize, usize) {
         let uncommitted = self.last_event.0.saturating_sub(self.wal.committed().0);
-        (uncommitted, self.gated.len(), self.held.len(), self.replies.len())
+        (uncommitted, self.gated.len(), self.awaiting_postgres.len(), self.replies.len())
     }
 
     fn show_gauges(&self) {
@@ -454,9 +454,9 @@ impl Driver {
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));
         self.metrics.ended_orders.set(gauge(self.ended.len()));
         self.metrics.open_cases.set(gauge(self.engines.open_case_count()));
-        self.metrics.held_reports.set(gauge(self.engines.held_reports()));
+        self.metrics.unmatched_reports.set(gauge(self.engines.unmatched_reports()));
         self.metrics.waiting_replies.set(gauge(self.replies.len()));
-        self.metrics.held_effects.set(gauge(self.held.len()));
+        self.metrics.held_effects.set(gauge(self.awaiting_postgres.len()));
         self.metrics.halts.set(gauge(self.kill_switch.halts().count()));
     }
 }

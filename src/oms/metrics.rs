@@ -52,7 +52,7 @@ pub struct OmsMetrics {
     pub(super) repairs: [Counter; RepairCause::ALL.len()],
     pub(super) open_orders: Gauge,
     pub(super) ended_orders: Gauge,
-    pub(super) held_reports: Gauge,
+    pub(super) unmatched_reports: Gauge,
     pub(super) open_cases: Gauge,
     pub(super) waiting_replies: Gauge,
     pub(super) held_effects: Gauge,
@@ -77,7 +77,7 @@ impl OmsMetrics {
                 "What was heard of orders and waits for a decision",
                 &self.open_cases,
             ),
-            ("orders_held_reports", "Reports about orders not known yet", &self.held_reports),
+            ("orders_held_reports", "Reports about orders not known yet", &self.unmatched_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
             (
                 "orders_waiting_for_postgres",

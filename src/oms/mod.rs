@@ -30,7 +30,6 @@ mod clock_watch;
 mod driver;
 mod ended;
 mod error;
-mod finds;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gathering;
@@ -44,6 +43,7 @@ mod options;
 mod order_changes;
 mod order_commands;
 mod order_events;
+mod order_lookups;
 mod order_service;
 mod order_watch;
 mod postgres_side;
@@ -92,12 +92,12 @@ pub(crate) mod parts {
     pub(crate) use super::answers::{Answer, SessionQueues, Wanted};
     pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
     pub(crate) use super::driver::{Driver, DriverParts};
-    pub(crate) use super::finds::find_in;
     pub(crate) use super::gathering::Decision;
     pub(crate) use super::limits::{
         INPUTS_PER_SLICE, MAX_HELD_FOR_CANCELS, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES,
         MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
     };
+    pub(crate) use super::order_lookups::look_up_in;
     pub(crate) use super::recover::{load, replay};
     pub(crate) use super::slice::{Inputs, Refusal, refuse_requests, work};
 }

@@ -86,7 +86,7 @@ fn load_node(engines: &mut Engines, store: &Index) -> Result<(), OmsError> {
             engines.load(order);
         }
     }
-    engines.load_node(node.feed_position, node.held, node.ended);
+    engines.load_node(node.feed_position, node.unmatched, node.ended);
     Ok(())
 }
 

@@ -10,10 +10,10 @@ use super::answers::SessionQueues;
 use super::clock_watch::watch_clocks;
 use super::driver::{Driver, DriverParts, ShownUpTo, StoredUpTo};
 use super::error::OmsError;
-use super::finds::run_finds;
 use super::metrics::OmsMetrics;
 use super::options::OmsOptions;
 use super::order_commands::CommandReceivers;
+use super::order_lookups::run_order_lookups;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
 use super::sessions::{run_cancels, run_lookups, run_probes, run_queries, run_submits};
@@ -104,7 +104,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let stored: StoredUpTo = Box::new(move || index.durable_position());
     let index = store.index().clone();
     let shown: ShownUpTo = Box::new(move |position| index.memory_shows(position));
-    sessions.push(glommio::spawn_local(run_finds(store, Rc::clone(&queues))));
+    sessions.push(glommio::spawn_local(run_order_lookups(store, Rc::clone(&queues))));
 
     let kill_switch = receivers.kill_switch.clone();
     let mut inputs = Inputs::new(receivers, feed);

@@ -92,7 +92,7 @@ fn lines_of_orders_that_are_not_ours_take_no_room_from_those_that_are() {
         json!({"sequence": number, "type": "cancelled", "orderId": format!("y{number}"),
             "timestamp": 1})
     };
-    let numbers: Vec<usize> = (0..crate::engine::MAX_HELD_REPORTS + 2_048).collect();
+    let numbers: Vec<usize> = (0..crate::engine::MAX_UNMATCHED_REPORTS + 2_048).collect();
     for batch in numbers.chunks(1_024) {
         let batch: Vec<_> = batch.iter().map(|&number| line(number)).collect();
         assert_eq!(post(&node, &batch), LinesDurable);

@@ -11,7 +11,7 @@ use rkyv::ser::allocator::{Arena, ArenaHandle};
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::event::{Changed, Created, Event, FeedPosition, HeldReport};
+use super::event::{Changed, Created, Event, FeedPosition, UnmatchedReport};
 
 /// Version of the record formats written here. Rises with any change to the layout of a record;
 /// readers keep reading those before. 2: changes have more kinds.
@@ -69,7 +69,7 @@ impl Event {
         match self {
             Self::Created(_) => KIND_CREATED,
             Self::Changed(_) => KIND_CHANGED,
-            Self::HeldReport(_) => KIND_HELD_REPORT,
+            Self::UnmatchedReport(_) => KIND_HELD_REPORT,
             Self::FeedPosition(_) => KIND_FEED_POSITION,
         }
     }
@@ -84,7 +84,7 @@ impl Event {
         match self {
             Self::Created(created) => created.order_id.partition().get(),
             Self::Changed(changed) => changed.order_id.partition().get(),
-            Self::HeldReport(_) | Self::FeedPosition(_) => NODE_PARTITION,
+            Self::UnmatchedReport(_) | Self::FeedPosition(_) => NODE_PARTITION,
         }
     }
 }
@@ -110,7 +110,7 @@ impl EventEncoder {
         match event {
             Event::Created(created) => self.write(created),
             Event::Changed(changed) => self.write(changed),
-            Event::HeldReport(report) => self.write(report),
+            Event::UnmatchedReport(report) => self.write(report),
             Event::FeedPosition(position) => self.write(position),
         }
         .map_err(|source| RecordError::Unwritable { kind: event.kind(), source })?;
@@ -147,7 +147,7 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
     match kind {
         KIND_CREATED => read::<Created>(payload).map(Event::Created),
         KIND_CHANGED => read::<Changed>(payload).map(Event::Changed),
-        KIND_HELD_REPORT => read::<HeldReport>(payload).map(Event::HeldReport),
+        KIND_HELD_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
         KIND_FEED_POSITION => read::<FeedPosition>(payload).map(Event::FeedPosition),
         _ => return Err(RecordError::UnknownKind { kind }),
     }
@@ -212,11 +212,11 @@ pub(super) mod tests {
         ];
         let changed = changes.map(|change| Event::Changed(Changed { order_id, at, change }));
         let kind = ReportKind::Filled(fill);
-        let held = HeldReport { external_order_id, kind, received_at: at };
+        let held = UnmatchedReport { external_order_id, kind, received_at: at };
         let position = FeedPosition { session: "7".into(), sequence: u64::MAX, at };
         let mut events = vec![Event::Created(created), Event::Created(market)];
         events.extend(changed);
-        events.extend([Event::HeldReport(held), Event::FeedPosition(position)]);
+        events.extend([Event::UnmatchedReport(held), Event::FeedPosition(position)]);
         events
     }
 

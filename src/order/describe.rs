@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::case::Case;
 use super::event::{
-    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, HeldReport, ReportKind,
+    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, ReportKind, UnmatchedReport,
 };
 use crate::types::OrderId;
 
@@ -46,7 +46,7 @@ impl Event {
                 Change::CaseClosed(_) => "case_closed",
                 Change::ClosedByOperator(_) => "closed",
             },
-            Self::HeldReport(_) => "held_report",
+            Self::UnmatchedReport(_) => "held_report",
             Self::FeedPosition(_) => "feed_position",
         }
     }
@@ -56,7 +56,7 @@ impl Event {
         match self {
             Self::Created(created) => Some(created.order_id),
             Self::Changed(changed) => Some(changed.order_id),
-            Self::HeldReport(_) | Self::FeedPosition(_) => None,
+            Self::UnmatchedReport(_) | Self::FeedPosition(_) => None,
         }
     }
 
@@ -65,7 +65,7 @@ impl Event {
         let members = match self {
             Self::Created(created) => created_members(created),
             Self::Changed(changed) => changed_members(changed),
-            Self::HeldReport(report) => held_members(report),
+            Self::UnmatchedReport(report) => held_members(report),
             Self::FeedPosition(FeedPosition { session, sequence, at }) => {
                 json!({ "session": session, "sequence": sequence, "at": at })
             }
@@ -130,7 +130,7 @@ fn case_members(case: &Case) -> Value {
     members
 }
 
-fn held_members(report: &HeldReport) -> Value {
+fn held_members(report: &UnmatchedReport) -> Value {
     let (what, mut members) = match &report.kind {
         ReportKind::Filled(fill) => ("filled", fill_members(fill)),
         ReportKind::Busted { execution_id } => ("busted", json!({ "executionId": execution_id })),

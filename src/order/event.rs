@@ -16,7 +16,7 @@ pub enum Event {
     /// Something happened to an order.
     Changed(Changed),
     /// The exchange reported something about an order that nobody here knows (yet).
-    HeldReport(HeldReport),
+    UnmatchedReport(UnmatchedReport),
     /// Everything of the feed up to here is in the log.
     FeedPosition(FeedPosition),
 }
@@ -27,7 +27,7 @@ impl Event {
         match self {
             Self::Created(created) => created.created_at,
             Self::Changed(changed) => changed.at,
-            Self::HeldReport(report) => report.received_at,
+            Self::UnmatchedReport(report) => report.received_at,
             Self::FeedPosition(position) => position.at,
         }
     }
@@ -192,7 +192,7 @@ impl Fill {
 /// A report about an order id that is not known yet, kept because the feed position is about to
 /// pass it.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub struct HeldReport {
+pub struct UnmatchedReport {
     /// The exchange's id of the order.
     pub external_order_id: ExternalOrderId,
     /// What it says.

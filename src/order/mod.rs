@@ -25,7 +25,7 @@ pub use case::{
 pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
 pub use describe::EVENT_NAMES;
 pub use event::{
-    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, HeldReport, ReportKind,
+    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, ReportKind, UnmatchedReport,
 };
 pub use executions::{Execution, Executions};
 pub use record::Order;

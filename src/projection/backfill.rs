@@ -49,7 +49,7 @@ impl ToldOrders {
         match event {
             Event::Created(_) => true,
             Event::Changed(changed) => self.0.has(changed.order_id),
-            Event::HeldReport(_) | Event::FeedPosition(_) => false,
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) => false,
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<Orde
                     missing.push(*order_id);
                 }
             }
-            Event::HeldReport(_) | Event::FeedPosition(_) => {}
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) => {}
         }
     }
     missing
@@ -171,7 +171,7 @@ pub(super) fn build(
                 batch.feed = Some((lsn, position.clone()));
                 continue;
             }
-            Event::HeldReport(_) => continue,
+            Event::UnmatchedReport(_) => continue,
         };
         changed.insert(after);
         batch.touched.insert(after.partition());

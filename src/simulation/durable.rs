@@ -14,8 +14,8 @@ use super::published::PublishedLine;
 use crate::engine::{EngineOptions, Engines};
 use crate::exchange::wire::FeedLineType;
 use crate::order::{
-    Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, HeldReport, Order,
-    ReportKind, decode,
+    Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, Order, ReportKind,
+    UnmatchedReport, decode,
 };
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, TimestampMicros,
@@ -54,7 +54,7 @@ pub(super) struct DurableLog {
     last_created: TimestampMicros,
     executions: BTreeMap<OrderId, BTreeMap<ExecutionId, Mark>>,
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
-    held: Vec<HeldReport>,
+    unmatched: Vec<UnmatchedReport>,
     position: Option<(CompactString, u64)>,
     /// Lines of the position's session up to here have been looked up.
     looked_up: u64,
@@ -85,7 +85,7 @@ impl DurableLog {
             last_created: TimestampMicros::default(),
             executions: BTreeMap::new(),
             keys: BTreeMap::new(),
-            held: Vec::new(),
+            unmatched: Vec::new(),
             position: None,
             looked_up: 0,
             cancel_wanted: BTreeSet::new(),
@@ -158,14 +158,14 @@ impl DurableLog {
         self.notes.push(match &event {
             Event::Created(created) => (Some(created.order_id), "created".to_owned()),
             Event::Changed(changed) => (Some(changed.order_id), format!("{:?}", changed.change)),
-            Event::HeldReport(report) => (None, format!("held {:?}", report.kind)),
+            Event::UnmatchedReport(report) => (None, format!("held {:?}", report.kind)),
             Event::FeedPosition(position) => (None, format!("feed at {}", position.sequence)),
         });
         match &event {
             Event::Created(created) => self.created(created),
             Event::Changed(changed) => self.changed(changed, effect, exchange),
-            Event::HeldReport(report) => {
-                self.held.push(report.clone());
+            Event::UnmatchedReport(report) => {
+                self.unmatched.push(report.clone());
                 Ok(())
             }
             Event::FeedPosition(position) => self.moved(position, exchange),
@@ -291,14 +291,14 @@ impl DurableLog {
         };
         let Some(order_id) = published.order else { return false };
         let mark = self.executions.get(&order_id).and_then(|marks| marks.get(execution));
-        let is_held =
-            |void| self.held.iter().any(|report| is_about(report, external, execution, void));
+        let is_unmatched =
+            |void| self.unmatched.iter().any(|report| is_about(report, external, execution, void));
         // What does not fit its order waits for the exchange's record or for an operator.
         let tracked = self.engines.tracked(order_id);
         let is_kept = tracked.is_some_and(|tracked| tracked.case_of(execution).is_some());
         match line.line_type {
-            FeedLineType::Trade => mark.is_some() || is_kept || is_held(false),
-            FeedLineType::Bust => mark == Some(&Mark::Void) || is_held(true),
+            FeedLineType::Trade => mark.is_some() || is_kept || is_unmatched(false),
+            FeedLineType::Bust => mark == Some(&Mark::Void) || is_unmatched(true),
             FeedLineType::Cancelled | FeedLineType::Expired | FeedLineType::Heartbeat => true,
         }
     }
@@ -309,7 +309,7 @@ impl DurableLog {
         let Some(external) = &published.line.order_id else { return false };
         let marks = published.order.and_then(|id| self.executions.get(&id));
         let is_void = |id| marks.is_some_and(|marks| marks.get(id) == Some(&Mark::Void));
-        self.held.iter().any(|report| match &report.kind {
+        self.unmatched.iter().any(|report| match &report.kind {
             ReportKind::Busted { execution_id } => {
                 report.external_order_id == *external && !is_void(execution_id)
             }
@@ -443,7 +443,7 @@ fn is_void(published: &PublishedLine, exchange: &Exchange) -> bool {
 }
 
 fn is_about(
-    report: &HeldReport,
+    report: &UnmatchedReport,
     order: &ExternalOrderId,
     execution: &ExecutionId,
     void: bool,

@@ -18,7 +18,7 @@ use crate::market::MarketWriter;
 use crate::oms::parts::{
     Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
     MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
-    Refusal, SessionQueues, Wanted, find_in, load, refuse_requests, replay, work,
+    Refusal, SessionQueues, Wanted, load, look_up_in, refuse_requests, replay, work,
 };
 use crate::oms::{
     CommittedViews, KillSwitch, OmsError, OmsMetrics, OmsOptions, OrderCommands, OrderService,
@@ -303,8 +303,8 @@ impl Node {
             self.queues.answers.push(Answer::Found(wanted, order));
             return Ok(true);
         }
-        let Some(wanted) = self.queues.finds.pop() else { return Ok(false) };
-        let found = find_in(&self.index, &wanted);
+        let Some(wanted) = self.queues.lookups.pop() else { return Ok(false) };
+        let found = look_up_in(&self.index, &wanted);
         let found = found.map_err(|error| broken(Invariant::StoreFollows, format!("{error:?}")))?;
         self.found = Some((wanted, found));
         Ok(true)
@@ -324,7 +324,7 @@ impl Node {
             && queues.cancels.is_empty()
             && queues.unawaited_cancels.is_empty()
             && queues.has_no_questions()
-            && queues.finds.is_empty()
+            && queues.lookups.is_empty()
             && queues.answers.is_empty()
     }
 }
@@ -332,7 +332,7 @@ impl Node {
 /// The index as it would be opened, which has to begin within the log.
 fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, OmsError> {
     let ages = IndexAges {
-        held_report_micros: profile.engine.held_report_age_micros,
+        unmatched_report_micros: profile.engine.unmatched_report_age_micros,
         ended_window_micros: profile.engine.ended_window_micros,
         changes_micros: profile.changes_age_micros,
     };

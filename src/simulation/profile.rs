@@ -297,7 +297,7 @@ impl Profile {
                 clock_tolerance_micros,
                 grace_micros: [10_000, 50_000][dice.below(2)],
                 // Much longer than any answer takes: see the option.
-                held_report_age_micros: 5_000_000,
+                unmatched_report_age_micros: 5_000_000,
                 lookup_age_micros: [1_000, 20_000, 200_000][dice.below(3)],
                 unknown_span_micros: [10_000, 50_000][dice.below(2)],
                 doubt_age_micros: [20_000, 200_000][dice.below(2)],

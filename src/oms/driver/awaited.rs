@@ -77,12 +77,12 @@ impl Driver {
 
     /// Whether lines of the exchange may be taken: it brings again what it is not rid of.
     pub(crate) fn takes_reports(&self) -> bool {
-        self.held.len() < MAX_HELD_FOR_REPORTS
+        self.awaiting_postgres.len() < MAX_HELD_FOR_REPORTS
     }
 
     /// Whether one more cancel would wait for a Postgres that too much waits for already.
     pub(super) fn holds_too_much(&self) -> bool {
-        self.held.len() >= MAX_HELD_FOR_CANCELS
+        self.awaiting_postgres.len() >= MAX_HELD_FOR_CANCELS
     }
 
     /// How far Postgres has come, where it is awaited. Readers may read once it has everything that
@@ -112,7 +112,7 @@ impl Driver {
     pub(crate) fn postgres_refuses(&self, now: Moment) -> bool {
         let Some(postgres) = &self.awaited else { return false };
         postgres.lacks_recovered()
-            || self.held.len() >= MAX_HELD_FOR_CREATES
+            || self.awaiting_postgres.len() >= MAX_HELD_FOR_CREATES
             || postgres.is_behind(now.monotonic, self.options.postgres_stall)
     }
 

@@ -52,7 +52,10 @@ impl Driver {
             queue.front().is_some_and(|gated: &Gated| gated.gate <= upto)
         };
         is_free(&self.gated, self.wal.committed())
-            || self.awaited.as_ref().is_some_and(|postgres| is_free(&self.held, postgres.has()))
+            || self
+                .awaited
+                .as_ref()
+                .is_some_and(|postgres| is_free(&self.awaiting_postgres, postgres.has()))
     }
 
     /// Does what waited for events that are durable now: first readers see the new state, then
@@ -67,13 +70,13 @@ impl Driver {
                 (durable, durable)
             }
             Some(has) => {
-                let mut held = std::mem::take(&mut self.held);
+                let mut held = std::mem::take(&mut self.awaiting_postgres);
                 self.let_out(&mut held, has, now);
                 self.pass_on((&mut gated, &mut held), committed, now);
                 self.mark_postgres(now, held.back().map(|last| last.gate));
                 let durable = done_to(&gated, committed);
                 let shown = durable.min(done_to(&held, has));
-                self.held = held;
+                self.awaiting_postgres = held;
                 (durable, shown)
             }
         };
@@ -151,8 +154,8 @@ impl Driver {
                 self.gated_queries -= 1;
                 self.queues.queries.push(order_id);
             }
-            Effect::Find(id) => self.queues.finds.push(Wanted::Theirs(id)),
-            Effect::FindOrder(order_id) => self.queues.finds.push(Wanted::Ours(order_id)),
+            Effect::LookUpExternalId(id) => self.queues.lookups.push(Wanted::Theirs(id)),
+            Effect::LookUpOrder(order_id) => self.queues.lookups.push(Wanted::Ours(order_id)),
             Effect::ReplyCreate { to, reply } => {
                 if let Some(order) = reply.order() {
                     self.queues.clock.finish(order.order_id);
@@ -215,8 +218,8 @@ fn waits_for_postgres(effect: &Effect) -> bool {
         Effect::Submit(_)
         | Effect::Cancel { .. }
         | Effect::Query(_)
-        | Effect::Find(_)
-        | Effect::FindOrder(_)
+        | Effect::LookUpExternalId(_)
+        | Effect::LookUpOrder(_)
         | Effect::Repaired { .. }
         | Effect::Alert(_) => false,
     }

@@ -14,12 +14,12 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Looks orders up in the store that are not in memory, because the exchange speaks of them or is to
 /// be asked about them, one after the other. The feed's position waits for those that make up for a
 /// gap, so one that the store has and cannot read is told as one that it does not have.
-pub(super) async fn run_finds(store: IndexReaders, queues: Rc<SessionQueues>) {
+pub(super) async fn run_order_lookups(store: IndexReaders, queues: Rc<SessionQueues>) {
     loop {
-        poll_fn(|context| queues.finds.poll_some(context)).await;
-        let Some(id) = queues.finds.pop() else { continue };
+        poll_fn(|context| queues.lookups.poll_some(context)).await;
+        let Some(id) = queues.lookups.pop() else { continue };
         let order = loop {
-            match find(&store, &id).await {
+            match look_up(&store, &id).await {
                 Some(order) => break order,
                 None => sleep(RETRY_INTERVAL).await,
             }
@@ -29,9 +29,9 @@ pub(super) async fn run_finds(store: IndexReaders, queues: Rc<SessionQueues>) {
 }
 
 /// `None` when the store cannot say yet.
-async fn find(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrder>> {
+async fn look_up(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrder>> {
     let asked = wanted.clone();
-    let answer = store.ask(move |index| find_in(index, &asked)).ok()?;
+    let answer = store.ask(move |index| look_up_in(index, &asked)).ok()?;
     match answer.await.ok()? {
         Ok(order) => Some(order),
         Err(error) => {
@@ -42,7 +42,10 @@ async fn find(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrd
 }
 
 /// The order that the store has under an id.
-pub(crate) fn find_in(index: &Index, wanted: &Wanted) -> Result<Option<TrackedOrder>, IndexError> {
+pub(crate) fn look_up_in(
+    index: &Index,
+    wanted: &Wanted,
+) -> Result<Option<TrackedOrder>, IndexError> {
     match wanted {
         Wanted::Theirs(id) => index.by_external_id(id),
         Wanted::Ours(order_id) => index.by_order_id(*order_id),
