@@ -19,7 +19,7 @@ use longbow::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
     TimeInForce, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
 };
-use longbow::wal::{LogId, Lsn, Outline};
+use longbow::wal::{LogId, LogStart, Lsn};
 use tempfile::TempDir;
 
 const LOG: LogId = LogId(7);
@@ -35,7 +35,7 @@ const USERS: u64 = 100_000;
 const STORED_ORDERS: u64 = 200_000;
 
 fn open(directory: &TempDir) -> (Index, IndexWriter) {
-    let log = Outline { log_id: Some(LOG), first_lsn: Lsn(1) };
+    let log = LogStart { log_id: Some(LOG), first_lsn: Lsn(1) };
     let index = Index::open(IndexOptions::new(directory.path(), log)).unwrap();
     let writer = IndexWriter::new(index.clone(), LOG).unwrap();
     (index, writer)

@@ -89,11 +89,11 @@ fn message(number: u64) -> Message {
     [number; WORDS]
 }
 
-/// Waits with the patience that all threads of all contenders share.
+/// Waits with the back-off that all threads of all contenders share.
 #[derive(Default)]
-struct Patience(u32);
+struct Backoff(u32);
 
-impl Patience {
+impl Backoff {
     fn wait(&mut self) {
         self.0 += 1;
         if self.0.is_multiple_of(LOOKS_BEFORE_YIELD) { thread::yield_now() } else { spin_loop() }
@@ -124,10 +124,10 @@ impl Readers {
             readers.seen.push(Arc::clone(&seen));
             readers.threads.push(thread::spawn(move || {
                 pin(1 + index);
-                let mut patience = Patience::default();
+                let mut backoff = Backoff::default();
                 while !stop.load(Ordering::Relaxed) {
                     if !poll(&seen) {
-                        patience.wait();
+                        backoff.wait();
                     }
                 }
             }));
@@ -136,10 +136,10 @@ impl Readers {
     }
 
     fn wait_for(&self, number: u64) {
-        let mut patience = Patience::default();
+        let mut backoff = Backoff::default();
         for seen in &self.seen {
             while seen.load(Ordering::Acquire) < number {
-                patience.wait();
+                backoff.wait();
             }
         }
     }

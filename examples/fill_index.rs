@@ -140,8 +140,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let began = Instant::now();
     let options = WalOptions::new(arguments.data_dir.join("wal"));
-    let outline = wal::outline(&options)?;
-    let index = Index::open(IndexOptions::new(arguments.data_dir.join("index"), outline))?;
+    let log_start = wal::log_start(&options)?;
+    let index = Index::open(IndexOptions::new(arguments.data_dir.join("index"), log_start))?;
     let recovery = wal::recover(&options, index.position(), &mut |_| Ok(()))?;
     println!(
         "index at record {} and log up to record {} opened in {:.2} s",

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod api;
 mod bare;
 mod bare_process;
+mod baseline;
 mod client;
 mod clock;
 mod cluster;
@@ -39,7 +40,6 @@ mod shares;
 mod spawn;
 mod stream;
 mod target;
-mod usual;
 mod workload;
 
 /// Load tests of Longbow. Every figure is printed with the machine, its load and the time that the
@@ -64,7 +64,7 @@ enum Test {
     Linearize(linearize::LinearizeArgs),
     /// Price streams beside other servers: capacity, age, memory, stalled clients, reconnects
     Prices(prices::PricesArgs),
-    /// Orders with Postgres behind them, beside the usual design on Postgres: throughput, lag, and
+    /// Orders with Postgres behind them, beside the baseline on Postgres: throughput, lag, and
     /// the projection alone
     Postgres(postgres::PostgresArgs),
     /// What the other tests start in processes of their own
@@ -80,8 +80,8 @@ enum PeerTest {
     Axum(prices::axum_peer::AxumArgs),
     /// The other side of a ping-pong
     Echo(prices::unloaded::EchoArgs),
-    /// Orders in the usual design: axum over Postgres
-    UsualOrders(usual::UsualArgs),
+    /// Orders in the baseline: axum over Postgres
+    BaselineOrders(baseline::BaselineArgs),
 }
 
 fn main() -> ExitCode {
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
                 PeerTest::Bare(arguments) => bare_process::run(arguments),
                 PeerTest::Axum(arguments) => prices::axum_peer::run(arguments),
                 PeerTest::Echo(arguments) => prices::unloaded::run_echo(arguments),
-                PeerTest::UsualOrders(arguments) => usual::run(arguments),
+                PeerTest::BaselineOrders(arguments) => baseline::run(arguments),
             };
         }
         let interrupt = phase::Interrupt::install()?;

@@ -8,12 +8,12 @@ mod connection;
 pub(super) mod fuzzing;
 mod lines;
 mod lists;
+#[cfg(feature = "simulation")]
+pub(super) mod manual;
 mod metrics;
 mod numbering;
 #[cfg(test)]
 mod odd_tests;
-#[cfg(feature = "simulation")]
-pub(super) mod stepped;
 mod symbols;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ pub mod webhook;
 pub mod wire;
 
 #[cfg(feature = "simulation")]
-pub(crate) use feed::stepped::{Resume, SteppedFeed};
+pub(crate) use feed::manual::{ManualFeed, Resume};
 
 pub use address::ExchangeAddress;
 pub use clock::ExchangeClock;

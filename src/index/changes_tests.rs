@@ -18,7 +18,7 @@ fn open(directory: &Path) -> (Index, IndexWriter) {
         unmatched_report_age_micros: UNMATCHED_AGE_MICROS,
         ended_window_micros: WINDOW_MICROS,
         changes_age_micros: KEEP_MICROS,
-        ..IndexOptions::new(directory, outline_from(1))
+        ..IndexOptions::new(directory, log_start_from(1))
     })
     .unwrap();
     let writer = IndexWriter::new(index.clone(), LOG).unwrap();

@@ -14,8 +14,8 @@ use fjall::{
 };
 
 use super::IndexError;
-use super::patience::step_back;
 use super::store::{Bytes, Period, ScanOrder, Space, Store, View, Visit, Write};
+use super::thread_priority::lower_priority;
 
 /// fjall's threads: one writes out memory tables, the other one compacts.
 const WORKER_THREADS: usize = 2;
@@ -79,7 +79,7 @@ impl FjallStore {
         // A thread of its own, because its workers are as patient as the thread that starts them.
         let opened = thread::scope(|scope| {
             let open = || {
-                step_back();
+                lower_priority();
                 Self::open_unguarded(directory, cache_bytes)
             };
             scope.spawn(open).join()

@@ -59,7 +59,7 @@ struct Session {
 /// A process that starts, takes events and ends in order.
 fn session(directory: &Path, events: &[Event]) -> Session {
     let options = log_options(directory);
-    let log = wal::outline(&options).unwrap();
+    let log = wal::log_start(&options).unwrap();
     let index = Index::open(IndexOptions {
         cache_bytes: 16 << 20,
         unmatched_report_age_micros: UNMATCHED_AGE_MICROS,
@@ -99,7 +99,7 @@ fn the_log_is_cut_behind_the_index_and_the_next_start_needs_only_its_end() {
     assert_eq!(ended.index.position(), Lsn(first.len() as u64));
     assert!(ended.cut_segments > 1, "the log was cut");
     drop(ended);
-    let log = wal::outline(&log_options(directory.path())).unwrap();
+    let log = wal::log_start(&log_options(directory.path())).unwrap();
     assert!(log.first_lsn > Lsn(1));
     let verified = wal::verify(&directory.path().join("wal"), None).unwrap();
     assert!(verified.verdict.is_ok(), "{verified}");
@@ -121,7 +121,7 @@ fn an_index_that_is_gone_is_made_anew_from_a_whole_log_and_missed_in_a_cut_one()
     model.check(&ended.index);
     drop(ended);
     std::fs::remove_dir_all(directory.path().join("index")).unwrap();
-    let log = wal::outline(&log_options(directory.path())).unwrap();
+    let log = wal::log_start(&log_options(directory.path())).unwrap();
     let error = Index::open(IndexOptions::new(directory.path().join("index"), log)).unwrap_err();
     assert!(matches!(error, IndexError::Missing { .. }), "{error}");
 }
@@ -131,7 +131,7 @@ fn a_record_that_cannot_be_read_ends_the_follower_and_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let options = log_options(directory.path());
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
-    let log = wal::outline(&options).unwrap();
+    let log = wal::log_start(&options).unwrap();
     let (mut appender, writer) = wal::open(options, recovery).unwrap();
     let index = Index::open(IndexOptions::new(directory.path().join("index"), log)).unwrap();
     let follower =

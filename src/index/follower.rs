@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::fjall_store::WRITE_OUT_BYTES;
-use super::patience::step_back;
+use super::thread_priority::lower_priority;
 use super::{Index, IndexError, IndexMetrics, IndexWriter};
 use crate::order::decode;
 use crate::shutdown::Shutdown;
@@ -75,7 +75,7 @@ impl<S: Storage> IndexFollower<S> {
     /// again, which reads wait for. Orders go on being cancelled and filled meanwhile, and what they
     /// do stays in the log.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
-        step_back();
+        lower_priority();
         loop {
             let Err(error) = self.follow(shutdown) else { return Ok(()) };
             self.index.failed(&error);

@@ -16,7 +16,7 @@ use crate::order::{Order, TrackedOrder, decode_stored};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId, UserPartition,
 };
-use crate::wal::{LogId, Lsn, Outline};
+use crate::wal::{LogId, LogStart, Lsn};
 
 /// Memory for blocks of the index unless configured. Filters come on top: 2 bytes for each key and
 /// each of the exchange's ids.
@@ -47,13 +47,13 @@ pub struct IndexOptions {
     /// How long before a feed position an order may have ended and is named in what the node goes on
     /// from: as long as the engine asks about them after a gap, in microseconds.
     pub ended_window_micros: u64,
-    /// What log there is: see [`crate::wal::outline`].
-    pub log: Outline,
+    /// What log there is: see [`crate::wal::log_start`].
+    pub log: LogStart,
 }
 
 impl IndexOptions {
-    /// The index in `directory` of the log with this outline, all else as by default.
-    pub fn new(directory: impl Into<PathBuf>, log: Outline) -> Self {
+    /// The index in `directory` of the log of a log that starts so, all else as by default.
+    pub fn new(directory: impl Into<PathBuf>, log: LogStart) -> Self {
         Self {
             directory: directory.into(),
             cache_bytes: DEFAULT_CACHE_BYTES,

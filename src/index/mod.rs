@@ -56,11 +56,11 @@ mod memory_store;
 mod metrics;
 mod node;
 mod open;
-mod patience;
 mod readers;
 mod recent;
 mod scan;
 mod store;
+mod thread_priority;
 
 #[cfg(test)]
 mod apply_tests;

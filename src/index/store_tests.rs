@@ -5,14 +5,14 @@ use std::path::Path;
 
 use super::test_log::*;
 use super::*;
-use crate::wal::{LogId, Lsn, Outline};
+use crate::wal::{LogId, LogStart, Lsn};
 
 fn options(directory: &Path, first_lsn: u64) -> IndexOptions {
     IndexOptions {
         cache_bytes: 16 << 20,
         unmatched_report_age_micros: UNMATCHED_AGE_MICROS,
         ended_window_micros: WINDOW_MICROS,
-        ..IndexOptions::new(directory, outline_from(first_lsn))
+        ..IndexOptions::new(directory, log_start_from(first_lsn))
     }
 }
 
@@ -161,10 +161,10 @@ fn what_does_not_belong_together_is_refused_with_a_remedy() {
     let too_old = Index::open(options(&path, 602)).unwrap_err();
     assert!(matches!(too_old, IndexError::TooOld { position: Lsn(600), .. }), "{too_old}");
     assert_eq!(Index::open(options(&path, 601)).unwrap().position(), Lsn(600));
-    let log = Outline { log_id: Some(LogId(8)), first_lsn: Lsn(1) };
+    let log = LogStart { log_id: Some(LogId(8)), first_lsn: Lsn(1) };
     let other = Index::open(IndexOptions { log, ..options(&path, 1) }).unwrap_err();
     assert!(matches!(other, IndexError::OtherLog { log: LogId(8), .. }), "{other}");
-    let log = Outline { log_id: None, first_lsn: Lsn(1) };
+    let log = LogStart { log_id: None, first_lsn: Lsn(1) };
     let gone = Index::open(IndexOptions { log, ..options(&path, 1) }).unwrap_err();
     assert!(matches!(gone, IndexError::LogMissing { position: Lsn(600), .. }), "{gone}");
     for error in [missing, too_old, other, gone] {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::order::*;
 use crate::types::*;
-use crate::wal::{LogId, Lsn, Outline};
+use crate::wal::{LogId, LogStart, Lsn};
 
 pub(super) const LOG: LogId = LogId(7);
 /// How long reports are kept in these courses; times rise by 1 with each record.
@@ -311,8 +311,8 @@ pub(super) fn take_until(writer: &mut IndexWriter, events: &[Event], last: usize
     }
 }
 
-pub(super) fn outline_from(first: u64) -> Outline {
-    Outline { log_id: Some(LOG), first_lsn: Lsn(first) }
+pub(super) fn log_start_from(first: u64) -> LogStart {
+    LogStart { log_id: Some(LOG), first_lsn: Lsn(first) }
 }
 
 /// A longer course than the ones of the properties, the same each time.

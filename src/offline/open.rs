@@ -6,7 +6,7 @@ use super::look::{self, Shown};
 use super::{OfflineError, OfflineOptions, check_restored, index_directory, wal_directory};
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::order::{Event, decode};
-use crate::wal::{self, LogId, Lsn, Outline, RecordView, Recovery, WalError, WalOptions};
+use crate::wal::{self, LogId, LogStart, Lsn, RecordView, Recovery, WalError, WalOptions};
 
 /// Log and index, both locked for as long as this lives, or kept by a running server. Nothing in them is
 /// changed.
@@ -39,10 +39,10 @@ impl OpenRecords {
         // Nothing of the log is ever cut here, and neither a log nor an index made.
         let log =
             WalOptions { keep_bytes: u64::MAX, ..WalOptions::new(wal_directory(&data_dir())) };
-        let outline = wal::outline(&log)?;
+        let log_start = wal::log_start(&log)?;
         let log_id =
-            outline.log_id.ok_or_else(|| OfflineError::NoRecords { data_dir: data_dir() })?;
-        let index = IndexOptions::new(index_directory(&data_dir()), outline);
+            log_start.log_id.ok_or_else(|| OfflineError::NoRecords { data_dir: data_dir() })?;
+        let index = IndexOptions::new(index_directory(&data_dir()), log_start);
         let index = Index::open_existing(index).map_err(|error| match error {
             IndexError::Locked { .. } => OfflineError::InUse { data_dir: data_dir() },
             error => error.into(),
@@ -70,10 +70,10 @@ impl OpenRecords {
     fn ask(options: &OfflineOptions) -> Result<Self, OfflineError> {
         let shown = look::ask(&options.data_dir)?;
         let log = WalOptions::new(wal_directory(&options.data_dir));
-        let outline =
-            Outline { log_id: Some(shown.log_id), first_lsn: wal::outline(&log)?.first_lsn };
-        let index = Index::open_existing(IndexOptions::new(shown.index_directory(), outline))?;
-        let (log_id, last, first) = (shown.log_id, shown.last, outline.first_lsn);
+        let log_start =
+            LogStart { log_id: Some(shown.log_id), first_lsn: wal::log_start(&log)?.first_lsn };
+        let index = Index::open_existing(IndexOptions::new(shown.index_directory(), log_start))?;
+        let (log_id, last, first) = (shown.log_id, shown.last, log_start.first_lsn);
         Ok(Self { index, log, log_id, first, last, hold: Hold::Server(shown) })
     }
 
@@ -121,7 +121,7 @@ impl OpenRecords {
 /// The record up to which the index has the log, for who looks at the log alone. `None` where the index
 /// cannot be asked: a server has it open, or it is not there, or cannot be read.
 pub fn stored_position(data_dir: &Path) -> Option<Lsn> {
-    let log = wal::outline(&WalOptions::new(wal_directory(data_dir))).ok()?;
+    let log = wal::log_start(&WalOptions::new(wal_directory(data_dir))).ok()?;
     let index = Index::open_existing(IndexOptions::new(index_directory(data_dir), log)).ok()?;
     Some(index.position())
 }

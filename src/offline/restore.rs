@@ -232,7 +232,7 @@ mod tests {
         fs::create_dir(index_directory(&place.restoring)).unwrap();
         place.finish().unwrap();
         check_restored(&data_dir).unwrap();
-        let outline = wal::outline(&WalOptions::new(wal_directory(&data_dir))).unwrap();
-        assert_eq!((outline.log_id, outline.first_lsn), (Some(second), Lsn(1)));
+        let log_start = wal::log_start(&WalOptions::new(wal_directory(&data_dir))).unwrap();
+        assert_eq!((log_start.log_id, log_start.first_lsn), (Some(second), Lsn(1)));
     }
 }

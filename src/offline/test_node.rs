@@ -66,8 +66,8 @@ pub(super) fn append(data_dir: &Path, events: &[Event]) {
 /// Moves the index of a data directory to a record of its log.
 pub(super) fn follow(data_dir: &Path, to: Lsn) {
     let options = log_of(data_dir);
-    let outline = wal::outline(&options).unwrap();
-    let index = Index::open(IndexOptions::new(index_directory(data_dir), outline)).unwrap();
+    let log_start = wal::log_start(&options).unwrap();
+    let index = Index::open(IndexOptions::new(index_directory(data_dir), log_start)).unwrap();
     let recovery = wal::recover(&options, index.position(), &mut |_| Ok(())).unwrap();
     let (_appender, writer) = wal::open(options, recovery).unwrap();
     let metrics = IndexMetrics::default();

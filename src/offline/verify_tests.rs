@@ -39,14 +39,14 @@ fn each_difference_is_a_line_with_both_values() {
     // An index of the same log in which one fill never came, and one order never was.
     let index = index_directory(data.path());
     fs::remove_dir_all(&index).unwrap();
-    let outline = wal::outline(&WalOptions::new(wal_directory(data.path()))).unwrap();
+    let log_start = wal::log_start(&WalOptions::new(wal_directory(data.path()))).unwrap();
     let mut filler = IndexFiller::create(&index, 1 << 20).unwrap();
     let other = order(1, &[accepted(1), filled(1, "e1", 3)]);
     filler.order(&other).unwrap();
     filler
         .external(other.order().external_order_id.as_ref().unwrap(), created(9).order_id)
         .unwrap();
-    filler.finish_at(outline.log_id.unwrap(), Lsn(5)).unwrap();
+    filler.finish_at(log_start.log_id.unwrap(), Lsn(5)).unwrap();
 
     let found = differences(data.path(), 1_000);
     let (one, two) = (created(1).order_id, created(2).order_id);

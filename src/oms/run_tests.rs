@@ -78,8 +78,8 @@ impl Node {
         postgres: Option<PostgresSide>,
     ) -> (Self, WalWriter) {
         let log = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(directory) };
-        let outline = wal::outline(&log).unwrap();
-        let index = Index::open(IndexOptions::new(directory.join("index"), outline)).unwrap();
+        let log_start = wal::log_start(&log).unwrap();
+        let index = Index::open(IndexOptions::new(directory.join("index"), log_start)).unwrap();
         let recovered = recover(&log, &index, options.engine).unwrap();
         let (appender, writer) = wal::open(log, recovered.wal).unwrap();
         let log = writer.handle();

@@ -9,7 +9,7 @@ use super::dice::Dice;
 use super::invariant::{Checked, Invariant, broken};
 use super::published::Published;
 use super::records::{self, RecordHistory, RecordManner};
-use crate::exchange::sim::SteppedExchange;
+use crate::exchange::sim::ManualExchange;
 use crate::exchange::wire::{
     AsOf, CancelRequest, CancelResponse, CancelResult, ExchangeStatus, FeedLine, FeedLineType,
     QueryExecution, QueryRequest, QueryResponse, QueryResult, Refusal, SubmitRequest,
@@ -34,7 +34,7 @@ struct Accepted {
 
 /// The exchange.
 pub(super) struct Exchange {
-    rules: SteppedExchange,
+    rules: ManualExchange,
     feed: Published,
     /// The name that records still call the session by, and until when.
     records_name: Option<(CompactString, u64)>,
@@ -56,7 +56,7 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(manner: RecordManner, loses_busts: bool) -> Self {
         Self {
-            rules: SteppedExchange::new(symbols()),
+            rules: ManualExchange::new(symbols()),
             feed: Published::new(),
             records_name: None,
             accepted: BTreeMap::new(),

@@ -4,14 +4,14 @@
 use super::exchange::Exchange;
 use super::published::{Published, PublishedLine};
 use crate::exchange::wire::{FeedLine, FeedSession};
-use crate::exchange::{ExchangeClock, OrderFeed, Resume, SteppedFeed};
+use crate::exchange::{ExchangeClock, ManualFeed, OrderFeed, Resume};
 use crate::market::MarketWriter;
 use crate::sync::Sender;
 use crate::types::{MonotonicMicros, TimestampMicros};
 
 /// A feed connection, and who reads it.
 pub(super) struct FeedLink {
-    reader: SteppedFeed,
+    reader: ManualFeed,
     /// The session of the connection, and which numbering it is.
     session: String,
     numbering: u32,
@@ -37,7 +37,7 @@ impl FeedLink {
         resume: Resume,
         exchange_clock: ExchangeClock,
     ) -> Self {
-        let reader = SteppedFeed::new(market, to_orders, resume, exchange_clock);
+        let reader = ManualFeed::new(market, to_orders, resume, exchange_clock);
         let now = MonotonicMicros::default();
         Self {
             reader,

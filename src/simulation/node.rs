@@ -28,7 +28,7 @@ use crate::order::TrackedOrder;
 use crate::projection::Progress;
 use crate::sync::mailbox;
 use crate::types::{Moment, SteadyClock, TimestampMicros};
-use crate::wal::parts::{FaultyDisk, SteppedWriter, recover_from};
+use crate::wal::parts::{FaultyDisk, ManualWriter, recover_from};
 use crate::wal::{self, MIN_SEGMENT_BYTES, WalError, WalOptions};
 
 /// What outlives a process: its disk, its store, the operators' switch.
@@ -45,7 +45,7 @@ pub(super) struct Node {
     inputs: Inputs,
     queues: Rc<SessionQueues>,
     /// `None` once it has failed.
-    writer: Option<SteppedWriter<FaultyDisk>>,
+    writer: Option<ManualWriter<FaultyDisk>>,
     follower: IndexFollower<FaultyDisk>,
     reads: IndexReader,
     /// An exchange id that was looked for in the store, and the order that it means there.
@@ -158,7 +158,7 @@ impl Node {
             inputs: Inputs::new(receivers, lines),
             sessions: Sessions::new(Rc::clone(&queues), metrics.clone()),
             queues,
-            writer: Some(SteppedWriter::new(writer)),
+            writer: Some(ManualWriter::new(writer)),
             follower,
             reads,
             found: None,

@@ -254,7 +254,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     let index = Index::open(IndexOptions {
         cache_bytes: arguments.index_cache_bytes(),
         changes_age_micros: arguments.order_changes_age_micros(),
-        ..IndexOptions::new(arguments.data_dir.join("index"), wal::outline(&log)?)
+        ..IndexOptions::new(arguments.data_dir.join("index"), wal::log_start(&log)?)
     })?;
     let recovered = oms::recover(&log, &index, arguments.link.engine_options())?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;

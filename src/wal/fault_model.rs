@@ -6,10 +6,10 @@ use std::task::{Context, Waker};
 use proptest::prelude::*;
 
 use super::faulty_disk::{Crash, Fault, FaultyDisk};
+use super::manual::ManualWriter;
 use super::open::open;
 use super::recovery::{Recovery, recover_from};
 use super::segment::{FIRST_BATCH_OFFSET, SegmentMaker};
-use super::stepped::SteppedWriter;
 use super::*;
 
 pub(super) type Payloads = Vec<Vec<u8>>;
@@ -39,7 +39,7 @@ pub(super) fn recovered_after(
 pub(super) struct Life {
     pub(super) appender: WalAppender,
     pub(super) handle: LogHandle<FaultyDisk>,
-    writer: SteppedWriter<FaultyDisk>,
+    writer: ManualWriter<FaultyDisk>,
 }
 
 impl Life {
@@ -59,7 +59,7 @@ impl Life {
         };
         let (appender, writer) = open(options, recovery)?;
         let handle = writer.handle();
-        Ok(Self { appender, handle, writer: SteppedWriter::new(writer) })
+        Ok(Self { appender, handle, writer: ManualWriter::new(writer) })
     }
 
     pub(super) fn append(&mut self, payload: &[u8]) -> Result<Lsn, WalError> {

@@ -153,7 +153,7 @@ fn recovery_goes_on_from_a_position_and_reads_nothing_before_it() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     session(&options, |appender, _| append_until(appender, 1_000));
-    let segments = outline_of(&options);
+    let segments = log_start_of(&options);
     for after in [0, 1, 499, 500, 998, 999, 1_000] {
         let mut visited = Vec::new();
         let recovery = recover(&options, Lsn(after), &mut |record| {
@@ -179,17 +179,17 @@ fn recovery_goes_on_from_a_position_and_reads_nothing_before_it() {
     assert!(matches!(error, WalError::Damaged { .. }), "{error}");
 }
 
-fn outline_of(options: &WalOptions) -> Vec<Option<u64>> {
+fn log_start_of(options: &WalOptions) -> Vec<Option<u64>> {
     let storage = storage::Directory::look(&options.directory).unwrap();
-    outline::segment_spans(&storage).unwrap().into_iter().map(|span| span.first_lsn).collect()
+    log_start::segment_spans(&storage).unwrap().into_iter().map(|span| span.first_lsn).collect()
 }
 
 #[test]
 fn an_outline_says_which_log_it_is_and_where_it_begins() {
     let directory = tempfile::tempdir().unwrap();
     let missing = options(&directory.path().join("none"));
-    let nothing = Outline { log_id: None, first_lsn: Lsn(1) };
-    assert_eq!(outline(&missing).unwrap(), nothing);
+    let nothing = LogStart { log_id: None, first_lsn: Lsn(1) };
+    assert_eq!(log_start(&missing).unwrap(), nothing);
     let options = options(directory.path());
     let mut log_id = None;
     session(&options, |appender, handle| {
@@ -198,7 +198,7 @@ fn an_outline_says_which_log_it_is_and_where_it_begins() {
         handle.cut().unwrap();
         log_id = Some(handle.log_id());
     });
-    let found = outline(&options).unwrap();
+    let found = log_start(&options).unwrap();
     assert_eq!(found.log_id, log_id);
     assert!(found.first_lsn > Lsn(1) && found.first_lsn <= Lsn(401), "{found:?}");
     let error = recover(&options, Lsn(0), &mut |_| Ok(())).unwrap_err();

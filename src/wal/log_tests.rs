@@ -235,7 +235,7 @@ fn a_log_of_which_only_an_unused_segment_is_left_refuses() {
     fs::remove_file(directory.path().join(segment::name(1))).unwrap();
     let error = recovered(&options).unwrap_err();
     assert!(error.to_string().contains("no record"), "{error}");
-    let error = outline(&options).unwrap_err().to_string();
+    let error = log_start(&options).unwrap_err().to_string();
     assert!(error.contains("segments with records are missing"), "{error}");
     assert!(error.contains(&segment::name(2)), "{error}");
 }
@@ -254,7 +254,7 @@ fn verify_refuses_a_log_that_ends_before_what_the_store_has() {
     let told = found(Some(ahead));
     assert_eq!(told.verdict.as_ref().unwrap_err().to_string(), refused);
     assert!(told.to_string().ends_with(&refused), "{told}");
-    let log_id = outline(&options).unwrap().log_id.unwrap();
+    let log_id = log_start(&options).unwrap().log_id.unwrap();
     taken::write(&storage::Directory::look(directory.path()).unwrap(), log_id, ahead).unwrap();
     assert!(matches!(found(None).verdict, Err(WalError::LostTail { known, .. }) if known == ahead));
 }

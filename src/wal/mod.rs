@@ -41,8 +41,8 @@ mod error;
 pub mod fuzzing;
 mod handle;
 mod inspect;
+mod log_start;
 mod open;
-mod outline;
 mod prepare;
 mod reader;
 mod recent;
@@ -60,7 +60,7 @@ mod writer;
 #[cfg(any(test, feature = "simulation"))]
 mod faulty_disk;
 #[cfg(any(test, feature = "simulation"))]
-mod stepped;
+mod manual;
 
 #[cfg(test)]
 mod fault_model;
@@ -77,16 +77,16 @@ use std::path::PathBuf;
 #[cfg(feature = "simulation")]
 pub(crate) mod parts {
     pub(crate) use super::faulty_disk::{Crash, Fault, FaultyDisk};
+    pub(crate) use super::manual::ManualWriter;
     pub(crate) use super::recovery::recover_from;
-    pub(crate) use super::stepped::SteppedWriter;
 }
 
 pub use appender::{NewRecord, WalAppender};
 pub use error::{VisitError, WalError};
 pub use handle::{LogClaim, LogHandle, LogId};
 pub use inspect::inspect;
+pub use log_start::{LogStart, log_start};
 pub use open::open;
-pub use outline::{Outline, outline};
 pub use reader::LogReader;
 pub use recovery::{RecordView, Recovery, recover};
 pub use room::{FreeRoom, Room};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::outline::segment_spans;
+use super::log_start::segment_spans;
 use super::record::RecordHeader;
 use super::scan::{BadBytes, Chain, End, ScanError, Window, scan_records, scan_remains};
 use super::segment::{self, FIRST_BATCH_OFFSET, LOG_FORMAT, SegmentHeader};

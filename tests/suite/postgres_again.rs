@@ -57,9 +57,9 @@ impl Node {
         let log = writer.handle();
         let shutdown = Shutdown::new();
         let mut threads = vec![std::thread::spawn(move || writer.run().unwrap())];
-        let outline = wal::outline(&options).unwrap();
+        let log_start = wal::log_start(&options).unwrap();
         let index =
-            Index::open(IndexOptions::new(offline::index_directory(data), outline)).unwrap();
+            Index::open(IndexOptions::new(offline::index_directory(data), log_start)).unwrap();
         let follower = IndexFollower::new(index, log.clone(), IndexMetrics::default()).unwrap();
         let stop = shutdown.clone();
         threads.push(std::thread::spawn(move || follower.run(&stop).unwrap()));

@@ -1,4 +1,4 @@
-//! What is measured: Longbow in three settings, and the usual design.
+//! What is measured: Longbow in three settings, and the baseline.
 
 use std::{fmt, net::SocketAddr, path::Path};
 
@@ -28,7 +28,7 @@ pub enum Kind {
     /// Longbow without Postgres.
     Alone,
     /// The usual design with so many connections.
-    Usual {
+    Baseline {
         /// Connections to Postgres.
         pool: usize,
     },
@@ -64,7 +64,7 @@ impl fmt::Display for Kind {
             Self::Wal => "wal".to_owned(),
             Self::Postgres => "postgres".to_owned(),
             Self::Alone => "alone".to_owned(),
-            Self::Usual { pool } => format!("usual-{pool}"),
+            Self::Baseline { pool } => format!("baseline-{pool}"),
         };
         formatter.pad(&name)
     }
@@ -88,7 +88,7 @@ pub struct Contender {
 #[derive(Debug)]
 enum Running {
     Longbow { program: Program, admin: String },
-    Usual(Peer),
+    Baseline(Peer),
 }
 
 impl Contender {
@@ -109,18 +109,18 @@ impl Contender {
             let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
             address.ok_or_else(|| unreadable(url))
         };
-        if let (Kind::Usual { pool }, Some(url)) = (kind, &database) {
+        if let (Kind::Baseline { pool }, Some(url)) = (kind, &database) {
             let arguments = [
                 format!("--exchange={}", address_of(&exchange_url)?),
                 format!("--database={url}"),
                 format!("--pool={pool}"),
                 format!("--jwt-secret-file={}", stage.secret.display()),
             ];
-            let peer = on_cores(&stage.usual_cores, "usual-cores", || {
-                Peer::start("usual-orders", &arguments, stage.path(), stage.interrupt)
+            let peer = on_cores(&stage.baseline_cores, "baseline-cores", || {
+                Peer::start("baseline-orders", &arguments, stage.path(), stage.interrupt)
             })?;
             let address = peer.address;
-            let running = Running::Usual(peer);
+            let running = Running::Baseline(peer);
             return Ok(Self { kind, address, database, running, exchange, _data: None });
         }
         let data = Directory::inside(stage.path(), "data")?;
@@ -144,7 +144,7 @@ impl Contender {
     pub fn cpu(&self) -> Result<ProcessCpu> {
         ProcessCpu::read(match &self.running {
             Running::Longbow { program, .. } => program.pid(),
-            Running::Usual(peer) => peer.pid(),
+            Running::Baseline(peer) => peer.pid(),
         })
     }
 
@@ -163,7 +163,7 @@ impl Contender {
     pub fn scrape(&self) -> Result<Option<Scrape>> {
         match &self.running {
             Running::Longbow { admin, .. } => Scrape::read(admin).map(Some),
-            Running::Usual(_) => Ok(None),
+            Running::Baseline(_) => Ok(None),
         }
     }
 
@@ -171,7 +171,7 @@ impl Contender {
     pub fn log_end(&self) -> String {
         match &self.running {
             Running::Longbow { program, .. } => program.log_end(),
-            Running::Usual(_) => String::new(),
+            Running::Baseline(_) => String::new(),
         }
     }
 }

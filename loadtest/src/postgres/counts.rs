@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::sql::{Sql, refused};
 use crate::error::{Error, Result};
 
-/// Rows of `orders`, which Longbow and the usual design name alike: all, by how many different keys,
+/// Rows of `orders`, which Longbow and the baseline name alike: all, by how many different keys,
 /// how many of them of this run, and how many that the exchange has accepted.
 const ORDERS: &str = "\
     SELECT count(*), count(DISTINCT client_order_id), \

@@ -1,4 +1,4 @@
-//! `loadtest postgres`: orders with Postgres behind them, beside the usual design on Postgres, in
+//! `loadtest postgres`: orders with Postgres behind them, beside the baseline on Postgres, in
 //! turn and in one run, on the same cores, with the same client and the same simulated exchange.
 //!
 //! Postgres is a real one that is made for the run, on the disk that the logs are on. Every window
@@ -46,7 +46,7 @@ pub struct PostgresArgs {
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Scenario {
     /// Orders a second end to end: Longbow with its two ways to commit, Longbow without Postgres,
-    /// and the usual design at its best
+    /// and the baseline at its best
     Throughput(throughput::ThroughputArgs),
     /// How far Postgres is behind at a fixed rate, and what following costs at the highest rate
     Lag(lag::LagArgs),
@@ -72,9 +72,9 @@ struct CommonArgs {
     /// Cores of the exchange [default: all]
     #[arg(long, global = true, value_name = "CORES")]
     exchange_cores: Option<Cores>,
-    /// Cores of the usual design [default: all]. Longbow places its threads itself, with one shard
+    /// Cores of the baseline [default: all]. Longbow places its threads itself, with one shard
     #[arg(long, global = true, value_name = "CORES")]
-    usual_cores: Option<Cores>,
+    baseline_cores: Option<Cores>,
     /// Time of load before each window, in seconds
     #[arg(long, global = true, default_value_t = 2.0, value_name = "SECONDS")]
     warm_up: f64,
@@ -101,7 +101,7 @@ struct Stage<'a> {
     program: PathBuf,
     client_core: usize,
     exchange_cores: Cores,
-    usual_cores: Cores,
+    baseline_cores: Cores,
     warm_up: f64,
     rounds: usize,
     serve_arguments: Vec<String>,
@@ -131,11 +131,11 @@ pub fn run(arguments: &PostgresArgs, interrupt: &Interrupt) -> Result<()> {
     println!("machine: {}", cpu::machine());
     println!("{}", stage.postgres.text());
     println!(
-        "client on core {}, exchange on cores {}, usual design on cores {}, Longbow with one shard \
+        "client on core {}, exchange on cores {}, baseline on cores {}, Longbow with one shard \
          where it places itself; {} users, {} rounds",
         stage.client_core,
         stage.exchange_cores,
-        stage.usual_cores,
+        stage.baseline_cores,
         stage.tokens.len(),
         stage.rounds
     );
@@ -164,7 +164,7 @@ impl CommonArgs {
                 .collect::<serde_json::Map<_, _>>(),
             "clientCore": stage.client_core,
             "exchangeCores": stage.exchange_cores.to_string(),
-            "usualCores": stage.usual_cores.to_string(),
+            "baselineCores": stage.baseline_cores.to_string(),
             "users": stage.tokens.len(),
             "rounds": self.rounds,
             "serveArguments": self.serve_arg,
@@ -195,7 +195,7 @@ impl<'a> Stage<'a> {
             program: common.spawn.clone(),
             client_core: common.client_core.unwrap_or(cpu::core_count().saturating_sub(1)),
             exchange_cores: all(&common.exchange_cores),
-            usual_cores: all(&common.usual_cores),
+            baseline_cores: all(&common.baseline_cores),
             warm_up: common.warm_up,
             rounds: common.rounds,
             serve_arguments: common.serve_arg.clone(),

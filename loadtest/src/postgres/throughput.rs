@@ -17,14 +17,14 @@ pub struct ThroughputArgs {
     /// Orders in flight, each on a connection of its own; every number is measured in turn
     #[arg(long, default_value = "64,256", value_delimiter = ',', value_name = "COUNTS")]
     in_flight: Vec<usize>,
-    /// Connections of the usual design to Postgres: each number has one window, and the best one goes
+    /// Connections of the baseline to Postgres: each number has one window, and the best one goes
     /// into the rounds
     #[arg(long, default_value = "8,16,32", value_delimiter = ',', value_name = "COUNTS")]
     pools: Vec<usize>,
     /// Length of each measured window, in seconds
     #[arg(long, default_value_t = 8.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Which ways of Longbow are measured beside the usual design
+    /// Which ways of Longbow are measured beside the baseline
     #[arg(long, default_value = "wal,postgres,alone", value_delimiter = ',', value_name = "NAMES")]
     contenders: Vec<Ours>,
 }
@@ -68,31 +68,31 @@ impl ThroughputArgs {
 pub fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value> {
     println!(
         "closed loop, windows of {} s after {} s; wal and postgres: longbow --commit wal and \
-         --commit postgres; alone: longbow without Postgres; usual-N: the usual design with N \
+         --commit postgres; alone: longbow without Postgres; baseline-N: the baseline with N \
          connections",
         arguments.seconds, stage.warm_up
     );
     let reports = arguments.in_flight.iter().map(|&in_flight| {
         let load = Load { in_flight, rate: None, seconds: arguments.seconds };
         print_head();
-        let (usual, tried) = best_pool(&arguments.pools, load, stage)?;
+        let (baseline, tried) = best_pool(&arguments.pools, load, stage)?;
         let ours = arguments.contenders.iter().map(|&ours| Kind::from(ours));
-        let kinds: Vec<Kind> = ours.chain([usual]).collect();
+        let kinds: Vec<Kind> = ours.chain([baseline]).collect();
         let mut rounds = Rounds::default();
         for number in 1..=stage.rounds {
             rounds.add(round(&kinds, number, load, stage)?);
         }
         rounds.print_medians(&kinds);
-        let ratios = kinds.iter().filter(|&&kind| kind != usual);
-        let ratios: Vec<_> = ratios.map(|&kind| (kind, rounds.ratio(kind, usual))).collect();
+        let ratios = kinds.iter().filter(|&&kind| kind != baseline);
+        let ratios: Vec<_> = ratios.map(|&kind| (kind, rounds.ratio(kind, baseline))).collect();
         for (kind, ratio) in &ratios {
-            println!("  {kind} / {usual}: {} times", ratio.text(2));
+            println!("  {kind} / {baseline}: {} times", ratio.text(2));
         }
         Ok(json!({
             "inFlight": in_flight,
             "pools": tried.iter().map(|window| window.to_json(0)).collect::<Vec<_>>(),
-            "usual": usual.to_string(),
-            "ratiosToUsual": ratios.iter()
+            "baseline": baseline.to_string(),
+            "ratiosToBaseline": ratios.iter()
                 .map(|(kind, ratio)| (kind.to_string(), ratio.to_json()))
                 .collect::<serde_json::Map<_, _>>(),
             "rounds": rounds.to_json(&kinds),
@@ -122,11 +122,11 @@ pub fn round(kinds: &[Kind], number: usize, load: Load, stage: &Stage<'_>) -> Re
 fn best_pool(pools: &[usize], load: Load, stage: &Stage<'_>) -> Result<(Kind, Vec<Window>)> {
     let mut tried: Vec<Window> = Vec::new();
     for &pool in pools {
-        let window = measure(stage, Kind::Usual { pool }, load)?;
+        let window = measure(stage, Kind::Baseline { pool }, load)?;
         print_window("pool", &window);
         tried.push(window);
     }
     let rate = |window: &&Window| window.accepted_per_second();
     let best = tried.iter().max_by(|one, other| rate(one).total_cmp(&rate(other)));
-    Ok((best.map_or(Kind::Usual { pool: 16 }, |window| window.kind), tried))
+    Ok((best.map_or(Kind::Baseline { pool: 16 }, |window| window.kind), tried))
 }

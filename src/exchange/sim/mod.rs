@@ -26,6 +26,8 @@ mod handle;
 mod journal;
 mod line;
 mod listener;
+#[cfg(feature = "simulation")]
+mod manual;
 mod options;
 mod orders;
 mod problem;
@@ -33,8 +35,6 @@ mod records;
 mod replay;
 mod routes;
 mod state;
-#[cfg(feature = "simulation")]
-mod stepped;
 pub mod tape;
 pub mod universe;
 mod venue;
@@ -51,7 +51,7 @@ mod server_tests;
 mod venue_tests;
 
 #[cfg(feature = "simulation")]
-pub(crate) use stepped::SteppedExchange;
+pub(crate) use manual::ManualExchange;
 
 pub use error::SimError;
 pub use handle::{SimHandle, THREAD_NAME, start, start_with};

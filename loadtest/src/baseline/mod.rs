@@ -48,7 +48,7 @@ const BACKLOG: i32 = 4_096;
 
 /// Flags of the process. It uses the cores that it is started on.
 #[derive(Debug, Clone, clap::Args)]
-pub struct UsualArgs {
+pub struct BaselineArgs {
     /// Address of the exchange
     #[arg(long)]
     exchange: SocketAddr,
@@ -75,26 +75,28 @@ struct Site {
 ///
 /// # Errors
 /// Exchange, database or key are not usable, or the system has no socket or thread.
-pub fn run(arguments: &UsualArgs) -> Result<()> {
-    let usual = Usual::start(arguments)?;
-    serve_input(usual.address, |_| Ok(json!({ "connections": usual.site.store.connections() })))
+pub fn run(arguments: &BaselineArgs) -> Result<()> {
+    let baseline = Baseline::start(arguments)?;
+    serve_input(baseline.address, |_| {
+        Ok(json!({ "connections": baseline.site.store.connections() }))
+    })
 }
 
 /// The running peer. Dropping it stops it.
-struct Usual {
+struct Baseline {
     address: SocketAddr,
     site: Arc<Site>,
     _runtime: Runtime,
 }
 
-impl Usual {
-    fn start(arguments: &UsualArgs) -> Result<Self> {
+impl Baseline {
+    fn start(arguments: &BaselineArgs) -> Result<Self> {
         let _ = cpu::raise_descriptor_limit();
         let symbols = symbols(arguments.exchange)?.into_iter().collect();
         let tokens = Tokens::read(&arguments.jwt_secret_file)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cpu::core_count())
-            .thread_name("usual")
+            .thread_name("baseline")
             .enable_all()
             .build()
             .context("starting the runtime")?;

@@ -19,7 +19,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Usual, UsualArgs};
+use super::{Baseline, BaselineArgs};
 use crate::{
     api::{Api, Page, Terms},
     cpu::Cores,
@@ -91,17 +91,17 @@ fn terms(number: u64, num_shares: u64, price_in_cents: Option<u64>) -> Terms {
 
 #[test]
 fn orders_are_kept_sent_and_read_as_the_contract_has_them() {
-    let directory = Directory::inside(&std::env::temp_dir(), "longbow-usual-test").unwrap();
+    let directory = Directory::inside(&std::env::temp_dir(), "longbow-baseline-test").unwrap();
     let interrupt = Interrupt::never();
     let mut postgres = Postgres::start(&directory.path, &Cores::all(), &interrupt).unwrap();
-    let database = postgres.fresh_database("usual").unwrap();
+    let database = postgres.fresh_database("baseline").unwrap();
     let runtime = Runtime::new().unwrap();
     let secret = directory.path.join("key");
     fs::write(&secret, format!("{KEY}\n")).unwrap();
     let exchange = exchange(&runtime);
-    let arguments = UsualArgs { exchange, database, pool: 2, jwt_secret_file: secret };
-    let usual = Usual::start(&arguments).unwrap();
-    let url = format!("http://{}", usual.address);
+    let arguments = BaselineArgs { exchange, database, pool: 2, jwt_secret_file: secret };
+    let baseline = Baseline::start(&arguments).unwrap();
+    let url = format!("http://{}", baseline.address);
     let alice = Api::new(&url, &token("alice"));
 
     let limit = terms(1, 5, Some(12_000));
@@ -138,10 +138,10 @@ fn orders_are_kept_sent_and_read_as_the_contract_has_them() {
     assert_eq!(Api::new(&url, "a.b.c").read(&accepted.order_id).unwrap().status, 401);
 
     // What was answered outlives the server.
-    drop(usual);
+    drop(baseline);
     postgres.rest(&interrupt).unwrap();
     postgres.wake(&interrupt).unwrap();
-    let usual = Usual::start(&arguments).unwrap();
-    let alice = Api::new(&format!("http://{}", usual.address), &token("alice"));
+    let baseline = Baseline::start(&arguments).unwrap();
+    let alice = Api::new(&format!("http://{}", baseline.address), &token("alice"));
     assert_eq!(alice.read(&accepted.order_id).unwrap().order().unwrap(), accepted);
 }

@@ -13,14 +13,14 @@ use std::time::Duration;
 pub(crate) use super::connection::Resume;
 
 /// A feed that is given its bytes.
-pub(crate) struct SteppedFeed {
+pub(crate) struct ManualFeed {
     feed: Feed,
     resume: Resume,
     /// `None` while there is none.
     connection: Option<Connection>,
 }
 
-impl SteppedFeed {
+impl ManualFeed {
     /// Tells `exchange_clock` the time of each heartbeat.
     pub(crate) fn new(
         market: MarketWriter,

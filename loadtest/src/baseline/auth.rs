@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn only_tokens_of_this_key_that_still_hold_are_taken() {
-        let file = std::env::temp_dir().join(format!("longbow-usual-key-{}", std::process::id()));
+        let file =
+            std::env::temp_dir().join(format!("longbow-baseline-key-{}", std::process::id()));
         fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
         let tokens = Tokens::read(&file).unwrap();
         fs::remove_file(&file).unwrap();

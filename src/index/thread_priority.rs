@@ -6,7 +6,7 @@
 const NICENESS: i32 = 10;
 
 /// Lets other threads of the machine go before this one, and before those that it starts.
-pub(super) fn step_back() {
+pub(super) fn lower_priority() {
     // On Linux the nice value belongs to the thread (setpriority(2), notes). More patience is
     // always allowed.
     let set = rustix::process::setpriority_process(None, NICENESS);
@@ -23,7 +23,7 @@ mod tests {
         let niceness = || rustix::process::getpriority_process(None).unwrap();
         let before = niceness();
         let stepped = thread::spawn(move || {
-            step_back();
+            lower_priority();
             (niceness(), thread::spawn(niceness).join().unwrap())
         });
         assert_eq!(stepped.join().unwrap(), (NICENESS, NICENESS));

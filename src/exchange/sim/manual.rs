@@ -7,12 +7,12 @@ use crate::types::{ExecutionId, ExternalOrderId, PriceCents, Symbol, TimestampMi
 
 /// The rules of the exchange without its sockets, files and clock, moved by whoever decides what
 /// comes first.
-pub(crate) struct SteppedExchange {
+pub(crate) struct ManualExchange {
     symbols: Vec<Symbol>,
     venue: Venue,
 }
 
-impl SteppedExchange {
+impl ManualExchange {
     /// An exchange without orders, in its first feed session.
     pub(crate) fn new(symbols: Vec<Symbol>) -> Self {
         let mut venue = Venue::new(&symbols);

@@ -5,11 +5,11 @@ use super::writer::LogFile;
 use super::writer::WalWriter;
 
 /// A log's writer whose threads are moved one step at a time, by whoever decides what comes first.
-pub(crate) struct SteppedWriter<S: Storage> {
+pub(crate) struct ManualWriter<S: Storage> {
     pub(super) writer: WalWriter<S>,
 }
 
-impl<S: Storage> SteppedWriter<S> {
+impl<S: Storage> ManualWriter<S> {
     pub(crate) fn new(writer: WalWriter<S>) -> Self {
         Self { writer }
     }

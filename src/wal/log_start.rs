@@ -15,7 +15,7 @@ const BEGINNING_BYTES: usize = BLOCK_BYTES + MAX_RECORD_BYTES;
 
 /// Which log a directory has, and where that begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outline {
+pub struct LogStart {
     /// `None` where there is no log, or no segment says which one it is.
     pub log_id: Option<LogId>,
     /// The oldest record that can be read; 1 in a log that has none yet.
@@ -27,9 +27,9 @@ pub struct Outline {
 ///
 /// # Errors
 /// [`WalError::Io`]; [`WalError::NoRecords`] where all records of a log are gone.
-pub fn outline(options: &WalOptions) -> Result<Outline, WalError> {
+pub fn log_start(options: &WalOptions) -> Result<LogStart, WalError> {
     options.check()?;
-    let nothing = Outline { log_id: None, first_lsn: Lsn(1) };
+    let nothing = LogStart { log_id: None, first_lsn: Lsn(1) };
     if !options.directory.is_dir() {
         return Ok(nothing);
     }
@@ -43,7 +43,7 @@ pub fn outline(options: &WalOptions) -> Result<Outline, WalError> {
         let directory = options.directory.clone();
         return Err(WalError::NoRecords { directory, oldest: segment::name(oldest) });
     }
-    Ok(Outline {
+    Ok(LogStart {
         log_id: beginnings.iter().find_map(|beginning| beginning.log_id),
         first_lsn: Lsn(first_record.unwrap_or(1)),
     })
