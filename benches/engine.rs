@@ -12,8 +12,8 @@ use longbow::engine::{
 };
 use longbow::order::{EventEncoder, Fill, ReportKind};
 use longbow::types::{
-    ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce,
-    TimestampMicros, UserId,
+    ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce, TimestampMicros,
+    UserId,
 };
 
 /// Orders of one measured pass, over so many users.
@@ -41,7 +41,7 @@ fn inputs() -> Vec<Inputs> {
             user,
             client_order_id: None,
             symbol,
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: Some(price),
             time_in_force: TimeInForce::Day,
             num_shares: SHARES,

@@ -16,8 +16,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use longbow::index::{Index, IndexOptions, IndexWriter};
 use longbow::order::{Change, Changed, Created, Event, Fill};
 use longbow::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
-    TimeInForce, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
+    TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
 };
 use longbow::wal::{LogId, LogStart, Lsn};
 use tempfile::TempDir;
@@ -69,7 +69,7 @@ impl Course {
             user,
             client_order_id: Some(ClientOrderId::new(&format!("{random:016x}-key")).unwrap()),
             symbol: Symbol::new("IBM").unwrap(),
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: Some(PriceCents::new(16_740).unwrap()),
             time_in_force: TimeInForce::Day,
             num_shares: 100,

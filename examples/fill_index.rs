@@ -22,7 +22,7 @@ use longbow::order::{
 };
 use longbow::shutdown::{Shutdown, StopReason};
 use longbow::types::{
-    ClientOrderId, Clock, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
+    ClientOrderId, Clock, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol,
     TimeInForce, TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
 };
 use longbow::wal::{self, Lsn, NewRecord, WalAppender, WalError, WalOptions};
@@ -113,7 +113,7 @@ impl Filler {
             user,
             client_order_id: Some(ClientOrderId::new(&format!("{random:016x}-fill"))?),
             symbol: Symbol::new("IBM")?,
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: Some(PriceCents::new(16_740)?),
             time_in_force: TimeInForce::Gtc,
             num_shares: 100,

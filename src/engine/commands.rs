@@ -54,7 +54,7 @@ impl Engine {
             user,
             client_order_id: request.client_order_id,
             symbol: request.symbol,
-            position: request.position,
+            side: request.side,
             limit_price: request.limit_price,
             time_in_force: request.time_in_force,
             num_shares: request.num_shares,

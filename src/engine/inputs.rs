@@ -2,7 +2,7 @@ use compact_str::CompactString;
 
 use crate::order::{Fill, Order, ReportKind};
 use crate::types::{
-    ClientOrderId, ExternalOrderId, OrderId, Position, PriceCents, Shares, Symbol, TimeInForce,
+    ClientOrderId, ExternalOrderId, OrderId, PriceCents, Shares, Side, Symbol, TimeInForce,
     TimestampMicros, UserId,
 };
 
@@ -18,7 +18,7 @@ pub struct CreateOrder {
     /// What to trade.
     pub symbol: Symbol,
     /// Buy or sell.
-    pub position: Position,
+    pub side: Side,
     /// The limit; none for a market order.
     pub limit_price: Option<PriceCents>,
     /// How long it stays.
@@ -33,7 +33,7 @@ impl CreateOrder {
     /// Whether an order is what this asks for.
     pub fn asks_for(&self, order: &Order) -> bool {
         order.symbol == self.symbol
-            && order.position == self.position
+            && order.side == self.side
             && order.limit_price == self.limit_price
             && order.time_in_force == self.time_in_force
             && order.num_shares == self.num_shares

@@ -14,7 +14,7 @@ use crate::order::{
     Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Ending, Execution, Fill,
     MAX_OPEN_CASES, OpenCase, OperatorAct, Order, ReportKind, TrackedOrder, case_text,
 };
-use crate::types::{ExternalOrderId, OrderId, Position, Symbol, TimestampMicros};
+use crate::types::{ExternalOrderId, OrderId, Side, Symbol, TimestampMicros};
 
 /// Orders with open cases that one user partition keeps in memory, at most. What comes beyond is
 /// counted and logged and dropped: 64 partitions keep some 100 MB of what an exchange has wrong.
@@ -47,9 +47,9 @@ impl Work<'_, '_> {
             return Some(CaseCause::LargerThanOrder);
         }
         let limit = order.limit_price?;
-        let is_worse = match order.position {
-            Position::Buy => fill.price > limit,
-            Position::Sell => fill.price < limit,
+        let is_worse = match order.side {
+            Side::Buy => fill.price > limit,
+            Side::Sell => fill.price < limit,
         };
         is_worse.then_some(CaseCause::BeyondLimit)
     }

@@ -56,7 +56,7 @@ impl Desk {
             user,
             client_order_id: key.map(|key| ClientOrderId::new(key).unwrap()),
             symbol: Symbol::new("IBM").unwrap(),
-            position: Position::Sell,
+            side: Side::Sell,
             limit_price: PriceCents::new(100).ok(),
             time_in_force: TimeInForce::Gtc,
             num_shares,

@@ -317,7 +317,7 @@ impl World {
             user: user.clone(),
             client_order_id,
             symbol: Symbol::new("IBM").unwrap(),
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: None,
             time_in_force: TimeInForce::Day,
             num_shares: u64::from(shares % 4) + 1,

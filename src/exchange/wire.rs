@@ -5,7 +5,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ExecutionId, ExternalOrderId, OrderType, Position, PriceCents, Shares, Symbol, TimeInForce,
+    ExecutionId, ExternalOrderId, OrderType, PriceCents, Shares, Side, Symbol, TimeInForce,
     TimestampMicros,
 };
 
@@ -27,7 +27,7 @@ pub struct SubmitOrder {
     /// Longbow's order id: unique over all users. A known one gives its first answer again.
     pub client_order_id: CompactString,
     /// Buy or sell.
-    pub side: Position,
+    pub side: Side,
     /// What to trade.
     pub symbol: Symbol,
     /// Market or limit.

@@ -102,7 +102,7 @@ fn an_order_that_opens_again_is_in_one_place_only() {
         user: user.clone(),
         client_order_id: None,
         symbol: Symbol::new("IBM").unwrap(),
-        position: Position::Buy,
+        side: Side::Buy,
         limit_price: None,
         time_in_force: TimeInForce::Day,
         num_shares: 10,

@@ -114,7 +114,7 @@ impl Model {
                     user,
                     client_order_id: has_key.then(|| ClientOrderId::new(&key).unwrap()),
                     symbol: Symbol::new("IBM").unwrap(),
-                    position: Position::Buy,
+                    side: Side::Buy,
                     limit_price: None,
                     time_in_force: TimeInForce::Day,
                     num_shares: *num_shares,

@@ -21,7 +21,7 @@ pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<Fiel
         client_order_id,
         external_order_id,
         symbol,
-        position,
+        side,
         time_in_force,
         limit_price,
         num_shares,
@@ -59,7 +59,7 @@ pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<Fiel
         optional(other.external_order_id.as_ref()),
     );
     compare("symbol", symbol.to_string(), other.symbol.to_string());
-    compare("position", word(position), word(&other.position));
+    compare("position", word(side), word(&other.side));
     compare("time_in_force", word(time_in_force), word(&other.time_in_force));
     compare("limit_price_cents", cents(limit_price), cents(&other.limit_price));
     compare("num_shares", num_shares.to_string(), other.num_shares.to_string());

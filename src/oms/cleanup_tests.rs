@@ -55,7 +55,7 @@ fn log_with_stuck_orders(directory: &Path, count: usize) {
             user: request.user,
             client_order_id: None,
             symbol: request.symbol,
-            position: request.position,
+            side: request.side,
             limit_price: request.limit_price,
             time_in_force: request.time_in_force,
             num_shares: request.num_shares,

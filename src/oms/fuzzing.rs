@@ -15,7 +15,7 @@ use crate::exchange::wire::{CancelResult, FeedLine, QueryResult, SubmitResult};
 use crate::exchange::{ResultElement, Results, read_results};
 use crate::order::{Event, EventEncoder, Order, RECORD_FORMAT_VERSION, Status, decode};
 use crate::types::{
-    ExternalOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce, TimestampMicros, UserId,
+    ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce, TimestampMicros, UserId,
 };
 
 /// Orders that the exchange is told of.
@@ -76,7 +76,7 @@ impl Story {
             user,
             client_order_id: None,
             symbol,
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: PriceCents::new(100).ok(),
             time_in_force: TimeInForce::Day,
             num_shares: SHARES,

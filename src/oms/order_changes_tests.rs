@@ -171,7 +171,7 @@ impl World {
             user,
             client_order_id: None,
             symbol: Symbol::new("IBM").unwrap(),
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: None,
             time_in_force: TimeInForce::Day,
             num_shares: 1_000,

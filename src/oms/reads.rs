@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::index::{IndexAges, IndexWriter, MemoryStore};
     use crate::order::{Created, TrackedOrder};
-    use crate::types::{Position, TimeInForce, TimestampMicros, UserPartition};
+    use crate::types::{Side, TimeInForce, TimestampMicros, UserPartition};
     use crate::wal::LogId;
 
     fn order(number: u128) -> Arc<Order> {
@@ -245,7 +245,7 @@ mod tests {
             user: UserId::new("u").unwrap(),
             client_order_id: None,
             symbol: Symbol::new("IBM").unwrap(),
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: None,
             time_in_force: TimeInForce::Day,
             num_shares: 1,

@@ -197,7 +197,7 @@ pub(super) fn request(user: &str, key: Option<&str>, num_shares: Shares) -> Crea
         user,
         client_order_id: key.map(|key| ClientOrderId::new(key).unwrap()),
         symbol: Symbol::new("IBM").unwrap(),
-        position: Position::Buy,
+        side: Side::Buy,
         limit_price: PriceCents::new(18_000).ok(),
         time_in_force: TimeInForce::Day,
         num_shares,

@@ -28,7 +28,7 @@ const MAX_REASON_BYTES: usize = 200;
 pub(super) fn submit_order(order: &Order, submit_before: TimestampMicros) -> SubmitOrder {
     SubmitOrder {
         client_order_id: order.order_id.to_compact_string(),
-        side: order.position,
+        side: order.side,
         symbol: order.symbol,
         order_type: order.order_type(),
         limit_price_in_cents: order.limit_price,

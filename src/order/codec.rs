@@ -190,7 +190,7 @@ pub(super) mod tests {
             user: UserId::new("alice").unwrap(),
             client_order_id: Some(ClientOrderId::new(long).unwrap()),
             symbol: Symbol::new("BRK.A").unwrap(),
-            position: Position::Sell,
+            side: Side::Sell,
             limit_price: Some(PriceCents::new(1).unwrap()),
             time_in_force: TimeInForce::Gtc,
             num_shares: 10,

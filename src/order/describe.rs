@@ -83,7 +83,7 @@ fn created_members(created: &Created) -> Value {
         "user": created.user.as_str(),
         "clientOrderId": created.client_order_id,
         "symbol": created.symbol,
-        "position": created.position,
+        "position": created.side,
         "type": created.order_type(),
         "priceInCents": created.limit_price,
         "timeInForce": created.time_in_force,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::case::{Case, CaseDecision, OperatorAct};
 use super::user_field::AsText;
 use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, OrderType, Position, PriceCents, Shares,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, OrderType, PriceCents, Shares, Side,
     Symbol, TimeInForce, TimestampMicros, UserId,
 };
 
@@ -46,7 +46,7 @@ pub struct Created {
     /// What to trade.
     pub symbol: Symbol,
     /// Buy or sell.
-    pub position: Position,
+    pub side: Side,
     /// The limit; a market order has none.
     pub limit_price: Option<PriceCents>,
     /// How long it stays.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use super::event::Created;
 use super::status::{Ending, Facts, Status, reported_status};
 use crate::types::{
-    ClientOrderId, ExternalOrderId, OrderId, OrderType, Position, PriceCents, Shares, Symbol,
+    ClientOrderId, ExternalOrderId, OrderId, OrderType, PriceCents, Shares, Side, Symbol,
     TimeInForce, TimestampMicros, UserId, average_price_cents,
 };
 
@@ -22,7 +22,7 @@ pub struct Order {
     /// What to trade.
     pub symbol: Symbol,
     /// Buy or sell.
-    pub position: Position,
+    pub side: Side,
     /// How long it stays.
     pub time_in_force: TimeInForce,
     /// The limit; a market order has none.
@@ -62,7 +62,7 @@ impl Order {
             client_order_id: created.client_order_id.clone(),
             external_order_id: None,
             symbol: created.symbol,
-            position: created.position,
+            side: created.side,
             time_in_force: created.time_in_force,
             limit_price: created.limit_price,
             num_shares: created.num_shares,
@@ -145,7 +145,8 @@ struct ContractOrder<'a> {
     client_order_id: Option<&'a ClientOrderId>,
     external_order_id: Option<&'a ExternalOrderId>,
     symbol: Symbol,
-    position: Position,
+    #[serde(rename = "position")]
+    side: Side,
     #[serde(rename = "type")]
     order_type: OrderType,
     time_in_force: TimeInForce,
@@ -168,7 +169,7 @@ impl Serialize for Order {
             client_order_id: self.client_order_id.as_ref(),
             external_order_id: self.external_order_id.as_ref(),
             symbol: self.symbol,
-            position: self.position,
+            side: self.side,
             order_type: self.order_type(),
             time_in_force: self.time_in_force,
             price_in_cents: self.limit_price,
@@ -202,7 +203,7 @@ mod tests {
             user: UserId::new("alice").unwrap(),
             client_order_id: None,
             symbol: Symbol::new("IBM").unwrap(),
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: None,
             time_in_force: TimeInForce::Day,
             num_shares: 3,

@@ -19,7 +19,7 @@ use super::status::{Ending, Status, reported_status};
 use super::tracked::TrackedOrder;
 use super::user_field::AsText;
 use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Shares, Symbol,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, Side, Symbol,
     TimeInForce, TimestampMicros, UserId,
 };
 
@@ -72,7 +72,7 @@ pub struct OrderParts {
     /// What to trade.
     pub symbol: Symbol,
     /// Buy or sell.
-    pub position: Position,
+    pub side: Side,
     /// How long it stays.
     pub time_in_force: TimeInForce,
     /// The limit; a market order has none.
@@ -242,7 +242,7 @@ impl OrderParts {
             client_order_id,
             external_order_id,
             symbol,
-            position,
+            side,
             time_in_force,
             limit_price,
             num_shares,
@@ -265,7 +265,7 @@ impl OrderParts {
             client_order_id: client_order_id.clone(),
             external_order_id: external_order_id.clone(),
             symbol: *symbol,
-            position: *position,
+            side: *side,
             time_in_force: *time_in_force,
             limit_price: *limit_price,
             num_shares: *num_shares,
@@ -308,7 +308,7 @@ impl OrderParts {
             client_order_id: self.client_order_id,
             external_order_id: self.external_order_id,
             symbol: self.symbol,
-            position: self.position,
+            side: self.side,
             time_in_force: self.time_in_force,
             limit_price: self.limit_price,
             num_shares: self.num_shares,

@@ -12,7 +12,7 @@ fn created(key: Option<&str>, limit: Option<i64>, num_shares: Shares) -> Created
         user,
         client_order_id: key.map(|key| ClientOrderId::new(key).unwrap()),
         symbol: Symbol::new("BRK.A").unwrap(),
-        position: Position::Sell,
+        side: Side::Sell,
         limit_price: limit.map(|cents| PriceCents::new(cents).unwrap()),
         time_in_force: TimeInForce::Gtc,
         num_shares,

@@ -2,8 +2,8 @@
 
 use super::{Change, Changed, Created, Event, Fill};
 use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
-    TimeInForce, TimestampMicros, UserId,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
+    TimestampMicros, UserId,
 };
 
 const START_MICROS: u64 = 1_732_400_000_000_000;
@@ -17,7 +17,7 @@ pub(crate) fn created(number: u64) -> Created {
         user,
         client_order_id: Some(ClientOrderId::new(&format!("key-{number}")).unwrap()),
         symbol: Symbol::new("IBM").unwrap(),
-        position: Position::Buy,
+        side: Side::Buy,
         limit_price: Some(PriceCents::new(12_000).unwrap()),
         time_in_force: TimeInForce::Day,
         num_shares: 10,

@@ -12,7 +12,7 @@ fn created(num_shares: Shares) -> Created {
         user,
         client_order_id: None,
         symbol: Symbol::new("IBM").unwrap(),
-        position: Position::Buy,
+        side: Side::Buy,
         limit_price: None,
         time_in_force: TimeInForce::Day,
         num_shares,

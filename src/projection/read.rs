@@ -6,14 +6,12 @@ use compact_str::CompactString;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::values::{
-    Text, Timestamp, ending_word, of_word, position_word, time_in_force_word, uuid,
-};
+use super::values::{Text, Timestamp, ending_word, of_word, side_word, time_in_force_word, uuid};
 use super::{PostgresServer, ProjectionError};
 use crate::order::{Ending, Execution, ExecutionPart, OrderParts, TrackedOrder};
 use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, Position, PriceCents, Symbol,
-    TimeInForce, UserId,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
+    UserId,
 };
 
 /// The columns that [`parts`] reads.
@@ -158,7 +156,7 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         Ok(u64::try_from(row.try_get::<_, i64>(column)?)?)
     };
     let moment = |column: usize| row.try_get::<_, Timestamp>(column).map(|at| at.0);
-    let position = of_word(&[Position::Buy, Position::Sell], word(5)?, position_word);
+    let side = of_word(&[Side::Buy, Side::Sell], word(5)?, side_word);
     let time_in_force =
         of_word(&[TimeInForce::Day, TimeInForce::Gtc], word(6)?, time_in_force_word);
     let ending = match text(16)? {
@@ -171,7 +169,7 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         client_order_id: text(2)?.map(ClientOrderId::new).transpose()?,
         external_order_id: text(3)?.map(ExternalOrderId::new).transpose()?,
         symbol: Symbol::new(word(4)?)?,
-        position: position.ok_or("its position is unknown")?,
+        side: side.ok_or("its position is unknown")?,
         time_in_force: time_in_force.ok_or("its time in force is unknown")?,
         limit_price: row.try_get::<_, Option<i64>>(7)?.map(PriceCents::new).transpose()?,
         num_shares: number(8)?,

@@ -4,9 +4,7 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::values::{
-    Text, Timestamp, bigint, ending_word, position_word, time_in_force_word, uuid,
-};
+use super::values::{Text, Timestamp, bigint, ending_word, side_word, time_in_force_word, uuid};
 use crate::order::{Change, Event, OpenCase, OrderParts, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -252,7 +250,7 @@ impl OrderRows {
         self.external_order_id
             .push(order.external_order_id.as_ref().map(|id| Text::new(id.as_str())));
         self.symbol.push(Text::new(order.symbol.as_str()));
-        self.position.push(position_word(order.position));
+        self.position.push(side_word(order.side));
         self.time_in_force.push(time_in_force_word(order.time_in_force));
         self.limit_price_cents.push(order.limit_price.map(|price| price.cents()));
         self.num_shares.push(bigint(order.num_shares));

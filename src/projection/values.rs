@@ -8,7 +8,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 use uuid::Uuid;
 
 use crate::order::Ending;
-use crate::types::{OrderId, Position, TimeInForce, TimestampMicros};
+use crate::types::{OrderId, Side, TimeInForce, TimestampMicros};
 
 /// Unix time of 2000-01-01, where Postgres counts from (documentation, 8.5: date/time types).
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -91,10 +91,10 @@ pub(super) fn uuid(order_id: OrderId) -> Uuid {
     Uuid::from_u128(order_id.as_u128())
 }
 
-pub(super) const fn position_word(position: Position) -> &'static str {
-    match position {
-        Position::Buy => "buy",
-        Position::Sell => "sell",
+pub(super) const fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Buy => "buy",
+        Side::Sell => "sell",
     }
 }
 

@@ -10,7 +10,7 @@ use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::{FeedLine, FeedLineType, QueryExecution};
 use crate::oms::{CancelScope, CreateOrder, Halts};
-use crate::types::{ClientOrderId, OrderId, Position, PriceCents, Symbol, TimeInForce, UserId};
+use crate::types::{ClientOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce, UserId};
 
 /// Prices are few, so that some limits are reached and some are not.
 const LOWEST_PRICE_CENTS: i64 = 9_990;
@@ -42,7 +42,7 @@ impl World<'_> {
             order_id: self.order_id(&user),
             client_order_id: key.and_then(|key| ClientOrderId::new(&format!("key-{key}")).ok()),
             symbol,
-            position: if is_buy { Position::Buy } else { Position::Sell },
+            side: if is_buy { Side::Buy } else { Side::Sell },
             limit_price,
             time_in_force: if is_day { TimeInForce::Day } else { TimeInForce::Gtc },
             num_shares: self.dice.between(1, 4),
@@ -63,7 +63,7 @@ impl World<'_> {
             order_id,
             client_order_id: None,
             symbol,
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: None,
             time_in_force: TimeInForce::Day,
             num_shares: 1,

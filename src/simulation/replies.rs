@@ -110,7 +110,7 @@ fn check_name(told: &mut Told, order: &Order, request: &CreateOrder) -> Checked 
 
 fn has_body(order: &Order, request: &CreateOrder) -> bool {
     order.symbol == request.symbol
-        && order.position == request.position
+        && order.side == request.side
         && order.limit_price == request.limit_price
         && order.time_in_force == request.time_in_force
         && order.num_shares == request.num_shares

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::index::{IndexAges, IndexWriter, MemoryStore};
     use crate::order::{Created, Event};
-    use crate::types::{Position, Symbol, TimeInForce, TimestampMicros, UserId};
+    use crate::types::{Side, Symbol, TimeInForce, TimestampMicros, UserId};
     use crate::wal::LogId;
 
     fn created(user: &UserId) -> Created {
@@ -142,7 +142,7 @@ mod tests {
             user: user.clone(),
             client_order_id: None,
             symbol: Symbol::new("IBM").unwrap(),
-            position: Position::Buy,
+            side: Side::Buy,
             limit_price: None,
             time_in_force: TimeInForce::Day,
             num_shares: 1,

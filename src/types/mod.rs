@@ -14,7 +14,7 @@ pub use ids::{
     USER_PARTITIONS, UserId, UserPartition,
 };
 pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
-pub use order_terms::{OrderType, Position, TimeInForce};
+pub use order_terms::{OrderType, Side, TimeInForce};
 pub use spell::Spell;
 #[cfg(feature = "simulation")]
 pub(crate) use steady_clock::RawClocks;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
     rkyv::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum Position {
+pub enum Side {
     /// Acquire shares.
     Buy,
     /// Dispose of shares, or go short.

@@ -89,10 +89,10 @@ function fillOrder(row, order) {
   if (unchanged) return; // also an answer that an earlier state was travelling in
   Object.assign(row.dataset, {
     orderId: order.orderId, version: order.version, status: order.status, symbol: order.symbol,
-    side: order.position, clientOrderId: order.clientOrderId ?? "",
+    side: order.side, clientOrderId: order.clientOrderId ?? "",
   });
   const price = order.priceInCents ? `Limit ${dollars(order.priceInCents)}` : "Market";
-  setText(part(row, "side"), order.position === "buy" ? "Buy" : "Sell");
+  setText(part(row, "side"), order.side === "buy" ? "Buy" : "Sell");
   setText(part(row, "what"), `${grouped(order.numShares)} ${order.symbol}`);
   setText(part(row, "terms"), `${price}, ${order.timeInForce === "gtc" ? "until cancelled" : "day"}`);
   setText(part(row, "filled"), `${grouped(order.filledShares)} / ${grouped(order.numShares)}`);
@@ -108,7 +108,7 @@ function fillOrder(row, order) {
   const hadFocus = document.activeElement === cancel;
   cancel.hidden = !CAN_CANCEL.has(order.status);
   if (cancel.hidden && hadFocus) row.focus();
-  cancel.setAttribute("aria-label", `Cancel: ${order.position} ${order.numShares} ${order.symbol}`);
+  cancel.setAttribute("aria-label", `Cancel: ${order.side} ${order.numShares} ${order.symbol}`);
 }
 
 $("orders").addEventListener("click", async (event) => {

@@ -21,7 +21,7 @@ use longbow::projection::{
 };
 use longbow::shutdown::{Shutdown, StopReason};
 use longbow::types::{
-    ExecutionId, OrderId, Position, PriceCents, Symbol, TimeInForce, TimestampMicros, UserId,
+    ExecutionId, OrderId, PriceCents, Side, Symbol, TimeInForce, TimestampMicros, UserId,
 };
 use longbow::wal::{self, Lsn, NewRecord, WalAppender, WalOptions};
 
@@ -139,7 +139,7 @@ fn created(number: u64) -> Created {
         user: user(),
         client_order_id: None,
         symbol: Symbol::new("IBM").unwrap(),
-        position: Position::Buy,
+        side: Side::Buy,
         limit_price: None,
         time_in_force: TimeInForce::Day,
         num_shares: 100,

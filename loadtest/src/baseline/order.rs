@@ -15,7 +15,7 @@ const MAX_CLIENT_ORDER_ID_BYTES: usize = 64;
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Position {
+enum Side {
     Buy,
     Sell,
 }
@@ -32,7 +32,7 @@ enum TimeInForce {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewOrder {
-    position: Position,
+    position: Side,
     /// What to trade.
     pub symbol: String,
     num_shares: i64,
@@ -97,8 +97,8 @@ impl NewOrder {
             external_order_id: None,
             symbol: self.symbol,
             position: match self.position {
-                Position::Buy => "buy".into(),
-                Position::Sell => "sell".into(),
+                Side::Buy => "buy".into(),
+                Side::Sell => "sell".into(),
             },
             order_type: order_type(self.price_in_cents),
             time_in_force: match self.time_in_force {

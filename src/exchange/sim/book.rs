@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::line::Key;
-use crate::types::{Position, PriceCents};
+use crate::types::{PriceCents, Side};
 
 /// Place of an order in the store.
 pub(super) type OrderSlot = usize;
@@ -12,7 +12,7 @@ pub(super) type OrderSlot = usize;
 /// What decides when an order's turn comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Resting {
-    pub(super) side: Position,
+    pub(super) side: Side,
     /// `None` for a market order.
     pub(super) limit: Option<PriceCents>,
     /// Keys grow with the time of acceptance.
@@ -35,16 +35,16 @@ impl Book {
     pub(super) fn insert(&mut self, order: Resting, slot: OrderSlot) {
         match (order.limit, order.side) {
             (None, _) => self.market.insert(order.key, slot),
-            (Some(limit), Position::Buy) => self.buys.insert((Reverse(limit), order.key), slot),
-            (Some(limit), Position::Sell) => self.sells.insert((limit, order.key), slot),
+            (Some(limit), Side::Buy) => self.buys.insert((Reverse(limit), order.key), slot),
+            (Some(limit), Side::Sell) => self.sells.insert((limit, order.key), slot),
         };
     }
 
     pub(super) fn remove(&mut self, order: Resting) {
         match (order.limit, order.side) {
             (None, _) => self.market.remove(&order.key),
-            (Some(limit), Position::Buy) => self.buys.remove(&(Reverse(limit), order.key)),
-            (Some(limit), Position::Sell) => self.sells.remove(&(limit, order.key)),
+            (Some(limit), Side::Buy) => self.buys.remove(&(Reverse(limit), order.key)),
+            (Some(limit), Side::Sell) => self.sells.remove(&(limit, order.key)),
         };
     }
 
@@ -84,13 +84,13 @@ mod tests {
         PriceCents::new(cents).unwrap()
     }
 
-    fn order(number: u64, side: Position, limit: Option<i64>) -> Resting {
+    fn order(number: u64, side: Side, limit: Option<i64>) -> Resting {
         Resting { side, limit: limit.map(price), key: Key { session: 1, number } }
     }
 
     #[test]
     fn price_then_time_decides() {
-        use Position::{Buy, Sell};
+        use Side::{Buy, Sell};
         let orders = [
             order(0, Buy, Some(100)),
             order(1, Buy, Some(101)),

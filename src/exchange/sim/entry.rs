@@ -6,7 +6,7 @@ use super::line::Key;
 use super::orders::{Execution, Order, Record, Terms};
 use crate::exchange::wire::ExchangeStatus;
 use crate::types::{
-    MAX_EXTERNAL_ID_BYTES, MAX_SYMBOL_BYTES, OrderType, Position, PriceCents, Symbol, TimeInForce,
+    MAX_EXTERNAL_ID_BYTES, MAX_SYMBOL_BYTES, OrderType, PriceCents, Side, Symbol, TimeInForce,
     TimestampMicros,
 };
 
@@ -220,7 +220,7 @@ fn put_key(out: &mut Vec<u8>, key: Key) {
 fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.push(
-        flag(terms.side == Position::Sell, SELL)
+        flag(terms.side == Side::Sell, SELL)
             | flag(terms.order_type == OrderType::Limit, LIMIT)
             | flag(terms.time_in_force == TimeInForce::Gtc, GTC),
     );
@@ -240,7 +240,7 @@ fn terms(cursor: &mut Cursor<'_>) -> Option<Terms> {
     let is = |bit: u8| flags & bit != 0;
     Some(Terms {
         symbol,
-        side: if is(SELL) { Position::Sell } else { Position::Buy },
+        side: if is(SELL) { Side::Sell } else { Side::Buy },
         order_type: if is(LIMIT) { OrderType::Limit } else { OrderType::Market },
         limit: if is(LIMIT) { Some(PriceCents::new(limit).ok()?) } else { None },
         time_in_force: if is(GTC) { TimeInForce::Gtc } else { TimeInForce::Day },
@@ -265,7 +265,7 @@ mod tests {
     fn terms_of(sell: bool, limit: Option<i64>, gtc: bool, shares: u64) -> Terms {
         Terms {
             symbol: Symbol::new("BRK.A").unwrap(),
-            side: if sell { Position::Sell } else { Position::Buy },
+            side: if sell { Side::Sell } else { Side::Buy },
             order_type: if limit.is_some() { OrderType::Limit } else { OrderType::Market },
             limit: limit.map(|cents| PriceCents::new(cents).unwrap()),
             time_in_force: if gtc { TimeInForce::Gtc } else { TimeInForce::Day },

@@ -10,7 +10,7 @@ use super::book::{OrderSlot, Resting};
 use super::line::Key;
 use crate::exchange::wire::{ExchangeStatus, Refusal};
 use crate::types::{
-    OrderId, OrderType, Position, PriceCents, Shares, Symbol, TimeInForce, TimestampMicros,
+    OrderId, OrderType, PriceCents, Shares, Side, Symbol, TimeInForce, TimestampMicros,
 };
 
 /// Most open orders. About 450 bytes each: 450 MB at the very most.
@@ -51,7 +51,7 @@ pub(super) struct Execution {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) symbol: Symbol,
-    pub(super) side: Position,
+    pub(super) side: Side,
     pub(super) order_type: OrderType,
     pub(super) limit: Option<PriceCents>,
     pub(super) time_in_force: TimeInForce,

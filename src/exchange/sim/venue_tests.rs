@@ -10,7 +10,7 @@ use super::replay::Print;
 use super::venue::Venue;
 use crate::exchange::wire::{ExchangeStatus, FeedLine, FeedLineType, SubmitOrder, SubmitResult};
 use crate::types::{
-    ExternalOrderId, OrderType, Position, PriceCents, Symbol, TimeInForce, TimestampMicros,
+    ExternalOrderId, OrderType, PriceCents, Side, Symbol, TimeInForce, TimestampMicros,
 };
 
 const NOW: TimestampMicros = TimestampMicros::new(1_732_400_000_000_000);
@@ -29,7 +29,7 @@ fn venue() -> Venue {
     venue
 }
 
-fn order(id: &str, side: Position, limit: Option<i64>, num_shares: u64) -> SubmitOrder {
+fn order(id: &str, side: Side, limit: Option<i64>, num_shares: u64) -> SubmitOrder {
     SubmitOrder {
         client_order_id: id.into(),
         side,
@@ -77,7 +77,7 @@ fn refusal_code(result: &SubmitResult) -> &str {
 #[test]
 fn a_buy_limit_fills_at_or_below_its_price_and_a_sell_at_or_above() {
     for (side, limit, fills_at, waits_at) in
-        [(Position::Buy, 100, [99, 100], 101), (Position::Sell, 100, [101, 100], 99)]
+        [(Side::Buy, 100, [99, 100], 101), (Side::Sell, 100, [101, 100], 99)]
     {
         for fill_price in fills_at {
             let mut venue = venue();
@@ -96,9 +96,9 @@ fn a_buy_limit_fills_at_or_below_its_price_and_a_sell_at_or_above() {
 #[test]
 fn a_print_is_shared_by_priority_and_never_exceeded() {
     let mut venue = venue();
-    venue.submit(&order("first", Position::Buy, Some(100), 80), NOW);
-    venue.submit(&order("market", Position::Sell, None, 30), NOW);
-    venue.submit(&order("second", Position::Buy, Some(100), 80), NOW);
+    venue.submit(&order("first", Side::Buy, Some(100), 80), NOW);
+    venue.submit(&order("market", Side::Sell, None, 30), NOW);
+    venue.submit(&order("second", Side::Buy, Some(100), 80), NOW);
     venue.print(print(0, 100, 120), NOW);
     let lines = take_lines(&mut venue);
     assert_eq!(lines.len(), 4, "the print, then a line for each order");
@@ -114,7 +114,7 @@ fn a_print_is_shared_by_priority_and_never_exceeded() {
 #[test]
 fn what_cannot_be_accepted_is_refused_by_name_and_for_good() {
     let mut venue = venue();
-    let good = order("good", Position::Buy, Some(1), 1);
+    let good = order("good", Side::Buy, Some(1), 1);
     let with = |id: &str, change: &dyn Fn(&mut SubmitOrder)| {
         let mut order = SubmitOrder { client_order_id: id.into(), ..good.clone() };
         change(&mut order);
@@ -147,7 +147,7 @@ fn what_cannot_be_accepted_is_refused_by_name_and_for_good() {
 fn cancels_say_what_they_met() {
     let mut venue = venue();
     let ids: Vec<_> = ["open", "filled"]
-        .map(|id| venue.submit(&order(id, Position::Buy, Some(100), 5), NOW))
+        .map(|id| venue.submit(&order(id, Side::Buy, Some(100), 5), NOW))
         .into_iter()
         .map(|result| result.external_order_id.unwrap())
         .collect();
@@ -175,7 +175,7 @@ fn cancels_say_what_they_met() {
 fn day_orders_expire_and_the_others_stay() {
     let mut venue = venue();
     for (id, time_in_force) in [("day", TimeInForce::Day), ("gtc", TimeInForce::Gtc)] {
-        let order = order(id, Position::Buy, Some(1), 5);
+        let order = order(id, Side::Buy, Some(1), 5);
         venue.submit(&SubmitOrder { time_in_force, ..order }, NOW);
     }
     let keys = venue.open_day_orders();
@@ -191,7 +191,7 @@ fn day_orders_expire_and_the_others_stay() {
 #[test]
 fn orders_of_symbols_that_no_longer_trade_can_still_be_cancelled() {
     let mut before = venue();
-    before.submit(&order("a", Position::Buy, Some(1), 5), NOW);
+    before.submit(&order("a", Side::Buy, Some(1), 5), NOW);
     let mut after = restored(&before.journal, &[]);
     let id = after.query("a").external_order_id.unwrap();
     assert_eq!(after.cancel(&id, NOW).status, Some(ExchangeStatus::Cancelled));
@@ -264,8 +264,8 @@ impl Witness {
             if let Some(limit) = order.limit_price_in_cents {
                 let price = line.price_in_cents.unwrap();
                 match order.side {
-                    Position::Buy => assert!(price <= limit),
-                    Position::Sell => assert!(price >= limit),
+                    Side::Buy => assert!(price <= limit),
+                    Side::Sell => assert!(price >= limit),
                 }
             }
             *self.filled.entry(order.client_order_id.to_string()).or_default() += shares;
@@ -283,7 +283,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Submit { id, buy, limit, shares, day } => {
-                    let side = if buy { Position::Buy } else { Position::Sell };
+                    let side = if buy { Side::Buy } else { Side::Sell };
                     let mut order = order(&format!("c{id}"), side, limit, shares);
                     order.time_in_force = if day { TimeInForce::Day } else { TimeInForce::Gtc };
                     let answer = venue.submit(&order, NOW);

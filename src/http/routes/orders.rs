@@ -14,8 +14,8 @@ use crate::http::query::Query;
 use crate::oms::{CancelReply, CreateOrder, CreateReply, HaltScope, PageRequest, StoreUnavailable};
 use crate::order::{Order, Status};
 use crate::types::{
-    ClientOrderId, MAX_ORDER_SHARES, MAX_PRICE_CENTS, OrderId, Position, PriceCents, Shares,
-    Symbol, TimeInForce, TimestampMicros,
+    ClientOrderId, MAX_ORDER_SHARES, MAX_PRICE_CENTS, OrderId, PriceCents, Shares, Side, Symbol,
+    TimeInForce, TimestampMicros,
 };
 
 /// Orders of one page unless the client asks for another number.
@@ -28,7 +28,7 @@ const A_KEY: &str = "an id of 1 to 64 printable ASCII characters";
 /// What `POST /order` takes.
 #[derive(Debug, PartialEq)]
 pub(in crate::http) struct NewOrder {
-    position: Position,
+    side: Side,
     symbol: Symbol,
     num_shares: Shares,
     price_in_cents: Option<PriceCents>,
@@ -41,10 +41,10 @@ impl NewOrder {
         const KNOWN: [&str; 6] =
             ["position", "symbol", "numShares", "priceInCents", "timeInForce", "clientOrderId"];
         let fields = Fields::parse(body, &KNOWN)?;
-        let position = fields.required("position", "\"buy\" or \"sell\"", |value| {
+        let side = fields.required("position", "\"buy\" or \"sell\"", |value| {
             Some(match value.as_str()? {
-                "buy" => Position::Buy,
-                "sell" => Position::Sell,
+                "buy" => Side::Buy,
+                "sell" => Side::Sell,
                 _ => return None,
             })
         })?;
@@ -73,7 +73,7 @@ impl NewOrder {
         let key = |value: &Value| ClientOrderId::new(value.as_str()?).ok();
         let client_order_id = fields.optional("clientOrderId", A_KEY, key)?;
         let time_in_force = time_in_force.unwrap_or_default();
-        Ok(Self { position, symbol, num_shares, price_in_cents, time_in_force, client_order_id })
+        Ok(Self { side, symbol, num_shares, price_in_cents, time_in_force, client_order_id })
     }
 }
 
@@ -102,7 +102,7 @@ pub(in crate::http) async fn post(
         user,
         client_order_id: order.client_order_id,
         symbol: order.symbol,
-        position: order.position,
+        side: order.side,
         limit_price: order.price_in_cents,
         time_in_force: order.time_in_force,
         num_shares: order.num_shares,

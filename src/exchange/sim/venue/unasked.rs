@@ -9,7 +9,7 @@ use super::super::orders::{ClientKey, Execution, Order};
 use super::{Venue, external_id, order_key};
 use crate::exchange::wire::ExchangeStatus;
 use crate::types::{
-    ExternalOrderId, Position, PriceCents, Shares, Symbol, TimeInForce, TimestampMicros,
+    ExternalOrderId, PriceCents, Shares, Side, Symbol, TimeInForce, TimestampMicros,
 };
 
 /// An accepted order in a list.
@@ -19,7 +19,7 @@ pub(in crate::exchange::sim) struct ListedOrder {
     client_order_id: CompactString,
     external_order_id: Option<ExternalOrderId>,
     symbol: Symbol,
-    side: Position,
+    side: Side,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit_price_in_cents: Option<PriceCents>,
     time_in_force: TimeInForce,
