@@ -38,9 +38,9 @@ pub struct CrashLoopArgs {
     #[arg(long, default_value_t = 120, value_name = "COUNT")]
     requests: usize,
     /// Compare with the exchange's whole record after each so many rounds; this waits until every
-    /// order is settled, some 8 s
+    /// order is reconciled, some 8 s
     #[arg(long, default_value_t = 20, value_name = "ROUNDS")]
-    settle_every: u64,
+    reconcile_every: u64,
     /// Kill the exchange as well in one of so many rounds; 0 for never
     #[arg(long, default_value_t = 7, value_name = "ROUNDS")]
     exchange_kill_every: u64,
@@ -51,9 +51,9 @@ pub struct CrashLoopArgs {
 /// # Errors
 /// [`Error::Violations`], or whatever kept it from its end.
 pub fn run(arguments: &CrashLoopArgs, interrupt: &Interrupt) -> Result<()> {
-    if arguments.settle_every == 0 {
+    if arguments.reconcile_every == 0 {
         let (value, allowed) = ("0".to_owned(), "1 or more".to_owned());
-        return Err(Error::Flag { flag: "settle-every", value, allowed });
+        return Err(Error::Flag { flag: "reconcile-every", value, allowed });
     }
     let plan = Plan {
         rounds: arguments.rounds,
@@ -61,7 +61,7 @@ pub fn run(arguments: &CrashLoopArgs, interrupt: &Interrupt) -> Result<()> {
         mix: Mix::Broad,
         kills: true,
         rounds_per_exchange_kill: arguments.exchange_kill_every,
-        rounds_per_settlement: arguments.settle_every,
+        rounds_per_reconciliation: arguments.reconcile_every,
         faults: FAULTS,
     };
     rounds::run(&arguments.rounds_of, &plan, interrupt)

@@ -51,7 +51,7 @@ pub fn run(arguments: &LinearizeArgs, interrupt: &Interrupt) -> Result<()> {
         mix: Mix::Hot { keys: arguments.keys },
         kills: arguments.kills,
         rounds_per_exchange_kill: 0,
-        rounds_per_settlement: arguments.rounds.max(1),
+        rounds_per_reconciliation: arguments.rounds.max(1),
         faults: FAULTS,
     };
     rounds::run(&arguments.rounds_of, &plan, interrupt)

@@ -13,8 +13,8 @@ use crate::{
     error::{Error, Result},
     linear::Rules,
     phase::Interrupt,
+    reconcile::{Checker, ExchangeProgress},
     record::Histories,
-    settle::{Checker, ExchangeProgress},
     workload::{Mix, Workload, WorkloadOptions},
 };
 
@@ -81,7 +81,7 @@ pub struct Plan {
     /// Of so many rounds, the exchange is killed as well in one; 0: in none.
     pub rounds_per_exchange_kill: u64,
     /// Rounds between two comparisons with the exchange's record.
-    pub rounds_per_settlement: u64,
+    pub rounds_per_reconciliation: u64,
     /// Faults when no others are asked for.
     pub faults: &'static str,
 }
@@ -96,7 +96,7 @@ struct Tally {
     exchange_kills: u64,
     /// Orders that waited for the exchange when a server had recovered.
     recovered_waiting: u64,
-    settlements: u64,
+    reconciliations: u64,
     faults: BTreeMap<String, u64>,
 }
 
@@ -208,8 +208,8 @@ impl<'a> Rounds<'a> {
             }
             self.verify()?;
             let is_last = number == self.plan.rounds;
-            if is_last || number.is_multiple_of(self.plan.rounds_per_settlement) {
-                self.settle()?;
+            if is_last || number.is_multiple_of(self.plan.rounds_per_reconciliation) {
+                self.reconcile()?;
             }
             self.tally.rounds = number;
             if number.is_multiple_of(ROUNDS_PER_LINE) {
@@ -300,11 +300,11 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn reconcile(&mut self) -> Result<()> {
         self.cluster.wait_until_ready(self.interrupt)?;
-        checker(&self.cluster, &self.histories, self.interrupt).settle()?;
+        checker(&self.cluster, &self.histories, self.interrupt).reconcile()?;
         self.histories.check(true);
-        self.tally.settlements += 1;
+        self.tally.reconciliations += 1;
         Ok(())
     }
 
@@ -356,7 +356,7 @@ impl<'a> Rounds<'a> {
              checked",
             counts.requests, counts.unanswered, counts.refused, counts.operations
         );
-        println!("comparisons with the exchange's whole record: {}", tally.settlements);
+        println!("comparisons with the exchange's whole record: {}", tally.reconciliations);
         let faults: Vec<String> = tally
             .faults
             .iter()

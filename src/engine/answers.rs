@@ -1,7 +1,7 @@
 //! What the exchange says: answers to what was sent, and reports.
 
 use super::entry::{QueryReason, RecordId, UnknownLook};
-use super::evidence::{Listed, count_listed, judge_missing, settles};
+use super::evidence::{Listed, count_listed, judge_missing, reconciles};
 use super::feed_progress::FeedProgress;
 use super::inputs::{
     CancelOutcome, CancelRefusal, EngineOptions, ExchangeRecord, ExchangeState, FeedPlace,
@@ -76,7 +76,7 @@ impl Engine {
                 CancelOutcome::Refused { why: CancelRefusal::Declined, reason } => {
                     work.record(Change::CancelRejected { reason });
                 }
-                // Stays as it is; the periodic look settles it.
+                // Stays as it is; the periodic look reconciles it.
                 CancelOutcome::Unknown => {}
             }
         });
@@ -97,9 +97,9 @@ impl Engine {
             let is_old_news = std::mem::take(&mut work.entry.underway.ask_again);
             // What is still open after this record says so again.
             work.entry.underway.look_at = None;
-            work.entry.underway.owes_settlement &= is_old_news;
-            if !is_old_news && !settles(work, as_of_answer(&answer)) {
-                work.entry.underway.owes_settlement = true;
+            work.entry.underway.unreconciled &= is_old_news;
+            if !is_old_news && !reconciles(work, as_of_answer(&answer)) {
+                work.entry.underway.unreconciled = true;
             }
             let is_unreadable = matches!(answer, QueryAnswer::Unreadable { .. });
             match answer {
@@ -129,7 +129,7 @@ impl Engine {
             work.entry.underway.ask_again = false;
             // The exchange has confirmed, and nobody is left waiting because its record has not
             // come; fills that it may hold are owed.
-            work.entry.underway.owes_settlement |= work.entry.underway.cancel_confirmed;
+            work.entry.underway.unreconciled |= work.entry.underway.cancel_confirmed;
             end_confirmed_cancel(work);
             work.keep_asking(true);
         });

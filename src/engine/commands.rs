@@ -96,7 +96,7 @@ impl Engine {
             // that, and the fills that it may hold are owed.
             let awaits_cancel = work.entry.waiting.contains(&Waiting::ForCancel(to));
             if awaits_cancel && work.entry.underway.cancel_confirmed {
-                work.entry.underway.owes_settlement = true;
+                work.entry.underway.unreconciled = true;
                 end_confirmed_cancel(work);
             }
         });

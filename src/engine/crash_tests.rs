@@ -110,7 +110,7 @@ fn run_with_crashes(places: &[usize], torn: u8) {
         world.step(step);
     }
     assert_eq!(world.crashes, places.len());
-    world.settle();
+    world.reconcile();
 }
 
 #[test]

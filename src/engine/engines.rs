@@ -43,7 +43,7 @@ pub struct Engines {
     /// quarter of the peak.
     pub(super) ended: VecDeque<(TimestampMicros, OrderId)>,
     /// Orders that the store is being asked for, to ask the exchange about them, and whether that
-    /// settles them.
+    /// reconciles them.
     pub(super) orders_looked_up: HashMap<OrderId, bool>,
     /// What could not be read of orders that are not known (yet), and when it came.
     pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
@@ -106,7 +106,7 @@ impl Engines {
         Ok(())
     }
 
-    /// Ends recovery: gives reports whose orders are known now to them, and begins to settle every
+    /// Ends recovery: gives reports whose orders are known now to them, and begins to reconcile every
     /// open order with the exchange.
     pub fn start(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
@@ -120,7 +120,7 @@ impl Engines {
             engine.look_at_unsure_again(&turn);
         }
         self.note_ended_since(0, out);
-        self.begin_settlement();
+        self.begin_reconciliation();
     }
 
     /// Takes note of orders that have ended with events which no turn has looked at.
@@ -257,16 +257,16 @@ impl Engines {
     }
 
     /// Lines of this numbering follow after `sequence`, and some before it may have been missed:
-    /// all open orders are settled with the exchange.
+    /// all open orders are reconciled with the exchange.
     pub fn feed_session(&mut self, session: &CompactString, sequence: u64) {
         self.feed.begin(session, sequence);
-        self.begin_settlement();
+        self.begin_reconciliation();
     }
 
     /// The same where the numbering has begun again under the session's name.
     pub fn feed_renumbered(&mut self, session: &CompactString, sequence: u64) {
         self.feed.begin_again(session, sequence);
-        self.begin_settlement();
+        self.begin_reconciliation();
     }
 
     /// Every line of the feed up to here has been taken.
@@ -376,7 +376,7 @@ impl Engines {
                         self.make_up_for_given_up(order_id, out);
                     } else {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
-                        self.settle_sharing(&external_order_id, out);
+                        self.reconcile_sharing(&external_order_id, out);
                     }
                 }
                 Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id, self.now),

@@ -16,14 +16,14 @@ pub(super) struct Entry {
     pub(super) underway: Underway,
 }
 
-/// What is underway for an order. Nothing of it survives a restart, which settles every open order
+/// What is underway for an order. Nothing of it survives a restart, which reconciles every open order
 /// with the exchange instead.
 #[derive(Debug, Default)]
 pub(super) struct Underway {
     /// In the engine's set of open orders.
     pub(super) listed_open: bool,
-    /// In the engine's set of orders that owe a settling query.
-    pub(super) listed_owing: bool,
+    /// In the engine's set of orders that owe a reconciling query.
+    pub(super) listed_unreconciled: bool,
     /// In the engine's queue of orders to look at when their grace is over.
     pub(super) watched: bool,
     /// What this run knows of its submit.
@@ -39,12 +39,12 @@ pub(super) struct Underway {
     pub(super) query: Option<QueryReason>,
     /// What the unanswered query will say may be old news: ask once more then.
     pub(super) ask_again: bool,
-    /// A settling query is owed: it is asked again until it is answered.
-    pub(super) owes_settlement: bool,
-    /// The last settlement in which it was asked about.
-    pub(super) settlement: u32,
-    /// What a record has to cover to settle it.
-    pub(super) settling: Option<Settling>,
+    /// A reconciling query is owed: it is asked again until it is answered.
+    pub(super) unreconciled: bool,
+    /// The last reconciliation in which it was asked about.
+    pub(super) reconciliation: u32,
+    /// What a record has to cover to reconcile it.
+    pub(super) reconciling: Option<Reconciling>,
     /// When it is to be asked about again, beside the grace.
     pub(super) look_at: Option<TimestampMicros>,
     /// Another time to ask about it, whatever is learned before and whether it is in memory then.
@@ -67,9 +67,9 @@ pub(super) struct Underway {
     pub(super) doubt: Option<Box<Doubt>>,
 }
 
-/// A settlement of one order: a record from before the gap that it makes up for settles nothing.
+/// A reconciliation of one order: a record from before the gap that it makes up for reconciles nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Settling {
+pub(super) struct Reconciling {
     pub(super) since: TimestampMicros,
     /// Where the feed stood behind the gap: session and sequence.
     pub(super) feed: (u32, u64),
@@ -286,7 +286,7 @@ impl Entry {
         !self.order().is_open()
             && self.waiting.is_empty()
             && underway.query.is_none()
-            && !underway.owes_settlement
+            && !underway.unreconciled
             && !underway.shares_external_id
             && !underway.cancel_unanswered
             && self.tracked.cases().is_empty()
@@ -298,7 +298,7 @@ impl Entry {
         let order = self.order();
         matches!(order.status, Status::Pending | Status::PendingCancel)
             || order.is_stray()
-            || self.underway.owes_settlement
+            || self.underway.unreconciled
     }
 }
 

@@ -63,24 +63,24 @@ impl Listed {
     }
 }
 
-/// Whether a record settles an order after a gap of the feed: it has to cover the gap. One that does
+/// Whether a record reconciles an order after a gap of the feed: it has to cover the gap. One that does
 /// not say how complete it is may be older; then the order is asked about twice more, and nothing
 /// waits for that.
-pub(super) fn settles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> bool {
-    let Some(settling) = work.entry.underway.settling.take() else { return true };
+pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> bool {
+    let Some(reconciling) = work.entry.underway.reconciling.take() else { return true };
     let options = *work.turn.options;
     let (session, _) = work.turn.feed.place();
     let covers = work.turn.feed.covered_by(as_of);
     // The session that is being read has begun behind the gap, or is the one with the gap.
     let is_covered =
-        covers.is_some_and(|covers| settling.feed.0 != session || covers >= settling.feed.1);
-    let waited = work.turn.now.micros_since(settling.since);
+        covers.is_some_and(|covers| reconciling.feed.0 != session || covers >= reconciling.feed.1);
+    let waited = work.turn.now.micros_since(reconciling.since);
     if is_covered || session == 0 {
         return true;
     }
     if as_of.is_some() {
         let is_over = waited >= options.unmatched_report_age_micros;
-        work.entry.underway.settling = Some(settling).filter(|_| !is_over);
+        work.entry.underway.reconciling = Some(reconciling).filter(|_| !is_over);
         return is_over;
     }
     let [first, second, ..] = options.relook_pauses_micros;

@@ -167,7 +167,7 @@ fn doubtful_executions_that_are_just_too_much_are_taken_back_at_once() {
     // Its bust gets lost with the session.
     desk.line("x", 1, filled("e1", 6));
     desk.engines.feed_session(&"t".into(), 0);
-    desk.settle();
+    desk.reconcile();
     answer(&mut desk, order_id, record(&[]));
     desk.take();
     desk.line("x", 1, filled("e2", 10));
@@ -226,7 +226,7 @@ fn a_failed_order_is_looked_at_again_and_taken_back_where_it_lives() {
     let mut desk = Desk::new();
     let order_id = desk.failed();
     desk.restart();
-    desk.settle();
+    desk.reconcile();
     desk.take();
     answer(&mut desk, order_id, record(&[fill("e1", 4)]));
     assert_eq!((desk.status(order_id), filled_shares(&desk, order_id)), (Status::Failed, 4));
@@ -239,7 +239,7 @@ fn a_failed_order_is_looked_at_again_and_taken_back_where_it_lives() {
 fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
     let mut desk = Desk::new();
     desk.engines.feed_session(&"s".into(), 0);
-    desk.settle();
+    desk.reconcile();
     let old = desk.filled("old");
     desk.sweep(OPTIONS.ended_window_micros + 1);
     let recent = desk.filled("recent");
@@ -247,7 +247,7 @@ fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
     desk.log_position();
     desk.take();
     desk.engines.feed_session(&"t".into(), 0);
-    desk.settle();
+    desk.reconcile();
     let asked = desk.take();
     assert!(asked.contains(&Effect::Query(recent)) && !asked.contains(&Effect::Query(old)));
     // One that has left memory comes from the store.
@@ -259,7 +259,7 @@ fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
     );
     assert!(desk.engines.forget(recent, version).is_some());
     desk.engines.feed_session(&"u".into(), 0);
-    desk.settle();
+    desk.reconcile();
     assert!(desk.take().contains(&Effect::LookUpOrder(recent)));
     desk.act(|engines, now, out| engines.found_order(now, recent, Some(tracked), out));
     assert!(desk.take().contains(&Effect::Query(recent)));
@@ -382,11 +382,11 @@ fn an_unreadable_line_is_kept_until_a_record_is_surely_newer() {
 }
 
 #[test]
-fn only_a_record_from_behind_a_gap_settles_what_the_gap_may_hide() {
+fn only_a_record_from_behind_a_gap_reconciles_what_the_gap_may_hide() {
     let (mut desk, order_id) = twice_filled();
     desk.engines.feed_reached(2);
     desk.engines.feed_session(&"s".into(), 9);
-    desk.settle();
+    desk.reconcile();
     let both = || record(&[fill("e1", 4), fill("e2", 3)]);
     let positions = |desk: &Desk| {
         desk.log
@@ -402,9 +402,9 @@ fn only_a_record_from_behind_a_gap_settles_what_the_gap_may_hide() {
     answer(&mut desk, order_id, as_of("s", 9, both()));
     desk.log_position();
     assert_eq!(positions(&desk), 1);
-    // One that does not say how old it is settles it too, and is asked for twice more.
+    // One that does not say how old it is reconciles it too, and is asked for twice more.
     desk.engines.feed_session(&"s".into(), 19);
-    desk.settle();
+    desk.reconcile();
     answer(&mut desk, order_id, both());
     desk.log_position();
     assert_eq!(positions(&desk), 2);

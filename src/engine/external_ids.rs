@@ -69,11 +69,11 @@ impl Engines {
     }
 
     /// Has the records tell which of the orders under an id is there under it.
-    pub(super) fn settle_sharing(&mut self, id: &ExternalOrderId, out: &mut Outbox) {
+    pub(super) fn reconcile_sharing(&mut self, id: &ExternalOrderId, out: &mut Outbox) {
         for order_id in self.ambiguous.get(id).cloned().unwrap_or_default() {
             let (partitions, mut turn) = self.parts(out);
             if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                engine.settle(order_id, &mut turn);
+                engine.reconcile(order_id, &mut turn);
             }
         }
     }
@@ -130,7 +130,7 @@ impl Engines {
         if created_at.is_some_and(|created_at| self.unmatched.may_have_given_up(created_at)) {
             let (partitions, mut turn) = self.parts(out);
             if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                engine.settle(order_id, &mut turn);
+                engine.reconcile(order_id, &mut turn);
             }
         }
     }

@@ -23,7 +23,7 @@ fn a_flood_asks_about_nothing_and_is_told_of_once() {
     let (mut desk, _order_id) = flooded();
     assert_eq!(desk.engines.unmatched_reports(), MAX_UNMATCHED_REPORTS);
     assert_eq!(desk.take(), []);
-    assert!(!desk.engines.is_settling());
+    assert!(!desk.engines.is_reconciling());
     desk.sweep(1);
     assert_eq!(desk.take(), [Effect::Alert(Alert::ReportsOverflowed { count: 1 })]);
     desk.report("theirs", ReportKind::Cancelled);

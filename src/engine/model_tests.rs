@@ -55,7 +55,7 @@ proptest! {
             world.step(step);
         }
         world.check_replay();
-        world.settle();
+        world.reconcile();
     }
 
     #[test]
@@ -66,6 +66,6 @@ proptest! {
         for step in moves {
             world.step(step);
         }
-        world.settle();
+        world.reconcile();
     }
 }

@@ -33,7 +33,7 @@ fn a_record_from_before_the_numbering_began_again_proves_nothing() {
     for restart in [false, true] {
         if restart {
             for _ in 0..2 {
-                desk.settle();
+                desk.reconcile();
                 desk.record(order_id, covering("s", 2, &[fill("e2", 3)]));
                 desk.log_position();
             }

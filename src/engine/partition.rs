@@ -33,8 +33,8 @@ pub struct Engine {
 pub(super) struct Lists {
     /// Orders that the exchange may still change, oldest first.
     pub(super) open: BTreeSet<OrderId>,
-    /// Orders whose settling query has not been answered.
-    pub(super) owing: BTreeSet<OrderId>,
+    /// Orders whose reconciling query has not been answered.
+    pub(super) unreconciled: BTreeSet<OrderId>,
     /// When to ask about orders in doubt, or called failed because the exchange did not know them.
     /// These may have left memory.
     pub(super) looks: BTreeSet<(TimestampMicros, OrderId)>,
@@ -112,9 +112,9 @@ impl Engine {
         self.lists.open.len()
     }
 
-    /// Whether every settling query has been answered.
-    pub(super) fn is_settled(&self) -> bool {
-        self.lists.owing.is_empty()
+    /// Whether every reconciling query has been answered.
+    pub(super) fn is_reconciled(&self) -> bool {
+        self.lists.unreconciled.is_empty()
     }
 
     /// The order that a user's own key names.
@@ -188,11 +188,11 @@ impl Engine {
 pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
     let order_id = entry.order().order_id;
     let is_open = entry.order().is_open();
-    let owes = entry.underway.owes_settlement;
+    let is_unreconciled = entry.underway.unreconciled;
     let has_cases = !entry.tracked.cases().is_empty();
     let sets = [
         (is_open, &mut entry.underway.listed_open, &mut lists.open),
-        (owes, &mut entry.underway.listed_owing, &mut lists.owing),
+        (is_unreconciled, &mut entry.underway.listed_unreconciled, &mut lists.unreconciled),
         (has_cases, &mut entry.underway.listed_case, &mut lists.cases),
     ];
     for (belongs, listed, set) in sets {
@@ -259,13 +259,13 @@ impl Work<'_, '_> {
         if was_terminal && !self.order().status.is_terminal() {
             // A late fill or a bust contradicts what the exchange said before: its record tells
             // whether anything is left to happen, and is asked for until it is there.
-            self.entry.underway.owes_settlement = true;
+            self.entry.underway.unreconciled = true;
             self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
         }
         let order = self.order();
         if order.filled_shares > order.num_shares && order.filled_shares > filled_before {
             // Its record tells which of them do not count.
-            self.entry.underway.owes_settlement = true;
+            self.entry.underway.unreconciled = true;
             self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
         }
     }

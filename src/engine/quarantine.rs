@@ -65,7 +65,7 @@ impl Work<'_, '_> {
             return;
         }
         if self.open_case(Case { cause, execution, text: case_text(text) }) {
-            self.entry.underway.owes_settlement = true;
+            self.entry.underway.unreconciled = true;
             self.entry.ask_anew(QueryReason::PeriodicLook, self.turn.out);
         } else {
             let pause = self.turn.options.max_doubt_pause_micros;

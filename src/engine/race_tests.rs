@@ -151,8 +151,8 @@ impl Desk {
         });
     }
 
-    pub(super) fn settle(&mut self) {
-        self.act(|engines, now, out| engines.settle_some(now, 100, out));
+    pub(super) fn reconcile(&mut self) {
+        self.act(|engines, now, out| engines.reconcile_some(now, 100, out));
     }
 
     pub(super) fn order(&self, order_id: OrderId) -> &Arc<Order> {
@@ -319,7 +319,7 @@ fn a_cancel_before_the_accept_is_recorded_and_sent_after_it() {
     assert_eq!(cancels(&desk.take()), 1);
     assert_eq!(desk.status(order_id), Status::PendingCancel);
     desk.restart();
-    desk.settle();
+    desk.reconcile();
     assert_eq!(desk.queries(), 1);
     desk.record(order_id, known(ExchangeState::Open, vec![]));
     assert_eq!(cancels(&desk.take()), 1, "sent after a restart as well");
@@ -484,7 +484,7 @@ fn a_late_accept_of_a_failed_order_is_cancelled_and_alerted() {
     assert!(has_alert(&effects, Anomaly::LateAccept));
     assert_eq!(cancels(&effects), 1);
     desk.restart();
-    desk.settle();
+    desk.reconcile();
     assert_eq!(desk.queries(), 1, "it is not forgotten");
     desk.record(order_id, known(ExchangeState::Open, vec![fill("e1", 4)]));
     let effects = desk.take();
@@ -539,7 +539,7 @@ fn an_early_fill_waits_for_its_accept_also_through_a_restart() {
     desk.engines.feed_session(&"s".into(), 6);
     desk.report("x", filled("early", 4));
     desk.engines.feed_reached(7);
-    desk.settle();
+    desk.reconcile();
     desk.record(order_id, QueryAnswer::Unknown { as_of: None });
     desk.act(|engines, now, out| engines.log_feed_position(now, out));
     let [.., Event::UnmatchedReport(_), Event::FeedPosition(position)] = &desk.log[..] else {
@@ -565,7 +565,7 @@ fn a_report_that_nobody_claims_is_given_up_aloud() {
 }
 
 #[test]
-fn the_feed_position_waits_until_what_a_gap_may_hide_is_settled() {
+fn the_feed_position_waits_until_what_a_gap_may_hide_is_reconciled() {
     let mut desk = Desk::new();
     let order_id = desk.submitted();
     desk.engines.feed_session(&"s".into(), 20);
@@ -579,18 +579,18 @@ fn the_feed_position_waits_until_what_a_gap_may_hide_is_settled() {
     };
     assert!(!log(&mut desk));
     desk.take();
-    desk.settle();
+    desk.reconcile();
     assert_eq!(desk.queries(), 1, "an ended order may have missed something too");
     assert!(!log(&mut desk));
     desk.restart();
-    desk.settle();
+    desk.reconcile();
     assert_eq!(desk.queries(), 1, "and a restart knows that");
     desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
     assert_eq!(desk.order(order_id).filled_shares, 3);
     assert_eq!(desk.status(order_id), Status::Cancelled);
     desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
     desk.engines.feed_session(&"s".into(), 21);
-    desk.settle();
+    desk.reconcile();
     desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
     assert!(log(&mut desk));
 }
@@ -614,7 +614,7 @@ fn an_execution_that_came_while_the_exchange_was_asked_is_not_doubted() {
     let mut desk = Desk::new();
     let order_id = desk.submitted();
     for round in 0..3 {
-        desk.act(|engines, now, out| engines.settle(now, order_id, out));
+        desk.act(|engines, now, out| engines.reconcile(now, order_id, out));
         let newer = fill(&format!("e{round}"), 1);
         desk.report("x", ReportKind::Filled(newer));
         let before: Vec<Fill> = (0..round).map(|n| fill(&format!("e{n}"), 1)).collect();

@@ -52,7 +52,7 @@ fn repairs_of_a_submit_are_told_by_their_cause() {
         restarted.engines.replay(event).unwrap();
     }
     restarted.act(|engines, now, out| engines.start(now, out));
-    restarted.settle();
+    restarted.reconcile();
     restarted.record(order_id, known(ExchangeState::Open, Vec::new()));
     assert_eq!(repairs(&restarted.take()), [RepairCause::Crash]);
 }
@@ -75,7 +75,7 @@ fn comparing_finds_what_was_never_reported() {
         });
         desk.queries()
     };
-    desk.settle();
+    desk.reconcile();
     assert_eq!(desk.queries(), 0, "nothing was missing");
     assert_eq!(compare(&mut desk), 0, "it is too new");
     desk.now += 500;

@@ -281,7 +281,7 @@ impl World {
             Move::Wait { millis } => self.now += u64::from(millis) * 1_000,
             Move::Sweep => {
                 self.engines.tick(now, 3, &mut self.out);
-                self.engines.settle_some(now, 3, &mut self.out);
+                self.engines.reconcile_some(now, 3, &mut self.out);
             }
             Move::Store { events } => {
                 let until = (self.store.position + usize::from(events)).min(self.durable);
@@ -699,10 +699,10 @@ impl World {
     }
 
     /// Lets everything go well for a while, after which both sides agree about every order.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn reconcile(&mut self) {
         for round in 0..12 {
             if round % 4 == 0 {
-                self.engines.begin_settlement();
+                self.engines.begin_reconciliation();
             }
             for _ in 0..64 {
                 self.step(Move::Commit { events: u8::MAX });

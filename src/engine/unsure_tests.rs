@@ -86,10 +86,10 @@ fn a_question_without_an_answer_is_asked_again() {
 fn a_record_that_cannot_be_read_holds_up_no_position_and_is_asked_for_again() {
     let mut desk = Desk::new();
     desk.engines.feed_session(&"s".into(), 0);
-    desk.settle();
+    desk.reconcile();
     let order_id = desk.submitted();
     desk.engines.feed_session(&"s".into(), 9);
-    desk.settle();
+    desk.reconcile();
     let unreadable = || QueryAnswer::Unreadable { text: "its status is odd".into() };
     desk.record(order_id, unreadable());
     desk.log_position();
@@ -165,7 +165,7 @@ fn a_gap_while_one_is_made_up_for_begins_nothing_anew_and_ends_in_a_second_round
             }
         }
     };
-    desk.settle();
+    desk.reconcile();
     answer(&mut desk);
     desk.log_position();
     desk.engines.feed_session(&"s".into(), 10);
@@ -175,7 +175,7 @@ fn a_gap_while_one_is_made_up_for_begins_nothing_anew_and_ends_in_a_second_round
         if round < 6 {
             desk.engines.feed_session(&"s".into(), 20 + round);
         }
-        desk.act(|engines, now, out| engines.settle_some(now, 1, out));
+        desk.act(|engines, now, out| engines.reconcile_some(now, 1, out));
         answer(&mut desk);
         desk.log.clear();
         desk.log_position();
@@ -187,7 +187,7 @@ fn a_gap_while_one_is_made_up_for_begins_nothing_anew_and_ends_in_a_second_round
     assert!(positions.len() >= 2, "{positions:?}");
     assert!(positions.is_sorted() && positions[0] < 25, "{positions:?}");
     assert_eq!(positions.last(), Some(&25));
-    assert!(!desk.engines.is_settling());
+    assert!(!desk.engines.is_reconciling());
 }
 
 #[test]

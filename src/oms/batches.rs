@@ -66,7 +66,7 @@ impl SubmitBatch {
 
     /// Takes what became of it at `now`. False when the exchange could not be reached: then the same
     /// orders wait for the next connection, because nothing of them left this process.
-    pub(crate) fn settle(
+    pub(crate) fn complete(
         self,
         outcome: Result<Results<SubmitResult>, SessionError>,
         queues: &SessionQueues,
@@ -202,7 +202,7 @@ impl CancelBatch {
 
     /// Takes what became of it at `now`. False when the exchange could not be reached: then the same
     /// cancels wait for the next connection. They wait as well where the exchange takes none for now.
-    pub(crate) fn settle(
+    pub(crate) fn complete(
         self,
         outcome: Result<Results<CancelResult>, SessionError>,
         queues: &SessionQueues,
@@ -284,7 +284,7 @@ impl QueryBatch {
     /// Takes what became of it at `now`. False when the exchange could not be reached. A question
     /// without an answer is asked again: of several orders in parts, of one by whoever still wants to
     /// know.
-    pub(crate) fn settle(
+    pub(crate) fn complete(
         self,
         outcome: Result<Results<QueryResult>, SessionError>,
         queues: &SessionQueues,

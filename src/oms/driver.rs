@@ -19,7 +19,7 @@ use super::error::OmsError;
 use super::kill_switch::KillSwitch;
 use super::limits::{
     CHANGES_PER_SLICE, COMPARISON_PACE, COMPARISONS_AT_ONCE, LOOKS_PER_SLICE,
-    MAX_WAITING_SETTLEMENTS,
+    MAX_WAITING_RECONCILIATIONS,
 };
 use super::mass_cancel::MassCancels;
 use super::metrics::OmsMetrics;
@@ -111,7 +111,7 @@ pub(crate) struct DriverParts {
 }
 
 impl Driver {
-    /// A driver that has begun to settle what a restart left open.
+    /// A driver that has begun to reconcile what a restart left open.
     pub(crate) fn new(parts: DriverParts, now: Moment) -> Self {
         let DriverParts { engines, wal, views, watchers, stored, shown, .. } = parts;
         let DriverParts { postgres, kill_switch, queues, options, metrics, .. } = parts;
@@ -323,13 +323,13 @@ impl Driver {
         if self.sweeps_remain {
             self.sweeps_remain = self.engines.tick(now.wall, LOOKS_PER_SLICE, &mut self.outbox);
         }
-        // As many as the exchange is asked about at a time: settling a million orders neither
+        // As many as the exchange is asked about at a time: reconciling a million orders neither
         // fills memory nor holds up a query that somebody waits for.
         // Those that have left memory come from the store first.
         let waiting =
             self.gated_queries + self.queues.queries.len() + self.engines.orders_being_found();
-        if self.engines.is_settling() && waiting == 0 {
-            self.engines.settle_some(now.wall, MAX_WAITING_SETTLEMENTS, &mut self.outbox);
+        if self.engines.is_reconciling() && waiting == 0 {
+            self.engines.reconcile_some(now.wall, MAX_WAITING_RECONCILIATIONS, &mut self.outbox);
         }
         self.clean_up(now);
         self.gate();
@@ -348,7 +348,7 @@ impl Driver {
         }
         let has_room = self.gated_queries + self.queues.queries.len() == 0;
         let is_time = now.monotonic >= self.next_comparison && has_room;
-        if is_time && self.engines.is_comparing() && !self.engines.is_settling() {
+        if is_time && self.engines.is_comparing() && !self.engines.is_reconciling() {
             self.next_comparison = now.monotonic.saturating_add(COMPARISON_PACE);
             self.engines.compare_some(now.wall, COMPARISONS_AT_ONCE, &mut self.outbox);
         }

@@ -32,7 +32,7 @@ pub(crate) const MAX_WAITING_SUBMITS: usize = 32_768;
 /// 13 full batches of it.
 pub(crate) const MAX_UNCOMMITTED_EVENTS: u64 = 65_536;
 /// Open orders that wait to be asked about. The rest is asked about when these are.
-pub(crate) const MAX_WAITING_SETTLEMENTS: usize = 1_024;
+pub(crate) const MAX_WAITING_RECONCILIATIONS: usize = 1_024;
 /// Open orders compared with the exchange's record in one go: one request.
 pub(super) const COMPARISONS_AT_ONCE: usize = MAX_BATCH;
 /// How long after one such request the next may follow. Comparing costs the exchange and the

@@ -94,8 +94,8 @@ pub(crate) mod parts {
     pub(crate) use super::driver::{Driver, DriverParts};
     pub(crate) use super::gathering::Decision;
     pub(crate) use super::limits::{
-        INPUTS_PER_SLICE, MAX_HELD_FOR_CANCELS, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES,
-        MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
+        INPUTS_PER_SLICE, MAX_HELD_FOR_CANCELS, MAX_UNCOMMITTED_EVENTS,
+        MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS,
     };
     pub(crate) use super::order_lookups::look_up_in;
     pub(crate) use super::recover::{load, replay};

@@ -244,7 +244,7 @@ fn an_order_is_accepted_filled_and_seen_again_after_a_restart() {
     assert_eq!(order.status, Status::Submitted);
     assert!(node.read(&order).version >= order.version, "reads show what was answered");
     node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
-    // Created, accepted, and the position: the open order has been settled.
+    // Created, accepted, and the position: the open order has been reconciled.
     while node.metrics.events.get() < 3 {
         std::thread::yield_now();
     }
@@ -366,7 +366,7 @@ pub(super) fn execution(id: &str, num_shares: Shares) -> QueryExecution {
 }
 
 #[test]
-fn a_cancel_without_an_answer_is_settled_later() {
+fn a_cancel_without_an_answer_is_reconciled_later() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
@@ -427,7 +427,7 @@ fn a_key_names_one_order_also_after_a_restart() {
 }
 
 #[test]
-fn a_restart_settles_what_was_in_flight() {
+fn a_restart_reconciles_what_was_in_flight() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut hasty = options(&exchange);

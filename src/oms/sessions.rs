@@ -61,7 +61,7 @@ pub(super) async fn run_submits(
         queues.gathering.borrow_mut().sent(now.monotonic, batch.request().orders.len());
         let outcome = session.submit(batch.request()).await;
         queues.gathering.borrow_mut().answered();
-        let reached = batch.settle(outcome, &queues, &metrics, clock.moment());
+        let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
         // What has gathered may go now, over whichever connection.
         queues.submits.wake();
         backoff.after(reached).await;
@@ -121,7 +121,7 @@ pub(super) async fn run_cancels(
         wait_out(&queues.throttles.cancels).await;
         let Some(batch) = CancelBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.cancel(batch.request()).await;
-        let reached = batch.settle(outcome, &queues, &metrics, clock.moment());
+        let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
         backoff.after(reached).await;
     }
 }
@@ -144,7 +144,7 @@ pub(super) async fn run_queries(
         wait_out(&queues.throttles.queries).await;
         let Some(batch) = QueryBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.query(batch.request()).await;
-        let reached = batch.settle(outcome, &queues, &metrics, clock.moment());
+        let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
         backoff.after(reached).await;
     }
 }

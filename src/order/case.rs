@@ -132,7 +132,7 @@ pub enum CaseOutcome {
     Booked,
     /// It does not count, and never will under this id.
     Discarded,
-    /// The case is void: what it was about is settled otherwise.
+    /// The case is void: what it was about is reconciled otherwise.
     Superseded,
 }
 

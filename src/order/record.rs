@@ -105,7 +105,7 @@ impl Order {
             && self.shares_left() > 0
     }
 
-    /// Whether the exchange may still change it: what has to be settled with the exchange after
+    /// Whether the exchange may still change it: what has to be reconciled with the exchange after
     /// a restart or a gap.
     pub fn is_open(&self) -> bool {
         !self.status.is_terminal() || self.is_stray()

@@ -251,7 +251,7 @@ impl DurableLog {
         })
     }
 
-    /// A position says that everything before it is in the log, or was settled by a query.
+    /// A position says that everything before it is in the log, or was reconciled by a query.
     fn moved(&mut self, position: &FeedPosition, exchange: &Exchange) -> Checked {
         let session = CompactString::from(position.session_name());
         let goes_on =
@@ -272,7 +272,7 @@ impl DurableLog {
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
                 let is_safe = published.is_unsure
                     || self.has(published)
-                    || self.will_settle(published)
+                    || self.will_reconcile(published)
                     || is_void(published, exchange);
                 ensure(is_safe, Invariant::PositionAfterLines, || {
                     format!("the position is {}, missing is {line:?}", position.sequence)
@@ -303,9 +303,9 @@ impl DurableLog {
         }
     }
 
-    /// Whether a bust is held that opens the line's order again: the order is settled then, and with
+    /// Whether a bust is held that opens the line's order again: the order is reconciled then, and with
     /// it what the feed has lost.
-    fn will_settle(&self, published: &PublishedLine) -> bool {
+    fn will_reconcile(&self, published: &PublishedLine) -> bool {
         let Some(external) = &published.line.order_id else { return false };
         let marks = published.order.and_then(|id| self.executions.get(&id));
         let is_void = |id| marks.is_some_and(|marks| marks.get(id) == Some(&Mark::Void));
@@ -429,7 +429,7 @@ fn check_taken_back(order_id: OrderId, id: &ExecutionId, exchange: &Exchange) ->
     })
 }
 
-/// Whether a line tells of an execution that was declared void since: the record that settled its
+/// Whether a line tells of an execution that was declared void since: the record that reconciled its
 /// order did not have it any more.
 fn is_void(published: &PublishedLine, exchange: &Exchange) -> bool {
     let line = &published.line;

@@ -17,7 +17,7 @@ use crate::index::{
 use crate::market::MarketWriter;
 use crate::oms::parts::{
     Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
-    MAX_UNCOMMITTED_EVENTS, MAX_WAITING_REPLIES, MAX_WAITING_SETTLEMENTS, MAX_WAITING_SUBMITS,
+    MAX_UNCOMMITTED_EVENTS, MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS,
     Refusal, SessionQueues, Wanted, load, look_up_in, refuse_requests, replay, work,
 };
 use crate::oms::{
@@ -244,7 +244,7 @@ impl Node {
             ("effects held for Postgres", held as u64, (MAX_HELD_FOR_CANCELS + slack) as u64),
             ("waiting replies", replies as u64, MAX_WAITING_REPLIES as u64),
             ("submits", self.queues.submits.len() as u64, MAX_WAITING_SUBMITS as u64),
-            ("queries", self.queues.queries.len() as u64, 2 * MAX_WAITING_SETTLEMENTS as u64),
+            ("queries", self.queues.queries.len() as u64, 2 * MAX_WAITING_RECONCILIATIONS as u64),
         ];
         for (name, length, limit) in queues {
             ensure(length <= limit, Invariant::QueuesBounded, || {

@@ -222,8 +222,8 @@ impl World<'_> {
         ensure(node.has_nothing_to_send(), Invariant::NobodyWaits, || {
             "something waits to be sent or taken".to_owned()
         })?;
-        ensure(!node.driver().engines().is_settling(), Invariant::NobodyWaits, || {
-            "orders wait to be settled".to_owned()
+        ensure(!node.driver().engines().is_reconciling(), Invariant::NobodyWaits, || {
+            "orders wait to be reconciled".to_owned()
         })?;
         ensure(node.feed.is_at_end(&self.exchange), Invariant::NobodyWaits, || {
             "lines of the feed wait to be taken".to_owned()

@@ -105,7 +105,7 @@ impl Sessions {
     /// Nobody was there to send a request to.
     pub(super) fn fail_to_send(&mut self, outgoing: Outgoing, now: Moment) {
         let outcome = SessionError::NotSent("refused".to_owned());
-        self.settle(outgoing.sent, Err(outcome), now);
+        self.complete(outgoing.sent, Err(outcome), now);
     }
 
     /// Takes an answer. False when nobody waits for it any more.
@@ -114,7 +114,7 @@ impl Sessions {
         let Some(flight) = self.flights.iter_mut().find(waits).and_then(Option::take) else {
             return false;
         };
-        self.settle(flight.sent, Ok(response), now);
+        self.complete(flight.sent, Ok(response), now);
         true
     }
 
@@ -128,7 +128,7 @@ impl Sessions {
         let Some(flight) = self.flights.get_mut(session).and_then(Option::take) else {
             return false;
         };
-        self.settle(flight.sent, Err(error), now);
+        self.complete(flight.sent, Err(error), now);
         true
     }
 
@@ -144,18 +144,18 @@ impl Sessions {
         late.iter().filter(|session| self.give_up(**session, timed_out(), now)).count()
     }
 
-    fn settle(&self, sent: Sent, outcome: Result<Response, SessionError>, now: Moment) {
+    fn complete(&self, sent: Sent, outcome: Result<Response, SessionError>, now: Moment) {
         let (queues, metrics) = (&*self.queues, &self.metrics);
         match sent {
             Sent::Submit(batch) => {
                 queues.gathering.borrow_mut().answered();
-                batch.settle(outcome.and_then(submitted), queues, metrics, now);
+                batch.complete(outcome.and_then(submitted), queues, metrics, now);
             }
             Sent::Cancel(batch) => {
-                batch.settle(outcome.and_then(cancelled), queues, metrics, now);
+                batch.complete(outcome.and_then(cancelled), queues, metrics, now);
             }
             Sent::Query(batch) => {
-                batch.settle(outcome.and_then(queried), queues, metrics, now);
+                batch.complete(outcome.and_then(queried), queues, metrics, now);
             }
         }
     }

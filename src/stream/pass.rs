@@ -38,7 +38,7 @@ impl Hub {
             return;
         }
         if let Some(outcome) = self.send_single(key) {
-            self.settle(key, outcome, false);
+            self.conclude(key, outcome, false);
             return;
         }
         self.compose(key);
@@ -47,7 +47,7 @@ impl Hub {
             return;
         }
         let outcome = connection.socket.send(&self.scratch);
-        self.settle(key, outcome, true);
+        self.conclude(key, outcome, true);
     }
 
     /// The common case, one price and nothing else: sends the shared frame without a copy.
@@ -254,7 +254,7 @@ impl Hub {
     }
 
     /// Books what became of a send; `composed` tells whether it came from the scratch buffer.
-    fn settle(&mut self, key: u32, outcome: SendOutcome, composed: bool) {
+    fn conclude(&mut self, key: u32, outcome: SendOutcome, composed: bool) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let sent = match outcome {
             SendOutcome::Closed => {

@@ -136,7 +136,7 @@ fn a_submit_that_arrives_late_by_a_slow_clock_lives_nowhere_alone() {
     let order = id(&placed.body).to_owned();
     world.venue.await_queries_of(&[&order], 2);
     drop(arrives);
-    until("the order to be settled", || {
+    until("the order to be reconciled", || {
         let ours = world.alice.order(&order);
         let theirs = world.venue.orders().pop().map_or("none".to_owned(), |order| order.status);
         match ours["status"].as_str()? {

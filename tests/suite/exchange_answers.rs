@@ -88,7 +88,7 @@ fn an_answer_that_is_lost_or_garbled_is_found_out_about_and_nothing_is_sent_twic
 }
 
 #[test]
-fn a_create_whose_outcome_stays_unknown_is_pending_and_settled_later() {
+fn a_create_whose_outcome_stays_unknown_is_pending_and_reconciled_later() {
     let world = World::start(&HASTY);
     world.faults(&json!({"submits": {"dropReply": "next:1"}, "queries": {"cutBefore": 1}}));
     let unsure = world.alice.post("/order", &limit());
@@ -134,7 +134,7 @@ fn a_cancel_is_confirmed_declined_or_too_late() {
 }
 
 #[test]
-fn a_cancel_whose_outcome_stays_unknown_is_pending_and_settled_later() {
+fn a_cancel_whose_outcome_stays_unknown_is_pending_and_reconciled_later() {
     let world = World::start(&HASTY);
     let order = world.alice.place_resting("IBM");
     let path = format!("/order/{}", id_of(&order));

@@ -1,11 +1,11 @@
-//! The exchange goes away and comes back: clients are told, orders are settled, nothing is lost.
+//! The exchange goes away and comes back: clients are told, orders are reconciled, nothing is lost.
 
 use crate::support::events::EventStream;
 use crate::support::{self, Exchange, Server, api};
 use serde_json::json;
 
 #[test]
-fn an_exchange_that_comes_back_settles_what_was_open() {
+fn an_exchange_that_comes_back_reconciles_what_was_open() {
     let (data, exchange_data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let exchange = Exchange::start(exchange_data.path(), &["--speed", "20"]);
     let address = exchange.address.clone();
@@ -41,10 +41,13 @@ fn an_exchange_that_comes_back_settles_what_was_open() {
 
     // It never reached the exchange in time, so it ends as failed; never as a second order.
     let unsure_id = unsure.body["orderId"].as_str().unwrap();
-    let settled = api::until("the order to be settled", || {
+    let reconciled = api::until("the order to be reconciled", || {
         Some(alice.order(unsure_id)).filter(|order| order["status"] != "pending")
     });
-    assert!(["failed", "submitted"].contains(&settled["status"].as_str().unwrap()), "{settled}");
+    assert!(
+        ["failed", "submitted"].contains(&reconciled["status"].as_str().unwrap()),
+        "{reconciled}"
+    );
 
     // The exchange kept the resting order over its own restart.
     let resting_id = resting["orderId"].as_str().unwrap();
@@ -53,7 +56,7 @@ fn an_exchange_that_comes_back_settles_what_was_open() {
 }
 
 #[test]
-fn a_killed_server_settles_what_was_in_flight() {
+fn a_killed_server_reconciles_what_was_in_flight() {
     let (data, exchange_data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let exchange = Exchange::start(exchange_data.path(), &["--speed", "20"]);
     let server = Server::start(data.path(), &["--exchange", &exchange.address]);
@@ -96,7 +99,7 @@ fn a_killed_server_settles_what_was_in_flight() {
 
     let server = Server::start(data.path(), &["--exchange", &exchange.address]);
     let alice = server.user(data.path(), "alice");
-    let orders = api::until("every order to be settled", || {
+    let orders = api::until("every order to be reconciled", || {
         let orders = alice.all_orders();
         orders.iter().all(|order| order["status"] != "pending").then_some(orders)
     });

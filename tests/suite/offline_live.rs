@@ -18,7 +18,7 @@ fn books_are_compared_while_they_are_written() {
     let url = database.url.as_str();
     let settings = ["--postgres", url, "--migrate"];
     let server = Server::start(data.path(), &settings);
-    let settled = server.user(data.path(), "alice").place_resting("IBM");
+    let reconciled = server.user(data.path(), "alice").place_resting("IBM");
     let load = Load::start(&server, data.path(), 2);
     for _ in 0..3 {
         load.await_more(30);
@@ -26,13 +26,18 @@ fn books_are_compared_while_they_are_written() {
         assert_eq!((said.code, said.lines.len()), (0, 0), "{said:?}");
     }
     // A difference is found there too, and only that.
-    database.sql(&format!("UPDATE orders SET reason = 'mine' WHERE order_id = '{}'", id(&settled)));
+    database
+        .sql(&format!("UPDATE orders SET reason = 'mine' WHERE order_id = '{}'", id(&reconciled)));
     load.await_more(20);
     let said = command("verify", data.path(), Some(url));
     assert_eq!((said.code, said.lines.len()), (1, 1), "{said:?}");
-    assert!(said.lines[0].contains(id(&settled)) && said.lines[0].contains("reason"), "{said:?}");
+    assert!(
+        said.lines[0].contains(id(&reconciled)) && said.lines[0].contains("reason"),
+        "{said:?}"
+    );
     load.end();
-    database.sql(&format!("UPDATE orders SET reason = NULL WHERE order_id = '{}'", id(&settled)));
+    database
+        .sql(&format!("UPDATE orders SET reason = NULL WHERE order_id = '{}'", id(&reconciled)));
     await_caught_up(&server, data.path(), url);
     assert!(!data.path().join("verifying").exists(), "nothing is left of a look");
     assert!(server.program.stop().success());

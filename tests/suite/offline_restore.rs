@@ -89,7 +89,7 @@ fn orders_come_back_on_another_machine_and_trading_goes_on() {
 }
 
 #[test]
-fn a_machine_at_work_is_shut_out_and_its_orders_are_settled_by_the_next() {
+fn a_machine_at_work_is_shut_out_and_its_orders_are_reconciled_by_the_next() {
     let (data, venue) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let postgres = Postgres::start();
     let database = postgres.database();
@@ -127,7 +127,7 @@ fn a_machine_at_work_is_shut_out_and_its_orders_are_settled_by_the_next() {
 
     let new = Server::start(folder.path(), &settings);
     let pending = "SELECT count(*) FROM orders WHERE status = 'pending'";
-    until("what was under way to be settled", || (database.number(pending) == 0).then_some(()));
+    until("what was under way to be reconciled", || (database.number(pending) == 0).then_some(()));
     market(&new.user(folder.path(), "trader-1"), "SPY", 200);
     assert_records_agree(new, folder.path(), url);
 }

@@ -199,7 +199,7 @@ impl Feed {
             tracing::error!(first_missing, last_missing, count, "the feed has a gap");
         }
         if self.orders_behind_from.is_some() {
-            // To say that all up to here is settled would pass lines that are still owed. They are
+            // To say that all up to here is reconciled would pass lines that are still owed. They are
             // read again, and with them the gap if it is there then.
             return;
         }

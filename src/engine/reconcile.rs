@@ -1,10 +1,10 @@
-//! Looking after orders that wait for the exchange too long, and settling all open ones after a
+//! Looking after orders that wait for the exchange too long, and reconciling all open ones after a
 //! restart or a gap in the feed.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::entry::{QueryReason, Settling};
+use super::entry::{QueryReason, Reconciling};
 use super::partition::{Engine, Turn, list, watch};
 use crate::order::{Ending, Order};
 use crate::types::OrderId;
@@ -72,9 +72,9 @@ impl Engine {
 
     /// Asks about open orders behind `after`, at most `limit`. The last one asked about, or
     /// `None` when there are no more.
-    pub(super) fn settle_open(
+    pub(super) fn reconcile_open(
         &mut self,
-        (after, settlement): (Option<OrderId>, u32),
+        (after, reconciliation): (Option<OrderId>, u32),
         limit: usize,
         turn: &mut Turn<'_>,
     ) -> Option<OrderId> {
@@ -82,7 +82,7 @@ impl Engine {
         let next: Vec<OrderId> =
             self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
-            self.settle_once(*order_id, settlement, turn);
+            self.reconcile_once(*order_id, reconciliation, turn);
         }
         next.last().copied()
     }
@@ -109,20 +109,25 @@ impl Engine {
         (next.len(), next.last().copied().filter(|_| !is_whole))
     }
 
-    /// Asks for the exchange's record of an order, once in a settlement.
-    pub(super) fn settle_once(&mut self, order_id: OrderId, settlement: u32, turn: &mut Turn<'_>) {
+    /// Asks for the exchange's record of an order, once in a reconciliation.
+    pub(super) fn reconcile_once(
+        &mut self,
+        order_id: OrderId,
+        reconciliation: u32,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(entry) = self.orders.get_mut(&order_id) else { return };
-        if std::mem::replace(&mut entry.underway.settlement, settlement) != settlement {
-            self.settle(order_id, turn);
+        if std::mem::replace(&mut entry.underway.reconciliation, reconciliation) != reconciliation {
+            self.reconcile(order_id, turn);
         }
     }
 
     /// Asks for the exchange's record of an order, again and again until it comes.
-    pub(super) fn settle(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
+    pub(super) fn reconcile(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {
-            entry.underway.owes_settlement = true;
+            entry.underway.unreconciled = true;
             let feed = turn.feed.place();
-            entry.underway.settling = Some(Settling { since: turn.now, feed });
+            entry.underway.reconciling = Some(Reconciling { since: turn.now, feed });
             entry.ask_anew(QueryReason::PeriodicLook, turn.out);
             list(entry, &mut self.lists);
             watch(entry, &mut self.watch, turn);

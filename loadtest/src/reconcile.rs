@@ -16,7 +16,7 @@ use crate::{
 const PAGE: usize = 500;
 /// Most pages of one user: 500,000 orders.
 const MAX_PAGES: usize = 1_000;
-/// How long the last order may take to be settled, in seconds. The engine calls an order failed
+/// How long the last order may take to be reconciled, in seconds. The engine calls an order failed
 /// that the exchange does not know 5 s after it was recorded and 1 s for clocks that differ, and
 /// looks every 2 s.
 const CALM_SECONDS: f64 = 60.0;
@@ -122,7 +122,7 @@ impl Checker<'_> {
     ///
     /// # Errors
     /// A side does not answer.
-    pub fn settle(&self) -> Result<()> {
+    pub fn reconcile(&self) -> Result<()> {
         self.set_faults(&json!({}))?;
         let calm = self.interrupt.wait_until(CALM_SECONDS, || {
             let mut waiting = 0;
@@ -229,7 +229,7 @@ fn waits(order: &Order) -> bool {
     matches!(order.status.as_str(), "pending" | "pending_cancel")
 }
 
-/// Whether our record of a settled order is what the exchange has.
+/// Whether our record of a reconciled order is what the exchange has.
 fn agree(order: &Order, record: &ExchangeRecord) -> bool {
     if record.client_order_id != order.order_id {
         return false;
