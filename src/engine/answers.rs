@@ -4,7 +4,7 @@ use super::entry::{QueryReason, RecordId, UnknownLook};
 use super::evidence::{Listed, count_listed, judge_missing, reconciles};
 use super::feed_progress::FeedProgress;
 use super::inputs::{
-    CancelOutcome, CancelRefusal, EngineOptions, ExchangeRecord, ExchangeState, FeedPlace,
+    CancelOutcome, CancelRefusal, EngineOptions, ExchangeOrderState, ExchangeRecord, FeedPlace,
     QueryAnswer, SubmitOutcome,
 };
 use super::partition::{Engine, Turn, Work};
@@ -232,9 +232,9 @@ fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<Q
     }
 }
 
-fn take_state(work: &mut Work<'_, '_>, state: ExchangeState, reason: Option<QueryReason>) {
+fn take_state(work: &mut Work<'_, '_>, state: ExchangeOrderState, reason: Option<QueryReason>) {
     match state {
-        ExchangeState::Open => {
+        ExchangeOrderState::Open => {
             let underway = &mut work.entry.underway;
             let is_cancel_in_progress = underway.cancel_unanswered || underway.cancel_confirmed;
             if reason == Some(QueryReason::PeriodicLook) && !is_cancel_in_progress {
@@ -242,15 +242,15 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeState, reason: Option<Quer
                 underway.cancel_sent = false;
             }
         }
-        ExchangeState::Filled => {
+        ExchangeOrderState::Filled => {
             if work.order().shares_left() > 0 {
                 work.alert(Anomaly::Contradiction);
             }
         }
-        ExchangeState::Cancelled => {
+        ExchangeOrderState::Cancelled => {
             work.record(Change::Cancelled { cause: CancelCause::Cancelled });
         }
-        ExchangeState::Expired => {
+        ExchangeOrderState::Expired => {
             work.record(Change::Cancelled { cause: CancelCause::Expired });
         }
     }

@@ -9,7 +9,7 @@ use crate::types::*;
 
 /// A record with this list, which is all of it.
 fn record(executions: &[Fill]) -> ExchangeRecord {
-    record_of("x", ExchangeState::Open, executions.to_vec())
+    record_of("x", ExchangeOrderState::Open, executions.to_vec())
 }
 
 fn as_of(session: &str, sequence: u64, record: ExchangeRecord) -> ExchangeRecord {
@@ -173,7 +173,7 @@ fn doubtful_executions_that_are_just_too_much_are_taken_back_at_once() {
     desk.line("x", 1, filled("e2", 10));
     assert_eq!(filled_shares(&desk, order_id), 16);
     assert!(desk.take().contains(&Effect::Query(order_id)), "asked about at once");
-    let all = ExchangeRecord { state: ExchangeState::Filled, ..record(&[fill("e2", 10)]) };
+    let all = ExchangeRecord { state: ExchangeOrderState::Filled, ..record(&[fill("e2", 10)]) };
     answer(&mut desk, order_id, all);
     assert_eq!((filled_shares(&desk, order_id), desk.status(order_id)), (10, Status::Filled));
 }
@@ -255,7 +255,11 @@ fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
         (desk.engines.tracked(recent).unwrap().clone(), desk.order(recent).version);
     desk.record(
         recent,
-        QueryAnswer::Known(record_of("recent", ExchangeState::Filled, vec![fill("recent", 10)])),
+        QueryAnswer::Known(record_of(
+            "recent",
+            ExchangeOrderState::Filled,
+            vec![fill("recent", 10)],
+        )),
     );
     assert!(desk.engines.forget(recent, version).is_some());
     desk.engines.feed_session(&"u".into(), 0);
@@ -322,7 +326,7 @@ fn an_id_of_two_orders_is_told_by_their_records_alone() {
 fn the_record_of_another_order_says_nothing() {
     let mut desk = Desk::new();
     let order_id = desk.submitted();
-    let other = record_of("y", ExchangeState::Cancelled, vec![fill("e1", 4)]);
+    let other = record_of("y", ExchangeOrderState::Cancelled, vec![fill("e1", 4)]);
     answer(&mut desk, order_id, other);
     assert_eq!((filled_shares(&desk, order_id), desk.status(order_id)), (0, Status::Submitted));
     assert!(has_alert(&desk.take(), Anomaly::SecondExternalId));

@@ -180,7 +180,7 @@ pub struct ExchangeRecord {
     /// Its id of the order.
     pub external_order_id: ExternalOrderId,
     /// Where the order stands there.
-    pub state: ExchangeState,
+    pub state: ExchangeOrderState,
     /// Shares filled so far, as the record says.
     pub filled_shares: Shares,
     /// The executions that it lists: all that count, where it is right.
@@ -193,7 +193,7 @@ pub struct ExchangeRecord {
 
 /// Where an accepted order stands at the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExchangeState {
+pub enum ExchangeOrderState {
     /// Shares left.
     Open,
     /// No shares left.

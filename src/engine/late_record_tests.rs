@@ -20,6 +20,6 @@ fn nobody_waits_for_the_record_of_a_cancel_that_is_confirmed() {
 
     // What was filled before that comes with the record all the same.
     let crate::order::ReportKind::Filled(fill) = filled("before", 4) else { panic!("a fill") };
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill]));
     assert_eq!(desk.order(order_id).filled_shares, 4);
 }

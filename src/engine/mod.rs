@@ -32,7 +32,7 @@ mod unmatched;
 pub use engines::Engines;
 pub use entry::cancel_answer;
 pub use inputs::{
-    CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeRecord, ExchangeState,
+    CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeOrderState, ExchangeRecord,
     FeedPlace, QueryAnswer, RELOOKS, Report, SubmitOutcome,
 };
 pub use mass_cancel::{CancelScope, CancelSweep};

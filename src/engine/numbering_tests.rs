@@ -7,7 +7,7 @@ use crate::types::OrderId;
 
 fn covering(session: &str, sequence: u64, executions: &[crate::order::Fill]) -> QueryAnswer {
     let as_of = Some(FeedPlace { session: session.into(), sequence });
-    let record = record_of("x", ExchangeState::Open, executions.to_vec());
+    let record = record_of("x", ExchangeOrderState::Open, executions.to_vec());
     QueryAnswer::Known(ExchangeRecord { as_of, ..record })
 }
 
@@ -101,6 +101,9 @@ fn a_record_from_before_the_accept_does_not_end_the_looks_at_what_could_not_be_r
     desk.record(order_id, QueryAnswer::Unknown { as_of: None });
     desk.sweep(OPTIONS.grace_micros);
     assert_eq!(desk.queries(), 1, "asked again");
-    desk.record(order_id, QueryAnswer::Known(record_of("x", ExchangeState::Expired, Vec::new())));
+    desk.record(
+        order_id,
+        QueryAnswer::Known(record_of("x", ExchangeOrderState::Expired, Vec::new())),
+    );
     assert_eq!(desk.order(order_id).ending(), Some(Ending::Expired));
 }

@@ -199,11 +199,15 @@ pub(super) fn filled(id: &str, num_shares: Shares) -> ReportKind {
     ReportKind::Filled(fill(id, num_shares))
 }
 
-pub(super) fn known(state: ExchangeState, executions: Vec<Fill>) -> QueryAnswer {
+pub(super) fn known(state: ExchangeOrderState, executions: Vec<Fill>) -> QueryAnswer {
     QueryAnswer::Known(record_of("x", state, executions))
 }
 
-pub(super) fn record_of(id: &str, state: ExchangeState, executions: Vec<Fill>) -> ExchangeRecord {
+pub(super) fn record_of(
+    id: &str,
+    state: ExchangeOrderState,
+    executions: Vec<Fill>,
+) -> ExchangeRecord {
     ExchangeRecord {
         external_order_id: external(id),
         state,
@@ -321,7 +325,7 @@ fn a_cancel_before_the_accept_is_recorded_and_sent_after_it() {
     desk.restart();
     desk.reconcile();
     assert_eq!(desk.queries(), 1);
-    desk.record(order_id, known(ExchangeState::Open, vec![]));
+    desk.record(order_id, known(ExchangeOrderState::Open, vec![]));
     assert_eq!(cancels(&desk.take()), 1, "sent after a restart as well");
 }
 
@@ -347,7 +351,7 @@ fn cancels_join_and_a_repeated_one_is_fine() {
     assert_eq!(cancels(&desk.take()), 1, "one cancel for all of them");
     desk.cancel_answer(order_id, CancelOutcome::Cancelled);
     assert_eq!(desk.queries(), 1, "its last fills");
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("e1", 4)]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
     let effects = desk.take();
     let replies = cancel_replies(&effects);
     assert_eq!(replies.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2, 3, 4]);
@@ -372,7 +376,7 @@ fn a_confirmed_cancel_counts_even_if_the_record_does_not_come() {
     assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Cancelled(_))]));
     desk.sweep(500);
     assert_eq!(desk.queries(), 1, "what the record may hold is owed");
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("e1", 4)]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
     assert_eq!(desk.order(order_id).filled_shares, 4);
     assert_eq!(desk.status(order_id), Status::Cancelled);
 }
@@ -386,9 +390,9 @@ fn a_record_from_before_the_cancel_is_asked_for_again() {
     assert_eq!(desk.queries(), 1);
     desk.cancel_answer(order_id, CancelOutcome::Cancelled);
     assert_eq!(desk.take(), [], "one query at a time");
-    desk.record(order_id, known(ExchangeState::Open, vec![]));
+    desk.record(order_id, known(ExchangeOrderState::Open, vec![]));
     assert_eq!(desk.take(), [Effect::Query(order_id)], "old news");
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![]));
     assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Cancelled(_))]));
 }
 
@@ -404,7 +408,7 @@ fn the_last_fill_wins_against_the_cancel() {
     assert!(matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(order))]
             if order.status == Status::Filled));
     desk.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
-    desk.record(order_id, known(ExchangeState::Filled, vec![fill("e1", 4), fill("e2", 6)]));
+    desk.record(order_id, known(ExchangeOrderState::Filled, vec![fill("e1", 4), fill("e2", 6)]));
     assert_eq!(desk.status(order_id), Status::Filled);
     assert_eq!(desk.order(order_id).filled_shares, 10);
 }
@@ -417,7 +421,7 @@ fn an_order_that_ended_before_the_cancel_got_there_is_looked_up() {
     desk.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
     assert_eq!(desk.status(order_id), Status::PendingCancel);
     desk.take();
-    desk.record(order_id, known(ExchangeState::Expired, vec![]));
+    desk.record(order_id, known(ExchangeOrderState::Expired, vec![]));
     let effects = desk.take();
     assert!(
         matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(order))]
@@ -450,7 +454,7 @@ fn a_cancel_without_an_outcome_is_sent_again_only_after_a_look() {
     assert_eq!(desk.take(), []);
     desk.sweep(500);
     assert_eq!(desk.take(), [Effect::Query(order_id)]);
-    desk.record(order_id, known(ExchangeState::Open, vec![]));
+    desk.record(order_id, known(ExchangeOrderState::Open, vec![]));
     assert_eq!(cancels(&desk.take()), 1, "it did not get there");
 }
 
@@ -486,12 +490,12 @@ fn a_late_accept_of_a_failed_order_is_cancelled_and_alerted() {
     desk.restart();
     desk.reconcile();
     assert_eq!(desk.queries(), 1, "it is not forgotten");
-    desk.record(order_id, known(ExchangeState::Open, vec![fill("e1", 4)]));
+    desk.record(order_id, known(ExchangeOrderState::Open, vec![fill("e1", 4)]));
     let effects = desk.take();
     assert!(has_alert(&effects, Anomaly::FillOfFailed));
     assert_eq!(cancels(&effects), 1);
     desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("e1", 4)]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
     assert_eq!(desk.status(order_id), Status::Failed);
     assert_eq!(desk.order(order_id).filled_shares, 4, "never dropped");
     assert_eq!(desk.engines.open_orders(), 0);
@@ -503,14 +507,14 @@ fn a_late_fill_is_what_the_fills_say_until_the_exchange_says_more() {
     let order_id = desk.submitted();
     desk.cancel(order_id, 2);
     desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![]));
     desk.take();
     desk.report("x", filled("late", 4));
     let effects = desk.take();
     assert!(has_alert(&effects, Anomaly::LateFill));
     assert!(effects.contains(&Effect::Query(order_id)));
     assert_eq!(desk.status(order_id), Status::PartiallyFilled);
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("late", 4)]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("late", 4)]));
     assert_eq!(desk.status(order_id), Status::Cancelled);
     desk.take();
     desk.cancel(order_id, 3);
@@ -585,13 +589,13 @@ fn the_feed_position_waits_until_what_a_gap_may_hide_is_reconciled() {
     desk.restart();
     desk.reconcile();
     assert_eq!(desk.queries(), 1, "and a restart knows that");
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
     assert_eq!(desk.order(order_id).filled_shares, 3);
     assert_eq!(desk.status(order_id), Status::Cancelled);
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
     desk.engines.feed_session(&"s".into(), 21);
     desk.reconcile();
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill("lost", 3)]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
     assert!(log(&mut desk));
 }
 
@@ -604,7 +608,7 @@ fn a_log_that_speaks_of_an_order_it_never_created_is_refused() {
 }
 
 /// The exchange's record of an order with these executions.
-fn record_with(executions: &[Fill], state: ExchangeState) -> QueryAnswer {
+fn record_with(executions: &[Fill], state: ExchangeOrderState) -> QueryAnswer {
     let executions = executions.to_vec();
     QueryAnswer::Known(record_of("x", state, executions))
 }
@@ -618,7 +622,7 @@ fn an_execution_that_came_while_the_exchange_was_asked_is_not_doubted() {
         let newer = fill(&format!("e{round}"), 1);
         desk.report("x", ReportKind::Filled(newer));
         let before: Vec<Fill> = (0..round).map(|n| fill(&format!("e{n}"), 1)).collect();
-        desk.record(order_id, record_with(&before, ExchangeState::Open));
+        desk.record(order_id, record_with(&before, ExchangeOrderState::Open));
         desk.sweep(OPTIONS.grace_micros);
     }
     assert_eq!(desk.engines.order(order_id).unwrap().filled_shares, 3);

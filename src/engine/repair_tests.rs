@@ -20,9 +20,10 @@ fn repairs_of_a_submit_are_told_by_their_cause() {
         (SubmitOutcome::Unknown, RepairCause::LostReply),
         (SubmitOutcome::TimedOut, RepairCause::Timeout),
     ] {
-        for answer in
-            [known(ExchangeState::Open, Vec::new()), QueryAnswer::Rejected { reason: "no".into() }]
-        {
+        for answer in [
+            known(ExchangeOrderState::Open, Vec::new()),
+            QueryAnswer::Rejected { reason: "no".into() },
+        ] {
             let mut desk = Desk::new();
             let order_id = desk.pending();
             desk.submit_answer(order_id, outcome.clone());
@@ -33,7 +34,7 @@ fn repairs_of_a_submit_are_told_by_their_cause() {
     let mut desk = Desk::new();
     let order_id = desk.pending();
     desk.sweep(500);
-    desk.record(order_id, known(ExchangeState::Open, Vec::new()));
+    desk.record(order_id, known(ExchangeOrderState::Open, Vec::new()));
     assert_eq!(repairs(&desk.take()), [], "its answer is only slower than the question");
 
     let mut desk = Desk::new();
@@ -53,7 +54,7 @@ fn repairs_of_a_submit_are_told_by_their_cause() {
     }
     restarted.act(|engines, now, out| engines.start(now, out));
     restarted.reconcile();
-    restarted.record(order_id, known(ExchangeState::Open, Vec::new()));
+    restarted.record(order_id, known(ExchangeOrderState::Open, Vec::new()));
     assert_eq!(repairs(&restarted.take()), [RepairCause::Crash]);
 }
 
@@ -81,12 +82,12 @@ fn comparing_finds_what_was_never_reported() {
     desk.now += 500;
     assert_eq!(compare(&mut desk), 1);
     assert_eq!(compare(&mut desk), 0, "the question is unanswered");
-    desk.record(order_id, known(ExchangeState::Open, vec![fill.clone()]));
+    desk.record(order_id, known(ExchangeOrderState::Open, vec![fill.clone()]));
     assert_eq!(repairs(&desk.take()), [RepairCause::MissedFill]);
     assert_eq!(desk.order(order_id).filled_shares, 4);
     desk.now += 500;
     assert_eq!(compare(&mut desk), 1);
-    desk.record(order_id, known(ExchangeState::Cancelled, vec![fill]));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill]));
     assert_eq!(repairs(&desk.take()), [RepairCause::MissedCancel]);
     assert_eq!(desk.status(order_id), Status::Cancelled);
 }
@@ -97,7 +98,7 @@ fn a_confirmed_cancel_repairs_nothing() {
     let order_id = desk.submitted();
     desk.cancel(order_id, 2);
     desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    desk.record(order_id, known(ExchangeState::Cancelled, Vec::new()));
+    desk.record(order_id, known(ExchangeOrderState::Cancelled, Vec::new()));
     assert_eq!(repairs(&desk.take()), []);
 }
 

@@ -111,7 +111,7 @@ pub(super) enum Fate {
 struct ExchangeOrder {
     external_order_id: ExternalOrderId,
     shares: Shares,
-    state: Option<ExchangeState>,
+    state: Option<ExchangeOrderState>,
     executions: Vec<Fill>,
 }
 
@@ -458,7 +458,7 @@ impl World {
                 assert_eq!(order.status, Status::Cancelled);
                 self.check_read(&order);
                 let record = &self.exchange[&order.order_id];
-                assert_ne!(record.state, Some(ExchangeState::Open), "it is cancelled there");
+                assert_ne!(record.state, Some(ExchangeOrderState::Open), "it is cancelled there");
             }
             CancelReply::Pending(order) | CancelReply::Conflict(order) => self.check_read(&order),
             // A create that was a repetition brought no order of its own.
@@ -497,7 +497,7 @@ impl World {
             Fate::Lost => None,
             Fate::Refused => Some(None),
             Fate::Fine | Fate::AnswerLost if is_late => Some(None),
-            Fate::Fine | Fate::AnswerLost => Some(Some(ExchangeState::Open)),
+            Fate::Fine | Fate::AnswerLost => Some(Some(ExchangeOrderState::Open)),
         };
         let mut outcome = SubmitOutcome::Unknown;
         if let Some(state) = state {
@@ -526,8 +526,8 @@ impl World {
             outcome = refused(CancelRefusal::Declined);
         } else if fate != Fate::Lost {
             let answer = match order.state {
-                Some(ExchangeState::Open) => {
-                    order.state = Some(ExchangeState::Cancelled);
+                Some(ExchangeOrderState::Open) => {
+                    order.state = Some(ExchangeOrderState::Cancelled);
                     self.report(order_id, ReportKind::Cancelled);
                     CancelOutcome::Cancelled
                 }
@@ -587,7 +587,7 @@ impl World {
         let Some(order_id) = self.some_order(number) else { return };
         let executed_at = self.time();
         let order = self.exchange.get_mut(&order_id).unwrap();
-        if order.state != Some(ExchangeState::Open) {
+        if order.state != Some(ExchangeOrderState::Open) {
             return;
         }
         self.executions += 1;
@@ -599,7 +599,7 @@ impl World {
         };
         order.executions.push(fill.clone());
         if order.filled() == order.shares {
-            order.state = Some(ExchangeState::Filled);
+            order.state = Some(ExchangeOrderState::Filled);
         }
         self.report(order_id, ReportKind::Filled(fill));
     }
@@ -608,8 +608,8 @@ impl World {
         let Some(order_id) = self.some_order(number) else { return };
         let order = self.exchange.get_mut(&order_id).unwrap();
         let Some(fill) = order.executions.pop() else { return };
-        if order.state == Some(ExchangeState::Filled) {
-            order.state = Some(ExchangeState::Open);
+        if order.state == Some(ExchangeOrderState::Filled) {
+            order.state = Some(ExchangeOrderState::Open);
         }
         self.busted.insert(order_id);
         self.report(order_id, ReportKind::Busted { execution_id: fill.execution_id });
@@ -618,11 +618,11 @@ impl World {
     fn end(&mut self, number: u8, expires: bool) {
         let Some(order_id) = self.some_order(number) else { return };
         let order = self.exchange.get_mut(&order_id).unwrap();
-        if order.state == Some(ExchangeState::Open) {
+        if order.state == Some(ExchangeOrderState::Open) {
             let (state, kind) = if expires {
-                (ExchangeState::Expired, ReportKind::Expired)
+                (ExchangeOrderState::Expired, ReportKind::Expired)
             } else {
-                (ExchangeState::Cancelled, ReportKind::Cancelled)
+                (ExchangeOrderState::Cancelled, ReportKind::Cancelled)
             };
             order.state = Some(state);
             self.report(order_id, kind);
@@ -733,9 +733,11 @@ impl World {
             assert_eq!(order.filled_shares, filled, "every execution counts exactly once");
             let expected: &[Status] = match record.map(|record| record.state) {
                 None | Some(None) => &[Status::Failed],
-                Some(Some(ExchangeState::Filled)) => &[Status::Filled],
-                Some(Some(ExchangeState::Open)) => &[Status::Submitted, Status::PartiallyFilled],
-                Some(Some(ExchangeState::Cancelled | ExchangeState::Expired)) => {
+                Some(Some(ExchangeOrderState::Filled)) => &[Status::Filled],
+                Some(Some(ExchangeOrderState::Open)) => {
+                    &[Status::Submitted, Status::PartiallyFilled]
+                }
+                Some(Some(ExchangeOrderState::Cancelled | ExchangeOrderState::Expired)) => {
                     &[Status::Cancelled]
                 }
             };

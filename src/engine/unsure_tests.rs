@@ -9,7 +9,7 @@ use crate::order::{
 use crate::types::*;
 
 fn record(executions: &[Fill]) -> QueryAnswer {
-    QueryAnswer::Known(record_of("x", ExchangeState::Open, executions.to_vec()))
+    QueryAnswer::Known(record_of("x", ExchangeOrderState::Open, executions.to_vec()))
 }
 
 fn causes(desk: &Desk) -> Vec<CaseCause> {
@@ -129,7 +129,10 @@ fn an_id_that_is_given_again_a_day_later_means_the_new_order() {
         desk.accept(order_id, "x");
     }
     for order_id in orders {
-        desk.record(order_id, QueryAnswer::Known(record_of("x", ExchangeState::Cancelled, vec![])));
+        desk.record(
+            order_id,
+            QueryAnswer::Known(record_of("x", ExchangeOrderState::Cancelled, vec![])),
+        );
     }
     for order_id in orders {
         assert_eq!(desk.status(order_id), Status::Cancelled);
@@ -160,7 +163,7 @@ fn a_gap_while_one_is_made_up_for_begins_nothing_anew_and_ends_in_a_second_round
         for effect in desk.take() {
             if let Effect::Query(order_id) = effect {
                 let place = orders.iter().position(|known| *known == order_id).unwrap();
-                let record = record_of(&format!("x{place}"), ExchangeState::Open, vec![]);
+                let record = record_of(&format!("x{place}"), ExchangeOrderState::Open, vec![]);
                 desk.record(order_id, QueryAnswer::Known(record));
             }
         }
@@ -261,7 +264,7 @@ fn cancels(desk: &mut Desk) -> Vec<(OrderId, String)> {
 }
 
 fn named(id: &str, executions: &[Fill]) -> QueryAnswer {
-    QueryAnswer::Known(record_of(id, ExchangeState::Open, executions.to_vec()))
+    QueryAnswer::Known(record_of(id, ExchangeOrderState::Open, executions.to_vec()))
 }
 
 #[test]

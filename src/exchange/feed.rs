@@ -35,7 +35,7 @@ use super::blocking_http::{GetOptions, Response, get, is_timeout};
 use super::clock::{Beats, ExchangeClock};
 use super::dial::Dialer;
 use super::feed_line::{MAX_LINE_BYTES, SkipCause};
-use super::feed_types::OrderFeed;
+use super::feed_types::OrderFeedMessage;
 use super::wire::FeedSession;
 use checkpoints::{CheckpointSender, CheckpointWriter};
 use connection::{Connection, Resume};
@@ -99,7 +99,7 @@ pub struct Feed {
     options: FeedOptions,
     dialer: Dialer,
     market: MarketWriter,
-    orders: Sender<OrderFeed>,
+    orders: Sender<OrderFeedMessage>,
     shutdown: Shutdown,
     metrics: FeedMetrics,
     symbols: Symbols,
@@ -142,7 +142,7 @@ impl Feed {
     pub fn new(
         options: FeedOptions,
         market: MarketWriter,
-        orders: Sender<OrderFeed>,
+        orders: Sender<OrderFeedMessage>,
         shutdown: Shutdown,
         metrics: FeedMetrics,
     ) -> Self {
@@ -388,7 +388,7 @@ impl Feed {
             self.renumberings = 0;
             self.symbols.begin_numbering(&mut self.market);
         }
-        let message = |session, sequence| OrderFeed::Session { session, sequence };
+        let message = |session, sequence| OrderFeedMessage::Session { session, sequence };
         self.begin(session, before, message)
     }
 
@@ -406,7 +406,7 @@ impl Feed {
         }
         self.before = None;
         self.symbols.begin_numbering(&mut self.market);
-        let message = |session, sequence| OrderFeed::Renumbered { session, sequence };
+        let message = |session, sequence| OrderFeedMessage::Renumbered { session, sequence };
         self.begin(session, sequence, message)
     }
 
@@ -415,7 +415,7 @@ impl Feed {
         &mut self,
         session: CompactString,
         before: u64,
-        message: impl FnOnce(CompactString, u64) -> OrderFeed,
+        message: impl FnOnce(CompactString, u64) -> OrderFeedMessage,
     ) -> Result<(), Ended> {
         let counted = self.before.take().filter(|(of, _)| *of == session).map(|(_, last)| last);
         self.last_sequence = before.max(counted.unwrap_or(0));

@@ -100,7 +100,7 @@ impl fmt::Display for SkipCause {
 
 /// A line that cannot be taken as it is, and what of it can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct SkippedLine {
     /// Why.
     pub cause: SkipCause,
     /// Its place in the session.
@@ -117,14 +117,14 @@ pub struct Unreadable {
 ///
 /// # Errors
 /// The line is not the contract's: why, and what of it can be read.
-pub fn read_line(line: &[u8]) -> Result<FeedMessage, Unreadable> {
+pub fn read_line(line: &[u8]) -> Result<FeedMessage, SkippedLine> {
     if line.len() > MAX_LINE_BYTES {
-        return Err(Unreadable { cause: SkipCause::TooLong, ..diagnose(line) });
+        return Err(SkippedLine { cause: SkipCause::TooLong, ..diagnose(line) });
     }
     match serde_json::from_slice::<FeedLine>(line) {
         Ok(read) => match missing(&read) {
             None => Ok(FeedMessage::Line(read)),
-            Some(cause) => Err(Unreadable { cause, ..diagnose(line) }),
+            Some(cause) => Err(SkippedLine { cause, ..diagnose(line) }),
         },
         Err(_) => match session_of(line) {
             Some(session) => Ok(FeedMessage::Session(session)),
@@ -161,21 +161,21 @@ fn session_of(line: &[u8]) -> Option<FeedSession> {
 }
 
 /// What can be read of a line that is not as it should be.
-fn diagnose(line: &[u8]) -> Unreadable {
+fn diagnose(line: &[u8]) -> SkippedLine {
     match serde_json::from_slice::<Value>(line) {
         Ok(value @ Value::Object(_)) => diagnose_object(&value),
         Ok(_) | Err(_) => diagnose_bytes(line),
     }
 }
 
-fn diagnose_object(value: &Value) -> Unreadable {
+fn diagnose_object(value: &Value) -> SkippedLine {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let given = value.get("orderId").filter(|given| !given.is_null());
     let order_id = text("orderId").and_then(|id| ExternalOrderId::new(id).ok());
     let sequence = value.get("sequence").and_then(Value::as_u64);
     let sequence = sequence.filter(|sequence| *sequence < MAX_SEQUENCE);
     let line_type = text("type");
-    Unreadable {
+    SkippedLine {
         cause: cause_of(value, line_type, sequence, given.is_some() && order_id.is_none()),
         sequence,
         is_heartbeat: line_type == Some("heartbeat"),
@@ -226,7 +226,7 @@ fn cause_of(
     }
 }
 
-fn diagnose_bytes(line: &[u8]) -> Unreadable {
+fn diagnose_bytes(line: &[u8]) -> SkippedLine {
     let cause =
         if std::str::from_utf8(line).is_ok() { SkipCause::NotJson } else { SkipCause::NotUtf8 };
     let order_id = member(line, br#""orderId""#)
@@ -237,7 +237,7 @@ fn diagnose_bytes(line: &[u8]) -> Unreadable {
         .and_then(|id| ExternalOrderId::new(id).ok());
     let sequence = member(line, br#""sequence""#).and_then(leading_number);
     let may_name_order = order_id.is_none();
-    Unreadable { cause, sequence, is_heartbeat: false, order_id, may_name_order }
+    SkippedLine { cause, sequence, is_heartbeat: false, order_id, may_name_order }
 }
 
 /// What stands behind a name and its colon, in bytes that are no JSON as a whole.
@@ -253,7 +253,7 @@ fn leading_number(value: &[u8]) -> Option<u64> {
     text.parse().ok()
 }
 
-impl Unreadable {
+impl SkippedLine {
     /// Whether it may be one of the numbered lines, where its number cannot be read: not so for a line
     /// of a type that nobody knows and that has none.
     pub fn may_have_number(&self) -> bool {
@@ -276,7 +276,7 @@ mod tests {
 
     const GOOD: &str = r#"{"sequence":7,"type":"trade","executionId":"e7","symbol":"SPY","priceInCents":16740,"numShares":100,"orderId":"o7","timestamp":1}"#;
 
-    fn unreadable(line: &[u8]) -> Unreadable {
+    fn unreadable(line: &[u8]) -> SkippedLine {
         read_line(line).expect_err(&String::from_utf8_lossy(line))
     }
 

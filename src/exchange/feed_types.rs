@@ -9,7 +9,7 @@ pub const MAX_RAW_BYTES: usize = 512;
 
 /// What the feed thread hands to the orders thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrderFeed {
+pub enum OrderFeedMessage {
     /// Lines of this session follow, after `sequence`. Sent whenever lines may have been missed
     /// in between (a new session, a gap), so that open orders are compared with the exchange.
     Session {

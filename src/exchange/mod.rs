@@ -25,9 +25,9 @@ pub use address::ExchangeAddress;
 pub use clock::ExchangeClock;
 pub use dial::Dialer;
 pub use feed_line::{FeedMessage, SkipCause, read_line};
-pub use feed_types::{OrderFeed, UnreadableLine};
+pub use feed_types::{OrderFeedMessage, UnreadableLine};
 pub use reading::{ResultElement, Results, Said, read_results, read_webhook};
 pub use session::{ExchangeSession, SessionError, SessionOptions};
 pub use unreadable::{
-    MAX_UNREADABLE_TEXT_BYTES, NamedOrder, Unreadable, UnreadableCause, UnreadableSource,
+    MAX_UNREADABLE_TEXT_BYTES, NamedOrder, UnreadableCause, UnreadableElement, UnreadableSource,
 };

@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::unreadable::{
-    NamedOrder, Unreadable, UnreadableSource, cause_of, external_id, order_id,
+    NamedOrder, UnreadableElement, UnreadableSource, cause_of, external_id, order_id,
 };
 use super::wire::{
     CancelResult, FeedLine, QueryExecution, QueryResult, SubmitResult, WebhookBatch,
@@ -20,7 +20,7 @@ pub struct Results<T> {
     /// In the order in which they came.
     pub results: Vec<T>,
     /// What is not among them.
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Vec<UnreadableElement>,
 }
 
 impl<T> From<Vec<T>> for Results<T> {
@@ -56,7 +56,7 @@ pub trait ResultElement: DeserializeOwned {
     }
 
     /// What can be used of one that cannot be read as a whole.
-    fn in_part(_json: &str, _unreadable: &mut Vec<Unreadable>) -> Option<Self> {
+    fn in_part(_json: &str, _unreadable: &mut Vec<UnreadableElement>) -> Option<Self> {
         None
     }
 }
@@ -76,7 +76,7 @@ impl ResultElement for CancelResult {
 impl ResultElement for QueryResult {
     const SOURCE: UnreadableSource = UnreadableSource::Query;
 
-    fn in_part(json: &str, unreadable: &mut Vec<Unreadable>) -> Option<Self> {
+    fn in_part(json: &str, unreadable: &mut Vec<UnreadableElement>) -> Option<Self> {
         record_in_part(json, unreadable)
     }
 }
@@ -104,7 +104,7 @@ pub fn read_results<T: ResultElement>(body: &[u8]) -> Result<Results<T>, serde_j
     Ok(Results { results: results.collect(), unreadable })
 }
 
-fn read_result<T: ResultElement>(json: &str, unreadable: &mut Vec<Unreadable>) -> Option<T> {
+fn read_result<T: ResultElement>(json: &str, unreadable: &mut Vec<UnreadableElement>) -> Option<T> {
     let error = match serde_json::from_str(json) {
         Ok(result) => return Some(result),
         Err(error) => error,
@@ -117,15 +117,18 @@ fn read_result<T: ResultElement>(json: &str, unreadable: &mut Vec<Unreadable>) -
     part
 }
 
-fn element<T: ResultElement>(json: &str, error: &serde_json::Error) -> Unreadable {
+fn element<T: ResultElement>(json: &str, error: &serde_json::Error) -> UnreadableElement {
     let order = T::names(json);
     let cause = cause_of(error);
-    Unreadable { order, ..Unreadable::new(T::SOURCE, cause, &error.to_string(), json.as_bytes()) }
+    UnreadableElement {
+        order,
+        ..UnreadableElement::new(T::SOURCE, cause, &error.to_string(), json.as_bytes())
+    }
 }
 
 /// Reads a record without those of its executions that cannot be read, and without what only says
 /// how complete it is. Then it proves nothing by what it lacks.
-fn record_in_part(json: &str, unreadable: &mut Vec<Unreadable>) -> Option<QueryResult> {
+fn record_in_part(json: &str, unreadable: &mut Vec<UnreadableElement>) -> Option<QueryResult> {
     let Members(members) = serde_json::from_str(json).ok()?;
     let mut lists = members.iter().filter(|(name, _)| name == "executions");
     let (list, None) = (lists.next(), lists.next()) else { return None };
@@ -148,7 +151,7 @@ fn record_in_part(json: &str, unreadable: &mut Vec<Unreadable>) -> Option<QueryR
             Err(error) => {
                 let order = QueryResult::names(json);
                 let found = element::<QueryResult>(execution.get(), &error);
-                unreadable.push(Unreadable { order, ..found });
+                unreadable.push(UnreadableElement { order, ..found });
             }
         }
     }
@@ -199,7 +202,7 @@ pub fn read_webhook(body: &[u8]) -> Result<Results<FeedLine>, serde_json::Error>
         Ok(line) => Some(line),
         Err(error) => {
             let line = line.get().as_bytes();
-            unreadable.push(Unreadable::line(UnreadableSource::Webhook, line, &error));
+            unreadable.push(UnreadableElement::line(UnreadableSource::Webhook, line, &error));
             None
         }
     };
@@ -343,7 +346,8 @@ mod tests {
 
     #[test]
     fn parts_have_everything_once() {
-        let bad = Unreadable::new(UnreadableSource::Feed, UnreadableCause::NotJson, "no", b"x");
+        let bad =
+            UnreadableElement::new(UnreadableSource::Feed, UnreadableCause::NotJson, "no", b"x");
         let whole = Results { results: vec![1, 2, 3, 4, 5], unreadable: vec![bad] };
         let parts: Vec<_> = whole.into_parts(2).collect();
         let sizes: Vec<_> = parts.iter().map(|part| part.unreadable.len()).collect();

@@ -92,7 +92,7 @@ impl fmt::Display for NamedOrder {
 /// Something that the exchange said and that cannot be used as it stands: a line, a result, an
 /// execution. It takes nothing beside it with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableElement {
     /// Where it was said.
     pub source: UnreadableSource,
     /// Why it cannot be used.
@@ -105,7 +105,7 @@ pub struct Unreadable {
     pub text: String,
 }
 
-impl Unreadable {
+impl UnreadableElement {
     /// A line of the feed or of a webhook, as it came, and why it could not be read.
     pub fn line(source: UnreadableSource, line: &[u8], error: &serde_json::Error) -> Self {
         let mut unreadable = Self::new(source, cause_of(error), &error.to_string(), line);
@@ -177,9 +177,9 @@ mod tests {
     use super::*;
     use crate::exchange::wire::FeedLine;
 
-    fn line(text: &str) -> Unreadable {
+    fn line(text: &str) -> UnreadableElement {
         let error = serde_json::from_str::<FeedLine>(text).unwrap_err();
-        Unreadable::line(UnreadableSource::Feed, text.as_bytes(), &error)
+        UnreadableElement::line(UnreadableSource::Feed, text.as_bytes(), &error)
     }
 
     #[test]
@@ -227,8 +227,12 @@ mod tests {
             (kept.text.len(), kept.cause),
             (MAX_UNREADABLE_TEXT_BYTES, UnreadableCause::NotJson)
         );
-        let odd =
-            Unreadable::new(UnreadableSource::Feed, UnreadableCause::TooLong, "", &[0xff; 5_000]);
+        let odd = UnreadableElement::new(
+            UnreadableSource::Feed,
+            UnreadableCause::TooLong,
+            "",
+            &[0xff; 5_000],
+        );
         assert!(odd.text.len() <= MAX_UNREADABLE_TEXT_BYTES);
     }
 }

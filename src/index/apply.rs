@@ -41,7 +41,7 @@ pub struct IndexWriter {
     external: HashMap<ExternalOrderId, OrderId>,
     /// The users' own keys that this batch brings.
     keys: HashMap<Bytes, OrderId>,
-    feed: Feed,
+    feed: FeedRecords,
     changes: ChangeWriter,
     encoder: StoredOrderEncoder,
     events: EventEncoder,
@@ -56,7 +56,7 @@ struct Working {
 
 /// What of the store belongs to the feed, and what this batch does to it.
 #[derive(Default)]
-struct Feed {
+struct FeedRecords {
     position: Option<(Lsn, FeedPosition)>,
     /// Reports that are kept, oldest first, with the reports themselves where the store does not
     /// have them yet.
@@ -91,7 +91,7 @@ impl IndexWriter {
             let directory = index.directory().to_path_buf();
             return Err(IndexError::OtherLog { directory, index_log, log: log_id });
         }
-        let feed = Feed::load(&index)?;
+        let feed = FeedRecords::load(&index)?;
         let changes = ChangeWriter::new(&*index.store()?, index.changes_age_micros());
         index.follows(log_id);
         Ok(Self {
@@ -298,7 +298,7 @@ fn put(space: Space, key: Bytes, value: &[u8]) -> Write {
     Write { space, key, value: Some(value.into()) }
 }
 
-impl Feed {
+impl FeedRecords {
     fn load(index: &Index) -> Result<Self, IndexError> {
         let view = index.view()?;
         let unmatched = node::unmatched(&*view)?.into_iter().map(|(lsn, report)| Unmatched {

@@ -61,7 +61,7 @@ pub(super) fn read(
         let mut chunk: Option<(u64, Bytes)> = None;
         view.scan(Space::Changes(period), range, ScanOrder::Ascending, &mut |key, value| {
             let lsn = keys::lsn_of_change(key)?;
-            let place = Place::decode(value)?;
+            let place = ChangeLocation::decode(value)?;
             if chunk.as_ref().is_none_or(|(first, _)| *first != place.chunk) {
                 let bytes = view.get(Space::Versions(period), &keys::chunk(place.chunk))?;
                 let bytes = bytes.map(|bytes| place.unpack(bytes)).transpose()?;
@@ -81,7 +81,7 @@ pub(super) fn read(
 
 /// Where an order is as a change has left it.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ChangeLocation {
     /// First record of the log of a chunk.
     chunk: u64,
     /// Bytes before it in there.
@@ -96,7 +96,7 @@ struct Place {
 const PACKED: u32 = 1 << 31;
 const _: () = assert!(2 * MAX_CHUNK_BYTES < PACKED as usize);
 
-impl Place {
+impl ChangeLocation {
     fn encode(self) -> [u8; 16] {
         let Self { chunk, offset, length, is_packed } = self;
         let length = if is_packed { length | PACKED } else { length };
@@ -151,7 +151,7 @@ pub(super) struct ChangeWriter {
     /// How long changes are kept.
     keep_micros: u64,
     /// Of the batch: period, record of the log, whose order, and where it is now.
-    batch: Vec<(Period, u64, UserId, Place)>,
+    batch: Vec<(Period, u64, UserId, ChangeLocation)>,
     /// Those orders.
     chunks: Vec<Chunk>,
     /// A period that begins with this batch.
@@ -221,7 +221,7 @@ impl ChangeWriter {
         let offset = u32::try_from(chunk.bytes.len()).map_err(too_large)?;
         let length = u32::try_from(version.len()).map_err(too_large)?;
         chunk.bytes.extend_from_slice(version);
-        let place = Place { chunk: chunk.first, offset, length, is_packed: true };
+        let place = ChangeLocation { chunk: chunk.first, offset, length, is_packed: true };
         self.batch.push((period, lsn.0, order.user.clone(), place));
         Ok(())
     }
@@ -275,8 +275,8 @@ impl ChangeWriter {
 mod tests {
     use super::*;
 
-    fn place(is_packed: bool) -> Place {
-        Place { chunk: 7, offset: 3, length: 2, is_packed }
+    fn place(is_packed: bool) -> ChangeLocation {
+        ChangeLocation { chunk: 7, offset: 3, length: 2, is_packed }
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         let packed = Bytes::from(lz4_flex::block::compress_prepend_size(&orders));
         assert!(packed.len() < 100);
         for (place, stored) in [(place(true), packed), (place(false), Bytes::from(&orders[..]))] {
-            let back = Place::decode(&place.encode()).unwrap();
+            let back = ChangeLocation::decode(&place.encode()).unwrap();
             assert_eq!((back.chunk, back.range()), (7, 3..5));
             assert_eq!(back.unpack(stored).unwrap()[..], orders[..]);
         }

@@ -3,7 +3,7 @@
 use super::OfflineError;
 use super::fields::different_fields;
 use super::replay::Replay;
-use super::report::Report;
+use super::report::DifferenceReport;
 use crate::index::Index;
 use crate::order::{OrderParts, TrackedOrder};
 use crate::types::OrderId;
@@ -15,7 +15,7 @@ const INDEX: &str = "the index";
 pub(super) fn compare(
     replay: &Replay<'_>,
     index: &Index,
-    report: &mut Report<'_>,
+    report: &mut DifferenceReport<'_>,
 ) -> Result<(), OfflineError> {
     let mut ids: Vec<OrderId> = replay.orders.keys().copied().collect();
     ids.sort_unstable();
@@ -29,7 +29,7 @@ pub(super) fn compare(
 fn compare_order(
     expected: &TrackedOrder,
     index: &Index,
-    report: &mut Report<'_>,
+    report: &mut DifferenceReport<'_>,
 ) -> Result<(), OfflineError> {
     let order = expected.order();
     let name = (order.order_id, order.user.as_str());

@@ -6,7 +6,7 @@ use super::OfflineError;
 use super::fields::different_fields;
 use super::open::OpenRecords;
 use super::replay::{ExecutionTimes, Replay};
-use super::report::Report;
+use super::report::DifferenceReport;
 use crate::index::Index;
 use crate::order::{Event, FeedPosition, OrderParts, TrackedOrder};
 use crate::projection::{
@@ -43,7 +43,7 @@ impl ServerComparison {
     pub(super) fn new(
         (server_rows, positions): (PostgresRecords, Vec<PartitionPosition>),
         records: &OpenRecords,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<Option<Self>, OfflineError> {
         let server = server_rows.server();
         let name = server.to_string();
@@ -79,7 +79,7 @@ impl ServerComparison {
     }
 
     /// Compares orders that no other server keeps, and that this one should not.
-    pub(super) fn strangers(&self, report: &mut Report<'_>) -> Result<(), OfflineError> {
+    pub(super) fn strangers(&self, report: &mut DifferenceReport<'_>) -> Result<(), OfflineError> {
         let (from, to) = self.server_rows.server().partitions().into_inner();
         self.server_rows.each_stranger(|row: OrderRow| {
             report.say(&format_args!(
@@ -104,7 +104,7 @@ impl ServerComparison {
     pub(super) fn feed(
         &self,
         expected: impl FnOnce(Lsn) -> Result<Option<FeedPosition>, OfflineError>,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         let words = |feed: &FeedPosition| format!("{} of session {}", feed.sequence, feed.session);
         let found = self.server_rows.feed_position()?;
@@ -126,7 +126,7 @@ impl ServerComparison {
         &mut self,
         (lsn, event): (Lsn, &Event),
         after: &TrackedOrder,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         if lsn <= self.reached {
             self.events.push(lsn, event, after);
@@ -135,7 +135,10 @@ impl ServerComparison {
     }
 
     /// Compares the events that were taken.
-    pub(super) fn compare_events(&mut self, report: &mut Report<'_>) -> Result<(), OfflineError> {
+    pub(super) fn compare_events(
+        &mut self,
+        report: &mut DifferenceReport<'_>,
+    ) -> Result<(), OfflineError> {
         for wrong in self.server_rows.wrong_events(&self.events)? {
             let name = (wrong.order_id, wrong.user.as_str());
             let row = format!("order_events of version {}", wrong.version);
@@ -156,7 +159,7 @@ impl ServerComparison {
         &self,
         index: &Index,
         (group, replay): (&RangeInclusive<u8>, &mut Replay<'_>),
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         let mut found = 0;
         let mut scan = index.scan_orders()?;
@@ -201,7 +204,7 @@ impl ServerComparison {
         &self,
         expected: &[Expected<'_>],
         replay: &Replay<'_>,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<u64, OfflineError> {
         let name = |expected: &Expected<'_>| {
             let order = expected.order.order();
@@ -235,7 +238,7 @@ impl ServerComparison {
         &self,
         expected: &Expected<'_>,
         row: &PostgresOrder,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         let order = expected.order.order();
         let name = (order.order_id, order.user.as_str());
@@ -280,7 +283,7 @@ impl ServerComparison {
         &self,
         group: &RangeInclusive<u8>,
         known: &Known<'_>,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         self.server_rows.each_order(group, |row: OrderRow| {
             if known.order(&row)?.is_some() {
@@ -296,7 +299,7 @@ impl ServerComparison {
         &self,
         group: &RangeInclusive<u8>,
         known: &Known<'_>,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         self.server_rows.each_lone_execution(group, |row: OrderRow| {
             // Those of an order that has only lost its row were compared with it.
@@ -331,7 +334,7 @@ impl ServerComparison {
         &self,
         gap: &EventGap,
         known: &Known<'_>,
-        report: &mut Report<'_>,
+        report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         let row = OrderRow {
             table: "order_events",

@@ -12,7 +12,7 @@ use crate::types::OrderId;
 const MAX_ORDERS: usize = 100_000;
 
 /// Writes differences and counts them.
-pub(super) struct Report<'a> {
+pub(super) struct DifferenceReport<'a> {
     out: &'a mut dyn Write,
     found: Differences,
 }
@@ -29,7 +29,7 @@ pub struct Differences {
 /// One of the records and what it says. Two of them make a difference.
 pub(super) type Says<'a> = (&'a str, &'a str);
 
-impl<'a> Report<'a> {
+impl<'a> DifferenceReport<'a> {
     pub(super) fn new(out: &'a mut dyn Write) -> Self {
         Self { out, found: Differences::default() }
     }

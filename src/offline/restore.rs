@@ -45,7 +45,7 @@ pub fn restore(
     servers: &PostgresServers,
     is_forced: bool,
 ) -> Result<Restored, OfflineError> {
-    let place = Place::prepare(data_dir)?;
+    let place = RestoreTarget::prepare(data_dir)?;
     let log_id = new_log(&place.restoring)?;
     let mut filler = IndexFiller::create(&index_directory(&place.restoring), DEFAULT_CACHE_BYTES)?;
     let mut postgres = PostgresRestore::begin(servers, log_id, is_forced)?;
@@ -92,13 +92,13 @@ fn new_log(directory: &Path) -> Result<LogId, OfflineError> {
 }
 
 /// A data directory that is being filled.
-struct Place {
+struct RestoreTarget {
     data_dir: PathBuf,
     restoring: PathBuf,
     _lock: File,
 }
 
-impl Place {
+impl RestoreTarget {
     /// Finds out that there is nothing, or nothing but what an interrupted restore has left.
     fn prepare(data_dir: &Path) -> Result<Self, OfflineError> {
         create_durably(data_dir)?;
@@ -201,12 +201,12 @@ mod tests {
         let data_dir = data.path().join("deep/data");
         fs::create_dir_all(&data_dir).unwrap();
         fs::write(data_dir.join("jwt-secret"), "x").unwrap();
-        let refused = Place::prepare(&data_dir).err().unwrap().to_string();
+        let refused = RestoreTarget::prepare(&data_dir).err().unwrap().to_string();
         assert!(refused.contains("\"jwt-secret\"") && refused.contains("empty"), "{refused}");
         fs::remove_file(data_dir.join("jwt-secret")).unwrap();
         fs::create_dir(data_dir.join(LOST_AND_FOUND)).unwrap();
-        let place = Place::prepare(&data_dir).unwrap();
-        let second = Place::prepare(&data_dir).err().unwrap();
+        let place = RestoreTarget::prepare(&data_dir).unwrap();
+        let second = RestoreTarget::prepare(&data_dir).err().unwrap();
         assert!(matches!(second, OfflineError::InUse { .. }), "{second}");
         drop(place);
     }
@@ -216,7 +216,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let data_dir = data.path().join("data");
         assert!(check_restored(&data_dir).is_ok(), "there is nothing yet");
-        let place = Place::prepare(&data_dir).unwrap();
+        let place = RestoreTarget::prepare(&data_dir).unwrap();
         let first = new_log(&place.restoring).unwrap();
         fs::create_dir(index_directory(&place.restoring)).unwrap();
         // Killed between the two moves.
@@ -225,7 +225,7 @@ mod tests {
         let half = check_restored(&data_dir).unwrap_err().to_string();
         assert!(half.contains("run `longbow restore"), "{half}");
 
-        let place = Place::prepare(&data_dir).unwrap();
+        let place = RestoreTarget::prepare(&data_dir).unwrap();
         assert!(!index_directory(&data_dir).exists(), "what was left is gone");
         let second = new_log(&place.restoring).unwrap();
         assert_ne!(first, second);

@@ -7,7 +7,7 @@ use super::against_postgres::ServerComparison;
 use super::open::{OpenRecords, event_of};
 use super::passes::{Told, groups, told};
 use super::replay::Replay;
-use super::report::{Differences, Report};
+use super::report::{DifferenceReport, Differences};
 use super::{OfflineError, OfflineOptions, against_index, check_restored};
 use crate::order::{Event, FeedPosition, NODE_PARTITION};
 use crate::projection::{PostgresRecords, PostgresServers};
@@ -59,7 +59,7 @@ pub fn differences(
         looks.push((server_rows, positions));
     }
     let records = OpenRecords::open_or_ask(options)?;
-    let mut report = Report::new(out);
+    let mut report = DifferenceReport::new(out);
     let most = options.max_orders_in_memory;
     if servers.is_none() {
         let told = told(&records, records.index.position())?;
@@ -92,7 +92,7 @@ fn pass(
     records: &OpenRecords,
     group: &RangeInclusive<u8>,
     mut server: Option<&mut ServerComparison>,
-    report: &mut Report<'_>,
+    report: &mut DifferenceReport<'_>,
 ) -> Result<(), OfflineError> {
     let position = records.index.position();
     let reached = server.as_ref().map_or(records.last, |server| server.reached);

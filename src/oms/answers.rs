@@ -11,7 +11,7 @@ use super::questions::Questions;
 use super::stages::{OrderStages, StageClock};
 use super::throttle::Throttle;
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
-use crate::exchange::{ExchangeClock, Unreadable};
+use crate::exchange::{ExchangeClock, UnreadableElement};
 use crate::order::{Order, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
@@ -52,7 +52,7 @@ pub(crate) struct SessionQueues {
 
 impl SessionQueues {
     pub(crate) fn new(
-        exchange_state: SharedState,
+        exchange_reachability: SharedState,
         stages: OrderStages,
         exchange_clock: ExchangeClock,
     ) -> Self {
@@ -67,7 +67,7 @@ impl SessionQueues {
             lookups: LocalQueue::new(),
             registrations: LocalQueue::new(),
             probes: LocalQueue::new(),
-            circuit: RefCell::new(Circuit::new(exchange_state)),
+            circuit: RefCell::new(Circuit::new(exchange_reachability)),
             answers: LocalQueue::new(),
             clock: StageClock::new(stages),
             exchange_clock,
@@ -79,7 +79,7 @@ impl SessionQueues {
     pub(crate) fn answer_probe(&self) -> bool {
         self.probes.take(usize::MAX);
         let mut circuit = self.circuit.borrow_mut();
-        let is_away = circuit.state() == super::circuit::ExchangeState::Away;
+        let is_away = circuit.state() == super::circuit::ExchangeReachability::Away;
         circuit.probe_answered();
         is_away
     }
@@ -117,7 +117,7 @@ pub(crate) enum Answer {
     /// The order that the store has under an id, if it has one.
     Found(Wanted, Option<TrackedOrder>),
     /// Something among the answers that cannot be used.
-    Unreadable(Box<Unreadable>),
+    Unreadable(Box<UnreadableElement>),
 }
 
 /// An order that the store is asked for.

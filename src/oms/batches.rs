@@ -17,7 +17,7 @@ use crate::exchange::wire::{
     CancelRequest, CancelResult, MAX_BATCH, QueryRequest, QueryResult, SubmitOrder, SubmitRequest,
     SubmitResult,
 };
-use crate::exchange::{Results, SessionError, Unreadable};
+use crate::exchange::{Results, SessionError, UnreadableElement};
 use crate::order::Order;
 use crate::types::{ExternalOrderId, Moment, OrderId, TimestampMicros};
 
@@ -149,7 +149,7 @@ fn note_pause(pause: Pause, what: &str, count: usize, metrics: &OmsMetrics, now:
 }
 
 /// Gives what cannot be used to whoever looks after that.
-fn hand_on(unreadable: Vec<Unreadable>, queues: &SessionQueues) {
+fn hand_on(unreadable: Vec<UnreadableElement>, queues: &SessionQueues) {
     if !unreadable.is_empty() {
         let unreadable = unreadable.into_iter().map(Box::new);
         queues.answers.extend(unreadable.map(Answer::Unreadable));

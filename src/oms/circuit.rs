@@ -19,7 +19,7 @@ pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known of the way to the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExchangeState {
+pub enum ExchangeReachability {
     /// It answers.
     Reachable,
     /// It answers questions again, and single orders find out whether it takes those too.
@@ -28,7 +28,7 @@ pub enum ExchangeState {
     Away,
 }
 
-impl ExchangeState {
+impl ExchangeReachability {
     /// One word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,15 +44,15 @@ impl ExchangeState {
 pub(crate) struct SharedState(Arc<AtomicU8>);
 
 impl SharedState {
-    pub(super) fn get(&self) -> ExchangeState {
+    pub(super) fn get(&self) -> ExchangeReachability {
         match self.0.load(Ordering::Relaxed) {
-            0 => ExchangeState::Reachable,
-            1 => ExchangeState::Probing,
-            _ => ExchangeState::Away,
+            0 => ExchangeReachability::Reachable,
+            1 => ExchangeReachability::Probing,
+            _ => ExchangeReachability::Away,
         }
     }
 
-    fn set(&self, state: ExchangeState) {
+    fn set(&self, state: ExchangeReachability) {
         self.0.store(state as u8, Ordering::Relaxed);
     }
 }
@@ -87,11 +87,11 @@ impl Circuit {
         circuit
     }
 
-    pub(super) fn state(&self) -> ExchangeState {
+    pub(super) fn state(&self) -> ExchangeReachability {
         match self.state {
-            State::Closed { .. } => ExchangeState::Reachable,
-            State::HalfOpen { .. } => ExchangeState::Probing,
-            State::Open | State::Untried { .. } => ExchangeState::Away,
+            State::Closed { .. } => ExchangeReachability::Reachable,
+            State::HalfOpen { .. } => ExchangeReachability::Probing,
+            State::Open | State::Untried { .. } => ExchangeReachability::Away,
         }
     }
 
@@ -185,10 +185,10 @@ mod tests {
             assert!(circuit.admits(now));
             assert!(!circuit.succeeded(), "it was closed");
         }
-        assert_eq!(shared.get(), ExchangeState::Reachable);
+        assert_eq!(shared.get(), ExchangeReachability::Reachable);
         assert!(!circuit.failed() && !circuit.failed() && circuit.failed());
         assert!(!circuit.admits(now) && !circuit.admits(now.saturating_add(100 * PROBE_INTERVAL)));
-        assert_eq!(shared.get(), ExchangeState::Away);
+        assert_eq!(shared.get(), ExchangeReachability::Away);
     }
 
     #[test]
@@ -196,12 +196,12 @@ mod tests {
         let shared = SharedState::default();
         let mut circuit = Circuit::new(shared.clone());
         assert!(circuit.admits(MonotonicMicros::new(7)) && !circuit.failed());
-        assert_eq!(shared.get(), ExchangeState::Away);
+        assert_eq!(shared.get(), ExchangeReachability::Away);
         circuit.probe_answered();
-        assert_eq!(shared.get(), ExchangeState::Reachable);
+        assert_eq!(shared.get(), ExchangeReachability::Reachable);
         let mut circuit = Circuit::new(shared.clone());
         assert!(!circuit.succeeded(), "it was not open");
-        assert_eq!(shared.get(), ExchangeState::Reachable);
+        assert_eq!(shared.get(), ExchangeReachability::Reachable);
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         let now = MonotonicMicros::new(7);
         let mut circuit = open();
         circuit.probe_answered();
-        assert_eq!(circuit.state(), ExchangeState::Probing);
+        assert_eq!(circuit.state(), ExchangeReachability::Probing);
         assert!(circuit.admits(now) && !circuit.admits(now));
         assert!(
             circuit.admits(now.saturating_add(PROBE_INTERVAL)),
@@ -221,7 +221,11 @@ mod tests {
         assert!(circuit.admits(now) && circuit.succeeded());
         assert!(circuit.admits(now) && circuit.admits(now));
         circuit.probe_answered();
-        assert_eq!(circuit.state(), ExchangeState::Reachable, "an old answer changes nothing");
+        assert_eq!(
+            circuit.state(),
+            ExchangeReachability::Reachable,
+            "an old answer changes nothing"
+        );
     }
 
     #[test]
@@ -235,10 +239,10 @@ mod tests {
         }
         let mut circuit = open();
         circuit.throttled();
-        assert_eq!(circuit.state(), ExchangeState::Probing);
+        assert_eq!(circuit.state(), ExchangeReachability::Probing);
         assert!(circuit.admits(now) && !circuit.admits(now));
         circuit.throttled();
-        assert_eq!(circuit.state(), ExchangeState::Probing);
+        assert_eq!(circuit.state(), ExchangeReachability::Probing);
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn creates_are_refused_at_once_while_the_exchange_is_away_and_what_is_recorded_g
         }
     }
     assert!(!recorded.is_empty());
-    assert_eq!(node.commands.exchange_state(), ExchangeState::Away);
+    assert_eq!(node.commands.exchange_reachability(), ExchangeReachability::Away);
     let events = node.metrics.events.get();
     assert_eq!(node.create(request("alice", None, 10)), CreateReply::ExchangeAway);
     assert_eq!(node.metrics.events.get(), events, "nothing was recorded");
@@ -42,7 +42,7 @@ fn creates_are_refused_at_once_while_the_exchange_is_away_and_what_is_recorded_g
             other => panic!("not accepted: {other:?}"),
         }
     }
-    assert_eq!(node.commands.exchange_state(), ExchangeState::Reachable);
+    assert_eq!(node.commands.exchange_reachability(), ExchangeReachability::Reachable);
     node.stop();
 }
 
@@ -56,6 +56,6 @@ fn single_failures_refuse_nothing() {
         accepted(node.create(request("alice", None, 10)));
         accepted(node.create(request("alice", None, 10)));
     }
-    assert_eq!(node.commands.exchange_state(), ExchangeState::Reachable);
+    assert_eq!(node.commands.exchange_reachability(), ExchangeReachability::Reachable);
     node.stop();
 }

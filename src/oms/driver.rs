@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(super) use admission::{refuse_cancel, refuse_create};
 use alerts::AlertSpells;
 use awaited::{AwaitedPostgres, Late};
-use release::Gated;
+use release::GatedEffect;
 
 use super::answers::{Answer, SessionQueues, Wanted};
 use super::ended::EndedOrders;
@@ -33,7 +33,7 @@ use super::translate;
 use super::views::CommittedViews;
 use super::webhook::Webhooks;
 use crate::engine::{CancelOutcome, CancelRefusal, Engines, Outbox};
-use crate::exchange::OrderFeed;
+use crate::exchange::OrderFeedMessage;
 use crate::order::{Event, EventEncoder, RECORD_FORMAT_VERSION, case_text};
 use crate::types::{ExternalOrderId, Moment, MonotonicMicros, Spell, UserId};
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
@@ -50,10 +50,10 @@ pub(crate) struct Driver {
     /// Place in the log of the last event decided, appended or not.
     last_event: Lsn,
     /// Effects in their order. Their events only rise.
-    gated: VecDeque<Gated>,
+    gated: VecDeque<GatedEffect>,
     /// Those among them that are durable and wait for Postgres, in the same order. None where it is
     /// not awaited.
-    awaiting_postgres: VecDeque<Gated>,
+    awaiting_postgres: VecDeque<GatedEffect>,
     /// How many of them are queries.
     gated_queries: usize,
     replies: Replies,
@@ -204,18 +204,18 @@ impl Driver {
     }
 
     /// Takes what the feed thread handed over.
-    pub(crate) fn feed(&mut self, now: Moment, message: OrderFeed) {
+    pub(crate) fn feed(&mut self, now: Moment, message: OrderFeedMessage) {
         match message {
-            OrderFeed::Session { session, sequence } => {
+            OrderFeedMessage::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
                 self.register_webhook();
             }
-            OrderFeed::Renumbered { session, sequence } => {
+            OrderFeedMessage::Renumbered { session, sequence } => {
                 self.engines.feed_renumbered(&session, sequence);
                 self.register_webhook();
             }
-            OrderFeed::Position { sequence } => self.engines.feed_reached(sequence),
-            OrderFeed::Unreadable(line) => {
+            OrderFeedMessage::Position { sequence } => self.engines.feed_reached(sequence),
+            OrderFeedMessage::Unreadable(line) => {
                 self.metrics.unreadable_reports.inc();
                 let raw = String::from_utf8_lossy(&line.raw);
                 let text = case_text(&format!("{:?}: {raw}", line.cause));
@@ -223,7 +223,7 @@ impl Driver {
                 self.gate();
                 self.engines.feed_reached(line.sequence);
             }
-            OrderFeed::Line(line) => {
+            OrderFeedMessage::Line(line) => {
                 let (sequence, order) = (line.sequence, line.order_id.clone());
                 match translate::report(line, true) {
                     Some(report) => {

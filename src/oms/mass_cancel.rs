@@ -32,12 +32,12 @@ pub(super) enum MassCancels {
     Idle,
     Sweeping(CancelSweep, oneshot::Sender<MassCancelled>),
     /// All is decided; answered when this is shown to readers.
-    Gated(Gated),
+    DecidedMassCancel(DecidedMassCancel),
 }
 
 /// A mass cancel that is decided.
 #[derive(Debug)]
-pub(super) struct Gated {
+pub(super) struct DecidedMassCancel {
     last_event: Lsn,
     /// When it is answered all the same, where Postgres may not come.
     give_up: Option<MonotonicMicros>,
@@ -45,7 +45,7 @@ pub(super) struct Gated {
     reply: oneshot::Sender<MassCancelled>,
 }
 
-impl Gated {
+impl DecidedMassCancel {
     fn answer(self, is_shown: bool) {
         // The operator may have gone.
         let _gone = self.reply.send(MassCancelled { asked: self.asked, is_shown });
@@ -81,7 +81,7 @@ impl MassCancels {
             Self::Sweeping(sweep, _) => {
                 !engines.cancel_some(now, sweep, MASS_CANCEL_LOOKS_PER_SLICE, out)
             }
-            Self::Idle | Self::Gated(_) => false,
+            Self::Idle | Self::DecidedMassCancel(_) => false,
         }
     }
 
@@ -90,7 +90,12 @@ impl MassCancels {
         match std::mem::take(self) {
             Self::Sweeping(sweep, reply) => {
                 let asked = sweep.asked;
-                *self = Self::Gated(Gated { last_event, give_up, asked, reply });
+                *self = Self::DecidedMassCancel(DecidedMassCancel {
+                    last_event,
+                    give_up,
+                    asked,
+                    reply,
+                });
                 asked
             }
             other => {
@@ -108,23 +113,23 @@ impl MassCancels {
     /// Answers if the time for that is over and everything is recorded: the next one must not wait
     /// for Postgres.
     pub(super) fn give_up(&mut self, now: MonotonicMicros, committed: Lsn) {
-        let is_over = |gated: &Gated| gated.give_up.is_some_and(|at| at <= now);
+        let is_over = |gated: &DecidedMassCancel| gated.give_up.is_some_and(|at| at <= now);
         self.answer_if(|gated| gated.last_event <= committed && is_over(gated), false);
     }
 
     /// How long until that is due.
     pub(super) fn until_given_up(&self, now: MonotonicMicros, committed: Lsn) -> Option<Duration> {
         match self {
-            Self::Gated(gated) if gated.last_event <= committed => {
+            Self::DecidedMassCancel(gated) if gated.last_event <= committed => {
                 gated.give_up.map(|at| at.saturating_since(now))
             }
-            Self::Idle | Self::Sweeping(..) | Self::Gated(_) => None,
+            Self::Idle | Self::Sweeping(..) | Self::DecidedMassCancel(_) => None,
         }
     }
 
-    fn answer_if(&mut self, is_time: impl Fn(&Gated) -> bool, is_shown: bool) {
+    fn answer_if(&mut self, is_time: impl Fn(&DecidedMassCancel) -> bool, is_shown: bool) {
         match std::mem::take(self) {
-            Self::Gated(gated) if is_time(&gated) => gated.answer(is_shown),
+            Self::DecidedMassCancel(gated) if is_time(&gated) => gated.answer(is_shown),
             other => *self = other,
         }
     }

@@ -61,7 +61,7 @@ mod views;
 mod webhook;
 
 pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
-pub use circuit::ExchangeState;
+pub use circuit::ExchangeReachability;
 pub use driver::{ShownUpTo, StoredUpTo};
 pub use error::OmsError;
 pub use kill_switch::{

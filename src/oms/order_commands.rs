@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use super::circuit::{ExchangeState, SharedState};
+use super::circuit::{ExchangeReachability, SharedState};
 use super::kill_switch::KillSwitch;
 use super::limits::{
     CANCEL_QUEUE_CAPACITY, CREATE_QUEUE_CAPACITY, MASS_CANCEL_QUEUE_CAPACITY,
@@ -34,7 +34,7 @@ pub struct OrderCommands {
     operators: Sender<OperatorCommand>,
     views: CommittedViews,
     kill_switch: KillSwitch,
-    exchange_state: SharedState,
+    exchange_reachability: SharedState,
     stages: OrderStages,
     clock: SteadyClock,
     exchange_clock: ExchangeClock,
@@ -66,7 +66,7 @@ pub struct CommandReceivers {
     pub(super) mass_cancels: Receiver<MassCancelCommand>,
     pub(super) operators: Receiver<OperatorCommand>,
     pub(super) kill_switch: KillSwitch,
-    pub(super) exchange_state: SharedState,
+    pub(super) exchange_reachability: SharedState,
     pub(super) stages: OrderStages,
     pub(super) clock: SteadyClock,
     pub(super) exchange_clock: ExchangeClock,
@@ -81,8 +81,8 @@ impl CommandReceivers {
 
     /// Where it is told whether the exchange answers.
     #[cfg(feature = "simulation")]
-    pub(crate) fn exchange_state(&self) -> SharedState {
-        self.exchange_state.clone()
+    pub(crate) fn exchange_reachability(&self) -> SharedState {
+        self.exchange_reachability.clone()
     }
 }
 
@@ -97,7 +97,7 @@ pub fn order_commands(
     let (webhook_sender, webhooks) = mailbox(WEBHOOK_QUEUE_CAPACITY);
     let (mass_cancel_sender, mass_cancels) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
     let (operator_sender, operators) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
-    let exchange_state = SharedState::default();
+    let exchange_reachability = SharedState::default();
     let commands = OrderCommands {
         creates: create_sender,
         cancels: cancel_sender,
@@ -106,7 +106,7 @@ pub fn order_commands(
         operators: operator_sender,
         views,
         kill_switch: kill_switch.clone(),
-        exchange_state: exchange_state.clone(),
+        exchange_reachability: exchange_reachability.clone(),
         stages: OrderStages::default(),
         clock: clock.clone(),
         exchange_clock: ExchangeClock::default(),
@@ -118,7 +118,7 @@ pub fn order_commands(
         mass_cancels,
         operators,
         kill_switch,
-        exchange_state,
+        exchange_reachability,
         stages: commands.stages.clone(),
         clock,
         exchange_clock: commands.exchange_clock.clone(),
@@ -250,8 +250,8 @@ impl OrderCommands {
     }
 
     /// Whether the exchange answers.
-    pub fn exchange_state(&self) -> ExchangeState {
-        self.exchange_state.get()
+    pub fn exchange_reachability(&self) -> ExchangeReachability {
+        self.exchange_reachability.get()
     }
 
     /// The time that is recorded: of orders, and in their ids.

@@ -7,8 +7,8 @@ use super::order_watch::OrderWatch;
 use super::reads::StoreUnavailable;
 use crate::order::Order;
 use crate::stream::{
-    ChangedUsers, EventSink, OpenOrders, OrderChanges as Written, OrderFeed, OrderQuestion,
-    StoredChanges, StoredEvents,
+    ChangedUsers, EventSink, OpenOrders, OrderQuestion, OrderSource, StoreReply, StoredEvents,
+    WrittenChanges,
 };
 use crate::types::{OrderId, UserId};
 use crate::wal::{LogId, Lsn};
@@ -32,7 +32,7 @@ impl OrderEventFeed {
     }
 }
 
-impl OrderFeed for OrderEventFeed {
+impl OrderSource for OrderEventFeed {
     fn watch(&mut self, user: &UserId) {
         self.watch.watch(user);
     }
@@ -67,13 +67,13 @@ impl OrderFeed for OrderEventFeed {
         OpenOrders { next: None, cursor: cursor.0 }
     }
 
-    fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> Written {
+    fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> WrittenChanges {
         match self.changes.now(user, Lsn(after), CHANGES_AT_ONCE) {
-            None => Written::Stored,
-            Some(ChangesSince::Lost) => Written::Lost,
+            None => WrittenChanges::Stored,
+            Some(ChangesSince::Lost) => WrittenChanges::Lost,
             Some(ChangesSince::Known(known)) => {
                 let (cursor, has_more) = self.changes.write(&known, Lsn(after), to);
-                Written::UpTo { cursor: cursor.0, has_more }
+                WrittenChanges::UpTo { cursor: cursor.0, has_more }
             }
         }
     }
@@ -85,11 +85,11 @@ impl OrderFeed for OrderEventFeed {
 
 impl OrderChanges {
     /// Answers what a stream asks of the store.
-    pub async fn answer(&self, question: &OrderQuestion) -> StoredChanges {
+    pub async fn answer(&self, question: &OrderQuestion) -> StoreReply {
         let after = Lsn(question.after);
         match self.since(&question.user, after, CHANGES_AT_ONCE).await {
-            Err(StoreUnavailable) => StoredChanges::Unavailable,
-            Ok(ChangesSince::Lost) => StoredChanges::Lost,
+            Err(StoreUnavailable) => StoreReply::Unavailable,
+            Ok(ChangesSince::Lost) => StoreReply::Lost,
             Ok(ChangesSince::Known(known)) => {
                 let mut bytes = Vec::new();
                 let to = EventSink {
@@ -98,7 +98,7 @@ impl OrderChanges {
                     id_prefix: &question.id_prefix,
                 };
                 let (cursor, has_more) = self.write(&known, after, to);
-                StoredChanges::Events(StoredEvents { bytes, cursor: cursor.0, has_more })
+                StoreReply::Events(StoredEvents { bytes, cursor: cursor.0, has_more })
             }
         }
     }
@@ -189,7 +189,7 @@ mod tests {
         let alice = UserId::new("alice").unwrap();
         let mut out = Vec::new();
         let written = feed.write_changes(&alice, 10, sink(&mut out, 10_000));
-        assert_eq!(written, Written::UpTo { cursor: 25, has_more: false });
+        assert_eq!(written, WrittenChanges::UpTo { cursor: 25, has_more: false });
         let json = serde_json::to_string(&*order(2)).unwrap();
         let expected = format!("event: order\nid: 7-1/0000000000000abc.20\ndata: {json}\n\n");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
@@ -201,7 +201,7 @@ mod tests {
         let alice = UserId::new("alice").unwrap();
         let (mut parts, mut after) = (Vec::new(), 0);
         loop {
-            let Written::UpTo { cursor, has_more } =
+            let WrittenChanges::UpTo { cursor, has_more } =
                 feed.write_changes(&alice, after, sink(&mut parts, 1))
             else {
                 panic!("memory has them")
@@ -233,9 +233,9 @@ mod tests {
         assert!(feed.has_changed());
         assert_eq!(feed.next_changed(), Some(ChangedUsers::One(alice.clone())));
         let mut out = Vec::new();
-        assert_eq!(feed.write_changes(&alice, 21, sink(&mut out, 9)), Written::Lost);
+        assert_eq!(feed.write_changes(&alice, 21, sink(&mut out, 9)), WrittenChanges::Lost);
         views.forget_changes(&alice, Lsn(10));
-        assert_eq!(feed.write_changes(&alice, 5, sink(&mut out, 9)), Written::Stored);
+        assert_eq!(feed.write_changes(&alice, 5, sink(&mut out, 9)), WrittenChanges::Stored);
         assert!(out.is_empty());
         feed.write_cursor(20, &mut out);
         assert_eq!(out, b"0000000000000abc.20");

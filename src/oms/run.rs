@@ -21,7 +21,7 @@ use super::slice::{self, Inputs, Refusal};
 use super::views::CommittedViews;
 use super::webhook::run_registration;
 use crate::engine::Engines;
-use crate::exchange::{ExchangeSession, OrderFeed};
+use crate::exchange::{ExchangeSession, OrderFeedMessage};
 use crate::index::IndexReaders;
 use crate::shutdown::Shutdown;
 use crate::sync::Receiver;
@@ -49,7 +49,7 @@ pub struct OrdersThread {
     /// Requests of the shards.
     pub receivers: CommandReceivers,
     /// Messages of the feed thread.
-    pub feed: Receiver<OrderFeed>,
+    pub feed: Receiver<OrderFeedMessage>,
     /// Settings.
     pub options: OmsOptions,
     /// Counters.
@@ -67,7 +67,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let OrdersThread { receivers, feed, options, metrics, shutdown, .. } = thread;
     let clock = receivers.clock.clone();
     let queues = Rc::new(SessionQueues::new(
-        receivers.exchange_state.clone(),
+        receivers.exchange_reachability.clone(),
         receivers.stages.clone(),
         receivers.exchange_clock.clone(),
     ));

@@ -13,7 +13,7 @@ use futures_lite::future::block_on;
 use super::fake_exchange::{FakeExchange, Fault, fill};
 use super::*;
 use crate::exchange::wire::{FeedLine, QueryExecution};
-use crate::exchange::{ExchangeAddress, OrderFeed, SessionOptions};
+use crate::exchange::{ExchangeAddress, OrderFeedMessage, SessionOptions};
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions, IndexReaders};
 use crate::order::{Order, Status};
 use crate::projection::Progress;
@@ -26,7 +26,7 @@ use crate::wal::{self, LogHandle, Lsn, WalOptions, WalWriter};
 pub(super) struct Node {
     pub(super) service: OrderService,
     pub(super) commands: OrderCommands,
-    pub(super) feed: Sender<OrderFeed>,
+    pub(super) feed: Sender<OrderFeedMessage>,
     pub(super) feed_position: Option<(compact_str::CompactString, u64)>,
     pub(super) metrics: OmsMetrics,
     pub(super) log: LogHandle,
@@ -185,7 +185,7 @@ impl Node {
 
     pub(super) fn line(&self, line: serde_json::Value) {
         let line: FeedLine = from_value(line).unwrap();
-        self.feed.try_send(OrderFeed::Line(line)).unwrap();
+        self.feed.try_send(OrderFeedMessage::Line(line)).unwrap();
     }
 }
 
@@ -243,7 +243,7 @@ fn an_order_is_accepted_filled_and_seen_again_after_a_restart() {
     let order = accepted(node.create(request("alice", None, 10)));
     assert_eq!(order.status, Status::Submitted);
     assert!(node.read(&order).version >= order.version, "reads show what was answered");
-    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
+    node.feed.try_send(OrderFeedMessage::Session { session: "s".into(), sequence: 0 }).unwrap();
     // Created, accepted, and the position: the open order has been reconciled.
     while node.metrics.events.get() < 3 {
         std::thread::yield_now();
@@ -392,7 +392,7 @@ fn a_fill_that_comes_before_its_accept_counts() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
-    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 6 }).unwrap();
+    node.feed.try_send(OrderFeedMessage::Session { session: "s".into(), sequence: 6 }).unwrap();
     node.line(json!({"sequence": 7, "type": "trade", "executionId": "early", "symbol": "IBM",
         "priceInCents": 17_950, "numShares": 10, "orderId": "X-0", "timestamp": 1}));
     let order = accepted(node.create(request("alice", None, 10)));

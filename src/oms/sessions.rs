@@ -12,7 +12,7 @@ use glommio::timer::sleep;
 
 use super::answers::SessionQueues;
 use super::batches::{CancelBatch, NO_ORDER, QueryBatch, SubmitBatch};
-use super::circuit::{ExchangeState, PROBE_INTERVAL};
+use super::circuit::{ExchangeReachability, PROBE_INTERVAL};
 use super::gathering::Decision;
 use super::metrics::OmsMetrics;
 use super::throttle::Throttle;
@@ -90,7 +90,7 @@ pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQ
     loop {
         poll_fn(|context| queues.probes.poll_some(context)).await;
         queues.probes.take(usize::MAX);
-        while queues.circuit.borrow().state() == ExchangeState::Away {
+        while queues.circuit.borrow().state() == ExchangeReachability::Away {
             if has_asked {
                 sleep(PROBE_INTERVAL).await;
             }

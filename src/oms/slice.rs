@@ -11,7 +11,7 @@ use super::operator::OperatorCommand;
 use super::order_commands::{CancelCommand, CommandReceivers, CreateCommand};
 use super::webhook::WebhookCommand;
 use crate::engine::{CancelReply, CreateReply};
-use crate::exchange::OrderFeed;
+use crate::exchange::OrderFeedMessage;
 use crate::sync::Receiver;
 use crate::types::Moment;
 
@@ -56,14 +56,14 @@ impl<T> Source<T> {
 pub(crate) struct Inputs {
     pub(super) creates: Source<CreateCommand>,
     pub(super) cancels: Source<CancelCommand>,
-    pub(super) feed: Source<OrderFeed>,
+    pub(super) feed: Source<OrderFeedMessage>,
     pub(super) webhooks: Source<WebhookCommand>,
     pub(super) mass_cancels: Source<MassCancelCommand>,
     pub(super) operators: Source<OperatorCommand>,
 }
 
 impl Inputs {
-    pub(crate) fn new(receivers: CommandReceivers, feed: Receiver<OrderFeed>) -> Self {
+    pub(crate) fn new(receivers: CommandReceivers, feed: Receiver<OrderFeedMessage>) -> Self {
         Self {
             creates: Source::new(receivers.creates),
             cancels: Source::new(receivers.cancels),

@@ -7,14 +7,16 @@ use std::hash::Hash;
 use compact_str::{CompactString, ToCompactString, format_compact};
 
 use crate::engine::{
-    CancelOutcome, CancelRefusal, ExchangeRecord, ExchangeState, FeedPlace, QueryAnswer, Report,
-    SubmitOutcome,
+    CancelOutcome, CancelRefusal, ExchangeOrderState, ExchangeRecord, FeedPlace, QueryAnswer,
+    Report, SubmitOutcome,
 };
 use crate::exchange::wire::{
     AsOf, CancelResult, ExchangeStatus, FeedLine, FeedLineType, QueryExecution, QueryResult,
     Refusal, SubmitOrder, SubmitResult,
 };
-use crate::exchange::{NamedOrder, Results, Said, Unreadable, UnreadableCause, UnreadableSource};
+use crate::exchange::{
+    NamedOrder, Results, Said, UnreadableCause, UnreadableElement, UnreadableSource,
+};
 use crate::order::{Fill, Order, ReportKind, case_text};
 use crate::types::{ExternalOrderId, OrderId, Shares, TimestampMicros};
 
@@ -44,7 +46,7 @@ pub(super) fn submit_order(order: &Order, submit_before: TimestampMicros) -> Sub
 pub(super) fn submit_outcomes(
     orders: &[SubmitOrder],
     answer: Results<SubmitResult>,
-    unreadable: &mut Vec<Unreadable>,
+    unreadable: &mut Vec<UnreadableElement>,
 ) -> Vec<SubmitOutcome> {
     let (results, doubted) = (answer.results, answer.unreadable);
     let said = sort_out(orders, results, |id| {
@@ -117,7 +119,7 @@ fn shared_ids(outcomes: &mut [SubmitOutcome]) -> Vec<usize> {
 pub(super) fn cancel_outcomes(
     ids: &[ExternalOrderId],
     answer: Results<CancelResult>,
-    unreadable: &mut Vec<Unreadable>,
+    unreadable: &mut Vec<UnreadableElement>,
 ) -> Vec<CancelOutcome> {
     let named = |id: &ExternalOrderId| NamedOrder::Theirs(id.clone());
     let (results, doubted) = (answer.results, answer.unreadable);
@@ -205,13 +207,13 @@ fn ours(id: &CompactString) -> Option<NamedOrder> {
     id.parse().ok().map(NamedOrder::Ours)
 }
 
-fn contradiction(source: UnreadableSource, order: NamedOrder) -> Unreadable {
+fn contradiction(source: UnreadableSource, order: NamedOrder) -> UnreadableElement {
     let problem = "the answer says different things of it";
-    let found = Unreadable::new(source, UnreadableCause::Contradiction, problem, b"");
-    Unreadable { order: Some(order), ..found }
+    let found = UnreadableElement::new(source, UnreadableCause::Contradiction, problem, b"");
+    UnreadableElement { order: Some(order), ..found }
 }
 
-fn is_named(unreadable: &[Unreadable], order: Option<NamedOrder>) -> bool {
+fn is_named(unreadable: &[UnreadableElement], order: Option<NamedOrder>) -> bool {
     order.is_some() && unreadable.iter().any(|found| found.order == order)
 }
 
@@ -235,7 +237,7 @@ fn cancel_outcome(result: CancelResult) -> CancelOutcome {
 pub(super) fn query_answers(
     ids: &[CompactString],
     answer: Results<QueryResult>,
-    unreadable: &mut Vec<Unreadable>,
+    unreadable: &mut Vec<UnreadableElement>,
 ) -> Vec<Option<QueryAnswer>> {
     let said = sort_out(ids, answer.results, |id| {
         unreadable.extend(ours(id).map(|order| contradiction(UnreadableSource::Query, order)));
@@ -256,7 +258,10 @@ pub(super) fn query_answers(
     ids.iter().zip(answers).map(or_unreadable).collect()
 }
 
-fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option<QueryAnswer> {
+fn query_answer(
+    result: QueryResult,
+    unreadable: &mut Vec<UnreadableElement>,
+) -> Option<QueryAnswer> {
     let as_of = result.as_of.map(|AsOf { session, sequence }| FeedPlace { session, sequence });
     let state = match result.status {
         ExchangeStatus::Unknown => return Some(QueryAnswer::Unknown { as_of }),
@@ -264,10 +269,10 @@ fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option
             let reason = result.error.as_ref().map_or("rejected".into(), reason);
             return Some(QueryAnswer::Rejected { reason });
         }
-        ExchangeStatus::Open => ExchangeState::Open,
-        ExchangeStatus::Filled => ExchangeState::Filled,
-        ExchangeStatus::Cancelled => ExchangeState::Cancelled,
-        ExchangeStatus::Expired => ExchangeState::Expired,
+        ExchangeStatus::Open => ExchangeOrderState::Open,
+        ExchangeStatus::Filled => ExchangeOrderState::Filled,
+        ExchangeStatus::Cancelled => ExchangeOrderState::Cancelled,
+        ExchangeStatus::Expired => ExchangeOrderState::Expired,
     };
     let order = ours(&result.client_order_id);
     let Some(external_order_id) = result.external_order_id else {
@@ -297,7 +302,7 @@ fn query_answer(result: QueryResult, unreadable: &mut Vec<Unreadable>) -> Option
     }))
 }
 
-fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> Unreadable {
+fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> UnreadableElement {
     let problem = format_compact!(
         "numShares: {}; allowed are 1 to {MAX_EXECUTION_SHARES}",
         execution.num_shares
@@ -306,13 +311,13 @@ fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> Unreadab
     bad_value(order, &problem, &text)
 }
 
-fn bad_value(order: Option<NamedOrder>, problem: &str, text: &[u8]) -> Unreadable {
+fn bad_value(order: Option<NamedOrder>, problem: &str, text: &[u8]) -> UnreadableElement {
     let (source, cause) = (UnreadableSource::Query, UnreadableCause::BadValue);
-    Unreadable { order, ..Unreadable::new(source, cause, problem, text) }
+    UnreadableElement { order, ..UnreadableElement::new(source, cause, problem, text) }
 }
 
 /// What of something unreadable is kept with its order.
-pub(super) fn case_text_of(found: &Unreadable) -> CompactString {
+pub(super) fn case_text_of(found: &UnreadableElement) -> CompactString {
     case_text(&format!("{}: {}", found.problem, found.text))
 }
 
@@ -385,7 +390,7 @@ mod tests {
     fn queried(
         ids: &[CompactString],
         results: serde_json::Value,
-    ) -> (Vec<Option<QueryAnswer>>, Vec<Unreadable>) {
+    ) -> (Vec<Option<QueryAnswer>>, Vec<UnreadableElement>) {
         let mut unreadable = Vec::new();
         let results = from_value::<Vec<_>>(results).unwrap().into();
         (query_answers(ids, results, &mut unreadable), unreadable)

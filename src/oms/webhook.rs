@@ -11,7 +11,7 @@ use super::metrics::OmsMetrics;
 use super::sessions::Backoff;
 use super::throttle::LONGEST_PAUSE;
 use crate::exchange::wire::{FeedLine, WebhookRequest};
-use crate::exchange::{ExchangeSession, Results, SessionError, Unreadable};
+use crate::exchange::{ExchangeSession, Results, SessionError, UnreadableElement};
 use crate::wal::Lsn;
 
 /// A batch of lines, answered as a whole.
@@ -37,7 +37,7 @@ pub(super) struct Webhooks {
 #[derive(Debug)]
 struct Batch {
     lines: std::vec::IntoIter<FeedLine>,
-    unreadable: Vec<Unreadable>,
+    unreadable: Vec<UnreadableElement>,
     reply: oneshot::Sender<LinesDurable>,
 }
 
@@ -60,7 +60,7 @@ impl Webhooks {
     }
 
     /// What of the batch under work cannot be used, once.
-    pub(super) fn take_unreadable(&mut self) -> Vec<Unreadable> {
+    pub(super) fn take_unreadable(&mut self) -> Vec<UnreadableElement> {
         self.current.as_mut().map(|batch| std::mem::take(&mut batch.unreadable)).unwrap_or_default()
     }
 

@@ -5,7 +5,7 @@ use serde_json::{from_value, json};
 use super::fake_exchange::FakeExchange;
 use super::run_tests::{Node, accepted, options, request, trade};
 use super::*;
-use crate::exchange::OrderFeed;
+use crate::exchange::OrderFeedMessage;
 use crate::exchange::wire::{FeedLine, WebhookRequest};
 use crate::order::Status;
 
@@ -23,7 +23,7 @@ fn an_execution_counts_once_whichever_way_it_comes_and_however_often() {
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
     let order = accepted(node.create(request("alice", None, 10)));
-    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
+    node.feed.try_send(OrderFeedMessage::Session { session: "s".into(), sequence: 0 }).unwrap();
     node.line(trade(&exchange, 1, &order, 4));
     let batch = [trade(&exchange, 1, &order, 4), trade(&exchange, 2, &order, 3)];
     assert_eq!(post(&node, &batch), LinesDurable);
@@ -115,7 +115,7 @@ fn the_webhook_is_registered_again_with_every_session_of_the_feed() {
     options.webhook = Some(WebhookRequest { url: url.clone(), secret: "s".to_owned() });
     let node = Node::start(directory.path(), options);
     exchange.wait_until(|book| book.webhooks == [url.clone()]);
-    node.feed.try_send(OrderFeed::Session { session: "s".into(), sequence: 0 }).unwrap();
+    node.feed.try_send(OrderFeedMessage::Session { session: "s".into(), sequence: 0 }).unwrap();
     exchange.wait_until(|book| book.webhooks == [url.clone(), url.clone()]);
     node.stop();
 }

@@ -21,12 +21,12 @@ pub struct PostgresRestore {
     /// What the servers lack. With anything in it, orders are made from the executions that are there.
     lacking: Vec<String>,
     /// The server whose orders are being read, and whether its cursor is open.
-    orders: Place,
-    external: Place,
+    orders: ReadCursor,
+    external: ReadCursor,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct ReadCursor {
     server: usize,
     is_open: bool,
 }
@@ -60,7 +60,7 @@ impl PostgresRestore {
             session.runtime.block_on(position::begin_epoch(client, server, log_id, Lsn(0)))?;
             sessions.push(session);
         }
-        let (orders, external) = (Place::default(), Place::default());
+        let (orders, external) = (ReadCursor::default(), ReadCursor::default());
         Ok(Self { sessions, lacking: all_lacking, orders, external })
     }
 
@@ -159,7 +159,7 @@ fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
 /// The next rows of all servers together, and the session that they are from.
 fn next_rows<'a>(
     sessions: &'a [Session],
-    place: &mut Place,
+    place: &mut ReadCursor,
     (cursor, question): (&str, &str),
 ) -> Result<Option<(&'a Session, Vec<tokio_postgres::Row>)>, ProjectionError> {
     while let Some(session) = sessions.get(place.server) {
@@ -172,7 +172,7 @@ fn next_rows<'a>(
             return Ok(Some((session, rows)));
         }
         session.run(&format!("CLOSE {cursor}"), "be read")?;
-        *place = Place { server: place.server + 1, is_open: false };
+        *place = ReadCursor { server: place.server + 1, is_open: false };
     }
     Ok(None)
 }

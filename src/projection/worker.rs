@@ -83,7 +83,7 @@ pub(super) struct Trouble {
 }
 
 /// What lives as long as a connection.
-struct Session {
+struct Following {
     connection: Connection,
     statements: Statements,
     epoch: i64,
@@ -220,11 +220,11 @@ impl ProjectionWorker {
     }
 
     /// Something went right: what goes wrong from now on is another story.
-    fn recover(&mut self, session: &mut Session) {
+    fn recover(&mut self, session: &mut Following) {
         self.trouble = Trouble::default();
         if !session.is_told {
             session.is_told = true;
-            let Session { epoch, committed, .. } = session;
+            let Following { epoch, committed, .. } = session;
             tracing::info!(server = %self.server, epoch, through = %committed, "Postgres follows the log");
         }
     }
@@ -270,7 +270,7 @@ impl ProjectionWorker {
                 None => {
                     self.await_records(&session, is_stopping).await;
                     let may_hold_back = self.pace.is_eager() && !is_stopping;
-                    let Session { connection, intake, .. } = &mut session;
+                    let Following { connection, intake, .. } = &mut session;
                     let prepare = self.prepare(&connection.client, intake, may_hold_back);
                     within(BATCH_TIMEOUT, &server, prepare).await??
                 }
@@ -299,7 +299,7 @@ impl ProjectionWorker {
         }
     }
 
-    async fn begin(&mut self) -> Result<Session, ProjectionError> {
+    async fn begin(&mut self) -> Result<Following, ProjectionError> {
         let server = &self.server;
         let mut connection = Connection::open(server).await?;
         self.metrics.connects.inc();
@@ -321,7 +321,7 @@ impl ProjectionWorker {
         })?;
         self.claim.advance(from);
         self.progress.reach(self.number, from);
-        Ok(Session {
+        Ok(Following {
             connection,
             statements: Statements::default(),
             epoch: claim.epoch,
@@ -335,7 +335,7 @@ impl ProjectionWorker {
     }
 
     /// Waits until there is something to write and it is time to.
-    async fn await_records(&self, session: &Session, is_stopping: bool) {
+    async fn await_records(&self, session: &Following, is_stopping: bool) {
         let read = session.intake.position();
         let is_holding = session.intake.holds_back();
         let interval = if is_holding { HELD_LOOK_INTERVAL } else { LOOK_INTERVAL };
@@ -362,7 +362,7 @@ impl ProjectionWorker {
     /// Writes a batch, and meanwhile makes the next one where there is much to do.
     async fn write(
         &mut self,
-        session: &mut Session,
+        session: &mut Following,
         batch: Batch,
     ) -> Result<Option<Batch>, ProjectionError> {
         let client = &session.connection.client;

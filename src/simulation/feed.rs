@@ -4,7 +4,7 @@
 use super::exchange::Exchange;
 use super::published::{Published, PublishedLine};
 use crate::exchange::wire::{FeedLine, FeedSession};
-use crate::exchange::{ExchangeClock, ManualFeed, OrderFeed, Resume};
+use crate::exchange::{ExchangeClock, ManualFeed, OrderFeedMessage, Resume};
 use crate::market::MarketWriter;
 use crate::sync::Sender;
 use crate::types::{MonotonicMicros, TimestampMicros};
@@ -33,7 +33,7 @@ impl FeedLink {
     /// Not connected yet; the first connection asks for `resume`.
     pub(super) fn new(
         market: MarketWriter,
-        to_orders: Sender<OrderFeed>,
+        to_orders: Sender<OrderFeedMessage>,
         resume: Resume,
         exchange_clock: ExchangeClock,
     ) -> Self {

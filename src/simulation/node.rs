@@ -128,7 +128,7 @@ impl Node {
         let (to_orders, lines) = mailbox(profile.feed_queue);
         let exchange_clock = receivers.exchange_clock();
         let queues = Rc::new(SessionQueues::new(
-            receivers.exchange_state(),
+            receivers.exchange_reachability(),
             OrderStages::default(),
             exchange_clock.clone(),
         ));

@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::types::SymbolIndex;
 
 use super::adopt::{Mode, StreamRequest};
-use super::change::{NotChanged, SubscriptionChange};
 use super::frame::ResumePoint;
 use super::hub::Next;
 use super::hub_tests::{World, prices, read_now, read_until, user};
 use super::limits::{MAX_SYMBOLS_PER_STREAM, StreamLimits};
 use super::stream_id::StreamId;
+use super::subscription_change::{NotChanged, SubscriptionChange};
 
 impl World {
     fn watch_every(&mut self, names: &[&str]) -> TcpStream {

@@ -10,15 +10,15 @@ use crate::market::{Directory, MarketReader, SessionOrdinal, ShardWatch};
 use crate::net::{Interest, PollSet};
 use crate::types::{MAX_SYMBOLS, SymbolIndex, UserId};
 
-use super::changes::ChangeSet;
 use super::connection::{Connection, Subscription};
 use super::deadlines::{ConnectionId, Wheel};
+use super::dirty_set::DirtySet;
 use super::frame_cache::FrameCache;
 use super::history::History;
 use super::limits::StreamLimits;
 use super::metrics::StreamMetrics;
-use super::order_events::{OrderQuestion, Place};
-use super::order_feed::OrderFeed;
+use super::order_events::{OrderCursor, OrderQuestion};
+use super::order_feed::OrderSource;
 use super::segment::Segment;
 use super::subscribers::{Subscriber, Subscribers};
 use super::window::Window;
@@ -43,7 +43,7 @@ pub struct HubOptions {
     /// What they did.
     pub metrics: StreamMetrics,
     /// Where order events come from.
-    pub orders: Box<dyn OrderFeed>,
+    pub orders: Box<dyn OrderSource>,
 }
 
 /// One shard's streams. Single-threaded; driven in slices by [`super::drive`].
@@ -83,16 +83,16 @@ pub struct Hub {
     /// Who wants every print of each symbol.
     pub(super) every: Subscribers,
     pub(super) history: History,
-    pub(super) changed: ChangeSet,
-    pub(super) printed: ChangeSet,
+    pub(super) changed: DirtySet,
+    pub(super) printed: DirtySet,
     pub(super) polls: PollSet,
     /// Wakes the driver from its rest.
     pub(super) rest_waker: Option<Waker>,
-    pub(super) orders: Box<dyn OrderFeed>,
+    pub(super) orders: Box<dyn OrderSource>,
     /// The streams that want a user's orders.
     pub(super) order_streams: HashMap<UserId, Vec<u32>>,
     /// Where the stream that is composed for was before its order events.
-    pub(super) orders_before: Option<Place>,
+    pub(super) orders_before: Option<OrderCursor>,
     pub(super) questions: VecDeque<OrderQuestion>,
     pub(super) question_waker: Option<Waker>,
     window: Window,
@@ -143,8 +143,8 @@ impl Hub {
             latest: Subscribers::new(),
             every: Subscribers::new(),
             history: History::new(limits.kept_prints),
-            changed: ChangeSet::new(),
-            printed: ChangeSet::new(),
+            changed: DirtySet::new(),
+            printed: DirtySet::new(),
             polls: PollSet::new()?,
             rest_waker: None,
             orders,

@@ -13,7 +13,7 @@ use super::frame::{Heartbeat, ResumePoint};
 use super::hub::{Hub, HubOptions, Next};
 use super::limits::StreamLimits;
 use super::metrics::StreamMetrics;
-use super::order_feed::{NoOrders, OrderFeed};
+use super::order_feed::{NoOrders, OrderSource};
 use super::quotas::StreamQuotas;
 
 pub(super) struct World {
@@ -36,7 +36,7 @@ impl World {
         Self::with_orders(limits, Box::new(NoOrders))
     }
 
-    pub(super) fn with_orders(limits: StreamLimits, orders: Box<dyn OrderFeed>) -> Self {
+    pub(super) fn with_orders(limits: StreamLimits, orders: Box<dyn OrderSource>) -> Self {
         let watch = Arc::new(ShardWatch::new());
         let (mut market, reader) = open_market(Watchers::new(vec![Arc::clone(&watch)]));
         let listings: Vec<Listing> = ["IBM", "SPY", "AIG"]

@@ -5,10 +5,9 @@
 //! prices. A stream that wants every print holds numbers into the shard's one history of them.
 
 mod adopt;
-mod change;
-mod changes;
 mod connection;
 mod deadlines;
+mod dirty_set;
 mod driver;
 mod every;
 #[cfg(test)]
@@ -33,18 +32,19 @@ mod router;
 mod segment;
 mod stream_id;
 mod subscribers;
+mod subscription_change;
 mod timers;
 mod window;
 
 pub use adopt::{Mode, NotAdopted, OrderWish, StreamRequest};
-pub use change::{NotChanged, SubscriptionChange};
 pub use driver::drive;
 pub use frame::{Heartbeat, ID_SEPARATOR, ResumePoint, come_back_later, stream_head, write_price};
 pub use hub::{Hub, HubOptions, Next};
 pub use limits::{DEFAULT_KEPT_PRINTS, MAX_SYMBOLS_PER_STREAM, RETRY_MS, StreamLimits};
 pub use metrics::StreamMetrics;
-pub use order_events::{OrderQuestion, OrdersFrom, StoredChanges, StoredEvents};
-pub use order_feed::{ChangedUsers, EventSink, NoOrders, OpenOrders, OrderChanges, OrderFeed};
+pub use order_events::{OrderQuestion, OrdersFrom, StoreReply, StoredEvents};
+pub use order_feed::{ChangedUsers, EventSink, NoOrders, OpenOrders, OrderSource, WrittenChanges};
 pub use quotas::{NoRoom, StreamPermit, StreamQuotas};
 pub use router::{ChangeInbox, ChangeRefused, StreamRouter, serve_changes, stream_router};
 pub use stream_id::StreamId;
+pub use subscription_change::{NotChanged, SubscriptionChange};

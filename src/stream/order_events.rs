@@ -9,7 +9,7 @@ use super::deadlines::ConnectionId;
 use super::frame::{RESET, end_event, open_last_event};
 use super::hub::Hub;
 use super::limits::MAX_SEND_BYTES;
-use super::order_feed::{ChangedUsers, EventSink, OpenOrders, OrderChanges};
+use super::order_feed::{ChangedUsers, EventSink, OpenOrders, WrittenChanges};
 use super::segment::{Content, Segment};
 
 /// Where a stream begins with its user's orders.
@@ -25,7 +25,7 @@ pub enum OrdersFrom {
 
 /// How far a stream is with its user's orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct OrderCursor {
     /// Everything up to here has been sent.
     cursor: u64,
     /// Set while the open orders are sent.
@@ -51,7 +51,7 @@ pub(super) struct OrderEvents {
     /// What the ids of events begin with: the last place in the feed that the client was told, and a
     /// separator. Empty on a stream without prices.
     pub id_prefix: Vec<u8>,
-    place: Place,
+    place: OrderCursor,
     /// The store is asked for what is behind the cursor.
     is_asked: bool,
     /// What it said.
@@ -83,7 +83,7 @@ pub struct OrderQuestion {
 
 /// What the store said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoredChanges {
+pub enum StoreReply {
     /// These.
     Events(StoredEvents),
     /// They are not kept any more.
@@ -97,7 +97,7 @@ impl OrderEvents {
         let cursor = if let OrdersFrom::Cursor(cursor) = from { cursor } else { 0 };
         let opening = (!matches!(from, OrdersFrom::Cursor(_))).then(Opening::default);
         let owes_reset = from == OrdersFrom::Reset;
-        let place = Place { cursor, opening, has_news: true, owes_reset };
+        let place = OrderCursor { cursor, opening, has_news: true, owes_reset };
         Self { user, id_prefix, place, is_asked: false, stored: None }
     }
 
@@ -108,7 +108,7 @@ impl OrderEvents {
 
     /// Whether there may be anything to send.
     pub fn has_news(&self) -> bool {
-        let Place { opening, has_news, owes_reset, .. } = self.place;
+        let OrderCursor { opening, has_news, owes_reset, .. } = self.place;
         self.stored.is_some() || opening.is_some() || owes_reset || (has_news && !self.is_asked)
     }
 
@@ -118,7 +118,7 @@ impl OrderEvents {
     }
 
     /// Goes back to where it was before a send that did not leave.
-    pub fn return_to(&mut self, place: Place) {
+    pub fn return_to(&mut self, place: OrderCursor) {
         self.place = place;
     }
 
@@ -230,12 +230,12 @@ impl Hub {
             }
             let after = orders.place.cursor;
             match self.orders.write_changes(&orders.user, after, to) {
-                OrderChanges::UpTo { cursor, has_more } => {
+                WrittenChanges::UpTo { cursor, has_more } => {
                     orders.place.cursor = cursor;
                     orders.place.has_news = has_more;
                 }
-                OrderChanges::Lost => orders.lose(),
-                OrderChanges::Stored => {
+                WrittenChanges::Lost => orders.lose(),
+                WrittenChanges::Stored => {
                     orders.is_asked = true;
                     self.questions.push_back(OrderQuestion {
                         id: ConnectionId { key, generation: connection.generation },
@@ -266,15 +266,15 @@ impl Hub {
     }
 
     /// Takes the answer to a question, if its stream is still there and still stands where it did.
-    pub fn answer(&mut self, question: &OrderQuestion, answer: StoredChanges) {
+    pub fn answer(&mut self, question: &OrderQuestion, answer: StoreReply) {
         let Some(connection) = self.find(question.id) else { return };
         let Some(orders) = &mut connection.orders else { return };
         orders.is_asked = false;
         let is_level = orders.place.opening.is_none() && orders.place.cursor == question.after;
         match answer {
-            StoredChanges::Events(events) if is_level => orders.stored = Some(events),
-            StoredChanges::Lost if is_level => orders.lose(),
-            StoredChanges::Events(_) | StoredChanges::Lost | StoredChanges::Unavailable => {
+            StoreReply::Events(events) if is_level => orders.stored = Some(events),
+            StoreReply::Lost if is_level => orders.lose(),
+            StoreReply::Events(_) | StoreReply::Lost | StoreReply::Unavailable => {
                 orders.place.has_news = true;
             }
         }

@@ -4,7 +4,7 @@ use crate::types::{OrderId, UserId};
 /// the shard brings them.
 ///
 /// A cursor is a place in a user's changes: everything up to it is known to whoever holds it.
-pub trait OrderFeed {
+pub trait OrderSource {
     /// From now on [`next_changed`](Self::next_changed) names this user when their orders change.
     /// Called before they are first read.
     fn watch(&mut self, user: &UserId);
@@ -24,7 +24,7 @@ pub trait OrderFeed {
 
     /// Appends `order` events with an id of all changes behind a cursor, oldest first, until
     /// the sink has enough or none is left.
-    fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> OrderChanges;
+    fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> WrittenChanges;
 
     /// Appends a cursor as clients keep it.
     fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>);
@@ -61,7 +61,7 @@ pub struct OpenOrders {
 
 /// Which changes were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrderChanges {
+pub enum WrittenChanges {
     /// All up to this cursor.
     UpTo {
         /// The next cursor.
@@ -79,7 +79,7 @@ pub enum OrderChanges {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoOrders;
 
-impl OrderFeed for NoOrders {
+impl OrderSource for NoOrders {
     fn watch(&mut self, _user: &UserId) {}
 
     fn unwatch(&mut self, _user: &UserId) {}
@@ -101,8 +101,8 @@ impl OrderFeed for NoOrders {
         OpenOrders { next: None, cursor: 0 }
     }
 
-    fn write_changes(&self, _user: &UserId, after: u64, _to: EventSink<'_>) -> OrderChanges {
-        OrderChanges::UpTo { cursor: after, has_more: false }
+    fn write_changes(&self, _user: &UserId, after: u64, _to: EventSink<'_>) -> WrittenChanges {
+        WrittenChanges::UpTo { cursor: after, has_more: false }
     }
 
     fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {

@@ -12,8 +12,8 @@ use super::adopt::{OrderWish, StreamRequest};
 use super::hub::Hub;
 use super::hub_tests::{World, prices, read_until, user};
 use super::limits::StreamLimits;
-use super::order_events::{OrderQuestion, OrdersFrom, StoredChanges, StoredEvents};
-use super::order_feed::{ChangedUsers, EventSink, OpenOrders, OrderChanges, OrderFeed};
+use super::order_events::{OrderQuestion, OrdersFrom, StoreReply, StoredEvents};
+use super::order_feed::{ChangedUsers, EventSink, OpenOrders, OrderSource, WrittenChanges};
 
 /// Orders of one user: some open at the start, then numbered changes, the older of them stored.
 #[derive(Default)]
@@ -54,16 +54,16 @@ impl FakeFeed {
     }
 
     /// Answers a question as the store would.
-    fn answer(&self, question: &OrderQuestion) -> StoredChanges {
+    fn answer(&self, question: &OrderQuestion) -> StoreReply {
         let mut bytes = Vec::new();
         let id_prefix = &question.id_prefix;
         let to = EventSink { out: &mut bytes, most_bytes: 1_000, id_prefix };
         let cursor = self.events(question.after, to);
-        StoredChanges::Events(StoredEvents { bytes, cursor, has_more: true })
+        StoreReply::Events(StoredEvents { bytes, cursor, has_more: true })
     }
 }
 
-impl OrderFeed for FakeFeed {
+impl OrderSource for FakeFeed {
     fn watch(&mut self, user: &UserId) {
         self.0.borrow_mut().watched.push(user.clone());
     }
@@ -101,17 +101,17 @@ impl OrderFeed for FakeFeed {
         OpenOrders { next: None, cursor }
     }
 
-    fn write_changes(&self, _user: &UserId, after: u64, to: EventSink<'_>) -> OrderChanges {
+    fn write_changes(&self, _user: &UserId, after: u64, to: EventSink<'_>) -> WrittenChanges {
         let (stored, lost) = (self.0.borrow().stored_up_to, self.0.borrow().lost_up_to);
         if after < lost {
-            return OrderChanges::Lost;
+            return WrittenChanges::Lost;
         }
         if after < stored {
-            return OrderChanges::Stored;
+            return WrittenChanges::Stored;
         }
         let cursor = self.events(after, to);
         let has_more = cursor < self.0.borrow().changes.len() as u64;
-        OrderChanges::UpTo { cursor, has_more }
+        WrittenChanges::UpTo { cursor, has_more }
     }
 
     fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
@@ -219,7 +219,7 @@ fn a_slow_client_gets_every_change_from_memory_and_store() {
         if let Some(question) = next_question(&mut world.hub) {
             questions += 1;
             let is_busy = questions == 2;
-            let answer = if is_busy { StoredChanges::Unavailable } else { feed.answer(&question) };
+            let answer = if is_busy { StoreReply::Unavailable } else { feed.answer(&question) };
             world.hub.answer(&question, answer);
         }
     }
@@ -240,7 +240,7 @@ fn what_is_not_kept_any_more_starts_again_from_the_open_orders() {
     let mut asked = world.watch_orders(&[], OrdersFrom::Cursor(1));
     world.run_idle();
     let question = next_question(&mut world.hub).unwrap();
-    world.hub.answer(&question, StoredChanges::Lost);
+    world.hub.answer(&question, StoreReply::Lost);
     feed.0.borrow_mut().lost_up_to = 3;
     let mut lost = world.watch_orders(&[], OrdersFrom::Cursor(1));
     let mut unknown = world.watch_orders(&[], OrdersFrom::Reset);

@@ -9,9 +9,9 @@ use futures_lite::future::poll_fn;
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::UserId;
 
-use super::change::{NotChanged, SubscriptionChange};
 use super::hub::Hub;
 use super::stream_id::StreamId;
+use super::subscription_change::{NotChanged, SubscriptionChange};
 
 /// Changes that may wait for one shard. At some microseconds each it is through them in a few
 /// milliseconds.

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::every::Gap;
 use super::history::{History, PrintNumber};
-use super::order_events::Place;
+use super::order_events::OrderCursor;
 
 /// What a stretch of composed bytes is, so that what was not sent can be owed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) struct Composed<'a> {
     pub bytes: &'a [u8],
     pub segments: &'a [Segment],
     /// Where the stream was before its order events, if it has some in there.
-    pub orders_before: Option<Place>,
+    pub orders_before: Option<OrderCursor>,
     /// The last event carries the id of the whole.
     pub has_id: bool,
 }
@@ -92,7 +92,7 @@ pub(super) fn take_back(
     taken
 }
 
-fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<Place>) {
+fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<OrderCursor>) {
     match content {
         Content::Price(slot) => {
             connection.dirty.insert(slot);

@@ -39,7 +39,7 @@ pub(super) fn prepare(arguments: &PostgresArgs) -> Result<Option<PostgresServers
 }
 
 /// Where Postgres fits in.
-pub(super) struct Place<'a> {
+pub(super) struct ProjectionSetup<'a> {
     pub(super) arguments: &'a PostgresArgs,
     /// What is kept of the log anyway.
     pub(super) keep_bytes: u64,
@@ -56,10 +56,10 @@ pub(super) struct Place<'a> {
 /// The log cannot be kept for them, or there is no room for another thread.
 pub(super) fn start(
     servers: PostgresServers,
-    place: Place<'_>,
+    place: ProjectionSetup<'_>,
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> Result<PostgresSide, ServeError> {
-    let Place { arguments, keep_bytes, segment_bytes, log, index, metrics } = place;
+    let ProjectionSetup { arguments, keep_bytes, segment_bytes, log, index, metrics } = place;
     let is_awaited = arguments.commit == CommitTo::Postgres;
     let projection_metrics = ProjectionMetrics::default();
     metrics.register(|registry| projection_metrics.register(registry));

@@ -40,7 +40,7 @@ use super::log_check::check_old_records;
 use super::logging::Log;
 use super::operators::Operators;
 use super::placement::{Placement, allowed_cores, place};
-use super::postgres::{self, Place};
+use super::postgres::{self, ProjectionSetup};
 use super::shard::Shard;
 use super::signals::{SignalError, stop_on_signals};
 use super::system::{self, RESERVED_FILES, SystemError};
@@ -393,7 +393,7 @@ impl Running {
             start_index(&index, followed.clone(), &metrics, (&mut rest, &mut readers, shutdown))?;
         show_records(&arguments.data_dir, (&index, followed.clone()), (&mut rest, shutdown))?;
         let postgres = postgres.map(|servers| {
-            let place = Place {
+            let place = ProjectionSetup {
                 arguments: &arguments.postgres,
                 keep_bytes,
                 segment_bytes,

@@ -14,7 +14,7 @@ use crate::net::adopt_listener;
 use crate::oms::{OrderChanges, OrderEventFeed, OrderWatch};
 use crate::shutdown::Shutdown;
 use crate::stream::{
-    ChangeInbox, Hub, HubOptions, StoredChanges, StreamLimits, StreamMetrics, drive, serve_changes,
+    ChangeInbox, Hub, HubOptions, StoreReply, StreamLimits, StreamMetrics, drive, serve_changes,
 };
 
 /// What one shard is made of.
@@ -106,7 +106,7 @@ async fn answer_questions(hub: Rc<RefCell<Hub>>, changes: OrderChanges) {
         let (hub, changes) = (Rc::clone(&hub), changes.clone());
         let answering = async move {
             let answer = changes.answer(&question).await;
-            if answer == StoredChanges::Unavailable {
+            if answer == StoreReply::Unavailable {
                 sleep(STORE_BREAK).await;
             }
             hub.borrow_mut().answer(&question, answer);

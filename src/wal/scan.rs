@@ -121,14 +121,14 @@ impl Chain {
         Self { next_lsn, checksum: 0, epoch: 0, batch_first_lsn: 0 }
     }
 
-    fn is_followed_by(&self, header: &RecordHeader, place: Place) -> bool {
+    fn is_followed_by(&self, header: &RecordHeader, place: BatchBoundary) -> bool {
         let starts_batch = header.batch_first_lsn == header.lsn;
         let continues_batch =
             header.batch_first_lsn == self.batch_first_lsn && header.epoch == self.epoch;
         let in_its_place = match place {
-            Place::StartsBatch => starts_batch,
-            Place::ContinuesBatch => continues_batch,
-            Place::Either => starts_batch || continues_batch,
+            BatchBoundary::StartsBatch => starts_batch,
+            BatchBoundary::ContinuesBatch => continues_batch,
+            BatchBoundary::Either => starts_batch || continues_batch,
         };
         let follows = match self.next_lsn {
             Some(lsn) => header.lsn == lsn && header.previous_checksum == self.checksum,
@@ -147,7 +147,7 @@ impl Chain {
 
 /// What a record at some place has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum BatchBoundary {
     /// Behind zeros, or the first of a segment.
     StartsBatch,
     /// Right behind a record, inside a block.
@@ -196,7 +196,7 @@ pub(super) fn scan_records<F: StorageFile>(
     mut visit: impl FnMut(&RecordHeader, &[u8]) -> Result<(), VisitError>,
 ) -> Result<End, ScanError> {
     let mut at = FIRST_BATCH_OFFSET;
-    let mut place = Place::StartsBatch;
+    let mut place = BatchBoundary::StartsBatch;
     loop {
         if let Some((header, payload)) = window.record(at, seed)? {
             if chain.is_followed_by(&header, place) {
@@ -205,7 +205,8 @@ pub(super) fn scan_records<F: StorageFile>(
                 chain.advance(&header);
                 at += header.record_bytes() as u64;
                 let in_block = !at.is_multiple_of(BLOCK_BYTES as u64);
-                place = if in_block { Place::ContinuesBatch } else { Place::Either };
+                place =
+                    if in_block { BatchBoundary::ContinuesBatch } else { BatchBoundary::Either };
                 continue;
             }
             // A later record of the batch that should be here: the start of the batch is missing.
@@ -223,7 +224,7 @@ pub(super) fn scan_records<F: StorageFile>(
             return Ok(if all_zero { End::Zeros { at } } else { End::Bad(bad_bytes(at, chain)) });
         }
         at = boundary;
-        place = Place::StartsBatch;
+        place = BatchBoundary::StartsBatch;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::feed_types::MAX_RAW_BYTES;
-use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeed};
+use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeedMessage};
 use crate::market::{Listing, MAX_SEQUENCE, MarketReader, Watchers, open_market};
 use crate::shutdown::Shutdown;
 use crate::sync::{Receiver, mailbox};
@@ -47,7 +47,7 @@ pub fn feed(data: &[u8]) {
     assert!(handed_over <= ORDER_QUEUE_CAPACITY);
 }
 
-fn idle_feed() -> (Feed, MarketReader, Receiver<OrderFeed>) {
+fn idle_feed() -> (Feed, MarketReader, Receiver<OrderFeedMessage>) {
     let (market, reader) = open_market(Watchers::default());
     let (orders, receiver) = mailbox(ORDER_QUEUE_CAPACITY);
     let options = FeedOptions {
@@ -86,18 +86,18 @@ fn assert_market_is_sane(reader: &MarketReader) {
     assert!(session.bytes().all(|byte| byte.is_ascii_graphic()), "{session:?}");
 }
 
-fn assert_message_is_sane(message: &OrderFeed) {
+fn assert_message_is_sane(message: &OrderFeedMessage) {
     match message {
-        OrderFeed::Line(line) => {
+        OrderFeedMessage::Line(line) => {
             assert!(line.order_id.is_some(), "only lines of orders");
             assert!(line.sequence < MAX_SEQUENCE);
         }
-        OrderFeed::Unreadable(line) => {
+        OrderFeedMessage::Unreadable(line) => {
             assert!(line.raw.len() <= MAX_RAW_BYTES && line.sequence < MAX_SEQUENCE);
         }
-        OrderFeed::Position { sequence }
-        | OrderFeed::Session { sequence, .. }
-        | OrderFeed::Renumbered { sequence, .. } => {
+        OrderFeedMessage::Position { sequence }
+        | OrderFeedMessage::Session { sequence, .. }
+        | OrderFeedMessage::Renumbered { sequence, .. } => {
             assert!(*sequence < MAX_SEQUENCE);
         }
     }

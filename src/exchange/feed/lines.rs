@@ -1,8 +1,8 @@
 //! The lines of a session, one by one: prices to the market, orders' lines to the orders thread, and what
 //! cannot be read, or is missing, to whoever makes up for it.
 
-use crate::exchange::feed_line::{FeedMessage, SkipCause, Unreadable, read_line};
-use crate::exchange::feed_types::{MAX_RAW_BYTES, OrderFeed, UnreadableLine};
+use crate::exchange::feed_line::{FeedMessage, SkipCause, SkippedLine, read_line};
+use crate::exchange::feed_types::{MAX_RAW_BYTES, OrderFeedMessage, UnreadableLine};
 use crate::exchange::wire::{FeedLine, FeedLineType};
 use crate::market::{Bust, Print, execution_number};
 use crate::sync::Refused;
@@ -39,7 +39,7 @@ impl Feed {
             self.take_print(&line);
         }
         if line.order_id.is_some() {
-            self.hand_over(line.sequence, OrderFeed::Line(line), has_come_before)?;
+            self.hand_over(line.sequence, OrderFeedMessage::Line(line), has_come_before)?;
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Feed {
         if may_tell && !is_told {
             // Told again with the next beat if there is no room now.
             let _told_later =
-                self.orders.try_send(OrderFeed::Position { sequence: self.last_read });
+                self.orders.try_send(OrderFeedMessage::Position { sequence: self.last_read });
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Feed {
         else {
             return false;
         };
-        let message = OrderFeed::Session { session, sequence: self.last_read };
+        let message = OrderFeedMessage::Session { session, sequence: self.last_read };
         let is_told = self.orders.try_send(message).is_ok();
         if is_told {
             (self.is_order_doubted, self.beats_since_comparison) = (false, 0);
@@ -108,7 +108,7 @@ impl Feed {
     }
 
     /// Moves past a line that is not the contract's, and has the order asked about that it names.
-    fn skip(&mut self, unreadable: Unreadable, bytes: &[u8]) -> Result<(), Ended> {
+    fn skip(&mut self, unreadable: SkippedLine, bytes: &[u8]) -> Result<(), Ended> {
         let cause = unreadable.cause;
         self.count_skipped(cause, bytes);
         let mut has_come_before = false;
@@ -128,7 +128,7 @@ impl Feed {
         let line = UnreadableLine { sequence: place, order_id, cause, raw };
         // Without a place of its own it stands before the next one.
         let again_from = sequence.unwrap_or(self.last_read + 1);
-        self.hand_over(again_from, OrderFeed::Unreadable(line), has_come_before)
+        self.hand_over(again_from, OrderFeedMessage::Unreadable(line), has_come_before)
     }
 
     pub(super) fn count_skipped(&mut self, cause: SkipCause, line: &[u8]) {
@@ -163,7 +163,7 @@ impl Feed {
     fn hand_over(
         &mut self,
         sequence: u64,
-        message: OrderFeed,
+        message: OrderFeedMessage,
         has_come_before: bool,
     ) -> Result<(), Ended> {
         if self.orders_behind_from.is_some() || sequence < self.orders_from {
@@ -205,7 +205,7 @@ impl Feed {
         }
         if let Some(session) = self.session.clone() {
             let sequence = last_missing.max(self.orders_from.saturating_sub(1));
-            let message = OrderFeed::Session { session, sequence };
+            let message = OrderFeedMessage::Session { session, sequence };
             if self.orders.try_send(message).is_err() {
                 self.orders_behind_from.get_or_insert(first_missing);
             }

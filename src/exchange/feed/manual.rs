@@ -3,7 +3,7 @@
 
 use super::connection::Connection;
 use super::{Ended, Feed, FeedMetrics, FeedOptions};
-use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeed};
+use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeedMessage};
 use crate::market::MarketWriter;
 use crate::shutdown::Shutdown;
 use crate::sync::Sender;
@@ -24,7 +24,7 @@ impl ManualFeed {
     /// Tells `exchange_clock` the time of each heartbeat.
     pub(crate) fn new(
         market: MarketWriter,
-        orders: Sender<OrderFeed>,
+        orders: Sender<OrderFeedMessage>,
         resume: Resume,
         exchange_clock: ExchangeClock,
     ) -> Self {

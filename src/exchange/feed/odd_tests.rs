@@ -33,18 +33,20 @@ fn connection(feed: &mut Feed, asked: Option<(&str, u64)>, lines: &[String]) -> 
     feed.end_batch()
 }
 
-fn handed_over(receiver: &mut Receiver<OrderFeed>) -> Vec<OrderFeed> {
+fn handed_over(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<OrderFeedMessage> {
     std::iter::from_fn(|| receiver.try_recv()).collect()
 }
 
 /// What was handed over, in short: sessions, lines, unreadable ones.
-fn told(receiver: &mut Receiver<OrderFeed>) -> Vec<String> {
+fn told(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<String> {
     let told = handed_over(receiver).into_iter().filter_map(|message| match message {
-        OrderFeed::Session { session, sequence } => Some(format!("{session} {sequence}")),
-        OrderFeed::Renumbered { session, sequence } => Some(format!("{session}~ {sequence}")),
-        OrderFeed::Line(line) => Some(format!("line {}", line.sequence)),
-        OrderFeed::Unreadable(line) => Some(format!("{} {}", line.cause, line.order_id)),
-        OrderFeed::Position { .. } => None,
+        OrderFeedMessage::Session { session, sequence } => Some(format!("{session} {sequence}")),
+        OrderFeedMessage::Renumbered { session, sequence } => {
+            Some(format!("{session}~ {sequence}"))
+        }
+        OrderFeedMessage::Line(line) => Some(format!("line {}", line.sequence)),
+        OrderFeedMessage::Unreadable(line) => Some(format!("{} {}", line.cause, line.order_id)),
+        OrderFeedMessage::Position { .. } => None,
     });
     told.collect()
 }
@@ -99,12 +101,12 @@ proptest! {
         }
         let handed_over = handed_over(&mut receiver);
         let lines: Vec<u64> = handed_over.iter().filter_map(|message| match message {
-            OrderFeed::Line(line) => Some(line.sequence),
+            OrderFeedMessage::Line(line) => Some(line.sequence),
             _ => None,
         }).collect();
         prop_assert_eq!(lines, good);
         let unreadable = handed_over.iter().filter(|message| matches!(message,
-            OrderFeed::Unreadable(line) if line.order_id.as_str() == "odd"));
+            OrderFeedMessage::Unreadable(line) if line.order_id.as_str() == "odd"));
         prop_assert_eq!(unreadable.count(), odd);
         prop_assert_eq!(feed.next_sequence(), sequence + 1);
         prop_assert_eq!(feed.metrics.gaps.get(), 0);

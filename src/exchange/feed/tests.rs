@@ -5,7 +5,7 @@ use crate::market::{Watchers, open_market};
 use crate::sync::{Receiver, mailbox};
 
 /// A feed whose connections are lines of text, before an orders thread with room for so many.
-pub(super) fn feed(capacity: usize) -> (Feed, Receiver<OrderFeed>) {
+pub(super) fn feed(capacity: usize) -> (Feed, Receiver<OrderFeedMessage>) {
     let (orders, receiver) = mailbox(capacity);
     let options = FeedOptions {
         exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
@@ -37,20 +37,20 @@ fn connection(feed: &mut Feed, from: Option<u64>, sequences: &[u64]) -> Result<(
     feed.end_batch()
 }
 
-fn sessions(receiver: &mut Receiver<OrderFeed>) -> Vec<u64> {
+fn sessions(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<u64> {
     let mut sequences = Vec::new();
     while let Some(message) = receiver.try_recv() {
-        if let OrderFeed::Session { sequence, .. } = message {
+        if let OrderFeedMessage::Session { sequence, .. } = message {
             sequences.push(sequence);
         }
     }
     sequences
 }
 
-fn lines(receiver: &mut Receiver<OrderFeed>) -> Vec<u64> {
+fn lines(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<u64> {
     let mut sequences = Vec::new();
     while let Some(message) = receiver.try_recv() {
-        if let OrderFeed::Line(line) = message {
+        if let OrderFeedMessage::Line(line) = message {
             sequences.push(line.sequence);
         }
     }

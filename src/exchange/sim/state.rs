@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::records::FeedPlaces;
 use super::replay::{Pace, SessionMicros};
 use super::venue::Venue;
-use super::webhook::{Registered, Webhooks};
+use super::webhook::{Registered, WebhookSenders};
 use crate::exchange::wire::SymbolInfo;
 use crate::types::{SteadyClock, TimestampMicros};
 
@@ -61,7 +61,7 @@ pub(super) enum Forget {
 pub(super) struct State {
     pub(super) venue: Venue,
     pub(super) ring: FeedRing,
-    pub(super) webhooks: Webhooks,
+    pub(super) webhooks: WebhookSenders,
     journal: Option<Journal>,
     /// Set when the journal could not be written: what memory has and the disk does not must not
     /// be told to anybody.
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Changes the queues of the webhooks, which nothing else depends on.
-    pub(super) fn with_webhooks<R>(&self, change: impl FnOnce(&mut Webhooks) -> R) -> R {
+    pub(super) fn with_webhooks<R>(&self, change: impl FnOnce(&mut WebhookSenders) -> R) -> R {
         change(&mut self.lock().webhooks)
     }
 
@@ -197,7 +197,7 @@ impl State {
         (calendar, symbols): (Calendar, Vec<SymbolInfo>),
         (forget, now): (Forget, TimestampMicros),
     ) -> Result<Self, SimError> {
-        let (mut journal, mut webhooks) = (None, Webhooks::default());
+        let (mut journal, mut webhooks) = (None, WebhookSenders::default());
         // Without a memory the clock makes sure that no two runs share a session.
         let mut session = now.micros() / 1_000_000;
         if let Some(directory) = data_dir {

@@ -1,4 +1,4 @@
-//! Webhooks: lines that belong to orders are posted to whoever registered, signed, in batches,
+//! WebhookSenders: lines that belong to orders are posted to whoever registered, signed, in batches,
 //! until a `2xx` comes. Each has a bounded queue of its own; where that overflows, the oldest lines
 //! go (the feed and the query still tell of them), and nothing of the queue survives a restart.
 
@@ -39,7 +39,7 @@ const SECRET_OVERLAP_MICROS: u64 = 60 * 60 * 1_000_000;
 
 /// All registered webhooks.
 #[derive(Debug, Default)]
-pub(super) struct Webhooks {
+pub(super) struct WebhookSenders {
     hooks: Vec<Hook>,
 }
 
@@ -78,7 +78,7 @@ struct Batch {
     count: usize,
 }
 
-impl Webhooks {
+impl WebhookSenders {
     /// Adds a webhook or changes its secret.
     pub(super) fn register(&mut self, url: &str, secret: &str, now: TimestampMicros) -> Registered {
         if let Some(hook) = self.hooks.iter_mut().find(|hook| hook.url == url) {
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn lines_stay_until_they_are_taken() {
-        let mut hooks = Webhooks::default();
+        let mut hooks = WebhookSenders::default();
         assert_eq!(hooks.register("http://a/", "s", NOW), Registered::New(0));
         assert!(hooks.next_batch(0, 7, NOW).is_none());
         hooks.push([&b"1\n"[..], b"2\n"].into_iter());
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_its_oldest_lines_even_while_they_are_on_their_way() {
-        let mut hooks = Webhooks::default();
+        let mut hooks = WebhookSenders::default();
         hooks.register("http://a/", "s", NOW);
         hooks.push((0..MAX_QUEUED_LINES).map(|_| &b"old"[..]));
         let batch = hooks.next_batch(0, 1, NOW).unwrap();
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_replaced_secret_signs_for_a_while_and_both_come_back() {
-        let mut hooks = Webhooks::default();
+        let mut hooks = WebhookSenders::default();
         hooks.register("http://a/", "old", NOW);
         assert_eq!(hooks.register("http://a/", "new", NOW), Registered::Changed);
         hooks.push([&b"1"[..]].into_iter());
@@ -345,7 +345,7 @@ mod tests {
             assert!(check(url, "s").is_err(), "{url}");
         }
         assert!(check("http://a/", "").is_err());
-        let mut hooks = Webhooks::default();
+        let mut hooks = WebhookSenders::default();
         for n in 0..MAX_WEBHOOKS {
             assert_eq!(hooks.register(&format!("http://{n}/"), "s", NOW), Registered::New(n));
         }

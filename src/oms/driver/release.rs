@@ -16,7 +16,7 @@ use crate::types::Moment;
 use crate::wal::Lsn;
 
 /// An effect that waits.
-pub(super) struct Gated {
+pub(super) struct GatedEffect {
     /// The last event before those that were decided together with it.
     before: Lsn,
     /// The event that must be durable first.
@@ -42,14 +42,14 @@ impl Driver {
                 Effect::Submit(_) => self.queues.gathering.borrow_mut().on_their_way += 1,
                 _ => {}
             }
-            self.gated.push_back(Gated { before, gate: self.last_event, change, effect });
+            self.gated.push_back(GatedEffect { before, gate: self.last_event, change, effect });
         }
     }
 
     /// Whether [`release`](Self::release) has something to do.
     pub(crate) fn has_free_effects(&self) -> bool {
-        let is_free = |queue: &VecDeque<Gated>, upto| {
-            queue.front().is_some_and(|gated: &Gated| gated.gate <= upto)
+        let is_free = |queue: &VecDeque<GatedEffect>, upto| {
+            queue.front().is_some_and(|gated: &GatedEffect| gated.gate <= upto)
         };
         is_free(&self.gated, self.wal.committed())
             || self
@@ -94,7 +94,7 @@ impl Driver {
     }
 
     /// Does what waited for everything up to `upto`, a bounded number.
-    fn let_out(&mut self, queue: &mut VecDeque<Gated>, upto: Lsn, now: Moment) {
+    fn let_out(&mut self, queue: &mut VecDeque<GatedEffect>, upto: Lsn, now: Moment) {
         let count = free_count(queue, upto);
         for gated in queue.iter().take(count) {
             if let Effect::Publish { order, .. } = &gated.effect {
@@ -120,7 +120,7 @@ impl Driver {
     /// Does what waited for the log alone, and keeps for Postgres what waits for it as well.
     fn pass_on(
         &mut self,
-        (queue, held): (&mut VecDeque<Gated>, &mut VecDeque<Gated>),
+        (queue, held): (&mut VecDeque<GatedEffect>, &mut VecDeque<GatedEffect>),
         committed: Lsn,
         now: Moment,
     ) {
@@ -181,12 +181,12 @@ impl Driver {
 
 /// Up to where nothing is left of a queue that waits for `upto`: of events that were decided together
 /// some may be there before the others, and none of them is shown before all are.
-fn done_to(queue: &VecDeque<Gated>, upto: Lsn) -> Lsn {
+fn done_to(queue: &VecDeque<GatedEffect>, upto: Lsn) -> Lsn {
     queue.front().map_or(upto, |next| upto.min(next.before))
 }
 
 /// How many of a queue can be done in one slice.
-fn free_count(queue: &VecDeque<Gated>, upto: Lsn) -> usize {
+fn free_count(queue: &VecDeque<GatedEffect>, upto: Lsn) -> usize {
     queue.iter().take(EFFECTS_PER_SLICE).take_while(|gated| gated.gate <= upto).count()
 }
 

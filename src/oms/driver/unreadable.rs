@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Driver;
-use crate::exchange::{NamedOrder, Unreadable, UnreadableSource};
+use crate::exchange::{NamedOrder, UnreadableElement, UnreadableSource};
 use crate::oms::translate;
 use crate::types::{Moment, Spell};
 
@@ -18,10 +18,10 @@ pub(super) const fn log_spell() -> Spell {
 
 impl Driver {
     /// Takes something that cannot be used.
-    pub(super) fn unreadable(&mut self, now: Moment, unreadable: &Unreadable) {
+    pub(super) fn unreadable(&mut self, now: Moment, unreadable: &UnreadableElement) {
         self.metrics.unreadable(unreadable.source, unreadable.cause);
         if let Some(count) = self.unreadable_spell.note(now.monotonic) {
-            let Unreadable { source, cause, order, problem, text } = unreadable;
+            let UnreadableElement { source, cause, order, problem, text } = unreadable;
             let (source, cause) = (source.as_str(), cause.as_str());
             let order = order.as_ref().map(ToString::to_string);
             tracing::warn!(

@@ -70,7 +70,7 @@ type Kind = fn(&mut FaultTable<Die>) -> &mut Die;
 
 /// What `GET /admin/faults` tells.
 #[derive(Debug, Serialize)]
-struct Report {
+struct FaultReport {
     settings: FaultSettings,
     done: FaultTable<u64>,
     restarts: u64,
@@ -162,12 +162,12 @@ impl Faults {
         Duration::from_millis(self.draw(u64::from(range.least), u64::from(range.most)))
     }
 
-    fn report(&self, session: String) -> Report {
+    fn report(&self, session: String) -> FaultReport {
         let table = self.lock();
         let left = table.dice.map(|die| die.chance);
         let FaultTable { submits, cancels, queries, orders, feed } = left;
         let FaultSettings { seed, manner, .. } = table.settings;
-        Report {
+        FaultReport {
             settings: FaultSettings { seed, submits, cancels, queries, orders, feed, manner },
             done: table.dice.map(|die| die.done),
             restarts: self.restarts.load(Ordering::Relaxed),

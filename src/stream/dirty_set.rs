@@ -2,12 +2,12 @@ use crate::types::{MAX_SYMBOLS, SymbolIndex};
 
 /// Symbols with news, each once however often it had some.
 #[derive(Debug)]
-pub(super) struct ChangeSet {
+pub(super) struct DirtySet {
     symbols: Vec<SymbolIndex>,
     is_in: Vec<bool>,
 }
 
-impl ChangeSet {
+impl DirtySet {
     pub fn new() -> Self {
         Self { symbols: Vec::new(), is_in: vec![false; MAX_SYMBOLS] }
     }
