@@ -105,14 +105,14 @@ pub struct ServeArgs {
     /// Microseconds that shards and the orders thread look for work before they sleep. Saves 20 us
     /// each time that one wakes another, where each has a core of its own; takes time from others
     /// where not.
-    #[arg(long, env = "LONGBOW_SPIN", value_name = "US", default_value_t = 0,
+    #[arg(long, alias = "spin", env = "LONGBOW_SPIN_US", value_name = "US", default_value_t = 0,
           value_parser = whole::<u64>(0..=10_000))]
-    pub spin: u64,
+    pub spin_us: u64,
 
     /// Milliseconds that POST /order and DELETE /order wait for the exchange before they answer 202.
-    #[arg(long, env = "LONGBOW_ORDER_REPLY_TIMEOUT", value_name = "MS", default_value_t = 150,
+    #[arg(long, alias = "order-reply-timeout", env = "LONGBOW_ORDER_REPLY_TIMEOUT_MS", value_name = "MS", default_value_t = 150,
           value_parser = whole::<u64>(1..=60_000))]
-    pub order_reply_timeout: u64,
+    pub order_reply_timeout_ms: u64,
 
     /// Seconds that an order which has ended stays in memory. It is read from the disk after that.
     #[arg(long, env = "LONGBOW_KEEP_ENDED_SECONDS", value_name = "S", default_value_t = 60,
@@ -208,7 +208,7 @@ impl ServeArgs {
 
     /// How long shards and the orders thread look for work before they sleep.
     pub fn spin(&self) -> Duration {
-        Duration::from_micros(self.spin)
+        Duration::from_micros(self.spin_us)
     }
 
     /// How long an order that has ended stays in memory.
@@ -218,7 +218,7 @@ impl ServeArgs {
 
     /// How long an order's answer may take.
     pub fn order_reply_timeout(&self) -> Duration {
-        Duration::from_millis(self.order_reply_timeout)
+        Duration::from_millis(self.order_reply_timeout_ms)
     }
 }
 

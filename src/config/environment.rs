@@ -42,7 +42,20 @@ pub(super) fn check(
 fn collect(command: &clap::Command, known: &mut Vec<String>) {
     let variables = command.get_arguments().filter_map(clap::Arg::get_env);
     known.extend(variables.filter_map(OsStr::to_str).map(str::to_owned));
+    known.extend(command.get_arguments().flat_map(former_variables));
     command.get_subcommands().for_each(|command| collect(command, known));
+}
+
+/// Variables that a setting had when it was called otherwise.
+fn former_variables(argument: &clap::Arg) -> impl Iterator<Item = String> {
+    let former = argument.get_env().and(argument.get_all_aliases()).unwrap_or_default();
+    former.into_iter().map(|name| format!("{PREFIX}{}", name.replace('-', "_").to_uppercase()))
+}
+
+/// The value that a setting has from the environment under a name that it had before.
+pub(super) fn former_value(argument: &clap::Arg) -> Option<OsString> {
+    let is_set = argument.get_env().is_some_and(|name| std::env::var_os(name).is_some());
+    former_variables(argument).find_map(std::env::var_os).filter(|_| !is_set)
 }
 
 /// Kubernetes tells each container of the services around it by variables with their names, one that

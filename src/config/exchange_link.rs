@@ -33,9 +33,9 @@ pub struct ExchangeLinkArgs {
     pub webhook_url: Option<WebhookUrl>,
 
     /// Seconds that the time of a signature may be away from this clock.
-    #[arg(long, env = "LONGBOW_WEBHOOK_WINDOW", value_name = "S", default_value_t = 300,
+    #[arg(long, alias = "webhook-window", env = "LONGBOW_WEBHOOK_WINDOW_SECONDS", value_name = "S", default_value_t = 300,
           value_parser = whole::<u64>(1..=86_400))]
-    pub webhook_window: u64,
+    pub webhook_window_seconds: u64,
 
     /// Local addresses that connections to the exchange are made from, in turn, separated by
     /// commas; without it the system chooses.
@@ -50,64 +50,64 @@ pub struct ExchangeLinkArgs {
 
     /// Milliseconds that the exchange may take to answer. After that the outcome of a request is
     /// unknown, and the exchange is asked about its orders.
-    #[arg(long, env = "LONGBOW_EXCHANGE_TIMEOUT", value_name = "MS", default_value_t = 1_000,
+    #[arg(long, alias = "exchange-timeout", env = "LONGBOW_EXCHANGE_TIMEOUT_MS", value_name = "MS", default_value_t = 1_000,
           value_parser = whole::<u64>(1..=60_000))]
-    pub exchange_timeout: u64,
+    pub exchange_timeout_ms: u64,
 
     /// Seconds from one comparison of all open orders with the exchange's record to the next. The
     /// first is made at the start.
-    #[arg(long, env = "LONGBOW_CLEANUP_INTERVAL", value_name = "S", default_value_t = 30,
+    #[arg(long, alias = "cleanup-interval", env = "LONGBOW_CLEANUP_INTERVAL_SECONDS", value_name = "S", default_value_t = 30,
           value_parser = whole::<u64>(1..=86_400))]
-    pub cleanup_interval: u64,
+    pub cleanup_interval_seconds: u64,
 
     /// Milliseconds that an order may wait for the exchange's word before the exchange is asked
     /// about it, and again each time after so many more.
-    #[arg(long, env = "LONGBOW_CLEANUP_GRACE", value_name = "MS", default_value_t = 2_000,
+    #[arg(long, alias = "cleanup-grace", env = "LONGBOW_CLEANUP_GRACE_MS", value_name = "MS", default_value_t = 2_000,
           value_parser = whole::<u64>(100..=600_000))]
-    pub cleanup_grace: u64,
+    pub cleanup_grace_ms: u64,
 
     /// Milliseconds that the exchange's clock may be away from ours before the log warns of it.
     /// Deadlines are told to the exchange in its own time, however far away that is.
-    #[arg(long, env = "LONGBOW_EXCHANGE_CLOCK_WARNING", value_name = "MS", default_value_t = 500,
+    #[arg(long, alias = "exchange-clock-warning", env = "LONGBOW_EXCHANGE_CLOCK_WARNING_MS", value_name = "MS", default_value_t = 500,
           value_parser = whole::<u64>(1..=MAX_CLOCK_OFFSET_MS))]
-    pub exchange_clock_warning: u64,
+    pub exchange_clock_warning_ms: u64,
 
     /// Milliseconds that the exchange's clock may be away from ours before /readyz turns red. Orders
     /// are taken all the same.
-    #[arg(long, env = "LONGBOW_EXCHANGE_CLOCK_LIMIT", value_name = "MS", default_value_t = 30_000,
+    #[arg(long, alias = "exchange-clock-limit", env = "LONGBOW_EXCHANGE_CLOCK_LIMIT_MS", value_name = "MS", default_value_t = 30_000,
           value_parser = whole::<u64>(1..=MAX_CLOCK_OFFSET_MS))]
-    pub exchange_clock_limit: u64,
+    pub exchange_clock_limit_ms: u64,
 }
 
 impl ExchangeLinkArgs {
     /// How far the exchange's clock may be from ours before that is told.
     pub fn exchange_clock_warning(&self) -> Duration {
-        Duration::from_millis(self.exchange_clock_warning)
+        Duration::from_millis(self.exchange_clock_warning_ms)
     }
 
     /// How far it may be before the server does not count as ready.
     pub fn exchange_clock_limit(&self) -> Duration {
-        Duration::from_millis(self.exchange_clock_limit)
+        Duration::from_millis(self.exchange_clock_limit_ms)
     }
 
     /// How long the exchange may take to answer.
     pub fn exchange_timeout(&self) -> Duration {
-        Duration::from_millis(self.exchange_timeout)
+        Duration::from_millis(self.exchange_timeout_ms)
     }
 
     /// How often all open orders are compared with the exchange's record.
     pub fn cleanup_interval(&self) -> Duration {
-        Duration::from_secs(self.cleanup_interval)
+        Duration::from_secs(self.cleanup_interval_seconds)
     }
 
     /// The times that the order engines decide by.
     pub fn engine_options(&self) -> EngineOptions {
-        EngineOptions { grace_micros: self.cleanup_grace * 1_000, ..EngineOptions::default() }
+        EngineOptions { grace_micros: self.cleanup_grace_ms * 1_000, ..EngineOptions::default() }
     }
 
     /// How far the time of a signature may be away from this clock.
     pub fn webhook_window(&self) -> Duration {
-        Duration::from_secs(self.webhook_window)
+        Duration::from_secs(self.webhook_window_seconds)
     }
 }
 

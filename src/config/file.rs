@@ -1,5 +1,5 @@
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,21 +75,27 @@ pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> 
     let Some((subcommand, inner)) = matches.subcommand() else {
         return Ok(Cli::from_arg_matches(&matches)?);
     };
-    let Some(path) = config_path(inner) else {
-        return Ok(Cli::from_arg_matches(&matches)?);
-    };
-    let known = command.find_subcommand(subcommand).map(settings).unwrap_or_default();
-    let from_file = flags_of_file(&path, &known)?;
-    let mut merged = Vec::new();
-    let mut rest = arguments.into_iter();
-    merged.extend(rest.next());
-    merged.extend(rest.next());
-    let in_file =
-        |error: clap::Error| ConfigError::InFile { path: path.clone(), message: words_of(&error) };
-    merged.extend(from_file);
-    command.clone().try_get_matches_from(&merged).map_err(in_file)?;
+    let settings = command.find_subcommand(subcommand).map(settings).unwrap_or_default();
+    let mut rest = arguments.iter().cloned();
+    let mut merged: Vec<OsString> = rest.by_ref().take(2).collect();
+    if let Some(path) = config_path(inner) {
+        merged.extend(flags_of_file(&path, &settings)?);
+        let in_file = |error| ConfigError::InFile { path, message: words_of(&error) };
+        command.clone().try_get_matches_from(&merged).map_err(in_file)?;
+    }
+    for setting in &settings {
+        let value = environment::former_value(setting);
+        merged.extend(value.map(|value| flag(setting, &value)));
+    }
     merged.extend(rest);
     Ok(Cli::from_arg_matches(&command.try_get_matches_from(merged)?)?)
+}
+
+/// A setting as a flag.
+fn flag(setting: &clap::Arg, value: &OsStr) -> OsString {
+    let mut flag = OsString::from(format!("--{}=", setting.get_long().unwrap_or_default()));
+    flag.push(value);
+    flag
 }
 
 /// What clap says, without the word before it and the advice behind it, which are for a command line.
@@ -110,22 +116,25 @@ fn config_path(matches: &ArgMatches) -> Option<PathBuf> {
     matches.try_get_one::<PathBuf>("config").ok().flatten().cloned()
 }
 
-/// Names and variables of a subcommand's flags that a file may set.
-fn settings(command: &clap::Command) -> Vec<(String, Option<OsString>)> {
-    command
-        .get_arguments()
-        .filter(|argument| argument.get_id() != "config")
-        .filter_map(|argument| {
-            let variable = argument.get_env().map(OsString::from);
-            argument.get_long().map(|name| (name.to_owned(), variable))
-        })
-        .collect()
+/// A subcommand's flags that a file may set.
+fn settings(command: &clap::Command) -> Vec<&clap::Arg> {
+    let flags = command.get_arguments().filter(|argument| argument.get_long().is_some());
+    flags.filter(|argument| argument.get_id() != "config").collect()
 }
 
-fn flags_of_file(
-    path: &Path,
-    known: &[(String, Option<OsString>)],
-) -> Result<Vec<OsString>, ConfigError> {
+/// Whether a setting has this name, or had it before.
+fn is_called(setting: &clap::Arg, name: &str) -> bool {
+    let former = setting.get_all_aliases().unwrap_or_default();
+    setting.get_long() == Some(name) || former.contains(&name)
+}
+
+/// Whether the environment sets it, which wins over a file.
+fn is_in_environment(setting: &clap::Arg) -> bool {
+    let is_set = setting.get_env().is_some_and(|variable| std::env::var_os(variable).is_some());
+    is_set || environment::former_value(setting).is_some()
+}
+
+fn flags_of_file(path: &Path, settings: &[&clap::Arg]) -> Result<Vec<OsString>, ConfigError> {
     let unreadable = |message: String| ConfigError::Unreadable { path: path.to_owned(), message };
     let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
@@ -135,14 +144,16 @@ fn flags_of_file(
     let mut seen = HashSet::new();
     for (setting, value) in table {
         let name = setting.replace('_', "-");
-        let Some((_, variable)) = known.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+        let Some(known) = settings.iter().find(|known| is_called(known, &name)) else {
+            let known: Vec<&str> = settings.iter().filter_map(|known| known.get_long()).collect();
             let meant = environment::nearest(&name, known.iter().copied()).map(str::to_owned);
             let (path, known) = (path.to_owned(), known.join(", "));
             return Err(ConfigError::UnknownSetting { path, setting, meant, known });
         };
-        if !seen.insert(name.clone()) {
-            return Err(unreadable(format!("`{name}` is set twice, as `-` and `_` are the same")));
+        if !seen.insert(known.get_id()) {
+            return Err(unreadable(format!(
+                "`{name}` is set twice: `-` and `_` are the same, and so is a name that it had before"
+            )));
         }
         let value = match value {
             toml::Value::String(text) => text,
@@ -156,8 +167,8 @@ fn flags_of_file(
                 )));
             }
         };
-        if variable.as_ref().is_none_or(|variable| std::env::var_os(variable).is_none()) {
-            flags.push(format!("--{name}={value}").into());
+        if !is_in_environment(known) {
+            flags.push(flag(known, value.as_ref()));
         }
     }
     Ok(flags)
@@ -188,7 +199,7 @@ mod tests {
         assert_eq!(arguments.shards, 3);
         assert_eq!(arguments.simulator.speed.to_string(), "2.5");
         assert_eq!(arguments.streams.max_streams, 7);
-        assert_eq!(arguments.order_reply_timeout, 150);
+        assert_eq!(arguments.order_reply_timeout_ms, 150);
     }
 
     #[test]
@@ -215,6 +226,16 @@ mod tests {
         let error = serve("fault = 'feed.skip=7'", &[]).unwrap_err().to_string();
         assert!(error.contains("longbow.toml") && error.contains("--fault"), "{error}");
         assert!(error.contains("feed.skip") && error.contains("from 0 to 1"), "{error}");
+    }
+
+    #[test]
+    fn settings_are_known_by_the_names_that_they_had_before() {
+        let arguments = serve("spin = 7\nwebhook_window = 9", &["--coalesce", "3"]).unwrap();
+        let link = &arguments.link;
+        assert_eq!((arguments.spin_us, link.webhook_window_seconds), (7, 9));
+        assert_eq!(arguments.streams.coalesce_ms, 3);
+        let error = serve("spin = 7\nspin-us = 8", &[]).unwrap_err().to_string();
+        assert!(error.contains("`spin-us` is set twice"), "{error}");
     }
 
     #[test]

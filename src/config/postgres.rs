@@ -29,9 +29,9 @@ pub struct PostgresArgs {
 
     /// Most of the time, over some seconds, that Postgres is kept at work while orders come in, in percent. It has the
     /// same cores and disks here, or others that it shares with those who read.
-    #[arg(long, env = "LONGBOW_POSTGRES_SHARE", value_name = "PERCENT", default_value_t = 50,
+    #[arg(long, alias = "postgres-share", env = "LONGBOW_POSTGRES_SHARE_PERCENT", value_name = "PERCENT", default_value_t = 50,
           value_parser = whole::<u8>(1..=100))]
-    pub postgres_share: u8,
+    pub postgres_share_percent: u8,
 
     /// How far the write-ahead log may grow for a Postgres that is away or behind, in MiB. After that
     /// new orders are refused; about 2,500 orders take one.
@@ -55,7 +55,7 @@ impl std::fmt::Debug for PostgresArgs {
             .field("schema", &self.schema)
             .field("migrate", &self.migrate)
             .field("commit", &self.commit)
-            .field("postgres_share", &self.postgres_share)
+            .field("postgres_share", &self.postgres_share_percent)
             .field("postgres_backlog_mib", &self.postgres_backlog_mib)
             .finish()
     }

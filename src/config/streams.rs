@@ -27,9 +27,9 @@ pub struct StreamArgs {
     /// Most milliseconds that a shard under load lets prices merge between two passes over its
     /// streams. It rests three times as long as the last pass took, and no longer than this: an idle
     /// one does not rest at all. 0 sends as often as it can.
-    #[arg(long, env = "LONGBOW_COALESCE", value_name = "MS", default_value_t = 0,
+    #[arg(long, alias = "coalesce", env = "LONGBOW_COALESCE_MS", value_name = "MS", default_value_t = 0,
           value_parser = whole::<u64>(0..=1_000))]
-    pub coalesce: u64,
+    pub coalesce_ms: u64,
 
     /// Prints that each shard keeps for its streams with `mode: "every"`, at 120 bytes each. One
     /// that falls further behind is told of a gap.
@@ -60,7 +60,7 @@ impl StreamArgs {
     /// What bounds the streams of each shard.
     pub fn limits(&self) -> StreamLimits {
         StreamLimits {
-            window: Duration::from_millis(self.coalesce),
+            window: Duration::from_millis(self.coalesce_ms),
             kept_prints: self.kept_prints,
             drain: Duration::from_secs(self.drain_seconds),
             heartbeat: Duration::from_secs(self.heartbeat_seconds),

@@ -66,7 +66,7 @@ pub(super) fn start(
     let options = ProjectionOptions {
         servers,
         migrates: arguments.migrate,
-        share_percent: arguments.postgres_share,
+        share_percent: arguments.postgres_share_percent,
         is_awaited,
         // Of the oldest segment a part may be needed; the newest is there from its first record on.
         kept_bytes: keep_bytes.saturating_add(2 * segment_bytes),

@@ -9,7 +9,7 @@ use crate::support::world::World;
 use serde_json::{Value, json};
 
 /// The exchange is asked about open orders each second.
-const EAGER: [&str; 4] = ["--cleanup-interval", "1", "--order-reply-timeout", "500"];
+const EAGER: [&str; 4] = ["--cleanup-interval-seconds", "1", "--order-reply-timeout-ms", "500"];
 
 fn refusal(request: &Request, code: &str) -> Value {
     json!({"externalOrderId": request.body["externalOrderIds"][0],

@@ -12,7 +12,7 @@ const ORDERS: usize = 40;
 const SHARES_PER_FILL: u64 = 5;
 
 fn fills_stay(as_of: bool) {
-    let World { venue, alice, .. } = &World::start(&["--cleanup-interval", "1"]);
+    let World { venue, alice, .. } = &World::start(&["--cleanup-interval-seconds", "1"]);
     venue.set(|options| (options.record_lag, options.as_of) = (LAG, as_of));
     let world_orders: Vec<String> =
         (0..ORDERS).map(|_| support::world::buy(alice, "SPY", 4 * SHARES_PER_FILL)).collect();

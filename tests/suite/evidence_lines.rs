@@ -18,7 +18,7 @@ fn filled(world: &World, order: &str) -> u64 {
 
 #[test]
 fn a_line_counts_once_however_often_and_by_whatever_way_it_comes() {
-    let world = World::start(&["--cleanup-interval", "1"]);
+    let world = World::start(&["--cleanup-interval-seconds", "1"]);
     let order = world.buy(100);
     let execution = world.venue.fill(&order, 100, 10);
     world.await_filled(&order, 10);
@@ -75,7 +75,7 @@ fn busts_that_come_twice_early_or_of_nothing_take_back_what_they_name_and_no_mor
 
 #[test]
 fn a_bust_that_comes_before_its_trade_is_the_last_word() {
-    let world = World::start(&["--cleanup-interval", "1"]);
+    let world = World::start(&["--cleanup-interval-seconds", "1"]);
     let venue = &world.venue;
     let order = world.buy(100);
     venue.feed_line(line(&world, "bust", &order, "late", 10));

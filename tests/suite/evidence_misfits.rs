@@ -9,7 +9,7 @@ use crate::support::world::{World, buy, id};
 use serde_json::{Value, json};
 
 /// The exchange is asked about open orders each second.
-const EAGER: [&str; 2] = ["--cleanup-interval", "1"];
+const EAGER: [&str; 2] = ["--cleanup-interval-seconds", "1"];
 
 type Spoil = fn(&mut Value);
 

@@ -60,7 +60,7 @@ fn it_gives_way_to_several() {
 
 #[test]
 fn a_true_over_fill_is_recorded_and_stays() {
-    let world = World::start(&["--cleanup-interval", "1"]);
+    let world = World::start(&["--cleanup-interval-seconds", "1"]);
     let order = world.buy(10);
     world.venue.fill(&order, 100, 8);
     world.venue.fill(&order, 100, 7);

@@ -8,7 +8,7 @@ use crate::support::world::World;
 use serde_json::{Value, json};
 
 /// The exchange is asked about open orders each second.
-const EAGER: [&str; 2] = ["--cleanup-interval", "1"];
+const EAGER: [&str; 2] = ["--cleanup-interval-seconds", "1"];
 
 /// A record of an order with 40 of 100 shares filled that shows less, or more, than it should.
 type Spoil = fn(&mut Value);

@@ -110,7 +110,7 @@ fn they_are_found_after_two_starts_of_which_the_first_heard_nothing() {
 
 #[test]
 fn an_order_that_the_exchange_never_answered_is_found_after_a_start() {
-    let mut world = World::start(&["--order-reply-timeout", "150"]);
+    let mut world = World::start(&["--order-reply-timeout-ms", "150"]);
     world.venue.on_submit(support::venue::Reply::lost);
     world.venue.on_query(|_| support::venue::Reply::Silence);
     let order = serde_json::json!({"position": "buy", "symbol": "SPY", "numShares": 10});

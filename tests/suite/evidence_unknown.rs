@@ -60,7 +60,7 @@ fn be_blind(venue: &Venue) {
 }
 
 fn is_found(prepare: impl FnOnce(&Venue)) -> (World, String) {
-    let world = World::start(&["--order-reply-timeout", "150"]);
+    let world = World::start(&["--order-reply-timeout-ms", "150"]);
     world.venue.on_submit(Reply::lost);
     prepare(&world.venue);
     let order = place_and_fill(&world);
@@ -107,7 +107,7 @@ fn it_is_not_given_up_where_the_clock_there_is_three_seconds_behind_as_well() {
 
 #[test]
 fn it_is_found_although_the_server_was_started_again() {
-    let mut world = World::start(&["--order-reply-timeout", "150"]);
+    let mut world = World::start(&["--order-reply-timeout-ms", "150"]);
     world.venue.on_submit(Reply::lost);
     be_blind(&world.venue);
     let order = place_and_fill(&world);
@@ -119,7 +119,7 @@ fn it_is_found_although_the_server_was_started_again() {
 
 #[test]
 fn a_submit_that_arrives_late_by_a_slow_clock_lives_nowhere_alone() {
-    let world = World::start(&["--order-reply-timeout", "150"]);
+    let world = World::start(&["--order-reply-timeout-ms", "150"]);
     world.venue.set(|options| options.clock_offset_micros = -10_000_000);
     // Held up on its way until the server has asked about it more than once.
     let (arrives, is_on_its_way) = mpsc::channel::<()>();

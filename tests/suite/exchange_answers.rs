@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use ureq::http::Request;
 
 /// Whatever the machine is busy with, these answers come from the exchange and not from the clock.
-const PATIENT: [&str; 2] = ["--order-reply-timeout", "30000"];
+const PATIENT: [&str; 2] = ["--order-reply-timeout-ms", "30000"];
 /// And these from the clock.
-const HASTY: [&str; 2] = ["--order-reply-timeout", "150"];
+const HASTY: [&str; 2] = ["--order-reply-timeout-ms", "150"];
 
 /// A server, its exchange, and where both keep their data.
 struct World {

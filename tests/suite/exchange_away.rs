@@ -9,7 +9,7 @@ fn an_exchange_that_comes_back_reconciles_what_was_open() {
     let (data, exchange_data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let exchange = Exchange::start(exchange_data.path(), &["--speed", "20"]);
     let address = exchange.address.clone();
-    let settings = ["--exchange", &address, "--order-reply-timeout", "150"];
+    let settings = ["--exchange", &address, "--order-reply-timeout-ms", "150"];
     let server = Server::start(data.path(), &settings);
     let alice = server.user(data.path(), "alice");
     let mut stream = EventStream::subscribe(&server.address, &alice.token, &["SPY"]);

@@ -57,7 +57,7 @@ fn an_exchange_whose_clock_is_ahead_takes_orders() {
 fn beyond_the_limit_it_is_a_reason_not_to_be_ready_and_none_to_refuse_orders() {
     let data = tempfile::tempdir().unwrap();
     let venue = Venue::start();
-    let settings = ["--exchange", &venue.address(), "--exchange-clock-limit", "3000"];
+    let settings = ["--exchange", &venue.address(), "--exchange-clock-limit-ms", "3000"];
     let server = Server::start(data.path(), &settings);
     await_offset(&server, 0);
     set(&venue, -10);
@@ -65,7 +65,7 @@ fn beyond_the_limit_it_is_a_reason_not_to_be_ready_and_none_to_refuse_orders() {
     assert_eq!((status, &body["checks"]["exchangeClock"]), (503, &json!(false)));
     let reason = body["reasons"]["exchangeClock"].as_str().unwrap();
     assert!(
-        reason.contains("behind ours") && reason.contains("--exchange-clock-limit"),
+        reason.contains("behind ours") && reason.contains("--exchange-clock-limit-ms"),
         "{reason}"
     );
     server.user(data.path(), "alice").place_resting("IBM");
@@ -79,7 +79,7 @@ fn what_an_exchange_behind_us_takes_late_is_not_called_failed() {
     let data = tempfile::tempdir().unwrap();
     let venue = Venue::start();
     set(&venue, -10);
-    let settings = ["--exchange", &venue.address(), "--order-reply-timeout", "150"];
+    let settings = ["--exchange", &venue.address(), "--order-reply-timeout-ms", "150"];
     let server = Server::start(data.path(), &settings);
     await_offset(&server, -10 * SECOND);
     // Held up on its way for longer than the order may take.

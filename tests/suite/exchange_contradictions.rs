@@ -86,7 +86,7 @@ fn what_contradicts_itself_is_found_out_about_and_placed_once() {
 #[test]
 fn one_id_for_two_orders_is_believed_of_neither() {
     let (venue, data) = (Venue::start(), tempfile::tempdir().unwrap());
-    let more = ["--exchange", &venue.address(), "--exchange-timeout", "30000"];
+    let more = ["--exchange", &venue.address(), "--exchange-timeout-ms", "30000"];
     let server = Server::start(data.path(), &more);
     // One request with several orders: they gather while the first is held up.
     let (held, hold) = std::sync::mpsc::channel::<()>();

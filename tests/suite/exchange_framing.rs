@@ -52,7 +52,7 @@ fn interim_responses_and_line_ends_change_nothing() {
 #[test]
 fn an_answer_that_drips_ends_with_the_requests_time_and_a_stop_is_obeyed() {
     let (venue, data) = (Venue::start(), tempfile::tempdir().unwrap());
-    let settings = ["--exchange", &venue.address(), "--exchange-timeout", "500"];
+    let settings = ["--exchange", &venue.address(), "--exchange-timeout-ms", "500"];
     let server = Server::start(data.path(), &settings);
     let alice = server.user(data.path(), "alice");
     venue.on_submit(|_: &Request| Reply::Drip(Duration::from_millis(50), Box::new(Reply::Default)));

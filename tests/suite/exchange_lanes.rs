@@ -9,7 +9,7 @@ use crate::support::venue::{CANCEL, QUERY, Reply, Request, Venue};
 use crate::support::{self, Server};
 use serde_json::json;
 
-const PATIENT: [&str; 4] = ["--exchange-timeout", "60000", "--order-reply-timeout", "300"];
+const PATIENT: [&str; 4] = ["--exchange-timeout-ms", "60000", "--order-reply-timeout-ms", "300"];
 
 /// A hook that holds up every request until the sender is gone.
 fn held() -> (mpsc::Sender<()>, impl Fn(&Request) -> Reply + Send + Sync + 'static) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Quick comparisons, so that what the feed does not bring comes by the records.
-const QUICK: [&str; 4] = ["--cleanup-interval", "1", "--cleanup-grace", "100"];
+const QUICK: [&str; 4] = ["--cleanup-interval-seconds", "1", "--cleanup-grace-ms", "100"];
 const ORDERS: usize = 24;
 
 struct World {

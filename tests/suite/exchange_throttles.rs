@@ -89,7 +89,7 @@ fn an_order_that_cannot_wait_so_long_is_refused_plainly_and_more_are_not_taken()
 
 #[test]
 fn an_exchange_that_goes_on_refusing_is_asked_less_and_less_and_nobody_waits_in_vain() {
-    let world = World::start(&["--order-reply-timeout", "1500"]);
+    let world = World::start(&["--order-reply-timeout-ms", "1500"]);
     world.venue.on_submit(|_: &Request| too_many(None));
     let refused = world.alice.post("/order", &limit());
     assert_eq!(refused.status, 422, "{}", refused.text);

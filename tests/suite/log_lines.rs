@@ -62,7 +62,7 @@ fn start_unheard(data: &Path, out: Stdio, errors: Stdio) -> (Program, [String; 2
     let [listen, admin] = [free_address(), free_address()];
     let mut command = longbow();
     command.args(["serve", "--listen", &listen, "--admin-listen", &admin, "--universe", "5"]);
-    command.args(["--order-reply-timeout", "20000", "--data-dir"]).arg(data);
+    command.args(["--order-reply-timeout-ms", "20000", "--data-dir"]).arg(data);
     command.stdout(out).stderr(errors);
     let program = Program::spawn_unheard(command);
     let addresses = [listen, admin].map(|address| format!("http://{address}"));

@@ -21,7 +21,7 @@ fn a_hundred_thousand_changes_arrive_after_an_absence() {
         "--postgres",
         &database.url,
         "--migrate",
-        "--postgres-share",
+        "--postgres-share-percent",
         "100",
         "--exchange",
         &busy.address,

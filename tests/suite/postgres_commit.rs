@@ -20,7 +20,7 @@ fn settings(database: &Database) -> [&str; 7] {
 }
 
 fn settings_with<'a>(database: &'a Database, reply_timeout: &'a str) -> [&'a str; 7] {
-    let (url, timeout) = (&database.url, "--order-reply-timeout");
+    let (url, timeout) = (&database.url, "--order-reply-timeout-ms");
     ["--postgres", url, "--migrate", "--commit", "postgres", timeout, reply_timeout]
 }
 

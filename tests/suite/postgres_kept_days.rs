@@ -97,7 +97,7 @@ fn what_is_not_kept_is_no_difference() {
     let folder = tempfile::tempdir().unwrap();
     succeed("restore", &folder.path().join("fresh"), url);
     // Its exchange is another one, which does not know the order: nobody waits until that is certain.
-    let impatient = [&settings[..], &["--order-reply-timeout", "100"]].concat();
+    let impatient = [&settings[..], &["--order-reply-timeout-ms", "100"]].concat();
     let server = Server::start(&folder.path().join("fresh"), &impatient);
     let again = server.user(&folder.path().join("fresh"), "alice");
     assert_eq!(again.delete(&format!("/order/{}", id(&other))).status, 202);

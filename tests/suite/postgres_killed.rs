@@ -13,7 +13,7 @@ fn a_kill_in_the_middle_of_batches_loses_nothing_and_repeats_nothing() {
     let data = tempfile::tempdir().unwrap();
     let mut postgres = Postgres::start();
     let database = postgres.database();
-    let settings = ["--postgres", &database.url, "--migrate", "--postgres-share", "100"];
+    let settings = ["--postgres", &database.url, "--migrate", "--postgres-share-percent", "100"];
     let server = Server::start(data.path(), &settings);
     server.program.await_error("Postgres follows the log");
     let load = Load::start(&server, data.path(), 4);

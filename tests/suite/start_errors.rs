@@ -48,10 +48,16 @@ fn wrong_settings_are_named_with_what_is_allowed() {
         (&["serve", "--exchange-source-ip", "::1"], &["--exchange-source-ip ::1", "IPv6"]),
         (&["serve", "--exchange-source-ip", "here"], &["--exchange-source-ip", "here"]),
         (&["serve", "--exchange-connections", "0"], &["--exchange-connections", "from 1 to 16"]),
-        (&["serve", "--exchange-timeout", "0"], &["--exchange-timeout", "from 1 to 60000"]),
-        (&["serve", "--cleanup-interval", "0"], &["--cleanup-interval", "from 1 to 86400"]),
-        (&["serve", "--cleanup-grace", "1"], &["--cleanup-grace", "from 100 to 600000"]),
-        (&["serve", "--webhook-window", "0"], &["--webhook-window", "from 1 to 86400"]),
+        (&["serve", "--exchange-timeout-ms", "0"], &["--exchange-timeout-ms", "from 1 to 60000"]),
+        (
+            &["serve", "--cleanup-interval-seconds", "0"],
+            &["--cleanup-interval-seconds", "from 1 to 86400"],
+        ),
+        (&["serve", "--cleanup-grace-ms", "1"], &["--cleanup-grace-ms", "from 100 to 600000"]),
+        (
+            &["serve", "--webhook-window-seconds", "0"],
+            &["--webhook-window-seconds", "from 1 to 86400"],
+        ),
         (&["serve", "--data-dir", "/dev/null/x"], &["/dev/null/x"]),
         (
             &["serve", "--tape", config.to_str().unwrap()],
@@ -124,6 +130,18 @@ fn too_little_memory_that_may_be_locked_is_told_before_anything_is_made() {
 }
 
 #[test]
+fn variables_are_heard_under_the_names_that_they_had_before() {
+    let refused = |variables: &[(&str, &str)]| {
+        let output = longbow().args(["serve"]).envs(variables.iter().copied()).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = refused(&[("LONGBOW_SPIN", "long")]);
+    assert!(error.contains("'long' for '--spin-us <US>'"), "{error}");
+    let error = refused(&[("LONGBOW_SPIN", "long"), ("LONGBOW_SPIN_US", "short")]);
+    assert!(error.contains("'short' for '--spin-us <US>'"), "{error}");
+}
+
+#[test]
 fn settings_come_from_the_environment_too() {
     let output = longbow().args(["serve"]).env("LONGBOW_SHARDS", "minus one").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
@@ -131,7 +149,8 @@ fn settings_come_from_the_environment_too() {
 
     let help = run(&["serve", "--help"]);
     let help = String::from_utf8(help.stdout).unwrap();
-    for expected in ["--order-reply-timeout", "Milliseconds", "LONGBOW_SHARDS", "[default: 150]"] {
+    for expected in ["--order-reply-timeout-ms", "Milliseconds", "LONGBOW_SHARDS", "[default: 150]"]
+    {
         assert!(help.contains(expected), "{expected} is missing: {help}");
     }
 }

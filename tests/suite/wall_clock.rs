@@ -33,7 +33,7 @@ fn times_and_ids_only_rise_and_orders_end_in_time() {
     let data = tempfile::tempdir().unwrap();
     let clock = WallClock::new(data.path());
     let venue = Venue::start();
-    let settings = ["--exchange", &venue.address(), "--order-reply-timeout", "150"];
+    let settings = ["--exchange", &venue.address(), "--order-reply-timeout-ms", "150"];
     let start = || Server::start_by(clock.show(longbow()), data.path(), &settings);
     let mut orders = Vec::new();
 

@@ -92,7 +92,7 @@ fn only_what_the_exchange_signed_is_taken() {
     let secrets = data.path().join("secrets");
     fs::write(&secrets, format!("{SECRET}\n{OLD_SECRET}\n")).unwrap();
     let secrets = secrets.to_str().unwrap();
-    let more = ["--webhook-secret-file", secrets, "--webhook-window", "60"];
+    let more = ["--webhook-secret-file", secrets, "--webhook-window-seconds", "60"];
     let server = Server::start(data.path(), &more);
     let alice = server.user(data.path(), "alice");
     let order = alice.place_resting("IBM");

@@ -81,7 +81,7 @@ fn lines_of_orders_that_are_not_ours_cost_no_comparison_and_no_refusal() {
         &venue.address(),
         "--webhook-secret-file",
         secrets.to_str().unwrap(),
-        "--cleanup-interval",
+        "--cleanup-interval-seconds",
         "3600",
     ];
     let server = Server::start(data.path(), &settings);

@@ -263,8 +263,8 @@ impl Server {
             command.args(["--universe", "5"]);
         }
         // However busy the machine is, an answer says what became of the request.
-        if !more.contains(&"--order-reply-timeout") {
-            command.args(["--order-reply-timeout", "20000"]);
+        if !more.contains(&"--order-reply-timeout-ms") {
+            command.args(["--order-reply-timeout-ms", "20000"]);
         }
         command.args(more);
         let program = Program::spawn(command);
