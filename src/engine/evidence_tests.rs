@@ -1,6 +1,6 @@
 //! What may change a record of an order, one rule a test.
 
-use super::race_tests::{Desk, OPTIONS, fill, filled, has_alert, record_of};
+use super::race_tests::{Rig, OPTIONS, fill, filled, has_alert, record_of};
 use super::*;
 use crate::order::{
     Anomaly, CaseCause, CaseOutcome, Ending, Fill, OperatorAct, OrderParts, ReportKind, Status,
@@ -18,52 +18,52 @@ fn as_of(session: &str, sequence: u64, record: ExchangeRecord) -> ExchangeRecord
 }
 
 /// An order with executions of 4 and 3 shares, which lines 1 and 2 of session "s" have shown.
-fn twice_filled() -> (Desk, OrderId) {
-    let mut desk = Desk::new();
-    desk.engines.feed_session(&"s".into(), 0);
-    let order_id = desk.submitted();
-    desk.line("x", 1, filled("e1", 4));
-    desk.line("x", 2, filled("e2", 3));
-    desk.take();
-    (desk, order_id)
+fn twice_filled() -> (Rig, OrderId) {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    let order_id = rig.submitted();
+    rig.line("x", 1, filled("e1", 4));
+    rig.line("x", 2, filled("e2", 3));
+    rig.take();
+    (rig, order_id)
 }
 
-fn answer(desk: &mut Desk, order_id: OrderId, record: ExchangeRecord) {
-    desk.record(order_id, QueryAnswer::Known(record));
+fn answer(rig: &mut Rig, order_id: OrderId, record: ExchangeRecord) {
+    rig.record(order_id, QueryAnswer::Known(record));
 }
 
-fn filled_shares(desk: &Desk, order_id: OrderId) -> Shares {
-    desk.order(order_id).filled_shares
+fn filled_shares(rig: &Rig, order_id: OrderId) -> Shares {
+    rig.order(order_id).filled_shares
 }
 
-fn causes(desk: &Desk) -> Vec<CaseCause> {
-    desk.engines.open_cases().map(|(_, open)| open.case.cause).collect()
+fn causes(rig: &Rig) -> Vec<CaseCause> {
+    rig.engines.open_cases().map(|(_, open)| open.case.cause).collect()
 }
 
 #[test]
 fn a_record_that_may_lag_adds_executions_and_never_removes_one() {
-    let (mut desk, order_id) = twice_filled();
+    let (mut rig, order_id) = twice_filled();
     for looks in 0..20 {
-        answer(&mut desk, order_id, record(&[fill("e1", 4)]));
-        assert_eq!(filled_shares(&desk, order_id), 7, "after {looks} looks");
-        desk.sweep(OPTIONS.max_doubt_pause_micros);
+        answer(&mut rig, order_id, record(&[fill("e1", 4)]));
+        assert_eq!(filled_shares(&rig, order_id), 7, "after {looks} looks");
+        rig.sweep(OPTIONS.max_doubt_pause_micros);
     }
-    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e3", 1)]));
-    assert_eq!(filled_shares(&desk, order_id), 8);
-    assert_eq!(causes(&desk), [CaseCause::Doubtful]);
+    answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e3", 1)]));
+    assert_eq!(filled_shares(&rig, order_id), 8);
+    assert_eq!(causes(&rig), [CaseCause::Doubtful]);
 }
 
 #[test]
 fn what_a_record_lacks_is_asked_about_less_and_less_often_and_told_once() {
-    let (mut desk, order_id) = twice_filled();
+    let (mut rig, order_id) = twice_filled();
     let mut asked_after = Vec::new();
     let mut told = 0;
     let mut waited = 0;
-    answer(&mut desk, order_id, record(&[fill("e1", 4)]));
+    answer(&mut rig, order_id, record(&[fill("e1", 4)]));
     while asked_after.len() < 6 {
-        desk.sweep(100);
+        rig.sweep(100);
         waited += 100;
-        let effects = desk.take();
+        let effects = rig.take();
         told += effects
             .iter()
             .filter(|effect| {
@@ -74,186 +74,186 @@ fn what_a_record_lacks_is_asked_about_less_and_less_often_and_told_once() {
         if effects.contains(&Effect::Query(order_id)) {
             asked_after.push(waited);
             waited = 0;
-            answer(&mut desk, order_id, record(&[fill("e1", 4)]));
+            answer(&mut rig, order_id, record(&[fill("e1", 4)]));
         }
     }
     assert_eq!(asked_after, [500, 1_000, 2_000, 4_000, 8_000, 8_000]);
     assert_eq!(told, 1);
     // The record has caught up: nobody need look at it any more.
-    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
-    assert_eq!(causes(&desk), []);
-    desk.sweep(100_000);
-    assert_eq!(desk.queries(), 0);
+    answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
+    assert_eq!(causes(&rig), []);
+    rig.sweep(100_000);
+    assert_eq!(rig.queries(), 0);
 }
 
 #[test]
 fn a_list_that_is_cut_short_puts_nothing_in_doubt() {
-    let (mut desk, order_id) = twice_filled();
+    let (mut rig, order_id) = twice_filled();
     let cut = ExchangeRecord { filled_shares: 7, ..record(&[]) };
     for _ in 0..5 {
-        answer(&mut desk, order_id, as_of("s", 9, cut.clone()));
-        desk.sweep(OPTIONS.doubt_age_micros);
+        answer(&mut rig, order_id, as_of("s", 9, cut.clone()));
+        rig.sweep(OPTIONS.doubt_age_micros);
     }
-    assert_eq!(filled_shares(&desk, order_id), 7);
-    assert_eq!(causes(&desk), []);
+    assert_eq!(filled_shares(&rig, order_id), 7);
+    assert_eq!(causes(&rig), []);
 }
 
 #[test]
 fn a_record_takes_back_what_it_proves_void_and_nothing_newer() {
     for (place, left) in [(("s", 1), 7), (("s", 2), 4), (("s", 9), 4), (("t", 9), 7)] {
-        let (mut desk, order_id) = twice_filled();
-        answer(&mut desk, order_id, as_of(place.0, place.1, record(&[fill("e1", 4)])));
-        assert_eq!(filled_shares(&desk, order_id), left, "{place:?}");
-        assert_eq!(has_alert(&desk.take(), Anomaly::TakenBack), left == 4);
+        let (mut rig, order_id) = twice_filled();
+        answer(&mut rig, order_id, as_of(place.0, place.1, record(&[fill("e1", 4)])));
+        assert_eq!(filled_shares(&rig, order_id), left, "{place:?}");
+        assert_eq!(has_alert(&rig.take(), Anomaly::TakenBack), left == 4);
     }
 }
 
 #[test]
 fn an_execution_of_an_earlier_session_or_run_is_taken_back_by_two_records_of_this_one() {
     for restart in [false, true] {
-        let (mut desk, order_id) = twice_filled();
+        let (mut rig, order_id) = twice_filled();
         if restart {
-            desk.restart();
+            rig.restart();
         }
-        desk.engines.feed_session(&"t".into(), 5);
+        rig.engines.feed_session(&"t".into(), 5);
         for (session, sequence, left) in [("s", 9, 7), ("t", 5, 7), ("t", 4, 7), ("t", 5, 4)] {
-            answer(&mut desk, order_id, as_of(session, sequence, record(&[fill("e1", 4)])));
-            assert_eq!(filled_shares(&desk, order_id), left, "{session} {sequence}");
-            desk.sweep(OPTIONS.unknown_span_micros);
+            answer(&mut rig, order_id, as_of(session, sequence, record(&[fill("e1", 4)])));
+            assert_eq!(filled_shares(&rig, order_id), left, "{session} {sequence}");
+            rig.sweep(OPTIONS.unknown_span_micros);
         }
     }
 }
 
 #[test]
 fn what_only_a_record_has_shown_is_not_taken_back_by_one_that_is_older() {
-    let (mut desk, order_id) = twice_filled();
+    let (mut rig, order_id) = twice_filled();
     let all = [fill("e1", 4), fill("e2", 3), fill("e3", 1)];
-    answer(&mut desk, order_id, as_of("s", 2, record(&all)));
+    answer(&mut rig, order_id, as_of("s", 2, record(&all)));
     for _ in 0..3 {
-        answer(&mut desk, order_id, as_of("s", 2, record(&all[..2])));
-        desk.sweep(OPTIONS.unknown_span_micros);
+        answer(&mut rig, order_id, as_of("s", 2, record(&all[..2])));
+        rig.sweep(OPTIONS.unknown_span_micros);
     }
-    assert_eq!(filled_shares(&desk, order_id), 8);
-    desk.line("x", 3, filled("e3", 1));
-    answer(&mut desk, order_id, as_of("s", 3, record(&all[..2])));
-    assert_eq!(filled_shares(&desk, order_id), 7);
+    assert_eq!(filled_shares(&rig, order_id), 8);
+    rig.line("x", 3, filled("e3", 1));
+    answer(&mut rig, order_id, as_of("s", 3, record(&all[..2])));
+    assert_eq!(filled_shares(&rig, order_id), 7);
 }
 
 #[test]
 fn what_a_record_took_back_counts_again_when_it_is_shown_again_and_what_the_feed_voided_does_not() {
-    let (mut desk, order_id) = twice_filled();
-    answer(&mut desk, order_id, as_of("s", 2, record(&[fill("e1", 4)])));
-    assert_eq!(filled_shares(&desk, order_id), 4);
-    desk.line("x", 3, filled("e2", 3));
-    assert_eq!(filled_shares(&desk, order_id), 7, "by a line");
-    answer(&mut desk, order_id, as_of("s", 3, record(&[fill("e1", 4)])));
-    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
-    assert_eq!(filled_shares(&desk, order_id), 7, "by a record");
+    let (mut rig, order_id) = twice_filled();
+    answer(&mut rig, order_id, as_of("s", 2, record(&[fill("e1", 4)])));
+    assert_eq!(filled_shares(&rig, order_id), 4);
+    rig.line("x", 3, filled("e2", 3));
+    assert_eq!(filled_shares(&rig, order_id), 7, "by a line");
+    answer(&mut rig, order_id, as_of("s", 3, record(&[fill("e1", 4)])));
+    answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
+    assert_eq!(filled_shares(&rig, order_id), 7, "by a record");
     let execution_id = ExecutionId::new("e2").unwrap();
-    desk.line("x", 4, ReportKind::Busted { execution_id });
-    desk.line("x", 5, filled("e2", 3));
-    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
-    assert_eq!(filled_shares(&desk, order_id), 4);
-    let parts = OrderParts::of_tracked(desk.engines.tracked(order_id).unwrap());
-    desk.restart();
-    assert_eq!(OrderParts::of_tracked(desk.engines.tracked(order_id).unwrap()), parts);
+    rig.line("x", 4, ReportKind::Busted { execution_id });
+    rig.line("x", 5, filled("e2", 3));
+    answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
+    assert_eq!(filled_shares(&rig, order_id), 4);
+    let parts = OrderParts::of_tracked(rig.engines.tracked(order_id).unwrap());
+    rig.restart();
+    assert_eq!(OrderParts::of_tracked(rig.engines.tracked(order_id).unwrap()), parts);
 }
 
 #[test]
 fn doubtful_executions_that_are_just_too_much_are_taken_back_at_once() {
-    let mut desk = Desk::new();
-    desk.engines.feed_session(&"s".into(), 0);
-    let order_id = desk.submitted();
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    let order_id = rig.submitted();
     // Its bust gets lost with the session.
-    desk.line("x", 1, filled("e1", 6));
-    desk.engines.feed_session(&"t".into(), 0);
-    desk.reconcile();
-    answer(&mut desk, order_id, record(&[]));
-    desk.take();
-    desk.line("x", 1, filled("e2", 10));
-    assert_eq!(filled_shares(&desk, order_id), 16);
-    assert!(desk.take().contains(&Effect::Query(order_id)), "asked about at once");
+    rig.line("x", 1, filled("e1", 6));
+    rig.engines.feed_session(&"t".into(), 0);
+    rig.reconcile();
+    answer(&mut rig, order_id, record(&[]));
+    rig.take();
+    rig.line("x", 1, filled("e2", 10));
+    assert_eq!(filled_shares(&rig, order_id), 16);
+    assert!(rig.take().contains(&Effect::Query(order_id)), "asked about at once");
     let all = ExchangeRecord { state: ExchangeOrderState::Filled, ..record(&[fill("e2", 10)]) };
-    answer(&mut desk, order_id, all);
-    assert_eq!((filled_shares(&desk, order_id), desk.status(order_id)), (10, Status::Filled));
+    answer(&mut rig, order_id, all);
+    assert_eq!((filled_shares(&rig, order_id), rig.status(order_id)), (10, Status::Filled));
 }
 
 #[test]
 fn an_over_fill_that_the_record_confirms_stays() {
-    let (mut desk, order_id) = twice_filled();
-    desk.line("x", 3, filled("e3", 5));
-    assert!(has_alert(&desk.take(), Anomaly::OverFill));
-    answer(&mut desk, order_id, record(&[fill("e1", 4), fill("e2", 3), fill("e3", 5)]));
-    assert_eq!(filled_shares(&desk, order_id), 12);
+    let (mut rig, order_id) = twice_filled();
+    rig.line("x", 3, filled("e3", 5));
+    assert!(has_alert(&rig.take(), Anomaly::OverFill));
+    answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e2", 3), fill("e3", 5)]));
+    assert_eq!(filled_shares(&rig, order_id), 12);
 }
 
 #[test]
 fn an_unknown_order_fails_only_by_two_looks_of_which_the_second_is_new_enough() {
-    let mut desk = Desk::new();
-    desk.engines.feed_session(&"s".into(), 7);
-    let order_id = desk.pending();
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 7);
+    let order_id = rig.pending();
     let unknown = |sequence| QueryAnswer::Unknown {
         as_of: Some(FeedPlace { session: "s".into(), sequence }),
     };
-    desk.sweep(1_200);
-    desk.record(order_id, unknown(7));
-    assert_eq!(desk.status(order_id), Status::Pending, "one look");
-    desk.sweep(400);
-    desk.record(order_id, unknown(7));
-    assert_eq!(desk.status(order_id), Status::Pending, "too soon after it");
-    desk.sweep(600);
-    desk.record(order_id, unknown(6));
-    assert_eq!(desk.status(order_id), Status::Pending, "a record from before the first");
-    desk.sweep(600);
-    desk.record(order_id, unknown(7));
-    assert_eq!(desk.status(order_id), Status::Failed);
+    rig.sweep(1_200);
+    rig.record(order_id, unknown(7));
+    assert_eq!(rig.status(order_id), Status::Pending, "one look");
+    rig.sweep(400);
+    rig.record(order_id, unknown(7));
+    assert_eq!(rig.status(order_id), Status::Pending, "too soon after it");
+    rig.sweep(600);
+    rig.record(order_id, unknown(6));
+    assert_eq!(rig.status(order_id), Status::Pending, "a record from before the first");
+    rig.sweep(600);
+    rig.record(order_id, unknown(7));
+    assert_eq!(rig.status(order_id), Status::Failed);
 }
 
 #[test]
 fn a_failed_order_is_looked_at_again_and_taken_back_where_it_lives() {
-    let mut desk = Desk::new();
-    let order_id = desk.failed();
+    let mut rig = Rig::new();
+    let order_id = rig.failed();
     let mut asked = Vec::new();
     for millis in 1..=6 {
-        desk.sweep(1_000);
-        if desk.queries() > 0 {
+        rig.sweep(1_000);
+        if rig.queries() > 0 {
             asked.push(millis);
-            desk.record(order_id, QueryAnswer::Unknown { as_of: None });
+            rig.record(order_id, QueryAnswer::Unknown { as_of: None });
         }
     }
     assert_eq!(asked, [1, 2, 3, 4, 5]);
 
-    let mut desk = Desk::new();
-    let order_id = desk.failed();
-    desk.restart();
-    desk.reconcile();
-    desk.take();
-    answer(&mut desk, order_id, record(&[fill("e1", 4)]));
-    assert_eq!((desk.status(order_id), filled_shares(&desk, order_id)), (Status::Failed, 4));
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.failed();
+    rig.restart();
+    rig.reconcile();
+    rig.take();
+    answer(&mut rig, order_id, record(&[fill("e1", 4)]));
+    assert_eq!((rig.status(order_id), filled_shares(&rig, order_id)), (Status::Failed, 4));
+    let effects = rig.take();
     assert!(has_alert(&effects, Anomaly::LateAccept) && has_alert(&effects, Anomaly::FillOfFailed));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Cancel { .. })));
 }
 
 #[test]
 fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
-    let mut desk = Desk::new();
-    desk.engines.feed_session(&"s".into(), 0);
-    desk.reconcile();
-    let old = desk.filled("old");
-    desk.sweep(OPTIONS.ended_window_micros + 1);
-    let recent = desk.filled("recent");
-    desk.engines.feed_reached(9);
-    desk.log_position();
-    desk.take();
-    desk.engines.feed_session(&"t".into(), 0);
-    desk.reconcile();
-    let asked = desk.take();
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.reconcile();
+    let old = rig.filled("old");
+    rig.sweep(OPTIONS.ended_window_micros + 1);
+    let recent = rig.filled("recent");
+    rig.engines.feed_reached(9);
+    rig.log_position();
+    rig.take();
+    rig.engines.feed_session(&"t".into(), 0);
+    rig.reconcile();
+    let asked = rig.take();
     assert!(asked.contains(&Effect::Query(recent)) && !asked.contains(&Effect::Query(old)));
     // One that has left memory comes from the store.
     let (tracked, version) =
-        (desk.engines.tracked(recent).unwrap().clone(), desk.order(recent).version);
-    desk.record(
+        (rig.engines.tracked(recent).unwrap().clone(), rig.order(recent).version);
+    rig.record(
         recent,
         QueryAnswer::Known(record_of(
             "recent",
@@ -261,12 +261,12 @@ fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
             vec![fill("recent", 10)],
         )),
     );
-    assert!(desk.engines.forget(recent, version).is_some());
-    desk.engines.feed_session(&"u".into(), 0);
-    desk.reconcile();
-    assert!(desk.take().contains(&Effect::LookUpOrder(recent)));
-    desk.act(|engines, now, out| engines.found_order(now, recent, Some(tracked), out));
-    assert!(desk.take().contains(&Effect::Query(recent)));
+    assert!(rig.engines.forget(recent, version).is_some());
+    rig.engines.feed_session(&"u".into(), 0);
+    rig.reconcile();
+    assert!(rig.take().contains(&Effect::LookUpOrder(recent)));
+    rig.act(|engines, now, out| engines.found_order(now, recent, Some(tracked), out));
+    assert!(rig.take().contains(&Effect::Query(recent)));
 }
 
 #[test]
@@ -274,151 +274,151 @@ fn what_does_not_fit_the_order_is_kept_and_asked_about_and_counts_once_confirmed
     let larger = Fill { num_shares: 11, ..fill("e1", 11) };
     let worse = Fill { price: PriceCents::new(99).unwrap(), ..fill("e1", 4) };
     for (odd, cause) in [(larger, CaseCause::LargerThanOrder), (worse, CaseCause::BeyondLimit)] {
-        let mut desk = Desk::new();
-        let order_id = desk.submitted();
-        desk.report("x", ReportKind::Filled(odd.clone()));
-        desk.report("x", ReportKind::Filled(odd.clone()));
-        assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (0, vec![cause]));
-        let effects = desk.take();
+        let mut rig = Rig::new();
+        let order_id = rig.submitted();
+        rig.report("x", ReportKind::Filled(odd.clone()));
+        rig.report("x", ReportKind::Filled(odd.clone()));
+        assert_eq!((filled_shares(&rig, order_id), causes(&rig)), (0, vec![cause]));
+        let effects = rig.take();
         assert!(has_alert(&effects, Anomaly::Quarantined));
         assert!(effects.contains(&Effect::Query(order_id)));
-        desk.restart();
-        assert_eq!(causes(&desk), [cause], "also after a restart");
-        answer(&mut desk, order_id, record(&[]));
-        assert_eq!(filled_shares(&desk, order_id), 0);
-        desk.take();
-        answer(&mut desk, order_id, record(std::slice::from_ref(&odd)));
-        assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (odd.num_shares, vec![]));
-        assert!(has_alert(&desk.take(), Anomaly::MisfitConfirmed));
+        rig.restart();
+        assert_eq!(causes(&rig), [cause], "also after a restart");
+        answer(&mut rig, order_id, record(&[]));
+        assert_eq!(filled_shares(&rig, order_id), 0);
+        rig.take();
+        answer(&mut rig, order_id, record(std::slice::from_ref(&odd)));
+        assert_eq!((filled_shares(&rig, order_id), causes(&rig)), (odd.num_shares, vec![]));
+        assert!(has_alert(&rig.take(), Anomaly::MisfitConfirmed));
     }
 }
 
 #[test]
 fn a_line_in_another_symbol_changes_nothing() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
     let spy = Symbol::new("SPY").unwrap();
     for kind in [filled("e1", 4), ReportKind::Cancelled] {
         let id = ExternalOrderId::new("x").unwrap();
         let report = Report { symbol: Some(spy), ..Report::new(id, kind) };
-        desk.act(|engines, now, out| engines.report(now, report, out));
+        rig.act(|engines, now, out| engines.report(now, report, out));
     }
-    assert_eq!(desk.status(order_id), Status::Submitted);
-    assert_eq!(causes(&desk), [CaseCause::OtherSymbol; 2]);
+    assert_eq!(rig.status(order_id), Status::Submitted);
+    assert_eq!(causes(&rig), [CaseCause::OtherSymbol; 2]);
 }
 
 #[test]
 fn an_id_of_two_orders_is_told_by_their_records_alone() {
-    let mut desk = Desk::new();
-    let first = desk.submitted();
-    let second = desk.pending();
-    desk.accept(second, "x");
-    desk.report("x", filled("e1", 4));
-    assert_eq!((filled_shares(&desk, first), filled_shares(&desk, second)), (0, 0));
-    let asked = desk.take();
+    let mut rig = Rig::new();
+    let first = rig.submitted();
+    let second = rig.pending();
+    rig.accept(second, "x");
+    rig.report("x", filled("e1", 4));
+    assert_eq!((filled_shares(&rig, first), filled_shares(&rig, second)), (0, 0));
+    let asked = rig.take();
     assert!(asked.contains(&Effect::Query(first)) && asked.contains(&Effect::Query(second)));
-    answer(&mut desk, second, record(&[fill("e1", 4)]));
-    answer(&mut desk, first, record(&[]));
-    assert_eq!((filled_shares(&desk, first), filled_shares(&desk, second)), (0, 4));
+    answer(&mut rig, second, record(&[fill("e1", 4)]));
+    answer(&mut rig, first, record(&[]));
+    assert_eq!((filled_shares(&rig, first), filled_shares(&rig, second)), (0, 4));
 }
 
 #[test]
 fn the_record_of_another_order_says_nothing() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
     let other = record_of("y", ExchangeOrderState::Cancelled, vec![fill("e1", 4)]);
-    answer(&mut desk, order_id, other);
-    assert_eq!((filled_shares(&desk, order_id), desk.status(order_id)), (0, Status::Submitted));
-    assert!(has_alert(&desk.take(), Anomaly::SecondExternalId));
+    answer(&mut rig, order_id, other);
+    assert_eq!((filled_shares(&rig, order_id), rig.status(order_id)), (0, Status::Submitted));
+    assert!(has_alert(&rig.take(), Anomaly::SecondExternalId));
 }
 
 #[test]
 fn operators_book_discard_and_close_and_it_stays_so() {
     let act = || OperatorAct { by: "bob".into(), reason: "told by phone".into() };
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
     let odd = |id: &str| Fill { price: PriceCents::new(99).unwrap(), ..fill(id, 4) };
     for id in ["e1", "e2"] {
-        desk.report("x", ReportKind::Filled(odd(id)));
+        rig.report("x", ReportKind::Filled(odd(id)));
     }
-    let numbers: Vec<u64> = desk.engines.open_cases().map(|(_, open)| open.number).collect();
+    let numbers: Vec<u64> = rig.engines.open_cases().map(|(_, open)| open.number).collect();
     for (number, outcome) in
         [(numbers[0], CaseOutcome::Booked), (numbers[1], CaseOutcome::Discarded)]
     {
-        desk.act(|engines, now, out| {
+        rig.act(|engines, now, out| {
             let reply = engines.decide_case(now, (order_id, number), (outcome, act()), out);
             assert!(matches!(reply, OperatorReply::Done(_)));
             let again = engines.decide_case(now, (order_id, number), (outcome, act()), out);
             assert_eq!(again, OperatorReply::UnknownCase);
         });
     }
-    assert_eq!((filled_shares(&desk, order_id), causes(&desk)), (4, vec![]));
-    desk.report("x", ReportKind::Filled(odd("e2")));
-    answer(&mut desk, order_id, record(&[odd("e1"), odd("e2")]));
-    assert_eq!(filled_shares(&desk, order_id), 4, "discarded for good");
-    desk.act(|engines, now, out| {
+    assert_eq!((filled_shares(&rig, order_id), causes(&rig)), (4, vec![]));
+    rig.report("x", ReportKind::Filled(odd("e2")));
+    answer(&mut rig, order_id, record(&[odd("e1"), odd("e2")]));
+    assert_eq!(filled_shares(&rig, order_id), 4, "discarded for good");
+    rig.act(|engines, now, out| {
         let reply = engines.close_order(now, order_id, act(), out);
         assert!(matches!(reply, OperatorReply::Done(_)));
         let again = engines.close_order(now, order_id, act(), out);
         assert!(matches!(again, OperatorReply::HasEnded(_)));
     });
-    let closed = desk.order(order_id).clone();
+    let closed = rig.order(order_id).clone();
     assert_eq!(closed.ending(), Some(Ending::ClosedByOperator));
     assert_eq!(closed.reason.as_deref(), Some("closed by bob: told by phone"));
-    desk.restart();
-    assert_eq!(*desk.order(order_id), closed);
+    rig.restart();
+    assert_eq!(*rig.order(order_id), closed);
 }
 
 #[test]
 fn an_unreadable_line_is_kept_until_a_record_is_surely_newer() {
-    let (mut desk, order_id) = twice_filled();
-    desk.engines.feed_reached(2);
+    let (mut rig, order_id) = twice_filled();
+    rig.engines.feed_reached(2);
     let id = ExternalOrderId::new("x").unwrap();
-    desk.act(|engines, now, out| engines.unreadable(now, &id, "{\"sequence\":3", out));
-    assert!(desk.take().contains(&Effect::Query(order_id)));
+    rig.act(|engines, now, out| engines.unreadable(now, &id, "{\"sequence\":3", out));
+    assert!(rig.take().contains(&Effect::Query(order_id)));
     let both = || record(&[fill("e1", 4), fill("e2", 3)]);
-    answer(&mut desk, order_id, as_of("s", 2, both()));
-    assert_eq!(causes(&desk), [CaseCause::Unreadable]);
-    desk.sweep(500);
-    assert!(desk.take().contains(&Effect::Query(order_id)), "it is asked about again");
-    answer(&mut desk, order_id, as_of("s", 3, both()));
-    assert_eq!(causes(&desk), []);
+    answer(&mut rig, order_id, as_of("s", 2, both()));
+    assert_eq!(causes(&rig), [CaseCause::Unreadable]);
+    rig.sweep(500);
+    assert!(rig.take().contains(&Effect::Query(order_id)), "it is asked about again");
+    answer(&mut rig, order_id, as_of("s", 3, both()));
+    assert_eq!(causes(&rig), []);
 }
 
 #[test]
 fn only_a_record_from_behind_a_gap_reconciles_what_the_gap_may_hide() {
-    let (mut desk, order_id) = twice_filled();
-    desk.engines.feed_reached(2);
-    desk.engines.feed_session(&"s".into(), 9);
-    desk.reconcile();
+    let (mut rig, order_id) = twice_filled();
+    rig.engines.feed_reached(2);
+    rig.engines.feed_session(&"s".into(), 9);
+    rig.reconcile();
     let both = || record(&[fill("e1", 4), fill("e2", 3)]);
-    let positions = |desk: &Desk| {
-        desk.log
+    let positions = |rig: &Rig| {
+        rig.log
             .iter()
             .filter(|event| matches!(event, crate::order::Event::FeedPosition(_)))
             .count()
     };
-    answer(&mut desk, order_id, as_of("s", 8, both()));
-    desk.log_position();
-    assert_eq!(positions(&desk), 0, "it may lack what the gap has swallowed");
-    desk.sweep(OPTIONS.grace_micros);
-    assert!(desk.take().contains(&Effect::Query(order_id)), "asked again");
-    answer(&mut desk, order_id, as_of("s", 9, both()));
-    desk.log_position();
-    assert_eq!(positions(&desk), 1);
+    answer(&mut rig, order_id, as_of("s", 8, both()));
+    rig.log_position();
+    assert_eq!(positions(&rig), 0, "it may lack what the gap has swallowed");
+    rig.sweep(OPTIONS.grace_micros);
+    assert!(rig.take().contains(&Effect::Query(order_id)), "asked again");
+    answer(&mut rig, order_id, as_of("s", 9, both()));
+    rig.log_position();
+    assert_eq!(positions(&rig), 1);
     // One that does not say how old it is reconciles it too, and is asked for twice more.
-    desk.engines.feed_session(&"s".into(), 19);
-    desk.reconcile();
-    answer(&mut desk, order_id, both());
-    desk.log_position();
-    assert_eq!(positions(&desk), 2);
-    desk.take();
+    rig.engines.feed_session(&"s".into(), 19);
+    rig.reconcile();
+    answer(&mut rig, order_id, both());
+    rig.log_position();
+    assert_eq!(positions(&rig), 2);
+    rig.take();
     let mut asked = 0;
     for _ in 0..100 {
-        desk.sweep(100);
-        if desk.queries() > 0 {
+        rig.sweep(100);
+        if rig.queries() > 0 {
             asked += 1;
-            answer(&mut desk, order_id, both());
+            answer(&mut rig, order_id, both());
         }
     }
     assert_eq!(asked, 2);

@@ -1,25 +1,25 @@
 //! A cancel that the exchange has confirmed, while its record of the order is late.
 
-use super::race_tests::{Desk, filled, known};
+use super::race_tests::{Rig, filled, known};
 use super::*;
 use crate::order::Status;
 
 #[test]
 fn nobody_waits_for_the_record_of_a_cancel_that_is_confirmed() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 7);
-    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    desk.take();
-    desk.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(7), out));
-    let answered = desk.take().into_iter().any(|effect| {
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 7);
+    rig.cancel_answer(order_id, CancelOutcome::Cancelled);
+    rig.take();
+    rig.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(7), out));
+    let answered = rig.take().into_iter().any(|effect| {
         matches!(effect, Effect::ReplyCancel { to: ReplyTo(7), reply: CancelReply::Cancelled(_) })
     });
     assert!(answered, "the exchange has said so");
-    assert_eq!(desk.status(order_id), Status::Cancelled);
+    assert_eq!(rig.status(order_id), Status::Cancelled);
 
     // What was filled before that comes with the record all the same.
     let crate::order::ReportKind::Filled(fill) = filled("before", 4) else { panic!("a fill") };
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill]));
-    assert_eq!(desk.order(order_id).filled_shares, 4);
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill]));
+    assert_eq!(rig.order(order_id).filled_shares, 4);
 }

@@ -21,7 +21,7 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
 const START: u64 = 1_000_000;
 
 /// The engines with everything that they decided.
-pub(super) struct Desk {
+pub(super) struct Rig {
     pub(super) engines: Engines,
     pub(super) now: u64,
     pub(super) log: Vec<Event>,
@@ -30,7 +30,7 @@ pub(super) struct Desk {
     next: u64,
 }
 
-impl Desk {
+impl Rig {
     pub(super) fn new() -> Self {
         let engines = Engines::new(OPTIONS);
         Self { engines, now: START, log: Vec::new(), effects: Vec::new(), next: 0 }
@@ -249,93 +249,93 @@ pub(super) fn has_alert(effects: &[Effect], wanted: Anomaly) -> bool {
 
 #[test]
 fn a_create_is_recorded_shown_and_sent_in_this_order() {
-    let mut desk = Desk::new();
-    let order_id = desk.pending();
-    assert!(matches!(&desk.log[..], [Event::Created(created)] if created.order_id == order_id));
-    assert!(matches!(&desk.take()[..], [Effect::Publish { .. }, Effect::Submit(_)]));
-    desk.accept(order_id, "x");
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.pending();
+    assert!(matches!(&rig.log[..], [Event::Created(created)] if created.order_id == order_id));
+    assert!(matches!(&rig.take()[..], [Effect::Publish { .. }, Effect::Submit(_)]));
+    rig.accept(order_id, "x");
+    let effects = rig.take();
     assert!(matches!(&effects[..], [Effect::Publish { .. }, Effect::ReplyCreate { .. }]));
     assert!(matches!(create_reply(&effects), Some(CreateReply::Accepted(_))));
 }
 
 #[test]
 fn a_key_names_one_order_of_one_user() {
-    let mut desk = Desk::new();
-    let create = |desk: &mut Desk, user: &str, shares| {
-        let request = desk.request(user, Some("k"), shares);
-        desk.act(|engines, now, out| engines.create(now, request, ReplyTo(1), out));
-        create_reply(&desk.take()).cloned()
+    let mut rig = Rig::new();
+    let create = |rig: &mut Rig, user: &str, shares| {
+        let request = rig.request(user, Some("k"), shares);
+        rig.act(|engines, now, out| engines.create(now, request, ReplyTo(1), out));
+        create_reply(&rig.take()).cloned()
     };
-    assert_eq!(create(&mut desk, "alice", 10), None, "waits for the exchange");
-    assert!(matches!(create(&mut desk, "alice", 10), Some(CreateReply::Duplicate(_))));
-    assert!(matches!(create(&mut desk, "alice", 11), Some(CreateReply::Conflict(_))));
-    assert_eq!(create(&mut desk, "bob", 11), None, "somebody else's key is another");
-    desk.restart();
-    assert!(matches!(create(&mut desk, "alice", 10), Some(CreateReply::Duplicate(_))));
-    assert_eq!(desk.log.len(), 2);
+    assert_eq!(create(&mut rig, "alice", 10), None, "waits for the exchange");
+    assert!(matches!(create(&mut rig, "alice", 10), Some(CreateReply::Duplicate(_))));
+    assert!(matches!(create(&mut rig, "alice", 11), Some(CreateReply::Conflict(_))));
+    assert_eq!(create(&mut rig, "bob", 11), None, "somebody else's key is another");
+    rig.restart();
+    assert!(matches!(create(&mut rig, "alice", 10), Some(CreateReply::Duplicate(_))));
+    assert_eq!(rig.log.len(), 2);
 }
 
 #[test]
 fn an_unknown_outcome_is_asked_about_once_and_never_sent_again() {
-    let mut desk = Desk::new();
-    let order_id = desk.pending();
-    desk.take();
-    desk.submit_answer(order_id, SubmitOutcome::Unknown);
-    assert_eq!(desk.take(), [Effect::Query(order_id)]);
-    desk.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(desk.take(), [], "it may still get there");
-    assert_eq!(desk.status(order_id), Status::Pending);
-    desk.sweep(400);
-    assert_eq!(desk.take(), [], "not before its grace is over");
-    desk.sweep(701);
-    assert_eq!(desk.take(), [Effect::Query(order_id)]);
-    desk.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(desk.status(order_id), Status::Pending, "one look may be an old one");
-    desk.sweep(500);
-    assert_eq!(desk.take(), [Effect::Query(order_id)]);
-    desk.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(desk.status(order_id), Status::Failed, "now it never will");
-    assert!(matches!(create_reply(&desk.take()), Some(CreateReply::Rejected(_))));
+    let mut rig = Rig::new();
+    let order_id = rig.pending();
+    rig.take();
+    rig.submit_answer(order_id, SubmitOutcome::Unknown);
+    assert_eq!(rig.take(), [Effect::Query(order_id)]);
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    assert_eq!(rig.take(), [], "it may still get there");
+    assert_eq!(rig.status(order_id), Status::Pending);
+    rig.sweep(400);
+    assert_eq!(rig.take(), [], "not before its grace is over");
+    rig.sweep(701);
+    assert_eq!(rig.take(), [Effect::Query(order_id)]);
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    assert_eq!(rig.status(order_id), Status::Pending, "one look may be an old one");
+    rig.sweep(500);
+    assert_eq!(rig.take(), [Effect::Query(order_id)]);
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    assert_eq!(rig.status(order_id), Status::Failed, "now it never will");
+    assert!(matches!(create_reply(&rig.take()), Some(CreateReply::Rejected(_))));
 }
 
 #[test]
 fn giving_up_waiting_answers_with_the_order_as_it_is() {
-    let mut desk = Desk::new();
-    let order_id = desk.pending();
-    desk.take();
-    desk.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(1), out));
-    assert!(matches!(create_reply(&desk.take()), Some(CreateReply::Pending(_))));
-    desk.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(1), out));
-    assert_eq!(desk.take(), []);
-    desk.accept(order_id, "x");
-    assert_eq!(create_reply(&desk.take()), None, "everybody is answered once");
+    let mut rig = Rig::new();
+    let order_id = rig.pending();
+    rig.take();
+    rig.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(1), out));
+    assert!(matches!(create_reply(&rig.take()), Some(CreateReply::Pending(_))));
+    rig.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(1), out));
+    assert_eq!(rig.take(), []);
+    rig.accept(order_id, "x");
+    assert_eq!(create_reply(&rig.take()), None, "everybody is answered once");
 }
 
 #[test]
 fn a_cancel_before_the_accept_is_recorded_and_sent_after_it() {
-    let mut desk = Desk::new();
-    let order_id = desk.pending();
-    desk.cancel(order_id, 2);
-    assert_eq!(cancels(&desk.take()), 0);
-    assert_eq!(desk.status(order_id), Status::Pending);
-    desk.accept(order_id, "x");
-    assert_eq!(cancels(&desk.take()), 1);
-    assert_eq!(desk.status(order_id), Status::PendingCancel);
-    desk.restart();
-    desk.reconcile();
-    assert_eq!(desk.queries(), 1);
-    desk.record(order_id, known(ExchangeOrderState::Open, vec![]));
-    assert_eq!(cancels(&desk.take()), 1, "sent after a restart as well");
+    let mut rig = Rig::new();
+    let order_id = rig.pending();
+    rig.cancel(order_id, 2);
+    assert_eq!(cancels(&rig.take()), 0);
+    assert_eq!(rig.status(order_id), Status::Pending);
+    rig.accept(order_id, "x");
+    assert_eq!(cancels(&rig.take()), 1);
+    assert_eq!(rig.status(order_id), Status::PendingCancel);
+    rig.restart();
+    rig.reconcile();
+    assert_eq!(rig.queries(), 1);
+    rig.record(order_id, known(ExchangeOrderState::Open, vec![]));
+    assert_eq!(cancels(&rig.take()), 1, "sent after a restart as well");
 }
 
 #[test]
 fn a_cancel_before_a_refusal_finds_a_failed_order() {
-    let mut desk = Desk::new();
-    let order_id = desk.pending();
-    desk.cancel(order_id, 2);
-    desk.submit_answer(order_id, SubmitOutcome::Refused { reason: "no".into() });
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.pending();
+    rig.cancel(order_id, 2);
+    rig.submit_answer(order_id, SubmitOutcome::Refused { reason: "no".into() });
+    let effects = rig.take();
     assert!(matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(_))]));
     assert!(matches!(create_reply(&effects), Some(CreateReply::Rejected(_))));
     assert_eq!(cancels(&effects), 0);
@@ -343,86 +343,86 @@ fn a_cancel_before_a_refusal_finds_a_failed_order() {
 
 #[test]
 fn cancels_join_and_a_repeated_one_is_fine() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
     for to in [2, 3, 4] {
-        desk.cancel(order_id, to);
+        rig.cancel(order_id, to);
     }
-    assert_eq!(cancels(&desk.take()), 1, "one cancel for all of them");
-    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    assert_eq!(desk.queries(), 1, "its last fills");
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
-    let effects = desk.take();
+    assert_eq!(cancels(&rig.take()), 1, "one cancel for all of them");
+    rig.cancel_answer(order_id, CancelOutcome::Cancelled);
+    assert_eq!(rig.queries(), 1, "its last fills");
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
+    let effects = rig.take();
     let replies = cancel_replies(&effects);
     assert_eq!(replies.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2, 3, 4]);
     for (_, reply) in replies {
         assert!(matches!(reply, CancelReply::Cancelled(order) if order.filled_shares == 4));
     }
-    desk.report("x", filled("e1", 4));
-    desk.report("x", ReportKind::Cancelled);
-    assert_eq!(desk.take(), [], "the feed has no news");
-    desk.cancel(order_id, 5);
-    assert!(matches!(cancel_replies(&desk.take())[..], [(5, CancelReply::Cancelled(_))]));
+    rig.report("x", filled("e1", 4));
+    rig.report("x", ReportKind::Cancelled);
+    assert_eq!(rig.take(), [], "the feed has no news");
+    rig.cancel(order_id, 5);
+    assert!(matches!(cancel_replies(&rig.take())[..], [(5, CancelReply::Cancelled(_))]));
 }
 
 #[test]
 fn a_confirmed_cancel_counts_even_if_the_record_does_not_come() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 2);
-    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    desk.take();
-    desk.record_lost(order_id);
-    assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Cancelled(_))]));
-    desk.sweep(500);
-    assert_eq!(desk.queries(), 1, "what the record may hold is owed");
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
-    assert_eq!(desk.order(order_id).filled_shares, 4);
-    assert_eq!(desk.status(order_id), Status::Cancelled);
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 2);
+    rig.cancel_answer(order_id, CancelOutcome::Cancelled);
+    rig.take();
+    rig.record_lost(order_id);
+    assert!(matches!(cancel_replies(&rig.take())[..], [(2, CancelReply::Cancelled(_))]));
+    rig.sweep(500);
+    assert_eq!(rig.queries(), 1, "what the record may hold is owed");
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
+    assert_eq!(rig.order(order_id).filled_shares, 4);
+    assert_eq!(rig.status(order_id), Status::Cancelled);
 }
 
 #[test]
 fn a_record_from_before_the_cancel_is_asked_for_again() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 2);
-    desk.sweep(500);
-    assert_eq!(desk.queries(), 1);
-    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    assert_eq!(desk.take(), [], "one query at a time");
-    desk.record(order_id, known(ExchangeOrderState::Open, vec![]));
-    assert_eq!(desk.take(), [Effect::Query(order_id)], "old news");
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![]));
-    assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Cancelled(_))]));
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 2);
+    rig.sweep(500);
+    assert_eq!(rig.queries(), 1);
+    rig.cancel_answer(order_id, CancelOutcome::Cancelled);
+    assert_eq!(rig.take(), [], "one query at a time");
+    rig.record(order_id, known(ExchangeOrderState::Open, vec![]));
+    assert_eq!(rig.take(), [Effect::Query(order_id)], "old news");
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![]));
+    assert!(matches!(cancel_replies(&rig.take())[..], [(2, CancelReply::Cancelled(_))]));
 }
 
 #[test]
 fn the_last_fill_wins_against_the_cancel() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 2);
-    desk.report("x", filled("e1", 4));
-    assert_eq!(desk.status(order_id), Status::PendingCancel, "shares are left");
-    desk.report("x", filled("e2", 6));
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 2);
+    rig.report("x", filled("e1", 4));
+    assert_eq!(rig.status(order_id), Status::PendingCancel, "shares are left");
+    rig.report("x", filled("e2", 6));
+    let effects = rig.take();
     assert!(matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(order))]
             if order.status == Status::Filled));
-    desk.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
-    desk.record(order_id, known(ExchangeOrderState::Filled, vec![fill("e1", 4), fill("e2", 6)]));
-    assert_eq!(desk.status(order_id), Status::Filled);
-    assert_eq!(desk.order(order_id).filled_shares, 10);
+    rig.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
+    rig.record(order_id, known(ExchangeOrderState::Filled, vec![fill("e1", 4), fill("e2", 6)]));
+    assert_eq!(rig.status(order_id), Status::Filled);
+    assert_eq!(rig.order(order_id).filled_shares, 10);
 }
 
 #[test]
 fn an_order_that_ended_before_the_cancel_got_there_is_looked_up() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 2);
-    desk.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
-    assert_eq!(desk.status(order_id), Status::PendingCancel);
-    desk.take();
-    desk.record(order_id, known(ExchangeOrderState::Expired, vec![]));
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 2);
+    rig.cancel_answer(order_id, refused(CancelRefusal::AlreadyEnded));
+    assert_eq!(rig.status(order_id), Status::PendingCancel);
+    rig.take();
+    rig.record(order_id, known(ExchangeOrderState::Expired, vec![]));
+    let effects = rig.take();
     assert!(
         matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(order))]
             if order.reason.as_deref() == Some("expired")),
@@ -432,179 +432,179 @@ fn an_order_that_ended_before_the_cancel_got_there_is_looked_up() {
 
 #[test]
 fn a_declined_cancel_leaves_the_order_as_its_fills_say() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.report("x", filled("e1", 4));
-    desk.cancel(order_id, 2);
-    desk.take();
-    desk.cancel_answer(order_id, refused(CancelRefusal::Declined));
-    assert!(matches!(cancel_replies(&desk.take())[..], [(2, CancelReply::Conflict(_))]));
-    assert_eq!(desk.status(order_id), Status::PartiallyFilled);
-    desk.cancel(order_id, 3);
-    assert_eq!(cancels(&desk.take()), 1, "another wish is another cancel");
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.report("x", filled("e1", 4));
+    rig.cancel(order_id, 2);
+    rig.take();
+    rig.cancel_answer(order_id, refused(CancelRefusal::Declined));
+    assert!(matches!(cancel_replies(&rig.take())[..], [(2, CancelReply::Conflict(_))]));
+    assert_eq!(rig.status(order_id), Status::PartiallyFilled);
+    rig.cancel(order_id, 3);
+    assert_eq!(cancels(&rig.take()), 1, "another wish is another cancel");
 }
 
 #[test]
 fn a_cancel_without_an_outcome_is_sent_again_only_after_a_look() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 2);
-    desk.take();
-    desk.cancel_answer(order_id, CancelOutcome::Unknown);
-    assert_eq!(desk.take(), []);
-    desk.sweep(500);
-    assert_eq!(desk.take(), [Effect::Query(order_id)]);
-    desk.record(order_id, known(ExchangeOrderState::Open, vec![]));
-    assert_eq!(cancels(&desk.take()), 1, "it did not get there");
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 2);
+    rig.take();
+    rig.cancel_answer(order_id, CancelOutcome::Unknown);
+    assert_eq!(rig.take(), []);
+    rig.sweep(500);
+    assert_eq!(rig.take(), [Effect::Query(order_id)]);
+    rig.record(order_id, known(ExchangeOrderState::Open, vec![]));
+    assert_eq!(cancels(&rig.take()), 1, "it did not get there");
 }
 
 #[test]
 fn an_accepted_order_that_the_exchange_has_lost_needs_a_second_look() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 2);
-    desk.sweep(500);
-    desk.take();
-    desk.record(order_id, QueryAnswer::Unknown { as_of: None });
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 2);
+    rig.sweep(500);
+    rig.take();
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    let effects = rig.take();
     assert!(has_alert(&effects, Anomaly::UnknownAtExchange));
-    assert_eq!(desk.status(order_id), Status::PendingCancel);
-    desk.cancel_answer(order_id, refused(CancelRefusal::UnknownOrder));
-    assert_eq!(desk.status(order_id), Status::PendingCancel, "the same look");
-    desk.sweep(500);
-    desk.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(desk.status(order_id), Status::PendingCancel, "records lag");
-    desk.sweep(15 * 500);
-    desk.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(desk.status(order_id), Status::Cancelled);
+    assert_eq!(rig.status(order_id), Status::PendingCancel);
+    rig.cancel_answer(order_id, refused(CancelRefusal::UnknownOrder));
+    assert_eq!(rig.status(order_id), Status::PendingCancel, "the same look");
+    rig.sweep(500);
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    assert_eq!(rig.status(order_id), Status::PendingCancel, "records lag");
+    rig.sweep(15 * 500);
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    assert_eq!(rig.status(order_id), Status::Cancelled);
 }
 
 #[test]
 fn a_late_accept_of_a_failed_order_is_cancelled_and_alerted() {
-    let mut desk = Desk::new();
-    let order_id = desk.failed();
-    desk.accept(order_id, "x");
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.failed();
+    rig.accept(order_id, "x");
+    let effects = rig.take();
     assert!(has_alert(&effects, Anomaly::LateAccept));
     assert_eq!(cancels(&effects), 1);
-    desk.restart();
-    desk.reconcile();
-    assert_eq!(desk.queries(), 1, "it is not forgotten");
-    desk.record(order_id, known(ExchangeOrderState::Open, vec![fill("e1", 4)]));
-    let effects = desk.take();
+    rig.restart();
+    rig.reconcile();
+    assert_eq!(rig.queries(), 1, "it is not forgotten");
+    rig.record(order_id, known(ExchangeOrderState::Open, vec![fill("e1", 4)]));
+    let effects = rig.take();
     assert!(has_alert(&effects, Anomaly::FillOfFailed));
     assert_eq!(cancels(&effects), 1);
-    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
-    assert_eq!(desk.status(order_id), Status::Failed);
-    assert_eq!(desk.order(order_id).filled_shares, 4, "never dropped");
-    assert_eq!(desk.engines.open_orders(), 0);
+    rig.cancel_answer(order_id, CancelOutcome::Cancelled);
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
+    assert_eq!(rig.status(order_id), Status::Failed);
+    assert_eq!(rig.order(order_id).filled_shares, 4, "never dropped");
+    assert_eq!(rig.engines.open_orders(), 0);
 }
 
 #[test]
 fn a_late_fill_is_what_the_fills_say_until_the_exchange_says_more() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.cancel(order_id, 2);
-    desk.cancel_answer(order_id, CancelOutcome::Cancelled);
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![]));
-    desk.take();
-    desk.report("x", filled("late", 4));
-    let effects = desk.take();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.cancel(order_id, 2);
+    rig.cancel_answer(order_id, CancelOutcome::Cancelled);
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![]));
+    rig.take();
+    rig.report("x", filled("late", 4));
+    let effects = rig.take();
     assert!(has_alert(&effects, Anomaly::LateFill));
     assert!(effects.contains(&Effect::Query(order_id)));
-    assert_eq!(desk.status(order_id), Status::PartiallyFilled);
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("late", 4)]));
-    assert_eq!(desk.status(order_id), Status::Cancelled);
-    desk.take();
-    desk.cancel(order_id, 3);
-    let effects = desk.take();
+    assert_eq!(rig.status(order_id), Status::PartiallyFilled);
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("late", 4)]));
+    assert_eq!(rig.status(order_id), Status::Cancelled);
+    rig.take();
+    rig.cancel(order_id, 3);
+    let effects = rig.take();
     let replies = cancel_replies(&effects);
     assert!(matches!(replies[..], [(3, CancelReply::Cancelled(_))]), "still their own cancel");
 }
 
 #[test]
 fn a_bust_opens_a_filled_order_and_asks() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.report("x", filled("e1", 10));
-    desk.take();
-    desk.report("x", ReportKind::Busted { execution_id: fill("e1", 1).execution_id });
-    assert_eq!(desk.status(order_id), Status::Submitted);
-    assert_eq!(desk.queries(), 1);
-    desk.report("x", filled("e1", 10));
-    assert_eq!(desk.order(order_id).filled_shares, 0, "a repeated line does not undo the bust");
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.report("x", filled("e1", 10));
+    rig.take();
+    rig.report("x", ReportKind::Busted { execution_id: fill("e1", 1).execution_id });
+    assert_eq!(rig.status(order_id), Status::Submitted);
+    assert_eq!(rig.queries(), 1);
+    rig.report("x", filled("e1", 10));
+    assert_eq!(rig.order(order_id).filled_shares, 0, "a repeated line does not undo the bust");
 }
 
 #[test]
 fn an_early_fill_waits_for_its_accept_also_through_a_restart() {
-    let mut desk = Desk::new();
-    let order_id = desk.pending();
-    desk.engines.feed_session(&"s".into(), 6);
-    desk.report("x", filled("early", 4));
-    desk.engines.feed_reached(7);
-    desk.reconcile();
-    desk.record(order_id, QueryAnswer::Unknown { as_of: None });
-    desk.act(|engines, now, out| engines.log_feed_position(now, out));
-    let [.., Event::UnmatchedReport(_), Event::FeedPosition(position)] = &desk.log[..] else {
-        panic!("the report is logged before the position passes it: {:?}", desk.log);
+    let mut rig = Rig::new();
+    let order_id = rig.pending();
+    rig.engines.feed_session(&"s".into(), 6);
+    rig.report("x", filled("early", 4));
+    rig.engines.feed_reached(7);
+    rig.reconcile();
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    rig.act(|engines, now, out| engines.log_feed_position(now, out));
+    let [.., Event::UnmatchedReport(_), Event::FeedPosition(position)] = &rig.log[..] else {
+        panic!("the report is logged before the position passes it: {:?}", rig.log);
     };
     assert_eq!((position.session.as_str(), position.sequence), ("s", 7));
-    desk.restart();
-    assert_eq!(desk.engines.unmatched_reports(), 1);
-    desk.accept(order_id, "x");
-    assert_eq!(desk.status(order_id), Status::PartiallyFilled);
-    assert_eq!(desk.engines.unmatched_reports(), 0);
-    desk.restart();
-    assert_eq!(desk.order(order_id).filled_shares, 4);
-    assert_eq!(desk.engines.unmatched_reports(), 0, "it has an owner now");
+    rig.restart();
+    assert_eq!(rig.engines.unmatched_reports(), 1);
+    rig.accept(order_id, "x");
+    assert_eq!(rig.status(order_id), Status::PartiallyFilled);
+    assert_eq!(rig.engines.unmatched_reports(), 0);
+    rig.restart();
+    assert_eq!(rig.order(order_id).filled_shares, 4);
+    assert_eq!(rig.engines.unmatched_reports(), 0, "it has an owner now");
 }
 
 #[test]
 fn a_report_that_nobody_claims_is_given_up_aloud() {
-    let mut desk = Desk::new();
-    desk.report("nobody", ReportKind::Cancelled);
-    desk.sweep(10_001);
-    assert_eq!(desk.take(), [Effect::Alert(Alert::ReportsExpired { count: 1 })]);
+    let mut rig = Rig::new();
+    rig.report("nobody", ReportKind::Cancelled);
+    rig.sweep(10_001);
+    assert_eq!(rig.take(), [Effect::Alert(Alert::ReportsExpired { count: 1 })]);
 }
 
 #[test]
 fn the_feed_position_waits_until_what_a_gap_may_hide_is_reconciled() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
-    desk.engines.feed_session(&"s".into(), 20);
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.engines.feed_session(&"s".into(), 20);
     // Its cancel comes after the gap and before anybody asked; a fill was lost in the gap.
-    desk.report("x", ReportKind::Cancelled);
-    desk.engines.feed_reached(21);
-    let log = |desk: &mut Desk| {
-        let length = desk.log.len();
-        desk.act(|engines, now, out| engines.log_feed_position(now, out));
-        desk.log.len() > length
+    rig.report("x", ReportKind::Cancelled);
+    rig.engines.feed_reached(21);
+    let log = |rig: &mut Rig| {
+        let length = rig.log.len();
+        rig.act(|engines, now, out| engines.log_feed_position(now, out));
+        rig.log.len() > length
     };
-    assert!(!log(&mut desk));
-    desk.take();
-    desk.reconcile();
-    assert_eq!(desk.queries(), 1, "an ended order may have missed something too");
-    assert!(!log(&mut desk));
-    desk.restart();
-    desk.reconcile();
-    assert_eq!(desk.queries(), 1, "and a restart knows that");
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
-    assert_eq!(desk.order(order_id).filled_shares, 3);
-    assert_eq!(desk.status(order_id), Status::Cancelled);
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
-    desk.engines.feed_session(&"s".into(), 21);
-    desk.reconcile();
-    desk.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
-    assert!(log(&mut desk));
+    assert!(!log(&mut rig));
+    rig.take();
+    rig.reconcile();
+    assert_eq!(rig.queries(), 1, "an ended order may have missed something too");
+    assert!(!log(&mut rig));
+    rig.restart();
+    rig.reconcile();
+    assert_eq!(rig.queries(), 1, "and a restart knows that");
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
+    assert_eq!(rig.order(order_id).filled_shares, 3);
+    assert_eq!(rig.status(order_id), Status::Cancelled);
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
+    rig.engines.feed_session(&"s".into(), 21);
+    rig.reconcile();
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
+    assert!(log(&mut rig));
 }
 
 #[test]
 fn a_log_that_speaks_of_an_order_it_never_created_is_refused() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
     let mut engines = Engines::new(OPTIONS);
-    assert_eq!(engines.replay(&desk.log[1]), Err(UnknownOrder { order_id }));
+    assert_eq!(engines.replay(&rig.log[1]), Err(UnknownOrder { order_id }));
 }
 
 /// The exchange's record of an order with these executions.
@@ -615,15 +615,15 @@ fn record_with(executions: &[Fill], state: ExchangeOrderState) -> QueryAnswer {
 
 #[test]
 fn an_execution_that_came_while_the_exchange_was_asked_is_not_doubted() {
-    let mut desk = Desk::new();
-    let order_id = desk.submitted();
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
     for round in 0..3 {
-        desk.act(|engines, now, out| engines.reconcile(now, order_id, out));
+        rig.act(|engines, now, out| engines.reconcile(now, order_id, out));
         let newer = fill(&format!("e{round}"), 1);
-        desk.report("x", ReportKind::Filled(newer));
+        rig.report("x", ReportKind::Filled(newer));
         let before: Vec<Fill> = (0..round).map(|n| fill(&format!("e{n}"), 1)).collect();
-        desk.record(order_id, record_with(&before, ExchangeOrderState::Open));
-        desk.sweep(OPTIONS.grace_micros);
+        rig.record(order_id, record_with(&before, ExchangeOrderState::Open));
+        rig.sweep(OPTIONS.grace_micros);
     }
-    assert_eq!(desk.engines.order(order_id).unwrap().filled_shares, 3);
+    assert_eq!(rig.engines.order(order_id).unwrap().filled_shares, 3);
 }
