@@ -1,5 +1,5 @@
-//! Makes `data/tape-20131008.bin` and `data/universe-20140324.bin` from the CSV files of
-//! QuantConnect/Lean; `data/README.md` says where they are and how to run this.
+//! Makes `src/sim_exchange/data/tape-20131008.bin` and `universe-20140324.bin` from the CSV files of
+//! QuantConnect/Lean; the `README.md` beside them says where they are and how to run this.
 //!
 //! `convert_tape DIRECTORY OUTPUT`: DIRECTORY has the unpacked `<day>_<symbol>_Trade_Tick.csv` of
 //! the day and of the day before, and `20140324.csv`.
@@ -8,8 +8,8 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use longbow::exchange::sim::tape::{Tape, TapeParts, TapePrint, TapeSymbol};
-use longbow::exchange::sim::universe::{Universe, UniverseEntry};
+use longbow::sim_exchange::tape::{Tape, TapeParts, TapePrint, TapeSymbol};
+use longbow::sim_exchange::universe::{Universe, UniverseEntry};
 use longbow::types::{PriceCents, Symbol};
 
 const DAY: u32 = 20_131_008;

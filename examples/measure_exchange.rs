@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use longbow::exchange::sim::{SimOptions, THREAD_NAME, start};
+use longbow::sim_exchange::{SimOptions, THREAD_NAME, start};
 use longbow::types::Clock;
 
 type Failure = Box<dyn Error + Send + Sync>;

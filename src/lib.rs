@@ -27,11 +27,12 @@
 //! | 3 | [`engine`] | pure: one state machine per user partition, inputs in, events and effects out |
 //! | 3 | [`wal`] | the write-ahead log: segments, group commit, recovery |
 //! | 4 | [`index`] | all orders on disk, moved forward from the log, so that the log can be cut |
-//! | 4 | [`exchange`] | wire format, order sessions, the feed reader; [`exchange::sim`] plays the other side |
+//! | 4 | [`exchange`] | wire format, order sessions, the feed reader |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
 //! | 5 | [`oms`] | the orders thread: drives engines, log and sessions |
 //! | 5 | [`offline`] | log, index and Postgres compared, restored and copied; compared also beside a running server |
+//! | 5 | [`sim_exchange`] | a real server that plays the exchange, and misbehaves on request |
 //! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
 //! | 6 | `simulation` | with the feature `simulation`: the whole order system from a seed, for tests |
 //! | 7 | [`config`] | the command line and the configuration file |
@@ -96,6 +97,7 @@ pub mod oms;
 pub mod order;
 pub mod projection;
 pub mod shutdown;
+pub mod sim_exchange;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod stream;

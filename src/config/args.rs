@@ -13,9 +13,9 @@ use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::exchange::ExchangeAddress;
-use crate::exchange::sim::faults::FaultSettings;
-use crate::exchange::sim::{SessionTime, SimOptions, Speed};
 use crate::order::EVENT_NAMES;
+use crate::sim_exchange::faults::FaultSettings;
+use crate::sim_exchange::{SessionTime, SimOptions, Speed};
 use crate::types::{InvalidValue, OrderId, UserId};
 use crate::wal::DEFAULT_RESERVE_BYTES;
 
@@ -245,7 +245,7 @@ pub struct SimulatorArgs {
 
     /// What the exchange does wrong, for tests: GROUP.KIND=CHANCE with a probability or next:N,
     /// such as submits.drop-reply=0.05,feed.skip=next:3,seed=7. The documentation of
-    /// `exchange::sim::faults` has all kinds; PUT /admin/faults changes them while it runs.
+    /// `sim_exchange::faults` has all kinds; PUT /admin/faults changes them while it runs.
     #[arg(long, env = "LONGBOW_FAULT", value_name = "KIND=VALUE,...")]
     pub fault: Option<FaultSettings>,
 }

@@ -1,6 +1,6 @@
 //! What may change a record of an order, one rule a test.
 
-use super::race_tests::{Rig, OPTIONS, fill, filled, has_alert, record_of};
+use super::race_tests::{OPTIONS, Rig, fill, filled, has_alert, record_of};
 use super::*;
 use crate::order::{
     Anomaly, CaseCause, CaseOutcome, Ending, Fill, OperatorAct, OrderParts, ReportKind, Status,
@@ -393,10 +393,7 @@ fn only_a_record_from_behind_a_gap_reconciles_what_the_gap_may_hide() {
     rig.reconcile();
     let both = || record(&[fill("e1", 4), fill("e2", 3)]);
     let positions = |rig: &Rig| {
-        rig.log
-            .iter()
-            .filter(|event| matches!(event, crate::order::Event::FeedPosition(_)))
-            .count()
+        rig.log.iter().filter(|event| matches!(event, crate::order::Event::FeedPosition(_))).count()
     };
     answer(&mut rig, order_id, as_of("s", 8, both()));
     rig.log_position();

@@ -1,6 +1,6 @@
 //! Sessions of the feed whose numbering begins again, and records that name others.
 
-use super::race_tests::{Rig, OPTIONS, fill, filled, record_of};
+use super::race_tests::{OPTIONS, Rig, fill, filled, record_of};
 use super::*;
 use crate::order::{Ending, Status};
 use crate::types::OrderId;

@@ -1,7 +1,7 @@
 //! What stays unsure about an order is asked about again, holds up nothing else, and is decided by
 //! numbers and not by names alone.
 
-use super::race_tests::{Rig, OPTIONS, fill, filled, record_of};
+use super::race_tests::{OPTIONS, Rig, fill, filled, record_of};
 use super::*;
 use crate::order::{
     CaseCause, CaseOutcome, Event, Fill, MAX_OPEN_CASES, OperatorAct, ReportKind, Status,

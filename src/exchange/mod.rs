@@ -1,5 +1,5 @@
 //! The exchange as Longbow sees it: what travels over its wire, the sessions that carry orders to
-//! it, the reader of its feed, and (in [`sim`]) a real server that plays it.
+//! it, and the reader of its feed. A server that plays the exchange is [`crate::sim_exchange`].
 
 mod address;
 mod blocking_http;
@@ -12,7 +12,6 @@ mod feed_types;
 pub mod fuzzing;
 mod reading;
 mod session;
-pub mod sim;
 mod symbol_list;
 mod unreadable;
 pub mod webhook;

@@ -1,4 +1,4 @@
-//! The other side: the rules of [`crate::exchange::sim`], and on top of them what these do not do:
+//! The other side: the rules of [`crate::sim_exchange`], and on top of them what these do not do:
 //! executions of orders that have ended, beyond their size as well, and cancels declined.
 
 use std::collections::BTreeMap;
@@ -9,12 +9,12 @@ use super::dice::Dice;
 use super::invariant::{Checked, Invariant, broken};
 use super::published::Published;
 use super::records::{self, RecordHistory, RecordManner};
-use crate::exchange::sim::ManualExchange;
 use crate::exchange::wire::{
     AsOf, CancelRequest, CancelResponse, CancelResult, ExchangeStatus, FeedLine, FeedLineType,
     QueryExecution, QueryRequest, QueryResponse, QueryResult, Refusal, SubmitRequest,
     SubmitResponse,
 };
+use crate::sim_exchange::ManualExchange;
 use crate::types::{
     ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, Symbol, TimestampMicros,
 };

@@ -1,6 +1,6 @@
 use crate::config::ExchangeArgs;
-use crate::exchange::sim;
 use crate::shutdown::Shutdown;
+use crate::sim_exchange;
 
 use super::ServeError;
 use super::logging::Log;
@@ -21,7 +21,7 @@ pub fn run_exchange(arguments: &ExchangeArgs, log: &Log) -> Result<(), ServeErro
         return Err(unknown(std::io::ErrorKind::NotFound.into()));
     };
     let options = arguments.simulator.options(address, arguments.data_dir.clone());
-    let simulator = sim::start_with(options, ended_unasked(&shutdown))?;
+    let simulator = sim_exchange::start_with(options, ended_unasked(&shutdown))?;
     log.announce(format_args!("exchange listening on http://{}", simulator.address()));
     shutdown.wait();
     simulator.stop()?;

@@ -11,7 +11,6 @@ use glommio::LocalExecutorBuilder;
 use crate::config::{ExchangeChoice, ListenAddress, ServeArgs};
 use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
-use crate::exchange::sim::{self, SimError, SimHandle};
 use crate::exchange::webhook::WebhookSecretError;
 use crate::http::{
     Authenticator, Health, HttpLimits, HttpMetrics, Secret, SecretError, Site, StreamService,
@@ -27,6 +26,7 @@ use crate::oms::{
 };
 use crate::projection::{PostgresServers, ProjectionError, ServersError};
 use crate::shutdown::{Shutdown, StopReason};
+use crate::sim_exchange::{self, SimError, SimHandle};
 use crate::stream::{StreamMetrics, StreamQuotas, stream_router};
 use crate::sync::mailbox;
 use crate::types::{SteadyClock, UserId};
@@ -298,7 +298,7 @@ fn find_exchange(
         ExchangeChoice::Simulated => {
             let data_dir = Some(arguments.data_dir.join("exchange"));
             let options = arguments.simulator.options(link::simulator_address(), data_dir);
-            let simulator = sim::start_with(options, ended_unasked(shutdown))?;
+            let simulator = sim_exchange::start_with(options, ended_unasked(shutdown))?;
             Ok((simulator.address().into(), Some(simulator)))
         }
     }
@@ -309,7 +309,7 @@ pub(super) fn ended_unasked(shutdown: &Shutdown) -> impl FnOnce() + Send + 'stat
     let shutdown = shutdown.clone();
     move || {
         shutdown.request(StopReason::ThreadEnded {
-            thread: sim::THREAD_NAME.to_owned(),
+            thread: sim_exchange::THREAD_NAME.to_owned(),
             error: "it ended without being asked to".to_owned(),
         });
     }

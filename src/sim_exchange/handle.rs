@@ -25,8 +25,8 @@ use crate::types::{SteadyClock, Symbol, TimestampMicros};
 /// Name of the thread.
 pub const THREAD_NAME: &str = "exchange";
 
-static TAPE: &[u8] = include_bytes!("../../../data/tape-20131008.bin");
-static UNIVERSE: &[u8] = include_bytes!("../../../data/universe-20140324.bin");
+static TAPE: &[u8] = include_bytes!("data/tape-20131008.bin");
+static UNIVERSE: &[u8] = include_bytes!("data/universe-20140324.bin");
 
 /// A running exchange. Dropping it stops it.
 #[derive(Debug)]

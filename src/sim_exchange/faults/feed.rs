@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Faults;
-use crate::exchange::sim::line::Lines;
+use crate::sim_exchange::line::Lines;
 
 /// Bytes of a garbage line that is too long.
 const GARBAGE_BYTES: usize = 5_000;
 
 /// What a reader does next.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::exchange::sim) enum Step {
+pub(in crate::sim_exchange) enum Step {
     /// Sends these whole lines.
     Send(Bytes),
     /// Sends nothing for a while.
@@ -24,7 +24,7 @@ pub(in crate::exchange::sim) enum Step {
 
 /// One reader's lines on their way through the faults.
 #[derive(Debug, Default)]
-pub(in crate::exchange::sim) struct Distortion {
+pub(in crate::sim_exchange) struct Distortion {
     /// Lines that wait to be late, with how many lines each lets pass first. At most as many as the
     /// largest window.
     held: Vec<(u32, Vec<u8>)>,
@@ -33,12 +33,12 @@ pub(in crate::exchange::sim) struct Distortion {
 
 impl Distortion {
     /// The next step of what was put in.
-    pub(in crate::exchange::sim) fn next(&mut self) -> Option<Step> {
+    pub(in crate::sim_exchange) fn next(&mut self) -> Option<Step> {
         self.steps.pop_front()
     }
 
     /// Puts whole lines in.
-    pub(in crate::exchange::sim) fn put(&mut self, faults: &Faults, lines: &[u8]) {
+    pub(in crate::sim_exchange) fn put(&mut self, faults: &Faults, lines: &[u8]) {
         let manner = faults.manner();
         let mut out = Vec::with_capacity(lines.len());
         for line in lines.split_inclusive(|&byte| byte == b'\n') {
@@ -83,12 +83,12 @@ impl Distortion {
     }
 
     /// Lets go of lines that wait to be late: the feed has gone quiet, or no fault is set any more.
-    pub(in crate::exchange::sim) fn release(&mut self) {
+    pub(in crate::sim_exchange) fn release(&mut self) {
         let mut out: Vec<u8> = self.held.drain(..).flat_map(|(_, line)| line).collect();
         self.flush(&mut out);
     }
 
-    pub(in crate::exchange::sim) fn is_empty(&self) -> bool {
+    pub(in crate::sim_exchange) fn is_empty(&self) -> bool {
         self.held.is_empty() && self.steps.is_empty()
     }
 
@@ -151,7 +151,7 @@ fn is_of_order(line: &[u8]) -> bool {
 }
 
 /// Makes further lines of some that are about to be published.
-pub(in crate::exchange::sim) fn repeat_renumbered(faults: &Faults, lines: &mut Lines) {
+pub(in crate::sim_exchange) fn repeat_renumbered(faults: &Faults, lines: &mut Lines) {
     let only_order_lines = faults.manner().only_order_lines;
     for index in 0..lines.marks.len() {
         let of_order = lines.marks.get(index).is_some_and(|mark| mark.of_order);

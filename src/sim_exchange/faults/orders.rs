@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Faults, Kind};
-use crate::exchange::sim::line::Key;
-use crate::exchange::sim::state::Shared;
-use crate::exchange::sim::venue::Venue;
 use crate::exchange::wire::{CancelResult, Refusal, SubmitOrder, SubmitResult};
+use crate::sim_exchange::line::Key;
+use crate::sim_exchange::state::Shared;
+use crate::sim_exchange::venue::Venue;
 use crate::types::{ExternalOrderId, TimestampMicros};
 
 /// Most deeds that wait for their time: the longest wait of ten minutes at 100 a second. What does
@@ -30,7 +30,7 @@ enum Deed {
 
 /// Deeds by their time.
 #[derive(Debug, Default)]
-pub(in crate::exchange::sim) struct Later {
+pub(in crate::sim_exchange) struct Later {
     deeds: Mutex<BinaryHeap<Reverse<(Instant, Deed)>>>,
     earlier: Notify,
 }
@@ -60,7 +60,7 @@ impl Later {
     }
 
     /// Draws whether the executions that were just made will be declared void.
-    pub(in crate::exchange::sim) fn note_fills(&self, faults: &Faults, fills: &[(Key, Key)]) {
+    pub(in crate::sim_exchange) fn note_fills(&self, faults: &Faults, fills: &[(Key, Key)]) {
         for &(order, execution) in fills {
             if faults.roll(|dice| &mut dice.orders.bust) {
                 self.push(faults, Deed::Bust { order, execution });
@@ -70,7 +70,7 @@ impl Later {
 }
 
 /// Does what is due, for as long as the exchange runs.
-pub(in crate::exchange::sim) async fn carry_out(shared: Arc<Shared>) {
+pub(in crate::sim_exchange) async fn carry_out(shared: Arc<Shared>) {
     loop {
         let due = shared.later.next_due();
         let its_time = async {
@@ -110,20 +110,20 @@ pub(in crate::exchange::sim) async fn carry_out(shared: Arc<Shared>) {
 }
 
 /// The venue with the faults of orders around it, for one request.
-pub(in crate::exchange::sim) struct OrderMischief<'a> {
+pub(in crate::sim_exchange) struct OrderMischief<'a> {
     faults: &'a Faults,
     later: &'a Later,
     /// Whether a fill must reach the feed before the request is answered.
-    pub(in crate::exchange::sim) filled_first: bool,
+    pub(in crate::sim_exchange) filled_first: bool,
 }
 
 impl<'a> OrderMischief<'a> {
-    pub(in crate::exchange::sim) fn new(shared: &'a Shared) -> Self {
+    pub(in crate::sim_exchange) fn new(shared: &'a Shared) -> Self {
         Self { faults: &shared.faults, later: &shared.later, filled_first: false }
     }
 
     /// Submits an order. One that the exchange knows gets its first answer, whatever is set.
-    pub(in crate::exchange::sim) fn submit(
+    pub(in crate::sim_exchange) fn submit(
         &mut self,
         venue: &mut Venue,
         order: &SubmitOrder,
@@ -160,7 +160,7 @@ impl<'a> OrderMischief<'a> {
     }
 
     /// Cancels an order, or refuses to where it could be cancelled.
-    pub(in crate::exchange::sim) fn cancel(
+    pub(in crate::sim_exchange) fn cancel(
         &mut self,
         venue: &mut Venue,
         id: &ExternalOrderId,

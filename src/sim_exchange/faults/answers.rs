@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Faults, Kind};
-use crate::exchange::sim::listener::Connection;
-use crate::exchange::sim::problem::{self, Problem, Reply};
+use crate::sim_exchange::listener::Connection;
+use crate::sim_exchange::problem::{self, Problem, Reply};
 
 /// The head of an answer that axum and hyper make has about 110 bytes: an answer that is cut after
 /// so many and half of its body is cut within the body, for every body of more than 20 bytes.
@@ -20,7 +20,7 @@ const HUGE_BYTES: usize = 17 << 20;
 
 /// What of the exchange is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::exchange::sim) enum RequestKind {
+pub(in crate::sim_exchange) enum RequestKind {
     Submit,
     Cancel,
     Query,
@@ -28,7 +28,7 @@ pub(in crate::exchange::sim) enum RequestKind {
 
 /// What will befall one request.
 #[derive(Debug)]
-pub(in crate::exchange::sim) struct Fate<'a> {
+pub(in crate::sim_exchange) struct Fate<'a> {
     faults: &'a Faults,
     delay: Option<Duration>,
     fault: Option<AnswerFault>,
@@ -90,7 +90,7 @@ static QUERIES: Dice = dice_of!(queries);
 
 impl Faults {
     /// Draws what will befall a request that will have so many results.
-    pub(in crate::exchange::sim) fn fate(&self, kind: RequestKind, results: usize) -> Fate<'_> {
+    pub(in crate::sim_exchange) fn fate(&self, kind: RequestKind, results: usize) -> Fate<'_> {
         let mut fate = Fate { faults: self, delay: None, fault: None };
         if !self.is_active() {
             return fate;
@@ -112,7 +112,7 @@ impl Faults {
 
 impl Fate<'_> {
     /// What happens before the work; an error means that the work is not to be done.
-    pub(in crate::exchange::sim) fn begin(&self, connection: &Connection) -> Result<(), Problem> {
+    pub(in crate::sim_exchange) fn begin(&self, connection: &Connection) -> Result<(), Problem> {
         match self.fault {
             Some(AnswerFault::CutBefore) => {
                 connection.cut_after(0);
@@ -126,7 +126,7 @@ impl Fate<'_> {
     }
 
     /// Answers after the work, rightly or wrongly.
-    pub(in crate::exchange::sim) async fn finish<R, A: Serialize>(
+    pub(in crate::sim_exchange) async fn finish<R, A: Serialize>(
         self,
         connection: &Connection,
         mut results: Vec<R>,

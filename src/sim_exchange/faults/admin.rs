@@ -13,17 +13,17 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::settings::{FaultSettings, MAX_FORGET_MILLIS};
-use crate::exchange::sim::listener::Connection;
-use crate::exchange::sim::problem::{Problem, Reply, json, read_body, read_json};
-use crate::exchange::sim::state::Shared;
-use crate::exchange::sim::venue::ListedOrder;
+use crate::sim_exchange::listener::Connection;
+use crate::sim_exchange::problem::{Problem, Reply, json, read_body, read_json};
+use crate::sim_exchange::state::Shared;
+use crate::sim_exchange::venue::ListedOrder;
 use crate::types::ExternalOrderId;
 
 /// Orders of one page of `GET /admin/orders`.
 const ORDERS_OF_A_PAGE: usize = 1_000;
 
 /// `/admin/faults`, `/admin/restart` and `/admin/orders`.
-pub(in crate::exchange::sim) fn routes() -> Router<Arc<Shared>> {
+pub(in crate::sim_exchange) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/admin/faults", get(tell).put(set))
         .route("/admin/restart", post(restart))

@@ -13,7 +13,7 @@ const REORDER_WINDOW: std::ops::RangeInclusive<u32> = 1..=64;
 /// Most of its memory that a restart can lose, in milliseconds: an hour.
 pub(super) const MAX_FORGET_MILLIS: u64 = 3_600_000;
 /// Most that a record can be behind, in milliseconds: ten minutes.
-pub(in crate::exchange::sim) const MAX_RECORD_LAG_MILLIS: u64 = 600_000;
+pub(in crate::sim_exchange) const MAX_RECORD_LAG_MILLIS: u64 = 600_000;
 /// Most that the clock can be wrong by, in milliseconds: a day.
 const MAX_CLOCK_AHEAD_MILLIS: u64 = 86_400_000;
 

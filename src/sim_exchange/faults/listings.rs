@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::exchange::wire::SymbolInfo;
 
 /// The list with odd entries before and between its own, of which the last has no previous close.
-pub(in crate::exchange::sim) fn odd_listings(symbols: &[SymbolInfo]) -> Value {
+pub(in crate::sim_exchange) fn odd_listings(symbols: &[SymbolInfo]) -> Value {
     let mut entries = vec![
         json!({"symbol": "AJAX=", "previousCloseInCents": 1}),
         json!({"symbol": "BRK A", "previousCloseInCents": 1}),

@@ -15,7 +15,7 @@ use crate::types::{
 /// An accepted order in a list.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::exchange::sim) struct ListedOrder {
+pub(in crate::sim_exchange) struct ListedOrder {
     client_order_id: CompactString,
     external_order_id: Option<ExternalOrderId>,
     symbol: Symbol,
@@ -30,7 +30,7 @@ pub(in crate::exchange::sim) struct ListedOrder {
 
 impl Venue {
     /// Accepted orders by their keys, behind `after`, at most `limit`.
-    pub(in crate::exchange::sim) fn list(
+    pub(in crate::sim_exchange) fn list(
         &self,
         after: Option<&ExternalOrderId>,
         limit: usize,
@@ -40,16 +40,16 @@ impl Venue {
     }
 
     /// Whether an order of this client id was accepted or refused before.
-    pub(in crate::exchange::sim) fn knows(&self, client_order_id: &str) -> bool {
+    pub(in crate::sim_exchange) fn knows(&self, client_order_id: &str) -> bool {
         self.orders.known(&ClientKey::new(client_order_id)).is_some()
     }
 
     /// The order that one of our ids names.
-    pub(in crate::exchange::sim) fn key_of(&self, id: &ExternalOrderId) -> Option<Key> {
+    pub(in crate::sim_exchange) fn key_of(&self, id: &ExternalOrderId) -> Option<Key> {
         order_key(id).filter(|key| self.orders.slot(*key).is_some())
     }
 
-    pub(in crate::exchange::sim) fn is_open(&self, id: &ExternalOrderId) -> bool {
+    pub(in crate::sim_exchange) fn is_open(&self, id: &ExternalOrderId) -> bool {
         let order = self.key_of(id).and_then(|key| self.open_order(key));
         order.is_some()
     }
@@ -61,7 +61,7 @@ impl Venue {
 
     /// Trades shares of an open order at its limit, or at the last price, at most what is left.
     /// False when there is nothing to trade or no price.
-    pub(in crate::exchange::sim) fn fill_now(
+    pub(in crate::sim_exchange) fn fill_now(
         &mut self,
         key: Key,
         shares: Shares,
@@ -94,7 +94,7 @@ impl Venue {
 
     /// Declares an execution void; an order that was filled is open again. False when the order
     /// has no such execution (any more).
-    pub(in crate::exchange::sim) fn bust(
+    pub(in crate::sim_exchange) fn bust(
         &mut self,
         key: Key,
         execution: Key,
@@ -119,7 +119,7 @@ impl Venue {
     }
 
     /// Cancels or expires an open order. False when it is not open.
-    pub(in crate::exchange::sim) fn end_unasked(
+    pub(in crate::sim_exchange) fn end_unasked(
         &mut self,
         key: Key,
         expired: bool,
