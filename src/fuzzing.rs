@@ -1,8 +1,8 @@
 //! Every fuzz target by name: a function of an input's bytes that panics where a promise is broken.
 //! They stand beside what they call, which is private. `make fuzz` feeds them from libFuzzer (see
-//! `fuzz/`), the test below from the corpus that is kept there.
+//! `tests/fuzz/`), the test below from the corpus that is kept there.
 
-/// A target's name, which is that of its folder in `fuzz/corpus/`, and what it is.
+/// A target's name, which is that of its folder in `tests/fuzz/corpus/`, and what it is.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     fn corpus() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
     fn every_folder_of_the_corpus_has_a_target() {
         for entry in fs::read_dir(corpus()).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(target(&name).is_some(), "fuzz/corpus/{name} has no target");
+            assert!(target(&name).is_some(), "tests/fuzz/corpus/{name} has no target");
         }
     }
 }

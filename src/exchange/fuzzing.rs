@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` call: the readers of what an exchange sends, with what must hold
+//! What the fuzz targets in `tests/fuzz/` call: the readers of what an exchange sends, with what must hold
 //! whatever it sends. A broken promise is a panic.
 
 use std::io::{self, Read};

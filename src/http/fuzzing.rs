@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` call: the readers of what a client sends, beyond hyper. A broken
+//! What the fuzz targets in `tests/fuzz/` call: the readers of what a client sends, beyond hyper. A broken
 //! promise is a panic.
 
 use http::header::{AUTHORIZATION, COOKIE};

@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` call: the reader of event records, with what must hold whatever
+//! What the fuzz targets in `tests/fuzz/` call: the reader of event records, with what must hold whatever
 //! the bytes are. A broken promise is a panic.
 
 use super::codec::{EventEncoder, decode};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 use super::codec::Cursor;
 use super::entry::{Entry, FRAME_HEADER_BYTES};
@@ -273,8 +274,19 @@ impl Witness {
     }
 }
 
+const FOUND_BEFORE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proptest-regressions/sim_exchange/venue_tests.txt");
+
+fn histories() -> ProptestConfig {
+    let failures = FileFailurePersistence::Direct(FOUND_BEFORE);
+    ProptestConfig {
+        failure_persistence: Some(Box::new(failures)),
+        ..ProptestConfig::with_cases(300)
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(histories())]
     #[test]
     fn no_history_breaks_the_rules(steps in prop::collection::vec(step(), 1..120)) {
         let mut venue = venue();

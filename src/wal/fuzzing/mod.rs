@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` call: the readers of bytes that come back from a disk, each with
+//! What the fuzz targets in `tests/fuzz/` call: the readers of bytes that come back from a disk, each with
 //! what must hold whatever the bytes are. A broken promise is a panic.
 
 mod memory_disk;

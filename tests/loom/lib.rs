@@ -11,5 +11,5 @@
 //! Without `--cfg loom`, and outside of tests, this crate is empty.
 
 #[cfg(all(loom, test))]
-#[path = "../src/sync/mod.rs"]
+#[path = "../../src/sync/mod.rs"]
 pub mod sync;
