@@ -1,4 +1,4 @@
-//! `longbow verify` beside a running server: each book as it is at one moment, under load too.
+//! `longbow verify` beside a running server: each of the records as it is at one moment, under load too.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -11,7 +11,7 @@ use crate::support::small_disk::{fill_up_to, free_bytes, with_small_disk};
 use crate::support::{Server, api};
 
 #[test]
-fn books_are_compared_while_they_are_written() {
+fn records_are_compared_while_they_are_written() {
     let data = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
     let database = postgres.database();
@@ -19,6 +19,7 @@ fn books_are_compared_while_they_are_written() {
     let settings = ["--postgres", url, "--migrate"];
     let server = Server::start(data.path(), &settings);
     let reconciled = server.user(data.path(), "alice").place_resting("IBM");
+    await_caught_up(&server, data.path(), url);
     let load = Load::start(&server, data.path(), 2);
     for _ in 0..3 {
         load.await_more(30);
