@@ -176,8 +176,17 @@ fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> boo
     }
 }
 
-/// Whether an order over its size is so by just these executions, and the record fits the order.
+/// Whether an order over its size is so by just these executions, and the record fits the order. Not
+/// by one that a line behind what the record covers has shown: the record is older than that.
 fn is_explained_by(work: &Work<'_, '_>, listed: &Listed, doubtful: &[ExecutionId]) -> bool {
+    let (session, _) = work.turn.feed.place();
+    let is_newer = |id: &ExecutionId| match work.entry.underway.lines.shown(id, session) {
+        Shown::ByLine(line) => listed.covers.is_some_and(|covers| covers < line),
+        Shown::ByRecord | Shown::Before => false,
+    };
+    if doubtful.iter().any(is_newer) {
+        return false;
+    }
     let order = work.order();
     let too_much = order.filled_shares.saturating_sub(order.num_shares);
     let executions = work.entry.tracked.executions();

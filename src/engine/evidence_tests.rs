@@ -179,6 +179,20 @@ fn doubtful_executions_that_are_just_too_much_are_taken_back_at_once() {
 }
 
 #[test]
+fn an_over_fill_is_not_explained_by_a_record_from_before_its_line() {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    let order_id = rig.submitted();
+    rig.line("x", 1, filled("e1", 10));
+    rig.line("x", 2, filled("e2", 3));
+    let old = ExchangeRecord { state: ExchangeOrderState::Filled, ..record(&[fill("e1", 10)]) };
+    answer(&mut rig, order_id, as_of("s", 1, old.clone()));
+    assert_eq!(filled_shares(&rig, order_id), 13);
+    answer(&mut rig, order_id, as_of("s", 2, old));
+    assert_eq!(filled_shares(&rig, order_id), 10, "now it is void");
+}
+
+#[test]
 fn an_over_fill_that_the_record_confirms_stays() {
     let (mut rig, order_id) = twice_filled();
     rig.line("x", 3, filled("e3", 5));
