@@ -41,6 +41,8 @@ pub enum OrderFeedMessage {
 pub struct UnreadableLine {
     /// Its sequence; where none can be read, that of the line before.
     pub sequence: u64,
+    /// The sequence of the line before.
+    pub after: u64,
     /// The order.
     pub order_id: ExternalOrderId,
     /// What is wrong with it.

@@ -219,6 +219,8 @@ impl Driver {
                 self.metrics.unreadable_reports.inc();
                 let raw = String::from_utf8_lossy(&line.raw);
                 let text = case_text(&format!("{:?}: {raw}", line.cause));
+                // Only a record that covers this line makes up for it.
+                self.engines.feed_reached(line.after);
                 self.engines.unreadable(now.wall, &line.order_id, &text, &mut self.outbox);
                 self.gate();
                 self.engines.feed_reached(line.sequence);
@@ -230,7 +232,10 @@ impl Driver {
                         self.engines.report(now.wall, report, &mut self.outbox);
                         self.gate();
                     }
-                    None => self.incomplete_line(now, order),
+                    None => {
+                        self.engines.feed_reached(sequence.saturating_sub(1));
+                        self.incomplete_line(now, order);
+                    }
                 }
                 self.engines.feed_reached(sequence);
             }

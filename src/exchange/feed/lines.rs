@@ -125,7 +125,8 @@ impl Feed {
         let Some(order_id) = unreadable.order_id else { return Ok(()) };
         let raw = bytes.get(..MAX_RAW_BYTES).unwrap_or(bytes).into();
         let place = sequence.unwrap_or(self.last_read);
-        let line = UnreadableLine { sequence: place, order_id, cause, raw };
+        let after = sequence.map_or(self.last_read, |sequence| sequence.saturating_sub(1));
+        let line = UnreadableLine { sequence: place, after, order_id, cause, raw };
         // Without a place of its own it stands before the next one.
         let again_from = sequence.unwrap_or(self.last_read + 1);
         self.hand_over(again_from, OrderFeedMessage::Unreadable(line), has_come_before)

@@ -45,7 +45,10 @@ fn told(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<String> {
             Some(format!("{session}~ {sequence}"))
         }
         OrderFeedMessage::Line(line) => Some(format!("line {}", line.sequence)),
-        OrderFeedMessage::Unreadable(line) => Some(format!("{} {}", line.cause, line.order_id)),
+        OrderFeedMessage::Unreadable(line) => {
+            assert!(line.after == line.sequence || line.after + 1 == line.sequence);
+            Some(format!("{} {}", line.cause, line.order_id))
+        }
         OrderFeedMessage::Position { .. } => None,
     });
     told.collect()
