@@ -14,8 +14,8 @@ use super::published::PublishedLine;
 use crate::engine::{EngineOptions, Engines};
 use crate::exchange::wire::FeedLineType;
 use crate::order::{
-    Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, Order, ReportKind,
-    UnmatchedReport, decode,
+    CaseCause, Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, OpenCase,
+    Order, ReportKind, UnmatchedReport, decode,
 };
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, TimestampMicros,
@@ -271,6 +271,7 @@ impl DurableLog {
             let line = &published.line;
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
                 let is_safe = published.is_unsure
+                    || self.is_kept_unread(published)
                     || self.has(published)
                     || self.will_reconcile(published)
                     || is_void(published, exchange);
@@ -281,6 +282,17 @@ impl DurableLog {
         }
         self.looked_up = self.looked_up.max(position.sequence);
         Ok(())
+    }
+
+    /// Whether what nobody could read of a line is kept with its order, or nobody knows that one yet:
+    /// then its record is asked for as soon as somebody does.
+    fn is_kept_unread(&self, published: &PublishedLine) -> bool {
+        let tracked = published.order.and_then(|order_id| self.engines.tracked(order_id));
+        published.is_unread
+            && tracked.is_none_or(|tracked| {
+                let is_unread = |open: &OpenCase| open.case.cause == CaseCause::Unreadable;
+                tracked.order().external_order_id.is_none() || tracked.cases().iter().any(is_unread)
+            })
     }
 
     /// Whether the log knows what a line says.
@@ -420,11 +432,12 @@ impl DurableLog {
 }
 
 /// What a record takes back has been declared void. Of an order that holds more than its size a record
-/// that lags may seem to say which executions are too many.
+/// that lags or is cut short may seem to say which executions are too many.
 fn check_taken_back(order_id: OrderId, id: &ExecutionId, exchange: &Exchange) -> Checked {
     let counting = exchange.counting(order_id);
     let is_real = counting.iter().any(|known| known.execution_id == *id);
-    ensure(!is_real || exchange.is_over_filled(order_id), Invariant::RealStays, || {
+    let may_seem_too_much = exchange.has_short_records() && exchange.is_over_filled(order_id);
+    ensure(!is_real || may_seem_too_much, Invariant::RealStays, || {
         format!("{id} of {order_id} is taken back, at the exchange it counts")
     })
 }

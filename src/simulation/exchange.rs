@@ -191,6 +191,11 @@ impl Exchange {
         self.manner.cut_lists > 0 || (self.manner.lag_micros > 0 && !shows_as_of)
     }
 
+    /// Whether its records may show less than has been executed.
+    pub(super) fn has_short_records(&self) -> bool {
+        self.manner.cut_lists > 0 || self.manner.lag_micros > 0
+    }
+
     /// Whether an order may be called failed here that it has accepted: its records lag.
     pub(super) fn may_seem_unknown(&self) -> bool {
         self.manner.lag_micros > 0

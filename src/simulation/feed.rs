@@ -2,6 +2,7 @@
 //! lost, repeated and swapped, and connections that break and begin elsewhere.
 
 use super::exchange::Exchange;
+use super::garble;
 use super::published::{Published, PublishedLine};
 use crate::exchange::wire::{FeedLine, FeedSession};
 use crate::exchange::{ExchangeClock, ManualFeed, OrderFeedMessage, Resume};
@@ -17,12 +18,14 @@ pub(super) struct FeedLink {
     numbering: u32,
     /// Sequence of the line that comes next on it.
     next: u64,
-    /// Something that is no line of the exchange came since the last one that is.
-    has_junk: bool,
+    /// So much came since the last numbered line that is none, and may be one.
+    junk: usize,
     /// Lines that this connection has lost since then.
     lost: Vec<u64>,
     /// Lines that may not have been taken, and whose loss may not have been seen as such.
     pub(super) unsure: Vec<u64>,
+    /// Lines that came so that nobody could read more of them than which order they are about.
+    pub(super) unread: Vec<u64>,
     /// When it was last served.
     now: MonotonicMicros,
     /// What happened, for the trace.
@@ -44,9 +47,10 @@ impl FeedLink {
             session: String::new(),
             numbering: 0,
             next: 1,
-            has_junk: false,
+            junk: 0,
             lost: Vec::new(),
             unsure: Vec::new(),
+            unread: Vec::new(),
             now,
             notes: Vec::new(),
         }
@@ -118,7 +122,6 @@ impl FeedLink {
         if self.next > first {
             self.notes.push(format!("the feed loses lines {first} to {}", self.next - 1));
         }
-        self.note_unsure();
         self.next > first
     }
 
@@ -137,29 +140,43 @@ impl FeedLink {
         let bytes = garble(published);
         let shown = String::from_utf8_lossy(&bytes).chars().take(160).collect::<String>();
         self.notes.push(format!("the feed brings line {} as {shown:?}", self.next));
-        self.unsure.push(self.next);
+        if garble::shows_sequence(&bytes, &published.line) {
+            self.end_gap();
+        }
+        let names_order = garble::names_order(&bytes, &published.line);
+        if names_order { &mut self.unread } else { &mut self.unsure }.push(self.next);
         self.next += 1;
         self.send(bytes);
         true
     }
 
-    /// Brings something that is no line of the exchange.
-    pub(super) fn bring_junk(&mut self, exchange: &Exchange, junk: &str) -> bool {
+    /// Brings something that is no line of the exchange, and may be a numbered one.
+    pub(super) fn bring_junk(
+        &mut self,
+        exchange: &Exchange,
+        (junk, may_be_numbered): (&str, bool),
+    ) -> bool {
         if !self.is_connected(exchange) {
             return false;
         }
         self.notes.push(format!("the feed brings {junk:?}"));
-        self.has_junk = true;
-        self.note_unsure();
+        self.junk += usize::from(may_be_numbered);
         self.send(junk.as_bytes().to_vec());
         true
     }
 
-    /// Lines that are lost beside something unreadable may be taken for that.
-    fn note_unsure(&mut self) {
-        if self.has_junk {
+    /// A numbered line shows what is missing before it. As many lines as there was junk in their place
+    /// may be taken for that.
+    fn end_gap(&mut self) {
+        if self.lost.len() <= self.junk {
             self.unsure.append(&mut self.lost);
         }
+        self.forget_gap();
+    }
+
+    fn forget_gap(&mut self) {
+        self.junk = 0;
+        self.lost.clear();
     }
 
     /// Brings the next two lines in the wrong order.
@@ -240,8 +257,8 @@ impl FeedLink {
         self.notes.push(format!("the feed connects to {session} from {first} on"));
         self.reader.connect();
         self.numbering = feed.numbering();
-        (self.next, self.has_junk) = (first, false);
-        self.lost.clear();
+        self.next = first;
+        self.forget_gap();
         self.name(feed, first);
     }
 
@@ -254,8 +271,7 @@ impl FeedLink {
     }
 
     fn take(&mut self, line: &FeedLine) -> bool {
-        self.has_junk = false;
-        self.lost.clear();
+        self.end_gap();
         self.send(serde_json::to_vec(line).unwrap_or_default())
     }
 

@@ -79,6 +79,10 @@ impl World<'_> {
 
     pub(super) fn feed_gap(&mut self) -> bool {
         let count = self.dice.between(1, 4);
+        self.lose_lines(count)
+    }
+
+    fn lose_lines(&mut self, count: u64) -> bool {
         let Some(node) = &mut self.node else { return false };
         let (engines, durable, exchange) = (node.driver.engines(), &self.durable, &self.exchange);
         // Lines that queries make up for. A lost bust is found out for an order that the feed finds
@@ -104,14 +108,19 @@ impl World<'_> {
         let may_be_lost = |published: &PublishedLine| !published.only_here;
         let has_garbled = node
             .feed
-            .garble(exchange, may_be_lost, |published| garble::line(&published.line, false, dice));
+            .garble(exchange, may_be_lost, |published| garble::line(&published.line, dice));
         self.after_feed(has_garbled, Some("lines that cannot be read"))
     }
 
-    /// The feed brings something that is no line.
+    /// The feed brings something that is no line, beside the next line or in place of it.
     pub(super) fn feed_junk(&mut self) -> bool {
         let junk = garble::junk(&mut self.dice);
-        self.on_feed(Some("junk between lines"), |feed, exchange| feed.bring_junk(exchange, junk))
+        let has_come = self
+            .on_feed(Some("junk between lines"), |feed, exchange| feed.bring_junk(exchange, junk));
+        if has_come && self.dice.percent(30) {
+            self.lose_lines(1);
+        }
+        has_come
     }
 
     pub(super) fn feed_swap(&mut self) -> bool {
@@ -149,6 +158,9 @@ impl World<'_> {
         }
         for sequence in node.feed.unsure.drain(..) {
             self.exchange.feed_mut().doubt(sequence);
+        }
+        for sequence in node.feed.unread.drain(..) {
+            self.exchange.feed_mut().note_unread(sequence);
         }
         if let (true, Some(what)) = (has_acted, counted) {
             self.trace.count(what);

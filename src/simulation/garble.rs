@@ -11,14 +11,20 @@ use crate::exchange::{Results, read_webhook};
 /// Longer than any line that is read.
 const TOO_LONG: usize = 5_000;
 /// What stands between lines, and is none.
-const JUNK: [&str; 6] =
-    ["", " \r", "oops", "[]", r#"{"type":"status","text":"all is well"}"#, r#"{"sequence":"#];
+const JUNK: [&str; 3] = ["", " \r", r#"{"type":"status","text":"all is well"}"#];
+/// The same, where it may be a numbered line for all that anybody can see. The last one is about no
+/// order.
+const NUMBERED_JUNK: [&str; 4] = [
+    "oops",
+    "[]",
+    r#"{"sequence":"#,
+    r#"{"type":"trade","executionId":"x","symbol":"IBM","priceInCents":500,"numShares":1,"timestamp":1}"#,
+];
 
-/// A line of the feed as nobody can read it. With `keeps_name` it still says which order it is about.
-pub(super) fn line(line: &FeedLine, keeps_name: bool, dice: &mut Dice) -> Vec<u8> {
+/// A line of the feed as nobody can read it.
+pub(super) fn line(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
     let mut whole = serde_json::to_value(line).unwrap_or_default();
-    let kind = if keeps_name { 0 } else { dice.below(6) };
-    match kind {
+    match dice.below(8) {
         0 | 1 => {
             spoil(&mut whole, dice);
             bytes(&whole)
@@ -36,6 +42,16 @@ pub(super) fn line(line: &FeedLine, keeps_name: bool, dice: &mut Dice) -> Vec<u8
             cut.truncate(dice.below(cut.len()));
             cut
         }
+        // Behind its number, within the id of its order or at the end of that.
+        5 | 6 => {
+            let mut cut = serde_json::to_vec(line).unwrap_or_default();
+            if let (Some(id), Some(start)) = (&line.order_id, place_of_order(&cut)) {
+                cut.truncate(start + dice.below(id.as_str().len() + 1));
+            } else {
+                cut.pop();
+            }
+            cut
+        }
         _ => {
             let mut odd = bytes(&whole);
             let place = dice.below(odd.len());
@@ -45,21 +61,45 @@ pub(super) fn line(line: &FeedLine, keeps_name: bool, dice: &mut Dice) -> Vec<u8
     }
 }
 
-/// Something between the lines that is none.
-pub(super) fn junk(dice: &mut Dice) -> &'static str {
-    JUNK[dice.below(JUNK.len())]
+/// Where the id of its order begins in a line.
+fn place_of_order(line: &[u8]) -> Option<usize> {
+    let name = br#""orderId":""#;
+    line.windows(name.len()).position(|bytes| bytes == name).map(|place| place + name.len())
 }
 
-/// Lines as they are posted, of which so many in a hundred cannot be read.
+/// Whether a line that nobody can read as a whole still says which order it is about.
+pub(super) fn names_order(bytes: &[u8], line: &FeedLine) -> bool {
+    line.order_id.as_ref().is_some_and(|id| has(bytes, &format!(r#""orderId":"{id}""#)))
+}
+
+/// Whether it still says where it stands.
+pub(super) fn shows_sequence(bytes: &[u8], line: &FeedLine) -> bool {
+    has(bytes, &format!(r#""sequence":{}"#, line.sequence))
+}
+
+fn has(bytes: &[u8], part: &str) -> bool {
+    bytes.windows(part.len()).any(|bytes| bytes == part.as_bytes())
+}
+
+/// Something between the lines that is none, and whether it may be a numbered line.
+pub(super) fn junk(dice: &mut Dice) -> (&'static str, bool) {
+    let is_numbered = dice.percent(60);
+    let junk: &[&str] = if is_numbered { &NUMBERED_JUNK } else { &JUNK };
+    (junk[dice.below(junk.len())], is_numbered)
+}
+
+/// Lines as they are posted, of which so many in a hundred cannot be read, and the places of all others.
 pub(super) fn posted(
     session: &str,
     lines: &[FeedLine],
     (chance, dice): (u64, &mut Dice),
-) -> Results<FeedLine> {
+) -> (Results<FeedLine>, Vec<usize>) {
     let batch = WebhookBatch { session: session.into(), lines: lines.to_vec() };
     let mut body = serde_json::to_value(&batch).unwrap_or_default();
-    for line in body["lines"].as_array_mut().into_iter().flatten() {
+    let mut honest = Vec::new();
+    for (place, line) in body["lines"].as_array_mut().into_iter().flatten().enumerate() {
         if !dice.percent(chance) {
+            honest.push(place);
             continue;
         }
         match dice.below(6) {
@@ -68,7 +108,8 @@ pub(super) fn posted(
             _ => spoil(line, dice),
         }
     }
-    read_webhook(&bytes(&body)).expect("a list of lines is read whatever they are")
+    let read = read_webhook(&bytes(&body)).expect("a list of lines is read whatever they are");
+    (read, honest)
 }
 
 /// The body of an answer with one element that cannot be read. `None` where it has no elements.
@@ -92,12 +133,13 @@ pub(super) fn answer(response: &Response, dice: &mut Dice) -> Option<Vec<u8>> {
 
 /// Gives a line a member that is none.
 fn spoil(line: &mut Value, dice: &mut Dice) {
-    let (name, odd) = match dice.below(6) {
+    let (name, odd) = match dice.below(7) {
         0 => ("priceInCents", json!(0)),
         1 => ("numShares", json!(0.5)),
         2 => ("type", json!("amended")),
         3 => ("timestamp", Value::Null),
         4 => ("executionId", json!("")),
+        5 => ("sequence", json!("7")),
         _ => ("symbol", json!("AJAX=")),
     };
     line[name] = odd;

@@ -13,7 +13,8 @@
 //!
 //! A seed draws a [profile](profile) first: how long it is, how bad the network, how often each
 //! kind of step comes (many are left out of many seeds, because mistakes hide in the absence of
-//! something as well). Then `world` takes step after step, and at the end `rest` lets all faults
+//! something as well), and whether it has a [focus](focus): a group of faults that comes many times as
+//! often. Then `world` takes step after step, and at the end `rest` lets all faults
 //! stop: both sides have to agree then, and nobody may be left waiting.
 //!
 //! # How to write a check
@@ -47,6 +48,7 @@ mod durable;
 mod exchange;
 mod feed;
 mod feed_moves;
+mod focus;
 mod garble;
 mod invariant;
 mod moves;

@@ -225,20 +225,21 @@ impl World<'_> {
             .collect();
         let (Some(node), false) = (&self.node, newest.is_empty()) else { return false };
         let count = self.dice.below(4) + 1;
-        let mut posted: Vec<PublishedLine> =
+        let posted: Vec<PublishedLine> =
             (0..count).filter_map(|_| self.dice.pick(&newest).cloned()).collect();
         let lines: Vec<FeedLine> = posted.iter().map(|posted| posted.line.clone()).collect();
         let sequences: Vec<u64> = lines.iter().map(|line| line.sequence).collect();
         say!(self.trace, "the exchange posts lines {sequences:?}");
         let chance = if self.is_calm { 0 } else { self.profile.garbled };
         let session = self.exchange.feed().session();
-        let read = garble::posted(&session, &lines, (chance, &mut self.dice));
+        let (read, honest) = garble::posted(&session, &lines, (chance, &mut self.dice));
         for unreadable in &read.unreadable {
             say!(self.trace, "  one of them as {:?}", unreadable.text);
             self.trace.count("posted lines that cannot be read");
         }
-        posted.retain(|posted| read.results.contains(&posted.line));
-        self.others.post(node.commands(), posted, read);
+        // What can be read is confirmed, whatever stands beside it.
+        let honest = honest.into_iter().map(|place| posted[place].clone()).collect();
+        self.others.post(node.commands(), honest, read);
         true
     }
 }

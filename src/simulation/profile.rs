@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
+use super::focus::Focus;
 use super::records::RecordManner;
 use crate::engine::EngineOptions;
 
@@ -173,11 +174,15 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::PostgresBack, 12, false),
 ];
 
+/// Longer than a seed: nobody compares open orders with the exchange's record of them.
+const NO_COMPARISON: Duration = Duration::from_secs(30);
 /// Most segments of the log that are kept for a full disk.
 pub(super) const MAX_RESERVE_SEGMENTS: u64 = 2;
 
 /// What kind of seed this is.
 pub(super) struct Profile {
+    /// What it is about.
+    pub(super) focus: Focus,
     /// Steps before the faults stop.
     pub(super) steps: usize,
     /// How many users there are.
@@ -244,6 +249,7 @@ pub(super) struct Profile {
 
 impl Profile {
     pub(super) fn draw(dice: &mut Dice, steps: Option<usize>) -> Self {
+        let focus = Focus::draw(dice);
         let weights = WEIGHTS.iter().map(|&(action, weight, may_be_left_out)| {
             let times = match dice.below(4) {
                 0 if may_be_left_out => 0,
@@ -251,7 +257,7 @@ impl Profile {
                 2 => 4,
                 _ => 8,
             };
-            (action, weight * times)
+            (action, weight * focus.times(action).unwrap_or(times))
         });
         let weights: Vec<(Action, u64)> = weights.collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();
@@ -274,7 +280,8 @@ impl Profile {
             shows_as_of: dice.percent(50),
             cut_lists: [0, 0, 30][dice.below(3)],
         };
-        Self {
+        let mut profile = Self {
+            focus,
             records,
             loses_busts: dice.percent(30),
             steps: steps.unwrap_or_else(|| 60 << dice.below(4)),
@@ -318,6 +325,29 @@ impl Profile {
             reserve_segments: dice.between(0, MAX_RESERVE_SEGMENTS),
             weights,
             total,
+        };
+        profile.concentrate(dice);
+        profile
+    }
+
+    /// Sets what the focus of the seed needs, or what would hide its faults.
+    fn concentrate(&mut self, dice: &mut Dice) {
+        match self.focus {
+            Focus::Nothing => {}
+            Focus::OddLines => {
+                self.records.cut_lists = 0;
+                self.cleanup_interval = NO_COMPARISON;
+            }
+            Focus::Renumbering => {
+                let lag_micros = [15_000, 80_000][dice.below(2)];
+                self.records = RecordManner { lag_micros, shows_as_of: true, cut_lists: 0 };
+                self.kept_names = 100;
+                self.pace_micros = [400, 3_000][dice.below(2)];
+            }
+            Focus::OddRecords => {
+                self.records = RecordManner { lag_micros: 0, cut_lists: 0, ..self.records };
+                self.garbled = 40;
+            }
         }
     }
 

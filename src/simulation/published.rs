@@ -21,9 +21,12 @@ pub(super) struct PublishedLine {
     /// No query brings what it says: a feed that loses it has lost it for good. This feed loses
     /// only others.
     pub(super) only_here: bool,
-    /// It may have come so that nobody could read it, or in place of one that nobody could: the
+    /// It may have come so that nobody could say whose it is, or something else in its place: the
     /// position passes it, and a query makes up for it.
     pub(super) is_unsure: bool,
+    /// It may have come so that nobody could read more of it than which order it is about: the order keeps
+    /// it until its record makes up for it.
+    pub(super) is_unread: bool,
 }
 
 /// The feed as the exchange keeps it.
@@ -57,7 +60,13 @@ impl Published {
     /// Adds a line, and gives it its sequence.
     pub(super) fn push(&mut self, mut line: FeedLine, order: Option<OrderId>, only_here: bool) {
         line.sequence = self.last() + 1;
-        self.lines.push(PublishedLine { line, order, only_here, is_unsure: false });
+        self.lines.push(PublishedLine {
+            line,
+            order,
+            only_here,
+            is_unsure: false,
+            is_unread: false,
+        });
     }
 
     /// Another session begins: the lines of the old one are gone.
@@ -134,11 +143,21 @@ impl Published {
 
     /// What a line says may not have come.
     pub(super) fn doubt(&mut self, sequence: u64) {
-        let place =
-            sequence.checked_sub(self.base + 1).and_then(|place| usize::try_from(place).ok());
-        if let Some(line) = place.and_then(|place| self.lines.get_mut(place)) {
+        if let Some(line) = self.at_mut(sequence) {
             line.is_unsure = true;
         }
+    }
+
+    /// Of what a line says only the order may have come.
+    pub(super) fn note_unread(&mut self, sequence: u64) {
+        if let Some(line) = self.at_mut(sequence) {
+            line.is_unread = true;
+        }
+    }
+
+    fn at_mut(&mut self, sequence: u64) -> Option<&mut PublishedLine> {
+        let place = usize::try_from(sequence.checked_sub(self.base + 1)?).ok()?;
+        self.lines.get_mut(place)
     }
 
     /// A heartbeat.

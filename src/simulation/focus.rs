@@ -1,0 +1,86 @@
+//! Groups of faults that a seed may be about. In an ordinary seed a fault comes now and then, and
+//! something else makes up for it soon: another start, another session, the next comparison. A seed with
+//! a focus brings one group of faults many times as often and leaves out what would hide them.
+
+use super::dice::Dice;
+use super::profile::Action;
+
+/// One seed of so many has a focus.
+const ONE_OF: usize = 4;
+
+/// What a seed is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Focus {
+    /// Nothing: every fault comes at its ordinary odds.
+    Nothing,
+    /// Lines of the feed that nobody can read, and lines that are lost beside something that is none.
+    OddLines,
+    /// Numberings that begin again under their name while records lag.
+    Renumbering,
+    /// Records with something that nobody can read, of orders that hold more than their size.
+    OddRecords,
+}
+
+impl Focus {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        if dice.below(ONE_OF) > 0 {
+            return Self::Nothing;
+        }
+        [Self::OddLines, Self::Renumbering, Self::OddRecords][dice.below(3)]
+    }
+
+    /// How many times its ordinary weight a kind of step has here. `None`: as it was drawn.
+    pub(super) const fn times(self, action: Action) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::OddLines => odd_lines(action),
+            Self::Renumbering => renumbering(action),
+            Self::OddRecords => odd_records(action),
+        }
+    }
+}
+
+/// Whatever has all orders asked about is left out: who was lost is found by what was lost alone.
+const fn odd_lines(action: Action) -> Option<u64> {
+    match action {
+        Action::FeedGarble => Some(8),
+        Action::FeedJunk => Some(16),
+        Action::Print => Some(10),
+        Action::FeedGap
+        | Action::FeedCut
+        | Action::FeedForget
+        | Action::ExchangeRestart
+        | Action::RenameSession
+        | Action::StepExchangeClock
+        | Action::SetClock
+        | Action::DiskFault
+        | Action::Kill
+        | Action::PowerLoss
+        | Action::Stop => Some(0),
+        _ => None,
+    }
+}
+
+/// The exchange and the process start again and again, and orders are filled in between.
+const fn renumbering(action: Action) -> Option<u64> {
+    match action {
+        Action::ExchangeRestart => Some(100),
+        Action::Kill => Some(24),
+        Action::Print => Some(16),
+        Action::Start | Action::FeedLines | Action::FeedBeat | Action::Create => Some(8),
+        Action::FeedGap => Some(4),
+        Action::RenameSession | Action::Bust => Some(0),
+        _ => None,
+    }
+}
+
+/// Orders are filled beyond their size, and are asked about for that.
+const fn odd_records(action: Action) -> Option<u64> {
+    match action {
+        Action::LateFill => Some(40),
+        Action::Print => Some(10),
+        Action::FeedGap => Some(4),
+        Action::ExchangeRestart | Action::RenameSession => Some(0),
+        _ => None,
+    }
+}
