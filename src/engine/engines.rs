@@ -49,6 +49,8 @@ pub struct Engines {
     pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
     /// Ids that the exchange gave to several orders, and which these are.
     pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
+    /// Ids of orders that had ended before this session of the feed, and that lines have named in it.
+    pub(super) used_late: HashMap<ExternalOrderId, OrderId>,
     /// Time as the inputs tell it; never goes back.
     pub(super) now: TimestampMicros,
     pub(super) options: EngineOptions,
@@ -69,6 +71,7 @@ impl Engines {
             orders_looked_up: HashMap::new(),
             unreadable_of_unknown: HashMap::new(),
             ambiguous: HashMap::new(),
+            used_late: HashMap::new(),
             now: TimestampMicros::default(),
             options,
         }
@@ -247,6 +250,7 @@ impl Engines {
         }
         let known = self.by_external_id.get(&report.external_order_id).copied();
         if let Some(order_id) = known {
+            self.note_used_late(&report.external_order_id, order_id);
             self.turn(now, order_id.partition(), out, |engine, turn| {
                 engine.report(order_id, report, turn);
             });
@@ -374,6 +378,7 @@ impl Engines {
                         self.deliver_unmatched(&external_order_id, order_id, out);
                         self.deliver_unreadable(&external_order_id, order_id, out);
                         self.make_up_for_given_up(order_id, out);
+                        self.make_up_for_used_late(&external_order_id, order_id, out);
                     } else {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
                         self.reconcile_sharing(&external_order_id, out);
@@ -409,7 +414,11 @@ impl Engines {
         order_id: OrderId,
         out: &mut Outbox,
     ) {
-        for report in self.unmatched.take(id) {
+        let unmatched = self.unmatched.take(id);
+        if !unmatched.is_empty() {
+            self.note_used_late(id, order_id);
+        }
+        for report in unmatched {
             let (partitions, mut turn) = self.parts(out);
             if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
                 engine.report(order_id, report, &mut turn);

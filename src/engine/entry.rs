@@ -57,6 +57,8 @@ pub(super) struct Underway {
     pub(super) shares_external_id: bool,
     /// Under which id the exchange's record has the order, where that is not simply its own.
     pub(super) record_id: Option<Box<RecordId>>,
+    /// The feed session in which it ended, if that was in this run.
+    pub(super) ended_in: Option<u32>,
     /// The exchange does not know the order.
     pub(super) unknown: Option<UnknownLook>,
     /// Where the feed stood when a line about the order could last not be read.
@@ -278,6 +280,12 @@ impl Entry {
                 None => true,
             }
         });
+    }
+
+    /// Whether it had ended before a session of the feed began, or may have.
+    pub(super) fn has_ended_before(&self, session: u32) -> bool {
+        matches!(self.order().status, Status::Filled | Status::Cancelled)
+            && self.underway.ended_in != Some(session)
     }
 
     /// Whether it has ended, nobody waits for it, and nothing that was asked about it is unanswered.

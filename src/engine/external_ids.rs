@@ -109,8 +109,46 @@ impl Engines {
             let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
             named.is_some_and(|named| named.id == *id)
         };
+        // One that has ended cannot be cancelled in place of the other.
+        let may_be_meant = |other: &OrderId| {
+            is_recorded(other) && self.order(*other).is_some_and(|order| order.is_open())
+        };
         is_recorded(&order_id)
-            && sharing.iter().all(|other| *other == order_id || !is_recorded(other))
+            && sharing.iter().all(|other| *other == order_id || !may_be_meant(other))
+    }
+
+    /// Takes note that a line has named an order that had ended before this session of the feed: its id
+    /// may mean another one by now, whose accept is still to come.
+    pub(super) fn note_used_late(&mut self, id: &ExternalOrderId, order_id: OrderId) {
+        let (session, _) = self.feed.place();
+        let entry = self.engine(order_id.partition()).orders.get(&order_id);
+        let is_late = entry.is_some_and(|entry| entry.has_ended_before(session));
+        if is_late && self.used_late.len() < MAX_AMBIGUOUS_IDS {
+            self.used_late.insert(id.clone(), order_id);
+        }
+    }
+
+    /// Asks about an order whose id lines have named that another one was given before, and about that
+    /// other one: each may have taken what belongs to the other.
+    pub(super) fn make_up_for_used_late(
+        &mut self,
+        id: &ExternalOrderId,
+        order_id: OrderId,
+        out: &mut Outbox,
+    ) {
+        let Some(before) = self.used_late.remove(id).filter(|before| *before != order_id) else {
+            return;
+        };
+        for order_id in [before, order_id] {
+            if self.has(order_id) {
+                let (partitions, mut turn) = self.parts(out);
+                if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+                    engine.reconcile(order_id, &mut turn);
+                }
+            } else {
+                self.find_order(order_id, true, out);
+            }
+        }
     }
 
     /// Keeps orders in memory that share an id of the exchange: the store can name only one of them.

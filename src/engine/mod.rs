@@ -57,6 +57,8 @@ mod race_tests;
 #[cfg(test)]
 mod repair_tests;
 #[cfg(test)]
+mod reuse_tests;
+#[cfg(test)]
 mod store_model;
 #[cfg(test)]
 mod test_world;

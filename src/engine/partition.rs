@@ -256,6 +256,9 @@ impl Work<'_, '_> {
         if let Some(anomaly) = applied.anomaly {
             self.alert(anomaly);
         }
+        if !was_terminal && self.order().status.is_terminal() {
+            self.entry.underway.ended_in = Some(self.turn.feed.place().0);
+        }
         if was_terminal && !self.order().status.is_terminal() {
             // A late fill or a bust contradicts what the exchange said before: its record tells
             // whether anything is left to happen, and is asked for until it is there.

@@ -311,7 +311,11 @@ impl Engines {
         text: &str,
         out: &mut Outbox,
     ) {
+        if let Some(orders) = self.ambiguous.get(external_order_id).cloned() {
+            return orders.into_iter().for_each(|id| self.unreadable_of(now, id, text, out));
+        }
         if let Some(order_id) = self.by_external_id.get(external_order_id).copied() {
+            self.note_used_late(external_order_id, order_id);
             return self.unreadable_of(now, order_id, text, out);
         }
         self.advance(now);

@@ -1,0 +1,106 @@
+//! Ids that the exchange gives to another order after it has started again.
+
+use super::race_tests::{OPTIONS, Rig, fill, filled, known};
+use super::*;
+use crate::order::ReportKind;
+use crate::types::{ExternalOrderId, OrderId};
+
+/// An order that was cancelled under the id "x" in a session before this one.
+fn cancelled() -> (Rig, OrderId) {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.reconcile();
+    let order_id = rig.submitted();
+    rig.line("x", 1, ReportKind::Cancelled);
+    rig.engines.feed_session(&"t".into(), 0);
+    rig.reconcile();
+    rig.record(order_id, known(ExchangeOrderState::Cancelled, Vec::new()));
+    rig.take();
+    (rig, order_id)
+}
+
+/// That order, which has left memory after a line has named it, and one that has the same id.
+fn accepted_after(line: ReportKind) -> (Rig, OrderId, OrderId) {
+    let (mut rig, old) = cancelled();
+    let new = rig.pending();
+    rig.line("x", 1, line);
+    rig.record(old, known(ExchangeOrderState::Cancelled, Vec::new()));
+    let version = rig.order(old).version;
+    assert!(rig.engines.forget(old, version).is_some());
+    rig.take();
+    rig.accept(new, "x");
+    (rig, old, new)
+}
+
+#[test]
+fn what_came_ahead_of_the_accept_has_both_orders_asked_about() {
+    let (mut rig, old, new) = accepted_after(ReportKind::Cancelled);
+    let effects = rig.take();
+    assert!(effects.contains(&Effect::Query(new)), "its end was taken for the other's");
+    assert!(effects.contains(&Effect::LookUpOrder(old)));
+}
+
+#[test]
+fn a_line_of_the_session_in_which_an_order_ended_is_its_own() {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.reconcile();
+    let old = rig.submitted();
+    rig.line("x", 1, ReportKind::Cancelled);
+    rig.line("x", 1, ReportKind::Cancelled);
+    let new = rig.pending();
+    let version = rig.order(old).version;
+    assert!(rig.engines.forget(old, version).is_some());
+    rig.take();
+    rig.accept(new, "x");
+    assert_eq!(rig.queries(), 0);
+}
+
+#[test]
+fn an_order_is_cancelled_although_one_that_has_ended_has_had_its_id() {
+    let (mut rig, old) = cancelled();
+    let new = rig.pending();
+    rig.accept(new, "x");
+    rig.record(old, known(ExchangeOrderState::Cancelled, Vec::new()));
+    rig.cancel(new, 2);
+    let is_cancel = |effect: &Effect| matches!(effect, Effect::Cancel { .. });
+    assert!(!rig.take().iter().any(is_cancel), "its record has not come");
+    rig.record(new, known(ExchangeOrderState::Open, vec![fill("e", 1)]));
+    rig.sweep(OPTIONS.grace_micros);
+    rig.record(new, known(ExchangeOrderState::Open, vec![fill("e", 1)]));
+    assert!(rig.take().iter().any(is_cancel));
+}
+
+#[test]
+fn what_cannot_be_read_under_an_id_of_two_orders_has_both_asked_about() {
+    let (mut rig, old) = cancelled();
+    let new = rig.pending();
+    rig.accept(new, "x");
+    for order_id in [old, new] {
+        rig.record(order_id, known(ExchangeOrderState::Cancelled, Vec::new()));
+    }
+    rig.take();
+    let id = ExternalOrderId::new("x").unwrap();
+    rig.act(|engines, now, out| engines.unreadable(now, &id, "a line", out));
+    let effects = rig.take();
+    for order_id in [old, new] {
+        assert!(effects.contains(&Effect::Query(order_id)));
+    }
+}
+
+#[test]
+fn a_fill_ahead_of_the_accept_counts_for_the_order_that_is_known_until_the_records_are_there() {
+    let (mut rig, old) = cancelled();
+    let new = rig.pending();
+    rig.line("x", 1, filled("e", 2));
+    assert_eq!(rig.order(old).filled_shares, 2);
+    rig.accept(new, "x");
+    let covering = |state, executions| {
+        let QueryAnswer::Known(record) = known(state, executions) else { panic!("a record") };
+        let as_of = Some(FeedPlace { session: "t".into(), sequence: 1 });
+        QueryAnswer::Known(ExchangeRecord { as_of, ..record })
+    };
+    rig.record(old, covering(ExchangeOrderState::Cancelled, Vec::new()));
+    rig.record(new, covering(ExchangeOrderState::Open, vec![fill("e", 2)]));
+    assert_eq!((rig.order(old).filled_shares, rig.order(new).filled_shares), (0, 2));
+}
