@@ -53,6 +53,8 @@ pub(super) struct DurableLog {
     last_change: TimestampMicros,
     last_created: TimestampMicros,
     executions: BTreeMap<OrderId, BTreeMap<ExecutionId, Mark>>,
+    /// Orders that cases were opened of, and about which executions.
+    cases: BTreeSet<(OrderId, Option<ExecutionId>)>,
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     unmatched: Vec<UnmatchedReport>,
     position: Option<(CompactString, u64)>,
@@ -84,6 +86,7 @@ impl DurableLog {
             last_change: TimestampMicros::default(),
             last_created: TimestampMicros::default(),
             executions: BTreeMap::new(),
+            cases: BTreeSet::new(),
             keys: BTreeMap::new(),
             unmatched: Vec::new(),
             position: None,
@@ -207,6 +210,10 @@ impl DurableLog {
         if changed.change == Change::CancelRequested {
             self.cancel_requested.insert(order_id);
         }
+        if let Change::CaseOpened(case) = &changed.change {
+            let execution = case.execution.as_ref().map(|fill| fill.execution_id.clone());
+            self.cases.insert((order_id, execution));
+        }
         self.remember(order_id);
         if let (Some(_), Some(order)) = (&effect, self.engines.order(order_id)) {
             self.refilled.insert(order_id, order.version);
@@ -233,8 +240,13 @@ impl DurableLog {
         ensure(is_news, Invariant::CountedOnce, || {
             format!("{} of {order_id} is counted and was {before:?}", fill.execution_id)
         })?;
-        let real = exchange.execution(order_id, &fill.execution_id);
-        ensure(real == Some((fill.num_shares, fill.price)), Invariant::CountedIsReal, || {
+        // Until their records are there, it may be one of another order that has had the same id.
+        let executed = (fill.num_shares, fill.price);
+        let mut owners = exchange.sharing(order_id).iter().chain([&order_id]);
+        let is_real =
+            owners.any(|owner| exchange.execution(*owner, &fill.execution_id) == Some(executed));
+        ensure(is_real, Invariant::CountedIsReal, || {
+            let real = exchange.execution(order_id, &fill.execution_id);
             format!("{fill:?} of {order_id}, the exchange executed {real:?}")
         })
     }
@@ -246,7 +258,10 @@ impl DurableLog {
             format!("{order_id} has {} filled, its executions {counted}", order.filled_shares)
         })?;
         let is_within = order.filled_shares <= order.num_shares;
-        ensure(is_within || exchange.is_over_filled(order_id), Invariant::FilledWithinSize, || {
+        let is_explained = is_within
+            || exchange.is_over_filled(order_id)
+            || self.counted(order_id).any(|(id, _)| exchange.execution(order_id, id).is_none());
+        ensure(is_explained, Invariant::FilledWithinSize, || {
             format!("{order_id} has {} of {} filled", order.filled_shares, order.num_shares)
         })
     }
@@ -272,7 +287,7 @@ impl DurableLog {
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
                 let is_safe = published.is_unsure
                     || self.is_kept_unread(published)
-                    || self.has(published)
+                    || self.has(published, exchange)
                     || self.will_reconcile(published)
                     || is_void(published, exchange);
                 ensure(is_safe, Invariant::PositionAfterLines, || {
@@ -295,24 +310,42 @@ impl DurableLog {
             })
     }
 
-    /// Whether the log knows what a line says.
-    pub(super) fn has(&self, published: &PublishedLine) -> bool {
+    /// Whether the log knows what a line says, be it of another order that was given the same id: until
+    /// the exchange's answer to the submit is here, a line can only be one of that.
+    pub(super) fn has(&self, published: &PublishedLine, exchange: &Exchange) -> bool {
         let line = &published.line;
         let (Some(external), Some(execution)) = (&line.order_id, &line.execution_id) else {
             return true;
         };
-        let Some(order_id) = published.order else { return false };
-        let mark = self.executions.get(&order_id).and_then(|marks| marks.get(execution));
-        let is_unmatched =
-            |void| self.unmatched.iter().any(|report| is_about(report, external, execution, void));
-        // What does not fit its order waits for the exchange's record or for an operator.
-        let tracked = self.engines.tracked(order_id);
-        let is_kept = tracked.is_some_and(|tracked| tracked.case_of(execution).is_some());
-        match line.line_type {
-            FeedLineType::Trade => mark.is_some() || is_kept || is_unmatched(false),
-            FeedLineType::Bust => mark == Some(&Mark::Void) || is_unmatched(true),
-            FeedLineType::Cancelled | FeedLineType::Expired | FeedLineType::Heartbeat => true,
-        }
+        let is_bust = match line.line_type {
+            FeedLineType::Trade => false,
+            FeedLineType::Bust => true,
+            FeedLineType::Cancelled | FeedLineType::Expired | FeedLineType::Heartbeat => {
+                return true;
+            }
+        };
+        let owners = exchange.owners(external);
+        let is_shared = owners.len() > 1;
+        let is_known = |order_id: &OrderId| {
+            let mark = self.executions.get(order_id).and_then(|marks| marks.get(execution));
+            if is_bust {
+                return mark == Some(&Mark::Void)
+                    || (is_shared && self.cases.contains(&(*order_id, None)));
+            }
+            // What does not fit its order waits for the exchange's record or for an operator. Of orders
+            // that share an id the record of the other may have decided.
+            let tracked = self.engines.tracked(*order_id);
+            let is_kept = tracked.is_some_and(|tracked| tracked.case_of(execution).is_some());
+            let was_kept = || self.cases.contains(&(*order_id, Some(execution.clone())));
+            mark.is_some() || is_kept || (is_shared && was_kept())
+        };
+        owners.iter().any(is_known)
+            || self.unmatched.iter().any(|report| is_about(report, external, execution, is_bust))
+    }
+
+    /// Whether a line under an id was ever kept for an order that was not known yet.
+    pub(super) fn has_held(&self, id: &ExternalOrderId) -> bool {
+        self.unmatched.iter().any(|report| report.external_order_id == *id)
     }
 
     /// Whether a bust is held that opens the line's order again: the order is reconciled then, and with

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use compact_str::{CompactString, format_compact};
 
 use super::dice::Dice;
+use super::execution_ids::ExecutionIds;
 use super::invariant::{Checked, Invariant, broken};
 use super::published::Published;
 use super::records::{self, RecordHistory, RecordManner};
@@ -24,7 +25,12 @@ pub(super) const SYMBOLS: [&str; 2] = ["IBM", "SPY"];
 
 /// An order that the exchange accepted.
 struct Accepted {
+    /// As it is named to us: an id may have been used before.
     external_order_id: ExternalOrderId,
+    /// As the rules name it.
+    named: ExternalOrderId,
+    /// How often the exchange had started before.
+    life: u32,
     shares: Shares,
     symbol: Symbol,
     /// Executions after the end that count.
@@ -39,12 +45,19 @@ pub(super) struct Exchange {
     /// The name that records still call the session by, and until when.
     records_name: Option<(CompactString, u64)>,
     accepted: BTreeMap<OrderId, Accepted>,
-    by_external: BTreeMap<ExternalOrderId, OrderId>,
+    by_rules: BTreeMap<ExternalOrderId, OrderId>,
+    /// The orders that each id was given to, oldest first.
+    owners: BTreeMap<ExternalOrderId, Vec<OrderId>>,
+    ids: ExecutionIds,
+    /// How often it has started again.
+    life: u32,
     /// Everything that was ever executed, also what was declared void.
     executions: BTreeMap<(OrderId, ExecutionId), (Shares, PriceCents)>,
     /// How often each order came.
     submits: BTreeMap<OrderId, usize>,
     late_count: u64,
+    /// Ids of orders that were used again.
+    used_again: u64,
     manner: RecordManner,
     history: RecordHistory,
     /// Whether lines may be lost that nothing else tells: busts.
@@ -54,16 +67,21 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(manner: RecordManner, loses_busts: bool) -> Self {
+    /// Uses `reused` of a hundred ids again, by dice of its own.
+    pub(super) fn new(manner: RecordManner, loses_busts: bool, ids: ExecutionIds) -> Self {
         Self {
             rules: ManualExchange::new(symbols()),
             feed: Published::new(),
             records_name: None,
             accepted: BTreeMap::new(),
-            by_external: BTreeMap::new(),
+            by_rules: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            ids,
+            life: 0,
             executions: BTreeMap::new(),
             submits: BTreeMap::new(),
             late_count: 0,
+            used_again: 0,
             manner,
             history: RecordHistory::default(),
             loses_busts,
@@ -71,11 +89,12 @@ impl Exchange {
         }
     }
 
-    /// Takes orders.
+    /// Takes orders, under ids that it may have used before for orders that `has_ended` holds of.
     pub(super) fn submit(
         &mut self,
         request: &SubmitRequest,
         now: TimestampMicros,
+        has_ended: &dyn Fn(OrderId) -> bool,
     ) -> Checked<SubmitResponse> {
         let mut results = Vec::new();
         for order in &request.orders {
@@ -85,11 +104,16 @@ impl Exchange {
             if *submits > 1 {
                 return Err(broken(Invariant::PlacedOnce, format!("{order_id} came again")));
             }
-            let result = self.rules.submit(order, now);
-            if let Some(external_order_id) = &result.external_order_id {
-                self.by_external.insert(external_order_id.clone(), order_id);
+            let mut result = self.rules.submit(order, now);
+            if let Some(named) = result.external_order_id.take() {
+                let id = self.used_id(has_ended).unwrap_or_else(|| named.clone());
+                result.external_order_id = Some(id.clone());
+                self.by_rules.insert(named.clone(), order_id);
+                self.owners.entry(id.clone()).or_default().push(order_id);
                 let accepted = Accepted {
-                    external_order_id: external_order_id.clone(),
+                    external_order_id: id,
+                    named,
+                    life: self.life,
                     shares: order.num_shares,
                     symbol: order.symbol,
                     late: Vec::new(),
@@ -103,12 +127,45 @@ impl Exchange {
         Ok(SubmitResponse { results })
     }
 
-    /// Cancels orders; declines each that `declines` picks.
+    /// An id of an earlier run of the exchange, whose order has ended long ago on both sides.
+    fn used_id(&mut self, has_ended: &dyn Fn(OrderId) -> bool) -> Option<ExternalOrderId> {
+        if !self.ids.uses_again() {
+            return None;
+        }
+        let is_over = |order_id: &OrderId| {
+            use ExchangeStatus::{Cancelled, Expired, Filled};
+            let is_old = self.accepted.get(order_id).is_some_and(|old| old.life < self.life);
+            let is_named = self.feed.lines().iter().any(|line| line.order == Some(*order_id));
+            is_old
+                && !is_named
+                && matches!(self.record(*order_id).status, Cancelled | Expired | Filled)
+                && has_ended(*order_id)
+        };
+        let free = self.owners.iter().filter(|(_, owners)| owners.iter().all(is_over));
+        let free: Vec<ExternalOrderId> = free.map(|(id, _)| id.clone()).collect();
+        let used = self.ids.pick(&free);
+        if let Some(id) = &used {
+            self.used_again += 1;
+            self.notes.push(format!("{id} is used again"));
+        }
+        used
+    }
+
+    /// Whether the id of an order means it, and not one that was given it later: of an order whose id
+    /// is used again, nothing is said any more.
+    pub(super) fn is_named(&self, order_id: OrderId) -> bool {
+        let id = self.accepted.get(&order_id).map(|accepted| &accepted.external_order_id);
+        id.and_then(|id| self.owners.get(id)?.last()) == Some(&order_id)
+    }
+
+    /// Cancels orders; declines each that `declines` picks. Where an id was given to several, the one
+    /// is meant whose cancel is wanted.
     pub(super) fn cancel(
         &mut self,
         request: &CancelRequest,
         now: TimestampMicros,
         declines: &mut dyn FnMut() -> bool,
+        is_wanted: &dyn Fn(OrderId) -> bool,
     ) -> CancelResponse {
         let mut results = Vec::new();
         for id in &request.external_order_ids {
@@ -116,7 +173,11 @@ impl Exchange {
                 let error = Refusal { code: "halted".into(), message: "not now".to_owned() };
                 CancelResult { external_order_id: id.clone(), status: None, error: Some(error) }
             } else {
-                self.rules.cancel(id, now)
+                let owners = self.owners(id);
+                let meant = owners.iter().rev().find(|owner| is_wanted(**owner)).or(owners.last());
+                let named = meant.and_then(|meant| self.accepted.get(meant)).map(|of| &of.named);
+                let result = self.rules.cancel(named.unwrap_or(id), now);
+                CancelResult { external_order_id: id.clone(), ..result }
             });
         }
         self.publish();
@@ -204,7 +265,11 @@ impl Exchange {
     /// The exchange's record of an order.
     pub(super) fn record(&self, order_id: OrderId) -> QueryResult {
         let mut record = self.rules.query(&format_compact!("{order_id}"));
+        for known in &mut record.executions {
+            known.execution_id = self.ids.public(&known.execution_id);
+        }
         if let Some(accepted) = self.accepted.get(&order_id) {
+            record.external_order_id = Some(accepted.external_order_id.clone());
             record.executions.extend(accepted.late.iter().cloned());
             record.filled_shares = record.executions.iter().map(|known| known.num_shares).sum();
         }
@@ -226,7 +291,7 @@ impl Exchange {
     /// Cancels or expires an order that nobody asked to cancel.
     pub(super) fn end_unasked(&mut self, order_id: OrderId, expired: bool, now: TimestampMicros) {
         if let Some(accepted) = self.accepted.get(&order_id) {
-            self.rules.end_unasked(&accepted.external_order_id, expired, now);
+            self.rules.end_unasked(&accepted.named, expired, now);
             self.publish();
         }
     }
@@ -235,7 +300,8 @@ impl Exchange {
     /// which was filled late: it would be open here and filled for us, and who asks about an order
     /// that is filled?
     pub(super) fn voidable(&self, order_id: OrderId) -> Vec<ExecutionId> {
-        let Some(accepted) = self.accepted.get(&order_id) else { return Vec::new() };
+        let named = self.accepted.get(&order_id).filter(|_| self.is_named(order_id));
+        let Some(accepted) = named else { return Vec::new() };
         let counting =
             if accepted.was_filled_late { accepted.late.clone() } else { self.counting(order_id) };
         counting.into_iter().map(|known| known.execution_id).collect()
@@ -249,9 +315,14 @@ impl Exchange {
         if accepted.late.len() < late_before {
             let line = line(FeedLineType::Bust, &accepted.external_order_id, now);
             let symbol = Some(accepted.symbol);
-            self.push(FeedLine { execution_id: Some(id.clone()), symbol, ..line }, true);
+            let line = FeedLine { execution_id: Some(id.clone()), symbol, ..line };
+            self.push(line, Some(order_id), true);
         } else {
-            self.rules.bust(&accepted.external_order_id, id, now);
+            let named = accepted.named.clone();
+            let executed = self.rules.query(&format_compact!("{order_id}")).executions;
+            let is_it = |known: &&QueryExecution| self.ids.public(&known.execution_id) == *id;
+            let Some(execution) = executed.iter().find(is_it) else { return };
+            self.rules.bust(&named, &execution.execution_id, now);
             self.publish();
         }
     }
@@ -283,13 +354,15 @@ impl Exchange {
             num_shares: shares,
             timestamp: now,
         });
-        self.push(line, true);
+        self.push(line, Some(order_id), true);
     }
 
     /// Starts again: the lines of the old feed session are gone. Under the same name it numbers its
     /// lines from further below.
     pub(super) fn restart(&mut self, keeps_name: bool) {
         self.rules.restart();
+        self.life += 1;
+        self.ids.begin();
         if !(keeps_name && self.feed.begin_again()) {
             self.feed.begin_session();
         }
@@ -319,9 +392,15 @@ impl Exchange {
         self.accepted.contains_key(&order_id)
     }
 
-    /// Which order one of the exchange's ids means.
-    pub(super) fn order_of(&self, id: &ExternalOrderId) -> Option<OrderId> {
-        self.by_external.get(id).copied()
+    /// The orders that an id was given to, oldest first.
+    pub(super) fn owners(&self, id: &ExternalOrderId) -> &[OrderId] {
+        self.owners.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The orders that have, or had, the same id as this one, itself among them.
+    pub(super) fn sharing(&self, order_id: OrderId) -> &[OrderId] {
+        let accepted = self.accepted.get(&order_id);
+        accepted.map_or(&[], |accepted| self.owners(&accepted.external_order_id))
     }
 
     /// What was executed for an order under an id, void or not.
@@ -345,17 +424,35 @@ impl Exchange {
         self.accepted.get(&order_id).is_some_and(|accepted| executed > accepted.shares)
     }
 
-    /// Puts the lines of the rules on the feed.
+    /// Puts the lines of the rules on the feed, under the ids that are told to us.
     fn publish(&mut self) {
-        for line in self.rules.take_lines() {
+        let lines = self.rules.take_lines();
+        let order_of = |line: &FeedLine| self.by_rules.get(line.order_id.as_ref()?).copied();
+        for line in lines.iter().filter(|line| line.line_type == FeedLineType::Trade) {
+            let Some(id) = &line.execution_id else { continue };
+            let same = lines.iter().filter(|other| other.execution_id.as_ref() == Some(id));
+            let orders: Vec<OrderId> = same.filter_map(order_of).collect();
+            // Not one that an order under the same id has had: nobody could tell them apart.
+            let (accepted, owners, executions) = (&self.accepted, &self.owners, &self.executions);
+            let is_free = |used: &ExecutionId| {
+                let names = orders.iter().filter_map(|order| accepted.get(order));
+                let named = names.filter_map(|named| owners.get(&named.external_order_id));
+                named.flatten().all(|owner| !executions.contains_key(&(*owner, used.clone())))
+            };
+            self.ids.name(id, !orders.is_empty(), &is_free);
+        }
+        for mut line in lines {
+            let order = line.order_id.as_ref().and_then(|id| self.by_rules.get(id).copied());
+            let named = order.and_then(|order| self.accepted.get(&order));
+            line.order_id = named.map(|named| named.external_order_id.clone());
+            line.execution_id = line.execution_id.map(|id| self.ids.public(&id));
             // A query shows what counts, not what was taken back.
             let only_here = line.line_type == FeedLineType::Bust;
-            self.push(line, only_here);
+            self.push(line, order, only_here);
         }
     }
 
-    fn push(&mut self, line: FeedLine, only_here: bool) {
-        let order = line.order_id.as_ref().and_then(|id| self.order_of(id));
+    fn push(&mut self, line: FeedLine, order: Option<OrderId>, only_here: bool) {
         if let (FeedLineType::Trade, Some(order), Some(id), Some(shares), Some(price)) =
             (line.line_type, order, &line.execution_id, line.num_shares, line.price_in_cents)
         {
@@ -368,6 +465,11 @@ impl Exchange {
             self.notes.push(format!("line {sequence}: {kind:?} {execution} of {id}"));
         }
         self.feed.push(line, order, only_here);
+    }
+
+    /// How many ids of orders and of executions were used again since this was last asked.
+    pub(super) fn take_used_again(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.used_again), self.ids.take_used_again())
     }
 }
 

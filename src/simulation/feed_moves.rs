@@ -1,5 +1,7 @@
 //! The steps of the feed, of its sessions, and of what it carries.
 
+use compact_str::CompactString;
+
 use super::exchange::Exchange;
 use super::feed::{FeedLink, OddAnswer};
 use super::garble;
@@ -10,10 +12,27 @@ use crate::exchange::wire::FeedLineType;
 
 /// Its sessions.
 impl World<'_> {
+    /// Whether nothing is on its way to the process that the exchange said before it started again: an id
+    /// is used for another order much later than that.
+    pub(super) fn is_quiet_about_ids(&self) -> bool {
+        let feed = self.exchange.feed();
+        let is_current = |(session, sequence): (&CompactString, u64)| {
+            *session == feed.session() && sequence <= feed.last()
+        };
+        self.others.waiting_count() == 0
+            && self.node.as_ref().is_some_and(|node| {
+                let engines = node.driver().engines();
+                engines.unmatched_reports() == 0 && engines.feed_position().is_some_and(is_current)
+            })
+    }
+
     /// Whether every line that only the feed can tell is durable here.
     fn has_all_only_there(&self) -> bool {
         let lines = self.exchange.feed().lines();
-        lines.iter().filter(|line| line.only_here).all(|line| self.durable.has(line))
+        lines
+            .iter()
+            .filter(|line| line.only_here)
+            .all(|line| self.durable.has(line, &self.exchange))
     }
 
     /// A restart takes the lines of the old session away, so what only they tell must have come.

@@ -17,6 +17,8 @@ pub(super) enum Focus {
     OddLines,
     /// Numberings that begin again under their name while records lag.
     Renumbering,
+    /// Ids that the exchange uses again after it has started again.
+    UsedIds,
     /// Records with something that nobody can read, of orders that hold more than their size.
     OddRecords,
 }
@@ -26,7 +28,7 @@ impl Focus {
         if dice.below(ONE_OF) > 0 {
             return Self::Nothing;
         }
-        [Self::OddLines, Self::Renumbering, Self::OddRecords][dice.below(3)]
+        [Self::OddLines, Self::Renumbering, Self::UsedIds, Self::OddRecords][dice.below(4)]
     }
 
     /// How many times its ordinary weight a kind of step has here. `None`: as it was drawn.
@@ -35,6 +37,7 @@ impl Focus {
             Self::Nothing => None,
             Self::OddLines => odd_lines(action),
             Self::Renumbering => renumbering(action),
+            Self::UsedIds => used_ids(action),
             Self::OddRecords => odd_records(action),
         }
     }
@@ -70,6 +73,17 @@ const fn renumbering(action: Action) -> Option<u64> {
         Action::Start | Action::FeedLines | Action::FeedBeat | Action::Create => Some(8),
         Action::FeedGap => Some(4),
         Action::RenameSession | Action::Bust => Some(0),
+        _ => None,
+    }
+}
+
+/// Orders end, the exchange starts again, and others come.
+const fn used_ids(action: Action) -> Option<u64> {
+    match action {
+        Action::ExchangeRestart => Some(60),
+        Action::Print => Some(16),
+        Action::Cancel | Action::Create | Action::FeedLines | Action::FeedBeat => Some(8),
+        Action::RenameSession => Some(0),
         _ => None,
     }
 }

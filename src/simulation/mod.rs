@@ -46,6 +46,7 @@ mod clock_moves;
 mod dice;
 mod durable;
 mod exchange;
+mod execution_ids;
 mod feed;
 mod feed_moves;
 mod focus;

@@ -1,4 +1,4 @@
-//! The steps of users, network, exchange and feed.
+//! The steps of users, network and exchange.
 
 use super::exchange::SYMBOLS;
 use super::garble;
@@ -10,6 +10,7 @@ use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::{FeedLine, FeedLineType, QueryExecution};
 use crate::oms::{CancelScope, CreateOrder, Halts};
+use crate::order::Status;
 use crate::types::{ClientOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce, UserId};
 
 /// Prices are few, so that some limits are reached and some are not.
@@ -279,8 +280,8 @@ impl World<'_> {
             }
             Request::Cancel(request) => {
                 for id in &request.external_order_ids {
-                    let order_id = self.exchange.order_of(id);
-                    let is_recorded = order_id.is_some_and(|id| self.durable.cancel_was_wanted(id));
+                    let mut owners = self.exchange.owners(id).iter();
+                    let is_recorded = owners.any(|order| self.durable.cancel_was_wanted(*order));
                     let what = || format!("a cancel of {id} is sent");
                     ensure(is_recorded, Invariant::RecordFirst, what)?;
                 }
@@ -317,7 +318,16 @@ impl World<'_> {
         let now = self.clock.exchange();
         let mut response = match &request {
             Request::Submit(request) => {
-                let response = self.exchange.submit(request, now)?;
+                let is_quiet = self.is_quiet_about_ids();
+                let durable = &self.durable;
+                let has_ended = |order_id| {
+                    let ended = durable.order(order_id).filter(|order| {
+                        is_quiet && matches!(order.status, Status::Filled | Status::Cancelled)
+                    });
+                    let id = ended.and_then(|order| order.external_order_id.as_ref());
+                    id.is_some_and(|id| !durable.has_held(id))
+                };
+                let response = self.exchange.submit(request, now, &has_ended)?;
                 for result in &response.results {
                     let Ok(order_id) = result.client_order_id.parse() else { continue };
                     let name = self.trace.name(order_id);
@@ -330,7 +340,9 @@ impl World<'_> {
             Request::Cancel(request) => {
                 let chance = if self.is_calm { 0 } else { self.profile.declined_cancels };
                 let dice = &mut self.dice;
-                let response = self.exchange.cancel(request, now, &mut || dice.percent(chance));
+                let is_wanted = |order_id| self.durable.cancel_was_wanted(order_id);
+                let mut declines = || dice.percent(chance);
+                let response = self.exchange.cancel(request, now, &mut declines, &is_wanted);
                 for result in &response.results {
                     let error = result.error.as_ref().map_or("done", |error| &error.code);
                     say!(self.trace, "the exchange cancels {}: {error}", result.external_order_id);
@@ -372,7 +384,7 @@ impl World<'_> {
         for order in &request.orders {
             let Ok(order_id) = order.client_order_id.parse() else { continue };
             let seen = self.readers.seen(order_id);
-            let is_failed = seen.is_some_and(|seen| seen.status == crate::order::Status::Failed);
+            let is_failed = seen.is_some_and(|seen| seen.status == Status::Failed);
             ensure(
                 !(is_failed && self.exchange.is_accepted(order_id))
                     || self.exchange.may_seem_unknown(),
@@ -420,7 +432,8 @@ impl World<'_> {
 
     /// Some order that was accepted.
     fn some_accepted(&mut self) -> Option<OrderId> {
-        let accepted: Vec<OrderId> = self.exchange.accepted().map(|(id, _)| id).collect();
+        let accepted = self.exchange.accepted().map(|(id, _)| id);
+        let accepted: Vec<OrderId> = accepted.filter(|id| self.exchange.is_named(*id)).collect();
         self.dice.pick(&accepted).copied()
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::durable::DurableLog;
+use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::published::PublishedLine;
 use crate::exchange::Results;
@@ -73,7 +74,11 @@ impl Others {
     }
 
     /// Takes the answers that have come, and checks them.
-    pub(super) fn take_answers(&mut self, durable: &DurableLog) -> Checked<Vec<&'static str>> {
+    pub(super) fn take_answers(
+        &mut self,
+        durable: &DurableLog,
+        exchange: &Exchange,
+    ) -> Checked<Vec<&'static str>> {
         let mut words = Vec::new();
         for waiting in std::mem::take(&mut self.mass_cancels) {
             match waiting.answer.try_recv() {
@@ -92,7 +97,7 @@ impl Others {
             match waiting.answer.try_recv() {
                 Ok(LinesDurable) => {
                     for line in &waiting.lines {
-                        ensure(durable.has(line), Invariant::ConfirmedIsDurable, || {
+                        ensure(durable.has(line, exchange), Invariant::ConfirmedIsDurable, || {
                             format!("{line:?} is confirmed")
                         })?;
                     }

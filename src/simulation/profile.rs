@@ -198,6 +198,9 @@ pub(super) struct Profile {
     /// Of a hundred lines that are posted, and of a hundred answers, so many have something that
     /// nobody can read.
     pub(super) garbled: u64,
+    /// Of a hundred ids of orders and executions that the exchange gives, so many are ones that it had
+    /// given before it started again.
+    pub(super) used_ids: u64,
     /// Of a hundred restarts of the exchange, so many number its feed again under the same name.
     pub(super) kept_names: u64,
     /// Of a hundred connections of the feed that ask for what is gone, so many are answered with
@@ -270,7 +273,7 @@ impl Profile {
         let (lost_requests, lost_answers) = (faults(40), faults(40));
         let (mangled_answers, refused_connections) = (faults(20), faults(30));
         let (throttled_requests, garbled) = (faults(15), faults(25));
-        let (kept_names, other_sessions) = (faults(80), faults(80));
+        let (kept_names, other_sessions, used_ids) = (faults(80), faults(80), faults(80));
         let declined_cancels = faults(20);
         let clock_tolerance_micros = dice.between(0, 4) * 10_000;
         let tolerance = i64::try_from(clock_tolerance_micros).unwrap_or_default();
@@ -291,6 +294,7 @@ impl Profile {
             lost_answers,
             mangled_answers,
             garbled,
+            used_ids,
             kept_names,
             other_sessions,
             throttled_requests,
@@ -344,6 +348,7 @@ impl Profile {
                 self.kept_names = 100;
                 self.pace_micros = [400, 3_000][dice.below(2)];
             }
+            Focus::UsedIds => self.used_ids = 80,
             Focus::OddRecords => {
                 self.records = RecordManner { lag_micros: 0, cut_lists: 0, ..self.records };
                 self.garbled = 40;

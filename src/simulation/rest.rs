@@ -7,7 +7,7 @@ use super::invariant::{Checked, Invariant, ensure};
 use super::sessions::SESSIONS;
 use super::trace::say;
 use super::world::World;
-use crate::exchange::wire::ExchangeStatus;
+use crate::exchange::wire::{ExchangeStatus, QueryExecution};
 use crate::oms::Halts;
 use crate::order::{CaseOutcome, OpenCase, OperatorAct, Order, Status};
 use crate::types::{ExecutionId, OrderId, Shares};
@@ -119,7 +119,12 @@ impl World<'_> {
         for (order_id, open) in cases {
             let executed = self.exchange.counting(order_id);
             let is_real = open.case.execution.as_ref().is_some_and(|fill| {
-                executed.iter().any(|known| known.execution_id == fill.execution_id)
+                let is_it = |known: &QueryExecution| {
+                    known.execution_id == fill.execution_id
+                        && known.num_shares == fill.num_shares
+                        && known.price_in_cents == fill.price
+                };
+                executed.iter().any(is_it)
             });
             let outcome = if is_real { CaseOutcome::Booked } else { CaseOutcome::Discarded };
             let act = OperatorAct { by: "operator".into(), reason: "the books say so".into() };

@@ -6,6 +6,7 @@ use super::clock::SimulatedClock;
 use super::dice::Dice;
 use super::durable::DurableLog;
 use super::exchange::Exchange;
+use super::execution_ids::ExecutionIds;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::network::Network;
 use super::node::{Machine, Node, SliceEnd};
@@ -54,6 +55,7 @@ impl<'a> World<'a> {
     ) -> Self {
         let mut dice = Dice::new(seed);
         let profile = Profile::draw(&mut dice, steps);
+        let ids = ExecutionIds::new(profile.used_ids, Dice::new(dice.any()));
         let (market, _nobody_reads_prices) = open_market(Watchers::default());
         let clients = Clients::new(profile.users);
         let mut durable = DurableLog::new(profile.engine);
@@ -71,7 +73,7 @@ impl<'a> World<'a> {
             node: None,
             market: Some(market),
             network: Network::default(),
-            exchange: Exchange::new(profile.records, profile.loses_busts),
+            exchange: Exchange::new(profile.records, profile.loses_busts, ids),
             streams: Streams::new(&clients.users, profile.changes_age_micros),
             clients,
             others: Others::default(),
@@ -109,6 +111,9 @@ impl<'a> World<'a> {
         for note in self.exchange.notes.drain(..) {
             say!(self.trace, "  {note}");
         }
+        let (orders, executions) = self.exchange.take_used_again();
+        self.trace.count_many("ids of orders used again", orders);
+        self.trace.count_many("ids of executions used again", executions);
     }
 
     /// Lets time pass, and what times out by itself.
@@ -259,7 +264,7 @@ impl<'a> World<'a> {
             }
             self.trace.count(answered.words);
         }
-        for words in self.others.take_answers(durable)? {
+        for words in self.others.take_answers(durable, exchange)? {
             say!(self.trace, "  {words}");
             self.trace.count(words);
         }
