@@ -264,12 +264,14 @@ impl Engines {
     /// all open orders are reconciled with the exchange.
     pub fn feed_session(&mut self, session: &CompactString, sequence: u64) {
         self.feed.begin(session, sequence);
+        self.used_late.clear();
         self.begin_reconciliation();
     }
 
     /// The same where the numbering has begun again under the session's name.
     pub fn feed_renumbered(&mut self, session: &CompactString, sequence: u64) {
         self.feed.begin_again(session, sequence);
+        self.used_late.clear();
         self.begin_reconciliation();
     }
 

@@ -21,6 +21,10 @@ pub(super) enum Focus {
     UsedIds,
     /// Records with something that nobody can read, of orders that hold more than their size.
     OddRecords,
+    /// Answers to submits that are lost while records lag, and starts before they tell of the order.
+    LateRecords,
+    /// Lists of executions that are cut short, in records that say how complete they are.
+    CutLists,
 }
 
 impl Focus {
@@ -28,7 +32,15 @@ impl Focus {
         if dice.below(ONE_OF) > 0 {
             return Self::Nothing;
         }
-        [Self::OddLines, Self::Renumbering, Self::UsedIds, Self::OddRecords][dice.below(4)]
+        let focuses = [
+            Self::OddLines,
+            Self::Renumbering,
+            Self::UsedIds,
+            Self::OddRecords,
+            Self::LateRecords,
+            Self::CutLists,
+        ];
+        focuses[dice.below(focuses.len())]
     }
 
     /// How many times its ordinary weight a kind of step has here. `None`: as it was drawn.
@@ -39,6 +51,8 @@ impl Focus {
             Self::Renumbering => renumbering(action),
             Self::UsedIds => used_ids(action),
             Self::OddRecords => odd_records(action),
+            Self::LateRecords => late_records(action),
+            Self::CutLists => cut_lists(action),
         }
     }
 }
@@ -95,6 +109,29 @@ const fn odd_records(action: Action) -> Option<u64> {
         Action::Print => Some(10),
         Action::FeedGap => Some(4),
         Action::ExchangeRestart | Action::RenameSession => Some(0),
+        _ => None,
+    }
+}
+
+/// Orders are called failed that the exchange has taken, and the process starts before it knows better.
+const fn late_records(action: Action) -> Option<u64> {
+    match action {
+        Action::Kill => Some(16),
+        Action::Create | Action::Start | Action::Arrive | Action::SendControl => Some(8),
+        Action::Print | Action::LateFill | Action::ExchangeRestart | Action::RenameSession => {
+            Some(0)
+        }
+        _ => None,
+    }
+}
+
+/// Orders are filled and compared with the exchange's record again and again.
+const fn cut_lists(action: Action) -> Option<u64> {
+    match action {
+        Action::Print | Action::FeedLines | Action::Slice => Some(16),
+        Action::SendControl | Action::Arrive | Action::Answer => Some(16),
+        Action::Create => Some(8),
+        Action::LateFill | Action::ExchangeRestart | Action::RenameSession => Some(0),
         _ => None,
     }
 }

@@ -349,6 +349,18 @@ impl Profile {
                 self.pace_micros = [400, 3_000][dice.below(2)];
             }
             Focus::UsedIds => self.used_ids = 80,
+            Focus::LateRecords => {
+                self.records.lag_micros = 80_000;
+                self.lost_answers = 40;
+                self.engine.submit_window_micros = 10_000;
+                self.engine.unknown_span_micros = 10_000;
+                self.pace_micros = 400;
+            }
+            Focus::CutLists => {
+                self.records = RecordManner { lag_micros: 0, shows_as_of: true, cut_lists: 60 };
+                self.cleanup_interval = Duration::from_millis(20);
+                self.pace_micros = 3_000;
+            }
             Focus::OddRecords => {
                 self.records = RecordManner { lag_micros: 0, cut_lists: 0, ..self.records };
                 self.garbled = 40;

@@ -53,12 +53,14 @@ impl RecordHistory {
     }
 }
 
-/// Cuts the list of a record short. It no longer says how complete it is then, and may or may not
-/// count what it leaves out.
+/// Cuts the list of a record short. One that does not count what it leaves out no longer says how
+/// complete it is; the sum of the shares gives the other away.
 pub(super) fn cut(record: &mut QueryResult, dice: &mut Dice) {
     record.executions.truncate(dice.below(record.executions.len() + 1));
-    record.as_of = None;
     if dice.percent(50) {
         record.filled_shares = record.executions.iter().map(|known| known.num_shares).sum();
+        record.as_of = None;
+    } else if dice.percent(50) {
+        record.as_of = None;
     }
 }
