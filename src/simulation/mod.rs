@@ -26,7 +26,7 @@
 //! 3. Compare with something that the code under test has not computed itself: the events of the
 //!    log, the exchange's own record, what users were told before. Return what
 //!    `ensure(holds, invariant, || detail)` gives.
-//! 4. Write a mutant that breaks it (`mutants/`), and see `make mutants` catch it.
+//! 4. Write a mutant that breaks it (`tests/mutants/`), and see `make mutants` catch it.
 //!
 //! # How to write a step
 //!
