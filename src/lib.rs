@@ -54,9 +54,9 @@
 //! | `wal` | its own loop | the log's files; `orders` writes for itself while only one request is under way | two batch buffers that go round |
 //! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
 //! | `log-check` | its own loop | nothing: reads the records that a start skips, once | nothing |
-//! | `index` | its own loop | the embedded store, behind the log; cuts the log | progress of the log |
+//! | `index` | its own loop | the embedded store, which follows the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
-//! | `projection-N` | tokio | one Postgres server, behind the log | progress of the log |
+//! | `projection-N` | tokio | one Postgres server, which follows the log | progress of the log |
 //! | `offline` | its own loop | the socket through which `longbow verify` sees the orders of a running server | that socket |
 //! | `admin` | glommio | the operators' listener, until everything else has ended | reply slots |
 //! | `log` | its own loop | standard error: a reader of it that is slow or gone holds up nobody | a bounded buffer, whose lost lines are counted |

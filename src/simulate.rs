@@ -41,7 +41,7 @@ struct Args {
     /// Runs each seed twice and fails where the two differ.
     #[arg(long)]
     twice: bool,
-    /// Goes on behind a seed that panics: to find one that breaks an invariant as well.
+    /// Goes on after a seed that panics: to find one that breaks an invariant as well.
     #[arg(long)]
     past_panics: bool,
     /// Prints no trace of a seed that fails, only what it breaks.

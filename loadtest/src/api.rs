@@ -247,7 +247,7 @@ impl ExchangeApi {
         answer(&self.agent, request)
     }
 
-    /// A page of all orders that it has accepted, behind `after`.
+    /// A page of all orders that it has accepted, after `after`.
     pub fn orders(&self, after: Option<&str>) -> Option<Vec<ListedOrder>> {
         #[derive(Deserialize)]
         struct Listed {

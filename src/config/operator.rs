@@ -92,7 +92,7 @@ pub struct ActArgs {
     /// Who decides.
     #[arg(long, value_name = "NAME", value_parser = said)]
     pub by: String,
-    /// Why.
+    /// Why; it stands in the history of the order.
     #[arg(long, value_name = "TEXT", value_parser = said)]
     pub reason: String,
     /// Where the server listens.

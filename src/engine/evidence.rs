@@ -71,7 +71,7 @@ pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> 
     let options = *work.turn.options;
     let (session, _) = work.turn.feed.place();
     let covers = work.turn.feed.covered_by(as_of);
-    // The session that is being read has begun behind the gap, or is the one with the gap.
+    // The session that is being read has begun after the gap, or is the one with the gap.
     let is_covered =
         covers.is_some_and(|covers| reconciling.feed.0 != session || covers >= reconciling.feed.1);
     let waited = work.turn.now.micros_since(reconciling.since);

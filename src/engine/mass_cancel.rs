@@ -84,7 +84,7 @@ impl Engines {
 }
 
 impl Engine {
-    /// Looks at the next open orders behind the sweep, at most `limit`. How many that were.
+    /// Looks at the next open orders after the sweep, at most `limit`. How many that were.
     fn cancel_open(&mut self, sweep: &mut CancelSweep, limit: usize, turn: &mut Turn<'_>) -> usize {
         let from = sweep.after.map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<OrderId> =

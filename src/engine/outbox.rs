@@ -75,7 +75,7 @@ pub enum Alert {
     Order {
         /// Which order.
         order_id: OrderId,
-        /// What.
+        /// What happened to it.
         anomaly: Anomaly,
     },
     /// Reports about orders that nobody here knows were given up after their time.
@@ -129,16 +129,16 @@ pub enum Effect {
     LookUpOrder(OrderId),
     /// Answer a create.
     ReplyCreate {
-        /// Whom.
+        /// The client that waits.
         to: ReplyTo,
-        /// What.
+        /// Its answer.
         reply: CreateReply,
     },
     /// Answer a cancel.
     ReplyCancel {
-        /// Whom.
+        /// The client that waits.
         to: ReplyTo,
-        /// What.
+        /// Its answer.
         reply: CancelReply,
     },
     /// Count and log what the exchange's record put right.

@@ -70,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// Asks about open orders behind `after`, at most `limit`. The last one asked about, or
+    /// Asks about open orders after `after`, at most `limit`. The last one asked about, or
     /// `None` when there are no more.
     pub(super) fn reconcile_open(
         &mut self,
@@ -87,7 +87,7 @@ impl Engine {
         next.last().copied()
     }
 
-    /// Looks at open orders behind `after`, at most `limit`, and asks about those that have been
+    /// Looks at open orders after `after`, at most `limit`, and asks about those that have been
     /// quiet for the grace: newer ones are still being spoken of. How many were looked at, and the
     /// last of them while there are more.
     pub(super) fn compare_open(

@@ -29,7 +29,7 @@ enum Framing {
     Length(u64),
     /// So many bytes of the current chunk are left; zero: a size line follows.
     Chunked(u64),
-    /// The line end behind a chunk follows.
+    /// The line end after a chunk follows.
     ChunkEnd,
     /// Ends with the connection.
     Close,

@@ -392,7 +392,7 @@ impl Feed {
         self.begin(session, before, message)
     }
 
-    /// The numbering began again under the session's own name, and goes on behind `sequence`: to
+    /// The numbering began again under the session's own name, and goes on from `sequence`: to
     /// everybody that is a new session.
     fn renumber(&mut self, session: CompactString, sequence: u64) -> Result<(), Ended> {
         self.metrics.renumberings.inc();
@@ -410,7 +410,7 @@ impl Feed {
         self.begin(session, sequence, message)
     }
 
-    /// Begins a session whose lines follow behind `before`, and tells the orders thread by `message`.
+    /// Begins a session whose lines follow `before`, and tells the orders thread by `message`.
     fn begin(
         &mut self,
         session: CompactString,
@@ -444,7 +444,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Lines of a session follow behind `before`.
+    /// Lines of a session follow `before`.
     fn follow(&mut self, session: CompactString, before: u64) {
         // Whatever was owed to the orders thread is part of what follows, or of another session.
         self.orders_behind_from = None;

@@ -101,7 +101,7 @@ impl fmt::Display for SkipCause {
 /// A line that cannot be taken as it is, and what of it can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedLine {
-    /// Why.
+    /// What is wrong with it.
     pub cause: SkipCause,
     /// Its place in the session.
     pub sequence: Option<u64>,
@@ -240,7 +240,7 @@ fn diagnose_bytes(line: &[u8]) -> SkippedLine {
     SkippedLine { cause, sequence, is_heartbeat: false, order_id, may_name_order }
 }
 
-/// What stands behind a name and its colon, in bytes that are no JSON as a whole.
+/// What stands after a name and its colon, in bytes that are no JSON as a whole.
 fn member<'a>(line: &'a [u8], quoted_name: &[u8]) -> Option<&'a [u8]> {
     let start = memchr::memmem::find(line, quoted_name)? + quoted_name.len();
     let value = line.get(start..)?.trim_ascii_start().strip_prefix(b":")?;
@@ -260,7 +260,7 @@ impl SkippedLine {
         self.cause != SkipCause::UnknownType
     }
 
-    /// The sequence, where it can be believed behind `last_read`: in what is no JSON the number may
+    /// The sequence, where it can be believed after `last_read`: in what is no JSON the number may
     /// be anything.
     pub fn credible_sequence(&self, last_read: u64) -> Option<u64> {
         let is_guessed = matches!(self.cause, SkipCause::NotJson | SkipCause::NotUtf8)

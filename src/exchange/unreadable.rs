@@ -139,7 +139,7 @@ pub(super) fn external_id(json: &[u8], name: &[u8]) -> Option<ExternalOrderId> {
     ExternalOrderId::new(text_of(json, name)?).ok()
 }
 
-/// The text that stands behind a name, found without reading the JSON, which may be none. An id has
+/// The text that stands after a name, found without reading the JSON, which may be none. An id has
 /// no escapes.
 fn text_of<'a>(json: &'a [u8], name: &[u8]) -> Option<&'a str> {
     let is_here = |&place: &usize| {

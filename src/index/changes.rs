@@ -38,7 +38,7 @@ pub struct StoredChanges {
     pub changes: Vec<(Lsn, Arc<Order>)>,
 }
 
-/// A user's changes behind a record of the log, at most `most` of them. None where the store does not
+/// A user's changes after a record of the log, at most `most` of them. None where the store does not
 /// have all of them any more.
 pub(super) fn read(
     view: &dyn View,

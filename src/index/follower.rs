@@ -56,7 +56,7 @@ impl<S: Storage> IndexFollower<S> {
     /// Keeps what the index still needs of the log from now on.
     ///
     /// # Errors
-    /// [`IndexError::OtherLog`]; [`IndexError::Log`] where the log begins behind the index; what
+    /// [`IndexError::OtherLog`]; [`IndexError::Log`] where the log begins after the index; what
     /// cannot be read.
     pub fn new(index: Index, log: LogHandle<S>, metrics: IndexMetrics) -> Result<Self, IndexError> {
         let claim = log.claim(CLAIM_NAME, index.durable_position())?;
@@ -66,7 +66,7 @@ impl<S: Storage> IndexFollower<S> {
         Ok(Self { index, writer, log, reader, claim, metrics, cut_failed: false })
     }
 
-    /// Moves the index behind the log until the log has ended, or some time after a stop was asked
+    /// Applies the log to the index until the log has ended, or some time after a stop was asked
     /// for. Then it takes what is committed, makes all durable and ends.
     ///
     /// # Errors

@@ -347,7 +347,7 @@ impl Index {
         Ok(self.store()?.get(Space::History, &keys::history(user, order_id))?.is_some())
     }
 
-    /// A user's changes behind a record of the log, oldest first, each with the order as it has left
+    /// A user's changes after a record of the log, oldest first, each with the order as it has left
     /// it: at most `most` of them. None where the store does not have all of them any more.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ pub(super) fn lsn_of_change(key: &[u8]) -> Result<u64, IndexError> {
     Ok(u64::from_be_bytes(*lsn))
 }
 
-/// From the first possible key of a user's changes behind a record of the log up to behind all.
+/// From the first possible key of a user's changes after a record of the log up to after all.
 pub(super) fn change_range(user: &UserId, after: u64) -> (Bytes, Bytes) {
     (change(user, after.saturating_add(1)), end_of_user(user))
 }

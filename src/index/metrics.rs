@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 
 use crate::metrics::{Counter, Gauge};
 
-/// How the index moves behind the log.
+/// How the index follows the log.
 #[derive(Debug, Clone, Default)]
 pub struct IndexMetrics {
     pub(super) position: Gauge,

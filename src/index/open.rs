@@ -88,7 +88,7 @@ pub(super) fn is_missing(directory: &Path) -> Result<bool, IndexError> {
     }
 }
 
-/// Makes a directory that a power cut does not take away again: the log is cut behind what is in it.
+/// Makes a directory that a power cut does not take away again: the log is cut up to what is in it.
 pub(super) fn make_durably(directory: &Path) -> Result<(), IndexError> {
     let failed = |action, source| {
         let path = directory.to_path_buf();

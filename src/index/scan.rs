@@ -17,7 +17,7 @@ const END_OF_ENDED: &[u8] = &[u8::MAX; 17];
 pub struct OrderScan {
     view: Box<dyn View>,
     position: Lsn,
-    /// The space that is being read, and where reading goes on; `None` behind the last order.
+    /// The space that is being read, and where reading goes on; `None` after the last order.
     next: Option<(Space, Vec<u8>)>,
 }
 
@@ -50,7 +50,7 @@ impl OrderScan {
         self.position
     }
 
-    /// The next orders of those that are wanted, at most `most` of them; none behind the last one.
+    /// The next orders of those that are wanted, at most `most` of them; none after the last one.
     /// Those that are not wanted are not even decoded.
     ///
     /// # Errors

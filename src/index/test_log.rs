@@ -301,7 +301,7 @@ fn same(one: &TrackedOrder, other: &TrackedOrder) {
     assert_eq!(executions(one), executions(other));
 }
 
-/// Takes the records behind the position of the index, up to `last`.
+/// Takes the records after the position of the index, up to `last`.
 pub(super) fn take_until(writer: &mut IndexWriter, events: &[Event], last: usize) {
     for (at, event) in events.iter().enumerate().take(last) {
         let lsn = Lsn(at as u64 + 1);

@@ -8,7 +8,7 @@ use super::executions::{Executions, TakenBack};
 use super::last_value::LastValue;
 use crate::types::{Symbol, SymbolIndex, TimestampMicros};
 
-/// Prints behind the end of a day that are kept until the next list tells whose they are.
+/// Prints after the end of a day that are kept until the next list tells whose they are.
 const MAX_AFTER_CLOSE: usize = 65_536;
 
 /// What is told of a day; zero where nothing has traded.
@@ -35,7 +35,7 @@ struct SymbolDay {
     is_restored: bool,
 }
 
-/// A print behind the end of its day.
+/// A print after the end of its day.
 #[derive(Debug, Clone, Copy)]
 struct AfterClose {
     symbol: SymbolIndex,
@@ -201,7 +201,7 @@ impl Days {
         volume
     }
 
-    /// Every symbol of the list has been renewed: what came behind the end of a day that goes on
+    /// Every symbol of the list has been renewed: what came after the end of a day that goes on
     /// is that day's.
     pub(super) fn end_listing(&mut self) {
         self.after_close.clear();

@@ -21,7 +21,7 @@ const BATCH_EVENTS: usize = 4_096;
 pub struct Backfilled {
     /// How many orders were copied.
     pub orders: u64,
-    /// Postgres follows the log from behind this record.
+    /// Postgres follows the log after this record.
     pub position: Lsn,
     /// How many orders have versions of which neither the log nor `order_events` tells any more.
     pub untold: u64,

@@ -231,7 +231,7 @@ fn disk_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Reads the next order; false behind the last.
+/// Reads the next order; false after the last.
 fn next_order(input: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
     let mut length = [0; 4];
     input.read_exact(&mut length)?;

@@ -11,7 +11,7 @@ use crate::wal::Lsn;
 /// How many orders the log tells of, at most, by user partition.
 pub(super) type Told = [u64; USER_PARTITIONS];
 
-/// Counts orders that come into being in the log, and changes behind `after`: they may be of as many
+/// Counts orders that come into being in the log, and changes after `after`: they may be of as many
 /// others. The records are not decoded.
 pub(super) fn told(records: &OpenRecords, after: Lsn) -> Result<Told, OfflineError> {
     let mut told = [0; USER_PARTITIONS];

@@ -17,7 +17,7 @@ pub(super) struct Replay<'a> {
     /// Records up to here are in what it is compared with.
     reached: Lsn,
     pub(super) orders: HashMap<OrderId, Replayed>,
-    /// Orders that have changed behind `reached`.
+    /// Orders that have changed after `reached`.
     pub(super) ahead: HashSet<OrderId>,
 }
 
@@ -139,7 +139,7 @@ mod tests {
         assert!(replay.orders.is_empty() && replay.ahead.contains(&created(1).order_id));
         let born = Event::Created(created(2));
         assert_eq!(replay.take(Lsn(7), &born).unwrap().unwrap().order().version, 1);
-        // What comes behind the index is applied to what it has.
+        // What comes after the index is applied to what it has.
         let after = replay.take(Lsn(11), &filled(1, "e2", 3)).unwrap().unwrap();
         let whole = order(1, &[accepted(1), filled(1, "e1", 2), filled(1, "e2", 3)]);
         assert_eq!(OrderParts::of_tracked(after), OrderParts::of_tracked(&whole));

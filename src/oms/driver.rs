@@ -57,7 +57,7 @@ pub(crate) struct Driver {
     /// How many of them are queries.
     gated_queries: usize,
     replies: Replies,
-    /// Those whose time is over and whose answers wait for Postgres, in the order of their requests.
+    /// Requests past their reply timeout whose answers wait for Postgres, in the order of their requests.
     late: VecDeque<Late>,
     /// Batches of lines that the exchange posted.
     pub(super) webhooks: Webhooks,
@@ -260,7 +260,7 @@ impl Driver {
             self.metrics.webhook_lines.inc();
             let order = line.order_id.clone();
             let Some(report) = translate::report(line, false) else {
-                // Sent again it would be no better, and hold up all lines behind it.
+                // Sent again it would be no better, and hold up all lines after it.
                 self.incomplete_line(now, order);
                 continue;
             };

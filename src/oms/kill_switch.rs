@@ -61,11 +61,11 @@ pub struct LastChanges {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LastChange {
-    /// Who.
+    /// The operator's name, as given.
     pub by: Option<String>,
-    /// Why.
+    /// The operator's reason, as given.
     pub reason: Option<String>,
-    /// When.
+    /// Wall-clock time of the change.
     pub changed_at: Option<TimestampMicros>,
 }
 
@@ -92,7 +92,7 @@ pub struct HaltChange {
     pub symbols: Option<BTreeSet<Symbol>>,
     /// Who asks.
     pub by: Option<String>,
-    /// Why.
+    /// The operator's reason, as given.
     pub reason: Option<String>,
 }
 

@@ -12,7 +12,7 @@
 //! exchange hears waits for the log alone: Postgres may be away and orders still get there, cancels
 //! above all. So is what the exchange is told that we have.
 //!
-//! - A client whose time is over is answered with the order as it is shown, where that is without an
+//! - After the reply timeout a client is answered with the order as it is shown, where that is without an
 //!   outcome; where it is not shown, after some more time, that the outcome is unknown. The same
 //!   request again, with the same key, is answered like that until Postgres has the order.
 //! - New orders are refused, unrecorded, while Postgres does not come to what waits for it within a

@@ -1,4 +1,4 @@
-//! A user's changes behind a cursor: the newest from memory, older ones from the store, each once and
+//! A user's changes after a cursor: the newest from memory, older ones from the store, each once and
 //! in the order of the log.
 //!
 //! Memory has every change behind some record of the log, the store every change up to another one.
@@ -15,7 +15,7 @@ use crate::order::Order;
 use crate::types::UserId;
 use crate::wal::{LogId, Lsn};
 
-/// A user's changes behind a cursor.
+/// A user's changes after a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangesSince {
     /// The next ones.
@@ -25,7 +25,7 @@ pub enum ChangesSince {
     Lost,
 }
 
-/// The next changes behind a cursor.
+/// The next changes after a cursor.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Changes {
     /// The record of the log that is the change, and the order as that has left it; oldest first.
@@ -98,7 +98,7 @@ impl OrderChanges {
         (view, cursor)
     }
 
-    /// A user's changes behind `after`, at most `limit` of them, where memory has them. `None` where
+    /// A user's changes after `after`, at most `limit` of them, where memory has them. `None` where
     /// the store has to be asked, with [`since`](Self::since).
     pub fn now(&self, user: &UserId, after: Lsn, limit: usize) -> Option<ChangesSince> {
         let views = self.0.views();
@@ -132,7 +132,7 @@ impl OrderChanges {
         Some(ChangesSince::Known(Changes { changes, complete_to, has_more }))
     }
 
-    /// A user's changes behind `after`, at most `limit` of them and at least one of those that there
+    /// A user's changes after `after`, at most `limit` of them and at least one of those that there
     /// are. May wait for the store: to be read, or to follow the log to what memory has forgotten.
     ///
     /// # Errors

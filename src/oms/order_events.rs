@@ -103,7 +103,7 @@ impl OrderChanges {
         }
     }
 
-    /// Appends changes behind a cursor until the sink has enough; says where that leads and whether
+    /// Appends changes after a cursor until the sink has enough; says where that leads and whether
     /// there is more.
     fn write(&self, known: &Changes, after: Lsn, to: EventSink<'_>) -> (Lsn, bool) {
         let begin = to.out.len();

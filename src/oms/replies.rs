@@ -71,7 +71,7 @@ impl Replies {
         }
     }
 
-    /// Somebody whose time is over at `now` and who has no answer yet.
+    /// The next request that is past its deadline at `now` and has no answer yet.
     pub(super) fn next_overdue(&mut self, now: MonotonicMicros) -> Option<(OrderId, ReplyTo)> {
         while let Some(&(deadline, order_id, to)) = self.deadlines.front() {
             let waits = self.slot(to).is_some();

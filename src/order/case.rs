@@ -150,7 +150,7 @@ impl CaseOutcome {
 /// An operator's act, and why.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct OperatorAct {
-    /// Who.
+    /// The operator, by the name that was given.
     pub by: CompactString,
     /// Why, for people.
     pub reason: CompactString,

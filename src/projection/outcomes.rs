@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::order::Event;
 use crate::wal::Lsn;
 
-/// Longest time that an order is held back, with all that comes behind it.
+/// Longest time that an order is held back, with all that comes after it.
 const MAX_HOLD_MICROS: f64 = 12_000.0;
 /// A change that came later than this says nothing more about the others.
 const MAX_AGE_MICROS: u32 = 50_000;

@@ -69,7 +69,7 @@ impl PostgresRestore {
         &self.lacking
     }
 
-    /// The next orders, in no order of them; none behind the last.
+    /// The next orders, in no order of them; none after the last.
     ///
     /// # Errors
     /// A server refuses, or has an order that cannot be used.
@@ -100,7 +100,7 @@ impl PostgresRestore {
             .collect()
     }
 
-    /// The next ids of the exchange and the orders that they name; none behind the last.
+    /// The next ids of the exchange and the orders that they name; none after the last.
     ///
     /// # Errors
     /// A server refuses, or has an id that cannot be used.

@@ -72,7 +72,7 @@ impl Session {
         self.run(&format!("DECLARE {name} NO SCROLL CURSOR FOR {question}"), "be read")
     }
 
-    /// The next rows; none behind the last.
+    /// The next rows; none after the last.
     pub(super) fn fetch(&self, name: &str) -> Result<Vec<Row>, ProjectionError> {
         self.rows(&format!("FETCH {FETCHED_ROWS} FROM {name}"), &[])
     }

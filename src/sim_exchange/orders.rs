@@ -254,7 +254,7 @@ impl Orders {
         slots.filter_map(|slot| self.record(slot)).collect()
     }
 
-    /// Accepted orders by their keys, behind `after`, at most `limit`.
+    /// Accepted orders by their keys, after `after`, at most `limit`.
     pub(super) fn accepted_after(&self, after: Option<Key>, limit: usize) -> Vec<&Order> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.by_key.range((from, Bound::Unbounded)).take(limit);

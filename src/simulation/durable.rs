@@ -375,7 +375,7 @@ impl DurableLog {
         }
     }
 
-    /// A user's changes from behind one record of the log up to another one.
+    /// A user's changes from one record of the log up to another one.
     pub(super) fn changes(
         &self,
         user: &UserId,
@@ -385,7 +385,7 @@ impl DurableLog {
         all.filter(move |(lsn, _)| *lsn > after && *lsn <= upto)
     }
 
-    /// The time between the earliest and the latest record behind this one, in microseconds.
+    /// The time between the earliest and the latest record after this one, in microseconds.
     pub(super) fn micros_since(&self, after: Lsn) -> u64 {
         let behind = self.times.iter().skip(usize::try_from(after.0).unwrap_or(usize::MAX));
         let (earliest, latest) = (behind.clone().min(), behind.max());

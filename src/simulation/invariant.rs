@@ -68,7 +68,7 @@ pub enum Invariant {
     FailedInTime,
     /// Times never go back.
     TimeGoesOn,
-    /// Positions stand behind their lines.
+    /// Positions stand after their lines.
     PositionAfterLines,
     /// Queues have ends.
     QueuesBounded,

@@ -283,7 +283,7 @@ impl Node {
         Ok(self.index.position() > before)
     }
 
-    /// Makes the index durable, and cuts the log behind it.
+    /// Makes the index durable, and cuts the log up to there.
     pub(super) fn persist_index(&mut self) -> Checked<bool> {
         let is_news = self.index.durable_position() < self.index.position();
         let persisted = self.follower.persist();

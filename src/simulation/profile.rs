@@ -38,7 +38,7 @@ pub(super) enum Action {
     PrepareLog,
     /// The store takes what the log has committed.
     FollowLog,
-    /// The store is made durable, and the log is cut behind it.
+    /// The store is made durable, and the log is cut up to there.
     PersistIndex,
     /// The store answers what it is asked.
     AnswerReads,

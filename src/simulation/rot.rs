@@ -54,7 +54,7 @@ impl World<'_> {
     }
 }
 
-/// Place of the last of these records, behind `after` where there are none.
+/// Place of the last of these records, after `after` where there are none.
 fn last(records: &Records) -> u64 {
     records.hashes.last().map_or(records.after, |(lsn, _)| *lsn)
 }

@@ -70,7 +70,7 @@ impl DirtySet {
         self.0.iter().all(|&word| word == 0)
     }
 
-    /// Removes and returns the first slot at or behind `turn`, going round: with a turn that
+    /// Removes and returns the first slot at or after `turn`, going round: with a turn that
     /// moves on, no slot waits for good, however much the others have.
     pub fn pop(&mut self, turn: u16) -> Option<u16> {
         let slot = self.next(turn)?;
@@ -78,7 +78,7 @@ impl DirtySet {
         Some(slot)
     }
 
-    /// The first slot at or behind `turn`, going round.
+    /// The first slot at or after `turn`, going round.
     fn next(&self, turn: u16) -> Option<u16> {
         let (start, skipped) = (usize::from(turn) / BITS, usize::from(turn) % BITS);
         let at = |position: usize, word: u64| {

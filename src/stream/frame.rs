@@ -185,7 +185,7 @@ pub(super) fn open_last_event(out: &mut Vec<u8>) -> bool {
     ends
 }
 
-/// Ends an event behind its `id:` line.
+/// Ends an event after its `id:` line.
 pub(super) fn end_event(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }

@@ -30,7 +30,7 @@ pub(super) struct OrderCursor {
     cursor: u64,
     /// Set while the open orders are sent.
     opening: Option<Opening>,
-    /// There may be changes behind the cursor.
+    /// There may be changes after the cursor.
     has_news: bool,
     /// What the client knew is lost, and it has not been told.
     owes_reset: bool,

@@ -18,11 +18,11 @@ pub trait OrderSource {
     /// Whether [`next_changed`](Self::next_changed) has something to tell.
     fn has_changed(&self) -> bool;
 
-    /// Appends `order` events of a user's open orders behind `after`, oldest first, until the
+    /// Appends `order` events of a user's open orders after `after`, oldest first, until the
     /// sink has enough or none is left. They have no ids.
     fn write_open(&self, user: &UserId, after: Option<OrderId>, to: EventSink<'_>) -> OpenOrders;
 
-    /// Appends `order` events with an id of all changes behind a cursor, oldest first, until
+    /// Appends `order` events with an id of all changes after a cursor, oldest first, until
     /// the sink has enough or none is left.
     fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> WrittenChanges;
 
@@ -53,7 +53,7 @@ pub enum ChangedUsers {
 /// Which open orders were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOrders {
-    /// Where to go on; `None` behind the last.
+    /// Where to go on; `None` after the last.
     pub next: Option<OrderId>,
     /// All changes up to here are in what was written, if it was written first.
     pub cursor: u64,
@@ -66,7 +66,7 @@ pub enum WrittenChanges {
     UpTo {
         /// The next cursor.
         cursor: u64,
-        /// There is more behind it.
+        /// There is more after it.
         has_more: bool,
     },
     /// None: they have to be read from the store, which takes time.

@@ -9,7 +9,7 @@ use crate::wal::LogHandle;
 use super::ServeError;
 use super::threads::Threads;
 
-/// Starts the thread that moves the index behind the log, and those that read it for others; these
+/// Starts the thread that applies the log to the index, and those that read it for others; these
 /// end when nobody can ask them any more.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub enum InspectError {
         /// The newest record.
         last: Lsn,
     },
-    /// The log was cut behind that.
+    /// The log was cut up to there.
     #[error("--from {from} is no longer in the log, which begins at record {first}")]
     BeforeStart {
         /// What was asked for.

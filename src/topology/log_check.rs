@@ -7,7 +7,7 @@ use crate::wal::{self, Lsn, VisitError, WalError};
 
 use super::threads::with_causes;
 
-/// Payload bytes that are read in a row, and the pause behind them: 100 MB/s at most, so that nobody
+/// Payload bytes that are read in a row, and the pause after them: 100 MB/s at most, so that nobody
 /// who waits for the disk notices.
 const BYTES_IN_A_ROW: usize = 2 * 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! The threads that move Postgres behind the log, and `longbow migrate`.
+//! The threads that apply the log to Postgres, and `longbow migrate`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use super::time::{Clock, Moment, MonotonicMicros, TimestampMicros, monotonic_nan
 
 /// Of the time that passes, at most one part in so many is added or left out to come nearer to the
 /// wall clock: what is measured with this clock is wrong by less than a hundredth meanwhile, so that a
-/// deadline of seconds does not miss the look that comes right behind it. A minute takes two hours.
+/// deadline of seconds does not miss the look that comes right after it. A minute takes two hours.
 const SLEW_DIVISOR: u64 = 128;
 /// How often the wall clock is looked at, at most.
 const STEER_INTERVAL_NANOS: u64 = 20_000_000;

@@ -20,7 +20,7 @@ pub(super) fn recovered(disk: &FaultyDisk) -> Result<(Recovery<FaultyDisk>, Payl
     recovered_after(disk, 0)
 }
 
-/// Recovers the records behind one of the first ones.
+/// Recovers the records after one of the first ones.
 pub(super) fn recovered_after(
     disk: &FaultyDisk,
     after: usize,
@@ -105,7 +105,7 @@ pub(super) enum Step {
     CommitHere,
     Write,
     Prepare,
-    /// A follower takes so many 255ths of what is committed, and the log is cut behind it.
+    /// A follower takes so many 255ths of what is committed, and the log is cut up to there.
     Cut(u8),
     /// A follower reads on as far as it can.
     Read,
@@ -159,7 +159,7 @@ pub(super) fn payload(lsn: u64, bytes: usize) -> Vec<u8> {
 pub(super) struct Model {
     history: Payloads,
     durable: usize,
-    /// What a follower has durably taken: the log may begin behind that.
+    /// What a follower has durably taken: the log may begin after that.
     taken: usize,
 }
 

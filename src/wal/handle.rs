@@ -115,13 +115,13 @@ impl<S: Storage> LogHandle<S> {
         self.0.shared.room()
     }
 
-    /// Blocks until a record behind `beyond` is committed, until nothing more will be, or until the
-    /// time is over. Returns what is committed.
+    /// Blocks until a record after `beyond` is committed, until nothing more will be, or until the
+    /// timeout. Returns what is committed.
     pub fn wait(&self, beyond: Lsn, timeout: Duration) -> Lsn {
         Lsn(self.0.shared.wait(beyond.0, timeout))
     }
 
-    /// A reader of the committed records behind `after`. Only a [claim](Self::claim) keeps them from
+    /// A reader of the committed records after `after`. Only a [claim](Self::claim) keeps them from
     /// being cut off before they are read.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl<S: Storage> LogHandle<S> {
         Ok(LogReader::new(Arc::clone(&self.0), after))
     }
 
-    /// Keeps the records behind `after` for a follower of this name.
+    /// Keeps the records after `after` for a follower of this name.
     ///
     /// # Errors
     /// [`WalError::CutOff`] where they are not all there any more.

@@ -1,4 +1,4 @@
-//! Looking at records without the lock, also while an engine appends behind them.
+//! Looking at records without the lock, also while an engine appends after them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use super::recovery::recover_from;
 use super::storage::Directory;
 use super::{Lsn, RecordView, VisitError, WalError};
 
-/// How often reading begins anew behind what was read when an engine wrote into what was just being
+/// How often reading begins anew after what was read when an engine wrote into what was just being
 /// looked at: the part of a batch that came after the look can make the rest seem damaged.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Visits records behind `after`, or from the oldest one on. Takes no lock and changes nothing; what
+/// Visits records after `after`, or from the oldest one on. Takes no lock and changes nothing; what
 /// an engine is writing in this moment is the end.
 ///
 /// # Errors

@@ -186,7 +186,7 @@ const fn to_usize(offset: u64) -> usize {
     offset as usize
 }
 
-/// The next block boundary at or behind an offset.
+/// The next block boundary at or after an offset.
 const fn block_ceiling(offset: u64) -> u64 {
     offset.next_multiple_of(BLOCK_BYTES as u64)
 }

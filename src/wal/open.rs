@@ -136,7 +136,7 @@ pub(super) fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError
 }
 
 /// Opens the last segment. Afterwards all that was recovered is durable, also what the last process
-/// wrote and did not live to sync, and zeros stand behind it.
+/// wrote and did not live to sync, and zeros stand after it.
 fn open_tail<S: Storage>(storage: &S, segment: TailSegment) -> Result<S::File, WalError> {
     let name = segment::name(segment.number);
     let path = storage.path().join(&name);
@@ -183,7 +183,7 @@ fn make_first<S: Storage>(
     Ok((file, TailSegment { number: 1, segment_bytes, kept_end: end, torn_end: end }))
 }
 
-/// Opens the segments behind the last one that are fit for use, the next one and the reserve, and
+/// Opens the segments after the last one that are fit for use, the next one and the reserve, and
 /// removes all others.
 fn keep_ahead<S: Storage>(
     storage: &S,

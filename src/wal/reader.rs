@@ -10,7 +10,7 @@ use super::segment::{self, FIRST_BATCH_OFFSET};
 use super::storage::{Directory, Storage};
 use super::{Lsn, RecordView, WalError, block_ceiling};
 
-/// Reads committed records in their order, while the writer goes on behind them.
+/// Reads committed records in their order, while the writer goes on after them.
 ///
 /// It never reads bytes that are not committed, so nothing in its memory is half written, however
 /// long it stays there.

@@ -69,7 +69,7 @@ pub(super) struct Tail {
     pub(super) log_id: u64,
     /// The segment to go on with; `None` when there is no segment at all.
     pub(super) segment: Option<TailSegment>,
-    /// The segments behind it, all without records.
+    /// The segments after it, all without records.
     pub(super) later: Vec<LaterSegment>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Tail {
 pub(super) struct TailSegment {
     pub(super) number: u64,
     pub(super) segment_bytes: u64,
-    /// End of what is kept, and end of the torn bytes behind it. Equal when nothing is torn.
+    /// End of what is kept, and end of the torn bytes after it. Equal when nothing is torn.
     pub(super) kept_end: u64,
     pub(super) torn_end: u64,
 }
@@ -92,7 +92,7 @@ pub(super) struct LaterSegment {
     pub(super) is_clean: bool,
 }
 
-/// Locks the log and reads it up to its newest record. Visited are the records behind `after`, which
+/// Locks the log and reads it up to its newest record. Visited are the records after `after`, which
 /// are in some other store already; `Lsn(0)` visits all. Segments that lie wholly before that record
 /// are not read, but for their first record. A directory without a log is an empty log. Nothing on
 /// disk is changed.
@@ -174,7 +174,7 @@ pub(crate) fn recover_from<S: Storage>(
     })
 }
 
-/// Whether the log has all that comes behind `after`, and had `after` itself.
+/// Whether the log has all that comes after `after`, and had `after` itself.
 fn check_reaches<S: Storage>(
     storage: &S,
     after: Lsn,

@@ -148,11 +148,11 @@ impl Chain {
 /// What a record at some place has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BatchBoundary {
-    /// Behind zeros, or the first of a segment.
+    /// After zeros, or the first of a segment.
     StartsBatch,
-    /// Right behind a record, inside a block.
+    /// Right after a record, inside a block.
     ContinuesBatch,
-    /// Right behind a record that fills its block.
+    /// Right after a record that fills its block.
     Either,
 }
 
@@ -183,8 +183,8 @@ pub(super) enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BadBytes {
     pub(super) at: u64,
-    /// A record behind them whose batch starts here or later was written after they were synced.
-    /// `None`: every record behind them was.
+    /// A record after them whose batch starts here or later was written after they were synced.
+    /// `None`: every record after them was.
     pub(super) later_batch_from: Option<u64>,
 }
 
@@ -237,7 +237,7 @@ fn bad_bytes(at: u64, chain: &Chain) -> BadBytes {
     BadBytes { at, later_batch_from }
 }
 
-/// What stands behind the end of the records.
+/// What stands after the end of the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Remains {
     /// The first record that proves that what is bad before it was synced once, and its offset.
@@ -246,7 +246,7 @@ pub(super) struct Remains {
     pub(super) end: u64,
 }
 
-/// Looks at all that stands behind bad bytes, for records at every place where one could be.
+/// Looks at all that stands after bad bytes, for records at every place where one could be.
 pub(super) fn scan_remains<F: StorageFile>(
     window: &mut Window<F>,
     bad: BadBytes,

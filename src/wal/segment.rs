@@ -25,7 +25,7 @@ const SUFFIX: &str = ".log";
 const PREPARING_SUFFIX: &str = ".preparing";
 /// Digits of the number in a name: all of a `u64`, so that names sort as numbers do.
 const NUMBER_DIGITS: usize = 20;
-/// How much is filled with zeros at once: bounds how long a batch's write stands behind it.
+/// How much is filled with zeros at once: bounds how long a batch's write waits for it.
 const FILL_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(FILL_BYTES.is_multiple_of(BLOCK_BYTES));

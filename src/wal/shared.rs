@@ -109,7 +109,7 @@ impl Shared {
         }
     }
 
-    /// Blocks until more than `beyond` is committed, the log is poisoned or the time is over.
+    /// Blocks until more than `beyond` is committed, the log is poisoned or the timeout has passed.
     pub(super) fn wait(&self, beyond: u64, timeout: Duration) -> u64 {
         let deadline = Instant::now() + timeout;
         let mut progress = self.progress();

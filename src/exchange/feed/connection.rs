@@ -2,7 +2,7 @@ use compact_str::CompactString;
 
 use super::super::feed_line::MAX_LINE_BYTES;
 
-/// Most bytes of one line that are kept: a longer one is skipped, and what stands behind these is
+/// Most bytes of one line that are kept: a longer one is skipped, and what stands after these is
 /// not looked at.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
 const _: () = assert!(MAX_KEPT_BYTES > MAX_LINE_BYTES);

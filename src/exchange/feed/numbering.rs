@@ -36,7 +36,7 @@ impl Numbering {
         (self.stray, self.lowest_beat) = (None, 0);
     }
 
-    /// A connection goes on behind `last_read`.
+    /// A connection goes on after `last_read`.
     pub(super) fn connect(&mut self, last_read: u64) {
         (self.stray, self.lowest_beat) = (None, last_read);
     }

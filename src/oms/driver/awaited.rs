@@ -52,7 +52,7 @@ impl AwaitedPostgres {
     }
 }
 
-/// Somebody whose time is over, and whose answer is not in Postgres.
+/// A request past its reply timeout whose answer is not in Postgres.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Late {
     /// When they are told that the outcome is not known.
@@ -138,7 +138,7 @@ impl Driver {
         self.awaited.is_some().then(|| user.clone())
     }
 
-    /// Takes note of somebody whose time is over: the answer may be decided and wait for Postgres.
+    /// Notes a request that is past its reply timeout: the answer may be decided and wait for Postgres.
     pub(super) fn note_late(&mut self, now: Moment, order_id: OrderId, to: ReplyTo) {
         if self.awaited.is_some() {
             let give_up = now.monotonic.saturating_add(self.options.postgres_patience);
@@ -146,7 +146,7 @@ impl Driver {
         }
     }
 
-    /// Answers those whose time is over: that the outcome is not known yet, where readers see the
+    /// Answers requests past their reply timeout: that the outcome is not known yet, where readers see the
     /// order without one; and after a while that nothing is known, where they do not see it. True
     /// when there may be more.
     ///

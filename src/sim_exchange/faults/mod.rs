@@ -10,7 +10,7 @@
 //! | `GET /admin/faults` | `{settings, done, restarts, session}`: what is set (of `next:N` what is left), how often each fault has happened, how often the exchange was restarted, its feed session |
 //! | `PUT /admin/faults` with the whole settings | the same; what is left out is off; all draws begin anew from the seed, the counts go on; unknown fields and values out of range are a 400 |
 //! | `POST /admin/restart` `{forgetMs?, keepSession?}` | `202`; then every connection, this one first, is closed and the exchange opens its journal again, without the last `forgetMs` milliseconds, and with `keepSession` its feed numbers its lines from 1 under the name that the session had; `409` without a journal |
-//! | `GET /admin/orders?after=` | `{orders}`: the orders that were accepted and are remembered, by their ids, at most 1,000 behind `after`: what a test compares with Longbow's own record |
+//! | `GET /admin/orders?after=` | `{orders}`: the orders that were accepted and are remembered, by their ids, at most 1,000 after `after`: what a test compares with Longbow's own record |
 //!
 //! The rules of the venue stay pure: faults are drawn around them. With nothing set, a request
 //! costs one atomic load more than without this module.

@@ -29,7 +29,7 @@ pub(in crate::sim_exchange) struct ListedOrder {
 }
 
 impl Venue {
-    /// Accepted orders by their keys, behind `after`, at most `limit`.
+    /// Accepted orders by their keys, after `after`, at most `limit`.
     pub(in crate::sim_exchange) fn list(
         &self,
         after: Option<&ExternalOrderId>,

@@ -69,7 +69,7 @@ pub(super) struct Expected {
     pub(super) untouched: usize,
 }
 
-/// Reads an input byte by byte; behind its end stand zeros.
+/// Reads an input byte by byte; after its end stand zeros.
 pub(super) struct Script<'a> {
     bytes: &'a [u8],
 }

@@ -485,7 +485,7 @@ fn compare(client: &api::Client, user: &str, databases: &[Database]) -> Result<(
 }
 
 /// Waits until Postgres has everything that the server has committed so far: an order that is placed
-/// now, and each server's place behind it.
+/// now, and how far each server is.
 pub fn await_caught_up(server: &Server, data: &Path, postgres: &str) {
     let order = server.user(data, "barrier").place_resting("IBM");
     let id = order["orderId"].as_str().expect("an id");
