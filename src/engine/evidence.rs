@@ -83,10 +83,14 @@ pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> 
         work.entry.underway.reconciling = Some(reconciling).filter(|_| !is_over);
         return is_over;
     }
-    let [first, second, ..] = options.relook_pauses_micros;
+    look_twice_more(work);
+    true
+}
+
+fn look_twice_more(work: &mut Work<'_, '_>) {
+    let [first, second, ..] = work.turn.options.relook_pauses_micros;
     work.look_again_at(work.turn.now.saturating_add_micros(first));
     work.entry.underway.extra_look = Some(work.turn.now.saturating_add_micros(second));
-    true
 }
 
 /// Counts what a record shows. What does not fit the order counts as well, since the exchange says
@@ -143,6 +147,8 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
         missing.into_iter().partition(|id| is_proven_void(work, &listed, id));
     if is_explained_by(work, &listed, &doubtful) {
         take_back(work, std::mem::take(&mut doubtful));
+        // That fits, and proves nothing: a list that was cut short shows them when it comes again.
+        look_twice_more(work);
     }
     take_back(work, proven);
     // A list that is cut short and says the same total does not contradict what counts here.

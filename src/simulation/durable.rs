@@ -303,7 +303,9 @@ impl DurableLog {
     /// then its record is asked for as soon as somebody does.
     fn is_kept_unread(&self, published: &PublishedLine) -> bool {
         let tracked = published.order.and_then(|order_id| self.engines.tracked(order_id));
-        published.is_unread
+        let line = &published.line;
+        let says_too_little = line.line_type == FeedLineType::Trade && line.symbol.is_none();
+        (published.is_unread || says_too_little)
             && tracked.is_none_or(|tracked| {
                 let is_unread = |open: &OpenCase| open.case.cause == CaseCause::Unreadable;
                 tracked.order().external_order_id.is_none() || tracked.cases().iter().any(is_unread)

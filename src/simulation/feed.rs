@@ -209,6 +209,11 @@ impl FeedLink {
         was_connected
     }
 
+    /// Whether the next line is one of an order.
+    pub(super) fn is_before_order(&self, exchange: &Exchange) -> bool {
+        exchange.feed().at(self.next).is_some_and(|published| published.order.is_some())
+    }
+
     /// Whether every line has been handed over.
     pub(super) fn is_at_end(&self, exchange: &Exchange) -> bool {
         self.reader.is_connected()

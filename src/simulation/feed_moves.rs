@@ -4,11 +4,15 @@ use compact_str::CompactString;
 
 use super::exchange::Exchange;
 use super::feed::{FeedLink, OddAnswer};
+use super::focus::Focus;
 use super::garble;
 use super::published::PublishedLine;
 use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::FeedLineType;
+
+/// Trades with which an exchange goes on that has started again.
+const PRINTS_AT_ONCE: usize = 12;
 
 /// Its sessions.
 impl World<'_> {
@@ -47,7 +51,22 @@ impl World<'_> {
         if self.exchange.feed().is_again() {
             self.trace.count("numberings that begin again");
         }
+        if self.profile.focus == Focus::Renumbering {
+            self.go_on_at_once();
+        }
         true
+    }
+
+    /// The feed is read again at once, and orders are filled that records of a while ago know as open.
+    fn go_on_at_once(&mut self) {
+        // One to be told that the old lines are gone, and one to begin behind them.
+        for _ in 0..2 {
+            self.feed_lines();
+        }
+        for _ in 0..PRINTS_AT_ONCE {
+            self.print();
+        }
+        self.feed_lines();
     }
 
     /// The session has another name from now on; the records of orders go on with the old one for a
@@ -124,16 +143,28 @@ impl World<'_> {
     pub(super) fn feed_garble(&mut self) -> bool {
         let (node, dice, exchange) = (&mut self.node, &mut self.dice, &self.exchange);
         let Some(node) = node else { return false };
-        let may_be_lost = |published: &PublishedLine| !published.only_here;
-        let has_garbled = node
-            .feed
-            .garble(exchange, may_be_lost, |published| garble::line(&published.line, dice));
+        let only_orders = self.profile.focus.is_about_lines_of_orders();
+        let may_be_lost = |published: &PublishedLine| {
+            !published.only_here && (!only_orders || published.order.is_some())
+        };
+        let is_cut = self.profile.focus == Focus::CutLines;
+        let garble = if is_cut { garble::cut_order } else { garble::line };
+        let has_garbled =
+            node.feed.garble(exchange, may_be_lost, |published| garble(&published.line, dice));
         self.after_feed(has_garbled, Some("lines that cannot be read"))
     }
 
     /// The feed brings something that is no line, beside the next line or in place of it.
     pub(super) fn feed_junk(&mut self) -> bool {
-        let junk = garble::junk(&mut self.dice);
+        let is_idle = self.profile.focus.is_about_lines_of_orders()
+            && !self.node.as_ref().is_some_and(|node| node.feed.is_before_order(&self.exchange));
+        if is_idle {
+            return false;
+        }
+        let junk = match self.profile.focus {
+            Focus::LostLines => garble::print_without_number(),
+            _ => garble::junk(&mut self.dice),
+        };
         let has_come = self
             .on_feed(Some("junk between lines"), |feed, exchange| feed.bring_junk(exchange, junk));
         if has_come && self.dice.percent(30) {

@@ -13,8 +13,11 @@ const ONE_OF: usize = 4;
 pub(super) enum Focus {
     /// Nothing: every fault comes at its ordinary odds.
     Nothing,
-    /// Lines of the feed that nobody can read, and lines that are lost beside something that is none.
-    OddLines,
+    /// Lines of the feed that are cut where they name their order. Nothing else is odd: a line of which
+    /// nothing is known has all orders asked about, those that another one hides as well.
+    CutLines,
+    /// Lines that are lost beside something that is none, and is about no order.
+    LostLines,
     /// Numberings that begin again under their name while records lag.
     Renumbering,
     /// Ids that the exchange uses again after it has started again.
@@ -32,22 +35,29 @@ impl Focus {
         if dice.below(ONE_OF) > 0 {
             return Self::Nothing;
         }
-        let focuses = [
-            Self::OddLines,
+        let all = [
+            Self::CutLines,
+            Self::LostLines,
             Self::Renumbering,
             Self::UsedIds,
             Self::OddRecords,
             Self::LateRecords,
             Self::CutLists,
         ];
-        focuses[dice.below(focuses.len())]
+        all[dice.below(all.len())]
+    }
+
+    /// Whether only a line of an order is worth spoiling.
+    pub(super) const fn is_about_lines_of_orders(self) -> bool {
+        matches!(self, Self::CutLines | Self::LostLines)
     }
 
     /// How many times its ordinary weight a kind of step has here. `None`: as it was drawn.
     pub(super) const fn times(self, action: Action) -> Option<u64> {
         match self {
             Self::Nothing => None,
-            Self::OddLines => odd_lines(action),
+            Self::CutLines => cut_lines(action),
+            Self::LostLines => lost_lines(action),
             Self::Renumbering => renumbering(action),
             Self::UsedIds => used_ids(action),
             Self::OddRecords => odd_records(action),
@@ -57,15 +67,35 @@ impl Focus {
     }
 }
 
-/// Whatever has all orders asked about is left out: who was lost is found by what was lost alone.
-const fn odd_lines(action: Action) -> Option<u64> {
+const fn cut_lines(action: Action) -> Option<u64> {
     match action {
         Action::FeedGarble => Some(8),
+        Action::FeedJunk => Some(0),
+        _ => what_is_lost_stays(action),
+    }
+}
+
+const fn lost_lines(action: Action) -> Option<u64> {
+    match action {
+        Action::FeedGarble => Some(0),
         Action::FeedJunk => Some(16),
+        _ => what_is_lost_stays(action),
+    }
+}
+
+/// Whatever has all orders asked about, or brings a line once more, is left out.
+const fn what_is_lost_stays(action: Action) -> Option<u64> {
+    match action {
         Action::Print => Some(10),
         Action::FeedGap
+        | Action::FeedSwap
+        | Action::FeedAgain
         | Action::FeedCut
         | Action::FeedForget
+        | Action::Webhook
+        | Action::Cancel
+        | Action::MassCancel
+        | Action::Bust
         | Action::ExchangeRestart
         | Action::RenameSession
         | Action::StepExchangeClock
@@ -81,8 +111,8 @@ const fn odd_lines(action: Action) -> Option<u64> {
 /// The exchange and the process start again and again, and orders are filled in between.
 const fn renumbering(action: Action) -> Option<u64> {
     match action {
-        Action::ExchangeRestart => Some(100),
-        Action::Kill => Some(24),
+        Action::ExchangeRestart => Some(60),
+        Action::Kill => Some(6),
         Action::Print => Some(16),
         Action::Start | Action::FeedLines | Action::FeedBeat | Action::Create => Some(8),
         Action::FeedGap => Some(4),
@@ -107,7 +137,6 @@ const fn odd_records(action: Action) -> Option<u64> {
     match action {
         Action::LateFill => Some(40),
         Action::Print => Some(10),
-        Action::FeedGap => Some(4),
         Action::ExchangeRestart | Action::RenameSession => Some(0),
         _ => None,
     }

@@ -12,19 +12,15 @@ use crate::exchange::{Results, read_webhook};
 const TOO_LONG: usize = 5_000;
 /// What stands between lines, and is none.
 const JUNK: [&str; 3] = ["", " \r", r#"{"type":"status","text":"all is well"}"#];
-/// The same, where it may be a numbered line for all that anybody can see. The last one is about no
-/// order.
-const NUMBERED_JUNK: [&str; 4] = [
-    "oops",
-    "[]",
-    r#"{"sequence":"#,
-    r#"{"type":"trade","executionId":"x","symbol":"IBM","priceInCents":500,"numShares":1,"timestamp":1}"#,
-];
+/// The same, where it may be a numbered line for all that anybody can see.
+const NUMBERED_JUNK: [&str; 4] = ["oops", "[]", r#"{"sequence":"#, PRINT];
+/// A trade without its number.
+const PRINT: &str = r#"{"type":"trade","executionId":"x","symbol":"IBM","priceInCents":500,"numShares":1,"timestamp":1}"#;
 
 /// A line of the feed as nobody can read it.
 pub(super) fn line(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
     let mut whole = serde_json::to_value(line).unwrap_or_default();
-    match dice.below(8) {
+    match dice.below(7) {
         0 | 1 => {
             spoil(&mut whole, dice);
             bytes(&whole)
@@ -42,16 +38,7 @@ pub(super) fn line(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
             cut.truncate(dice.below(cut.len()));
             cut
         }
-        // Behind its number, within the id of its order or at the end of that.
-        5 | 6 => {
-            let mut cut = serde_json::to_vec(line).unwrap_or_default();
-            if let (Some(id), Some(start)) = (&line.order_id, place_of_order(&cut)) {
-                cut.truncate(start + dice.below(id.as_str().len() + 1));
-            } else {
-                cut.pop();
-            }
-            cut
-        }
+        5 => cut_order(line, dice),
         _ => {
             let mut odd = bytes(&whole);
             let place = dice.below(odd.len());
@@ -59,6 +46,17 @@ pub(super) fn line(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
             odd
         }
     }
+}
+
+/// A line that ends behind its number, within the id of its order.
+pub(super) fn cut_order(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
+    let mut cut = serde_json::to_vec(line).unwrap_or_default();
+    if let (Some(id), Some(start)) = (&line.order_id, place_of_order(&cut)) {
+        cut.truncate(start + dice.below(id.as_str().len() + 1));
+    } else {
+        cut.pop();
+    }
+    cut
 }
 
 /// Where the id of its order begins in a line.
@@ -86,6 +84,11 @@ pub(super) fn junk(dice: &mut Dice) -> (&'static str, bool) {
     let is_numbered = dice.percent(60);
     let junk: &[&str] = if is_numbered { &NUMBERED_JUNK } else { &JUNK };
     (junk[dice.below(junk.len())], is_numbered)
+}
+
+/// The same, and surely about no order of ours.
+pub(super) const fn print_without_number() -> (&'static str, bool) {
+    (PRINT, true)
 }
 
 /// Lines as they are posted, of which so many in a hundred cannot be read, and the places of all others.

@@ -361,8 +361,8 @@ impl World<'_> {
             if self.dice.percent(self.profile.mangled_answers) {
                 say!(self.trace, "  its answer is mixed up");
                 response.mangle(&mut self.dice);
-            }
-            if self.dice.percent(self.profile.garbled)
+            } else if self.dice.percent(self.profile.garbled)
+                // Not both: what contradicts a false refusal must not be what nobody can read.
                 && let Some(body) = garble::answer(&response, &mut self.dice)
             {
                 say!(self.trace, "  its answer is {}", String::from_utf8_lossy(&body));

@@ -283,11 +283,12 @@ impl Profile {
             shows_as_of: dice.percent(50),
             cut_lists: [0, 0, 30][dice.below(3)],
         };
+        let is_long = matches!(focus, Focus::Renumbering | Focus::OddRecords);
         let mut profile = Self {
             focus,
             records,
             loses_busts: dice.percent(30),
-            steps: steps.unwrap_or_else(|| 60 << dice.below(4)),
+            steps: steps.unwrap_or_else(|| 60 << if is_long { 3 } else { dice.below(4) }),
             users: 1 + dice.below(4),
             keys: dice.below(6),
             lost_requests,
@@ -338,9 +339,10 @@ impl Profile {
     fn concentrate(&mut self, dice: &mut Dice) {
         match self.focus {
             Focus::Nothing => {}
-            Focus::OddLines => {
+            Focus::CutLines | Focus::LostLines => {
                 self.records.cut_lists = 0;
                 self.cleanup_interval = NO_COMPARISON;
+                self.feed_queue = 64;
             }
             Focus::Renumbering => {
                 let lag_micros = [15_000, 80_000][dice.below(2)];
@@ -363,7 +365,7 @@ impl Profile {
             }
             Focus::OddRecords => {
                 self.records = RecordManner { lag_micros: 0, cut_lists: 0, ..self.records };
-                self.garbled = 40;
+                self.garbled = 60;
             }
         }
     }
