@@ -193,6 +193,29 @@ fn an_over_fill_is_not_explained_by_a_record_from_before_its_line() {
 }
 
 #[test]
+fn what_only_seemed_too_much_is_asked_about_again() {
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.report("x", filled("e1", 10));
+    rig.report("x", filled("e2", 3));
+    rig.take();
+    // A list that is cut short and says nothing of that fits the order as well.
+    let cut = ExchangeRecord { state: ExchangeOrderState::Filled, ..record(&[fill("e1", 10)]) };
+    answer(&mut rig, order_id, cut);
+    assert_eq!(filled_shares(&rig, order_id), 10);
+    rig.take();
+    rig.sweep(OPTIONS.relook_pauses_micros[0]);
+    assert_eq!(rig.queries(), 1);
+    let all = [fill("e1", 10), fill("e2", 3)];
+    answer(
+        &mut rig,
+        order_id,
+        ExchangeRecord { state: ExchangeOrderState::Filled, ..record(&all) },
+    );
+    assert_eq!(filled_shares(&rig, order_id), 13);
+}
+
+#[test]
 fn an_over_fill_that_the_record_confirms_stays() {
     let (mut rig, order_id) = twice_filled();
     rig.line("x", 3, filled("e3", 5));
