@@ -210,11 +210,23 @@ impl Engines {
         answer: Option<(TimestampMicros, QueryAnswer)>,
         out: &mut Outbox,
     ) {
+        let is_named = match &answer {
+            Some((_, QueryAnswer::Known(record))) => {
+                let order = self.order(order_id);
+                order.is_some_and(|order| order.external_order_id.is_none())
+                    && self.unmatched.has(&record.external_order_id)
+            }
+            Some(_) | None => false,
+        };
         self.turn(now, order_id.partition(), out, |engine, turn| match answer {
             Some((asked_at, answer)) => engine.query_answer(order_id, asked_at, answer, turn),
             None => engine.query_lost(order_id, turn),
         });
         self.index_other_id(order_id, out);
+        if is_named {
+            // What was kept for the order counts since, and only another record can judge that.
+            self.reconcile(now, order_id, out);
+        }
     }
 
     /// Something that the exchange reported unasked. About an id that is not known (yet) it is

@@ -116,6 +116,11 @@ impl UnmatchedReports {
         Kept::Unlogged
     }
 
+    /// Whether something was reported of an order with this id.
+    pub(super) fn has(&self, id: &ExternalOrderId) -> bool {
+        self.by_external_id.contains_key(id)
+    }
+
     /// Takes what was reported of an order whose id is known now, oldest first.
     pub(super) fn take(&mut self, id: &ExternalOrderId) -> Vec<Report> {
         let numbers = self.by_external_id.remove(id).unwrap_or_default();

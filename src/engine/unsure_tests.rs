@@ -344,3 +344,17 @@ fn an_accepted_order_that_the_exchange_no_longer_knows_is_listed() {
     rig.record(order_id, record(&[]));
     assert_eq!(causes(&rig), []);
 }
+
+#[test]
+fn what_was_kept_for_an_order_that_a_record_names_is_judged_by_the_next_record() {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.reconcile();
+    let order_id = rig.pending();
+    rig.line("x", 1, filled("e1", 10));
+    rig.sweep(OPTIONS.grace_micros);
+    rig.take();
+    rig.record(order_id, QueryAnswer::Known(record_of("x", ExchangeOrderState::Open, vec![])));
+    assert_eq!(rig.order(order_id).filled_shares, 10);
+    assert!(rig.take().contains(&Effect::Query(order_id)), "the record did not know of it");
+}
