@@ -71,10 +71,15 @@ impl Engines {
     /// Has the records tell which of the orders under an id is there under it.
     pub(super) fn reconcile_sharing(&mut self, id: &ExternalOrderId, out: &mut Outbox) {
         for order_id in self.ambiguous.get(id).cloned().unwrap_or_default() {
-            let (partitions, mut turn) = self.parts(out);
-            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                engine.reconcile(order_id, &mut turn);
-            }
+            self.ask_about(order_id, out);
+        }
+    }
+
+    /// Asks about an order in memory, within the turn in which that turned out to be needed.
+    fn ask_about(&mut self, order_id: OrderId, out: &mut Outbox) {
+        let (partitions, mut turn) = self.parts(out);
+        if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
+            engine.reconcile(order_id, &mut turn);
         }
     }
 
@@ -141,10 +146,7 @@ impl Engines {
         };
         for order_id in [before, order_id] {
             if self.has(order_id) {
-                let (partitions, mut turn) = self.parts(out);
-                if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                    engine.reconcile(order_id, &mut turn);
-                }
+                self.ask_about(order_id, out);
             } else {
                 self.find_order(order_id, true, out);
             }
@@ -166,10 +168,7 @@ impl Engines {
     pub(super) fn make_up_for_given_up(&mut self, order_id: OrderId, out: &mut Outbox) {
         let created_at = self.order(order_id).map(|order| order.created_at);
         if created_at.is_some_and(|created_at| self.unmatched.may_have_given_up(created_at)) {
-            let (partitions, mut turn) = self.parts(out);
-            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                engine.reconcile(order_id, &mut turn);
-            }
+            self.ask_about(order_id, out);
         }
     }
 }

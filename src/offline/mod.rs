@@ -3,9 +3,9 @@
 //! index is, and `repair` does that for some orders.
 //!
 //! They work while the server is stopped, and take its locks: nothing moves meanwhile. Only `verify` also
-//! works beside a running server, which shows its records to it (`show`). None of them holds more in memory than a bounded number of orders, however many there are. What needs the
-//! history of many orders at once is done in passes over the log, each for some of the user
-//! partitions (`passes`).
+//! works beside a running server, which shows its records to it (`show`). None of them holds more in
+//! memory than a bounded number of orders, however many there are. What needs the history of many orders
+//! at once is done in passes over the log, each for some of the user partitions (`passes`).
 
 mod against_index;
 mod against_postgres;

@@ -86,7 +86,8 @@ impl CommandReceivers {
     }
 }
 
-/// Commands to the orders thread that is given the receivers. Readers see what `views` hold; `clock` tells the time that is recorded.
+/// Commands to the orders thread that is given the receivers. Readers see what `views` hold; `clock`
+/// tells the time that is recorded.
 pub fn order_commands(
     views: CommittedViews,
     kill_switch: KillSwitch,
