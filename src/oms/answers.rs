@@ -1,27 +1,22 @@
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 use super::circuit::{Circuit, SharedState};
-use super::gathering::Gathering;
-use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
 use super::questions::Questions;
 use super::stages::{OrderStages, StageClock};
+use super::submit_queue::SubmitQueue;
 use super::throttle::Throttle;
 use crate::engine::{CancelOutcome, QueryAnswer, SubmitOutcome};
 use crate::exchange::{ExchangeClock, UnreadableElement};
-use crate::order::{Order, TrackedOrder};
+use crate::order::TrackedOrder;
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
 /// What goes between the driver and the sessions with the exchange, all on one thread.
 #[derive(Debug)]
 pub(crate) struct SessionQueues {
-    /// Orders to send, once each.
-    pub(crate) submits: LocalQueue<Arc<Order>>,
-    /// When they go.
-    pub(crate) gathering: RefCell<Gathering>,
+    /// Orders to send.
+    pub(crate) submits: SubmitQueue,
     /// Orders to cancel that somebody waits for.
     pub(crate) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to cancel that nobody waits for: mass cancels and strays, as many as there are open
@@ -31,8 +26,10 @@ pub(crate) struct SessionQueues {
     pub(crate) queries: LocalQueue<OrderId>,
     /// Which of them are asked about together.
     pub(crate) questions: RefCell<Questions>,
-    /// What the exchange takes no more of for now.
-    pub(crate) throttles: Throttles,
+    /// Whether the exchange takes no more cancels for now, and no more queries: each by itself, so that
+    /// queries never hold up a cancel.
+    pub(super) cancel_throttle: RefCell<Throttle>,
+    pub(super) query_throttle: RefCell<Throttle>,
     /// Orders to look for in the store. At most one for each unmatched report, and as many as are asked
     /// about at a time.
     pub(crate) lookups: LocalQueue<Wanted>,
@@ -57,13 +54,13 @@ impl SessionQueues {
         exchange_clock: ExchangeClock,
     ) -> Self {
         Self {
-            submits: LocalQueue::new(),
-            gathering: RefCell::default(),
+            submits: SubmitQueue::new(),
             cancels: LocalQueue::new(),
             unawaited_cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
             questions: RefCell::default(),
-            throttles: Throttles::default(),
+            cancel_throttle: RefCell::default(),
+            query_throttle: RefCell::default(),
             lookups: LocalQueue::new(),
             registrations: LocalQueue::new(),
             probes: LocalQueue::new(),
@@ -89,22 +86,6 @@ impl SessionQueues {
     pub(crate) fn has_no_questions(&self) -> bool {
         self.queries.is_empty() && !self.questions.borrow().has_parts()
     }
-
-    /// Whether more orders would only wait for their deadlines.
-    pub(crate) fn is_backed_up(&self) -> bool {
-        self.submits.len() >= MAX_WAITING_SUBMITS
-    }
-}
-
-/// What the exchange takes no more of for now: each kind of request for itself, so that questions
-/// never hold up a cancel.
-#[derive(Debug, Default)]
-pub(crate) struct Throttles {
-    pub(crate) submits: RefCell<Throttle>,
-    pub(crate) cancels: RefCell<Throttle>,
-    pub(crate) queries: RefCell<Throttle>,
-    /// How long the user of an order waits for its outcome.
-    pub(crate) reply_timeout: Cell<Duration>,
 }
 
 /// One answer of the exchange, or that there was none.

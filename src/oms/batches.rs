@@ -10,7 +10,7 @@ use super::answers::{Answer, SessionQueues};
 use super::metrics::OmsMetrics;
 use super::questions::Question;
 use super::stages::Stage;
-use super::throttle::{Pause, goes_again};
+use super::throttle::Pause;
 use super::translate;
 use crate::engine::{CancelOutcome, SubmitOutcome};
 use crate::exchange::wire::{
@@ -39,13 +39,8 @@ impl SubmitBatch {
     /// What has gathered, without orders whose deadline has passed unsent: the exchange would
     /// refuse them. `None` when nothing is left to send.
     pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
-        let mut batch = queues.submits.take(MAX_BATCH);
-        batch.retain(|order| {
-            let is_late = order.submit_before < now.wall;
-            if is_late {
-                queues.answers.push(Answer::Submit(order.order_id, SubmitOutcome::NeverSent));
-            }
-            !is_late
+        let batch = queues.submits.take_batch(now, |order| {
+            queues.answers.push(Answer::Submit(order.order_id, SubmitOutcome::NeverSent));
         });
         if batch.is_empty() {
             return None;
@@ -74,6 +69,7 @@ impl SubmitBatch {
         now: Moment,
     ) -> bool {
         let Self { orders, request } = self;
+        queues.submits.answered();
         let outcomes = match outcome {
             Ok(answer) => {
                 note_success(queues, metrics, now);
@@ -120,20 +116,9 @@ fn hold_back(
     now: Moment,
 ) {
     queues.circuit.borrow_mut().throttled();
-    let pause = queues.throttles.submits.borrow_mut().refused(now.monotonic, retry_after);
-    queues.gathering.borrow_mut().closed_until = Some(pause.until);
-    note_pause(pause, "orders", orders.len(), metrics, now);
-    let reply_timeout = queues.throttles.reply_timeout.get();
-    let mut waiting = queues.submits.take(usize::MAX);
-    let (mut again, mut refused): (Vec<_>, Vec<_>) =
-        orders.into_iter().partition(|order| goes_again(order, now, pause, reply_timeout));
-    // These were not sent yet: within their deadline they may wait.
-    let pause_micros = pause.until.saturating_since(now.monotonic).as_micros();
-    let pause_micros = u64::try_from(pause_micros).unwrap_or(u64::MAX);
-    let resumes = now.wall.saturating_add_micros(pause_micros);
-    refused.extend(waiting.extract_if(.., |order| order.submit_before <= resumes));
-    again.append(&mut waiting);
-    queues.submits.put_back(again);
+    let count = orders.len();
+    let (pause, refused) = queues.submits.hold_back(orders, retry_after, now);
+    note_pause(pause, "orders", count, metrics, now);
     metrics.throttled_orders.inc_by(refused.len() as u64);
     let outcome = || SubmitOutcome::Refused { reason: TOO_BUSY };
     queues.answers.extend(refused.iter().map(|order| Answer::Submit(order.order_id, outcome())));
@@ -157,7 +142,7 @@ fn hand_on(unreadable: Vec<UnreadableElement>, queues: &SessionQueues) {
 }
 
 fn note_success(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) {
-    queues.throttles.submits.borrow_mut().taken(now.monotonic);
+    queues.submits.taken(now.monotonic);
     if queues.circuit.borrow_mut().succeeded() {
         tracing::warn!("the exchange takes orders again");
         metrics.exchange_away.set(0);
@@ -182,7 +167,7 @@ pub(crate) struct CancelBatch {
 impl CancelBatch {
     /// What has gathered and may be sent at `now`; `None` when that is nothing.
     pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
-        if queues.throttles.cancels.borrow().is_closed(now.monotonic) {
+        if queues.cancel_throttle.borrow().is_closed(now.monotonic) {
             return None;
         }
         let mut cancels = queues.cancels.take(MAX_BATCH);
@@ -212,14 +197,14 @@ impl CancelBatch {
         let Self { cancels, request } = self;
         let outcomes = match outcome {
             Ok(answer) => {
-                queues.throttles.cancels.borrow_mut().taken(now.monotonic);
+                queues.cancel_throttle.borrow_mut().taken(now.monotonic);
                 let (ids, mut unreadable) = (&request.external_order_ids, Vec::new());
                 let outcomes = translate::cancel_outcomes(ids, answer, &mut unreadable);
                 hand_on(unreadable, queues);
                 outcomes
             }
             Err(SessionError::Throttled { retry_after }) => {
-                let mut throttle = queues.throttles.cancels.borrow_mut();
+                let mut throttle = queues.cancel_throttle.borrow_mut();
                 let pause = throttle.refused(now.monotonic, retry_after);
                 note_pause(pause, "cancels", cancels.len(), metrics, now);
                 queues.cancels.put_back(cancels);
@@ -257,7 +242,7 @@ impl QueryBatch {
     /// What has gathered, asked at `now`; `None` when that is nothing, or the exchange answers no
     /// questions for now.
     pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
-        if queues.throttles.queries.borrow().is_closed(now.monotonic) {
+        if queues.query_throttle.borrow().is_closed(now.monotonic) {
             return None;
         }
         let (fresh, mut lost) = (|| queues.queries.take(MAX_BATCH), Vec::new());
@@ -295,7 +280,7 @@ impl QueryBatch {
         let mut questions = queues.questions.borrow_mut();
         match outcome {
             Ok(answer) => {
-                queues.throttles.queries.borrow_mut().taken(now.monotonic);
+                queues.query_throttle.borrow_mut().taken(now.monotonic);
                 questions.answered(&order_ids);
                 let (ids, mut unreadable) = (&request.client_order_ids, Vec::new());
                 let records = translate::query_answers(ids, answer, &mut unreadable);
@@ -307,7 +292,7 @@ impl QueryBatch {
                 true
             }
             Err(SessionError::Throttled { retry_after }) => {
-                let mut throttle = queues.throttles.queries.borrow_mut();
+                let mut throttle = queues.query_throttle.borrow_mut();
                 let pause = throttle.refused(now.monotonic, retry_after);
                 note_pause(pause, "questions", order_ids.len(), metrics, now);
                 questions.put_back(order_ids);

@@ -49,23 +49,43 @@ pub(super) const MAX_UNSTORED_EVENTS: u64 = 4 * 1024 * 1024;
 pub(super) const MAX_ENDED_IN_MEMORY: usize = 1024 * 1024;
 /// Ended orders forgotten in one slice, at under 1 us each.
 pub(super) const FORGETS_PER_SLICE: usize = 128;
-/// Newest changes of a user's orders that are kept in memory until the store has them. Who changes
-/// more within that second waits for the store, if a reader is that far behind.
-pub(super) const MAX_RECENT_CHANGES: usize =
-    if cfg!(any(test, feature = "simulation")) { 3 } else { 64 };
 /// Changes that the store has and that are forgotten in one slice, at 0.2 us each. As many as become
 /// durable in a slice, so that none pile up.
 pub(super) const CHANGES_PER_SLICE: usize = 512;
 
-/// Effects that wait for Postgres, where it is awaited, before new orders are refused: five seconds of
-/// the peak with five effects an order, some 200 MB.
-pub(crate) const MAX_HELD_FOR_CREATES: usize =
-    if cfg!(any(test, feature = "simulation")) { 96 } else { 256 * 1024 };
-/// The same before lines of the exchange are not taken any more: room for what the orders do that
-/// are open then. Beyond it the lines come again from the feed, which the exchange keeps.
-pub(crate) const MAX_HELD_FOR_REPORTS: usize = 4 * MAX_HELD_FOR_CREATES;
-/// The same before cancels are refused: nobody who wants to get out is kept from it before.
-pub(crate) const MAX_HELD_FOR_CANCELS: usize = 6 * MAX_HELD_FOR_CREATES;
+/// Limits that a test or a simulation lowers, to get there within a few orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OmsLimits {
+    /// Effects that wait for Postgres, where it is awaited, before new orders are refused: five seconds
+    /// of the peak with five effects an order, some 200 MB.
+    pub max_held_for_creates: usize,
+    /// Newest changes of a user's orders that memory keeps until the store has them. A reader that lags
+    /// further behind one user's changes waits for the store.
+    pub max_recent_changes: usize,
+    /// How often the pause before the exchange is asked again about an order that fails alone doubles:
+    /// from the usual grace of two seconds to four minutes.
+    pub max_pause_doublings: u32,
+}
+
+impl Default for OmsLimits {
+    fn default() -> Self {
+        Self { max_held_for_creates: 256 * 1024, max_recent_changes: 64, max_pause_doublings: 7 }
+    }
+}
+
+impl OmsLimits {
+    /// Effects that wait for Postgres before lines of the exchange are not taken any more: room for
+    /// what the orders do that are open then. The exchange keeps the lines beyond it in its feed.
+    pub(crate) fn max_held_for_reports(&self) -> usize {
+        4 * self.max_held_for_creates
+    }
+
+    /// Effects that wait for Postgres before cancels are refused, last of all: a client gets out of
+    /// an order for as long as memory allows.
+    pub(crate) fn max_held_for_cancels(&self) -> usize {
+        6 * self.max_held_for_creates
+    }
+}
 
 /// Inputs of one kind taken in one slice. At 2-3 us each with encoding, all kinds together stay
 /// near a millisecond, after which everything else on the thread has its turn.

@@ -22,17 +22,20 @@
 //! - The index waits for what memory shows, and so for Postgres. Postgres asks the index whose orders
 //!   those are that change long after they were created; it never needs what it does not have itself.
 
+mod admission;
+mod alert_spells;
 mod alert_words;
 mod answers;
+mod awaited_postgres;
 mod batches;
 mod circuit;
 mod clock_watch;
+mod commit_gate;
 mod driver;
 mod ended;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod gathering;
 mod kill_switch;
 mod limits;
 mod local_queue;
@@ -47,28 +50,31 @@ mod order_lookups;
 mod order_service;
 mod order_watch;
 mod postgres_side;
+mod publisher;
 mod questions;
 mod reads;
+mod reconciler;
 mod recover;
 mod replies;
 mod run;
 mod sessions;
 mod slice;
 mod stages;
+mod submit_queue;
 mod throttle;
 mod translate;
+mod unreadable;
 mod views;
 mod webhook;
 
 pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
 pub use circuit::ExchangeReachability;
-pub use driver::{ShownUpTo, StoredUpTo};
 pub use error::OmsError;
 pub use kill_switch::{
     HaltChange, Halts, KillSwitch, KillSwitchError, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS,
     MAX_HALTED_USERS, TooManyHalts,
 };
-pub use limits::FEED_QUEUE_CAPACITY;
+pub use limits::{FEED_QUEUE_CAPACITY, OmsLimits};
 pub use mass_cancel::MassCancelled;
 pub use metrics::OmsMetrics;
 pub use operator::{ListedCase, MAX_LISTED_CASES, Quarantine};
@@ -79,6 +85,7 @@ pub use order_events::OrderEventFeed;
 pub use order_service::OrderService;
 pub use order_watch::{OrderWatch, OrderWatchers};
 pub use postgres_side::PostgresSide;
+pub use publisher::{ShownUpTo, StoredUpTo};
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};
@@ -92,14 +99,15 @@ pub(crate) mod parts {
     pub(crate) use super::answers::{Answer, SessionQueues, Wanted};
     pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
     pub(crate) use super::driver::{Driver, DriverParts};
-    pub(crate) use super::gathering::Decision;
     pub(crate) use super::limits::{
-        INPUTS_PER_SLICE, MAX_HELD_FOR_CANCELS, MAX_UNCOMMITTED_EVENTS,
-        MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS,
+        INPUTS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES,
+        MAX_WAITING_SUBMITS,
     };
     pub(crate) use super::order_lookups::look_up_in;
+    pub(crate) use super::publisher::ReaderSide;
     pub(crate) use super::recover::{load, replay};
     pub(crate) use super::slice::{Inputs, Refusal, refuse_requests, work};
+    pub(crate) use super::submit_queue::Decision;
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::limits::OmsLimits;
 use crate::engine::EngineOptions;
 use crate::exchange::SessionOptions;
 use crate::exchange::wire::WebhookRequest;
@@ -40,6 +41,8 @@ pub struct OmsOptions {
     pub webhook: Option<WebhookRequest>,
     /// How long work in progress may take to finish once a stop was asked for.
     pub drain: Duration,
+    /// What bounds memory.
+    pub limits: OmsLimits,
 }
 
 impl OmsOptions {
@@ -66,6 +69,7 @@ impl OmsOptions {
             session,
             webhook: None,
             drain: Duration::from_secs(1),
+            limits: OmsLimits::default(),
         }
     }
 }

@@ -227,7 +227,7 @@ impl World {
         self.events.push(event);
         self.in_memory.insert(tracked.order().order_id);
         self.changes.insert(self.last().0, Arc::clone(tracked.order()));
-        self.views.publish_change(Arc::clone(tracked.order()), self.last());
+        self.views.publish_change(Arc::clone(tracked.order()), self.last(), 3);
     }
 
     fn follow(&mut self, records: u64) {

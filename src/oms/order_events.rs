@@ -170,7 +170,7 @@ mod tests {
         IndexWriter::new(index.clone(), LogId(0xabc)).unwrap();
         let views = CommittedViews::new();
         for number in 1..=orders {
-            views.publish_change(order(number), Lsn(10 * number));
+            views.publish_change(order(number), Lsn(10 * number), 3);
         }
         views.show(Lsn(10 * orders + 5));
         let (readers, _) = IndexReaders::new(&index);
@@ -228,7 +228,7 @@ mod tests {
         let (mut feed, watchers, views) = feed(1);
         let alice = UserId::new("alice").unwrap();
         feed.watch(&alice);
-        views.publish_change(order(2), Lsn(20));
+        views.publish_change(order(2), Lsn(20), 3);
         watchers.tell([&alice].into_iter());
         assert!(feed.has_changed());
         assert_eq!(feed.next_changed(), Some(ChangedUsers::One(alice.clone())));

@@ -16,10 +16,6 @@ const MAX_IN_PARTS: usize = 4 * MAX_BATCH;
 const FAILURES_TO_DOUBT: u32 = 4;
 /// Most orders that are known to fail alone. Beyond it more of them only cost more requests.
 const MAX_DIFFICULT: usize = 1_024;
-/// How often the pause before an order that fails alone is asked about again may double: from the usual
-/// grace of two seconds to four minutes. A simulation lasts no longer than a few graces.
-const MAX_DOUBLINGS: u32 = if cfg!(feature = "simulation") { 2 } else { 7 };
-
 /// Questions on their way to becoming requests.
 #[derive(Debug, Default)]
 pub(crate) struct Questions {
@@ -34,6 +30,8 @@ pub(crate) struct Questions {
     difficult: HashMap<OrderId, Difficult>,
     /// How long whoever asks waits before asking again.
     grace: Duration,
+    /// How often the pause before an order that fails alone is asked about again doubles.
+    max_doublings: u32,
 }
 
 /// An order whose question failed although nothing else was asked with it.
@@ -56,9 +54,11 @@ pub(crate) enum Question {
 }
 
 impl Questions {
-    /// Takes over how long whoever asks waits before asking again.
-    pub(crate) fn set_grace(&mut self, grace: Duration) {
+    /// Sets the first pause before an order that fails alone is asked about again, and how often it
+    /// doubles.
+    pub(crate) fn set_pauses(&mut self, grace: Duration, max_doublings: u32) {
         self.grace = grace;
+        self.max_doublings = max_doublings;
     }
 
     /// Whether something waits that did not come with the last questions.
@@ -175,13 +175,13 @@ impl Questions {
                 difficult.failures = difficult.failures.saturating_add(1);
                 difficult.answered = answered;
             }
-            let doublings = difficult.failures.min(MAX_DOUBLINGS);
+            let doublings = difficult.failures.min(self.max_doublings);
             let pause = self.grace.saturating_mul(1 << doublings);
             difficult.not_before = now.saturating_add(pause);
             return;
         }
         if self.difficult.len() >= MAX_DIFFICULT {
-            let longest = self.grace.saturating_mul(1 << MAX_DOUBLINGS);
+            let longest = self.grace.saturating_mul(1 << self.max_doublings);
             self.difficult.retain(|_, known| known.not_before.saturating_add(longest) > now);
         }
         if self.difficult.len() < MAX_DIFFICULT {
@@ -197,9 +197,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     const GRACE: Duration = Duration::from_secs(2);
+    const MAX_DOUBLINGS: u32 = 7;
 
     fn begun() -> Questions {
-        Questions { grace: GRACE, ..Questions::default() }
+        Questions { grace: GRACE, max_doublings: MAX_DOUBLINGS, ..Questions::default() }
     }
 
     fn ids(numbers: std::ops::Range<u128>) -> Vec<OrderId> {

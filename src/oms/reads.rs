@@ -300,7 +300,7 @@ mod tests {
         for (number, name) in (1..).zip(symbols) {
             let mut order = (*order(number)).clone();
             order.symbol = Symbol::new(name).unwrap();
-            views.publish_change(Arc::new(order), Lsn(u64::try_from(number).unwrap()));
+            views.publish_change(Arc::new(order), Lsn(u64::try_from(number).unwrap()), 3);
         }
         views.show(Lsn(symbols.len() as u64));
         let (readers, [reader, _]) = IndexReaders::new(&index);

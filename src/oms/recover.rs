@@ -40,24 +40,28 @@ pub fn recover(
     store: &Index,
     options: EngineOptions,
 ) -> Result<Recovered, OmsError> {
-    let engines = load(store, options)?;
-    replay(engines, store, |visit| wal::recover(log, store.position(), visit))
+    let threads = available_threads();
+    let engines = load(store, options, threads)?;
+    replay(engines, threads, store, |visit| wal::recover(log, store.position(), visit))
 }
 
-/// What the store says: everything up to its position.
+/// What the store says: everything up to its position, read by so many threads.
 ///
 /// # Errors
 /// The store cannot be read.
-pub(crate) fn load(store: &Index, options: EngineOptions) -> Result<Engines, OmsError> {
-    let mut engines = load_open(store, options)?;
+pub(crate) fn load(
+    store: &Index,
+    options: EngineOptions,
+    threads: usize,
+) -> Result<Engines, OmsError> {
+    let mut engines = load_open(store, options, threads)?;
     load_node(&mut engines, store)?;
     Ok(engines)
 }
 
-/// Loads the open orders, with all the cores that there are.
-fn load_open(store: &Index, options: EngineOptions) -> Result<Engines, OmsError> {
+fn load_open(store: &Index, options: EngineOptions, threads: usize) -> Result<Engines, OmsError> {
     let next = AtomicU8::new(0);
-    let loaded = in_parallel(|| {
+    let loaded = in_parallel(threads, || {
         let mut loaded = Vec::new();
         while let Some(partition) = next_partition(&next) {
             let mut engine = Engine::default();
@@ -99,6 +103,7 @@ type Visit<'a> = dyn FnMut(RecordView<'_>) -> Result<(), VisitError> + 'a;
 /// What `read` said, or a record that is none of ours.
 pub(crate) fn replay<L>(
     mut engines: Engines,
+    threads: usize,
     store: &Index,
     read: impl FnOnce(&mut Visit<'_>) -> Result<L, WalError>,
 ) -> Result<Recovered<L>, OmsError> {
@@ -111,7 +116,7 @@ pub(crate) fn replay<L>(
         replay_event(&mut engines, store, &event)
     })?;
     let views = CommittedViews::since(last);
-    publish(&engines, &views);
+    publish(&engines, &views, threads);
     let feed_position =
         engines.feed_position().map(|(session, sequence)| (session.clone(), sequence));
     Ok(Recovered { engines, views, wal, feed_position, last_time })
@@ -130,10 +135,10 @@ fn replay_event(engines: &mut Engines, store: &Index, event: &Event) -> Result<(
     Ok(engines.replay(event)?)
 }
 
-/// Shows everything in memory to readers, with all the cores that there are.
-fn publish(engines: &Engines, views: &CommittedViews) {
+/// Shows everything in memory to readers.
+fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
     let next = AtomicU8::new(0);
-    in_parallel(|| {
+    in_parallel(threads, || {
         while let Some(partition) = next_partition(&next) {
             for order in engines.orders_of(partition) {
                 views.publish(order.clone());
@@ -148,11 +153,8 @@ fn next_partition(next: &AtomicU8) -> Option<UserPartition> {
     UserPartition::new(next.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Does the same work on as many threads as there are cores.
-fn in_parallel<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
-    // A simulation has no threads.
-    let cores = if cfg!(feature = "simulation") { None } else { available_cores() };
-    let threads = cores.map_or(1, |cores| cores.min(USER_PARTITIONS));
+/// Does the same work on so many threads, this one included.
+fn in_parallel<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
         let mut results = vec![work()];
@@ -166,6 +168,7 @@ fn in_parallel<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
     })
 }
 
-fn available_cores() -> Option<usize> {
-    thread::available_parallelism().ok().map(usize::from)
+/// A thread for each core, while there are partitions for them.
+fn available_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(USER_PARTITIONS))
 }

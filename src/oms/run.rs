@@ -8,7 +8,7 @@ use glommio::timer::{Timer, sleep};
 
 use super::answers::SessionQueues;
 use super::clock_watch::watch_clocks;
-use super::driver::{Driver, DriverParts, ShownUpTo, StoredUpTo};
+use super::driver::{Driver, DriverParts};
 use super::error::OmsError;
 use super::metrics::OmsMetrics;
 use super::options::OmsOptions;
@@ -16,6 +16,7 @@ use super::order_commands::CommandReceivers;
 use super::order_lookups::run_order_lookups;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
+use super::publisher::{ReaderSide, ShownUpTo, StoredUpTo};
 use super::sessions::{run_cancels, run_lookups, run_probes, run_queries, run_submits};
 use super::slice::{self, Inputs, Refusal};
 use super::views::CommittedViews;
@@ -112,10 +113,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let parts = DriverParts {
         engines,
         wal,
-        views,
-        watchers,
-        stored,
-        shown,
+        readers: ReaderSide { views, watchers, stored, shown },
         postgres,
         kill_switch,
         queues: Rc::clone(&queues),

@@ -45,6 +45,9 @@ pub(super) fn options(exchange: &FakeExchange) -> OmsOptions {
     options.engine.grace_micros = 20_000;
     options.engine.clock_tolerance_micros = 0;
     options.session.request_timeout = Duration::from_secs(30);
+    // Low enough that a test gets there.
+    options.limits.max_held_for_creates = 96;
+    options.limits.max_recent_changes = 3;
     options
 }
 

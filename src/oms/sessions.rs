@@ -1,5 +1,5 @@
 //! The sessions with the exchange: what is due gathers while a request is in flight and goes as
-//! one batch with the next (`gathering.rs` says when); idle sessions send at once.
+//! one batch with the next (`submit_queue.rs` says when); idle sessions send at once.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,8 +13,8 @@ use glommio::timer::sleep;
 use super::answers::SessionQueues;
 use super::batches::{CancelBatch, NO_ORDER, QueryBatch, SubmitBatch};
 use super::circuit::{ExchangeReachability, PROBE_INTERVAL};
-use super::gathering::Decision;
 use super::metrics::OmsMetrics;
+use super::submit_queue::Decision;
 use super::throttle::Throttle;
 use super::translate;
 use crate::exchange::wire::QueryRequest;
@@ -58,9 +58,7 @@ pub(super) async fn run_submits(
         wait_for_batch(&queues).await;
         let now = clock.moment();
         let Some(batch) = SubmitBatch::take(&queues, &metrics, now) else { continue };
-        queues.gathering.borrow_mut().sent(now.monotonic, batch.request().orders.len());
         let outcome = session.submit(batch.request()).await;
-        queues.gathering.borrow_mut().answered();
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
         // What has gathered may go now, over whichever connection.
         queues.submits.wake();
@@ -72,7 +70,7 @@ pub(super) async fn run_submits(
 async fn wait_for_batch(queues: &SessionQueues) {
     loop {
         let (now, seen) = (MonotonicMicros::now(), queues.submits.generation());
-        let decision = queues.gathering.borrow().decide(now, queues.submits.len());
+        let decision = queues.submits.decide(now);
         let changed = queues.submits.changed_since(seen);
         match decision {
             Decision::Send => return,
@@ -118,7 +116,7 @@ pub(super) async fn run_cancels(
             if ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        wait_out(&queues.throttles.cancels).await;
+        wait_out(&queues.cancel_throttle).await;
         let Some(batch) = CancelBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.cancel(batch.request()).await;
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
@@ -141,7 +139,7 @@ pub(super) async fn run_queries(
             if ready { Poll::Ready(()) } else { queues.queries.poll_some(context) }
         })
         .await;
-        wait_out(&queues.throttles.queries).await;
+        wait_out(&queues.query_throttle).await;
         let Some(batch) = QueryBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.query(batch.request()).await;
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());

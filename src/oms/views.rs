@@ -6,7 +6,6 @@ use compact_str::CompactString;
 use dashmap::DashMap;
 use imbl::OrdMap;
 
-use super::limits::MAX_RECENT_CHANGES;
 use crate::order::Order;
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
@@ -129,12 +128,13 @@ impl CommittedViews {
         self.change(order, |_, _| {});
     }
 
-    /// Lets readers see a new version of an order, which this record of the log has made. Only the
-    /// orders thread publishes, in the order of the log.
-    pub(super) fn publish_change(&self, order: Arc<Order>, lsn: Lsn) {
+    /// Lets readers see a new version of an order, which this record of the log has made, and keeps
+    /// the user's newest `max_recent` changes. Only the orders thread publishes, in the order of the
+    /// log.
+    pub(super) fn publish_change(&self, order: Arc<Order>, lsn: Lsn, max_recent: usize) {
         self.change(order, |view, order| {
             debug_assert!(view.changed < lsn, "changes are published in the order of the log");
-            if view.changes.len() == MAX_RECENT_CHANGES {
+            if view.changes.len() == max_recent {
                 let (oldest, _) = view.changes.remove(0);
                 view.changes_from = oldest;
             }

@@ -16,13 +16,13 @@ use crate::index::{
 };
 use crate::market::MarketWriter;
 use crate::oms::parts::{
-    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_HELD_FOR_CANCELS,
-    MAX_UNCOMMITTED_EVENTS, MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS,
-    Refusal, SessionQueues, Wanted, load, look_up_in, refuse_requests, replay, work,
+    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_UNCOMMITTED_EVENTS,
+    MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS, ReaderSide, Refusal,
+    SessionQueues, Wanted, load, look_up_in, refuse_requests, replay, work,
 };
 use crate::oms::{
-    CommittedViews, KillSwitch, OmsError, OmsMetrics, OmsOptions, OrderCommands, OrderService,
-    OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_commands,
+    CommittedViews, KillSwitch, OmsError, OmsLimits, OmsMetrics, OmsOptions, OrderCommands,
+    OrderService, OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_commands,
 };
 use crate::order::TrackedOrder;
 use crate::projection::Progress;
@@ -93,9 +93,10 @@ impl Node {
     ) -> Result<Self, NotStarted> {
         let storage = Arc::new(machine.disk.clone());
         let recovered = open_index(machine, profile).and_then(|index| {
-            let engines = load(&index, profile.engine)?;
+            let engines = load(&index, profile.engine, 1)?;
             let after = Some(index.position());
-            let recovered = replay(engines, &index, |visit| recover_from(storage, after, visit))?;
+            let recovered =
+                replay(engines, 1, &index, |visit| recover_from(storage, after, visit))?;
             let log = WalOptions {
                 segment_bytes: MIN_SEGMENT_BYTES,
                 keep_bytes: 0,
@@ -142,10 +143,12 @@ impl Node {
         let parts = DriverParts {
             engines,
             wal,
-            views,
-            watchers,
-            stored: Box::new(move || stored.durable_position()),
-            shown: Box::new(move |position| shown.memory_shows(position)),
+            readers: ReaderSide {
+                views,
+                watchers,
+                stored: Box::new(move || stored.durable_position()),
+                shown: Box::new(move |position| shown.memory_shows(position)),
+            },
             postgres: profile.awaits_postgres.then_some(postgres),
             kill_switch: kill_switch.clone(),
             queues: Rc::clone(&queues),
@@ -241,7 +244,11 @@ impl Node {
         let queues = [
             ("uncommitted events", uncommitted, MAX_UNCOMMITTED_EVENTS + slack as u64),
             ("gated effects", gated as u64, 4 * MAX_UNCOMMITTED_EVENTS),
-            ("effects held for Postgres", held as u64, (MAX_HELD_FOR_CANCELS + slack) as u64),
+            (
+                "effects held for Postgres",
+                held as u64,
+                (LIMITS.max_held_for_cancels() + slack) as u64,
+            ),
             ("waiting replies", replies as u64, MAX_WAITING_REPLIES as u64),
             ("submits", self.queues.submits.len() as u64, MAX_WAITING_SUBMITS as u64),
             ("queries", self.queues.queries.len() as u64, 2 * MAX_WAITING_RECONCILIATIONS as u64),
@@ -339,6 +346,10 @@ fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, OmsError> {
     Ok(Index::in_memory(&machine.store, ages)?)
 }
 
+/// Low enough that seeds get there. A simulation lasts no longer than a few pauses.
+const LIMITS: OmsLimits =
+    OmsLimits { max_held_for_creates: 96, max_recent_changes: 3, max_pause_doublings: 2 };
+
 fn options(profile: &Profile) -> OmsOptions {
     // Nobody connects to it.
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
@@ -353,6 +364,7 @@ fn options(profile: &Profile) -> OmsOptions {
         keep_ended: profile.keep_ended,
         cleanup_interval: profile.cleanup_interval,
         submit_connections: super::sessions::SUBMIT_SESSIONS,
+        limits: LIMITS,
         ..OmsOptions::new(session)
     }
 }

@@ -72,13 +72,10 @@ impl Sessions {
         }
         let (queues, metrics) = (&*self.queues, &self.metrics);
         let sent = if session < SUBMIT_SESSIONS {
-            let mut gathering = queues.gathering.borrow_mut();
-            if gathering.decide(now.monotonic, queues.submits.len()) != Decision::Send {
+            if queues.submits.decide(now.monotonic) != Decision::Send {
                 return None;
             }
-            let batch = SubmitBatch::take(queues, metrics, now)?;
-            gathering.sent(now.monotonic, batch.request().orders.len());
-            Some(Sent::Submit(batch))
+            SubmitBatch::take(queues, metrics, now).map(Sent::Submit)
         } else if session == CANCEL_SESSION {
             CancelBatch::take(queues, metrics, now).map(Sent::Cancel)
         } else {
@@ -148,7 +145,6 @@ impl Sessions {
         let (queues, metrics) = (&*self.queues, &self.metrics);
         match sent {
             Sent::Submit(batch) => {
-                queues.gathering.borrow_mut().answered();
                 batch.complete(outcome.and_then(submitted), queues, metrics, now);
             }
             Sent::Cancel(batch) => {

@@ -1,0 +1,111 @@
+//! Requests of clients and operators.
+
+use crate::engine::{CancelReply, CreateReply};
+use crate::oms::admission::Load;
+use crate::oms::operator::{OperatorActs, OperatorCommand};
+use crate::oms::order_commands::{CancelCommand, CreateCommand};
+use crate::oms::replies::Waiter;
+use crate::oms::stages::Stage;
+use crate::types::{Moment, MonotonicMicros, UserId};
+
+use super::Driver;
+
+impl Driver {
+    /// Takes a request for an order, or refuses it unrecorded.
+    pub(crate) fn create(&mut self, now: Moment, command: CreateCommand) {
+        let is_postgres_late = self.postgres_refuses(now);
+        if let Some(postgres) = &mut self.awaited {
+            postgres.tell(is_postgres_late);
+        }
+        let is_out_of_space = self.wal.is_out_of_space();
+        let load = Load {
+            queues: &self.queues,
+            publisher: &self.publisher,
+            last_event: self.gate.last_event(),
+            is_out_of_space,
+            is_postgres_backlogged: self.is_postgres_backlogged(),
+            is_postgres_late,
+            engines: &self.engines,
+        };
+        if let Some(refusal) = self.admission.refusal(now, &command, &load) {
+            refusal.count(&self.metrics);
+            refuse_create(command, refusal.reply());
+            return;
+        }
+        // Without room only requests that record nothing get here.
+        if !is_out_of_space {
+            self.metrics.creates.inc();
+        }
+        let CreateCommand { request, arrived, asked, reply, .. } = command;
+        let order_id = request.order_id;
+        self.queues.clock.take(order_id, arrived, asked);
+        let waiter = (Waiter::Create(reply), self.asker(&request.user));
+        let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
+        self.engines.create(now.wall, request, to, &mut self.outbox);
+        self.admit_decided();
+        self.queues.clock.end(order_id, Stage::Decide);
+    }
+
+    /// Takes a request to cancel an order.
+    pub(crate) fn cancel(&mut self, now: Moment, command: CancelCommand) {
+        if self.gate.awaiting_postgres() >= self.options.limits.max_held_for_cancels() {
+            self.metrics.postgres_refused.inc();
+            refuse_cancel(command, CancelReply::Unavailable);
+            return;
+        }
+        let CancelCommand { user, order_id, reply } = command;
+        self.metrics.cancels.inc();
+        let waiter = (Waiter::Cancel(reply), self.asker(&user));
+        let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
+        self.engines.cancel(now.wall, (&user, order_id), to, &mut self.outbox);
+        self.admit_decided();
+    }
+
+    /// Does what an operator has decided about an order, or shows what waits for a decision.
+    pub(in crate::oms) fn operate(&mut self, now: Moment, command: OperatorCommand) {
+        let (engines, out) = (&mut self.engines, &mut self.outbox);
+        let answer = OperatorActs::act(command, engines, now.wall, out);
+        self.admit_decided();
+        if let Some(answer) = answer {
+            self.operator_acts.gate(self.gate.last_event(), answer);
+        }
+    }
+
+    /// Goes on with the mass cancel under work.
+    pub(in crate::oms) fn mass_cancel(&mut self, now: Moment) {
+        let ended = self.mass_cancels.sweep(&mut self.engines, now.wall, &mut self.outbox);
+        self.admit_decided();
+        if ended {
+            let patience = self.options.reply_timeout + self.options.postgres_patience;
+            let give_up = now.monotonic.saturating_add(patience);
+            let give_up = self.awaited.is_some().then_some(give_up);
+            let asked = self.mass_cancels.gate(self.gate.last_event(), give_up);
+            self.metrics.mass_cancelled.inc_by(asked);
+        }
+    }
+
+    fn is_postgres_backlogged(&self) -> bool {
+        self.postgres.as_ref().is_some_and(|side| side.progress.is_backlogged())
+    }
+
+    /// Who asks, where that has to be remembered: a client that is answered with what readers see
+    /// sees only its own orders.
+    fn asker(&self, user: &UserId) -> Option<UserId> {
+        self.awaited.is_some().then(|| user.clone())
+    }
+
+    fn reply_deadline(&self, now: Moment) -> MonotonicMicros {
+        now.monotonic.saturating_add(self.options.reply_timeout)
+    }
+}
+
+/// Refuses a request that cannot be taken.
+pub(in crate::oms) fn refuse_cancel(command: CancelCommand, reply: CancelReply) {
+    // The client may have gone.
+    let _gone = command.reply.send(reply);
+}
+
+/// Refuses a request that cannot be taken.
+pub(in crate::oms) fn refuse_create(command: CreateCommand, reply: CreateReply) {
+    let _gone = command.reply.send(reply);
+}

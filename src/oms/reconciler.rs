@@ -1,0 +1,99 @@
+//! When the engines ask the exchange about orders: overdue ones at each sweep, all open ones after a
+//! start or a gap, and all open ones in comparison with the exchange's record once in a while.
+
+use std::time::Duration;
+
+use super::limits::{
+    COMPARISON_PACE, COMPARISONS_AT_ONCE, LOOKS_PER_SLICE, MAX_WAITING_RECONCILIATIONS,
+};
+use crate::engine::{Engines, Outbox};
+use crate::types::{Moment, MonotonicMicros};
+
+/// The timetable of reconciliation.
+#[derive(Debug)]
+pub(super) struct Reconciler {
+    sweep_interval: Duration,
+    next_sweep: MonotonicMicros,
+    /// The sweep that has begun has not looked at everything yet.
+    is_sweeping: bool,
+    /// How often all open orders are compared with the exchange's record.
+    comparison_interval: Duration,
+    next_comparison: MonotonicMicros,
+    /// When the comparison that has begun may send its next request.
+    next_request: MonotonicMicros,
+}
+
+impl Reconciler {
+    pub(super) fn new(
+        sweep_interval: Duration,
+        comparison_interval: Duration,
+        now: MonotonicMicros,
+    ) -> Self {
+        Self {
+            sweep_interval,
+            next_sweep: now.saturating_add(sweep_interval),
+            is_sweeping: false,
+            comparison_interval,
+            next_comparison: now.saturating_add(comparison_interval),
+            next_request: now,
+        }
+    }
+
+    /// Begins a sweep if one is due. True when it has just begun.
+    pub(super) fn begin_sweep(&mut self, now: Moment) -> bool {
+        let is_due = now.monotonic >= self.next_sweep;
+        if is_due {
+            self.next_sweep = now.monotonic.saturating_add(self.sweep_interval);
+            self.is_sweeping = true;
+        }
+        is_due
+    }
+
+    /// Asks what is due while `waiting` queries have not been sent. True when the sweep has more to
+    /// look at.
+    pub(super) fn work(
+        &mut self,
+        now: Moment,
+        waiting: usize,
+        engines: &mut Engines,
+        out: &mut Outbox,
+    ) -> bool {
+        if self.is_sweeping {
+            self.is_sweeping = engines.tick(now.wall, LOOKS_PER_SLICE, out);
+        }
+        // As many as the exchange is asked about at a time: reconciling a million orders neither fills
+        // memory nor holds up a query that somebody waits for. Orders that have left memory come back
+        // from the store first.
+        if engines.is_reconciling() && waiting + engines.orders_being_found() == 0 {
+            engines.reconcile_some(now.wall, MAX_WAITING_RECONCILIATIONS, out);
+        }
+        self.compare(now, waiting == 0, engines, out);
+        self.is_sweeping
+    }
+
+    /// Compares open orders with the exchange's record, paced, after everything else that the
+    /// exchange has to be asked.
+    fn compare(&mut self, now: Moment, has_room: bool, engines: &mut Engines, out: &mut Outbox) {
+        if now.monotonic >= self.next_comparison {
+            self.next_comparison = now.monotonic.saturating_add(self.comparison_interval);
+            engines.begin_comparison();
+        }
+        let is_due = now.monotonic >= self.next_request && has_room;
+        if is_due && engines.is_comparing() && !engines.is_reconciling() {
+            self.next_request = now.monotonic.saturating_add(COMPARISON_PACE);
+            engines.compare_some(now.wall, COMPARISONS_AT_ONCE, out);
+        }
+    }
+
+    /// How long until something is due if nothing else happens.
+    pub(super) fn until_due(&self, now: MonotonicMicros, is_comparing: bool) -> Duration {
+        // At least the pace ahead while a comparison waits for room.
+        let request = if self.next_request > now {
+            self.next_request
+        } else {
+            now.saturating_add(COMPARISON_PACE)
+        };
+        let comparison = if is_comparing { request } else { self.next_comparison };
+        self.next_sweep.min(comparison).saturating_since(now)
+    }
+}
