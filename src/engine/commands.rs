@@ -18,10 +18,7 @@ impl Engine {
             self.by_key(&request.user, key) // the key stays taken whatever became of the order
         });
         if let Some(first) = first {
-            let first = Arc::clone(first);
-            let same = request.asks_for(&first);
-            let reply =
-                if same { CreateReply::Duplicate(first) } else { CreateReply::Conflict(first) };
+            let reply = request.repeat_of(Arc::clone(first));
             turn.out.effects.push(Effect::ReplyCreate { to, reply });
             return;
         }

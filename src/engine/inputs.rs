@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use compact_str::CompactString;
 
+use super::outbox::CreateReply;
 use crate::order::{Fill, Order, ReportKind};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, PriceCents, Shares, Side, Symbol, TimeInForce,
@@ -30,13 +33,15 @@ pub struct CreateOrder {
 }
 
 impl CreateOrder {
-    /// Whether an order is what this asks for.
-    pub fn asks_for(&self, order: &Order) -> bool {
-        order.symbol == self.symbol
-            && order.side == self.side
-            && order.limit_price == self.limit_price
-            && order.time_in_force == self.time_in_force
-            && order.num_shares == self.num_shares
+    /// The answer where the client's key names an order already: a duplicate if that order is what
+    /// this request asks for, else a conflict. Nothing is recorded.
+    pub fn repeat_of(&self, first: Arc<Order>) -> CreateReply {
+        let is_same = first.symbol == self.symbol
+            && first.side == self.side
+            && first.limit_price == self.limit_price
+            && first.time_in_force == self.time_in_force
+            && first.num_shares == self.num_shares;
+        if is_same { CreateReply::Duplicate(first) } else { CreateReply::Conflict(first) }
     }
 }
 

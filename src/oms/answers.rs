@@ -19,31 +19,31 @@ pub(crate) struct SessionQueues {
     pub(crate) submits: SubmitQueue,
     /// Orders to cancel that somebody waits for.
     pub(crate) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
-    /// Orders to cancel that nobody waits for: mass cancels and strays, as many as there are open
-    /// orders. They fill what room the others leave.
+    /// Orders to cancel that nobody waits for: mass cancels and strays, up to as many as there are open
+    /// orders. They fill the room that the others leave.
     pub(crate) unawaited_cancels: LocalQueue<(OrderId, ExternalOrderId)>,
     /// Orders to ask about.
     pub(crate) queries: LocalQueue<OrderId>,
-    /// Which of them are asked about together.
+    /// Which of them go into one request.
     pub(crate) questions: RefCell<Questions>,
-    /// Whether the exchange takes no more cancels for now, and no more queries: each by itself, so that
-    /// queries never hold up a cancel.
+    /// Back-pressure of the exchange on cancels and on queries: apart, so that queries never hold up a
+    /// cancel.
     pub(super) cancel_throttle: RefCell<Throttle>,
     pub(super) query_throttle: RefCell<Throttle>,
-    /// Orders to look for in the store. At most one for each unmatched report, and as many as are asked
-    /// about at a time.
+    /// Orders to look up in the store: at most one for each unmatched report, and as many as one
+    /// reconciliation asks about.
     pub(crate) lookups: LocalQueue<Wanted>,
     /// Reasons to register our webhook, all answered by one registration.
     pub(crate) registrations: LocalQueue<()>,
     /// Asks whether an exchange that is away is back.
     pub(crate) probes: LocalQueue<()>,
-    /// Whether new orders are worth taking.
+    /// Whether the exchange is there to take new orders.
     pub(crate) circuit: RefCell<Circuit>,
-    /// What the exchange said, and the store.
+    /// Answers of the exchange and of the store.
     pub(crate) answers: LocalQueue<Answer>,
-    /// Where the time of orders goes.
+    /// Measures the stages of an order.
     pub(super) clock: StageClock,
-    /// What deadlines are told in.
+    /// The exchange's clock, which its deadlines are told in.
     pub(crate) exchange_clock: ExchangeClock,
 }
 
@@ -88,25 +88,25 @@ impl SessionQueues {
     }
 }
 
-/// One answer of the exchange, or that there was none.
+/// One answer of the exchange or the store, or the lack of one.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Submit(OrderId, SubmitOutcome),
     Cancel(OrderId, CancelOutcome),
-    /// With the time at which it was asked for; `None` when no answer came.
+    /// With the time of the query; `None` when no answer came.
     Query(OrderId, Option<(TimestampMicros, QueryAnswer)>),
-    /// The order that the store has under an id, if it has one.
+    /// What the store has under an id.
     Found(Wanted, Option<TrackedOrder>),
-    /// Something among the answers that cannot be used.
+    /// An element of an answer that cannot be used.
     Unreadable(Box<UnreadableElement>),
 }
 
-/// An order that the store is asked for.
+/// An order to look up in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// By the exchange's id.
     Theirs(ExternalOrderId),
-    /// By ours, to ask the exchange about it.
+    /// By our id, so that the exchange can be asked about it.
     Ours(OrderId),
 }
 

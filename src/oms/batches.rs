@@ -1,5 +1,5 @@
-//! Requests to the exchange without the sending: which orders go into one, and what follows from
-//! its answer or from there being none. Reads no clock.
+//! Batches for the exchange: which orders go into a request, and what its answer, or the lack of one,
+//! means for them. Sends nothing and reads no clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::exchange::{Results, SessionError, UnreadableElement};
 use crate::order::Order;
 use crate::types::{ExternalOrderId, Moment, OrderId, TimestampMicros};
 
-/// Stands for no order: its time is 1970.
+/// An id that no order has: it says 1970.
 pub(super) const NO_ORDER: OrderId = OrderId::from_u128(0);
 
-/// What an order's user is told that the exchange did not take in time.
+/// What a client is told whose order the exchange did not take in time.
 const TOO_BUSY: CompactString = CompactString::const_new(
     "the exchange is too busy: it took no orders (429) while this one could wait",
 );
@@ -36,8 +36,8 @@ pub(crate) struct SubmitBatch {
 }
 
 impl SubmitBatch {
-    /// What has gathered, without orders whose deadline has passed unsent: the exchange would
-    /// refuse them. `None` when nothing is left to send.
+    /// Takes what has gathered, without orders whose deadline has passed: the exchange would refuse
+    /// them. `None` when nothing is left to send.
     pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
         let batch = queues.submits.take_batch(now, |order| {
             queues.answers.push(Answer::Submit(order.order_id, SubmitOutcome::NeverSent));
@@ -59,8 +59,8 @@ impl SubmitBatch {
         &self.request
     }
 
-    /// Takes what became of it at `now`. False when the exchange could not be reached: then the same
-    /// orders wait for the next connection, because nothing of them left this process.
+    /// Takes the outcome. False when the exchange could not be reached: nothing has left this process,
+    /// so the same orders wait for the next connection.
     pub(crate) fn complete(
         self,
         outcome: Result<Results<SubmitResult>, SessionError>,
@@ -106,8 +106,8 @@ impl SubmitBatch {
     }
 }
 
-/// The exchange has taken none of these orders and takes none for a while. Those that can wait so
-/// long go first then; the others, and those behind them whose time would be over, have failed.
+/// The exchange has taken none of these orders and takes none for a while. Orders that can wait that
+/// long go first after the pause; the others, in the batch or after it, have failed.
 fn hold_back(
     orders: Vec<Arc<Order>>,
     retry_after: Option<Duration>,
@@ -133,7 +133,7 @@ fn note_pause(pause: Pause, what: &str, count: usize, metrics: &OmsMetrics, now:
     }
 }
 
-/// Gives what cannot be used to whoever looks after that.
+/// Hands elements that cannot be used to the driver, among the answers.
 fn hand_on(unreadable: Vec<UnreadableElement>, queues: &SessionQueues) {
     if !unreadable.is_empty() {
         let unreadable = unreadable.into_iter().map(Box::new);
@@ -165,7 +165,7 @@ pub(crate) struct CancelBatch {
 }
 
 impl CancelBatch {
-    /// What has gathered and may be sent at `now`; `None` when that is nothing.
+    /// Takes what has gathered and may be sent at `now`; `None` when nothing may.
     pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
         if queues.cancel_throttle.borrow().is_closed(now.monotonic) {
             return None;
@@ -185,8 +185,8 @@ impl CancelBatch {
         &self.request
     }
 
-    /// Takes what became of it at `now`. False when the exchange could not be reached: then the same
-    /// cancels wait for the next connection. They wait as well where the exchange takes none for now.
+    /// Takes the outcome. False when the exchange could not be reached: the same cancels wait for the
+    /// next connection. They also wait while the exchange takes none.
     pub(crate) fn complete(
         self,
         outcome: Result<Results<CancelResult>, SessionError>,
@@ -230,17 +230,16 @@ impl CancelBatch {
     }
 }
 
-/// Questions on their way to the exchange.
+/// Queries on their way to the exchange.
 pub(crate) struct QueryBatch {
     order_ids: Vec<OrderId>,
     request: QueryRequest,
-    /// Deadlines before this were over at the exchange when it was asked.
+    /// Deadlines before this had passed at the exchange when it was asked.
     passed: TimestampMicros,
 }
 
 impl QueryBatch {
-    /// What has gathered, asked at `now`; `None` when that is nothing, or the exchange answers no
-    /// questions for now.
+    /// Takes what has gathered; `None` when nothing has, or the exchange answers no queries for now.
     pub(crate) fn take(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) -> Option<Self> {
         if queues.query_throttle.borrow().is_closed(now.monotonic) {
             return None;
@@ -266,9 +265,8 @@ impl QueryBatch {
         &self.request
     }
 
-    /// Takes what became of it at `now`. False when the exchange could not be reached. A question
-    /// without an answer is asked again: of several orders in parts, of one by whoever still wants to
-    /// know.
+    /// Takes the outcome. False when the exchange could not be reached. After a failure the orders are
+    /// asked about again: several in parts, a single one when its engine asks again.
     pub(crate) fn complete(
         self,
         outcome: Result<Results<QueryResult>, SessionError>,
@@ -315,7 +313,7 @@ impl QueryBatch {
     }
 }
 
-/// Tells whoever asked about these orders that there is no answer.
+/// Tells the engines that there is no answer about these orders.
 fn lose(order_ids: Vec<OrderId>, queues: &SessionQueues) {
     if !order_ids.is_empty() {
         queues.answers.extend(order_ids.into_iter().map(|id| Answer::Query(id, None)));

@@ -53,12 +53,7 @@ impl OrderService {
             },
         };
         if let Some(first) = checked.as_ref().and_then(|checked| checked.order.as_ref()) {
-            let first = Arc::clone(first);
-            return if request.asks_for(&first) {
-                CreateReply::Duplicate(first)
-            } else {
-                CreateReply::Conflict(first)
-            };
+            return request.repeat_of(Arc::clone(first));
         }
         let key_checked_at = checked.map(|checked| checked.position).unwrap_or_default();
         match self.commands.create_since(arrived, request, key_checked_at) {

@@ -1,5 +1,5 @@
-//! The sessions with the exchange: what is due gathers while a request is in flight and goes as
-//! one batch with the next (`submit_queue.rs` says when); idle sessions send at once.
+//! The sessions with the exchange. What is due gathers while a request is in flight and goes as one
+//! batch with the next; `submit_queue.rs` says when. An idle session sends at once.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ use crate::types::{MonotonicMicros, SteadyClock};
 /// First wait after a connection that could not be made; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
-/// How often the exchange's name is looked up although nothing has failed.
+/// How often the exchange's name is resolved although nothing has failed.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long to wait before connecting again.
@@ -80,8 +80,8 @@ async fn wait_for_batch(queues: &SessionQueues) {
     }
 }
 
-/// While the exchange is away, asks it once a second about an order that there is not, the first time
-/// at once. Its answer, whatever it says, lets orders through again.
+/// Probes an exchange that is away once a second, the first time at once, with a query about an order
+/// that does not exist. Any answer lets orders through again.
 pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQueues>) {
     let request = QueryRequest { client_order_ids: vec![translate::client_order_id(NO_ORDER)] };
     let mut has_asked = false;
@@ -124,8 +124,7 @@ pub(super) async fn run_cancels(
     }
 }
 
-/// Sends queries over a connection of their own: however slow they are, a cancel does not wait for
-/// them.
+/// Sends queries over a connection of their own: a cancel never waits for them.
 pub(super) async fn run_queries(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
@@ -157,8 +156,8 @@ async fn wait_out(throttle: &RefCell<Throttle>) {
     }
 }
 
-/// Looks the exchange's name up once in a while, so that connections to where it is no longer are
-/// not kept although nothing goes over them.
+/// Resolves the exchange's name once in a while, so that idle connections to a former address do not
+/// stay.
 pub(super) async fn run_lookups(dialer: Dialer) {
     loop {
         sleep(LOOKUP_INTERVAL).await;

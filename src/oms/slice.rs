@@ -1,4 +1,4 @@
-//! One slice of the orders thread's work, without waiting for anything and without reading a clock.
+//! One slice of the orders thread's work. Waits for nothing and reads no clock.
 
 use std::task::{Context, Poll};
 
@@ -15,10 +15,10 @@ use crate::exchange::OrderFeedMessage;
 use crate::sync::Receiver;
 use crate::types::Moment;
 
-/// One source of inputs. Never asked again once it is closed, and never while inputs are not taken.
+/// One source of inputs. Not polled once it is closed, nor while inputs are not taken.
 pub(super) struct Source<T> {
     receiver: Receiver<T>,
-    /// Came in while the thread was parked.
+    /// The input that woke the thread.
     first: Option<T>,
     closed: bool,
 }
@@ -75,8 +75,8 @@ impl Inputs {
     }
 }
 
-/// Does what is durable now, takes what came in, and appends what was decided. True when there is
-/// more to do.
+/// Releases what is durable, takes inputs, and appends what was decided. True when there is more to
+/// do.
 ///
 /// # Errors
 /// The log has failed: the process must end.
@@ -89,8 +89,8 @@ pub(crate) fn work(
     let mut more = driver.release(now);
     more |= take_inputs(driver, inputs, queues, now);
     driver.append()?;
-    // What was decided without an event (a question, an answer to a repeated request) waits for
-    // nothing, and nothing else might come to wake the thread for it.
+    // A decision without an event (a query, the answer to a repeated request) waits for nothing, and
+    // nothing else may come to wake the thread for it.
     Ok(more || driver.has_free_effects())
 }
 
@@ -163,7 +163,7 @@ fn take_reports(driver: &mut Driver, inputs: &mut Inputs, now: Moment) -> bool {
     inputs.feed.has_more() || driver.webhooks.is_busy() || inputs.webhooks.has_more()
 }
 
-/// What everybody is told who would wait in vain.
+/// The answers to requests that would wait in vain.
 pub(crate) struct Refusal {
     create: CreateReply,
     cancel: CancelReply,
@@ -178,7 +178,7 @@ impl Refusal {
         Self { create: CreateReply::NoRoom, cancel: CancelReply::NoRoom };
 }
 
-/// Gives a clear answer to everybody who would wait.
+/// Answers every request that waits to be taken.
 pub(crate) fn refuse_requests(inputs: &mut Inputs, refusal: &Refusal) {
     while let Some(command) = inputs.creates.next() {
         refuse_create(command, refusal.create.clone());

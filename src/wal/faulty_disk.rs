@@ -250,7 +250,15 @@ impl FaultyDisk {
         state.contents[state.names[name]].bytes.to_vec()
     }
 
-    #[cfg(test)]
+    /// The bytes of all files, by name.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
+        let names = self.file_names().into_iter();
+        names.map(|name| (name.clone(), self.file_bytes(&name))).collect()
+    }
+
+    /// Puts other bytes into a file, durable at once.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let id = state.names[name];

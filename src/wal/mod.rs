@@ -57,7 +57,7 @@ mod taken;
 mod verify;
 mod writer;
 
-#[cfg(any(test, feature = "simulation"))]
+#[cfg(any(test, fuzzing, feature = "simulation"))]
 mod faulty_disk;
 #[cfg(any(test, feature = "simulation"))]
 mod manual;

@@ -1,13 +1,12 @@
 //! What the fuzz targets in `tests/fuzz/` call: the readers of bytes that come back from a disk, each with
 //! what must hold whatever the bytes are. A broken promise is a panic.
 
-mod memory_disk;
 mod script;
 
 use std::sync::Arc;
 
-use self::memory_disk::MemoryDisk;
 use self::script::{Script, Written};
+use super::faulty_disk::FaultyDisk;
 use super::record::{self, RECORD_HEADER_BYTES, RecordHeader};
 use super::recovery::{Recovery, recover_from};
 use super::segment::{self, SegmentHeader};
@@ -76,7 +75,7 @@ pub fn segment_header(data: &[u8]) {
 /// have been durable, or refuses a log of which only the last batch is torn.
 pub fn recovery(data: &[u8]) {
     let mut script = Script::new(data);
-    let disk = MemoryDisk::default();
+    let disk = FaultyDisk::default();
     let written = script.write_log(&disk);
     let before = disk.snapshot();
     let damage = script.damage(&disk);
@@ -98,9 +97,9 @@ pub fn recovery(data: &[u8]) {
     }
 }
 
-type Outcome = Result<Recovery<MemoryDisk>, WalError>;
+type Outcome = Result<Recovery<FaultyDisk>, WalError>;
 
-fn recover(disk: &MemoryDisk) -> (Vec<Written>, Outcome) {
+fn recover(disk: &FaultyDisk) -> (Vec<Written>, Outcome) {
     let mut visited = Vec::new();
     let outcome = recover_from(Arc::new(disk.clone()), None, &mut |view| {
         visited.push(Written::of(&view));
@@ -110,7 +109,7 @@ fn recover(disk: &MemoryDisk) -> (Vec<Written>, Outcome) {
 }
 
 /// Opening cuts what is torn: afterwards the same records are there and nothing else.
-fn assert_opens_again(disk: &MemoryDisk, recovery: Recovery<MemoryDisk>, visited: &[Written]) {
+fn assert_opens_again(disk: &FaultyDisk, recovery: Recovery<FaultyDisk>, visited: &[Written]) {
     let options = WalOptions { segment_bytes: MIN_SEGMENT_BYTES, ..WalOptions::new("memory") };
     let opened = open(options, recovery);
     assert!(opened.is_ok(), "a recovered log opens: {opened:?}");

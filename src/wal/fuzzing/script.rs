@@ -1,10 +1,11 @@
 //! Turns the bytes of an input into a log and what happens to it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::SEED;
-use super::memory_disk::{Files, MemoryDisk};
 use crate::wal::batch::Batch;
+use crate::wal::faulty_disk::FaultyDisk;
 use crate::wal::record::{self, RecordHeader};
 use crate::wal::segment::{self, FIRST_BATCH_OFFSET, SegmentMaker};
 use crate::wal::storage::{Storage, StorageFile};
@@ -15,6 +16,9 @@ const MAX_BATCHES: u8 = 8;
 /// Four of the largest fit a segment.
 const MAX_RECORDS_OF_A_BATCH: u8 = 4;
 const MAX_CHANGES: u8 = 4;
+
+/// The bytes of all files, by name.
+type Files = BTreeMap<String, Vec<u8>>;
 
 /// A record as it was appended, or as recovery showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +97,7 @@ impl<'a> Script<'a> {
     }
 
     /// Writes batches as the `wal` thread does.
-    pub(super) fn write_log(&mut self, disk: &MemoryDisk) -> WrittenLog {
+    pub(super) fn write_log(&mut self, disk: &FaultyDisk) -> WrittenLog {
         let mut log = WrittenLog { records: Vec::new(), batches: Vec::new() };
         let mut maker = SegmentMaker::new(SEED, MIN_SEGMENT_BYTES);
         let (mut segment, mut offset) = (1, FIRST_BATCH_OFFSET);
@@ -140,14 +144,14 @@ impl<'a> Script<'a> {
     }
 
     /// Changes what is on the disk.
-    pub(super) fn damage(&mut self, disk: &MemoryDisk) -> Damage {
+    pub(super) fn damage(&mut self, disk: &FaultyDisk) -> Damage {
         let mut damage = Damage::default();
-        let mut files = disk.files();
-        let names: Vec<String> = files.keys().cloned().collect();
+        let names = disk.file_names();
         for _ in 0..self.next() % (MAX_CHANGES + 1) {
-            let name = names.get(self.below(names.len()));
-            let Some(bytes) = name.and_then(|name| files.get_mut(name)) else { continue };
-            self.change(bytes, &mut damage);
+            let Some(name) = names.get(self.below(names.len())) else { continue };
+            let mut bytes = disk.file_bytes(name);
+            self.change(&mut bytes, &mut damage);
+            disk.set_file_bytes(name, bytes);
         }
         damage
     }
