@@ -1,5 +1,5 @@
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -160,9 +160,11 @@ async fn park(
     patience: Duration,
 ) {
     let mut due = pin!(Timer::new(patience));
+    let mut postgres = driver.postgres_beyond(seen.postgres);
     poll_fn(|context| {
         let mut ready = driver.wal().poll_progress(context, seen.log).is_ready();
-        ready |= driver.poll_postgres(context, seen.postgres).is_ready();
+        let moved = postgres.as_mut().map(|moves| Pin::new(moves).poll(context));
+        ready |= moved.is_some_and(|moved| moved.is_ready());
         ready |= due.as_mut().poll(context).is_ready();
         ready |= shutdown.is_some_and(|shutdown| shutdown.poll_requested(context).is_ready());
         // Without room nothing is taken, but everybody gets an answer.
