@@ -1,6 +1,7 @@
 //! The words of the domain: ids, money, shares, time. Newtypes over integers, checked arithmetic,
 //! no floats. Everything else in the crate is written in terms of these.
 
+mod backoff;
 mod ids;
 mod money;
 mod order_terms;
@@ -9,6 +10,7 @@ mod steady_clock;
 mod symbol;
 mod time;
 
+pub use backoff::Backoff;
 pub use ids::{
     ClientOrderId, ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES, MAX_USER_ID_BYTES, OrderId,
     USER_PARTITIONS, UserId, UserPartition,
