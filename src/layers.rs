@@ -7,7 +7,7 @@ use std::path::Path;
 /// Folders from the ground up. Folders of one row do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["types"],
-    &["sync", "metrics", "shutdown", "net", "web"],
+    &["sync", "metrics", "shutdown", "data_dir", "net", "web"],
     &["market", "order"],
     &["engine", "wal"],
     &["index", "exchange", "stream", "projection"],

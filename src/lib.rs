@@ -20,6 +20,7 @@
 //! | 0 | [`types`] | ids, cents, shares, time: the words of the domain |
 //! | 1 | [`sync`] | ring, seqlock, mailbox, wake-up: the lock-free hand-offs that loom checks |
 //! | 1 | [`metrics`], [`shutdown`] | the counters that `/metrics` prints; one request to stop |
+//! | 1 | [`data_dir`] | every path below the data directory |
 //! | 1 | [`net`] | sockets, and hyper's view of them |
 //! | 1 | [`web`] | the page at `/` |
 //! | 2 | [`market`] | pure: symbols, last values, ticks, who watches what |
@@ -81,6 +82,7 @@
 //!    queue is bounded and says what happens when it is full.
 
 pub mod config;
+pub mod data_dir;
 pub mod engine;
 pub mod exchange;
 #[cfg(any(test, fuzzing))]

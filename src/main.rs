@@ -120,7 +120,7 @@ fn restore(arguments: &RestoreArgs, out: &mut Console) -> Result<(), Failure> {
         "restored {} orders, {} of them open, into {} as log {}",
         restored.orders,
         restored.open,
-        data_dir.display(),
+        data_dir.path().display(),
         restored.log_id
     )?;
     for lacking in restored.lacking {
@@ -151,8 +151,7 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
 
 fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let data_dir = &arguments.data_dir;
-    let found =
-        wal::verify(&topology::wal_directory(data_dir), offline::stored_position(data_dir))?;
+    let found = wal::verify(&data_dir.wal(), offline::stored_position(data_dir))?;
     writeln!(out, "{found}")?;
     match found.verdict {
         Ok(_) => Ok(()),

@@ -26,7 +26,7 @@ mod test_node;
 #[cfg(test)]
 mod verify_tests;
 
-use std::path::{Path, PathBuf};
+use crate::data_dir::DataDir;
 
 pub use backfill::{Backfilled, backfill, repair};
 pub use error::OfflineError;
@@ -43,24 +43,14 @@ pub const MAX_ORDERS_IN_MEMORY: u64 = 500_000;
 #[derive(Debug, Clone)]
 pub struct OfflineOptions {
     /// Its data directory.
-    pub data_dir: PathBuf,
+    pub data_dir: DataDir,
     /// Most orders whose history is in memory at once.
     pub max_orders_in_memory: u64,
 }
 
 impl OfflineOptions {
     /// The records in a data directory.
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+    pub fn new(data_dir: impl Into<DataDir>) -> Self {
         Self { data_dir: data_dir.into(), max_orders_in_memory: MAX_ORDERS_IN_MEMORY }
     }
-}
-
-/// Where in a data directory the log is.
-pub fn wal_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("wal")
-}
-
-/// Where in a data directory the index is.
-pub fn index_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("index")
 }

@@ -10,7 +10,6 @@ use crate::order::{Event, decode};
 use crate::types::OrderId;
 use crate::wal::{self, Lsn, RecordView, VisitError, WalError};
 
-use super::serve::wal_directory;
 use super::within_line::{steers, within_line};
 
 /// Why the log, or the rest of it, is not shown.
@@ -59,8 +58,7 @@ pub fn inspect_log(arguments: &WalInspectArgs, out: &mut impl Write) -> Result<(
     // Which orders are a user's is told by records that may come long before.
     let from = arguments.from.filter(|_| arguments.user.is_none()).unwrap_or(1);
     let after = (from > 1).then(|| Lsn(from - 1));
-    let directory = wal_directory(&arguments.data_dir);
-    let outcome = wal::inspect(&directory, after, &mut |record| {
+    let outcome = wal::inspect(&arguments.data_dir.wal(), after, &mut |record| {
         lines.visit(record).map_err(VisitError::from)
     });
     match outcome {

@@ -47,7 +47,7 @@ pub use exchange::run_exchange;
 pub use inspect::{InspectError, inspect_log};
 pub use logging::{Log, LogError};
 pub use operator_client::{OperatorError, close_order, quarantine};
-pub use serve::{ServeError, serve, wal_directory};
+pub use serve::{ServeError, serve};
 pub use signals::SignalError;
 pub use system::SystemError;
 pub use threads::with_causes;
