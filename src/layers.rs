@@ -7,7 +7,7 @@ use std::path::Path;
 /// Folders from the ground up. Folders of one row do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["types"],
-    &["sync", "metrics", "shutdown", "data_dir", "net", "web"],
+    &["sync", "metrics", "shutdown", "data_dir", "runtime", "web"],
     &["market", "order"],
     &["engine", "wal"],
     &["index", "exchange", "stream", "projection"],
@@ -20,8 +20,8 @@ const LAYERS: &[&[&str]] = &[
 
 /// A library and the folders that may name it.
 const WALLS: &[(&str, &[&str])] = &[
-    ("glommio", &["net", "stream", "exchange", "oms", "http", "topology"]),
-    ("hyper", &["net", "exchange", "http"]),
+    ("glommio", &["runtime"]),
+    ("hyper", &["runtime", "exchange", "http"]),
     ("hyper_util", &["sim_exchange"]),
     ("flate2", &["sim_exchange"]),
     ("axum", &["sim_exchange"]),

@@ -8,7 +8,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::timer::sleep;
 
 use super::answers::SessionQueues;
 use super::batches::{CancelBatch, NO_ORDER, QueryBatch, SubmitBatch};
@@ -19,6 +18,7 @@ use super::throttle::Throttle;
 use super::translate;
 use crate::exchange::wire::QueryRequest;
 use crate::exchange::{Dialer, ExchangeSession, SessionError};
+use crate::runtime::sleep;
 use crate::types::{Backoff, MonotonicMicros, SteadyClock};
 
 /// First wait after a connection that could not be made; doubles up to the last.

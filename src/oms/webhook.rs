@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use glommio::timer::sleep;
-
 use super::answers::SessionQueues;
 use super::metrics::OmsMetrics;
 use super::sessions::{BACKOFF, back_off};
 use super::throttle::LONGEST_PAUSE;
 use crate::exchange::wire::{FeedLine, WebhookRequest};
 use crate::exchange::{ExchangeSession, Results, SessionError, UnreadableElement};
+use crate::runtime::sleep;
 use crate::wal::Lsn;
 
 /// A batch of lines, answered as a whole.

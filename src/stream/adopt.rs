@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rand::RngExt;
 
 use crate::market::{MarketReader, SessionOrdinal};
-use crate::net::StreamSocket;
+use crate::runtime::StreamSocket;
 use crate::types::{Symbol, SymbolIndex, UserId};
 
 use super::connection::{Connection, DirtySet, Subscription};

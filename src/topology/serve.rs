@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::LocalExecutorBuilder;
-
 use crate::config::{ExchangeChoice, ListenAddress, ServeArgs};
 use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
@@ -18,13 +16,13 @@ use crate::http::{
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
-use crate::net::ListenError;
 use crate::offline::{self, OfflineError};
 use crate::oms::{
     self, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError, OmsError, OmsMetrics, OrderService,
     OrderWatchers, OrdersThread, Recovered, order_commands,
 };
 use crate::projection::{PostgresServers, ProjectionError, ServersError};
+use crate::runtime::{self, ExecutorOptions, ListenError};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::sim_exchange::{self, SimError, SimHandle};
 use crate::stream::{StreamMetrics, StreamQuotas, stream_router};
@@ -573,10 +571,6 @@ fn run_orders(
     core: Option<usize>,
     spin: Duration,
 ) -> Result<(), Box<dyn Error>> {
-    let placement = core.map_or(glommio::Placement::Unbound, glommio::Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
-        .spin_before_park(spin)
-        .make()
-        .map_err(|error| error.to_string())?;
-    Ok(executor.run(oms::run(thread))?)
+    let options = ExecutorOptions { core, spin: Some(spin), ..ExecutorOptions::default() };
+    Ok(runtime::run(options, oms::run(thread))??)
 }
