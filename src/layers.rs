@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["http", "simulation"],
     &["config"],
     &["topology", "fuzzing"],
-    &["main", "simulate"],
+    &["main", "bin"],
 ];
 
 /// A library and the folders that may name it.
@@ -29,7 +29,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["projection"]),
     ("refinery", &["projection"]),
     ("jsonwebtoken", &["http"]),
-    ("clap", &["config", "simulate"]),
+    ("clap", &["config", "bin"]),
     ("fjall", &["index"]),
     ("atomic_waker", &["sync"]),
 ];
@@ -80,7 +80,7 @@ fn a_folder_imports_only_what_stands_below_it() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     each_line(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |folder, path, line| {
-        let prefix = if ["main", "simulate"].contains(&folder) { "longbow::" } else { "crate::" };
+        let prefix = if ["main", "bin"].contains(&folder) { "longbow::" } else { "crate::" };
         for imported in names_after(line, prefix) {
             seen += 1;
             if imported != folder && layer_of(imported) >= layer_of(folder) {

@@ -61,7 +61,9 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
             writeln!(out, "{:#}", topology::close_order(&arguments)?)?;
         }
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments, out)?,
-        Command::Wal(WalCommand::Inspect(arguments)) => topology::inspect_log(&arguments, out)?,
+        Command::Wal(WalCommand::Inspect(arguments)) => {
+            offline::inspect_log(&arguments.options(), out)?
+        }
     }
     Ok(())
 }

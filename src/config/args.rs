@@ -15,6 +15,7 @@ use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::data_dir::DataDir;
 use crate::exchange::ExchangeAddress;
+use crate::offline::{self, InspectOptions};
 use crate::order::EVENT_NAMES;
 use crate::sim_exchange::faults::FaultSettings;
 use crate::sim_exchange::{SessionTime, SimOptions, Speed};
@@ -369,9 +370,14 @@ pub struct WalInspectArgs {
 }
 
 impl WalInspectArgs {
-    /// Whether not every record is asked for.
-    pub fn is_choosy(&self) -> bool {
-        self.order.is_some() || self.user.is_some() || !self.kind.is_empty()
+    /// The same for who shows them.
+    pub fn options(&self) -> InspectOptions {
+        let Self { data_dir, from, count, order, user, kind, format } = self.clone();
+        let format = match format {
+            LineFormat::Json => offline::LineFormat::Json,
+            LineFormat::Text => offline::LineFormat::Text,
+        };
+        InspectOptions { data_dir, from, count, order, user, kinds: kind, format }
     }
 }
 

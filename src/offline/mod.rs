@@ -1,9 +1,9 @@
 //! The three records of a server - the log, the index, Postgres - kept comparable: `verify` says where
 //! they differ, `restore` makes log and index from Postgres, `backfill` brings Postgres to where the
-//! index is, and `repair` does that for some orders.
+//! index is, and `repair` does that for some orders. `inspect` shows the records of the log.
 //!
-//! They work while the server is stopped, and take its locks: nothing moves meanwhile. Only `verify` also
-//! works beside a running server, which shows its records to it (`show`). None of them holds more in
+//! They work while the server is stopped, and take its locks: nothing moves meanwhile. Only `verify` and
+//! `inspect` also work beside a running server, which shows its orders to the former (`show`). None of them holds more in
 //! memory than a bounded number of orders, however many there are. What needs the history of many orders
 //! at once is done in passes over the log, each for some of the user partitions (`passes`).
 
@@ -12,6 +12,7 @@ mod against_postgres;
 mod backfill;
 mod error;
 mod fields;
+mod inspect;
 mod look;
 mod open;
 mod passes;
@@ -30,6 +31,7 @@ use crate::data_dir::DataDir;
 
 pub use backfill::{Backfilled, backfill, repair};
 pub use error::OfflineError;
+pub use inspect::{InspectError, InspectOptions, LineFormat, inspect_log};
 pub use open::stored_position;
 pub use report::Differences;
 pub use restore::{Restored, check_restored, restore};

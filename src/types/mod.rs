@@ -9,6 +9,7 @@ mod spell;
 mod steady_clock;
 mod symbol;
 mod time;
+mod within_line;
 
 pub use backoff::Backoff;
 pub use ids::{
@@ -23,6 +24,7 @@ pub(crate) use steady_clock::RawClocks;
 pub use steady_clock::SteadyClock;
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
 pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};
+pub use within_line::{WithinLine, steers, within_line};
 
 /// A value that the domain does not allow. Says what was given and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
