@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use longbow::market::{Listing, Print, ShardWatch, Watchers, open_market};
-use longbow::net::StreamSocket;
+use longbow::runtime::StreamSocket;
 use longbow::stream::{
     Heartbeat, Hub, HubOptions, Mode, Next, NoOrders, StreamLimits, StreamMetrics, StreamQuotas,
     StreamRequest, write_price,

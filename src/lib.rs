@@ -18,9 +18,10 @@
 //! | layer | folder | what it is |
 //! |---|---|---|
 //! | 0 | [`types`] | ids, cents, shares, time: the words of the domain |
-//! | 1 | [`sync`] | ring, seqlock, mailbox, wake-up: the lock-free hand-offs that loom checks |
+//! | 1 | [`sync`] | ring, seqlock, mailbox, wake-up, watermark: the lock-free hand-offs that loom checks |
 //! | 1 | [`metrics`], [`shutdown`] | the counters that `/metrics` prints; one request to stop |
-//! | 1 | [`net`] | sockets, and hyper's view of them |
+//! | 1 | [`data_dir`] | every path below the data directory |
+//! | 1 | [`runtime`] | executors, timers and sockets: what tasks run on, and the only home of glommio |
 //! | 1 | [`web`] | the page at `/` |
 //! | 2 | [`market`] | pure: symbols, last values, ticks, who watches what |
 //! | 2 | [`order`] | pure: an order, its events, its one transition table |
@@ -81,6 +82,7 @@
 //!    queue is bounded and says what happens when it is full.
 
 pub mod config;
+pub mod data_dir;
 pub mod engine;
 pub mod exchange;
 #[cfg(any(test, fuzzing))]
@@ -91,11 +93,11 @@ pub mod index;
 mod layers;
 pub mod market;
 pub mod metrics;
-pub mod net;
 pub mod offline;
 pub mod oms;
 pub mod order;
 pub mod projection;
+pub mod runtime;
 pub mod shutdown;
 pub mod sim_exchange;
 #[cfg(feature = "simulation")]

@@ -61,7 +61,9 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
             writeln!(out, "{:#}", topology::close_order(&arguments)?)?;
         }
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments, out)?,
-        Command::Wal(WalCommand::Inspect(arguments)) => topology::inspect_log(&arguments, out)?,
+        Command::Wal(WalCommand::Inspect(arguments)) => {
+            offline::inspect_log(&arguments.options(), out)?
+        }
     }
     Ok(())
 }
@@ -120,7 +122,7 @@ fn restore(arguments: &RestoreArgs, out: &mut Console) -> Result<(), Failure> {
         "restored {} orders, {} of them open, into {} as log {}",
         restored.orders,
         restored.open,
-        data_dir.display(),
+        data_dir.path().display(),
         restored.log_id
     )?;
     for lacking in restored.lacking {
@@ -151,8 +153,7 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
 
 fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let data_dir = &arguments.data_dir;
-    let found =
-        wal::verify(&topology::wal_directory(data_dir), offline::stored_position(data_dir))?;
+    let found = wal::verify(&data_dir.wal(), offline::stored_position(data_dir))?;
     writeln!(out, "{found}")?;
     match found.verdict {
         Ok(_) => Ok(()),

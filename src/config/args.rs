@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::exchange_link::ExchangeLinkArgs;
@@ -12,7 +13,9 @@ use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
+use crate::data_dir::DataDir;
 use crate::exchange::ExchangeAddress;
+use crate::offline::{self, InspectOptions};
 use crate::order::EVENT_NAMES;
 use crate::sim_exchange::faults::FaultSettings;
 use crate::sim_exchange::{SessionTime, SimOptions, Speed};
@@ -25,6 +28,11 @@ const MAX_SHARDS: u64 = 1_024;
 const MAX_UNIVERSE: u64 = 7_000;
 const MIB: u64 = 1024 * 1024;
 const DEFAULT_DISK_RESERVE_MIB: u64 = DEFAULT_RESERVE_BYTES / MIB;
+
+/// Reads `--data-dir`.
+pub(super) fn data_dir() -> impl TypedValueParser<Value = DataDir> {
+    PathBufValueParser::new().map(DataDir::from)
+}
 
 /// A brokerage engine: live prices over Server-Sent Events, durable orders to an exchange.
 #[derive(Debug, Parser)]
@@ -90,8 +98,9 @@ pub struct ServeArgs {
     pub keep_alive_seconds: u64,
 
     /// Directory of the write-ahead log and of everything else that must survive a restart.
-    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
-    pub data_dir: PathBuf,
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
+          value_parser = data_dir())]
+    pub data_dir: DataDir,
 
     /// The exchange: `sim` for the simulated one inside this process, or its address.
     #[arg(long, env = "LONGBOW_EXCHANGE", value_name = "sim|URL", default_value = "sim")]
@@ -291,8 +300,9 @@ pub struct ExchangeArgs {
 #[command(args_override_self = true)]
 pub struct TokenArgs {
     /// Data directory of the server that shall accept the token.
-    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
-    pub data_dir: PathBuf,
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
+          value_parser = data_dir())]
+    pub data_dir: DataDir,
 
     /// Who the token is for.
     #[arg(long, env = "LONGBOW_USER", value_name = "NAME", value_parser = UserId::new)]
@@ -319,8 +329,9 @@ pub enum WalCommand {
 #[command(args_override_self = true)]
 pub struct WalVerifyArgs {
     /// Data directory of the server.
-    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
-    pub data_dir: PathBuf,
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
+          value_parser = data_dir())]
+    pub data_dir: DataDir,
 }
 
 /// What `wal inspect` looks at and for.
@@ -328,8 +339,9 @@ pub struct WalVerifyArgs {
 #[command(args_override_self = true)]
 pub struct WalInspectArgs {
     /// Data directory of the server.
-    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
-    pub data_dir: PathBuf,
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
+          value_parser = data_dir())]
+    pub data_dir: DataDir,
 
     /// First record to print; without it the oldest that there is.
     #[arg(long, value_name = "LSN", value_parser = whole::<u64>(1..=u64::MAX))]
@@ -358,9 +370,14 @@ pub struct WalInspectArgs {
 }
 
 impl WalInspectArgs {
-    /// Whether not every record is asked for.
-    pub fn is_choosy(&self) -> bool {
-        self.order.is_some() || self.user.is_some() || !self.kind.is_empty()
+    /// The same for who shows them.
+    pub fn options(&self) -> InspectOptions {
+        let Self { data_dir, from, count, order, user, kind, format } = self.clone();
+        let format = match format {
+            LineFormat::Json => offline::LineFormat::Json,
+            LineFormat::Text => offline::LineFormat::Text,
+        };
+        InspectOptions { data_dir, from, count, order, user, kinds: kind, format }
     }
 }
 

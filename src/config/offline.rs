@@ -1,18 +1,19 @@
 //! The commands that compare, restore and copy the records of a stopped server.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::SchemaArgs;
+use super::args::data_dir;
+use crate::data_dir::DataDir;
 
 /// Settings of `verify`.
 #[derive(Clone, Args)]
 #[command(args_override_self = true)]
 pub struct VerifyArgs {
     /// Data directory of the server, which may be running.
-    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
-    pub data_dir: PathBuf,
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
+          value_parser = data_dir())]
+    pub data_dir: DataDir,
 
     /// The servers, as `serve` takes them. Without it only the log and the index are compared.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
@@ -44,8 +45,9 @@ pub struct RestoreArgs {
 #[command(args_override_self = true)]
 pub struct CopyArgs {
     /// Data directory of the server, which must not be running.
-    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data")]
-    pub data_dir: PathBuf,
+    #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
+          value_parser = data_dir())]
+    pub data_dir: DataDir,
 
     /// The servers, as `serve` takes them.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]

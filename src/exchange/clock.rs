@@ -27,6 +27,8 @@ const UNKNOWN: i64 = i64::MIN;
 #[derive(Debug, Clone)]
 pub struct ExchangeClock(Arc<Shared>);
 
+/// Each stands for itself: the feed's thread alone writes the first two, and the orders thread alone
+/// writes and reads the others.
 #[derive(Debug)]
 struct Shared {
     /// How far it is ahead. Never more than it really is, unless it was set back a moment ago.

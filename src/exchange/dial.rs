@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::address::ExchangeAddress;
-use crate::net::connect_any;
+use crate::runtime::connect_any;
 
 /// How often a lookup under way is looked at, so that a stop is seen.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);

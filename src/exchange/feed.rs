@@ -28,7 +28,7 @@ use compact_str::{CompactString, format_compact};
 use crate::market::{MAX_SEQUENCE, MarketWriter};
 use crate::shutdown::Shutdown;
 use crate::sync::Sender;
-use crate::types::{MonotonicMicros, Spell};
+use crate::types::{Backoff, MonotonicMicros, Spell};
 
 use super::address::ExchangeAddress;
 use super::blocking_http::{GetOptions, Response, get, is_timeout};
@@ -204,7 +204,7 @@ impl Feed {
 
     /// Reads the feed until the process stops, reconnecting for as long as it takes.
     pub fn run(mut self) {
-        let mut backoff = FIRST_BACKOFF;
+        let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         let mut resume = self.options.resume.take();
         while !self.shutdown.is_requested() {
             let (connected, read_before) = (Instant::now(), self.metrics.lines.get());
@@ -225,11 +225,10 @@ impl Feed {
             let has_worked =
                 self.metrics.lines.get() > read_before || connected.elapsed() > LAST_BACKOFF;
             if has_worked || (had_position && matches!(ended, Ended::PositionGone)) {
-                backoff = FIRST_BACKOFF;
+                backoff.reset();
             }
             tracing::warn!(reason = %ended, exchange = %self.options.exchange, "the feed ended");
-            self.shutdown.wait_timeout(backoff);
-            backoff = (backoff * 2).min(LAST_BACKOFF);
+            self.shutdown.wait_timeout(backoff.advance());
         }
         self.put_checkpoint();
     }

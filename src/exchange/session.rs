@@ -3,8 +3,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use glommio::net::TcpStream;
-use glommio::timer::timeout;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -16,7 +14,7 @@ use super::wire::{
     CancelRequest, CancelResult, QueryRequest, QueryResult, SubmitRequest, SubmitResult,
     WebhookRequest,
 };
-use crate::net::{HyperIo, adopt_stream, connect};
+use crate::runtime::{HyperIo, Task, TcpStream, adopt_stream, connect, spawn_local, timeout};
 
 /// Longest answer that is read: 256 queried orders with 500 executions of 120 bytes each.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -88,7 +86,7 @@ struct Live {
     /// Where it leads, and how often the name's meaning had changed when that was last right.
     peer: SocketAddr,
     changes: u64,
-    _driving: glommio::Task<()>,
+    _driving: Task<()>,
 }
 
 impl ExchangeSession {
@@ -198,7 +196,7 @@ impl ExchangeSession {
         let connected = handshake(HyperIo::new(stream)).await;
         let (sender, connection) =
             connected.map_err(|error| SessionError::NotSent(error.to_string()))?;
-        let driving = glommio::spawn_local(async move {
+        let driving = spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the exchange ended");
             }
@@ -236,7 +234,7 @@ impl ExchangeSession {
             .body(Full::new(body))
             .map_err(|error| SessionError::NotSent(error.to_string()))?;
         let limit = self.options.request_timeout;
-        let answered = timeout(limit, async { Ok(ask(live, request).await) });
+        let answered = timeout(limit, ask(live, request));
         answered.await.unwrap_or(Err(SessionError::TimedOut(limit)))
     }
 }

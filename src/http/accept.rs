@@ -4,13 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::net::{TcpListener, TcpStream};
-use glommio::sync::Semaphore;
-use glommio::timer::sleep;
 use http::Request;
 use hyper::body::Incoming;
 
-use crate::net::accept;
+use crate::runtime::{Semaphore, TcpListener, TcpStream, accept, sleep, spawn_local};
 use crate::shutdown::Shutdown;
 
 use super::admin::Admin;
@@ -131,7 +128,7 @@ async fn accept_until_stop<F>(
                 exhausted = false;
                 metrics.accepted.inc();
                 let (serving, end) = (serve(stream), Rc::clone(end));
-                glommio::spawn_local(async move {
+                spawn_local(async move {
                     or(serving, async {
                         let _closed = end.acquire(1).await;
                     })

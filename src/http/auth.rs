@@ -9,6 +9,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::data_dir::DataDir;
 use crate::types::{Clock, InvalidValue, UserId};
 
 use super::problem::Problem;
@@ -21,8 +22,6 @@ pub(super) const TOKEN_LIFETIME_S: u64 = 12 * 60 * 60;
 const LEEWAY_S: u64 = 5;
 /// Shortest secret: the key length of HS256 (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
-/// Where the engine keeps the secret that it made itself.
-const SECRET_FILE: &str = "jwt-secret";
 
 /// What the server's own tokens say (RFC 7519).
 #[derive(Debug, Serialize)]
@@ -100,10 +99,10 @@ impl Secret {
     ///
     /// # Errors
     /// There is none, or it cannot be read.
-    pub fn made_in(directory: &Path) -> Result<Self, SecretError> {
-        let path = directory.join(SECRET_FILE);
+    pub fn made_in(directory: &DataDir) -> Result<Self, SecretError> {
+        let path = directory.token_secret();
         match path.try_exists() {
-            Ok(false) => Err(SecretError::NoServer { directory: directory.to_owned() }),
+            Ok(false) => Err(SecretError::NoServer { directory: directory.path().to_owned() }),
             Ok(true) | Err(_) => Ok(Self { is_development: true, ..Self::read(&path)? }),
         }
     }
@@ -112,14 +111,14 @@ impl Secret {
     ///
     /// # Errors
     /// The directory or the file cannot be written or read.
-    pub fn of_data_directory(directory: &Path) -> Result<Self, SecretError> {
-        let path = directory.join(SECRET_FILE);
+    pub fn of_data_directory(directory: &DataDir) -> Result<Self, SecretError> {
+        let path = directory.token_secret();
         let make = || -> io::Result<()> {
-            fs::create_dir_all(directory)?;
+            fs::create_dir_all(directory.path())?;
             let key: [u8; MIN_SECRET_BYTES] = rand::random();
             let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
             // Whole or not at all, also when two processes start at once: the first link wins.
-            let draft = directory.join(format!("{SECRET_FILE}.{}", std::process::id()));
+            let draft = directory.token_secret_draft(std::process::id());
             let mut file = OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -278,7 +277,7 @@ mod tests {
 
     fn authenticator() -> (tempfile::TempDir, Authenticator) {
         let directory = tempfile::tempdir().unwrap();
-        let secret = Secret::of_data_directory(directory.path()).unwrap();
+        let secret = Secret::of_data_directory(&directory.path().into()).unwrap();
         let authenticator = Authenticator::new(&secret);
         (directory, authenticator)
     }
@@ -299,7 +298,8 @@ mod tests {
         assert_eq!(authenticator.user_of(&bearer).unwrap(), user("alice"));
         let cookie = with(COOKIE, &format!("a=b; {SESSION_COOKIE}={token}; c=d"));
         assert_eq!(authenticator.user_of(&cookie).unwrap(), user("alice"));
-        let again = Authenticator::new(&Secret::of_data_directory(directory.path()).unwrap());
+        let again =
+            Authenticator::new(&Secret::of_data_directory(&directory.path().into()).unwrap());
         assert_eq!(again.user_of(&bearer).unwrap(), user("alice"), "the key is kept");
     }
 
@@ -387,11 +387,11 @@ mod tests {
     #[test]
     fn a_key_that_no_server_has_made_is_not_made_by_asking() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Secret::made_in(directory.path()).err().unwrap().to_string();
+        let error = Secret::made_in(&directory.path().into()).err().unwrap().to_string();
         assert!(error.contains("--data-dir") && error.contains("--jwt-secret-file"), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-        let made = Secret::of_data_directory(directory.path()).unwrap();
-        assert_eq!(Secret::made_in(directory.path()).unwrap().bytes, made.bytes);
+        let made = Secret::of_data_directory(&directory.path().into()).unwrap();
+        assert_eq!(Secret::made_in(&directory.path().into()).unwrap().bytes, made.bytes);
     }
 
     #[test]

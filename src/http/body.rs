@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use super::problem::Problem;
+use crate::runtime::timeout;
 
 /// Largest request body.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -31,9 +32,8 @@ pub(super) async fn read_body_up_to(
     if announced > limit.max(MAX_DISCARDED_BYTES) {
         return Err(Problem::too_large(limit).closing());
     }
-    let read = async { Ok(collect(body, limit).await) };
-    let read = glommio::timer::timeout(BODY_TIMEOUT, read).await;
-    let body = read.unwrap_or_else(|_timed_out| {
+    let read = timeout(BODY_TIMEOUT, collect(body, limit)).await;
+    let body = read.unwrap_or_else(|| {
         let detail = format!("The body did not come within {BODY_TIMEOUT:?}.");
         Err(Problem::field("body", "body_too_slow", detail).closing())
     })?;

@@ -7,15 +7,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
-use glommio::net::TcpStream;
-use glommio::timer::sleep;
 use http::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use crate::metrics::Gauge;
-use crate::net::{FirstRead, HyperIo};
+use crate::runtime::{FirstRead, HyperIo, TcpStream, sleep};
 use crate::stream::{Hub, StreamRequest};
 
 use super::limits::HttpLimits;

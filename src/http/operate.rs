@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tracing::field::display;
 
 use crate::oms::{CancelScope, HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderCommands};
+use crate::runtime::spawn_blocking;
 use crate::types::{InvalidValue, Symbol, UserId};
 
 use super::app::Site;
@@ -137,7 +138,7 @@ pub(super) async fn halt(
     let now = site.orders.commands().clock().now();
     // The disk may take its time, and this thread has streams to serve.
     let changing = move || switch.change(change, now).map(|halts| (halts, switch.unwritten()));
-    let changed = glommio::executor().spawn_blocking(changing).await;
+    let changed = spawn_blocking(changing).await;
     let (halts, unwritten) =
         changed.map_err(|error| Problem::field(error.what, "invalid_field", error))?;
     let (users, symbols) = (halts.user_list(), halts.symbol_list());

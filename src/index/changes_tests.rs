@@ -1,6 +1,9 @@
 //! How long changes are kept, on a real disk.
 
 use std::path::Path;
+use std::time::Duration;
+
+use futures_lite::future::{block_on, poll_once};
 
 use super::store::{Period, Space, Store, Write};
 use super::test_log::*;
@@ -109,9 +112,28 @@ fn whoever_waits_for_a_record_is_told_when_it_is_there() {
     let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
     let model = long_course();
     take_until(&mut writer, &model.events, 10);
-    let [there, next] = [10, 11].map(|lsn| index.wait_for(Lsn(lsn)).unwrap());
-    assert!(there.try_recv().is_err());
+    let (mut there, mut next) = (Box::pin(index.beyond(Lsn(9))), Box::pin(index.beyond(Lsn(10))));
+    assert_eq!(block_on(poll_once(&mut there)), None);
+    assert_eq!(block_on(poll_once(&mut next)), None);
+    assert!(!index.wait_beyond(Lsn(9), Duration::ZERO));
     writer.commit().unwrap();
-    assert!(there.try_recv().is_ok() && next.try_recv().is_err());
-    assert!(index.wait_for(Lsn(10)).unwrap().try_recv().is_ok());
+    assert_eq!(block_on(poll_once(&mut there)), Some(Ok(())));
+    assert_eq!(block_on(poll_once(&mut next)), None);
+    assert_eq!(block_on(poll_once(index.beyond(Lsn(9)))), Some(Ok(())));
+    assert!(index.wait_beyond(Lsn(9), Duration::ZERO));
+}
+
+#[test]
+fn whoever_waits_goes_on_waiting_when_the_store_is_opened_again() {
+    let store = MemoryStore::new();
+    let index = Index::in_memory(&store, AGES).unwrap();
+    let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
+    let model = long_course();
+    take_until(&mut writer, &model.events, 10);
+    let mut there = Box::pin(index.beyond(Lsn(9)));
+    assert_eq!(block_on(poll_once(&mut there)), None);
+    index.reopen().unwrap();
+    assert_eq!(block_on(poll_once(&mut there)), None);
+    writer.commit().unwrap();
+    assert_eq!(block_on(poll_once(&mut there)), Some(Ok(())));
 }

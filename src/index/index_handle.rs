@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use super::IndexError;
 use super::changes::{self, StoredChanges};
 use super::fjall_store::FjallStore;
@@ -13,6 +15,7 @@ use super::open;
 use super::store::{ScanOrder, Space, Store, View};
 use crate::engine::{EngineOptions, MAX_UNMATCHED_REPORTS};
 use crate::order::{Order, TrackedOrder, decode_stored};
+use crate::sync::{WaitError, Watermark};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId, UserPartition,
 };
@@ -25,9 +28,9 @@ pub const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 /// How long changes of orders are kept unless configured.
 pub const DEFAULT_CHANGES_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most who wait for the index to move on. Each is a stream whose user changes orders faster than
+/// Most tasks that wait for the index to move on. Each is a stream whose user changes orders faster than
 /// memory keeps; more of them are told to come again.
-const MAX_WAITING: usize = 65_536;
+const MAX_WAITING_TASKS: usize = 65_536;
 
 /// Longest wait for reads to end before a failed store is closed.
 const READERS_PATIENCE: Duration = Duration::from_secs(10);
@@ -100,15 +103,15 @@ struct Shared {
     open: Box<Open>,
     directory: PathBuf,
     log_id: Mutex<Option<LogId>>,
-    position: AtomicU64,
+    /// Of the store as it was last opened: a store that is opened again may begin before where it
+    /// was, and with a watermark of its own.
+    position: ArcSwap<Watermark>,
     durable: AtomicU64,
     /// See [`Index::memory_shows`].
     shown: AtomicU64,
     /// Why a write has failed; `None` while the store moves.
     trouble: Mutex<Option<String>>,
     ages: IndexAges,
-    /// Who waits for which position.
-    waiting: Mutex<Vec<(Lsn, oneshot::Sender<()>)>>,
 }
 
 impl Index {
@@ -173,12 +176,11 @@ impl Index {
             open,
             directory,
             log_id: Mutex::new(meta.map(|meta| meta.log_id)),
-            position: AtomicU64::new(position),
+            position: ArcSwap::from_pointee(watermark(Lsn(position))),
             durable: AtomicU64::new(position),
             shown: AtomicU64::new(u64::MAX),
             trouble: Mutex::new(None),
             ages,
-            waiting: Mutex::new(Vec::new()),
         }))
     }
 
@@ -189,7 +191,7 @@ impl Index {
 
     /// Every record of the log up to here is visible in reads.
     pub fn position(&self) -> Lsn {
-        Lsn(self.0.position.load(Ordering::Acquire))
+        Lsn(self.0.position.load().get())
     }
 
     /// Every record of the log up to here survives a power cut.
@@ -361,23 +363,33 @@ impl Index {
         changes::read(&*self.view()?, user, after, most)
     }
 
-    /// Is told when reads show everything of the log up to here, or that the index has ended. `None`
-    /// when too many wait.
-    pub fn wait_for(&self, position: Lsn) -> Option<oneshot::Receiver<()>> {
-        let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.position() >= position {
-            drop(sender.send(()));
-        } else {
-            if waiting.len() >= MAX_WAITING {
-                waiting.retain(|(_, sender)| !sender.is_closed());
+    /// Waits until reads show more of the log than up to `position`.
+    ///
+    /// # Errors
+    /// [`WaitError::TooMany`].
+    pub async fn beyond(&self, position: Lsn) -> Result<(), WaitError> {
+        loop {
+            let watermark = self.0.position.load_full();
+            match watermark.beyond(position.0).await {
+                // The store has been opened again.
+                Err(WaitError::Closed) => {}
+                outcome => return outcome.map(drop),
             }
-            if waiting.len() >= MAX_WAITING {
-                return None;
-            }
-            waiting.push((position, sender));
         }
-        Some(receiver)
+    }
+
+    /// Blocks until reads show more of the log than up to `position`, at most for `timeout`. False
+    /// where they do not yet.
+    pub fn wait_beyond(&self, position: Lsn, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let watermark = self.0.position.load_full();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let has_moved = watermark.wait_beyond(position.0, left) > position.0;
+            if has_moved || left.is_zero() || !watermark.is_closed() {
+                return has_moved;
+            }
+        }
     }
 
     /// Which log the index follows; `None` before it follows one.
@@ -417,7 +429,9 @@ impl Index {
         if found < durable {
             return Err(IndexError::LostRecords { found, durable });
         }
-        self.0.position.store(found.0, Ordering::Release);
+        let before = self.0.position.swap(Arc::new(watermark(found)));
+        // Who waits goes on with the new one.
+        before.close();
         self.0.durable.store(found.0, Ordering::Release);
         *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
         self.is_well();
@@ -441,12 +455,7 @@ impl Index {
     }
 
     pub(super) fn moved_to(&self, meta: Meta) {
-        self.0.position.store(meta.position.0, Ordering::Release);
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, sender) in waiting.extract_if(.., |(wanted, _)| *wanted <= meta.position) {
-            // Whoever waited may have left.
-            drop(sender.send(()));
-        }
+        self.0.position.load().advance(meta.position.0);
     }
 
     pub(super) fn persisted_to(&self, position: Lsn) {
@@ -465,6 +474,11 @@ impl Index {
         let trouble = format!("the store does not follow the log: {words}");
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
+}
+
+/// How far a store has come that has just been opened.
+fn watermark(position: Lsn) -> Watermark {
+    Watermark::new(position.0, MAX_WAITING_TASKS)
 }
 
 /// Waits until nobody reads a store any more, so that it closes when it is dropped. Reads are short,

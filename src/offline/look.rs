@@ -13,12 +13,11 @@ use rustix::net::{RecvFlags, recv};
 
 use super::OfflineError;
 use super::show::{HEADER_BYTES, Header, in_directory};
+use crate::data_dir::DataDir;
 use crate::index::{DEFAULT_CACHE_BYTES, IndexError, IndexFiller};
 use crate::order::decode_stored;
 use crate::wal::{LogId, Lsn};
 
-/// Where the orders of a running server are copied to, in the data directory.
-const COPY: &str = "verifying";
 /// Longest order: far more than any has.
 const MAX_ORDER_BYTES: u32 = 256 * 1024 * 1024;
 /// How often who looks says that it still does.
@@ -60,7 +59,8 @@ impl Shown {
             return Ok(());
         }
         let source = io::Error::other("it no longer does: its log says why");
-        let data_dir = copy.directory.parent().unwrap_or(&copy.directory).to_path_buf();
+        let copied_to = copy.directory.path();
+        let data_dir = copied_to.parent().unwrap_or(copied_to).to_path_buf();
         Err(OfflineError::NotShown { data_dir, source })
     }
 }
@@ -95,15 +95,15 @@ impl Look {
 /// Where the orders are copied to. Removed at the end.
 #[derive(Debug)]
 struct Copy {
-    directory: PathBuf,
+    directory: DataDir,
     _lock: File,
 }
 
 impl Copy {
-    fn prepare(data_dir: &Path) -> io::Result<Self> {
-        let directory = data_dir.join(COPY);
-        fs::create_dir_all(&directory)?;
-        let lock = File::create(directory.join("lock"))?;
+    fn prepare(data_dir: &DataDir) -> io::Result<Self> {
+        let directory = data_dir.verifying();
+        fs::create_dir_all(directory.path())?;
+        let lock = File::create(directory.fill_lock())?;
         lock.try_lock().map_err(|_| {
             io::Error::new(io::ErrorKind::ResourceBusy, "another comparison is at work")
         })?;
@@ -115,14 +115,14 @@ impl Copy {
     }
 
     fn index_directory(&self) -> PathBuf {
-        self.directory.join("index")
+        self.directory.index()
     }
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
         // What stays is taken away by the next comparison.
-        let _stays = fs::remove_dir_all(&self.directory);
+        let _stays = fs::remove_dir_all(self.directory.path());
     }
 }
 
@@ -130,8 +130,9 @@ impl Drop for Copy {
 ///
 /// # Errors
 /// [`OfflineError::NotShown`]; the copy cannot be made.
-pub(super) fn ask(data_dir: &Path) -> Result<Shown, OfflineError> {
-    let not_shown = |source| OfflineError::NotShown { data_dir: data_dir.to_path_buf(), source };
+pub(super) fn ask(data_dir: &DataDir) -> Result<Shown, OfflineError> {
+    let not_shown =
+        |source| OfflineError::NotShown { data_dir: data_dir.path().to_path_buf(), source };
     let stream = in_directory(data_dir, |socket| UnixStream::connect(socket)).map_err(not_shown)?;
     let look = Look::new(stream).map_err(not_shown)?;
     let copy = Copy::prepare(data_dir).map_err(not_shown)?;
@@ -169,7 +170,7 @@ struct CopyRoom {
 
 impl CopyRoom {
     fn of(copy: &Copy, least_free_bytes: u64) -> Result<Self, OfflineError> {
-        let directory = copy.directory.clone();
+        let directory = copy.directory.path().to_path_buf();
         let disk = rustix::fs::statvfs(&directory).map_err(|error| OfflineError::Io {
             action: "look for room in",
             path: directory.clone(),

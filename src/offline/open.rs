@@ -1,9 +1,8 @@
 //! Log and index of a server that is stopped, or as a running one shows them.
 
-use std::path::Path;
-
 use super::look::{self, Shown};
-use super::{OfflineError, OfflineOptions, check_restored, index_directory, wal_directory};
+use super::{OfflineError, OfflineOptions, check_restored};
+use crate::data_dir::DataDir;
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::order::{Event, decode};
 use crate::wal::{self, LogId, LogStart, Lsn, RecordView, Recovery, WalError, WalOptions};
@@ -34,15 +33,14 @@ impl OpenRecords {
     /// # Errors
     /// A server has them open; they are not there, damaged, or do not belong together.
     pub(super) fn open(options: &OfflineOptions) -> Result<Self, OfflineError> {
-        let data_dir = || options.data_dir.clone();
+        let data_dir = || options.data_dir.path().to_path_buf();
         check_restored(&options.data_dir)?;
         // Nothing of the log is ever cut here, and neither a log nor an index made.
-        let log =
-            WalOptions { keep_bytes: u64::MAX, ..WalOptions::new(wal_directory(&data_dir())) };
+        let log = WalOptions { keep_bytes: u64::MAX, ..WalOptions::new(options.data_dir.wal()) };
         let log_start = wal::log_start(&log)?;
         let log_id =
             log_start.log_id.ok_or_else(|| OfflineError::NoRecords { data_dir: data_dir() })?;
-        let index = IndexOptions::new(index_directory(&data_dir()), log_start);
+        let index = IndexOptions::new(options.data_dir.index(), log_start);
         let index = Index::open_existing(index).map_err(|error| match error {
             IndexError::Locked { .. } => OfflineError::InUse { data_dir: data_dir() },
             error => error.into(),
@@ -69,7 +67,7 @@ impl OpenRecords {
 
     fn ask(options: &OfflineOptions) -> Result<Self, OfflineError> {
         let shown = look::ask(&options.data_dir)?;
-        let log = WalOptions::new(wal_directory(&options.data_dir));
+        let log = WalOptions::new(options.data_dir.wal());
         let log_start =
             LogStart { log_id: Some(shown.log_id), first_lsn: wal::log_start(&log)?.first_lsn };
         let index = Index::open_existing(IndexOptions::new(shown.index_directory(), log_start))?;
@@ -120,9 +118,9 @@ impl OpenRecords {
 
 /// The record up to which the index has the log, for who looks at the log alone. `None` where the index
 /// cannot be asked: a server has it open, or it is not there, or cannot be read.
-pub fn stored_position(data_dir: &Path) -> Option<Lsn> {
-    let log = wal::log_start(&WalOptions::new(wal_directory(data_dir))).ok()?;
-    let index = Index::open_existing(IndexOptions::new(index_directory(data_dir), log)).ok()?;
+pub fn stored_position(data_dir: &DataDir) -> Option<Lsn> {
+    let log = wal::log_start(&WalOptions::new(data_dir.wal())).ok()?;
+    let index = Index::open_existing(IndexOptions::new(data_dir.index(), log)).ok()?;
     Some(index.position())
 }
 

@@ -7,19 +7,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{OfflineError, index_directory, wal_directory};
+use super::OfflineError;
+use crate::data_dir::{DataDir, LOST_AND_FOUND};
 use crate::index::{DEFAULT_CACHE_BYTES, IndexFiller};
 use crate::projection::{PostgresRestore, PostgresServers};
 use crate::wal::{self, LogId, Lsn, WalOptions};
-
-/// Where a restore is at work.
-const RESTORING: &str = "restoring";
-/// Locked by the one restore that is.
-const LOCK: &str = "lock";
-/// What file systems have at their roots.
-const LOST_AND_FOUND: &str = "lost+found";
 
 /// What came of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +35,13 @@ pub struct Restored {
 /// The directory has something in it; Postgres cannot be read, or not be taken over. The directory is
 /// then none that a server starts with, and the same can be tried again.
 pub fn restore(
-    data_dir: &Path,
+    data_dir: &DataDir,
     servers: &PostgresServers,
     is_forced: bool,
 ) -> Result<Restored, OfflineError> {
     let place = RestoreTarget::prepare(data_dir)?;
     let log_id = new_log(&place.restoring)?;
-    let mut filler = IndexFiller::create(&index_directory(&place.restoring), DEFAULT_CACHE_BYTES)?;
+    let mut filler = IndexFiller::create(&place.restoring.index(), DEFAULT_CACHE_BYTES)?;
     let mut postgres = PostgresRestore::begin(servers, log_id, is_forced)?;
     loop {
         let orders = postgres.next_orders()?;
@@ -76,16 +70,16 @@ pub fn restore(
 ///
 /// # Errors
 /// [`OfflineError::HalfRestored`].
-pub fn check_restored(data_dir: &Path) -> Result<(), OfflineError> {
-    if data_dir.join(RESTORING).exists() {
-        return Err(OfflineError::HalfRestored { data_dir: data_dir.to_path_buf() });
+pub fn check_restored(data_dir: &DataDir) -> Result<(), OfflineError> {
+    if data_dir.restoring().path().exists() {
+        return Err(OfflineError::HalfRestored { data_dir: data_dir.path().to_path_buf() });
     }
     Ok(())
 }
 
 /// A log without records, durable.
-fn new_log(directory: &Path) -> Result<LogId, OfflineError> {
-    let options = WalOptions::new(wal_directory(directory));
+fn new_log(directory: &DataDir) -> Result<LogId, OfflineError> {
+    let options = WalOptions::new(directory.wal());
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(()))?;
     let (_appender, writer) = wal::open(options, recovery)?;
     Ok(writer.handle().log_id())
@@ -93,48 +87,49 @@ fn new_log(directory: &Path) -> Result<LogId, OfflineError> {
 
 /// A data directory that is being filled.
 struct RestoreTarget {
-    data_dir: PathBuf,
-    restoring: PathBuf,
+    data_dir: DataDir,
+    restoring: DataDir,
     _lock: File,
 }
 
 impl RestoreTarget {
     /// Finds out that there is nothing, or nothing but what an interrupted restore has left.
-    fn prepare(data_dir: &Path) -> Result<Self, OfflineError> {
-        create_durably(data_dir)?;
-        let restoring = data_dir.join(RESTORING);
-        if !restoring.exists() {
-            check_empty(data_dir)?;
-            make_directory(&restoring)?;
+    fn prepare(data_dir: &DataDir) -> Result<Self, OfflineError> {
+        create_durably(data_dir.path())?;
+        let restoring = data_dir.restoring();
+        if !restoring.path().exists() {
+            check_empty(data_dir.path())?;
+            make_directory(restoring.path())?;
         }
-        let lock_path = restoring.join(LOCK);
+        let lock_path = restoring.fill_lock();
         let lock = File::create(&lock_path).map_err(failed("open", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(OfflineError::InUse { data_dir: data_dir.to_path_buf() });
+                return Err(OfflineError::InUse { data_dir: data_dir.path().to_path_buf() });
             }
             Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
         }
         // No server has ever started with these.
         for directory in [data_dir, &restoring] {
-            remove_directory(&wal_directory(directory))?;
-            remove_directory(&index_directory(directory))?;
+            remove_directory(&directory.wal())?;
+            remove_directory(&directory.index())?;
         }
-        sync(data_dir)?;
-        Ok(Self { data_dir: data_dir.to_path_buf(), restoring, _lock: lock })
+        sync(data_dir.path())?;
+        Ok(Self { data_dir: data_dir.clone(), restoring, _lock: lock })
     }
 
     /// Moves the records to their places.
     fn finish(self) -> Result<(), OfflineError> {
-        for place in [index_directory, wal_directory] {
+        for place in [DataDir::index, DataDir::wal] {
             let (from, to) = (place(&self.restoring), place(&self.data_dir));
             fs::rename(&from, &to).map_err(failed("move into place", &from))?;
         }
-        sync(&self.data_dir)?;
+        sync(self.data_dir.path())?;
         // Only now: a server may start from here on.
-        fs::remove_dir_all(&self.restoring).map_err(failed("remove", &self.restoring))?;
-        sync(&self.data_dir)
+        let restoring = self.restoring.path();
+        fs::remove_dir_all(restoring).map_err(failed("remove", restoring))?;
+        sync(self.data_dir.path())
     }
 }
 
@@ -198,13 +193,13 @@ mod tests {
     #[test]
     fn only_an_empty_directory_is_prepared() {
         let data = tempfile::tempdir().unwrap();
-        let data_dir = data.path().join("deep/data");
-        fs::create_dir_all(&data_dir).unwrap();
-        fs::write(data_dir.join("jwt-secret"), "x").unwrap();
+        let data_dir = DataDir::from(data.path().join("deep/data"));
+        fs::create_dir_all(data_dir.path()).unwrap();
+        fs::write(data_dir.token_secret(), "x").unwrap();
         let refused = RestoreTarget::prepare(&data_dir).err().unwrap().to_string();
         assert!(refused.contains("\"jwt-secret\"") && refused.contains("empty"), "{refused}");
-        fs::remove_file(data_dir.join("jwt-secret")).unwrap();
-        fs::create_dir(data_dir.join(LOST_AND_FOUND)).unwrap();
+        fs::remove_file(data_dir.token_secret()).unwrap();
+        fs::create_dir(data_dir.path().join(LOST_AND_FOUND)).unwrap();
         let place = RestoreTarget::prepare(&data_dir).unwrap();
         let second = RestoreTarget::prepare(&data_dir).err().unwrap();
         assert!(matches!(second, OfflineError::InUse { .. }), "{second}");
@@ -214,25 +209,25 @@ mod tests {
     #[test]
     fn an_interrupted_restore_is_seen_and_begun_again() {
         let data = tempfile::tempdir().unwrap();
-        let data_dir = data.path().join("data");
+        let data_dir = DataDir::from(data.path().join("data"));
         assert!(check_restored(&data_dir).is_ok(), "there is nothing yet");
         let place = RestoreTarget::prepare(&data_dir).unwrap();
         let first = new_log(&place.restoring).unwrap();
-        fs::create_dir(index_directory(&place.restoring)).unwrap();
+        fs::create_dir(place.restoring.index()).unwrap();
         // Killed between the two moves.
-        fs::rename(index_directory(&place.restoring), index_directory(&data_dir)).unwrap();
+        fs::rename(place.restoring.index(), data_dir.index()).unwrap();
         drop(place);
         let half = check_restored(&data_dir).unwrap_err().to_string();
         assert!(half.contains("run `longbow restore"), "{half}");
 
         let place = RestoreTarget::prepare(&data_dir).unwrap();
-        assert!(!index_directory(&data_dir).exists(), "what was left is gone");
+        assert!(!data_dir.index().exists(), "what was left is gone");
         let second = new_log(&place.restoring).unwrap();
         assert_ne!(first, second);
-        fs::create_dir(index_directory(&place.restoring)).unwrap();
+        fs::create_dir(place.restoring.index()).unwrap();
         place.finish().unwrap();
         check_restored(&data_dir).unwrap();
-        let log_start = wal::log_start(&WalOptions::new(wal_directory(&data_dir))).unwrap();
+        let log_start = wal::log_start(&WalOptions::new(data_dir.wal())).unwrap();
         assert_eq!((log_start.log_id, log_start.first_lsn), (Some(second), Lsn(1)));
     }
 }

@@ -16,13 +16,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::data_dir::DataDir;
 use crate::index::{Index, IndexError};
 use crate::order::{StoredOrderEncoder, StoredOrderError};
 use crate::shutdown::Shutdown;
 use crate::wal::{LogClaim, LogHandle, LogId, Lsn, WalError};
 
-/// The socket in the data directory.
-const SOCKET: &str = "books.sock";
 /// The first bytes, with the version of what follows.
 const MAGIC: [u8; 8] = *b"LBBOOKS2";
 pub(super) const HEADER_BYTES: usize = 48;
@@ -104,8 +103,8 @@ impl VerifySocket {
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub fn open(data_dir: &Path, index: Index, log: LogHandle) -> io::Result<Self> {
-        let path = data_dir.join(SOCKET);
+    pub fn open(data_dir: &DataDir, index: Index, log: LogHandle) -> io::Result<Self> {
+        let path = data_dir.verify_socket();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -300,11 +299,12 @@ fn is_ready(listener: &UnixListener) -> io::Result<bool> {
 /// Names the socket of a data directory by a descriptor of that: the name of a socket is short, and the
 /// path of a directory need not be.
 pub(super) fn in_directory<T>(
-    data_dir: &Path,
+    data_dir: &DataDir,
     work: impl FnOnce(&Path) -> io::Result<T>,
 ) -> io::Result<T> {
-    let directory = File::open(data_dir)?;
-    work(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(SOCKET))
+    let directory = File::open(data_dir.path())?;
+    let descriptor = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+    work(&DataDir::from(descriptor).verify_socket())
 }
 
 #[cfg(test)]

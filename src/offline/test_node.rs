@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{OfflineOptions, index_directory, wal_directory};
+use super::OfflineOptions;
+use crate::data_dir::DataDir;
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
 pub(super) use crate::order::test_events::{accepted, created, filled};
 use crate::order::{Event, EventEncoder, TrackedOrder};
@@ -34,7 +35,7 @@ pub(super) fn course(orders: u64) -> Vec<Event> {
 
 /// A log with a small segment, which is soon made.
 fn log_of(data_dir: &Path) -> WalOptions {
-    WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::new(wal_directory(data_dir)) }
+    WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::new(DataDir::from(data_dir).wal()) }
 }
 
 /// Appends events to the log of a data directory.
@@ -67,7 +68,7 @@ pub(super) fn append(data_dir: &Path, events: &[Event]) {
 pub(super) fn follow(data_dir: &Path, to: Lsn) {
     let options = log_of(data_dir);
     let log_start = wal::log_start(&options).unwrap();
-    let index = Index::open(IndexOptions::new(index_directory(data_dir), log_start)).unwrap();
+    let index = Index::open(IndexOptions::new(DataDir::from(data_dir).index(), log_start)).unwrap();
     let recovery = wal::recover(&options, index.position(), &mut |_| Ok(())).unwrap();
     let (_appender, writer) = wal::open(options, recovery).unwrap();
     let metrics = IndexMetrics::default();

@@ -37,9 +37,9 @@ fn each_difference_is_a_line_with_both_values() {
     append(data.path(), &[&first[..], &[Event::Created(created(2)), accepted(2)]].concat());
     follow(data.path(), Lsn(5));
     // An index of the same log in which one fill never came, and one order never was.
-    let index = index_directory(data.path());
+    let index = DataDir::from(data.path()).index();
     fs::remove_dir_all(&index).unwrap();
-    let log_start = wal::log_start(&WalOptions::new(wal_directory(data.path()))).unwrap();
+    let log_start = wal::log_start(&WalOptions::new(DataDir::from(data.path()).wal())).unwrap();
     let mut filler = IndexFiller::create(&index, 1 << 20).unwrap();
     let other = order(1, &[accepted(1), filled(1, "e1", 3)]);
     filler.order(&other).unwrap();
@@ -83,7 +83,7 @@ fn books_that_are_in_use_or_not_there_are_left_alone() {
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("there is no index"), "{cause}");
     follow(data.path(), Lsn(3));
-    let log = WalOptions::new(wal_directory(data.path()));
+    let log = WalOptions::new(DataDir::from(data.path()).wal());
     let held = wal::recover(&log, Lsn(3), &mut |_| Ok(())).unwrap();
     let in_use = refused(data.path());
     assert!(in_use.contains("stop the server first"), "{in_use}");

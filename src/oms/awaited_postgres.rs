@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::limits::OmsLimits;
@@ -14,6 +13,7 @@ use super::views::CommittedViews;
 use crate::engine::{CancelReply, CreateReply, ReplyTo};
 use crate::order::{Order, Status};
 use crate::projection::Progress;
+use crate::sync::Beyond;
 use crate::types::{Moment, MonotonicMicros, OrderId, UserId};
 use crate::wal::Lsn;
 
@@ -74,9 +74,9 @@ impl AwaitedPostgres {
         self.progress.committed()
     }
 
-    /// Ready once Postgres has more than `seen`.
-    pub(super) fn poll_progress(&self, context: &mut Context<'_>, seen: Lsn) -> Poll<()> {
-        self.progress.poll_progress(context, seen)
+    /// Waits until Postgres has more than `seen`.
+    pub(super) fn beyond(&self, seen: Lsn) -> Beyond<'_> {
+        self.progress.beyond(seen)
     }
 
     /// Whether Postgres lacks something of what was recovered.

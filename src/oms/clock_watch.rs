@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use glommio::timer::sleep;
-
 use super::metrics::OmsMetrics;
 use crate::exchange::ExchangeClock;
+use crate::runtime::sleep;
 use crate::types::SteadyClock;
 
 const INTERVAL: Duration = Duration::from_secs(1);

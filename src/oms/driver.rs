@@ -4,7 +4,6 @@ mod release;
 mod requests;
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub(super) use requests::{refuse_cancel, refuse_create};
@@ -29,6 +28,7 @@ use super::unreadable::UnreadableLog;
 use super::webhook::Webhooks;
 use crate::engine::{Engines, Outbox};
 use crate::order::{EventEncoder, RECORD_FORMAT_VERSION};
+use crate::sync::Beyond;
 use crate::types::Moment;
 use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 
@@ -207,12 +207,9 @@ impl Driver {
         self.awaited.as_ref().map_or(Lsn(0), AwaitedPostgres::committed)
     }
 
-    /// Ready once Postgres has more than `seen`; never where nobody waits for it.
-    pub(crate) fn poll_postgres(&self, context: &mut Context<'_>, seen: Lsn) -> Poll<()> {
-        match &self.awaited {
-            Some(postgres) => postgres.poll_progress(context, seen),
-            None => Poll::Pending,
-        }
+    /// Waits until Postgres has more than `seen`; `None` where nobody waits for it.
+    pub(crate) fn postgres_beyond(&self, seen: Lsn) -> Option<Beyond<'_>> {
+        self.awaited.as_ref().map(|postgres| postgres.beyond(seen))
     }
 
     /// Whether everything that was decided is durable and done, and nobody waits for an answer.

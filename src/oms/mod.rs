@@ -125,4 +125,6 @@ mod postgres_tests;
 #[cfg(test)]
 mod run_tests;
 #[cfg(test)]
+mod waker_tests;
+#[cfg(test)]
 mod webhook_tests;

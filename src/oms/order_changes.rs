@@ -171,8 +171,8 @@ impl OrderChanges {
                     return Ok(ChangesSince::Known(next));
                 }
                 None => {
-                    let moved = self.0.index().wait_for(Lsn(reached.0 + 1));
-                    moved.ok_or(StoreUnavailable)?.await.map_err(|_ended| StoreUnavailable)?;
+                    let moved = self.0.index().beyond(reached).await;
+                    moved.map_err(|_too_many| StoreUnavailable)?;
                     after = reached;
                 }
             }

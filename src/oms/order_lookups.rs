@@ -2,11 +2,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::timer::sleep;
-
 use super::answers::{Answer, SessionQueues, Wanted};
 use crate::index::{Index, IndexError, IndexReaders};
 use crate::order::TrackedOrder;
+use crate::runtime::sleep;
 
 /// Wait before a store that is busy or failed is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);

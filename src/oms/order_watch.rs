@@ -2,14 +2,14 @@
 //! changed they read themselves, each stream from its own cursor, so it is enough to say who.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dashmap::{DashMap, Entry};
 use smallvec::SmallVec;
 
 use crate::market::ShardWatch;
 use crate::stream::ChangedUsers;
-use crate::sync::{Receiver, Sender, mailbox};
+use crate::sync::{Receiver, Sender, mailbox, store_load_fence};
 use crate::types::UserId;
 
 /// Users that a shard has yet to look at. Beyond it looks at all that it watches, which costs each of
@@ -81,7 +81,7 @@ impl OrderWatchers {
     /// once at most.
     pub(super) fn tell<'a>(&self, users: impl Iterator<Item = &'a UserId>) {
         // Between the publishing and the look: see `OrderWatch::watch`.
-        fence(Ordering::SeqCst);
+        store_load_fence();
         if self.0.count.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -130,7 +130,7 @@ impl OrderWatch {
         // The shard marks a user and then reads their view; the orders thread publishes the view and
         // then looks whether anybody is marked. With a fence in between on both sides at least one
         // of them sees the other.
-        fence(Ordering::SeqCst);
+        store_load_fence();
     }
 
     /// The shard has no stream of this user any more.

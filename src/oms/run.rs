@@ -1,10 +1,8 @@
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-
-use glommio::timer::{Timer, sleep};
 
 use super::answers::SessionQueues;
 use super::clock_watch::watch_clocks;
@@ -24,6 +22,7 @@ use super::webhook::run_registration;
 use crate::engine::Engines;
 use crate::exchange::{ExchangeSession, OrderFeedMessage};
 use crate::index::IndexReaders;
+use crate::runtime::{Timer, sleep, spawn_local};
 use crate::shutdown::Shutdown;
 use crate::sync::Receiver;
 use crate::types::SteadyClock;
@@ -80,32 +79,32 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let mut sessions = Vec::new();
     for _ in 0..options.submit_connections.max(1) {
         let sending = run_submits(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
-        sessions.push(glommio::spawn_local(sending));
+        sessions.push(spawn_local(sending));
     }
     let cancelling = run_cancels(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
-    sessions.push(glommio::spawn_local(cancelling));
+    sessions.push(spawn_local(cancelling));
     let asking = run_queries(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
-    sessions.push(glommio::spawn_local(asking));
-    sessions.push(glommio::spawn_local(run_lookups(options.session.dialer.clone())));
+    sessions.push(spawn_local(asking));
+    sessions.push(spawn_local(run_lookups(options.session.dialer.clone())));
     // It counts as away until it has answered something.
     queues.probes.push(());
     let probing = run_probes(session(), Rc::clone(&queues));
-    sessions.push(glommio::spawn_local(probing));
+    sessions.push(spawn_local(probing));
     if let Some(webhook) = options.webhook.clone() {
         let registering = run_registration(session(), Rc::clone(&queues), webhook, metrics.clone());
-        sessions.push(glommio::spawn_local(registering));
+        sessions.push(spawn_local(registering));
     }
 
     let exchange_clock = receivers.exchange_clock.clone();
     let (warning, metrics_of_clocks) = (options.exchange_clock_warning, metrics.clone());
     let watching = watch_clocks(clock.clone(), exchange_clock, warning, metrics_of_clocks);
-    sessions.push(glommio::spawn_local(watching));
+    sessions.push(spawn_local(watching));
 
     let index = store.index().clone();
     let stored: StoredUpTo = Box::new(move || index.durable_position());
     let index = store.index().clone();
     let shown: ShownUpTo = Box::new(move |position| index.memory_shows(position));
-    sessions.push(glommio::spawn_local(run_order_lookups(store, Rc::clone(&queues))));
+    sessions.push(spawn_local(run_order_lookups(store, Rc::clone(&queues))));
 
     let kill_switch = receivers.kill_switch.clone();
     let mut inputs = Inputs::new(receivers, feed);
@@ -160,9 +159,11 @@ async fn park(
     patience: Duration,
 ) {
     let mut due = pin!(Timer::new(patience));
+    let mut postgres = driver.postgres_beyond(seen.postgres);
     poll_fn(|context| {
         let mut ready = driver.wal().poll_progress(context, seen.log).is_ready();
-        ready |= driver.poll_postgres(context, seen.postgres).is_ready();
+        let moved = postgres.as_mut().map(|moves| Pin::new(moves).poll(context));
+        ready |= moved.is_some_and(|moved| moved.is_ready());
         ready |= due.as_mut().poll(context).is_ready();
         ready |= shutdown.is_some_and(|shutdown| shutdown.poll_requested(context).is_ready());
         // Without room nothing is taken, but everybody gets an answer.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
 use serde_json::{from_value, json};
 
 use futures_lite::future::block_on;
@@ -17,6 +16,7 @@ use crate::exchange::{ExchangeAddress, OrderFeedMessage, SessionOptions};
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexOptions, IndexReaders};
 use crate::order::{Order, Status};
 use crate::projection::Progress;
+use crate::runtime::{self, ExecutorOptions};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::sync::{Sender, mailbox};
 use crate::types::*;
@@ -110,10 +110,10 @@ impl Node {
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         };
-        let orders = LocalExecutorBuilder::new(Placement::Unbound)
-            .spawn(move || async move { run(thread).await.map_err(|error| error.to_string()) })
-            .unwrap();
-        let orders = std::thread::spawn(move || orders.join().unwrap());
+        let orders = std::thread::spawn(move || {
+            let ended = runtime::run(ExecutorOptions::default(), run(thread)).unwrap();
+            ended.map_err(|error| error.to_string())
+        });
         let stop = shutdown.clone();
         let mut storing: Vec<_> =
             readers.into_iter().map(|reader| std::thread::spawn(move || reader.run())).collect();

@@ -8,7 +8,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::timer::sleep;
 
 use super::answers::SessionQueues;
 use super::batches::{CancelBatch, NO_ORDER, QueryBatch, SubmitBatch};
@@ -19,7 +18,8 @@ use super::throttle::Throttle;
 use super::translate;
 use crate::exchange::wire::QueryRequest;
 use crate::exchange::{Dialer, ExchangeSession, SessionError};
-use crate::types::{MonotonicMicros, SteadyClock};
+use crate::runtime::sleep;
+use crate::types::{Backoff, MonotonicMicros, SteadyClock};
 
 /// First wait after a connection that could not be made; doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
@@ -28,21 +28,14 @@ const LAST_BACKOFF: Duration = Duration::from_secs(1);
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long to wait before connecting again.
-pub(super) struct Backoff(Duration);
+pub(super) const BACKOFF: Backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
 
-impl Backoff {
-    pub(super) const fn new() -> Self {
-        Self(FIRST_BACKOFF)
-    }
-
-    /// Waits after an exchange that was not reached, longer each time.
-    pub(super) async fn after(&mut self, reached: bool) {
-        if reached {
-            *self = Self::new();
-        } else {
-            sleep(self.0).await;
-            self.0 = (self.0 * 2).min(LAST_BACKOFF);
-        }
+/// Waits after an exchange that was not reached, longer each time.
+pub(super) async fn back_off(backoff: &mut Backoff, reached: bool) {
+    if reached {
+        backoff.reset();
+    } else {
+        sleep(backoff.advance()).await;
     }
 }
 
@@ -53,7 +46,7 @@ pub(super) async fn run_submits(
     metrics: OmsMetrics,
     clock: SteadyClock,
 ) {
-    let mut backoff = Backoff::new();
+    let mut backoff = BACKOFF;
     loop {
         wait_for_batch(&queues).await;
         let now = clock.moment();
@@ -62,7 +55,7 @@ pub(super) async fn run_submits(
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
         // What has gathered may go now, over whichever connection.
         queues.submits.wake();
-        backoff.after(reached).await;
+        back_off(&mut backoff, reached).await;
     }
 }
 
@@ -108,7 +101,7 @@ pub(super) async fn run_cancels(
     metrics: OmsMetrics,
     clock: SteadyClock,
 ) {
-    let mut backoff = Backoff::new();
+    let mut backoff = BACKOFF;
     loop {
         poll_fn(|context| {
             let mut ready = queues.cancels.poll_some(context).is_ready();
@@ -120,7 +113,7 @@ pub(super) async fn run_cancels(
         let Some(batch) = CancelBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.cancel(batch.request()).await;
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
-        backoff.after(reached).await;
+        back_off(&mut backoff, reached).await;
     }
 }
 
@@ -131,7 +124,7 @@ pub(super) async fn run_queries(
     metrics: OmsMetrics,
     clock: SteadyClock,
 ) {
-    let mut backoff = Backoff::new();
+    let mut backoff = BACKOFF;
     loop {
         poll_fn(|context| {
             let ready = queues.questions.borrow().has_parts();
@@ -142,7 +135,7 @@ pub(super) async fn run_queries(
         let Some(batch) = QueryBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.query(batch.request()).await;
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
-        backoff.after(reached).await;
+        back_off(&mut backoff, reached).await;
     }
 }
 

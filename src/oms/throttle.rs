@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::order::Order;
-use crate::types::{Moment, MonotonicMicros};
+use crate::types::{Backoff, Moment, MonotonicMicros};
 
 /// First pause where the exchange names none; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -16,10 +16,17 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const REFUSALS_TO_TURN_AWAY: u32 = 2;
 
 /// How one kind of request is held back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Throttle {
     until: Option<MonotonicMicros>,
     refusals: u32,
+    backoff: Backoff,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self { until: None, refusals: 0, backoff: Backoff::new(FIRST_PAUSE, LAST_PAUSE) }
+    }
 }
 
 /// A pause that has begun.
@@ -35,8 +42,7 @@ pub(crate) struct Pause {
 impl Throttle {
     /// The exchange refused a request at `now`, and may have said when it takes one again.
     pub(crate) fn refused(&mut self, now: MonotonicMicros, named: Option<Duration>) -> Pause {
-        let doublings = self.refusals.min(8);
-        let own = FIRST_PAUSE.saturating_mul(1 << doublings).min(LAST_PAUSE);
+        let own = self.backoff.advance();
         // A pause of nothing would be none.
         let pause = named.map_or(own, |named| named.max(own)).min(LONGEST_PAUSE);
         let is_first = self.refusals == 0;

@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use glommio::timer::sleep;
-
 use super::answers::SessionQueues;
 use super::metrics::OmsMetrics;
-use super::sessions::Backoff;
+use super::sessions::{BACKOFF, back_off};
 use super::throttle::LONGEST_PAUSE;
 use crate::exchange::wire::{FeedLine, WebhookRequest};
 use crate::exchange::{ExchangeSession, Results, SessionError, UnreadableElement};
+use crate::runtime::sleep;
 use crate::wal::Lsn;
 
 /// A batch of lines, answered as a whole.
@@ -94,14 +93,14 @@ pub(super) async fn run_registration(
     webhook: WebhookRequest,
     metrics: OmsMetrics,
 ) {
-    let mut backoff = Backoff::new();
+    let mut backoff = BACKOFF;
     queues.registrations.push(());
     loop {
         poll_fn(|context| queues.registrations.poll_some(context)).await;
         queues.registrations.take(usize::MAX);
         match session.register_webhook(&webhook).await {
             Ok(()) => {
-                backoff.after(true).await;
+                back_off(&mut backoff, true).await;
                 metrics.webhook_registrations.inc();
                 tracing::info!(url = webhook.url, "the exchange posts fills to us");
             }
@@ -111,7 +110,7 @@ pub(super) async fn run_registration(
                 if let SessionError::Throttled { retry_after: Some(pause) } = error {
                     sleep(pause.min(LONGEST_PAUSE)).await;
                 }
-                backoff.after(false).await;
+                back_off(&mut backoff, false).await;
             }
         }
     }

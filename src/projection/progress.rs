@@ -1,49 +1,46 @@
 //! How far Postgres has come, for threads that wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use atomic_waker::AtomicWaker;
-
+use crate::sync::{Beyond, LowWatermark};
 use crate::wal::Lsn;
 
+/// Tasks that wait for Postgres: the orders thread's, and one to spare.
+const MAX_TASKS: usize = 2;
+
 /// How far all servers have followed the log, and whether they are too far behind. Clones are the
-/// same. Each server's thread moves its own part; one other thread waits.
+/// same. Each server's thread moves its own part; the orders thread waits.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     /// For each server the last record that it needs nothing of any more.
-    servers: Box<[AtomicU64]>,
+    servers: LowWatermark,
     is_backlogged: AtomicBool,
     /// Whether it is awaited and does not follow in time.
     is_late: AtomicBool,
-    waker: AtomicWaker,
 }
 
 impl Progress {
     /// Of so many servers, none of which has anything yet.
     pub fn new(servers: usize) -> Self {
         Self(Arc::new(Shared {
-            servers: (0..servers).map(|_| AtomicU64::new(0)).collect(),
+            servers: LowWatermark::new(servers, MAX_TASKS),
             is_backlogged: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
         }))
     }
 
     /// Everything up to this record is committed by every server. Never goes back.
     pub fn committed(&self) -> Lsn {
-        let servers = self.0.servers.iter().map(|lsn| lsn.load(Ordering::Acquire));
-        Lsn(servers.min().unwrap_or(u64::MAX))
+        Lsn(self.0.servers.lowest().get())
     }
 
-    /// Ready once something changed since `seen`. One task waits at a time.
-    pub fn poll_progress(&self, context: &mut Context<'_>, seen: Lsn) -> Poll<()> {
-        self.0.waker.register(context.waker());
-        if self.committed() > seen { Poll::Ready(()) } else { Poll::Pending }
+    /// Waits until every server has more than `seen`.
+    pub fn beyond(&self, seen: Lsn) -> Beyond<'_> {
+        self.0.servers.lowest().beyond(seen.0)
     }
 
     /// Whether new orders are to be refused, because the log has grown to the limit.
@@ -69,11 +66,7 @@ impl Progress {
 
     /// A server has everything up to this record.
     pub fn reach(&self, server: usize, lsn: Lsn) {
-        if let Some(reached) = self.0.servers.get(server)
-            && reached.fetch_max(lsn.0, Ordering::AcqRel) < lsn.0
-        {
-            self.0.waker.wake();
-        }
+        self.0.servers.advance(server, lsn.0);
     }
 
     /// Says whether the log has grown to the limit.
@@ -86,7 +79,7 @@ impl Progress {
 mod tests {
     use super::*;
     use futures_lite::future::{block_on, poll_once};
-    use std::future::poll_fn;
+    use std::pin::pin;
 
     #[test]
     fn the_slowest_server_counts_and_progress_wakes() {
@@ -94,7 +87,7 @@ mod tests {
         assert_eq!(progress.committed(), Lsn(0));
         progress.reach(0, Lsn(7));
         assert_eq!(progress.committed(), Lsn(0));
-        let mut wait = Box::pin(poll_fn(|context| progress.poll_progress(context, Lsn(0))));
+        let mut wait = pin!(progress.beyond(Lsn(0)));
         assert!(block_on(poll_once(&mut wait)).is_none());
         progress.reach(1, Lsn(5));
         assert!(block_on(poll_once(&mut wait)).is_some());

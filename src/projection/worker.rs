@@ -22,7 +22,7 @@ use super::unchanged;
 use super::{Owner, OwnersOf, PostgresServer, Progress, ProjectionError, ProjectionMetrics};
 use super::{migrations, preflight, read};
 use crate::shutdown::Shutdown;
-use crate::types::{Clock, OrderId};
+use crate::types::{Backoff, Clock, OrderId};
 use crate::wal::{LogClaim, LogHandle, Lsn, WalError};
 
 /// Most orders in memory, of some 500 bytes each.
@@ -75,7 +75,7 @@ pub struct ProjectionWorker {
 pub(super) struct Trouble {
     /// The last failure, in words. Each is told once, not each time that it is met.
     told: String,
-    backoff: Option<Duration>,
+    backoff: Option<Backoff>,
     /// Whether it went wrong when there was a session already: in what it was asked for.
     is_in_session: bool,
     /// While an operator is waited for.
@@ -167,17 +167,17 @@ impl ProjectionWorker {
                 tracing::warn!(error = words, "Postgres does not follow the log; orders go on");
             }
             self.trouble.told = words;
-            let backoff = self.trouble.backoff.unwrap_or(FIRST_BACKOFF);
+            let new = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
+            let backoff = self.trouble.backoff.get_or_insert(new);
             // Half of it is another thing to try, and as soon.
             let is_other = can_halve && matches!(error, ProjectionError::Refused { .. });
-            let next = if is_other { backoff } else { (backoff * 2).min(LAST_BACKOFF) };
-            self.trouble.backoff = Some(next);
+            let backed_off = if is_other { backoff.wait() } else { backoff.advance() };
             if !is_operators {
                 self.trouble.stopped = None;
             } else if self.trouble.stopped.is_none() {
                 self.trouble.stopped = Some(Raised::new(&self.metrics.stopped));
             }
-            let wait = if is_operators { LAST_BACKOFF } else { backoff };
+            let wait = if is_operators { LAST_BACKOFF } else { backed_off };
             let is_asked = self.pause(wait, shutdown).await;
             // Who is not there at the stop is not waited for.
             if is_asked && (self.log.is_poisoned() || is_operators) {

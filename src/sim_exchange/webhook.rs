@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::entry::{Entry, MAX_SECRET_BYTES, MAX_URL_BYTES};
 use super::state::Shared;
-use crate::types::TimestampMicros;
+use crate::types::{Backoff, TimestampMicros};
 
 /// Most webhooks.
 const MAX_WEBHOOKS: usize = 8;
@@ -225,7 +225,7 @@ pub(super) async fn deliver(shared: Arc<Shared>, place: usize) {
     connector.set_connect_timeout(Some(ANSWER_TIMEOUT));
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).build(connector);
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let now = shared.now();
         let next = shared.look(|state| state.webhooks.next_batch(place, state.feed_session, now));
@@ -237,12 +237,11 @@ pub(super) async fn deliver(shared: Arc<Shared>, place: usize) {
         match post(&client, batch, now.micros() / 1_000_000).await {
             Ok(()) => {
                 shared.with_webhooks(|webhooks| webhooks.delivered(place, end));
-                pause = FIRST_PAUSE;
+                backoff.reset();
             }
             Err(problem) => {
                 tracing::info!(problem, lines = count, "a webhook did not take its lines");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                tokio::time::sleep(backoff.advance()).await;
             }
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rand::RngExt;
 
 use crate::market::{MarketReader, SessionOrdinal};
-use crate::net::StreamSocket;
+use crate::runtime::StreamSocket;
 use crate::types::{Symbol, SymbolIndex, UserId};
 
 use super::connection::{Connection, DirtySet, Subscription};
@@ -209,10 +209,9 @@ impl Hub {
 
 /// From where on a resuming client needs to be told; `None` when it must be told everything.
 fn resume_from(market: &MarketReader, point: &ResumePoint) -> Option<(SessionOrdinal, u64)> {
-    let ordinal = market.status.ordinal();
-    let known = !point.session.is_empty()
-        && market.status.session() == point.session.as_str()
-        && market.status.ordinal() == ordinal
-        && market.status.covers(point.sequence);
-    known.then_some((ordinal, point.sequence))
+    if point.session.is_empty() {
+        return None;
+    }
+    let ordinal = market.status.covers(&point.session, point.sequence)?;
+    Some((ordinal, point.sequence))
 }

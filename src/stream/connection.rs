@@ -1,6 +1,6 @@
 use smallvec::SmallVec;
 
-use crate::net::StreamSocket;
+use crate::runtime::StreamSocket;
 use crate::types::SymbolIndex;
 
 use super::every::EveryPrint;

@@ -6,9 +6,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::timer::sleep;
 
 use crate::market::ShardWatch;
+use crate::runtime::sleep;
 use crate::shutdown::Shutdown;
 
 use super::hub::{Hub, Next};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::market::{Directory, MarketReader, SessionOrdinal, ShardWatch};
-use crate::net::{Interest, PollSet};
+use crate::runtime::{Interest, PollSet};
 use crate::types::{MAX_SYMBOLS, SymbolIndex, UserId};
 
 use super::connection::{Connection, Subscription};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::net::SocketLimits;
+use crate::runtime::SocketLimits;
 
 /// Most symbols of one stream: a large watchlist, and 128 bytes of dirty set.
 pub const MAX_SYMBOLS_PER_STREAM: usize = 1_024;

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::net::SendOutcome;
+use crate::runtime::SendOutcome;
 
 use super::deadlines::ConnectionId;
 use super::frame::{

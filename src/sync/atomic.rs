@@ -10,8 +10,8 @@ pub(super) use atomic_waker::AtomicWaker;
 pub(super) use crossbeam::queue::ArrayQueue;
 #[cfg(not(loom))]
 pub(super) use std::{
-    sync::Arc,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::yield_now,
 };
 
@@ -19,7 +19,14 @@ pub(super) use std::{
 pub(super) use super::modelled::{ArrayQueue, AtomicWaker};
 #[cfg(loom)]
 pub(super) use loom::{
-    sync::Arc,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::yield_now,
 };
+
+/// Stands between a store and a load of something else, on each of two threads which store what the
+/// other one loads: at least one of them then sees the other's store.
+#[inline]
+pub fn store_load_fence() {
+    fence(Ordering::SeqCst);
+}

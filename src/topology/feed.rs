@@ -2,15 +2,12 @@
 //! up a price.
 
 use std::io;
-use std::path::Path;
 
+use crate::data_dir::DataDir;
 use crate::exchange::feed::Feed;
 use crate::shutdown::Shutdown;
 
 use super::threads::Threads;
-
-/// Where in the data directory the figures of the day are remembered.
-const CHECKPOINT_FILE: &str = "market.checkpoint";
 
 /// Starts the threads of the feed.
 ///
@@ -18,11 +15,11 @@ const CHECKPOINT_FILE: &str = "market.checkpoint";
 /// A thread cannot be started.
 pub(super) fn start(
     mut feed: Feed,
-    data_dir: &Path,
+    data_dir: &DataDir,
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> io::Result<()> {
     let lists = feed.list_reader();
-    let checkpoints = feed.remember_in(data_dir.join(CHECKPOINT_FILE));
+    let checkpoints = feed.remember_in(data_dir.checkpoint());
     threads.spawn("symbols", shutdown, move || {
         lists.run();
         Ok::<(), String>(())

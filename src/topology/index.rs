@@ -1,5 +1,4 @@
-use std::path::Path;
-
+use crate::data_dir::DataDir;
 use crate::index::{Index, IndexFollower, IndexMetrics, IndexReaders};
 use crate::metrics::Metrics;
 use crate::offline::VerifySocket;
@@ -43,7 +42,7 @@ pub(super) fn start_index(
 /// # Errors
 /// There is no room for another thread.
 pub(super) fn show_records(
-    data_dir: &Path,
+    data_dir: &DataDir,
     (index, log): (&Index, LogHandle),
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> Result<(), ServeError> {

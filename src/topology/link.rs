@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::{ExchangeChoice, ServeArgs};
 use crate::exchange::wire::WebhookRequest;
 use crate::exchange::{ExchangeAddress, SessionOptions};
-use crate::net::bind_source;
 use crate::oms::OmsOptions;
+use crate::runtime::bind_source;
 
 use super::ServeError;
 

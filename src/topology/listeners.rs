@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::config::{ListenAddress, ServeArgs};
-use crate::net::{ListenError, bound_address, listen};
+use crate::runtime::{ListenError, bound_address, listen};
 
 use super::ServeError;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use super::log_fields::FieldsWithinLine;
 use super::log_sink::{LogSink, StandardError, WRITE_PATIENCE, write_within};
-use super::within_line::FieldsWithinLine;
 
 /// The store below the index tells of each of its files.
 const DEFAULT_FILTER: &str = "info,fjall=warn,lsm_tree=warn";

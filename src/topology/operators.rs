@@ -1,10 +1,8 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use glommio::{LocalExecutorBuilder, Placement};
-
 use crate::http::{Admin, HttpLimits, HttpMetrics, Site, serve_operators};
-use crate::net::adopt_listener;
+use crate::runtime::{self, ExecutorOptions, adopt_listener, spawn_local};
 use crate::shutdown::Shutdown;
 
 /// Memory for storage I/O that the executor registers with the kernel: it does none.
@@ -30,11 +28,11 @@ impl Operators {
     /// # Errors
     /// The executor could not be made.
     pub fn run(self) -> Result<(), String> {
-        let executor = LocalExecutorBuilder::new(Placement::Unbound)
-            .io_memory(IO_MEMORY_BYTES)
-            .make()
-            .map_err(|error| error.to_string())?;
-        executor.run(async {
+        let options = ExecutorOptions {
+            io_memory_bytes: Some(IO_MEMORY_BYTES),
+            ..ExecutorOptions::default()
+        };
+        let serving = async {
             let Self { listeners, http, site, metrics, shutdown, stop } = self;
             let admin = Rc::new(Admin { site, shutdown });
             let serving: Vec<_> = listeners
@@ -42,13 +40,13 @@ impl Operators {
                 .map(|listener| {
                     let (metrics, stop, admin) = (metrics.clone(), stop.clone(), Rc::clone(&admin));
                     let listener = adopt_listener(listener);
-                    glommio::spawn_local(serve_operators(listener, http, metrics, stop, admin))
+                    spawn_local(serve_operators(listener, http, metrics, stop, admin))
                 })
                 .collect();
             for serving in serving {
                 serving.await;
             }
-        });
-        Ok(())
+        };
+        runtime::run(options, serving).map_err(|error| error.to_string())
     }
 }

@@ -119,9 +119,7 @@ fn owners_in(index: Index, patience: Duration) -> OwnersOf {
                 return Ok(owners);
             }
             let left = give_up.saturating_duration_since(Instant::now());
-            let moved = index.wait_for(Lsn(position.0 + 1)).filter(|_| !left.is_zero());
-            let has_moved = moved.is_some_and(|moved| moved.recv_timeout(left).is_ok());
-            if !has_moved {
+            if left.is_zero() || !index.wait_beyond(position, left) {
                 return Err(OwnersError::from(IndexBehind { position, read_to, missing }));
             }
         }

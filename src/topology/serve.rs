@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::LocalExecutorBuilder;
-
 use crate::config::{ExchangeChoice, ListenAddress, ServeArgs};
 use crate::exchange::ExchangeAddress;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
@@ -18,13 +16,13 @@ use crate::http::{
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::market::{ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
-use crate::net::ListenError;
 use crate::offline::{self, OfflineError};
 use crate::oms::{
     self, FEED_QUEUE_CAPACITY, KillSwitch, KillSwitchError, OmsError, OmsMetrics, OrderService,
     OrderWatchers, OrdersThread, Recovered, order_commands,
 };
 use crate::projection::{PostgresServers, ProjectionError, ServersError};
+use crate::runtime::{self, ExecutorOptions, ListenError};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::sim_exchange::{self, SimError, SimHandle};
 use crate::stream::{StreamMetrics, StreamQuotas, stream_router};
@@ -51,8 +49,6 @@ use super::webhook::{self, Webhook};
 const FEED_SILENCE: Duration = Duration::from_secs(3);
 /// Longest wait for a connection to the feed or the head of its answer.
 const FEED_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// Where in the data directory the kill switch is remembered.
-const KILL_SWITCH_FILE: &str = "kill-switch.json";
 /// The user of the token that a development server prints.
 const EXAMPLE_USER: &str = "demo";
 
@@ -236,8 +232,9 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     let webhook = webhook::prepare(&arguments.link)?;
     let postgres = postgres::prepare(&arguments.postgres)?;
     offline::check_restored(&arguments.data_dir)?;
-    fs::create_dir_all(&arguments.data_dir)
-        .map_err(|source| ServeError::DataDirectory { path: arguments.data_dir.clone(), source })?;
+    let data_dir = arguments.data_dir.path();
+    fs::create_dir_all(data_dir)
+        .map_err(|source| ServeError::DataDirectory { path: data_dir.to_path_buf(), source })?;
     let secret = match secret {
         Some(secret) => secret,
         None => Secret::of_data_directory(&arguments.data_dir)?,
@@ -249,12 +246,12 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         segment_bytes: arguments.wal_segment_bytes(),
         keep_bytes: arguments.wal_keep_bytes(),
         reserve_bytes: arguments.disk_reserve_bytes(),
-        ..WalOptions::new(wal_directory(&arguments.data_dir))
+        ..WalOptions::new(arguments.data_dir.wal())
     };
     let index = Index::open(IndexOptions {
         cache_bytes: arguments.index_cache_bytes(),
         changes_age_micros: arguments.order_changes_age_micros(),
-        ..IndexOptions::new(arguments.data_dir.join("index"), wal::log_start(&log)?)
+        ..IndexOptions::new(arguments.data_dir.index(), wal::log_start(&log)?)
     })?;
     let recovered = oms::recover(&log, &index, arguments.link.engine_options())?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
@@ -271,7 +268,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         shutdown: &shutdown,
         logging,
     })?;
-    running.announce(arguments.data_dir.as_path(), logging);
+    running.announce(arguments.data_dir.path(), logging);
     let reason = shutdown.wait();
     running.join();
     if let Some(simulator) = simulator {
@@ -284,11 +281,6 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     }
 }
 
-/// Where in a data directory the log is.
-pub fn wal_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("wal")
-}
-
 fn find_exchange(
     arguments: &ServeArgs,
     shutdown: &Shutdown,
@@ -296,7 +288,7 @@ fn find_exchange(
     match &arguments.exchange {
         ExchangeChoice::At(address) => Ok((address.clone(), None)),
         ExchangeChoice::Simulated => {
-            let data_dir = Some(arguments.data_dir.join("exchange"));
+            let data_dir = Some(arguments.data_dir.exchange());
             let options = arguments.simulator.options(link::simulator_address(), data_dir);
             let simulator = sim_exchange::start_with(options, ended_unasked(shutdown))?;
             Ok((simulator.address().into(), Some(simulator)))
@@ -369,7 +361,7 @@ impl Running {
         let (watchers, order_watches) = OrderWatchers::new(&watches);
         let (market_writer, market) = open_market(Watchers::new(watches.clone()));
         let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
-        let kill_switch = KillSwitch::open(arguments.data_dir.join(KILL_SWITCH_FILE))?;
+        let kill_switch = KillSwitch::open(arguments.data_dir.kill_switch())?;
         let clock = SteadyClock::start(recovered.last_time);
         let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);
         let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
@@ -579,10 +571,6 @@ fn run_orders(
     core: Option<usize>,
     spin: Duration,
 ) -> Result<(), Box<dyn Error>> {
-    let placement = core.map_or(glommio::Placement::Unbound, glommio::Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
-        .spin_before_park(spin)
-        .make()
-        .map_err(|error| error.to_string())?;
-    Ok(executor.run(oms::run(thread))?)
+    let options = ExecutorOptions { core, spin: Some(spin), ..ExecutorOptions::default() };
+    Ok(runtime::run(options, oms::run(thread))??)
 }

@@ -5,13 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::timer::sleep;
-use glommio::{LocalExecutorBuilder, Placement};
-
 use crate::http::{App, HttpLimits, HttpMetrics, Site, serve_clients};
 use crate::market::ShardWatch;
-use crate::net::adopt_listener;
 use crate::oms::{OrderChanges, OrderEventFeed, OrderWatch};
+use crate::runtime::{self, ExecutorOptions, adopt_listener, sleep, spawn_local};
 use crate::shutdown::Shutdown;
 use crate::stream::{
     ChangeInbox, Hub, HubOptions, StoreReply, StreamLimits, StreamMetrics, drive, serve_changes,
@@ -53,11 +50,12 @@ impl Shard {
     /// # Errors
     /// The executor or the poll set could not be made.
     pub fn run(self) -> Result<(), String> {
-        let executor = LocalExecutorBuilder::new(Placement::Fixed(self.core))
-            .spin_before_park(self.spin)
-            .make()
-            .map_err(|error| error.to_string())?;
-        executor.run(self.serve())
+        let options = ExecutorOptions {
+            core: Some(self.core),
+            spin: Some(self.spin),
+            ..ExecutorOptions::default()
+        };
+        runtime::run(options, self.serve()).map_err(|error| error.to_string())?
     }
 
     async fn serve(self) -> Result<(), String> {
@@ -75,9 +73,9 @@ impl Shard {
         .map_err(|error| error.to_string())?;
         let hub = Rc::new(RefCell::new(hub));
         let app = Rc::new(App { site: self.site.clone(), hub: Rc::clone(&hub) });
-        let changing = glommio::spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
-        let answering = glommio::spawn_local(answer_questions(Rc::clone(&hub), order_changes));
-        let driving = glommio::spawn_local(drive(hub, self.watch, self.shutdown.clone()));
+        let changing = spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
+        let answering = spawn_local(answer_questions(Rc::clone(&hub), order_changes));
+        let driving = spawn_local(drive(hub, self.watch, self.shutdown.clone()));
         let serving: Vec<_> = self
             .listeners
             .into_iter()
@@ -85,7 +83,7 @@ impl Shard {
                 let (metrics, shutdown) = (self.http_metrics.clone(), self.shutdown.clone());
                 let listener = adopt_listener(listener);
                 let app = Rc::clone(&app);
-                glommio::spawn_local(serve_clients(listener, self.http, metrics, shutdown, app))
+                spawn_local(serve_clients(listener, self.http, metrics, shutdown, app))
             })
             .collect();
         driving.await;
@@ -111,6 +109,6 @@ async fn answer_questions(hub: Rc<RefCell<Hub>>, changes: OrderChanges) {
             }
             hub.borrow_mut().answer(&question, answer);
         };
-        glommio::spawn_local(answering).detach();
+        spawn_local(answering).detach();
     }
 }

@@ -1,6 +1,7 @@
 //! The words of the domain: ids, money, shares, time. Newtypes over integers, checked arithmetic,
 //! no floats. Everything else in the crate is written in terms of these.
 
+mod backoff;
 mod ids;
 mod money;
 mod order_terms;
@@ -8,7 +9,9 @@ mod spell;
 mod steady_clock;
 mod symbol;
 mod time;
+mod within_line;
 
+pub use backoff::Backoff;
 pub use ids::{
     ClientOrderId, ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES, MAX_USER_ID_BYTES, OrderId,
     USER_PARTITIONS, UserId, UserPartition,
@@ -21,6 +24,7 @@ pub(crate) use steady_clock::RawClocks;
 pub use steady_clock::SteadyClock;
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
 pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};
+pub use within_line::{WithinLine, steers, within_line};
 
 /// A value that the domain does not allow. Says what was given and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

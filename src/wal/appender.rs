@@ -162,7 +162,7 @@ impl WalAppender {
 
     /// The last durable record; everything before it is durable too.
     pub fn committed(&self) -> Lsn {
-        Lsn(self.shared.committed())
+        Lsn(self.shared.committed().get())
     }
 
     /// Whether the log has failed, or its writer has ended: nothing more will become durable.
@@ -203,14 +203,8 @@ impl WalAppender {
     /// [`flush`](Self::flush) can hand over a batch that waits, or when a record that
     /// [`append`](Self::append) refused for want of room would fit now. Returns what is committed.
     pub fn poll_progress(&self, context: &mut Context<'_>, seen: Lsn) -> Poll<Lsn> {
-        if !self.has_news(seen) {
-            self.shared.waker.register(context.waker());
-            // What came between the look and the registration woke nobody: look again.
-            if !self.has_news(seen) {
-                return Poll::Pending;
-            }
-        }
-        Poll::Ready(self.committed())
+        let news = self.shared.appender.poll_wait(context, || self.has_news(seen));
+        news.map(|()| self.committed())
     }
 
     fn has_news(&self, seen: Lsn) -> bool {

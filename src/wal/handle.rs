@@ -78,12 +78,12 @@ impl<S: Storage> LogHandle<S> {
 
     /// The last durable record; everything before it is durable too.
     pub fn committed(&self) -> Lsn {
-        Lsn(self.0.shared.committed())
+        Lsn(self.0.shared.committed().get())
     }
 
     /// The oldest record that is still there; the next one in a log without records.
     pub fn first_lsn(&self) -> Lsn {
-        let next = self.0.shared.committed() + 1;
+        let next = self.0.shared.committed().get() + 1;
         Lsn(self.0.shared.first_lsn().unwrap_or(next))
     }
 
@@ -118,7 +118,7 @@ impl<S: Storage> LogHandle<S> {
     /// Blocks until a record after `beyond` is committed, until nothing more will be, or until the
     /// timeout. Returns what is committed.
     pub fn wait(&self, beyond: Lsn, timeout: Duration) -> Lsn {
-        Lsn(self.0.shared.wait(beyond.0, timeout))
+        Lsn(self.0.shared.committed().wait_beyond(beyond.0, timeout))
     }
 
     /// A reader of the committed records after `after`. Only a [claim](Self::claim) keeps them from

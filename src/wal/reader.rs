@@ -59,7 +59,7 @@ impl<S: Storage> LogReader<S> {
     /// was removed, and [`WalError::Io`].
     pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>, WalError> {
         if self.next_lsn > self.known {
-            self.known = self.log.shared.committed();
+            self.known = self.log.shared.committed().get();
             if self.next_lsn > self.known {
                 return Ok(None);
             }

@@ -1,20 +1,21 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-use atomic_waker::AtomicWaker;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::recent::Recent;
 use super::room::Room;
-use super::segment::FIRST_BATCH_OFFSET;
+use crate::sync::{Wakeup, Watermark};
+
+/// Tasks that wait for commits: none. The appender's task waits for more than these, and has a
+/// wake-up of its own.
+const MAX_TASKS: usize = 0;
 
 /// What the log's threads tell the appender and whoever follows the log. Each atomic has one writer
 /// and stands for itself; the batches themselves go through channels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
-    committed: AtomicU64,
-    poisoned: AtomicBool,
+    /// The last durable record. Closed is poisoned: nothing more will be.
+    committed: Watermark,
     ready_segment: AtomicU64,
     /// Segments behind that one, which are there and have to be made ready only.
     reserve_segments: AtomicUsize,
@@ -22,14 +23,12 @@ pub(super) struct Shared {
     /// In words and figures what the last two say. Locked for a copy.
     room: Mutex<Room>,
     /// The appender's task. Woken after any of the above has changed.
-    pub(super) waker: AtomicWaker,
+    pub(super) appender: Wakeup,
     /// Where the committed records are. Locked for some loads and stores at a time, never while a
     /// file is touched: the writer takes it once for each batch.
     progress: Mutex<Progress>,
     /// What was committed last. Locked while some of it is copied.
     pub(super) recent: Recent,
-    /// Those who wait for commits; told only when one of them has what it waits for.
-    moved: Condvar,
 }
 
 #[derive(Debug)]
@@ -39,8 +38,6 @@ struct Progress {
     segments: VecDeque<SegmentSpan>,
     /// Where the committed batches of the last segment end.
     end: u64,
-    /// The smallest record beyond which somebody waits for a commit.
-    wake_beyond: u64,
 }
 
 /// A segment and where its records begin.
@@ -63,27 +60,25 @@ pub(super) struct CommittedBatch {
     pub(super) end: u64,
 }
 
-impl Default for Progress {
-    fn default() -> Self {
-        Self { segments: VecDeque::new(), end: FIRST_BATCH_OFFSET, wake_beyond: u64::MAX }
-    }
-}
-
 impl Shared {
     /// State of a log that was recovered up to `committed`, with its segments and the end of the
     /// records in the last of them.
     pub(super) fn recovered(committed: u64, segments: Vec<SegmentSpan>, end: u64) -> Self {
-        let progress = Progress { segments: segments.into(), end, wake_beyond: u64::MAX };
         Self {
-            committed: AtomicU64::new(committed),
-            progress: Mutex::new(progress),
-            ..Self::default()
+            committed: Watermark::new(committed, MAX_TASKS),
+            ready_segment: AtomicU64::new(0),
+            reserve_segments: AtomicUsize::new(0),
+            out_of_space: AtomicBool::new(false),
+            room: Mutex::default(),
+            appender: Wakeup::new(),
+            progress: Mutex::new(Progress { segments: segments.into(), end }),
+            recent: Recent::default(),
         }
     }
 
-    /// The last durable record.
-    pub(super) fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Acquire)
+    /// The last durable record. Its followers are threads, which wait for more here.
+    pub(super) fn committed(&self) -> &Watermark {
+        &self.committed
     }
 
     pub(super) fn commit(&self, batch: CommittedBatch) {
@@ -101,28 +96,9 @@ impl Shared {
             }),
         }
         progress.end = batch.end;
-        self.committed.store(batch.last_lsn, Ordering::Release);
-        if batch.last_lsn > progress.wake_beyond {
-            progress.wake_beyond = u64::MAX;
-            drop(progress);
-            self.moved.notify_all();
-        }
-    }
-
-    /// Blocks until more than `beyond` is committed, the log is poisoned or the timeout has passed.
-    pub(super) fn wait(&self, beyond: u64, timeout: Duration) -> u64 {
-        let deadline = Instant::now() + timeout;
-        let mut progress = self.progress();
-        loop {
-            let committed = self.committed();
-            let left = deadline.saturating_duration_since(Instant::now());
-            if committed > beyond || self.is_poisoned() || left.is_zero() {
-                return committed;
-            }
-            progress.wake_beyond = progress.wake_beyond.min(beyond);
-            let waited = self.moved.wait_timeout(progress, left);
-            progress = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        drop(progress);
+        // After the places: who is told of a record finds it.
+        self.committed.advance(batch.last_lsn);
     }
 
     /// The segment of a record, or the oldest record where that one has been cut off.
@@ -172,15 +148,12 @@ impl Shared {
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Ordering::Acquire)
+        self.committed.is_closed()
     }
 
     pub(super) fn poison(&self) {
-        let progress = self.progress();
-        self.poisoned.store(true, Ordering::Release);
-        drop(progress);
-        self.moved.notify_all();
-        self.waker.wake();
+        self.committed.close();
+        self.appender.wake();
     }
 
     /// The highest segment that the writer can change to without touching the disk's free space.
@@ -191,7 +164,7 @@ impl Shared {
     pub(super) fn set_ready_segment(&self, number: u64, reserve_segments: usize) {
         self.ready_segment.store(number, Ordering::Release);
         self.set_reserve_segments(reserve_segments);
-        self.waker.wake();
+        self.appender.wake();
     }
 
     pub(super) fn set_reserve_segments(&self, reserve_segments: usize) {

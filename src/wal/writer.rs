@@ -164,7 +164,7 @@ impl<S: Storage> LogFile<S> {
         self.commit(&mut batch)?;
         // Never full, and an appender that is gone needs no buffer.
         let _ = self.returned.try_send(batch);
-        self.shared.waker.wake();
+        self.shared.appender.wake();
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A mailbox wakes its receiver on either of the executors that the engine runs, however
 //! often it sleeps, and the receiver's end reaches the senders.
 
+use longbow::runtime::{ExecutorOptions, run, spawn_local};
 use longbow::sync::{Receiver, Refused, Sender, mailbox};
 use std::thread;
 
@@ -25,10 +26,10 @@ async fn receive_all(mut receiver: Receiver<u64>) {
 }
 
 #[test]
-fn a_receiver_on_glommio_gets_everything_from_another_thread() {
+fn a_receiver_on_our_executor_gets_everything_from_another_thread() {
     let (sender, receiver) = mailbox(CAPACITY);
     let sending = thread::spawn(move || send_all(&sender));
-    glommio::LocalExecutor::default().run(receive_all(receiver));
+    run(ExecutorOptions::default(), receive_all(receiver)).unwrap();
     sending.join().unwrap();
 }
 
@@ -44,11 +45,12 @@ fn a_receiver_on_tokio_gets_everything_from_another_thread() {
 #[test]
 fn an_executor_that_ends_with_a_sleeping_receiver_closes_the_mailbox() {
     let (sender, mut receiver) = mailbox::<u64>(CAPACITY);
-    glommio::LocalExecutor::default().run(async move {
-        let waiting = glommio::spawn_local(async move { receiver.recv().await });
+    let sleeping = async move {
+        let waiting = spawn_local(async move { receiver.recv().await });
         // Lets the receiver run until it sleeps, then cancels it.
         futures_lite::future::yield_now().await;
         assert_eq!(waiting.cancel().await, None);
-    });
+    };
+    run(ExecutorOptions::default(), sleeping).unwrap();
     assert!(matches!(sender.try_send(1), Err(Refused::Closed(1))));
 }

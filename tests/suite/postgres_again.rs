@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use longbow::data_dir::DataDir;
 use longbow::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
 use longbow::metrics::{Metrics, PageFormat};
 use longbow::offline::{self, OfflineOptions};
@@ -51,15 +52,14 @@ struct Node {
 impl Node {
     fn start(data: &Path, servers: &PostgresServers) -> Self {
         let segment_bytes = 1024 * 1024;
-        let options = WalOptions { segment_bytes, ..WalOptions::new(offline::wal_directory(data)) };
+        let options = WalOptions { segment_bytes, ..WalOptions::new(DataDir::from(data).wal()) };
         let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
         let (appender, writer) = wal::open(options.clone(), recovery).unwrap();
         let log = writer.handle();
         let shutdown = Shutdown::new();
         let mut threads = vec![std::thread::spawn(move || writer.run().unwrap())];
         let log_start = wal::log_start(&options).unwrap();
-        let index =
-            Index::open(IndexOptions::new(offline::index_directory(data), log_start)).unwrap();
+        let index = Index::open(IndexOptions::new(DataDir::from(data).index(), log_start)).unwrap();
         let follower = IndexFollower::new(index, log.clone(), IndexMetrics::default()).unwrap();
         let stop = shutdown.clone();
         threads.push(std::thread::spawn(move || follower.run(&stop).unwrap()));
@@ -228,6 +228,6 @@ fn executions_that_come_back_are_what_the_orders_count() {
     assert_eq!(offline::repair(&options, &servers, &wanted).unwrap(), 6);
     assert_agree(data.path(), &database.url);
     assert_eq!(row(&database, 6), [Some(60), Some(10_060), Some(60), Some(21), None]);
-    let restored = offline::restore(&empty.path().join("data"), &servers, false).unwrap();
+    let restored = offline::restore(&empty.path().join("data").into(), &servers, false).unwrap();
     assert_eq!(restored.orders, 6);
 }

@@ -5,13 +5,45 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{LineFormat, WalInspectArgs};
+use crate::data_dir::DataDir;
 use crate::order::{Event, decode};
-use crate::types::OrderId;
+use crate::types::{OrderId, UserId, steers, within_line};
 use crate::wal::{self, Lsn, RecordView, VisitError, WalError};
 
-use super::serve::wal_directory;
-use super::within_line::{steers, within_line};
+/// Which records are shown, and how.
+#[derive(Debug, Clone)]
+pub struct InspectOptions {
+    /// Where the log is.
+    pub data_dir: DataDir,
+    /// The first record; without it the oldest that there is.
+    pub from: Option<u64>,
+    /// Most records.
+    pub count: Option<u64>,
+    /// Only records of this order.
+    pub order: Option<OrderId>,
+    /// Only records of this user's orders, as far as their creation is still in the log.
+    pub user: Option<UserId>,
+    /// Only records of these kinds, by name; of all where there are none.
+    pub kinds: Vec<String>,
+    /// How each is printed.
+    pub format: LineFormat,
+}
+
+/// How records are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFormat {
+    /// A JSON object a line.
+    Json,
+    /// `name=value` words.
+    Text,
+}
+
+impl InspectOptions {
+    /// Whether not every record is asked for.
+    fn is_choosy(&self) -> bool {
+        self.order.is_some() || self.user.is_some() || !self.kinds.is_empty()
+    }
+}
 
 /// Why the log, or the rest of it, is not shown.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +85,12 @@ enum Stop {
 ///
 /// # Errors
 /// The log cannot be read, or does not have the record to begin at. Lines before that are printed.
-pub fn inspect_log(arguments: &WalInspectArgs, out: &mut impl Write) -> Result<(), InspectError> {
-    let mut lines =
-        Lines { arguments, out: &mut *out, left: arguments.count, orders: HashSet::new() };
+pub fn inspect_log(options: &InspectOptions, out: &mut impl Write) -> Result<(), InspectError> {
+    let mut lines = Lines { options, out: &mut *out, left: options.count, orders: HashSet::new() };
     // Which orders are a user's is told by records that may come long before.
-    let from = arguments.from.filter(|_| arguments.user.is_none()).unwrap_or(1);
+    let from = options.from.filter(|_| options.user.is_none()).unwrap_or(1);
     let after = (from > 1).then(|| Lsn(from - 1));
-    let directory = wal_directory(&arguments.data_dir);
-    let outcome = wal::inspect(&directory, after, &mut |record| {
+    let outcome = wal::inspect(&options.data_dir.wal(), after, &mut |record| {
         lines.visit(record).map_err(VisitError::from)
     });
     match outcome {
@@ -84,7 +114,7 @@ fn written(outcome: io::Result<()>) -> Result<(), InspectError> {
 }
 
 struct Lines<'a, W> {
-    arguments: &'a WalInspectArgs,
+    options: &'a InspectOptions,
     out: &'a mut W,
     /// Lines that may still be printed.
     left: Option<u64>,
@@ -102,7 +132,7 @@ impl<W: Write> Lines<'_, W> {
             Ok(event) if self.is_wanted(record.lsn, event) => (event.name(), event.members()),
             Ok(_) => return Ok(()),
             // What cannot be read is shown unless something else was asked for.
-            Err(_) if self.arguments.is_choosy() => return Ok(()),
+            Err(_) if self.options.is_choosy() => return Ok(()),
             Err(error) => {
                 let mut members = Map::new();
                 members.insert("error".into(), json!(error.to_string()));
@@ -116,7 +146,7 @@ impl<W: Write> Lines<'_, W> {
         line.insert("partition".into(), json!(record.partition));
         line.insert("epoch".into(), json!(record.epoch));
         line.extend(members);
-        let line = match self.arguments.format {
+        let line = match self.options.format {
             LineFormat::Json => Value::Object(line).to_string(),
             LineFormat::Text => text(&line),
         };
@@ -126,7 +156,7 @@ impl<W: Write> Lines<'_, W> {
     }
 
     fn is_wanted(&mut self, lsn: Lsn, event: &Event) -> bool {
-        let WalInspectArgs { from, order, user, kind, .. } = self.arguments;
+        let InspectOptions { from, order, user, kinds, .. } = self.options;
         if let (Some(user), Event::Created(created)) = (user, event)
             && created.user == *user
         {
@@ -136,7 +166,7 @@ impl<W: Write> Lines<'_, W> {
         let is_theirs = || order_id.is_some_and(|order_id| self.orders.contains(&order_id));
         from.is_none_or(|from| lsn.0 >= from)
             && (order.is_none() || *order == order_id)
-            && (kind.is_empty() || kind.iter().any(|kind| kind == event.name()))
+            && (kinds.is_empty() || kinds.iter().any(|kind| kind == event.name()))
             && (user.is_none() || is_theirs())
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use glommio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::spawn_blocking;
+
 /// Connections that may wait to be accepted. The kernel cuts it to `net.core.somaxconn`; large,
 /// so that everybody who reconnects at once is queued and not turned away.
 const BACKLOG: i32 = 65_535;
@@ -86,7 +88,7 @@ pub async fn connect(
         Some(source) => {
             // glommio binds no socket before it connects, so another thread does.
             let connecting = move || connect_blocking(address, Some(source), timeout);
-            adopt_stream(glommio::executor().spawn_blocking(connecting).await?)
+            adopt_stream(spawn_blocking(connecting).await?)
         }
     };
     stream.set_nodelay(true).map_err(io::Error::from)?;
