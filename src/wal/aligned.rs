@@ -1,7 +1,9 @@
+//! Block-aligned memory for `O_DIRECT`.
+
 use super::BLOCK_BYTES;
 
-/// Zeroed memory that starts on a [`BLOCK_BYTES`] boundary, as `O_DIRECT` wants it. Allocated once
-/// with room to spare; the part before the boundary is never used.
+/// Zeroed memory that starts on a [`BLOCK_BYTES`] boundary, as `O_DIRECT` requires. Allocated once
+/// with one block to spare; the part before the boundary is never used.
 #[derive(Debug)]
 pub(super) struct AlignedBuffer {
     memory: Box<[u8]>,

@@ -1,16 +1,18 @@
+//! A batch: the records of one group commit.
+
 use super::aligned::AlignedBuffer;
 use super::record::{self, RECORD_HEADER_BYTES, RecordHeader};
 use super::{BLOCK_BYTES, MAX_BATCH_BYTES};
 
-/// What one group commit writes. Two of these go round between appender and writer.
+/// The records of one group commit. Two batches alternate between appender and writer.
 #[derive(Debug)]
 pub(super) struct Batch {
     buffer: AlignedBuffer,
     used: usize,
     first_lsn: u64,
     last_lsn: u64,
-    /// Whether it is the first of the next segment. The appender decides, because it is the one
-    /// that must refuse a record for which there is no room.
+    /// Whether it is the first batch of the next segment. The appender decides that, because it
+    /// must refuse a record for which there is no room.
     pub(super) starts_segment: bool,
 }
 
@@ -42,18 +44,18 @@ impl Batch {
         self.last_lsn
     }
 
-    /// What it takes in the file with one more record of so many bytes.
+    /// Its size in the file with one more record of `record_bytes`.
     pub(super) fn padded_bytes_with(&self, record_bytes: usize) -> usize {
         (self.used + record_bytes).next_multiple_of(BLOCK_BYTES)
     }
 
-    /// What it takes in the file.
+    /// Its size in the file.
     pub(super) fn padded_bytes(&self) -> usize {
         self.padded_bytes_with(0)
     }
 
-    /// Adds a record; `header` says everything but the checksums and the batch. The caller has
-    /// checked that it fits: what does not fit is not added.
+    /// Adds a record; fills in the batch of `header`, and [`seal`](Self::seal) its checksums. The
+    /// caller has checked that the record fits.
     pub(super) fn push(&mut self, mut header: RecordHeader, payload: &[u8]) {
         let record_bytes = header.record_bytes();
         let record = self.buffer.as_mut_slice().get_mut(self.used..self.used + record_bytes);
@@ -77,7 +79,7 @@ impl Batch {
         self.last_lsn = header.lsn;
     }
 
-    /// Chains and checksums all records, pads the batch with zeros, and returns the last checksum.
+    /// Chains and checksums all records and pads the batch with zeros. Returns the last checksum.
     pub(super) fn seal(&mut self, previous_checksum: u64, seed: u64) -> u64 {
         let padded_bytes = self.padded_bytes();
         let Some(bytes) = self.buffer.as_mut_slice().get_mut(..padded_bytes) else {
@@ -96,7 +98,7 @@ impl Batch {
         checksum
     }
 
-    /// The whole batch as it is written: aligned memory, a multiple of the block size.
+    /// The bytes to write: aligned memory, a multiple of the block size.
     pub(super) fn bytes(&self) -> &[u8] {
         self.buffer.as_slice().get(..self.padded_bytes()).unwrap_or_default()
     }
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_chained_and_padding_is_zero_in_a_reused_buffer() {
+    fn records_are_chained_and_padding_is_zero_in_a_reused_batch() {
         let mut batch = Batch::new();
         batch.push(header(1, &[0xff; 9000]), &[0xff; 9000]);
         batch.seal(0, 5);
