@@ -48,6 +48,8 @@ mod evidence_tests;
 #[cfg(test)]
 mod flood_tests;
 #[cfg(test)]
+mod late_record_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod numbering_tests;
