@@ -175,11 +175,7 @@ pub struct OpenCase {
 
 /// Truncates a text to [`MAX_CASE_TEXT_BYTES`], at a character boundary.
 pub fn case_text(text: &str) -> CompactString {
-    let mut end = text.len().min(MAX_CASE_TEXT_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().into()
+    text[..text.floor_char_boundary(MAX_CASE_TEXT_BYTES)].into()
 }
 
 #[cfg(test)]

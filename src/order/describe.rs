@@ -70,10 +70,10 @@ impl Event {
                 json!({ "session": session, "sequence": sequence, "at": at })
             }
         };
-        match members {
-            Value::Object(members) => members,
-            _ => Map::new(),
-        }
+        let Value::Object(members) = members else {
+            unreachable!("the members form a JSON object")
+        };
+        members
     }
 }
 

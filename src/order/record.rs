@@ -81,7 +81,7 @@ impl Order {
         if self.limit_price.is_some() { OrderType::Limit } else { OrderType::Market }
     }
 
-    /// Shares that may still be filled.
+    /// Shares that may still be filled; zero in an over-fill.
     pub const fn shares_left(&self) -> Shares {
         self.num_shares.saturating_sub(self.filled_shares)
     }

@@ -146,8 +146,7 @@ impl StoredOrderEncoder {
         let cases =
             rkyv::to_bytes::<rancor::Error>(&stored.cases).map_err(StoredOrderError::Unwritable)?;
         let Ok(length) = u32::try_from(cases.len()) else {
-            // Cannot occur: cases are bounded in number and size.
-            return Err(StoredOrderError::UnknownFormat { found: WITH_CASES });
+            unreachable!("open cases are bounded in number and size: {} bytes", cases.len());
         };
         self.buffer.extend_from_slice(&cases);
         self.buffer.extend_from_slice(&length.to_le_bytes());

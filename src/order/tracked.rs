@@ -278,10 +278,11 @@ impl TrackedOrder {
 
     fn decide(&mut self, decision: &CaseDecision) {
         let Some(place) = self.cases.iter().position(|open| open.number == decision.number) else {
-            return;
+            unreachable!("a decision is recorded only for an open case: {decision}");
         };
         let open = self.cases.remove(place);
         let verdict = self.verdict(&open, decision.outcome);
+        // A case about the order as a whole has no execution.
         let Some(fill) = open.case.execution else { return };
         match verdict {
             Verdict::Count => self.count(&fill),
@@ -315,6 +316,7 @@ impl TrackedOrder {
         let execution = Execution::Counted { num_shares: fill.num_shares, price: fill.price };
         self.executions.set(fill.execution_id.clone(), execution);
         let order = Arc::make_mut(&mut self.order);
+        // Saturates only for a nonsensical report from the exchange.
         order.filled_shares = order.filled_shares.saturating_add(fill.num_shares);
         let value = value_cents(fill.num_shares, fill.price.cents());
         order.filled_value_cents = order.filled_value_cents.saturating_add(value);
@@ -329,6 +331,7 @@ impl TrackedOrder {
         let before = self.executions.set(execution_id.clone(), void);
         if let Some((num_shares, price)) = before.and_then(Execution::counted) {
             let order = Arc::make_mut(&mut self.order);
+            // Saturates only if counting did.
             order.filled_shares = order.filled_shares.saturating_sub(num_shares);
             let value = value_cents(num_shares, price.cents());
             order.filled_value_cents = order.filled_value_cents.saturating_sub(value);
