@@ -97,6 +97,7 @@ impl Engine {
                 end_confirmed_cancel(work);
             }
         });
+        // Answered already, if the order has left memory.
         let Some(entry) = self.orders.get_mut(&order_id) else { return };
         let is_ours = |waiting: &Waiting| match *waiting {
             Waiting::ForCreate(other) | Waiting::ForCancel(other) => other == to,

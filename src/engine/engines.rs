@@ -369,6 +369,17 @@ impl Engines {
         (partitions, turn)
     }
 
+    /// Splits into the engine of an order and the context of a turn.
+    #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
+    pub(super) fn engine_and_turn<'a>(
+        &'a mut self,
+        order_id: OrderId,
+        out: &'a mut Outbox,
+    ) -> (&'a mut Engine, Turn<'a>) {
+        let (partitions, turn) = self.parts(out);
+        (&mut partitions[order_id.partition().index()], turn)
+    }
+
     /// Runs one engine on an input, then applies the consequences beyond that engine.
     #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
     pub(super) fn turn<R>(
@@ -383,7 +394,7 @@ impl Engines {
         let (partitions, mut turn) = self.parts(out);
         let result = work(&mut partitions[partition.index()], &mut turn);
         if !self.ambiguous.is_empty() {
-            self.hold_back_cancels(first_effect, out);
+            self.withhold_cancels(first_effect, out);
         }
         let mut next = first_new;
         while let Some(event) = out.events.get(next) {
@@ -434,10 +445,8 @@ impl Engines {
             self.note_used_late(id, order_id);
         }
         for report in unmatched {
-            let (partitions, mut turn) = self.parts(out);
-            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                engine.report(order_id, report, &mut turn);
-            }
+            let (engine, mut turn) = self.engine_and_turn(order_id, out);
+            engine.report(order_id, report, &mut turn);
         }
     }
 

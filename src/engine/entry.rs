@@ -252,14 +252,15 @@ impl Entry {
         let order = self.tracked.order();
         let other = self.underway.record_id.as_ref().filter(|named| named.is_other);
         let id = other.map(|named| &named.id).or(order.external_order_id.as_ref());
-        if let Some(external_order_id) = id.cloned() {
-            let order_id = order.order_id;
-            let is_awaited =
-                self.waiting.iter().any(|waiting| matches!(waiting, Waiting::ForCancel(_)));
-            self.underway.cancel_sent = true;
-            self.underway.cancel_unanswered = true;
-            out.effects.push(Effect::Cancel { order_id, external_order_id, is_awaited });
-        }
+        let Some(external_order_id) = id.cloned() else {
+            unreachable!("an order wants a cancel only once the exchange's id is known");
+        };
+        let order_id = order.order_id;
+        let is_awaited =
+            self.waiting.iter().any(|waiting| matches!(waiting, Waiting::ForCancel(_)));
+        self.underway.cancel_sent = true;
+        self.underway.cancel_unanswered = true;
+        out.effects.push(Effect::Cancel { order_id, external_order_id, is_awaited });
     }
 
     /// Answers the clients whose outcome is known.

@@ -77,33 +77,26 @@ impl Engines {
 
     /// Reconciles an order in memory within the current turn.
     fn reconcile_in_turn(&mut self, order_id: OrderId, out: &mut Outbox) {
-        let (partitions, mut turn) = self.parts(out);
-        if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-            engine.reconcile(order_id, &mut turn);
-        }
+        let (engine, mut turn) = self.engine_and_turn(order_id, out);
+        engine.reconcile(order_id, &mut turn);
     }
 
     /// Withholds cancels under a shared id, unless the exchange's records have only this order
     /// under it: no order may be cancelled in place of another. Each query tries them again.
-    pub(super) fn hold_back_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
-        let mut place = first_effect;
-        while let Some(effect) = out.effects.get(place) {
-            let Effect::Cancel { order_id, external_order_id, .. } = effect else {
-                place += 1;
-                continue;
-            };
+    pub(super) fn withhold_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
+        for effect in out.effects.iter_mut().skip(first_effect) {
+            let Effect::Cancel { order_id, external_order_id, .. } = effect else { continue };
             let order_id = *order_id;
             if self.is_cancel_certain(order_id, external_order_id) {
-                place += 1;
                 continue;
             }
-            if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(&order_id) {
-                entry.underway.cancel_sent = false;
-                entry.underway.cancel_unanswered = false;
-            }
-            if let Some(effect) = out.effects.get_mut(place) {
-                *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
-            }
+            let orders = &mut self.engine_mut(order_id.partition()).orders;
+            let Some(entry) = orders.get_mut(&order_id) else {
+                unreachable!("order {order_id} is in memory: this turn cancels it");
+            };
+            entry.underway.cancel_sent = false;
+            entry.underway.cancel_unanswered = false;
+            *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
         }
     }
 

@@ -90,7 +90,10 @@ impl Engine {
         let next: Vec<OrderId> =
             self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
-            if self.order(*order_id).is_some_and(|order| sweep.scope.has(order)) {
+            let Some(order) = self.order(*order_id) else {
+                unreachable!("open order {order_id} is in memory");
+            };
+            if sweep.scope.has(order) {
                 let asked = self.with_order(*order_id, turn, request_cancel);
                 sweep.asked += u64::from(asked == Some(true));
             }

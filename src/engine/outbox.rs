@@ -161,6 +161,11 @@ impl Outbox {
 
     /// Adds an event, and publishes the version of the order that it made.
     pub(super) fn record(&mut self, event: Event, order: &Arc<Order>) {
+        debug_assert_eq!(
+            event.order_id(),
+            Some(order.order_id),
+            "an event is published with a version of its own order"
+        );
         let place = self.events.len();
         self.events.push(event);
         self.effects.push(Effect::Publish { order: Arc::clone(order), event: Some(place) });

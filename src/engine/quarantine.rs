@@ -342,10 +342,8 @@ impl Engines {
             return;
         }
         let Some((text, _)) = self.unreadable_of_unknown.remove(id) else { return };
-        let (partitions, mut turn) = self.parts(out);
-        if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-            engine.quarantine(order_id, CaseCause::Unreadable, (None, text.as_str()), &mut turn);
-        }
+        let (engine, mut turn) = self.engine_and_turn(order_id, out);
+        engine.quarantine(order_id, CaseCause::Unreadable, (None, text.as_str()), &mut turn);
     }
 
     /// Discards unparsable lines about orders that are still unknown.

@@ -13,11 +13,12 @@ impl Engine {
     /// Queries watched orders whose grace is over, at most `limit`. Returns true if more are due.
     pub(super) fn query_overdue(&mut self, limit: usize, turn: &mut Turn<'_>) -> bool {
         for _ in 0..limit {
-            match self.watch.front() {
-                Some((due, _)) if *due <= turn.now => {}
-                Some(_) | None => return false,
+            let Some(&(due, order_id)) = self.watch.front() else { return false };
+            if due > turn.now {
+                return false;
             }
-            let Some((_, order_id)) = self.watch.pop_front() else { return false };
+            self.watch.pop_front();
+            // An order that ended meanwhile may have left memory.
             let Some(entry) = self.orders.get_mut(&order_id) else { continue };
             entry.underway.watched = false;
             if entry.needs_watch() {
@@ -37,11 +38,11 @@ impl Engine {
         turn: &mut Turn<'_>,
     ) -> bool {
         for _ in 0..limit {
-            match self.lists.looks.first() {
-                Some((due, _)) if *due <= turn.now => {}
-                Some(_) | None => return false,
+            let Some(&(due, order_id)) = self.lists.looks.first() else { return false };
+            if due > turn.now {
+                return false;
             }
-            let Some((_, order_id)) = self.lists.looks.pop_first() else { return false };
+            self.lists.looks.pop_first();
             let Some(entry) = self.orders.get_mut(&order_id) else {
                 absent.push(order_id);
                 continue;
@@ -100,7 +101,9 @@ impl Engine {
         let next: Vec<OrderId> =
             self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
-            let Some(entry) = self.orders.get_mut(order_id) else { continue };
+            let Some(entry) = self.orders.get_mut(order_id) else {
+                unreachable!("open order {order_id} is in memory");
+            };
             if turn.now.micros_since(entry.order().updated_at) >= turn.options.grace_micros {
                 entry.ask(QueryReason::PeriodicLook, turn.out);
             }
@@ -116,7 +119,9 @@ impl Engine {
         reconciliation: u32,
         turn: &mut Turn<'_>,
     ) {
-        let Some(entry) = self.orders.get_mut(&order_id) else { return };
+        let Some(entry) = self.orders.get_mut(&order_id) else {
+            unreachable!("order {order_id} is in memory: it is open, or its caller checked that");
+        };
         if std::mem::replace(&mut entry.underway.reconciliation, reconciliation) != reconciliation {
             self.reconcile(order_id, turn);
         }
@@ -124,6 +129,7 @@ impl Engine {
 
     /// Queries an order until its record comes.
     pub(super) fn reconcile(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
+        // The store may not know an order either: then nothing can be reconciled.
         if let Some(entry) = self.orders.get_mut(&order_id) {
             entry.underway.unreconciled = true;
             let feed = turn.feed.place();

@@ -118,10 +118,8 @@ impl Engines {
             }
             self.rounds.ended_reconciled += 1;
             if self.has(order_id) {
-                let (partitions, mut turn) = self.parts(out);
-                if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                    engine.reconcile_once(order_id, reconciliation, &mut turn);
-                }
+                let (engine, mut turn) = self.engine_and_turn(order_id, out);
+                engine.reconcile_once(order_id, reconciliation, &mut turn);
             } else {
                 self.look_up_order(order_id, true, out);
             }

@@ -87,6 +87,7 @@ impl UnmatchedReports {
         self.next_number += 1;
         self.by_external_id.entry(line.report.external_order_id.clone()).or_default().push(number);
         self.by_age.insert(number, Unmatched { line, is_logged });
+        debug_assert!(self.by_age.len() <= MAX_UNMATCHED_REPORTS, "unmatched reports are bounded");
     }
 
     /// Takes the number of reports discarded for lack of room since the last call.
@@ -172,14 +173,13 @@ impl UnmatchedReports {
         let oldest = self.by_age.first_entry().filter(|oldest| predicate(oldest.get()))?;
         let (number, unmatched) = oldest.remove_entry();
         let id = &unmatched.line.report.external_order_id;
-        if let Some(numbers) = self.by_external_id.get_mut(id) {
-            // The oldest of all is the first of its id.
-            if numbers.first() == Some(&number) {
-                numbers.remove(0);
-            }
-            if numbers.is_empty() {
-                self.by_external_id.remove(id);
-            }
+        let Some(numbers) = self.by_external_id.get_mut(id) else {
+            unreachable!("every report is indexed by its id");
+        };
+        assert_eq!(numbers.first(), Some(&number), "the oldest report is the first of its id");
+        numbers.remove(0);
+        if numbers.is_empty() {
+            self.by_external_id.remove(id);
         }
         Some(unmatched)
     }
