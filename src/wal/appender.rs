@@ -132,13 +132,14 @@ impl WalAppender {
         let batch_bytes = batch.padded_bytes() as u64;
         batch.starts_segment = batch_bytes > self.segment_room;
         if batch.starts_segment {
-            debug_assert!(
+            assert!(
                 self.shared.ready_segment() > self.segment,
                 "append checked that the next segment is ready"
             );
             self.segment += 1;
             self.segment_room = self.segment_bytes - FIRST_BATCH_OFFSET;
         }
+        assert!(batch_bytes <= self.segment_room, "append checked that the batch fits a segment");
         self.segment_room -= batch_bytes;
         // Never full: there are two batches. If the writer has ended, the log is poisoned.
         self.to_writer.try_send(batch).is_ok()

@@ -59,15 +59,13 @@ impl Batch {
     pub(super) fn push(&mut self, mut header: RecordHeader, payload: &[u8]) {
         let record_bytes = header.record_bytes();
         let record = self.buffer.as_mut_slice().get_mut(self.used..self.used + record_bytes);
-        debug_assert!(record.is_some(), "a record fits the batch it is added to");
         let Some((header_field, rest)) =
             record.and_then(|record| record.split_first_chunk_mut::<RECORD_HEADER_BYTES>())
         else {
-            return;
+            unreachable!("a record fits the batch that it is added to: {record_bytes} bytes");
         };
-        let Some((payload_field, padding)) = rest.split_at_mut_checked(payload.len()) else {
-            return;
-        };
+        assert_eq!(header.payload_bytes as usize, payload.len(), "the header states the length");
+        let (payload_field, padding) = rest.split_at_mut(payload.len());
         if self.used == 0 {
             self.first_lsn = header.lsn;
         }
@@ -83,15 +81,16 @@ impl Batch {
     pub(super) fn seal(&mut self, previous_checksum: u64, seed: u64) -> u64 {
         let padded_bytes = self.padded_bytes();
         let Some(bytes) = self.buffer.as_mut_slice().get_mut(..padded_bytes) else {
-            return previous_checksum;
+            unreachable!("a padded batch fits its buffer: {padded_bytes} bytes");
         };
         let (mut records, padding) = bytes.split_at_mut(self.used);
         padding.fill(0);
         let mut checksum = previous_checksum;
-        while let Some(header) = RecordHeader::decode(records) {
-            let Some((record, rest)) = records.split_at_mut_checked(header.record_bytes()) else {
-                break;
+        while !records.is_empty() {
+            let Some(header) = RecordHeader::decode(records) else {
+                unreachable!("a batch is a sequence of whole records");
             };
+            let (record, rest) = records.split_at_mut(header.record_bytes());
             checksum = record::seal(record, checksum, seed);
             records = rest;
         }
@@ -100,7 +99,11 @@ impl Batch {
 
     /// The bytes to write: aligned memory, a multiple of the block size.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.buffer.as_slice().get(..self.padded_bytes()).unwrap_or_default()
+        let padded_bytes = self.padded_bytes();
+        let Some(bytes) = self.buffer.as_slice().get(..padded_bytes) else {
+            unreachable!("a padded batch fits its buffer: {padded_bytes} bytes");
+        };
+        bytes
     }
 }
 

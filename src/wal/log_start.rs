@@ -80,7 +80,9 @@ fn beginning<S: Storage>(
     let file = storage.open(&segment::name(number))?;
     let segment_bytes = file.len()?;
     let filled = file.read_at(0, buffer.as_mut_slice())?;
-    let bytes = buffer.as_slice().get(..filled).unwrap_or_default();
+    let Some(bytes) = buffer.as_slice().get(..filled) else {
+        unreachable!("a read fills at most the buffer");
+    };
     let header = SegmentHeader::decode(bytes).filter(|header| header.number == number);
     let first_lsn = header.and_then(|header| {
         let (record, _) =

@@ -17,7 +17,7 @@ use super::segment::{self, FIRST_BATCH_OFFSET, NotMade, SegmentMaker};
 use super::shared::{SegmentSpan, Shared};
 use super::storage::{Storage, StorageFile};
 use super::writer::{Hold, LogFile, SharedLogFile, WalWriter};
-use super::{BLOCK_BYTES, WalError, WalOptions, block_ceiling, block_floor, to_usize};
+use super::{BLOCK_BYTES, Lsn, WalError, WalOptions, block_ceiling, block_floor, to_usize};
 
 /// Opens a recovered log for appending: cuts the torn tail, makes everything recovered durable, and
 /// creates the first segment if there is none. The directory stays locked until the writer has
@@ -56,7 +56,8 @@ pub fn open<S: Storage>(
         spans.push(SegmentSpan { number, first_lsn: None, segment_bytes });
     }
     let offset = segment.next_offset();
-    let committed = next_lsn.0.saturating_sub(1);
+    assert!(next_lsn >= Lsn(1), "record numbers start at 1");
+    let committed = next_lsn.0 - 1;
     let shared = Arc::new(Shared::recovered(committed, spans, offset));
     // Two batches and one request exist at a time, and an error follows the request: sending never
     // blocks.
@@ -64,11 +65,12 @@ pub fn open<S: Storage>(
     let (returned, from_writer) = bounded(1);
     let (requests, requested) = bounded(1);
     let (prepared_sender, prepared) = bounded(2);
-    let _ = returned.try_send(Batch::new());
+    assert!(returned.try_send(Batch::new()).is_ok(), "a new channel has room for a batch");
     if next.is_some() {
         shared.set_ready_segment(segment.number + 1, ahead.len());
     } else {
-        let _ = requests.try_send(segment.number + 1);
+        let requested = requests.try_send(segment.number + 1);
+        assert!(requested.is_ok(), "a new channel has room for a request");
     }
 
     let start = AppenderStart {

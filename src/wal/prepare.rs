@@ -164,6 +164,7 @@ impl<S: Storage> Preparer<S> {
             self.hand_over(number, file)?;
         }
         // Read it again: the segment made above took some.
+        // An unreadable disk is reported by the caller, or at the next check.
         let Ok(mut free) = self.storage.free_room() else { return Ok(()) };
         while self.ahead.len() < self.reserve.segments {
             if !self.reserve.allows_another(free) {
@@ -175,7 +176,7 @@ impl<S: Storage> Preparer<S> {
             self.newest += 1;
             self.ahead.push_back(file);
             self.shared.set_reserve_segments(self.ahead.len());
-            free.bytes = free.bytes.saturating_sub(self.reserve.segment_bytes);
+            free.bytes -= self.reserve.segment_bytes;
         }
         Ok(())
     }

@@ -71,7 +71,9 @@ impl<S: Storage> LogReader<S> {
             }
         }
         let at = self.seek()?;
-        let Some(open) = &mut self.open else { return Ok(None) };
+        let Some(open) = &mut self.open else {
+            unreachable!("seeking leaves the segment of the record open");
+        };
         let path = self.log.storage.path();
         let found = open.window.record(at, self.log.log_id.0);
         match found.map_err(|error| WalError::io("read", path.join(&open.name), error))? {

@@ -44,6 +44,7 @@ impl Recent {
         }
         let from = super::to_usize(offset - tail.start);
         let (older, newer) = tail.bytes.as_slices();
+        // The ring is in two halves; the range may lie in either, or span both.
         let from_older = older.get(from..).unwrap_or_default();
         let from_newer = newer.get(from.saturating_sub(older.len())..).unwrap_or_default();
         let count = from_older.len().min(into.len());

@@ -94,10 +94,13 @@ impl RecordHeader {
 
 /// Chains a record to its predecessor. Returns its checksum.
 pub(super) fn seal(record: &mut [u8], previous_checksum: u64, seed: u64) -> u64 {
-    let Some((checksum_field, rest)) = record.split_first_chunk_mut::<8>() else { return 0 };
-    if let Some(previous_field) = rest.first_chunk_mut::<8>() {
-        *previous_field = previous_checksum.to_le_bytes();
-    }
+    let Some((checksum_field, rest)) = record.split_first_chunk_mut::<8>() else {
+        unreachable!("a record has a whole header");
+    };
+    let Some(previous_field) = rest.first_chunk_mut::<8>() else {
+        unreachable!("a record has a whole header");
+    };
+    *previous_field = previous_checksum.to_le_bytes();
     let checksum = xxh3_64_with_seed(rest, seed);
     *checksum_field = checksum.to_le_bytes();
     checksum

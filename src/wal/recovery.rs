@@ -123,7 +123,7 @@ pub(crate) fn recover_from<S: Storage>(
     // Start at the record itself, not after it: the next record must follow it in the chain.
     let holds = |span: &SegmentSpan| span.first_lsn.is_some_and(|first| Some(Lsn(first)) <= after);
     let start = spans.iter().rposition(holds).unwrap_or_default();
-    let to_read = spans.get(start..).unwrap_or_default();
+    let (_, to_read) = spans.split_at(start);
     let mut reader = Reader {
         storage: &*storage,
         after: after.unwrap_or_default().0,
@@ -151,6 +151,7 @@ pub(crate) fn recover_from<S: Storage>(
         });
     }
     tail.chain = chain.checksum;
+    // Without segments: `open` draws the id.
     tail.log_id = log_id.unwrap_or_default();
     let next_lsn = Lsn(chain.next_lsn.unwrap_or(1));
     let first_read = first_lsn.map_or(next_lsn, Lsn);
@@ -283,7 +284,10 @@ impl<S: Storage> Reader<'_, S> {
             })?;
         match end {
             End::Zeros { at } if self.read == read_before && self.tail.segment.is_some() => {
-                debug_assert_eq!(at, FIRST_BATCH_OFFSET);
+                assert_eq!(
+                    at, FIRST_BATCH_OFFSET,
+                    "a segment without records is zero after its header"
+                );
                 self.add_later(header, true);
             }
             End::Zeros { at } => self.set_tail(header, at, at),

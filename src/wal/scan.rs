@@ -70,7 +70,9 @@ impl<F: StorageFile> Window<F> {
             self.start = block_floor(offset);
             let visible = to_usize(block_ceiling(self.file_bytes - self.start));
             let buffer = self.buffer.as_mut_slice();
-            let into = buffer.get_mut(..visible.min(WINDOW_BYTES)).unwrap_or_default();
+            let Some(into) = buffer.get_mut(..visible.min(WINDOW_BYTES)) else {
+                unreachable!("the buffer has the size of a window");
+            };
             let written = self.written.as_ref();
             let is_recent = written
                 .is_some_and(|(shared, segment)| shared.recent.copy(*segment, self.start, into));

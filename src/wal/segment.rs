@@ -28,7 +28,7 @@ const NUMBER_DIGITS: usize = 20;
 /// Size of one write of zeros: bounds how long a batch's write waits behind it.
 const FILL_BYTES: usize = 256 * 1024;
 
-const _: () = assert!(FILL_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(FILL_BYTES.is_multiple_of(BLOCK_BYTES) && FILL_BYTES >= BLOCK_BYTES);
 
 /// The file name of a segment.
 pub(super) fn name(number: u64) -> String {
@@ -149,7 +149,9 @@ impl SegmentMaker {
     ) -> Result<S::File, NotMade> {
         self.make_by(storage, number, |maker, file| {
             file.allocate(maker.segment_bytes)?;
-            let block = maker.buffer.as_slice().get(..BLOCK_BYTES).unwrap_or_default();
+            let Some(block) = maker.buffer.as_slice().first_chunk::<BLOCK_BYTES>() else {
+                unreachable!("the buffer holds a header block");
+            };
             file.write_at(0, block)?;
             file.sync()
         })
@@ -191,9 +193,10 @@ impl SegmentMaker {
             log_id: self.log_id,
             segment_bytes: self.segment_bytes,
         };
-        if let Some(block) = self.buffer.as_mut_slice().first_chunk_mut() {
-            *block = header.encode();
-        }
+        let Some(block) = self.buffer.as_mut_slice().first_chunk_mut() else {
+            unreachable!("the buffer holds a header block");
+        };
+        *block = header.encode();
     }
 
     fn fill<F: StorageFile>(&mut self, file: &F) -> io::Result<()> {

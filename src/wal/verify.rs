@@ -87,6 +87,7 @@ pub fn verify(directory: &Path, stored: Option<Lsn>) -> Result<Verification, Wal
     }
     let mut segments = Vec::new();
     for number in numbers {
+        // Without a readable header the id is unknown, and no record verifies.
         segments.push(report(&storage, number, log_id.unwrap_or_default())?);
     }
     Ok(Verification { segments, verdict, old_damage })

@@ -177,6 +177,10 @@ impl<S: Storage> LogFile<S> {
         if batch.starts_segment {
             self.change_segment()?;
         }
+        let end = self.offset + batch.padded_bytes() as u64;
+        assert!(end <= self.segment_bytes, "a batch fits its segment: it would end at {end}");
+        let committed = self.shared.committed();
+        assert_eq!(batch.first_lsn(), committed + 1, "a batch follows the last committed record");
         self.chain = batch.seal(self.chain, self.log_id);
         let bytes = batch.bytes();
         self.file.write_at(self.offset, bytes).map_err(|error| self.failed("write", error))?;
@@ -199,7 +203,9 @@ impl<S: Storage> LogFile<S> {
             let prepared = self.prepared.recv().ok();
             self.take_prepared(prepared)?;
         }
-        let Some(next) = self.next.take() else { return Ok(()) };
+        let Some(next) = self.next.take() else {
+            unreachable!("taking a prepared segment sets the next one, or fails");
+        };
         self.file = next;
         self.number += 1;
         self.segment_bytes = self.next_segment_bytes;
