@@ -1,6 +1,6 @@
 //! The exchange's answers to submits, cancels and queries.
 
-use super::entry::{QueryReason, RecordId, UnknownLook};
+use super::entry::{QueryReason, RecordId, UnknownAnswer};
 use super::evidence::{Listed, count_listed, judge_missing, reconciles};
 use super::feed_progress::FeedProgress;
 use super::inputs::{
@@ -41,7 +41,7 @@ impl Engine {
                     _ => SubmitFate::Lost,
                 };
                 if work.order().status == Status::Pending {
-                    work.entry.ask(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query(QueryReason::FollowUp, work.turn.out);
                 }
             }
         });
@@ -61,14 +61,14 @@ impl Engine {
                 // all of them, so the user's answer is final.
                 CancelOutcome::Cancelled if work.order().wants_cancel() => {
                     work.entry.underway.cancel_confirmed = true;
-                    work.entry.ask_anew(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.out);
                 }
                 CancelOutcome::Cancelled => {
                     work.record(Change::Cancelled { cause: CancelCause::Cancelled });
                 }
                 // Its last fills may still be in flight; the exchange's record has all of them.
                 CancelOutcome::Refused { why: CancelRefusal::AlreadyEnded, .. } => {
-                    work.entry.ask_anew(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.out);
                 }
                 CancelOutcome::Refused { why: CancelRefusal::UnknownOrder, .. } => {
                     work.alert(Anomaly::UnknownAtExchange);
@@ -82,11 +82,11 @@ impl Engine {
         });
     }
 
-    /// Takes the exchange's record of an order, queried at `asked_at`.
+    /// Takes the exchange's record of an order, queried at `queried_at`.
     pub(super) fn query_answer(
         &mut self,
         order_id: OrderId,
-        asked_at: TimestampMicros,
+        queried_at: TimestampMicros,
         answer: QueryAnswer,
         turn: &mut Turn<'_>,
     ) {
@@ -94,9 +94,9 @@ impl Engine {
         self.with_order(order_id, turn, |work| {
             let reason = work.entry.underway.query.take();
             let before = Before::of(work.order());
-            let is_stale = std::mem::take(&mut work.entry.underway.ask_again);
+            let is_stale = std::mem::take(&mut work.entry.underway.query_again);
             // Whatever this record leaves unsure schedules its next query itself.
-            work.entry.underway.look_at = None;
+            work.entry.underway.next_query_at = None;
             work.entry.underway.unreconciled &= is_stale;
             if !is_stale && !reconciles(work, as_of_answer(&answer)) {
                 work.entry.underway.unreconciled = true;
@@ -105,7 +105,7 @@ impl Engine {
             match answer {
                 QueryAnswer::Unknown { as_of } => {
                     work.entry.underway.record_id = None;
-                    unknown_at_exchange(work, asked_at, as_of);
+                    unknown_at_exchange(work, queried_at, as_of);
                 }
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
                 QueryAnswer::Known(record) => take_record(work, record, reason),
@@ -113,7 +113,7 @@ impl Engine {
             }
             before.note_repairs(work, reason);
             if is_stale {
-                work.entry.ask(QueryReason::FollowUp, work.turn.out);
+                work.entry.query(QueryReason::FollowUp, work.turn.out);
             } else {
                 end_confirmed_cancel(work);
             }
@@ -126,7 +126,7 @@ impl Engine {
     pub(super) fn query_lost(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         self.with_order(order_id, turn, |work| {
             work.entry.underway.query = None;
-            work.entry.underway.ask_again = false;
+            work.entry.underway.query_again = false;
             // The exchange has confirmed the cancel: do not keep the client waiting for its record,
             // but reconcile the fills that the record may hold.
             work.entry.underway.unreconciled |= work.entry.underway.cancel_confirmed;
@@ -199,7 +199,7 @@ fn is_believed(work: &mut Work<'_, '_>, named: &ExternalOrderId) -> bool {
         work.quarantine_order(CaseCause::OtherExternalId, &text);
     } else {
         let again = now.saturating_add_micros(work.turn.options.unknown_span_micros);
-        work.look_again_at(again);
+        work.schedule_query(again);
     }
     believed_other
 }
@@ -237,7 +237,7 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeOrderState, reason: Option
         ExchangeOrderState::Open => {
             let underway = &mut work.entry.underway;
             let is_cancel_in_progress = underway.cancel_unanswered || underway.cancel_confirmed;
-            if reason == Some(QueryReason::PeriodicLook) && !is_cancel_in_progress {
+            if reason == Some(QueryReason::Periodic) && !is_cancel_in_progress {
                 // A pending cancel did not arrive, or its outcome was lost: send it again.
                 underway.cancel_sent = false;
             }
@@ -260,17 +260,17 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeOrderState, reason: Option
 /// queries and with the exchange's own clock past the deadline. It is queried again later.
 fn unknown_at_exchange(
     work: &mut Work<'_, '_>,
-    asked_at: TimestampMicros,
+    queried_at: TimestampMicros,
     as_of: Option<FeedPlace>,
 ) {
     let span = work.turn.options.unknown_span_micros;
     match work.order().status {
         Status::Pending => {
             let never_after = never_accepted_after(work);
-            if asked_at <= never_after {
+            if queried_at <= never_after {
                 work.entry.underway.unknown = None;
-                work.look_again_at(never_after.saturating_add_micros(1));
-            } else if agrees_with_first_look(work, as_of.as_ref(), span) {
+                work.schedule_query(never_after.saturating_add_micros(1));
+            } else if confirms_unknown(work, as_of.as_ref(), span) {
                 work.record(Change::NotAccepted);
                 schedule_relook(work);
             }
@@ -278,14 +278,14 @@ fn unknown_at_exchange(
         Status::PendingCancel => {
             work.alert(Anomaly::UnknownAtExchange);
             // The exchange accepted it once: its record lags, or it lost the order.
-            if agrees_with_first_look(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
+            if confirms_unknown(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
                 work.record(Change::Cancelled { cause: CancelCause::Unknown });
             }
         }
         Status::Failed => schedule_relook(work),
         Status::Submitted | Status::PartiallyFilled => {
             work.alert(Anomaly::UnknownAtExchange);
-            if agrees_with_first_look(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
+            if confirms_unknown(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
                 let text = "it had accepted the order, and says that it does not know it";
                 work.quarantine_order(CaseCause::UnknownAtExchange, text);
             }
@@ -302,7 +302,7 @@ fn never_accepted_after(work: &Work<'_, '_>) -> TimestampMicros {
 
 /// Whether this "unknown order" confirms an earlier one: at least `span` after it, and from a
 /// record that is not older. Otherwise schedules another query.
-fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u64) -> bool {
+fn confirms_unknown(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u64) -> bool {
     let now = work.turn.now;
     let (session, sequence) = work.turn.feed.place();
     let first = work
@@ -310,7 +310,7 @@ fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, sp
         .underway
         .unknown
         .filter(|first| first.feed.0 == session)
-        .unwrap_or(UnknownLook { since: now, feed: (session, sequence) });
+        .unwrap_or(UnknownAnswer { since: now, feed: (session, sequence) });
     work.entry.underway.unknown = Some(first);
     let waited = now.micros_since(first.since);
     let is_newer = match (as_of, work.turn.feed.covered_by(as_of)) {
@@ -322,7 +322,7 @@ fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, sp
     };
     let is_second = waited >= span;
     if !(is_second && is_newer) {
-        work.look_again_at(now.saturating_add_micros(span));
+        work.schedule_query(now.saturating_add_micros(span));
     }
     is_second && is_newer
 }
@@ -333,7 +333,7 @@ fn schedule_relook(work: &mut Work<'_, '_>) {
         return;
     }
     if let Some(at) = next_relook(work.order(), work.turn.now, work.turn.options) {
-        work.look_again_at(at);
+        work.schedule_query(at);
     }
 }
 

@@ -220,7 +220,7 @@ impl Engines {
             Some(_) | None => false,
         };
         self.turn(now, order_id.partition(), out, |engine, turn| match answer {
-            Some((asked_at, answer)) => engine.query_answer(order_id, asked_at, answer, turn),
+            Some((queried_at, answer)) => engine.query_answer(order_id, queried_at, answer, turn),
             None => engine.query_lost(order_id, turn),
         });
         self.index_other_id(order_id, out);

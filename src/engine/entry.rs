@@ -39,7 +39,7 @@ pub(super) struct Underway {
     /// A query is in flight.
     pub(super) query: Option<QueryReason>,
     /// The answer to the query in flight may be stale: query once more after it.
-    pub(super) ask_again: bool,
+    pub(super) query_again: bool,
     /// The order must be reconciled: query until answered.
     pub(super) unreconciled: bool,
     /// The last reconciliation in which it was queried.
@@ -47,12 +47,12 @@ pub(super) struct Underway {
     /// What a record must cover to reconcile it.
     pub(super) reconciling: Option<Reconciling>,
     /// When to query it again, apart from the watch queue.
-    pub(super) look_at: Option<TimestampMicros>,
+    pub(super) next_query_at: Option<TimestampMicros>,
     /// Another time to query it, whatever is learned before, and even if it has left memory by
     /// then.
-    pub(super) extra_look: Option<TimestampMicros>,
+    pub(super) extra_query_at: Option<TimestampMicros>,
     /// Its time in the engine's set of scheduled queries.
-    pub(super) listed_look: Option<TimestampMicros>,
+    pub(super) listed_query_at: Option<TimestampMicros>,
     /// Whether the engine's set of orders with open cases has it.
     pub(super) listed_case: bool,
     /// The exchange gave its id to another order as well.
@@ -62,7 +62,7 @@ pub(super) struct Underway {
     /// The feed session in which it ended, if in this run.
     pub(super) ended_in: Option<u32>,
     /// The first of the agreeing "unknown order" answers.
-    pub(super) unknown: Option<UnknownLook>,
+    pub(super) unknown: Option<UnknownAnswer>,
     /// Feed position at the last unparsable line about the order.
     pub(super) unreadable_after: Option<(u32, u64)>,
     /// Feed lines that have shown its executions.
@@ -93,7 +93,7 @@ pub(super) struct RecordId {
 /// The first "unknown order" answer about an order that the exchange should know, or should never
 /// come to know.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct UnknownLook {
+pub(super) struct UnknownAnswer {
     pub(super) since: TimestampMicros,
     /// Feed position at that time: session and sequence.
     pub(super) feed: (u32, u64),
@@ -110,7 +110,7 @@ pub(super) struct Doubt {
     /// sequence.
     pub(super) covered_since: Option<(TimestampMicros, (u32, u64))>,
     /// Number of consecutive doubtful records.
-    pub(super) looks: u32,
+    pub(super) records: u32,
 }
 
 /// The lines of the current feed session that have shown executions of an order.
@@ -193,7 +193,7 @@ impl ExecutionLines {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueryReason {
     FollowUp,
-    PeriodicLook,
+    Periodic,
 }
 
 /// A client that waits for an answer about an order.
@@ -223,7 +223,7 @@ impl Entry {
     }
 
     /// Queries the exchange's record, unless a query is in flight.
-    pub(super) fn ask(&mut self, reason: QueryReason, out: &mut Outbox) {
+    pub(super) fn query(&mut self, reason: QueryReason, out: &mut Outbox) {
         if self.underway.query.is_none() {
             self.underway.query = Some(reason);
             if let Some(doubt) = &mut self.underway.doubt {
@@ -234,9 +234,9 @@ impl Entry {
     }
 
     /// Queries a record that is not older than now.
-    pub(super) fn ask_anew(&mut self, reason: QueryReason, out: &mut Outbox) {
-        self.underway.ask_again = self.underway.query.is_some();
-        self.ask(reason, out);
+    pub(super) fn query_fresh(&mut self, reason: QueryReason, out: &mut Outbox) {
+        self.underway.query_again = self.underway.query.is_some();
+        self.query(reason, out);
     }
 
     /// Sends the pending cancel, once per request.

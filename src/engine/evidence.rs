@@ -88,8 +88,8 @@ pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> 
 
 fn schedule_two_queries(work: &mut Work<'_, '_>) {
     let [first, second, ..] = work.turn.options.relook_pauses_micros;
-    work.look_again_at(work.turn.now.saturating_add_micros(first));
-    work.entry.underway.extra_look = Some(work.turn.now.saturating_add_micros(second));
+    work.schedule_query(work.turn.now.saturating_add_micros(first));
+    work.entry.underway.extra_query_at = Some(work.turn.now.saturating_add_micros(second));
 }
 
 /// Counts the executions of a record. One that does not fit the order counts too, since the
@@ -140,7 +140,7 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
 pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
     if listed.lacks_newer {
         let again = work.turn.now.saturating_add_micros(work.turn.options.grace_micros);
-        work.look_again_at(again);
+        work.schedule_query(again);
     }
     let missing = std::mem::take(&mut listed.missing);
     let (proven, mut doubtful): (Vec<_>, Vec<_>) =
@@ -223,9 +223,9 @@ fn keep_in_doubt(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>, is_whole_a
         doubt.covered_since = Some((now, feed));
     }
     let since = *doubt.missing_since.get_or_insert(now);
-    let pause = options.grace_micros.saturating_mul(1 << doubt.looks.min(MAX_DOUBLINGS));
-    doubt.looks = doubt.looks.saturating_add(1);
-    work.look_again_at(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
+    let pause = options.grace_micros.saturating_mul(1 << doubt.records.min(MAX_DOUBLINGS));
+    doubt.records = doubt.records.saturating_add(1);
+    work.schedule_query(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
     if now.micros_since(since) < options.doubt_age_micros {
         return;
     }

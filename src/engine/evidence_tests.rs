@@ -43,9 +43,9 @@ fn causes(rig: &Rig) -> Vec<CaseCause> {
 #[test]
 fn a_record_that_may_lag_adds_executions_and_never_removes_one() {
     let (mut rig, order_id) = twice_filled();
-    for looks in 0..20 {
+    for records in 0..20 {
         answer(&mut rig, order_id, record(&[fill("e1", 4)]));
-        assert_eq!(filled_shares(&rig, order_id), 7, "after {looks} looks");
+        assert_eq!(filled_shares(&rig, order_id), 7, "after {records} records");
         rig.sweep(OPTIONS.max_doubt_pause_micros);
     }
     answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e3", 1)]));

@@ -71,14 +71,14 @@ fn an_order_fails_even_if_all_records_name_another_session() {
     rig.engines.feed_session(&"s".into(), 7);
     let order_id = rig.pending();
     rig.sweep(1_200);
-    let mut looks = 0_u64;
+    let mut records = 0_u64;
     while rig.status(order_id) == Status::Pending {
-        assert!(looks < 100, "it waits forever");
-        looks += 1;
+        assert!(records < 100, "it waits forever");
+        records += 1;
         rig.record(order_id, unknown("before", 99));
         rig.sweep(OPTIONS.unknown_span_micros);
     }
-    assert!(looks * OPTIONS.unknown_span_micros > OPTIONS.unmatched_report_age_micros);
+    assert!(records * OPTIONS.unknown_span_micros > OPTIONS.unmatched_report_age_micros);
 }
 
 #[test]

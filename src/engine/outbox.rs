@@ -111,9 +111,9 @@ pub enum Effect {
     },
     /// Query the exchange's record of the order.
     Query(OrderId),
-    /// Look up an order that is not in memory in the store, by the exchange's id.
+    /// Look up in the store, by the exchange's id, an order that is not in memory.
     LookUpExternalId(ExternalOrderId),
-    /// Look up an order in the store by our id, in order to query it.
+    /// Look up in the store, by our id, an order to query.
     LookUpOrder(OrderId),
     /// Answer a create.
     ReplyCreate { to: ReplyTo, reply: CreateReply },

@@ -39,7 +39,7 @@ pub(super) struct Lists {
     pub(super) unreconciled: BTreeSet<OrderId>,
     /// Scheduled queries about doubtful orders, and about orders that failed because the exchange
     /// did not know them. These orders may have left memory.
-    pub(super) looks: BTreeSet<(TimestampMicros, OrderId)>,
+    pub(super) scheduled_queries: BTreeSet<(TimestampMicros, OrderId)>,
     /// Orders with open cases.
     pub(super) cases: BTreeSet<OrderId>,
 }
@@ -207,15 +207,15 @@ pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
         *listed = belongs;
     }
     let underway = &mut entry.underway;
-    lists.looks.extend(underway.extra_look.take().map(|at| (at, order_id)));
-    if underway.look_at != underway.listed_look {
-        if let Some(at) = underway.listed_look {
-            lists.looks.remove(&(at, order_id));
+    lists.scheduled_queries.extend(underway.extra_query_at.take().map(|at| (at, order_id)));
+    if underway.next_query_at != underway.listed_query_at {
+        if let Some(at) = underway.listed_query_at {
+            lists.scheduled_queries.remove(&(at, order_id));
         }
-        if let Some(at) = underway.look_at {
-            lists.looks.insert((at, order_id));
+        if let Some(at) = underway.next_query_at {
+            lists.scheduled_queries.insert((at, order_id));
         }
-        underway.listed_look = underway.look_at;
+        underway.listed_query_at = underway.next_query_at;
     }
 }
 
@@ -263,20 +263,20 @@ impl Work<'_, '_> {
             // A late fill or a bust contradicts what the exchange reported before. Query until its
             // record tells whether anything is left to happen.
             self.entry.underway.unreconciled = true;
-            self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
+            self.entry.query_fresh(QueryReason::FollowUp, self.turn.out);
         }
         let order = self.order();
         if order.filled_shares > order.num_shares && order.filled_shares > filled_before {
             // The exchange's record tells which executions do not count.
             self.entry.underway.unreconciled = true;
-            self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
+            self.entry.query_fresh(QueryReason::FollowUp, self.turn.out);
         }
     }
 
     /// Schedules a query at this time, unless one is due earlier.
-    pub(super) fn look_again_at(&mut self, at: TimestampMicros) {
+    pub(super) fn schedule_query(&mut self, at: TimestampMicros) {
         let underway = &mut self.entry.underway;
-        underway.look_at = Some(underway.look_at.map_or(at, |due| due.min(at)));
+        underway.next_query_at = Some(underway.next_query_at.map_or(at, |due| due.min(at)));
     }
 
     pub(super) fn alert(&mut self, anomaly: Anomaly) {

@@ -66,10 +66,10 @@ impl Work<'_, '_> {
         }
         if self.open_case(Case { cause, execution, text: case_text(text) }) {
             self.entry.underway.unreconciled = true;
-            self.entry.ask_anew(QueryReason::PeriodicLook, self.turn.out);
+            self.entry.query_fresh(QueryReason::Periodic, self.turn.out);
         } else {
             let pause = self.turn.options.max_doubt_pause_micros;
-            self.look_again_at(self.turn.now.saturating_add_micros(pause));
+            self.schedule_query(self.turn.now.saturating_add_micros(pause));
         }
     }
 
@@ -170,7 +170,7 @@ impl Work<'_, '_> {
     /// ended. The pause grows with the age of what is unsure.
     pub(super) fn keep_asking(&mut self, is_lost: bool) {
         let (now, options) = (self.turn.now, *self.turn.options);
-        let is_due_anyway = self.entry.underway.look_at.is_some();
+        let is_due_anyway = self.entry.underway.next_query_at.is_some();
         let needs_query =
             |open: &&OpenCase| !is_due_anyway || open.case.cause != CaseCause::Doubtful;
         let cases = self.entry.tracked.cases().iter().filter(needs_query);
@@ -184,7 +184,7 @@ impl Work<'_, '_> {
         let Some(since) = unsure_since.into_iter().flatten().max() else { return };
         let age = now.micros_since(since);
         let pause = if is_lost { age / 4 } else { age }.max(options.grace_micros);
-        self.look_again_at(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
+        self.schedule_query(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
     }
 }
 

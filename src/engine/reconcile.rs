@@ -22,7 +22,7 @@ impl Engine {
             let Some(entry) = self.orders.get_mut(&order_id) else { continue };
             entry.underway.watched = false;
             if entry.needs_watch() {
-                entry.ask(QueryReason::PeriodicLook, turn.out);
+                entry.query(QueryReason::Periodic, turn.out);
                 watch(entry, &mut self.watch, turn);
             }
         }
@@ -38,20 +38,20 @@ impl Engine {
         turn: &mut Turn<'_>,
     ) -> bool {
         for _ in 0..limit {
-            let Some(&(due, order_id)) = self.lists.looks.first() else { return false };
+            let Some(&(due, order_id)) = self.lists.scheduled_queries.first() else { return false };
             if due > turn.now {
                 return false;
             }
-            self.lists.looks.pop_first();
+            self.lists.scheduled_queries.pop_first();
             let Some(entry) = self.orders.get_mut(&order_id) else {
                 absent.push(order_id);
                 continue;
             };
-            entry.underway.look_at = None;
-            entry.underway.listed_look = None;
-            entry.ask(QueryReason::PeriodicLook, turn.out);
+            entry.underway.next_query_at = None;
+            entry.underway.listed_query_at = None;
+            entry.query(QueryReason::Periodic, turn.out);
         }
-        self.lists.looks.first().is_some_and(|(due, _)| *due <= turn.now)
+        self.lists.scheduled_queries.first().is_some_and(|(due, _)| *due <= turn.now)
     }
 
     /// Schedules queries about orders that an earlier run left unsure: those that failed because
@@ -61,13 +61,14 @@ impl Engine {
         let is_failed = |order: &&Arc<Order>| order.ending() == Some(Ending::NotAccepted);
         let failed = self.orders().filter(is_failed).map(|order| order.order_id);
         let unsure: Vec<OrderId> = failed.chain(self.lists.cases.iter().copied()).collect();
-        self.lists.looks.extend(unsure.into_iter().map(|order_id| (turn.now, order_id)));
+        let due_now = unsure.into_iter().map(|order_id| (turn.now, order_id));
+        self.lists.scheduled_queries.extend(due_now);
     }
 
     /// Queries an order once.
     pub(super) fn query(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {
-            entry.ask(QueryReason::PeriodicLook, turn.out);
+            entry.query(QueryReason::Periodic, turn.out);
         }
     }
 
@@ -105,7 +106,7 @@ impl Engine {
                 unreachable!("open order {order_id} is in memory");
             };
             if turn.now.micros_since(entry.order().updated_at) >= turn.options.grace_micros {
-                entry.ask(QueryReason::PeriodicLook, turn.out);
+                entry.query(QueryReason::Periodic, turn.out);
             }
         }
         let is_whole = next.len() < limit;
@@ -134,7 +135,7 @@ impl Engine {
             entry.underway.unreconciled = true;
             let feed = turn.feed.place();
             entry.underway.reconciling = Some(Reconciling { since: turn.now, feed });
-            entry.ask_anew(QueryReason::PeriodicLook, turn.out);
+            entry.query_fresh(QueryReason::Periodic, turn.out);
             list(entry, &mut self.lists);
             watch(entry, &mut self.watch, turn);
         }

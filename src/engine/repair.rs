@@ -80,7 +80,7 @@ impl Before {
     /// repaired nothing: that holds for queries that follow a cancel, and for accepts of this run.
     pub(super) fn note_repairs(self, work: &mut Work<'_, '_>, reason: Option<QueryReason>) {
         let order = work.order();
-        let is_look = reason == Some(QueryReason::PeriodicLook);
+        let is_periodic = reason == Some(QueryReason::Periodic);
         let is_decided = order.external_order_id.is_some() || order.status == Status::Failed;
         let was_learned = self.is_undecided && is_decided;
         let accepted_before = !self.is_undecided;
@@ -94,8 +94,9 @@ impl Before {
             SubmitFate::TimedOut => Some(RepairCause::Timeout),
             SubmitFate::Fine => None,
         };
-        let fill = (accepted_before && is_look && fills_came).then_some(RepairCause::MissedFill);
-        let end = (accepted_before && is_look && ended).then_some(RepairCause::MissedCancel);
+        let fill =
+            (accepted_before && is_periodic && fills_came).then_some(RepairCause::MissedFill);
+        let end = (accepted_before && is_periodic && ended).then_some(RepairCause::MissedCancel);
         let order_id = order.order_id;
         for cause in [submit, fill, end].into_iter().flatten() {
             work.turn.out.effects.push(Effect::Repaired { order_id, cause });

@@ -77,8 +77,8 @@ impl Engines {
         Some(order)
     }
 
-    /// Looks up unmatched reports in the store that are older than an answer to a submit takes:
-    /// their orders may have ended and left memory.
+    /// Looks up in the store the orders of reports that stayed unmatched for longer than an answer
+    /// to a submit takes: they may have ended and left memory.
     pub(super) fn look_up_unmatched(&mut self, out: &mut Outbox) {
         let age = self.options.lookup_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));

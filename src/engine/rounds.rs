@@ -127,7 +127,7 @@ impl Engines {
         self.rounds.reconciling = None;
     }
 
-    /// Looks up an order that has left memory in the store, in order to query it.
+    /// Looks up in the store an order that has left memory, in order to query it.
     pub(super) fn look_up_order(&mut self, order_id: OrderId, reconciles: bool, out: &mut Outbox) {
         match self.orders_looked_up.entry(order_id) {
             Entry::Occupied(mut known) => *known.get_mut() |= reconciles,
