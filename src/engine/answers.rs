@@ -12,8 +12,8 @@ use super::repair::{Before, SubmitFate};
 use crate::order::{Anomaly, CancelCause, CaseCause, Change, Ending, Order, Status};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
-/// The cancel of an accepted order counts as done after the exchange has answered "unknown order"
-/// for this many times [`EngineOptions::unknown_span_micros`].
+/// An accepted order counts as lost at the exchange once that has answered "unknown order" for this
+/// many times [`EngineOptions::unknown_span_micros`].
 const LOST_SPANS: u64 = 15;
 
 impl Engine {

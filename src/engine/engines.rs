@@ -46,7 +46,7 @@ pub struct Engines {
     /// Orders being looked up in the store in order to query them, and whether that query
     /// reconciles them.
     pub(super) orders_looked_up: HashMap<OrderId, bool>,
-    /// Unparsable lines about ids that no known order has (yet), with their time of arrival.
+    /// Unreadable lines about ids that no known order has (yet), with their time of arrival.
     pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
     /// Ids that the exchange gave to several orders, with these orders.
     pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
@@ -284,7 +284,7 @@ impl Engines {
 
     /// Like [`feed_session`](Self::feed_session), after the session restarted its numbering.
     pub fn feed_renumbered(&mut self, session: &CompactString, sequence: u64) {
-        self.feed.begin_again(session, sequence);
+        self.feed.begin_renumbered(session, sequence);
         self.used_late.clear();
         self.begin_reconciliation();
     }

@@ -63,7 +63,7 @@ pub(super) struct Underway {
     pub(super) ended_in: Option<u32>,
     /// The first of the agreeing "unknown order" answers.
     pub(super) unknown: Option<UnknownAnswer>,
-    /// Feed position at the last unparsable line about the order.
+    /// Feed position at the last unreadable line about the order.
     pub(super) unreadable_after: Option<(u32, u64)>,
     /// Feed lines that have shown its executions.
     pub(super) lines: ExecutionLines,

@@ -407,7 +407,7 @@ fn decisions_of_operators_are_final() {
 }
 
 #[test]
-fn an_unparsable_line_is_kept_until_a_record_is_certainly_newer() {
+fn an_unreadable_line_is_kept_until_a_record_is_certainly_newer() {
     let (mut rig, order_id) = twice_filled();
     rig.engines.feed_reached(2);
     let id = ExternalOrderId::new("x").unwrap();

@@ -13,7 +13,7 @@ pub(super) struct FeedProgress {
     sequence: u64,
     is_logged: bool,
     /// The session has restarted its numbering.
-    is_again: bool,
+    is_renumbered: bool,
     /// Number of the session within this run; 0 before the first.
     number: u32,
 }
@@ -31,13 +31,13 @@ impl FeedProgress {
     }
 
     /// The session restarted its numbering.
-    pub(super) fn begin_again(&mut self, session: &CompactString, sequence: u64) {
+    pub(super) fn begin_renumbered(&mut self, session: &CompactString, sequence: u64) {
         self.begin_numbering(session, sequence, true);
     }
 
-    fn begin_numbering(&mut self, session: &CompactString, sequence: u64, is_again: bool) {
+    fn begin_numbering(&mut self, session: &CompactString, sequence: u64, is_renumbered: bool) {
         let (session, number) = (Some(session.clone()), self.number + 1);
-        *self = Self { session, sequence, is_logged: false, is_again, number };
+        *self = Self { session, sequence, is_logged: false, is_renumbered, number };
     }
 
     /// Everything up to `sequence` was taken.
@@ -55,7 +55,7 @@ impl FeedProgress {
         }
         let session = self.session.clone()?;
         self.is_logged = true;
-        let session = FeedPosition::numbering_name(&session, self.is_again);
+        let session = FeedPosition::numbering_name(&session, self.is_renumbered);
         Some(FeedPosition { session, sequence: self.sequence, at: now })
     }
 
@@ -74,10 +74,11 @@ impl FeedProgress {
     /// Takes a position from the log.
     pub(super) fn replay(&mut self, position: &FeedPosition) {
         let session = CompactString::from(position.session_name());
-        if self.session.as_ref() != Some(&session) || self.is_again != position.is_again() {
+        if self.session.as_ref() != Some(&session) || self.is_renumbered != position.is_renumbered()
+        {
             self.number += 1;
         }
-        self.is_again = position.is_again();
+        self.is_renumbered = position.is_renumbered();
         self.session = Some(session);
         self.sequence = position.sequence;
         self.is_logged = true;
@@ -98,7 +99,7 @@ impl FeedProgress {
     /// it is ambiguous which numbering a record means, since records lag.
     pub(super) fn believed(&self, as_of: Option<FeedPlace>) -> Option<FeedPlace> {
         let is_meant = |as_of: &FeedPlace| self.session.as_ref() == Some(&as_of.session);
-        as_of.filter(|as_of| !(self.is_again && is_meant(as_of)))
+        as_of.filter(|as_of| !(self.is_renumbered && is_meant(as_of)))
     }
 
     /// Session and last sequence, once known.

@@ -93,7 +93,7 @@ fn a_lost_answer_does_not_end_the_queries_about_a_failed_order() {
 }
 
 #[test]
-fn a_record_from_before_the_accept_does_not_end_the_queries_about_an_unparsable_line() {
+fn a_record_from_before_the_accept_does_not_end_the_queries_about_an_unreadable_line() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.act(|engines, now, out| engines.unreadable_of(now, order_id, "a line", out));

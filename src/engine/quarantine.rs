@@ -20,7 +20,7 @@ use crate::types::{ExternalOrderId, OrderId, Side, Symbol, TimestampMicros};
 /// dropped. 64 partitions keep at most some 100 MB of such reports.
 pub(super) const MAX_ORDERS_WITH_CASES: usize = 1_024;
 
-/// Maximum unknown orders of which an unparsable line is kept.
+/// Maximum unknown orders of which an unreadable line is kept.
 const MAX_UNREADABLE_OF_UNKNOWN: usize = 1_024;
 
 /// Outcome of an operator's action.
@@ -91,7 +91,7 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Opens a case for an unparsable part of the exchange's record, unless the same one is open.
+    /// Opens a case for an unreadable part of the exchange's record, unless the same one is open.
     pub(super) fn quarantine_part(&mut self, text: &str) {
         let is_open = self.entry.tracked.cases().iter().any(|open| {
             open.case.cause == CaseCause::Unreadable && open.case.text == case_text(text)
@@ -124,7 +124,7 @@ impl Work<'_, '_> {
         true
     }
 
-    /// Closes cases of unparsable text once a record of the order is certainly newer than the text:
+    /// Closes cases of unreadable text once a record of the order is certainly newer than the text:
     /// the record includes whatever the text said.
     pub(super) fn supersede_unreadable(&mut self, covers: Option<u64>) {
         let now = self.turn.now.micros();
@@ -331,7 +331,7 @@ impl Engines {
         }
     }
 
-    /// Quarantines the unparsable line that arrived before the order's id was known.
+    /// Quarantines the unreadable line that arrived before the order's id was known.
     pub(super) fn deliver_unreadable(
         &mut self,
         id: &ExternalOrderId,
@@ -346,7 +346,7 @@ impl Engines {
         engine.quarantine(order_id, CaseCause::Unreadable, (None, text.as_str()), &mut turn);
     }
 
-    /// Discards unparsable lines about orders that are still unknown.
+    /// Discards unreadable lines about orders that are still unknown.
     pub(super) fn expire_unreadable(&mut self, out: &mut Outbox) {
         let (now, age) = (self.now, self.options.unmatched_report_age_micros);
         let before = self.unreadable_of_unknown.len();
@@ -356,7 +356,7 @@ impl Engines {
         }
     }
 
-    /// Takes an unparsable line about an order of ours.
+    /// Takes an unreadable line about an order of ours.
     pub fn unreadable_of(
         &mut self,
         now: TimestampMicros,

@@ -76,8 +76,9 @@ impl Before {
         }
     }
 
-    /// Emits the repairs that the answer made. An answer that merely overtook one in flight
-    /// repaired nothing: that holds for queries that follow a cancel, and for accepts of this run.
+    /// Emits the repairs that the answer made. An answer that merely overtook another one in flight
+    /// repaired nothing: so it is with queries that follow a cancel, and with accepts of this run
+    /// whose answer is still to come.
     pub(super) fn note_repairs(self, work: &mut Work<'_, '_>, reason: Option<QueryReason>) {
         let order = work.order();
         let is_periodic = reason == Some(QueryReason::Periodic);

@@ -72,7 +72,7 @@ fn an_order_is_cancelled_even_if_an_ended_one_had_its_id() {
 }
 
 #[test]
-fn an_unparsable_line_under_a_shared_id_queries_both_orders() {
+fn an_unreadable_line_under_a_shared_id_queries_both_orders() {
     let (mut rig, old) = cancelled();
     let new = rig.pending();
     rig.accept(new, "x");

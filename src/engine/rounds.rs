@@ -201,7 +201,7 @@ impl Engines {
         }
     }
 
-    /// Whether a lookup for an unparsable line is in progress: only memory knows that line.
+    /// Whether a lookup for an unreadable line is in progress: only memory knows that line.
     fn is_looking_up(&self) -> bool {
         self.unreadable_of_unknown.keys().any(|id| self.ids_looked_up.contains(id))
     }

@@ -83,7 +83,7 @@ fn a_query_without_an_answer_is_repeated() {
 }
 
 #[test]
-fn an_unparsable_record_holds_up_no_position_and_is_queried_again() {
+fn an_unreadable_record_holds_up_no_position_and_is_queried_again() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     rig.reconcile();

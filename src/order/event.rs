@@ -225,8 +225,8 @@ const RESTARTED_SUFFIX: &str = " again";
 
 impl FeedPosition {
     /// The name of a numbering: the session name, marked if the numbering restarted under it.
-    pub fn numbering_name(session: &str, is_again: bool) -> CompactString {
-        let mark = if is_again { RESTARTED_SUFFIX } else { "" };
+    pub fn numbering_name(session: &str, is_renumbered: bool) -> CompactString {
+        let mark = if is_renumbered { RESTARTED_SUFFIX } else { "" };
         compact_str::format_compact!("{session}{mark}")
     }
 
@@ -236,7 +236,7 @@ impl FeedPosition {
     }
 
     /// Whether the session restarted its numbering.
-    pub fn is_again(&self) -> bool {
+    pub fn is_renumbered(&self) -> bool {
         self.session.ends_with(RESTARTED_SUFFIX)
     }
 }

@@ -7,13 +7,13 @@
 //! file's size, and one `fdatasync` is one flush of the disk. The first block of a segment is its
 //! header (`segment.rs`); batches of records (`record.rs`) follow:
 //!
-//! a batch is the unit of group commit: it starts on a block boundary and is padded with zeros to
-//! the next, so acknowledged bytes are never written again;
-//! a batch lies in one segment; the rest of a segment after its last batch stays zero;
-//! the next segment and the reserve exist ahead of the current one, with headers and otherwise
-//! zero, so that a full disk takes nothing from the log;
-//! every record names its batch and carries its predecessor's checksum, across batches, segments
-//! and epochs.
+//! - a batch is the unit of group commit: it starts on a block boundary and is padded with zeros to
+//!   the next, so acknowledged bytes are never written again;
+//! - a batch lies in one segment; the rest of a segment after its last batch stays zero;
+//! - the next segment and the reserve exist ahead of the current one, with headers and otherwise
+//!   zero, so that a full disk takes nothing from the log;
+//! - every record names its batch and carries its predecessor's checksum, across batches, segments
+//!   and epochs.
 //!
 //! At most one batch is written but not synced. That lets recovery tell three cases apart. Zeros
 //! are the end of the log. Bytes that are not a record, followed by at most records of the same

@@ -40,7 +40,7 @@ pub(super) struct Preparer<S: Storage> {
     pub(super) newest: u64,
     /// The requested segment that is not made yet.
     pub(super) wanted: Option<u64>,
-    /// Whether an error has ended the work.
+    /// Whether the work has ended: the disk failed or the writer ended.
     pub(super) has_ended: bool,
 }
 
