@@ -56,15 +56,15 @@ fn a_record_that_may_lag_adds_executions_and_never_removes_one() {
 #[test]
 fn a_doubtful_execution_is_queried_with_growing_pauses_and_alerted_once() {
     let (mut rig, order_id) = twice_filled();
-    let mut asked_after = Vec::new();
-    let mut told = 0;
+    let mut queried_after = Vec::new();
+    let mut alerts = 0;
     let mut waited = 0;
     answer(&mut rig, order_id, record(&[fill("e1", 4)]));
-    while asked_after.len() < 6 {
+    while queried_after.len() < 6 {
         rig.sweep(100);
         waited += 100;
         let effects = rig.take();
-        told += effects
+        alerts += effects
             .iter()
             .filter(|effect| {
                 let anomaly = Anomaly::DoubtfulExecution;
@@ -72,13 +72,13 @@ fn a_doubtful_execution_is_queried_with_growing_pauses_and_alerted_once() {
             })
             .count();
         if effects.contains(&Effect::Query(order_id)) {
-            asked_after.push(waited);
+            queried_after.push(waited);
             waited = 0;
             answer(&mut rig, order_id, record(&[fill("e1", 4)]));
         }
     }
-    assert_eq!(asked_after, [500, 1_000, 2_000, 4_000, 8_000, 8_000]);
-    assert_eq!(told, 1);
+    assert_eq!(queried_after, [500, 1_000, 2_000, 4_000, 8_000, 8_000]);
+    assert_eq!(alerts, 1);
     // The record has caught up: nothing is doubtful.
     answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
     assert_eq!(causes(&rig), []);
@@ -250,15 +250,15 @@ fn an_unknown_order_fails_by_two_records_of_which_the_second_is_new_enough() {
 fn a_failed_order_is_queried_again_and_cancelled_if_it_is_live() {
     let mut rig = Rig::new();
     let order_id = rig.failed();
-    let mut asked = Vec::new();
+    let mut queried = Vec::new();
     for millis in 1..=6 {
         rig.sweep(1_000);
         if rig.queries() > 0 {
-            asked.push(millis);
+            queried.push(millis);
             rig.record(order_id, QueryAnswer::Unknown { as_of: None });
         }
     }
-    assert_eq!(asked, [1, 2, 3, 4, 5]);
+    assert_eq!(queried, [1, 2, 3, 4, 5]);
 
     let mut rig = Rig::new();
     let order_id = rig.failed();
@@ -285,8 +285,8 @@ fn recently_ended_orders_are_queried_after_a_gap() {
     rig.take();
     rig.engines.feed_session(&"t".into(), 0);
     rig.reconcile();
-    let asked = rig.take();
-    assert!(asked.contains(&Effect::Query(recent)) && !asked.contains(&Effect::Query(old)));
+    let effects = rig.take();
+    assert!(effects.contains(&Effect::Query(recent)) && !effects.contains(&Effect::Query(old)));
     // An order that has left memory comes from the store.
     let (tracked, version) =
         (rig.engines.tracked(recent).unwrap().clone(), rig.order(recent).version);
@@ -352,8 +352,8 @@ fn only_their_records_tell_apart_two_orders_with_one_id() {
     rig.accept(second, "x");
     rig.report("x", filled("e1", 4));
     assert_eq!((filled_shares(&rig, first), filled_shares(&rig, second)), (0, 0));
-    let asked = rig.take();
-    assert!(asked.contains(&Effect::Query(first)) && asked.contains(&Effect::Query(second)));
+    let effects = rig.take();
+    assert!(effects.contains(&Effect::Query(first)) && effects.contains(&Effect::Query(second)));
     answer(&mut rig, second, record(&[fill("e1", 4)]));
     answer(&mut rig, first, record(&[]));
     assert_eq!((filled_shares(&rig, first), filled_shares(&rig, second)), (0, 4));
@@ -447,13 +447,13 @@ fn only_a_record_from_after_a_gap_reconciles_the_order() {
     rig.log_position();
     assert_eq!(positions(&rig), 2);
     rig.take();
-    let mut asked = 0;
+    let mut queried = 0;
     for _ in 0..100 {
         rig.sweep(100);
         if rig.queries() > 0 {
-            asked += 1;
+            queried += 1;
             answer(&mut rig, order_id, both());
         }
     }
-    assert_eq!(asked, 2);
+    assert_eq!(queried, 2);
 }

@@ -94,8 +94,8 @@ impl Engine {
                 unreachable!("open order {order_id} is in memory");
             };
             if sweep.scope.has(order) {
-                let asked = self.with_order(*order_id, turn, request_cancel);
-                sweep.asked += u64::from(asked == Some(true));
+                let is_new = self.with_order(*order_id, turn, request_cancel);
+                sweep.asked += u64::from(is_new == Some(true));
             }
         }
         let is_whole = next.len() < limit;

@@ -118,12 +118,12 @@ fn a_comparison_continues_where_it_stopped() {
     rig.now += 500;
     rig.take();
     rig.engines.begin_comparison();
-    let mut asked = 0;
+    let mut queried = 0;
     while rig.engines.is_comparing() {
         rig.act(|engines, now, out| engines.compare_some(now, 7, out));
         let queries = rig.queries();
         assert!(queries <= 7, "{queries}");
-        asked += queries;
+        queried += queries;
     }
-    assert_eq!(asked, orders);
+    assert_eq!(queried, orders);
 }

@@ -39,9 +39,9 @@ impl Engines {
     /// already queried are queried once more after it.
     pub fn begin_reconciliation(&mut self) {
         self.rounds.reconciliation = self.rounds.reconciliation.wrapping_add(1).max(1);
-        let has_asked =
+        let has_queried =
             self.rounds.reconciling.is_some_and(|cursor| cursor != ReconcileCursor::default());
-        if has_asked {
+        if has_queried {
             self.rounds.reconciles_again = true;
         } else {
             self.begin_round();
@@ -96,11 +96,11 @@ impl Engines {
     pub fn reconcile_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
         self.advance(now);
         let Some(mut cursor) = self.rounds.reconciling else { return };
-        let asked_before = out.effects.len();
+        let effects_before = out.effects.len();
         let reconciliation = self.rounds.reconciliation;
         let (partitions, mut turn) = self.parts(out);
         while let Some(engine) = partitions.get_mut(cursor.partition) {
-            let room = limit.saturating_sub(turn.out.effects.len() - asked_before);
+            let room = limit.saturating_sub(turn.out.effects.len() - effects_before);
             if room == 0 {
                 self.rounds.reconciling = Some(cursor);
                 return;
@@ -113,7 +113,7 @@ impl Engines {
         self.rounds.reconciling = Some(cursor);
         // Ended orders come last, to include those that ended meanwhile.
         while let Some((_, order_id)) = self.ended.get(self.rounds.ended_reconciled).copied() {
-            if out.effects.len() - asked_before >= limit {
+            if out.effects.len() - effects_before >= limit {
                 return;
             }
             self.rounds.ended_reconciled += 1;

@@ -207,13 +207,13 @@ fn an_order_with_too_many_cases_is_queried_with_pauses() {
     for fill in &ours {
         rig.report("x", ReportKind::Filled(fill.clone()));
     }
-    let mut asked = 0;
+    let mut queried = 0;
     for _ in 0..50 {
-        asked += rig.queries();
+        queried += rig.queries();
         rig.record(order_id, record(&theirs));
     }
     assert_eq!(causes(&rig).len(), MAX_OPEN_CASES);
-    assert!(asked <= MAX_OPEN_CASES + 2, "queried {asked} times");
+    assert!(queried <= MAX_OPEN_CASES + 2, "queried {queried} times");
 }
 
 #[test]

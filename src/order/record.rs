@@ -112,8 +112,8 @@ impl Order {
 
     /// Whether a cancel must be sent to the exchange.
     pub fn wants_cancel(&self) -> bool {
-        let asked = self.status == Status::PendingCancel && self.external_order_id.is_some();
-        asked || self.is_stray()
+        let is_requested = self.status == Status::PendingCancel && self.external_order_id.is_some();
+        is_requested || self.is_stray()
     }
 
     pub(super) fn facts(&self) -> Facts {
