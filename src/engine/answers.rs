@@ -1,6 +1,6 @@
-//! What the exchange says: answers to what was sent, and reports.
+//! The exchange's answers to submits, cancels and queries.
 
-use super::entry::{QueryReason, RecordId, UnknownLook};
+use super::entry::{QueryReason, RecordId, UnknownAnswer};
 use super::evidence::{Listed, count_listed, judge_missing, reconciles};
 use super::feed_progress::FeedProgress;
 use super::inputs::{
@@ -12,12 +12,12 @@ use super::repair::{Before, SubmitFate};
 use crate::order::{Anomaly, CancelCause, CaseCause, Change, Ending, Order, Status};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
-/// How many times as long the exchange has to say that it does not know an order which it had
-/// accepted, before its cancel counts as done.
+/// An accepted order counts as lost at the exchange once that has answered "unknown order" for this
+/// many times [`EngineOptions::unknown_span_micros`].
 const LOST_SPANS: u64 = 15;
 
 impl Engine {
-    /// The answer to a submit.
+    /// Takes the answer to a submit.
     pub(super) fn submit_answer(
         &mut self,
         order_id: OrderId,
@@ -34,20 +34,20 @@ impl Engine {
                     work.record(Change::NotAccepted);
                 }
             }
-            // Never a second submit: the exchange is asked what became of the first.
+            // Never submit again: query what became of the first.
             SubmitOutcome::Unknown | SubmitOutcome::TimedOut => {
                 work.entry.underway.submit = match outcome {
                     SubmitOutcome::TimedOut => SubmitFate::TimedOut,
                     _ => SubmitFate::Lost,
                 };
                 if work.order().status == Status::Pending {
-                    work.entry.ask(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query(QueryReason::FollowUp, work.turn.out);
                 }
             }
         });
     }
 
-    /// The answer to a cancel.
+    /// Takes the answer to a cancel.
     pub(super) fn cancel_answer(
         &mut self,
         order_id: OrderId,
@@ -57,18 +57,18 @@ impl Engine {
         self.with_order(order_id, turn, |work| {
             work.entry.underway.cancel_unanswered = false;
             match outcome {
-                // The feed may still bring fills from before that. Its record has all of them, so
-                // that what the user is told is the end of it.
+                // The feed may still bring fills from before the cancel. The exchange's record has
+                // all of them, so the user's answer is final.
                 CancelOutcome::Cancelled if work.order().wants_cancel() => {
                     work.entry.underway.cancel_confirmed = true;
-                    work.entry.ask_anew(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.out);
                 }
                 CancelOutcome::Cancelled => {
                     work.record(Change::Cancelled { cause: CancelCause::Cancelled });
                 }
-                // Its fills may be on their way: its record has all of them.
+                // Its last fills may still be in flight; the exchange's record has all of them.
                 CancelOutcome::Refused { why: CancelRefusal::AlreadyEnded, .. } => {
-                    work.entry.ask_anew(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.out);
                 }
                 CancelOutcome::Refused { why: CancelRefusal::UnknownOrder, .. } => {
                     work.alert(Anomaly::UnknownAtExchange);
@@ -76,17 +76,17 @@ impl Engine {
                 CancelOutcome::Refused { why: CancelRefusal::Declined, reason } => {
                     work.record(Change::CancelRejected { reason });
                 }
-                // Stays as it is; the periodic look reconciles it.
+                // A periodic query reconciles it.
                 CancelOutcome::Unknown => {}
             }
         });
     }
 
-    /// The exchange's record of an order, asked for at `asked_at`.
+    /// Takes the exchange's record of an order, queried at `queried_at`.
     pub(super) fn query_answer(
         &mut self,
         order_id: OrderId,
-        asked_at: TimestampMicros,
+        queried_at: TimestampMicros,
         answer: QueryAnswer,
         turn: &mut Turn<'_>,
     ) {
@@ -94,26 +94,26 @@ impl Engine {
         self.with_order(order_id, turn, |work| {
             let reason = work.entry.underway.query.take();
             let before = Before::of(work.order());
-            let is_old_news = std::mem::take(&mut work.entry.underway.ask_again);
-            // What is still open after this record says so again.
-            work.entry.underway.look_at = None;
-            work.entry.underway.unreconciled &= is_old_news;
-            if !is_old_news && !reconciles(work, as_of_answer(&answer)) {
+            let is_stale = std::mem::take(&mut work.entry.underway.query_again);
+            // Whatever this record leaves unsure schedules its next query itself.
+            work.entry.underway.next_query_at = None;
+            work.entry.underway.unreconciled &= is_stale;
+            if !is_stale && !reconciles(work, as_of_answer(&answer)) {
                 work.entry.underway.unreconciled = true;
             }
             let is_unreadable = matches!(answer, QueryAnswer::Unreadable { .. });
             match answer {
                 QueryAnswer::Unknown { as_of } => {
                     work.entry.underway.record_id = None;
-                    unknown_at_exchange(work, asked_at, as_of);
+                    unknown_at_exchange(work, queried_at, as_of);
                 }
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
                 QueryAnswer::Known(record) => take_record(work, record, reason),
                 QueryAnswer::Unreadable { text } => work.quarantine_part(&text),
             }
             before.note_repairs(work, reason);
-            if is_old_news {
-                work.entry.ask(QueryReason::FollowUp, work.turn.out);
+            if is_stale {
+                work.entry.query(QueryReason::FollowUp, work.turn.out);
             } else {
                 end_confirmed_cancel(work);
             }
@@ -121,14 +121,14 @@ impl Engine {
         });
     }
 
-    /// A query came back without an answer. What waits is watched, and all that is unsure is asked for
-    /// again.
+    /// A query returned without an answer. Waiting orders stay watched, and everything unsure is
+    /// queried again.
     pub(super) fn query_lost(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         self.with_order(order_id, turn, |work| {
             work.entry.underway.query = None;
-            work.entry.underway.ask_again = false;
-            // The exchange has confirmed, and nobody is left waiting because its record has not
-            // come; fills that it may hold are owed.
+            work.entry.underway.query_again = false;
+            // The exchange has confirmed the cancel: do not keep the client waiting for its record,
+            // but reconcile the fills that the record may hold.
             work.entry.underway.unreconciled |= work.entry.underway.cancel_confirmed;
             end_confirmed_cancel(work);
             work.keep_asking(true);
@@ -136,14 +136,14 @@ impl Engine {
     }
 }
 
-/// Records a confirmed cancel that the exchange's record has not brought along.
+/// Records a confirmed cancel that the exchange's record did not include.
 pub(super) fn end_confirmed_cancel(work: &mut Work<'_, '_>) {
     if work.entry.underway.cancel_confirmed && work.order().wants_cancel() {
         work.record(Change::Cancelled { cause: CancelCause::Cancelled });
     }
 }
 
-/// An answer without what it says of how complete it is, where that may mean other lines.
+/// Drops an answer's `as_of` if it cannot be trusted; see [`FeedProgress::believed`].
 fn believed(feed: &FeedProgress, answer: QueryAnswer) -> QueryAnswer {
     match answer {
         QueryAnswer::Unknown { as_of } => QueryAnswer::Unknown { as_of: feed.believed(as_of) },
@@ -164,26 +164,26 @@ fn as_of_answer(answer: &QueryAnswer) -> Option<&FeedPlace> {
 }
 
 impl Work<'_, '_> {
-    /// The exchange's first id of the order is the one that it keeps here.
-    fn record_accept(&mut self, external_order_id: ExternalOrderId) {
+    /// Records the exchange's id; the first one stays.
+    fn record_external_id(&mut self, external_order_id: ExternalOrderId) {
         if self.order().external_order_id.is_none() {
             self.record(Change::Accepted { external_order_id });
         }
     }
 }
 
-/// Whether a record is that of the order, although it names another id than the order was accepted
-/// under: the first time it may be another order's. One that is told again is believed, since the
-/// record was asked for by our own id; operators are told.
+/// Whether to take a record that names another id than the order was accepted under. It may belong
+/// to another order, so the first such record is not taken. A repeated one is, because the query
+/// went by our own id; operators are alerted.
 fn is_believed(work: &mut Work<'_, '_>, named: &ExternalOrderId) -> bool {
     let now = work.turn.now;
     let before = work.entry.underway.record_id.take().filter(|before| before.id == *named);
     let since = before.map_or(now, |before| before.since);
     let accepted_under = work.order().external_order_id.clone();
     let is_other = accepted_under.as_ref().is_some_and(|known| known != named);
-    let is_told_again = now.micros_since(since) >= work.turn.options.unknown_span_micros;
-    let believed_other = is_other && is_told_again;
-    // Nearly every order has the id that its record names, and to itself: that needs no room.
+    let is_repeated = now.micros_since(since) >= work.turn.options.unknown_span_micros;
+    let believed_other = is_other && is_repeated;
+    // Nearly every record names the order's own, unshared id: keep nothing then.
     if is_other || work.entry.underway.shares_external_id {
         let record_id = RecordId { id: named.clone(), since, is_other: believed_other };
         work.entry.underway.record_id = Some(Box::new(record_id));
@@ -199,12 +199,12 @@ fn is_believed(work: &mut Work<'_, '_>, named: &ExternalOrderId) -> bool {
         work.quarantine_order(CaseCause::OtherExternalId, &text);
     } else {
         let again = now.saturating_add_micros(work.turn.options.unknown_span_micros);
-        work.look_again_at(again);
+        work.schedule_query(again);
     }
     believed_other
 }
 
-/// Takes the exchange's record of an order.
+/// Applies the exchange's record of an order.
 fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<QueryReason>) {
     if !is_believed(work, &record.external_order_id) {
         return;
@@ -216,10 +216,10 @@ fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<Q
     let ExchangeRecord { external_order_id, state, executions, unreadable, .. } = record;
     let is_other =
         work.order().external_order_id.as_ref().is_some_and(|known| *known != external_order_id);
-    work.record_accept(external_order_id);
+    work.record_external_id(external_order_id);
     count_listed(work, executions);
     if is_other {
-        // It adds what it shows, and proves nothing about the order that was accepted.
+        // It adds its executions, and proves nothing about the order that was accepted.
         return;
     }
     judge_missing(work, listed);
@@ -237,8 +237,8 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeOrderState, reason: Option
         ExchangeOrderState::Open => {
             let underway = &mut work.entry.underway;
             let is_cancel_in_progress = underway.cancel_unanswered || underway.cancel_confirmed;
-            if reason == Some(QueryReason::PeriodicLook) && !is_cancel_in_progress {
-                // A cancel that is still wanted did not get there, or its outcome got lost.
+            if reason == Some(QueryReason::Periodic) && !is_cancel_in_progress {
+                // A pending cancel did not arrive, or its outcome was lost: send it again.
                 underway.cancel_sent = false;
             }
         }
@@ -256,37 +256,36 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeOrderState, reason: Option
     }
 }
 
-/// The exchange has no such order. Records lag, so that it takes two looks that agree, and the
-/// exchange's own clock past the deadline, before an order is called failed. It is looked at again
-/// after that.
+/// The exchange does not know the order. Records lag, so an order fails only after two agreeing
+/// queries and with the exchange's own clock past the deadline. It is queried again later.
 fn unknown_at_exchange(
     work: &mut Work<'_, '_>,
-    asked_at: TimestampMicros,
+    queried_at: TimestampMicros,
     as_of: Option<FeedPlace>,
 ) {
     let span = work.turn.options.unknown_span_micros;
     match work.order().status {
         Status::Pending => {
             let never_after = never_accepted_after(work);
-            if asked_at <= never_after {
+            if queried_at <= never_after {
                 work.entry.underway.unknown = None;
-                work.look_again_at(never_after.saturating_add_micros(1));
-            } else if agrees_with_first_look(work, as_of.as_ref(), span) {
+                work.schedule_query(never_after.saturating_add_micros(1));
+            } else if confirms_unknown(work, as_of.as_ref(), span) {
                 work.record(Change::NotAccepted);
-                look_at_failed_again(work);
+                schedule_relook(work);
             }
         }
         Status::PendingCancel => {
             work.alert(Anomaly::UnknownAtExchange);
-            // It was there once: whoever says that it is not is late, or has lost it.
-            if agrees_with_first_look(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
+            // The exchange accepted it once: its record lags, or it lost the order.
+            if confirms_unknown(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
                 work.record(Change::Cancelled { cause: CancelCause::Unknown });
             }
         }
-        Status::Failed => look_at_failed_again(work),
+        Status::Failed => schedule_relook(work),
         Status::Submitted | Status::PartiallyFilled => {
             work.alert(Anomaly::UnknownAtExchange);
-            if agrees_with_first_look(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
+            if confirms_unknown(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
                 let text = "it had accepted the order, and says that it does not know it";
                 work.quarantine_order(CaseCause::UnknownAtExchange, text);
             }
@@ -295,15 +294,15 @@ fn unknown_at_exchange(
     }
 }
 
-/// The last moment at which the exchange may still accept an order. When it was asked is told in
-/// the same clock, with what is known of the exchange's.
+/// The last moment at which the exchange may accept an order. The time of a query is told in the
+/// same clock, corrected by what is known of the exchange's clock.
 fn never_accepted_after(work: &Work<'_, '_>) -> TimestampMicros {
     work.order().submit_before.saturating_add_micros(work.turn.options.clock_tolerance_micros)
 }
 
-/// Whether this is the second look at which the exchange does not know an order, long enough after
-/// the first, from a record that is not older than that. Otherwise it is asked again.
-fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u64) -> bool {
+/// Whether this "unknown order" confirms an earlier one: at least `span` after it, and from a
+/// record that is not older. Otherwise schedules another query.
+fn confirms_unknown(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u64) -> bool {
     let now = work.turn.now;
     let (session, sequence) = work.turn.feed.place();
     let first = work
@@ -311,34 +310,34 @@ fn agrees_with_first_look(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, sp
         .underway
         .unknown
         .filter(|first| first.feed.0 == session)
-        .unwrap_or(UnknownLook { since: now, feed: (session, sequence) });
+        .unwrap_or(UnknownAnswer { since: now, feed: (session, sequence) });
     work.entry.underway.unknown = Some(first);
     let waited = now.micros_since(first.since);
     let is_newer = match (as_of, work.turn.feed.covered_by(as_of)) {
         (None, _) => true,
         (Some(_), Some(covers)) => covers >= first.feed.1,
-        // Complete up to a line of a session that is not being read: it may be any age. Where all
-        // records of so long a time are, they say nothing of how complete they are.
+        // Complete up to a line of another session: of unknown age. If all records of this long a
+        // span are like that, `as_of` is no evidence either way.
         (Some(_), None) => session == 0 || waited >= work.turn.options.unmatched_report_age_micros,
     };
     let is_second = waited >= span;
     if !(is_second && is_newer) {
-        work.look_again_at(now.saturating_add_micros(span));
+        work.schedule_query(now.saturating_add_micros(span));
     }
     is_second && is_newer
 }
 
-/// When an order that was called failed is asked about next: the exchange may have had it all along.
-fn look_at_failed_again(work: &mut Work<'_, '_>) {
+/// Schedules the next query about a failed order: the exchange may have had it all along.
+fn schedule_relook(work: &mut Work<'_, '_>) {
     if work.order().ending() != Some(Ending::NotAccepted) {
         return;
     }
     if let Some(at) = next_relook(work.order(), work.turn.now, work.turn.options) {
-        work.look_again_at(at);
+        work.schedule_query(at);
     }
 }
 
-/// The first of the times at which a failed order is looked at again that is still to come.
+/// The next of the times at which a failed order is queried again; `None` after the last.
 pub(super) fn next_relook(
     order: &Order,
     now: TimestampMicros,

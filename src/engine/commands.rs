@@ -1,4 +1,4 @@
-//! What users ask for.
+//! Commands of users: create, cancel, and the reply timeout.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::order::{Change, Created, Event, Status};
 use crate::types::{OrderId, UserId};
 
 impl Engine {
-    /// Records an order and has it sent, unless its key names one already.
+    /// Records and submits an order, unless its key already names one.
     pub(super) fn create(&mut self, request: CreateOrder, to: ReplyTo, turn: &mut Turn<'_>) {
         let first = request.client_order_id.as_ref().and_then(|key| {
-            self.by_key(&request.user, key) // the key stays taken whatever became of the order
+            self.by_key(&request.user, key) // a key names its order for good
         });
         if let Some(first) = first {
             let reply = request.repeat_of(Arc::clone(first));
@@ -23,7 +23,7 @@ impl Engine {
             return;
         }
         if self.orders.contains_key(&request.order_id) {
-            // Ids have 56 random bits and the time; should one come twice, nothing is recorded.
+            // An id has 56 random bits and the time. On a collision nothing is recorded.
             turn.out.effects.push(Effect::ReplyCreate { to, reply: CreateReply::Unavailable });
             return;
         }
@@ -40,7 +40,7 @@ impl Engine {
     }
 
     fn created_event(&self, request: CreateOrder, turn: &Turn<'_>) -> Created {
-        // One name in memory for all of a user's orders.
+        // All orders of a user share one copy of the name.
         let user = match self.keys.get_key_value(&request.user) {
             Some((known, _)) => known.clone(),
             None => request.user,
@@ -60,7 +60,7 @@ impl Engine {
         }
     }
 
-    /// Records that a user wants an order cancelled, and has that sent as soon as it can be.
+    /// Records a cancel request and sends it as soon as the exchange's id is known.
     pub(super) fn cancel(
         &mut self,
         user: &UserId,
@@ -85,18 +85,19 @@ impl Engine {
         });
     }
 
-    /// Gives up waiting for an outcome: the answer is the order as it is, or that it is cancelled where
-    /// the exchange has said so. Nothing when the answer has been given.
+    /// Answers a client whose wait timed out: with the order as it is, or as cancelled if the
+    /// exchange has confirmed the cancel. Does nothing if the client already has its answer.
     pub(super) fn reply_timeout(&mut self, order_id: OrderId, to: ReplyTo, turn: &mut Turn<'_>) {
         self.with_order(order_id, turn, |work| {
-            // The exchange has confirmed, and only its record is late: nobody is kept waiting for
-            // that, and the fills that it may hold are owed.
+            // The exchange has confirmed the cancel and only its record is late. Do not keep the
+            // client waiting for it; reconcile the fills that it may hold.
             let awaits_cancel = work.entry.waiting.contains(&Waiting::ForCancel(to));
             if awaits_cancel && work.entry.underway.cancel_confirmed {
                 work.entry.underway.unreconciled = true;
                 end_confirmed_cancel(work);
             }
         });
+        // Answered already, if the order has left memory.
         let Some(entry) = self.orders.get_mut(&order_id) else { return };
         let is_ours = |waiting: &Waiting| match *waiting {
             Waiting::ForCreate(other) | Waiting::ForCancel(other) => other == to,
@@ -114,15 +115,14 @@ impl Engine {
     }
 }
 
-/// Records that an order is to be cancelled. False when that was recorded before, or there is
-/// nothing left to cancel.
+/// Records a cancel request. Returns false if one was recorded before or nothing is left to cancel.
 pub(super) fn request_cancel(work: &mut Work<'_, '_>) -> bool {
     let was_pending_cancel = work.order().status == Status::PendingCancel;
     let version_before = work.order().version;
     work.record(Change::CancelRequested);
     if was_pending_cancel && !work.entry.underway.cancel_unanswered {
-        // An earlier cancel came back without an outcome: find out rather than wait.
-        work.entry.ask(QueryReason::PeriodicLook, work.turn.out);
+        // An earlier cancel returned without an outcome: query now instead of waiting.
+        work.entry.query(QueryReason::Periodic, work.turn.out);
     }
     work.order().version != version_before
 }

@@ -1,10 +1,10 @@
-//! A fixed course of events, with a crash put at every place in it, one after the other and two at
-//! a time: nothing acknowledged is lost, nothing is placed twice, and both sides agree in the end.
+//! A fixed course of events with crashes at every point, one and two at a time: nothing
+//! acknowledged is lost, nothing is placed twice, and both sides agree in the end.
 
 use super::test_world::{Fate, Move, World};
 
-/// Orders that are accepted, refused, lost on the way there and on the way back; fills before and
-/// after the accept; cancels that work, get lost and come too late.
+/// Orders that are accepted, rejected, and lost before and after the exchange; fills before and
+/// after the accept; cancels that succeed, get lost and come too late.
 fn course() -> Vec<Move> {
     use Fate::{AnswerLost, Fine, Lost, Refused};
     let create = |user, key| Move::Create { user, key, shares: 3 };
@@ -16,7 +16,7 @@ fn course() -> Vec<Move> {
     let query = Move::Query { pick: 0, fate: Fine };
     let send_cancel = |fate| Move::SendCancel { pick: 0, fate };
     vec![
-        // Accepted, filled in two, the first before the accept is known.
+        // Accepted, filled twice, first before the accept is known.
         create(0, 1),
         commit,
         submit(Fine),
@@ -28,7 +28,7 @@ fn course() -> Vec<Move> {
         trade(0, 2),
         feed,
         commit,
-        // Lost on the way back, then asked about; its key is used again meanwhile.
+        // The answer is lost and the order queried; its key is repeated meanwhile.
         create(1, 2),
         commit,
         submit(AnswerLost),
@@ -38,7 +38,7 @@ fn course() -> Vec<Move> {
         query,
         answer,
         commit,
-        // Lost on the way there; refused.
+        // The submit is lost; a submit is rejected.
         create(2, 3),
         create(0, 4),
         commit,
@@ -47,7 +47,7 @@ fn course() -> Vec<Move> {
         answer,
         answer,
         commit,
-        // Cancelled before the accept, after which the cancel is sent.
+        // Cancelled before the accept: the cancel is sent after it.
         create(0, 5),
         commit,
         Move::Cancel { order: 5 },
@@ -61,7 +61,7 @@ fn course() -> Vec<Move> {
         commit,
         Move::Cancel { order: 5 },
         commit,
-        // A cancel whose answer gets lost, and one that comes after the last share went.
+        // A cancel whose answer is lost, and one after the last fill.
         Move::Cancel { order: 1 },
         commit,
         send_cancel(AnswerLost),
@@ -82,7 +82,7 @@ fn course() -> Vec<Move> {
         query,
         answer,
         commit,
-        // The periodic look.
+        // The periodic query.
         Move::Wait { millis: 60 },
         Move::Sweep,
         commit,
@@ -114,7 +114,7 @@ fn run_with_crashes(places: &[usize], torn: u8) {
 }
 
 #[test]
-fn a_crash_anywhere_loses_nothing() {
+fn one_crash_at_any_point_loses_nothing() {
     run_with_crashes(&[], 0);
     for place in 0..course().len() {
         for torn in 0..3 {
@@ -124,7 +124,7 @@ fn a_crash_anywhere_loses_nothing() {
 }
 
 #[test]
-fn a_second_crash_during_recovery_loses_nothing() {
+fn two_crashes_at_any_points_lose_nothing() {
     for place in 0..course().len() - 1 {
         for gap in 1..course().len() - place {
             run_with_crashes(&[place, place + gap], 1);

@@ -1,3 +1,5 @@
+//! All engines of a node, and the state that belongs to none of them.
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -13,51 +15,50 @@ use super::partition::{Engine, Turn, UnknownOrder};
 use super::rounds::Rounds;
 use super::spread_map::SpreadMap;
 use super::unclaimed::Unclaimed;
-use super::unmatched::{Kept, UnmatchedLine, UnmatchedReports};
+use super::unmatched::{LogState, UnmatchedLine, UnmatchedReports};
 use crate::order::{Change, Event, Order, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
     UserPartition,
 };
 
-/// Hash tables of exchange ids: as many as the engines have for their orders together.
+/// Hash tables for exchange ids: as many as all engines together have for their orders.
 const EXTERNAL_ID_TABLES: usize = 1_024;
 
-/// All engines of a node and what belongs to none of them.
+/// All engines of a node, and the state that belongs to none of them.
 #[derive(Debug)]
 pub struct Engines {
     partitions: [Engine; USER_PARTITIONS],
-    /// Which order an exchange id means: reports carry nothing else.
+    /// The order of each exchange id. A report names its order by nothing else.
     pub(super) by_external_id: SpreadMap<ExternalOrderId, OrderId, RandomState>,
     pub(super) unmatched: UnmatchedReports,
-    /// Exchange ids that the store is being asked about. At most one for each unmatched report.
+    /// Exchange ids being looked up in the store. At most one per unmatched report.
     pub(super) ids_looked_up: HashSet<ExternalOrderId>,
-    /// Reports that no order has claimed, and of which nobody has been told.
+    /// Discarded reports that operators have not been alerted about yet.
     unclaimed: Unclaimed,
     pub(super) feed: FeedProgress,
-    /// Rounds through all open orders.
     pub(super) rounds: Rounds,
-    /// Orders that have ended within the window before the last logged feed position, or since, and
-    /// when, oldest first. Where the feed loses lines, late fills and busts may be among them, so these
-    /// are asked about as well. Most have left memory: 24 bytes each, 56 MB on a host that takes a
-    /// quarter of the peak.
+    /// Recently ended orders with the time of their end, oldest first: those within the window
+    /// before the last logged feed position, or after it. After a gap in the feed they are queried
+    /// too, because late fills and busts may be among the lost lines. Most have left memory. 24
+    /// bytes each: 56 MB on a host that takes a quarter of the peak.
     pub(super) ended: VecDeque<(TimestampMicros, OrderId)>,
-    /// Orders that the store is being asked for, to ask the exchange about them, and whether that
+    /// Orders being looked up in the store in order to query them, and whether that query
     /// reconciles them.
     pub(super) orders_looked_up: HashMap<OrderId, bool>,
-    /// What could not be read of orders that are not known (yet), and when it came.
+    /// Unreadable lines about ids that no known order has (yet), with their time of arrival.
     pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
-    /// Ids that the exchange gave to several orders, and which these are.
+    /// Ids that the exchange gave to several orders, with these orders.
     pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
-    /// Ids of orders that had ended before this session of the feed, and that lines have named in it.
+    /// Ids of orders that ended before the current feed session and were named by lines of it.
     pub(super) used_late: HashMap<ExternalOrderId, OrderId>,
-    /// Time as the inputs tell it; never goes back.
+    /// The latest time of any input; never goes back.
     pub(super) now: TimestampMicros,
     pub(super) options: EngineOptions,
 }
 
 impl Engines {
-    /// Engines without orders.
+    /// Creates engines without orders.
     pub fn new(options: EngineOptions) -> Self {
         Self {
             partitions: std::array::from_fn(|_| Engine::default()),
@@ -77,10 +78,11 @@ impl Engines {
         }
     }
 
-    /// Takes an event of the log, in recovery.
+    /// Replays an event of the log.
     ///
     /// # Errors
-    /// The event is about an order that is not in memory: the store has it, or the log is not whole.
+    /// The event is about an order that is not in memory: the store has it, or the log is
+    /// incomplete.
     pub fn replay(&mut self, event: &Event) -> Result<(), UnknownOrder> {
         match event {
             Event::Created(created) => {
@@ -99,7 +101,7 @@ impl Engines {
                 }
             }
             Event::UnmatchedReport(report) => {
-                self.unmatched.hold(report.clone().into(), true);
+                self.unmatched.add(report.clone().into(), true);
             }
             Event::FeedPosition(position) => {
                 self.feed.replay(position);
@@ -109,7 +111,7 @@ impl Engines {
         Ok(())
     }
 
-    /// Ends recovery: gives reports whose orders are known now to them, and begins to reconcile every
+    /// Ends recovery: delivers reports whose orders are now known, and begins to reconcile every
     /// open order with the exchange.
     pub fn start(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
@@ -120,13 +122,13 @@ impl Engines {
         }
         let (partitions, turn) = self.parts(out);
         for engine in partitions {
-            engine.look_at_unsure_again(&turn);
+            engine.schedule_unsure(&turn);
         }
         self.note_ended_since(0, out);
         self.begin_reconciliation();
     }
 
-    /// Takes note of orders that have ended with events which no turn has looked at.
+    /// Notes the orders that ended with events from `first_event` on, which no turn has examined.
     pub(super) fn note_ended_since(&mut self, first_event: usize, out: &Outbox) {
         for event in out.events.iter().skip(first_event) {
             if let Some(News::MayHaveEnded(order_id)) = news_for_node(event) {
@@ -135,7 +137,7 @@ impl Engines {
         }
     }
 
-    /// A user's order.
+    /// Takes a create request.
     pub fn create(
         &mut self,
         now: TimestampMicros,
@@ -148,7 +150,7 @@ impl Engines {
         });
     }
 
-    /// A user's wish to cancel.
+    /// Takes a cancel request.
     pub fn cancel(
         &mut self,
         now: TimestampMicros,
@@ -162,7 +164,7 @@ impl Engines {
         });
     }
 
-    /// Somebody has waited long enough for an outcome.
+    /// Takes a client's reply timeout.
     pub fn reply_timeout(
         &mut self,
         now: TimestampMicros,
@@ -201,8 +203,7 @@ impl Engines {
         });
     }
 
-    /// The exchange's record of an order, with the time at which it was asked for; `None` when no
-    /// answer came.
+    /// Takes the exchange's record of an order and the time of the query; `None` if no answer came.
     pub fn query_answer(
         &mut self,
         now: TimestampMicros,
@@ -210,7 +211,7 @@ impl Engines {
         answer: Option<(TimestampMicros, QueryAnswer)>,
         out: &mut Outbox,
     ) {
-        let is_named = match &answer {
+        let has_unmatched_reports = match &answer {
             Some((_, QueryAnswer::Known(record))) => {
                 let order = self.order(order_id);
                 order.is_some_and(|order| order.external_order_id.is_none())
@@ -219,37 +220,38 @@ impl Engines {
             Some(_) | None => false,
         };
         self.turn(now, order_id.partition(), out, |engine, turn| match answer {
-            Some((asked_at, answer)) => engine.query_answer(order_id, asked_at, answer, turn),
+            Some((queried_at, answer)) => engine.query_answer(order_id, queried_at, answer, turn),
             None => engine.query_lost(order_id, turn),
         });
         self.index_other_id(order_id, out);
-        if is_named {
-            // What was kept for the order counts since, and only another record can judge that.
+        if has_unmatched_reports {
+            // The unmatched reports were delivered after this record: only another one can judge
+            // them.
             self.reconcile(now, order_id, out);
         }
     }
 
-    /// Something that the exchange reported unasked. About an id that is not known (yet) it is
-    /// kept for a while.
+    /// Takes an unsolicited report. A report about an id that no order has (yet) is kept for a
+    /// while.
     pub fn report(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
         if let Some(report) = self.report_known(now, report, out) {
             let received_at = self.now;
-            self.unmatched.hold(UnmatchedLine::new(report, received_at), false);
+            self.unmatched.add(UnmatchedLine::new(report, received_at), false);
         }
     }
 
-    /// Something that the exchange reported and will forget once we say that we have it: what is
-    /// not known (yet) is logged with everything else that this decides.
+    /// Takes an unsolicited report that the exchange forgets once acknowledged: an unmatched one is
+    /// logged along with everything else that this input decides.
     pub fn report_durably(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
         let Some(report) = self.report_known(now, report, out) else { return };
         let unmatched = UnmatchedLine::new(report, self.now);
-        match self.unmatched.hold_logged(&unmatched) {
-            Kept::Logged => {}
-            Kept::Unlogged => out.events.push(Event::UnmatchedReport(unmatched.report)),
+        match self.unmatched.add_logged(&unmatched) {
+            LogState::Logged => {}
+            LogState::Unlogged => out.events.push(Event::UnmatchedReport(unmatched.report)),
         }
     }
 
-    /// Gives a report to its order. A report about an id that is not known (yet) comes back.
+    /// Delivers a report to its order. Returns a report whose id no order has (yet).
     fn report_known(
         &mut self,
         now: TimestampMicros,
@@ -272,81 +274,81 @@ impl Engines {
         Some(report)
     }
 
-    /// Lines of this numbering follow after `sequence`, and some before it may have been missed:
-    /// all open orders are reconciled with the exchange.
+    /// The feed continues after `sequence` of this session, and earlier lines may have been missed:
+    /// reconciles all open orders with the exchange.
     pub fn feed_session(&mut self, session: &CompactString, sequence: u64) {
         self.feed.begin(session, sequence);
         self.used_late.clear();
         self.begin_reconciliation();
     }
 
-    /// The same where the numbering has begun again under the session's name.
+    /// Like [`feed_session`](Self::feed_session), after the session restarted its numbering.
     pub fn feed_renumbered(&mut self, session: &CompactString, sequence: u64) {
-        self.feed.begin_again(session, sequence);
+        self.feed.begin_renumbered(session, sequence);
         self.used_late.clear();
         self.begin_reconciliation();
     }
 
-    /// Every line of the feed up to here has been taken.
+    /// Every line of the feed up to `sequence` was taken.
     pub fn feed_reached(&mut self, sequence: u64) {
         self.feed.reach(sequence);
     }
 
-    /// The last position taken, or recovered: where a feed should go on.
+    /// The last position taken or recovered, from which the feed should continue.
     pub fn feed_position(&self) -> Option<(&CompactString, u64)> {
         self.feed.position()
     }
 
-    /// Looks at what has waited too long: asks about at most `limit` orders of each partition.
-    /// True when more are due.
+    /// Handles everything that has waited too long. Queries at most `limit` orders of each
+    /// partition; returns true if more are due.
     pub fn tick(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) -> bool {
         self.advance(now);
         let age = self.options.unmatched_report_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
         self.unclaimed.expired += self.unmatched.expire(received_before);
-        self.unclaimed.overflowed += self.unmatched.take_given_up();
+        self.unclaimed.overflowed += self.unmatched.take_overflow_count();
         self.unclaimed.alert(self.now, out);
-        self.find_unclaimed(out);
+        self.look_up_unmatched(out);
         self.expire_unreadable(out);
         let (partitions, mut turn) = self.parts(out);
         let mut more = false;
         let mut absent = Vec::new();
         for engine in partitions {
-            more |= engine.look_at_due(limit, &mut turn);
-            more |= engine.look_again(limit, &mut absent, &mut turn);
+            more |= engine.query_overdue(limit, &mut turn);
+            more |= engine.run_scheduled_queries(limit, &mut absent, &mut turn);
         }
         for order_id in absent {
-            self.find_order(order_id, false, out);
+            self.look_up_order(order_id, false, out);
         }
         more
     }
 
-    /// An order as it stands, durable or not.
+    /// The current version of an order, durable or not.
     pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
         self.engine(order_id.partition()).order(order_id)
     }
 
-    /// Whether a user's own key names an order in memory, durable or not.
+    /// Whether a client's key names an order in memory, durable or not.
     pub fn knows_key(&self, user: &UserId, key: &ClientOrderId) -> bool {
         self.engine(user.partition()).by_key(user, key).is_some()
     }
 
-    /// Every order in memory, in no order.
+    /// All orders in memory, in no particular order.
     pub fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
         self.partitions.iter().flat_map(Engine::orders)
     }
 
-    /// Every order of a partition in memory, in no order.
+    /// All orders of a partition in memory, in no particular order.
     pub fn orders_of(&self, partition: UserPartition) -> impl Iterator<Item = &Arc<Order>> {
         self.engine(partition).orders()
     }
 
-    /// Orders that the exchange may still change.
+    /// Number of orders that the exchange may still change.
     pub fn open_orders(&self) -> usize {
         self.partitions.iter().map(Engine::open_orders).sum()
     }
 
-    /// Reports about unknown orders that are kept.
+    /// Number of unmatched reports.
     pub fn unmatched_reports(&self) -> usize {
         self.unmatched.len()
     }
@@ -360,14 +362,25 @@ impl Engines {
         &self.partitions
     }
 
-    /// The engines, and the surroundings that they work in.
+    /// Splits into the engines and the context of a turn.
     pub(super) fn parts<'a>(&'a mut self, out: &'a mut Outbox) -> (&'a mut [Engine], Turn<'a>) {
         let Self { partitions, feed, options, now, .. } = self;
         let turn = Turn { now: *now, options, feed, is_quarantine_full: false, out };
         (partitions, turn)
     }
 
-    /// Lets one engine work on an input and draws the consequences beyond it.
+    /// Splits into the engine of an order and the context of a turn.
+    #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
+    pub(super) fn engine_and_turn<'a>(
+        &'a mut self,
+        order_id: OrderId,
+        out: &'a mut Outbox,
+    ) -> (&'a mut Engine, Turn<'a>) {
+        let (partitions, turn) = self.parts(out);
+        (&mut partitions[order_id.partition().index()], turn)
+    }
+
+    /// Runs one engine on an input, then applies the consequences beyond that engine.
     #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
     pub(super) fn turn<R>(
         &mut self,
@@ -381,7 +394,7 @@ impl Engines {
         let (partitions, mut turn) = self.parts(out);
         let result = work(&mut partitions[partition.index()], &mut turn);
         if !self.ambiguous.is_empty() {
-            self.hold_back_cancels(first_effect, out);
+            self.withhold_cancels(first_effect, out);
         }
         let mut next = first_new;
         while let Some(event) = out.events.get(next) {
@@ -391,8 +404,8 @@ impl Engines {
                     if self.index(&external_order_id, order_id, self.now) {
                         self.deliver_unmatched(&external_order_id, order_id, out);
                         self.deliver_unreadable(&external_order_id, order_id, out);
-                        self.make_up_for_given_up(order_id, out);
-                        self.make_up_for_used_late(&external_order_id, order_id, out);
+                        self.query_after_overflow(order_id, out);
+                        self.query_after_late_use(&external_order_id, order_id, out);
                     } else {
                         out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
                         self.reconcile_sharing(&external_order_id, out);
@@ -411,8 +424,7 @@ impl Engines {
         }
     }
 
-    /// Forgets which orders ended longer before this moment than any gap that is still to come could
-    /// reach back.
+    /// Drops ended orders that are too old for any future gap to reach back to.
     pub(super) fn forget_ended_before(&mut self, at: TimestampMicros) {
         let window = self.options.ended_window_micros;
         let is_old = |ended: &TimestampMicros| at.micros_since(*ended) > window;
@@ -421,7 +433,7 @@ impl Engines {
         }
     }
 
-    /// Gives what was reported of an order before its id was known to it.
+    /// Delivers the reports that arrived before the order's id was known.
     pub(super) fn deliver_unmatched(
         &mut self,
         id: &ExternalOrderId,
@@ -433,10 +445,8 @@ impl Engines {
             self.note_used_late(id, order_id);
         }
         for report in unmatched {
-            let (partitions, mut turn) = self.parts(out);
-            if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                engine.report(order_id, report, &mut turn);
-            }
+            let (engine, mut turn) = self.engine_and_turn(order_id, out);
+            engine.report(order_id, report, &mut turn);
         }
     }
 
@@ -455,7 +465,7 @@ impl Engines {
     }
 }
 
-/// What of an order's changes matters beyond its engine.
+/// A change of an order that matters beyond its engine.
 enum News {
     Accepted(ExternalOrderId, OrderId),
     MayHaveEnded(OrderId),

@@ -1,3 +1,5 @@
+//! An order in memory: its logged state, and what is in flight for it in this run.
+
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
@@ -8,7 +10,7 @@ use crate::order::{Change, Ending, Order, Status, TrackedOrder};
 use crate::types::{ExecutionId, ExternalOrderId, TimestampMicros};
 use std::sync::Arc;
 
-/// One order in the engine: what the log says of it, and what only this run knows.
+/// One order in the engine: its logged state and what only this run knows.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) tracked: TrackedOrder,
@@ -16,130 +18,130 @@ pub(super) struct Entry {
     pub(super) underway: Underway,
 }
 
-/// What is underway for an order. Nothing of it survives a restart, which reconciles every open order
-/// with the exchange instead.
+/// What is in flight for an order. Nothing of it survives a restart, which reconciles every open
+/// order with the exchange instead.
 #[derive(Debug, Default)]
 pub(super) struct Underway {
-    /// In the engine's set of open orders.
+    /// Whether the engine's set of open orders has it.
     pub(super) listed_open: bool,
-    /// In the engine's set of orders that owe a reconciling query.
+    /// Whether the engine's set of unreconciled orders has it.
     pub(super) listed_unreconciled: bool,
-    /// In the engine's queue of orders to look at when their grace is over.
+    /// Whether the engine's queue of watched orders has it.
     pub(super) watched: bool,
-    /// What this run knows of its submit.
     pub(super) submit: SubmitFate,
-    /// A cancel was sent for the request that stands, and not to be sent again unbidden.
+    /// A cancel was sent for the current request; only a periodic query allows another one.
     pub(super) cancel_sent: bool,
-    /// A cancel is at the exchange and unanswered.
+    /// A cancel is in flight.
     pub(super) cancel_unanswered: bool,
-    /// The exchange said that the cancel took effect; its record of the order, with the last fills
-    /// before that, is being asked for.
+    /// The exchange confirmed the cancel; its record, with the last fills before the cancel, is
+    /// being queried.
     pub(super) cancel_confirmed: bool,
-    /// A query is at the exchange and unanswered.
+    /// A query is in flight.
     pub(super) query: Option<QueryReason>,
-    /// What the unanswered query will say may be old news: ask once more then.
-    pub(super) ask_again: bool,
-    /// A reconciling query is owed: it is asked again until it is answered.
+    /// The answer to the query in flight may be stale: query once more after it.
+    pub(super) query_again: bool,
+    /// The order must be reconciled: query until answered.
     pub(super) unreconciled: bool,
-    /// The last reconciliation in which it was asked about.
+    /// The last reconciliation in which it was queried.
     pub(super) reconciliation: u32,
-    /// What a record has to cover to reconcile it.
+    /// What a record must cover to reconcile it.
     pub(super) reconciling: Option<Reconciling>,
-    /// When it is to be asked about again, beside the grace.
-    pub(super) look_at: Option<TimestampMicros>,
-    /// Another time to ask about it, whatever is learned before and whether it is in memory then.
-    pub(super) extra_look: Option<TimestampMicros>,
-    /// Under which time it stands in the engine's queue of such looks.
-    pub(super) listed_look: Option<TimestampMicros>,
-    /// In the engine's set of orders with open cases.
+    /// When to query it again, apart from the watch queue.
+    pub(super) next_query_at: Option<TimestampMicros>,
+    /// Another time to query it, whatever is learned before, and even if it has left memory by
+    /// then.
+    pub(super) extra_query_at: Option<TimestampMicros>,
+    /// Its time in the engine's set of scheduled queries.
+    pub(super) listed_query_at: Option<TimestampMicros>,
+    /// Whether the engine's set of orders with open cases has it.
     pub(super) listed_case: bool,
     /// The exchange gave its id to another order as well.
     pub(super) shares_external_id: bool,
-    /// Under which id the exchange's record has the order, where that is not simply its own.
+    /// The id in the exchange's record, unless that is simply the order's own.
     pub(super) record_id: Option<Box<RecordId>>,
-    /// The feed session in which it ended, if that was in this run.
+    /// The feed session in which it ended, if in this run.
     pub(super) ended_in: Option<u32>,
-    /// The exchange does not know the order.
-    pub(super) unknown: Option<UnknownLook>,
-    /// Where the feed stood when a line about the order could last not be read.
+    /// The first of the agreeing "unknown order" answers.
+    pub(super) unknown: Option<UnknownAnswer>,
+    /// Feed position at the last unreadable line about the order.
     pub(super) unreadable_after: Option<(u32, u64)>,
-    /// Lines of the feed that have shown its executions.
+    /// Feed lines that have shown its executions.
     pub(super) lines: ExecutionLines,
-    /// What the exchange's record and ours may differ in. Rare, and so behind a pointer.
+    /// Possible differences between the exchange's record and ours. Boxed because rare.
     pub(super) doubt: Option<Box<Doubt>>,
 }
 
-/// A reconciliation of one order: a record from before the gap that it makes up for reconciles nothing.
+/// A pending reconciliation: a record from before the gap does not complete it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reconciling {
     pub(super) since: TimestampMicros,
-    /// Where the feed stood behind the gap: session and sequence.
+    /// Feed position after the gap: session and sequence.
     pub(super) feed: (u32, u64),
 }
 
-/// The exchange's id of an order as its record names it, which is asked for by our own id.
+/// The exchange's id in a record that was queried by our id.
 #[derive(Debug, Clone)]
 pub(super) struct RecordId {
     pub(super) id: ExternalOrderId,
-    /// Since when all records have named this one.
+    /// When the first of the consecutive records with this id came.
     pub(super) since: TimestampMicros,
-    /// Whether it is another one than the order was accepted under, and has been named long enough to
-    /// be believed.
+    /// Whether it differs from the id that the order was accepted under, and has been repeated long
+    /// enough to be believed.
     pub(super) is_other: bool,
 }
 
-/// The first look at which the exchange did not know an order that it should know, or should never
+/// The first "unknown order" answer about an order that the exchange should know, or should never
 /// come to know.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct UnknownLook {
+pub(super) struct UnknownAnswer {
     pub(super) since: TimestampMicros,
-    /// Where the feed stood then: session and sequence.
+    /// Feed position at that time: session and sequence.
     pub(super) feed: (u32, u64),
 }
 
-/// Executions that count here and may not be in the exchange's record.
+/// Executions that count here and may be missing from the exchange's record.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
-    /// Counted while the unanswered query was underway: its answer may be older.
+    /// Executions counted while the query was in flight: its answer may be older.
     pub(super) counted_meanwhile: Vec<ExecutionId>,
-    /// When the exchange's record first lacked one that it should have.
+    /// When the exchange's record first lacked an execution that it should have.
     pub(super) missing_since: Option<TimestampMicros>,
-    /// When one that says how complete it is first lacked one, and where the feed stood then: session
-    /// and sequence.
+    /// When a record with `as_of` first lacked one, and the feed position at that time: session and
+    /// sequence.
     pub(super) covered_since: Option<(TimestampMicros, (u32, u64))>,
-    /// How many records in a row have been in doubt.
-    pub(super) looks: u32,
+    /// Number of consecutive doubtful records.
+    pub(super) records: u32,
 }
 
-/// Which lines of the feed session that is being read have shown executions of an order.
+/// The lines of the current feed session that have shown executions of an order.
 #[derive(Debug, Default)]
 pub(super) struct ExecutionLines {
     session: u32,
     few: SmallVec<[(ExecutionId, u64); 1]>,
-    /// All of them where there are more than a few.
+    /// All of them, once there are more than a few.
     many: Option<Box<ManyLines>>,
 }
 
-/// Behind a pointer, because nearly no order has so many.
+/// Boxed: hardly any order has this many.
 #[derive(Debug)]
 struct ManyLines(HashMap<ExecutionId, u64>);
 
-/// Up to this many executions are looked through one by one; more are hashed.
+/// Up to this many executions are searched linearly; more are hashed.
 const LINEAR_SEARCH_LIMIT: usize = 16;
 
-/// What shows that an execution is one of the feed session that is being read.
+/// Where an execution was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// A line of it.
+    /// By this line of the current feed session.
     ByLine(u64),
-    /// A record, whose line is still to come.
+    /// By a record; its line is still to come.
     ByRecord,
-    /// Nothing: it comes from an earlier session, or from an earlier run of this process.
+    /// In an earlier session, or in an earlier run of this process.
     Before,
 }
 
 impl ExecutionLines {
-    /// Stands for a line that is still to come.
+    /// Placeholder for a line that is still to come.
     const STILL_TO_COME: u64 = u64::MAX;
 
     pub(super) fn note_line(&mut self, id: &ExecutionId, (session, sequence): (u32, u64)) {
@@ -186,15 +188,15 @@ impl ExecutionLines {
     }
 }
 
-/// Why the exchange was asked. A periodic look may send a cancel again; the query that follows an
-/// answer may not, or the two could chase each other.
+/// Why a query was sent. After a periodic query a cancel may be sent again; after a follow-up it
+/// may not, or query and cancel could trigger each other forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueryReason {
     FollowUp,
-    PeriodicLook,
+    Periodic,
 }
 
-/// Somebody who waits for an answer about an order.
+/// A client that waits for an answer about an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
     ForCreate(ReplyTo),
@@ -210,7 +212,7 @@ impl Entry {
         self.tracked.order()
     }
 
-    /// Takes note of what the answer to an unanswered query may not have yet.
+    /// Notes an execution that the answer to the query in flight may not include yet.
     pub(super) fn note_fill(&mut self, change: &Change) {
         if let Change::Filled(fill) = change
             && self.underway.query.is_some()
@@ -220,8 +222,8 @@ impl Entry {
         }
     }
 
-    /// Asks the exchange for its record unless that is underway.
-    pub(super) fn ask(&mut self, reason: QueryReason, out: &mut Outbox) {
+    /// Queries the exchange's record, unless a query is in flight.
+    pub(super) fn query(&mut self, reason: QueryReason, out: &mut Outbox) {
         if self.underway.query.is_none() {
             self.underway.query = Some(reason);
             if let Some(doubt) = &mut self.underway.doubt {
@@ -231,13 +233,13 @@ impl Entry {
         }
     }
 
-    /// Asks for a record that is not older than this moment.
-    pub(super) fn ask_anew(&mut self, reason: QueryReason, out: &mut Outbox) {
-        self.underway.ask_again = self.underway.query.is_some();
-        self.ask(reason, out);
+    /// Queries a record that is not older than now.
+    pub(super) fn query_fresh(&mut self, reason: QueryReason, out: &mut Outbox) {
+        self.underway.query_again = self.underway.query.is_some();
+        self.query(reason, out);
     }
 
-    /// Sends the cancel that the order wants, once for each request.
+    /// Sends the pending cancel, once per request.
     pub(super) fn send_cancel(&mut self, out: &mut Outbox) {
         if !self.order().wants_cancel() {
             self.underway.cancel_sent = false;
@@ -250,17 +252,18 @@ impl Entry {
         let order = self.tracked.order();
         let other = self.underway.record_id.as_ref().filter(|named| named.is_other);
         let id = other.map(|named| &named.id).or(order.external_order_id.as_ref());
-        if let Some(external_order_id) = id.cloned() {
-            let order_id = order.order_id;
-            let is_awaited =
-                self.waiting.iter().any(|waiting| matches!(waiting, Waiting::ForCancel(_)));
-            self.underway.cancel_sent = true;
-            self.underway.cancel_unanswered = true;
-            out.effects.push(Effect::Cancel { order_id, external_order_id, is_awaited });
-        }
+        let Some(external_order_id) = id.cloned() else {
+            unreachable!("an order wants a cancel only once the exchange's id is known");
+        };
+        let order_id = order.order_id;
+        let is_awaited =
+            self.waiting.iter().any(|waiting| matches!(waiting, Waiting::ForCancel(_)));
+        self.underway.cancel_sent = true;
+        self.underway.cancel_unanswered = true;
+        out.effects.push(Effect::Cancel { order_id, external_order_id, is_awaited });
     }
 
-    /// Answers everybody whose question has an answer now.
+    /// Answers the clients whose outcome is known.
     pub(super) fn answer_waiting(&mut self, out: &mut Outbox) {
         let order = self.tracked.order();
         self.waiting.retain(|waiting| {
@@ -282,13 +285,13 @@ impl Entry {
         });
     }
 
-    /// Whether it had ended before a session of the feed began, or may have.
+    /// Whether it ended, or may have ended, before this feed session began.
     pub(super) fn has_ended_before(&self, session: u32) -> bool {
         matches!(self.order().status, Status::Filled | Status::Cancelled)
             && self.underway.ended_in != Some(session)
     }
 
-    /// Whether it has ended, nobody waits for it, and nothing that was asked about it is unanswered.
+    /// Whether it is in a terminal state with nothing in flight, waiting or unsure.
     pub(super) fn is_idle(&self) -> bool {
         let underway = &self.underway;
         !self.order().is_open()
@@ -301,7 +304,7 @@ impl Entry {
             && underway.doubt.as_ref().is_none_or(|doubt| doubt.missing_since.is_none())
     }
 
-    /// Whether the order has to be looked at if nothing happens.
+    /// Whether it must be queried if the exchange stays silent.
     pub(super) fn needs_watch(&self) -> bool {
         let order = self.order();
         matches!(order.status, Status::Pending | Status::PendingCancel)
@@ -310,8 +313,8 @@ impl Entry {
     }
 }
 
-/// The answer to a create, once there is one: the exchange's id counts as its acceptance, because
-/// a fill without it proves the order but does not name it.
+/// The answer to a create, once known. An order is accepted when the exchange's id is known: a fill
+/// without it proves the order but does not name it.
 fn create_answer(order: &Arc<Order>) -> Option<CreateReply> {
     if order.status == Status::Failed {
         return Some(CreateReply::Rejected(Arc::clone(order)));
@@ -319,7 +322,7 @@ fn create_answer(order: &Arc<Order>) -> Option<CreateReply> {
     order.external_order_id.is_some().then(|| CreateReply::Accepted(Arc::clone(order)))
 }
 
-/// The answer to a cancel of an order as it stands, once there is one.
+/// The answer to a cancel of an order in its current version, once known.
 pub fn cancel_answer(order: &Arc<Order>) -> Option<CancelReply> {
     match order.status {
         Status::Pending | Status::PendingCancel => None,

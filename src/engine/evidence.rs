@@ -1,9 +1,9 @@
 //! What the exchange's record of an order proves, and what it leaves in doubt.
 //!
-//! An execution counts as soon as any source shows it. A record takes one back only where it proves
-//! itself: it is complete up to a feed line at or after the one that showed the execution, and the
-//! shares that it says are filled are the sum of its list. Anything else that a record lacks goes on
-//! counting, is told to operators, and is asked about again.
+//! An execution counts as soon as any source shows it. A record takes one back only if it proves
+//! itself: it is complete up to a feed line at or after the one that showed the execution, and its
+//! list adds up to its total of filled shares. Any other execution that a record lacks keeps
+//! counting, is reported to operators, and is queried again.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,26 @@ use super::partition::Work;
 use crate::order::{Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill};
 use crate::types::{ExecutionId, Shares};
 
-/// A record that cannot be taken whole doubles the pause before the next question so many times at
-/// most; the longest pause is an option.
+/// Each doubtful record doubles the pause before the next query, at most this many times; an option
+/// caps the pause.
 const MAX_DOUBLINGS: u32 = 16;
 
-/// What of a record decides about executions that it lacks.
+/// The parts of a record that decide about executions that it lacks.
 pub(super) struct Listed {
-    /// The distinct executions of its list.
+    /// Its distinct executions.
     shares: BTreeMap<ExecutionId, Shares>,
-    /// Shares filled as it says.
+    /// Its total of filled shares.
     filled: Shares,
-    /// Up to which line of the feed session that is being read it is complete.
+    /// The line of the current feed session up to which it is complete.
     covers: Option<u64>,
-    /// Executions that count here, that it lacks, and that are not newer than the question.
+    /// Executions that count here, are missing from it, and are not newer than the query.
     missing: Vec<ExecutionId>,
-    /// Whether it lacks others that are.
+    /// Whether it lacks executions that may be newer than the query.
     lacks_newer: bool,
 }
 
 impl Listed {
-    /// Looks at a record before what it shows is counted.
+    /// Examines a record before its executions are counted.
     pub(super) fn of(work: &Work<'_, '_>, record: &ExchangeRecord) -> Self {
         let shares: BTreeMap<ExecutionId, Shares> = record
             .executions
@@ -42,12 +42,12 @@ impl Listed {
         let covers = work.turn.feed.covered_by(record.as_of.as_ref());
         let doubt = work.entry.underway.doubt.as_ref();
         let newer = doubt.map(|doubt| doubt.counted_meanwhile.as_slice()).unwrap_or_default();
-        // How complete it is tells more than when it was asked for.
+        // `as_of` is better evidence than the time of the query.
         let is_newer = |id: &ExecutionId| covers.is_none() && newer.contains(id);
         let counted = work.entry.tracked.executions().counted_ids();
         let lacking = counted.filter(|id| !shares.contains_key(*id)).cloned();
         let (newer, mut missing): (Vec<_>, Vec<_>) = lacking.partition(is_newer);
-        // What is decided must not depend on how they are kept.
+        // Decisions must not depend on the order of a hash map.
         missing.sort_unstable();
         let lacks_newer = !newer.is_empty();
         Self { shares, filled: record.filled_shares, covers, missing, lacks_newer }
@@ -57,21 +57,20 @@ impl Listed {
         self.shares.values().fold(0, |sum, shares| sum.saturating_add(*shares))
     }
 
-    /// Whether its list is all that it says is filled.
+    /// Whether its list adds up to its total.
     fn is_whole(&self) -> bool {
         self.sum() == self.filled
     }
 }
 
-/// Whether a record reconciles an order after a gap of the feed: it has to cover the gap. One that does
-/// not say how complete it is may be older; then the order is asked about twice more, and nothing
-/// waits for that.
+/// Whether a record reconciles an order after a gap in the feed: it must cover the gap. A record
+/// without `as_of` may be older; the order is then queried twice more, and nothing waits for that.
 pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> bool {
     let Some(reconciling) = work.entry.underway.reconciling.take() else { return true };
     let options = *work.turn.options;
     let (session, _) = work.turn.feed.place();
     let covers = work.turn.feed.covered_by(as_of);
-    // The session that is being read has begun after the gap, or is the one with the gap.
+    // The current session began after the gap, or is the one with the gap.
     let is_covered =
         covers.is_some_and(|covers| reconciling.feed.0 != session || covers >= reconciling.feed.1);
     let waited = work.turn.now.micros_since(reconciling.since);
@@ -83,24 +82,24 @@ pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> 
         work.entry.underway.reconciling = Some(reconciling).filter(|_| !is_over);
         return is_over;
     }
-    look_twice_more(work);
+    schedule_two_queries(work);
     true
 }
 
-fn look_twice_more(work: &mut Work<'_, '_>) {
+fn schedule_two_queries(work: &mut Work<'_, '_>) {
     let [first, second, ..] = work.turn.options.relook_pauses_micros;
-    work.look_again_at(work.turn.now.saturating_add_micros(first));
-    work.entry.underway.extra_look = Some(work.turn.now.saturating_add_micros(second));
+    work.schedule_query(work.turn.now.saturating_add_micros(first));
+    work.entry.underway.extra_query_at = Some(work.turn.now.saturating_add_micros(second));
 }
 
-/// Counts what a record shows. What does not fit the order counts as well, since the exchange says
-/// it twice, and is told to operators.
+/// Counts the executions of a record. One that does not fit the order counts too, since the
+/// exchange confirms it; operators are alerted.
 pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
     for fill in executions {
         let open = work.entry.tracked.case_of(&fill.execution_id);
         if let Some(open) = open.filter(|open| open.case.cause != CaseCause::IdUsedAgain) {
             let is_misfit = open.case.cause != CaseCause::Doubtful;
-            // What a line said of it is confirmed only where the record says the same.
+            // A record confirms what a line said only with the same numbers.
             let is_confirmed =
                 open.case.execution.as_ref().is_some_and(|heard| heard.is_same(&fill));
             let (outcome, reason) = if is_confirmed {
@@ -130,28 +129,29 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
                     work.quarantine(CaseCause::IdUsedAgain, Some(fill), "in the exchange's record");
                 }
             }
-            // An operator has decided what counts under this id.
+            // An operator decided what counts under this id.
             Some(Execution::Booked { .. } | Execution::Busted) => {}
         }
     }
 }
 
-/// Takes back what the record proves void, and keeps in doubt what it lacks without a proof.
+/// Takes back the executions that the record proves void, and doubts those that it lacks without
+/// proof.
 pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
     if listed.lacks_newer {
         let again = work.turn.now.saturating_add_micros(work.turn.options.grace_micros);
-        work.look_again_at(again);
+        work.schedule_query(again);
     }
     let missing = std::mem::take(&mut listed.missing);
     let (proven, mut doubtful): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|id| is_proven_void(work, &listed, id));
     if is_explained_by(work, &listed, &doubtful) {
         take_back(work, std::mem::take(&mut doubtful));
-        // That fits, and proves nothing: a list that was cut short shows them when it comes again.
-        look_twice_more(work);
+        // A fit is no proof: if the list was truncated, a later record shows the executions again.
+        schedule_two_queries(work);
     }
     take_back(work, proven);
-    // A list that is cut short and says the same total does not contradict what counts here.
+    // A truncated list with the same total does not contradict what counts here.
     let contradicts = listed.filled.max(listed.sum()) < work.order().filled_shares;
     let is_short = listed.sum() < listed.filled && work.order().filled_shares < listed.filled;
     if (doubtful.is_empty() || !contradicts) && !is_short {
@@ -162,9 +162,9 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
     keep_in_doubt(work, if contradicts { doubtful } else { Vec::new() }, covers);
 }
 
-/// Whether the record is complete up to the line that showed the execution, or a later one, and does
-/// not have it. An execution of an earlier session, or of an earlier run, whose line is not known any
-/// more, takes two such records, the second of which covers all that the feed had brought at the first.
+/// Whether the record lacks the execution although it is complete up to the line that showed it. If
+/// the line is unknown, because the execution is from an earlier session or run, this takes two
+/// such records, the second of which covers everything that the feed had brought at the first.
 fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> bool {
     let (session, _) = work.turn.feed.place();
     let (Some(covers), true) = (listed.covers, listed.is_whole()) else { return false };
@@ -182,8 +182,8 @@ fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> boo
     }
 }
 
-/// Whether an order over its size is so by just these executions, and the record fits the order. Not
-/// by one that a line behind what the record covers has shown: the record is older than that.
+/// Whether exactly these executions over-fill the order, and the record fits the order without
+/// them. Never for an execution shown by a line after what the record covers: the record is older.
 fn is_explained_by(work: &Work<'_, '_>, listed: &Listed, doubtful: &[ExecutionId]) -> bool {
     let (session, _) = work.turn.feed.place();
     let is_newer = |id: &ExecutionId| match work.entry.underway.lines.shown(id, session) {
@@ -194,11 +194,11 @@ fn is_explained_by(work: &Work<'_, '_>, listed: &Listed, doubtful: &[ExecutionId
         return false;
     }
     let order = work.order();
-    let too_much = order.filled_shares.saturating_sub(order.num_shares);
+    let excess = order.filled_shares.saturating_sub(order.num_shares);
     let executions = work.entry.tracked.executions();
     let counted = doubtful.iter().filter_map(|id| executions.get(id)?.counted());
     let shares = counted.fold(0, |sum: Shares, (shares, _)| sum.saturating_add(shares));
-    too_much > 0 && shares == too_much && listed.is_whole() && listed.filled <= order.num_shares
+    excess > 0 && shares == excess && listed.is_whole() && listed.filled <= order.num_shares
 }
 
 fn take_back(work: &mut Work<'_, '_>, executions: Vec<ExecutionId>) {
@@ -212,7 +212,8 @@ fn take_back(work: &mut Work<'_, '_>, executions: Vec<ExecutionId>) {
     }
 }
 
-/// Asks again, less and less often; what is in doubt long enough is told to operators, once each.
+/// Queries again with growing pauses. Opens a case, once each, for executions that stay doubtful
+/// long enough.
 fn keep_in_doubt(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>, is_whole_and_covers: bool) {
     let (now, options) = (work.turn.now, *work.turn.options);
     let feed = work.turn.feed.place();
@@ -222,9 +223,9 @@ fn keep_in_doubt(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>, is_whole_a
         doubt.covered_since = Some((now, feed));
     }
     let since = *doubt.missing_since.get_or_insert(now);
-    let pause = options.grace_micros.saturating_mul(1 << doubt.looks.min(MAX_DOUBLINGS));
-    doubt.looks = doubt.looks.saturating_add(1);
-    work.look_again_at(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
+    let pause = options.grace_micros.saturating_mul(1 << doubt.records.min(MAX_DOUBLINGS));
+    doubt.records = doubt.records.saturating_add(1);
+    work.schedule_query(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
     if now.micros_since(since) < options.doubt_age_micros {
         return;
     }

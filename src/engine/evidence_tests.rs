@@ -1,4 +1,4 @@
-//! What may change a record of an order, one rule a test.
+//! What counts as evidence about an order, one rule per test.
 
 use super::race_tests::{OPTIONS, Rig, fill, filled, has_alert, record_of};
 use super::*;
@@ -7,7 +7,7 @@ use crate::order::{
 };
 use crate::types::*;
 
-/// A record with this list, which is all of it.
+/// A record with exactly these executions.
 fn record(executions: &[Fill]) -> ExchangeRecord {
     record_of("x", ExchangeOrderState::Open, executions.to_vec())
 }
@@ -17,7 +17,7 @@ fn as_of(session: &str, sequence: u64, record: ExchangeRecord) -> ExchangeRecord
     ExchangeRecord { as_of: Some(FeedPlace { session, sequence }), ..record }
 }
 
-/// An order with executions of 4 and 3 shares, which lines 1 and 2 of session "s" have shown.
+/// An order with executions of 4 and 3 shares, shown by lines 1 and 2 of session "s".
 fn twice_filled() -> (Rig, OrderId) {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
@@ -43,9 +43,9 @@ fn causes(rig: &Rig) -> Vec<CaseCause> {
 #[test]
 fn a_record_that_may_lag_adds_executions_and_never_removes_one() {
     let (mut rig, order_id) = twice_filled();
-    for looks in 0..20 {
+    for records in 0..20 {
         answer(&mut rig, order_id, record(&[fill("e1", 4)]));
-        assert_eq!(filled_shares(&rig, order_id), 7, "after {looks} looks");
+        assert_eq!(filled_shares(&rig, order_id), 7, "after {records} records");
         rig.sweep(OPTIONS.max_doubt_pause_micros);
     }
     answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e3", 1)]));
@@ -54,17 +54,17 @@ fn a_record_that_may_lag_adds_executions_and_never_removes_one() {
 }
 
 #[test]
-fn what_a_record_lacks_is_asked_about_less_and_less_often_and_told_once() {
+fn a_doubtful_execution_is_queried_with_growing_pauses_and_alerted_once() {
     let (mut rig, order_id) = twice_filled();
-    let mut asked_after = Vec::new();
-    let mut told = 0;
+    let mut queried_after = Vec::new();
+    let mut alerts = 0;
     let mut waited = 0;
     answer(&mut rig, order_id, record(&[fill("e1", 4)]));
-    while asked_after.len() < 6 {
+    while queried_after.len() < 6 {
         rig.sweep(100);
         waited += 100;
         let effects = rig.take();
-        told += effects
+        alerts += effects
             .iter()
             .filter(|effect| {
                 let anomaly = Anomaly::DoubtfulExecution;
@@ -72,14 +72,14 @@ fn what_a_record_lacks_is_asked_about_less_and_less_often_and_told_once() {
             })
             .count();
         if effects.contains(&Effect::Query(order_id)) {
-            asked_after.push(waited);
+            queried_after.push(waited);
             waited = 0;
             answer(&mut rig, order_id, record(&[fill("e1", 4)]));
         }
     }
-    assert_eq!(asked_after, [500, 1_000, 2_000, 4_000, 8_000, 8_000]);
-    assert_eq!(told, 1);
-    // The record has caught up: nobody need look at it any more.
+    assert_eq!(queried_after, [500, 1_000, 2_000, 4_000, 8_000, 8_000]);
+    assert_eq!(alerts, 1);
+    // The record has caught up: nothing is doubtful.
     answer(&mut rig, order_id, record(&[fill("e1", 4), fill("e2", 3)]));
     assert_eq!(causes(&rig), []);
     rig.sweep(100_000);
@@ -87,7 +87,7 @@ fn what_a_record_lacks_is_asked_about_less_and_less_often_and_told_once() {
 }
 
 #[test]
-fn a_list_that_is_cut_short_puts_nothing_in_doubt() {
+fn a_truncated_list_makes_nothing_doubtful() {
     let (mut rig, order_id) = twice_filled();
     let cut = ExchangeRecord { filled_shares: 7, ..record(&[]) };
     for _ in 0..5 {
@@ -109,7 +109,7 @@ fn a_record_takes_back_what_it_proves_void_and_nothing_newer() {
 }
 
 #[test]
-fn an_execution_of_an_earlier_session_or_run_is_taken_back_by_two_records_of_this_one() {
+fn an_execution_of_an_earlier_session_or_run_takes_two_records_of_this_one() {
     for restart in [false, true] {
         let (mut rig, order_id) = twice_filled();
         if restart {
@@ -125,7 +125,7 @@ fn an_execution_of_an_earlier_session_or_run_is_taken_back_by_two_records_of_thi
 }
 
 #[test]
-fn what_only_a_record_has_shown_is_not_taken_back_by_one_that_is_older() {
+fn an_execution_shown_only_by_a_record_is_not_taken_back_by_an_older_one() {
     let (mut rig, order_id) = twice_filled();
     let all = [fill("e1", 4), fill("e2", 3), fill("e3", 1)];
     answer(&mut rig, order_id, as_of("s", 2, record(&all)));
@@ -140,7 +140,7 @@ fn what_only_a_record_has_shown_is_not_taken_back_by_one_that_is_older() {
 }
 
 #[test]
-fn what_a_record_took_back_counts_again_when_it_is_shown_again_and_what_the_feed_voided_does_not() {
+fn a_taken_back_execution_counts_when_shown_again_and_a_busted_one_does_not() {
     let (mut rig, order_id) = twice_filled();
     answer(&mut rig, order_id, as_of("s", 2, record(&[fill("e1", 4)])));
     assert_eq!(filled_shares(&rig, order_id), 4);
@@ -160,11 +160,11 @@ fn what_a_record_took_back_counts_again_when_it_is_shown_again_and_what_the_feed
 }
 
 #[test]
-fn doubtful_executions_that_are_just_too_much_are_taken_back_at_once() {
+fn doubtful_executions_that_explain_an_over_fill_are_taken_back_at_once() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     let order_id = rig.submitted();
-    // Its bust gets lost with the session.
+    // Its bust is lost with the session.
     rig.line("x", 1, filled("e1", 6));
     rig.engines.feed_session(&"t".into(), 0);
     rig.reconcile();
@@ -172,14 +172,14 @@ fn doubtful_executions_that_are_just_too_much_are_taken_back_at_once() {
     rig.take();
     rig.line("x", 1, filled("e2", 10));
     assert_eq!(filled_shares(&rig, order_id), 16);
-    assert!(rig.take().contains(&Effect::Query(order_id)), "asked about at once");
+    assert!(rig.take().contains(&Effect::Query(order_id)), "queried at once");
     let all = ExchangeRecord { state: ExchangeOrderState::Filled, ..record(&[fill("e2", 10)]) };
     answer(&mut rig, order_id, all);
     assert_eq!((filled_shares(&rig, order_id), rig.status(order_id)), (10, Status::Filled));
 }
 
 #[test]
-fn an_over_fill_is_not_explained_by_a_record_from_before_its_line() {
+fn a_record_from_before_its_line_does_not_explain_an_over_fill() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     let order_id = rig.submitted();
@@ -189,17 +189,17 @@ fn an_over_fill_is_not_explained_by_a_record_from_before_its_line() {
     answer(&mut rig, order_id, as_of("s", 1, old.clone()));
     assert_eq!(filled_shares(&rig, order_id), 13);
     answer(&mut rig, order_id, as_of("s", 2, old));
-    assert_eq!(filled_shares(&rig, order_id), 10, "now it is void");
+    assert_eq!(filled_shares(&rig, order_id), 10, "the record covers its line");
 }
 
 #[test]
-fn what_only_seemed_too_much_is_asked_about_again() {
+fn an_explained_over_fill_is_queried_again() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.report("x", filled("e1", 10));
     rig.report("x", filled("e2", 3));
     rig.take();
-    // A list that is cut short and says nothing of that fits the order as well.
+    // A truncated list with a matching total fits the order, too.
     let cut = ExchangeRecord { state: ExchangeOrderState::Filled, ..record(&[fill("e1", 10)]) };
     answer(&mut rig, order_id, cut);
     assert_eq!(filled_shares(&rig, order_id), 10);
@@ -225,7 +225,7 @@ fn an_over_fill_that_the_record_confirms_stays() {
 }
 
 #[test]
-fn an_unknown_order_fails_only_by_two_looks_of_which_the_second_is_new_enough() {
+fn an_unknown_order_fails_by_two_records_of_which_the_second_is_new_enough() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 7);
     let order_id = rig.pending();
@@ -234,31 +234,31 @@ fn an_unknown_order_fails_only_by_two_looks_of_which_the_second_is_new_enough() 
     };
     rig.sweep(1_200);
     rig.record(order_id, unknown(7));
-    assert_eq!(rig.status(order_id), Status::Pending, "one look");
+    assert_eq!(rig.status(order_id), Status::Pending, "one record");
     rig.sweep(400);
     rig.record(order_id, unknown(7));
-    assert_eq!(rig.status(order_id), Status::Pending, "too soon after it");
+    assert_eq!(rig.status(order_id), Status::Pending, "too soon after the first");
     rig.sweep(600);
     rig.record(order_id, unknown(6));
-    assert_eq!(rig.status(order_id), Status::Pending, "a record from before the first");
+    assert_eq!(rig.status(order_id), Status::Pending, "a record older than the first");
     rig.sweep(600);
     rig.record(order_id, unknown(7));
     assert_eq!(rig.status(order_id), Status::Failed);
 }
 
 #[test]
-fn a_failed_order_is_looked_at_again_and_taken_back_where_it_lives() {
+fn a_failed_order_is_queried_again_and_cancelled_if_it_is_live() {
     let mut rig = Rig::new();
     let order_id = rig.failed();
-    let mut asked = Vec::new();
+    let mut queried = Vec::new();
     for millis in 1..=6 {
         rig.sweep(1_000);
         if rig.queries() > 0 {
-            asked.push(millis);
+            queried.push(millis);
             rig.record(order_id, QueryAnswer::Unknown { as_of: None });
         }
     }
-    assert_eq!(asked, [1, 2, 3, 4, 5]);
+    assert_eq!(queried, [1, 2, 3, 4, 5]);
 
     let mut rig = Rig::new();
     let order_id = rig.failed();
@@ -273,7 +273,7 @@ fn a_failed_order_is_looked_at_again_and_taken_back_where_it_lives() {
 }
 
 #[test]
-fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
+fn recently_ended_orders_are_queried_after_a_gap() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     rig.reconcile();
@@ -285,9 +285,9 @@ fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
     rig.take();
     rig.engines.feed_session(&"t".into(), 0);
     rig.reconcile();
-    let asked = rig.take();
-    assert!(asked.contains(&Effect::Query(recent)) && !asked.contains(&Effect::Query(old)));
-    // One that has left memory comes from the store.
+    let effects = rig.take();
+    assert!(effects.contains(&Effect::Query(recent)) && !effects.contains(&Effect::Query(old)));
+    // An order that has left memory comes from the store.
     let (tracked, version) =
         (rig.engines.tracked(recent).unwrap().clone(), rig.order(recent).version);
     rig.record(
@@ -307,7 +307,7 @@ fn orders_that_ended_within_the_window_are_asked_about_after_a_gap() {
 }
 
 #[test]
-fn what_does_not_fit_the_order_is_kept_and_asked_about_and_counts_once_confirmed() {
+fn a_misfit_is_quarantined_and_queried_and_counts_once_confirmed() {
     let larger = Fill { num_shares: 11, ..fill("e1", 11) };
     let worse = Fill { price: PriceCents::new(99).unwrap(), ..fill("e1", 4) };
     for (odd, cause) in [(larger, CaseCause::LargerThanOrder), (worse, CaseCause::BeyondLimit)] {
@@ -345,22 +345,22 @@ fn a_line_in_another_symbol_changes_nothing() {
 }
 
 #[test]
-fn an_id_of_two_orders_is_told_by_their_records_alone() {
+fn only_their_records_tell_apart_two_orders_with_one_id() {
     let mut rig = Rig::new();
     let first = rig.submitted();
     let second = rig.pending();
     rig.accept(second, "x");
     rig.report("x", filled("e1", 4));
     assert_eq!((filled_shares(&rig, first), filled_shares(&rig, second)), (0, 0));
-    let asked = rig.take();
-    assert!(asked.contains(&Effect::Query(first)) && asked.contains(&Effect::Query(second)));
+    let effects = rig.take();
+    assert!(effects.contains(&Effect::Query(first)) && effects.contains(&Effect::Query(second)));
     answer(&mut rig, second, record(&[fill("e1", 4)]));
     answer(&mut rig, first, record(&[]));
     assert_eq!((filled_shares(&rig, first), filled_shares(&rig, second)), (0, 4));
 }
 
 #[test]
-fn the_record_of_another_order_says_nothing() {
+fn the_record_of_another_order_is_not_taken() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     let other = record_of("y", ExchangeOrderState::Cancelled, vec![fill("e1", 4)]);
@@ -370,7 +370,7 @@ fn the_record_of_another_order_says_nothing() {
 }
 
 #[test]
-fn operators_book_discard_and_close_and_it_stays_so() {
+fn decisions_of_operators_are_final() {
     let act = || OperatorAct { by: "bob".into(), reason: "told by phone".into() };
     let mut rig = Rig::new();
     let order_id = rig.submitted();
@@ -407,7 +407,7 @@ fn operators_book_discard_and_close_and_it_stays_so() {
 }
 
 #[test]
-fn an_unreadable_line_is_kept_until_a_record_is_surely_newer() {
+fn an_unreadable_line_is_kept_until_a_record_is_certainly_newer() {
     let (mut rig, order_id) = twice_filled();
     rig.engines.feed_reached(2);
     let id = ExternalOrderId::new("x").unwrap();
@@ -417,13 +417,13 @@ fn an_unreadable_line_is_kept_until_a_record_is_surely_newer() {
     answer(&mut rig, order_id, as_of("s", 2, both()));
     assert_eq!(causes(&rig), [CaseCause::Unreadable]);
     rig.sweep(500);
-    assert!(rig.take().contains(&Effect::Query(order_id)), "it is asked about again");
+    assert!(rig.take().contains(&Effect::Query(order_id)), "queried again");
     answer(&mut rig, order_id, as_of("s", 3, both()));
     assert_eq!(causes(&rig), []);
 }
 
 #[test]
-fn only_a_record_from_behind_a_gap_reconciles_what_the_gap_may_hide() {
+fn only_a_record_from_after_a_gap_reconciles_the_order() {
     let (mut rig, order_id) = twice_filled();
     rig.engines.feed_reached(2);
     rig.engines.feed_session(&"s".into(), 9);
@@ -434,26 +434,26 @@ fn only_a_record_from_behind_a_gap_reconciles_what_the_gap_may_hide() {
     };
     answer(&mut rig, order_id, as_of("s", 8, both()));
     rig.log_position();
-    assert_eq!(positions(&rig), 0, "it may lack what the gap has swallowed");
+    assert_eq!(positions(&rig), 0, "it may lack lines lost in the gap");
     rig.sweep(OPTIONS.grace_micros);
-    assert!(rig.take().contains(&Effect::Query(order_id)), "asked again");
+    assert!(rig.take().contains(&Effect::Query(order_id)), "queried again");
     answer(&mut rig, order_id, as_of("s", 9, both()));
     rig.log_position();
     assert_eq!(positions(&rig), 1);
-    // One that does not say how old it is reconciles it too, and is asked for twice more.
+    // A record without `as_of` reconciles it too, and is queried twice more.
     rig.engines.feed_session(&"s".into(), 19);
     rig.reconcile();
     answer(&mut rig, order_id, both());
     rig.log_position();
     assert_eq!(positions(&rig), 2);
     rig.take();
-    let mut asked = 0;
+    let mut queried = 0;
     for _ in 0..100 {
         rig.sweep(100);
         if rig.queries() > 0 {
-            asked += 1;
+            queried += 1;
             answer(&mut rig, order_id, both());
         }
     }
-    assert_eq!(asked, 2);
+    assert_eq!(queried, 2);
 }

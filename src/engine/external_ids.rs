@@ -1,20 +1,20 @@
-//! Which order an id of the exchange means. Ids are unique within a trading day at least; where an
-//! exchange gives one to two orders, their records tell them apart, and no cancel is sent before that.
+//! The index from exchange ids to orders. Ids are unique at least within a trading day. If the
+//! exchange gives one id to two orders, their records tell them apart, and no cancel is sent before
+//! that.
 
 use super::engines::Engines;
 use super::outbox::{Alert, Effect, Outbox};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
-/// How long after its order has ended an id of the exchange may mean another order. A trading day is
+/// How long after the end of its order an exchange id is free for another order. A trading day is
 /// shorter.
 const ID_REUSE_MICROS: u64 = 12 * 3_600 * 1_000_000;
-/// Ids of several orders that are told apart, at most: an exchange that does it more often is not one
-/// to trade with, and an operator has long been told.
+/// Maximum number of tracked ids that several orders share. An exchange that exceeds it is not one
+/// to trade with, and operators were alerted long before.
 const MAX_AMBIGUOUS_IDS: usize = 4_096;
 
 impl Engines {
-    /// Gives an order the lines that name it by the id that only its record has, unless another order
-    /// has that id.
+    /// Indexes an order by the id that only its record names, unless another order has that id.
     pub(super) fn index_other_id(&mut self, order_id: OrderId, out: &mut Outbox) {
         let entry = self.engine(order_id.partition()).orders.get(&order_id);
         let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
@@ -29,9 +29,9 @@ impl Engines {
         }
     }
 
-    /// Remembers which order an exchange id means. False when it means another one already: then
-    /// only their records tell what belongs to which. An id of an order that ended long before is
-    /// free again, since ids are unique within a trading day at least.
+    /// Indexes an order by its exchange id. Returns false if the id belongs to another order
+    /// already: then only their records tell what belongs to which. The id of an order that ended
+    /// long ago is free again.
     pub(super) fn index(
         &mut self,
         external_order_id: &ExternalOrderId,
@@ -43,13 +43,13 @@ impl Engines {
             return true;
         }
         let sharing = self.ambiguous.get(external_order_id).map(Vec::as_slice).unwrap_or_default();
-        let is_over = |known: &OrderId| {
+        let is_free_of = |known: &OrderId| {
             *known == order_id
                 || self.order(*known).is_none_or(|order| {
                     !order.is_open() && at.micros_since(order.updated_at) > ID_REUSE_MICROS
                 })
         };
-        if is_over(&known) && sharing.iter().all(is_over) {
+        if is_free_of(&known) && sharing.iter().all(is_free_of) {
             self.by_external_id.insert(external_order_id.clone(), order_id);
             if let Some(sharing) = self.ambiguous.remove(external_order_id) {
                 self.mark_sharing(&sharing, false);
@@ -68,42 +68,35 @@ impl Engines {
         false
     }
 
-    /// Has the records tell which of the orders under an id is there under it.
+    /// Queries all orders that share an id: their records tell which one has it.
     pub(super) fn reconcile_sharing(&mut self, id: &ExternalOrderId, out: &mut Outbox) {
         for order_id in self.ambiguous.get(id).cloned().unwrap_or_default() {
-            self.ask_about(order_id, out);
+            self.reconcile_in_turn(order_id, out);
         }
     }
 
-    /// Asks about an order in memory, within the turn in which that turned out to be needed.
-    fn ask_about(&mut self, order_id: OrderId, out: &mut Outbox) {
-        let (partitions, mut turn) = self.parts(out);
-        if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-            engine.reconcile(order_id, &mut turn);
-        }
+    /// Reconciles an order in memory within the current turn.
+    fn reconcile_in_turn(&mut self, order_id: OrderId, out: &mut Outbox) {
+        let (engine, mut turn) = self.engine_and_turn(order_id, out);
+        engine.reconcile(order_id, &mut turn);
     }
 
-    /// Keeps back cancels under an id of several orders, but where the exchange's records have one of
-    /// them alone under it: no order may be cancelled for another. They are tried again at each look.
-    pub(super) fn hold_back_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
-        let mut place = first_effect;
-        while let Some(effect) = out.effects.get(place) {
-            let Effect::Cancel { order_id, external_order_id, .. } = effect else {
-                place += 1;
-                continue;
-            };
+    /// Withholds cancels under a shared id, unless the exchange's records have only this order
+    /// under it: no order may be cancelled in place of another. Each query tries them again.
+    pub(super) fn withhold_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
+        for effect in out.effects.iter_mut().skip(first_effect) {
+            let Effect::Cancel { order_id, external_order_id, .. } = effect else { continue };
             let order_id = *order_id;
             if self.is_cancel_certain(order_id, external_order_id) {
-                place += 1;
                 continue;
             }
-            if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(&order_id) {
-                entry.underway.cancel_sent = false;
-                entry.underway.cancel_unanswered = false;
-            }
-            if let Some(effect) = out.effects.get_mut(place) {
-                *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
-            }
+            let orders = &mut self.engine_mut(order_id.partition()).orders;
+            let Some(entry) = orders.get_mut(&order_id) else {
+                unreachable!("order {order_id} is in memory: this turn cancels it");
+            };
+            entry.underway.cancel_sent = false;
+            entry.underway.cancel_unanswered = false;
+            *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
         }
     }
 
@@ -114,7 +107,7 @@ impl Engines {
             let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
             named.is_some_and(|named| named.id == *id)
         };
-        // One that has ended cannot be cancelled in place of the other.
+        // An order in a terminal state cannot be cancelled in place of the other.
         let may_be_meant = |other: &OrderId| {
             is_recorded(other) && self.order(*other).is_some_and(|order| order.is_open())
         };
@@ -122,8 +115,8 @@ impl Engines {
             && sharing.iter().all(|other| *other == order_id || !may_be_meant(other))
     }
 
-    /// Takes note that a line has named an order that had ended before this session of the feed: its id
-    /// may mean another one by now, whose accept is still to come.
+    /// Notes that a line named an order that ended before this feed session: its id may belong to a
+    /// new order whose accept is still to come.
     pub(super) fn note_used_late(&mut self, id: &ExternalOrderId, order_id: OrderId) {
         let (session, _) = self.feed.place();
         let entry = self.engine(order_id.partition()).orders.get(&order_id);
@@ -133,9 +126,9 @@ impl Engines {
         }
     }
 
-    /// Asks about an order whose id lines have named that another one was given before, and about that
-    /// other one: each may have taken what belongs to the other.
-    pub(super) fn make_up_for_used_late(
+    /// Queries a newly accepted order and the ended order that had its id before, if lines have
+    /// named that id in this session: each may have taken what belongs to the other.
+    pub(super) fn query_after_late_use(
         &mut self,
         id: &ExternalOrderId,
         order_id: OrderId,
@@ -146,14 +139,15 @@ impl Engines {
         };
         for order_id in [before, order_id] {
             if self.has(order_id) {
-                self.ask_about(order_id, out);
+                self.reconcile_in_turn(order_id, out);
             } else {
-                self.find_order(order_id, true, out);
+                self.look_up_order(order_id, true, out);
             }
         }
     }
 
-    /// Keeps orders in memory that share an id of the exchange: the store can name only one of them.
+    /// Marks orders that share an exchange id. They stay in memory, because the store can name only
+    /// one of them.
     fn mark_sharing(&mut self, orders: &[OrderId], is_sharing: bool) {
         for order_id in orders {
             if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(order_id) {
@@ -163,12 +157,12 @@ impl Engines {
         }
     }
 
-    /// Asks about an order that only now has an id, where reports of that time were given up: they
-    /// may have been its own.
-    pub(super) fn make_up_for_given_up(&mut self, order_id: OrderId, out: &mut Outbox) {
+    /// Queries an order that only now has an id if reports were discarded since it was created:
+    /// they may have been its own.
+    pub(super) fn query_after_overflow(&mut self, order_id: OrderId, out: &mut Outbox) {
         let created_at = self.order(order_id).map(|order| order.created_at);
-        if created_at.is_some_and(|created_at| self.unmatched.may_have_given_up(created_at)) {
-            self.ask_about(order_id, out);
+        if created_at.is_some_and(|created_at| self.unmatched.may_have_overflowed(created_at)) {
+            self.reconcile_in_turn(order_id, out);
         }
     }
 }

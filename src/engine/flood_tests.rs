@@ -1,11 +1,11 @@
-//! Reports of orders that are not ours, more than are kept.
+//! More reports about foreign orders than are kept.
 
 use super::race_tests::Rig;
 use super::unmatched::MAX_UNMATCHED_REPORTS;
 use super::*;
 use crate::order::ReportKind;
 
-/// Reports as many orders of somebody else as are kept, and one of ours before them.
+/// One report about an order of ours, then as many about foreign orders as are kept.
 fn flooded() -> (Rig, crate::types::OrderId) {
     let mut rig = Rig::new();
     let order_id = rig.pending();
@@ -19,7 +19,7 @@ fn flooded() -> (Rig, crate::types::OrderId) {
 }
 
 #[test]
-fn a_flood_asks_about_nothing_and_is_told_of_once() {
+fn a_flood_queries_nothing_and_is_alerted_once() {
     let (mut rig, _order_id) = flooded();
     assert_eq!(rig.engines.unmatched_reports(), MAX_UNMATCHED_REPORTS);
     assert_eq!(rig.take(), []);
@@ -28,15 +28,15 @@ fn a_flood_asks_about_nothing_and_is_told_of_once() {
     assert_eq!(rig.take(), [Effect::Alert(Alert::ReportsOverflowed { count: 1 })]);
     rig.report("theirs", ReportKind::Cancelled);
     rig.sweep(1);
-    assert_eq!(rig.take(), [], "the next comes a minute later");
+    assert_eq!(rig.take(), [], "the next alert is due a minute later");
 }
 
 #[test]
-fn an_order_whose_report_may_have_been_given_up_is_asked_about_once_it_has_an_id() {
+fn an_order_whose_report_may_have_been_discarded_is_queried_once_accepted() {
     let (mut rig, order_id) = flooded();
     rig.accept(order_id, "ours");
     assert!(rig.take().contains(&Effect::Query(order_id)));
-    // And no later one.
+    // A later order is not.
     let later = rig.pending();
     rig.accept(later, "later");
     assert!(!rig.take().contains(&Effect::Query(later)));

@@ -1,3 +1,5 @@
+//! Inputs of the engine: requests, options, and the exchange's answers and reports.
+
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -9,32 +11,27 @@ use crate::types::{
     TimestampMicros, UserId,
 };
 
-/// A checked request for an order. The id is made outside, so that the engine draws nothing.
+/// A validated order request. The caller draws the id, so that the engine draws nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateOrder {
-    /// Our id; carries the user's partition.
+    /// Longbow's order id; carries the user's partition.
     pub order_id: OrderId,
-    /// Whose order.
     pub user: UserId,
-    /// The user's own key: the same one names the same order for good.
+    /// The client's idempotency key; names one order for good.
     pub client_order_id: Option<ClientOrderId>,
-    /// What to trade.
     pub symbol: Symbol,
-    /// Buy or sell.
     pub side: Side,
-    /// The limit; none for a market order.
+    /// `None` for a market order.
     pub limit_price: Option<PriceCents>,
-    /// How long it stays.
     pub time_in_force: TimeInForce,
-    /// Shares to trade.
     pub num_shares: Shares,
-    /// When the request came in.
+    /// When the request arrived.
     pub created_at: TimestampMicros,
 }
 
 impl CreateOrder {
-    /// The answer where the client's key names an order already: a duplicate if that order is what
-    /// this request asks for, else a conflict. Nothing is recorded.
+    /// The answer if the client's key already names an order: a duplicate if that order has the terms
+    /// of this request, else a conflict. Nothing is recorded.
     pub fn repeat_of(&self, first: Arc<Order>) -> CreateReply {
         let is_same = first.symbol == self.symbol
             && first.side == self.side
@@ -45,38 +42,39 @@ impl CreateOrder {
     }
 }
 
-/// Times that the engine decides by, in microseconds.
+/// Time limits of the engine, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
-    /// How long after it was recorded an order may still be accepted by the exchange.
+    /// How long after it is recorded the exchange may accept an order: the distance of its
+    /// deadline.
     pub submit_window_micros: u64,
-    /// How far the exchange's clock may be behind ours. Only what the exchange does not know that
-    /// long after an order's deadline it will never accept.
+    /// How far the exchange's clock may lag ours. Only this long after an order's deadline does
+    /// "unknown order" mean that the exchange will never accept it.
     pub clock_tolerance_micros: u64,
-    /// How long an order may wait for the exchange's word before it is asked.
+    /// How long an order waits for the exchange before it is queried.
     pub grace_micros: u64,
-    /// How long a report about an unknown order is kept. An accept that comes later than that
-    /// comes as the answer to a query, which brings the executions with it.
+    /// How long a report about an unknown order is kept. An accept after that time comes from a
+    /// query, whose record includes the executions.
     pub unmatched_report_age_micros: u64,
-    /// How long a report about an unknown order waits for an accept before the store is asked
-    /// whether it is about an order that ended long ago.
+    /// How long a report about an unknown order waits for an accept before it is looked up in the
+    /// store, in case its order ended long ago.
     pub lookup_age_micros: u64,
-    /// How long the exchange has to say that it does not know an order before that is believed.
+    /// How long the exchange must keep answering "unknown order" before it is believed.
     pub unknown_span_micros: u64,
-    /// How long the exchange's record has to lack an execution that counts here before that is told
-    /// to operators. A record lags more often than it is right.
+    /// How long the exchange's record must lack an execution that counts here before operators are
+    /// alerted. A record that lags is more common than one that is right.
     pub doubt_age_micros: u64,
-    /// The longest pause between two questions about an execution in doubt.
+    /// Maximum pause between two queries about a doubtful execution.
     pub max_doubt_pause_micros: u64,
-    /// How long before a gap in the feed an order may have ended and is asked about all the same:
-    /// late fills and busts may be among what the feed has lost.
+    /// Orders that ended within this time before a gap in the feed are queried too: the lost lines
+    /// may hold late fills and busts.
     pub ended_window_micros: u64,
-    /// How long after an order was called failed, because the exchange did not know it, the exchange
-    /// is asked about it again.
+    /// When to query again an order that failed because the exchange did not know it, counted from
+    /// the failure.
     pub relook_pauses_micros: [u64; RELOOKS],
 }
 
-/// How often an order is looked at again that the exchange did not know.
+/// Number of queries about an order that failed because the exchange did not know it.
 pub const RELOOKS: usize = 5;
 
 impl Default for EngineOptions {
@@ -91,7 +89,7 @@ impl Default for EngineOptions {
             doubt_age_micros: 5_000_000,
             max_doubt_pause_micros: 600_000_000,
             ended_window_micros: 900_000_000,
-            // 10 s, 1 min, 10 min, 1 h, and 16 h, when the session it was made in has closed.
+            // 10 s, 1 min, 10 min, 1 h, and 16 h: by then the trading session has closed.
             relook_pauses_micros: [
                 10_000_000,
                 60_000_000,
@@ -103,78 +101,75 @@ impl Default for EngineOptions {
     }
 }
 
-/// What became of one submitted order.
+/// Outcome of a submit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmitOutcome {
-    /// The exchange took it under this id.
+    /// The exchange accepted it under this id.
     Accepted(ExternalOrderId),
-    /// The exchange refused it.
+    /// The exchange rejected it.
     Refused {
-        /// Its words, bounded.
+        /// The exchange's text, bounded.
         reason: CompactString,
     },
-    /// It was never sent, and its deadline has passed.
+    /// It was not sent before its deadline.
     NeverSent,
-    /// It may or may not be at the exchange: cut connection, unreadable answer.
+    /// Unknown: the connection broke, or the answer could not be parsed.
     Unknown,
-    /// The same, because no answer came in time.
+    /// Unknown: no answer in time.
     TimedOut,
 }
 
-/// What became of one cancel at the exchange.
+/// Outcome of a cancel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// It took effect.
     Cancelled,
-    /// It did not.
+    /// The exchange rejected it.
     Refused {
-        /// Why, as far as it matters here.
         why: CancelRefusal,
-        /// The exchange's words, bounded.
+        /// The exchange's text, bounded.
         reason: CompactString,
     },
-    /// It may or may not have taken effect.
+    /// Unknown: it may have taken effect.
     Unknown,
 }
 
-/// Why the exchange did not cancel.
+/// Why the exchange rejected a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelRefusal {
-    /// The order has ended there: filled, cancelled or expired. Its record there says how.
+    /// The order is in a terminal state there; the exchange's record says which.
     AlreadyEnded,
-    /// It knows no such order.
+    /// The exchange knows no such order.
     UnknownOrder,
-    /// It will not, and the order goes on.
+    /// The exchange declines; the order stays open.
     Declined,
 }
 
-/// A line of the exchange's feed: the session that numbers it, and its number.
+/// A position in the exchange's feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedPlace {
-    /// Which numbering.
+    /// The session that numbers the line.
     pub session: CompactString,
-    /// The line's number.
     pub sequence: u64,
 }
 
-/// What the exchange says of an order when it is asked.
+/// Answer to a query about an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueryAnswer {
-    /// It has never accepted such an order, as far as the record goes.
+    /// The exchange has not accepted such an order, as far as its record goes.
     Unknown {
-        /// Up to which line of the feed the record is complete; without it, it may lag.
+        /// The feed line up to which the record is complete. Without it, the record may lag.
         as_of: Option<FeedPlace>,
     },
-    /// It refused the order when it was submitted.
+    /// The exchange rejected the order on submit.
     Rejected {
-        /// Its words, bounded.
+        /// The exchange's text, bounded.
         reason: CompactString,
     },
-    /// It accepted the order.
+    /// The exchange accepted the order.
     Known(ExchangeRecord),
-    /// Something that cannot be read as a record of the order.
+    /// The answer cannot be parsed as a record.
     Unreadable {
-        /// What is wrong with it, in words.
+        /// What is wrong with it.
         text: CompactString,
     },
 }
@@ -182,48 +177,40 @@ pub enum QueryAnswer {
 /// The exchange's record of an order that it accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeRecord {
-    /// Its id of the order.
     pub external_order_id: ExternalOrderId,
-    /// Where the order stands there.
     pub state: ExchangeOrderState,
-    /// Shares filled so far, as the record says.
+    /// Total filled shares, according to the record.
     pub filled_shares: Shares,
-    /// The executions that it lists: all that count, where it is right.
+    /// The listed executions: all that count, if the record is right.
     pub executions: Vec<Fill>,
-    /// What of the record cannot be read, each bounded.
+    /// Parts that cannot be parsed, each bounded.
     pub unreadable: Vec<CompactString>,
-    /// Up to which line of the feed it is complete; without it, it may lag.
+    /// The feed line up to which the record is complete. Without it, the record may lag.
     pub as_of: Option<FeedPlace>,
 }
 
-/// Where an accepted order stands at the exchange.
+/// State of an accepted order at the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeOrderState {
-    /// Shares left.
     Open,
-    /// No shares left.
     Filled,
-    /// Cancelled with shares left.
     Cancelled,
-    /// Expired with shares left.
     Expired,
 }
 
-/// What the exchange reports of an order, unasked.
+/// An unsolicited report about an order, from the feed or the webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The exchange's id of the order.
     pub external_order_id: ExternalOrderId,
-    /// What it says.
     pub kind: ReportKind,
-    /// The symbol that it names.
+    /// The symbol that it names, if any.
     pub symbol: Option<Symbol>,
-    /// Its number in the feed session that is being read, if that has numbered it.
+    /// Its sequence in the current feed session, if it came from there.
     pub sequence: Option<u64>,
 }
 
 impl Report {
-    /// A report of which no more is known.
+    /// A report without symbol and sequence.
     pub const fn new(external_order_id: ExternalOrderId, kind: ReportKind) -> Self {
         Self { external_order_id, kind, symbol: None, sequence: None }
     }

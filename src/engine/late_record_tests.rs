@@ -1,11 +1,11 @@
-//! A cancel that the exchange has confirmed, while its record of the order is late.
+//! A confirmed cancel whose record is late.
 
 use super::race_tests::{Rig, filled, known};
 use super::*;
 use crate::order::Status;
 
 #[test]
-fn nobody_waits_for_the_record_of_a_cancel_that_is_confirmed() {
+fn a_confirmed_cancel_is_answered_without_its_record() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 7);
@@ -15,10 +15,10 @@ fn nobody_waits_for_the_record_of_a_cancel_that_is_confirmed() {
     let answered = rig.take().into_iter().any(|effect| {
         matches!(effect, Effect::ReplyCancel { to: ReplyTo(7), reply: CancelReply::Cancelled(_) })
     });
-    assert!(answered, "the exchange has said so");
+    assert!(answered, "the exchange confirmed it");
     assert_eq!(rig.status(order_id), Status::Cancelled);
 
-    // What was filled before that comes with the record all the same.
+    // The record still adds the fills from before the cancel.
     let crate::order::ReportKind::Filled(fill) = filled("before", 4) else { panic!("a fill") };
     rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill]));
     assert_eq!(rig.order(order_id).filled_shares, 4);

@@ -1,4 +1,4 @@
-//! Cancelling many open orders because an operator asks.
+//! Mass cancel: cancels open orders on an operator's request.
 
 use std::ops::Bound;
 
@@ -9,12 +9,12 @@ use super::partition::{Engine, Turn};
 use crate::order::Order;
 use crate::types::{OrderId, Symbol, TimestampMicros, USER_PARTITIONS, UserId, UserPartition};
 
-/// Which open orders to cancel: those that are both this user's and in this symbol, where given.
+/// The open orders to cancel: those that match both user and symbol, where given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CancelScope {
-    /// This user's; everybody's without one.
+    /// Orders of this user; `None` for all users.
     pub user: Option<UserId>,
-    /// In this symbol; in all without one.
+    /// Orders in this symbol; `None` for all symbols.
     pub symbol: Option<Symbol>,
 }
 
@@ -25,33 +25,33 @@ impl CancelScope {
     }
 }
 
-/// How far a mass cancel has come.
+/// Progress of a mass cancel.
 #[derive(Debug)]
 pub struct CancelSweep {
     scope: CancelScope,
     partition: usize,
     after: Option<OrderId>,
-    /// Orders that were asked to be cancelled.
+    /// Number of orders with a cancel requested by this sweep.
     pub asked: u64,
 }
 
 impl CancelSweep {
-    /// A sweep over everything in a scope.
+    /// Starts a sweep over a scope.
     pub fn new(scope: CancelScope) -> Self {
         let partition = scope.user.as_ref().map_or(0, |user| user.partition().index());
         Self { scope, partition, after: None, asked: 0 }
     }
 
-    /// The partition that is swept; `None` when all are done.
+    /// The current partition; `None` when done.
     fn partition(&self) -> Option<UserPartition> {
         let is_done = self.partition >= USER_PARTITIONS;
         u8::try_from(self.partition).ok().filter(|_| !is_done).and_then(UserPartition::new)
     }
 
-    fn go_on(&mut self, last: Option<OrderId>) {
+    fn advance(&mut self, last: Option<OrderId>) {
         self.after = last;
         if last.is_none() {
-            // A user's orders are all in one partition.
+            // All orders of a user are in one partition.
             self.partition =
                 if self.scope.user.is_some() { USER_PARTITIONS } else { self.partition + 1 };
         }
@@ -59,10 +59,10 @@ impl CancelSweep {
 }
 
 impl Engines {
-    /// Looks at the next open orders of a sweep, at most `limit`, and asks for the cancel of those
-    /// in its scope as their users would. True when there are more.
+    /// Examines the next open orders of a sweep, at most `limit`, and requests the cancel of those
+    /// in its scope. Returns true if there are more.
     ///
-    /// Orders that are made while it goes on may be missed: halt first, then cancel.
+    /// A sweep may miss orders created meanwhile: halt first, then cancel.
     pub fn cancel_some(
         &mut self,
         now: TimestampMicros,
@@ -84,19 +84,22 @@ impl Engines {
 }
 
 impl Engine {
-    /// Looks at the next open orders after the sweep, at most `limit`. How many that were.
+    /// Examines the sweep's next open orders, at most `limit`. Returns how many.
     fn cancel_open(&mut self, sweep: &mut CancelSweep, limit: usize, turn: &mut Turn<'_>) -> usize {
         let from = sweep.after.map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<OrderId> =
             self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
-            if self.order(*order_id).is_some_and(|order| sweep.scope.has(order)) {
-                let asked = self.with_order(*order_id, turn, request_cancel);
-                sweep.asked += u64::from(asked == Some(true));
+            let Some(order) = self.order(*order_id) else {
+                unreachable!("open order {order_id} is in memory");
+            };
+            if sweep.scope.has(order) {
+                let is_new = self.with_order(*order_id, turn, request_cancel);
+                sweep.asked += u64::from(is_new == Some(true));
             }
         }
         let is_whole = next.len() < limit;
-        sweep.go_on(next.last().copied().filter(|_| !is_whole));
+        sweep.advance(next.last().copied().filter(|_| !is_whole));
         next.len()
     }
 }

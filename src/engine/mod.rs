@@ -1,15 +1,14 @@
-//! The order engine: commands and the exchange's answers in, events and effects out. Pure: it
-//! reads no clock, does no I/O and draws no random number, so that what it decides depends on its
-//! inputs alone and replaying its events gives its state again.
+//! The order engine: commands and exchange messages in, events and effects out. Pure: no clock, no
+//! I/O, no random numbers. Its decisions depend on its inputs alone, and replaying its events
+//! restores its state.
 //!
-//! There is one [`Engine`] for each user partition; [`Engines`] holds all of them and what belongs
-//! to the node: which order an exchange id means, reports about ids that are not known yet, and the
-//! feed position. Whoever drives it appends the events to the log, and lets no effect out before
-//! everything appended ahead of it is durable.
+//! Each user partition has one [`Engine`]. [`Engines`] holds all of them and the state of the node:
+//! the index from exchange ids to orders, reports about unknown ids, and the feed position. The
+//! driver appends the events to the log and releases no effect before every event ahead of it is
+//! durable.
 
 mod answers;
 mod commands;
-
 mod engines;
 mod entry;
 mod evidence;
@@ -48,6 +47,8 @@ mod crash_tests;
 mod evidence_tests;
 #[cfg(test)]
 mod flood_tests;
+#[cfg(test)]
+mod late_record_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Random interleavings of everything that can happen around the engines: the rules hold at every
-//! step, both sides agree in the end, and the log says the same as memory.
+//! Random interleavings of everything that can happen around the engines: the invariants hold at
+//! every step, both sides agree in the end, and the log matches memory.
 
 use proptest::prelude::*;
 
@@ -47,7 +47,7 @@ fn any_move(crashes: bool) -> impl Strategy<Value = Move> {
 
 proptest! {
     #[test]
-    fn the_rules_hold_whatever_happens_in_whatever_order(
+    fn invariants_hold_in_any_interleaving(
         moves in proptest::collection::vec(any_move(false), 1..150),
     ) {
         let mut world = World::new();
@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn the_rules_hold_through_crashes(
+    fn invariants_hold_through_crashes(
         moves in proptest::collection::vec(any_move(true), 1..150),
     ) {
         let mut world = World::new();

@@ -1,4 +1,4 @@
-//! Sessions of the feed whose numbering begins again, and records that name others.
+//! Feed sessions that restart their numbering, and records that name other sessions.
 
 use super::race_tests::{OPTIONS, Rig, fill, filled, record_of};
 use super::*;
@@ -15,7 +15,7 @@ fn unknown(session: &str, sequence: u64) -> QueryAnswer {
     QueryAnswer::Unknown { as_of: Some(FeedPlace { session: session.into(), sequence }) }
 }
 
-/// An order with an execution that line 2 has shown, of a numbering that began again under its name.
+/// An order with an execution shown by line 2, after the session restarted its numbering.
 fn filled_after_renumbering() -> (Rig, OrderId) {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
@@ -28,7 +28,7 @@ fn filled_after_renumbering() -> (Rig, OrderId) {
 }
 
 #[test]
-fn a_record_from_before_the_numbering_began_again_proves_nothing() {
+fn a_record_from_before_a_renumbering_proves_nothing() {
     let (mut rig, order_id) = filled_after_renumbering();
     for restart in [false, true] {
         if restart {
@@ -46,8 +46,8 @@ fn a_record_from_before_the_numbering_began_again_proves_nothing() {
         }
         assert_eq!(rig.order(order_id).filled_shares, 3 + u64::from(restart), "{restart}");
     }
-    assert_eq!(rig.engines.feed_position(), Some((&"s".into(), 2)), "as the exchange names it");
-    // A session with a name of its own is believed again.
+    assert_eq!(rig.engines.feed_position(), Some((&"s".into(), 2)), "under the exchange's name");
+    // Under a new session name `as_of` is trusted again.
     rig.engines.feed_session(&"t".into(), 0);
     rig.line("x", 1, filled("e4", 1));
     rig.record(order_id, covering("t", 1, &[fill("e2", 3), fill("e3", 1)]));
@@ -55,7 +55,7 @@ fn a_record_from_before_the_numbering_began_again_proves_nothing() {
 }
 
 #[test]
-fn a_numbering_that_the_reader_saw_begin_again_is_one_wherever_it_stands() {
+fn a_renumbering_reported_by_the_reader_holds_at_any_sequence() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     let order_id = rig.submitted();
@@ -66,41 +66,41 @@ fn a_numbering_that_the_reader_saw_begin_again_is_one_wherever_it_stands() {
 }
 
 #[test]
-fn an_order_fails_although_all_records_name_another_session() {
+fn an_order_fails_even_if_all_records_name_another_session() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 7);
     let order_id = rig.pending();
     rig.sweep(1_200);
-    let mut looks = 0_u64;
+    let mut records = 0_u64;
     while rig.status(order_id) == Status::Pending {
-        assert!(looks < 100, "it waits for ever");
-        looks += 1;
+        assert!(records < 100, "it waits forever");
+        records += 1;
         rig.record(order_id, unknown("before", 99));
         rig.sweep(OPTIONS.unknown_span_micros);
     }
-    assert!(looks * OPTIONS.unknown_span_micros > OPTIONS.unmatched_report_age_micros);
+    assert!(records * OPTIONS.unknown_span_micros > OPTIONS.unmatched_report_age_micros);
 }
 
 #[test]
-fn a_lost_answer_does_not_end_the_looks_at_a_failed_order() {
+fn a_lost_answer_does_not_end_the_queries_about_a_failed_order() {
     let mut rig = Rig::new();
     let order_id = rig.failed();
     rig.sweep(OPTIONS.relook_pauses_micros[0]);
     assert_eq!(rig.queries(), 1);
     rig.record_lost(order_id);
     rig.sweep(OPTIONS.grace_micros);
-    assert_eq!(rig.queries(), 1, "asked again");
+    assert_eq!(rig.queries(), 1, "queried again");
 }
 
 #[test]
-fn a_record_from_before_the_accept_does_not_end_the_looks_at_what_could_not_be_read() {
+fn a_record_from_before_the_accept_does_not_end_the_queries_about_an_unreadable_line() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.act(|engines, now, out| engines.unreadable_of(now, order_id, "a line", out));
     rig.take();
     rig.record(order_id, QueryAnswer::Unknown { as_of: None });
     rig.sweep(OPTIONS.grace_micros);
-    assert_eq!(rig.queries(), 1, "asked again");
+    assert_eq!(rig.queries(), 1, "queried again");
     rig.record(
         order_id,
         QueryAnswer::Known(record_of("x", ExchangeOrderState::Expired, Vec::new())),

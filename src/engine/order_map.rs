@@ -1,17 +1,19 @@
+//! The map of orders by id.
+
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::spread_map::SpreadMap;
 use crate::types::OrderId;
 
-/// Orders by id. The ids are made here and have 56 random bits, so folding them is enough: nobody
-/// outside can choose ids that collide.
+/// Orders by id. Longbow draws the ids with 56 random bits, so folding suffices as a hash: nobody
+/// outside can choose colliding ids.
 pub(super) type OrderMap<V> = SpreadMap<OrderId, V, BuildHasherDefault<OrderIdHasher>>;
 
 /// Folds the 128 bits of an order id.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct OrderIdHasher(u64);
 
-/// 2^64 divided by the golden ratio, odd: spreads every input bit over the upper half.
+/// 2^64 divided by the golden ratio, made odd: spreads every input bit over the upper half.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl OrderIdHasher {

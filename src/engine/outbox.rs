@@ -1,168 +1,142 @@
+//! Outputs of the engine: events for the log, and effects that wait for them.
+
 use std::sync::Arc;
 
 use super::repair::RepairCause;
 use crate::order::{Anomaly, Event, Order};
 use crate::types::{ExternalOrderId, OrderId};
 
-/// Names whoever waits for an answer; made and understood by the driver alone.
+/// Identifies a waiting client. Opaque to the engine: the driver makes and resolves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyTo(pub u64);
 
-/// Answer to a create.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CreateReply {
-    /// The exchange took it.
+    /// The exchange accepted it.
     Accepted(Arc<Order>),
-    /// The exchange did not take it and never will.
+    /// The exchange did not accept it and never will.
     Rejected(Arc<Order>),
-    /// The exchange's word did not come in time; the order goes on.
+    /// No answer from the exchange in time; the order stays pending.
     Pending(Arc<Order>),
-    /// The same key and the same body as before: the first order as it is now.
+    /// A repeated key with the same terms: the first order in its current version.
     Duplicate(Arc<Order>),
-    /// The same key with another body: the order that the key names.
+    /// A repeated key with other terms: the order that the key names.
     Conflict(Arc<Order>),
-    /// Nothing was recorded: an operator has stopped new orders.
+    /// Nothing was recorded: an operator halted new orders.
     Halted(HaltScope),
-    /// Nothing was recorded: the exchange does not answer.
+    /// Nothing was recorded: the exchange does not respond.
     ExchangeAway,
-    /// Nothing was recorded: the exchange takes no more orders for now.
+    /// Nothing was recorded: the exchange accepts no more orders for now.
     ExchangeBusy,
-    /// Nothing was recorded: the disk has no room for it. Never said by the engine.
+    /// Nothing was recorded: the disk is full. Never returned by the engine.
     NoRoom,
-    /// Whether anything was recorded is not known: the engine ended meanwhile, or Postgres was awaited
-    /// and did not have it in time. Never said by the engine.
+    /// Whether anything was recorded is unknown: the engine ended meanwhile, or Postgres was
+    /// awaited and did not have it in time. Never returned by the engine.
     OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,
 }
 
-/// Whose new orders an operator has stopped.
+/// Scope of an operator's halt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HaltScope {
-    /// Everybody's.
+    /// All new orders.
     All,
-    /// This user's.
+    /// New orders of the user.
     User,
-    /// Those in this symbol.
+    /// New orders in the symbol.
     Symbol,
 }
 
-/// Answer to a cancel.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CancelReply {
-    /// Cancelled because this user asked.
+    /// Cancelled on request.
     Cancelled(Arc<Order>),
-    /// The outcome is not known in time; the cancel goes on.
+    /// No outcome in time; the cancel stays pending.
     Pending(Arc<Order>),
-    /// It ended some other way, or the exchange declined.
+    /// The order ended otherwise, or the exchange declined.
     Conflict(Arc<Order>),
-    /// This user has no such order.
+    /// The user has no such order.
     NotFound,
-    /// Nothing was recorded: the disk has no room for it, not even what was reserved. Never said by
-    /// the engine.
+    /// Nothing was recorded: the disk is full and the reserve used up. Never returned by the
+    /// engine.
     NoRoom,
-    /// Whether anything was recorded is not known: the engine ended meanwhile, or Postgres was awaited
-    /// and did not have it in time. Never said by the engine.
+    /// Whether anything was recorded is unknown: the engine ended meanwhile, or Postgres was
+    /// awaited and did not have it in time. Never returned by the engine.
     OutcomeUnknown,
     /// Nothing was recorded.
     Unavailable,
 }
 
-/// Something for an operator to look at. Counted and logged, never dropped in silence.
+/// Something for operators. Always counted and logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alert {
-    /// Something that should not happen to an order did.
-    Order {
-        /// Which order.
-        order_id: OrderId,
-        /// What happened to it.
-        anomaly: Anomaly,
-    },
-    /// Reports about orders that nobody here knows were given up after their time.
-    ReportsExpired {
-        /// How many.
-        count: usize,
-    },
-    /// There were more reports about unknown orders than are kept, and the oldest were given up. An
-    /// order of that time that turns out to be ours is asked about.
-    ReportsOverflowed {
-        /// How many.
-        count: usize,
-    },
-    /// A line names an order that nobody here knows, and cannot be read.
+    /// An anomaly of an order.
+    Order { order_id: OrderId, anomaly: Anomaly },
+    /// Reports about unknown orders expired.
+    ReportsExpired { count: usize },
+    /// Too many reports about unknown orders: the oldest were discarded. An order of that time that
+    /// turns out to be ours is queried.
+    ReportsOverflowed { count: usize },
+    /// A line about an unknown order cannot be parsed.
     UnreadableOfUnknown,
     /// The exchange gave one id to two orders.
     ExternalIdReused {
-        /// The order that has it now as well.
+        /// The second order.
         order_id: OrderId,
     },
 }
 
-/// What the driver does, in this order, once everything appended before it is durable. Where Postgres
-/// is awaited, what readers and clients see waits for it as well and comes later, in the same order.
+/// An action for the driver. Effects run in order, each once everything appended before it is
+/// durable. When Postgres is awaited, effects that readers and clients see wait for it too and run
+/// later, in the same order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Readers see this order from now on.
+    /// Make this version visible to readers.
     Publish {
-        /// The order in this version: every version is published, each once.
+        /// The version. Every version is published exactly once.
         order: Arc<Order>,
-        /// Which of the outbox's events made the version; none for an order that comes back from the
-        /// store as it was.
+        /// Index of the outbox's event that made the version; `None` for an order loaded unchanged
+        /// from the store.
         event: Option<usize>,
     },
-    /// Send it to the exchange, once.
+    /// Submit the order to the exchange, once.
     Submit(Arc<Order>),
-    /// Cancel it at the exchange.
+    /// Cancel the order at the exchange.
     Cancel {
-        /// Ours.
         order_id: OrderId,
-        /// The exchange's.
         external_order_id: ExternalOrderId,
-        /// Whether somebody waits for the outcome: then it goes first.
+        /// Whether a client waits for the outcome; such a cancel has priority.
         is_awaited: bool,
     },
-    /// Ask the exchange for its record.
+    /// Query the exchange's record of the order.
     Query(OrderId),
-    /// Ask the store for an order that is not in memory, by the exchange's id.
+    /// Look up in the store, by the exchange's id, an order that is not in memory.
     LookUpExternalId(ExternalOrderId),
-    /// The same by ours: it is to be asked about.
+    /// Look up in the store, by our id, an order to query.
     LookUpOrder(OrderId),
     /// Answer a create.
-    ReplyCreate {
-        /// The client that waits.
-        to: ReplyTo,
-        /// Its answer.
-        reply: CreateReply,
-    },
+    ReplyCreate { to: ReplyTo, reply: CreateReply },
     /// Answer a cancel.
-    ReplyCancel {
-        /// The client that waits.
-        to: ReplyTo,
-        /// Its answer.
-        reply: CancelReply,
-    },
-    /// Count and log what the exchange's record put right.
-    Repaired {
-        /// Which order.
-        order_id: OrderId,
-        /// How it had come to be wrong.
-        cause: RepairCause,
-    },
-    /// Tell an operator.
+    ReplyCancel { to: ReplyTo, reply: CancelReply },
+    /// Count and log a repair made by the exchange's record.
+    Repaired { order_id: OrderId, cause: RepairCause },
+    /// Alert operators.
     Alert(Alert),
 }
 
-/// What the engine decided: events for the log, and effects that wait for them. Reused.
+/// Decisions of the engine: events for the log and effects that wait for them. Reused between
+/// inputs.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// To be appended, in this order.
+    /// Events to append, in order.
     pub events: Vec<Event>,
-    /// To be done, in this order, when all events so far are durable.
+    /// Effects to run, in order, once all events so far are durable.
     pub effects: Vec<Effect>,
 }
 
 impl CreateReply {
-    /// The order that it tells of.
+    /// The order that it contains.
     pub fn order(&self) -> Option<&Arc<Order>> {
         match self {
             Self::Accepted(order)
@@ -181,19 +155,23 @@ impl CreateReply {
 }
 
 impl Outbox {
-    /// An empty one.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes an event, and shows readers the version of the order that it has made.
+    /// Adds an event, and publishes the version of the order that it made.
     pub(super) fn record(&mut self, event: Event, order: &Arc<Order>) {
+        debug_assert_eq!(
+            event.order_id(),
+            Some(order.order_id),
+            "an event is published with a version of its own order"
+        );
         let place = self.events.len();
         self.events.push(event);
         self.effects.push(Effect::Publish { order: Arc::clone(order), event: Some(place) });
     }
 
-    /// Whether nothing was decided.
+    /// Whether it has neither events nor effects.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.effects.is_empty()
     }

@@ -1,3 +1,5 @@
+//! The engine of one user partition: its orders, and how an input works on one of them.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -12,52 +14,50 @@ use super::spread_map::SpreadMap;
 use crate::order::{Anomaly, Change, Changed, Created, Event, Order, TrackedOrder};
 use crate::types::{ClientOrderId, OrderId, TimestampMicros, UserId};
 
-/// Hash tables of one engine's orders and users: with 64 engines, ten million orders are some
-/// 10,000 to a table, which moves within a millisecond when it grows.
+/// Hash tables for one engine's orders and users. With 64 engines, ten million orders are some
+/// 10,000 per table; a table that grows rehashes them within a millisecond.
 const TABLES: usize = 16;
 
 /// The orders of one user partition.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) orders: OrderMap<Entry>,
-    /// Every user's own keys. A tree, not a hash table: users choose the keys.
+    /// The idempotency keys of each user. A tree, not a hash table: users choose the keys.
     pub(super) keys: SpreadMap<UserId, BTreeMap<ClientOrderId, OrderId>, RandomState>,
     pub(super) lists: Lists,
-    /// When to look at an order that waits for the exchange. The grace is the same for all, so
-    /// the queue is in the order of its times.
+    /// Orders that wait for the exchange, with the time to query them. The grace is the same for
+    /// all, so the queue is sorted by time.
     pub(super) watch: VecDeque<(TimestampMicros, OrderId)>,
 }
 
-/// The sets that an order enters and leaves.
+/// Sets of orders by what they need.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// Orders that the exchange may still change, oldest first.
+    /// Open orders, oldest first.
     pub(super) open: BTreeSet<OrderId>,
-    /// Orders whose reconciling query has not been answered.
+    /// Orders whose reconciling query is unanswered.
     pub(super) unreconciled: BTreeSet<OrderId>,
-    /// When to ask about orders in doubt, or called failed because the exchange did not know them.
-    /// These may have left memory.
-    pub(super) looks: BTreeSet<(TimestampMicros, OrderId)>,
+    /// Scheduled queries about doubtful orders, and about orders that failed because the exchange
+    /// did not know them. These orders may have left memory.
+    pub(super) scheduled_queries: BTreeSet<(TimestampMicros, OrderId)>,
     /// Orders with open cases.
     pub(super) cases: BTreeSet<OrderId>,
 }
 
-/// A log that speaks of an order which is not in memory: it ended before, and the store has it; or
-/// it was never brought into being.
+/// The log changes an order that is not in memory: it ended before and is in the store, or the log
+/// never created it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("something happened to order {order_id}, which is not known")]
+#[error("the log changes order {order_id}, which is not in memory")]
 pub struct UnknownOrder {
-    /// Which order.
     pub order_id: OrderId,
 }
 
-/// One input's surroundings.
+/// Context of one input.
 pub(super) struct Turn<'a> {
     pub(super) now: TimestampMicros,
     pub(super) options: &'a EngineOptions,
-    /// How far the feed has been taken.
     pub(super) feed: &'a FeedProgress,
-    /// The order at work has no case yet, and there are as many orders with cases as there may be.
+    /// The quarantine has no room for a first case of the order being worked on.
     pub(super) is_quarantine_full: bool,
     pub(super) out: &'a mut Outbox,
 }
@@ -74,10 +74,10 @@ impl Default for Engine {
 }
 
 impl Engine {
-    /// Takes an event of the log into memory, in the way in which it was taken when it was new.
+    /// Applies an event of the log, exactly as when it was new.
     ///
     /// # Errors
-    /// The event is about an order that does not exist.
+    /// The event is about an order that is not in memory.
     pub fn apply(&mut self, event: &Event) -> Result<(), UnknownOrder> {
         match event {
             Event::Created(created) => self.insert(created),
@@ -92,7 +92,7 @@ impl Engine {
         Ok(())
     }
 
-    /// An order as it stands, durable or not.
+    /// The current version of an order, durable or not.
     pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
         self.orders.get(&order_id).map(Entry::order)
     }
@@ -102,28 +102,28 @@ impl Engine {
         self.orders.get(&order_id).map(|entry| &entry.tracked)
     }
 
-    /// Every order, in no order.
+    /// All orders, in no particular order.
     pub fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
         self.orders.values().map(Entry::order)
     }
 
-    /// Orders that the exchange may still change.
+    /// Number of open orders.
     pub fn open_orders(&self) -> usize {
         self.lists.open.len()
     }
 
-    /// Whether every reconciling query has been answered.
+    /// Whether every reconciling query is answered.
     pub(super) fn is_reconciled(&self) -> bool {
         self.lists.unreconciled.is_empty()
     }
 
-    /// The order that a user's own key names.
+    /// The order that a client's key names.
     pub(super) fn by_key(&self, user: &UserId, key: &ClientOrderId) -> Option<&Arc<Order>> {
         let order_id = self.keys.get(user)?.get(key)?;
         self.order(*order_id)
     }
 
-    /// Takes an order into memory as the store has it. Its user's key stays there.
+    /// Loads an order from the store. Its key stays in the store.
     pub fn load(&mut self, tracked: TrackedOrder) {
         let order_id = tracked.order().order_id;
         let mut entry = Entry::new(tracked);
@@ -131,7 +131,7 @@ impl Engine {
         self.orders.insert(order_id, entry);
     }
 
-    /// Forgets an order that has ended at this version and that nothing waits for. The store has it.
+    /// Drops an order from memory if it is idle and still at this version, which the store has.
     pub(super) fn forget(&mut self, order_id: OrderId, version: u64) -> Option<Arc<Order>> {
         let entry = self.orders.get(&order_id)?;
         if entry.order().version != version || !entry.is_idle() {
@@ -153,7 +153,7 @@ impl Engine {
 
     pub(super) fn insert(&mut self, created: &Created) {
         if let Some(key) = &created.client_order_id {
-            // The keys of a user share the user's name with the map.
+            // The map shares the user's name with the order.
             let keys = self.keys.get_or_insert(created.user.clone(), BTreeMap::new());
             keys.insert(key.clone(), created.order_id);
         }
@@ -162,7 +162,7 @@ impl Engine {
         self.orders.insert(created.order_id, entry);
     }
 
-    /// Works on one order and draws the consequences. `None` when there is no such order.
+    /// Works on one order and applies the consequences. `None` if the order is not in memory.
     pub(super) fn with_order<R>(
         &mut self,
         order_id: OrderId,
@@ -184,7 +184,7 @@ impl Engine {
     }
 }
 
-/// Keeps the sets of orders right. Touches them only when an order enters or leaves one.
+/// Updates the sets of orders. Touches a set only when the order enters or leaves it.
 pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
     let order_id = entry.order().order_id;
     let is_open = entry.order().is_open();
@@ -207,15 +207,15 @@ pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
         *listed = belongs;
     }
     let underway = &mut entry.underway;
-    lists.looks.extend(underway.extra_look.take().map(|at| (at, order_id)));
-    if underway.look_at != underway.listed_look {
-        if let Some(at) = underway.listed_look {
-            lists.looks.remove(&(at, order_id));
+    lists.scheduled_queries.extend(underway.extra_query_at.take().map(|at| (at, order_id)));
+    if underway.next_query_at != underway.listed_query_at {
+        if let Some(at) = underway.listed_query_at {
+            lists.scheduled_queries.remove(&(at, order_id));
         }
-        if let Some(at) = underway.look_at {
-            lists.looks.insert((at, order_id));
+        if let Some(at) = underway.next_query_at {
+            lists.scheduled_queries.insert((at, order_id));
         }
-        underway.listed_look = underway.look_at;
+        underway.listed_query_at = underway.next_query_at;
     }
 }
 
@@ -231,7 +231,7 @@ pub(super) fn watch(
     }
 }
 
-/// One order under work: records changes and notes what else has to be done.
+/// One order being worked on: records changes and the actions that follow.
 pub(super) struct Work<'work, 'turn> {
     pub(super) entry: &'work mut Entry,
     pub(super) turn: &'work mut Turn<'turn>,
@@ -242,7 +242,7 @@ impl Work<'_, '_> {
         self.entry.order()
     }
 
-    /// Applies a change and, where the order takes note of it, hands it to the log.
+    /// Applies a change and, if the order records it, appends it to the log.
     pub(super) fn record(&mut self, change: Change) {
         let was_terminal = self.order().status.is_terminal();
         let order_id = self.order().order_id;
@@ -260,23 +260,23 @@ impl Work<'_, '_> {
             self.entry.underway.ended_in = Some(self.turn.feed.place().0);
         }
         if was_terminal && !self.order().status.is_terminal() {
-            // A late fill or a bust contradicts what the exchange said before: its record tells
-            // whether anything is left to happen, and is asked for until it is there.
+            // A late fill or a bust contradicts what the exchange reported before. Query until its
+            // record tells whether anything is left to happen.
             self.entry.underway.unreconciled = true;
-            self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
+            self.entry.query_fresh(QueryReason::FollowUp, self.turn.out);
         }
         let order = self.order();
         if order.filled_shares > order.num_shares && order.filled_shares > filled_before {
-            // Its record tells which of them do not count.
+            // The exchange's record tells which executions do not count.
             self.entry.underway.unreconciled = true;
-            self.entry.ask_anew(QueryReason::FollowUp, self.turn.out);
+            self.entry.query_fresh(QueryReason::FollowUp, self.turn.out);
         }
     }
 
-    /// Asks about the order again at this time, or earlier where that is due anyway.
-    pub(super) fn look_again_at(&mut self, at: TimestampMicros) {
+    /// Schedules a query at this time, unless one is due earlier.
+    pub(super) fn schedule_query(&mut self, at: TimestampMicros) {
         let underway = &mut self.entry.underway;
-        underway.look_at = Some(underway.look_at.map_or(at, |due| due.min(at)));
+        underway.next_query_at = Some(underway.next_query_at.map_or(at, |due| due.min(at)));
     }
 
     pub(super) fn alert(&mut self, anomaly: Anomaly) {

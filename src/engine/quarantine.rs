@@ -1,5 +1,5 @@
-//! What is heard of an order and does not fit it: kept as a case, asked about, and decided by the
-//! exchange's record or by an operator.
+//! The quarantine: reports that do not fit their order are kept as cases, queried, and decided by
+//! the exchange's record or by an operator.
 
 use std::sync::Arc;
 
@@ -16,28 +16,28 @@ use crate::order::{
 };
 use crate::types::{ExternalOrderId, OrderId, Side, Symbol, TimestampMicros};
 
-/// Orders with open cases that one user partition keeps in memory, at most. What comes beyond is
-/// counted and logged and dropped: 64 partitions keep some 100 MB of what an exchange has wrong.
+/// Maximum orders with open cases per user partition. Further cases are counted, logged and
+/// dropped. 64 partitions keep at most some 100 MB of such reports.
 pub(super) const MAX_ORDERS_WITH_CASES: usize = 1_024;
 
-/// Orders that nobody here knows, of which something unreadable is kept, at most.
+/// Maximum unknown orders of which an unreadable line is kept.
 const MAX_UNREADABLE_OF_UNKNOWN: usize = 1_024;
 
-/// What became of an operator's act.
+/// Outcome of an operator's action.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OperatorReply {
-    /// It is done: the order as it is now.
+    /// Done: the current version of the order.
     Done(Arc<Order>),
-    /// There is no such order among those that may be acted upon.
+    /// No such order in memory.
     UnknownOrder,
     /// The order has no such open case.
     UnknownCase,
-    /// The order has ended already.
+    /// The order is in a terminal state.
     HasEnded(Arc<Order>),
 }
 
 impl Work<'_, '_> {
-    /// Why an execution cannot be one of this order, if so.
+    /// Why an execution does not fit this order, if so.
     pub(super) fn misfit(&self, fill: &Fill, symbol: Option<Symbol>) -> Option<CaseCause> {
         let order = self.order();
         if symbol.is_some_and(|symbol| symbol != order.symbol) {
@@ -54,27 +54,27 @@ impl Work<'_, '_> {
         is_worse.then_some(CaseCause::BeyondLimit)
     }
 
-    /// Keeps what does not fit, unless that is done already, and asks the exchange about the order.
+    /// Opens a case, unless the same one is open, and queries the order.
     pub(super) fn quarantine(&mut self, cause: CaseCause, execution: Option<Fill>, text: &str) {
-        let is_kept = self.entry.tracked.cases().iter().any(|open| {
+        let is_open = self.entry.tracked.cases().iter().any(|open| {
             open.case.cause == cause
                 && open.case.execution == execution
                 && (execution.is_some() || open.case.text == case_text(text))
         });
-        if is_kept {
+        if is_open {
             return;
         }
         if self.open_case(Case { cause, execution, text: case_text(text) }) {
             self.entry.underway.unreconciled = true;
-            self.entry.ask_anew(QueryReason::PeriodicLook, self.turn.out);
+            self.entry.query_fresh(QueryReason::Periodic, self.turn.out);
         } else {
             let pause = self.turn.options.max_doubt_pause_micros;
-            self.look_again_at(self.turn.now.saturating_add_micros(pause));
+            self.schedule_query(self.turn.now.saturating_add_micros(pause));
         }
     }
 
-    /// Keeps an execution that another symbol's line, or another order's, shows: unless it is known
-    /// here by its numbers.
+    /// Opens a case for an execution from a line that names another symbol or may belong to another
+    /// order, unless the same execution is known here with the same numbers.
     fn quarantine_claim(&mut self, cause: CaseCause, execution: Option<Fill>, text: &str) {
         let known = execution.as_ref().and_then(|fill| {
             Some((self.entry.tracked.executions().get(&fill.execution_id)?, fill))
@@ -91,19 +91,18 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Keeps a part of the exchange's record that cannot be read, unless that is done already.
+    /// Opens a case for an unreadable part of the exchange's record, unless the same one is open.
     pub(super) fn quarantine_part(&mut self, text: &str) {
-        let kept = self.entry.tracked.cases();
-        let is_kept = kept.iter().any(|open| {
+        let is_open = self.entry.tracked.cases().iter().any(|open| {
             open.case.cause == CaseCause::Unreadable && open.case.text == case_text(text)
         });
-        if !is_kept {
+        if !is_open {
             let text = case_text(text);
             self.open_case(Case { cause: CaseCause::Unreadable, execution: None, text });
         }
     }
 
-    /// Opens a case and tells of it. False where there is no room for it.
+    /// Opens a case and alerts operators. Returns false if the quarantine is full.
     pub(super) fn open_case(&mut self, case: Case) -> bool {
         if self.entry.tracked.cases().len() >= MAX_OPEN_CASES || self.turn.is_quarantine_full {
             self.alert(Anomaly::QuarantineFull);
@@ -125,8 +124,8 @@ impl Work<'_, '_> {
         true
     }
 
-    /// Closes cases that nothing can be booked of, once a record of the order is surely newer than
-    /// what could not be read: what that may have said is in there.
+    /// Closes cases of unreadable text once a record of the order is certainly newer than the text:
+    /// the record includes whatever the text said.
     pub(super) fn supersede_unreadable(&mut self, covers: Option<u64>) {
         let now = self.turn.now.micros();
         let (session, _) = self.turn.feed.place();
@@ -144,14 +143,15 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Keeps something that the exchange says of the order as a whole, unless that is done already.
+    /// Opens a case about the order as a whole, unless one of this cause is open.
     pub(super) fn quarantine_order(&mut self, cause: CaseCause, text: &str) {
         if self.entry.tracked.cases().iter().all(|open| open.case.cause != cause) {
             self.open_case(Case { cause, execution: None, text: case_text(text) });
         }
     }
 
-    /// Closes what was kept of the order as a whole, now that the exchange says something else.
+    /// Closes the case of this cause about the order as a whole: the exchange's record contradicts
+    /// it now.
     pub(super) fn supersede_order(&mut self, cause: CaseCause) {
         let open = self.entry.tracked.cases().iter().find(|open| open.case.cause == cause);
         if let Some(number) = open.map(|open| open.number) {
@@ -159,20 +159,21 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Closes a case that something else has decided.
+    /// Closes a case that has become moot.
     pub(super) fn supersede(&mut self, number: u64, reason: &'static str) {
         let outcome = CaseOutcome::Superseded;
         let decision = CaseDecision { number, outcome, by: None, reason: reason.into() };
         self.record(Change::CaseClosed(Box::new(decision)));
     }
 
-    /// Sees to it that the order is asked about again as long as something about it is unsure, however
-    /// the last question ended: less and less often, the older that is.
+    /// Schedules the next query while anything about the order is unsure, however the last query
+    /// ended. The pause grows with the age of what is unsure.
     pub(super) fn keep_asking(&mut self, is_lost: bool) {
         let (now, options) = (self.turn.now, *self.turn.options);
-        let is_due_anyway = self.entry.underway.look_at.is_some();
-        let waits = |open: &&OpenCase| !is_due_anyway || open.case.cause != CaseCause::Doubtful;
-        let cases = self.entry.tracked.cases().iter().filter(waits);
+        let is_due_anyway = self.entry.underway.next_query_at.is_some();
+        let needs_query =
+            |open: &&OpenCase| !is_due_anyway || open.case.cause != CaseCause::Doubtful;
+        let cases = self.entry.tracked.cases().iter().filter(needs_query);
         let newest_case = cases.map(|open| open.opened_at_micros).max();
         let doubt = self.entry.underway.doubt.as_ref().and_then(|doubt| doubt.missing_since);
         let doubt = doubt.filter(|_| !is_due_anyway);
@@ -183,12 +184,12 @@ impl Work<'_, '_> {
         let Some(since) = unsure_since.into_iter().flatten().max() else { return };
         let age = now.micros_since(since);
         let pause = if is_lost { age / 4 } else { age }.max(options.grace_micros);
-        self.look_again_at(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
+        self.schedule_query(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
     }
 }
 
 impl Engine {
-    /// Something that the exchange reported unasked.
+    /// Takes an unsolicited report.
     pub(super) fn report(&mut self, order_id: OrderId, report: Report, turn: &mut Turn<'_>) {
         self.with_order(order_id, turn, |work| {
             let Report { kind, symbol, sequence, external_order_id } = report;
@@ -204,14 +205,14 @@ impl Engine {
             match kind {
                 ReportKind::Filled(fill) => take_fill(work, fill),
                 ReportKind::Busted { .. } | ReportKind::Cancelled | ReportKind::Expired => {
-                    let bust = match &kind {
+                    let voided_case = match &kind {
                         ReportKind::Busted { execution_id } => {
                             work.entry.tracked.case_of(execution_id).map(|open| open.number)
                         }
                         _ => None,
                     };
                     work.record(kind.into_change());
-                    if let Some(number) = bust {
+                    if let Some(number) = voided_case {
                         work.supersede(number, "the exchange has declared it void");
                     }
                 }
@@ -219,7 +220,7 @@ impl Engine {
         });
     }
 
-    /// A line about the order that cannot be read, or that may be about another one.
+    /// Quarantines a line that cannot be parsed, or that may be about another order.
     pub(super) fn quarantine(
         &mut self,
         order_id: OrderId,
@@ -271,7 +272,7 @@ impl Engine {
 
 fn take_fill(work: &mut Work<'_, '_>, fill: Fill) {
     match work.entry.tracked.executions().get(&fill.execution_id) {
-        // An operator has decided what counts under this id, or the exchange that nothing does.
+        // An operator decided what counts under this id, or the exchange that nothing does.
         Some(Execution::Booked { .. } | Execution::Busted) => {}
         Some(Execution::Counted { num_shares, price }) => {
             if (num_shares, price) != (fill.num_shares, fill.price) {
@@ -302,8 +303,8 @@ fn fill_of(kind: ReportKind) -> Option<Fill> {
 }
 
 impl Engines {
-    /// A line that names an order and cannot be read: the order is asked about. One that is not in
-    /// memory is looked for in the store, and may yet be accepted.
+    /// Takes a line that names an order and cannot be parsed: queries the order. An order that is
+    /// not in memory is looked up in the store, and may still be accepted.
     pub fn unreadable(
         &mut self,
         now: TimestampMicros,
@@ -330,7 +331,7 @@ impl Engines {
         }
     }
 
-    /// Gives an order whose id is known now what could not be read of it before.
+    /// Quarantines the unreadable line that arrived before the order's id was known.
     pub(super) fn deliver_unreadable(
         &mut self,
         id: &ExternalOrderId,
@@ -341,13 +342,11 @@ impl Engines {
             return;
         }
         let Some((text, _)) = self.unreadable_of_unknown.remove(id) else { return };
-        let (partitions, mut turn) = self.parts(out);
-        if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-            engine.quarantine(order_id, CaseCause::Unreadable, (None, text.as_str()), &mut turn);
-        }
+        let (engine, mut turn) = self.engine_and_turn(order_id, out);
+        engine.quarantine(order_id, CaseCause::Unreadable, (None, text.as_str()), &mut turn);
     }
 
-    /// Gives up what could not be read of orders that nobody has come to know.
+    /// Discards unreadable lines about orders that are still unknown.
     pub(super) fn expire_unreadable(&mut self, out: &mut Outbox) {
         let (now, age) = (self.now, self.options.unmatched_report_age_micros);
         let before = self.unreadable_of_unknown.len();
@@ -357,7 +356,7 @@ impl Engines {
         }
     }
 
-    /// The same about an order of ours.
+    /// Takes an unreadable line about an order of ours.
     pub fn unreadable_of(
         &mut self,
         now: TimestampMicros,
@@ -370,7 +369,7 @@ impl Engines {
         });
     }
 
-    /// Everything that waits for a decision, by order.
+    /// All open cases, with their orders.
     pub fn open_cases(&self) -> impl Iterator<Item = (&TrackedOrder, &OpenCase)> {
         self.partitions().iter().flat_map(|engine| {
             let tracked = engine.lists.cases.iter().filter_map(|id| engine.tracked(*id));
@@ -378,12 +377,12 @@ impl Engines {
         })
     }
 
-    /// How many cases wait for a decision.
+    /// Number of open cases.
     pub fn open_case_count(&self) -> usize {
         self.open_cases().count()
     }
 
-    /// An operator decides a case.
+    /// Applies an operator's decision about a case.
     pub fn decide_case(
         &mut self,
         now: TimestampMicros,
@@ -398,7 +397,7 @@ impl Engines {
         })
     }
 
-    /// An operator ends an order by hand.
+    /// Closes an order for an operator.
     pub fn close_order(
         &mut self,
         now: TimestampMicros,
@@ -412,8 +411,7 @@ impl Engines {
         })
     }
 
-    /// Quarantines a line under an id that the exchange gave to several orders: their records tell
-    /// whose it is.
+    /// Quarantines a line under an id that several orders share: their records tell whose it is.
     pub(super) fn quarantine_ambiguous(
         &mut self,
         now: TimestampMicros,

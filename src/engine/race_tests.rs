@@ -1,4 +1,5 @@
-//! One rule a test: what the engines decide when commands, answers and reports cross.
+//! One rule per test: what the engines decide when commands, answers and reports cross. Also the
+//! rig of the other engine tests.
 
 use std::sync::Arc;
 
@@ -20,12 +21,12 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
 };
 const START: u64 = 1_000_000;
 
-/// The engines with everything that they decided.
+/// The engines and everything that they decided.
 pub(super) struct Rig {
     pub(super) engines: Engines,
     pub(super) now: u64,
     pub(super) log: Vec<Event>,
-    /// Effects since they were last looked at.
+    /// Effects since [`take`](Self::take).
     effects: Vec<Effect>,
     next: u64,
 }
@@ -64,7 +65,7 @@ impl Rig {
         }
     }
 
-    /// A pending order of alice with 10 shares, answered to 1.
+    /// A pending order of alice for 10 shares, answered to `ReplyTo(1)`.
     pub(super) fn pending(&mut self) -> OrderId {
         let request = self.request("alice", None, 10);
         let order_id = request.order_id;
@@ -72,7 +73,7 @@ impl Rig {
         order_id
     }
 
-    /// A submitted one, with nothing left to look at.
+    /// A submitted order, without pending effects.
     pub(super) fn submitted(&mut self) -> OrderId {
         let order_id = self.pending();
         self.accept(order_id, "x");
@@ -113,13 +114,13 @@ impl Rig {
         self.act(|engines, now, out| engines.report(now, report, out));
     }
 
-    /// The same by a line of the feed.
+    /// A report by a line of the feed.
     pub(super) fn line(&mut self, id: &str, sequence: u64, kind: ReportKind) {
         let report = Report { sequence: Some(sequence), ..Report::new(external(id), kind) };
         self.act(|engines, now, out| engines.report(now, report, out));
     }
 
-    /// An order that the exchange has not accepted in time.
+    /// An order that failed because the exchange did not know it.
     pub(super) fn failed(&mut self) -> OrderId {
         let order_id = self.pending();
         self.sweep(1_200);
@@ -131,7 +132,7 @@ impl Rig {
         order_id
     }
 
-    /// An order that was filled whole.
+    /// A fully filled order.
     pub(super) fn filled(&mut self, id: &str) -> OrderId {
         let order_id = self.pending();
         self.accept(order_id, id);
@@ -143,7 +144,7 @@ impl Rig {
         self.act(|engines, now, out| engines.log_feed_position(now, out));
     }
 
-    /// Lets time pass and looks after what has waited.
+    /// Advances time and runs what is due.
     pub(super) fn sweep(&mut self, micros: u64) {
         self.now += micros;
         self.act(|engines, now, out| {
@@ -171,7 +172,7 @@ impl Rig {
         self.take().iter().filter(|effect| matches!(effect, Effect::Query(_))).count()
     }
 
-    /// A start from what was logged.
+    /// Restarts from the log.
     pub(super) fn restart(&mut self) {
         self.engines = Engines::new(OPTIONS);
         for event in &self.log {
@@ -248,7 +249,7 @@ pub(super) fn has_alert(effects: &[Effect], wanted: Anomaly) -> bool {
 }
 
 #[test]
-fn a_create_is_recorded_shown_and_sent_in_this_order() {
+fn a_create_is_recorded_published_and_submitted_in_this_order() {
     let mut rig = Rig::new();
     let order_id = rig.pending();
     assert!(matches!(&rig.log[..], [Event::Created(created)] if created.order_id == order_id));
@@ -267,40 +268,40 @@ fn a_key_names_one_order_of_one_user() {
         rig.act(|engines, now, out| engines.create(now, request, ReplyTo(1), out));
         create_reply(&rig.take()).cloned()
     };
-    assert_eq!(create(&mut rig, "alice", 10), None, "waits for the exchange");
+    assert_eq!(create(&mut rig, "alice", 10), None, "it waits for the exchange");
     assert!(matches!(create(&mut rig, "alice", 10), Some(CreateReply::Duplicate(_))));
     assert!(matches!(create(&mut rig, "alice", 11), Some(CreateReply::Conflict(_))));
-    assert_eq!(create(&mut rig, "bob", 11), None, "somebody else's key is another");
+    assert_eq!(create(&mut rig, "bob", 11), None, "each user has keys of their own");
     rig.restart();
     assert!(matches!(create(&mut rig, "alice", 10), Some(CreateReply::Duplicate(_))));
     assert_eq!(rig.log.len(), 2);
 }
 
 #[test]
-fn an_unknown_outcome_is_asked_about_once_and_never_sent_again() {
+fn an_unknown_outcome_is_queried_and_never_resubmitted() {
     let mut rig = Rig::new();
     let order_id = rig.pending();
     rig.take();
     rig.submit_answer(order_id, SubmitOutcome::Unknown);
     assert_eq!(rig.take(), [Effect::Query(order_id)]);
     rig.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(rig.take(), [], "it may still get there");
+    assert_eq!(rig.take(), [], "it may still arrive");
     assert_eq!(rig.status(order_id), Status::Pending);
     rig.sweep(400);
     assert_eq!(rig.take(), [], "not before its grace is over");
     rig.sweep(701);
     assert_eq!(rig.take(), [Effect::Query(order_id)]);
     rig.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(rig.status(order_id), Status::Pending, "one look may be an old one");
+    assert_eq!(rig.status(order_id), Status::Pending, "one record may be stale");
     rig.sweep(500);
     assert_eq!(rig.take(), [Effect::Query(order_id)]);
     rig.record(order_id, QueryAnswer::Unknown { as_of: None });
-    assert_eq!(rig.status(order_id), Status::Failed, "now it never will");
+    assert_eq!(rig.status(order_id), Status::Failed, "two records agree");
     assert!(matches!(create_reply(&rig.take()), Some(CreateReply::Rejected(_))));
 }
 
 #[test]
-fn giving_up_waiting_answers_with_the_order_as_it_is() {
+fn a_reply_timeout_answers_with_the_current_version() {
     let mut rig = Rig::new();
     let order_id = rig.pending();
     rig.take();
@@ -309,11 +310,11 @@ fn giving_up_waiting_answers_with_the_order_as_it_is() {
     rig.act(|engines, now, out| engines.reply_timeout(now, order_id, ReplyTo(1), out));
     assert_eq!(rig.take(), []);
     rig.accept(order_id, "x");
-    assert_eq!(create_reply(&rig.take()), None, "everybody is answered once");
+    assert_eq!(create_reply(&rig.take()), None, "each client is answered once");
 }
 
 #[test]
-fn a_cancel_before_the_accept_is_recorded_and_sent_after_it() {
+fn a_cancel_before_the_accept_is_sent_after_it() {
     let mut rig = Rig::new();
     let order_id = rig.pending();
     rig.cancel(order_id, 2);
@@ -326,11 +327,11 @@ fn a_cancel_before_the_accept_is_recorded_and_sent_after_it() {
     rig.reconcile();
     assert_eq!(rig.queries(), 1);
     rig.record(order_id, known(ExchangeOrderState::Open, vec![]));
-    assert_eq!(cancels(&rig.take()), 1, "sent after a restart as well");
+    assert_eq!(cancels(&rig.take()), 1, "also after a restart");
 }
 
 #[test]
-fn a_cancel_before_a_refusal_finds_a_failed_order() {
+fn a_cancel_before_a_reject_answers_conflict() {
     let mut rig = Rig::new();
     let order_id = rig.pending();
     rig.cancel(order_id, 2);
@@ -342,7 +343,7 @@ fn a_cancel_before_a_refusal_finds_a_failed_order() {
 }
 
 #[test]
-fn cancels_join_and_a_repeated_one_is_fine() {
+fn concurrent_cancels_share_one_request() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     for to in [2, 3, 4] {
@@ -350,7 +351,7 @@ fn cancels_join_and_a_repeated_one_is_fine() {
     }
     assert_eq!(cancels(&rig.take()), 1, "one cancel for all of them");
     rig.cancel_answer(order_id, CancelOutcome::Cancelled);
-    assert_eq!(rig.queries(), 1, "its last fills");
+    assert_eq!(rig.queries(), 1, "for its last fills");
     rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
     let effects = rig.take();
     let replies = cancel_replies(&effects);
@@ -360,13 +361,13 @@ fn cancels_join_and_a_repeated_one_is_fine() {
     }
     rig.report("x", filled("e1", 4));
     rig.report("x", ReportKind::Cancelled);
-    assert_eq!(rig.take(), [], "the feed has no news");
+    assert_eq!(rig.take(), [], "the feed repeats the record");
     rig.cancel(order_id, 5);
     assert!(matches!(cancel_replies(&rig.take())[..], [(5, CancelReply::Cancelled(_))]));
 }
 
 #[test]
-fn a_confirmed_cancel_counts_even_if_the_record_does_not_come() {
+fn a_confirmed_cancel_stands_if_the_record_is_lost() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 2);
@@ -375,29 +376,29 @@ fn a_confirmed_cancel_counts_even_if_the_record_does_not_come() {
     rig.record_lost(order_id);
     assert!(matches!(cancel_replies(&rig.take())[..], [(2, CancelReply::Cancelled(_))]));
     rig.sweep(500);
-    assert_eq!(rig.queries(), 1, "what the record may hold is owed");
+    assert_eq!(rig.queries(), 1, "the record may have fills");
     rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
     assert_eq!(rig.order(order_id).filled_shares, 4);
     assert_eq!(rig.status(order_id), Status::Cancelled);
 }
 
 #[test]
-fn a_record_from_before_the_cancel_is_asked_for_again() {
+fn a_record_from_before_the_cancel_is_queried_again() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 2);
     rig.sweep(500);
     assert_eq!(rig.queries(), 1);
     rig.cancel_answer(order_id, CancelOutcome::Cancelled);
-    assert_eq!(rig.take(), [], "one query at a time");
+    assert_eq!(rig.take(), [], "one query is in flight");
     rig.record(order_id, known(ExchangeOrderState::Open, vec![]));
-    assert_eq!(rig.take(), [Effect::Query(order_id)], "old news");
+    assert_eq!(rig.take(), [Effect::Query(order_id)], "the record was stale");
     rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![]));
     assert!(matches!(cancel_replies(&rig.take())[..], [(2, CancelReply::Cancelled(_))]));
 }
 
 #[test]
-fn the_last_fill_wins_against_the_cancel() {
+fn the_last_fill_wins_over_the_cancel() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 2);
@@ -414,7 +415,7 @@ fn the_last_fill_wins_against_the_cancel() {
 }
 
 #[test]
-fn an_order_that_ended_before_the_cancel_got_there_is_looked_up() {
+fn an_order_that_ended_before_its_cancel_arrived_is_queried() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 2);
@@ -426,12 +427,12 @@ fn an_order_that_ended_before_the_cancel_got_there_is_looked_up() {
     assert!(
         matches!(cancel_replies(&effects)[..], [(2, CancelReply::Conflict(order))]
             if order.reason.as_deref() == Some("expired")),
-        "somebody else ended it"
+        "it expired before the cancel"
     );
 }
 
 #[test]
-fn a_declined_cancel_leaves_the_order_as_its_fills_say() {
+fn a_declined_cancel_restores_the_status_of_the_fills() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.report("x", filled("e1", 4));
@@ -441,11 +442,11 @@ fn a_declined_cancel_leaves_the_order_as_its_fills_say() {
     assert!(matches!(cancel_replies(&rig.take())[..], [(2, CancelReply::Conflict(_))]));
     assert_eq!(rig.status(order_id), Status::PartiallyFilled);
     rig.cancel(order_id, 3);
-    assert_eq!(cancels(&rig.take()), 1, "another wish is another cancel");
+    assert_eq!(cancels(&rig.take()), 1, "a new request sends a new cancel");
 }
 
 #[test]
-fn a_cancel_without_an_outcome_is_sent_again_only_after_a_look() {
+fn a_cancel_without_an_outcome_is_resent_only_after_a_query() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 2);
@@ -455,11 +456,11 @@ fn a_cancel_without_an_outcome_is_sent_again_only_after_a_look() {
     rig.sweep(500);
     assert_eq!(rig.take(), [Effect::Query(order_id)]);
     rig.record(order_id, known(ExchangeOrderState::Open, vec![]));
-    assert_eq!(cancels(&rig.take()), 1, "it did not get there");
+    assert_eq!(cancels(&rig.take()), 1, "it did not arrive");
 }
 
 #[test]
-fn an_accepted_order_that_the_exchange_has_lost_needs_a_second_look() {
+fn an_accepted_order_that_the_exchange_lost_needs_agreeing_queries() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 2);
@@ -470,7 +471,7 @@ fn an_accepted_order_that_the_exchange_has_lost_needs_a_second_look() {
     assert!(has_alert(&effects, Anomaly::UnknownAtExchange));
     assert_eq!(rig.status(order_id), Status::PendingCancel);
     rig.cancel_answer(order_id, refused(CancelRefusal::UnknownOrder));
-    assert_eq!(rig.status(order_id), Status::PendingCancel, "the same look");
+    assert_eq!(rig.status(order_id), Status::PendingCancel, "no second record yet");
     rig.sweep(500);
     rig.record(order_id, QueryAnswer::Unknown { as_of: None });
     assert_eq!(rig.status(order_id), Status::PendingCancel, "records lag");
@@ -489,7 +490,7 @@ fn a_late_accept_of_a_failed_order_is_cancelled_and_alerted() {
     assert_eq!(cancels(&effects), 1);
     rig.restart();
     rig.reconcile();
-    assert_eq!(rig.queries(), 1, "it is not forgotten");
+    assert_eq!(rig.queries(), 1, "a stray order is open");
     rig.record(order_id, known(ExchangeOrderState::Open, vec![fill("e1", 4)]));
     let effects = rig.take();
     assert!(has_alert(&effects, Anomaly::FillOfFailed));
@@ -497,12 +498,12 @@ fn a_late_accept_of_a_failed_order_is_cancelled_and_alerted() {
     rig.cancel_answer(order_id, CancelOutcome::Cancelled);
     rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("e1", 4)]));
     assert_eq!(rig.status(order_id), Status::Failed);
-    assert_eq!(rig.order(order_id).filled_shares, 4, "never dropped");
+    assert_eq!(rig.order(order_id).filled_shares, 4, "its fills stand");
     assert_eq!(rig.engines.open_orders(), 0);
 }
 
 #[test]
-fn a_late_fill_is_what_the_fills_say_until_the_exchange_says_more() {
+fn a_late_fill_reopens_the_order_until_its_record_comes() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.cancel(order_id, 2);
@@ -520,11 +521,11 @@ fn a_late_fill_is_what_the_fills_say_until_the_exchange_says_more() {
     rig.cancel(order_id, 3);
     let effects = rig.take();
     let replies = cancel_replies(&effects);
-    assert!(matches!(replies[..], [(3, CancelReply::Cancelled(_))]), "still their own cancel");
+    assert!(matches!(replies[..], [(3, CancelReply::Cancelled(_))]), "still the user's cancel");
 }
 
 #[test]
-fn a_bust_opens_a_filled_order_and_asks() {
+fn a_bust_reopens_a_filled_order_and_queries_it() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.report("x", filled("e1", 10));
@@ -533,11 +534,11 @@ fn a_bust_opens_a_filled_order_and_asks() {
     assert_eq!(rig.status(order_id), Status::Submitted);
     assert_eq!(rig.queries(), 1);
     rig.report("x", filled("e1", 10));
-    assert_eq!(rig.order(order_id).filled_shares, 0, "a repeated line does not undo the bust");
+    assert_eq!(rig.order(order_id).filled_shares, 0, "a repeated line does not undo a bust");
 }
 
 #[test]
-fn an_early_fill_waits_for_its_accept_also_through_a_restart() {
+fn an_early_fill_waits_for_its_accept_across_a_restart() {
     let mut rig = Rig::new();
     let order_id = rig.pending();
     rig.engines.feed_session(&"s".into(), 6);
@@ -557,11 +558,11 @@ fn an_early_fill_waits_for_its_accept_also_through_a_restart() {
     assert_eq!(rig.engines.unmatched_reports(), 0);
     rig.restart();
     assert_eq!(rig.order(order_id).filled_shares, 4);
-    assert_eq!(rig.engines.unmatched_reports(), 0, "it has an owner now");
+    assert_eq!(rig.engines.unmatched_reports(), 0, "it was delivered");
 }
 
 #[test]
-fn a_report_that_nobody_claims_is_given_up_aloud() {
+fn an_unmatched_report_expires_with_an_alert() {
     let mut rig = Rig::new();
     rig.report("nobody", ReportKind::Cancelled);
     rig.sweep(10_001);
@@ -569,11 +570,11 @@ fn a_report_that_nobody_claims_is_given_up_aloud() {
 }
 
 #[test]
-fn the_feed_position_waits_until_what_a_gap_may_hide_is_reconciled() {
+fn the_feed_position_waits_for_the_reconciliation_after_a_gap() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.engines.feed_session(&"s".into(), 20);
-    // Its cancel comes after the gap and before anybody asked; a fill was lost in the gap.
+    // Its cancel arrives after the gap and before any query; a fill was lost in the gap.
     rig.report("x", ReportKind::Cancelled);
     rig.engines.feed_reached(21);
     let log = |rig: &mut Rig| {
@@ -584,11 +585,11 @@ fn the_feed_position_waits_until_what_a_gap_may_hide_is_reconciled() {
     assert!(!log(&mut rig));
     rig.take();
     rig.reconcile();
-    assert_eq!(rig.queries(), 1, "an ended order may have missed something too");
+    assert_eq!(rig.queries(), 1, "an ended order may have missed lines too");
     assert!(!log(&mut rig));
     rig.restart();
     rig.reconcile();
-    assert_eq!(rig.queries(), 1, "and a restart knows that");
+    assert_eq!(rig.queries(), 1, "also after a restart");
     rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill("lost", 3)]));
     assert_eq!(rig.order(order_id).filled_shares, 3);
     assert_eq!(rig.status(order_id), Status::Cancelled);
@@ -600,21 +601,21 @@ fn the_feed_position_waits_until_what_a_gap_may_hide_is_reconciled() {
 }
 
 #[test]
-fn a_log_that_speaks_of_an_order_it_never_created_is_refused() {
+fn a_log_that_changes_an_order_it_never_created_is_rejected() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     let mut engines = Engines::new(OPTIONS);
     assert_eq!(engines.replay(&rig.log[1]), Err(UnknownOrder { order_id }));
 }
 
-/// The exchange's record of an order with these executions.
+/// A record with these executions.
 fn record_with(executions: &[Fill], state: ExchangeOrderState) -> QueryAnswer {
     let executions = executions.to_vec();
     QueryAnswer::Known(record_of("x", state, executions))
 }
 
 #[test]
-fn an_execution_that_came_while_the_exchange_was_asked_is_not_doubted() {
+fn an_execution_that_arrived_during_a_query_is_not_doubted() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     for round in 0..3 {

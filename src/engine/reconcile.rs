@@ -1,5 +1,5 @@
-//! Looking after orders that wait for the exchange too long, and reconciling all open ones after a
-//! restart or a gap in the feed.
+//! Queries about orders: those that have waited too long, those that are unsure, and all open ones
+//! after a restart or a gap in the feed.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -10,67 +10,69 @@ use crate::order::{Ending, Order};
 use crate::types::OrderId;
 
 impl Engine {
-    /// Asks about orders whose grace is over, at most `limit`. True when more are due.
-    pub(super) fn look_at_due(&mut self, limit: usize, turn: &mut Turn<'_>) -> bool {
+    /// Queries watched orders whose grace is over, at most `limit`. Returns true if more are due.
+    pub(super) fn query_overdue(&mut self, limit: usize, turn: &mut Turn<'_>) -> bool {
         for _ in 0..limit {
-            match self.watch.front() {
-                Some((due, _)) if *due <= turn.now => {}
-                Some(_) | None => return false,
+            let Some(&(due, order_id)) = self.watch.front() else { return false };
+            if due > turn.now {
+                return false;
             }
-            let Some((_, order_id)) = self.watch.pop_front() else { return false };
+            self.watch.pop_front();
+            // An order that ended meanwhile may have left memory.
             let Some(entry) = self.orders.get_mut(&order_id) else { continue };
             entry.underway.watched = false;
             if entry.needs_watch() {
-                entry.ask(QueryReason::PeriodicLook, turn.out);
+                entry.query(QueryReason::Periodic, turn.out);
                 watch(entry, &mut self.watch, turn);
             }
         }
         self.watch.front().is_some_and(|(due, _)| *due <= turn.now)
     }
 
-    /// Asks about orders in doubt, or called failed, whose time has come, at most `limit`. Those that
-    /// have left memory go to `absent`. True when more are due.
-    pub(super) fn look_again(
+    /// Runs the scheduled queries that are due, at most `limit`. Adds orders that have left memory
+    /// to `absent`. Returns true if more are due.
+    pub(super) fn run_scheduled_queries(
         &mut self,
         limit: usize,
         absent: &mut Vec<OrderId>,
         turn: &mut Turn<'_>,
     ) -> bool {
         for _ in 0..limit {
-            match self.lists.looks.first() {
-                Some((due, _)) if *due <= turn.now => {}
-                Some(_) | None => return false,
+            let Some(&(due, order_id)) = self.lists.scheduled_queries.first() else { return false };
+            if due > turn.now {
+                return false;
             }
-            let Some((_, order_id)) = self.lists.looks.pop_first() else { return false };
+            self.lists.scheduled_queries.pop_first();
             let Some(entry) = self.orders.get_mut(&order_id) else {
                 absent.push(order_id);
                 continue;
             };
-            entry.underway.look_at = None;
-            entry.underway.listed_look = None;
-            entry.ask(QueryReason::PeriodicLook, turn.out);
+            entry.underway.next_query_at = None;
+            entry.underway.listed_query_at = None;
+            entry.query(QueryReason::Periodic, turn.out);
         }
-        self.lists.looks.first().is_some_and(|(due, _)| *due <= turn.now)
+        self.lists.scheduled_queries.first().is_some_and(|(due, _)| *due <= turn.now)
     }
 
-    /// Goes on looking at orders of which an earlier run was not sure: those that it called failed
-    /// because the exchange did not know them, and those with open cases. At once, and then as they
-    /// grow older.
-    pub(super) fn look_at_unsure_again(&mut self, turn: &Turn<'_>) {
+    /// Schedules queries about orders that an earlier run left unsure: those that failed because
+    /// the exchange did not know them, and those with open cases. The first is due at once, later
+    /// ones as they age.
+    pub(super) fn schedule_unsure(&mut self, turn: &Turn<'_>) {
         let is_failed = |order: &&Arc<Order>| order.ending() == Some(Ending::NotAccepted);
         let failed = self.orders().filter(is_failed).map(|order| order.order_id);
         let unsure: Vec<OrderId> = failed.chain(self.lists.cases.iter().copied()).collect();
-        self.lists.looks.extend(unsure.into_iter().map(|order_id| (turn.now, order_id)));
+        let due_now = unsure.into_iter().map(|order_id| (turn.now, order_id));
+        self.lists.scheduled_queries.extend(due_now);
     }
 
-    /// Asks about an order once.
-    pub(super) fn look(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
+    /// Queries an order once.
+    pub(super) fn query(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {
-            entry.ask(QueryReason::PeriodicLook, turn.out);
+            entry.query(QueryReason::Periodic, turn.out);
         }
     }
 
-    /// Asks about open orders after `after`, at most `limit`. The last one asked about, or
+    /// Queries the open orders after `after`, at most `limit`. Returns the last one queried, or
     /// `None` when there are no more.
     pub(super) fn reconcile_open(
         &mut self,
@@ -87,9 +89,9 @@ impl Engine {
         next.last().copied()
     }
 
-    /// Looks at open orders after `after`, at most `limit`, and asks about those that have been
-    /// quiet for the grace: newer ones are still being spoken of. How many were looked at, and the
-    /// last of them while there are more.
+    /// Examines the open orders after `after`, at most `limit`, and queries those that have been
+    /// quiet for the grace: reports about newer ones are still in flight. Returns how many, and the
+    /// last of them if there are more.
     pub(super) fn compare_open(
         &mut self,
         after: Option<OrderId>,
@@ -100,35 +102,40 @@ impl Engine {
         let next: Vec<OrderId> =
             self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
         for order_id in &next {
-            let Some(entry) = self.orders.get_mut(order_id) else { continue };
+            let Some(entry) = self.orders.get_mut(order_id) else {
+                unreachable!("open order {order_id} is in memory");
+            };
             if turn.now.micros_since(entry.order().updated_at) >= turn.options.grace_micros {
-                entry.ask(QueryReason::PeriodicLook, turn.out);
+                entry.query(QueryReason::Periodic, turn.out);
             }
         }
         let is_whole = next.len() < limit;
         (next.len(), next.last().copied().filter(|_| !is_whole))
     }
 
-    /// Asks for the exchange's record of an order, once in a reconciliation.
+    /// Queries an order, once per reconciliation.
     pub(super) fn reconcile_once(
         &mut self,
         order_id: OrderId,
         reconciliation: u32,
         turn: &mut Turn<'_>,
     ) {
-        let Some(entry) = self.orders.get_mut(&order_id) else { return };
+        let Some(entry) = self.orders.get_mut(&order_id) else {
+            unreachable!("order {order_id} is in memory: it is open, or its caller checked that");
+        };
         if std::mem::replace(&mut entry.underway.reconciliation, reconciliation) != reconciliation {
             self.reconcile(order_id, turn);
         }
     }
 
-    /// Asks for the exchange's record of an order, again and again until it comes.
+    /// Queries an order until its record comes.
     pub(super) fn reconcile(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
+        // The store may not know an order either: then nothing can be reconciled.
         if let Some(entry) = self.orders.get_mut(&order_id) {
             entry.underway.unreconciled = true;
             let feed = turn.feed.place();
             entry.underway.reconciling = Some(Reconciling { since: turn.now, feed });
-            entry.ask_anew(QueryReason::PeriodicLook, turn.out);
+            entry.query_fresh(QueryReason::Periodic, turn.out);
             list(entry, &mut self.lists);
             watch(entry, &mut self.watch, turn);
         }

@@ -1,4 +1,4 @@
-//! What the exchange's record of an order put right here, and how it had come to be wrong.
+//! Repairs: differences that the exchange's record of an order put right, by cause.
 
 use super::entry::QueryReason;
 use super::outbox::Effect;
@@ -6,25 +6,24 @@ use super::partition::Work;
 use crate::order::{Ending, Order, Status};
 use crate::types::Shares;
 
-/// Why an order here was not what it is at the exchange.
+/// Why an order here differed from the exchange's record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RepairCause {
-    /// The exchange's answer to the submit got lost or could not be read.
+    /// The answer to the submit was lost or could not be parsed.
     LostReply,
-    /// It did not come in time.
+    /// The answer to the submit did not come in time.
     Timeout,
-    /// This process ended before it came.
+    /// This process ended before the answer came.
     Crash,
     /// An execution was never reported.
     MissedFill,
-    /// That the order has ended was never reported.
+    /// The end of the order was never reported.
     MissedCancel,
-    /// The exchange has not accepted the order and never will.
+    /// The exchange never accepted the order, and never will.
     NeverAccepted,
 }
 
 impl RepairCause {
-    /// Every cause.
     pub const ALL: [Self; 6] = [
         Self::LostReply,
         Self::Timeout,
@@ -34,7 +33,7 @@ impl RepairCause {
         Self::NeverAccepted,
     ];
 
-    /// A name for logs and counters.
+    /// The name in logs and counters.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LostReply => "lost_reply",
@@ -47,21 +46,21 @@ impl RepairCause {
     }
 }
 
-/// What this run knows of an order's submit.
+/// What this run knows about an order's submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum SubmitFate {
-    /// It belongs to an earlier run.
+    /// An earlier run submitted it.
     #[default]
     BeforeThisRun,
-    /// It is on its way, or its answer is known.
+    /// In flight or answered.
     Fine,
-    /// It has no answer.
+    /// The answer was lost.
     Lost,
-    /// It had none in time.
+    /// No answer in time.
     TimedOut,
 }
 
-/// What of an order an answer may put right.
+/// The state of an order before an answer, to tell what the answer repaired.
 pub(super) struct Before {
     is_undecided: bool,
     is_terminal: bool,
@@ -77,12 +76,12 @@ impl Before {
         }
     }
 
-    /// Notes what the answer has put right. An answer that only overtook what was on its way has
-    /// repaired nothing: that is so for what follows a cancel, and for accepts of this run whose
-    /// answer is still to come.
+    /// Emits the repairs that the answer made. An answer that merely overtook another one in flight
+    /// repaired nothing: so it is with queries that follow a cancel, and with accepts of this run
+    /// whose answer is still to come.
     pub(super) fn note_repairs(self, work: &mut Work<'_, '_>, reason: Option<QueryReason>) {
         let order = work.order();
-        let is_look = reason == Some(QueryReason::PeriodicLook);
+        let is_periodic = reason == Some(QueryReason::Periodic);
         let is_decided = order.external_order_id.is_some() || order.status == Status::Failed;
         let was_learned = self.is_undecided && is_decided;
         let accepted_before = !self.is_undecided;
@@ -96,8 +95,9 @@ impl Before {
             SubmitFate::TimedOut => Some(RepairCause::Timeout),
             SubmitFate::Fine => None,
         };
-        let fill = (accepted_before && is_look && fills_came).then_some(RepairCause::MissedFill);
-        let end = (accepted_before && is_look && ended).then_some(RepairCause::MissedCancel);
+        let fill =
+            (accepted_before && is_periodic && fills_came).then_some(RepairCause::MissedFill);
+        let end = (accepted_before && is_periodic && ended).then_some(RepairCause::MissedCancel);
         let order_id = order.order_id;
         for cause in [submit, fill, end].into_iter().flatten() {
             work.turn.out.effects.push(Effect::Repaired { order_id, cause });

@@ -1,11 +1,11 @@
-//! What counts as a repair, and the periodic comparison that finds most of them.
+//! What counts as a repair, and the periodic comparison that finds most repairs.
 
 use super::race_tests::{Rig, known};
 use super::*;
 use crate::order::{Fill, Status};
 use crate::types::*;
 
-/// Why the effects say that orders were repaired.
+/// The causes of the repairs among the effects.
 fn repairs(effects: &[Effect]) -> Vec<RepairCause> {
     let cause = |effect: &Effect| match effect {
         Effect::Repaired { cause, .. } => Some(*cause),
@@ -15,7 +15,7 @@ fn repairs(effects: &[Effect]) -> Vec<RepairCause> {
 }
 
 #[test]
-fn repairs_of_a_submit_are_told_by_their_cause() {
+fn repairs_of_a_submit_name_their_cause() {
     for (outcome, cause) in [
         (SubmitOutcome::Unknown, RepairCause::LostReply),
         (SubmitOutcome::TimedOut, RepairCause::Timeout),
@@ -35,7 +35,7 @@ fn repairs_of_a_submit_are_told_by_their_cause() {
     let order_id = rig.pending();
     rig.sweep(500);
     rig.record(order_id, known(ExchangeOrderState::Open, Vec::new()));
-    assert_eq!(repairs(&rig.take()), [], "its answer is only slower than the question");
+    assert_eq!(repairs(&rig.take()), [], "the query overtook the answer");
 
     let mut rig = Rig::new();
     let order_id = rig.pending();
@@ -59,7 +59,7 @@ fn repairs_of_a_submit_are_told_by_their_cause() {
 }
 
 #[test]
-fn comparing_finds_what_was_never_reported() {
+fn a_comparison_finds_what_was_never_reported() {
     let fill = Fill {
         execution_id: ExecutionId::new("e").unwrap(),
         price: PriceCents::new(100).unwrap(),
@@ -77,11 +77,11 @@ fn comparing_finds_what_was_never_reported() {
         rig.queries()
     };
     rig.reconcile();
-    assert_eq!(rig.queries(), 0, "nothing was missing");
-    assert_eq!(compare(&mut rig), 0, "it is too new");
+    assert_eq!(rig.queries(), 0, "there was no gap");
+    assert_eq!(compare(&mut rig), 0, "it is newer than the grace");
     rig.now += 500;
     assert_eq!(compare(&mut rig), 1);
-    assert_eq!(compare(&mut rig), 0, "the question is unanswered");
+    assert_eq!(compare(&mut rig), 0, "a query is in flight");
     rig.record(order_id, known(ExchangeOrderState::Open, vec![fill.clone()]));
     assert_eq!(repairs(&rig.take()), [RepairCause::MissedFill]);
     assert_eq!(rig.order(order_id).filled_shares, 4);
@@ -103,7 +103,7 @@ fn a_confirmed_cancel_repairs_nothing() {
 }
 
 #[test]
-fn comparing_goes_on_where_it_stopped() {
+fn a_comparison_continues_where_it_stopped() {
     let mut rig = Rig::new();
     let mut orders = 0;
     for user in 0..40 {
@@ -118,12 +118,12 @@ fn comparing_goes_on_where_it_stopped() {
     rig.now += 500;
     rig.take();
     rig.engines.begin_comparison();
-    let mut asked = 0;
+    let mut queried = 0;
     while rig.engines.is_comparing() {
         rig.act(|engines, now, out| engines.compare_some(now, 7, out));
         let queries = rig.queries();
         assert!(queries <= 7, "{queries}");
-        asked += queries;
+        queried += queries;
     }
-    assert_eq!(asked, orders);
+    assert_eq!(queried, orders);
 }

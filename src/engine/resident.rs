@@ -1,6 +1,5 @@
-//! Which orders are in memory: all that the exchange may still change, and for a while those that
-//! have ended. The rest is in the store, from where an order comes back when the exchange speaks of
-//! it again.
+//! Residency: memory holds all open orders and, for a while, ended ones. The store has the rest,
+//! and an order comes back from it when the exchange names it again.
 
 use std::sync::Arc;
 
@@ -10,12 +9,12 @@ use super::partition::Engine;
 use crate::order::{FeedPosition, Order, TrackedOrder, UnmatchedReport};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserPartition};
 
-/// Reports looked up in the store in one go, each second: an exchange that reports some hundred
-/// orders of others in that time does not keep ours from being found.
+/// Maximum reports looked up in the store per tick of one second: an exchange that reports some
+/// hundred foreign orders a second does not delay the lookup of ours.
 const LOOKUPS_PER_TICK: usize = 1_024;
 
 impl Engines {
-    /// Takes an order of the store into memory, in recovery.
+    /// Loads an order from the store, in recovery.
     pub fn load(&mut self, tracked: TrackedOrder) {
         let order_id = tracked.order().order_id;
         let order = Arc::clone(tracked.order());
@@ -25,7 +24,7 @@ impl Engines {
         }
     }
 
-    /// Takes a partition that was loaded apart, in recovery. It replaces what was there.
+    /// Replaces a partition by one that was loaded separately, in recovery.
     pub fn load_partition(&mut self, partition: UserPartition, engine: Engine) {
         let orders: Vec<Arc<Order>> = engine.orders().cloned().collect();
         *self.engine_mut(partition) = engine;
@@ -36,8 +35,8 @@ impl Engines {
         }
     }
 
-    /// Takes what the store says of the node, in recovery: how far the feed was taken, what was
-    /// reported of unknown orders, and which orders have ended, and when, as far back as a gap may
+    /// Loads the node's state from the store, in recovery: the feed position, the unmatched
+    /// reports, and the recently ended orders with the time of their end, as far back as a gap may
     /// reach.
     pub fn load_node(
         &mut self,
@@ -49,22 +48,21 @@ impl Engines {
             self.feed.replay(position);
         }
         for report in unmatched {
-            self.unmatched.hold(report.into(), true);
+            self.unmatched.add(report.into(), true);
         }
         self.ended = ended.into();
     }
 
-    /// Whether an order is in memory.
     pub fn has(&self, order_id: OrderId) -> bool {
         self.order(order_id).is_some()
     }
 
-    /// Forgets an order that the store has at this version: only when it has ended, has not changed
-    /// since, and nothing waits for it. Gives it when it is forgotten.
+    /// Drops an order from memory that the store has at this version. Only if it is idle and
+    /// unchanged since; returns it if dropped.
     pub fn forget(&mut self, order_id: OrderId, version: u64) -> Option<Arc<Order>> {
         let external_order_id = self.order(order_id)?.external_order_id.clone();
         if external_order_id.as_ref().is_some_and(|id| self.ids_looked_up.contains(id)) {
-            // What the store is about to say of it must not be older than what is forgotten here.
+            // The lookup's answer must not be older than the order dropped here.
             return None;
         }
         if self.orders_looked_up.contains_key(&order_id) {
@@ -79,19 +77,19 @@ impl Engines {
         Some(order)
     }
 
-    /// Asks the store about reports that no order in memory has claimed within the time that the
-    /// answer to a submit takes: they may be about orders that have ended and been forgotten.
-    pub(super) fn find_unclaimed(&mut self, out: &mut Outbox) {
+    /// Looks up in the store the orders of reports that stayed unmatched for longer than an answer
+    /// to a submit takes: they may have ended and left memory.
+    pub(super) fn look_up_unmatched(&mut self, out: &mut Outbox) {
         let age = self.options.lookup_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
-        for id in self.unmatched.unclaimed(received_before, LOOKUPS_PER_TICK) {
+        for id in self.unmatched.not_looked_up(received_before, LOOKUPS_PER_TICK) {
             if self.ids_looked_up.insert(id.clone()) {
                 out.effects.push(Effect::LookUpExternalId(id));
             }
         }
     }
 
-    /// What the store says of an exchange id: the order, or that it knows none.
+    /// Takes the store's answer to a lookup by exchange id: the order, or `None`.
     pub fn found(
         &mut self,
         now: TimestampMicros,

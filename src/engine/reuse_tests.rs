@@ -1,11 +1,11 @@
-//! Ids that the exchange gives to another order after it has started again.
+//! Exchange ids that are reused for another order in a later session.
 
 use super::race_tests::{OPTIONS, Rig, fill, filled, known};
 use super::*;
 use crate::order::ReportKind;
 use crate::types::{ExternalOrderId, OrderId};
 
-/// An order that was cancelled under the id "x" in a session before this one.
+/// An order that was cancelled under the id "x" in an earlier session.
 fn cancelled() -> (Rig, OrderId) {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
@@ -19,7 +19,7 @@ fn cancelled() -> (Rig, OrderId) {
     (rig, order_id)
 }
 
-/// That order, which has left memory after a line has named it, and one that has the same id.
+/// That order, out of memory after a line named it, and a new one accepted under the same id.
 fn accepted_after(line: ReportKind) -> (Rig, OrderId, OrderId) {
     let (mut rig, old) = cancelled();
     let new = rig.pending();
@@ -33,15 +33,15 @@ fn accepted_after(line: ReportKind) -> (Rig, OrderId, OrderId) {
 }
 
 #[test]
-fn what_came_ahead_of_the_accept_has_both_orders_asked_about() {
+fn a_line_ahead_of_the_accept_queries_both_orders() {
     let (mut rig, old, new) = accepted_after(ReportKind::Cancelled);
     let effects = rig.take();
-    assert!(effects.contains(&Effect::Query(new)), "its end was taken for the other's");
+    assert!(effects.contains(&Effect::Query(new)), "its end was taken by the other");
     assert!(effects.contains(&Effect::LookUpOrder(old)));
 }
 
 #[test]
-fn a_line_of_the_session_in_which_an_order_ended_is_its_own() {
+fn a_line_of_the_session_in_which_an_order_ended_belongs_to_it() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     rig.reconcile();
@@ -57,14 +57,14 @@ fn a_line_of_the_session_in_which_an_order_ended_is_its_own() {
 }
 
 #[test]
-fn an_order_is_cancelled_although_one_that_has_ended_has_had_its_id() {
+fn an_order_is_cancelled_even_if_an_ended_one_had_its_id() {
     let (mut rig, old) = cancelled();
     let new = rig.pending();
     rig.accept(new, "x");
     rig.record(old, known(ExchangeOrderState::Cancelled, Vec::new()));
     rig.cancel(new, 2);
     let is_cancel = |effect: &Effect| matches!(effect, Effect::Cancel { .. });
-    assert!(!rig.take().iter().any(is_cancel), "its record has not come");
+    assert!(!rig.take().iter().any(is_cancel), "its record has not arrived");
     rig.record(new, known(ExchangeOrderState::Open, vec![fill("e", 1)]));
     rig.sweep(OPTIONS.grace_micros);
     rig.record(new, known(ExchangeOrderState::Open, vec![fill("e", 1)]));
@@ -72,7 +72,7 @@ fn an_order_is_cancelled_although_one_that_has_ended_has_had_its_id() {
 }
 
 #[test]
-fn what_cannot_be_read_under_an_id_of_two_orders_has_both_asked_about() {
+fn an_unreadable_line_under_a_shared_id_queries_both_orders() {
     let (mut rig, old) = cancelled();
     let new = rig.pending();
     rig.accept(new, "x");
@@ -89,7 +89,7 @@ fn what_cannot_be_read_under_an_id_of_two_orders_has_both_asked_about() {
 }
 
 #[test]
-fn a_fill_ahead_of_the_accept_counts_for_the_order_that_is_known_until_the_records_are_there() {
+fn a_fill_ahead_of_the_accept_counts_for_the_known_order_until_the_records_arrive() {
     let (mut rig, old) = cancelled();
     let new = rig.pending();
     rig.line("x", 1, filled("e", 2));

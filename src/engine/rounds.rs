@@ -1,5 +1,5 @@
-//! Rounds through all open orders, and through those that have ended of late: after a gap of the feed or
-//! a restart, to make up for what was missed, and once in a while, to compare.
+//! Rounds of queries: reconciliation of all open and recently ended orders after a gap in the feed
+//! or a restart, and the periodic comparison of open orders.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -10,25 +10,24 @@ use super::partition::Engine;
 use crate::order::{Event, TrackedOrder};
 use crate::types::{OrderId, TimestampMicros};
 
-/// Where the rounds stand.
+/// Progress of the rounds.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
-    /// How far the round that makes up for a gap has come.
+    /// Progress of the reconciliation.
     reconciling: Option<ReconcileCursor>,
-    /// How far the periodic comparison of all open orders has come.
+    /// Progress of the periodic comparison.
     comparing: Option<ReconcileCursor>,
-    /// How many of those that have ended of late have been asked about in the round that makes up for a
-    /// gap.
+    /// Number of recently ended orders queried in this reconciliation.
     ended_reconciled: usize,
-    /// Counts the gaps of this run that are made up for.
+    /// Number of the reconciliation: counts the gaps of this run.
     reconciliation: u32,
-    /// Where the feed stood when the round that goes on began: session and sequence. And when that was.
+    /// Feed position (session and sequence) and time at the start of the current reconciliation.
     reconciles_up_to: ((u32, u64), TimestampMicros),
-    /// Another gap was found while one was being made up for: all orders are asked about once more.
+    /// Another gap was found during a reconciliation: query all orders once more.
     reconciles_again: bool,
 }
 
-/// How far a round has come.
+/// Position of a round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct ReconcileCursor {
     partition: usize,
@@ -36,45 +35,44 @@ struct ReconcileCursor {
 }
 
 impl Engines {
-    /// Begins to reconcile all open orders with the exchange, from the first. Where that goes on, those that
-    /// have been asked about already are asked once more after it.
+    /// Begins to reconcile all open orders with the exchange. During a reconciliation, the orders
+    /// already queried are queried once more after it.
     pub fn begin_reconciliation(&mut self) {
         self.rounds.reconciliation = self.rounds.reconciliation.wrapping_add(1).max(1);
-        let has_asked =
+        let has_queried =
             self.rounds.reconciling.is_some_and(|cursor| cursor != ReconcileCursor::default());
-        if has_asked {
+        if has_queried {
             self.rounds.reconciles_again = true;
         } else {
             self.begin_round();
         }
     }
 
-    /// Goes through all open orders from the first: those are asked about that have not been since
-    /// the last gap.
+    /// Starts at the first open order; queries those that were not queried since the last gap.
     fn begin_round(&mut self) {
         self.rounds.reconciles_up_to = (self.feed.place(), self.now);
         self.rounds.reconciling = Some(ReconcileCursor::default());
         self.rounds.ended_reconciled = 0;
     }
 
-    /// Whether open orders remain to be asked about.
+    /// Whether orders remain to be queried.
     pub fn is_reconciling(&self) -> bool {
         self.rounds.reconciling.is_some() || self.rounds.reconciles_again
     }
 
-    /// Begins to compare all open orders with the exchange's record of them, unless that is being
-    /// done. Unlike a reconciliation it holds up nothing: no line is known to be missing.
+    /// Begins to compare all open orders with the exchange's records, unless in progress. Unlike a
+    /// reconciliation it holds nothing up: no line is known to be missing.
     pub fn begin_comparison(&mut self) {
         self.rounds.comparing.get_or_insert_default();
     }
 
-    /// Whether open orders remain to be compared.
+    /// Whether orders remain to be compared.
     pub fn is_comparing(&self) -> bool {
         self.rounds.comparing.is_some()
     }
 
-    /// Asks about the next open orders that have been quiet for the grace, and looks at `limit` of
-    /// them at most.
+    /// Examines the next open orders, at most `limit`, and queries those that have been quiet for
+    /// the grace.
     pub fn compare_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
         self.advance(now);
         let Some(mut cursor) = self.rounds.comparing.take() else { return };
@@ -94,15 +92,15 @@ impl Engines {
         }
     }
 
-    /// Asks about the next open orders, at most `limit`.
+    /// Queries the next orders, at most `limit`.
     pub fn reconcile_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
         self.advance(now);
         let Some(mut cursor) = self.rounds.reconciling else { return };
-        let asked_before = out.effects.len();
+        let effects_before = out.effects.len();
         let reconciliation = self.rounds.reconciliation;
         let (partitions, mut turn) = self.parts(out);
         while let Some(engine) = partitions.get_mut(cursor.partition) {
-            let room = limit.saturating_sub(turn.out.effects.len() - asked_before);
+            let room = limit.saturating_sub(turn.out.effects.len() - effects_before);
             if room == 0 {
                 self.rounds.reconciling = Some(cursor);
                 return;
@@ -113,26 +111,24 @@ impl Engines {
             };
         }
         self.rounds.reconciling = Some(cursor);
-        // Last, so that those are among them that have ended meanwhile.
+        // Ended orders come last, to include those that ended meanwhile.
         while let Some((_, order_id)) = self.ended.get(self.rounds.ended_reconciled).copied() {
-            if out.effects.len() - asked_before >= limit {
+            if out.effects.len() - effects_before >= limit {
                 return;
             }
             self.rounds.ended_reconciled += 1;
             if self.has(order_id) {
-                let (partitions, mut turn) = self.parts(out);
-                if let Some(engine) = partitions.get_mut(order_id.partition().index()) {
-                    engine.reconcile_once(order_id, reconciliation, &mut turn);
-                }
+                let (engine, mut turn) = self.engine_and_turn(order_id, out);
+                engine.reconcile_once(order_id, reconciliation, &mut turn);
             } else {
-                self.find_order(order_id, true, out);
+                self.look_up_order(order_id, true, out);
             }
         }
         self.rounds.reconciling = None;
     }
 
-    /// Asks the store for an order that has left memory, to ask the exchange about it.
-    pub(super) fn find_order(&mut self, order_id: OrderId, reconciles: bool, out: &mut Outbox) {
+    /// Looks up in the store an order that has left memory, in order to query it.
+    pub(super) fn look_up_order(&mut self, order_id: OrderId, reconciles: bool, out: &mut Outbox) {
         match self.orders_looked_up.entry(order_id) {
             Entry::Occupied(mut known) => *known.get_mut() |= reconciles,
             Entry::Vacant(entry) => {
@@ -142,12 +138,12 @@ impl Engines {
         }
     }
 
-    /// How many orders the store is being asked for.
+    /// Number of orders being looked up in the store.
     pub fn orders_being_found(&self) -> usize {
         self.orders_looked_up.len()
     }
 
-    /// What the store says of one of our ids: the order, or that it knows none.
+    /// Takes the store's answer to a lookup by our id: the order, or `None`.
     pub fn found_order(
         &mut self,
         now: TimestampMicros,
@@ -167,17 +163,18 @@ impl Engines {
         if reconciles {
             self.reconcile(now, order_id, out);
         } else {
-            self.turn(now, order_id.partition(), out, |engine, turn| engine.look(order_id, turn));
+            self.turn(now, order_id.partition(), out, |engine, turn| engine.query(order_id, turn));
         }
     }
 
-    /// Asks about an order in memory, again and again until there is an answer.
+    /// Queries an order in memory until answered.
     pub fn reconcile(&mut self, now: TimestampMicros, order_id: OrderId, out: &mut Outbox) {
         self.turn(now, order_id.partition(), out, |engine, turn| engine.reconcile(order_id, turn));
     }
 
-    /// Logs the feed position if it moved, and before it whatever it passes that no order has taken.
-    /// Not while orders are being reconciled: a restart then reconciles the same orders again.
+    /// Logs the feed position if it moved, and before it the unmatched reports that it passes. Does
+    /// nothing while orders are being reconciled, so that a restart reconciles the same orders
+    /// again.
     pub fn log_feed_position(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
         let is_reconciled = self.rounds.reconciling.is_none() && self.orders_looked_up.is_empty();
@@ -204,7 +201,7 @@ impl Engines {
         }
     }
 
-    /// Whether the store is being asked whose something unreadable is: only memory knows of it.
+    /// Whether a lookup for an unreadable line is in progress: only memory knows that line.
     fn is_looking_up(&self) -> bool {
         self.unreadable_of_unknown.keys().any(|id| self.ids_looked_up.contains(id))
     }

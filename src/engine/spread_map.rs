@@ -1,24 +1,26 @@
+//! A hash map split into many small tables, so that growth never stalls the thread.
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
 use crate::types::{ExternalOrderId, OrderId, UserId};
 
-/// A hash table in many small ones. A table that grows moves all it holds, and everybody waits:
-/// a second for ten million entries. Here each of the small ones moves its few by itself.
+/// A hash map in many small tables. A growing table rehashes everything it holds while its users
+/// wait: one second for ten million entries. Each of these tables rehashes only its own few.
 #[derive(Debug)]
 pub(super) struct SpreadMap<K, V, S> {
     tables: Box<[HashMap<K, V, S>]>,
 }
 
-/// A key that says which of the tables it belongs to.
+/// A key that selects its table.
 pub(super) trait Spread: Eq + Hash {
-    /// Any number, well spread in its low bits.
+    /// A number whose low bits are well spread.
     fn spread(&self) -> usize;
 }
 
 impl Spread for OrderId {
     fn spread(&self) -> usize {
-        // Random bits: those above the partition's, which are the same in all orders of an engine.
+        // The random bits above the partition bits, which all orders of an engine share.
         (self.as_u128() >> 6) as usize
     }
 }
@@ -31,7 +33,7 @@ impl Spread for ExternalOrderId {
 
 impl Spread for UserId {
     fn spread(&self) -> usize {
-        // The low bits chose the partition.
+        // The low bits are the partition.
         spread_text(self.as_str()) >> 6
     }
 }
@@ -42,7 +44,7 @@ fn spread_text(text: &str) -> usize {
 }
 
 impl<K: Spread, V, S: BuildHasher + Default> SpreadMap<K, V, S> {
-    /// An empty map of so many tables. Empty tables take no room of their own.
+    /// Creates an empty map with this many tables. Empty tables allocate nothing.
     pub(super) fn new(tables: usize) -> Self {
         assert!(tables.is_power_of_two(), "the number of tables is a mask");
         Self { tables: (0..tables).map(|_| HashMap::default()).collect() }
@@ -83,12 +85,12 @@ impl<K: Spread, V, S: BuildHasher + Default> SpreadMap<K, V, S> {
         self.table_mut(key).remove(key)
     }
 
-    /// The value of a key, which is put there when the key is new.
+    /// The value of a key, inserting `value` for a new key.
     pub(super) fn get_or_insert(&mut self, key: K, value: V) -> &mut V {
         self.table_mut(&key).entry(key).or_insert(value)
     }
 
-    /// Every value, in no order.
+    /// All values, in no particular order.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.tables.iter().flat_map(HashMap::values)
     }

@@ -1,4 +1,4 @@
-//! What the store holds, for tests: the log up to some place, and nothing of what came after.
+//! A model of the store for tests: the log up to some position, and nothing after it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::types::*;
 
 #[derive(Debug, Default)]
 pub(super) struct StoreModel {
-    /// How many events of the log it has.
+    /// Number of events that it has applied.
     pub(super) position: usize,
     pub(super) orders: BTreeMap<OrderId, TrackedOrder>,
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
@@ -53,7 +53,7 @@ impl StoreModel {
         self.orders.values().rev().find(is_meant).cloned()
     }
 
-    /// The engines as a start finds them: open orders from here, the rest from the log.
+    /// The engines after a start: open orders from the store, the rest from the log.
     pub(super) fn recovered(&self, log: &[Event]) -> Engines {
         let mut engines = Engines::new(OPTIONS);
         for tracked in self.orders.values().filter(|tracked| tracked.order().is_open()) {

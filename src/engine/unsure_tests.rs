@@ -1,5 +1,5 @@
-//! What stays unsure about an order is asked about again, holds up nothing else, and is decided by
-//! numbers and not by names alone.
+//! Whatever is unsure about an order is queried again, holds up nothing else, and is decided by
+//! numbers, not by ids alone.
 
 use super::race_tests::{OPTIONS, Rig, fill, filled, record_of};
 use super::*;
@@ -20,7 +20,7 @@ fn filled_shares(rig: &Rig, order_id: OrderId) -> Shares {
     rig.order(order_id).filled_shares
 }
 
-/// Lets an operator decide the only open case.
+/// Decides the only open case as an operator.
 fn decide(rig: &mut Rig, order_id: OrderId, outcome: CaseOutcome) {
     let number = rig.engines.open_cases().map(|(_, open)| open.number).next().unwrap();
     let act = OperatorAct { by: "bob".into(), reason: "told by phone".into() };
@@ -30,8 +30,8 @@ fn decide(rig: &mut Rig, order_id: OrderId, outcome: CaseOutcome) {
     });
 }
 
-/// Sweeps until the order is asked about; how long that took.
-fn until_asked(rig: &mut Rig, order_id: OrderId) -> u64 {
+/// Sweeps until the order is queried; returns how long that took, in microseconds.
+fn micros_until_queried(rig: &mut Rig, order_id: OrderId) -> u64 {
     rig.take();
     for step in 1..=10_000 {
         rig.sweep(100);
@@ -39,11 +39,11 @@ fn until_asked(rig: &mut Rig, order_id: OrderId) -> u64 {
             return step * 100;
         }
     }
-    panic!("nobody asks about {order_id}");
+    panic!("{order_id} is never queried");
 }
 
 #[test]
-fn a_line_is_confirmed_by_a_record_with_its_numbers_alone() {
+fn only_a_record_with_the_same_numbers_confirms_a_line() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.report("x", ReportKind::Filled(fill("e1", 5_000)));
@@ -53,8 +53,8 @@ fn a_line_is_confirmed_by_a_record_with_its_numbers_alone() {
 }
 
 #[test]
-fn a_question_without_an_answer_is_asked_again() {
-    // An order called failed, also after a start at which the exchange is away.
+fn a_query_without_an_answer_is_repeated() {
+    // A failed order, also after a restart while the exchange is away.
     for restarts in [false, true] {
         let mut rig = Rig::new();
         let order_id = rig.failed();
@@ -62,18 +62,18 @@ fn a_question_without_an_answer_is_asked_again() {
             rig.restart();
         }
         for _ in 0..5 {
-            until_asked(&mut rig, order_id);
+            micros_until_queried(&mut rig, order_id);
             rig.record_lost(order_id);
         }
     }
-    // One that ended with something in doubt.
+    // An order that ended with a doubtful execution.
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.report("x", filled("e1", 10));
     rig.record(order_id, record(&[]));
     let pauses: Vec<u64> = (0..8)
         .map(|_| {
-            let pause = until_asked(&mut rig, order_id);
+            let pause = micros_until_queried(&mut rig, order_id);
             rig.record_lost(order_id);
             pause
         })
@@ -83,7 +83,7 @@ fn a_question_without_an_answer_is_asked_again() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_holds_up_no_position_and_is_asked_for_again() {
+fn an_unreadable_record_holds_up_no_position_and_is_queried_again() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     rig.reconcile();
@@ -99,7 +99,7 @@ fn a_record_that_cannot_be_read_holds_up_no_position_and_is_asked_for_again() {
     assert_eq!(causes(&rig), [CaseCause::Unreadable]);
     let pauses: Vec<u64> = (0..6)
         .map(|_| {
-            let pause = until_asked(&mut rig, order_id);
+            let pause = micros_until_queried(&mut rig, order_id);
             rig.record(order_id, unreadable());
             pause
         })
@@ -112,17 +112,17 @@ fn a_record_that_cannot_be_read_holds_up_no_position_and_is_asked_for_again() {
 }
 
 #[test]
-fn an_order_with_an_open_case_is_asked_about_after_a_start_though_it_has_ended() {
+fn an_ended_order_with_an_open_case_is_queried_after_a_restart() {
     let mut rig = Rig::new();
     let order_id = rig.filled("x");
     rig.report("x", ReportKind::Filled(fill("late", 99)));
     assert_eq!(causes(&rig), [CaseCause::LargerThanOrder]);
     rig.restart();
-    assert!(until_asked(&mut rig, order_id) <= OPTIONS.grace_micros);
+    assert!(micros_until_queried(&mut rig, order_id) <= OPTIONS.grace_micros);
 }
 
 #[test]
-fn an_id_that_is_given_again_a_day_later_means_the_new_order() {
+fn an_id_reused_a_day_later_belongs_to_the_new_order() {
     let mut rig = Rig::new();
     let orders = [rig.pending(), rig.pending()];
     for order_id in orders {
@@ -137,7 +137,10 @@ fn an_id_that_is_given_again_a_day_later_means_the_new_order() {
     for order_id in orders {
         assert_eq!(rig.status(order_id), Status::Cancelled);
         let version = rig.order(order_id).version;
-        assert!(rig.engines.forget(order_id, version).is_none(), "only memory tells them apart");
+        assert!(
+            rig.engines.forget(order_id, version).is_none(),
+            "the store cannot tell them apart"
+        );
     }
     rig.sweep(24 * 3_600 * 1_000_000);
     let third = rig.pending();
@@ -149,7 +152,7 @@ fn an_id_that_is_given_again_a_day_later_means_the_new_order() {
 }
 
 #[test]
-fn a_gap_while_one_is_made_up_for_begins_nothing_anew_and_ends_in_a_second_round() {
+fn a_gap_during_a_reconciliation_adds_a_second_round() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     let orders: Vec<OrderId> = (0..3)
@@ -174,7 +177,7 @@ fn a_gap_while_one_is_made_up_for_begins_nothing_anew_and_ends_in_a_second_round
     rig.engines.feed_session(&"s".into(), 10);
     let mut positions = Vec::new();
     for round in 0..12 {
-        // Again and again before one round has come to its end.
+        // Gap after gap before one round ends.
         if round < 6 {
             rig.engines.feed_session(&"s".into(), 20 + round);
         }
@@ -194,7 +197,7 @@ fn a_gap_while_one_is_made_up_for_begins_nothing_anew_and_ends_in_a_second_round
 }
 
 #[test]
-fn an_order_with_too_many_cases_is_not_asked_about_without_a_pause() {
+fn an_order_with_too_many_cases_is_queried_with_pauses() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     let count = MAX_OPEN_CASES + 4;
@@ -204,17 +207,17 @@ fn an_order_with_too_many_cases_is_not_asked_about_without_a_pause() {
     for fill in &ours {
         rig.report("x", ReportKind::Filled(fill.clone()));
     }
-    let mut asked = 0;
+    let mut queried = 0;
     for _ in 0..50 {
-        asked += rig.queries();
+        queried += rig.queries();
         rig.record(order_id, record(&theirs));
     }
     assert_eq!(causes(&rig).len(), MAX_OPEN_CASES);
-    assert!(asked <= MAX_OPEN_CASES + 2, "asked {asked} times");
+    assert!(queried <= MAX_OPEN_CASES + 2, "queried {queried} times");
 }
 
 #[test]
-fn a_claim_to_an_execution_that_counts_is_decided_once() {
+fn a_claim_to_replace_an_execution_is_decided_once() {
     let other = Fill { price: PriceCents::new(120).unwrap(), ..fill("e1", 3) };
     for (outcome, shares) in [(CaseOutcome::Discarded, 4), (CaseOutcome::Booked, 3)] {
         let mut rig = Rig::new();
@@ -225,7 +228,7 @@ fn a_claim_to_an_execution_that_counts_is_decided_once() {
         assert_eq!(filled_shares(&rig, order_id), 4);
         decide(&mut rig, order_id, outcome);
         assert_eq!((filled_shares(&rig, order_id), causes(&rig)), (shares, vec![]));
-        // It stays decided, whoever says it again.
+        // The decision stands, whatever source repeats the claim.
         rig.record(order_id, record(std::slice::from_ref(&other)));
         rig.report("x", ReportKind::Filled(other.clone()));
         rig.report("x", filled("e1", 4));
@@ -237,7 +240,7 @@ fn a_claim_to_an_execution_that_counts_is_decided_once() {
 }
 
 #[test]
-fn a_line_in_another_symbol_is_no_reason_to_void_what_counts() {
+fn a_line_in_another_symbol_voids_nothing() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     let spy = |fill: Fill| Report {
@@ -246,7 +249,7 @@ fn a_line_in_another_symbol_is_no_reason_to_void_what_counts() {
     };
     rig.report("x", filled("e1", 4));
     rig.act(|engines, now, out| engines.report(now, spy(fill("e1", 4)), out));
-    assert_eq!(causes(&rig), [], "it is known");
+    assert_eq!(causes(&rig), [], "the execution is known");
     rig.act(|engines, now, out| engines.report(now, spy(fill("e2", 2)), out));
     assert_eq!(causes(&rig), [CaseCause::OtherSymbol]);
     rig.report("x", filled("e2", 2));
@@ -268,14 +271,14 @@ fn named(id: &str, executions: &[Fill]) -> QueryAnswer {
 }
 
 #[test]
-fn an_order_that_was_accepted_under_the_id_of_another_is_told_by_its_record() {
+fn its_record_identifies_an_order_accepted_under_the_id_of_another() {
     let mut rig = Rig::new();
     let [first, second] = [rig.pending(), rig.pending()];
     rig.accept(first, "x");
     rig.accept(second, "x");
-    assert!(rig.take().contains(&Effect::Query(first)), "both are asked about");
+    assert!(rig.take().contains(&Effect::Query(first)), "both are queried");
     rig.cancel(second, 2);
-    assert_eq!(cancels(&mut rig), [], "it could be the other's");
+    assert_eq!(cancels(&mut rig), [], "the cancel could reach the other");
     rig.record(first, named("x", &[]));
     for _ in 0..2 {
         rig.record(second, named("y", &[fill("e1", 3)]));
@@ -285,7 +288,7 @@ fn an_order_that_was_accepted_under_the_id_of_another_is_told_by_its_record() {
     assert_eq!((filled_shares(&rig, second), filled_shares(&rig, first)), (3, 0));
     assert_eq!(causes(&rig), [CaseCause::OtherExternalId]);
     assert_eq!(cancels(&mut rig), [(second, "y".to_owned())]);
-    // Its lines come under that id as well.
+    // Lines under that id are delivered to it, too.
     rig.report("y", filled("e2", 1));
     assert_eq!(filled_shares(&rig, second), 4);
     rig.cancel(first, 1);
@@ -293,7 +296,7 @@ fn an_order_that_was_accepted_under_the_id_of_another_is_told_by_its_record() {
 }
 
 #[test]
-fn no_cancel_reaches_an_order_that_has_the_id_of_a_forgotten_one() {
+fn no_cancel_reaches_an_order_with_the_id_of_a_lost_one() {
     let mut rig = Rig::new();
     let [old, new] = [rig.pending(), rig.pending()];
     rig.accept(old, "x");
@@ -312,7 +315,7 @@ fn no_cancel_reaches_an_order_that_has_the_id_of_a_forgotten_one() {
 }
 
 #[test]
-fn an_exchange_that_names_its_orders_anew_is_followed() {
+fn new_ids_for_known_orders_are_followed() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     rig.report("x", filled("e1", 2));
@@ -332,7 +335,7 @@ fn an_exchange_that_names_its_orders_anew_is_followed() {
 }
 
 #[test]
-fn an_accepted_order_that_the_exchange_no_longer_knows_is_listed() {
+fn an_accepted_order_that_the_exchange_no_longer_knows_opens_a_case() {
     let mut rig = Rig::new();
     let order_id = rig.submitted();
     let unknown = || QueryAnswer::Unknown { as_of: None };
@@ -346,7 +349,7 @@ fn an_accepted_order_that_the_exchange_no_longer_knows_is_listed() {
 }
 
 #[test]
-fn what_was_kept_for_an_order_that_a_record_names_is_judged_by_the_next_record() {
+fn unmatched_reports_delivered_by_a_record_are_judged_by_the_next_record() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 0);
     rig.reconcile();
@@ -356,5 +359,5 @@ fn what_was_kept_for_an_order_that_a_record_names_is_judged_by_the_next_record()
     rig.take();
     rig.record(order_id, QueryAnswer::Known(record_of("x", ExchangeOrderState::Open, vec![])));
     assert_eq!(rig.order(order_id).filled_shares, 10);
-    assert!(rig.take().contains(&Effect::Query(order_id)), "the record did not know of it");
+    assert!(rig.take().contains(&Effect::Query(order_id)), "the record did not include it");
 }

@@ -1,21 +1,21 @@
-//! The operators' page of metrics. The registry writes a family once for each of its parts (a shard,
-//! a limit, a cause); both text formats want it once, with all its samples together.
+//! Renders the page of `GET /metrics`. The registry prints a family once per sub-registry (shard,
+//! limit, cause); both text formats require each family once, with all its samples.
 
 use std::fmt::Write;
 
-/// The two text formats that scrapers read.
+/// Text formats that scrapers read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageFormat {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// The older text format of Prometheus, version 0.0.4.
+    /// The Prometheus text format, version 0.0.4.
     Prometheus,
 }
 
-/// Units of the base that OpenMetrics knows, as our names end with them.
+/// OpenMetrics base units that appear as suffixes of our metric names.
 const UNITS: [&str; 2] = ["seconds", "bytes"];
 
-/// All samples of one name.
+/// A metric family: all samples of one name.
 #[derive(Debug, Default)]
 struct Family<'a> {
     name: &'a str,
@@ -25,7 +25,7 @@ struct Family<'a> {
 }
 
 impl PageFormat {
-    /// What the answer says of itself.
+    /// The `Content-Type` of the page.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -33,11 +33,11 @@ impl PageFormat {
         }
     }
 
-    /// Writes what the registry has printed anew, each family once.
+    /// Merges the families that the registry printed.
     pub(super) fn page(self, printed: &str) -> String {
         let mut page = String::with_capacity(printed.len());
         for family in families(printed) {
-            // Writing into a String does not fail.
+            // Writing to a `String` is infallible.
             let _infallible = self.write(&mut page, &family);
         }
         if self == Self::OpenMetrics {
@@ -48,7 +48,7 @@ impl PageFormat {
 
     fn write(self, page: &mut String, family: &Family<'_>) -> std::fmt::Result {
         let Family { name, help, kind, samples } = family;
-        // The older format names a counter as its sample.
+        // The Prometheus format names a counter family like its sample.
         let suffix = if self == Self::Prometheus && *kind == "counter" { "_total" } else { "" };
         writeln!(page, "# HELP {name}{suffix} {help}")?;
         writeln!(page, "# TYPE {name}{suffix} {kind}")?;
@@ -62,7 +62,7 @@ impl PageFormat {
     }
 }
 
-/// The families in the order of their first appearance.
+/// The families, in order of first appearance.
 fn families(printed: &str) -> Vec<Family<'_>> {
     let mut families: Vec<Family<'_>> = Vec::new();
     let mut current = 0;
@@ -102,7 +102,7 @@ a_sends_total{shard=\"1\"} 2
 ";
 
     #[test]
-    fn a_family_stands_once_with_all_its_samples() {
+    fn a_family_is_printed_once_with_all_its_samples() {
         let page = PageFormat::OpenMetrics.page(PRINTED);
         let expected = "\
 # HELP a_sends Sends.
@@ -119,7 +119,7 @@ a_wait_seconds 0.5
     }
 
     #[test]
-    fn the_older_format_names_counters_as_their_samples_and_has_no_end() {
+    fn the_prometheus_format_suffixes_counters_and_has_no_eof_line() {
         let page = PageFormat::Prometheus.page(PRINTED);
         let expected = "\
 # HELP a_sends_total Sends.

@@ -1,5 +1,5 @@
-//! What was heard of an order and cannot be taken as it is: quarantined until the exchange's record
-//! or an operator decides.
+//! Cases: reports about an order that cannot be applied as they are, quarantined until the
+//! exchange's record or an operator decides.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Fill;
 
-/// Open cases of one order, at most. What comes beyond is only counted and logged: an exchange that
-/// says nothing right about an order is not worth more memory.
+/// Maximum open cases of one order. Further ones are counted and logged only: an exchange that
+/// reports so much nonsense about one order deserves no more memory.
 pub const MAX_OPEN_CASES: usize = 16;
-/// Longest text of a case or of an operator's reason, in bytes.
+/// Maximum length of the text of a case or of an operator's reason, in bytes.
 pub const MAX_CASE_TEXT_BYTES: usize = 240;
 
-/// Something that was heard of an order and is in doubt, or does not fit it.
+/// A report about an order that is doubtful or does not fit it.
 #[derive(
     Debug,
     Clone,
@@ -28,15 +28,14 @@ pub const MAX_CASE_TEXT_BYTES: usize = 240;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Case {
-    /// What is wrong with it.
     pub cause: CaseCause,
-    /// The execution that it is about, where it can be told.
+    /// The execution in question, if known.
     pub execution: Option<Fill>,
-    /// What was heard, bounded.
+    /// What was reported, bounded.
     pub text: CompactString,
 }
 
-/// Why something is not taken as it is. New kinds go to the end: the position is part of the format.
+/// Why a report is quarantined. Append new kinds at the end: the position is part of the format.
 #[derive(
     Debug,
     Clone,
@@ -54,27 +53,25 @@ pub struct Case {
 pub enum CaseCause {
     /// The execution counts, and the exchange's record of the order lacks it.
     Doubtful,
-    /// The line names another symbol than the order's.
+    /// The line names a symbol other than the order's.
     OtherSymbol,
     /// The price is worse than the order's limit.
     BeyondLimit,
     /// One execution is larger than the whole order.
     LargerThanOrder,
-    /// The execution id stands for an execution of this order with another price or size.
+    /// The execution id belongs to an execution of this order with another price or size.
     IdUsedAgain,
-    /// The exchange gave the id of this order to another one as well.
+    /// The exchange gave this order's id to another order as well.
     AmbiguousOrder,
-    /// It cannot be read.
+    /// It cannot be parsed.
     Unreadable,
-    /// The exchange's record of the order names another of its ids than the one that it accepted the
-    /// order under.
+    /// The exchange's record names an id other than the one that it accepted the order under.
     OtherExternalId,
-    /// The exchange says again and again that it does not know the order, which it had accepted.
+    /// The exchange repeatedly does not know an order that it accepted.
     UnknownAtExchange,
 }
 
 impl CaseCause {
-    /// Every cause.
     pub const ALL: [Self; 9] = [
         Self::Doubtful,
         Self::OtherSymbol,
@@ -87,7 +84,7 @@ impl CaseCause {
         Self::UnknownAtExchange,
     ];
 
-    /// A word for logs, counters and operators.
+    /// The name in logs, counters and the operators' API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Doubtful => "doubtful",
@@ -103,16 +100,15 @@ impl CaseCause {
     }
 }
 
-/// How a case ends.
+/// A decision about a case.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct CaseDecision {
-    /// Which case: the version of the order that it made.
+    /// Number of the case; see [`OpenCase::number`].
     pub number: u64,
-    /// What becomes of its execution.
     pub outcome: CaseOutcome,
-    /// The operator who decided; none where the exchange's own word did.
+    /// The operator who decided; `None` if the exchange's record or feed did.
     pub by: Option<CompactString>,
-    /// Why, for people.
+    /// Free text.
     pub reason: CompactString,
 }
 
@@ -123,21 +119,21 @@ impl fmt::Display for CaseDecision {
     }
 }
 
-/// What becomes of the execution of a case. New kinds go to the end.
+/// What becomes of the execution of a case. Append new kinds at the end.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub enum CaseOutcome {
-    /// It counts, or goes on counting.
+    /// It counts.
     Booked,
-    /// It does not count, and never will under this id.
+    /// It does not count, and never will under its id.
     Discarded,
-    /// The case is void: what it was about is reconciled otherwise.
+    /// The case is moot: its subject was reconciled otherwise.
     Superseded,
 }
 
 impl CaseOutcome {
-    /// A word for logs and operators.
+    /// The name in logs and the operators' API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Booked => "booked",
@@ -147,16 +143,16 @@ impl CaseOutcome {
     }
 }
 
-/// An operator's act, and why.
+/// An operator's action and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct OperatorAct {
-    /// The operator, by the name that was given.
+    /// Name of the operator, as given.
     pub by: CompactString,
-    /// Why, for people.
+    /// Free text.
     pub reason: CompactString,
 }
 
-/// A case that waits for a decision.
+/// A case awaiting a decision.
 #[derive(
     Debug,
     Clone,
@@ -170,21 +166,16 @@ pub struct OperatorAct {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OpenCase {
-    /// The version of the order that it made: names it within the order.
+    /// The order version that opened it; identifies the case within its order.
     pub number: u64,
-    /// When we took note of it, in microseconds since the Unix epoch.
+    /// When it was opened, in microseconds since the Unix epoch.
     pub opened_at_micros: u64,
-    /// What it is about.
     pub case: Case,
 }
 
-/// A text cut to what a case keeps, at a character.
+/// Truncates a text to [`MAX_CASE_TEXT_BYTES`], at a character boundary.
 pub fn case_text(text: &str) -> CompactString {
-    let mut end = text.len().min(MAX_CASE_TEXT_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().into()
+    text[..text.floor_char_boundary(MAX_CASE_TEXT_BYTES)].into()
 }
 
 #[cfg(test)]
@@ -192,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_cut_at_a_character() {
+    fn texts_are_truncated_at_a_character_boundary() {
         assert_eq!(case_text("short"), "short");
         let long = case_text(&"\u{e4}".repeat(500));
         assert!(long.len() <= MAX_CASE_TEXT_BYTES && long.len() > MAX_CASE_TEXT_BYTES - 2);

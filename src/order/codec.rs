@@ -1,5 +1,5 @@
-//! Events as log records. The log keeps bytes, a kind and a format version; what they mean is
-//! decided here.
+//! Encodes events as log records. The log stores bytes, a kind and a format version; this file
+//! gives them meaning.
 
 use std::mem;
 
@@ -13,73 +13,57 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::event::{Changed, Created, Event, FeedPosition, UnmatchedReport};
 
-/// Version of the record formats written here. Rises with any change to the layout of a record;
-/// readers keep reading those before. 2: changes have more kinds.
+/// Format version that this code writes. Any change of a record layout increments it; readers keep
+/// reading the previous ones. 2: more kinds of changes.
 pub const RECORD_FORMAT_VERSION: u8 = 2;
-/// Stands in the partition byte of records that belong to the node and to no user.
+/// Partition byte of records that belong to the node, not to a user.
 pub const NODE_PARTITION: u8 = u8::MAX;
-/// What rkyv data, 128-bit ids included, may need.
+/// Alignment of rkyv data, including 128-bit ids.
 pub(super) const PAYLOAD_ALIGNMENT: usize = 16;
 
 const _: () = assert!(crate::types::USER_PARTITIONS <= NODE_PARTITION as usize);
 const _: () = assert!(mem::align_of::<<Created as Archive>::Archived>() <= PAYLOAD_ALIGNMENT);
 
-// Kinds are part of the format: never reused, never renumbered.
+// Kinds are part of the format: never reuse or renumber them.
 const KIND_CREATED: u8 = 1;
 const KIND_CHANGED: u8 = 2;
-const KIND_HELD_REPORT: u8 = 3;
+const KIND_UNMATCHED_REPORT: u8 = 3;
 const KIND_FEED_POSITION: u8 = 4;
 
 /// Why a record cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Written by a newer program, or damaged.
-    #[error("record kind {kind} is not known here")]
-    UnknownKind {
-        /// The kind that the record gives.
-        kind: u8,
-    },
-    /// Written by a newer program.
-    #[error("record format {format_version} is not known here: up to {RECORD_FORMAT_VERSION} is")]
-    UnknownFormat {
-        /// The version that the record gives.
-        format_version: u8,
-    },
-    /// The bytes are not what the kind says.
-    #[error("record of kind {kind} does not hold what its kind says")]
-    Invalid {
-        /// The kind that the record gives.
-        kind: u8,
-        /// What validation found.
-        source: rancor::Error,
-    },
-    /// An event that does not fit a record.
+    /// Written by a newer version, or damaged.
+    #[error("unknown record kind {kind}")]
+    UnknownKind { kind: u8 },
+    /// Written by a newer version.
+    #[error("record has format {format_version}, this version reads up to {RECORD_FORMAT_VERSION}")]
+    UnknownFormat { format_version: u8 },
+    /// The payload is not valid for its kind.
+    #[error("record of kind {kind} cannot be decoded")]
+    Invalid { kind: u8, source: rancor::Error },
+    /// The event does not fit a record.
     #[error("event of kind {kind} cannot be written")]
-    Unwritable {
-        /// The kind of the event.
-        kind: u8,
-        /// What serialization said.
-        source: rancor::Error,
-    },
+    Unwritable { kind: u8, source: rancor::Error },
 }
 
 impl Event {
-    /// The kind byte of its record.
+    /// The kind of its record.
     pub const fn kind(&self) -> u8 {
         match self {
             Self::Created(_) => KIND_CREATED,
             Self::Changed(_) => KIND_CHANGED,
-            Self::UnmatchedReport(_) => KIND_HELD_REPORT,
+            Self::UnmatchedReport(_) => KIND_UNMATCHED_REPORT,
             Self::FeedPosition(_) => KIND_FEED_POSITION,
         }
     }
 
-    /// Whether records of a kind are of orders that come into being, without a look at them.
+    /// Whether records of this kind create orders; decodes nothing.
     pub const fn is_created(kind: u8) -> bool {
         kind == KIND_CREATED
     }
 
-    /// The partition byte of its record: the user partition, or [`NODE_PARTITION`].
+    /// The partition byte of its record: a user partition or [`NODE_PARTITION`].
     pub fn partition_byte(&self) -> u8 {
         match self {
             Self::Created(created) => created.order_id.partition().get(),
@@ -89,7 +73,7 @@ impl Event {
     }
 }
 
-/// Turns events into record payloads with one arena and one buffer, both reused.
+/// Encodes events as record payloads, reusing one arena and one buffer.
 #[derive(Default)]
 pub struct EventEncoder {
     arena: Arena,
@@ -97,15 +81,14 @@ pub struct EventEncoder {
 }
 
 impl EventEncoder {
-    /// An encoder with empty buffers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The payload of an event's record, valid until the next call.
+    /// Encodes an event. The payload is valid until the next call.
     ///
     /// # Errors
-    /// [`RecordError::Unwritable`] for a text over rkyv's limits, which no event has.
+    /// [`RecordError::Unwritable`] for a text beyond rkyv's limits, which no event has.
     pub fn encode(&mut self, event: &Event) -> Result<&[u8], RecordError> {
         match event {
             Event::Created(created) => self.write(created),
@@ -136,10 +119,10 @@ impl std::fmt::Debug for EventEncoder {
     }
 }
 
-/// Reads a record, after its checksum was found right: validated by bytecheck, then used.
+/// Decodes a record whose checksum was verified. Validates the payload with bytecheck.
 ///
 /// # Errors
-/// A kind or version from the future, or bytes that are not what the kind says.
+/// An unknown kind, a newer format, or a payload that is not valid for its kind.
 pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, RecordError> {
     if format_version == 0 || format_version > RECORD_FORMAT_VERSION {
         return Err(RecordError::UnknownFormat { format_version });
@@ -147,7 +130,7 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
     match kind {
         KIND_CREATED => read::<Created>(payload).map(Event::Created),
         KIND_CHANGED => read::<Changed>(payload).map(Event::Changed),
-        KIND_HELD_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
+        KIND_UNMATCHED_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
         KIND_FEED_POSITION => read::<FeedPosition>(payload).map(Event::FeedPosition),
         _ => return Err(RecordError::UnknownKind { kind }),
     }
@@ -212,29 +195,29 @@ pub(super) mod tests {
         ];
         let changed = changes.map(|change| Event::Changed(Changed { order_id, at, change }));
         let kind = ReportKind::Filled(fill);
-        let held = UnmatchedReport { external_order_id, kind, received_at: at };
+        let unmatched = UnmatchedReport { external_order_id, kind, received_at: at };
         let position = FeedPosition { session: "7".into(), sequence: u64::MAX, at };
         let mut events = vec![Event::Created(created), Event::Created(market)];
         events.extend(changed);
-        events.extend([Event::UnmatchedReport(held), Event::FeedPosition(position)]);
+        events.extend([Event::UnmatchedReport(unmatched), Event::FeedPosition(position)]);
         events
     }
 
     #[test]
-    fn every_kind_of_event_comes_back() {
+    fn every_kind_of_event_round_trips() {
         let mut encoder = EventEncoder::new();
         for event in examples() {
             let payload = encoder.encode(&event).unwrap().to_vec();
             let back = decode(event.kind(), RECORD_FORMAT_VERSION, &payload).unwrap();
             assert_eq!(back, event);
-            // The log hands out aligned bytes; nothing relies on it.
+            // The log hands out aligned bytes, but decoding does not rely on that.
             let shifted = [&[0_u8][..], &payload].concat();
             assert_eq!(decode(event.kind(), 1, &shifted[1..]).unwrap(), event);
         }
     }
 
     #[test]
-    fn the_future_is_refused() {
+    fn newer_kinds_and_formats_are_rejected() {
         let mut encoder = EventEncoder::new();
         let event = examples().remove(0);
         let payload = encoder.encode(&event).unwrap();
@@ -250,7 +233,7 @@ pub(super) mod tests {
             mut bytes in proptest::collection::vec(any::<u8>(), 0..256),
         ) {
             drop(decode(kind, RECORD_FORMAT_VERSION, &bytes));
-            // And a real record with one byte changed: either refused or some event.
+            // A valid record with one changed byte: either rejected or some event.
             let mut encoder = EventEncoder::new();
             for event in examples() {
                 let mut payload = encoder.encode(&event).unwrap().to_vec();

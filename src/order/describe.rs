@@ -1,4 +1,4 @@
-//! Events for people and for their programs: a name, and members as the contracts have them.
+//! Events as JSON for histories and inspection: a name, and fields named as in the contracts.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::event::{
 };
 use crate::types::OrderId;
 
-/// Every name that [`Event::name`] gives.
+/// All names that [`Event::name`] returns.
 pub const EVENT_NAMES: [&str; 15] = [
     "created",
     "accepted",
@@ -28,7 +28,7 @@ pub const EVENT_NAMES: [&str; 15] = [
 ];
 
 impl Event {
-    /// What happened, in a word: one of [`EVENT_NAMES`].
+    /// Its name: one of [`EVENT_NAMES`].
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Created(_) => "created",
@@ -51,7 +51,7 @@ impl Event {
         }
     }
 
-    /// The order that it is about, where that is known here.
+    /// The order that it is about, if known.
     pub const fn order_id(&self) -> Option<OrderId> {
         match self {
             Self::Created(created) => Some(created.order_id),
@@ -60,20 +60,20 @@ impl Event {
         }
     }
 
-    /// Everything that it says, by the names of the contracts.
+    /// Its fields, named as in the contracts.
     pub fn members(&self) -> Map<String, Value> {
         let members = match self {
             Self::Created(created) => created_members(created),
             Self::Changed(changed) => changed_members(changed),
-            Self::UnmatchedReport(report) => held_members(report),
+            Self::UnmatchedReport(report) => unmatched_members(report),
             Self::FeedPosition(FeedPosition { session, sequence, at }) => {
                 json!({ "session": session, "sequence": sequence, "at": at })
             }
         };
-        match members {
-            Value::Object(members) => members,
-            _ => Map::new(),
-        }
+        let Value::Object(members) = members else {
+            unreachable!("the members form a JSON object")
+        };
+        members
     }
 }
 
@@ -130,7 +130,7 @@ fn case_members(case: &Case) -> Value {
     members
 }
 
-fn held_members(report: &UnmatchedReport) -> Value {
+fn unmatched_members(report: &UnmatchedReport) -> Value {
     let (what, mut members) = match &report.kind {
         ReportKind::Filled(fill) => ("filled", fill_members(fill)),
         ReportKind::Busted { execution_id } => ("busted", json!({ "executionId": execution_id })),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_has_a_name_of_its_own_and_tells_its_order() {
+    fn every_change_has_its_own_name_and_names_its_order() {
         let order_id = OrderId::from_u128(7);
         let at = TimestampMicros::new(9);
         let mut names = Vec::new();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_is_told_as_the_exchange_tells_it() {
+    fn an_execution_has_the_exchanges_fields() {
         let change = every_change().swap_remove(6);
         let event = Event::Changed(Changed {
             order_id: OrderId::from_u128(7),

@@ -1,3 +1,5 @@
+//! The events of the log: created orders, changes, unmatched reports and feed positions.
+
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
@@ -8,21 +10,21 @@ use crate::types::{
     Symbol, TimeInForce, TimestampMicros, UserId,
 };
 
-/// A fact that the log keeps. Replaying all of them, in order, gives the state again.
+/// A recorded fact. Replaying all events in log order restores the state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An order came into being.
+    /// An order was created.
     Created(Created),
-    /// Something happened to an order.
+    /// An order changed.
     Changed(Changed),
-    /// The exchange reported something about an order that nobody here knows (yet).
+    /// The exchange reported something about an id that no known order has (yet).
     UnmatchedReport(UnmatchedReport),
-    /// Everything of the feed up to here is in the log.
+    /// Everything that the feed brought up to this position is in the log.
     FeedPosition(FeedPosition),
 }
 
 impl Event {
-    /// When we took note of it.
+    /// When Longbow recorded it.
     pub const fn at(&self) -> TimestampMicros {
         match self {
             Self::Created(created) => created.created_at,
@@ -33,34 +35,28 @@ impl Event {
     }
 }
 
-/// A user's order, recorded before the exchange hears of it.
+/// A new order, durable before it is submitted to the exchange.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Created {
-    /// Our id; towards the exchange the client order id.
+    /// Our id; the exchange receives it as `clientOrderId`.
     pub order_id: OrderId,
-    /// Whose order.
     #[rkyv(with = AsText)]
     pub user: UserId,
-    /// The user's own key, which names one order for good.
+    /// The client's idempotency key; names one order for good.
     pub client_order_id: Option<ClientOrderId>,
-    /// What to trade.
     pub symbol: Symbol,
-    /// Buy or sell.
     pub side: Side,
-    /// The limit; a market order has none.
+    /// `None` for a market order.
     pub limit_price: Option<PriceCents>,
-    /// How long it stays.
     pub time_in_force: TimeInForce,
-    /// Shares to trade.
     pub num_shares: Shares,
-    /// When it was recorded.
     pub created_at: TimestampMicros,
-    /// What the exchange has not accepted by then it never will.
+    /// Deadline: the exchange refuses the order after it.
     pub submit_before: TimestampMicros,
 }
 
 impl Created {
-    /// Market or limit, by whether there is a limit price.
+    /// A limit order if there is a limit price, else a market order.
     pub const fn order_type(&self) -> OrderType {
         if self.limit_price.is_some() { OrderType::Limit } else { OrderType::Market }
     }
@@ -69,65 +65,53 @@ impl Created {
 /// One change of one order.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Changed {
-    /// Which order.
     pub order_id: OrderId,
-    /// When we took note of it.
+    /// When Longbow recorded it.
     pub at: TimestampMicros,
-    /// What happened.
     pub change: Change,
 }
 
-/// What can happen to an order. New kinds go to the end: the position is part of the format.
+/// What can happen to an order. Append new kinds at the end: the position is part of the format.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Change {
-    /// The exchange took it.
+    /// The exchange accepted it.
     Accepted {
-        /// The exchange's id.
+        /// The exchange's id of the order.
         external_order_id: ExternalOrderId,
     },
-    /// The exchange refused it.
+    /// The exchange rejected it.
     Rejected {
-        /// Its words, bounded.
+        /// The exchange's text, bounded.
         reason: CompactString,
     },
-    /// The exchange did not know it after `submit_before`.
+    /// The exchange does not know it after `submit_before`.
     NotAccepted,
-    /// Its user asked to cancel it.
+    /// A cancel was requested.
     CancelRequested,
     /// It ended at the exchange with shares left.
-    Cancelled {
-        /// How that came.
-        cause: CancelCause,
-    },
-    /// The exchange refused the cancel.
+    Cancelled { cause: CancelCause },
+    /// The exchange rejected the cancel.
     CancelRejected {
-        /// Its words, bounded.
+        /// The exchange's text, bounded.
         reason: CompactString,
     },
-    /// Shares were traded for it.
+    /// An execution.
     Filled(Fill),
-    /// An execution is void, by the word of the feed or of an operator: it never counts again.
-    Busted {
-        /// Which one.
-        execution_id: ExecutionId,
-    },
-    /// The exchange's record proves that an execution does not count. It counts again when it is
-    /// shown again.
-    TakenBack {
-        /// Which one.
-        execution_id: ExecutionId,
-    },
-    /// Something that was heard of the order is in doubt or does not fit it, and is kept for a
-    /// decision. Behind a pointer: it is rare, and no change may be larger than a fill.
+    /// The feed or an operator declared an execution void: it never counts again.
+    Busted { execution_id: ExecutionId },
+    /// The exchange's record proves an execution void. It counts again if a source shows it again.
+    TakenBack { execution_id: ExecutionId },
+    /// A report about the order is doubtful or does not fit it, and is quarantined until decided.
+    /// Boxed: it is rare, and no change should be larger than a fill.
     CaseOpened(Box<Case>),
-    /// That has been decided.
+    /// A quarantined case was decided.
     CaseClosed(Box<CaseDecision>),
-    /// An operator ended the order by hand.
+    /// An operator closed the order.
     ClosedByOperator(Box<OperatorAct>),
 }
 
 impl Change {
-    /// Whether it can end an order that was at the exchange, or may be there after all.
+    /// Whether it can end an order that is, or may be, at the exchange.
     pub const fn may_end(&self) -> bool {
         match self {
             Self::Filled(_)
@@ -146,18 +130,18 @@ impl Change {
     }
 }
 
-/// How an order came to be cancelled.
+/// Why an order was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum CancelCause {
-    /// The exchange says that it is cancelled; whether its user had asked, the order knows.
+    /// The exchange reports it cancelled. The order knows whether a cancel was requested.
     Cancelled,
-    /// Its time in force ended.
+    /// Its time in force expired.
     Expired,
-    /// Its user asked to cancel it, and the exchange said twice that it does not know it.
+    /// A cancel was requested, and two queries agreed that the exchange does not know the order.
     Unknown,
 }
 
-/// One execution.
+/// An execution.
 #[derive(
     Debug,
     Clone,
@@ -171,54 +155,49 @@ pub enum CancelCause {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Fill {
-    /// Counts once per order.
+    /// An id counts once per order.
     pub execution_id: ExecutionId,
-    /// Price of each share.
+    /// Price of one share.
     pub price: PriceCents,
-    /// Shares.
     pub num_shares: Shares,
-    /// When the exchange made it.
+    /// Time of the trade at the exchange.
     pub executed_at: TimestampMicros,
 }
 
 impl Fill {
-    /// Whether both tell of the same execution with the same numbers.
+    /// Whether both have the same id, shares and price.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.execution_id, self.num_shares, self.price)
             == (&other.execution_id, other.num_shares, other.price)
     }
 }
 
-/// A report about an order id that is not known yet, kept because the feed position is about to
+/// A report about an id that no known order has yet, recorded because the feed position is about to
 /// pass it.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct UnmatchedReport {
     /// The exchange's id of the order.
     pub external_order_id: ExternalOrderId,
-    /// What it says.
     pub kind: ReportKind,
-    /// When we took note of it.
+    /// When Longbow recorded it.
     pub received_at: TimestampMicros,
 }
 
-/// What the exchange reports about an order, unasked.
+/// What an unsolicited report says.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum ReportKind {
-    /// Shares were traded for it.
+    /// An execution.
     Filled(Fill),
-    /// An execution is void.
-    Busted {
-        /// Which one.
-        execution_id: ExecutionId,
-    },
+    /// An execution was declared void.
+    Busted { execution_id: ExecutionId },
     /// It was cancelled.
     Cancelled,
-    /// Its time in force ended.
+    /// Its time in force expired.
     Expired,
 }
 
 impl ReportKind {
-    /// The change that the report amounts to.
+    /// The change that the report means for its order.
     pub fn into_change(self) -> Change {
         match self {
             Self::Filled(fill) => Change::Filled(fill),
@@ -229,35 +208,35 @@ impl ReportKind {
     }
 }
 
-/// How far the feed has been taken.
+/// A position in the feed.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct FeedPosition {
-    /// Which numbering: the exchange's name of the session, and where that has numbered its lines
-    /// again, a mark behind it that no name has.
+    /// The numbering: the exchange's session name, with a suffix that no name can have when the
+    /// session has restarted its numbering.
     pub session: CompactString,
-    /// The last sequence that has been taken.
+    /// The last sequence processed.
     pub sequence: u64,
-    /// When we took note of it.
+    /// When Longbow recorded it.
     pub at: TimestampMicros,
 }
 
-/// Stands behind the name of a session whose numbering has begun again. Names have no space in them.
-const AGAIN: &str = " again";
+/// Suffix for a session that restarted its numbering. Session names contain no space.
+const RESTARTED_SUFFIX: &str = " again";
 
 impl FeedPosition {
-    /// The name of a numbering: that of its session, and whether it has begun again under that.
-    pub fn numbering_name(session: &str, is_again: bool) -> CompactString {
-        let mark = if is_again { AGAIN } else { "" };
+    /// The name of a numbering: the session name, marked if the numbering restarted under it.
+    pub fn numbering_name(session: &str, is_renumbered: bool) -> CompactString {
+        let mark = if is_renumbered { RESTARTED_SUFFIX } else { "" };
         compact_str::format_compact!("{session}{mark}")
     }
 
-    /// The exchange's name of the session.
+    /// The exchange's session name.
     pub fn session_name(&self) -> &str {
-        self.session.strip_suffix(AGAIN).unwrap_or(&self.session)
+        self.session.strip_suffix(RESTARTED_SUFFIX).unwrap_or(&self.session)
     }
 
-    /// Whether the numbering has begun again under that name.
-    pub fn is_again(&self) -> bool {
-        self.session.ends_with(AGAIN)
+    /// Whether the session restarted its numbering.
+    pub fn is_renumbered(&self) -> bool {
+        self.session.ends_with(RESTARTED_SUFFIX)
     }
 }

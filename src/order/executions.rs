@@ -1,39 +1,30 @@
+//! The distinct executions of one order.
+
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
 use crate::types::{ExecutionId, PriceCents, Shares};
 
-/// Up to this many executions are looked through one by one; more are hashed. Most orders have
-/// one or two.
+/// Up to this many executions are searched linearly; more are hashed. Most orders have one or two.
 const LINEAR_SEARCH_LIMIT: usize = 16;
 
-/// What one execution did to its order. New kinds go to the end: the position is part of the format
-/// of stored orders.
+/// State of one execution. Append new kinds at the end: the position is part of the format of
+/// stored orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Execution {
     /// It counts.
-    Counted {
-        /// Shares.
-        num_shares: Shares,
-        /// Price of each.
-        price: PriceCents,
-    },
-    /// It is void, or was declared void before it was seen: it never counts again.
+    Counted { num_shares: Shares, price: PriceCents },
+    /// It is void, perhaps declared so before it was seen. It never counts again.
     Busted,
-    /// The exchange's record proved that it does not count. It does when it is shown again.
+    /// The exchange's record proved it void. It counts again if a source shows it again.
     TakenBack,
-    /// It counts because an operator says so: no record takes it back.
-    Booked {
-        /// Shares.
-        num_shares: Shares,
-        /// Price of each.
-        price: PriceCents,
-    },
+    /// It counts by an operator's decision: no record takes it back.
+    Booked { num_shares: Shares, price: PriceCents },
 }
 
 impl Execution {
-    /// Shares and price of each, where it counts.
+    /// Shares and price, if it counts.
     pub const fn counted(self) -> Option<(Shares, PriceCents)> {
         match self {
             Self::Counted { num_shares, price } | Self::Booked { num_shares, price } => {
@@ -61,7 +52,7 @@ impl Default for Executions {
 }
 
 impl Executions {
-    /// What is known of an execution.
+    /// The state of an execution.
     pub fn get(&self, id: &ExecutionId) -> Option<Execution> {
         match &self.0 {
             Kept::Few(few) => few.iter().find(|(known, _)| known == id).map(|(_, kept)| *kept),
@@ -69,7 +60,7 @@ impl Executions {
         }
     }
 
-    /// Records an execution, or that it is void. Gives what was known of it before.
+    /// Sets the state of an execution and returns the previous one.
     pub fn set(&mut self, id: ExecutionId, execution: Execution) -> Option<Execution> {
         match &mut self.0 {
             Kept::Few(few) => {
@@ -86,7 +77,7 @@ impl Executions {
         }
     }
 
-    /// All of them, in no order.
+    /// All executions, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&ExecutionId, Execution)> {
         let (few, many) = match &self.0 {
             Kept::Few(few) => (Some(few), None),
@@ -97,7 +88,8 @@ impl Executions {
         few.chain(many)
     }
 
-    /// Ids of all executions that count by the exchange's word.
+    /// Ids of the executions that count on the exchange's authority alone, not by an operator's
+    /// decision.
     pub fn counted_ids(&self) -> impl Iterator<Item = &ExecutionId> {
         self.iter().filter_map(|(id, execution)| match execution {
             Execution::Counted { .. } => Some(id),
@@ -105,7 +97,7 @@ impl Executions {
         })
     }
 
-    /// Shares of all executions that count.
+    /// Total shares of the executions that count.
     pub fn counted_shares(&self) -> Shares {
         let shares = |execution: &Execution| execution.counted().map_or(0, |(shares, _)| shares);
         match &self.0 {
@@ -116,7 +108,7 @@ impl Executions {
         }
     }
 
-    /// Distinct executions, void ones included.
+    /// Number of distinct executions, including void ones.
     pub fn len(&self) -> usize {
         match &self.0 {
             Kept::Few(few) => few.len(),
@@ -124,7 +116,6 @@ impl Executions {
         }
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -135,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_execution_is_known_by_its_id_however_many_there_are() {
+    fn an_execution_is_found_by_its_id_in_both_representations() {
         let mut executions = Executions::default();
         let count = LINEAR_SEARCH_LIMIT as u64 * 3;
         let price = PriceCents::new(5).unwrap();

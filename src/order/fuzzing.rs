@@ -1,25 +1,25 @@
-//! What the fuzz targets in `tests/fuzz/` call: the reader of event records, with what must hold whatever
-//! the bytes are. A broken promise is a panic.
+//! Entry points of the fuzz targets in `tests/fuzz/`: decodes event records and checks what must
+//! hold for any bytes. Panics on a violation.
 
 use super::codec::{EventEncoder, decode};
 
-/// The first byte is the record's kind, the second its format version, the rest its payload.
+/// Decodes one record: a byte of kind, a byte of format version, the payload.
 ///
 /// # Panics
-/// When what was read does not come back from what it is written as.
+/// The decoded event does not survive encoding and decoding.
 pub fn event(data: &[u8]) {
     let [kind, format_version, payload @ ..] = data else { return };
     let Ok(event) = decode(*kind, *format_version, payload) else { return };
-    assert_eq!(event.kind(), *kind, "an event knows its kind");
+    assert_eq!(event.kind(), *kind, "the event has the kind of its record");
     let _printable = format!("{event:?}");
     let mut encoder = EventEncoder::new();
     let written = encoder.encode(&event);
-    assert!(written.is_ok(), "what was read can be written: {event:?}");
+    assert!(written.is_ok(), "a decoded event can be encoded: {event:?}");
     let again = written.ok().and_then(|payload| decode(*kind, *format_version, payload).ok());
-    assert_eq!(again, Some(event), "an event comes back");
+    assert_eq!(again, Some(event), "an event round-trips");
 }
 
-/// Inputs: an event of every kind.
+/// Seed inputs: an event of every kind.
 #[cfg(test)]
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut encoder = EventEncoder::new();

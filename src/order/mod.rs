@@ -1,6 +1,5 @@
-//! What an order is and what may happen to it: the order as clients see it, the one transition
-//! table, the executions that count, and the records of all this in the log. Pure: no I/O, no
-//! clock, no random numbers.
+//! Orders: the order as clients see it, the transition table, the executions that count, and the
+//! log records of all of these. Pure: no I/O, no clock, no random numbers.
 
 mod case;
 mod codec;

@@ -1,3 +1,5 @@
+//! The order record that clients read, and its JSON.
+
 use compact_str::CompactString;
 use serde::Serialize;
 
@@ -8,49 +10,42 @@ use crate::types::{
     TimeInForce, TimestampMicros, UserId, average_price_cents,
 };
 
-/// An order as it stands. Serializes to the Order of the client contract.
+/// An order at one version. Serializes to the `Order` of the client contract.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
-    /// Our id.
+    /// Longbow's order id.
     pub order_id: OrderId,
-    /// Whose order. Not part of the contract's JSON: a reader knows who they are.
+    /// The owner. Not part of the JSON: only the owner reads it.
     pub user: UserId,
-    /// The user's own key.
+    /// The client's idempotency key.
     pub client_order_id: Option<ClientOrderId>,
-    /// The exchange's id, once it accepted.
+    /// The exchange's id, once accepted.
     pub external_order_id: Option<ExternalOrderId>,
-    /// What to trade.
     pub symbol: Symbol,
-    /// Buy or sell.
     pub side: Side,
-    /// How long it stays.
     pub time_in_force: TimeInForce,
-    /// The limit; a market order has none.
+    /// `None` for a market order.
     pub limit_price: Option<PriceCents>,
-    /// Shares to trade.
     pub num_shares: Shares,
-    /// Sum of the executions that count. Above `num_shares` only by an over-fill.
+    /// Sum of the executions that count. Exceeds `num_shares` only in an over-fill.
     pub filled_shares: Shares,
-    /// What those cost together, in cents.
+    /// Total value of those shares, in cents.
     pub filled_value_cents: i64,
-    /// Where it stands.
     pub status: Status,
-    /// Why it failed or was cancelled, where that is not the user's own doing.
+    /// Why it failed or was cancelled, unless the user cancelled it.
     pub reason: Option<CompactString>,
-    /// When it was recorded.
     pub created_at: TimestampMicros,
-    /// When it last changed.
     pub updated_at: TimestampMicros,
-    /// Rises with every change; starts at 1.
+    /// Starts at 1; increments with every change.
     pub version: u64,
-    /// What the exchange has not accepted by then it never will.
+    /// Deadline: the exchange refuses the order after it.
     pub submit_before: TimestampMicros,
     pub(super) cancel_requested: bool,
     pub(super) ending: Option<Ending>,
-    /// A cancel that its user asked for took effect once. A late fill may open the order again
-    /// until the exchange repeats that it is cancelled; it is still this user's doing then.
+    /// A requested cancel took effect once. A late fill may reopen the order until the exchange
+    /// repeats the cancel; it still counts as the user's cancel then.
     pub(super) user_cancelled: bool,
-    /// Of an order that failed here and was accepted there all the same: it has ended there too.
+    /// The order failed here, was accepted at the exchange nevertheless, and has ended there.
     pub(super) taken_back: bool,
 }
 
@@ -81,12 +76,12 @@ impl Order {
         }
     }
 
-    /// Market or limit, by whether there is a limit price.
+    /// A limit order if there is a limit price, else a market order.
     pub const fn order_type(&self) -> OrderType {
         if self.limit_price.is_some() { OrderType::Limit } else { OrderType::Market }
     }
 
-    /// Shares that may still be filled.
+    /// Shares that may still be filled; zero in an over-fill.
     pub const fn shares_left(&self) -> Shares {
         self.num_shares.saturating_sub(self.filled_shares)
     }
@@ -96,8 +91,7 @@ impl Order {
         self.ending
     }
 
-    /// Whether it was called failed here while it lives at the exchange, where it has to be
-    /// cancelled.
+    /// Whether it failed here and is live at the exchange, where it must be cancelled.
     pub fn is_stray(&self) -> bool {
         self.status == Status::Failed
             && self.external_order_id.is_some()
@@ -105,21 +99,21 @@ impl Order {
             && self.shares_left() > 0
     }
 
-    /// Whether the exchange may still change it: what has to be reconciled with the exchange after
-    /// a restart or a gap.
+    /// Whether the exchange may still change it. Open orders are reconciled after a restart or a
+    /// gap.
     pub fn is_open(&self) -> bool {
         !self.status.is_terminal() || self.is_stray()
     }
 
-    /// Whether its user, or an operator, has asked to cancel it and that is neither done nor declined.
+    /// Whether a user's or an operator's cancel has neither taken effect nor been rejected.
     pub fn awaits_cancel(&self) -> bool {
         self.cancel_requested && !self.status.is_terminal()
     }
 
-    /// Whether a cancel has to reach the exchange.
+    /// Whether a cancel must be sent to the exchange.
     pub fn wants_cancel(&self) -> bool {
-        let asked = self.status == Status::PendingCancel && self.external_order_id.is_some();
-        asked || self.is_stray()
+        let is_requested = self.status == Status::PendingCancel && self.external_order_id.is_some();
+        is_requested || self.is_stray()
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -137,7 +131,7 @@ impl Order {
     }
 }
 
-/// The members of the contract's Order, in its order.
+/// The contract's `Order`, field by field in its order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ContractOrder<'a> {
@@ -196,7 +190,7 @@ mod tests {
     use crate::types::UserPartition;
 
     #[test]
-    fn the_json_is_the_contracts() {
+    fn the_json_matches_the_contract() {
         let order_id = OrderId::new(1_732_400_000_000_000_000, 7, UserPartition::new(48).unwrap());
         let order = Order::new(&Created {
             order_id,

@@ -1,3 +1,5 @@
+//! The status of an order, derived from its recorded facts.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -5,28 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{InvalidValue, Shares};
 
-/// Where an order stands, as clients are told.
+/// Order status, as clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Recorded here; the exchange has not been heard of yet.
+    /// Recorded here; no answer from the exchange yet.
     Pending,
     /// Accepted by the exchange, nothing filled.
     Submitted,
-    /// Some shares filled, some left.
+    /// Partly filled.
     PartiallyFilled,
-    /// No shares left.
+    /// Fully filled.
     Filled,
-    /// Its user asked to cancel it and the outcome is not known yet.
+    /// A cancel was requested; its outcome is not known yet.
     PendingCancel,
-    /// Cancelled or expired; fills kept.
+    /// Cancelled or expired. Its fills stand.
     Cancelled,
-    /// Never accepted.
+    /// The exchange did not accept it.
     Failed,
 }
 
 impl Status {
-    /// Every status.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Submitted,
@@ -37,7 +38,7 @@ impl Status {
         Self::Failed,
     ];
 
-    /// The word of the client contract.
+    /// The name in the client contract.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -50,7 +51,7 @@ impl Status {
         }
     }
 
-    /// Whether nothing more is expected to happen to the order.
+    /// Whether the order is in a terminal state: no further change is expected.
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Filled | Self::Cancelled | Self::Failed => true,
@@ -78,30 +79,30 @@ impl FromStr for Status {
     }
 }
 
-/// Why an order ended before all its shares were filled. New kinds go to the end: the position is
-/// part of the format of stored orders.
+/// Why an order ended with shares left. Append new kinds at the end: the position is part of the
+/// format of stored orders.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub enum Ending {
-    /// The exchange refused it.
+    /// The exchange rejected it.
     Rejected,
     /// The exchange did not accept it before its deadline.
     NotAccepted,
-    /// Cancelled because its user asked.
+    /// Cancelled on request.
     CancelledByUser,
-    /// Cancelled by the exchange, unasked.
+    /// Cancelled by the exchange, unsolicited.
     CancelledByExchange,
-    /// Its time in force ended.
+    /// Its time in force expired.
     Expired,
-    /// An operator ended it by hand.
+    /// Closed by an operator.
     ClosedByOperator,
-    /// An operator ended it by hand before the exchange had accepted it.
+    /// Closed by an operator before the exchange accepted it.
     FailedByOperator,
 }
 
 impl Ending {
-    /// Whether the order never came into being at the exchange, as far as we were told.
+    /// Whether, as far as is known, the exchange never accepted the order.
     pub const fn is_failure(self) -> bool {
         match self {
             Self::Rejected | Self::NotAccepted | Self::FailedByOperator => true,
@@ -113,26 +114,26 @@ impl Ending {
     }
 }
 
-/// All that the reported status depends on.
+/// Everything that determines the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// Shares not filled yet.
     pub shares_left: Shares,
-    /// Whether any execution counts.
+    /// At least one execution counts.
     pub any_filled: bool,
-    /// Whether its user asked to cancel it and has no outcome yet.
+    /// A cancel was requested and has no outcome yet.
     pub cancel_requested: bool,
-    /// Why it ended, if it did.
+    /// `None` while the order is open or fully filled.
     pub ending: Option<Ending>,
-    /// Whether the exchange's id is known.
+    /// The exchange's id is known.
     pub has_external_id: bool,
 }
 
-/// The one place where a status comes from.
+/// Derives the status; the only place that does.
 ///
-/// The order of the questions is the precedence: a failure is reported whatever fills turn up
-/// (they are recorded and alerted); no shares left is `filled` whatever was asked; a recorded
-/// cancel shows only once the order is known to be at the exchange and has shares left.
+/// The order of the checks is the precedence. A failed order stays failed whatever fills arrive
+/// (they are recorded and alerted). An order without shares left is `filled` whatever was
+/// requested. A recorded cancel shows only while the order is known to be at the exchange and has
+/// shares left.
 pub const fn reported_status(facts: Facts) -> Status {
     match facts.ending {
         Some(ending) if ending.is_failure() => return Status::Failed,
@@ -167,25 +168,25 @@ mod tests {
 
     #[test]
     fn the_status_follows_from_the_facts() {
-        let unheard = Facts { has_external_id: false, ..OPEN };
-        assert_eq!(reported_status(unheard), Status::Pending);
-        let asked_early = Facts { cancel_requested: true, ..unheard };
-        assert_eq!(reported_status(asked_early), Status::Pending, "recorded, sent at the accept");
+        let unacknowledged = Facts { has_external_id: false, ..OPEN };
+        assert_eq!(reported_status(unacknowledged), Status::Pending);
+        let early_cancel = Facts { cancel_requested: true, ..unacknowledged };
+        assert_eq!(reported_status(early_cancel), Status::Pending, "sent after the accept");
         assert_eq!(reported_status(OPEN), Status::Submitted);
-        let some = Facts { any_filled: true, shares_left: 4, ..OPEN };
-        assert_eq!(reported_status(some), Status::PartiallyFilled);
-        let asked = Facts { cancel_requested: true, ..some };
-        assert_eq!(reported_status(asked), Status::PendingCancel);
-        let all = Facts { shares_left: 0, ..asked };
-        assert_eq!(reported_status(all), Status::Filled, "only while shares are left");
-        let ended = Facts { ending: Some(Ending::Expired), ..some };
+        let partly_filled = Facts { any_filled: true, shares_left: 4, ..OPEN };
+        assert_eq!(reported_status(partly_filled), Status::PartiallyFilled);
+        let cancelling = Facts { cancel_requested: true, ..partly_filled };
+        assert_eq!(reported_status(cancelling), Status::PendingCancel);
+        let filled = Facts { shares_left: 0, ..cancelling };
+        assert_eq!(reported_status(filled), Status::Filled, "no shares left to cancel");
+        let ended = Facts { ending: Some(Ending::Expired), ..partly_filled };
         assert_eq!(reported_status(ended), Status::Cancelled);
-        let failed = Facts { ending: Some(Ending::NotAccepted), ..all };
+        let failed = Facts { ending: Some(Ending::NotAccepted), ..filled };
         assert_eq!(reported_status(failed), Status::Failed);
     }
 
     #[test]
-    fn words_come_back() {
+    fn status_names_round_trip() {
         for status in Status::ALL {
             assert_eq!(status.as_str().parse(), Ok(status));
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());

@@ -1,5 +1,5 @@
-//! A whole order as a stored record: what its events have made of it, so that they need not be
-//! replayed. The bytes are an rkyv record and, last, one byte of format version.
+//! The stored form of an order: its state after all its events, so that they need no replay. An
+//! rkyv record followed by one byte of format version.
 
 use std::mem;
 use std::sync::Arc;
@@ -23,103 +23,89 @@ use crate::types::{
     TimeInForce, TimestampMicros, UserId,
 };
 
-/// Version of the stored form of an order written here. Rises with any change to its layout; readers
-/// keep reading the one before.
+/// Format version that this code writes. Any change of the layout increments it; readers keep
+/// reading the previous one.
 pub const STORED_ORDER_FORMAT: u8 = 2;
-/// An order without open cases, as nearly all are: its parts alone.
+/// An order without open cases, as nearly all are.
 const WITHOUT_CASES: u8 = 1;
-/// Its parts, its open cases, and how many bytes those take, as a `u32` in little endian.
+/// An order, its open cases, and the length of the cases as a little-endian `u32`.
 const WITH_CASES: u8 = STORED_ORDER_FORMAT;
 
-/// Why a stored order cannot be read.
+/// Why a stored order cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoredOrderError {
-    /// Written by a newer program, or damaged.
-    #[error("stored order has format {found}: up to {STORED_ORDER_FORMAT} is known here")]
+    /// Written by a newer version, or damaged.
+    #[error("stored order has format {found}, this version reads up to {STORED_ORDER_FORMAT}")]
     UnknownFormat {
-        /// The version that its last byte gives; 0 for no bytes at all.
+        /// Its last byte; 0 if it is empty.
         found: u8,
     },
     /// The bytes are not an order.
-    #[error("stored order does not hold an order")]
+    #[error("stored order cannot be decoded")]
     Invalid(#[source] rancor::Error),
-    /// The bytes are an order that no course of events makes.
+    /// The order is in a state that no sequence of events produces.
     #[error("stored order {order_id} contradicts itself: {contradiction}")]
-    Contradiction {
-        /// The id that it gives.
-        order_id: OrderId,
-        /// What does not fit together.
-        contradiction: &'static str,
-    },
-    /// An order that does not fit a record.
+    Contradiction { order_id: OrderId, contradiction: &'static str },
+    /// The order does not fit a record.
     #[error("order cannot be stored")]
     Unwritable(#[source] rancor::Error),
 }
 
-/// All fields of an order that do not follow from the others, and its executions: what any store
-/// has to keep. The status follows.
+/// All fields of an order that cannot be derived from others, and its executions: what any store
+/// must keep. The status is derived.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct OrderParts {
-    /// Our id.
+    /// Longbow's order id.
     pub order_id: OrderId,
-    /// Whose order.
     #[rkyv(with = AsText)]
     pub user: UserId,
-    /// The user's own key.
+    /// The client's idempotency key.
     pub client_order_id: Option<ClientOrderId>,
-    /// The exchange's id, once it accepted.
+    /// The exchange's id, once accepted.
     pub external_order_id: Option<ExternalOrderId>,
-    /// What to trade.
     pub symbol: Symbol,
-    /// Buy or sell.
     pub side: Side,
-    /// How long it stays.
     pub time_in_force: TimeInForce,
-    /// The limit; a market order has none.
+    /// `None` for a market order.
     pub limit_price: Option<PriceCents>,
-    /// Shares to trade.
     pub num_shares: Shares,
     /// Sum of the executions that count.
     pub filled_shares: Shares,
-    /// What those cost together, in cents.
+    /// Total value of those shares, in cents.
     pub filled_value_cents: i64,
-    /// Why it failed or was cancelled, where that is not the user's own doing.
+    /// Why it failed or was cancelled, unless the user cancelled it.
     pub reason: Option<CompactString>,
-    /// When it was recorded.
     pub created_at: TimestampMicros,
-    /// When it last changed.
     pub updated_at: TimestampMicros,
-    /// Rises with every change; starts at 1.
+    /// Starts at 1; increments with every change.
     pub version: u64,
-    /// What the exchange has not accepted by then it never will.
+    /// Deadline: the exchange refuses the order after it.
     pub submit_before: TimestampMicros,
-    /// Its user asked to cancel it and has no outcome yet.
+    /// A cancel was requested and has no outcome yet.
     pub cancel_requested: bool,
     /// Why it ended with shares left, if it did.
     pub ending: Option<Ending>,
-    /// A cancel that its user asked for took effect once.
+    /// A requested cancel took effect once.
     pub user_cancelled: bool,
-    /// It failed here, was accepted there all the same, and has ended there too.
+    /// It failed here, was accepted at the exchange nevertheless, and has ended there.
     pub taken_back: bool,
-    /// The distinct executions, in any order; none where one version of many is kept.
+    /// The distinct executions, in any order. Empty in a stored version for readers.
     pub executions: Vec<ExecutionPart>,
-    /// What waits for a decision. Not part of the record of the others: it follows it.
+    /// Cases awaiting a decision. They follow the record of the other fields.
     #[rkyv(with = rkyv::with::Skip)]
     pub cases: Vec<OpenCase>,
 }
 
-/// One execution of an order, as any store has to keep it.
+/// One execution of an order.
 #[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct ExecutionPart {
-    /// The exchange's id.
     pub id: ExecutionId,
-    /// What it did.
     pub execution: Execution,
 }
 
 const _: () = assert!(mem::align_of::<<OrderParts as Archive>::Archived>() <= PAYLOAD_ALIGNMENT);
 
-/// Turns orders into stored records with one arena and one buffer, both reused.
+/// Encodes orders, reusing one arena and one buffer.
 #[derive(Default)]
 pub struct StoredOrderEncoder {
     arena: Arena,
@@ -127,24 +113,23 @@ pub struct StoredOrderEncoder {
 }
 
 impl StoredOrderEncoder {
-    /// An encoder with empty buffers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The stored form of an order, valid until the next call.
+    /// Encodes an order. The bytes are valid until the next call.
     ///
     /// # Errors
-    /// [`StoredOrderError::Unwritable`] for a text over rkyv's limits, which no order has.
+    /// [`StoredOrderError::Unwritable`] for a text beyond rkyv's limits, which no order has.
     pub fn encode(&mut self, tracked: &TrackedOrder) -> Result<&[u8], StoredOrderError> {
         self.write(OrderParts::of_tracked(tracked))
     }
 
-    /// The stored form of an order as readers see it, valid until the next call: without its
-    /// executions, so that nothing more can happen to it.
+    /// Encodes one version of an order for readers, without its executions: it takes no further
+    /// changes. The bytes are valid until the next call.
     ///
     /// # Errors
-    /// [`StoredOrderError::Unwritable`] for a text over rkyv's limits, which no order has.
+    /// [`StoredOrderError::Unwritable`] for a text beyond rkyv's limits, which no order has.
     pub fn encode_version(&mut self, order: &Order) -> Result<&[u8], StoredOrderError> {
         self.write(OrderParts::of_order(order))
     }
@@ -161,8 +146,7 @@ impl StoredOrderEncoder {
         let cases =
             rkyv::to_bytes::<rancor::Error>(&stored.cases).map_err(StoredOrderError::Unwritable)?;
         let Ok(length) = u32::try_from(cases.len()) else {
-            // Cases are bounded in number and size, far below.
-            return Err(StoredOrderError::UnknownFormat { found: WITH_CASES });
+            unreachable!("open cases are bounded in number and size: {} bytes", cases.len());
         };
         self.buffer.extend_from_slice(&cases);
         self.buffer.extend_from_slice(&length.to_le_bytes());
@@ -178,10 +162,10 @@ impl std::fmt::Debug for StoredOrderEncoder {
     }
 }
 
-/// Reads a stored order: validated, then used. Any bytes either are an order or an error.
+/// Decodes and validates a stored order. Any bytes yield an order or an error, never a panic.
 ///
 /// # Errors
-/// A format from the future, bytes that are no order, or an order that contradicts itself.
+/// A newer format, invalid bytes, or an order that contradicts itself.
 pub fn decode_stored(bytes: &[u8]) -> Result<TrackedOrder, StoredOrderError> {
     let Some((&found, payload)) = bytes.split_last() else {
         return Err(StoredOrderError::UnknownFormat { found: 0 });
@@ -196,21 +180,21 @@ pub fn decode_stored(bytes: &[u8]) -> Result<TrackedOrder, StoredOrderError> {
 }
 
 fn decode_with_cases(payload: &[u8]) -> Result<OrderParts, StoredOrderError> {
-    let too_short = || StoredOrderError::Invalid(rancor::Error::new(CasesCutShort));
-    let (payload, length) = payload.split_last_chunk().ok_or_else(too_short)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| too_short())?;
-    let parts_end = payload.len().checked_sub(length).ok_or_else(too_short)?;
-    let (parts, cases) = payload.split_at_checked(parts_end).ok_or_else(too_short)?;
+    let truncated = || StoredOrderError::Invalid(rancor::Error::new(TruncatedCases));
+    let (payload, length) = payload.split_last_chunk().ok_or_else(truncated)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| truncated())?;
+    let parts_end = payload.len().checked_sub(length).ok_or_else(truncated)?;
+    let (parts, cases) = payload.split_at_checked(parts_end).ok_or_else(truncated)?;
     let mut parts = read::<OrderParts>(parts).map_err(StoredOrderError::Invalid)?;
     parts.cases = read(cases).map_err(StoredOrderError::Invalid)?;
     Ok(parts)
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("its open cases are cut short")]
-struct CasesCutShort;
+#[error("the open cases are truncated")]
+struct TruncatedCases;
 
-/// Reads an order as it was stored without its executions.
+/// Decodes an order that was stored without its executions.
 ///
 /// # Errors
 /// As [`decode_stored`].
@@ -219,23 +203,23 @@ pub fn decode_version(bytes: &[u8]) -> Result<Arc<Order>, StoredOrderError> {
 }
 
 impl OrderParts {
-    /// The parts of an order, its executions by their ids.
+    /// The parts of an order, with executions sorted by id.
     pub fn of_tracked(tracked: &TrackedOrder) -> Self {
         let executions = tracked.executions().iter();
         let executions =
             executions.map(|(id, execution)| ExecutionPart { id: id.clone(), execution });
         let mut executions: Vec<_> = executions.collect();
-        // The same order has the same bytes.
+        // Equal orders have equal bytes.
         executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        Self { cases: tracked.cases().to_vec(), ..Self::of(tracked.order(), executions) }
+        Self { cases: tracked.cases().to_vec(), ..Self::from_order(tracked.order(), executions) }
     }
 
-    /// The parts of an order, without its executions.
+    /// The parts of an order without its executions.
     pub fn of_order(order: &Order) -> Self {
-        Self::of(order, Vec::new())
+        Self::from_order(order, Vec::new())
     }
 
-    fn of(order: &Order, executions: Vec<ExecutionPart>) -> Self {
+    fn from_order(order: &Order, executions: Vec<ExecutionPart>) -> Self {
         let Order {
             order_id,
             user,
@@ -285,10 +269,10 @@ impl OrderParts {
         }
     }
 
-    /// The order that the parts make.
+    /// Assembles the order.
     ///
     /// # Errors
-    /// [`StoredOrderError::Contradiction`] where no course of events leads to such an order.
+    /// [`StoredOrderError::Contradiction`] if no sequence of events produces the order.
     pub fn into_tracked(self) -> Result<TrackedOrder, StoredOrderError> {
         let order_id = self.order_id;
         let contradiction =
@@ -299,7 +283,7 @@ impl OrderParts {
         let mut executions = Executions::default();
         for ExecutionPart { id, execution } in self.executions {
             if executions.set(id, execution).is_some() {
-                return contradiction("an execution stands in it twice");
+                return contradiction("an execution is listed twice");
             }
         }
         let mut order = Order {
@@ -327,7 +311,7 @@ impl OrderParts {
         };
         order.status = reported_status(order.facts());
         if order.cancel_requested && order.status.is_terminal() {
-            return contradiction("it has ended and waits for a cancel");
+            return contradiction("a terminal state with a pending cancel");
         }
         Ok(TrackedOrder::stored(Arc::new(order), executions, self.cases))
     }

@@ -1,3 +1,5 @@
+//! Encoding and decoding of stored orders.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -71,7 +73,7 @@ fn assert_same(one: &TrackedOrder, other: &TrackedOrder) {
 }
 
 #[test]
-fn optional_fields_come_back() {
+fn optional_fields_round_trip() {
     for (key, limit) in [(None, None), (Some("k"), None), (None, Some(1))] {
         let tracked = TrackedOrder::new(&created(key, limit, 1));
         let mut encoder = StoredOrderEncoder::new();
@@ -80,7 +82,7 @@ fn optional_fields_come_back() {
 }
 
 #[test]
-fn the_future_is_refused() {
+fn newer_formats_are_rejected() {
     let mut encoder = StoredOrderEncoder::new();
     let tracked = TrackedOrder::new(&created(None, None, 1));
     let mut bytes = encoder.encode(&tracked).unwrap().to_vec();
@@ -91,9 +93,9 @@ fn the_future_is_refused() {
 }
 
 proptest! {
-    /// Stored at any moment and read back, an order goes on as if it had stayed in memory.
+    /// An order that is stored and read back at any point behaves as if it had stayed in memory.
     #[test]
-    fn an_order_goes_on_where_it_was_stored(
+    fn a_stored_order_continues_like_one_in_memory(
         changes in proptest::collection::vec(change(), 0..40),
         stored_after: prop::sample::Index,
         num_shares in 1..40_u64,
@@ -105,7 +107,7 @@ proptest! {
         let bytes = encoder.encode(&kept).unwrap().to_vec();
         let mut read = decode_stored(&bytes).unwrap();
         assert_same(&read, &kept);
-        // Whatever place the store gives it in memory.
+        // At any alignment.
         let shifted = [&[0_u8][..], &bytes].concat();
         assert_same(&decode_stored(&shifted[1..]).unwrap(), &kept);
         for change in rest {

@@ -1,43 +1,42 @@
-//! The one transition table. It says for every status and everything that can happen whether that
-//! is recorded; [`super::reported_status`] says what status the recorded facts amount to.
+//! The transition table: for each pair of status and step, whether the step is recorded.
+//! [`super::reported_status`] derives the status from the recorded facts.
 
 use super::status::Status;
 
-/// Everything that can be learned about an order.
+/// What a change means for an order; see [`TrackedOrder::step`](super::TrackedOrder::step).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// The exchange took it, and its id is news.
+    /// The exchange accepted it under an id that is new here.
     Accepted,
-    /// The exchange names a second id for it.
+    /// The exchange accepted it under a second id.
     OtherAccepted,
-    /// The exchange refused it.
+    /// The exchange rejected it.
     Rejected,
-    /// The exchange does not know it, asked after `submit_before`.
+    /// The exchange does not know it, queried after `submit_before`.
     NotAccepted,
-    /// Its user asked to cancel it.
+    /// A cancel was requested.
     CancelRequested,
-    /// The exchange cancelled or expired it, asked or unasked.
+    /// The exchange cancelled or expired it, requested or not.
     Cancelled,
-    /// The exchange refused to cancel it.
+    /// The exchange rejected the cancel.
     CancelRejected,
-    /// Shares were traded for it.
+    /// A new execution.
     Filled,
-    /// An execution is void.
+    /// An execution was declared void.
     Busted,
-    /// The exchange's record proves that an execution does not count.
+    /// The exchange's record proves an execution void.
     TakenBack,
-    /// Something in doubt is kept for a decision.
+    /// A case was quarantined.
     CaseOpened,
-    /// That has been decided, and the executions are as they were.
+    /// A case was decided without counting an execution.
     CaseClosed,
-    /// An operator ended it by hand.
+    /// An operator closed it.
     Closed,
-    /// Something that is recorded already, word for word.
+    /// A repetition of something recorded.
     Repeated,
 }
 
 impl Step {
-    /// Every step.
     pub const ALL: [Self; 14] = [
         Self::Accepted,
         Self::OtherAccepted,
@@ -56,50 +55,50 @@ impl Step {
     ];
 }
 
-/// Something that should not happen. Never dropped in silence: counted and logged.
+/// Something that should not happen. Always counted and logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Anomaly {
-    /// Accepted after it was called failed: it is cancelled at the exchange.
+    /// The exchange accepted an order that had failed here. Longbow cancels it at the exchange.
     LateAccept,
     /// Two exchange ids for one order.
     SecondExternalId,
-    /// The exchange contradicts what it said before.
+    /// The exchange contradicts an earlier report.
     Contradiction,
     /// A fill after the order was cancelled.
     LateFill,
     /// More filled than ordered.
     OverFill,
-    /// A fill of an order that was called failed.
+    /// A fill of a failed order.
     FillOfFailed,
-    /// The exchange does not know an order that it had accepted.
+    /// The exchange does not know an order that it accepted.
     UnknownAtExchange,
-    /// The exchange's record lacks an execution that counts here, and does not prove that it is void.
+    /// The exchange's record lacks an execution that counts here, without proving it void.
     DoubtfulExecution,
-    /// Something was heard of it that does not fit it, and is quarantined.
+    /// A report does not fit the order and is quarantined.
     Quarantined,
-    /// There is no room for another case of it: what was heard is counted and dropped.
+    /// The quarantine is full: the report is counted and dropped.
     QuarantineFull,
-    /// The exchange's record confirms what does not fit the order, so that it counts.
+    /// The exchange's record confirms an execution that does not fit the order; it counts.
     MisfitConfirmed,
-    /// The exchange's record proves that an execution does not count.
+    /// The exchange's record proves an execution void.
     TakenBack,
 }
 
-/// What the table says about a pair.
+/// The table's entry for a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
-    /// Recorded; the facts change and the status follows from them.
+    /// Record it.
     Record,
-    /// Recorded as well, and somebody has to look at it.
+    /// Record it and alert operators.
     RecordAndAlert(Anomaly),
-    /// Changes nothing.
+    /// Ignore it.
     Nothing,
-    /// Changes nothing, and somebody has to look at it.
+    /// Do not record it; alert operators.
     Alert(Anomaly),
 }
 
-/// The table. Every pair is written out, so that a new status or step does not compile until its
-/// pairs have been thought about.
+/// The table. It spells out every pair, so a new status or step does not compile until each of its
+/// pairs is decided.
 pub const fn ruling(status: Status, step: Step) -> Ruling {
     use Anomaly::{
         Contradiction, FillOfFailed, LateAccept, LateFill, OverFill, SecondExternalId,
@@ -110,9 +109,9 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
 
     match (status, step) {
         (Pending, Step::Accepted) => Record,
-        // Submitted means that the exchange's id is known.
+        // A submitted order has the exchange's id already.
         (Submitted, Step::Accepted) => Alert(Contradiction),
-        // A fill came first; the accept brings the exchange's id and changes no status.
+        // A fill came first. The accept adds the exchange's id and leaves the status.
         (PartiallyFilled, Step::Accepted) => Record,
         (Filled, Step::Accepted) => Record,
         (PendingCancel, Step::Accepted) => Record,
@@ -143,7 +142,7 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
         (Cancelled, Step::NotAccepted) => Alert(UnknownAtExchange),
         (Failed, Step::NotAccepted) => Nothing,
 
-        // Before the accept it is only recorded: there is nothing to cancel at the exchange yet.
+        // Before the accept the cancel is only recorded: there is no id to cancel under yet.
         (Pending, Step::CancelRequested) => Record,
         (Submitted, Step::CancelRequested) => Record,
         (PartiallyFilled, Step::CancelRequested) => Record,
@@ -158,7 +157,7 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
         (Filled, Step::Cancelled) => Alert(Contradiction),
         (PendingCancel, Step::Cancelled) => Record,
         (Cancelled, Step::Cancelled) => Nothing,
-        // A late accept has been taken back.
+        // A stray order is cancelled at the exchange.
         (Failed, Step::Cancelled) => Record,
 
         (Pending, Step::CancelRejected) => Nothing,
@@ -177,7 +176,7 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
         (Cancelled, Step::Filled) => RecordAndAlert(LateFill),
         (Failed, Step::Filled) => RecordAndAlert(FillOfFailed),
 
-        // A bust before its trade is remembered, so that the trade will not count.
+        // A bust before its trade is recorded, so that the trade does not count.
         (Pending, Step::Busted) => Record,
         (Submitted, Step::Busted) => Record,
         (PartiallyFilled, Step::Busted) => Record,
@@ -210,7 +209,7 @@ pub const fn ruling(status: Status, step: Step) -> Ruling {
         (Cancelled, Step::CaseClosed) => Record,
         (Failed, Step::CaseClosed) => Record,
 
-        // What has ended cannot be ended by hand.
+        // An order in a terminal state cannot be closed.
         (Pending, Step::Closed) => Record,
         (Submitted, Step::Closed) => Record,
         (PartiallyFilled, Step::Closed) => Record,

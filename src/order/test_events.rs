@@ -1,4 +1,4 @@
-//! Events of made-up orders, for the unit tests of what follows the log.
+//! Sample events, for unit tests of what follows the log.
 
 use super::{Change, Changed, Created, Event, Fill};
 use crate::types::{
@@ -8,7 +8,7 @@ use crate::types::{
 
 const START_MICROS: u64 = 1_732_400_000_000_000;
 
-/// Order number so-and-so of ten users.
+/// The order with this number, of one of ten users.
 pub(crate) fn created(number: u64) -> Created {
     let user = UserId::new(&format!("user-{}", number % 10)).unwrap();
     let at = START_MICROS + number;

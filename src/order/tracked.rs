@@ -1,3 +1,5 @@
+//! An order with its executions and open cases, and how it takes changes.
+
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -10,61 +12,59 @@ use super::status::{Ending, Status};
 use super::table::{Anomaly, Ruling, Step, ruling};
 use crate::types::{ExecutionId, Shares, TimestampMicros};
 
-/// The contract's word for an order that the exchange did not accept before its deadline.
+/// The contract's reason for an order that the exchange did not accept before its deadline.
 const NOT_ACCEPTED: &str = "not accepted in time";
 const CANCELLED_UNASKED: &str = "cancelled by the exchange";
 const EXPIRED: &str = "expired";
 const UNKNOWN: &str = "not known to the exchange";
 
-/// An order with the executions that tell a repeated fill from a new one.
+/// An order with its distinct executions, which tell a repeated fill from a new one.
 #[derive(Debug, Clone)]
 pub struct TrackedOrder {
     order: Arc<Order>,
     executions: Executions,
-    /// What waits for a decision. Nearly always empty.
+    /// Cases awaiting a decision. Nearly always empty.
     cases: Vec<OpenCase>,
 }
 
-/// What came of a change.
+/// Outcome of [`TrackedOrder::apply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
-    /// Whether the order took note: then the change belongs into the log.
+    /// Whether the change was applied and belongs in the log.
     pub recorded: bool,
-    /// What somebody has to look at.
+    /// An anomaly for operators.
     pub anomaly: Option<Anomaly>,
 }
 
-/// What a change does to one execution of its order.
+/// Effect of a change on one execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecutionEffect {
-    /// It counts from now on.
+    /// The execution counts.
     Counts(Fill),
-    /// It is void from now on.
+    /// The execution is void.
     Void {
-        /// Which one.
         execution_id: ExecutionId,
-        /// Whether it counts again when it is shown again.
+        /// Whether it counts again if a source shows it again.
         taken_back: bool,
     },
 }
 
-/// What a decision does to the execution of its case.
+/// Effect of a decision on the execution of its case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     /// It counts.
     Count,
-    /// It counts in the place of another one under its id.
+    /// It replaces the execution that counts under its id.
     Replace,
-    /// What counts under its id goes on doing so.
+    /// The execution that counts under its id stands.
     Stands,
-    /// It is void.
+    /// It becomes void.
     Void,
-    /// Nothing.
+    /// No effect.
     Nothing,
 }
 
 impl ExecutionEffect {
-    /// Which execution it is about.
     pub fn execution_id(&self) -> &ExecutionId {
         match self {
             Self::Counts(fill) => &fill.execution_id,
@@ -74,33 +74,32 @@ impl ExecutionEffect {
 }
 
 impl TrackedOrder {
-    /// The order that an event brings into being.
+    /// A new order.
     pub fn new(created: &Created) -> Self {
         let order = Arc::new(Order::new(created));
         Self { order, executions: Executions::default(), cases: Vec::new() }
     }
 
-    /// An order as it was stored.
+    /// An order from its stored parts.
     pub(super) fn stored(order: Arc<Order>, executions: Executions, cases: Vec<OpenCase>) -> Self {
         Self { order, executions, cases }
     }
 
-    /// The order as it stands. The `Arc` may be given to readers: it never changes.
+    /// The current version. An `Arc` handed to readers never changes.
     pub fn order(&self) -> &Arc<Order> {
         &self.order
     }
 
-    /// Its executions.
     pub fn executions(&self) -> &Executions {
         &self.executions
     }
 
-    /// What waits for a decision, oldest first.
+    /// Cases awaiting a decision, oldest first.
     pub fn cases(&self) -> &[OpenCase] {
         &self.cases
     }
 
-    /// Whether the execution of a case counts, with its numbers.
+    /// Whether the execution of a case counts with the same shares and price.
     pub fn counts(&self, open: &OpenCase) -> bool {
         open.case.execution.as_ref().is_some_and(|fill| {
             let counted = self.executions.get(&fill.execution_id).and_then(Execution::counted);
@@ -116,7 +115,7 @@ impl TrackedOrder {
         self.cases.iter().find(is_about)
     }
 
-    /// What a change means to this order: the same change may be news or known.
+    /// Classifies a change for this order: the same change may be new or a repetition.
     pub fn step(&self, change: &Change) -> Step {
         match change {
             Change::Accepted { external_order_id } => match &self.order.external_order_id {
@@ -155,7 +154,7 @@ impl TrackedOrder {
         }
     }
 
-    /// What a change that this order is about to take does to an execution.
+    /// The effect of a change, not yet applied, on an execution.
     pub fn effect_of(&self, change: &Change) -> Option<ExecutionEffect> {
         match (change, self.step(change)) {
             (Change::Filled(fill), Step::Filled) => Some(ExecutionEffect::Counts(fill.clone())),
@@ -186,11 +185,11 @@ impl TrackedOrder {
         }
     }
 
-    /// What a decision about a case does to its execution.
+    /// The effect of a decision on the execution of its case.
     fn verdict(&self, open: &OpenCase, outcome: CaseOutcome) -> Verdict {
         let Some(fill) = &open.case.execution else { return Verdict::Nothing };
         let known = self.executions.get(&fill.execution_id);
-        // Another execution counts under this id: the case is a claim to its place.
+        // An execution already counts under this id: the case claims to replace it.
         let is_claim =
             open.case.cause != CaseCause::Doubtful && known.and_then(Execution::counted).is_some();
         match (outcome, known) {
@@ -208,7 +207,7 @@ impl TrackedOrder {
         }
     }
 
-    /// A decision may count an execution or declare it void; most do neither.
+    /// A decision may count an execution or void it; most do neither.
     fn decision_step(&self, decision: &CaseDecision) -> Step {
         let Some(open) = self.cases.iter().find(|open| open.number == decision.number) else {
             return Step::Repeated;
@@ -219,12 +218,12 @@ impl TrackedOrder {
         }
     }
 
-    /// A failed order takes note of its end at the exchange only where it lives there.
+    /// A failed order records an end at the exchange only if it is live there.
     fn is_known_to_have_ended(&self) -> bool {
         self.order.status == Status::Failed && !self.order.is_stray()
     }
 
-    /// Takes a change: in the live engine and in recovery alike.
+    /// Applies a change, both live and in recovery.
     pub fn apply(&mut self, changed: &Changed) -> Applied {
         let status_before = self.order.status;
         let (recorded, mut anomaly) = match ruling(status_before, self.step(&changed.change)) {
@@ -241,7 +240,7 @@ impl TrackedOrder {
             order.version += 1;
             order.refresh_status();
             if order.status == Status::Filled {
-                // A cancel that found nothing left has its answer.
+                // Nothing is left to cancel.
                 order.cancel_requested = false;
             }
             if !over_filled_before && order.filled_shares > order.num_shares {
@@ -279,10 +278,11 @@ impl TrackedOrder {
 
     fn decide(&mut self, decision: &CaseDecision) {
         let Some(place) = self.cases.iter().position(|open| open.number == decision.number) else {
-            return;
+            unreachable!("a decision is recorded only for an open case: {decision}");
         };
         let open = self.cases.remove(place);
         let verdict = self.verdict(&open, decision.outcome);
+        // A case about the order as a whole has no execution.
         let Some(fill) = open.case.execution else { return };
         match verdict {
             Verdict::Count => self.count(&fill),
@@ -293,11 +293,11 @@ impl TrackedOrder {
             Verdict::Void => self.void(&fill.execution_id, Execution::Busted),
             Verdict::Stands | Verdict::Nothing => {}
         }
-        self.note_booked(&fill.execution_id, decision);
+        self.pin_if_booked(&fill.execution_id, decision);
     }
 
-    /// What an operator lets count, no record takes back and no other claim changes.
-    fn note_booked(&mut self, execution_id: &ExecutionId, decision: &CaseDecision) {
+    /// An execution booked by an operator: no record takes it back, and no other claim replaces it.
+    fn pin_if_booked(&mut self, execution_id: &ExecutionId, decision: &CaseDecision) {
         if let Some(Execution::Counted { num_shares, price }) = self.executions.get(execution_id)
             && decision.by.is_some()
         {
@@ -306,9 +306,9 @@ impl TrackedOrder {
     }
 
     fn close(&mut self, act: &OperatorAct) {
-        let was_never_there = self.order.status == Status::Pending;
+        let is_unaccepted = self.order.status == Status::Pending;
         let ending =
-            if was_never_there { Ending::FailedByOperator } else { Ending::ClosedByOperator };
+            if is_unaccepted { Ending::FailedByOperator } else { Ending::ClosedByOperator };
         self.end(ending, Some(case_text(&format!("closed by {}: {}", act.by, act.reason))));
     }
 
@@ -316,11 +316,12 @@ impl TrackedOrder {
         let execution = Execution::Counted { num_shares: fill.num_shares, price: fill.price };
         self.executions.set(fill.execution_id.clone(), execution);
         let order = Arc::make_mut(&mut self.order);
+        // Saturates only for a nonsensical report from the exchange.
         order.filled_shares = order.filled_shares.saturating_add(fill.num_shares);
         let value = value_cents(fill.num_shares, fill.price.cents());
         order.filled_value_cents = order.filled_value_cents.saturating_add(value);
         if order.ending.is_some_and(|ending| !ending.is_failure()) {
-            // A late fill: the status is what the fills say until the exchange is asked again.
+            // A late fill: the fills determine the status until the exchange's record decides.
             order.ending = None;
             order.reason = None;
         }
@@ -330,6 +331,7 @@ impl TrackedOrder {
         let before = self.executions.set(execution_id.clone(), void);
         if let Some((num_shares, price)) = before.and_then(Execution::counted) {
             let order = Arc::make_mut(&mut self.order);
+            // Saturates only if counting did.
             order.filled_shares = order.filled_shares.saturating_sub(num_shares);
             let value = value_cents(num_shares, price.cents());
             order.filled_value_cents = order.filled_value_cents.saturating_sub(value);
@@ -365,21 +367,21 @@ impl TrackedOrder {
         debug_assert_eq!(
             self.order.filled_shares,
             self.executions.counted_shares(),
-            "filled shares are the sum of the distinct executions"
+            "filled shares equal the sum of the distinct executions"
         );
         debug_assert!(
             self.order.status != Status::PendingCancel || self.order.shares_left() > 0,
-            "a cancel is pending only while shares are left"
+            "a pending cancel has shares left to cancel"
         );
         debug_assert!(
             !(self.order.cancel_requested && self.order.status.is_terminal()),
-            "an ended order waits for no cancel"
+            "an order in a terminal state has no pending cancel"
         );
     }
 }
 
-/// Beyond any order's value only when an exchange reports nonsense, which is then recorded as the
-/// largest value there is.
+/// Saturates only for a nonsensical report from the exchange, which is recorded at the maximum
+/// value.
 fn value_cents(shares: Shares, price_cents: i64) -> i64 {
     let value = i128::from(shares) * i128::from(price_cents);
     i64::try_from(value).unwrap_or(i64::MAX)

@@ -1,4 +1,5 @@
-//! Every pair of the transition table against the rules, by orders that really are in each status.
+//! Every pair of the transition table, exercised with orders that reached each status by real
+//! changes.
 
 use super::*;
 use crate::types::*;
@@ -44,7 +45,7 @@ fn busted(id: &str) -> Change {
 }
 
 const CANCELLED: Change = Change::Cancelled { cause: CancelCause::Cancelled };
-const EXPIRED_UNASKED: Change = Change::Cancelled { cause: CancelCause::Expired };
+const EXPIRED_BY_EXCHANGE: Change = Change::Cancelled { cause: CancelCause::Expired };
 
 fn rejected() -> Change {
     Change::Rejected { reason: "no".into() }
@@ -54,10 +55,10 @@ fn cancel_rejected() -> Change {
     Change::CancelRejected { reason: "no".into() }
 }
 
-/// An order of 10 shares in a status, the way orders get there.
+/// An order of 10 shares that reached a status by ordinary changes.
 fn in_status(status: Status) -> TrackedOrder {
     let mut order = TrackedOrder::new(&created(10));
-    let way: Vec<Change> = match status {
+    let changes: Vec<Change> = match status {
         Status::Pending => vec![],
         Status::Submitted => vec![accepted("x")],
         Status::PartiallyFilled => vec![accepted("x"), filled("e1", 4)],
@@ -68,14 +69,14 @@ fn in_status(status: Status) -> TrackedOrder {
         }
         Status::Failed => vec![rejected()],
     };
-    for change in way {
+    for change in changes {
         assert!(take(&mut order, change).recorded);
     }
     assert_eq!(order.order().status, status);
     order
 }
 
-/// What becomes of an order in a status, and whether it took note.
+/// Applies a change to an order in a status: the new status, whether it was recorded, the anomaly.
 fn after(status: Status, change: Change) -> (Status, bool, Option<Anomaly>) {
     let mut order = in_status(status);
     let version = order.order().version;
@@ -87,10 +88,10 @@ fn after(status: Status, change: Change) -> (Status, bool, Option<Anomaly>) {
 use Status::{Cancelled, Failed, Filled, PartiallyFilled, Pending, PendingCancel, Submitted};
 
 #[test]
-fn the_exchange_accepts() {
+fn an_accept_submits_a_pending_order() {
     assert_eq!(after(Pending, accepted("x")), (Submitted, true, None));
     for status in [Submitted, PartiallyFilled, Filled, PendingCancel, Cancelled] {
-        assert_eq!(after(status, accepted("x")), (status, false, None), "the same again");
+        assert_eq!(after(status, accepted("x")), (status, false, None), "a repetition");
         let second = Some(Anomaly::SecondExternalId);
         assert_eq!(after(status, accepted("y")), (status, false, second));
     }
@@ -98,7 +99,7 @@ fn the_exchange_accepts() {
 }
 
 #[test]
-fn a_late_accept_of_a_failed_order_is_taken_back() {
+fn a_late_accept_makes_a_stray_until_it_is_cancelled() {
     let mut order = in_status(Failed);
     take(&mut order, accepted("x"));
     assert!(order.order().is_stray() && order.order().wants_cancel() && order.order().is_open());
@@ -109,7 +110,7 @@ fn a_late_accept_of_a_failed_order_is_taken_back() {
 }
 
 #[test]
-fn the_exchange_rejects() {
+fn a_reject_fails_a_pending_order_only() {
     assert_eq!(after(Pending, rejected()), (Failed, true, None));
     for status in [Submitted, PartiallyFilled, Filled, PendingCancel, Cancelled] {
         assert_eq!(after(status, rejected()), (status, false, Some(Anomaly::Contradiction)));
@@ -119,7 +120,7 @@ fn the_exchange_rejects() {
 }
 
 #[test]
-fn the_exchange_does_not_know_it_after_its_deadline() {
+fn an_unknown_order_after_its_deadline_fails_if_pending() {
     assert_eq!(after(Pending, Change::NotAccepted), (Failed, true, None));
     let unknown = Some(Anomaly::UnknownAtExchange);
     for status in [Submitted, PartiallyFilled, Filled, PendingCancel, Cancelled] {
@@ -129,7 +130,7 @@ fn the_exchange_does_not_know_it_after_its_deadline() {
 }
 
 #[test]
-fn its_user_asks_to_cancel() {
+fn a_cancel_request_makes_an_accepted_order_pending_cancel() {
     assert_eq!(after(Pending, Change::CancelRequested), (Pending, true, None), "recorded");
     assert_eq!(after(Submitted, Change::CancelRequested), (PendingCancel, true, None));
     assert_eq!(after(PartiallyFilled, Change::CancelRequested), (PendingCancel, true, None));
@@ -138,15 +139,15 @@ fn its_user_asks_to_cancel() {
     }
     let mut order = in_status(Pending);
     take(&mut order, Change::CancelRequested);
-    assert!(!take(&mut order, Change::CancelRequested).recorded, "asked already");
+    assert!(!take(&mut order, Change::CancelRequested).recorded, "requested already");
     take(&mut order, accepted("x"));
-    assert_eq!(order.order().status, PendingCancel, "sent as soon as the accept is in");
+    assert_eq!(order.order().status, PendingCancel, "sent after the accept");
     assert!(order.order().wants_cancel());
 }
 
 #[test]
-fn the_exchange_cancels_or_expires() {
-    for change in [CANCELLED, EXPIRED_UNASKED] {
+fn cancelled_and_expired_orders_keep_their_fills() {
+    for change in [CANCELLED, EXPIRED_BY_EXCHANGE] {
         for status in [Pending, Submitted, PartiallyFilled, PendingCancel] {
             assert_eq!(after(status, change.clone()), (Cancelled, true, None));
         }
@@ -156,11 +157,11 @@ fn the_exchange_cancels_or_expires() {
         assert_eq!(after(Failed, change), (Failed, false, None));
     }
     let order = in_status(Cancelled);
-    assert_eq!(order.order().filled_shares, 4, "fills kept");
+    assert_eq!(order.order().filled_shares, 4, "its fills stand");
     assert_eq!(order.order().ending(), Some(Ending::CancelledByUser));
     assert_eq!(order.order().reason, None);
     let mut order = in_status(PartiallyFilled);
-    take(&mut order, EXPIRED_UNASKED);
+    take(&mut order, EXPIRED_BY_EXCHANGE);
     assert_eq!(order.order().ending(), Some(Ending::Expired));
     assert_eq!(order.order().reason.as_deref(), Some("expired"));
     let mut order = in_status(Submitted);
@@ -170,7 +171,7 @@ fn the_exchange_cancels_or_expires() {
 }
 
 #[test]
-fn the_exchange_refuses_to_cancel() {
+fn a_rejected_cancel_restores_the_status_of_the_fills() {
     assert_eq!(after(PendingCancel, cancel_rejected()), (PartiallyFilled, true, None));
     for status in [Pending, Submitted, PartiallyFilled, Filled, Cancelled, Failed] {
         assert_eq!(after(status, cancel_rejected()), (status, false, None));
@@ -178,11 +179,11 @@ fn the_exchange_refuses_to_cancel() {
     let mut order = in_status(Submitted);
     take(&mut order, Change::CancelRequested);
     take(&mut order, cancel_rejected());
-    assert_eq!(order.order().status, Submitted, "back to what the fills say");
+    assert_eq!(order.order().status, Submitted, "as before the cancel");
 }
 
 #[test]
-fn shares_are_filled() {
+fn a_fill_changes_the_status_and_raises_its_anomalies() {
     assert_eq!(after(Pending, filled("e2", 3)), (PartiallyFilled, true, None));
     assert_eq!(after(Pending, filled("e2", 10)), (Filled, true, None));
     assert_eq!(after(Submitted, filled("e2", 3)), (PartiallyFilled, true, None));
@@ -211,14 +212,14 @@ fn a_fill_before_the_accept_counts_and_the_accept_changes_no_status() {
     let mut order = in_status(Pending);
     take(&mut order, Change::CancelRequested);
     take(&mut order, filled("e1", 4));
-    assert_eq!(order.order().status, PendingCancel, "the fill shows that it is there");
-    assert!(!order.order().wants_cancel(), "but not under which id");
+    assert_eq!(order.order().status, PendingCancel, "the fill proves that it is at the exchange");
+    assert!(!order.order().wants_cancel(), "its id there is not known yet");
     take(&mut order, accepted("x"));
     assert!(order.order().wants_cancel());
 }
 
 #[test]
-fn an_over_fill_is_recorded_whole() {
+fn an_over_fill_is_recorded_in_full() {
     let mut order = in_status(PartiallyFilled);
     let applied = take(&mut order, filled("e2", 9));
     assert_eq!(applied.anomaly, Some(Anomaly::OverFill));
@@ -228,7 +229,7 @@ fn an_over_fill_is_recorded_whole() {
 }
 
 #[test]
-fn executions_are_busted() {
+fn a_busted_execution_never_counts_again() {
     assert_eq!(after(Filled, busted("e1")), (Submitted, true, None));
     assert_eq!(after(PartiallyFilled, busted("e1")), (Submitted, true, None));
     assert_eq!(after(PendingCancel, busted("e1")), (PendingCancel, true, None));
@@ -236,7 +237,7 @@ fn executions_are_busted() {
     for status in Status::ALL {
         let mut order = in_status(status);
         let filled_before = order.order().filled_shares;
-        assert!(take(&mut order, busted("never-seen")).recorded, "remembered");
+        assert!(take(&mut order, busted("never-seen")).recorded, "recorded before its trade");
         assert_eq!(order.order().status, status);
         assert_eq!(order.order().filled_shares, filled_before);
         assert!(!take(&mut order, busted("never-seen")).recorded);
@@ -251,7 +252,7 @@ fn executions_are_busted() {
 }
 
 #[test]
-fn the_same_execution_again_is_nothing_in_any_status() {
+fn a_repeated_execution_is_ignored_in_every_status() {
     for status in Status::ALL {
         let mut order = in_status(status);
         take(&mut order, filled("again", 1));
@@ -263,14 +264,14 @@ fn the_same_execution_again_is_nothing_in_any_status() {
 }
 
 #[test]
-fn what_is_known_changes_nothing() {
+fn a_repetition_is_ignored_in_every_status() {
     for status in Status::ALL {
         assert_eq!(ruling(status, Step::Repeated), Ruling::Nothing);
     }
 }
 
 #[test]
-fn terminal_stays_terminal_but_for_the_late_fill_and_the_bust() {
+fn only_fills_and_busts_leave_a_terminal_state() {
     for status in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
         let changes = [
             accepted("x"),
@@ -279,7 +280,7 @@ fn terminal_stays_terminal_but_for_the_late_fill_and_the_bust() {
             Change::NotAccepted,
             Change::CancelRequested,
             CANCELLED,
-            EXPIRED_UNASKED,
+            EXPIRED_BY_EXCHANGE,
             cancel_rejected(),
         ];
         for change in changes {

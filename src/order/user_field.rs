@@ -1,4 +1,4 @@
-//! How a user id stands in a record: as text, checked again when it is read.
+//! Serializes a user id as text in records; validates it again when read.
 
 use rkyv::rancor::{Fallible, Source};
 use rkyv::ser::Writer;
@@ -8,7 +8,7 @@ use rkyv::{Place, SerializeUnsized};
 
 use crate::types::UserId;
 
-/// Marks a [`UserId`] field of a record.
+/// rkyv adapter for a [`UserId`] field.
 #[derive(Debug)]
 pub struct AsText;
 

@@ -1,3 +1,5 @@
+//! Ids: users, orders, and the ids that clients and the exchange choose.
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -8,39 +10,39 @@ use uuid::Uuid;
 
 use super::InvalidValue;
 
-/// How many engine instances the users are spread over. Part of the record format: a partition's
-/// records can be told from another's, so that partitions can move between nodes.
+/// Number of user partitions; each has its own engine. Part of the record format: every record
+/// names its partition, so a partition can move between nodes.
 pub const USER_PARTITIONS: usize = 64;
-/// Longest user id in bytes.
+/// Maximum length of a user id, in bytes.
 pub const MAX_USER_ID_BYTES: usize = 64;
-/// Longest id that a client or an exchange may choose, in bytes.
+/// Maximum length of an id chosen by a client or by the exchange, in bytes.
 pub const MAX_EXTERNAL_ID_BYTES: usize = 64;
 
-// The partition is the low bits of every order id and one byte of every record.
+// The partition takes the low bits of every order id and one byte of every record.
 const PARTITION_BITS: u32 = USER_PARTITIONS.trailing_zeros();
 const _: () = assert!(USER_PARTITIONS.is_power_of_two() && USER_PARTITIONS <= 256);
 
-/// Which engine instance a user belongs to, from 0 to 63.
+/// The partition of a user, and so the engine that owns the user's orders: 0 to 63.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserPartition(u8);
 
 impl UserPartition {
-    /// `None` at or above [`USER_PARTITIONS`].
+    /// Returns `None` at or above [`USER_PARTITIONS`].
     pub fn new(partition: u8) -> Option<Self> {
         (usize::from(partition) < USER_PARTITIONS).then_some(Self(partition))
     }
 
-    /// The partition as a number.
+    /// The partition number.
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// The partition as an array position.
+    /// The partition as an array index.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
-    fn of_low_bits(low_byte: u8) -> Self {
+    fn from_low_bits(low_byte: u8) -> Self {
         const MASK: u8 = (1 << PARTITION_BITS) - 1;
         Self(low_byte & MASK)
     }
@@ -51,10 +53,11 @@ impl UserPartition {
 pub struct UserId(Arc<str>);
 
 impl UserId {
-    /// Checks and keeps a user name.
+    /// Validates a user name.
     ///
     /// # Errors
-    /// A name that is empty, over [`MAX_USER_ID_BYTES`], or has white space or control characters.
+    /// The name is empty, longer than [`MAX_USER_ID_BYTES`], or contains white space or control
+    /// characters.
     pub fn new(name: &str) -> Result<Self, InvalidValue> {
         let printable = name.chars().all(|c| !c.is_control() && !c.is_whitespace());
         if name.is_empty() || name.len() > MAX_USER_ID_BYTES || !printable {
@@ -63,15 +66,15 @@ impl UserId {
         Ok(Self(Arc::from(name)))
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The engine instance that owns this user's orders. Stable: XXH3 of the name.
+    /// The partition of this user: the low bits of the XXH3 hash of the name. Stable across
+    /// releases.
     pub fn partition(&self) -> UserPartition {
         let [low_byte, ..] = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes()).to_le_bytes();
-        UserPartition::of_low_bits(low_byte)
+        UserPartition::from_low_bits(low_byte)
     }
 }
 
@@ -81,9 +84,9 @@ impl fmt::Display for UserId {
     }
 }
 
-/// Longbow's id of an order: a UUIDv7 (RFC 9562, section 5.7, method 3: the time goes on below the
-/// millisecond) whose last six bits are its user's partition. Sorts by creation time, and tells by
-/// itself which engine owns the order. Towards the exchange it is the `clientOrderId`.
+/// Longbow's order id: a UUIDv7 (RFC 9562, section 5.7, method 3: `rand_a` continues the time below
+/// the millisecond) whose last six bits are the user's partition. Ids sort by creation time, and an
+/// id alone identifies the engine that owns the order. The exchange receives it as `clientOrderId`.
 #[derive(
     Clone,
     Copy,
@@ -100,10 +103,10 @@ pub struct OrderId(u128);
 
 impl OrderId {
     const NANOS_PER_MILLI: u128 = 1_000_000;
-    /// RFC 9562: 12 bits of `rand_a` carry the fraction of the millisecond here.
+    /// RFC 9562: the 12 bits of `rand_a` carry the fraction of the millisecond.
     const FRACTION_STEPS: u128 = 1 << 12;
 
-    /// Makes an id from a time and 64 random bits, both drawn by the caller.
+    /// Builds an id from a time and 64 random bits, both supplied by the caller.
     pub fn new(now_nanos: u128, random: u64, partition: UserPartition) -> Self {
         let millis = (now_nanos / Self::NANOS_PER_MILLI) & ((1 << 48) - 1);
         let fraction =
@@ -115,18 +118,18 @@ impl OrderId {
         Self((millis << 80) | (version << 76) | (fraction << 64) | (variant << 62) | low)
     }
 
-    /// The engine instance that owns the order.
+    /// The partition of the order's user.
     pub fn partition(self) -> UserPartition {
         let [low_byte, ..] = self.0.to_le_bytes();
-        UserPartition::of_low_bits(low_byte)
+        UserPartition::from_low_bits(low_byte)
     }
 
-    /// The id as a number, which orders by creation time.
+    /// The id as a number; sorts by creation time.
     pub const fn as_u128(self) -> u128 {
         self.0
     }
 
-    /// The id that a stored number stands for.
+    /// The id for a number from [`as_u128`](Self::as_u128).
     pub const fn from_u128(number: u128) -> Self {
         Self(number)
     }
@@ -147,7 +150,7 @@ impl fmt::Debug for OrderId {
 impl FromStr for OrderId {
     type Err = InvalidValue;
 
-    /// Takes the one form that ids are written in: lower case, with hyphens.
+    /// Accepts only the canonical form: lower case with hyphens.
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let invalid = || InvalidValue::new(text, "an order id (a UUID in lower case with hyphens)");
         let id = Self(Uuid::try_parse(text).map_err(|_| invalid())?.as_u128());
@@ -170,7 +173,7 @@ impl<'de> Deserialize<'de> for OrderId {
     }
 }
 
-macro_rules! foreign_id {
+macro_rules! external_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(
@@ -181,10 +184,10 @@ macro_rules! foreign_id {
         pub struct $name(CompactString);
 
         impl $name {
-            /// Checks and keeps an id that somebody else made.
+            /// Validates an id chosen by a client or by the exchange.
             ///
             /// # Errors
-            /// An id that is empty, over [`MAX_EXTERNAL_ID_BYTES`], or not printable ASCII.
+            /// The id is empty, longer than [`MAX_EXTERNAL_ID_BYTES`], or not printable ASCII.
             pub fn new(id: &str) -> Result<Self, InvalidValue> {
                 let printable = id.bytes().all(|byte| byte.is_ascii_graphic());
                 if id.is_empty() || id.len() > MAX_EXTERNAL_ID_BYTES || !printable {
@@ -194,7 +197,6 @@ macro_rules! foreign_id {
                 Ok(Self(CompactString::new(id)))
             }
 
-            /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -221,16 +223,16 @@ macro_rules! foreign_id {
     };
 }
 
-foreign_id! {
-    /// A user's own key of an order; names one order of that user. Never leaves Longbow.
+external_id! {
+    /// The client's key for an order: names one order of that user, for good. Never leaves Longbow.
     ClientOrderId
 }
-foreign_id! {
-    /// The exchange's id of an order.
+external_id! {
+    /// The exchange's order id.
     ExternalOrderId
 }
-foreign_id! {
-    /// The exchange's id of one execution; counts once per order.
+external_id! {
+    /// The exchange's id of an execution; an id counts once per order.
     ExecutionId
 }
 
@@ -246,13 +248,13 @@ mod tests {
     fn order_ids_sort_by_time_and_carry_their_partition() {
         let earlier = OrderId::new(1_732_400_000_123_456_000, u64::MAX, partition(63));
         let later = OrderId::new(1_732_400_000_123_457_000, 0, partition(5));
-        assert!(earlier < later, "one microsecond decides, not the random bits");
+        assert!(earlier < later, "one microsecond decides before the random bits");
         assert_eq!(earlier.partition(), partition(63));
         assert_eq!(later.partition(), partition(5));
     }
 
     #[test]
-    fn order_ids_are_version_7_uuids_and_come_back_from_text() {
+    fn order_ids_are_version_7_uuids_and_round_trip_as_text() {
         let id = OrderId::new(1_732_400_000_123_456_789, 0x1234_5678_9abc_def0, partition(17));
         let uuid = Uuid::from_u128(id.as_u128());
         assert_eq!(uuid.get_version_num(), 7);
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_partition_is_part_of_the_format_and_never_moves() {
+    fn the_partition_of_a_user_is_stable() {
         let of = |name: &str| UserId::new(name).map(|user| user.partition().get());
         assert_eq!(of("alice"), Ok(48), "XXH3 of the name, low six bits");
         let spread: std::collections::BTreeSet<u8> =
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_ids_are_bounded_and_printable() {
+    fn external_ids_are_bounded_and_printable() {
         assert!(ClientOrderId::new("my-key.1").is_ok());
         assert!(ClientOrderId::new("").is_err());
         assert!(ClientOrderId::new(&"x".repeat(MAX_EXTERNAL_ID_BYTES + 1)).is_err());

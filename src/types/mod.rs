@@ -1,5 +1,5 @@
-//! The words of the domain: ids, money, shares, time. Newtypes over integers, checked arithmetic,
-//! no floats. Everything else in the crate is written in terms of these.
+//! Domain types: ids, money, shares, time. Newtypes over integers with checked arithmetic; no
+//! floats. Everything else in the crate builds on these.
 
 mod backoff;
 mod ids;
@@ -26,21 +26,21 @@ pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
 pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};
 pub use within_line::{WithinLine, steers, within_line};
 
-/// A value that the domain does not allow. Says what was given and what is allowed.
+/// A value outside its domain. The message names the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not allowed here: expected {allowed}")]
 pub struct InvalidValue {
-    /// What was given, cut to a printable length.
+    /// The rejected value, truncated.
     pub value: String,
-    /// What would have been accepted.
+    /// Description of the allowed values.
     pub allowed: &'static str,
 }
 
-/// Longest part of a refused value that is repeated in an error.
+/// Maximum length of a rejected value in an error, in characters.
 const MAX_ECHOED_CHARS: usize = 64;
 
 impl InvalidValue {
-    /// Describes a refused value; long ones are cut so that errors and logs stay bounded.
+    /// Creates the error. A long value is truncated, so that errors and logs stay bounded.
     pub fn new(value: &str, allowed: &'static str) -> Self {
         Self { value: value.chars().take(MAX_ECHOED_CHARS).collect(), allowed }
     }

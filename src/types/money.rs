@@ -1,16 +1,18 @@
+//! Prices in cents and numbers of shares.
+
 use serde::{Deserialize, Serialize};
 
 use super::InvalidValue;
 
-/// Highest price that an order or a print may carry: 10 million dollars a share.
+/// Maximum price of an order or a print: 10 million dollars a share.
 pub const MAX_PRICE_CENTS: i64 = 1_000_000_000;
-/// Most shares of one order. Larger intentions are split by their owner, never by a typo.
+/// Maximum shares of one order: a limit against typing errors. A larger trade takes several orders.
 pub const MAX_ORDER_SHARES: u64 = 10_000_000;
 
-// A full fill of the largest order at the highest price must fit the cents of an order's value.
+// The value of a full fill of the largest order at the highest price fits an `i64` of cents.
 const _: () = assert!(MAX_PRICE_CENTS as u128 * MAX_ORDER_SHARES as u128 <= i64::MAX as u128);
 
-/// A price of one share in integer cents, from 1 to [`MAX_PRICE_CENTS`].
+/// Price of one share in integer cents, from 1 to [`MAX_PRICE_CENTS`].
 #[derive(
     Debug,
     Clone,
@@ -30,10 +32,10 @@ const _: () = assert!(MAX_PRICE_CENTS as u128 * MAX_ORDER_SHARES as u128 <= i64:
 pub struct PriceCents(i64);
 
 impl PriceCents {
-    /// Checks the range.
+    /// Validates the range.
     ///
     /// # Errors
-    /// A price below one cent or above [`MAX_PRICE_CENTS`].
+    /// The price is below one cent or above [`MAX_PRICE_CENTS`].
     pub fn new(cents: i64) -> Result<Self, InvalidValue> {
         if (1..=MAX_PRICE_CENTS).contains(&cents) {
             Ok(Self(cents))
@@ -64,11 +66,11 @@ impl From<PriceCents> for i64 {
     }
 }
 
-/// A number of whole shares.
+/// A number of shares. There are no fractional shares.
 pub type Shares = u64;
 
-/// Average price of `shares` shares that together cost `value_cents`, rounded half to even.
-/// `None` while nothing is filled.
+/// Average price of `shares` shares with a total value of `value_cents`, rounded half to even.
+/// `None` for zero shares.
 pub fn average_price_cents(value_cents: i64, shares: Shares) -> Option<i64> {
     if shares == 0 {
         return None;
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prices_outside_the_range_are_refused() {
+    fn prices_outside_the_range_are_rejected() {
         assert!(PriceCents::new(0).is_err());
         assert!(PriceCents::new(-5).is_err());
         assert!(PriceCents::new(MAX_PRICE_CENTS + 1).is_err());
@@ -98,8 +100,8 @@ mod tests {
     #[test]
     fn averages_round_half_to_even() {
         assert_eq!(average_price_cents(0, 0), None);
-        assert_eq!(average_price_cents(101, 2), Some(50), "50.5 goes to the even 50");
-        assert_eq!(average_price_cents(103, 2), Some(52), "51.5 goes to the even 52");
+        assert_eq!(average_price_cents(101, 2), Some(50), "50.5 rounds to the even 50");
+        assert_eq!(average_price_cents(103, 2), Some(52), "51.5 rounds to the even 52");
         assert_eq!(average_price_cents(1_000, 3), Some(333));
         assert_eq!(average_price_cents(2_000, 3), Some(667));
     }

@@ -1,6 +1,8 @@
+//! Terms of an order: side, type and time in force.
+
 use serde::{Deserialize, Serialize};
 
-/// Which way an order goes. Named as in the client contract; the exchange calls it `side`.
+/// Buy or sell. The client contract names the field `position`.
 #[derive(
     Debug,
     Clone,
@@ -16,13 +18,13 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Acquire shares.
+    /// Buys shares.
     Buy,
-    /// Dispose of shares, or go short.
+    /// Sells shares, or sells short.
     Sell,
 }
 
-/// Whether a price limits the order.
+/// Market or limit.
 #[derive(
     Debug,
     Clone,
@@ -38,13 +40,13 @@ pub enum Side {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum OrderType {
-    /// At whatever the market pays.
+    /// Executes at the market price.
     Market,
-    /// At the limit price or better.
+    /// Executes at the limit price or better.
     Limit,
 }
 
-/// How long an order stays at the exchange.
+/// How long an order stays open at the exchange.
 #[derive(
     Debug,
     Clone,

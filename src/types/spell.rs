@@ -2,29 +2,29 @@ use std::time::Duration;
 
 use super::MonotonicMicros;
 
-/// Lets one of many alike messages through: the first, and then one in a while with how many there
-/// were since. What an exchange repeats without end shall not fill a log.
+/// Throttles a repeated message: passes the first one and then one per interval, with the number of
+/// occurrences since the last. A repeating fault at the exchange cannot fill the log.
 #[derive(Debug)]
 pub struct Spell {
     pace: Duration,
-    told_at: Option<MonotonicMicros>,
-    untold: u64,
+    passed_at: Option<MonotonicMicros>,
+    suppressed: u64,
 }
 
 impl Spell {
-    /// Of which one message goes out in so much time.
+    /// Passes one message per `pace`.
     pub const fn new(pace: Duration) -> Self {
-        Self { pace, told_at: None, untold: 0 }
+        Self { pace, passed_at: None, suppressed: 0 }
     }
 
-    /// It happened once more. How often since the last message, where one is to go out now.
+    /// Counts one occurrence. Returns the number since the last message when a message is due.
     pub fn note(&mut self, now: MonotonicMicros) -> Option<u64> {
-        self.untold += 1;
-        if self.told_at.is_some_and(|at| now < at.saturating_add(self.pace)) {
+        self.suppressed += 1;
+        if self.passed_at.is_some_and(|at| now < at.saturating_add(self.pace)) {
             return None;
         }
-        self.told_at = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        self.passed_at = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -33,11 +33,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_goes_out_and_then_one_in_a_while() {
+    fn the_first_message_passes_and_then_one_per_interval() {
         let mut spell = Spell::new(Duration::from_micros(10));
-        let told: Vec<_> = (0..25).map(|at| spell.note(MonotonicMicros::new(at))).collect();
-        let told: Vec<_> =
-            told.iter().enumerate().filter_map(|(at, n)| n.map(|n| (at, n))).collect();
-        assert_eq!(told, [(0, 1), (10, 10), (20, 10)]);
+        let passed: Vec<_> = (0..25).map(|at| spell.note(MonotonicMicros::new(at))).collect();
+        let passed: Vec<_> =
+            passed.iter().enumerate().filter_map(|(at, n)| n.map(|n| (at, n))).collect();
+        assert_eq!(passed, [(0, 1), (10, 10), (20, 10)]);
     }
 }

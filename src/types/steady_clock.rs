@@ -1,3 +1,5 @@
+//! The clock for recorded times: monotonic, and slewed towards the wall clock.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -5,28 +7,28 @@ use arc_swap::ArcSwap;
 
 use super::time::{Clock, Moment, MonotonicMicros, TimestampMicros, monotonic_nanos};
 
-/// Of the time that passes, at most one part in so many is added or left out to come nearer to the
-/// wall clock: what is measured with this clock is wrong by less than a hundredth meanwhile, so that a
-/// deadline of seconds does not miss the look that comes right after it. A minute takes two hours.
+/// Slew rate: the clock adds or omits at most one part in 128 of the elapsed time to approach the
+/// wall clock. A duration measured meanwhile is off by less than one percent, so a query sent right
+/// after a deadline of seconds is still after it. Correcting one minute takes about two hours.
 const SLEW_DIVISOR: u64 = 128;
-/// How often the wall clock is looked at, at most.
+/// Minimum interval between two readings of the wall clock.
 const STEER_INTERVAL_NANOS: u64 = 20_000_000;
 
-/// The time that is recorded: of orders, their changes and their ids. It begins at the wall clock or
-/// at the last time on record, whichever is later, and moves with the monotonic clock. Where somebody
-/// sets the wall clock it follows slowly, so it never goes back, never jumps, and waiting times and
-/// deadlines can be measured with it. A clone is the same clock.
+/// The clock for all recorded times: of orders, their changes and their ids. It starts at the wall
+/// clock or right after the last recorded time, whichever is later, and advances with the monotonic
+/// clock. When the wall clock is set, it follows slowly: it never goes back and never jumps, so
+/// timeouts and deadlines can be measured with it. Clones share one clock.
 #[derive(Debug, Clone)]
 pub struct SteadyClock(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     line: ArcSwap<Line>,
-    /// The latest time that was told: two threads may read different lines.
-    told_nanos: AtomicU64,
+    /// The latest time returned. Threads may read different lines.
+    latest_nanos: AtomicU64,
 }
 
-/// What the clocks of a machine say at one moment, in nanoseconds, where no machine is asked.
+/// Readings of both machine clocks, in nanoseconds, supplied by the simulation.
 #[cfg(feature = "simulation")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RawClocks {
@@ -34,18 +36,18 @@ pub(crate) struct RawClocks {
     pub(crate) wall: u64,
 }
 
-/// The time from one look at the wall clock to the next.
+/// The clock's course between two readings of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Line {
-    /// Where it begins: by the monotonic clock, and the time.
+    /// Start of the line: monotonic reading and clock time.
     from_monotonic: u64,
     from: u64,
-    /// How far the wall clock was ahead there; behind, where negative.
+    /// Lead of the wall clock at the start; negative when it lags.
     wall_ahead: i64,
 }
 
 impl Line {
-    /// The time that this line tells, in nanoseconds. Rises with `monotonic`.
+    /// The time at a monotonic reading, in nanoseconds. Increases with `monotonic`.
     fn at(&self, monotonic: u64) -> u64 {
         let elapsed = monotonic.saturating_sub(self.from_monotonic);
         let slewed = (elapsed / SLEW_DIVISOR).min(self.wall_ahead.unsigned_abs());
@@ -53,7 +55,7 @@ impl Line {
         if self.wall_ahead < 0 { straight - slewed } else { straight.saturating_add(slewed) }
     }
 
-    /// The line that goes on from this one.
+    /// The line that continues this one after a reading of the wall clock.
     fn steered(&self, monotonic: u64, wall: u64) -> Self {
         let from = self.at(monotonic);
         Self { from_monotonic: monotonic, from, wall_ahead: difference(wall, from) }
@@ -64,14 +66,14 @@ impl Line {
     }
 }
 
-/// `a - b`, as far as that can be told.
+/// `a - b`, clamped to the range of `i64`.
 fn difference(a: u64, b: u64) -> i64 {
     let distance = i64::try_from(a.abs_diff(b)).unwrap_or(i64::MAX);
     if a >= b { distance } else { -distance }
 }
 
 impl SteadyClock {
-    /// A clock that tells no time at or before the last one on record.
+    /// Starts a clock whose times are all after `last_recorded`.
     pub fn start(last_recorded: TimestampMicros) -> Self {
         Self::start_at(last_recorded, monotonic_nanos(), wall_nanos())
     }
@@ -82,33 +84,33 @@ impl SteadyClock {
         let line = Line { from_monotonic: monotonic, from, wall_ahead: difference(wall, from) };
         Self(Arc::new(Shared {
             line: ArcSwap::from_pointee(line),
-            told_nanos: AtomicU64::new(from),
+            latest_nanos: AtomicU64::new(from),
         }))
     }
 
-    /// The same by clocks that somebody else moves.
+    /// Like [`start`](Self::start), from supplied clock readings.
     #[cfg(feature = "simulation")]
     pub(crate) fn start_by(last_recorded: TimestampMicros, raw: RawClocks) -> Self {
         Self::start_at(last_recorded, raw.monotonic, raw.wall)
     }
 
-    /// The time and the monotonic clock, by clocks that somebody else moves.
+    /// Like [`moment`](Self::moment), from supplied clock readings.
     #[cfg(feature = "simulation")]
     pub(crate) fn moment_by(&self, raw: RawClocks) -> Moment {
         self.moment_at(raw.monotonic, || raw.wall)
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> TimestampMicros {
         TimestampMicros::new(self.now_nanos() / 1_000)
     }
 
-    /// The time in nanoseconds since the Unix epoch.
+    /// The current time in nanoseconds since the Unix epoch.
     pub fn now_nanos(&self) -> u64 {
         self.read(monotonic_nanos(), wall_nanos)
     }
 
-    /// The time and the monotonic clock.
+    /// The current time and the monotonic clock.
     pub fn moment(&self) -> Moment {
         self.moment_at(monotonic_nanos(), wall_nanos)
     }
@@ -120,7 +122,7 @@ impl SteadyClock {
         }
     }
 
-    /// How far this clock is ahead of the wall clock, in microseconds; behind, where negative.
+    /// Lead of this clock over the wall clock, in microseconds; negative when it lags.
     pub fn ahead_of_wall_micros(&self) -> i64 {
         difference(self.now_nanos(), wall_nanos()) / 1_000
     }
@@ -129,12 +131,12 @@ impl SteadyClock {
         let line = self.0.line.load();
         let now = line.at(monotonic);
         if line.is_due(monotonic) {
-            // Where two threads do so at once, one of the two lines stays. Both begin on the old one.
+            // When two threads steer at once, one line wins. Both continue the old one.
             self.0.line.store(Arc::new(line.steered(monotonic, wall())));
         }
-        // Lines that meet at one moment part behind it, by a 64th at most of the time that a thread was
-        // held up between reading the clock and reading the line.
-        self.0.told_nanos.fetch_max(now, Ordering::Relaxed).max(now)
+        // Lines that share a start diverge after it, by at most a 64th of the time that a thread
+        // was suspended between reading the clock and reading the line.
+        self.0.latest_nanos.fetch_max(now, Ordering::Relaxed).max(now)
     }
 }
 
@@ -149,10 +151,10 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
-    /// The wall clock at the start.
+    /// Wall clock at the start.
     const WALL: u64 = 1_732_400_000 * SECOND;
 
-    /// A clock and what the test says of the clocks below it.
+    /// A clock over machine clocks that the test controls.
     struct Rig {
         clock: SteadyClock,
         monotonic: u64,
@@ -165,21 +167,21 @@ mod tests {
             Self { clock: SteadyClock::start_at(last, 7, WALL), monotonic: 7, wall: WALL }
         }
 
-        /// Lets time pass and reads the clock.
+        /// Advances both machine clocks and reads the clock.
         fn after(&mut self, nanos: u64) -> u64 {
             self.monotonic += nanos;
             self.wall += nanos;
             self.clock.read(self.monotonic, || self.wall)
         }
 
-        /// Reads it so often that it follows the wall clock throughout.
+        /// Advances in steps short enough for the clock to follow the wall clock.
         fn through(&mut self, nanos: u64) -> u64 {
             (0..nanos / (SECOND / 10)).map(|_| self.after(SECOND / 10)).last().unwrap()
         }
     }
 
     #[test]
-    fn it_is_the_wall_clock_while_nobody_sets_that() {
+    fn it_equals_a_wall_clock_that_is_not_set() {
         let mut rig = Rig::new(0);
         assert_eq!(rig.after(0), WALL);
         assert_eq!(rig.after(3 * SECOND), WALL + 3 * SECOND);
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_back_is_followed_slowly_and_never_back() {
+    fn it_slows_down_after_the_wall_clock_is_set_back() {
         let mut rig = Rig::new(0);
         rig.after(SECOND);
         rig.wall -= 600 * SECOND;
@@ -199,12 +201,12 @@ mod tests {
             last = now;
         }
         let ten_seconds = last - set_at;
-        assert!(ten_seconds < 9_950_000_000, "it comes nearer: {ten_seconds}");
-        assert_eq!(rig.through(128 * 600 * SECOND), rig.wall, "at last it is there");
+        assert!(ten_seconds < 9_950_000_000, "it approaches the wall clock: {ten_seconds}");
+        assert_eq!(rig.through(128 * 600 * SECOND), rig.wall, "it reaches the wall clock");
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_forward_is_followed_slowly() {
+    fn it_speeds_up_after_the_wall_clock_is_set_forward() {
         let mut rig = Rig::new(0);
         rig.after(SECOND);
         rig.wall += 60 * SECOND;
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_no_further_than_the_wall_clock_while_nobody_reads_it() {
+    fn it_stops_slewing_at_the_wall_clock_however_rarely_it_is_read() {
         let mut rig = Rig::new(0);
         rig.after(SECOND);
         rig.wall += SECOND;
@@ -223,15 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_behind_the_last_time_on_record() {
+    fn it_starts_after_the_last_recorded_time() {
         let hour_ahead = WALL + 3_600 * SECOND;
         let mut rig = Rig::new(hour_ahead);
-        assert_eq!(rig.after(0), hour_ahead + 1_000, "the microsecond behind it");
+        assert_eq!(rig.after(0), hour_ahead + 1_000, "one microsecond after it");
         assert_eq!(rig.after(128 * SECOND), hour_ahead + 1_000 + 127 * SECOND);
     }
 
     #[test]
-    fn all_threads_share_a_clock_that_never_goes_back() {
+    fn it_never_goes_back_across_threads() {
         let clock = SteadyClock::start(TimestampMicros::default());
         let newest = AtomicU64::new(0);
         std::thread::scope(|scope| {
@@ -250,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_the_wall_clock_is_set_it_passes_as_time_does(
+        fn its_rate_stays_within_the_slew_however_the_wall_clock_is_set(
             steps in prop::collection::vec((0..10 * SECOND, -4_000_i64..4_000), 1..50),
         ) {
             let mut rig = Rig::new(0);

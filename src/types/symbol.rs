@@ -1,3 +1,5 @@
+//! Names of traded instruments, and their indexes in the last-value table.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -5,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::InvalidValue;
 
-/// Longest symbol name in bytes.
+/// Maximum length of a symbol, in bytes.
 pub const MAX_SYMBOL_BYTES: usize = 15;
-/// Most symbols that one node knows; the last-value table has a slot for each.
+/// Maximum symbols of a node; the last-value table has one slot for each.
 pub const MAX_SYMBOLS: usize = 16_384;
 
-// A symbol index is kept in 16 bits, once per subscription of every stream.
+// A symbol index takes 16 bits, once per subscription of every stream.
 const _: () = assert!(MAX_SYMBOLS <= 1 << 16);
 
 const ALLOWED: &str = "a symbol of 1 to 15 characters from A-Z, 0-9, '.', '-' and '/'";
 
-/// The same for whom the case makes no difference.
+/// Like [`ALLOWED`], for case-insensitive input.
 const ALLOWED_IN_ANY_CASE: &str = "a symbol of 1 to 15 letters, digits, '.', '-' and '/'";
 
-/// The name of a traded instrument, such as `IBM` or `BRK.A`. Inline and cheap to copy.
+/// Symbol of a traded instrument, such as `IBM` or `BRK.A`. Stored inline, cheap to copy.
 #[derive(
     Clone,
     Copy,
@@ -35,16 +37,16 @@ const ALLOWED_IN_ANY_CASE: &str = "a symbol of 1 to 15 letters, digits, '.', '-'
 )]
 #[serde(try_from = "std::borrow::Cow<'_, str>", into = "String")]
 pub struct Symbol {
-    /// The name, padded with zeros, so that names order as their bytes do.
+    /// The name, padded with zeros: symbols sort like their names.
     bytes: [u8; MAX_SYMBOL_BYTES],
     length: u8,
 }
 
 impl Symbol {
-    /// Checks and copies a name.
+    /// Validates a name.
     ///
     /// # Errors
-    /// A name that is empty, too long, or has other characters than symbols have.
+    /// The name is empty, too long, or contains characters that symbols cannot have.
     pub fn new(name: &str) -> Result<Self, InvalidValue> {
         let valid_byte = |byte: u8| {
             byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'/')
@@ -60,13 +62,13 @@ impl Symbol {
         Ok(Self { bytes, length })
     }
 
-    /// The symbol that somebody means who writes it in any case. For what people and their programs
-    /// write; what the exchange writes is taken as it is.
+    /// Parses a symbol in any case. For input from people and their programs; the exchange's
+    /// symbols are taken literally.
     ///
     /// # Errors
-    /// A name that is none in capitals either.
+    /// The upper-case name is not a symbol.
     pub fn in_any_case(name: &str) -> Result<Self, InvalidValue> {
-        // Longer ones are refused without a copy.
+        // Reject a long name before copying it.
         if name.len() > MAX_SYMBOL_BYTES {
             return Err(InvalidValue::new(name, ALLOWED_IN_ANY_CASE));
         }
@@ -74,7 +76,7 @@ impl Symbol {
         Self::new(&name.to_ascii_uppercase()).map_err(refused)
     }
 
-    /// The name. Empty only for a record that was damaged in a way its checksum did not show.
+    /// The name. Empty only in a damaged record whose checksum still matches.
     pub fn as_str(&self) -> &str {
         self.bytes
             .get(..usize::from(self.length))
@@ -115,20 +117,20 @@ impl From<Symbol> for String {
     }
 }
 
-/// Place of a symbol in this process's directory and last-value table. Never leaves the process.
+/// Index of a symbol in this process's directory and last-value table. Never leaves the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SymbolIndex(u16);
 
 impl SymbolIndex {
-    /// The first place.
+    /// The first index.
     pub const FIRST: Self = Self(0);
 
-    /// `None` at or above [`MAX_SYMBOLS`].
+    /// Returns `None` at or above [`MAX_SYMBOLS`].
     pub fn new(index: usize) -> Option<Self> {
         if index < MAX_SYMBOLS { u16::try_from(index).ok().map(Self) } else { None }
     }
 
-    /// The index as an array position.
+    /// The array index.
     pub fn get(self) -> usize {
         usize::from(self.0)
     }
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_names_pass_and_others_do_not() {
+    fn valid_names_pass_and_others_fail() {
         for name in ["A", "IBM", "BRK.A", "SPY", "ABC-D/E.F012345"] {
             assert_eq!(
                 Symbol::new(name).map(|symbol| symbol.as_str().to_owned()),
@@ -152,19 +154,19 @@ mod tests {
     }
 
     #[test]
-    fn people_write_symbols_in_any_case() {
+    fn symbols_parse_in_any_case() {
         for name in ["BRK.A", "brk.a", "Brk.a"] {
             assert_eq!(Symbol::in_any_case(name), Symbol::new("BRK.A"));
         }
-        // Letters whose capitals are others' as well are no letters of symbols.
+        // Non-ASCII letters with an ASCII upper case are not symbol letters.
         for name in ["", "a b", "\u{17f}py", "ı", "toolongtoolong16"] {
             let error = Symbol::in_any_case(name).unwrap_err();
-            assert_eq!(error.value, name, "it is repeated as it was given");
+            assert_eq!(error.value, name, "the error repeats the input");
         }
     }
 
     #[test]
-    fn symbols_order_as_their_names() {
+    fn symbols_sort_like_their_names() {
         let mut names = ["BB", "A", "B", "AA"].map(|name| Symbol::new(name).ok());
         names.sort();
         assert_eq!(

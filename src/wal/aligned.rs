@@ -1,7 +1,9 @@
+//! Block-aligned memory for `O_DIRECT`.
+
 use super::BLOCK_BYTES;
 
-/// Zeroed memory that starts on a [`BLOCK_BYTES`] boundary, as `O_DIRECT` wants it. Allocated once
-/// with room to spare; the part before the boundary is never used.
+/// Zeroed memory that starts on a [`BLOCK_BYTES`] boundary, as `O_DIRECT` requires. Allocated once
+/// with one block to spare; the part before the boundary is never used.
 #[derive(Debug)]
 pub(super) struct AlignedBuffer {
     memory: Box<[u8]>,
@@ -17,12 +19,14 @@ impl AlignedBuffer {
         Self { memory, start, len }
     }
 
+    #[expect(clippy::indexing_slicing, reason = "one block to spare: start + len is within memory")]
     pub(super) fn as_slice(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + self.len).unwrap_or_default()
+        &self.memory[self.start..self.start + self.len]
     }
 
+    #[expect(clippy::indexing_slicing, reason = "one block to spare: start + len is within memory")]
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.start + self.len).unwrap_or_default()
+        &mut self.memory[self.start..self.start + self.len]
     }
 }
 

@@ -1,3 +1,5 @@
+//! The appending end of the log.
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -10,24 +12,24 @@ use super::shared::Shared;
 use super::writer::CommitHere;
 use super::{Lsn, MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, WalError};
 
-/// A record to append. The log keeps the small fields and gives them back; it reads none.
+/// A record to append. The log stores the small fields and returns them; it interprets none.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a> {
-    /// The user partition that it belongs to.
     pub partition: u8,
-    /// What the payload is.
+    /// Kind of the payload.
     pub kind: u8,
-    /// Which version of that.
+    /// Format version of the payload.
     pub format_version: u8,
-    /// The bytes, at most [`MAX_PAYLOAD_BYTES`].
+    /// At most [`MAX_PAYLOAD_BYTES`].
     pub payload: &'a [u8],
 }
 
-/// The appending end of the log. Belongs to one thread and never blocks it.
+/// The appending end of the log. Belongs to one thread and never blocks it, except in
+/// [`commit_here`](Self::commit_here).
 ///
-/// Dropping it ends the writer after the batch that was handed over; what was appended but not
-/// flushed is gone, as in a crash. To end in order, call [`flush`](Self::flush) until it returns
-/// true first.
+/// Dropping it ends the writer after the batch in flight; records appended but not flushed are
+/// lost, as in a crash. For an orderly end, call [`flush`](Self::flush) until it returns true
+/// first.
 pub struct WalAppender {
     forming: Batch,
     to_writer: Sender<Batch>,
@@ -36,16 +38,16 @@ pub struct WalAppender {
     shared: Arc<Shared>,
     next_lsn: u64,
     epoch: u32,
-    /// Segment of the batch that was handed over last, and what is left behind that batch.
+    /// Segment of the last batch handed over.
     segment: u64,
+    /// Bytes left in that segment after that batch.
     segment_room: u64,
     segment_bytes: u64,
-    /// Bytes in the file of a record that was refused for want of room; whoever waits is told when
-    /// there is some.
+    /// Size of a record that was refused for lack of room: `poll_progress` signals when it fits.
     refused_bytes: Option<usize>,
 }
 
-/// Where the appender starts.
+/// Initial state of the appender.
 pub(super) struct AppenderStart {
     pub(super) next_lsn: u64,
     pub(super) epoch: u32,
@@ -76,13 +78,14 @@ impl WalAppender {
         }
     }
 
-    /// Puts a record into the forming batch and returns its place. It is on its way to the disk only
-    /// after [`flush`](Self::flush), and durable when [`committed`](Self::committed) reaches it.
-    /// A full batch is handed over first where the writer can take it.
+    /// Adds a record to the forming batch. It is written only after [`flush`](Self::flush), and
+    /// durable once [`committed`](Self::committed) reaches it. Hands a full batch over first if the
+    /// writer can take it.
     ///
     /// # Errors
-    /// [`WalError::TooLarge`], [`WalError::Busy`], [`WalError::NoSpace`] and [`WalError::Poisoned`];
-    /// nothing was appended then. An accepted record needs no more space on the disk.
+    /// [`WalError::TooLarge`], [`WalError::Busy`], [`WalError::NoSpace`] and
+    /// [`WalError::Poisoned`]; nothing was appended then. An accepted record needs no further space
+    /// on the disk.
     pub fn append(&mut self, record: NewRecord<'_>) -> Result<Lsn, WalError> {
         let bytes = record.payload.len();
         let too_large = WalError::TooLarge { bytes, limit: MAX_PAYLOAD_BYTES };
@@ -118,7 +121,7 @@ impl WalAppender {
         Ok(Lsn(lsn))
     }
 
-    /// Hands the forming batch to the writer if it can take one. True when nothing is left behind.
+    /// Hands the forming batch to the writer if it can take one. Returns true if nothing remains.
     pub fn flush(&mut self) -> bool {
         if self.forming.is_empty() {
             return true;
@@ -129,24 +132,25 @@ impl WalAppender {
         let batch_bytes = batch.padded_bytes() as u64;
         batch.starts_segment = batch_bytes > self.segment_room;
         if batch.starts_segment {
-            debug_assert!(
+            assert!(
                 self.shared.ready_segment() > self.segment,
-                "append looked for a segment"
+                "append checked that the next segment is ready"
             );
             self.segment += 1;
             self.segment_room = self.segment_bytes - FIRST_BATCH_OFFSET;
         }
+        assert!(batch_bytes <= self.segment_room, "append checked that the batch fits a segment");
         self.segment_room -= batch_bytes;
-        // Never full: only as many batches exist. A writer that is gone has poisoned the log.
+        // Never full: there are two batches. If the writer has ended, the log is poisoned.
         self.to_writer.try_send(batch).is_ok()
     }
 
-    /// Makes the forming batch durable on this thread, which waits for the disk, where the writer is
-    /// idle: that saves a lone record two hand-offs between threads. Otherwise the same as
-    /// [`flush`](Self::flush), and true as there.
+    /// Makes the forming batch durable on this thread, blocking on the disk, if the writer is idle:
+    /// that saves a lone record two hand-offs between threads. Otherwise the same as
+    /// [`flush`](Self::flush), with the same result.
     ///
     /// # Errors
-    /// The write or the sync failed, and the log is poisoned.
+    /// The write or sync failed, and the log is poisoned.
     pub fn commit_here(&mut self) -> Result<bool, WalError> {
         let batch_bytes = self.forming.padded_bytes() as u64;
         let writer_is_idle = !self.from_writer.is_empty();
@@ -160,30 +164,29 @@ impl WalAppender {
         Ok(true)
     }
 
-    /// The last durable record; everything before it is durable too.
+    /// The last durable record; all earlier ones are durable, too.
     pub fn committed(&self) -> Lsn {
         Lsn(self.shared.committed().get())
     }
 
-    /// Whether the log has failed, or its writer has ended: nothing more will become durable.
+    /// Whether the log has failed or its writer has ended: nothing more becomes durable.
     pub fn is_poisoned(&self) -> bool {
         self.shared.is_poisoned()
     }
 
-    /// Whether the disk is full, or nearly so: what can wait should. Records are still taken until
-    /// the reserve and the segments that are ready are used up.
+    /// Whether the disk is full or nearly so: whatever can wait should. Records are still accepted
+    /// until the reserve and the ready segments are used up.
     pub fn is_out_of_space(&self) -> bool {
         self.shared.is_out_of_space()
     }
 
-    /// Whether nothing is left of the reserve either: when the segment that is open is full, and the
-    /// one that is ready, nothing more is taken.
+    /// Whether the reserve is used up as well: nothing more is accepted once the open and the ready
+    /// segment are full.
     pub fn is_exhausted(&self) -> bool {
         self.shared.is_out_of_space() && self.shared.reserve_segments() == 0
     }
 
-    /// Bytes of batches that can be written at once with the space that the log already has, at
-    /// least.
+    /// Minimum bytes of batches that can be written with the space that the log already has.
     #[cfg(test)]
     pub(super) fn room_bytes(&self) -> u64 {
         let forming_bytes = self.forming.padded_bytes() as u64;
@@ -193,21 +196,22 @@ impl WalAppender {
         }
         let next_bytes = self.segment_bytes - FIRST_BATCH_OFFSET;
         match left {
-            // May be too little for the next batch and stay unused: does not count.
+            // The rest may be too small for the next batch and stay unused.
             Some(_) => next_bytes,
             None => next_bytes.saturating_sub(forming_bytes),
         }
     }
 
-    /// Waits for news: ready when more than `seen` is committed, when the log is poisoned, when
-    /// [`flush`](Self::flush) can hand over a batch that waits, or when a record that
-    /// [`append`](Self::append) refused for want of room would fit now. Returns what is committed.
+    /// Ready when more than `seen` is committed, when the log is poisoned, when
+    /// [`flush`](Self::flush) can hand over a waiting batch, or when a record that
+    /// [`append`](Self::append) refused for lack of room would fit. Returns the last committed
+    /// record.
     pub fn poll_progress(&self, context: &mut Context<'_>, seen: Lsn) -> Poll<Lsn> {
-        let news = self.shared.appender.poll_wait(context, || self.has_news(seen));
-        news.map(|()| self.committed())
+        let ready = self.shared.appender.poll_wait(context, || self.has_progress(seen));
+        ready.map(|()| self.committed())
     }
 
-    fn has_news(&self, seen: Lsn) -> bool {
+    fn has_progress(&self, seen: Lsn) -> bool {
         let writer_has_room = !self.from_writer.is_empty();
         self.committed() > seen
             || self.shared.is_poisoned()
@@ -215,7 +219,7 @@ impl WalAppender {
             || self.refused_bytes.is_some_and(|bytes| self.has_room(bytes))
     }
 
-    /// Whether a record of so many bytes fits the forming batch and the space that is ready.
+    /// Whether a record of `record_bytes` fits the forming batch and the ready space.
     fn has_room(&self, record_bytes: usize) -> bool {
         let padded_bytes = self.forming.padded_bytes_with(record_bytes);
         if padded_bytes > MAX_BATCH_BYTES {

@@ -1,16 +1,18 @@
+//! A batch: the records of one group commit.
+
 use super::aligned::AlignedBuffer;
 use super::record::{self, RECORD_HEADER_BYTES, RecordHeader};
 use super::{BLOCK_BYTES, MAX_BATCH_BYTES};
 
-/// What one group commit writes. Two of these go round between appender and writer.
+/// The records of one group commit. Two batches alternate between appender and writer.
 #[derive(Debug)]
 pub(super) struct Batch {
     buffer: AlignedBuffer,
     used: usize,
     first_lsn: u64,
     last_lsn: u64,
-    /// Whether it is the first of the next segment. The appender decides, because it is the one
-    /// that must refuse a record for which there is no room.
+    /// Whether it is the first batch of the next segment. The appender decides that, because it
+    /// must refuse a record for which there is no room.
     pub(super) starts_segment: bool,
 }
 
@@ -42,30 +44,28 @@ impl Batch {
         self.last_lsn
     }
 
-    /// What it takes in the file with one more record of so many bytes.
+    /// Its size in the file with one more record of `record_bytes`.
     pub(super) fn padded_bytes_with(&self, record_bytes: usize) -> usize {
         (self.used + record_bytes).next_multiple_of(BLOCK_BYTES)
     }
 
-    /// What it takes in the file.
+    /// Its size in the file.
     pub(super) fn padded_bytes(&self) -> usize {
         self.padded_bytes_with(0)
     }
 
-    /// Adds a record; `header` says everything but the checksums and the batch. The caller has
-    /// checked that it fits: what does not fit is not added.
+    /// Adds a record; fills in the batch of `header`, and [`seal`](Self::seal) its checksums. The
+    /// caller has checked that the record fits.
     pub(super) fn push(&mut self, mut header: RecordHeader, payload: &[u8]) {
         let record_bytes = header.record_bytes();
         let record = self.buffer.as_mut_slice().get_mut(self.used..self.used + record_bytes);
-        debug_assert!(record.is_some(), "a record fits the batch it is added to");
         let Some((header_field, rest)) =
             record.and_then(|record| record.split_first_chunk_mut::<RECORD_HEADER_BYTES>())
         else {
-            return;
+            unreachable!("a record fits the batch that it is added to: {record_bytes} bytes");
         };
-        let Some((payload_field, padding)) = rest.split_at_mut_checked(payload.len()) else {
-            return;
-        };
+        assert_eq!(header.payload_bytes as usize, payload.len(), "the header states the length");
+        let (payload_field, padding) = rest.split_at_mut(payload.len());
         if self.used == 0 {
             self.first_lsn = header.lsn;
         }
@@ -77,28 +77,33 @@ impl Batch {
         self.last_lsn = header.lsn;
     }
 
-    /// Chains and checksums all records, pads the batch with zeros, and returns the last checksum.
+    /// Chains and checksums all records and pads the batch with zeros. Returns the last checksum.
     pub(super) fn seal(&mut self, previous_checksum: u64, seed: u64) -> u64 {
         let padded_bytes = self.padded_bytes();
         let Some(bytes) = self.buffer.as_mut_slice().get_mut(..padded_bytes) else {
-            return previous_checksum;
+            unreachable!("a padded batch fits its buffer: {padded_bytes} bytes");
         };
         let (mut records, padding) = bytes.split_at_mut(self.used);
         padding.fill(0);
         let mut checksum = previous_checksum;
-        while let Some(header) = RecordHeader::decode(records) {
-            let Some((record, rest)) = records.split_at_mut_checked(header.record_bytes()) else {
-                break;
+        while !records.is_empty() {
+            let Some(header) = RecordHeader::decode(records) else {
+                unreachable!("a batch is a sequence of whole records");
             };
+            let (record, rest) = records.split_at_mut(header.record_bytes());
             checksum = record::seal(record, checksum, seed);
             records = rest;
         }
         checksum
     }
 
-    /// The whole batch as it is written: aligned memory, a multiple of the block size.
+    /// The bytes to write: aligned memory, a multiple of the block size.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.buffer.as_slice().get(..self.padded_bytes()).unwrap_or_default()
+        let padded_bytes = self.padded_bytes();
+        let Some(bytes) = self.buffer.as_slice().get(..padded_bytes) else {
+            unreachable!("a padded batch fits its buffer: {padded_bytes} bytes");
+        };
+        bytes
     }
 }
 
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_chained_and_padding_is_zero_in_a_reused_buffer() {
+    fn records_are_chained_and_padding_is_zero_in_a_reused_batch() {
         let mut batch = Batch::new();
         batch.push(header(1, &[0xff; 9000]), &[0xff; 9000]);
         batch.seal(0, 5);

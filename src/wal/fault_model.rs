@@ -1,4 +1,4 @@
-//! Processes that live with a log on a faulty disk, and what the log must hold after each.
+//! A model of the log on a faulty disk: processes that use it, and what it must hold after each.
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -20,7 +20,7 @@ pub(super) fn recovered(disk: &FaultyDisk) -> Result<(Recovery<FaultyDisk>, Payl
     recovered_after(disk, 0)
 }
 
-/// Recovers the records after one of the first ones.
+/// Recovers the records after `after`.
 pub(super) fn recovered_after(
     disk: &FaultyDisk,
     after: usize,
@@ -35,7 +35,7 @@ pub(super) fn recovered_after(
     Ok((recovery, payloads))
 }
 
-/// One life of a process with the log open.
+/// One run of a process with the log open.
 pub(super) struct Life {
     pub(super) appender: WalAppender,
     pub(super) handle: LogHandle<FaultyDisk>,
@@ -82,7 +82,7 @@ impl Life {
         assert_eq!(self.appender.committed(), lsn);
     }
 
-    /// Makes segments of this log with another size.
+    /// A maker of segments of this log with another size.
     pub(super) fn maker_of(&self, segment_bytes: u64) -> SegmentMaker {
         SegmentMaker::new(self.writer.log(|log| log.log_id), segment_bytes)
     }
@@ -101,13 +101,13 @@ impl Life {
 pub(super) enum Step {
     Append(usize),
     Flush,
-    /// The appender writes for itself, if the writer is idle.
+    /// The appender commits by itself, if the writer is idle.
     CommitHere,
     Write,
     Prepare,
-    /// A follower takes so many 255ths of what is committed, and the log is cut up to there.
+    /// A follower takes this many 255ths of the committed records, and the log is cut up to there.
     Cut(u8),
-    /// A follower reads on as far as it can.
+    /// A follower reads as far as it can.
     Read,
 }
 
@@ -154,31 +154,32 @@ pub(super) fn payload(lsn: u64, bytes: usize) -> Vec<u8> {
     payload
 }
 
-/// What the log must hold: all of `history` up to `durable`, and perhaps more of it.
+/// What the log must hold: `history` up to `durable`, and possibly more of it.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     history: Payloads,
     durable: usize,
-    /// What a follower has durably taken: the log may begin after that.
+    /// What a follower has taken durably: the log may begin after it.
     taken: usize,
 }
 
 impl Model {
-    /// Checks what is recovered behind what the follower has, which is the history from now on, and
-    /// that the log still has its end from wherever it begins.
+    /// Checks what is recovered after the follower's position, and that every later start recovers
+    /// the same. The recovered records become the history.
     pub(super) fn check(&mut self, disk: &FaultyDisk) -> Recovery<FaultyDisk> {
         let (recovery, behind) =
-            recovered_after(disk, self.taken).expect("no crash leads to a refusal");
+            recovered_after(disk, self.taken).expect("a crash never makes the log unreadable");
         let mut recovered = self.history[..self.taken].to_vec();
         recovered.extend(behind);
-        assert!(recovered.len() >= self.durable, "nothing that was committed is lost");
-        assert!(recovered.len() <= self.history.len(), "nothing is made up");
-        assert!(self.history.starts_with(&recovered), "records are as they were appended");
+        assert!(recovered.len() >= self.durable, "no committed record is lost");
+        assert!(recovered.len() <= self.history.len(), "no record is invented");
+        assert!(self.history.starts_with(&recovered), "records match what was appended");
         assert_eq!(recovery.next_lsn.0, recovered.len() as u64 + 1);
         let cut = to_usize(recovery.first_lsn.0 - 1);
-        assert!(cut <= self.taken, "nothing is cut off that the follower has not taken");
+        assert!(cut <= self.taken, "nothing is cut before the follower has taken it");
         for after in [cut, (cut + recovered.len()) / 2, recovered.len()] {
-            let (again, behind) = recovered_after(disk, after).expect("it was recovered before");
+            let (again, behind) =
+                recovered_after(disk, after).expect("the same log was recovered before");
             assert_eq!(behind, recovered[after..]);
             assert_eq!((again.next_lsn, again.epoch), (recovery.next_lsn, recovery.epoch));
             assert_eq!(again.torn_bytes, recovery.torn_bytes);
@@ -193,13 +194,13 @@ impl Model {
         recovery
     }
 
-    /// Lives until the fault or the end of the story. Returns at the end of the process.
+    /// Runs until the fault or the end of the story.
     pub(super) fn live(&mut self, disk: &FaultyDisk, story: &LifeStory) {
         let recovery = self.check(disk);
         disk.fail_after(story.fault_after, story.fault, story.seed);
         let reserve_bytes = story.seed % 3 * OPTIONS_BYTES;
         let Ok(mut life) = Life::start_with_reserve(recovery, reserve_bytes) else { return };
-        // Now effects may follow from all that was recovered.
+        // From now on effects may depend on everything recovered.
         self.durable = self.history.len();
         let claim = life.handle.claim("model", Lsn(self.taken as u64)).unwrap();
         let mut reader = life.handle.reader(Lsn(self.taken as u64)).unwrap();
@@ -217,7 +218,7 @@ impl Model {
                 }
                 Step::Write => {
                     if life.write().is_err() {
-                        // The thread ends, which drops the writer.
+                        // The writer thread ends, which drops the writer.
                         return;
                     }
                     self.durable = to_usize(life.appender.committed().0);
@@ -227,7 +228,7 @@ impl Model {
                     self.read(&mut reader);
                     self.taken += (self.durable - self.taken) * usize::from(*share) / 255;
                     claim.advance(Lsn(self.taken as u64));
-                    // The log goes on when it cannot be cut.
+                    // The log continues even if it cannot be cut.
                     drop(life.handle.cut());
                 }
             }
@@ -246,7 +247,7 @@ impl Model {
         }
     }
 
-    /// Everything that is committed can be read, and nothing else.
+    /// Exactly the committed records can be read.
     fn read(&self, reader: &mut LogReader<FaultyDisk>) {
         while let Some(record) = reader.next_record().unwrap() {
             assert_eq!(record.payload, self.history[to_usize(record.lsn.0) - 1]);
@@ -255,15 +256,15 @@ impl Model {
     }
 }
 
-/// A log whose records are known, one batch each, over several segments.
+/// A log with known records over several segments.
 pub(super) struct Written {
     pub(super) disk: FaultyDisk,
     pub(super) payloads: Payloads,
-    /// File, first and last byte (padding included) of each batch, and its first record.
+    /// File, start and end (padding included) of each batch, and the index of its first record.
     pub(super) batches: Vec<(String, usize, usize, usize)>,
 }
 
-/// Writes batches of the given sizes of records.
+/// Writes batches of records with the given sizes.
 pub(super) fn written(batches: &[Vec<usize>]) -> Written {
     let disk = FaultyDisk::default();
     let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();

@@ -1,5 +1,5 @@
-//! The log against a faulty disk. The threads' steps are taken one by one, so that a failing case
-//! is the same each time.
+//! The log against a faulty disk. The threads advance step by step, so that a failing case is
+//! reproducible.
 
 use std::thread;
 
@@ -25,7 +25,7 @@ proptest! {
     }
 
     #[test]
-    fn rot_before_the_last_batch_refuses(
+    fn rot_before_the_last_batch_is_refused(
         sizes in batch_sizes(), which: prop::sample::Index, at: prop::sample::Index, bit in 0..8_u32,
     ) {
         let written = written(&sizes);
@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_to_the_last_batch_cuts_only_that(
+    fn damage_to_the_last_batch_cuts_only_that_batch(
         sizes in batch_sizes(),
         at: prop::sample::Index,
         bit in 0..8_u32,
@@ -60,7 +60,7 @@ proptest! {
         prop_assert!(payloads.len() >= *first);
         prop_assert!(written.payloads.starts_with(&payloads));
         prop_assert!(recovery.torn_bytes > 0);
-        // Cut once, it is the end for good: new records follow, and nothing is torn.
+        // The cut is final: new records follow, and nothing is torn.
         drop(Life::start(recovery).unwrap());
         written.disk.crash(Crash::PowerLoss, seed);
         let (recovery, again) = recovered(&written.disk).unwrap();
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn rot_in_a_header_or_in_unused_zeros_is_seen(
+    fn rot_in_a_header_or_in_unused_zeros_is_detected(
         sizes in batch_sizes(), which: prop::sample::Index, at: prop::sample::Index, bit in 0..8_u32,
     ) {
         let written = written(&sizes);
@@ -137,9 +137,9 @@ proptest! {
     }
 }
 
-/// Every operation of a long life fails once, each way, with each kind of crash.
+/// Every operation of a long run fails once, in each way, with each kind of crash.
 #[test]
-fn every_single_fault_of_a_life_is_survived() {
+fn every_single_fault_is_survived() {
     let steps: Vec<Step> = (0..160)
         .map(|at| match at % 8 {
             0 | 1 | 4 => Step::Append(700 + at * 37 % 9000),
@@ -166,13 +166,13 @@ fn every_single_fault_of_a_life_is_survived() {
 }
 
 #[test]
-fn a_failed_sync_poisons_and_is_not_tried_again() {
+fn a_failed_sync_poisons_and_is_not_retried() {
     let disk = FaultyDisk::default();
     let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
     life.append_and_commit(b"first");
     life.append(b"second").unwrap();
     assert!(life.appender.flush());
-    // The next segment is there, so the next operations are the batch's write and its sync.
+    // The next segment exists, so the next operations are the batch's write and its sync.
     disk.fail_after(2, Fault::Error, 1);
     let (mut appender, writer) = life.into_parts();
     let error = thread::spawn(move || writer.run()).join().unwrap().unwrap_err();
@@ -187,16 +187,16 @@ fn a_failed_sync_poisons_and_is_not_tried_again() {
 }
 
 #[test]
-fn a_full_disk_refuses_only_what_has_no_room_and_recovers_by_itself() {
-    for space_is_told in [false, true] {
-        fill_and_free(space_is_told);
+fn a_full_disk_refuses_only_what_does_not_fit_and_recovers_by_itself() {
+    for space_is_reported in [false, true] {
+        fill_and_free(space_is_reported);
     }
 }
 
-fn fill_and_free(space_is_told: bool) {
+fn fill_and_free(space_is_reported: bool) {
     let disk = FaultyDisk::default();
     let segment_bytes = to_usize(OPTIONS_BYTES);
-    disk.set_space(segment_bytes + BLOCK_BYTES, space_is_told);
+    disk.set_space(segment_bytes + BLOCK_BYTES, space_is_reported);
     let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
     life.prepare();
     assert!(life.appender.is_out_of_space());
@@ -212,39 +212,39 @@ fn fill_and_free(space_is_told: bool) {
     life.prepare();
     assert!(matches!(life.append(b"no room"), Err(WalError::NoSpace)));
     assert!(!life.has_progress(seen));
-    assert_eq!(disk.file_names(), [segment::name(1)], "what a failed attempt took is given back");
+    assert_eq!(disk.file_names(), [segment::name(1)], "a failed attempt returns its space");
 
-    disk.set_space(3 * segment_bytes, space_is_told);
+    disk.set_space(3 * segment_bytes, space_is_reported);
     life.prepare();
-    assert!(life.has_progress(seen), "whoever was refused hears of the room");
+    assert!(life.has_progress(seen), "a refused appender is woken");
     assert!(!life.appender.is_out_of_space());
     life.append_and_commit(b"room");
     drop(life);
     assert_eq!(recovered(&disk).unwrap().1.len(), count + 1);
 }
 
-/// Of a segment that is made: create, write, sync, rename.
+/// Operations that make a segment: create, write, sync, rename.
 const PREPARE_OPERATIONS: u64 = 4;
 
 #[test]
-fn a_segment_that_cannot_be_made_is_made_anew() {
+fn a_failed_segment_is_retried() {
     for operation in 1..=PREPARE_OPERATIONS {
         let disk = FaultyDisk::default();
         let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
         disk.fail_after(operation, Fault::Error, 1);
         life.prepare();
-        let trouble = life.handle.room().trouble.expect("new orders have to wait");
+        let trouble = life.handle.room().trouble.expect("new orders are refused");
         assert!(trouble.contains("the test's disk failed"), "{trouble}");
         assert_eq!(disk.file_names(), [segment::name(1)]);
         life.prepare();
         assert_eq!(life.handle.room().trouble, None);
         assert_eq!(disk.file_names(), [segment::name(1), segment::name(2)]);
         life.write().unwrap();
-        life.append_and_commit(b"goes on");
+        life.append_and_commit(b"next");
     }
 }
 
-/// Whether its name is durable is not known, and asking again would not tell.
+/// Whether its name is durable is unknown, and a retry would not tell.
 #[test]
 fn a_segment_whose_name_may_not_be_durable_ends_the_writer() {
     let disk = FaultyDisk::default();
@@ -257,7 +257,7 @@ fn a_segment_whose_name_may_not_be_durable_ends_the_writer() {
 
 const RESERVE: u64 = 3 * OPTIONS_BYTES;
 
-/// A log with a reserve, on a disk that has room for it and little more.
+/// A log with a reserve.
 fn with_reserve(disk: &FaultyDisk) -> Life {
     let mut life = Life::start_with_reserve(recovered(disk).unwrap().0, RESERVE).unwrap();
     life.prepare();
@@ -265,8 +265,8 @@ fn with_reserve(disk: &FaultyDisk) -> Life {
 }
 
 #[test]
-fn a_full_disk_uses_the_reserve_up_and_it_comes_back_with_the_room() {
-    for space_is_told in [false, true] {
+fn a_full_disk_uses_up_the_reserve_which_returns_with_the_space() {
+    for space_is_reported in [false, true] {
         let disk = FaultyDisk::default();
         let mut life = with_reserve(&disk);
         assert_eq!(
@@ -278,16 +278,16 @@ fn a_full_disk_uses_the_reserve_up_and_it_comes_back_with_the_room() {
                 trouble: None,
             }
         );
-        // The first one, the next one and the reserve.
+        // The first segment, the next one and the reserve.
         assert_eq!(disk.file_names().len(), 5);
 
         let used = 5 * to_usize(OPTIONS_BYTES);
-        disk.set_space(used + BLOCK_BYTES, space_is_told);
+        disk.set_space(used + BLOCK_BYTES, space_is_reported);
         life.prepare();
         assert_eq!(
             life.appender.is_out_of_space(),
-            space_is_told,
-            "it is seen before it is needed"
+            space_is_reported,
+            "noticed before the space is needed"
         );
         let mut count = 0;
         let refused = loop {
@@ -304,10 +304,10 @@ fn a_full_disk_uses_the_reserve_up_and_it_comes_back_with_the_room() {
         assert_eq!(count, 5 * MAX_RECORD_BYTES / BLOCK_BYTES, "all five segments are full");
         assert!(life.handle.room().trouble.unwrap().contains("the disk is full"));
 
-        disk.set_space(4 * used, space_is_told);
+        disk.set_space(4 * used, space_is_reported);
         let seen = life.appender.committed();
         life.prepare();
-        assert!(life.has_progress(seen), "whoever was refused hears of the room");
+        assert!(life.has_progress(seen), "a refused appender is woken");
         assert_eq!(life.handle.room().reserve_bytes, RESERVE);
         assert!(!life.appender.is_out_of_space());
         life.append_and_commit(b"room");
@@ -317,13 +317,13 @@ fn a_full_disk_uses_the_reserve_up_and_it_comes_back_with_the_room() {
 }
 
 #[test]
-fn the_reserve_is_kept_over_a_start_and_follows_its_setting() {
+fn the_reserve_survives_a_restart_and_follows_its_option() {
     let disk = FaultyDisk::default();
     let mut life = with_reserve(&disk);
     life.append_and_commit(b"one");
     drop(life);
     disk.crash(Crash::PowerLoss, 1);
-    // There is no room for anything, and nothing is needed.
+    // There is no space left, and none is needed.
     disk.set_space(5 * to_usize(OPTIONS_BYTES), true);
     let (recovery, payloads) = recovered(&disk).unwrap();
     assert_eq!(payloads, [b"one"]);
@@ -334,7 +334,11 @@ fn the_reserve_is_kept_over_a_start_and_follows_its_setting() {
     drop(life);
     let recovery = recovered(&disk).unwrap().0;
     drop(Life::start_with_reserve(recovery, OPTIONS_BYTES).unwrap());
-    assert_eq!(disk.file_names().len(), 3, "the log, the next one and a reserve of one");
+    assert_eq!(
+        disk.file_names().len(),
+        3,
+        "the current segment, the next one and a reserve of one"
+    );
     let (recovery, payloads) = recovered(&disk).unwrap();
     assert_eq!(payloads.len(), 2);
     drop(Life::start(recovery).unwrap());
@@ -342,15 +346,15 @@ fn the_reserve_is_kept_over_a_start_and_follows_its_setting() {
 }
 
 #[test]
-fn progress_is_news_only_once() {
+fn progress_is_signalled_only_once() {
     let disk = FaultyDisk::default();
     let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
     assert!(!life.has_progress(Lsn(0)));
     life.append(b"one").unwrap();
-    assert!(life.has_progress(Lsn(0)), "there is a batch and the writer could take it");
+    assert!(life.has_progress(Lsn(0)), "the writer can take the batch");
     assert!(life.appender.flush());
     life.append(b"two").unwrap();
-    assert!(!life.appender.flush(), "the writer has one");
+    assert!(!life.appender.flush(), "the writer has a batch");
     assert!(!life.has_progress(Lsn(0)));
     life.write().unwrap();
     assert!(life.has_progress(Lsn(0)) && life.has_progress(Lsn(1)));
@@ -361,7 +365,7 @@ fn progress_is_news_only_once() {
     assert!(!life.has_progress(Lsn(2)));
 }
 
-/// Two continuations of one log, as a restored copy of its directory makes them.
+/// Two continuations of one log, as made by restoring a copy of its directory.
 #[test]
 fn segments_of_two_histories_of_one_log_do_not_mix() {
     let copy = written(&[vec![100]]);
@@ -382,11 +386,11 @@ fn segments_of_two_histories_of_one_log_do_not_mix() {
     assert_eq!(recovered(&copy.disk).unwrap().1.len(), 4);
     copy.disk.set_file_bytes(&segment::name(2), second_segments[0].clone());
     let error = recovered(&copy.disk).unwrap_err();
-    assert!(error.to_string().contains("does not follow"), "{error}");
+    assert!(error.to_string().contains("does not follow the previous record"), "{error}");
 }
 
 #[test]
-fn removing_prepared_segments_never_leaves_a_hole() {
+fn removing_prepared_segments_never_leaves_a_gap() {
     for operations in 1..6 {
         for seed in 0..20 {
             let disk = FaultyDisk::default();
@@ -400,7 +404,7 @@ fn removing_prepared_segments_never_leaves_a_hole() {
             }
             disk.fail_after(operations, Fault::Crash, seed);
             let recovery = recovered(&disk).unwrap().0;
-            assert!(Life::start(recovery).is_err(), "it is still removing");
+            assert!(Life::start(recovery).is_err(), "it fails while removing");
             disk.crash(Crash::PowerLoss, seed);
             let (recovery, payloads) = recovered(&disk).unwrap();
             assert_eq!(payloads, [b"one"]);
@@ -421,7 +425,7 @@ fn segments_of_two_logs_do_not_mix() {
 }
 
 #[test]
-fn a_segment_of_a_newer_format_is_named_as_such() {
+fn a_segment_of_a_newer_format_is_reported_as_such() {
     let written = written(&[vec![10]]);
     let name = segment::name(1);
     let mut bytes = written.disk.file_bytes(&name);
@@ -432,9 +436,9 @@ fn a_segment_of_a_newer_format_is_named_as_such() {
     assert!(matches!(recovered(&written.disk), Err(WalError::Newer { found: 2, newest: 1, .. })));
 }
 
-/// A payload that looks like a later batch of the same log stands in a torn batch.
+/// A torn batch has a payload that looks like a later batch of the same log.
 #[test]
-fn records_in_a_payload_prove_nothing_without_the_logs_id() {
+fn a_forged_record_in_a_payload_proves_nothing_without_the_log_id() {
     let mut forged = record::RecordHeader {
         checksum: 0,
         previous_checksum: 0,

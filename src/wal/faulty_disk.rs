@@ -1,10 +1,10 @@
-//! A disk in memory for tests: it forgets and tears what was not synced, fails when it is told to,
-//! rots and runs full.
+//! An in-memory disk for tests. It loses and tears unsynced bytes, fails on demand, rots and runs
+//! full.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a surprise in here is a mistake of the test, which may stop at it"
+    reason = "a failure in here is a bug in the test, which may panic"
 )]
 
 use std::collections::BTreeMap;
@@ -20,24 +20,24 @@ use super::aligned::AlignedBuffer;
 use super::room::FreeRoom;
 use super::storage::{Storage, StorageFile};
 
-/// What a disk writes whole or not at all.
+/// Unit that a disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
-/// What happens at a chosen operation.
+/// A fault at a chosen operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The process ends in it: this operation and all later ones fail.
+    /// The process dies: this operation and all later ones fail.
     Crash,
-    /// It fails once. A failed sync loses any part of what it should have made durable.
+    /// The operation fails once. A failed sync loses any part of what it should have made durable.
     Error,
 }
 
 /// What survives a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crash {
-    /// Everything but parts of the write that was under way: the process was killed.
+    /// The process was killed: everything survives except parts of the write in flight.
     Kill,
-    /// What was synced, and any part of what was not.
+    /// Synced bytes survive, and any part of the others.
     PowerLoss,
 }
 
@@ -65,11 +65,11 @@ impl DirectoryChange {
 
 #[derive(Debug, Default)]
 struct Content {
-    /// What a reader sees.
+    /// The bytes that readers see.
     bytes: Arc<Vec<u8>>,
-    /// What the last sync made durable.
+    /// The bytes that the last sync made durable.
     durable: Arc<Vec<u8>>,
-    /// Offset and bytes of each write since, in order.
+    /// Offset and bytes of each write since then, in order.
     unsynced: Vec<(usize, Vec<u8>)>,
 }
 
@@ -87,14 +87,14 @@ impl Content {
         }
     }
 
-    /// Other bytes, durable at once.
+    /// Replaces the bytes, durable at once.
     fn replace(&mut self, bytes: Vec<u8>) {
         self.bytes = Arc::new(bytes);
         self.durable = Arc::clone(&self.bytes);
         self.unsynced.clear();
     }
 
-    /// Loses any sectors of the unsynced writes from one on.
+    /// Loses random sectors of the unsynced writes from `from_write` on.
     fn lose_some(&mut self, from_write: usize, random: &mut SmallRng) {
         let writes = std::mem::take(&mut self.unsynced);
         let len = self.bytes.len();
@@ -114,7 +114,7 @@ impl Content {
     }
 }
 
-/// Writes bytes at an offset of a file's content, which grows where it has to.
+/// Writes bytes at an offset of a file, extending it if needed.
 fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     let end = offset + bytes.len();
     if content.len() < end {
@@ -132,15 +132,15 @@ struct State {
     operations: u64,
     fault: Option<(u64, Fault)>,
     is_dead: bool,
-    /// The file that was being written when the process ended.
+    /// The file with a write in flight when the process died.
     torn_write: Option<FileId>,
     space_bytes: Option<usize>,
-    space_is_told: bool,
+    space_is_reported: bool,
     random: Option<SmallRng>,
 }
 
 impl State {
-    /// Counts an operation; says whether it goes wrong.
+    /// Counts an operation and injects the fault.
     fn operate(&mut self) -> Result<(), Fault> {
         if self.is_dead {
             return Err(Fault::Crash);
@@ -177,13 +177,13 @@ fn failure() -> io::Error {
     io::Error::other("the test's disk failed")
 }
 
-/// The disk. Clones are the same disk.
+/// The disk. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FaultyDisk {
     state: Arc<Mutex<State>>,
 }
 
-/// One of its files, as one process has it open.
+/// An open file.
 #[derive(Debug)]
 pub(crate) struct FaultyFile {
     state: Arc<Mutex<State>>,
@@ -195,21 +195,22 @@ impl FaultyDisk {
         self.state.lock().unwrap()
     }
 
-    /// Lets the n-th operation from now on go wrong.
+    /// Injects a fault into the n-th operation from now.
     pub(crate) fn fail_after(&self, operations: u64, fault: Fault, seed: u64) {
         let mut state = self.state();
         state.fault = Some((state.operations + operations, fault));
         state.random = Some(SmallRng::seed_from_u64(seed));
     }
 
-    /// Limits what all files together may take: told beforehand, or seen only when a write fails.
-    pub(crate) fn set_space(&self, bytes: usize, is_told: bool) {
+    /// Limits the total size of all files. The limit is reported as free space, or noticed only
+    /// when a write fails.
+    pub(crate) fn set_space(&self, bytes: usize, is_reported: bool) {
         let mut state = self.state();
         state.space_bytes = Some(bytes);
-        state.space_is_told = is_told;
+        state.space_is_reported = is_reported;
     }
 
-    /// Ends the process that uses the disk, and starts the machine again.
+    /// Crashes the process that uses the disk and restarts the machine.
     pub(crate) fn crash(&self, crash: Crash, seed: u64) {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -240,7 +241,6 @@ impl FaultyDisk {
         state.torn_write = None;
     }
 
-    /// The names of all files, in order.
     pub(crate) fn file_names(&self) -> Vec<String> {
         self.state().names.keys().cloned().collect()
     }
@@ -257,7 +257,7 @@ impl FaultyDisk {
         names.map(|name| (name.clone(), self.file_bytes(&name))).collect()
     }
 
-    /// Puts other bytes into a file, durable at once.
+    /// Replaces the bytes of a file, durable at once.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
@@ -265,7 +265,7 @@ impl FaultyDisk {
         state.contents[id].replace(bytes);
     }
 
-    /// Turns one bit of what is stored.
+    /// Flips one stored bit.
     pub(crate) fn flip_bit(&self, name: &str, at: usize, bit: u32) {
         let mut state = self.state();
         let id = state.names[name];
@@ -279,28 +279,28 @@ impl FaultyDisk {
     }
 }
 
-/// What only a simulation of the whole asks for.
+/// Only for the simulation of the whole system.
 #[cfg(feature = "simulation")]
 impl FaultyDisk {
-    /// Whether the process has ended in an operation of this disk.
+    /// Whether the process died in an operation of this disk.
     pub(crate) fn is_dead(&self) -> bool {
         self.state().is_dead
     }
 
-    /// Whether the chosen operation has come and gone wrong, or an earlier choice has ended the
-    /// process while it closed its files.
+    /// Whether the injected fault has occurred, or an earlier one killed the process while it
+    /// closed its files.
     pub(crate) fn has_failed(&self) -> bool {
         let state = self.state();
         state.is_dead || state.fault.is_some_and(|(at, _)| state.operations >= at)
     }
 
-    /// Gives all files together so many bytes more than they take now.
-    pub(crate) fn leave_space(&self, bytes: usize, is_told: bool) {
+    /// Limits all files together to `bytes` more than they take now.
+    pub(crate) fn leave_space(&self, bytes: usize, is_reported: bool) {
         let used = self.state().used_bytes();
-        self.set_space(used + bytes, is_told);
+        self.set_space(used + bytes, is_reported);
     }
 
-    /// Takes back what [`fail_after`](Self::fail_after) asked for.
+    /// Cancels the fault of [`fail_after`](Self::fail_after).
     pub(crate) fn calm(&self) {
         self.state().fault = None;
     }
@@ -310,15 +310,14 @@ impl FaultyDisk {
         self.state().space_bytes = None;
     }
 
-    /// A disk of its own that holds what a loss of power would leave at the least, of the last so
-    /// many files.
+    /// A copy with the minimum that a power loss would leave of the last `last_files` files.
     pub(crate) fn durable_copy(&self, last_files: usize) -> Self {
         let state = self.state();
         let files = state.durable_names.iter().rev().take(last_files);
         Self::holding(files.map(|(name, &id)| (name, &state.contents[id].durable)))
     }
 
-    /// A disk of its own that holds what readers see on this one.
+    /// A copy with the bytes that readers see.
     pub(crate) fn visible_copy(&self) -> Self {
         let state = self.state();
         Self::holding(state.names.iter().map(|(name, &id)| (name, &state.contents[id].bytes)))
@@ -389,7 +388,9 @@ impl Storage for FaultyDisk {
     fn free_room(&self) -> io::Result<FreeRoom> {
         let state = self.state();
         let bytes = match state.space_bytes {
-            Some(space) if state.space_is_told => space.saturating_sub(state.used_bytes()) as u64,
+            Some(space) if state.space_is_reported => {
+                space.saturating_sub(state.used_bytes()) as u64
+            }
             _ => u64::MAX,
         };
         Ok(FreeRoom { bytes, is_out_of_files: false })
@@ -416,9 +417,12 @@ impl StorageFile for FaultyFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
-        assert!(offset.is_multiple_of(BLOCK_BYTES), "O_DIRECT wants aligned offsets");
-        assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "O_DIRECT wants whole blocks");
-        assert!(bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES), "O_DIRECT wants aligned memory");
+        assert!(offset.is_multiple_of(BLOCK_BYTES), "O_DIRECT requires aligned offsets");
+        assert!(bytes.len().is_multiple_of(BLOCK_BYTES), "O_DIRECT requires whole blocks");
+        assert!(
+            bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES),
+            "O_DIRECT requires aligned memory"
+        );
         let mut state = self.state.lock().unwrap();
         let was_dead = state.is_dead;
         let outcome = state.operate();

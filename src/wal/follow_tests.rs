@@ -12,7 +12,7 @@ use futures_lite::future::block_on;
 use super::*;
 
 const SMALL: u64 = MIN_SEGMENT_BYTES;
-/// Far more than anything here takes.
+/// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
 
 fn options(directory: &Path) -> WalOptions {
@@ -42,7 +42,7 @@ fn append_until(appender: &mut WalAppender, last: u64) {
     }
 }
 
-/// Lets a process work on the log that is there, and ends it in order.
+/// Opens the log, runs `work`, and shuts down in order.
 fn session(options: &WalOptions, work: impl FnOnce(&mut WalAppender, LogHandle)) {
     let recovery = recover(options, Lsn(0), &mut |_| Ok(()));
     let recovery = recovery.or_else(|error| match error {
@@ -95,7 +95,7 @@ fn a_reader_beside_the_writer_sees_every_record_once() {
 }
 
 #[test]
-fn whoever_waits_is_told_of_the_end() {
+fn waiters_are_woken_when_the_writer_ends() {
     let directory = tempfile::tempdir().unwrap();
     let mut waiting = None;
     session(&options(directory.path()), |_, handle| {
@@ -109,12 +109,12 @@ fn whoever_waits_is_told_of_the_end() {
 }
 
 #[test]
-fn segments_are_cut_behind_the_slowest_claim_and_never_the_kept_ones() {
+fn segments_are_cut_up_to_the_slowest_claim_and_retention_holds() {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     session(&options, |appender, handle| {
         append_until(appender, 1_000);
-        assert_eq!(handle.cut().unwrap(), 0, "nobody said that it can be done without");
+        assert_eq!(handle.cut().unwrap(), 0, "there are no claims");
         let (fast, slow) =
             (handle.claim("fast", Lsn(0)).unwrap(), handle.claim("slow", Lsn(0)).unwrap());
         fast.advance(Lsn(1_000));
@@ -131,7 +131,7 @@ fn segments_are_cut_behind_the_slowest_claim_and_never_the_kept_ones() {
         assert!(matches!(handle.claim("late", Lsn(0)), Err(WalError::CutOff { .. })));
         slow.advance(Lsn(2_000));
         handle.cut().unwrap();
-        assert_eq!(handle.kept_segments().0, 1, "the current one stays");
+        assert_eq!(handle.kept_segments().0, 1, "the current segment stays");
         append_until(appender, 2_000);
         read_until(&mut handle.reader(Lsn(1_000)).unwrap(), &handle, 2_000);
     });
@@ -144,16 +144,16 @@ fn segments_are_cut_behind_the_slowest_claim_and_never_the_kept_ones() {
         handle.claim("only", Lsn(2_000)).unwrap().advance(Lsn(3_000));
         assert!(handle.cut().unwrap() > 0);
         let (segments, bytes) = handle.kept_segments();
-        assert_eq!((segments, bytes), (5, 5 * SMALL), "not one less");
+        assert_eq!((segments, bytes), (5, 5 * SMALL), "all retained segments");
     });
 }
 
 #[test]
-fn recovery_goes_on_from_a_position_and_reads_nothing_before_it() {
+fn recovery_starts_at_a_position_and_reads_nothing_before_it() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     session(&options, |appender, _| append_until(appender, 1_000));
-    let segments = log_start_of(&options);
+    let segments = first_lsns(&options);
     for after in [0, 1, 499, 500, 998, 999, 1_000] {
         let mut visited = Vec::new();
         let recovery = recover(&options, Lsn(after), &mut |record| {
@@ -168,7 +168,7 @@ fn recovery_goes_on_from_a_position_and_reads_nothing_before_it() {
     let error = recover(&options, Lsn(1_001), &mut |_| Ok(())).unwrap_err();
     assert!(matches!(error, WalError::LostTail { last: Lsn(1_000), .. }), "{error}");
 
-    // Rot in what lies wholly before the position is not looked at, any other is.
+    // Rot in segments entirely before the position goes unnoticed, other rot does not.
     let damaged = directory.path().join(segment::name(2));
     let mut bytes = fs::read(&damaged).unwrap();
     bytes[BLOCK_BYTES + 60] ^= 1;
@@ -179,13 +179,13 @@ fn recovery_goes_on_from_a_position_and_reads_nothing_before_it() {
     assert!(matches!(error, WalError::Damaged { .. }), "{error}");
 }
 
-fn log_start_of(options: &WalOptions) -> Vec<Option<u64>> {
-    let storage = storage::Directory::look(&options.directory).unwrap();
+fn first_lsns(options: &WalOptions) -> Vec<Option<u64>> {
+    let storage = storage::Directory::open_unlocked(&options.directory).unwrap();
     log_start::segment_spans(&storage).unwrap().into_iter().map(|span| span.first_lsn).collect()
 }
 
 #[test]
-fn an_outline_says_which_log_it_is_and_where_it_begins() {
+fn log_start_returns_the_id_and_the_first_record() {
     let directory = tempfile::tempdir().unwrap();
     let missing = options(&directory.path().join("none"));
     let nothing = LogStart { log_id: None, first_lsn: Lsn(1) };

@@ -1,5 +1,5 @@
-//! Following the log from other threads: progress, committed records, and cutting off what every
-//! follower has taken.
+//! Follows the log from other threads: progress, committed records, and removal of segments that
+//! every follower has passed.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use super::storage::{Directory, Storage};
 use super::taken;
 use super::{Lsn, WalError};
 
-/// Which log: drawn when its first segment is made, in the header of each.
+/// Identity of a log: drawn with its first segment, stored in the header of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(pub u64);
 
@@ -25,7 +25,7 @@ impl fmt::Display for LogId {
     }
 }
 
-/// The open log as its followers see it.
+/// The open log, as its followers see it.
 pub(super) struct Log<S: Storage> {
     pub(super) storage: Arc<S>,
     pub(super) shared: Arc<Shared>,
@@ -35,13 +35,13 @@ pub(super) struct Log<S: Storage> {
     claims: Mutex<Claims>,
 }
 
-/// Who still needs which records.
+/// Which records followers still need.
 #[derive(Debug, Default)]
 struct Claims {
-    /// Name of the follower, and the last record that it can do without.
+    /// Name of each follower, and the last record that it no longer needs.
     taken: Vec<(&'static str, Arc<AtomicU64>)>,
     cut_failed: bool,
-    /// The segment of what was last noted of the store.
+    /// The segment of the store's last noted position.
     noted_segment: Option<u64>,
 }
 
@@ -56,11 +56,11 @@ impl<S: Storage> Log<S> {
     }
 }
 
-/// Reads the log behind its writer, from any thread. Clones are the same log.
+/// Follows the log from any thread. Clones share the log.
 pub struct LogHandle<S: Storage = Directory>(Arc<Log<S>>);
 
-/// What a follower still needs of the log: everything behind the record that it advanced to. Holds
-/// until the process ends, also when it is dropped: a follower that died still needs its records.
+/// A follower's claim on the log: keeps everything after the record that it advanced to. Holds
+/// until the process ends, even if dropped: a follower that died still needs its records.
 #[derive(Debug)]
 pub struct LogClaim {
     taken: Arc<AtomicU64>,
@@ -71,72 +71,71 @@ impl<S: Storage> LogHandle<S> {
         Self(log)
     }
 
-    /// Which log it is.
     pub fn log_id(&self) -> LogId {
         self.0.log_id
     }
 
-    /// The last durable record; everything before it is durable too.
+    /// The last durable record; all earlier ones are durable, too.
     pub fn committed(&self) -> Lsn {
         Lsn(self.0.shared.committed().get())
     }
 
-    /// The oldest record that is still there; the next one in a log without records.
+    /// The oldest record of the log; the next record if the log is empty.
     pub fn first_lsn(&self) -> Lsn {
         let next = self.0.shared.committed().get() + 1;
         Lsn(self.0.shared.first_lsn().unwrap_or(next))
     }
 
-    /// Number and bytes of the segments that are there, without those prepared for later.
+    /// Number and bytes of the segments, without prepared ones.
     pub fn kept_segments(&self) -> (usize, u64) {
         self.0.shared.kept()
     }
 
-    /// Whether the log has failed, or its writer has ended: nothing more will be committed.
+    /// Whether the log has failed or its writer has ended: nothing more is committed.
     pub fn is_poisoned(&self) -> bool {
         self.0.shared.is_poisoned()
     }
 
-    /// Whether new records should wait for room on the disk; see [`room`](Self::room).
+    /// Whether new orders must wait for disk space; see [`room`](Self::room).
     pub fn is_out_of_space(&self) -> bool {
         self.0.shared.is_out_of_space()
     }
 
-    /// Whether whoever writes beside the log should not: looks at the disk now, where
-    /// [`is_out_of_space`](Self::is_out_of_space) may be some time late.
+    /// Whether other writers to this disk must stop. Reads the free space now, while
+    /// [`is_out_of_space`](Self::is_out_of_space) may lag.
     pub fn must_not_fill(&self) -> bool {
-        let looked = || self.0.storage.free_room();
+        let free_now = || self.0.storage.free_room();
         self.is_out_of_space()
-            || looked().is_ok_and(|free| self.0.reserve.judge(free, false).is_some())
+            || free_now().is_ok_and(|free| self.0.reserve.judge(free, false).is_some())
     }
 
-    /// The room on the disk, looked at four times a second.
+    /// The disk space, checked four times a second.
     pub fn room(&self) -> Room {
         self.0.shared.room()
     }
 
-    /// Blocks until a record after `beyond` is committed, until nothing more will be, or until the
-    /// timeout. Returns what is committed.
+    /// Blocks until a record after `beyond` is committed, the log is poisoned, or the timeout
+    /// passes. Returns the last committed record.
     pub fn wait(&self, beyond: Lsn, timeout: Duration) -> Lsn {
         Lsn(self.0.shared.committed().wait_beyond(beyond.0, timeout))
     }
 
     /// A reader of the committed records after `after`. Only a [claim](Self::claim) keeps them from
-    /// being cut off before they are read.
+    /// being cut before they are read.
     ///
     /// # Errors
-    /// [`WalError::CutOff`] where the log begins after the next record.
+    /// [`WalError::CutOff`] if the log begins after the next record.
     pub fn reader(&self, after: Lsn) -> Result<LogReader<S>, WalError> {
         self.check_reaches(after)?;
         Ok(LogReader::new(Arc::clone(&self.0), after))
     }
 
-    /// Keeps the records after `after` for a follower of this name.
+    /// Keeps the records after `after` for a follower with this name.
     ///
     /// # Errors
-    /// [`WalError::CutOff`] where they are not all there any more.
+    /// [`WalError::CutOff`] if some of them were cut.
     pub fn claim(&self, name: &'static str, after: Lsn) -> Result<LogClaim, WalError> {
-        // Nothing is cut off between the look and the claim.
+        // Locked, so that nothing is cut between the check and the claim.
         let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_reaches(after)?;
         let taken = Arc::new(AtomicU64::new(after.0));
@@ -144,14 +143,14 @@ impl<S: Storage> LogHandle<S> {
         Ok(LogClaim { taken })
     }
 
-    /// Removes the oldest segments whose records no claim needs, but for the current one and as many
-    /// of the newest as the options say. Blocks on the disk: not for the thread of the writer or the
-    /// appender. Without any claim nothing is removed.
+    /// Removes the oldest segments that no claim needs, except for the current one and the newest
+    /// ones that the options retain. Returns how many. Blocks on the disk: not for the thread of
+    /// the writer or the appender. Removes nothing if there are no claims.
     ///
     /// # Errors
-    /// [`WalError::Io`] when a segment cannot be removed durably: what is on disk is whole, but from
-    /// then on nothing more is removed, because the next removal could become durable before this
-    /// one. [`WalError::CutFailed`] when that has happened before.
+    /// [`WalError::Io`] if a segment cannot be removed durably. The log on disk is intact, but
+    /// nothing more is removed from then on, because a later removal could become durable before
+    /// this one. [`WalError::CutFailed`] if that happened before.
     pub fn cut(&self) -> Result<u64, WalError> {
         let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
         if claims.cut_failed {
@@ -170,11 +169,12 @@ impl<S: Storage> LogHandle<S> {
         Ok(removed)
     }
 
-    /// Notes beside the log that the store has everything up to a record, durably, where that is in
-    /// another segment than before: [`verify`](super::verify) then knows what no start reads.
+    /// Notes durably, beside the log, that the store has everything up to a record. Writes only
+    /// when that record is in another segment than before. [`verify`](super::verify) then knows
+    /// which records no start reads.
     ///
     /// # Errors
-    /// [`WalError::Io`]; the log is none the worse.
+    /// [`WalError::Io`]; the log is unaffected.
     pub fn note_stored(&self, through: Lsn) -> Result<(), WalError> {
         let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let segment = self.0.shared.locate(through.0).ok();
@@ -199,7 +199,7 @@ impl<S: Storage> LogHandle<S> {
 }
 
 impl LogClaim {
-    /// The follower can do without this record and all before it. Never goes back.
+    /// The follower no longer needs this record and earlier ones. Never goes back.
     pub fn advance(&self, through: Lsn) {
         self.taken.fetch_max(through.0, Ordering::AcqRel);
     }

@@ -1,4 +1,4 @@
-//! Looking at records without the lock, also while an engine appends after them.
+//! Inspects records without the lock, also while a server appends to the log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use super::recovery::recover_from;
 use super::storage::Directory;
 use super::{Lsn, RecordView, VisitError, WalError};
 
-/// How often reading begins anew after what was read when an engine wrote into what was just being
-/// looked at: the part of a batch that came after the look can make the rest seem damaged.
+/// Maximum attempts to resume after damage that a running server may have caused: a batch written
+/// partly before and partly after the read can look damaged.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Visits records after `after`, or from the oldest one on. Takes no lock and changes nothing; what
-/// an engine is writing in this moment is the end.
+/// Visits the records after `after`, or all of them. Takes no lock and changes nothing. What a
+/// server is writing at the moment counts as the end.
 ///
 /// # Errors
-/// [`WalError::CutOff`] where the log begins later, [`WalError::LostTail`] where it ends before;
-/// [`WalError::Damaged`], once everything before the damage was visited; [`WalError::Visit`] with
-/// what `visit` said; [`WalError::Newer`] and [`WalError::Io`].
+/// [`WalError::CutOff`] if the log begins later; [`WalError::LostTail`] if it ends before;
+/// [`WalError::Damaged`], after visiting everything before the damage; [`WalError::Visit`] with the
+/// error of `visit`; [`WalError::Newer`] and [`WalError::Io`].
 pub fn inspect(
     directory: &Path,
     after: Option<Lsn>,
     visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), VisitError>,
 ) -> Result<(), WalError> {
-    let storage = Arc::new(Directory::look(directory)?);
+    let storage = Arc::new(Directory::open_unlocked(directory)?);
     let mut after = after;
     let mut attempts = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Where the records of each segment begin, without reading them all.
+//! Finds the first record of each segment without reading the rest.
 
 use std::io;
 
@@ -10,35 +10,36 @@ use super::shared::SegmentSpan;
 use super::storage::{Directory, Storage, StorageFile};
 use super::{BLOCK_BYTES, Lsn, MAX_RECORD_BYTES, WalError, WalOptions, record};
 
-/// The header of a segment and its first record, whatever its size.
+/// Size of a header and a maximum first record.
 const BEGINNING_BYTES: usize = BLOCK_BYTES + MAX_RECORD_BYTES;
 
-/// Which log a directory has, and where that begins.
+/// The id of a log and where it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogStart {
-    /// `None` where there is no log, or no segment says which one it is.
+    /// `None` if there is no log, or no segment has a readable header.
     pub log_id: Option<LogId>,
-    /// The oldest record that can be read; 1 in a log that has none yet.
+    /// The oldest readable record; 1 in an empty log.
     pub first_lsn: Lsn,
 }
 
-/// Looks at the beginning of each segment. Takes no lock, changes nothing and refuses no damage:
-/// [`recover`](super::recover) does.
+/// Reads the beginning of each segment. Takes no lock, changes nothing and reports no damage; that
+/// is the job of [`recover`](super::recover).
 ///
 /// # Errors
-/// [`WalError::Io`]; [`WalError::NoRecords`] where all records of a log are gone.
+/// [`WalError::Io`]; [`WalError::NoRecords`] if all records of a log are gone.
 pub fn log_start(options: &WalOptions) -> Result<LogStart, WalError> {
     options.check()?;
     let nothing = LogStart { log_id: None, first_lsn: Lsn(1) };
     if !options.directory.is_dir() {
         return Ok(nothing);
     }
-    let beginnings = beginnings(&Directory::look(&options.directory)?)?;
+    let beginnings = beginnings(&Directory::open_unlocked(&options.directory)?)?;
     let Some(oldest) = beginnings.first().map(|beginning| beginning.span.number) else {
         return Ok(nothing);
     };
     let first_record = beginnings.iter().find_map(|beginning| beginning.span.first_lsn);
-    // The segments before the oldest one have held records, and one of those is never cut off.
+    // The segments before the oldest one held records, and the last segment with records is never
+    // cut.
     if first_record.is_none() && oldest != 1 {
         let directory = options.directory.clone();
         return Err(WalError::NoRecords { directory, oldest: segment::name(oldest) });
@@ -49,7 +50,7 @@ pub fn log_start(options: &WalOptions) -> Result<LogStart, WalError> {
     })
 }
 
-/// All segments that are there, in order, with their first records.
+/// All segments, in order, with their first records.
 pub(super) fn segment_spans<S: Storage>(storage: &S) -> Result<Vec<SegmentSpan>, WalError> {
     Ok(beginnings(storage)?.into_iter().map(|beginning| beginning.span).collect())
 }
@@ -79,7 +80,9 @@ fn beginning<S: Storage>(
     let file = storage.open(&segment::name(number))?;
     let segment_bytes = file.len()?;
     let filled = file.read_at(0, buffer.as_mut_slice())?;
-    let bytes = buffer.as_slice().get(..filled).unwrap_or_default();
+    let Some(bytes) = buffer.as_slice().get(..filled) else {
+        unreachable!("a read fills at most the buffer");
+    };
     let header = SegmentHeader::decode(bytes).filter(|header| header.number == number);
     let first_lsn = header.and_then(|header| {
         let (record, _) =

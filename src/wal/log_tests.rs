@@ -40,7 +40,7 @@ fn append(appender: &mut WalAppender, lsn: u64, payload: &[u8]) -> Result<Lsn, W
     appender.append(NewRecord { partition, kind: 3, format_version: 1, payload })
 }
 
-/// Appends records of many sizes until `last`, waiting where the log says so, all committed.
+/// Appends records of many sizes up to `last` and commits them, waiting when the log is busy.
 fn append_until(appender: &mut WalAppender, first: u64, last: u64) {
     let mut lsn = first;
     while appender.committed() < Lsn(last) {
@@ -78,7 +78,7 @@ fn session(options: &WalOptions, count: u64) -> u64 {
 }
 
 #[test]
-fn records_survive_rotation_and_reopening_with_rising_epochs() {
+fn records_survive_rotation_and_reopening_with_increasing_epochs() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     let mut last = 0;
@@ -99,7 +99,7 @@ fn records_survive_rotation_and_reopening_with_rising_epochs() {
         assert_eq!(bytes, payload(lsn));
     }
     let segments = fs::read_dir(directory.path()).unwrap().count();
-    assert!(segments > 6, "small segments were changed often: {segments} files");
+    assert!(segments > 6, "small segments rotate often: {segments} files");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_log_in_use_cannot_be_recovered_again() {
 }
 
 #[test]
-fn what_a_writer_left_without_an_end_is_found_whole() {
+fn a_batch_in_flight_is_written_after_the_appender_is_dropped() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     let (recovery, _) = recovered(&options).unwrap();
@@ -140,7 +140,7 @@ fn what_a_writer_left_without_an_end_is_found_whole() {
 }
 
 #[test]
-fn limits_are_kept() {
+fn limits_are_enforced() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     let (recovery, _) = recovered(&options).unwrap();
@@ -148,7 +148,7 @@ fn limits_are_kept() {
     let large = vec![1; MAX_PAYLOAD_BYTES + 1];
     assert!(matches!(append(&mut appender, 1, &large), Err(WalError::TooLarge { .. })));
     append(&mut appender, 1, &large[1..]).unwrap();
-    // The first segment has room for one largest record, and the next one is not there yet.
+    // The first segment has room for one maximum record, and the next one does not exist yet.
     assert!(matches!(append(&mut appender, 2, &large[1..]), Err(WalError::Busy)));
     assert_eq!(appender.room_bytes(), 0);
     let thread = thread::spawn(move || writer.run());
@@ -162,7 +162,7 @@ fn limits_are_kept() {
 }
 
 #[test]
-fn a_writer_that_is_gone_poisons() {
+fn a_dropped_writer_poisons_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     let (recovery, _) = recovered(&options).unwrap();
@@ -174,7 +174,7 @@ fn a_writer_that_is_gone_poisons() {
 }
 
 #[test]
-fn a_visitor_that_refuses_stops_recovery() {
+fn an_error_of_the_visitor_stops_recovery() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     session(&options, 5);
@@ -186,7 +186,7 @@ fn a_visitor_that_refuses_stops_recovery() {
 }
 
 #[test]
-fn rot_refuses_and_names_file_offset_and_tool() {
+fn rot_is_refused_naming_file_offset_and_tool() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     session(&options, 400);
@@ -203,7 +203,7 @@ fn rot_refuses_and_names_file_offset_and_tool() {
 }
 
 #[test]
-fn a_missing_segment_refuses() {
+fn a_missing_segment_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     session(&options, 400);
@@ -224,11 +224,11 @@ fn a_missing_segment_refuses() {
     assert_eq!(recovery.unwrap().first_lsn, first);
     assert_eq!(visited.first(), Some(&first));
     let verification = verify(directory.path(), None).unwrap();
-    assert!(verification.verdict.is_ok(), "the end of a log can be verified: {verification}");
+    assert!(verification.verdict.is_ok(), "a log without its beginning verifies: {verification}");
 }
 
 #[test]
-fn a_log_of_which_only_an_unused_segment_is_left_refuses() {
+fn a_log_with_only_an_unused_segment_left_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     session(&options, 1);
@@ -251,11 +251,12 @@ fn verify_refuses_a_log_that_ends_before_what_the_store_has() {
     }
     let ahead = Lsn(last + 1);
     let refused = recover(&options, ahead, &mut |_| Ok(())).unwrap_err().to_string();
-    let told = found(Some(ahead));
-    assert_eq!(told.verdict.as_ref().unwrap_err().to_string(), refused);
-    assert!(told.to_string().ends_with(&refused), "{told}");
+    let verification = found(Some(ahead));
+    assert_eq!(verification.verdict.as_ref().unwrap_err().to_string(), refused);
+    assert!(verification.to_string().ends_with(&refused), "{verification}");
     let log_id = log_start(&options).unwrap().log_id.unwrap();
-    taken::write(&storage::Directory::look(directory.path()).unwrap(), log_id, ahead).unwrap();
+    taken::write(&storage::Directory::open_unlocked(directory.path()).unwrap(), log_id, ahead)
+        .unwrap();
     assert!(matches!(found(None).verdict, Err(WalError::LostTail { known, .. }) if known == ahead));
 }
 
@@ -290,7 +291,7 @@ fn verify_shows_what_is_readable_beside_an_open_log() {
 }
 
 #[test]
-fn what_a_kill_during_preparation_leaves_is_removed() {
+fn a_half_made_segment_is_removed_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     let last = session(&options, 400);
@@ -301,7 +302,7 @@ fn what_a_kill_during_preparation_leaves_is_removed() {
 }
 
 #[test]
-fn segments_may_change_their_size_between_starts() {
+fn the_segment_size_may_change_between_starts() {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     let mut last = 0;

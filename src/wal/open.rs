@@ -1,4 +1,4 @@
-//! Making a recovered log ready for appends.
+//! Opens a recovered log for appending.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,11 +17,11 @@ use super::segment::{self, FIRST_BATCH_OFFSET, NotMade, SegmentMaker};
 use super::shared::{SegmentSpan, Shared};
 use super::storage::{Storage, StorageFile};
 use super::writer::{Hold, LogFile, SharedLogFile, WalWriter};
-use super::{BLOCK_BYTES, WalError, WalOptions, block_ceiling, block_floor, to_usize};
+use super::{BLOCK_BYTES, Lsn, WalError, WalOptions, block_ceiling, block_floor, to_usize};
 
-/// Opens a recovered log for appending: cuts what is torn, makes all that was recovered durable, and
-/// makes the first segment where there is none. The directory is the recovered one; it stays locked
-/// until the writer has ended and all its handles are gone.
+/// Opens a recovered log for appending: cuts the torn tail, makes everything recovered durable, and
+/// creates the first segment if there is none. The directory stays locked until the writer has
+/// ended and all handles are dropped.
 ///
 /// # Errors
 /// [`WalError::SegmentBytes`] and [`WalError::Io`].
@@ -50,25 +50,27 @@ pub fn open<S: Storage>(
 
     spans.retain(|span| span.number <= segment.number);
     if segment.kept_end == FIRST_BATCH_OFFSET {
-        // What seemed to be its first record was part of the torn end.
+        // What looked like its first record was part of the torn tail.
         let TailSegment { number, segment_bytes, .. } = segment;
         spans.retain(|span| span.number < number);
         spans.push(SegmentSpan { number, first_lsn: None, segment_bytes });
     }
     let offset = segment.next_offset();
-    let committed = next_lsn.0.saturating_sub(1);
+    assert!(next_lsn >= Lsn(1), "record numbers start at 1");
+    let committed = next_lsn.0 - 1;
     let shared = Arc::new(Shared::recovered(committed, spans, offset));
-    // Two batches and one request exist at a time, and an error after what was asked for: nobody ever
-    // waits for room in a channel.
+    // Two batches and one request exist at a time, and an error follows the request: sending never
+    // blocks.
     let (to_writer, batches) = bounded(1);
     let (returned, from_writer) = bounded(1);
     let (requests, requested) = bounded(1);
     let (prepared_sender, prepared) = bounded(2);
-    let _ = returned.try_send(Batch::new());
+    assert!(returned.try_send(Batch::new()).is_ok(), "a new channel has room for a batch");
     if next.is_some() {
         shared.set_ready_segment(segment.number + 1, ahead.len());
     } else {
-        let _ = requests.try_send(segment.number + 1);
+        let requested = requests.try_send(segment.number + 1);
+        assert!(requested.is_ok(), "a new channel has room for a request");
     }
 
     let start = AppenderStart {
@@ -118,7 +120,7 @@ pub fn open<S: Storage>(
     Ok((appender, WalWriter { hold: Hold(log), batches, prepared, preparer, followed }))
 }
 
-/// Removes what was being prepared when the last process ended.
+/// Removes segments whose preparation the last process did not finish.
 fn remove_preparing<S: Storage>(storage: &S) -> Result<(), WalError> {
     let names = storage.names().map_err(|error| WalError::io("list", storage.path(), error))?;
     for name in names.iter().filter(|name| segment::is_preparing(name)) {
@@ -127,7 +129,6 @@ fn remove_preparing<S: Storage>(storage: &S) -> Result<(), WalError> {
     Ok(())
 }
 
-/// Removes a file durably.
 pub(super) fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
     storage
         .remove(name)
@@ -135,8 +136,8 @@ pub(super) fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError
         .map_err(|error| WalError::io("remove", storage.path().join(name), error))
 }
 
-/// Opens the last segment. Afterwards all that was recovered is durable, also what the last process
-/// wrote and did not live to sync, and zeros stand after it.
+/// Opens the last segment. Afterwards everything recovered is durable, including what the last
+/// process wrote but did not sync, and zeros follow it.
 fn open_tail<S: Storage>(storage: &S, segment: TailSegment) -> Result<S::File, WalError> {
     let name = segment::name(segment.number);
     let path = storage.path().join(&name);
@@ -147,7 +148,7 @@ fn open_tail<S: Storage>(storage: &S, segment: TailSegment) -> Result<S::File, W
     Ok(file)
 }
 
-/// Puts zeros over torn bytes. A crash in here leaves fewer of them, still torn.
+/// Overwrites torn bytes with zeros. After a crash in here fewer remain, still torn.
 fn cut<F: StorageFile>(file: &F, kept_end: u64, torn_end: u64) -> io::Result<()> {
     if torn_end <= kept_end {
         return Ok(());
@@ -155,7 +156,7 @@ fn cut<F: StorageFile>(file: &F, kept_end: u64, torn_end: u64) -> io::Result<()>
     let mut block = AlignedBuffer::new(BLOCK_BYTES);
     let mut offset = block_floor(kept_end);
     if offset < kept_end {
-        // The block is written with the same bytes up to the cut: they survive a crash in here.
+        // The block keeps its bytes up to the cut, so they survive a crash during this write.
         file.read_at(offset, block.as_mut_slice())?;
         if let Some(torn) = block.as_mut_slice().get_mut(to_usize(kept_end - offset)..) {
             torn.fill(0);
@@ -183,8 +184,8 @@ fn make_first<S: Storage>(
     Ok((file, TailSegment { number: 1, segment_bytes, kept_end: end, torn_end: end }))
 }
 
-/// Opens the segments after the last one that are fit for use, the next one and the reserve, and
-/// removes all others.
+/// Opens the usable segments after the last one, the next one and the reserve, and removes all
+/// others.
 fn keep_ahead<S: Storage>(
     storage: &S,
     later: &[LaterSegment],
@@ -197,7 +198,7 @@ fn keep_ahead<S: Storage>(
     };
     let kept = later.iter().zip(current + 1..).take(1 + reserve.segments).take_while(fits).count();
     let (kept, others) = later.split_at(kept);
-    // From the back, each durably: a hole in the numbers means damage.
+    // From the newest on, each durably: a gap in the numbers would mean damage.
     for segment in others.iter().rev() {
         remove(storage, &segment::name(segment.number))?;
     }

@@ -1,10 +1,10 @@
-//! The `wal-prepare` thread: one segment ahead of the writer, so that no append waits for space; and
-//! behind that the reserve, for a disk on which nothing is free any more.
+//! The `wal-prepare` thread: keeps one segment ready ahead of the writer, so that no append waits
+//! for space, and after it the reserve, for a full disk.
 //!
-//! A segment of the reserve is a whole one, allocated and durable under its name, so that using it
-//! asks the disk for nothing. It is filled with zeros when it becomes the next one, as any other, and
-//! a new one is allocated behind it. Where that cannot be, new orders are to wait, and what is there
-//! is left to what has to go on.
+//! A segment of the reserve is complete, allocated and durable under its name, so using it asks
+//! nothing of the disk. When it becomes the next segment, it is zero-filled like any other, and a
+//! new one is allocated after the rest of the reserve. When that fails, new orders must wait, and
+//! the remaining segments are left to cancels and fills.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,81 +18,82 @@ use super::segment::{NotMade, SegmentMaker};
 use super::shared::Shared;
 use super::storage::Storage;
 
-/// How often the room on the disk is looked at: how late a full disk may be known as one.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often a segment is tried again that could not be made.
+/// Interval between checks of the free space, and so the delay before a full disk is noticed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between retries of a failed segment.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes each segment that the writer asks for, and keeps the reserve.
+/// Makes the segments that the writer requests, and maintains the reserve.
 pub(super) struct Preparer<S: Storage> {
     pub(super) storage: Arc<S>,
     pub(super) maker: SegmentMaker,
     pub(super) shared: Arc<Shared>,
     /// Numbers of the segments to make. Closed when the writer ends.
     pub(super) requests: Receiver<u64>,
-    /// What was made, or why nothing can be any more. A full disk is no reason, it is waited for.
+    /// The segments made, or the error that ended the thread. A full disk is not an error; it is
+    /// waited out.
     pub(super) prepared: Sender<io::Result<S::File>>,
     pub(super) reserve: Reserve,
-    /// The reserve, in the order of its numbers.
+    /// The reserve, by number.
     pub(super) ahead: VecDeque<S::File>,
-    /// The newest segment that there is.
+    /// Number of the newest segment.
     pub(super) newest: u64,
-    /// What the writer has asked for and not got.
+    /// The requested segment that is not made yet.
     pub(super) wanted: Option<u64>,
-    /// Whether nothing can be made any more.
+    /// Whether the work has ended: the disk failed or the writer ended.
     pub(super) has_ended: bool,
 }
 
-/// How one round of work went.
+/// Outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// Everything is there.
+    /// Nothing is missing.
     Done,
-    /// Something cannot be made now.
+    /// Something cannot be made at present.
     Waits,
-    /// The disk failed or the writer is gone.
+    /// The disk failed or the writer ended.
     Ended,
 }
 
-/// Why there is not what should be.
+/// Why a segment could not be made.
 enum Obstacle {
-    /// It may pass.
+    /// Transient.
     Passing(String),
-    /// The disk failed or the writer is gone.
+    /// The disk failed or the writer ended.
     End,
 }
 
 impl<S: Storage> Preparer<S> {
-    /// Works until the writer is gone or the disk fails.
+    /// Runs until the writer ends or the disk fails.
     pub(super) fn run(mut self) {
-        let mut try_at = Instant::now();
-        // A disk that is full at the start is known as one before the first order.
-        let mut patience = Duration::ZERO;
+        let mut retry_at = Instant::now();
+        // Check at once: a disk that is full at the start is noticed before the first order.
+        let mut wait = Duration::ZERO;
         loop {
-            match self.requests.recv_timeout(patience) {
-                // The writer asks for no other segment before it has this one.
+            match self.requests.recv_timeout(wait) {
+                // The writer requests one segment at a time.
                 Ok(number) => self.wanted = Some(number),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            patience = LOOK_INTERVAL;
+            wait = CHECK_INTERVAL;
             let now = Instant::now();
-            if now >= try_at || self.is_whole() {
+            if now >= retry_at || self.is_whole() {
                 match self.attempt() {
                     Attempt::Done => {}
-                    Attempt::Waits => try_at = now + RETRY_INTERVAL,
+                    Attempt::Waits => retry_at = now + RETRY_INTERVAL,
                     Attempt::Ended => return,
                 }
             }
         }
     }
 
-    /// Whether there is nothing to make.
+    /// Whether nothing is missing.
     pub(super) fn is_whole(&self) -> bool {
         self.has_ended || (self.wanted.is_none() && self.ahead.len() >= self.reserve.segments)
     }
 
-    /// Makes what is missing, and says how the room is.
+    /// Makes what is missing and publishes the state of the disk.
     pub(super) fn attempt(&mut self) -> Attempt {
         if self.has_ended {
             return Attempt::Ended;
@@ -107,18 +108,22 @@ impl<S: Storage> Preparer<S> {
             }
             (Err(Obstacle::Passing(trouble)), _) => Some(trouble),
             (Ok(()), Ok(free)) => self.reserve.judge(*free, was_short),
-            (Ok(()), Err(error)) => Some(format!("the disk cannot be looked at: {error}")),
+            (Ok(()), Err(error)) => {
+                Some(format!("the free space of the disk cannot be read: {error}"))
+            }
         };
-        let trouble = trouble.or_else(|| self.missing());
+        let trouble = trouble.or_else(|| self.missing_directory());
         if trouble.is_some() != was_short {
             let directory = self.storage.path().display();
             match &trouble {
                 Some(trouble) => tracing::error!(
                     %directory,
                     trouble,
-                    "new orders are refused; cancels and fills go on from what is reserved"
+                    "new orders are refused; cancels and fills continue from the reserve"
                 ),
-                None => tracing::warn!(%directory, "there is room again: new orders are taken"),
+                None => {
+                    tracing::warn!(%directory, "the disk has space again: new orders are accepted")
+                }
             }
         }
         let attempt = if self.is_whole() { Attempt::Done } else { Attempt::Waits };
@@ -131,11 +136,11 @@ impl<S: Storage> Preparer<S> {
         attempt
     }
 
-    /// Says so when the log is not where it was.
-    fn missing(&self) -> Option<String> {
+    /// Reports a log whose directory is no longer under its path.
+    fn missing_directory(&self) -> Option<String> {
         let path = self.storage.path();
         self.storage.is_gone().then(|| {
-            format!("{} is gone: what is recorded now is lost with this process", path.display())
+            format!("{} is gone: new records are lost when this process ends", path.display())
         })
     }
 
@@ -158,7 +163,8 @@ impl<S: Storage> Preparer<S> {
             };
             self.hand_over(number, file)?;
         }
-        // What was made just now has taken from it.
+        // Read it again: the segment made above took some.
+        // An unreadable disk is reported by the caller, or at the next check.
         let Ok(mut free) = self.storage.free_room() else { return Ok(()) };
         while self.ahead.len() < self.reserve.segments {
             if !self.reserve.allows_another(free) {
@@ -170,7 +176,7 @@ impl<S: Storage> Preparer<S> {
             self.newest += 1;
             self.ahead.push_back(file);
             self.shared.set_reserve_segments(self.ahead.len());
-            free.bytes = free.bytes.saturating_sub(self.reserve.segment_bytes);
+            free.bytes -= self.reserve.segment_bytes;
         }
         Ok(())
     }
@@ -178,7 +184,7 @@ impl<S: Storage> Preparer<S> {
     fn hand_over(&mut self, number: u64, file: S::File) -> Result<(), Obstacle> {
         self.wanted = None;
         self.newest = self.newest.max(number);
-        // First the file, then the news: who reads the number finds the file in the channel.
+        // Send the file before publishing its number: whoever reads the number finds the file.
         self.prepared.send(Ok(file)).map_err(|_gone| Obstacle::End)?;
         self.shared.set_ready_segment(number, self.ahead.len());
         Ok(())
@@ -188,8 +194,8 @@ impl<S: Storage> Preparer<S> {
         match failed {
             NotMade::Passing(error) => Obstacle::Passing(room::cannot_make(&error, free)),
             NotMade::Unsure(error) => {
-                // The writer may be gone.
-                let _unheard = self.prepared.send(Err(error));
+                // Fails if the writer has ended.
+                let _writer_ended = self.prepared.send(Err(error));
                 Obstacle::End
             }
         }

@@ -1,3 +1,5 @@
+//! Reads committed records while the writer continues after them.
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -10,16 +12,16 @@ use super::segment::{self, FIRST_BATCH_OFFSET};
 use super::storage::{Directory, Storage};
 use super::{Lsn, RecordView, WalError, block_ceiling};
 
-/// Reads committed records in their order, while the writer goes on after them.
+/// Reads committed records in order, while the writer continues after them.
 ///
-/// It never reads bytes that are not committed, so nothing in its memory is half written, however
-/// long it stays there.
+/// It never reads uncommitted bytes, so its buffer never holds half-written ones, however long it
+/// is kept.
 pub struct LogReader<S: Storage = Directory> {
     log: Arc<Log<S>>,
-    /// The record to give next.
+    /// The next record to return.
     next_lsn: u64,
-    /// What was committed when the end of the open segment was looked up.
-    known: u64,
+    /// The last committed record when the end of the open segment was read.
+    committed: u64,
     open: Option<OpenSegment<S>>,
 }
 
@@ -27,49 +29,51 @@ struct OpenSegment<S: Storage> {
     number: u64,
     name: String,
     window: Window<S::File>,
-    /// Where the next record is, or zeros before it.
+    /// Offset of the next record, or of padding before it.
     at: u64,
-    /// Whether all its records are committed: the log has gone on in the next segment.
+    /// Whether the log has moved on to the next segment, so that all records here are committed.
     is_complete: bool,
 }
 
-/// What stands at a place.
+/// What is at an offset.
 enum Found {
     Record(RecordHeader),
-    /// Padding: a record may follow on the next block.
+    /// Padding: a record may follow at the next block.
     Padding,
-    /// Nothing more in this segment.
+    /// The end of the records in this segment.
     End,
 }
 
 impl<S: Storage> LogReader<S> {
     pub(super) fn new(log: Arc<Log<S>>, after: Lsn) -> Self {
-        Self { log, next_lsn: after.0 + 1, known: 0, open: None }
+        Self { log, next_lsn: after.0 + 1, committed: 0, open: None }
     }
 
-    /// The last record that was given, or the one that reading began after.
+    /// The last record returned, or the one that reading began after.
     pub fn position(&self) -> Lsn {
         Lsn(self.next_lsn - 1)
     }
 
-    /// The next record; `None` while no other one is committed.
+    /// Returns the next record; `None` while no further one is committed.
     ///
     /// # Errors
-    /// [`WalError::Damaged`] where a committed record cannot be read, [`WalError::CutOff`] where it
-    /// was removed, and [`WalError::Io`].
+    /// [`WalError::Damaged`] if a committed record cannot be read, [`WalError::CutOff`] if it was
+    /// removed, and [`WalError::Io`].
     pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>, WalError> {
-        if self.next_lsn > self.known {
-            self.known = self.log.shared.committed().get();
-            if self.next_lsn > self.known {
+        if self.next_lsn > self.committed {
+            self.committed = self.log.shared.committed().get();
+            if self.next_lsn > self.committed {
                 return Ok(None);
             }
             if let Some(mut open) = self.open.take() {
-                self.see_committed(&mut open)?;
+                self.update_end(&mut open)?;
                 self.open = Some(open);
             }
         }
         let at = self.seek()?;
-        let Some(open) = &mut self.open else { return Ok(None) };
+        let Some(open) = &mut self.open else {
+            unreachable!("seeking leaves the segment of the record open");
+        };
         let path = self.log.storage.path();
         let found = open.window.record(at, self.log.log_id.0);
         match found.map_err(|error| WalError::io("read", path.join(&open.name), error))? {
@@ -82,7 +86,7 @@ impl<S: Storage> LogReader<S> {
         }
     }
 
-    /// Finds where the next record is, over segments and over records before it.
+    /// Advances to the next record, across segments and past earlier records. Returns its offset.
     fn seek(&mut self) -> Result<u64, WalError> {
         loop {
             let mut open = match self.open.take() {
@@ -123,16 +127,16 @@ impl<S: Storage> LogReader<S> {
         let name = segment::name(number);
         let shared = Arc::clone(&self.log.shared);
         let opened = self.log.storage.open(&name);
-        let window = opened.and_then(|file| Window::behind_writer(file, shared, number));
+        let window = opened.and_then(|file| Window::of_written_segment(file, shared, number));
         let window = window.map_err(|error| self.io_error("open", &name, error))?;
         let at = FIRST_BATCH_OFFSET;
         let mut open = OpenSegment { number, name, window, at, is_complete: false };
-        self.see_committed(&mut open)?;
+        self.update_end(&mut open)?;
         Ok(open)
     }
 
-    /// Lets the open segment end where the batches end that are committed now.
-    fn see_committed(&self, open: &mut OpenSegment<S>) -> Result<(), WalError> {
+    /// Sets the end of the open segment to the end of the committed batches.
+    fn update_end(&self, open: &mut OpenSegment<S>) -> Result<(), WalError> {
         let end = self.log.shared.readable_end(open.number);
         open.is_complete = end.is_none();
         let seen = open.window.end_at(end.unwrap_or(u64::MAX));
@@ -148,7 +152,7 @@ impl<S: Storage> LogReader<S> {
             file: self.log.storage.path().join(&open.name),
             offset: open.at,
             lsn: Lsn(self.next_lsn),
-            reason: "it was written and synced, and cannot be read back".to_owned(),
+            reason: "it was written and synced, but cannot be read back".to_owned(),
         }
     }
 }
@@ -158,7 +162,7 @@ fn look<S: Storage>(open: &mut OpenSegment<S>, seed: u64) -> io::Result<Found> {
         return Ok(Found::Record(header));
     }
     let next_block = block_ceiling(open.at);
-    // A batch starts on a block, so what is no record there is the end.
+    // A batch starts on a block boundary: no record there means the end.
     let is_padding = next_block > open.at && open.window.is_zero(open.at, next_block)?;
     Ok(if is_padding { Found::Padding } else { Found::End })
 }

@@ -1,29 +1,29 @@
-//! The newest committed bytes in memory, for followers that are close behind the writer.
+//! The newest committed bytes, kept in memory for followers close to the writer.
 //!
-//! Batches are written around the page cache: whoever reads them back waits for the disk, and keeps
-//! the writer's next sync waiting.
+//! Batches bypass the page cache: reading them back waits for the disk and delays the writer's next
+//! sync.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How much is kept: some 20 ms at the highest rate. Copied under a lock that the writer takes too.
+/// Bytes kept: some 20 ms at the peak rate. Copied under a lock that the writer takes, too.
 const RECENT_BYTES: usize = 256 * 1024;
 
-/// The end of the segment that is being written.
+/// The tail of the current segment.
 #[derive(Debug, Default)]
 pub(super) struct Recent(Mutex<Tail>);
 
 #[derive(Debug, Default)]
 struct Tail {
     segment: u64,
-    /// Where in the segment the first byte is.
+    /// Offset of the first byte in the segment.
     start: u64,
     bytes: VecDeque<u8>,
 }
 
 impl Recent {
-    /// Keeps a batch that is durable, and forgets the oldest bytes.
-    pub(super) fn keep(&self, segment: u64, offset: u64, batch: &[u8]) {
+    /// Adds a durable batch and drops the oldest bytes.
+    pub(super) fn push(&self, segment: u64, offset: u64, batch: &[u8]) {
         let mut tail = self.tail();
         if tail.segment != segment || tail.end() != offset {
             tail.bytes.clear();
@@ -35,7 +35,7 @@ impl Recent {
         tail.start += surplus as u64;
     }
 
-    /// Copies bytes of a segment from an offset on; false where they are not all here.
+    /// Copies bytes of a segment from an offset on. Returns false unless all of them are here.
     pub(super) fn copy(&self, segment: u64, offset: u64, into: &mut [u8]) -> bool {
         let tail = self.tail();
         let end = offset + into.len() as u64;
@@ -44,6 +44,7 @@ impl Recent {
         }
         let from = super::to_usize(offset - tail.start);
         let (older, newer) = tail.bytes.as_slices();
+        // The ring is in two halves; the range may lie in either, or span both.
         let from_older = older.get(from..).unwrap_or_default();
         let from_newer = newer.get(from.saturating_sub(older.len())..).unwrap_or_default();
         let count = from_older.len().min(into.len());
@@ -77,11 +78,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_comes_back_and_nothing_else() {
+    fn recent_bytes_are_copied_and_no_others() {
         let recent = Recent::default();
         let (mut offset, mut kept_from) = (4_096, 4_096);
         for len in [4_096, 100_000, 160_000, 4_096, 200_000] {
-            recent.keep(3, offset, &batch(offset, len));
+            recent.push(3, offset, &batch(offset, len));
             offset += len as u64;
             kept_from = kept_from.max(offset.saturating_sub(RECENT_BYTES as u64));
             for from in [kept_from, kept_from + 1, offset - 4_096, offset - 1] {
@@ -91,20 +92,20 @@ mod tests {
             }
             assert!(!recent.copy(3, offset - 1, &mut [0; 2]), "not written yet");
             assert!(!recent.copy(2, offset - 1, &mut [0]), "another segment");
-            assert!(kept_from == 4_096 || !recent.copy(3, kept_from - 1, &mut [0]), "forgotten");
+            assert!(kept_from == 4_096 || !recent.copy(3, kept_from - 1, &mut [0]), "dropped");
         }
     }
 
     #[test]
-    fn a_segment_begins_anew() {
+    fn a_new_segment_replaces_the_old_one() {
         let recent = Recent::default();
-        recent.keep(3, 4_096, &batch(4_096, 8_192));
-        recent.keep(4, 4_096, &batch(7, 4_096));
+        recent.push(3, 4_096, &batch(4_096, 8_192));
+        recent.push(4, 4_096, &batch(7, 4_096));
         let mut into = [0; 16];
         assert!(recent.copy(4, 4_096, &mut into));
         assert_eq!(into[..], batch(7, 16));
         assert!(!recent.copy(3, 4_096, &mut into) && !recent.copy(4, 8_192, &mut into));
-        recent.keep(4, 16_384, &batch(0, 4_096));
-        assert!(!recent.copy(4, 4_096, &mut into), "there is a hole");
+        recent.push(4, 16_384, &batch(0, 4_096));
+        assert!(!recent.copy(4, 4_096, &mut into), "the bytes are not contiguous");
     }
 }

@@ -1,9 +1,9 @@
-//! One record in the log, little endian:
+//! The layout of a record, little endian:
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 0..8 | checksum of all that follows, padding included (XXH3, seeded with the log's id) |
-//! | 8..16 | checksum of the record before; 0 for the first |
+//! | 0..8 | checksum of the rest, padding included (XXH3, seeded with the log id) |
+//! | 8..16 | checksum of the previous record; 0 for the first |
 //! | 16..24 | lsn |
 //! | 24..32 | lsn of the first record of its batch |
 //! | 32..36 | epoch |
@@ -15,16 +15,15 @@
 //! | 44..48 | magic |
 //! | 48.. | payload, padded with zeros to 16 bytes |
 //!
-//! The seed keeps bytes of a payload, which users choose in part, from ever being taken for a
-//! record, and a segment of another log from being taken for one of this.
+//! The seed keeps the bytes of a payload, which users control in part, from being taken for a
+//! record, and a segment of another log from being taken for one of this log.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES};
 
-/// Size of a record's header.
 pub(super) const RECORD_HEADER_BYTES: usize = 48;
-/// Records start on multiples of this, so payloads do too: what zero-copy readers need.
+/// Records, and so payloads, start on multiples of this, as zero-copy readers require.
 pub(super) const RECORD_ALIGNMENT: usize = 16;
 const MAGIC: [u8; 4] = *b"LBr1";
 
@@ -32,7 +31,6 @@ const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(RECORD_ALIGNMENT));
 const _: () = assert!(MAX_RECORD_BYTES.is_multiple_of(RECORD_ALIGNMENT));
 const _: () = assert!(MAX_PAYLOAD_BYTES <= u32::MAX as usize);
 
-/// A record's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordHeader {
     pub(super) checksum: u64,
@@ -46,7 +44,7 @@ pub(super) struct RecordHeader {
     pub(super) partition: u8,
 }
 
-/// Size in the log of a record with a payload of so many bytes.
+/// Size in the log of a record with a payload of `payload_bytes`.
 pub(super) const fn record_bytes(payload_bytes: usize) -> usize {
     RECORD_HEADER_BYTES + payload_bytes.next_multiple_of(RECORD_ALIGNMENT)
 }
@@ -65,7 +63,7 @@ impl RecordHeader {
         bytes
     }
 
-    /// `None` where the bytes cannot be a header. Says nothing about the checksum.
+    /// `None` if the bytes cannot be a header. Does not verify the checksum.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; RECORD_HEADER_BYTES] = bytes.first_chunk()?;
         if bytes[44..48] != MAGIC || bytes[43] != 0 {
@@ -82,10 +80,10 @@ impl RecordHeader {
             format_version: bytes[41],
             partition: bytes[42],
         };
-        let possible = header.payload_bytes as usize <= MAX_PAYLOAD_BYTES
+        let is_plausible = header.payload_bytes as usize <= MAX_PAYLOAD_BYTES
             && header.batch_first_lsn >= 1
             && header.batch_first_lsn <= header.lsn;
-        possible.then_some(header)
+        is_plausible.then_some(header)
     }
 
     /// Size of the whole record in the log.
@@ -94,18 +92,21 @@ impl RecordHeader {
     }
 }
 
-/// Chains a complete record to its predecessor and returns its checksum.
+/// Chains a record to its predecessor. Returns its checksum.
 pub(super) fn seal(record: &mut [u8], previous_checksum: u64, seed: u64) -> u64 {
-    let Some((checksum_field, rest)) = record.split_first_chunk_mut::<8>() else { return 0 };
-    if let Some(previous_field) = rest.first_chunk_mut::<8>() {
-        *previous_field = previous_checksum.to_le_bytes();
-    }
+    let Some((checksum_field, rest)) = record.split_first_chunk_mut::<8>() else {
+        unreachable!("a record has a whole header");
+    };
+    let Some(previous_field) = rest.first_chunk_mut::<8>() else {
+        unreachable!("a record has a whole header");
+    };
+    *previous_field = previous_checksum.to_le_bytes();
     let checksum = xxh3_64_with_seed(rest, seed);
     *checksum_field = checksum.to_le_bytes();
     checksum
 }
 
-/// The record at the start of `bytes` and its payload. `None` where there is no intact one.
+/// The record at the start of `bytes` and its payload; `None` if there is no intact one.
 pub(super) fn read(bytes: &[u8], seed: u64) -> Option<(RecordHeader, &[u8])> {
     let header = RecordHeader::decode(bytes)?;
     let record = bytes.get(..header.record_bytes())?;
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_record_reads_back() {
+    fn a_sealed_record_round_trips() {
         let record = sample(b"payload");
         assert_eq!(record.len() % RECORD_ALIGNMENT, 0);
         let (header, payload) = read(&record, 1234).unwrap();
@@ -154,18 +155,18 @@ mod tests {
     }
 
     #[test]
-    fn another_logs_record_does_not_read() {
+    fn a_record_of_another_log_is_not_read() {
         assert!(read(&sample(b"payload"), 4321).is_none());
     }
 
     #[test]
-    fn zeros_are_no_record() {
+    fn zeros_are_not_a_record() {
         assert!(read(&[0; 4096], 0).is_none());
     }
 
     proptest! {
         #[test]
-        fn every_flipped_bit_is_seen(
+        fn every_flipped_bit_is_detected(
             payload in proptest::collection::vec(any::<u8>(), 0..200),
             position: prop::sample::Index,
             bit in 0..8_u32,
@@ -193,7 +194,7 @@ mod tests {
         }
 
         #[test]
-        fn a_record_cut_short_is_none(payload in proptest::collection::vec(any::<u8>(), 0..100), cut: prop::sample::Index) {
+        fn a_truncated_record_is_not_read(payload in proptest::collection::vec(any::<u8>(), 0..100), cut: prop::sample::Index) {
             let record = sample(&payload);
             prop_assert!(read(&record[..cut.index(record.len())], 1234).is_none());
         }

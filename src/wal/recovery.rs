@@ -1,4 +1,4 @@
-//! What a log holds after whatever ended its last writer.
+//! Recovery: reads a log to its end after its last writer ended in whatever way.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,41 +11,38 @@ use super::shared::SegmentSpan;
 use super::storage::{Directory, Storage};
 use super::{BLOCK_BYTES, Lsn, VisitError, WalError, WalOptions, block_ceiling};
 
-/// A record of the log, as [`recover`] shows it.
+/// A record of the log.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordView<'a> {
-    /// Its place.
     pub lsn: Lsn,
-    /// The user partition that it belongs to.
     pub partition: u8,
-    /// What the payload is.
+    /// Kind of the payload.
     pub kind: u8,
-    /// Which version of that.
+    /// Format version of the payload.
     pub format_version: u8,
-    /// Which start of the program wrote it.
+    /// The start of the program that wrote it.
     pub epoch: u32,
-    /// The bytes that were appended, on a 16-byte boundary in memory.
+    /// The appended bytes, 16-byte aligned in memory.
     pub payload: &'a [u8],
 }
 
-/// A log that has been read to its end and is locked for this process, ready to be opened.
+/// A log that was read to its end, locked for this process, ready to be opened.
 pub struct Recovery<S: Storage = Directory> {
-    /// The oldest record; equal to `next_lsn` when there is none.
+    /// The oldest record; equal to `next_lsn` in an empty log.
     pub first_lsn: Lsn,
-    /// What the next record will be.
+    /// The next record.
     pub next_lsn: Lsn,
-    /// The epoch of the records to come: one more than that of the newest record. A start that
-    /// appends nothing leaves no trace, and the next start has the same epoch.
+    /// Epoch of the records to come: one more than that of the newest record. A start that appends
+    /// nothing leaves no trace, so the next start has the same epoch.
     pub epoch: u32,
-    /// How many records were visited.
+    /// Number of visited records.
     pub records: u64,
-    /// Bytes of a last batch that a crash cut short, before any of it was acknowledged. Opening the
-    /// log replaces them by zeros. Rot in an acknowledged last batch looks the same: only what has a
-    /// later batch behind it is proven to have been synced.
+    /// Bytes of a last batch that a crash tore before any of it was acknowledged. Opening the log
+    /// zeroes them. Rot in an acknowledged last batch looks the same: only a later batch proves
+    /// that an earlier one was synced.
     pub torn_bytes: u64,
     pub(super) storage: Arc<S>,
     pub(super) tail: Tail,
-    /// All segments, oldest first.
     pub(super) spans: Vec<SegmentSpan>,
 }
 
@@ -61,47 +58,46 @@ impl<S: Storage> std::fmt::Debug for Recovery<S> {
     }
 }
 
-/// Where the log goes on.
+/// Where the log continues.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     /// Checksum of the last record.
     pub(super) chain: u64,
     pub(super) log_id: u64,
-    /// The segment to go on with; `None` when there is no segment at all.
+    /// The segment to continue; `None` if there are no segments.
     pub(super) segment: Option<TailSegment>,
     /// The segments after it, all without records.
     pub(super) later: Vec<LaterSegment>,
 }
 
-/// The segment that the next batch goes to.
+/// The segment of the next batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TailSegment {
     pub(super) number: u64,
     pub(super) segment_bytes: u64,
-    /// End of what is kept, and end of the torn bytes after it. Equal when nothing is torn.
+    /// End of the kept bytes, and end of the torn bytes after them; equal if nothing is torn.
     pub(super) kept_end: u64,
     pub(super) torn_end: u64,
 }
 
-/// A segment that was prepared and not used.
+/// A prepared segment that is not used yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaterSegment {
     pub(super) number: u64,
     pub(super) segment_bytes: u64,
-    /// All zeros, as a segment has to be before its use.
+    /// All zeros, as a segment must be before its use.
     pub(super) is_clean: bool,
 }
 
-/// Locks the log and reads it up to its newest record. Visited are the records after `after`, which
-/// are in some other store already; `Lsn(0)` visits all. Segments that lie wholly before that record
-/// are not read, but for their first record. A directory without a log is an empty log. Nothing on
-/// disk is changed.
+/// Locks the log and reads it to its end. Visits the records after `after`, the position of another
+/// store; `Lsn(0)` visits all. Of segments that lie entirely before that position only the first
+/// record is read. A directory without a log is an empty log. Changes nothing on disk.
 ///
 /// # Errors
-/// [`WalError::Locked`]; [`WalError::CutOff`] where the log begins after the next record;
-/// [`WalError::LostTail`] where it ends before `after`; [`WalError::Damaged`] where bytes that were
-/// durable once cannot be read; [`WalError::Newer`]; [`WalError::Visit`] with what `visit` said;
-/// [`WalError::Io`]. What was visited before an error is to be thrown away.
+/// [`WalError::Locked`]; [`WalError::CutOff`] if the log begins after the next record;
+/// [`WalError::LostTail`] if it ends before `after`; [`WalError::Damaged`] if bytes that were
+/// durable cannot be read; [`WalError::Newer`]; [`WalError::Visit`] with the error of `visit`;
+/// [`WalError::Io`]. After an error, discard what was visited.
 pub fn recover(
     options: &WalOptions,
     after: Lsn,
@@ -111,23 +107,23 @@ pub fn recover(
     recover_from(Arc::new(Directory::lock(&options.directory)?), Some(after), visit)
 }
 
-/// With `after` as `None`, from the oldest record that is there, whichever that is.
+/// Like [`recover`], on any storage. With `after` as `None`, visits from the oldest record on.
 pub(crate) fn recover_from<S: Storage>(
     storage: Arc<S>,
     after: Option<Lsn>,
     visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), VisitError>,
 ) -> Result<Recovery<S>, WalError> {
     let spans = segment_spans(&*storage)?;
-    check_no_hole(&*storage, &spans)?;
+    check_no_gap(&*storage, &spans)?;
     if let (Some(after), Some(first)) = (after, spans.first().and_then(|span| span.first_lsn))
         && first > after.0.saturating_add(1)
     {
         check_reaches(&*storage, after, Lsn(first), Lsn(u64::MAX))?;
     }
-    // From the record itself on, not from the next one: it is what the next one has to follow.
+    // Start at the record itself, not after it: the next record must follow it in the chain.
     let holds = |span: &SegmentSpan| span.first_lsn.is_some_and(|first| Some(Lsn(first)) <= after);
     let start = spans.iter().rposition(holds).unwrap_or_default();
-    let to_read = spans.get(start..).unwrap_or_default();
+    let (_, to_read) = spans.split_at(start);
     let mut reader = Reader {
         storage: &*storage,
         after: after.unwrap_or_default().0,
@@ -146,7 +142,7 @@ pub(crate) fn recover_from<S: Storage>(
     }
     let Reader { chain, first_lsn, visited, torn_bytes, mut tail, log_id, .. } = reader;
     if let (Some(oldest), None) = (to_read.first(), chain.next_lsn) {
-        // Starting at 1 again would give numbers out twice.
+        // Starting at 1 again would reuse record numbers.
         return Err(WalError::Damaged {
             file: storage.path().join(segment::name(oldest.number)),
             offset: FIRST_BATCH_OFFSET,
@@ -155,6 +151,7 @@ pub(crate) fn recover_from<S: Storage>(
         });
     }
     tail.chain = chain.checksum;
+    // Without segments: `open` draws the id.
     tail.log_id = log_id.unwrap_or_default();
     let next_lsn = Lsn(chain.next_lsn.unwrap_or(1));
     let first_read = first_lsn.map_or(next_lsn, Lsn);
@@ -174,7 +171,7 @@ pub(crate) fn recover_from<S: Storage>(
     })
 }
 
-/// Whether the log has all that comes after `after`, and had `after` itself.
+/// Checks that the log has every record after `after`, and had `after` itself.
 fn check_reaches<S: Storage>(
     storage: &S,
     after: Lsn,
@@ -190,7 +187,7 @@ fn check_reaches<S: Storage>(
     Ok(())
 }
 
-/// Whether a log whose next record is `next` has the record `known`, which was durable once.
+/// Checks that a log whose next record is `next` includes `known`, which was durable once.
 pub(super) fn check_end<S: Storage>(storage: &S, known: Lsn, next: Lsn) -> Result<(), WalError> {
     if next > known {
         return Ok(());
@@ -199,7 +196,7 @@ pub(super) fn check_end<S: Storage>(storage: &S, known: Lsn, next: Lsn) -> Resul
     Err(WalError::LostTail { directory, last, known })
 }
 
-/// The numbers of all segments that are there, in order.
+/// The numbers of all segments, in order.
 pub(super) fn segment_numbers<S: Storage>(storage: &S) -> Result<Vec<u64>, WalError> {
     let names = storage.names().map_err(|error| WalError::io("list", storage.path(), error))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
@@ -207,7 +204,7 @@ pub(super) fn segment_numbers<S: Storage>(storage: &S) -> Result<Vec<u64>, WalEr
     Ok(numbers)
 }
 
-fn check_no_hole<S: Storage>(storage: &S, spans: &[SegmentSpan]) -> Result<(), WalError> {
+fn check_no_gap<S: Storage>(storage: &S, spans: &[SegmentSpan]) -> Result<(), WalError> {
     let numbers = spans.iter().map(|span| span.number);
     for (number, next) in numbers.clone().zip(numbers.skip(1)) {
         if next - number != 1 {
@@ -222,13 +219,13 @@ fn check_no_hole<S: Storage>(storage: &S, spans: &[SegmentSpan]) -> Result<(), W
     Ok(())
 }
 
-/// The state of reading one segment after the other.
+/// Reads one segment after another.
 struct Reader<'a, S: Storage> {
     storage: &'a S,
-    /// Records up to this one are read and not visited.
+    /// Records up to this one are read, but not visited.
     after: u64,
     chain: Chain,
-    /// From the first segment; all others must have the same.
+    /// The log id of the first segment; all others must match.
     log_id: Option<u64>,
     window: Option<Window<S::File>>,
     first_lsn: Option<u64>,
@@ -236,7 +233,7 @@ struct Reader<'a, S: Storage> {
     visited: u64,
     torn_bytes: u64,
     tail: Tail,
-    /// Where the records ended early: any record in a later segment proves rot there.
+    /// Where the records ended early. A record in any later segment proves that these bytes rotted.
     bad: Option<(PathBuf, BadBytes)>,
 }
 
@@ -256,7 +253,7 @@ impl<S: Storage> Reader<'_, S> {
         .map_err(io_error)?;
         let header = self.check_header(&mut window, number, &path)?;
         if let Some((bad_path, bad)) = self.bad.take() {
-            // Batches stay within a segment, so every record here is of a later batch.
+            // A batch lies in one segment, so every record here is of a later batch.
             let start = BadBytes { at: FIRST_BATCH_OFFSET, later_batch_from: None };
             let remains = scan_remains(&mut window, start, header.log_id).map_err(io_error)?;
             if let Some(proof) = remains.proof {
@@ -287,7 +284,10 @@ impl<S: Storage> Reader<'_, S> {
             })?;
         match end {
             End::Zeros { at } if self.read == read_before && self.tail.segment.is_some() => {
-                debug_assert_eq!(at, FIRST_BATCH_OFFSET);
+                assert_eq!(
+                    at, FIRST_BATCH_OFFSET,
+                    "a segment without records is zero after its header"
+                );
                 self.add_later(header, true);
             }
             End::Zeros { at } => self.set_tail(header, at, at),
@@ -296,7 +296,7 @@ impl<S: Storage> Reader<'_, S> {
                     file: path,
                     offset: at,
                     lsn: Lsn(self.chain.next_lsn.unwrap_or_default()),
-                    reason: format!("record {lsn} is there and does not follow the one before"),
+                    reason: format!("record {lsn} does not follow the previous record"),
                 });
             }
             End::Bad(bad) => {
@@ -402,7 +402,7 @@ pub(super) fn view<'a>(header: &RecordHeader, payload: &'a [u8]) -> RecordView<'
 }
 
 impl TailSegment {
-    /// Where the next batch goes.
+    /// Offset of the next batch.
     pub(super) fn next_offset(&self) -> u64 {
         block_ceiling(self.kept_end)
     }

@@ -1,39 +1,39 @@
-//! Room on the disk: what is free, and what the log keeps for the time when nothing is.
+//! Disk space: what is free, and what the log reserves for a full disk.
 
 use std::io;
 
 use super::WalOptions;
 
-const NO_FILES: &str = "no file can be made any more on the disk: its inodes are used up";
+const NO_FILES: &str = "no more files can be created on the disk: its inodes are used up";
 
-/// Room on the disk of the log, as it was when it was last looked at.
+/// Space on the log's disk at the last check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes that this user may still take.
+    /// Bytes available to this user.
     pub free_bytes: u64,
-    /// Bytes of segments that are there ahead of the next one, for cancels and fills on a full disk.
+    /// Bytes of reserve segments, for cancels and fills on a full disk.
     pub reserve_bytes: u64,
-    /// Bytes that are to stay free beside them: below that no new order is to be taken.
+    /// Bytes to keep free beside them. Below that, new orders are refused.
     pub least_free_bytes: u64,
-    /// What is wrong, in a sentence: new orders are not to be taken. `None` while nothing is.
+    /// Why new orders are refused, in a sentence; `None` if they are not.
     pub trouble: Option<String>,
 }
 
-/// What a disk can take.
+/// Free space of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeRoom {
-    /// Bytes that this user may still take.
+    /// Bytes available to this user.
     pub bytes: u64,
-    /// Whether not one more file can be made, however many bytes are free.
+    /// Whether no further file can be created, however many bytes are free.
     pub is_out_of_files: bool,
 }
 
-/// What is kept, by the options of the log.
+/// The configured reserve.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reserve {
     pub(super) segments: usize,
     pub(super) segment_bytes: u64,
-    /// Bytes of the disk that are left to others: below that no new order is to be taken.
+    /// Bytes left free for others. Below that, new orders are refused.
     pub(super) least_free_bytes: u64,
 }
 
@@ -47,13 +47,13 @@ impl Reserve {
         }
     }
 
-    /// Whether there is room for another segment of the reserve, and for the others still.
+    /// Whether another reserve segment fits with enough bytes left free for others.
     pub(super) fn allows_another(&self, free: FreeRoom) -> bool {
         free.bytes >= self.least_free_bytes.saturating_add(self.segment_bytes)
     }
 
-    /// What is wrong with so much room. Once there was too little, some more than enough is asked
-    /// for, so that trading does not start and stop by the second.
+    /// Why new orders must be refused with this much space, if so. Ending a shortage takes some
+    /// more space than avoiding one, so that trading does not toggle every second.
     pub(super) fn judge(&self, free: FreeRoom, was_short: bool) -> Option<String> {
         let more = if was_short { self.least_free_bytes / 8 } else { 0 };
         let least = self.least_free_bytes + more;
@@ -66,9 +66,9 @@ impl Reserve {
     }
 }
 
-/// Why a segment cannot be made, for operators.
+/// Explains to operators why a segment cannot be made.
 pub(super) fn cannot_make(error: &io::Error, free: Option<FreeRoom>) -> String {
-    // What the system has not said, we have found: see the maker of segments.
+    // Without an OS error, `SegmentMaker::make` found too little space.
     let is_ours = error.kind() == io::ErrorKind::StorageFull && error.raw_os_error().is_none();
     match free {
         Some(FreeRoom { is_out_of_files: true, .. }) => NO_FILES.to_owned(),
@@ -78,9 +78,9 @@ pub(super) fn cannot_make(error: &io::Error, free: Option<FreeRoom>) -> String {
         }
         Some(free) => {
             let left = mib(free.bytes);
-            format!("the log's next file cannot be made: {error}; {left} are free")
+            format!("the log's next file cannot be created: {error}; {left} are free")
         }
-        None => format!("the log's next file cannot be made: {error}"),
+        None => format!("the log's next file cannot be created: {error}"),
     }
 }
 
@@ -93,15 +93,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_takes_more_room_to_end_a_shortage_than_to_avoid_one() {
+    fn ending_a_shortage_takes_more_space_than_avoiding_one() {
         let options =
             WalOptions { segment_bytes: 4 << 20, reserve_bytes: 9 << 20, ..WalOptions::new("") };
         let reserve = Reserve::of(&options);
         assert_eq!(reserve.segments, 3);
         let free = |bytes| FreeRoom { bytes, is_out_of_files: false };
         assert_eq!(reserve.judge(free(9 << 20), false), None);
-        let told = reserve.judge(free((9 << 20) - 1), false).unwrap();
-        assert_eq!(told, "the disk is full: 8 MiB are free, 9 MiB are needed");
+        let trouble = reserve.judge(free((9 << 20) - 1), false).unwrap();
+        assert_eq!(trouble, "the disk is full: 8 MiB are free, 9 MiB are needed");
         assert!(reserve.judge(free(10 << 20), true).is_some());
         assert_eq!(reserve.judge(free(11 << 20), true), None);
         assert!(!reserve.allows_another(free((13 << 20) - 1)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reserve_only_the_next_segment_asks_for_room() {
+    fn without_a_reserve_no_space_is_kept_free() {
         let reserve = Reserve::of(&WalOptions::new(""));
         let nothing = FreeRoom { bytes: 0, is_out_of_files: true };
         assert_eq!((reserve.segments, reserve.judge(nothing, true)), (0, None));

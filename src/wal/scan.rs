@@ -1,4 +1,4 @@
-//! Reading segments record by record, and telling what the bytes that are no record are.
+//! Scans segments record by record, and classifies bytes that are not records.
 
 use std::io;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use super::shared::Shared;
 use super::storage::StorageFile;
 use super::{BLOCK_BYTES, Lsn, MAX_RECORD_BYTES, VisitError, block_ceiling, block_floor, to_usize};
 
-/// How much of a file is in memory at once.
+/// Size of a window.
 const WINDOW_BYTES: usize = 1024 * 1024;
 const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
-const _: () = assert!(WINDOW_BYTES >= 4 * MAX_RECORD_BYTES, "refills stay rare");
+const _: () = assert!(WINDOW_BYTES >= 4 * MAX_RECORD_BYTES, "refills are rare");
 
-/// One file, seen through a part of it that moves forward.
+/// A window on a file that moves forward.
 pub(super) struct Window<F> {
     file: F,
     file_bytes: u64,
     buffer: AlignedBuffer,
     start: u64,
     filled: usize,
-    /// The log that is being written, and which of its segments the file is.
+    /// The open log, and the number of this segment in it, if the segment may still be written.
     written: Option<(Arc<Shared>, u64)>,
 }
 
@@ -34,12 +34,17 @@ impl<F: StorageFile> Window<F> {
         Ok(Self { file, file_bytes, buffer, start: 0, filled: 0, written: None })
     }
 
-    /// A segment that may be written still: what was committed last is taken from memory.
-    pub(super) fn behind_writer(file: F, shared: Arc<Shared>, segment: u64) -> io::Result<Self> {
+    /// A window on a segment that may still be written: takes the newest committed bytes from
+    /// memory.
+    pub(super) fn of_written_segment(
+        file: F,
+        shared: Arc<Shared>,
+        segment: u64,
+    ) -> io::Result<Self> {
         Ok(Self { written: Some((shared, segment)), ..Self::new(file)? })
     }
 
-    /// Goes on with another file in the same memory.
+    /// Continues with another file in the same buffer.
     pub(super) fn change_file(self, file: F) -> io::Result<Self> {
         let file_bytes = file.len()?;
         Ok(Self { file, file_bytes, start: 0, filled: 0, ..self })
@@ -49,15 +54,15 @@ impl<F: StorageFile> Window<F> {
         self.file_bytes
     }
 
-    /// Ends the file before its end, on a block boundary: nothing behind is read, so that memory
-    /// never holds bytes from before they were written.
+    /// Limits the file to a block boundary. Nothing after it is read, so the buffer never holds
+    /// bytes from before they were written.
     pub(super) fn end_at(&mut self, end: u64) -> io::Result<()> {
         self.file_bytes = self.file.len()?.min(end);
         Ok(())
     }
 
-    /// The bytes from an offset on: `len` of them, or up to the end of the file. Aligned in memory
-    /// as they are in the file, up to a block.
+    /// The bytes from an offset on: `len` of them, or fewer at the end of the file. Their alignment
+    /// in memory is that in the file, up to a block.
     pub(super) fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
         let len = len.min(to_usize(self.file_bytes.saturating_sub(offset)));
         let end = offset + len as u64;
@@ -65,7 +70,9 @@ impl<F: StorageFile> Window<F> {
             self.start = block_floor(offset);
             let visible = to_usize(block_ceiling(self.file_bytes - self.start));
             let buffer = self.buffer.as_mut_slice();
-            let into = buffer.get_mut(..visible.min(WINDOW_BYTES)).unwrap_or_default();
+            let Some(into) = buffer.get_mut(..visible.min(WINDOW_BYTES)) else {
+                unreachable!("the buffer has the size of a window");
+            };
             let written = self.written.as_ref();
             let is_recent = written
                 .is_some_and(|(shared, segment)| shared.recent.copy(*segment, self.start, into));
@@ -78,7 +85,7 @@ impl<F: StorageFile> Window<F> {
         Ok(rest.get(..len).unwrap_or(rest))
     }
 
-    /// The record at an offset.
+    /// The record at an offset, if intact.
     pub(super) fn record(
         &mut self,
         offset: u64,
@@ -87,7 +94,7 @@ impl<F: StorageFile> Window<F> {
         Ok(record::read(self.bytes(offset, MAX_RECORD_BYTES)?, seed))
     }
 
-    /// Whether all bytes from one offset to another are zero.
+    /// Whether all bytes in `from..to` are zero.
     pub(super) fn is_zero(&mut self, from: u64, to: u64) -> io::Result<bool> {
         let mut offset = from;
         while offset < to {
@@ -102,20 +109,18 @@ impl<F: StorageFile> Window<F> {
     }
 }
 
-/// What the next record has to follow.
+/// The state of the chain, which the next record must follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// Number of the next record; `None` before the first one of a log whose beginning was removed.
+    /// Number of the next record; `None` before the first record of a log whose beginning was cut.
     pub(super) next_lsn: Option<u64>,
-    /// Checksum of the last record.
     pub(super) checksum: u64,
-    /// Epoch of the last record.
     pub(super) epoch: u32,
     batch_first_lsn: u64,
 }
 
 impl Chain {
-    /// The start of a log whose oldest segment has this number.
+    /// The chain before the first record of a log whose oldest segment has this number.
     pub(super) fn start(oldest_segment: u64) -> Self {
         let next_lsn = (oldest_segment == 1).then_some(1);
         Self { next_lsn, checksum: 0, epoch: 0, batch_first_lsn: 0 }
@@ -125,7 +130,7 @@ impl Chain {
         let starts_batch = header.batch_first_lsn == header.lsn;
         let continues_batch =
             header.batch_first_lsn == self.batch_first_lsn && header.epoch == self.epoch;
-        let in_its_place = match place {
+        let fits_batch = match place {
             BatchBoundary::StartsBatch => starts_batch,
             BatchBoundary::ContinuesBatch => continues_batch,
             BatchBoundary::Either => starts_batch || continues_batch,
@@ -134,7 +139,7 @@ impl Chain {
             Some(lsn) => header.lsn == lsn && header.previous_checksum == self.checksum,
             None => true,
         };
-        in_its_place && follows && header.epoch >= self.epoch
+        fits_batch && follows && header.epoch >= self.epoch
     }
 
     fn advance(&mut self, header: &RecordHeader) {
@@ -145,18 +150,18 @@ impl Chain {
     }
 }
 
-/// What a record at some place has to be.
+/// What a record at an offset must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BatchBoundary {
-    /// After zeros, or the first of a segment.
+    /// After zeros, or first in a segment.
     StartsBatch,
-    /// Right after a record, inside a block.
+    /// Right after a record, within a block.
     ContinuesBatch,
     /// Right after a record that fills its block.
     Either,
 }
 
-/// Why a scan stopped.
+/// Why a scan failed.
 pub(super) enum ScanError {
     Io(io::Error),
     Visit { lsn: Lsn, source: VisitError },
@@ -171,24 +176,24 @@ impl From<io::Error> for ScanError {
 /// How the records of a segment end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// With zeros from here to the end of the file.
+    /// Zeros from here to the end of the file.
     Zeros { at: u64 },
-    /// With bytes that are no record.
+    /// Bytes that are not a record.
     Bad(BadBytes),
-    /// With an intact record that does not belong here. No crash leaves that.
+    /// An intact record that does not belong here. No crash leaves that.
     Misfit { at: u64, lsn: u64 },
 }
 
-/// Bytes where a record should be, but is none.
+/// Bytes that are not a record, where one should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BadBytes {
     pub(super) at: u64,
-    /// A record after them whose batch starts here or later was written after they were synced.
-    /// `None`: every record after them was.
+    /// A later record whose batch starts at or after this one proves that these bytes were synced.
+    /// `None`: any later record does.
     pub(super) later_batch_from: Option<u64>,
 }
 
-/// Visits the records of one segment from its first batch on, as long as they follow the chain.
+/// Visits the records of a segment while they follow the chain.
 pub(super) fn scan_records<F: StorageFile>(
     window: &mut Window<F>,
     chain: &mut Chain,
@@ -209,7 +214,8 @@ pub(super) fn scan_records<F: StorageFile>(
                     if in_block { BatchBoundary::ContinuesBatch } else { BatchBoundary::Either };
                 continue;
             }
-            // A later record of the batch that should be here: the start of the batch is missing.
+            // A higher number: a later record of the batch that should be here, whose start is
+            // missing.
             return Ok(match chain.next_lsn {
                 Some(lsn) if header.lsn > lsn => End::Bad(bad_bytes(at, chain)),
                 _ => End::Misfit { at, lsn: header.lsn },
@@ -229,24 +235,24 @@ pub(super) fn scan_records<F: StorageFile>(
 }
 
 fn bad_bytes(at: u64, chain: &Chain) -> BadBytes {
-    // On a block boundary the bytes may be the first record of the next batch, so its number alone
-    // proves nothing. Inside a block they are the end of the last batch, and the next batch starts
-    // with that number only when the last one was complete and synced.
+    // On a block boundary the bytes may be the first record of the next batch, so that number alone
+    // proves nothing. Within a block they are the rest of the last batch, and a batch starts with
+    // that number only if the last one was complete and synced.
     let own_batch = u64::from(at.is_multiple_of(BLOCK_BYTES as u64));
     let later_batch_from = chain.next_lsn.map(|lsn| lsn.saturating_add(own_batch));
     BadBytes { at, later_batch_from }
 }
 
-/// What stands after the end of the records.
+/// What follows the end of the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Remains {
-    /// The first record that proves that what is bad before it was synced once, and its offset.
+    /// The first record that proves that the bad bytes were synced, and its offset.
     pub(super) proof: Option<(u64, RecordHeader)>,
-    /// Where the last bytes that are not zero end; the start when all are zero.
+    /// End of the last non-zero bytes; the start if all are zero.
     pub(super) end: u64,
 }
 
-/// Looks at all that stands after bad bytes, for records at every place where one could be.
+/// Searches everything after bad bytes for records, at every offset where one could be.
 pub(super) fn scan_remains<F: StorageFile>(
     window: &mut Window<F>,
     bad: BadBytes,

@@ -1,9 +1,9 @@
-//! A segment file: its name, its header block and how one is made.
+//! Segment files: name, header block and creation.
 //!
-//! The header block, little endian: checksum of all that follows (8 bytes), magic (8), log format
-//! (4), 4 zeros, segment number (8), id of the log (8), length of the file (8), zeros to the end of
-//! the block. It is durable before the file gets its name, so a segment whose header cannot be read
-//! is damaged, never half made.
+//! The header block, little endian: checksum of the rest (8 bytes), magic (8), log format (4),
+//! zeros (4), segment number (8), log id (8), file length (8), zeros to the end of the block. The
+//! header is durable before the file gets its name: a segment with an unreadable header is damaged,
+//! never half made.
 
 use std::io;
 
@@ -13,36 +13,36 @@ use super::BLOCK_BYTES;
 use super::aligned::AlignedBuffer;
 use super::storage::{Storage, StorageFile};
 
-/// Version of the layout of segments and record headers that this code writes.
+/// Format version of segments and record headers that this code writes.
 pub(super) const LOG_FORMAT: u32 = 1;
-/// Where the first batch of a segment starts.
+/// Offset of the first batch in a segment.
 pub(super) const FIRST_BATCH_OFFSET: u64 = BLOCK_BYTES as u64;
 
 const MAGIC: [u8; 8] = *b"longbowW";
 const PREFIX: &str = "wal-";
 const SUFFIX: &str = ".log";
-/// Behind the name of a segment that is not complete yet.
+/// Suffix of a segment that is not complete yet.
 const PREPARING_SUFFIX: &str = ".preparing";
-/// Digits of the number in a name: all of a `u64`, so that names sort as numbers do.
+/// Digits of the number in a name: enough for any `u64`, so that names sort like numbers.
 const NUMBER_DIGITS: usize = 20;
-/// How much is filled with zeros at once: bounds how long a batch's write waits for it.
+/// Size of one write of zeros: bounds how long a batch's write waits behind it.
 const FILL_BYTES: usize = 256 * 1024;
 
-const _: () = assert!(FILL_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(FILL_BYTES.is_multiple_of(BLOCK_BYTES) && FILL_BYTES >= BLOCK_BYTES);
 
 /// The file name of a segment.
 pub(super) fn name(number: u64) -> String {
     format!("{PREFIX}{number:0width$}{SUFFIX}", width = NUMBER_DIGITS)
 }
 
-/// The number in the name of a segment; `None` for any other file.
+/// The number in a segment's file name; `None` for any other file.
 pub(super) fn number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     let canonical = digits.len() == NUMBER_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
     if canonical { digits.parse().ok() } else { None }
 }
 
-/// Whether the name is that of a segment that was never completed.
+/// Whether the name is that of an incomplete segment.
 pub(super) fn is_preparing(name: &str) -> bool {
     name.strip_suffix(PREPARING_SUFFIX).is_some_and(|name| number(name).is_some())
 }
@@ -68,7 +68,7 @@ impl SegmentHeader {
         block
     }
 
-    /// `None` where the block is not an intact header.
+    /// `None` if the block is not an intact header.
     pub(super) fn decode(block: &[u8]) -> Option<Self> {
         let block: &[u8; BLOCK_BYTES] = block.first_chunk()?;
         let checksum = u64::from_le_bytes(block[0..8].try_into().ok()?);
@@ -84,18 +84,18 @@ impl SegmentHeader {
     }
 }
 
-/// Gives a header block its checksum.
+/// Writes the checksum of a header block.
 pub(super) fn seal(block: &mut [u8; BLOCK_BYTES]) {
     let checksum = xxh3_64(&block[8..]);
     block[0..8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Why a segment is not there.
+/// Why a segment could not be made.
 #[derive(Debug)]
 pub(super) enum NotMade {
-    /// Nothing of it is under its name: it can be made anew, from the beginning.
+    /// Nothing exists under its name: it can be made again from scratch.
     Passing(io::Error),
-    /// Its name may be durable, or may not: nothing can be trusted to it.
+    /// Its name may or may not be durable: the segment cannot be used.
     Unsure(io::Error),
 }
 
@@ -113,7 +113,7 @@ impl NotMade {
     }
 }
 
-/// Makes segments, one after the other, with one reused buffer, all zeros in between.
+/// Makes segments with one reused buffer, which is all zeros between calls.
 #[derive(Debug)]
 pub(super) struct SegmentMaker {
     log_id: u64,
@@ -126,22 +126,22 @@ impl SegmentMaker {
         Self { log_id, segment_bytes, buffer: AlignedBuffer::new(FILL_BYTES) }
     }
 
-    /// Makes a segment ready for use. Its name appears only when all of it is durable; the name is
-    /// durable when this returns. What a failed attempt leaves has no segment's name.
+    /// Makes a zero-filled segment. Its name appears only once all of it is durable; the name is
+    /// durable when this returns. A failed attempt leaves nothing under a segment's name.
     pub(super) fn make<S: Storage>(
         &mut self,
         storage: &S,
         number: u64,
     ) -> Result<S::File, NotMade> {
-        // Filling a disk to the last byte to find out that it is full would hurt all others on it.
+        // Do not fill the disk to the last byte just to find that it is full: others share it.
         if storage.free_room()?.bytes < self.segment_bytes {
             return Err(NotMade::Passing(io::ErrorKind::StorageFull.into()));
         }
         self.make_by(storage, number, Self::fill)
     }
 
-    /// Makes a segment that takes its place on the disk, and whose zeros nobody has written: it is
-    /// ready for use at once, and faster after [`fill_ahead`](Self::fill_ahead).
+    /// Makes a segment whose space is allocated but not written: usable at once, and faster after
+    /// [`fill_ahead`](Self::fill_ahead).
     pub(super) fn allocate<S: Storage>(
         &mut self,
         storage: &S,
@@ -149,7 +149,9 @@ impl SegmentMaker {
     ) -> Result<S::File, NotMade> {
         self.make_by(storage, number, |maker, file| {
             file.allocate(maker.segment_bytes)?;
-            let block = maker.buffer.as_slice().get(..BLOCK_BYTES).unwrap_or_default();
+            let Some(block) = maker.buffer.as_slice().first_chunk::<BLOCK_BYTES>() else {
+                unreachable!("the buffer holds a header block");
+            };
             file.write_at(0, block)?;
             file.sync()
         })
@@ -171,7 +173,7 @@ impl SegmentMaker {
         });
         self.buffer.as_mut_slice().fill(0);
         if made.is_err() {
-            // Gives back what a full disk needs most. Whether that works changes nothing.
+            // Give the space back. A failure here changes nothing.
             let _ = storage.remove(&preparing);
         }
         let file = made?;
@@ -179,7 +181,7 @@ impl SegmentMaker {
         Ok(file)
     }
 
-    /// Writes the zeros of an allocated segment. It keeps its room, so this asks for none.
+    /// Writes the zeros of an allocated segment. Needs no further space.
     pub(super) fn fill_ahead<F: StorageFile>(&mut self, file: &F) -> io::Result<()> {
         self.write_from(file, FIRST_BATCH_OFFSET)
     }
@@ -191,16 +193,17 @@ impl SegmentMaker {
             log_id: self.log_id,
             segment_bytes: self.segment_bytes,
         };
-        if let Some(block) = self.buffer.as_mut_slice().first_chunk_mut() {
-            *block = header.encode();
-        }
+        let Some(block) = self.buffer.as_mut_slice().first_chunk_mut() else {
+            unreachable!("the buffer holds a header block");
+        };
+        *block = header.encode();
     }
 
     fn fill<F: StorageFile>(&mut self, file: &F) -> io::Result<()> {
         self.write_from(file, 0)
     }
 
-    /// Writes the buffer, and zeros behind it.
+    /// Writes the buffer, then zeros.
     fn write_from<F: StorageFile>(&mut self, file: &F, from: u64) -> io::Result<()> {
         let mut offset = from;
         while offset < self.segment_bytes {
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_reads_back_and_every_flipped_bit_is_seen() {
+    fn a_header_round_trips_and_every_flipped_bit_is_detected() {
         let header = SegmentHeader { log_format: 1, number: 7, log_id: 99, segment_bytes: 1 << 20 };
         let block = header.encode();
         assert_eq!(SegmentHeader::decode(&block), Some(header));

@@ -1,5 +1,5 @@
-//! The seam to the disk: a directory of files that are written at offsets and synced. The second
-//! implementation is the faulty disk of the tests.
+//! The disk: a directory of files that are written at offsets and synced. The second implementation
+//! of the trait is the faulty disk of the tests.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,66 +14,64 @@ use super::aligned::AlignedBuffer;
 use super::room::FreeRoom;
 use super::{BLOCK_BYTES, WalError};
 
-/// Name of the file whose lock says that a process has the log open.
+/// The file whose lock marks the log as open.
 const LOCK_NAME: &str = "wal.lock";
 
-/// How much is written at once where a file system cannot allocate.
+/// Size of one write of zeros on a file system that cannot allocate.
 const ALLOCATE_BYTES: usize = 64 * BLOCK_BYTES;
 
-/// A directory for segments. Nothing that is done to it is durable before [`Storage::sync`].
+/// A directory for segments. No change to it is durable before [`Storage::sync`].
 pub trait Storage: Send + Sync + 'static {
-    /// A file in it.
+    /// A file of the directory.
     type File: StorageFile;
 
-    /// The directory, for messages.
+    /// The path of the directory, for messages.
     fn path(&self) -> &Path;
-    /// The names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// A new empty file in place of any old one, for reading and writing.
+    /// Creates an empty file, replacing any old one, for reading and writing.
     fn create(&self, name: &str) -> io::Result<Self::File>;
-    /// An existing file, for reading and writing.
+    /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Self::File>;
-    /// Gives a file another name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes what was created, renamed and removed durable.
+    /// Makes created, renamed and removed files durable.
     fn sync(&self) -> io::Result<()>;
-    /// What is free for this user on the disk below.
+    /// The space that this user may still take on the disk.
     fn free_room(&self) -> io::Result<FreeRoom>;
-    /// Whether the directory is not there any more under its path, although its files can be used.
+    /// Whether the directory is no longer under its path, although its files still work.
     fn is_gone(&self) -> bool;
 }
 
-/// A file of the log. Offsets, lengths and memory are multiples of the block size.
+/// A file of the log. Offsets and lengths are multiples of the block size, and memory is aligned to
+/// it.
 pub trait StorageFile: Send + 'static {
-    /// Its length in bytes.
+    /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Reads until the buffer is full or the file ends; returns how much.
+    /// Reads until the buffer is full or the file ends. Returns the number of bytes.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
-    /// Writes all of the bytes.
+    /// Writes all bytes.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Gives an empty file a length, all zeros, whose place on the disk nobody can take any more.
+    /// Extends an empty file with zeros and allocates its space on the disk.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
-    /// Makes what was written durable. After an error nothing is known about it.
+    /// Makes written bytes durable. After an error their state is unknown.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A real directory; where it is locked, for this process and for as long as the value lives.
+/// A real directory. A lock on it belongs to this process while the value lives.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     handle: File,
-    /// Whether files are opened with `O_DIRECT`; cleared when the file system refuses it.
+    /// Whether to open files with `O_DIRECT`; cleared if the file system refuses it.
     direct: AtomicBool,
     _lock: Option<File>,
 }
 
 impl Directory {
-    /// Makes the directory where it is missing and locks it.
+    /// Creates the directory if missing, and locks it.
     ///
     /// # Errors
-    /// [`WalError::Locked`], or what the operating system said.
+    /// [`WalError::Locked`] and [`WalError::Io`].
     pub(super) fn lock(path: &Path) -> Result<Self, WalError> {
         create_durably(path).map_err(|error| WalError::io("create the directory", path, error))?;
         let handle =
@@ -102,11 +100,11 @@ impl Directory {
         })
     }
 
-    /// An existing directory, for reading beside whoever has it locked.
+    /// Opens an existing directory without the lock, for reading beside its owner.
     ///
     /// # Errors
-    /// There is none; what the operating system said.
-    pub(super) fn look(path: &Path) -> Result<Self, WalError> {
+    /// [`WalError::NotThere`] and [`WalError::Io`].
+    pub(super) fn open_unlocked(path: &Path) -> Result<Self, WalError> {
         let handle = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => WalError::NotThere { directory: path.to_path_buf() },
             _ => WalError::io("open the directory", path, error),
@@ -117,7 +115,7 @@ impl Directory {
     fn open_with(&self, name: &str, options: &mut OpenOptions) -> io::Result<DirectoryFile> {
         let path = self.path.join(name);
         options.read(true).write(true);
-        // Only a hint shared by two threads: neither order nor a repeated attempt matters.
+        // A hint shared by two threads: neither ordering nor a repeated attempt matters.
         if self.direct.load(Ordering::Relaxed) {
             match options.custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -132,13 +130,14 @@ impl Directory {
             }
         }
         let file = options.custom_flags(0).open(&path)?;
-        // After a failed sync the page cache may show what the disk never got: read from the disk.
+        // After a failed sync the page cache may show bytes that the disk never got: read from the
+        // disk.
         fadvise(&file, 0, None, Advice::DontNeed)?;
         Ok(DirectoryFile(file))
     }
 }
 
-/// Makes a directory and every missing one above it, each durable in its parent.
+/// Creates a directory and its missing ancestors, each durable in its parent.
 fn create_durably(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -166,7 +165,7 @@ impl Storage for Directory {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            // A name that is not text is none of ours.
+            // Names of the log are valid text; skip others.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -198,7 +197,7 @@ impl Storage for Directory {
         let disk = rustix::fs::fstatvfs(&self.handle)?;
         Ok(FreeRoom {
             bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
-            // File systems that make inodes as they go say that they have none at all.
+            // File systems that create inodes on demand report a total of zero.
             is_out_of_files: disk.f_files > 0 && disk.f_favail == 0,
         })
     }
@@ -243,7 +242,7 @@ impl StorageFile for DirectoryFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
-            // Not every file system can: then zeros are written, which is the same and slower.
+            // Not every file system supports it. Writing zeros does the same, slower.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 let zeros = AlignedBuffer::new(ALLOCATE_BYTES);
                 let mut offset = 0;
@@ -270,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_lock_names_the_directory() {
+    fn a_second_lock_fails_and_names_the_directory() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data/wal");
         let first = Directory::lock(&path).unwrap();

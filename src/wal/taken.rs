@@ -1,8 +1,8 @@
-//! What the store has of the log, beside the log: for who looks at the log without the store.
+//! The store's position, noted beside the log for verification without the store.
 //!
-//! A start reads the log from the segment on that holds the store's position. What lies in older
-//! segments can rot without harm to it, and whoever verifies the log has to know which these are.
-//! Written when that segment changes, which is once for each.
+//! A start reads the log from the segment that holds the store's position. Rot in older segments
+//! does no harm to it, and verification must know which segments these are. Written when that
+//! segment changes, once for each.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use super::{BLOCK_BYTES, Lsn};
 const NAME: &str = "store-position";
 const NEW_NAME: &str = "store-position.new";
 
-/// Remembers durably that the store has everything up to a record.
+/// Notes durably that the store has everything up to a record.
 pub(super) fn write<S: Storage>(storage: &S, log_id: LogId, taken: Lsn) -> io::Result<()> {
     let text = format!("log {log_id}\nrecord {taken}\n");
     let mut block = AlignedBuffer::new(BLOCK_BYTES);
@@ -28,7 +28,7 @@ pub(super) fn write<S: Storage>(storage: &S, log_id: LogId, taken: Lsn) -> io::R
     storage.sync()
 }
 
-/// What was remembered, of this log.
+/// The position noted for this log.
 pub(super) fn read<S: Storage>(storage: &S, log_id: LogId) -> Option<Lsn> {
     let mut block = AlignedBuffer::new(BLOCK_BYTES);
     let file = storage.open(NAME).ok()?;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_of_the_same_log_alone() {
+    fn a_position_is_read_only_for_its_own_log() {
         let disk = FaultyDisk::default();
         assert_eq!(read(&disk, LogId(7)), None);
         for record in [1, u64::MAX, 42] {

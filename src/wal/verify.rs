@@ -1,4 +1,4 @@
-//! What is readable in a log, whatever has happened to it.
+//! Verification: what is readable in a log, past any damage.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,62 +13,60 @@ use super::storage::{Directory, Storage};
 use super::taken;
 use super::{BLOCK_BYTES, Lsn, WalError, block_floor};
 
-/// What is readable in one segment.
+/// The readable contents of one segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentReport {
-    /// The file.
     pub file: PathBuf,
-    /// Whether its first block says what it is.
+    /// Whether the header is intact.
     pub header_is_intact: bool,
     /// Number of intact records.
     pub records: u64,
-    /// The first and the last of them; 0 where there is none.
+    /// The first intact record; 0 if there is none.
     pub first_lsn: Lsn,
-    /// See `first_lsn`.
+    /// The last intact record; 0 if there is none.
     pub last_lsn: Lsn,
     /// Bytes that are neither zero nor in an intact record.
     pub unreadable_bytes: u64,
-    /// Where the first of them are.
+    /// Offset of the first of them.
     pub first_unreadable: Option<u64>,
 }
 
-/// What is readable in a log. Displayed: one line for each segment and one for the verdict.
+/// The readable contents of a log. Displays as one line per segment and one for the verdict.
 #[derive(Debug)]
 pub struct Verification {
-    /// Each segment, in order.
     pub segments: Vec<SegmentReport>,
-    /// The number of records and of torn bytes that [`recover`](super::recover) would find behind
+    /// The number of records and of torn bytes that [`recover`](super::recover) would find after
     /// what the store has, or why it would refuse.
     pub verdict: Result<(u64, u64), WalError>,
-    /// What is wrong with records that the store has and that no start reads.
+    /// Damage in records that the store has and no start reads.
     pub old_damage: Option<OldDamage>,
 }
 
-/// Damage that keeps no server from starting.
+/// Damage that does not keep a server from starting.
 #[derive(Debug)]
 pub struct OldDamage {
     /// The store has everything up to this record.
     pub stored: Lsn,
-    /// What was found before it.
+    /// The damage found before it.
     pub error: WalError,
 }
 
-/// Reads all of a log, past any damage. Takes no lock and changes nothing, so it also works beside a
-/// running engine; what that is writing in this moment may look torn. `stored` is what the store says
-/// that it has, where it could be asked; what it has noted beside the log counts as well. A record that
-/// it has was durable, and a log that ends before it has lost its end.
+/// Reads all of a log, past any damage. Takes no lock and changes nothing, so it works beside a
+/// running server; what that is writing at the moment may look torn. `stored` is the position of
+/// the store, if it could be asked; the position noted beside the log counts as well. Every record
+/// that the store has was durable, so a log that ends before that has lost its tail.
 ///
 /// # Errors
-/// [`WalError::Io`] where files cannot be read at all.
+/// [`WalError::Io`] if files cannot be read at all.
 pub fn verify(directory: &Path, stored: Option<Lsn>) -> Result<Verification, WalError> {
-    let storage = Arc::new(Directory::look(directory)?);
+    let storage = Arc::new(Directory::open_unlocked(directory)?);
     let numbers = segment_numbers(&*storage)?;
     let mut log_id = None;
     for &number in &numbers {
         let (mut window, _) = open(&storage, number)?;
         log_id = log_id.or(header(&mut window, &storage, number)?.map(|header| header.log_id));
     }
-    // Before the records: an engine that runs goes on noting what it goes on writing.
+    // Read the position before the records: a running server advances both.
     let stored = stored.max(log_id.and_then(|log_id| taken::read(&*storage, LogId(log_id))));
     let opens = |after| {
         let recovery = recover_from(storage.clone(), after, &mut |_| Ok(()))?;
@@ -79,7 +77,7 @@ pub fn verify(directory: &Path, stored: Option<Lsn>) -> Result<Verification, Wal
     };
     let mut verdict = opens(None);
     let mut old_damage = None;
-    // The same that a start does, which begins with the segment that holds the store's position.
+    // As a start does, which begins with the segment that holds the store's position.
     if let Some(stored) = stored
         && matches!(verdict, Err(WalError::Damaged { .. }))
         && let Ok(found) = opens(Some(stored))
@@ -89,6 +87,7 @@ pub fn verify(directory: &Path, stored: Option<Lsn>) -> Result<Verification, Wal
     }
     let mut segments = Vec::new();
     for number in numbers {
+        // Without a readable header the id is unknown, and no record verifies.
         segments.push(report(&storage, number, log_id.unwrap_or_default())?);
     }
     Ok(Verification { segments, verdict, old_damage })

@@ -1,3 +1,5 @@
+//! The writing end of the log: group commit and change of segments.
+
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,10 +15,10 @@ use super::segment::{self, FIRST_BATCH_OFFSET};
 use super::shared::{CommittedBatch, Shared};
 use super::storage::{Directory, Storage, StorageFile};
 
-/// Name of the thread that fills segments ahead.
+/// Name of the thread that prepares segments.
 const PREPARE_THREAD_NAME: &str = "wal-prepare";
 
-/// The writing end of the log: give it a thread and call [`run`](Self::run).
+/// The writing end of the log: run [`run`](Self::run) on a thread of its own.
 pub struct WalWriter<S: Storage = Directory> {
     pub(super) hold: Hold<S>,
     pub(super) batches: Receiver<Batch>,
@@ -25,7 +27,7 @@ pub struct WalWriter<S: Storage = Directory> {
     pub(super) followed: Arc<Log<S>>,
 }
 
-/// The writer's hold on the file: however the writer ends, the file is closed with it.
+/// Closes the file when dropped, however the writer ends.
 pub(super) struct Hold<S: Storage>(pub(super) Arc<SharedLogFile<S>>);
 
 impl<S: Storage> Drop for Hold<S> {
@@ -35,17 +37,17 @@ impl<S: Storage> Drop for Hold<S> {
 }
 
 impl<S: Storage> WalWriter<S> {
-    /// For whoever reads the log behind the writer, and cuts it.
+    /// A handle to follow and cut the log.
     pub fn handle(&self) -> LogHandle<S> {
         LogHandle::new(Arc::clone(&self.followed))
     }
 
-    /// Writes and syncs what the appender hands over, until the appender is dropped. Ends the
-    /// thread for the next segments that it starts.
+    /// Writes and syncs the appender's batches until the appender is dropped. Also ends the thread
+    /// that it starts for the next segments.
     ///
     /// # Errors
-    /// Any failed write or sync, and any failure to make the next segment but a full disk. The log
-    /// is poisoned then; nothing is tried again.
+    /// Any failed write or sync, and any failure to make the next segment except a full disk. The
+    /// log is poisoned then; nothing is retried.
     pub fn run(self) -> Result<(), WalError> {
         let Self { hold, batches, prepared, preparer, .. } = self;
         let directory = preparer.storage.path().to_path_buf();
@@ -54,9 +56,10 @@ impl<S: Storage> WalWriter<S> {
             .spawn(move || preparer.run())
             .map_err(|error| WalError::io("start the thread for segments of", directory, error))?;
         let outcome = write_batches(&hold.0, &batches, &prepared);
-        // A failure poisons before the join.
+        // Poison before the join.
         drop(hold);
-        // It ends with its channels. A panic in it has closed them too and is in the outcome.
+        // The thread ends when its channels close. A panic closed them as well, and is in the
+        // outcome.
         let _ = thread.join();
         outcome
     }
@@ -78,8 +81,9 @@ fn write_batches<S: Storage>(
     }
 }
 
-/// The open segment, for the writer's thread and for an appender that commits by itself. They never
-/// meet: the appender writes only while it has both batches, the writer only while it has one.
+/// The open segment, shared by the writer thread and an appender that commits by itself. They never
+/// compete: the appender writes only while it holds both batches, the writer only while it holds
+/// one.
 pub(super) struct SharedLogFile<S: Storage>(Mutex<Option<LogFile<S>>>);
 
 impl<S: Storage> SharedLogFile<S> {
@@ -87,10 +91,10 @@ impl<S: Storage> SharedLogFile<S> {
         Self(Mutex::new(Some(log)))
     }
 
-    /// Works on the file.
+    /// Runs `work` on the open file.
     ///
     /// # Errors
-    /// [`WalError::Poisoned`] when it has been closed; what the work says.
+    /// [`WalError::Poisoned`] if the file is closed; any error of `work`.
     pub(super) fn with<T>(
         &self,
         work: impl FnOnce(&mut LogFile<S>) -> Result<T, WalError>,
@@ -98,7 +102,7 @@ impl<S: Storage> SharedLogFile<S> {
         self.lock().as_mut().map_or(Err(WalError::Poisoned), work)
     }
 
-    /// Closes the file, which poisons the log.
+    /// Closes the file and so poisons the log.
     fn close(&self) {
         drop(self.lock().take());
     }
@@ -108,7 +112,7 @@ impl<S: Storage> SharedLogFile<S> {
     }
 }
 
-/// Makes batches durable on the caller's thread.
+/// Commits batches on the caller's thread.
 pub(super) trait CommitHere: Send + Sync {
     /// # Errors
     /// The write or the sync failed, and the log is poisoned.
@@ -131,21 +135,21 @@ impl<S: Storage> std::fmt::Debug for WalWriter<S> {
     }
 }
 
-/// The open segment and the state of the chain. Gone means poisoned, however it went.
+/// The open segment and the state of the chain. Dropping it poisons the log.
 pub(super) struct LogFile<S: Storage> {
     pub(super) storage: Arc<S>,
     pub(super) shared: Arc<Shared>,
     pub(super) file: S::File,
     pub(super) number: u64,
     pub(super) segment_bytes: u64,
-    /// Where the next batch goes.
+    /// Offset of the next batch.
     pub(super) offset: u64,
     /// Checksum of the last record.
     pub(super) chain: u64,
     pub(super) log_id: u64,
-    /// Size of all segments after this one.
+    /// Size of the segments after this one.
     pub(super) next_segment_bytes: u64,
-    /// The segment after this one, when it has been taken from the channel.
+    /// The next segment, once taken from the channel.
     pub(super) next: Option<S::File>,
     pub(super) returned: Sender<Batch>,
     pub(super) requests: Sender<u64>,
@@ -159,26 +163,30 @@ impl<S: Storage> Drop for LogFile<S> {
 }
 
 impl<S: Storage> LogFile<S> {
-    /// Makes a batch durable, says so and gives its buffer back.
+    /// Commits a batch and returns its buffer to the appender.
     pub(super) fn commit_and_return(&mut self, mut batch: Batch) -> Result<(), WalError> {
         self.commit(&mut batch)?;
-        // Never full, and an appender that is gone needs no buffer.
+        // Never full. An appender that has ended needs no buffer.
         let _ = self.returned.try_send(batch);
         self.shared.appender.wake();
         Ok(())
     }
 
-    /// Makes a batch durable and says so.
+    /// Makes a batch durable and publishes it as committed.
     fn commit(&mut self, batch: &mut Batch) -> Result<(), WalError> {
         if batch.starts_segment {
             self.change_segment()?;
         }
+        let end = self.offset + batch.padded_bytes() as u64;
+        assert!(end <= self.segment_bytes, "a batch fits its segment: it would end at {end}");
+        let committed = self.shared.committed();
+        assert_eq!(batch.first_lsn(), committed + 1, "a batch follows the last committed record");
         self.chain = batch.seal(self.chain, self.log_id);
         let bytes = batch.bytes();
         self.file.write_at(self.offset, bytes).map_err(|error| self.failed("write", error))?;
         self.file.sync().map_err(|error| self.failed("sync", error))?;
-        // Before it is known as committed: who is told finds it.
-        self.shared.recent.keep(self.number, self.offset, bytes);
+        // Before the batch is published as committed, so that followers find it.
+        self.shared.recent.push(self.number, self.offset, bytes);
         self.offset += bytes.len() as u64;
         self.shared.commit(CommittedBatch {
             first_lsn: batch.first_lsn(),
@@ -195,12 +203,14 @@ impl<S: Storage> LogFile<S> {
             let prepared = self.prepared.recv().ok();
             self.take_prepared(prepared)?;
         }
-        let Some(next) = self.next.take() else { return Ok(()) };
+        let Some(next) = self.next.take() else {
+            unreachable!("taking a prepared segment sets the next one, or fails");
+        };
         self.file = next;
         self.number += 1;
         self.segment_bytes = self.next_segment_bytes;
         self.offset = FIRST_BATCH_OFFSET;
-        // Never full: it asks for one at a time. If nobody listens, the next change says so.
+        // Never full: one request at a time. If the thread has ended, the next change reports it.
         let _ = self.requests.try_send(self.number + 1);
         Ok(())
     }
@@ -209,7 +219,7 @@ impl<S: Storage> LogFile<S> {
         &mut self,
         prepared: Option<io::Result<S::File>>,
     ) -> Result<(), WalError> {
-        let ended = || Err(io::Error::other("the thread that makes it has ended"));
+        let ended = || Err(io::Error::other("the wal-prepare thread has ended"));
         match prepared.unwrap_or_else(ended) {
             Ok(file) => {
                 self.next = Some(file);

@@ -1,5 +1,5 @@
-//! What the fuzz targets in `tests/fuzz/` call: the readers of bytes that come back from a disk, each with
-//! what must hold whatever the bytes are. A broken promise is a panic.
+//! Entry points of the fuzz targets in `tests/fuzz/`: decode bytes from a disk and check what must
+//! hold for any bytes. Panic on a violation.
 
 mod script;
 
@@ -12,19 +12,19 @@ use super::recovery::{Recovery, recover_from};
 use super::segment::{self, SegmentHeader};
 use super::{BLOCK_BYTES, MIN_SEGMENT_BYTES, WalError, WalOptions, open};
 
-/// Stands for the id of a log.
+/// Id of the log.
 const SEED: u64 = 0x4c6f_6e67;
-/// Bytes of a record that its checksum does not cover: the checksum.
+/// Bytes of a record outside its checksum: the checksum itself.
 const UNCOVERED_BYTES: usize = 8;
 
-/// A record's bytes, as they are and with the checksum that they should have had: an input without
-/// the right one reaches little.
+/// Reads a record, as given and with its checksum corrected: an input with a wrong checksum reaches
+/// little code.
 ///
 /// # Panics
-/// When something is read that does not stand there.
+/// A value is decoded that the bytes do not contain.
 pub fn record(data: &[u8]) {
     if let Some((header, payload)) = record::read(data, SEED) {
-        assert_is_what_stands_there(data, &header, payload);
+        assert_matches_bytes(data, &header, payload);
     }
     let mut bytes = data.to_vec();
     let Some(header) = RecordHeader::decode(&bytes) else {
@@ -32,19 +32,19 @@ pub fn record(data: &[u8]) {
         return;
     };
     let Some(whole) = bytes.get_mut(..header.record_bytes()) else {
-        assert!(record::read(data, SEED).is_none(), "a record that is cut short is none");
+        assert!(record::read(data, SEED).is_none(), "a truncated record is not read");
         return;
     };
     record::seal(whole, header.previous_checksum, SEED);
     let read = record::read(&bytes, SEED);
     assert!(read.is_some(), "a sealed record is intact");
     if let Some((header, payload)) = read {
-        assert_is_what_stands_there(&bytes, &header, payload);
+        assert_matches_bytes(&bytes, &header, payload);
     }
-    assert!(record::read(&bytes, SEED + 1).is_none(), "a record of another log is none");
+    assert!(record::read(&bytes, SEED + 1).is_none(), "a record of another log is not read");
 }
 
-fn assert_is_what_stands_there(bytes: &[u8], header: &RecordHeader, payload: &[u8]) {
+fn assert_matches_bytes(bytes: &[u8], header: &RecordHeader, payload: &[u8]) {
     let covered = UNCOVERED_BYTES..RECORD_HEADER_BYTES;
     assert_eq!(header.encode().get(covered.clone()), bytes.get(covered), "the header");
     let place = RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + payload.len();
@@ -52,12 +52,12 @@ fn assert_is_what_stands_there(bytes: &[u8], header: &RecordHeader, payload: &[u
     assert_eq!(payload.len(), header.payload_bytes as usize, "the payload's length");
 }
 
-/// A segment's header block, as it is and with the right checksum; short input is padded with zeros.
+/// Decodes a segment header, as given and with its checksum corrected. Short input is zero-padded.
 ///
 /// # Panics
-/// When something is read that does not stand there.
+/// A value is decoded that the bytes do not contain.
 pub fn segment_header(data: &[u8]) {
-    let _as_it_is = SegmentHeader::decode(data);
+    let _unsealed = SegmentHeader::decode(data);
     let mut block = [0; BLOCK_BYTES];
     for (to, from) in block.iter_mut().zip(data) {
         *to = *from;
@@ -65,14 +65,14 @@ pub fn segment_header(data: &[u8]) {
     segment::seal(&mut block);
     let Some(header) = SegmentHeader::decode(&block) else { return };
     let again = header.encode();
-    assert_eq!(SegmentHeader::decode(&again), Some(header), "a header comes back");
+    assert_eq!(SegmentHeader::decode(&again), Some(header), "a header round-trips");
 }
 
-/// A valid log that the input describes, changed as the input says, and recovered.
+/// Writes a valid log as the input describes, damages it as the input describes, and recovers it.
 ///
 /// # Panics
-/// When recovery shows a record that was not written, leaves out one that a later batch proves to
-/// have been durable, or refuses a log of which only the last batch is torn.
+/// Recovery returns a record that was not written, omits one that a later batch proves to have been
+/// durable, or refuses a log in which only the last batch is torn.
 pub fn recovery(data: &[u8]) {
     let mut script = Script::new(data);
     let disk = FaultyDisk::default();
@@ -83,15 +83,15 @@ pub fn recovery(data: &[u8]) {
 
     let (visited, outcome) = recover(&disk);
     let prefix = written.records.get(..visited.len());
-    assert_eq!(prefix, Some(&visited[..]), "only what was written, in its order, from the start");
+    assert_eq!(prefix, Some(&visited[..]), "recovered records are a prefix of the written ones");
     match outcome {
         Ok(recovery) => {
-            assert!(!expected.must_refuse, "records that were durable are gone unseen");
+            assert!(!expected.must_refuse, "durable records are missing unnoticed");
             assert!(visited.len() >= expected.untouched, "an untouched batch is missing");
             assert_opens_again(&disk, recovery, &visited);
         }
         Err(error) => {
-            assert!(!expected.must_open, "a torn last batch is no damage: {error}");
+            assert!(!expected.must_open, "a torn last batch is not damage: {error}");
             assert!(matches!(error, WalError::Damaged { .. } | WalError::Newer { .. }), "{error}");
         }
     }
@@ -108,18 +108,22 @@ fn recover(disk: &FaultyDisk) -> (Vec<Written>, Outcome) {
     (visited, outcome)
 }
 
-/// Opening cuts what is torn: afterwards the same records are there and nothing else.
+/// Opening cuts the torn tail and keeps exactly the visited records.
 fn assert_opens_again(disk: &FaultyDisk, recovery: Recovery<FaultyDisk>, visited: &[Written]) {
     let options = WalOptions { segment_bytes: MIN_SEGMENT_BYTES, ..WalOptions::new("memory") };
     let opened = open(options, recovery);
     assert!(opened.is_ok(), "a recovered log opens: {opened:?}");
     drop(opened);
     let (again, outcome) = recover(disk);
-    assert_eq!(again, visited, "a cut takes nothing but torn bytes");
-    assert_eq!(outcome.map(|recovery| recovery.torn_bytes).ok(), Some(0), "all of them");
+    assert_eq!(again, visited, "a cut removes only torn bytes");
+    assert_eq!(
+        outcome.map(|recovery| recovery.torn_bytes).ok(),
+        Some(0),
+        "a cut removes all torn bytes"
+    );
 }
 
-/// Inputs: records of several sizes, and what lacks a byte of one.
+/// Seed inputs: records of several sizes, and a truncated one.
 #[cfg(test)]
 pub fn record_seeds() -> Vec<Vec<u8>> {
     let seed = |payload: &[u8]| {
@@ -144,28 +148,28 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Inputs: a header of this log, and one from the future.
+/// Seed inputs: a header of this format, and one of a newer format.
 #[cfg(test)]
 pub fn segment_header_seeds() -> Vec<Vec<u8>> {
     let seed = |log_format| {
         let header =
             SegmentHeader { log_format, number: 2, log_id: SEED, segment_bytes: MIN_SEGMENT_BYTES };
-        // Zeros follow.
+        // The rest is zeros.
         header.encode().into_iter().take(48).collect()
     };
     vec![seed(segment::LOG_FORMAT), seed(segment::LOG_FORMAT + 1)]
 }
 
-/// Inputs: logs of one and of several segments, untouched, torn, rotten and with a stray write.
+/// Seed inputs: logs of one and of several segments, intact, torn, rotten and with a stray write.
 #[cfg(test)]
 pub fn recovery_seeds() -> Vec<Vec<u8>> {
-    // As `Script` reads them: batches; for each its epoch and records, each with size and seed.
+    // In the format of `Script`: batches; for each its epoch and records, each with size and seed.
     let small = [&[2_u8][..], &[0, 1, 10, 1, 40, 2], &[1, 0, 90, 3], &[0, 1, 7, 4, 8, 5], &[1]];
     let large: Vec<&[u8]> =
         [&[7_u8][..]].into_iter().chain([&[0_u8, 1, 255, 1, 240, 2][..]; 8]).collect();
     let changes: [&[u8]; 7] = [
         &[0],
-        // One change: of which file, what, where (3 bytes), how much (3 bytes), with which value.
+        // One change: file, kind, offset (3 bytes), length (3 bytes), value.
         &[1, 0, 0, 0, 0, 0, 0x30, 0x40, 0, 0, 0, 5],
         &[1, 0, 0, 0, 1, 0, 0x10, 0x10, 0, 0, 0, 9],
         &[1, 0, 0, 0, 2, 0, 0x10, 0x00, 0, 0x10, 0, 0],

@@ -1,4 +1,4 @@
-//! Turns the bytes of an input into a log and what happens to it.
+//! Interprets a fuzz input as a log and the damage to it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,16 +11,16 @@ use crate::wal::segment::{self, FIRST_BATCH_OFFSET, SegmentMaker};
 use crate::wal::storage::{Storage, StorageFile};
 use crate::wal::{BLOCK_BYTES, MIN_SEGMENT_BYTES, RecordView, to_usize};
 
-/// Enough for several segments of the smallest size.
+/// Enough for several minimum segments.
 const MAX_BATCHES: u8 = 8;
-/// Four of the largest fit a segment.
+/// Four maximum records fit a segment.
 const MAX_RECORDS_OF_A_BATCH: u8 = 4;
 const MAX_CHANGES: u8 = 4;
 
 /// The bytes of all files, by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// A record as it was appended, or as recovery showed it.
+/// A record, as appended or as recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
     lsn: u64,
@@ -44,36 +44,36 @@ impl Written {
     }
 }
 
-/// Where a batch stands: in which segment, and the bytes of each of its records.
+/// The segment of a batch, and the bytes of each of its records.
 struct Placed {
     segment: u64,
     start: usize,
     records: Vec<Range<usize>>,
 }
 
-/// What was written.
+/// The written log.
 pub(super) struct WrittenLog {
     pub(super) records: Vec<Written>,
     batches: Vec<Placed>,
 }
 
-/// What may have been done besides overwriting.
+/// Damage other than overwriting.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Damage {
-    /// Intact records may stand where they were not written.
+    /// Intact records may be where they were not written.
     moved: bool,
 }
 
-/// What recovery owes.
+/// What recovery must return.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     pub(super) must_open: bool,
     pub(super) must_refuse: bool,
-    /// Records of the batches before the first change.
+    /// Number of records in the batches before the first change.
     pub(super) untouched: usize,
 }
 
-/// Reads an input byte by byte; after its end stand zeros.
+/// Reads an input byte by byte, followed by zeros.
 pub(super) struct Script<'a> {
     bytes: &'a [u8],
 }
@@ -137,13 +137,13 @@ impl<'a> Script<'a> {
         let seed = self.next();
         let mut payload = vec![seed; size * size / 8];
         if let Some(start) = payload.first_chunk_mut() {
-            // No two are the same.
+            // Make each payload unique.
             *start = lsn.to_le_bytes();
         }
         Written { lsn, epoch, kind: seed, format_version: 1, partition: seed % 64, payload }
     }
 
-    /// Changes what is on the disk.
+    /// Damages the files.
     pub(super) fn damage(&mut self, disk: &FaultyDisk) -> Damage {
         let mut damage = Damage::default();
         let names = disk.file_names();
@@ -167,7 +167,7 @@ impl<'a> Script<'a> {
             2 => bytes.iter_mut().take(end).skip(at).for_each(|byte| *byte = 0),
             3 => bytes.iter_mut().take(end).skip(at).for_each(|byte| *byte = value),
             4 => {
-                // A write that went astray: by blocks, or by anything.
+                // A misdirected write, by blocks or unaligned.
                 damage.moved = true;
                 let unit = if value.is_multiple_of(2) { BLOCK_BYTES } else { 1 };
                 let (from, to) = (at / unit * unit, self.below(bytes.len()) / unit * unit);
@@ -213,7 +213,7 @@ fn placed(segment: u64, start: usize, sizes: &[usize]) -> Placed {
 }
 
 impl WrittenLog {
-    /// What recovery owes after `before` has become `after`.
+    /// What recovery must return after `before` has become `after`.
     pub(super) fn expect_after(&self, before: &Files, after: &Files, damage: Damage) -> Expected {
         let mut first_changed = self.batches.len();
         let mut frame_changed = false;
@@ -240,7 +240,7 @@ impl WrittenLog {
         }
     }
 
-    /// The batch that a place belongs to, or the one before it.
+    /// The batch at an offset, or the one before it.
     fn batch_at(&self, segment: u64, at: usize) -> usize {
         let is_before = |batch: &&Placed| (batch.segment, batch.start) <= (segment, at);
         self.batches.iter().take_while(is_before).count().saturating_sub(1)
@@ -248,7 +248,7 @@ impl WrittenLog {
 }
 
 fn first_difference(old: &[u8], new: &[u8]) -> Option<usize> {
-    // Faster by far where nothing differs, which is almost everywhere.
+    // Much faster for equal files, which most are.
     if old == new {
         return None;
     }
