@@ -1,5 +1,5 @@
-//! Sockets: listeners with their own backlog, connections to the exchange, hyper's view of a
-//! glommio stream, and the raw sockets of price streams. Holds no protocol.
+//! Sockets, without any protocol: listeners with their own backlog, connections to the exchange,
+//! hyper's view of a glommio stream, and the raw sockets of price streams.
 
 mod hyper_io;
 mod listener;
