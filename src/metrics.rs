@@ -1,5 +1,5 @@
-//! The registry of counters that `GET /metrics` prints. Each folder declares its own counters and
-//! registers them here; counting is one relaxed atomic add.
+//! The registry behind `GET /metrics`. Each folder declares its counters and registers them here;
+//! counting is one relaxed atomic add.
 
 mod page;
 
@@ -12,12 +12,12 @@ pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
 
-/// All metrics of the process, filled at start-up and printed at each scrape.
+/// All metrics of the process, registered at start-up and printed at each scrape.
 #[derive(Debug)]
 pub struct Metrics(Mutex<Registry>);
 
 impl Metrics {
-    /// An empty registry; every name gets the prefix `longbow_`.
+    /// An empty registry that prefixes every name with `longbow_`.
     pub fn new() -> Self {
         Self(Mutex::new(Registry::with_prefix("longbow")))
     }
@@ -27,11 +27,11 @@ impl Metrics {
         register(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The metrics as a page.
+    /// All metrics as text.
     pub fn print(&self, format: PageFormat) -> String {
         let mut text = String::new();
         let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Writing into a String does not fail.
+        // Writing to a String cannot fail.
         if encode(&mut text, &registry).is_err() {
             text.clear();
         }
