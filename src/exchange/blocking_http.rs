@@ -131,7 +131,7 @@ impl<S: Read> Response<S> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut head = httparse::Response::new(&mut headers);
-            let bytes = response.raw.get(response.taken..response.filled).unwrap_or_default();
+            let bytes = undecoded(&response.raw, response.taken, response.filled);
             match head.parse(bytes).map_err(|error| malformed(&error.to_string()))? {
                 httparse::Status::Complete(length) => {
                     let status = head.code.unwrap_or(0);
@@ -196,7 +196,11 @@ impl<S: Read> Response<S> {
         // Keep a partial chunk-size line: move it to the front.
         self.raw.copy_within(self.taken..self.filled, 0);
         (self.taken, self.filled) = (0, self.filled - self.taken);
-        let free = self.raw.get_mut(self.filled..).unwrap_or_default();
+        let (_, free) = self.raw.split_at_mut(self.filled);
+        assert!(
+            !free.is_empty(),
+            "a head or a chunk line that fills the buffer is an error before"
+        );
         let read = loop {
             match self.stream.read(free) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -211,7 +215,7 @@ impl<S: Read> Response<S> {
     fn decode(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
         let before = body.len();
         while self.taken < self.filled {
-            let available = self.raw.get(self.taken..self.filled).unwrap_or_default();
+            let available = undecoded(&self.raw, self.taken, self.filled);
             match self.framing {
                 Framing::Done => break,
                 Framing::Close => {
@@ -220,7 +224,7 @@ impl<S: Read> Response<S> {
                 }
                 Framing::Length(left) | Framing::Chunked(left @ 1..) => {
                     let length = available.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    body.extend_from_slice(available.get(..length).unwrap_or_default());
+                    body.extend_from_slice(available.split_at(length).0);
                     self.taken += length;
                     let left = left - length as u64;
                     self.framing = match (self.framing, left) {
@@ -250,12 +254,18 @@ impl<S: Read> Response<S> {
     }
 }
 
+/// The bytes received but not yet decoded.
+fn undecoded(raw: &[u8], taken: usize, filled: usize) -> &[u8] {
+    assert!(taken <= filled, "bytes are received before they are decoded");
+    raw.split_at(filled).0.split_at(taken).1
+}
+
 /// A line without its line end, and its length with it; `None` while it is incomplete.
 fn line_of(bytes: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
     let searched = bytes.get(..MAX_CHUNK_LINE_BYTES).unwrap_or(bytes);
     match memchr::memchr(b'\n', searched) {
         Some(end) => {
-            let line = searched.get(..end).unwrap_or_default();
+            let (line, _) = searched.split_at(end);
             let line = line.strip_suffix(b"\r").ok_or_else(|| malformed("a bare line feed"))?;
             Ok(Some((line, end + 1)))
         }

@@ -164,7 +164,9 @@ impl Beats {
                 }
             }
         }
-        let Some(estimate) = self.estimate() else { return };
+        let Some(estimate) = self.estimate() else {
+            unreachable!("the first heartbeat is believed, and newer ones only replace it")
+        };
         let last = self.recent.iter().rev().take(BEATS_TO_BELIEVE).chain(&self.odd);
         let least = last.copied().min().unwrap_or(estimate);
         self.clock.0.least_ahead.store(least, Ordering::Relaxed);

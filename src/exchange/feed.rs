@@ -125,7 +125,7 @@ pub struct Feed {
     reread_from: Option<u64>,
     numbering: Numbering,
     /// Unreadable lines since the last numbered one that may themselves have had a number. A gap no
-    /// longer than this is not a loss.
+    /// longer than this may consist of them.
     unnumbered: u64,
     /// A skipped line may have belonged to any order.
     must_reconcile_all: bool,

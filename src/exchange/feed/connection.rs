@@ -40,9 +40,10 @@ impl Connection {
         let mut body = std::mem::take(&mut self.body);
         let mut taken = 0;
         let mut outcome = Ok(());
-        for end in memchr::memchr_iter(b'\n', body.get(self.searched..).unwrap_or_default()) {
+        let (_, unsearched) = body.split_at(self.searched);
+        for end in memchr::memchr_iter(b'\n', unsearched) {
             let end = self.searched + end;
-            let line = body.get(taken..end).unwrap_or_default().trim_ascii();
+            let line = body.split_at(end).0.split_at(taken).1.trim_ascii();
             taken = end + 1;
             if line.is_empty() {
                 continue;

@@ -126,7 +126,8 @@ struct CauseLog {
 
 impl SkipLog {
     pub(super) fn note(&mut self, cause: SkipCause, line: &[u8]) {
-        let Some(log) = self.0.get_mut(cause as usize) else { return };
+        #[expect(clippy::indexing_slicing, reason = "there is one entry per cause")]
+        let log = &mut self.0[cause as usize];
         if log.logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
             log.unlogged += 1;
             return;
