@@ -61,7 +61,7 @@ impl<'a> Entry<'a> {
         let payload_start = out.len();
         self.put_payload(out);
         let payload = out.get(payload_start..).unwrap_or_default();
-        // Every text has a limit, so a payload is far shorter than 4 GiB.
+        assert!(payload.len() <= MAX_PAYLOAD_BYTES, "an entry that is written can be read");
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
         let checksum = checksum(payload).to_le_bytes();
         let header = out.get_mut(start..).unwrap_or_default();

@@ -121,8 +121,7 @@ impl Lines {
         self.text(r#"{"sequence":"#);
         self.number(self.sequence);
         self.bytes.extend_from_slice(&rest);
-        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.marks.push(LineMark { end, ..mark });
+        self.mark(mark.symbol, mark.of_order);
     }
 
     /// Makes the line of an order that was cancelled or expired.
@@ -181,8 +180,13 @@ impl Lines {
         self.text(r#","timestamp":"#);
         self.number(at.micros());
         self.text("}\n");
-        // A chunk is published long before it reaches 4 GiB; see the limits in `driver`.
-        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.mark(symbol, of_order);
+    }
+
+    fn mark(&mut self, symbol: u16, of_order: bool) {
+        let Ok(end) = u32::try_from(self.bytes.len()) else {
+            unreachable!("a chunk is published long before 4 GiB: see the limits in `driver`")
+        };
         self.marks.push(LineMark { end, symbol, of_order });
     }
 

@@ -173,7 +173,7 @@ impl AsyncWrite for BoundedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let allowed = self.connection.allowed(bytes.len())?;
-        let bytes = bytes.get(..allowed).unwrap_or_default();
+        let (bytes, _) = bytes.split_at(allowed);
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.noting(written)
     }
