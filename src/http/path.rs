@@ -53,7 +53,7 @@ pub(super) fn decode_escapes(text: &[u8]) -> Result<Vec<u8>, String> {
             return Err(format!("%{}", String::from_utf8_lossy(digits)));
         };
         decoded.push(value);
-        rest = after.get(2..).unwrap_or_default();
+        (_, rest) = after.split_at(digits.len());
     }
     Ok(decoded)
 }

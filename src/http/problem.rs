@@ -148,7 +148,7 @@ const MAX_EXCERPT_CHARS: usize = 64;
 /// The beginning of client input: keeps responses and logs small.
 pub(super) fn excerpt(text: &str) -> String {
     match text.char_indices().nth(MAX_EXCERPT_CHARS) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        Some((end, _)) => format!("{}...", text.split_at(end).0),
         None => text.to_owned(),
     }
 }

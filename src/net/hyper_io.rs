@@ -94,9 +94,9 @@ impl Read for HyperIo {
     ) -> Poll<io::Result<()>> {
         let wanted = buffer.remaining().min(READ_BYTES);
         let mut chunk = [0_u8; READ_BYTES];
-        let Some(free) = chunk.get_mut(..wanted) else { return Poll::Ready(Ok(())) };
+        let (free, _) = chunk.split_at_mut(wanted);
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, free))?;
-        let read = chunk.get(..read).unwrap_or_default();
+        let (read, _) = chunk.split_at(read);
         // Line ends before a request are not part of it (RFC 9112, section 2.2).
         if self.first_read.0.get().is_none() && read.iter().any(|b| !matches!(b, b'\r' | b'\n')) {
             self.first_read.0.set(Some(Instant::now()));

@@ -22,7 +22,7 @@ struct Attempt {
 }
 
 /// Connects to whichever of `addresses` answers first. Each is tried once the one before it has
-/// failed or been silent for [`ATTEMPT_DELAY`], so that a dead address costs no more than that.
+/// failed or been silent for a quarter of a second, so that a dead address costs no more than that.
 /// Blocks, and gives up once `is_stopped`.
 ///
 /// # Errors

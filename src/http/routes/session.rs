@@ -56,8 +56,8 @@ pub(in crate::http) fn delete(
 fn set_cookie(response: &mut HttpResponse, token: &str, max_age_s: u64) {
     let cookie =
         format!("{SESSION_COOKIE}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict");
-    // A token is base64 and dots, so this always succeeds.
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().insert(SET_COOKIE, cookie);
-    }
+    let Ok(cookie) = HeaderValue::from_str(&cookie) else {
+        unreachable!("a token is base64 and dots, which a header may contain")
+    };
+    response.headers_mut().insert(SET_COOKIE, cookie);
 }
