@@ -42,7 +42,7 @@ pub struct OmsOptions {
     pub webhook: Option<WebhookRequest>,
     /// How long work in progress may take to finish after a stop was requested.
     pub drain: Duration,
-    /// What bounds memory.
+    /// Limits on what waits in memory.
     pub limits: OmsLimits,
 }
 
