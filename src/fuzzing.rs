@@ -1,11 +1,11 @@
-//! Every fuzz target by name: a function of an input's bytes that panics where a promise is broken.
-//! They stand beside what they call, which is private. `make fuzz` feeds them from libFuzzer (see
-//! `tests/fuzz/`), the test below from the corpus that is kept there.
+//! Registry of the fuzz targets: functions of an input's bytes that panic when a property is
+//! violated. They live beside the private parsers that they call. `make fuzz` feeds them from
+//! libFuzzer (see `tests/fuzz/`), the test below from the stored corpus.
 
-/// A target's name, which is that of its folder in `tests/fuzz/corpus/`, and what it is.
+/// A target's name, which is also its folder in `tests/fuzz/corpus/`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     ("client_body", crate::http::fuzzing::client_body),
     ("client_credentials", crate::http::fuzzing::client_credentials),
@@ -22,7 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("wal_segment_header", crate::wal::fuzzing::segment_header),
 ];
 
-/// The target of a name.
+/// The target with this name.
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).copied()
 }
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn every_input_of_the_corpus_keeps_its_targets_promises() {
+    fn every_input_of_the_corpus_passes() {
         let mut broken = Vec::new();
         for (name, run) in TARGETS {
             let mut inputs = 0;
@@ -73,10 +73,10 @@ mod tests {
         }
     }
 
-    /// After a record format has changed, run it with `LONGBOW_WRITE_SEEDS=1`: then the corpus gets
-    /// the new seeds as well.
+    /// Run with `LONGBOW_WRITE_SEEDS=1` after a record format has changed, to add the new seeds to
+    /// the corpus.
     #[test]
-    fn seeds_are_inputs_of_their_targets() {
+    fn seeds_pass_their_targets() {
         if std::env::var_os("LONGBOW_WRITE_SEEDS").is_some() {
             write_seeds(&corpus());
         }

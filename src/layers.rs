@@ -1,10 +1,10 @@
-//! Keeps the layers: a folder imports only what stands below it, and some libraries stay behind
-//! walls.
+//! Enforces the layers: a folder imports only folders of lower layers, and some libraries stay
+//! within the folders that own them.
 
 use std::fs;
 use std::path::Path;
 
-/// Folders from the ground up. Folders of one row do not import each other.
+/// Folders by layer, lowest first. Folders of one layer do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["types"],
     &["sync", "metrics", "shutdown", "data_dir", "runtime", "web"],
@@ -41,10 +41,10 @@ fn layer_of(folder: &str) -> usize {
     LAYERS
         .iter()
         .position(|row| row.contains(&folder))
-        .unwrap_or_else(|| panic!("{folder} stands in no layer"))
+        .unwrap_or_else(|| panic!("{folder} is in no layer"))
 }
 
-/// Calls `look` with the top folder, the path and each line of code below `src/`.
+/// Calls `look` with the top folder, the path and the code of each line below `src/`.
 fn each_line(directory: &Path, look: &mut dyn FnMut(&str, &Path, &str)) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for entry in fs::read_dir(directory).unwrap() {
@@ -76,7 +76,7 @@ fn names_after<'a>(line: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a s
 }
 
 #[test]
-fn a_folder_imports_only_what_stands_below_it() {
+fn a_folder_imports_only_lower_layers() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     each_line(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |folder, path, line| {
@@ -93,7 +93,7 @@ fn a_folder_imports_only_what_stands_below_it() {
 }
 
 #[test]
-fn libraries_stay_behind_their_walls() {
+fn libraries_stay_within_their_folders() {
     let mut wrong = Vec::new();
     each_line(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |folder, path, line| {
         for (library, allowed) in WALLS {

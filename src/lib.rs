@@ -1,25 +1,25 @@
 //! Longbow, a brokerage engine: live prices to any number of clients over Server-Sent Events, and
 //! durable orders to an external exchange. This page is the map of the crate.
 //!
-//! # The two ways of the data
+//! # The two data paths
 //!
-//! **Prices**: the exchange's feed -> [`exchange::feed`] (the one writer) -> last-value table and
+//! **Prices**: the exchange's feed -> [`exchange::feed`] (the only writer) -> last-value table and
 //! ring ([`market`], built on [`sync`]) -> each shard's hub ([`stream`]) -> one send per client.
-//! Prices conflate: a client is owed symbols, never a queue of prices. One that wants every print
-//! holds numbers into a bounded history that all streams of a shard share.
+//! Prices conflate: a client has a set of changed symbols, never a queue of prices. A client that
+//! wants every print has positions in a bounded history that all streams of a shard share.
 //!
 //! **Orders**: a request ([`http`]) -> the orders thread ([`oms`]) -> an engine decides
-//! ([`engine`], over the transition table of [`order`]) -> the log ([`wal`]), durable -> the exchange
-//! ([`exchange`]) -> the log again, durable -> committed views, and only then the reply. Behind the log
-//! follow the store on disk ([`index`]) and, where there is one, Postgres ([`projection`]).
+//! ([`engine`], over the transition table of [`order`]) -> the log ([`wal`]), durable -> the
+//! exchange ([`exchange`]) -> the log again, durable -> committed views, and only then the reply.
+//! The store on disk ([`index`]) and, if configured, Postgres ([`projection`]) follow the log.
 //!
-//! # Rooms, from the ground up
+//! # Folders, from the ground up
 //!
 //! | layer | folder | what it is |
 //! |---|---|---|
 //! | 0 | [`types`] | ids, cents, shares, time: the words of the domain |
 //! | 1 | [`sync`] | ring, seqlock, mailbox, wake-up, watermark: the lock-free hand-offs that loom checks |
-//! | 1 | [`metrics`], [`shutdown`] | the counters that `/metrics` prints; one request to stop |
+//! | 1 | [`metrics`], [`shutdown`] | the counters behind `/metrics`; the one stop request |
 //! | 1 | [`data_dir`] | every path below the data directory |
 //! | 1 | [`runtime`] | executors, timers and sockets: what tasks run on, and the only home of glommio |
 //! | 1 | [`web`] | the page at `/` |
@@ -31,55 +31,56 @@
 //! | 4 | [`exchange`] | wire format, order sessions, the feed reader |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
-//! | 5 | [`oms`] | the orders thread: drives engines, log and sessions |
-//! | 5 | [`offline`] | log, index and Postgres compared, restored and copied; compared also beside a running server |
+//! | 5 | [`oms`] | the orders thread: drives engines, log and order sessions |
+//! | 5 | [`offline`] | verify, restore, repair and backfill: compares and copies log, store and Postgres; verify also beside a running server |
 //! | 5 | [`sim_exchange`] | a real server that plays the exchange, and misbehaves on request |
-//! | 6 | [`http`] | accept, hyper, who asks, routes, problems |
-//! | 6 | `simulation` | with the feature `simulation`: the whole order system from a seed, for tests |
+//! | 6 | [`http`] | accept, hyper, authentication, routes, problem documents |
+//! | 6 | `simulation` | the whole order system from a seed, for tests (feature `simulation`) |
 //! | 7 | [`config`] | the command line and the configuration file |
 //! | 8 | [`topology`] | the threads of `serve`: name, core, queues; start, stop, join |
 //! | 8 | `fuzzing` | the fuzz targets, for tests |
 //!
-//! A folder imports only folders of lower layers. A test keeps this true, and keeps glommio, hyper,
-//! tokio, axum, jsonwebtoken, clap, fjall, tokio-postgres and refinery behind their walls.
+//! A folder imports only folders of lower layers. A test enforces this, and keeps glommio, hyper,
+//! tokio, axum, jsonwebtoken, clap, fjall, tokio-postgres and refinery within the folders that own
+//! them.
 //!
 //! # Threads
 //!
-//! | thread | runtime | owns | hears from others by |
+//! | thread | runtime | owns | input |
 //! |---|---|---|---|
 //! | `shard-N` | glommio, pinned | its accept queue, its HTTP connections, its streams | ring, last-value table, reply slots; a bounded mailbox with changes of its streams |
-//! | `feed` | its own loop | the market-data connection; writes ring and table | nothing |
-//! | `symbols` | its own loop | reads the exchange's list of symbols for `feed` | a slot for a wish and one for a list |
-//! | `checkpoint` | its own loop | the file of the day's figures | a slot for the newest from `feed` |
-//! | `orders` | glommio, pinned where a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
-//! | `wal` | its own loop | the log's files; `orders` writes for itself while only one request is under way | two batch buffers that go round |
-//! | `wal-prepare` | its own loop | the next segment, filled with zeros ahead | a bounded channel |
-//! | `log-check` | its own loop | nothing: reads the records that a start skips, once | nothing |
+//! | `feed` | its own loop | the market-data connection; writes ring and table | the exchange's feed |
+//! | `symbols` | its own loop | reads the exchange's list of symbols for `feed` | requests in one slot |
+//! | `checkpoint` | its own loop | the file of the day's figures | a slot for the newest checkpoint, from `feed` |
+//! | `orders` | glommio, pinned if a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
+//! | `wal` | its own loop | the log's files; a lone request is written by `orders` itself | two batch buffers that take turns |
+//! | `wal-prepare` | its own loop | the next segment, zero-filled ahead of its use | a bounded channel |
+//! | `log-check` | its own loop | reads, once, the records that a start skips | nothing |
 //! | `index` | its own loop | the embedded store, which follows the log; cuts the log | progress of the log |
-//! | `index-read-N` | its own loop | nothing: reads the store for threads that must not wait | a bounded channel |
+//! | `index-read-N` | its own loop | reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, which follows the log | progress of the log |
-//! | `offline` | its own loop | the socket through which `longbow verify` sees the orders of a running server | that socket |
+//! | `offline` | its own loop | the socket that shows a running server's orders to `longbow verify` | that socket |
 //! | `admin` | glommio | the operators' listener, until everything else has ended | reply slots |
-//! | `log` | its own loop | standard error: a reader of it that is slow or gone holds up nobody | a bounded buffer, whose lost lines are counted |
-//! | `exchange` | tokio | the simulator, with `--exchange sim` | TCP only, as any exchange |
+//! | `log` | its own loop | standard error, so that a slow or closed reader blocks nobody | a bounded buffer that counts lost lines |
+//! | `exchange` | tokio | the simulated exchange, with `--exchange sim` | TCP only, like any exchange |
 //! | `signals` | its own loop | SIGINT, SIGTERM, SIGHUP | the system |
 //!
-//! Threads that live for a moment look names up (`resolver`) and connect (`dial`); the store has workers.
-//! A thread that ends unasked ends the process: half an engine is worse than a restart.
+//! Short-lived threads resolve names (`resolver`) and connect (`dial`); the store has workers. A
+//! thread that ends unasked ends the process: half an engine is worse than a restart.
 //!
-//! # What always holds
+//! # Invariants
 //!
-//! 1. No order is known to the exchange before it is durable here, and no client hears of an
-//!    acceptance before that is durable. A failed write or sync is never retried: the log is poisoned,
-//!    the process ends, the next start finds out what is on disk.
-//! 2. An order is submitted once; again only where the exchange says that it did nothing (`429`).
-//!    Where the outcome is not known it is asked for. After its deadline the exchange refuses it, so an
-//!    order that two looks do not find is called failed, and looked for again later.
-//! 3. An execution counts once per order, however often and by whatever way it comes, and is taken
+//! 1. No order is known to the exchange before it is durable here, and no client hears of an acceptance
+//!    before that is durable. A failed write or sync is never retried: the log is poisoned, the process
+//!    ends, and the next start finds out what is on disk.
+//! 2. An order is submitted once; again only if the exchange answered that it did nothing (`429`). An
+//!    unknown outcome is resolved by asking. After its deadline the exchange refuses the order, so an
+//!    order that two queries do not find becomes `failed`, and is queried again later.
+//! 3. An execution counts once per order, however often and by whatever way it arrives, and is taken
 //!    back only by evidence: a bust, a record that proves itself, or an operator.
 //! 4. What a reader can see is durable, and its version never goes back.
-//! 5. Prices never wait for orders, orders never for prices, and nobody for a slow client: every
-//!    queue is bounded and says what happens when it is full.
+//! 5. Prices never wait for orders, orders never wait for prices, and nobody waits for a slow client:
+//!    every queue is bounded and says what happens when it is full.
 
 pub mod config;
 pub mod data_dir;

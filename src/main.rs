@@ -1,4 +1,4 @@
-//! The command line: reads the settings, checks them, runs one subcommand.
+//! The command line: parses and validates the settings, then runs one subcommand.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,13 +18,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Exit status where the reader of the output has gone, as of a program that SIGPIPE has ended.
+/// Exit status after the reader of the output has gone: that of a program ended by SIGPIPE.
 const STOPPED_READING: u8 = 128 + 13;
 
 fn main() -> ExitCode {
     let cli = match parse_command_line(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        // Also `--help`, which is no failure: clap knows where it goes.
+        // This includes `--help`, which is not a failure: clap picks stream and status.
         Err(ConfigError::CommandLine(error)) => error.exit(),
         Err(error) => {
             complain(&error.to_string());
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     };
     let mut out = Console::new();
     let outcome = run(cli, &mut out);
-    // What was found before a failure counts too.
+    // Print what was found before a failure.
     let flushed = out.flush();
     if out.reader_has_gone() {
         return ExitCode::from(STOPPED_READING);
@@ -102,7 +102,7 @@ fn verify_records(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failu
         return differ(found.count);
     };
     let repaired = offline::repair(&options, &servers, &found.orders)?;
-    writeln!(out, "wrote {repaired} orders anew; what differs still:")?;
+    writeln!(out, "repaired {repaired} orders; remaining differences:")?;
     differ(offline::verify(&options, Some(&servers), out)?)
 }
 
@@ -137,14 +137,14 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
     let copied = offline::backfill(&options, &servers)?;
     writeln!(
         out,
-        "copied {} orders; Postgres follows the log from behind record {}",
+        "copied {} orders; Postgres follows the log after record {}",
         copied.orders, copied.position
     )?;
     if copied.untold > 0 {
         writeln!(
             out,
-            "of {} orders order_events lacks changes from before this copy, of which the log does not \
-             tell any more",
+            "of {} orders, order_events lacks changes from before this copy, which the log no longer \
+contains",
             copied.untold
         )?;
     }

@@ -1,4 +1,4 @@
-//! One request to stop, seen by every thread. The first reason stays.
+//! The process-wide stop request, visible to every thread. The first reason counts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -8,13 +8,13 @@ use std::time::Duration;
 /// Why the process stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {
-    /// An operator asked for it (SIGINT, SIGTERM).
+    /// An operator requested it (SIGINT, SIGTERM).
     Asked,
-    /// A thread ended that never should. A half-alive engine is worse than a restart.
+    /// A thread ended unasked. A half-alive engine is worse than a restart.
     ThreadEnded {
         /// The thread's name.
         thread: String,
-        /// What it said, or that it panicked.
+        /// Its error, or that it panicked.
         error: String,
     },
 }
@@ -32,17 +32,17 @@ struct Shared {
     changed: Condvar,
 }
 
-/// A handle to the one stop request; clones share it.
+/// A handle to the stop request; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(Arc<Shared>);
 
 impl Shutdown {
-    /// A request that nobody has made yet.
+    /// No stop is requested yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks every thread to stop. Later reasons than the first are dropped.
+    /// Requests a stop of every thread. Reasons after the first are dropped.
     pub fn request(&self, reason: StopReason) {
         let wakers = {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,22 +56,22 @@ impl Shutdown {
         }
     }
 
-    /// Whether somebody asked. Cheap: one load.
+    /// Whether a stop is requested. Cheap: one load.
     pub fn is_requested(&self) -> bool {
         self.0.requested.load(Ordering::Acquire)
     }
 
-    /// Why somebody asked; `None` while nobody has.
+    /// The reason; `None` while no stop is requested.
     pub fn reason(&self) -> Option<StopReason> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).reason.clone()
     }
 
-    /// Whether an operator asked, and nothing broke before.
+    /// Whether the reason is an operator's request.
     pub fn is_asked(&self) -> bool {
         self.reason() == Some(StopReason::Asked)
     }
 
-    /// Blocks the calling thread until somebody asks, and tells why.
+    /// Blocks the calling thread until a stop is requested; returns the reason.
     pub fn wait(&self) -> StopReason {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -82,7 +82,7 @@ impl Shutdown {
         }
     }
 
-    /// Blocks for at most `timeout`; true when somebody has asked. For loops that wait anyway.
+    /// Blocks for at most `timeout`; `true` once a stop is requested. For loops that pause anyway.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, _) = self
@@ -93,7 +93,7 @@ impl Shutdown {
         state.reason.is_some()
     }
 
-    /// Ready once somebody has asked; registers the task until then.
+    /// Ready once a stop is requested; until then registers the task.
     pub fn poll_requested(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.reason.is_some() {
@@ -105,7 +105,7 @@ impl Shutdown {
         Poll::Pending
     }
 
-    /// Waits until somebody asks.
+    /// Waits until a stop is requested.
     pub async fn requested(&self) {
         std::future::poll_fn(|context| self.poll_requested(context)).await;
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_reason_stays_and_everybody_wakes() {
+    fn the_first_reason_counts_and_everyone_wakes() {
         let shutdown = Shutdown::new();
         assert!(!shutdown.is_requested());
         assert_eq!(shutdown.reason(), None);

@@ -1,4 +1,4 @@
-//! Runs seeds of the [simulation](longbow::simulation), and prints the trace of one that fails.
+//! Runs seeds of the [simulation](longbow::simulation) and prints the trace of a failing seed.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,53 +14,53 @@ use longbow::simulation::run_seed;
 const BROKEN: u8 = 1;
 /// Exit status when the code under test, or the simulation, panicked.
 const PANICKED: u8 = 2;
-/// Exit status when a seed was not the same twice: something else than the seed decides.
+/// Exit status when two runs of a seed differed: something other than the seed decides.
 const DIFFERED: u8 = 3;
 
-/// Simulates the order system: one seed decides everything, and the same seed gives the same again.
+/// Simulates the order system. The seed decides everything: the same seed gives the same run.
 #[derive(Parser)]
 struct Args {
-    /// How many seeds to run.
+    /// Number of seeds to run.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 0)]
     start: u64,
-    /// Runs this one alone and prints its trace.
+    /// Runs this seed alone and prints its trace.
     #[arg(long, conflicts_with_all = ["seeds", "start"])]
     seed: Option<u64>,
-    /// Threads to run them on; each seed is one thread's alone [default: one for each core].
+    /// Threads to run on; each seed runs on one thread [default: one per core].
     #[arg(long)]
     threads: Option<usize>,
     /// Steps of each seed before the faults stop [default: drawn from the seed].
     #[arg(long)]
     steps: Option<usize>,
-    /// Prints how often each thing happened.
+    /// Prints how often each event happened.
     #[arg(long)]
     counts: bool,
-    /// Runs each seed twice and fails where the two differ.
+    /// Runs each seed twice and fails if the runs differ.
     #[arg(long)]
     twice: bool,
-    /// Goes on after a seed that panics: to find one that breaks an invariant as well.
+    /// Continues after a seed that panics, to find one that breaks an invariant.
     #[arg(long)]
     past_panics: bool,
-    /// Prints no trace of a seed that fails, only what it breaks.
+    /// Prints only what a failing seed breaks, not its trace.
     #[arg(long)]
     brief: bool,
 }
 
-/// How a seed ended that did not end well.
+/// How a seed failed.
 enum Failure {
     Broken,
     Panicked,
     Differed,
 }
 
-/// What all threads have found so far.
+/// Results of all threads so far.
 #[derive(Default)]
 struct Found {
     done: u64,
-    /// All their traces in one number, in whatever order they ended.
+    /// All trace hashes combined, independent of their order.
     traces: u64,
     counts: BTreeMap<&'static str, u64>,
     /// The first seed that failed, and how.
@@ -78,8 +78,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs one seed and prints each line of its trace as it happens, so that a panic ends the trace
-/// where it came.
+/// Runs one seed and prints its trace line by line, so that a panic ends the trace where it
+/// happened.
 fn print_seed(seed: u64, steps: Option<usize>, is_brief: bool) -> ExitCode {
     let mut print = |line: &str| {
         if !is_brief {
@@ -116,8 +116,8 @@ fn run_seeds(args: &Args) -> ExitCode {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                // Seeds are handed out in their order, and one that was begun is ended: so the
-                // first that fails is the same on any number of threads.
+                // Seeds are handed out in order, and a seed once started is finished: so the first
+                // failing seed is the same on any number of threads.
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= end {
@@ -150,7 +150,7 @@ fn run_seeds(args: &Args) -> ExitCode {
                 Failure::Broken => BROKEN,
                 Failure::Panicked => PANICKED,
                 Failure::Differed => {
-                    println!("seed {seed} was not the same twice");
+                    println!("seed {seed}: two runs differed");
                     return ExitCode::from(DIFFERED);
                 }
             };
@@ -160,7 +160,7 @@ fn run_seeds(args: &Args) -> ExitCode {
     }
 }
 
-/// Runs a seed and notes what came of it. True when it failed.
+/// Runs a seed and records its result. Returns `true` if it failed.
 fn note_seed(seed: u64, args: &Args, found: &Mutex<Found>) -> bool {
     let run = catch_unwind(AssertUnwindSafe(|| run_seed(seed, args.steps, None)));
     let again = args.twice.then(|| run_seed(seed, args.steps, None));

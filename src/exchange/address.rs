@@ -1,3 +1,5 @@
+//! The exchange's address, `http://host:port`, and its resolution.
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -7,7 +9,7 @@ use crate::types::InvalidValue;
 
 const ALLOWED: &str = "an address such as http://127.0.0.1:7070, without a path";
 
-/// Where an exchange is reached: `http://host:port`.
+/// The exchange's base URL: `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeAddress {
     host: String,
@@ -15,12 +17,13 @@ pub struct ExchangeAddress {
 }
 
 impl ExchangeAddress {
-    /// `host:port`, as the `Host` header has it.
+    /// `host:port`, for the `Host` header.
     pub fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// Looks the host up; the first address found. Blocks for as long as the system's resolver.
+    /// Resolves the host and returns its first address. Blocks for as long as the system's
+    /// resolver.
     ///
     /// # Errors
     /// The name is unknown or the resolver does not answer.
@@ -28,8 +31,8 @@ impl ExchangeAddress {
         self.resolve_all()?.into_iter().next().ok_or_else(|| self.no_address())
     }
 
-    /// Looks the host up; every address it has, at least one. Blocks for as long as the system's
-    /// resolver.
+    /// Resolves the host and returns all its addresses, at least one. Blocks for as long as the
+    /// system's resolver.
     ///
     /// # Errors
     /// The name is unknown or the resolver does not answer.
@@ -38,7 +41,7 @@ impl ExchangeAddress {
         if addresses.is_empty() { Err(self.no_address()) } else { Ok(addresses) }
     }
 
-    /// The address itself, where it was given and not a name: nothing has to be looked up.
+    /// The socket address, when the host is an IP address and needs no lookup.
     pub(super) fn literal(&self) -> Option<SocketAddr> {
         self.bare_host().parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.port))
     }
@@ -90,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_come_back_as_they_were_written() {
+    fn addresses_print_as_they_were_parsed() {
         for text in ["http://127.0.0.1:7070", "http://exchange.example:80", "http://[::1]:9"] {
             let address: ExchangeAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn other_things_are_refused() {
+    fn other_urls_are_rejected() {
         for text in [
             "",
             "sim2",

@@ -1,6 +1,6 @@
-//! The little of HTTP/1.1 that the feed thread needs: one GET on a connection of its own, and a
-//! body read as it comes. Blocking and without buffers between the socket and the lines, because
-//! every price passes here.
+//! A minimal blocking HTTP/1.1 client for the feed thread: one GET per connection, its body read as
+//! it arrives. Nothing is buffered between the socket and the feed lines, because every price takes
+//! this path.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -11,50 +11,50 @@ use crate::shutdown::Shutdown;
 
 /// Longest response head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Most heads of the 1xx kind before the answer's own (RFC 9110, section 15.2).
+/// Most 1xx responses before the final one (RFC 9110, section 15.2).
 const MAX_INTERIM_HEADS: usize = 16;
-/// How often a silent connection is looked at, so that a stop is seen.
+/// Interval at which a silent connection checks for a stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Most headers of a response.
 const MAX_HEADERS: usize = 64;
 /// Longest chunk-size line, extensions included.
 const MAX_CHUNK_LINE_BYTES: usize = 256;
-/// Bytes asked from the socket at once: some 1,500 feed lines.
+/// Bytes per read from the socket: about 1,500 feed lines.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How the end of a body is told.
+/// How the end of the body is delimited (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
-    /// So many bytes are left.
+    /// Bytes left of `Content-Length`.
     Length(u64),
-    /// So many bytes of the current chunk are left; zero: a size line follows.
+    /// Bytes left of the current chunk; at zero a chunk-size line follows.
     Chunked(u64),
     /// The line end after a chunk follows.
     ChunkEnd,
-    /// Ends with the connection.
+    /// The body ends when the connection closes.
     Close,
-    /// All read.
+    /// The body is complete.
     Done,
 }
 
-/// A connection on which a whole answer is awaited until a deadline, whatever drips meanwhile, and
-/// that ends when a stop is asked for.
-pub(super) struct Awaited {
+/// A socket whose whole response must arrive by a deadline, however slowly it drips. Reading fails
+/// once a stop is requested.
+pub(super) struct DeadlineStream {
     stream: TcpStream,
-    /// `None`: there is no end to the answer.
+    /// `None` for a response that never ends.
     deadline: Option<Instant>,
     shutdown: Shutdown,
 }
 
-impl Read for Awaited {
+impl Read for DeadlineStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.shutdown.is_requested() {
                 let stopped = io::ErrorKind::ConnectionAborted;
-                return Err(io::Error::new(stopped, "a stop was asked for"));
+                return Err(io::Error::new(stopped, "a stop was requested"));
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                let late = "the whole answer did not come in time";
+                let late = "the response was incomplete at the deadline";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, late));
             }
             match self.stream.read(into) {
@@ -65,18 +65,18 @@ impl Read for Awaited {
     }
 }
 
-/// Whether nothing came in time, and more may still come.
+/// Whether the read timed out; more bytes may follow.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// An answer whose body is still coming, from a socket or from whatever else gives bytes.
-pub(super) struct Response<S = Awaited> {
+/// A response whose body is still arriving, from a socket or any other reader.
+pub(super) struct Response<S = DeadlineStream> {
     /// The status code.
     pub status: u16,
     stream: S,
     framing: Framing,
-    /// Bytes that came and were not taken yet: `raw[taken..filled]`.
+    /// Bytes received but not yet decoded: `raw[taken..filled]`.
     raw: Vec<u8>,
     taken: usize,
     filled: usize,
@@ -86,21 +86,22 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-/// From where and for how long is asked.
+/// Options of [`get`].
 #[derive(Debug, Clone)]
 pub(super) struct GetOptions {
-    /// Local address to connect from; the system chooses without one.
+    /// Local address to connect from; `None` lets the system choose.
     pub source: Option<IpAddr>,
-    /// Longest wait for the connection and the whole answer together.
+    /// Time limit for the connection and the whole response together.
     pub timeout: Duration,
-    /// Ends the wait.
+    /// Aborts the request when a stop is requested.
     pub shutdown: Shutdown,
 }
 
-/// Sends a GET and reads the head of its answer.
+/// Sends a GET and reads the response head.
 ///
 /// # Errors
-/// Not reachable, no whole answer within the timeout, not HTTP, or a stop was asked for.
+/// The exchange is not reachable, the response was not complete within the timeout or is not HTTP,
+/// or a stop was requested.
 pub(super) fn get(dialer: &Dialer, path: &str, options: &GetOptions) -> io::Result<Response> {
     let GetOptions { source, timeout, shutdown } = options;
     let deadline = Some(Instant::now() + *timeout);
@@ -110,11 +111,11 @@ pub(super) fn get(dialer: &Dialer, path: &str, options: &GetOptions) -> io::Resu
     let authority = dialer.exchange().authority();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    Response::read_head(Awaited { stream, deadline, shutdown: shutdown.clone() })
+    Response::read_head(DeadlineStream { stream, deadline, shutdown: shutdown.clone() })
 }
 
 impl Response {
-    /// From here on the answer may go on for ever.
+    /// Lifts the deadline: from here on the body may go on for ever.
     pub fn without_deadline(mut self) -> Self {
         self.stream.deadline = None;
         self
@@ -130,7 +131,7 @@ impl<S: Read> Response<S> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut head = httparse::Response::new(&mut headers);
-            let bytes = response.raw.get(response.taken..response.filled).unwrap_or_default();
+            let bytes = undecoded(&response.raw, response.taken, response.filled);
             match head.parse(bytes).map_err(|error| malformed(&error.to_string()))? {
                 httparse::Status::Complete(length) => {
                     let status = head.code.unwrap_or(0);
@@ -140,10 +141,10 @@ impl<S: Read> Response<S> {
                         response.status = status;
                         return Ok(response);
                     }
-                    // Only hints for whoever can use them; the answer follows.
+                    // An interim response; the final one follows.
                     interim_heads += 1;
                     if status == 101 || interim_heads > MAX_INTERIM_HEADS {
-                        return Err(malformed("1xx and no answer"));
+                        return Err(malformed("1xx responses without a final one"));
                     }
                 }
                 httparse::Status::Partial if bytes.len() >= MAX_HEAD_BYTES => {
@@ -158,11 +159,11 @@ impl<S: Read> Response<S> {
         }
     }
 
-    /// Appends the next piece of the body. `false` once it has ended.
+    /// Appends the next piece of the body; `false` once the body has ended.
     ///
     /// # Errors
-    /// `WouldBlock` or `TimedOut` when nothing came in time (call again), the connection broke, or
-    /// its framing is wrong.
+    /// `WouldBlock` or `TimedOut` when nothing arrived in time (call again), the connection broke,
+    /// or the framing is invalid.
     pub fn read_more(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             if self.decode(body)? {
@@ -180,7 +181,7 @@ impl<S: Read> Response<S> {
         }
     }
 
-    /// Reads the whole body of at most `limit` bytes.
+    /// Reads the whole body, at most `limit` bytes.
     pub fn read_to_end(mut self, limit: usize) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         while self.read_more(&mut body)? {
@@ -192,10 +193,14 @@ impl<S: Read> Response<S> {
     }
 
     fn fill(&mut self) -> io::Result<usize> {
-        // A chunk-size line that came in part stays, at the front.
+        // Keep a partial chunk-size line: move it to the front.
         self.raw.copy_within(self.taken..self.filled, 0);
         (self.taken, self.filled) = (0, self.filled - self.taken);
-        let free = self.raw.get_mut(self.filled..).unwrap_or_default();
+        let (_, free) = self.raw.split_at_mut(self.filled);
+        assert!(
+            !free.is_empty(),
+            "a head or a chunk line that fills the buffer is an error before"
+        );
         let read = loop {
             match self.stream.read(free) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -206,11 +211,11 @@ impl<S: Read> Response<S> {
         Ok(read)
     }
 
-    /// Takes body bytes out of what has come; true when there were any.
+    /// Decodes body bytes from what has arrived; `true` if there were any.
     fn decode(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
         let before = body.len();
         while self.taken < self.filled {
-            let available = self.raw.get(self.taken..self.filled).unwrap_or_default();
+            let available = undecoded(&self.raw, self.taken, self.filled);
             match self.framing {
                 Framing::Done => break,
                 Framing::Close => {
@@ -219,7 +224,7 @@ impl<S: Read> Response<S> {
                 }
                 Framing::Length(left) | Framing::Chunked(left @ 1..) => {
                     let length = available.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    body.extend_from_slice(available.get(..length).unwrap_or_default());
+                    body.extend_from_slice(available.split_at(length).0);
                     self.taken += length;
                     let left = left - length as u64;
                     self.framing = match (self.framing, left) {
@@ -238,7 +243,7 @@ impl<S: Read> Response<S> {
                 Framing::ChunkEnd => {
                     let Some((line, length)) = line_of(available)? else { break };
                     if !line.is_empty() {
-                        return Err(malformed("bytes behind the end of a chunk"));
+                        return Err(malformed("bytes after the end of a chunk"));
                     }
                     self.taken += length;
                     self.framing = Framing::Chunked(0);
@@ -249,12 +254,18 @@ impl<S: Read> Response<S> {
     }
 }
 
-/// A line without its end, and its length with it; `None` while it is not complete.
+/// The bytes received but not yet decoded.
+fn undecoded(raw: &[u8], taken: usize, filled: usize) -> &[u8] {
+    assert!(taken <= filled, "bytes are received before they are decoded");
+    raw.split_at(filled).0.split_at(taken).1
+}
+
+/// A line without its line end, and its length with it; `None` while it is incomplete.
 fn line_of(bytes: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
     let searched = bytes.get(..MAX_CHUNK_LINE_BYTES).unwrap_or(bytes);
     match memchr::memchr(b'\n', searched) {
         Some(end) => {
-            let line = searched.get(..end).unwrap_or_default();
+            let (line, _) = searched.split_at(end);
             let line = line.strip_suffix(b"\r").ok_or_else(|| malformed("a bare line feed"))?;
             Ok(Some((line, end + 1)))
         }
@@ -273,7 +284,7 @@ fn chunk_size(line: &[u8]) -> io::Result<u64> {
     u64::from_str_radix(text, 16).map_err(|_| invalid())
 }
 
-/// How the end of the body is told. What could be read in two ways is refused (RFC 9112, 6.3).
+/// How the body is delimited. Ambiguous framing is rejected (RFC 9112, section 6.3).
 fn framing(headers: &[httparse::Header<'_>]) -> io::Result<Framing> {
     let mut framing = None;
     for header in headers {
@@ -291,7 +302,7 @@ fn framing(headers: &[httparse::Header<'_>]) -> io::Result<Framing> {
             continue;
         };
         if framing.replace(told).is_some_and(|before| before != told) {
-            return Err(malformed("the length of the body is told in two ways"));
+            return Err(malformed("conflicting lengths of the body"));
         }
     }
     Ok(framing.unwrap_or(Framing::Close))
@@ -315,7 +326,7 @@ mod tests {
         GetOptions { source: None, timeout, shutdown: Shutdown::new() }
     }
 
-    /// Serves the pieces one write at a time and reads the body that comes out.
+    /// Serves the pieces one write at a time and returns the status and the decoded body.
     fn body_of(pieces: &'static [&'static str]) -> io::Result<(u16, String)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let dialer = Dialer::new(ExchangeAddress::from(listener.local_addr()?));
@@ -338,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_come_out_whatever_their_framing() {
+    fn bodies_are_decoded_with_any_framing() {
         let length = &["HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", "llo"];
         assert_eq!(body_of(length).unwrap(), (200, "hello".into()));
         let close = &["HTTP/1.1 410 Gone\r\n\r\nhe", "llo"];
@@ -353,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_of_the_1xx_kind_are_passed() {
+    fn interim_responses_are_skipped() {
         let hints = &[
             "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 ",
             "200 OK\r\ncontent-length: 5\r\n\r\nhello",
@@ -362,7 +373,7 @@ mod tests {
         assert!(body_of(&["HTTP/1.1 101 Switching Protocols\r\n\r\n"]).is_err());
     }
 
-    /// A server whose answer drips for ever, a byte at a time.
+    /// A server whose response drips for ever, a byte at a time.
     fn dripping(head: &'static str) -> Dialer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let dialer = Dialer::new(ExchangeAddress::from(listener.local_addr().unwrap()));
@@ -377,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_drips_has_a_deadline_as_a_whole() {
+    fn a_dripping_response_has_one_deadline() {
         for head in ["HTTP/1.1 200 OK\r\nx-drip: ", "HTTP/1.1 200 OK\r\n\r\n"] {
             let dialer = dripping(head);
             let answer = get(&dialer, "/path", &options(Duration::from_millis(300)));
@@ -387,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_the_wait_for_an_answer() {
+    fn a_stop_aborts_the_response() {
         let dialer = dripping("HTTP/1.1 200 OK\r\n\r\n");
         let options = options(Duration::from_secs(600));
         let answer = get(&dialer, "/path", &options).unwrap();
@@ -397,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_framing_is_an_error() {
+    fn invalid_framing_is_an_error() {
         for pieces in [
             &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n"][..],
             &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabc\r\n"],

@@ -1,5 +1,6 @@
-//! The exchange's clock, as the heartbeats of its feed tell it. Deadlines are told to the exchange in
-//! its own time, and what it does not know of is given up only once its own clock is past them.
+//! The exchange's clock, estimated from the heartbeats of its feed. Deadlines are sent in the
+//! exchange's time, and an order that the exchange does not know is given up only once the
+//! exchange's own clock is past its deadline.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,23 +8,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::types::{Moment, MonotonicMicros, TimestampMicros};
 
-/// Beats that the estimate is made of: the one that took the least time to get here counts.
+/// Heartbeats in the estimate. The one with the lowest latency counts.
 const BEATS: usize = 8;
-/// Beats in a row that must agree on another time before it is believed: a single odd one is late, or
-/// nonsense. Also how many beats back the exchange's clock is taken to be behind the estimate.
+/// Heartbeats in a row that must agree on another time before it is believed: a single odd one is
+/// late or wrong. Also how many of the newest heartbeats bound the exchange's clock from below.
 const BEATS_TO_BELIEVE: usize = 3;
-/// How far beats may be apart that agree, in microseconds.
+/// Heartbeats agree when they differ by at most this, in microseconds.
 const AGREEMENT_MICROS: u64 = 500_000;
-/// How long the times that deadlines were told by are remembered, in microseconds: up to twice that.
-const TOLD_MICROS: u64 = 60_000_000;
-/// Stands for what is not known.
+/// How long the offsets that deadlines were converted with are remembered, in microseconds: this
+/// long at least, twice as long at most.
+const WINDOW_MICROS: u64 = 60_000_000;
+/// Sentinel for an unknown value.
 const UNKNOWN: i64 = i64::MIN;
 
-/// The exchange's clock, shared by whoever hears it and whoever tells deadlines by it. A clone is the
-/// same clock. Until its first beat it is taken to be ours.
+/// The exchange's clock, shared by the feed thread, which sets it, and the orders thread, which
+/// converts deadlines with it. Clones share the same clock. Before the first heartbeat it equals
+/// our clock.
 ///
-/// Clocks are compared with the monotonic one, which nobody sets: a clock is "ahead" by its time minus
-/// that.
+/// Clocks are compared through the monotonic clock, which nobody sets: `ahead` is a clock's time
+/// minus the monotonic time.
 #[derive(Debug, Clone)]
 pub struct ExchangeClock(Arc<Shared>);
 
@@ -31,14 +34,15 @@ pub struct ExchangeClock(Arc<Shared>);
 /// writes and reads the others.
 #[derive(Debug)]
 struct Shared {
-    /// How far it is ahead. Never more than it really is, unless it was set back a moment ago.
+    /// Never more than the true value, unless the clock was set back a moment ago.
     ahead: AtomicI64,
-    /// The same of the last few beats alone, whichever said the least.
+    /// The least that one of the last few heartbeats said.
     least_ahead: AtomicI64,
-    /// What deadlines were told by: the most in this while and in the one before, and when it began.
-    told: AtomicI64,
-    told_before: AtomicI64,
-    told_since: AtomicI64,
+    /// The largest `ahead` that a deadline was converted with, in the current window and in the one
+    /// before, and when the current one began.
+    max_used: AtomicI64,
+    max_used_before: AtomicI64,
+    window_start: AtomicI64,
 }
 
 impl Default for ExchangeClock {
@@ -46,62 +50,62 @@ impl Default for ExchangeClock {
         Self(Arc::new(Shared {
             ahead: AtomicI64::new(UNKNOWN),
             least_ahead: AtomicI64::new(UNKNOWN),
-            told: AtomicI64::new(UNKNOWN),
-            told_before: AtomicI64::new(UNKNOWN),
-            told_since: AtomicI64::new(0),
+            max_used: AtomicI64::new(UNKNOWN),
+            max_used_before: AtomicI64::new(UNKNOWN),
+            window_start: AtomicI64::new(0),
         }))
     }
 }
 
 impl ExchangeClock {
-    /// How far the exchange's clock is ahead of ours, in microseconds; behind, where negative. `None`
-    /// before its first beat.
+    /// How far the exchange's clock is ahead of ours, in microseconds; negative when it is behind.
+    /// `None` before the first heartbeat.
     pub fn offset_micros(&self, now: Moment) -> Option<i64> {
         let ahead = self.0.ahead.load(Ordering::Relaxed);
         (ahead != UNKNOWN).then(|| ahead.saturating_sub(ours_ahead(now)))
     }
 
-    /// What the exchange's clock says at least.
+    /// A lower bound of the exchange's time.
     pub fn now(&self, now: Moment) -> TimestampMicros {
         shifted(now.wall, self.least_ahead(now).saturating_sub(ours_ahead(now)))
     }
 
-    /// A moment of our clock, as a deadline for the exchange, in its time.
+    /// Converts a time of our clock to the exchange's, for use as a deadline.
     pub fn deadline(&self, at: TimestampMicros, now: Moment) -> TimestampMicros {
         let ahead = self.ahead(now);
-        let told = self.0.told.load(Ordering::Relaxed);
+        let max_used = self.0.max_used.load(Ordering::Relaxed);
         let monotonic = i64::try_from(now.monotonic.micros()).unwrap_or(i64::MAX);
-        let since = self.0.told_since.load(Ordering::Relaxed);
-        if monotonic.saturating_sub(since).unsigned_abs() > TOLD_MICROS {
-            self.0.told_before.store(told, Ordering::Relaxed);
-            self.0.told.store(ahead, Ordering::Relaxed);
-            self.0.told_since.store(monotonic, Ordering::Relaxed);
+        let since = self.0.window_start.load(Ordering::Relaxed);
+        if monotonic.saturating_sub(since).unsigned_abs() > WINDOW_MICROS {
+            self.0.max_used_before.store(max_used, Ordering::Relaxed);
+            self.0.max_used.store(ahead, Ordering::Relaxed);
+            self.0.window_start.store(monotonic, Ordering::Relaxed);
         } else {
-            self.0.told.store(told.max(ahead), Ordering::Relaxed);
+            self.0.max_used.store(max_used.max(ahead), Ordering::Relaxed);
         }
         shifted(at, ahead.saturating_sub(ours_ahead(now)))
     }
 
-    /// The exchange takes nothing any more whose deadline, by our clock, is before this: also where it
-    /// was told by an estimate that has turned out to be wrong, or the exchange's clock was set back
-    /// since. Never after `now`.
+    /// The exchange accepts no order any more whose deadline, by our clock, is before this time.
+    /// Holds even if a deadline was converted with an estimate that proved wrong, or if the
+    /// exchange's clock was set back since. Never after `now`.
     pub fn deadlines_passed(&self, now: Moment) -> TimestampMicros {
-        let too_late = self.told(now).saturating_sub(self.least_ahead(now)).max(0);
+        let too_late = self.max_ahead_used(now).saturating_sub(self.least_ahead(now)).max(0);
         shifted(now.wall, too_late.saturating_neg())
     }
 
-    /// The most that deadlines were told by which are not too old to be waited for.
-    fn told(&self, now: Moment) -> i64 {
+    /// The largest `ahead` that a deadline which may still be pending was converted with.
+    fn max_ahead_used(&self, now: Moment) -> i64 {
         let monotonic = i64::try_from(now.monotonic.micros()).unwrap_or(i64::MAX);
-        let since = self.0.told_since.load(Ordering::Relaxed);
+        let since = self.0.window_start.load(Ordering::Relaxed);
         let age = monotonic.saturating_sub(since).unsigned_abs();
-        let (told, before) = (&self.0.told, &self.0.told_before);
-        if age > 2 * TOLD_MICROS {
+        let (current, before) = (&self.0.max_used, &self.0.max_used_before);
+        if age > 2 * WINDOW_MICROS {
             UNKNOWN
-        } else if age > TOLD_MICROS {
-            told.load(Ordering::Relaxed)
+        } else if age > WINDOW_MICROS {
+            current.load(Ordering::Relaxed)
         } else {
-            told.load(Ordering::Relaxed).max(before.load(Ordering::Relaxed))
+            current.load(Ordering::Relaxed).max(before.load(Ordering::Relaxed))
         }
     }
 
@@ -132,24 +136,24 @@ fn shifted(time: TimestampMicros, micros: i64) -> TimestampMicros {
     TimestampMicros::new(time.micros().saturating_add_signed(micros))
 }
 
-/// Makes an estimate of the beats. A beat is late by the time that it took to get here, so the one
-/// that says the most is nearest to the truth, as long as the clock is not set.
+/// Estimates the clock from heartbeats. A heartbeat is late by its latency, so the one that says
+/// the most is nearest to the truth, as long as the clock is not set.
 #[derive(Debug, Default)]
 pub(super) struct Beats {
     clock: ExchangeClock,
-    /// How far the clock is ahead by each of the last beats that go together.
+    /// `ahead` by each of the last heartbeats that agree.
     recent: VecDeque<i64>,
-    /// The last beats, where those do not go with the others.
+    /// The newest heartbeats, if they disagree with the others.
     odd: Vec<i64>,
 }
 
 impl Beats {
-    /// Tells this clock.
+    /// An estimator that updates this clock.
     pub(super) fn new(clock: ExchangeClock) -> Self {
         Self { clock, ..Self::default() }
     }
 
-    /// Takes the exchange's time, which came when the monotonic clock was at `received`.
+    /// Takes a heartbeat: the exchange's time, received at this monotonic time.
     pub(super) fn heard(&mut self, time: TimestampMicros, received: MonotonicMicros) {
         let said = ahead(time, received);
         match self.estimate() {
@@ -162,7 +166,9 @@ impl Beats {
                 }
             }
         }
-        let Some(estimate) = self.estimate() else { return };
+        let Some(estimate) = self.estimate() else {
+            unreachable!("the first heartbeat is believed, and newer ones only replace it")
+        };
         let last = self.recent.iter().rev().take(BEATS_TO_BELIEVE).chain(&self.odd);
         let least = last.copied().min().unwrap_or(estimate);
         self.clock.0.least_ahead.store(least, Ordering::Relaxed);
@@ -191,7 +197,7 @@ mod tests {
     const SECOND: u64 = 1_000_000;
     const START: u64 = 1_732_400_000 * SECOND;
 
-    /// Both sides: a beat a second, from a clock that is so far ahead of ours.
+    /// Both sides: the exchange sends a heartbeat each second from a clock that is `ahead` of ours.
     struct Rig {
         beats: Beats,
         clock: ExchangeClock,
@@ -217,7 +223,7 @@ mod tests {
             shifted(self.now().wall, self.ahead)
         }
 
-        /// A second passes, and a beat comes that took so long.
+        /// A second passes, then a heartbeat arrives with this latency.
         fn beat(&mut self, latency: u64) {
             self.micros += SECOND;
             let sent = TimestampMicros::new(self.exchange().micros() - latency);
@@ -234,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_beat_it_is_our_clock() {
+    fn before_the_first_beat_it_equals_our_clock() {
         let rig = Rig::new(6);
         let now = rig.now();
         assert_eq!(rig.clock.offset_micros(now), None);
@@ -244,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fastest_beat_counts_and_one_is_enough_to_begin_with() {
+    fn the_beat_with_the_lowest_latency_counts_and_the_first_is_believed() {
         let mut rig = Rig::new(6);
         rig.beat(400_000);
         assert_eq!(rig.offset(), 5_600_000);
@@ -255,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_are_told_in_its_time_and_pass_when_ours_do() {
+    fn deadlines_are_sent_in_exchange_time_and_pass_when_ours_do() {
         for ahead in [6, -10, 3_600] {
             let mut rig = Rig::new(ahead);
             rig.beat_often(5);
@@ -263,18 +269,18 @@ mod tests {
             let told = rig.clock.deadline(deadline, now);
             assert_eq!(told.micros(), rig.exchange().micros() + 5 * SECOND - 100);
             let passed = rig.clock.deadlines_passed(now);
-            assert!(now.wall.micros_since(passed) <= 3_000, "as late as its slowest beat");
+            assert!(now.wall.micros_since(passed) <= 3_000, "late by at most the slowest beat");
         }
     }
 
     #[test]
-    fn a_deadline_that_was_told_by_another_clock_passes_when_that_does() {
+    fn a_deadline_converted_with_a_wrong_offset_passes_later() {
         let mut rig = Rig::new(-10);
-        rig.clock.deadline(rig.now().wall, rig.now()); // as if there were no difference
+        rig.clock.deadline(rig.now().wall, rig.now()); // converted with offset zero
         rig.beat(0);
         let late = rig.now().wall.micros_since(rig.clock.deadlines_passed(rig.now()));
         assert_eq!(late, 10 * SECOND);
-        // Once nobody can be waiting for it any more it is forgotten.
+        // Once no deadline of that window can be pending, it is forgotten.
         for _ in 0..3 {
             (0..61).for_each(|_| rig.beat(0));
             rig.clock.deadline(rig.now().wall, rig.now());
@@ -283,20 +289,20 @@ mod tests {
     }
 
     #[test]
-    fn old_deadlines_are_forgotten_although_no_new_ones_are_told() {
+    fn old_deadlines_are_forgotten_without_new_ones() {
         let mut rig = Rig::new(0);
         rig.beat_often(20);
         rig.clock.deadline(rig.now().wall, rig.now());
         rig.ahead = -3_600 * SECOND as i64;
-        rig.beat_often(TOLD_MICROS / SECOND);
+        rig.beat_often(WINDOW_MICROS / SECOND);
         assert_ne!(rig.clock.deadlines_passed(rig.now()), rig.now().wall);
-        rig.beat_often(TOLD_MICROS / SECOND);
+        rig.beat_often(WINDOW_MICROS / SECOND);
         let late = rig.now().wall.micros_since(rig.clock.deadlines_passed(rig.now()));
         assert!(late < SECOND, "{late}");
     }
 
     #[test]
-    fn a_clock_that_is_set_back_is_feared_at_once_and_believed_after_three_beats() {
+    fn a_clock_set_back_delays_deadlines_at_once_and_is_believed_after_three_beats() {
         let mut rig = Rig::new(0);
         rig.beat_often(20);
         rig.clock.deadline(rig.now().wall, rig.now());
@@ -311,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_forward_is_believed_after_three_beats() {
+    fn a_clock_set_forward_is_believed_after_three_beats() {
         let mut rig = Rig::new(0);
         rig.beat_often(20);
         rig.ahead = 6 * SECOND as i64;
@@ -323,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn single_odd_beats_and_a_reader_that_was_held_up_change_nothing() {
+    fn single_odd_beats_and_a_stalled_reader_change_nothing() {
         let mut rig = Rig::new(1);
         rig.beat_often(20);
         let before = rig.offset();
@@ -331,7 +337,7 @@ mod tests {
             rig.beats.heard(TimestampMicros::new(odd), rig.now().monotonic);
             assert_eq!(rig.offset(), before, "{odd}");
         }
-        // Beats of ten seconds, all read at once: each says something else.
+        // Ten seconds of heartbeats, all read at once: each disagrees with the others.
         let read_at = rig.now().monotonic.saturating_add(std::time::Duration::from_secs(10));
         for second in 1..=10 {
             let sent = rig.exchange().saturating_add_micros(second * SECOND);
@@ -342,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_runs_slow_is_followed() {
+    fn a_slow_clock_is_tracked() {
         let mut rig = Rig::new(0);
         for _ in 0..200 {
             rig.ahead -= 7_813;

@@ -1,3 +1,5 @@
+//! Connections to the exchange: resolves its name, races its addresses and notices when it moves.
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -8,14 +10,14 @@ use std::time::{Duration, Instant};
 use super::address::ExchangeAddress;
 use crate::runtime::connect_any;
 
-/// How often a lookup under way is looked at, so that a stop is seen.
+/// Interval at which a pending lookup checks for a stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 type Lookup = dyn Fn(&ExchangeAddress) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// The way to the exchange: looks its name up for each connection and tries every address it has,
-/// so that an exchange that moves is followed and a dead address of several costs little. Clones
-/// share what they know.
+/// Connects to the exchange. Each connection resolves the name again and tries every address, so
+/// that a move of the exchange is followed and one dead address of several costs little. Clones
+/// share their state.
 #[derive(Clone)]
 pub struct Dialer(Arc<Shared>);
 
@@ -24,27 +26,27 @@ struct Shared {
     lookup: Box<Lookup>,
     state: Mutex<State>,
     looked_up: Condvar,
-    /// How often a lookup has found other addresses than the one before.
+    /// How many lookups found other addresses than the one before.
     changes: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
-    /// A lookup is under way, on a thread of its own: the system's resolver may block for half a
+    /// A lookup is running, on a thread of its own: the system's resolver may block for half a
     /// minute. There is never more than one.
     is_looking_up: bool,
-    /// Lookups that have ended.
+    /// Lookups completed.
     lookups: u64,
-    /// Why the last one found nothing.
+    /// Why the last lookup failed.
     failure: Option<String>,
-    /// What the last one that found something found.
+    /// Addresses of the last successful lookup.
     known: Vec<SocketAddr>,
-    /// What was reached last: tried first while the name still means it.
+    /// The address reached last: tried first while the name still resolves to it.
     reached: Option<SocketAddr>,
 }
 
 impl Dialer {
-    /// A way that nobody has gone yet.
+    /// A dialer that has not connected yet.
     pub fn new(exchange: ExchangeAddress) -> Self {
         Self::with_lookup(exchange, ExchangeAddress::resolve_all)
     }
@@ -58,17 +60,17 @@ impl Dialer {
         Self(Arc::new(Shared { exchange, lookup, state, looked_up, changes }))
     }
 
-    /// Where this leads.
+    /// The exchange that this connects to.
     pub fn exchange(&self) -> &ExchangeAddress {
         &self.0.exchange
     }
 
-    /// Looks the name up and connects with small-packet delay off, from a local address where one is
-    /// given. Waits for at most `timeout` in all, and no longer than until `is_stopped`. While the
-    /// resolver is silent or fails, the addresses that it last gave are tried.
+    /// Resolves the name and connects with `TCP_NODELAY`, from `source` if given. Waits for
+    /// `timeout` at most in total, and ends early once `is_stopped`. While the resolver hangs or
+    /// fails, the addresses known before are tried.
     ///
     /// # Errors
-    /// The name is unknown, or none of its addresses can be reached.
+    /// The name is unknown, or none of its addresses is reachable.
     pub fn connect(
         &self,
         source: Option<IpAddr>,
@@ -81,33 +83,33 @@ impl Dialer {
             addresses.retain(|address| address.is_ipv4() == source.is_ipv4());
         }
         let reached = self.lock().reached;
-        // Stable: the resolver's order is kept otherwise.
+        // The sort is stable: the rest keeps the resolver's order.
         addresses.sort_by_key(|address| Some(*address) != reached);
         let left = until.saturating_duration_since(Instant::now());
         let (address, stream) = connect_any(&addresses, source, left, is_stopped)?;
         if reached != Some(address) {
-            tracing::info!(exchange = %self.0.exchange, %address, "the exchange is reached");
+            tracing::info!(exchange = %self.0.exchange, %address, "connected to the exchange");
             self.lock().reached = Some(address);
         }
         stream.set_nodelay(true)?;
         Ok(stream)
     }
 
-    /// Looks the name up again, and does not wait for the outcome.
+    /// Starts a lookup without waiting for its result.
     pub fn refresh(&self) {
         if self.0.exchange.literal().is_none() {
-            // Without a thread for it there is none this time.
+            // If no thread can be spawned, this lookup is skipped.
             let _failed = self.begin_lookup().map(drop);
         }
     }
 
-    /// How often the name's meaning has changed. While it has not, every connection leads to where it
-    /// should.
+    /// How often the name began to resolve to other addresses. While this stands still, every
+    /// connection leads to the right host.
     pub fn changes(&self) -> u64 {
         self.0.changes.load(Ordering::Relaxed)
     }
 
-    /// Whether an address is among those that the name means now.
+    /// Whether the name resolves to this address now.
     pub fn leads_to(&self, address: SocketAddr) -> bool {
         self.lock().known.contains(&address)
     }
@@ -122,9 +124,9 @@ impl Dialer {
         }
         let mut state = self.begin_lookup()?;
         let seen = state.lookups;
-        // Time has to be left to connect to what was known before.
-        let patience = if state.known.is_empty() { timeout } else { timeout / 2 };
-        let until = Instant::now() + patience;
+        // Leave time to connect to the addresses known before.
+        let lookup_timeout = if state.known.is_empty() { timeout } else { timeout / 2 };
+        let until = Instant::now() + lookup_timeout;
         while state.lookups == seen && !is_stopped() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -142,13 +144,13 @@ impl Dialer {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("{exchange}: {failure}")))
     }
 
-    /// Begins a lookup, or joins the one under way.
+    /// Starts a lookup, or joins the running one.
     fn begin_lookup(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         if !state.is_looking_up {
             let shared = Arc::clone(&self.0);
             let thread = std::thread::Builder::new().name("resolver".to_owned());
-            // Not joined: nobody waits for a resolver that does not answer.
+            // Detached: nobody joins a resolver that hangs.
             let _detached = thread.spawn(move || shared.look_up())?;
             state.is_looking_up = true;
         }
@@ -178,7 +180,7 @@ impl Shared {
             }
             Err(error) => {
                 let known = state.known.len();
-                tracing::warn!(exchange = %self.exchange, %error, known, "the exchange's name is not found; the addresses known before are tried");
+                tracing::warn!(exchange = %self.exchange, %error, known, "the exchange's name did not resolve; trying the addresses known before");
                 state.failure = Some(error.to_string());
             }
         }
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_up_for_each_connection_and_every_address_is_tried() {
+    fn each_connection_resolves_the_name_and_tries_every_address() {
         let (first, dead) = listener();
         let (second, alive) = listener();
         let means = Arc::new(Mutex::new(vec![dead]));
@@ -230,17 +232,17 @@ mod tests {
         let dialer = Dialer::with_lookup(named(), move |_| Ok(told.lock().unwrap().clone()));
         assert_eq!(reached(&dialer).unwrap(), dead);
         drop(first);
-        assert!(reached(&dialer).is_err(), "nothing listens there any more");
+        assert!(reached(&dialer).is_err(), "nothing listens there any longer");
         *means.lock().unwrap() = vec![dead, alive];
         assert_eq!(reached(&dialer).unwrap(), alive);
         let (_third, moved) = listener();
         *means.lock().unwrap() = vec![moved];
-        assert_eq!(reached(&dialer).unwrap(), moved, "though the old one still answers");
+        assert_eq!(reached(&dialer).unwrap(), moved, "although the old one still answers");
         drop(second);
     }
 
     #[test]
-    fn a_lookup_tells_which_connections_lead_elsewhere_now() {
+    fn a_lookup_tells_which_connections_are_outdated() {
         let [one, two]: [SocketAddr; 2] = ["10.0.0.1:7", "10.0.0.2:7"].map(|a| a.parse().unwrap());
         let means = Arc::new(Mutex::new(vec![one, two]));
         let told = Arc::clone(&means);
@@ -250,7 +252,7 @@ mod tests {
         let changes = dialer.changes();
         means.lock().unwrap().reverse();
         look();
-        assert_eq!(dialer.changes(), changes, "another order is no change");
+        assert_eq!(dialer.changes(), changes, "the order of addresses does not matter");
         *means.lock().unwrap() = vec![two];
         look();
         assert_eq!(dialer.changes(), changes + 1);
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_fails_leaves_what_it_said_before() {
+    fn a_failing_resolver_leaves_the_addresses_known_before() {
         let (_listener, address) = listener();
         let (sender, answers) = mpsc::channel();
         let answers = Mutex::new(answers);
@@ -273,14 +275,14 @@ mod tests {
         assert_eq!(reached(&dialer).unwrap(), address);
         sender.send(None).unwrap();
         assert_eq!(reached(&dialer).unwrap(), address);
-        // No answer at all: half of the time is waited for one.
+        // A hanging resolver: half of the timeout is spent waiting for it.
         let short = Duration::from_secs(2);
         assert!(dialer.connect(None, short, &|| false).is_ok());
         sender.send(None).unwrap();
     }
 
     #[test]
-    fn a_stop_is_seen_while_the_resolver_is_silent() {
+    fn a_stop_is_noticed_while_the_resolver_hangs() {
         let (_sender, never) = mpsc::channel::<()>();
         let never = Mutex::new(never);
         let (begun, has_begun) = mpsc::channel();
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_the_local_addresss_kind_are_tried() {
+    fn only_addresses_of_the_sources_family_are_tried() {
         let (_listener, address) = listener();
         let other = "[::1]:9".parse().unwrap();
         let dialer = Dialer::with_lookup(named(), move |_| Ok(vec![other, address]));

@@ -1,6 +1,6 @@
-//! The feed thread: one connection to the exchange's trade feed, the only writer of the market.
-//! Prices go to the ring and the last-value table, order lines to the orders thread; neither waits
-//! for the other.
+//! The feed thread: holds one connection to the exchange's trade feed and is the only writer of the
+//! market. Prices go to the ring and the last-value table, order lines to the orders thread;
+//! neither waits for the other.
 
 mod checkpoints;
 mod connection;
@@ -39,62 +39,62 @@ use super::feed_types::OrderFeedMessage;
 use super::wire::FeedSession;
 use checkpoints::{CheckpointSender, CheckpointWriter};
 use connection::{Connection, Resume};
-use lines::BEATS_BETWEEN_COMPARISONS;
+use lines::BEATS_BETWEEN_RECONCILIATIONS;
 use lists::ListReader;
-use metrics::Spells;
+use metrics::SkipLog;
 use numbering::Numbering;
 use symbols::Symbols;
 
 pub use metrics::FeedMetrics;
 
-/// Longest name of a feed session. It is part of the ids that price streams send.
+/// Longest session name. It becomes part of the event ids of price streams.
 const MAX_SESSION_BYTES: usize = 64;
-/// First wait before connecting again; doubles up to the last.
+/// Reconnect backoff: from the first, doubling, to the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);
-/// Time between two checkpoints: so many lines are read again after a crash.
+/// Time between two checkpoints; after a crash the lines of at most this time are read again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long after one message about a gap, or a numbering that begins again, the next may follow.
+/// Least time between two log lines about gaps, or about a numbering that restarted.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
-/// Where the feed is and how long it may be silent.
+/// Options of the feed thread.
 #[derive(Debug, Clone)]
 pub struct FeedOptions {
     /// The exchange.
     pub exchange: ExchangeAddress,
-    /// Local address to connect from; the system chooses without one.
+    /// Local address to connect from; `None` lets the system choose.
     pub source: Option<IpAddr>,
-    /// Longest wait for a connection and the whole answer to a request; of the feed's own answer up
-    /// to the line that names its session.
+    /// Time limit for a connection and its whole response; on the feed connection, up to its
+    /// session line.
     pub request_timeout: Duration,
-    /// Silence that means the connection is dead; the exchange beats once a second. Blank lines and
-    /// pieces of a line are silence too.
+    /// Silence after which the connection counts as dead; the exchange sends a heartbeat each
+    /// second. Blank lines and parts of lines count as silence.
     pub silence_timeout: Duration,
-    /// Session and next sequence to go on from, as the log remembers them.
+    /// Session and next sequence to resume from, as the log knows them.
     pub resume: Option<(CompactString, u64)>,
-    /// Is told the time of each heartbeat.
+    /// The clock that the feed's heartbeats set.
     pub exchange_clock: ExchangeClock,
 }
 
-/// Why one connection ended. The thread connects again.
+/// Why a connection ended. The thread connects again.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error("the connection failed: {0}")]
     Connection(#[from] io::Error),
     #[error("{0}")]
     Unexpected(String),
-    #[error("nothing came for {0:?}")]
+    #[error("silent for {0:?}")]
     Silent(Duration),
-    #[error("the orders thread was behind and reads again from {0}")]
+    #[error("the orders queue was full; reading again from {0}")]
     Reread(u64),
-    #[error("the exchange no longer keeps the position asked for")]
+    #[error("the exchange no longer keeps the requested position")]
     PositionGone,
-    #[error("a stop was asked for")]
+    #[error("a stop was requested")]
     Stop,
 }
 
-/// The feed thread's state.
+/// State of the feed thread.
 pub struct Feed {
     options: FeedOptions,
     dialer: Dialer,
@@ -105,35 +105,35 @@ pub struct Feed {
     symbols: Symbols,
     checkpoints: Option<CheckpointSender>,
     next_checkpoint: Instant,
-    /// Last sequence that the newest checkpoint of this session has.
+    /// The last sequence in the newest checkpoint of this session.
     checkpointed: Option<u64>,
     session: Option<CompactString>,
-    /// The last session of the process before this one, and the last sequence that its figures have.
-    before: Option<(CompactString, u64)>,
-    /// How often the numbering of this session began again.
+    /// The last session of the previous process, and the last sequence in its checkpoint.
+    previous: Option<(CompactString, u64)>,
+    /// How often the numbering of this session restarted.
     renumberings: u32,
-    /// An exchange that numbers nothing right does not fill the log.
-    renumber_spell: Spell,
-    gap_spell: Spell,
-    /// Last sequence that has changed prices.
+    /// Limits log lines about an exchange that keeps restarting its numbering.
+    renumber_log: Spell,
+    gap_log: Spell,
+    /// The last sequence that changed prices.
     last_sequence: u64,
-    /// Last sequence that this connection has brought: lower where lines are read again.
+    /// The last sequence on this connection; lower than `last_sequence` while lines are read again.
     last_read: u64,
-    /// Order lines below were handed over by the process before this one.
+    /// Lines below this sequence were handed over by the previous process.
     orders_from: u64,
-    /// Where order lines must be read again: the orders thread had no room from here on.
-    orders_behind_from: Option<u64>,
+    /// First order line to read again: the orders queue had no room for it.
+    reread_from: Option<u64>,
     numbering: Numbering,
-    /// Lines since the last one with a sequence that may have had one: no gap is longer than they are
-    /// many.
+    /// Unreadable lines since the last numbered one that may themselves have had a number. A gap no
+    /// longer than this may consist of them.
     unnumbered: u64,
-    /// A line was skipped that may have named any order.
-    is_order_doubted: bool,
-    /// Heartbeats since all orders were compared because of such lines.
-    beats_since_comparison: u32,
-    spells: Spells,
+    /// A skipped line may have belonged to any order.
+    must_reconcile_all: bool,
+    /// Heartbeats since all orders were last reconciled because of such a line.
+    beats_since_reconciliation: u32,
+    skip_log: SkipLog,
     beats: Beats,
-    /// When the bytes came that are being taken.
+    /// When the bytes being parsed were received.
     received: MonotonicMicros,
 }
 
@@ -150,7 +150,7 @@ impl Feed {
             dialer: Dialer::new(options.exchange.clone()),
             beats: Beats::new(options.exchange_clock.clone()),
             received: MonotonicMicros::default(),
-            before: options.resume.as_ref().map(|(session, _)| (session.clone(), 0)),
+            previous: options.resume.as_ref().map(|(session, _)| (session.clone(), 0)),
             options,
             market,
             orders,
@@ -162,34 +162,35 @@ impl Feed {
             checkpointed: None,
             session: None,
             renumberings: 0,
-            renumber_spell: Spell::new(LOG_PACE),
-            gap_spell: Spell::new(LOG_PACE),
+            renumber_log: Spell::new(LOG_PACE),
+            gap_log: Spell::new(LOG_PACE),
             last_sequence: 0,
             last_read: 0,
             orders_from: 0,
-            orders_behind_from: None,
+            reread_from: None,
             numbering: Numbering::new(),
             unnumbered: 0,
-            is_order_doubted: false,
-            beats_since_comparison: BEATS_BETWEEN_COMPARISONS,
-            spells: Spells::default(),
+            must_reconcile_all: false,
+            beats_since_reconciliation: BEATS_BETWEEN_RECONCILIATIONS,
+            skip_log: SkipLog::default(),
         }
     }
 
-    /// What reads the list of symbols, on a thread of its own. Without it nobody does.
+    /// The reader of the symbol list, to run on a thread of its own. If it is never created, no
+    /// list is read.
     pub fn list_reader(&mut self) -> ListReader {
         let lists = self.symbols.read_lists();
         ListReader { lists, dialer: self.dialer.clone(), options: self.get_options() }
     }
 
-    /// Goes on from the figures of the day that this file remembers. Gives what writes them there,
-    /// on a thread of its own.
+    /// Resumes from the day's figures in this file, if it has any. Returns the writer of later
+    /// checkpoints, to run on a thread of its own.
     pub fn remember_in(&mut self, path: PathBuf) -> CheckpointWriter {
         if let Some(checkpoint) = checkpoints::read(&path) {
             let (session, sequence) = (checkpoint.session.clone(), checkpoint.sequence);
-            self.before = Some((session.clone(), sequence));
+            self.previous = Some((session.clone(), sequence));
             match &mut self.options.resume {
-                // Prices and orders are remembered apart: what either lacks is read again.
+                // Prices and orders resume separately: whichever is behind is read again.
                 Some((of_orders, from)) if *of_orders == session => {
                     self.orders_from = *from;
                     *from = (*from).min(sequence + 1);
@@ -202,7 +203,7 @@ impl Feed {
         self.checkpoints.insert(CheckpointSender::default()).writer(path)
     }
 
-    /// Reads the feed until the process stops, reconnecting for as long as it takes.
+    /// Reads the feed until the process stops, reconnecting without limit.
     pub fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         let mut resume = self.options.resume.take();
@@ -214,26 +215,26 @@ impl Feed {
             if self.shutdown.is_requested() || matches!(ended, Ended::Stop) {
                 break;
             }
-            // Without a position there is none that could be gone: that is no reason to hurry.
+            // `PositionGone` without a position is no reason to retry at once.
             let had_position = resume.is_some();
             resume = self.resume_after(&ended, resume);
             match ended {
                 Ended::Reread(_) => self.metrics.rereads.inc(),
                 _ => self.metrics.disconnects.inc(),
             };
-            // At once after a connection that worked, slower and slower while none does.
+            // Reconnect at once after a connection that worked, ever more slowly while none does.
             let has_worked =
                 self.metrics.lines.get() > read_before || connected.elapsed() > LAST_BACKOFF;
             if has_worked || (had_position && matches!(ended, Ended::PositionGone)) {
                 backoff.reset();
             }
-            tracing::warn!(reason = %ended, exchange = %self.options.exchange, "the feed ended");
+            tracing::warn!(reason = %ended, exchange = %self.options.exchange, "the feed connection ended");
             self.shutdown.wait_timeout(backoff.advance());
         }
         self.put_checkpoint();
     }
 
-    /// What the next connection asks for, after one that asked for `resume`.
+    /// What to request on the next connection, after one that requested `resume`.
     fn resume_after(&self, ended: &Ended, resume: Resume) -> Resume {
         match (ended, &self.session) {
             (Ended::PositionGone, _) => None,
@@ -242,15 +243,15 @@ impl Feed {
         }
     }
 
-    /// Where order lines go on: at what the orders thread has not had.
+    /// The next sequence to request: the first that the orders thread has not received.
     fn next_sequence(&self) -> u64 {
-        self.orders_behind_from.unwrap_or(self.last_read + 1)
+        self.reread_from.unwrap_or(self.last_read + 1)
     }
 
     fn connect_and_read(&mut self, resume: Option<&(CompactString, u64)>) -> Ended {
         let Self { options, shutdown, .. } = self;
         let (timeout, is_stopped) = (options.request_timeout, || shutdown.is_requested());
-        // Without a list there are no prices yet, but order lines come all the same.
+        // Without a symbol list there are no prices yet, but order lines still arrive.
         self.symbols.wait_for_list(&mut self.market, timeout, &is_stopped);
         match self.open(resume) {
             Ok(response) => self.read(response, resume.cloned()),
@@ -303,9 +304,9 @@ impl Feed {
             if std::mem::take(&mut connection.is_heard) {
                 last_heard = now;
             }
-            let patience = self.options.request_timeout;
-            if !connection.session_known && now.duration_since(opened) > patience {
-                let problem = format!("no line that names the session came within {patience:?}");
+            let session_timeout = self.options.request_timeout;
+            if !connection.session_known && now.duration_since(opened) > session_timeout {
+                let problem = format!("no session line within {session_timeout:?}");
                 return Ended::Unexpected(problem);
             }
             if now.duration_since(last_heard) > self.options.silence_timeout {
@@ -327,17 +328,17 @@ impl Feed {
         }
     }
 
-    /// Lets readers see the prices, and goes back to what the orders thread had no room for once
-    /// it has some.
+    /// Publishes the batch to readers, and reconnects to read lines again once the orders queue has
+    /// room.
     fn end_batch(&mut self) -> Result<(), Ended> {
         self.market.end_batch(self.last_sequence);
-        match self.orders_behind_from {
-            Some(behind_from) if !self.orders.is_full() => Err(Ended::Reread(behind_from)),
+        match self.reread_from {
+            Some(reread_from) if !self.orders.is_full() => Err(Ended::Reread(reread_from)),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// Takes every whole line of a connection and leaves the rest of it there.
+    /// Takes every complete line and leaves the rest in the connection.
     fn take_lines(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         connection.take_lines(|connection, line| {
             if connection.session_known {
@@ -354,7 +355,7 @@ impl Feed {
         })
     }
 
-    /// The line that names the session of a connection, or another one in the middle of it.
+    /// Takes the session line: the first of a connection, or a new session in the middle of one.
     fn take_session(
         &mut self,
         asked: Option<&(CompactString, u64)>,
@@ -365,12 +366,12 @@ impl Feed {
         let going_on = asked.filter(|(asked, _)| *asked == session).map(|(_, from)| *from);
         if let Some((asked, _)) = asked.filter(|_| going_on.is_none()) {
             self.metrics.other_sessions.inc();
-            tracing::error!(%asked, %session, "the feed has another session than was asked for");
+            tracing::error!(%asked, %session, "the feed has another session than the requested one");
         }
         let is_known = self.session.as_ref() == Some(&session);
-        // The line before those that follow: behind what was read before, the numbering is another.
+        // The first sequence expected. A session line below it means that the numbering restarted.
         let read = going_on.or_else(|| is_known.then_some(self.last_read + 1)).or_else(|| {
-            let before = self.before.as_ref().filter(|(of, _)| *of == session);
+            let before = self.previous.as_ref().filter(|(of, _)| *of == session);
             before.map(|(_, last)| last + 1)
         });
         if read.is_some_and(|read| sequence + 1 < read) {
@@ -382,7 +383,7 @@ impl Feed {
             self.follow(session, before);
             return Ok(());
         }
-        let last = self.session.as_ref().or(self.before.as_ref().map(|(session, _)| session));
+        let last = self.session.as_ref().or(self.previous.as_ref().map(|(session, _)| session));
         if last.is_some_and(|last| *last != session) {
             self.renumberings = 0;
             self.symbols.begin_numbering(&mut self.market);
@@ -391,62 +392,62 @@ impl Feed {
         self.begin(session, before, message)
     }
 
-    /// The numbering began again under the session's own name, and goes on from `sequence`: to
-    /// everybody that is a new session.
+    /// The numbering restarted under the session's own name and goes on from `sequence`. Everything
+    /// downstream sees a new session.
     fn renumber(&mut self, session: CompactString, sequence: u64) -> Result<(), Ended> {
         self.metrics.renumberings.inc();
         self.renumberings += 1;
         let last_read = self.last_read;
-        if let Some(count) = self.renumber_spell.note(self.received) {
+        if let Some(count) = self.renumber_log.note(self.received) {
             tracing::error!(
                 %session, sequence, last_read, count,
-                "the feed's numbering began again under the same name: all orders are asked about"
+                "the feed's numbering restarted under the same session; reconciling all orders"
             );
         }
-        self.before = None;
+        self.previous = None;
         self.symbols.begin_numbering(&mut self.market);
         let message = |session, sequence| OrderFeedMessage::Renumbered { session, sequence };
         self.begin(session, sequence, message)
     }
 
-    /// Begins a session whose lines follow `before`, and tells the orders thread by `message`.
+    /// Begins a session whose lines follow `before`, and sends `message` to the orders thread.
     fn begin(
         &mut self,
         session: CompactString,
         before: u64,
         message: impl FnOnce(CompactString, u64) -> OrderFeedMessage,
     ) -> Result<(), Ended> {
-        let counted = self.before.take().filter(|(of, _)| *of == session).map(|(_, last)| last);
+        let counted = self.previous.take().filter(|(of, _)| *of == session).map(|(_, last)| last);
         self.last_sequence = before.max(counted.unwrap_or(0));
         if counted.is_none() {
             self.orders_from = 0;
         }
         let name = match self.renumberings {
             0 => session.clone(),
-            // Ids of streams that were sent before must not be taken for ones of this numbering.
+            // Event ids sent earlier must not be mistaken for ids of this numbering.
             times => format_compact!("{session}~{times}"),
         };
         self.market.begin_session(&name, self.last_sequence + 1);
         self.numbering.begin();
         let handed_over = before.max(self.orders_from.saturating_sub(1));
         let message = message(session.clone(), handed_over);
-        self.is_order_doubted = false;
+        self.must_reconcile_all = false;
         self.follow(session, before);
-        // At once: whatever follows can be read again from here.
+        // At once: what follows can be read again from here.
         (self.checkpointed, self.next_checkpoint) = (None, Instant::now());
         self.put_checkpoint();
         if self.orders.try_send(message).is_err() {
-            // The session stays unknown, so the next connection tells it again.
+            // The session stays unset, so the next connection sends it again.
             self.session = None;
-            return Err(Ended::Unexpected("the orders thread takes nothing".into()));
+            return Err(Ended::Unexpected("the orders queue is full".into()));
         }
         Ok(())
     }
 
     /// Lines of a session follow `before`.
     fn follow(&mut self, session: CompactString, before: u64) {
-        // Whatever was owed to the orders thread is part of what follows, or of another session.
-        self.orders_behind_from = None;
+        // Lines still to be read again follow now, or belong to another session.
+        self.reread_from = None;
         (self.last_read, self.unnumbered) = (before, 0);
         self.numbering.connect(before);
         self.session = Some(session);
@@ -455,7 +456,8 @@ impl Feed {
     }
 }
 
-/// Names go out to clients within a line of their streams: nothing in them may end it.
+/// The session name is sent to clients inside a line of an SSE stream, so nothing in it may end a
+/// line.
 fn check_session(session: &str) -> Result<(), Ended> {
     let printable = session.bytes().all(|byte| byte.is_ascii_graphic());
     if session.is_empty() || session.len() > MAX_SESSION_BYTES || !printable {
@@ -467,7 +469,7 @@ fn check_session(session: &str) -> Result<(), Ended> {
     Ok(())
 }
 
-/// The next one has to be a sequence as well.
+/// The next sequence must be valid as well.
 fn check_sequence(sequence: u64) -> Result<(), Ended> {
     if sequence < MAX_SEQUENCE {
         Ok(())

@@ -1,5 +1,5 @@
-//! Reads one line of the feed, whatever it holds: a line that the contract does not know is told
-//! apart by its cause, with what can still be read from it.
+//! Parses one line of the feed. For a line that breaks the contract, it finds the cause and
+//! recovers what can still be read.
 
 use std::fmt;
 
@@ -9,17 +9,18 @@ use super::wire::{FeedLine, FeedLineType, FeedSession};
 use crate::market::MAX_SEQUENCE;
 use crate::types::{ExecutionId, ExternalOrderId, PriceCents, Symbol};
 
-/// Longest feed line that is read.
+/// Longest feed line that is parsed.
 pub const MAX_LINE_BYTES: usize = 4 * 1024;
-/// How far ahead a sequence may be that was found in what is no JSON: it may be part of a text.
+/// A sequence found in a line that is not JSON may be part of some text; it is believed only this
+/// far ahead.
 const MAX_GUESSED_AHEAD: u64 = 1_024;
 
-/// What a line says.
+/// A valid line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedMessage {
     /// A line of the feed.
     Line(FeedLine),
-    /// Another numbering begins.
+    /// A session line: another numbering begins.
     Session(FeedSession),
 }
 
@@ -32,30 +33,30 @@ pub enum SkipCause {
     NotUtf8,
     /// Not a JSON object.
     NotJson,
-    /// A type that is not known.
+    /// Unknown type.
     UnknownType,
-    /// The sequence is missing, or not one.
+    /// The sequence is missing or invalid.
     Sequence,
-    /// The time is missing, or not one.
+    /// The timestamp is missing or invalid.
     Timestamp,
-    /// The id of the execution is missing, or not one.
+    /// The execution id is missing or invalid.
     ExecutionId,
-    /// The symbol is missing, or not one.
+    /// The symbol is missing or invalid.
     Symbol,
     /// The price is missing, or not a positive whole number of cents.
     Price,
     /// The shares are missing, or not a positive whole number.
     Shares,
-    /// The order is missing where the type needs it, or its id is not one.
+    /// The order id is missing where the type needs it, or invalid.
     OrderId,
-    /// A field has another form than the contract's, or stands there twice.
+    /// A field has the wrong type, or occurs twice.
     Field,
-    /// It came before the line that names the session.
+    /// The line came before the session line.
     BeforeSession,
 }
 
 impl SkipCause {
-    /// Every cause, in the order of their numbers.
+    /// Every cause, in declaration order.
     pub const ALL: [Self; 13] = [
         Self::TooLong,
         Self::NotUtf8,
@@ -72,7 +73,7 @@ impl SkipCause {
         Self::BeforeSession,
     ];
 
-    /// Its name as the label of a metric.
+    /// The value of the metric's label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::TooLong => "too_long",
@@ -98,25 +99,25 @@ impl fmt::Display for SkipCause {
     }
 }
 
-/// A line that cannot be taken as it is, and what of it can be read.
+/// An unreadable line, and what can be recovered from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedLine {
-    /// What is wrong with it.
+    /// What is wrong with the line.
     pub cause: SkipCause,
-    /// Its place in the session.
+    /// Its position in the session.
     pub sequence: Option<u64>,
-    /// Whether that is a heartbeat's, which repeats the last line's.
+    /// The line is a heartbeat, so `sequence` repeats the last line's.
     pub is_heartbeat: bool,
-    /// The order that it names.
+    /// The order that the line names.
     pub order_id: Option<ExternalOrderId>,
-    /// It may belong to an order, but to which cannot be read.
+    /// The line may belong to an order, but its id cannot be read.
     pub may_name_order: bool,
 }
 
-/// Reads a line without its end.
+/// Parses a line without its line end.
 ///
 /// # Errors
-/// The line is not the contract's: why, and what of it can be read.
+/// The line breaks the contract; the error says why, and what can be recovered.
 pub fn read_line(line: &[u8]) -> Result<FeedMessage, SkippedLine> {
     if line.len() > MAX_LINE_BYTES {
         return Err(SkippedLine { cause: SkipCause::TooLong, ..diagnose(line) });
@@ -133,7 +134,7 @@ pub fn read_line(line: &[u8]) -> Result<FeedMessage, SkippedLine> {
     }
 }
 
-/// What a line lacks that its type needs.
+/// A field that the line's type requires and the line lacks.
 fn missing(line: &FeedLine) -> Option<SkipCause> {
     if line.sequence >= MAX_SEQUENCE {
         return Some(SkipCause::Sequence);
@@ -153,14 +154,14 @@ fn missing(line: &FeedLine) -> Option<SkipCause> {
     }
 }
 
-/// A line that names a session, where no first line is expected.
+/// A session line in the middle of a connection.
 fn session_of(line: &[u8]) -> Option<FeedSession> {
     let value: Value = serde_json::from_slice(line).ok()?;
     let is_session = value.get("type").and_then(Value::as_str) == Some("session");
     is_session.then(|| serde_json::from_value(value).ok()).flatten()
 }
 
-/// What can be read of a line that is not as it should be.
+/// Recovers what can be read of an invalid line.
 fn diagnose(line: &[u8]) -> SkippedLine {
     match serde_json::from_slice::<Value>(line) {
         Ok(value @ Value::Object(_)) => diagnose_object(&value),
@@ -188,7 +189,7 @@ fn cause_of(
     value: &Value,
     line_type: Option<&str>,
     sequence: Option<u64>,
-    has_odd_order: bool,
+    has_invalid_order: bool,
 ) -> SkipCause {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let number = |name: &str| value.get(name).and_then(Value::as_u64);
@@ -217,7 +218,7 @@ fn cause_of(
         SkipCause::Price
     } else if !may_lack("numShares") && number("numShares").is_none_or(|shares| shares == 0) {
         SkipCause::Shares
-    } else if has_odd_order
+    } else if has_invalid_order
         || (matches!(line_type, "cancelled" | "expired") && is_absent("orderId"))
     {
         SkipCause::OrderId
@@ -231,7 +232,7 @@ fn diagnose_bytes(line: &[u8]) -> SkippedLine {
         if std::str::from_utf8(line).is_ok() { SkipCause::NotJson } else { SkipCause::NotUtf8 };
     let order_id = member(line, br#""orderId""#)
         .and_then(|value| value.strip_prefix(b"\""))
-        // One that is cut may be the beginning of another one.
+        // An id cut short may be the prefix of another.
         .and_then(|value| value.get(..memchr::memchr(b'"', value)?))
         .and_then(|id| std::str::from_utf8(id).ok())
         .and_then(|id| ExternalOrderId::new(id).ok());
@@ -240,7 +241,7 @@ fn diagnose_bytes(line: &[u8]) -> SkippedLine {
     SkippedLine { cause, sequence, is_heartbeat: false, order_id, may_name_order }
 }
 
-/// What stands after a name and its colon, in bytes that are no JSON as a whole.
+/// The bytes after a name and its colon, in a line that is not JSON as a whole.
 fn member<'a>(line: &'a [u8], quoted_name: &[u8]) -> Option<&'a [u8]> {
     let start = memchr::memmem::find(line, quoted_name)? + quoted_name.len();
     let value = line.get(start..)?.trim_ascii_start().strip_prefix(b":")?;
@@ -254,14 +255,14 @@ fn leading_number(value: &[u8]) -> Option<u64> {
 }
 
 impl SkippedLine {
-    /// Whether it may be one of the numbered lines, where its number cannot be read: not so for a line
-    /// of a type that nobody knows and that has none.
+    /// Whether the line may be one of the numbered ones when its number cannot be read. A line of
+    /// an unknown type without a number is not.
     pub fn may_have_number(&self) -> bool {
         self.cause != SkipCause::UnknownType
     }
 
-    /// The sequence, where it can be believed after `last_read`: in what is no JSON the number may
-    /// be anything.
+    /// The sequence, if it is credible after `last_read`: in a line that is not JSON, the number
+    /// may be anything.
     pub fn credible_sequence(&self, last_read: u64) -> Option<u64> {
         let is_guessed = matches!(self.cause, SkipCause::NotJson | SkipCause::NotUtf8)
             || (self.cause == SkipCause::TooLong && self.may_name_order);
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn each_odd_line_has_its_cause_and_still_names_its_place_and_its_order() {
+    fn invalid_lines_have_their_cause_and_still_name_sequence_and_order() {
         for (from, to, cause) in [
             ("\"trade\"", "\"quote\"", SkipCause::UnknownType),
             ("\"trade\"", "7", SkipCause::UnknownType),
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_looked_through() {
+    fn bytes_that_are_not_json_are_searched() {
         let cut = unreadable(&GOOD.as_bytes()[..GOOD.len() - 4]);
         assert_eq!((cut.cause, cut.sequence), (SkipCause::NotJson, Some(7)));
         assert_eq!(cut.order_id, ExternalOrderId::new("o7").ok());
@@ -324,17 +325,17 @@ mod tests {
         assert!(broken.order_id.is_some());
         let nothing = unreadable(b"oops");
         assert_eq!((nothing.sequence, nothing.order_id), (None, None));
-        assert!(nothing.may_name_order, "nobody knows");
+        assert!(nothing.may_name_order, "it may name any order");
         let beginning = unreadable(br#"{"sequence":7,"type":"cancelled","orderId":"o1-1"#);
         assert!(beginning.order_id.is_none() && beginning.may_name_order, "it may be o1-12");
         let far = unreadable(br#"{"sequence":99999,"#);
         assert_eq!(far.credible_sequence(6), None);
         assert_eq!(cut.credible_sequence(6), Some(7));
-        assert_eq!(cut.credible_sequence(7), None, "it has been passed");
+        assert_eq!(cut.credible_sequence(7), None, "it was read already");
     }
 
     #[test]
-    fn a_long_line_is_skipped_with_its_order() {
+    fn a_long_line_is_skipped_and_names_its_order() {
         let long = GOOD.replace("{", &format!("{{\"note\":\"{}\",", "x".repeat(MAX_LINE_BYTES)));
         let read = unreadable(long.as_bytes());
         assert_eq!((read.cause, read.sequence), (SkipCause::TooLong, Some(7)));
@@ -342,25 +343,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_without_a_next_one_is_none() {
+    fn a_sequence_without_a_successor_is_invalid() {
         let line = GOOD.replace(":7,", &format!(":{MAX_SEQUENCE},"));
         let read = unreadable(line.as_bytes());
         assert_eq!((read.cause, read.sequence), (SkipCause::Sequence, None));
     }
 
     #[test]
-    fn an_order_id_that_is_none_may_be_any_order() {
+    fn an_invalid_order_id_may_name_any_order() {
         for id in ["\"with space\"", "17", "\"\""] {
             let read = unreadable(GOOD.replace("\"o7\"", id).as_bytes());
             assert_eq!(read.cause, SkipCause::OrderId);
             assert!(read.may_name_order && read.order_id.is_none(), "{id}");
         }
         let without = GOOD.replace("\"orderId\":\"o7\",", "").replace("16740", "0");
-        assert!(!unreadable(without.as_bytes()).may_name_order, "it is a mere print");
+        assert!(!unreadable(without.as_bytes()).may_name_order, "it belongs to no order");
     }
 
     #[test]
-    fn lines_as_the_contract_has_them_are_read() {
+    fn valid_lines_are_read() {
         for line in [
             GOOD,
             r#"{"sequence":9,"type":"heartbeat","timestamp":1,"more":[1]}"#,

@@ -1,3 +1,5 @@
+//! Messages from the feed thread to the orders thread.
+
 use compact_str::CompactString;
 
 use super::feed_line::SkipCause;
@@ -7,18 +9,18 @@ use crate::types::ExternalOrderId;
 /// Bytes of an unreadable line that are handed over.
 pub const MAX_RAW_BYTES: usize = 512;
 
-/// What the feed thread hands to the orders thread.
+/// A message from the feed thread to the orders thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderFeedMessage {
-    /// Lines of this session follow, after `sequence`. Sent whenever lines may have been missed
-    /// in between (a new session, a gap), so that open orders are compared with the exchange.
+    /// Lines of this session follow, after `sequence`. Sent whenever lines may have been missed (a
+    /// new session, a gap), so that open orders are reconciled.
     Session {
         /// The exchange's name of the session.
         session: CompactString,
         /// Last sequence before the lines that follow.
         sequence: u64,
     },
-    /// The same, where the numbering of the session has begun again under its name.
+    /// The same, when the session's numbering restarted under its name.
     Renumbered {
         /// The exchange's name of the session.
         session: CompactString,
@@ -27,26 +29,26 @@ pub enum OrderFeedMessage {
     },
     /// A line that belongs to an order. May repeat.
     Line(FeedLine),
-    /// A line that names an order and cannot be taken as it is: the order is asked about.
+    /// A line that names an order and cannot be read: the order is reconciled.
     Unreadable(UnreadableLine),
-    /// Every line with an order up to here has been handed over.
+    /// Every order line up to here has been handed over.
     Position {
-        /// Last sequence taken.
+        /// The last sequence read.
         sequence: u64,
     },
 }
 
-/// A line that names an order and says of it what cannot be understood.
+/// A line that names an order but cannot be read otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableLine {
-    /// Its sequence; where none can be read, that of the line before.
+    /// Its sequence; that of the line before if none can be read.
     pub sequence: u64,
     /// The sequence of the line before.
     pub after: u64,
-    /// The order.
+    /// The order that the line names.
     pub order_id: ExternalOrderId,
-    /// What is wrong with it.
+    /// What is wrong with the line.
     pub cause: SkipCause,
-    /// The line, or its first [`MAX_RAW_BYTES`].
+    /// The line, cut to [`MAX_RAW_BYTES`].
     pub raw: Box<[u8]>,
 }

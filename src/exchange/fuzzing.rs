@@ -1,5 +1,5 @@
-//! What the fuzz targets in `tests/fuzz/` call: the readers of what an exchange sends, with what must hold
-//! whatever it sends. A broken promise is a panic.
+//! Entry points of the fuzz targets in `tests/fuzz/` for the parsers of the exchange's data, with
+//! the properties that hold for any input. A violated property panics.
 
 use std::io::{self, Read};
 
@@ -11,10 +11,10 @@ use super::wire::WebhookBatch;
 
 pub use super::feed::fuzzing::feed;
 
-/// Longest body that is read.
+/// Longest body read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Bytes that come in pieces of a size.
+/// A reader that returns its bytes in pieces of at most `size`.
 struct Pieces<'a> {
     rest: &'a [u8],
     size: usize,
@@ -30,28 +30,28 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// What a response turns out to be: its status and its body, or that it is none.
+/// Status and body of a response, or `None` for an invalid one.
 fn response_in_pieces(bytes: &[u8], size: usize) -> Option<(u16, Vec<u8>)> {
     let response = Response::read_head(Pieces { rest: bytes, size }).ok()?;
     let status = response.status;
     Some((status, response.read_to_end(MAX_BODY_BYTES).ok()?))
 }
 
-/// The first byte is the size of the pieces in which the answer of a feed connection comes, the rest
-/// is the answer.
+/// Parses a response of the feed connection. The first byte is the size of the pieces in which it
+/// arrives, the rest is the response.
 ///
 /// # Panics
-/// When an answer means something else in pieces than as a whole.
+/// When a response means something else in pieces than as a whole.
 pub fn http_response(data: &[u8]) {
     let [size, bytes @ ..] = data else { return };
     let in_pieces = response_in_pieces(bytes, usize::from(*size) + 1);
     assert_eq!(in_pieces, response_in_pieces(bytes, usize::MAX), "whole or in pieces");
 }
 
-/// The exchange's address, as a flag or a file gives it.
+/// Parses an exchange address, as given in a flag or a file.
 ///
 /// # Panics
-/// When an address does not come back from what it is printed as, or could end a header line.
+/// When an address does not survive printing, or could end a header line.
 pub fn address(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(address) = text.parse::<ExchangeAddress>() else { return };
@@ -61,10 +61,10 @@ pub fn address(data: &[u8]) {
     assert!(authority.bytes().all(|byte| byte.is_ascii_graphic()), "{authority:?}");
 }
 
-/// The answer of `GET /v1/symbols`.
+/// Parses an answer to `GET /v1/symbols`.
 ///
 /// # Panics
-/// When a symbol that was taken is none.
+/// When an accepted listing is invalid.
 pub fn symbols(data: &[u8]) {
     let Ok(list) = read_symbols(data) else { return };
     for listing in &list.listings {
@@ -74,10 +74,10 @@ pub fn symbols(data: &[u8]) {
     }
 }
 
-/// A batch of a webhook.
+/// Parses a webhook batch.
 ///
 /// # Panics
-/// When what was read does not come back from what it is written as.
+/// When a batch does not survive serialization.
 pub fn webhook(data: &[u8]) {
     let _each_line_for_itself = read_webhook(data);
     let Ok(batch) = serde_json::from_slice::<WebhookBatch>(data) else { return };

@@ -1,5 +1,5 @@
-//! The exchange as Longbow sees it: what travels over its wire, the sessions that carry orders to
-//! it, and the reader of its feed. A server that plays the exchange is [`crate::sim_exchange`].
+//! The client side of the exchange: wire format, order sessions, webhook signatures and the feed
+//! reader. [`crate::sim_exchange`] is a server that plays the exchange.
 
 mod address;
 mod blocking_http;

@@ -1,5 +1,5 @@
-//! Reads what an exchange sends in lists element by element: one that cannot be read takes none of
-//! the others with it. A list without such elements is read as fast as ever.
+//! Parses the exchange's lists element by element, so that an unreadable element loses none of the
+//! others. A valid list takes the fast path.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ use super::wire::{
     CancelResult, FeedLine, QueryExecution, QueryResult, SubmitResult, WebhookBatch,
 };
 
-/// What the exchange said of several things, and what of it cannot be used.
+/// A parsed list, and the elements that cannot be used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results<T> {
     /// In the order in which they came.
     pub results: Vec<T>,
-    /// What is not among them.
+    /// The elements left out of `results`.
     pub unreadable: Vec<UnreadableElement>,
 }
 
@@ -30,7 +30,7 @@ impl<T> From<Vec<T>> for Results<T> {
 }
 
 impl<T> Results<T> {
-    /// The same in parts of at most so many results and as much that is unreadable, in order.
+    /// Splits this, in order, into parts of at most `most` results and `most` unreadable elements.
     pub fn into_parts(self, most: usize) -> impl Iterator<Item = Self> {
         let mut rest = Some(self);
         std::iter::from_fn(move || {
@@ -45,17 +45,17 @@ impl<T> Results<T> {
     }
 }
 
-/// One of several results in an answer.
+/// One element of the results in an answer.
 pub trait ResultElement: DeserializeOwned {
-    /// What it is a result of.
+    /// The kind of answer that it belongs to.
     const SOURCE: UnreadableSource;
 
-    /// Which order something like this is about, as far as that can be found.
+    /// The order that an unreadable element names, if it can be found.
     fn names(json: &str) -> Option<NamedOrder> {
         order_id(json.as_bytes(), b"clientOrderId").map(NamedOrder::Ours)
     }
 
-    /// What can be used of one that cannot be read as a whole.
+    /// Recovers part of an element that cannot be read as a whole.
     fn in_part(_json: &str, _unreadable: &mut Vec<UnreadableElement>) -> Option<Self> {
         None
     }
@@ -81,10 +81,10 @@ impl ResultElement for QueryResult {
     }
 }
 
-/// Reads the body of an answer: `{"results": [...]}`.
+/// Parses the body of an answer: `{"results": [...]}`.
 ///
 /// # Errors
-/// It is not JSON, or has no list of results.
+/// The body is not JSON, or has no list of results.
 pub fn read_results<T: ResultElement>(body: &[u8]) -> Result<Results<T>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Whole<T> {
@@ -126,8 +126,8 @@ fn element<T: ResultElement>(json: &str, error: &serde_json::Error) -> Unreadabl
     }
 }
 
-/// Reads a record without those of its executions that cannot be read, and without what only says
-/// how complete it is. Then it proves nothing by what it lacks.
+/// Parses an order record without its unreadable executions and without the fields that say how
+/// complete it is. Such a record proves nothing by what it lacks.
 fn record_in_part(json: &str, unreadable: &mut Vec<UnreadableElement>) -> Option<QueryResult> {
     let Members(members) = serde_json::from_str(json).ok()?;
     let mut lists = members.iter().filter(|(name, _)| name == "executions");
@@ -158,7 +158,7 @@ fn record_in_part(json: &str, unreadable: &mut Vec<UnreadableElement>) -> Option
     Some(record)
 }
 
-/// The members of an object as they came, repeated ones as well.
+/// The members of an object in order, duplicates included.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -183,10 +183,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Reads the body of a webhook.
+/// Parses the body of a webhook request.
 ///
 /// # Errors
-/// It is not JSON, or has no list of lines.
+/// The body is not JSON, or has no list of lines.
 pub fn read_webhook(body: &[u8]) -> Result<Results<FeedLine>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Loose<'a> {
@@ -210,19 +210,19 @@ pub fn read_webhook(body: &[u8]) -> Result<Results<FeedLine>, serde_json::Error>
     Ok(Results { results: lines, unreadable })
 }
 
-/// What several results say of one thing.
+/// What several results say about one thing.
 #[derive(Debug, PartialEq)]
 pub enum Said<T> {
-    /// Nothing that can be read.
+    /// Nothing readable.
     Nothing,
-    /// This, once or several times.
+    /// This value, once or several times.
     This(T),
-    /// One thing and another.
+    /// Different values.
     Contradiction,
 }
 
 impl<T: PartialEq> Said<T> {
-    /// Adds what one more result says.
+    /// Adds one more result.
     pub fn and(self, result: T) -> Self {
         match self {
             Self::Nothing => Self::This(result),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_cannot_be_read_takes_no_other_with_it() {
+    fn an_unreadable_result_loses_no_other() {
         for odd in [
             format!(r#"{{"clientOrderId":"{ID}","externalOrderId":7}}"#),
             format!(r#"{{"clientOrderId":"{ID}","externalOrderId":"a b"}}"#),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_results_is_none() {
+    fn an_answer_without_results_is_an_error() {
         for body in
             ["", "{}", "[]", r#"{"results":null}"#, r#"{"results":{}}"#, r#"{"results":[{]}"#]
         {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_that_cannot_be_read_takes_no_other_with_it() {
+    fn an_unreadable_execution_loses_no_other() {
         let good = r#"{"executionId":"e","priceInCents":5,"numShares":2,"timestamp":1}"#;
         for odd in [
             good.replace(":5", ":0"),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_says_nothing_that_can_be_used_is_left_out() {
+    fn an_unusable_record_is_left_out() {
         let known = r#"{"clientOrderId":"b","status":"unknown"}"#;
         for odd in [
             format!(r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"suspended"}}"#),
@@ -324,11 +324,15 @@ mod tests {
             r#"{{"clientOrderId":"{ID}","externalOrderId":"X","status":"open","filledShares":-1}}"#
         );
         let read = records(&odd);
-        assert_eq!((read.results.len(), read.unreadable.len()), (1, 1), "what it says is used");
+        assert_eq!(
+            (read.results.len(), read.unreadable.len()),
+            (1, 1),
+            "the rest of the record is used"
+        );
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_takes_no_other_with_it() {
+    fn an_unreadable_line_loses_no_other() {
         let good = r#"{"sequence":1,"type":"cancelled","orderId":"X","timestamp":1}"#;
         let odd = r#"{"sequence":2,"type":"amended","orderId":"Y","timestamp":1}"#;
         let body = format!(r#"{{"session":"s","lines":[{odd},{good}]}}"#);
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_have_everything_once() {
+    fn parts_contain_every_element_once() {
         let bad =
             UnreadableElement::new(UnreadableSource::Feed, UnreadableCause::NotJson, "no", b"x");
         let whole = Results { results: vec![1, 2, 3, 4, 5], unreadable: vec![bad] };
@@ -354,11 +358,15 @@ mod tests {
         assert_eq!(sizes, [1, 0, 0]);
         let results: Vec<_> = parts.into_iter().map(|part| part.results).collect();
         assert_eq!(results, [vec![1, 2], vec![3, 4], vec![5]]);
-        assert_eq!(Results::<u8>::from(Vec::new()).into_parts(2).count(), 1, "it is answered");
+        assert_eq!(
+            Results::<u8>::from(Vec::new()).into_parts(2).count(),
+            1,
+            "an empty list is one part"
+        );
     }
 
     #[test]
-    fn the_same_twice_is_said_once() {
+    fn equal_results_agree_and_different_ones_contradict() {
         assert_eq!(Said::Nothing.and(1).and(1), Said::This(1));
         assert_eq!(Said::Nothing.and(1).and(2).and(1), Said::Contradiction);
     }

@@ -1,3 +1,5 @@
+//! One keep-alive connection to the exchange: submits, cancels and queries over HTTP/1.1.
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -16,30 +18,30 @@ use super::wire::{
 };
 use crate::runtime::{HyperIo, Task, TcpStream, adopt_stream, connect, spawn_local, timeout};
 
-/// Longest answer that is read: 256 queried orders with 500 executions of 120 bytes each.
+/// Longest answer read: 256 queried orders with 500 executions of 120 bytes each.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// Longest body of an answer that says nothing but its status; with a longer one the connection ends.
+/// Longest body of a `429` that is read to its end; a longer one costs the connection.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
-/// A connection that the exchange had closed is replaced at once, so often within one request.
+/// Most connections, closed by the exchange while idle, that one request replaces before it fails.
 const MAX_STALE_CONNECTIONS: usize = 2;
 
-/// Where the exchange is and how long it may take.
+/// Options of a session.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// The way to it, shared by all sessions.
+    /// Shared by all sessions.
     pub dialer: Dialer,
     /// `host:port` for the `Host` header.
     pub authority: String,
-    /// Local address to connect from; the system chooses without one.
+    /// Local address to connect from; `None` lets the system choose.
     pub source: Option<IpAddr>,
-    /// Longest wait for a connection, its name's lookup included.
+    /// Time limit for connecting, the name lookup included.
     pub connect_timeout: Duration,
-    /// Longest wait for an answer. After it the outcome is unknown.
+    /// Time limit for an answer; past it the outcome is unknown.
     pub request_timeout: Duration,
 }
 
 impl SessionOptions {
-    /// The usual times: a second each.
+    /// Defaults: a second for each timeout.
     pub fn new(dialer: impl Into<Dialer>) -> Self {
         let dialer = dialer.into();
         Self {
@@ -52,29 +54,27 @@ impl SessionOptions {
     }
 }
 
-/// Why a request has no answer. The difference decides what may be done about it.
+/// Why a request has no answer. Callers decide by this whether to send it again.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// Not a byte of it left: it may be sent again.
+    /// Nothing was sent: the request may be repeated.
     #[error("the request was not sent to the exchange: {0}")]
     NotSent(String),
-    /// The exchange may have acted on it: it must not be sent again as if it had not.
+    /// The exchange may have acted on the request: it must not be repeated blindly.
     #[error("what became of the request is not known: {0}")]
     OutcomeUnknown(String),
-    /// The same, because no answer came in time.
+    /// Like `OutcomeUnknown`: no answer came in time.
     #[error("what became of the request is not known: no answer within {0:?}")]
     TimedOut(Duration),
-    /// The exchange takes no more of these for now (`429`): nothing was done, and it may be sent again
-    /// later.
+    /// The exchange answered `429`: it did nothing, and the request may be repeated later.
     #[error("the exchange takes no more requests for now (429)")]
     Throttled {
-        /// When, if the exchange said so.
+        /// How long to wait, if the exchange said so.
         retry_after: Option<Duration>,
     },
 }
 
-/// One connection to the exchange over which one request at a time goes. Connects when it has
-/// something to send.
+/// A connection to the exchange that carries one request at a time. Connects on first use.
 pub struct ExchangeSession {
     options: SessionOptions,
     live: Option<Live>,
@@ -83,7 +83,7 @@ pub struct ExchangeSession {
 /// An open connection. Dropping it closes it.
 struct Live {
     sender: SendRequest<Full<Bytes>>,
-    /// Where it leads, and how often the name's meaning had changed when that was last right.
+    /// The peer's address, and the dialer's change count when it was last known to be right.
     peer: SocketAddr,
     changes: u64,
     _driving: Task<()>,
@@ -97,7 +97,7 @@ impl ExchangeSession {
 
     /// `POST /v1/orders`.
     ///
-    /// # Errors
+    /// There is no answer; the error says whether the request was sent.
     /// No answer, and whether the request was sent.
     pub async fn submit(
         &mut self,
@@ -108,7 +108,7 @@ impl ExchangeSession {
 
     /// `POST /v1/cancels`.
     ///
-    /// # Errors
+    /// There is no answer; the error says whether the request was sent.
     /// No answer, and whether the request was sent.
     pub async fn cancel(
         &mut self,
@@ -119,7 +119,7 @@ impl ExchangeSession {
 
     /// `POST /v1/orders/query`.
     ///
-    /// # Errors
+    /// There is no answer; the error says whether the request was sent.
     /// No answer, and whether the request was sent.
     pub async fn query(
         &mut self,
@@ -128,10 +128,10 @@ impl ExchangeSession {
         self.post("/v1/orders/query", request).await
     }
 
-    /// `POST /v1/webhooks`. May be repeated.
+    /// `POST /v1/webhooks`. Safe to repeat.
     ///
     /// # Errors
-    /// No answer, or another than `2xx`.
+    /// There is no answer, or its status is not `2xx`.
     pub async fn register_webhook(&mut self, request: &WebhookRequest) -> Result<(), SessionError> {
         self.send("/v1/webhooks", request).await.map(drop)
     }
@@ -157,11 +157,12 @@ impl ExchangeSession {
         let body = Bytes::from(body);
         let mut stale_connections = 0;
         loop {
-            let mut live = match self.live.take().filter(|live| self.still_leads_there(live)) {
+            let mut live = match self.live.take().filter(|live| self.is_current(live)) {
                 Some(live) => live,
                 None => self.connect().await?,
             };
-            // `live` comes back only after a whole answer: on a cut or a timeout it is closed.
+            // `live` is put back only after a complete answer; a cut or a timeout drops, and so
+            // closes, it.
             match self.exchange(&mut live, path, body.clone()).await {
                 Ok(answer) => {
                     self.live = Some(live);
@@ -179,8 +180,8 @@ impl ExchangeSession {
         }
     }
 
-    /// Whether a connection goes to where the exchange's name leads now.
-    fn still_leads_there(&self, live: &Live) -> bool {
+    /// Whether the exchange's name still resolves to this connection's address.
+    fn is_current(&self, live: &Live) -> bool {
         let dialer = &self.options.dialer;
         live.changes == dialer.changes() || dialer.leads_to(live.peer)
     }
@@ -189,7 +190,7 @@ impl ExchangeSession {
         let not_sent = |error: io::Error| SessionError::NotSent(error.to_string());
         let (stream, peer) = self.dial().await.map_err(not_sent)?;
         let dialer = &self.options.dialer;
-        // Where the name means something else by now, that is looked at before each request.
+        // If the name changed meanwhile, the peer's address is checked before each request.
         let changes = dialer.changes();
         let is_right = changes == 0 || dialer.leads_to(peer);
         let changes = if is_right { changes } else { u64::MAX };
@@ -209,7 +210,7 @@ impl ExchangeSession {
         if let Some(address) = dialer.exchange().literal() {
             return Ok((connect(address, *source, *connect_timeout).await?, address));
         }
-        // A lookup blocks, and so does a race of addresses. Whoever loses interest ends it.
+        // Lookups and address races block, so they run on a thread. Dropping the future ends it.
         let (done, outcome) = oneshot::channel();
         let (dialer, source, connect_timeout) = (dialer.clone(), *source, *connect_timeout);
         std::thread::Builder::new().name("dial".to_owned()).spawn(move || {
@@ -246,7 +247,7 @@ async fn ask(live: &mut Live, request: Request<Full<Bytes>>) -> Result<Bytes, Se
     }
     let answer = live.sender.try_send_request(request).await.map_err(|mut failed| {
         let reason = failed.error().to_string();
-        // The request comes back only when nothing of it was written.
+        // hyper hands the request back only if nothing of it was written.
         match failed.take_message() {
             Some(_) => SessionError::NotSent(reason),
             None => unknown(reason),
@@ -255,7 +256,7 @@ async fn ask(live: &mut Live, request: Request<Full<Bytes>>) -> Result<Bytes, Se
     let status = answer.status();
     if status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = retry_after(answer.headers(), SystemTime::now());
-        // Read to its end, so that the connection goes on.
+        // Read the body to its end, so that the connection can be reused.
         let body = Limited::new(answer.into_body(), MAX_REFUSAL_BYTES).collect().await;
         let _closed_by_hyper = body.map(drop);
         return Err(SessionError::Throttled { retry_after });
@@ -267,8 +268,8 @@ async fn ask(live: &mut Live, request: Request<Full<Bytes>>) -> Result<Bytes, Se
     Ok(body.map_err(|error| unknown(error.to_string()))?.to_bytes())
 }
 
-/// How long the exchange asks to be left alone: seconds, or a date, which is a time of its own clock
-/// where it tells that (RFC 9110, section 10.2.3).
+/// The pause that `Retry-After` asks for: seconds, or a date. A date is compared with the
+/// exchange's own clock if the answer carries `Date` (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(header::RETRY_AFTER)?;
@@ -278,7 +279,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let date = |text: &str| httpdate::parse_http_date(text).ok();
     let at = date(value)?;
     let now = text(header::DATE).and_then(date).unwrap_or(now);
-    // What is over already is no time at all.
+    // A date in the past means no pause.
     Some(at.duration_since(now).unwrap_or_default())
 }
 
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_of_the_exchanges_clock() {
+    fn retry_after_is_seconds_or_a_date_by_the_exchanges_clock() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_732_400_000);
         let said = |value: &str, date: Option<SystemTime>| {
             let mut all = headers(&[(header::RETRY_AFTER, value)]);

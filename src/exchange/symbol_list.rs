@@ -1,5 +1,4 @@
-//! Reads the exchange's list of symbols. Each entry stands for itself: one that cannot be read takes
-//! no other with it.
+//! Parses the exchange's list of symbols. An invalid entry loses no other.
 
 use std::io;
 use std::sync::Arc;
@@ -9,23 +8,23 @@ use serde_json::Value;
 use crate::market::{Listing, TradingSession};
 use crate::types::{PriceCents, Symbol, TimestampMicros};
 
-/// Longest description of a source that is kept.
+/// Longest `source` text that is kept.
 const MAX_SOURCE_CHARS: usize = 1_024;
-/// Longest part of a name that is logged.
+/// Longest part of a name in the log.
 const MAX_LOGGED_CHARS: usize = 40;
 
-/// What the exchange lists, and what of it could not be read.
+/// The listed symbols, and the entries that could not be parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SymbolList {
-    /// Every entry that has a name.
+    /// Every entry with a valid name.
     pub listings: Vec<Listing>,
-    /// Names, or what stood in their place, of the entries that are left out.
+    /// The entries left out, by name or by what stood in its place.
     pub unnamed: Vec<String>,
-    /// Symbols that are listed without a previous close although the exchange gave something.
+    /// Symbols listed without a previous close because the exchange sent an invalid one.
     pub without_close: Vec<Symbol>,
 }
 
-/// Reads the answer of `GET /v1/symbols`.
+/// Parses the answer to `GET /v1/symbols`.
 ///
 /// # Errors
 /// The answer as a whole is not a list of symbols.
@@ -34,10 +33,10 @@ pub fn read_symbols(answer: &[u8]) -> io::Result<SymbolList> {
     let answer: Value =
         serde_json::from_slice(answer).map_err(|error| invalid(format!("not JSON: {error}")))?;
     let Some(entries) = answer.get("symbols").and_then(Value::as_array) else {
-        return Err(invalid("there is no list of symbols in it".to_owned()));
+        return Err(invalid("it has no list of symbols".to_owned()));
     };
     let mut list = SymbolList::default();
-    // Listings of one source share its text: there are thousands of them and few sources.
+    // Listings share the text of their source: there are thousands of listings and few sources.
     let mut last_source: Arc<str> = Arc::from("");
     for entry in entries {
         let name = entry.get("symbol").and_then(Value::as_str);
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_entry_takes_no_other_with_it() {
+    fn an_invalid_entry_loses_no_other() {
         let good = json!({"symbol": "SPY", "previousCloseInCents": 16_740, "openInCents": 16_750,
             "sessionOpen": 10, "sessionClose": 20, "source": "tape", "synthetic": true});
         let list = read(&json!([
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symbol_without_a_close_is_listed() {
+    fn a_symbol_without_a_valid_close_is_listed() {
         for close in [json!(null), json!(0), json!(-1), json!(1.5), json!("12"), json!([])] {
             let entry = json!({"symbol": "IPO", "previousCloseInCents": close});
             let list = read(&json!([entry, {"symbol": "NEW"}, {"symbol": "A", "source": 7}]));
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_are_no_session_are_none() {
+    fn invalid_session_times_are_ignored() {
         for (open, close) in
             [(json!(20), json!(10)), (json!(null), json!(1)), (json!("1"), json!(2))]
         {
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn another_answer_is_an_error() {
+    fn an_answer_without_a_list_is_an_error() {
         for answer in ["", "{}", "[]", r#"{"symbols":{}}"#, r#"{"symbols":[{"#] {
             assert!(read_symbols(answer.as_bytes()).is_err(), "{answer}");
         }

@@ -1,40 +1,43 @@
+//! Elements of the exchange's answers, feed lines and webhook batches that cannot be used, kept for
+//! operators.
+
 use std::fmt;
 
 use crate::types::{ExternalOrderId, MAX_EXTERNAL_ID_BYTES, OrderId};
 
-/// Most of a text that is kept of something unreadable, in bytes: twice the longest line that the
-/// contract allows for.
+/// Most bytes kept of an unreadable element's text: twice the longest line that the contract
+/// allows.
 pub const MAX_UNREADABLE_TEXT_BYTES: usize = 1_024;
-/// Longest description of what is wrong with it, in bytes.
+/// Longest description of a problem, in bytes.
 const MAX_PROBLEM_BYTES: usize = 256;
 
-/// Where the exchange said something.
+/// Where the exchange sent an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnreadableSource {
-    /// A line of its feed.
+    /// A feed line.
     Feed,
-    /// A line that it posted to us.
+    /// A line posted to the webhook.
     Webhook,
     /// A result of a submit.
     Submit,
     /// A result of a cancel.
     Cancel,
-    /// A record of an order, or an execution in one.
+    /// A record of an order, or an execution in it.
     Query,
 }
 
-/// Why it cannot be used.
+/// Why an element cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnreadableCause {
     /// It is not JSON.
     NotJson,
-    /// It is of a type that is not known.
+    /// Its type is unknown.
     UnknownType,
-    /// Something is missing, or is not what it has to be.
+    /// A field is missing or invalid.
     BadValue,
-    /// It is longer than anything of its kind.
+    /// Longer than any element of its kind.
     TooLong,
-    /// Something else that the exchange says beside it says the opposite.
+    /// Another element from the exchange says the opposite.
     Contradiction,
 }
 
@@ -42,7 +45,7 @@ impl UnreadableSource {
     /// Every source.
     pub const ALL: [Self; 5] = [Self::Feed, Self::Webhook, Self::Submit, Self::Cancel, Self::Query];
 
-    /// A name for logs and counters.
+    /// The label in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Feed => "feed",
@@ -59,7 +62,7 @@ impl UnreadableCause {
     pub const ALL: [Self; 5] =
         [Self::NotJson, Self::UnknownType, Self::BadValue, Self::TooLong, Self::Contradiction];
 
-    /// A name for logs and counters.
+    /// The label in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotJson => "not_json",
@@ -71,12 +74,12 @@ impl UnreadableCause {
     }
 }
 
-/// An order as somebody names it.
+/// An order, by whichever id it was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedOrder {
-    /// By our id.
+    /// Our order id.
     Ours(OrderId),
-    /// By the exchange's.
+    /// The exchange's order id.
     Theirs(ExternalOrderId),
 }
 
@@ -89,31 +92,31 @@ impl fmt::Display for NamedOrder {
     }
 }
 
-/// Something that the exchange said and that cannot be used as it stands: a line, a result, an
-/// execution. It takes nothing beside it with it.
+/// Something the exchange sent that cannot be used: a line, a result or an execution. The elements
+/// beside it are unaffected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableElement {
-    /// Where it was said.
+    /// Where it came from.
     pub source: UnreadableSource,
     /// Why it cannot be used.
     pub cause: UnreadableCause,
-    /// Which order it is about, where that can be read.
+    /// The order it concerns, if that can be read.
     pub order: Option<NamedOrder>,
-    /// What is wrong with it, in words.
+    /// The problem, in words.
     pub problem: String,
-    /// As it came, at most [`MAX_UNREADABLE_TEXT_BYTES`] of it.
+    /// The original text, at most [`MAX_UNREADABLE_TEXT_BYTES`] of it.
     pub text: String,
 }
 
 impl UnreadableElement {
-    /// A line of the feed or of a webhook, as it came, and why it could not be read.
+    /// An unreadable line of the feed or of a webhook.
     pub fn line(source: UnreadableSource, line: &[u8], error: &serde_json::Error) -> Self {
         let mut unreadable = Self::new(source, cause_of(error), &error.to_string(), line);
         unreadable.order = external_id(line, b"orderId").map(NamedOrder::Theirs);
         unreadable
     }
 
-    /// Anything else; it names no order yet.
+    /// An unreadable element of any kind; it names no order yet.
     pub fn new(
         source: UnreadableSource,
         cause: UnreadableCause,
@@ -129,18 +132,18 @@ impl UnreadableElement {
     }
 }
 
-/// Our id of the order that some JSON is about, as far as it can be found there.
+/// Our order id in a piece of JSON, if it can be found.
 pub(super) fn order_id(json: &[u8], name: &[u8]) -> Option<OrderId> {
     text_of(json, name)?.parse().ok()
 }
 
-/// The exchange's.
+/// The exchange's order id in a piece of JSON, if it can be found.
 pub(super) fn external_id(json: &[u8], name: &[u8]) -> Option<ExternalOrderId> {
     ExternalOrderId::new(text_of(json, name)?).ok()
 }
 
-/// The text that stands after a name, found without reading the JSON, which may be none. An id has
-/// no escapes.
+/// The string after a name, found without parsing the JSON, which may be invalid. Ids contain no
+/// escapes.
 fn text_of<'a>(json: &'a [u8], name: &[u8]) -> Option<&'a str> {
     let is_here = |&place: &usize| {
         let end = place + name.len();
@@ -153,7 +156,7 @@ fn text_of<'a>(json: &'a [u8], name: &[u8]) -> Option<&'a str> {
     std::str::from_utf8(text.get(..end)?).ok()
 }
 
-/// What kind of an error it is.
+/// Classifies a parse error.
 pub(super) fn cause_of(error: &serde_json::Error) -> UnreadableCause {
     if !error.is_data() {
         UnreadableCause::NotJson
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_told_by_its_cause_and_names_its_order() {
+    fn an_unreadable_line_has_its_cause_and_names_its_order() {
         let named = Some(NamedOrder::Theirs(ExternalOrderId::new("X-1").unwrap()));
         let other = r#"{"sequence":1,"type":"amended","orderId":"X-1","timestamp":1}"#;
         assert_eq!(
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_for_an_order_that_is_none() {
+    fn invalid_text_names_no_order() {
         for text in [
             r#"{"orderId":7}"#,
             r#"{"clientOrderId":"X-1"}"#,
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_at_a_character() {
+    fn kept_text_is_cut_at_a_character() {
         let kept = line(&"ä".repeat(2_000));
         assert_eq!(
             (kept.text.len(), kept.cause),

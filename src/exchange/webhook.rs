@@ -1,5 +1,5 @@
-//! The exchange's calls to us: who may make them. A batch of lines is believed when it was signed
-//! with a secret that both sides know, not long ago.
+//! Authenticates the exchange's webhook calls: a batch of lines is accepted when it was signed,
+//! recently, with a shared secret.
 
 use std::fs;
 use std::io;
@@ -13,31 +13,33 @@ use crate::types::TimestampMicros;
 
 /// Name of the header that carries the signature.
 pub const SIGNATURE_HEADER: &str = "x-signature";
-/// Lines that go to the orders thread as one message, which bounds what a full queue of them holds.
-/// A larger batch goes in parts, one after the other.
+/// Lines in one message to the orders thread, which bounds what a full queue of messages holds. A
+/// larger batch is sent in parts, one after the other.
 pub const WEBHOOK_PART_LINES: usize = 1_024;
-/// Largest body: 16 parts of lines of 256 bytes, more than the longest ids make of one. What is
-/// larger is refused each time it comes again, so this is far beyond what an exchange would send.
+/// Largest body: 16 parts of lines of 256 bytes, more than a line with the longest ids takes. A
+/// larger body is refused however often the exchange repeats it, so this is far beyond what an
+/// exchange would send.
 pub const MAX_WEBHOOK_BODY_BYTES: usize = 16 * WEBHOOK_PART_LINES * 256;
-/// Most secrets at once: the one in use, the next, and some room for a change that went wrong.
+/// Most secrets at once: the one in use, the next one, and some room for a rotation that went
+/// wrong.
 const MAX_SECRETS: usize = 4;
-/// Longest secret, in bytes, as the exchange's contract has it.
+/// Longest secret, in bytes, by the exchange's contract.
 const MAX_SECRET_BYTES: usize = 512;
-/// Shorter secrets than the output of the hash weaken the signature (RFC 2104, section 3). They are
-/// not refused, because it is the exchange that gives some of them out.
+/// Secrets shorter than the hash's output weaken the signature (RFC 2104, section 3). They are not
+/// refused, because the exchange issues some of them.
 const ADVISED_SECRET_BYTES: usize = 32;
 /// Longest secret file: the secrets and their line ends.
 const MAX_SECRET_FILE_BYTES: u64 = ((MAX_SECRET_BYTES + 2) * MAX_SECRETS * 2) as u64;
-/// Most `v1` values of one signature: an exchange signs with the secrets of one change, two.
+/// Most `v1` values of one signature. An exchange signs with two secrets during a rotation.
 const MAX_SIGNATURES: usize = 8;
 /// Bytes of an HMAC-SHA256.
 const SIGNATURE_BYTES: usize = 32;
-/// Longest header: a time, so many signatures in hexadecimal and room for parts of later schemes.
+/// Longest header: a time, the signatures in hexadecimal, and room for later schemes.
 const MAX_HEADER_BYTES: usize = 1_024;
 
 const _: () = assert!(MAX_HEADER_BYTES > 32 + MAX_SIGNATURES * (4 + 2 * SIGNATURE_BYTES));
 
-/// Why the webhook's secrets are not usable.
+/// Why the webhook's secrets are unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookSecretError {
     /// The file cannot be read.
@@ -48,25 +50,25 @@ pub enum WebhookSecretError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file has no secret, too many or too long ones, or is no text.
+    /// The file holds no secret, too many or too long ones, or is not text.
     #[error("--webhook-secret-file {path}: {problem}; allowed are 1 to {MAX_SECRETS} secrets of 1 to {MAX_SECRET_BYTES} bytes, one a line", path = path.display())]
     Content {
         /// Which file.
         path: PathBuf,
-        /// What is wrong. Never a secret.
+        /// The problem. Never contains a secret.
         problem: String,
     },
 }
 
-/// The secrets that the exchange may sign with; the first is the one that we register with.
+/// The secrets that the exchange may sign with. We register with the first.
 #[derive(Clone)]
 pub struct WebhookSecrets(Vec<String>);
 
 impl WebhookSecrets {
-    /// Reads a file with one secret a line. White space around them and empty lines do not count.
+    /// Reads a file with one secret a line. Surrounding white space and empty lines are ignored.
     ///
     /// # Errors
-    /// The file cannot be read, or holds something else.
+    /// The file cannot be read, or its contents are invalid.
     pub fn read(path: &Path) -> Result<Self, WebhookSecretError> {
         let unreadable = |source| WebhookSecretError::File { path: path.to_owned(), source };
         let length = fs::metadata(path).map_err(unreadable)?.len();
@@ -103,38 +105,38 @@ impl WebhookSecrets {
     }
 }
 
-// Not derived: secrets do not belong into a log.
+// Not derived: secrets must not reach a log.
 impl std::fmt::Debug for WebhookSecrets {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "WebhookSecrets({} of them)", self.0.len())
     }
 }
 
-/// Why a batch is not believed. Says what was wrong with the signature, never what would be right.
+/// Why a batch is refused. Says what is wrong with the signature, never what would be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// There is no signature, or there are several headers.
+    /// There is no signature header, or more than one.
     #[error("`X-Signature` must be there, once")]
     Missing,
-    /// It is not what the contract says.
+    /// The header does not follow the contract.
     #[error("`X-Signature` must be t=<unix seconds>,v1=<64 hexadecimal digits>[,v1=...]")]
     Malformed,
-    /// It was made too long ago, or by a clock that differs too much.
+    /// Signed too long ago, or by a clock that differs too much.
     #[error(
         "the time of `X-Signature` is {seconds} s away from this clock; {allowed} s are allowed"
     )]
     OutsideWindow {
-        /// How far.
+        /// The difference, in seconds.
         seconds: u64,
-        /// How far it may be.
+        /// The allowed difference, in seconds.
         allowed: u64,
     },
-    /// No secret gives any of its values.
+    /// No secret produces any of the values.
     #[error("`X-Signature` was made with another secret or for another body")]
     Wrong,
 }
 
-/// Tells the exchange's calls from everybody else's.
+/// Verifies the signatures of webhook calls.
 #[derive(Debug, Clone)]
 pub struct WebhookVerifier {
     secrets: WebhookSecrets,
@@ -142,16 +144,16 @@ pub struct WebhookVerifier {
 }
 
 impl WebhookVerifier {
-    /// Believes what was signed with one of these secrets within `window` of now.
+    /// Accepts signatures made with one of these secrets within `window` of now.
     pub fn new(secrets: WebhookSecrets, window: Duration) -> Self {
         Self { secrets, window_seconds: window.as_secs() }
     }
 
-    /// Checks the value of `X-Signature` against the body as it came. How long that takes depends
-    /// on lengths and counts alone, not on how much of a signature is right.
+    /// Checks the value of `X-Signature` against the raw body. The time this takes depends on
+    /// lengths and counts alone, not on how much of a signature is right.
     ///
     /// # Errors
-    /// The body is not to be believed.
+    /// The signature is invalid, outside of the window or wrong.
     pub fn verify(
         &self,
         header: &[u8],
@@ -165,8 +167,9 @@ impl WebhookVerifier {
         }
         let mut is_right = false;
         for secret in &self.secrets.0 {
-            // HMAC takes keys of every length (RFC 2104, section 2).
-            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { continue };
+            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
+                unreachable!("HMAC takes keys of every length (RFC 2104, section 2)")
+            };
             mac.update(signature.time.as_bytes());
             mac.update(b".");
             mac.update(body);
@@ -179,16 +182,16 @@ impl WebhookVerifier {
     }
 }
 
-/// The parts of an `X-Signature` that matter here.
+/// The parts of an `X-Signature` that are used.
 struct Signature<'a> {
-    /// As it was written: what was signed is the text.
+    /// The time as text: the text is what was signed.
     time: &'a str,
     unix_seconds: u64,
     values: Vec<[u8; SIGNATURE_BYTES]>,
 }
 
 impl<'a> Signature<'a> {
-    /// Takes a header apart. Parts of other schemes (`v0`, `v2`) are left to those who know them.
+    /// Parses a header. Parts of other schemes (`v0`, `v2`) are ignored.
     fn parse(header: &'a [u8]) -> Option<Self> {
         if header.len() > MAX_HEADER_BYTES {
             return None;
@@ -250,17 +253,17 @@ mod tests {
     }
 
     #[test]
-    fn what_openssl_signs_is_believed_with_any_of_the_secrets() {
+    fn signatures_by_openssl_verify_with_any_of_the_secrets() {
         let by_first = header(&[BY_FIRST]);
         assert_eq!(verify("first", &by_first, BODY), Ok(()));
-        assert_eq!(verify("new\nfirst\n", &by_first, BODY), Ok(()), "the old one goes on");
+        assert_eq!(verify("new\nfirst\n", &by_first, BODY), Ok(()), "the old secret still works");
         assert_eq!(verify("second", &header(&[BY_FIRST, BY_SECOND]), BODY), Ok(()));
         assert_eq!(verify("first", &header(&[&BY_FIRST.to_uppercase()]), BODY), Ok(()));
         assert_eq!(verify("first", &format!("v0=x, {by_first},v2=y"), BODY), Ok(()));
     }
 
     #[test]
-    fn another_secret_body_or_time_is_not() {
+    fn another_secret_body_or_time_is_refused() {
         let signed = header(&[BY_FIRST]);
         assert_eq!(verify("second", &signed, BODY), Err(SignatureError::Wrong));
         assert_eq!(verify("first", &signed, b"{}"), Err(SignatureError::Wrong));
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn only_within_the_window_on_both_sides() {
+    fn signatures_outside_the_window_are_refused() {
         let signed = header(&[BY_FIRST]);
         for (seconds, is_fine) in [(-301, false), (-300, true), (300, true), (301, false)] {
             let now = TimestampMicros::new(NOW.micros().wrapping_add_signed(seconds * 1_000_000));
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_counted_and_never_shown() {
+    fn secrets_are_counted_and_never_printed() {
         assert_eq!(WebhookSecrets::parse("\n a \n\nb\n").unwrap().0, ["a", "b"]);
         assert_eq!(WebhookSecrets::parse("new\nold").unwrap().current(), "new");
         for wrong in ["", " \n", "1\n2\n3\n4\n5", &"x".repeat(MAX_SECRET_BYTES + 1)] {
@@ -326,12 +329,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_is_believed_but_the_right_one(header in any::<Vec<u8>>()) {
+        fn random_headers_are_refused(header in any::<Vec<u8>>()) {
             prop_assert!(verifier("first").verify(&header, BODY, NOW).is_err());
         }
 
         #[test]
-        fn one_changed_digit_is_noticed(place in 0..64_usize, digit in "[0-9a-f]") {
+        fn a_changed_digit_is_refused(place in 0..64_usize, digit in "[0-9a-f]") {
             let mut value = BY_FIRST.to_owned();
             value.replace_range(place..=place, &digit);
             let outcome = verify("first", &header(&[&value]), BODY);

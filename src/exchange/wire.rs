@@ -1,5 +1,5 @@
-//! The exchange's own vocabulary: the JSON of its requests, answers and feed lines. Shared by the
-//! connector and by the simulated exchange, so that both sides mean the same.
+//! The exchange's JSON: requests, answers and feed lines. Shared by the client and the simulated
+//! exchange, so that both sides agree.
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
@@ -16,19 +16,19 @@ pub const MAX_BATCH: usize = 256;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SubmitRequest {
-    /// 1 to [`MAX_BATCH`] orders, each answered for itself.
+    /// 1 to [`MAX_BATCH`] orders, each answered on its own.
     pub orders: Vec<SubmitOrder>,
 }
 
-/// One order as the exchange takes it.
+/// One order as sent to the exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SubmitOrder {
-    /// Longbow's order id: unique over all users. A known one gives its first answer again.
+    /// Longbow's order id, unique over all users. A known id gets its first answer again.
     pub client_order_id: CompactString,
     /// Buy or sell.
     pub side: Side,
-    /// What to trade.
+    /// The symbol to trade.
     pub symbol: Symbol,
     /// Market or limit.
     #[serde(rename = "type")]
@@ -40,37 +40,37 @@ pub struct SubmitOrder {
     pub time_in_force: TimeInForce,
     /// Shares to trade.
     pub num_shares: Shares,
-    /// What the exchange has not accepted by then it never will (`too_late`).
+    /// The exchange refuses (`too_late`) an order that it has not accepted by this time.
     pub submit_before: TimestampMicros,
 }
 
 /// Answer to [`SubmitRequest`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SubmitResponse {
-    /// One for each order of the request.
+    /// One result per order of the request.
     pub results: Vec<SubmitResult>,
 }
 
-/// What became of one submitted order.
+/// The outcome of one submitted order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubmitResult {
-    /// Which order.
+    /// Our order id.
     pub client_order_id: CompactString,
-    /// The exchange's id when it accepted.
+    /// The exchange's id, if it accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_order_id: Option<ExternalOrderId>,
-    /// Why it refused.
+    /// The reason, if it refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
 }
 
-/// Why the exchange refused something.
+/// Why the exchange refused an order or a cancel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Stable word, such as `too_late`, `unknown_symbol`, `filled`.
+    /// Stable code, such as `too_late`, `unknown_symbol`, `filled`.
     pub code: CompactString,
-    /// For people.
+    /// Human-readable text.
     pub message: String,
 }
 
@@ -85,16 +85,16 @@ pub struct CancelRequest {
 /// Answer to [`CancelRequest`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CancelResponse {
-    /// One for each id of the request.
+    /// One result per id of the request.
     pub results: Vec<CancelResult>,
 }
 
-/// What became of one cancel: `status: "cancelled"`, or an error with the code `filled`,
+/// The outcome of one cancel: `status: "cancelled"`, or an error with the code `filled`,
 /// `already_cancelled`, `expired`, `rejected` or `unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CancelResult {
-    /// Which order.
+    /// The exchange's order id.
     pub external_order_id: ExternalOrderId,
     /// Present when the cancel took effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,42 +115,42 @@ pub struct QueryRequest {
 /// Answer to [`QueryRequest`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QueryResponse {
-    /// One for each id of the request.
+    /// One result per id of the request.
     pub results: Vec<QueryResult>,
 }
 
-/// The exchange's record of one order; only `clientOrderId` and `status: "unknown"` for an order
-/// that it has never accepted.
+/// The exchange's record of one order. For an order that it never accepted: only `clientOrderId`
+/// and `status: "unknown"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryResult {
-    /// Which order.
+    /// Our order id.
     pub client_order_id: CompactString,
     /// The exchange's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_order_id: Option<ExternalOrderId>,
-    /// Where the order stands.
+    /// The order's status.
     pub status: ExchangeStatus,
     /// Shares filled so far.
     #[serde(default)]
     pub filled_shares: Shares,
-    /// Every execution that still counts.
+    /// Every execution that was not busted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub executions: Vec<QueryExecution>,
-    /// Why it was rejected, for `rejected`.
+    /// The reason, for `rejected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
-    /// Up to which line of the feed the record is complete; without it, it may lag.
+    /// The feed line up to which the record is complete; a record without it may lag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<AsOf>,
 }
 
-/// A line of the feed.
+/// A position in the feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AsOf {
-    /// The session that numbers it.
+    /// The session that numbers the line.
     pub session: CompactString,
-    /// Its number.
+    /// The line's sequence.
     pub sequence: u64,
 }
 
@@ -158,29 +158,29 @@ pub struct AsOf {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryExecution {
-    /// Counts once per order.
+    /// The execution's id; it counts once per order.
     pub execution_id: ExecutionId,
-    /// Price of each share.
+    /// Price per share.
     pub price_in_cents: PriceCents,
     /// Shares.
     pub num_shares: Shares,
-    /// When it happened.
+    /// Time of the execution.
     pub timestamp: TimestampMicros,
 }
 
-/// Where an order stands at the exchange.
+/// Status of an order at the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExchangeStatus {
-    /// Accepted, shares left.
+    /// Accepted, with shares left.
     Open,
     /// No shares left.
     Filled,
-    /// Cancelled; fills kept.
+    /// Cancelled; its fills stand.
     Cancelled,
-    /// Its time in force ended; fills kept.
+    /// Time in force ended; its fills stand.
     Expired,
-    /// Refused when it was submitted.
+    /// Refused on submit.
     Rejected,
     /// Never accepted.
     Unknown,
@@ -199,21 +199,20 @@ pub struct SymbolsResponse {
 pub struct SymbolInfo {
     /// The name.
     pub symbol: Symbol,
-    /// Last price of the previous session; absent for a symbol that is new.
+    /// Last price of the previous session; absent for a new symbol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_close_in_cents: Option<PriceCents>,
-    /// First price of the session that is being replayed.
+    /// First price of the session being replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_in_cents: Option<PriceCents>,
-    /// Where this symbol's prints come from, in words: a recorded tape, or a synthetic walk.
+    /// Where the prints come from, in words: a recorded tape, or a synthetic walk.
     pub source: String,
-    /// Whether the prices are made up.
+    /// Whether the prices are synthetic.
     #[serde(default)]
     pub synthetic: bool,
-    /// When the session that is being replayed began, or would have begun had it been replayed
-    /// from its open.
+    /// When the replayed session began, or would have begun if replayed from its open.
     pub session_open: TimestampMicros,
-    /// When it ends.
+    /// When the session ends.
     pub session_close: TimestampMicros,
 }
 
@@ -223,74 +222,75 @@ pub struct SymbolInfo {
 pub struct WebhookRequest {
     /// Where to post lines that carry an order id.
     pub url: String,
-    /// Key of the signature.
+    /// Key of the signatures.
     pub secret: String,
 }
 
-/// A batch that the exchange posts to a webhook.
+/// A batch that the exchange posts to the webhook.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WebhookBatch {
-    /// The feed session that numbered the lines.
+    /// The feed session that numbers the lines.
     pub session: CompactString,
     /// Lines with an order id, oldest first.
     pub lines: Vec<FeedLine>,
 }
 
-/// First line of the feed.
+/// The first line of a feed connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type", rename = "session")]
 pub struct FeedSession {
-    /// Names the numbering: sequences of different sessions have nothing to do with each other.
+    /// Names the numbering: sequences of different sessions are unrelated.
     pub session: CompactString,
     /// The last sequence before the lines that follow.
     pub sequence: u64,
 }
 
-/// Kind of a feed line that is not the first.
+/// The type of a feed line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeedLineType {
     /// Shares changed hands.
     Trade,
-    /// An earlier execution is void: the line repeats its execution id.
+    /// Voids an earlier execution, whose id it repeats.
     Bust,
     /// The exchange cancelled the order.
     Cancelled,
     /// The order's time in force ended.
     Expired,
-    /// Nothing happened; carries the last sequence, once a second.
+    /// Sent once a second; carries the last sequence.
     Heartbeat,
 }
 
-/// One line of the feed. `executionId`, `symbol`, `priceInCents` and `numShares` stand on trades
-/// and busts; `cancelled` and `expired` have the symbol and the order; a heartbeat has neither.
+/// One line of the feed. Trades and busts carry `executionId`, `symbol`, `priceInCents` and
+/// `numShares`; `cancelled` and `expired` carry the symbol and the order; a heartbeat carries
+/// neither.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FeedLine {
-    /// Position in the session; a heartbeat repeats the last.
+    /// Position in the session; a heartbeat repeats the last one.
     pub sequence: u64,
-    /// What happened.
+    /// The event.
     #[serde(rename = "type")]
     pub line_type: FeedLineType,
-    /// Which execution.
+    /// The execution's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_id: Option<ExecutionId>,
-    /// Which symbol.
+    /// The symbol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symbol: Option<Symbol>,
-    /// Price of each share.
+    /// Price per share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_in_cents: Option<PriceCents>,
     /// Shares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_shares: Option<Shares>,
-    /// The exchange's id of the order that this line belongs to.
+    /// The exchange's id of the order that the line belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_id: Option<ExternalOrderId>,
-    /// `false` on a line whose shares another line has already counted.
+    /// `false` if another line already counts these shares.
     #[serde(default = "counts_volume", skip_serializing_if = "is_true")]
     pub volume: bool,
-    /// When it happened.
+    /// Time of the event.
     pub timestamp: TimestampMicros,
 }
 
@@ -308,10 +308,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_print_without_an_order_is_as_small_as_the_contract_allows() {
+    fn absent_fields_of_a_print_are_left_out() {
         let line = r#"{"sequence":7,"type":"trade","executionId":"e7","symbol":"SPY","priceInCents":16740,"numShares":100,"timestamp":1732400000123456}"#;
         let parsed: FeedLine = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}"));
-        assert!(parsed.volume, "a line counts unless it says otherwise");
+        assert!(parsed.volume, "a line counts by default");
         assert_eq!(serde_json::to_string(&parsed).ok().as_deref(), Some(line));
     }
 

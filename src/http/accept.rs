@@ -1,3 +1,5 @@
+//! Accepts connections on a listener, within its limit, and drains them at shutdown.
+
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -17,17 +19,17 @@ use super::limits::HttpLimits;
 use super::metrics::HttpMetrics;
 use super::router::route;
 
-/// Connections accepted in a row before other work of the shard gets its turn: at 20-30 us each,
-/// half a millisecond.
+/// Connections accepted in a row before the shard's other tasks run: at 20-30 us each, half a
+/// millisecond.
 const ACCEPTS_IN_A_ROW: u32 = 16;
-/// Pause of the accept loop when the process has no descriptor left.
+/// Pause of the accept loop when the process has no free descriptor.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-/// How long requests in progress may take to finish once a stop was asked for.
+/// How long requests in progress may take to finish after a stop was requested.
 const DRAIN: Duration = Duration::from_millis(500);
-/// Between two looks at how many there still are.
-const FINISH_LOOK: Duration = Duration::from_millis(1);
+/// Interval at which the drain checks whether requests are still in progress.
+const DRAIN_POLL: Duration = Duration::from_millis(1);
 /// A real timer, however short, lets every other task run first.
-const GIVE_WAY: Duration = Duration::from_micros(1);
+const YIELD: Duration = Duration::from_micros(1);
 
 /// Serves clients on a shard's listener until the process stops.
 pub async fn serve_clients(
@@ -72,9 +74,9 @@ pub async fn serve_operators(
     .await;
 }
 
-/// Accepts connections and serves each in a task of its own until the process stops. Returns once
-/// all of them have ended: requests in progress have [`DRAIN`] to finish, and what the executor
-/// would be left with, it would never drop, nor what others wait for to be dropped.
+/// Accepts connections and serves each in a task of its own until the process stops. Requests in
+/// progress then have [`DRAIN`] to finish. Returns once all connections are closed: an executor
+/// never drops tasks that are left over, nor what they hold.
 async fn serve_listener<F>(
     listener: TcpListener,
     limits: HttpLimits,
@@ -85,12 +87,12 @@ async fn serve_listener<F>(
     F: Future<Output = ()> + 'static,
 {
     let permits = Rc::new(Semaphore::new(limits.connections));
-    // Never has a permit: closing it ends all connections.
+    // Never has a permit; closing it ends all connections.
     let end = Rc::new(Semaphore::new(0));
     accept_until_stop(listener, &metrics, &shutdown, (&permits, &end), serve).await;
     let finished = async {
         while metrics.in_progress() > 0 {
-            sleep(FINISH_LOOK).await;
+            sleep(DRAIN_POLL).await;
         }
     };
     or(finished, async {
@@ -98,7 +100,7 @@ async fn serve_listener<F>(
     })
     .await;
     end.close();
-    let _all_are_back = permits.acquire(limits.connections).await;
+    let _all_closed = permits.acquire(limits.connections).await;
 }
 
 async fn accept_until_stop<F>(
@@ -113,7 +115,7 @@ async fn accept_until_stop<F>(
     let mut in_a_row = 0;
     let mut exhausted = false;
     while !shutdown.is_requested() {
-        // The permit first: a connection that nobody serves would wait unseen.
+        // Take the permit first: an accepted connection without one would wait unserved.
         let permit = or(async { permits.acquire_static_permit(1).await.ok() }, async {
             shutdown.requested().await;
             None
@@ -139,15 +141,16 @@ async fn accept_until_stop<F>(
                 in_a_row += 1;
                 if in_a_row >= ACCEPTS_IN_A_ROW {
                     in_a_row = 0;
-                    sleep(GIVE_WAY).await;
+                    sleep(YIELD).await;
                 }
             }
             Err(_) if shutdown.is_requested() => return,
             Err(error) => {
                 metrics.accept_errors.inc();
-                // Once per spell: a full process accepts nothing thousands of times a second.
+                // Log once per outage: a process without descriptors fails thousands of times a
+                // second.
                 if !std::mem::replace(&mut exhausted, true) {
-                    tracing::error!(%error, "cannot accept connections; trying on");
+                    tracing::error!(%error, "cannot accept connections; retrying");
                 }
                 sleep(EXHAUSTED_PAUSE).await;
             }

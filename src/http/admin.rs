@@ -1,3 +1,5 @@
+//! The operators' listener: health, metrics, kill switch, mass cancel and quarantine.
+
 use std::net::SocketAddr;
 
 use crate::metrics::PageFormat;
@@ -17,18 +19,18 @@ use super::ready::ready;
 use super::reply::Reply;
 use super::router::{check_host, nothing_at};
 
-/// The operators' listener: is it alive, does it take traffic, what did it count; and the means to
-/// stop trading.
+/// Routes of the operators' listener: liveness, readiness and metrics, and the means to stop
+/// trading.
 #[derive(Clone)]
 pub struct Admin {
-    /// What is served to clients.
+    /// The state shared with the clients' listeners.
     pub site: Site,
     /// Whether the process is stopping.
     pub shutdown: Shutdown,
 }
 
 impl Admin {
-    /// Answers a request that came from `peer`.
+    /// Answers a request from `peer`.
     pub(super) async fn route(
         &self,
         request: Request<Incoming>,
@@ -45,7 +47,7 @@ impl Admin {
     ) -> Result<HttpResponse, Problem> {
         check_host(&request)?;
         let method = request.method().clone();
-        // No page that an operator happens to have open may stop trading in their name.
+        // A page open in an operator's browser must not be able to stop trading.
         let changes_nothing = matches!(method.as_str(), "GET" | "HEAD");
         if !changes_nothing && request.headers().contains_key(ORIGIN) {
             let detail = "These routes are not for web pages.";
@@ -55,7 +57,7 @@ impl Admin {
         let decoded = segments(&path)?;
         let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
         match (segments.as_slice(), method.as_str()) {
-            // Probes add what they like to the two addresses of theirs.
+            // Probes may add any query parameters to these two paths.
             (["healthz"], "GET" | "HEAD") => {
                 let text = HeaderValue::from_static("text/plain; charset=utf-8");
                 Ok(bytes_response(StatusCode::OK, text, Bytes::from_static(b"alive\n")))
@@ -100,7 +102,7 @@ impl Admin {
     }
 }
 
-/// OpenMetrics, unless a scraper likes the older format better (RFC 9110, 12.5.1).
+/// OpenMetrics, unless the scraper prefers the older format (RFC 9110, section 12.5.1).
 fn wanted_format(headers: &HeaderMap) -> PageFormat {
     let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accept = ranges.collect::<Vec<_>>().join(",");
@@ -112,10 +114,10 @@ fn wanted_format(headers: &HeaderMap) -> PageFormat {
     }
 }
 
-/// How much a media type is wanted: what the range says that names it most closely.
+/// The quality of a media type: that of the most specific range that matches it.
 fn quality_of(accept: &str, kind: &str) -> f32 {
     let (group, _) = kind.split_once('/').unwrap_or((kind, ""));
-    let closeness = |range: &str| match range {
+    let specificity = |range: &str| match range {
         "*/*" => Some(1),
         range if range.strip_suffix("/*") == Some(group) => Some(2),
         range if range == kind => Some(3),
@@ -123,11 +125,11 @@ fn quality_of(accept: &str, kind: &str) -> f32 {
     };
     let ranges = accept.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let closeness = closeness(&parts.next()?.to_ascii_lowercase())?;
+        let specificity = specificity(&parts.next()?.to_ascii_lowercase())?;
         let quality = parts.find_map(|part| part.strip_prefix("q="));
-        Some((closeness, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0)))
+        Some((specificity, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0)))
     });
-    ranges.max_by_key(|(closeness, _)| *closeness).map_or(0.0, |(_, quality)| quality)
+    ranges.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, quality)| quality)
 }
 
 #[cfg(test)]
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scrapers_get_the_format_that_they_like_best() {
+    fn scrapers_get_the_format_they_prefer() {
         let of = |accept: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept.parse().unwrap());

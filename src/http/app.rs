@@ -1,3 +1,5 @@
+//! State that the request handlers share.
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,37 +14,37 @@ use super::auth::Authenticator;
 use super::problem::Problem;
 use super::ready::Health;
 
-/// What every shard serves: made once, shared by all of them.
+/// State shared by all shards.
 #[derive(Clone)]
 pub struct Site {
     /// Prices and symbols.
     pub market: MarketReader,
-    /// Takes orders and answers questions about them.
+    /// Takes orders and answers queries about them.
     pub orders: OrderService,
-    /// Who a request comes from.
+    /// Authenticates users.
     pub authenticator: Arc<Authenticator>,
-    /// Who may post fills; nobody without one.
+    /// Verifies posted fills; `None` if there is no webhook.
     pub webhook: Option<Arc<WebhookVerifier>>,
-    /// Room for streams, and the way to those of other shards.
+    /// Stream quotas, and the router to the streams of other shards.
     pub streams: StreamService,
-    /// Counters, for the operators' listener.
+    /// Counters, served by the operators' listener.
     pub metrics: Arc<Metrics>,
-    /// What readiness depends on beside the above.
+    /// Further inputs of readiness.
     pub health: Health,
 }
 
-/// What the streams of all shards share.
+/// Settings and services that all streams share.
 #[derive(Debug, Clone)]
 pub struct StreamService {
-    /// How many there may be.
+    /// How many streams there may be.
     pub quotas: Arc<StreamQuotas>,
-    /// Where to ask for changes of open ones.
+    /// Routes changes to open streams.
     pub router: StreamRouter,
-    /// Sends a second of a stream that asks for no rate; `None` for no limit.
+    /// Sends per second of a stream that requests no rate; `None` for no limit.
     pub default_rate: Option<u32>,
 }
 
-/// What the requests of one shard see.
+/// State of one shard's request handlers.
 pub struct App {
     /// Shared with the other shards.
     pub site: Site,
@@ -51,10 +53,10 @@ pub struct App {
 }
 
 impl App {
-    /// What the exchange lists.
+    /// The symbols that the exchange lists.
     ///
     /// # Errors
-    /// It has not told its symbols yet: no name is known, and none is unknown. That passes by itself.
+    /// No symbol list has arrived yet, so names cannot be checked. Passes by itself.
     pub(super) fn symbols(&self) -> Result<Arc<Directory>, Problem> {
         let directory = self.site.market.directory.load();
         if directory.is_empty() {

@@ -1,3 +1,5 @@
+//! Reads request bodies within limits of size and time.
+
 use std::time::Duration;
 
 use http::Request;
@@ -10,14 +12,14 @@ use crate::runtime::timeout;
 
 /// Largest request body.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024;
-/// Largest body that is read to its end only to answer that it is too large: closing a connection
-/// with something unread can take the answer away from its client.
+/// Largest body that is read to its end only to answer `413`: closing a connection with unread data
+/// can destroy the answer before the client reads it.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
-/// Longest wait for a body.
+/// Time limit for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Takes a request apart and reads its body of at most [`MAX_BODY_BYTES`]. Done before anything
-/// else is looked at, because a connection whose request was not read cannot go on.
+/// Splits a request and reads its body of at most [`MAX_BODY_BYTES`]. Handlers call it first,
+/// because a connection with an unread body cannot be reused.
 pub(super) async fn read_body(request: Request<Incoming>) -> Result<(Parts, Vec<u8>), Problem> {
     read_body_up_to(MAX_BODY_BYTES, request).await
 }
@@ -45,7 +47,7 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Problem> {
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            tracing::debug!(%error, "a body broke off");
+            tracing::debug!(%error, "a request body ended early");
             let detail = "The body broke off, or is not framed as HTTP/1.1 has it.";
             Problem::field("body", "body_unreadable", detail).closing()
         })?;

@@ -1,3 +1,6 @@
+//! Serves one connection through hyper, with deadlines for idleness and request heads, until it
+//! ends or its socket leaves hyper as a stream.
+
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
@@ -20,25 +23,25 @@ use super::limits::HttpLimits;
 use super::metrics::HttpMetrics;
 use super::reply::Reply;
 
-/// Most bytes that hyper buffers of a request head or an answer.
+/// Most bytes of a request head or a response that hyper buffers.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
 
-/// Most bytes that are read behind an answer only to forget them: of a body that was refused unread.
+/// Most bytes discarded after a response to a request whose body was not read.
 const MAX_LINGER_BYTES: usize = 32 * 1024 * 1024;
-/// How long such a connection lives on.
+/// How long such a connection stays open for that.
 const LINGER: Duration = Duration::from_secs(3);
-/// Longest time between two looks at how long the head of a request takes.
-const HEAD_LOOK: Duration = Duration::from_secs(10);
+/// Longest interval between checks of the deadlines.
+const DEADLINE_POLL: Duration = Duration::from_secs(10);
 
-/// How one connection ended.
+/// How the connection ended.
 enum End {
-    /// hyper is done with it.
+    /// hyper finished.
     Finished(hyper::Result<()>),
-    /// A request asks to leave hyper with the socket.
+    /// The socket leaves hyper.
     Leave(Departure),
-    /// Nothing happened for too long.
+    /// A deadline passed: the connection was idle, or a request head took too long.
     Idle,
 }
 
@@ -47,7 +50,7 @@ enum Departure {
     Bytes(Vec<u8>),
 }
 
-/// When the connection last did something; `None` while a request is in progress.
+/// When the connection last became idle; `None` while a request is in progress.
 type IdleSince = Rc<Cell<Option<Instant>>>;
 
 /// Serves one connection until it ends or becomes a stream of the hub.
@@ -86,7 +89,7 @@ pub(super) async fn serve_connection<F>(
                 Reply::Bytes(bytes) => Departure::Bytes(bytes),
             };
             *departure.borrow_mut() = Some(leaving);
-            // Never answered: the connection leaves hyper while this waits.
+            // Never resolves: the connection leaves hyper meanwhile.
             pending().await
         }
     });
@@ -105,16 +108,16 @@ pub(super) async fn serve_connection<F>(
         End::Finished(Ok(())) => {}
         End::Finished(Err(error)) => {
             metrics.broken_connections.inc();
-            tracing::debug!(%error, "a connection broke off");
+            tracing::debug!(%error, "a connection broke");
         }
         End::Idle => {
             metrics.idle_closed.inc();
         }
         End::Leave(departure) => {
             let parts = connection.into_parts();
-            // Answers that are not out yet would be lost with hyper's buffer, and a stream has no
-            // use for a second request: such a client has broken the contract. Line ends behind a
-            // body are none (RFC 9112, section 2.2).
+            // A pending response would be lost with hyper's buffer, and a stream cannot serve a
+            // second request: such a client breaks the contract. Line ends after a body are allowed
+            // (RFC 9112, section 2.2).
             let asks_more = parts.read_buf.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
             if parts.io.write_blocked() || asks_more {
                 metrics.broken_connections.inc();
@@ -131,7 +134,7 @@ pub(super) async fn serve_connection<F>(
     }
 }
 
-/// Counts a request for as long as it has no answer, also when its client hangs up on it.
+/// Counts a request until it is answered, or its client hangs up.
 struct InProgress(Gauge);
 
 impl InProgress {
@@ -147,7 +150,8 @@ impl Drop for InProgress {
     }
 }
 
-/// hyper's own header timeout needs a timer that is `Send`, which glommio's is not.
+/// Enforces the idle and head timeouts. hyper's own header timeout needs a `Send` timer, which
+/// glommio's is not.
 async fn watch_idle(
     idle_since: &Cell<Option<Instant>>,
     first_read: &FirstRead,
@@ -162,16 +166,16 @@ async fn watch_idle(
         if left.is_zero() {
             return End::Idle;
         }
-        sleep(left.min(HEAD_LOOK)).await;
+        sleep(left.min(DEADLINE_POLL)).await;
     }
 }
 
-/// Lets a client read its answer that still sends: closing with something unread resets the
-/// connection, and takes the answer away (RFC 9112, section 9.6). hyper has ended the way to the
-/// client already.
+/// Lets a client that is still sending read its response: closing a socket with unread data resets
+/// the connection and destroys the response (RFC 9112, section 9.6). hyper has shut down the write
+/// side already.
 async fn linger(mut io: HyperIo) {
     let reading = async {
-        // It is gone, which is what this waits for.
+        // An error means that the client is gone, which ends the wait too.
         let _broken = io.discard(MAX_LINGER_BYTES).await;
     };
     let waiting = async {
@@ -180,7 +184,8 @@ async fn linger(mut io: HyperIo) {
     or(reading, waiting).await;
 }
 
-/// Hands the socket to the hub. The executor's stream is dropped with `io`; the duplicate lives on.
+/// Moves the socket to the hub. The executor's stream is dropped with `io`; the duplicated
+/// descriptor stays open.
 fn graduate(io: &HyperIo, hub: Option<Rc<RefCell<Hub>>>, request: StreamRequest) {
     let adopted = match (io.duplicate(), hub) {
         (Ok(descriptor), Some(hub)) => {
@@ -190,7 +195,7 @@ fn graduate(io: &HyperIo, hub: Option<Rc<RefCell<Hub>>>, request: StreamRequest)
         (_, None) => Err("this listener has no streams".to_owned()),
     };
     if let Err(error) = adopted {
-        tracing::warn!(%error, "a stream was not taken over");
+        tracing::warn!(%error, "a socket could not become a stream");
     }
 }
 
@@ -203,6 +208,6 @@ async fn send_and_end(mut io: HyperIo, bytes: &[u8]) {
             _ => return,
         }
     }
-    // The client has closed already if this fails.
+    // Fails only if the client has closed already.
     let _closed = poll_fn(|context| Pin::new(&mut io).poll_shutdown(context)).await;
 }

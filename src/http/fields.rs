@@ -1,3 +1,5 @@
+//! Fields of a JSON request body: known names, no duplicates, errors that name the field.
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -6,17 +8,17 @@ use serde_json::error::Category;
 
 use super::problem::{Problem, excerpt};
 
-/// Largest number that may be written with a fraction or an exponent. The parser's last binary digit
-/// may be wrong, which is far behind the point up to here.
-const MAX_WRITTEN_OUT: f64 = 1e12;
+/// Largest number accepted with a fraction or an exponent. The parser may get the last binary digit
+/// wrong, which up to here lies far after the decimal point.
+const MAX_WITH_FRACTION: f64 = 1e12;
 
-/// The JSON object of a request's body, whose fields are each known and given at most once. `null`
-/// is the same as leaving a field out.
+/// The JSON object of a request body. Each field is known and occurs at most once; `null` is the
+/// same as leaving a field out.
 #[derive(Debug)]
 pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Fields {
-    /// Reads a body that may have the fields `known`.
+    /// Parses a body that may have the fields `known`.
     pub fn parse(body: &[u8], known: &[&str]) -> Result<Self, Problem> {
         let Members(members) = parse_object(body)?;
         let mut given: Vec<&str> = Vec::with_capacity(members.len());
@@ -33,7 +35,7 @@ impl Fields {
         Ok(Self(members))
     }
 
-    /// Whether a field is there and `null`.
+    /// Whether a field is present and `null`.
     pub fn is_null(&self, name: &str) -> bool {
         self.0.iter().any(|(given, value)| given == name && value.is_null())
     }
@@ -43,7 +45,7 @@ impl Fields {
         found.map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
-    /// A field that may be left out; `allowed` says what `read` takes.
+    /// An optional field; `allowed` describes what `read` accepts.
     pub fn optional<'a, T>(
         &'a self,
         name: &str,
@@ -54,7 +56,7 @@ impl Fields {
         read(value).map(Some).ok_or_else(|| invalid(name, value, allowed))
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub fn required<'a, T>(
         &'a self,
         name: &str,
@@ -67,7 +69,7 @@ impl Fields {
         self.optional(name, allowed, read)?.ok_or_else(missing)
     }
 
-    /// Refuses every field, for a request whose body may be an empty object and nothing else.
+    /// Rejects every field, for requests whose body must be blank or an empty object.
     pub fn none(body: &[u8]) -> Result<(), Problem> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
@@ -82,13 +84,13 @@ impl Fields {
         }
     }
 
-    /// A text.
+    /// A string.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| invalid(name, value, "a text"))
     }
 
-    /// A list of texts, of which `allowed` says what each is.
+    /// A list of strings; `allowed` describes each.
     pub fn texts(&self, name: &str, allowed: &str) -> Result<Option<Vec<&str>>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let a_list = || format!("a list; each of its members must be {allowed}");
@@ -102,15 +104,15 @@ impl Fields {
     }
 }
 
-/// A whole number, however it is written: JSON has one kind of number, and some programs write every
-/// one of them with a fraction (RFC 8259, section 6).
+/// A whole number in any notation: JSON has one kind of number, and some programs write all of them
+/// with a fraction (RFC 8259, section 6).
 pub(super) fn whole(value: &Value) -> Option<i64> {
-    let written_out = || {
+    let without_fraction = || {
         let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-        // What has no fraction is shown as digits alone.
-        (number.abs() <= MAX_WRITTEN_OUT).then(|| number.to_string().parse().ok())?
+        // Without a fraction, the number prints as digits alone.
+        (number.abs() <= MAX_WITH_FRACTION).then(|| number.to_string().parse().ok())?
     };
-    value.as_i64().or_else(written_out)
+    value.as_i64().or_else(without_fraction)
 }
 
 fn invalid(name: &str, value: &Value, allowed: &str) -> Problem {
@@ -118,7 +120,7 @@ fn invalid(name: &str, value: &Value, allowed: &str) -> Problem {
     Problem::field(name, "invalid_field", format!("{value} is not {allowed}."))
 }
 
-/// The members of an object as they came, repeated ones too.
+/// The members of an object in order, duplicates included.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -159,12 +161,12 @@ fn parse_object(body: &[u8]) -> Result<Members, Problem> {
     })
 }
 
-/// Where a body is no JSON.
+/// Describes where a body stops being JSON.
 pub(in crate::http) fn not_json(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Eof => format!("The body is not JSON: it ends too early, in line {line}."),
-        // The parser's own bound, which it has no other name for.
+        // The parser's own limit; it has no error category of its own.
         _ if error.to_string().starts_with("recursion limit") => {
             format!("The body is nested too deeply in line {line}, column {column}.")
         }
@@ -179,7 +181,7 @@ mod tests {
 
     const KNOWN: [&str; 3] = ["numShares", "symbols", "mode"];
 
-    fn told(problem: Problem) -> (String, String) {
+    fn field_and_detail(problem: Problem) -> (String, String) {
         let response = problem.into_response();
         let body = futures_lite::future::block_on(response.into_body().collect()).unwrap();
         let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap();
@@ -197,17 +199,17 @@ mod tests {
     }
 
     #[test]
-    fn null_is_the_same_as_leaving_out() {
+    fn null_is_the_same_as_absent() {
         assert_eq!(read(r#"{"numShares":5,"symbols":null,"mode":null}"#).unwrap(), (5, 0, None));
-        let missing = told(read(r#"{"symbols":[]}"#).unwrap_err());
-        assert_eq!(told(read(r#"{"numShares":null}"#).unwrap_err()), missing);
+        let missing = field_and_detail(read(r#"{"symbols":[]}"#).unwrap_err());
+        assert_eq!(field_and_detail(read(r#"{"numShares":null}"#).unwrap_err()), missing);
         assert_eq!(missing.1, "It is missing; it must be a whole number.");
         let fields = Fields::parse(br#"{"mode":null}"#, &KNOWN).unwrap();
         assert!(fields.is_null("mode") && !fields.is_null("symbols"));
     }
 
     #[test]
-    fn a_whole_number_may_be_written_with_a_fraction_or_an_exponent() {
+    fn whole_numbers_may_have_a_zero_fraction_or_an_exponent() {
         for (written, number) in [
             ("1", Some(1)),
             ("1.0", Some(1)),
@@ -229,18 +231,22 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_fields_is_blank_or_an_empty_object() {
+    fn no_fields_means_blank_or_an_empty_object() {
         for fine in ["", " \n", "{}", " {} "] {
             assert!(Fields::none(fine.as_bytes()).is_ok(), "{fine:?}");
         }
-        assert_eq!(told(Fields::none(br#"{"user":"bob"}"#).unwrap_err()).0, "user");
+        assert_eq!(field_and_detail(Fields::none(br#"{"user":"bob"}"#).unwrap_err()).0, "user");
         for wrong in ["[]", "x", "null"] {
-            assert_eq!(told(Fields::none(wrong.as_bytes()).unwrap_err()).0, "body", "{wrong}");
+            assert_eq!(
+                field_and_detail(Fields::none(wrong.as_bytes()).unwrap_err()).0,
+                "body",
+                "{wrong}"
+            );
         }
     }
 
     #[test]
-    fn the_answer_names_the_field_the_value_and_what_is_allowed() {
+    fn errors_name_the_field_the_value_and_what_is_allowed() {
         let cases = [
             (r#"{"numShares":-5}"#, "numShares", "-5 is not a whole number."),
             (r#"{"numShares":1.5}"#, "numShares", "1.5 is not a whole number."),
@@ -261,7 +267,7 @@ mod tests {
             ("\u{0}", "body", "not JSON"),
         ];
         for (body, field, detail) in cases {
-            let (named, said) = told(read(body).unwrap_err());
+            let (named, said) = field_and_detail(read(body).unwrap_err());
             assert_eq!(named, field, "{body:?}: {said}");
             assert!(said.contains(detail), "{body:?}: {said}");
         }

@@ -1,5 +1,5 @@
-//! What the fuzz targets in `tests/fuzz/` call: the readers of what a client sends, beyond hyper. A broken
-//! promise is a panic.
+//! Entry points of the fuzz targets in `tests/fuzz/` for the parsers of client input, beyond hyper.
+//! A violated property panics.
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Uri};
@@ -14,13 +14,14 @@ use super::routes::subscribe::Subscription;
 use super::routes::subscription_change::Change;
 use crate::types::OrderId;
 
-/// The parameters of the queries.
+/// The known query parameters.
 const KNOWN: [&str; 4] = ["status", "symbol", "limit", "cursor"];
 
-/// A body: of `POST /order`, of `POST /subscribe` and of its changes, and of the operators' requests.
+/// Parses a body: of `POST /order`, of `POST /subscribe` and its changes, and of the operators'
+/// requests.
 ///
 /// # Panics
-/// When a refusal is not one that the contract has.
+/// When an error is not a `4xx`.
 pub fn client_body(data: &[u8]) {
     check(NewOrder::read(data));
     check(Subscription::read(data));
@@ -29,10 +30,10 @@ pub fn client_body(data: &[u8]) {
     check(MassCancel::read(data));
 }
 
-/// The target of a request, with the parameters of `GET /orders`.
+/// Parses a request target with the parameters of `GET /orders`.
 ///
 /// # Panics
-/// When a refusal is not one that the contract has.
+/// When an error is not a `4xx`.
 pub fn client_query(data: &[u8]) {
     let Ok(uri) = Uri::try_from(data) else { return };
     check(segments(uri.path()));
@@ -45,10 +46,10 @@ pub fn client_query(data: &[u8]) {
     check(query.get("status").map(parse_status).transpose());
 }
 
-/// The value of an `Authorization` header and, behind a line end, that of a `Cookie` header.
+/// Parses an `Authorization` header and, after a line end, a `Cookie` header.
 ///
 /// # Panics
-/// When somebody without a token gets in.
+/// When somebody without a token is authenticated.
 pub fn client_credentials(data: &[u8]) {
     let mut lines = data.splitn(2, |&byte| byte == b'\n');
     let mut headers = HeaderMap::new();
@@ -58,7 +59,10 @@ pub fn client_credentials(data: &[u8]) {
         }
     }
     let authenticator = Authenticator::new(&Secret::fixed());
-    assert!(check(authenticator.user_of(&headers)).is_none(), "no input holds a signature");
+    assert!(
+        check(authenticator.user_of(&headers)).is_none(),
+        "no fuzz input contains a valid signature"
+    );
 }
 
 fn check<T>(outcome: Result<T, Problem>) -> Option<T> {

@@ -1,19 +1,21 @@
+//! Limits of the HTTP connections of one listener.
+
 use std::time::Duration;
 
-/// What bounds the HTTP connections of one listener.
+/// Limits of the HTTP connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Connections at once, streams not counted: they have left.
+    /// Connections at once; streams do not count, as they have left hyper.
     pub connections: u64,
-    /// How long a connection may be without a request in progress. Longer than a load balancer in
-    /// front keeps it, which would otherwise send a request into a connection that ends.
+    /// How long a connection may be idle. Longer than a load balancer keeps it open, which would
+    /// otherwise send a request into a closing connection.
     pub idle: Duration,
-    /// How long the head of a request may take from its first byte on.
+    /// How long a request head may take from its first byte.
     pub head: Duration,
 }
 
 impl HttpLimits {
-    /// Keeps idle connections for so long.
+    /// The default limits with this idle timeout.
     pub fn keeping(idle: Duration) -> Self {
         Self { connections: 10_000, idle, head: Duration::from_secs(30) }
     }

@@ -1,8 +1,10 @@
+//! Counters of one listener.
+
 use prometheus_client::registry::Registry;
 
 use crate::metrics::{Counter, Gauge};
 
-/// What one listener counts.
+/// Counters of one listener.
 #[derive(Debug, Clone, Default)]
 pub struct HttpMetrics {
     pub(super) accepted: Counter,
@@ -15,12 +17,12 @@ pub struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// Requests that have not been answered yet.
+    /// Requests not answered yet.
     pub fn in_progress(&self) -> i64 {
         self.in_progress.get()
     }
 
-    /// Registers the metrics of one listener.
+    /// Registers the metrics under the listener's name.
     pub fn register(&self, registry: &mut Registry, listener: &str) {
         let label = ("listener".into(), listener.to_owned().into());
         let registry = registry.sub_registry_with_label(label);
@@ -30,7 +32,7 @@ impl HttpMetrics {
             ("http_accepted", "Connections accepted", &self.accepted),
             ("http_accept_errors", "Connections that could not be accepted", &self.accept_errors),
             ("http_requests", "Requests", &self.requests),
-            ("http_broken_connections", "Connections that broke off", &self.broken_connections),
+            ("http_broken_connections", "Connections that broke", &self.broken_connections),
             ("http_idle_closed", "Connections closed as idle", &self.idle_closed),
             ("http_graduated", "Connections that became streams", &self.graduated),
         ];

@@ -1,6 +1,5 @@
-//! HTTP/1.1 towards clients and operators: accepting, hyper, who a request comes from, and the
-//! routes of the contract. A request for a price stream leaves hyper here and its socket goes to
-//! the shard's hub.
+//! HTTP/1.1 for clients and operators: accepting, hyper, authentication, and the routes of the
+//! contract. The socket of a stream request leaves hyper here and moves to the shard's hub.
 
 mod accept;
 mod admin;

@@ -1,5 +1,5 @@
-//! What operators do: stop new orders, and cancel what is open. Whoever reaches this listener may,
-//! which is why it is local unless configured otherwise; who it was is logged.
+//! Kill switch and mass cancel. Whoever reaches this listener may use them, which is why it is
+//! local unless configured otherwise. Who did is logged.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use super::query::Query;
 /// Largest body: as many users and symbols as can be halted one by one.
 const MAX_BODY_BYTES: usize = 128 * 1024;
 
-/// `PUT /kill-switch`. A member that is not there leaves its part as it is.
+/// The body of `PUT /kill-switch`. An absent member leaves its part unchanged.
 #[derive(Debug)]
 pub(super) struct HaltRequest(HaltChange);
 
@@ -45,7 +45,7 @@ impl HaltRequest {
     }
 }
 
-/// `POST /mass-cancel`: `all`, or a user, a symbol, or a user's orders in a symbol.
+/// The body of `POST /mass-cancel`: `all`, or a user, a symbol, or a user's orders in a symbol.
 #[derive(Debug)]
 pub(super) struct MassCancel {
     scope: CancelScope,
@@ -72,7 +72,7 @@ impl MassCancel {
 
 const A_BOOLEAN: &str = "true or false";
 
-/// A list, each member read by itself.
+/// A list whose members are parsed one by one.
 fn each<T: Ord>(
     fields: &Fields,
     field: &str,
@@ -96,7 +96,7 @@ fn text(fields: &Fields, field: &str) -> Result<Option<String>, Problem> {
     Ok(text.map(str::to_owned))
 }
 
-/// What is halted, and whether a restart finds it.
+/// The halts in force, and whether they survive a restart.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
@@ -118,10 +118,10 @@ pub(super) fn kill_switch(orders: &OrderCommands) -> HttpResponse {
     shown(&switch.halts(), unwritten.as_deref().map(String::as_str))
 }
 
-/// `PUT /kill-switch`: answered when the change is in force. It is durable then as well, unless the
-/// disk does not take it: whoever has to stop trading is not told that it failed when trading has
-/// stopped. `durable` is false in such an answer, and in those of `GET` until a change is written, and
-/// `warning` says why and what helps.
+/// `PUT /kill-switch`: answers when the change is in force. By then it is durable too, unless the
+/// disk fails: an operator who must stop trading is not told of a failure after trading has
+/// stopped. `durable` is then `false` in this answer, and in those of `GET` until a change is
+/// written; `warning` says why and what helps.
 pub(super) async fn halt(
     site: &Site,
     request: Request<Incoming>,
@@ -136,7 +136,7 @@ pub(super) async fn halt(
     let (by, reason) = (change.by.clone(), change.reason.clone());
     let switch = site.orders.commands().kill_switch().clone();
     let now = site.orders.commands().clock().now();
-    // The disk may take its time, and this thread has streams to serve.
+    // The disk may be slow, and this thread serves streams.
     let changing = move || switch.change(change, now).map(|halts| (halts, switch.unwritten()));
     let changed = spawn_blocking(changing).await;
     let (halts, unwritten) =
@@ -153,7 +153,7 @@ pub(super) async fn halt(
     Ok(shown(&halts, unwritten))
 }
 
-/// `POST /mass-cancel`: answered when every cancel is recorded; the exchange is told meanwhile.
+/// `POST /mass-cancel`: answers when every cancel is recorded; the exchange is told meanwhile.
 pub(super) async fn mass_cancel(
     site: &Site,
     request: Request<Incoming>,
@@ -167,7 +167,7 @@ pub(super) async fn mass_cancel(
     }
     let peer = peer.map(display);
     let (user, symbol) = (scope.user.as_ref().map(UserId::as_str), scope.symbol.map(display));
-    tracing::warn!(peer, by, reason, user, symbol, "a mass cancel was asked for");
+    tracing::warn!(peer, by, reason, user, symbol, "a mass cancel was requested");
     let busy = || Problem::unavailable("unavailable", "Other mass cancels wait. Try again.");
     let waiting = site.orders.commands().mass_cancel(scope).map_err(|_overloaded| busy())?;
     let ending = |_gone| {
@@ -179,14 +179,14 @@ pub(super) async fn mass_cancel(
     let answer = if outcome.is_shown {
         json!({ "asked": outcome.asked })
     } else {
-        // Recorded and on its way; readers see it once Postgres has it.
+        // Recorded and being sent; readers see it once Postgres has it.
         json!({ "asked": outcome.asked, "shown": false })
     };
     Ok(json_response(StatusCode::ACCEPTED, &answer))
 }
 
-/// A name with a typing error would halt nothing, and look as if it had. Before the exchange has
-/// told its symbols every name is taken: a kill switch waits for nobody.
+/// A mistyped symbol would halt nothing and look as if it had. Until the exchange has sent its
+/// symbols every name is accepted: a kill switch waits for nothing.
 fn check_symbol(site: &Site, symbol: Symbol, field: &str) -> Result<(), Problem> {
     let directory = site.market.directory.load();
     if directory.is_empty() || directory.index_of(&symbol).is_some() {

@@ -1,16 +1,18 @@
+//! Decoding of request paths.
+
 use std::borrow::Cow;
 
 use http::StatusCode;
 
 use super::problem::{Problem, excerpt};
 
-/// The segments of a path, percent-decoded once, and each for itself: an escaped slash separates
-/// nothing (RFC 3986, section 2.4). Slashes at either end do not count.
+/// The segments of a path, each percent-decoded once on its own: an escaped slash does not separate
+/// segments (RFC 3986, section 2.4). Leading and trailing slashes are ignored.
 pub(super) fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
     path.trim_matches('/').split('/').map(decode).collect()
 }
 
-/// The path of one of the server's files, whose names have no slash; `None` for any other.
+/// The path of one of the server's files, whose names contain no slash; `None` for any other.
 pub(super) fn file_path(path: &str, segments: &[&str]) -> Option<String> {
     let has_one_slash = path.starts_with('/') && path.matches('/').count() == 1;
     match segments {
@@ -32,17 +34,17 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, Problem> {
     })
 }
 
-/// What the escapes of a text stand for (RFC 3986, section 2.1), or the first that is none.
+/// Decodes percent escapes (RFC 3986, section 2.1); the error is the first invalid escape.
 pub(super) fn decode_escapes(text: &[u8]) -> Result<Vec<u8>, String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((&byte, behind)) = rest.split_first() {
+    while let Some((&byte, after)) = rest.split_first() {
         if byte != b'%' {
             decoded.push(byte);
-            rest = behind;
+            rest = after;
             continue;
         }
-        let digits = behind.get(..2).unwrap_or(behind);
+        let digits = after.get(..2).unwrap_or(after);
         let value = std::str::from_utf8(digits)
             .ok()
             .filter(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -51,7 +53,7 @@ pub(super) fn decode_escapes(text: &[u8]) -> Result<Vec<u8>, String> {
             return Err(format!("%{}", String::from_utf8_lossy(digits)));
         };
         decoded.push(value);
-        rest = behind.get(2..).unwrap_or_default();
+        (_, rest) = after.split_at(digits.len());
     }
     Ok(decoded)
 }
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_are_decoded_once_and_an_escaped_slash_stays_inside() {
+    fn segments_are_decoded_once_and_escaped_slashes_do_not_separate() {
         let cases: &[(&str, &[&str])] = &[
             ("/symbol/BF%2FB", &["symbol", "BF/B"]),
             ("/symbol/bf%2fb", &["symbol", "bf/b"]),
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn files_have_one_path() {
+    fn each_file_has_one_path() {
         assert_eq!(file_path("/", &[""]).as_deref(), Some("/"));
         assert_eq!(file_path("/app.js", &["app.js"]).as_deref(), Some("/app.js"));
         for (path, segments) in [

@@ -1,3 +1,5 @@
+//! Responses, and problem documents (RFC 9457) for errors.
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -7,11 +9,10 @@ use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Every answer that hyper sends: small, complete, in memory.
+/// Every response that hyper sends: small, complete and in memory.
 pub(super) type HttpResponse = Response<Full<Bytes>>;
 
-/// An answer that says what is wrong: RFC 9457 with a stable `code`, and the field where one is
-/// to blame.
+/// An error response: RFC 9457 with a stable `code`, and the field to blame, if any.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -24,13 +25,13 @@ pub(super) struct Problem {
     more: Map<String, Value>,
 }
 
-/// When a client that has too much may ask again.
+/// `Retry-After` of a client that is over a limit.
 const TOO_MANY_RETRY_SECONDS: u32 = 5;
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
         let mut detail = detail.to_string();
-        // Errors of the code are no sentences.
+        // Error types of the code do not end in a full stop.
         if !detail.ends_with('.') {
             detail.push('.');
         }
@@ -60,7 +61,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    /// A `405` that says which methods a path has.
+    /// A `405` that lists the methods of the path.
     pub fn not_allowed(method: &Method, allowed: &'static str) -> Self {
         let detail = format!("This path has no {}; it has {allowed}.", excerpt(method.as_str()));
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
@@ -74,13 +75,13 @@ impl Problem {
         Self { field, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail) }
     }
 
-    /// A `503` that is worth another try soon.
+    /// A `503`: worth retrying soon.
     pub fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
         let retry_after_seconds = Some(1);
         Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
-    /// The client has as much as it may; a part of that may end.
+    /// A `429`: the client is at its limit, until some of its usage ends.
     pub fn too_many(code: &'static str, detail: impl fmt::Display) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
         Self { retry_after_seconds: Some(TOO_MANY_RETRY_SECONDS), ..problem }
@@ -91,14 +92,14 @@ impl Problem {
         self.retry_after_seconds.is_some()
     }
 
-    /// The connection ends with this answer.
+    /// Closes the connection after this response.
     pub fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 
-    /// Adds a member of its own.
+    /// Adds a member to the document.
     pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
-        // What does not serialize is left out rather than turning an error into a worse one.
+        // A value that fails to serialize is left out, to keep the original error.
         if let Ok(value) = serde_json::to_value(value) {
             self.more.insert(name.to_owned(), value);
         }
@@ -144,15 +145,15 @@ impl Problem {
 /// Longest part of what a client sent that an answer repeats.
 const MAX_EXCERPT_CHARS: usize = 64;
 
-/// The beginning of what a client sent: answers and logs stay small whatever comes.
+/// The beginning of client input: keeps responses and logs small.
 pub(super) fn excerpt(text: &str) -> String {
     match text.char_indices().nth(MAX_EXCERPT_CHARS) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        Some((end, _)) => format!("{}...", text.split_at(end).0),
         None => text.to_owned(),
     }
 }
 
-/// An answer with these bytes; nothing that a user may see belongs into a cache.
+/// A response with this body. No response may be cached, as users see their own data.
 pub(super) fn bytes_response(
     status: StatusCode,
     content_type: HeaderValue,
@@ -165,14 +166,14 @@ pub(super) fn bytes_response(
     response
 }
 
-/// An answer in JSON.
+/// A JSON response.
 pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(body) {
         Ok(body) => {
             bytes_response(status, HeaderValue::from_static("application/json"), body.into())
         }
         Err(error) => {
-            tracing::error!(%error, "an answer cannot be written as JSON");
+            tracing::error!(%error, "a response cannot be serialized as JSON");
             Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",

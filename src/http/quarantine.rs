@@ -1,9 +1,9 @@
-//! What operators decide about orders: what was heard of them and does not fit, and orders that are
+//! Operators' decisions about orders: executions and reports in quarantine, and orders that are
 //! stuck.
 //!
-//! `GET /quarantine`; `POST /quarantine/{orderId}/{case}/book` and `.../discard`;
-//! `POST /orders/{orderId}/close`. Each act names who and why, is durable before it is answered, and
-//! stands in the order's history.
+//! `GET /quarantine`; `POST /quarantine/{orderId}/{case}/book` and `.../discard`; `POST
+//! /orders/{orderId}/close`. Each decision names who and why, is durable before it is answered, and
+//! is part of the order's history.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::types::{OrderId, TimestampMicros};
 /// Largest body: two texts.
 const MAX_BODY_BYTES: usize = 4 * 1024;
 
-/// One case as operators see it.
+/// One case as shown to operators.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Case<'a> {
@@ -34,7 +34,7 @@ struct Case<'a> {
     case: u64,
     user: &'a str,
     cause: CaseCause,
-    /// Whether its execution counts until somebody decides otherwise.
+    /// Whether its execution counts until it is decided.
     counts: bool,
     execution: Option<&'a Fill>,
     text: &'a str,
@@ -65,12 +65,12 @@ pub(super) async fn list(site: &Site) -> Result<HttpResponse, Problem> {
     Ok(json_response(StatusCode::OK, &json!({ "cases": cases, "total": total })))
 }
 
-/// What a path asks an operator's decision for.
+/// The decision that a path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// What becomes of the execution of a case.
+    /// Books or discards the execution of a case.
     Case(OrderId, u64, CaseOutcome),
-    /// That an order ends by hand.
+    /// Closes an order by hand.
     Close(OrderId),
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Decision {
 }
 
 impl Decision {
-    /// The decision that a `POST` to this path is; `None` for any other path.
+    /// The decision that a `POST` to this path makes; `None` for any other path.
     pub(super) fn of_path(segments: &[&str]) -> Option<Self> {
         match segments {
             ["quarantine", order, case, "book"] => {
@@ -106,7 +106,7 @@ impl Decision {
     }
 }
 
-/// `POST` to one of these paths: answered when the decision is durable.
+/// `POST` to one of these paths: answers when the decision is durable.
 pub(super) async fn decide(
     site: &Site,
     decision: Decision,
@@ -145,7 +145,7 @@ pub(super) async fn decide(
     }
 }
 
-/// A text that every act needs.
+/// A text that every decision requires.
 fn text<'a>(given: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
     let wrong = |detail: String| Err(Problem::field(field, "invalid_field", detail));
     match given.filter(|text| !text.trim().is_empty()) {

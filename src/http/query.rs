@@ -1,3 +1,5 @@
+//! Query parameters: known names, no duplicates, errors that name the parameter.
+
 use std::str::FromStr;
 
 use http::Uri;
@@ -11,7 +13,7 @@ use crate::types::Symbol;
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads the query of a request that may have the parameters `known`.
+    /// Parses a query that may have the parameters `known`.
     pub fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for pair in uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
@@ -30,18 +32,18 @@ impl Query {
         Ok(Self(parameters))
     }
 
-    /// For a request that takes no parameters.
+    /// Rejects every parameter.
     pub fn none(uri: &Uri) -> Result<(), Problem> {
         Self::parse(uri, &[]).map(drop)
     }
 
-    /// A parameter as it was given; an empty one counts as absent.
+    /// A parameter as given; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// A parameter that `read` takes; `allowed` says what that is.
+    /// A parameter that `read` accepts; `allowed` describes it.
     pub fn word<T>(
         &self,
         name: &str,
@@ -52,19 +54,19 @@ impl Query {
         read(value).map(Some).ok_or_else(|| invalid(name, value, allowed))
     }
 
-    /// A parameter read as a `T`; `allowed` says what that is.
+    /// A parameter parsed as a `T`; `allowed` describes it.
     pub fn parsed<T: FromStr>(&self, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
         self.word(name, allowed, |value| value.parse().ok())
     }
 
-    /// A symbol, in any case.
+    /// A symbol, case-insensitive.
     pub fn symbol(&self, name: &str) -> Result<Option<Symbol>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let refused = |error| Problem::field(name, "invalid_field", error);
         Symbol::in_any_case(value).map(Some).map_err(refused)
     }
 
-    /// A whole number within a range, or its default.
+    /// A whole number within a range, or the default.
     pub fn number(
         &self,
         name: &str,
@@ -81,7 +83,7 @@ impl Query {
     }
 }
 
-/// A name or a value without its escapes (WHATWG URL, "application/x-www-form-urlencoded").
+/// Decodes a name or a value (WHATWG URL, "application/x-www-form-urlencoded").
 fn decode(name: &str, text: &str) -> Result<String, Problem> {
     let refused = |detail: String| Problem::field(excerpt(name), "invalid_field", detail);
     let spaced: Vec<u8> = text.bytes().map(|b| if b == b'+' { b' ' } else { b }).collect();

@@ -13,18 +13,18 @@ use crate::wal::{LogHandle, Room};
 use super::app::Site;
 use super::problem::{HttpResponse, json_response};
 
-/// What is looked at beside the site.
+/// Further inputs of readiness, beside the site.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// The write-ahead log.
     pub log: LogHandle,
-    /// Postgres, where it follows the log.
+    /// Postgres, if it follows the log.
     pub postgres: Option<Progress>,
-    /// How far the exchange's clock may be from ours.
+    /// Allowed difference between the exchange's clock and ours.
     pub exchange_clock_limit: Duration,
 }
 
-/// One thing that has to be right, and what is wrong with it.
+/// The name of a check, and its problem if it fails.
 type Check = (&'static str, Option<String>);
 
 /// Answers with every check, and with the reasons of those that fail.
@@ -37,22 +37,22 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
         None => "not_ready",
     };
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut told = Map::new();
+    let mut passed = Map::new();
     let mut reasons = Map::new();
     for (name, trouble) in checks {
-        told.insert(name.to_owned(), Value::from(trouble.is_none()));
+        passed.insert(name.to_owned(), Value::from(trouble.is_none()));
         if let Some(trouble) = trouble {
             reasons.insert(name.to_owned(), trouble.into());
         }
     }
-    // For information only: prices, reads and cancels go on without it.
+    // For information only: prices, reads and cancels work without the exchange.
     let commands = site.orders.commands();
     let exchange = commands.exchange_reachability().as_str();
     let offset = commands.exchange_clock().offset_micros(commands.clock().moment());
     let body = json!({
         "ready": is_ready,
         "state": state,
-        "checks": told,
+        "checks": passed,
         "reasons": reasons,
         "exchange": exchange,
         "exchangeClockOffsetMicros": offset,
@@ -97,7 +97,7 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
         ("index", orders.store_trouble(log.committed())),
         (
             "readable",
-            // Not before Postgres has what a start recovered, where it is awaited.
+            // If Postgres is awaited: not before it has what the start recovered.
             unless(orders.is_readable(), "Postgres does not have yet all that was recovered"),
         ),
         ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
@@ -117,8 +117,8 @@ fn disk(log: &LogHandle) -> Option<String> {
     })
 }
 
-/// What is wrong where the exchange's clock is further from ours than it may be. It harms no order, as
-/// deadlines are told in its time; but times on both sides mean different moments.
+/// The problem if the exchange's clock is too far from ours. No order suffers, as deadlines are
+/// sent in the exchange's time, but timestamps of the two sides do not compare.
 fn clocks_apart(commands: &OrderCommands, limit: Duration) -> Option<String> {
     let micros = commands.exchange_clock().offset_micros(commands.clock().moment())?;
     let (distance, side) = (

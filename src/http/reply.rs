@@ -1,13 +1,15 @@
+//! Outcomes of a request.
+
 use crate::stream::StreamRequest;
 
 use super::problem::HttpResponse;
 
-/// What a request leads to.
+/// The outcome of a request.
 pub(super) enum Reply {
-    /// An answer; the connection goes on.
+    /// A response; the connection stays open.
     Response(HttpResponse),
     /// The connection becomes a stream.
     Stream(StreamRequest),
-    /// The connection gets these bytes and ends.
+    /// The connection sends these bytes and closes.
     Bytes(Vec<u8>),
 }

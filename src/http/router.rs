@@ -1,3 +1,5 @@
+//! Maps the requests of clients to their routes.
+
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -18,7 +20,7 @@ use crate::web::{self, Asset};
 /// Longest path and query together.
 const MAX_URI_BYTES: usize = 32 * 1024;
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Debug, Clone, Copy)]
 enum Route<'a> {
     Session,
@@ -51,7 +53,7 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// The methods that it has, as `Allow` lists them.
+    /// The methods of the route, in the form of `Allow`.
     fn allowed(self) -> &'static str {
         match self {
             Self::Session => "POST, DELETE",
@@ -66,12 +68,12 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Finds and runs the route of a request. `HEAD` is answered as `GET` is; hyper leaves the body out.
+/// Finds and runs the route of a request. `HEAD` is answered like `GET`; hyper omits the body.
 pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
     answer(&app, request).await.unwrap_or_else(|problem| Reply::Response(problem.into_response()))
 }
 
-/// A request of HTTP/1.1 names its host, and once (RFC 9112, section 3.2).
+/// A request of HTTP/1.1 has exactly one `Host` (RFC 9112, section 3.2).
 pub(super) fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
     let hosts = request.headers().get_all(HOST).iter().count();
     let detail = match (request.version(), hosts) {
@@ -104,7 +106,8 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem>
         (Route::Session, "DELETE") => session::delete(app, &request),
         (Route::Symbols, "GET" | "HEAD") => symbols::list(app, &request),
         (Route::Symbol(name), "GET" | "HEAD") => symbols::get(app, &request, name),
-        // A browser's streams answer their problems themselves: it gives up for good on most others.
+        // `EventSource` streams answer most problems themselves: on most other answers a browser
+        // gives up for good.
         (Route::Subscribe, "GET" | "HEAD") => return Ok(subscribe::get(app, &request)),
         (Route::OrderStream, "GET" | "HEAD") => return Ok(order_stream::get(app, &request)),
         (Route::Subscribe, "POST") => {
@@ -122,12 +125,12 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem>
     response.map(Reply::Response)
 }
 
-/// A path that names nothing.
+/// A path without a resource.
 pub(super) fn nothing_at(path: &str) -> Problem {
     Problem::not_found(format!("There is nothing at {}.", excerpt(path)))
 }
 
-/// `OPTIONS *`: what there is at any path (RFC 9110, section 9.3.7).
+/// `OPTIONS *`: the methods of the whole server (RFC 9110, section 9.3.7).
 fn server_options() -> HttpResponse {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -141,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_names_its_host_once_unless_it_is_an_old_one() {
+    fn a_request_has_one_host_except_before_http_1_1() {
         let with = |version, hosts: &[&str]| {
             let mut request = Request::builder().version(version);
             for host in hosts {

@@ -1,47 +1,49 @@
-//! What somebody has to look at, as a line of the log.
+//! Log lines of alerts: what an operator has to look at.
 
 use crate::engine::Alert;
 use crate::order::Anomaly;
 
-/// Logs an alert that stands for so many of its kind.
+/// Logs an alert that stands for `count` of its kind.
 pub(super) fn log(alert: &Alert, count: u64) {
     match alert {
         Alert::Order { order_id, anomaly } => {
             let what = words(*anomaly);
-            tracing::warn!(%order_id, what, count, "something that should not happen to an order did");
+            tracing::warn!(%order_id, what, count, "an order needs attention");
         }
         Alert::ReportsExpired { count: reports } => tracing::warn!(
             reports,
-            "reports of the exchange about orders that nobody here knows are given up after their time"
+            "unmatched reports expired: the exchange reported on orders that are unknown here"
         ),
-        Alert::ReportsOverflowed { count: reports } => tracing::warn!(
-            reports,
-            "there are more reports about orders that nobody here knows than are kept: the oldest are \
-             given up"
-        ),
+        Alert::ReportsOverflowed { count: reports } => {
+            tracing::warn!(reports, "too many unmatched reports: dropping the oldest");
+        }
         Alert::UnreadableOfUnknown => tracing::warn!(
             count,
-            "the exchange said something that cannot be read about an order that nobody here knows"
+            "the exchange sent something unreadable about an order that is unknown here"
         ),
         Alert::ExternalIdReused { order_id } => {
-            tracing::warn!(%order_id, count, "the exchange gave the id of another order to this one as well");
+            tracing::warn!(%order_id, count, "the exchange gave this order the id of another order");
         }
     }
 }
 
 const fn words(anomaly: Anomaly) -> &'static str {
     match anomaly {
-        Anomaly::LateAccept => "accepted after it was called failed: it is cancelled",
+        Anomaly::LateAccept => "accepted after it had become failed: it is being cancelled",
         Anomaly::SecondExternalId => "the exchange gave it a second id",
         Anomaly::Contradiction => "the exchange contradicts what it said before",
         Anomaly::LateFill => "filled after it was cancelled",
-        Anomaly::OverFill => "more of it is filled than was ordered",
-        Anomaly::FillOfFailed => "filled after it was called failed",
-        Anomaly::UnknownAtExchange => "the exchange does not know it, although it had accepted it",
+        Anomaly::OverFill => "more shares filled than ordered",
+        Anomaly::FillOfFailed => "filled after it had become failed",
+        Anomaly::UnknownAtExchange => "accepted earlier, but now unknown to the exchange",
         Anomaly::DoubtfulExecution => "the exchange's record lacks an execution that counts here",
-        Anomaly::Quarantined => "something was heard that does not fit it, and is quarantined",
-        Anomaly::QuarantineFull => "something was heard that does not fit it, and is dropped",
-        Anomaly::MisfitConfirmed => "the exchange confirms what does not fit it, so that it counts",
+        Anomaly::Quarantined => "a report does not fit the order and is quarantined",
+        Anomaly::QuarantineFull => {
+            "a report does not fit the order and is dropped: its quarantine is full"
+        }
+        Anomaly::MisfitConfirmed => {
+            "the exchange confirmed a report that does not fit the order: it counts"
+        }
         Anomaly::TakenBack => "the exchange's record proves that an execution does not count",
     }
 }

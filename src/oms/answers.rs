@@ -1,3 +1,5 @@
+//! The queues between the driver and the order sessions, and the answers that come back.
+
 use std::cell::RefCell;
 use std::fmt;
 
@@ -12,38 +14,37 @@ use crate::exchange::{ExchangeClock, UnreadableElement};
 use crate::order::TrackedOrder;
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
-/// What goes between the driver and the sessions with the exchange, all on one thread.
+/// The queues between the driver and the sessions with the exchange, all on one thread.
 #[derive(Debug)]
 pub(crate) struct SessionQueues {
-    /// Orders to send.
+    /// Orders to submit.
     pub(crate) submits: SubmitQueue,
-    /// Orders to cancel that somebody waits for.
+    /// Cancels that a client waits for.
     pub(crate) cancels: LocalQueue<(OrderId, ExternalOrderId)>,
-    /// Orders to cancel that nobody waits for: mass cancels and strays, up to as many as there are open
-    /// orders. They fill the room that the others leave.
+    /// Cancels that nobody waits for: mass cancels and strays, at most one per open order. They
+    /// fill the room that the others leave.
     pub(crate) unawaited_cancels: LocalQueue<(OrderId, ExternalOrderId)>,
-    /// Orders to ask about.
+    /// Orders to query.
     pub(crate) queries: LocalQueue<OrderId>,
-    /// Which of them go into one request.
+    /// Which of them share a request.
     pub(crate) questions: RefCell<Questions>,
-    /// Back-pressure of the exchange on cancels and on queries: apart, so that queries never hold up a
-    /// cancel.
+    /// Throttles of cancels and of queries, kept apart so that queries never hold up a cancel.
     pub(super) cancel_throttle: RefCell<Throttle>,
     pub(super) query_throttle: RefCell<Throttle>,
-    /// Orders to look up in the store: at most one for each unmatched report, and as many as one
-    /// reconciliation asks about.
+    /// Orders to look up in the store: at most one for each unmatched report, and as many as are
+    /// queried at a time.
     pub(crate) lookups: LocalQueue<Wanted>,
-    /// Reasons to register our webhook, all answered by one registration.
+    /// Reasons to register our webhook; one registration serves all of them.
     pub(crate) registrations: LocalQueue<()>,
-    /// Asks whether an exchange that is away is back.
+    /// Triggers a probe of an unreachable exchange.
     pub(crate) probes: LocalQueue<()>,
-    /// Whether the exchange is there to take new orders.
+    /// Refuses new orders while the exchange is unreachable.
     pub(crate) circuit: RefCell<Circuit>,
     /// Answers of the exchange and of the store.
     pub(crate) answers: LocalQueue<Answer>,
-    /// Measures the stages of an order.
+    /// Measures where the time of orders goes.
     pub(super) clock: StageClock,
-    /// The exchange's clock, which its deadlines are told in.
+    /// The clock in which deadlines are sent.
     pub(crate) exchange_clock: ExchangeClock,
 }
 
@@ -71,7 +72,7 @@ impl SessionQueues {
         }
     }
 
-    /// The exchange has answered a probe. False when it does not count as away.
+    /// The exchange has answered a probe. Returns `false` if it did not count as away.
     #[cfg(feature = "simulation")]
     pub(crate) fn answer_probe(&self) -> bool {
         self.probes.take(usize::MAX);
@@ -81,21 +82,21 @@ impl SessionQueues {
         is_away
     }
 
-    /// Whether no question waits to be sent.
+    /// Whether no query waits to be sent.
     #[cfg(feature = "simulation")]
     pub(crate) fn has_no_questions(&self) -> bool {
         self.queries.is_empty() && !self.questions.borrow().has_parts()
     }
 }
 
-/// One answer of the exchange or the store, or the lack of one.
+/// An answer of the exchange or of the store, or that none came.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Submit(OrderId, SubmitOutcome),
     Cancel(OrderId, CancelOutcome),
     /// With the time of the query; `None` when no answer came.
     Query(OrderId, Option<(TimestampMicros, QueryAnswer)>),
-    /// What the store has under an id.
+    /// The order that the store has under this id, if any.
     Found(Wanted, Option<TrackedOrder>),
     /// An element of an answer that cannot be used.
     Unreadable(Box<UnreadableElement>),
@@ -106,7 +107,7 @@ pub(crate) enum Answer {
 pub(crate) enum Wanted {
     /// By the exchange's id.
     Theirs(ExternalOrderId),
-    /// By our id, so that the exchange can be asked about it.
+    /// By our id, to query the exchange about it.
     Ours(OrderId),
 }
 

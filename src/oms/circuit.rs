@@ -1,8 +1,8 @@
-//! Whether new orders are worth taking: while the exchange does not answer they are refused at once
-//! instead of waiting for deadlines that they will miss.
+//! The circuit breaker: while the exchange does not answer, new orders are refused at once instead
+//! of waiting for deadlines that they would miss.
 //!
-//! It never touches what is recorded. Orders taken before go on being sent for as long as their
-//! deadlines allow, and the first of them that gets an answer closes the circuit.
+//! It never affects recorded orders: they are sent for as long as their deadlines allow, and the
+//! first one answered closes the circuit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,25 +11,25 @@ use std::time::Duration;
 use crate::types::MonotonicMicros;
 
 /// Submit requests in a row without an answer after which the exchange counts as away. One may be a
-/// connection that broke, two the same break on both connections.
+/// broken connection; two may be the same break on both connections.
 const FAILURES_TO_OPEN: u32 = 3;
-/// How often an exchange that is away is asked whether it is back, and how long the outcome of an
-/// order that was let through is waited for before another one is.
+/// How often an unreachable exchange is probed, and how long the outcome of a single admitted order
+/// is awaited before the next is admitted.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is known of the way to the exchange.
+/// Whether the exchange is reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeReachability {
     /// It answers.
     Reachable,
-    /// It answers questions again, and single orders find out whether it takes those too.
+    /// It answers queries again; single orders find out whether it takes orders too.
     Probing,
-    /// It does not answer, or has not yet.
+    /// It does not answer, or has not answered yet.
     Away,
 }
 
 impl ExchangeReachability {
-    /// One word for it.
+    /// The state as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reachable => "reachable",
@@ -39,7 +39,7 @@ impl ExchangeReachability {
     }
 }
 
-/// The state as other threads see it.
+/// The state, visible to other threads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SharedState(Arc<AtomicU8>);
 
@@ -66,7 +66,7 @@ pub(crate) struct Circuit {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It has answered nothing yet. The first orders find out whether it takes any.
+    /// No answer yet. The first orders find out whether the exchange takes any.
     Untried {
         failures: u32,
     },
@@ -74,7 +74,7 @@ enum State {
         failures: u32,
     },
     Open,
-    /// With when the last order was let through.
+    /// With the time at which the last order was admitted.
     HalfOpen {
         admitted_at: Option<MonotonicMicros>,
     },
@@ -95,7 +95,7 @@ impl Circuit {
         }
     }
 
-    /// Whether a new order may be taken at `now`. Half open, one is at a time.
+    /// Whether a new order is admitted at `now`. A half-open circuit admits one at a time.
     pub(super) fn admits(&mut self, now: MonotonicMicros) -> bool {
         match self.state {
             State::Closed { .. } | State::Untried { .. } => true,
@@ -110,14 +110,14 @@ impl Circuit {
         }
     }
 
-    /// A submit request has an answer. True when the circuit closed with it.
+    /// A submit request was answered. Returns `true` if this closed the circuit.
     pub(super) fn succeeded(&mut self) -> bool {
         let was_open = matches!(self.state, State::Open | State::HalfOpen { .. });
         self.enter(State::Closed { failures: 0 });
         was_open
     }
 
-    /// The exchange takes no orders for now, and says so: it is there.
+    /// The exchange throttles orders, so it is reachable.
     pub(super) fn throttled(&mut self) {
         match self.state {
             State::Closed { .. } | State::Untried { .. } => {
@@ -128,8 +128,8 @@ impl Circuit {
         }
     }
 
-    /// A submit request was not sent, or has no answer that can be read. True when the circuit
-    /// opened with it.
+    /// A submit request was not sent, or has no readable answer. Returns `true` if this opened the
+    /// circuit.
     pub(super) fn failed(&mut self) -> bool {
         match self.state {
             State::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => {
@@ -148,8 +148,8 @@ impl Circuit {
         }
     }
 
-    /// The exchange answered a question. Where it was away, single orders find out whether it takes
-    /// those as well.
+    /// The exchange answered a query. If it was away, single orders find out whether it takes
+    /// orders too.
     pub(super) fn probe_answered(&mut self) {
         match self.state {
             State::Untried { .. } => self.enter(State::Closed { failures: 0 }),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_only() {
+    fn it_opens_only_after_consecutive_failures() {
         let now = MonotonicMicros::new(7);
         let shared = SharedState::default();
         let mut circuit = Circuit::new(shared.clone());
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_never_answered_is_away_and_may_still_be_tried() {
+    fn an_exchange_that_never_answered_is_away_and_is_tried() {
         let shared = SharedState::default();
         let mut circuit = Circuit::new(shared.clone());
         assert!(circuit.admits(MonotonicMicros::new(7)) && !circuit.failed());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn half_open_it_lets_single_orders_through() {
+    fn a_half_open_circuit_admits_single_orders() {
         let now = MonotonicMicros::new(7);
         let mut circuit = open();
         circuit.probe_answered();
@@ -213,7 +213,7 @@ mod tests {
         assert!(circuit.admits(now) && !circuit.admits(now));
         assert!(
             circuit.admits(now.saturating_add(PROBE_INTERVAL)),
-            "an order that was none is not waited for"
+            "an admitted order without an outcome blocks no other for long"
         );
         assert!(circuit.failed(), "open again");
         assert!(!circuit.admits(now.saturating_add(2 * PROBE_INTERVAL)));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_says_that_it_is_busy_is_not_away() {
+    fn a_throttling_exchange_is_not_away() {
         let now = MonotonicMicros::new(7);
         let mut circuit = Circuit::new(SharedState::default());
         for _ in 0..10 {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_was_recorded_before_closes_it_too() {
+    fn an_order_recorded_earlier_closes_it_too() {
         let mut circuit = open();
         assert!(circuit.succeeded());
         assert!(circuit.admits(MonotonicMicros::new(7)));

@@ -1,4 +1,4 @@
-//! An exchange that goes away and comes back, with the orders thread as it runs.
+//! The orders thread with an exchange that goes away and comes back.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::order::Status;
 
 #[test]
-fn creates_are_refused_at_once_while_the_exchange_is_away_and_what_is_recorded_goes_on() {
+fn creates_are_refused_while_the_exchange_is_away_and_recorded_orders_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
@@ -33,7 +33,7 @@ fn creates_are_refused_at_once_while_the_exchange_is_away_and_what_is_recorded_g
 
     exchange.with(|book| book.mute_all = false);
     node.wait_for(&before, Status::Cancelled);
-    // Its probe is answered, and then one order finds out.
+    // The probe is answered, then a single order is admitted.
     loop {
         match node.create(request("bob", None, 10)) {
             CreateReply::ExchangeAway => std::thread::yield_now(),
@@ -47,7 +47,7 @@ fn creates_are_refused_at_once_while_the_exchange_is_away_and_what_is_recorded_g
 }
 
 #[test]
-fn single_failures_refuse_nothing() {
+fn single_failures_refuse_no_orders() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));

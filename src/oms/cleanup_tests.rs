@@ -1,5 +1,5 @@
-//! The clean-up job, with the orders thread as it runs: what was lost is found, and finding it costs
-//! few requests however much was lost.
+//! The orders thread reconciling: what was missed is found, and the number of requests stays small
+//! however much was missed.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::types::*;
 use crate::wal::{self, NewRecord, WalOptions};
 
 #[test]
-fn fills_and_cancels_that_nobody_reported_are_found_and_counted() {
+fn missed_fills_and_cancels_are_found_and_counted() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
@@ -31,7 +31,7 @@ fn fills_and_cancels_that_nobody_reported_are_found_and_counted() {
     assert_eq!(node.wait_for(&filled, Status::Filled).filled_shares, 10);
     node.wait_for(&cancelled, Status::Cancelled);
     let count = |cause| node.metrics.repairs(cause);
-    // Counted right after readers see it.
+    // The counts follow right after the views.
     while count(RepairCause::MissedFill) == 0 || count(RepairCause::MissedCancel) == 0 {
         std::thread::yield_now();
     }
@@ -40,7 +40,7 @@ fn fills_and_cancels_that_nobody_reported_are_found_and_counted() {
     node.stop();
 }
 
-/// A log as a crash left it: so many orders recorded, and nothing known of them.
+/// A log as a crash left it: `count` orders recorded, with unknown outcome.
 fn log_with_stuck_orders(directory: &Path, count: usize) {
     let log = WalOptions::new(directory);
     let recovered = wal::recover(&log, wal::Lsn(0), &mut |_| Ok(())).unwrap();
@@ -97,7 +97,7 @@ fn a_hundred_thousand_stuck_orders_cost_few_requests() {
     log_with_stuck_orders(directory.path(), STUCK);
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    // Each is asked about twice: nobody comes back to it before it is answered.
+    // Each order is queried twice; nothing triggers further queries before it is answered.
     options.engine.grace_micros = 600_000_000;
     options.engine.unknown_span_micros = 1_000;
     let node = Node::start(directory.path(), options);
@@ -111,7 +111,7 @@ fn a_hundred_thousand_stuck_orders_cost_few_requests() {
 }
 
 #[test]
-fn comparing_many_open_orders_costs_few_requests() {
+fn reconciling_many_open_orders_costs_few_requests() {
     const OPEN: usize = 2_000;
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
@@ -135,7 +135,7 @@ fn comparing_many_open_orders_costs_few_requests() {
 }
 
 #[test]
-fn connections_come_from_the_addresses_in_turn() {
+fn connections_use_the_source_addresses_in_turn() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
@@ -148,6 +148,6 @@ fn connections_come_from_the_addresses_in_turn() {
     let mut peers = exchange.with(|book| book.peers.clone());
     peers.sort_unstable();
     peers.dedup();
-    assert_eq!(peers, sources, "orders, cancels, questions and whether it is there, in turn");
+    assert_eq!(peers, sources, "the connections for orders, cancels, queries and probes alternate");
     node.stop();
 }

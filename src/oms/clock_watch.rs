@@ -1,4 +1,4 @@
-//! Looks at the clocks once a second: shows how far they are apart, and says so where that is much.
+//! Compares the clocks once a second, exports the differences and warns about large ones.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::runtime::sleep;
 use crate::types::SteadyClock;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// From how far apart on it is told that the machine's clock was set, in microseconds.
+/// Difference, in microseconds, above which the machine's clock counts as having been set.
 const SET_MICROS: u64 = 1_000_000;
 
-/// A difference that is told when it becomes large, and when it is small again.
+/// A difference that is reported when it becomes large, and when it is small again.
 #[derive(Debug, Default)]
 struct Spell {
     is_told: bool,
 }
 
-/// What to tell of a difference.
+/// A change worth reporting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Large,
@@ -25,7 +25,8 @@ enum News {
 }
 
 impl Spell {
-    /// Within half of the limit it is small again: one that varies about it is told once.
+    /// Small again means within half of the limit: a difference that varies around the limit is
+    /// reported once.
     fn look(&mut self, micros: i64, limit_micros: u64) -> Option<News> {
         let (distance, was_told) = (micros.unsigned_abs(), self.is_told);
         self.is_told = distance > if was_told { limit_micros / 2 } else { limit_micros };
@@ -37,8 +38,8 @@ impl Spell {
     }
 }
 
-/// Watches the clocks for as long as the task lives, and warns where the exchange's is further from
-/// ours than `warning`.
+/// Compares the clocks for as long as the task lives, and warns when the exchange's clock is
+/// further from ours than `warning`.
 pub(super) async fn watch_clocks(
     clock: SteadyClock,
     exchange: ExchangeClock,
@@ -53,10 +54,10 @@ pub(super) async fn watch_clocks(
         match of_machine.look(ahead_micros, SET_MICROS) {
             Some(News::Large) => tracing::warn!(
                 ahead_micros,
-                "the machine's clock was set: times of orders go on, and follow it slowly"
+                "the machine's clock was set: order timestamps stay monotonic and approach it slowly"
             ),
             Some(News::SmallAgain) => {
-                tracing::info!(ahead_micros, "times of orders are the machine's again");
+                tracing::info!(ahead_micros, "order timestamps follow the machine's clock again");
             }
             None => {}
         }
@@ -65,7 +66,7 @@ pub(super) async fn watch_clocks(
             match of_exchange.look(offset_micros, warning_micros) {
                 Some(News::Large) => tracing::warn!(
                     offset_micros,
-                    "the exchange's clock is far from ours: deadlines are told in its time"
+                    "the exchange's clock is far from ours; deadlines are sent in its time"
                 ),
                 Some(News::SmallAgain) => {
                     tracing::info!(offset_micros, "the exchange's clock is near ours again");
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_difference_is_told_once_and_so_is_its_end() {
+    fn a_large_difference_is_reported_once_and_so_is_its_end() {
         let mut spell = Spell::default();
         let mut look = |micros| spell.look(micros, 500);
         assert_eq!(look(500), None);

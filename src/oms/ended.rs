@@ -1,3 +1,5 @@
+//! Ended orders that are still in memory, and when to forget them.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -9,33 +11,33 @@ use crate::types::{MonotonicMicros, OrderId};
 use crate::wal::Lsn;
 
 /// Orders that have ended and are still in memory, in the order in which they ended. They are
-/// forgotten once the store has them and they were kept for a while.
+/// forgotten once the store has them and their time in memory has passed.
 #[derive(Debug)]
 pub(super) struct EndedOrders {
     queue: VecDeque<Ended>,
-    /// How long they are kept.
+    /// How long an ended order stays in memory.
     keep: Duration,
-    /// Up to here, users' own keys may be in the store alone.
+    /// Up to this position, idempotency keys may be in the store alone.
     keys_forgotten_through: Lsn,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     order_id: OrderId,
-    /// As it ended; a later version has an entry of its own.
+    /// The version with which it ended; a later version has its own entry.
     version: u64,
-    /// Place in the log of the event that ended it, or a later one.
+    /// Position of the event that ended it, or of a later one.
     event: Lsn,
     since: MonotonicMicros,
 }
 
 impl EndedOrders {
-    /// None yet. The store had followed the log up to `stored` when memory was filled.
+    /// No orders yet. The store had followed the log up to `stored` when memory was filled.
     pub(super) fn new(keep: Duration, stored: Lsn) -> Self {
         Self { queue: VecDeque::new(), keep, keys_forgotten_through: stored }
     }
 
-    /// Takes note of an order as it was just shown to readers.
+    /// Notes an order that was just published to readers.
     pub(super) fn note(&mut self, order: &Order, event: Lsn, since: MonotonicMicros) {
         if !order.is_open() {
             let (order_id, version) = (order.order_id, order.version);
@@ -43,13 +45,14 @@ impl EndedOrders {
         }
     }
 
-    /// Whether a key that the store did not know at this position may name an order that memory
-    /// has forgotten since.
+    /// Whether a key that the store did not have at this position may name an order that memory has
+    /// forgotten since.
     pub(super) fn may_have_forgotten_key(&self, checked_at: Lsn) -> bool {
         checked_at < self.keys_forgotten_through
     }
 
-    /// Forgets what the store has up to `stored`, a bounded number. True when more may be.
+    /// Forgets orders that the store has up to `stored`, a bounded number of them. Returns `true`
+    /// if more may be due.
     pub(super) fn forget(
         &mut self,
         (engines, views): (&mut Engines, &CommittedViews),
@@ -70,14 +73,14 @@ impl EndedOrders {
                     self.keys_forgotten_through = self.keys_forgotten_through.max(ended.event);
                 }
             } else if engines.order(ended.order_id).is_some_and(|o| o.version == ended.version) {
-                // Something about it is not answered yet.
+                // Something about the order is still unanswered.
                 self.queue.push_back(Ended { since: now, ..ended });
             }
         }
         true
     }
 
-    /// Orders kept.
+    /// Number of ended orders in memory.
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }

@@ -1,5 +1,5 @@
-//! Nobody waits for what does not concern them: creates keep nobody from cancelling, and what needs
-//! no record is done at once.
+//! Nobody waits for unrelated work: creates do not delay cancels, and what needs no record happens
+//! at once.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::run_tests::{Node, accepted, options, request};
 use super::*;
 
 #[test]
-fn what_waits_for_no_event_is_done_at_once() {
+fn effects_that_wait_for_no_event_happen_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    // Nothing wakes the thread by itself.
+    // No timer wakes the thread.
     options.sweep_interval = Duration::from_secs(3_600);
     options.cleanup_interval = Duration::from_secs(3_600);
     options.reply_timeout = Duration::from_secs(3_600);
@@ -27,21 +27,21 @@ fn what_waits_for_no_event_is_done_at_once() {
 }
 
 #[test]
-fn cancels_are_answered_while_creates_are_at_every_bound() {
+fn cancels_are_answered_while_creates_fill_every_queue() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    // Nobody gives up: what waits, waits for as long as this test takes.
+    // Nothing times out: whatever waits does so for the whole test.
     options.reply_timeout = Duration::from_secs(3_600);
     options.session.request_timeout = Duration::from_secs(3_600);
     options.engine.submit_window_micros = 3_600_000_000;
-    // And nobody is asked about: that many questions would be a load of their own.
+    // And nothing is queried: that many queries would be a load of their own.
     options.engine.grace_micros = 3_600_000_000;
     let node = Node::start(directory.path(), options);
     let orders: Vec<_> =
         (0..300).map(|_| accepted(node.create(request("alice", None, 10)))).collect();
     exchange.with(|book| book.hold_submits = true);
-    // As many as may wait for an answer, and then as many as may wait to be taken.
+    // Fill the replies that creates may await, then the queue of creates.
     let mut flood = Vec::new();
     while flood.len() < MAX_WAITING_CREATES + CREATE_QUEUE_CAPACITY {
         match node.send(request("mallory", None, 1)) {
@@ -50,11 +50,11 @@ fn cancels_are_answered_while_creates_are_at_every_bound() {
         }
     }
     for order in &orders {
-        // The flood goes on.
+        // Keep the flood going.
         flood.extend(node.send(request("mallory", None, 1)));
         assert!(matches!(node.cancel(order), CancelReply::Cancelled(_)));
     }
-    assert_eq!(node.metrics.refused_creates.get(), 0, "nothing that was taken was refused");
+    assert_eq!(node.metrics.refused_creates.get(), 0, "no accepted create is refused later");
     exchange.with(|book| book.hold_submits = false);
     for reply in flood {
         accepted(reply.recv().unwrap());

@@ -1,4 +1,5 @@
-//! A scripted exchange over real TCP: keeps orders as an exchange does, and misbehaves on demand.
+//! A scripted exchange over real TCP for the unit tests: keeps records of orders, and misbehaves on
+//! demand.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,12 +18,12 @@ use crate::exchange::wire::{
 };
 use crate::types::ExternalOrderId;
 
-/// What the exchange does with the next submit request instead of the right thing.
+/// What the exchange does wrong with the next submit request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Takes the orders and cuts the connection without an answer.
     TakeAndCut,
-    /// Takes the orders and answers something that is no JSON.
+    /// Takes the orders and answers with something that is not JSON.
     TakeAndBabble,
     /// Takes nothing and cuts the connection.
     Cut,
@@ -38,17 +39,17 @@ pub(super) struct Book {
     pub(super) requests: BTreeMap<String, usize>,
     /// While set, queries are cut.
     pub(super) mute_queries: bool,
-    /// While set, cancels are taken and cut.
+    /// While set, cancels take effect and their connections are cut.
     pub(super) mute_cancels: bool,
-    /// Where each connection came from.
+    /// The address of each connection's peer.
     pub(super) peers: Vec<IpAddr>,
-    /// While set, submits have to wait.
+    /// While set, submits wait.
     pub(super) hold_submits: bool,
     /// While set, every request is cut.
     pub(super) mute_all: bool,
     /// The ids of each cancel request.
     pub(super) cancel_batches: Vec<Vec<ExternalOrderId>>,
-    /// Addresses registered, each time.
+    /// The webhook URLs registered, one per registration.
     pub(super) webhooks: Vec<String>,
 }
 
@@ -85,14 +86,14 @@ impl FakeExchange {
         Self { address, shared, accepting: Some(accepting) }
     }
 
-    /// Looks at the books, or changes them.
+    /// Reads or changes the records.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut Book) -> R) -> R {
         let result = work(&mut self.shared.book.lock().unwrap());
         self.shared.changed.notify_all();
         result
     }
 
-    /// Waits until the books are as wanted.
+    /// Waits until the records are as wanted.
     pub(super) fn wait_until(&self, mut wanted: impl FnMut(&Book) -> bool) {
         let mut book = self.shared.book.lock().unwrap();
         while !wanted(&book) {
@@ -266,7 +267,7 @@ fn query(book: &Book, request: QueryRequest) -> Option<String> {
     results(ids.map(record).collect())
 }
 
-/// Fills an order on the exchange's books alone.
+/// Fills an order in the exchange's records, without reporting it.
 pub(super) fn fill(order: &mut QueryResult, execution: QueryExecution, is_all: bool) {
     order.filled_shares += execution.num_shares;
     order.executions.push(execution);

@@ -1,5 +1,5 @@
-//! What the fuzz target `exchange_words` calls: whatever an exchange may answer and report, from its
-//! JSON to the orders. A broken promise is a panic.
+//! Entry point of the fuzz target `exchange_words`: arbitrary answers and reports of an exchange,
+//! from their JSON to the orders. A violated property panics.
 
 use std::str;
 use std::sync::Arc;
@@ -18,23 +18,24 @@ use crate::types::{
     ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce, TimestampMicros, UserId,
 };
 
-/// Orders that the exchange is told of.
+/// Orders that are submitted.
 const ORDERS: u64 = 3;
 const SHARES: u64 = 100;
 const START_MICROS: u64 = 1_700_000_000_000_000;
-/// Time from one line to the next: a few lines reach every deadline of the engine.
+/// Time between two lines: a few lines pass every deadline of the engine.
 const STEP_MICROS: u64 = 700_000;
-/// Lines of an input that are looked at.
+/// Most lines of an input that are processed.
 const MAX_LINES: usize = 64;
-/// Overdue orders looked at in a line's time.
+/// Overdue orders processed per line.
 const LOOKS: usize = 16;
 
-/// Lines: `s`, `c` or `q` and the exchange's answer to a submit, a cancel or a query for all orders;
-/// `x` and a digit, a user's cancel; `l`, answers that got lost; any other line is one of the feed.
+/// An input consists of lines: `s`, `c` or `q` and the exchange's answer to a submit, a cancel or a
+/// query of all orders; `x` and a digit for a user's cancel; `l` for lost answers. Any other line
+/// is a feed line.
 ///
 /// # Panics
-/// When an outcome is missing, an order breaks an invariant, or the log does not give the orders
-/// again.
+/// When an outcome is missing, an order breaks an invariant, or replaying the log gives other
+/// orders.
 pub fn exchange_words(data: &[u8]) {
     let mut story = Story::new();
     for line in data.split(|&byte| byte == b'\n').take(MAX_LINES) {
@@ -102,7 +103,7 @@ impl Story {
         let sent = |order: &Arc<Order>| translate::submit_order(order, order.submit_before);
         let orders: Vec<_> = self.orders.iter().map(sent).collect();
         let outcomes = translate::submit_outcomes(&orders, answer, &mut Vec::new());
-        assert_eq!(outcomes.len(), orders.len(), "an outcome for each order");
+        assert_eq!(outcomes.len(), orders.len(), "one outcome per order");
         for (order, outcome) in self.orders.iter().zip(outcomes) {
             self.engines.submit_answer(self.now, order.order_id, outcome, &mut self.out);
         }
@@ -116,7 +117,7 @@ impl Story {
         });
         let (order_ids, ids): (Vec<OrderId>, Vec<ExternalOrderId>) = known.unzip();
         let outcomes = translate::cancel_outcomes(&ids, answer, &mut Vec::new());
-        assert_eq!(outcomes.len(), ids.len(), "an outcome for each cancel");
+        assert_eq!(outcomes.len(), ids.len(), "one outcome per cancel");
         for (order_id, outcome) in order_ids.into_iter().zip(outcomes) {
             self.engines.cancel_answer(self.now, order_id, outcome, &mut self.out);
         }
@@ -127,7 +128,7 @@ impl Story {
         let ids: Vec<CompactString> =
             self.orders.iter().map(|order| order.order_id.to_compact_string()).collect();
         let records = translate::query_answers(&ids, answer, &mut Vec::new());
-        assert_eq!(records.len(), ids.len(), "an answer for each order");
+        assert_eq!(records.len(), ids.len(), "one answer per order");
         for (order, record) in self.orders.iter().zip(records) {
             let record = record.map(|record| (self.now, record));
             self.engines.query_answer(self.now, order.order_id, record, &mut self.out);
@@ -169,22 +170,22 @@ impl Story {
             assert_eq!(order.status == Status::Filled, is_full, "{order:?}");
             assert!(order.filled_value_cents >= 0 && order.updated_at >= order.created_at);
             assert_eq!(order.filled_shares == 0, order.filled_value_cents == 0, "{order:?}");
-            assert!(serde_json::to_vec(&**order).is_ok(), "clients can be shown any order");
+            assert!(serde_json::to_vec(&**order).is_ok(), "every order can be serialized");
         }
         self.out.effects.clear();
         self.log.append(&mut self.out.events);
     }
 
-    /// The log alone gives the same orders.
+    /// Replaying the log gives the same orders.
     fn check_replay(&self) {
         let mut encoder = EventEncoder::new();
         let mut replayed = Engines::new(EngineOptions::default());
         for event in &self.log {
             let payload = encoder.encode(event).map(<[u8]>::to_vec).unwrap_or_default();
             let read = decode(event.kind(), RECORD_FORMAT_VERSION, &payload);
-            assert_eq!(read.as_ref().ok(), Some(event), "an event comes back");
+            assert_eq!(read.as_ref().ok(), Some(event), "events round-trip");
             let taken = read.ok().and_then(|event| replayed.replay(&event).ok());
-            assert!(taken.is_some(), "the log speaks of orders that it made");
+            assert!(taken.is_some(), "events refer to orders of the log");
         }
         for order in self.now_of_orders() {
             assert_eq!(replayed.order(order.order_id), Some(order));

@@ -1,4 +1,4 @@
-//! The kill switch and mass cancels, with the orders thread as it runs.
+//! The orders thread under the kill switch and mass cancels.
 
 use super::fake_exchange::FakeExchange;
 use super::run_tests::{Node, accepted, options, request};
@@ -20,7 +20,7 @@ fn asked(node: &Node, scope: CancelScope) -> u64 {
 }
 
 #[test]
-fn halted_creates_are_refused_unrecorded_and_cancels_go_on() {
+fn halted_creates_are_refused_without_a_record_and_cancels_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -44,7 +44,7 @@ fn halted_creates_are_refused_unrecorded_and_cancels_go_on() {
 }
 
 #[test]
-fn mass_cancels_reach_what_is_in_their_scope() {
+fn mass_cancels_cancel_exactly_their_scope() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -58,11 +58,11 @@ fn mass_cancels_reach_what_is_in_their_scope() {
     let all = CancelScope::default();
     let ibm = Symbol::new("IBM").ok();
     let only = CancelScope { user: user("user-8"), symbol: Symbol::new("SPY").ok() };
-    assert_eq!(asked(&node, only), 0, "user-8 has IBM only");
+    assert_eq!(asked(&node, only), 0, "user-8 has orders in IBM alone");
     assert_eq!(asked(&node, CancelScope { user: user("user-8"), symbol: None }), 12);
     assert_eq!(asked(&node, CancelScope { user: None, symbol: ibm }), 600 - 12);
     assert_eq!(asked(&node, all.clone()), 600);
-    assert_eq!(asked(&node, all), 0, "each is asked once");
+    assert_eq!(asked(&node, all), 0, "each order is cancelled once");
     for order in &orders {
         assert_eq!(node.wait_for(order, Status::Cancelled).reason, None);
     }
@@ -94,7 +94,7 @@ fn a_mass_cancel_is_recorded_while_the_exchange_is_away_and_sent_after_a_restart
 }
 
 #[test]
-fn somebody_who_waits_is_not_behind_a_mass_cancel() {
+fn an_awaited_cancel_overtakes_a_mass_cancel() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -105,7 +105,8 @@ fn somebody_who_waits_is_not_behind_a_mass_cancel() {
     }
     let order = accepted(node.create(request("bob", None, 10)));
     let _waiting = exchange.with(|book| {
-        // While the books are held, nothing is answered: both requests are there before any is.
+        // While the records are locked nothing is answered, so both requests are queued before any
+        // answer.
         let scope = CancelScope { user: user("alice"), symbol: None };
         let mass = node.commands.mass_cancel(scope).unwrap();
         assert_eq!(mass.recv().unwrap().asked, 4_000);
@@ -119,7 +120,10 @@ fn somebody_who_waits_is_not_behind_a_mass_cancel() {
     let id = order.external_order_id.clone().unwrap();
     exchange.wait_until(|book| {
         let place = book.cancel_batches.iter().position(|batch| batch.contains(&id));
-        assert!(book.cancel_batches.len() <= 3 || place.is_some(), "behind the mass cancel");
+        assert!(
+            book.cancel_batches.len() <= 3 || place.is_some(),
+            "the cancel waits for the mass cancel"
+        );
         place.is_some()
     });
     node.stop();

@@ -1,5 +1,5 @@
-//! The operators' kill switch: new orders of everybody, of some users or of some symbols are
-//! refused until it is lifted. Cancels and reads go on.
+//! The operators' kill switch: refuses new orders of everybody, of some users or in some symbols
+//! until it is lifted. Cancels and reads go on.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,50 +14,50 @@ use serde_json::error::Category;
 use crate::engine::HaltScope;
 use crate::types::{Symbol, TimestampMicros, UserId};
 
-/// Most users that are halted one by one. More than that is a case for halting everybody.
+/// Most users halted one by one. Beyond that, halt everybody.
 pub const MAX_HALTED_USERS: usize = 1_000;
-/// Most symbols that are halted one by one.
+/// Most symbols halted one by one.
 pub const MAX_HALTED_SYMBOLS: usize = 1_000;
-/// Longest name of an operator and longest reason, in bytes.
+/// Longest operator name and longest reason, in bytes.
 pub const MAX_HALT_TEXT_BYTES: usize = 200;
-/// Longest file that is read back: both lists full of the longest names, as JSON.
+/// Longest file that is read: both lists full of the longest names, as JSON.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// Whose new orders are refused.
+/// The halts in force: whose new orders are refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Halts {
-    /// Everybody's.
+    /// Everybody's orders.
     pub all: bool,
-    /// Those of these users.
+    /// The orders of these users.
     #[serde(with = "user_names")]
     pub users: BTreeSet<UserId>,
-    /// Those in these symbols.
+    /// The orders in these symbols.
     pub symbols: BTreeSet<Symbol>,
-    /// Who changed it last, as they said.
+    /// Who made the last change, as given.
     pub by: Option<String>,
-    /// Why, as they said.
+    /// The reason for it, as given.
     pub reason: Option<String>,
-    /// When that was; nothing before the first change.
+    /// Time of the last change; `None` before the first.
     pub changed_at: Option<TimestampMicros>,
-    /// The same for each part alone.
+    /// The last change of each part.
     #[serde(default)]
     pub last_changes: LastChanges,
 }
 
-/// Who changed each part last.
+/// The last change of each part.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LastChanges {
-    /// The halt of everybody.
+    /// Of the halt of everybody.
     pub all: LastChange,
-    /// The users.
+    /// Of the users.
     pub users: LastChange,
-    /// The symbols.
+    /// Of the symbols.
     pub symbols: LastChange,
 }
 
-/// Who changed something last, and why, as they said.
+/// Who made a change, and why, as given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LastChange {
@@ -70,7 +70,7 @@ pub struct LastChange {
 }
 
 impl LastChange {
-    /// After a change: who or why stays where it is not said.
+    /// Applies a change; an operator or a reason that is not given stays.
     fn changed(&self, change: &HaltChange, now: TimestampMicros) -> Self {
         Self {
             by: change.by.clone().or_else(|| self.by.clone()),
@@ -80,23 +80,23 @@ impl LastChange {
     }
 }
 
-/// What an operator changes. What is not named stays as it is, so that nobody lifts a halt that
-/// they have not thought of.
+/// A change by an operator. Parts that are not given stay as they are, so that nobody lifts a halt
+/// by omission.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HaltChange {
     /// Whether everybody is halted.
     pub all: Option<bool>,
-    /// All users that are halted one by one from now on.
+    /// The complete list of users to halt one by one.
     pub users: Option<BTreeSet<UserId>>,
-    /// All symbols that are halted one by one from now on.
+    /// The complete list of symbols to halt one by one.
     pub symbols: Option<BTreeSet<Symbol>>,
-    /// Who asks.
+    /// The operator's name, as given.
     pub by: Option<String>,
     /// The operator's reason, as given.
     pub reason: Option<String>,
 }
 
-/// Too much is to be halted one by one.
+/// Too many users or symbols are to be halted one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{given} {what} are too many: at most {allowed}; halt all instead")]
 pub struct TooManyHalts {
@@ -108,44 +108,44 @@ pub struct TooManyHalts {
     pub allowed: usize,
 }
 
-/// Why a start cannot take over the halts of the run before.
+/// Why a start cannot restore the halts of the previous run.
 #[derive(Debug, thiserror::Error)]
 pub enum KillSwitchError {
-    /// The file that remembers it cannot be read.
+    /// The file cannot be read.
     #[error("the kill switch's file {path} cannot be read", path = path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file says something else.
+    /// The contents are invalid.
     #[error(
         "the kill switch's file {path} cannot be read: {problem}; correct it, or remove it to lift every halt",
         path = path.display()
     )]
     Content {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// It halts too much one by one.
+    /// It halts too many users or symbols one by one.
     #[error(transparent)]
     TooMany(#[from] TooManyHalts),
 }
 
-/// The kill switch of one process, for any thread.
+/// The kill switch of the process, usable from any thread.
 #[derive(Debug, Clone)]
 pub struct KillSwitch(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     halts: ArcSwap<Halts>,
-    /// Why a restart may not find them, where the file could not be written.
+    /// Why a restart may not find the halts: the file could not be written.
     unwritten: ArcSwapOption<String>,
     path: PathBuf,
-    /// Held while a change is written: changes do not overtake each other.
+    /// Held while a change is written, so that changes do not overtake each other.
     writing: Mutex<()>,
 }
 
@@ -157,10 +157,10 @@ impl Inner {
 }
 
 impl KillSwitch {
-    /// What the file says; nobody is halted where there is none.
+    /// Restores the halts from the file; nothing is halted if there is none.
     ///
     /// # Errors
-    /// The file is not readable: whether orders may be taken is not known then, so none are.
+    /// The file cannot be read. Whether orders may be taken is then unknown, so none are.
     pub fn open(path: PathBuf) -> Result<Self, KillSwitchError> {
         let halts = read(&path)?;
         if halts.any() {
@@ -172,12 +172,12 @@ impl KillSwitch {
         Ok(Self(Arc::new(Inner::new(halts, path))))
     }
 
-    /// Whose orders are refused now.
+    /// The halts in force.
     pub fn halts(&self) -> Arc<Halts> {
         self.0.halts.load_full()
     }
 
-    /// Why a new order of this user in this symbol is refused, if it is.
+    /// The scope of the halt that applies to a new order of this user in this symbol, if any.
     pub fn halted(&self, user: &UserId, symbol: Symbol) -> Option<HaltScope> {
         let halts = self.0.halts.load();
         if halts.all {
@@ -191,24 +191,24 @@ impl KillSwitch {
         }
     }
 
-    /// Why a restart may not find what is in force now, if so: the file could not be written. The next
-    /// change that is written ends this.
+    /// Why a restart may not find the halts in force, if so: the file could not be written. The
+    /// next change that is written clears this.
     pub fn unwritten(&self) -> Option<Arc<String>> {
         self.0.unwritten.load_full()
     }
 
-    /// Changes it. The change is in force at once: an emergency does not wait for a disk that is full
-    /// or hangs. When this returns it is durable as well, or [`unwritten`](Self::unwritten) says why
+    /// Applies a change. It is in force at once: an emergency does not wait for a disk that is full
+    /// or hangs. When this returns it is durable too, or [`unwritten`](Self::unwritten) says why
     /// not. Blocks on the disk.
     ///
     /// # Errors
-    /// Nothing has changed.
+    /// The change exceeds a limit; nothing has changed.
     pub fn change(
         &self,
         change: HaltChange,
         now: TimestampMicros,
     ) -> Result<Arc<Halts>, TooManyHalts> {
-        // Whoever panicked here has changed nothing.
+        // A thread that panicked here has changed nothing.
         let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.halts();
         let halts = before.changed(change, now);
@@ -235,27 +235,27 @@ impl KillSwitch {
 }
 
 impl Halts {
-    /// Whether anybody is halted.
+    /// Whether anything is halted.
     pub fn any(&self) -> bool {
         self.count() > 0
     }
 
-    /// How many halts there are, everybody's being one.
+    /// The number of halts; that of everybody counts as one.
     pub fn count(&self) -> usize {
         usize::from(self.all) + self.users.len() + self.symbols.len()
     }
 
-    /// The users that are halted one by one, as a log shows them.
+    /// The users halted one by one, for logs.
     pub fn user_list(&self) -> String {
         self.users.iter().map(UserId::as_str).collect::<Vec<_>>().join(",")
     }
 
-    /// The symbols that are halted one by one, as a log shows them.
+    /// The symbols halted one by one, for logs.
     pub fn symbol_list(&self) -> String {
         self.symbols.iter().map(Symbol::as_str).collect::<Vec<_>>().join(",")
     }
 
-    /// After a change.
+    /// Applies a change.
     fn changed(&self, change: HaltChange, now: TimestampMicros) -> Self {
         let LastChanges { all, users, symbols } = &self.last_changes;
         let of = |before: &LastChange, is_named: bool| {
@@ -309,7 +309,7 @@ fn read(path: &Path) -> Result<Halts, KillSwitchError> {
     serde_json::from_slice(&text).map_err(|error| content(unreadable(&error)))
 }
 
-/// What is wrong with a file that is not what this program writes.
+/// Describes the problem of a file that this program did not write.
 fn unreadable(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
@@ -324,7 +324,7 @@ fn unreadable(error: &serde_json::Error) -> String {
     }
 }
 
-/// Why a change that is in force may be gone after a restart, and what helps.
+/// Why a change in force may be lost by a restart, and what to do about it.
 fn not_durable(path: &Path, error: &io::Error) -> String {
     let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let remedy = if is_full { "free room on the disk" } else { "mend that" };
@@ -335,7 +335,7 @@ fn not_durable(path: &Path, error: &io::Error) -> String {
     )
 }
 
-/// Whole or not at all: a new file takes the place of the old one, and the directory remembers it.
+/// Atomic and durable: a new file replaces the old one, and the directory is synced.
 fn write(path: &Path, halts: &Halts) -> io::Result<()> {
     let draft = path.with_extension("json.new");
     let text = serde_json::to_vec_pretty(halts)?;
@@ -344,7 +344,7 @@ fn write(path: &Path, halts: &Halts) -> io::Result<()> {
         file.sync_all()
     });
     if let Err(error) = drafted {
-        // Nothing is to be read in a part of it, and it takes room.
+        // A partial draft is useless and takes up space.
         let _gone = fs::remove_file(&draft);
         return Err(error);
     }
@@ -389,7 +389,7 @@ mod tests {
     const NOW: TimestampMicros = TimestampMicros::new(7);
 
     #[test]
-    fn halts_are_remembered_and_only_what_is_named_changes() {
+    fn halts_are_persisted_and_only_the_given_parts_change() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kill-switch.json");
         let switch = KillSwitch::open(path.clone()).unwrap();
@@ -400,7 +400,7 @@ mod tests {
         let by = Some("carol".to_owned());
         let halts =
             switch.change(HaltChange { symbols, by, ..HaltChange::default() }, NOW).unwrap();
-        assert_eq!(halts.users, [user("bob")].into(), "not named, so not lifted");
+        assert_eq!(halts.users, [user("bob")].into(), "a part that is not given is not lifted");
 
         let switch = KillSwitch::open(path.clone()).unwrap();
         assert_eq!(switch.halts(), halts, "over a restart");
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn who_and_why_stay_with_what_a_change_does_not_name() {
+    fn operator_and_reason_of_unchanged_parts_stay() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kill-switch.json");
         let switch = KillSwitch::open(path.clone()).unwrap();
@@ -436,7 +436,7 @@ mod tests {
         let unsaid = HaltChange { symbols: symbols.clone(), ..HaltChange::default() };
         let halts = switch.change(unsaid, NOW).unwrap();
         assert_eq!((&halts.by, &halts.reason), (&carols.by, &carols.reason));
-        assert_eq!(halts.last_changes.symbols.by, None, "nobody said so");
+        assert_eq!(halts.last_changes.symbols.by, None, "no operator was given");
         let later = TimestampMicros::new(8);
         let news = HaltChange { symbols, ..said("dave", "news are to come") };
         let halts = switch.change(news, later).unwrap();
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_before_is_read() {
+    fn a_file_of_an_older_version_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kill-switch.json");
         let text =
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_halt_that_cannot_be_written_is_in_force_and_says_so_until_one_is() {
+    fn a_halt_that_cannot_be_written_is_in_force_and_reported() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing");
         let path = missing.join("kill-switch.json");
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error_in_words() {
+    fn an_invalid_file_is_an_error_with_its_problem() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kill-switch.json");
         for (broken, said) in [
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_halted_one_by_one_and_the_file_has_room_for_them() {
+    fn lists_are_limited_and_the_file_has_room_for_full_ones() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kill-switch.json");
         let switch = KillSwitch::open(path.clone()).unwrap();

@@ -1,18 +1,20 @@
+//! A queue between tasks of one thread.
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// A queue between tasks of one thread, from which a task takes what has gathered.
+/// A queue between tasks of one thread. The consumer takes everything that has gathered.
 #[derive(Debug)]
 pub(crate) struct LocalQueue<T>(RefCell<State<T>>);
 
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
-    /// Counts the times that waiting tasks were woken.
+    /// How many times waiting tasks were woken.
     generation: u64,
-    /// Tasks that wait for items: as many as there are submit connections, at most.
+    /// Waiting tasks: at most one per submit connection.
     waiting: Vec<Waker>,
 }
 
@@ -38,7 +40,7 @@ impl<T> LocalQueue<T> {
         self.wake();
     }
 
-    /// Has every task that waits look again.
+    /// Wakes every waiting task to look again.
     pub(crate) fn wake(&self) {
         let waiting = {
             let mut state = self.0.borrow_mut();
@@ -48,12 +50,12 @@ impl<T> LocalQueue<T> {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Stands for this moment to [`changed_since`](Self::changed_since).
+    /// Identifies this moment for [`changed_since`](Self::changed_since).
     pub(crate) fn generation(&self) -> u64 {
         self.0.borrow().generation
     }
 
-    /// Waits until something came or [`wake`](Self::wake) was called after that moment.
+    /// Waits until an item arrived or [`wake`](Self::wake) was called after that moment.
     pub(crate) async fn changed_since(&self, generation: u64) {
         poll_fn(|context| {
             let mut state = self.0.borrow_mut();
@@ -66,7 +68,7 @@ impl<T> LocalQueue<T> {
         .await;
     }
 
-    /// Puts back what was taken, to be taken first again.
+    /// Puts taken items back at the front.
     pub(crate) fn put_back(&self, items: Vec<T>) {
         let mut state = self.0.borrow_mut();
         for item in items.into_iter().rev() {
@@ -78,14 +80,14 @@ impl<T> LocalQueue<T> {
         self.0.borrow_mut().items.pop_front()
     }
 
-    /// Takes what is there, at most `limit`.
+    /// Takes what is there, at most `limit` items.
     pub(crate) fn take(&self, limit: usize) -> Vec<T> {
         let mut state = self.0.borrow_mut();
         let count = state.items.len().min(limit);
         state.items.drain(..count).collect()
     }
 
-    /// Ready when there is something to take.
+    /// Ready when there is an item.
     pub(crate) fn poll_some(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = self.0.borrow_mut();
         if !state.items.is_empty() {

@@ -1,4 +1,4 @@
-//! Mass cancels of operators: a slice at a time beside everything else, one after another.
+//! Operators' mass cancels: one at a time, a slice at a time between other work.
 
 use std::time::Duration;
 
@@ -7,39 +7,39 @@ use crate::engine::{CancelScope, CancelSweep, Engines, Outbox};
 use crate::types::{MonotonicMicros, TimestampMicros};
 use crate::wal::Lsn;
 
-/// An operator's wish.
+/// A request for a mass cancel.
 #[derive(Debug)]
 pub(super) struct MassCancelCommand {
     pub(super) scope: CancelScope,
     pub(super) reply: oneshot::Sender<MassCancelled>,
 }
 
-/// What a mass cancel came to: every order in its scope that was open when it began has a recorded
-/// cancel now, and the exchange is being told.
+/// The outcome of a mass cancel: every order in scope that was open when it began has a recorded
+/// cancel, which is being sent to the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MassCancelled {
-    /// Orders that had none before.
+    /// Orders that had no cancel before.
     pub asked: u64,
-    /// Whether readers see it. Not where Postgres has to have it first and did not in time: it will
-    /// be seen once Postgres has it.
+    /// Whether readers see it. `false` if Postgres is awaited and was not in time: readers see it
+    /// once Postgres has it.
     pub is_shown: bool,
 }
 
-/// The mass cancel under work.
+/// The mass cancel in progress.
 #[derive(Debug, Default)]
 pub(super) enum MassCancels {
     #[default]
     Idle,
     Sweeping(CancelSweep, oneshot::Sender<MassCancelled>),
-    /// All is decided; answered when this is shown to readers.
+    /// Every cancel is decided; the answer waits until readers see them.
     DecidedMassCancel(DecidedMassCancel),
 }
 
-/// A mass cancel that is decided.
+/// A mass cancel whose cancels are decided.
 #[derive(Debug)]
 pub(super) struct DecidedMassCancel {
     last_event: Lsn,
-    /// When it is answered all the same, where Postgres may not come.
+    /// When to answer all the same, if Postgres is awaited.
     give_up: Option<MonotonicMicros>,
     asked: u64,
     reply: oneshot::Sender<MassCancelled>,
@@ -47,30 +47,30 @@ pub(super) struct DecidedMassCancel {
 
 impl DecidedMassCancel {
     fn answer(self, is_shown: bool) {
-        // The operator may have gone.
+        // The operator may be gone.
         let _gone = self.reply.send(MassCancelled { asked: self.asked, is_shown });
     }
 }
 
 impl MassCancels {
-    /// Whether another one has to wait.
+    /// Whether another mass cancel has to wait.
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self, Self::Idle)
     }
 
-    /// Whether there is something to do now.
+    /// Whether there is work to do now.
     pub(super) fn is_sweeping(&self) -> bool {
         matches!(self, Self::Sweeping(..))
     }
 
-    /// Begins; only while none is under work.
+    /// Begins a mass cancel; only while none is in progress.
     pub(super) fn begin(&mut self, command: MassCancelCommand) {
-        debug_assert!(!self.is_busy(), "one at a time");
+        debug_assert!(!self.is_busy(), "mass cancels run one at a time");
         *self = Self::Sweeping(CancelSweep::new(command.scope), command.reply);
     }
 
-    /// Asks for the next cancels. True when the sweep ended with this, and
-    /// [`gate`](Self::gate) is due.
+    /// Cancels the next orders. Returns `true` when the sweep ended with this; [`gate`](Self::gate)
+    /// must follow.
     pub(super) fn sweep(
         &mut self,
         engines: &mut Engines,
@@ -85,7 +85,7 @@ impl MassCancels {
         }
     }
 
-    /// Lets the answer wait until everything up to `last_event` is shown, or until `give_up`.
+    /// Makes the answer wait until everything up to `last_event` is shown, or until `give_up`.
     pub(super) fn gate(&mut self, last_event: Lsn, give_up: Option<MonotonicMicros>) -> u64 {
         match std::mem::take(self) {
             Self::Sweeping(sweep, reply) => {
@@ -110,14 +110,14 @@ impl MassCancels {
         self.answer_if(|gated| gated.last_event <= shown, true);
     }
 
-    /// Answers if the time for that is over and everything is recorded: the next one must not wait
-    /// for Postgres.
+    /// Answers if the time limit has passed and everything is recorded, so that the next mass
+    /// cancel does not wait for Postgres.
     pub(super) fn give_up(&mut self, now: MonotonicMicros, committed: Lsn) {
         let is_over = |gated: &DecidedMassCancel| gated.give_up.is_some_and(|at| at <= now);
         self.answer_if(|gated| gated.last_event <= committed && is_over(gated), false);
     }
 
-    /// How long until that is due.
+    /// Time left until [`give_up`](Self::give_up) is due.
     pub(super) fn until_given_up(&self, now: MonotonicMicros, committed: Lsn) -> Option<Duration> {
         match self {
             Self::DecidedMassCancel(gated) if gated.last_event <= committed => {

@@ -1,3 +1,5 @@
+//! Counters and gauges of the orders thread.
+
 use prometheus_client::registry::Registry;
 
 use crate::engine::{Alert, RepairCause};
@@ -6,7 +8,7 @@ use crate::metrics::{Counter, Gauge};
 use crate::order::Anomaly;
 use crate::types::OrderId;
 
-/// What the orders thread did, by reason.
+/// Counters and gauges of the orders thread.
 #[derive(Debug, Clone, Default)]
 pub struct OmsMetrics {
     pub(crate) creates: Counter,
@@ -67,16 +69,8 @@ impl OmsMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let gauges = [
             ("orders_open", "Orders that the exchange may still change", &self.open_orders),
-            (
-                "orders_ended_in_memory",
-                "Orders that have ended, kept for a while",
-                &self.ended_orders,
-            ),
-            (
-                "orders_open_cases",
-                "What was heard of orders and waits for a decision",
-                &self.open_cases,
-            ),
+            ("orders_ended_in_memory", "Ended orders still in memory", &self.ended_orders),
+            ("orders_open_cases", "Cases in quarantine that wait for a decision", &self.open_cases),
             ("orders_held_reports", "Reports about orders not known yet", &self.unmatched_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
             (
@@ -103,7 +97,7 @@ impl OmsMetrics {
         let counters = [
             ("orders_creates", "Creates taken", &self.creates),
             ("orders_cancels", "Cancels taken", &self.cancels),
-            ("orders_refused_creates", "Creates refused unrecorded", &self.refused_creates),
+            ("orders_refused_creates", "Creates refused without a record", &self.refused_creates),
             ("orders_events", "Events appended to the log", &self.events),
             ("orders_submit_requests", "Submit requests to the exchange", &self.submit_requests),
             ("orders_submitted", "Orders in submit requests", &self.submitted_orders),
@@ -130,15 +124,11 @@ impl OmsMetrics {
             ),
             ("orders_failed_queries", "Query requests without an answer", &self.failed_queries),
             ("orders_away_creates", "Creates refused without the exchange", &self.away_creates),
-            (
-                "orders_circuit_openings",
-                "Times that the exchange went away",
-                &self.circuit_openings,
-            ),
+            ("orders_circuit_openings", "Openings of the circuit breaker", &self.circuit_openings),
             ("orders_halted_creates", "Creates that the kill switch refused", &self.halted_creates),
             (
                 "orders_postgres_refused",
-                "Requests refused because Postgres does not follow",
+                "Requests refused because Postgres lags",
                 &self.postgres_refused,
             ),
             (
@@ -155,35 +145,47 @@ impl OmsMetrics {
             ("orders_webhook_lines", "Lines that the exchange posted", &self.webhook_lines),
             (
                 "orders_webhook_registrations",
-                "Times that the exchange took our webhook",
+                "Registrations of our webhook at the exchange",
                 &self.webhook_registrations,
             ),
             ("orders_late_accepts", "Accepts of failed orders", &self.late_accepts),
-            ("orders_second_external_ids", "Ids that clash", &self.second_external_ids),
-            ("orders_contradictions", "The exchange contradicts itself", &self.contradictions),
+            ("orders_second_external_ids", "Conflicting external ids", &self.second_external_ids),
+            ("orders_contradictions", "Contradictions of the exchange", &self.contradictions),
             ("orders_late_fills", "Fills after a cancel", &self.late_fills),
             ("orders_over_fills", "Orders filled beyond their size", &self.over_fills),
             ("orders_fills_of_failed", "Fills of failed orders", &self.fills_of_failed),
-            ("orders_unknown_at_exchange", "Orders it has lost", &self.unknown_at_exchange),
+            (
+                "orders_unknown_at_exchange",
+                "Accepted orders that the exchange no longer knows",
+                &self.unknown_at_exchange,
+            ),
             (
                 "orders_doubtful_executions",
-                "Executions that count and that the exchange's record lacks",
+                "Counted executions that the exchange's record lacks",
                 &self.doubtful_executions,
             ),
-            ("orders_quarantined", "What was heard of orders and does not fit", &self.quarantined),
-            ("orders_quarantine_full", "The same, without room to keep it", &self.quarantine_full),
+            ("orders_quarantined", "Reports that do not fit their orders", &self.quarantined),
+            (
+                "orders_quarantine_full",
+                "The same, dropped because the quarantine is full",
+                &self.quarantine_full,
+            ),
             (
                 "orders_misfits_confirmed",
-                "Executions that do not fit and that the exchange confirms",
+                "Executions that do not fit, confirmed by the exchange",
                 &self.misfits_confirmed,
             ),
             ("orders_taken_back", "Executions that a record proved void", &self.taken_back),
-            ("orders_reports_given_up", "Reports nobody claimed", &self.reports_given_up),
-            ("orders_report_overflows", "Reports without room", &self.report_overflows),
+            ("orders_reports_given_up", "Unmatched reports that expired", &self.reports_given_up),
+            (
+                "orders_report_overflows",
+                "Unmatched reports dropped for lack of room",
+                &self.report_overflows,
+            ),
         ];
         for (cause, counter) in RepairCause::ALL.iter().zip(&self.repairs) {
             let label = ("cause".into(), cause.as_str().into());
-            let help = "Orders put right by the exchange's record";
+            let help = "Orders corrected by the exchange's record";
             registry.sub_registry_with_label(label).register(
                 "orders_repairs",
                 help,
@@ -195,7 +197,7 @@ impl OmsMetrics {
             let of_source = registry.sub_registry_with_label(source);
             for (cause, counter) in UnreadableCause::ALL.iter().zip(counters) {
                 let cause = ("cause".into(), cause.as_str().into());
-                let help = "What the exchange said and cannot be used";
+                let help = "Elements from the exchange that cannot be used";
                 let of_cause = of_source.sub_registry_with_label(cause);
                 of_cause.register("orders_unreadable", help, counter.clone());
             }
@@ -205,7 +207,7 @@ impl OmsMetrics {
         }
     }
 
-    /// Counts and logs what the exchange's record put right.
+    /// Counts and logs an order that reconciliation corrected.
     pub(super) fn repaired(&self, order_id: OrderId, cause: RepairCause) {
         tracing::info!(%order_id, cause = cause.as_str(), "an order was repaired");
         let causes = RepairCause::ALL.iter().zip(&self.repairs);
@@ -214,7 +216,7 @@ impl OmsMetrics {
         }
     }
 
-    /// Counts something that cannot be used.
+    /// Counts an element that cannot be used.
     pub(super) fn unreadable(&self, source: UnreadableSource, cause: UnreadableCause) {
         let sources = UnreadableSource::ALL.iter().zip(&self.unreadable);
         for (_, counters) in sources.filter(|(counted, _)| **counted == source) {
@@ -225,14 +227,14 @@ impl OmsMetrics {
         }
     }
 
-    /// How many repairs had this cause.
+    /// The number of repairs with this cause.
     #[cfg(test)]
     pub(super) fn repairs(&self, cause: RepairCause) -> u64 {
         let mut causes = RepairCause::ALL.iter().zip(&self.repairs);
         causes.find(|(counted, _)| **counted == cause).unwrap().1.get()
     }
 
-    /// Counts what somebody has to look at.
+    /// Counts an alert.
     pub(super) fn alert(&self, alert: &Alert) {
         match *alert {
             Alert::Order { anomaly, .. } => match anomaly {

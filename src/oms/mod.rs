@@ -1,26 +1,25 @@
-//! The order management system: the `orders` thread drives the engines, the log and the sessions with the
-//! exchange.
+//! The order management system: the `orders` thread drives the engines, the log and the sessions
+//! with the exchange.
 //!
-//! Everything that the engines decide goes one way: events are appended to the log in their order,
-//! and effects wait until all events so far are durable. Then readers see the new state, and after
-//! that whoever asked is answered and the exchange is told. Readers never see what a crash could
-//! take back.
+//! Every decision of the engines takes the same path: events are appended to the log in order, and
+//! effects wait until all events so far are durable. Then readers see the new state, and after that
+//! clients are answered and the exchange is told. Readers never see what a crash could take back.
 //!
 //! # With `--commit postgres`
 //!
-//! Readers see an order, and clients are answered, once Postgres has what the log has. What the
-//! exchange hears waits for the log alone: Postgres may be away and orders still get there, cancels
-//! above all. So is what the exchange is told that we have.
+//! Readers see an order, and clients are answered, once Postgres has what the log has. What is sent
+//! to the exchange waits for the log alone: while Postgres is away orders still get there, above
+//! all cancels. So does the confirmation of the lines that the exchange posts.
 //!
-//! - After the reply timeout a client is answered with the order as it is shown, where that is without an
-//!   outcome; where it is not shown, after some more time, that the outcome is unknown. The same
-//!   request again, with the same key, is answered like that until Postgres has the order.
-//! - New orders are refused, unrecorded, while Postgres does not come to what waits for it within a
-//!   limit, or too much waits. Lines of the exchange and at last cancels are refused only when what the
-//!   open orders do has filled memory.
+//! - After the reply timeout a client is answered with the order as it is shown, without an outcome;
+//!   if it is not shown yet, after some more time, that the outcome is unknown. Repeating the request
+//!   with the same key gets the same answer until Postgres has the order.
+//! - New orders are refused, without a record, while Postgres takes longer than a limit for what waits
+//!   for it, or too much waits. Lines of the exchange, and at last cancels, are refused only when the
+//!   effects of open orders have filled memory.
 //! - After a restart nobody may read before Postgres has all that was recovered; cancels are taken.
-//! - The index waits for what memory shows, and so for Postgres. Postgres asks the index whose orders
-//!   those are that change long after they were created; it never needs what it does not have itself.
+//! - The index waits for what memory shows, and so for Postgres. Postgres asks the index for the owner
+//!   of an order that changes long after it was created; it never needs what it does not have itself.
 
 mod admission;
 mod alert_spells;
@@ -93,7 +92,7 @@ pub use stages::OrderStages;
 pub use views::{CommittedViews, UserView};
 pub use webhook::LinesDurable;
 
-/// What a simulation drives in place of [`run()`]: the same parts, without threads and clocks.
+/// What the simulation drives instead of [`run()`]: the same parts, without threads and clocks.
 #[cfg(feature = "simulation")]
 pub(crate) mod parts {
     pub(crate) use super::answers::{Answer, SessionQueues, Wanted};

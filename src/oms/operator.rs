@@ -1,5 +1,5 @@
-//! What operators decide about orders: cases of the quarantine, and orders closed by hand. Answered
-//! when the decision is durable.
+//! Operators' decisions: cases in quarantine, and orders closed by hand. Answered when the decision
+//! is durable.
 
 use std::collections::VecDeque;
 
@@ -8,32 +8,32 @@ use crate::order::{CaseOutcome, OpenCase, OperatorAct};
 use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
 
-/// Open cases that one list shows, at most: what is decided makes room for the others.
+/// Most open cases in one list; decided cases make room for the others.
 pub const MAX_LISTED_CASES: usize = 1_000;
 
-/// An open case with what it is about.
+/// An open case with its order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedCase {
-    /// Which order.
+    /// The order.
     pub order_id: OrderId,
-    /// Whose.
+    /// The owner of the order.
     pub user: UserId,
     /// The case.
     pub open: OpenCase,
-    /// Whether its execution counts until somebody decides otherwise.
+    /// Whether its execution counts until it is decided.
     pub counts: bool,
 }
 
-/// What waits for a decision.
+/// The open cases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quarantine {
     /// At most [`MAX_LISTED_CASES`].
     pub cases: Vec<ListedCase>,
-    /// How many there are.
+    /// The number of open cases.
     pub total: usize,
 }
 
-/// An operator's wish.
+/// A request of an operator.
 #[derive(Debug)]
 pub(super) enum OperatorCommand {
     List(oneshot::Sender<Quarantine>),
@@ -51,14 +51,15 @@ pub(super) struct Decide {
     pub(super) reply: oneshot::Sender<OperatorReply>,
 }
 
-/// Acts that wait for the log.
+/// Decisions that wait for the log.
 #[derive(Debug, Default)]
 pub(super) struct OperatorActs {
     waiting: VecDeque<(Lsn, OperatorReply, oneshot::Sender<OperatorReply>)>,
 }
 
 impl OperatorActs {
-    /// Does what an operator wants. The answer to an act comes back, to wait for what was decided.
+    /// Carries out a request. Returns the answer to a decision, which has to wait until that is
+    /// durable.
     pub(super) fn act(
         command: OperatorCommand,
         engines: &mut Engines,
@@ -67,7 +68,7 @@ impl OperatorActs {
     ) -> Option<(OperatorReply, oneshot::Sender<OperatorReply>)> {
         match command {
             OperatorCommand::List(reply) => {
-                // The operator may have gone.
+                // The operator may be gone.
                 let _gone = reply.send(list(engines));
                 None
             }
@@ -81,7 +82,7 @@ impl OperatorActs {
         }
     }
 
-    /// Lets an answer wait until everything up to `last_event` is durable.
+    /// Makes an answer wait until everything up to `last_event` is durable.
     pub(super) fn gate(
         &mut self,
         last_event: Lsn,
@@ -90,7 +91,7 @@ impl OperatorActs {
         self.waiting.push_back((last_event, answer, reply));
     }
 
-    /// Answers whoever waited for no more than this.
+    /// Sends the answers that waited for at most this position.
     pub(super) fn answer(&mut self, durable: Lsn) {
         while let Some((_, answer, reply)) =
             self.waiting.pop_front_if(|(gate, ..)| *gate <= durable)
@@ -99,7 +100,7 @@ impl OperatorActs {
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no answer waits.
     pub(super) fn is_at_rest(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -1,3 +1,5 @@
+//! Options of the orders thread.
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -6,53 +8,52 @@ use crate::engine::EngineOptions;
 use crate::exchange::SessionOptions;
 use crate::exchange::wire::WebhookRequest;
 
-/// How the orders thread works.
+/// Options of the orders thread.
 #[derive(Debug, Clone)]
 pub struct OmsOptions {
-    /// Times that the engines decide by.
+    /// Timings of the engines.
     pub engine: EngineOptions,
-    /// How long a client waits for an outcome before it is told that there is none yet.
+    /// How long a client waits for an outcome before it is answered without one.
     pub reply_timeout: Duration,
-    /// How long Postgres may need for what waits for it, where it is awaited, before new orders are
-    /// refused.
+    /// With `--commit postgres`: how long Postgres may take for what waits for it before new orders
+    /// are refused.
     pub postgres_stall: Duration,
-    /// How long an answer may wait for Postgres beyond the reply timeout, where it is awaited. Then
-    /// it says that the outcome is not known.
+    /// With `--commit postgres`: how long an answer may wait for Postgres beyond the reply timeout.
+    /// Then the answer is that the outcome is unknown.
     pub postgres_patience: Duration,
-    /// Whether the orders thread waits for the disk by itself while only one request is under way,
-    /// which spares that request two hand-offs between threads.
+    /// Whether the orders thread itself writes and syncs a lone request, which saves that request
+    /// two hand-offs between threads.
     pub commits_alone: bool,
-    /// How often orders that wait for the exchange's word are looked at, and the feed position
-    /// is logged.
+    /// How often overdue orders are checked and the feed position is logged.
     pub sweep_interval: Duration,
-    /// How long an order that has ended stays in memory. Readers find it in the store after that.
+    /// How long an ended order stays in memory. Later reads find it in the store.
     pub keep_ended: Duration,
     /// Connections for submits, at least 1. One more carries cancels, and another one queries.
     pub submit_connections: usize,
-    /// Local addresses that connections are made from, in turn; the system chooses without any.
+    /// Local addresses to connect from, in turn; if empty, the system chooses.
     pub sources: Vec<IpAddr>,
-    /// How often all open orders are compared with the exchange's record of them.
+    /// How often all open orders are reconciled with the exchange.
     pub cleanup_interval: Duration,
-    /// How far the exchange's clock may be from ours before that is told.
+    /// Difference between the exchange's clock and ours that causes a warning.
     pub exchange_clock_warning: Duration,
-    /// The exchange.
+    /// Options of the order sessions.
     pub session: SessionOptions,
-    /// Where the exchange shall post lines of our orders to, if it shall.
+    /// The webhook to register at the exchange, if any.
     pub webhook: Option<WebhookRequest>,
-    /// How long work in progress may take to finish once a stop was asked for.
+    /// How long work in progress may take to finish after a stop was requested.
     pub drain: Duration,
-    /// What bounds memory.
+    /// Limits on what waits in memory.
     pub limits: OmsLimits,
 }
 
 impl OmsOptions {
-    /// The exchange, from the next of the local addresses.
+    /// Options of the session with this number: source addresses are used in turn.
     pub(super) fn nth_session(&self, number: usize) -> SessionOptions {
         let source = self.sources.iter().cycle().nth(number).copied();
         SessionOptions { source: source.or(self.session.source), ..self.session.clone() }
     }
 
-    /// The usual settings with this exchange.
+    /// The defaults, with this exchange.
     pub fn new(session: SessionOptions) -> Self {
         Self {
             engine: EngineOptions::default(),

@@ -1,9 +1,9 @@
-//! A user's changes after a cursor: the newest from memory, older ones from the store, each once and
-//! in the order of the log.
+//! A user's changes after a cursor: the newest from memory, older ones from the store, each once
+//! and in log order.
 //!
-//! Memory has every change behind some record of the log, the store every change up to another one.
-//! The two overlap, but for a user who changes more than memory keeps before the store has followed:
-//! what lies in between is waited for and never left out.
+//! Memory has every change after some position of the log, the store every change up to another
+//! position. The two overlap, unless a user changes more than memory keeps before the store has
+//! followed: then the reader waits for the changes in between; they are never left out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,37 +15,38 @@ use crate::order::Order;
 use crate::types::UserId;
 use crate::wal::{LogId, Lsn};
 
-/// A user's changes after a cursor.
+/// The changes of a user after a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangesSince {
-    /// The next ones.
+    /// The next changes.
     Known(Changes),
-    /// They are not kept any more, or the cursor is none of ours: to be started again from the open
-    /// orders.
+    /// The changes are no longer kept, or the cursor is not from this log: the reader must start
+    /// over from the open orders.
     Lost,
 }
 
 /// The next changes after a cursor.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Changes {
-    /// The record of the log that is the change, and the order as that has left it; oldest first.
+    /// Position of each change in the log, and the order after it; oldest first.
     pub changes: Vec<(Lsn, Arc<Order>)>,
-    /// The next cursor: there is no other change up to here.
+    /// The next cursor: all changes up to here are included.
     pub complete_to: Lsn,
-    /// More may be known already. Otherwise a [`watch`](super::OrderWatch) tells of the next.
+    /// Whether more changes may be available now. If not, a [`watch`](super::OrderWatch) announces
+    /// the next.
     pub has_more: bool,
 }
 
-/// A cursor as a client keeps it: a place in one log and in no other.
+/// A cursor as clients store it: a position in one particular log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeId {
-    /// Which log.
+    /// The log.
     pub log: LogId,
-    /// Its last record that the client knows of.
+    /// The last record of it that the client has seen.
     pub lsn: Lsn,
 }
 
-/// A text that is no [`ChangeId`].
+/// A text that is not a [`ChangeId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a change is named by its log in hex, a dot and the number of its record")]
 pub struct NoChangeId;
@@ -59,7 +60,7 @@ impl fmt::Display for ChangeId {
 impl FromStr for ChangeId {
     type Err = NoChangeId;
 
-    /// Reads exactly what [`Display`](fmt::Display) writes.
+    /// Parses exactly what [`Display`](fmt::Display) prints.
     fn from_str(text: &str) -> Result<Self, NoChangeId> {
         let (log, lsn) = text.split_once('.').ok_or(NoChangeId)?;
         let log = u64::from_str_radix(log, 16).map(LogId).map_err(|_| NoChangeId)?;
@@ -69,7 +70,7 @@ impl FromStr for ChangeId {
     }
 }
 
-/// Changes of orders, from memory and from the store. Clones are the same.
+/// Changes of orders, from memory and from the store. Clones share both.
 #[derive(Debug, Clone)]
 pub struct OrderChanges(OrderReads);
 
@@ -78,33 +79,34 @@ impl OrderChanges {
         Self(reads)
     }
 
-    /// The log that cursors are of; `None` before there is one.
+    /// The log that cursors refer to; `None` before there is one.
     pub fn log_id(&self) -> Option<LogId> {
         self.0.index().log_id()
     }
 
-    /// A user's open orders, oldest first, and the cursor behind all that they tell.
+    /// A user's open orders, oldest first, and the cursor after everything that they contain.
     pub fn open_orders(&self, user: &UserId) -> (Vec<Arc<Order>>, Lsn) {
         let (view, cursor) = self.view(user);
         (view.orders.values().filter(|order| order.is_open()).cloned().collect(), cursor)
     }
 
-    /// A user's orders in memory, all open ones among them, and the cursor behind all that they tell.
+    /// A user's orders in memory, which include all open ones, and the cursor after everything that
+    /// they contain.
     pub(super) fn view(&self, user: &UserId) -> (Arc<UserView>, Lsn) {
-        // Before the view, which then has all changes up to there.
+        // Read this before the view, which then has all changes up to there.
         let shown = self.0.views().shown();
         let view = self.0.views().user(user).unwrap_or_default();
         let cursor = shown.max(view.changed);
         (view, cursor)
     }
 
-    /// A user's changes after `after`, at most `limit` of them, where memory has them. `None` where
-    /// the store has to be asked, with [`since`](Self::since).
+    /// A user's changes after `after`, at most `limit`, if memory has them. `None` if the store
+    /// must be asked, with [`since`](Self::since).
     pub fn now(&self, user: &UserId, after: Lsn, limit: usize) -> Option<ChangesSince> {
         let views = self.0.views();
         let shown = views.shown();
         let Some(view) = views.user(user) else {
-            // Read after the view was missing: all changes of this user are up to there.
+            // Read after the view was found missing: all changes of this user are up to there.
             let forgotten = views.forgotten();
             let newest = shown.max(forgotten);
             return if after > newest {
@@ -132,11 +134,11 @@ impl OrderChanges {
         Some(ChangesSince::Known(Changes { changes, complete_to, has_more }))
     }
 
-    /// A user's changes after `after`, at most `limit` of them and at least one of those that there
-    /// are. May wait for the store: to be read, or to follow the log to what memory has forgotten.
+    /// A user's changes after `after`: at most `limit`, and at least one if there is any. May wait
+    /// for the store to be read, or to follow the log to what memory has forgotten.
     ///
     /// # Errors
-    /// The store cannot say. The same question may be asked again.
+    /// The store cannot be read. The request may be repeated.
     pub async fn since(
         &self,
         user: &UserId,
@@ -158,7 +160,7 @@ impl OrderChanges {
                 let complete_to = changes.last().map_or(after, |(lsn, _)| *lsn);
                 return Ok(ChangesSince::Known(Changes { changes, complete_to, has_more: true }));
             }
-            // The store has no other change up to its position: memory goes on from there.
+            // The store has all changes up to its position; memory continues from there.
             let reached = after.max(stored.position);
             match self.now(user, reached, limit - changes.len()) {
                 Some(ChangesSince::Known(newer)) => {

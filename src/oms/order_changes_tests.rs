@@ -1,5 +1,5 @@
-//! Readers of changes against the list of all changes that there ever were: whatever memory has
-//! forgotten, however far the store lags behind, and across restarts.
+//! Compares what readers of changes get with the list of all changes: whatever memory has
+//! forgotten, however far the store lags, and across restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::types::*;
 
 const LOG: LogId = LogId(7);
 const USERS: [&str; 3] = ["a", "aa", "b"];
-/// Time rises by 1 with each record.
+/// Time advances by 1 per record.
 const KEEP_MICROS: u64 = 48;
 
 #[derive(Debug, Clone)]
@@ -29,12 +29,12 @@ enum Move {
     Cancel {
         order: prop::sample::Index,
     },
-    /// Several events that memory shows together.
+    /// Several events that memory publishes together.
     Burst {
         order: prop::sample::Index,
         count: usize,
     },
-    /// The store follows some of what is shown.
+    /// The store follows part of what is shown.
     Follow {
         records: u64,
     },
@@ -42,14 +42,14 @@ enum Move {
     /// Memory forgets what the store has.
     ForgetChanges,
     ForgetEnded,
-    /// A reader asks from their cursor.
+    /// A reader asks for changes after its cursor.
     Ask {
         user: usize,
         limit: usize,
     },
-    /// Readers of the store have their turn.
+    /// Pending reads of the store are answered.
     AnswerReads,
-    /// A restart, with what some batches after the last persist have left of the store.
+    /// A restart that keeps some of the store's batches after the last persist.
     Restart {
         surviving: usize,
     },
@@ -79,10 +79,10 @@ struct Asking {
     answer: Pin<Box<dyn Future<Output = Answer>>>,
 }
 
-/// Memory, store, readers, and all that they should ever see.
+/// Memory, store and readers, and everything that they should ever see.
 struct World {
     events: Vec<Event>,
-    /// Every change, by record, and the order as it left it.
+    /// Every change by position, and the order after it.
     changes: BTreeMap<u64, Arc<Order>>,
     orders: BTreeMap<OrderId, TrackedOrder>,
     in_memory: BTreeSet<OrderId>,
@@ -189,7 +189,7 @@ impl World {
         (!ids.is_empty()).then(|| ids[place.index(ids.len())])
     }
 
-    /// A fill opens a cancelled order again, which then comes back to memory first.
+    /// A fill reopens a cancelled order, which is loaded into memory first.
     fn change(&mut self, place: &prop::sample::Index, count: usize) {
         let Some(order_id) = self.some_order(place) else { return };
         for _ in 0..count {
@@ -251,8 +251,8 @@ impl World {
         }
     }
 
-    /// Everything in the log is durable; of the store some batches may be lost. Readers keep what
-    /// they know.
+    /// Everything in the log is durable; the store may lose some batches. Readers keep their
+    /// cursors.
     fn restart(&mut self, surviving: usize) {
         self.store.crash(surviving);
         let (index, writer) = open(&self.store);
@@ -261,7 +261,7 @@ impl World {
         self.in_memory.clear();
         for (order_id, tracked) in &self.orders {
             let last = self.changes.iter().rev().find(|(_, other)| other.order_id == *order_id);
-            // As in a start: what is open, and what has changed behind the store.
+            // As at a start: open orders, and those that changed after the store's position.
             if tracked.order().is_open() || *last.unwrap().0 > index.position().0 {
                 views.publish(Arc::clone(tracked.order()));
                 self.in_memory.insert(*order_id);
@@ -308,7 +308,7 @@ impl World {
                 assert_eq!(changes, expected, "{after} to {complete_to}");
                 assert!(changes.len() <= limit);
                 assert!(has_more || complete_to == self.last());
-                assert!(!has_more || complete_to > after, "it goes on");
+                assert!(!has_more || complete_to > after, "the cursor advances");
                 self.cursors[number] = complete_to;
             }
             ChangesSince::Lost => {
@@ -332,7 +332,7 @@ impl World {
         self.cursors[number] = cursor;
     }
 
-    /// With everything stored every reader comes to the end.
+    /// Once everything is stored, every reader reaches the end.
     fn finish(&mut self) {
         self.follow(u64::MAX);
         self.go_on();
@@ -344,7 +344,7 @@ impl World {
                     self.go_on();
                 }
             }
-            assert!(self.asking[number].is_none(), "nobody waits for ever");
+            assert!(self.asking[number].is_none(), "no reader waits forever");
             assert_eq!(self.cursors[number], self.last());
         }
     }
@@ -365,7 +365,7 @@ proptest! {
 }
 
 #[test]
-fn changes_that_are_kept_no_more_are_said_to_be_lost() {
+fn changes_that_are_no_longer_kept_are_lost() {
     let mut world = World::new();
     world.create(0);
     for _ in 0..3 * KEEP_MICROS {
@@ -375,11 +375,11 @@ fn changes_that_are_kept_no_more_are_said_to_be_lost() {
         world.go(&Move::ForgetChanges);
     }
     world.finish();
-    assert_eq!(world.resets, 2, "two users' cursors were at the beginning");
+    assert_eq!(world.resets, 2, "the cursors of two users were at the beginning");
 }
 
 #[test]
-fn a_cursor_of_the_future_is_none_of_ours() {
+fn a_cursor_beyond_the_log_is_lost() {
     let mut world = World::new();
     world.create(0);
     for number in 0..USERS.len() {
@@ -389,7 +389,7 @@ fn a_cursor_of_the_future_is_none_of_ours() {
 }
 
 #[test]
-fn a_change_is_named_by_its_log_and_record() {
+fn change_ids_print_log_and_record() {
     let id = ChangeId { log: LogId(0xabc), lsn: Lsn(184_467) };
     assert_eq!(id.to_string(), "0000000000000abc.184467");
     assert_eq!("0000000000000abc.184467".parse(), Ok(id));

@@ -1,3 +1,5 @@
+//! Commands from any thread to the orders thread.
+
 use std::time::Instant;
 
 use super::circuit::{ExchangeReachability, SharedState};
@@ -19,12 +21,12 @@ use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{OrderId, SteadyClock, UserId};
 use crate::wal::Lsn;
 
-/// Too many requests wait already, or the orders thread has ended. Nothing was recorded.
+/// Too many requests are waiting, or the orders thread has ended. Nothing was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the order engine takes no more requests at the moment")]
 pub struct Overloaded;
 
-/// Commands from any thread to the orders thread, and views of what it has committed.
+/// Sends commands from any thread to the orders thread, and reads what it has committed.
 #[derive(Debug, Clone)]
 pub struct OrderCommands {
     creates: Sender<CreateCommand>,
@@ -44,7 +46,7 @@ pub struct OrderCommands {
 pub(crate) struct CreateCommand {
     pub(super) request: CreateOrder,
     pub(super) key_checked_at: Lsn,
-    /// When the request's handler began, and when it asked for the order.
+    /// When the request's handler started, and when it sent this command.
     pub(super) arrived: Instant,
     pub(super) asked: Instant,
     pub(super) reply: oneshot::Sender<CreateReply>,
@@ -57,7 +59,7 @@ pub(crate) struct CancelCommand {
     pub(super) reply: oneshot::Sender<CancelReply>,
 }
 
-/// Where the orders thread receives them.
+/// The orders thread's end of the queues.
 #[derive(Debug)]
 pub struct CommandReceivers {
     pub(super) creates: Receiver<CreateCommand>,
@@ -79,15 +81,14 @@ impl CommandReceivers {
         self.exchange_clock.clone()
     }
 
-    /// Where it is told whether the exchange answers.
+    /// Publishes whether the exchange answers.
     #[cfg(feature = "simulation")]
     pub(crate) fn exchange_reachability(&self) -> SharedState {
         self.exchange_reachability.clone()
     }
 }
 
-/// Commands to the orders thread that is given the receivers. Readers see what `views` hold; `clock`
-/// tells the time that is recorded.
+/// Creates the queues to an orders thread. Readers see `views`; `clock` gives the recorded times.
 pub fn order_commands(
     views: CommittedViews,
     kill_switch: KillSwitch,
@@ -128,9 +129,9 @@ pub fn order_commands(
 }
 
 impl OrderCommands {
-    /// Asks for an order. The store did not know its key when it had followed the log up to
-    /// `key_checked_at`, which says nothing where it has no key. A receiver whose sender is gone
-    /// means that the process is ending and that it is not known whether the order was recorded.
+    /// Requests an order. `key_checked_at` is the log position at which the store did not have its
+    /// key; it is ignored for an order without a key. A receiver whose sender is gone means that
+    /// the process is ending and that the order may have been recorded.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded.
@@ -142,7 +143,8 @@ impl OrderCommands {
         self.create_since(Instant::now(), request, key_checked_at)
     }
 
-    /// The same on behalf of a handler that began at `arrived`, which counts as the order's time.
+    /// The same for a handler that started at `arrived`, from which the order's latency is
+    /// measured.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded.
@@ -158,7 +160,7 @@ impl OrderCommands {
         self.creates.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
-    /// Asks to cancel an order.
+    /// Requests the cancel of an order.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded.
@@ -172,11 +174,11 @@ impl OrderCommands {
         self.cancels.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
-    /// Hands over lines that the exchange posted to us. Answered once all of them are durable; a
-    /// receiver whose sender is gone means that they may not be.
+    /// Hands over lines that the exchange posted. Answered once all of them are durable; a receiver
+    /// whose sender is gone means that they may not be.
     ///
     /// # Errors
-    /// [`Overloaded`]: nothing was recorded; the exchange has to come again.
+    /// [`Overloaded`]: nothing was recorded; the exchange must post them again.
     pub fn webhook(
         &self,
         lines: Results<FeedLine>,
@@ -186,7 +188,7 @@ impl OrderCommands {
         self.webhooks.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
-    /// What waits for an operator's decision.
+    /// The cases that wait for an operator's decision.
     ///
     /// # Errors
     /// [`Overloaded`].
@@ -195,7 +197,7 @@ impl OrderCommands {
         self.operate(OperatorCommand::List(reply), receiver)
     }
 
-    /// Decides what becomes of the execution of a case. Answered when that is durable.
+    /// Decides whether the execution of a case counts. Answered when the decision is durable.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded.
@@ -210,7 +212,7 @@ impl OrderCommands {
         self.operate(OperatorCommand::Decide(decide), receiver)
     }
 
-    /// Ends an order by hand. Answered when that is durable.
+    /// Closes an order by hand. Answered when that is durable.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded.
@@ -231,8 +233,8 @@ impl OrderCommands {
         self.operators.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
-    /// Asks for the cancel of many orders. Answered once all of that is recorded; a receiver whose
-    /// sender is gone means that the process is ending and that some of it may not be.
+    /// Requests the cancel of many orders. Answered once every cancel is recorded; a receiver whose
+    /// sender is gone means that the process is ending and that some may not be.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded.
@@ -245,7 +247,7 @@ impl OrderCommands {
         self.mass_cancels.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
-    /// Whose new orders are refused.
+    /// The kill switch.
     pub fn kill_switch(&self) -> &KillSwitch {
         &self.kill_switch
     }
@@ -255,7 +257,7 @@ impl OrderCommands {
         self.exchange_reachability.get()
     }
 
-    /// The time that is recorded: of orders, and in their ids.
+    /// The clock of recorded times, and of order ids.
     pub fn clock(&self) -> &SteadyClock {
         &self.clock
     }
@@ -265,17 +267,17 @@ impl OrderCommands {
         &self.exchange_clock
     }
 
-    /// Whether a request made now would be taken.
+    /// Whether a request made now would be accepted.
     pub fn is_accepting(&self) -> bool {
         !self.creates.is_full()
     }
 
-    /// Where the time of orders goes.
+    /// Latency of orders by stage.
     pub fn stages(&self) -> &OrderStages {
         &self.stages
     }
 
-    /// What is committed and in memory. After an answer every read shows at least what it said.
+    /// Committed orders in memory. After an answer, every read shows at least what the answer said.
     pub fn views(&self) -> &CommittedViews {
         &self.views
     }

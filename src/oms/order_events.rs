@@ -1,4 +1,4 @@
-//! Changes of orders as the events of a shard's streams.
+//! Encodes changes of orders as events of a shard's streams.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::stream::{
 use crate::types::{OrderId, UserId};
 use crate::wal::{LogId, Lsn};
 
-/// Changes encoded in one go: more than a send takes.
+/// Changes encoded at once: more than one send takes.
 const CHANGES_AT_ONCE: usize = 64;
-/// Bytes of events that the store is asked for at a time, and that wait for a slow client.
+/// Bytes of events requested from the store at a time, which then wait for a slow client.
 const MOST_STORED_BYTES: usize = 16 * 1024;
 
-/// What one shard's streams know of orders.
+/// The source of order events for one shard's streams.
 #[derive(Debug)]
 pub struct OrderEventFeed {
     watch: OrderWatch,
@@ -26,7 +26,7 @@ pub struct OrderEventFeed {
 }
 
 impl OrderEventFeed {
-    /// The feed of a shard that is told of changes by `watch`.
+    /// The feed of a shard to which `watch` announces changes.
     pub fn new(watch: OrderWatch, changes: OrderChanges) -> Self {
         Self { watch, changes }
     }
@@ -84,7 +84,7 @@ impl OrderSource for OrderEventFeed {
 }
 
 impl OrderChanges {
-    /// Answers what a stream asks of the store.
+    /// Answers a stream's question to the store.
     pub async fn answer(&self, question: &OrderQuestion) -> StoreReply {
         let after = Lsn(question.after);
         match self.since(&question.user, after, CHANGES_AT_ONCE).await {
@@ -103,7 +103,7 @@ impl OrderChanges {
         }
     }
 
-    /// Appends changes after a cursor until the sink has enough; says where that leads and whether
+    /// Appends changes after a cursor until the sink is full. Returns the next cursor, and whether
     /// there is more.
     fn write(&self, known: &Changes, after: Lsn, to: EventSink<'_>) -> (Lsn, bool) {
         let begin = to.out.len();
@@ -123,17 +123,17 @@ impl OrderChanges {
     }
 
     fn write_id(&self, lsn: Lsn, out: &mut Vec<u8>) {
-        // There is a log before there is a stream.
+        // Streams begin only after there is a log.
         let log = self.log_id().unwrap_or(LogId(0));
         out.extend_from_slice(ChangeId { log, lsn }.to_string().as_bytes());
     }
 }
 
-/// The order of the contract as an event's data. JSON has no line ends in it.
+/// The order as event data. Its JSON contains no line ends.
 fn write_data(out: &mut Vec<u8>, order: &Arc<Order>) {
     out.extend_from_slice(b"data: ");
     let written = serde_json::to_writer(&mut *out, &**order);
-    debug_assert!(written.is_ok(), "any order can be shown to clients");
+    debug_assert!(written.is_ok(), "every order can be serialized");
     out.extend_from_slice(b"\n\n");
 }
 
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_the_order_of_the_contract_and_names_its_change() {
+    fn an_event_contains_the_order_and_the_id_of_its_change() {
         let (feed, ..) = feed(2);
         let alice = UserId::new("alice").unwrap();
         let mut out = Vec::new();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_hears_of_its_users_and_starts_again_from_a_cursor_of_nowhere() {
+    fn a_shard_is_told_of_its_users_and_restarts_from_an_unknown_cursor() {
         let (mut feed, watchers, views) = feed(1);
         let alice = UserId::new("alice").unwrap();
         feed.watch(&alice);

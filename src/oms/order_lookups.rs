@@ -1,3 +1,5 @@
+//! Looks up orders in the store for the orders thread.
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,12 +9,12 @@ use crate::index::{Index, IndexError, IndexReaders};
 use crate::order::TrackedOrder;
 use crate::runtime::sleep;
 
-/// Wait before a store that is busy or failed is asked again.
+/// Pause before a busy or failed store is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Looks orders up in the store that are not in memory, because the exchange speaks of them or is to
-/// be asked about them, one after the other. The feed's position waits for those that make up for a
-/// gap, so one that the store has and cannot read is told as one that it does not have.
+/// Looks up orders that are not in memory, one after the other, because the exchange reports on
+/// them or is to be queried about them. The feed position waits for lookups that belong to a gap,
+/// so an order that the store has but cannot read is reported as missing.
 pub(super) async fn run_order_lookups(store: IndexReaders, queues: Rc<SessionQueues>) {
     loop {
         poll_fn(|context| queues.lookups.poll_some(context)).await;
@@ -27,7 +29,7 @@ pub(super) async fn run_order_lookups(store: IndexReaders, queues: Rc<SessionQue
     }
 }
 
-/// `None` when the store cannot say yet.
+/// `None` when the store cannot answer yet.
 async fn look_up(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrder>> {
     let asked = wanted.clone();
     let answer = store.ask(move |index| look_up_in(index, &asked)).ok()?;

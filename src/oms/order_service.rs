@@ -1,3 +1,5 @@
+//! Entry point of requests about orders, for any thread.
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,8 +13,8 @@ use crate::order::Order;
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
-/// Where requests about orders go, from any thread: new ones and cancels to the orders thread,
-/// questions to what it has committed, in memory or in the store.
+/// Routes requests about orders, from any thread: creates and cancels to the orders thread, reads
+/// to what it has committed, in memory or in the store.
 #[derive(Debug, Clone)]
 pub struct OrderService {
     commands: OrderCommands,
@@ -21,20 +23,22 @@ pub struct OrderService {
 }
 
 impl OrderService {
-    /// Over the orders thread that takes these commands and the store that follows its log.
+    /// A service in front of the orders thread that takes these commands, and of the store that
+    /// follows its log.
     pub fn new(commands: OrderCommands, store: IndexReaders) -> Self {
         let reads = OrderReads::new(commands.views().clone(), store);
         let changes = OrderChanges::new(reads.clone());
         Self { commands, reads, changes }
     }
 
-    /// Records an order and answers once its outcome is known, or is not known in time. A key that
-    /// named an order long ago still names it.
+    /// Records an order and answers once its outcome is known, or after the reply timeout. An
+    /// idempotency key names its order for good.
     pub async fn create(&self, request: CreateOrder) -> CreateReply {
         self.create_since(Instant::now(), request).await
     }
 
-    /// The same on behalf of a handler that began at `arrived`, which counts as the order's time.
+    /// The same for a handler that started at `arrived`, from which the order's latency is
+    /// measured.
     pub async fn create_since(&self, arrived: Instant, request: CreateOrder) -> CreateReply {
         let order_id = request.order_id;
         let reply = self.create_unmeasured(arrived, request).await;
@@ -57,13 +61,13 @@ impl OrderService {
         }
         let key_checked_at = checked.map(|checked| checked.position).unwrap_or_default();
         match self.commands.create_since(arrived, request, key_checked_at) {
-            // A sender that is gone: the process is ending, and it may be recorded.
+            // If the sender is gone, the process is ending and the order may be recorded.
             Ok(reply) => reply.await.unwrap_or(CreateReply::OutcomeUnknown),
             Err(_overloaded) => CreateReply::Unavailable,
         }
     }
 
-    /// Cancels an order and answers once the outcome is known, or is not known in time.
+    /// Cancels an order and answers once the outcome is known, or after the reply timeout.
     pub async fn cancel(&self, user: UserId, order_id: OrderId) -> CancelReply {
         let Ok(reply) = self.commands.cancel(user.clone(), order_id) else {
             return CancelReply::Unavailable;
@@ -74,20 +78,20 @@ impl OrderService {
         }
     }
 
-    /// The orders thread does not have it in memory: it has ended, or never was.
+    /// For an order that is not in the orders thread's memory: it has ended, or does not exist.
     async fn cancel_of_stored(&self, user: &UserId, order_id: OrderId) -> CancelReply {
         match self.reads.order(user, order_id).await {
             Ok(None) => CancelReply::NotFound,
-            // Open ones are in memory: it came back just now.
+            // Open orders are in memory, so this one was loaded a moment ago.
             Ok(Some(order)) => cancel_answer(&order).unwrap_or(CancelReply::Pending(order)),
             Err(StoreUnavailable) => CancelReply::Unavailable,
         }
     }
 
-    /// A user's order as it is committed.
+    /// A user's order, as committed.
     ///
     /// # Errors
-    /// The store cannot say.
+    /// The store cannot be read.
     pub async fn order(
         &self,
         user: &UserId,
@@ -99,7 +103,7 @@ impl OrderService {
     /// A page of a user's orders, newest first.
     ///
     /// # Errors
-    /// The store cannot say.
+    /// The store cannot be read.
     pub async fn page(
         &self,
         user: &UserId,
@@ -108,24 +112,24 @@ impl OrderService {
         self.reads.page(user, request).await
     }
 
-    /// What has changed of a user's orders, for streams.
+    /// Changes of users' orders, for streams.
     pub fn changes(&self) -> &OrderChanges {
         &self.changes
     }
 
-    /// The way to the orders thread, for all that is not a user's request.
+    /// Commands to the orders thread that are not a user's request.
     pub fn commands(&self) -> &OrderCommands {
         &self.commands
     }
 
-    /// Whether orders may be read. Not at a start with `--commit postgres` before Postgres has all
-    /// that was recovered: until then reads fail, and no streams of orders may begin.
+    /// Whether orders may be read. With `--commit postgres` not before Postgres has all that the
+    /// start recovered: until then reads fail and no order streams begin.
     pub fn is_readable(&self) -> bool {
         self.reads.are_readable()
     }
 
-    /// What is wrong with the store, if anything: it does not follow the log, or is so far behind
-    /// what is `committed` there that new orders are refused.
+    /// What is wrong with the store, if anything: it no longer follows the log, or lags so far
+    /// behind `committed` that new orders are refused.
     pub fn store_trouble(&self, committed: Lsn) -> Option<String> {
         let index = self.reads.index();
         let unstored = committed.0.saturating_sub(index.durable_position().0);

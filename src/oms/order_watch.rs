@@ -1,5 +1,5 @@
-//! Who wants to be told that a user's orders have changed: shards with streams of that user. What has
-//! changed they read themselves, each stream from its own cursor, so it is enough to say who.
+//! Tells shards whose orders have changed, for users with streams on the shard. The streams read
+//! the changes themselves, each from its own cursor, so telling who is enough.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,11 +12,11 @@ use crate::stream::ChangedUsers;
 use crate::sync::{Receiver, Sender, mailbox, store_load_fence};
 use crate::types::UserId;
 
-/// Users that a shard has yet to look at. Beyond it looks at all that it watches, which costs each of
-/// them a look at their view.
+/// Changed users queued for a shard. On overflow the shard checks all users that it watches, which
+/// costs each of them a look at their view.
 const CHANGED_USERS_CAPACITY: usize = 4_096;
 
-/// Parts of the table of watched users, each with its own lock.
+/// Shards of the table of watched users, each with its own lock.
 const TABLE_SHARDS: usize = 256;
 
 /// The orders thread's end.
@@ -27,7 +27,7 @@ pub struct OrderWatchers(Arc<Watched>);
 struct Watched {
     /// The shards that watch a user, by number.
     users: DashMap<UserId, SmallVec<[u16; 4]>>,
-    /// How many users are watched. While it is 0 nobody looks further.
+    /// Number of watched users. While it is 0, telling costs nothing else.
     count: AtomicUsize,
     shards: Box<[WatchingShard]>,
 }
@@ -35,12 +35,12 @@ struct Watched {
 #[derive(Debug)]
 struct WatchingShard {
     changed: Sender<UserId>,
-    /// There was no room in the queue.
+    /// The queue overflowed.
     overflowed: Arc<AtomicBool>,
     watch: Arc<ShardWatch>,
 }
 
-/// A shard's end. It is woken by its [`ShardWatch`].
+/// A shard's end. Its [`ShardWatch`] wakes the shard.
 #[derive(Debug)]
 pub struct OrderWatch {
     watched: Arc<Watched>,
@@ -57,7 +57,7 @@ impl Default for Watched {
 }
 
 impl OrderWatchers {
-    /// Both ends for these shards, of which nobody is watched yet.
+    /// Both ends for these shards; no user is watched yet.
     pub fn new(shards: &[Arc<ShardWatch>]) -> (Self, Vec<OrderWatch>) {
         let (mut watching, mut receivers) = (Vec::new(), Vec::new());
         for watch in shards {
@@ -77,10 +77,10 @@ impl OrderWatchers {
         (Self(watched), ends)
     }
 
-    /// Tells shards that orders of these users have changed, after readers see it. Wakes each shard
-    /// once at most.
+    /// Tells shards that the orders of these users have changed. Called after readers see the
+    /// changes. Wakes each shard at most once.
     pub(super) fn tell<'a>(&self, users: impl Iterator<Item = &'a UserId>) {
-        // Between the publishing and the look: see `OrderWatch::watch`.
+        // Between the publication and the load: see `OrderWatch::watch`.
         store_load_fence();
         if self.0.count.load(Ordering::Acquire) == 0 {
             return;
@@ -88,7 +88,7 @@ impl OrderWatchers {
         let mut to_wake: SmallVec<[u16; 16]> = SmallVec::new();
         let mut last = None;
         for user in users {
-            // Several changes of one user often come together.
+            // Several changes of one user often come in a row.
             if last == Some(user) {
                 continue;
             }
@@ -113,8 +113,8 @@ impl OrderWatchers {
 }
 
 impl OrderWatch {
-    /// From now on the shard is told of this user's changes. To be called before their orders are
-    /// first read: what changes after that reading is told.
+    /// Watches a user from now on. Call this before first reading their orders: every change after
+    /// that read is then told.
     pub fn watch(&self, user: &UserId) {
         match self.watched.users.entry(user.clone()) {
             Entry::Occupied(mut entry) => {
@@ -127,13 +127,13 @@ impl OrderWatch {
                 self.watched.count.fetch_add(1, Ordering::Release);
             }
         }
-        // The shard marks a user and then reads their view; the orders thread publishes the view and
-        // then looks whether anybody is marked. With a fence in between on both sides at least one
-        // of them sees the other.
+        // The shard marks a user and then reads their view; the orders thread publishes the view
+        // and then checks for marks. With a fence in between on both sides, at least one of them
+        // sees the other.
         store_load_fence();
     }
 
-    /// The shard has no stream of this user any more.
+    /// Stops watching a user who has no stream on the shard any more.
     pub fn unwatch(&self, user: &UserId) {
         let Some(mut numbers) = self.watched.users.get_mut(user) else { return };
         numbers.retain(|number| *number != self.number);
@@ -145,16 +145,16 @@ impl OrderWatch {
         }
     }
 
-    /// Whose orders have changed, each at least once since they did.
+    /// The next user whose orders have changed. Each is returned at least once after a change.
     pub fn next_changed(&mut self) -> Option<ChangedUsers> {
         if let Some(user) = self.changed.try_recv() {
             return Some(ChangedUsers::One(user));
         }
-        // After the queue: nobody that was left out is missed.
+        // Checked after the queue, so that no user is missed.
         self.overflowed.swap(false, Ordering::AcqRel).then_some(ChangedUsers::Any)
     }
 
-    /// Whether there is something for [`next_changed`](Self::next_changed), for who parks on the
+    /// Whether [`next_changed`](Self::next_changed) has something, for a task that parks on the
     /// shard's wake-up.
     pub fn has_changed(&self) -> bool {
         !self.changed.is_empty() || self.overflowed.load(Ordering::Acquire)
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_is_told_of_those_it_watches() {
+    fn a_shard_is_told_of_the_users_it_watches() {
         let (watchers, mut ends, _) = two_shards();
         let [alice, bob] = [user("alice"), user("bob")];
         ends[0].watch(&alice);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_room_a_shard_is_told_to_look_at_all() {
+    fn a_full_queue_tells_the_shard_to_check_all_users() {
         let (watchers, mut ends, _) = two_shards();
         let users: Vec<UserId> =
             (0..CHANGED_USERS_CAPACITY + 3).map(|number| user(&format!("user-{number}"))).collect();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_while_a_shard_begins_to_watch_is_read_or_told() {
+    fn a_change_while_a_shard_begins_to_watch_is_read_or_told() {
         for _ in 0..300 {
             let (watchers, mut ends, _) = two_shards();
             let version = AtomicUsize::new(0);

@@ -1,10 +1,12 @@
+//! Postgres from the view of the orders thread.
+
 use crate::projection::Progress;
 
-/// Postgres as the orders thread sees it.
+/// Postgres from the view of the orders thread.
 #[derive(Debug, Clone)]
 pub struct PostgresSide {
-    /// How far it has come.
+    /// How far it follows the log.
     pub progress: Progress,
-    /// Whether it has to have an order before anybody hears of it.
+    /// Whether readers and clients wait for it (`--commit postgres`).
     pub is_awaited: bool,
 }

@@ -1,4 +1,4 @@
-//! The orders thread where Postgres is awaited: it comes as far as the test says.
+//! The orders thread with `--commit postgres`; the tests decide how far Postgres has come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::projection::Progress;
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
-/// Times that no test waits out unless it is about them.
+/// Timeouts that no test reaches.
 fn patient(exchange: &FakeExchange) -> OmsOptions {
     let long = Duration::from_secs(60);
     OmsOptions { postgres_stall: long, postgres_patience: long, ..options(exchange) }
 }
 
-/// Nobody waits long for Postgres.
+/// Timeouts that make nobody wait long for Postgres.
 fn hasty(exchange: &FakeExchange) -> OmsOptions {
     let options = options(exchange);
     OmsOptions {
@@ -51,7 +51,7 @@ impl Node {
 }
 
 #[test]
-fn the_exchange_hears_of_an_order_before_postgres_and_everybody_else_after_it() {
+fn the_exchange_gets_an_order_before_postgres_and_everyone_else_after_it() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let postgres = Progress::new(1);
@@ -66,7 +66,7 @@ fn the_exchange_hears_of_an_order_before_postgres_and_everybody_else_after_it() 
     postgres.reach(0, Lsn(1));
     node.wait_until(|node| node.shown(&user, order_id).is_some());
     assert_eq!(node.shown(&user, order_id).unwrap().status, Status::Pending);
-    assert!(waiting.try_recv().is_err(), "the outcome is not there");
+    assert!(waiting.try_recv().is_err(), "Postgres does not have the outcome");
     postgres.reach(0, Lsn(2));
     let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
     assert_eq!(node.shown(&user, order_id), Some(order));
@@ -74,7 +74,7 @@ fn the_exchange_hears_of_an_order_before_postgres_and_everybody_else_after_it() 
 }
 
 #[test]
-fn a_client_whose_time_is_over_is_answered_with_what_is_shown() {
+fn after_the_reply_timeout_a_client_gets_the_order_as_shown() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let postgres = Progress::new(1);
@@ -98,7 +98,11 @@ fn a_client_whose_time_is_over_is_answered_with_what_is_shown() {
     assert_eq!(pending.status, Status::PendingCancel);
     let stranger = UserId::new("mallory").unwrap();
     let nothing = node.commands.cancel(stranger, order.order_id).unwrap();
-    assert_eq!(nothing.recv(), Ok(CancelReply::NotFound), "late or not");
+    assert_eq!(
+        nothing.recv(),
+        Ok(CancelReply::NotFound),
+        "a stranger gets the same answer before and after the timeout"
+    );
     postgres.reach(0, Lsn(4));
     node.wait_for(&order, Status::Cancelled);
     node.stop();
@@ -115,13 +119,13 @@ fn without_postgres_recorded_requests_have_no_outcome_and_new_orders_are_refused
     let (user, order_id) = (first.user.clone(), first.order_id);
     assert_eq!(node.create(first.clone()), CreateReply::OutcomeUnknown);
     assert_eq!(node.shown(&user, order_id), None);
-    // Its order is recorded, so nobody says that nothing is.
+    // The first order is recorded, so the answer must not say that nothing is.
     assert_eq!(node.create(again()), CreateReply::OutcomeUnknown);
     assert_eq!(node.metrics.postgres_unknown.get(), 2);
     assert_eq!(node.create(request("bob", None, 1)), CreateReply::Unavailable);
     assert_eq!(node.create(request("alice", Some("other"), 1)), CreateReply::Unavailable);
     assert_eq!(node.metrics.postgres_refused.get(), 2);
-    // Getting out goes on: the exchange hears of it.
+    // Cancels go on: the exchange gets them.
     let out = node.commands.cancel(user.clone(), order_id).unwrap();
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
     assert_eq!(out.recv(), Ok(CancelReply::OutcomeUnknown));
@@ -134,13 +138,13 @@ fn without_postgres_recorded_requests_have_no_outcome_and_new_orders_are_refused
     let waiting = node.send(request("bob", None, 1)).unwrap();
     node.wait_for_log(6);
     postgres.reach(0, node.log.committed());
-    assert_ne!(waiting.recv(), Ok(CreateReply::Unavailable), "it is taken");
-    assert_eq!(exchange.with(|book| book.orders.len()), 2, "and no other was");
+    assert_ne!(waiting.recv(), Ok(CreateReply::Unavailable), "new orders are taken again");
+    assert_eq!(exchange.with(|book| book.orders.len()), 2, "no other order was taken");
     node.stop();
 }
 
 #[test]
-fn a_stop_does_not_wait_for_postgres_longer_than_it_may() {
+fn a_stop_does_not_wait_for_postgres_beyond_the_drain_time() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = patient(&exchange);
@@ -151,11 +155,11 @@ fn a_stop_does_not_wait_for_postgres_longer_than_it_may() {
     let waiting = node.send(request("alice", None, 10)).unwrap();
     node.wait_for_log(2);
     node.stop();
-    assert!(waiting.recv().is_err(), "which is an outcome that nobody knows");
+    assert!(waiting.recv().is_err(), "the outcome is unknown");
 }
 
 #[test]
-fn after_a_restart_nobody_reads_what_postgres_lacks() {
+fn after_a_restart_nobody_reads_before_postgres_has_caught_up() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -171,7 +175,7 @@ fn after_a_restart_nobody_reads_what_postgres_lacks() {
     assert!(block_on(node.service.page(&order.user, &page)).is_err());
     assert_eq!(node.create(request("alice", None, 1)), CreateReply::Unavailable);
     assert_eq!(node.create(request("alice", Some("key"), 1)), CreateReply::Unavailable);
-    // Getting out goes on.
+    // Cancels go on.
     let cancelled = node.commands.cancel(order.user.clone(), order.order_id).unwrap();
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
 
@@ -186,7 +190,7 @@ fn after_a_restart_nobody_reads_what_postgres_lacks() {
 }
 
 #[test]
-fn lines_are_confirmed_to_the_exchange_without_postgres() {
+fn posted_lines_are_confirmed_without_postgres() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let postgres = Progress::new(1);
@@ -205,7 +209,7 @@ fn lines_are_confirmed_to_the_exchange_without_postgres() {
 }
 
 #[test]
-fn a_mass_cancel_is_answered_when_it_is_shown_or_when_that_takes_too_long() {
+fn a_mass_cancel_is_answered_when_shown_or_after_its_timeout() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let postgres = Progress::new(1);

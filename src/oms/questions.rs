@@ -1,6 +1,7 @@
-//! Which orders are asked about together. An answer that cannot be read as a whole (too long, no JSON,
-//! an error again and again, none at all) may be so because of one order: the others are asked about
-//! in halves, down to single orders, and an order that fails alone goes on alone and ever less often.
+//! Decides which orders share a query request. An answer that cannot be read as a whole (too long,
+//! not JSON, repeated errors, or none at all) may fail because of one order. Its orders are then
+//! queried in halves, down to single orders; an order that fails alone is queried alone, and ever
+//! less often.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,66 +9,66 @@ use std::time::Duration;
 use crate::exchange::wire::MAX_BATCH;
 use crate::types::{MonotonicMicros, OrderId};
 
-/// Most orders that wait in parts of requests that failed. What is beyond is lost to whoever asked,
-/// who asks again.
+/// Most orders waiting in parts of failed requests. Orders beyond this are lost; whoever asked for
+/// them asks again.
 const MAX_IN_PARTS: usize = 4 * MAX_BATCH;
-/// Failures in a row, of requests of any size, after which it is found out whether the exchange
-/// answers anything at all.
+/// Failures in a row, of requests of any size, after which a probe finds out whether the exchange
+/// answers at all.
 const FAILURES_TO_DOUBT: u32 = 4;
-/// Most orders that are known to fail alone. Beyond it more of them only cost more requests.
+/// Most orders known to fail alone. Beyond this, more of them only cost more requests.
 const MAX_DIFFICULT: usize = 1_024;
-/// Questions on their way to becoming requests.
+
+/// Queries waiting to become requests.
 #[derive(Debug, Default)]
 pub(crate) struct Questions {
-    /// Parts of requests that failed, oldest first: all parts of a size before the smaller ones.
+    /// Parts of failed requests, oldest first: all parts of one size before the smaller ones.
     parts: VecDeque<Vec<OrderId>>,
     in_parts: usize,
-    /// The last request was such a part: what is new has its turn.
+    /// Whether the last request was such a part, so that new queries are next.
     parts_had_turn: bool,
     failures_in_a_row: u32,
-    /// Requests that were answered, ever.
+    /// Requests answered so far.
     answered: u64,
     difficult: HashMap<OrderId, Difficult>,
-    /// How long whoever asks waits before asking again.
+    /// How long an asker waits before asking again.
     grace: Duration,
-    /// How often the pause before an order that fails alone is asked about again doubles.
+    /// How often the pause of an order that fails alone doubles.
     max_doublings: u32,
 }
 
-/// An order whose question failed although nothing else was asked with it.
+/// An order whose query failed although it was alone.
 #[derive(Debug)]
 struct Difficult {
     failures: u32,
     not_before: MonotonicMicros,
-    /// How many requests had been answered when it failed. While there are no more, the order may
-    /// not be what is wrong.
+    /// Requests answered when it last failed. While there are no more, the order may not be at
+    /// fault.
     answered: u64,
 }
 
-/// What to ask.
+/// The next request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// About these.
+    /// Queries these orders.
     Orders(Vec<OrderId>),
-    /// Whether the exchange answers anything at all.
+    /// Finds out whether the exchange answers at all.
     Probe,
 }
 
 impl Questions {
-    /// Sets the first pause before an order that fails alone is asked about again, and how often it
-    /// doubles.
+    /// Sets the first pause of an order that fails alone, and how often it doubles.
     pub(crate) fn set_pauses(&mut self, grace: Duration, max_doublings: u32) {
         self.grace = grace;
         self.max_doublings = max_doublings;
     }
 
-    /// Whether something waits that did not come with the last questions.
+    /// Whether parts of failed requests are waiting.
     pub(crate) fn has_parts(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// The next request, out of what waits here and, by turns, of what `fresh` gives. An order that
-    /// has to wait because it fails alone goes to `lost`.
+    /// The next request: from the waiting parts and, alternately, from `fresh`. Orders that fail
+    /// alone and must pause go to `lost`.
     pub(crate) fn next(
         &mut self,
         now: MonotonicMicros,
@@ -97,7 +98,7 @@ impl Questions {
         Some(Question::Orders(part))
     }
 
-    /// Takes difficult orders out of what is asked about together.
+    /// Takes orders that fail alone out of a common request.
     fn set_aside(
         &mut self,
         now: MonotonicMicros,
@@ -121,7 +122,7 @@ impl Questions {
         self.parts.push_back(part);
     }
 
-    /// Puts back what was not sent, or not taken.
+    /// Puts back orders that were not sent, or that the exchange throttled.
     pub(crate) fn put_back(&mut self, part: Vec<OrderId>) {
         if !part.is_empty() {
             self.in_parts += part.len();
@@ -140,8 +141,8 @@ impl Questions {
         }
     }
 
-    /// A request was not answered in a way that can be read. The orders that are lost to whoever
-    /// asked; the rest is asked about in parts.
+    /// A request has no readable answer. Returns the orders that are lost; the others are queried
+    /// in parts.
     pub(crate) fn failed(
         &mut self,
         now: MonotonicMicros,
@@ -154,7 +155,7 @@ impl Questions {
         }
         let is_probe = order_ids.is_empty();
         if is_probe {
-            // It is not about the orders: nothing comes of asking in parts.
+            // The orders are not at fault, so querying them in parts is useless.
             self.in_parts = 0;
             return self.parts.drain(..).flatten().collect();
         }
@@ -207,8 +208,8 @@ mod tests {
         numbers.map(OrderId::from_u128).collect()
     }
 
-    /// Asks about all of `order_ids` until nothing is left to ask, of an exchange that answers where
-    /// `is_fine`. What was answered, what was lost, and how many requests that took.
+    /// Queries all of `order_ids` until nothing is left, at an exchange that answers if `is_fine`.
+    /// Returns the answered and the lost orders, and the number of requests.
     fn ask(
         questions: &mut Questions,
         order_ids: Vec<OrderId>,
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn one_order_never_holds_up_the_others() {
+    fn one_failing_order_does_not_block_the_others() {
         for odd in [0, 100, 255] {
             let odd = OrderId::from_u128(odd);
             let mut questions = begun();
@@ -243,12 +244,12 @@ mod tests {
             let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost), (255, vec![odd]));
             assert!(requests <= 20, "{requests}");
-            // It goes alone from now on, and costs the others nothing.
+            // From now on it is queried alone and does not affect the others.
             let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost, requests), (255, vec![odd], 2));
             let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost, requests), (255, vec![odd], 1), "not so soon");
-            // Once it is fine it is one of them.
+            // Once it succeeds, it is queried with the others again.
             let later =
                 MonotonicMicros::new(7).saturating_add(GRACE.saturating_mul(1 << MAX_DOUBLINGS));
             let next = questions.next(later, || vec![odd], &mut Vec::new());
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn many_odd_orders_are_found_all_the_same() {
+    fn many_failing_orders_are_isolated() {
         let mut questions = begun();
         let is_odd = |order_id: &OrderId| order_id.as_u128() < 40;
         let is_fine = |asked: &[OrderId]| !asked.iter().any(is_odd);
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_answers_nothing_is_not_asked_in_ever_smaller_parts() {
+    fn an_exchange_that_answers_nothing_is_not_queried_in_ever_smaller_parts() {
         let mut questions = begun();
         for _ in 0..10 {
             let (answered, lost, requests) = ask(&mut questions, ids(0..256), |_| false);
@@ -276,8 +277,9 @@ mod tests {
             assert!(requests <= 6, "{requests}");
         }
         let (answered, _, requests) = ask(&mut questions, ids(0..256), |_| true);
-        assert_eq!((answered.len(), requests), (256, 1), "at once when it is back");
-        // A single order was asked about in vain meanwhile: that is not the order's fault.
+        assert_eq!((answered.len(), requests), (256, 1), "one request when the exchange is back");
+        // A single order failed meanwhile, but nothing else was answered: the order is not at
+        // fault.
         let mut questions = begun();
         for _ in 0..10 {
             assert_eq!(questions.failed(MonotonicMicros::new(7), ids(1..2)), ids(1..2));
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_of_an_order_that_fails_alone_grow() {
+    fn the_pause_of_an_order_that_fails_alone_grows() {
         let mut questions = begun();
         let mut now = MonotonicMicros::new(7);
         let mut pauses = Vec::new();
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_in_parts_is_bounded_and_new_questions_have_their_turn() {
+    fn waiting_parts_are_bounded_and_alternate_with_new_queries() {
         let mut questions = begun();
         let mut lost = Vec::new();
         for batch in 0..10 {

@@ -1,6 +1,7 @@
-//! What readers see. Every committed order is in the views of memory, or has ended and is in the
-//! store, or both; the orders thread forgets none that the store does not have as it is. So memory
-//! is looked at first and the store after it: an order that is forgotten in between is in both.
+//! Reads of committed orders. Every committed order is in the views in memory, or has ended and is
+//! in the store, or both: the orders thread forgets an order only once the store has its last
+//! state. So reads check memory first and the store second: an order that is forgotten in between
+//! is in both.
 
 use std::sync::Arc;
 
@@ -10,20 +11,20 @@ use crate::order::{Order, Status};
 use crate::types::{ClientOrderId, OrderId, Symbol, UserId};
 use crate::wal::Lsn;
 
-/// Orders looked at for one page before one that has something is given as it is: it is short then,
-/// and its cursor goes on from there. One that has nothing goes on, a chunk of the store at a time,
-/// between which others have their turn.
+/// Orders scanned for one page. Beyond this, a page that has any order is returned short, and its
+/// cursor continues from there. An empty page continues, one chunk of the store at a time, with
+/// other reads in between.
 const ENOUGH_SCANNED: usize = 20_000;
-/// Ended orders taken from the store at a time, where a filter may pass over most of them.
+/// Ended orders read from the store at a time, as a filter may skip most of them.
 const STORE_CHUNK: usize = 1_000;
 
-/// The store cannot say: too many ask it, or it has failed; or Postgres is awaited and does not have
-/// all that was recovered. Passes, or readiness shows it.
+/// The store cannot answer: it is busy, it has failed, or Postgres is awaited and does not have all
+/// that the start recovered. Passes, or shows in readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored orders cannot be read at the moment")]
 pub struct StoreUnavailable;
 
-/// Which page of a user's orders.
+/// Selects a page of a user's orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
     /// Only orders older than this one.
@@ -32,12 +33,12 @@ pub struct PageRequest {
     pub status: Option<Status>,
     /// Only orders for this symbol.
     pub symbol: Option<Symbol>,
-    /// At most so many.
+    /// Most orders of the page.
     pub limit: usize,
 }
 
 impl PageRequest {
-    /// Whether what it asks for is in memory: nothing that is open has ever left it.
+    /// Whether the request is for open orders alone, all of which are in memory.
     fn is_of_open_orders(&self) -> bool {
         self.status.is_some_and(|status| !status.is_terminal())
     }
@@ -51,17 +52,17 @@ impl PageRequest {
 /// A page of a user's orders, newest first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OrderPage {
-    /// Those that were asked for.
+    /// The selected orders.
     pub orders: Vec<Arc<Order>>,
-    /// Where the next page goes on; `None` behind the oldest order.
+    /// Cursor of the next page; `None` after the oldest order.
     pub next: Option<OrderId>,
 }
 
-/// What the store says of a user's key.
+/// The store's answer about an idempotency key.
 #[derive(Debug)]
 pub(super) struct KeyCheck {
-    /// The store has followed the log at least so far: a key that it does not know was not used
-    /// up to there.
+    /// The store had followed the log at least to here: a key that it does not have was not used
+    /// before.
     pub(super) position: Lsn,
     /// The order that the key names.
     pub(super) order: Option<Arc<Order>>,
@@ -127,10 +128,10 @@ impl OrderReads {
         Ok(found.map(|tracked| Arc::clone(tracked.order())))
     }
 
-    /// The order that a user's own key names.
+    /// The order that a user's idempotency key names.
     ///
-    /// The key is looked for right here, without a reader's thread: nearly every key is new, and
-    /// the store's filters, which it keeps in memory, refute a new one without a look at the disk.
+    /// The key is looked up on the calling thread, not on a reader's: nearly every key is new, and
+    /// the store's filters, which are in memory, reject a new one without reading the disk.
     pub(super) async fn by_key(
         &self,
         user: &UserId,
@@ -157,7 +158,7 @@ impl OrderReads {
         let mut page = OrderPage::default();
         let mut before = request.before;
         let mut scanned = 0;
-        // One more than fits says whether there is another page.
+        // One more than fits tells whether there is another page.
         let chunk = (request.limit + 1).max(STORE_CHUNK);
         loop {
             let owner = user.clone();
@@ -166,11 +167,11 @@ impl OrderReads {
             } else {
                 self.ask_store(move |index| index.page(&owner, before, chunk)).await?
             };
-            // An order that a late fill or a bust has opened again meanwhile has left the ended ones
-            // of the store. It was back in memory before the store could follow.
+            // A late fill or a bust may have reopened an order meanwhile, which removes it from the
+            // ended orders of the store. It was back in memory before the store followed.
             let later_view = self.views.user(user).unwrap_or_default();
             let store_has_more = stored.len() == chunk;
-            // Below the last one of a full chunk the store has more to say.
+            // Below the last order of a full chunk the store has more.
             let floor = stored.last().filter(|_| store_has_more).map(|order| order.order_id);
             for order in merged([&view, &later_view], &stored, before, floor) {
                 let is_enough = scanned >= ENOUGH_SCANNED && !page.orders.is_empty();
@@ -196,8 +197,8 @@ fn unreadable(error: &IndexError) -> StoreUnavailable {
     StoreUnavailable
 }
 
-/// Orders of memory, before and after the store was asked, and of the store together, newest first,
-/// each once and as it is now, from below `before` down to `floor`.
+/// Merges the orders in memory, before and after the store was read, with those of the store:
+/// newest first, each once in its newest version, from below `before` down to `floor`.
 fn merged<'a>(
     views: [&'a UserView; 2],
     stored: &'a [Arc<Order>],
@@ -210,7 +211,7 @@ fn merged<'a>(
     newest(newest(earlier, later), stored.iter())
 }
 
-/// Two lists of orders together, both newest first: each order once, in its newest version.
+/// Merges two lists of orders, newest first: each order once, in its newest version.
 fn newest<'a>(
     left: impl Iterator<Item = &'a Arc<Order>>,
     right: impl Iterator<Item = &'a Arc<Order>>,
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn each_order_comes_once_newest_first_and_as_it_is_now() {
+    fn each_order_is_returned_once_in_its_newest_version() {
         let orders: Vec<Arc<Order>> = (0..6).map(order).collect();
         let in_memory = view(&[&orders[5], &newer(&orders[4]), &orders[3], &orders[1]]);
         let stored = [orders[4].clone(), newer(&orders[3]), orders[2].clone()];
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold_for_memory_as_they_do_for_the_store() {
+    fn bounds_apply_to_memory_and_store() {
         let orders: Vec<Arc<Order>> = (0..6).map(order).collect();
         let in_memory = view(&[&orders[5], &orders[3], &orders[1]]);
         let stored = [orders[4].clone(), orders[2].clone()];
@@ -292,7 +293,7 @@ mod tests {
         assert_eq!(ids, [4, 3, 2].map(|n| orders[n].order_id));
     }
 
-    /// Pages of `orders`, the number of their symbol beside each.
+    /// All pages: the symbols of their orders, and their cursors.
     fn pages(symbols: &[&str], request: &PageRequest) -> Vec<(Vec<String>, Option<OrderId>)> {
         let index = Index::in_memory(&MemoryStore::new(), IndexAges::default()).unwrap();
         IndexWriter::new(index.clone(), LogId(1)).unwrap();
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_with_a_cursor_is_never_empty_however_little_a_filter_finds() {
+    fn a_page_with_a_cursor_is_never_empty() {
         let mut symbols = vec!["SPY"];
         symbols.extend(vec!["IBM"; ENOUGH_SCANNED * 2]);
         symbols.push("SPY");
@@ -332,7 +333,7 @@ mod tests {
             let request = PageRequest { before: None, status, symbol, limit: 50 };
             let pages = pages(&symbols, &request);
             let found: Vec<usize> = pages.iter().map(|(orders, _)| orders.len()).collect();
-            assert_eq!(found, [1, 1], "the newest as soon as it is enough, then the oldest");
+            assert_eq!(found, [1, 1], "the newest once enough was scanned, then the oldest");
         }
         let symbol = Symbol::new("AIG").ok();
         let none = PageRequest { before: None, status: None, symbol, limit: 50 };
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_comes_back_to_memory_while_the_store_is_asked_is_not_missed() {
+    fn an_order_reopened_while_the_store_is_read_is_not_missed() {
         let orders: Vec<Arc<Order>> = (0..3).map(order).collect();
         let (before, after) = (view(&[&orders[2]]), view(&[&orders[2], &newer(&orders[1])]));
         let stored = [orders[0].clone()];

@@ -1,5 +1,5 @@
-//! The state that the orders thread goes on from: open orders from the store, and what the log has
-//! beyond it.
+//! Recovery of the orders thread's state: open orders from the store, then the log after the
+//! store's position.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
@@ -14,27 +14,26 @@ use crate::order::{Event, decode};
 use crate::types::{TimestampMicros, USER_PARTITIONS, UserPartition};
 use crate::wal::{self, RecordView, Recovery, VisitError, WalError, WalOptions};
 
-/// What log and store say: the state that the orders thread goes on from.
+/// The recovered state.
 #[derive(Debug)]
 pub struct Recovered<L = Recovery> {
     /// With all orders that are in memory.
     pub engines: Engines,
-    /// The same, as readers see it.
+    /// The same orders, for readers.
     pub views: CommittedViews,
-    /// To open the log for appending with.
+    /// Opens the log for appending.
     pub wal: L,
-    /// Session and last sequence that the feed was taken to: a feed goes on with the next one.
+    /// Session and last sequence read from the feed; the feed continues with the next one.
     pub feed_position: Option<(CompactString, u64)>,
-    /// The latest time on record: no later record may have one before it.
+    /// The latest recorded time: no later record may have an earlier one.
     pub last_time: TimestampMicros,
 }
 
-/// Loads the open orders and replays the log from where the store has followed it. Nothing on disk
-/// is changed.
+/// Loads the open orders and replays the log from the store's position. Changes nothing on disk.
 ///
 /// # Errors
-/// The log is damaged, in use, written by a newer program, or does not go with the store; the store
-/// cannot be read.
+/// The log is damaged, in use, written by a newer program, or does not match the store; or the
+/// store cannot be read.
 pub fn recover(
     log: &WalOptions,
     store: &Index,
@@ -45,7 +44,7 @@ pub fn recover(
     replay(engines, threads, store, |visit| wal::recover(log, store.position(), visit))
 }
 
-/// What the store says: everything up to its position, read by so many threads.
+/// The state that the store has, everything up to its position, read by this many threads.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -79,8 +78,7 @@ fn load_open(store: &Index, options: EngineOptions, threads: usize) -> Result<En
     Ok(engines)
 }
 
-/// Loads what belongs to no partition, and the orders that somebody has to look at although they
-/// have ended.
+/// Loads the state that belongs to no partition, and the ended orders that still need attention.
 fn load_node(engines: &mut Engines, store: &Index) -> Result<(), OmsError> {
     let node = store.node_state()?;
     for order_id in &node.attended {
@@ -94,13 +92,13 @@ fn load_node(engines: &mut Engines, store: &Index) -> Result<(), OmsError> {
     Ok(())
 }
 
-/// Shown each record of a log.
+/// Is called with each record of a log.
 type Visit<'a> = dyn FnMut(RecordView<'_>) -> Result<(), VisitError> + 'a;
 
-/// Replays the events that `read` shows from a log, from where the store has followed it.
+/// Replays the events that `read` passes to its callback, from the store's position.
 ///
 /// # Errors
-/// What `read` said, or a record that is none of ours.
+/// The error of `read`, or a record that is not one of ours.
 pub(crate) fn replay<L>(
     mut engines: Engines,
     threads: usize,
@@ -122,20 +120,20 @@ pub(crate) fn replay<L>(
     Ok(Recovered { engines, views, wal, feed_position, last_time })
 }
 
-/// The latest time that open orders show, for a store that an older program wrote.
+/// The latest time of the open orders, for a store written by an older program.
 fn last_time_of(engines: &Engines) -> TimestampMicros {
     engines.orders().map(|order| order.updated_at).max().unwrap_or_default()
 }
 
 fn replay_event(engines: &mut Engines, store: &Index, event: &Event) -> Result<(), VisitError> {
     let Err(unknown) = engines.replay(event) else { return Ok(()) };
-    // It had ended when the store followed the log, so it was not loaded.
+    // The order had ended when the store followed the log, so it was not loaded.
     let Some(order) = store.by_order_id(unknown.order_id)? else { return Err(unknown.into()) };
     engines.load(order);
     Ok(engines.replay(event)?)
 }
 
-/// Shows everything in memory to readers.
+/// Publishes everything in memory to readers.
 fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
     let next = AtomicU8::new(0);
     in_parallel(threads, || {
@@ -147,13 +145,13 @@ fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
     });
 }
 
-/// Gives each partition out once.
+/// Hands out each partition once.
 fn next_partition(next: &AtomicU8) -> Option<UserPartition> {
-    // Only the numbers matter; nothing is handed over with them.
+    // Relaxed: no other data is handed over with the numbers.
     UserPartition::new(next.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Does the same work on so many threads, this one included.
+/// Runs the same work on this many threads, the calling one included.
 fn in_parallel<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();

@@ -1,3 +1,5 @@
+//! Requests that wait for an answer.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -6,14 +8,14 @@ use slab::Slab;
 use crate::engine::{CancelReply, CreateReply, ReplyTo};
 use crate::types::{MonotonicMicros, OrderId, UserId};
 
-/// Everybody who waits for an answer. A slot lives until the answer or the reply timeout, whether
-/// or not somebody still listens, so none leaks.
+/// Requests that wait for an answer. A slot lives until the answer or the reply timeout, whether or
+/// not anybody still listens, so none leaks.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     slots: Slab<Slot>,
-    /// Counts slots ever taken, so that a name never means two requests.
+    /// Counts the slots ever taken, so that a `ReplyTo` never names two requests.
     generation: u32,
-    /// In the order of their times: the timeout is the same for all.
+    /// Ordered by deadline, as the timeout is the same for all.
     deadlines: VecDeque<(MonotonicMicros, OrderId, ReplyTo)>,
 }
 
@@ -21,7 +23,7 @@ pub(super) struct Replies {
 struct Slot {
     generation: u32,
     sender: Waiter,
-    /// Whose request it is, where answers wait for Postgres.
+    /// The user who asked, if answers wait for Postgres.
     asker: Option<UserId>,
 }
 
@@ -31,7 +33,7 @@ pub(super) enum Waiter {
     Cancel(oneshot::Sender<CancelReply>),
 }
 
-/// What somebody waits for.
+/// The kind of a waiting request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     Create,
@@ -60,7 +62,7 @@ impl Replies {
 
     pub(super) fn create(&mut self, to: ReplyTo, reply: CreateReply) {
         if let Some(Waiter::Create(sender)) = self.take(to) {
-            // The client may have gone; the order does not care.
+            // The client may be gone; this does not affect the order.
             let _gone = sender.send(reply);
         }
     }
@@ -71,7 +73,7 @@ impl Replies {
         }
     }
 
-    /// The next request that is past its deadline at `now` and has no answer yet.
+    /// The next unanswered request past its deadline at `now`.
     pub(super) fn next_overdue(&mut self, now: MonotonicMicros) -> Option<(OrderId, ReplyTo)> {
         while let Some(&(deadline, order_id, to)) = self.deadlines.front() {
             let waits = self.slot(to).is_some();
@@ -86,13 +88,12 @@ impl Replies {
         None
     }
 
-    /// How long until somebody is overdue.
+    /// Time left until the next deadline.
     pub(super) fn until_overdue(&self, now: MonotonicMicros) -> Option<Duration> {
         self.deadlines.front().map(|(deadline, ..)| deadline.saturating_since(now))
     }
 
-    /// What is waited for under this name, and by whom where that was said; `None` once it was
-    /// answered.
+    /// The kind of the request, and its user if that was given; `None` once it was answered.
     pub(super) fn asked(&self, to: ReplyTo) -> Option<(Asked, Option<&UserId>)> {
         let slot = self.slot(to)?;
         let asked = match slot.sender {
@@ -113,7 +114,7 @@ impl Replies {
     }
 }
 
-/// The two halves that `add` put together.
+/// Splits what `add` combined.
 const fn parts(to: ReplyTo) -> (usize, u32) {
     ((to.0 & 0xffff_ffff) as usize, (to.0 >> 32) as u32)
 }
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_answered_once_and_its_name_never_means_another() {
+    fn a_slot_is_answered_once_and_its_name_is_never_reused() {
         let mut replies = Replies::default();
         let order_id = OrderId::from_u128(1);
         let now = MonotonicMicros::new(1);
@@ -134,7 +135,7 @@ mod tests {
         let (sender, second) = oneshot::channel();
         let again = replies.add((Waiter::Create(sender), None), order_id, now);
         replies.create(to, CreateReply::Unavailable);
-        assert!(second.try_recv().is_err(), "an old name reaches nobody");
+        assert!(second.try_recv().is_err(), "an old name reaches no request");
         assert_eq!(replies.next_overdue(now), Some((order_id, again)));
         assert_eq!(replies.next_overdue(now), None);
         assert_eq!(replies.len(), 1, "the slot stays until the answer");

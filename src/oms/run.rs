@@ -1,3 +1,5 @@
+//! The orders thread: spawns the sessions with the exchange and runs the driver in slices.
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -28,21 +30,21 @@ use crate::sync::Receiver;
 use crate::types::SteadyClock;
 use crate::wal::{Lsn, WalAppender};
 
-/// Ends a slice: the executor looks at everything else before this task goes on. A bare yield
-/// would come straight back.
+/// Ends a slice: the executor runs every other task before this one continues. A bare yield would
+/// return at once.
 const SLICE_BREAK: Duration = Duration::from_micros(1);
 
-/// What the orders thread is made of.
+/// The parts of the orders thread.
 pub struct OrdersThread {
-    /// With what the log says.
+    /// With the recovered orders.
     pub engines: Engines,
-    /// With the same.
+    /// With the same orders.
     pub views: CommittedViews,
-    /// Who is told that orders have changed.
+    /// Is told which users' orders have changed.
     pub watchers: OrderWatchers,
-    /// Where orders are that have ended and are not in memory.
+    /// The store, which has the ended orders that are not in memory.
     pub store: IndexReaders,
-    /// Postgres, where it follows the log.
+    /// Postgres, if it follows the log.
     pub postgres: Option<PostgresSide>,
     /// The log.
     pub wal: WalAppender,
@@ -54,14 +56,14 @@ pub struct OrdersThread {
     pub options: OmsOptions,
     /// Counters.
     pub metrics: OmsMetrics,
-    /// When to stop: once the requests in progress are answered.
+    /// Requests the stop; requests in progress are answered first.
     pub shutdown: Shutdown,
 }
 
-/// Runs the orders thread on a glommio executor, until a stop is asked for.
+/// Runs the orders thread on a glommio executor until a stop is requested.
 ///
 /// # Errors
-/// The log has failed. The process must end: what is durable is found out at the next start.
+/// The log has failed. The process must end; the next start finds out what is durable.
 pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let OrdersThread { engines, views, watchers, store, postgres, wal, .. } = thread;
     let OrdersThread { receivers, feed, options, metrics, shutdown, .. } = thread;
@@ -86,7 +88,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let asking = run_queries(session(), Rc::clone(&queues), metrics.clone(), clock.clone());
     sessions.push(spawn_local(asking));
     sessions.push(spawn_local(run_lookups(options.session.dialer.clone())));
-    // It counts as away until it has answered something.
+    // The exchange counts as away until it has answered something.
     queues.probes.push(());
     let probing = run_probes(session(), Rc::clone(&queues));
     sessions.push(spawn_local(probing));
@@ -126,7 +128,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     finish(driver, inputs, (&queues, &clock), drain).await
 }
 
-/// One slice of work, and then a break, or a wait for more that is not longer than `patience`.
+/// Does one slice of work. Then takes a break, or waits for more work for at most `patience`.
 async fn turn(
     driver: &mut Driver,
     inputs: &mut Inputs,
@@ -144,13 +146,13 @@ async fn turn(
     Ok(())
 }
 
-/// How far log and Postgres were when the work began.
+/// How far log and Postgres were when the slice began.
 struct Seen {
     log: Lsn,
     postgres: Lsn,
 }
 
-/// Waits until there is something to do, but not longer than `patience`.
+/// Waits until there is work, for at most `patience`.
 async fn park(
     driver: &Driver,
     inputs: &mut Inputs,
@@ -166,7 +168,7 @@ async fn park(
         ready |= moved.is_some_and(|moved| moved.is_ready());
         ready |= due.as_mut().poll(context).is_ready();
         ready |= shutdown.is_some_and(|shutdown| shutdown.poll_requested(context).is_ready());
-        // Without room nothing is taken, but everybody gets an answer.
+        // On an exhausted log no input is taken, but every request gets an answer.
         let refuses = !driver.takes_inputs() && driver.wal().is_exhausted();
         if driver.takes_inputs() {
             ready |= queues.answers.poll_some(context).is_ready();
@@ -189,8 +191,8 @@ async fn park(
     .await;
 }
 
-/// Ends in order: requests in progress are answered, those that still wait to be taken are not,
-/// and everything decided becomes durable.
+/// Shuts down in order: requests in progress are answered, requests not yet taken are refused, and
+/// every decision becomes durable.
 async fn finish(
     mut driver: Driver,
     mut inputs: Inputs,

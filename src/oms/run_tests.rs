@@ -1,4 +1,4 @@
-//! The orders thread as it runs: real log, real TCP, an exchange that follows a script.
+//! The orders thread with a real log, real TCP and a scripted exchange.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::sync::{Sender, mailbox};
 use crate::types::*;
 use crate::wal::{self, LogHandle, Lsn, WalOptions, WalWriter};
 
-/// One start of the order path, from recovery to the last answer.
+/// One run of the order path, from recovery to the last answer.
 pub(super) struct Node {
     pub(super) service: OrderService,
     pub(super) commands: OrderCommands,
@@ -36,7 +36,7 @@ pub(super) struct Node {
     storing: Vec<JoinHandle<()>>,
 }
 
-/// Times that no test waits out unless it is about them.
+/// Timeouts that no test reaches unless it is about them.
 pub(super) fn options(exchange: &FakeExchange) -> OmsOptions {
     let address = ExchangeAddress::from(exchange.address);
     let mut options = OmsOptions::new(SessionOptions::new(address));
@@ -58,7 +58,7 @@ impl Node {
         node
     }
 
-    /// A node that waits for Postgres, which comes as far as the test says.
+    /// A node that awaits Postgres; the test decides how far Postgres has come.
     pub(super) fn start_with_postgres(
         directory: &Path,
         options: OmsOptions,
@@ -146,7 +146,7 @@ impl Node {
         }
     }
 
-    /// Hands a request over. The store knows of no key of these tests.
+    /// Sends a request. The store has no key of these tests.
     pub(super) fn send(
         &self,
         request: CreateOrder,
@@ -158,7 +158,7 @@ impl Node {
         block_on(self.service.create(request))
     }
 
-    /// Has an order accepted, however long that takes.
+    /// Creates an order and waits until it is accepted.
     pub(super) fn submitted(&self, request: CreateOrder) -> Arc<Order> {
         match self.create(request) {
             CreateReply::Accepted(order) => order,
@@ -175,7 +175,7 @@ impl Node {
         block_on(self.service.order(&order.user, order.order_id)).unwrap().unwrap()
     }
 
-    /// Waits until readers see an order in a status.
+    /// Waits until readers see the order in this status.
     pub(super) fn wait_for(&self, order: &Order, status: Status) -> Arc<Order> {
         loop {
             let seen = self.read(order);
@@ -208,7 +208,7 @@ pub(super) fn request(user: &str, key: Option<&str>, num_shares: Shares) -> Crea
     }
 }
 
-/// A trade of the exchange as its feed tells it, in its record as well.
+/// A trade as a feed line, also entered into the exchange's record.
 pub(super) fn trade(
     exchange: &FakeExchange,
     sequence: u64,
@@ -239,7 +239,7 @@ pub(super) fn accepted(reply: CreateReply) -> Arc<Order> {
 }
 
 #[test]
-fn an_order_is_accepted_filled_and_seen_again_after_a_restart() {
+fn an_order_is_accepted_filled_and_found_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -265,7 +265,7 @@ fn an_order_is_accepted_filled_and_seen_again_after_a_restart() {
 }
 
 #[test]
-fn a_refused_order_fails_with_its_reason() {
+fn a_refused_order_fails_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -281,7 +281,7 @@ fn a_refused_order_fails_with_its_reason() {
 }
 
 #[test]
-fn an_unknown_outcome_is_asked_about_and_never_submitted_again() {
+fn an_unknown_outcome_is_queried_and_never_submitted_again() {
     for fault in [Fault::TakeAndCut, Fault::TakeAndBabble] {
         let directory = tempfile::tempdir().unwrap();
         let exchange = FakeExchange::start();
@@ -295,11 +295,11 @@ fn an_unknown_outcome_is_asked_about_and_never_submitted_again() {
 }
 
 #[test]
-fn an_order_that_never_got_there_fails_after_its_deadline() {
+fn an_order_that_never_arrived_fails_after_its_deadline() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    // Long enough to be sent on a busy machine, short enough to be waited out.
+    // Long enough to be sent on a busy machine, short enough to wait for.
     options.engine.submit_window_micros = 500_000;
     let node = Node::start(directory.path(), options);
     exchange.fault(Fault::Cut);
@@ -315,7 +315,7 @@ fn an_order_that_never_got_there_fails_after_its_deadline() {
 }
 
 #[test]
-fn a_client_is_told_when_the_outcome_takes_too_long() {
+fn a_client_gets_pending_after_the_reply_timeout() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
@@ -354,7 +354,7 @@ fn cancels_are_confirmed_joined_and_repeated() {
         let record = book.orders.get_mut(&filled.order_id.to_string()).unwrap();
         fill(record, execution("e9", 10), true);
     });
-    // The exchange says "filled" before the feed does; its record has the execution.
+    // The exchange answers "filled" before the feed reports it; its record has the execution.
     match node.cancel(&filled) {
         CancelReply::Conflict(order) => assert_eq!(order.status, Status::Filled),
         other => panic!("no conflict: {other:?}"),
@@ -369,7 +369,7 @@ pub(super) fn execution(id: &str, num_shares: Shares) -> QueryExecution {
 }
 
 #[test]
-fn a_cancel_without_an_answer_is_reconciled_later() {
+fn a_cancel_without_an_answer_is_reconciled() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
@@ -391,7 +391,7 @@ fn a_cancel_without_an_answer_is_reconciled_later() {
 }
 
 #[test]
-fn a_fill_that_comes_before_its_accept_counts() {
+fn a_fill_before_the_acceptance_counts() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -405,7 +405,7 @@ fn a_fill_that_comes_before_its_accept_counts() {
 }
 
 #[test]
-fn a_key_names_one_order_also_after_a_restart() {
+fn a_key_names_one_order_across_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -442,7 +442,7 @@ fn a_restart_reconciles_what_was_in_flight() {
         book.mute_queries = true;
         book.mute_cancels = true;
     });
-    // Its accept gets lost, and so does the cancel that is only recorded until then.
+    // Its acceptance is lost, and so is the cancel, which until then is only recorded.
     exchange.fault(Fault::TakeAndCut);
     let in_flight = match node.create(request("alice", None, 10)) {
         CreateReply::Pending(order) => order,
@@ -483,11 +483,11 @@ fn orders_gather_while_a_request_is_in_flight() {
 }
 
 #[test]
-fn orders_wait_for_an_exchange_that_is_not_there_and_are_sent_once() {
+fn orders_wait_for_an_unreachable_exchange_and_fail_after_their_deadline() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    // Somebody else's port: connections are refused until the exchange is there.
+    // A freed port, so that connections are refused.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = ExchangeAddress::from(free.local_addr().unwrap());
     options.session.dialer = address.into();
@@ -506,7 +506,7 @@ fn orders_wait_for_an_exchange_that_is_not_there_and_are_sent_once() {
 }
 
 #[test]
-fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
+fn nothing_is_published_sent_or_answered_before_it_is_durable() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let patient = OmsOptions { commits_alone: false, ..options(&exchange) };
@@ -525,14 +525,14 @@ fn nothing_is_shown_sent_or_answered_before_it_is_durable() {
 }
 
 #[test]
-fn a_failed_log_ends_the_thread_and_nothing_was_sent() {
+fn a_failed_log_ends_the_thread_without_sending() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let patient = OmsOptions { commits_alone: false, ..options(&exchange) };
     let (node, writer) = Node::start_without_disk(directory.path(), patient);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     drop(writer);
-    assert!(waiting.recv().is_err(), "nobody is told what is not known");
+    assert!(waiting.recv().is_err(), "no answer is sent for an unknown outcome");
     assert!(node.orders.join().unwrap().is_err());
     assert_eq!(exchange.requests("/v1/orders"), 0);
     let after = node.commands.create(request("alice", None, 10), Lsn::default());

@@ -1,6 +1,6 @@
-//! Where an order's time goes. One order in [`SAMPLED_ONE_OF`] is followed from the start of its
-//! handler to the answer; each stage ends where the next one begins, so that their sums tell the
-//! shares of the whole. What is left of the whole is the reply's way back to the shard.
+//! Latency of orders by stage. One order in [`SAMPLED_ONE_OF`] is followed from the start of its
+//! handler to the answer. Each stage ends where the next begins, so the sums show the shares of the
+//! whole. The rest of the whole is the reply's progress back to the shard.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,25 +15,25 @@ use super::limits::MAX_WAITING_REPLIES;
 use crate::metrics::Histogram;
 use crate::types::{OrderId, USER_PARTITIONS};
 
-/// Which orders are followed: 1,300 a second at the peak that is built for. At some 0.5 us each that
-/// is less than a thousandth of the orders thread's time.
+/// Which orders are followed: 1,300 a second at the design peak. At about 0.5 us each that is less
+/// than a thousandth of the orders thread's time.
 const SAMPLED_ONE_OF: u128 = 8;
-/// Bounds of the histograms: 20 us, then twice as long each, to 80 ms.
+/// Bounds of the histograms: from 20 us, doubling, to 80 ms.
 const FIRST_BOUND_SECONDS: f64 = 20e-6;
 const BOUNDS: u16 = 13;
 
-/// What an order waits for, in the order in which it does.
+/// What an order waits for, in chronological order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its shard, from the start of its handler: body, user, checks.
+    /// Its shard, from the start of the handler: body, authentication, validation.
     Shard,
-    /// The orders thread, which takes it out of the mailbox.
+    /// The orders thread, to take it from the mailbox.
     Queue,
     /// The engine's decision.
     Decide,
-    /// The group commit that makes it durable.
+    /// The group commit that makes the order durable.
     FirstCommit,
-    /// A connection to the exchange that is idle.
+    /// An idle connection to the exchange.
     Gather,
     /// The exchange's answer.
     Exchange,
@@ -56,7 +56,7 @@ struct Label {
     stage: &'static str,
 }
 
-/// The histograms, shared by all clones.
+/// The histograms; clones share them.
 #[derive(Debug, Clone)]
 pub struct OrderStages {
     family: Family<Label, Histogram, fn() -> Histogram>,
@@ -83,7 +83,7 @@ impl OrderStages {
         registry.register("orders_whole_seconds", help, self.whole.clone());
     }
 
-    /// The shard has the answer to an order whose handler began at `arrived`.
+    /// The shard has the answer to an order whose handler started at `arrived`.
     pub fn answered(&self, order_id: OrderId, arrived: Instant) {
         if is_followed(order_id) {
             self.whole.observe(arrived.elapsed().as_secs_f64());
@@ -91,18 +91,18 @@ impl OrderStages {
     }
 }
 
-/// An order's random bits say whether it is followed: the same on every thread.
+/// Random bits of the order id decide, so every thread decides alike.
 fn is_followed(order_id: OrderId) -> bool {
     // The lowest bits are the user's partition.
     (order_id.as_u128() >> USER_PARTITIONS.trailing_zeros()).is_multiple_of(SAMPLED_ONE_OF)
 }
 
-/// One order's way so far.
+/// The progress of one order.
 #[derive(Debug)]
-struct Way {
+struct Progress {
     stage: Stage,
     since: Instant,
-    /// Of the stages before. Counted together at the end, so that all have the same orders.
+    /// Of the earlier stages. Counted together at the end, so that all stages have the same orders.
     took: [Duration; STAGES.len()],
 }
 
@@ -110,54 +110,56 @@ struct Way {
 #[derive(Debug, Default)]
 pub(super) struct StageClock {
     stages: OrderStages,
-    ways: RefCell<HashMap<OrderId, Way>>,
+    in_progress: RefCell<HashMap<OrderId, Progress>>,
 }
 
 impl StageClock {
-    /// A clock that counts into these histograms.
+    /// A clock that observes into these histograms.
     pub(super) fn new(stages: OrderStages) -> Self {
-        Self { stages, ways: RefCell::default() }
+        Self { stages, in_progress: RefCell::default() }
     }
 
-    /// The orders thread has taken an order whose handler began at `arrived` and asked at `asked`.
+    /// The orders thread has taken an order whose handler started at `arrived` and sent it at
+    /// `asked`.
     pub(super) fn take(&self, order_id: OrderId, arrived: Instant, asked: Instant) {
-        let mut ways = self.ways.borrow_mut();
-        if is_followed(order_id) && ways.len() < MAX_WAITING_REPLIES {
-            let mut way = Way { stage: Stage::Shard, since: arrived, took: Default::default() };
-            way.end_stage(asked);
-            way.end_stage(Instant::now());
-            ways.insert(order_id, way);
+        let mut in_progress = self.in_progress.borrow_mut();
+        if is_followed(order_id) && in_progress.len() < MAX_WAITING_REPLIES {
+            let mut progress =
+                Progress { stage: Stage::Shard, since: arrived, took: Default::default() };
+            progress.end_stage(asked);
+            progress.end_stage(Instant::now());
+            in_progress.insert(order_id, progress);
         }
     }
 
-    /// What the order waited for in `stage` has come. Nothing to an order that is not there.
+    /// Ends `stage` of an order. Ignored for an order that is not followed.
     pub(super) fn end(&self, order_id: OrderId, stage: Stage) {
         if !is_followed(order_id) {
             return;
         }
-        if let Some(way) = self.ways.borrow_mut().get_mut(&order_id)
-            && way.stage == stage
+        if let Some(progress) = self.in_progress.borrow_mut().get_mut(&order_id)
+            && progress.stage == stage
         {
-            way.end_stage(Instant::now());
+            progress.end_stage(Instant::now());
         }
     }
 
-    /// Its user is answered: with the outcome, or without it, and then nothing is counted.
+    /// The client is answered. Without an outcome, nothing is counted.
     pub(super) fn finish(&self, order_id: OrderId) {
         if !is_followed(order_id) {
             return;
         }
-        let Some(mut way) = self.ways.borrow_mut().remove(&order_id) else { return };
-        if way.stage == Stage::SecondCommit {
-            way.end_stage(Instant::now());
-            for (histogram, took) in self.stages.by_stage.iter().zip(way.took) {
+        let Some(mut progress) = self.in_progress.borrow_mut().remove(&order_id) else { return };
+        if progress.stage == Stage::SecondCommit {
+            progress.end_stage(Instant::now());
+            for (histogram, took) in self.stages.by_stage.iter().zip(progress.took) {
                 histogram.observe(took.as_secs_f64());
             }
         }
     }
 }
 
-impl Way {
+impl Progress {
     fn end_stage(&mut self, now: Instant) {
         let index = self.stage as usize;
         if let Some(took) = self.took.get_mut(index) {
@@ -189,7 +191,7 @@ mod tests {
     const FOLLOWED: OrderId = OrderId::from_u128(SAMPLED_ONE_OF << 6);
 
     #[test]
-    fn an_order_that_goes_the_usual_way_counts_in_every_stage() {
+    fn an_accepted_order_counts_in_every_stage() {
         let (clock, metrics) = clock();
         let now = Instant::now();
         clock.take(FOLLOWED, now, now);
@@ -200,7 +202,7 @@ mod tests {
         }
         clock.finish(FOLLOWED);
         assert_eq!(counted(&metrics), STAGES.len());
-        assert!(clock.ways.borrow().is_empty());
+        assert!(clock.in_progress.borrow().is_empty());
     }
 
     #[test]
@@ -211,7 +213,7 @@ mod tests {
         clock.end(FOLLOWED, Stage::Decide);
         clock.finish(FOLLOWED);
         assert_eq!(counted(&metrics), 0);
-        assert!(clock.ways.borrow().is_empty());
+        assert!(clock.in_progress.borrow().is_empty());
     }
 
     #[test]
@@ -221,6 +223,6 @@ mod tests {
         for number in 0..64 * 64 {
             clock.take(OrderId::from_u128(number), now, now);
         }
-        assert_eq!(clock.ways.borrow().len(), 64 * 64 / 8);
+        assert_eq!(clock.in_progress.borrow().len(), 64 * 64 / 8);
     }
 }

@@ -1,21 +1,21 @@
-//! An exchange that says `429`: nothing was done, and it is to be asked again later. What waits for it
-//! is sent again then, all of it together and more slowly each time that it says so again.
+//! Back-off after `429`: the exchange did nothing and is to be asked again later. Everything that
+//! waits is sent after the pause, and pauses grow with each further `429`.
 
 use std::time::Duration;
 
 use crate::order::Order;
 use crate::types::{Backoff, Moment, MonotonicMicros};
 
-/// First pause where the exchange names none; doubles up to the last.
+/// First pause if the exchange names none; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause that is kept, whatever the exchange names.
+/// Longest pause, whatever the exchange names.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Refusals in a row after which new orders that would have to wait for an answer longer than their
-/// users do are not taken: the first may be a burst that was too much.
+/// Throttled requests in a row after which new orders that would wait longer than the reply timeout
+/// are refused: the first may be just a burst.
 const REFUSALS_TO_TURN_AWAY: u32 = 2;
 
-/// How one kind of request is held back.
+/// The throttle of one kind of request.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     until: Option<MonotonicMicros>,
@@ -33,17 +33,17 @@ impl Default for Throttle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pause {
     pub(crate) until: MonotonicMicros,
-    /// The exchange has said how long.
+    /// Whether the exchange named its length.
     pub(crate) is_named: bool,
-    /// It is the first of a row.
+    /// Whether it is the first in a row.
     pub(crate) is_first: bool,
 }
 
 impl Throttle {
-    /// The exchange refused a request at `now`, and may have said when it takes one again.
+    /// The exchange refused a request at `now`, and may have named a pause.
     pub(crate) fn refused(&mut self, now: MonotonicMicros, named: Option<Duration>) -> Pause {
         let own = self.backoff.advance();
-        // A pause of nothing would be none.
+        // A pause of zero would have no effect.
         let pause = named.map_or(own, |named| named.max(own)).min(LONGEST_PAUSE);
         let is_first = self.refusals == 0;
         self.refusals = self.refusals.saturating_add(1);
@@ -52,14 +52,15 @@ impl Throttle {
         Pause { until, is_named: named.is_some(), is_first }
     }
 
-    /// It took a request. An answer to what was sent before the pause began does not end it.
+    /// The exchange took a request. An answer to a request sent before the pause began does not end
+    /// the pause.
     pub(crate) fn taken(&mut self, now: MonotonicMicros) {
         if self.refusals > 0 && !self.is_closed(now) {
             *self = Self::default();
         }
     }
 
-    /// Until when nothing is to be sent, if that is so.
+    /// The end of the pause, if there is one at `now`.
     pub(crate) fn closed_until(&self, now: MonotonicMicros) -> Option<MonotonicMicros> {
         self.until.filter(|until| now < *until)
     }
@@ -68,8 +69,8 @@ impl Throttle {
         self.closed_until(now).is_some()
     }
 
-    /// Whether a new order had better not be taken: it could not be sent within `submit_window`, or
-    /// the exchange refuses again and again and the order's user would wait in vain for `reply_timeout`.
+    /// Whether to refuse a new order: it could not be sent within `submit_window`, or the exchange
+    /// keeps refusing and the client would wait in vain for `reply_timeout`.
     pub(crate) fn turns_away(
         &self,
         now: MonotonicMicros,
@@ -82,9 +83,9 @@ impl Throttle {
     }
 }
 
-/// Whether an order that the exchange has refused for now is sent again after the pause: within its
-/// deadline, and while its user waits for the outcome. A pause that the exchange names is waited for
-/// beyond that once, because the order is taken then as far as anybody knows.
+/// Whether a throttled order is sent again after the pause: before its deadline, and while its
+/// client waits for the outcome. A pause that the exchange names is waited for once beyond that,
+/// because the order is expected to be taken then.
 pub(crate) fn goes_again(
     order: &Order,
     now: Moment,
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_without_a_name_grow_and_end_with_the_first_request_that_is_taken() {
+    fn unnamed_pauses_grow_and_end_with_the_first_accepted_request() {
         let mut throttle = Throttle::default();
         let mut now = NOW;
         let mut pauses = Vec::new();
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_a_pause_does_not_end_it() {
+    fn an_answer_to_an_earlier_request_does_not_end_a_pause() {
         let mut throttle = Throttle::default();
         throttle.refused(NOW, None);
         throttle.taken(NOW);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_pause_is_kept_within_bounds_and_never_shortened() {
+    fn a_named_pause_is_bounded_and_never_shortened() {
         let second = Duration::from_secs(1);
         let named = |pause: Duration| {
             let until = Throttle::default().refused(NOW, Some(pause)).until;
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_turned_away_that_would_wait_in_vain() {
+    fn orders_that_would_wait_in_vain_are_refused() {
         let (window, patience) = (Duration::from_secs(5), Duration::from_millis(150));
         let mut throttle = Throttle::default();
         assert!(!throttle.turns_away(NOW, window, patience));

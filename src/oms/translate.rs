@@ -1,5 +1,5 @@
-//! Between the exchange's words and the engine's. What is said about one order is turned into what
-//! the engine takes; what cannot be understood becomes an unknown outcome, never a guess.
+//! Translation between the exchange's JSON and the engine's inputs. What cannot be understood
+//! becomes an unknown outcome, never a guess.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,13 +20,13 @@ use crate::exchange::{
 use crate::order::{Fill, Order, ReportKind, case_text};
 use crate::types::{ExternalOrderId, OrderId, Shares, TimestampMicros};
 
-/// Most shares of an execution that is taken at its word: far more than any order has, and so few that
-/// sums and values of many of them are numbers still.
+/// Most shares of an execution that is accepted: far more than any order has, and few enough that
+/// sums and values of many such executions do not overflow.
 const MAX_EXECUTION_SHARES: Shares = 1_000_000_000_000;
-/// Longest reason that is kept, in bytes. Records are small and an exchange may be wordy.
+/// Longest reason that is stored, in bytes: records are small, and an exchange may be verbose.
 const MAX_REASON_BYTES: usize = 200;
 
-/// The order as the exchange takes it, with its deadline by the exchange's clock.
+/// The order as sent to the exchange, with its deadline in the exchange's time.
 pub(super) fn submit_order(order: &Order, submit_before: TimestampMicros) -> SubmitOrder {
     SubmitOrder {
         client_order_id: order.order_id.to_compact_string(),
@@ -40,9 +40,8 @@ pub(super) fn submit_order(order: &Order, submit_before: TimestampMicros) -> Sub
     }
 }
 
-/// What became of each of `orders`, by the id in its result: an answer may leave some out or turn
-/// their order around. Whatever is not sure is unknown, and never taken for a refusal. What cannot
-/// be used is added to `unreadable`.
+/// The outcome of each of `orders`, matched by id: an answer may omit or reorder results. Whatever
+/// is doubtful is unknown, never a refusal. Elements that cannot be used are added to `unreadable`.
 pub(super) fn submit_outcomes(
     orders: &[SubmitOrder],
     answer: Results<SubmitResult>,
@@ -78,8 +77,8 @@ fn submit_outcome(said: Said<SubmitResult>) -> SubmitOutcome {
     }
 }
 
-/// Makes accepts that give several orders one id unknown outcomes, and says which they are: at most
-/// one of them can be right.
+/// Turns accepts that give several orders the same id into unknown outcomes, as at most one can be
+/// right. Returns the places of these orders.
 fn shared_ids(outcomes: &mut [SubmitOutcome]) -> Vec<usize> {
     let id_of = |outcome: &SubmitOutcome| match outcome {
         SubmitOutcome::Accepted(id) => Some(id.clone()),
@@ -115,7 +114,7 @@ fn shared_ids(outcomes: &mut [SubmitOutcome]) -> Vec<usize> {
     shared
 }
 
-/// What became of each cancel.
+/// The outcome of each cancel.
 pub(super) fn cancel_outcomes(
     ids: &[ExternalOrderId],
     answer: Results<CancelResult>,
@@ -137,8 +136,8 @@ pub(super) fn cancel_outcomes(
     outcomes
 }
 
-/// What the results say of each thing that was asked for: usually one result each, in the same order.
-/// `contradicted` is told of each of which they say different things.
+/// Sorts results by the things asked for; usually there is one result each, in the same order.
+/// Calls `contradicted` for each thing with contradicting results.
 fn sort_out<K, A, R>(asked: &[A], results: Vec<R>, mut contradicted: impl FnMut(&K)) -> Vec<Said<R>>
 where
     K: Eq + Hash + Clone,
@@ -167,7 +166,7 @@ where
     said.collect()
 }
 
-/// Something about an order.
+/// Something that refers to an order.
 trait About<K> {
     /// The order's id.
     fn id(&self) -> &K;
@@ -232,8 +231,8 @@ fn cancel_outcome(result: CancelResult) -> CancelOutcome {
     }
 }
 
-/// The exchange's record of each order; `None` where it said nothing of it. What cannot be used is
-/// added to `unreadable`.
+/// The exchange's record of each order; `None` without a usable one. Elements that cannot be used
+/// are added to `unreadable`.
 pub(super) fn query_answers(
     ids: &[CompactString],
     answer: Results<QueryResult>,
@@ -316,22 +315,23 @@ fn bad_value(order: Option<NamedOrder>, problem: &str, text: &[u8]) -> Unreadabl
     UnreadableElement { order, ..UnreadableElement::new(source, cause, problem, text) }
 }
 
-/// What of something unreadable is kept with its order.
+/// The text of an unreadable element that is stored with its order.
 pub(super) fn case_text_of(found: &UnreadableElement) -> CompactString {
     case_text(&format!("{}: {}", found.problem, found.text))
 }
 
-/// Shares of an execution: some, and no more than can be added up. Whether it fits its order, the
-/// engine knows.
+/// The shares of an execution, if it has any and not too many to add up. Whether they fit the order
+/// is the engine's decision.
 fn executed_shares(num_shares: Shares) -> Option<Shares> {
     (1..=MAX_EXECUTION_SHARES).contains(&num_shares).then_some(num_shares)
 }
 
-/// What a feed line says of an order; `None` for a line without one, or without what its type
-/// needs. Whether its sequence is one of the session that is being read, the caller knows.
+/// The report of a feed line about an order; `None` for a line without an order, or without the
+/// fields that its type needs. The caller knows whether its sequence belongs to the current
+/// session.
 pub(super) fn report(line: FeedLine, is_in_session: bool) -> Option<Report> {
     let kind = match line.line_type {
-        // A trade that does not say what was traded may be another order's.
+        // A trade without its symbol may belong to another order.
         FeedLineType::Trade if line.symbol.is_none() => return None,
         FeedLineType::Trade => ReportKind::Filled(Fill {
             execution_id: line.execution_id?,
@@ -352,7 +352,7 @@ pub(super) fn report(line: FeedLine, is_in_session: bool) -> Option<Report> {
     })
 }
 
-/// Our order ids as the exchange knows them.
+/// Our order id as the exchange knows it.
 pub(super) fn client_order_id(order_id: OrderId) -> CompactString {
     order_id.to_compact_string()
 }
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn submit_results_find_their_orders_and_what_is_missing_is_unknown() {
+    fn submit_results_are_matched_by_id_and_missing_ones_are_unknown() {
         let results = json!([
             {"clientOrderId": "c", "error": {"code": "too_late", "message": "sorry"}},
             {"clientOrderId": "a", "externalOrderId": "X"},
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_contradicts_itself_is_unknown_and_never_a_refusal() {
+    fn contradictions_are_unknown_and_never_a_refusal() {
         let error = json!({"code": "halted", "message": "not now"});
         let accepted =
             |id: &str, external: &str| json!({"clientOrderId": id, "externalOrderId": external});
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_cannot_be_read_makes_its_order_unknown_and_no_other() {
+    fn an_unreadable_result_makes_only_its_order_unknown() {
         let id = "01930000-0000-7000-8000-00000000002a";
         let body = json!({"results": [
             {"clientOrderId": id, "externalOrderId": 7},
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_contradict_each_other_cannot_be_read() {
+    fn contradicting_records_are_unreadable() {
         let id = "01930000-0000-7000-8000-00000000002a";
         let record =
             |status: &str| json!({"clientOrderId": id, "externalOrderId": "X", "status": status});
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn cancel_results_say_whether_the_order_lives() {
+    fn cancel_results_tell_whether_the_order_is_open() {
         let ids = ["a", "b", "c", "d"].map(|id| ExternalOrderId::new(id).unwrap());
         let error = |code: &str| json!({"code": code, "message": "m"});
         let results = json!([
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_the_exchanges_id_says_nothing() {
+    fn a_record_without_the_exchanges_id_is_unusable() {
         let ids = ["a".into(), "b".into(), "c".into()];
         let results = json!([
             {"clientOrderId": "a", "status": "open"},
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_need_what_their_type_needs() {
+    fn lines_need_the_fields_of_their_type() {
         let line = |value| report(from_value(value).unwrap(), true);
         let trade = json!({"sequence": 1, "type": "trade", "executionId": "e", "symbol": "IBM",
             "priceInCents": 5, "numShares": 2, "orderId": "X", "timestamp": 3});
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn executions_of_nothing_or_of_more_than_any_order_has_are_not_understood() {
+    fn executions_of_no_shares_or_too_many_are_unreadable() {
         for (num_shares, is_understood) in
             [(0, false), (1, true), (MAX_EXECUTION_SHARES, true), (MAX_EXECUTION_SHARES + 1, false)]
         {
@@ -541,7 +541,7 @@ mod tests {
                 "executions": [execution, good]}]);
             let (answers, unreadable) = queried(&["a".into()], record);
             let Some(QueryAnswer::Known(ExchangeRecord { executions, .. })) = &answers[0] else {
-                panic!("one execution takes the record with it: {answers:?}")
+                panic!("one execution makes the whole record unreadable: {answers:?}")
             };
             assert_eq!(executions.len(), 1 + usize::from(is_understood), "{num_shares}");
             assert_eq!(unreadable.is_empty(), is_understood, "{num_shares}");

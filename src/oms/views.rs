@@ -1,3 +1,5 @@
+//! Committed orders in memory, as readers see them.
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,44 +12,44 @@ use crate::order::Order;
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
-/// Parts of the table of views, each with its own lock and growing by itself: twenty million users
-/// are 20,000 to a part, which moves within a few milliseconds.
+/// Shards of the table of views, each with its own lock and growing on its own: with twenty million
+/// users a shard has 20,000, which are moved within a few milliseconds.
 const SHARDS: usize = 1_024;
 
-/// Refused cancels that are remembered: more than are answered in a moment.
+/// Refused cancels remembered: more than are answered in a moment.
 const MAX_REFUSED_CANCELS: usize = 1_024;
 
-/// What readers may see of the orders in memory: what is durable. One immutable view per user; a reader clones its `Arc`
-/// and lets go at once.
+/// The orders in memory that readers may see: durable state only. One immutable view per user; a
+/// reader clones its `Arc` and releases the lock at once.
 #[derive(Debug, Clone)]
 pub struct CommittedViews(Arc<Views>);
 
 #[derive(Debug)]
 struct Views {
     users: DashMap<UserId, Arc<UserView>>,
-    /// Readers of memory see what the log says up to here.
+    /// Readers of memory see everything in the log up to here.
     shown: AtomicU64,
     /// No change of a user without a view is newer than this.
     forgotten: AtomicU64,
-    /// Whether nobody may read any of it yet.
+    /// Whether reads are blocked.
     are_hidden: AtomicBool,
-    /// The newest cancels that the exchange refused, oldest first, and its reasons: for whoever
-    /// answers them.
+    /// The newest cancels that the exchange refused, oldest first, with its reasons: for the
+    /// answers to them.
     refused_cancels: Mutex<VecDeque<(OrderId, CompactString)>>,
 }
 
 /// One user's orders in memory at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct UserView {
-    /// By id, which is by age: the last is the newest. A newer view shares all that did not
+    /// By id, which is by age: the last is the newest. A newer view shares everything that did not
     /// change with this one.
     pub orders: OrdMap<OrderId, Arc<Order>>,
-    /// The newest changes: all behind [`changes_from`](Self::changes_from), oldest first. Few, and
-    /// none once the store has them: a second or two of this user's life.
+    /// The newest changes: all after [`changes_from`](Self::changes_from), oldest first. Few, and
+    /// none once the store has them: those of this user's last second or two.
     pub(super) changes: Vec<(Lsn, Arc<Order>)>,
-    /// Every change behind this record of the log is among [`changes`](Self::changes).
+    /// Every change after this position is among [`changes`](Self::changes).
     pub(super) changes_from: Lsn,
-    /// The last change that is in this view; 0 where it came from before the start.
+    /// The last change in this view; 0 if it came from before the start.
     pub(super) changed: Lsn,
 }
 
@@ -57,7 +59,7 @@ impl CommittedViews {
         Self::since(Lsn(0))
     }
 
-    /// No orders yet, of a log up to this record.
+    /// No orders yet, for a log up to this position.
     pub(super) fn since(last: Lsn) -> Self {
         Self(Arc::new(Views {
             users: DashMap::with_shard_amount(SHARDS),
@@ -77,8 +79,8 @@ impl CommittedViews {
         refused.push_back((order_id, reason));
     }
 
-    /// Why the exchange refused the last cancel of an order. `None` where that was too long ago, for
-    /// whoever asks before the answer goes out.
+    /// Why the exchange refused the last cancel of an order. `None` if that was too long ago; ask
+    /// before answering the cancel.
     pub fn refused_cancel(&self, order_id: OrderId) -> Option<CompactString> {
         let refused = self.refused_cancels();
         let newest = refused.iter().rev().find(|(of, _)| *of == order_id);
@@ -89,51 +91,50 @@ impl CommittedViews {
         self.0.refused_cancels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A user's orders in memory as they are now; `None` for a user without any.
+    /// A user's orders in memory; `None` for a user without any.
     pub fn user(&self, user: &UserId) -> Option<Arc<UserView>> {
         self.0.users.get(user).map(|view| Arc::clone(&view))
     }
 
-    /// Whether nobody may read them, nor what the store has: where Postgres is awaited, a restart has
-    /// recovered what it lacks until it has all of that.
+    /// Whether nobody may read these orders, nor those in the store: with `--commit postgres`,
+    /// until Postgres has everything that a restart recovered.
     pub fn are_hidden(&self) -> bool {
         self.0.are_hidden.load(Ordering::Acquire)
     }
 
-    /// Keeps them from readers until the orders thread shows them. For whoever starts readers before
-    /// the orders thread.
+    /// Blocks reads until the orders thread allows them. For a start whose readers begin before the
+    /// orders thread.
     pub fn hide(&self) {
         self.0.are_hidden.store(true, Ordering::Release);
     }
 
-    /// Lets readers see them. Only the orders thread does.
+    /// Allows reads. Only the orders thread calls this.
     pub(super) fn reveal(&self) {
         self.0.are_hidden.store(false, Ordering::Release);
     }
 
-    /// Readers see everything that the log says up to here. Looked at before a view, it says what is
-    /// in there at least.
+    /// Readers see everything in the log up to here. Loaded before a view, it is a lower bound of
+    /// what the view contains.
     pub(super) fn shown(&self) -> Lsn {
         Lsn(self.0.shown.load(Ordering::Acquire))
     }
 
-    /// No change of a user without a view is newer than this. Looked at after the view was found
+    /// No change of a user without a view is newer than this. Load it after the view was found
     /// missing.
     pub(super) fn forgotten(&self) -> Lsn {
         Lsn(self.0.forgotten.load(Ordering::Acquire))
     }
 
-    /// Lets readers see an order as it has been before. Only the orders thread publishes.
+    /// Publishes an order in a state that was public before. Only the orders thread publishes.
     pub(crate) fn publish(&self, order: Arc<Order>) {
         self.change(order, |_, _| {});
     }
 
-    /// Lets readers see a new version of an order, which this record of the log has made, and keeps
-    /// the user's newest `max_recent` changes. Only the orders thread publishes, in the order of the
-    /// log.
+    /// Publishes a new version of an order, made by this record of the log, and keeps the user's
+    /// newest `max_recent` changes. Only the orders thread publishes, in log order.
     pub(super) fn publish_change(&self, order: Arc<Order>, lsn: Lsn, max_recent: usize) {
         self.change(order, |view, order| {
-            debug_assert!(view.changed < lsn, "changes are published in the order of the log");
+            debug_assert!(view.changed < lsn, "changes are published in log order");
             if view.changes.len() == max_recent {
                 let (oldest, _) = view.changes.remove(0);
                 view.changes_from = oldest;
@@ -163,13 +164,14 @@ impl CommittedViews {
 }
 
 impl CommittedViews {
-    /// Says that readers see everything that the log says up to here. Only the orders thread does.
+    /// Declares that readers see everything in the log up to here. Only the orders thread calls
+    /// this.
     pub(super) fn show(&self, upto: Lsn) {
         self.0.shown.store(upto.0, Ordering::Release);
     }
 
-    /// Takes an order out that readers find in the store, as it was last shown. Only the orders
-    /// thread forgets.
+    /// Removes an order that readers find in the store in its last published state. Only the orders
+    /// thread calls this.
     pub(super) fn forget(&self, order: &Order) {
         let is_last = match self.0.users.get_mut(&order.user) {
             None => false,
@@ -179,7 +181,8 @@ impl CommittedViews {
                     Arc::make_mut(&mut view).orders.remove(&order.order_id);
                 }
                 if view.orders.is_empty() {
-                    // Before the view goes: who finds none then knows what may be missing.
+                    // Before the view is removed: a reader that finds none then knows what may be
+                    // missing.
                     self.0.forgotten.fetch_max(view.changed.0, Ordering::Release);
                 }
                 view.orders.is_empty()
@@ -190,8 +193,8 @@ impl CommittedViews {
         }
     }
 
-    /// Forgets the changes of a user that the store has: all up to this record of the log. Only the
-    /// orders thread does.
+    /// Forgets the changes of a user that the store has: all up to this position. Only the orders
+    /// thread calls this.
     pub(super) fn forget_changes(&self, user: &UserId, stored: Lsn) {
         let Some(mut view) = self.0.users.get_mut(user) else { return };
         let count = view.changes.partition_point(|(lsn, _)| *lsn <= stored);
@@ -201,7 +204,7 @@ impl CommittedViews {
         let view = Arc::make_mut(&mut view);
         view.changes_from = last;
         if count == view.changes.len() {
-            // Gives the memory back: most users have no newer one for a long time.
+            // Frees the memory: most users have no newer change for a long time.
             view.changes = Vec::new();
         } else {
             view.changes.drain(..count);

@@ -1,4 +1,4 @@
-//! Lines that the exchange posts to us, and our registration for them.
+//! Lines that the exchange posts to us, and the registration of our webhook.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,16 +20,17 @@ pub(super) struct WebhookCommand {
     pub(super) reply: oneshot::Sender<LinesDurable>,
 }
 
-/// Every line of a batch is durable: the exchange may forget them.
+/// Every line of the batch is durable: the exchange may forget them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinesDurable;
 
-/// Batches under work: lines are taken a few at a time, so that a large batch does not hold up the
-/// rest of the thread, and answers wait for the log.
+/// Batches in progress. Lines are taken a few at a time, so that a large batch does not block the
+/// thread; answers wait for the log.
 #[derive(Debug, Default)]
 pub(super) struct Webhooks {
     current: Option<Batch>,
-    /// Batches taken, with the event that must be durable before their answer. These only rise.
+    /// Batches taken, each with the event that must be durable before its answer. The positions
+    /// only grow.
     taken: VecDeque<(Lsn, oneshot::Sender<LinesDurable>)>,
 }
 
@@ -41,30 +42,30 @@ struct Batch {
 }
 
 impl Webhooks {
-    /// Begins with a batch. Only once the one before has ended.
+    /// Begins a batch, once the previous one has ended.
     pub(super) fn begin(&mut self, command: WebhookCommand) {
         debug_assert!(self.current.is_none(), "one batch at a time");
         let WebhookCommand { lines: Results { results, unreadable }, reply } = command;
         self.current = Some(Batch { lines: results.into_iter(), unreadable, reply });
     }
 
-    /// Whether a batch is under work.
+    /// Whether a batch is in progress.
     pub(super) fn is_busy(&self) -> bool {
         self.current.is_some()
     }
 
-    /// The next line of the batch under work.
+    /// The next line of the current batch.
     pub(super) fn next_line(&mut self) -> Option<FeedLine> {
         self.current.as_mut()?.lines.next()
     }
 
-    /// What of the batch under work cannot be used, once.
+    /// The unusable elements of the current batch; returned once.
     pub(super) fn take_unreadable(&mut self) -> Vec<UnreadableElement> {
         self.current.as_mut().map(|batch| std::mem::take(&mut batch.unreadable)).unwrap_or_default()
     }
 
-    /// Ends the batch under work if all of its lines were taken: it is answered when `last_event`
-    /// is durable.
+    /// Ends the current batch if all of its lines were taken: it is answered when `last_event` is
+    /// durable.
     pub(super) fn end_if_taken(&mut self, last_event: Lsn) {
         let is_taken = |batch: &mut Batch| batch.lines.len() == 0;
         if let Some(Batch { reply, .. }) = self.current.take_if(is_taken) {
@@ -79,14 +80,14 @@ impl Webhooks {
         }
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether no batch waits for an answer.
     pub(super) fn is_at_rest(&self) -> bool {
         self.current.is_none() && self.taken.is_empty()
     }
 }
 
-/// Registers us at the exchange: at the start, and whenever its feed has a new session, because an
-/// exchange that began anew may have forgotten whom to call. Tries until it succeeds.
+/// Registers our webhook at the exchange: at the start, and whenever its feed has a new session,
+/// because an exchange that restarted may have forgotten it. Retries until it succeeds.
 pub(super) async fn run_registration(
     mut session: ExchangeSession,
     queues: Rc<SessionQueues>,
@@ -102,10 +103,10 @@ pub(super) async fn run_registration(
             Ok(()) => {
                 back_off(&mut backoff, true).await;
                 metrics.webhook_registrations.inc();
-                tracing::info!(url = webhook.url, "the exchange posts fills to us");
+                tracing::info!(url = webhook.url, "the exchange accepted our webhook");
             }
             Err(error) => {
-                tracing::warn!(%error, url = webhook.url, "cannot register for fills; trying on");
+                tracing::warn!(%error, url = webhook.url, "cannot register our webhook; retrying");
                 queues.registrations.push(());
                 if let SessionError::Throttled { retry_after: Some(pause) } = error {
                     sleep(pause.min(LONGEST_PAUSE)).await;

@@ -1,4 +1,4 @@
-//! Lines that the exchange posts, with the orders thread as it runs.
+//! The orders thread with lines that the exchange posts.
 
 use serde_json::{from_value, json};
 
@@ -18,7 +18,7 @@ fn post(node: &Node, batch: &[serde_json::Value]) -> LinesDurable {
 }
 
 #[test]
-fn an_execution_counts_once_whichever_way_it_comes_and_however_often() {
+fn an_execution_counts_once_by_feed_and_webhook_however_often() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -27,7 +27,7 @@ fn an_execution_counts_once_whichever_way_it_comes_and_however_often() {
     node.line(trade(&exchange, 1, &order, 4));
     let batch = [trade(&exchange, 1, &order, 4), trade(&exchange, 2, &order, 3)];
     assert_eq!(post(&node, &batch), LinesDurable);
-    assert_eq!(node.read(&order).filled_shares, 7, "what was confirmed can be read");
+    assert_eq!(node.read(&order).filled_shares, 7, "confirmed lines are visible to readers");
     assert_eq!(post(&node, &batch), LinesDurable, "again");
     node.line(trade(&exchange, 2, &order, 3));
     node.line(trade(&exchange, 3, &order, 3));
@@ -41,7 +41,7 @@ fn an_execution_counts_once_whichever_way_it_comes_and_however_often() {
 }
 
 #[test]
-fn a_batch_is_confirmed_only_when_it_is_durable() {
+fn a_batch_is_confirmed_once_it_is_durable() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let node = Node::start(directory.path(), options(&exchange));
@@ -59,7 +59,7 @@ fn a_batch_is_confirmed_only_when_it_is_durable() {
     assert!(known.try_recv().is_err() && unknown.try_recv().is_err());
     node.write(writer);
     assert_eq!(known.recv(), Ok(LinesDurable));
-    assert_eq!(unknown.recv(), Ok(LinesDurable), "about no order that is known");
+    assert_eq!(unknown.recv(), Ok(LinesDurable), "a line about an unknown order is durable too");
     node.stop();
 }
 
@@ -71,7 +71,7 @@ fn a_confirmed_line_about_an_unknown_order_survives_a_crash() {
     let early = json!({"sequence": 7, "type": "trade", "executionId": "early", "symbol": "IBM",
         "priceInCents": 17_950, "numShares": 10, "orderId": "X-0", "timestamp": 1});
     assert_eq!(post(&node, &[early]), LinesDurable);
-    // No feed position is logged here, so only the line itself can be what the restart finds.
+    // No feed position is logged here, so the restart can find only the line itself.
     node.stop();
 
     let node = Node::start(directory.path(), options(&exchange));
@@ -81,11 +81,11 @@ fn a_confirmed_line_about_an_unknown_order_survives_a_crash() {
 }
 
 #[test]
-fn lines_of_orders_that_are_not_ours_take_no_room_from_those_that_are() {
+fn lines_of_foreign_orders_take_no_room_from_ours() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);
-    // However slow the machine is, nothing waits so long that it is asked about.
+    // However slow the machine is, nothing waits long enough to be queried.
     options.engine.grace_micros = 60_000_000;
     let node = Node::start(directory.path(), options);
     let line = |number: usize| {
@@ -102,12 +102,12 @@ fn lines_of_orders_that_are_not_ours_take_no_room_from_those_that_are() {
     assert_eq!(post(&node, &batch), LinesDurable);
     assert_eq!(node.read(&order).status, Status::Filled);
     let asked = node.metrics.queried_orders.get();
-    assert_eq!(asked, 0, "nothing is asked about for their sake");
+    assert_eq!(asked, 0, "foreign lines cause no queries");
     node.stop();
 }
 
 #[test]
-fn the_webhook_is_registered_again_with_every_session_of_the_feed() {
+fn the_webhook_is_registered_again_for_every_feed_session() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();
     let mut options = options(&exchange);

@@ -1,3 +1,5 @@
+//! A glommio TCP stream behind hyper's I/O traits.
+
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,27 +15,27 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// Most bytes taken from the socket in one read: a request head or a small body.
 const READ_BYTES: usize = 8 * 1024;
 
-/// Most bytes that are thrown away in one read.
+/// Most bytes discarded per read.
 const DISCARD_BYTES: usize = 64 * 1024;
 
-/// When the first byte was read since this was last forgotten. Shared with its [`HyperIo`].
+/// When the first byte of the current request was read. Shared with its [`HyperIo`].
 #[derive(Debug, Clone, Default)]
 pub struct FirstRead(Rc<Cell<Option<Instant>>>);
 
 impl FirstRead {
-    /// When that was; `None` while nothing has come.
+    /// The time of the first byte; `None` if none has arrived.
     pub fn get(&self) -> Option<Instant> {
         self.0.get()
     }
 
-    /// What comes from now on counts anew.
+    /// Starts over: the next byte is the first.
     pub fn forget(&self) {
         self.0.set(None);
     }
 }
 
-/// A glommio TCP stream as hyper reads and writes it. Remembers whether the last write was taken
-/// whole, which tells whether a response may still sit in hyper's buffer.
+/// A glommio TCP stream with hyper's I/O traits. Remembers whether the last write was complete,
+/// which tells whether a response may still be in hyper's buffer.
 #[derive(Debug)]
 pub struct HyperIo {
     stream: TcpStream,
@@ -47,20 +49,20 @@ impl HyperIo {
         Self { stream, write_blocked: false, first_read: FirstRead::default() }
     }
 
-    /// Whether the socket refused bytes at the last write and has not taken them since.
+    /// Whether the last write was incomplete: the socket is full, or failed.
     pub fn write_blocked(&self) -> bool {
         self.write_blocked
     }
 
-    /// When the peer began with what is not answered yet, for whoever has a deadline for it.
+    /// When the peer began the request that is not answered yet, for its deadline.
     pub fn first_read(&self) -> FirstRead {
         self.first_read.clone()
     }
 
-    /// Reads and forgets, up to the end or so many bytes.
+    /// Reads and discards, up to the end or `most_bytes`.
     ///
     /// # Errors
-    /// The peer broke off.
+    /// The connection broke.
     pub async fn discard(&mut self, most_bytes: usize) -> io::Result<()> {
         let mut chunk = vec![0; DISCARD_BYTES];
         let mut discarded = 0;
@@ -76,7 +78,7 @@ impl HyperIo {
     /// A second descriptor of the same socket, for an owner that outlives this one.
     ///
     /// # Errors
-    /// No descriptor left.
+    /// The process has no free descriptor.
     pub fn duplicate(&self) -> io::Result<std::os::fd::OwnedFd> {
         // SAFETY: the descriptor stays open for as long as `self.stream`, which outlives the borrow.
         let borrowed = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
@@ -92,10 +94,10 @@ impl Read for HyperIo {
     ) -> Poll<io::Result<()>> {
         let wanted = buffer.remaining().min(READ_BYTES);
         let mut chunk = [0_u8; READ_BYTES];
-        let Some(free) = chunk.get_mut(..wanted) else { return Poll::Ready(Ok(())) };
+        let (free, _) = chunk.split_at_mut(wanted);
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, free))?;
-        let read = chunk.get(..read).unwrap_or_default();
-        // Line ends before a request are no part of it (RFC 9112, section 2.2).
+        let (read, _) = chunk.split_at(read);
+        // Line ends before a request are not part of it (RFC 9112, section 2.2).
         if self.first_read.0.get().is_none() && read.iter().any(|b| !matches!(b, b'\r' | b'\n')) {
             self.first_read.0.set(Some(Instant::now()));
         }

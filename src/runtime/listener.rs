@@ -1,3 +1,5 @@
+//! Listening and connecting sockets.
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -8,25 +10,25 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::spawn_blocking;
 
-/// Connections that may wait to be accepted. The kernel cuts it to `net.core.somaxconn`; large,
-/// so that everybody who reconnects at once is queued and not turned away.
+/// Length of the accept queue, which the kernel caps at `net.core.somaxconn`. Large, so that a
+/// reconnect storm is queued instead of refused.
 const BACKLOG: i32 = 65_535;
 
-/// Why an address cannot be listened on.
+/// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}")]
 pub struct ListenError {
-    /// The address that was asked for.
+    /// The requested address.
     pub address: SocketAddr,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
-/// Opens a listening socket. Several sockets may share one address (`SO_REUSEPORT`): the kernel
-/// then spreads connections over them, which is how each shard gets an accept queue of its own.
+/// Opens a listening socket. With `SO_REUSEPORT` several sockets share one address and the kernel
+/// spreads connections over them, which gives each shard an accept queue of its own.
 ///
 /// # Errors
-/// The address is taken, not local, or not permitted.
+/// The address is in use, not local, or not permitted.
 pub fn listen(address: SocketAddr, share_port: bool) -> Result<OwnedFd, ListenError> {
     let open = || -> io::Result<OwnedFd> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -41,10 +43,10 @@ pub fn listen(address: SocketAddr, share_port: bool) -> Result<OwnedFd, ListenEr
     open().map_err(|source| ListenError { address, source })
 }
 
-/// The address that a listening socket really has, its port chosen by the system where 0 was asked.
+/// The actual address of a listening socket; the system chooses the port if port 0 was requested.
 ///
 /// # Errors
-/// The system does not tell.
+/// The system cannot tell.
 pub fn bound_address(listener: &OwnedFd, address: SocketAddr) -> Result<SocketAddr, ListenError> {
     let local = SockRef::from(listener).local_addr();
     local
@@ -52,32 +54,32 @@ pub fn bound_address(listener: &OwnedFd, address: SocketAddr) -> Result<SocketAd
         .map_err(|source| ListenError { address, source })
 }
 
-/// Hands a listening socket to the executor of the calling thread.
+/// Hands a listening socket to the calling thread's executor.
 pub fn adopt_listener(listener: OwnedFd) -> TcpListener {
     // SAFETY: the descriptor is open, listening, and owned by nobody else once it is released.
     unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) }
 }
 
-/// Hands a connected socket to the executor of the calling thread.
+/// Hands a connected socket to the calling thread's executor.
 pub fn adopt_stream(stream: std::net::TcpStream) -> TcpStream {
     // SAFETY: the descriptor is open, connected, and owned by nobody else once it is released.
     unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
-/// Accepts one connection with small-packet delay off.
+/// Accepts one connection and sets `TCP_NODELAY`.
 ///
 /// # Errors
-/// What the system said, out of descriptors (`EMFILE`) included.
+/// The system's error, such as being out of descriptors (`EMFILE`).
 pub async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     let stream = listener.accept().await.map_err(io::Error::from)?;
     stream.set_nodelay(true).map_err(io::Error::from)?;
     Ok(stream)
 }
 
-/// Connects with small-packet delay off, from a local address where one is given.
+/// Connects with `TCP_NODELAY`, from `source` if given.
 ///
 /// # Errors
-/// Refused, unreachable, or not there within `timeout`; the local address is not one.
+/// Refused, unreachable or not connected within `timeout`; or `source` is not a local address.
 pub async fn connect(
     address: SocketAddr,
     source: Option<IpAddr>,
@@ -86,7 +88,7 @@ pub async fn connect(
     let stream = match source {
         None => TcpStream::connect_timeout(address, timeout).await.map_err(io::Error::from)?,
         Some(source) => {
-            // glommio binds no socket before it connects, so another thread does.
+            // glommio cannot bind a socket before it connects, so a blocking thread does.
             let connecting = move || connect_blocking(address, Some(source), timeout);
             adopt_stream(spawn_blocking(connecting).await?)
         }
@@ -95,10 +97,10 @@ pub async fn connect(
     Ok(stream)
 }
 
-/// Connects and waits, from a local address where one is given.
+/// Connects, blocking, from `source` if given.
 ///
 /// # Errors
-/// Refused, unreachable, or not there within `timeout`; the local address is not one.
+/// Refused, unreachable or not connected within `timeout`; or `source` is not a local address.
 pub fn connect_blocking(
     address: SocketAddr,
     source: Option<IpAddr>,
@@ -112,10 +114,10 @@ pub fn connect_blocking(
     Ok(socket.into())
 }
 
-/// A socket that connections from a local address can be made with.
+/// A socket bound to a local address, for connecting from it.
 ///
 /// # Errors
-/// It is not an address of this machine.
+/// The address does not belong to this machine.
 pub fn bind_source(source: IpAddr) -> io::Result<Socket> {
     let local = SocketAddr::new(source, 0);
     let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_come_from_the_address_that_was_given() {
+    fn connections_come_from_the_given_source() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let source: IpAddr = "127.0.0.9".parse().unwrap();

@@ -1,3 +1,5 @@
+//! Connects to the first of several addresses that answers.
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,23 +10,23 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::listener::bind_source;
 
-/// How long one address may keep the next from being tried as well (RFC 8305, section 5).
+/// How long a silent address delays the attempt at the next one (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// How often a connection under way is looked at, so that a stop is seen.
+/// Interval at which a pending connection checks for a stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One address that has not answered yet.
+/// A pending connection.
 struct Attempt {
     address: SocketAddr,
     socket: Socket,
 }
 
-/// Connects to whichever of `addresses` answers first: each is tried as soon as the one before it
-/// failed or has been silent for a quarter of a second, so that a dead one costs no more than that.
-/// Waits, until `is_stopped` says that nobody wants the connection any more.
+/// Connects to whichever of `addresses` answers first. Each is tried once the one before it has
+/// failed or been silent for a quarter of a second, so that a dead address costs no more than that.
+/// Blocks, and gives up once `is_stopped`.
 ///
 /// # Errors
-/// None can be reached within `timeout`: what the last one said. The local address is not one.
+/// None can be reached within `timeout` (the last error), or `source` is not a local address.
 pub fn connect_any(
     addresses: &[SocketAddr],
     source: Option<IpAddr>,
@@ -39,7 +41,7 @@ pub fn connect_any(
     loop {
         let now = Instant::now();
         if is_stopped() {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a stop was asked for"));
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a stop was requested"));
         }
         if now >= until {
             return Err(attempts.first().map_or(failure, |silent| timed_out(silent, timeout)));
@@ -58,8 +60,8 @@ pub fn connect_any(
             return Err(failure);
         }
         let look = if untried.peek().is_some() { until.min(next_attempt) } else { until };
-        let patience = look.saturating_duration_since(now).min(LOOK_INTERVAL);
-        for index in settled(&attempts, patience)?.into_iter().rev() {
+        let wait = look.saturating_duration_since(now).min(LOOK_INTERVAL);
+        for index in completed(&attempts, wait)?.into_iter().rev() {
             let Attempt { address, socket } = attempts.swap_remove(index);
             match socket.take_error()? {
                 None => {
@@ -72,7 +74,7 @@ pub fn connect_any(
     }
 }
 
-/// Begins to connect; the answer comes later.
+/// Starts a non-blocking connect.
 fn begin(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
     let socket = match source {
         None => Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?,
@@ -86,12 +88,12 @@ fn begin(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
     }
 }
 
-/// Places of the attempts that have an outcome, lowest first. Waits for the first of them.
-fn settled(attempts: &[Attempt], patience: Duration) -> io::Result<Vec<usize>> {
+/// Indices of the attempts that have completed or failed, lowest first. Waits for the first.
+fn completed(attempts: &[Attempt], wait: Duration) -> io::Result<Vec<usize>> {
     let mut waiting: Vec<PollFd<'_>> =
         attempts.iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT)).collect();
-    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-    match poll(&mut waiting, Some(&patience)) {
+    let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
+    match poll(&mut waiting, Some(&wait)) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
@@ -116,7 +118,7 @@ pub(crate) mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// An address that answers nothing: its queue of connections is full.
+    /// An address that does not answer: its accept queue is full.
     pub(crate) fn silent_address() -> (SocketAddr, Vec<Socket>) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -136,7 +138,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_address_that_refuses_or_is_silent_does_not_keep_the_next_from_being_reached() {
+    fn a_refusing_or_silent_address_does_not_block_the_next() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let alive = listener.local_addr().unwrap();
         let (silent, _held) = silent_address();
@@ -146,7 +148,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_one_that_answers_the_error_names_an_address_and_comes_in_time() {
+    fn errors_name_an_address_and_come_in_time() {
         let refusing = refusing_address();
         let refused = connect_any(&[refusing], None, LONG, &|| false).unwrap_err();
         assert!(refused.to_string().contains(&refusing.to_string()), "{refused}");

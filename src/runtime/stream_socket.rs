@@ -1,3 +1,5 @@
+//! Raw sockets of streams, and the epoll set that watches them.
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -7,29 +9,29 @@ use rustix::event::epoll;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 
-/// What the kernel may hold and how long it may try, for the socket of one price stream.
+/// Kernel limits for the socket of one price stream.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketLimits {
-    /// Bytes that may wait unsent before the socket counts as full (`TCP_NOTSENT_LOWAT`): what
-    /// waits there is old by the time it leaves, so little may.
+    /// Bytes that may wait unsent before the socket counts as full (`TCP_NOTSENT_LOWAT`). Small,
+    /// because prices that wait there are stale when they leave.
     pub unsent_bytes: u32,
-    /// Send buffer of the kernel (`SO_SNDBUF`), which bounds its memory for a stalled peer.
+    /// The kernel's send buffer (`SO_SNDBUF`), which bounds its memory for a stalled peer.
     pub send_buffer_bytes: usize,
     /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`): ends streams whose peer
-    /// vanished without a word.
+    /// vanished.
     pub unacknowledged: Duration,
 }
 
-/// The socket of one price stream: non-blocking, owned, with no runtime state of its own.
+/// The socket of one price stream: non-blocking, owned, without any runtime state.
 #[derive(Debug)]
 pub struct StreamSocket(OwnedFd);
 
-/// What became of one send.
+/// The outcome of one send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendOutcome {
     /// The kernel took this many bytes, possibly fewer than offered.
     Sent(usize),
-    /// The socket is full; it will say when it is not.
+    /// The socket is full; the poll set reports when it has room.
     Blocked,
     /// The peer is gone.
     Closed,
@@ -38,7 +40,7 @@ pub enum SendOutcome {
 impl StreamSocket {
     /// Takes over a connected socket and bounds what the kernel may queue for it.
     ///
-    /// # Errors
+    /// The system refused an option, as it does for a socket whose peer is gone.
     /// The system refused an option, as it does for a socket whose peer is already gone.
     pub fn new(descriptor: OwnedFd, limits: SocketLimits) -> io::Result<Self> {
         let socket = SockRef::from(&descriptor);
@@ -50,7 +52,7 @@ impl StreamSocket {
         Ok(Self(descriptor))
     }
 
-    /// Offers bytes to the kernel without waiting.
+    /// Sends bytes without waiting.
     pub fn send(&self, bytes: &[u8]) -> SendOutcome {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match rustix::io::retry_on_intr(|| send(&self.0, bytes, flags)) {
@@ -60,9 +62,9 @@ impl StreamSocket {
         }
     }
 
-    /// Takes what the peer has sent, without waiting. False when that is anything but a few line
-    /// ends, which some clients send behind a body and others before a request (RFC 9112, section
-    /// 2.2), or when the peer is gone: a stream's client has nothing to say.
+    /// Reads what the peer has sent, without waiting. `false` if that is more than a few line ends,
+    /// or if the peer is gone: a stream's client has nothing to send. Some clients send line ends
+    /// after a body, others before a request (RFC 9112, section 2.2).
     pub fn takes_only_line_ends(&self) -> bool {
         let mut bytes = [0; MOST_LINE_ENDS];
         match rustix::io::retry_on_intr(|| recv(&self.0, &mut bytes, RecvFlags::DONTWAIT)) {
@@ -76,12 +78,12 @@ impl StreamSocket {
 /// Most bytes that a stream's client may send at a time.
 const MOST_LINE_ENDS: usize = 64;
 
-/// What one look at the poll set found about a socket.
+/// A change of a socket, found by [`PollSet::look`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interest {
-    /// The number that the socket was added under.
+    /// The token under which the socket was added.
     pub token: u64,
-    /// It has room again after being full.
+    /// The socket has room again.
     pub writable: bool,
     /// The peer has sent something.
     pub readable: bool,
@@ -89,24 +91,24 @@ pub struct Interest {
     pub ended: bool,
 }
 
-/// Most events taken in one look; more stay for the next.
+/// Most events per look; the rest stays for the next.
 const EVENTS_PER_LOOK: usize = 256;
 
-/// All stream sockets of one shard, watched edge-triggered: one system call tells which of any
-/// number changed.
+/// All stream sockets of one shard, watched edge-triggered: one system call reports the changes of
+/// any number of sockets.
 #[derive(Debug)]
 pub struct PollSet(OwnedFd);
 
 impl PollSet {
     /// An empty set.
     ///
-    /// # Errors
+    /// The process has no free descriptor.
     /// No descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
     }
 
-    /// Watches a socket until it is closed; closing it is what takes it out.
+    /// Watches a socket until it is closed; closing removes it.
     ///
     /// # Errors
     /// The kernel's limit of watches is reached.
@@ -119,10 +121,11 @@ impl PollSet {
         Ok(())
     }
 
-    /// Takes what changed since the last look, without waiting. True when there may be more.
+    /// Appends the changes since the last look, without waiting. Returns `true` if there may be
+    /// more.
     ///
     /// # Errors
-    /// What the system said; an interrupted look counts as an empty one.
+    /// The system's error; an interrupted look counts as empty.
     pub fn look(&self, found: &mut Vec<Interest>) -> io::Result<bool> {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_LOOK];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -164,7 +167,7 @@ mod tests {
         (StreamSocket::new(server.into(), LIMITS).unwrap(), client)
     }
 
-    /// Looks until something is found about the token or five seconds are over.
+    /// Looks until the wanted change is found, for at most five seconds.
     fn await_interest(set: &PollSet, wanted: impl Fn(&Interest) -> bool) -> bool {
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
         let mut found = Vec::new();
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_never_reads_is_given_little() {
+    fn a_client_that_never_reads_fills_the_socket_soon() {
         let (socket, mut client) = pair();
         let frame = [b'x'; 100];
         let mut taken = 0;
@@ -187,7 +190,7 @@ mod tests {
             match socket.send(&frame) {
                 SendOutcome::Sent(bytes) => taken += bytes,
                 SendOutcome::Blocked => break,
-                SendOutcome::Closed => panic!("the peer is there"),
+                SendOutcome::Closed => panic!("the peer is connected"),
             }
             assert!(taken < 8 << 20, "the socket never fills");
         }
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_are_nothing_and_all_else_is_too_much() {
+    fn line_ends_are_ignored_and_anything_else_is_an_error() {
         let set = PollSet::new().unwrap();
         let (socket, mut client) = pair();
         set.add(&socket, 3).unwrap();

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use super::line::Key;
 use crate::types::{PriceCents, Side};
 
-/// Place of an order in the store.
+/// Index of an order in [`Orders`](super::orders::Orders).
 pub(super) type OrderSlot = usize;
 
-/// What decides when an order's turn comes.
+/// What determines an order's priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Resting {
     pub(super) side: Side,
     /// `None` for a market order.
     pub(super) limit: Option<PriceCents>,
-    /// Keys grow with the time of acceptance.
+    /// Grows with the time of acceptance.
     pub(super) key: Key,
 }
 
@@ -48,8 +48,8 @@ impl Book {
         };
     }
 
-    /// The order that a print at `price` fills first: market orders by time; then limit orders,
-    /// the one whose limit the price has passed furthest first, and by time among equals.
+    /// The order that a print at `price` fills first: market orders by time, then limit orders, the
+    /// limit furthest through the price first, by time among equals.
     pub(super) fn best(&self, price: PriceCents) -> Option<OrderSlot> {
         if let Some((_, &slot)) = self.market.first_key_value() {
             return Some(slot);
@@ -70,7 +70,7 @@ impl Book {
             .map(|(_, _, slot)| slot)
     }
 
-    /// Every order in it.
+    /// All orders of the book.
     pub(super) fn slots(&self) -> impl Iterator<Item = OrderSlot> {
         self.market.values().chain(self.buys.values()).chain(self.sells.values()).copied()
     }

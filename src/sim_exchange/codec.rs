@@ -1,10 +1,10 @@
-//! Variable-length integers and short texts: the alphabet of the tape, the universe file and the
-//! journal. Reading returns `None` where the input ends early or is not canonical; it never panics.
+//! Variable-length integers and short texts, the encoding of the tape, the universe file and the
+//! journal. Reading returns `None` on input that ends early or is not canonical; it never panics.
 
 /// Most bytes of one 64-bit varint, seven bits a byte.
 const MAX_VARINT_BYTES: u32 = 10;
 
-/// Appends `value`, seven bits a byte, lowest first, the high bit meaning "more".
+/// Appends `value` as a varint: seven bits a byte, lowest first, the high bit meaning "more".
 pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         let [low, ..] = value.to_le_bytes();
@@ -15,13 +15,13 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(low);
 }
 
-/// Appends a text after its length in bytes.
+/// Appends a text, prefixed with its length in bytes.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_varint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Folds the sign into the lowest bit, so that small negative numbers stay short.
+/// Moves the sign into the lowest bit, so that small negative numbers stay short.
 pub(super) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
@@ -31,7 +31,7 @@ pub(super) const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
-/// What is left to read of some bytes.
+/// The unread rest of some bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -58,7 +58,7 @@ impl<'a> Cursor<'a> {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
             if place == MAX_VARINT_BYTES - 1 && bits > 1 {
-                return None; // would not fit 64 bits
+                return None; // exceeds 64 bits
             }
             value |= bits << (place * 7);
             if byte & 0x80 == 0 {
@@ -100,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn integers_come_back(value: u64, signed: i64) {
+        fn integers_round_trip(value: u64, signed: i64) {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             put_varint(&mut out, zigzag(signed));
@@ -111,7 +111,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+        fn no_bytes_cause_a_panic(bytes: Vec<u8>) {
             let mut cursor = Cursor::new(&bytes);
             while cursor.varint().is_some() {}
             let _ = Cursor::new(&bytes).text(16);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_more_than_64_bits_is_refused() {
+    fn a_number_of_more_than_64_bits_is_rejected() {
         let mut too_long = vec![0xff; 9];
         too_long.push(2);
         assert_eq!(Cursor::new(&too_long).varint(), None);

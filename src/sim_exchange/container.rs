@@ -1,5 +1,5 @@
-//! The envelope that the tape and the universe file share: magic, version, a plain header, and a
-//! deflated body (RFC 1951) under one checksum (XXH3 of header and inflated body).
+//! The envelope shared by the tape and the universe file: magic, version, a plain header, and a
+//! deflated body (RFC 1951), with one checksum (XXH3) over the header and the inflated body.
 
 use std::io::{Read, Write};
 
@@ -11,19 +11,19 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::SimError;
 use super::codec::{Cursor, put_varint};
 
-/// Format version that is written and read.
+/// Format version written and read.
 const VERSION: u8 = 1;
-/// Longest header: a source text and 256 symbols of 32 bytes fit with room.
+/// Longest header: room for a source text and 256 symbols of 32 bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// What tells one kind of file from another.
+/// One kind of file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     /// First bytes of the file.
     pub(super) magic: [u8; 8],
-    /// The kind in words, for errors.
+    /// Its name in errors.
     pub(super) name: &'static str,
-    /// Longest inflated body that is accepted.
+    /// Longest inflated body accepted.
     pub(super) max_body_bytes: usize,
 }
 
@@ -34,7 +34,7 @@ impl Kind {
 
     pub(super) fn pack(self, header: &[u8], body: &[u8]) -> Result<Vec<u8>, SimError> {
         if header.len() > MAX_HEADER_BYTES || body.len() > self.max_body_bytes {
-            return Err(self.bad("there is more than the format allows"));
+            return Err(self.bad("it is larger than the format allows"));
         }
         let mut out = self.magic.to_vec();
         out.push(VERSION);
@@ -51,10 +51,10 @@ impl Kind {
     pub(super) fn unpack(self, file: &[u8]) -> Result<(&[u8], Vec<u8>), SimError> {
         let mut cursor = Cursor::new(file);
         if cursor.bytes(self.magic.len()) != Some(&self.magic) {
-            return Err(self.bad("it does not begin as such a file does"));
+            return Err(self.bad("it does not start with the magic bytes"));
         }
         if cursor.byte() != Some(VERSION) {
-            return Err(self.bad("it has another format version than 1"));
+            return Err(self.bad("its format version is not 1"));
         }
         let short = || self.bad("it ends early");
         let length = |cursor: &mut Cursor<'_>| {
@@ -71,7 +71,7 @@ impl Kind {
         }
         let expected = cursor.u64_le().ok_or_else(short)?;
         let mut body = Vec::new();
-        // One byte more than promised shows a body that is longer than it says.
+        // Reading one byte more than declared reveals a longer body.
         let mut inflated = DeflateDecoder::new(cursor.rest()).take(body_length as u64 + 1);
         inflated.read_to_end(&mut body).map_err(|_| self.bad("its body cannot be inflated"))?;
         if body.len() != body_length || checksum(header, &body) != expected {
@@ -95,7 +95,7 @@ mod tests {
     const KIND: Kind = Kind { magic: *b"LBTEST\0\0", name: "test file", max_body_bytes: 1 << 16 };
 
     #[test]
-    fn a_file_comes_back_and_every_damaged_byte_is_noticed() {
+    fn files_round_trip_and_damage_is_detected() {
         let body: Vec<u8> = (0..500_u16).flat_map(|n| (n % 7).to_le_bytes()).collect();
         let file = KIND.pack(b"header", &body).unwrap();
         let (header, unpacked) = KIND.unpack(&file).unwrap();
@@ -104,7 +104,7 @@ mod tests {
             let mut damaged = file.clone();
             damaged[place] ^= 0x10;
             if let Ok((header, unpacked)) = KIND.unpack(&damaged) {
-                // Deflate has bits that mean nothing; whatever is accepted must be the same data.
+                // Deflate has bits without meaning; whatever is accepted must be the same data.
                 assert_eq!((header, &unpacked), (&b"header"[..], &body), "byte {place}");
             }
             assert!(KIND.unpack(&file[..place]).is_err(), "cut at {place}");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_inflates_beyond_its_limit_is_refused() {
+    fn a_body_that_inflates_beyond_its_limit_is_rejected() {
         let small = Kind { max_body_bytes: 10, ..KIND };
         let file = KIND.pack(b"", &[0; 1_000]).unwrap();
         assert!(small.unpack(&file).is_err());

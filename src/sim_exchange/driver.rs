@@ -1,4 +1,4 @@
-//! Replays the session against the clock, again and again.
+//! Replays the session against the clock, over and over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use super::replay::{Pace, Replay};
 use super::state::{Shared, State};
 use crate::types::TimestampMicros;
 
-/// Prints that share one look at the clock, one journal write and one chunk. A slice takes about
-/// 0.1 ms, so a print's stamp is that young when the print leaves.
+/// Prints per reading of the clock, journal write and chunk. A slice takes about 0.1 ms, so a
+/// print's timestamp is at most that old when it is sent.
 const SLICE_PRINTS: usize = 256;
-/// Day orders that expire in one slice.
+/// Day orders that expire per slice.
 const SLICE_EXPIRES: usize = 1_024;
-/// How late a print may be before the session slips.
+/// How late a print may be before the session clock is set back.
 const MAX_LATE_MICROS: u64 = 250_000;
 
-// A slice's chunk: every print may fill all that rests, and each line is below 300 bytes. Even a
-// million fills at once stay below the 4 GiB that a line mark counts.
+// Bounds a slice's chunk: every print may fill everything that rests, and a line takes less than
+// 300 bytes. Even a million fills at once stay below the 4 GiB that a line mark can address.
 const _: () = assert!((super::orders::MAX_OPEN_ORDERS + SLICE_PRINTS) * 300 < u32::MAX as usize);
 
-/// Runs until the exchange fails; then it returns.
+/// Replays until the exchange fails.
 pub(super) async fn drive(shared: Arc<Shared>, mut replay: Replay, speed: Speed) {
     loop {
         if replay_once(&shared, &mut replay, speed).await.is_none() {
@@ -35,7 +35,7 @@ pub(super) async fn drive(shared: Arc<Shared>, mut replay: Replay, speed: Speed)
     }
 }
 
-/// One session and the expiry of its day orders. `None`: the exchange is stopping.
+/// Replays one session and expires its day orders. `None` when the exchange is stopping.
 async fn replay_once(shared: &Shared, replay: &mut Replay, speed: Speed) -> Option<()> {
     let beginning = Instant::now();
     let beginning_on_the_wall = shared.now();
@@ -57,7 +57,7 @@ async fn replay_once(shared: &Shared, replay: &mut Replay, speed: Speed) -> Opti
             }
         })?;
         if printed == SLICE_PRINTS {
-            tokio::task::yield_now().await; // the sockets get their turn
+            tokio::task::yield_now().await; // let the sockets run
         } else if let Some(due) = replay.next_due() {
             sleep_until(beginning, pace.clock_at(due)).await;
         } else {
@@ -77,8 +77,8 @@ fn micros_since(beginning: Instant) -> u64 {
     u64::try_from(beginning.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The timer has a resolution of one millisecond: where prints are denser, those of a millisecond
-/// come together.
+/// Sleeps until that many microseconds after `beginning`. The timer's resolution is one
+/// millisecond: denser prints come in bursts.
 async fn sleep_until(beginning: Instant, micros: u64) {
     match beginning.checked_add(Duration::from_micros(micros)) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,

@@ -1,5 +1,5 @@
-//! Journal entries and their bytes. A frame is length, checksum (the low half of XXH3) and
-//! payload; what follows the last good frame is the torn end of an interrupted write.
+//! Journal entries and their encoding. A frame is length, checksum (the low half of XXH3) and
+//! payload; whatever follows the last valid frame is the torn end of an interrupted write.
 
 use super::codec::{Cursor, put_text, put_varint};
 use super::line::Key;
@@ -10,18 +10,18 @@ use crate::types::{
     TimestampMicros,
 };
 
-/// Bytes before a payload: its length and its checksum.
+/// Bytes before a payload: length and checksum.
 pub(super) const FRAME_HEADER_BYTES: usize = 8;
-/// Longest payload: a webhook's address and secret fit with room.
+/// Longest payload: room for a webhook's URL and secret.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 8 * 1024;
-/// Longest stored reason of a refusal.
+/// Longest stored message of a refusal.
 pub(super) const MAX_MESSAGE_BYTES: usize = 512;
-/// Longest webhook address and secret.
+/// Longest webhook URL.
 pub(super) const MAX_URL_BYTES: usize = 2_048;
 /// Longest webhook secret.
 pub(super) const MAX_SECRET_BYTES: usize = 512;
 
-/// Something that the exchange must not forget.
+/// A fact that must survive a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Entry<'a> {
     /// A feed session began.
@@ -61,7 +61,7 @@ impl<'a> Entry<'a> {
         let payload_start = out.len();
         self.put_payload(out);
         let payload = out.get(payload_start..).unwrap_or_default();
-        // Every text that is put in has a limit, so a payload is far shorter than 4 GiB.
+        assert!(payload.len() <= MAX_PAYLOAD_BYTES, "an entry that is written can be read");
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
         let checksum = checksum(payload).to_le_bytes();
         let header = out.get_mut(start..).unwrap_or_default();
@@ -117,7 +117,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// When it happened, where that is known.
+    /// When it happened; `None` for entries without a time.
     pub(super) const fn at(&self) -> Option<TimestampMicros> {
         match self {
             Self::Started { .. } | Self::Webhook { .. } => None,
@@ -129,7 +129,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Reads a payload; `None` when it is not an entry.
+    /// Decodes a payload; `None` if it is not a valid entry.
     pub(super) fn read(payload: &'a [u8]) -> Option<Self> {
         let mut cursor = Cursor::new(payload);
         let entry = match cursor.byte()? {
@@ -175,7 +175,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Appends all entries that bring back one record.
+/// Appends the entries that restore one record.
 pub(super) fn put_record(out: &mut Vec<u8>, record: &Record) {
     match record {
         Record::Rejected(rejection) => Entry::Rejected {
@@ -275,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_come_back(
+        fn entries_round_trip(
             sell: bool, limit in prop::option::of(1..1_000_000_000_i64), gtc: bool,
             shares: u64, session: u64, number: u64, micros: u64, text in "[!-~]{1,64}",
         ) {
@@ -297,7 +297,7 @@ mod tests {
         }
 
         #[test]
-        fn any_payload_is_read_without_a_panic(payload: Vec<u8>) {
+        fn no_payload_causes_a_panic(payload: Vec<u8>) {
             let _ = Entry::read(&payload);
         }
     }

@@ -1,67 +1,69 @@
+//! Errors of the simulated exchange.
+
 use std::io;
 use std::path::PathBuf;
 
 /// Why the simulated exchange did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
-    /// A setting has a value that cannot be used.
+    /// A setting has an invalid value.
     #[error("{setting} is {value:?}: expected {allowed}")]
     Setting {
-        /// Name of the setting as on the command line.
+        /// The setting's name on the command line.
         setting: &'static str,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What would have been accepted.
+        /// The allowed values.
         allowed: String,
     },
-    /// A tape or universe file is not what it should be.
+    /// A tape or universe file is invalid.
     #[error("the {file} cannot be used: {problem}")]
     Data {
-        /// Which kind of file.
+        /// The kind of file.
         file: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
-    /// The tape that was asked for cannot be replayed.
+    /// The tape given by `--tape` cannot be replayed.
     #[error("--tape {} holds no tape", path.display())]
     Tape {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: Box<SimError>,
     },
-    /// A file or directory could not be used.
+    /// A file or directory cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried, such as `open`.
+        /// What failed, such as `open`.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// Another process has the data directory open.
     #[error("the exchange directory {} is in use by another process", path.display())]
     InUse {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
     },
-    /// The listener could not be made.
+    /// The listener could not be created.
     #[error("the exchange cannot listen on {address}")]
     Listen {
-        /// The address that was asked for.
+        /// The requested address.
         address: std::net::SocketAddr,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The thread or its runtime could not be made, or its server failed.
+    /// The thread or its runtime could not be created, or its server failed.
     #[error("the exchange thread cannot {action}")]
     Thread {
-        /// What was tried.
+        /// What failed.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -1,4 +1,4 @@
-//! Each fault as a client that is not ours sees it, over real TCP.
+//! Each fault as seen by an independent client, over real TCP.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use super::server_tests::{Feed, PATIENCE, agent, options, order, post, query, su
 use super::{SimHandle, start};
 use crate::exchange::wire::FeedLineType;
 
-/// An exchange that replays its tape at ten times its speed, and the directory that it lives in.
+/// An exchange that replays its tape at ten times its speed, and its data directory.
 pub(super) fn exchange() -> (tempfile::TempDir, SimHandle) {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 10.0)).unwrap();
@@ -39,14 +39,13 @@ fn try_report(exchange: &SimHandle) -> Option<Value> {
     agent().get(url).call().ok()?.body_mut().read_json().ok()
 }
 
-/// How often a fault has happened, by its group and kind.
+/// How often a fault has happened, by `group.kind`.
 fn done(exchange: &SimHandle, fault: &str) -> u64 {
     let (group, kind) = fault.split_once('.').unwrap();
     report(exchange)["done"][group][kind].as_u64().unwrap()
 }
 
-/// What comes back for a submit of these orders, byte for byte, until the connection is closed or
-/// the whole answer is there.
+/// The bytes of the answer to a submit of these orders, up to the end of the connection.
 fn raw_submit(exchange: &SimHandle, orders: &[Value]) -> Vec<u8> {
     let body = json!({ "orders": orders }).to_string();
     let request = format!(
@@ -58,13 +57,13 @@ fn raw_submit(exchange: &SimHandle, orders: &[Value]) -> Vec<u8> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
-    // The connection may be reset: what came before that counts.
+    // The connection may be reset; what came before that counts.
     let _reset = stream.read_to_end(&mut answer);
     answer
 }
 
 #[test]
-fn a_request_can_be_cut_off_before_or_after_its_work() {
+fn connections_can_be_cut_before_or_after_the_work() {
     let (_directory, exchange) = exchange();
     set(&exchange, &json!({"submits": {"cutBefore": "next:1", "dropReply": "next:1"}}));
     assert_eq!(raw_submit(&exchange, &[order("before", Some(1), 1)]), b"");
@@ -72,7 +71,7 @@ fn a_request_can_be_cut_off_before_or_after_its_work() {
     assert_eq!(raw_submit(&exchange, &[order("after", Some(1), 1)]), b"");
     assert_eq!(query(&exchange, "after")["status"], "open");
     let whole = raw_submit(&exchange, &[order("whole", Some(1), 1)]);
-    assert!(whole.starts_with(b"HTTP/1.1 200"), "the next one is answered");
+    assert!(whole.starts_with(b"HTTP/1.1 200"), "the next request is answered");
     assert_eq!(
         (done(&exchange, "submits.cutBefore"), done(&exchange, "submits.dropReply")),
         (1, 1)
@@ -80,7 +79,7 @@ fn a_request_can_be_cut_off_before_or_after_its_work() {
 }
 
 #[test]
-fn an_answer_can_be_cut_in_its_middle() {
+fn an_answer_can_be_cut_in_the_middle() {
     let (_directory, exchange) = exchange();
     for count in [1, 40] {
         set(&exchange, &json!({"submits": {"cutInAnswer": "next:1"}}));
@@ -97,7 +96,7 @@ fn an_answer_can_be_cut_in_its_middle() {
 }
 
 #[test]
-fn requests_can_be_refused_for_now() {
+fn requests_can_be_throttled() {
     let (_directory, exchange) = exchange();
     set(&exchange, &json!({"submits": {"throttle": "next:1", "throttleNamed": "next:1"}}));
     for _ in 0..2 {
@@ -112,7 +111,7 @@ fn requests_can_be_refused_for_now() {
 }
 
 #[test]
-fn one_result_can_be_spoilt_or_contradicted_and_an_answer_too_long() {
+fn results_can_be_spoilt_or_contradicted_and_answers_too_long() {
     let (_directory, exchange) = exchange();
     let orders = json!({ "orders": [order("a", Some(1), 1), order("b", Some(1), 1)] });
     set(
@@ -144,7 +143,7 @@ fn one_result_can_be_spoilt_or_contradicted_and_an_answer_too_long() {
 }
 
 #[test]
-fn errors_come_before_or_after_the_work() {
+fn errors_can_come_before_or_after_the_work() {
     let (_directory, exchange) = exchange();
     set(&exchange, &json!({"submits": {"errorBefore": "next:1", "errorAfter": "next:1"}}));
     for (id, status) in [("before", "unknown"), ("after", "open")] {
@@ -155,7 +154,7 @@ fn errors_come_before_or_after_the_work() {
 }
 
 #[test]
-fn answers_can_be_garbage_of_another_shape_or_incomplete() {
+fn answers_can_be_garbage_misshapen_or_incomplete() {
     let (_directory, exchange) = exchange();
     set(
         &exchange,
@@ -168,7 +167,7 @@ fn answers_can_be_garbage_of_another_shape_or_incomplete() {
     assert!(serde_json::from_slice::<Value>(&answer[body..]).is_err());
 
     let (_, answer) = post(&exchange, "/v1/orders/query", &json!({ "clientOrderIds": ["a"] }));
-    assert_eq!(answer["results"], json!([]), "the only one is left out");
+    assert_eq!(answer["results"], json!([]), "the only result is left out");
     let ids = ["a", "b", "c"];
     let (_, answer) = post(&exchange, "/v1/orders/query", &json!({ "clientOrderIds": ids }));
     let told: Vec<&str> = answer["results"]
@@ -190,13 +189,13 @@ fn answers_can_be_garbage_of_another_shape_or_incomplete() {
 }
 
 #[test]
-fn orders_are_refused_and_cancels_declined_with_a_reason() {
+fn orders_and_cancels_can_be_refused_with_a_reason() {
     let (_directory, exchange) = exchange();
     set(&exchange, &json!({"orders": {"reject": "next:1", "refuseCancel": "next:1"}}));
     let refused = submit(&exchange, &[order("refused", Some(1), 1)]);
     assert_eq!(refused[0]["error"]["code"], "rejected");
     assert!(!refused[0]["error"]["message"].as_str().unwrap().is_empty());
-    assert_eq!(submit(&exchange, &[order("refused", Some(1), 1)]), refused, "for good");
+    assert_eq!(submit(&exchange, &[order("refused", Some(1), 1)]), refused, "the refusal is final");
     assert_eq!(query(&exchange, "refused")["status"], "rejected");
 
     let placed = submit(&exchange, &[order("kept", Some(1), 1)]);
@@ -209,9 +208,9 @@ fn orders_are_refused_and_cancels_declined_with_a_reason() {
 }
 
 #[test]
-fn a_fill_comes_before_the_answer_to_its_submit() {
+fn a_fill_can_precede_the_answer_to_its_submit() {
     let (_directory, exchange) = exchange();
-    // The answer would take ten minutes; the fill does not wait for it.
+    // The answer takes ten minutes; the fill does not wait for it.
     set(
         &exchange,
         &json!({"orders": {"fillFirst": 1}, "submits": {"delay": 1},
@@ -233,7 +232,7 @@ fn a_fill_comes_before_the_answer_to_its_submit() {
 }
 
 #[test]
-fn orders_end_unasked_and_executions_are_declared_void() {
+fn orders_end_unasked_and_executions_are_busted() {
     let (directory, exchange) = exchange();
     set(
         &exchange,
@@ -250,7 +249,7 @@ fn orders_end_unasked_and_executions_are_declared_void() {
     let fill = feed.until(|line| line.order_id.is_some());
     let bust = feed.until(|line| line.line_type == FeedLineType::Bust);
     assert_eq!((&bust.execution_id, &bust.order_id), (&fill.execution_id, &fill.order_id));
-    // It is open again, so the next print fills it again.
+    // The order is open again, so the next print fills it again.
     let again = feed.until(|line| line.order_id == fill.order_id);
     assert_eq!(again.line_type, FeedLineType::Trade);
     assert_ne!(again.execution_id, fill.execution_id);
@@ -269,7 +268,7 @@ fn orders_end_unasked_and_executions_are_declared_void() {
 }
 
 #[test]
-fn lines_are_repeated_skipped_and_late() {
+fn lines_can_be_repeated_skipped_and_late() {
     let (_directory, exchange) = exchange();
     let mut feed = Feed::open(&exchange, "").unwrap();
     set(&exchange, &json!({"feed": {"repeat": "next:1"}}));
@@ -320,7 +319,7 @@ fn lines_are_repeated_skipped_and_late() {
 }
 
 #[test]
-fn lines_and_listings_can_be_what_the_contract_does_not_know() {
+fn lines_and_listings_can_break_the_contract() {
     let (_directory, exchange) = exchange();
     let odd = json!({"feed": {"blank": 0.3, "garbage": 0.3, "odd": 0.3, "oddListings": "next:1"}});
     set(&exchange, &odd);
@@ -343,14 +342,14 @@ fn lines_and_listings_can_be_what_the_contract_does_not_know() {
         list["symbols"].clone()
     };
     let listed = symbols();
-    assert_eq!(listed[4]["symbol"], "AAA", "behind four that cannot be read");
+    assert_eq!(listed[4]["symbol"], "AAA", "after four unreadable entries");
     assert_eq!(listed[5]["previousCloseInCents"], 0);
     assert_eq!(symbols().as_array().unwrap().len(), 2);
     assert_eq!(done(&exchange, "feed.oddListings"), 1);
 }
 
 #[test]
-fn a_restart_can_keep_the_name_of_the_session() {
+fn a_restart_can_keep_the_session_name() {
     let (_directory, exchange) = exchange();
     let before = report(&exchange)["session"].clone();
     assert_eq!(post(&exchange, "/admin/restart", &json!({"keepSession": true})).0, 202);
@@ -359,12 +358,12 @@ fn a_restart_can_keep_the_name_of_the_session() {
     }
     assert_eq!(report(&exchange)["session"], before);
     let mut feed = Feed::open(&exchange, "").unwrap();
-    assert!(feed.session.sequence < 6_000, "its numbers begin again");
+    assert!(feed.session.sequence < 6_000, "its sequences restart");
     feed.next();
 }
 
 #[test]
-fn the_feed_stalls_without_heartbeats_and_is_cut() {
+fn the_feed_can_stall_without_heartbeats_and_be_cut() {
     let (_directory, exchange) = exchange();
     let mut stalled = TcpStream::connect(exchange.address()).unwrap();
     stalled.write_all(b"GET /v1/feed HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -378,7 +377,7 @@ fn the_feed_stalls_without_heartbeats_and_is_cut() {
     let mut other = Feed::open(&exchange, "").unwrap();
     other.until(|line| line.line_type == FeedLineType::Heartbeat);
     let nothing = stalled.read(&mut buffer).unwrap_err();
-    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock, "a heartbeat was due here, too");
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock, "a heartbeat was due here too");
 
     set(&exchange, &json!({"feed": {"cut": "next:1"}}));
     while other.try_next().is_some() {}
@@ -387,7 +386,7 @@ fn the_feed_stalls_without_heartbeats_and_is_cut() {
 }
 
 #[test]
-fn faults_of_order_lines_alone_leave_prints_alone() {
+fn faults_can_be_limited_to_order_lines() {
     let (_directory, exchange) = exchange();
     set(&exchange, &json!({"feed": {"skip": 1}, "manner": {"onlyOrderLines": true}}));
     let mut feed = Feed::open(&exchange, "").unwrap();
@@ -399,7 +398,7 @@ fn faults_of_order_lines_alone_leave_prints_alone() {
 }
 
 #[test]
-fn a_restart_closes_connections_and_keeps_or_loses_memory() {
+fn a_restart_closes_connections_and_keeps_or_loses_records() {
     let (_directory, exchange) = exchange();
     let mut feed = Feed::open(&exchange, "").unwrap();
     let old = submit(&exchange, &[order("old", Some(1), 1)]);
@@ -416,7 +415,7 @@ fn a_restart_closes_connections_and_keeps_or_loses_memory() {
     assert_eq!(Feed::open(&exchange, "").unwrap().session.session, "2");
     assert_eq!(submit(&exchange, &[order("old", Some(1), 1)]), old, "it remembers");
 
-    // Everything since the old order was accepted is inside the hour; the order itself, too.
+    // Everything since the old order was accepted lies within the hour, the order included.
     restart(json!({ "forgetMs": 3_600_000 }));
     assert_eq!(query(&exchange, "old")["status"], "unknown");
     let (status, problem) = post(&exchange, "/admin/restart", &json!({ "forgetMs": 3_600_001 }));
@@ -425,11 +424,11 @@ fn a_restart_closes_connections_and_keeps_or_loses_memory() {
 }
 
 #[test]
-fn an_exchange_started_anew_can_forget_what_it_took_last() {
+fn a_start_can_forget_the_newest_records() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 10.0)).unwrap();
     submit(&exchange, &[order("first", Some(1), 1)]);
-    // The clock moves on between the two.
+    // Let the clock advance between the two.
     let accepted = crate::types::Clock.now();
     while crate::types::Clock.now().micros_since(accepted) < 5_000 {
         thread::yield_now();
@@ -444,7 +443,7 @@ fn an_exchange_started_anew_can_forget_what_it_took_last() {
 }
 
 #[test]
-fn an_exchange_without_a_journal_has_nothing_to_restart_from() {
+fn an_exchange_without_a_journal_refuses_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path(), 1.0);
     options.data_dir = None;
@@ -454,7 +453,7 @@ fn an_exchange_without_a_journal_has_nothing_to_restart_from() {
 }
 
 #[test]
-fn settings_are_checked_and_repeat_from_their_seed() {
+fn settings_are_validated_and_draws_repeat_from_their_seed() {
     let (_directory, exchange) = exchange();
     for (settings, parts) in [
         (json!({"submits": {"dropReply": 2}}), ["submits.dropReply", "2", "from 0 to 1"]),
@@ -476,11 +475,15 @@ fn settings_are_checked_and_repeat_from_their_seed() {
     assert!(first.contains(&true) && first.contains(&false));
     assert_eq!(outcomes(), first);
     set(&exchange, &json!({"feed": {"skip": "next:9"}, "manner": {"onlyOrderLines": true}}));
-    assert_eq!(report(&exchange)["settings"]["feed"]["skip"], "next:9", "what is left of it");
+    assert_eq!(
+        report(&exchange)["settings"]["feed"]["skip"],
+        "next:9",
+        "what is left of the count"
+    );
 }
 
 #[test]
-fn all_orders_are_listed_by_pages() {
+fn all_orders_are_listed_in_pages() {
     let (_directory, exchange) = exchange();
     for first in (0..1_200).step_by(200) {
         let orders: Vec<Value> =

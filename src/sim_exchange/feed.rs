@@ -1,4 +1,4 @@
-//! `GET /v1/feed`: one reader's way along the kept lines.
+//! `GET /v1/feed`: a reader's position among the retained lines.
 
 use std::io;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::exchange::wire::FeedSession;
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A reader of the feed: a position, no queue.
+/// A reader of the feed: a position, not a queue.
 pub(super) struct FeedReader {
     shared: Arc<Shared>,
-    /// The line that names the session, until it is sent.
+    /// The session line, until it is sent.
     first: Option<Bytes>,
-    /// Sequence of the next line.
+    /// Sequence of the next line to send.
     position: u64,
-    /// Which symbols by their place; `None`: all.
+    /// Which symbols to send, by index; `None` for all.
     filter: Option<Box<[bool]>>,
     published: watch::Receiver<u64>,
     next_heartbeat: Instant,
     distortion: Distortion,
 }
 
-/// Why a feed does not begin.
+/// Why a feed cannot begin: its position is not retained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gone;
 
 impl FeedReader {
-    /// Begins at `from` (`None`: with what comes next) of `session` (`None`: the current one).
+    /// Begins at `from` of `session`; by default at the next line of the current session.
     pub(super) fn new(
         shared: Arc<Shared>,
         session: Option<&str>,
@@ -66,8 +66,8 @@ impl FeedReader {
         })
     }
 
-    /// The next bytes to send. An error ends the connection: the reader was too slow to stay
-    /// within what is kept, or the exchange stops.
+    /// The next bytes to send. An error ends the connection: the reader fell behind the retained
+    /// lines, or the exchange stops.
     pub(super) async fn next(&mut self) -> io::Result<Bytes> {
         if let Some(first) = self.first.take() {
             return Ok(first);

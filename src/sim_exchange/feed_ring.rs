@@ -1,5 +1,5 @@
-//! The feed lines that are kept: chunks of whole lines, oldest dropped first. Readers are cursors
-//! into it; nothing is queued for any of them.
+//! The retained feed lines: chunks of whole lines, the oldest dropped first. Readers are cursors;
+//! nothing is queued for any of them.
 
 use std::collections::VecDeque;
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::line::{LineMark, Lines};
 
-/// Most lines that are kept.
+/// Most retained lines.
 const MAX_RETAINED_LINES: usize = 1_000_000;
-/// What a chunk takes beside its lines, roughly: its own struct and two heap blocks.
+/// Memory of a chunk beside its lines, roughly: its own struct and two heap blocks.
 const CHUNK_OVERHEAD_BYTES: usize = 128;
 
-/// Lines that were published together.
+/// Lines published together.
 #[derive(Debug)]
 struct Chunk {
     first_sequence: u64,
@@ -36,11 +36,11 @@ impl Chunk {
     }
 }
 
-/// The kept lines of one feed session.
+/// The retained lines of one feed session.
 #[derive(Debug)]
 pub(super) struct FeedRing {
     chunks: VecDeque<Chunk>,
-    /// Sequence that the next line will have.
+    /// Sequence of the next line.
     next_sequence: u64,
     bytes: usize,
     lines: usize,
@@ -50,34 +50,34 @@ pub(super) struct FeedRing {
 /// What a reader finds at its position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// Whole lines (perhaps none, when all were of other symbols) and the position after them.
+    /// Whole lines, perhaps none if all were of other symbols, and the position after them.
     Lines { bytes: Bytes, next: u64 },
-    /// Nothing yet.
+    /// No line yet.
     AtEnd,
-    /// The position is no longer kept, or was never reached.
+    /// The position is no longer retained, or was never reached.
     Gone,
 }
 
 impl FeedRing {
-    /// An empty ring of a session whose first line will have sequence 1.
+    /// An empty ring; the first line of the session gets sequence 1.
     pub(super) const fn new(max_bytes: usize) -> Self {
         Self { chunks: VecDeque::new(), next_sequence: 1, bytes: 0, lines: 0, max_bytes }
     }
 
-    /// Sequence that the next line will have.
+    /// Sequence of the next line.
     pub(super) const fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
 
-    /// Keeps the lines and empties them.
+    /// Retains the lines and clears them.
     pub(super) fn push(&mut self, lines: &mut Lines) {
         if lines.marks.is_empty() {
             return;
         }
-        debug_assert_eq!(lines.first_sequence(), self.next_sequence, "sequences have no hole");
+        debug_assert_eq!(lines.first_sequence(), self.next_sequence, "sequences have no gap");
         let chunk = Chunk {
             first_sequence: lines.first_sequence(),
-            bytes: Bytes::copy_from_slice(&lines.bytes), // exact size; the buffer is used again
+            bytes: Bytes::copy_from_slice(&lines.bytes), // exact size; the buffer is reused
             marks: Box::from(lines.marks.as_slice()),
         };
         lines.bytes.clear();
@@ -96,13 +96,13 @@ impl FeedRing {
         }
     }
 
-    /// Whether a reader can begin with the line of this sequence.
+    /// Whether a reader can begin at this sequence.
     pub(super) fn can_begin_at(&self, sequence: u64) -> bool {
         let oldest = self.chunks.front().map_or(self.next_sequence, |chunk| chunk.first_sequence);
         (oldest..=self.next_sequence).contains(&sequence)
     }
 
-    /// Lines from `position` on, of the symbols in `filter` (`None`: all).
+    /// The lines from `position` on, of the symbols in `filter`; `None` for all.
     pub(super) fn read(&self, position: u64, filter: Option<&[bool]>) -> Read {
         if position == self.next_sequence {
             return Read::AtEnd;
@@ -119,7 +119,7 @@ impl FeedRing {
         Read::Lines { bytes, next }
     }
 
-    /// The lines of the newest chunk that belong to orders.
+    /// The order lines of the newest chunk.
     pub(super) fn order_lines_of_newest(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks.back().into_iter().flat_map(|chunk| {
             let lines = chunk.marks.iter().enumerate().filter(|(_, mark)| mark.of_order);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_position_reads_on_without_hole_or_repeat() {
+    fn reading_from_any_position_has_no_gap_and_no_repeat() {
         let (mut ring, mut lines) = (FeedRing::new(1 << 20), Lines::new(1));
         assert_eq!(ring.read(1, None), Read::AtEnd);
         for count in [1, 3, 0, 5, 2] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn old_lines_go_when_there_are_too_many_bytes() {
+    fn the_oldest_lines_are_dropped_beyond_the_byte_limit() {
         let (mut ring, mut lines) = (FeedRing::new(4_096), Lines::new(1));
         for _ in 0..100 {
             push(&mut ring, &mut lines, 3);

@@ -1,4 +1,4 @@
-//! Starting and stopping the exchange thread.
+//! Starts and stops the exchange thread.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::SimError;
 use super::driver::drive;
-use super::faults::{Faults, carry_out};
+use super::faults::{Faults, run_pending_actions};
 use super::listener::{BoundedListener, Connection};
 use super::options::{SessionTime, SimOptions};
 use super::replay::{Pace, Replay};
@@ -37,26 +37,27 @@ pub struct SimHandle {
 }
 
 impl SimHandle {
-    /// Where it listens.
+    /// The address it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether the thread has ended, asked to or not; [`Self::join`] then says why at once.
+    /// Whether the thread has ended, on request or not; [`Self::join`] then returns at once with
+    /// the reason.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Asks the thread to stop and does not wait. Requests in flight are cut off; what was
+    /// Asks the thread to stop, without waiting. Requests in flight are cut off; whatever was
     /// answered is in the journal.
     pub fn request_stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Waits for the thread.
+    /// Waits for the thread to end.
     ///
     /// # Errors
-    /// What ended it when it was not asked to: the journal, the server, or a panic.
+    /// Why the thread ended unasked: the journal, the server, or a panic.
     pub fn join(mut self) -> Result<(), SimError> {
         self.join_thread()
     }
@@ -80,21 +81,21 @@ impl Drop for SimHandle {
     fn drop(&mut self) {
         self.request_stop();
         if let Err(error) = self.join_thread() {
-            tracing::error!(%error, "the exchange had failed");
+            tracing::error!(%error, "the exchange failed");
         }
     }
 }
 
-/// Starts the exchange on a thread of its own, listening when this returns.
+/// Starts the exchange on a thread of its own; it listens when this returns.
 ///
 /// # Errors
-/// A setting, file or address that cannot be used.
+/// A setting, file or address cannot be used.
 pub fn start(options: SimOptions) -> Result<SimHandle, SimError> {
     start_with(options, || {})
 }
 
-/// As [`start`]; `on_end` is called on the exchange's thread when that ends, asked to or not, also
-/// by a panic.
+/// Like [`start`]; calls `on_end` on the exchange's thread when the thread ends for any reason, a
+/// panic included.
 ///
 /// # Errors
 /// As [`start`].
@@ -138,8 +139,8 @@ impl<F: FnOnce()> Drop for OnEnd<F> {
     }
 }
 
-/// Runs the exchange, and again after each restart that it is told to make. The listener stays open
-/// meanwhile: who connects during a restart waits.
+/// Runs the exchange, again after each requested restart. The listener stays open, so that
+/// connections made during a restart wait.
 fn run(
     listener: &TcpListener,
     world: &World,
@@ -150,7 +151,7 @@ fn run(
     let mut run = first;
     loop {
         let listener = listener.try_clone().map_err(failed("share its listener"))?;
-        // A runtime for each run: it takes every connection and every task with it.
+        // A runtime per run: dropping it drops every connection and task.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -177,7 +178,7 @@ fn run(
     }
 }
 
-/// One run. `None`: it was asked to stop.
+/// One run; `None` when it was asked to stop.
 async fn run_once(
     listener: TcpListener,
     world: &World,
@@ -188,14 +189,14 @@ async fn run_once(
     let listener = tokio::net::TcpListener::from_std(listener);
     let listener = BoundedListener::new(listener.map_err(failed("use its listener"))?);
     let shared = Shared::new(state, Arc::clone(&world.faults), world.clock.clone());
-    for place in shared.look(|state| state.webhooks.places()) {
+    for place in shared.look(|state| state.webhooks.indices()) {
         tokio::spawn(deliver(Arc::clone(&shared), place));
     }
-    tokio::spawn(carry_out(Arc::clone(&shared)));
+    tokio::spawn(run_pending_actions(Arc::clone(&shared)));
     let service = router(Arc::clone(&shared)).into_make_service_with_connect_info::<Connection>();
     let server = axum::serve(listener, service);
     tokio::select! {
-        // An error means that the handle is gone, which is a wish to stop too.
+        // An error means that the handle is gone, which also asks for a stop.
         _ = stopped.wait_for(|&stop| stop) => Ok(None),
         ending = shared.ending() => Ok(Some(ending)),
         () = drive(Arc::clone(&shared), replay, world.options.speed) => {
@@ -205,7 +206,7 @@ async fn run_once(
     }
 }
 
-/// What every run of the exchange begins from.
+/// What stays the same over the runs of the exchange.
 struct World {
     options: SimOptions,
     tape: Arc<Tape>,
@@ -213,7 +214,7 @@ struct World {
     start_millis: u32,
     symbols: Vec<SymbolInfo>,
     faults: Arc<Faults>,
-    /// An exchange's clock is not set back, whatever happens to that of the machine.
+    /// Steady: the exchange's clock never goes back, even if the machine's clock does.
     clock: SteadyClock,
 }
 
@@ -247,7 +248,7 @@ impl World {
         Ok(Self { options, tape, synthetic, start_millis, symbols, faults, clock })
     }
 
-    /// A new session, with the orders that the journal remembers but for those to forget.
+    /// Begins a new session with the orders in the journal, except those to forget.
     fn open(&self, forget: Forget) -> Result<(State, Replay), SimError> {
         let options = &self.options;
         let tape = Arc::clone(&self.tape);
@@ -272,7 +273,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, SimError> {
     std::fs::read(path).map_err(file_error)
 }
 
-/// The most active symbols of the universe that the tape does not have.
+/// The most active symbols of the universe that are not on the tape.
 fn choose_synthetic(
     tape: &Tape,
     universe: &Universe,
@@ -320,7 +321,7 @@ fn describe(tape: &Tape, universe: &Universe, synthetic: &[UniverseEntry]) -> Ve
     recorded.chain(made_up).collect()
 }
 
-/// `YYYYMMDD` as people write it.
+/// Formats a `YYYYMMDD` number as `YYYY-MM-DD`.
 fn day(number: u32) -> String {
     format!("{:04}-{:02}-{:02}", number / 10_000, number / 100 % 100, number % 100)
 }

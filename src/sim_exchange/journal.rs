@@ -1,6 +1,6 @@
-//! The file that remembers orders. Entries are handed to the kernel with one `write` before the
-//! answer or feed line that tells of them leaves, so they survive the death of the process at any
-//! moment (`kill -9`). They are not synced: a crash of the whole machine can lose the last ones.
+//! The file that makes orders survive. Entries go to the kernel with one `write` before the answer
+//! or feed line that reports them is sent, so they survive the death of the process at any moment
+//! (`kill -9`). They are not synced: a crash of the machine can lose the newest ones.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Write};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use super::SimError;
 use super::entry::{Entry, FRAME_HEADER_BYTES, MAX_PAYLOAD_BYTES, checksum};
 
-/// First bytes of the file: what it is and its format version.
+/// First bytes of the file: file type and format version.
 const MAGIC: &[u8; 8] = b"LBSIMJ\x01\n";
-/// Appended bytes after which the file is written anew without what was forgotten. Some three
-/// million orders with a fill each.
+/// Appended bytes after which the file is rewritten without forgotten records: about three million
+/// orders with a fill each.
 const COMPACT_AFTER_BYTES: u64 = 512 << 20;
 
 /// An open journal.
@@ -20,23 +20,23 @@ const COMPACT_AFTER_BYTES: u64 = 512 << 20;
 pub(super) struct Journal {
     directory: PathBuf,
     file: File,
-    /// Bytes appended since the file was last written anew.
+    /// Bytes appended since the file was last rewritten.
     appended: u64,
-    /// Held as long as the journal is open: one process at a time.
+    /// Held while the journal is open, for one process at a time.
     _lock: File,
 }
 
-/// What was found when a journal was read.
+/// What reading a journal found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Loaded {
     pub(super) entries: u64,
-    /// Bytes of a torn end that were left out.
+    /// Bytes of a torn end that were discarded.
     pub(super) torn_bytes: u64,
 }
 
 impl Journal {
-    /// Locks the directory (made when absent) and hands every entry to `visit`, oldest first.
-    /// The journal is then as it was; [`Self::rewrite`] must follow before anything is appended.
+    /// Locks the directory, creating it if absent, and passes every entry to `visit`, oldest first.
+    /// The file is unchanged; [`Self::rewrite`] must follow before anything is appended.
     pub(super) fn open(
         directory: &Path,
         visit: &mut dyn FnMut(Entry<'_>),
@@ -50,8 +50,8 @@ impl Journal {
         Ok((Self { directory: directory.to_owned(), file, appended: 0, _lock: lock }, loaded))
     }
 
-    /// Hands frames to the kernel. After an error the journal must not be used again: part of them
-    /// may be in it.
+    /// Writes frames to the kernel. After an error the journal must not be used again: it may
+    /// contain part of them.
     pub(super) fn append(&mut self, frames: &[u8]) -> Result<(), SimError> {
         let path = || self.directory.join("journal");
         self.file.write_all(frames).map_err(|e| file_error("write", &path(), e))?;
@@ -59,12 +59,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether so much was appended that [`Self::rewrite`] is worth its time.
+    /// Whether enough was appended to make [`Self::rewrite`] worthwhile.
     pub(super) const fn wants_rewrite(&self) -> bool {
         self.appended >= COMPACT_AFTER_BYTES
     }
 
-    /// Replaces the whole journal by `frames`; killed in the middle, the old one stands.
+    /// Replaces the whole journal by `frames`. A process killed midway leaves the old journal.
     pub(super) fn rewrite(&mut self, frames: &[u8]) -> Result<(), SimError> {
         let (new, path) = (self.directory.join("journal.new"), self.directory.join("journal"));
         let file = private().write(true).create(true).truncate(true).open(&new);
@@ -78,7 +78,7 @@ impl Journal {
     }
 }
 
-/// Only the owner reads the journal: it has the secrets of webhooks.
+/// Readable by the owner only: the journal contains webhook secrets.
 fn private() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = OpenOptions::new();
@@ -106,10 +106,10 @@ fn load(file: &File, visit: &mut dyn FnMut(Entry<'_>)) -> io::Result<Loaded> {
     let mut input = BufReader::with_capacity(1 << 20, file);
     let mut magic = [0; MAGIC.len()];
     if fill(&mut input, &mut magic)? < magic.len() {
-        return Ok(Loaded { entries: 0, torn_bytes: total }); // killed while it was first made
+        return Ok(Loaded { entries: 0, torn_bytes: total }); // killed while creating it
     }
     if &magic != MAGIC {
-        let problem = "it does not begin as a journal of version 1 does";
+        let problem = "it does not start as a version 1 journal";
         return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
     }
     let (mut entries, mut good) = (0, MAGIC.len() as u64);
@@ -123,7 +123,7 @@ fn load(file: &File, visit: &mut dyn FnMut(Entry<'_>)) -> io::Result<Loaded> {
     Ok(Loaded { entries, torn_bytes: total.saturating_sub(good) })
 }
 
-/// Reads a frame's payload and gives the frame's length; `None` at the end, torn or clean.
+/// Reads a frame's payload and returns the frame's length; `None` at the end, torn or clean.
 fn next_frame(input: &mut impl Read, payload: &mut Vec<u8>) -> io::Result<Option<u64>> {
     let mut header = [0; FRAME_HEADER_BYTES];
     if fill(input, &mut header)? < header.len() {
@@ -141,7 +141,7 @@ fn next_frame(input: &mut impl Read, payload: &mut Vec<u8>) -> io::Result<Option
     Ok(Some((FRAME_HEADER_BYTES + length) as u64))
 }
 
-/// Reads until the buffer is full or the input ends, and gives the number of bytes.
+/// Reads until the buffer is full or the input ends; returns the number of bytes.
 fn fill(input: &mut impl Read, mut buffer: &mut [u8]) -> io::Result<usize> {
     let wanted = buffer.len();
     while !buffer.is_empty() {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_comes_back() {
+    fn appended_entries_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
         {
             let (mut journal, loaded) = Journal::open(directory.path(), &mut |_| {}).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_or_damaged_end_is_left_out_wherever_it_is_cut() {
+    fn a_torn_or_damaged_end_is_discarded() {
         let directory = tempfile::tempdir().unwrap();
         let mut whole = MAGIC.to_vec();
         whole.extend(frames(1..=3));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_process_is_refused() {
+    fn a_directory_in_use_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let first = Journal::open(directory.path(), &mut |_| {}).unwrap();
         let second = Journal::open(directory.path(), &mut |_| {});
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_not_overwritten() {
+    fn a_foreign_file_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("journal"), "something else entirely").unwrap();
         let error = Journal::open(directory.path(), &mut |_| {}).map(drop).unwrap_err();

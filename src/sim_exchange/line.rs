@@ -1,5 +1,5 @@
-//! Feed lines, formatted by hand into one buffer: the replay makes 100,000 of them a second and
-//! more. The bytes are what `serde_json` would make of the same [`FeedLine`] (tested).
+//! Feed lines, formatted by hand into one buffer: the replay makes 100,000 a second and more. The
+//! bytes equal what `serde_json` makes of the same [`FeedLine`] (tested).
 //!
 //! [`FeedLine`]: crate::exchange::wire::FeedLine
 
@@ -7,25 +7,25 @@ use std::io::Write;
 
 use crate::types::{PriceCents, TimestampMicros};
 
-/// Where one line ends and what it is about.
+/// The end of one line, and its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LineMark {
-    /// First byte after the line, from the beginning of its chunk.
+    /// First byte after the line, counted from the beginning of its chunk.
     pub(super) end: u32,
-    /// Place of the symbol; [`NO_SYMBOL`] for one that does not trade any more.
+    /// Index of the symbol; [`NO_SYMBOL`] for one that no longer trades.
     pub(super) symbol: u16,
-    /// Whether it belongs to an order.
+    /// Whether the line belongs to an order.
     pub(super) of_order: bool,
 }
 
-/// The place of a symbol that an order of an earlier run has and this run does not trade.
+/// Index of a symbol that this run does not trade, of an order from an earlier run.
 pub(super) const NO_SYMBOL: u16 = u16::MAX;
 
-/// Numbers the lines of a feed session, and keeps those that were made and not yet published.
+/// Numbers the lines of a feed session, and holds those not published yet.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     session: u64,
-    /// Sequence of the last line that was made.
+    /// Sequence of the last line made.
     sequence: u64,
     pub(super) bytes: Vec<u8>,
     pub(super) marks: Vec<LineMark>,
@@ -38,7 +38,7 @@ pub(super) struct LineSymbol<'a> {
     pub(super) name: &'a str,
 }
 
-/// What a trade line tells.
+/// The trade of a line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LineTrade<'a> {
     pub(super) symbol: LineSymbol<'a>,
@@ -46,17 +46,17 @@ pub(super) struct LineTrade<'a> {
     pub(super) shares: u64,
 }
 
-/// Names an order or an execution: unique as long as feed sessions are.
+/// Identifies an order or an execution; unique as long as feed sessions are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
-    /// The feed session in which it came to be.
+    /// The feed session in which it was created.
     pub(super) session: u64,
     /// Its number in that session.
     pub(super) number: u64,
 }
 
 impl Lines {
-    /// Without lines; the first will have sequence 1.
+    /// No lines yet; the first gets sequence 1.
     pub(super) fn new(session: u64) -> Self {
         Self { session, ..Self::default() }
     }
@@ -65,12 +65,12 @@ impl Lines {
         self.session
     }
 
-    /// Sequence of the first line that is not yet published.
+    /// Sequence of the first unpublished line.
     pub(super) const fn first_sequence(&self) -> u64 {
         self.sequence + 1 - self.marks.len() as u64
     }
 
-    /// Makes the line of a print and gives the key of the execution.
+    /// Makes the line of a print and returns the execution's key.
     pub(super) fn print(&mut self, trade: LineTrade<'_>, at: TimestampMicros) -> Key {
         self.begin("trade");
         let execution = Key { session: self.session, number: self.sequence };
@@ -79,7 +79,7 @@ impl Lines {
         execution
     }
 
-    /// Makes the line of one order's share of a print whose own line has counted the volume.
+    /// Makes the line of one order's share of a print. The print's own line counts the volume.
     pub(super) fn fill(
         &mut self,
         execution: Key,
@@ -94,7 +94,7 @@ impl Lines {
         self.end(trade.symbol.place, true, at);
     }
 
-    /// Makes the line that declares one order's share of a print void.
+    /// Makes the line that busts one order's share of a print.
     pub(super) fn bust(
         &mut self,
         execution: Key,
@@ -108,24 +108,23 @@ impl Lines {
         self.end(trade.symbol.place, true, at);
     }
 
-    /// Makes a further line, with a sequence of its own, of one that is not published yet.
+    /// Repeats an unpublished line under a sequence of its own.
     pub(super) fn repeat(&mut self, index: usize) {
         let before = index.checked_sub(1).and_then(|before| self.marks.get(before));
         let start = before.map_or(0, |mark| mark.end as usize);
         let Some(&mark) = self.marks.get(index) else { return };
         let line = self.bytes.get(start..mark.end as usize).unwrap_or_default();
-        // Every line begins with its sequence.
+        // Every line starts with its sequence.
         let Some(comma) = memchr::memchr(b',', line) else { return };
         let rest = line.get(comma..).unwrap_or_default().to_vec();
         self.sequence += 1;
         self.text(r#"{"sequence":"#);
         self.number(self.sequence);
         self.bytes.extend_from_slice(&rest);
-        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.marks.push(LineMark { end, ..mark });
+        self.mark(mark.symbol, mark.of_order);
     }
 
-    /// Makes the line of the end of an order that was cancelled or has `expired`.
+    /// Makes the line of an order that was cancelled or expired.
     pub(super) fn order_end(
         &mut self,
         order: Key,
@@ -159,7 +158,7 @@ impl Lines {
     }
 
     fn symbol(&mut self, symbol: LineSymbol<'_>) {
-        // Symbols have no character that JSON escapes.
+        // Symbols contain no character that JSON escapes.
         self.text(r#","symbol":""#);
         self.text(symbol.name);
         self.text(r#"""#);
@@ -181,8 +180,13 @@ impl Lines {
         self.text(r#","timestamp":"#);
         self.number(at.micros());
         self.text("}\n");
-        // A chunk is published long before it reaches 4 GiB; see the limits of the driver.
-        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.mark(symbol, of_order);
+    }
+
+    fn mark(&mut self, symbol: u16, of_order: bool) {
+        let Ok(end) = u32::try_from(self.bytes.len()) else {
+            unreachable!("a chunk is published long before 4 GiB: see the limits in `driver`")
+        };
         self.marks.push(LineMark { end, symbol, of_order });
     }
 
@@ -201,7 +205,7 @@ pub(super) fn heartbeat(sequence: u64, at: TimestampMicros) -> Vec<u8> {
     let micros = at.micros();
     let written =
         writeln!(line, r#"{{"sequence":{sequence},"type":"heartbeat","timestamp":{micros}}}"#);
-    debug_assert!(written.is_ok(), "a Vec takes every write");
+    debug_assert!(written.is_ok(), "writing to a Vec cannot fail");
     line
 }
 
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_line_is_the_contracts_json() {
+    fn every_kind_of_line_is_valid_json_of_the_contract() {
         let price = PriceCents::new(16_740).unwrap();
         let trade = LineTrade { symbol: SPY, price, shares: 300 };
         let order = Key { session: 2, number: 5 };

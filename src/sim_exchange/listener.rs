@@ -1,4 +1,4 @@
-//! The exchange's listener: a bounded number of connections, each with its socket options.
+//! The exchange's listener: bounds the number of connections and sets their socket options.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most connections at a time; the next ones wait in the backlog.
+/// Most connections at a time; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 512;
 /// How long a peer may leave sent bytes unacknowledged, or its window shut, before the kernel
-/// closes the connection: a feed reader that never reads would otherwise hold it for good.
+/// closes the connection: otherwise a feed reader that never reads would hold it forever.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A listener that accepts only while there is room.
@@ -40,7 +40,7 @@ impl Listener for BoundedListener {
     async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
         loop {
             let room = Arc::clone(&self.room).acquire_owned().await;
-            // Waits by itself when the process has no descriptor left.
+            // This waits by itself while the process has no free descriptor.
             let (stream, address) = Listener::accept(&mut self.inner).await;
             let options = stream.set_nodelay(true).and_then(|()| {
                 socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))
@@ -50,8 +50,10 @@ impl Listener for BoundedListener {
                     let connection = Connection::default();
                     return (BoundedStream { inner: stream, connection, _room: room }, address);
                 }
-                (_, Err(error)) => tracing::debug!(%error, "the peer was gone at once"),
-                (Err(error), _) => tracing::error!(%error, "the room for connections was closed"),
+                (_, Err(error)) => {
+                    tracing::debug!(%error, "a peer was gone before its connection was set up")
+                }
+                (Err(error), _) => tracing::error!(%error, "the connection semaphore is closed"),
             }
         }
     }
@@ -61,12 +63,12 @@ impl Listener for BoundedListener {
     }
 }
 
-/// What a handler can do to the connection that its request came by.
+/// A handler's control over the connection of its request.
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Control>);
 
 struct Control {
-    /// Bytes that may still be written; `UNLIMITED` while nothing limits them.
+    /// Bytes that may still be written; [`UNLIMITED`] by default.
     left: AtomicUsize,
     when_closed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -74,30 +76,30 @@ struct Control {
 const UNLIMITED: usize = usize::MAX;
 
 impl Connection {
-    /// Closes the connection when so many more bytes have been written and more are to be.
+    /// Closes the connection at the first write after this many more bytes.
     pub(super) fn cut_after(&self, bytes: usize) {
         self.0.left.store(bytes, Ordering::Relaxed);
     }
 
-    /// Calls `what` when the connection is closed, by whom ever.
-    pub(super) fn when_closed(&self, what: impl FnOnce() + Send + 'static) {
+    /// Calls `callback` when the connection closes, whichever side closes it.
+    pub(super) fn when_closed(&self, callback: impl FnOnce() + Send + 'static) {
         let mut slot = self.0.when_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(Box::new(what));
+        *slot = Some(Box::new(callback));
     }
 
     fn closed(&self) {
         let mut slot = self.0.when_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let what = slot.take();
+        let callback = slot.take();
         drop(slot);
-        if let Some(what) = what {
-            what();
+        if let Some(callback) = callback {
+            callback();
         }
     }
 
     /// How many of `bytes` may be written.
     ///
     /// # Errors
-    /// None: the connection is to be cut.
+    /// The connection is to be cut.
     fn allowed(&self, bytes: usize) -> io::Result<usize> {
         match self.0.left.load(Ordering::Relaxed) {
             0 => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut as told")),
@@ -131,7 +133,7 @@ impl Connected<IncomingStream<'_, BoundedListener>> for Connection {
     }
 }
 
-/// A connection that gives its place back when it is dropped.
+/// A connection that releases its permit when dropped.
 pub(super) struct BoundedStream {
     inner: TcpStream,
     connection: Connection,
@@ -145,7 +147,7 @@ impl Drop for BoundedStream {
 }
 
 impl BoundedStream {
-    /// Notes what a write has written.
+    /// Records how much a write wrote.
     fn noting(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.connection.wrote(bytes);
@@ -171,7 +173,7 @@ impl AsyncWrite for BoundedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let allowed = self.connection.allowed(bytes.len())?;
-        let bytes = bytes.get(..allowed).unwrap_or_default();
+        let (bytes, _) = bytes.split_at(allowed);
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.noting(written)
     }
@@ -191,7 +193,7 @@ impl AsyncWrite for BoundedStream {
     ) -> Poll<io::Result<usize>> {
         let total = slices.iter().map(|slice| slice.len()).sum();
         if self.connection.allowed(total)? < total {
-            // Written one after the other, so that the limit falls where it is.
+            // Write slice by slice, so that the cut falls exactly at the limit.
             let first = slices.iter().find(|slice| !slice.is_empty());
             return self.poll_write(context, first.map_or(&[], |slice| slice));
         }

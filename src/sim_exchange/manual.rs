@@ -1,3 +1,5 @@
+//! The simulated exchange without a thread, for the simulation.
+
 use super::entry::{Entry, FRAME_HEADER_BYTES, checksum};
 use super::line::Key;
 use super::replay::Print;
@@ -5,8 +7,8 @@ use super::venue::Venue;
 use crate::exchange::wire::{CancelResult, FeedLine, QueryResult, SubmitOrder, SubmitResult};
 use crate::types::{ExecutionId, ExternalOrderId, PriceCents, Symbol, TimestampMicros};
 
-/// The rules of the exchange without its sockets, files and clock, moved by whoever decides what
-/// comes first.
+/// The rules of the exchange without sockets, files and clock. The simulation decides what happens
+/// next.
 pub(crate) struct ManualExchange {
     symbols: Vec<Symbol>,
     venue: Venue,
@@ -30,12 +32,12 @@ impl ManualExchange {
         self.venue.cancel(id, now)
     }
 
-    /// What is known of an order.
+    /// The record of an order.
     pub(crate) fn query(&self, client_order_id: &str) -> QueryResult {
         self.venue.query(client_order_id)
     }
 
-    /// A trade in the symbol at a place, with the fills that it means.
+    /// A trade in the symbol at this index, with the fills that it causes.
     pub(crate) fn print(
         &mut self,
         (symbol, price, shares): (u16, PriceCents, u32),
@@ -44,7 +46,7 @@ impl ManualExchange {
         self.venue.print(Print { symbol, price, shares }, now);
     }
 
-    /// The day ends: day orders expire.
+    /// Ends the day: day orders expire.
     pub(crate) fn expire_day_orders(&mut self, now: TimestampMicros) {
         let keys = self.venue.open_day_orders();
         self.venue.expire(&keys, now);
@@ -60,7 +62,7 @@ impl ManualExchange {
         self.venue.key_of(id).is_some_and(|key| self.venue.end_unasked(key, expired, now))
     }
 
-    /// Declares an execution void; its shares may be filled again where the order has not ended.
+    /// Busts an execution; its shares may be filled again unless the order has ended.
     pub(crate) fn bust(
         &mut self,
         id: &ExternalOrderId,
@@ -71,7 +73,7 @@ impl ManualExchange {
         order.zip(execution).is_some_and(|(order, key)| self.venue.bust(order, key, now))
     }
 
-    /// Ends, starts again from its journal, and begins another feed session.
+    /// Restarts from the journal and begins another feed session.
     pub(crate) fn restart(&mut self) {
         let journal = self.venue.snapshot(TimestampMicros::default());
         let session = self.venue.session() + 1;
@@ -81,7 +83,11 @@ impl ManualExchange {
             let [a, b, c, d, sum @ ..] = *header;
             let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
             let Some((payload, rest)) = rest.split_at_checked(length) else { break };
-            debug_assert_eq!(checksum(payload), u32::from_le_bytes(sum), "a whole frame");
+            debug_assert_eq!(
+                checksum(payload),
+                u32::from_le_bytes(sum),
+                "a snapshot consists of whole frames"
+            );
             if let Some(entry) = Entry::read(payload) {
                 venue.restore(&entry);
             }
@@ -91,7 +97,7 @@ impl ManualExchange {
         self.venue = venue;
     }
 
-    /// The lines of the feed since the last call, numbered by the session.
+    /// The feed lines since the last call, numbered by the session.
     pub(crate) fn take_lines(&mut self) -> Vec<FeedLine> {
         self.venue.journal.clear();
         self.venue.fills.clear();
@@ -102,7 +108,7 @@ impl ManualExchange {
     }
 }
 
-/// The key that an execution's id is made of.
+/// The key from which an execution's id is made.
 fn execution_key(id: &ExecutionId) -> Option<Key> {
     let (session, number) = id.as_str().strip_prefix('e')?.split_once('-')?;
     Some(Key { session: session.parse().ok()?, number: number.parse().ok()? })

@@ -1,17 +1,17 @@
-//! The simulated exchange: a real server on a thread of its own that replays recorded trades,
-//! takes orders and fills them against those trades.
+//! The simulated exchange: a real server on a thread of its own that replays recorded trades, takes
+//! orders and fills them against those trades.
 //!
-//! From pure to real: [`tape`] and [`universe`] are its data; `walk` makes synthetic prints,
-//! `replay` merges all prints by time; `book`, `orders` and `venue` are the rules of the exchange,
+//! From pure to real: [`tape`] and [`universe`] are its data; `walk` makes synthetic prints and
+//! `replay` merges all prints by time. `book`, `orders` and `venue` are the rules of the exchange,
 //! which turn orders, cancels and prints into answers, `line`s of the feed and `entry`s of the
-//! journal; `feed_ring` keeps lines for readers that resume. Only `journal`, `state`, `driver`,
+//! journal. `feed_ring` keeps lines for readers that resume. Only `journal`, `state`, `driver`,
 //! `feed`, `webhook`, `routes`, `listener` and `handle` touch files, sockets and clocks. [`faults`]
-//! makes it misbehave where that is asked for.
+//! makes it misbehave on request.
 //!
-//! What it promises: whatever it answered or put on the feed survives `kill -9` (the journal is
-//! written first); an order fills at most its size, and all orders together at most the print's
-//! size; every replay of a session is the same. Feed sessions are numbered from 1 at each start
-//! (by the clock, in seconds, where no directory remembers the last one).
+//! Guarantees: whatever it answered or put on the feed survives `kill -9`, because the journal is
+//! written first. An order fills at most its size, and all orders together fill at most the print's
+//! size. Every replay of a session is the same. Feed sessions are numbered from 1 at each start, or
+//! by the clock in seconds without a data directory.
 
 mod book;
 mod codec;

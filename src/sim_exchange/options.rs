@@ -1,3 +1,5 @@
+//! Options of the simulated exchange.
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,42 +8,42 @@ use std::str::FromStr;
 use super::SimError;
 use super::faults::FaultSettings;
 
-/// Slowest and fastest replay. At the fastest a session would take a quarter of a second; what a
-/// core cannot emit in time makes the replay slip.
+/// Slowest and fastest replay. At the fastest a session would take a quarter of a second; if the
+/// core cannot keep up, the replay slips.
 const SPEEDS: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
-/// Synthetic symbols beside the recorded ones when nothing else is asked for.
+/// Default number of synthetic symbols beside the recorded ones.
 pub const DEFAULT_UNIVERSE: usize = 500;
-/// Bytes of feed lines that are kept for readers that resume: at 880 lines/s (the default run)
-/// about eight minutes, at 100,000 lines/s four seconds.
+/// Default for the bytes of feed lines retained for readers that resume: at 880 lines/s (the
+/// default run) about eight minutes, at 100,000 lines/s four seconds.
 pub const DEFAULT_FEED_RETAINED_BYTES: usize = 64 << 20;
-/// Least and most that may be kept.
+/// Allowed bytes of retained lines.
 const FEED_RETAINED_BYTES: std::ops::RangeInclusive<usize> = 64 << 10..=4 << 30;
 
-/// How the simulated exchange runs.
+/// Options of the simulated exchange.
 #[derive(Debug, Clone)]
 pub struct SimOptions {
-    /// Where it listens; port 0 takes a free one.
+    /// Address to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Where its orders are kept; without one they are gone when it stops.
+    /// Directory of the journal; without one, orders are lost when the exchange stops.
     pub data_dir: Option<PathBuf>,
-    /// A tape file in place of the built-in one.
+    /// A tape file instead of the built-in one.
     pub tape: Option<PathBuf>,
-    /// Session seconds a second.
+    /// Session seconds per second.
     pub speed: Speed,
-    /// Where in the session each replay begins; `None`: at its open.
+    /// Where in the session each replay begins; `None` for its open.
     pub from: Option<SessionTime>,
-    /// How many synthetic symbols, the most active first.
+    /// Number of synthetic symbols, the most active first.
     pub universe: usize,
     /// Seed of the synthetic prints.
     pub seed: u64,
-    /// Bytes of feed lines kept for readers that resume.
+    /// Bytes of feed lines retained for readers that resume.
     pub feed_retained_bytes: usize,
-    /// What it does wrong from its start on.
+    /// Faults from the start on.
     pub faults: FaultSettings,
 }
 
 impl SimOptions {
-    /// The defaults: built-in tape from its open at its own speed, 500 synthetic symbols, orders in
+    /// The defaults: the built-in tape from its open in real time, 500 synthetic symbols, orders in
     /// memory only.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
@@ -69,7 +71,7 @@ impl SimOptions {
     }
 }
 
-/// Session seconds a second, from 0.01 to 100,000.
+/// Session seconds per second, from 0.01 to 100,000.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speed(f64);
 
@@ -77,12 +79,12 @@ impl Speed {
     /// Checks the range.
     ///
     /// # Errors
-    /// [`SimError::Setting`] outside of 0.01 to 100,000 and for what is no number.
+    /// [`SimError::Setting`] if the factor is outside of 0.01 to 100,000 or not a number.
     pub fn new(factor: f64) -> Result<Self, SimError> {
         if SPEEDS.contains(&factor) { Ok(Self(factor)) } else { Err(Self::refuse(factor)) }
     }
 
-    /// Session seconds a second.
+    /// Session seconds per second.
     pub const fn factor(self) -> f64 {
         self.0
     }
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_day_are_read_strictly() {
+    fn times_of_day_are_parsed_strictly() {
         let millis = |text: &str| text.parse::<SessionTime>().map(SessionTime::millis).ok();
         assert_eq!(millis("09:30"), Some(34_200_000));
         assert_eq!(millis("15:59:59"), Some(57_599_000));

@@ -1,5 +1,5 @@
-//! The exchange's record of orders: what was answered to whom, what was executed, what is open.
-//! Bounded: finished orders are forgotten, the longest finished first, when there are too many.
+//! The exchange's records of orders: what was answered, what was executed, what is open. Bounded:
+//! beyond a limit, the orders that finished first are forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -13,9 +13,9 @@ use crate::types::{
     OrderId, OrderType, PriceCents, Shares, Side, Symbol, TimeInForce, TimestampMicros,
 };
 
-/// Most open orders. About 450 bytes each: 450 MB at the very most.
+/// Most open orders, at about 450 bytes each: at most 450 MB.
 pub(super) const MAX_OPEN_ORDERS: usize = 1_000_000;
-/// Most finished orders that are remembered, at about 400 bytes each.
+/// Most finished orders remembered, at about 400 bytes each.
 pub(super) const MAX_FINISHED_ORDERS: usize = 1_000_000;
 
 /// A client's order id. Longbow's are UUIDs, which take 16 bytes and no heap block.
@@ -47,7 +47,7 @@ pub(super) struct Execution {
     pub(super) at: TimestampMicros,
 }
 
-/// What was accepted.
+/// The terms of an accepted order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) symbol: Symbol,
@@ -69,7 +69,7 @@ pub(super) struct Order {
     pub(super) filled: Shares,
     pub(super) executions: Vec<Execution>,
     pub(super) accepted_at: TimestampMicros,
-    /// When it ended, or last changed before that.
+    /// When it ended; for an open order, when it last changed.
     pub(super) at: TimestampMicros,
 }
 
@@ -83,7 +83,7 @@ impl Order {
     }
 }
 
-/// An order that was refused.
+/// A refused order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rejection {
     pub(super) client: ClientKey,
@@ -91,29 +91,29 @@ pub(super) struct Rejection {
     pub(super) at: TimestampMicros,
 }
 
-/// What became of a submitted order.
+/// The outcome of a submitted order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
     Accepted(Order),
     Rejected(Rejection),
 }
 
-/// All orders by their ids. In trees: a hash table that grows moves all it holds at once, which
-/// with half a million orders keeps everybody waiting for 100 ms. Ids of either kind grow with time, so
-/// that new ones come next to each other.
+/// All orders by their ids. Uses trees: a growing hash table moves all its entries at once, which
+/// with half a million orders takes 100 ms. Ids of both kinds grow with time, so new ones are
+/// neighbours in the tree.
 #[derive(Debug)]
 pub(super) struct Orders {
     records: BTreeMap<OrderSlot, Box<Record>>,
     next_slot: OrderSlot,
     by_client: BTreeMap<ClientKey, OrderSlot>,
     by_key: BTreeMap<Key, OrderSlot>,
-    /// Finished ones, the first finished first.
+    /// Finished orders, the first finished first.
     finished: VecDeque<OrderSlot>,
     max_finished: usize,
 }
 
 impl Orders {
-    /// No orders; at most `max_finished` finished ones will be remembered.
+    /// No orders; remembers at most `max_finished` finished ones.
     pub(super) fn new(max_finished: usize) -> Self {
         Self {
             records: BTreeMap::new(),
@@ -159,7 +159,7 @@ impl Orders {
         }
     }
 
-    /// Keeps an order; `None` when its client id or its key is known already.
+    /// Stores an order; `None` if its client id or its key is known already.
     pub(super) fn accept(&mut self, order: Order) -> Option<OrderSlot> {
         if self.by_client.contains_key(&order.client) || self.by_key.contains_key(&order.key) {
             return None;
@@ -171,7 +171,7 @@ impl Orders {
         Some(slot)
     }
 
-    /// Keeps a refusal, so that the same order again gets the same answer.
+    /// Stores a refusal, so that the same order gets the same answer again.
     pub(super) fn reject(&mut self, rejection: Rejection) {
         if self.by_client.contains_key(&rejection.client) {
             return;
@@ -182,7 +182,7 @@ impl Orders {
         self.finish(slot);
     }
 
-    /// Adds an execution, at most what is left; `true` when nothing is left after it.
+    /// Adds an execution of at most the shares left; `true` if none are left after it.
     pub(super) fn execute(&mut self, slot: OrderSlot, execution: Execution) -> bool {
         let Some(Record::Accepted(order)) = self.record_mut(slot) else { return false };
         debug_assert!(execution.shares <= order.left(), "an order never fills beyond its size");
@@ -197,8 +197,8 @@ impl Orders {
         filled
     }
 
-    /// Takes an execution back. `None` when the order has no such execution; otherwise what it
-    /// was, and whether the order was filled and is open again.
+    /// Removes an execution. Returns it, and whether the order was filled and is open again; `None`
+    /// if the order has no such execution.
     pub(super) fn bust(
         &mut self,
         slot: OrderSlot,
@@ -229,7 +229,7 @@ impl Orders {
         }
     }
 
-    /// Forgets finished orders that are older than `before`.
+    /// Forgets finished orders older than `before`.
     pub(super) fn forget_finished_before(&mut self, before: TimestampMicros) {
         while let Some(record) = self.finished.front().and_then(|slot| self.record(*slot)) {
             let at = match record {
@@ -243,8 +243,8 @@ impl Orders {
         }
     }
 
-    /// Everything known: finished orders in the order in which they finished, then the open ones
-    /// in the order in which they were accepted.
+    /// All records: finished orders in the order in which they finished, then open ones in the
+    /// order of acceptance.
     pub(super) fn all(&self) -> Vec<&Record> {
         let is_open = |slot: &OrderSlot| {
             self.get(*slot).is_some_and(|order| order.status == ExchangeStatus::Open)
@@ -254,11 +254,11 @@ impl Orders {
         slots.filter_map(|slot| self.record(slot)).collect()
     }
 
-    /// Accepted orders by their keys, after `after`, at most `limit`.
+    /// Accepted orders with keys after `after`, at most `limit`.
     pub(super) fn accepted_after(&self, after: Option<Key>, limit: usize) -> Vec<&Order> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.by_key.range((from, Bound::Unbounded)).take(limit);
-        behind.filter_map(|(_, slot)| self.get(*slot)).collect()
+        let orders = self.by_key.range((from, Bound::Unbounded)).take(limit);
+        orders.filter_map(|(_, slot)| self.get(*slot)).collect()
     }
 
     fn finish(&mut self, slot: OrderSlot) {
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_finished_are_forgotten_first() {
+    fn the_first_finished_are_forgotten_first() {
         let mut orders = Orders::new(100);
         for n in 0..=100 {
             orders.reject(Rejection {

@@ -1,4 +1,4 @@
-//! Reading requests and writing answers: JSON, and problem documents (RFC 9457) for what is wrong.
+//! Parsing of requests, and answers: JSON, and problem documents (RFC 9457) for errors.
 
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
@@ -24,7 +24,7 @@ impl Problem {
         Self { status, code, detail: detail.into(), retry_after: None }
     }
 
-    /// Says when the request may come again, in seconds.
+    /// Sets `Retry-After`, in seconds.
     pub(super) fn with_retry_after(self, seconds: &'static str) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }

@@ -1,4 +1,4 @@
-//! What queries show of orders: the records as they are, or as they were a while ago.
+//! What queries show of orders: the current records, or records that lag.
 
 use std::collections::VecDeque;
 
@@ -9,48 +9,48 @@ use super::state::State;
 use crate::exchange::wire::{AsOf, QueryResult};
 use crate::types::TimestampMicros;
 
-/// Least time between two places of the feed that are kept, in microseconds.
-const PLACE_SPACING_MICROS: u64 = 10_000;
-/// Places that are kept: as many as the longest lag can need.
-const MAX_PLACES: u64 = MAX_RECORD_LAG_MILLIS * 1_000 / PLACE_SPACING_MICROS;
+/// Least time between two stored feed positions, in microseconds.
+const POSITION_SPACING_MICROS: u64 = 10_000;
+/// Most stored positions: enough for the longest lag.
+const MAX_POSITIONS: u64 = MAX_RECORD_LAG_MILLIS * 1_000 / POSITION_SPACING_MICROS;
 
-/// How far the feed had come at which time, for records that are behind.
+/// The feed's position over time, for the `asOf` of lagging records.
 #[derive(Debug, Default)]
-pub(super) struct FeedPlaces(VecDeque<(TimestampMicros, u64)>);
+pub(super) struct FeedPositions(VecDeque<(TimestampMicros, u64)>);
 
-impl FeedPlaces {
-    /// Takes note that everything up to a sequence was published by a time.
+impl FeedPositions {
+    /// Notes that everything up to `sequence` was published by `at`.
     pub(super) fn note(&mut self, at: TimestampMicros, sequence: u64) {
         let is_due =
-            |&(last, _): &(TimestampMicros, u64)| at.micros_since(last) >= PLACE_SPACING_MICROS;
+            |&(last, _): &(TimestampMicros, u64)| at.micros_since(last) >= POSITION_SPACING_MICROS;
         if self.0.back().is_none_or(is_due) {
-            if self.0.len() as u64 >= MAX_PLACES {
+            if self.0.len() as u64 >= MAX_POSITIONS {
                 self.0.pop_front();
             }
             self.0.push_back((at, sequence));
         }
     }
 
-    /// The last sequence of which it is known that it was published by a time.
+    /// The highest sequence known to have been published by a time.
     fn at(&self, at: TimestampMicros) -> Option<u64> {
         let later = self.0.partition_point(|&(noted, _)| noted <= at);
         self.0.get(later.checked_sub(1)?).map(|&(_, sequence)| sequence)
     }
 }
 
-/// The records of some orders, as behind and as silent about it as the exchange was told to be.
-pub(super) fn tell(
+/// The records of some orders, with the lag and the `asOf` that the faults prescribe.
+pub(super) fn query(
     state: &State,
     ids: &[CompactString],
     (now, manner): (TimestampMicros, &FaultManner),
 ) -> Vec<QueryResult> {
     let at = TimestampMicros::new(now.micros().saturating_sub(manner.record_lag_ms * 1_000));
     let is_behind = manner.record_lag_ms > 0;
-    // What was done is on the feed before anybody can ask.
+    // Whatever was done is on the feed before anybody can ask.
     let newest = state.ring.next_sequence() - 1;
-    let place = if is_behind { state.places.at(at) } else { Some(newest) };
+    let position = if is_behind { state.positions.at(at) } else { Some(newest) };
     let session = format_compact!("{}", state.feed_session);
-    let as_of = place.map(|sequence| AsOf { session, sequence });
+    let as_of = position.map(|sequence| AsOf { session, sequence });
     let as_of = as_of.filter(|_| manner.record_as_of);
     let record = |id: &CompactString| {
         if is_behind { state.venue.query_at(id, at) } else { state.venue.query(id) }
@@ -63,15 +63,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_told_of_a_time_only_when_it_was_reached_by_then() {
+    fn a_position_counts_only_once_it_was_reached() {
         let at = TimestampMicros::new;
-        let mut places = FeedPlaces::default();
-        assert_eq!(places.at(at(5)), None);
+        let mut positions = FeedPositions::default();
+        assert_eq!(positions.at(at(5)), None);
         for (micros, sequence) in [(1_000_000, 7), (1_005_000, 8), (1_020_000, 9)] {
-            places.note(at(micros), sequence);
+            positions.note(at(micros), sequence);
         }
-        assert_eq!(places.at(at(999_999)), None);
-        assert_eq!(places.at(at(1_019_999)), Some(7), "the one between came too soon to be kept");
-        assert_eq!(places.at(at(1_020_000)), Some(9));
+        assert_eq!(positions.at(at(999_999)), None);
+        assert_eq!(
+            positions.at(at(1_019_999)),
+            Some(7),
+            "the position between came too soon to be stored"
+        );
+        assert_eq!(positions.at(at(1_020_000)), Some(9));
     }
 }

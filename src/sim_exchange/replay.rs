@@ -1,5 +1,5 @@
-//! One session of prints, recorded and synthetic, merged by time. Pure: the caller says how far
-//! the session has come.
+//! One session of prints, recorded and synthetic, merged by time. Pure: the caller says how far the
+//! session has come.
 
 use std::sync::Arc;
 
@@ -14,29 +14,29 @@ pub(super) type SessionMicros = u64;
 /// One trade of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Print {
-    /// Place of the symbol: those of the tape first, then the synthetic ones.
+    /// Index of the symbol: those of the tape first, then the synthetic ones.
     pub(super) symbol: u16,
     pub(super) price: PriceCents,
     /// At least 1.
     pub(super) shares: u32,
 }
 
-/// Where a replay of the session stands.
+/// A replay of the session, and its position.
 #[derive(Debug)]
 pub(super) struct Replay {
     tape: Arc<Tape>,
-    /// Next print of the tape, and the one that a replay begins with.
+    /// Index of the tape's next print, and of the first print of a replay.
     next_print: usize,
     first_print: usize,
     walks: Walks,
-    /// The walks as they were at the beginning.
+    /// The walks as they were at the start.
     first_walks: Walks,
     start: SessionMicros,
     close: SessionMicros,
 }
 
 impl Replay {
-    /// A replay from `start_millis` since midnight to the close of the tape.
+    /// A replay from `start_millis` since midnight to the tape's close.
     pub(super) fn new(
         tape: Arc<Tape>,
         synthetic: &[UniverseEntry],
@@ -52,23 +52,23 @@ impl Replay {
         Self { tape, next_print: first_print, first_print, walks, first_walks, start, close }
     }
 
-    /// When the replay begins.
+    /// When the replay starts.
     pub(super) const fn start(&self) -> SessionMicros {
         self.start
     }
 
-    /// When the session ends.
+    /// When the session closes.
     pub(super) const fn close(&self) -> SessionMicros {
         self.close
     }
 
-    /// Goes back to the beginning.
+    /// Goes back to the start.
     pub(super) fn restart(&mut self) {
         self.next_print = self.first_print;
         self.walks.clone_from(&self.first_walks);
     }
 
-    /// When the next print is due; `None` when the session has no more.
+    /// When the next print is due; `None` at the end of the session.
     pub(super) fn next_due(&self) -> Option<SessionMicros> {
         let recorded = self.peek_recorded().map(due);
         let walked = self.walks.next_micros().filter(|&micros| micros < self.close);
@@ -78,7 +78,7 @@ impl Replay {
         }
     }
 
-    /// The next print when it is due by `now`.
+    /// The next print, if it is due by `now`.
     pub(super) fn pop(&mut self, now: SessionMicros) -> Option<Print> {
         let due_at = self.next_due().filter(|&due_at| due_at <= now)?;
         if let Some(print) = self.peek_recorded().copied().filter(|print| due(print) == due_at) {
@@ -101,11 +101,11 @@ fn due(print: &TapePrint) -> SessionMicros {
     u64::from(print.millis) * 1_000
 }
 
-/// Relates the clock to the session: a fixed speed from an anchor that only moves when the replay
+/// Maps the clock to the session: a fixed speed from an anchor that moves only when the replay
 /// cannot keep up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// Clock and session at the same moment, microseconds.
+    /// Clock and session at the same moment, in microseconds.
     anchor_clock: u64,
     anchor_session: SessionMicros,
     speed: f64,
@@ -122,7 +122,7 @@ impl Pace {
         self.anchor_session.saturating_add(scale(passed, self.speed))
     }
 
-    /// When a moment of the session comes, or came.
+    /// When the session reaches, or reached, a moment.
     pub(super) fn clock_at(&self, session: SessionMicros) -> u64 {
         let apart = scale(session.abs_diff(self.anchor_session), 1.0 / self.speed);
         if session < self.anchor_session {
@@ -137,9 +137,9 @@ impl Pace {
         Self { anchor_clock: self.anchor_clock.saturating_add(micros), ..self }
     }
 
-    /// Moves the whole session later where its next print is overdue by more than `most_micros`:
-    /// after a pause, or at a speed that the machine cannot keep, prints go on from here and are
-    /// not caught up with in one burst.
+    /// Moves the session later if its next print is overdue by more than `most_micros`. After a
+    /// pause, or at a speed that the machine cannot keep, prints continue from here instead of
+    /// being caught up with in one burst.
     pub(super) fn slip(&mut self, clock_micros: u64, due_at: SessionMicros, most_micros: u64) {
         let late = clock_micros.saturating_sub(self.clock_at(due_at));
         self.anchor_clock += late.saturating_sub(most_micros);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_come_when_they_are_due_and_equal_ones_stay_separate() {
+    fn prints_come_when_due_and_equal_prints_stay_separate() {
         let mut replay = Replay::new(tape(), &[], 1_000, 0);
         assert_eq!(replay.next_due(), Some(1_000_000));
         assert_eq!(replay.pop(999_999), None);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_start_skips_what_was_before_it() {
+    fn a_later_start_skips_earlier_prints() {
         let mut replay = Replay::new(tape(), &[], 1_001, 0);
         assert_eq!(all(&mut replay).len(), 3);
     }
@@ -231,8 +231,8 @@ mod tests {
         assert_eq!(pace.session_at(1_500_000), 34_205_000_000);
         assert_eq!(pace.clock_at(34_205_000_000), 1_500_000);
         pace.slip(1_600_000, 34_205_000_000, 250_000);
-        assert_eq!(pace.clock_at(34_205_000_000), 1_500_000, "100 ms late is nothing");
+        assert_eq!(pace.clock_at(34_205_000_000), 1_500_000, "100 ms late is tolerated");
         pace.slip(2_500_000, 34_205_000_000, 250_000);
-        assert_eq!(pace.clock_at(34_205_000_000), 2_250_000, "now exactly as late as allowed");
+        assert_eq!(pace.clock_at(34_205_000_000), 2_250_000, "exactly as late as allowed");
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP side of the exchange's contract.
+//! The exchange's HTTP routes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::faults::{self, OrderMischief, RequestKind, odd_listings};
+use super::faults::{self, OrderFaultInjector, RequestKind, odd_listings};
 use super::feed::{FeedReader, Gone};
 use super::listener::Connection;
 use super::problem::{Problem, Reply, check_batch, json, read_body, read_json, unavailable};
@@ -29,13 +29,13 @@ use crate::types::{Symbol, TimestampMicros};
 
 /// Longest request: 256 orders of at most 1 KiB.
 const MAX_BODY_BYTES: usize = MAX_BATCH * 1_024;
-/// How long before the answer to a submit a fill is on the feed that is to come before it: the
-/// readers' tasks have their turn, and the other side has time to take the line.
+/// How long before its submit's answer an early fill is on the feed: enough for the readers' tasks
+/// to run and for the client to take the line.
 const FILL_HEAD_START: Duration = Duration::from_millis(5);
 
 type Exchange = State<Arc<Shared>>;
 
-/// Every route.
+/// All routes.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/orders", post(submit))
@@ -62,12 +62,12 @@ async fn submit(
     let entries = read_orders(&read_body(body)?)?;
     let fate = shared.faults.fate(RequestKind::Submit, entries.len());
     fate.begin(&connection)?;
-    let mut mischief = OrderMischief::new(&shared);
+    let mut injector = OrderFaultInjector::new(&shared);
     let results = shared.change(|state, now| -> Vec<SubmitResult> {
         let venue = &mut state.venue;
-        entries.iter().map(|entry| entry.submit(&mut mischief, venue, now)).collect()
+        entries.iter().map(|entry| entry.submit(&mut injector, venue, now)).collect()
     });
-    let filled_first = mischief.filled_first;
+    let filled_first = injector.filled_first;
     let results = results.ok_or_else(unavailable)?;
     if filled_first {
         tokio::time::sleep(FILL_HEAD_START).await;
@@ -77,7 +77,7 @@ async fn submit(
 
 const UNUSABLE_ID: &str = "orders: clientOrderId must be 1 to 64 printable ASCII characters";
 
-/// One order of a request: one that cannot be read must not take the others with it.
+/// One order of a request: an unreadable order must not affect the others.
 enum SubmitEntry {
     Readable(SubmitOrder),
     Unreadable { client_order_id: String, problem: String },
@@ -86,12 +86,12 @@ enum SubmitEntry {
 impl SubmitEntry {
     fn submit(
         &self,
-        mischief: &mut OrderMischief<'_>,
+        injector: &mut OrderFaultInjector<'_>,
         venue: &mut Venue,
         now: TimestampMicros,
     ) -> SubmitResult {
         match self {
-            Self::Readable(order) => mischief.submit(venue, order, now),
+            Self::Readable(order) => injector.submit(venue, order, now),
             Self::Unreadable { client_order_id, problem } => {
                 venue.submit_unreadable(client_order_id, problem, now)
             }
@@ -141,9 +141,9 @@ async fn cancel(
     check_batch(ids.len())?;
     let fate = shared.faults.fate(RequestKind::Cancel, ids.len());
     fate.begin(&connection)?;
-    let mut mischief = OrderMischief::new(&shared);
+    let mut injector = OrderFaultInjector::new(&shared);
     let results = shared.change(|state, now| {
-        ids.iter().map(|id| mischief.cancel(&mut state.venue, id, now)).collect()
+        ids.iter().map(|id| injector.cancel(&mut state.venue, id, now)).collect()
     });
     let results = results.ok_or_else(unavailable)?;
     fate.finish(&connection, results, |results| CancelResponse { results }).await
@@ -160,7 +160,7 @@ async fn query(
     let fate = shared.faults.fate(RequestKind::Query, ids.len());
     fate.begin(&connection)?;
     let (now, manner) = (shared.now(), shared.faults.manner());
-    let results = shared.look(|state| records::tell(state, &ids, (now, &manner)));
+    let results = shared.look(|state| records::query(state, &ids, (now, &manner)));
     fate.finish(&connection, results, |results| QueryResponse { results }).await
 }
 

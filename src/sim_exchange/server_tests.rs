@@ -1,4 +1,4 @@
-//! The running exchange over real TCP, by a client that is not ours.
+//! The running exchange over real TCP, as seen by an independent client.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,12 +14,12 @@ use super::{SimError, SimHandle, SimOptions, Speed, start, start_with};
 use crate::exchange::wire::{FeedLine, FeedLineType, FeedSession};
 use crate::types::{Clock, PriceCents, Symbol};
 
-/// After this long a test that waits for something has failed.
+/// How long a test waits for something before it fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A minute in which AAA prints 100 shares at 100 cents a hundred times a second, and BBB now and
-/// then.
+/// A minute in which AAA prints 100 shares at 100 cents a hundred times a second, and BBB once a
+/// second.
 fn write_tape(directory: &Path) -> std::path::PathBuf {
     let symbol = |name| TapeSymbol {
         symbol: Symbol::new(name).unwrap(),
@@ -84,13 +84,13 @@ pub(super) fn query(exchange: &SimHandle, id: &str) -> Value {
     let (status, mut body) = post(exchange, "/v1/orders/query", &json!({ "clientOrderIds": [id] }));
     assert_eq!(status, 200, "{body}");
     let mut record = body["results"][0].take();
-    // Where the feed stands has nothing to do with the order.
+    // The position of the feed is independent of the order.
     let as_of = record.as_object_mut().and_then(|record| record.remove("asOf"));
-    assert!(as_of.is_some(), "each record says how complete it is");
+    assert!(as_of.is_some(), "every record says how complete it is");
     record
 }
 
-/// A feed that has begun.
+/// A feed connection after its session line.
 pub(super) struct Feed {
     pub(super) session: FeedSession,
     lines: std::io::Lines<Box<dyn BufRead>>,
@@ -114,14 +114,14 @@ impl Feed {
         self.try_next().unwrap()
     }
 
-    /// The next line; `None` when the feed was cut off.
+    /// The next line; `None` when the feed was cut.
     pub(super) fn try_next(&mut self) -> Option<FeedLine> {
         let line = self.lines.next()?.ok()?;
         Some(serde_json::from_str(&line).unwrap())
     }
 
-    /// Reads until a line that is wanted, checking that sequences go up by one (heartbeats repeat
-    /// the last).
+    /// Reads until a wanted line, and checks that sequences increase by one (heartbeats repeat the
+    /// last).
     pub(super) fn until(&mut self, wanted: impl Fn(&FeedLine) -> bool) -> FeedLine {
         let begun = Instant::now();
         loop {
@@ -129,7 +129,7 @@ impl Feed {
             let line = self.next();
             let heartbeat = line.line_type == FeedLineType::Heartbeat;
             self.session.sequence += u64::from(!heartbeat);
-            assert_eq!(line.sequence, self.session.sequence, "no hole and no repeat");
+            assert_eq!(line.sequence, self.session.sequence, "no gap and no repeat");
             if wanted(&line) {
                 return line;
             }
@@ -138,7 +138,7 @@ impl Feed {
 }
 
 #[test]
-fn a_feed_resumes_from_a_sequence_without_hole_or_repeat() {
+fn a_feed_resumes_without_gap_or_repeat() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 100.0)).unwrap();
     let mut feed = Feed::open(&exchange, "from=1").unwrap();
@@ -153,7 +153,7 @@ fn a_feed_resumes_from_a_sequence_without_hole_or_repeat() {
 }
 
 #[test]
-fn what_is_not_kept_is_gone() {
+fn positions_that_are_not_retained_are_gone() {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path(), 1_000.0);
     options.feed_retained_bytes = 64 << 10;
@@ -170,7 +170,7 @@ fn what_is_not_kept_is_gone() {
 }
 
 #[test]
-fn a_feed_of_chosen_symbols_has_only_those() {
+fn a_filtered_feed_has_only_the_chosen_symbols() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 100.0)).unwrap();
     let mut feed = Feed::open(&exchange, "symbols=BBB").unwrap();
@@ -186,7 +186,7 @@ fn a_feed_of_chosen_symbols_has_only_those() {
             }
         }
     }
-    assert!(heartbeat > 20, "it tells how far the whole feed has come");
+    assert!(heartbeat > 20, "it carries the position of the whole feed");
 }
 
 #[test]
@@ -209,12 +209,12 @@ fn a_reader_that_falls_behind_is_disconnected() {
     slow.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut body = Vec::new();
     let ended = slow.read_to_end(&mut body);
-    assert!(ended.is_ok(), "it was cut off, not left waiting: {ended:?}");
-    assert!(!body.ends_with(b"0\r\n\r\n"), "and not as if the feed had come to its end");
+    assert!(ended.is_ok(), "the connection was closed, not left waiting: {ended:?}");
+    assert!(!body.ends_with(b"0\r\n\r\n"), "and without the final chunk of a complete body");
 }
 
 #[test]
-fn a_batch_answers_each_order_for_itself() {
+fn a_batch_answers_each_order_on_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 1.0)).unwrap();
     let mut late = order("late", Some(1), 1);
@@ -253,14 +253,14 @@ fn a_batch_answers_each_order_for_itself() {
             "accepted"
         ]
     );
-    assert_eq!(results[0], results[6], "the first answer again");
+    assert_eq!(results[0], results[6], "a known id gets its first answer");
     assert_eq!(submit(&exchange, &orders), results, "and again");
     let ids: Vec<_> = results.iter().map(|r| r["clientOrderId"].as_str().unwrap()).collect();
     assert_eq!(ids, ["a", "late", "unknown", "lower", "fraction", "typo", "a", "b"]);
 }
 
 #[test]
-fn broken_requests_are_problems() {
+fn invalid_requests_get_problem_documents() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 1.0)).unwrap();
     let too_many = vec![order("a", Some(1), 1); 257];
@@ -284,7 +284,7 @@ fn broken_requests_are_problems() {
 }
 
 #[test]
-fn fills_come_over_the_feed_as_the_query_tells_them() {
+fn fills_on_the_feed_equal_the_queried_executions() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 10.0)).unwrap();
     let mut feed = Feed::open(&exchange, "from=1").unwrap();
@@ -312,7 +312,7 @@ fn fills_come_over_the_feed_as_the_query_tells_them() {
 }
 
 #[test]
-fn day_orders_expire_when_the_session_ends_and_it_begins_again() {
+fn day_orders_expire_at_the_close_and_the_session_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 200.0)).unwrap();
     let mut feed = Feed::open(&exchange, "from=1").unwrap();
@@ -346,7 +346,11 @@ fn orders_survive_a_restart_and_a_torn_journal() {
     assert_eq!(["m", "l"].map(|id| query(&exchange, id)), before);
     assert_eq!(Feed::open(&exchange, "").unwrap().session.session, "2");
     assert_eq!(Feed::open(&exchange, "session=1&from=1").map(drop).unwrap_err().0, 410);
-    assert_eq!(submit(&exchange, &[order("m", None, 100)])[0], first[0], "not placed twice");
+    assert_eq!(
+        submit(&exchange, &[order("m", None, 100)])[0],
+        first[0],
+        "the order is not placed twice"
+    );
     let new = submit(&exchange, &[order("n", Some(1), 1)]);
     assert_ne!(new[0]["externalOrderId"], first[0]["externalOrderId"]);
     let ids = json!({ "externalOrderIds": [first[1]["externalOrderId"]] });
@@ -359,9 +363,9 @@ fn orders_survive_a_restart_and_a_torn_journal() {
     assert_eq!(query(&exchange, "n")["status"], "open");
 }
 
-/// What `kill -9` leaves is what the file has at that moment: nothing is held back for a clean stop.
+/// `kill -9` leaves exactly what the file contains at that moment: nothing waits for a clean stop.
 #[test]
-fn whatever_was_told_is_in_the_journal_at_that_moment() {
+fn whatever_was_reported_is_already_in_the_journal() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 10.0)).unwrap();
     let mut feed = Feed::open(&exchange, "from=1").unwrap();
@@ -386,7 +390,7 @@ fn whatever_was_told_is_in_the_journal_at_that_moment() {
 }
 
 #[test]
-fn the_next_session_opens_behind_the_last_and_its_previous_close_is_the_last_price() {
+fn the_next_session_opens_after_the_last_and_takes_its_last_price_as_previous_close() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 200.0)).unwrap();
     let first = || -> Value {
@@ -434,8 +438,7 @@ fn symbols_say_what_is_recorded_and_what_is_synthetic() {
     }
 }
 
-/// HMAC by its definition (RFC 2104), so that the signature is checked by something that did not
-/// make it.
+/// HMAC by its definition (RFC 2104): an implementation independent of the one under test.
 fn hmac_sha256(key: &[u8], message: &[u8]) -> String {
     assert!(key.len() <= 64);
     let pad = |byte: u8| {
@@ -448,7 +451,7 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> String {
     outer.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Takes one HTTP request, answers with `status`, and gives its signature and its body.
+/// Accepts one HTTP request, answers with `status`, and returns its signature and body.
 fn take_webhook(listener: &TcpListener, status: &str) -> (String, String) {
     let (stream, _) = listener.accept().unwrap();
     let mut reader = BufReader::new(&stream);
@@ -476,7 +479,7 @@ fn take_webhook(listener: &TcpListener, status: &str) -> (String, String) {
 }
 
 #[test]
-fn webhooks_are_signed_and_repeated_until_they_are_taken() {
+fn webhooks_are_signed_and_retried_until_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = TcpListener::bind(LOOPBACK).unwrap();
     socket2::SockRef::from(&receiver).set_read_timeout(Some(PATIENCE)).unwrap(); // of `accept`
@@ -493,7 +496,7 @@ fn webhooks_are_signed_and_repeated_until_they_are_taken() {
     let (time, value) = signature.split_once(",v1=").unwrap();
     let time = time.strip_prefix("t=").unwrap();
     let age = (Clock.now().micros() / 1_000_000).abs_diff(time.parse().unwrap());
-    assert!(age < 60, "signed just now");
+    assert!(age < 60, "the signature is recent");
     assert_eq!(value, hmac_sha256(b"a secret", format!("{time}.{body}").as_bytes()));
     let batch: crate::exchange::wire::WebhookBatch = serde_json::from_str(&body).unwrap();
     assert_eq!(batch.session, "1");
@@ -505,11 +508,11 @@ fn webhooks_are_signed_and_repeated_until_they_are_taken() {
     let exchange = start(options(directory.path(), 10.0)).unwrap();
     submit(&exchange, &[order("b", None, 100)]);
     let (_, body) = take_webhook(&receiver, "200 OK");
-    assert!(body.starts_with(r#"{"session":"2""#), "a restart remembers where to post: {body}");
+    assert!(body.starts_with(r#"{"session":"2""#), "a restart keeps the webhook: {body}");
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_named_with_what_is_allowed() {
+fn errors_name_the_invalid_setting_and_what_is_allowed() {
     let directory = tempfile::tempdir().unwrap();
     let refused = |change: &dyn Fn(&mut SimOptions)| {
         let mut options = options(directory.path(), 1.0);
@@ -533,7 +536,7 @@ fn settings_that_cannot_be_used_are_named_with_what_is_allowed() {
 }
 
 #[test]
-fn a_data_directory_has_one_exchange_at_a_time() {
+fn a_data_directory_serves_one_exchange_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = start(options(directory.path(), 1.0)).unwrap();
     let second = start(options(directory.path(), 1.0));

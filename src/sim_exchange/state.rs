@@ -1,5 +1,5 @@
-//! What the parts of the running exchange share: the venue, its journal, the kept feed lines. One
-//! lock around all of it; the exchange is one thread, so nobody ever waits for it.
+//! State shared by the parts of the running exchange: the venue, its journal and the retained feed
+//! lines, under one lock. The exchange is one thread, so the lock is never contended.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,29 +9,29 @@ use tokio::sync::{Notify, watch};
 
 use super::SimError;
 use super::entry::Entry;
-use super::faults::{Faults, Later, repeat_renumbered};
+use super::faults::{Faults, PendingActions, repeat_renumbered};
 use super::feed_ring::FeedRing;
 use super::journal::Journal;
-use super::records::FeedPlaces;
+use super::records::FeedPositions;
 use super::replay::{Pace, SessionMicros};
 use super::venue::Venue;
 use super::webhook::{Registered, WebhookSenders};
 use crate::exchange::wire::SymbolInfo;
 use crate::types::{SteadyClock, TimestampMicros};
 
-/// Finished orders are remembered at least this long (while there is room): a day.
+/// Finished orders are remembered for at least a day, while there is room.
 const REMEMBER_FINISHED_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// The running exchange.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Sequence that the next feed line will have.
+    /// Sequence of the next feed line.
     published: watch::Sender<u64>,
-    /// Why the exchange ends, or ends to begin again.
+    /// Why this run ends, or restarts.
     ending: Mutex<Option<Ending>>,
     ended: Notify,
     pub(super) faults: Arc<Faults>,
-    pub(super) later: Later,
+    pub(super) pending_actions: PendingActions,
     clock: SteadyClock,
 }
 
@@ -39,50 +39,50 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) enum Ending {
     Failed(SimError),
-    /// It was told to begin again, without so much of its memory.
+    /// Restart requested, without this much of the journal.
     Restart {
         forget: Duration,
-        /// The feed keeps the name of its session though its numbering begins again.
+        /// The session name that the feed keeps although its numbering restarts.
         feed_session: Option<u64>,
     },
 }
 
-/// What of its journal the exchange forgets as it opens it.
+/// What the exchange forgets when it opens its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forget {
     Nothing,
-    /// What happened at or after this time.
+    /// Everything at or after this time.
     Since(TimestampMicros),
-    /// What happened in so many microseconds before the newest entry, and that.
+    /// Everything within this many microseconds before the newest entry, that entry included.
     LastMicros(u64),
 }
 
-/// All that changes.
+/// The mutable state.
 pub(super) struct State {
     pub(super) venue: Venue,
     pub(super) ring: FeedRing,
     pub(super) webhooks: WebhookSenders,
     journal: Option<Journal>,
-    /// Set when the journal could not be written: what memory has and the disk does not must not
-    /// be told to anybody.
+    /// Set when the journal could not be written: what memory has and the disk does not must not be
+    /// reported to anybody.
     poisoned: bool,
     pub(super) calendar: Calendar,
-    /// How far the feed had come, and when.
-    pub(super) places: FeedPlaces,
-    /// What the feed calls its session: that of the venue, unless it was told to keep its name.
+    /// The feed's position over time.
+    pub(super) positions: FeedPositions,
+    /// The feed's session name: the venue's, unless a restart kept an older one.
     pub(super) feed_session: u64,
-    /// Every symbol by its place; the session times are filled in when somebody asks.
+    /// Every symbol by index; the session times are filled in on request.
     pub(super) symbols: Vec<SymbolInfo>,
 }
 
-/// When the session that is being replayed opens and closes on the wall clock.
+/// Opening and closing times of the replayed session on the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calendar {
-    /// Relates microseconds since the epoch to the session.
+    /// Maps microseconds since the epoch to the session.
     pub(super) pace: Pace,
     pub(super) open: SessionMicros,
     pub(super) close: SessionMicros,
-    /// End of the session before, where there was one: none opens earlier.
+    /// End of the previous session, if any: this one does not open earlier.
     pub(super) not_before: TimestampMicros,
 }
 
@@ -103,28 +103,28 @@ impl Shared {
             ending: Mutex::new(None),
             ended: Notify::new(),
             faults,
-            later: Later::default(),
+            pending_actions: PendingActions::default(),
             clock,
         })
     }
 
-    /// What the exchange takes for the time.
+    /// The exchange's time.
     pub(super) fn now(&self) -> TimestampMicros {
         self.faults.clock(self.clock.now())
     }
 
-    /// A reader's notice of new lines.
+    /// Signals new lines to a feed reader.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
     }
 
-    /// Looks without changing.
+    /// Reads the state.
     pub(super) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.lock())
     }
 
-    /// Changes the venue, then writes the journal, then publishes the lines. `None`: the journal
-    /// cannot be written, nothing was told, and the exchange is about to stop.
+    /// Changes the venue, writes the journal, then publishes the lines. `None` if the journal
+    /// cannot be written: then nothing was published, and the exchange is about to stop.
     pub(super) fn change<R>(
         &self,
         change: impl FnOnce(&mut State, TimestampMicros) -> R,
@@ -136,7 +136,7 @@ impl Shared {
         }
         let result = change(&mut state, now);
         if self.faults.is_active() {
-            self.later.note_fills(&self.faults, &state.venue.fills);
+            self.pending_actions.note_fills(&self.faults, &state.venue.fills);
             repeat_renumbered(&self.faults, &mut state.venue.lines);
         }
         if let Err(error) = state.commit(now) {
@@ -151,12 +151,12 @@ impl Shared {
         Some(result)
     }
 
-    /// Changes the queues of the webhooks, which nothing else depends on.
+    /// Changes the webhook queues, on which nothing else depends.
     pub(super) fn with_webhooks<R>(&self, change: impl FnOnce(&mut WebhookSenders) -> R) -> R {
         change(&mut self.lock().webhooks)
     }
 
-    /// Waits for what ends this run.
+    /// Waits until this run ends; returns why.
     pub(super) async fn ending(&self) -> Ending {
         loop {
             let ended = self.ended.notified();
@@ -168,8 +168,8 @@ impl Shared {
         }
     }
 
-    /// Asks for a restart without the last `forget` of its memory. `keeps_session`: the feed's
-    /// numbering begins again under the name that it has.
+    /// Requests a restart that forgets the last `forget` of the journal. With `keeps_session` the
+    /// feed restarts its numbering under its current session name.
     pub(super) fn request_restart(&self, forget: Duration, keeps_session: bool) {
         let feed_session = keeps_session.then(|| self.look(|state| state.feed_session));
         self.end(Ending::Restart { forget, feed_session });
@@ -182,13 +182,13 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic with the lock held ends the only thread that there is.
+        // A panic with the lock held ends the only thread.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Opens the journal, brings the orders back (but for those to forget) and begins a new feed
+    /// Opens the journal, restores the orders except those to forget, and begins a new feed
     /// session.
     pub(super) fn open(
         mut venue: Venue,
@@ -198,7 +198,7 @@ impl State {
         (forget, now): (Forget, TimestampMicros),
     ) -> Result<Self, SimError> {
         let (mut journal, mut webhooks) = (None, WebhookSenders::default());
-        // Without a memory the clock makes sure that no two runs share a session.
+        // Without a journal, the clock gives every run its own session.
         let mut session = now.micros() / 1_000_000;
         if let Some(directory) = data_dir {
             let mut last_session = 0;
@@ -231,7 +231,7 @@ impl State {
         let ring = FeedRing::new(feed_retained_bytes);
         let poisoned = false;
         let feed_session = session;
-        let places = FeedPlaces::default();
+        let positions = FeedPositions::default();
         let mut state = Self {
             venue,
             ring,
@@ -239,17 +239,16 @@ impl State {
             journal,
             poisoned,
             calendar,
-            places,
+            positions,
             feed_session,
             symbols,
         };
         state.rewrite_journal(now)?;
-        state.venue.journal.clear(); // the snapshot has the new session
+        state.venue.journal.clear(); // the snapshot contains the new session
         Ok(state)
     }
 
-    /// The session that is being replayed has ended and the next one begins: what was the last price
-    /// is its previous close.
+    /// Ends the replayed session and begins the next: the last price becomes the previous close.
     pub(super) fn begin_day(&mut self, now: TimestampMicros) {
         let (_, close) = self.calendar.times();
         self.calendar.not_before = now.max(close);
@@ -259,21 +258,21 @@ impl State {
         }
     }
 
-    /// The symbols as they are listed now.
+    /// The symbols as currently listed.
     pub(super) fn listed_symbols(&self) -> Vec<SymbolInfo> {
         let (session_open, session_close) = self.calendar.times();
         let mut symbols = self.symbols.clone();
         for (place, symbol) in (0_u16..).zip(&mut symbols) {
             (symbol.session_open, symbol.session_close) = (session_open, session_close);
             if symbol.synthetic {
-                // Nobody knows where a random walk begins before it has.
+                // A random walk has no open before its first print.
                 symbol.open_in_cents = self.venue.open_price(place);
             }
         }
         symbols
     }
 
-    /// Whether there is a journal to open again.
+    /// Whether there is a journal to reopen.
     pub(super) const fn has_journal(&self) -> bool {
         self.journal.is_some()
     }
@@ -305,7 +304,7 @@ impl State {
         self.venue.fills.clear();
         if !self.venue.lines.marks.is_empty() {
             self.ring.push(&mut self.venue.lines);
-            self.places.note(self.venue.latest(), self.ring.next_sequence() - 1);
+            self.positions.note(self.venue.latest(), self.ring.next_sequence() - 1);
             self.webhooks.push(self.ring.order_lines_of_newest());
         }
         Ok(())
@@ -319,14 +318,14 @@ impl State {
     }
 }
 
-/// From when on entries are forgotten.
+/// The time from which entries are forgotten.
 fn forget_since(directory: &Path, forget: Forget) -> Result<Option<TimestampMicros>, SimError> {
     match forget {
         Forget::Nothing => Ok(None),
         Forget::Since(since) => Ok(Some(since)),
         Forget::LastMicros(micros) => {
             let mut newest = TimestampMicros::default();
-            // Let go of again at once: this is a first look.
+            // Dropped at once: this pass only finds the newest entry.
             let _journal = Journal::open(directory, &mut |entry| {
                 newest = newest.max(entry.at().unwrap_or_default());
             })?;

@@ -1,9 +1,9 @@
-//! The recorded tape: one regular session of real trades, in a compact file.
+//! The recorded tape: one regular session of real trades in a compact file.
 //!
-//! Header: source text, day, session times, and per symbol its name, previous close and number of
-//! prints. Body, symbol after symbol, in columns (they deflate far better than rows): milliseconds
-//! since the print before, price difference in cents (zigzag), shares. Equal prints are separate
-//! trades and stay so.
+//! Header: source text, day, session times, and for each symbol its name, previous close and number
+//! of prints. Body: symbol by symbol, in columns, which deflate far better than rows: milliseconds
+//! since the previous print, price difference in cents (zigzag), shares. Equal prints are separate
+//! trades and stay separate.
 
 use super::SimError;
 use super::codec::{Cursor, put_text, put_varint, unzigzag, zigzag};
@@ -21,7 +21,7 @@ const DAY_MILLIS: u32 = 24 * 60 * 60 * 1_000;
 /// Longest source text.
 const MAX_SOURCE_BYTES: usize = 1_024;
 
-// Prices are kept in 32 bits; each print takes at most three varints of five bytes.
+// Prices are stored in 32 bits; each print takes at most three varints of five bytes.
 const _: () = assert!(MAX_PRICE_CENTS <= u32::MAX as i64);
 const KIND: Kind =
     Kind { magic: *b"LBTAPE\r\n", name: "tape", max_body_bytes: MAX_TAPE_PRINTS * 15 };
@@ -42,7 +42,7 @@ pub struct Tape {
 pub struct TapeSymbol {
     /// Its name.
     pub symbol: Symbol,
-    /// Last trade of the regular session before.
+    /// Last trade of the previous regular session.
     pub previous_close: PriceCents,
 }
 
@@ -51,15 +51,15 @@ pub struct TapeSymbol {
 pub struct TapePrint {
     /// Milliseconds since midnight in New York.
     pub millis: u32,
-    /// Price of a share in cents.
+    /// Price per share in cents.
     pub price_cents: u32,
     /// Shares, from 1 to [`MAX_PRINT_SHARES`].
     pub shares: u32,
-    /// Place of the symbol in [`Tape::symbols`].
+    /// Index of the symbol in [`Tape::symbols`].
     pub symbol: u16,
 }
 
-/// What a tape is made of, unchecked.
+/// The contents of a tape, not validated.
 #[derive(Debug, Clone)]
 pub struct TapeParts {
     /// Where the trades come from, with licence and version.
@@ -72,21 +72,21 @@ pub struct TapeParts {
     pub close_millis: u32,
     /// Its symbols.
     pub symbols: Vec<TapeSymbol>,
-    /// Its trades; those of one symbol in the order in which they happened.
+    /// Its trades; those of one symbol in chronological order.
     pub prints: Vec<TapePrint>,
 }
 
 impl Tape {
-    /// Checks the parts and merges the trades of all symbols by time (at equal times by symbol).
+    /// Validates the parts and merges the trades of all symbols by time, at equal times by symbol.
     ///
     /// # Errors
     /// Names the first thing that the format does not allow.
     pub fn new(mut parts: TapeParts) -> Result<Self, SimError> {
-        let fair_session = parts.open_millis < parts.close_millis
+        let is_valid_session = parts.open_millis < parts.close_millis
             && parts.close_millis <= DAY_MILLIS
             && parts.source.len() <= MAX_SOURCE_BYTES;
-        if !fair_session {
-            return Err(KIND.bad("its session times or its source are not usable"));
+        if !is_valid_session {
+            return Err(KIND.bad("its session times or its source text are invalid"));
         }
         if parts.symbols.is_empty() || parts.symbols.len() > MAX_TAPE_SYMBOLS {
             return Err(KIND.bad("it has no symbol, or more than 256"));
@@ -95,19 +95,19 @@ impl Tape {
         names.sort_unstable();
         names.dedup();
         if names.len() != parts.symbols.len() {
-            return Err(KIND.bad("it has a symbol twice"));
+            return Err(KIND.bad("it lists a symbol twice"));
         }
         if parts.prints.len() > MAX_TAPE_PRINTS {
             return Err(KIND.bad("it has too many prints"));
         }
-        let fair_print = |print: &TapePrint| {
+        let is_valid_print = |print: &TapePrint| {
             (parts.open_millis..parts.close_millis).contains(&print.millis)
                 && (1..=MAX_PRICE_CENTS).contains(&i64::from(print.price_cents))
                 && (1..=MAX_PRINT_SHARES).contains(&print.shares)
                 && usize::from(print.symbol) < parts.symbols.len()
         };
-        if !parts.prints.iter().all(fair_print) {
-            return Err(KIND.bad("a print is outside the session or has an impossible number"));
+        if !parts.prints.iter().all(is_valid_print) {
+            return Err(KIND.bad("a print is outside of the session or has a number out of range"));
         }
         parts.prints.sort_by_key(|print| (print.millis, print.symbol));
         Ok(Self {
@@ -120,10 +120,10 @@ impl Tape {
         })
     }
 
-    /// Reads a tape file.
+    /// Parses a tape file.
     ///
     /// # Errors
-    /// Anything in it that is not as it should be, including a wrong checksum.
+    /// The file is invalid, its checksum included.
     pub fn decode(file: &[u8]) -> Result<Self, SimError> {
         let (header, body) = KIND.unpack(file)?;
         let (mut parts, counts) = decode_header(&mut Cursor::new(header))
@@ -143,10 +143,10 @@ impl Tape {
         Self::new(parts)
     }
 
-    /// Writes a tape file.
+    /// Serializes a tape file.
     ///
     /// # Errors
-    /// More data than the format allows.
+    /// The tape is larger than the format allows.
     pub fn encode(&self) -> Result<Vec<u8>, SimError> {
         let (mut header, mut body) = (Vec::new(), Vec::new());
         put_text(&mut header, &self.source);
@@ -238,7 +238,7 @@ fn decode_symbol(
     count: usize,
     open_millis: u32,
 ) -> Option<Vec<TapePrint>> {
-    // Each print takes at least three bytes, so a false count cannot ask for much memory.
+    // Each print takes at least three bytes, so a forged count cannot demand much memory.
     if count.checked_mul(3)? > body.rest().len() {
         return None;
     }
@@ -293,20 +293,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tape_comes_back(mut prints in prop::collection::vec(print(), 0..200)) {
+        fn a_tape_round_trips(mut prints in prop::collection::vec(print(), 0..200)) {
             prints.extend(prints.clone()); // equal prints are separate trades
             let tape = Tape::new(parts(prints)).unwrap();
             prop_assert_eq!(Tape::decode(&tape.encode().unwrap()).unwrap(), tape);
         }
 
         #[test]
-        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>, header: Vec<u8>, body: Vec<u8>) {
+        fn no_bytes_cause_a_panic(bytes: Vec<u8>, header: Vec<u8>, body: Vec<u8>) {
             prop_assert!(Tape::decode(&bytes).is_err());
             let _ = Tape::decode(&KIND.pack(&header, &body).unwrap());
         }
 
         #[test]
-        fn damaged_contents_under_a_good_checksum_never_panic(
+        fn damaged_contents_under_a_valid_checksum_never_panic(
             prints in prop::collection::vec(print(), 1..20), place: prop::sample::Index, byte: u8,
         ) {
             let file = Tape::new(parts(prints)).unwrap().encode().unwrap();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_prints_are_refused() {
+    fn invalid_prints_are_rejected() {
         let good = TapePrint { millis: 1_000, price_cents: 5, shares: 1, symbol: 0 };
         assert!(Tape::new(parts(vec![good])).is_ok());
         for bad in [

@@ -1,5 +1,5 @@
-//! The universe: real tickers with the close and the volume of one day, from which synthetic
-//! symbols are made.
+//! The universe: real tickers with the close and the volume of one day, the basis of the synthetic
+//! symbols.
 
 use super::SimError;
 use super::codec::{Cursor, put_text, put_varint};
@@ -11,7 +11,7 @@ const MAX_SOURCE_BYTES: usize = 1_024;
 const KIND: Kind = Kind {
     magic: *b"LBUNIV\r\n",
     name: "universe",
-    // Name with its length, and two varints, for every symbol that a node can know.
+    // Name with its length, and two varints, for every symbol that a node can list.
     max_body_bytes: MAX_SYMBOLS * (1 + MAX_SYMBOL_BYTES + 20),
 };
 
@@ -20,20 +20,20 @@ const KIND: Kind = Kind {
 pub struct UniverseEntry {
     /// Its name.
     pub symbol: Symbol,
-    /// Real close of the day.
+    /// Real close of that day.
     pub close: PriceCents,
-    /// Real volume of the day in shares, at least 1.
+    /// Real volume of that day in shares, at least 1.
     pub volume: u64,
 }
 
 impl UniverseEntry {
-    /// Value traded on the day, in cents.
+    /// Value traded that day, in cents.
     pub fn dollar_volume_cents(&self) -> u128 {
         u128::from(self.close.cents().unsigned_abs()) * u128::from(self.volume)
     }
 }
 
-/// All tickers of one day, most active (by value traded) first.
+/// All tickers of one day, the most active by value traded first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Universe {
     source: String,
@@ -45,30 +45,30 @@ impl Universe {
     /// Sorts the entries by activity.
     ///
     /// # Errors
-    /// A symbol twice, a volume of zero, or more symbols than a node can know.
+    /// A symbol occurs twice, a volume is zero, or there are more symbols than a node can list.
     pub fn new(
         source: String,
         day: u32,
         mut entries: Vec<UniverseEntry>,
     ) -> Result<Self, SimError> {
         if source.len() > MAX_SOURCE_BYTES || entries.len() > MAX_SYMBOLS {
-            return Err(KIND.bad("it has too many symbols or too long a source"));
+            return Err(KIND.bad("it has too many symbols, or its source text is too long"));
         }
         entries.sort_by_key(|entry| entry.symbol);
         let twice = entries
             .windows(2)
             .any(|pair| matches!(pair, [first, second] if first.symbol == second.symbol));
         if twice || entries.iter().any(|entry| entry.volume == 0) {
-            return Err(KIND.bad("it has a symbol twice, or one without volume"));
+            return Err(KIND.bad("it lists a symbol twice, or one without volume"));
         }
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.dollar_volume_cents()));
         Ok(Self { source, day, entries })
     }
 
-    /// Reads a universe file.
+    /// Parses a universe file.
     ///
     /// # Errors
-    /// Anything in it that is not as it should be, including a wrong checksum.
+    /// The file is invalid, its checksum included.
     pub fn decode(file: &[u8]) -> Result<Self, SimError> {
         let (header, body) = KIND.unpack(file)?;
         let damaged = || KIND.bad("it is damaged");
@@ -83,16 +83,16 @@ impl Universe {
         Self::new(source, day, entries)
     }
 
-    /// Writes a universe file.
+    /// Serializes a universe file.
     ///
     /// # Errors
-    /// More data than the format allows.
+    /// The universe is larger than the format allows.
     pub fn encode(&self) -> Result<Vec<u8>, SimError> {
         let (mut header, mut body) = (Vec::new(), Vec::new());
         put_text(&mut header, &self.source);
         put_varint(&mut header, u64::from(self.day));
         let mut by_name: Vec<_> = self.entries.iter().collect();
-        by_name.sort_by_key(|entry| entry.symbol); // neighbours in the alphabet deflate well
+        by_name.sort_by_key(|entry| entry.symbol); // names in alphabetical order deflate well
         for entry in by_name {
             put_text(&mut body, entry.symbol.as_str());
             put_varint(&mut body, entry.close.cents().unsigned_abs());
@@ -101,7 +101,7 @@ impl Universe {
         KIND.pack(&header, &body)
     }
 
-    /// Where the data come from.
+    /// Where the data comes from.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_universe_comes_back_most_active_first() {
+    fn a_universe_round_trips_most_active_first() {
         let entries = vec![entry("AAA", 100, 10), entry("BBB", 50, 1_000), entry("CCC", 1, 1)];
         let universe = Universe::new("made up".to_owned(), 20_140_324, entries).unwrap();
         let names: Vec<_> = universe.entries().iter().map(|e| e.symbol.to_string()).collect();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_and_the_dead_are_refused() {
+    fn duplicates_and_symbols_without_volume_are_rejected() {
         let double = vec![entry("AAA", 100, 10), entry("AAA", 100, 10)];
         assert!(Universe::new(String::new(), 0, double).is_err());
         assert!(Universe::new(String::new(), 0, vec![entry("AAA", 100, 0)]).is_err());

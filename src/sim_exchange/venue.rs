@@ -1,6 +1,6 @@
-//! The rules of the exchange, pure: orders, cancels and prints come in with their time; answers,
-//! feed lines and journal entries come out. The caller writes the journal entries before it lets
-//! any answer or line leave.
+//! The rules of the exchange, pure: orders, cancels and prints go in with their time; answers, feed
+//! lines and journal entries come out. The caller writes the journal entries before it sends any
+//! answer or line.
 
 mod unasked;
 
@@ -24,7 +24,7 @@ use crate::types::{
     Symbol, TimeInForce, TimestampMicros,
 };
 
-/// The exchange without its sockets, its files and its clock.
+/// The exchange without sockets, files and clock.
 #[derive(Debug)]
 pub(super) struct Venue {
     /// Number of the last accepted order of this session.
@@ -32,15 +32,15 @@ pub(super) struct Venue {
     traded: Vec<Traded>,
     places: HashMap<Symbol, u16>,
     /// Open orders of symbols that this run does not trade: they can be cancelled and expire.
-    elsewhere: Book,
+    untraded: Book,
     orders: Orders,
-    /// Latest time that was handed in: stamps never go back, whatever the clock does.
+    /// Latest time passed in: timestamps never go back, whatever the clock does.
     latest: TimestampMicros,
     /// Lines to publish once [`Self::journal`] is written.
     pub(super) lines: Lines,
     /// Frames to write.
     pub(super) journal: Vec<u8>,
-    /// Orders and executions of the fills since this was last emptied.
+    /// Orders and executions of the fills since this was last cleared.
     pub(super) fills: Vec<(Key, Key)>,
 }
 
@@ -55,7 +55,7 @@ struct Traded {
 }
 
 impl Venue {
-    /// An exchange without orders; the symbols in the order in which prints count them.
+    /// An exchange without orders. Prints refer to symbols by their index in `symbols`.
     pub(super) fn new(symbols: &[Symbol]) -> Self {
         let traded = symbols.iter().map(|&symbol| Traded {
             symbol,
@@ -67,7 +67,7 @@ impl Venue {
             last_order: 0,
             traded: traded.collect(),
             places: symbols.iter().copied().zip(0_u16..).collect(),
-            elsewhere: Book::default(),
+            untraded: Book::default(),
             orders: Orders::new(MAX_FINISHED_ORDERS),
             latest: TimestampMicros::default(),
             lines: Lines::default(),
@@ -86,7 +86,7 @@ impl Venue {
         self.lines.session()
     }
 
-    /// The newest stamp.
+    /// The newest timestamp.
     pub(super) const fn latest(&self) -> TimestampMicros {
         self.latest
     }
@@ -99,7 +99,7 @@ impl Venue {
         self.traded.len()
     }
 
-    /// Takes an entry of an earlier run. Entries about orders that are not known are ignored.
+    /// Applies an entry of an earlier run. Entries about unknown orders are ignored.
     pub(super) fn restore(&mut self, entry: &Entry<'_>) {
         match *entry {
             Entry::Started { .. } | Entry::Webhook { .. } => {}
@@ -141,8 +141,8 @@ impl Venue {
         }
     }
 
-    /// All that [`Self::restore`] needs to come back here, after forgetting orders that finished
-    /// before `forget_before`.
+    /// The entries from which [`Self::restore`] rebuilds this state, after forgetting orders that
+    /// finished before `forget_before`.
     pub(super) fn snapshot(&mut self, forget_before: TimestampMicros) -> Vec<u8> {
         self.orders.forget_finished_before(forget_before);
         let mut out = Vec::new();
@@ -182,7 +182,7 @@ impl Venue {
         }
     }
 
-    /// Refuses an order that could not be read further than its client id.
+    /// Refuses an order of which only the client id could be read.
     pub(super) fn submit_unreadable(
         &mut self,
         client_order_id: &str,
@@ -193,7 +193,7 @@ impl Venue {
         self.submit_refused(client_order_id, refusal(code, problem), now)
     }
 
-    /// Refuses an order, unless its client id is known: then that gets its first answer.
+    /// Refuses an order, unless its client id is known and gets its first answer.
     pub(super) fn submit_refused(
         &mut self,
         client_order_id: &str,
@@ -233,12 +233,12 @@ impl Venue {
         CancelResult { external_order_id: id.clone(), status: None, error: Some(error) }
     }
 
-    /// What is known of an order.
+    /// The record of an order.
     pub(super) fn query(&self, client_order_id: &str) -> QueryResult {
         self.query_at(client_order_id, TimestampMicros::new(u64::MAX))
     }
 
-    /// What was known of an order at a time, but for executions that were declared void since.
+    /// The record of an order at a time, except that executions busted since are missing.
     pub(super) fn query_at(&self, client_order_id: &str, at: TimestampMicros) -> QueryResult {
         let mut result = QueryResult {
             client_order_id: client_order_id.into(),
@@ -266,7 +266,7 @@ impl Venue {
         result
     }
 
-    /// A trade of the session: its line, and fills of the orders that it reaches, together at most
+    /// Publishes a trade of the session, and fills the orders that it reaches, together by at most
     /// its size.
     pub(super) fn print(&mut self, print: Print, now: TimestampMicros) {
         let now = self.stamp(now);
@@ -296,7 +296,7 @@ impl Venue {
         }
     }
 
-    /// Begins another day of a symbol. Gives its last price.
+    /// Begins another day of a symbol and returns its last price.
     pub(super) fn begin_day(&mut self, place: u16) -> Option<PriceCents> {
         let traded = self.traded.get_mut(usize::from(place))?;
         traded.open = None;
@@ -308,9 +308,9 @@ impl Venue {
         self.traded.get(usize::from(place))?.open
     }
 
-    /// The day orders that are open now: those that expire when a session ends.
+    /// The open day orders, which expire when the session ends.
     pub(super) fn open_day_orders(&self) -> Vec<Key> {
-        let books = self.traded.iter().map(|traded| &traded.book).chain([&self.elsewhere]);
+        let books = self.traded.iter().map(|traded| &traded.book).chain([&self.untraded]);
         let orders = books.flat_map(Book::slots).filter_map(|slot| self.orders.get(slot));
         let day_orders = orders.filter(|order| order.terms.time_in_force == TimeInForce::Day);
         day_orders.map(|order| order.key).collect()
@@ -397,7 +397,7 @@ impl Venue {
         let place = self.places.get(&symbol).map(|&place| usize::from(place));
         match place.and_then(|place| self.traded.get_mut(place)) {
             Some(traded) => &mut traded.book,
-            None => &mut self.elsewhere,
+            None => &mut self.untraded,
         }
     }
 
@@ -407,7 +407,7 @@ impl Venue {
     }
 }
 
-/// Whether an order id can be kept at all.
+/// Whether an order id fits the format.
 pub(super) fn is_usable_id(id: &str) -> bool {
     (1..=MAX_EXTERNAL_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -439,7 +439,7 @@ fn accepted(client_order_id: compact_str::CompactString, key: Key) -> SubmitResu
     SubmitResult { client_order_id, external_order_id: external_id(key), error: None }
 }
 
-/// `o<session>-<number>`; always some, because digits and a hyphen are printable and short.
+/// `o<session>-<number>`. Always `Some`: digits and a hyphen are printable and short.
 fn external_id(key: Key) -> Option<ExternalOrderId> {
     ExternalOrderId::new(&compact_str::format_compact!("o{}-{}", key.session, key.number)).ok()
 }

@@ -54,7 +54,7 @@ fn take_lines(venue: &mut Venue) -> Vec<FeedLine> {
     lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
 
-/// A venue that has only what the journal of another says, in the session after the last.
+/// A venue rebuilt from another one's journal alone, in the next session.
 fn restored(frames: &[u8], symbols: &[Symbol]) -> Venue {
     let mut venue = Venue::new(symbols);
     let mut cursor = Cursor::new(frames);
@@ -85,17 +85,25 @@ fn a_buy_limit_fills_at_or_below_its_price_and_a_sell_at_or_above() {
             venue.submit(&order("a", side, Some(limit), 10), NOW);
             venue.print(print(0, waits_at, 50), NOW);
             venue.print(print(1, fill_price, 50), NOW);
-            assert_eq!(venue.query("a").filled_shares, 0, "wrong price, wrong symbol");
+            assert_eq!(
+                venue.query("a").filled_shares,
+                0,
+                "a print at another price or symbol fills nothing"
+            );
             venue.print(print(0, fill_price, 50), NOW);
             let record = venue.query("a");
             assert_eq!(record.status, ExchangeStatus::Filled);
-            assert_eq!(record.executions[0].price_in_cents, price(fill_price), "print's price");
+            assert_eq!(
+                record.executions[0].price_in_cents,
+                price(fill_price),
+                "it fills at the print's price"
+            );
         }
     }
 }
 
 #[test]
-fn a_print_is_shared_by_priority_and_never_exceeded() {
+fn a_print_is_allocated_by_priority_and_never_exceeded() {
     let mut venue = venue();
     venue.submit(&order("first", Side::Buy, Some(100), 80), NOW);
     venue.submit(&order("market", Side::Sell, None, 30), NOW);
@@ -108,12 +116,12 @@ fn a_print_is_shared_by_priority_and_never_exceeded() {
         line.order_id.is_some() && !line.volume && line.execution_id == lines[0].execution_id
     }));
     let filled = ["market", "first", "second"].map(|id| venue.query(id).filled_shares);
-    assert_eq!(filled, [30, 80, 10], "a partial fill for who came last");
+    assert_eq!(filled, [30, 80, 10], "the last order fills in part");
     assert_eq!(venue.query("second").status, ExchangeStatus::Open);
 }
 
 #[test]
-fn what_cannot_be_accepted_is_refused_by_name_and_for_good() {
+fn invalid_orders_are_refused_with_a_code_for_good() {
     let mut venue = venue();
     let good = order("good", Side::Buy, Some(1), 1);
     let with = |id: &str, change: &dyn Fn(&mut SubmitOrder)| {
@@ -145,7 +153,7 @@ fn what_cannot_be_accepted_is_refused_by_name_and_for_good() {
 }
 
 #[test]
-fn cancels_say_what_they_met() {
+fn cancels_report_the_state_of_the_order() {
     let mut venue = venue();
     let ids: Vec<_> = ["open", "filled"]
         .map(|id| venue.submit(&order(id, Side::Buy, Some(100), 5), NOW))
@@ -165,15 +173,15 @@ fn cancels_say_what_they_met() {
         assert_eq!(code(&mut venue, &unknown), "unknown");
     }
     let lines = take_lines(&mut venue);
-    assert_eq!(lines.len(), 1, "only what took effect has a line");
+    assert_eq!(lines.len(), 1, "only the effective cancel has a line");
     assert_eq!(lines[0].line_type, FeedLineType::Cancelled);
     assert_eq!(lines[0].order_id.as_ref(), Some(&ids[1]));
     venue.print(print(0, 100, 50), NOW);
-    assert_eq!(venue.query("filled").filled_shares, 3, "a cancelled order keeps what it has");
+    assert_eq!(venue.query("filled").filled_shares, 3, "a cancelled order keeps its fills");
 }
 
 #[test]
-fn day_orders_expire_and_the_others_stay() {
+fn day_orders_expire_and_others_stay() {
     let mut venue = venue();
     for (id, time_in_force) in [("day", TimeInForce::Day), ("gtc", TimeInForce::Gtc)] {
         let order = order(id, Side::Buy, Some(1), 5);
@@ -190,7 +198,7 @@ fn day_orders_expire_and_the_others_stay() {
 }
 
 #[test]
-fn orders_of_symbols_that_no_longer_trade_can_still_be_cancelled() {
+fn orders_of_untraded_symbols_can_be_cancelled() {
     let mut before = venue();
     before.submit(&order("a", Side::Buy, Some(1), 5), NOW);
     let mut after = restored(&before.journal, &[]);
@@ -200,7 +208,7 @@ fn orders_of_symbols_that_no_longer_trade_can_still_be_cancelled() {
 }
 
 #[test]
-fn time_stamps_never_go_back() {
+fn timestamps_never_go_back() {
     let mut venue = venue();
     venue.print(print(0, 100, 1), NOW);
     venue.print(print(0, 100, 1), TimestampMicros::new(5));
@@ -229,7 +237,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a reader of answers and feed knows.
+/// What a client learns from answers and the feed.
 #[derive(Default)]
 struct Witness {
     orders: HashMap<String, (SubmitOrder, SubmitResult)>,
@@ -242,7 +250,7 @@ impl Witness {
         let mut print: Option<(&FeedLine, u64)> = None;
         for line in lines {
             self.sequence += 1;
-            assert_eq!(line.sequence, self.sequence, "sequences have no hole");
+            assert_eq!(line.sequence, self.sequence, "sequences have no gap");
             if line.line_type != FeedLineType::Trade {
                 continue;
             }
@@ -256,7 +264,7 @@ impl Witness {
                 (&line.execution_id, line.symbol, line.price_in_cents),
                 (&of.execution_id, of.symbol, of.price_in_cents)
             );
-            *left = left.checked_sub(shares).expect("fills together are at most the print");
+            *left = left.checked_sub(shares).expect("the fills of a print are at most its size");
             let (order, _) = self
                 .orders
                 .values()
@@ -274,11 +282,11 @@ impl Witness {
     }
 }
 
-const FOUND_BEFORE: &str =
+const REGRESSIONS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proptest-regressions/sim_exchange/venue_tests.txt");
 
 fn histories() -> ProptestConfig {
-    let failures = FileFailurePersistence::Direct(FOUND_BEFORE);
+    let failures = FileFailurePersistence::Direct(REGRESSIONS);
     ProptestConfig {
         failure_persistence: Some(Box::new(failures)),
         ..ProptestConfig::with_cases(300)
@@ -321,7 +329,7 @@ proptest! {
                     journal.append(&mut venue.journal);
                     venue = restored(&journal, &symbols());
                     if witness.orders.len().is_multiple_of(2) {
-                        journal = venue.snapshot(NOW); // as a journal that was written anew
+                        journal = venue.snapshot(NOW); // as a rewritten journal
                         venue = restored(&journal, &symbols());
                     }
                     witness.sequence = 0;

@@ -1,5 +1,5 @@
-//! Synthetic prints: for each ticker of the universe a Poisson process at its real activity and a
-//! tick walk that is drawn back to its real close. The same seed gives the same prints.
+//! Synthetic prints: for each ticker of the universe a Poisson process at its real activity, and a
+//! tick walk pulled back to its real close. The same seed gives the same prints.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,28 +11,28 @@ use super::universe::UniverseEntry;
 
 /// Shares of an average print: a ticker prints about volume / 200 times a session.
 const MEAN_SHARES: f64 = 200.0;
-/// Most prints a second of one synthetic symbol in session time. The busiest of the universe
-/// would make 15; the bound is for files of others.
+/// Most prints per second of one synthetic symbol, in session time. The busiest of the universe
+/// makes 15; the bound is for other files.
 const MAX_PRINTS_PER_SECOND: f64 = 50.0;
-/// Longest gap that is drawn, in microseconds: a year, far beyond any session.
+/// Longest gap between prints, in microseconds: a year, far beyond any session.
 const MAX_GAP_MICROS: f64 = 3.2e13;
-/// Chance that a print changes the price, in 1/256: 30 %, between what SPY and IBM show.
+/// Chance that a print changes the price, in 1/256: 30 %, between those of SPY and IBM.
 const MOVE_CHANCE: u8 = 77;
 /// Close / tick: a tick is 0.02 % of the close, at least one cent.
 const TICKS_IN_CLOSE: u32 = 5_000;
-/// Prices stay within half the close of the close.
+/// Prices stay within close / 2 of the close.
 const CLOSE_PARTS_FROM_CLOSE: u32 = 2;
-/// Round lot; prints are multiples of it, half of them one lot, a quarter two, ...
+/// Round lot. Prints are multiples of it: half of them one lot, a quarter two, and so on.
 const LOT: u32 = 100;
 
-/// Where one synthetic symbol stands.
+/// The state of one synthetic symbol.
 #[derive(Debug, Clone)]
 struct Walk {
     random: Xoshiro256PlusPlus,
     mean_gap_micros: f64,
     close_cents: u32,
     tick_cents: u32,
-    /// Steps from the close at which none goes further away.
+    /// Steps from the close at which no step leads further away.
     most_steps: i32,
     steps: i32,
 }
@@ -40,13 +40,13 @@ struct Walk {
 /// A synthetic print, without its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WalkPrint {
-    /// Place in the slice that [`Walks::new`] was given.
+    /// Index in the slice passed to [`Walks::new`].
     pub(super) index: usize,
     pub(super) price_cents: u32,
     pub(super) shares: u32,
 }
 
-/// All synthetic symbols, by the time of their next print.
+/// All synthetic symbols, ordered by the time of their next print.
 #[derive(Debug, Clone)]
 pub(super) struct Walks {
     walks: Vec<Walk>,
@@ -54,7 +54,7 @@ pub(super) struct Walks {
 }
 
 impl Walks {
-    /// Starts every walk at its close; first prints come after `start_micros`.
+    /// Starts every walk at its close; the first prints come after `start_micros`.
     pub(super) fn new(
         entries: &[UniverseEntry],
         session_micros: u64,
@@ -96,7 +96,7 @@ impl Walk {
         let close_cents = u32::try_from(entry.close.cents()).unwrap_or(u32::MAX);
         let tick_cents = (close_cents / TICKS_IN_CLOSE).max(1);
         let most_steps = close_cents / CLOSE_PARTS_FROM_CLOSE / tick_cents;
-        // Spread the seeds of neighbours (the golden ratio in 64 bits); xoshiro mixes the rest.
+        // Spreads neighbouring seeds (the golden ratio in 64 bits); xoshiro mixes the rest.
         let own_seed = seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             random: Xoshiro256PlusPlus::seed_from_u64(own_seed),
@@ -110,7 +110,7 @@ impl Walk {
 
     /// Time to the next print: exponential, so that prints are a Poisson process.
     fn draw_gap_micros(&mut self) -> u64 {
-        // 53 random bits make a number from 0 (excluded, its logarithm has no value) to 1.
+        // 53 random bits give a number from 0 (exclusive, as its logarithm is undefined) to 1.
         let uniform = float((self.random.next_u64() >> 11) + 1) / float(1 << 53);
         let gap = (-uniform.ln() * self.mean_gap_micros).clamp(0.0, MAX_GAP_MICROS);
         #[expect(
@@ -122,11 +122,12 @@ impl Walk {
         micros
     }
 
-    /// Moves perhaps one tick and gives price and shares of a print.
+    /// Moves by one tick or not at all; returns price and shares of the print.
     fn step(&mut self) -> (u32, u32) {
         let [moves, direction, ..] = self.random.next_u64().to_le_bytes();
         if moves < MOVE_CHANCE {
-            // An even chance at the close, none of going further away at the edge.
+            // At the close the directions are equally likely; at the edge no step leads further
+            // away.
             let pull = 128 * self.steps / self.most_steps;
             self.steps += if i32::from(direction) >= 128 + pull { 1 } else { -1 };
         }
@@ -134,7 +135,7 @@ impl Walk {
         (self.price_cents(), lots * LOT)
     }
 
-    /// The price that the steps stand for, at least one cent.
+    /// The price at the current step, at least one cent.
     fn price_cents(&self) -> u32 {
         let offset = i64::from(self.tick_cents) * i64::from(self.steps);
         let price = i64::from(self.close_cents) + offset;
@@ -142,7 +143,7 @@ impl Walk {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "rates and chances need no more than 53 bits")]
+#[expect(clippy::cast_precision_loss, reason = "rates and chances need at most 53 bits")]
 const fn float(number: u64) -> f64 {
     number as f64
 }

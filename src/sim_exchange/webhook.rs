@@ -1,6 +1,6 @@
-//! WebhookSenders: lines that belong to orders are posted to whoever registered, signed, in batches,
-//! until a `2xx` comes. Each has a bounded queue of its own; where that overflows, the oldest lines
-//! go (the feed and the query still tell of them), and nothing of the queue survives a restart.
+//! Posts order lines to registered webhooks: signed, in batches, retried until a `2xx`. Each
+//! webhook has its own bounded queue. When it overflows, the oldest lines are dropped; the feed and
+//! the query still report them. Queues do not survive a restart.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -22,19 +22,19 @@ use crate::types::{Backoff, TimestampMicros};
 
 /// Most webhooks.
 const MAX_WEBHOOKS: usize = 8;
-/// Most lines that wait for one webhook, about 200 bytes each.
+/// Most lines queued for one webhook, about 200 bytes each.
 const MAX_QUEUED_LINES: usize = 100_000;
-/// Most lines of one batch.
+/// Most lines per batch.
 const MAX_BATCH_LINES: usize = 256;
-/// How long an answer may take.
+/// Time limit for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest body of an answer that is read, so that its connection can be used again.
+/// Longest body of an answer that is read; a longer one costs the connection.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// Pause after the first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long a replaced secret signs beside the new one: time to change it on the other side.
+/// How long a replaced secret signs beside the new one: time to change it on the receiving side.
 const SECRET_OVERLAP_MICROS: u64 = 60 * 60 * 1_000_000;
 
 /// All registered webhooks.
@@ -47,33 +47,33 @@ pub(super) struct WebhookSenders {
 struct Hook {
     url: String,
     secret: String,
-    /// The secret before this one, and when it stops to sign.
+    /// The replaced secret, and when it stops signing.
     previous: Option<(String, TimestampMicros)>,
     queue: VecDeque<Bytes>,
     /// Lines that ever left the front of the queue.
     removed: u64,
-    /// Lines that left it because it was full.
+    /// Lines dropped because the queue was full.
     dropped: u64,
     filled: Arc<Notify>,
 }
 
-/// What became of a registration.
+/// The outcome of a registration.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Registered {
-    /// A new webhook; its deliveries must be started.
+    /// A new webhook; its delivery must be started.
     New(usize),
-    /// The address was known; the secret is changed.
+    /// A known URL; its secret was changed.
     Changed,
-    /// There are as many as there may be.
+    /// There are too many webhooks already.
     TooMany,
 }
 
-/// What to post next.
+/// The next batch to post.
 struct Batch {
     url: String,
     secrets: Vec<String>,
     body: Bytes,
-    /// Position after its last line.
+    /// Queue position after its last line.
     end: u64,
     count: usize,
 }
@@ -103,8 +103,8 @@ impl WebhookSenders {
         Registered::New(self.hooks.len() - 1)
     }
 
-    /// Places of all webhooks.
-    pub(super) fn places(&self) -> std::ops::Range<usize> {
+    /// Indices of all webhooks.
+    pub(super) fn indices(&self) -> std::ops::Range<usize> {
         0..self.hooks.len()
     }
 
@@ -121,7 +121,7 @@ impl WebhookSenders {
         }
     }
 
-    /// Appends the entries that bring the webhooks back.
+    /// Appends the entries that restore the webhooks.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         for hook in &self.hooks {
             if let Some((secret, _)) = &hook.previous {
@@ -178,10 +178,10 @@ impl Hook {
     }
 }
 
-/// Checks an address and a secret that somebody wants to register.
+/// Validates a URL and a secret before registration.
 ///
 /// # Errors
-/// Says what is wrong, for the answer.
+/// The problem, in words for the answer.
 pub(super) fn check(url: &str, secret: &str) -> Result<(), &'static str> {
     if url.len() > MAX_URL_BYTES {
         return Err("url is longer than 2048 bytes");
@@ -200,25 +200,26 @@ pub(super) fn check(url: &str, secret: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The value of `X-Signature`: the time, and for each secret the HMAC-SHA256 of
-/// `<unix seconds>.<body>`.
+/// The value of `X-Signature`: the time and, for each secret, the HMAC-SHA256 of `<unix
+/// seconds>.<body>`.
 pub(super) fn signature(secrets: &[String], unix_seconds: u64, body: &[u8]) -> String {
     let mut value = format!("t={unix_seconds}");
     for secret in secrets {
-        // HMAC takes keys of every length (RFC 2104, section 2).
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { continue };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
+            unreachable!("HMAC takes keys of every length (RFC 2104, section 2)")
+        };
         mac.update(format!("{unix_seconds}.").as_bytes());
         mac.update(body);
         value.push_str(",v1=");
         for byte in mac.finalize().into_bytes() {
             let written = write!(value, "{byte:02x}");
-            debug_assert!(written.is_ok(), "a String takes every write");
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
         }
     }
     value
 }
 
-/// Delivers to one webhook for ever: the oldest lines again and again until they are taken.
+/// Delivers to one webhook for ever: retries the oldest lines until they are accepted.
 pub(super) async fn deliver(shared: Arc<Shared>, place: usize) {
     let Some(filled) = shared.look(|state| state.webhooks.filled(place)) else { return };
     let mut connector = HttpConnector::new();
@@ -240,7 +241,7 @@ pub(super) async fn deliver(shared: Arc<Shared>, place: usize) {
                 backoff.reset();
             }
             Err(problem) => {
-                tracing::info!(problem, lines = count, "a webhook did not take its lines");
+                tracing::info!(problem, lines = count, "a webhook did not accept its lines");
                 tokio::time::sleep(backoff.advance()).await;
             }
         }
@@ -261,7 +262,7 @@ async fn post(
     let exchange = async {
         let response = client.request(request).await.map_err(|error| error.to_string())?;
         let status = response.status();
-        // What a body says does not matter; a broken one only costs the connection.
+        // The body does not matter; a broken one costs only the connection.
         let _ = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
     };
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stay_until_they_are_taken() {
+    fn lines_stay_queued_until_delivered() {
         let mut hooks = WebhookSenders::default();
         assert_eq!(hooks.register("http://a/", "s", NOW), Registered::New(0));
         assert!(hooks.next_batch(0, 7, NOW).is_none());
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_its_oldest_lines_even_while_they_are_on_their_way() {
+    fn a_full_queue_drops_its_oldest_lines_even_in_flight() {
         let mut hooks = WebhookSenders::default();
         hooks.register("http://a/", "s", NOW);
         hooks.push((0..MAX_QUEUED_LINES).map(|_| &b"old"[..]));
@@ -317,11 +318,15 @@ mod tests {
         hooks.push((0..MAX_BATCH_LINES + 1).map(|_| &b"new"[..]));
         assert_eq!(hooks.hooks[0].queue.len(), MAX_QUEUED_LINES);
         hooks.delivered(0, batch.end);
-        assert_eq!(hooks.hooks[0].queue.len(), MAX_QUEUED_LINES, "those were dropped already");
+        assert_eq!(
+            hooks.hooks[0].queue.len(),
+            MAX_QUEUED_LINES,
+            "the delivered lines were dropped already"
+        );
     }
 
     #[test]
-    fn a_replaced_secret_signs_for_a_while_and_both_come_back() {
+    fn a_replaced_secret_signs_for_a_while_and_both_are_restored() {
         let mut hooks = WebhookSenders::default();
         hooks.register("http://a/", "old", NOW);
         assert_eq!(hooks.register("http://a/", "new", NOW), Registered::Changed);
@@ -338,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_their_number_are_limited() {
+    fn urls_and_their_number_are_limited() {
         assert_eq!(check("http://127.0.0.1:8080/exchange/trades", "s"), Ok(()));
         for url in ["https://a/", "file:///etc/passwd", "nonsense", "http://user@a/", "http://"] {
             assert!(check(url, "s").is_err(), "{url}");

@@ -1,5 +1,5 @@
-// The page at `/`: the session, and the parts that live as long as one is there. No framework
-// and no build step: these files are served as they are.
+// The page at `/`: logs in and out, and shows the trading view while there is a session. No
+// framework and no build step: these files are served as they are.
 
 import { $, problem, request, setText, tell } from "./basics.js";
 import { closeOrders, turnPage } from "./order-list.js";
@@ -7,23 +7,23 @@ import "./search.js";
 import { closeTicket, openTicket } from "./ticket.js";
 import { closeWatchlist, showWatchlist, watched } from "./watchlist.js";
 
-const USER = "longbow.user"; // its name in this browser, for all tabs
+const USER = "longbow.user"; // the user's name, shared by all tabs
 const RETRY_MS = 2_000;
-const NO_ANSWER = "The server does not answer. This page keeps trying.";
+const NO_ANSWER = "The server is not responding. This page keeps trying.";
 const HINTS = {
   name: "Any name will do: this server makes development users.",
-  token: "This server knows its users by signed tokens. Whoever runs it can give you one.",
+  token: "This server authenticates users by signed tokens. Ask its operator for one.",
 };
 
 let signedIn = false;
-let way = "name"; // how this server lets users in
+let loginBy = "name"; // how this server authenticates users
 let startTimer = 0;
 
-/** Finds out whether there is a session, for as long as it takes. */
+/** Finds out whether there is a session; retries until the server answers. */
 async function start() {
   clearTimeout(startTimer);
   const answer = await request("GET", "/orders?limit=1").catch(() => null);
-  // What comes from the server itself has a code: it knows this user, even where it cannot help now.
+  // Only the server's own answers have a code: this one knows the user, even if it cannot help now.
   const isKnown = answer?.status === 200 || (answer?.status === 503 && answer.content.code);
   if (signedIn) return;
   if (isKnown) return enter();
@@ -56,10 +56,10 @@ function leave(words) {
   return askForUser(words);
 }
 
-/** Shows the log-in, in the way that this server has. */
+/** Shows the login form: for a name or for a token. */
 async function askForUser(words) {
   setText($("login-error"), words);
-  // Without a token and without a name: only a server that wants a name misses that.
+  // A request with neither token nor name. Only a server in development mode misses the name.
   const answer = await request("POST", "/session", {}).catch(() => null);
   if (signedIn) return;
   if (!answer || answer.status >= 500) {
@@ -68,22 +68,22 @@ async function askForUser(words) {
     startTimer = setTimeout(start, RETRY_MS);
     return;
   }
-  way = answer.status === 401 ? "token" : "name";
+  loginBy = answer.status === 401 ? "token" : "name";
   document.body.dataset.view = "login";
   setText($("start-message"), "");
-  setText($("login-hint"), HINTS[way]);
-  $("by-name").hidden = way !== "name";
-  $("by-token").hidden = way !== "token";
+  setText($("login-hint"), HINTS[loginBy]);
+  $("by-name").hidden = loginBy !== "name";
+  $("by-token").hidden = loginBy !== "token";
   $("login-view").hidden = false;
-  (way === "token" ? $("login-token") : $("login-user")).focus();
+  (loginBy === "token" ? $("login-token") : $("login-user")).focus();
 }
 
-/** The request that logs in, or what is wrong with the form. */
+/** The login request, or what is wrong with the form. */
 function readLogin() {
-  if (way === "name") return { body: { user: $("login-user").value.trim() } };
+  if (loginBy === "name") return { body: { user: $("login-user").value.trim() } };
   const token = $("login-token").value.trim().replace(/^Bearer\s+/i, "");
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) {
-    return { wrong: "That is no token: it has three parts with dots between them." };
+    return { wrong: "That is not a token: a token has three parts separated by dots." };
   }
   return { body: {}, headers: { Authorization: `Bearer ${token}` } };
 }
@@ -96,14 +96,14 @@ $("login-form").addEventListener("submit", async (event) => {
   $("log-in").ariaDisabled = "true";
   try {
     const answer = await request("POST", "/session", body, headers);
-    if (answer.status === 401 && way === "name") return await askForUser(""); // a server that has changed its ways
+    if (answer.status === 401 && loginBy === "name") return await askForUser(""); // the server wants tokens by now
     if (answer.status >= 400) return setText($("login-error"), problem(answer));
     setText($("login-error"), "");
     $("login-token").value = "";
     localStorage.setItem(USER, answer.content.user ?? body.user);
     enter();
   } catch {
-    setText($("login-error"), "The server does not answer. Try again.");
+    setText($("login-error"), "The server is not responding. Try again.");
   } finally {
     $("log-in").ariaDisabled = "false";
   }
@@ -118,7 +118,7 @@ $("log-out").addEventListener("click", async () => {
     localStorage.removeItem(USER);
     if (signedIn) leave("");
   } catch {
-    tell($("orders-message"), "bad", "Still logged in. The server does not answer.");
+    tell($("orders-message"), "bad", "Still logged in. The server is not responding.");
   }
 });
 
@@ -126,18 +126,18 @@ document.addEventListener("session-lost", () => {
   if (signedIn) leave("Your session has ended. Please log in again.");
 });
 
-// All tabs share one session: what one does with it, the others follow.
+// All tabs share one session: each follows the others' logins and logouts.
 addEventListener("storage", ({ key, newValue }) => {
   if (key !== USER) return;
   if (!signedIn) start();
   else if (newValue === null) leave("You have logged out in another tab.");
-  else location.reload(); // another user: nothing of the one before stays on the page
+  else location.reload(); // another user: drop everything of the previous one
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && !signedIn) start();
 });
 
-// A key that is held down presses a button once.
+// Holding Enter presses a button once.
 document.addEventListener("keydown", (event) => {
   if (event.repeat && event.key === "Enter") event.preventDefault();
 });

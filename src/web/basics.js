@@ -1,5 +1,5 @@
-// What every part of the page uses: elements, money and time in words, requests.
-// Money stays in whole cents; text goes into the page by `textContent` alone.
+// Helpers of the whole page: elements, formatting of money and time, requests. Money stays in whole
+// cents, and text enters the page through `textContent` alone.
 
 const REQUEST_TIMEOUT_MS = 10_000;
 
@@ -11,8 +11,8 @@ export function setText(element, text) {
 }
 
 /**
- * Makes a change of the page. Where that takes away what has the focus, the focus goes to
- * `fallback`: from the body a keyboard would begin again at the top.
+ * Applies a change to the page. If the focused element disappears, moves the focus to `fallback`:
+ * from the body, keyboard navigation would restart at the top.
  */
 export function keepFocus(change, fallback) {
   const before = document.activeElement;
@@ -22,7 +22,7 @@ export function keepFocus(change, fallback) {
   if (isLost) fallback.focus();
 }
 
-/** An element that tells a state: its kind for styles and tests, its text for people. */
+/** Shows a state: `state` is for styles and tests, `text` for people. */
 export function tell(element, state, text) {
   if (element.dataset.state !== state) element.dataset.state = state;
   setText(element, text);
@@ -35,7 +35,7 @@ export function dollars(cents) {
   return `${cents < 0 ? "−" : ""}$${whole}.${digits.slice(-2)}`;
 }
 
-/** `"12.5"` -> `1250`, without a float on the way; null for anything but dollars and cents. */
+/** `"12.5"` -> `1250`, without floats; null for anything but dollars and cents. */
 export function centsOf(text) {
   const match = /^\$?(\d{1,8})(?:\.(\d{1,2}))?$/.exec(text.trim());
   return match && Number(match[1] + (match[2] ?? "").padEnd(2, "0"));
@@ -50,8 +50,8 @@ export function timeOf(micros) {
 }
 
 /**
- * One request; throws only when there was no answer. `content` is the JSON of the body, of a
- * problem as well. A session that has ended is said to the whole page.
+ * Sends one request; throws only without an answer. `content` is the JSON body, also of a problem
+ * document. A `401` tells the whole page that the session has ended.
  */
 export async function request(method, path, body, headers = {}) {
   const response = await fetch(path, {
@@ -63,7 +63,7 @@ export async function request(method, path, body, headers = {}) {
   });
   const text = await response.text();
   let content = {};
-  try { content = JSON.parse(text) ?? {}; } catch { /* 204, or a proxy's page: the status says enough */ }
+  try { content = JSON.parse(text) ?? {}; } catch { /* 204, or a proxy's page: the status suffices */ }
   if (response.status === 401) document.dispatchEvent(new Event("session-lost"));
   return { status: response.status, content, retryAfter: response.headers.get("Retry-After") };
 }

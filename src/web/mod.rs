@@ -1,15 +1,15 @@
-//! The page at `/`, embedded in the binary. Plain files without a build step: what stands here is
-//! what a browser runs. Nothing is inline and nothing comes from another host, so that a
-//! `Content-Security-Policy` of `default-src 'self'` holds.
+//! The page at `/`, embedded in the binary. Plain files without a build step: browsers run them as
+//! they are. Nothing is inline and nothing comes from another host, so a `Content-Security-Policy`
+//! of `default-src 'self'` holds.
 
 /// One file of the page.
 #[derive(Debug)]
 pub struct Asset {
-    /// Path of the request that it answers.
+    /// Request path that it answers.
     pub path: &'static str,
     /// Value of its `Content-Type` header.
     pub content_type: &'static str,
-    /// The file.
+    /// The contents.
     pub body: &'static [u8],
 }
 
@@ -45,7 +45,7 @@ static ASSETS: &[Asset] = &[
     Asset { path: "/watchlist.js", content_type: JAVASCRIPT, body: include_bytes!("watchlist.js") },
 ];
 
-/// The file that a `GET` of `path` (without its query) answers; `None` for every other path.
+/// The file for a `GET` of `path` (without its query); `None` for any other path.
 pub fn asset(path: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.path == path)
 }
@@ -64,17 +64,17 @@ mod tests {
     }
 
     #[test]
-    fn every_path_answers_with_its_own_file() {
+    fn each_path_serves_its_file() {
         assert_eq!(asset("/").map(|page| page.content_type), Some(HTML));
         assert!(asset("/").is_some_and(|page| text(page).starts_with("<!doctype html>")));
         assert!(asset("/style.css").is_some_and(|style| text(style).contains(":root")));
-        assert!(asset("/index.html").is_none(), "the page has one address");
+        assert!(asset("/index.html").is_none(), "the page has one path");
         assert!(asset("").is_none());
         assert!(asset("/mod.rs").is_none());
     }
 
     #[test]
-    fn the_page_names_only_files_that_are_served() {
+    fn the_page_refers_only_to_served_files() {
         let page = text(asset("/").unwrap());
         let named: Vec<&str> =
             quoted_after(page, "href=\"").chain(quoted_after(page, "src=\"")).collect();
@@ -95,7 +95,7 @@ mod tests {
     fn a_strict_content_security_policy_holds() {
         let page = text(asset("/").unwrap());
         assert!(!page.contains("style=") && !page.contains("<style"), "no inline style");
-        assert!(!page.contains("javascript:"), "no script as an address");
+        assert!(!page.contains("javascript:"), "no javascript: URLs");
         let is_handler = |rest: &str| {
             rest.trim_start_matches(|letter: char| letter.is_ascii_lowercase()).starts_with('=')
         };

@@ -1,4 +1,4 @@
-// The list of orders, kept live by polling, with its pages and its Cancel buttons.
+// The list of orders: polled while visible, with pages and Cancel buttons.
 
 import { $, dollars, grouped, keepFocus, part, problem, request, setText, tell, timeOf } from "./basics.js";
 import { hurryPrices } from "./price-link.js";
@@ -12,13 +12,13 @@ export const STATUS_WORDS = {
 const CAN_CANCEL = new Set(["pending", "submitted", "partially_filled"]);
 
 const orderRows = $("orders").children;
-let showing = false; // from the first turnPage to closeOrders
-let pages = []; // the cursors that lead to the page on show; none for the newest
+let showing = false; // between turnPage and closeOrders
+let pages = []; // the cursors that lead to the current page; none for the newest
 let nextCursor = null;
 let pollTimer = 0;
-let pollTurn = 0; // only the poll that was started last may speak
+let pollTurn = 0; // only the newest poll may update the page
 
-/** Stops the polls and empties the list. */
+/** Stops polling and empties the list. */
 export function closeOrders() {
   stopPolling();
   showing = false;
@@ -33,17 +33,17 @@ function stopPolling() {
   pollTurn += 1;
 }
 
-/** Shows the page that the cursors lead to, and keeps it live; `[]` is the newest. */
+/** Shows the page that the cursors lead to and keeps it current; `[]` is the newest. */
 export function turnPage(cursors) {
   showing = true;
   pages = cursors;
   return pollOrders();
 }
 
-/** Reads the page on show, and again a second later, as long as somebody can see it. */
+/** Reads the current page, and again each second while the tab is visible. */
 async function pollOrders() {
   stopPolling();
-  if (document.hidden) return; // it goes on when it is seen
+  if (document.hidden) return; // resumes when the tab is visible
   const turn = pollTurn;
   const cursor = pages.length > 0 ? `&cursor=${encodeURIComponent(pages.at(-1))}` : "";
   let words = "";
@@ -54,16 +54,16 @@ async function pollOrders() {
     else words = `Not up to date: ${problem(answer)}`;
   } catch {
     if (turn !== pollTurn) return;
-    words = "Not up to date: the server does not answer";
+    words = "Not up to date: the server is not responding";
   }
-  // That the server is back is noticed here first.
+  // The polls are the first to notice that the server is back.
   const recovered = $("orders-state").dataset.state === "lost" && words === "";
   tell($("orders-state"), words ? "lost" : "live", words);
   if (recovered) hurryPrices();
   pollTimer = setTimeout(pollOrders, POLL_MS);
 }
 
-/** Moves only what has to move, so that focus and selection stay where they are. */
+/** Moves as few rows as possible, to preserve focus and selection. */
 function showOrders({ orders, nextCursor: next }) {
   const known = new Map(Array.from(orderRows, (row) => [row.dataset.orderId, row]));
   let place = orderRows[0] ?? null;
@@ -78,7 +78,7 @@ function showOrders({ orders, nextCursor: next }) {
   $("orders-table").hidden = orders.length === 0;
   $("orders-empty").hidden = orders.length > 0 || pages.length > 0;
   $("orders-pages").hidden = pages.length === 0 && !nextCursor;
-  // Not `disabled`, which would throw the focus away.
+  // Not `disabled`, which would lose the focus.
   $("newer-orders").ariaDisabled = String(pages.length === 0);
   $("older-orders").ariaDisabled = String(!nextCursor);
   setText($("orders-page"), `Page ${pages.length + 1}`);
@@ -86,7 +86,7 @@ function showOrders({ orders, nextCursor: next }) {
 
 function fillOrder(row, order) {
   const unchanged = row.dataset.version !== undefined && Number(row.dataset.version) >= order.version;
-  if (unchanged) return; // also an answer that an earlier state was travelling in
+  if (unchanged) return; // or older: an answer that was overtaken
   Object.assign(row.dataset, {
     orderId: order.orderId, version: order.version, status: order.status, symbol: order.symbol,
     side: order.side, clientOrderId: order.clientOrderId ?? "",
@@ -117,17 +117,17 @@ $("orders").addEventListener("click", async (event) => {
   const row = button.closest("tr");
   const name = [part(row, "side"), part(row, "what")].map((element) => element.textContent).join(" ");
   const say = (state, words) => tell($("orders-message"), state, `${name}: ${words}`);
-  button.setAttribute("aria-disabled", "true"); // not `disabled`, which would throw the focus away
+  button.setAttribute("aria-disabled", "true"); // not `disabled`, which would lose the focus
   try {
     const answer = await request("DELETE", `/order/${encodeURIComponent(row.dataset.orderId)}`);
     const order = answer.content.order ?? answer.content;
     if (order.orderId === row.dataset.orderId) fillOrder(row, order);
     if (answer.status === 200) say("accepted", "cancelled.");
-    else if (answer.status === 202) say("pending", "the cancel is recorded; the exchange has not confirmed it yet.");
+    else if (answer.status === 202) say("pending", "cancel recorded; the exchange has not confirmed it yet.");
     else if (answer.status === 409) say("refused", `too late to cancel, the order is ${(STATUS_WORDS[order.status] ?? "closed").toLowerCase()}.`);
     else say("invalid", `not cancelled. ${problem(answer)}`);
   } catch {
-    say("unknown", "no answer came to the cancel. Trying again is safe.");
+    say("unknown", "no answer to the cancel. Trying again is safe.");
   } finally {
     button.removeAttribute("aria-disabled");
   }

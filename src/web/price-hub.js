@@ -1,25 +1,25 @@
-// The one stream of prices that all tabs of a browser share. It follows what the visible tabs want,
-// notices when the server falls silent, and comes back by itself. A shared worker runs it, or a tab
-// where there are no shared workers: see price-link.js.
+// The one price stream that all tabs of a browser share. It follows the symbols of the visible
+// tabs, notices when the server falls silent, and reconnects by itself. It runs in a shared worker,
+// or in a tab without shared workers: see price-link.js.
 
-const DEFAULT_HEARTBEAT_MS = 15_000; // until a stream has told its own
+const DEFAULT_HEARTBEAT_MS = 15_000; // until a stream says its own
 const SILENT_HEARTBEATS = 2;
-const RETRY_MS = [1_000, 4_000]; // only after an answer that made the browser give up by itself
-const LINGER_MS = 1_000; // one tab that goes and another that comes share the stream too
-export const RENEW_MS = 5_000; // how often a tab repeats what it wants
-const LEASE_MS = 3 * RENEW_MS; // a tab that was not heard for so long is gone
+const RETRY_MS = [1_000, 4_000]; // only after an answer on which the browser gives up
+const LINGER_MS = 1_000; // so that a tab that opens as another closes shares the stream
+export const RENEW_MS = 5_000; // how often a tab repeats its symbols
+const LEASE_MS = 3 * RENEW_MS; // a tab silent for this long is gone
 
-const BEGINNING = { kind: "state", state: "connecting", since: null };
-const BAD = ["lost", "silent", "waiting"]; // without a stream
+const INITIAL = { kind: "state", state: "connecting", since: null };
+const NO_STREAM = ["lost", "silent", "waiting"]; // states without a stream
 const EVENTS = ["open", "reset", "price", "gap", "feed", "heartbeat", "goodbye"];
 
 export class PriceHub {
   #tabs = new Map(); // any key -> { symbols, tell, heardAt }
   #prices = new Map(); // symbol -> its newest price
   #source = null;
-  #followed = ""; // the symbols of the stream, as its address has them
-  #state = BEGINNING;
-  #signAt = null; // when the server last said anything
+  #followed = ""; // the symbols of the stream, as in its URL
+  #state = INITIAL;
+  #heardAt = null; // when the server last sent anything
   #heartbeatMs = DEFAULT_HEARTBEAT_MS;
   #silence = 0; // timers
   #retry = 0;
@@ -27,8 +27,8 @@ export class PriceHub {
   #sweeper = 0;
 
   /**
-   * A tab wants these symbols; none when it leaves. It says so again every RENEW_MS. `hurry`: it
-   * knows that the server answers. `tell` takes what the hub has to say.
+   * A tab wants these symbols, or none when it leaves. It repeats this every RENEW_MS. `hurry` says
+   * that the server is known to answer. `tell` receives the hub's messages.
    */
   hear(tab, { symbols, hurry = false }, tell) {
     const known = this.#tabs.get(tab)?.symbols;
@@ -41,16 +41,16 @@ export class PriceHub {
       }
     }
     this.#follow();
-    if (hurry && this.#source && BAD.includes(this.#state.state)) this.#open();
+    if (hurry && this.#source && NO_STREAM.includes(this.#state.state)) this.#open();
   }
 
-  /** Nobody is there any more. */
+  /** Ends the hub: no tab is left. */
   close() {
     this.#tabs.clear();
     this.#end();
   }
 
-  /** Brings the stream to what the tabs want. */
+  /** Makes the stream follow what the tabs want. */
   #follow() {
     clearTimeout(this.#linger);
     const wanted = [...new Set([...this.#tabs.values()].flatMap(({ symbols }) => [...symbols]))].sort();
@@ -69,8 +69,8 @@ export class PriceHub {
     clearInterval(this.#sweeper);
     this.#sweeper = 0;
     this.#prices.clear();
-    this.#state = BEGINNING;
-    this.#signAt = null;
+    this.#state = INITIAL;
+    this.#heardAt = null;
   }
 
   #stop() {
@@ -85,23 +85,23 @@ export class PriceHub {
     this.#sweeper ||= setInterval(() => this.#sweep(), RENEW_MS);
     const source = this.#source = new EventSource(`/subscribe?symbols=${this.#followed}&heartbeat=event`);
     let isEmpty = false;
-    this.#awaitSign();
+    this.#watchSilence();
     for (const name of EVENTS) {
       source.addEventListener(name, (event) => {
-        // The browser's own `open` tells of an answer: one with nothing but a goodbye where the server asks
-        // for time.
+        // The browser's own `open` event means that an answer came: possibly an empty one with just
+        // a goodbye, when the server asks for time.
         const isOwn = event.data === undefined;
         isEmpty = isOwn || (isEmpty && name === "goodbye");
         if (isOwn) return;
         this.#hearStream(name, JSON.parse(event.data));
-        this.#awaitSign();
+        this.#watchSilence();
       });
     }
     source.addEventListener("error", () => {
       if (source !== this.#source) return;
       this.#say(isEmpty ? "waiting" : "lost");
       isEmpty = false;
-      // The browser comes back by itself, but never after an answer that it took for final.
+      // The browser reconnects by itself, except after an answer that it considers final.
       const [least, most] = RETRY_MS;
       if (source.readyState === EventSource.CLOSED) {
         this.#tellAll({ kind: "refused" });
@@ -111,7 +111,7 @@ export class PriceHub {
   }
 
   #hearStream(name, content) {
-    this.#signAt = Date.now();
+    this.#heardAt = Date.now();
     if (name === "open") {
       this.#heartbeatMs = content.heartbeatMs;
       this.#say("live");
@@ -126,19 +126,19 @@ export class PriceHub {
     }
   }
 
-  /** A stream is never silent for longer than its heartbeat: one that is stands still somewhere. */
-  #awaitSign() {
+  /** A stream is never silent for longer than its heartbeat: a longer silence means that it hangs. */
+  #watchSilence() {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
-      // Of one that is lost this says nothing new.
-      if (!BAD.includes(this.#state.state)) this.#say("silent");
+      // A lost stream is already reported as such.
+      if (!NO_STREAM.includes(this.#state.state)) this.#say("silent");
       this.#open();
     }, SILENT_HEARTBEATS * this.#heartbeatMs);
   }
 
   #say(state) {
     if (state === this.#state.state) return;
-    this.#state = { kind: "state", state, since: this.#signAt };
+    this.#state = { kind: "state", state, since: this.#heardAt };
     this.#tellAll(this.#state);
   }
 

@@ -1,32 +1,33 @@
-// A tab's way to the one stream of prices of its browser. A hidden tab has none and costs nothing.
+// A tab's connection to the shared price stream of its browser. A hidden tab has none and costs
+// nothing.
 
 import { PriceHub, RENEW_MS } from "./price-hub.js";
 
-const NAME = "longbow-prices-1"; // another number where the messages change: old tabs may be open
+const NAME = "longbow-prices-1"; // increment when the messages change: old tabs may be open
 const HUB = "hub";
-const EVERYBODY = "everybody";
-const PATIENCE = 3; // wishes without any answer before another way is taken
+const ALL_TABS = "everybody";
+const MAX_UNANSWERED = 3; // requests without an answer before the next transport is tried
 
-/** The way over a shared worker. */
+/** Transport: a shared worker. */
 function overWorker(hear, fail) {
   const worker = new SharedWorker("/price-worker.js", { type: "module", name: NAME });
   worker.onerror = fail;
   worker.port.onmessage = ({ data }) => hear(data);
-  return { say: (wish) => worker.port.postMessage(wish), close: () => worker.port.close() };
+  return { say: (request) => worker.port.postMessage(request), close: () => worker.port.close() };
 }
 
-/** The way to a leading tab: whichever visible one holds the lock has the stream for all. */
+/** Transport: a leading tab. The visible tab that holds the lock runs the stream for all. */
 function overLeader(hear) {
   const channel = new BroadcastChannel(NAME);
   const self = crypto.getRandomValues(new Uint32Array(2)).join("-");
   channel.onmessage = ({ data: { to, message } }) => {
-    if (to === self || to === EVERYBODY) hear(message);
+    if (to === self || to === ALL_TABS) hear(message);
   };
   const leaving = new AbortController();
   const lock = navigator.locks.request(NAME, { signal: leaving.signal }, () => lead(leaving.signal));
-  lock.catch(() => { /* left while another tab was leading */ });
+  lock.catch(() => { /* closed while another tab was leading */ });
   return {
-    say: (wish) => channel.postMessage({ to: HUB, from: self, message: wish }),
+    say: (request) => channel.postMessage({ to: HUB, from: self, message: request }),
     close() { leaving.abort(); channel.close(); },
   };
 }
@@ -37,7 +38,7 @@ function lead(leaving) {
   channel.onmessage = ({ data: { to, from, message } }) => {
     if (to === HUB) hub.hear(from, message, (answer) => channel.postMessage({ to: from, message: answer }));
   };
-  channel.postMessage({ to: EVERYBODY, message: { kind: "new-hub" } });
+  channel.postMessage({ to: ALL_TABS, message: { kind: "new-hub" } });
   return new Promise((resolve) => leaving.addEventListener("abort", () => {
     hub.close();
     channel.close();
@@ -45,15 +46,15 @@ function lead(leaving) {
   }));
 }
 
-/** A stream of the tab's own: a browser without locks, as on plain HTTP from another machine. */
+/** Transport: a stream of its own, without locks, as on plain HTTP from another machine. */
 function alone(hear) {
   const hub = new PriceHub();
-  return { say: (wish) => hub.hear(HUB, wish, hear), close: () => hub.close() };
+  return { say: (request) => hub.hear(HUB, request, hear), close: () => hub.close() };
 }
 
-const ways = [alone];
-if (navigator.locks && "BroadcastChannel" in window) ways.unshift(overLeader);
-if ("SharedWorker" in window) ways.unshift(overWorker);
+const transports = [alone];
+if (navigator.locks && "BroadcastChannel" in window) transports.unshift(overLeader);
+if ("SharedWorker" in window) transports.unshift(overWorker);
 
 let link = null;
 let wanted = [];
@@ -61,20 +62,20 @@ let listener = () => {};
 let unanswered = 0;
 let renewTimer = 0;
 
-/** From now on `listen` is told the state of the stream and the prices of these symbols. */
+/** From now on, `listen` receives the state of the stream and the prices of these symbols. */
 export function followPrices(symbols, listen) {
   wanted = symbols;
   listener = listen;
   renew();
 }
 
-/** The server is known to answer: a stream that is lost tries at once. */
+/** The server is known to answer: a lost stream reconnects at once. */
 export const hurryPrices = () => renew(true);
 
 function renew(hurry = false) {
   clearTimeout(renewTimer);
   if (document.hidden || wanted.length === 0) return leave();
-  if (unanswered >= PATIENCE) takeAnotherWay();
+  if (unanswered >= MAX_UNANSWERED) tryNextTransport();
   link ??= connect();
   unanswered += 1;
   link.say({ symbols: wanted, hurry });
@@ -91,15 +92,15 @@ function connect() {
   };
   const fail = () => {
     if (link !== own) return;
-    takeAnotherWay();
+    tryNextTransport();
     renew();
   };
-  const own = ways[0](hear, fail);
+  const own = transports[0](hear, fail);
   return own;
 }
 
-function takeAnotherWay() {
-  if (ways.length > 1) ways.shift();
+function tryNextTransport() {
+  if (transports.length > 1) transports.shift();
   leave();
 }
 

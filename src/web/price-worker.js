@@ -1,4 +1,4 @@
-// The shared worker in which the stream of prices lives.
+// The shared worker that runs the price stream.
 
 import { PriceHub } from "./price-hub.js";
 

@@ -7,7 +7,7 @@ const RESULTS = 8;
 const DELAY_MS = 150;
 
 let searchTimer = 0;
-let searchTurn = 0; // answers to what was typed before are dropped
+let searchTurn = 0; // answers to earlier input are dropped
 
 $("search").addEventListener("input", () => {
   clearTimeout(searchTimer);
@@ -19,12 +19,12 @@ async function search() {
   const query = $("search").value.trim().toUpperCase();
   if (query === "") return endSearch();
   let symbols = [];
-  let words = "The server does not answer.";
+  let words = "The server is not responding.";
   try {
     const answer = await request("GET", `/symbols?query=${encodeURIComponent(query)}&limit=${RESULTS}`);
     symbols = answer.content.symbols ?? [];
     words = answer.status !== 200 ? problem(answer) : symbols.length === 0 ? "No such symbol" : "";
-  } catch { /* said below */ }
+  } catch { /* shown below */ }
   if (turn !== searchTurn) return;
   $("search-results").replaceChildren(...symbols.map(searchResult), ...(words ? [searchWords(words)] : []));
   $("search-results").hidden = false;

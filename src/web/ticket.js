@@ -1,4 +1,4 @@
-// The order ticket: from the form to what became of the order, in words. One ticket is one order:
+// The order ticket: from the form to the outcome of the order, in words. One ticket is one order:
 // it is placed once, however often its button is pressed, until the ticket changes.
 
 import { $, centsOf, dollars, grouped, problem, request, setText, tell } from "./basics.js";
@@ -7,22 +7,22 @@ import { lastCents } from "./watchlist.js";
 
 const KEPT = "longbow.unanswered";
 const RECORDED = new Set([200, 201, 202, 422]);
-const TRY_AGAIN = "Press the button: it sends the same order again, which is never placed twice.";
+const TRY_AGAIN = "Press the button to send the same order again; it is never placed twice.";
 
 const ticket = $("ticket");
 const button = $("place-order");
 let user = "";
-let visits = 0; // of users: an answer to an earlier one says nothing
+let visits = 0; // of users: an answer to an earlier user is ignored
 let changes = 0; // of the ticket
 let isSending = false;
-let isPlaced = false; // the order that the ticket shows
+let isPlaced = false; // whether the order on the ticket is placed
 
-// What was sent without a definite answer: `{ user, text, clientOrderId }`, `text` being the terms.
-// The same terms go again under the same key, so that trying again never places a second order. It is
-// kept before it is sent, and a reload finds it there.
+// The last order without a definite answer: `{ user, text, clientOrderId }`, `text` being the
+// terms. The same terms are sent again under the same key, so a retry never places a second order.
+// It is stored before it is sent, so that it survives a reload.
 let unanswered = null;
 
-/** A key for one submission. `crypto.randomUUID` is missing on plain HTTP; this is not. */
+/** A key for one order. `crypto.randomUUID` is unavailable on plain HTTP; this is not. */
 function freshKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `web-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
@@ -30,11 +30,11 @@ function freshKey() {
 
 function keep(sent) {
   unanswered = sent;
-  try { sessionStorage.setItem(KEPT, JSON.stringify(sent)); } catch { /* without storage: until a reload */ }
+  try { sessionStorage.setItem(KEPT, JSON.stringify(sent)); } catch { /* without storage it lasts until a reload */ }
 }
 
-/** An answer has come to this one. */
-function settle({ clientOrderId }) {
+/** This order has been answered. */
+function markAnswered({ clientOrderId }) {
   if (unanswered?.clientOrderId === clientOrderId) unanswered = null;
   if (readKept()?.clientOrderId === clientOrderId) sessionStorage.removeItem(KEPT);
 }
@@ -43,7 +43,7 @@ function readKept() {
   try {
     const kept = JSON.parse(sessionStorage.getItem(KEPT));
     if (typeof kept.text === "string" && typeof kept.clientOrderId === "string") return kept;
-  } catch { /* nothing, or nothing that can be read */ }
+  } catch { /* nothing stored, or invalid */ }
   return null;
 }
 
@@ -56,23 +56,23 @@ function showTicket() {
   const words = [verb, data.get("numShares"), data.get("symbol").toUpperCase()].join(" ").trim();
   setText(button, isSending ? "Sending…" : words);
   button.ariaBusy = String(isSending);
-  button.ariaDisabled = String(isSending || isPlaced); // not `disabled`, which would throw the focus away
+  button.ariaDisabled = String(isSending || isPlaced); // not `disabled`, which would lose the focus
   $("order-again").hidden = !isPlaced;
   showEstimate();
 }
 
-/** Another ticket from now on: it may be placed. */
+/** The ticket is a new order now and may be placed. */
 function changeTicket() {
   changes += 1;
   isPlaced = false;
   if (unanswered && !isSending) {
     const hint = JSON.stringify(readTicket().terms) === unanswered.text ? TRY_AGAIN : "The list of orders shows whether it was placed.";
-    tell($("ticket-message"), "unknown", `${nameOf(JSON.parse(unanswered.text))}: no answer came. ${hint}`);
+    tell($("ticket-message"), "unknown", `${nameOf(JSON.parse(unanswered.text))}: no answer. ${hint}`);
   }
   showTicket();
 }
 
-/** Cents times shares can pass 2^53: BigInt. */
+/** Uses BigInt: cents times shares can exceed 2^53. */
 function showEstimate() {
   const data = new FormData(ticket);
   const market = data.get("type") === "market";
@@ -91,7 +91,7 @@ function showErrors(errors) {
   ticket.querySelector("[aria-invalid=true]")?.focus();
 }
 
-/** The body of the request, or what is wrong with the form by field. */
+/** The terms of the order, and the errors of the form by field. */
 function readTicket() {
   const data = new FormData(ticket);
   const terms = {
@@ -101,11 +101,11 @@ function readTicket() {
     timeInForce: data.get("timeInForce"),
   };
   const errors = {};
-  if (terms.symbol === "") errors.symbol = "Which symbol?";
-  if (!/^[1-9]\d*$/.test(data.get("numShares").trim())) errors.numShares = "A whole number of shares, 1 or more.";
+  if (terms.symbol === "") errors.symbol = "Enter a symbol.";
+  if (!/^[1-9]\d*$/.test(data.get("numShares").trim())) errors.numShares = "Enter a whole number of shares, 1 or more.";
   if (data.get("type") === "limit") {
     terms.priceInCents = centsOf(data.get("priceInCents"));
-    if (!terms.priceInCents) errors.priceInCents = "A price such as 512.30, at least 0.01.";
+    if (!terms.priceInCents) errors.priceInCents = "Enter a price such as 512.30, at least 0.01.";
   }
   return { terms, errors };
 }
@@ -123,7 +123,7 @@ function fillTicket(terms) {
 const plainDollars = (cents) => dollars(cents).replace(/[$,]/g, "");
 const nameOf = (terms) => `${terms.position === "buy" ? "Buy" : "Sell"} ${grouped(terms.numShares)} ${terms.symbol}`;
 
-/** Begins for a user: with the order that had no answer, or with a symbol. */
+/** Opens the ticket for a user: with the unanswered order, or with a symbol. */
 export function openTicket(name, symbol) {
   user = name;
   visits += 1;
@@ -134,7 +134,7 @@ export function openTicket(name, symbol) {
   changeTicket();
 }
 
-/** Forgets what one user did, but for what the browser keeps. */
+/** Forgets the user's input, except what the browser stores. */
 export function closeTicket() {
   visits += 1;
   isSending = false;
@@ -156,7 +156,7 @@ document.addEventListener("symbol-picked", ({ detail: name }) => {
 ticket.addEventListener("input", changeTicket);
 $("order-again").addEventListener("click", () => {
   tell($("ticket-message"), "", "");
-  button.focus(); // before the button that has the focus goes
+  button.focus(); // before the focused button disappears
   changeTicket();
 });
 ticket.addEventListener("submit", (event) => {
@@ -178,18 +178,19 @@ async function place() {
   showTicket();
   tell($("ticket-message"), "sending", "Sending…");
   const answer = await request("POST", "/order", { ...terms, clientOrderId: sent.clientOrderId }).catch(() => null);
-  // A first try that was not recorded leaves nothing open; after another, one before it may have been.
-  if (answer && (answer.status < 500 || (isFirst && isRefusal(answer)))) settle(sent);
+  // A first try that was not recorded leaves nothing open. A repeated one does: the earlier try may
+  // have been recorded.
+  if (answer && (answer.status < 500 || (isFirst && isRefusal(answer)))) markAnswered(sent);
   if (visit !== visits) return;
   isSending = false;
   isPlaced = RECORDED.has(answer?.status) && change === changes;
   showTicket();
   if (answer) showOutcome(answer, terms);
-  else tell($("ticket-message"), "unknown", `${nameOf(terms)}: no answer came. ${TRY_AGAIN}`);
+  else tell($("ticket-message"), "unknown", `${nameOf(terms)}: no answer. ${TRY_AGAIN}`);
   turnPage([]);
 }
 
-/** Nothing was recorded. A proxy that says 503 has no code, and may have passed the order on. */
+/** Nothing was recorded. A proxy's 503 has no code, and the proxy may have forwarded the order. */
 const isRefusal = (answer) => answer.status === 503 && Boolean(answer.content.code);
 
 function showOutcome(answer, terms) {
@@ -197,21 +198,21 @@ function showOutcome(answer, terms) {
   const order = answer.content.order ?? answer.content;
   const name = nameOf(terms);
   switch (answer.status) {
-    case 201: return say("accepted", `${name}: the exchange has accepted the order.`);
-    case 200: return say("accepted", `${name}: the first try had arrived. It was placed once and is ${(STATUS_WORDS[order.status] ?? "known").toLowerCase()}.`);
-    case 202: return say("pending", `${name}: recorded. The exchange has not answered yet; the list below shows what comes of it.`);
+    case 201: return say("accepted", `${name}: the exchange accepted the order.`);
+    case 200: return say("accepted", `${name}: the first try got through. It was placed once and is ${(STATUS_WORDS[order.status] ?? "known").toLowerCase()}.`);
+    case 202: return say("pending", `${name}: recorded. The exchange has not answered yet; the list below shows the outcome.`);
     case 422: return say("refused", `${name}: the exchange refused the order. ${order.reason ?? problem(answer)}`);
   }
   if (isRefusal(answer)) {
     const wait = answer.retryAfter ? ` in ${answer.retryAfter} s` : "";
     return say("unavailable", `Nothing was recorded: ${problem(answer)} Try again${wait}; the order is never placed twice.`);
   }
-  // Not from the server itself, which may have been passed the order.
+  // Not from the server itself, which may have received the order.
   if (answer.status >= 500) return say("unknown", `${name}: ${problem(answer)} ${TRY_AGAIN}`);
   const { field } = answer.content;
   if (field && ticket.querySelector(`[data-error-for="${CSS.escape(field)}"]`)) {
     showErrors({ [field]: problem(answer) });
-    return say("invalid", "Nothing was placed: see above.");
+    return say("invalid", "The order was not placed: see above.");
   }
   return say("invalid", problem(answer));
 }

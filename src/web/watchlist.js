@@ -1,4 +1,4 @@
-// The watchlist: its rows, what they are measured against, and how fresh their prices are.
+// The watchlist: its rows, their reference prices, and how fresh the prices are.
 
 import { $, dollars, part, problem, request, setText, tell, timeOf } from "./basics.js";
 import { followPrices } from "./price-link.js";
@@ -6,38 +6,38 @@ import { followPrices } from "./price-link.js";
 const KEPT = "longbow.watchlist";
 const DEFAULT_SYMBOLS = ["SPY", "IBM", "BAC", "AIG"];
 const MAX_WATCHED = 40; // one stream carries the whole list
-const DETAILS_RETRY_MS = 3_000; // for what the exchange does not list, or not yet
-const DETAILS_KEEP_MS = 60_000; // what a tab that was hidden for longer reads again
-const DETAIL_MATCHES = 20; // the symbol itself is among the first that its name finds
-const SPARK_POINTS = 60; // at most one a second: the last minute or more
+const DETAILS_RETRY_MS = 3_000; // for symbols that the exchange does not list (yet)
+const DETAILS_KEEP_MS = 60_000; // a tab hidden for longer reads the details again
+const DETAIL_MATCHES = 20; // a symbol is among the first matches of its own name
+const SPARK_POINTS = 60; // at most one per second: the last minute or more
 const STREAM_WORDS = {
   connecting: "Connecting", live: "Live", "feed-lost": "Exchange feed lost", lost: "Connection lost",
   waiting: "Waiting for prices", silent: "Server silent",
 };
 const STREAM_REASONS = {
   "feed-lost": "The server has lost the exchange's feed and keeps trying.",
-  lost: "The server does not answer. This page keeps trying.",
-  waiting: "The server has no prices to give yet. This page keeps trying.",
+  lost: "The server is not responding. This page keeps trying.",
+  waiting: "The server has no prices yet. This page keeps trying.",
   silent: "The server has fallen silent. This page keeps trying.",
 };
 
-// symbol -> { element, lastCents, previousCents, sparks, sparkedAt, isListed, freshAt }; `isListed` is
-// null until the exchange has been asked, `freshAt` 0 where it is to be asked again.
+// symbol -> { element, lastCents, previousCents, sparks, sparkedAt, isListed, freshAt }; `isListed`
+// is null until the exchange's list is known, `freshAt` is 0 if the details are to be read again.
 const watchRows = new Map();
-let showing = false; // from showWatchlist to closeWatchlist
+let showing = false; // between showWatchlist and closeWatchlist
 let detailsTimer = 0;
-let detailsTurn = 0; // only the look that was started last may go on
+let detailsTurn = 0; // only the newest load may continue
 
-/** The names that this browser keeps. */
+/** The symbols stored in this browser. */
 export function watched() {
   try {
     const kept = JSON.parse(localStorage.getItem(KEPT));
     if (Array.isArray(kept)) return kept.filter((name) => typeof name === "string").slice(0, MAX_WATCHED);
-  } catch { /* somebody else's value: start over */ }
+  } catch { /* an invalid value: use the defaults */ }
   return DEFAULT_SYMBOLS;
 }
 
-/** Brings rows and stream to the kept list; what is already shown stays as it is. */
+/** Updates rows and stream to the stored list; existing rows stay as they are. */
 export function showWatchlist() {
   showing = true;
   const names = watched();
@@ -71,7 +71,7 @@ export function watch(name) {
   const names = watched();
   if (names.includes(name)) return;
   const room = names.length < MAX_WATCHED;
-  tell($("watch-message"), "bad", room ? "" : `A list holds ${MAX_WATCHED} symbols at most.`);
+  tell($("watch-message"), "bad", room ? "" : `The watchlist can hold at most ${MAX_WATCHED} symbols.`);
   if (room) keepWatchlist([...names, name]);
 }
 
@@ -92,7 +92,7 @@ function addRow(name) {
   $("watchlist").append(element);
 }
 
-/** Takes a row away; the focus goes to its neighbour, not to the body. */
+/** Removes a row; the focus moves to its neighbour, not to the body. */
 function removeRow(element) {
   const neighbour = element.nextElementSibling ?? element.previousElementSibling;
   const hadFocus = element.contains(document.activeElement);
@@ -100,22 +100,22 @@ function removeRow(element) {
   if (hadFocus) (neighbour?.querySelector("[data-action=remove]") ?? $("search")).focus();
 }
 
-/** Forgets what the rows are measured against: it is read anew. */
+/** Reads the details of all rows again. */
 function reloadDetails() {
   for (const row of watchRows.values()) row.freshAt = 0;
   return loadDetails();
 }
 
 /**
- * Looks up each row that is not known yet, and again a little later as long as somebody can see it:
- * the exchange may come, or list a symbol, after this page.
+ * Loads the details of rows that lack them, and retries while the tab is visible: the exchange may
+ * appear, or list a symbol, after this page was opened.
  */
 async function loadDetails() {
   clearTimeout(detailsTimer);
   const turn = ++detailsTurn;
   const [first, ...rest] = [...watchRows].filter(([, row]) => !row.freshAt);
   if (!first || document.hidden) return;
-  // Where the first finds nobody, the others need not try.
+  // If the first request fails, the others need not be tried.
   const state = await loadRow(...first);
   if (!state) await Promise.all(rest.map((entry) => loadRow(...entry)));
   if (turn !== detailsTurn) return;
@@ -124,8 +124,8 @@ async function loadDetails() {
 }
 
 /**
- * What a row's prices are measured against, and whether they are real. Without an answer to that it
- * returns the state that says why.
+ * Loads a row's previous close, and whether its prices are synthetic. Without an answer, returns the
+ * state that says why.
  */
 async function loadRow(name, row) {
   try {
@@ -138,7 +138,7 @@ async function loadRow(name, row) {
     row.isListed = !isUnknown;
     row.element.dataset.unknown = isUnknown;
     if (isUnknown) {
-      annotate(row, "unknown", "The exchange does not list it.");
+      annotate(row, "unknown", "The exchange does not list this symbol.");
       return "";
     }
     row.freshAt = Date.now();
@@ -174,7 +174,7 @@ function showPrice({ symbol, priceInCents, timestamp }) {
     setText(part(element, "change"), `${sign}${dollars(Math.abs(change)).slice(1)} (${sign}${percent}%)`);
   }
   if (lastCents !== null && lastCents !== priceInCents) {
-    // Two names for one animation, in turn: only another name starts it anew.
+    // Alternate between two names of one animation: only a change of name restarts it.
     const direction = priceInCents > lastCents ? "up" : "down";
     element.dataset.flash = element.dataset.flash === direction ? `${direction}-again` : direction;
   }
@@ -197,8 +197,8 @@ function drawSpark(row, cents) {
 }
 
 /**
- * Follows all that is listed: a stream with a symbol that is not would be refused as a whole. Where
- * nothing is, there is no stream to tell its state, and `otherwise` is that.
+ * Follows all listed symbols: a stream with an unlisted one would be refused as a whole. If none is
+ * listed, there is no stream, and `otherwise` is the state to show.
  */
 function follow(otherwise = "off") {
   const names = [...watchRows].filter(([, row]) => row.isListed);
@@ -215,14 +215,14 @@ function hearStream(message) {
   } else if (message.kind === "state") {
     const before = $("stream-state").dataset.state;
     showStream(message.state, message.since);
-    // What was missed meanwhile may be a symbol, or the close that a new day is measured against.
+    // A symbol, or the close of a new day, may have been missed meanwhile.
     if (message.state === "live" && before in STREAM_REASONS) reloadDetails();
   } else {
     reloadDetails();
   }
 }
 
-/** Says how fresh the prices are: dimmed and with a reason whenever they may not be. */
+/** Shows how fresh the prices are: dimmed, and with a reason, whenever they may be stale. */
 function showStream(state, sinceMs) {
   tell($("stream-state"), state, STREAM_WORDS[state] ?? "");
   $("watchlist").dataset.stale = state !== "live";
@@ -234,13 +234,13 @@ function showStream(state, sinceMs) {
 $("watchlist").addEventListener("click", (event) => {
   const action = event.target.closest("button")?.dataset.action;
   const name = event.target.closest("li")?.dataset.symbol;
-  // The second click of a double click would take the row away that has moved up.
+  // The second click of a double click would remove the row that moved up.
   if (action === "remove" && event.detail <= 1) keepWatchlist(watched().filter((kept) => kept !== name));
   if (action === "pick") document.dispatchEvent(new CustomEvent("symbol-picked", { detail: name }));
 });
 document.addEventListener("visibilitychange", () => {
   if (!showing) return;
-  if (document.hidden) return showStream("connecting", null); // for when it is seen again
+  if (document.hidden) return showStream("connecting", null); // shown when the tab is visible again
   for (const row of watchRows.values()) {
     if (row.element.dataset.stale === "true" || row.freshAt < Date.now() - DETAILS_KEEP_MS) row.freshAt = 0;
   }

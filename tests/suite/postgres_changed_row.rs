@@ -57,7 +57,7 @@ fn a_row_that_does_not_follow_is_said_and_repaired() {
     let repaired = repair();
     let said = String::from_utf8_lossy(&repaired.stdout).into_owned();
     assert!(repaired.status.success(), "{said}{}", String::from_utf8_lossy(&repaired.stderr));
-    assert!(said.ends_with("wrote 4 orders anew; what differs still:\n"), "{said}");
+    assert!(said.ends_with("repaired 4 orders; remaining differences:\n"), "{said}");
     assert_eq!(status(id(&raised)), "cancelled");
     assert_agree(data.path(), url);
 
@@ -70,7 +70,7 @@ fn a_row_that_does_not_follow_is_said_and_repaired() {
     ));
     let left = repair();
     let said = String::from_utf8_lossy(&left.stdout).into_owned();
-    let (_, still) = said.split_once("what differs still:\n").unwrap_or_default();
+    let (_, still) = said.split_once("remaining differences:\n").unwrap_or_default();
     assert!(!left.status.success() && still.contains(stranger), "{said}");
     database.sql(&format!("DELETE FROM orders WHERE order_id = '{stranger}'"));
     let server = Server::start(data.path(), &settings);

@@ -1,5 +1,5 @@
-//! The file that remembers the day's figures over a restart, written beside the feed: a slow disk
-//! holds up no price.
+//! The checkpoint file: the day's figures across a restart. A thread of its own writes it, so that
+//! a slow disk delays no price.
 
 use std::fs;
 use std::io;
@@ -13,21 +13,21 @@ type Shared = (Mutex<Slot>, Condvar);
 #[derive(Default)]
 struct Slot {
     checkpoint: Option<Checkpoint>,
-    /// Nothing follows.
+    /// The sender is gone; nothing follows.
     is_last: bool,
 }
 
-/// The feed thread's end: the newest checkpoint on its way to the disk. Dropping it ends the writer.
+/// The feed thread's end: a slot for the newest checkpoint. Dropping it ends the writer.
 #[derive(Default)]
 pub(super) struct CheckpointSender(Arc<Shared>);
 
 impl CheckpointSender {
-    /// Replaces what has not been written yet.
+    /// Replaces a checkpoint that is not written yet.
     pub(super) fn put(&self, checkpoint: Checkpoint) {
         self.change(|slot| slot.checkpoint = Some(checkpoint));
     }
 
-    /// The writer that takes what is put here.
+    /// The writer of this sender's checkpoints.
     pub(super) fn writer(&self, path: PathBuf) -> CheckpointWriter {
         CheckpointWriter { newest: Arc::clone(&self.0), path }
     }
@@ -45,7 +45,7 @@ impl Drop for CheckpointSender {
     }
 }
 
-/// The thread that writes checkpoints. Losing one costs no more than lines that are read again.
+/// The thread that writes checkpoints. A lost checkpoint costs only lines that are read again.
 pub struct CheckpointWriter {
     newest: Arc<Shared>,
     path: PathBuf,
@@ -63,7 +63,7 @@ impl CheckpointWriter {
                     && !is_failing
                 {
                     let path = self.path.display();
-                    tracing::warn!(%path, %error, "the day's figures are not remembered over a restart");
+                    tracing::warn!(%path, %error, "the checkpoint cannot be written; a restart would read more of the feed again");
                 }
                 is_failing = written.is_err();
             }
@@ -83,28 +83,28 @@ impl CheckpointWriter {
     }
 }
 
-/// As a whole or not at all: a reader finds the old file or the new one. Not synced: a power cut
-/// may lose it, which its checksum shows.
+/// Atomic: a reader finds the old file or the new one. Not synced: a power cut may lose the
+/// contents, which the checksum reveals.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let next = path.with_extension("next");
     fs::write(&next, bytes)?;
     fs::rename(&next, path)
 }
 
-/// What the process before this one wrote. A file that cannot be used is left alone: it is
-/// overwritten soon.
+/// Reads the previous process's checkpoint. An unusable file is left in place; the next checkpoint
+/// overwrites it.
 pub(super) fn read(path: &Path) -> Option<Checkpoint> {
     let file = match fs::read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the day's figures cannot be read");
+            tracing::warn!(path = %path.display(), %error, "the checkpoint cannot be read");
             return None;
         }
     };
     let checkpoint = Checkpoint::decode(&file);
     if checkpoint.is_none() {
-        tracing::warn!(path = %path.display(), "the day's figures are not whole and begin anew");
+        tracing::warn!(path = %path.display(), "the checkpoint is damaged; the day's figures start afresh");
     }
     checkpoint
 }
@@ -115,7 +115,7 @@ mod tests {
     use crate::market::{Watchers, open_market};
 
     #[test]
-    fn the_last_checkpoint_is_what_the_next_process_reads() {
+    fn the_next_process_reads_the_last_checkpoint() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("market.checkpoint");
         assert_eq!(read(&path), None);

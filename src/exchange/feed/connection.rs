@@ -1,27 +1,28 @@
+//! Splits the bytes of one feed connection into lines, within bounded memory.
+
 use compact_str::CompactString;
 
 use super::super::feed_line::MAX_LINE_BYTES;
 
-/// Most bytes of one line that are kept: a longer one is skipped, and what stands after these is
-/// not looked at.
+/// Most bytes kept of one line. A longer line is skipped; its bytes past this are discarded.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
 const _: () = assert!(MAX_KEPT_BYTES > MAX_LINE_BYTES);
 
-/// Session and next sequence that a connection asks for.
+/// Session and next sequence that a connection requests.
 pub(crate) type Resume = Option<(CompactString, u64)>;
 
-/// One connection's lines on their way in.
+/// The unparsed bytes of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
-    /// What was asked for.
+    /// What the connection requested.
     pub(super) asked: Resume,
-    /// Whether the line that names the session has come.
+    /// Whether the session line has arrived.
     pub(super) session_known: bool,
-    /// Whether a line has come since this was last set back.
+    /// Whether a line has arrived since this was last reset.
     pub(super) is_heard: bool,
-    /// Bytes that came, from the beginning of a line on.
+    /// Bytes received, starting at the beginning of a line.
     pub(super) body: Vec<u8>,
-    /// So many of them hold no line end.
+    /// Leading bytes of `body` known to contain no line end.
     searched: usize,
 }
 
@@ -30,8 +31,8 @@ impl Connection {
         Self { asked, ..Self::default() }
     }
 
-    /// Gives every whole line to `take`, without its end and the white space around it, but for
-    /// blank ones, and leaves the rest.
+    /// Passes every complete line to `take`, trimmed of white space and without blank lines, and
+    /// keeps the rest.
     pub(super) fn take_lines<E>(
         &mut self,
         mut take: impl FnMut(&mut Self, &[u8]) -> Result<(), E>,
@@ -39,9 +40,10 @@ impl Connection {
         let mut body = std::mem::take(&mut self.body);
         let mut taken = 0;
         let mut outcome = Ok(());
-        for end in memchr::memchr_iter(b'\n', body.get(self.searched..).unwrap_or_default()) {
+        let (_, unsearched) = body.split_at(self.searched);
+        for end in memchr::memchr_iter(b'\n', unsearched) {
             let end = self.searched + end;
-            let line = body.get(taken..end).unwrap_or_default().trim_ascii();
+            let line = body.split_at(end).0.split_at(taken).1.trim_ascii();
             taken = end + 1;
             if line.is_empty() {
                 continue;
@@ -80,12 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_are_nothing_and_either_line_end_is_one() {
+    fn blank_lines_are_skipped_and_both_line_ends_work() {
         assert_eq!(lines(&[b"\n\r\n  \na\r\n\nb\n", b"c"]), [b"a", b"b"]);
     }
 
     #[test]
-    fn a_line_without_end_takes_bounded_room() {
+    fn a_line_without_an_end_takes_bounded_memory() {
         let mut connection = Connection::default();
         for _ in 0..10 {
             connection.body.extend_from_slice(&[b'x'; MAX_KEPT_BYTES]);
@@ -105,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(bytes in prop::collection::vec(
+        fn lines_do_not_depend_on_the_pieces(bytes in prop::collection::vec(
             prop_oneof![Just(b'\n'), Just(b'a'), Just(b'b')], 0..100), size in 1..20_usize,
         ) {
             let pieces: Vec<&[u8]> = bytes.chunks(size).collect();

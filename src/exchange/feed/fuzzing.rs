@@ -1,4 +1,4 @@
-//! What the fuzz target `feed` calls: the lines of a feed connection, from its first on.
+//! Entry point of the fuzz target `feed`: the lines of a feed connection, from its first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::shutdown::Shutdown;
 use crate::sync::{Receiver, mailbox};
 use crate::types::{PriceCents, Symbol};
 
-/// Symbols that the lines may name.
+/// Symbols that the directory lists.
 const SYMBOLS: [&str; 2] = ["SPY", "BRK.A"];
-/// Messages for the orders thread until it is behind: few, so that this is reached.
+/// Capacity of the orders queue: small, so that it fills.
 const ORDER_QUEUE_CAPACITY: usize = 4;
-/// The lines come in pieces of this size: most of them are cut.
+/// Bytes per read: small, so that most lines arrive in pieces.
 const PIECE_BYTES: usize = 37;
 
-/// The body of a feed answer. The lowest bits of its first byte say whether the position that the
-/// connection goes on from is known, and that position.
+/// Parses the body of a feed response. The lowest bit of the first byte says whether the connection
+/// resumes, the other bits from which sequence.
 ///
 /// # Panics
-/// When a price, a session or a message for the orders thread is one that the contract excludes.
+/// When a price, a session or a message to the orders thread breaks the contract.
 pub fn feed(data: &[u8]) {
     let Some((&first, bytes)) = data.split_first() else { return };
     let asked = (first & 1 != 0).then(|| ("7".into(), u64::from(first >> 1)));
@@ -75,13 +75,16 @@ fn assert_market_is_sane(reader: &MarketReader) {
         let index = Symbol::new(name).ok().and_then(|symbol| directory.index_of(&symbol));
         let Some(value) = index.map(|index| reader.table.get(index)) else { continue };
         assert!(value.price_cents >= 0, "prices are positive");
-        assert!(value.low_cents <= value.high_cents, "the lowest is below the highest");
-        assert_eq!(value.low_cents > 0, value.high_cents > 0, "both or none");
+        assert!(value.low_cents <= value.high_cents, "low <= high");
+        assert_eq!(value.low_cents > 0, value.high_cents > 0, "low and high are set together");
         if value.changed_ordinal == reader.status.ordinal() {
-            assert!(value.changed_sequence <= reader.status.sequence(), "of a line that was taken");
+            assert!(
+                value.changed_sequence <= reader.status.sequence(),
+                "prices change by lines that were read"
+            );
         }
     }
-    // It goes out to clients within a line of their streams.
+    // The session is sent to clients inside a line of their streams.
     let session = reader.status.session();
     assert!(session.bytes().all(|byte| byte.is_ascii_graphic()), "{session:?}");
 }
@@ -89,7 +92,7 @@ fn assert_market_is_sane(reader: &MarketReader) {
 fn assert_message_is_sane(message: &OrderFeedMessage) {
     match message {
         OrderFeedMessage::Line(line) => {
-            assert!(line.order_id.is_some(), "only lines of orders");
+            assert!(line.order_id.is_some(), "the orders thread receives lines of orders alone");
             assert!(line.sequence < MAX_SEQUENCE);
         }
         OrderFeedMessage::Unreadable(line) => {
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_would_break_a_line_of_a_stream_is_refused() {
+    fn a_session_that_would_break_an_sse_line_is_refused() {
         let first = |session: &str| {
             let session = serde_json::to_string(session).unwrap();
             take(&format!("{{\"type\":\"session\",\"session\":{session},\"sequence\":0}}\n"))
@@ -140,6 +143,6 @@ mod tests {
         assert!(take(&(session(highest) + &beat(highest))).is_ok());
         let refused = take(&session(highest + 1)).unwrap_err().to_string();
         assert!(refused.contains("is not below"), "{refused}");
-        assert!(take(&(session(1) + &beat(u64::MAX))).is_ok(), "a line is skipped");
+        assert!(take(&(session(1) + &beat(u64::MAX))).is_ok(), "the line is skipped");
     }
 }

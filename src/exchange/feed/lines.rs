@@ -1,5 +1,5 @@
-//! The lines of a session, one by one: prices to the market, orders' lines to the orders thread, and what
-//! cannot be read, or is missing, to whoever makes up for it.
+//! Handles the lines of a session: prices go to the market and order lines to the orders thread.
+//! Unreadable and missing lines make the orders concerned be reconciled.
 
 use crate::exchange::feed_line::{FeedMessage, SkipCause, SkippedLine, read_line};
 use crate::exchange::feed_types::{MAX_RAW_BYTES, OrderFeedMessage, UnreadableLine};
@@ -10,10 +10,10 @@ use crate::types::SymbolIndex;
 
 use super::{Ended, Feed, numbering};
 
-/// Heartbeats between two comparisons of all orders because of lines that may have named any: an
-/// exchange that sends nothing else must not keep everybody comparing.
-pub(super) const BEATS_BETWEEN_COMPARISONS: u32 = 10;
-/// Stands for the place of a symbol that is not listed.
+/// Heartbeats between two reconciliations of all orders caused by skipped lines: an exchange that
+/// sends nothing else must not keep all orders reconciling.
+pub(super) const BEATS_BETWEEN_RECONCILIATIONS: u32 = 10;
+/// Placeholder index for a symbol that is not listed.
 const UNLISTED: SymbolIndex = SymbolIndex::FIRST;
 
 impl Feed {
@@ -32,14 +32,14 @@ impl Feed {
             self.beats.heard(line.timestamp, self.received);
             return self.take_beat(line.sequence);
         }
-        let has_come_before = self.pass(line.sequence, numbering::contents(&line))?;
-        // A line that was read again changes no price: newer ones have.
+        let is_old = self.advance(line.sequence, numbering::contents(&line))?;
+        // A line read again changes no price: newer lines already have.
         if line.sequence > self.last_sequence {
             self.last_sequence = line.sequence;
             self.take_print(&line);
         }
         if line.order_id.is_some() {
-            self.hand_over(line.sequence, OrderFeedMessage::Line(line), has_come_before)?;
+            self.hand_over(line.sequence, OrderFeedMessage::Line(line), is_old)?;
         }
         Ok(())
     }
@@ -56,47 +56,49 @@ impl Feed {
             self.last_sequence = self.last_sequence.max(sequence);
         }
         self.unnumbered = 0;
-        // First, where there is room for one message only: it tells the position as well.
-        let is_told = self.compare_doubted();
-        let may_tell = self.orders_behind_from.is_none() && self.last_read >= self.orders_from;
-        if may_tell && !is_told {
-            // Told again with the next beat if there is no room now.
-            let _told_later =
+        // Try this first, where the queue may have room for one message only: it carries the
+        // position too.
+        let is_position_sent = self.reconcile_all_if_due();
+        let may_send = self.reread_from.is_none() && self.last_read >= self.orders_from;
+        if may_send && !is_position_sent {
+            // If the queue is full, the next heartbeat sends it.
+            let _sent_later =
                 self.orders.try_send(OrderFeedMessage::Position { sequence: self.last_read });
         }
         Ok(())
     }
 
-    /// Has all orders compared where a skipped line may have named any of them. False where that is
-    /// not so, or not yet.
-    fn compare_doubted(&mut self) -> bool {
-        self.beats_since_comparison = self.beats_since_comparison.saturating_add(1);
-        if !self.is_order_doubted || self.beats_since_comparison < BEATS_BETWEEN_COMPARISONS {
+    /// Has all orders reconciled after a skipped line that may have belonged to any of them.
+    /// Returns `false` if none is pending, or not yet.
+    fn reconcile_all_if_due(&mut self) -> bool {
+        self.beats_since_reconciliation = self.beats_since_reconciliation.saturating_add(1);
+        if !self.must_reconcile_all
+            || self.beats_since_reconciliation < BEATS_BETWEEN_RECONCILIATIONS
+        {
             return false;
         }
-        // Lines that are owed are read again, and this one with them.
-        let Some(session) = self.session.clone().filter(|_| self.orders_behind_from.is_none())
-        else {
+        // Lines to be read again include this one, so wait for them.
+        let Some(session) = self.session.clone().filter(|_| self.reread_from.is_none()) else {
             return false;
         };
         let message = OrderFeedMessage::Session { session, sequence: self.last_read };
-        let is_told = self.orders.try_send(message).is_ok();
-        if is_told {
-            (self.is_order_doubted, self.beats_since_comparison) = (false, 0);
+        let is_sent = self.orders.try_send(message).is_ok();
+        if is_sent {
+            (self.must_reconcile_all, self.beats_since_reconciliation) = (false, 0);
         }
-        is_told
+        is_sent
     }
 
-    /// Moves past a line. True for one that has come before.
-    fn pass(&mut self, sequence: u64, contents: u64) -> Result<bool, Ended> {
+    /// Advances past a line. Returns `true` for a repeated or late line.
+    fn advance(&mut self, sequence: u64, contents: u64) -> Result<bool, Ended> {
         if sequence <= self.last_read
             && self.numbering.contradicts(sequence, contents)
             && let Some(session) = self.session.clone()
         {
             self.renumber(session, sequence.saturating_sub(1))?;
         }
-        let has_come_before = sequence <= self.last_read;
-        if !has_come_before {
+        let is_old = sequence <= self.last_read;
+        if !is_old {
             if sequence > self.last_read + 1 {
                 self.note_gap(sequence - 1);
             }
@@ -104,37 +106,37 @@ impl Feed {
             self.last_read = sequence;
         }
         self.numbering.note(sequence, contents);
-        Ok(has_come_before)
+        Ok(is_old)
     }
 
-    /// Moves past a line that is not the contract's, and has the order asked about that it names.
+    /// Advances past an unreadable line, and has the order it names reconciled.
     fn skip(&mut self, unreadable: SkippedLine, bytes: &[u8]) -> Result<(), Ended> {
         let cause = unreadable.cause;
         self.count_skipped(cause, bytes);
-        let mut has_come_before = false;
+        let mut is_old = false;
         let sequence = unreadable.credible_sequence(self.last_read);
         match sequence {
             Some(sequence) if unreadable.is_heartbeat => self.take_beat(sequence)?,
             Some(sequence) => {
-                has_come_before = self.pass(sequence, numbering::UNKNOWN)?;
+                is_old = self.advance(sequence, numbering::UNKNOWN)?;
                 self.last_sequence = self.last_sequence.max(sequence);
             }
             None => self.unnumbered += u64::from(unreadable.may_have_number()),
         }
-        self.is_order_doubted |= unreadable.may_name_order;
+        self.must_reconcile_all |= unreadable.may_name_order;
         let Some(order_id) = unreadable.order_id else { return Ok(()) };
         let raw = bytes.get(..MAX_RAW_BYTES).unwrap_or(bytes).into();
         let place = sequence.unwrap_or(self.last_read);
         let after = sequence.map_or(self.last_read, |sequence| sequence.saturating_sub(1));
         let line = UnreadableLine { sequence: place, after, order_id, cause, raw };
-        // Without a place of its own it stands before the next one.
-        let again_from = sequence.unwrap_or(self.last_read + 1);
-        self.hand_over(again_from, OrderFeedMessage::Unreadable(line), has_come_before)
+        // An unnumbered line stands before the next numbered one.
+        let reread_from = sequence.unwrap_or(self.last_read + 1);
+        self.hand_over(reread_from, OrderFeedMessage::Unreadable(line), is_old)
     }
 
     pub(super) fn count_skipped(&mut self, cause: SkipCause, line: &[u8]) {
         self.metrics.count_skipped(cause);
-        self.spells.note(cause, line);
+        self.skip_log.note(cause, line);
     }
 
     fn take_print(&mut self, line: &FeedLine) {
@@ -160,14 +162,15 @@ impl Feed {
         }
     }
 
-    /// Hands something over that can be read again from `sequence` on.
+    /// Sends a message to the orders thread. If the queue is full, the feed is read again from
+    /// `sequence`.
     fn hand_over(
         &mut self,
         sequence: u64,
         message: OrderFeedMessage,
-        has_come_before: bool,
+        is_old: bool,
     ) -> Result<(), Ended> {
-        if self.orders_behind_from.is_some() || sequence < self.orders_from {
+        if self.reread_from.is_some() || sequence < self.orders_from {
             return Ok(());
         }
         match self.orders.try_send(message) {
@@ -175,46 +178,46 @@ impl Feed {
                 self.metrics.order_lines.inc();
                 Ok(())
             }
-            // It was handed over then, or is part of a gap that was told. To go back for it could be
-            // to go back behind what the exchange keeps.
-            Err(Refused::Full(_)) if has_come_before => Ok(()),
+            // The line was sent when it first arrived, or is part of a reported gap. Going back for
+            // it might go further back than the exchange keeps.
+            Err(Refused::Full(_)) if is_old => Ok(()),
             Err(Refused::Full(_)) => {
-                self.orders_behind_from = Some(sequence);
+                self.reread_from = Some(sequence);
                 Ok(())
             }
             Err(Refused::Closed(_)) => Err(Ended::Stop),
         }
     }
 
-    /// Lines are missing up to `last_missing`: orders are compared with the exchange.
+    /// Reports lines missing up to `last_missing`, so that orders are reconciled.
     fn note_gap(&mut self, last_missing: u64) {
         let first_missing = self.last_read + 1;
         self.numbering.note_missing(first_missing, last_missing);
         if last_missing - self.last_read <= self.unnumbered {
-            // They came, and could not be read; or something else did, and they are lost.
-            self.is_order_doubted = true;
+            // The missing lines may have arrived unreadable; if not, they are lost.
+            self.must_reconcile_all = true;
             return;
         }
         self.metrics.gaps.inc();
-        if let Some(count) = self.gap_spell.note(self.received) {
+        if let Some(count) = self.gap_log.note(self.received) {
             tracing::error!(first_missing, last_missing, count, "the feed has a gap");
         }
-        if self.orders_behind_from.is_some() {
-            // To say that all up to here is reconciled would pass lines that are still owed. They are
-            // read again, and with them the gap if it is there then.
+        if self.reread_from.is_some() {
+            // Announcing reconciliation up to here would skip lines that are still to be read
+            // again. They are read again, and so is the gap if it is still there.
             return;
         }
         if let Some(session) = self.session.clone() {
             let sequence = last_missing.max(self.orders_from.saturating_sub(1));
             let message = OrderFeedMessage::Session { session, sequence };
             if self.orders.try_send(message).is_err() {
-                self.orders_behind_from.get_or_insert(first_missing);
+                self.reread_from.get_or_insert(first_missing);
             }
         }
     }
 }
 
-/// The print that a line tells of; `None` for a line of another type.
+/// The print that a trade line reports; `None` for a line of another type.
 fn print_of(line: &FeedLine, symbol: SymbolIndex) -> Option<Print> {
     let price = line.price_in_cents.filter(|_| line.line_type == FeedLineType::Trade)?;
     Some(Print {

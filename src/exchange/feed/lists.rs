@@ -1,4 +1,4 @@
-//! The list of symbols, read beside the feed: a list that comes slowly holds up no price.
+//! Reads the list of symbols on a thread of its own, so that a slow answer delays no price.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use super::super::blocking_http::{GetOptions, get};
 use super::super::dial::Dialer;
 use super::super::symbol_list::{SymbolList, read_symbols};
 
-/// Longest answer of `GET /v1/symbols`: 16,384 symbols of under 400 bytes, and as much again of
-/// what is not known.
+/// Longest answer to `GET /v1/symbols`: 16,384 symbols of under 400 bytes, and as much again for
+/// unknown fields.
 const MAX_SYMBOLS_BYTES: usize = 16 * 1024 * 1024;
-/// How often somebody who waits looks whether a stop is asked for.
+/// Interval at which a waiting thread checks for a stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the feed thread and the thread that reads lists share. Clones are the same.
+/// Hand-off between the feed thread and the list reader. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct SymbolLists(Arc<Shared>);
 
@@ -23,7 +23,7 @@ pub(super) struct SymbolLists(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Whether there is an answer: one load for each batch of lines.
+    /// Whether there is an answer, so that the feed thread pays one load per batch of lines.
     has_answer: AtomicBool,
 }
 
@@ -34,13 +34,13 @@ struct State {
 }
 
 impl SymbolLists {
-    /// Asks for the list; once for several wishes.
+    /// Requests a list. Several requests before the next read are served by one.
     pub(super) fn request(&self) {
         self.lock().is_wanted = true;
         self.0.changed.notify_all();
     }
 
-    /// The list, if it has come.
+    /// The list, if it has arrived.
     pub(super) fn take(&self) -> Option<io::Result<SymbolList>> {
         if !self.0.has_answer.load(Ordering::Acquire) {
             return None;
@@ -49,7 +49,7 @@ impl SymbolLists {
         self.lock().answer.take()
     }
 
-    /// Waits for the list that was asked for.
+    /// Waits for the requested list.
     pub(super) fn wait(
         &self,
         timeout: Duration,
@@ -74,7 +74,7 @@ impl SymbolLists {
     }
 }
 
-/// The thread that reads the exchange's list of symbols whenever the feed thread asks.
+/// The thread that reads the exchange's list of symbols at the feed thread's request.
 pub struct ListReader {
     pub(super) lists: SymbolLists,
     pub(super) dialer: Dialer,
@@ -84,7 +84,7 @@ pub struct ListReader {
 impl ListReader {
     /// Reads lists until the process stops.
     pub fn run(self) {
-        while self.wait_for_wish() {
+        while self.wait_for_request() {
             let answer = self.read();
             self.lists.lock().answer = Some(answer);
             self.lists.0.has_answer.store(true, Ordering::Release);
@@ -92,15 +92,15 @@ impl ListReader {
         }
     }
 
-    /// False once the process stops.
-    fn wait_for_wish(&self) -> bool {
+    /// Waits for a request; `false` once the process stops.
+    fn wait_for_request(&self) -> bool {
         let mut state = self.lists.lock();
         loop {
             if self.options.shutdown.is_requested() {
                 return false;
             }
             if std::mem::take(&mut state.is_wanted) {
-                // Whatever was read before is older than the wish.
+                // A list read before this request is outdated.
                 state.answer = None;
                 self.lists.0.has_answer.store(false, Ordering::Release);
                 return true;

@@ -1,5 +1,5 @@
-//! The feed thread's work without its thread and its socket: connections and their bytes come from
-//! whoever decides what happens next.
+//! The feed without its thread and socket: the simulation opens the connections and supplies their
+//! bytes.
 
 use super::connection::Connection;
 use super::{Ended, Feed, FeedMetrics, FeedOptions};
@@ -12,16 +12,16 @@ use std::time::Duration;
 
 pub(crate) use super::connection::Resume;
 
-/// A feed that is given its bytes.
+/// A feed whose connections and bytes come from the simulation.
 pub(crate) struct ManualFeed {
     feed: Feed,
     resume: Resume,
-    /// `None` while there is none.
+    /// `None` while disconnected.
     connection: Option<Connection>,
 }
 
 impl ManualFeed {
-    /// Tells `exchange_clock` the time of each heartbeat.
+    /// A disconnected feed whose heartbeats set `exchange_clock`.
     pub(crate) fn new(
         market: MarketWriter,
         orders: Sender<OrderFeedMessage>,
@@ -29,7 +29,7 @@ impl ManualFeed {
         exchange_clock: ExchangeClock,
     ) -> Self {
         let options = FeedOptions {
-            // Nobody connects to it.
+            // Nothing connects to it.
             exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
             source: None,
             request_timeout: Duration::ZERO,
@@ -45,17 +45,17 @@ impl ManualFeed {
         self.connection.is_some()
     }
 
-    /// What the next connection asks for.
+    /// What the next connection requests.
     pub(crate) fn resume(&self) -> &Resume {
         &self.resume
     }
 
-    /// The exchange has answered 200: lines follow.
+    /// The exchange answers 200; lines follow.
     pub(crate) fn connect(&mut self) {
         self.connection = Some(Connection::new(self.resume.clone()));
     }
 
-    /// The exchange has answered 410.
+    /// The exchange answers 410.
     pub(crate) fn refuse(&mut self) {
         self.end(&Ended::PositionGone);
     }
@@ -65,8 +65,8 @@ impl ManualFeed {
         self.end(&Ended::Unexpected("cut".to_owned()));
     }
 
-    /// Takes bytes of the connection, which came at `received`. Gives why it was ended here, if it
-    /// was.
+    /// Takes bytes of the connection, received at `received`. Returns the reason if the feed closes
+    /// the connection.
     pub(crate) fn take(&mut self, bytes: &[u8], received: MonotonicMicros) -> Option<String> {
         let connection = self.connection.as_mut()?;
         self.feed.received = received;

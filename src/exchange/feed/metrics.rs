@@ -1,3 +1,5 @@
+//! Counters and rate-limited logging of the feed thread.
+
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::family::Family;
@@ -6,15 +8,15 @@ use prometheus_client::registry::Registry;
 use super::super::feed_line::SkipCause;
 use crate::metrics::{Counter, Gauge};
 
-/// How often lines that are skipped for one cause are logged.
+/// Least time between two log lines about lines skipped for the same cause.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// Bytes of a skipped line that are logged.
+/// Bytes of a skipped line in the log.
 const LOGGED_BYTES: usize = 200;
 
-/// Counters that differ by their cause.
+/// Counters by cause.
 type ByCause = Family<[(&'static str, &'static str); 1], Counter>;
 
-/// What the feed thread counts.
+/// Counters and gauges of the feed thread.
 #[derive(Debug, Clone, Default)]
 pub struct FeedMetrics {
     pub(super) lines: Counter,
@@ -32,14 +34,14 @@ pub struct FeedMetrics {
     pub(super) up: Gauge,
 }
 
-/// Why a listing is left out, or listed without a part of it.
+/// Why an entry of the symbol list is left out, or listed in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListingCause {
-    /// Its name is none: left out.
+    /// Invalid name: left out.
     Name,
-    /// Its previous close is none: listed without it.
+    /// Invalid previous close: listed without it.
     Close,
-    /// There is no room for it: left out.
+    /// The directory is full: left out.
     Full,
 }
 
@@ -62,31 +64,31 @@ impl FeedMetrics {
         registry.register("feed_symbols", "Symbols that the exchange lists", self.symbols.clone());
         let counters = [
             ("feed_lines", "Lines read from the feed", &self.lines),
-            ("feed_unknown_symbols", "Lines of symbols that are not listed", &self.unknown_symbols),
-            ("feed_gaps", "Jumps of the sequence", &self.gaps),
+            (
+                "feed_unknown_symbols",
+                "Trade lines of symbols that are not listed",
+                &self.unknown_symbols,
+            ),
+            ("feed_gaps", "Gaps in the sequence", &self.gaps),
             (
                 "feed_renumberings",
-                "Times that the numbering of the feed began again under the name of its session",
+                "Restarts of the numbering under the same session",
                 &self.renumberings,
             ),
             (
                 "feed_other_sessions",
-                "Connections that were given another session than they asked for",
+                "Connections that got another session than they requested",
                 &self.other_sessions,
             ),
             ("feed_disconnects", "Connections lost", &self.disconnects),
             ("feed_order_lines", "Lines handed to the orders thread", &self.order_lines),
-            ("feed_rereads", "Reconnections because orders were behind", &self.rereads),
-            (
-                "feed_listings_failed",
-                "Times that the list of symbols could not be read",
-                &self.listings_failed,
-            ),
+            ("feed_rereads", "Reconnects because the orders queue was full", &self.rereads),
+            ("feed_listings_failed", "Failed reads of the list of symbols", &self.listings_failed),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
-        // Each is shown from the start, at zero.
+        // Every label is exported from the start, at zero.
         for cause in SkipCause::ALL {
             drop(self.skipped.get_or_create(&[("cause", cause.label())]));
         }
@@ -94,7 +96,7 @@ impl FeedMetrics {
             drop(self.skipped_listings.get_or_create(&[("cause", cause.label())]));
         }
         registry.register("feed_skipped_lines", "Lines skipped", self.skipped.clone());
-        let help = "Entries of the list of symbols that are left out, or listed without a part";
+        let help = "Entries of the list of symbols left out, or listed in part";
         registry.register("feed_skipped_listings", help, self.skipped_listings.clone());
     }
 
@@ -112,25 +114,26 @@ impl FeedMetrics {
     }
 }
 
-/// Logs skipped lines once a spell for each cause: the first at once, then how many more there were.
+/// Logs skipped lines by cause, rate-limited: the first at once, later ones as a count.
 #[derive(Debug, Default)]
-pub(super) struct Spells([Spell; SkipCause::ALL.len()]);
+pub(super) struct SkipLog([CauseLog; SkipCause::ALL.len()]);
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Spell {
+struct CauseLog {
     logged: Option<Instant>,
     unlogged: u64,
 }
 
-impl Spells {
+impl SkipLog {
     pub(super) fn note(&mut self, cause: SkipCause, line: &[u8]) {
-        let Some(spell) = self.0.get_mut(cause as usize) else { return };
-        if spell.logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
-            spell.unlogged += 1;
+        #[expect(clippy::indexing_slicing, reason = "there is one entry per cause")]
+        let log = &mut self.0[cause as usize];
+        if log.logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+            log.unlogged += 1;
             return;
         }
         let shown = String::from_utf8_lossy(line.get(..LOGGED_BYTES).unwrap_or(line));
-        tracing::warn!(%cause, line = &*shown, more = spell.unlogged, "a feed line is skipped");
-        *spell = Spell { logged: Some(Instant::now()), unlogged: 0 };
+        tracing::warn!(%cause, line = &*shown, more = log.unlogged, "a feed line is skipped");
+        *log = CauseLog { logged: Some(Instant::now()), unlogged: 0 };
     }
 }

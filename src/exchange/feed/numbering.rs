@@ -1,9 +1,11 @@
+//! Detects an exchange whose sequence numbers restarted under the same session name.
+
 use super::super::wire::FeedLine;
 
-/// Lines whose contents are remembered: enough for a line that is repeated or late.
+/// Lines whose contents are remembered: enough to recognise a repeated or late line.
 const WINDOW: usize = 4_096;
 
-/// Contents that match whatever comes: a line that was missing, or that could not be read.
+/// Contents of a missing or unreadable line: they match any line.
 pub(super) const UNKNOWN: u64 = 0;
 
 #[derive(Debug, Clone, Copy)]
@@ -12,13 +14,13 @@ struct Remembered {
     contents: u64,
 }
 
-/// Tells a line that is repeated or late from one of another numbering under the same name. An
-/// exchange whose numbering began again sends other lines under the numbers of old ones; taken for
-/// repetitions they would be ignored, and prices stand still in silence.
+/// Tells a repeated or late line from a line of a new numbering. An exchange that restarts its
+/// numbering sends other lines under old numbers. Taken for repeats, they would be ignored and
+/// prices would silently stand still.
 #[derive(Debug)]
 pub(super) struct Numbering {
     window: Box<[Remembered]>,
-    /// The last line that was not new and that the window knows nothing of.
+    /// The last line that was not new and is not in the window.
     stray: Option<u64>,
     /// No heartbeat of this connection can be lower.
     lowest_beat: u64,
@@ -30,13 +32,13 @@ impl Numbering {
         Self { window: vec![nothing; WINDOW].into(), stray: None, lowest_beat: 0 }
     }
 
-    /// Nothing of what came before belongs to what follows.
+    /// A new numbering begins: forgets everything.
     pub(super) fn begin(&mut self) {
         self.window.fill(Remembered { sequence: u64::MAX, contents: UNKNOWN });
         (self.stray, self.lowest_beat) = (None, 0);
     }
 
-    /// A connection goes on after `last_read`.
+    /// A connection continues after `last_read`.
     pub(super) fn connect(&mut self, last_read: u64) {
         (self.stray, self.lowest_beat) = (None, last_read);
     }
@@ -47,7 +49,7 @@ impl Numbering {
         self.stray = None;
     }
 
-    /// Remembers that lines are missing: they may still come.
+    /// Remembers missing lines, which may still arrive late.
     pub(super) fn note_missing(&mut self, first: u64, last: u64) {
         let oldest = last.saturating_sub(WINDOW as u64 - 1);
         for sequence in first.max(oldest)..=last {
@@ -55,8 +57,8 @@ impl Numbering {
         }
     }
 
-    /// Whether a line that is not new proves that its numbering is another: there was a line with
-    /// its number and other contents, or it is the second in a row that nobody remembers.
+    /// Whether a line that is not new proves a new numbering: its number was used with other
+    /// contents, or it is the second line in a row outside the window.
     pub(super) fn contradicts(&mut self, sequence: u64, contents: u64) -> bool {
         let known = self.slot(sequence).filter(|known| known.sequence == sequence).copied();
         if let Some(known) = known {
@@ -67,8 +69,8 @@ impl Numbering {
         before.is_some_and(|before| before.checked_add(1) == Some(sequence))
     }
 
-    /// Whether a heartbeat proves that its numbering is another: it is below what an earlier one
-    /// said, or below where this connection began.
+    /// Whether a heartbeat proves a new numbering: it is below an earlier heartbeat, or below the
+    /// start of this connection.
     pub(super) fn beat_contradicts(&mut self, sequence: u64) -> bool {
         let contradicts = sequence < self.lowest_beat;
         self.lowest_beat = self.lowest_beat.max(sequence);
@@ -90,7 +92,7 @@ fn place(sequence: u64) -> usize {
     usize::try_from(sequence % WINDOW as u64).unwrap_or(0)
 }
 
-/// What a line says, as one number: equal for a line that comes again.
+/// A hash of a line's contents: equal for a repeated line, never [`UNKNOWN`].
 pub(super) fn contents(line: &FeedLine) -> u64 {
     let id = |text: Option<&str>| xxhash_rust::xxh3::xxh3_64(text.unwrap_or("").as_bytes());
     let numbers = [
@@ -114,30 +116,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_comes_again_or_late_belongs_to_its_numbering() {
+    fn repeated_and_late_lines_do_not_contradict() {
         let mut numbering = Numbering::new();
         for sequence in [1, 2, 5] {
             numbering.note(sequence, sequence * 10 + 1);
         }
         numbering.note_missing(3, 4);
-        assert!(!numbering.contradicts(2, 21), "again");
+        assert!(!numbering.contradicts(2, 21), "repeated");
         assert!(!numbering.contradicts(3, 31) && !numbering.contradicts(4, 41), "late");
-        assert!(numbering.contradicts(2, 77), "another line under its number");
+        assert!(numbering.contradicts(2, 77), "another line under the same number");
     }
 
     #[test]
-    fn two_lines_in_a_row_that_nobody_remembers_are_of_another_numbering() {
+    fn two_unknown_lines_in_a_row_prove_a_new_numbering() {
         let mut numbering = Numbering::new();
         numbering.note(1_000_000, 1);
         assert!(!numbering.contradicts(7, 1));
-        assert!(!numbering.contradicts(3, 1), "not behind the other");
+        assert!(!numbering.contradicts(3, 1), "it does not follow the other");
         assert!(numbering.contradicts(4, 1));
         numbering.begin();
         assert!(!numbering.contradicts(5, 1));
     }
 
     #[test]
-    fn a_heartbeat_never_goes_back() {
+    fn a_heartbeat_that_goes_back_proves_a_new_numbering() {
         let mut numbering = Numbering::new();
         numbering.connect(100);
         assert!(!numbering.beat_contradicts(100) && !numbering.beat_contradicts(105));

@@ -1,4 +1,4 @@
-//! Lines, numberings and sessions that are not the contract's.
+//! Tests with lines, numberings and sessions that break the contract.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn session(name: &str, sequence: u64) -> String {
     format!(r#"{{"type":"session","session":"{name}","sequence":{sequence}}}"#)
 }
 
-/// A connection that asked for `asked` and was given these lines.
+/// One connection that requests `asked` and receives these lines.
 fn connection(feed: &mut Feed, asked: Option<(&str, u64)>, lines: &[String]) -> Result<(), Ended> {
     let mut connection = Connection::new(asked.map(|(name, from)| (name.into(), from)));
     for line in lines {
@@ -37,7 +37,7 @@ fn handed_over(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<OrderFeedMessag
     std::iter::from_fn(|| receiver.try_recv()).collect()
 }
 
-/// What was handed over, in short: sessions, lines, unreadable ones.
+/// What was handed over, in short: sessions, lines and unreadable lines; no positions.
 fn told(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<String> {
     let told = handed_over(receiver).into_iter().filter_map(|message| match message {
         OrderFeedMessage::Session { session, sequence } => Some(format!("{session} {sequence}")),
@@ -57,9 +57,9 @@ fn told(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<String> {
 #[derive(Debug, Clone)]
 enum Between {
     Bytes(Vec<u8>),
-    /// A line of its own number whose price is none.
+    /// A numbered line with an invalid price.
     Odd,
-    /// The same, cut.
+    /// The same, cut short.
     Cut,
 }
 
@@ -76,7 +76,7 @@ fn between() -> impl Strategy<Value = Between> {
 
 proptest! {
     #[test]
-    fn whatever_stands_between_good_lines_takes_none_of_them(
+    fn junk_between_good_lines_loses_none_of_them(
         betweens in prop::collection::vec(between(), 0..40), piece_bytes in 1..400_usize,
     ) {
         let (mut feed, mut receiver) = feed(ROOM);
@@ -118,7 +118,7 @@ proptest! {
 }
 
 #[test]
-fn an_odd_line_is_counted_by_its_cause_and_its_order_is_asked_about() {
+fn an_odd_line_is_counted_by_cause_and_its_order_is_reconciled() {
     let (mut feed, mut receiver) = feed(ROOM);
     let lines = [
         session("s", 0),
@@ -133,11 +133,12 @@ fn an_odd_line_is_counted_by_its_cause_and_its_order_is_asked_about() {
     for cause in [SkipCause::Price, SkipCause::UnknownType, SkipCause::NotJson] {
         assert_eq!(feed.metrics.skipped_by(cause), 1, "{cause}");
     }
-    // The line that is no JSON may have been of any order: all are compared, at the next beat.
+    // The line that is not JSON may belong to any order: all are reconciled, at the next heartbeat.
     let expected = ["s 0", "line 1", "price o2", "unknown_type o3", "line 5", "s 5"];
     assert_eq!(told(&mut receiver), expected);
-    // Not at each beat: an exchange that sends nothing else keeps nobody comparing.
-    for _ in 1..BEATS_BETWEEN_COMPARISONS {
+    // Not at each heartbeat: an exchange that sends nothing else must not keep all orders
+    // reconciling.
+    for _ in 1..BEATS_BETWEEN_RECONCILIATIONS {
         connection(&mut feed, Some(("s", 6)), &[session("s", 5), "no json".into(), beat(5)])
             .unwrap();
     }
@@ -147,7 +148,7 @@ fn an_odd_line_is_counted_by_its_cause_and_its_order_is_asked_about() {
 }
 
 #[test]
-fn orders_are_compared_although_there_is_room_for_one_message_only() {
+fn all_orders_are_reconciled_with_room_for_one_message_only() {
     let (mut feed, mut receiver) = feed(1);
     connection(&mut feed, None, &[session("s", 0)]).unwrap();
     assert_eq!(told(&mut receiver), ["s 0"]);
@@ -156,7 +157,7 @@ fn orders_are_compared_although_there_is_room_for_one_message_only() {
 }
 
 #[test]
-fn an_odd_line_that_there_is_no_room_for_is_read_again() {
+fn an_odd_line_that_finds_the_queue_full_is_read_again() {
     let (mut feed, mut receiver) = feed(1);
     let lines = [session("s", 0), trade(1, "o1", 0), trade(2, "o2", 100)];
     let ended = connection(&mut feed, None, &lines);
@@ -168,26 +169,26 @@ fn an_odd_line_that_there_is_no_room_for_is_read_again() {
 }
 
 #[test]
-fn a_gap_beside_odd_lines_is_still_one() {
+fn a_gap_longer_than_the_odd_lines_beside_it_counts() {
     let (mut feed, mut receiver) = feed(ROOM);
     let lines = [session("s", 0), trade(1, "o", 1), "odd".into(), trade(4, "o", 1)];
     connection(&mut feed, None, &lines).unwrap();
-    assert_eq!(feed.metrics.gaps.get(), 1, "one line was odd and two are missing");
+    assert_eq!(feed.metrics.gaps.get(), 1, "one odd line cannot stand for two missing ones");
     assert_eq!(told(&mut receiver), ["s 0", "line 1", "s 3", "line 4"]);
 }
 
 #[test]
-fn a_line_that_is_lost_beside_something_without_a_number_is_asked_about() {
+fn a_line_lost_beside_an_unnumbered_one_is_reconciled() {
     let oops = || "no json".to_owned();
     let (mut feed, mut receiver) = feed(ROOM);
     let lines = [session("s", 0), trade(1, "o", 1), oops(), trade(3, "o", 1), beat(3)];
     connection(&mut feed, None, &lines).unwrap();
-    assert_eq!(told(&mut receiver), ["s 0", "line 1", "line 3", "s 3"], "at the beat");
-    // What came before a beat stands for nothing that is lost behind it.
+    assert_eq!(told(&mut receiver), ["s 0", "line 1", "line 3", "s 3"], "at the heartbeat");
+    // An odd line before a heartbeat stands for no line lost after it.
     let lines = [session("s", 3), oops(), beat(3), trade(5, "o", 1)];
     connection(&mut feed, Some(("s", 4)), &lines).unwrap();
     assert_eq!(told(&mut receiver), ["s 4", "line 5"]);
-    // A line of another type, without a number, never had one.
+    // A line of an unknown type without a number never had one.
     let status = r#"{"type":"status","text":"all is well"}"#.to_owned();
     let lines = [session("s", 5), status, trade(7, "o", 1)];
     connection(&mut feed, Some(("s", 6)), &lines).unwrap();
@@ -195,14 +196,14 @@ fn a_line_that_is_lost_beside_something_without_a_number_is_asked_about() {
 }
 
 #[test]
-fn a_numbering_that_begins_again_under_its_name_is_a_new_session() {
+fn a_numbering_that_restarts_is_a_new_session() {
     let old: Vec<String> = (1..=500).map(|sequence| trade(sequence, "old", 100)).collect();
     let begun = [vec![session("s", 0)], old].concat();
     for (asked, lines, read_from) in [
         // On the same connection: other lines under the old numbers, or far below them.
         (None, vec![trade(499, "new", 200), trade(500, "new", 200)], 499),
         (None, vec![beat(500), beat(3), trade(4, "new", 200)], 4),
-        // On the next one: it goes on from where nothing was.
+        // On the next connection, which begins below what was read.
         (Some(("s", 501)), vec![session("s", 2), trade(3, "new", 200)], 3),
         (Some(("s", 501)), vec![session("s", 500), beat(4), trade(5, "new", 200)], 5),
         (None, vec![session("s", 2), trade(3, "new", 200)], 3),
@@ -227,16 +228,16 @@ fn a_numbering_that_begins_again_under_its_name_is_a_new_session() {
 }
 
 #[test]
-fn a_numbering_that_began_again_while_this_process_was_away_is_a_new_session() {
+fn a_numbering_that_restarted_while_the_process_was_down_is_a_new_session() {
     let (mut feed, mut receiver) = feed(ROOM);
-    feed.before = Some(("s".into(), 900));
+    feed.previous = Some(("s".into(), 900));
     connection(&mut feed, None, &[session("s", 4), trade(5, "o", 1)]).unwrap();
     assert_eq!(told(&mut receiver), ["s~ 4", "line 5"]);
     assert_eq!((feed.last_sequence, feed.metrics.renumberings.get()), (5, 1));
 }
 
 #[test]
-fn lines_that_are_repeated_or_late_begin_no_numbering() {
+fn repeated_and_late_lines_begin_no_numbering() {
     let (mut feed, _receiver) = feed(ROOM);
     let lines: Vec<String> = [1, 2, 5, 6, 3, 4, 2, 3, 7].map(|n| trade(n, "o", 1)).into();
     connection(&mut feed, None, &[vec![session("s", 0)], lines, vec![beat(7)]].concat()).unwrap();
@@ -244,13 +245,13 @@ fn lines_that_are_repeated_or_late_begin_no_numbering() {
 }
 
 #[test]
-fn another_session_than_was_asked_for_goes_on_from_where_it_says() {
+fn another_session_than_requested_starts_where_it_says() {
     let (mut feed, mut receiver) = feed(ROOM);
     connection(&mut feed, None, &[session("a", 900), trade(901, "o", 1)]).unwrap();
     connection(&mut feed, Some(("a", 902)), &[session("b", 4), trade(5, "o", 1)]).unwrap();
     assert_eq!(told(&mut receiver), ["a 900", "line 901", "b 4", "line 5"]);
     assert_eq!((feed.last_sequence, feed.metrics.other_sessions.get()), (5, 1));
-    // And one that begins in the middle of a connection.
+    // And a session that begins in the middle of a connection.
     connection(&mut feed, Some(("b", 6)), &[session("b", 5), session("c", 7), trade(8, "o", 1)])
         .unwrap();
     assert_eq!(told(&mut receiver), ["c 7", "line 8"]);
@@ -258,7 +259,7 @@ fn another_session_than_was_asked_for_goes_on_from_where_it_says() {
 }
 
 #[test]
-fn what_comes_before_the_session_is_skipped() {
+fn lines_before_the_session_line_are_skipped() {
     let (mut feed, mut receiver) = feed(ROOM);
     let lines = ["oops".into(), String::new(), beat(3), session("s", 3), trade(4, "o", 1)];
     connection(&mut feed, None, &lines).unwrap();

@@ -1,5 +1,5 @@
-//! Keeps the directory of symbols as the exchange has it: when its list is read again, and what
-//! comes of symbols that are not in it yet.
+//! Keeps the symbol directory equal to the exchange's list: decides when to read the list again,
+//! and holds prints of symbols that are not listed yet.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,36 +11,36 @@ use super::metrics::{FeedMetrics, ListingCause};
 use crate::market::{MarketWriter, Print};
 use crate::types::{Symbol, TimestampMicros};
 
-/// Time between two lists when nothing asks for one sooner.
+/// Time between two reads of the list when nothing asks for one sooner.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
-/// Least time between two lists, whatever asks for them.
+/// Least time between two reads.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest time between two lists while one fails or the next trading day is not listed.
+/// Longest time between two reads while reads fail or the next trading day is not listed yet.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Names that are remembered as not listed: each of them asks for a list once.
+/// Most names remembered as not listed; each triggers one read.
 const MAX_MISSED: usize = 1_024;
-/// Prints that are kept until their symbols are listed.
+/// Most prints held until their symbols are listed.
 const MAX_WAITING: usize = 4_096;
-/// Entries that are named when a list is not as it should be.
+/// Names of bad entries in one log line.
 const LOGGED_ENTRIES: usize = 5;
 
-/// The symbols of the feed thread.
+/// The feed thread's view of the symbol list.
 pub(super) struct Symbols {
     metrics: FeedMetrics,
     lists: Option<SymbolLists>,
-    /// When the list is read again.
+    /// When to read the list again.
     due: Instant,
-    /// When it was read last.
+    /// When the list was last read.
     read: Option<Instant>,
-    /// Whether that was for the connection that is up.
+    /// Whether the list was read for the current connection.
     is_list_newer: bool,
-    /// Lists in a row that failed.
+    /// Failed reads in a row.
     failures: u32,
-    /// Looks in a row for a trading day that is not listed yet.
+    /// Reads in a row for a trading day that is not listed yet.
     looks_for_day: u32,
     missed: HashSet<Symbol>,
     waiting: Vec<(Symbol, Print)>,
-    /// What was left out of the list before, so that the same is logged once.
+    /// Bad entries of the last list, so that an unchanged list is logged once.
     left_out: (usize, usize),
 }
 
@@ -60,12 +60,12 @@ impl Symbols {
         }
     }
 
-    /// Lists are read from now on, by whoever takes the wishes that this gives.
+    /// Enables reading; returns the hand-off for the list reader.
     pub(super) fn read_lists(&mut self) -> SymbolLists {
         self.lists.insert(SymbolLists::default()).clone()
     }
 
-    /// A connection begins: reads the list, and waits for it.
+    /// A connection begins: requests the list and waits for it.
     pub(super) fn wait_for_list(
         &mut self,
         market: &mut MarketWriter,
@@ -84,7 +84,7 @@ impl Symbols {
         }
     }
 
-    /// Takes a list that has come and asks for the next when it is due.
+    /// Takes a list that has arrived, and requests the next when it is due.
     pub(super) fn keep_up(&mut self, now: Instant, market: &mut MarketWriter, sequence: u64) {
         let Some(lists) = &self.lists else { return };
         if let Some(answer) = lists.take() {
@@ -95,12 +95,12 @@ impl Symbols {
         }
     }
 
-    /// The feed's numbering is another than before.
+    /// The feed's numbering changed.
     pub(super) fn begin_numbering(&mut self, market: &mut MarketWriter) {
         market.begin_numbering(self.is_list_newer);
     }
 
-    /// The exchange's clock shows this: where a trading day has ended, the next one is looked for.
+    /// The exchange's clock shows `time`: once the trading day is over, look for the next one.
     pub(super) fn note_time(&mut self, time: TimestampMicros, market: &MarketWriter) {
         if market.is_day_over(time) {
             let wait = LEAST_INTERVAL * 2_u32.saturating_pow(self.looks_for_day);
@@ -110,7 +110,7 @@ impl Symbols {
         }
     }
 
-    /// A print of a symbol that is not listed: it may be new.
+    /// Holds a print of an unlisted symbol, which may be new, and has the list read.
     pub(super) fn note_unknown(&mut self, symbol: Symbol, print: Print) {
         if self.lists.is_none() {
             return;
@@ -123,7 +123,7 @@ impl Symbols {
         }
     }
 
-    /// Reads the next list at most so long after the last one.
+    /// Schedules the next read at most `wait` after the last one.
     fn read_within(&mut self, wait: Duration) {
         let wanted = self.read.map_or_else(Instant::now, |read| read + wait);
         self.due = self.due.min(wanted);
@@ -135,9 +135,9 @@ impl Symbols {
         self.looks_for_day = (self.looks_for_day + 1).min(u32::BITS);
         let known = market.directory().len();
         match answer {
-            // An exchange that lists nothing any more has not delisted everything.
+            // An exchange with an empty list has not delisted everything.
             Ok(list) if list.listings.is_empty() && known > 0 => {
-                self.fail(now, &io::Error::other("there is no symbol in it"), known);
+                self.fail(now, &io::Error::other("it is empty"), known);
             }
             Ok(list) => {
                 self.failures = 0;
@@ -158,7 +158,7 @@ impl Symbols {
     fn fail(&mut self, now: Instant, error: &io::Error, known: usize) {
         self.metrics.listings_failed.inc();
         if self.failures == 0 {
-            tracing::error!(%error, known, "the list of symbols cannot be read; those known stay");
+            tracing::error!(%error, known, "the list of symbols cannot be read; keeping the known symbols");
         }
         let wait = LEAST_INTERVAL * 2_u32.saturating_pow(self.failures);
         self.due = now + wait.min(LONGEST_WAIT);
@@ -183,13 +183,13 @@ impl Symbols {
                 first_left_out = first_of(&mut unnamed.iter().map(String::as_str)),
                 without_close = without_close.len(),
                 first_without_close = first_of(&mut without_close.iter().map(Symbol::as_str)),
-                "entries of the list of symbols are left out, or listed without a close"
+                "the list of symbols has entries with an invalid name or previous close"
             );
         }
         self.left_out = left_out;
         if let Err(full) = market.replace_list(listings) {
             self.metrics.count_listing(ListingCause::Full);
-            tracing::error!(%full, "symbols are missing");
+            tracing::error!(%full, "the symbol directory is full");
         }
         let symbols = i64::try_from(market.directory().len()).unwrap_or(i64::MAX);
         self.metrics.symbols.set(symbols);

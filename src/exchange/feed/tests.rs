@@ -1,10 +1,10 @@
-//! What the orders thread is handed when it has no room, and when lines are missing.
+//! What the orders thread receives when its queue is full, and when lines are missing.
 
 use super::*;
 use crate::market::{Watchers, open_market};
 use crate::sync::{Receiver, mailbox};
 
-/// A feed whose connections are lines of text, before an orders thread with room for so many.
+/// A feed in front of an orders queue of this capacity.
 pub(super) fn feed(capacity: usize) -> (Feed, Receiver<OrderFeedMessage>) {
     let (orders, receiver) = mailbox(capacity);
     let options = FeedOptions {
@@ -19,7 +19,7 @@ pub(super) fn feed(capacity: usize) -> (Feed, Receiver<OrderFeedMessage>) {
     (Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default()), receiver)
 }
 
-/// One connection that asked for `from`, up to where it ends.
+/// One connection that requests `from` and receives these lines.
 fn connection(feed: &mut Feed, from: Option<u64>, sequences: &[u64]) -> Result<(), Ended> {
     let before = from.unwrap_or(1) - 1;
     let first = format!(r#"{{"type":"session","session":"s","sequence":{before}}}"#);
@@ -58,7 +58,7 @@ fn lines(receiver: &mut Receiver<OrderFeedMessage>) -> Vec<u64> {
 }
 
 #[test]
-fn a_connection_that_breaks_while_lines_are_read_again_goes_on_with_the_next_of_them() {
+fn a_connection_that_breaks_during_a_reread_resumes_within_it() {
     let (mut feed, mut receiver) = feed(2);
     // Room for the session and the first line only.
     connection(&mut feed, None, &[1, 2, 3, 4]).unwrap();
@@ -66,12 +66,16 @@ fn a_connection_that_breaks_while_lines_are_read_again_goes_on_with_the_next_of_
     assert_eq!(lines(&mut receiver), [1]);
     connection(&mut feed, Some(2), &[2, 3]).unwrap();
     let broken = Ended::Unexpected("cut".into());
-    assert_eq!(feed.resume_after(&broken, None), Some(("s".into(), 4)), "not behind line 4");
+    assert_eq!(
+        feed.resume_after(&broken, None),
+        Some(("s".into(), 4)),
+        "line 4 is still to be read again"
+    );
     assert_eq!(lines(&mut receiver), [2, 3]);
 }
 
 #[test]
-fn a_gap_among_lines_that_are_read_again_is_noticed() {
+fn a_gap_among_reread_lines_is_noticed() {
     let (mut feed, mut receiver) = feed(2);
     connection(&mut feed, None, &[1, 2, 3, 4]).unwrap();
     assert_eq!(sessions(&mut receiver), [0]);
@@ -80,10 +84,10 @@ fn a_gap_among_lines_that_are_read_again_is_noticed() {
 }
 
 #[test]
-fn nothing_that_is_owed_is_passed_by_a_gap() {
+fn a_gap_skips_no_line_that_must_be_read_again() {
     let (mut feed, mut receiver) = feed(1);
     assert!(matches!(connection(&mut feed, None, &[1]), Ok(())));
-    assert_eq!(feed.orders_behind_from, Some(1));
+    assert_eq!(feed.reread_from, Some(1));
     assert_eq!(sessions(&mut receiver), [0]);
     let line = r#"{"sequence":5,"type":"cancelled","symbol":"IBM","orderId":"o5","timestamp":1}"#;
     feed.take_line(line.as_bytes()).unwrap();
@@ -92,19 +96,19 @@ fn nothing_that_is_owed_is_passed_by_a_gap() {
 }
 
 #[test]
-fn a_session_that_was_not_taken_is_told_by_the_next_connection() {
+fn a_session_that_found_the_queue_full_is_sent_by_the_next_connection() {
     let (mut feed, mut receiver) = feed(1);
     connection(&mut feed, None, &[]).unwrap();
-    // The position is gone at the exchange; what comes from now on has a hole before it.
+    // The exchange no longer keeps the position, so there is a hole before what follows.
     assert!(connection(&mut feed, None, &[]).is_err(), "no room");
     assert_eq!(sessions(&mut receiver), [0]);
     let next = feed.resume_after(&Ended::Unexpected("no room".into()), None);
     connection(&mut feed, next.map(|(_, from)| from), &[]).unwrap();
-    assert_eq!(sessions(&mut receiver), [0], "told again");
+    assert_eq!(sessions(&mut receiver), [0], "sent again");
 }
 
 #[test]
-fn a_line_that_comes_twice_takes_the_feed_nowhere() {
+fn a_repeated_line_that_finds_the_queue_full_triggers_no_reread() {
     let (mut feed, mut receiver) = feed(3);
     connection(&mut feed, None, &[1, 2, 2]).unwrap();
     assert_eq!(feed.next_sequence(), 3, "there was no room for the second");

@@ -1,4 +1,4 @@
-//! The routes of the contract, a file each: validate, ask, answer.
+//! The routes of the contract, one per file: validate, ask, answer.
 
 pub(super) mod order_stream;
 pub(super) mod orders;

@@ -8,7 +8,7 @@ use crate::http::query::Query;
 use crate::http::reply::Reply;
 use crate::stream::{Mode, StreamRequest};
 
-/// `GET /orders/stream`: a stream of the user's orders and nothing else.
+/// `GET /orders/stream`: a stream of the user's orders alone.
 pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
     reply(request.method(), from_request(app, request))
 }
@@ -16,7 +16,7 @@ pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
 fn from_request(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
     let user = app.site.authenticator.user_of(request.headers())?;
     let query = Query::parse(request.uri(), &["lastEventId", "heartbeat"])?;
-    // Where a stream of prices and orders was left, the half for orders goes on here.
+    // The id of a combined stream resumes its half for orders here.
     let known = last_event_id_of(request.headers(), &query).map(|id| {
         let LastEventId { prices, orders } = LastEventId::parse(&id);
         orders.or(prices).unwrap_or_default()

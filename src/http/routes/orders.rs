@@ -1,3 +1,5 @@
+//! The routes of orders: `POST /order`, `GET` and `DELETE /order/:id`, `GET /orders`.
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,14 +20,14 @@ use crate::types::{
     TimeInForce, TimestampMicros,
 };
 
-/// Orders of one page unless the client asks for another number.
+/// Default number of orders per page.
 const DEFAULT_LIMIT: usize = 50;
-/// Most orders of one page.
+/// Most orders per page.
 const MAX_LIMIT: usize = 500;
 const A_SYMBOL: &str = "a symbol of 1 to 15 letters, digits, '.', '-' and '/'";
 const A_KEY: &str = "an id of 1 to 64 printable ASCII characters";
 
-/// What `POST /order` takes.
+/// The body of `POST /order`.
 #[derive(Debug, PartialEq)]
 pub(in crate::http) struct NewOrder {
     side: Side,
@@ -55,7 +57,8 @@ impl NewOrder {
             let shares = u64::try_from(whole(value)?).ok();
             shares.filter(|shares| (1..=MAX_ORDER_SHARES).contains(shares))
         })?;
-        // JavaScript writes a price that it could not compute as `null`: no market order.
+        // JavaScript writes a price it could not compute (`NaN`) as `null`: that is not a market
+        // order.
         if fields.is_null("priceInCents") {
             let detail = "null is no price. Leave the field out for a market order.";
             return Err(Problem::field("priceInCents", "invalid_field", detail));
@@ -143,9 +146,9 @@ pub(in crate::http) async fn post(
     }
 }
 
-/// An operator's decision and no passing failure, so `403` and nothing that asks to try again: a
-/// program that repeats every `503` would send its order the second that the halt is lifted, at a
-/// price that nobody has looked at since.
+/// An operator's decision, not a passing failure, so `403` and no `Retry-After`: a program that
+/// repeats every `503` would send its order the second the halt is lifted, at a price that nobody
+/// has reviewed since.
 fn halted(scope: HaltScope) -> Problem {
     let (scope, whose) = match scope {
         HaltScope::All => ("all", "New orders are"),
@@ -164,8 +167,8 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The engine ended while the answer was awaited, or Postgres did not take it in time: no 503, which
-/// says that nothing was recorded.
+/// The engine ended while the answer was awaited, or Postgres did not have it in time. Not a `503`,
+/// which says that nothing was recorded.
 fn outcome_unknown() -> Problem {
     let detail = "The outcome is not known yet. Look at your orders, or repeat the request with the \
                   same clientOrderId.";
@@ -180,7 +183,7 @@ fn unknown_order(id: &str) -> Problem {
     Problem::not_found(format!("You have no order {:?}.", excerpt(id)))
 }
 
-/// `GET /order/:id`. Another user's order is as unknown as one that never was.
+/// `GET /order/:id`. Another user's order is as unknown as one that does not exist.
 pub(in crate::http) async fn get(
     app: &App,
     request: &Request<Incoming>,
@@ -211,7 +214,7 @@ pub(in crate::http) async fn delete(
     match app.site.orders.cancel(user, order_id).await {
         CancelReply::Cancelled(_) => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
         CancelReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
-        // It has not ended: the exchange said no.
+        // The order is still open: the exchange refused the cancel.
         CancelReply::Conflict(order) if !order.status.is_terminal() => {
             let reason = app.site.orders.commands().views().refused_cancel(order_id);
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -236,7 +239,7 @@ pub(in crate::http) async fn delete(
     }
 }
 
-/// `GET /orders`: newest first; new orders do not move the pages behind a cursor.
+/// `GET /orders`: newest first; new orders do not shift the pages after a cursor.
 pub(in crate::http) async fn list(
     app: &App,
     request: &Request<Incoming>,
@@ -253,7 +256,7 @@ pub(in crate::http) async fn list(
     Ok(json_response(StatusCode::OK, &Page { orders: page.orders, next_cursor: page.next }))
 }
 
-/// A status as a query gives it.
+/// A status in a query.
 pub(in crate::http) fn parse_status(text: &str) -> Result<Status, Problem> {
     text.parse().map_err(|error| Problem::field("status", "invalid_field", error))
 }
@@ -263,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn null_is_as_good_as_nothing_but_no_price() {
+    fn null_is_the_same_as_absent_except_for_the_price() {
         let plain = r#"{"position":"buy","symbol":"SPY","numShares":1}"#;
         let full = r#"{"position":"buy","symbol":"spy","numShares":1,"timeInForce":null,
             "clientOrderId":null}"#;

@@ -10,7 +10,7 @@ pub(in crate::http) fn get(asset: &'static Asset) -> HttpResponse {
     let content_type = HeaderValue::from_static(asset.content_type);
     let mut response = bytes_response(StatusCode::OK, content_type, Bytes::from_static(asset.body));
     let headers = response.headers_mut();
-    // Nothing from elsewhere, nothing inline, nobody's frame.
+    // No external resources, no inline code, no framing.
     headers.insert(
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),

@@ -12,7 +12,7 @@ use crate::http::problem::{HttpResponse, Problem, bytes_response, json_response}
 use crate::http::query::Query;
 use crate::types::UserId;
 
-/// `POST /session`: gives a browser the cookie that its `EventSource` needs.
+/// `POST /session`: sets the cookie that a browser's `EventSource` needs.
 pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
@@ -22,7 +22,7 @@ pub(in crate::http) async fn post(
     Query::none(&request.uri)?;
     let user = if bearer_token(&request.headers)?.is_some() {
         let user = authenticator.user_of(&request.headers)?;
-        // The token says who it is, and nothing else may seem to.
+        // The token alone identifies the user; the body must not seem to.
         Fields::none(&body)?;
         user
     } else if authenticator.is_development() {
@@ -40,7 +40,7 @@ pub(in crate::http) async fn post(
     Ok(response)
 }
 
-/// `DELETE /session`: takes the cookie back.
+/// `DELETE /session`: clears the cookie.
 pub(in crate::http) fn delete(
     app: &App,
     request: &Request<Incoming>,
@@ -56,8 +56,8 @@ pub(in crate::http) fn delete(
 fn set_cookie(response: &mut HttpResponse, token: &str, max_age_s: u64) {
     let cookie =
         format!("{SESSION_COOKIE}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict");
-    // A token is base64 and dots.
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().insert(SET_COOKIE, cookie);
-    }
+    let Ok(cookie) = HeaderValue::from_str(&cookie) else {
+        unreachable!("a token is base64 and dots, which a header may contain")
+    };
+    response.headers_mut().insert(SET_COOKIE, cookie);
 }

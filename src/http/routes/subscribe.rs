@@ -1,3 +1,5 @@
+//! `POST` and `GET /subscribe`: price streams, optionally with the user's orders.
+
 use std::collections::HashSet;
 
 use http::{HeaderMap, Method, Request};
@@ -18,13 +20,13 @@ use crate::stream::{
 };
 use crate::types::{Symbol, SymbolIndex, UserId};
 
-/// Most sends a second that a client may ask for.
+/// Most sends per second that a client may request.
 const MAX_RATE: u32 = 1_000;
 
 const MODES: &str = "\"latest\" or \"every\"";
 const HEARTBEATS: &str = "\"comment\" or \"event\"";
 
-/// What a stream of prices is asked for with.
+/// Options of a price stream.
 #[derive(Debug)]
 pub(in crate::http) struct Subscription {
     symbols: Vec<String>,
@@ -34,7 +36,7 @@ pub(in crate::http) struct Subscription {
 }
 
 impl Subscription {
-    /// The body of `POST /subscribe`.
+    /// Parses the body of `POST /subscribe`.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
         let fields = Fields::parse(body, &["symbols", "maxRate", "mode", "heartbeat"])?;
         let symbols = fields.texts("symbols", "a symbol")?.ok_or_else(|| no_symbols(0))?;
@@ -59,7 +61,7 @@ fn allowed_rate() -> String {
     format!("a whole number from 1 to {MAX_RATE}")
 }
 
-/// [`Mode`] as clients write it.
+/// Parses a [`Mode`].
 fn mode(name: &str) -> Option<Mode> {
     match name {
         "latest" => Some(Mode::Latest),
@@ -68,7 +70,7 @@ fn mode(name: &str) -> Option<Mode> {
     }
 }
 
-/// [`Heartbeat`] as clients write it.
+/// Parses a [`Heartbeat`].
 fn heartbeat(name: &str) -> Option<Heartbeat> {
     match name {
         "comment" => Some(Heartbeat::Comment),
@@ -77,7 +79,7 @@ fn heartbeat(name: &str) -> Option<Heartbeat> {
     }
 }
 
-/// What a query wants the silence to be broken with.
+/// The heartbeat that a query asks for.
 pub(super) fn heartbeat_of(query: &Query) -> Result<Heartbeat, Problem> {
     Ok(query.word("heartbeat", HEARTBEATS, heartbeat)?.unwrap_or_default())
 }
@@ -108,17 +110,17 @@ pub(in crate::http) async fn post(
     validate(app, &user, &subscription, resume)
 }
 
-/// `GET /subscribe`, for a browser's `EventSource`: what will pass is told by a stream that ends
-/// with a `retry:`, because on any other answer a browser never comes back.
+/// `GET /subscribe`, for a browser's `EventSource`. A passing problem is answered with a stream
+/// that ends after a `retry:`, because after any other answer a browser never reconnects.
 pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
     reply(request.method(), from_query(app, request))
 }
 
-/// What a browser's `EventSource` is answered; `HEAD` is shown only the head of that.
+/// The answer to a browser's `EventSource`; for `HEAD` only the head of it.
 pub(super) fn reply(method: &Method, stream: Result<StreamRequest, Problem>) -> Reply {
     match stream {
         Err(problem) if !problem.is_passing() => Reply::Response(problem.into_response()),
-        // What it would have taken is free again.
+        // Dropping the stream request frees its permit.
         Ok(_) | Err(_) if method == Method::HEAD => Reply::Bytes(stream_head()),
         Ok(stream) => Reply::Stream(stream),
         Err(_) => Reply::Bytes(come_back_later(rand::rng().random_range(RETRY_MS))),
@@ -163,13 +165,13 @@ fn validate(
         mode: subscription.mode,
         heartbeat: subscription.heartbeat,
         max_rate: subscription.max_rate.or(app.site.streams.default_rate),
-        // An id that no stream has sent resumes nothing: it is answered with a reset.
+        // An id that no stream has sent resumes nothing and leads to a reset.
         resume: resume.map(|id| ResumePoint::parse(&id).unwrap_or_default()),
         orders: None,
     })
 }
 
-/// The symbols of these names, each once.
+/// The symbols with these names, without duplicates.
 pub(super) fn known_symbols(
     app: &App,
     field: &str,
@@ -196,7 +198,7 @@ pub(super) fn known_symbols(
     Err(Problem::field(field, "unknown_symbol", detail).with("unknown", unknown))
 }
 
-/// Names in a sentence, the empty one too; not all of very many.
+/// Lists names in a sentence, quoted and abbreviated.
 fn listed(names: &[String]) -> String {
     const MOST: usize = 10;
     let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("{name:?}")).collect();
@@ -214,12 +216,12 @@ pub(super) fn no_room(error: NoRoom) -> Problem {
     Problem::too_many("too_many_streams", detail)
 }
 
-/// The two halves of the id that a stream of prices and orders sends.
+/// The two halves of the id that a combined stream sends.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LastEventId {
-    /// What is known of prices.
+    /// The position in the prices.
     pub prices: Option<String>,
-    /// What is known of orders.
+    /// The position in the orders.
     pub orders: Option<String>,
 }
 
@@ -233,7 +235,7 @@ impl LastEventId {
     }
 }
 
-/// A wish for the orders of a user who knows this much of them.
+/// Requests the orders of a user after the position in `known`.
 pub(super) fn order_wish(
     app: &App,
     user: UserId,
@@ -246,7 +248,7 @@ pub(super) fn order_wish(
     Ok(OrderWish { from: orders_from(app, known), user })
 }
 
-/// Where a stream's orders begin for a client that knows this much.
+/// Where a stream's orders begin for a client with this position.
 fn orders_from(app: &App, known: Option<String>) -> OrdersFrom {
     let Some(known) = known else { return OrdersFrom::Open };
     let log = app.site.orders.changes().log_id();
@@ -256,7 +258,7 @@ fn orders_from(app: &App, known: Option<String>) -> OrdersFrom {
     }
 }
 
-/// The header is the newer of the two: a browser that reconnects repeats the query as it was.
+/// The header is the newer of the two: a reconnecting browser repeats the query unchanged.
 pub(super) fn last_event_id_of(headers: &HeaderMap, query: &Query) -> Option<String> {
     last_event_id(headers).or_else(|| query.get("lastEventId").map(str::to_owned))
 }
@@ -271,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_has_a_half_for_prices_and_one_for_orders() {
+    fn an_id_has_one_half_for_prices_and_one_for_orders() {
         let id = |prices: &str, orders: &str| {
             let half = |text: &str| (!text.is_empty()).then(|| text.to_owned());
             LastEventId { prices: half(prices), orders: half(orders) }

@@ -14,7 +14,7 @@ use crate::stream::{
 };
 use crate::types::{Symbol, SymbolIndex};
 
-/// What `PATCH /subscribe/:streamId` takes: names of symbols.
+/// The body of `PATCH /subscribe/:streamId`: names of symbols.
 #[derive(Debug)]
 pub(in crate::http) struct Change {
     add: Vec<String>,

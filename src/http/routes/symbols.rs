@@ -1,3 +1,5 @@
+//! `GET /symbols` and `GET /symbol/:name`.
+
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -7,9 +9,9 @@ use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::types::{PriceCents, Symbol};
 
-/// Symbols of one page unless the client asks for another number.
+/// Default number of symbols per page.
 const DEFAULT_LIMIT: usize = 100;
-/// Most symbols of one page.
+/// Most symbols per page.
 const MAX_LIMIT: usize = 1_000;
 
 #[derive(Serialize)]
@@ -42,7 +44,7 @@ struct Quote {
     stale: bool,
 }
 
-/// `GET /symbols`: what the exchange lists, in the order of the names.
+/// `GET /symbols`: the listed symbols in alphabetical order.
 pub(in crate::http) fn list(
     app: &App,
     request: &Request<Incoming>,
@@ -70,7 +72,7 @@ pub(in crate::http) fn list(
     Ok(json_response(StatusCode::OK, &SymbolPage { symbols, next_cursor }))
 }
 
-/// `GET /symbol/:name`: the newest that is known of one symbol.
+/// `GET /symbol/:name`: the last value of one symbol.
 pub(in crate::http) fn get(
     app: &App,
     request: &Request<Incoming>,
@@ -85,7 +87,7 @@ pub(in crate::http) fn get(
     let index = directory.index_of(&symbol).ok_or_else(unknown)?;
     let listing = directory.listing(index).ok_or_else(unknown)?;
     let value = market.table.get(index);
-    // Before the first print of a day there are no prices of that day, whatever the last one is.
+    // Before the first print of a day, the day's prices are absent, whatever the last price was.
     let traded = |cents: i64| (cents > 0).then_some(cents);
     let quote = Quote {
         symbol,

@@ -16,9 +16,9 @@ use crate::http::query::Query;
 use crate::oms::LinesDurable;
 use crate::types::Clock;
 
-/// `POST /exchange/trades`: the exchange posts lines about our orders. No user asks: the signature
-/// says who does. `2xx` only when every line is durable, because the exchange then forgets them; a line
-/// that cannot be read takes no other with it, and would be no better if it came again.
+/// `POST /exchange/trades`: the exchange posts lines about our orders, authenticated by signature.
+/// Answers `2xx` only when every line is durable, because the exchange then forgets them. An
+/// unreadable line loses no other, and posting it again would not help.
 pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
@@ -26,7 +26,7 @@ pub(in crate::http) async fn post(
     let Some(verifier) = app.site.webhook.as_deref() else { return Err(no_webhook()) };
     let (request, body) = read_body_up_to(MAX_WEBHOOK_BODY_BYTES, request).await?;
     verify(verifier, &request, &body, app).map_err(|error| {
-        tracing::warn!(%error, "somebody posted fills that are not to be believed");
+        tracing::warn!(%error, "a webhook batch was refused");
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
     })?;
     Query::none(&request.uri)?;
@@ -42,12 +42,12 @@ pub(in crate::http) async fn post(
     Ok(bytes_response(StatusCode::NO_CONTENT, json, Bytes::new()))
 }
 
-/// Without secrets there is no such route.
+/// Without secrets the route does not exist.
 pub(in crate::http) fn no_webhook() -> Problem {
     Problem::not_found("This server takes no fills by webhook.")
 }
 
-/// The batch as a whole is none.
+/// The body is not a batch.
 fn unreadable(error: &serde_json::Error) -> Problem {
     if error.is_data() {
         let detail = "The body must be an object with `lines`, a list of lines of the feed.";
@@ -57,8 +57,8 @@ fn unreadable(error: &serde_json::Error) -> Problem {
     }
 }
 
-/// The time of a signature may be near the exchange's clock, or near the wall clock: it is for whoever
-/// signs to have set one of them right, and somebody may have set ours wrong.
+/// The signature's time may follow the exchange's clock or the wall clock: the signer must have set
+/// one of them right, and ours may be wrong.
 fn verify(
     verifier: &WebhookVerifier,
     request: &Parts,

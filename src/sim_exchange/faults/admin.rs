@@ -1,4 +1,4 @@
-//! The routes that set faults and restart the exchange while it runs.
+//! Admin routes that set faults and restart the exchange while it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,29 +19,32 @@ use crate::sim_exchange::state::Shared;
 use crate::sim_exchange::venue::ListedOrder;
 use crate::types::ExternalOrderId;
 
-/// Orders of one page of `GET /admin/orders`.
+/// Orders per page of `GET /admin/orders`.
 const ORDERS_OF_A_PAGE: usize = 1_000;
 
 /// `/admin/faults`, `/admin/restart` and `/admin/orders`.
 pub(in crate::sim_exchange) fn routes() -> Router<Arc<Shared>> {
     Router::new()
-        .route("/admin/faults", get(tell).put(set))
+        .route("/admin/faults", get(report_faults).put(set_faults))
         .route("/admin/restart", post(restart))
         .route("/admin/orders", get(list_orders))
 }
 
-async fn tell(State(shared): State<Arc<Shared>>) -> Reply {
+async fn report_faults(State(shared): State<Arc<Shared>>) -> Reply {
     let session = shared.look(|state| state.feed_session.to_string());
     json(&shared.faults.report(session))
 }
 
-async fn set(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Reply {
+async fn set_faults(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply {
     let body = read_body(body)?;
     let settings = FaultSettings::from_json(&body);
     let settings = settings.map_err(|error| Problem::bad_request(error.to_string()))?;
     tracing::info!(?settings, "faults are set");
     shared.faults.set(settings);
-    tell(State(shared)).await
+    report_faults(State(shared)).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,7 +52,7 @@ async fn set(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejecti
 struct Restart {
     #[serde(default)]
     forget_ms: u64,
-    /// The feed's numbering begins again under the name that its session has.
+    /// The feed restarts its numbering under the same session name.
     #[serde(default)]
     keep_session: bool,
 }
@@ -68,7 +71,7 @@ async fn restart(
         let detail = "the exchange runs without a data directory: it has no memory to open again";
         return Err(Problem::new(StatusCode::CONFLICT, "no_journal", detail));
     }
-    // Once this answer is out.
+    // Restart once this answer is sent.
     let forget = Duration::from_millis(forget_ms);
     connection.when_closed(move || shared.request_restart(forget, keep_session));
     Ok((StatusCode::ACCEPTED, [(header::CONNECTION, "close")]).into_response())

@@ -1,4 +1,4 @@
-//! Faults of requests: before the work, instead of the answer, and in it.
+//! Faults of requests: before the work, instead of the answer, and in the answer.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::{Faults, Kind};
 use crate::sim_exchange::listener::Connection;
 use crate::sim_exchange::problem::{self, Problem, Reply};
 
-/// The head of an answer that axum and hyper make has about 110 bytes: an answer that is cut after
-/// so many and half of its body is cut within the body, for every body of more than 20 bytes.
+/// The head of an answer by axum and hyper takes about 110 bytes. An answer cut after this many
+/// bytes plus half of its body is cut within the body, for every body of more than 20 bytes.
 const HEAD_BYTES: usize = 120;
 
-/// More than the contract's client reads of one answer.
+/// More than Longbow reads of one answer.
 const HUGE_BYTES: usize = 17 << 20;
 
-/// What of the exchange is asked.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sim_exchange) enum RequestKind {
     Submit,
@@ -26,7 +26,7 @@ pub(in crate::sim_exchange) enum RequestKind {
     Query,
 }
 
-/// What will befall one request.
+/// The faults drawn for one request.
 #[derive(Debug)]
 pub(in crate::sim_exchange) struct Fate<'a> {
     faults: &'a Faults,
@@ -89,7 +89,7 @@ static CANCELS: Dice = dice_of!(cancels);
 static QUERIES: Dice = dice_of!(queries);
 
 impl Faults {
-    /// Draws what will befall a request that will have so many results.
+    /// Draws the faults of a request with this many results.
     pub(in crate::sim_exchange) fn fate(&self, kind: RequestKind, results: usize) -> Fate<'_> {
         let mut fate = Fate { faults: self, delay: None, fault: None };
         if !self.is_active() {
@@ -102,7 +102,7 @@ impl Faults {
             RequestKind::Query => (&QUERIES, manner.query_delay_ms),
         };
         fate.delay = self.hits(dice.delay).then(|| self.draw_time(delays));
-        // One result has no other order.
+        // A single result cannot be shuffled.
         let can_happen = |fault| fault != AnswerFault::Shuffle || results > 1;
         let mut possible = dice.in_order.iter().filter(|(fault, _)| can_happen(*fault));
         fate.fault = possible.find(|(_, die)| self.hits(*die)).map(|(fault, _)| *fault);
@@ -111,7 +111,7 @@ impl Faults {
 }
 
 impl Fate<'_> {
-    /// What happens before the work; an error means that the work is not to be done.
+    /// Applies the faults that come before the work; on an error the work is not done.
     pub(in crate::sim_exchange) fn begin(&self, connection: &Connection) -> Result<(), Problem> {
         match self.fault {
             Some(AnswerFault::CutBefore) => {
@@ -125,7 +125,7 @@ impl Fate<'_> {
         }
     }
 
-    /// Answers after the work, rightly or wrongly.
+    /// Answers after the work, correctly or not.
     pub(in crate::sim_exchange) async fn finish<R, A: Serialize>(
         self,
         connection: &Connection,
@@ -136,7 +136,7 @@ impl Fate<'_> {
             tokio::time::sleep(delay).await;
         }
         match self.fault {
-            // These have answered before the work.
+            // These answered before the work.
             Some(AnswerFault::CutBefore | AnswerFault::ErrorBefore) => {}
             Some(AnswerFault::Throttle | AnswerFault::ThrottleNamed) => {}
             None => {}
@@ -163,7 +163,7 @@ impl Fate<'_> {
             Some(AnswerFault::WrongShape) => return Ok(ok(br#"{"outcome":"fine"}"#.to_vec())),
             Some(AnswerFault::LeaveOut) => self.leave_out(&mut results),
             Some(AnswerFault::Shuffle) => {
-                // At least two: the fate was drawn for so many.
+                // There are at least two results: a shuffle is drawn only then.
                 let last = results.len().saturating_sub(1);
                 let by = usize::try_from(self.faults.draw(1, last as u64)).unwrap_or(0);
                 results.rotate_left(by.min(last));
@@ -172,7 +172,7 @@ impl Fate<'_> {
         problem::json(&answer(results))
     }
 
-    /// Spoils one of the results, or contradicts it.
+    /// Spoils, contradicts or cuts one of the results.
     fn twist(&self, fault: AnswerFault, answer: &mut Value) {
         let Some(results) = answer.get_mut("results").and_then(Value::as_array_mut) else { return };
         let Some(last) = results.len().checked_sub(1) else { return };
@@ -187,12 +187,12 @@ impl Fate<'_> {
         {
             executions.push(nothing_executed());
         } else if let Some(members) = result.as_object_mut() {
-            // Of whatever kind it is, this member of it is something else.
+            // No kind of result allows a text here.
             members.insert("error".to_owned(), "of another type".into());
         }
     }
 
-    /// Leaves out the end of a record's executions.
+    /// Cuts the end off a record's executions.
     fn cut_list(&self, record: &mut Value) {
         let Some(members) = record.as_object_mut() else { return };
         let Some(executions) = members.get_mut("executions").and_then(Value::as_array_mut) else {
@@ -207,7 +207,7 @@ impl Fate<'_> {
         }
     }
 
-    /// Takes out one at least, each of the others with an even chance.
+    /// Removes at least one result, and each of the others with even chance.
     fn leave_out<R>(&self, results: &mut Vec<R>) {
         let Some(last) = results.len().checked_sub(1) else { return };
         let certain = self.faults.draw(0, last as u64);
@@ -230,7 +230,7 @@ fn too_many() -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
 }
 
-/// An execution that cannot be: of no shares.
+/// An impossible execution: of no shares.
 fn nothing_executed() -> Value {
     json!({"executionId": "nothing", "priceInCents": 1, "numShares": 0, "timestamp": 1})
 }
@@ -245,7 +245,7 @@ fn opposite_of(result: &Value) -> Value {
         members.insert("status".to_owned(), if is_open { "cancelled" } else { "open" }.into());
     } else if is_refusal {
         members.remove("error");
-        // Of a submit; of a cancel it is the order itself.
+        // This adds the id to the result of a submit; a cancel's result has it already.
         members.entry("externalOrderId").or_insert_with(|| "0-0".into());
     } else {
         let error = json!({"code": "halted", "message": "the exchange contradicts itself"});

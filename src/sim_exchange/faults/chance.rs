@@ -1,4 +1,4 @@
-//! How often something happens, and how long it takes, as people write it.
+//! How often a fault happens, and how long it takes: parsed from flags and JSON.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,25 +6,25 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Longest delay or stall: ten minutes, beyond every timeout there is.
+/// Longest delay or stall: ten minutes, beyond every timeout.
 const MAX_MILLIS: u32 = 600_000;
-/// Most occasions in a row.
+/// Largest N of `next:N`.
 const MAX_NEXT: u32 = 1_000_000;
 
 const CHANCE_ALLOWED: &str = "a probability from 0 to 1, or next:N for the next N occasions";
 const MILLIS_ALLOWED: &str = "milliseconds from 0 to 600000, or a range such as 5..20";
 
-/// How often a fault happens: `0.05` is a probability, `next:3` the next three occasions.
+/// How often a fault happens: `0.05` is a probability, `next:3` means the next three occasions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Chance {
     /// On each occasion with this probability.
     Probability(f64),
-    /// On so many occasions from now on, and then no more.
+    /// On this many occasions from now on, then no more.
     Next(u32),
 }
 
 impl Chance {
-    /// Whether it can happen at all.
+    /// Whether the fault can happen at all.
     pub fn is_possible(self) -> bool {
         match self {
             Self::Probability(probability) => probability > 0.0,
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for Chance {
     }
 }
 
-/// A time that is drawn anew on each occasion: `20`, or `5..20`, which includes both.
+/// A time drawn on each occasion: `20`, or the inclusive range `5..20`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MillisRange {
     /// Shortest, in milliseconds.

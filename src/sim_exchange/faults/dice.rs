@@ -1,4 +1,4 @@
-//! The drawing rule of one kind of fault.
+//! Draws whether a fault happens.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -6,8 +6,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::chance::Chance;
 
-/// Draws for one kind. Every kind has a stream of random numbers of its own, so that setting one
-/// kind does not move the draws of another.
+/// The random draws of one kind of fault. Every kind has a random stream of its own, so that
+/// setting one kind does not shift the draws of another.
 #[derive(Debug, Clone)]
 pub(super) struct Die {
     pub(super) chance: Chance,
@@ -22,7 +22,7 @@ impl Die {
         Self { chance, random: Xoshiro256PlusPlus::seed_from_u64(seed), done: 0 }
     }
 
-    /// Whether it is to happen on this occasion.
+    /// Draws whether the fault happens on this occasion.
     pub(super) fn roll(&mut self) -> bool {
         match &mut self.chance {
             Chance::Probability(probability) => {
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_repeats_its_draws_and_kinds_do_not_share_them() {
+    fn draws_repeat_from_their_seed_and_kinds_are_independent() {
         let half = Chance::Probability(0.5);
         assert_eq!(rolls(1, "feed.skip", half), rolls(1, "feed.skip", half));
         assert_ne!(rolls(1, "feed.skip", half), rolls(2, "feed.skip", half));

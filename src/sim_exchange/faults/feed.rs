@@ -1,4 +1,4 @@
-//! Faults of the feed, line by line.
+//! Faults of the feed, applied line by line.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,33 +11,33 @@ use crate::sim_exchange::line::Lines;
 /// Bytes of a garbage line that is too long.
 const GARBAGE_BYTES: usize = 5_000;
 
-/// What a reader does next.
+/// What the feed does next for a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sim_exchange) enum Step {
-    /// Sends these whole lines.
+    /// Send these whole lines.
     Send(Bytes),
-    /// Sends nothing for a while.
+    /// Send nothing for a while.
     Stall(Duration),
-    /// Closes the connection.
+    /// Close the connection.
     Cut,
 }
 
-/// One reader's lines on their way through the faults.
+/// The faults between the feed and one reader.
 #[derive(Debug, Default)]
 pub(in crate::sim_exchange) struct Distortion {
-    /// Lines that wait to be late, with how many lines each lets pass first. At most as many as the
+    /// Lines held back, each with the number of lines it lets pass first. At most as many as the
     /// largest window.
     held: Vec<(u32, Vec<u8>)>,
     steps: VecDeque<Step>,
 }
 
 impl Distortion {
-    /// The next step of what was put in.
+    /// The next step.
     pub(in crate::sim_exchange) fn next(&mut self) -> Option<Step> {
         self.steps.pop_front()
     }
 
-    /// Puts whole lines in.
+    /// Adds whole lines.
     pub(in crate::sim_exchange) fn put(&mut self, faults: &Faults, lines: &[u8]) {
         let manner = faults.manner();
         let mut out = Vec::with_capacity(lines.len());
@@ -82,7 +82,7 @@ impl Distortion {
         self.flush(&mut out);
     }
 
-    /// Lets go of lines that wait to be late: the feed has gone quiet, or no fault is set any more.
+    /// Releases the lines held back: the feed is quiet, or the faults are off.
     pub(in crate::sim_exchange) fn release(&mut self) {
         let mut out: Vec<u8> = self.held.drain(..).flat_map(|(_, line)| line).collect();
         self.flush(&mut out);
@@ -92,7 +92,7 @@ impl Distortion {
         self.held.is_empty() && self.steps.is_empty()
     }
 
-    /// Appends a line and those whose time that brings.
+    /// Appends a line, and the held lines that are now due.
     fn send(&mut self, line: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(line);
         self.held.retain_mut(|(late_by, held)| {
@@ -111,7 +111,7 @@ impl Distortion {
     }
 }
 
-/// A line that is none.
+/// An invalid line.
 fn garbage(line: &[u8], which: u64) -> Vec<u8> {
     let mut garbage = match which {
         0 => b"oops".to_vec(),
@@ -126,7 +126,7 @@ fn garbage(line: &[u8], which: u64) -> Vec<u8> {
     garbage
 }
 
-/// The line with one thing in it that cannot be.
+/// The line with one invalid field.
 fn odd(line: &[u8], which: u64) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(line) else {
         return line.to_vec();
@@ -145,12 +145,13 @@ fn odd(line: &[u8], which: u64) -> Vec<u8> {
     line
 }
 
-/// No text of a line but its own name has this: symbols and ids have no quotation marks.
+/// Whether the line names an order. Only a field name can look like this: symbols and ids contain
+/// no quotation marks.
 fn is_of_order(line: &[u8]) -> bool {
     memchr::memmem::find(line, br#""orderId":"#).is_some()
 }
 
-/// Makes further lines of some that are about to be published.
+/// Repeats some of the lines that are about to be published, under sequences of their own.
 pub(in crate::sim_exchange) fn repeat_renumbered(faults: &Faults, lines: &mut Lines) {
     let only_order_lines = faults.manner().only_order_lines;
     for index in 0..lines.marks.len() {

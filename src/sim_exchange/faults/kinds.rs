@@ -1,5 +1,5 @@
-//! Every kind of fault, by what it befalls. The tables are generic: the settings hold a chance for
-//! each kind, the running exchange a die, and its report a count.
+//! Every kind of fault, grouped by what it affects. The tables are generic: the settings hold a
+//! chance for each kind, the running exchange a die, and its report a count.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ macro_rules! kinds {
         }
 
         impl<T> $name<T> {
-            /// What `join` makes of each kind's two values; it is told the kind's name.
+            /// Joins each kind's two values; `join` also gets the kind's name.
             fn zip<V, U>(
                 &self,
                 other: &$name<V>,
@@ -26,93 +26,94 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// What can befall a request. Drawn in this order for each request, and at most one of them
-    /// (beside the delay) happens to it.
+    /// Faults of a request. Drawn in this order for each request; at most one of them, beside the
+    /// delay, happens.
     RequestFaults {
-        /// The answer waits (see [`FaultManner`](super::FaultManner) for how long), after the work.
+        /// The answer is delayed after the work; see [`FaultManner`](super::FaultManner) for how
+        /// long.
         delay,
-        /// The connection is closed and nothing is done.
+        /// The connection is closed and no work is done.
         cut_before,
-        /// A 500 is answered and nothing is done.
+        /// The answer is a 500 and no work is done.
         error_before,
-        /// A 429 is answered and nothing is done.
+        /// The answer is a 429 and no work is done.
         throttle,
-        /// A 429 with `Retry-After: 1` is answered and nothing is done.
+        /// The answer is a 429 with `Retry-After: 1` and no work is done.
         throttle_named,
         /// The work is done and the connection is closed without an answer.
         drop_reply,
         /// The work is done and the connection is closed in the middle of the answer.
         cut_in_answer,
-        /// The work is done and a 500 is answered.
+        /// The work is done and the answer is a 500.
         error_after,
-        /// The work is done and a 200 answered whose body is no JSON.
+        /// The work is done and the answer is a 200 whose body is not JSON.
         garbage,
-        /// The work is done and a 200 answered whose JSON has another shape.
+        /// The work is done and the answer is a 200 whose JSON has another shape.
         wrong_shape,
-        /// The work is done and some of the results (at least one) are not in the answer.
+        /// The work is done and at least one of the results is missing.
         leave_out,
-        /// The work is done and the results are answered in another order.
+        /// The work is done and the results are in another order.
         shuffle,
-        /// The work is done and one of the results (or an execution in it) cannot be read.
+        /// The work is done and one of the results, or an execution in it, is unreadable.
         spoil,
-        /// The work is done and one of the results comes a second time and says the opposite.
+        /// The work is done and one of the results occurs a second time and says the opposite.
         contradict,
-        /// Of queries: the list of executions in one of the records is cut short, and the record does
-        /// not say how complete it is. What it counts may be the sum of what is left or not.
+        /// For queries: the list of executions of one record is cut short, and the record does not
+        /// say how complete it is. Its `filledShares` may match the shorter list or not.
         cut_list,
-        /// The work is done and the answer has over 16 MiB.
+        /// The work is done and the answer is larger than 16 MiB.
         huge,
     }
 }
 
 kinds! {
-    /// What can befall an order. Drawn once for each new order, cancel or fill.
+    /// Faults of an order. Drawn once for each new order, cancel or fill.
     OrderFaults {
         /// A new order is refused.
         reject,
         /// The cancel of an open order is refused.
         refuse_cancel,
-        /// A new order is filled, wholly or in part, and its fill is on the feed before the answer
-        /// to its submit leaves.
+        /// A new order is filled, wholly or in part, and its fill is on the feed before its submit
+        /// is answered.
         fill_first,
-        /// The exchange cancels the order, unasked, some time after it was accepted.
+        /// The exchange cancels the order unasked, some time after accepting it.
         cancel_unasked,
-        /// The order expires, unasked, some time after it was accepted.
+        /// The order expires unasked, some time after it was accepted.
         expire_unasked,
-        /// An execution is declared void some time after it was made. The order is open again.
+        /// An execution is busted some time later. The order is open again.
         bust,
     }
 }
 
 kinds! {
-    /// What can befall a line of the feed. Drawn for each line on its way to each reader; the
-    /// webhooks are not touched.
+    /// Faults of the feed. Drawn for each line and each reader; webhooks are not affected.
     FeedFaults {
         /// The line is sent twice.
         repeat,
-        /// What the line says is published a second time under a sequence of its own.
+        /// The event is published a second time under a sequence of its own.
         repeat_renumbered,
-        /// The line comes after some later ones.
+        /// The line arrives after some later ones.
         reorder,
-        /// The line is not sent: the reader sees its sequence jump.
+        /// The line is not sent: the reader sees a gap.
         skip,
-        /// Nothing is sent for a while, no heartbeats either.
+        /// Nothing is sent for a while, not even heartbeats.
         stall,
         /// The connection is closed.
         cut,
         /// A blank line comes before it.
         blank,
-        /// A line that is none comes before it, without a sequence: bytes, a cut line, a long one.
+        /// An invalid line without a sequence comes before it: junk bytes, a cut line or a long
+        /// one.
         garbage,
-        /// The line has a price of zero, half a share, an odd symbol or type, or no timestamp.
+        /// The line has a price of zero, half a share, an invalid symbol or type, or no timestamp.
         odd,
-        /// Drawn for each list of symbols: some of its entries cannot be read, and one symbol has no
+        /// Drawn for each list of symbols: some entries are unreadable, and one symbol has no
         /// previous close.
         odd_listings,
     }
 }
 
-/// Something for each kind of fault.
+/// One value for each kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultTable<T> {
@@ -122,15 +123,14 @@ pub struct FaultTable<T> {
     pub cancels: RequestFaults<T>,
     /// `POST /v1/orders/query`.
     pub queries: RequestFaults<T>,
-    /// Orders, by whatever way.
+    /// Orders, however they are reached.
     pub orders: OrderFaults<T>,
     /// `GET /v1/feed`.
     pub feed: FeedFaults<T>,
 }
 
 impl<T> FaultTable<T> {
-    /// What `join` makes of each kind's two values; it is told the names of its group and of the
-    /// kind.
+    /// Joins each kind's two values; `join` also gets the names of the group and of the kind.
     pub(super) fn zip<V, U>(
         &self,
         other: &FaultTable<V>,
@@ -153,7 +153,7 @@ impl<T> FaultTable<T> {
         }
     }
 
-    /// What `change` makes of each value.
+    /// Maps every value.
     pub(super) fn map<U>(&self, change: impl Fn(&T) -> U) -> FaultTable<U> {
         self.zip(self, |_, _, value, _| change(value))
     }

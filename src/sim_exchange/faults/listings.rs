@@ -1,10 +1,10 @@
-//! Lists of symbols with entries that cannot be read.
+//! Lists of symbols with unreadable entries.
 
 use serde_json::{Value, json};
 
 use crate::exchange::wire::SymbolInfo;
 
-/// The list with odd entries before and between its own, of which the last has no previous close.
+/// The list with invalid entries before its own; its last symbol has no previous close.
 pub(in crate::sim_exchange) fn odd_listings(symbols: &[SymbolInfo]) -> Value {
     let mut entries = vec![
         json!({"symbol": "AJAX=", "previousCloseInCents": 1}),

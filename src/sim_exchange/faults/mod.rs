@@ -1,19 +1,19 @@
-//! An exchange that misbehaves on request, so that what Longbow does then can be tested.
+//! Makes the exchange misbehave on request, to test how Longbow reacts.
 //!
-//! `kinds` names every fault; `settings` says how often each is to happen, as text of `--fault` and
-//! as JSON of `PUT /admin/faults`; `chance` and `dice` draw, each kind from a stream of its own and
-//! all from one seed. The faults themselves: `answers` (of requests), `orders` (refusals, early
-//! fills, busts and ends unasked), `feed` (of lines). `admin` is the way in while it runs:
+//! `kinds` names every fault. `settings` says how often each happens, as text of `--fault` and as
+//! JSON of `PUT /admin/faults`. `chance` and `dice` draw, each kind from a random stream of its own
+//! and all from one seed. The faults themselves: `answers` (of requests), `orders` (refusals, early
+//! fills, busts and unasked ends), `feed` (of lines). `admin` has the routes that control it:
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /admin/faults` | `{settings, done, restarts, session}`: what is set (of `next:N` what is left), how often each fault has happened, how often the exchange was restarted, its feed session |
-//! | `PUT /admin/faults` with the whole settings | the same; what is left out is off; all draws begin anew from the seed, the counts go on; unknown fields and values out of range are a 400 |
-//! | `POST /admin/restart` `{forgetMs?, keepSession?}` | `202`; then every connection, this one first, is closed and the exchange opens its journal again, without the last `forgetMs` milliseconds, and with `keepSession` its feed numbers its lines from 1 under the name that the session had; `409` without a journal |
-//! | `GET /admin/orders?after=` | `{orders}`: the orders that were accepted and are remembered, by their ids, at most 1,000 after `after`: what a test compares with Longbow's own record |
+//! | `GET /admin/faults` | `{settings, done, restarts, session}`: the settings (for `next:N` what is left), how often each fault has happened, the number of restarts, and the feed session |
+//! | `PUT /admin/faults` with the whole settings | the same. Omitted faults are off, all draws restart from the seed, and the counts continue; unknown fields and values out of range are a 400 |
+//! | `POST /admin/restart` `{forgetMs?, keepSession?}` | `202`; then every connection is closed, this one first, and the exchange reopens its journal without the last `forgetMs` milliseconds. With `keepSession` its feed numbers lines from 1 under the same session name. `409` without a journal |
+//! | `GET /admin/orders?after=` | `{orders}`: the accepted orders by id, at most 1,000 after `after`, for tests to compare with Longbow's records |
 //!
-//! The rules of the venue stay pure: faults are drawn around them. With nothing set, a request
-//! costs one atomic load more than without this module.
+//! The rules of the venue stay pure: faults are drawn around them. With no fault set, a request
+//! costs one more atomic load than without this module.
 
 mod admin;
 mod answers;
@@ -47,9 +47,9 @@ pub(super) use admin::routes;
 pub(super) use answers::RequestKind;
 pub(super) use feed::{Distortion, Step, repeat_renumbered};
 pub(super) use listings::odd_listings;
-pub(super) use orders::{Later, OrderMischief, carry_out};
+pub(super) use orders::{OrderFaultInjector, PendingActions, run_pending_actions};
 
-/// What the running exchange does wrong. Outlives its restarts.
+/// The faults of the running exchange. Outlives its restarts.
 #[derive(Debug)]
 pub(super) struct Faults {
     active: AtomicBool,
@@ -65,10 +65,10 @@ struct Table {
     amounts: Xoshiro256PlusPlus,
 }
 
-/// Picks the die of a kind.
+/// Selects the die of a kind.
 type Kind = fn(&mut FaultTable<Die>) -> &mut Die;
 
-/// What `GET /admin/faults` tells.
+/// The answer to `GET /admin/faults`.
 #[derive(Debug, Serialize)]
 struct FaultReport {
     settings: FaultSettings,
@@ -92,7 +92,7 @@ impl Faults {
         faults
     }
 
-    /// Replaces the settings and begins all draws anew; the counts go on.
+    /// Replaces the settings and restarts all draws; the counts continue.
     fn set(&self, settings: FaultSettings) {
         let mut table = self.lock();
         let (seed, chances) = (settings.seed, settings.chances());
@@ -107,7 +107,7 @@ impl Faults {
         self.active.store(any, Ordering::Relaxed);
     }
 
-    /// Whether any fault is set: the one question that is asked when none is.
+    /// Whether any fault is set. With none set, this is the only cost.
     pub(super) fn is_active(&self) -> bool {
         self.active.load(Ordering::Relaxed)
     }
@@ -116,7 +116,7 @@ impl Faults {
         self.lock().settings.manner
     }
 
-    /// The exchange's own time for a true one.
+    /// The exchange's own time at this true time.
     pub(super) fn clock(&self, true_time: TimestampMicros) -> TimestampMicros {
         if !self.is_active() {
             return true_time;
@@ -129,17 +129,17 @@ impl Faults {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Draws whether a fault is to happen, and leaves it to [`Self::count`] to say that it did.
+    /// Draws whether a fault happens; the caller reports with [`Self::count`] that it did.
     fn roll(&self, kind: Kind) -> bool {
         self.is_active() && kind(&mut self.lock().dice).roll()
     }
 
-    /// Notes that a fault has happened.
+    /// Counts a fault that happened.
     fn count(&self, kind: Kind) {
         kind(&mut self.lock().dice).done += 1;
     }
 
-    /// Draws whether a fault that cannot fail is to happen, and counts it.
+    /// Draws whether a fault that cannot fail happens, and counts it.
     fn hits(&self, kind: Kind) -> bool {
         let hit = self.roll(kind);
         if hit {
@@ -148,7 +148,7 @@ impl Faults {
         hit
     }
 
-    /// Draws whether a list of symbols has odd entries.
+    /// Draws whether a list of symbols has invalid entries.
     pub(super) fn hits_listings(&self) -> bool {
         self.hits(|dice| &mut dice.feed.odd_listings)
     }
@@ -176,7 +176,7 @@ impl Faults {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // A panic with the lock held ends the only thread that there is.
+        // A panic with the lock held ends the only thread.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

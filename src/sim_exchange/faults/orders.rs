@@ -1,5 +1,5 @@
-//! Faults of orders: refusals, fills that come before the answer, and what the exchange does to an
-//! order later, unasked.
+//! Faults of orders: refusals, fills before the answer, and what the exchange does to an order
+//! later, unasked.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,32 +16,32 @@ use crate::sim_exchange::state::Shared;
 use crate::sim_exchange::venue::Venue;
 use crate::types::{ExternalOrderId, TimestampMicros};
 
-/// Most deeds that wait for their time: the longest wait of ten minutes at 100 a second. What does
-/// not fit is not done.
-const MAX_WAITING_DEEDS: usize = 65_536;
+/// Most actions that can be pending: the longest delay of ten minutes at 100 a second. Further ones
+/// are dropped.
+const MAX_PENDING_ACTIONS: usize = 65_536;
 
-/// Something that the exchange will do to an order.
+/// Something that the exchange will do to an order unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Deed {
+enum Action {
     Cancel { order: Key },
     Expire { order: Key },
     Bust { order: Key, execution: Key },
 }
 
-/// Deeds by their time.
+/// Pending actions by due time.
 #[derive(Debug, Default)]
-pub(in crate::sim_exchange) struct Later {
-    deeds: Mutex<BinaryHeap<Reverse<(Instant, Deed)>>>,
-    earlier: Notify,
+pub(in crate::sim_exchange) struct PendingActions {
+    actions: Mutex<BinaryHeap<Reverse<(Instant, Action)>>>,
+    added: Notify,
 }
 
-impl Later {
-    fn push(&self, faults: &Faults, deed: Deed) {
+impl PendingActions {
+    fn push(&self, faults: &Faults, action: Action) {
         let due = Instant::now() + faults.draw_time(faults.manner().later_ms);
-        let mut deeds = self.lock();
-        if deeds.len() < MAX_WAITING_DEEDS {
-            deeds.push(Reverse((due, deed)));
-            self.earlier.notify_one();
+        let mut actions = self.lock();
+        if actions.len() < MAX_PENDING_ACTIONS {
+            actions.push(Reverse((due, action)));
+            self.added.notify_one();
         }
     }
 
@@ -49,52 +49,54 @@ impl Later {
         self.lock().peek().map(|Reverse((due, _))| *due)
     }
 
-    fn pop_due(&self, now: Instant) -> Option<Deed> {
-        let mut deeds = self.lock();
-        deeds.peek().filter(|Reverse((due, _))| *due <= now)?;
-        deeds.pop().map(|Reverse((_, deed))| deed)
+    fn pop_due(&self, now: Instant) -> Option<Action> {
+        let mut actions = self.lock();
+        actions.peek().filter(|Reverse((due, _))| *due <= now)?;
+        actions.pop().map(|Reverse((_, action))| action)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<(Instant, Deed)>>> {
-        self.deeds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<(Instant, Action)>>> {
+        self.actions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Draws whether the executions that were just made will be declared void.
+    /// Draws which of the new executions will be busted.
     pub(in crate::sim_exchange) fn note_fills(&self, faults: &Faults, fills: &[(Key, Key)]) {
         for &(order, execution) in fills {
             if faults.roll(|dice| &mut dice.orders.bust) {
-                self.push(faults, Deed::Bust { order, execution });
+                self.push(faults, Action::Bust { order, execution });
             }
         }
     }
 }
 
-/// Does what is due, for as long as the exchange runs.
-pub(in crate::sim_exchange) async fn carry_out(shared: Arc<Shared>) {
+/// Carries out pending actions for as long as the exchange runs.
+pub(in crate::sim_exchange) async fn run_pending_actions(shared: Arc<Shared>) {
     loop {
-        let due = shared.later.next_due();
-        let its_time = async {
+        let due = shared.pending_actions.next_due();
+        let until_due = async {
             match due {
                 Some(due) => sleep_until(due).await,
                 None => pending().await,
             }
         };
         tokio::select! {
-            () = its_time => {}
-            () = shared.later.earlier.notified() => continue,
+            () = until_due => {}
+            () = shared.pending_actions.added.notified() => continue,
         }
         let done = shared.change(|state, now| {
-            while let Some(deed) = shared.later.pop_due(Instant::now()) {
-                let (happened, kind): (bool, Kind) = match deed {
-                    Deed::Cancel { order } => {
+            while let Some(action) = shared.pending_actions.pop_due(Instant::now()) {
+                let (happened, kind): (bool, Kind) = match action {
+                    Action::Cancel { order } => {
                         (state.venue.end_unasked(order, false, now), |dice| {
                             &mut dice.orders.cancel_unasked
                         })
                     }
-                    Deed::Expire { order } => (state.venue.end_unasked(order, true, now), |dice| {
-                        &mut dice.orders.expire_unasked
-                    }),
-                    Deed::Bust { order, execution } => {
+                    Action::Expire { order } => {
+                        (state.venue.end_unasked(order, true, now), |dice| {
+                            &mut dice.orders.expire_unasked
+                        })
+                    }
+                    Action::Bust { order, execution } => {
                         (state.venue.bust(order, execution, now), |dice| &mut dice.orders.bust)
                     }
                 };
@@ -110,19 +112,23 @@ pub(in crate::sim_exchange) async fn carry_out(shared: Arc<Shared>) {
 }
 
 /// The venue with the faults of orders around it, for one request.
-pub(in crate::sim_exchange) struct OrderMischief<'a> {
+pub(in crate::sim_exchange) struct OrderFaultInjector<'a> {
     faults: &'a Faults,
-    later: &'a Later,
+    pending_actions: &'a PendingActions,
     /// Whether a fill must reach the feed before the request is answered.
     pub(in crate::sim_exchange) filled_first: bool,
 }
 
-impl<'a> OrderMischief<'a> {
+impl<'a> OrderFaultInjector<'a> {
     pub(in crate::sim_exchange) fn new(shared: &'a Shared) -> Self {
-        Self { faults: &shared.faults, later: &shared.later, filled_first: false }
+        Self {
+            faults: &shared.faults,
+            pending_actions: &shared.pending_actions,
+            filled_first: false,
+        }
     }
 
-    /// Submits an order. One that the exchange knows gets its first answer, whatever is set.
+    /// Submits an order. A known order gets its first answer, whatever is set.
     pub(in crate::sim_exchange) fn submit(
         &mut self,
         venue: &mut Venue,
@@ -152,14 +158,14 @@ impl<'a> OrderMischief<'a> {
             self.faults.count(|dice| &mut dice.orders.fill_first);
         }
         if self.faults.roll(|dice| &mut dice.orders.cancel_unasked) {
-            self.later.push(self.faults, Deed::Cancel { order: key });
+            self.pending_actions.push(self.faults, Action::Cancel { order: key });
         }
         if self.faults.roll(|dice| &mut dice.orders.expire_unasked) {
-            self.later.push(self.faults, Deed::Expire { order: key });
+            self.pending_actions.push(self.faults, Action::Expire { order: key });
         }
     }
 
-    /// Cancels an order, or refuses to where it could be cancelled.
+    /// Cancels an order, or refuses to although it could be cancelled.
     pub(in crate::sim_exchange) fn cancel(
         &mut self,
         venue: &mut Venue,

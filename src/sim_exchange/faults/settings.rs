@@ -1,4 +1,4 @@
-//! What the exchange is told to do wrong: as JSON of the admin route and as text of `--fault`.
+//! Settings of the faults: JSON of the admin route and text of `--fault`.
 
 use std::str::FromStr;
 
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 use super::chance::{Chance, MillisRange};
 use super::kinds::{FaultTable, FeedFaults, OrderFaults, RequestFaults};
 
-/// Most lines that a line may be late by.
+/// How many lines late a reordered line may be.
 const REORDER_WINDOW: std::ops::RangeInclusive<u32> = 1..=64;
-/// Most of its memory that a restart can lose, in milliseconds: an hour.
+/// Longest span of records that a restart can lose, in milliseconds: an hour.
 pub(super) const MAX_FORGET_MILLIS: u64 = 3_600_000;
-/// Most that a record can be behind, in milliseconds: ten minutes.
+/// Longest lag of a record, in milliseconds: ten minutes.
 pub(in crate::sim_exchange) const MAX_RECORD_LAG_MILLIS: u64 = 600_000;
-/// Most that the clock can be wrong by, in milliseconds: a day.
+/// Largest error of the clock, in milliseconds: a day.
 const MAX_CLOCK_AHEAD_MILLIS: u64 = 86_400_000;
 
-/// What the exchange does wrong. The default is nothing.
+/// Faults of the exchange. The default is none.
 ///
-/// As a flag: `submits.drop-reply=0.05,submits.delay=1,manner.submit-delay-ms=5..20,seed=7`.
-/// As JSON the same names in camelCase, one object for each group. What is left out is off.
+/// As a flag: `submits.drop-reply=0.05,submits.delay=1,manner.submit-delay-ms=5..20,seed=7`. As
+/// JSON: the same names in camelCase, one object per group. Omitted faults are off.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FaultSettings {
@@ -32,11 +32,11 @@ pub struct FaultSettings {
     pub cancels: RequestFaults<Chance>,
     /// `POST /v1/orders/query`.
     pub queries: RequestFaults<Chance>,
-    /// Orders, by whatever way.
+    /// Orders, however they are reached.
     pub orders: OrderFaults<Chance>,
     /// `GET /v1/feed`.
     pub feed: FeedFaults<Chance>,
-    /// How long and how far.
+    /// How long faults take and how far they reach.
     pub manner: FaultManner,
 }
 
@@ -50,25 +50,25 @@ pub struct FaultManner {
     pub cancel_delay_ms: MillisRange,
     /// Delay of a query's answer.
     pub query_delay_ms: MillisRange,
-    /// How long after its cause an unasked cancel, an unasked expiry or a bust comes.
+    /// Delay between the cause and an unasked cancel, an unasked expiry or a bust.
     pub later_ms: MillisRange,
     /// How long the feed stalls.
     pub stall_ms: MillisRange,
     /// Most lines that a reordered line is late by, 1 to 64.
     pub reorder_window: u32,
-    /// Whether feed faults leave alone all lines but those that belong to orders.
+    /// Whether feed faults affect order lines only.
     pub only_order_lines: bool,
-    /// How far the records that queries show are behind, up to ten minutes: what was accepted,
-    /// executed or ended since is not in them yet.
+    /// How far the records in query answers lag, up to ten minutes: they do not show what was
+    /// accepted, executed or ended since.
     pub record_lag_ms: u64,
     /// Whether records say how complete they are (`asOf`).
     pub record_as_of: bool,
-    /// How far the exchange's clock is ahead of the true time, up to a day; behind where negative.
-    /// What it stamps never goes back for that.
+    /// How far the exchange's clock is ahead of the true time, up to a day; negative if behind. Its
+    /// timestamps never go back, even then.
     pub clock_ahead_ms: i64,
-    /// At its next start the exchange forgets the last so many milliseconds before the newest entry
-    /// of its journal, up to an hour. Takes effect with `--fault` only; `POST /admin/restart` has a
-    /// `forgetMs` of its own.
+    /// At its next start the exchange forgets this many milliseconds before the newest entry of its
+    /// journal, up to an hour. Takes effect with `--fault` only; `POST /admin/restart` has its own
+    /// `forgetMs`.
     pub forget_ms: u64,
 }
 
@@ -91,17 +91,17 @@ impl Default for FaultManner {
 }
 
 impl FaultManner {
-    /// Whether it is felt without any fault being drawn.
+    /// Whether this has an effect without any fault being drawn.
     const fn changes_all(&self) -> bool {
         self.record_lag_ms > 0 || !self.record_as_of || self.clock_ahead_ms != 0
     }
 }
 
-/// A fault setting that cannot be used: names it, its value and what is allowed.
+/// An invalid fault setting: its name, its value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {problem}")]
 pub struct FaultError {
-    /// Which one, such as `submits.dropReply`.
+    /// The setting, such as `submits.dropReply`.
     pub setting: String,
     /// Its value and what is allowed.
     pub problem: String,
@@ -114,10 +114,10 @@ impl FaultError {
 }
 
 impl FaultSettings {
-    /// Reads JSON.
+    /// Parses JSON.
     ///
     /// # Errors
-    /// A field is unknown or has a value that is not allowed.
+    /// A field is unknown, or its value is not allowed.
     pub fn from_json(json: &[u8]) -> Result<Self, FaultError> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let settings: Self =
@@ -132,7 +132,7 @@ impl FaultSettings {
         FaultTable { submits, cancels, queries, orders, feed }
     }
 
-    /// Whether anything at all is to go wrong.
+    /// Whether anything at all can go wrong.
     pub(super) fn any(&self) -> bool {
         let mut any = self.manner.changes_all();
         let chances = self.chances();
@@ -167,7 +167,7 @@ impl FaultSettings {
 impl FromStr for FaultSettings {
     type Err = FaultError;
 
-    /// Reads `group.kind=value,...`; an empty text means no faults.
+    /// Parses `group.kind=value,...`; an empty text means no faults.
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let mut settings = Map::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -199,7 +199,7 @@ fn in_field(error: serde_path_to_error::Error<serde_json::Error>) -> FaultError 
     FaultError::new(error.path().to_string(), error.inner().to_string())
 }
 
-/// Numbers and booleans as such; everything else is text.
+/// Parses numbers and booleans as such, everything else as text.
 fn read_value(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
@@ -207,7 +207,7 @@ fn read_value(text: &str) -> Value {
     }
 }
 
-/// `drop-reply` as `dropReply`; what is in camelCase already stays.
+/// `drop-reply` as `dropReply`; camelCase stays as it is.
 fn camel_case(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut capital = false;
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flag_and_json_say_the_same() {
+    fn a_flag_and_json_mean_the_same() {
         let flag = "submits.drop-reply=0.05,queries.garbage=next:3,seed=7,\
                     manner.submit-delay-ms=5..20,manner.stall-ms=9,manner.only-order-lines=true";
         let settings: FaultSettings = flag.parse().unwrap();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_field_the_value_and_what_is_allowed() {
+    fn errors_name_the_setting_the_value_and_what_is_allowed() {
         for (flag, parts) in [
             ("submits.drop-reply=2", ["submits.dropReply", "2", "probability from 0 to 1"]),
             ("submits.drop-reply=1.5", ["submits.dropReply", "1.5", "probability from 0 to 1"]),

@@ -1,4 +1,5 @@
-//! What tests ask of an exchange: early fills, busts and ends of orders, and a list of all of them.
+//! What fault injection asks of the venue: early fills, busts and unasked ends of orders, and a
+//! list of all orders.
 
 use compact_str::CompactString;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use crate::types::{
     ExternalOrderId, PriceCents, Shares, Side, Symbol, TimeInForce, TimestampMicros,
 };
 
-/// An accepted order in a list.
+/// An accepted order in a listing.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::sim_exchange) struct ListedOrder {
@@ -29,7 +30,7 @@ pub(in crate::sim_exchange) struct ListedOrder {
 }
 
 impl Venue {
-    /// Accepted orders by their keys, after `after`, at most `limit`.
+    /// Accepted orders with keys after `after`, at most `limit`.
     pub(in crate::sim_exchange) fn list(
         &self,
         after: Option<&ExternalOrderId>,
@@ -39,12 +40,12 @@ impl Venue {
         self.orders.accepted_after(after, limit).into_iter().map(listed).collect()
     }
 
-    /// Whether an order of this client id was accepted or refused before.
+    /// Whether an order with this client id was accepted or refused before.
     pub(in crate::sim_exchange) fn knows(&self, client_order_id: &str) -> bool {
         self.orders.known(&ClientKey::new(client_order_id)).is_some()
     }
 
-    /// The order that one of our ids names.
+    /// The key of the order with this id.
     pub(in crate::sim_exchange) fn key_of(&self, id: &ExternalOrderId) -> Option<Key> {
         order_key(id).filter(|key| self.orders.slot(*key).is_some())
     }
@@ -59,8 +60,8 @@ impl Venue {
         order.filter(|order| order.status == ExchangeStatus::Open)
     }
 
-    /// Trades shares of an open order at its limit, or at the last price, at most what is left.
-    /// False when there is nothing to trade or no price.
+    /// Fills shares of an open order, at most those left, at its limit or else at the last price.
+    /// Returns `false` if there is nothing to fill or no price.
     pub(in crate::sim_exchange) fn fill_now(
         &mut self,
         key: Key,
@@ -92,8 +93,8 @@ impl Venue {
         true
     }
 
-    /// Declares an execution void; an order that was filled is open again. False when the order
-    /// has no such execution (any more).
+    /// Busts an execution; a filled order is open again. Returns `false` if the order has no such
+    /// execution.
     pub(in crate::sim_exchange) fn bust(
         &mut self,
         key: Key,
@@ -118,7 +119,7 @@ impl Venue {
         true
     }
 
-    /// Cancels or expires an open order. False when it is not open.
+    /// Cancels or expires an open order. Returns `false` if it is not open.
     pub(in crate::sim_exchange) fn end_unasked(
         &mut self,
         key: Key,

@@ -98,7 +98,7 @@ fn an_answer_that_is_lost_and_a_reload_place_one_order() -> Outcome<()> {
     browser.reload()?;
     await_trading(&browser)?;
     let said = await_outcome(&browser, "unknown")?;
-    assert!(said.starts_with("Buy 7 SPY: no answer came."), "{said}");
+    assert!(said.starts_with("Buy 7 SPY: no answer."), "{said}");
     newest_order(&browser, "$1.25", "submitted")?;
     browser.click("#place-order")?;
     let said = await_outcome(&browser, "accepted")?;

@@ -123,7 +123,7 @@ fn a_page_comes_back_to_a_server_that_was_killed_even_after_answers_that_seem_fi
     let look = look_when(&browser, "lost")?;
     assert!(
         look.starts_with(
-            "true; true; The server does not answer. This page keeps trying. Prices are from"
+            "true; true; The server is not responding. This page keeps trying. Prices are from"
         ),
         "{look}"
     );
@@ -162,7 +162,7 @@ fn a_page_that_finds_nobody_when_it_is_loaded_keeps_trying() -> Outcome<()> {
         "return document.body.dataset.view === 'starting'
              && document.querySelector('#start-message').textContent;",
     )?;
-    assert_eq!(said, "The server does not answer. This page keeps trying.");
+    assert_eq!(said, "The server is not responding. This page keeps trying.");
     relay.lose_answers_to(None);
     await_trading(&browser)?;
     await_stream(&browser, "live").map(drop)
