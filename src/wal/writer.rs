@@ -180,7 +180,11 @@ impl<S: Storage> LogFile<S> {
         let end = self.offset + batch.padded_bytes() as u64;
         assert!(end <= self.segment_bytes, "a batch fits its segment: it would end at {end}");
         let committed = self.shared.committed();
-        assert_eq!(batch.first_lsn(), committed + 1, "a batch follows the last committed record");
+        assert_eq!(
+            batch.first_lsn(),
+            committed.get() + 1,
+            "a batch follows the last committed record"
+        );
         self.chain = batch.seal(self.chain, self.log_id);
         let bytes = batch.bytes();
         self.file.write_at(self.offset, bytes).map_err(|error| self.failed("write", error))?;
