@@ -39,8 +39,8 @@ pub enum LineFormat {
 }
 
 impl InspectOptions {
-    /// Whether not every record is asked for.
-    fn is_choosy(&self) -> bool {
+    /// Whether only some records are wanted.
+    fn has_filter(&self) -> bool {
         self.order.is_some() || self.user.is_some() || !self.kinds.is_empty()
     }
 }
@@ -132,7 +132,7 @@ impl<W: Write> Lines<'_, W> {
             Ok(event) if self.is_wanted(record.lsn, event) => (event.name(), event.members()),
             Ok(_) => return Ok(()),
             // What cannot be read is shown unless something else was asked for.
-            Err(_) if self.options.is_choosy() => return Ok(()),
+            Err(_) if self.options.has_filter() => return Ok(()),
             Err(error) => {
                 let mut members = Map::new();
                 members.insert("error".into(), json!(error.to_string()));
