@@ -1,4 +1,4 @@
-//! What an answer has to be, by what was asked and by what has happened.
+//! Checks answers against the request and against what happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::oms::CreateOrder;
 use crate::order::{Ending, Order, Status};
 use crate::types::{OrderId, UserId};
 
-/// Checks the answer to a create, and says in words what it was.
+/// Checks the answer to a create. Returns its outcome in words.
 pub(super) fn check_create_reply(
     told: &mut Told,
     request: &CreateOrder,
@@ -51,8 +51,8 @@ pub(super) fn check_create_reply(
         CreateReply::OutcomeUnknown => return Ok("outcome unknown"),
         CreateReply::Unavailable => {
             told.refused.insert(request.order_id);
-            // Between the look at the store and the orders thread, memory may forget the order that
-            // a key names.
+            // Between the lookup in the store and the orders thread, memory may forget the order
+            // that a key names.
             let may_be_unsure = request.client_order_id.is_some() && store_has_moved;
             ensure(around.may_refuse || may_be_unsure, Invariant::RefusedForRoom, || {
                 format!("{} was refused while there is room", request.order_id)
@@ -83,7 +83,7 @@ pub(super) fn check_create_reply(
     Ok(words)
 }
 
-/// The order that was asked for, and no other.
+/// The requested order, and no other.
 fn check_own(order: &Order, request: &CreateOrder) -> Checked {
     let is_own = order.order_id == request.order_id && has_body(order, request);
     ensure(is_own, Invariant::AnswerIsTrue, || format!("{request:?} was answered {order:?}"))
@@ -116,7 +116,7 @@ fn has_body(order: &Order, request: &CreateOrder) -> bool {
         && order.num_shares == request.num_shares
 }
 
-/// Checks the answer to a cancel, and says in words what it was.
+/// Checks the answer to a cancel. Returns its outcome in words.
 pub(super) fn check_cancel_reply(
     (order_id, is_theirs): (OrderId, bool),
     reply: &CancelReply,
@@ -161,8 +161,8 @@ pub(super) fn check_cancel_reply(
     }
 }
 
-/// Checks a list of all orders of a user: newest first, each once, and none missing or older than
-/// what the user had read before.
+/// Checks a list of all orders of a user: newest first, each once, none missing, and none older
+/// than an earlier read.
 pub(super) fn check_list(
     user: &UserId,
     known: &BTreeMap<OrderId, u64>,
