@@ -31,7 +31,6 @@ const ALL: RangeInclusive<u8> = 0..=USER_PARTITIONS as u8 - 1;
 /// # Errors
 /// The records cannot be read, or a server has them open and does not show them. Lines written
 /// before stay.
-/// written.
 pub fn verify(
     options: &OfflineOptions,
     servers: Option<&PostgresServers>,

@@ -124,7 +124,6 @@ impl PostgresBackfill {
     ///
     /// # Errors
     /// The server refuses, another process took over, or an event's order is not among `told`.
-    /// The server refuses, or another process has taken over; an order that was not told of.
     pub fn events(
         &mut self,
         events: &[(Lsn, Event)],
@@ -147,7 +146,6 @@ impl PostgresBackfill {
     ///
     /// # Errors
     /// The server refuses, or another process took over.
-    /// The server refuses, or another process has taken over.
     pub fn orders(&mut self, orders: &[TrackedOrder]) -> Result<(), ProjectionError> {
         self.write(&rows_of(orders))
     }
@@ -156,7 +154,6 @@ impl PostgresBackfill {
     /// versions that neither `order_events` nor the log has.
     ///
     /// # Errors
-    /// As [`orders`](Self::orders).
     /// As [`orders`](Self::orders).
     pub fn finish(
         mut self,

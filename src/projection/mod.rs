@@ -188,7 +188,7 @@ pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), Projecti
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(
                         error,
-                        "Postgres cannot be reached yet; orders go on without it"
+                        "Postgres cannot be reached yet; orders continue without it"
                     );
                 }
                 Ok(()) => {}

@@ -160,10 +160,10 @@ impl ProjectionWorker {
             if is_operators && is_new {
                 tracing::error!(
                     error = words,
-                    "Postgres does not follow the log until an operator fixes this; orders go on"
+                    "Postgres does not follow the log until an operator fixes this; orders continue"
                 );
             } else if is_new {
-                tracing::warn!(error = words, "Postgres does not follow the log; orders go on");
+                tracing::warn!(error = words, "Postgres does not follow the log; orders continue");
             }
             self.trouble.logged = words;
             let new = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
@@ -199,7 +199,7 @@ impl ProjectionWorker {
             error = with_causes(error),
             partition = order_id.partition().get(),
             "Postgres does not follow the log for the users of one partition until an operator fixes this; \
-             the others and orders go on"
+             the others continue, and so do orders"
         );
         true
     }

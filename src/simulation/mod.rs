@@ -24,8 +24,7 @@
 //!    answer, `actions` what leaves for the exchange and arrives there, `quiesce` the end.
 //! 3. Compare with something that the code under test did not compute: the events of the log, the
 //!    exchange's own record, what users were told before. Return the result of
-//!    `ensure(holds, invariant,
-//! detail)`.
+//!    `ensure(holds, invariant, || detail)`.
 //! 4. Write a mutant that breaks it (`tests/mutants/`), and check that `make mutants` catches it.
 //!
 //! # How to write a step
