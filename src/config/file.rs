@@ -94,7 +94,10 @@ pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> 
 }
 
 fn flag(setting: &clap::Arg, value: &OsStr) -> OsString {
-    let mut flag = OsString::from(format!("--{}=", setting.get_long().unwrap_or_default()));
+    let Some(name) = setting.get_long() else {
+        unreachable!("settings are flags with a long name, and {} has none", setting.get_id())
+    };
+    let mut flag = OsString::from(format!("--{name}="));
     flag.push(value);
     flag
 }

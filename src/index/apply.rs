@@ -279,7 +279,8 @@ fn push_order(
             batch.push(remove(Space::Ended, keys::order_id_bytes(order_id).into()));
             batch.push(remove(Space::History, keys::history(user, order_id)));
         }
-        Some(_) | None => {}
+        Some(other) => unreachable!("orders are stored as open or ended, not in {other:?}"),
+        None => {}
     }
     if !is_open {
         batch.push(put(Space::History, keys::history(user, order_id), &[]));

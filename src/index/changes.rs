@@ -215,7 +215,9 @@ impl ChangeWriter {
             let bytes = Vec::with_capacity(2 * CHUNK_BYTES);
             self.chunks.push(Chunk { period, first: lsn.0, bytes });
         }
-        let Some(chunk) = self.chunks.last_mut() else { return Ok(()) };
+        let Some(chunk) = self.chunks.last_mut() else {
+            unreachable!("the last chunk has room, or a new one was just added")
+        };
         let version = encoder.encode_version(order)?;
         let too_large = |_| IndexError::Unreadable { what: "the size of an order" };
         let offset = u32::try_from(chunk.bytes.len()).map_err(too_large)?;

@@ -241,7 +241,7 @@ fn next_order(input: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
     }
     bytes.clear();
     input.take(length.into()).read_to_end(bytes)?;
-    if bytes.len() != usize::try_from(length).unwrap_or_default() {
+    if bytes.len() as u64 != u64::from(length) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(length > 0)

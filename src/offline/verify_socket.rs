@@ -286,8 +286,8 @@ fn is_timeout(error: &io::Error) -> bool {
 /// Waits a little for a client.
 fn is_ready(listener: &UnixListener) -> io::Result<bool> {
     let mut ready = [PollFd::new(listener, PollFlags::IN)];
-    let nanoseconds = i64::try_from(POLL_INTERVAL.as_nanos()).unwrap_or_default();
-    let timeout = Timespec { tv_sec: 0, tv_nsec: nanoseconds };
+    const _: () = assert!(POLL_INTERVAL.as_secs() == 0, "the interval is given in nanoseconds");
+    let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_INTERVAL.subsec_nanos().into() };
     match poll(&mut ready, Some(&timeout)) {
         Ok(count) => Ok(count > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),

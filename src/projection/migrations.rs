@@ -36,7 +36,10 @@ fn migrations(schema: &Schema) -> Result<Vec<Migration>, refinery::Error> {
     let runner = embedded::migrations::runner();
     let own = |migration: &Migration| {
         let name = format!("V{}__{}", migration.version(), migration.name());
-        Migration::unapplied(&name, &schema.adapt(migration.sql().unwrap_or_default()))
+        let Some(sql) = migration.sql() else {
+            unreachable!("{name} is embedded, and embedded migrations have their SQL")
+        };
+        Migration::unapplied(&name, &schema.adapt(sql))
     };
     runner.get_migrations().iter().map(own).collect()
 }

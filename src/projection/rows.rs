@@ -25,7 +25,13 @@ macro_rules! columns {
                 &[$((stringify!($column), stringify!($sql)),)*];
 
             pub(super) fn len(&self) -> usize {
-                [$(self.$column.len(),)*].into_iter().min().unwrap_or(0)
+                let lengths = [$(self.$column.len(),)*];
+                assert!(
+                    lengths.windows(2).all(|pair| pair.first() == pair.last()),
+                    "every row of {} has a value in each column: {lengths:?}",
+                    stringify!($table)
+                );
+                lengths.first().copied().unwrap_or(0)
             }
 
             pub(super) fn is_empty(&self) -> bool {
@@ -221,8 +227,10 @@ fn cases_text(cases: &[OpenCase]) -> Option<Text> {
     if cases.is_empty() {
         return None;
     }
-    // Strings and numbers, which JSON can always represent.
-    serde_json::to_string(cases).ok().map(|json| Text::new(&json))
+    let json = serde_json::to_string(cases).unwrap_or_else(|error| {
+        unreachable!("cases are strings and numbers, which JSON can represent: {error}")
+    });
+    Some(Text::new(&json))
 }
 
 fn partition(order_id: OrderId) -> i16 {
