@@ -184,7 +184,7 @@ impl ChangeWriter {
         let index = self.periods.partition_point(|period| period.first <= lsn.0);
         let current = index.checked_sub(1).and_then(|index| self.periods.get(index));
         let length = (self.keep_micros / PERIODS_KEPT).max(1);
-        if current.is_none_or(|period| self.is_other_time(period.start_micros, length)) {
+        if current.is_none_or(|period| self.has_elapsed(period.start_micros, length)) {
             let period = Period { first: lsn.0, start_micros: self.now_micros };
             if current.is_none_or(|current| current.first < lsn.0) {
                 self.periods.insert(index, period);
@@ -195,7 +195,7 @@ impl ChangeWriter {
 
     /// Whether the clock is `length` past then, or so far before then that it was set back: the
     /// period would otherwise last until the clock is there again.
-    fn is_other_time(&self, then_micros: u64, length: u64) -> bool {
+    fn has_elapsed(&self, then_micros: u64, length: u64) -> bool {
         let (now, then) = (self.now_micros, then_micros);
         now.saturating_sub(then) >= length || then.saturating_sub(now) >= self.keep_micros
     }
@@ -261,7 +261,7 @@ impl ChangeWriter {
     /// has durably begun: after a crash the log may be followed again from there.
     pub(super) fn drop_old(&mut self, store: &dyn Store, durable: Lsn) -> Result<(), IndexError> {
         while let [oldest, next, ..] = self.periods[..] {
-            let is_old = self.is_other_time(next.start_micros, self.keep_micros);
+            let is_old = self.has_elapsed(next.start_micros, self.keep_micros);
             let is_due = is_old || self.periods.len() > MAX_PERIODS;
             if !is_due || next.first > durable.0.saturating_add(1) {
                 break;

@@ -235,8 +235,10 @@ impl PostgresRecords {
     /// # Errors
     /// The server refuses.
     pub fn count_orders(&self, partitions: &RangeInclusive<u8>) -> Result<u64, ProjectionError> {
-        let question =
-            format!("SELECT count(*) FROM orders o WHERE {}", within("o.order_id", partitions));
+        let question = format!(
+            "SELECT count(*) FROM orders o WHERE {}",
+            in_partitions("o.order_id", partitions)
+        );
         let rows = self.0.rows(&question, &[])?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
     }
@@ -252,7 +254,7 @@ impl PostgresRecords {
     ) -> Result<(), E> {
         let question = format!(
             "SELECT o.user_id, o.order_id, '' FROM orders o WHERE {}",
-            within("o.order_id", partitions)
+            in_partitions("o.order_id", partitions)
         );
         self.each("orders", &question, visit)
     }
@@ -269,7 +271,7 @@ impl PostgresRecords {
         let question = format!(
             "SELECT e.user_id, e.order_id, e.execution_id FROM executions e \
              LEFT JOIN orders o USING (user_id, order_id) WHERE o.order_id IS NULL AND {}",
-            within("e.order_id", partitions)
+            in_partitions("e.order_id", partitions)
         );
         self.each("executions", &question, visit)
     }
@@ -287,7 +289,7 @@ impl PostgresRecords {
             "SELECT o.user_id, o.order_id, o.external_order_id FROM orders o \
              LEFT JOIN external_orders x USING (external_order_id) \
              WHERE o.external_order_id IS NOT NULL AND x.external_order_id IS NULL AND {}",
-            within("o.order_id", partitions)
+            in_partitions("o.order_id", partitions)
         );
         self.each("orders", &question, visit)
     }
@@ -306,7 +308,7 @@ impl PostgresRecords {
             "SELECT x.user_id, x.order_id, x.external_order_id FROM external_orders x \
              LEFT JOIN orders o USING (user_id, order_id) \
              WHERE o.external_order_id IS DISTINCT FROM x.external_order_id AND {}",
-            within("x.order_id", partitions)
+            in_partitions("x.order_id", partitions)
         );
         self.each("external_orders", &question, visit)
     }
@@ -324,7 +326,7 @@ impl PostgresRecords {
         for table in ["orders", "executions", "external_orders", "order_events"] {
             let question = format!(
                 "SELECT DISTINCT user_id, order_id, '' FROM {table} WHERE NOT {}",
-                within("order_id", &kept)
+                in_partitions("order_id", &kept)
             );
             self.each(table, &question, &mut visit)?;
         }
@@ -392,7 +394,7 @@ impl PostgresRecords {
 }
 
 /// SQL condition: the order id names one of these user partitions.
-pub(super) fn within(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
+pub(super) fn in_partitions(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
     let (first, last) = (partitions.start(), partitions.end());
     format!("{} BETWEEN {first} AND {last}", partition_of(order_id))
 }

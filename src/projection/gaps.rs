@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::ProjectionError;
-use super::compare::within;
+use super::compare::in_partitions;
 use super::read;
 use super::session::Session;
 use super::values::Timestamp;
@@ -88,7 +88,7 @@ pub(super) fn each<E: From<ProjectionError>>(
                 AND {within} GROUP BY order_id) e USING (order_id) \
          WHERE o.version IS NULL OR e.rows IS NULL OR e.versions[1] <> 1 \
             OR e.versions[e.rows] <> o.version OR e.rows <> o.version OR e.different <> o.version",
-        within = within("order_id", partitions)
+        within = in_partitions("order_id", partitions)
     );
     session.each_row(&question, |row| {
         let order = row.get::<_, Option<i64>>(2).map(|version| GapOrder {

@@ -120,7 +120,7 @@ impl ProjectionWorker {
             }
             let (server, log) = (self.server.clone(), self.log.clone());
             tokio::select! {
-                ended = self.follow_through_failures(shutdown) => ended,
+                ended = self.follow_with_retries(shutdown) => ended,
                 () = stop_timeout(&log, shutdown) => {
                     tracing::warn!(%server, "the rest of the log is written to Postgres after the next start");
                     Ok(())
@@ -129,10 +129,7 @@ impl ProjectionWorker {
         })
     }
 
-    async fn follow_through_failures(
-        &mut self,
-        shutdown: &Shutdown,
-    ) -> Result<(), ProjectionError> {
+    async fn follow_with_retries(&mut self, shutdown: &Shutdown) -> Result<(), ProjectionError> {
         loop {
             self.trouble.is_in_session = false;
             let error = match self.follow(shutdown).await {
@@ -149,37 +146,40 @@ impl ProjectionWorker {
                 self.metrics.halved_batches.inc();
             }
             let remedy = if can_halve { Remedy::Wait } else { error.remedy() };
-            let words = with_causes(&error);
-            let is_new = words != self.trouble.logged;
-            let is_operators = match remedy {
+            let message = with_causes(&error);
+            let is_new = message != self.trouble.logged;
+            let needs_operator = match remedy {
                 Remedy::Stop if self.log.is_poisoned() => return Ok(()),
                 Remedy::Stop => return Err(error),
                 Remedy::Wait => false,
                 Remedy::Operator => true,
             };
-            if is_operators && is_new {
+            if needs_operator && is_new {
                 tracing::error!(
-                    error = words,
+                    error = message,
                     "Postgres does not follow the log until an operator fixes this; orders continue"
                 );
             } else if is_new {
-                tracing::warn!(error = words, "Postgres does not follow the log; orders continue");
+                tracing::warn!(
+                    error = message,
+                    "Postgres does not follow the log; orders continue"
+                );
             }
-            self.trouble.logged = words;
+            self.trouble.logged = message;
             let new = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
             let backoff = self.trouble.backoff.get_or_insert(new);
             // Half a batch is a different attempt: the pause does not grow.
-            let is_other = can_halve && matches!(error, ProjectionError::Refused { .. });
-            let backed_off = if is_other { backoff.wait() } else { backoff.advance() };
-            if !is_operators {
+            let is_different = can_halve && matches!(error, ProjectionError::Refused { .. });
+            let backed_off = if is_different { backoff.wait() } else { backoff.advance() };
+            if !needs_operator {
                 self.trouble.stopped = None;
             } else if self.trouble.stopped.is_none() {
                 self.trouble.stopped = Some(Raised::new(&self.metrics.stopped));
             }
-            let wait = if is_operators { LAST_BACKOFF } else { backed_off };
-            let is_asked = self.pause(wait, shutdown).await;
+            let wait = if needs_operator { LAST_BACKOFF } else { backed_off };
+            let is_stopping = self.pause(wait, shutdown).await;
             // A stop does not wait for a server that an operator has to fix.
-            if is_asked && (self.log.is_poisoned() || is_operators) {
+            if is_stopping && (self.log.is_poisoned() || needs_operator) {
                 return Ok(());
             }
         }

@@ -84,7 +84,7 @@ pub(super) struct Told {
 }
 
 /// The state that answers are compared with.
-pub(super) struct Surroundings<'a> {
+pub(super) struct CheckContext<'a> {
     pub(super) views: &'a CommittedViews,
     pub(super) index: &'a Index,
     pub(super) exchange: &'a Exchange,
@@ -99,7 +99,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) is_readable: bool,
 }
 
-impl Surroundings<'_> {
+impl CheckContext<'_> {
     /// An order as a user would read it: from memory, otherwise from the store.
     pub(super) fn read(
         &self,
@@ -196,7 +196,7 @@ impl Clients {
     }
 
     /// Polls every request, and checks the answers that have come.
-    pub(super) fn poll_all(&mut self, around: &Surroundings<'_>) -> Checked<Vec<Answered>> {
+    pub(super) fn poll_all(&mut self, context: &CheckContext<'_>) -> Checked<Vec<Answered>> {
         let mut answered = Vec::new();
         let mut place = 0;
         while let Some(waiting) = self.waiting.get_mut(place) {
@@ -207,7 +207,7 @@ impl Clients {
                 continue;
             };
             let waiting = self.waiting.remove(place);
-            answered.push(self.told.take(waiting, reply, around)?);
+            answered.push(self.told.take(waiting, reply, context)?);
         }
         Ok(answered)
     }
@@ -236,7 +236,7 @@ impl Told {
         &mut self,
         waiting: Waiting,
         reply: Reply,
-        around: &Surroundings<'_>,
+        context: &CheckContext<'_>,
     ) -> Checked<Answered> {
         let order = match &reply {
             Reply::Create(reply) => order_of_create(reply),
@@ -244,26 +244,26 @@ impl Told {
             Reply::List(_) => None,
         };
         if let Some(order) = &order {
-            check_readable(&waiting, order, around)?;
+            check_readable(&waiting, order, context)?;
             self.acknowledged.insert(order.order_id, waiting.user.clone());
         }
         match (waiting.asked, reply) {
             (Asked::Create(request), Reply::Create(reply)) => {
                 let order_id = order.map_or(request.order_id, |order| order.order_id);
-                let has_moved = around.index.position() > waiting.stored;
-                let words = check_create_reply(self, &request, &reply, (around, has_moved))?;
+                let has_moved = context.index.position() > waiting.stored;
+                let words = check_create_reply(self, &request, &reply, (context, has_moved))?;
                 Ok(Answered { order_id: Some(order_id), words })
             }
             (Asked::Cancel { order_id, is_theirs }, Reply::Cancel(reply)) => {
-                let words = check_cancel_reply((order_id, is_theirs), &reply, around)?;
+                let words = check_cancel_reply((order_id, is_theirs), &reply, context)?;
                 Ok(Answered { order_id: Some(order_id), words })
             }
-            (Asked::List(_), Reply::List(Err(StoreUnavailable))) if !around.is_readable => {
+            (Asked::List(_), Reply::List(Err(StoreUnavailable))) if !context.is_readable => {
                 Ok(Answered { order_id: None, words: "not listed before Postgres has everything" })
             }
             (Asked::List(known), Reply::List(Ok(orders))) => {
                 check_list(&waiting.user, &known, &orders)?;
-                orders.iter().try_for_each(|order| around.durable.check_in_postgres(order))?;
+                orders.iter().try_for_each(|order| context.durable.check_in_postgres(order))?;
                 Ok(Answered { order_id: None, words: "listed" })
             }
             _ => Err(broken(Invariant::OneAnswer, "no answer, or that to another question")),
@@ -272,17 +272,17 @@ impl Told {
 }
 
 /// The order of an answer can be read, at once and later.
-fn check_readable(waiting: &Waiting, order: &Order, around: &Surroundings<'_>) -> Checked {
+fn check_readable(waiting: &Waiting, order: &Order, context: &CheckContext<'_>) -> Checked {
     let user = &waiting.user;
     ensure(order.user == *user, Invariant::UsersIndependent, || {
         format!("{user} is answered {order:?}")
     })?;
-    around.durable.check_in_postgres(order)?;
+    context.durable.check_in_postgres(order)?;
     let read = waiting.reads.read.lock().unwrap_or_else(PoisonError::into_inner).take();
     // A request that was ready at the first poll woke nobody.
     let at_once = read.is_some();
-    for view in [read, around.views.user(user)].into_iter().skip(usize::from(!at_once)) {
-        let shown = around.read(view.as_deref(), user, order.order_id)?;
+    for view in [read, context.views.user(user)].into_iter().skip(usize::from(!at_once)) {
+        let shown = context.read(view.as_deref(), user, order.order_id)?;
         let is_shown = shown.as_ref().is_some_and(|shown| shown.version >= order.version);
         ensure(is_shown, Invariant::AnswerIsReadable, || {
             format!("the answer says {order:?}, a read says {shown:?}")

@@ -30,7 +30,7 @@ struct Accepted {
     /// The id within the rules.
     named: ExternalOrderId,
     /// The exchange's restarts before this order.
-    life: u32,
+    restarts: u32,
     shares: Shares,
     symbol: Symbol,
     /// Executions after the order ended that count.
@@ -48,8 +48,7 @@ pub(super) struct Exchange {
     /// The orders that had each id, oldest first.
     owners: BTreeMap<ExternalOrderId, Vec<OrderId>>,
     ids: ExecutionIds,
-    /// Restarts.
-    life: u32,
+    restarts: u32,
     /// All executions ever, including void ones.
     executions: BTreeMap<(OrderId, ExecutionId), (Shares, PriceCents)>,
     /// How often each order was submitted.
@@ -76,7 +75,7 @@ impl Exchange {
             by_rules: BTreeMap::new(),
             owners: BTreeMap::new(),
             ids,
-            life: 0,
+            restarts: 0,
             executions: BTreeMap::new(),
             submits: BTreeMap::new(),
             late_count: 0,
@@ -112,7 +111,7 @@ impl Exchange {
                 let accepted = Accepted {
                     external_order_id: id,
                     named,
-                    life: self.life,
+                    restarts: self.restarts,
                     shares: order.num_shares,
                     symbol: order.symbol,
                     late: Vec::new(),
@@ -133,7 +132,8 @@ impl Exchange {
         }
         let is_over = |order_id: &OrderId| {
             use ExchangeStatus::{Cancelled, Expired, Filled};
-            let is_old = self.accepted.get(order_id).is_some_and(|old| old.life < self.life);
+            let is_old =
+                self.accepted.get(order_id).is_some_and(|old| old.restarts < self.restarts);
             let is_named = self.feed.lines().iter().any(|line| line.order == Some(*order_id));
             is_old
                 && !is_named
@@ -360,7 +360,7 @@ impl Exchange {
     /// restarts lower.
     pub(super) fn restart(&mut self, keeps_name: bool) {
         self.rules.restart();
-        self.life += 1;
+        self.restarts += 1;
         self.ids.begin();
         if !(keeps_name && self.feed.restart_numbering()) {
             self.feed.begin_session();

@@ -53,7 +53,7 @@ impl Focus {
     }
 
     /// The factor on an action's ordinary weight. `None`: as drawn.
-    pub(super) const fn times(self, action: Action) -> Option<u64> {
+    pub(super) const fn weight_factor(self, action: Action) -> Option<u64> {
         match self {
             Self::Nothing => None,
             Self::CutLines => cut_lines(action),

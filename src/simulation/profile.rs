@@ -257,7 +257,7 @@ impl Profile {
                 2 => 4,
                 _ => 8,
             };
-            (action, weight * focus.times(action).unwrap_or(times))
+            (action, weight * focus.weight_factor(action).unwrap_or(times))
         });
         let weights: Vec<(Action, u64)> = weights.collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::clients::{Surroundings, Told};
+use super::clients::{CheckContext, Told};
 use super::invariant::{Checked, Invariant, broken, ensure};
 use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::wire::ExchangeStatus;
@@ -16,12 +16,12 @@ pub(super) fn check_create_reply(
     told: &mut Told,
     request: &CreateOrder,
     reply: &CreateReply,
-    (around, store_has_moved): (&Surroundings<'_>, bool),
+    (context, store_has_moved): (&CheckContext<'_>, bool),
 ) -> Checked<&'static str> {
     let (order, words) = match reply {
         CreateReply::Accepted(order) => {
             check_own(order, request)?;
-            let record = around.exchange.record(order.order_id);
+            let record = context.exchange.record(order.order_id);
             let is_theirs = record.external_order_id == order.external_order_id;
             let is_named = order.external_order_id.is_some();
             ensure(is_named && is_theirs, Invariant::AnswerIsTrue, || {
@@ -54,14 +54,14 @@ pub(super) fn check_create_reply(
             // Between the lookup in the store and the orders thread, memory may forget the order
             // that a key names.
             let may_be_unsure = request.client_order_id.is_some() && store_has_moved;
-            ensure(around.may_refuse || may_be_unsure, Invariant::RefusedForRoom, || {
+            ensure(context.may_refuse || may_be_unsure, Invariant::RefusedForRoom, || {
                 format!("{} was refused while there is room", request.order_id)
             })?;
             return Ok("refused");
         }
         CreateReply::NoRoom => {
             told.refused.insert(request.order_id);
-            ensure(around.is_full, Invariant::RefusedForRoom, || {
+            ensure(context.is_full, Invariant::RefusedForRoom, || {
                 format!("{} was refused for want of room that there is", request.order_id)
             })?;
             return Ok("refused for room");
@@ -120,17 +120,17 @@ fn has_body(order: &Order, request: &CreateOrder) -> bool {
 pub(super) fn check_cancel_reply(
     (order_id, is_theirs): (OrderId, bool),
     reply: &CancelReply,
-    around: &Surroundings<'_>,
+    context: &CheckContext<'_>,
 ) -> Checked<&'static str> {
     let is_true = |holds: bool, order: &Order, words: &str| {
-        let status = around.exchange.record(order_id).status;
+        let status = context.exchange.record(order_id).status;
         ensure(holds, Invariant::AnswerIsTrue, || {
             format!("{words} was answered with {order:?}, at the exchange it is {status:?}")
         })
     };
     match reply {
         CancelReply::Cancelled(order) => {
-            let lives = around.exchange.record(order_id).status == ExchangeStatus::Open;
+            let lives = context.exchange.record(order_id).status == ExchangeStatus::Open;
             let by_user = order.ending() == Some(Ending::CancelledByUser);
             let is_cancelled = order.status == Status::Cancelled && by_user;
             is_true(is_cancelled && !lives, order, "cancelled")?;
@@ -152,9 +152,9 @@ pub(super) fn check_cancel_reply(
             ensure(!is_theirs, Invariant::NeverLost, known)?;
             Ok("cancel not found")
         }
-        CancelReply::Unavailable if around.may_refuse => Ok("cancel refused"),
+        CancelReply::Unavailable if context.may_refuse => Ok("cancel refused"),
         CancelReply::OutcomeUnknown => Ok("cancel outcome unknown"),
-        CancelReply::NoRoom if around.is_exhausted => Ok("cancel refused for room"),
+        CancelReply::NoRoom if context.is_exhausted => Ok("cancel refused for room"),
         CancelReply::NoRoom | CancelReply::Unavailable => {
             Err(broken(Invariant::RefusedForRoom, "a cancel was refused while there is room"))
         }

@@ -1,7 +1,7 @@
 //! The world: users, the process with its disk and store, the network, the exchange with its feed,
 //! and the clocks. Takes one step after another, chosen by the dice.
 
-use super::clients::{Clients, Surroundings};
+use super::clients::{CheckContext, Clients};
 use super::clock::SimulatedClock;
 use super::dice::Dice;
 use super::durable::DurableLog;
@@ -244,7 +244,7 @@ impl<'a> World<'a> {
         if node.service.is_readable() {
             self.readers.read_all(&self.clients.users, readable, (durable, exchange))?;
         }
-        let around = Surroundings {
+        let context = CheckContext {
             views: node.views(),
             index: &node.index,
             exchange,
@@ -254,7 +254,7 @@ impl<'a> World<'a> {
             is_exhausted: node.driver().wal().is_exhausted(),
             is_readable: node.service.is_readable(),
         };
-        for answered in self.clients.poll_all(&around)? {
+        for answered in self.clients.poll_all(&context)? {
             if let Some(order_id) = answered.order_id {
                 let name = self.trace.name(order_id);
                 say!(self.trace, "  {name} is answered: {}", answered.words);
