@@ -140,12 +140,12 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
         "copied {} orders; Postgres follows the log after record {}",
         copied.orders, copied.position
     )?;
-    if copied.untold > 0 {
+    if copied.without_history > 0 {
         writeln!(
             out,
             "of {} orders, order_events lacks changes from before this copy, which the log no longer \
-contains",
-            copied.untold
+             contains",
+            copied.without_history
         )?;
     }
     differ(offline::verify(&options, Some(&servers), out)?)

@@ -1,3 +1,5 @@
+//! The command line: subcommands and the settings of each.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,9 +24,9 @@ use crate::sim_exchange::{SessionTime, SimOptions, Speed};
 use crate::types::{InvalidValue, OrderId, UserId};
 use crate::wal::DEFAULT_RESERVE_BYTES;
 
-/// Most shards; a host with more cores than this has never been measured.
+/// Most shards. Hosts with more cores were never measured.
 const MAX_SHARDS: u64 = 1_024;
-/// Most symbols that are added from the universe file.
+/// Most symbols from the universe file.
 const MAX_UNIVERSE: u64 = 7_000;
 const MIB: u64 = 1024 * 1024;
 const DEFAULT_DISK_RESERVE_MIB: u64 = DEFAULT_RESERVE_BYTES / MIB;
@@ -38,7 +40,7 @@ pub(super) fn data_dir() -> impl TypedValueParser<Value = DataDir> {
 #[derive(Debug, Parser)]
 #[command(name = "longbow", version, about, args_override_self = true)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -50,26 +52,27 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run the simulated exchange alone.
     Exchange(Box<ExchangeArgs>),
-    /// Print a development token for a user, with the key of a server that has been started.
+    /// Print a development token for a user, signed with the key of a server that was started
+    /// before.
     Token(TokenArgs),
-    /// Look at the write-ahead log.
+    /// Read the write-ahead log.
     #[command(subcommand)]
     Wal(WalCommand),
-    /// Make the tables in Postgres, or bring them up to date.
+    /// Create the tables in Postgres, or migrate them.
     Migrate(MigrateArgs),
-    /// Compare the log, the index and Postgres of a stopped server, order by order. Prints each
-    /// difference and nothing else, and changes nothing; exit code 1 where there is any.
+    /// Compare the log, the index and Postgres of a server, order by order. Prints one line per
+    /// difference and changes nothing; exit code 1 if there is any.
     Verify(VerifyArgs),
-    /// Make the data directory of a server that has lost it from Postgres. Another process that still
-    /// writes there is shut out.
+    /// Rebuild a lost data directory from Postgres. Any process that still writes there is fenced
+    /// off.
     Restore(RestoreArgs),
-    /// Copy all orders of a stopped server into a Postgres that comes later than the beginning of the
-    /// log. May be interrupted and run again.
+    /// Copy all orders of a stopped server into a Postgres that was added after the log had been
+    /// cut. May be interrupted and run again.
     Backfill(CopyArgs),
-    /// Decide what becomes of what was heard of orders and does not fit them, at a running server.
+    /// Decide about quarantined executions and reports, at a running server.
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
-    /// End an order by hand that is stuck, at a running server. The exchange is not told.
+    /// Close a stuck order by hand, at a running server. The exchange is not told.
     CloseOrder(CloseOrderArgs),
 }
 
@@ -77,12 +80,13 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(args_override_self = true)]
 pub struct ServeArgs {
-    /// Address that clients connect to, or a name, which may have several; port 0 takes a free one.
+    /// Address for clients: IP address or host name, with port. All addresses of a name are used;
+    /// port 0 picks a free port.
     #[arg(long, env = "LONGBOW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: ListenAddress,
 
     /// Address of the operators' listener: /healthz, /readyz, /metrics, /kill-switch, /mass-cancel,
-    /// /quarantine, /orders/ID/close. Keep it private: it asks nobody who they are.
+    /// /quarantine, /orders/ID/close. Keep it private: it has no authentication.
     #[arg(
         long,
         env = "LONGBOW_ADMIN_LISTEN",
@@ -91,13 +95,13 @@ pub struct ServeArgs {
     )]
     pub admin_listen: ListenAddress,
 
-    /// Seconds that a connection without a request is kept. A load balancer in front must keep its
-    /// own for less: most do for 60.
+    /// Seconds that an idle client connection is kept. A load balancer in front must close its own
+    /// idle connections sooner; most do after 60.
     #[arg(long, env = "LONGBOW_KEEP_ALIVE_SECONDS", value_name = "S", default_value_t = 75,
           value_parser = whole::<u64>(1..=86_400))]
     pub keep_alive_seconds: u64,
 
-    /// Directory of the write-ahead log and of everything else that must survive a restart.
+    /// Directory of the write-ahead log and all other durable state.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
           value_parser = data_dir())]
     pub data_dir: DataDir,
@@ -106,24 +110,24 @@ pub struct ServeArgs {
     #[arg(long, env = "LONGBOW_EXCHANGE", value_name = "sim|URL", default_value = "sim")]
     pub exchange: ExchangeChoice,
 
-    /// Threads that serve clients, each with a core of its own; 0 leaves one core to the rest.
+    /// Threads that serve clients, each on its own core; 0 leaves one core to the other threads.
     #[arg(long, env = "LONGBOW_SHARDS", value_name = "N", default_value_t = 0,
           value_parser = whole::<u64>(0..=MAX_SHARDS))]
     pub shards: u64,
 
-    /// Microseconds that shards and the orders thread look for work before they sleep. Saves 20 us
-    /// each time that one wakes another, where each has a core of its own; takes time from others
-    /// where not.
+    /// Microseconds that shards and the orders thread spin before they sleep. Saves 20 us per
+    /// wake-up if each has its own core; takes time from other threads if not.
     #[arg(long, alias = "spin", env = "LONGBOW_SPIN_US", value_name = "US", default_value_t = 0,
           value_parser = whole::<u64>(0..=10_000))]
     pub spin_us: u64,
 
-    /// Milliseconds that POST /order and DELETE /order wait for the exchange before they answer 202.
+    /// Milliseconds that POST /order and DELETE /order wait for the exchange before they answer
+    /// 202.
     #[arg(long, alias = "order-reply-timeout", env = "LONGBOW_ORDER_REPLY_TIMEOUT_MS", value_name = "MS", default_value_t = 150,
           value_parser = whole::<u64>(1..=60_000))]
     pub order_reply_timeout_ms: u64,
 
-    /// Seconds that an order which has ended stays in memory. It is read from the disk after that.
+    /// Seconds that an ended order stays in memory. After that it is read from the disk.
     #[arg(long, env = "LONGBOW_KEEP_ENDED_SECONDS", value_name = "S", default_value_t = 60,
           value_parser = whole::<u64>(0..=86_400))]
     pub keep_ended_seconds: u64,
@@ -133,49 +137,45 @@ pub struct ServeArgs {
           value_parser = whole::<u64>(16..=1_048_576))]
     pub index_cache_mib: u64,
 
-    /// Hours that changes of orders are kept for streams of orders which are resumed. A stream that
-    /// was away for longer starts again.
+    /// Hours that changes of orders are kept for order streams that resume. A stream that was away
+    /// for longer starts again.
     #[arg(long, env = "LONGBOW_KEEP_ORDER_CHANGES_HOURS", value_name = "H", default_value_t = 24,
           value_parser = whole::<u64>(1..=8_760))]
     pub keep_order_changes_hours: u64,
 
-    /// Size of the newest part of the write-ahead log that is kept although the index has it, in
+    /// Size of the newest part of the write-ahead log that is kept even though the index has it, in
     /// MiB.
     #[arg(long, env = "LONGBOW_WAL_KEEP_MIB", value_name = "MIB", default_value_t = 1_024,
           value_parser = whole::<u64>(0..=1_073_741_824))]
     pub wal_keep_mib: u64,
 
-    /// Size of the files of the write-ahead log that are made from now on, in MiB. The log is cut by
-    /// whole files.
+    /// Size of new segments of the write-ahead log, in MiB. The log is cut by whole segments.
     #[arg(long, env = "LONGBOW_WAL_SEGMENT_MIB", value_name = "MIB", default_value_t = 64,
           value_parser = whole::<u64>(1..=1_024))]
     pub wal_segment_mib: u64,
 
-    /// Room for bad times, in MiB: so much is allocated ahead for the log, for cancels and fills on a
-    /// full disk, and new orders are refused while less than that is free beside it. 0 for none.
+    /// Disk reserve, in MiB: so much is preallocated for cancels and fills on a full disk, and new
+    /// orders are refused while less than that is free besides. 0 for none.
     #[arg(long, env = "LONGBOW_DISK_RESERVE_MIB", value_name = "MIB",
           default_value_t = DEFAULT_DISK_RESERVE_MIB,
           value_parser = whole::<u64>(0..=1_048_576))]
     pub disk_reserve_mib: u64,
 
-    /// File with the key of the tokens (HS256, at least 32 bytes). Without it the engine makes one
-    /// in the data directory, and anybody may log in by name: for development only.
+    /// File with the key of the tokens (HS256, at least 32 bytes). Without it the server creates a
+    /// key in the data directory, and anybody may log in by name: for development only.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
 
-    /// TOML file with any of these settings, named as the flags are.
+    /// TOML file with any of these settings, named like the flags.
     #[arg(long, env = "LONGBOW_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// The price streams.
     #[command(flatten)]
     pub streams: StreamArgs,
 
-    /// Postgres behind the orders.
     #[command(flatten)]
     pub postgres: PostgresArgs,
 
-    /// The way to the exchange and back.
     #[command(flatten)]
     pub link: ExchangeLinkArgs,
 
@@ -185,7 +185,7 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// How long a connection without a request is kept.
+    /// How long an idle client connection is kept.
     pub fn keep_alive(&self) -> Duration {
         Duration::from_secs(self.keep_alive_seconds)
     }
@@ -195,37 +195,33 @@ impl ServeArgs {
         self.index_cache_mib * MIB
     }
 
-    /// How long changes of orders are kept.
     pub fn order_changes_age_micros(&self) -> u64 {
         self.keep_order_changes_hours * 3_600 * 1_000_000
     }
 
-    /// How much of the log is kept although the index has it.
+    /// How much of the log is kept even though the index has it.
     pub fn wal_keep_bytes(&self) -> u64 {
         self.wal_keep_mib * MIB
     }
 
-    /// Size of a file of the log.
     pub fn wal_segment_bytes(&self) -> u64 {
         self.wal_segment_mib * MIB
     }
 
-    /// What is kept ready on the disk for the time when nothing is free.
     pub fn disk_reserve_bytes(&self) -> u64 {
         self.disk_reserve_mib * MIB
     }
 
-    /// How long shards and the orders thread look for work before they sleep.
+    /// How long shards and the orders thread spin before they sleep.
     pub fn spin(&self) -> Duration {
         Duration::from_micros(self.spin_us)
     }
 
-    /// How long an order that has ended stays in memory.
     pub fn keep_ended(&self) -> Duration {
         Duration::from_secs(self.keep_ended_seconds)
     }
 
-    /// How long an order's answer may take.
+    /// How long an order waits for the exchange before it is answered.
     pub fn order_reply_timeout(&self) -> Duration {
         Duration::from_millis(self.order_reply_timeout_ms)
     }
@@ -234,33 +230,33 @@ impl ServeArgs {
 /// Settings of the simulated exchange.
 #[derive(Debug, Clone, Args)]
 pub struct SimulatorArgs {
-    /// Tape to replay; without it the one inside the program, recorded on 2013-10-08.
+    /// Tape to replay; by default the built-in one, recorded on 2013-10-08.
     #[arg(long, env = "LONGBOW_TAPE", value_name = "FILE")]
     pub tape: Option<PathBuf>,
 
-    /// Speed of the replay: 1 is the recorded timing, 10 ten times as fast.
+    /// Replay speed: 1 is the recorded timing, 10 is ten times as fast.
     #[arg(long, env = "LONGBOW_SPEED", value_name = "X", default_value_t)]
     pub speed: Speed,
 
-    /// Time of the session at which the replay starts, and starts again, New York time.
+    /// Time of day, New York time, at which the replay starts and restarts.
     #[arg(long, env = "LONGBOW_FROM", value_name = "HH:MM[:SS]", default_value = "09:30")]
     pub from: SessionTime,
 
-    /// Symbols added from the universe of 2014-03-24: real closing price and activity, a synthetic
-    /// walk of the price.
+    /// Symbols added from the universe of 2014-03-24, with real closing prices and activity and a
+    /// synthetic random walk.
     #[arg(long, env = "LONGBOW_UNIVERSE", value_name = "N", default_value_t = 500,
           value_parser = whole::<u64>(0..=MAX_UNIVERSE))]
     pub universe: u64,
 
-    /// What the exchange does wrong, for tests: GROUP.KIND=CHANCE with a probability or next:N,
-    /// such as submits.drop-reply=0.05,feed.skip=next:3,seed=7. The documentation of
-    /// `sim_exchange::faults` has all kinds; PUT /admin/faults changes them while it runs.
+    /// Faults of the exchange, for tests: GROUP.KIND=CHANCE with a probability or next:N, such as
+    /// submits.drop-reply=0.05,feed.skip=next:3,seed=7. The documentation of `sim_exchange::faults`
+    /// lists all kinds; PUT /admin/faults changes them at run time.
     #[arg(long, env = "LONGBOW_FAULT", value_name = "KIND=VALUE,...")]
     pub fault: Option<FaultSettings>,
 }
 
 impl SimulatorArgs {
-    /// The simulator that these settings describe.
+    /// The simulator with these settings.
     pub fn options(&self, listen: SocketAddr, data_dir: Option<PathBuf>) -> SimOptions {
         SimOptions {
             data_dir,
@@ -278,19 +274,19 @@ impl SimulatorArgs {
 #[derive(Debug, Clone, Args)]
 #[command(args_override_self = true)]
 pub struct ExchangeArgs {
-    /// Address of the exchange, or a name, of which it takes the first; port 0 takes a free one.
+    /// Address of the exchange: IP address or host name, with port. The first address of a name is
+    /// used; port 0 picks a free port.
     #[arg(long, env = "LONGBOW_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7070")]
     pub listen: ListenAddress,
 
-    /// Directory that orders are kept in; without it a restart forgets them.
+    /// Directory for its orders; without it a restart forgets them.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// What it replays.
     #[command(flatten)]
     pub simulator: SimulatorArgs,
 
-    /// TOML file with any of these settings, named as the flags are.
+    /// TOML file with any of these settings, named like the flags.
     #[arg(long, env = "LONGBOW_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -299,27 +295,28 @@ pub struct ExchangeArgs {
 #[derive(Debug, Clone, Args)]
 #[command(args_override_self = true)]
 pub struct TokenArgs {
-    /// Data directory of the server that shall accept the token.
+    /// Data directory of the server that is to accept the token.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
           value_parser = data_dir())]
     pub data_dir: DataDir,
 
-    /// Who the token is for.
+    /// The user.
     #[arg(long, env = "LONGBOW_USER", value_name = "NAME", value_parser = UserId::new)]
     pub user: UserId,
 
-    /// File with the key of the tokens, where the server has one configured.
+    /// File with the key of the tokens, if the server was given one.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
 }
 
-/// What can be done with the log.
+/// The subcommands of `wal`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum WalCommand {
-    /// Read all of the log, past any damage, and say what is readable. Changes nothing; exit code 1
-    /// where the server would refuse to start. Damage to what the store has is told, and is no reason.
+    /// Read all of the log, past any damage, and report what is readable. Changes nothing; exit
+    /// code 1 if the server would refuse to start. Damage to records that the store has is
+    /// reported, but does not count.
     Verify(WalVerifyArgs),
-    /// Print records of the log, a line each, oldest first. Changes nothing and works beside a running
+    /// Print log records, one per line, oldest first. Changes nothing and works beside a running
     /// server.
     Inspect(WalInspectArgs),
 }
@@ -334,7 +331,7 @@ pub struct WalVerifyArgs {
     pub data_dir: DataDir,
 }
 
-/// What `wal inspect` looks at and for.
+/// Settings of `wal inspect`.
 #[derive(Debug, Clone, Args)]
 #[command(args_override_self = true)]
 pub struct WalInspectArgs {
@@ -343,7 +340,7 @@ pub struct WalInspectArgs {
           value_parser = data_dir())]
     pub data_dir: DataDir,
 
-    /// First record to print; without it the oldest that there is.
+    /// First record to print; by default the oldest.
     #[arg(long, value_name = "LSN", value_parser = whole::<u64>(1..=u64::MAX))]
     pub from: Option<u64>,
 
@@ -364,13 +361,13 @@ pub struct WalInspectArgs {
           value_parser = clap::builder::PossibleValuesParser::new(EVENT_NAMES))]
     pub kind: Vec<String>,
 
-    /// How a record is printed: `json`, an object a line, or `text`.
+    /// Output format: `json`, one object per line, or `text`.
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     pub format: LineFormat,
 }
 
 impl WalInspectArgs {
-    /// The same for who shows them.
+    /// The options of the command.
     pub fn options(&self) -> InspectOptions {
         let Self { data_dir, from, count, order, user, kind, format } = self.clone();
         let format = match format {
@@ -381,21 +378,20 @@ impl WalInspectArgs {
     }
 }
 
-/// How records are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LineFormat {
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// `name=value` words.
+    /// `name=value` pairs.
     Text,
 }
 
-/// Which exchange orders go to.
+/// The exchange that orders go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExchangeChoice {
-    /// The simulated one, inside this process.
+    /// The simulated exchange, inside this process.
     Simulated,
-    /// One at an address.
+    /// The exchange at an address.
     At(ExchangeAddress),
 }
 

@@ -1,27 +1,27 @@
-//! Variables of the environment that look like settings and are none.
+//! Checks the environment for misspelt settings.
 
 use std::ffi::{OsStr, OsString};
 
 use super::file::ConfigError;
 
-/// What the names of all variables begin with.
+/// The prefix of all variables.
 const PREFIX: &str = "LONGBOW_";
-/// How alike two names are of which one is a misspelling of the other, of 1.
-const ALIKE: f64 = 0.8;
+/// Similarity, up to 1, from which a name counts as a misspelling of another.
+const MIN_SIMILARITY: f64 = 0.8;
 
 /// The name among `known` that was probably meant.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-        .filter(|&(likeness, _)| likeness >= ALIKE)
+        .filter(|&(similarity, _)| similarity >= MIN_SIMILARITY)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, known)| known)
 }
 
-/// Refuses a variable that no subcommand knows: a setting that is not heard is worse than an error.
+/// Refuses a variable that no subcommand knows: an ignored setting is worse than an error.
 ///
 /// # Errors
-/// The first of them.
+/// The first unknown variable.
 pub(super) fn check(
     command: &clap::Command,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -46,20 +46,20 @@ fn collect(command: &clap::Command, known: &mut Vec<String>) {
     command.get_subcommands().for_each(|command| collect(command, known));
 }
 
-/// Variables that a setting had when it was called otherwise.
+/// The variables that a setting had under former names.
 fn former_variables(argument: &clap::Arg) -> impl Iterator<Item = String> {
     let former = argument.get_env().and(argument.get_all_aliases()).unwrap_or_default();
     former.into_iter().map(|name| format!("{PREFIX}{}", name.replace('-', "_").to_uppercase()))
 }
 
-/// The value that a setting has from the environment under a name that it had before.
+/// The value of a setting's former variable, unless its current one is set.
 pub(super) fn former_value(argument: &clap::Arg) -> Option<OsString> {
     let is_set = argument.get_env().is_some_and(|name| std::env::var_os(name).is_some());
     former_variables(argument).find_map(std::env::var_os).filter(|_| !is_set)
 }
 
-/// Kubernetes tells each container of the services around it by variables with their names, one that
-/// is called `longbow` among them ("Service", "Environment variables").
+/// Kubernetes announces each service to containers by variables with the service's name, and a
+/// service may be named `longbow` ("Service", "Environment variables").
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let is_address = value.to_str().is_some_and(|value| value.contains("://"));
     name.ends_with("_SERVICE_HOST")
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_variables_are_refused_with_what_was_probably_meant() {
+    fn misspelt_variables_are_refused_with_a_suggestion() {
         for (wrong, meant) in [
             ("LONGBOW_SHARD", Some("LONGBOW_SHARDS")),
             ("LONGBOW_LISTEN_", Some("LONGBOW_LISTEN")),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_any_subcommand_and_what_is_no_setting_pass() {
+    fn settings_of_any_subcommand_and_unrelated_variables_pass() {
         for (name, value) in [
             ("LONGBOW_SHARDS", "1"),
             ("LONGBOW_USER", "alice"),

@@ -1,3 +1,5 @@
+//! Merges configuration file, environment and flags.
+
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -8,47 +10,47 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use super::args::Cli;
 use super::environment;
 
-/// Why the settings are not usable.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// clap's own message, which names flag, value and what is allowed; also `--help`.
+    /// clap's error, which names flag, value and what is allowed; also `--help`.
     #[error("{0}")]
     CommandLine(#[from] clap::Error),
     /// A setting of the file has a value that its flag does not take.
     #[error("in the configuration file {path}: {message}", path = path.display())]
     InFile {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// clap's message.
         message: String,
     },
-    /// The file is not there or is not TOML.
+    /// The file cannot be read, or is not TOML.
     #[error("cannot read the configuration file {path}: {message}", path = path.display())]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         message: String,
     },
-    /// The file has a setting that there is not.
+    /// The file has an unknown setting.
     #[error(
         "the configuration file {path} has an unknown setting `{setting}`{}; known are {known}",
         did_you_mean(meant.as_deref()),
         path = path.display()
     )]
     UnknownSetting {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The setting.
         setting: String,
         /// What was probably meant.
         meant: Option<String>,
-        /// What there is.
+        /// The known settings.
         known: String,
     },
-    /// The environment has a setting that there is not.
+    /// The environment has an unknown setting.
     #[error(
-        "the environment has an unknown setting `{variable}`{}; correct it or take it away, `longbow help serve` lists what there is",
+        "the environment has an unknown setting `{variable}`{}; correct it or unset it; `longbow help serve` lists the settings",
         did_you_mean(meant.as_deref())
     )]
     UnknownVariable {
@@ -63,11 +65,11 @@ fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }
 
-/// Reads flags, environment and configuration file. A setting of the file becomes a flag in front
-/// of those that were given, unless the environment has it: later flags win over earlier ones.
+/// Parses flags, environment and configuration file. A setting of the file becomes a flag before
+/// those that were given, unless the environment has it: later flags override earlier ones.
 ///
 /// # Errors
-/// A setting is unknown or has a value that is not allowed; also where `--help` was asked for.
+/// A setting is unknown or has an invalid value; also on `--help`.
 pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> {
     let command = Cli::command();
     let matches = command.clone().try_get_matches_from(&arguments)?;
@@ -80,7 +82,7 @@ pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> 
     let mut merged: Vec<OsString> = rest.by_ref().take(2).collect();
     if let Some(path) = config_path(inner) {
         merged.extend(flags_of_file(&path, &settings)?);
-        let in_file = |error| ConfigError::InFile { path, message: words_of(&error) };
+        let in_file = |error| ConfigError::InFile { path, message: message_of(&error) };
         command.clone().try_get_matches_from(&merged).map_err(in_file)?;
     }
     for setting in &settings {
@@ -91,22 +93,24 @@ pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> 
     Ok(Cli::from_arg_matches(&command.try_get_matches_from(merged)?)?)
 }
 
-/// A setting as a flag.
 fn flag(setting: &clap::Arg, value: &OsStr) -> OsString {
-    let mut flag = OsString::from(format!("--{}=", setting.get_long().unwrap_or_default()));
+    let Some(name) = setting.get_long() else {
+        unreachable!("settings are flags with a long name, and {} has none", setting.get_id())
+    };
+    let mut flag = OsString::from(format!("--{name}="));
     flag.push(value);
     flag
 }
 
-/// What clap says, without the word before it and the advice behind it, which are for a command line.
-fn words_of(error: &clap::Error) -> String {
+/// clap's message without its prefix and its hint, which suit only a command line.
+fn message_of(error: &clap::Error) -> String {
     let message = error.to_string();
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     let advice = message.find("\n\nFor more information").unwrap_or(message.len());
     message.get(..advice).unwrap_or(message).trim_end().to_owned()
 }
 
-/// Where a text is no TOML, and why.
+/// The line of a TOML error, and its cause.
 fn not_toml(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     format!("line {}: {}", before.matches('\n').count() + 1, error.message())
@@ -116,7 +120,7 @@ fn config_path(matches: &ArgMatches) -> Option<PathBuf> {
     matches.try_get_one::<PathBuf>("config").ok().flatten().cloned()
 }
 
-/// A subcommand's flags that a file may set.
+/// The flags of a subcommand that a file may set.
 fn settings(command: &clap::Command) -> Vec<&clap::Arg> {
     let flags = command.get_arguments().filter(|argument| argument.get_long().is_some());
     flags.filter(|argument| argument.get_id() != "config").collect()
@@ -128,7 +132,7 @@ fn is_called(setting: &clap::Arg, name: &str) -> bool {
     setting.get_long() == Some(name) || former.contains(&name)
 }
 
-/// Whether the environment sets it, which wins over a file.
+/// Whether the environment sets it, which overrides the file.
 fn is_in_environment(setting: &clap::Arg) -> bool {
     let is_set = setting.get_env().is_some_and(|variable| std::env::var_os(variable).is_some());
     is_set || environment::former_value(setting).is_some()
@@ -152,7 +156,7 @@ fn flags_of_file(path: &Path, settings: &[&clap::Arg]) -> Result<Vec<OsString>, 
         };
         if !seen.insert(known.get_id()) {
             return Err(unreadable(format!(
-                "`{name}` is set twice: `-` and `_` are the same, and so is a name that it had before"
+                "`{name}` is set twice: `-` and `_` are the same, and so are former names"
             )));
         }
         let value = match value {
@@ -163,7 +167,7 @@ fn flags_of_file(path: &Path, settings: &[&clap::Arg]) -> Result<Vec<OsString>, 
             other => {
                 let kind = other.type_str();
                 return Err(unreadable(format!(
-                    "`{setting}` is no single value, but of type {kind}"
+                    "`{setting}` must be a single value, not of type {kind}"
                 )));
             }
         };
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_file_and_the_file_over_defaults() {
+    fn flags_override_the_file_and_the_file_overrides_defaults() {
         let arguments = serve("shards = 2\nspeed = 2.5\nmax_streams = 7\n", &["--shards", "3"]);
         let arguments = arguments.unwrap();
         assert_eq!(arguments.shards, 3);
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_setting_value_and_what_is_allowed() {
+    fn errors_name_the_setting_its_value_and_what_is_allowed() {
         let error = serve("shards = 5000", &[]).unwrap_err().to_string();
         assert!(error.contains("longbow.toml") && error.contains("--shards"), "{error}");
         assert!(error.contains("5000") && error.contains("from 0 to 1024"), "{error}");
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_known_by_the_names_that_they_had_before() {
+    fn former_names_of_settings_work() {
         let arguments = serve("spin = 7\nwebhook_window = 9", &["--coalesce", "3"]).unwrap();
         let link = &arguments.link;
         assert_eq!((arguments.spin_us, link.webhook_window_seconds), (7, 9));
@@ -248,11 +252,11 @@ mod tests {
                     continue;
                 };
                 assert!(argument.get_help().is_some(), "--{name} has no help");
-                // What is decided on the spot is no setting.
+                // A decision on the spot is no setting.
                 if ["force", "repair", "by", "reason"].contains(&name) {
                     continue;
                 }
-                // What to look for in a log is none either.
+                // Nor is a filter of `wal inspect`.
                 if command.get_name() == "inspect" && name != "data-dir" {
                     continue;
                 }

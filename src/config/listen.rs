@@ -1,3 +1,5 @@
+//! Addresses to listen on.
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -5,29 +7,27 @@ use std::str::FromStr;
 
 use crate::types::InvalidValue;
 
-/// Longest name of a host (RFC 1035, section 2.3.4).
+/// Longest host name (RFC 1035, section 2.3.4).
 const MAX_NAME_BYTES: usize = 253;
 const ALLOWED: &str = "an address and a port, such as 127.0.0.1:8080, [::]:8080 or localhost:8080";
 
-/// Where to listen: an address, or a name, which may have several.
+/// An address to listen on: an IP address, or a host name, which may have several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// This one.
     Address(SocketAddr),
-    /// All that a name has.
+    /// All addresses of a host name.
     Name {
-        /// The name.
         host: String,
-        /// The port at each.
+        /// The port on each address.
         port: u16,
     },
 }
 
 impl ListenAddress {
-    /// The addresses, each once, those of IPv4 first.
+    /// The addresses, each once, IPv4 first.
     ///
     /// # Errors
-    /// The name is not known.
+    /// The name cannot be resolved.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = match self {
             Self::Address(address) => return Ok(vec![*address]),
@@ -57,7 +57,7 @@ impl FromStr for ListenAddress {
         let invalid = || InvalidValue::new(text, ALLOWED);
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        // What looks like an address of IPv4 and is none is no name either.
+        // A malformed IPv4 address is not a name either.
         let is_name = host.bytes().all(is_of_names)
             && host.bytes().any(|byte| byte.is_ascii_alphabetic())
             && host.len() <= MAX_NAME_BYTES;
@@ -83,10 +83,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_names_are_taken_as_they_were_given() {
-        for fine in ["127.0.0.1:8080", "[::1]:0", "localhost:8080", "db-1.example.:1", "a_b:65535"]
+    fn valid_addresses_and_names_are_kept_as_given() {
+        for valid in ["127.0.0.1:8080", "[::1]:0", "localhost:8080", "db-1.example.:1", "a_b:65535"]
         {
-            assert_eq!(fine.parse::<ListenAddress>().unwrap().to_string(), fine);
+            assert_eq!(valid.parse::<ListenAddress>().unwrap().to_string(), valid);
         }
         for wrong in [
             "",
@@ -110,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_all_of_its_addresses_and_an_unknown_one_has_none() {
+    fn a_name_resolves_to_all_of_its_addresses() {
         let found = "localhost:7".parse::<ListenAddress>().unwrap().resolve().unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
         assert!(found.is_sorted_by_key(SocketAddr::is_ipv6), "{found:?}");
-        // RFC 6761, section 6.4: never a name of anything.
+        // RFC 6761, section 6.4: never resolves.
         assert!("longbow.invalid:7".parse::<ListenAddress>().unwrap().resolve().is_err());
     }
 }

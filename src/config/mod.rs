@@ -1,6 +1,6 @@
-//! The command line and the configuration file. One definition of each setting: its flag, its
-//! variable in the environment, its unit and its default. Defaults give way to the file, the file
-//! to the environment, the environment to flags.
+//! The command line and the configuration file. Each setting is defined once: its flag, its
+//! environment variable, its unit and its default. Flags override the environment, which overrides
+//! the file, which overrides the defaults.
 
 mod args;
 mod environment;

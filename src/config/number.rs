@@ -1,11 +1,11 @@
-//! What a flag takes, in words that need no knowledge of this program's language.
+//! Value parsers whose errors say what is allowed, without terms of Rust.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::order::MAX_CASE_TEXT_BYTES;
 
-/// Reads a whole number within a range.
+/// Parses a whole number within a range.
 pub(super) fn whole<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone {
@@ -14,20 +14,19 @@ pub(super) fn whole<T: TryFrom<u64>>(
         number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
             match *most {
-                u64::MAX => format!("expected a whole number from {least} on"),
+                u64::MAX => format!("expected a whole number of at least {least}"),
                 most => format!("expected a whole number from {least} to {most}"),
             }
         })
     }
 }
 
-/// Reads an address of a machine.
 pub(super) fn ip_address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| "expected an IP address such as 192.0.2.7 or 2001:db8::7".to_owned())
 }
 
-/// Reads what an operator says with an act.
-pub(super) fn said(text: &str) -> Result<String, String> {
+/// Parses the name or the reason that an operator gives with an action.
+pub(super) fn operator_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.len() > MAX_CASE_TEXT_BYTES {
         return Err(format!(
             "expected a text of 1 to {MAX_CASE_TEXT_BYTES} bytes that is not blank"
@@ -49,15 +48,15 @@ mod tests {
         }
         assert_eq!(
             whole::<u64>(1..=u64::MAX)("0").unwrap_err(),
-            "expected a whole number from 1 on"
+            "expected a whole number of at least 1"
         );
     }
 
     #[test]
-    fn what_an_operator_says_is_not_blank_and_not_too_long() {
-        assert_eq!(said("carol").as_deref(), Ok("carol"));
+    fn texts_of_operators_are_not_blank_and_not_too_long() {
+        assert_eq!(operator_text("carol").as_deref(), Ok("carol"));
         for wrong in [String::new(), " \t".to_owned(), "x".repeat(MAX_CASE_TEXT_BYTES + 1)] {
-            assert!(said(&wrong).unwrap_err().contains("240 bytes"));
+            assert!(operator_text(&wrong).unwrap_err().contains("240 bytes"));
         }
     }
 }

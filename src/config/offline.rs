@@ -1,4 +1,4 @@
-//! The commands that compare, restore and copy the records of a stopped server.
+//! Settings of the commands that compare, restore and copy records.
 
 use clap::Args;
 
@@ -15,15 +15,16 @@ pub struct VerifyArgs {
           value_parser = data_dir())]
     pub data_dir: DataDir,
 
-    /// The servers, as `serve` takes them. Without it only the log and the index are compared.
+    /// The Postgres servers, as given to `serve`. Without it only the log and the index are
+    /// compared.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: Option<String>,
 
     #[command(flatten)]
     pub schema: SchemaArgs,
 
-    /// Write orders anew where Postgres has something else of them, and say what differs still. The server
-    /// must not be running. Nothing is removed.
+    /// Overwrite orders that differ in Postgres, and report what still differs. The server must be
+    /// stopped. Removes nothing.
     #[arg(long, requires = "postgres")]
     pub repair: bool,
 }
@@ -35,7 +36,7 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub copy: CopyArgs,
 
-    /// Restore what there is where the tables in Postgres speak of rows that are gone.
+    /// Restore even if the tables in Postgres refer to rows that are missing.
     #[arg(long)]
     pub force: bool,
 }
@@ -44,12 +45,12 @@ pub struct RestoreArgs {
 #[derive(Clone, Args)]
 #[command(args_override_self = true)]
 pub struct CopyArgs {
-    /// Data directory of the server, which must not be running.
+    /// Data directory of the server, which must be stopped.
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
           value_parser = data_dir())]
     pub data_dir: DataDir,
 
-    /// The servers, as `serve` takes them.
+    /// The Postgres servers, as given to `serve`.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: String,
 
@@ -57,7 +58,7 @@ pub struct CopyArgs {
     pub schema: SchemaArgs,
 }
 
-// An address may have a password in it.
+// An address may contain a password.
 
 impl std::fmt::Debug for VerifyArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

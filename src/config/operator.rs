@@ -1,25 +1,25 @@
-//! Command line of operators who decide about orders of a running server.
+//! Settings of the commands with which operators decide about orders of a running server.
 
 use std::fmt;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
-use super::number::{said, whole};
+use super::number::{operator_text, whole};
 use crate::types::{InvalidValue, OrderId};
 
-/// What `quarantine` does.
+/// The subcommands of `quarantine`.
 #[derive(Debug, Subcommand)]
 pub enum QuarantineCommand {
-    /// List what waits for a decision, as JSON.
+    /// List the open cases, as JSON.
     List(AdminArgs),
-    /// Let the execution of a case count.
+    /// Count the execution of a case.
     Book(CaseArgs),
-    /// Let it not count, now and whenever the exchange shows it again.
+    /// Discard the execution of a case, now and whenever the exchange sends it again.
     Discard(CaseArgs),
 }
 
-/// Where the running server listens for operators.
+/// The address of the operators' listener.
 #[derive(Debug, Clone, Args)]
 pub struct AdminArgs {
     /// Address of the server's operators' listener.
@@ -32,7 +32,7 @@ pub struct AdminArgs {
     pub admin_url: AdminUrl,
 }
 
-/// Where a server's operators' listener is reached, perhaps behind a proxy that gives it a path.
+/// The address of an operators' listener, perhaps behind a proxy that adds a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminUrl(String);
 
@@ -42,13 +42,13 @@ impl FromStr for AdminUrl {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         const ALLOWED: &str = "an address such as http://127.0.0.1:9090";
         let url = url::Url::parse(text).map_err(|_| InvalidValue::new(text, ALLOWED))?;
-        let is_fine = url.scheme() == "http"
+        let is_valid = url.scheme() == "http"
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none();
-        if !is_fine {
+        if !is_valid {
             return Err(InvalidValue::new(text, ALLOWED));
         }
         Ok(Self(text.trim_end_matches('/').to_owned()))
@@ -61,41 +61,38 @@ impl fmt::Display for AdminUrl {
     }
 }
 
-/// A decision about a case.
+/// Arguments of a decision about a case.
 #[derive(Debug, Clone, Args)]
 pub struct CaseArgs {
     /// The order.
     #[arg(value_name = "ORDER_ID")]
     pub order_id: OrderId,
-    /// The number of its case, as `quarantine list` gives it.
+    /// The number of the case, from `quarantine list`.
     #[arg(value_name = "CASE", value_parser = whole::<u64>(0..=u64::MAX))]
     pub case: u64,
-    /// Who decides, and why.
     #[command(flatten)]
     pub act: ActArgs,
 }
 
-/// An order to end by hand.
+/// Arguments of `close-order`.
 #[derive(Debug, Clone, Args)]
 pub struct CloseOrderArgs {
     /// The order.
     #[arg(value_name = "ORDER_ID")]
     pub order_id: OrderId,
-    /// Who decides, and why.
     #[command(flatten)]
     pub act: ActArgs,
 }
 
-/// What an operator says with every act; it stands in the order's history.
+/// The operator and the reason of a decision, both recorded in the order's history.
 #[derive(Debug, Clone, Args)]
 pub struct ActArgs {
     /// Who decides.
-    #[arg(long, value_name = "NAME", value_parser = said)]
+    #[arg(long, value_name = "NAME", value_parser = operator_text)]
     pub by: String,
-    /// Why; it stands in the history of the order.
-    #[arg(long, value_name = "TEXT", value_parser = said)]
+    /// Why; recorded in the order's history.
+    #[arg(long, value_name = "TEXT", value_parser = operator_text)]
     pub reason: String,
-    /// Where the server listens.
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -105,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_a_server_have_a_scheme_and_a_host() {
+    fn admin_addresses_have_a_scheme_and_a_host() {
         for (given, shown) in [
             ("http://127.0.0.1:9090/", "http://127.0.0.1:9090"),
             ("http://proxy.example/longbow", "http://proxy.example/longbow"),

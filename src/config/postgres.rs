@@ -1,3 +1,5 @@
+//! Settings of the projection into Postgres.
+
 use clap::{Args, ValueEnum};
 
 use super::number::whole;
@@ -16,38 +18,39 @@ pub struct PostgresArgs {
     #[command(flatten)]
     pub schema: SchemaArgs,
 
-    /// Bring the tables in Postgres up to date before the start, or when a server comes up later.
+    /// Migrate the tables in Postgres before the start, or when a server is reached later.
     #[arg(long, env = "LONGBOW_MIGRATE", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_value_t = false, default_missing_value = "true",
           action = clap::ArgAction::Set)]
     pub migrate: bool,
 
-    /// What has to have an order before its answer: `wal`, the write-ahead log; `postgres`, Postgres
-    /// as well. With the second, new orders are refused while Postgres is away; cancels go on.
+    /// What must have an order before it is answered: `wal`, the write-ahead log; `postgres`,
+    /// Postgres as well. With `postgres`, new orders are refused while Postgres is away; cancels
+    /// still work.
     #[arg(long, env = "LONGBOW_COMMIT", value_name = "wal|postgres", default_value = "wal")]
     pub commit: CommitTo,
 
-    /// Most of the time, over some seconds, that Postgres is kept at work while orders come in, in percent. It has the
-    /// same cores and disks here, or others that it shares with those who read.
+    /// Most of the time, in percent over some seconds, that Postgres is kept busy while orders come
+    /// in. Postgres shares cores and disks with the server, or with its own readers.
     #[arg(long, alias = "postgres-share", env = "LONGBOW_POSTGRES_SHARE_PERCENT", value_name = "PERCENT", default_value_t = 50,
           value_parser = whole::<u8>(1..=100))]
     pub postgres_share_percent: u8,
 
-    /// How far the write-ahead log may grow for a Postgres that is away or behind, in MiB. After that
-    /// new orders are refused; about 2,500 orders take one.
+    /// Growth of the write-ahead log, in MiB, while Postgres is away or lags; beyond it new orders
+    /// are refused. About 2,500 orders take one MiB.
     #[arg(long, env = "LONGBOW_POSTGRES_BACKLOG_MIB", value_name = "MIB", default_value_t = 16_384,
           value_parser = whole::<u64>(1..=1_073_741_824))]
     pub postgres_backlog_mib: u64,
 }
 
 impl PostgresArgs {
-    /// How far the log may grow beyond what is kept of it anyway.
+    /// Most bytes of the log beyond what is kept anyway.
     pub fn backlog_bytes(&self) -> u64 {
         self.postgres_backlog_mib * MIB
     }
 }
 
-/// An address may have a password in it.
+/// An address may contain a password.
 impl std::fmt::Debug for PostgresArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresArgs")
@@ -61,12 +64,12 @@ impl std::fmt::Debug for PostgresArgs {
     }
 }
 
-/// What makes an order count.
+/// What must have an order before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CommitTo {
-    /// The write-ahead log has it.
+    /// The write-ahead log.
     Wal,
-    /// The write-ahead log and Postgres have it.
+    /// The write-ahead log and Postgres.
     Postgres,
 }
 
@@ -74,7 +77,7 @@ pub enum CommitTo {
 #[derive(Clone, Args)]
 #[command(args_override_self = true)]
 pub struct MigrateArgs {
-    /// The servers, as `serve` takes them.
+    /// The Postgres servers, as given to `serve`.
     #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
     pub postgres: String,
 
@@ -82,11 +85,11 @@ pub struct MigrateArgs {
     pub schema: SchemaArgs,
 }
 
-/// Where in a database the tables are.
+/// The schema of the tables.
 #[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {
-    /// The schema in Postgres that the tables are in, and that `migrate` makes where it is missing. The
-    /// views for analysts are in `analysis` beside `public`, and in NAME_analysis beside others.
+    /// The schema of the tables in Postgres; `migrate` creates it if it is missing. The views for
+    /// analysts are in the schema `analysis` beside `public`, and in NAME_analysis beside others.
     #[arg(
         long = "postgres-schema",
         env = "LONGBOW_POSTGRES_SCHEMA",

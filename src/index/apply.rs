@@ -1,4 +1,4 @@
-//! Turning records of the log into a batch of the store: pure but for reads of the store.
+//! Turns log records into one batch of the store. Pure, except that it reads the store.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -19,27 +19,25 @@ use crate::order::{
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
-/// How long an order is attended to that the exchange did not know: a day, by whose end it has been
-/// looked at for the last time.
+/// How long a failed order that the exchange did not know stays on the list of orders to look at: a
+/// day. The last lookup is over by then.
 const ATTENDED_MICROS: u64 = 24 * 3_600 * 1_000_000;
 
-/// Moves an index forward. There is one for each index; it belongs to one thread.
+/// Moves an index forward. One per index, owned by one thread.
 ///
-/// It takes records in their order, and everything since the last commit becomes visible together.
-/// After an error nothing more may be asked of it.
+/// Takes records in order. All records since the last commit become visible together. Unusable
+/// after an error.
 pub struct IndexWriter {
     index: Index,
     log_id: LogId,
-    /// The last record that was taken.
     taken: Lsn,
-    /// The latest time of a record that was taken.
+    /// The latest time of a taken record.
     last_at: TimestampMicros,
-    /// Orders that changed in this batch.
     changed: HashMap<OrderId, Working>,
     recent: RecentOrders,
-    /// Ids of the exchange that this batch brings.
+    /// Exchange ids that this batch adds.
     external: HashMap<ExternalOrderId, OrderId>,
-    /// The users' own keys that this batch brings.
+    /// Client order ids that this batch adds.
     keys: HashMap<Bytes, OrderId>,
     feed: FeedRecords,
     changes: ChangeWriter,
@@ -47,31 +45,30 @@ pub struct IndexWriter {
     events: EventEncoder,
 }
 
-/// An order of a batch.
+/// An order that this batch changes.
 struct Working {
     tracked: TrackedOrder,
-    /// Where the store has it now.
+    /// The space that holds it now; `None` if it is not stored yet.
     stored_in: Option<Space>,
 }
 
-/// What of the store belongs to the feed, and what this batch does to it.
+/// The feed's part of the store, and what this batch changes there.
 #[derive(Default)]
 struct FeedRecords {
     position: Option<(Lsn, FeedPosition)>,
-    /// Reports that are kept, oldest first, with the reports themselves where the store does not
-    /// have them yet.
+    /// Reports that are kept, oldest first; their content only while it is not stored yet.
     unmatched: VecDeque<Unmatched>,
-    /// Keys of reports that the store has and that are obsolete.
+    /// Keys of stored reports that are obsolete.
     obsolete: Vec<u64>,
-    /// Ended in this batch, and when the last of them did.
+    /// Orders that ended in this batch, and when the last of them did.
     ended: Vec<OrderId>,
     ended_at: TimestampMicros,
-    /// Keys under which the store has those that ended in earlier batches, and when the last of each
-    /// did, oldest first.
+    /// Keys of the stored batches of ended orders, and when the last order of each ended, oldest
+    /// first.
     stored_ended: VecDeque<(u64, TimestampMicros)>,
-    /// Those of them that a feed position of this batch has made obsolete.
+    /// Keys of those that a feed position of this batch made obsolete.
     obsolete_ended: Vec<u64>,
-    /// Orders that this batch has to be looked at, or no longer.
+    /// Orders that this batch adds to the list of orders to look at (true) or takes off it (false).
     attended: BTreeMap<OrderId, bool>,
 }
 
@@ -82,10 +79,10 @@ struct Unmatched {
 }
 
 impl IndexWriter {
-    /// Goes on where the index stands, with records of this log.
+    /// Resumes at the position of the index, with records of this log.
     ///
     /// # Errors
-    /// [`IndexError::OtherLog`], and what cannot be read.
+    /// [`IndexError::OtherLog`], and read errors.
     pub fn new(index: Index, log_id: LogId) -> Result<Self, IndexError> {
         if let Some(index_log) = index.log_id().filter(|&known| known != log_id) {
             let directory = index.directory().to_path_buf();
@@ -110,15 +107,15 @@ impl IndexWriter {
         })
     }
 
-    /// The last record that was taken.
+    /// The last record taken.
     pub fn taken(&self) -> Lsn {
         self.taken
     }
 
-    /// Takes the next record of the log into the batch.
+    /// Takes the next log record into the batch.
     ///
     /// # Errors
-    /// [`IndexError::OutOfOrder`], [`IndexError::UnknownOrder`], and what cannot be read.
+    /// [`IndexError::OutOfOrder`], [`IndexError::UnknownOrder`], and read errors.
     pub fn take(&mut self, lsn: Lsn, event: Event) -> Result<(), IndexError> {
         let expected = Lsn(self.taken.0 + 1);
         if lsn != expected {
@@ -129,21 +126,21 @@ impl IndexWriter {
         match event {
             Event::Created(created) => self.create(lsn, &created)?,
             Event::Changed(changed) => self.change(lsn, &changed)?,
-            Event::UnmatchedReport(report) => self.feed.hold(lsn, report),
+            Event::UnmatchedReport(report) => self.feed.keep_unmatched(lsn, report),
             Event::FeedPosition(position) => {
                 let kept_micros = self.index.unmatched_report_age_micros();
                 let window_micros = self.index.ended_window_micros();
-                self.feed.reach(lsn, position, (kept_micros, window_micros));
+                self.feed.apply_position(lsn, position, (kept_micros, window_micros));
             }
         }
         self.taken = lsn;
         Ok(())
     }
 
-    /// Makes everything that was taken visible in the index, at once.
+    /// Commits all taken records to the index, atomically.
     ///
     /// # Errors
-    /// [`IndexError::Store`]; the index is not healthy then.
+    /// [`IndexError::Store`]; the index is unhealthy then.
     pub fn commit(&mut self) -> Result<(), IndexError> {
         if self.taken == self.index.position() {
             return Ok(());
@@ -154,10 +151,10 @@ impl IndexWriter {
         committed.inspect_err(|error| self.index.failed(error))
     }
 
-    /// Makes everything that was committed durable.
+    /// Makes all committed records durable.
     ///
     /// # Errors
-    /// [`IndexError::Store`]; the index is not healthy then.
+    /// [`IndexError::Store`]; the index is unhealthy then.
     pub fn persist(&mut self) -> Result<(), IndexError> {
         let position = self.index.position();
         if position == self.index.durable_position() {
@@ -217,9 +214,8 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// The ids of the exchange that this batch brings, in their order: neighbours are written faster.
-    /// An id that comes again means the order that came with it last: the exchange's ids are unique
-    /// within a trading day at least.
+    /// The exchange ids that this batch adds, sorted: neighbours are faster to write. An id that is
+    /// seen again names the newest order: the exchange's ids are unique only within a trading day.
     fn new_links(&mut self) -> Vec<Write> {
         let mut links: Vec<_> = self.external.drain().collect();
         links.sort_unstable();
@@ -230,7 +226,7 @@ impl IndexWriter {
     }
 
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
-        // An order that ends takes three writes, a link one, and the rest few.
+        // Three writes for an order that ends, one for each id or key, and a few more.
         let links = self.external.len() + self.keys.len();
         let capacity = 3 * self.changed.len() + links + self.changes.len() + 8;
         let mut batch = Vec::with_capacity(capacity);
@@ -261,7 +257,7 @@ impl IndexWriter {
     }
 }
 
-/// Puts an order where it belongs and takes it away from where it was.
+/// Writes an order to its space and removes it from the one that held it before.
 fn push_order(
     batch: &mut Vec<Write>,
     (user, order_id): (&UserId, OrderId),
@@ -283,7 +279,8 @@ fn push_order(
             batch.push(remove(Space::Ended, keys::order_id_bytes(order_id).into()));
             batch.push(remove(Space::History, keys::history(user, order_id)));
         }
-        Some(_) | None => {}
+        Some(other) => unreachable!("orders are stored as open or ended, not in {other:?}"),
+        None => {}
     }
     if !is_open {
         batch.push(put(Space::History, keys::history(user, order_id), &[]));
@@ -326,23 +323,23 @@ impl FeedRecords {
         })
     }
 
-    /// Keeps a report. It stays when its order becomes known: what it says is in the log only when
-    /// the order has taken it, which a crash may come before. The order takes it once at most.
-    fn hold(&mut self, lsn: Lsn, report: UnmatchedReport) {
+    /// Keeps a report. It stays when its order becomes known: its content is in the log only once
+    /// the order has taken it, and a crash may come first. The order takes it at most once.
+    fn keep_unmatched(&mut self, lsn: Lsn, report: UnmatchedReport) {
         let received_at = report.received_at;
         self.unmatched.push_back(Unmatched { lsn: lsn.0, received_at, unstored: Some(report) });
         if self.unmatched.len() > MAX_UNMATCHED_REPORTS {
-            self.give_up_oldest();
+            self.drop_oldest_unmatched();
         }
     }
 
-    fn give_up_oldest(&mut self) {
+    fn drop_oldest_unmatched(&mut self) {
         if let Some(Unmatched { lsn, unstored: None, .. }) = self.unmatched.pop_front() {
             self.obsolete.push(lsn);
         }
     }
 
-    /// Takes note of an order that has ended, or has to be looked at.
+    /// Notes that an order has ended, or has to be looked at.
     fn note(&mut self, tracked: &TrackedOrder, changed: &Changed) {
         if changed.change.may_end() && !tracked.order().is_open() {
             self.ended.push(changed.order_id);
@@ -356,9 +353,9 @@ impl FeedRecords {
         }
     }
 
-    /// Takes a feed position: what ended longer before it than a gap reaches back needs no second
+    /// Applies a feed position. Orders that ended before the reconciliation window need no second
     /// look, and reports that the engine has given up by then are obsolete.
-    fn reach(
+    fn apply_position(
         &mut self,
         lsn: Lsn,
         position: FeedPosition,
@@ -371,7 +368,7 @@ impl FeedRecords {
         let is_too_old =
             |unmatched: &Unmatched| position.at.micros_since(unmatched.received_at) > kept_micros;
         while self.unmatched.front().is_some_and(is_too_old) {
-            self.give_up_oldest();
+            self.drop_oldest_unmatched();
         }
         self.position = Some((lsn, position));
     }

@@ -1,5 +1,5 @@
-//! The index in memory: however records are cut into batches and whatever crashes come between, it
-//! holds what they say.
+//! The index over a store in memory: it holds what the records say, however they are batched and
+//! wherever it crashes.
 
 use proptest::prelude::*;
 
@@ -10,12 +10,12 @@ use crate::order::*;
 use crate::types::*;
 use crate::wal::{LogId, Lsn};
 
-/// What happens between records.
+/// What happens between two records.
 #[derive(Debug, Clone)]
 enum Pause {
     Commit,
     Persist,
-    /// A crash that some batches after the last persist survive.
+    /// A crash that this many batches since the last persist survive.
     Crash(usize),
 }
 
@@ -33,7 +33,7 @@ fn open(store: &MemoryStore) -> (Index, IndexWriter) {
     (index, writer)
 }
 
-/// All but what is kept by batches, which are cut differently: ended orders, and changes.
+/// The content except for what depends on how records are batched: ended orders and changes.
 fn content(store: &MemoryStore) -> Vec<(Space, Vec<u8>, store::Bytes)> {
     let mut content = store.content();
     content.retain(|(space, key, _)| match space {
@@ -63,7 +63,7 @@ proptest! {
         for (at, pause) in &pauses {
             let seen_before = index.position();
             take_until(&mut writer, &model.events, at.index(count + 1));
-            prop_assert_eq!(index.position(), seen_before, "nothing is seen before its commit");
+            prop_assert_eq!(index.position(), seen_before, "nothing is visible before its commit");
             match pause {
                 Pause::Commit => writer.commit().unwrap(),
                 Pause::Persist => {
@@ -91,7 +91,7 @@ proptest! {
 }
 
 #[test]
-fn an_order_that_opens_again_is_in_one_place_only() {
+fn a_reopened_order_is_in_one_space_only() {
     let store = MemoryStore::new();
     let (index, mut writer) = open(&store);
     let user = UserId::new("alice").unwrap();
@@ -127,7 +127,7 @@ fn an_order_that_opens_again_is_in_one_place_only() {
         let changed = Changed { order_id, at, change };
         writer.take(Lsn(lsn), Event::Changed(changed)).unwrap();
         writer.commit().unwrap();
-        // A writer that starts anew has no recent orders in memory.
+        // A new writer has no recent orders in memory.
         writer = IndexWriter::new(index.clone(), LOG).unwrap();
         let mut open = 0;
         index.load_open(user.partition(), &mut |_| open += 1).unwrap();
@@ -138,10 +138,10 @@ fn an_order_that_opens_again_is_in_one_place_only() {
 }
 
 #[test]
-fn records_that_do_not_follow_are_refused() {
+fn records_out_of_order_are_refused() {
     let store = MemoryStore::new();
     let (index, mut writer) = open(&store);
-    let model = long_course();
+    let model = long_log();
     let error = writer.take(Lsn(2), model.events[1].clone()).unwrap_err();
     assert!(matches!(error, IndexError::OutOfOrder { lsn: Lsn(2), expected: Lsn(1) }), "{error}");
     let changed = Changed {
@@ -155,7 +155,7 @@ fn records_that_do_not_follow_are_refused() {
     let (_, mut writer) = open(&store);
     take_until(&mut writer, &model.events, 10);
     writer.commit().unwrap();
-    assert_eq!(index.position(), Lsn(0), "another opening");
+    assert_eq!(index.position(), Lsn(0), "another handle");
     let error = IndexWriter::new(open(&store).0, LogId(8)).unwrap_err();
     assert!(matches!(error, IndexError::OtherLog { log: LogId(8), .. }), "{error}");
 }

@@ -1,10 +1,10 @@
-//! Changes of orders, each with the order as it has left it: kept for a time, so that whoever watches
-//! their orders and was away goes on without a hole.
+//! Changes of orders, each with the order as the change left it. Kept for a time, so that an order
+//! stream that reconnects resumes without a gap.
 //!
-//! They are kept by periods of the log. An old period is dropped as a whole, which costs nothing;
-//! removing its keys one by one would cost as much as writing them. Within a period what is large, the
-//! orders, stands in the order of the log, many together under one key, and is written once; only the
-//! small keys stand in the order of users and are moved by fjall.
+//! Changes are kept by periods of the log. Dropping an old period as a whole costs nothing;
+//! removing its keys one by one would cost as much as writing them. Within a period the orders,
+//! which are large, are in log order, many to a key, and written once; only the small keys are
+//! sorted by user and moved by fjall.
 
 use std::sync::Arc;
 
@@ -16,30 +16,30 @@ use crate::order::{Order, StoredOrderEncoder, decode_version};
 use crate::types::{TimestampMicros, UserId};
 use crate::wal::Lsn;
 
-/// Periods in the time that changes are kept: up to an eighth of it they are kept longer.
+/// Periods within the retention time. Changes are kept for up to an eighth longer than that.
 const PERIODS_KEPT: u64 = 8;
-/// Most periods there are, however clocks are set: beyond it the oldest is dropped before its time.
+/// Most periods, however clocks are set. Beyond it the oldest is dropped early.
 const MAX_PERIODS: usize = 32;
 const _: () = assert!(MAX_PERIODS as u64 > 2 * PERIODS_KEPT);
-/// Bytes of orders from which on the next one begins another chunk: some thirty orders. Larger ones
-/// cost a reader more than they spare the writer.
+/// Bytes after which a chunk is full: some thirty orders. Larger chunks cost a reader more than
+/// they save the writer.
 const CHUNK_BYTES: usize = 8 * 1024;
-/// Largest chunk: one order more than that, which is as large as a record of the log at most.
+/// Largest chunk: a full one plus one order, which is at most as large as a log record.
 const MAX_CHUNK_BYTES: usize = CHUNK_BYTES + crate::wal::MAX_RECORD_BYTES;
 
-/// What the store knows of a user's changes.
+/// A user's changes as the store has them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StoredChanges {
-    /// The store has followed the log up to here.
+    /// The store has applied the log up to here.
     pub position: Lsn,
-    /// The first record of the log whose change it would still have.
+    /// The oldest record whose change would still be kept.
     pub kept_from: Lsn,
-    /// Records of the log and what they have made of an order, oldest first.
+    /// Each record and the order as it left it, oldest first.
     pub changes: Vec<(Lsn, Arc<Order>)>,
 }
 
-/// A user's changes after a record of the log, at most `most` of them. None where the store does not
-/// have all of them any more.
+/// A user's changes after an LSN, at most `most` of them. Empty if the store no longer has all of
+/// them.
 pub(super) fn read(
     view: &dyn View,
     user: &UserId,
@@ -57,17 +57,17 @@ pub(super) fn read(
     let last_before = periods.partition_point(|period| period.first <= after.0.saturating_add(1));
     for &period in periods.iter().skip(last_before.saturating_sub(1)) {
         let range: (&[u8], &[u8]) = (&from, &to);
-        // Changes that came together are often in one chunk.
+        // Changes close in time often share a chunk.
         let mut chunk: Option<(u64, Bytes)> = None;
         view.scan(Space::Changes(period), range, ScanOrder::Ascending, &mut |key, value| {
             let lsn = keys::lsn_of_change(key)?;
-            let place = ChangeLocation::decode(value)?;
-            if chunk.as_ref().is_none_or(|(first, _)| *first != place.chunk) {
-                let bytes = view.get(Space::Versions(period), &keys::chunk(place.chunk))?;
-                let bytes = bytes.map(|bytes| place.unpack(bytes)).transpose()?;
-                chunk = bytes.map(|bytes| (place.chunk, bytes));
+            let location = ChangeLocation::decode(value)?;
+            if chunk.as_ref().is_none_or(|(first, _)| *first != location.chunk) {
+                let bytes = view.get(Space::Versions(period), &keys::chunk(location.chunk))?;
+                let bytes = bytes.map(|bytes| location.unpack(bytes)).transpose()?;
+                chunk = bytes.map(|bytes| (location.chunk, bytes));
             }
-            let version = chunk.as_ref().and_then(|(_, bytes)| bytes.get(place.range()));
+            let version = chunk.as_ref().and_then(|(_, bytes)| bytes.get(location.range()));
             let version = version.ok_or(IndexError::Unreadable { what: "a changed order" })?;
             found.changes.push((Lsn(lsn), decode_version(version)?));
             Ok(found.changes.len() < most)
@@ -79,20 +79,20 @@ pub(super) fn read(
     Ok(found)
 }
 
-/// Where an order is as a change has left it.
+/// Where the version of an order is stored.
 #[derive(Debug, Clone, Copy)]
 struct ChangeLocation {
-    /// First record of the log of a chunk.
+    /// First LSN of its chunk.
     chunk: u64,
-    /// Bytes before it in there.
+    /// Offset in the chunk, in bytes.
     offset: u32,
-    /// Bytes that it is.
+    /// Length in bytes.
     length: u32,
-    /// Whether the chunk is compressed: those of format 2 are not.
+    /// Whether the chunk is compressed; format 2 did not compress.
     is_packed: bool,
 }
 
-/// Marks the length of an order in a compressed chunk.
+/// Bit in the length that says that the chunk is compressed.
 const PACKED: u32 = 1 << 31;
 const _: () = assert!(2 * MAX_CHUNK_BYTES < PACKED as usize);
 
@@ -104,7 +104,7 @@ impl ChangeLocation {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
-        let unreadable = || IndexError::Unreadable { what: "the place of a changed order" };
+        let unreadable = || IndexError::Unreadable { what: "the location of a changed order" };
         let (chunk, rest) = bytes.split_first_chunk().ok_or_else(unreadable)?;
         let (offset, rest) = rest.split_first_chunk().ok_or_else(unreadable)?;
         let length = u32::from_be_bytes(rest.try_into().map_err(|_| unreadable())?);
@@ -116,7 +116,7 @@ impl ChangeLocation {
         })
     }
 
-    /// The orders of its chunk as the store has it.
+    /// The orders of its chunk, decompressed.
     fn unpack(self, chunk: Bytes) -> Result<Bytes, IndexError> {
         if !self.is_packed {
             return Ok(chunk);
@@ -136,27 +136,27 @@ impl ChangeLocation {
     }
 }
 
-/// Orders that changed one after the other.
+/// Consecutive versions of orders, stored under one key.
 struct Chunk {
     period: Period,
-    /// Record of the log of the first one.
+    /// LSN of the first one.
     first: u64,
     bytes: Vec<u8>,
 }
 
-/// The changes of a batch, and which periods there are.
+/// The changes of a batch, and the periods.
 pub(super) struct ChangeWriter {
     /// Oldest first.
     periods: Vec<Period>,
     /// How long changes are kept.
     keep_micros: u64,
-    /// Of the batch: period, record of the log, whose order, and where it is now.
+    /// The batch's changes: period, LSN, user, and where the order is.
     batch: Vec<(Period, u64, UserId, ChangeLocation)>,
-    /// Those orders.
+    /// The orders of these changes.
     chunks: Vec<Chunk>,
     /// A period that begins with this batch.
     begun: Option<Period>,
-    /// The batch has taken no record yet.
+    /// True until the batch has taken its first record.
     is_first: bool,
     /// When the last record was recorded.
     now_micros: u64,
@@ -175,58 +175,60 @@ impl ChangeWriter {
         }
     }
 
-    /// Takes note of the next record of the log, whatever it is.
+    /// Takes note of the next log record, of whatever kind; may begin a period.
     pub(super) fn advance(&mut self, lsn: Lsn, at: TimestampMicros) {
         self.now_micros = at.micros();
         if !std::mem::replace(&mut self.is_first, false) {
             return;
         }
-        let place = self.periods.partition_point(|period| period.first <= lsn.0);
-        let current = place.checked_sub(1).and_then(|place| self.periods.get(place));
+        let index = self.periods.partition_point(|period| period.first <= lsn.0);
+        let current = index.checked_sub(1).and_then(|index| self.periods.get(index));
         let length = (self.keep_micros / PERIODS_KEPT).max(1);
-        if current.is_none_or(|period| self.is_other_time(period.start_micros, length)) {
+        if current.is_none_or(|period| self.has_elapsed(period.start_micros, length)) {
             let period = Period { first: lsn.0, start_micros: self.now_micros };
             if current.is_none_or(|current| current.first < lsn.0) {
-                self.periods.insert(place, period);
+                self.periods.insert(index, period);
                 self.begun = Some(period);
             }
         }
     }
 
-    /// Whether it is `length` later now than it was then, or so much earlier that the clock was set
-    /// back: what began then would else last until it is as late again.
-    fn is_other_time(&self, then_micros: u64, length: u64) -> bool {
+    /// Whether the clock is `length` past then, or so far before then that it was set back: the
+    /// period would otherwise last until the clock is there again.
+    fn has_elapsed(&self, then_micros: u64, length: u64) -> bool {
         let (now, then) = (self.now_micros, then_micros);
         now.saturating_sub(then) >= length || then.saturating_sub(now) >= self.keep_micros
     }
 
-    /// Takes a new version of an order into the batch.
+    /// Adds a new version of an order to the batch.
     pub(super) fn note(
         &mut self,
         lsn: Lsn,
         order: &Order,
         encoder: &mut StoredOrderEncoder,
     ) -> Result<(), IndexError> {
-        let place = self.periods.partition_point(|period| period.first <= lsn.0);
-        let period = place.checked_sub(1).and_then(|place| self.periods.get(place).copied());
+        let index = self.periods.partition_point(|period| period.first <= lsn.0);
+        let period = index.checked_sub(1).and_then(|index| self.periods.get(index).copied());
         let period = period.ok_or(IndexError::Unreadable { what: "a period of changes" })?;
         let has_room = |chunk: &Chunk| chunk.period == period && chunk.bytes.len() < CHUNK_BYTES;
         if !self.chunks.last().is_some_and(has_room) {
             let bytes = Vec::with_capacity(2 * CHUNK_BYTES);
             self.chunks.push(Chunk { period, first: lsn.0, bytes });
         }
-        let Some(chunk) = self.chunks.last_mut() else { return Ok(()) };
+        let Some(chunk) = self.chunks.last_mut() else {
+            unreachable!("the last chunk has room, or a new one was just added")
+        };
         let version = encoder.encode_version(order)?;
         let too_large = |_| IndexError::Unreadable { what: "the size of an order" };
         let offset = u32::try_from(chunk.bytes.len()).map_err(too_large)?;
         let length = u32::try_from(version.len()).map_err(too_large)?;
         chunk.bytes.extend_from_slice(version);
-        let place = ChangeLocation { chunk: chunk.first, offset, length, is_packed: true };
-        self.batch.push((period, lsn.0, order.user.clone(), place));
+        let location = ChangeLocation { chunk: chunk.first, offset, length, is_packed: true };
+        self.batch.push((period, lsn.0, order.user.clone(), location));
         Ok(())
     }
 
-    /// How many writes the batch takes.
+    /// Number of writes that the batch takes.
     pub(super) fn len(&self) -> usize {
         self.batch.len() + self.chunks.len()
     }
@@ -242,24 +244,24 @@ impl ChangeWriter {
         }
         self.is_first = true;
         let mut push = |space, key, value| batch.push(Write { space, key, value: Some(value) });
-        for (period, lsn, user, place) in self.batch.drain(..) {
-            let value = Bytes::from(place.encode());
+        for (period, lsn, user, location) in self.batch.drain(..) {
+            let value = Bytes::from(location.encode());
             push(Space::Changes(period), keys::change(&user, lsn), value);
         }
         for Chunk { period, first, bytes } in self.chunks.drain(..) {
-            // Orders resemble each other: a third of the bytes goes to the disk, twice each, where the
-            // log's syncs wait behind them.
+            // Orders resemble each other: compression leaves a third of the bytes to the disk. They
+            // are written twice there, and the log's syncs wait for them.
             let packed = lz4_flex::block::compress_prepend_size(&bytes);
             push(Space::Versions(period), keys::chunk(first).into(), packed.into());
         }
         Ok(())
     }
 
-    /// Drops periods of which everything has been kept for long enough. Not before the next one has
-    /// durably begun: the log may be followed again from there.
+    /// Drops periods whose changes have all been kept long enough, but only once the next period
+    /// has durably begun: after a crash the log may be followed again from there.
     pub(super) fn drop_old(&mut self, store: &dyn Store, durable: Lsn) -> Result<(), IndexError> {
         while let [oldest, next, ..] = self.periods[..] {
-            let is_old = self.is_other_time(next.start_micros, self.keep_micros);
+            let is_old = self.has_elapsed(next.start_micros, self.keep_micros);
             let is_due = is_old || self.periods.len() > MAX_PERIODS;
             if !is_due || next.first > durable.0.saturating_add(1) {
                 break;
@@ -275,29 +277,31 @@ impl ChangeWriter {
 mod tests {
     use super::*;
 
-    fn place(is_packed: bool) -> ChangeLocation {
+    fn location(is_packed: bool) -> ChangeLocation {
         ChangeLocation { chunk: 7, offset: 3, length: 2, is_packed }
     }
 
     #[test]
-    fn chunks_come_back_compressed_or_not() {
+    fn chunks_round_trip_compressed_or_not() {
         let orders = b"...ab".repeat(100);
         let packed = Bytes::from(lz4_flex::block::compress_prepend_size(&orders));
         assert!(packed.len() < 100);
-        for (place, stored) in [(place(true), packed), (place(false), Bytes::from(&orders[..]))] {
-            let back = ChangeLocation::decode(&place.encode()).unwrap();
+        for (location, stored) in
+            [(location(true), packed), (location(false), Bytes::from(&orders[..]))]
+        {
+            let back = ChangeLocation::decode(&location.encode()).unwrap();
             assert_eq!((back.chunk, back.range()), (7, 3..5));
             assert_eq!(back.unpack(stored).unwrap()[..], orders[..]);
         }
     }
 
     #[test]
-    fn a_damaged_chunk_is_no_chunk() {
+    fn a_damaged_chunk_is_refused() {
         let huge = u32::MAX.to_le_bytes();
         for stored in
             [&b""[..], b"abc", &huge, &[&huge[..], b"abc"].concat(), b"\x09\0\0\0\xff\xff"]
         {
-            assert!(place(true).unpack(Bytes::from(stored)).is_err(), "{stored:?}");
+            assert!(location(true).unpack(Bytes::from(stored)).is_err(), "{stored:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How long changes are kept, on a real disk.
+//! Retention of changes, on a real disk.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,15 +33,15 @@ fn kept_from(index: &Index) -> Lsn {
 }
 
 #[test]
-fn changes_are_kept_for_their_time_and_then_dropped_by_periods() {
+fn changes_are_kept_for_their_time_then_dropped_by_period() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
+    let model = long_log();
     let count = model.events.len();
     let (mut index, mut writer) = open(directory.path());
     for upto in (10..=count).step_by(10) {
         take_until(&mut writer, &model.events, upto);
         writer.commit().unwrap();
-        // A hundred and sixty records ahead of the last persist it goes on from what is on disk.
+        // Reopened 160 records past the last persist, it resumes from what is on disk.
         match upto % 200 {
             40 => writer.persist().unwrap(),
             0 => {
@@ -67,7 +67,7 @@ fn changes_are_kept_for_their_time_and_then_dropped_by_periods() {
 }
 
 #[test]
-fn what_is_dropped_stays_in_views_that_were_taken_before() {
+fn a_view_keeps_a_period_that_is_dropped_later() {
     let directory = tempfile::tempdir().unwrap();
     let store =
         std::sync::Arc::new(fjall_store::FjallStore::open(directory.path(), 1 << 20).unwrap());
@@ -83,11 +83,11 @@ fn what_is_dropped_stays_in_views_that_were_taken_before() {
     drop(view);
     drop(store);
     let store = fjall_store::FjallStore::open(directory.path(), 1 << 20).unwrap();
-    assert!(store.periods().is_empty(), "it does not come back");
+    assert!(store.periods().is_empty(), "a dropped period does not come back");
 }
 
 #[test]
-fn a_store_of_the_format_before_keeps_changes_from_then_on() {
+fn a_store_of_format_1_keeps_changes_from_now_on() {
     let store = MemoryStore::new();
     let meta =
         node::Meta { format: 1, log_id: LOG, position: Lsn(70), last_at: Default::default() };
@@ -97,7 +97,7 @@ fn a_store_of_the_format_before_keeps_changes_from_then_on() {
     let index = Index::in_memory(&store, AGES).unwrap();
     assert_eq!(kept_from(&index), Lsn(71));
     let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
-    let created = long_course().events.into_iter().find(|event| event.partition_byte() < 64);
+    let created = long_log().events.into_iter().find(|event| event.partition_byte() < 64);
     writer.take(Lsn(71), created.unwrap()).unwrap();
     writer.commit().unwrap();
     assert_eq!(kept_from(&index), Lsn(71));
@@ -106,11 +106,11 @@ fn a_store_of_the_format_before_keeps_changes_from_then_on() {
 }
 
 #[test]
-fn whoever_waits_for_a_record_is_told_when_it_is_there() {
+fn a_waiter_for_a_record_is_woken_once_it_is_applied() {
     let store = MemoryStore::new();
     let index = Index::in_memory(&store, AGES).unwrap();
     let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
-    let model = long_course();
+    let model = long_log();
     take_until(&mut writer, &model.events, 10);
     let (mut there, mut next) = (Box::pin(index.beyond(Lsn(9))), Box::pin(index.beyond(Lsn(10))));
     assert_eq!(block_on(poll_once(&mut there)), None);

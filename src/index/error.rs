@@ -5,7 +5,7 @@ use crate::order::{RecordError, StoredOrderError};
 use crate::types::OrderId;
 use crate::wal::{LogId, Lsn, WalError};
 
-/// What can go wrong in the index.
+/// An error of the index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// Another process has the index open.
@@ -14,14 +14,14 @@ pub enum IndexError {
         /// The directory of the index.
         directory: PathBuf,
     },
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On what.
+        /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The index was written by a newer version.
@@ -35,24 +35,24 @@ pub enum IndexError {
         directory: PathBuf,
         /// Its format.
         found: u32,
-        /// The newest format known here.
+        /// The newest format that this version reads.
         newest: u32,
     },
-    /// The index was made from another log than the one beside it.
+    /// The index follows another log than the one beside it.
     #[error(
-        "the index in {} follows log {index_log}, but the log here is {log}; put the two \
-         directories together that belong to each other",
+        "the index in {} follows log {index_log}, but the log here is {log}; pair each \
+         index directory with its own log",
         directory.display()
     )]
     OtherLog {
         /// The directory of the index.
         directory: PathBuf,
-        /// The log that it was made from.
+        /// The log that the index follows.
         index_log: LogId,
-        /// The log that is there.
+        /// The log beside it.
         log: LogId,
     },
-    /// There is no log, but an index of one.
+    /// An index is there, but its log is missing.
     #[error(
         "the index in {} goes up to record {position} of log {index_log}, but the log is gone; \
          restore the directory of the log",
@@ -61,14 +61,14 @@ pub enum IndexError {
     LogMissing {
         /// The directory of the index.
         directory: PathBuf,
-        /// The log that it was made from.
+        /// The log that the index follows.
         index_log: LogId,
-        /// The last record that is in it.
+        /// The last record in the index.
         position: Lsn,
     },
-    /// There is no index, and the log does not have everything that was in it.
+    /// There is no index, and the log no longer begins with record 1.
     #[error(
-        "there is no index in {}, and it cannot be made anew: the log begins with record {first}; \
+        "there is no index in {}, and it cannot be rebuilt: the log begins with record {first}; \
          restore the index from a backup that goes up to record {first} at least",
         directory.display()
     )]
@@ -78,22 +78,22 @@ pub enum IndexError {
         /// The oldest record of the log.
         first: Lsn,
     },
-    /// There is no index, where one is to be read.
+    /// There is no index to read.
     #[error(
-        "there is no index in {}: start the server once, which makes it from the log",
+        "there is no index in {}: start the server once, which builds it from the log",
         directory.display()
     )]
     NotThere {
         /// Where the index should be.
         directory: PathBuf,
     },
-    /// There is something, where an index is to be made from elsewhere.
+    /// The target of a restore is not empty.
     #[error("{} is not empty: an index is restored into an empty directory", directory.display())]
     NotEmpty {
-        /// Where the index should be made.
+        /// The target directory.
         directory: PathBuf,
     },
-    /// The index is older than the beginning of the log.
+    /// The index ends before the log begins.
     #[error(
         "the index in {} ends with record {position}, but the log begins with record {first}; \
          restore an index that goes up to record {first} at least, or the older segments of the log",
@@ -102,14 +102,14 @@ pub enum IndexError {
     TooOld {
         /// The directory of the index.
         directory: PathBuf,
-        /// The last record that is in the index.
+        /// The last record in the index.
         position: Lsn,
         /// The oldest record of the log.
         first: Lsn,
     },
-    /// The index cannot be read, and the log does not have everything that was in it.
+    /// The index is damaged, and the log no longer begins with record 1.
     #[error(
-        "the index in {} is damaged, and it cannot be made anew: the log begins with record \
+        "the index in {} is damaged, and it cannot be rebuilt: the log begins with record \
          {first}; restore the index from a backup that goes up to record {first} at least",
         directory.display()
     )]
@@ -118,87 +118,87 @@ pub enum IndexError {
         directory: PathBuf,
         /// The oldest record of the log.
         first: Lsn,
-        /// What was found.
+        /// The damage.
         source: Box<IndexError>,
     },
-    /// The store below failed, or what it holds cannot be read.
+    /// The underlying store failed, or its content is unreadable.
     #[error(
         "the store of the index failed to {action}; free the disk if it is full, or move the \
          directory of the index away while the log still begins with record 1"
     )]
     Store {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// What the store says.
+        /// The store's error.
         source: fjall::Error,
     },
-    /// A write has failed, and the store below is not open again yet.
-    #[error("the store of the index has failed and is being opened again")]
+    /// A write failed, and the underlying store is not reopened yet.
+    #[error("the store of the index failed and is being reopened")]
     Reopening,
-    /// What was durable is not there after the store below was opened again.
+    /// The reopened store lacks records that were durable.
     #[error(
         "the store of the index came back with record {found} after it had record {durable}; \
-         restart the engine, which makes it anew from the log or says what to restore"
+         restart the engine, which rebuilds it from the log or says what to restore"
     )]
     LostRecords {
-        /// The last record that is there.
+        /// The last record in the reopened store.
         found: Lsn,
         /// The last record that was durable.
         durable: Lsn,
     },
-    /// The store below broke off in the middle of what it did.
+    /// The underlying store panicked.
     #[error("the store of the index cannot be opened: {message}")]
     StorePanicked {
-        /// What it said.
+        /// The panic's message.
         message: String,
     },
-    /// A key or a record of the index itself is not what it should be.
+    /// A key or value of the index is malformed.
     #[error("the index holds {what} that cannot be read")]
     Unreadable {
         /// What it should be.
         what: &'static str,
     },
-    /// An order of the index cannot be read or written.
+    /// A stored order cannot be decoded or encoded.
     #[error("an order of the index cannot be used")]
     Order(#[from] StoredOrderError),
-    /// A record of the log cannot be read.
+    /// A log record cannot be decoded.
     #[error("record {lsn} of the log cannot be used")]
     Record {
-        /// Which record.
+        /// The record.
         lsn: Lsn,
-        /// Why not.
+        /// The cause.
         source: RecordError,
     },
-    /// The log speaks of an order that the index does not have: they do not belong together.
+    /// A log record names an order that the index lacks: the two do not belong together.
     #[error("record {lsn} of the log is about order {order_id}, which is not in the index")]
     UnknownOrder {
-        /// Which record.
+        /// The record.
         lsn: Lsn,
-        /// Which order.
+        /// The order.
         order_id: OrderId,
     },
-    /// A record was left out or came twice.
-    #[error("record {lsn} of the log came where record {expected} should have")]
+    /// A record was skipped or repeated.
+    #[error("record {lsn} of the log came instead of record {expected}")]
     OutOfOrder {
         /// The record that came.
         lsn: Lsn,
-        /// The record that follows the position of the index.
+        /// The record after the position of the index.
         expected: Lsn,
     },
-    /// The log cannot be followed.
+    /// The log cannot be read or cut.
     #[error("the log cannot be followed")]
     Log(#[from] WalError),
 }
 
 impl IndexError {
-    /// Whether it is about the order that was asked for, and will be the same the next time.
+    /// Whether it concerns only the requested order, and repeating the read fails the same way.
     pub const fn is_of_one_order(&self) -> bool {
         matches!(self, Self::Order(_) | Self::Unreadable { .. })
     }
 }
 
 impl IndexError {
-    /// Whether the store below refuses, which may pass, and nothing is wrong with what it holds.
+    /// Whether the underlying store failed to work, which may pass; its content is not at fault.
     pub(super) fn is_of_the_store(&self) -> bool {
         match self {
             Self::Store { .. } | Self::StorePanicked { .. } | Self::Io { .. } => true,
@@ -221,8 +221,8 @@ impl IndexError {
         }
     }
 
-    /// Whether the log's files are out of reach, which may pass: too many are open, or somebody has
-    /// moved them.
+    /// Whether the log's files are out of reach, which may pass: too many files are open, or the
+    /// log was moved.
     pub(super) fn is_out_of_reach(&self) -> bool {
         matches!(self, Self::Log(WalError::Io { .. }))
     }

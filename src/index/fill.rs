@@ -1,4 +1,4 @@
-//! An index that is made from orders, not from the log: for a restore.
+//! Builds an index from orders instead of from the log, for a restore.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::order::{Event, EventEncoder, FeedPosition, StoredOrderEncoder, Tracke
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
-/// Writes of one batch of the store: some megabytes.
+/// Writes in one batch of the store: some megabytes.
 const BATCH_WRITES: usize = 8_192;
 
-/// Fills an index that was not there before. It is of use to nobody until [`finish`](Self::finish):
-/// an index without a position is empty.
+/// Fills a new index. The index is unusable until [`finish`](Self::finish): without a position it
+/// counts as empty.
 pub struct IndexFiller {
     store: Arc<dyn Store>,
     batch: Vec<Write>,
-    /// Ids of the exchange that are in the batch.
+    /// Exchange ids in the batch.
     external: HashSet<ExternalOrderId>,
     encoder: StoredOrderEncoder,
     orders: u64,
@@ -31,10 +31,7 @@ pub struct IndexFiller {
 }
 
 impl IndexFiller {
-    /// Begins an index in a directory that is missing or empty.
-    ///
-    /// # Errors
-    /// [`IndexError::NotEmpty`], [`IndexError::Io`] and [`IndexError::Store`].
+    /// Creates an index in a directory that is missing or empty.
     pub fn create(directory: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
         if !open::is_missing(directory)? {
             return Err(IndexError::NotEmpty { directory: directory.to_path_buf() });
@@ -61,15 +58,15 @@ impl IndexFiller {
         }
     }
 
-    /// How many orders were taken, and how many of them the exchange may still change.
+    /// Number of orders taken, and how many of them are open.
     pub fn counts(&self) -> (u64, u64) {
         (self.orders, self.open)
     }
 
-    /// Takes an order, in any order of them, and the user's own key with it.
+    /// Takes an order and its client order id. Orders may come in any sequence.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// Write errors.
     pub fn order(&mut self, tracked: &TrackedOrder) -> Result<(), IndexError> {
         let order = tracked.order();
         let (user, order_id) = (&order.user, order.order_id);
@@ -90,10 +87,10 @@ impl IndexFiller {
         self.commit_when_full()
     }
 
-    /// Takes an id of the exchange. The first order that comes with one keeps it.
+    /// Takes an exchange id. The first order with an id keeps it.
     ///
     /// # Errors
-    /// What cannot be read or written.
+    /// Read and write errors.
     pub fn external(&mut self, id: &ExternalOrderId, of: OrderId) -> Result<(), IndexError> {
         let key = Bytes::from(keys::external(id));
         let is_new = !self.external.contains(id);
@@ -104,30 +101,29 @@ impl IndexFiller {
         self.commit_when_full()
     }
 
-    /// Gives the index its position, before the first record of a log, and makes all of it durable.
-    /// The store is closed then.
+    /// Sets the position to just before the first record of a log, makes the index durable and
+    /// closes the store.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// Write errors.
     pub fn finish(self, log_id: LogId, feed: Option<FeedPosition>) -> Result<(), IndexError> {
-        self.finish_behind((log_id, Lsn(0)), feed)
+        self.finish_after((log_id, Lsn(0)), feed)
     }
 
-    /// Gives the index another position, as no index that was restored has it: for a copy of one that
-    /// follows a log.
+    /// Sets another position than a restore does: for a copy of an index that follows a log.
     ///
     /// # Errors
-    /// What cannot be written.
+    /// Write errors.
     pub fn finish_at(self, log_id: LogId, position: Lsn) -> Result<(), IndexError> {
-        self.finish_behind((log_id, position), None)
+        self.finish_after((log_id, position), None)
     }
 
-    fn finish_behind(
+    fn finish_after(
         mut self,
         (log_id, position): (LogId, Lsn),
         feed: Option<FeedPosition>,
     ) -> Result<(), IndexError> {
-        // Everything else first: the position says that it is there.
+        // Everything else first: the position vouches for it.
         self.commit()?;
         self.store.persist()?;
         let feed_at = feed.as_ref().map(|feed| feed.at);
@@ -171,17 +167,17 @@ impl std::fmt::Debug for IndexFiller {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_log::{AGES, LOG, long_course, take_until};
+    use super::super::test_log::{AGES, LOG, long_log, take_until};
     use super::super::{Index, IndexWriter, MemoryStore};
     use super::*;
 
     #[test]
-    fn a_filled_index_holds_what_one_that_followed_the_log_holds() {
-        let course = long_course();
+    fn a_filled_index_equals_one_that_followed_the_log() {
+        let log = long_log();
         let followed = MemoryStore::new();
         let index = Index::in_memory(&followed, AGES).unwrap();
         let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
-        take_until(&mut writer, &course.events, course.events.len());
+        take_until(&mut writer, &log.events, log.events.len());
         writer.commit().unwrap();
 
         let filled = MemoryStore::new();
@@ -190,14 +186,14 @@ mod tests {
         while let [one, ..] = &scan.next_orders(1, |_| true).unwrap()[..] {
             filler.order(one).unwrap();
         }
-        for (id, order_id) in &course.external {
+        for (id, order_id) in &log.external {
             filler.external(id, *order_id).unwrap();
         }
-        let open = course.orders.values().filter(|order| order.order().is_open()).count();
-        assert_eq!(filler.counts(), (course.orders.len() as u64, open as u64));
-        let another = *course.orders.keys().next().unwrap();
-        filler.external(course.external.keys().last().unwrap(), another).unwrap();
-        let feed = course.node.feed_position.clone();
+        let open = log.orders.values().filter(|order| order.order().is_open()).count();
+        assert_eq!(filler.counts(), (log.orders.len() as u64, open as u64));
+        let another = *log.orders.keys().next().unwrap();
+        filler.external(log.external.keys().last().unwrap(), another).unwrap();
+        let feed = log.node.feed_position.clone();
         filler.finish(LogId(99), feed.clone()).unwrap();
         assert_eq!(filled.unpersisted_batches(), 0);
 
@@ -210,7 +206,7 @@ mod tests {
         let index = Index::in_memory(&filled, AGES).unwrap();
         assert_eq!((index.log_id(), index.position()), (Some(LogId(99)), Lsn(0)));
         assert_eq!(index.node_state().unwrap().feed_position, feed);
-        assert!(IndexWriter::new(index, LogId(99)).is_ok(), "the log goes on from there");
+        assert!(IndexWriter::new(index, LogId(99)).is_ok(), "the log continues from there");
     }
 
     #[test]

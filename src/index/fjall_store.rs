@@ -1,3 +1,5 @@
+//! The store on disk: one fjall database, one keyspace per space.
+
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -17,40 +19,38 @@ use super::IndexError;
 use super::store::{Bytes, Period, ScanOrder, Space, Store, View, Visit, Write};
 use super::thread_priority::lower_priority;
 
-/// fjall's threads: one writes out memory tables, the other one compacts.
+/// fjall's worker threads: one flushes memtables, the other compacts.
 const WORKER_THREADS: usize = 2;
-/// How much of a space of orders gathers in memory before it is written out as a file. At full load
-/// that takes some seconds.
+/// Memtable size of a space of orders. At full load it fills in some seconds.
 const ORDER_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
-/// The same for a space of small values: as many keys, which is what writing into it costs.
+/// Memtable size of a space of small values: about as many keys, which is what writes cost.
 const LINK_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
-/// Tables of one space that may be in memory before a commit waits, by fjall's own limit: with the
-/// sizes above all together take at most 0.9 GB, and mostly a fifth of that.
+/// Memtables of one space before a commit waits, by fjall's own limit. With the sizes above all
+/// spaces together take at most 0.9 GB, and mostly a fifth of that.
 const MOST_MEMTABLES: u64 = 5;
-/// What fjall keeps of its own journal. A start reads it all, at several hundred MB a second.
+/// Size of fjall's own journal. A start reads all of it, at several hundred MB a second.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
-/// Bits of the filters for each key of a space that is mostly asked for what is not there. They stay
-/// in memory, whatever the cache holds: threads that must not wait for a disk ask as well, and one
-/// lookup of a missing key in two thousand looks at the disk.
+/// Filter bits per key, for spaces where most lookups miss. The filters stay in memory whatever the
+/// cache holds: threads that must not wait for a disk look up as well, and one miss in two thousand
+/// reads the disk.
 const FILTER_BITS_PER_KEY: f32 = 16.0;
 
-/// Most that the threads write out of memory tables at a time.
+/// Most bytes that the workers flush at a time.
 pub(super) const WRITE_OUT_BYTES: u64 = WORKER_THREADS as u64 * ORDER_MEMTABLE_BYTES;
 
-/// Of the periods only the newest is written to.
+/// Only the newest period is written to.
 const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 5 * LINK_MEMTABLE_BYTES;
 const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 900 * 1024 * 1024);
-const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "a table is full before its journal is");
+const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "memtables fill before the journal does");
 
-/// The index on disk.
 pub(super) struct FjallStore {
     database: Database,
     spaces: FixedSpaces,
-    /// Replaced as a whole by the one thread that writes.
+    /// Replaced as a whole, by the only writer.
     periods: ArcSwap<Periods>,
 }
 
-/// The spaces that are always there.
+/// The spaces that always exist.
 struct FixedSpaces {
     open: Keyspace,
     ended: Keyspace,
@@ -60,7 +60,6 @@ struct FixedSpaces {
     node: Keyspace,
 }
 
-/// The spaces of each period.
 type Periods = BTreeMap<Period, PeriodSpaces>;
 
 #[derive(Clone)]
@@ -70,13 +69,14 @@ struct PeriodSpaces {
 }
 
 impl FjallStore {
-    /// Opens the store in a directory, or makes it where there is none. What can be read then has
-    /// been made durable.
+    /// Opens the store in a directory, or creates it. All that is readable afterwards is durable.
     ///
     /// # Errors
-    /// [`IndexError::Store`], and [`IndexError::StorePanicked`] for damage that fjall did not expect.
+    /// [`IndexError::Store`], and [`IndexError::StorePanicked`] for damage that fjall does not
+    /// expect.
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
-        // A thread of its own, because its workers are as patient as the thread that starts them.
+        // On a thread of its own: fjall's workers inherit the priority of the thread that starts
+        // them.
         let opened = thread::scope(|scope| {
             let open = || {
                 lower_priority();
@@ -84,11 +84,12 @@ impl FjallStore {
             };
             scope.spawn(open).join()
         });
-        // It reads files that may hold anything, and asserts here and there what they should hold.
+        // fjall reads files that may hold anything, and asserts here and there what they should
+        // hold.
         opened.unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<String>().cloned();
             let message = message.or_else(|| panic.downcast_ref::<&str>().map(|&m| m.to_owned()));
-            let message = message.unwrap_or_else(|| "it panicked".to_owned());
+            let message = message.unwrap_or_else(|| "panicked".to_owned());
             Err(IndexError::StorePanicked { message })
         })
     }
@@ -98,7 +99,7 @@ impl FjallStore {
             .cache_size(cache_bytes)
             .worker_threads(WORKER_THREADS)
             .max_journaling_size(JOURNAL_BYTES)
-            // A batch that is lost comes again from the log.
+            // A lost batch is replayed from the log.
             .manual_journal_persist(true)
             .open()
             .map_err(|source| match source {
@@ -118,7 +119,7 @@ impl FjallStore {
         Ok(Self { database, spaces, periods })
     }
 
-    /// A space, if it is among these.
+    /// Looks a space up.
     fn space<'a>(&'a self, space: Space, periods: &'a Periods) -> Result<&'a Keyspace, IndexError> {
         let of_period = |period| {
             let missing = IndexError::Unreadable { what: "a change of a period that is dropped" };
@@ -148,8 +149,8 @@ fn open_space(database: &Database, space: Space) -> Result<Keyspace, IndexError>
     keyspace.map_err(IndexError::store("open a space"))
 }
 
-/// The periods that are there as a whole. One that a crash has left by halves is empty, or was being
-/// dropped: what is left of it goes.
+/// The complete periods. One that a crash left incomplete is empty or was being dropped; its rest
+/// is dropped.
 fn open_periods(database: &Database) -> Result<Periods, IndexError> {
     let mut periods = Periods::new();
     let names: HashSet<String> =
@@ -172,7 +173,7 @@ fn open_periods(database: &Database) -> Result<Periods, IndexError> {
 const CHANGES_PREFIX: &str = "changes-";
 const VERSIONS_PREFIX: &str = "versions-";
 
-/// What a space is called, which is part of the format.
+/// The name of a space, which is part of the format.
 fn name(space: Space) -> String {
     let of_period = |prefix, Period { first, start_micros }: Period| {
         format!("{prefix}{first:016x}-{start_micros:016x}")
@@ -189,14 +190,15 @@ fn name(space: Space) -> String {
     }
 }
 
-/// The period that a name ends with.
+/// Parses the period at the end of a name.
 fn period_of(end_of_name: &str) -> Option<Period> {
     let (first, start_micros) = end_of_name.split_once('-')?;
     let number = |hex| u64::from_str_radix(hex, 16).ok();
     Some(Period { first: number(first)?, start_micros: number(start_micros)? })
 }
 
-/// How a space is kept. Only what it is made with counts, later starts do not change it.
+/// How a space is kept. fjall takes these options when the space is created; later starts do not
+/// change them.
 fn options(space: Space) -> KeyspaceCreateOptions {
     let bits_per_key = BloomConstructionPolicy::BitsPerKey(FILTER_BITS_PER_KEY);
     let memtable_bytes = match space {
@@ -209,28 +211,28 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         .manual_journal_persist(true)
         .max_memtable_size(memtable_bytes);
     match space {
-        // Looked up for what is mostly not there: filters on every level.
+        // Most lookups miss: filters on every level.
         Space::Keys | Space::External => options
             .expect_point_read_hits(false)
             .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits_per_key)))
             .filter_block_pinning_policy(PinningPolicy::all(true)),
-        // Read as a whole at a start, and little of it lives long: not worth compressing.
+        // Read as a whole at a start, and most of it is short-lived: not worth compressing.
         Space::Open | Space::Node => options
             .expect_point_read_hits(true)
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
-        // Looked up for what is there: the last level needs no filters.
+        // Lookups hit: the last level needs no filters.
         Space::Ended => options.expect_point_read_hits(true),
-        // The same, and compressed already.
+        // As above, and compressed already.
         Space::Versions(_) => options
             .expect_point_read_hits(true)
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
-        // Only ever scanned.
+        // Only scanned.
         Space::History | Space::Changes(_) => options.filter_policy(FilterPolicy::disabled()),
     }
 }
 
-/// Whether an error at opening means that what is on disk cannot be read. Anything else may pass or
-/// is for an operator to mend, and nothing may be moved away because of it.
+/// Whether an error at opening means that the files are damaged. Any other error may pass or is for
+/// the operator to fix, and nothing may be moved aside because of it.
 pub(super) fn is_damage(error: &IndexError) -> bool {
     let is_damaged_io = |error: &std::io::Error| {
         matches!(
@@ -257,7 +259,7 @@ pub(super) fn is_damage(error: &IndexError) -> bool {
     }
 }
 
-/// The store as it was, and the periods that there were at that time or a moment later.
+/// A snapshot of the store, and the periods at that time or a moment later.
 struct FjallView {
     store: Arc<FjallStore>,
     snapshot: Snapshot,
@@ -308,7 +310,7 @@ impl Store for FjallStore {
     }
 
     fn view(self: Arc<Self>) -> Box<dyn View> {
-        // The periods after the snapshot: all that it knows anything of are among them.
+        // The periods after the snapshot, so that all those the snapshot refers to are included.
         let snapshot = self.database.snapshot();
         let periods = self.periods.load_full();
         Box::new(FjallView { store: self, snapshot, periods })
@@ -319,7 +321,7 @@ impl Store for FjallStore {
     }
 
     fn add_period(&self, period: Period) -> Result<(), IndexError> {
-        // In this order: a period is there when the changes are.
+        // In this order: a period exists once its changes do.
         let versions = open_space(&self.database, Space::Versions(period))?;
         let changes = open_space(&self.database, Space::Changes(period))?;
         self.change_periods(|periods| {

@@ -1,4 +1,4 @@
-//! The whole way: a log with its threads, the follower behind it, the cut, and the next start.
+//! The index end to end: a log with its threads, the follower, the cut, and the next start.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -56,7 +56,7 @@ struct Session {
     cut_segments: u64,
 }
 
-/// A process that starts, takes events and ends in order.
+/// A process that starts, takes events and stops cleanly.
 fn session(directory: &Path, events: &[Event]) -> Session {
     let options = log_options(directory);
     let log = wal::log_start(&options).unwrap();
@@ -91,9 +91,9 @@ fn session(directory: &Path, events: &[Event]) -> Session {
 }
 
 #[test]
-fn the_log_is_cut_behind_the_index_and_the_next_start_needs_only_its_end() {
+fn the_log_is_cut_up_to_the_index_and_the_next_start_reads_only_its_end() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
+    let model = long_log();
     let (first, rest) = model.events.split_at(1_300);
     let ended = session(directory.path(), first);
     assert_eq!(ended.index.position(), Lsn(first.len() as u64));
@@ -105,15 +105,15 @@ fn the_log_is_cut_behind_the_index_and_the_next_start_needs_only_its_end() {
     assert!(verified.verdict.is_ok(), "{verified}");
 
     let ended = session(directory.path(), rest);
-    assert!(ended.visited.is_empty(), "all was in the index");
+    assert!(ended.visited.is_empty(), "everything was in the index");
     model.check(&ended.index);
 }
 
 #[test]
-fn an_index_that_is_gone_is_made_anew_from_a_whole_log_and_missed_in_a_cut_one() {
+fn a_lost_index_is_rebuilt_from_a_whole_log_and_refused_with_a_cut_one() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
-    // Few enough to fit the first segment, which is never cut off.
+    let model = long_log();
+    // Few enough to fit in the first segment, which is never cut.
     drop(session(directory.path(), &model.events[..100]));
     std::fs::remove_dir_all(directory.path().join("index")).unwrap();
     let ended = session(directory.path(), &model.events[100..]);
@@ -127,7 +127,7 @@ fn an_index_that_is_gone_is_made_anew_from_a_whole_log_and_missed_in_a_cut_one()
 }
 
 #[test]
-fn a_record_that_cannot_be_read_ends_the_follower_and_is_told() {
+fn an_unreadable_record_stops_the_follower_with_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let options = log_options(directory.path());
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
@@ -150,7 +150,7 @@ fn a_record_that_cannot_be_read_ends_the_follower_and_is_told() {
 }
 
 #[test]
-fn a_store_that_cannot_be_written_is_opened_again_and_catches_up() {
+fn a_store_that_refuses_writes_is_reopened_and_catches_up() {
     let directory = tempfile::tempdir().unwrap();
     let options = log_options(directory.path());
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
@@ -163,7 +163,7 @@ fn a_store_that_cannot_be_written_is_opened_again_and_catches_up() {
     let stop = shutdown.clone();
     let following = thread::spawn(move || follower.run(&stop));
     let writing = thread::spawn(move || writer.run());
-    let model = long_course();
+    let model = long_log();
     let (first, rest) = model.events.split_at(500);
     append(&mut appender, first);
     while index.position() < Lsn(500) {
@@ -191,11 +191,11 @@ fn a_store_that_cannot_be_written_is_opened_again_and_catches_up() {
 }
 
 #[test]
-fn readers_answer_who_still_listens_and_refuse_beyond_their_queue() {
+fn readers_answer_live_callers_and_refuse_when_the_queue_is_full() {
     let store = MemoryStore::new();
     let index = Index::in_memory(&store, AGES).unwrap();
     let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
-    let model = long_course();
+    let model = long_log();
     take_until(&mut writer, &model.events, model.events.len());
     writer.commit().unwrap();
 

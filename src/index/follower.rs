@@ -1,3 +1,5 @@
+//! The thread `index`: applies the log to the store, persists it, and cuts the log up to there.
+
 use std::time::{Duration, Instant};
 
 use super::fjall_store::WRITE_OUT_BYTES;
@@ -9,37 +11,36 @@ use crate::wal::{
     DEFAULT_RESERVE_BYTES, Directory, LogClaim, LogHandle, LogReader, Lsn, Room, Storage,
 };
 
-/// Most records of one batch. Changes of one order within a batch are written once, and most orders
-/// are created, accepted and filled within a second: so large batches are cheap.
+/// Most records in one batch. Changes of one order within a batch are written once, and most orders
+/// are created, accepted and filled within a second, so large batches are cheap.
 const BATCH_RECORDS: u64 = 32_768;
-/// Most payload bytes of one batch: bounds its memory when records are large.
+/// Most payload bytes in one batch: bounds its memory when records are large.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// A batch in the journal of the store: no more than three times its payload, with keys, changes and
-/// the removal of what was there.
+/// A batch in the store's journal: at most three times its payload, with keys, changes and
+/// removals.
 const BATCH_JOURNAL_BYTES: u64 = 3 * BATCH_BYTES as u64;
-// The index stops when less than this is free, and what is under way then must still have room: a
-// batch, and two tables that are being written out. A compaction may need more; where it fails the
-// store is opened again once there is room.
+// The index stops when less than the reserve is free, and what is in progress must still fit: a
+// batch, and two memtables being flushed. A compaction may need more; if it fails, the store is
+// reopened once there is room.
 const _: () = assert!(BATCH_JOURNAL_BYTES + WRITE_OUT_BYTES <= DEFAULT_RESERVE_BYTES);
 
-/// How long records may gather for a batch: as far as reads of the index may be behind the log.
+/// How long records may gather for a batch: the most that reads of the index lag behind the log.
 const GATHER_TIME: Duration = Duration::from_millis(250);
-/// How long to wait for memory to show what is committed, which it does within a slice or two.
+/// How long to wait for memory to show what is committed, which takes a slice or two.
 const MEMORY_LAG: Duration = Duration::from_millis(1);
-/// How often the index is made durable. What is lost comes again from the log, so this only says how
-/// much of the log a start after a crash replays.
+/// How often the index is made durable. Lost batches are replayed from the log, so this only bounds
+/// the replay after a crash.
 const PERSIST_INTERVAL: Duration = Duration::from_secs(1);
-/// How long to wait for the end of the log once a stop was asked for: orders in flight are given
-/// their time by the orders thread.
-const END_PATIENCE: Duration = Duration::from_secs(30);
-/// Most records taken after the stop: what is left is replayed at the next start.
+/// How long to wait for the end of the log after a stop was requested: the orders thread gives
+/// orders in flight their time.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most records applied after the stop; the next start replays the rest.
 const CATCH_UP_RECORDS: u64 = 1_000_000;
-/// How often a failed store is tried again.
+/// How often a failed store is retried.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
-/// Name of the claim on the log.
 const CLAIM_NAME: &str = "index";
 
-/// Follows the log with the index: give it the thread `index` and call [`run`](Self::run).
+/// Follows the log with the index. Run [`run`](Self::run) on the thread `index`.
 #[derive(Debug)]
 pub struct IndexFollower<S: Storage = Directory> {
     index: Index,
@@ -48,16 +49,16 @@ pub struct IndexFollower<S: Storage = Directory> {
     reader: LogReader<S>,
     claim: LogClaim,
     metrics: IndexMetrics,
-    /// Whether the log has refused to be cut, which is told once.
+    /// Whether the log failed to be cut; logged once.
     cut_failed: bool,
 }
 
 impl<S: Storage> IndexFollower<S> {
-    /// Keeps what the index still needs of the log from now on.
+    /// Claims what the index still needs of the log, from now on.
     ///
     /// # Errors
-    /// [`IndexError::OtherLog`]; [`IndexError::Log`] where the log begins after the index; what
-    /// cannot be read.
+    /// [`IndexError::OtherLog`]; [`IndexError::Log`] if the log begins after the index; read
+    /// errors.
     pub fn new(index: Index, log: LogHandle<S>, metrics: IndexMetrics) -> Result<Self, IndexError> {
         let claim = log.claim(CLAIM_NAME, index.durable_position())?;
         let reader = log.reader(index.position())?;
@@ -66,28 +67,28 @@ impl<S: Storage> IndexFollower<S> {
         Ok(Self { index, writer, log, reader, claim, metrics, cut_failed: false })
     }
 
-    /// Applies the log to the index until the log has ended, or some time after a stop was asked
-    /// for. Then it takes what is committed, makes all durable and ends.
+    /// Applies the log to the index until the log ends, or for some time after a stop was
+    /// requested. Then applies what is committed, makes it durable and returns.
     ///
     /// # Errors
-    /// Any failure to understand the log. One whose files are out of reach is read again, and a store
-    /// that cannot be written is opened again until it can. On a full disk it is not written: a store that fails has to be opened
-    /// again, which reads wait for. Orders go on being cancelled and filled meanwhile, and what they
-    /// do stays in the log.
+    /// Any log record that cannot be applied. Log files out of reach are retried, and a store that
+    /// refuses writes is reopened until it works. On a full disk the store is not written: a failed
+    /// store would have to be reopened, and reads wait for that. Orders can still be cancelled and
+    /// filled meanwhile; their records stay in the log.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), IndexError> {
         lower_priority();
         loop {
             let Err(error) = self.follow(shutdown) else { return Ok(()) };
             self.index.failed(&error);
             self.metrics.healthy.set(0);
-            let store_is_well = error.is_out_of_reach();
-            if !store_is_well && !error.is_of_the_store() {
+            let store_works = error.is_out_of_reach();
+            if !store_works && !error.is_of_the_store() {
                 return Err(error);
             }
             let cause: &dyn std::error::Error = &error;
-            tracing::error!(cause, "the index does not move: it is tried again");
+            tracing::error!(cause, "the index has stopped and is retried");
             self.metrics.failures.inc();
-            if !self.try_again(store_is_well, shutdown)? {
+            if !self.retry(store_works, shutdown)? {
                 return Ok(());
             }
             self.metrics.healthy.set(1);
@@ -95,19 +96,19 @@ impl<S: Storage> IndexFollower<S> {
         }
     }
 
-    /// Tries until the store is open again, if it has failed, and goes back to what is in it. False
-    /// when the process stops before: what is missing is replayed at the next start.
-    fn try_again(&mut self, store_is_well: bool, shutdown: &Shutdown) -> Result<bool, IndexError> {
+    /// Retries until the store is open again, if it failed, and resumes from its position. False if
+    /// the process stops first: the next start replays the rest.
+    fn retry(&mut self, store_works: bool, shutdown: &Shutdown) -> Result<bool, IndexError> {
         loop {
             if shutdown.wait_timeout(REOPEN_INTERVAL) {
                 return Ok(false);
             }
             self.show_room();
-            // On a full disk it would only fail again, and until then what it has can be read.
+            // On a full disk the store would only fail again; until then its content can be read.
             if self.log.must_not_fill() {
                 continue;
             }
-            if store_is_well {
+            if store_works {
                 self.index.is_well();
                 break;
             }
@@ -115,7 +116,7 @@ impl<S: Storage> IndexFollower<S> {
                 Ok(()) => break,
                 Err(error) if error.is_of_the_store() => {
                     let cause: &dyn std::error::Error = &error;
-                    tracing::warn!(cause, "the index cannot be opened yet");
+                    tracing::warn!(cause, "the index cannot be reopened yet");
                 }
                 Err(error) => return Err(error),
             }
@@ -131,40 +132,40 @@ impl<S: Storage> IndexFollower<S> {
         loop {
             self.wait_for_batch(persist_at);
             self.show_room();
-            let is_held = self.log.must_not_fill();
-            if is_held {
-                self.rest();
+            let is_paused = self.log.must_not_fill();
+            if is_paused {
+                self.pause();
             } else {
                 self.apply_batch(self.index.may_follow_to())?;
             }
             let now = Instant::now();
-            if now >= persist_at && !is_held {
+            if now >= persist_at && !is_paused {
                 self.persist()?;
                 persist_at = now + PERSIST_INTERVAL;
             }
             if shutdown.is_requested() {
-                give_up_at.get_or_insert(now + END_PATIENCE);
+                give_up_at.get_or_insert(now + END_TIMEOUT);
             }
             if self.log.is_poisoned() || give_up_at.is_some_and(|at| now >= at) {
                 break;
             }
         }
         let last = self.log.committed().min(Lsn(self.writer.taken().0 + CATCH_UP_RECORDS));
-        // Nobody reads memory any more. What is missing after a full disk, the next start replays.
+        // Memory is read no more. After a full disk the next start replays what is missing.
         if !self.log.must_not_fill() {
             while self.writer.taken() < last {
                 self.apply_batch(last)?;
             }
             self.persist()?;
         }
-        // A log that has failed is the reason of its own thread, which has still to say so.
-        shutdown.wait_timeout(END_PATIENCE);
+        // A failed log is reported by its own thread, which must get to it first.
+        shutdown.wait_timeout(END_TIMEOUT);
         Ok(())
     }
 
-    /// Lets time pass without touching the disk.
-    fn rest(&self) {
-        // Nothing has this place: it ends early only with the log.
+    /// Waits without touching the disk.
+    fn pause(&self) {
+        // No record has this LSN: the wait ends early only if the log ends.
         self.log.wait(Lsn(u64::MAX), GATHER_TIME);
         self.show_lag();
     }
@@ -183,8 +184,8 @@ impl<S: Storage> IndexFollower<S> {
         self.metrics.lag_records.set(lag.cast_signed());
     }
 
-    /// Waits until there is something, then a little for more. Not beyond the time for the next
-    /// persist, so that what was applied does not wait for records that never come.
+    /// Waits for a record, then a little for more. At most until the next persist, so that applied
+    /// records do not wait for ones that never come.
     fn wait_for_batch(&self, persist_at: Instant) {
         let taken = self.writer.taken();
         let until_persist = persist_at.saturating_duration_since(Instant::now());
@@ -197,7 +198,7 @@ impl<S: Storage> IndexFollower<S> {
         }
     }
 
-    /// Takes what is committed up to `last`, as one batch.
+    /// Applies committed records up to `last`, as one batch.
     pub(crate) fn apply_batch(&mut self, last: Lsn) -> Result<(), IndexError> {
         let (mut records, mut bytes) = (0, 0);
         while records < BATCH_RECORDS && bytes < BATCH_BYTES && self.writer.taken() < last {
@@ -219,13 +220,13 @@ impl<S: Storage> IndexFollower<S> {
         Ok(())
     }
 
-    /// Makes the index durable, and lets go of what the log was kept for.
+    /// Makes the index durable, and releases the log up to there.
     pub(crate) fn persist(&mut self) -> Result<(), IndexError> {
         self.writer.persist()?;
         self.claim.advance(self.index.durable_position());
         if let Err(error) = self.log.note_stored(self.index.durable_position()) {
             let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "`longbow wal verify` may not know how far the store is");
+            tracing::warn!(error, "`longbow wal verify` may not know the position of the store");
         }
         if !self.cut_failed {
             match self.log.cut() {
@@ -233,7 +234,7 @@ impl<S: Storage> IndexFollower<S> {
                 Err(error) => {
                     self.cut_failed = true;
                     let error: &dyn std::error::Error = &error;
-                    tracing::error!(error, "the log is not cut any more until the next start");
+                    tracing::error!(error, "the log cannot be cut: it grows until the next start");
                 }
             }
         }

@@ -1,11 +1,11 @@
-//! Keys and small values as bytes. They are part of the format.
+//! Encodes keys and small values. Part of the format.
 
 use super::IndexError;
 use super::store::Bytes;
 use crate::types::{ClientOrderId, ExternalOrderId, OrderId, UserId, UserPartition};
 
-/// Behind a user id in a key. No user id has a control character, so no user's keys are among those
-/// of another whose name begins with the same letters.
+/// Follows the user id in a key. User ids have no control characters, so the keys of one user never
+/// fall among those of another whose name begins with the same letters.
 const END_OF_USER: u8 = 0;
 const ORDER_ID_BYTES: usize = 16;
 
@@ -18,7 +18,6 @@ pub(super) fn order_id(bytes: &[u8]) -> Result<OrderId, IndexError> {
     Ok(OrderId::from_u128(u128::from_be_bytes(bytes)))
 }
 
-/// Key of an open order.
 pub(super) fn open(order_id: OrderId) -> [u8; ORDER_ID_BYTES + 1] {
     let mut key = [0; ORDER_ID_BYTES + 1];
     let (first, rest) = key.split_at_mut(1);
@@ -27,22 +26,22 @@ pub(super) fn open(order_id: OrderId) -> [u8; ORDER_ID_BYTES + 1] {
     key
 }
 
-/// From the first possible key of a partition's open orders up to that of the next partition.
+/// The range of a partition's open orders.
 pub(super) fn open_range(partition: UserPartition) -> ([u8; 1], [u8; 1]) {
     ([partition.get()], [partition.get() + 1])
 }
 
-/// Key of a user's order that has ended.
+/// Key of an ended order of a user.
 pub(super) fn history(user: &UserId, order_id: OrderId) -> Bytes {
     user_key(user, &order_id_bytes(order_id))
 }
 
-/// The order whose id a key ends with: of `open`, `ended` and `history`.
+/// The order id that a key of `open`, `ended` or `history` ends with.
 pub(super) fn order_id_at_end(key: &[u8]) -> Result<OrderId, IndexError> {
     order_id(key.last_chunk::<ORDER_ID_BYTES>().map_or(key, |id| id))
 }
 
-/// From the first possible key of a user's ended orders up to that of the given order, or behind all.
+/// The range of a user's ended orders, up to but without the given one.
 pub(super) fn history_range(user: &UserId, before: Option<OrderId>) -> (Bytes, Bytes) {
     let from = user_key(user, &[]);
     let to = match before {
@@ -52,7 +51,7 @@ pub(super) fn history_range(user: &UserId, before: Option<OrderId>) -> (Bytes, B
     (from, to)
 }
 
-/// Behind all keys of a user.
+/// The first key past all keys of a user.
 fn end_of_user(user: &UserId) -> Bytes {
     [user.as_str().as_bytes(), &[END_OF_USER + 1]].concat().into()
 }
@@ -62,28 +61,27 @@ pub(super) fn change(user: &UserId, lsn: u64) -> Bytes {
     user_key(user, &lsn.to_be_bytes())
 }
 
-/// The record of the log of such a key.
+/// The LSN in the key of a change.
 pub(super) fn lsn_of_change(key: &[u8]) -> Result<u64, IndexError> {
     let lsn = key.last_chunk().ok_or(IndexError::Unreadable { what: "a change" })?;
     Ok(u64::from_be_bytes(*lsn))
 }
 
-/// From the first possible key of a user's changes after a record of the log up to after all.
+/// The range of a user's changes after an LSN.
 pub(super) fn change_range(user: &UserId, after: u64) -> (Bytes, Bytes) {
     (change(user, after.saturating_add(1)), end_of_user(user))
 }
 
-/// Key of a chunk of changed orders, the first of which this record of the log has changed.
+/// Key of a chunk of changed orders, by the LSN of its first change.
 pub(super) fn chunk(first_lsn: u64) -> [u8; 8] {
     first_lsn.to_be_bytes()
 }
 
-/// Key of a user's own key.
+/// Key of a client order id.
 pub(super) fn client_key(user: &UserId, key: &ClientOrderId) -> Bytes {
     user_key(user, key.as_str().as_bytes())
 }
 
-/// Key of an exchange's id.
 pub(super) fn external(id: &ExternalOrderId) -> &[u8] {
     id.as_str().as_bytes()
 }
@@ -97,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_users_range_holds_their_orders_and_no_others() {
+    fn a_users_range_holds_exactly_their_orders() {
         let users = ["a", "a!", "aa", "b", "ä"].map(|name| UserId::new(name).unwrap());
         let ids: Vec<OrderId> = (0..4).map(|n| OrderId::from_u128(n << 100)).collect();
         for user in &users {
@@ -116,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_changes_are_found_from_a_record_on() {
+    fn a_users_change_range_begins_after_its_record() {
         let users = ["a", "aa", "ä"].map(|name| UserId::new(name).unwrap());
         let (from, to) = change_range(&users[0], 255);
         for user in &users {
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_come_back() {
+    fn ids_round_trip() {
         let id = OrderId::from_u128(u128::MAX - 5);
         assert_eq!(order_id(&order_id_bytes(id)).unwrap(), id);
         assert!(order_id(&[1; 15]).is_err());

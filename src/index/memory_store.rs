@@ -1,3 +1,5 @@
+//! A store in memory, for tests and the simulation.
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,22 +9,22 @@ use super::IndexError;
 use super::store::{Bytes, Period, ScanOrder, Space, Store, View, Visit, Write};
 
 type Content = OrdMap<(Space, Vec<u8>), Bytes>;
-/// The store as it was, and the periods that there were.
+/// A snapshot of the content, and the periods at that time.
 type ContentView = (Content, BTreeSet<Period>);
 
-/// A store in memory that a crash takes back to what was persisted, or to any batch after that.
-/// Clones are the same store.
+/// A store in memory. A crash sets it back to what was persisted, or to any batch after that.
+/// Clones share one store.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     persisted: Content,
-    /// The content after each batch since then.
+    /// The content after each batch since the last persist.
     unpersisted: Vec<Content>,
     /// Durable at once, as in fjall.
     periods: BTreeSet<Period>,
-    /// As on a full disk.
+    /// Simulates a full disk.
     refuses_writes: bool,
 }
 
@@ -33,17 +35,16 @@ impl State {
 }
 
 impl MemoryStore {
-    /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Batches that were not persisted yet.
+    /// Number of batches that are not persisted yet.
     pub fn unpersisted_batches(&self) -> usize {
         self.state().unpersisted.len()
     }
 
-    /// Loses all batches that were not persisted, but for the oldest few of them.
+    /// Loses the batches that are not persisted, except for the oldest few.
     pub fn crash(&self, surviving_batches: usize) {
         let mut state = self.state();
         state.unpersisted.truncate(surviving_batches);
@@ -51,13 +52,12 @@ impl MemoryStore {
         state.unpersisted.clear();
     }
 
-    /// From now on, refuses to be written as on a full disk, or takes writes again.
+    /// Refuses writes as on a full disk, or takes them again.
     #[cfg(test)]
     pub(super) fn refuse_writes(&self, refuses: bool) {
         self.state().refuses_writes = refuses;
     }
 
-    /// Everything in it, to be compared.
     #[cfg(test)]
     pub(super) fn content(&self) -> Vec<(Space, Vec<u8>, Bytes)> {
         let state = self.state();

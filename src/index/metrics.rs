@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 
 use crate::metrics::{Counter, Gauge};
 
-/// How the index follows the log.
+/// Metrics of the index and of the log that it cuts.
 #[derive(Debug, Clone, Default)]
 pub struct IndexMetrics {
     pub(super) position: Gauge,
@@ -21,33 +21,40 @@ pub struct IndexMetrics {
 }
 
 impl IndexMetrics {
-    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let gauges = [
             ("index_position", "Last record of the log in the index", &self.position),
-            ("index_lag_records", "Records that the index is behind", &self.lag_records),
-            ("index_healthy", "1 while the index moves, 0 once it failed", &self.healthy),
+            ("index_lag_records", "Records that the index has still to apply", &self.lag_records),
+            (
+                "index_healthy",
+                "1 while the index follows the log, 0 after a failure",
+                &self.healthy,
+            ),
             ("log_bytes", "Bytes of the log's segments", &self.log_bytes),
             (
                 "log_reserve_bytes",
-                "Bytes of the log that are kept ready for a full disk",
+                "Bytes of the log kept ready for a full disk",
                 &self.reserve_bytes,
             ),
-            ("disk_free_bytes", "Bytes that are free on the disk of the log", &self.free_bytes),
-            ("disk_full", "1 while new orders are refused for want of room", &self.disk_full),
+            ("disk_free_bytes", "Free bytes on the disk of the log", &self.free_bytes),
+            (
+                "disk_full",
+                "1 while new orders are refused because the disk is full",
+                &self.disk_full,
+            ),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
         registry.register(
             "index_failures",
-            "Times that the index failed and was opened again",
+            "Times that the index failed and was retried",
             self.failures.clone(),
         );
         registry.register("index_batches", "Batches written to the index", self.batches.clone());
         registry.register(
             "index_commit_seconds",
-            "Time that writing batches took",
+            "Time spent writing batches",
             self.commit_seconds.clone(),
         );
         registry.register(

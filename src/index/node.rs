@@ -1,5 +1,5 @@
-//! What the index knows of the node: how far it has come in which log, how far the feed was taken,
-//! and what of the feed belongs to no order yet.
+//! The index's records about the node itself: its position in which log, the feed position,
+//! unmatched reports, and orders to look at again.
 
 use super::IndexError;
 use super::keys;
@@ -10,40 +10,41 @@ use crate::order::{
 use crate::types::{OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
-/// Version of the keys and values of the index that this code writes. It reads the ones before.
+/// Format of the keys and values that this version writes. Older ones are still read.
 pub(super) const INDEX_FORMAT: u32 = 4;
 
 pub(super) const META_KEY: [u8; 1] = *b"m";
 pub(super) const FEED_KEY: [u8; 1] = *b"f";
-const HELD_PREFIX: u8 = b'h';
+const UNMATCHED_PREFIX: u8 = b'h';
 const ENDED_PREFIX: u8 = b'e';
 const ATTENDED_PREFIX: u8 = b'a';
 const META_BYTES: usize = 20;
 const ORDER_ID_BYTES: usize = 16;
 
-/// What a node goes on from, beside its orders.
+/// The state that a node resumes from, besides its orders.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NodeState {
-    /// How far the feed was taken, if at all.
+    /// Position in the feed, if it was ever read.
     pub feed_position: Option<FeedPosition>,
-    /// Reports about orders that were not known when they came, oldest first, and not older than
-    /// reports are kept. Those of orders that are known meanwhile may be among them.
+    /// Unmatched reports within their retention time, oldest first. Orders of some may be known by
+    /// now.
     pub unmatched: Vec<UnmatchedReport>,
-    /// Orders that have ended since that feed position, or not longer before it than is kept, and when,
-    /// in the order of the log; some of them more than once.
+    /// Orders that ended since the feed position, or within the reconciliation window before it,
+    /// each with when: in log order, some more than once.
     pub ended: Vec<(TimestampMicros, OrderId)>,
-    /// Orders that have to be looked at although they may have ended: those with open cases, and those
-    /// that failed because the exchange did not know them.
+    /// Orders to look at although they may have ended: those with open cases, and those that failed
+    /// because the exchange did not know them.
     pub attended: Vec<OrderId>,
 }
 
-/// The record that is written with every batch.
+/// Written with every batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) format: u32,
     pub(super) log_id: LogId,
     pub(super) position: Lsn,
-    /// The latest time that is recorded up to there. A clock that begins after it tells no time twice.
+    /// The latest recorded time up to the position. A clock that begins after it never repeats a
+    /// time.
     pub(super) last_at: TimestampMicros,
 }
 
@@ -54,11 +55,11 @@ impl Meta {
         [&format.to_le_bytes()[..], &log_id, &position.0.to_le_bytes(), &last_at].concat().into()
     }
 
-    /// Reads it in any format: newer ones begin the same way.
+    /// Decodes any format: newer ones begin the same way.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
         let unreadable = || IndexError::Unreadable { what: "a position" };
         let (bytes, rest) = bytes.split_first_chunk::<META_BYTES>().ok_or_else(unreadable)?;
-        // Programs before this one wrote none.
+        // Older versions wrote none.
         let last_at = rest.first_chunk().map_or(0, |at| u64::from_le_bytes(*at));
         let (format, rest) = bytes.split_first_chunk().ok_or_else(unreadable)?;
         let (log_id, position) = rest.split_first_chunk().ok_or_else(unreadable)?;
@@ -72,17 +73,17 @@ impl Meta {
     }
 }
 
-/// Key of the report that is a record of the log.
+/// Key of an unmatched report, by its LSN.
 pub(super) fn unmatched_key(lsn: u64) -> Bytes {
-    numbered_key(HELD_PREFIX, lsn)
+    numbered_key(UNMATCHED_PREFIX, lsn)
 }
 
-/// Key of an order that has to be looked at although it may have ended.
+/// Key of an order to look at although it may have ended.
 pub(super) fn attended_key(order_id: OrderId) -> Bytes {
     [&[ATTENDED_PREFIX][..], &keys::order_id_bytes(order_id)].concat().into()
 }
 
-/// Key of the orders that ended in the batch that a record of the log is the last of.
+/// Key of the orders that ended in a batch, by the last LSN of the batch.
 pub(super) fn ended_key(lsn: u64) -> Bytes {
     numbered_key(ENDED_PREFIX, lsn)
 }
@@ -91,14 +92,14 @@ fn numbered_key(prefix: u8, lsn: u64) -> Bytes {
     [&[prefix][..], &lsn.to_be_bytes()].concat().into()
 }
 
-/// Orders that ended in a batch, and when the last of them did.
+/// The orders that ended in a batch, and when the last of them did.
 pub(super) fn ended_value(at: TimestampMicros, ended: &[OrderId]) -> Bytes {
     let ids = ended.iter().flat_map(|&id| keys::order_id_bytes(id));
     let bytes: Vec<u8> = at.micros().to_be_bytes().into_iter().chain(ids).collect();
     bytes.into()
 }
 
-/// A node's event as a value: kind, format version, and the payload of its log record.
+/// A record of the node as a value: kind, format version, and the payload of its log record.
 pub(super) fn event_value(
     encoder: &mut EventEncoder,
     event: &Event,
@@ -115,7 +116,7 @@ fn event(bytes: &[u8]) -> Result<Event, IndexError> {
     decode(*kind, *format_version, payload).map_err(|_| unreadable)
 }
 
-/// Calls `visit` with number and value of each key with this prefix, in the order of the numbers.
+/// Visits the number and value of each key with this prefix, in ascending order.
 fn scan_numbered(
     view: &dyn View,
     prefix: u8,
@@ -144,10 +145,10 @@ pub(super) fn feed_position(view: &dyn View) -> Result<Option<FeedPosition>, Ind
     }
 }
 
-/// The unmatched reports and the records of the log that they are.
+/// The unmatched reports, each with its LSN.
 pub(super) fn unmatched(view: &dyn View) -> Result<Vec<(u64, UnmatchedReport)>, IndexError> {
     let mut unmatched = Vec::new();
-    scan_numbered(view, HELD_PREFIX, |lsn, value| match event(value)? {
+    scan_numbered(view, UNMATCHED_PREFIX, |lsn, value| match event(value)? {
         Event::UnmatchedReport(report) => {
             unmatched.push((lsn, report));
             Ok(())
@@ -159,20 +160,20 @@ pub(super) fn unmatched(view: &dyn View) -> Result<Vec<(u64, UnmatchedReport)>, 
     Ok(unmatched)
 }
 
-/// Orders that ended in one batch.
+/// The orders that ended in one batch.
 pub(super) struct EndedBatch {
-    /// The batch's last record of the log.
+    /// The last LSN of the batch.
     pub(super) lsn: u64,
-    /// When the last of them ended; 0 where an older program wrote it, which kept none for long.
+    /// When the last of them ended; 0 in batches of older versions, which kept them only briefly.
     pub(super) at: TimestampMicros,
     pub(super) order_ids: Vec<OrderId>,
 }
 
-/// Ended orders by the batch that they ended in.
+/// The ended orders, by batch.
 pub(super) fn ended(view: &dyn View) -> Result<Vec<EndedBatch>, IndexError> {
     let mut batches = Vec::new();
     scan_numbered(view, ENDED_PREFIX, |lsn, value| {
-        // Formats before had no time.
+        // Older formats have no time.
         let (at, ids) = match value.split_first_chunk() {
             Some((at, ids)) if value.len() % ORDER_ID_BYTES != 0 => (u64::from_be_bytes(*at), ids),
             Some(_) | None => (0, value),
@@ -184,7 +185,7 @@ pub(super) fn ended(view: &dyn View) -> Result<Vec<EndedBatch>, IndexError> {
     Ok(batches)
 }
 
-/// Orders that have to be looked at although they may have ended.
+/// Orders to look at although they may have ended.
 pub(super) fn attended(view: &dyn View) -> Result<Vec<OrderId>, IndexError> {
     let mut order_ids = Vec::new();
     let range: (&[u8], &[u8]) = (&[ATTENDED_PREFIX], &[ATTENDED_PREFIX + 1]);
@@ -200,14 +201,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_comes_back_and_a_short_one_is_refused() {
+    fn a_position_round_trips_and_a_short_one_is_refused() {
         let last_at = TimestampMicros::new(77);
         let (log_id, position) = (LogId(u64::MAX - 1), Lsn(1 << 40));
         let meta = Meta { format: 7, log_id, position, last_at };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(&bytes).unwrap(), meta);
         let without_time = Meta { last_at: TimestampMicros::default(), ..meta };
-        assert_eq!(Meta::decode(&bytes[..META_BYTES]).unwrap(), without_time, "as it was once");
+        assert_eq!(
+            Meta::decode(&bytes[..META_BYTES]).unwrap(),
+            without_time,
+            "as older versions wrote it"
+        );
         assert!(Meta::decode(&bytes[..META_BYTES - 1]).is_err());
     }
 }

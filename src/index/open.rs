@@ -1,4 +1,4 @@
-//! Whether an index and a log belong together, and what is done where they do not.
+//! Opens an index: checks that it and the log belong together, and moves a damaged one aside.
 
 use std::fs;
 use std::io;
@@ -11,8 +11,7 @@ use super::store::Store;
 use super::{IndexError, IndexOptions};
 use crate::wal::Lsn;
 
-/// Most damaged indexes that are kept beside the one in use. Who never looks at them has no use for
-/// another one.
+/// Most damaged indexes kept beside the one in use; the last one is overwritten.
 const MAX_DAMAGED: u32 = 16;
 
 pub(super) fn open(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
@@ -37,7 +36,7 @@ pub(super) fn open(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Me
                 directory = %directory.display(),
                 moved_to = %aside.display(),
                 error = &error as &dyn std::error::Error,
-                "the index is damaged: it was moved aside and is made anew from the log"
+                "the index is damaged: it was moved aside and is rebuilt from the log"
             );
             Ok((Arc::new(FjallStore::open(directory, options.cache_bytes)?), None))
         }
@@ -45,7 +44,7 @@ pub(super) fn open(options: &IndexOptions) -> Result<(Arc<FjallStore>, Option<Me
     }
 }
 
-/// Opens an index that is there, and leaves one alone that cannot be read.
+/// Opens an existing index; leaves one alone that cannot be read.
 pub(super) fn open_existing(
     options: &IndexOptions,
 ) -> Result<(Arc<FjallStore>, Option<Meta>), IndexError> {
@@ -77,7 +76,7 @@ pub(super) fn open_existing(
     Ok((store, meta))
 }
 
-/// Whether there is nothing in the directory.
+/// Whether the directory is missing or empty.
 pub(super) fn is_missing(directory: &Path) -> Result<bool, IndexError> {
     match fs::read_dir(directory) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -88,7 +87,7 @@ pub(super) fn is_missing(directory: &Path) -> Result<bool, IndexError> {
     }
 }
 
-/// Makes a directory that a power cut does not take away again: the log is cut up to what is in it.
+/// Creates a directory that survives a power cut: the log is cut up to what is in it.
 pub(super) fn make_durably(directory: &Path) -> Result<(), IndexError> {
     let failed = |action, source| {
         let path = directory.to_path_buf();
@@ -100,10 +99,10 @@ pub(super) fn make_durably(directory: &Path) -> Result<(), IndexError> {
         Some(_) | None => Path::new("."),
     };
     let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
-    synced.map_err(|source| failed("make durable the directory", source))
+    synced.map_err(|source| failed("sync the parent of", source))
 }
 
-/// Gives a damaged index another name: `<directory>.damaged-<n>`.
+/// Renames a damaged index to `<directory>.damaged-<n>`.
 fn move_aside(directory: &Path) -> Result<PathBuf, IndexError> {
     let name_with = |number: u32| {
         let mut name = directory.file_name().unwrap_or_default().to_os_string();

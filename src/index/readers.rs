@@ -1,53 +1,55 @@
+//! The threads `index-read-N`: they read the index for threads that must not wait for a disk.
+
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::{Index, IndexError};
 
-/// Threads that wait for the disk on behalf of others. Reads that miss the cache take some 0.1 ms on
-/// an SSD, so two of them answer more than the ended orders of a busy node are asked for.
+/// Reader threads. A read that misses the cache takes some 0.1 ms on an SSD, so two threads answer
+/// more than a busy node is asked about ended orders.
 pub const READER_THREADS: usize = 2;
-/// Reads that wait for such a thread: at 1 ms each, which is a slow disk, the last one waits half a
-/// second. Beyond that a client is better told to come again.
+/// Reads that may wait for a thread. At 1 ms each, as on a slow disk, the last one waits half a
+/// second. Beyond that a client had better retry later.
 pub const READ_QUEUE_CAPACITY: usize = 1_024;
 
 type Job = Box<dyn FnOnce(&Index) + Send>;
 
-/// Where threads that must not wait for a disk hand their reads to. Clones share one queue.
+/// Hands reads to the pool, for threads that must not wait for a disk. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct IndexReaders {
     index: Index,
     jobs: Sender<Job>,
 }
 
-/// One thread's part of the pool: give it a thread and call [`run`](Self::run).
+/// One thread of the pool. Run [`run`](Self::run) on it.
 #[derive(Debug)]
 pub struct IndexReader {
     index: Index,
     jobs: Receiver<Job>,
 }
 
-/// Too many reads wait already. The caller may try again later.
+/// The queue of reads is full; retry later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{READ_QUEUE_CAPACITY} reads of the index wait already")]
+#[error("{READ_QUEUE_CAPACITY} reads of the index are waiting")]
 pub struct ReadersBusy;
 
 impl IndexReaders {
-    /// A pool over an index, and the bodies of its threads, to be named `index-read-N`.
+    /// A pool over an index, and its readers, to be run on threads named `index-read-N`.
     pub fn new(index: &Index) -> (Self, [IndexReader; READER_THREADS]) {
         let (jobs, receiver) = bounded(READ_QUEUE_CAPACITY);
         let reader = |_| IndexReader { index: index.clone(), jobs: receiver.clone() };
         (Self { index: index.clone(), jobs }, std::array::from_fn(reader))
     }
 
-    /// The index itself, for what does not wait for the disk.
+    /// The index itself, for calls that do not wait for the disk.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// Lets one of the threads read. When the receiver is dropped before its turn comes, the read is
-    /// left out; when the pool ends, the receiver is told that its sender is gone.
+    /// Queues a read. If the receiver is dropped before the read begins, it is skipped; if the pool
+    /// ends, the receiver sees that its sender is gone.
     ///
     /// # Errors
-    /// [`ReadersBusy`] when the queue is full, or the pool has ended.
+    /// [`ReadersBusy`] if the queue is full or the pool has ended.
     pub fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Index) -> Result<T, IndexError> + Send + 'static,
@@ -55,7 +57,7 @@ impl IndexReaders {
         let (answer, receiver) = oneshot::channel();
         let job = move |index: &Index| {
             if !answer.is_closed() {
-                // Whoever asked may have left meanwhile.
+                // The caller may be gone by now.
                 let _ = answer.send(job(index));
             }
         };
@@ -65,7 +67,7 @@ impl IndexReaders {
 }
 
 impl IndexReader {
-    /// Answers what is asked for at the moment. False when that is nothing.
+    /// Runs the queued reads. False if there were none.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn run_pending(&self) -> bool {
         let mut has_read = false;
@@ -76,7 +78,7 @@ impl IndexReader {
         has_read
     }
 
-    /// Reads what is asked for, until every [`IndexReaders`] is gone.
+    /// Runs reads until every [`IndexReaders`] is dropped.
     pub fn run(self) {
         while let Ok(job) = self.jobs.recv() {
             job(&self.index);

@@ -1,4 +1,4 @@
-//! Every order of the index at one moment, a bounded number at a time.
+//! A scan of every order of the index at one moment, in bounded steps.
 
 use super::store::{ScanOrder, Space, View};
 use super::{Index, IndexError, keys, node};
@@ -6,37 +6,36 @@ use crate::order::{TrackedOrder, decode_stored};
 use crate::types::{OrderId, USER_PARTITIONS};
 use crate::wal::Lsn;
 
-/// Behind all keys of `open`: they begin with a partition.
+/// Past all keys of `open`, which begin with a partition.
 #[expect(clippy::cast_possible_truncation, reason = "64 partitions")]
 const END_OF_OPEN: &[u8] = &[USER_PARTITIONS as u8];
-/// Behind all keys of `ended`: they have 16 bytes.
+/// Past all keys of `ended`, which have 16 bytes.
 const END_OF_ENDED: &[u8] = &[u8::MAX; 17];
 
-/// All orders of an index as it was at one moment: the open ones by partition and id, then those
-/// that have ended by id.
+/// All orders of an index at one moment: open ones by partition and id, then ended ones by id.
 pub struct OrderScan {
     view: Box<dyn View>,
     position: Lsn,
-    /// The space that is being read, and where reading goes on; `None` after the last order.
+    /// The space being read and the key to resume at; `None` after the last order.
     next: Option<(Space, Vec<u8>)>,
 }
 
 impl Index {
-    /// Begins a scan of all orders. It sees this moment, whatever is written meanwhile, and holds the
-    /// store open.
+    /// Begins a scan of all orders at this moment, unaffected by later writes. It holds the store
+    /// open.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// Read errors.
     pub fn scan_orders(&self) -> Result<OrderScan, IndexError> {
         let view = self.view()?;
         let position = node::meta(&*view)?.map_or(Lsn(0), |meta| meta.position);
         Ok(OrderScan { view, position, next: Some((Space::Open, Vec::new())) })
     }
 
-    /// About how many bytes of disk all orders take, with what they are found by.
+    /// Bytes on disk of all orders and their lookup keys, approximately.
     ///
     /// # Errors
-    /// The store is being opened again.
+    /// The store is being reopened.
     pub fn order_bytes(&self) -> Result<u64, IndexError> {
         let store = self.store()?;
         let spaces = [Space::Open, Space::Ended, Space::History, Space::Keys, Space::External];
@@ -45,16 +44,16 @@ impl Index {
 }
 
 impl OrderScan {
-    /// Up to where the orders are what the log has made of them.
+    /// The position of the index when the scan began.
     pub fn position(&self) -> Lsn {
         self.position
     }
 
-    /// The next orders of those that are wanted, at most `most` of them; none after the last one.
-    /// Those that are not wanted are not even decoded.
+    /// The next wanted orders, at most `most`; empty after the last one. Unwanted orders are not
+    /// even decoded.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// Read errors.
     pub fn next_orders(
         &mut self,
         most: usize,
@@ -68,10 +67,10 @@ impl OrderScan {
                 Space::Open => (END_OF_OPEN, Some((Space::Ended, Vec::new()))),
                 _ => (END_OF_ENDED, None),
             };
-            let mut go_on_at = None;
+            let mut resume_at = None;
             self.view.scan(space, (&from, end), ScanOrder::Ascending, &mut |key, value| {
                 if orders.len() == most {
-                    go_on_at = Some(key.to_vec());
+                    resume_at = Some(key.to_vec());
                     return Ok(false);
                 }
                 if is_wanted(keys::order_id_at_end(key)?) {
@@ -79,7 +78,7 @@ impl OrderScan {
                 }
                 Ok(true)
             })?;
-            self.next = match go_on_at {
+            self.next = match resume_at {
                 Some(key) => Some((space, key)),
                 None => after,
             };
@@ -101,25 +100,25 @@ impl std::fmt::Debug for OrderScan {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::test_log::{AGES, LOG, long_course, take_until};
+    use super::super::test_log::{AGES, LOG, long_log, take_until};
     use super::super::{IndexWriter, MemoryStore};
     use super::*;
     use crate::order::OrderParts;
 
     #[test]
-    fn a_scan_sees_each_order_once_as_it_was() {
-        let course = long_course();
+    fn a_scan_sees_each_order_once_as_of_its_start() {
+        let log = long_log();
         let index = Index::in_memory(&MemoryStore::new(), AGES).unwrap();
         let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
-        let half = course.events.len() / 2;
-        take_until(&mut writer, &course.events, half);
+        let half = log.events.len() / 2;
+        take_until(&mut writer, &log.events, half);
         writer.commit().unwrap();
         let mut scan = index.scan_orders().unwrap();
-        take_until(&mut writer, &course.events, course.events.len());
+        take_until(&mut writer, &log.events, log.events.len());
         writer.commit().unwrap();
 
         let mut model = super::super::test_log::Model::default();
-        model.replay(&course.events[..half]);
+        model.replay(&log.events[..half]);
         let is_odd = |id: OrderId| id.as_u128() % 2 == 1;
         for (most, wanted) in [(7, &(|_| true) as &dyn Fn(OrderId) -> bool), (1, &is_odd)] {
             let mut found = BTreeMap::new();
@@ -139,7 +138,7 @@ mod tests {
             let expected = expected.map(|(id, order)| (*id, OrderParts::of_tracked(order)));
             assert_eq!(found, expected.collect());
             model = super::super::test_log::Model::default();
-            model.replay(&course.events);
+            model.replay(&log.events);
             scan = index.scan_orders().unwrap();
         }
     }

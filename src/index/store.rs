@@ -1,46 +1,46 @@
-//! The seam to the store below: spaces of sorted keys, written in atomic batches. fjall in earnest;
-//! in tests and simulations a store in memory that forgets what was not persisted.
+//! The interface to the underlying store: spaces of sorted keys, written in atomic batches. fjall
+//! in production; in tests and simulations a store in memory that loses what was not persisted.
 
 use std::sync::Arc;
 
 use super::IndexError;
 
-/// Bytes of a key or a value, cheap to clone; short ones without a heap block.
+/// Bytes of a key or value: cheap to clone, and without a heap block when short.
 pub(super) type Bytes = fjall::Slice;
 
-/// The parts of the store. Their names are part of the format.
+/// The spaces of the store. Their names are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Space {
-    /// Orders that the exchange may still change, by partition and id.
+    /// Open orders, by partition and id.
     Open,
-    /// All others, by id.
+    /// Ended orders, by id.
     Ended,
-    /// The ids of those, by user and id.
+    /// Ids of the ended orders, by user and id.
     History,
-    /// Order ids by user and the user's own key.
+    /// Order ids, by user and client order id.
     Keys,
-    /// Order ids by the exchange's id.
+    /// Order ids, by exchange id.
     External,
-    /// What belongs to no order: position, feed, unmatched reports, cancelled orders.
+    /// What belongs to the node: position, feed position, unmatched reports, orders that ended.
     Node,
-    /// Changes of some time, by user and record of the log.
+    /// Changes of one period, by user and LSN.
     Changes(Period),
-    /// Orders as those changes have left them, many to a key, by record of the log.
+    /// Orders as those changes left them, many to a key, by LSN.
     Versions(Period),
 }
 
-/// A stretch of the log, whose changes are kept together and dropped together: from one record on,
-/// up to the next period. Ordered by that.
+/// A stretch of the log, up to the next period. Its changes are kept and dropped together. Ordered
+/// by LSN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Period {
-    /// Its first record of the log.
+    /// Its first LSN.
     pub(super) first: u64,
-    /// When that was recorded, in microseconds.
+    /// When that record was recorded, in microseconds.
     pub(super) start_micros: u64,
 }
 
 /// One write of a batch: a value, or `None` to remove the key. A batch has each key at most once.
-/// Ordered by place: neighbours written one after the other are found faster.
+/// Ordered by space and key: neighbours are faster to write in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Write {
     pub(super) space: Space,
@@ -48,18 +48,18 @@ pub(super) struct Write {
     pub(super) value: Option<Bytes>,
 }
 
-/// Takes a key and its value; false ends the scan.
+/// Gets a key and its value; false ends the scan.
 pub(super) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, IndexError> + 'a;
 
-/// The store as it stands at one moment.
+/// The store at one moment.
 pub(super) trait View {
-    /// The periods whose changes are kept, oldest first. Each one that anything in this view was
-    /// written into is among them, unless it was dropped meanwhile.
+    /// The periods whose changes are kept, oldest first. Includes every period that this view
+    /// refers to, except those dropped since.
     fn periods(&self) -> Vec<Period>;
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
 
-    /// Visits the keys from one on to another, which is not among them.
+    /// Visits the keys of a half-open range.
     fn scan(
         &self,
         space: Space,
@@ -69,38 +69,35 @@ pub(super) trait View {
     ) -> Result<(), IndexError>;
 }
 
-/// Which way a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanOrder {
     Ascending,
     Descending,
 }
 
-/// A store. One thread writes, any number read.
+/// A store with one writer and any number of readers.
 pub(super) trait Store: Send + Sync {
-    /// The newest value of a key.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
 
-    /// All of the store at this moment. Holds the store open.
+    /// A snapshot of the store. Holds the store open.
     fn view(self: Arc<Self>) -> Box<dyn View>;
 
-    /// Takes all of a batch or nothing. Visible at once, durable after the next [`Store::persist`].
+    /// Applies a batch atomically. Visible at once, durable after the next [`Store::persist`].
     fn commit(&self, batch: Vec<Write>) -> Result<(), IndexError>;
 
-    /// About how many bytes of disk a space takes, without what is still in memory.
+    /// Bytes on disk of a space, approximately, without what is still in memory.
     fn disk_bytes(&self, space: Space) -> Result<u64, IndexError>;
 
     /// The periods whose changes are kept, oldest first.
     fn periods(&self) -> Vec<Period>;
 
-    /// Makes room for the changes of another period, durably and at once.
+    /// Creates the spaces of a new period, durably and at once.
     fn add_period(&self, period: Period) -> Result<(), IndexError>;
 
-    /// Drops the changes of a period, durably and at once. Views that were taken before still have
-    /// them.
+    /// Drops a period, durably and at once. Earlier views still have it.
     fn drop_period(&self, period: Period) -> Result<(), IndexError>;
 
-    /// Makes all that was committed durable. Not tried again after an error: the store has to be
-    /// opened again then.
+    /// Makes all committed batches durable. After an error it is not retried: the store must be
+    /// reopened.
     fn persist(&self) -> Result<(), IndexError>;
 }

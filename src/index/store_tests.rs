@@ -1,4 +1,5 @@
-//! The index on a real disk: kills, lost tails, damage, and directories that do not belong together.
+//! The index on a real disk: kills, lost tails, damage, and directories that do not belong
+//! together.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +23,7 @@ fn open(directory: &Path) -> (Index, IndexWriter) {
     (index, writer)
 }
 
-/// Fills an index with some batches of the course, of which the last ones are not persisted.
+/// Fills an index in batches of 100 records. The last batches are not persisted.
 fn fill(directory: &Path, model: &Model, last: usize) -> (Index, IndexWriter) {
     let (index, mut writer) = open(directory);
     for upto in (0..=last).step_by(100) {
@@ -62,18 +63,18 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn an_index_goes_on_where_it_stood() {
+fn an_index_resumes_at_its_position() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
+    let model = long_log();
     drop(fill(directory.path(), &model, 1_200));
     finish(directory.path(), &model);
 }
 
-/// What a kill leaves: files as they are in the middle of the work, without an end in order.
+/// A kill leaves the files as they are in the middle of the work.
 #[test]
-fn a_killed_index_has_at_least_what_it_called_durable() {
+fn a_killed_index_has_at_least_what_was_durable() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
+    let model = long_log();
     let index_directory = directory.path().join("index");
     let (index, writer) = fill(&index_directory, &model, 1_200);
     let killed = directory.path().join("killed");
@@ -86,9 +87,9 @@ fn a_killed_index_has_at_least_what_it_called_durable() {
 }
 
 #[test]
-fn a_journal_that_lost_its_tail_is_an_older_index() {
+fn a_journal_without_its_tail_opens_as_an_older_index() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
+    let model = long_log();
     let whole = directory.path().join("index");
     drop(fill(&whole, &model, 1_200));
     let journal = |of: &Path| of.join("0.jnl");
@@ -104,7 +105,7 @@ fn a_journal_that_lost_its_tail_is_an_older_index() {
     }
 }
 
-/// Overwrites every file in a directory that is of a kind.
+/// Overwrites the matching files below a directory. Returns how many.
 fn damage(directory: &Path, is_target: &dyn Fn(&Path) -> bool) -> usize {
     let mut damaged = 0;
     for entry in fs::read_dir(directory).unwrap() {
@@ -122,9 +123,9 @@ fn damage(directory: &Path, is_target: &dyn Fn(&Path) -> bool) -> usize {
 }
 
 #[test]
-fn a_damaged_index_is_made_anew_while_the_log_is_whole() {
+fn a_damaged_index_is_rebuilt_from_a_whole_log() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
+    let model = long_log();
     let path = directory.path().join("index");
     type Target = fn(&Path) -> bool;
     let targets: [Target; 3] = [
@@ -139,20 +140,20 @@ fn a_damaged_index_is_made_anew_while_the_log_is_whole() {
         let message = refused.to_string();
         assert!(matches!(refused, IndexError::Damaged { first: Lsn(500), .. }), "{refused:?}");
         assert!(message.contains("restore") && message.contains("record 500"), "{message}");
-        assert_eq!(finish(&path, &model), Lsn(0), "made anew");
+        assert_eq!(finish(&path, &model), Lsn(0), "rebuilt");
         assert!(directory.path().join(format!("index.damaged-{number}")).is_dir());
         fs::remove_dir_all(&path).unwrap();
     }
 }
 
 #[test]
-fn what_does_not_belong_together_is_refused_with_a_remedy() {
+fn an_index_and_a_log_that_do_not_belong_together_are_refused_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
-    let model = long_course();
+    let model = long_log();
     let path = directory.path().join("index");
     let missing = Index::open(options(&path, 2)).unwrap_err();
     assert!(matches!(missing, IndexError::Missing { first: Lsn(2), .. }), "{missing}");
-    assert!(!path.exists(), "a refusal makes nothing");
+    assert!(!path.exists(), "a refusal creates nothing");
 
     let (index, mut writer) = fill(&path, &model, 600);
     writer.persist().unwrap();
@@ -169,7 +170,7 @@ fn what_does_not_belong_together_is_refused_with_a_remedy() {
     assert!(matches!(gone, IndexError::LogMissing { position: Lsn(600), .. }), "{gone}");
     for error in [missing, too_old, other, gone] {
         let message = error.to_string();
-        assert!(message.contains("restore") || message.contains("put"), "{message}");
+        assert!(message.contains("restore") || message.contains("pair"), "{message}");
         assert!(message.contains(path.to_str().unwrap()), "{message}");
     }
 }

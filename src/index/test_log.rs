@@ -1,4 +1,4 @@
-//! Courses of events as a log may have them, and what the index must hold after each.
+//! Random logs, and a model of what the index must hold after each.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::types::*;
 use crate::wal::{LogId, LogStart, Lsn};
 
 pub(super) const LOG: LogId = LogId(7);
-/// How long reports are kept in these courses; times rise by 1 with each record.
+/// Retention of unmatched reports in these logs; times rise by 1 with each record.
 pub(super) const UNMATCHED_AGE_MICROS: u64 = 20;
 pub(super) const WINDOW_MICROS: u64 = 30;
 pub(super) const AGES: IndexAges = IndexAges {
@@ -21,7 +21,7 @@ pub(super) const AGES: IndexAges = IndexAges {
 };
 const USERS: [&str; 4] = ["a", "aa", "b", "ä"];
 
-/// One record, chosen by numbers among what there is.
+/// One record. Indexes choose among what the model has.
 #[derive(Debug, Clone)]
 pub(super) enum Move {
     Create { user: prop::sample::Index, has_key: bool, num_shares: u64 },
@@ -63,7 +63,7 @@ pub(super) fn one_move() -> impl Strategy<Value = Move> {
     ]
 }
 
-/// The orders as memory would hold them, and all else that a node goes on from.
+/// The orders as memory holds them, and all other state that a node resumes from.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) events: Vec<Event>,
@@ -85,15 +85,15 @@ impl Model {
 
     pub(super) fn of(moves: &[Move]) -> Self {
         let mut model = Self::default();
-        for one in moves {
-            if let Some(event) = model.event(one) {
+        for one_move in moves {
+            if let Some(event) = model.event(one_move) {
                 model.take(&event);
             }
         }
         model
     }
 
-    /// Takes events as they are.
+    /// Takes events unchanged.
     pub(super) fn replay(&mut self, events: &[Event]) {
         for event in events {
             self.take(event);
@@ -106,7 +106,7 @@ impl Model {
             Move::Create { user, has_key, num_shares } => {
                 let user = UserId::new(USERS[user.index(USERS.len())]).unwrap();
                 let number = self.orders.len() as u64;
-                // Some ids of one moment, so that they differ in their last bits only.
+                // Some ids of the same moment, so that they differ only in their last bits.
                 let nanos = 1_000_000 * u128::from(number / 3);
                 let key = format!("key-{number}");
                 Event::Created(Created {
@@ -181,18 +181,18 @@ impl Model {
         }
     }
 
-    /// Everything that can be asked of the index, against what it should say.
+    /// Checks every query of the index against the model.
     pub(super) fn check(&self, index: &Index) {
         assert_eq!(index.position(), Lsn(self.events.len() as u64));
         let found = index.node_state().unwrap();
-        // Kept by batches, which may have more.
+        // Kept by batches, so the index may have more.
         let ended: HashSet<OrderId> = found.ended.iter().map(|(_, order_id)| *order_id).collect();
         assert!(self.node.ended.iter().all(|(_, order_id)| ended.contains(order_id)));
         assert_eq!(NodeState { ended: self.node.ended.clone(), ..found }, self.node);
         let stranger = UserId::new("stranger").unwrap();
         for (id, tracked) in &self.orders {
             let user = &tracked.order().user;
-            same(&index.order(user, *id).unwrap().unwrap(), tracked);
+            assert_same(&index.order(user, *id).unwrap().unwrap(), tracked);
             assert!(index.order(&stranger, *id).unwrap().is_none());
         }
         for ((user, key), id) in &self.keys {
@@ -205,7 +205,7 @@ impl Model {
             let expected = self.external.get(&id).map(|order_id| &self.orders[order_id]);
             assert_eq!(found.is_some(), expected.is_some());
             if let (Some(found), Some(expected)) = (found, expected) {
-                same(&found, expected);
+                assert_same(&found, expected);
             }
         }
         self.check_open(index);
@@ -215,7 +215,7 @@ impl Model {
         }
     }
 
-    /// Of a user's changes the ones are kept that came from a record on.
+    /// Checks a user's changes, of which those from `kept_from` on are kept.
     pub(super) fn check_changes(&self, index: &Index, user: &UserId, kept_from: Lsn) {
         let theirs = self.changes.iter().filter(|(_, order)| order.user == *user);
         let theirs: Vec<_> = theirs.cloned().collect();
@@ -247,7 +247,7 @@ impl Model {
         let expected = self.orders.values().filter(|tracked| tracked.order().is_open());
         let expected: Vec<_> = expected.collect();
         assert_eq!(open.len(), expected.len());
-        open.iter().zip(expected).for_each(|(one, other)| same(one, other));
+        open.iter().zip(expected).for_each(|(one, other)| assert_same(one, other));
     }
 
     fn check_pages(&self, index: &Index, user: &UserId) {
@@ -292,7 +292,7 @@ fn external_id(number: u8) -> ExternalOrderId {
     ExternalOrderId::new(&format!("x{number}")).unwrap()
 }
 
-fn same(one: &TrackedOrder, other: &TrackedOrder) {
+fn assert_same(one: &TrackedOrder, other: &TrackedOrder) {
     assert_eq!(one.order(), other.order());
     let executions = |tracked: &TrackedOrder| -> BTreeMap<String, Execution> {
         let all = tracked.executions().iter();
@@ -315,8 +315,8 @@ pub(super) fn log_start_from(first: u64) -> LogStart {
     LogStart { log_id: Some(LOG), first_lsn: Lsn(first) }
 }
 
-/// A longer course than the ones of the properties, the same each time.
-pub(super) fn long_course() -> Model {
+/// A longer log than those of the properties, the same each time.
+pub(super) fn long_log() -> Model {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let moves = proptest::collection::vec(one_move(), 2_000);

@@ -1,4 +1,4 @@
-//! Orders as the log tells of them against the same orders in the index.
+//! Compares orders replayed from the log with the same orders in the index.
 
 use super::OfflineError;
 use super::fields::different_fields;
@@ -11,7 +11,7 @@ use crate::types::OrderId;
 const LOG: &str = "the log";
 const INDEX: &str = "the index";
 
-/// Compares all orders that were replayed. The log has been read to the position of the index.
+/// Compares all replayed orders. The log has been read up to the position of the index.
 pub(super) fn compare(
     replay: &Replay<'_>,
     index: &Index,
@@ -40,7 +40,7 @@ fn compare_order(
     let fields = different_fields(&parts, &OrderParts::of_tracked(&found));
     report.fields(name, (LOG, INDEX), &fields)?;
 
-    // Whoever looks it up must find it.
+    // Every lookup must find it.
     if !order.is_open() && !index.is_listed(&order.user, order.order_id)? {
         report.field(name, "page of ended orders", (LOG, "it"), (INDEX, "none"))?;
     }
@@ -53,7 +53,7 @@ fn compare_order(
         }
     }
     if let Some(id) = &order.external_order_id {
-        // The first order that came with an id keeps it.
+        // The first order with an id keeps it.
         let named = index.by_external_id(id)?;
         let is_right = |named: &TrackedOrder| named.order().external_order_id.as_ref() == Some(id);
         if !named.as_ref().is_some_and(is_right) {

@@ -1,4 +1,4 @@
-//! What log and index say against what one Postgres server says.
+//! Compares log and index with one Postgres server.
 
 use std::ops::RangeInclusive;
 
@@ -10,36 +10,36 @@ use super::report::DifferenceReport;
 use crate::index::Index;
 use crate::order::{Event, FeedPosition, OrderParts, TrackedOrder};
 use crate::projection::{
-    EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresOrder, PostgresRecords, as_kept,
-    moment_as_kept,
+    EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresOrder, PostgresRecords,
+    as_storable, storable_time,
 };
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
 
-/// Orders and events that are looked up at once.
+/// Orders and events compared at a time.
 const BATCH_ROWS: usize = 1_000;
 
-/// What log and index say together.
+/// The name of log and index together.
 const LOCAL_RECORDS: &str = "the index with the log";
 
-/// A server whose orders are compared.
+/// The comparison with one server.
 pub(super) struct ServerComparison {
     server_rows: PostgresRecords,
     name: String,
-    /// It should be where the log was at this record.
+    /// The lowest position of the server: it should equal the log up to here.
     pub(super) reached: Lsn,
     events: ExpectedEvents,
 }
 
-/// An order as it should be.
+/// An order and its execution times, as they should be.
 struct Expected<'a> {
     order: &'a TrackedOrder,
     times: &'a [(ExecutionId, ExecutionTimes)],
 }
 
 impl ServerComparison {
-    /// Looks at a server, and says how far it is behind. `None` where it follows another log: then
-    /// everything in it would be different.
+    /// Begins to compare a server, and reports how far it lags. `None` if it follows another log:
+    /// everything in it would differ.
     pub(super) fn new(
         (server_rows, positions): (PostgresRecords, Vec<PartitionPosition>),
         records: &OpenRecords,
@@ -50,7 +50,7 @@ impl ServerComparison {
         let (log_id, last) = (records.log_id, records.last);
         if let Some(other) = positions.iter().find(|position| position.log_id != log_id) {
             let found = other.log_id;
-            report.say(&format_args!("{name} follows log {found}, and this is log {log_id}"))?;
+            report.line(&format_args!("{name} follows log {found}, and this is log {log_id}"))?;
             return Ok(None);
         }
         let (from, to) = server.partitions().into_inner();
@@ -58,17 +58,17 @@ impl ServerComparison {
         let least = positions.iter().map(|position| position.lsn).min();
         let reached = least.filter(|_| is_whole).unwrap_or(Lsn(0));
         if !is_whole {
-            report.say(&format_args!(
+            report.line(&format_args!(
                 "{name} has not followed this log for all of user partitions {from} to {to}"
             ))?;
         } else if reached < last && !records.is_live() {
             let missing = last.0 - reached.0;
-            report.say(&format_args!(
+            report.line(&format_args!(
                 "{name} is behind: it has everything up to record {reached}, the log ends with \
                  record {last}, {missing} records are missing"
             ))?;
         } else if let Some(ahead) = positions.iter().find(|position| position.lsn > last) {
-            report.say(&format_args!(
+            report.line(&format_args!(
                 "{name} is ahead: it has everything up to record {}, and the log ends with record \
                  {last}",
                 ahead.lsn
@@ -78,11 +78,14 @@ impl ServerComparison {
         Ok(Some(Self { server_rows, name, reached, events }))
     }
 
-    /// Compares orders that no other server keeps, and that this one should not.
-    pub(super) fn strangers(&self, report: &mut DifferenceReport<'_>) -> Result<(), OfflineError> {
+    /// Reports orders on this server that another one should keep.
+    pub(super) fn foreign_orders(
+        &self,
+        report: &mut DifferenceReport<'_>,
+    ) -> Result<(), OfflineError> {
         let (from, to) = self.server_rows.server().partitions().into_inner();
-        self.server_rows.each_stranger(|row: OrderRow| {
-            report.say(&format_args!(
+        self.server_rows.each_foreign_order(|row: OrderRow| {
+            report.line(&format_args!(
                 "order {} of user {}: {}: {} has it, and keeps user partitions {from} to {to}; its \
                  partition is {}",
                 row.order_id,
@@ -94,26 +97,26 @@ impl ServerComparison {
         })
     }
 
-    /// Ends the look at the server.
+    /// Ends the transaction on the server.
     pub(super) fn end(self) -> Result<(), OfflineError> {
         Ok(self.server_rows.end()?)
     }
 
-    /// Compares how far the feed was taken, with what the log has at the record that the server has it
-    /// from; that may be behind what all of its partitions have.
+    /// Compares the position in the feed with the log's at the record that the server has it from,
+    /// which may be past the server's lowest position.
     pub(super) fn feed(
         &self,
         expected: impl FnOnce(Lsn) -> Result<Option<FeedPosition>, OfflineError>,
         report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
-        let words = |feed: &FeedPosition| format!("{} of session {}", feed.sequence, feed.session);
+        let text = |feed: &FeedPosition| format!("{} of session {}", feed.sequence, feed.session);
         let found = self.server_rows.feed_position()?;
         let reached = found.as_ref().map_or(self.reached, |(lsn, _)| self.reached.max(*lsn));
         let Some(expected) = expected(reached)? else { return Ok(()) };
-        let found = found.map_or("none".to_owned(), |(_, found)| words(&found));
-        let expected = words(&expected);
+        let found = found.map_or("none".to_owned(), |(_, found)| text(&found));
+        let expected = text(&expected);
         if found != expected {
-            report.say(&format_args!(
+            report.line(&format_args!(
                 "feed_position: the log has {expected}, {} has {found}",
                 self.name
             ))?;
@@ -121,7 +124,7 @@ impl ServerComparison {
         Ok(())
     }
 
-    /// Takes an event of the log and the order as it has left it.
+    /// Takes a log event, with the order as the event left it.
     pub(super) fn event(
         &mut self,
         (lsn, event): (Lsn, &Event),
@@ -134,7 +137,7 @@ impl ServerComparison {
         if self.events.len() >= BATCH_ROWS { self.compare_events(report) } else { Ok(()) }
     }
 
-    /// Compares the events that were taken.
+    /// Compares the events taken so far.
     pub(super) fn compare_events(
         &mut self,
         report: &mut DifferenceReport<'_>,
@@ -183,7 +186,7 @@ impl ServerComparison {
             });
             found += self.compare(&expected.collect::<Vec<_>>(), replay, report)?;
         }
-        // Those that only the log has.
+        // The orders that only the log has.
         let mut rest: Vec<OrderId> = replay.orders.keys().copied().collect();
         rest.retain(|id| replay.orders.get(id).is_some_and(|known| !known.is_compared));
         rest.sort_unstable();
@@ -194,12 +197,12 @@ impl ServerComparison {
         }
         let known = Known { index, replay };
         if self.server_rows.count_orders(group)? != found {
-            self.surplus(group, &known, report)?;
+            self.extra_orders(group, &known, report)?;
         }
         self.other_tables(group, &known, report)
     }
 
-    /// Compares some orders; gives how many of them have rows.
+    /// Compares some orders. Returns how many of them have rows.
     fn compare(
         &self,
         expected: &[Expected<'_>],
@@ -215,15 +218,15 @@ impl ServerComparison {
         for expected in expected {
             let order = expected.order.order();
             let name = (order.order_id, order.user.as_str());
-            // What is missing of the log was said once.
+            // The missing records were reported once.
             let is_ahead = replay.ahead.contains(&order.order_id);
             match found.get(&order.order_id) {
                 None if is_ahead => {}
                 None => report.field(name, "order", (LOCAL_RECORDS, "it"), (&self.name, "none"))?,
                 Some(Err(why)) => {
-                    report.note(order.order_id);
-                    report.say(&format_args!(
-                        "order {} of user {}: its row in {} cannot be used: {why}",
+                    report.add_order(order.order_id);
+                    report.line(&format_args!(
+                        "order {} of user {}: its row in {} is invalid: {why}",
                         order.order_id, order.user, self.name
                     ))?;
                 }
@@ -242,7 +245,7 @@ impl ServerComparison {
     ) -> Result<(), OfflineError> {
         let order = expected.order.order();
         let name = (order.order_id, order.user.as_str());
-        let parts = as_kept(OrderParts::of_tracked(expected.order));
+        let parts = as_storable(OrderParts::of_tracked(expected.order));
         let mut fields = different_fields(&parts, &row.parts);
         let mut compare = |field: String, one: String, other: String| {
             if one != other {
@@ -262,8 +265,8 @@ impl ServerComparison {
             let Some((_, times)) = times.find(|(id, _)| id.as_str() == execution.id) else {
                 continue;
             };
-            let words = |at: Option<TimestampMicros>| {
-                let kept = at.map(|at| moment_as_kept(at).micros().to_string());
+            let text = |at: Option<TimestampMicros>| {
+                let kept = at.map(|at| storable_time(at).micros().to_string());
                 kept.unwrap_or_else(|| "none".to_owned())
             };
             let recorded_at = times.recorded_at.or(Some(execution.recorded_at));
@@ -272,14 +275,14 @@ impl ServerComparison {
                 ("recorded_at", recorded_at, Some(execution.recorded_at)),
                 ("busted_at", times.busted_at, execution.busted_at),
             ] {
-                compare(column(name), words(one), words(other));
+                compare(column(name), text(one), text(other));
             }
         }
         report.fields(name, (LOCAL_RECORDS, &self.name), &fields)
     }
 
-    /// Finds orders that the other records do not have.
-    fn surplus(
+    /// Reports orders that log and index do not have.
+    fn extra_orders(
         &self,
         group: &RangeInclusive<u8>,
         known: &Known<'_>,
@@ -294,15 +297,15 @@ impl ServerComparison {
         })
     }
 
-    /// Compares what the other tables say with what the orders say.
+    /// Compares the other tables with the orders.
     fn other_tables(
         &self,
         group: &RangeInclusive<u8>,
         known: &Known<'_>,
         report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
-        self.server_rows.each_lone_execution(group, |row: OrderRow| {
-            // Those of an order that has only lost its row were compared with it.
+        self.server_rows.each_orphan_execution(group, |row: OrderRow| {
+            // Executions of an order that lacks only its own row were compared with the order.
             if known.order(&row)?.is_some() {
                 return Ok(());
             }
@@ -311,14 +314,14 @@ impl ServerComparison {
             report.field(name, &field, (LOCAL_RECORDS, "no such order"), (&self.name, "it"))
         })?;
         self.server_rows.each_without_external(group, |row: OrderRow| {
-            // Another id than the other records have is a difference of the order.
+            // An id that differs is reported as a difference of the order.
             if known.external_id(&row)?.is_none_or(|id| id != row.id) {
                 return Ok(());
             }
             let name = (row.order_id, row.user.as_str());
             report.field(name, "external_orders", (LOCAL_RECORDS, &row.id), (&self.name, "none"))
         })?;
-        self.server_rows.each_lone_external(group, |row: OrderRow| {
+        self.server_rows.each_orphan_external(group, |row: OrderRow| {
             let id = known.external_id(&row)?;
             if id.as_ref() == Some(&row.id) {
                 return Ok(());
@@ -345,7 +348,7 @@ impl ServerComparison {
         let is_known = known.order(&row)?.is_some();
         let versions = &gap.versions;
         let (expected, found) = match (gap.order, versions.as_slice()) {
-            // An order without its row, or a row without an order, was told of.
+            // A missing order, or an extra one, was reported already.
             (None, _) if is_known => return Ok(()),
             (Some(_), []) if !is_known => return Ok(()),
             (None, []) => return Ok(()),
@@ -367,14 +370,14 @@ impl ServerComparison {
     }
 }
 
-/// Orders as log and index have them together.
+/// Orders of log and index together.
 struct Known<'a> {
     index: &'a Index,
     replay: &'a Replay<'a>,
 }
 
 impl Known<'_> {
-    /// The order that a row names, if it is that user's.
+    /// The order that a row names, if it belongs to the row's user.
     fn order(&self, row: &OrderRow) -> Result<Option<TrackedOrder>, OfflineError> {
         let order = match self.replay.orders.get(&row.order_id) {
             Some(known) => Some(known.order.clone()),
@@ -383,7 +386,7 @@ impl Known<'_> {
         Ok(order.filter(|order| order.order().user.as_str() == row.user))
     }
 
-    /// The exchange's id of that order.
+    /// The exchange id of that order.
     fn external_id(&self, row: &OrderRow) -> Result<Option<String>, OfflineError> {
         let order = self.order(row)?;
         let id = order.as_ref().and_then(|order| order.order().external_order_id.as_ref());

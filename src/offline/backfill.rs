@@ -1,74 +1,74 @@
-//! All orders of the index into Postgres, for a server that gets one later: the log no longer has its
-//! beginning then.
+//! Copies all orders of the index into Postgres, for a server that gets one later, when the log no
+//! longer has its beginning.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::open::{OpenRecords, event_of};
-use super::passes::{groups, told};
+use super::passes::{groups, order_counts};
 use super::{OfflineError, OfflineOptions};
 use crate::index::{Index, IndexFollower, IndexMetrics};
 use crate::order::Event;
-use crate::projection::{COPIED_ORDERS, PostgresBackfill, PostgresServers, ToldOrders};
+use crate::projection::{COPIED_ORDERS, CoveredOrders, PostgresBackfill, PostgresServers};
 use crate::types::{Clock, OrderId};
 use crate::wal::{self, Lsn, WalError};
 
-/// Events of one transaction.
+/// Events in one transaction.
 const BATCH_EVENTS: usize = 4_096;
 
-/// What came of a copy.
+/// The result of a backfill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backfilled {
-    /// How many orders were copied.
+    /// Orders copied.
     pub orders: u64,
-    /// Postgres follows the log after this record.
+    /// Postgres follows the log from here.
     pub position: Lsn,
-    /// How many orders have versions of which neither the log nor `order_events` tells any more.
-    pub untold: u64,
+    /// Orders with versions that neither the log nor `order_events` has.
+    pub without_history: u64,
 }
 
-/// Copies all orders into Postgres, with the events of those that came into being in the part of the
-/// log that is kept. Whatever was in their rows, they become what the records say. A copy that was
-/// interrupted can be begun again; only its last step says how far Postgres has come.
+/// Copies all orders into Postgres, with the events of those that were created in the kept part of
+/// the log. Existing rows are overwritten. An interrupted copy can be repeated; only its last step
+/// sets the position.
 ///
 /// # Errors
-/// The records are in use or cannot be read; Postgres refuses, or follows another log.
+/// The records are in use or unreadable; Postgres refuses, or follows another log.
 pub fn backfill(
     options: &OfflineOptions,
     servers: &PostgresServers,
 ) -> Result<Backfilled, OfflineError> {
     let records = OpenRecords::open(options)?;
-    let told = told(&records, records.last)?;
+    let counts = order_counts(&records, records.last)?;
     let index = records.index.clone();
     let (log_id, last) = (records.log_id, records.last);
     let groups: Vec<_> = servers
         .iter()
-        .map(|server| groups(&server.partitions(), &told, options.max_orders_in_memory))
+        .map(|server| groups(&server.partitions(), &counts, options.max_orders_in_memory))
         .collect();
     let kept = KeptLog { directory: records.log.directory.clone(), last };
-    // The log is durable from here on, and stays locked.
+    // This makes the log durable and keeps it locked.
     let follower = follow_to_end(records)?;
-    let (mut orders, mut untold) = (0, 0);
+    let (mut orders, mut without_history) = (0, 0);
     for (server, groups) in servers.iter().zip(groups) {
         let now = Clock.now();
         let mut postgres = PostgresBackfill::begin(server, (log_id, last), now)?;
         for group in groups {
-            // The events first: they know when executions were made.
+            // Events first: they have the times of executions.
             kept.copy_events(&group, None, &mut postgres)?;
         }
         orders += copy_orders(&index, &server.partitions(), &mut postgres)?;
-        untold += postgres.finish(last, index.node_state()?.feed_position)?;
+        without_history += postgres.finish(last, index.node_state()?.feed_position)?;
     }
     drop(follower);
-    Ok(Backfilled { orders, position: last, untold })
+    Ok(Backfilled { orders, position: last, without_history })
 }
 
-/// Writes these orders anew where Postgres has something else of them, with their events as far as the log
-/// tells of them from their beginning. Rows of orders that the records do not know stay, and rows of
-/// `order_events` that say something else, which nobody may change. Gives how many orders were written.
+/// Overwrites these orders in Postgres, with their events if the log has them from the first one.
+/// Rows of orders that our records do not have stay, and so do differing rows of `order_events`,
+/// which is append-only. Returns how many orders were written.
 ///
 /// # Errors
-/// The records are in use or cannot be read; Postgres refuses, follows another log, or has not followed
+/// The records are in use or unreadable; Postgres refuses, follows another log, or has not followed
 /// this one to its end.
 pub fn repair(
     options: &OfflineOptions,
@@ -76,7 +76,7 @@ pub fn repair(
     wanted: &BTreeSet<OrderId>,
 ) -> Result<u64, OfflineError> {
     let records = OpenRecords::open(options)?;
-    let told = told(&records, records.last)?;
+    let counts = order_counts(&records, records.last)?;
     let index = records.index.clone();
     let (log_id, last) = (records.log_id, records.last);
     let kept = KeptLog { directory: records.log.directory.clone(), last };
@@ -90,7 +90,7 @@ pub fn repair(
             continue;
         }
         let mut postgres = PostgresBackfill::begin_repair(server, (log_id, last))?;
-        for group in groups(&server.partitions(), &told, most) {
+        for group in groups(&server.partitions(), &counts, most) {
             kept.copy_events(&group, Some(wanted), &mut postgres)?;
         }
         for ids in own.chunks(COPIED_ORDERS) {
@@ -106,7 +106,7 @@ pub fn repair(
     Ok(repaired)
 }
 
-/// Makes the log durable as each start does, and moves the index to its end.
+/// Makes the log durable as a start does, and moves the index to its end.
 fn follow_to_end(records: OpenRecords) -> Result<impl Sized, OfflineError> {
     let last = records.last;
     let in_use = OfflineError::InUse { data_dir: records.log.directory.clone() };
@@ -125,21 +125,21 @@ fn follow_to_end(records: OpenRecords) -> Result<impl Sized, OfflineError> {
     Ok((appender, writer, follower))
 }
 
-/// The part of the log that is kept.
+/// The kept part of the log.
 struct KeptLog {
     directory: std::path::PathBuf,
     last: Lsn,
 }
 
 impl KeptLog {
-    /// Writes the events of orders that came into being in the log: of all, or of those that are wanted.
+    /// Copies the events of orders that were created in the log: of all, or of the wanted ones.
     fn copy_events(
         &self,
         group: &RangeInclusive<u8>,
         wanted: Option<&BTreeSet<OrderId>>,
         postgres: &mut PostgresBackfill,
     ) -> Result<(), OfflineError> {
-        let mut orders = ToldOrders::default();
+        let mut orders = CoveredOrders::default();
         let mut events: Vec<(Lsn, Event)> = Vec::with_capacity(BATCH_EVENTS);
         let read = wal::inspect(&self.directory, None, &mut |record| {
             if record.lsn > self.last || !group.contains(&record.partition) {
@@ -147,8 +147,8 @@ impl KeptLog {
             }
             let event = event_of(&record)?;
             let is_wanted = |id| wanted.is_none_or(|wanted| wanted.contains(&id));
-            if event.order_id().is_some_and(is_wanted) && orders.tells(&event) {
-                orders.will_tell(record.lsn, &event);
+            if event.order_id().is_some_and(is_wanted) && orders.covers(&event) {
+                orders.note_created(record.lsn, &event);
                 events.push((record.lsn, event));
             }
             if events.len() == BATCH_EVENTS {
@@ -162,7 +162,7 @@ impl KeptLog {
     }
 }
 
-/// Writes all orders of these partitions as the index has them.
+/// Copies all orders of these partitions from the index.
 fn copy_orders(
     index: &Index,
     partitions: &RangeInclusive<u8>,

@@ -6,36 +6,32 @@ use crate::order::RecordError;
 use crate::projection::ProjectionError;
 use crate::wal::{Lsn, WalError};
 
-/// Why the records cannot be compared, restored or copied.
+/// Why records could not be compared, restored or copied.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     /// A server has the records open.
     #[error("the records in {} are in use: stop the server first", data_dir.display())]
-    InUse {
-        /// The data directory.
-        data_dir: PathBuf,
-    },
+    InUse { data_dir: PathBuf },
     /// A server has the records open and does not show them.
     #[error(
-        "the records in {} are in use, and whoever has them open does not show them: stop the server first",
+        "the records in {} are in use, and the process that has them open does not show them: stop the server first",
         data_dir.display()
     )]
     NotShown {
-        /// The data directory.
         data_dir: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A running server needs the room that a copy of its orders would take.
+    /// A copy of the orders would take disk space that the running server needs.
     #[error(
-        "beside a running server its orders are copied to {}, and a copy may take {} KiB: a quarter of what is free beyond the server's reserve. That is too little: make room, or stop the server first",
+        "beside a running server its orders are copied to {}, and a copy may take {} KiB: a quarter of the free space beyond the server's reserve. That is too little: make room, or stop the server first",
         directory.display(),
         most_bytes >> 10
     )]
     NoRoom {
-        /// Where they are copied to.
+        /// The directory of the copy.
         directory: PathBuf,
-        /// What a copy may take.
+        /// Most bytes that the copy may take.
         most_bytes: u64,
     },
     /// There are no records.
@@ -43,74 +39,67 @@ pub enum OfflineError {
         "there is no log in {}: --data-dir names the data directory of the server",
         data_dir.display()
     )]
-    NoRecords {
-        /// The data directory.
-        data_dir: PathBuf,
-    },
-    /// Something is where a restore would put its records.
+    NoRecords { data_dir: PathBuf },
+    /// The target of a restore is not empty.
     #[error(
-        "{} is not empty, it has {found:?} in it: `longbow restore` fills an empty data directory, \
-         or makes one",
+        "{} is not empty, it contains {found:?}: `longbow restore` fills an empty data directory, \
+         or creates one",
         data_dir.display()
     )]
     NotEmpty {
-        /// The data directory.
         data_dir: PathBuf,
-        /// What is in it.
+        /// Something in it.
         found: String,
     },
-    /// A restore has not come to its end.
+    /// A restore was interrupted.
     #[error(
-        "{} was not restored to the end: run `longbow restore --postgres ...` again, or empty the \
+        "{} was only partly restored: run `longbow restore --postgres ...` again, or empty the \
          directory to begin without any orders",
         data_dir.display()
     )]
-    HalfRestored {
-        /// The data directory.
-        data_dir: PathBuf,
-    },
-    /// The index cannot be moved to the end of the log.
+    HalfRestored { data_dir: PathBuf },
+    /// The index does not advance to the end of the log.
     #[error("the index stays at record {position}, and the log ends with record {last}")]
     Stuck {
-        /// Where the index stays.
+        /// The position of the index.
         position: Lsn,
         /// The newest record.
         last: Lsn,
     },
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On what.
+        /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The differences have no place to go.
-    #[error("the differences cannot be written")]
+    /// The differences could not be written.
+    #[error("cannot write the differences")]
     Output(#[source] io::Error),
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Log(#[source] WalError),
-    /// A record of the log cannot be read.
-    #[error("record {lsn} of the log cannot be used")]
+    /// A log record cannot be decoded.
+    #[error("record {lsn} of the log cannot be decoded")]
     Record {
-        /// Which record.
+        /// The record.
         lsn: Lsn,
-        /// Why not.
+        /// The cause.
         source: RecordError,
     },
     /// The index cannot be read or written.
-    #[error("the index cannot be used")]
+    #[error("the index cannot be read or written")]
     Index(#[from] IndexError),
-    /// Postgres.
+    /// Postgres failed.
     #[error(transparent)]
     Postgres(#[from] ProjectionError),
 }
 
 impl From<WalError> for OfflineError {
-    /// What a visitor of records said is said as it was.
+    /// Unwraps an error of a visitor of records.
     fn from(error: WalError) -> Self {
         match error {
             WalError::Visit { lsn, source } => match source.downcast::<Self>() {

@@ -1,20 +1,20 @@
-//! Where two versions of an order differ, field by field.
+//! Compares two versions of an order, field by field.
 
 use std::fmt::{Debug, Display};
 
 use crate::order::{Execution, ExecutionPart, OpenCase, OrderParts};
 use crate::types::{PriceCents, TimestampMicros};
 
-/// Name of a field and its value in both records.
+/// The name of a field and its values in both records.
 pub(super) type FieldDifference = (String, String, String);
 
-/// Compares the fields of two orders that should be the same.
+/// The fields in which two orders differ.
 pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<FieldDifference> {
     let mut found = Vec::new();
     if one == other {
         return found;
     }
-    // Each field is named: a new one does not compile before it is compared.
+    // Destructured completely, so that a new field does not compile until it is compared.
     let OrderParts {
         order_id,
         user,
@@ -92,7 +92,7 @@ fn optional(value: Option<impl Display>) -> String {
     value.map_or_else(none, |value| value.to_string())
 }
 
-/// One of few values.
+/// A value of an enum or a flag.
 fn word(value: &impl Debug) -> String {
     format!("{value:?}")
 }
@@ -101,12 +101,12 @@ fn optional_word(value: &Option<impl Debug>) -> String {
     value.as_ref().map_or_else(none, word)
 }
 
-/// Text that anybody may have chosen, on one line.
+/// Text that users may have chosen, on one line.
 fn quoted(text: Option<&str>) -> String {
     text.map_or_else(none, |text| format!("{text:?}"))
 }
 
-/// Both are sorted by their ids.
+/// Both lists are sorted by id.
 fn compare_executions(
     one: &[ExecutionPart],
     other: &[ExecutionPart],
@@ -122,8 +122,8 @@ fn compare_executions(
         ) => {
             format!("{num_shares} shares at {} cents", price.cents())
         }
-        Some(Execution::Busted) => "a void one".to_owned(),
-        Some(Execution::TakenBack) => "one that was taken back".to_owned(),
+        Some(Execution::Busted) => "void".to_owned(),
+        Some(Execution::TakenBack) => "taken back".to_owned(),
         None => none(),
     };
     for part in one {
@@ -145,7 +145,7 @@ mod tests {
     use crate::types::{Symbol, TimestampMicros};
 
     #[test]
-    fn the_same_has_no_differences_and_each_other_field_one() {
+    fn equal_orders_have_no_differences_and_each_changed_field_has_one() {
         let one = OrderParts::of_tracked(&order(1, &[accepted(1), filled(1, "e1", 3)]));
         assert!(different_fields(&one, &one.clone()).is_empty());
         let mut other = one.clone();
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(found[2].2, "none");
         let back = different_fields(&other, &one);
         assert_eq!(back[2].1, "none", "{back:?}");
-        let born = OrderParts::of_tracked(&order(1, &[]));
-        assert!(different_fields(&born, &one).len() > 3, "{:?}", created(1));
+        let new = OrderParts::of_tracked(&order(1, &[]));
+        assert!(different_fields(&new, &one).len() > 3, "{:?}", created(1));
     }
 }

@@ -1,4 +1,4 @@
-//! `longbow wal inspect`: the log as lines that people and programs can read.
+//! `longbow wal inspect`: prints the log as lines for people and programs.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -10,12 +10,11 @@ use crate::order::{Event, decode};
 use crate::types::{OrderId, UserId, steers, within_line};
 use crate::wal::{self, Lsn, RecordView, VisitError, WalError};
 
-/// Which records are shown, and how.
+/// Options of `wal inspect`.
 #[derive(Debug, Clone)]
 pub struct InspectOptions {
-    /// Where the log is.
     pub data_dir: DataDir,
-    /// The first record; without it the oldest that there is.
+    /// First record; by default the oldest.
     pub from: Option<u64>,
     /// Most records.
     pub count: Option<u64>,
@@ -23,71 +22,71 @@ pub struct InspectOptions {
     pub order: Option<OrderId>,
     /// Only records of this user's orders, as far as their creation is still in the log.
     pub user: Option<UserId>,
-    /// Only records of these kinds, by name; of all where there are none.
+    /// Only records of these kinds, by name; all kinds if empty.
     pub kinds: Vec<String>,
-    /// How each is printed.
+    /// Output format.
     pub format: LineFormat,
 }
 
-/// How records are printed.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFormat {
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// `name=value` words.
+    /// `name=value` pairs.
     Text,
 }
 
 impl InspectOptions {
-    /// Whether not every record is asked for.
-    fn is_choosy(&self) -> bool {
+    /// Whether only some records are wanted.
+    fn has_filter(&self) -> bool {
         self.order.is_some() || self.user.is_some() || !self.kinds.is_empty()
     }
 }
 
-/// Why the log, or the rest of it, is not shown.
+/// Why the log was not printed to the end.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// The log cannot be read.
-    #[error("the log cannot be shown")]
+    #[error("the log cannot be printed")]
     Log(#[from] WalError),
-    /// The lines have no place to go.
-    #[error("the lines cannot be written")]
+    /// The lines could not be written.
+    #[error("cannot write the lines")]
     Output(#[source] io::Error),
-    /// Nothing is that far.
-    #[error("--from {from} is behind the end of the log, which is at record {last}")]
+    /// The log ends before the first wanted record.
+    #[error("--from {from} is past the end of the log, which is at record {last}")]
     BehindEnd {
-        /// What was asked for.
+        /// The wanted record.
         from: u64,
         /// The newest record.
         last: Lsn,
     },
-    /// The log was cut up to there.
+    /// The log was cut past the first wanted record.
     #[error("--from {from} is no longer in the log, which begins at record {first}")]
     BeforeStart {
-        /// What was asked for.
+        /// The wanted record.
         from: u64,
         /// The oldest record.
         first: Lsn,
     },
 }
 
-/// Ends the visit: the reader of the lines wants no more of them.
+/// Ends the visit.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
-    #[error("enough was shown")]
+    #[error("enough records were printed")]
     Enough,
-    #[error("the lines cannot be written")]
+    #[error("cannot write the lines")]
     Output(#[from] io::Error),
 }
 
-/// Prints the records that were asked for, a line each, oldest first. Works beside a running server.
+/// Prints the wanted records, one per line, oldest first. Works beside a running server.
 ///
 /// # Errors
-/// The log cannot be read, or does not have the record to begin at. Lines before that are printed.
+/// The log cannot be read, or lacks the first wanted record. Lines printed before stay.
 pub fn inspect_log(options: &InspectOptions, out: &mut impl Write) -> Result<(), InspectError> {
     let mut lines = Lines { options, out: &mut *out, left: options.count, orders: HashSet::new() };
-    // Which orders are a user's is told by records that may come long before.
+    // The orders of a user are known by their creation, which may be much earlier.
     let from = options.from.filter(|_| options.user.is_none()).unwrap_or(1);
     let after = (from > 1).then(|| Lsn(from - 1));
     let outcome = wal::inspect(&options.data_dir.wal(), after, &mut |record| {
@@ -105,7 +104,7 @@ pub fn inspect_log(options: &InspectOptions, out: &mut impl Write) -> Result<(),
     }
 }
 
-/// Whoever reads the lines and has seen enough closes the pipe.
+/// A closed pipe is no error: the reader has seen enough.
 fn written(outcome: io::Result<()>) -> Result<(), InspectError> {
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(InspectError::Output(error)),
@@ -118,7 +117,7 @@ struct Lines<'a, W> {
     out: &'a mut W,
     /// Lines that may still be printed.
     left: Option<u64>,
-    /// Orders of the user that was asked for.
+    /// Orders of the wanted user.
     orders: HashSet<OrderId>,
 }
 
@@ -131,8 +130,8 @@ impl<W: Write> Lines<'_, W> {
         let (name, members) = match &event {
             Ok(event) if self.is_wanted(record.lsn, event) => (event.name(), event.members()),
             Ok(_) => return Ok(()),
-            // What cannot be read is shown unless something else was asked for.
-            Err(_) if self.options.is_choosy() => return Ok(()),
+            // Unreadable records are printed unless there is a filter.
+            Err(_) if self.options.has_filter() => return Ok(()),
             Err(error) => {
                 let mut members = Map::new();
                 members.insert("error".into(), json!(error.to_string()));
@@ -150,7 +149,7 @@ impl<W: Write> Lines<'_, W> {
             LineFormat::Json => Value::Object(line).to_string(),
             LineFormat::Text => text(&line),
         };
-        // JSON escapes less than a terminal would obey.
+        // JSON escapes fewer characters than terminals interpret.
         writeln!(self.out, "{}", within_line(&line))?;
         Ok(())
     }
@@ -171,16 +170,16 @@ impl<W: Write> Lines<'_, W> {
     }
 }
 
-fn is_of_words(character: char) -> bool {
+fn is_plain(character: char) -> bool {
     !matches!(character, ' ' | '"' | '=') && !steers(character)
 }
 
-/// The members as words, without those that say nothing.
+/// The members as `name=value` pairs, without nulls.
 fn text(line: &Map<String, Value>) -> String {
     let words =
         line.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
-            // Quoted where a word would not stay one.
-            Value::String(text) if text.chars().all(is_of_words) => format!("{name}={text}"),
+            // Quoted if it would not stay one word.
+            Value::String(text) if text.chars().all(is_plain) => format!("{name}={text}"),
             value => format!("{name}={value}"),
         });
     words.collect::<Vec<_>>().join(" ")

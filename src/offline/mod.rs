@@ -1,11 +1,11 @@
-//! The three records of a server - the log, the index, Postgres - kept comparable: `verify` says where
-//! they differ, `restore` makes log and index from Postgres, `backfill` brings Postgres to where the
-//! index is, and `repair` does that for some orders. `inspect` shows the records of the log.
+//! Keeps the three records of a server consistent: the log, the index and Postgres. `verify`
+//! reports differences, `restore` rebuilds log and index from Postgres, `backfill` brings Postgres
+//! to the state of the index, and `repair` does that for some orders. `inspect` prints log records.
 //!
-//! They work while the server is stopped, and take its locks: nothing moves meanwhile. Only `verify` and
-//! `inspect` also work beside a running server, which shows its orders to the former (`show`). None of them holds more in
-//! memory than a bounded number of orders, however many there are. What needs the history of many orders
-//! at once is done in passes over the log, each for some of the user partitions (`passes`).
+//! All need a stopped server and take its locks, so that nothing changes meanwhile; only `verify`
+//! and `inspect` also work beside a running server, which shows its orders to `verify` through a
+//! socket (`verify_socket`). Each holds a bounded number of orders in memory. Work that needs the
+//! history of many orders is done in passes over the log, each for some user partitions (`passes`).
 
 mod against_index;
 mod against_postgres;
@@ -13,14 +13,14 @@ mod backfill;
 mod error;
 mod fields;
 mod inspect;
-mod look;
 mod open;
 mod passes;
 mod replay;
 mod report;
 mod restore;
-mod show;
 mod verify;
+mod verify_client;
+mod verify_socket;
 
 #[cfg(test)]
 mod test_node;
@@ -35,23 +35,22 @@ pub use inspect::{InspectError, InspectOptions, LineFormat, inspect_log};
 pub use open::stored_position;
 pub use report::Differences;
 pub use restore::{Restored, check_restored, restore};
-pub use show::VerifySocket;
 pub use verify::{differences, verify};
+pub use verify_socket::VerifySocket;
 
-/// Most orders whose history is in memory at once: some 500 bytes each.
+/// Most orders in memory with their history, at some 500 bytes each.
 pub const MAX_ORDERS_IN_MEMORY: u64 = 500_000;
 
-/// Where the records of a server are.
 #[derive(Debug, Clone)]
 pub struct OfflineOptions {
-    /// Its data directory.
+    /// The server's data directory.
     pub data_dir: DataDir,
-    /// Most orders whose history is in memory at once.
+    /// Most orders in memory with their history.
     pub max_orders_in_memory: u64,
 }
 
 impl OfflineOptions {
-    /// The records in a data directory.
+    /// Default options for a data directory.
     pub fn new(data_dir: impl Into<DataDir>) -> Self {
         Self { data_dir: data_dir.into(), max_orders_in_memory: MAX_ORDERS_IN_MEMORY }
     }

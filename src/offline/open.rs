@@ -1,41 +1,40 @@
-//! Log and index of a server that is stopped, or as a running one shows them.
+//! Opens log and index of a stopped server, or as a running one shows them.
 
-use super::look::{self, Shown};
+use super::verify_client::{self, ServerRecords};
 use super::{OfflineError, OfflineOptions, check_restored};
 use crate::data_dir::DataDir;
 use crate::index::{Index, IndexError, IndexOptions};
 use crate::order::{Event, decode};
 use crate::wal::{self, LogId, LogStart, Lsn, RecordView, Recovery, WalError, WalOptions};
 
-/// Log and index, both locked for as long as this lives, or kept by a running server. Nothing in them is
-/// changed.
+/// Log and index, unchanging for as long as this lives: locked, or kept by a running server.
 pub(super) struct OpenRecords {
     pub(super) index: Index,
     pub(super) log: WalOptions,
     pub(super) log_id: LogId,
-    /// The oldest record of the log, and the newest; 0 where there was never any.
+    /// The oldest and the newest record of the log; 0 if it never had any.
     pub(super) first: Lsn,
     pub(super) last: Lsn,
     hold: Hold,
 }
 
-/// What keeps the log from changing under a look.
+/// What keeps the log unchanged.
 enum Hold {
-    /// Its lock; also to open it for appending with.
+    /// Its lock, which also allows appending.
     Lock(Box<Recovery>),
-    /// The running server that cuts nothing of it meanwhile.
-    Server(Shown),
+    /// A running server, which cuts nothing meanwhile.
+    Server(ServerRecords),
 }
 
 impl OpenRecords {
-    /// Opens the records of a server that has been stopped.
+    /// Opens the records of a stopped server.
     ///
     /// # Errors
-    /// A server has them open; they are not there, damaged, or do not belong together.
+    /// A server has them open; they are missing, damaged, or do not belong together.
     pub(super) fn open(options: &OfflineOptions) -> Result<Self, OfflineError> {
         let data_dir = || options.data_dir.path().to_path_buf();
         check_restored(&options.data_dir)?;
-        // Nothing of the log is ever cut here, and neither a log nor an index made.
+        // Never cuts the log, and creates neither a log nor an index.
         let log = WalOptions { keep_bytes: u64::MAX, ..WalOptions::new(options.data_dir.wal()) };
         let log_start = wal::log_start(&log)?;
         let log_id =
@@ -54,7 +53,7 @@ impl OpenRecords {
         Ok(Self { index, log, log_id, first, last, hold: Hold::Lock(Box::new(recovery)) })
     }
 
-    /// Opens the records of a server that has been stopped, or those that a running one shows.
+    /// Opens the records of a stopped server, or those that a running one shows.
     ///
     /// # Errors
     /// As [`open`](Self::open); a server that has them open and does not show them.
@@ -66,7 +65,7 @@ impl OpenRecords {
     }
 
     fn ask(options: &OfflineOptions) -> Result<Self, OfflineError> {
-        let shown = look::ask(&options.data_dir)?;
+        let shown = verify_client::ask(&options.data_dir)?;
         let log = WalOptions::new(options.data_dir.wal());
         let log_start =
             LogStart { log_id: Some(shown.log_id), first_lsn: wal::log_start(&log)?.first_lsn };
@@ -75,12 +74,12 @@ impl OpenRecords {
         Ok(Self { index, log, log_id, first, last, hold: Hold::Server(shown) })
     }
 
-    /// Whether a server goes on writing them.
+    /// Whether a server is still writing the records.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.hold, Hold::Server(_))
     }
 
-    /// The parts of records that are locked: index, log, and what opens that for appending.
+    /// Index, log and recovery of locked records, to append to the log.
     pub(super) fn into_locked(self) -> Option<(Index, WalOptions, Recovery)> {
         match self.hold {
             Hold::Lock(recovery) => Some((self.index, self.log, *recovery)),
@@ -88,7 +87,7 @@ impl OpenRecords {
         }
     }
 
-    /// Ends the look at them.
+    /// Ends the use of the records.
     ///
     /// # Errors
     /// A running server may have cut its log meanwhile.
@@ -99,32 +98,32 @@ impl OpenRecords {
         }
     }
 
-    /// Visits all records that there are.
+    /// Visits all log records.
     ///
     /// # Errors
-    /// What cannot be read, and what `visit` says.
+    /// Read errors, and errors of `visit`.
     pub(super) fn each_record(
         &self,
         visit: &mut dyn FnMut(RecordView<'_>) -> Result<(), OfflineError>,
     ) -> Result<(), OfflineError> {
         let last = self.last;
         wal::inspect(&self.log.directory, None, &mut |record| {
-            // What is behind is a torn end.
+            // Later records belong to a torn tail.
             if record.lsn > last { Ok(()) } else { Ok(visit(record)?) }
         })?;
         Ok(())
     }
 }
 
-/// The record up to which the index has the log, for who looks at the log alone. `None` where the index
-/// cannot be asked: a server has it open, or it is not there, or cannot be read.
+/// The position of the index, for commands that read only the log. `None` if the index is in use,
+/// missing or unreadable.
 pub fn stored_position(data_dir: &DataDir) -> Option<Lsn> {
     let log = wal::log_start(&WalOptions::new(data_dir.wal())).ok()?;
     let index = Index::open_existing(IndexOptions::new(data_dir.index(), log)).ok()?;
     Some(index.position())
 }
 
-/// The event that a record is.
+/// Decodes a record.
 pub(super) fn event_of(record: &RecordView<'_>) -> Result<Event, OfflineError> {
     let lsn = record.lsn;
     decode(record.kind, record.format_version, record.payload)

@@ -1,4 +1,4 @@
-//! How the user partitions are grouped, so that what the log tells of each group fits into memory.
+//! Groups user partitions so that the orders of each group fit into memory.
 
 use std::ops::RangeInclusive;
 
@@ -8,35 +8,35 @@ use crate::order::Event;
 use crate::types::{USER_PARTITIONS, UserPartition};
 use crate::wal::Lsn;
 
-/// How many orders the log tells of, at most, by user partition.
-pub(super) type Told = [u64; USER_PARTITIONS];
+/// An upper bound of the orders in the log, by user partition.
+pub(super) type OrderCounts = [u64; USER_PARTITIONS];
 
-/// Counts orders that come into being in the log, and changes after `after`: they may be of as many
-/// others. The records are not decoded.
-pub(super) fn told(records: &OpenRecords, after: Lsn) -> Result<Told, OfflineError> {
-    let mut told = [0; USER_PARTITIONS];
+/// Counts orders created in the log, and changes after `after`, each of which may be of another
+/// order. Records are not decoded.
+pub(super) fn order_counts(records: &OpenRecords, after: Lsn) -> Result<OrderCounts, OfflineError> {
+    let mut totals = [0; USER_PARTITIONS];
     records.each_record(&mut |record| {
-        let is_told = record.lsn > after || Event::is_created(record.kind);
-        let partition = UserPartition::new(record.partition).filter(|_| is_told);
-        if let Some(count) = partition.and_then(|partition| told.get_mut(partition.index())) {
+        let counts = record.lsn > after || Event::is_created(record.kind);
+        let partition = UserPartition::new(record.partition).filter(|_| counts);
+        if let Some(count) = partition.and_then(|partition| totals.get_mut(partition.index())) {
             *count += 1;
         }
         Ok(())
     })?;
-    Ok(told)
+    Ok(totals)
 }
 
-/// Cuts a range of partitions into groups that are as large as fits. One partition by itself may be
-/// too large: a sixty-fourth of what there is has to fit.
+/// Splits a range of partitions into groups of at most `most` orders. A single partition may exceed
+/// that: a sixty-fourth of all orders must fit.
 pub(super) fn groups(
     partitions: &RangeInclusive<u8>,
-    told: &Told,
+    counts: &OrderCounts,
     most: u64,
 ) -> Vec<RangeInclusive<u8>> {
     let mut groups: Vec<RangeInclusive<u8>> = Vec::new();
     let mut in_group = 0;
     for partition in partitions.clone() {
-        let count = told.get(usize::from(partition)).copied().unwrap_or_default();
+        let count = counts.get(usize::from(partition)).copied().unwrap_or_default();
         match groups.last_mut() {
             Some(group) if in_group + count <= most => {
                 *group = *group.start()..=partition;
@@ -57,10 +57,10 @@ mod tests {
 
     #[test]
     fn groups_cover_each_partition_once_and_fit() {
-        let mut told = [10; USER_PARTITIONS];
-        told[5] = 1_000;
-        assert_eq!(groups(&(0..=63), &told, 10_000), [0..=63]);
-        assert_eq!(groups(&(4..=8), &told, 25), [4..=4, 5..=5, 6..=7, 8..=8]);
-        assert_eq!(groups(&(0..=3), &told, 0), [0..=0, 1..=1, 2..=2, 3..=3]);
+        let mut counts = [10; USER_PARTITIONS];
+        counts[5] = 1_000;
+        assert_eq!(groups(&(0..=63), &counts, 10_000), [0..=63]);
+        assert_eq!(groups(&(4..=8), &counts, 25), [4..=4, 5..=5, 6..=7, 8..=8]);
+        assert_eq!(groups(&(0..=3), &counts, 0), [0..=0, 1..=1, 2..=2, 3..=3]);
     }
 }

@@ -1,4 +1,4 @@
-//! What the log tells of the orders of some user partitions, as far as it tells all of it.
+//! Replays the orders of some user partitions, as far as the log has all of their events.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,33 +8,32 @@ use crate::order::{Event, ExecutionEffect, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros};
 use crate::wal::Lsn;
 
-/// Orders that came into being in the log that is kept, and orders that have changed behind the index,
-/// as the log has left them.
+/// Orders created in the kept part of the log, and orders that changed after the position of the
+/// index, as the log left them.
 pub(super) struct Replay<'a> {
     index: &'a Index,
-    /// Records up to here are in the index.
+    /// The position of the index.
     position: Lsn,
-    /// Records up to here are in what it is compared with.
+    /// The position of the record that is compared.
     reached: Lsn,
     pub(super) orders: HashMap<OrderId, Replayed>,
-    /// Orders that have changed after `reached`.
+    /// Orders that changed after `reached`.
     pub(super) ahead: HashSet<OrderId>,
 }
 
-/// An order and when the log says that its executions were made.
+/// An order, and the times of its executions by the log.
 #[derive(Debug)]
 pub(super) struct Replayed {
     pub(super) order: TrackedOrder,
-    /// Whether it was compared.
     pub(super) is_compared: bool,
     pub(super) times: Vec<(ExecutionId, ExecutionTimes)>,
 }
 
-/// Moments of an execution.
+/// The times of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExecutionTimes {
     pub(super) executed_at: Option<TimestampMicros>,
-    /// When it was first noted; none where a part of the log says that which is gone.
+    /// When it was first recorded; `None` if that part of the log is gone.
     pub(super) recorded_at: Option<TimestampMicros>,
     pub(super) busted_at: Option<TimestampMicros>,
 }
@@ -44,8 +43,8 @@ impl<'a> Replay<'a> {
         Self { index, position, reached, orders: HashMap::new(), ahead: HashSet::new() }
     }
 
-    /// Takes the next record. Gives the order as it has left it, where the log tells all there is to
-    /// know of it and the order has taken note.
+    /// Takes the next record. Returns the order as the record left it, if the log has all of its
+    /// events and the record changed it.
     pub(super) fn take(
         &mut self,
         lsn: Lsn,
@@ -54,7 +53,7 @@ impl<'a> Replay<'a> {
         if lsn > self.reached
             && let Some(order_id) = event.order_id()
         {
-            // Whether the log tells all of it or not.
+            // Whether or not the log has all of its events.
             self.ahead.insert(order_id);
         }
         let order_id = match event {
@@ -66,7 +65,7 @@ impl<'a> Replay<'a> {
             Event::Changed(changed) => {
                 let id = changed.order_id;
                 if lsn > self.position && !self.orders.contains_key(&id) {
-                    // It has not changed since the index has it.
+                    // It has not changed since the position of the index.
                     let stored = self.index.by_order_id(id)?;
                     let order = stored.ok_or(IndexError::UnknownOrder { lsn, order_id: id })?;
                     self.orders.insert(id, Replayed::new(order));
@@ -96,7 +95,7 @@ impl Replayed {
         Self { order, is_compared: false, times: Vec::new() }
     }
 
-    /// Takes note of what a change does to an execution that the order knew before, or did not.
+    /// Records the effect of a change on an execution, and whether the order knew that before.
     fn note_times(&mut self, (effect, was_known): (ExecutionEffect, bool), at: TimestampMicros) {
         let recorded_at = (!was_known).then_some(at);
         let id = effect.execution_id().clone();
@@ -105,12 +104,12 @@ impl Replayed {
             ExecutionEffect::Void { .. } => (None, Some(at)),
         };
         match self.times.iter_mut().find(|(known, _)| *known == id) {
-            // When it was first noted stays, also where it counts again.
+            // The first recorded time stays, also if the execution counts again.
             Some((_, times)) => {
                 times.busted_at = busted_at;
                 times.executed_at = executed_at.or(times.executed_at);
             }
-            // When a void one was made stands in a part of the log that is gone.
+            // The log no longer says when this void execution was made.
             None if was_known && busted_at.is_some() => {}
             None => self.times.push((id, ExecutionTimes { executed_at, recorded_at, busted_at })),
         }
@@ -127,30 +126,33 @@ mod tests {
     use crate::wal::LogId;
 
     #[test]
-    fn what_the_log_no_longer_tells_is_taken_from_the_index() {
+    fn orders_that_the_log_begins_amid_come_from_the_index() {
         let store = MemoryStore::new();
         let mut filler = IndexFiller::in_memory(&store);
         filler.order(&order(1, &[accepted(1), filled(1, "e1", 2)])).unwrap();
         filler.finish_at(LogId(7), Lsn(10)).unwrap();
         let index = Index::in_memory(&store, IndexAges::default()).unwrap();
         let mut replay = Replay::new(&index, Lsn(10), Lsn(5));
-        // Of the first order the log has only the end, and the index has that too.
+        // The log has only the end of the first order, which the index has as well.
         assert!(replay.take(Lsn(6), &filled(1, "e1", 2)).unwrap().is_none());
         assert!(replay.orders.is_empty() && replay.ahead.contains(&created(1).order_id));
-        let born = Event::Created(created(2));
-        assert_eq!(replay.take(Lsn(7), &born).unwrap().unwrap().order().version, 1);
-        // What comes after the index is applied to what it has.
+        let creation = Event::Created(created(2));
+        assert_eq!(replay.take(Lsn(7), &creation).unwrap().unwrap().order().version, 1);
+        // Later events are applied to the order of the index.
         let after = replay.take(Lsn(11), &filled(1, "e2", 3)).unwrap().unwrap();
         let whole = order(1, &[accepted(1), filled(1, "e1", 2), filled(1, "e2", 3)]);
         assert_eq!(OrderParts::of_tracked(after), OrderParts::of_tracked(&whole));
         let times = &replay.orders[&created(1).order_id].times;
-        assert_eq!(times.len(), 1, "when the first one was made is not known any more");
-        assert!(replay.take(Lsn(12), &filled(1, "e2", 3)).unwrap().is_none(), "it repeats");
+        assert_eq!(times.len(), 1, "the time of the first execution is gone");
+        assert!(
+            replay.take(Lsn(12), &filled(1, "e2", 3)).unwrap().is_none(),
+            "a repeated execution"
+        );
         let unknown = replay.take(Lsn(13), &accepted(3)).unwrap_err();
         assert!(matches!(unknown, OfflineError::Index(IndexError::UnknownOrder { .. })));
     }
 
-    /// An event of a moment of its own.
+    /// The event at another time.
     fn at(micros: u64, event: Event) -> Event {
         let Event::Changed(changed) = event else { panic!("{event:?}") };
         let at = TimestampMicros::new(micros);
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_that_comes_back_was_made_last_and_noted_first() {
+    fn an_execution_that_counts_again_has_its_last_execution_time_and_first_recorded_time() {
         let store = MemoryStore::new();
         let mut filler = IndexFiller::in_memory(&store);
         filler.order(&order(1, &[accepted(1), filled(1, "e1", 2)])).unwrap();
@@ -181,7 +183,7 @@ mod tests {
             replay.take(lsn, &at(200, taken_back(number, "e1"))).unwrap().unwrap();
             replay.take(lsn, &again).unwrap().unwrap();
             let times = &replay.orders[&created(number).order_id].times;
-            // Of the first order the log no longer says when its execution was first noted.
+            // Of the first order the log no longer says when its execution was first recorded.
             let recorded_at = (number == 2).then_some(TimestampMicros::new(100));
             let executed_at = Some(made_at(&again));
             let expected = ExecutionTimes { executed_at, recorded_at, busted_at: None };

@@ -1,8 +1,8 @@
-//! Log and index of a machine that has lost them, from Postgres.
+//! Rebuilds log and index from Postgres, for a machine that lost them.
 //!
-//! They are made in a directory `restoring` inside the data directory, and moved to their places when
-//! all is durable and every server has agreed. A server does not start while that directory is there,
-//! so a restore that was interrupted is seen, and can be begun again.
+//! They are built in a directory `restoring` inside the data directory, and moved into target once
+//! all is durable and every server has committed. A server does not start while that directory
+//! exists, so an interrupted restore is detected and can be repeated.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -15,33 +15,33 @@ use crate::index::{DEFAULT_CACHE_BYTES, IndexFiller};
 use crate::projection::{PostgresRestore, PostgresServers};
 use crate::wal::{self, LogId, Lsn, WalOptions};
 
-/// What came of a restore.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// The new log. Servers of the old one can write to Postgres no more.
+    /// The new log. Servers of the old one can no longer write to Postgres.
     pub log_id: LogId,
-    /// How many orders there are.
+    /// Orders restored.
     pub orders: u64,
-    /// How many of them the exchange may still change.
+    /// How many of them are open.
     pub open: u64,
-    /// What Postgres lacks of them, a sentence each: only where a restore was forced.
+    /// What Postgres lacks, one sentence each; only after a forced restore.
     pub lacking: Vec<String>,
 }
 
-/// Fills an empty data directory with what Postgres has, and takes over there: whoever has written
-/// before is superseded. Where tables speak of rows that are gone from others it does so only by force.
+/// Fills an empty data directory from Postgres, and takes over there: earlier writers are
+/// superseded. Only by force if rows are missing that other rows refer to.
 ///
 /// # Errors
-/// The directory has something in it; Postgres cannot be read, or not be taken over. The directory is
-/// then none that a server starts with, and the same can be tried again.
+/// The directory is not empty; Postgres cannot be read or taken over. A server then does not start
+/// with the directory, and the restore can be repeated.
 pub fn restore(
     data_dir: &DataDir,
     servers: &PostgresServers,
     is_forced: bool,
 ) -> Result<Restored, OfflineError> {
-    let place = RestoreTarget::prepare(data_dir)?;
-    let log_id = new_log(&place.restoring)?;
-    let mut filler = IndexFiller::create(&place.restoring.index(), DEFAULT_CACHE_BYTES)?;
+    let target = RestoreTarget::prepare(data_dir)?;
+    let log_id = new_log(&target.restoring)?;
+    let mut filler = IndexFiller::create(&target.restoring.index(), DEFAULT_CACHE_BYTES)?;
     let mut postgres = PostgresRestore::begin(servers, log_id, is_forced)?;
     loop {
         let orders = postgres.next_orders()?;
@@ -62,11 +62,11 @@ pub fn restore(
     let lacking = postgres.lacking().to_vec();
     // Postgres first: records that it does not follow would be worse than none.
     postgres.commit()?;
-    place.finish()?;
+    target.finish()?;
     Ok(Restored { log_id, orders, open, lacking })
 }
 
-/// Checks that no restore into a data directory was interrupted, or is at work.
+/// Checks that no restore into a data directory is running or was interrupted.
 ///
 /// # Errors
 /// [`OfflineError::HalfRestored`].
@@ -77,7 +77,7 @@ pub fn check_restored(data_dir: &DataDir) -> Result<(), OfflineError> {
     Ok(())
 }
 
-/// A log without records, durable.
+/// Creates a log without records, durably.
 fn new_log(directory: &DataDir) -> Result<LogId, OfflineError> {
     let options = WalOptions::new(directory.wal());
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(()))?;
@@ -93,7 +93,7 @@ struct RestoreTarget {
 }
 
 impl RestoreTarget {
-    /// Finds out that there is nothing, or nothing but what an interrupted restore has left.
+    /// Checks that the directory is empty, except for the remains of an interrupted restore.
     fn prepare(data_dir: &DataDir) -> Result<Self, OfflineError> {
         create_durably(data_dir.path())?;
         let restoring = data_dir.restoring();
@@ -119,14 +119,14 @@ impl RestoreTarget {
         Ok(Self { data_dir: data_dir.clone(), restoring, _lock: lock })
     }
 
-    /// Moves the records to their places.
+    /// Moves the records into target.
     fn finish(self) -> Result<(), OfflineError> {
         for place in [DataDir::index, DataDir::wal] {
             let (from, to) = (place(&self.restoring), place(&self.data_dir));
             fs::rename(&from, &to).map_err(failed("move into place", &from))?;
         }
         sync(self.data_dir.path())?;
-        // Only now: a server may start from here on.
+        // Last: a server may start from here on.
         let restoring = self.restoring.path();
         fs::remove_dir_all(restoring).map_err(failed("remove", restoring))?;
         sync(self.data_dir.path())
@@ -144,7 +144,7 @@ fn check_empty(data_dir: &Path) -> Result<(), OfflineError> {
     Err(OfflineError::NotEmpty { data_dir: data_dir.to_path_buf(), found })
 }
 
-/// Makes a directory and every missing one above it, each durable in its parent.
+/// Creates a directory and every missing parent, each durable in its own parent.
 fn create_durably(path: &Path) -> Result<(), OfflineError> {
     if path.is_dir() {
         return Ok(());
@@ -178,7 +178,7 @@ fn remove_directory(path: &Path) -> Result<(), OfflineError> {
 
 fn sync(directory: &Path) -> Result<(), OfflineError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(failed("make durable", directory))
+    synced.map_err(failed("sync", directory))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OfflineError + use<> {
@@ -200,32 +200,32 @@ mod tests {
         assert!(refused.contains("\"jwt-secret\"") && refused.contains("empty"), "{refused}");
         fs::remove_file(data_dir.token_secret()).unwrap();
         fs::create_dir(data_dir.path().join(LOST_AND_FOUND)).unwrap();
-        let place = RestoreTarget::prepare(&data_dir).unwrap();
+        let target = RestoreTarget::prepare(&data_dir).unwrap();
         let second = RestoreTarget::prepare(&data_dir).err().unwrap();
         assert!(matches!(second, OfflineError::InUse { .. }), "{second}");
-        drop(place);
+        drop(target);
     }
 
     #[test]
-    fn an_interrupted_restore_is_seen_and_begun_again() {
+    fn an_interrupted_restore_is_detected_and_repeated() {
         let data = tempfile::tempdir().unwrap();
         let data_dir = DataDir::from(data.path().join("data"));
-        assert!(check_restored(&data_dir).is_ok(), "there is nothing yet");
-        let place = RestoreTarget::prepare(&data_dir).unwrap();
-        let first = new_log(&place.restoring).unwrap();
-        fs::create_dir(place.restoring.index()).unwrap();
-        // Killed between the two moves.
-        fs::rename(place.restoring.index(), data_dir.index()).unwrap();
-        drop(place);
+        assert!(check_restored(&data_dir).is_ok(), "nothing there yet");
+        let target = RestoreTarget::prepare(&data_dir).unwrap();
+        let first = new_log(&target.restoring).unwrap();
+        fs::create_dir(target.restoring.index()).unwrap();
+        // Killed between the two renames.
+        fs::rename(target.restoring.index(), data_dir.index()).unwrap();
+        drop(target);
         let half = check_restored(&data_dir).unwrap_err().to_string();
         assert!(half.contains("run `longbow restore"), "{half}");
 
-        let place = RestoreTarget::prepare(&data_dir).unwrap();
-        assert!(!data_dir.index().exists(), "what was left is gone");
-        let second = new_log(&place.restoring).unwrap();
+        let target = RestoreTarget::prepare(&data_dir).unwrap();
+        assert!(!data_dir.index().exists(), "the remains are gone");
+        let second = new_log(&target.restoring).unwrap();
         assert_ne!(first, second);
-        fs::create_dir(place.restoring.index()).unwrap();
-        place.finish().unwrap();
+        fs::create_dir(target.restoring.index()).unwrap();
+        target.finish().unwrap();
         check_restored(&data_dir).unwrap();
         let log_start = wal::log_start(&WalOptions::new(data_dir.wal())).unwrap();
         assert_eq!((log_start.log_id, log_start.first_lsn), (Some(second), Lsn(1)));

@@ -1,4 +1,4 @@
-//! Records on a disk for unit tests: a real log and the index that follows it.
+//! Records on disk for unit tests: a real log and the index that follows it.
 
 use std::path::Path;
 
@@ -20,8 +20,8 @@ pub(super) fn order(number: u64, events: &[Event]) -> TrackedOrder {
     order
 }
 
-/// All that happens to some orders: every third one stays open.
-pub(super) fn course(orders: u64) -> Vec<Event> {
+/// All events of some orders; every third order stays open.
+pub(super) fn life_cycles(orders: u64) -> Vec<Event> {
     let of = |number: u64| {
         let mut events = vec![Event::Created(created(number)), accepted(number)];
         if !number.is_multiple_of(3) {
@@ -33,12 +33,11 @@ pub(super) fn course(orders: u64) -> Vec<Event> {
     (1..=orders).flat_map(of).collect()
 }
 
-/// A log with a small segment, which is soon made.
+/// A log with a small segment, which is quick to create.
 fn log_of(data_dir: &Path) -> WalOptions {
     WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::new(DataDir::from(data_dir).wal()) }
 }
 
-/// Appends events to the log of a data directory.
 pub(super) fn append(data_dir: &Path, events: &[Event]) {
     let options = log_of(data_dir);
     let recovery = wal::recover(&options, Lsn(0), &mut |_| Ok(())).unwrap();
@@ -79,7 +78,6 @@ pub(super) fn follow(data_dir: &Path, to: Lsn) {
     follower.persist().unwrap();
 }
 
-/// The records of a data directory, with so many orders in memory at once.
 pub(super) fn options(data_dir: &Path, max_orders_in_memory: u64) -> OfflineOptions {
     OfflineOptions { max_orders_in_memory, ..OfflineOptions::new(data_dir) }
 }

@@ -1,11 +1,11 @@
-//! Compares the records order by order. Nothing in them is changed.
+//! Compares the records order by order, and changes none of them.
 
 use std::io::Write;
 use std::ops::RangeInclusive;
 
 use super::against_postgres::ServerComparison;
 use super::open::{OpenRecords, event_of};
-use super::passes::{Told, groups, told};
+use super::passes::{groups, order_counts};
 use super::replay::Replay;
 use super::report::{DifferenceReport, Differences};
 use super::{OfflineError, OfflineOptions, against_index, check_restored};
@@ -14,25 +14,23 @@ use crate::projection::{PostgresRecords, PostgresServers};
 use crate::types::USER_PARTITIONS;
 use crate::wal::Lsn;
 
-/// The user partitions of a node.
 #[expect(clippy::cast_possible_truncation, reason = "64 partitions")]
 const ALL: RangeInclusive<u8> = 0..=USER_PARTITIONS as u8 - 1;
 
-/// Writes each difference between the records as a line, and gives their number.
+/// Writes each difference between the records as a line. Returns their number.
 ///
-/// An order that came into being in the kept part of the log must be in the index as the log tells of
-/// it, up to the record that the index has come to. What the index and the rest of the log say
-/// together is what every server has to have, in all its tables. Orders that have changed behind the
-/// position of a server are left out of that where they are older there: how many records are missing
-/// is said once. Two orders with the same id of the exchange on one server share one row of
-/// `external_orders`; which of the two has it is not looked at.
+/// An order created in the kept part of the log must be in the index as the log says, up to the
+/// position of the index. Every server must have, in all its tables, what the index and the rest of
+/// the log say together. Orders that changed after the position of a server may be older there: how
+/// many records it lacks is reported once. Two orders with the same exchange id on one server share
+/// one row of `external_orders`; which of the two has it is not checked.
 ///
-/// Beside a running server each of the records is looked at as it is at one moment, Postgres first: what the others
-/// have come to since is no difference.
+/// Beside a running server each of the records is read at one moment, Postgres first; what the
+/// other records have beyond it is no difference.
 ///
 /// # Errors
-/// The records cannot be read, or a server has them open that does not show them. Lines before that are
-/// written.
+/// The records cannot be read, or a server has them open and does not show them. Lines written
+/// before stay.
 pub fn verify(
     options: &OfflineOptions,
     servers: Option<&PostgresServers>,
@@ -41,45 +39,42 @@ pub fn verify(
     Ok(differences(options, servers, out)?.count)
 }
 
-/// As [`verify`], and gives the orders that differ as well.
-///
-/// # Errors
-/// As [`verify`].
+/// As [`verify`], but also returns the orders that differ.
 pub fn differences(
     options: &OfflineOptions,
     servers: Option<&PostgresServers>,
     out: &mut dyn Write,
 ) -> Result<Differences, OfflineError> {
     check_restored(&options.data_dir)?;
-    // Before the other records, which then have everything that these have.
-    let mut looks = Vec::new();
+    // Postgres first: the other records then have everything that it has.
+    let mut snapshots = Vec::new();
     for server in servers.into_iter().flat_map(PostgresServers::iter) {
         let server_rows = PostgresRecords::open(server)?;
         let positions = server_rows.positions()?;
-        looks.push((server_rows, positions));
+        snapshots.push((server_rows, positions));
     }
     let records = OpenRecords::open_or_ask(options)?;
     let mut report = DifferenceReport::new(out);
     let most = options.max_orders_in_memory;
     if servers.is_none() {
-        let told = told(&records, records.index.position())?;
-        for group in groups(&ALL, &told, most) {
+        let counts = order_counts(&records, records.index.position())?;
+        for group in groups(&ALL, &counts, most) {
             pass(&records, &group, None, &mut report)?;
         }
         records.end()?;
         return Ok(report.found());
     }
-    for look in looks {
-        let partitions = look.0.server().partitions();
-        let mut comparison = ServerComparison::new(look, &records, &mut report)?;
+    for snapshot in snapshots {
+        let partitions = snapshot.0.server().partitions();
+        let mut comparison = ServerComparison::new(snapshot, &records, &mut report)?;
         let reached = comparison.as_ref().map_or(records.last, |server| server.reached);
-        let told: Told = told(&records, reached.min(records.index.position()))?;
-        for group in groups(&partitions, &told, most) {
+        let counts = order_counts(&records, reached.min(records.index.position()))?;
+        for group in groups(&partitions, &counts, most) {
             pass(&records, &group, comparison.as_mut(), &mut report)?;
         }
         if let Some(comparison) = comparison {
             comparison.feed(|reached| feed_position(&records, reached), &mut report)?;
-            comparison.strangers(&mut report)?;
+            comparison.foreign_orders(&mut report)?;
             comparison.end()?;
         }
     }
@@ -87,7 +82,7 @@ pub fn differences(
     Ok(report.found())
 }
 
-/// Reads all of the log once and compares the orders of a group of partitions.
+/// Reads all of the log once, and compares the orders of a group of partitions.
 fn pass(
     records: &OpenRecords,
     group: &RangeInclusive<u8>,
@@ -123,7 +118,7 @@ fn pass(
     Ok(())
 }
 
-/// The last feed position of the log up to a record. None where the log has none.
+/// The last feed position in the log up to a record, if there is one.
 fn feed_position(
     records: &OpenRecords,
     reached: Lsn,

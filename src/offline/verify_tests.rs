@@ -1,9 +1,9 @@
-//! Log against index; what Postgres says is compared in the tests of the whole program.
+//! Compares log and index. Postgres is compared in the tests of the whole program.
 
 use std::fs;
 use std::path::Path;
 
-use super::test_node::{accepted, append, course, created, filled, follow, options, order};
+use super::test_node::{accepted, append, created, filled, follow, life_cycles, options, order};
 use super::*;
 use crate::index::IndexFiller;
 use crate::order::Event;
@@ -18,9 +18,9 @@ fn differences(data_dir: &Path, max_orders_in_memory: u64) -> Vec<String> {
 }
 
 #[test]
-fn books_that_agree_say_nothing_however_far_the_index_is() {
+fn equal_records_have_no_differences_wherever_the_index_is() {
     let data = tempfile::tempdir().unwrap();
-    let events = course(30);
+    let events = life_cycles(30);
     append(data.path(), &events);
     for position in [1, 40, events.len() as u64] {
         follow(data.path(), Lsn(position));
@@ -36,7 +36,7 @@ fn each_difference_is_a_line_with_both_values() {
     let first = [Event::Created(created(1)), accepted(1), filled(1, "e1", 4)];
     append(data.path(), &[&first[..], &[Event::Created(created(2)), accepted(2)]].concat());
     follow(data.path(), Lsn(5));
-    // An index of the same log in which one fill never came, and one order never was.
+    // An index of the same log that lacks a fill and an order.
     let index = DataDir::from(data.path()).index();
     fs::remove_dir_all(&index).unwrap();
     let log_start = wal::log_start(&WalOptions::new(DataDir::from(data.path()).wal())).unwrap();
@@ -69,16 +69,16 @@ fn each_difference_is_a_line_with_both_values() {
 }
 
 #[test]
-fn books_that_are_in_use_or_not_there_are_left_alone() {
+fn records_in_use_or_missing_are_left_alone() {
     let data = tempfile::tempdir().unwrap();
     let refused = |data_dir: &Path| {
         verify(&options(data_dir, 9), None, &mut Vec::new()).unwrap_err().to_string()
     };
     let nothing = refused(&data.path().join("nowhere"));
     assert!(nothing.contains("--data-dir"), "{nothing}");
-    assert!(!data.path().join("nowhere").exists(), "nothing is made");
+    assert!(!data.path().join("nowhere").exists(), "nothing is created");
 
-    append(data.path(), &course(3));
+    append(data.path(), &life_cycles(3));
     let error = verify(&options(data.path(), 9), None, &mut Vec::new()).unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("there is no index"), "{cause}");

@@ -1,4 +1,4 @@
-//! All orders into a Postgres that does not have what the log no longer has.
+//! Copies all orders into a Postgres that lacks records which the log no longer has.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use crate::order::{Event, Execution, FeedPosition, OrderParts, TrackedOrder};
 use crate::types::{OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
-/// Orders of one transaction: their executions are a few times as many rows.
+/// Orders in one transaction, with a few times as many executions.
 pub const COPIED_ORDERS: usize = 2_000;
 
-/// Orders that a log has told of from their beginning, as it has left them.
+/// Orders whose events the log has from the first one, as it left them.
 #[derive(Debug, Default)]
-pub struct ToldOrders(WorkingSet);
+pub struct CoveredOrders(WorkingSet);
 
-/// Says of orders that are not all told of in `order_events` that they were copied with this version.
+/// Marks the orders that have events missing in `order_events` as copied with their version.
 const MARK_COPIED: &str = "\
     UPDATE orders AS o SET copied_version = o.version FROM ( \
         SELECT user_id, order_id, \
@@ -32,8 +32,8 @@ const MARK_COPIED: &str = "\
     WHERE told.user_id = o.user_id AND told.order_id = o.order_id \
         AND events < o.version - coalesce(o.copied_version, 0)";
 
-/// Copies orders into one server: its rows become what the records say, whatever was there. The server's
-/// position stays what it was until [`finish`](Self::finish).
+/// Copies orders into one server: its rows become equal to ours, whatever they were. The server's
+/// position does not change until [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct PostgresBackfill {
     session: Session,
@@ -43,9 +43,9 @@ pub struct PostgresBackfill {
     positions: Positions,
 }
 
-impl ToldOrders {
-    /// Whether an event says all there is to know of an order, together with those before it.
-    pub fn tells(&self, event: &Event) -> bool {
+impl CoveredOrders {
+    /// Whether the log has all events of this event's order, from the first one.
+    pub fn covers(&self, event: &Event) -> bool {
         match event {
             Event::Created(_) => true,
             Event::Changed(changed) => self.0.has(changed.order_id),
@@ -53,8 +53,8 @@ impl ToldOrders {
         }
     }
 
-    /// Takes note of an order that comes into being.
-    pub fn will_tell(&mut self, lsn: Lsn, event: &Event) {
+    /// Adds the order that an event creates.
+    pub fn note_created(&mut self, lsn: Lsn, event: &Event) {
         if let Event::Created(created) = event {
             self.0.insert(TrackedOrder::new(created), lsn);
         }
@@ -62,11 +62,11 @@ impl ToldOrders {
 }
 
 impl PostgresBackfill {
-    /// Begins an epoch of the server's users for a copy of all orders: whoever wrote them before no longer
-    /// may.
+    /// Begins an epoch for a copy of all orders of the server: earlier writers are fenced off.
     ///
     /// # Errors
-    /// The server cannot be reached, has other tables, follows another log, or is ahead of this one.
+    /// The server cannot be reached, has another schema, follows another log, or is ahead of this
+    /// one.
     pub fn begin(
         server: &PostgresServer,
         log: (LogId, Lsn),
@@ -75,10 +75,10 @@ impl PostgresBackfill {
         Self::begin_at(server, log, Some(now))
     }
 
-    /// Begins an epoch to mend some orders.
+    /// Begins an epoch for a copy of some orders.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin), and where the server has not followed the log to its end.
+    /// As [`begin`](Self::begin), and if the server has not followed the log to its end.
     pub fn begin_repair(
         server: &PostgresServer,
         log: (LogId, Lsn),
@@ -95,8 +95,8 @@ impl PostgresBackfill {
         let client = &mut session.connection.client;
         let (epoch, positions) = session.runtime.block_on(async {
             // An operator waits for it, however long it takes.
-            let patient = client.batch_execute("SET statement_timeout = 0").await;
-            patient.map_err(ProjectionError::of(server, "set up the session"))?;
+            let unlimited = client.batch_execute("SET statement_timeout = 0").await;
+            unlimited.map_err(ProjectionError::of(server, "set up the session"))?;
             let log = OurLog { log_id, committed };
             let claim = position::claim(client, server, log, None).await?;
             let (epoch, positions) = (claim.epoch, claim.positions);
@@ -113,21 +113,21 @@ impl PostgresBackfill {
                     &[&first, &last, &epoch, &Timestamp(now)],
                 )
                 .await
-                .map_err(ProjectionError::of(server, "take note of the copy"))?;
+                .map_err(ProjectionError::of(server, "record the copy"))?;
             Ok::<_, ProjectionError>((epoch, positions))
         })?;
         Ok(Self { session, statements: Statements::default(), log_id, epoch, positions })
     }
 
-    /// Writes events of orders that the log has told of from their beginning, and what they have made
-    /// of those.
+    /// Writes the events of orders that the log has from the first one, and the orders as these
+    /// events left them.
     ///
     /// # Errors
-    /// The server refuses, or another process has taken over; an order that was not told of.
+    /// The server refuses, another process took over, or an event's order is not among `told`.
     pub fn events(
         &mut self,
         events: &[(Lsn, Event)],
-        told: &mut ToldOrders,
+        told: &mut CoveredOrders,
     ) -> Result<(), ProjectionError> {
         let built = batch::build(self.log_id, events, &mut told.0, Lsn(u64::MAX));
         let mut batch = built.map_err(|unknown| ProjectionError::UnknownOrder {
@@ -135,23 +135,23 @@ impl PostgresBackfill {
             lsn: unknown.lsn,
             order_id: unknown.order_id,
         })?;
-        // What is before these events is not there yet.
+        // Earlier records are not there yet.
         batch.last = Lsn(0);
         batch.copy = Some(Copy::Events);
         self.write(&batch)
     }
 
-    /// Writes orders as they are. When executions were made is not known here: those that are not
-    /// there yet are given the time of their order's last change.
+    /// Writes orders as they are. Execution times are not known here: executions that are new to
+    /// the server get the time of their order's last change.
     ///
     /// # Errors
-    /// The server refuses, or another process has taken over.
+    /// The server refuses, or another process took over.
     pub fn orders(&mut self, orders: &[TrackedOrder]) -> Result<(), ProjectionError> {
         self.write(&rows_of(orders))
     }
 
-    /// Writes how far the copy goes: the server follows the log from there. Gives how many orders have
-    /// versions of which neither `order_events` nor the log tells any more.
+    /// Sets the position: the server follows the log from there. Returns how many orders have
+    /// versions that neither `order_events` nor the log has.
     ///
     /// # Errors
     /// As [`orders`](Self::orders).
@@ -162,7 +162,7 @@ impl PostgresBackfill {
     ) -> Result<u64, ProjectionError> {
         let Session { connection, server, runtime } = &self.session;
         let marked = runtime.block_on(connection.client.execute(MARK_COPIED, &[]));
-        let marked = marked.map_err(ProjectionError::of(server, "take note of what was copied"))?;
+        let marked = marked.map_err(ProjectionError::of(server, "mark what was copied"))?;
         let feed = feed.map(|feed| (position, feed));
         self.write(&Batch { last: position, feed, ..Batch::default() })?;
         Ok(marked)
@@ -181,7 +181,7 @@ impl PostgresBackfill {
     }
 }
 
-/// The rows that orders are, but for their events.
+/// The rows of orders, without their events.
 fn rows_of(orders: &[TrackedOrder]) -> Batch {
     let mut batch = Batch { copy: Some(Copy::Orders), ..Batch::default() };
     let mut external: BTreeMap<&str, (&TrackedOrder, OrderId)> = BTreeMap::new();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_become_the_rows_that_their_events_would_have_left() {
+    fn orders_become_the_rows_that_their_events_would_leave() {
         let orders = [
             order(1, &[accepted(1), filled(1, "e1", 4), busted(1, "e1"), filled(1, "e2", 3)]),
             order(2, &[]),
@@ -247,17 +247,17 @@ mod tests {
         assert!(text.contains("num_shares: [None, Some(3)]"), "{text}");
         assert!(text.contains("version: [5, 1]"), "{text}");
         assert_eq!(batch.external.len(), 1);
-        assert!(batch.events.is_empty() && batch.days.is_empty(), "nothing has happened");
-        assert_eq!(batch.last, Lsn(0), "and the position stays");
+        assert!(batch.events.is_empty() && batch.days.is_empty(), "no events");
+        assert_eq!(batch.last, Lsn(0), "the position does not change");
     }
 
     #[test]
-    fn only_whole_stories_are_told() {
-        let mut told = ToldOrders::default();
-        assert!(!told.tells(&accepted(1)), "its creation is cut off");
-        let born = Event::Created(created(1));
-        assert!(told.tells(&born));
-        told.will_tell(Lsn(1), &born);
-        assert!(told.tells(&accepted(1)) && !told.tells(&accepted(2)));
+    fn only_orders_with_all_events_are_covered() {
+        let mut told = CoveredOrders::default();
+        assert!(!told.covers(&accepted(1)), "its creation was cut");
+        let creation = Event::Created(created(1));
+        assert!(told.covers(&creation));
+        told.note_created(Lsn(1), &creation);
+        assert!(told.covers(&accepted(1)) && !told.covers(&accepted(2)));
     }
 }

@@ -1,24 +1,27 @@
+//! Watches how much of the log is kept for Postgres.
+
 use std::time::Duration;
 
 use super::{Progress, ProjectionMetrics};
 use crate::wal::LogHandle;
 
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks after how much of the log is kept for Postgres, and has new orders refused before it fills
+/// Watches how much of the log is kept for Postgres, and has new orders refused before that fills
 /// the disk.
 pub(super) struct Backlog {
+    // Orders are refused beyond `max_bytes`, and taken again below nine tenths of it.
     pub(super) log: LogHandle,
-    /// Bytes of the log that may be there although Postgres has everything.
+    /// Bytes of the log that stay on disk even if Postgres has everything.
     pub(super) kept_bytes: u64,
-    /// Most bytes beyond that. Within nine tenths of them orders are taken again.
+    /// Most bytes beyond that.
     pub(super) max_bytes: u64,
     pub(super) progress: Progress,
     pub(super) metrics: ProjectionMetrics,
 }
 
 impl Backlog {
-    /// Looks again and again, for as long as the runtime lives.
+    /// Checks until the runtime ends.
     pub(super) async fn watch(self) {
         let mut is_warned = false;
         loop {
@@ -43,13 +46,13 @@ impl Backlog {
                     bytes,
                     limit = self.max_bytes,
                     records = lag,
-                    "the log has grown to half of what is kept for Postgres"
+                    "the log has grown to half of its limit for Postgres"
                 );
             }
             is_warned = bytes > self.max_bytes / 2;
             self.progress.set_backlogged(is_full);
             self.metrics.backlogged.set(is_full.into());
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From records of the log to the rows of one transaction: pure.
+//! Turns log records into the rows of one transaction. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,61 +14,62 @@ use crate::wal::{LogId, Lsn};
 /// The rows of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// The last record that it covers.
+    /// The last record of the batch.
     pub(super) last: Lsn,
-    /// The partitions that take note of that; if there are none, all of the server. Those that nothing
-    /// has happened to may take note later: to move all takes Postgres as long as a few orders.
+    /// The partitions whose position advances with it; if empty, all of the server's. Those without
+    /// events may advance later: advancing all takes Postgres as long as a few orders.
     pub(super) touched: BTreeSet<UserPartition>,
-    /// Whether these are all that go on.
-    pub(super) notes_all: bool,
-    /// Whether nobody can have written any of its records before: its events and new orders need
-    /// not be looked for in the tables.
+    /// Whether all partitions that are not held advance with it.
+    pub(super) advances_all: bool,
+    /// Whether no earlier transaction can have written any of its records: then its events and new
+    /// orders are inserted without looking for existing rows.
     pub(super) is_new: bool,
-    /// Where it is not what follows from what is there: how it takes the place of that.
+    /// For a copy: what its rows are made from, which decides how they replace existing ones.
     pub(super) copy: Option<Copy>,
-    /// Orders that its records made.
+    /// Orders that its records create.
     pub(super) new_orders: OrderRows,
-    /// Orders that were there before, or may have been.
+    /// Orders that exist already, or may.
     pub(super) orders: OrderRows,
-    /// Executions that its records tell of for the first time.
+    /// Executions that its records report first.
     pub(super) new_executions: ExecutionRows,
-    /// Executions that earlier records have told of, or may have.
+    /// Executions that earlier records reported, or may have.
     pub(super) executions: ExecutionRows,
     pub(super) external: ExternalRows,
     pub(super) events: EventRows,
     pub(super) feed: Option<(Lsn, FeedPosition)>,
-    /// The days that events are of: their partitions have to be there.
+    /// The days of its events, whose partitions must exist.
     pub(super) days: BTreeSet<Day>,
-    /// How long after its creation the first change of an order came.
+    /// Time from the creation of an order to its first change, for each such order.
     pub(super) outcome_ages_micros: Vec<u64>,
-    /// When each event was noted, for the lag.
-    pub(super) noted_at: Vec<TimestampMicros>,
+    /// When each event was recorded, for the lag.
+    pub(super) recorded_at: Vec<TimestampMicros>,
 }
 
-/// What rows of a copy are made from.
+/// The source of a copy's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copy {
-    /// The log, from the beginning of each order.
+    /// The log, from the first event of each order.
     Events,
-    /// The index, which has each order as it stands.
+    /// The index, which has only the current state of each order.
     Orders,
 }
 
 impl Batch {
-    /// Rows of all tables.
+    /// Number of rows in all tables.
     pub(super) fn rows(&self) -> usize {
         let orders = self.new_orders.len() + self.orders.len();
         let executions = self.new_executions.len() + self.executions.len();
         orders + executions + self.external.len() + self.events.len()
     }
 
-    /// Whether there is nothing to write but how far the log was read.
+    /// Whether there is nothing to write except the position.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.feed.is_none()
     }
 }
 
-/// The orders that these events change and that are neither in the working set nor made by them.
+/// The orders that these events change, without those in the working set and those that the events
+/// create.
 pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<OrderId> {
     let mut made = HashSet::new();
     let mut missing = Vec::new();
@@ -86,7 +87,7 @@ pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<Orde
     missing
 }
 
-/// An event about an order that neither the log nor Postgres has told of.
+/// An event of an order that neither the log nor Postgres has.
 #[derive(Debug, thiserror::Error)]
 #[error("record {lsn} changes order {order_id}, which Postgres does not have")]
 pub(super) struct UnknownOrder {
@@ -97,8 +98,8 @@ pub(super) struct UnknownOrder {
 /// What a batch does to executions.
 type ExecutionsByOrder = BTreeMap<(OrderId, ExecutionId), ExecutionRow>;
 
-/// Takes note of what a change has done to an execution that its order knew before, or did not.
-fn note_effect(
+/// Records the effect of a change on an execution, and whether its order knew that before.
+fn record_effect(
     executions: &mut ExecutionsByOrder,
     order_id: OrderId,
     (effect, was_known): (ExecutionEffect, bool),
@@ -119,9 +120,9 @@ fn note_effect(
     }
 }
 
-/// Applies events to the working set and makes rows of what comes out. The changes of one order
-/// become one row of `orders`, and one row each of `order_events`. Up to `written` somebody may have
-/// written them before.
+/// Applies events to the working set and builds the rows. All changes of one order become one row
+/// of `orders` and one row each of `order_events`. Records up to `written` may have been written
+/// before.
 pub(super) fn build(
     log_id: LogId,
     events: &[(Lsn, Event)],
@@ -163,7 +164,7 @@ pub(super) fn build(
                     external.entry(external_order_id).or_insert(order_id);
                 }
                 if let Some(effect) = effect {
-                    note_effect(&mut executions, order_id, effect, change.at);
+                    record_effect(&mut executions, order_id, effect, change.at);
                 }
                 order_id
             }
@@ -177,7 +178,7 @@ pub(super) fn build(
         batch.touched.insert(after.partition());
         let order = working.get(after).ok_or(UnknownOrder { lsn, order_id: after })?;
         batch.days.insert(Day::of(event.at()));
-        batch.noted_at.push(event.at());
+        batch.recorded_at.push(event.at());
         batch.events.push((log_id, lsn), event, order);
     }
     let unknown = |order_id| UnknownOrder { lsn: batch.last, order_id };

@@ -2,7 +2,7 @@ use super::*;
 use crate::order::test_events::{accepted, busted, created, filled, taken_back};
 
 const LOG: LogId = LogId(7);
-/// Somebody may have written everything before.
+/// Any record may have been written before.
 const WRITTEN: Lsn = Lsn(u64::MAX);
 
 fn numbered(events: Vec<Event>) -> Vec<(Lsn, Event)> {
@@ -19,7 +19,7 @@ fn text(rows: &impl std::fmt::Debug) -> String {
 }
 
 #[test]
-fn changes_of_one_order_become_one_row_but_for_the_audit_log() {
+fn changes_of_one_order_become_one_row_except_in_the_audit_log() {
     let events = numbered(vec![
         Event::Created(created(1)),
         accepted(1),
@@ -32,7 +32,7 @@ fn changes_of_one_order_become_one_row_but_for_the_audit_log() {
     assert_eq!(sizes(&batch), [2, 2, 1, 5]);
     assert_eq!(batch.rows(), 10);
     assert_eq!(batch.last, Lsn(5));
-    assert_eq!(batch.noted_at.len(), 5);
+    assert_eq!(batch.recorded_at.len(), 5);
     assert_eq!(batch.days.len(), 1);
     let orders = text(&batch.orders);
     assert!(orders.contains(r#"status: ["filled", "pending"]"#), "{orders}");
@@ -45,7 +45,7 @@ fn changes_of_one_order_become_one_row_but_for_the_audit_log() {
 }
 
 #[test]
-fn an_execution_that_becomes_void_keeps_what_it_was() {
+fn a_voided_execution_keeps_its_shares() {
     let events = numbered(vec![
         Event::Created(created(1)),
         accepted(1),
@@ -61,18 +61,18 @@ fn an_execution_that_becomes_void_keeps_what_it_was() {
     assert!(!executions.contains("busted_at: [None"), "{executions}");
 }
 
-/// An event with another time.
+/// The event at another time.
 fn at(micros: u64, event: Event) -> Event {
     let Event::Changed(changed) = event else { panic!("{event:?}") };
     Event::Changed(Changed { at: TimestampMicros::new(micros), ..changed })
 }
 
 #[test]
-fn an_execution_that_comes_back_was_first_noted_when_it_first_came() {
+fn an_execution_that_counts_again_keeps_its_first_recorded_time() {
     let mut working = WorkingSet::default();
     let (first, second, third) = (filled(1, "e1", 4), taken_back(1, "e1"), filled(1, "e1", 6));
-    let course = [at(100, first), at(200, second), at(300, third)];
-    let events = [&[Event::Created(created(1))], &course[..]].concat();
+    let changes = [at(100, first), at(200, second), at(300, third)];
+    let events = [&[Event::Created(created(1))], &changes[..]].concat();
     let batch = build(LOG, &numbered(events), &mut working, WRITTEN).unwrap();
     let executions = text(&batch.new_executions);
     let of = |micros| text(&crate::projection::values::Timestamp(TimestampMicros::new(micros)));
@@ -82,9 +82,9 @@ fn an_execution_that_comes_back_was_first_noted_when_it_first_came() {
     }
     assert!(batch.executions.is_empty());
 
-    let course = [at(400, taken_back(1, "e1")), at(500, filled(1, "e1", 5))];
-    let batch = build(LOG, &numbered(course.to_vec()), &mut working, WRITTEN).unwrap();
-    assert!(batch.new_executions.is_empty(), "an earlier batch has told of it");
+    let changes = [at(400, taken_back(1, "e1")), at(500, filled(1, "e1", 5))];
+    let batch = build(LOG, &numbered(changes.to_vec()), &mut working, WRITTEN).unwrap();
+    assert!(batch.new_executions.is_empty(), "an earlier batch reported it");
     let executions = text(&batch.executions);
     for part in ["num_shares: [Some(5)]", "busted_at: [None]", "taken_back: [false]"] {
         assert!(executions.contains(part), "{part} is missing: {executions}");
@@ -92,7 +92,7 @@ fn an_execution_that_comes_back_was_first_noted_when_it_first_came() {
 }
 
 #[test]
-fn what_repeats_changes_nothing() {
+fn repeated_events_change_nothing() {
     let events = numbered(vec![
         Event::Created(created(1)),
         accepted(1),
@@ -102,11 +102,11 @@ fn what_repeats_changes_nothing() {
     ]);
     let batch = build(LOG, &events, &mut WorkingSet::default(), WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [1, 1, 1, 3]);
-    assert_eq!(batch.last, Lsn(5), "and was read all the same");
+    assert_eq!(batch.last, Lsn(5), "repeats are read as well");
 }
 
 #[test]
-fn an_order_of_an_earlier_batch_is_missed_and_then_known() {
+fn an_order_of_an_earlier_batch_is_missing_until_it_is_loaded() {
     let mut working = WorkingSet::default();
     let later = numbered(vec![accepted(1), Event::Created(created(2)), accepted(2)]);
     assert_eq!(missing(&later, &working), [created(1).order_id]);
@@ -118,24 +118,24 @@ fn an_order_of_an_earlier_batch_is_missed_and_then_known() {
 }
 
 #[test]
-fn only_what_nobody_has_written_goes_without_a_look_at_what_is_there() {
+fn only_records_never_written_skip_the_check_for_existing_rows() {
     let mut working = WorkingSet::default();
     working.insert(TrackedOrder::new(&created(1)), Lsn(1));
     let events = [accepted(1), Event::Created(created(2)), accepted(2)];
     let events: Vec<_> = (2..).map(Lsn).zip(events).collect();
     let batch = build(LOG, &events, &mut working, Lsn(1)).unwrap();
     assert!(batch.is_new);
-    assert_eq!(sizes(&batch), [1, 0, 2, 3], "order 1 is there already");
+    assert_eq!(sizes(&batch), [1, 0, 2, 3], "order 1 exists already");
     let made = text(&batch.new_orders);
-    assert!(made.contains("version: [2]"), "order 2 as it is now: {made}");
+    assert!(made.contains("version: [2]"), "order 2 in its current state: {made}");
     assert_eq!(batch.rows(), 7);
 
     let batch = build(LOG, &events, &mut working, Lsn(2)).unwrap();
-    assert!(!batch.is_new && batch.new_orders.is_empty(), "its first event may be there");
+    assert!(!batch.is_new && batch.new_orders.is_empty(), "its first event may have been written");
 }
 
 #[test]
-fn the_newest_feed_position_counts() {
+fn the_newest_feed_position_wins() {
     let at = created(1).created_at;
     let position =
         |sequence| Event::FeedPosition(FeedPosition { session: "7".into(), sequence, at });

@@ -1,4 +1,4 @@
-//! What Postgres says, for a comparison with the other records.
+//! Reads the tables of Postgres, to compare them with the other records.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -17,127 +17,123 @@ use crate::order::{Event, Execution, ExecutionPart, FeedPosition, OrderParts, Tr
 use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
-/// Events of the log and the rows of `order_events` that they should be.
+/// Log events, and the rows of `order_events` that they should have become.
 #[derive(Debug)]
 pub struct ExpectedEvents {
     log_id: LogId,
     rows: EventRows,
 }
 
-/// One server's tables as they are at one moment.
+/// One server's tables at one moment.
 #[derive(Debug)]
 pub struct PostgresRecords(Session);
 
 /// A row of `orders` with its executions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresOrder {
-    /// The order, as the columns have it; its executions by their ids.
+    /// The order by its columns; its executions, ordered by id.
     pub parts: OrderParts,
-    /// What follows from it, but has a column of its own.
+    /// A column that follows from the others.
     pub status: String,
-    /// Likewise.
+    /// As above.
     pub over_filled: bool,
-    /// Likewise.
+    /// As above.
     pub user_partition: i16,
-    /// The rows of `executions`, by their ids.
+    /// Its rows of `executions`, ordered by id.
     pub executions: Vec<PostgresExecution>,
 }
 
 /// A row of `executions`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresExecution {
-    /// The exchange's id.
+    /// The exchange's execution id.
     pub id: String,
-    /// Follows from the order.
+    /// Follows from the order id.
     pub user_partition: i16,
-    /// When the exchange made it.
+    /// When the exchange executed it.
     pub executed_at: Option<TimestampMicros>,
-    /// When it was noted here.
+    /// When it was recorded here.
     pub recorded_at: TimestampMicros,
-    /// When it was noted that it is void.
+    /// When it was recorded as void.
     pub busted_at: Option<TimestampMicros>,
 }
 
-/// How far a server has come with the users of a partition.
+/// The position of a user partition in a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionPosition {
-    /// Which partition.
     pub partition: i16,
     /// The log that it follows.
     pub log_id: LogId,
-    /// The last record that it has.
+    /// The last record applied.
     pub lsn: Lsn,
 }
 
-/// A row of `order_events` that is not what an event of the log says.
+/// A row of `order_events` that differs from its event in the log, or is missing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventDifference {
-    /// Whose order.
+    /// The user.
     pub user: String,
-    /// Which order.
+    /// The order.
     pub order_id: OrderId,
-    /// Which version of it.
+    /// The version of the order.
     pub version: i64,
-    /// Column, what the log says and what is there; empty where there is no row at all.
+    /// Column, the log's value and the row's value; empty if the row is missing.
     pub fields: Vec<(String, String, String)>,
 }
 
-/// A row about an order.
+/// A row that names an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderRow {
-    /// The table.
     pub table: &'static str,
-    /// Whose order it names.
+    /// The user it names.
     pub user: String,
-    /// Which order it names.
+    /// The order it names.
     pub order_id: OrderId,
-    /// The exchange's id, of an execution or an order.
+    /// An exchange's order or execution id, or empty.
     pub id: String,
 }
 
 impl ExpectedEvents {
-    /// No events, of this log.
+    /// No events yet.
     pub fn new(log_id: LogId) -> Self {
         Self { log_id, rows: EventRows::default() }
     }
 
-    /// Takes an event and the order as it has left it.
+    /// Adds an event and the order as the event left it.
     pub fn push(&mut self, lsn: Lsn, event: &Event, after: &TrackedOrder) {
         self.rows.push((self.log_id, lsn), event, after);
     }
 
-    /// Forgets all of them.
+    /// Removes all events.
     pub fn clear(&mut self) {
         self.rows = EventRows::default();
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A moment as far as Postgres has room for it.
-pub fn moment_as_kept(at: TimestampMicros) -> TimestampMicros {
+/// A time as Postgres can store it.
+pub fn storable_time(at: TimestampMicros) -> TimestampMicros {
     if at.micros() > LAST_TIMESTAMP_MICROS { TimestampMicros::new(u64::MAX) } else { at }
 }
 
-/// The parts of an order as far as Postgres has room for them.
-pub fn as_kept(mut parts: OrderParts) -> OrderParts {
+/// The parts of an order as Postgres can store them.
+pub fn as_storable(mut parts: OrderParts) -> OrderParts {
     for at in [&mut parts.created_at, &mut parts.updated_at, &mut parts.submit_before] {
-        *at = moment_as_kept(*at);
+        *at = storable_time(*at);
     }
     parts.reason = parts.reason.map(|reason| Text::new(&reason).into());
     for shares in [&mut parts.num_shares, &mut parts.filled_shares] {
         *shares = bigint(*shares).unsigned_abs();
     }
     for ExecutionPart { execution, .. } in &mut parts.executions {
-        // Who says that it counts, only the log knows.
+        // Only the log knows by which source an execution counts.
         if let Some((num_shares, price)) = execution.counted() {
             let num_shares = bigint(num_shares).unsigned_abs();
             *execution = Execution::Counted { num_shares, price };
@@ -147,17 +143,17 @@ pub fn as_kept(mut parts: OrderParts) -> OrderParts {
 }
 
 impl PostgresRecords {
-    /// Looks at a server: what is written from now on is not seen.
+    /// Begins to read a server. Later writes are not seen.
     ///
     /// # Errors
-    /// It cannot be reached, or has other tables than this program.
+    /// The server cannot be reached, or has another schema.
     pub fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
         let session = Session::open(server)?;
         session.begin("READ ONLY")?;
         Ok(Self(session))
     }
 
-    /// Ends the look.
+    /// Ends the transaction.
     ///
     /// # Errors
     /// The server cannot be reached any more.
@@ -165,15 +161,14 @@ impl PostgresRecords {
         self.0.run("COMMIT", "end a transaction")
     }
 
-    /// The server.
     pub fn server(&self) -> &PostgresServer {
         &self.0.server
     }
 
-    /// How far it has come, by partition of its users.
+    /// The position of each user partition.
     ///
     /// # Errors
-    /// It refuses.
+    /// The server refuses.
     pub fn positions(&self) -> Result<Vec<PartitionPosition>, ProjectionError> {
         let (first, last) = bounds(&self.0.server);
         let rows = self.0.rows(
@@ -189,19 +184,18 @@ impl PostgresRecords {
         Ok(rows.iter().map(position).collect())
     }
 
-    /// How far the exchange's feed has been taken, and the record of the log that says so.
+    /// The position in the exchange's feed, and the LSN of its record.
     ///
     /// # Errors
-    /// It refuses.
+    /// The server refuses.
     pub fn feed_position(&self) -> Result<Option<(Lsn, FeedPosition)>, ProjectionError> {
         feed_position(&self.0)
     }
 
-    /// The orders with these ids of these users, and why the row of one cannot be used. Those that
-    /// are not there are left out.
+    /// These orders, each valid or with the reason why its row is not. Missing ones are left out.
     ///
     /// # Errors
-    /// It refuses.
+    /// The server refuses.
     pub fn orders(
         &self,
         wanted: &[(UserId, OrderId)],
@@ -236,21 +230,23 @@ impl PostgresRecords {
         Ok(orders.iter().map(order).collect())
     }
 
-    /// How many orders there are of users in these partitions.
+    /// Number of orders of users in these partitions.
     ///
     /// # Errors
-    /// It refuses.
+    /// The server refuses.
     pub fn count_orders(&self, partitions: &RangeInclusive<u8>) -> Result<u64, ProjectionError> {
-        let question =
-            format!("SELECT count(*) FROM orders o WHERE {}", within("o.order_id", partitions));
+        let question = format!(
+            "SELECT count(*) FROM orders o WHERE {}",
+            in_partitions("o.order_id", partitions)
+        );
         let rows = self.0.rows(&question, &[])?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
     }
 
-    /// Visits users and ids of all orders of these partitions.
+    /// Visits the user and id of every order in these partitions.
     ///
     /// # Errors
-    /// It refuses, and what `visit` says.
+    /// The server refuses; errors of `visit`.
     pub fn each_order<E: From<ProjectionError>>(
         &self,
         partitions: &RangeInclusive<u8>,
@@ -258,16 +254,16 @@ impl PostgresRecords {
     ) -> Result<(), E> {
         let question = format!(
             "SELECT o.user_id, o.order_id, '' FROM orders o WHERE {}",
-            within("o.order_id", partitions)
+            in_partitions("o.order_id", partitions)
         );
         self.each("orders", &question, visit)
     }
 
-    /// Visits executions of orders of these partitions that have no row in `orders`.
+    /// Visits executions of orders in these partitions that have no row in `orders`.
     ///
     /// # Errors
-    /// It refuses, and what `visit` says.
-    pub fn each_lone_execution<E: From<ProjectionError>>(
+    /// The server refuses; errors of `visit`.
+    pub fn each_orphan_execution<E: From<ProjectionError>>(
         &self,
         partitions: &RangeInclusive<u8>,
         visit: impl FnMut(OrderRow) -> Result<(), E>,
@@ -275,15 +271,15 @@ impl PostgresRecords {
         let question = format!(
             "SELECT e.user_id, e.order_id, e.execution_id FROM executions e \
              LEFT JOIN orders o USING (user_id, order_id) WHERE o.order_id IS NULL AND {}",
-            within("e.order_id", partitions)
+            in_partitions("e.order_id", partitions)
         );
         self.each("executions", &question, visit)
     }
 
-    /// Visits orders of these partitions whose exchange's id has no row in `external_orders`.
+    /// Visits orders in these partitions whose exchange id has no row in `external_orders`.
     ///
     /// # Errors
-    /// It refuses, and what `visit` says.
+    /// The server refuses; errors of `visit`.
     pub fn each_without_external<E: From<ProjectionError>>(
         &self,
         partitions: &RangeInclusive<u8>,
@@ -293,17 +289,17 @@ impl PostgresRecords {
             "SELECT o.user_id, o.order_id, o.external_order_id FROM orders o \
              LEFT JOIN external_orders x USING (external_order_id) \
              WHERE o.external_order_id IS NOT NULL AND x.external_order_id IS NULL AND {}",
-            within("o.order_id", partitions)
+            in_partitions("o.order_id", partitions)
         );
         self.each("orders", &question, visit)
     }
 
-    /// Visits rows of `external_orders` that name an order of these partitions whose own row has
-    /// another id, or that has no row.
+    /// Visits rows of `external_orders` whose order, in these partitions, has another exchange id
+    /// or no row in `orders`.
     ///
     /// # Errors
-    /// It refuses, and what `visit` says.
-    pub fn each_lone_external<E: From<ProjectionError>>(
+    /// The server refuses; errors of `visit`.
+    pub fn each_orphan_external<E: From<ProjectionError>>(
         &self,
         partitions: &RangeInclusive<u8>,
         visit: impl FnMut(OrderRow) -> Result<(), E>,
@@ -312,17 +308,17 @@ impl PostgresRecords {
             "SELECT x.user_id, x.order_id, x.external_order_id FROM external_orders x \
              LEFT JOIN orders o USING (user_id, order_id) \
              WHERE o.external_order_id IS DISTINCT FROM x.external_order_id AND {}",
-            within("x.order_id", partitions)
+            in_partitions("x.order_id", partitions)
         );
         self.each("external_orders", &question, visit)
     }
 
-    /// Visits every order of other partitions than the server keeps, once for each table that names
-    /// it.
+    /// Visits every order of a partition that the server does not keep, once for each table that
+    /// names it.
     ///
     /// # Errors
-    /// It refuses, and what `visit` says.
-    pub fn each_stranger<E: From<ProjectionError>>(
+    /// The server refuses; errors of `visit`.
+    pub fn each_foreign_order<E: From<ProjectionError>>(
         &self,
         mut visit: impl FnMut(OrderRow) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -330,18 +326,18 @@ impl PostgresRecords {
         for table in ["orders", "executions", "external_orders", "order_events"] {
             let question = format!(
                 "SELECT DISTINCT user_id, order_id, '' FROM {table} WHERE NOT {}",
-                within("order_id", &kept)
+                in_partitions("order_id", &kept)
             );
             self.each(table, &question, &mut visit)?;
         }
         Ok(())
     }
 
-    /// Visits the orders of these partitions whose rows of `order_events` are not one for each
-    /// version, and should be.
+    /// Visits the orders in these partitions that lack rows of `order_events` which must be there:
+    /// one for each version.
     ///
     /// # Errors
-    /// It refuses, and what `visit` says.
+    /// The server refuses; errors of `visit`.
     pub fn each_gap<E: From<ProjectionError>>(
         &self,
         partitions: &RangeInclusive<u8>,
@@ -350,11 +346,11 @@ impl PostgresRecords {
         gaps::each(&self.0, partitions, visit)
     }
 
-    /// The events that are not in `order_events` as they should be, but for those of days that are not
-    /// kept.
+    /// The expected events whose row in `order_events` differs or is missing, except for days that
+    /// are not kept.
     ///
     /// # Errors
-    /// It refuses.
+    /// The server refuses.
     pub fn wrong_events(
         &self,
         expected: &ExpectedEvents,
@@ -397,8 +393,8 @@ impl PostgresRecords {
     }
 }
 
-/// The rows whose order ids name one of these user partitions.
-pub(super) fn within(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
+/// SQL condition: the order id names one of these user partitions.
+pub(super) fn in_partitions(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
     let (first, last) = (partitions.start(), partitions.end());
     format!("{} BETWEEN {first} AND {last}", partition_of(order_id))
 }
@@ -426,7 +422,7 @@ fn order(row: &Row, executions: &[Row]) -> Result<PostgresOrder, RowError> {
     })
 }
 
-/// How far the exchange's feed has been taken.
+/// The position in the exchange's feed.
 pub(super) fn feed_position(
     session: &Session,
 ) -> Result<Option<(Lsn, FeedPosition)>, ProjectionError> {
@@ -459,12 +455,12 @@ mod tests {
     use crate::order::test_events::created;
 
     #[test]
-    fn what_postgres_has_no_room_for_is_no_difference() {
+    fn values_that_postgres_cannot_store_are_no_difference() {
         let mut parts = OrderParts::of_tracked(&TrackedOrder::new(&created(1)));
-        assert_eq!(as_kept(parts.clone()), parts, "most orders fit as they are");
+        assert_eq!(as_storable(parts.clone()), parts, "most orders can be stored as they are");
         parts.reason = Some("a\0b".into());
         parts.submit_before = TimestampMicros::new(u64::MAX - 7);
-        let kept = as_kept(parts);
+        let kept = as_storable(parts);
         assert_eq!(kept.reason.as_deref(), Some("a\u{fffd}b"));
         assert_eq!(kept.submit_before, TimestampMicros::new(u64::MAX), "infinity");
     }

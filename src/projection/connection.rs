@@ -8,19 +8,21 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{PostgresServer, ProjectionError};
 
-/// Longest wait for a connection, and for any other answer that takes Postgres no work.
+/// Longest wait for a connection, and for an answer that costs Postgres no work.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// After how long a silent connection is probed, and how long bytes may stay unacknowledged.
+/// Idle time before a connection is probed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// Longest time that sent bytes may stay unacknowledged.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What every session wants, whatever is set for its user or its database. Without a durable commit a server that crashes would go back behind
-/// records that the log no longer has. A transaction that its client has left ends by itself.
+/// Settings that every session needs, whatever its user or database has. Without a durable commit a
+/// server that crashes would go back before records that the log no longer has. A transaction whose
+/// client is gone ends by itself.
 ///
-/// The last line lets the server's process keep the memory of a transaction for the next one: glibc
-/// gives what is free at the end of the heap back to the system, each time, until a block as large as
-/// this has come and gone (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). The pages that came
-/// anew were an eighth of the work of a small transaction.
+/// The last line lets the server process keep its memory from one transaction to the next: glibc
+/// returns free memory at the end of the heap to the system each time, until a block as large as
+/// this was allocated and freed (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). Faulting
+/// those pages in again was an eighth of the work of a small transaction.
 const SESSION: &str = "\
     SELECT set_config('synchronous_commit', 'on', false) \
         WHERE current_setting('synchronous_commit') = 'off'; \
@@ -31,7 +33,7 @@ const SESSION: &str = "\
     SET idle_in_transaction_session_timeout = '60s'; \
     SELECT length(repeat('x', 16 * 1024 * 1024))";
 
-/// A session with a server. Ends when it is dropped.
+/// A session with a server. Closed on drop.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -39,7 +41,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, inside a runtime.
+    /// Connects. Call it inside a runtime.
     pub(super) async fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
         let mut config = server.config().clone();
         config
@@ -56,7 +58,7 @@ impl Connection {
             }
         });
         let connection = Self { client, driver };
-        // Whatever is set for statements is meant for the work, and not for this.
+        // A configured statement timeout is meant for the work, not for these.
         let session = format!("SET search_path = {}; {SESSION}", server.schema().quoted());
         for step in ["SET statement_timeout = 0", &session, "RESET statement_timeout"] {
             let set = in_time(server, connection.client.batch_execute(step)).await?;
@@ -72,7 +74,7 @@ impl Drop for Connection {
     }
 }
 
-/// Waits for an answer that takes no work.
+/// Waits for an answer that costs Postgres no work.
 pub(super) async fn in_time<T>(
     server: &PostgresServer,
     answer: impl Future<Output = T>,
@@ -80,7 +82,7 @@ pub(super) async fn in_time<T>(
     within(ANSWER_TIMEOUT, server, answer).await
 }
 
-/// Waits for an answer for so long.
+/// Waits for an answer until a time limit.
 pub(super) async fn within<T>(
     limit: Duration,
     server: &PostgresServer,

@@ -7,259 +7,259 @@ use crate::wal::{LogId, Lsn, WalError};
 /// Why Postgres does not follow the log, or cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionError {
-    /// It cannot be reached, or the connection was lost.
+    /// The server cannot be reached, or the connection was lost.
     #[error("{server} cannot be reached")]
     Unreachable {
-        /// Which server.
+        /// The server.
         server: String,
-        /// What the connection said.
+        /// The client's error.
         source: tokio_postgres::Error,
     },
-    /// It answered with an error.
+    /// The server answered with an error.
     #[error("{server} refused to {action}{place}", place = place_of(source))]
     Refused {
-        /// Which server.
+        /// The server.
         server: String,
-        /// What was asked of it.
+        /// The refused operation.
         action: &'static str,
-        /// What it said.
+        /// The server's error.
         source: tokio_postgres::Error,
     },
-    /// It did not answer.
+    /// The server did not answer.
     #[error("{server} did not answer in {seconds} s")]
     Silent {
-        /// Which server.
+        /// The server.
         server: String,
-        /// How long it was given.
+        /// The time limit.
         seconds: u64,
     },
-    /// The tables are not there, or older than this program.
+    /// The tables are missing, or older than this version.
     #[error(
-        "{server} has schema version {found}, and this program needs {needed}: run `longbow migrate --postgres ...`, or start with --migrate"
+        "{server} has schema version {found}, and this version of Longbow needs {needed}: run `longbow migrate --postgres ...`, or start with --migrate"
     )]
     OldSchema {
-        /// Which server.
+        /// The server.
         server: String,
-        /// Its version; 0 without tables.
+        /// Its schema version; 0 without tables.
         found: u32,
-        /// The version of this program.
+        /// The schema version needed.
         needed: u32,
     },
-    /// The tables are of a newer program.
+    /// The tables belong to a newer version.
     #[error(
-        "{server} has schema version {found}, and this program knows {known}: use the newer program, or --postgres-schema where another program keeps its migrations in the same schema"
+        "{server} has schema version {found}, and this version of Longbow knows {known}: use the newer program, or --postgres-schema where another program keeps its migrations in the same schema"
     )]
     NewSchema {
-        /// Which server.
+        /// The server.
         server: String,
-        /// Its version.
+        /// Its schema version.
         found: u32,
-        /// The version of this program.
+        /// The schema version known here.
         known: u32,
     },
-    /// The migrations did not go through.
+    /// A migration failed.
     #[error("{server} cannot be migrated")]
     Migration {
-        /// Which server.
+        /// The server.
         server: String,
-        /// What the migration said.
+        /// The cause.
         source: refinery::Error,
     },
-    /// Nothing of this program can work there.
+    /// The server cannot work for Longbow.
     #[error("{server} cannot keep orders: {why}")]
     Unfit {
-        /// Which server.
+        /// The server.
         server: String,
         /// What is in the way, and what to do.
         why: String,
     },
-    /// Another program has the names.
+    /// Another program uses the names.
     #[error(
-        "{server}: the schema {schema:?} has {found}, which is another program's: give Longbow a schema of its own with --postgres-schema"
+        "{server}: the schema {schema:?} has {found}, which belongs to another program: give Longbow a schema of its own with --postgres-schema"
     )]
     OtherProgram {
-        /// Which server.
+        /// The server.
         server: String,
-        /// The schema that was named.
+        /// The schema.
         schema: String,
         /// What is in it.
         found: String,
     },
-    /// A session there is none.
+    /// The session is not a session: a pooler lends it by the transaction.
     #[error(
-        "{server} is behind a pooler that lends sessions by the transaction, such as pgbouncer with pool_mode=transaction, and Longbow needs a session of its own: use pool_mode=session for it, or the address of Postgres itself"
+        "{server} is reached through a pooler that lends sessions by the transaction, such as pgbouncer with pool_mode=transaction, and Longbow needs a session of its own: use pool_mode=session for it, or the address of Postgres itself"
     )]
     Pooled {
-        /// Which server.
+        /// The server.
         server: String,
     },
-    /// It follows another log.
+    /// The server follows another log.
     #[error(
         "{server} follows log {found}, and this is log {ours}: use an empty database, or rebuild the data directory with `longbow restore`"
     )]
     OtherLog {
-        /// Which server.
+        /// The server.
         server: String,
         /// The log that it follows.
         found: LogId,
         /// The log here.
         ours: LogId,
     },
-    /// The log no longer has what it needs.
+    /// The log no longer has records that the server needs.
     #[error(
-        "{server} has everything up to record {found}, but the log begins at {first}: what is between is not there any more; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+        "{server} has everything up to record {found}, but the log begins at {first}: the records between are gone; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
     )]
     MissingRecords {
-        /// Which server.
+        /// The server.
         server: String,
-        /// How far it has come.
+        /// The last record it has.
         found: Lsn,
         /// The oldest record of the log.
         first: Lsn,
     },
-    /// There is nothing to make orders from.
+    /// There is nothing to restore.
     #[error(
         "{server} has never been written by a server: there are no orders of user partitions {partitions} in it to restore; check the address"
     )]
     NeverWritten {
-        /// Which server.
+        /// The server.
         server: String,
-        /// Whose orders it should keep.
+        /// The user partitions that it should keep.
         partitions: String,
     },
-    /// Rows are gone of which others speak.
+    /// Rows are missing that other rows refer to.
     #[error(
-        "{server} lacks rows, and a restore would lose what they said: {lacking}; bring them back from a backup, or restore what there is with --force"
+        "{server} lacks rows, and a restore would lose what was in them: {lacking}; bring them back from a backup, or restore what there is with --force"
     )]
     Lacking {
-        /// Which server.
+        /// The server.
         server: String,
-        /// What is lacking.
+        /// What is missing.
         lacking: String,
     },
-    /// It is not where it has to be for a repair.
+    /// The server is not at the end of the log, which a repair needs.
     #[error(
         "{server} has everything up to record {found}, and the log ends at {last}: start the server and let Postgres follow, or run `longbow backfill --postgres ...`"
     )]
     Behind {
-        /// Which server.
+        /// The server.
         server: String,
-        /// How far it has come.
+        /// The last record it has.
         found: Lsn,
         /// The newest record of the log.
         last: Lsn,
     },
-    /// It keeps orders of users that are another server's.
+    /// The server has orders of users that another server keeps.
     #[error(
-        "{server} has order {order_id} of user partition {partition}, and --postgres gives it user partitions {partitions}: name the servers with the ranges that `serve` had"
+        "{server} has order {order_id} of user partition {partition}, and --postgres gives it user partitions {partitions}: name the servers with the ranges that `serve` was given"
     )]
     OtherPartition {
-        /// Which server.
+        /// The server.
         server: String,
         /// One of the orders.
         order_id: OrderId,
         /// Its user partition.
         partition: u8,
-        /// What the server should keep.
+        /// The user partitions that the server should keep.
         partitions: String,
     },
-    /// It has records that the log does not have.
+    /// The server has records that the log lacks.
     #[error(
-        "{server} has everything up to record {found}, but the log ends at {last}: this data directory is older than that; make it anew with `longbow restore`"
+        "{server} has everything up to record {found}, but the log ends at {last}: this data directory is older than that; rebuild it with `longbow restore`"
     )]
     AheadOfLog {
-        /// Which server.
+        /// The server.
         server: String,
-        /// How far it has come.
+        /// The last record it has.
         found: Lsn,
         /// The newest record of the log.
         last: Lsn,
     },
     /// Another process has taken over these users.
     #[error(
-        "{server} is written by another process since epoch {found}; this one began epoch {ours} and must not go on"
+        "{server} is written by another process since epoch {found}; this one began epoch {ours} and must stop"
     )]
     Superseded {
-        /// Which server.
+        /// The server.
         server: String,
         /// The newest epoch.
         found: i64,
         /// The epoch of this process.
         ours: i64,
     },
-    /// The log speaks of an order that Postgres does not have.
+    /// A log record changes an order that the server lacks.
     #[error(
-        "record {lsn} changes order {order_id}, which {server} does not have: its row was removed there, or never came; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+        "record {lsn} changes order {order_id}, which {server} does not have: its row was removed there, or never written; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
     )]
     UnknownOrder {
-        /// Which server.
+        /// The server.
         server: String,
-        /// Which record.
+        /// The record.
         lsn: Lsn,
-        /// Which order.
+        /// The order.
         order_id: OrderId,
     },
-    /// A row that is no order.
+    /// A row that is not a valid order.
     #[error(
-        "the row of order {order_id} in {server} cannot be used: stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+        "the row of order {order_id} in {server} is invalid: stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
     )]
     Row {
-        /// Which server.
+        /// The server.
         server: String,
-        /// Which order.
+        /// The order.
         order_id: OrderId,
-        /// What is wrong with it.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// An order's row contradicts itself.
+    /// A row of `orders` that contradicts itself.
     #[error(
-        "a row of orders in {server} cannot be used: stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+        "a row of orders in {server} is invalid: stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
     )]
     Order {
-        /// Which server.
+        /// The server.
         server: String,
-        /// What is wrong with it.
+        /// The cause.
         source: StoredOrderError,
     },
-    /// Whose order it is cannot be found out here.
+    /// The owners of orders could not be looked up.
     #[error("the owners of orders cannot be read")]
     Owners(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A record of the log cannot be read.
-    #[error("record {lsn} of the log cannot be used")]
+    /// A log record cannot be decoded.
+    #[error("record {lsn} of the log cannot be decoded")]
     Record {
-        /// Which record.
+        /// The record.
         lsn: Lsn,
-        /// Why not.
+        /// The cause.
         source: RecordError,
     },
-    /// The log cannot be followed.
-    #[error("the log cannot be followed")]
+    /// The log cannot be read.
+    #[error("the log cannot be read")]
     Log(#[from] WalError),
-    /// No runtime for the connections.
-    #[error("the connections to Postgres cannot be driven")]
+    /// The runtime for the connections could not be created.
+    #[error("cannot create the runtime for the connections to Postgres")]
     Runtime(#[source] std::io::Error),
 }
 
-/// What is to be done about an error.
+/// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Try again soon: it passes by itself.
+    /// Retry soon: it passes by itself.
     Wait,
-    /// Somebody has to look at it. Tried again once in a while.
+    /// An operator must fix it. Retried now and then.
     Operator,
-    /// The process must not go on.
+    /// The process must stop.
     Stop,
 }
 
 impl ProjectionError {
-    /// Sorts what a client of Postgres says.
+    /// Classifies an error of the Postgres client.
     pub(super) fn of(
         server: &impl ToString,
         action: &'static str,
     ) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let server = server.to_string();
         move |source| match source.code() {
-            // What was prepared a moment ago is not there, or another's is.
+            // What was prepared a moment ago is gone, or is another session's.
             Some(code)
                 if *code == SqlState::INVALID_SQL_STATEMENT_NAME
                     || *code == SqlState::DUPLICATE_PSTATEMENT =>
@@ -271,17 +271,17 @@ impl ProjectionError {
         }
     }
 
-    /// Whether it may be that too much was asked for at once: less may pass. Also what was lost on the way,
-    /// since a process of a server that has no memory left is ended without a word.
+    /// Whether the batch may have been too large, so that a smaller one may pass. Includes lost
+    /// connections: a server process that runs out of memory is killed without an answer.
     pub(super) fn may_be_size(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Silent { .. } => true,
-            Self::Refused { source, .. } => source.code().is_some_and(is_of_the_size),
+            Self::Refused { source, .. } => source.code().is_some_and(is_limit),
             _ => false,
         }
     }
 
-    /// The one order that it is about, of those that an operator has to see to.
+    /// The order that the error is about, if it concerns only one and an operator must fix it.
     pub(super) fn order_id(&self) -> Option<OrderId> {
         match self {
             Self::UnknownOrder { order_id, .. }
@@ -295,13 +295,13 @@ impl ProjectionError {
 
     pub(super) fn remedy(&self) -> Remedy {
         match self {
-            // The log's files may be out of reach for a while, as when there are too many open ones.
+            // The log's files may be out of reach for a while, as when too many files are open.
             Self::Unreachable { .. }
             | Self::Silent { .. }
             | Self::Owners(_)
             | Self::Log(WalError::Io { .. }) => Remedy::Wait,
             Self::Refused { source, .. } => match source.code() {
-                Some(code) if is_of_the_data(code) => Remedy::Operator,
+                Some(code) if is_permanent(code) => Remedy::Operator,
                 Some(_) | None => Remedy::Wait,
             },
             Self::OldSchema { .. }
@@ -320,7 +320,7 @@ impl ProjectionError {
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
             | Self::Order { .. }
-            // What the store has may rot without harm to orders, and they do not end with it.
+            // The log can be damaged without harm to orders; they continue.
             | Self::Log(WalError::CutOff { .. } | WalError::Damaged { .. }) => Remedy::Operator,
             Self::Superseded { .. } | Self::Record { .. } | Self::Log(_) | Self::Runtime(_) => {
                 Remedy::Stop
@@ -329,24 +329,24 @@ impl ProjectionError {
     }
 }
 
-/// Whether an error says that a statement took too long, had to wait for others, or needed more than there
-/// is: time, locks, memory, disk or what a statement may be (PostgreSQL documentation, appendix A).
-fn is_of_the_size(code: &SqlState) -> bool {
+/// Whether a statement took too long, waited for others, or needed too much: time, locks, memory,
+/// disk or statement limits (PostgreSQL documentation, appendix A).
+fn is_limit(code: &SqlState) -> bool {
     const CODES: [&str; 7] = ["57014", "55P03", "40001", "40P01", "25P03", "25P04", "57P05"];
     let code = code.code();
     CODES.contains(&code) || code.starts_with("53") || code.starts_with("54")
 }
 
-/// Whether an error comes from what is written, from the tables that it is written into, or from the
-/// address (its user, password or database): the same again would meet it again. By the classes of
-/// the standard (PostgreSQL documentation, appendix A).
-fn is_of_the_data(code: &SqlState) -> bool {
+/// Whether the error comes from the data, the tables or the address (its user, password or
+/// database), so that a retry meets it again. By the error classes of the standard (PostgreSQL
+/// documentation, appendix A).
+fn is_permanent(code: &SqlState) -> bool {
     ["22", "23", "42", "54", "P0", "0A", "28", "3D", "3F"]
         .iter()
         .any(|class| code.code().starts_with(class))
 }
 
-/// Where a row was refused. The row itself is in what Postgres says.
+/// The table and constraint that refused a row. The row itself is in the server's error.
 fn place_of(error: &tokio_postgres::Error) -> String {
     let Some(error) = error.as_db_error() else { return String::new() };
     let mut place = String::new();
@@ -363,14 +363,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_less_may_get_through_is_told_from_what_the_same_would_meet_again() {
+    fn errors_that_a_smaller_batch_may_avoid_are_recognized() {
         for code in
             ["57014", "55P03", "40001", "40P01", "53200", "53100", "53400", "54000", "25P03"]
         {
-            assert!(is_of_the_size(&SqlState::from_code(code)), "{code}");
+            assert!(is_limit(&SqlState::from_code(code)), "{code}");
         }
         for code in ["23505", "42501", "22P05", "3D000", "57P01", "LB001", "P0001"] {
-            assert!(!is_of_the_size(&SqlState::from_code(code)), "{code}");
+            assert!(!is_limit(&SqlState::from_code(code)), "{code}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a connection takes out of the log for its next batch.
+//! Reads the log for a connection's next batch.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -14,26 +14,26 @@ use crate::order::{Event, NODE_PARTITION, decode};
 use crate::types::UserPartition;
 use crate::wal::{LogHandle, LogReader, Lsn};
 
-/// Most events of one transaction. About 50 ms of work for Postgres: what it takes to commit is
-/// shared by many, and nobody waits long for one.
+/// Most events in one transaction. About 50 ms of work for Postgres: many events share the cost of
+/// a commit, and none waits long for it.
 pub(super) const BATCH_EVENTS: usize = 4_096;
-/// Most records that are read for one batch: those of other servers' users are passed over.
+/// Most records read for one batch; those of other servers' users are skipped.
 const BATCH_RECORDS: usize = 65_536;
-/// How many records are decoded before the connection is looked after again.
+/// Records decoded between two yields to the connection.
 const RECORDS_PER_SLICE: usize = 256;
 
-/// The way from the log to one server.
+/// Reads the log for one server.
 pub(super) struct Intake {
     reader: LogReader,
     /// Events that were read and held back, and when each was read.
     carried: Vec<(Lsn, Event)>,
     carried_since: Vec<Instant>,
-    /// What each partition had when the connection began.
+    /// The positions when the connection began.
     positions: Positions,
-    /// Up to here somebody may have written more than the positions say. What is behind it nobody
-    /// had seen when this connection claimed the right to write.
+    /// Records up to here may have been written even beyond the positions. Later ones were not
+    /// committed yet when this connection claimed the right to write.
     written: Lsn,
-    /// Partitions whose records are passed over: an operator has to see to them first.
+    /// Partitions on hold: their records are skipped.
     held: BTreeSet<UserPartition>,
     pub(super) working: WorkingSet,
     outcomes: Outcomes,
@@ -64,23 +64,23 @@ impl Intake {
         }
     }
 
-    /// The last record that was read.
+    /// The last record read.
     pub(super) fn position(&self) -> Lsn {
         self.reader.position()
     }
 
-    /// Nothing behind it can have been in the tables when this connection began.
+    /// Later records cannot have been in the tables when this connection began.
     pub(super) fn written(&self) -> Lsn {
         self.written
     }
 
-    /// Whether something that was read is held back.
+    /// Whether any event is held back.
     pub(super) fn holds_back(&self) -> bool {
         !self.carried.is_empty()
     }
 
-    /// Takes what is committed, at most `most` events of it. At the end of the log orders may be held back whose
-    /// outcome is about to come.
+    /// Takes committed records, at most `most` events. At the end of the log it may hold orders
+    /// back whose outcome is about to come.
     pub(super) async fn take(
         &mut self,
         server: &PostgresServer,
@@ -93,7 +93,7 @@ impl Intake {
         let mut is_at_end = false;
         while events.len() < most && read < BATCH_RECORDS {
             if read % RECORDS_PER_SLICE == 0 {
-                // The other half of the work sends its rows meanwhile.
+                // Lets the previous batch be sent meanwhile.
                 yield_now().await;
             }
             let Some(record) = self.reader.next_record()? else {
@@ -126,7 +126,7 @@ impl Intake {
         Ok(Taken { events, last })
     }
 
-    /// Makes a batch of them.
+    /// Builds the batch.
     pub(super) fn build(&mut self, log: &LogHandle, taken: &Taken) -> Result<Batch, UnknownOrder> {
         let Taken { events, last } = taken;
         let mut batch = batch::build(log.log_id(), events, &mut self.working, self.written)?;

@@ -1,13 +1,13 @@
-//! What Postgres lacks, by its own tables: each says something about the others, so that a row that is
-//! gone from one is missed by another.
+//! Finds rows that Postgres lacks, by its own tables: each refers to others, so a row missing in
+//! one is missed by another.
 
 use super::session::Session;
 use super::{ProjectionError, gaps};
 
-/// Most orders that are named of a kind.
+/// Most order ids named per kind.
 const NAMED: usize = 3;
 
-/// A question and what it means that it has answers. Each gives the ids of orders.
+/// A query that should find no orders, and what it means if it does.
 const QUESTIONS: [(&str, &str); 7] = [
     (
         "orders that external_orders names and orders lacks",
@@ -43,15 +43,15 @@ const QUESTIONS: [(&str, &str); 7] = [
          WHERE o.external_order_id IS NOT NULL AND x.external_order_id IS NULL",
     ),
     (
-        "orders with rows in order_events behind the position of their user partition in projection",
+        "orders with rows in order_events past the position of their user partition in projection",
         "SELECT e.order_id FROM order_events e JOIN projection p \
             ON p.is_current AND p.user_partition = e.user_partition AND p.log_id = e.log_id \
          WHERE e.lsn > p.lsn",
     ),
 ];
 
-/// What a server lacks, a sentence for each kind; nothing where its tables fit together.
-pub(super) fn look(session: &Session) -> Result<Vec<String>, ProjectionError> {
+/// What a server lacks, one sentence per kind; empty if its tables are consistent.
+pub(super) fn find(session: &Session) -> Result<Vec<String>, ProjectionError> {
     let mut lacking = Vec::new();
     for (meaning, question) in QUESTIONS {
         let counted = format!(
@@ -65,7 +65,7 @@ pub(super) fn look(session: &Session) -> Result<Vec<String>, ProjectionError> {
             lacking.push(sentence(count.unsigned_abs(), meaning, &first.unwrap_or_default()));
         }
     }
-    // Orders without a row are named above.
+    // Orders without a row in `orders` are counted above.
     let (mut count, mut first) = (0, Vec::new());
     gaps::each(session, &session.server.partitions(), |gap| {
         if gap.order.is_some() {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_orders_are_named_and_the_others_counted() {
+    fn the_first_orders_are_named_and_the_rest_counted() {
         let ids = |count: usize| (0..count).map(|id| format!("o{id}")).collect::<Vec<_>>();
         assert_eq!(sentence(1, "orders lost", &ids(1)), "orders lost: 1 (o0)");
         assert_eq!(sentence(9, "orders lost", &ids(3)), "orders lost: 9 (o0, o1, o2 and 6 more)");

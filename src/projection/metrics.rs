@@ -5,7 +5,7 @@ use prometheus_client::registry::Registry;
 
 use crate::metrics::{Counter, Gauge};
 
-/// How Postgres moves behind the log. All servers together.
+/// Metrics of the projection, over all servers.
 #[derive(Debug, Clone)]
 pub struct ProjectionMetrics {
     pub(super) position: Gauge,
@@ -27,7 +27,7 @@ pub struct ProjectionMetrics {
     pub(super) busy_seconds: Counter<f64, AtomicU64>,
 }
 
-/// From 1 ms on, each a quarter more than the one before, up to about five minutes.
+/// Buckets from 1 ms, each a quarter wider than the one before, up to about five minutes.
 const FIRST_LAG_SECONDS: f64 = 0.001;
 const LAG_GROWTH: f64 = 1.25;
 const LAG_BUCKETS: u16 = 57;
@@ -58,37 +58,40 @@ impl Default for ProjectionMetrics {
 }
 
 impl ProjectionMetrics {
-    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let gauges = [
             ("projection_position", "Last record of the log in Postgres", &self.position),
-            ("projection_lag_records", "Records that Postgres is behind", &self.lag_records),
-            ("projection_connected", "Servers that are connected", &self.connected),
-            ("projection_stopped", "Servers that wait for an operator", &self.stopped),
+            (
+                "projection_lag_records",
+                "Records that Postgres has still to apply",
+                &self.lag_records,
+            ),
+            ("projection_connected", "Connected servers", &self.connected),
+            (
+                "projection_stopped",
+                "Servers that do not follow until an operator fixes them",
+                &self.stopped,
+            ),
             (
                 "projection_backlogged",
-                "1 while new orders are refused because Postgres is too far behind",
+                "1 while new orders are refused because Postgres lags too far",
                 &self.backlogged,
             ),
             (
                 "projection_held_partitions",
-                "User partitions that wait for an operator, while the others go on",
+                "User partitions on hold until an operator fixes them",
                 &self.held_partitions,
             ),
-            ("projection_batch_events", "Most changes of one transaction", &self.batch_events),
+            ("projection_batch_events", "Most changes in one transaction", &self.batch_events),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
         let counters = [
             ("projection_connects", "Connections made to Postgres", &self.connects),
-            (
-                "projection_failures",
-                "Times that Postgres failed and was tried again",
-                &self.failures,
-            ),
+            ("projection_failures", "Times that Postgres failed and was retried", &self.failures),
             ("projection_transactions", "Transactions committed", &self.transactions),
-            ("projection_rows", "Rows written, of all tables", &self.rows),
+            ("projection_rows", "Rows written to all tables", &self.rows),
             ("projection_events", "Changes of orders written", &self.events),
             (
                 "projection_loaded_orders",
@@ -97,12 +100,12 @@ impl ProjectionMetrics {
             ),
             (
                 "projection_unchanged_rows",
-                "Rows that were sent and that Postgres did not take, because another one is there",
+                "Rows that Postgres ignored, because another one is in their place",
                 &self.unchanged_rows,
             ),
             (
                 "projection_halved_batches",
-                "Times that a transaction did not go through and half of it was tried",
+                "Times that a transaction failed and half of it was retried",
                 &self.halved_batches,
             ),
         ];
@@ -111,12 +114,12 @@ impl ProjectionMetrics {
         }
         registry.register(
             "projection_lag_seconds",
-            "Age of changes when Postgres had committed them",
+            "Age of changes when Postgres committed them",
             self.lag_seconds.clone(),
         );
         registry.register(
             "projection_busy_seconds",
-            "Time that transactions took",
+            "Time spent in transactions",
             self.busy_seconds.clone(),
         );
     }

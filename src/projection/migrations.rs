@@ -1,4 +1,4 @@
-//! The tables: made, brought up to date, and checked.
+//! Creates, migrates and checks the tables.
 
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
@@ -12,46 +12,48 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Held by whoever migrates: two nodes that start together take turns. Any number that no other
+/// Advisory lock of a migration: two nodes that start together take turns. Any number that no other
 /// program uses in the same database.
 const MIGRATION_LOCK: i64 = 0x6c6f_6e67_626f_7721;
 
-/// An operator asked for it: it takes as long as it takes, whatever is set for others.
-const PATIENCE: &str = "SET statement_timeout = 0; SET lock_timeout = 0";
+/// A migration takes as long as it takes, whatever timeouts are configured.
+const NO_TIMEOUTS: &str = "SET statement_timeout = 0; SET lock_timeout = 0";
 
-/// What became of the tables of a server.
+/// The result of migrating a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
-    /// The server.
     pub server: String,
-    /// The version of its tables before; 0 where there were none.
+    /// The schema version before; 0 without tables.
     pub before: u32,
-    /// Their version now.
+    /// The schema version now.
     pub after: u32,
     /// Rights that could not be granted, each with what an administrator can do.
     pub not_granted: Vec<String>,
 }
 
-/// The migrations as they are in a schema.
+/// The migrations, adapted to a schema.
 fn migrations(schema: &Schema) -> Result<Vec<Migration>, refinery::Error> {
     let runner = embedded::migrations::runner();
     let own = |migration: &Migration| {
         let name = format!("V{}__{}", migration.version(), migration.name());
-        Migration::unapplied(&name, &schema.adapt(migration.sql().unwrap_or_default()))
+        let Some(sql) = migration.sql() else {
+            unreachable!("{name} is embedded, and embedded migrations have their SQL")
+        };
+        Migration::unapplied(&name, &schema.adapt(sql))
     };
     runner.get_migrations().iter().map(own).collect()
 }
 
-/// The version that this program needs.
+/// The schema version that this version of Longbow needs.
 pub(super) fn needed() -> u32 {
     let versions = embedded::migrations::runner();
     versions.get_migrations().iter().map(|m| m.version()).max().unwrap_or(0).unsigned_abs()
 }
 
-/// Brings the tables of all servers up to date, and grants the roles what they need.
+/// Migrates the tables of all servers, and grants the roles their rights.
 ///
 /// # Errors
-/// A server cannot be reached, has newer tables, cannot have any, or refuses.
+/// A server cannot be reached, has a newer schema, is unfit for one, or refuses.
 pub fn migrate(servers: &PostgresServers) -> Result<Vec<Migrated>, ProjectionError> {
     super::block_on(async {
         let mut migrated = Vec::new();
@@ -68,7 +70,7 @@ async fn migrate_one(
     client: &mut Client,
     server: &PostgresServer,
 ) -> Result<Migrated, ProjectionError> {
-    let set = client.batch_execute(PATIENCE).await;
+    let set = client.batch_execute(NO_TIMEOUTS).await;
     set.map_err(ProjectionError::of(server, "set up the session"))?;
     let locked = client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await;
     locked.map_err(ProjectionError::of(server, "lock its tables for a migration"))?;
@@ -95,15 +97,14 @@ async fn make(client: &mut Client, server: &PostgresServer) -> Result<(), Projec
     if *schema != Schema::default() {
         let make = format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted());
         let made = client.batch_execute(&make).await;
-        made.map_err(ProjectionError::of(server, "make the schema for its tables"))?;
+        made.map_err(ProjectionError::of(server, "create the schema for its tables"))?;
     }
     let migrations = migrations(schema).map_err(failed)?;
     Runner::new(&migrations).set_grouped(false).run_async(client).await.map_err(failed)?;
     Ok(())
 }
 
-/// Checks that the tables are those of this program; makes them so where they are older and that is
-/// wanted.
+/// Checks that the schema version is the needed one. Migrates an older one, if `migrates`.
 pub(super) async fn prepare(
     client: &mut Client,
     server: &PostgresServer,
@@ -121,7 +122,7 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-/// Checks that the tables are those of this program, and that a session is one.
+/// Checks that the schema version is the needed one.
 pub(super) async fn check(client: &Client, server: &PostgresServer) -> Result<(), ProjectionError> {
     let (found, needed) = (version(client, server).await?, needed());
     let server = || server.to_string();
@@ -134,7 +135,7 @@ pub(super) async fn check(client: &Client, server: &PostgresServer) -> Result<()
     Ok(())
 }
 
-/// The version of the tables; 0 where there are none.
+/// The schema version; 0 without tables.
 async fn version(client: &Client, server: &PostgresServer) -> Result<u32, ProjectionError> {
     let schema = server.schema();
     let history = format!(
@@ -151,7 +152,7 @@ async fn version(client: &Client, server: &PostgresServer) -> Result<u32, Projec
             return Ok(0);
         }
         Err(error) => {
-            return Err(ProjectionError::of(server, "tell the version of its tables")(error));
+            return Err(ProjectionError::of(server, "tell its schema version")(error));
         }
     };
     let runner = embedded::migrations::runner();
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_schema_has_the_migrations_as_they_are_written() {
+    fn the_default_schema_leaves_migrations_unchanged() {
         let embedded = embedded::migrations::runner();
         let own = migrations(&Schema::default()).unwrap();
         let sums = |all: &[Migration]| all.iter().map(Migration::checksum).collect::<Vec<_>>();

@@ -1,42 +1,42 @@
-//! Postgres, moved forward from the write-ahead log: orders, executions and an audit log for
-//! everybody who speaks SQL. Never on the way of an order or of a read of the engine.
+//! Postgres follows the write-ahead log: orders, executions and an audit log for everybody who
+//! speaks SQL. Never on the path of an order or of a read of the engine.
 //!
 //! # How it follows
 //!
-//! A thread for each server reads committed records, applies them to the orders that they change, and
-//! writes what comes out in one transaction: a row of `orders` for each order that has changed
-//! (however often), a row of `order_events` for each change, and the place in the log behind them.
-//! So each record takes effect once: after a lost connection the places say whether the last
-//! transaction was committed. Rows are guarded by the order's version on top of that.
+//! One thread per server reads committed records, applies them to the orders that they change, and
+//! writes the result in one transaction: a row of `orders` for each changed order (however often it
+//! changed), a row of `order_events` for each change, and the new position in the log. So each
+//! record takes effect exactly once: after a lost connection the positions say whether the last
+//! transaction was committed. In addition, rows are guarded by the order's version.
 //!
-//! Each user partition has a place of its own. A transaction moves those that it writes to, from where
-//! its writer knows them: one that was given up and comes late finds them elsewhere and fails. The
-//! others follow four times a second.
+//! Each user partition has its own position. A transaction advances the positions of the partitions
+//! that it writes to, from the values that its writer knows: one that was given up and commits late
+//! finds other values and fails. The other positions follow four times a second.
 //!
-//! Where replies wait for Postgres, a batch ends before the first order whose outcome the exchange is
-//! about to tell, so that the order is written once, with the outcome.
+//! If replies wait for Postgres, a batch ends before the first order whose outcome the exchange is
+//! about to report, so that the order is written once, with its outcome.
 //!
-//! Orders that changed not long ago are in memory; one that changes again long after is read back
-//! from Postgres itself, which has it exactly as the log has left it at that place.
+//! Recently changed orders are in memory; an older one that changes again is read back from
+//! Postgres, which has it exactly as the log left it at that position.
 //!
 //! # Who may write
 //!
-//! Each start of a projection begins an epoch, and every transaction of an older one fails: a machine
-//! that was thought dead cannot write beside the one that replaced it.
+//! Each start of a projection begins an epoch, and every transaction of an older epoch fails: a
+//! machine that was thought dead cannot write beside its replacement.
 //!
-//! # For a server that is stopped
+//! # With the server stopped
 //!
-//! [`PostgresRecords`] is what the tables say at one moment, to be compared with log and index.
-//! [`PostgresRestore`] gives all orders back to a machine that has lost them, under a new log, and
-//! [`PostgresBackfill`] takes all orders from an index whose log has lost its beginning. Both begin an
-//! epoch.
+//! [`PostgresRecords`] reads the tables at one moment, to compare them with log and index.
+//! [`PostgresRestore`] reads all orders back for a machine that lost them, under a new log.
+//! [`PostgresBackfill`] copies all orders from an index whose log no longer has its beginning. The
+//! last two begin an epoch.
 //!
-//! # When Postgres is not there
+//! # Without Postgres
 //!
-//! Orders go on. The log is kept from the place that Postgres has; when it has grown to a limit, new
-//! orders are refused rather than the disk filled. What is wrong with the data or the tables waits for
-//! an operator and is tried again every few seconds; everything else is tried again at once, then less
-//! and less often.
+//! Orders continue. The log is kept from the position of Postgres on; beyond a size limit new
+//! orders are refused, so that the disk does not fill up. Errors in the data or the tables wait for
+//! an operator and are retried every few seconds; all others are retried at once, then with growing
+//! pauses.
 
 mod backfill;
 mod backlog;
@@ -72,10 +72,10 @@ mod working_set;
 
 use std::sync::Arc;
 
-pub use backfill::{COPIED_ORDERS, PostgresBackfill, ToldOrders};
+pub use backfill::{COPIED_ORDERS, CoveredOrders, PostgresBackfill};
 pub use compare::{
     EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresExecution, PostgresOrder,
-    PostgresRecords, as_kept, moment_as_kept,
+    PostgresRecords, as_storable, storable_time,
 };
 pub use error::ProjectionError;
 pub use gaps::{EventGap, GapOrder};
@@ -92,50 +92,46 @@ use backlog::Backlog;
 use connection::Connection;
 use pace::Pace;
 
-/// Name of the claims on the log.
 const CLAIM_NAME: &str = "postgres";
 
-/// Why the owners of orders are not known.
+/// Why the owners of orders could not be looked up.
 pub type OwnersError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Whose order it is.
+/// The owner of an order, and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
     pub user: UserId,
-    /// A version that the order has reached by the log: Postgres cannot have a higher one. None where that
-    /// much of the log is not known yet.
+    /// The version that the order has in the log: Postgres cannot have a higher one. `None` if that
+    /// part of the log is not read yet.
     pub version: Option<u64>,
 }
 
-/// Says whose orders these are; `None` for one that is not known. The log has been read up to the second
-/// record: what that much of it speaks of is to be known. What happened up to the first one Postgres may
-/// have.
+/// Looks up the owners of orders; `None` for an unknown order. The log has been read up to the
+/// second LSN: orders in that part must be known. Postgres may have what happened up to the first
+/// LSN.
 pub type OwnersOf =
     Arc<dyn Fn(&[OrderId], (Lsn, Lsn)) -> Result<Vec<Option<Owner>>, OwnersError> + Send + Sync>;
 
-/// How Postgres follows the log.
 pub struct ProjectionOptions {
-    /// The servers.
     pub servers: PostgresServers,
-    /// Whether tables that are missing or old are made when a server comes up.
+    /// Whether missing or old tables are migrated when a server is reached.
     pub migrates: bool,
-    /// Most of the time that Postgres is kept at work while orders come in, in percent.
+    /// Most of the time, in percent, that Postgres is busy while orders come in.
     pub share_percent: u8,
-    /// Whether replies wait for Postgres: then it is told of everything at once.
+    /// Whether replies wait for Postgres: then records are written at once.
     pub is_awaited: bool,
-    /// Bytes of the log that may be on disk although Postgres has everything.
+    /// Bytes of the log that stay on disk even if Postgres has everything.
     pub kept_bytes: u64,
-    /// Most bytes beyond that before new orders are refused.
+    /// Most bytes beyond that; then new orders are refused.
     pub max_backlog_bytes: u64,
-    /// Finds the owners of orders that are not in memory any more.
+    /// Looks up the owners of orders that are no longer in memory.
     pub owners: OwnersOf,
 }
 
-/// A worker for each server, and how far they have come. The log is kept for them from now on.
+/// A worker for each server, and their progress. Claims the log for them from now on.
 ///
 /// # Errors
-/// [`ProjectionError::Log`] where the log cannot be kept.
+/// [`ProjectionError::Log`] if the log cannot be claimed.
 pub fn projection(
     options: ProjectionOptions,
     log: &LogHandle,
@@ -151,7 +147,7 @@ pub fn projection(
     });
     let mut workers = Vec::new();
     for (number, server) in options.servers.iter().enumerate() {
-        // Where Postgres is can only be asked once it is there.
+        // The position of Postgres is known only once it is connected.
         let oldest = Lsn(log.first_lsn().0 - 1);
         workers.push(ProjectionWorker {
             number,
@@ -174,11 +170,11 @@ pub fn projection(
     Ok((workers, progress))
 }
 
-/// Sees to the tables at a start: the servers that are there must have those of this program, or are
-/// given them. One that cannot be reached is left for later.
+/// Checks the tables at a start: servers that can be reached must have the schema of this version,
+/// or are migrated to it. One that cannot be reached is left for later.
 ///
 /// # Errors
-/// What an operator has to see to.
+/// Errors that an operator must fix.
 pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), ProjectionError> {
     block_on(async {
         for server in servers.iter() {
@@ -190,7 +186,10 @@ pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), Projecti
                 Err(error) if error.remedy() == error::Remedy::Operator => return Err(error),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "Postgres is not there yet; orders go on without it");
+                    tracing::warn!(
+                        error,
+                        "Postgres cannot be reached yet; orders continue without it"
+                    );
                 }
                 Ok(()) => {}
             }
@@ -208,7 +207,7 @@ async fn prepare_one(
     migrations::prepare(&mut connection.client, server, migrates).await
 }
 
-/// Drives connections on the calling thread.
+/// Runs a future on the calling thread.
 fn block_on<T>(
     work: impl Future<Output = Result<T, ProjectionError>>,
 ) -> Result<T, ProjectionError> {

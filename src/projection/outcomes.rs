@@ -1,5 +1,5 @@
-//! An order is written once rather than twice, where replies wait for Postgres anyway: a batch ends
-//! before the first order whose outcome the exchange is about to tell.
+//! If replies wait for Postgres, orders are written once instead of twice: a batch ends before the
+//! first order whose outcome the exchange is about to report.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use crate::order::Event;
 use crate::wal::Lsn;
 
-/// Longest time that an order is held back, with all that comes after it.
+/// Longest time that an order, and all that follows it, is held back.
 const MAX_HOLD_MICROS: f64 = 12_000.0;
-/// A change that came later than this says nothing more about the others.
+/// Ages beyond this are outliers and count as this.
 const MAX_AGE_MICROS: u32 = 50_000;
-/// How much of what is expected a single order changes.
+/// Weight of one order in the moving average.
 const WEIGHT: f64 = 1.0 / 64.0;
 
-/// How long the exchange takes for an order's outcome, as seen lately.
+/// The time that the exchange takes to report an order's outcome: a moving average.
 #[derive(Debug)]
 pub(super) struct Outcomes {
     typical_micros: f64,
@@ -27,16 +27,16 @@ impl Default for Outcomes {
 }
 
 impl Outcomes {
-    /// The first change of an order came so long after its creation.
+    /// Records the time from an order's creation to its first change.
     pub(super) fn observe(&mut self, age_micros: u64) {
         let age = u32::try_from(age_micros).unwrap_or(u32::MAX).min(MAX_AGE_MICROS);
         self.typical_micros += (f64::from(age) - self.typical_micros) * WEIGHT;
     }
 
-    /// How many of these events go into the batch; each was read at the time beside it. Nothing is held
-    /// back for an exchange that takes too long: then an order is worth its two writes.
+    /// The number of these events that go into the batch; `read_at` is when each was read. Nothing
+    /// is held back for an exchange that takes too long: two writes are cheaper then.
     pub(super) fn cut(&self, events: &[(Lsn, Event)], read_at: &[Instant], now: Instant) -> usize {
-        // Most have come by twice the time that half of them take.
+        // By twice the typical time most outcomes have come.
         let hold_micros = 2.0 * self.typical_micros;
         if hold_micros > MAX_HOLD_MICROS {
             return events.len();
@@ -81,7 +81,8 @@ mod tests {
         outcomes
     }
 
-    /// How many of these go into a batch when the first two were read so long ago, the others now.
+    /// The number of events in the batch if the first two were read `age_micros` ago and the others
+    /// now.
     fn cut(outcomes: &Outcomes, events: &[(Lsn, Event)], age_micros: u64) -> usize {
         let read = Instant::now();
         let now = read + Duration::from_micros(age_micros);
@@ -91,9 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_before_an_order_whose_outcome_is_about_to_come() {
+    fn a_batch_ends_before_an_order_whose_outcome_is_imminent() {
         let outcomes = typically(3_000);
-        assert_eq!(cut(&outcomes, &events(), 2_000), 1, "order 2 waits, and 3 behind it");
+        assert_eq!(cut(&outcomes, &events(), 2_000), 1, "order 2 waits, and order 3 after it");
         assert_eq!(cut(&outcomes, &events(), 5_900), 1);
         assert_eq!(cut(&outcomes, &events(), 6_100), 5, "it takes longer than most");
         assert_eq!(cut(&outcomes, &events()[..1], 0), 0);
@@ -108,6 +109,6 @@ mod tests {
         (0..1_000).for_each(|_| outcomes.observe(1_000));
         assert_eq!(cut(&outcomes, &events(), 1_000), 1);
         outcomes.observe(u64::MAX);
-        assert_eq!(cut(&outcomes, &events(), 1_000), 1, "one late answer is no reason");
+        assert_eq!(cut(&outcomes, &events(), 1_000), 1, "one late answer changes little");
     }
 }

@@ -1,4 +1,4 @@
-//! How far a server has come, and who may move it on.
+//! The positions of a server in the log, and the right to advance them.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,10 @@ use super::{PostgresServer, ProjectionError};
 use crate::types::UserPartition;
 use crate::wal::{LogId, Lsn};
 
-/// Reads and locks the newest rows: whoever writes has the lock of its own from its first statement on,
-/// so what an earlier connection was about to commit is in them. What that had not begun yet finds them
-/// moved on, or is what the next batch finds: either fails, and is tried from where they are then.
+/// Reads and locks the current rows. A writer locks its rows with its first statement, so what an
+/// earlier connection was committing is included. If that connection had not yet begun its
+/// transaction, then either it finds the rows advanced, or the next batch here does: that one fails
+/// and is retried from the new positions.
 const CURRENT: &str = "\
     SELECT epoch, log_id, lsn FROM projection \
     WHERE is_current AND user_partition BETWEEN $1 AND $2 \
@@ -24,45 +25,44 @@ const NEW_EPOCH: &str = "\
     LEFT JOIN projection ON user_partition = number AND log_id = $4::bigint \
     GROUP BY number";
 
-/// Moves some rows of an epoch on, each from where it is known to be. Fails with [`SUPERSEDED`] if it
-/// is not the newest.
+/// Advances rows of an epoch from the positions that the writer knows. Fails with [`SUPERSEDED`] if
+/// the epoch is not the newest.
 pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3, $4)";
 
-/// The error by which the tables say that another epoch has begun.
+/// The SQLSTATE of a write by an older epoch.
 pub(super) const SUPERSEDED: &str = "LB001";
 
-/// The log here.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OurLog {
     pub(super) log_id: LogId,
     pub(super) committed: Lsn,
 }
 
-/// The right to write.
+/// The right to write: an epoch and the positions it begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) epoch: i64,
     pub(super) positions: Positions,
 }
 
-/// How far the partitions of a server have come: exactly what their records up to there have made of
-/// them is in the tables.
+/// The position of each partition of a server: the tables have exactly what the log up to there
+/// makes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Positions {
     first: u8,
-    /// By partition.
+    /// By partition, from `first` on.
     reached: Vec<Lsn>,
 }
 
 impl Positions {
-    /// The partitions with these numbers, or all, and how far each has come.
+    /// The numbers and positions of these partitions, or of all if the set is empty.
     pub(super) fn of(&self, touched: &BTreeSet<UserPartition>) -> (Vec<i16>, Vec<i64>) {
         let all = (self.first..).zip(&self.reached);
         let wanted = all.filter(|(partition, _)| is_among(touched, *partition));
         wanted.map(|(partition, reached)| (i16::from(partition), bigint(reached.0))).unzip()
     }
 
-    /// Takes note that these, or all, have come so far.
+    /// Advances these partitions, or all if the set is empty.
     pub(super) fn advance(&mut self, touched: &BTreeSet<UserPartition>, last: Lsn) {
         for (partition, reached) in (self.first..).zip(&mut self.reached) {
             if is_among(touched, partition) {
@@ -71,19 +71,19 @@ impl Positions {
         }
     }
 
-    /// What all of them have: the log is followed from there.
+    /// The lowest position: the log is followed from there.
     pub(super) fn least(&self) -> Lsn {
         self.reached.iter().copied().min().unwrap_or_default()
     }
 
     /// Whether a record of a partition of this server is in the tables.
     pub(super) fn have(&self, partition: UserPartition, lsn: Lsn) -> bool {
-        let place = usize::from(partition.get()).checked_sub(self.first.into());
-        place.and_then(|place| self.reached.get(place)).is_some_and(|reached| lsn <= *reached)
+        let index = usize::from(partition.get()).checked_sub(self.first.into());
+        index.and_then(|index| self.reached.get(index)).is_some_and(|reached| lsn <= *reached)
     }
 }
 
-/// Whether a partition is one of these; none stand for all.
+/// Whether a partition is in the set; an empty set stands for all.
 fn is_among(touched: &BTreeSet<UserPartition>, partition: u8) -> bool {
     touched.is_empty()
         || UserPartition::new(partition).is_some_and(|partition| touched.contains(&partition))
@@ -95,14 +95,14 @@ pub(super) fn bounds(server: &PostgresServer) -> (i16, i16) {
     (first.into(), last.into())
 }
 
-/// Takes over the users of a server, or goes on with `ours`, an epoch that this process began.
+/// Takes over the users of a server, or resumes `ours`, an epoch that this process began.
 pub(super) async fn claim(
     client: &mut Client,
     server: &PostgresServer,
     log: OurLog,
     ours: Option<i64>,
 ) -> Result<Claim, ProjectionError> {
-    let refused = |error| ProjectionError::of(server, "tell how far it has come")(error);
+    let refused = |error| ProjectionError::of(server, "tell its positions")(error);
     let mut transaction = client.transaction().await.map_err(refused)?;
     let claim = claim_within(&mut transaction, server, log, ours).await?;
     transaction.commit().await.map_err(refused)?;
@@ -115,7 +115,7 @@ async fn claim_within(
     log: OurLog,
     ours: Option<i64>,
 ) -> Result<Claim, ProjectionError> {
-    let refused = |error| ProjectionError::of(server, "tell how far it has come")(error);
+    let refused = |error| ProjectionError::of(server, "tell its positions")(error);
     let (first, last) = bounds(server);
     let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
     let mut newest = 0;
@@ -157,7 +157,7 @@ async fn claim_within(
         None => begin_epoch(transaction, server, log.log_id, Lsn(0)).await?,
     };
     if !is_whole {
-        // Those that this server has begun with now.
+        // Includes the partitions that are new to this server.
         let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
         reached = rows.iter().map(|row| Lsn(row.get::<_, i64>(2).unsigned_abs())).collect();
     }
@@ -165,8 +165,8 @@ async fn claim_within(
     Ok(Claim { epoch, positions })
 }
 
-/// Begins an epoch of these users: whoever wrote them before no longer may. Partitions that did not
-/// follow this log before begin behind `start`.
+/// Begins an epoch for these users; older writers are fenced off. Partitions that did not follow
+/// this log begin after `start`.
 pub(super) async fn begin_epoch(
     transaction: &impl GenericClient,
     server: &PostgresServer,
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_partition_has_what_its_own_row_says() {
+    fn each_partition_has_its_own_position() {
         let positions = Positions { first: 32, reached: vec![Lsn(7), Lsn(9)] };
         let has = |partition, lsn| positions.have(UserPartition::new(partition).unwrap(), Lsn(lsn));
         assert_eq!(positions.least(), Lsn(7));
@@ -221,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn only_those_that_are_touched_move_unless_all_do() {
+    fn only_touched_partitions_advance_or_all_if_none_is_named() {
         let mut positions = Positions { first: 32, reached: vec![Lsn(7), Lsn(9)] };
         let second = BTreeSet::from([UserPartition::new(33).unwrap()]);
         assert_eq!(positions.of(&second), (vec![33], vec![9]));
         positions.advance(&second, Lsn(12));
         assert_eq!(positions.of(&BTreeSet::new()), (vec![32, 33], vec![7, 12]));
         positions.advance(&BTreeSet::new(), Lsn(11));
-        assert_eq!(positions.of(&BTreeSet::new()), (vec![32, 33], vec![11, 12]), "and never back");
+        assert_eq!(positions.of(&BTreeSet::new()), (vec![32, 33], vec![11, 12]), "never back");
     }
 }

@@ -1,19 +1,18 @@
-//! Whether Longbow can work with a server at all, before anything is made there.
+//! Checks whether Longbow can work with a server at all, before it creates anything there.
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::connection::{ANSWER_TIMEOUT, in_time};
 use super::{PostgresServer, ProjectionError};
 
-/// The oldest release that can do what the tables need: triggers on partitioned tables that see rows
-/// before they are written.
+/// The oldest release with the needed feature: triggers on partitioned tables that run before a row
+/// is written.
 const OLDEST: i32 = 13;
-/// What the tables are called.
 const TABLES: [&str; 6] =
     ["orders", "executions", "external_orders", "order_events", "projection", "feed_position"];
 
-/// Checks what cannot be mended from here: release, encoding, a standby, and names that another program
-/// has taken.
+/// Checks what Longbow cannot change: release, encoding, standby, and names that another program
+/// uses.
 pub(super) async fn check(
     client: &Client,
     server: &PostgresServer,
@@ -32,9 +31,9 @@ pub(super) async fn check(
     let (release, encoding, is_standby): (i32, &str, bool) =
         (facts.get(0), facts.get(1), facts.get(2));
     if release < OLDEST {
-        return unfit(format!("it is Postgres {release}, and {OLDEST} is the oldest that can"));
+        return unfit(format!("it is Postgres {release}, and {OLDEST} is the oldest that works"));
     }
-    // The second takes any bytes as they are.
+    // SQL_ASCII stores any bytes unchanged.
     if !["UTF8", "SQL_ASCII"].contains(&encoding) {
         return unfit(format!(
             "the database has the encoding {encoding}, and reasons and users may have any character: \
@@ -67,16 +66,16 @@ async fn check_names(client: &Client, server: &PostgresServer) -> Result<(), Pro
     })
 }
 
-/// Checks that a session keeps its process of the server from one transaction to the next. A pooler that
-/// lends processes by the transaction gives an idle session's to whoever comes next, and what a session has
-/// set or prepared is gone, or another's.
+/// Checks that a session keeps its server process from one transaction to the next. A pooler that
+/// lends processes by the transaction gives the process of an idle session to another one, and with
+/// it what the session has set or prepared.
 pub(super) async fn check_session(
     client: &Client,
     server: &PostgresServer,
 ) -> Result<(), ProjectionError> {
     let ours = in_time(server, process(client)).await?;
     let ours = ours.map_err(ProjectionError::of(server, "name its process"))?;
-    // Where there is no room for a second session nothing can be said.
+    // Without room for a second session nothing can be said.
     if in_time(server, is_lent(client, server, ours)).await?.unwrap_or(false) {
         return Err(ProjectionError::Pooled { server: server.to_string() });
     }
@@ -92,8 +91,9 @@ async fn is_lent(
     config.application_name("longbow").connect_timeout(ANSWER_TIMEOUT);
     let (other, connection) = config.connect(NoTls).await?;
     let driver = tokio::spawn(connection);
-    let looked = async {
-        // In turn, or the one that was used last: whichever it lends next.
+    let check = async {
+        // A pooler lends its processes in turn, or the most recently used one first: this finds
+        // both.
         let mut is_lent = process(client).await? != ours || process(&other).await? == ours;
         other.batch_execute("BEGIN").await?;
         is_lent |= process(&other).await? == ours;
@@ -101,13 +101,14 @@ async fn is_lent(
         other.batch_execute("ROLLBACK").await?;
         Ok::<_, tokio_postgres::Error>(is_lent)
     };
-    let looked = looked.await;
+    let checked = check.await;
     drop(other);
     driver.abort();
-    looked
+    checked
 }
 
-/// The process that answers. Asked without preparing anything: that may be what does not work.
+/// The server process that answers. Asked without a prepared statement, which may be what does not
+/// work.
 async fn process(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
     let answer = client.simple_query("SELECT pg_backend_pid()").await?;
     Ok(answer.iter().find_map(|message| match message {

@@ -1,4 +1,4 @@
-//! Orders as Postgres has them.
+//! Reads orders from Postgres.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,9 @@ use compact_str::CompactString;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::values::{Text, Timestamp, ending_word, of_word, side_word, time_in_force_word, uuid};
+use super::values::{
+    Text, Timestamp, ending_word, parse_word, side_word, time_in_force_word, uuid,
+};
 use super::{PostgresServer, ProjectionError};
 use crate::order::{Ending, Execution, ExecutionPart, OrderParts, TrackedOrder};
 use crate::types::{
@@ -20,15 +22,14 @@ pub(super) const ORDER_COLUMNS: &str = "\
     o.time_in_force, o.limit_price_cents, o.num_shares, o.filled_shares, o.filled_value_cents, \
     o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
     o.cancel_requested, o.user_cancelled, o.taken_back, o.open_cases";
-/// Whether an execution counts (0), is void (1) or was taken back (2), as [`oms`] reads it.
+/// Whether an execution counts (0), is void (1) or was taken back (2), as [`execution`] reads it.
 pub(super) const EXECUTION_STATE: &str =
     "CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END";
 
-/// Why a row cannot be used.
+/// Why a row is invalid.
 pub(super) type RowError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The orders with these ids of these users, with their executions, in no order. Those that are not
-/// there are left out.
+/// These orders with their executions, in any sequence. Missing ones are left out.
 pub(super) async fn orders(
     client: &Client,
     server: &PostgresServer,
@@ -50,7 +51,7 @@ pub(super) async fn orders(
         .collect()
 }
 
-/// Refuses an order of a version that it has not reached by the log: somebody has changed its row.
+/// Refuses an order with a higher version than it has in the log: its row was changed by others.
 pub(super) fn check_version(
     server: &PostgresServer,
     order: &TrackedOrder,
@@ -64,7 +65,7 @@ pub(super) fn check_version(
     Err(unusable(server, order_id, source.into()))
 }
 
-/// Wanted orders as parameters: their users and their ids.
+/// The users and ids of these orders, as parameters.
 pub(super) fn columns(wanted: &[(UserId, OrderId)]) -> (Vec<Text>, Vec<Uuid>) {
     let users = wanted.iter().map(|(user, _)| Text::new(user.as_str()));
     (users.collect(), wanted.iter().map(|(_, order_id)| uuid(*order_id)).collect())
@@ -97,7 +98,7 @@ pub(super) async fn executions(
     Ok(by_order)
 }
 
-/// The order of a row with [`ORDER_COLUMNS`] and its executions.
+/// The order in a row with [`ORDER_COLUMNS`], with its executions.
 pub(super) fn tracked(
     server: &PostgresServer,
     row: &Row,
@@ -106,8 +107,7 @@ pub(super) fn tracked(
     tracked_with(server, row, executions, None)
 }
 
-/// The same; with other totals than the row has, where those are given: shares that were filled, and their
-/// value in cents.
+/// As [`tracked`], with the filled shares and value (in cents) replaced by `totals`, if given.
 pub(super) fn tracked_with(
     server: &PostgresServer,
     row: &Row,
@@ -135,7 +135,7 @@ pub(super) fn order_id(row: &Row, column: usize) -> OrderId {
     OrderId::from_u128(row.get::<_, Uuid>(column).as_u128())
 }
 
-/// The parts of an order of such a row.
+/// The parts of an order in a row with [`ORDER_COLUMNS`].
 pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderParts, RowError> {
     const ENDINGS: [Ending; 7] = [
         Ending::Rejected,
@@ -156,11 +156,11 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         Ok(u64::try_from(row.try_get::<_, i64>(column)?)?)
     };
     let moment = |column: usize| row.try_get::<_, Timestamp>(column).map(|at| at.0);
-    let side = of_word(&[Side::Buy, Side::Sell], word(5)?, side_word);
+    let side = parse_word(&[Side::Buy, Side::Sell], word(5)?, side_word);
     let time_in_force =
-        of_word(&[TimeInForce::Day, TimeInForce::Gtc], word(6)?, time_in_force_word);
+        parse_word(&[TimeInForce::Day, TimeInForce::Gtc], word(6)?, time_in_force_word);
     let ending = match text(16)? {
-        Some(word) => Some(of_word(&ENDINGS, word, ending_word).ok_or("its ending is unknown")?),
+        Some(word) => Some(parse_word(&ENDINGS, word, ending_word).ok_or("its ending is unknown")?),
         None => None,
     };
     Ok(OrderParts {
@@ -189,7 +189,7 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
     })
 }
 
-/// An execution of columns: order id, execution id, shares, price in cents, [`EXECUTION_STATE`].
+/// The execution in a row of: order id, execution id, shares, price in cents, [`EXECUTION_STATE`].
 pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
     let id = ExecutionId::new(row.try_get(1)?)?;
     let execution = match row.try_get::<_, i32>(4)? {

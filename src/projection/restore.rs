@@ -1,4 +1,4 @@
-//! All orders out of Postgres, for a machine that has nothing else.
+//! Reads all orders back from Postgres, for a machine that has nothing else.
 
 use super::compare::feed_position;
 use super::position;
@@ -9,22 +9,23 @@ use crate::order::{Execution, ExecutionPart, FeedPosition, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId};
 use crate::wal::{LogId, Lsn};
 
-/// Whoever writes has a row of this table locked; from here on nobody else begins to. Taken before
-/// the first statement that reads, so that what is read is the last that was written.
+/// A writer locks a row of this table; with this lock no other one can begin. Taken before the
+/// first statement that reads, so that the last writes are read.
 const LOCK: &str = "LOCK TABLE projection IN SHARE ROW EXCLUSIVE MODE";
 
-/// Takes over the orders of all servers for a new log and reads them as they are at that moment.
-/// Whoever wrote them before waits for the end of it, and is superseded then.
+/// Takes over the orders of all servers for a new log, and reads them at that moment. Earlier
+/// writers wait until it ends, and are superseded.
 #[derive(Debug)]
 pub struct PostgresRestore {
     sessions: Vec<Session>,
-    /// What the servers lack. With anything in it, orders are made from the executions that are there.
+    /// What the servers lack. If anything, the totals of orders are computed from the executions
+    /// that are there.
     lacking: Vec<String>,
-    /// The server whose orders are being read, and whether its cursor is open.
     orders: ReadCursor,
     external: ReadCursor,
 }
 
+/// The server being read, and whether its cursor is open.
 #[derive(Debug, Default)]
 struct ReadCursor {
     server: usize,
@@ -32,12 +33,12 @@ struct ReadCursor {
 }
 
 impl PostgresRestore {
-    /// Begins an epoch of all users that follows `log_id` from its first record. Nothing of it counts
-    /// before [`commit`](Self::commit). With `is_forced` also where rows are gone.
+    /// Begins an epoch for all users that follows `log_id` from its first record. Takes effect with
+    /// [`commit`](Self::commit). With `is_forced` also if rows are missing.
     ///
     /// # Errors
-    /// A server cannot be reached, has other tables, was never written, or has orders that
-    /// are another server's; it lacks rows of which others speak.
+    /// A server cannot be reached, has another schema, was never written, has orders that another
+    /// server keeps, or lacks rows that others refer to.
     pub fn begin(
         servers: &PostgresServers,
         log_id: LogId,
@@ -50,7 +51,7 @@ impl PostgresRestore {
             session.begin("READ WRITE")?;
             session.run(LOCK, "let its orders be taken over")?;
             check(&session)?;
-            let lacking = lacking::look(&session)?;
+            let lacking = lacking::find(&session)?;
             if !lacking.is_empty() && !is_forced {
                 let server = server.to_string();
                 return Err(ProjectionError::Lacking { server, lacking: lacking.join("; ") });
@@ -64,15 +65,15 @@ impl PostgresRestore {
         Ok(Self { sessions, lacking: all_lacking, orders, external })
     }
 
-    /// What the servers lack, a sentence each.
+    /// What the servers lack, one sentence each.
     pub fn lacking(&self) -> &[String] {
         &self.lacking
     }
 
-    /// The next orders, in no order of them; none after the last.
+    /// The next orders, in any sequence; empty after the last.
     ///
     /// # Errors
-    /// A server refuses, or has an order that cannot be used.
+    /// A server refuses, or has an invalid order.
     pub fn next_orders(&mut self) -> Result<Vec<TrackedOrder>, ProjectionError> {
         let question = format!("SELECT {ORDER_COLUMNS} FROM orders o");
         let Some((session, rows)) =
@@ -100,10 +101,10 @@ impl PostgresRestore {
             .collect()
     }
 
-    /// The next ids of the exchange and the orders that they name; none after the last.
+    /// The next exchange ids and the orders that they name; empty after the last.
     ///
     /// # Errors
-    /// A server refuses, or has an id that cannot be used.
+    /// A server refuses, or has an invalid id.
     pub fn next_external(&mut self) -> Result<Vec<(ExternalOrderId, OrderId)>, ProjectionError> {
         let question = "SELECT external_order_id, order_id FROM external_orders";
         let Some((session, rows)) =
@@ -122,8 +123,8 @@ impl PostgresRestore {
             .collect()
     }
 
-    /// How far the exchange's feed was taken: what every server has. None where they speak of
-    /// different numberings of it.
+    /// The position in the exchange's feed that every server has reached. `None` if the servers
+    /// have positions of different feed sessions.
     ///
     /// # Errors
     /// A server refuses.
@@ -135,17 +136,17 @@ impl PostgresRestore {
         Ok(common_position(positions))
     }
 
-    /// Makes it so, one server after the other.
+    /// Commits, one server after the other.
     ///
     /// # Errors
-    /// A server refuses, or cannot be reached any more: what became of it is not known then.
+    /// A server refuses, or cannot be reached any more; the outcome there is then unknown.
     pub fn commit(self) -> Result<(), ProjectionError> {
         self.sessions.iter().try_for_each(|session| session.run("COMMIT", "be taken over"))
     }
 }
 
-/// Shares of the executions that count, and their value in cents. An order that says more than these would
-/// count them again when the exchange tells of them.
+/// Shares and value in cents of the executions that count. With higher totals an order would count
+/// the missing executions twice once the exchange reports them.
 fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
     executions.iter().fold((0, 0), |(shares, value), part| match part.execution {
         Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price } => {
@@ -156,28 +157,28 @@ fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
     })
 }
 
-/// The next rows of all servers together, and the session that they are from.
+/// The next rows of all servers, and the session that they come from.
 fn next_rows<'a>(
     sessions: &'a [Session],
-    place: &mut ReadCursor,
+    cursor_state: &mut ReadCursor,
     (cursor, question): (&str, &str),
 ) -> Result<Option<(&'a Session, Vec<tokio_postgres::Row>)>, ProjectionError> {
-    while let Some(session) = sessions.get(place.server) {
-        if !place.is_open {
+    while let Some(session) = sessions.get(cursor_state.server) {
+        if !cursor_state.is_open {
             session.open_cursor(cursor, question)?;
-            place.is_open = true;
+            cursor_state.is_open = true;
         }
         let rows = session.fetch(cursor)?;
         if !rows.is_empty() {
             return Ok(Some((session, rows)));
         }
         session.run(&format!("CLOSE {cursor}"), "be read")?;
-        *place = ReadCursor { server: place.server + 1, is_open: false };
+        *cursor_state = ReadCursor { server: cursor_state.server + 1, is_open: false };
     }
     Ok(None)
 }
 
-/// Whether a server has the orders that it should have.
+/// Checks that a server has the orders that it should have.
 fn check(session: &Session) -> Result<(), ProjectionError> {
     let server = &session.server;
     let (first, last) = position::bounds(server);
@@ -208,7 +209,7 @@ fn check(session: &Session) -> Result<(), ProjectionError> {
     })
 }
 
-/// The position that all have reached, if all count the same way.
+/// The lowest position, if all are of the same feed session.
 fn common_position(positions: Vec<Option<FeedPosition>>) -> Option<FeedPosition> {
     let positions: Vec<FeedPosition> = positions.into_iter().collect::<Option<_>>()?;
     let least = positions.iter().min_by_key(|position| position.sequence)?.clone();
@@ -221,7 +222,7 @@ mod tests {
     use crate::types::TimestampMicros;
 
     #[test]
-    fn the_feed_goes_on_from_what_every_server_has() {
+    fn the_feed_resumes_from_the_lowest_position() {
         let position = |session: &str, sequence| {
             let at = TimestampMicros::new(1);
             Some(FeedPosition { session: session.into(), sequence, at })
@@ -229,7 +230,7 @@ mod tests {
         let least = common_position(vec![position("a", 9), position("a", 7), position("a", 8)]);
         assert_eq!(least, position("a", 7));
         assert_eq!(common_position(vec![position("a", 9), position("b", 7)]), None);
-        assert_eq!(common_position(vec![position("a", 9), None]), None, "it may be far behind");
+        assert_eq!(common_position(vec![position("a", 9), None]), None, "it may lag far");
         assert_eq!(common_position(vec![]), None);
     }
 }

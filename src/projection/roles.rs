@@ -1,26 +1,27 @@
-//! Who may do what: the owner has made the tables, a writer follows the log, a reader asks the views.
+//! Roles and rights: the owner creates the tables, a writer follows the log, a reader queries the
+//! views.
 
 use tokio_postgres::Client;
 
 use super::{PostgresServer, ProjectionError};
 
-/// May read the views of analysts.
+/// Reads the analysts' views.
 const READER: &str = "longbow_reader";
-/// May write what `serve` writes, and read it: neither empty a table nor change one.
+/// Writes what `serve` writes, and reads it; cannot truncate or alter a table.
 const WRITER: &str = "longbow_writer";
 
-/// Each right, and whether somebody has it.
+/// A right, and a query whether a role has it.
 struct Right {
     grant: String,
     is_there: String,
 }
 
-/// Makes the roles and grants them what they need. Gives what could not be granted, in words.
+/// Creates the roles and grants their rights. Returns what could not be granted.
 pub(super) async fn grant(
     client: &Client,
     server: &PostgresServer,
 ) -> Result<Vec<String>, ProjectionError> {
-    let refused = |error| ProjectionError::of(server, "tell who may do what")(error);
+    let refused = |error| ProjectionError::of(server, "tell its roles and rights")(error);
     let mut lacking = Vec::new();
     for role in [READER, WRITER] {
         let there = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)";
@@ -35,8 +36,8 @@ pub(super) async fn grant(
             continue;
         }
         for Right { grant, is_there } in rights(server, role) {
-            // Who may not grant is told so by an error or by nothing at all.
-            let _told_below = client.batch_execute(&grant).await;
+            // A failed grant is an error or only a warning: the query below tells.
+            let _checked_below = client.batch_execute(&grant).await;
             let row = client.query_one(&is_there, &[]).await.map_err(refused)?;
             if !row.get::<_, Option<bool>>(0).unwrap_or(false) {
                 lacking
@@ -45,13 +46,13 @@ pub(super) async fn grant(
         }
     }
     let schema = server.schema();
-    // Before Postgres 15 everybody may, in the schema public.
+    // The default in the schema `public` before Postgres 15.
     let open = "SELECT EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl) AS entry \
         WHERE nspname = $1 AND entry.grantee = 0 AND entry.privilege_type = 'CREATE')";
     let row = client.query_one(open, &[&schema.name()]).await.map_err(refused)?;
     if row.get(0) {
         lacking.push(format!(
-            "everybody may make tables beside Longbow's: an administrator runs \
+            "everybody may create tables beside Longbow's: an administrator runs \
              `REVOKE CREATE ON SCHEMA {} FROM PUBLIC`",
             schema.quoted()
         ));

@@ -1,5 +1,5 @@
-//! Rows on their way into Postgres, a vector a column: that is how `unnest` takes them. And the
-//! statements that take them.
+//! Rows to be written to Postgres, as one vector per column, which is how `unnest` takes them; and
+//! the statements that write them.
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -9,10 +9,9 @@ use crate::order::{Change, Event, OpenCase, OrderParts, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
-/// Parameters of a statement.
 pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
 
-/// Makes a struct of columns, the list of them as parameters, and the statement that takes them.
+/// Defines a struct of columns, their list as parameters, and the statement that inserts them.
 macro_rules! columns {
     ($(#[$doc:meta])* $name:ident of $table:ident { $($column:ident: $kind:ty => $sql:ident,)* }) => {
         $(#[$doc])*
@@ -26,7 +25,13 @@ macro_rules! columns {
                 &[$((stringify!($column), stringify!($sql)),)*];
 
             pub(super) fn len(&self) -> usize {
-                [$(self.$column.len(),)*].into_iter().min().unwrap_or(0)
+                let lengths = [$(self.$column.len(),)*];
+                assert!(
+                    lengths.windows(2).all(|pair| pair.first() == pair.last()),
+                    "every row of {} has a value in each column: {lengths:?}",
+                    stringify!($table)
+                );
+                lengths.first().copied().unwrap_or(0)
             }
 
             pub(super) fn is_empty(&self) -> bool {
@@ -37,7 +42,6 @@ macro_rules! columns {
                 vec![$(&self.$column,)*]
             }
 
-            /// The statement.
             pub(super) fn insert() -> String {
                 insert(stringify!($table), Self::COLUMNS)
             }
@@ -50,8 +54,8 @@ fn insert(table: &str, columns: &[(&str, &str)]) -> String {
     let numbered = columns.iter().zip(1..);
     let arrays: Vec<String> =
         numbered.map(|((_, kind), number)| format!("unnest(${number}::{kind}[])")).collect();
-    // Not `FROM unnest(...)`, which keeps each column in a store of its own before the first row: a
-    // tenth of the work for a few dozen rows. These arrays are all of the same length.
+    // Not `FROM unnest(...)`, which materializes each column before the first row: a tenth of the
+    // work for a few dozen rows. All arrays have the same length.
     format!("INSERT INTO {table} ({}) SELECT {}", names.join(", "), arrays.join(", "))
 }
 
@@ -132,7 +136,7 @@ columns! {
     }
 }
 
-/// Each row of `orders` replaces an older version of itself.
+/// A row of `orders` replaces an older version of itself.
 pub(super) const REPLACE_OLDER: &str = "\
     ON CONFLICT (user_id, order_id) DO UPDATE SET \
         external_order_id = excluded.external_order_id, \
@@ -145,7 +149,7 @@ pub(super) const REPLACE_OLDER: &str = "\
         open_cases = excluded.open_cases \
     WHERE orders.version < excluded.version";
 
-/// Each row of `orders` becomes as the records have it, whatever is there.
+/// A row of `orders` is overwritten, whatever it holds.
 pub(super) fn replace_any() -> String {
     let names = OrderRows::COLUMNS.iter().map(|(name, _)| *name);
     let names: Vec<&str> = names.filter(|name| !["user_id", "order_id"].contains(name)).collect();
@@ -162,8 +166,8 @@ pub(super) fn replace_any() -> String {
     )
 }
 
-/// An execution that the log tells of for the first time becomes as it says.
-pub(super) const AS_TOLD: &str = "\
+/// An execution that the log reports first is written as it says, whatever is there.
+pub(super) const ON_NEW_EXECUTION: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
         (user_partition, num_shares, price_cents, executed_at, recorded_at, busted_at, taken_back) \
             = (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
@@ -175,9 +179,9 @@ pub(super) const AS_TOLD: &str = "\
         IS DISTINCT FROM (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
             excluded.executed_at, excluded.recorded_at, excluded.busted_at, excluded.taken_back)";
 
-/// One that the log has told of before becomes void and keeps what it was, or counts again, perhaps with
-/// other shares. When it was first noted stays.
-pub(super) const AS_CHANGED: &str = "\
+/// An execution that the log reported before becomes void and keeps its shares, or counts again,
+/// perhaps with other shares. Its first recorded time stays.
+pub(super) const ON_KNOWN_EXECUTION: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
         num_shares = coalesce(excluded.num_shares, executions.num_shares), \
         price_cents = coalesce(excluded.price_cents, executions.price_cents), \
@@ -190,8 +194,8 @@ pub(super) const AS_CHANGED: &str = "\
             coalesce(excluded.executed_at, executions.executed_at), \
             excluded.busted_at, excluded.taken_back)";
 
-/// Each execution counts, or is void, as the index has it, which does not know when that came.
-pub(super) const AS_COUNTED: &str = "\
+/// An execution counts or is void as the index has it, which does not know since when.
+pub(super) const ON_COPIED_EXECUTION: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
         user_partition = excluded.user_partition, \
         num_shares = coalesce(excluded.num_shares, executions.num_shares), \
@@ -207,25 +211,26 @@ pub(super) const AS_COUNTED: &str = "\
             (coalesce(excluded.num_shares, executions.num_shares), \
                 coalesce(excluded.price_cents, executions.price_cents))";
 
-/// An id of the exchange that names no order with that id names this one.
-pub(super) const NAME_RIGHTLY: &str = "\
+/// An exchange id is moved to this order, unless the order that has it has that id in its own row.
+pub(super) const ON_COPIED_EXTERNAL: &str = "\
     ON CONFLICT (external_order_id) DO UPDATE \
         SET user_id = excluded.user_id, order_id = excluded.order_id \
     WHERE NOT EXISTS (SELECT FROM orders o WHERE o.user_id = external_orders.user_id \
         AND o.order_id = external_orders.order_id \
         AND o.external_order_id = external_orders.external_order_id)";
 
-/// Rows that are there stay as they are: the first order that has an id of the exchange keeps it, and
-/// what has happened does not change.
-pub(super) const KEEP: &str = "ON CONFLICT DO NOTHING";
+/// Existing rows stay: the first order with an exchange id keeps it, and events never change.
+pub(super) const KEEP_EXISTING: &str = "ON CONFLICT DO NOTHING";
 
-/// Cases as the column has them: JSON, nothing where there are none.
+/// Open cases as the column has them: JSON, or null if there are none.
 fn cases_text(cases: &[OpenCase]) -> Option<Text> {
     if cases.is_empty() {
         return None;
     }
-    // Strings and numbers, which always have a form in JSON.
-    serde_json::to_string(cases).ok().map(|json| Text::new(&json))
+    let json = serde_json::to_string(cases).unwrap_or_else(|error| {
+        unreachable!("cases are strings and numbers, which JSON can represent: {error}")
+    });
+    Some(Text::new(&json))
 }
 
 fn partition(order_id: OrderId) -> i16 {
@@ -237,8 +242,9 @@ fn user_text(user: &UserId) -> Text {
 }
 
 impl OrderRows {
-    /// Whose orders, which, and which version of them.
-    pub(super) fn names(&self) -> Parameters<'_> {
+    /// The columns that [`unchanged`](super::unchanged) compares: user, id, version, status and
+    /// time.
+    pub(super) fn summary(&self) -> Parameters<'_> {
         vec![&self.user_id, &self.order_id, &self.version, &self.status, &self.updated_at]
     }
 
@@ -271,14 +277,14 @@ impl OrderRows {
     }
 }
 
-/// What a batch does to one execution.
+/// The effect of a batch on one execution.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ExecutionRow {
     /// Whether its order knew it before the batch.
     pub(super) was_known: bool,
-    /// Shares, price in cents, and when the exchange made it.
+    /// Shares, price in cents, and when the exchange executed it.
     pub(super) counted: Option<(u64, i64, TimestampMicros)>,
-    /// When it was first noted.
+    /// When it was first recorded.
     pub(super) recorded_at: TimestampMicros,
     pub(super) busted_at: Option<TimestampMicros>,
     pub(super) taken_back: bool,
@@ -313,7 +319,7 @@ impl ExternalRows {
 }
 
 impl EventRows {
-    /// An event and the order as it has left it.
+    /// Adds an event, with the order as the event left it.
     pub(super) fn push(
         &mut self,
         (log_id, lsn): (LogId, Lsn),
@@ -335,8 +341,8 @@ impl EventRows {
                 Change::Accepted { external_order_id } => {
                     external = Some(Text::new(external_order_id.as_str()));
                 }
-                Change::Rejected { reason: words } | Change::CancelRejected { reason: words } => {
-                    reason = Some(Text::new(words));
+                Change::Rejected { reason: text } | Change::CancelRejected { reason: text } => {
+                    reason = Some(Text::new(text));
                 }
                 Change::Cancelled { .. } | Change::NotAccepted => {
                     reason = order.reason.as_deref().map(Text::new);
@@ -376,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_takes_its_columns_in_their_order() {
+    fn an_insert_lists_its_columns_in_order() {
         let expected = "INSERT INTO external_orders (external_order_id, user_id, order_id) \
             SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::uuid[])";
         assert_eq!(ExternalRows::insert(), expected);

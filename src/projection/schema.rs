@@ -1,16 +1,14 @@
-//! The schema that the tables are in, and the one with the views for analysts.
+//! The schema of the tables, and the one of the analysts' views.
 
 use super::ServersError;
 
-/// Without a setting.
 const DEFAULT: &str = "public";
-/// What the schema of the views is called beside the default, and with what its name ends beside others.
+/// The schema of the views beside the default schema; a suffix of its name beside others.
 const ANALYSIS: &str = "analysis";
-/// Longest name that Postgres keeps as it is (documentation, 4.1.1: identifiers), with room for the end of
-/// the name of the views' schema.
+/// Longest name: what Postgres does not truncate (documentation, 4.1.1: identifiers), less the
+/// suffix for the schema of the views.
 const MAX_BYTES: usize = 63 - 1 - ANALYSIS.len();
 
-/// The name of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Schema(String);
 
@@ -22,38 +20,37 @@ impl Default for Schema {
 
 impl Schema {
     pub(super) fn new(name: &str) -> Result<Self, ServersError> {
-        let is_one = !name.is_empty()
+        let is_valid = !name.is_empty()
             && name.len() <= MAX_BYTES
             && !name.contains(['\0', '$'])
             && !name.starts_with("pg_")
             && name != "information_schema";
-        if is_one {
+        if is_valid {
             return Ok(Self(name.to_owned()));
         }
         Err(ServersError::Schema { given: name.to_owned(), most: MAX_BYTES })
     }
 
-    /// Its name.
     pub(super) fn name(&self) -> &str {
         &self.0
     }
 
-    /// Its name as an identifier of SQL.
+    /// The name as a quoted identifier.
     pub(super) fn quoted(&self) -> String {
         quoted(&self.0)
     }
 
-    /// Name of the schema of the views.
+    /// The name of the schema of the views.
     pub(super) fn analysis(&self) -> String {
         if self.0 == DEFAULT { ANALYSIS.to_owned() } else { format!("{}_{ANALYSIS}", self.0) }
     }
 
-    /// The same as an identifier.
+    /// The same as a quoted identifier.
     pub(super) fn quoted_analysis(&self) -> String {
         quoted(&self.analysis())
     }
 
-    /// A migration for this schema: its text names the default one.
+    /// Adapts a migration to this schema: its text names the default one.
     pub(super) fn adapt(&self, migration: &str) -> String {
         if self.0 == DEFAULT {
             return migration.to_owned();
@@ -87,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_migration_names_its_schema_and_the_default_is_left_alone() {
+    fn a_migration_is_adapted_except_to_the_default_schema() {
         let text = "CREATE SCHEMA analysis; CREATE VIEW analysis.a AS SELECT 1 FROM public.orders";
         assert_eq!(Schema::default().adapt(text), text);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Which Postgres servers there are and whose orders each of them keeps.
+//! The Postgres servers, and the user partitions that each keeps.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -10,7 +10,6 @@ use tokio_postgres::config::{Host, SslMode};
 use super::schema::Schema;
 use crate::types::{USER_PARTITIONS, UserPartition};
 
-/// One server and the user partitions that it keeps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresServer {
     first: u8,
@@ -19,65 +18,64 @@ pub struct PostgresServer {
     schema: Schema,
 }
 
-/// All servers: each user partition is kept by exactly one.
+/// All servers. Each user partition is kept by exactly one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresServers(Vec<PostgresServer>);
 
-/// Why a text names no servers.
+/// Why `--postgres` or `--postgres-schema` is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ServersError {
-    /// An address that Postgres clients do not understand.
+    /// Not an address of Postgres.
     #[error("{place} is not an address such as postgres://user:password@host:5432/database")]
     Address {
-        /// Which part of the text, without the password that may stand in it.
+        /// The part of the text, without a password that may be in it.
         place: String,
-        /// What is wrong with it.
+        /// The parse error.
         source: tokio_postgres::Error,
     },
-    /// No host to connect to.
+    /// An address without a host.
     #[error("{place} names no host: expected postgres://user:password@host:5432/database")]
     NoHost {
-        /// Which part of the text.
+        /// The part of the text.
         place: String,
     },
-    /// Encryption is asked for.
+    /// The address asks for encryption.
     #[error(
-        "{place} asks for sslmode=require, which Longbow cannot do: connect through a private network or a local tunnel, with sslmode=disable"
+        "{place} asks for sslmode=require, which Longbow does not support: connect through a private network or a local tunnel, with sslmode=disable"
     )]
     Encryption {
-        /// Which part of the text.
+        /// The part of the text.
         place: String,
     },
-    /// Neither one address nor ranges.
+    /// Neither one address nor ranges with addresses.
     #[error("{given:?} is not a range of user partitions with an address, such as 0-31=URL")]
     Range {
-        /// What was given instead of a range.
+        /// The text.
         given: String,
     },
-    /// A schema that cannot be.
+    /// An invalid schema name.
     #[error(
-        "--postgres-schema: {given:?} is no schema for Longbow's tables: expected a name of 1 to {most} bytes without `$`, which does not begin with pg_"
+        "--postgres-schema: {given:?} is not a usable schema name: expected a name of 1 to {most} bytes without `$`, which does not begin with pg_"
     )]
     Schema {
-        /// What was given.
+        /// The name.
         given: String,
-        /// The longest name.
+        /// The longest name, in bytes.
         most: usize,
     },
-    /// A partition that no server or more than one keeps.
+    /// A partition that no server keeps, or more than one.
     #[error(
         "user partition {partition} is kept by {count} servers: the ranges must cover 0 to 63, each once"
     )]
     Cover {
-        /// Which partition.
+        /// The partition.
         partition: usize,
-        /// By how many servers.
+        /// How many servers keep it.
         count: usize,
     },
 }
 
 impl PostgresServer {
-    /// The user partitions that it keeps.
     pub fn partitions(&self) -> RangeInclusive<u8> {
         self.first..=self.last
     }
@@ -91,7 +89,6 @@ impl PostgresServer {
         &self.config
     }
 
-    /// Where its tables are.
     pub(super) fn schema(&self) -> &Schema {
         &self.schema
     }
@@ -116,7 +113,7 @@ impl PostgresServer {
 }
 
 impl PostgresServers {
-    /// The same servers, with the tables in this schema of each.
+    /// The same servers, with the tables in this schema.
     ///
     /// # Errors
     /// [`ServersError::Schema`].
@@ -128,12 +125,10 @@ impl PostgresServers {
         Ok(self)
     }
 
-    /// Each server once.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &PostgresServer> {
         self.0.iter()
     }
 
-    /// The server that keeps a partition.
     pub fn of(&self, partition: UserPartition) -> Option<&PostgresServer> {
         self.0.iter().find(|server| server.keeps(partition))
     }
@@ -155,8 +150,8 @@ impl PostgresServers {
 impl FromStr for PostgresServers {
     type Err = ServersError;
 
-    /// One address for all users, or `FIRST-LAST=ADDRESS` for ranges of user partitions, separated
-    /// by commas.
+    /// Parses one address for all users, or ranges of user partitions, `FIRST-LAST=ADDRESS`,
+    /// separated by commas.
     fn from_str(text: &str) -> Result<Self, ServersError> {
         #[expect(clippy::cast_possible_truncation, reason = "64 partitions")]
         const LAST: u8 = USER_PARTITIONS as u8 - 1;
@@ -183,7 +178,7 @@ impl FromStr for PostgresServers {
     }
 }
 
-/// Splits at the commas that another range follows: an address may have commas too.
+/// Splits at the commas before a range: an address may contain commas as well.
 fn split_ranges(text: &str) -> impl Iterator<Item = &str> {
     let starts_range = |rest: &str| {
         let range = rest.split_once('=').map_or("", |(range, _)| range);
@@ -202,7 +197,7 @@ fn split_ranges(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Host, port and database: what logs may show.
+/// Host, port and database, which logs may show.
 impl fmt::Display for PostgresServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = match self.config.get_hosts().first() {
@@ -229,16 +224,16 @@ mod tests {
     }
 
     #[test]
-    fn one_address_keeps_everybody() {
+    fn one_address_keeps_all_partitions() {
         let one = servers("postgres://longbow:secret@db.local:6432/orders").unwrap();
         let all: Vec<_> = one.iter().collect();
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].partitions(), 0..=63);
-        assert_eq!(all[0].to_string(), "Postgres at db.local:6432/orders", "and no password");
+        assert_eq!(all[0].to_string(), "Postgres at db.local:6432/orders", "no password");
     }
 
     #[test]
-    fn ranges_keep_their_users() {
+    fn ranges_keep_their_partitions() {
         let two = servers("0-31=postgres://a@one/x,32-63=postgres://a@two,three/x").unwrap();
         let kept: Vec<_> = two.iter().map(PostgresServer::partitions).collect();
         assert_eq!(kept, [0..=31, 32..=63]);
@@ -250,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_wrong_part_without_the_password() {
         let url = "postgres://a:secret@one/x";
         for (text, expected) in [
             (format!("0-31={url}"), "user partition 32 is kept by 0 servers"),

@@ -1,5 +1,4 @@
-//! A server that is asked step by step, from a thread that waits for each answer: what the commands
-//! that compare, restore and copy do.
+//! A blocking session with a server, for the commands that compare, restore and copy.
 
 use tokio::runtime::Runtime;
 use tokio_postgres::Row;
@@ -7,11 +6,11 @@ use tokio_postgres::Row;
 use super::connection::Connection;
 use super::{PostgresServer, ProjectionError, migrations, preflight};
 
-/// Rows of a cursor that are fetched at once.
+/// Rows fetched from a cursor at a time.
 const FETCHED_ROWS: usize = 2_000;
 
-/// Not even a long look at another record ends a transaction, and no question takes too long: an operator
-/// has asked it. Cursors are read to their ends.
+/// No timeouts: an operator waits for the queries, and the transaction idles while other records
+/// are read. Cursors are read to the end.
 const TRANSACTION: &str = "\
     SET LOCAL idle_in_transaction_session_timeout = 0; \
     SET LOCAL statement_timeout = 0; \
@@ -27,7 +26,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects to a server that has the tables of this program.
+    /// Connects to a server that has the schema of this version.
     pub(super) fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(ProjectionError::Runtime)?;
@@ -40,14 +39,14 @@ impl Session {
         Ok(Self { connection, server: server.clone(), runtime })
     }
 
-    /// Begins a transaction in which every statement sees the same moment: that of the first one
-    /// that reads.
+    /// Begins a transaction whose statements all see the same snapshot, taken by the first one that
+    /// reads.
     pub(super) fn begin(&self, mode: &str) -> Result<(), ProjectionError> {
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ {mode}; {TRANSACTION}");
         self.run(&begin, "begin a transaction")
     }
 
-    /// Runs statements without answers.
+    /// Runs statements that return no rows.
     pub(super) fn run(
         &self,
         statements: &str,
@@ -57,7 +56,7 @@ impl Session {
         answer.map_err(ProjectionError::of(&self.server, action))
     }
 
-    /// All rows of a question with few of them.
+    /// Runs a query with few rows.
     pub(super) fn rows(
         &self,
         question: &str,
@@ -67,17 +66,17 @@ impl Session {
         answer.map_err(ProjectionError::of(&self.server, "be read"))
     }
 
-    /// Begins a question with any number of rows, inside a transaction. One at a time of a name.
+    /// Opens a cursor for a query with any number of rows, inside a transaction.
     pub(super) fn open_cursor(&self, name: &str, question: &str) -> Result<(), ProjectionError> {
         self.run(&format!("DECLARE {name} NO SCROLL CURSOR FOR {question}"), "be read")
     }
 
-    /// The next rows; none after the last.
+    /// The next rows; empty after the last.
     pub(super) fn fetch(&self, name: &str) -> Result<Vec<Row>, ProjectionError> {
         self.rows(&format!("FETCH {FETCHED_ROWS} FROM {name}"), &[])
     }
 
-    /// Visits any number of rows.
+    /// Visits all rows of a query.
     pub(super) fn each_row<E: From<ProjectionError>>(
         &self,
         question: &str,
@@ -95,7 +94,8 @@ impl Session {
     }
 }
 
-/// The user partition that an order id names, in SQL: whatever the row's own column says.
+/// SQL expression: the user partition that an order id names, whatever the column `user_partition`
+/// says.
 pub(super) fn partition_of(order_id: &str) -> String {
     format!("(get_byte(uuid_send({order_id}), 15) & 63)")
 }

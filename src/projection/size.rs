@@ -1,28 +1,28 @@
-//! How much is written at once.
+//! The size of batches: halved after a failure, doubled again after successes.
 
 use super::intake::BATCH_EVENTS;
 
-/// After so many batches that went through, twice as much is tried again: the first time, and at most,
-/// where that was too much each time.
-const FIRST_PATIENCE: u32 = 16;
-const LAST_PATIENCE: u32 = 1_024;
+/// Batches that must pass before the size doubles: at first, and at most, if doubling failed each
+/// time.
+const FIRST_DOUBLE_AFTER: u32 = 16;
+const LAST_DOUBLE_AFTER: u32 = 1_024;
 
-/// Most events of the next batch: half of one that did not go through, and more again once some have.
+/// Most events in the next batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BatchSize {
     events: usize,
-    /// Batches that went through since it was last changed.
-    went_through: u32,
-    /// How many have to before it grows.
-    patience: u32,
-    /// Whether it has grown since it was last too large.
-    has_grown: bool,
+    /// Batches that passed since the size last changed.
+    passed_count: u32,
+    /// Batches that must pass before the size doubles.
+    double_after: u32,
+    /// Whether the size doubled since the last failure.
+    has_doubled: bool,
 }
 
 impl Default for BatchSize {
     fn default() -> Self {
-        let patience = FIRST_PATIENCE;
-        Self { events: BATCH_EVENTS, went_through: 0, patience, has_grown: false }
+        let double_after = FIRST_DOUBLE_AFTER;
+        Self { events: BATCH_EVENTS, passed_count: 0, double_after, has_doubled: false }
     }
 }
 
@@ -31,25 +31,25 @@ impl BatchSize {
         self.events
     }
 
-    /// A batch did not go through. Whether less can be tried.
+    /// A batch failed: halves the size. False if it is one event already.
     pub(super) fn halve(&mut self) -> bool {
-        let can = self.events > 1;
-        if self.has_grown {
-            self.patience = (self.patience * 2).min(LAST_PATIENCE);
+        let is_halved = self.events > 1;
+        if self.has_doubled {
+            self.double_after = (self.double_after * 2).min(LAST_DOUBLE_AFTER);
         }
         self.events = (self.events / 2).max(1);
-        (self.went_through, self.has_grown) = (0, false);
-        can
+        (self.passed_count, self.has_doubled) = (0, false);
+        is_halved
     }
 
-    /// A batch went through.
+    /// A batch passed.
     pub(super) fn passed(&mut self) {
-        self.went_through += 1;
+        self.passed_count += 1;
         if self.events == BATCH_EVENTS {
             *self = Self::default();
-        } else if self.went_through >= self.patience {
+        } else if self.passed_count >= self.double_after {
             self.events = (self.events * 2).min(BATCH_EVENTS);
-            (self.went_through, self.has_grown) = (0, true);
+            (self.passed_count, self.has_doubled) = (0, true);
         }
     }
 }
@@ -63,24 +63,24 @@ mod tests {
     }
 
     #[test]
-    fn it_halves_down_to_one_and_grows_back_slowly() {
+    fn the_size_halves_down_to_one_and_doubles_back_slowly() {
         let mut size = BatchSize::default();
         let halvings = std::iter::from_fn(|| size.halve().then_some(())).count();
         assert_eq!((halvings, size.events()), (12, 1));
-        pass(&mut size, FIRST_PATIENCE - 1);
+        pass(&mut size, FIRST_DOUBLE_AFTER - 1);
         assert_eq!(size.events(), 1);
         pass(&mut size, 1);
         assert_eq!(size.events(), 2);
-        pass(&mut size, 12 * FIRST_PATIENCE);
-        assert_eq!(size, BatchSize::default(), "and no further");
+        pass(&mut size, 12 * FIRST_DOUBLE_AFTER);
+        assert_eq!(size, BatchSize::default(), "the size is bounded");
     }
 
     #[test]
-    fn what_was_too_much_again_and_again_is_tried_less_often() {
+    fn doubling_that_fails_is_tried_less_and_less_often() {
         let mut size = BatchSize::default();
         size.halve();
-        for patience in [FIRST_PATIENCE, 2 * FIRST_PATIENCE, 4 * FIRST_PATIENCE] {
-            pass(&mut size, patience - 1);
+        for double_after in [FIRST_DOUBLE_AFTER, 2 * FIRST_DOUBLE_AFTER, 4 * FIRST_DOUBLE_AFTER] {
+            pass(&mut size, double_after - 1);
             assert_eq!(size.events(), BATCH_EVENTS / 2);
             pass(&mut size, 1);
             assert_eq!(size.events(), BATCH_EVENTS);

@@ -1,4 +1,4 @@
-//! One batch, one transaction.
+//! Writes one batch in one transaction.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -12,8 +12,8 @@ use super::batch::{Batch, Copy};
 use super::days::Day;
 use super::position::{self, Positions, newest_epoch};
 use super::rows::{
-    self, AS_CHANGED, AS_COUNTED, AS_TOLD, EventRows, ExecutionRows, ExternalRows, KEEP,
-    NAME_RIGHTLY, OrderRows, Parameters, REPLACE_OLDER,
+    self, EventRows, ExecutionRows, ExternalRows, KEEP_EXISTING, ON_COPIED_EXECUTION,
+    ON_COPIED_EXTERNAL, ON_KNOWN_EXECUTION, ON_NEW_EXECUTION, OrderRows, Parameters, REPLACE_OLDER,
 };
 use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
@@ -27,11 +27,10 @@ const UPSERT_FEED_POSITION: &str = "\
         lsn = excluded.lsn \
     WHERE feed_position.log_id <> excluded.log_id OR feed_position.lsn < excluded.lsn";
 
-/// What a transaction consists of: a statement each. The position comes first: from there on nobody
-/// else moves it.
+/// The parts of a transaction, each one statement. The position comes first and locks its rows, so
+/// no other writer can advance them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Part {
-    /// How far the log has come.
     Position,
     NewOrders,
     Orders,
@@ -46,16 +45,16 @@ pub(super) enum Part {
     Feed,
 }
 
-/// The statements of a connection.
+/// The prepared statements of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
     prepared: HashMap<Part, Statement>,
-    /// Days whose partitions are known to be there.
+    /// Days whose partitions exist.
     days: BTreeSet<Day>,
 }
 
 impl Statements {
-    /// Makes the partitions of these days and of the ones that follow, ahead of their time.
+    /// Creates the partitions of these days, and of the day after each, ahead of time.
     pub(super) async fn make_days(
         &mut self,
         client: &Client,
@@ -76,8 +75,8 @@ impl Statements {
         Ok(())
     }
 
-    /// Writes a batch: all of it, with the positions behind it, or nothing. Gives the parts of which not
-    /// all rows were taken, and how many were not.
+    /// Writes a batch and advances the positions, or nothing. Returns the parts of which Postgres
+    /// did not take all rows, and how many it did not take.
     pub(super) async fn write(
         &mut self,
         client: &Client,
@@ -104,8 +103,8 @@ impl Statements {
             sent.push(part);
             statements.push((self.prepared(client, server, part).await?, rows));
         }
-        // All are on their way before the first is answered, the commit too: after an error Postgres
-        // takes nothing more of the transaction, and ends it at the commit without any of it.
+        // All statements are sent before the first answer, the commit included: after an error
+        // Postgres ignores the rest of the transaction and rolls it back at the commit.
         type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + 'a>>;
         let no_rows = |text: &'static str| -> Answer<'_> {
             Box::pin(async move { client.batch_execute(text).await.map(|()| 0) })
@@ -116,8 +115,8 @@ impl Statements {
             .map(|(statement, rows)| -> Answer<'_> { Box::pin(client.execute(statement, rows)) });
         let answers = join_all(std::iter::once(begin).chain(written).chain([commit])).await;
         let taken: Vec<u64> =
-            answers.iter().skip(1).map(|one| *one.as_ref().unwrap_or(&0)).collect();
-        // What follows an error only says that there was one.
+            answers.iter().skip(1).map(|answer| *answer.as_ref().unwrap_or(&0)).collect();
+        // Later errors are only consequences of the first.
         match answers.into_iter().find_map(Result::err) {
             None => Ok(not_taken(batch, sent.into_iter().zip(taken))),
             Some(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
@@ -129,7 +128,7 @@ impl Statements {
         }
     }
 
-    /// A statement, prepared when it is needed for the first time.
+    /// A statement, prepared on first use.
     async fn prepared(
         &mut self,
         client: &Client,
@@ -148,13 +147,14 @@ impl Statements {
     }
 }
 
-/// The parts of which Postgres has taken fewer rows than were sent.
+/// The parts of which Postgres took fewer rows than were sent.
 fn not_taken(batch: &Batch, parts: impl Iterator<Item = (Part, u64)>) -> Vec<(Part, u64)> {
     let missing = |(part, taken): (Part, u64)| {
         let sent = match part {
-            // Two orders may have come with one id of the exchange; the position says itself where it is.
+            // Two orders may have come with the same exchange id; the position is checked by its
+            // function.
             Part::Position | Part::External | Part::Feed => return None,
-            // What is right already stays.
+            // Rows that are right already stay.
             Part::CopiedOrders
             | Part::NewExecutions
             | Part::Executions
@@ -170,7 +170,7 @@ fn not_taken(batch: &Batch, parts: impl Iterator<Item = (Part, u64)>) -> Vec<(Pa
     parts.filter_map(missing).collect()
 }
 
-/// The rows of a batch, where there are any.
+/// The parts of a batch that have rows.
 fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
     let events = if batch.is_new { Part::NewEvents } else { Part::Events };
     let Batch { new_orders, orders, new_executions, executions, external, .. } = batch;
@@ -190,7 +190,7 @@ fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
 }
 
 impl Part {
-    /// The table that its rows are of.
+    /// The table of its rows.
     pub(super) fn table(self) -> &'static str {
         match self {
             Self::Position => "projection",
@@ -202,20 +202,19 @@ impl Part {
         }
     }
 
-    /// What writes it.
     fn statement(self) -> String {
         match self {
             Self::Position => position::ADVANCE.to_owned(),
             Self::NewOrders => OrderRows::insert(),
             Self::Orders => format!("{} {REPLACE_OLDER}", OrderRows::insert()),
             Self::CopiedOrders => format!("{} {}", OrderRows::insert(), rows::replace_any()),
-            Self::NewExecutions => format!("{} {AS_TOLD}", ExecutionRows::insert()),
-            Self::Executions => format!("{} {AS_CHANGED}", ExecutionRows::insert()),
-            Self::CountedExecutions => format!("{} {AS_COUNTED}", ExecutionRows::insert()),
-            Self::External => format!("{} {KEEP}", ExternalRows::insert()),
-            Self::CopiedExternal => format!("{} {NAME_RIGHTLY}", ExternalRows::insert()),
+            Self::NewExecutions => format!("{} {ON_NEW_EXECUTION}", ExecutionRows::insert()),
+            Self::Executions => format!("{} {ON_KNOWN_EXECUTION}", ExecutionRows::insert()),
+            Self::CountedExecutions => format!("{} {ON_COPIED_EXECUTION}", ExecutionRows::insert()),
+            Self::External => format!("{} {KEEP_EXISTING}", ExternalRows::insert()),
+            Self::CopiedExternal => format!("{} {ON_COPIED_EXTERNAL}", ExternalRows::insert()),
             Self::NewEvents => EventRows::insert(),
-            Self::Events => format!("{} {KEEP}", EventRows::insert()),
+            Self::Events => format!("{} {KEEP_EXISTING}", EventRows::insert()),
             Self::Feed => UPSERT_FEED_POSITION.to_owned(),
         }
     }

@@ -1,4 +1,5 @@
-//! Rows that were sent and not taken: something else is there, which nobody here has written.
+//! Reports rows that Postgres did not take, because rows that Longbow did not write are in their
+//! place.
 
 use tokio_postgres::Client;
 
@@ -6,11 +7,11 @@ use super::batch::Batch;
 use super::transaction::Part;
 use super::{PostgresServer, ProjectionError, read};
 
-/// Most orders that are named at a time.
+/// Most orders logged at a time.
 const NAMED: usize = 10;
 
-/// The rows of a batch that are not there as they were sent. The columns are those of
-/// [`OrderRows::names`](super::rows::OrderRows::names).
+/// The orders of a batch whose rows differ from what was sent. The parameters are those of
+/// [`OrderRows::summary`](super::rows::OrderRows::summary).
 const OTHER_ROWS: &str = "\
     SELECT w.user_id, w.order_id, w.version, w.status, o.version, o.status \
     FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::timestamptz[]) \
@@ -19,8 +20,8 @@ const OTHER_ROWS: &str = "\
     WHERE (o.version, o.status, o.updated_at) IS DISTINCT FROM (w.version, w.status, w.updated_at) \
     LIMIT $6";
 
-/// Says which parts of a batch were not taken as a whole, and of orders which ones.
-pub(super) async fn tell(
+/// Logs the parts of a batch that were not taken completely, and the orders among them.
+pub(super) async fn log(
     client: &Client,
     server: &PostgresServer,
     unchanged: &[(Part, u64)],
@@ -32,7 +33,7 @@ pub(super) async fn tell(
             table = part.table(),
             rows,
             through = %batch.last,
-            "Postgres has not taken rows, because others are there that Longbow has not written: run \
+            "Postgres did not take rows, because rows that Longbow did not write are in their place: run \
              `longbow verify --repair` with the server stopped"
         );
     }
@@ -40,11 +41,11 @@ pub(super) async fn tell(
         if rows.is_empty() {
             continue;
         }
-        let mut parameters = rows.names();
+        let mut parameters = rows.summary();
         let most = bigint_of(NAMED);
         parameters.push(&most);
         let found = client.query(OTHER_ROWS, &parameters).await;
-        let found = found.map_err(ProjectionError::of(server, "tell what is there instead"))?;
+        let found = found.map_err(ProjectionError::of(server, "read the rows in their place"))?;
         for row in &found {
             let (user, status): (&str, &str) = (row.get(0), row.get(3));
             tracing::error!(

@@ -1,4 +1,4 @@
-//! Values as Postgres takes them, and back.
+//! Converts values to and from Postgres.
 
 use std::error::Error;
 
@@ -10,17 +10,16 @@ use uuid::Uuid;
 use crate::order::Ending;
 use crate::types::{OrderId, Side, TimeInForce, TimestampMicros};
 
-/// Unix time of 2000-01-01, where Postgres counts from (documentation, 8.5: date/time types).
+/// Unix time of 2000-01-01, from which Postgres counts (documentation, 8.5: date/time types).
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// The last microsecond that `timestamptz` has: the year 294276.
+/// The last microsecond of `timestamptz`: in the year 294276.
 const LAST_TIMESTAMP: i64 = 9_223_371_331_199_999_999;
 /// The same, counted from 1970.
 pub(super) const LAST_TIMESTAMP_MICROS: u64 =
     LAST_TIMESTAMP.unsigned_abs() + POSTGRES_EPOCH_MICROS.unsigned_abs();
-/// `infinity`.
 const INFINITY: i64 = i64::MAX;
 
-/// Text without the one character that Postgres has no room for.
+/// Text without NUL, the one character that Postgres cannot store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Text(CompactString);
 
@@ -49,7 +48,7 @@ impl ToSql for Text {
     to_sql_checked!();
 }
 
-/// A moment as a `timestamptz`. What is later than the last one is `infinity`.
+/// A time as `timestamptz`; beyond its range `infinity`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timestamp(pub(super) TimestampMicros);
 
@@ -80,13 +79,12 @@ impl<'a> FromSql<'a> for Timestamp {
     accepts!(TIMESTAMPTZ);
 }
 
-/// A number of the log or of shares as a `bigint`. Nothing real is beyond it: what is stays there, for
-/// a constraint to refuse it.
+/// A log number or a number of shares as a `bigint`. Real values fit; any other becomes the
+/// maximum, for a constraint to refuse.
 pub(super) fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// An order id as a `uuid`.
 pub(super) fn uuid(order_id: OrderId) -> Uuid {
     Uuid::from_u128(order_id.as_u128())
 }
@@ -117,8 +115,12 @@ pub(super) const fn ending_word(ending: Ending) -> &'static str {
     }
 }
 
-/// The value whose word this is.
-pub(super) fn of_word<T: Copy>(values: &[T], word: &str, name: fn(T) -> &'static str) -> Option<T> {
+/// The value with this name.
+pub(super) fn parse_word<T: Copy>(
+    values: &[T],
+    word: &str,
+    name: fn(T) -> &'static str,
+) -> Option<T> {
     values.iter().copied().find(|&value| name(value) == word)
 }
 
@@ -133,25 +135,25 @@ mod tests {
     }
 
     #[test]
-    fn moments_come_back() {
+    fn times_round_trip() {
         for micros in [0, 1, 946_684_800_000_000, 1_732_400_000_000_123] {
             let back = Timestamp::from_sql(&Type::TIMESTAMPTZ, &sql(micros).to_be_bytes()).unwrap();
             assert_eq!(back.0.micros(), micros);
         }
         assert_eq!(sql(946_684_800_000_001), 1);
-        assert_eq!(sql(u64::MAX), INFINITY, "an exchange may say anything");
+        assert_eq!(sql(u64::MAX), INFINITY, "an exchange may send any time");
         let never = Timestamp::from_sql(&Type::TIMESTAMPTZ, &INFINITY.to_be_bytes()).unwrap();
         assert_eq!(never.0.micros(), u64::MAX);
     }
 
     #[test]
-    fn text_has_no_zero_in_it() {
+    fn text_has_no_nul() {
         assert_eq!(Text::new("a\0b").0, "a\u{fffd}b");
         assert_eq!(Text::new("ab").0, "ab");
     }
 
     #[test]
-    fn words_come_back() {
+    fn words_round_trip() {
         let endings = [
             Ending::Rejected,
             Ending::NotAccepted,
@@ -160,8 +162,8 @@ mod tests {
             Ending::Expired,
         ];
         for ending in endings {
-            assert_eq!(of_word(&endings, ending_word(ending), ending_word), Some(ending));
+            assert_eq!(parse_word(&endings, ending_word(ending), ending_word), Some(ending));
         }
-        assert_eq!(of_word(&endings, "other", ending_word), None);
+        assert_eq!(parse_word(&endings, "other", ending_word), None);
     }
 }

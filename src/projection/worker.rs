@@ -1,5 +1,5 @@
-//! Follows the log with one server: connects, writes batch after batch, and begins again after
-//! whatever went wrong.
+//! The thread `projection-N`: follows the log with one server. Connects, writes batch after batch,
+//! and reconnects after failures.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,29 +25,29 @@ use crate::shutdown::Shutdown;
 use crate::types::{Backoff, Clock, OrderId};
 use crate::wal::{LogClaim, LogHandle, Lsn, WalError};
 
-/// Most orders in memory, of some 500 bytes each.
+/// Most orders in memory, at some 500 bytes each.
 const MAX_WORKING_ORDERS: usize = 131_072;
-/// How long to wait for a record at a time: how soon a stop is seen.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// The same while orders are held back: they are not for much longer.
-const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(1);
-/// How often all partitions take note of the position, also those that nothing happens to: so much of
-/// the log is read again after a restart.
+/// Longest wait for a record: how soon a stop is noticed.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The same while orders are held back, which is never for long.
+const HELD_BACK_POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// How often the positions of all partitions advance, including those without events: the log is
+/// read again from there after a restart.
 const POSITION_INTERVAL: Duration = Duration::from_millis(250);
-/// How long to wait before a server is tried again: the first time and at most.
+/// Pause before a server is retried: at first and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
-/// Longest time until a connection may write: what an earlier one has left has to end first.
+/// Longest time to set up a connection: an earlier one's transaction has to end first.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest time for a batch, and for what is read back for one. A server that takes longer is
-/// connected to anew, and told the same again.
+/// Longest time for a batch, and for the orders read back for it. After that the worker reconnects
+/// and sends it again.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long to wait for the end of the log once a stop was asked for, and for Postgres to take what
-/// is left of it then. The rest is taken after the next start.
-const END_PATIENCE: Duration = Duration::from_secs(30);
-const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait after a stop for the end of the log, and for Postgres to take the rest of it.
+/// What is left is written after the next start.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Moves one server behind the log: give it a thread `projection-N` and call [`run`](Self::run).
+/// Follows the log with one server. Run [`run`](Self::run) on a thread `projection-N`.
 pub struct ProjectionWorker {
     pub(super) number: usize,
     pub(super) server: PostgresServer,
@@ -58,62 +58,61 @@ pub struct ProjectionWorker {
     pub(super) backlog: Option<Backlog>,
     pub(super) progress: Progress,
     pub(super) metrics: ProjectionMetrics,
-    /// The epoch that this process has begun, once it has.
+    /// The epoch of this process, once it has begun one.
     pub(super) epoch: Option<i64>,
-    /// How much is written at once.
     pub(super) size: BatchSize,
-    /// Partitions that an operator has to see to.
+    /// Partitions that wait for an operator.
     pub(super) held: Held,
-    /// Whether it is known that a session is one.
+    /// Whether a pooler was ruled out.
     pub(super) is_session_checked: bool,
     pub(super) migrates: bool,
     pub(super) trouble: Trouble,
 }
 
-/// What went wrong, until something went right again.
+/// The current failure; reset by a success.
 #[derive(Default)]
 pub(super) struct Trouble {
-    /// The last failure, in words. Each is told once, not each time that it is met.
-    told: String,
+    /// The last logged failure. Each failure is logged once, not on each retry.
+    logged: String,
     backoff: Option<Backoff>,
-    /// Whether it went wrong when there was a session already: in what it was asked for.
+    /// Whether it happened in an open session, so that the batch may be the cause.
     is_in_session: bool,
-    /// While an operator is waited for.
+    /// Raised while waiting for an operator.
     stopped: Option<Raised>,
 }
 
-/// What lives as long as a connection.
+/// The state of one connection.
 struct Following {
     connection: Connection,
     statements: Statements,
     epoch: i64,
     intake: Intake,
-    /// Where the partitions are now, as far as is known here.
+    /// The positions of the partitions, as known here.
     positions: Positions,
-    /// Everything up to here is committed.
+    /// The last committed record.
     committed: Lsn,
-    /// What all partitions have taken note of, and when. The log is kept from there.
-    noted: Lsn,
-    noted_at: Instant,
-    /// Whether the log says that it is there.
-    is_told: bool,
+    /// The position that all partitions advanced to, and when. The log is kept from there.
+    all_advanced_to: Lsn,
+    all_advanced_at: Instant,
+    /// Whether the connection was logged.
+    is_logged: bool,
 }
 
-/// Why a connection is left.
+/// Why a connection ends without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// There is nothing more to follow.
+    /// The log has ended.
     OfLog,
-    /// Partitions that were held can go on: they are read again from where they are.
+    /// Held partitions were released: their records are read again from their positions.
     Released,
 }
 
 impl ProjectionWorker {
-    /// Follows the log until it has ended, or some time after a stop was asked for.
+    /// Follows the log until it ends, or for some time after a stop was requested.
     ///
     /// # Errors
-    /// [`ProjectionError::Superseded`], and a log that cannot be read. Whatever Postgres does is no
-    /// reason to end: it is tried again.
+    /// [`ProjectionError::Superseded`], and a log that cannot be read. Failures of Postgres are
+    /// retried.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), ProjectionError> {
         super::block_on(async {
             if let Some(backlog) = self.backlog.take() {
@@ -121,19 +120,16 @@ impl ProjectionWorker {
             }
             let (server, log) = (self.server.clone(), self.log.clone());
             tokio::select! {
-                ended = self.follow_through_failures(shutdown) => ended,
-                () = patience_after_stop(&log, shutdown) => {
-                    tracing::warn!(%server, "Postgres gets the rest of the log after the next start");
+                ended = self.follow_with_retries(shutdown) => ended,
+                () = stop_timeout(&log, shutdown) => {
+                    tracing::warn!(%server, "the rest of the log is written to Postgres after the next start");
                     Ok(())
                 }
             }
         })
     }
 
-    async fn follow_through_failures(
-        &mut self,
-        shutdown: &Shutdown,
-    ) -> Result<(), ProjectionError> {
+    async fn follow_with_retries(&mut self, shutdown: &Shutdown) -> Result<(), ProjectionError> {
         loop {
             self.trouble.is_in_session = false;
             let error = match self.follow(shutdown).await {
@@ -150,44 +146,47 @@ impl ProjectionWorker {
                 self.metrics.halved_batches.inc();
             }
             let remedy = if can_halve { Remedy::Wait } else { error.remedy() };
-            let words = with_causes(&error);
-            let is_new = words != self.trouble.told;
-            let is_operators = match remedy {
+            let message = with_causes(&error);
+            let is_new = message != self.trouble.logged;
+            let needs_operator = match remedy {
                 Remedy::Stop if self.log.is_poisoned() => return Ok(()),
                 Remedy::Stop => return Err(error),
                 Remedy::Wait => false,
                 Remedy::Operator => true,
             };
-            if is_operators && is_new {
+            if needs_operator && is_new {
                 tracing::error!(
-                    error = words,
-                    "Postgres does not follow the log until somebody sees to it; orders go on"
+                    error = message,
+                    "Postgres does not follow the log until an operator fixes this; orders continue"
                 );
             } else if is_new {
-                tracing::warn!(error = words, "Postgres does not follow the log; orders go on");
+                tracing::warn!(
+                    error = message,
+                    "Postgres does not follow the log; orders continue"
+                );
             }
-            self.trouble.told = words;
+            self.trouble.logged = message;
             let new = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
             let backoff = self.trouble.backoff.get_or_insert(new);
-            // Half of it is another thing to try, and as soon.
-            let is_other = can_halve && matches!(error, ProjectionError::Refused { .. });
-            let backed_off = if is_other { backoff.wait() } else { backoff.advance() };
-            if !is_operators {
+            // Half a batch is a different attempt: the pause does not grow.
+            let is_different = can_halve && matches!(error, ProjectionError::Refused { .. });
+            let backed_off = if is_different { backoff.wait() } else { backoff.advance() };
+            if !needs_operator {
                 self.trouble.stopped = None;
             } else if self.trouble.stopped.is_none() {
                 self.trouble.stopped = Some(Raised::new(&self.metrics.stopped));
             }
-            let wait = if is_operators { LAST_BACKOFF } else { backed_off };
-            let is_asked = self.pause(wait, shutdown).await;
-            // Who is not there at the stop is not waited for.
-            if is_asked && (self.log.is_poisoned() || is_operators) {
+            let wait = if needs_operator { LAST_BACKOFF } else { backed_off };
+            let is_stopping = self.pause(wait, shutdown).await;
+            // A stop does not wait for a server that an operator has to fix.
+            if is_stopping && (self.log.is_poisoned() || needs_operator) {
                 return Ok(());
             }
         }
     }
 
-    /// Leaves out the users of one partition where only one of their orders is in the way. Not where replies
-    /// wait for Postgres: what is answered has to be there.
+    /// Puts the partition of a single bad order on hold. Not if replies wait for Postgres: every
+    /// answered order must be there.
     fn hold(&mut self, error: &ProjectionError) -> bool {
         let Some(order_id) = error.order_id().filter(|_| !self.pace.is_eager()) else {
             return false;
@@ -199,17 +198,17 @@ impl ProjectionWorker {
         tracing::error!(
             error = with_causes(error),
             partition = order_id.partition().get(),
-            "Postgres does not follow the log for the users of one partition until somebody sees to it; \
-             the others and orders go on"
+            "Postgres does not follow the log for the users of one partition until an operator fixes this; \
+             the others continue, and so do orders"
         );
         true
     }
 
-    /// Looks whether somebody has seen to the partitions that are held.
+    /// Releases held partitions that an operator has fixed.
     async fn release(&mut self, client: &Client, written: Lsn) -> Result<bool, ProjectionError> {
         let before = self.held.len();
         let (owners, committed) = (&self.owners, self.log.committed());
-        // Nobody has written these partitions since.
+        // These partitions have not been written since.
         let owner_of =
             |order_id| owners(&[order_id], (written, committed)).ok()?.into_iter().next()?;
         let is_any = self.held.release(client, &self.server, owner_of).await?;
@@ -219,17 +218,17 @@ impl ProjectionWorker {
         Ok(is_any)
     }
 
-    /// Something went right: what goes wrong from now on is another story.
+    /// A success: the next failure is logged as a new one.
     fn recover(&mut self, session: &mut Following) {
         self.trouble = Trouble::default();
-        if !session.is_told {
-            session.is_told = true;
+        if !session.is_logged {
+            session.is_logged = true;
             let Following { epoch, committed, .. } = session;
             tracing::info!(server = %self.server, epoch, through = %committed, "Postgres follows the log");
         }
     }
 
-    /// Waits; returns early, with true, once a stop was asked for.
+    /// Waits; returns early, with true, if a stop was requested.
     async fn pause(&self, wait: Duration, shutdown: &Shutdown) -> bool {
         let until = Instant::now() + wait;
         while !shutdown.is_requested() {
@@ -237,13 +236,13 @@ impl ProjectionWorker {
             if left.is_zero() {
                 return false;
             }
-            tokio::time::sleep(left.min(LOOK_INTERVAL)).await;
+            tokio::time::sleep(left.min(POLL_INTERVAL)).await;
         }
         tokio::time::sleep(FIRST_BACKOFF).await;
         true
     }
 
-    /// One connection: from where Postgres is to the end of the log.
+    /// One connection: from the position of Postgres to the end of the log.
     async fn follow(&mut self, shutdown: &Shutdown) -> Result<End, ProjectionError> {
         let server = self.server.clone();
         let mut session = within(BEGIN_TIMEOUT, &server, self.begin()).await??;
@@ -263,7 +262,7 @@ impl ProjectionWorker {
             let mut batch = match next.take() {
                 Some(batch) => {
                     if !is_stopping {
-                        self.rest().await;
+                        self.pause_for_others().await;
                     }
                     batch
                 }
@@ -275,20 +274,20 @@ impl ProjectionWorker {
                     within(BATCH_TIMEOUT, &server, prepare).await??
                 }
             };
-            let is_due = is_over || session.noted_at.elapsed() >= POSITION_INTERVAL;
-            // None stand for all, and those that are held must stay where they are.
+            let is_due = is_over || session.all_advanced_at.elapsed() >= POSITION_INTERVAL;
+            // An empty set would stand for all partitions, and held ones must not advance.
             if is_due || batch.touched.is_empty() {
-                batch.notes_all = true;
+                batch.advances_all = true;
                 batch.touched.clear();
                 if !self.held.is_empty() {
                     batch.touched = self.held.others(&server);
                 }
             }
-            if !batch.is_empty() || (batch.last > session.noted && is_due) {
+            if !batch.is_empty() || (batch.last > session.all_advanced_to && is_due) {
                 let write = self.write(&mut session, batch);
                 next = within(BATCH_TIMEOUT, &server, write).await??;
             } else if batch.last > session.committed {
-                // Nothing of these users: they have everything already.
+                // No records of these users: they are up to date.
                 self.progress.reach(self.number, batch.last);
             }
             self.recover(&mut session);
@@ -328,38 +327,38 @@ impl ProjectionWorker {
             intake: Intake::new(reader, claim.positions.clone(), written, self.held.partitions()),
             positions: claim.positions,
             committed: from,
-            noted: from,
-            noted_at: Instant::now(),
-            is_told: false,
+            all_advanced_to: from,
+            all_advanced_at: Instant::now(),
+            is_logged: false,
         })
     }
 
-    /// Waits until there is something to write and it is time to.
+    /// Waits until there is something to write and the pace allows it.
     async fn await_records(&self, session: &Following, is_stopping: bool) {
         let read = session.intake.position();
         let is_holding = session.intake.holds_back();
-        let interval = if is_holding { HELD_LOOK_INTERVAL } else { LOOK_INTERVAL };
-        // The connection has nothing to do meanwhile.
+        let interval = if is_holding { HELD_BACK_POLL_INTERVAL } else { POLL_INTERVAL };
+        // The connection is idle meanwhile, so blocking is fine.
         if self.log.wait(read, interval) <= read || is_stopping {
             return;
         }
         let full = read.0 + self.size.events() as u64;
         while let Some(wait) = self.pace.until_next() {
-            if self.log.wait(Lsn(full - 1), wait.min(LOOK_INTERVAL)).0 >= full {
+            if self.log.wait(Lsn(full - 1), wait.min(POLL_INTERVAL)).0 >= full {
                 break;
             }
         }
-        self.rest().await;
+        self.pause_for_others().await;
     }
 
-    /// Leaves Postgres, and the cores and disks that it works with, to others for a while.
-    async fn rest(&self) {
-        if let Some(rest) = self.pace.rest_left() {
-            tokio::time::sleep(rest).await;
+    /// Leaves cores and disks to others for a while.
+    async fn pause_for_others(&self) {
+        if let Some(pause) = self.pace.pause_left() {
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// Writes a batch, and meanwhile makes the next one where there is much to do.
+    /// Writes a batch; with enough records prepares the next one meanwhile.
     async fn write(
         &mut self,
         session: &mut Following,
@@ -385,24 +384,24 @@ impl ProjectionWorker {
         if !unchanged.is_empty() {
             let rows = unchanged.iter().map(|(_, rows)| rows).sum();
             self.metrics.unchanged_rows.inc_by(rows);
-            unchanged::tell(client, &self.server, &unchanged, &batch).await?;
+            unchanged::log(client, &self.server, &unchanged, &batch).await?;
         }
         let busy = began.elapsed();
         self.pace.worked(busy, self.log.committed().0 - committed_before.0);
         self.metrics.busy_seconds.inc_by(busy.as_secs_f64());
         self.metrics.transactions.inc();
         self.metrics.rows.inc_by(batch.rows() as u64);
-        self.metrics.events.inc_by(batch.noted_at.len() as u64);
+        self.metrics.events.inc_by(batch.recorded_at.len() as u64);
         let now = Clock.now();
-        for at in &batch.noted_at {
+        for at in &batch.recorded_at {
             self.metrics.lag_seconds.observe(now.micros_since(*at) as f64 / 1e6);
         }
         session.committed = batch.last;
         session.positions.advance(&batch.touched, batch.last);
-        if batch.notes_all {
-            session.noted = batch.last;
-            session.noted_at = Instant::now();
-            // Those that are held stay behind.
+        if batch.advances_all {
+            session.all_advanced_to = batch.last;
+            session.all_advanced_at = Instant::now();
+            // Held partitions stay where they are.
             self.claim.advance(session.positions.least());
         }
         self.progress.reach(self.number, batch.last);
@@ -413,7 +412,7 @@ impl ProjectionWorker {
         Ok(next)
     }
 
-    /// The next batch, if there is enough for a full one.
+    /// The next batch, if there are enough records for a full one.
     async fn prepare_ahead(
         &self,
         client: &Client,
@@ -426,7 +425,7 @@ impl ProjectionWorker {
         self.prepare(client, intake, false).await.map(Some)
     }
 
-    /// Makes a batch of what is committed.
+    /// Builds a batch of committed records.
     async fn prepare(
         &self,
         client: &Client,
@@ -470,7 +469,7 @@ impl ProjectionWorker {
                 if !self.pace.is_eager() {
                     return Err(error);
                 }
-                // Everybody's replies would wait for somebody to see to it.
+                // Otherwise all replies would wait for an operator.
                 self.metrics.unchanged_rows.inc();
                 tracing::error!(error = with_causes(&error), "a row in Postgres was changed");
             }
@@ -482,22 +481,22 @@ impl ProjectionWorker {
     }
 }
 
-/// Returns once a stop was asked for and there was time enough for it.
-async fn patience_after_stop(log: &LogHandle, shutdown: &Shutdown) {
+/// Returns when the time after a stop is over.
+async fn stop_timeout(log: &LogHandle, shutdown: &Shutdown) {
     let mut until: Option<Instant> = None;
     let mut is_over = false;
     while until.is_none_or(|until| Instant::now() < until) {
         if !is_over && log.is_poisoned() {
             is_over = true;
-            until = Some(Instant::now() + DRAIN_PATIENCE);
+            until = Some(Instant::now() + DRAIN_TIMEOUT);
         } else if until.is_none() && shutdown.is_requested() {
-            until = Some(Instant::now() + END_PATIENCE);
+            until = Some(Instant::now() + END_TIMEOUT);
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Raises a gauge by one as long as it lives.
+/// Raises a gauge by one for as long as it lives.
 struct Raised(crate::metrics::Gauge);
 
 impl Raised {
@@ -515,6 +514,6 @@ impl Drop for Raised {
 
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    // Postgres puts details on lines of their own.
+    // Postgres puts details on separate lines.
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', ", ")
 }

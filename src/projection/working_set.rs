@@ -1,19 +1,20 @@
+//! The orders that a projection keeps in memory.
+
 use std::collections::{HashMap, VecDeque};
 
 use crate::order::TrackedOrder;
 use crate::types::OrderId;
 use crate::wal::Lsn;
 
-/// How many outdated changes may be remembered, beside one for each order.
+/// Outdated entries that may be kept, besides one for each order.
 const SPARE_CHANGES: usize = 1_024;
 
-/// Orders that were changed not long ago, as the log has left them at the place that it was read to.
-/// One that is not here is read from Postgres when it changes again.
+/// Recently changed orders, as the log left them at the position that it was read to. Others are
+/// read back from Postgres when they change again.
 #[derive(Debug, Default)]
 pub(super) struct WorkingSet {
     orders: HashMap<OrderId, Kept>,
-    /// When which order was changed, oldest first; an order may stand here more than once, and its
-    /// last place counts.
+    /// Changes, oldest first. An order may have several entries, of which the last counts.
     changes: VecDeque<(Lsn, OrderId)>,
 }
 
@@ -40,15 +41,15 @@ impl WorkingSet {
         Some(&mut kept.order)
     }
 
-    /// An order as a record of the log has left it.
+    /// Adds an order as a log record left it.
     pub(super) fn insert(&mut self, order: TrackedOrder, lsn: Lsn) {
         let order_id = order.order().order_id;
         self.changes.push_back((lsn, order_id));
         self.orders.insert(order_id, Kept { order, changed_at: lsn });
     }
 
-    /// Forgets those that were not changed for longest until at most `most` are left. What is behind
-    /// `committed` has to stay: Postgres does not have it yet.
+    /// Removes the least recently changed orders until at most `most` are left. Keeps changes past
+    /// `committed`: Postgres does not have them yet.
     pub(super) fn shrink(&mut self, most: usize, committed: Lsn) {
         while let Some(&(lsn, order_id)) = self.changes.front() {
             let is_last = self.orders.get(&order_id).is_some_and(|kept| kept.changed_at == lsn);
@@ -60,7 +61,7 @@ impl WorkingSet {
             }
             self.changes.pop_front();
         }
-        // An order at the front that never changes again would keep all that came after it.
+        // An order at the front that never changes again would keep all later entries.
         if self.changes.len() > 2 * self.orders.len() + SPARE_CHANGES {
             let Self { orders, changes } = self;
             changes.retain(|(lsn, order_id)| {
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_changed_leave_first_and_only_what_is_committed() {
+    fn the_least_recently_changed_are_removed_first_and_only_if_committed() {
         let mut set = WorkingSet::default();
         for number in 1..=4 {
             set.insert(order(number), Lsn(number));
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_never_changes_again_keeps_nothing_that_is_outdated() {
+    fn an_order_that_never_changes_again_keeps_no_outdated_entries() {
         let mut set = WorkingSet::default();
         set.insert(order(1), Lsn(1));
         set.insert(order(2), Lsn(2));
@@ -112,6 +113,6 @@ mod tests {
         set.shrink(2, Lsn(changes));
         assert_eq!(set.changes, [(Lsn(1), id(1)), (Lsn(changes), id(2))]);
         set.shrink(1, Lsn(changes));
-        assert!(set.has(id(2)) && !set.has(id(1)), "in the order of their last changes");
+        assert!(set.has(id(2)) && !set.has(id(1)), "ordered by their last changes");
     }
 }

@@ -1,4 +1,4 @@
-//! Users: what they ask for at the service, and what their answers have to be.
+//! Users: their requests to the service, and the checks of the answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -19,15 +19,15 @@ use crate::order::Order;
 use crate::types::{ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;
 
-/// What a user waits for.
+/// The request that a user waits for.
 pub(super) enum Asked {
     Create(CreateOrder),
     Cancel {
         order_id: OrderId,
-        /// Who asks knew already that it is recorded, and recorded as theirs.
+        /// The user knew that the order was recorded, and recorded as theirs.
         is_theirs: bool,
     },
-    /// All orders of the user, who had read these versions before.
+    /// All orders of the user, with the versions read before.
     List(BTreeMap<OrderId, u64>),
 }
 
@@ -37,17 +37,17 @@ enum Reply {
     List(Result<Vec<Arc<Order>>, StoreUnavailable>),
 }
 
-/// Somebody who waits for an answer.
+/// A user who waits for an answer.
 struct Waiting {
     user: UserId,
     asked: Asked,
     reply: Pin<Box<dyn Future<Output = Reply>>>,
     reads: Arc<ReadsWhenWoken>,
-    /// How far the store had followed the log when this was asked.
+    /// The position of the store when the request was made.
     stored: Lsn,
 }
 
-/// Reads a user's orders at the very moment at which an answer arrives.
+/// Reads a user's orders at the moment at which an answer arrives.
 struct ReadsWhenWoken {
     user: UserId,
     views: CommittedViews,
@@ -61,47 +61,46 @@ impl Wake for ReadsWhenWoken {
     }
 }
 
-/// All users.
 #[derive(Default)]
 pub(super) struct Clients {
     pub(super) users: Vec<UserId>,
     waiting: Vec<Waiting>,
     /// Requests with a key, to be repeated.
     pub(super) keyed: Vec<CreateOrder>,
-    /// Orders that somebody has been told of, or at least asked for.
+    /// Orders that users were told of, or asked for.
     pub(super) orders: Vec<(UserId, OrderId)>,
     pub(super) told: Told,
 }
 
-/// What users have been told.
+/// What users were told.
 #[derive(Default)]
 pub(super) struct Told {
-    /// Orders of which their owners know that they are recorded.
+    /// Orders whose owners know that they are recorded.
     pub(super) acknowledged: BTreeMap<OrderId, UserId>,
-    /// Orders of which nothing was recorded.
+    /// Refused orders, of which nothing was recorded.
     pub(super) refused: BTreeSet<OrderId>,
-    /// What each user's key names.
+    /// The order that each user's key names.
     pub(super) names: BTreeMap<(UserId, ClientOrderId), OrderId>,
 }
 
-/// What answers are compared with.
-pub(super) struct Surroundings<'a> {
+/// The state that answers are compared with.
+pub(super) struct CheckContext<'a> {
     pub(super) views: &'a CommittedViews,
     pub(super) index: &'a Index,
     pub(super) exchange: &'a Exchange,
     pub(super) durable: &'a DurableLog,
-    /// Whether there is a reason to refuse requests: a Postgres that is awaited and behind, or a stop.
+    /// Whether there is a reason to refuse requests: Postgres is awaited and lags, or a stop.
     pub(super) may_refuse: bool,
     /// Whether the disk is full.
     pub(super) is_full: bool,
-    /// Whether the log's reserve is used up as well.
+    /// Whether the log's reserve is used up too.
     pub(super) is_exhausted: bool,
-    /// Whether orders can be read: not before Postgres has what a start recovered.
+    /// Whether orders can be read: only once Postgres has what a start recovered.
     pub(super) is_readable: bool,
 }
 
-impl Surroundings<'_> {
-    /// An order as a user would read it: from memory, and where it is not there, from the store.
+impl CheckContext<'_> {
+    /// An order as a user would read it: from memory, otherwise from the store.
     pub(super) fn read(
         &self,
         view: Option<&UserView>,
@@ -117,7 +116,7 @@ impl Surroundings<'_> {
     }
 }
 
-/// An answer that came, in words.
+/// The outcome of a request, in words for the trace.
 pub(super) struct Answered {
     pub(super) order_id: Option<OrderId>,
     pub(super) words: &'static str,
@@ -133,7 +132,7 @@ impl Clients {
         self.waiting.len()
     }
 
-    /// Asks for an order.
+    /// Requests a new order.
     pub(super) fn create(&mut self, service: &OrderService, index: &Index, request: CreateOrder) {
         self.orders.push((request.user.clone(), request.order_id));
         if request.client_order_id.is_some() {
@@ -144,7 +143,7 @@ impl Clients {
         self.wait((service, index), request.user.clone(), Asked::Create(request), reply);
     }
 
-    /// Asks to cancel an order.
+    /// Requests a cancel.
     pub(super) fn cancel(
         &mut self,
         service: &OrderService,
@@ -157,7 +156,7 @@ impl Clients {
         self.wait((service, index), user, Asked::Cancel { order_id, is_theirs }, reply);
     }
 
-    /// Asks for all orders of a user, so many on each page.
+    /// Requests all orders of a user, `limit` per page.
     pub(super) fn list(
         &mut self,
         service: &OrderService,
@@ -184,20 +183,20 @@ impl Clients {
         self.waiting.push(Waiting { user, asked, reply, reads: Arc::new(reads), stored });
     }
 
-    /// One of those who wait goes away.
+    /// One waiting user disconnects.
     pub(super) fn hang_up(&mut self, place: usize) {
         self.waiting.swap_remove(place);
     }
 
-    /// The process has ended: everybody's connection is cut.
+    /// The process has ended: all connections are cut.
     pub(super) fn cut_all(&mut self) -> usize {
         let count = self.waiting.len();
         self.waiting.clear();
         count
     }
 
-    /// Lets everybody who waits go on, and checks the answers that have come.
-    pub(super) fn go_on(&mut self, around: &Surroundings<'_>) -> Checked<Vec<Answered>> {
+    /// Polls every request, and checks the answers that have come.
+    pub(super) fn poll_all(&mut self, context: &CheckContext<'_>) -> Checked<Vec<Answered>> {
         let mut answered = Vec::new();
         let mut place = 0;
         while let Some(waiting) = self.waiting.get_mut(place) {
@@ -208,13 +207,13 @@ impl Clients {
                 continue;
             };
             let waiting = self.waiting.remove(place);
-            answered.push(self.told.take(waiting, reply, around)?);
+            answered.push(self.told.take(waiting, reply, context)?);
         }
         Ok(answered)
     }
 }
 
-/// Turns the pages until the last.
+/// Reads all pages.
 async fn all_pages(
     service: &OrderService,
     user: &UserId,
@@ -237,7 +236,7 @@ impl Told {
         &mut self,
         waiting: Waiting,
         reply: Reply,
-        around: &Surroundings<'_>,
+        context: &CheckContext<'_>,
     ) -> Checked<Answered> {
         let order = match &reply {
             Reply::Create(reply) => order_of_create(reply),
@@ -245,26 +244,26 @@ impl Told {
             Reply::List(_) => None,
         };
         if let Some(order) = &order {
-            check_readable(&waiting, order, around)?;
+            check_readable(&waiting, order, context)?;
             self.acknowledged.insert(order.order_id, waiting.user.clone());
         }
         match (waiting.asked, reply) {
             (Asked::Create(request), Reply::Create(reply)) => {
                 let order_id = order.map_or(request.order_id, |order| order.order_id);
-                let has_moved = around.index.position() > waiting.stored;
-                let words = check_create_reply(self, &request, &reply, (around, has_moved))?;
+                let has_moved = context.index.position() > waiting.stored;
+                let words = check_create_reply(self, &request, &reply, (context, has_moved))?;
                 Ok(Answered { order_id: Some(order_id), words })
             }
             (Asked::Cancel { order_id, is_theirs }, Reply::Cancel(reply)) => {
-                let words = check_cancel_reply((order_id, is_theirs), &reply, around)?;
+                let words = check_cancel_reply((order_id, is_theirs), &reply, context)?;
                 Ok(Answered { order_id: Some(order_id), words })
             }
-            (Asked::List(_), Reply::List(Err(StoreUnavailable))) if !around.is_readable => {
+            (Asked::List(_), Reply::List(Err(StoreUnavailable))) if !context.is_readable => {
                 Ok(Answered { order_id: None, words: "not listed before Postgres has everything" })
             }
             (Asked::List(known), Reply::List(Ok(orders))) => {
                 check_list(&waiting.user, &known, &orders)?;
-                orders.iter().try_for_each(|order| around.durable.check_in_postgres(order))?;
+                orders.iter().try_for_each(|order| context.durable.check_in_postgres(order))?;
                 Ok(Answered { order_id: None, words: "listed" })
             }
             _ => Err(broken(Invariant::OneAnswer, "no answer, or that to another question")),
@@ -272,18 +271,18 @@ impl Told {
     }
 }
 
-/// What an answer says can be read, at once and later.
-fn check_readable(waiting: &Waiting, order: &Order, around: &Surroundings<'_>) -> Checked {
+/// The order of an answer can be read, at once and later.
+fn check_readable(waiting: &Waiting, order: &Order, context: &CheckContext<'_>) -> Checked {
     let user = &waiting.user;
     ensure(order.user == *user, Invariant::UsersIndependent, || {
         format!("{user} is answered {order:?}")
     })?;
-    around.durable.check_in_postgres(order)?;
+    context.durable.check_in_postgres(order)?;
     let read = waiting.reads.read.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // Nobody was woken where the answer was there at once.
+    // A request that was ready at the first poll woke nobody.
     let at_once = read.is_some();
-    for view in [read, around.views.user(user)].into_iter().skip(usize::from(!at_once)) {
-        let shown = around.read(view.as_deref(), user, order.order_id)?;
+    for view in [read, context.views.user(user)].into_iter().skip(usize::from(!at_once)) {
+        let shown = context.read(view.as_deref(), user, order.order_id)?;
         let is_shown = shown.as_ref().is_some_and(|shown| shown.version >= order.version);
         ensure(is_shown, Invariant::AnswerIsReadable, || {
             format!("the answer says {order:?}, a read says {shown:?}")

@@ -1,18 +1,20 @@
+//! The clocks of both machines.
+
 use crate::types::{Moment, RawClocks, SteadyClock, TimestampMicros};
 
-/// When every simulation begins: 24 November 2024, in microseconds since the epoch.
+/// The start of every simulation: 24 November 2024, in microseconds since the epoch.
 const START_MICROS: u64 = 1_732_400_000_000_000;
 
-/// The true time and what the clocks on both sides make of it. Ours is the real steady clock, over a
-/// wall clock that anybody sets.
+/// The true time, and what both machines' clocks show. Ours is the real steady clock over a wall
+/// clock that may be set at any time.
 pub(super) struct SimulatedClock {
     micros: u64,
-    /// How far the wall clock of our machine is ahead, in microseconds.
+    /// Offset of our machine's wall clock, in microseconds.
     wall_ahead: i64,
-    /// How far the exchange's is, and how far it is where nobody has set it.
+    /// Offset of the exchange's clock, now and while nobody sets it.
     exchange_ahead: i64,
     exchange_unset: i64,
-    /// Somebody has set the exchange's at some time.
+    /// Whether the exchange's clock was ever set.
     was_exchange_set: bool,
     steady: SteadyClock,
 }
@@ -34,55 +36,53 @@ impl SimulatedClock {
         self.micros += micros;
     }
 
-    /// Sets the wall clock of our machine.
+    /// Sets our machine's wall clock.
     pub(super) fn set_wall(&mut self, ahead: i64) {
         self.wall_ahead = ahead;
     }
 
-    /// A process starts whose log has these times up to here: until it hears the exchange's clock
-    /// it takes its own for it, and within `tolerance` that has to be right.
+    /// Starts the steady clock of a process whose log goes up to `last_recorded`. Until the process
+    /// hears the exchange's clock it assumes its own, which must be right within `tolerance`.
     pub(super) fn start_process(&mut self, last_recorded: TimestampMicros, tolerance: u64) {
         let most = self.exchange_ahead.saturating_add_unsigned(tolerance);
         self.wall_ahead = self.wall_ahead.min(most);
         self.steady = SteadyClock::start_by(last_recorded, raw(self.micros, self.wall_ahead));
     }
 
-    /// How long a machine needs to start, so that our clock, which never goes back, is not ahead of
-    /// the exchange's by more than `tolerance` when it has: it gains little while it runs.
+    /// How long our machine takes to start, so that our clock, which never goes back, is then at
+    /// most `tolerance` ahead of the exchange's. It gains little while it runs.
     pub(super) fn micros_to_start(&self, tolerance: u64) -> u64 {
         let most = self.exchange().saturating_add_micros(tolerance);
         self.ours().wall.micros_since(most)
     }
 
-    /// Sets the exchange's clock.
     pub(super) fn step_exchange(&mut self, by: i64) {
         self.exchange_ahead += by;
         self.was_exchange_set = true;
     }
 
-    /// Sets the exchange's clock right. False when it is.
+    /// Corrects the exchange's clock. False if it is right.
     pub(super) fn set_exchange_right(&mut self) -> bool {
         let was_wrong = self.exchange_ahead != self.exchange_unset;
         self.exchange_ahead = self.exchange_unset;
         was_wrong
     }
 
-    /// Whether somebody has set the exchange's clock at some time.
     pub(super) const fn was_exchange_set(&self) -> bool {
         self.was_exchange_set
     }
 
-    /// Microseconds since the simulation began.
+    /// Microseconds since the start.
     pub(super) const fn micros(&self) -> u64 {
         self.micros
     }
 
-    /// What our clocks say.
+    /// What our clocks show.
     pub(super) fn ours(&self) -> Moment {
         self.steady.moment_by(raw(self.micros, self.wall_ahead))
     }
 
-    /// What the exchange's clock says.
+    /// What the exchange's clock shows.
     pub(super) fn exchange(&self) -> TimestampMicros {
         TimestampMicros::new(wall_micros(self.micros, self.exchange_ahead))
     }

@@ -1,5 +1,5 @@
-//! What is durable, found out in the one way that counts: by recovering a copy of the disk that has
-//! lost everything unsynced. Every other check compares with this.
+//! The durable log, established in the one way that counts: by recovering a copy of the disk
+//! without anything unsynced. All other checks compare with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::types::{
 use crate::wal::parts::{FaultyDisk, recover_from};
 use crate::wal::{Lsn, RecordView};
 
-/// The segment that is written, the one before it, the one that is prepared and those of the reserve:
-/// what is new since the last look is in these.
+/// The segment being written, the one before it, the prepared one and those of the reserve:
+/// whatever became durable since the last look is in these.
 #[expect(clippy::cast_possible_truncation, reason = "a small number")]
 const NEWEST_FILES: usize = 3 + MAX_RESERVE_SEGMENTS as usize;
 
-/// What one execution is in the log.
+/// The state of an execution in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
     Counted(Shares, PriceCents),
@@ -37,40 +37,40 @@ enum Mark {
     TakenBack,
 }
 
-/// The durable log and all that follows from it.
+/// The durable log and everything derived from it.
 pub(super) struct DurableLog {
-    /// A hash of each record. Durable once is durable for good.
+    /// A hash of each record. A durable record stays durable.
     records: Vec<u64>,
-    /// Records before the last commit that was seen.
+    /// Records before the last observed commit.
     before_last_commit: usize,
     engines: Engines,
-    /// Every version that an order ever had.
+    /// Every version of every order.
     versions: BTreeMap<(OrderId, u64), Arc<Order>>,
-    /// The same by users, each with its record of the log.
+    /// The same by user, with the LSN of each.
     changes: BTreeMap<UserId, Vec<(Lsn, Arc<Order>)>>,
-    /// When each record was taken note of, in microseconds.
+    /// When each record was made, in microseconds.
     times: Vec<u64>,
     last_change: TimestampMicros,
     last_created: TimestampMicros,
     executions: BTreeMap<OrderId, BTreeMap<ExecutionId, Mark>>,
-    /// Orders that cases were opened of, and about which executions.
+    /// Orders that had cases opened, and the executions in question.
     cases: BTreeSet<(OrderId, Option<ExecutionId>)>,
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     unmatched: Vec<UnmatchedReport>,
     position: Option<(CompactString, u64)>,
-    /// Lines of the position's session up to here have been looked up.
+    /// Lines of the position's session that were checked, up to here.
     looked_up: u64,
-    /// Orders that once had a durable wish to be cancelled at the exchange.
+    /// Orders that had a durable cancel to be sent to the exchange.
     cancel_wanted: BTreeSet<OrderId>,
-    /// Orders that somebody asked to cancel.
+    /// Orders that were asked to be cancelled.
     cancel_requested: BTreeSet<OrderId>,
-    /// The version with which an order's executions last changed.
+    /// The version in which an order's executions last changed.
     refilled: BTreeMap<OrderId, u64>,
     /// The record that made each version.
     recorded: BTreeMap<(OrderId, u64), Lsn>,
-    /// What Postgres has, where it is awaited: as the simulation knows it, not as the process does.
+    /// The position of Postgres, if it is awaited: as the simulation knows it, not the process.
     pub(super) postgres: Option<Lsn>,
-    /// What has become durable, for the trace.
+    /// What became durable, for the trace.
     pub(super) notes: Vec<(Option<OrderId>, String)>,
 }
 
@@ -100,13 +100,13 @@ impl DurableLog {
         }
     }
 
-    /// Takes what has become durable since the last look.
-    pub(super) fn look(&mut self, disk: &FaultyDisk, exchange: &Exchange) -> Checked {
+    /// Applies what became durable since the last look.
+    pub(super) fn catch_up(&mut self, disk: &FaultyDisk, exchange: &Exchange) -> Checked {
         self.read(disk.durable_copy(NEWEST_FILES), exchange)
     }
 
-    /// Compares the whole log with what was durable before, and takes what is new.
-    pub(super) fn look_at_all(&mut self, disk: &FaultyDisk, exchange: &Exchange) -> Checked {
+    /// Compares the whole log with what was durable before, and applies what is new.
+    pub(super) fn verify_all(&mut self, disk: &FaultyDisk, exchange: &Exchange) -> Checked {
         self.read(disk.durable_copy(usize::MAX), exchange)
     }
 
@@ -175,14 +175,14 @@ impl DurableLog {
         }
     }
 
-    /// Changes have times that never go back, whatever the wall clock does.
+    /// Times of changes never go back, whatever the wall clock does.
     fn check_time(&mut self, event: &Event) -> Checked {
         let Event::Changed(Changed { at, .. }) = event else { return Ok(()) };
         let last = std::mem::replace(&mut self.last_change, *at);
         ensure(*at >= last, Invariant::TimeGoesOn, || format!("{event:?} is behind {last:?}"))
     }
 
-    /// The latest time at which an order was created that is durable.
+    /// The latest creation time of a durable order.
     pub(super) fn last_created(&self) -> TimestampMicros {
         self.last_created
     }
@@ -240,7 +240,8 @@ impl DurableLog {
         ensure(is_news, Invariant::CountedOnce, || {
             format!("{} of {order_id} is counted and was {before:?}", fill.execution_id)
         })?;
-        // Until their records are there, it may be one of another order that has had the same id.
+        // Until their records are there, it may be an execution of another order that had the same
+        // id.
         let executed = (fill.num_shares, fill.price);
         let mut owners = exchange.sharing(order_id).iter().chain([&order_id]);
         let is_real =
@@ -266,7 +267,7 @@ impl DurableLog {
         })
     }
 
-    /// A position says that everything before it is in the log, or was reconciled by a query.
+    /// A position asserts that everything before it is in the log, or was reconciled by a query.
     fn moved(&mut self, position: &FeedPosition, exchange: &Exchange) -> Checked {
         let session = CompactString::from(position.session_name());
         let goes_on =
@@ -275,7 +276,7 @@ impl DurableLog {
             self.looked_up = 0;
         }
         let feed = exchange.feed();
-        // Sequences that begin again do so below: this may be one of the numbering before.
+        // Restarted sequences begin lower, so this position may be of the previous numbering.
         let is_current = session == feed.session() && position.sequence <= feed.last();
         self.position = Some((session, position.sequence));
         let is_certain = !exchange.loses_busts && !exchange.has_unsure_records();
@@ -299,8 +300,8 @@ impl DurableLog {
         Ok(())
     }
 
-    /// Whether what nobody could read of a line is kept with its order, or nobody knows that one yet:
-    /// then its record is asked for as soon as somebody does.
+    /// Whether the unreadable part of a line is kept with its order, or the order is not known yet:
+    /// its record is queried once it is.
     fn is_kept_unread(&self, published: &PublishedLine) -> bool {
         let tracked = published.order.and_then(|order_id| self.engines.tracked(order_id));
         let line = &published.line;
@@ -312,8 +313,8 @@ impl DurableLog {
             })
     }
 
-    /// Whether the log knows what a line says, be it of another order that was given the same id: until
-    /// the exchange's answer to the submit is here, a line can only be one of that.
+    /// Whether the log has what a line says, possibly for another order with the same id: until the
+    /// submit is answered, a line can only be taken for that one.
     pub(super) fn has(&self, published: &PublishedLine, exchange: &Exchange) -> bool {
         let line = &published.line;
         let (Some(external), Some(execution)) = (&line.order_id, &line.execution_id) else {
@@ -334,8 +335,8 @@ impl DurableLog {
                 return mark == Some(&Mark::Void)
                     || (is_shared && self.cases.contains(&(*order_id, None)));
             }
-            // What does not fit its order waits for the exchange's record or for an operator. Of orders
-            // that share an id the record of the other may have decided.
+            // An execution that does not fit its order waits for the exchange's record or for an
+            // operator. Of orders that share an id, the record of the other one may have decided.
             let tracked = self.engines.tracked(*order_id);
             let is_kept = tracked.is_some_and(|tracked| tracked.case_of(execution).is_some());
             let was_kept = || self.cases.contains(&(*order_id, Some(execution.clone())));
@@ -345,13 +346,13 @@ impl DurableLog {
             || self.unmatched.iter().any(|report| is_about(report, external, execution, is_bust))
     }
 
-    /// Whether a line under an id was ever kept for an order that was not known yet.
+    /// Whether a line with this id was ever kept as an unmatched report.
     pub(super) fn has_held(&self, id: &ExternalOrderId) -> bool {
         self.unmatched.iter().any(|report| report.external_order_id == *id)
     }
 
-    /// Whether a bust is held that opens the line's order again: the order is reconciled then, and with
-    /// it what the feed has lost.
+    /// Whether an unmatched bust reopens the line's order: the order is then reconciled, which also
+    /// finds what the feed lost.
     fn will_reconcile(&self, published: &PublishedLine) -> bool {
         let Some(external) = &published.line.order_id else { return false };
         let marks = published.order.and_then(|id| self.executions.get(&id));
@@ -377,7 +378,7 @@ impl DurableLog {
         }
     }
 
-    /// A user's changes from one record of the log up to another one.
+    /// A user's changes after one record and up to another.
     pub(super) fn changes(
         &self,
         user: &UserId,
@@ -394,22 +395,22 @@ impl DurableLog {
         earliest.zip(latest).map_or(0, |(earliest, latest)| latest - earliest)
     }
 
-    /// An order as the durable log has it.
+    /// An order in the durable log.
     pub(super) fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
         self.engines.order(order_id)
     }
 
-    /// An order as it was in a version.
+    /// An order in one of its versions.
     pub(super) fn version(&self, order_id: OrderId, version: u64) -> Option<&Arc<Order>> {
         self.versions.get(&(order_id, version))
     }
 
-    /// Whether an execution came or went since a version.
+    /// Whether an execution was added or removed since a version.
     pub(super) fn was_refilled_since(&self, order_id: OrderId, version: u64) -> bool {
         self.refilled.get(&order_id).is_some_and(|last| *last > version)
     }
 
-    /// What anybody sees or is told of has to be in Postgres, where that is awaited.
+    /// What users see or are told must be in Postgres, if it is awaited.
     pub(super) fn check_in_postgres(&self, order: &Order) -> Checked {
         let Some(has) = self.postgres else { return Ok(()) };
         let recorded = self.recorded.get(&(order.order_id, order.version));
@@ -445,7 +446,7 @@ impl DurableLog {
         self.cancel_wanted.contains(&order_id)
     }
 
-    /// Whether an order has ended since a version, and be it to be opened again.
+    /// Whether an order has ended since a version, even if it was reopened.
     pub(super) fn has_ended_since(&self, order_id: OrderId, version: u64) -> bool {
         let mut since = self.versions.range((order_id, version)..=(order_id, u64::MAX));
         since.any(|(_, order)| !order.is_open())
@@ -455,33 +456,34 @@ impl DurableLog {
         self.cancel_requested.contains(&order_id)
     }
 
-    /// How far a session of the feed has been taken, where a restart goes on with it.
+    /// The position in a feed session, from which a restart resumes.
     pub(super) fn position_in(&self, session: &CompactString) -> Option<u64> {
         self.position.as_ref().filter(|(known, _)| known == session).map(|(_, last)| *last)
     }
 
-    /// How many records are durable, and how many of them are for certain not in the last batch.
+    /// The number of durable records, and of those certainly not in the last batch.
     pub(super) fn record_counts(&self) -> (u64, u64) {
         (self.records.len() as u64, self.before_last_commit as u64)
     }
 }
 
-/// What a record takes back has been declared void. Of an order that holds more than its size a record
-/// that lags or is cut short may seem to say which executions are too many. Under a name whose numbering
-/// has begun again, a process that has started since takes what a record that lags covers for lines of
-/// the new numbering; the next record shows the execution again.
+/// An execution that a record takes back must be void at the exchange, with two exceptions. For an
+/// over-filled order, a record that lags or is cut may seem to say which executions are too many.
+/// Under a name whose numbering restarted, a process that started since may take what a lagging
+/// record covers for lines of the new numbering; the next record shows the execution again.
 fn check_taken_back(order_id: OrderId, id: &ExecutionId, exchange: &Exchange) -> Checked {
     let counting = exchange.counting(order_id);
     let is_real = counting.iter().any(|known| known.execution_id == *id);
     let may_seem_too_much = exchange.has_short_records() && exchange.is_over_filled(order_id);
-    let may_seem_covered = exchange.has_short_records() && exchange.feed().is_again();
+    let may_seem_covered =
+        exchange.has_short_records() && exchange.feed().has_restarted_numbering();
     ensure(!is_real || may_seem_too_much || may_seem_covered, Invariant::RealStays, || {
         format!("{id} of {order_id} is taken back, at the exchange it counts")
     })
 }
 
-/// Whether a line tells of an execution that was declared void since: the record that reconciled its
-/// order did not have it any more.
+/// Whether a line reports an execution that was voided since: the record that reconciled its order
+/// no longer had it.
 fn is_void(published: &PublishedLine, exchange: &Exchange) -> bool {
     let line = &published.line;
     let (FeedLineType::Trade, Some(order_id), Some(execution)) =

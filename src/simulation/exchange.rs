@@ -1,5 +1,5 @@
-//! The other side: the rules of [`crate::sim_exchange`], and on top of them what these do not do:
-//! executions of orders that have ended, beyond their size as well, and cancels declined.
+//! The exchange: the rules of [`crate::sim_exchange`], and misbehavior beyond them: executions of
+//! orders that have ended, over-fills, and declined cancels.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::dice::Dice;
 use super::execution_ids::ExecutionIds;
 use super::invariant::{Checked, Invariant, broken};
 use super::published::Published;
-use super::records::{self, RecordHistory, RecordManner};
+use super::records::{self, RecordBehavior, RecordHistory};
 use crate::exchange::wire::{
     AsOf, CancelRequest, CancelResponse, CancelResult, ExchangeStatus, FeedLine, FeedLineType,
     QueryExecution, QueryRequest, QueryResponse, QueryResult, Refusal, SubmitRequest,
@@ -20,55 +20,53 @@ use crate::types::{
     ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, Symbol, TimestampMicros,
 };
 
-/// What is traded. Orders for anything else are refused.
+/// The traded symbols. Orders for others are rejected.
 pub(super) const SYMBOLS: [&str; 2] = ["IBM", "SPY"];
 
-/// An order that the exchange accepted.
+/// An accepted order.
 struct Accepted {
-    /// As it is named to us: an id may have been used before.
+    /// The id that we are told, which may have been used before.
     external_order_id: ExternalOrderId,
-    /// As the rules name it.
+    /// The id within the rules.
     named: ExternalOrderId,
-    /// How often the exchange had started before.
-    life: u32,
+    /// The exchange's restarts before this order.
+    restarts: u32,
     shares: Shares,
     symbol: Symbol,
-    /// Executions after the end that count.
+    /// Executions after the order ended that count.
     late: Vec<QueryExecution>,
     was_filled_late: bool,
 }
 
-/// The exchange.
 pub(super) struct Exchange {
     rules: ManualExchange,
     feed: Published,
-    /// The name that records still call the session by, and until when.
+    /// The session name that records still show, and until when.
     records_name: Option<(CompactString, u64)>,
     accepted: BTreeMap<OrderId, Accepted>,
     by_rules: BTreeMap<ExternalOrderId, OrderId>,
-    /// The orders that each id was given to, oldest first.
+    /// The orders that had each id, oldest first.
     owners: BTreeMap<ExternalOrderId, Vec<OrderId>>,
     ids: ExecutionIds,
-    /// How often it has started again.
-    life: u32,
-    /// Everything that was ever executed, also what was declared void.
+    restarts: u32,
+    /// All executions ever, including void ones.
     executions: BTreeMap<(OrderId, ExecutionId), (Shares, PriceCents)>,
-    /// How often each order came.
+    /// How often each order was submitted.
     submits: BTreeMap<OrderId, usize>,
     late_count: u64,
-    /// Ids of orders that were used again.
-    used_again: u64,
-    manner: RecordManner,
+    /// Order ids that were reused.
+    reused_count: u64,
+    behavior: RecordBehavior,
     history: RecordHistory,
-    /// Whether lines may be lost that nothing else tells: busts.
+    /// Whether lines may be lost that only the feed has: busts.
     pub(super) loses_busts: bool,
     /// What happened, for the trace.
     pub(super) notes: Vec<String>,
 }
 
 impl Exchange {
-    /// Uses `reused` of a hundred ids again, by dice of its own.
-    pub(super) fn new(manner: RecordManner, loses_busts: bool, ids: ExecutionIds) -> Self {
+    /// A new exchange, without orders.
+    pub(super) fn new(behavior: RecordBehavior, loses_busts: bool, ids: ExecutionIds) -> Self {
         Self {
             rules: ManualExchange::new(symbols()),
             feed: Published::new(),
@@ -77,19 +75,19 @@ impl Exchange {
             by_rules: BTreeMap::new(),
             owners: BTreeMap::new(),
             ids,
-            life: 0,
+            restarts: 0,
             executions: BTreeMap::new(),
             submits: BTreeMap::new(),
             late_count: 0,
-            used_again: 0,
-            manner,
+            reused_count: 0,
+            behavior,
             history: RecordHistory::default(),
             loses_busts,
             notes: Vec::new(),
         }
     }
 
-    /// Takes orders, under ids that it may have used before for orders that `has_ended` holds of.
+    /// Accepts orders, possibly with ids reused from orders for which `has_ended` holds.
     pub(super) fn submit(
         &mut self,
         request: &SubmitRequest,
@@ -106,14 +104,14 @@ impl Exchange {
             }
             let mut result = self.rules.submit(order, now);
             if let Some(named) = result.external_order_id.take() {
-                let id = self.used_id(has_ended).unwrap_or_else(|| named.clone());
+                let id = self.reused_id(has_ended).unwrap_or_else(|| named.clone());
                 result.external_order_id = Some(id.clone());
                 self.by_rules.insert(named.clone(), order_id);
                 self.owners.entry(id.clone()).or_default().push(order_id);
                 let accepted = Accepted {
                     external_order_id: id,
                     named,
-                    life: self.life,
+                    restarts: self.restarts,
                     shares: order.num_shares,
                     symbol: order.symbol,
                     late: Vec::new(),
@@ -127,14 +125,15 @@ impl Exchange {
         Ok(SubmitResponse { results })
     }
 
-    /// An id of an earlier run of the exchange, whose order has ended long ago on both sides.
-    fn used_id(&mut self, has_ended: &dyn Fn(OrderId) -> bool) -> Option<ExternalOrderId> {
-        if !self.ids.uses_again() {
+    /// An id from an earlier run of the exchange, whose order ended long ago on both sides.
+    fn reused_id(&mut self, has_ended: &dyn Fn(OrderId) -> bool) -> Option<ExternalOrderId> {
+        if !self.ids.reuses_id() {
             return None;
         }
         let is_over = |order_id: &OrderId| {
             use ExchangeStatus::{Cancelled, Expired, Filled};
-            let is_old = self.accepted.get(order_id).is_some_and(|old| old.life < self.life);
+            let is_old =
+                self.accepted.get(order_id).is_some_and(|old| old.restarts < self.restarts);
             let is_named = self.feed.lines().iter().any(|line| line.order == Some(*order_id));
             is_old
                 && !is_named
@@ -145,21 +144,21 @@ impl Exchange {
         let free: Vec<ExternalOrderId> = free.map(|(id, _)| id.clone()).collect();
         let used = self.ids.pick(&free);
         if let Some(id) = &used {
-            self.used_again += 1;
+            self.reused_count += 1;
             self.notes.push(format!("{id} is used again"));
         }
         used
     }
 
-    /// Whether the id of an order means it, and not one that was given it later: of an order whose id
-    /// is used again, nothing is said any more.
+    /// Whether an order's id names it, and not a later order. Nothing more is reported of an order
+    /// whose id was reused.
     pub(super) fn is_named(&self, order_id: OrderId) -> bool {
         let id = self.accepted.get(&order_id).map(|accepted| &accepted.external_order_id);
         id.and_then(|id| self.owners.get(id)?.last()) == Some(&order_id)
     }
 
-    /// Cancels orders; declines each that `declines` picks. Where an id was given to several, the one
-    /// is meant whose cancel is wanted.
+    /// Cancels orders, except for those that `declines` picks. An id of several orders means the
+    /// one whose cancel is wanted.
     pub(super) fn cancel(
         &mut self,
         request: &CancelRequest,
@@ -184,7 +183,7 @@ impl Exchange {
         CancelResponse { results }
     }
 
-    /// Answers questions, as well as its records allow; cuts each list short that `cuts` picks.
+    /// Answers queries, as far as its records allow; cuts some lists of executions short.
     pub(super) fn query(
         &self,
         request: &QueryRequest,
@@ -195,7 +194,7 @@ impl Exchange {
         for id in &request.client_order_ids {
             let mut record = self.told(parse(id)?, id, now_micros);
             if let Some(dice) = &mut dice
-                && dice.percent(self.manner.cut_lists)
+                && dice.percent(self.behavior.cut_lists)
             {
                 records::cut(&mut record, dice);
             }
@@ -204,14 +203,14 @@ impl Exchange {
         Ok(QueryResponse { results })
     }
 
-    /// The record of an order as somebody is told who asks for it.
+    /// The record of an order as a query shows it.
     fn told(&self, order_id: OrderId, id: &CompactString, now_micros: u64) -> QueryResult {
-        if self.manner.lag_micros == 0 {
-            let as_of = self.manner.shows_as_of.then(|| self.feed_place(now_micros));
+        if self.behavior.lag_micros == 0 {
+            let as_of = self.behavior.shows_as_of.then(|| self.as_of_now(now_micros));
             return QueryResult { as_of, ..self.record(order_id) };
         }
-        let at = now_micros.saturating_sub(self.manner.lag_micros);
-        let as_of = self.history.feed(at).filter(|_| self.manner.shows_as_of).cloned();
+        let at = now_micros.saturating_sub(self.behavior.lag_micros);
+        let as_of = self.history.feed(at).filter(|_| self.behavior.shows_as_of).cloned();
         let known = self.history.order(order_id, at).cloned();
         let record = known.unwrap_or_else(|| QueryResult {
             client_order_id: id.clone(),
@@ -225,15 +224,15 @@ impl Exchange {
         QueryResult { as_of, ..record }
     }
 
-    fn feed_place(&self, now_micros: u64) -> AsOf {
+    fn as_of_now(&self, now_micros: u64) -> AsOf {
         let old_name = self.records_name.as_ref().filter(|(_, until)| now_micros < *until);
         let session = old_name.map_or_else(|| self.feed.session(), |(name, _)| name.clone());
         AsOf { session, sequence: self.feed.last() }
     }
 
-    /// Takes note of what it knows now, for records that lag.
+    /// Remembers the current records, for queries that lag.
     pub(super) fn remember(&mut self, now_micros: u64) {
-        if self.manner.lag_micros == 0 {
+        if self.behavior.lag_micros == 0 {
             return;
         }
         let submitted: Vec<OrderId> = self.submits.keys().copied().collect();
@@ -241,28 +240,28 @@ impl Exchange {
             let record = self.record(order_id);
             self.history.note(now_micros, order_id, record);
         }
-        let place = self.feed_place(now_micros);
+        let place = self.as_of_now(now_micros);
         self.history.note_feed(now_micros, place);
     }
 
-    /// Whether what it says of orders may be older than it looks: then nothing tells what the feed has
-    /// lost before it is asked again.
+    /// Whether records may be older than they look, so that one query does not reveal what the feed
+    /// lost.
     pub(super) fn has_unsure_records(&self) -> bool {
-        let shows_as_of = self.manner.shows_as_of && !self.feed.is_again();
-        self.manner.cut_lists > 0 || (self.manner.lag_micros > 0 && !shows_as_of)
+        let shows_as_of = self.behavior.shows_as_of && !self.feed.has_restarted_numbering();
+        self.behavior.cut_lists > 0 || (self.behavior.lag_micros > 0 && !shows_as_of)
     }
 
-    /// Whether its records may show less than has been executed.
+    /// Whether records may show fewer executions than there are.
     pub(super) fn has_short_records(&self) -> bool {
-        self.manner.cut_lists > 0 || self.manner.lag_micros > 0
+        self.behavior.cut_lists > 0 || self.behavior.lag_micros > 0
     }
 
-    /// Whether an order may be called failed here that it has accepted: its records lag.
-    pub(super) fn may_seem_unknown(&self) -> bool {
-        self.manner.lag_micros > 0
+    /// Whether we may call an accepted order failed, because records lag.
+    pub(super) fn may_report_unknown(&self) -> bool {
+        self.behavior.lag_micros > 0
     }
 
-    /// The exchange's record of an order.
+    /// The exchange's own record of an order.
     pub(super) fn record(&self, order_id: OrderId) -> QueryResult {
         let mut record = self.rules.query(&format_compact!("{order_id}"));
         for known in &mut record.executions {
@@ -276,13 +275,13 @@ impl Exchange {
         record
     }
 
-    /// A trade in one of the symbols.
+    /// A trade in a symbol.
     pub(super) fn print(&mut self, print: (u16, PriceCents, u32), now: TimestampMicros) {
         self.rules.print(print, now);
         self.publish();
     }
 
-    /// The day ends.
+    /// Ends the day.
     pub(super) fn end_day(&mut self, now: TimestampMicros) {
         self.rules.expire_day_orders(now);
         self.publish();
@@ -296,9 +295,9 @@ impl Exchange {
         }
     }
 
-    /// Executions of an order that may be declared void. Not those that could open an order again
-    /// which was filled late: it would be open here and filled for us, and who asks about an order
-    /// that is filled?
+    /// Executions of an order that may be voided. Not those that would reopen an order that was
+    /// filled late: it would be open at the exchange and filled here, and filled orders are not
+    /// queried.
     pub(super) fn voidable(&self, order_id: OrderId) -> Vec<ExecutionId> {
         let named = self.accepted.get(&order_id).filter(|_| self.is_named(order_id));
         let Some(accepted) = named else { return Vec::new() };
@@ -307,7 +306,7 @@ impl Exchange {
         counting.into_iter().map(|known| known.execution_id).collect()
     }
 
-    /// Declares an execution void.
+    /// Voids an execution.
     pub(super) fn bust(&mut self, order_id: OrderId, id: &ExecutionId, now: TimestampMicros) {
         let Some(accepted) = self.accepted.get_mut(&order_id) else { return };
         let late_before = accepted.late.len();
@@ -327,7 +326,7 @@ impl Exchange {
         }
     }
 
-    /// Executes an order that has ended, beyond its size if it is filled.
+    /// Executes an order that has ended; over-fills it if it is filled.
     pub(super) fn fill_late(
         &mut self,
         order_id: OrderId,
@@ -338,7 +337,7 @@ impl Exchange {
         self.late_count += 1;
         let Ok(id) = ExecutionId::new(&format!("late-{}", self.late_count)) else { return };
         let line = line(FeedLineType::Trade, &accepted.external_order_id, now);
-        // Some say too little to be taken as they are.
+        // Some lines are incomplete.
         let is_whole = !self.late_count.is_multiple_of(4);
         let line = FeedLine {
             symbol: is_whole.then_some(accepted.symbol),
@@ -357,19 +356,19 @@ impl Exchange {
         self.push(line, Some(order_id), true);
     }
 
-    /// Starts again: the lines of the old feed session are gone. Under the same name it numbers its
-    /// lines from further below.
+    /// Restarts: the lines of the old feed session are gone. Under the same name its numbering
+    /// restarts lower.
     pub(super) fn restart(&mut self, keeps_name: bool) {
         self.rules.restart();
-        self.life += 1;
+        self.restarts += 1;
         self.ids.begin();
-        if !(keeps_name && self.feed.begin_again()) {
+        if !(keeps_name && self.feed.restart_numbering()) {
             self.feed.begin_session();
         }
         self.records_name = None;
     }
 
-    /// Gives the session of its feed another name. Records keep the old one for a while.
+    /// Renames the session of the feed. Records keep the old name for a while.
     pub(super) fn rename_session(&mut self, until_micros: u64) {
         self.records_name = Some((self.feed.session(), until_micros));
         self.feed.rename();
@@ -383,7 +382,7 @@ impl Exchange {
         &mut self.feed
     }
 
-    /// Orders that were accepted, and their ids here.
+    /// The accepted orders and their ids.
     pub(super) fn accepted(&self) -> impl Iterator<Item = (OrderId, &ExternalOrderId)> {
         self.accepted.iter().map(|(order_id, accepted)| (*order_id, &accepted.external_order_id))
     }
@@ -392,18 +391,18 @@ impl Exchange {
         self.accepted.contains_key(&order_id)
     }
 
-    /// The orders that an id was given to, oldest first.
+    /// The orders that had an id, oldest first.
     pub(super) fn owners(&self, id: &ExternalOrderId) -> &[OrderId] {
         self.owners.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// The orders that have, or had, the same id as this one, itself among them.
+    /// The orders that have or had the same id as this one, including itself.
     pub(super) fn sharing(&self, order_id: OrderId) -> &[OrderId] {
         let accepted = self.accepted.get(&order_id);
         accepted.map_or(&[], |accepted| self.owners(&accepted.external_order_id))
     }
 
-    /// What was executed for an order under an id, void or not.
+    /// An execution of an order by its id, void or not.
     pub(super) fn execution(
         &self,
         order_id: OrderId,
@@ -412,19 +411,19 @@ impl Exchange {
         self.executions.get(&(order_id, id.clone())).copied()
     }
 
-    /// Executions of an order that count.
+    /// The executions of an order that count.
     pub(super) fn counting(&self, order_id: OrderId) -> Vec<QueryExecution> {
         self.record(order_id).executions
     }
 
-    /// Whether more was ever executed for an order than its size.
+    /// Whether an order was ever over-filled.
     pub(super) fn is_over_filled(&self, order_id: OrderId) -> bool {
         let of_order = self.executions.iter().filter(|((other, _), _)| *other == order_id);
         let executed: Shares = of_order.map(|(_, (shares, _))| shares).sum();
         self.accepted.get(&order_id).is_some_and(|accepted| executed > accepted.shares)
     }
 
-    /// Puts the lines of the rules on the feed, under the ids that are told to us.
+    /// Publishes the lines of the rules on the feed, with the ids that we are told.
     fn publish(&mut self) {
         let lines = self.rules.take_lines();
         let order_of = |line: &FeedLine| self.by_rules.get(line.order_id.as_ref()?).copied();
@@ -432,7 +431,8 @@ impl Exchange {
             let Some(id) = &line.execution_id else { continue };
             let same = lines.iter().filter(|other| other.execution_id.as_ref() == Some(id));
             let orders: Vec<OrderId> = same.filter_map(order_of).collect();
-            // Not one that an order under the same id has had: nobody could tell them apart.
+            // Not an id that an order with the same order id has had: they would be
+            // indistinguishable.
             let (accepted, owners, executions) = (&self.accepted, &self.owners, &self.executions);
             let is_free = |used: &ExecutionId| {
                 let names = orders.iter().filter_map(|order| accepted.get(order));
@@ -446,13 +446,13 @@ impl Exchange {
             let named = order.and_then(|order| self.accepted.get(&order));
             line.order_id = named.map(|named| named.external_order_id.clone());
             line.execution_id = line.execution_id.map(|id| self.ids.public(&id));
-            // A query shows what counts, not what was taken back.
-            let only_here = line.line_type == FeedLineType::Bust;
-            self.push(line, order, only_here);
+            // A query shows the executions that count, not those that were taken back.
+            let only_on_feed = line.line_type == FeedLineType::Bust;
+            self.push(line, order, only_on_feed);
         }
     }
 
-    fn push(&mut self, line: FeedLine, order: Option<OrderId>, only_here: bool) {
+    fn push(&mut self, line: FeedLine, order: Option<OrderId>, only_on_feed: bool) {
         if let (FeedLineType::Trade, Some(order), Some(id), Some(shares), Some(price)) =
             (line.line_type, order, &line.execution_id, line.num_shares, line.price_in_cents)
         {
@@ -464,12 +464,12 @@ impl Exchange {
             let sequence = self.feed.last() + 1;
             self.notes.push(format!("line {sequence}: {kind:?} {execution} of {id}"));
         }
-        self.feed.push(line, order, only_here);
+        self.feed.push(line, order, only_on_feed);
     }
 
-    /// How many ids of orders and of executions were used again since this was last asked.
-    pub(super) fn take_used_again(&mut self) -> (u64, u64) {
-        (std::mem::take(&mut self.used_again), self.ids.take_used_again())
+    /// Order ids and execution ids reused since the last call.
+    pub(super) fn take_reused_count(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.reused_count), self.ids.take_reused_count())
     }
 }
 
@@ -492,7 +492,7 @@ fn line(line_type: FeedLineType, order: &ExternalOrderId, now: TimestampMicros) 
     }
 }
 
-/// The order that a client order id of ours means.
+/// The order that a client order id of ours names.
 fn parse(client_order_id: &str) -> Checked<OrderId> {
     let unknown = || format!("the exchange is told of {client_order_id:?}, which is no order id");
     client_order_id.parse().map_err(|_| broken(Invariant::RecordFirst, unknown()))

@@ -1,47 +1,46 @@
-//! How the exchange names executions: the rules give each a name for good, and the exchange may tell us
-//! one that it used before it started again, for another order.
+//! Execution ids: the rules give each execution a unique id, and the exchange may publish it under
+//! an id that it used before its last restart, for another order.
 
 use std::collections::BTreeMap;
 
 use super::dice::Dice;
 use crate::types::ExecutionId;
 
-/// Names of executions, and whether names are used again.
+/// Maps the ids of the rules to published ids.
 pub(super) struct ExecutionIds {
     dice: Dice,
-    /// Of a hundred ids so many are used again.
+    /// Percentage of ids that are reused.
     chance: u64,
     public: BTreeMap<ExecutionId, ExecutionId>,
-    /// Told before the exchange last started.
+    /// Published before the last restart.
     old: Vec<ExecutionId>,
-    /// Told since.
+    /// Published since.
     told: Vec<ExecutionId>,
-    used_again: u64,
+    reused_count: u64,
 }
 
 impl ExecutionIds {
     pub(super) fn new(chance: u64, dice: Dice) -> Self {
         let (old, told) = (Vec::new(), Vec::new());
-        Self { dice, chance, public: BTreeMap::new(), old, told, used_again: 0 }
+        Self { dice, chance, public: BTreeMap::new(), old, told, reused_count: 0 }
     }
 
-    /// The exchange has started again.
+    /// The exchange has restarted.
     pub(super) fn begin(&mut self) {
         self.old.append(&mut self.told);
     }
 
-    /// Whether the next id is one that was used before, if there is one.
-    pub(super) fn uses_again(&mut self) -> bool {
+    /// Whether the next id is a reused one, if there is any.
+    pub(super) fn reuses_id(&mut self) -> bool {
         self.dice.percent(self.chance)
     }
 
-    /// One of several.
     pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
         self.dice.pick(from).cloned()
     }
 
-    /// Gives an execution its name: one that it is told under for good. Only where it is of an order
-    /// of ours it may be one that is free again.
+    /// Assigns an execution its published id. It may be a reused one only if the execution is of an
+    /// order of ours.
     pub(super) fn name(
         &mut self,
         id: &ExecutionId,
@@ -52,11 +51,11 @@ impl ExecutionIds {
             return;
         }
         let mut name = id.clone();
-        if is_ours && self.uses_again() {
+        if is_ours && self.reuses_id() {
             let free: Vec<ExecutionId> =
                 self.old.iter().filter(|id| is_free(id)).cloned().collect();
             if let Some(used) = self.pick(&free) {
-                self.used_again += 1;
+                self.reused_count += 1;
                 name = used;
             }
         }
@@ -66,12 +65,12 @@ impl ExecutionIds {
         self.public.insert(id.clone(), name);
     }
 
-    /// The name under which an execution is told.
+    /// The published id of an execution.
     pub(super) fn public(&self, id: &ExecutionId) -> ExecutionId {
         self.public.get(id).unwrap_or(id).clone()
     }
 
-    pub(super) fn take_used_again(&mut self) -> u64 {
-        std::mem::take(&mut self.used_again)
+    pub(super) fn take_reused_count(&mut self) -> u64 {
+        std::mem::take(&mut self.reused_count)
     }
 }

@@ -1,5 +1,5 @@
-//! The exchange's end of a feed connection, and the real reader at ours: bytes of lines that are
-//! lost, repeated and swapped, and connections that break and begin elsewhere.
+//! A feed connection: the exchange's end, and the real reader at ours. Lines may be lost, repeated
+//! or swapped, and connections may break and resume elsewhere.
 
 use super::exchange::Exchange;
 use super::garble;
@@ -10,23 +10,22 @@ use crate::market::MarketWriter;
 use crate::sync::Sender;
 use crate::types::{MonotonicMicros, TimestampMicros};
 
-/// A feed connection, and who reads it.
 pub(super) struct FeedLink {
     reader: ManualFeed,
-    /// The session of the connection, and which numbering it is.
+    /// The session of the connection, and its numbering.
     session: String,
     numbering: u32,
-    /// Sequence of the line that comes next on it.
+    /// Sequence of the next line on it.
     next: u64,
-    /// So much came since the last numbered line that is none, and may be one.
+    /// Pieces of junk since the last numbered line that may be taken for numbered lines.
     junk: usize,
-    /// Lines that this connection has lost since then.
+    /// Lines that this connection lost since then.
     lost: Vec<u64>,
-    /// Lines that may not have been taken, and whose loss may not have been seen as such.
+    /// Lines that may not have been taken, and whose loss may have gone unnoticed.
     pub(super) unsure: Vec<u64>,
-    /// Lines that came so that nobody could read more of them than which order they are about.
+    /// Lines of which only the order could be read.
     pub(super) unread: Vec<u64>,
-    /// When it was last served.
+    /// The time of the current step.
     now: MonotonicMicros,
     /// What happened, for the trace.
     pub(super) notes: Vec<String>,
@@ -56,12 +55,12 @@ impl FeedLink {
         }
     }
 
-    /// What comes from here on comes at this time.
+    /// Sets the time of what comes next.
     pub(super) fn at(&mut self, now: MonotonicMicros) {
         self.now = now;
     }
 
-    /// Brings at most so many lines, or connects first. False when there was nothing to do.
+    /// Brings at most `count` lines, or connects first. False if there was nothing to do.
     pub(super) fn bring(&mut self, exchange: &Exchange, count: u64, answer: OddAnswer) -> bool {
         if !self.is_connected(exchange) {
             self.connect(exchange.feed(), answer);
@@ -81,7 +80,7 @@ impl FeedLink {
         self.next > first
     }
 
-    /// Brings a heartbeat, which comes when every line has come.
+    /// Brings a heartbeat, which comes only after every line.
     pub(super) fn beat(&mut self, exchange: &Exchange, timestamp: TimestampMicros) -> bool {
         let sequence = exchange.feed().last();
         if !self.is_connected(exchange) || self.next != sequence + 1 {
@@ -92,7 +91,7 @@ impl FeedLink {
         true
     }
 
-    /// Brings a line that has come before.
+    /// Repeats a line that has come before.
     pub(super) fn repeat(&mut self, exchange: &Exchange, back: u64) -> bool {
         if !self.is_connected(exchange) {
             return false;
@@ -104,7 +103,7 @@ impl FeedLink {
         true
     }
 
-    /// Loses at most so many lines, as long as they may be lost.
+    /// Loses at most `count` lines, as long as `may_be_lost` holds.
     pub(super) fn lose(
         &mut self,
         exchange: &Exchange,
@@ -125,7 +124,7 @@ impl FeedLink {
         self.next > first
     }
 
-    /// Brings the next line as `garble` makes it, if it may be lost.
+    /// Brings the next line garbled, if `may_be_lost` holds.
     pub(super) fn garble(
         &mut self,
         exchange: &Exchange,
@@ -150,7 +149,7 @@ impl FeedLink {
         true
     }
 
-    /// Brings something that is no line of the exchange, and may be a numbered one.
+    /// Brings something that is not a line, and may be taken for a numbered one.
     pub(super) fn bring_junk(
         &mut self,
         exchange: &Exchange,
@@ -165,8 +164,8 @@ impl FeedLink {
         true
     }
 
-    /// A numbered line shows what is missing before it. As many lines as there was junk in their place
-    /// may be taken for that.
+    /// A numbered line reveals a gap before it. As many missing lines as there were pieces of junk
+    /// may be taken for those.
     fn end_gap(&mut self) {
         if self.lost.len() <= self.junk {
             self.unsure.append(&mut self.lost);
@@ -187,7 +186,7 @@ impl FeedLink {
         let feed = exchange.feed();
         let lines = (feed.at(self.next), feed.at(self.next + 1));
         let (Some(first), Some(second)) = lines else { return false };
-        if first.only_here {
+        if first.only_on_feed {
             return false;
         }
         let (first, second) = (&first.line, &second.line);
@@ -209,12 +208,12 @@ impl FeedLink {
         was_connected
     }
 
-    /// Whether the next line is one of an order.
+    /// Whether the next line is about an order.
     pub(super) fn is_before_order(&self, exchange: &Exchange) -> bool {
         exchange.feed().at(self.next).is_some_and(|published| published.order.is_some())
     }
 
-    /// Whether every line has been handed over.
+    /// Whether every line was handed over.
     pub(super) fn is_at_end(&self, exchange: &Exchange) -> bool {
         self.reader.is_connected()
             && self.numbering == exchange.feed().numbering()
@@ -227,8 +226,8 @@ impl FeedLink {
         self.reader.into_market()
     }
 
-    /// Whether lines may follow at once. An exchange that has started again has closed all
-    /// connections; one whose session has another name says so.
+    /// Whether lines may follow at once. A restarted exchange has closed all connections; a renamed
+    /// session is announced.
     fn is_connected(&mut self, exchange: &Exchange) -> bool {
         let feed = exchange.feed();
         if self.reader.is_connected() && self.numbering != feed.numbering() {
@@ -245,7 +244,7 @@ impl FeedLink {
         self.reader.is_connected()
     }
 
-    /// What `GET /v1/feed` does.
+    /// Does what `GET /v1/feed` does.
     fn connect(&mut self, feed: &Published, odd: OddAnswer) {
         let session = feed.session();
         let after_all = feed.last() + 1;
@@ -267,7 +266,7 @@ impl FeedLink {
         self.name(feed, first);
     }
 
-    /// Brings the line that names the session, before the line `first`.
+    /// Brings the line that names the session, before line `first`.
     fn name(&mut self, feed: &Published, first: u64) {
         let session = feed.session();
         self.session = session.to_string();
@@ -280,7 +279,7 @@ impl FeedLink {
         self.send(serde_json::to_vec(line).unwrap_or_default())
     }
 
-    /// False when the reader ends the connection with this.
+    /// False if the reader closes the connection because of this line.
     fn send(&mut self, mut line: Vec<u8>) -> bool {
         line.push(b'\n');
         match self.reader.take(&line, self.now) {
@@ -293,13 +292,13 @@ impl FeedLink {
     }
 }
 
-/// What an exchange answers that does not have what was asked for.
+/// The answer of an exchange that does not have what was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum OddAnswer {
-    /// That it is gone: `410`.
+    /// `410`: it is gone.
     Gone,
-    /// `200`, and what comes from now on.
+    /// `200`, from now on.
     FromEnd,
-    /// `200`, and all that it has.
+    /// `200`, from the oldest line it has.
     FromBeginning,
 }

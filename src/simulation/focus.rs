@@ -1,32 +1,32 @@
-//! Groups of faults that a seed may be about. In an ordinary seed a fault comes now and then, and
-//! something else makes up for it soon: another start, another session, the next comparison. A seed with
-//! a focus brings one group of faults many times as often and leaves out what would hide them.
+//! Groups of faults that a seed may concentrate on. In an ordinary seed a fault is rare, and
+//! something soon makes up for it: a restart, a new session, the next reconciliation. A seed with a
+//! focus repeats one group of faults many times, and leaves out what would hide them.
 
 use super::dice::Dice;
 use super::profile::Action;
 
-/// One seed of so many has a focus.
+/// One seed in this many has a focus.
 const ONE_OF: usize = 4;
 
-/// What a seed is about.
+/// The focus of a seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Focus {
-    /// Nothing: every fault comes at its ordinary odds.
+    /// None: every fault at its ordinary odds.
     Nothing,
-    /// Lines of the feed that are cut where they name their order. Nothing else is odd: a line of which
-    /// nothing is known has all orders asked about, those that another one hides as well.
+    /// Feed lines cut within the id of their order. No other odd lines: after a line of which
+    /// nothing is known all orders are queried, which hides this fault.
     CutLines,
-    /// Lines that are lost beside something that is none, and is about no order.
+    /// Lines lost beside junk that is about no order.
     LostLines,
-    /// Numberings that begin again under their name while records lag.
+    /// Numberings that restart under the same name while records lag.
     Renumbering,
-    /// Ids that the exchange uses again after it has started again.
-    UsedIds,
-    /// Records with something that nobody can read, of orders that hold more than their size.
+    /// Ids that a restarted exchange reuses.
+    ReusedIds,
+    /// Records with unreadable parts, of over-filled orders.
     OddRecords,
-    /// Answers to submits that are lost while records lag, and starts before they tell of the order.
+    /// Lost answers to submits while records lag, and restarts before a record shows the order.
     LateRecords,
-    /// Lists of executions that are cut short, in records that say how complete they are.
+    /// Execution lists cut short, in records that say how complete they are.
     CutLists,
 }
 
@@ -39,7 +39,7 @@ impl Focus {
             Self::CutLines,
             Self::LostLines,
             Self::Renumbering,
-            Self::UsedIds,
+            Self::ReusedIds,
             Self::OddRecords,
             Self::LateRecords,
             Self::CutLists,
@@ -47,19 +47,19 @@ impl Focus {
         all[dice.below(all.len())]
     }
 
-    /// Whether only a line of an order is worth spoiling.
+    /// Whether only lines of orders are worth garbling.
     pub(super) const fn is_about_lines_of_orders(self) -> bool {
         matches!(self, Self::CutLines | Self::LostLines)
     }
 
-    /// How many times its ordinary weight a kind of step has here. `None`: as it was drawn.
-    pub(super) const fn times(self, action: Action) -> Option<u64> {
+    /// The factor on an action's ordinary weight. `None`: as drawn.
+    pub(super) const fn weight_factor(self, action: Action) -> Option<u64> {
         match self {
             Self::Nothing => None,
             Self::CutLines => cut_lines(action),
             Self::LostLines => lost_lines(action),
             Self::Renumbering => renumbering(action),
-            Self::UsedIds => used_ids(action),
+            Self::ReusedIds => reused_ids(action),
             Self::OddRecords => odd_records(action),
             Self::LateRecords => late_records(action),
             Self::CutLists => cut_lists(action),
@@ -71,7 +71,7 @@ const fn cut_lines(action: Action) -> Option<u64> {
     match action {
         Action::FeedGarble => Some(8),
         Action::FeedJunk => Some(0),
-        _ => what_is_lost_stays(action),
+        _ => without_repairs(action),
     }
 }
 
@@ -79,12 +79,12 @@ const fn lost_lines(action: Action) -> Option<u64> {
     match action {
         Action::FeedGarble => Some(0),
         Action::FeedJunk => Some(16),
-        _ => what_is_lost_stays(action),
+        _ => without_repairs(action),
     }
 }
 
-/// Whatever has all orders asked about, or brings a line once more, is left out.
-const fn what_is_lost_stays(action: Action) -> Option<u64> {
+/// Leaves out whatever has all orders queried, or repeats lines.
+const fn without_repairs(action: Action) -> Option<u64> {
     match action {
         Action::Print => Some(10),
         Action::FeedGap
@@ -108,7 +108,7 @@ const fn what_is_lost_stays(action: Action) -> Option<u64> {
     }
 }
 
-/// The exchange and the process start again and again, and orders are filled in between.
+/// The exchange and the process restart again and again, and orders are filled in between.
 const fn renumbering(action: Action) -> Option<u64> {
     match action {
         Action::ExchangeRestart => Some(60),
@@ -121,8 +121,8 @@ const fn renumbering(action: Action) -> Option<u64> {
     }
 }
 
-/// Orders end, the exchange starts again, and others come.
-const fn used_ids(action: Action) -> Option<u64> {
+/// Orders end, the exchange restarts, and new orders come.
+const fn reused_ids(action: Action) -> Option<u64> {
     match action {
         Action::ExchangeRestart => Some(60),
         Action::Print => Some(16),
@@ -132,7 +132,7 @@ const fn used_ids(action: Action) -> Option<u64> {
     }
 }
 
-/// Orders are filled beyond their size, and are asked about for that.
+/// Orders are over-filled, and queried for that.
 const fn odd_records(action: Action) -> Option<u64> {
     match action {
         Action::LateFill => Some(40),
@@ -142,7 +142,8 @@ const fn odd_records(action: Action) -> Option<u64> {
     }
 }
 
-/// Orders are called failed that the exchange has taken, and the process starts before it knows better.
+/// Orders are called failed that the exchange accepted, and the process restarts before it knows
+/// better.
 const fn late_records(action: Action) -> Option<u64> {
     match action {
         Action::Kill => Some(16),
@@ -154,7 +155,7 @@ const fn late_records(action: Action) -> Option<u64> {
     }
 }
 
-/// Orders are filled and compared with the exchange's record again and again.
+/// Orders are filled and reconciled again and again.
 const fn cut_lists(action: Action) -> Option<u64> {
     match action {
         Action::Print | Action::FeedLines | Action::Slice => Some(16),

@@ -1,5 +1,5 @@
-//! What the exchange says and nobody can read: lines of its feed, lines that it posts to us, and
-//! elements of its answers. What stands beside them is as good as ever.
+//! Unreadable input from the exchange: feed lines, posted lines and elements of answers. What is
+//! beside them is intact.
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ use crate::exchange::{Results, read_webhook};
 
 /// Longer than any line that is read.
 const TOO_LONG: usize = 5_000;
-/// What stands between lines, and is none.
+/// Junk between lines that cannot be taken for a line.
 const JUNK: [&str; 3] = ["", " \r", r#"{"type":"status","text":"all is well"}"#];
-/// The same, where it may be a numbered line for all that anybody can see.
+/// Junk that may be taken for a numbered line.
 const NUMBERED_JUNK: [&str; 4] = ["oops", "[]", r#"{"sequence":"#, PRINT];
-/// A trade without its number.
+/// A trade without its sequence.
 const PRINT: &str = r#"{"type":"trade","executionId":"x","symbol":"IBM","priceInCents":500,"numShares":1,"timestamp":1}"#;
 
-/// A line of the feed as nobody can read it.
+/// A feed line, made unreadable.
 pub(super) fn line(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
     let mut whole = serde_json::to_value(line).unwrap_or_default();
     match dice.below(7) {
@@ -48,7 +48,7 @@ pub(super) fn line(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
     }
 }
 
-/// A line that ends behind its number, within the id of its order.
+/// A line cut after its sequence, within the id of its order.
 pub(super) fn cut_order(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
     let mut cut = serde_json::to_vec(line).unwrap_or_default();
     if let (Some(id), Some(start)) = (&line.order_id, place_of_order(&cut)) {
@@ -59,18 +59,18 @@ pub(super) fn cut_order(line: &FeedLine, dice: &mut Dice) -> Vec<u8> {
     cut
 }
 
-/// Where the id of its order begins in a line.
+/// Where the order id begins in a line.
 fn place_of_order(line: &[u8]) -> Option<usize> {
     let name = br#""orderId":""#;
     line.windows(name.len()).position(|bytes| bytes == name).map(|place| place + name.len())
 }
 
-/// Whether a line that nobody can read as a whole still says which order it is about.
+/// Whether an unreadable line still names its order.
 pub(super) fn names_order(bytes: &[u8], line: &FeedLine) -> bool {
     line.order_id.as_ref().is_some_and(|id| has(bytes, &format!(r#""orderId":"{id}""#)))
 }
 
-/// Whether it still says where it stands.
+/// Whether it still shows its sequence.
 pub(super) fn shows_sequence(bytes: &[u8], line: &FeedLine) -> bool {
     has(bytes, &format!(r#""sequence":{}"#, line.sequence))
 }
@@ -79,19 +79,19 @@ fn has(bytes: &[u8], part: &str) -> bool {
     bytes.windows(part.len()).any(|bytes| bytes == part.as_bytes())
 }
 
-/// Something between the lines that is none, and whether it may be a numbered line.
+/// Junk between lines, and whether it may be taken for a numbered line.
 pub(super) fn junk(dice: &mut Dice) -> (&'static str, bool) {
     let is_numbered = dice.percent(60);
     let junk: &[&str] = if is_numbered { &NUMBERED_JUNK } else { &JUNK };
     (junk[dice.below(junk.len())], is_numbered)
 }
 
-/// The same, and surely about no order of ours.
+/// Junk that may be taken for a numbered line, and is certainly about no order of ours.
 pub(super) const fn print_without_number() -> (&'static str, bool) {
     (PRINT, true)
 }
 
-/// Lines as they are posted, of which so many in a hundred cannot be read, and the places of all others.
+/// Posted lines, of which `chance` percent are unreadable, and the indexes of all others.
 pub(super) fn posted(
     session: &str,
     lines: &[FeedLine],
@@ -115,7 +115,7 @@ pub(super) fn posted(
     (read, honest)
 }
 
-/// The body of an answer with one element that cannot be read. `None` where it has no elements.
+/// The body of an answer with one unreadable element. `None` if it has no elements.
 pub(super) fn answer(response: &Response, dice: &mut Dice) -> Option<Vec<u8>> {
     let (mut body, spoil): (Value, fn(&mut Value, &mut Dice)) = match response {
         Response::Submit(response) => (serde_json::to_value(response).ok()?, spoil_submit),
@@ -126,7 +126,7 @@ pub(super) fn answer(response: &Response, dice: &mut Dice) -> Option<Vec<u8>> {
     let results = body["results"].as_array_mut()?;
     let place = dice.place(results.len())?;
     if dice.percent(30) {
-        // And beside it as it should be.
+        // And its intact copy beside it.
         let honest = results[place].clone();
         results.push(honest);
     }
@@ -134,7 +134,7 @@ pub(super) fn answer(response: &Response, dice: &mut Dice) -> Option<Vec<u8>> {
     Some(bytes(&body))
 }
 
-/// Gives a line a member that is none.
+/// Replaces a member of a line by an invalid one.
 fn spoil(line: &mut Value, dice: &mut Dice) {
     let (name, odd) = match dice.below(7) {
         0 => ("priceInCents", json!(0)),

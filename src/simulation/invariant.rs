@@ -1,7 +1,9 @@
+//! The invariants, and how a check reports a violation.
+
 use std::fmt;
 
-/// What has to hold at every step of every seed. The words are the ones that a failing seed is
-/// reported with.
+/// What must hold at every step of every seed. A failing seed is reported with
+/// [`message`](Self::message).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
     /// Acknowledged orders stay.
@@ -93,7 +95,7 @@ impl Invariant {
             Self::NeverLost => "an acknowledged order is never lost",
             Self::PlacedOnce => "an order is never placed twice at the exchange",
             Self::RecordFirst => "nothing is asked of the exchange before it is durable here",
-            Self::FilledWithinSize => "filled shares exceed an order only by an over-fill",
+            Self::FilledWithinSize => "filled shares exceed an order's size only by an over-fill",
             Self::FilledIsSum => "filled shares are the sum of the distinct executions",
             Self::CountedOnce => "an execution counts exactly once",
             Self::CountedIsReal => "what counts is what the exchange executed for that order",
@@ -104,9 +106,11 @@ impl Invariant {
             Self::SeenIsInPostgres => {
                 "what anybody sees or is told of is in Postgres, if it is awaited"
             }
-            Self::ExchangeNotDelayed => "an order goes to the exchange though Postgres is away",
+            Self::ExchangeNotDelayed => "an order goes to the exchange although Postgres is away",
             Self::SeenSurvives => "what a reader saw survives a crash",
-            Self::TerminalStays => "terminal stays terminal but for a late fill or a bust",
+            Self::TerminalStays => {
+                "a terminal order stays terminal, except after a late fill or a bust"
+            }
             Self::OneKeyOneOrder => "a user's key names one order for good",
             Self::UsersIndependent => "a user is told of nobody else's orders",
             Self::OneAnswer => "a client gets exactly one answer",
@@ -119,27 +123,25 @@ impl Invariant {
             Self::StreamIsTold => "a stream is told when there is more",
             Self::HaltedIsRefused => "no order is taken while everybody is halted",
             Self::MassCancelIsWhole => "a mass cancel records the cancel of every open order",
-            Self::ConfirmedIsDurable => "what the exchange is told that we have is durable",
+            Self::ConfirmedIsDurable => "what was confirmed to the exchange is durable",
             Self::StoreFollows => "the store follows the log and says the same",
             Self::RefusedIsUnrecorded => "what was refused was not recorded",
             Self::RefusedForRoom => {
                 "new orders are refused when the disk is full or Postgres is behind, and only then"
             }
-            Self::FailedForGood => {
-                "an order called failed is not at the exchange and never will be"
-            }
+            Self::FailedForGood => "a failed order is not at the exchange and never will be",
             Self::FailedInTime => {
-                "an order that the exchange never took is called failed in time, whatever clocks do"
+                "an order that the exchange never accepted fails in time, whatever clocks do"
             }
-            Self::TimeGoesOn => "what is recorded later has no earlier time",
-            Self::PositionAfterLines => "the feed position is durable only behind its lines",
+            Self::TimeGoesOn => "later records never have earlier times",
+            Self::PositionAfterLines => "the feed position is durable only after its lines",
             Self::QueuesBounded => "every queue stays within its limit",
             Self::StartsAfterCrash => "no crash leads to a refusal to start",
             Self::RotIsSeen => "rot refuses to start or cuts the last batch, and is never served",
-            Self::LogInStep => "the log takes what it is given",
-            Self::BothSidesAgree => "when the faults stop both sides agree about every order",
-            Self::NobodyWaits => "when the faults stop nobody waits and nothing is left to do",
-            Self::MemoryIsTheLog => "memory is what a recovery of the log gives",
+            Self::LogInStep => "the log accepts what it is given",
+            Self::BothSidesAgree => "once the faults stop, both sides agree about every order",
+            Self::NobodyWaits => "once the faults stop, nobody waits and nothing is left to do",
+            Self::MemoryIsTheLog => "memory equals a recovery of the log",
         }
     }
 }
@@ -150,16 +152,16 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// An invariant that did not hold.
+/// A broken invariant.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// Which one.
+    /// The invariant.
     pub invariant: Invariant,
-    /// What was seen instead.
+    /// What was observed.
     pub detail: String,
 }
 
-/// What a check gives.
+/// The result of a check.
 pub(super) type Checked<T = ()> = Result<T, Violation>;
 
 /// Fails with the detail unless the condition holds.
@@ -171,7 +173,6 @@ pub(super) fn ensure(
     if holds { Ok(()) } else { Err(broken(invariant, detail())) }
 }
 
-/// An invariant that does not hold, with what was seen.
 pub(super) fn broken(invariant: Invariant, detail: impl Into<String>) -> Violation {
     Violation { invariant, detail: detail.into() }
 }

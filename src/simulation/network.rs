@@ -1,5 +1,5 @@
-//! What is on its way between us and the exchange. A request goes on travelling when its sender has
-//! given up, and when its sender's process has ended.
+//! The messages in flight between us and the exchange. A request stays in flight after its sender
+//! timed out, and after its process ended.
 
 use std::time::Duration;
 
@@ -13,34 +13,34 @@ use crate::exchange::wire::{
     SubmitResponse,
 };
 
-/// Names a request and its answer, over all starts of the process.
+/// Identifies a request and its answer, across restarts of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FlightId(pub(super) u64);
 
-/// A request on its way to the exchange.
+/// A request to the exchange.
 pub(super) enum Request {
     Submit(SubmitRequest),
     Cancel(CancelRequest),
     Query(QueryRequest),
 }
 
-/// An answer on its way back.
+/// An answer of the exchange.
 pub(super) enum Response {
     Submit(SubmitResponse),
     Cancel(CancelResponse),
     Query(QueryResponse),
-    /// The body of any of them, with an element that nobody can read.
+    /// The body of any of the above, with an unreadable element.
     Body(Vec<u8>),
-    /// Another status than 200, or a body that nobody can read.
+    /// A status other than 200, or an unreadable body.
     Unreadable,
-    /// Nothing was done: `429`.
+    /// `429`: nothing was done.
     TooMany {
-        /// When it may be sent again, if that was said.
+        /// When it may be sent again, if the answer says so.
         retry_after: Option<Duration>,
     },
 }
 
-/// Everything on its way, in no order: whoever takes from it chooses.
+/// All messages in flight, in no order.
 #[derive(Default)]
 pub(super) struct Network {
     pub(super) requests: Vec<(FlightId, Request)>,
@@ -49,7 +49,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Puts a request on its way, through the bytes that really travel.
+    /// Sends a request, encoded and decoded as on the wire.
     pub(super) fn send(&mut self, request: &Request) -> Checked<FlightId> {
         self.last_flight += 1;
         let flight = FlightId(self.last_flight);
@@ -62,7 +62,7 @@ impl Network {
         Ok(flight)
     }
 
-    /// Puts an answer on its way.
+    /// Sends an answer.
     pub(super) fn respond(&mut self, flight: FlightId, response: Response) -> Checked {
         let response = match response {
             Response::Submit(response) => Response::Submit(through_json(&response)?),
@@ -76,8 +76,8 @@ impl Network {
 }
 
 impl Response {
-    /// Loses a part of the answer, or turns the order of its parts around: what is said of an
-    /// order has to be found by its id, and silence about it is no answer.
+    /// Loses a part of the answer, or reorders its parts: results must be found by their ids, and a
+    /// missing one is no answer.
     pub(super) fn mangle(&mut self, dice: &mut Dice) {
         match self {
             Self::Submit(response) => {
@@ -86,7 +86,7 @@ impl Response {
                     // Neither accepted nor refused.
                     (result.external_order_id, result.error) = (None, None);
                     if dice.percent(50) {
-                        // And in a second place the opposite.
+                        // And the opposite in a second result.
                         let error = Refusal { code: "halted".into(), message: "no".to_owned() };
                         result.error = Some(error);
                         response.results.push(honest);
@@ -106,7 +106,7 @@ impl Response {
     }
 }
 
-/// Reverses results and loses one of them, or gives one to spoil.
+/// Reverses the results or loses one of them, or returns one to spoil.
 fn mangle<'a, T>(results: &'a mut Vec<T>, dice: &mut Dice) -> Option<&'a mut T> {
     let place = dice.place(results.len())?;
     match dice.below(3) {

@@ -1,5 +1,5 @@
-//! One life of the process: the parts of the orders thread, of the log's threads, of the index and
-//! of the feed thread, all real, but moved one step at a time.
+//! One run of the process: the orders thread, the log's threads, the index and the feed thread, all
+//! real, but stepped by hand.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::types::{Moment, SteadyClock, TimestampMicros};
 use crate::wal::parts::{FaultyDisk, ManualWriter, recover_from};
 use crate::wal::{self, MIN_SEGMENT_BYTES, WalError, WalOptions};
 
-/// What outlives a process: its disk, its store, the operators' switch.
+/// What survives a process: its disk, its store, Postgres, the operators' switch.
 pub(super) struct Machine {
     pub(super) disk: FaultyDisk,
     pub(super) store: MemoryStore,
@@ -48,11 +48,11 @@ pub(super) struct Node {
     writer: Option<ManualWriter<FaultyDisk>>,
     follower: IndexFollower<FaultyDisk>,
     reads: IndexReader,
-    /// An exchange id that was looked for in the store, and the order that it means there.
+    /// An exchange id that was looked up in the store, and the order found.
     found: Option<(Wanted, Option<TrackedOrder>)>,
     is_stopping: bool,
     kill_switch: KillSwitch,
-    /// How far Postgres has come, as far as the process knows.
+    /// The position of Postgres, as the process knows it.
     pub(super) progress: Progress,
     pub(super) sessions: Sessions,
     pub(super) index: Index,
@@ -67,9 +67,9 @@ pub(super) struct Node {
 pub(super) enum SliceEnd {
     /// There is more to do at once.
     More,
-    /// Nothing is left to do for now.
+    /// Nothing to do for now.
     Done,
-    /// A stop was asked for, and everything is done.
+    /// Everything is done after a stop was requested.
     Stopped,
     /// The log has failed: the process ends.
     Dead,
@@ -83,7 +83,7 @@ pub(super) struct NotStarted {
 }
 
 impl Node {
-    /// Starts from what log and store hold.
+    /// Starts from log and store.
     #[expect(clippy::result_large_err, reason = "starts are few, and most succeed")]
     pub(super) fn start(
         machine: &Machine,
@@ -123,7 +123,7 @@ impl Node {
         clock.start_process(last_time, profile.engine.clock_tolerance_micros);
         let now = clock.ours();
         let kill_switch = machine.kill_switch.clone();
-        // Nobody asks it: the world says what time it is.
+        // Unused: the world passes the time.
         let steady = SteadyClock::start(TimestampMicros::default());
         let (commands, receivers) = order_commands(views.clone(), kill_switch.clone(), steady);
         let (to_orders, lines) = mailbox(profile.feed_queue);
@@ -188,7 +188,7 @@ impl Node {
         self.commands().views()
     }
 
-    /// One slice of the orders thread.
+    /// Runs one slice of the orders thread.
     pub(super) fn slice(&mut self, now: Moment) -> Checked<SliceEnd> {
         if self.is_stopping {
             refuse_requests(&mut self.inputs, &Refusal::STOPPING);
@@ -211,7 +211,7 @@ impl Node {
         Ok(end)
     }
 
-    /// Asks the process to end in order.
+    /// Requests a clean stop.
     pub(super) fn begin_stop(&mut self, now: Moment) {
         self.is_stopping = true;
         self.driver.log_feed_position(now);
@@ -231,7 +231,7 @@ impl Node {
         self.is_stopping || self.driver.postgres_refuses(now)
     }
 
-    /// Whether Postgres is awaited and some of what the log has is not shown because of it.
+    /// Whether anything in the log is not shown yet because Postgres lags.
     pub(super) fn waits_for_postgres(&self) -> bool {
         let (_, _, held, _) = self.driver.backlog();
         held > 0 || !self.service.is_readable()
@@ -239,7 +239,8 @@ impl Node {
 
     fn check_queues(&self) -> Checked {
         let (uncommitted, gated, held, replies) = self.driver.backlog();
-        // One slice may take every kind of input, and one input may be several events and effects.
+        // One slice may take every kind of input, and one input may become several events and
+        // effects.
         let slack = 64 * INPUTS_PER_SLICE;
         let queues = [
             ("uncommitted events", uncommitted, MAX_UNCOMMITTED_EVENTS + slack as u64),
@@ -261,7 +262,7 @@ impl Node {
         Ok(())
     }
 
-    /// Lets the log's writer work. False when it had nothing to do.
+    /// Steps the log's writer. False if it had nothing to do.
     pub(super) fn write_log(&mut self) -> bool {
         let Some(writer) = self.writer.as_mut().filter(|writer| writer.can_write()) else {
             return false;
@@ -273,7 +274,7 @@ impl Node {
         true
     }
 
-    /// Lets the log's preparing thread work. False when it had nothing to do.
+    /// Steps the log's preparing thread. False if it had nothing to do.
     pub(super) fn prepare_log(&mut self) -> bool {
         let Some(writer) = self.writer.as_mut().filter(|writer| writer.can_prepare()) else {
             return false;
@@ -282,7 +283,7 @@ impl Node {
         true
     }
 
-    /// Lets the index follow the log. False when it has all of it.
+    /// Steps the index. False if it has all of the log.
     pub(super) fn follow_log(&mut self) -> Checked<bool> {
         let before = self.index.position();
         let followed = self.follower.apply_batch(self.index.may_follow_to());
@@ -298,13 +299,13 @@ impl Node {
         Ok(is_news)
     }
 
-    /// Answers what readers ask the index. False when that is nothing.
+    /// Runs the queued reads of the index. False if there were none.
     pub(super) fn answer_reads(&self) -> bool {
         self.reads.run_pending()
     }
 
-    /// Looks in the store for an id that the exchange speaks of, or says what was found. False when
-    /// there is nothing to look for.
+    /// Looks up an exchange id in the store, or returns the result of the last lookup. False if
+    /// there is nothing to do.
     pub(super) fn find(&mut self) -> Checked<bool> {
         if let Some((wanted, order)) = self.found.take() {
             self.queues.answers.push(Answer::Found(wanted, order));
@@ -317,12 +318,12 @@ impl Node {
         Ok(true)
     }
 
-    /// The exchange has answered whether it is back. False when it did not count as away.
+    /// Answers a probe: the exchange is back. False if it did not count as away.
     pub(super) fn answer_probe(&self) -> bool {
         self.queues.answer_probe()
     }
 
-    /// Whether nothing is on its way, waits to be sent or waits to be taken.
+    /// Whether nothing is in flight or queued.
     pub(super) fn has_nothing_to_send(&self) -> bool {
         let queues = &self.queues;
         self.sessions.are_idle()
@@ -336,7 +337,7 @@ impl Node {
     }
 }
 
-/// The index as it would be opened, which has to begin within the log.
+/// Opens the index.
 fn open_index(machine: &Machine, profile: &Profile) -> Result<Index, OmsError> {
     let ages = IndexAges {
         unmatched_report_micros: profile.engine.unmatched_report_age_micros,
@@ -351,7 +352,7 @@ const LIMITS: OmsLimits =
     OmsLimits { max_held_for_creates: 96, max_recent_changes: 3, max_pause_doublings: 2 };
 
 fn options(profile: &Profile) -> OmsOptions {
-    // Nobody connects to it.
+    // Never connected to.
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let session = SessionOptions::new(ExchangeAddress::from(address));
     OmsOptions {

@@ -1,5 +1,5 @@
-//! Who else talks to the process: operators who cancel and halt, and the exchange that posts lines
-//! to us.
+//! The other callers of the process: operators who cancel and halt, and the exchange that posts
+//! lines to us.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::oms::{CancelScope, LinesDurable, MassCancelled, OrderCommands};
 use crate::order::Order;
 use crate::wal::Lsn;
 
-/// Everybody who waits.
+/// All of them who wait for an answer.
 #[derive(Default)]
 pub(super) struct Others {
     mass_cancels: Vec<MassCancel>,
@@ -21,13 +21,13 @@ pub(super) struct Others {
 }
 
 struct MassCancel {
-    /// Orders that it has to reach, as they were.
+    /// The orders it must reach, as they were.
     orders: Vec<Arc<Order>>,
     answer: oneshot::Receiver<MassCancelled>,
 }
 
 struct Post {
-    /// Those that could be read.
+    /// The readable lines.
     lines: Vec<PublishedLine>,
     answer: oneshot::Receiver<LinesDurable>,
 }
@@ -51,7 +51,7 @@ impl Others {
         }
     }
 
-    /// Posts lines of the feed to us, as they are read here.
+    /// Posts lines to us, as they are read here.
     pub(super) fn post(
         &mut self,
         commands: &OrderCommands,
@@ -73,7 +73,7 @@ impl Others {
         self.posts.clear();
     }
 
-    /// Takes the answers that have come, and checks them.
+    /// Checks the answers that have come.
     pub(super) fn take_answers(
         &mut self,
         durable: &DurableLog,
@@ -115,7 +115,7 @@ fn forgotten() -> super::Violation {
     broken(Invariant::OneAnswer, "a running process forgot an operator or the exchange")
 }
 
-/// Where Postgres is awaited, it has the cancels or the ends.
+/// If Postgres is awaited, it has the cancels or the ends of these orders.
 fn check_shown(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
     let Some(has) = durable.postgres else { return Ok(()) };
     for order in orders {
@@ -134,7 +134,7 @@ fn check_shown(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
 fn check_mass_cancel(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
     for order in orders {
         let is_asked = durable.cancel_was_requested(order.order_id);
-        // A bust may have opened it again.
+        // A bust may have reopened it.
         let has_ended = durable.has_ended_since(order.order_id, order.version);
         ensure(is_asked || has_ended, Invariant::MassCancelIsWhole, || {
             format!("{:?} was not asked to be cancelled", durable.order(order.order_id))

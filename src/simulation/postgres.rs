@@ -1,14 +1,13 @@
-//! A Postgres that follows the log: some of it at a time, now and then without saying so, and not at
-//! all while it is away. It outlives the process.
+//! A Postgres that follows the log in parts, sometimes without an answer, and not at all while it
+//! is away. It outlives the process.
 
 use super::dice::Dice;
 use crate::projection::Progress;
 use crate::wal::Lsn;
 
-/// What is in Postgres.
 #[derive(Debug, Default)]
 pub(super) struct Postgres {
-    /// Everything up to here.
+    /// It has everything up to here.
     has: Lsn,
     is_away: bool,
 }
@@ -22,15 +21,15 @@ impl Postgres {
         self.is_away
     }
 
-    /// Comes or goes. False where that changes nothing.
+    /// Sets whether it is away. False if that changes nothing.
     pub(super) const fn set_away(&mut self, is_away: bool) -> bool {
         let changes = self.is_away != is_away;
         self.is_away = is_away;
         changes
     }
 
-    /// Takes some of a log that is committed up to here; the process may not hear of it until the next
-    /// time. False when it has everything and the process knows.
+    /// Takes part of the committed log; the process may learn of it only next time. False if it has
+    /// everything and the process knows.
     pub(super) fn follow(&mut self, committed: Lsn, progress: &Progress, dice: &mut Dice) -> bool {
         if self.is_away || (self.has >= committed && progress.committed() >= self.has) {
             return false;
@@ -45,7 +44,7 @@ impl Postgres {
         true
     }
 
-    /// Takes everything, and the process knows.
+    /// Takes everything, and the process learns of it.
     pub(super) fn follow_all(&mut self, committed: Lsn, progress: &Progress) -> bool {
         let is_news = !self.is_away && progress.committed() < committed;
         if is_news {

@@ -1,56 +1,58 @@
+//! The profile of a seed: the odds of every action and fault, and the settings of the process.
+
 use std::time::Duration;
 
 use super::dice::Dice;
 use super::focus::Focus;
-use super::records::RecordManner;
+use super::records::RecordBehavior;
 use crate::engine::EngineOptions;
 
-/// One kind of step. What exactly happens in it is drawn when its turn comes.
+/// A kind of step. Its details are drawn when it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A user asks for an order, with or without a key.
+    /// A user places an order, with or without a key.
     Create,
-    /// A user asks again with a key that was used before.
+    /// A user repeats a key.
     Repeat,
-    /// A user asks to cancel an order.
+    /// A user cancels an order.
     Cancel,
-    /// A user asks for a list of all orders.
+    /// A user lists all orders.
     List,
-    /// A stream of orders begins, or goes on from where it is.
+    /// An order stream begins, or resumes.
     ReadStream,
-    /// A stream of orders is cut off.
+    /// An order stream is cut off.
     CutStream,
-    /// Users go on without the orders thread.
-    GoOn,
+    /// Users and streams are polled, without the orders thread.
+    PollClients,
     /// An operator cancels many orders.
     MassCancel,
-    /// An operator halts new orders, or lets them in again.
+    /// An operator halts new orders, or lifts halts.
     Halt,
     /// The exchange posts lines to us.
     Webhook,
-    /// A user goes away before the answer.
+    /// A user disconnects before the answer.
     HangUp,
-    /// One slice of the orders thread.
+    /// A slice of the orders thread.
     Slice,
-    /// What the log's writing thread does when it is woken.
+    /// The log's writer thread is woken.
     WriteLog,
-    /// What the log's preparing thread does when it is woken.
+    /// The log's preparing thread is woken.
     PrepareLog,
-    /// The store takes what the log has committed.
+    /// The store applies committed records.
     FollowLog,
     /// The store is made durable, and the log is cut up to there.
     PersistIndex,
-    /// The store answers what it is asked.
+    /// The store answers reads.
     AnswerReads,
-    /// The store is asked which order the exchange speaks of.
+    /// The store looks up an exchange id.
     Find,
-    /// The exchange is asked whether it is back.
+    /// The exchange is probed.
     Probe,
-    /// A session that carries orders sends what has gathered.
+    /// An order session sends what has gathered.
     SendSubmits,
-    /// The session that carries cancels and queries does.
+    /// The cancel session or the query session sends.
     SendControl,
-    /// A request arrives at the exchange, or never does.
+    /// A request arrives at the exchange, or is lost.
     Arrive,
     /// An answer of the exchange arrives here.
     Answer,
@@ -58,66 +60,66 @@ pub(super) enum Action {
     Cut,
     /// A trade at the exchange, which may fill orders.
     Print,
-    /// The exchange declares an execution void.
+    /// The exchange voids an execution.
     Bust,
     /// The exchange executes an order that has ended.
     LateFill,
-    /// The exchange cancels an order unasked.
+    /// The exchange cancels or expires an order unasked.
     Unasked,
     /// Day orders expire.
     DayEnd,
-    /// The exchange starts again, with another feed session.
+    /// The exchange restarts, with another feed session.
     ExchangeRestart,
-    /// The exchange gives the session of its feed another name.
+    /// The exchange renames its feed session.
     RenameSession,
     /// The feed brings lines.
     FeedLines,
-    /// The feed beats.
+    /// The feed brings a heartbeat.
     FeedBeat,
-    /// The connection of the feed breaks.
+    /// The feed connection breaks.
     FeedCut,
-    /// The exchange forgets old lines of the feed.
+    /// The exchange forgets old feed lines.
     FeedForget,
     /// The feed repeats a line.
     FeedAgain,
     /// The feed loses lines.
     FeedGap,
-    /// The feed brings two lines in the wrong order.
+    /// The feed swaps two lines.
     FeedSwap,
-    /// The feed brings a line that nobody can read.
+    /// The feed brings an unreadable line.
     FeedGarble,
-    /// The feed brings something that is no line.
+    /// The feed brings junk.
     FeedJunk,
     /// Time passes.
     Wait,
-    /// Somebody sets our clock.
+    /// Our machine's clock is set.
     SetClock,
-    /// Somebody sets the exchange's clock.
+    /// The exchange's clock is set.
     StepExchangeClock,
-    /// The disk is told to fail in a moment.
+    /// The disk will fail soon.
     DiskFault,
-    /// The disk runs full.
+    /// The disk fills up.
     DiskFull,
-    /// There is room again.
+    /// The disk has room again.
     DiskRoom,
     /// The process is killed.
     Kill,
-    /// The machine loses its power.
+    /// The machine loses power.
     PowerLoss,
     /// The process is asked to stop.
     Stop,
     /// The process starts.
     Start,
-    /// Postgres takes what the log has committed, or some of it.
+    /// Postgres takes all or some of the committed log.
     FollowPostgres,
     /// Postgres goes away.
     PostgresAway,
-    /// Postgres is back.
+    /// Postgres comes back.
     PostgresBack,
 }
 
-/// How often each kind of step comes in an ordinary seed. Those that can be left out of a seed are
-/// marked: seeds that never crash, or crash all the time, find different mistakes.
+/// Ordinary weight of each action, and whether a seed may leave it out: seeds that never crash find
+/// other bugs than seeds that crash all the time.
 const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::Create, 50, false),
     (Action::Repeat, 25, true),
@@ -125,7 +127,7 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::List, 20, true),
     (Action::ReadStream, 60, true),
     (Action::CutStream, 6, true),
-    (Action::GoOn, 30, false),
+    (Action::PollClients, 30, false),
     (Action::MassCancel, 2, true),
     (Action::Halt, 1, true),
     (Action::Webhook, 20, true),
@@ -174,77 +176,72 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::PostgresBack, 12, false),
 ];
 
-/// Longer than a seed: nobody compares open orders with the exchange's record of them.
-const NO_COMPARISON: Duration = Duration::from_secs(30);
-/// Most segments of the log that are kept for a full disk.
+/// Longer than a seed: open orders are never reconciled periodically.
+const NO_RECONCILIATION: Duration = Duration::from_secs(30);
+/// Most reserve segments of the log.
 pub(super) const MAX_RESERVE_SEGMENTS: u64 = 2;
 
-/// What kind of seed this is.
+/// The profile of a seed.
 pub(super) struct Profile {
-    /// What it is about.
     pub(super) focus: Focus,
     /// Steps before the faults stop.
     pub(super) steps: usize,
-    /// How many users there are.
     pub(super) users: usize,
-    /// How many keys each of them has.
+    /// Keys per user.
     pub(super) keys: usize,
-    /// Of a hundred requests to the exchange, so many never arrive.
+    /// Percentage of requests to the exchange that are lost.
     pub(super) lost_requests: u64,
-    /// Of a hundred answers of the exchange, so many are lost or cannot be read.
+    /// Percentage of its answers that are lost or unreadable.
     pub(super) lost_answers: u64,
-    /// Of a hundred answers of the exchange, so many are incomplete or mixed up.
+    /// Percentage of its answers that are incomplete or reordered.
     pub(super) mangled_answers: u64,
-    /// Of a hundred lines that are posted, and of a hundred answers, so many have something that
-    /// nobody can read.
+    /// Percentage of posted lines, and of answers, with an unreadable part.
     pub(super) garbled: u64,
-    /// Of a hundred ids of orders and executions that the exchange gives, so many are ones that it had
-    /// given before it started again.
-    pub(super) used_ids: u64,
-    /// Of a hundred restarts of the exchange, so many number its feed again under the same name.
+    /// Percentage of order ids and execution ids that the exchange reuses after a restart.
+    pub(super) reused_ids: u64,
+    /// Percentage of its restarts after which the feed numbering restarts under the same name.
     pub(super) kept_names: u64,
-    /// Of a hundred connections of the feed that ask for what is gone, so many are answered with
-    /// something else.
+    /// Percentage of feed connections that ask for lost lines and get others instead of `410`.
     pub(super) other_sessions: u64,
-    /// Of a hundred requests that the exchange refuses for now.
+    /// Percentage of requests that the exchange throttles.
     pub(super) throttled_requests: u64,
-    /// Of a hundred attempts to send, so many find nobody there.
+    /// Percentage of attempts to send that find the exchange unreachable.
     pub(super) refused_connections: u64,
-    /// Of a hundred cancels, so many are declined by the exchange.
+    /// Percentage of cancels that the exchange declines.
     pub(super) declined_cancels: u64,
-    /// What records of orders the exchange gives.
-    pub(super) records: RecordManner,
-    /// Whether lines may be lost that nothing else tells: busts.
+    /// How the exchange's records behave.
+    pub(super) records: RecordBehavior,
+    /// Whether lines may be lost that only the feed has: busts.
     pub(super) loses_busts: bool,
-    /// Microseconds that the exchange's clock is ahead of the true time; behind, when negative.
+    /// Offset of the exchange's clock from the true time, in microseconds.
     pub(super) exchange_clock: i64,
-    /// Room for lines of the feed in front of the orders thread.
+    /// Capacity of the queue from the feed to the orders thread.
     pub(super) feed_queue: usize,
-    /// Longest step of the clock between two steps, in microseconds.
+    /// Longest time between two steps, in microseconds.
     pub(super) pace_micros: u64,
-    /// Times that the engines decide by.
+    /// Timing rules of the engines.
     pub(super) engine: EngineOptions,
     /// How long a client waits.
     pub(super) reply_timeout: Duration,
     /// Whether readers and clients wait for Postgres.
     pub(super) awaits_postgres: bool,
-    /// How long Postgres may need before new orders are refused.
+    /// How long Postgres may lag before new orders are refused.
     pub(super) postgres_stall: Duration,
     /// How much longer a client waits for Postgres.
     pub(super) postgres_patience: Duration,
     /// Whether the orders thread commits lone requests by itself.
     pub(super) commits_alone: bool,
-    /// How often open orders are compared with the exchange's record.
+    /// Interval between reconciliations of all open orders.
     pub(super) cleanup_interval: Duration,
     /// How long ended orders stay in memory.
     pub(super) keep_ended: Duration,
-    /// How long changes of orders are kept.
+    /// How long changes of orders are kept, in microseconds.
     pub(super) changes_age_micros: u64,
-    /// How often the orders thread looks at what waits.
+    /// How often the orders thread checks what waits.
     pub(super) sweep_interval: Duration,
-    /// Longest wait for an answer of the exchange.
+    /// Timeout of a request to the exchange, in microseconds.
     pub(super) request_timeout_micros: u64,
-    /// Segments of the log that are kept for a full disk.
+    /// Reserve segments of the log.
     pub(super) reserve_segments: u64,
     weights: Vec<(Action, u64)>,
     total: u64,
@@ -260,11 +257,11 @@ impl Profile {
                 2 => 4,
                 _ => 8,
             };
-            (action, weight * focus.times(action).unwrap_or(times))
+            (action, weight * focus.weight_factor(action).unwrap_or(times))
         });
         let weights: Vec<(Action, u64)> = weights.collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();
-        // A network without faults, one with some, and one that hardly works.
+        // A perfect network, a mediocre one, and one that hardly works.
         let mut faults = |most: u64| match dice.below(3) {
             0 => 0,
             1 => most / 4,
@@ -273,12 +270,12 @@ impl Profile {
         let (lost_requests, lost_answers) = (faults(40), faults(40));
         let (mangled_answers, refused_connections) = (faults(20), faults(30));
         let (throttled_requests, garbled) = (faults(15), faults(25));
-        let (kept_names, other_sessions, used_ids) = (faults(80), faults(80), faults(80));
+        let (kept_names, other_sessions, reused_ids) = (faults(80), faults(80), faults(80));
         let declined_cancels = faults(20);
         let clock_tolerance_micros = dice.between(0, 4) * 10_000;
         let tolerance = i64::try_from(clock_tolerance_micros).unwrap_or_default();
         let exchange_clock = [-tolerance, -tolerance / 2, 0, tolerance][dice.below(4)];
-        let records = RecordManner {
+        let records = RecordBehavior {
             lag_micros: [0, 0, 15_000, 80_000][dice.below(4)],
             shows_as_of: dice.percent(50),
             cut_lists: [0, 0, 30][dice.below(3)],
@@ -295,7 +292,7 @@ impl Profile {
             lost_answers,
             mangled_answers,
             garbled,
-            used_ids,
+            reused_ids,
             kept_names,
             other_sessions,
             throttled_requests,
@@ -335,22 +332,22 @@ impl Profile {
         profile
     }
 
-    /// Sets what the focus of the seed needs, or what would hide its faults.
+    /// Sets what the focus needs, and removes what would hide its faults.
     fn concentrate(&mut self, dice: &mut Dice) {
         match self.focus {
             Focus::Nothing => {}
             Focus::CutLines | Focus::LostLines => {
                 self.records.cut_lists = 0;
-                self.cleanup_interval = NO_COMPARISON;
+                self.cleanup_interval = NO_RECONCILIATION;
                 self.feed_queue = 64;
             }
             Focus::Renumbering => {
                 let lag_micros = [15_000, 80_000][dice.below(2)];
-                self.records = RecordManner { lag_micros, shows_as_of: true, cut_lists: 0 };
+                self.records = RecordBehavior { lag_micros, shows_as_of: true, cut_lists: 0 };
                 self.kept_names = 100;
                 self.pace_micros = [400, 3_000][dice.below(2)];
             }
-            Focus::UsedIds => self.used_ids = 80,
+            Focus::ReusedIds => self.reused_ids = 80,
             Focus::LateRecords => {
                 self.records.lag_micros = 80_000;
                 self.lost_answers = 40;
@@ -359,18 +356,18 @@ impl Profile {
                 self.pace_micros = 400;
             }
             Focus::CutLists => {
-                self.records = RecordManner { lag_micros: 0, shows_as_of: true, cut_lists: 60 };
+                self.records = RecordBehavior { lag_micros: 0, shows_as_of: true, cut_lists: 60 };
                 self.cleanup_interval = Duration::from_millis(20);
                 self.pace_micros = 3_000;
             }
             Focus::OddRecords => {
-                self.records = RecordManner { lag_micros: 0, cut_lists: 0, ..self.records };
+                self.records = RecordBehavior { lag_micros: 0, cut_lists: 0, ..self.records };
                 self.garbled = 60;
             }
         }
     }
 
-    /// The next kind of step.
+    /// Draws the next action.
     pub(super) fn draw_action(&self, dice: &mut Dice) -> Action {
         let mut at = dice.between(0, self.total - 1);
         for &(action, weight) in &self.weights {

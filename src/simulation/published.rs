@@ -1,14 +1,14 @@
-//! What the exchange has published on its feed, and how it numbers that: in sessions with names of
-//! their own, in numberings that begin again under the same name, under names that change.
+//! The exchange's published feed, in sessions with names, in numberings that restart under the same
+//! name, and under names that change.
 
 use compact_str::{CompactString, format_compact};
 
 use crate::exchange::wire::{FeedLine, FeedLineType};
 use crate::types::OrderId;
 
-/// The first sequence of a session follows on this. Sequences that begin again do so further below
-/// than a seed has lines, so that no reader can take them for those that it was to go on from: where
-/// a numbering has overtaken the old one unread, no feed shows it.
+/// The first sequence of a session follows this one. Restarted numberings begin lower, by more than
+/// a seed has lines, so that no reader can take them for the lines it was to resume from: a feed
+/// that has overtaken the old numbering unread cannot be told apart.
 const FIRST_BASE: u64 = 60_000;
 const BASE_STEP: u64 = 20_000;
 
@@ -18,14 +18,14 @@ pub(super) struct PublishedLine {
     pub(super) line: FeedLine,
     /// The order that it is about, whatever ids it carries.
     pub(super) order: Option<OrderId>,
-    /// No query brings what it says: a feed that loses it has lost it for good. This feed loses
-    /// only others.
-    pub(super) only_here: bool,
-    /// It may have come so that nobody could say whose it is, or something else in its place: the
+    /// Only the feed has it: no query shows it, so a lost one is lost for good. This feed loses
+    /// others only.
+    pub(super) only_on_feed: bool,
+    /// It may have come so garbled that its order was unknown, or junk came in its place: the
     /// position passes it, and a query makes up for it.
     pub(super) is_unsure: bool,
-    /// It may have come so that nobody could read more of it than which order it is about: the order keeps
-    /// it until its record makes up for it.
+    /// Of its content only the order may have been readable: the order keeps that as a case until
+    /// its record makes up for it.
     pub(super) is_unread: bool,
 }
 
@@ -33,14 +33,14 @@ pub(super) struct PublishedLine {
 pub(super) struct Published {
     sessions: u64,
     session: CompactString,
-    /// Counts the numberings: a connection is one to a numbering.
+    /// Counts the numberings; a connection belongs to one.
     numbering: u32,
-    /// Whether the numbering has begun again under its name.
-    is_again: bool,
+    /// Whether the numbering has restarted under its name.
+    has_restarted_numbering: bool,
     /// The sequence before the first line.
     base: u64,
     lines: Vec<PublishedLine>,
-    /// The first sequence that is still kept.
+    /// The oldest sequence kept.
     first_kept: u64,
 }
 
@@ -50,41 +50,41 @@ impl Published {
             sessions: 1,
             session: format_compact!("1"),
             numbering: 1,
-            is_again: false,
+            has_restarted_numbering: false,
             base: FIRST_BASE,
             lines: Vec::new(),
             first_kept: FIRST_BASE + 1,
         }
     }
 
-    /// Adds a line, and gives it its sequence.
-    pub(super) fn push(&mut self, mut line: FeedLine, order: Option<OrderId>, only_here: bool) {
+    /// Adds a line and numbers it.
+    pub(super) fn push(&mut self, mut line: FeedLine, order: Option<OrderId>, only_on_feed: bool) {
         line.sequence = self.last() + 1;
         self.lines.push(PublishedLine {
             line,
             order,
-            only_here,
+            only_on_feed,
             is_unsure: false,
             is_unread: false,
         });
     }
 
-    /// Another session begins: the lines of the old one are gone.
+    /// Begins another session: the lines of the old one are gone.
     pub(super) fn begin_session(&mut self) {
         self.rename();
-        self.is_again = false;
+        self.has_restarted_numbering = false;
         self.begin_numbering(FIRST_BASE);
     }
 
-    /// The sequences begin again under the same name. False when that would be once too often.
-    pub(super) fn begin_again(&mut self) -> bool {
+    /// Restarts the numbering under the same name. False if it cannot restart again.
+    pub(super) fn restart_numbering(&mut self) -> bool {
         let Some(base) = self.base.checked_sub(BASE_STEP) else { return false };
-        self.is_again = true;
+        self.has_restarted_numbering = true;
         self.begin_numbering(base);
         true
     }
 
-    /// The session has another name from now on, and its numbering goes on.
+    /// Renames the session; its numbering continues.
     pub(super) fn rename(&mut self) {
         self.sessions += 1;
         self.session = format_compact!("{}", self.sessions);
@@ -106,8 +106,8 @@ impl Published {
         self.numbering
     }
 
-    pub(super) const fn is_again(&self) -> bool {
-        self.is_again
+    pub(super) const fn has_restarted_numbering(&self) -> bool {
+        self.has_restarted_numbering
     }
 
     /// The last sequence.
@@ -115,12 +115,12 @@ impl Published {
         self.base + self.lines.len() as u64
     }
 
-    /// The first sequence that is kept.
+    /// The oldest sequence kept.
     pub(super) const fn first_kept(&self) -> u64 {
         self.first_kept
     }
 
-    /// Forgets the lines before one: who asks for them is told that they are gone.
+    /// Forgets the lines before an index: a reader that asks for them learns that they are gone.
     pub(super) fn forget_before(&mut self, place: usize) {
         self.first_kept = self.first_kept.max(self.base + place as u64 + 1);
     }
@@ -141,15 +141,15 @@ impl Published {
         self.lines.get(place)
     }
 
-    /// What a line says may not have come.
-    pub(super) fn doubt(&mut self, sequence: u64) {
+    /// Marks a line whose content may not have come.
+    pub(super) fn mark_unsure(&mut self, sequence: u64) {
         if let Some(line) = self.at_mut(sequence) {
             line.is_unsure = true;
         }
     }
 
-    /// Of what a line says only the order may have come.
-    pub(super) fn note_unread(&mut self, sequence: u64) {
+    /// Marks a line of which only the order may have come.
+    pub(super) fn mark_unread(&mut self, sequence: u64) {
         if let Some(line) = self.at_mut(sequence) {
             line.is_unread = true;
         }

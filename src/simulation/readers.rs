@@ -1,4 +1,4 @@
-//! What users read, at every step: all orders of everybody.
+//! Reads all orders of all users, at every step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::oms::CommittedViews;
 use crate::order::{Order, Status};
 use crate::types::{OrderId, UserId};
 
-/// What was read last.
+/// The orders as last read.
 #[derive(Default)]
 pub(super) struct Readers {
     seen: BTreeMap<OrderId, Arc<Order>>,
 }
 
 impl Readers {
-    /// Reads everything, and compares it with what was read before, with what is durable and with
-    /// what the exchange says.
+    /// Reads everything, and compares it with earlier reads, with what is durable, and with the
+    /// exchange.
     pub(super) fn read_all(
         &mut self,
         users: &[UserId],
@@ -43,7 +43,7 @@ impl Readers {
         Ok(())
     }
 
-    /// What has been read is in memory or in the store for good.
+    /// Orders that were read before must be in memory or in the store.
     fn read_forgotten(
         &mut self,
         (views, index): (&CommittedViews, &Index),
@@ -67,7 +67,7 @@ impl Readers {
         Ok(())
     }
 
-    /// Compares an order as it is read with what was read before.
+    /// Compares an order with its earlier read.
     fn read(&mut self, order: &Arc<Order>, durable: &DurableLog, exchange: &Exchange) -> Checked {
         let before = self.seen.get(&order.order_id);
         if before.is_some_and(|before| Arc::ptr_eq(before, order) || before == order) {
@@ -81,19 +81,19 @@ impl Readers {
         Ok(())
     }
 
-    /// The versions of a user's orders that were read.
+    /// The versions of a user's orders as last read.
     pub(super) fn versions_of(&self, user: &UserId) -> BTreeMap<OrderId, u64> {
         let theirs = self.seen.values().filter(|order| order.user == *user);
         theirs.map(|order| (order.order_id, order.version)).collect()
     }
 
-    /// An order as it was read last.
+    /// An order as last read.
     pub(super) fn seen(&self, order_id: OrderId) -> Option<&Arc<Order>> {
         self.seen.get(&order_id)
     }
 }
 
-/// From what was read before to what is read now.
+/// Checks the step from an earlier read to this one.
 fn check_step(before: Option<&Arc<Order>>, order: &Arc<Order>, durable: &DurableLog) -> Checked {
     let Some(before) = before else { return Ok(()) };
     ensure(before.version <= order.version, Invariant::VersionNeverBack, || {
@@ -111,7 +111,7 @@ fn check_step(before: Option<&Arc<Order>>, order: &Arc<Order>, durable: &Durable
     })
 }
 
-/// What is read is a version that the durable log has.
+/// A read version must be in the durable log.
 fn check_durable(durable: &DurableLog, order: &Arc<Order>) -> Checked {
     let recorded = durable.version(order.order_id, order.version);
     ensure(recorded == Some(order), Invariant::SeenIsDurable, || {
@@ -120,9 +120,10 @@ fn check_durable(durable: &DurableLog, order: &Arc<Order>) -> Checked {
 }
 
 fn check_failed(exchange: &Exchange, order: &Order) -> Checked {
-    // Where records lag an order may be called failed that lives: it is found and taken back.
+    // While records lag, an order may be called failed that is open at the exchange: it is found
+    // and cancelled later.
     let lives = order.status == Status::Failed
         && exchange.is_accepted(order.order_id)
-        && !exchange.may_seem_unknown();
+        && !exchange.may_report_unknown();
     ensure(!lives, Invariant::FailedForGood, || format!("{order:?}"))
 }

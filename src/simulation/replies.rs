@@ -1,9 +1,9 @@
-//! What an answer has to be, by what was asked and by what has happened.
+//! Checks answers against the request and against what happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::clients::{Surroundings, Told};
+use super::clients::{CheckContext, Told};
 use super::invariant::{Checked, Invariant, broken, ensure};
 use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::wire::ExchangeStatus;
@@ -11,17 +11,17 @@ use crate::oms::CreateOrder;
 use crate::order::{Ending, Order, Status};
 use crate::types::{OrderId, UserId};
 
-/// Checks the answer to a create, and says in words what it was.
+/// Checks the answer to a create. Returns its outcome in words.
 pub(super) fn check_create_reply(
     told: &mut Told,
     request: &CreateOrder,
     reply: &CreateReply,
-    (around, store_has_moved): (&Surroundings<'_>, bool),
+    (context, store_has_moved): (&CheckContext<'_>, bool),
 ) -> Checked<&'static str> {
     let (order, words) = match reply {
         CreateReply::Accepted(order) => {
             check_own(order, request)?;
-            let record = around.exchange.record(order.order_id);
+            let record = context.exchange.record(order.order_id);
             let is_theirs = record.external_order_id == order.external_order_id;
             let is_named = order.external_order_id.is_some();
             ensure(is_named && is_theirs, Invariant::AnswerIsTrue, || {
@@ -51,17 +51,17 @@ pub(super) fn check_create_reply(
         CreateReply::OutcomeUnknown => return Ok("outcome unknown"),
         CreateReply::Unavailable => {
             told.refused.insert(request.order_id);
-            // Between the look at the store and the orders thread, memory may forget the order that
-            // a key names.
+            // Between the lookup in the store and the orders thread, memory may forget the order
+            // that a key names.
             let may_be_unsure = request.client_order_id.is_some() && store_has_moved;
-            ensure(around.may_refuse || may_be_unsure, Invariant::RefusedForRoom, || {
+            ensure(context.may_refuse || may_be_unsure, Invariant::RefusedForRoom, || {
                 format!("{} was refused while there is room", request.order_id)
             })?;
             return Ok("refused");
         }
         CreateReply::NoRoom => {
             told.refused.insert(request.order_id);
-            ensure(around.is_full, Invariant::RefusedForRoom, || {
+            ensure(context.is_full, Invariant::RefusedForRoom, || {
                 format!("{} was refused for want of room that there is", request.order_id)
             })?;
             return Ok("refused for room");
@@ -83,7 +83,7 @@ pub(super) fn check_create_reply(
     Ok(words)
 }
 
-/// The order that was asked for, and no other.
+/// The requested order, and no other.
 fn check_own(order: &Order, request: &CreateOrder) -> Checked {
     let is_own = order.order_id == request.order_id && has_body(order, request);
     ensure(is_own, Invariant::AnswerIsTrue, || format!("{request:?} was answered {order:?}"))
@@ -116,21 +116,21 @@ fn has_body(order: &Order, request: &CreateOrder) -> bool {
         && order.num_shares == request.num_shares
 }
 
-/// Checks the answer to a cancel, and says in words what it was.
+/// Checks the answer to a cancel. Returns its outcome in words.
 pub(super) fn check_cancel_reply(
     (order_id, is_theirs): (OrderId, bool),
     reply: &CancelReply,
-    around: &Surroundings<'_>,
+    context: &CheckContext<'_>,
 ) -> Checked<&'static str> {
     let is_true = |holds: bool, order: &Order, words: &str| {
-        let status = around.exchange.record(order_id).status;
+        let status = context.exchange.record(order_id).status;
         ensure(holds, Invariant::AnswerIsTrue, || {
             format!("{words} was answered with {order:?}, at the exchange it is {status:?}")
         })
     };
     match reply {
         CancelReply::Cancelled(order) => {
-            let lives = around.exchange.record(order_id).status == ExchangeStatus::Open;
+            let lives = context.exchange.record(order_id).status == ExchangeStatus::Open;
             let by_user = order.ending() == Some(Ending::CancelledByUser);
             let is_cancelled = order.status == Status::Cancelled && by_user;
             is_true(is_cancelled && !lives, order, "cancelled")?;
@@ -152,17 +152,17 @@ pub(super) fn check_cancel_reply(
             ensure(!is_theirs, Invariant::NeverLost, known)?;
             Ok("cancel not found")
         }
-        CancelReply::Unavailable if around.may_refuse => Ok("cancel refused"),
+        CancelReply::Unavailable if context.may_refuse => Ok("cancel refused"),
         CancelReply::OutcomeUnknown => Ok("cancel outcome unknown"),
-        CancelReply::NoRoom if around.is_exhausted => Ok("cancel refused for room"),
+        CancelReply::NoRoom if context.is_exhausted => Ok("cancel refused for room"),
         CancelReply::NoRoom | CancelReply::Unavailable => {
             Err(broken(Invariant::RefusedForRoom, "a cancel was refused while there is room"))
         }
     }
 }
 
-/// Checks a list of all orders of a user: newest first, each once, and none missing or older than
-/// what the user had read before.
+/// Checks a list of all orders of a user: newest first, each once, none missing, and none older
+/// than an earlier read.
 pub(super) fn check_list(
     user: &UserId,
     known: &BTreeMap<OrderId, u64>,

@@ -1,4 +1,4 @@
-//! Bits that turn in what was stored: on a copy of the disk, so that the seed can go on.
+//! Bit rot: flips bits on a copy of the disk, so that the seed can continue.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use crate::index::{Index, IndexAges};
 use crate::wal::parts::{FaultyDisk, recover_from};
 use crate::wal::{Lsn, RecordView, WalError};
 
-/// Of a hundred crashes, after so many a bit is turned.
+/// Percentage of crashes after which a bit is flipped.
 const ROT_PERCENT: u64 = 30;
 
 impl World<'_> {
-    /// Turns a bit of a copy of the disk: its recovery may refuse, or give less at the end, but
-    /// never anything else.
+    /// Flips a bit on a copy of the disk. Its recovery may refuse, or end earlier, but must never
+    /// return anything else.
     pub(super) fn check_rot(&mut self) -> Checked {
         if !self.dice.percent(ROT_PERCENT) {
             return Ok(());
         }
-        // As a start reads it, or from the beginning.
+        // From where a start reads it, or from the beginning.
         let stored = Index::in_memory(&self.machine.store, IndexAges::default());
         let position = stored.map(|index| index.position()).unwrap_or_default();
         let after = if self.dice.percent(50) { Some(position) } else { None };
@@ -34,7 +34,7 @@ impl World<'_> {
         let bit = u32::try_from(self.dice.below(8)).unwrap_or_default();
         say!(self.trace, "on a copy of the disk, bit {bit} of byte {at} in {name} turns");
         copy.flip_bit(name, at, bit);
-        // The last batch may be cut; it is the one that was being written, or the last committed.
+        // The last batch may be cut: the one being written, or the last committed one.
         let (durable, before_last_commit) = self.durable.record_counts();
         let kept = if last(&whole) > durable { durable } else { before_last_commit };
         match records(&copy, after) {
@@ -54,12 +54,12 @@ impl World<'_> {
     }
 }
 
-/// Place of the last of these records, after `after` where there are none.
+/// The LSN of the last of these records, or `after` if there are none.
 fn last(records: &Records) -> u64 {
     records.hashes.last().map_or(records.after, |(lsn, _)| *lsn)
 }
 
-/// Place and hash of each record that a recovery gives, and where it began.
+/// LSN and hash of each recovered record, and where the recovery began.
 struct Records {
     after: u64,
     hashes: Vec<(u64, u64)>,

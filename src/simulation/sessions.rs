@@ -1,4 +1,4 @@
-//! The sessions with the exchange: the real batches, over a network that is not.
+//! The sessions with the exchange: real batches over the simulated network.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,20 +11,19 @@ use crate::oms::OmsMetrics;
 use crate::oms::parts::{CancelBatch, Decision, QueryBatch, SessionQueues, SubmitBatch};
 use crate::types::Moment;
 
-/// Sessions that carry orders. One more carries cancels, and another one queries.
+/// Order sessions. There is one more for cancels, and one for queries.
 pub(super) const SUBMIT_SESSIONS: usize = 2;
 const CANCEL_SESSION: usize = SUBMIT_SESSIONS;
-/// All of them.
 pub(super) const SESSIONS: usize = SUBMIT_SESSIONS + 2;
 
-/// What a session has sent and has no answer to.
+/// A batch that was sent and is not answered.
 enum Sent {
     Submit(SubmitBatch),
     Cancel(CancelBatch),
     Query(QueryBatch),
 }
 
-/// A request that a session waits with.
+/// The pending request of a session.
 struct Flight {
     id: FlightId,
     sent_at_micros: u64,
@@ -38,7 +37,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// What would travel.
+    /// The request on the wire.
     pub(super) fn request(&self) -> Request {
         match &self.sent {
             Sent::Submit(batch) => Request::Submit(batch.request().clone()),
@@ -65,7 +64,7 @@ impl Sessions {
         self.flights.iter().all(Option::is_none)
     }
 
-    /// Takes what a session would send next. `None` when it waits for an answer or for work.
+    /// Takes what a session would send next. `None` if it waits for an answer or for work.
     pub(super) fn take_request(&mut self, session: usize, now: Moment) -> Option<Outgoing> {
         if self.flights.get(session).is_none_or(Option::is_some) {
             return None;
@@ -84,7 +83,7 @@ impl Sessions {
         sent.map(|sent| Outgoing { session, sent })
     }
 
-    /// Puts a request on its way.
+    /// Sends a request.
     pub(super) fn send(
         &mut self,
         outgoing: Outgoing,
@@ -99,13 +98,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// Nobody was there to send a request to.
+    /// Completes a request that could not be sent.
     pub(super) fn fail_to_send(&mut self, outgoing: Outgoing, now: Moment) {
         let outcome = SessionError::NotSent("refused".to_owned());
         self.complete(outgoing.sent, Err(outcome), now);
     }
 
-    /// Takes an answer. False when nobody waits for it any more.
+    /// Takes an answer. False if nobody waits for it any more.
     pub(super) fn receive(&mut self, id: FlightId, response: Response, now: Moment) -> bool {
         let waits = |flight: &&mut Option<Flight>| flight.as_ref().is_some_and(|f| f.id == id);
         let Some(flight) = self.flights.iter_mut().find(waits).and_then(Option::take) else {
@@ -115,12 +114,12 @@ impl Sessions {
         true
     }
 
-    /// Breaks a session's connection: its request has no answer.
+    /// Breaks a session's connection: its request gets no answer.
     pub(super) fn cut(&mut self, session: usize, now: Moment) -> bool {
         self.give_up(session, SessionError::OutcomeUnknown("cut".to_owned()), now)
     }
 
-    /// False when the session waits for nothing.
+    /// False if the session waits for nothing.
     fn give_up(&mut self, session: usize, error: SessionError, now: Moment) -> bool {
         let Some(flight) = self.flights.get_mut(session).and_then(Option::take) else {
             return false;
@@ -129,7 +128,7 @@ impl Sessions {
         true
     }
 
-    /// Gives up waiting for answers to what was sent before a time.
+    /// Times out the requests sent before a time.
     pub(super) fn time_out(&mut self, sent_before_micros: u64, now: Moment) -> usize {
         let is_late = |flight: &Option<Flight>| {
             flight.as_ref().is_some_and(|flight| flight.sent_at_micros < sent_before_micros)

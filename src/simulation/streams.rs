@@ -1,5 +1,5 @@
-//! Streams of orders: clients that read the changes of a user's orders, are cut off, and go on from
-//! the last id that they have got.
+//! Order streams: clients that read the changes of a user's orders, are cut off, and resume from
+//! the last id they got.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::wal::Lsn;
 
 type Answer = Result<ChangesSince, StoreUnavailable>;
 
-/// All streams: one for each user.
+/// All streams, one per user.
 pub(super) struct Streams {
     streams: Vec<Stream>,
-    /// How long changes are kept.
+    /// How long changes are kept, in microseconds.
     changes_age_micros: u64,
 }
 
@@ -31,15 +31,15 @@ struct Stream {
 }
 
 enum State {
-    /// Nothing of it is known: it begins with the open orders.
+    /// Begins with the open orders.
     New,
-    /// It has all up to here, and is not connected.
+    /// Disconnected, with everything up to here.
     Away(Lsn),
-    /// It has all up to here, and there may be more.
+    /// Has everything up to here; there may be more.
     Behind(Lsn),
-    /// It waits for an answer about what is behind.
+    /// Waits for the changes after here.
     Asking(Lsn, Pin<Box<dyn Future<Output = Answer>>>),
-    /// It has everything, and is told when there is more.
+    /// Has everything up to here, and will be told of more.
     Idle(Lsn),
 }
 
@@ -53,7 +53,7 @@ impl Streams {
         self.streams.len()
     }
 
-    /// One stream connects, or asks for at most `limit` changes. False when it has nothing to do.
+    /// Connects a stream, or reads at most `limit` changes. `None` if it has nothing to do.
     pub(super) fn read(
         &mut self,
         (place, limit): (usize, usize),
@@ -86,7 +86,7 @@ impl Streams {
         }
     }
 
-    /// One stream is cut off, before it gets what it waits for.
+    /// Cuts a stream off, before it gets what it waits for.
     pub(super) fn cut(&mut self, place: usize, watch: &OrderWatch) -> bool {
         let Some(stream) = self.streams.get_mut(place) else { return false };
         watch.unwatch(&stream.user);
@@ -100,8 +100,8 @@ impl Streams {
         }
     }
 
-    /// Lets everybody go on who waits, and checks the answers that have come.
-    pub(super) fn go_on(
+    /// Polls every stream, and checks the answers that have come.
+    pub(super) fn poll_all(
         &mut self,
         (views, watch): (&CommittedViews, &mut OrderWatch),
         durable: &DurableLog,
@@ -131,7 +131,7 @@ impl Streams {
         Ok(words)
     }
 
-    /// Whether every stream has everything.
+    /// Checks that every stream has everything.
     pub(super) fn check_ends(&self, durable: &DurableLog) -> Checked {
         let (last, _) = durable.record_counts();
         for Stream { user, state } in &self.streams {
@@ -156,7 +156,7 @@ impl Stream {
         self.state = State::Asking(after, answer);
     }
 
-    /// False when it was not connected.
+    /// False if it was not connected.
     fn cut(&mut self) -> bool {
         let (State::Behind(after) | State::Asking(after, _) | State::Idle(after)) = self.state
         else {
@@ -202,7 +202,7 @@ impl Stream {
     }
 }
 
-/// The open orders are those of one moment, which the cursor names.
+/// The open orders are those at the cursor.
 fn check_open(user: &UserId, open: &[Arc<Order>], cursor: Lsn, durable: &DurableLog) -> Checked {
     let (last, _) = durable.record_counts();
     ensure(cursor.0 <= last, Invariant::SeenIsDurable, || {
@@ -221,7 +221,7 @@ fn check_open(user: &UserId, open: &[Arc<Order>], cursor: Lsn, durable: &Durable
     })
 }
 
-/// Who was not told of anything has all that readers see.
+/// A stream that was told of nothing has everything that readers see.
 fn check_idle(user: &UserId, upto: Lsn, views: &CommittedViews, durable: &DurableLog) -> Checked {
     let Some(view) = views.user(user) else { return Ok(()) };
     for order in view.orders.values() {

@@ -1,3 +1,5 @@
+//! The trace of a seed.
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
@@ -5,17 +7,17 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::types::OrderId;
 
-/// Is told each line of a trace as it happens.
+/// Gets each line of a trace as it is written.
 pub type TraceListener<'a> = &'a mut dyn FnMut(&str);
 
-/// What happened, one line a step. Hashed always, so that two runs of a seed can be compared.
+/// A line per event, always hashed, so that two runs of a seed can be compared.
 pub(super) struct Trace<'a> {
     listener: Option<TraceListener<'a>>,
     hash: u64,
     line: String,
-    /// Short names of orders, by the order of their creation.
+    /// Short names of orders, in the order of their creation.
     names: BTreeMap<OrderId, usize>,
-    /// How often something happened in this seed, by what it was.
+    /// How often things happened in this seed.
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -30,10 +32,10 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// Notes what happens.
+    /// Writes a line.
     pub(super) fn say(&mut self, what: fmt::Arguments<'_>) {
         self.line.clear();
-        // Writing into a String does not fail.
+        // Writing to a String cannot fail.
         let _written = self.line.write_fmt(what);
         self.hash = xxh3_64_with_seed(self.line.as_bytes(), self.hash);
         if let Some(listener) = &mut self.listener {
@@ -41,7 +43,7 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// Counts that something happened which a simulation worth its name has to bring about.
+    /// Counts something that a useful simulation must bring about.
     pub(super) fn count(&mut self, what: &'static str) {
         self.count_many(what, 1);
     }
@@ -50,7 +52,7 @@ impl<'a> Trace<'a> {
         *self.counts.entry(what).or_default() += times;
     }
 
-    /// A short name of an order.
+    /// The short name of an order.
     pub(super) fn name(&mut self, order_id: OrderId) -> OrderName {
         let next = self.names.len() + 1;
         OrderName(*self.names.entry(order_id).or_insert(next))
@@ -65,7 +67,7 @@ impl<'a> Trace<'a> {
     }
 }
 
-/// An order as the trace calls it.
+/// The short name of an order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OrderName(usize);
 
@@ -75,7 +77,7 @@ impl fmt::Display for OrderName {
     }
 }
 
-/// Notes what happens, in the manner of `format!`.
+/// Writes a line to the trace, like `format!`.
 macro_rules! say {
     ($trace:expr, $($what:tt)*) => {
         $trace.say(format_args!($($what)*))

@@ -1,7 +1,7 @@
-//! The whole: users, the process with its disk and its store, the network, the exchange and its
-//! feed, and the clocks. One kind of step after the other, chosen by the dice.
+//! The world: users, the process with its disk and store, the network, the exchange with its feed,
+//! and the clocks. Takes one step after another, chosen by the dice.
 
-use super::clients::{Clients, Surroundings};
+use super::clients::{CheckContext, Clients};
 use super::clock::SimulatedClock;
 use super::dice::Dice;
 use super::durable::DurableLog;
@@ -22,10 +22,9 @@ use crate::market::{MarketWriter, Watchers, open_market};
 use crate::oms::KillSwitch;
 use crate::wal::parts::{Crash, Fault, FaultyDisk};
 
-/// Steps drawn for one that can be taken: most kinds are impossible at most times.
+/// Draws for one possible action: most are impossible at most times.
 const DRAWS_PER_STEP: usize = 16;
 
-/// Everything that there is.
 pub(super) struct World<'a> {
     pub(super) dice: Dice,
     pub(super) profile: Profile,
@@ -34,7 +33,7 @@ pub(super) struct World<'a> {
     pub(super) machine: Machine,
     /// `None` while the process is down.
     pub(super) node: Option<Node>,
-    /// While the process is down.
+    /// Set while the process is down.
     market: Option<MarketWriter>,
     pub(super) network: Network,
     pub(super) exchange: Exchange,
@@ -43,7 +42,7 @@ pub(super) struct World<'a> {
     pub(super) readers: Readers,
     pub(super) streams: Streams,
     pub(super) durable: DurableLog,
-    /// Nothing goes wrong any more.
+    /// The faults have stopped.
     pub(super) is_calm: bool,
 }
 
@@ -55,7 +54,7 @@ impl<'a> World<'a> {
     ) -> Self {
         let mut dice = Dice::new(seed);
         let profile = Profile::draw(&mut dice, steps);
-        let ids = ExecutionIds::new(profile.used_ids, Dice::new(dice.any()));
+        let ids = ExecutionIds::new(profile.reused_ids, Dice::new(dice.any()));
         let (market, _nobody_reads_prices) = open_market(Watchers::default());
         let clients = Clients::new(profile.users);
         let mut durable = DurableLog::new(profile.engine);
@@ -84,13 +83,13 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Lets the world go on until the faults stop, and until everything has come to rest then.
+    /// Runs the steps, then stops the faults and waits until everything is quiet.
     pub(super) fn run(&mut self) -> Checked {
         self.start()?;
         for _ in 0..self.profile.steps {
             self.step()?;
         }
-        self.come_to_rest()
+        self.quiesce()
     }
 
     fn step(&mut self) -> Checked {
@@ -99,7 +98,7 @@ impl<'a> World<'a> {
         for _ in 0..DRAWS_PER_STEP {
             let action = self.profile.draw_action(&mut self.dice);
             let has_acted = self.act(action)?;
-            self.tell_exchange_notes();
+            self.trace_exchange_notes();
             if has_acted {
                 break;
             }
@@ -107,16 +106,16 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    pub(super) fn tell_exchange_notes(&mut self) {
+    pub(super) fn trace_exchange_notes(&mut self) {
         for note in self.exchange.notes.drain(..) {
             say!(self.trace, "  {note}");
         }
-        let (orders, executions) = self.exchange.take_used_again();
+        let (orders, executions) = self.exchange.take_reused_count();
         self.trace.count_many("ids of orders used again", orders);
         self.trace.count_many("ids of executions used again", executions);
     }
 
-    /// Lets time pass, and what times out by itself.
+    /// Advances time, and times requests out.
     pub(super) fn pass_time(&mut self, micros: u64) {
         self.exchange.remember(self.clock.micros());
         self.clock.advance(micros);
@@ -129,7 +128,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Does a step of one kind. False when it cannot be done now.
+    /// Takes an action. False if it is not possible now.
     fn act(&mut self, action: Action) -> Checked<bool> {
         match action {
             Action::Create => self.create(),
@@ -138,7 +137,7 @@ impl<'a> World<'a> {
             Action::List => Ok(self.list()),
             Action::ReadStream => self.read_stream(),
             Action::CutStream => Ok(self.cut_stream()),
-            Action::GoOn => self.look().map(|()| self.node.is_some()),
+            Action::PollClients => self.observe().map(|()| self.node.is_some()),
             Action::HangUp => Ok(self.hang_up()),
             Action::MassCancel => Ok(self.mass_cancel()),
             Action::Halt => Ok(self.halt()),
@@ -190,12 +189,12 @@ impl<'a> World<'a> {
             Action::Start if self.node.is_none() => self.start().map(|()| true),
             Action::Start => Ok(false),
             Action::FollowPostgres => self.follow_postgres(),
-            Action::PostgresAway => Ok(self.move_postgres(true)),
-            Action::PostgresBack => Ok(self.move_postgres(false)),
+            Action::PostgresAway => Ok(self.set_postgres_away(true)),
+            Action::PostgresBack => Ok(self.set_postgres_away(false)),
         }
     }
 
-    /// One slice of the orders thread, and what users see after it.
+    /// Runs a slice of the orders thread, and observes the result.
     pub(super) fn slice(&mut self) -> Checked<bool> {
         let now = self.clock.ours();
         let Some(node) = &mut self.node else { return Ok(false) };
@@ -210,12 +209,12 @@ impl<'a> World<'a> {
                 return Ok(true);
             }
         }
-        self.look()?;
+        self.observe()?;
         match end {
             SliceEnd::More | SliceEnd::Done => {}
             SliceEnd::Stopped => {
                 self.trace.count("stops in order");
-                // The store takes what is committed before it ends.
+                // The store applies what is committed before it ends.
                 self.follow_log()?;
                 if self.persist_index()? && self.node.is_none() {
                     return Ok(true);
@@ -226,17 +225,17 @@ impl<'a> World<'a> {
                 self.trace.count("ends after a failed write");
                 self.end_process();
                 self.lose_unsynced(Crash::Kill);
-                self.durable.look_at_all(&self.machine.disk, &self.exchange)?;
+                self.durable.verify_all(&self.machine.disk, &self.exchange)?;
             }
         }
         Ok(true)
     }
 
-    /// Reads everything, lets everybody go on who waits, and checks the answers.
-    pub(super) fn look(&mut self) -> Checked {
+    /// Reads everything, polls everybody who waits, and checks the answers.
+    pub(super) fn observe(&mut self) -> Checked {
         let Some(node) = &mut self.node else { return Ok(()) };
         let views = node.views().clone();
-        for words in self.streams.go_on((&views, &mut node.order_watch), &self.durable)? {
+        for words in self.streams.poll_all((&views, &mut node.order_watch), &self.durable)? {
             say!(self.trace, "  {words}");
             self.trace.count(words);
         }
@@ -245,7 +244,7 @@ impl<'a> World<'a> {
         if node.service.is_readable() {
             self.readers.read_all(&self.clients.users, readable, (durable, exchange))?;
         }
-        let around = Surroundings {
+        let context = CheckContext {
             views: node.views(),
             index: &node.index,
             exchange,
@@ -255,7 +254,7 @@ impl<'a> World<'a> {
             is_exhausted: node.driver().wal().is_exhausted(),
             is_readable: node.service.is_readable(),
         };
-        for answered in self.clients.go_on(&around)? {
+        for answered in self.clients.poll_all(&context)? {
             if let Some(order_id) = answered.order_id {
                 let name = self.trace.name(order_id);
                 say!(self.trace, "  {name} is answered: {}", answered.words);
@@ -304,7 +303,7 @@ impl<'a> World<'a> {
         Ok(true)
     }
 
-    /// Postgres takes some of what is committed. False when there is nothing, or it is away.
+    /// Postgres takes some of what is committed. False if there is nothing, or it is away.
     pub(super) fn follow_postgres(&mut self) -> Checked<bool> {
         let Some(node) = self.node.as_ref().filter(|_| self.profile.awaits_postgres) else {
             return Ok(false);
@@ -324,7 +323,7 @@ impl<'a> World<'a> {
         Ok(has_followed)
     }
 
-    pub(super) fn move_postgres(&mut self, is_away: bool) -> bool {
+    pub(super) fn set_postgres_away(&mut self, is_away: bool) -> bool {
         let moves = self.profile.awaits_postgres && self.machine.postgres.set_away(is_away);
         if moves {
             say!(self.trace, "Postgres is away: {is_away}");
@@ -349,7 +348,7 @@ impl<'a> World<'a> {
             return Ok(false);
         }
         say!(self.trace, "the store answers");
-        self.look()?;
+        self.observe()?;
         Ok(true)
     }
 
@@ -372,19 +371,19 @@ impl<'a> World<'a> {
         has_answered
     }
 
-    /// Finds out what is durable now, and ends the process if it ended in the middle of that.
+    /// Establishes what is durable now, and ends the process if it died during the disk work.
     fn after_disk_work(&mut self) -> Checked<bool> {
         if self.machine.disk.is_dead() {
             self.trace.count("crashes in the middle of disk work");
             let crash = if self.dice.percent(50) { Crash::Kill } else { Crash::PowerLoss };
             return self.crash(crash);
         }
-        let looked = self.durable.look(&self.machine.disk, &self.exchange);
-        self.tell_durable_notes();
+        let looked = self.durable.catch_up(&self.machine.disk, &self.exchange);
+        self.trace_durable_notes();
         looked.map(|()| true)
     }
 
-    fn tell_durable_notes(&mut self) {
+    fn trace_durable_notes(&mut self) {
         for (order_id, what) in self.durable.notes.drain(..) {
             match order_id.map(|order_id| self.trace.name(order_id)) {
                 Some(name) => say!(self.trace, "  durable: {name} {what}"),
@@ -426,7 +425,7 @@ impl<'a> World<'a> {
         say!(self.trace, "the process has ended, {cut} users wait in vain");
     }
 
-    /// Starts the process. It may die again in that.
+    /// Starts the process, which may die while starting.
     pub(super) fn start(&mut self) -> Checked {
         let Some(market) = self.market.take() else { return Ok(()) };
         let micros = self.clock.micros_to_start(self.profile.engine.clock_tolerance_micros);
@@ -434,8 +433,8 @@ impl<'a> World<'a> {
         match Node::start(&self.machine, &self.profile, market, &mut self.clock) {
             Ok(node) => {
                 self.trace.count("starts");
-                self.durable.look_at_all(&self.machine.disk, &self.exchange)?;
-                self.tell_durable_notes();
+                self.durable.verify_all(&self.machine.disk, &self.exchange)?;
+                self.trace_durable_notes();
                 say!(self.trace, "the process starts with {:?}", self.durable.record_counts());
                 let readable = (node.views(), &node.index);
                 let checks = (&self.durable, &self.exchange);

@@ -69,7 +69,7 @@ fn what_other_tables_speak_of_is_missed() {
         ),
         (
             "UPDATE projection SET lsn = 1 WHERE is_current".to_owned(),
-            vec!["behind the position", "projection"],
+            vec!["past the position", "projection"],
         ),
     ] {
         database.sql(&tamper);

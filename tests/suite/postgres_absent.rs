@@ -10,7 +10,7 @@ fn orders_go_on_without_it_and_it_gets_all_of_them_when_it_comes() {
     let mut postgres = Postgres::absent();
     let database = postgres.database();
     let server = Server::start(data.path(), &["--postgres", &database.url]);
-    server.program.await_error("orders go on without it");
+    server.program.await_error("orders continue without it");
     let load = Load::start(&server, data.path(), 3);
     load.await_more(60);
     assert_eq!(server.metric("projection_connected"), 0);
@@ -44,7 +44,7 @@ fn with_migrate_it_gets_its_tables_when_it_comes() {
     let mut postgres = Postgres::absent();
     let database = postgres.database();
     let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
-    server.program.await_error("orders go on without it");
+    server.program.await_error("orders continue without it");
     server.user(data.path(), "alice").place_resting("IBM");
     postgres.start_again();
     server.program.await_error("the tables are up to date");

@@ -17,8 +17,8 @@ fn a_refused_row_is_named_and_stops_only_the_projection() {
     let alice = server.user(data.path(), "alice");
     let refused = alice.place_resting("BAC")["orderId"].as_str().unwrap().to_owned();
 
-    let line = server.program.await_error("until somebody sees to it");
-    for expected in ["no_bac", "Failing row contains", &refused, "alice", "orders go on"] {
+    let line = server.program.await_error("until an operator fixes this");
+    for expected in ["no_bac", "Failing row contains", &refused, "alice", "orders continue"] {
         assert!(line.contains(expected), "{expected} is missing: {line}");
     }
     // Also while it tries again, which it does every few seconds.

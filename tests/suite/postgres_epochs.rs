@@ -50,7 +50,7 @@ fn another_log_is_refused_at_the_start_or_waited_for() {
     await_caught_up(&server, data.path(), &database.url);
 
     let stranger = Server::start(other.path(), &settings);
-    let line = stranger.program.await_error("until somebody sees to it");
+    let line = stranger.program.await_error("until an operator fixes this");
     assert!(line.contains("follows log") && line.contains("longbow restore"), "{line}");
     stranger.user(other.path(), "bob").place_resting("IBM");
     assert!(stranger.program.stop().success());

@@ -32,7 +32,7 @@ fn orders_go_on(disk: &Path) {
 
     let load = Load::start(&server, data.path(), 3);
     let line = server.program.await_error("Postgres does not follow the log");
-    assert!(line.contains("No space left on device") && line.contains("orders go on"), "{line}");
+    assert!(line.contains("No space left on device") && line.contains("orders continue"), "{line}");
     load.await_more(30);
     assert_eq!(server.metric("projection_stopped"), 0, "it passes by itself");
 

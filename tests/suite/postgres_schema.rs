@@ -89,7 +89,7 @@ fn another_version_that_comes_up_later_is_waited_for() {
     let alice = server.user(data.path(), "alice");
     alice.place_resting("IBM");
     postgres.start_again();
-    let line = server.program.await_error("until somebody sees to it");
+    let line = server.program.await_error("until an operator fixes this");
     assert!(line.contains("use the newer program"), "{line}");
     assert_eq!(server.metric("projection_stopped"), 1);
     alice.place_resting("SPY");
@@ -97,7 +97,7 @@ fn another_version_that_comes_up_later_is_waited_for() {
 
     // Then they are gone altogether, as with an empty server in the place of the old one.
     database.sql("DROP SCHEMA public, analysis CASCADE; CREATE SCHEMA public");
-    let line = server.program.await_error("until somebody sees to it");
+    let line = server.program.await_error("until an operator fixes this");
     assert!(line.contains("schema version 0") && line.contains("longbow migrate"), "{line}");
     migrate(&database);
     server.program.await_error("Postgres follows the log");

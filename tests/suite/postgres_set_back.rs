@@ -64,7 +64,7 @@ fn a_backup_that_is_too_old_for_the_log_is_said_and_filled_from_the_index() {
     postgres.stop();
     postgres.set_back(&backup);
     postgres.start_again();
-    let line = server.program.await_error("until somebody sees to it");
+    let line = server.program.await_error("until an operator fixes this");
     assert!(line.contains("the log begins at") && line.contains("longbow backfill"), "{line}");
     let alice = server.user(data.path(), "alice");
     alice.place_resting("IBM");

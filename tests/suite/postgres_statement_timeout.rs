@@ -26,7 +26,7 @@ fn a_batch_that_takes_too_long_is_halved_and_grows_again() {
     postgres.start_again();
     // 5 ms an order: a batch of everything is ended by Postgres, as often as it is tried.
     let line = server.program.await_error("statement timeout");
-    assert!(line.contains("orders go on"), "{line}");
+    assert!(line.contains("orders continue"), "{line}");
     server.program.await_error("Postgres follows the log");
     until("everything to be there", || {
         (server.metric("projection_lag_records") == 0).then_some(())

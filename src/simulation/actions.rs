@@ -1,4 +1,4 @@
-//! The steps of users, network and exchange.
+//! Actions of users, operators, network and exchange.
 
 use super::exchange::SYMBOLS;
 use super::garble;
@@ -13,10 +13,10 @@ use crate::oms::{CancelScope, CreateOrder, Halts};
 use crate::order::Status;
 use crate::types::{ClientOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce, UserId};
 
-/// Prices are few, so that some limits are reached and some are not.
+/// Few prices, so that some limits are reached and some are not.
 const LOWEST_PRICE_CENTS: i64 = 9_990;
 const PRICE_STEPS: usize = 10;
-/// Lines that the exchange may still want to post to us.
+/// The newest lines, which the exchange may still post.
 const NEWEST_LINES: usize = 12;
 /// A symbol that the exchange does not trade.
 const UNTRADED: &str = "NONE";
@@ -53,7 +53,7 @@ impl World<'_> {
         self.ask_for(request)
     }
 
-    /// An order that the exchange takes. `None` while the process is down.
+    /// An order that the exchange accepts. `None` while the process is down.
     pub(super) fn create_without_key(&mut self) -> Checked<Option<OrderId>> {
         let (Some(user), Ok(symbol)) = (self.clients.users.first(), Symbol::new(SYMBOLS[0])) else {
             return Ok(None);
@@ -74,7 +74,7 @@ impl World<'_> {
         Ok(self.ask_for(request)?.then_some(order_id))
     }
 
-    /// The same key again, usually with the same body.
+    /// Repeats a key, usually with the same body.
     pub(super) fn repeat(&mut self) -> Checked<bool> {
         let Some(first) = self.dice.pick(&self.clients.keyed).cloned() else { return Ok(false) };
         if self.node.is_none() {
@@ -156,7 +156,7 @@ impl World<'_> {
         };
         say!(self.trace, "stream {place} asks for {limit} changes: {words}");
         self.trace.count(words);
-        self.look()?;
+        self.observe()?;
         Ok(true)
     }
 
@@ -178,7 +178,7 @@ impl World<'_> {
     }
 }
 
-/// Operators, and the exchange that calls us.
+/// Operators, and the exchange that posts to us.
 impl World<'_> {
     fn some_user(&mut self) -> Option<UserId> {
         self.dice.pick(&self.clients.users).cloned()
@@ -199,7 +199,7 @@ impl World<'_> {
         true
     }
 
-    /// Halts somebody, or nobody: that more often, or nothing would happen any more.
+    /// Sets a halt, or more often none: otherwise little would happen.
     pub(super) fn halt(&mut self) -> bool {
         let halts = match self.dice.below(5) {
             0 => Halts { all: true, ..Halts::default() },
@@ -218,7 +218,7 @@ impl World<'_> {
         let newest = self.exchange.feed().lines().iter().rev().take(NEWEST_LINES);
         let newest: Vec<PublishedLine> = newest
             .filter(|published| published.line.order_id.is_some())
-            // What says too little to be taken as it is comes by the feed alone here.
+            // Incomplete lines come only by the feed.
             .filter(|PublishedLine { line, .. }| {
                 line.symbol.is_some() || line.line_type != FeedLineType::Trade
             })
@@ -238,7 +238,7 @@ impl World<'_> {
             say!(self.trace, "  one of them as {:?}", unreadable.text);
             self.trace.count("posted lines that cannot be read");
         }
-        // What can be read is confirmed, whatever stands beside it.
+        // Readable lines are confirmed, whatever is beside them.
         let honest = honest.into_iter().map(|place| posted[place].clone()).collect();
         self.others.post(node.commands(), honest, read);
         true
@@ -262,7 +262,7 @@ impl World<'_> {
         Ok(true)
     }
 
-    /// Whatever is about to leave has to be durable.
+    /// Everything that leaves must be durable.
     fn check_outgoing(&mut self, outgoing: &Outgoing) -> Checked {
         match outgoing.request() {
             Request::Submit(request) => {
@@ -299,7 +299,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A request arrives at the exchange, in whatever order, or does not.
+    /// A request arrives at the exchange, in any order, or is lost.
     pub(super) fn arrive(&mut self) -> Checked<bool> {
         let Some(place) = self.dice.place(self.network.requests.len()) else { return Ok(false) };
         let (flight, request) = self.network.requests.swap_remove(place);
@@ -362,7 +362,7 @@ impl World<'_> {
                 say!(self.trace, "  its answer is mixed up");
                 response.mangle(&mut self.dice);
             } else if self.dice.percent(self.profile.garbled)
-                // Not both: what contradicts a false refusal must not be what nobody can read.
+                // Not both: the line that contradicts a false refusal must be readable.
                 && let Some(body) = garble::answer(&response, &mut self.dice)
             {
                 say!(self.trace, "  its answer is {}", String::from_utf8_lossy(&body));
@@ -378,7 +378,7 @@ impl World<'_> {
         Ok(true)
     }
 
-    /// What a reader has seen fail is not accepted afterwards.
+    /// An order that a reader saw fail is not accepted afterwards.
     fn check_accepted(&self, request: &Request) -> Checked {
         let Request::Submit(request) = request else { return Ok(()) };
         for order in &request.orders {
@@ -387,7 +387,7 @@ impl World<'_> {
             let is_failed = seen.is_some_and(|seen| seen.status == Status::Failed);
             ensure(
                 !(is_failed && self.exchange.is_accepted(order_id))
-                    || self.exchange.may_seem_unknown(),
+                    || self.exchange.may_report_unknown(),
                 Invariant::FailedForGood,
                 || format!("{seen:?} is accepted now"),
             )?;
@@ -430,15 +430,15 @@ impl World<'_> {
         true
     }
 
-    /// Some order that was accepted.
+    /// An accepted order.
     fn some_accepted(&mut self) -> Option<OrderId> {
         let accepted = self.exchange.accepted().map(|(id, _)| id);
         let accepted: Vec<OrderId> = accepted.filter(|id| self.exchange.is_named(*id)).collect();
         self.dice.pick(&accepted).copied()
     }
 
-    /// Whether the feed will bring a line for certain: only then may there be one that nothing else
-    /// can tell.
+    /// Whether the feed will certainly bring a line: only then may there be one that only the feed
+    /// has.
     fn feed_is_certain(&self) -> bool {
         let feed = self.exchange.feed();
         self.durable.position_in(&feed.session()).is_some_and(|last| feed.keeps(last + 1))
@@ -467,8 +467,8 @@ impl World<'_> {
         if !matches!(self.exchange.record(order_id).status, Cancelled | Expired | Filled) {
             return false;
         }
-        // What was executed before has come: a late fill could else fill the order for us in its
-        // stead, and who asks about an order that is filled?
+        // Earlier executions have come: otherwise a late fill could fill the order here in their
+        // place, and filled orders are not queried.
         let is_recorded = |known: &QueryExecution| {
             self.durable.counted(order_id).any(|(id, _)| *id == known.execution_id)
         };

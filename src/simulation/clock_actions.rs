@@ -1,4 +1,4 @@
-//! The steps of those who set clocks.
+//! Actions that set clocks.
 
 use super::network::Request;
 use super::trace::say;
@@ -9,9 +9,8 @@ const MINUTE: i64 = 60_000 * MILLISECOND;
 const HOUR: i64 = 60 * MINUTE;
 
 impl World<'_> {
-    /// Somebody sets the wall clock of our machine, as far from the true time as they like: what
-    /// reads it follows slowly. Not before the process has heard the exchange's clock: until then
-    /// it compares with its own.
+    /// Sets our machine's wall clock to any offset; the steady clock follows it slowly. Only once
+    /// the process has heard the exchange's clock: before that it compares with its own.
     pub(super) fn set_clock(&mut self) -> bool {
         let now = self.clock.ours();
         if !self.node.as_ref().is_some_and(|node| node.hears_exchange(now)) {
@@ -25,8 +24,8 @@ impl World<'_> {
         true
     }
 
-    /// Somebody sets the exchange's clock, and the feed tells of it at once: before that nobody could
-    /// know. No order is on its way, whose deadline was told by the clock as it was.
+    /// Sets the exchange's clock, which the feed reports at once: earlier nobody could know. No
+    /// submit may be in flight, since its deadline was told by the old clock.
     pub(super) fn step_exchange_clock(&mut self) -> bool {
         let now = self.clock.ours();
         let submits = |(_, request): &(_, Request)| matches!(request, Request::Submit(_));
@@ -44,8 +43,8 @@ impl World<'_> {
         self.feed_beat()
     }
 
-    /// What a process knew of the exchange's clock ends with it. A clock that is far from ours is set
-    /// right before the next one starts, and no order of this one is still on its way then.
+    /// A process forgets the exchange's clock when it ends. A clock that is far off is corrected
+    /// before the next one starts, and submits of this process are dropped from the network.
     pub(super) fn forget_exchange_clock(&mut self) {
         if self.clock.set_exchange_right() {
             say!(self.trace, "the exchange's clock is set right");

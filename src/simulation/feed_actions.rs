@@ -1,4 +1,4 @@
-//! The steps of the feed, of its sessions, and of what it carries.
+//! Actions of the feed and its sessions.
 
 use compact_str::CompactString;
 
@@ -11,13 +11,13 @@ use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::FeedLineType;
 
-/// Trades with which an exchange goes on that has started again.
+/// Trades that a restarted exchange continues with.
 const PRINTS_AT_ONCE: usize = 12;
 
-/// Its sessions.
+/// Sessions.
 impl World<'_> {
-    /// Whether nothing is on its way to the process that the exchange said before it started again: an id
-    /// is used for another order much later than that.
+    /// Whether nothing that the exchange said before its restart is still on its way to the
+    /// process: an id is reused much later than that.
     pub(super) fn is_quiet_about_ids(&self) -> bool {
         let feed = self.exchange.feed();
         let is_current = |(session, sequence): (&CompactString, u64)| {
@@ -30,36 +30,37 @@ impl World<'_> {
             })
     }
 
-    /// Whether every line that only the feed can tell is durable here.
-    fn has_all_only_there(&self) -> bool {
+    /// Whether every line that only the feed has is durable here.
+    fn has_all_feed_only_lines(&self) -> bool {
         let lines = self.exchange.feed().lines();
         lines
             .iter()
-            .filter(|line| line.only_here)
+            .filter(|line| line.only_on_feed)
             .all(|line| self.durable.has(line, &self.exchange))
     }
 
-    /// A restart takes the lines of the old session away, so what only they tell must have come.
+    /// A restart removes the lines of the old session, so those that only the feed has must have
+    /// come.
     pub(super) fn restart_exchange(&mut self) -> bool {
-        if !self.has_all_only_there() && !self.exchange.loses_busts {
+        if !self.has_all_feed_only_lines() && !self.exchange.loses_busts {
             return false;
         }
         let keeps_name = self.dice.percent(self.profile.kept_names);
         say!(self.trace, "the exchange starts again, under the same name: {keeps_name}");
         self.trace.count("restarts of the exchange");
         self.exchange.restart(keeps_name);
-        if self.exchange.feed().is_again() {
+        if self.exchange.feed().has_restarted_numbering() {
             self.trace.count("numberings that begin again");
         }
         if self.profile.focus == Focus::Renumbering {
-            self.go_on_at_once();
+            self.resume_at_once();
         }
         true
     }
 
-    /// The feed is read again at once, and orders are filled that records of a while ago know as open.
-    fn go_on_at_once(&mut self) {
-        // One to be told that the old lines are gone, and one to begin behind them.
+    /// Reads the feed again at once, and fills orders that slightly older records show as open.
+    fn resume_at_once(&mut self) {
+        // One read to learn that the old lines are gone, one to resume after them.
         for _ in 0..2 {
             self.feed_lines();
         }
@@ -69,11 +70,11 @@ impl World<'_> {
         self.feed_lines();
     }
 
-    /// The session has another name from now on; the records of orders go on with the old one for a
-    /// while. The connection goes on, or breaks. Who asks for the old name is told that it is gone, so
-    /// what only its lines tell must have come.
+    /// Renames the session; records keep the old name for a while. The connection continues, or
+    /// breaks. A reader that asks for the old name learns that it is gone, so the lines that only
+    /// the feed has must have come.
     pub(super) fn rename_session(&mut self) -> bool {
-        if !self.has_all_only_there() && !self.exchange.loses_busts {
+        if !self.has_all_feed_only_lines() && !self.exchange.loses_busts {
             return false;
         }
         let millis = self.dice.between(0, 120);
@@ -123,29 +124,29 @@ impl World<'_> {
     fn lose_lines(&mut self, count: u64) -> bool {
         let Some(node) = &mut self.node else { return false };
         let (engines, durable, exchange) = (node.driver.engines(), &self.durable, &self.exchange);
-        // Lines that queries make up for. A lost bust is found out for an order that the feed finds
-        // open, if what it takes back was counted.
+        // Lines that queries make up for. A lost bust is found when an open order is queried, if
+        // the voided execution was counted.
         let may_be_lost = |published: &PublishedLine| {
             let line = &published.line;
             let (Some(order_id), Some(execution)) = (published.order, &line.execution_id) else {
-                return !published.only_here;
+                return !published.only_on_feed;
             };
             let is_open = engines.order(order_id).is_some_and(|order| order.is_open());
             let is_counted = durable.counted(order_id).any(|(id, _)| id == execution);
             let is_bust = line.line_type == FeedLineType::Bust;
-            !published.only_here || (is_bust && exchange.loses_busts && is_open && is_counted)
+            !published.only_on_feed || (is_bust && exchange.loses_busts && is_open && is_counted)
         };
         let has_lost = node.feed.lose(exchange, count, may_be_lost);
         self.after_feed(has_lost, Some("gaps of the feed"))
     }
 
-    /// The feed brings a line as nobody can read it, if a query makes up for it.
+    /// Garbles a line, if a query makes up for it.
     pub(super) fn feed_garble(&mut self) -> bool {
         let (node, dice, exchange) = (&mut self.node, &mut self.dice, &self.exchange);
         let Some(node) = node else { return false };
         let only_orders = self.profile.focus.is_about_lines_of_orders();
         let may_be_lost = |published: &PublishedLine| {
-            !published.only_here && (!only_orders || published.order.is_some())
+            !published.only_on_feed && (!only_orders || published.order.is_some())
         };
         let is_cut = self.profile.focus == Focus::CutLines;
         let garble = if is_cut { garble::cut_order } else { garble::line };
@@ -154,7 +155,7 @@ impl World<'_> {
         self.after_feed(has_garbled, Some("lines that cannot be read"))
     }
 
-    /// The feed brings something that is no line, beside the next line or in place of it.
+    /// Brings something that is not a line, beside the next line or instead of it.
     pub(super) fn feed_junk(&mut self) -> bool {
         let is_idle = self.profile.focus.is_about_lines_of_orders()
             && !self.node.as_ref().is_some_and(|node| node.feed.is_before_order(&self.exchange));
@@ -177,10 +178,10 @@ impl World<'_> {
         self.on_feed(Some("swapped lines"), |feed, exchange| feed.swap(exchange))
     }
 
-    /// The exchange keeps no line for ever.
+    /// The exchange does not keep lines for ever.
     pub(super) fn feed_forget(&mut self) -> bool {
         let count = self.exchange.feed().lines().len();
-        let (true, Some(place)) = (self.has_all_only_there(), self.dice.place(count)) else {
+        let (true, Some(place)) = (self.has_all_feed_only_lines(), self.dice.place(count)) else {
             return false;
         };
         say!(self.trace, "the exchange forgets the lines before {}", place + 1);
@@ -189,7 +190,7 @@ impl World<'_> {
         true
     }
 
-    /// Does something to the feed. False when that was not possible.
+    /// Acts on the feed. False if that was not possible.
     fn on_feed(
         &mut self,
         counted: Option<&'static str>,
@@ -207,10 +208,10 @@ impl World<'_> {
             say!(self.trace, "{note}");
         }
         for sequence in node.feed.unsure.drain(..) {
-            self.exchange.feed_mut().doubt(sequence);
+            self.exchange.feed_mut().mark_unsure(sequence);
         }
         for sequence in node.feed.unread.drain(..) {
-            self.exchange.feed_mut().note_unread(sequence);
+            self.exchange.feed_mut().mark_unread(sequence);
         }
         if let (true, Some(what)) = (has_acted, counted) {
             self.trace.count(what);

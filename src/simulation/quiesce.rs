@@ -1,4 +1,4 @@
-//! The end of each seed: nothing goes wrong any more, time passes, and both sides have to agree.
+//! The end of each seed: the faults stop, time passes, and both sides must agree.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use crate::oms::Halts;
 use crate::order::{CaseOutcome, OpenCase, OperatorAct, Order, Status};
 use crate::types::{ExecutionId, OrderId, Shares};
 
-/// Rounds until everything has come to rest, and how long each is. Together longer than every
-/// deadline, grace and timeout of a profile after one another.
+/// Rounds until everything is quiet, and the length of each. Together longer than all deadlines,
+/// graces and timeouts of a profile in sequence.
 const ROUNDS: usize = 60;
 const ROUND_MICROS: u64 = 40_000;
-/// Rounds within which there has to be a moment without anything to do.
+/// Rounds of which at least one must end with nothing to do.
 const LAST_ROUNDS: usize = 8;
-/// Rounds in which the exchange says nothing: longer than the reply timeout of any profile.
+/// Rounds without an answer of the exchange: longer than any reply timeout.
 const ROUNDS_WITHOUT_EXCHANGE: usize = 5;
 /// Rounds until an order is at the exchange: one to record it, one to send it.
 const ROUNDS_TO_EXCHANGE: usize = 2;
-/// Rounds until what one order does has come to rest.
+/// Rounds until the effects of one order are quiet.
 const ROUNDS_AFTER_POSTGRES: usize = 15;
-/// Rounds, and how long after each, until no deadline is waited for that was told two minutes ago.
+/// Rounds, and the time after each, until no deadline is pending that was sent two minutes ago.
 const ROUNDS_FOR_OLD_DEADLINES: usize = 5;
 const MICROS_FOR_OLD_DEADLINES: u64 = 30_000_000;
-/// Steps of each kind in such a round.
+/// Actions of each kind in a round without the exchange.
 const STEPS_WITHOUT_EXCHANGE: usize = 6;
-/// Changes that a stream reads at a time in the end.
+/// Changes that a stream reads at a time.
 const READ_AT_A_TIME: usize = 3;
-/// Steps of each kind in a round: more than anything that waits needs.
+/// Passes in a round: more than anything pending needs.
 const STEPS_PER_ROUND: usize = 40;
 
 impl World<'_> {
-    /// Lets the faults stop, and checks what is left when everything has come to rest.
-    pub(super) fn come_to_rest(&mut self) -> Checked {
+    /// Stops the faults, and checks the state once everything is quiet.
+    pub(super) fn quiesce(&mut self) -> Checked {
         say!(self.trace, "the faults stop");
         self.is_calm = true;
         self.machine.disk.free_space();
@@ -50,11 +50,11 @@ impl World<'_> {
             self.round()?;
             self.pass_time(ROUND_MICROS);
         }
-        // Everybody is answered whether Postgres is there or not.
+        // Everybody is answered whether or not Postgres is there.
         let is_away = self.dice.percent(50);
-        self.move_postgres(is_away);
+        self.set_postgres_away(is_away);
         self.answer_everybody()?;
-        self.move_postgres(false);
+        self.set_postgres_away(false);
         self.rounds(ROUNDS)?;
         self.outlast_clocks()?;
         self.check_failed_in_time()?;
@@ -63,7 +63,7 @@ impl World<'_> {
             self.submit_without_postgres()?;
             self.rounds(ROUNDS_AFTER_POSTGRES)?;
         }
-        // Something periodic may be under way at any moment, but not at all of them.
+        // Something periodic may be in progress at any one moment, but not at all of them.
         for _ in 0..LAST_ROUNDS {
             self.round()?;
             if self.check_quiet().is_ok() {
@@ -87,8 +87,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Where the exchange's clock was set, orders may be taken there for as long as a deadline that was
-    /// told by another one is waited for.
+    /// If the exchange's clock was set, it may accept orders as long as deadlines told by the old
+    /// clock are pending.
     fn outlast_clocks(&mut self) -> Checked {
         if !self.clock.was_exchange_set() {
             return Ok(());
@@ -100,8 +100,9 @@ impl World<'_> {
         self.rounds(ROUNDS)
     }
 
-    /// What the exchange never took has been called failed by now: the submit window, the tolerance,
-    /// the grace, the span between two looks and the longest pause of the exchange are over.
+    /// An order that the exchange never accepted has failed by now: the submit window, the
+    /// tolerance, the grace, the span between two lookups and the longest pause of the exchange are
+    /// over.
     fn check_failed_in_time(&self) -> Checked {
         for order in self.durable.orders() {
             let there = self.exchange.record(order.order_id).status;
@@ -111,7 +112,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// An operator compares what is left in doubt with the exchange's own books, and decides.
+    /// An operator decides the remaining cases by the exchange's own record.
     fn decide_cases(&mut self) -> Checked {
         let open = self.durable.engines().open_cases();
         let cases: Vec<(OrderId, OpenCase)> =
@@ -137,12 +138,12 @@ impl World<'_> {
         self.rounds(ROUNDS_AFTER_POSTGRES)
     }
 
-    /// An order goes to the exchange, and is taken there, without a Postgres.
+    /// An order is sent to the exchange, and accepted, without Postgres.
     fn submit_without_postgres(&mut self) -> Checked {
-        self.move_postgres(true);
+        self.set_postgres_away(true);
         let Some(order_id) = self.create_without_key()? else { return Ok(()) };
-        // Has the request handed over.
-        self.look()?;
+        // Hands the request over.
+        self.observe()?;
         for _ in 0..ROUNDS_TO_EXCHANGE {
             self.round()?;
         }
@@ -154,11 +155,11 @@ impl World<'_> {
             || format!("{order_id} is recorded: {is_recorded}, at the exchange it is {status:?}"),
         )?;
         self.trace.count("orders taken by the exchange without Postgres");
-        self.move_postgres(false);
+        self.set_postgres_away(false);
         Ok(())
     }
 
-    /// Users are answered in time, also while the exchange says nothing.
+    /// Users are answered in time, even while the exchange does not answer.
     fn answer_everybody(&mut self) -> Checked {
         for _ in 0..ROUNDS_WITHOUT_EXCHANGE {
             if self.node.is_none() {
@@ -235,7 +236,7 @@ impl World<'_> {
         })
     }
 
-    /// Every stream comes to the end.
+    /// Every stream reaches the end of the log.
     fn check_streams(&mut self) -> Checked {
         for place in 0..self.streams.count() {
             while self.read_stream_at(place, READ_AT_A_TIME)? {
@@ -245,7 +246,7 @@ impl World<'_> {
         self.streams.check_ends(&self.durable)
     }
 
-    /// What was recorded here and what the exchange says is the same.
+    /// Our records and the exchange's are the same.
     fn check_agreement(&self) -> Checked {
         for (order_id, external) in self.exchange.accepted() {
             let order = self.durable.order(order_id);
@@ -257,8 +258,8 @@ impl World<'_> {
         }
         for order in self.durable.orders() {
             let record = self.exchange.record(order.order_id);
-            // Called failed while the record lagged, found, and taken back.
-            let was_taken_back = self.exchange.may_seem_unknown()
+            // It was called failed while records lagged, then found and cancelled.
+            let was_taken_back = self.exchange.may_report_unknown()
                 && order.status == Status::Failed
                 && order.external_order_id.is_some()
                 && record.status != ExchangeStatus::Open;
@@ -276,7 +277,7 @@ impl World<'_> {
             ensure(counted == executed, Invariant::CountedOnce, || {
                 format!("{order:?} counts {counted:?}, the exchange {executed:?}")
             })?;
-            // One that ended while nobody was to read yet has left memory unseen.
+            // An order that ended before orders could be read left memory unseen.
             let seen = self.readers.seen(order.order_id).cloned().or_else(|| self.stored(order));
             ensure(seen.as_ref() == Some(order), Invariant::NobodyWaits, || {
                 format!("{order:?} is durable, readers see {seen:?}")
@@ -285,13 +286,13 @@ impl World<'_> {
         Ok(())
     }
 
-    /// An order as the store has it.
+    /// An order in the store.
     fn stored(&self, order: &Order) -> Option<Arc<Order>> {
         let stored = self.node.as_ref()?.index.order(&order.user, order.order_id).ok()??;
         Some(Arc::clone(stored.order()))
     }
 
-    /// Memory and store are what the log says.
+    /// Memory and store equal the log.
     fn check_memory(&self) -> Checked {
         let Some(node) = &self.node else { return Ok(()) };
         let (memory, log) = (node.driver().engines(), self.durable.engines());
@@ -327,14 +328,14 @@ impl World<'_> {
     }
 }
 
-/// Whether a status here is the one there.
+/// Whether our status corresponds to the exchange's.
 fn agrees(order: &Order, there: ExchangeStatus) -> bool {
     match there {
         ExchangeStatus::Unknown | ExchangeStatus::Rejected => order.status == Status::Failed,
         ExchangeStatus::Open if order.filled_shares == 0 => order.status == Status::Submitted,
         ExchangeStatus::Open => order.status == Status::PartiallyFilled,
         ExchangeStatus::Filled => order.status == Status::Filled,
-        // A late fill may have taken the rest.
+        // A late fill may have executed the rest.
         ExchangeStatus::Cancelled | ExchangeStatus::Expired if order.shares_left() == 0 => {
             order.status == Status::Filled
         }

@@ -1,10 +1,10 @@
-//! A running server shows its records to whoever compares them: its orders as they are at one moment, and how
-//! far the log has come. They go through a socket in the data directory, so that who may read that may
-//! look, and nobody else.
+//! Shows the records of a running server to `longbow verify`: its orders at one moment, and the end
+//! of its log. It does so through a socket in the data directory, which only those may open who may
+//! read that directory.
 //!
-//! What comes through it: [`Header`], then each order behind its length, then a length of zero. The server
-//! cuts nothing of the log for as long as the other side takes orders, and then gives a byte every few
-//! seconds; and no longer than there is room for new ones.
+//! The protocol: a [`Header`], then each order after its length, then a length of zero. The server
+//! cuts nothing of its log while the client takes orders, and then sends a byte every few seconds;
+//! but only as long as there is room for new orders.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -22,29 +22,28 @@ use crate::order::{StoredOrderEncoder, StoredOrderError};
 use crate::shutdown::Shutdown;
 use crate::wal::{LogClaim, LogHandle, LogId, Lsn, WalError};
 
-/// The first bytes, with the version of what follows.
+/// The first bytes, with the version of the protocol.
 const MAGIC: [u8; 8] = *b"LBBOOKS2";
 pub(super) const HEADER_BYTES: usize = 48;
-/// Orders that are read from the index at a time.
+/// Orders read from the index at a time.
 const BATCH_ORDERS: usize = 1_000;
-/// How soon a stop is seen.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// How long the log is kept for somebody who takes nothing and says nothing.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Who takes the log's place again when it was cut between two looks at it.
+/// How soon a stop is noticed.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the log is kept for a client that takes nothing and sends nothing.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Attempts to claim the log, which may be cut between finding its beginning and claiming it.
 const CLAIM_ATTEMPTS: usize = 10;
 
-/// What comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) log_id: LogId,
-    /// The orders are what the log has made of them up to here.
+    /// The orders are as the log left them here.
     pub(super) position: Lsn,
-    /// The last record that was durable then.
+    /// The last record that was durable.
     pub(super) last: Lsn,
-    /// About how much the orders take of the disk.
+    /// Bytes of the orders on disk, approximately.
     pub(super) order_bytes: u64,
-    /// What has to stay free on the disk, or new orders are refused.
+    /// Bytes that must stay free on the disk, or new orders are refused.
     pub(super) least_free_bytes: u64,
 }
 
@@ -76,7 +75,7 @@ impl Header {
     }
 }
 
-/// Shows the records of a running server: give it a thread `offline` and call [`run`](Self::run).
+/// Shows the records of a running server. Run [`run`](Self::run) on the thread `offline`.
 #[derive(Debug)]
 pub struct VerifySocket {
     listener: UnixListener,
@@ -85,24 +84,25 @@ pub struct VerifySocket {
     log: LogHandle,
 }
 
-/// Why records are not shown.
+/// Why records are not shown to the end.
 #[derive(Debug, thiserror::Error)]
 enum ShowError {
-    #[error("the look has ended early")]
+    #[error("the connection ended early")]
     Ended(#[from] io::Error),
     #[error("the index cannot be read")]
     Index(#[from] IndexError),
     #[error("an order cannot be shown")]
     Order(#[from] StoredOrderError),
-    #[error("the log cannot be kept")]
+    #[error("the log cannot be claimed")]
     Log(#[from] WalError),
 }
 
 impl VerifySocket {
-    /// Opens it. The data directory is this process's, so that a socket in it is of one that has ended.
+    /// Opens the socket. The data directory belongs to this process, so an existing socket is left
+    /// over from an earlier one.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     pub fn open(data_dir: &DataDir, index: Index, log: LogHandle) -> io::Result<Self> {
         let path = data_dir.verify_socket();
         match fs::remove_file(&path) {
@@ -115,7 +115,7 @@ impl VerifySocket {
         Ok(Self { listener, path, index, log })
     }
 
-    /// Shows the records to one after the other, until a stop is asked for.
+    /// Serves one client after the other until a stop is requested.
     ///
     /// # Errors
     /// The socket fails.
@@ -126,10 +126,13 @@ impl VerifySocket {
             }
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
-                // It has gone again, or there are too many open files.
+                // The client is gone already, or too many files are open.
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "nobody to show to");
-                    std::thread::sleep(LOOK_INTERVAL);
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot accept a client"
+                    );
+                    std::thread::sleep(POLL_INTERVAL);
                     continue;
                 }
             };
@@ -139,25 +142,25 @@ impl VerifySocket {
             }
         }
         drop(self.listener);
-        // What stays is taken away by the next start.
-        let _stays = fs::remove_file(&self.path);
+        // The next start removes what stays.
+        let _remains = fs::remove_file(&self.path);
         Ok(())
     }
 
     fn show(&self, stream: UnixStream, shutdown: &Shutdown) -> Result<(), ShowError> {
         stream.set_nonblocking(false)?;
-        stream.set_write_timeout(Some(LOOK_INTERVAL))?;
-        stream.set_read_timeout(Some(LOOK_INTERVAL))?;
+        stream.set_write_timeout(Some(POLL_INTERVAL))?;
+        stream.set_read_timeout(Some(POLL_INTERVAL))?;
         let claim = self.claim()?;
         let is_short = || self.log.room().trouble.is_some();
-        let mut patience = Patience::new(shutdown, &is_short, PATIENCE);
-        let shown = self.show_orders(&stream, &mut patience);
-        let shown = shown.and_then(|()| Ok(await_end(&stream, patience)?));
+        let mut lease = Lease::new(shutdown, &is_short, LEASE_TIMEOUT);
+        let shown = self.show_orders(&stream, &mut lease);
+        let shown = shown.and_then(|()| Ok(await_end(&stream, lease)?));
         claim.advance(Lsn(u64::MAX));
         shown
     }
 
-    /// Keeps all of the log.
+    /// Claims all of the log.
     fn claim(&self) -> Result<LogClaim, WalError> {
         let claim = || self.log.claim("verify", Lsn(self.log.first_lsn().0.saturating_sub(1)));
         let mut claimed = claim();
@@ -170,13 +173,9 @@ impl VerifySocket {
         claimed
     }
 
-    fn show_orders(
-        &self,
-        mut stream: &UnixStream,
-        patience: &mut Patience<'_>,
-    ) -> Result<(), ShowError> {
+    fn show_orders(&self, mut stream: &UnixStream, lease: &mut Lease<'_>) -> Result<(), ShowError> {
         let mut scan = self.index.scan_orders()?;
-        // Behind the scan, which has nothing that is not durable.
+        // After the scan, which holds only durable records.
         let (log_id, last) = (self.log.log_id(), self.log.committed());
         let header = Header {
             log_id,
@@ -185,9 +184,9 @@ impl VerifySocket {
             order_bytes: self.index.order_bytes()?,
             least_free_bytes: self.log.room().least_free_bytes,
         };
-        // Before anything else, so that the other side can say that there is no room.
+        // First of all, so that the client can refuse for lack of room.
         stream.write_all(&header.encode())?;
-        let mut out = BufWriter::new(Patient { stream, patience });
+        let mut out = BufWriter::new(LeasedWriter { stream, lease });
         let mut encoder = StoredOrderEncoder::new();
         loop {
             let orders = scan.next_orders(BATCH_ORDERS, |_| true)?;
@@ -206,33 +205,33 @@ impl VerifySocket {
     }
 }
 
-/// How long the records are shown to somebody.
-struct Patience<'a> {
+/// How long the records are shown to a client.
+struct Lease<'a> {
     shutdown: &'a Shutdown,
-    /// Whether new orders are refused for want of room: the log that is kept may be why.
+    /// Whether new orders are refused for lack of room: the kept log may be the cause.
     is_short: &'a dyn Fn() -> bool,
     most: Duration,
-    heard_at: Instant,
+    renewed_at: Instant,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> Lease<'a> {
     fn new(shutdown: &'a Shutdown, is_short: &'a dyn Fn() -> bool, most: Duration) -> Self {
-        Self { shutdown, is_short, most, heard_at: Instant::now() }
+        Self { shutdown, is_short, most, renewed_at: Instant::now() }
     }
 
-    /// The other side is there.
-    fn hear(&mut self) {
-        self.heard_at = Instant::now();
+    /// Renews the lease: the client is there.
+    fn renew(&mut self) {
+        self.renewed_at = Instant::now();
     }
 
-    /// Whether to wait for it once more.
+    /// Checks whether the lease still holds.
     fn check(&self) -> io::Result<()> {
         let why = if self.shutdown.is_requested() {
             "the server stops"
         } else if (self.is_short)() {
-            "the log needs the room that it takes"
-        } else if self.heard_at.elapsed() >= self.most {
-            "nothing was heard of it for too long"
+            "the log needs the room"
+        } else if self.renewed_at.elapsed() >= self.most {
+            "nothing was heard from the client for too long"
         } else {
             return Ok(());
         };
@@ -240,20 +239,20 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// Writes for as long as the other side takes something.
-struct Patient<'a, 'b> {
+/// Writes as long as the lease holds.
+struct LeasedWriter<'a, 'b> {
     stream: &'a UnixStream,
-    patience: &'a mut Patience<'b>,
+    lease: &'a mut Lease<'b>,
 }
 
-impl Write for Patient<'_, '_> {
+impl Write for LeasedWriter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            self.patience.check()?;
+            self.lease.check()?;
             match self.stream.write(bytes) {
                 Err(error) if is_timeout(&error) => {}
                 written => {
-                    self.patience.hear();
+                    self.lease.renew();
                     return written;
                 }
             }
@@ -265,17 +264,17 @@ impl Write for Patient<'_, '_> {
     }
 }
 
-/// Waits until the other side has seen enough.
-fn await_end(mut stream: &UnixStream, mut patience: Patience<'_>) -> io::Result<()> {
-    let mut sign = [0];
-    patience.hear();
+/// Waits until the client is done.
+fn await_end(mut stream: &UnixStream, mut lease: Lease<'_>) -> io::Result<()> {
+    let mut signal = [0];
+    lease.renew();
     loop {
-        patience.check()?;
-        match stream.read(&mut sign) {
+        lease.check()?;
+        match stream.read(&mut signal) {
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(error),
             Ok(0) => return Ok(()),
-            Ok(_) => patience.hear(),
+            Ok(_) => lease.renew(),
         }
     }
 }
@@ -284,11 +283,11 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// Waits a little for somebody to come.
+/// Waits a little for a client.
 fn is_ready(listener: &UnixListener) -> io::Result<bool> {
     let mut ready = [PollFd::new(listener, PollFlags::IN)];
-    let nanoseconds = i64::try_from(LOOK_INTERVAL.as_nanos()).unwrap_or_default();
-    let timeout = Timespec { tv_sec: 0, tv_nsec: nanoseconds };
+    const _: () = assert!(POLL_INTERVAL.as_secs() == 0, "the interval is given in nanoseconds");
+    let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_INTERVAL.subsec_nanos().into() };
     match poll(&mut ready, Some(&timeout)) {
         Ok(count) => Ok(count > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
@@ -296,8 +295,8 @@ fn is_ready(listener: &UnixListener) -> io::Result<bool> {
     }
 }
 
-/// Names the socket of a data directory by a descriptor of that: the name of a socket is short, and the
-/// path of a directory need not be.
+/// Names the socket by a descriptor of its directory: the name of a socket is limited to about a
+/// hundred bytes, the path of a directory is not.
 pub(super) fn in_directory<T>(
     data_dir: &DataDir,
     work: impl FnOnce(&Path) -> io::Result<T>,
@@ -309,11 +308,11 @@ pub(super) fn in_directory<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::look::Look;
+    use super::super::verify_client::Connection;
     use super::*;
 
     #[test]
-    fn a_header_comes_back_and_another_one_is_refused() {
+    fn a_header_round_trips_and_another_version_is_refused() {
         let header = Header {
             log_id: LogId(7),
             position: Lsn(8),
@@ -327,7 +326,7 @@ mod tests {
         assert_eq!(Header::decode(&other), None);
     }
 
-    /// Two ends as a server and somebody who looks have them.
+    /// The two ends of a connection, the first one as a server has it.
     fn ends() -> (UnixStream, UnixStream) {
         let (own, other) = UnixStream::pair().unwrap();
         own.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
@@ -339,34 +338,34 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     #[test]
-    fn who_takes_nothing_or_says_nothing_is_left() {
+    fn a_client_that_takes_nothing_or_sends_nothing_is_dropped() {
         let shutdown = Shutdown::new();
         let (own, _full) = ends();
-        let mut patience = Patience::new(&shutdown, &|| false, LITTLE);
+        let mut lease = Lease::new(&shutdown, &|| false, LITTLE);
         let everything =
-            io::copy(&mut io::repeat(7), &mut Patient { stream: &own, patience: &mut patience });
+            io::copy(&mut io::repeat(7), &mut LeasedWriter { stream: &own, lease: &mut lease });
         assert!(everything.unwrap_err().to_string().contains("nothing was heard"));
         let (own, other) = ends();
-        let silent = await_end(&own, Patience::new(&shutdown, &|| false, LITTLE));
+        let silent = await_end(&own, Lease::new(&shutdown, &|| false, LITTLE));
         assert!(silent.unwrap_err().to_string().contains("nothing was heard"));
-        // The end is one, and signs come before it.
-        let look = Look::new(other).unwrap();
-        assert!(look.is_shown(), "{look:?}");
-        (&look.stream).write_all(&[0]).unwrap();
-        drop(look);
-        assert!(await_end(&own, Patience::new(&shutdown, &|| false, LONG)).is_ok());
+        // Closing the connection ends it without an error, also after signals.
+        let verify_client = Connection::new(other).unwrap();
+        assert!(verify_client.is_shown(), "{verify_client:?}");
+        (&verify_client.stream).write_all(&[0]).unwrap();
+        drop(verify_client);
+        assert!(await_end(&own, Lease::new(&shutdown, &|| false, LONG)).is_ok());
     }
 
     #[test]
-    fn nobody_is_shown_anything_while_the_log_needs_the_room() {
+    fn nothing_is_shown_while_the_log_needs_the_room() {
         let (shutdown, (own, other)) = (Shutdown::new(), ends());
-        let look = Look::new(other).unwrap();
-        let mut patience = Patience::new(&shutdown, &|| true, LONG);
-        let mut out = Patient { stream: &own, patience: &mut patience };
+        let verify_client = Connection::new(other).unwrap();
+        let mut lease = Lease::new(&shutdown, &|| true, LONG);
+        let mut out = LeasedWriter { stream: &own, lease: &mut lease };
         assert!(out.write(&[1]).unwrap_err().to_string().contains("the room"));
-        assert!(await_end(&own, patience).unwrap_err().to_string().contains("the room"));
-        assert!(look.is_shown());
+        assert!(await_end(&own, lease).unwrap_err().to_string().contains("the room"));
+        assert!(verify_client.is_shown());
         drop(own);
-        assert!(!look.is_shown());
+        assert!(!verify_client.is_shown());
     }
 }

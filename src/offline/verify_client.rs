@@ -1,5 +1,5 @@
-//! The other end of a look at a running server's records: its orders are copied as it shows them, within the
-//! room that it does not need.
+//! The client of a running server's socket: copies the orders that the server shows, within the
+//! disk space that the server does not need.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, recv};
 
 use super::OfflineError;
-use super::show::{HEADER_BYTES, Header, in_directory};
+use super::verify_socket::{HEADER_BYTES, Header, in_directory};
 use crate::data_dir::DataDir;
 use crate::index::{DEFAULT_CACHE_BYTES, IndexError, IndexFiller};
 use crate::order::decode_stored;
@@ -20,79 +20,78 @@ use crate::wal::{LogId, Lsn};
 
 /// Longest order: far more than any has.
 const MAX_ORDER_BYTES: u32 = 256 * 1024 * 1024;
-/// How often who looks says that it still does.
-const SIGN_INTERVAL: Duration = Duration::from_secs(10);
-/// A copy takes no more than this part of what is free beyond the server's reserve: the log and the index
-/// grow meanwhile.
+/// How often the client signals that it is still there.
+const SIGNAL_INTERVAL: Duration = Duration::from_secs(10);
+/// A copy takes at most one part in this many of the free space beyond the server's reserve: log
+/// and index grow meanwhile.
 const FREE_PER_COPY: u64 = 4;
-/// Bytes of orders between two looks at how much a copy has taken, at most: several times as many come to
-/// the disk.
-const ROOM_LOOK_BYTES: u64 = 4 * 1024 * 1024;
-/// In which the system counts what files take, whatever the disk does (stat(2), `st_blocks`).
+/// Most bytes of orders between two measurements of the copy; it takes several times as many on
+/// disk.
+const MEASURE_BYTES: u64 = 4 * 1024 * 1024;
+/// The unit of `st_blocks`, whatever the disk's block size (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
-/// What a running server has shown.
+/// The records that a running server shows.
 #[derive(Debug)]
-pub(super) struct Shown {
-    /// Its log.
+pub(super) struct ServerRecords {
     pub(super) log_id: LogId,
     /// The last record that was durable.
     pub(super) last: Lsn,
     copy: Copy,
-    /// For as long as it is open nothing of the log is cut.
-    look: Look,
+    /// While it is open, the server does not cut its log.
+    connection: Connection,
 }
 
-impl Shown {
-    /// An index of the orders.
+impl ServerRecords {
+    /// The directory of an index with the orders.
     pub(super) fn index_directory(&self) -> PathBuf {
         self.copy.index_directory()
     }
 
-    /// Ends the look.
+    /// Ends the use of the records.
     ///
     /// # Errors
-    /// [`OfflineError::NotShown`] where the server has ended it before: it may have cut its log.
+    /// [`OfflineError::NotShown`] if the server ended it earlier: it may have cut its log.
     pub(super) fn end(self) -> Result<(), OfflineError> {
-        let Self { copy, look, .. } = self;
-        if look.is_shown() {
+        let Self { copy, connection, .. } = self;
+        if connection.is_shown() {
             return Ok(());
         }
-        let source = io::Error::other("it no longer does: its log says why");
+        let source = io::Error::other("it stopped showing them: its log says why");
         let copied_to = copy.directory.path();
         let data_dir = copied_to.parent().unwrap_or(copied_to).to_path_buf();
         Err(OfflineError::NotShown { data_dir, source })
     }
 }
 
-/// A connection through which the other side hears that somebody still looks.
+/// A connection on which the client signals that it is still there.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct Connection {
     pub(super) stream: UnixStream,
-    /// The thread that says so ends with it.
-    _signs: Sender<()>,
+    /// Its drop ends the thread that sends the signals.
+    _signals: Sender<()>,
 }
 
-impl Look {
+impl Connection {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         let mut out = stream.try_clone()?;
-        let (signs, end) = channel();
-        std::thread::Builder::new().name("look".to_owned()).spawn(move || {
-            while end.recv_timeout(SIGN_INTERVAL) == Err(RecvTimeoutError::Timeout)
+        let (signals, end) = channel();
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            while end.recv_timeout(SIGNAL_INTERVAL) == Err(RecvTimeoutError::Timeout)
                 && out.write_all(&[0]).is_ok()
             {}
         })?;
-        Ok(Self { stream, _signs: signs })
+        Ok(Self { stream, _signals: signals })
     }
 
-    /// Whether the other side has kept its log all the time.
+    /// Whether the server has kept its log so far.
     pub(super) fn is_shown(&self) -> bool {
         let answer = recv(&self.stream, &mut [0], RecvFlags::DONTWAIT);
         matches!(answer, Err(rustix::io::Errno::WOULDBLOCK))
     }
 }
 
-/// Where the orders are copied to. Removed at the end.
+/// The directory of the copy, removed on drop.
 #[derive(Debug)]
 struct Copy {
     directory: DataDir,
@@ -105,7 +104,7 @@ impl Copy {
         fs::create_dir_all(directory.path())?;
         let lock = File::create(directory.fill_lock())?;
         lock.try_lock().map_err(|_| {
-            io::Error::new(io::ErrorKind::ResourceBusy, "another comparison is at work")
+            io::Error::new(io::ErrorKind::ResourceBusy, "another comparison is running")
         })?;
         let copy = Self { directory, _lock: lock };
         match fs::remove_dir_all(copy.index_directory()) {
@@ -121,31 +120,31 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // What stays is taken away by the next comparison.
-        let _stays = fs::remove_dir_all(self.directory.path());
+        // The next comparison removes what stays.
+        let _remains = fs::remove_dir_all(self.directory.path());
     }
 }
 
 /// Asks the server that has a data directory open for its records.
 ///
 /// # Errors
-/// [`OfflineError::NotShown`]; the copy cannot be made.
-pub(super) fn ask(data_dir: &DataDir) -> Result<Shown, OfflineError> {
+/// [`OfflineError::NotShown`]; errors of the copy.
+pub(super) fn ask(data_dir: &DataDir) -> Result<ServerRecords, OfflineError> {
     let not_shown =
         |source| OfflineError::NotShown { data_dir: data_dir.path().to_path_buf(), source };
     let stream = in_directory(data_dir, |socket| UnixStream::connect(socket)).map_err(not_shown)?;
-    let look = Look::new(stream).map_err(not_shown)?;
+    let connection = Connection::new(stream).map_err(not_shown)?;
     let copy = Copy::prepare(data_dir).map_err(not_shown)?;
-    let mut input = BufReader::new(&look.stream);
+    let mut input = BufReader::new(&connection.stream);
     let mut header = [0; HEADER_BYTES];
     input.read_exact(&mut header).map_err(not_shown)?;
-    let unknown = || io::Error::other("it is of another version");
+    let unknown = || io::Error::other("the server is of another version");
     let Header { log_id, position, last, order_bytes, least_free_bytes } =
         Header::decode(&header).ok_or_else(unknown).map_err(not_shown)?;
-    let mut room = CopyRoom::of(&copy, least_free_bytes)?;
-    room.check(order_bytes)?;
+    let mut budget = CopyBudget::of(&copy, least_free_bytes)?;
+    budget.check(order_bytes)?;
     let mut filler = IndexFiller::create(&copy.index_directory(), DEFAULT_CACHE_BYTES)?;
-    room.look()?;
+    budget.measure()?;
     let mut bytes = Vec::new();
     while next_order(&mut input, &mut bytes).map_err(not_shown)? {
         let order = decode_stored(&bytes).map_err(IndexError::from)?;
@@ -153,34 +152,34 @@ pub(super) fn ask(data_dir: &DataDir) -> Result<Shown, OfflineError> {
         if let Some(id) = &order.order().external_order_id {
             filler.external(id, order.order().order_id)?;
         }
-        room.take(bytes.len() as u64)?;
+        budget.take(bytes.len() as u64)?;
     }
     filler.finish_at(log_id, position)?;
-    room.look()?;
-    Ok(Shown { log_id, last, copy, look })
+    budget.measure()?;
+    Ok(ServerRecords { log_id, last, copy, connection })
 }
 
-/// How much a copy may take beside a running server.
-struct CopyRoom {
+/// The disk space that a copy may take beside a running server.
+struct CopyBudget {
     directory: PathBuf,
     most_bytes: u64,
-    /// Bytes of orders since the last look at what it has taken.
-    unseen_bytes: u64,
+    /// Bytes of orders since the copy was last measured.
+    unmeasured_bytes: u64,
 }
 
-impl CopyRoom {
+impl CopyBudget {
     fn of(copy: &Copy, least_free_bytes: u64) -> Result<Self, OfflineError> {
         let directory = copy.directory.path().to_path_buf();
         let disk = rustix::fs::statvfs(&directory).map_err(|error| OfflineError::Io {
-            action: "look for room in",
+            action: "measure the free space of",
             path: directory.clone(),
             source: error.into(),
         })?;
         let most_bytes = most_copied((disk.f_bavail * disk.f_frsize, least_free_bytes));
-        Ok(Self { directory, most_bytes, unseen_bytes: 0 })
+        Ok(Self { directory, most_bytes, unmeasured_bytes: 0 })
     }
 
-    /// Refuses a copy of more bytes than it may have.
+    /// Refuses a copy that takes more than it may.
     fn check(&self, copied_bytes: u64) -> Result<(), OfflineError> {
         if self.most_bytes > 0 && copied_bytes <= self.most_bytes {
             return Ok(());
@@ -189,20 +188,20 @@ impl CopyRoom {
         Err(OfflineError::NoRoom { directory, most_bytes })
     }
 
-    /// Takes note of so many bytes of orders more.
+    /// Counts the bytes of another order.
     fn take(&mut self, order_bytes: u64) -> Result<(), OfflineError> {
-        self.unseen_bytes += order_bytes;
-        if self.unseen_bytes < ROOM_LOOK_BYTES.min(self.most_bytes / FREE_PER_COPY) {
+        self.unmeasured_bytes += order_bytes;
+        if self.unmeasured_bytes < MEASURE_BYTES.min(self.most_bytes / FREE_PER_COPY) {
             return Ok(());
         }
-        self.look()
+        self.measure()
     }
 
-    /// Looks at what the copy has taken.
-    fn look(&mut self) -> Result<(), OfflineError> {
-        self.unseen_bytes = 0;
+    /// Measures the copy.
+    fn measure(&mut self) -> Result<(), OfflineError> {
+        self.unmeasured_bytes = 0;
         let taken = disk_bytes(&self.directory).map_err(|source| OfflineError::Io {
-            action: "look for room in",
+            action: "measure",
             path: self.directory.clone(),
             source,
         })?;
@@ -210,12 +209,12 @@ impl CopyRoom {
     }
 }
 
-/// What a copy may take of so much free room, of which so much is another's.
+/// Most bytes of a copy, given the free space and the part of it that the server needs.
 fn most_copied((free_bytes, least_free_bytes): (u64, u64)) -> u64 {
     free_bytes.saturating_sub(least_free_bytes) / FREE_PER_COPY
 }
 
-/// What a directory takes of its disk. Files in it may come and go.
+/// Bytes that a directory takes on disk. Files may come and go meanwhile.
 fn disk_bytes(directory: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(directory)? {
@@ -242,7 +241,7 @@ fn next_order(input: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
     }
     bytes.clear();
     input.take(length.into()).read_to_end(bytes)?;
-    if bytes.len() != usize::try_from(length).unwrap_or_default() {
+    if bytes.len() as u64 != u64::from(length) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(length > 0)
@@ -253,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_that_are_cut_short_are_an_error() {
+    fn truncated_orders_are_an_error() {
         let mut bytes = Vec::new();
         let mut input = &b"\x02\0\0\0ab\0\0\0\0"[..];
         assert!(next_order(&mut input, &mut bytes).unwrap());
@@ -265,15 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_takes_a_quarter_of_what_is_free_beyond_the_reserve() {
+    fn a_copy_takes_at_most_a_quarter_of_the_free_space_beyond_the_reserve() {
         assert_eq!(most_copied((1_400, 1_000)), 100);
         assert_eq!(most_copied((1_000, 1_000)), 0);
         assert_eq!(most_copied((0, 1_000)), 0);
         let folder = tempfile::tempdir().unwrap();
-        let of = |most_bytes| CopyRoom {
+        let of = |most_bytes| CopyBudget {
             directory: folder.path().to_path_buf(),
             most_bytes,
-            unseen_bytes: 0,
+            unmeasured_bytes: 0,
         };
         let refused = |checked: Result<(), OfflineError>| {
             let error = checked.unwrap_err().to_string();
@@ -282,13 +281,13 @@ mod tests {
         assert!(of(100 << 10).check(100 << 10).is_ok());
         refused(of(100 << 10).check((100 << 10) + 1));
         refused(of(0).check(0));
-        // What comes to the disk counts, not what it was made of.
-        let mut room = of(100 << 10);
+        // Only bytes on disk count.
+        let mut budget = of(100 << 10);
         fs::create_dir(folder.path().join("index")).unwrap();
         fs::write(folder.path().join("index/one"), vec![1; 90 << 10]).unwrap();
-        assert!(room.take(30 << 10).is_ok());
+        assert!(budget.take(30 << 10).is_ok());
         fs::write(folder.path().join("two"), vec![1; 90 << 10]).unwrap();
-        assert!(room.take(1).is_ok(), "not looked at each time");
-        refused(room.take(30 << 10));
+        assert!(budget.take(1).is_ok(), "not measured each time");
+        refused(budget.take(30 << 10));
     }
 }
