@@ -128,7 +128,7 @@ fn whoever_waits_goes_on_waiting_when_the_store_is_opened_again() {
     let store = MemoryStore::new();
     let index = Index::in_memory(&store, AGES).unwrap();
     let mut writer = IndexWriter::new(index.clone(), LOG).unwrap();
-    let model = long_course();
+    let model = long_log();
     take_until(&mut writer, &model.events, 10);
     let mut there = Box::pin(index.beyond(Lsn(9)));
     assert_eq!(block_on(poll_once(&mut there)), None);
