@@ -49,6 +49,7 @@ impl CancelSweep {
     }
 
     fn advance(&mut self, last: Option<OrderId>) {
+        assert!(self.partition < USER_PARTITIONS, "a finished sweep does not advance");
         self.after = last;
         if last.is_none() {
             // All orders of a user are in one partition.
@@ -76,7 +77,9 @@ impl Engines {
                 return true;
             }
             self.turn(now, partition, out, |engine, turn| {
-                room -= engine.cancel_open(sweep, room, turn);
+                let examined = engine.cancel_open(sweep, room, turn);
+                assert!(examined <= room, "a sweep examines at most its limit");
+                room -= examined;
             });
         }
         false

@@ -138,6 +138,10 @@ impl Engine {
             return None;
         }
         let entry = self.orders.remove(&order_id)?;
+        let lists = &self.lists;
+        debug_assert!(!lists.open.contains(&order_id), "an idle order is not open");
+        debug_assert!(!lists.unreconciled.contains(&order_id), "an idle order is reconciled");
+        debug_assert!(!lists.cases.contains(&order_id), "an idle order has no open case");
         let order = Arc::clone(entry.order());
         if let Some(key) = &order.client_order_id
             && let Some(keys) = self.keys.get_mut(&order.user)

@@ -83,8 +83,9 @@ impl Engines {
                 self.rounds.comparing = Some(cursor);
                 return;
             }
-            let (looked_at, last) = engine.compare_open(cursor.after, room, &mut turn);
-            room -= looked_at;
+            let (examined, last) = engine.compare_open(cursor.after, room, &mut turn);
+            assert!(examined <= room, "a round examines at most its limit");
+            room -= examined;
             cursor = match last {
                 Some(last) => ReconcileCursor { after: Some(last), ..cursor },
                 None => ReconcileCursor { partition: cursor.partition + 1, after: None },

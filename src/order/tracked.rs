@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::case::{CaseCause, CaseDecision, CaseOutcome, OpenCase, OperatorAct, case_text};
+use super::case::{
+    CaseCause, CaseDecision, CaseOutcome, MAX_OPEN_CASES, OpenCase, OperatorAct, case_text,
+};
 use super::event::{CancelCause, Change, Changed, Created, Fill};
 use super::executions::{Execution, Executions};
 use super::record::Order;
@@ -364,6 +366,7 @@ impl TrackedOrder {
     }
 
     fn assert_invariants(&self) {
+        debug_assert!(self.cases.len() <= MAX_OPEN_CASES, "open cases are bounded");
         debug_assert_eq!(
             self.order.filled_shares,
             self.executions.counted_shares(),

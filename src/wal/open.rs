@@ -56,6 +56,7 @@ pub fn open<S: Storage>(
         spans.push(SegmentSpan { number, first_lsn: None, segment_bytes });
     }
     let offset = segment.next_offset();
+    assert!(offset <= segment.segment_bytes, "the records of a segment end within it");
     assert!(next_lsn >= Lsn(1), "record numbers start at 1");
     let committed = next_lsn.0 - 1;
     let shared = Arc::new(Shared::recovered(committed, spans, offset));

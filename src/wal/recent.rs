@@ -33,6 +33,8 @@ impl Recent {
         let surplus = tail.bytes.len().saturating_sub(RECENT_BYTES);
         tail.bytes.drain(..surplus);
         tail.start += surplus as u64;
+        let end = offset + batch.len() as u64;
+        debug_assert_eq!(tail.end(), end, "the newest bytes are those of the batch");
     }
 
     /// Copies bytes of a segment from an offset on. Returns false unless all of them are here.
