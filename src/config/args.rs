@@ -13,7 +13,7 @@ use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::exchange::ExchangeAddress;
-use crate::order::EVENT_NAMES;
+use crate::order::event_names;
 use crate::sim_exchange::faults::FaultSettings;
 use crate::sim_exchange::{SessionTime, SimOptions, Speed};
 use crate::types::{InvalidValue, OrderId, UserId};
@@ -349,7 +349,7 @@ pub struct WalInspectArgs {
 
     /// Only records of these kinds, separated by commas.
     #[arg(long, value_name = "KIND", value_delimiter = ',',
-          value_parser = clap::builder::PossibleValuesParser::new(EVENT_NAMES))]
+          value_parser = clap::builder::PossibleValuesParser::new(event_names()))]
     pub kind: Vec<String>,
 
     /// How a record is printed: `json`, an object a line, or `text`.

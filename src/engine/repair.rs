@@ -7,7 +7,8 @@ use crate::order::{Ending, Order, Status};
 use crate::types::Shares;
 
 /// Why an order here was not what it is at the exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum RepairCause {
     /// The exchange's answer to the submit got lost or could not be read.
     LostReply,
@@ -21,30 +22,6 @@ pub enum RepairCause {
     MissedCancel,
     /// The exchange has not accepted the order and never will.
     NeverAccepted,
-}
-
-impl RepairCause {
-    /// Every cause.
-    pub const ALL: [Self; 6] = [
-        Self::LostReply,
-        Self::Timeout,
-        Self::Crash,
-        Self::MissedFill,
-        Self::MissedCancel,
-        Self::NeverAccepted,
-    ];
-
-    /// A name for logs and counters.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LostReply => "lost_reply",
-            Self::Timeout => "timeout",
-            Self::Crash => "crash",
-            Self::MissedFill => "missed_fill",
-            Self::MissedCancel => "missed_cancel",
-            Self::NeverAccepted => "never_accepted",
-        }
-    }
 }
 
 /// What this run knows of an order's submit.

@@ -1,8 +1,6 @@
 //! Reads one line of the feed, whatever it holds: a line that the contract does not know is told
 //! apart by its cause, with what can still be read from it.
 
-use std::fmt;
-
 use serde_json::Value;
 
 use super::wire::{FeedLine, FeedLineType, FeedSession};
@@ -24,7 +22,20 @@ pub enum FeedMessage {
 }
 
 /// Why a line is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum SkipCause {
     /// Over [`MAX_LINE_BYTES`].
     TooLong,
@@ -52,50 +63,6 @@ pub enum SkipCause {
     Field,
     /// It came before the line that names the session.
     BeforeSession,
-}
-
-impl SkipCause {
-    /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
-        Self::TooLong,
-        Self::NotUtf8,
-        Self::NotJson,
-        Self::UnknownType,
-        Self::Sequence,
-        Self::Timestamp,
-        Self::ExecutionId,
-        Self::Symbol,
-        Self::Price,
-        Self::Shares,
-        Self::OrderId,
-        Self::Field,
-        Self::BeforeSession,
-    ];
-
-    /// Its name as the label of a metric.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::TooLong => "too_long",
-            Self::NotUtf8 => "not_utf8",
-            Self::NotJson => "not_json",
-            Self::UnknownType => "unknown_type",
-            Self::Sequence => "sequence",
-            Self::Timestamp => "timestamp",
-            Self::ExecutionId => "execution_id",
-            Self::Symbol => "symbol",
-            Self::Price => "price",
-            Self::Shares => "shares",
-            Self::OrderId => "order_id",
-            Self::Field => "field",
-            Self::BeforeSession => "before_session",
-        }
-    }
-}
-
-impl fmt::Display for SkipCause {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.label())
-    }
 }
 
 /// A line that cannot be taken as it is, and what of it can be read.

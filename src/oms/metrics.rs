@@ -1,4 +1,5 @@
 use prometheus_client::registry::Registry;
+use strum::VariantArray;
 
 use crate::engine::{Alert, RepairCause};
 use crate::exchange::{UnreadableCause, UnreadableSource};
@@ -21,7 +22,7 @@ pub struct OmsMetrics {
     pub(super) unknown_outcomes: Counter,
     pub(super) reply_timeouts: Counter,
     pub(super) unreadable_reports: Counter,
-    unreadable: [[Counter; UnreadableCause::ALL.len()]; UnreadableSource::ALL.len()],
+    unreadable: [[Counter; UnreadableCause::VARIANTS.len()]; UnreadableSource::VARIANTS.len()],
     pub(super) throttled_requests: Counter,
     pub(super) throttled_orders: Counter,
     pub(super) throttled_creates: Counter,
@@ -49,7 +50,7 @@ pub struct OmsMetrics {
     pub(super) taken_back: Counter,
     pub(super) reports_given_up: Counter,
     pub(super) report_overflows: Counter,
-    pub(super) repairs: [Counter; RepairCause::ALL.len()],
+    pub(super) repairs: [Counter; RepairCause::VARIANTS.len()],
     pub(super) open_orders: Gauge,
     pub(super) ended_orders: Gauge,
     pub(super) unmatched_reports: Gauge,
@@ -181,8 +182,8 @@ impl OmsMetrics {
             ("orders_reports_given_up", "Reports nobody claimed", &self.reports_given_up),
             ("orders_report_overflows", "Reports without room", &self.report_overflows),
         ];
-        for (cause, counter) in RepairCause::ALL.iter().zip(&self.repairs) {
-            let label = ("cause".into(), cause.as_str().into());
+        for (cause, counter) in RepairCause::VARIANTS.iter().zip(&self.repairs) {
+            let label = ("cause".into(), cause.into_str().into());
             let help = "Orders put right by the exchange's record";
             registry.sub_registry_with_label(label).register(
                 "orders_repairs",
@@ -190,11 +191,11 @@ impl OmsMetrics {
                 counter.clone(),
             );
         }
-        for (source, counters) in UnreadableSource::ALL.iter().zip(&self.unreadable) {
-            let source = ("source".into(), source.as_str().into());
+        for (source, counters) in UnreadableSource::VARIANTS.iter().zip(&self.unreadable) {
+            let source = ("source".into(), source.into_str().into());
             let of_source = registry.sub_registry_with_label(source);
-            for (cause, counter) in UnreadableCause::ALL.iter().zip(counters) {
-                let cause = ("cause".into(), cause.as_str().into());
+            for (cause, counter) in UnreadableCause::VARIANTS.iter().zip(counters) {
+                let cause = ("cause".into(), cause.into_str().into());
                 let help = "What the exchange said and cannot be used";
                 let of_cause = of_source.sub_registry_with_label(cause);
                 of_cause.register("orders_unreadable", help, counter.clone());
@@ -207,8 +208,8 @@ impl OmsMetrics {
 
     /// Counts and logs what the exchange's record put right.
     pub(super) fn repaired(&self, order_id: OrderId, cause: RepairCause) {
-        tracing::info!(%order_id, cause = cause.as_str(), "an order was repaired");
-        let causes = RepairCause::ALL.iter().zip(&self.repairs);
+        tracing::info!(%order_id, cause = cause.into_str(), "an order was repaired");
+        let causes = RepairCause::VARIANTS.iter().zip(&self.repairs);
         for (_, counter) in causes.filter(|(counted, _)| **counted == cause) {
             counter.inc();
         }
@@ -216,9 +217,9 @@ impl OmsMetrics {
 
     /// Counts something that cannot be used.
     pub(super) fn unreadable(&self, source: UnreadableSource, cause: UnreadableCause) {
-        let sources = UnreadableSource::ALL.iter().zip(&self.unreadable);
+        let sources = UnreadableSource::VARIANTS.iter().zip(&self.unreadable);
         for (_, counters) in sources.filter(|(counted, _)| **counted == source) {
-            let causes = UnreadableCause::ALL.iter().zip(counters);
+            let causes = UnreadableCause::VARIANTS.iter().zip(counters);
             for (_, counter) in causes.filter(|(counted, _)| **counted == cause) {
                 counter.inc();
             }
@@ -228,7 +229,7 @@ impl OmsMetrics {
     /// How many repairs had this cause.
     #[cfg(test)]
     pub(super) fn repairs(&self, cause: RepairCause) -> u64 {
-        let mut causes = RepairCause::ALL.iter().zip(&self.repairs);
+        let mut causes = RepairCause::VARIANTS.iter().zip(&self.repairs);
         causes.find(|(counted, _)| **counted == cause).unwrap().1.get()
     }
 

@@ -78,7 +78,17 @@ pub struct Changed {
 }
 
 /// What can happen to an order. New kinds go to the end: the position is part of the format.
-#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Change {
     /// The exchange took it.
     Accepted {
@@ -123,6 +133,7 @@ pub enum Change {
     /// That has been decided.
     CaseClosed(Box<CaseDecision>),
     /// An operator ended the order by hand.
+    #[strum(serialize = "closed")]
     ClosedByOperator(Box<OperatorAct>),
 }
 
@@ -147,13 +158,25 @@ impl Change {
 }
 
 /// How an order came to be cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CancelCause {
     /// The exchange says that it is cancelled; whether its user had asked, the order knows.
     Cancelled,
     /// Its time in force ended.
     Expired,
     /// Its user asked to cancel it, and the exchange said twice that it does not know it.
+    #[strum(serialize = "unknown_at_exchange")]
     Unknown,
 }
 

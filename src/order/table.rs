@@ -4,7 +4,7 @@
 use super::status::Status;
 
 /// Everything that can be learned about an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::VariantArray)]
 pub enum Step {
     /// The exchange took it, and its id is news.
     Accepted,
@@ -34,26 +34,6 @@ pub enum Step {
     Closed,
     /// Something that is recorded already, word for word.
     Repeated,
-}
-
-impl Step {
-    /// Every step.
-    pub const ALL: [Self; 14] = [
-        Self::Accepted,
-        Self::OtherAccepted,
-        Self::Rejected,
-        Self::NotAccepted,
-        Self::CancelRequested,
-        Self::Cancelled,
-        Self::CancelRejected,
-        Self::Filled,
-        Self::Busted,
-        Self::TakenBack,
-        Self::CaseOpened,
-        Self::CaseClosed,
-        Self::Closed,
-        Self::Repeated,
-    ];
 }
 
 /// Something that should not happen. Never dropped in silence: counted and logged.

@@ -1,5 +1,7 @@
 //! Every pair of the transition table against the rules, by orders that really are in each status.
 
+use strum::VariantArray;
+
 use super::*;
 use crate::types::*;
 
@@ -233,7 +235,7 @@ fn executions_are_busted() {
     assert_eq!(after(PartiallyFilled, busted("e1")), (Submitted, true, None));
     assert_eq!(after(PendingCancel, busted("e1")), (PendingCancel, true, None));
     assert_eq!(after(Cancelled, busted("e1")), (Cancelled, true, None));
-    for status in Status::ALL {
+    for &status in Status::VARIANTS {
         let mut order = in_status(status);
         let filled_before = order.order().filled_shares;
         assert!(take(&mut order, busted("never-seen")).recorded, "remembered");
@@ -252,7 +254,7 @@ fn executions_are_busted() {
 
 #[test]
 fn the_same_execution_again_is_nothing_in_any_status() {
-    for status in Status::ALL {
+    for &status in Status::VARIANTS {
         let mut order = in_status(status);
         take(&mut order, filled("again", 1));
         let before = Arc::clone(order.order());
@@ -264,14 +266,14 @@ fn the_same_execution_again_is_nothing_in_any_status() {
 
 #[test]
 fn what_is_known_changes_nothing() {
-    for status in Status::ALL {
+    for &status in Status::VARIANTS {
         assert_eq!(ruling(status, Step::Repeated), Ruling::Nothing);
     }
 }
 
 #[test]
 fn terminal_stays_terminal_but_for_the_late_fill_and_the_bust() {
-    for status in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
+    for &status in Status::VARIANTS.iter().filter(|status| status.is_terminal()) {
         let changes = [
             accepted("x"),
             accepted("y"),

@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use strum::VariantArray;
 
 use super::super::feed_line::SkipCause;
 use crate::metrics::{Counter, Gauge};
@@ -33,26 +34,16 @@ pub struct FeedMetrics {
 }
 
 /// Why a listing is left out, or listed without a part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub(super) enum ListingCause {
     /// Its name is none: left out.
     Name,
     /// Its previous close is none: listed without it.
+    #[strum(serialize = "previous_close")]
     Close,
     /// There is no room for it: left out.
     Full,
-}
-
-impl ListingCause {
-    pub(super) const ALL: [Self; 3] = [Self::Name, Self::Close, Self::Full];
-
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Close => "previous_close",
-            Self::Full => "full",
-        }
-    }
 }
 
 impl FeedMetrics {
@@ -87,11 +78,11 @@ impl FeedMetrics {
             registry.register(name, help, counter.clone());
         }
         // Each is shown from the start, at zero.
-        for cause in SkipCause::ALL {
-            drop(self.skipped.get_or_create(&[("cause", cause.label())]));
+        for cause in SkipCause::VARIANTS {
+            drop(self.skipped.get_or_create(&[("cause", cause.into_str())]));
         }
-        for cause in ListingCause::ALL {
-            drop(self.skipped_listings.get_or_create(&[("cause", cause.label())]));
+        for cause in ListingCause::VARIANTS {
+            drop(self.skipped_listings.get_or_create(&[("cause", cause.into_str())]));
         }
         registry.register("feed_skipped_lines", "Lines skipped", self.skipped.clone());
         let help = "Entries of the list of symbols that are left out, or listed without a part";
@@ -99,22 +90,22 @@ impl FeedMetrics {
     }
 
     pub(super) fn count_skipped(&self, cause: SkipCause) {
-        self.skipped.get_or_create(&[("cause", cause.label())]).inc();
+        self.skipped.get_or_create(&[("cause", cause.into_str())]).inc();
     }
 
     pub(super) fn count_listing(&self, cause: ListingCause) {
-        self.skipped_listings.get_or_create(&[("cause", cause.label())]).inc();
+        self.skipped_listings.get_or_create(&[("cause", cause.into_str())]).inc();
     }
 
     #[cfg(test)]
     pub(super) fn skipped_by(&self, cause: SkipCause) -> u64 {
-        self.skipped.get_or_create(&[("cause", cause.label())]).get()
+        self.skipped.get_or_create(&[("cause", cause.into_str())]).get()
     }
 }
 
 /// Logs skipped lines once a spell for each cause: the first at once, then how many more there were.
 #[derive(Debug, Default)]
-pub(super) struct Spells([Spell; SkipCause::ALL.len()]);
+pub(super) struct Spells([Spell; SkipCause::VARIANTS.len()]);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Spell {

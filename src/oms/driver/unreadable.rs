@@ -22,7 +22,7 @@ impl Driver {
         self.metrics.unreadable(unreadable.source, unreadable.cause);
         if let Some(count) = self.unreadable_spell.note(now.monotonic) {
             let UnreadableElement { source, cause, order, problem, text } = unreadable;
-            let (source, cause) = (source.as_str(), cause.as_str());
+            let (source, cause) = (source.into_str(), cause.into_str());
             let order = order.as_ref().map(ToString::to_string);
             tracing::warn!(
                 source,
