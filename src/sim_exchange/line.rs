@@ -5,6 +5,8 @@
 
 use std::io::Write;
 
+use serde::{Deserialize, Serialize};
+
 use crate::types::{PriceCents, TimestampMicros};
 
 /// Where one line ends and what it is about.
@@ -47,7 +49,7 @@ pub(super) struct LineTrade<'a> {
 }
 
 /// Names an order or an execution: unique as long as feed sessions are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Key {
     /// The feed session in which it came to be.
     pub(super) session: u64,

@@ -14,7 +14,6 @@
 //! (by the clock, in seconds, where no directory remembers the last one).
 
 mod book;
-mod codec;
 mod container;
 mod driver;
 mod entry;

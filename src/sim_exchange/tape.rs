@@ -1,14 +1,12 @@
 //! The recorded tape: one regular session of real trades, in a compact file.
 //!
-//! Header: source text, day, session times, and per symbol its name, previous close and number of
-//! prints. Body, symbol after symbol, in columns (they deflate far better than rows): milliseconds
-//! since the print before, price difference in cents (zigzag), shares. Equal prints are separate
-//! trades and stay so.
+//! Equal prints are separate trades and stay so.
+
+use serde::{Deserialize, Serialize};
 
 use super::SimError;
-use super::codec::{Cursor, put_text, put_varint, unzigzag, zigzag};
 use super::container::Kind;
-use crate::types::{MAX_PRICE_CENTS, MAX_SYMBOL_BYTES, PriceCents, Symbol};
+use crate::types::{MAX_PRICE_CENTS, PriceCents, Symbol};
 
 /// Most prints of one tape: more than ten times the recorded day, 128 MiB in memory.
 pub const MAX_TAPE_PRINTS: usize = 8 << 20;
@@ -24,7 +22,29 @@ const MAX_SOURCE_BYTES: usize = 1_024;
 // Prices are kept in 32 bits; each print takes at most three varints of five bytes.
 const _: () = assert!(MAX_PRICE_CENTS <= u32::MAX as i64);
 const KIND: Kind =
-    Kind { magic: *b"LBTAPE\r\n", name: "tape", max_body_bytes: MAX_TAPE_PRINTS * 15 };
+    Kind { magic: *b"LBTAPE2\n", name: "tape", max_bytes: MAX_TAPE_PRINTS * 15 + (1 << 16) };
+
+/// A tape as a file has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct TapeFile {
+    source: String,
+    day: u32,
+    open_millis: u32,
+    close_millis: u32,
+    symbols: Vec<SymbolFile>,
+}
+
+/// A symbol with its trades, in columns: they pack far better than rows.
+#[derive(Debug, Serialize, Deserialize)]
+struct SymbolFile {
+    symbol: Symbol,
+    previous_close: PriceCents,
+    /// Milliseconds since the trade before; of the first, since the open.
+    waits_millis: Vec<u32>,
+    /// Cents above the trade before; of the first, above zero.
+    rises_cents: Vec<i64>,
+    shares: Vec<u32>,
+}
 
 /// One regular session of trades.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +58,7 @@ pub struct Tape {
 }
 
 /// A symbol of a tape.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TapeSymbol {
     /// Its name.
     pub symbol: Symbol,
@@ -125,22 +145,19 @@ impl Tape {
     /// # Errors
     /// Anything in it that is not as it should be, including a wrong checksum.
     pub fn decode(file: &[u8]) -> Result<Self, SimError> {
-        let (header, body) = KIND.unpack(file)?;
-        let (mut parts, counts) = decode_header(&mut Cursor::new(header))
-            .ok_or_else(|| KIND.bad("its header is damaged"))?;
-        let mut body = Cursor::new(&body);
-        for (symbol, count) in (0_u16..).zip(counts) {
-            let prints = decode_symbol(&mut body, symbol, count, parts.open_millis)
+        let TapeFile { source, day, open_millis, close_millis, symbols: files } =
+            KIND.unpack(file)?;
+        let (mut symbols, mut prints) = (Vec::new(), Vec::new());
+        for (index, file) in files.into_iter().enumerate() {
+            let symbol = u16::try_from(index).map_err(|_| KIND.bad("it has too many symbols"))?;
+            let of_symbol = file
+                .prints(symbol, open_millis)
                 .ok_or_else(|| KIND.bad("its prints are damaged"))?;
-            parts.prints.extend(prints);
-            if parts.prints.len() > MAX_TAPE_PRINTS {
-                return Err(KIND.bad("it has too many prints"));
-            }
+            prints.extend(of_symbol);
+            let SymbolFile { symbol, previous_close, .. } = file;
+            symbols.push(TapeSymbol { symbol, previous_close });
         }
-        if !body.is_empty() {
-            return Err(KIND.bad("it has bytes after its last print"));
-        }
-        Self::new(parts)
+        Self::new(TapeParts { source, day, open_millis, close_millis, symbols, prints })
     }
 
     /// Writes a tape file.
@@ -148,32 +165,28 @@ impl Tape {
     /// # Errors
     /// More data than the format allows.
     pub fn encode(&self) -> Result<Vec<u8>, SimError> {
-        let (mut header, mut body) = (Vec::new(), Vec::new());
-        put_text(&mut header, &self.source);
-        for number in [self.day, self.open_millis, self.close_millis] {
-            put_varint(&mut header, u64::from(number));
+        let symbols = (0_u16..).zip(&self.symbols);
+        KIND.pack(&TapeFile {
+            source: self.source.clone(),
+            day: self.day,
+            open_millis: self.open_millis,
+            close_millis: self.close_millis,
+            symbols: symbols.map(|(index, symbol)| self.symbol_file(index, symbol)).collect(),
+        })
+    }
+
+    fn symbol_file(&self, index: u16, symbol: &TapeSymbol) -> SymbolFile {
+        let TapeSymbol { symbol, previous_close } = *symbol;
+        let (waits_millis, rises_cents, shares) = (Vec::new(), Vec::new(), Vec::new());
+        let mut file = SymbolFile { symbol, previous_close, waits_millis, rises_cents, shares };
+        let (mut millis, mut cents) = (self.open_millis, 0);
+        for print in self.prints.iter().filter(|print| print.symbol == index) {
+            file.waits_millis.push(print.millis - millis);
+            file.rises_cents.push(i64::from(print.price_cents) - cents);
+            file.shares.push(print.shares);
+            (millis, cents) = (print.millis, i64::from(print.price_cents));
         }
-        put_varint(&mut header, self.symbols.len() as u64);
-        for (index, symbol) in (0_u16..).zip(&self.symbols) {
-            let of_symbol = || self.prints.iter().filter(move |print| print.symbol == index);
-            put_text(&mut header, symbol.symbol.as_str());
-            put_varint(&mut header, symbol.previous_close.cents().unsigned_abs());
-            put_varint(&mut header, of_symbol().count() as u64);
-            let mut before = self.open_millis;
-            for print in of_symbol() {
-                put_varint(&mut body, u64::from(print.millis - before));
-                before = print.millis;
-            }
-            let mut before = 0;
-            for print in of_symbol() {
-                put_varint(&mut body, zigzag(i64::from(print.price_cents) - before));
-                before = i64::from(print.price_cents);
-            }
-            for print in of_symbol() {
-                put_varint(&mut body, u64::from(print.shares));
-            }
-        }
-        KIND.pack(&header, &body)
+        file
     }
 
     /// Where the trades come from.
@@ -213,50 +226,21 @@ impl Tape {
     }
 }
 
-fn decode_header(header: &mut Cursor<'_>) -> Option<(TapeParts, Vec<usize>)> {
-    let source = header.text(MAX_SOURCE_BYTES)?.to_owned();
-    let mut number = || header.varint().and_then(|number| u32::try_from(number).ok());
-    let (day, open_millis, close_millis) = (number()?, number()?, number()?);
-    let symbol_count = usize::try_from(header.varint()?).ok()?;
-    if symbol_count > MAX_TAPE_SYMBOLS {
-        return None;
+impl SymbolFile {
+    /// The trades; `None` where the columns are not as long as each other, or a number is none.
+    fn prints(&self, symbol: u16, open_millis: u32) -> Option<Vec<TapePrint>> {
+        let count = self.shares.len();
+        if self.waits_millis.len() != count || self.rises_cents.len() != count {
+            return None;
+        }
+        let (mut millis, mut cents) = (open_millis, 0_i64);
+        let rows = self.waits_millis.iter().zip(&self.rises_cents).zip(&self.shares);
+        rows.map(|((wait, rise), &shares)| {
+            (millis, cents) = (millis.checked_add(*wait)?, cents.checked_add(*rise)?);
+            Some(TapePrint { millis, price_cents: u32::try_from(cents).ok()?, shares, symbol })
+        })
+        .collect()
     }
-    let (mut symbols, mut counts) = (Vec::new(), Vec::new());
-    for _ in 0..symbol_count {
-        let symbol = Symbol::new(header.text(MAX_SYMBOL_BYTES)?).ok()?;
-        let previous_close = PriceCents::new(i64::try_from(header.varint()?).ok()?).ok()?;
-        symbols.push(TapeSymbol { symbol, previous_close });
-        counts.push(usize::try_from(header.varint()?).ok()?);
-    }
-    let parts = TapeParts { source, day, open_millis, close_millis, symbols, prints: Vec::new() };
-    header.is_empty().then_some((parts, counts))
-}
-
-fn decode_symbol(
-    body: &mut Cursor<'_>,
-    symbol: u16,
-    count: usize,
-    open_millis: u32,
-) -> Option<Vec<TapePrint>> {
-    // Each print takes at least three bytes, so a false count cannot ask for much memory.
-    if count.checked_mul(3)? > body.rest().len() {
-        return None;
-    }
-    let mut prints = Vec::with_capacity(count);
-    let mut millis = open_millis;
-    for _ in 0..count {
-        millis = millis.checked_add(u32::try_from(body.varint()?).ok()?)?;
-        prints.push(TapePrint { millis, price_cents: 0, shares: 0, symbol });
-    }
-    let mut price = 0_i64;
-    for print in &mut prints {
-        price = price.checked_add(unzigzag(body.varint()?))?;
-        print.price_cents = u32::try_from(price).ok()?;
-    }
-    for print in &mut prints {
-        print.shares = u32::try_from(body.varint()?).ok()?;
-    }
-    Some(prints)
 }
 
 #[cfg(test)]
@@ -300,20 +284,20 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>, header: Vec<u8>, body: Vec<u8>) {
+        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
             prop_assert!(Tape::decode(&bytes).is_err());
-            let _ = Tape::decode(&KIND.pack(&header, &body).unwrap());
         }
 
         #[test]
-        fn damaged_contents_under_a_good_checksum_never_panic(
-            prints in prop::collection::vec(print(), 1..20), place: prop::sample::Index, byte: u8,
+        fn impossible_columns_never_panic(
+            waits_millis: Vec<u32>, rises_cents: Vec<i64>, shares: Vec<u32>,
         ) {
-            let file = Tape::new(parts(prints)).unwrap().encode().unwrap();
-            let (header, mut body) = KIND.unpack(&file).unwrap();
-            let place = place.index(body.len());
-            body[place] = byte;
-            let _ = Tape::decode(&KIND.pack(header, &body).unwrap());
+            let TapeSymbol { symbol, previous_close } = parts(Vec::new()).symbols[0];
+            let symbols =
+                vec![SymbolFile { symbol, previous_close, waits_millis, rises_cents, shares }];
+            let source = String::new();
+            let file = TapeFile { source, day: 1, open_millis: 1, close_millis: 2, symbols };
+            let _ = Tape::decode(&KIND.pack(&file).unwrap());
         }
     }
 

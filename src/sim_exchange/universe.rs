@@ -1,22 +1,31 @@
 //! The universe: real tickers with the close and the volume of one day, from which synthetic
 //! symbols are made.
 
+use serde::{Deserialize, Serialize};
+
 use super::SimError;
-use super::codec::{Cursor, put_text, put_varint};
 use super::container::Kind;
 use crate::types::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, PriceCents, Symbol};
 
 /// Longest source text.
 const MAX_SOURCE_BYTES: usize = 1_024;
 const KIND: Kind = Kind {
-    magic: *b"LBUNIV\r\n",
+    magic: *b"LBUNIV2\n",
     name: "universe",
     // Name with its length, and two varints, for every symbol that a node can know.
-    max_body_bytes: MAX_SYMBOLS * (1 + MAX_SYMBOL_BYTES + 20),
+    max_bytes: MAX_SYMBOLS * (1 + MAX_SYMBOL_BYTES + 20) + (1 << 16),
 };
 
+/// The universe as a file has it, by name: neighbours in the alphabet pack well.
+#[derive(Debug, Serialize, Deserialize)]
+struct UniverseFile {
+    source: String,
+    day: u32,
+    entries: Vec<UniverseEntry>,
+}
+
 /// One real ticker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UniverseEntry {
     /// Its name.
     pub symbol: Symbol,
@@ -70,16 +79,7 @@ impl Universe {
     /// # Errors
     /// Anything in it that is not as it should be, including a wrong checksum.
     pub fn decode(file: &[u8]) -> Result<Self, SimError> {
-        let (header, body) = KIND.unpack(file)?;
-        let damaged = || KIND.bad("it is damaged");
-        let mut header = Cursor::new(header);
-        let source = header.text(MAX_SOURCE_BYTES).ok_or_else(damaged)?.to_owned();
-        let day = header.varint().and_then(|day| u32::try_from(day).ok()).ok_or_else(damaged)?;
-        let mut body = Cursor::new(&body);
-        let mut entries = Vec::new();
-        while !body.is_empty() {
-            entries.push(decode_entry(&mut body).ok_or_else(damaged)?);
-        }
+        let UniverseFile { source, day, entries } = KIND.unpack(file)?;
         Self::new(source, day, entries)
     }
 
@@ -88,17 +88,9 @@ impl Universe {
     /// # Errors
     /// More data than the format allows.
     pub fn encode(&self) -> Result<Vec<u8>, SimError> {
-        let (mut header, mut body) = (Vec::new(), Vec::new());
-        put_text(&mut header, &self.source);
-        put_varint(&mut header, u64::from(self.day));
-        let mut by_name: Vec<_> = self.entries.iter().collect();
-        by_name.sort_by_key(|entry| entry.symbol); // neighbours in the alphabet deflate well
-        for entry in by_name {
-            put_text(&mut body, entry.symbol.as_str());
-            put_varint(&mut body, entry.close.cents().unsigned_abs());
-            put_varint(&mut body, entry.volume);
-        }
-        KIND.pack(&header, &body)
+        let mut entries = self.entries.clone();
+        entries.sort_by_key(|entry| entry.symbol);
+        KIND.pack(&UniverseFile { source: self.source.clone(), day: self.day, entries })
     }
 
     /// Where the data come from.
@@ -115,12 +107,6 @@ impl Universe {
     pub fn entries(&self) -> &[UniverseEntry] {
         &self.entries
     }
-}
-
-fn decode_entry(body: &mut Cursor<'_>) -> Option<UniverseEntry> {
-    let symbol = Symbol::new(body.text(MAX_SYMBOL_BYTES)?).ok()?;
-    let close = PriceCents::new(i64::try_from(body.varint()?).ok()?).ok()?;
-    Some(UniverseEntry { symbol, close, volume: body.varint()? })
 }
 
 #[cfg(test)]
