@@ -1,3 +1,7 @@
+//! The query string of a request. Read here rather than by serde_html_form, which takes a broken escape
+//! for itself and bytes that are not UTF-8 for replacement characters; here they are refused, and each
+//! refusal names the parameter, its value and what is allowed.
+
 use std::str::FromStr;
 
 use http::Uri;
