@@ -49,7 +49,10 @@ pub(super) struct ClientLoop {
 }
 
 impl ClientLoop {
-    pub(super) fn new(options: &ClientOptions, windows: mpsc::Sender<ClientReport>) -> Result<Self> {
+    pub(super) fn new(
+        options: &ClientOptions,
+        windows: mpsc::Sender<ClientReport>,
+    ) -> Result<Self> {
         cpu::pin(options.core, "client-core")?;
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create")?,
@@ -68,7 +71,11 @@ impl ClientLoop {
         })
     }
 
-    pub(super) fn run(mut self, options: &ClientOptions, control: &Control) -> Result<ClientReport> {
+    pub(super) fn run(
+        mut self,
+        options: &ClientOptions,
+        control: &Control,
+    ) -> Result<ClientReport> {
         let mut events = Vec::with_capacity(EVENTS);
         let (mut measuring, mut counted) = (false, None);
         let pause = if options.spin { Timespec::default() } else { IDLE };

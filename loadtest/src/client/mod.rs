@@ -1,7 +1,6 @@
 //! The stream client: one pinned thread that owns all connections, reads whatever is there and
 //! looks at every frame. The tested server and the bare loop face exactly this code.
 
-
 mod client_loop;
 mod connection;
 mod counts;

@@ -3,7 +3,6 @@
 //! times whatever the server does, and their latency counts from then, so that a stall is seen by
 //! every order that it kept waiting.
 
-
 mod counts;
 mod order_loop;
 #[cfg(test)]

@@ -29,12 +29,7 @@ fn server(stall: Duration, close_each: usize) -> (SocketAddr, mpsc::Receiver<Str
     (address, seen)
 }
 
-fn answer(
-    socket: TcpStream,
-    stall: Duration,
-    close_each: usize,
-    bodies: &mpsc::Sender<String>,
-) {
+fn answer(socket: TcpStream, stall: Duration, close_each: usize, bodies: &mpsc::Sender<String>) {
     let mut reader = BufReader::new(&socket);
     for number in 1.. {
         let mut length = 0;
