@@ -1,5 +1,5 @@
 //! Many clients on the same two orders, an exchange whose answers are late or lost, and a kill in
-//! between: everything that anybody was told must fit into one line.
+//! between: all answers must fit into one order of events.
 
 #![expect(
     clippy::unwrap_used,

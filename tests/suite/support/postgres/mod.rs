@@ -20,7 +20,7 @@ use running::Running;
 
 /// The database that every server has.
 const DATABASE: &str = "longbow";
-/// The administrator, whom nobody asks for a password.
+/// The administrator, who needs no password.
 const USER: &str = "longbow";
 
 /// Small, but durable: it is the system of record.
@@ -129,7 +129,7 @@ impl Postgres {
         running.signal_children(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Resumes all of its processes.
     pub fn resume(&self) {
         let running = self.running.as_ref().expect("it runs");
         running.signal_children(Signal::CONT);

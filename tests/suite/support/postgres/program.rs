@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::{DATABASE, USER};
 
-/// Where Postgres is and whom it runs as.
+/// Where Postgres is installed, where its data are, and the user that it runs as.
 pub(super) struct Program {
     bin: PathBuf,
     pub(super) data: PathBuf,
@@ -18,7 +18,8 @@ pub(super) struct Program {
 impl Program {
     /// Finds Postgres and makes a data directory in this folder.
     pub(super) fn prepare(folder: &Path) -> Self {
-        let program = Self { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
+        let program =
+            Self { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
         program.own(folder);
         program.make_data();
         program
