@@ -83,5 +83,5 @@ load-prices: ## Price streams beside axum, nchan and a bare loop: all figures, o
 	@scripts/with-env scripts/load-prices $(if $(SHORT),--short)
 
 .PHONY: load-postgres
-load-postgres: ## Orders with Postgres behind them beside the baseline on Postgres: all figures, about half an hour; SHORT=1 only shows that it runs
+load-postgres: ## Orders with Postgres beside the baseline on Postgres: all figures, about half an hour; SHORT=1 only shows that it runs
 	@scripts/with-env scripts/load-postgres $(if $(SHORT),--short)

@@ -1,4 +1,4 @@
-//! The index behind the log, on a real disk: records applied, keys that are not there, and the open
+//! The index following the log, on a real disk: records applied, keys that are absent, and the open
 //! orders of a start. Each course of an order is what a busy day has most of: created with a key,
 //! accepted, filled in one go.
 

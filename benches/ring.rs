@@ -154,7 +154,7 @@ impl Drop for Readers {
     }
 }
 
-/// One cell of the sweep.
+/// One combination of the sweep.
 #[derive(Clone, Copy)]
 struct Shape {
     burst: u64,

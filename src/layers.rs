@@ -24,6 +24,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("hyper", &["runtime", "exchange", "http"]),
     ("hyper_util", &["sim_exchange"]),
     ("flate2", &["sim_exchange"]),
+    ("postcard", &["sim_exchange"]),
     ("axum", &["sim_exchange"]),
     ("tokio", &["sim_exchange", "projection"]),
     ("tokio_postgres", &["projection"]),

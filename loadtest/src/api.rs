@@ -72,7 +72,7 @@ impl Order {
         self.hash(&mut hasher);
         Some(Observed {
             version: self.version,
-            status: Status::from_word(&self.status)?,
+            status: self.status.parse::<Status>().ok()?,
             filled_shares: self.filled_shares,
             content: hasher.finish(),
         })

@@ -54,7 +54,7 @@ pub struct BareReport {
     pub seconds: f64,
     /// Calls of `send` that took the frame.
     pub sends: u64,
-    /// Calls of `send` that the kernel refused because the client is behind.
+    /// Calls of `send` that the kernel refused because the client reads too slowly.
     pub would_block: u64,
     /// CPU time of the thread in nanoseconds.
     pub cpu_nanos: u64,
@@ -149,7 +149,7 @@ struct Peer {
     socket: TcpStream,
     /// What the kernel did not take of the last frame: nearly always empty.
     rest: Vec<u8>,
-    /// The client has gone.
+    /// Whether the client has gone.
     gone: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct BareArgs {
 pub struct BareProcess(Peer);
 
 impl BareProcess {
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
     /// As [`Peer::start`].
@@ -94,7 +94,7 @@ impl BareProcess {
     }
 }
 
-/// The process itself.
+/// What the process runs.
 ///
 /// # Errors
 /// Whatever stopped the loop.

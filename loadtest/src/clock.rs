@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Moment(u64);
 
 impl Moment {
-    /// Now.
+    /// The current moment.
     #[must_use]
     pub fn now() -> Self {
         Self(nanos(ClockId::Monotonic))

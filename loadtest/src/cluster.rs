@@ -50,7 +50,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts both.
+    /// Starts the exchange and the server.
     ///
     /// # Errors
     /// One of them does not come up.

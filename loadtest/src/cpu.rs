@@ -1,8 +1,9 @@
 //! What the kernel says about CPU time: of each thread of a process, of the host, and what the
 //! hypervisor took away.
 
-use std::{collections::BTreeMap, fmt, fs, str::FromStr};
+use std::{collections::BTreeMap, fmt, fs, io, str::FromStr};
 
+use procfs::{CpuInfo, CpuTime, Current, CurrentSI, KernelStats, process::Process};
 use rustix::{
     process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -150,21 +151,14 @@ impl ProcessCpu {
     /// [`Error::Io`] when the process is gone or belongs to somebody else.
     pub fn read(pid: i32) -> Result<Self> {
         let at = Moment::now();
-        let directory = format!("/proc/{pid}/task");
+        let tasks = Process::new(pid).and_then(|process| process.tasks());
+        let tasks = tasks.map_err(io::Error::other).context("listing threads")?;
         let mut threads = BTreeMap::new();
-        for entry in fs::read_dir(&directory).context(&format!("reading {directory}"))? {
-            let path = entry.context("listing threads")?.path();
-            let id = path.file_name().and_then(|name| name.to_str()).and_then(|id| id.parse().ok());
+        for task in tasks {
             // A thread may end between the listing and the reading.
-            let (Some(id), Ok(name), Ok(schedstat)) = (
-                id,
-                fs::read_to_string(path.join("comm")),
-                fs::read_to_string(path.join("schedstat")),
-            ) else {
-                continue;
-            };
-            if let Some(nanos) = parse_schedstat(&schedstat) {
-                threads.insert(id, (name.trim().to_owned(), nanos));
+            let Ok(task) = task else { continue };
+            if let (Ok(stat), Ok(schedstat)) = (task.stat(), task.schedstat()) {
+                threads.insert(task.tid, (stat.comm, schedstat.sum_exec_runtime));
             }
         }
         Ok(Self { threads, at })
@@ -235,11 +229,6 @@ impl CpuUse {
     }
 }
 
-/// The first figure of a schedstat file: nanoseconds on a CPU.
-fn parse_schedstat(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
-}
-
 /// The host's CPU counters at one moment, in clock ticks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostCpu {
@@ -270,20 +259,12 @@ impl HostCpu {
     /// # Errors
     /// [`Error::Io`] when it cannot be read.
     pub fn read() -> Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/stat").context("reading /proc/stat")?))
-    }
-
-    fn parse(text: &str) -> Self {
-        let mut host = Self { total: Ticks::default(), cores: Vec::new() };
-        for line in text.lines() {
-            let mut words = line.split_whitespace();
-            match words.next() {
-                Some("cpu") => host.total = Ticks::parse(words),
-                Some(name) if name.starts_with("cpu") => host.cores.push(Ticks::parse(words)),
-                _ => {}
-            }
-        }
-        host
+        let stats = KernelStats::current().map_err(io::Error::other);
+        let stats = stats.context("reading the host's CPU counters")?;
+        Ok(Self {
+            total: Ticks::of(&stats.total),
+            cores: stats.cpu_time.iter().map(Ticks::of).collect(),
+        })
     }
 
     /// How the time since `earlier` was spent.
@@ -302,12 +283,13 @@ impl HostCpu {
 }
 
 impl Ticks {
-    /// Columns: user nice system idle iowait irq softirq steal guest guest_nice; the guest columns
-    /// are part of user and nice.
-    fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Self {
-        let columns: Vec<u64> = words.take(8).filter_map(|word| word.parse().ok()).collect();
-        let column = |at: usize| columns.get(at).copied().unwrap_or(0);
-        Self { all: columns.iter().sum(), idle: column(3) + column(4), steal: column(7) }
+    /// The time of guests is part of `user` and `nice`.
+    fn of(time: &CpuTime) -> Self {
+        let CpuTime { user, nice, system, idle, iowait, irq, softirq, steal, .. } = time;
+        let [iowait, irq, softirq, steal] =
+            [iowait, irq, softirq, steal].map(|ticks| ticks.unwrap_or(0));
+        let idle = idle + iowait;
+        Self { all: user + nice + system + idle + irq + softirq + steal, idle, steal }
     }
 
     fn minus(self, earlier: Self) -> Self {
@@ -326,11 +308,8 @@ fn share(part: u64, whole: u64) -> f64 {
 /// One line about this machine: CPU model, cores, kernel.
 #[must_use]
 pub fn machine() -> String {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or("unknown CPU", |(_, model)| model.trim());
+    let cpu = CpuInfo::current().ok();
+    let model = cpu.as_ref().and_then(|cpu| cpu.model_name(0)).unwrap_or("unknown CPU");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{model}, {} cores, Linux {}", core_count(), kernel.trim())
 }
@@ -351,19 +330,10 @@ mod tests {
     }
 
     #[test]
-    fn schedstat_starts_with_the_time_on_a_cpu() {
-        assert_eq!(parse_schedstat("688907 46053 3\n"), Some(688_907));
-        assert_eq!(parse_schedstat(""), None);
-    }
-
-    #[test]
     fn steal_and_busy_shares_come_from_the_difference() {
-        let before = HostCpu::parse(
-            "cpu 100 0 100 800 0 0 0 0 5 0\ncpu0 100 0 100 800 0 0 0 0 5 0\nintr 5\n",
-        );
-        let after = HostCpu::parse(
-            "cpu 150 0 120 900 10 0 10 10 9 0\ncpu0 150 0 120 900 10 0 10 10 9 0\nintr 6\n",
-        );
+        let host = |ticks| HostCpu { total: ticks, cores: vec![ticks] };
+        let before = host(Ticks { all: 1_000, idle: 800, steal: 0 });
+        let after = host(Ticks { all: 1_200, idle: 910, steal: 10 });
         let spent = after.since(&before);
         assert!((spent.steal - 0.05).abs() < 1e-9, "10 of 200 ticks");
         assert_eq!(spent.busy_by_core.len(), 1);

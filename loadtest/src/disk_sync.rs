@@ -34,9 +34,9 @@ pub struct DiskSync {
 /// Microseconds of one sync.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SyncMicros {
-    /// The middle one.
+    /// Median.
     pub p50: f64,
-    /// Of a hundred the slowest but one.
+    /// 99th percentile.
     pub p99: f64,
 }
 

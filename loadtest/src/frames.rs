@@ -15,7 +15,7 @@ pub enum Block {
         /// The `timestamp` of its data.
         timestamp_micros: u64,
     },
-    /// `event: open`, alone or behind the first `retry:`.
+    /// `event: open`, alone or after the first `retry:`.
     Open,
     /// A comment, which is how a silent stream shows that it lives.
     Heartbeat,

@@ -29,13 +29,13 @@ impl Growth {
         (growth.count() > 0.0).then_some(growth)
     }
 
-    /// How many values.
+    /// Number of values.
     #[must_use]
     pub fn count(&self) -> f64 {
         self.buckets.last().map_or(0.0, |(_, count)| *count)
     }
 
-    /// Their mean.
+    /// Mean of the values.
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.sum / self.count()

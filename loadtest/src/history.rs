@@ -48,7 +48,7 @@ impl Record {
         }
     }
 
-    /// Puts a checked history behind where its last operation was alone and showed the order:
+    /// Drops a checked history up to where its last operation was alone and showed the order:
     /// whatever comes later comes after it.
     pub fn put_past(&mut self) {
         let Some((last, others)) = self.operations.split_last() else { return };

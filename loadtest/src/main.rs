@@ -1,5 +1,5 @@
 //! Load tests of Longbow: a storm of price streams beside a bare `send()` loop, a storm of orders,
-//! orders with Postgres behind them, a crash loop, and a search for answers that contradict each
+//! orders with Postgres, a crash loop, and a search for answers that contradict each
 //! other. See `loadtest --help`.
 
 use std::{error::Error as _, process::ExitCode};
@@ -64,10 +64,10 @@ enum Test {
     Linearize(linearize::LinearizeArgs),
     /// Price streams beside other servers: capacity, age, memory, stalled clients, reconnects
     Prices(prices::PricesArgs),
-    /// Orders with Postgres behind them, beside the baseline on Postgres: throughput, lag, and
+    /// Orders with Postgres, beside the baseline on Postgres: throughput, lag, and
     /// the projection alone
     Postgres(postgres::PostgresArgs),
-    /// What the other tests start in processes of their own
+    /// What the other tests start as separate processes
     #[command(subcommand, hide = true)]
     Peer(PeerTest),
 }

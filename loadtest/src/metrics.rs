@@ -82,7 +82,7 @@ fn sample(line: &str) -> Option<(&str, &str, f64)> {
     Some((name, labels, value))
 }
 
-/// Where the labels end: behind the first closing brace outside of quotes.
+/// Where the labels end: after the first closing brace outside quotes.
 fn label_end(labels: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, character) in labels.char_indices() {

@@ -72,7 +72,7 @@ impl Peer {
     /// Says one line and gives the answer.
     ///
     /// # Errors
-    /// [`Error::Answer`] with the end of its log when there is none.
+    /// [`Error::Answer`] with the end of the log when there is none.
     pub fn ask(&mut self, line: &str) -> Result<Value> {
         let silent = |program: &Program| Error::Answer {
             what: "a peer did not answer".to_owned(),

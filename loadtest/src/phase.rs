@@ -22,7 +22,7 @@ const SLICE: Duration = Duration::from_millis(20);
 pub enum Phase {
     /// Connect and run without counting.
     Warm,
-    /// Count.
+    /// Count what is seen.
     Measure,
     /// The window is over: keep what was counted, and leave the connections open so that no side
     /// sees the other one go.

@@ -1,17 +1,17 @@
 //! CPU time of a process together with its children: a Postgres with one process for each
 //! connection, of which some end and others begin within a window.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, io};
+
+use procfs::process::Process;
 
 use crate::{
     clock::Moment,
     cpu::ProcessCpu,
-    error::{Context, Error, Result},
+    error::{Context, Result},
 };
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// Places of `cutime` and `cstime` in `/proc/PID/stat`, counted behind the name of the program.
-const REAPED: [usize; 2] = [13, 14];
 
 /// CPU time at one moment.
 #[derive(Debug, Clone)]
@@ -30,20 +30,19 @@ impl TreeCpu {
     /// [`Error::Io`] when the process is gone.
     pub fn read(pid: i32) -> Result<Self> {
         let at = Moment::now();
-        let file = format!("/proc/{pid}/task/{pid}/children");
-        let children = fs::read_to_string(&file).context(&format!("reading {file}"))?;
+        let process = Process::new(pid).map_err(io::Error::other).context("finding a process")?;
+        let children = process.task_main_thread().and_then(|thread| thread.children());
+        let children = children.map_err(io::Error::other).context("listing child processes")?;
         let mut running = BTreeMap::from([(pid, ProcessCpu::read(pid)?.nanos())]);
-        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        for child in children.into_iter().filter_map(|child| i32::try_from(child).ok()) {
             // One may have ended since; the next reading has it among those.
             if let Ok(cpu) = ProcessCpu::read(child) {
                 running.insert(child, cpu.nanos());
             }
         }
-        let file = format!("/proc/{pid}/stat");
-        let stat = fs::read_to_string(&file).context(&format!("reading {file}"))?;
-        let unreadable = || Error::Answer { what: file, answer: stat.clone() };
-        let ended = reaped_ticks(&stat).ok_or_else(unreadable)?;
-        let ended = ended * NANOS_PER_SECOND / rustix::param::clock_ticks_per_second().max(1);
+        let stat = process.stat().map_err(io::Error::other).context("reading a process")?;
+        let ended = stat.cutime.unsigned_abs() + stat.cstime.unsigned_abs();
+        let ended = ended * NANOS_PER_SECOND / procfs::ticks_per_second().max(1);
         Ok(Self { running, ended, at })
     }
 
@@ -62,14 +61,6 @@ impl TreeCpu {
     }
 }
 
-/// Clock ticks of all children that have ended and were waited for.
-fn reaped_ticks(stat: &str) -> Option<u64> {
-    // The program's name, in parentheses, may hold anything.
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let words: Vec<&str> = behind_name.split_whitespace().collect();
-    REAPED.iter().map(|&at| words.get(at)?.parse::<u64>().ok()).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,13 +70,6 @@ mod tests {
         io::{BufRead, BufReader},
         process::{Command, Stdio},
     };
-
-    #[test]
-    fn the_time_of_ended_children_is_read_past_any_name() {
-        let stat = "7 (a (b) 1 2) S 1 7 7 0 -1 4194560 1 2 3 4 11 12 13 14 20 0 1 0 5";
-        assert_eq!(reaped_ticks(stat), Some(27));
-        assert_eq!(reaped_ticks("7 (a) S 1"), None);
-    }
 
     #[test]
     fn children_count_while_they_run_and_when_they_have_ended() {

@@ -100,7 +100,7 @@ struct Tally {
     faults: BTreeMap<String, u64>,
 }
 
-/// A run.
+/// A run of all rounds.
 struct Rounds<'a> {
     plan: &'a Plan,
     interrupt: &'a Interrupt,

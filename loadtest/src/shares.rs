@@ -46,7 +46,7 @@ impl Shares {
         self.0.iter().map(move |(name, millis)| (*name, millis / whole * 100.0))
     }
 
-    /// One line.
+    /// All stages in one line.
     #[must_use]
     pub fn line(&self) -> String {
         let shown: Vec<String> =

@@ -395,7 +395,7 @@ impl Drop for Program {
 /// A directory that is removed at the end when it was made for the test.
 #[derive(Debug)]
 pub struct Directory {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     temporary: bool,
 }

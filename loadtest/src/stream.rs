@@ -91,7 +91,7 @@ pub enum Sides {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// Whatever kept it from its end.
+/// Whatever stopped it.
 pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
     let (setting, rounds) = measure(arguments, interrupt)?;
     report::print_end(&setting, &rounds);
@@ -104,7 +104,7 @@ pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
 /// Measures and prints the rounds.
 ///
 /// # Errors
-/// Whatever kept it from its end.
+/// Whatever stopped it.
 pub fn measure(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<(Setting, Vec<Round>)> {
     arguments.check()?;
     let target = match arguments.sides {

@@ -57,7 +57,7 @@ pub struct Workload {
 /// Where a server is, for how long it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Epoch {
-    /// Grows with each.
+    /// Rises by one with each epoch.
     number: u64,
     /// Which orders are the hot ones: the same over several epochs where a kill comes in between.
     wave: u64,

@@ -18,7 +18,7 @@ use super::streams::StreamArgs;
 use crate::data_dir::DataDir;
 use crate::exchange::ExchangeAddress;
 use crate::offline::{self, InspectOptions};
-use crate::order::EVENT_NAMES;
+use crate::order::event_names;
 use crate::sim_exchange::faults::FaultSettings;
 use crate::sim_exchange::{SessionTime, SimOptions, Speed};
 use crate::types::{InvalidValue, OrderId, UserId};
@@ -358,7 +358,7 @@ pub struct WalInspectArgs {
 
     /// Only records of these kinds, separated by commas.
     #[arg(long, value_name = "KIND", value_delimiter = ',',
-          value_parser = clap::builder::PossibleValuesParser::new(EVENT_NAMES))]
+          value_parser = clap::builder::PossibleValuesParser::new(event_names()))]
     pub kind: Vec<String>,
 
     /// Output format: `json`, one object per line, or `text`.

@@ -7,7 +7,8 @@ use crate::order::{Ending, Order, Status};
 use crate::types::Shares;
 
 /// Why an order here differed from the exchange's record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum RepairCause {
     /// The answer to the submit was lost or could not be parsed.
     LostReply,
@@ -21,29 +22,6 @@ pub enum RepairCause {
     MissedCancel,
     /// The exchange never accepted the order, and never will.
     NeverAccepted,
-}
-
-impl RepairCause {
-    pub const ALL: [Self; 6] = [
-        Self::LostReply,
-        Self::Timeout,
-        Self::Crash,
-        Self::MissedFill,
-        Self::MissedCancel,
-        Self::NeverAccepted,
-    ];
-
-    /// The name in logs and counters.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LostReply => "lost_reply",
-            Self::Timeout => "timeout",
-            Self::Crash => "crash",
-            Self::MissedFill => "missed_fill",
-            Self::MissedCancel => "missed_cancel",
-            Self::NeverAccepted => "never_accepted",
-        }
-    }
 }
 
 /// What this run knows about an order's submit.

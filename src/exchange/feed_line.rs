@@ -1,8 +1,6 @@
 //! Parses one line of the feed. For a line that breaks the contract, it finds the cause and
 //! recovers what can still be read.
 
-use std::fmt;
-
 use serde_json::Value;
 
 use super::wire::{FeedLine, FeedLineType, FeedSession};
@@ -25,7 +23,20 @@ pub enum FeedMessage {
 }
 
 /// Why a line is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum SkipCause {
     /// Over [`MAX_LINE_BYTES`].
     TooLong,
@@ -53,50 +64,6 @@ pub enum SkipCause {
     Field,
     /// The line came before the session line.
     BeforeSession,
-}
-
-impl SkipCause {
-    /// Every cause, in declaration order.
-    pub const ALL: [Self; 13] = [
-        Self::TooLong,
-        Self::NotUtf8,
-        Self::NotJson,
-        Self::UnknownType,
-        Self::Sequence,
-        Self::Timestamp,
-        Self::ExecutionId,
-        Self::Symbol,
-        Self::Price,
-        Self::Shares,
-        Self::OrderId,
-        Self::Field,
-        Self::BeforeSession,
-    ];
-
-    /// The value of the metric's label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::TooLong => "too_long",
-            Self::NotUtf8 => "not_utf8",
-            Self::NotJson => "not_json",
-            Self::UnknownType => "unknown_type",
-            Self::Sequence => "sequence",
-            Self::Timestamp => "timestamp",
-            Self::ExecutionId => "execution_id",
-            Self::Symbol => "symbol",
-            Self::Price => "price",
-            Self::Shares => "shares",
-            Self::OrderId => "order_id",
-            Self::Field => "field",
-            Self::BeforeSession => "before_session",
-        }
-    }
-}
-
-impl fmt::Display for SkipCause {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.label())
-    }
 }
 
 /// An unreadable line, and what can be recovered from it.

@@ -12,7 +12,8 @@ pub const MAX_UNREADABLE_TEXT_BYTES: usize = 1_024;
 const MAX_PROBLEM_BYTES: usize = 256;
 
 /// Where the exchange sent an element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum UnreadableSource {
     /// A feed line.
     Feed,
@@ -27,7 +28,8 @@ pub enum UnreadableSource {
 }
 
 /// Why an element cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum UnreadableCause {
     /// It is not JSON.
     NotJson,
@@ -39,39 +41,6 @@ pub enum UnreadableCause {
     TooLong,
     /// Another element from the exchange says the opposite.
     Contradiction,
-}
-
-impl UnreadableSource {
-    /// Every source.
-    pub const ALL: [Self; 5] = [Self::Feed, Self::Webhook, Self::Submit, Self::Cancel, Self::Query];
-
-    /// The label in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Feed => "feed",
-            Self::Webhook => "webhook",
-            Self::Submit => "submit",
-            Self::Cancel => "cancel",
-            Self::Query => "query",
-        }
-    }
-}
-
-impl UnreadableCause {
-    /// Every cause.
-    pub const ALL: [Self; 5] =
-        [Self::NotJson, Self::UnknownType, Self::BadValue, Self::TooLong, Self::Contradiction];
-
-    /// The label in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotJson => "not_json",
-            Self::UnknownType => "unknown_type",
-            Self::BadValue => "bad_value",
-            Self::TooLong => "too_long",
-            Self::Contradiction => "contradiction",
-        }
-    }
 }
 
 /// An order, by whichever id it was named.

@@ -158,12 +158,11 @@ impl Authenticator {
         validation.leeway = LEEWAY_S;
         validation.set_required_spec_claims(&["exp", "sub"]);
         validation.validate_nbf = true;
-        Self {
-            encoding: EncodingKey::from_secret(&secret.bytes),
-            decoding: DecodingKey::from_secret(&secret.bytes),
-            validation,
-            is_development: secret.is_development,
-        }
+        let keys = EncodingKey::from_secret(&secret.bytes)
+            .and_then(|encoding| Ok((encoding, DecodingKey::from_secret(&secret.bytes)?)));
+        #[expect(clippy::expect_used, reason = "only an empty key is refused")]
+        let (encoding, decoding) = keys.expect("a secret has at least MIN_SECRET_BYTES");
+        Self { encoding, decoding, validation, is_development: secret.is_development }
     }
 
     /// Whether users may log in by name alone.

@@ -1,4 +1,6 @@
-//! Query parameters: known names, no duplicates, errors that name the parameter.
+//! Query parameters: known names, no duplicates, errors that name the parameter, its value and what is
+//! allowed. Not parsed by serde_html_form, which passes a broken escape through and replaces bytes that
+//! are not UTF-8; both are refused here.
 
 use std::str::FromStr;
 

@@ -47,7 +47,7 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
     }
     // For information only: prices, reads and cancels work without the exchange.
     let commands = site.orders.commands();
-    let exchange = commands.exchange_reachability().as_str();
+    let exchange = commands.exchange_reachability().into_str();
     let offset = commands.exchange_clock().offset_micros(commands.clock().moment());
     let body = json!({
         "ready": is_ready,

@@ -18,7 +18,8 @@ const FAILURES_TO_OPEN: u32 = 3;
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether the exchange is reachable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum ExchangeReachability {
     /// It answers.
     Reachable,
@@ -26,17 +27,6 @@ pub enum ExchangeReachability {
     Probing,
     /// It does not answer, or has not answered yet.
     Away,
-}
-
-impl ExchangeReachability {
-    /// The state as one word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reachable => "reachable",
-            Self::Probing => "probing",
-            Self::Away => "away",
-        }
-    }
 }
 
 /// The state, visible to other threads.

@@ -1,6 +1,7 @@
 //! Counters and gauges of the orders thread.
 
 use prometheus_client::registry::Registry;
+use strum::VariantArray;
 
 use crate::engine::{Alert, RepairCause};
 use crate::exchange::{UnreadableCause, UnreadableSource};
@@ -23,7 +24,7 @@ pub struct OmsMetrics {
     pub(super) unknown_outcomes: Counter,
     pub(super) reply_timeouts: Counter,
     pub(super) unreadable_reports: Counter,
-    unreadable: [[Counter; UnreadableCause::ALL.len()]; UnreadableSource::ALL.len()],
+    unreadable: [[Counter; UnreadableCause::VARIANTS.len()]; UnreadableSource::VARIANTS.len()],
     pub(super) throttled_requests: Counter,
     pub(super) throttled_orders: Counter,
     pub(super) throttled_creates: Counter,
@@ -51,7 +52,7 @@ pub struct OmsMetrics {
     pub(super) taken_back: Counter,
     pub(super) reports_given_up: Counter,
     pub(super) report_overflows: Counter,
-    pub(super) repairs: [Counter; RepairCause::ALL.len()],
+    pub(super) repairs: [Counter; RepairCause::VARIANTS.len()],
     pub(super) open_orders: Gauge,
     pub(super) ended_orders: Gauge,
     pub(super) unmatched_reports: Gauge,
@@ -183,21 +184,21 @@ impl OmsMetrics {
                 &self.report_overflows,
             ),
         ];
-        for (cause, counter) in RepairCause::ALL.iter().zip(&self.repairs) {
-            let label = ("cause".into(), cause.as_str().into());
-            let help = "Orders corrected by the exchange's record";
+        for (cause, counter) in RepairCause::VARIANTS.iter().zip(&self.repairs) {
+            let label = ("cause".into(), cause.into_str().into());
+            let help = "Orders put right by the exchange's record";
             registry.sub_registry_with_label(label).register(
                 "orders_repairs",
                 help,
                 counter.clone(),
             );
         }
-        for (source, counters) in UnreadableSource::ALL.iter().zip(&self.unreadable) {
-            let source = ("source".into(), source.as_str().into());
+        for (source, counters) in UnreadableSource::VARIANTS.iter().zip(&self.unreadable) {
+            let source = ("source".into(), source.into_str().into());
             let of_source = registry.sub_registry_with_label(source);
-            for (cause, counter) in UnreadableCause::ALL.iter().zip(counters) {
-                let cause = ("cause".into(), cause.as_str().into());
-                let help = "Elements from the exchange that cannot be used";
+            for (cause, counter) in UnreadableCause::VARIANTS.iter().zip(counters) {
+                let cause = ("cause".into(), cause.into_str().into());
+                let help = "What the exchange said and cannot be used";
                 let of_cause = of_source.sub_registry_with_label(cause);
                 of_cause.register("orders_unreadable", help, counter.clone());
             }
@@ -209,8 +210,8 @@ impl OmsMetrics {
 
     /// Counts and logs an order that reconciliation corrected.
     pub(super) fn repaired(&self, order_id: OrderId, cause: RepairCause) {
-        tracing::info!(%order_id, cause = cause.as_str(), "an order was repaired");
-        let causes = RepairCause::ALL.iter().zip(&self.repairs);
+        tracing::info!(%order_id, cause = cause.into_str(), "an order was repaired");
+        let causes = RepairCause::VARIANTS.iter().zip(&self.repairs);
         for (_, counter) in causes.filter(|(counted, _)| **counted == cause) {
             counter.inc();
         }
@@ -218,9 +219,9 @@ impl OmsMetrics {
 
     /// Counts an element that cannot be used.
     pub(super) fn unreadable(&self, source: UnreadableSource, cause: UnreadableCause) {
-        let sources = UnreadableSource::ALL.iter().zip(&self.unreadable);
+        let sources = UnreadableSource::VARIANTS.iter().zip(&self.unreadable);
         for (_, counters) in sources.filter(|(counted, _)| **counted == source) {
-            let causes = UnreadableCause::ALL.iter().zip(counters);
+            let causes = UnreadableCause::VARIANTS.iter().zip(counters);
             for (_, counter) in causes.filter(|(counted, _)| **counted == cause) {
                 counter.inc();
             }
@@ -230,7 +231,7 @@ impl OmsMetrics {
     /// The number of repairs with this cause.
     #[cfg(test)]
     pub(super) fn repairs(&self, cause: RepairCause) -> u64 {
-        let mut causes = RepairCause::ALL.iter().zip(&self.repairs);
+        let mut causes = RepairCause::VARIANTS.iter().zip(&self.repairs);
         causes.find(|(counted, _)| **counted == cause).unwrap().1.get()
     }
 

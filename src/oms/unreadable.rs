@@ -21,7 +21,7 @@ impl UnreadableLog {
     pub(super) fn log(&mut self, unreadable: &UnreadableElement, now: MonotonicMicros) {
         let Some(count) = self.0.note(now) else { return };
         let UnreadableElement { source, cause, order, problem, text } = unreadable;
-        let (source, cause) = (source.as_str(), cause.as_str());
+        let (source, cause) = (source.into_str(), cause.into_str());
         let order = order.as_ref().map(ToString::to_string);
         tracing::warn!(
             source,

@@ -48,8 +48,11 @@ pub struct Case {
     rkyv::Archive,
     rkyv::Serialize,
     rkyv::Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CaseCause {
     /// The execution counts, and the exchange's record of the order lacks it.
     Doubtful,
@@ -71,35 +74,6 @@ pub enum CaseCause {
     UnknownAtExchange,
 }
 
-impl CaseCause {
-    pub const ALL: [Self; 9] = [
-        Self::Doubtful,
-        Self::OtherSymbol,
-        Self::BeyondLimit,
-        Self::LargerThanOrder,
-        Self::IdUsedAgain,
-        Self::AmbiguousOrder,
-        Self::Unreadable,
-        Self::OtherExternalId,
-        Self::UnknownAtExchange,
-    ];
-
-    /// The name in logs, counters and the operators' API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Doubtful => "doubtful",
-            Self::OtherSymbol => "other_symbol",
-            Self::BeyondLimit => "beyond_limit",
-            Self::LargerThanOrder => "larger_than_order",
-            Self::IdUsedAgain => "id_used_again",
-            Self::AmbiguousOrder => "ambiguous_order",
-            Self::Unreadable => "unreadable",
-            Self::OtherExternalId => "other_external_id",
-            Self::UnknownAtExchange => "unknown_at_exchange",
-        }
-    }
-}
-
 /// A decision about a case.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct CaseDecision {
@@ -115,14 +89,30 @@ pub struct CaseDecision {
 impl fmt::Display for CaseDecision {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = self.by.as_deref().unwrap_or("the exchange's record");
-        write!(formatter, "case {} {} by {by}: {}", self.number, self.outcome.as_str(), self.reason)
+        write!(
+            formatter,
+            "case {} {} by {by}: {}",
+            self.number,
+            self.outcome.into_str(),
+            self.reason
+        )
     }
 }
 
 /// What becomes of the execution of a case. Append new kinds at the end.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    strum::IntoStaticStr,
 )]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CaseOutcome {
     /// It counts.
     Booked,
@@ -130,17 +120,6 @@ pub enum CaseOutcome {
     Discarded,
     /// The case is moot: its subject was reconciled otherwise.
     Superseded,
-}
-
-impl CaseOutcome {
-    /// The name in logs and the operators' API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Booked => "booked",
-            Self::Discarded => "discarded",
-            Self::Superseded => "superseded",
-        }
-    }
 }
 
 /// An operator's action and its reason.

@@ -1,51 +1,28 @@
 //! Events as JSON for histories and inspection: a name, and fields named as in the contracts.
 
+use std::iter;
+
 use serde_json::{Map, Value, json};
+use strum::VariantNames;
 
 use super::case::Case;
 use super::event::{
-    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, ReportKind, UnmatchedReport,
+    Change, Changed, Created, Event, FeedPosition, Fill, ReportKind, UnmatchedReport,
 };
 use crate::types::OrderId;
 
 /// All names that [`Event::name`] returns.
-pub const EVENT_NAMES: [&str; 15] = [
-    "created",
-    "accepted",
-    "rejected",
-    "not_accepted",
-    "cancel_requested",
-    "cancelled",
-    "cancel_rejected",
-    "filled",
-    "busted",
-    "taken_back",
-    "case_opened",
-    "case_closed",
-    "closed",
-    "held_report",
-    "feed_position",
-];
+pub fn event_names() -> impl Iterator<Item = &'static str> {
+    let changes = Change::VARIANTS.iter().copied();
+    iter::once("created").chain(changes).chain(["held_report", "feed_position"])
+}
 
 impl Event {
-    /// Its name: one of [`EVENT_NAMES`].
+    /// Its name: one of [`event_names`].
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Created(_) => "created",
-            Self::Changed(changed) => match &changed.change {
-                Change::Accepted { .. } => "accepted",
-                Change::Rejected { .. } => "rejected",
-                Change::NotAccepted => "not_accepted",
-                Change::CancelRequested => "cancel_requested",
-                Change::Cancelled { .. } => "cancelled",
-                Change::CancelRejected { .. } => "cancel_rejected",
-                Change::Filled(_) => "filled",
-                Change::Busted { .. } => "busted",
-                Change::TakenBack { .. } => "taken_back",
-                Change::CaseOpened(_) => "case_opened",
-                Change::CaseClosed(_) => "case_closed",
-                Change::ClosedByOperator(_) => "closed",
-            },
+            Self::Changed(changed) => changed.change.into_str(),
             Self::UnmatchedReport(_) => "held_report",
             Self::FeedPosition(_) => "feed_position",
         }
@@ -100,7 +77,7 @@ fn changed_members(changed: &Changed) -> Value {
             json!({ "reason": reason })
         }
         Change::NotAccepted | Change::CancelRequested => json!({}),
-        Change::Cancelled { cause } => json!({ "cause": cause_name(*cause) }),
+        Change::Cancelled { cause } => json!({ "cause": cause.into_str() }),
         Change::Filled(fill) => fill_members(fill),
         Change::Busted { execution_id } | Change::TakenBack { execution_id } => {
             json!({ "executionId": execution_id })
@@ -108,7 +85,7 @@ fn changed_members(changed: &Changed) -> Value {
         Change::CaseOpened(case) => case_members(case),
         Change::CaseClosed(decision) => json!({
             "case": decision.number,
-            "outcome": decision.outcome.as_str(),
+            "outcome": decision.outcome.into_str(),
             "by": decision.by,
             "reason": decision.reason,
         }),
@@ -124,7 +101,7 @@ fn changed_members(changed: &Changed) -> Value {
 fn case_members(case: &Case) -> Value {
     let mut members = case.execution.as_ref().map_or_else(|| json!({}), fill_members);
     if let Some(members) = members.as_object_mut() {
-        members.insert("cause".into(), json!(case.cause.as_str()));
+        members.insert("cause".into(), json!(case.cause.into_str()));
         members.insert("text".into(), json!(case.text));
     }
     members
@@ -154,18 +131,10 @@ fn fill_members(fill: &Fill) -> Value {
     })
 }
 
-const fn cause_name(cause: CancelCause) -> &'static str {
-    match cause {
-        CancelCause::Cancelled => "cancelled",
-        CancelCause::Expired => "expired",
-        CancelCause::Unknown => "unknown_at_exchange",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{CaseCause, CaseDecision, CaseOutcome, OperatorAct};
+    use crate::order::{CancelCause, CaseCause, CaseDecision, CaseOutcome, OperatorAct};
     use crate::types::*;
 
     fn every_change() -> Vec<Change> {
@@ -215,7 +184,7 @@ mod tests {
             assert_eq!((&members["orderId"], &members["at"]), (&json!(order_id), &json!(9)));
             names.push(event.name());
         }
-        assert_eq!(names, EVENT_NAMES[1..13]);
+        assert_eq!(names, Change::VARIANTS);
     }
 
     #[test]

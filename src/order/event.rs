@@ -72,7 +72,17 @@ pub struct Changed {
 }
 
 /// What can happen to an order. Append new kinds at the end: the position is part of the format.
-#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Change {
     /// The exchange accepted it.
     Accepted {
@@ -107,6 +117,7 @@ pub enum Change {
     /// A quarantined case was decided.
     CaseClosed(Box<CaseDecision>),
     /// An operator closed the order.
+    #[strum(serialize = "closed")]
     ClosedByOperator(Box<OperatorAct>),
 }
 
@@ -131,13 +142,25 @@ impl Change {
 }
 
 /// Why an order was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CancelCause {
     /// The exchange reports it cancelled. The order knows whether a cancel was requested.
     Cancelled,
     /// Its time in force expired.
     Expired,
     /// A cancel was requested, and two queries agreed that the exchange does not know the order.
+    #[strum(serialize = "unknown_at_exchange")]
     Unknown,
 }
 

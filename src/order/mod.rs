@@ -22,7 +22,7 @@ pub use case::{
     OperatorAct, case_text,
 };
 pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
-pub use describe::EVENT_NAMES;
+pub use describe::event_names;
 pub use event::{
     CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, ReportKind, UnmatchedReport,
 };

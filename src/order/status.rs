@@ -1,15 +1,27 @@
-//! The status of an order, derived from its recorded facts.
-
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::types::{InvalidValue, Shares};
 
 /// Order status, as clients see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
+#[strum(parse_err_ty = InvalidValue, parse_err_fn = unknown_status)]
 pub enum Status {
     /// Recorded here; no answer from the exchange yet.
     Pending,
@@ -28,29 +40,6 @@ pub enum Status {
 }
 
 impl Status {
-    pub const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Submitted,
-        Self::PartiallyFilled,
-        Self::Filled,
-        Self::PendingCancel,
-        Self::Cancelled,
-        Self::Failed,
-    ];
-
-    /// The name in the client contract.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Submitted => "submitted",
-            Self::PartiallyFilled => "partially_filled",
-            Self::Filled => "filled",
-            Self::PendingCancel => "pending_cancel",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-
     /// Whether the order is in a terminal state: no further change is expected.
     pub const fn is_terminal(self) -> bool {
         match self {
@@ -60,30 +49,29 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Status {
-    type Err = InvalidValue;
-
-    fn from_str(word: &str) -> Result<Self, InvalidValue> {
-        const ALLOWED: &str = "pending, submitted, partially_filled, filled, pending_cancel, \
-                               cancelled or failed";
-        Self::ALL
-            .into_iter()
-            .find(|status| status.as_str() == word)
-            .ok_or_else(|| InvalidValue::new(word, ALLOWED))
-    }
+fn unknown_status(word: &str) -> InvalidValue {
+    const ALLOWED: &str = "pending, submitted, partially_filled, filled, pending_cancel, \
+                           cancelled or failed";
+    InvalidValue::new(word, ALLOWED)
 }
 
 /// Why an order ended with shares left. Append new kinds at the end: the position is part of the
 /// format of stored orders.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
 )]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Ending {
     /// The exchange rejected it.
     Rejected,
@@ -156,6 +144,8 @@ pub const fn reported_status(facts: Facts) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     const OPEN: Facts = Facts {
@@ -186,11 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn status_names_round_trip() {
-        for status in Status::ALL {
-            assert_eq!(status.as_str().parse(), Ok(status));
-            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+    fn words_come_back() {
+        for &status in Status::VARIANTS {
+            assert_eq!(status.into_str().parse(), Ok(status));
+            assert_eq!(serde_json::to_value(status).unwrap(), status.into_str());
         }
-        assert!("open".parse::<Status>().is_err());
+        for &ending in Ending::VARIANTS {
+            assert_eq!(ending.into_str().parse(), Ok(ending));
+        }
+        let refused = "open".parse::<Status>().unwrap_err().to_string();
+        assert!(refused.contains("open") && refused.contains("pending_cancel"), "{refused}");
     }
 }

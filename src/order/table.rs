@@ -4,7 +4,7 @@
 use super::status::Status;
 
 /// What a change means for an order; see [`TrackedOrder::step`](super::TrackedOrder::step).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::VariantArray)]
 pub enum Step {
     /// The exchange accepted it under an id that is new here.
     Accepted,
@@ -34,25 +34,6 @@ pub enum Step {
     Closed,
     /// A repetition of something recorded.
     Repeated,
-}
-
-impl Step {
-    pub const ALL: [Self; 14] = [
-        Self::Accepted,
-        Self::OtherAccepted,
-        Self::Rejected,
-        Self::NotAccepted,
-        Self::CancelRequested,
-        Self::Cancelled,
-        Self::CancelRejected,
-        Self::Filled,
-        Self::Busted,
-        Self::TakenBack,
-        Self::CaseOpened,
-        Self::CaseClosed,
-        Self::Closed,
-        Self::Repeated,
-    ];
 }
 
 /// Something that should not happen. Always counted and logged.

@@ -1,6 +1,8 @@
 //! Every pair of the transition table, exercised with orders that reached each status by real
 //! changes.
 
+use strum::VariantArray;
+
 use super::*;
 use crate::types::*;
 
@@ -234,7 +236,7 @@ fn a_busted_execution_never_counts_again() {
     assert_eq!(after(PartiallyFilled, busted("e1")), (Submitted, true, None));
     assert_eq!(after(PendingCancel, busted("e1")), (PendingCancel, true, None));
     assert_eq!(after(Cancelled, busted("e1")), (Cancelled, true, None));
-    for status in Status::ALL {
+    for &status in Status::VARIANTS {
         let mut order = in_status(status);
         let filled_before = order.order().filled_shares;
         assert!(take(&mut order, busted("never-seen")).recorded, "recorded before its trade");
@@ -252,8 +254,8 @@ fn a_busted_execution_never_counts_again() {
 }
 
 #[test]
-fn a_repeated_execution_is_ignored_in_every_status() {
-    for status in Status::ALL {
+fn the_same_execution_again_is_nothing_in_any_status() {
+    for &status in Status::VARIANTS {
         let mut order = in_status(status);
         take(&mut order, filled("again", 1));
         let before = Arc::clone(order.order());
@@ -264,15 +266,15 @@ fn a_repeated_execution_is_ignored_in_every_status() {
 }
 
 #[test]
-fn a_repetition_is_ignored_in_every_status() {
-    for status in Status::ALL {
+fn what_is_known_changes_nothing() {
+    for &status in Status::VARIANTS {
         assert_eq!(ruling(status, Step::Repeated), Ruling::Nothing);
     }
 }
 
 #[test]
-fn only_fills_and_busts_leave_a_terminal_state() {
-    for status in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
+fn terminal_stays_terminal_but_for_the_late_fill_and_the_bust() {
+    for &status in Status::VARIANTS.iter().filter(|status| status.is_terminal()) {
         let changes = [
             accepted("x"),
             accepted("y"),

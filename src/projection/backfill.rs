@@ -188,7 +188,7 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
     for tracked in orders {
         let order = tracked.order();
         let parts = OrderParts::of_tracked(tracked);
-        batch.orders.push(&parts, order.status.as_str(), tracked.cases());
+        batch.orders.push(&parts, order.status.into_str(), tracked.cases());
         if let Some(id) = &order.external_order_id {
             external.entry(id.as_str()).or_insert((tracked, order.order_id));
         }

@@ -184,7 +184,7 @@ pub(super) fn build(
     let unknown = |order_id| UnknownOrder { lsn: batch.last, order_id };
     for order_id in changed {
         let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
-        let status = order.order().status.as_str();
+        let status = order.order().status.into_str();
         let is_made = is_new && made.contains(&order_id);
         let rows = if is_made { &mut batch.new_orders } else { &mut batch.orders };
         rows.push(&OrderParts::of_order(order.order()), status, order.cases());

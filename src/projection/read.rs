@@ -1,14 +1,13 @@
 //! Reads orders from Postgres.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use compact_str::CompactString;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::values::{
-    Text, Timestamp, ending_word, parse_word, side_word, time_in_force_word, uuid,
-};
+use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError};
 use crate::order::{Ending, Execution, ExecutionPart, OrderParts, TrackedOrder};
 use crate::types::{
@@ -137,15 +136,6 @@ pub(super) fn order_id(row: &Row, column: usize) -> OrderId {
 
 /// The parts of an order in a row with [`ORDER_COLUMNS`].
 pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderParts, RowError> {
-    const ENDINGS: [Ending; 7] = [
-        Ending::Rejected,
-        Ending::NotAccepted,
-        Ending::CancelledByUser,
-        Ending::CancelledByExchange,
-        Ending::Expired,
-        Ending::ClosedByOperator,
-        Ending::FailedByOperator,
-    ];
     let cases = match row.try_get::<_, Option<&str>>(20)? {
         Some(json) => serde_json::from_str(json)?,
         None => Vec::new(),
@@ -156,11 +146,8 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         Ok(u64::try_from(row.try_get::<_, i64>(column)?)?)
     };
     let moment = |column: usize| row.try_get::<_, Timestamp>(column).map(|at| at.0);
-    let side = parse_word(&[Side::Buy, Side::Sell], word(5)?, side_word);
-    let time_in_force =
-        parse_word(&[TimeInForce::Day, TimeInForce::Gtc], word(6)?, time_in_force_word);
     let ending = match text(16)? {
-        Some(word) => Some(parse_word(&ENDINGS, word, ending_word).ok_or("its ending is unknown")?),
+        Some(word) => Some(Ending::from_str(word).map_err(|_| "its ending is unknown")?),
         None => None,
     };
     Ok(OrderParts {
@@ -169,8 +156,9 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         client_order_id: text(2)?.map(ClientOrderId::new).transpose()?,
         external_order_id: text(3)?.map(ExternalOrderId::new).transpose()?,
         symbol: Symbol::new(word(4)?)?,
-        side: side.ok_or("its position is unknown")?,
-        time_in_force: time_in_force.ok_or("its time in force is unknown")?,
+        side: Side::from_str(word(5)?).map_err(|_| "its position is unknown")?,
+        time_in_force: TimeInForce::from_str(word(6)?)
+            .map_err(|_| "its time in force is unknown")?,
         limit_price: row.try_get::<_, Option<i64>>(7)?.map(PriceCents::new).transpose()?,
         num_shares: number(8)?,
         filled_shares: number(9)?,

@@ -4,7 +4,7 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::values::{Text, Timestamp, bigint, ending_word, side_word, time_in_force_word, uuid};
+use super::values::{Text, Timestamp, bigint, uuid};
 use crate::order::{Change, Event, OpenCase, OrderParts, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -256,8 +256,8 @@ impl OrderRows {
         self.external_order_id
             .push(order.external_order_id.as_ref().map(|id| Text::new(id.as_str())));
         self.symbol.push(Text::new(order.symbol.as_str()));
-        self.position.push(side_word(order.side));
-        self.time_in_force.push(time_in_force_word(order.time_in_force));
+        self.position.push(order.side.into_str());
+        self.time_in_force.push(order.time_in_force.into_str());
         self.limit_price_cents.push(order.limit_price.map(|price| price.cents()));
         self.num_shares.push(bigint(order.num_shares));
         self.filled_shares.push(bigint(order.filled_shares));
@@ -269,7 +269,7 @@ impl OrderRows {
         self.updated_at.push(Timestamp(order.updated_at));
         self.submit_before.push(Timestamp(order.submit_before));
         self.version.push(bigint(order.version));
-        self.ending.push(order.ending.map(ending_word));
+        self.ending.push(order.ending.map(<&str>::from));
         self.cancel_requested.push(order.cancel_requested);
         self.user_cancelled.push(order.user_cancelled);
         self.taken_back.push(order.taken_back);
@@ -330,7 +330,7 @@ impl EventRows {
         self.at.push(Timestamp(event.at()));
         self.order_id.push(uuid(order.order_id));
         self.version.push(bigint(order.version));
-        self.status.push(order.status.as_str());
+        self.status.push(order.status.into_str());
         self.filled_shares.push(bigint(order.filled_shares));
         self.user_id.push(user_text(&order.user));
         self.user_partition.push(partition(order.order_id));
@@ -358,7 +358,7 @@ impl EventRows {
                 Change::CaseOpened(case) => {
                     fill = case.execution.as_ref();
                     execution = fill.map(|fill| Text::new(fill.execution_id.as_str()));
-                    reason = Some(Text::new(&format!("{}: {}", case.cause.as_str(), case.text)));
+                    reason = Some(Text::new(&format!("{}: {}", case.cause.into_str(), case.text)));
                 }
                 Change::CaseClosed(decision) => reason = Some(Text::new(&decision.to_string())),
                 Change::ClosedByOperator(act) => {

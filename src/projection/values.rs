@@ -7,8 +7,7 @@ use compact_str::CompactString;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use uuid::Uuid;
 
-use crate::order::Ending;
-use crate::types::{OrderId, Side, TimeInForce, TimestampMicros};
+use crate::types::{OrderId, TimestampMicros};
 
 /// Unix time of 2000-01-01, from which Postgres counts (documentation, 8.5: date/time types).
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -89,41 +88,6 @@ pub(super) fn uuid(order_id: OrderId) -> Uuid {
     Uuid::from_u128(order_id.as_u128())
 }
 
-pub(super) const fn side_word(side: Side) -> &'static str {
-    match side {
-        Side::Buy => "buy",
-        Side::Sell => "sell",
-    }
-}
-
-pub(super) const fn time_in_force_word(time_in_force: TimeInForce) -> &'static str {
-    match time_in_force {
-        TimeInForce::Day => "day",
-        TimeInForce::Gtc => "gtc",
-    }
-}
-
-pub(super) const fn ending_word(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Rejected => "rejected",
-        Ending::NotAccepted => "not_accepted",
-        Ending::CancelledByUser => "cancelled_by_user",
-        Ending::CancelledByExchange => "cancelled_by_exchange",
-        Ending::Expired => "expired",
-        Ending::ClosedByOperator => "closed_by_operator",
-        Ending::FailedByOperator => "failed_by_operator",
-    }
-}
-
-/// The value with this name.
-pub(super) fn parse_word<T: Copy>(
-    values: &[T],
-    word: &str,
-    name: fn(T) -> &'static str,
-) -> Option<T> {
-    values.iter().copied().find(|&value| name(value) == word)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,20 +114,5 @@ mod tests {
     fn text_has_no_nul() {
         assert_eq!(Text::new("a\0b").0, "a\u{fffd}b");
         assert_eq!(Text::new("ab").0, "ab");
-    }
-
-    #[test]
-    fn words_round_trip() {
-        let endings = [
-            Ending::Rejected,
-            Ending::NotAccepted,
-            Ending::CancelledByUser,
-            Ending::CancelledByExchange,
-            Ending::Expired,
-        ];
-        for ending in endings {
-            assert_eq!(parse_word(&endings, ending_word(ending), ending_word), Some(ending));
-        }
-        assert_eq!(parse_word(&endings, "other", ending_word), None);
     }
 }

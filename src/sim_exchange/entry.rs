@@ -1,14 +1,12 @@
 //! Journal entries and their encoding. A frame is length, checksum (the low half of XXH3) and
 //! payload; whatever follows the last valid frame is the torn end of an interrupted write.
 
-use super::codec::{Cursor, put_text, put_varint};
+use serde::{Deserialize, Serialize};
+
 use super::line::Key;
 use super::orders::{Execution, Order, Record, Terms};
 use crate::exchange::wire::ExchangeStatus;
-use crate::types::{
-    MAX_EXTERNAL_ID_BYTES, MAX_SYMBOL_BYTES, OrderType, PriceCents, Side, Symbol, TimeInForce,
-    TimestampMicros,
-};
+use crate::types::{OrderType, PriceCents, Shares, Side, Symbol, TimeInForce, TimestampMicros};
 
 /// Bytes before a payload: length and checksum.
 pub(super) const FRAME_HEADER_BYTES: usize = 8;
@@ -72,48 +70,24 @@ impl<'a> Entry<'a> {
 
     fn put_payload(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Started { session } => {
-                out.push(STARTED);
-                put_varint(out, *session);
-            }
+            Self::Started { session } => put_fields(out, STARTED, session),
             Self::Accepted { client, key, terms, at } => {
-                out.push(ACCEPTED);
-                put_text(out, client);
-                put_key(out, *key);
-                put_terms(out, terms);
-                put_varint(out, at.micros());
+                put_fields(out, ACCEPTED, &(client, key, StoredTerms::from(terms), at));
             }
             Self::Rejected { client, code, message, at } => {
-                out.push(REJECTED);
-                put_text(out, client);
-                put_text(out, code);
-                put_text(out, message);
-                put_varint(out, at.micros());
+                put_fields(out, REJECTED, &(client, code, message, at));
             }
-            Self::Executed { order, execution } => {
-                out.push(EXECUTED);
-                put_key(out, *order);
-                put_key(out, execution.key);
-                put_varint(out, execution.price.cents().unsigned_abs());
-                put_varint(out, execution.shares);
-                put_varint(out, execution.at.micros());
+            Self::Executed { order, execution: Execution { key, price, shares, at } } => {
+                let cents = price.cents().unsigned_abs();
+                put_fields(out, EXECUTED, &(order, key, cents, shares, at));
             }
             Self::Busted { order, execution, at } => {
-                out.push(BUSTED);
-                put_key(out, *order);
-                put_key(out, *execution);
-                put_varint(out, at.micros());
+                put_fields(out, BUSTED, &(order, execution, at));
             }
             Self::Ended { order, expired, at } => {
-                out.push(if *expired { EXPIRED } else { CANCELLED });
-                put_key(out, *order);
-                put_varint(out, at.micros());
+                put_fields(out, if *expired { EXPIRED } else { CANCELLED }, &(order, at));
             }
-            Self::Webhook { url, secret } => {
-                out.push(WEBHOOK);
-                put_text(out, url);
-                put_text(out, secret);
-            }
+            Self::Webhook { url, secret } => put_fields(out, WEBHOOK, &(url, secret)),
         }
     }
 
@@ -131,47 +105,92 @@ impl<'a> Entry<'a> {
 
     /// Decodes a payload; `None` if it is not a valid entry.
     pub(super) fn read(payload: &'a [u8]) -> Option<Self> {
-        let mut cursor = Cursor::new(payload);
-        let entry = match cursor.byte()? {
-            STARTED => Self::Started { session: cursor.varint()? },
-            ACCEPTED => Self::Accepted {
-                client: cursor.text(MAX_EXTERNAL_ID_BYTES)?,
-                key: key(&mut cursor)?,
-                terms: terms(&mut cursor)?,
-                at: time(&mut cursor)?,
-            },
-            REJECTED => Self::Rejected {
-                client: cursor.text(MAX_EXTERNAL_ID_BYTES)?,
-                code: cursor.text(MAX_EXTERNAL_ID_BYTES)?,
-                message: cursor.text(MAX_MESSAGE_BYTES)?,
-                at: time(&mut cursor)?,
-            },
-            EXECUTED => Self::Executed {
-                order: key(&mut cursor)?,
-                execution: Execution {
-                    key: key(&mut cursor)?,
-                    price: price(&mut cursor)?,
-                    shares: cursor.varint()?,
-                    at: time(&mut cursor)?,
-                },
-            },
-            BUSTED => Self::Busted {
-                order: key(&mut cursor)?,
-                execution: key(&mut cursor)?,
-                at: time(&mut cursor)?,
-            },
-            kind @ (CANCELLED | EXPIRED) => Self::Ended {
-                order: key(&mut cursor)?,
-                expired: kind == EXPIRED,
-                at: time(&mut cursor)?,
-            },
-            WEBHOOK => Self::Webhook {
-                url: cursor.text(MAX_URL_BYTES)?,
-                secret: cursor.text(MAX_SECRET_BYTES)?,
-            },
+        let (&kind, fields) = payload.split_first()?;
+        Some(match kind {
+            STARTED => Self::Started { session: read_fields(fields)? },
+            ACCEPTED => {
+                let (client, key, terms, at) = read_fields::<(_, _, StoredTerms, _)>(fields)?;
+                Self::Accepted { client, key, terms: terms.read()?, at }
+            }
+            REJECTED => {
+                let (client, code, message, at) = read_fields(fields)?;
+                Self::Rejected { client, code, message, at }
+            }
+            EXECUTED => {
+                let (order, key, cents, shares, at) = read_fields(fields)?;
+                let execution = Execution { key, price: price(cents)?, shares, at };
+                Self::Executed { order, execution }
+            }
+            BUSTED => {
+                let (order, execution, at) = read_fields(fields)?;
+                Self::Busted { order, execution, at }
+            }
+            CANCELLED | EXPIRED => {
+                let (order, at) = read_fields(fields)?;
+                Self::Ended { order, expired: kind == EXPIRED, at }
+            }
+            WEBHOOK => {
+                let (url, secret) = read_fields(fields)?;
+                Self::Webhook { url, secret }
+            }
             _ => return None,
-        };
-        cursor.is_empty().then_some(entry)
+        })
+    }
+}
+
+/// The terms of an order as an entry has them.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredTerms {
+    /// [`SELL`], [`LIMIT`] and [`GTC`].
+    flags: u8,
+    symbol: Symbol,
+    /// Without a meaning where there is no [`LIMIT`].
+    limit_cents: u64,
+    shares: Shares,
+}
+
+impl From<&Terms> for StoredTerms {
+    fn from(terms: &Terms) -> Self {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        Self {
+            flags: flag(terms.side == Side::Sell, SELL)
+                | flag(terms.order_type == OrderType::Limit, LIMIT)
+                | flag(terms.time_in_force == TimeInForce::Gtc, GTC),
+            symbol: terms.symbol,
+            limit_cents: terms.limit.map_or(0, |limit| limit.cents().unsigned_abs()),
+            shares: terms.shares,
+        }
+    }
+}
+
+impl StoredTerms {
+    fn read(self) -> Option<Terms> {
+        let is = |bit: u8| self.flags & bit != 0;
+        Some(Terms {
+            symbol: self.symbol,
+            side: if is(SELL) { Side::Sell } else { Side::Buy },
+            order_type: if is(LIMIT) { OrderType::Limit } else { OrderType::Market },
+            limit: if is(LIMIT) { Some(price(self.limit_cents)?) } else { None },
+            time_in_force: if is(GTC) { TimeInForce::Gtc } else { TimeInForce::Day },
+            shares: self.shares,
+        })
+    }
+}
+
+fn price(cents: u64) -> Option<PriceCents> {
+    PriceCents::new(i64::try_from(cents).ok()?).ok()
+}
+
+fn put_fields(out: &mut Vec<u8>, kind: u8, fields: &impl Serialize) {
+    out.push(kind);
+    let put = postcard::to_io(fields, out);
+    assert!(put.is_ok(), "numbers and texts always go into memory");
+}
+
+fn read_fields<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((fields, [])) => Some(fields),
+        Ok(_) | Err(_) => None,
     }
 }
 
@@ -210,50 +229,6 @@ fn put_order(out: &mut Vec<u8>, order: &Order) {
 pub(super) fn checksum(payload: &[u8]) -> u32 {
     let [a, b, c, d, ..] = xxhash_rust::xxh3::xxh3_64(payload).to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
-}
-
-fn put_key(out: &mut Vec<u8>, key: Key) {
-    put_varint(out, key.session);
-    put_varint(out, key.number);
-}
-
-fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
-    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-    out.push(
-        flag(terms.side == Side::Sell, SELL)
-            | flag(terms.order_type == OrderType::Limit, LIMIT)
-            | flag(terms.time_in_force == TimeInForce::Gtc, GTC),
-    );
-    put_text(out, terms.symbol.as_str());
-    put_varint(out, terms.limit.map_or(0, |limit| limit.cents().unsigned_abs()));
-    put_varint(out, terms.shares);
-}
-
-fn key(cursor: &mut Cursor<'_>) -> Option<Key> {
-    Some(Key { session: cursor.varint()?, number: cursor.varint()? })
-}
-
-fn terms(cursor: &mut Cursor<'_>) -> Option<Terms> {
-    let flags = cursor.byte()?;
-    let symbol = Symbol::new(cursor.text(MAX_SYMBOL_BYTES)?).ok()?;
-    let (limit, shares) = (i64::try_from(cursor.varint()?).ok()?, cursor.varint()?);
-    let is = |bit: u8| flags & bit != 0;
-    Some(Terms {
-        symbol,
-        side: if is(SELL) { Side::Sell } else { Side::Buy },
-        order_type: if is(LIMIT) { OrderType::Limit } else { OrderType::Market },
-        limit: if is(LIMIT) { Some(PriceCents::new(limit).ok()?) } else { None },
-        time_in_force: if is(GTC) { TimeInForce::Gtc } else { TimeInForce::Day },
-        shares,
-    })
-}
-
-fn price(cursor: &mut Cursor<'_>) -> Option<PriceCents> {
-    PriceCents::new(i64::try_from(cursor.varint()?).ok()?).ok()
-}
-
-fn time(cursor: &mut Cursor<'_>) -> Option<TimestampMicros> {
-    cursor.varint().map(TimestampMicros::new)
 }
 
 #[cfg(test)]
@@ -300,5 +275,17 @@ mod tests {
         fn no_payload_causes_a_panic(payload: Vec<u8>) {
             let _ = Entry::read(&payload);
         }
+    }
+
+    #[test]
+    fn the_bytes_of_an_entry_stay_what_they_are() {
+        let (key, at) = (Key { session: 1, number: 300 }, TimestampMicros::new(5));
+        let entry =
+            Entry::Accepted { client: "c", key, terms: terms_of(true, Some(200), false, 7), at };
+        let mut frame = Vec::new();
+        entry.put(&mut frame);
+        let terms = b"\x03\x05BRK.A\xc8\x01\x07";
+        let expected = [b"\x02\x01c\x01\xac\x02", &terms[..], b"\x05"].concat();
+        assert_eq!(frame[FRAME_HEADER_BYTES..], expected);
     }
 }

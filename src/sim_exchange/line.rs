@@ -5,6 +5,8 @@
 
 use std::io::Write;
 
+use serde::{Deserialize, Serialize};
+
 use crate::types::{PriceCents, TimestampMicros};
 
 /// The end of one line, and its subject.
@@ -47,7 +49,7 @@ pub(super) struct LineTrade<'a> {
 }
 
 /// Identifies an order or an execution; unique as long as feed sessions are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Key {
     /// The feed session in which it was created.
     pub(super) session: u64,

@@ -14,7 +14,6 @@
 //! by the clock in seconds without a data directory.
 
 mod book;
-mod codec;
 mod container;
 mod driver;
 mod entry;

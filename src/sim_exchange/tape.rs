@@ -1,14 +1,12 @@
-//! The recorded tape: one regular session of real trades in a compact file.
+//! The recorded tape: one regular session of real trades, in a compact file.
 //!
-//! Header: source text, day, session times, and for each symbol its name, previous close and number
-//! of prints. Body: symbol by symbol, in columns, which deflate far better than rows: milliseconds
-//! since the previous print, price difference in cents (zigzag), shares. Equal prints are separate
-//! trades and stay separate.
+//! Equal prints are separate trades and stay so.
+
+use serde::{Deserialize, Serialize};
 
 use super::SimError;
-use super::codec::{Cursor, put_text, put_varint, unzigzag, zigzag};
 use super::container::Kind;
-use crate::types::{MAX_PRICE_CENTS, MAX_SYMBOL_BYTES, PriceCents, Symbol};
+use crate::types::{MAX_PRICE_CENTS, PriceCents, Symbol};
 
 /// Most prints of one tape: more than ten times the recorded day, 128 MiB in memory.
 pub const MAX_TAPE_PRINTS: usize = 8 << 20;
@@ -21,10 +19,32 @@ const DAY_MILLIS: u32 = 24 * 60 * 60 * 1_000;
 /// Longest source text.
 const MAX_SOURCE_BYTES: usize = 1_024;
 
-// Prices are stored in 32 bits; each print takes at most three varints of five bytes.
+// Prices are kept in 32 bits; each print takes at most three varints of five bytes.
 const _: () = assert!(MAX_PRICE_CENTS <= u32::MAX as i64);
 const KIND: Kind =
-    Kind { magic: *b"LBTAPE\r\n", name: "tape", max_body_bytes: MAX_TAPE_PRINTS * 15 };
+    Kind { magic: *b"LBTAPE2\n", name: "tape", max_bytes: MAX_TAPE_PRINTS * 15 + (1 << 16) };
+
+/// A tape as a file has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct TapeFile {
+    source: String,
+    day: u32,
+    open_millis: u32,
+    close_millis: u32,
+    symbols: Vec<SymbolFile>,
+}
+
+/// A symbol with its trades, in columns: they pack far better than rows.
+#[derive(Debug, Serialize, Deserialize)]
+struct SymbolFile {
+    symbol: Symbol,
+    previous_close: PriceCents,
+    /// Milliseconds since the trade before; of the first, since the open.
+    waits_millis: Vec<u32>,
+    /// Cents above the trade before; of the first, above zero.
+    rises_cents: Vec<i64>,
+    shares: Vec<u32>,
+}
 
 /// One regular session of trades.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +58,11 @@ pub struct Tape {
 }
 
 /// A symbol of a tape.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TapeSymbol {
     /// Its name.
     pub symbol: Symbol,
-    /// Last trade of the previous regular session.
+    /// Last trade of the regular session before.
     pub previous_close: PriceCents,
 }
 
@@ -51,15 +71,15 @@ pub struct TapeSymbol {
 pub struct TapePrint {
     /// Milliseconds since midnight in New York.
     pub millis: u32,
-    /// Price per share in cents.
+    /// Price of a share in cents.
     pub price_cents: u32,
     /// Shares, from 1 to [`MAX_PRINT_SHARES`].
     pub shares: u32,
-    /// Index of the symbol in [`Tape::symbols`].
+    /// Place of the symbol in [`Tape::symbols`].
     pub symbol: u16,
 }
 
-/// The contents of a tape, not validated.
+/// What a tape is made of, unchecked.
 #[derive(Debug, Clone)]
 pub struct TapeParts {
     /// Where the trades come from, with licence and version.
@@ -72,21 +92,21 @@ pub struct TapeParts {
     pub close_millis: u32,
     /// Its symbols.
     pub symbols: Vec<TapeSymbol>,
-    /// Its trades; those of one symbol in chronological order.
+    /// Its trades; those of one symbol in the order in which they happened.
     pub prints: Vec<TapePrint>,
 }
 
 impl Tape {
-    /// Validates the parts and merges the trades of all symbols by time, at equal times by symbol.
+    /// Checks the parts and merges the trades of all symbols by time (at equal times by symbol).
     ///
     /// # Errors
     /// Names the first thing that the format does not allow.
     pub fn new(mut parts: TapeParts) -> Result<Self, SimError> {
-        let is_valid_session = parts.open_millis < parts.close_millis
+        let fair_session = parts.open_millis < parts.close_millis
             && parts.close_millis <= DAY_MILLIS
             && parts.source.len() <= MAX_SOURCE_BYTES;
-        if !is_valid_session {
-            return Err(KIND.bad("its session times or its source text are invalid"));
+        if !fair_session {
+            return Err(KIND.bad("its session times or its source are not usable"));
         }
         if parts.symbols.is_empty() || parts.symbols.len() > MAX_TAPE_SYMBOLS {
             return Err(KIND.bad("it has no symbol, or more than 256"));
@@ -95,19 +115,19 @@ impl Tape {
         names.sort_unstable();
         names.dedup();
         if names.len() != parts.symbols.len() {
-            return Err(KIND.bad("it lists a symbol twice"));
+            return Err(KIND.bad("it has a symbol twice"));
         }
         if parts.prints.len() > MAX_TAPE_PRINTS {
             return Err(KIND.bad("it has too many prints"));
         }
-        let is_valid_print = |print: &TapePrint| {
+        let fair_print = |print: &TapePrint| {
             (parts.open_millis..parts.close_millis).contains(&print.millis)
                 && (1..=MAX_PRICE_CENTS).contains(&i64::from(print.price_cents))
                 && (1..=MAX_PRINT_SHARES).contains(&print.shares)
                 && usize::from(print.symbol) < parts.symbols.len()
         };
-        if !parts.prints.iter().all(is_valid_print) {
-            return Err(KIND.bad("a print is outside of the session or has a number out of range"));
+        if !parts.prints.iter().all(fair_print) {
+            return Err(KIND.bad("a print is outside the session or has an impossible number"));
         }
         parts.prints.sort_by_key(|print| (print.millis, print.symbol));
         Ok(Self {
@@ -120,60 +140,53 @@ impl Tape {
         })
     }
 
-    /// Parses a tape file.
+    /// Reads a tape file.
     ///
     /// # Errors
-    /// The file is invalid, its checksum included.
+    /// Anything in it that is not as it should be, including a wrong checksum.
     pub fn decode(file: &[u8]) -> Result<Self, SimError> {
-        let (header, body) = KIND.unpack(file)?;
-        let (mut parts, counts) = decode_header(&mut Cursor::new(header))
-            .ok_or_else(|| KIND.bad("its header is damaged"))?;
-        let mut body = Cursor::new(&body);
-        for (symbol, count) in (0_u16..).zip(counts) {
-            let prints = decode_symbol(&mut body, symbol, count, parts.open_millis)
+        let TapeFile { source, day, open_millis, close_millis, symbols: files } =
+            KIND.unpack(file)?;
+        let (mut symbols, mut prints) = (Vec::new(), Vec::new());
+        for (index, file) in files.into_iter().enumerate() {
+            let symbol = u16::try_from(index).map_err(|_| KIND.bad("it has too many symbols"))?;
+            let of_symbol = file
+                .prints(symbol, open_millis)
                 .ok_or_else(|| KIND.bad("its prints are damaged"))?;
-            parts.prints.extend(prints);
-            if parts.prints.len() > MAX_TAPE_PRINTS {
-                return Err(KIND.bad("it has too many prints"));
-            }
+            prints.extend(of_symbol);
+            let SymbolFile { symbol, previous_close, .. } = file;
+            symbols.push(TapeSymbol { symbol, previous_close });
         }
-        if !body.is_empty() {
-            return Err(KIND.bad("it has bytes after its last print"));
-        }
-        Self::new(parts)
+        Self::new(TapeParts { source, day, open_millis, close_millis, symbols, prints })
     }
 
-    /// Serializes a tape file.
+    /// Writes a tape file.
     ///
     /// # Errors
-    /// The tape is larger than the format allows.
+    /// More data than the format allows.
     pub fn encode(&self) -> Result<Vec<u8>, SimError> {
-        let (mut header, mut body) = (Vec::new(), Vec::new());
-        put_text(&mut header, &self.source);
-        for number in [self.day, self.open_millis, self.close_millis] {
-            put_varint(&mut header, u64::from(number));
+        let symbols = (0_u16..).zip(&self.symbols);
+        KIND.pack(&TapeFile {
+            source: self.source.clone(),
+            day: self.day,
+            open_millis: self.open_millis,
+            close_millis: self.close_millis,
+            symbols: symbols.map(|(index, symbol)| self.symbol_file(index, symbol)).collect(),
+        })
+    }
+
+    fn symbol_file(&self, index: u16, symbol: &TapeSymbol) -> SymbolFile {
+        let TapeSymbol { symbol, previous_close } = *symbol;
+        let (waits_millis, rises_cents, shares) = (Vec::new(), Vec::new(), Vec::new());
+        let mut file = SymbolFile { symbol, previous_close, waits_millis, rises_cents, shares };
+        let (mut millis, mut cents) = (self.open_millis, 0);
+        for print in self.prints.iter().filter(|print| print.symbol == index) {
+            file.waits_millis.push(print.millis - millis);
+            file.rises_cents.push(i64::from(print.price_cents) - cents);
+            file.shares.push(print.shares);
+            (millis, cents) = (print.millis, i64::from(print.price_cents));
         }
-        put_varint(&mut header, self.symbols.len() as u64);
-        for (index, symbol) in (0_u16..).zip(&self.symbols) {
-            let of_symbol = || self.prints.iter().filter(move |print| print.symbol == index);
-            put_text(&mut header, symbol.symbol.as_str());
-            put_varint(&mut header, symbol.previous_close.cents().unsigned_abs());
-            put_varint(&mut header, of_symbol().count() as u64);
-            let mut before = self.open_millis;
-            for print in of_symbol() {
-                put_varint(&mut body, u64::from(print.millis - before));
-                before = print.millis;
-            }
-            let mut before = 0;
-            for print in of_symbol() {
-                put_varint(&mut body, zigzag(i64::from(print.price_cents) - before));
-                before = i64::from(print.price_cents);
-            }
-            for print in of_symbol() {
-                put_varint(&mut body, u64::from(print.shares));
-            }
-        }
-        KIND.pack(&header, &body)
+        file
     }
 
     /// Where the trades come from.
@@ -213,50 +226,21 @@ impl Tape {
     }
 }
 
-fn decode_header(header: &mut Cursor<'_>) -> Option<(TapeParts, Vec<usize>)> {
-    let source = header.text(MAX_SOURCE_BYTES)?.to_owned();
-    let mut number = || header.varint().and_then(|number| u32::try_from(number).ok());
-    let (day, open_millis, close_millis) = (number()?, number()?, number()?);
-    let symbol_count = usize::try_from(header.varint()?).ok()?;
-    if symbol_count > MAX_TAPE_SYMBOLS {
-        return None;
+impl SymbolFile {
+    /// The trades; `None` where the columns are not as long as each other, or a number is none.
+    fn prints(&self, symbol: u16, open_millis: u32) -> Option<Vec<TapePrint>> {
+        let count = self.shares.len();
+        if self.waits_millis.len() != count || self.rises_cents.len() != count {
+            return None;
+        }
+        let (mut millis, mut cents) = (open_millis, 0_i64);
+        let rows = self.waits_millis.iter().zip(&self.rises_cents).zip(&self.shares);
+        rows.map(|((wait, rise), &shares)| {
+            (millis, cents) = (millis.checked_add(*wait)?, cents.checked_add(*rise)?);
+            Some(TapePrint { millis, price_cents: u32::try_from(cents).ok()?, shares, symbol })
+        })
+        .collect()
     }
-    let (mut symbols, mut counts) = (Vec::new(), Vec::new());
-    for _ in 0..symbol_count {
-        let symbol = Symbol::new(header.text(MAX_SYMBOL_BYTES)?).ok()?;
-        let previous_close = PriceCents::new(i64::try_from(header.varint()?).ok()?).ok()?;
-        symbols.push(TapeSymbol { symbol, previous_close });
-        counts.push(usize::try_from(header.varint()?).ok()?);
-    }
-    let parts = TapeParts { source, day, open_millis, close_millis, symbols, prints: Vec::new() };
-    header.is_empty().then_some((parts, counts))
-}
-
-fn decode_symbol(
-    body: &mut Cursor<'_>,
-    symbol: u16,
-    count: usize,
-    open_millis: u32,
-) -> Option<Vec<TapePrint>> {
-    // Each print takes at least three bytes, so a forged count cannot demand much memory.
-    if count.checked_mul(3)? > body.rest().len() {
-        return None;
-    }
-    let mut prints = Vec::with_capacity(count);
-    let mut millis = open_millis;
-    for _ in 0..count {
-        millis = millis.checked_add(u32::try_from(body.varint()?).ok()?)?;
-        prints.push(TapePrint { millis, price_cents: 0, shares: 0, symbol });
-    }
-    let mut price = 0_i64;
-    for print in &mut prints {
-        price = price.checked_add(unzigzag(body.varint()?))?;
-        print.price_cents = u32::try_from(price).ok()?;
-    }
-    for print in &mut prints {
-        print.shares = u32::try_from(body.varint()?).ok()?;
-    }
-    Some(prints)
 }
 
 #[cfg(test)]
@@ -293,32 +277,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tape_round_trips(mut prints in prop::collection::vec(print(), 0..200)) {
+        fn a_tape_comes_back(mut prints in prop::collection::vec(print(), 0..200)) {
             prints.extend(prints.clone()); // equal prints are separate trades
             let tape = Tape::new(parts(prints)).unwrap();
             prop_assert_eq!(Tape::decode(&tape.encode().unwrap()).unwrap(), tape);
         }
 
         #[test]
-        fn no_bytes_cause_a_panic(bytes: Vec<u8>, header: Vec<u8>, body: Vec<u8>) {
+        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
             prop_assert!(Tape::decode(&bytes).is_err());
-            let _ = Tape::decode(&KIND.pack(&header, &body).unwrap());
         }
 
         #[test]
-        fn damaged_contents_under_a_valid_checksum_never_panic(
-            prints in prop::collection::vec(print(), 1..20), place: prop::sample::Index, byte: u8,
+        fn impossible_columns_never_panic(
+            waits_millis: Vec<u32>, rises_cents: Vec<i64>, shares: Vec<u32>,
         ) {
-            let file = Tape::new(parts(prints)).unwrap().encode().unwrap();
-            let (header, mut body) = KIND.unpack(&file).unwrap();
-            let place = place.index(body.len());
-            body[place] = byte;
-            let _ = Tape::decode(&KIND.pack(header, &body).unwrap());
+            let TapeSymbol { symbol, previous_close } = parts(Vec::new()).symbols[0];
+            let symbols =
+                vec![SymbolFile { symbol, previous_close, waits_millis, rises_cents, shares }];
+            let source = String::new();
+            let file = TapeFile { source, day: 1, open_millis: 1, close_millis: 2, symbols };
+            let _ = Tape::decode(&KIND.pack(&file).unwrap());
         }
     }
 
     #[test]
-    fn invalid_prints_are_rejected() {
+    fn impossible_prints_are_refused() {
         let good = TapePrint { millis: 1_000, price_cents: 5, shares: 1, symbol: 0 };
         assert!(Tape::new(parts(vec![good])).is_ok());
         for bad in [

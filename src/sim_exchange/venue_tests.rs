@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-use super::codec::Cursor;
 use super::entry::{Entry, FRAME_HEADER_BYTES};
 use super::replay::Print;
 use super::venue::Venue;
@@ -57,11 +56,13 @@ fn take_lines(venue: &mut Venue) -> Vec<FeedLine> {
 /// A venue rebuilt from another one's journal alone, in the next session.
 fn restored(frames: &[u8], symbols: &[Symbol]) -> Venue {
     let mut venue = Venue::new(symbols);
-    let mut cursor = Cursor::new(frames);
+    let mut frames = frames;
     let mut last_session = 0;
-    while let Some(header) = cursor.bytes(FRAME_HEADER_BYTES) {
+    while let Some((header, rest)) = frames.split_at_checked(FRAME_HEADER_BYTES) {
         let length = u32::from_le_bytes(header[..4].try_into().unwrap());
-        let entry = Entry::read(cursor.bytes(length as usize).unwrap()).unwrap();
+        let (payload, rest) = rest.split_at(length as usize);
+        let entry = Entry::read(payload).unwrap();
+        frames = rest;
         if let Entry::Started { session } = entry {
             last_session = session;
         }

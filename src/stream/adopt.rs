@@ -24,7 +24,8 @@ use super::subscribers::Subscriber;
 use super::timers::heartbeat_due_ms;
 
 /// Which prices a stream is sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Mode {
     /// The newest, as soon as the client can take it.
     #[default]

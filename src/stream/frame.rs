@@ -20,7 +20,8 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\n\
 pub const ID_SEPARATOR: u8 = b'/';
 
 /// What breaks the silence of a stream after the heartbeat interval.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Heartbeat {
     /// `: hb`, which costs least and which a page never sees. No empty line follows: some clients would
     /// make an empty message of it.

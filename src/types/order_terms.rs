@@ -15,8 +15,11 @@ use serde::{Deserialize, Serialize};
     rkyv::Archive,
     rkyv::Serialize,
     rkyv::Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
 )]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Side {
     /// Buys shares.
     Buy,
@@ -60,8 +63,11 @@ pub enum OrderType {
     rkyv::Archive,
     rkyv::Serialize,
     rkyv::Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
 )]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum TimeInForce {
     /// Expires at the end of the trading session.
     #[default]

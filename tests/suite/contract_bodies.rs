@@ -1,5 +1,5 @@
-//! Bodies: `null` is the same as leaving a field out, too large is `413`, and line ends around a
-//! request are nothing.
+//! Request bodies: `null` equals a field left out, a body that is too large gets `413`, and line
+//! ends around a request are ignored.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -161,7 +161,7 @@ fn line_ends_around_requests_are_nothing() {
     let alice = server.user(data.path(), "alice");
     let body = json!({"symbols": ["SPY"]}).to_string();
     let request = post("/subscribe", &alice, &body, "");
-    // Behind the body of a stream's request, with it and after it.
+    // After the body of a stream's request, with it and later.
     let mut stream = EventStream::send(&server.address, &format!("{request}\r\n"));
     stream.await_event("open", |event| event.name == "open");
     for line_ends in ["\r\n", "\n", "\r\n\r\n"] {
@@ -176,7 +176,7 @@ fn line_ends_around_requests_are_nothing() {
     stream.write("G");
     while stream.next().is_some() {}
 
-    // Behind every other body, and in front of a request.
+    // After every other body, and before a request.
     let order = json!({"position": "buy", "symbol": "SPY", "numShares": 1, "priceInCents": 1});
     let order = post("/order", &alice, &order.to_string(), "");
     let bad_order = post("/order", &alice, "{}", "");

@@ -1,5 +1,5 @@
 //! Errors are sentences about what was sent: they name the field, show the value and say what is
-//! allowed, without the words of the code behind them.
+//! allowed, without words of the code.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -8,7 +8,7 @@ use crate::support::api::{self, Answer};
 use serde_json::{Value, json};
 use ureq::http::{Method, Request};
 
-/// Words of libraries, and what a list of nothing leaves behind.
+/// Words of libraries, and what an empty list leaves.
 const NEVER: &[&str] = &[
     "serde",
     "struct",

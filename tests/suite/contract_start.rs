@@ -1,4 +1,4 @@
-//! Where a server listens, which variables it knows, and that one which cannot start leaves no trace.
+//! Where a server listens and which variables it knows. A server that cannot start leaves no trace.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};

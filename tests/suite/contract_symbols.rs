@@ -1,4 +1,4 @@
-//! A symbol in any case is the same symbol, and the escapes of a path are undone once.
+//! Symbols are matched in any case, and a path's escapes are decoded once.
 
 use crate::support::events::EventStream;
 use crate::support::market::Market;

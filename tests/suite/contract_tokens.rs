@@ -1,5 +1,4 @@
-//! Tokens that others sign: what of a JWT is needed, and that nobody makes a key by asking for a
-//! token.
+//! Tokens signed by others: which claims of a JWT are needed. Asking for a token makes no key.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +12,7 @@ const KEY: &str = "a key of others, of at least 32 bytes";
 
 #[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 fn sign(claims: &Value) -> String {
-    let key = EncodingKey::from_secret(KEY.as_bytes());
+    let key = EncodingKey::from_secret(KEY.as_bytes()).unwrap();
     encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
 }
 

@@ -1,5 +1,5 @@
-//! Open, high, low and volume belong to the exchange's trading day: a restart changes nothing of
-//! them, the next day begins them anew, and a bust takes its print out.
+//! Open, high, low and volume belong to the exchange's trading day: a restart keeps them, the next
+//! day starts them afresh, and a bust takes its print out.
 
 #![expect(
     clippy::unwrap_used,

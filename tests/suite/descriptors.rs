@@ -1,5 +1,5 @@
-//! A server that has no file descriptor left goes on with what it has, and serves again once it has
-//! some.
+//! A server without a free file descriptor keeps serving its connections, and accepts again once it
+//! has some.
 
 use std::net::TcpStream;
 

@@ -1,5 +1,5 @@
-//! The disk of the server is full: new orders are refused, cancels and fills go on, and it all heals
-//! by itself. On a real file system of its own, which is seen by this test alone.
+//! The server's disk is full: new orders are refused, cancels and fills go on, and it recovers by
+//! itself. On a real file system that only this test sees.
 
 #![expect(
     clippy::unwrap_used,
@@ -51,7 +51,7 @@ fn cancels_and_fills_go_on(disk: &Path) {
     let first = alice.post("/order", &keyed);
     assert!(matches!(first.status, 201 | 202), "{}", first.text);
 
-    // In two steps, as disks do: most of the time somebody comes between them.
+    // In two steps, as disks do: most of the time something comes between them.
     fill_up_to(&ballast, RESERVE_BYTES / 2);
     let ready = await_readiness(&server, 503);
     assert_eq!(failing(&ready), ["disk"], "{ready}");
@@ -141,7 +141,7 @@ fn await_readiness(server: &Server, status: u16) -> Value {
     })
 }
 
-/// The checks that fail.
+/// Names of the checks that fail.
 fn failing(ready: &Value) -> Vec<&str> {
     let checks = ready["checks"].as_object().unwrap();
     checks.iter().filter(|(_, is_right)| **is_right == false).map(|(name, _)| &**name).collect()

@@ -1,4 +1,4 @@
-//! The documents say what is so: their links, settings, metrics and command blocks, against the real
+//! The documents are true: their links, settings, metrics and command blocks, against the real
 //! program.
 
 #![expect(
@@ -21,7 +21,7 @@ const MAX_README_LINES: usize = 150;
 const ABOUT_OTHER_PROGRAMS: [&str; 2] = ["docs/benchmarks.md", "docs/testing.md"];
 /// Names that begin as metrics do: roles in Postgres, and the cookie.
 const NO_METRICS: [&str; 3] = ["longbow_reader", "longbow_writer", "longbow_session"];
-/// What documented blocks run behind: curl talks to the test's server, a request must succeed, and a
+/// What documented blocks run in: curl talks to the test's server, a request must succeed, and a
 /// stream ends after its first event, or is left to a shell that has sent it to a file.
 const PRELUDE: &str = r#"set -euo pipefail
 shopt -s inherit_errexit
@@ -48,7 +48,7 @@ struct Page {
     /// Below the root of the repository.
     path: String,
     text: String,
-    /// As links name them.
+    /// Anchors, as links name them.
     anchors: Vec<String>,
     links: Vec<String>,
     /// Code in the middle of a line.
@@ -381,7 +381,7 @@ fn error_codes_are_documented_as_the_routes_have_them() {
     assert!(unused.is_empty(), "no route has {unused:?}");
 }
 
-/// The texts among the arguments of a call that may be codes, from behind its parenthesis on.
+/// The texts among the arguments of a call that may be codes, from after its parenthesis on.
 fn words_in_call(arguments: &str) -> Vec<&str> {
     let (mut words, mut depth, mut text) = (Vec::new(), 1, None);
     for (at, c) in arguments.char_indices() {

@@ -1,4 +1,5 @@
-//! `429` from the exchange: nothing was done, so it is sent again in time, or plainly refused.
+//! `429` from the exchange: nothing was done, so the order is sent again in time, or plainly
+//! refused.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

@@ -1,5 +1,5 @@
 //! Answers to a submit that contradict themselves, or say nothing: the outcome is unknown, so the
-//! exchange is asked. Neither a refusal nor a second order comes of them.
+//! exchange is asked. They cause neither a refusal nor a second order.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

@@ -1,4 +1,4 @@
-//! The exchange's record of orders runs six seconds behind its own feed. Nothing else is wrong, so
+//! The exchange's record of orders lags its own feed by six seconds. Nothing else is wrong, so
 //! nothing may go back: no fill, no version, no end.
 
 use std::time::Duration;

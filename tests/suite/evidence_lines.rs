@@ -65,7 +65,7 @@ fn busts_that_come_twice_early_or_of_nothing_take_back_what_they_name_and_no_mor
     venue.feed_line(line(&world, "trade", &order, "a", 10));
     world.await_the_feed();
     assert_eq!(filled(&world, &order), 20);
-    // Of an order of somebody else.
+    // Of another user's order.
     let other = buy(&world.bob, "SPY", 10);
     venue.feed_line(line(&world, "bust", &other, "b", 20));
     world.await_the_feed();

@@ -1,4 +1,4 @@
-//! A fill that was busted while nobody heard it must not stay beside the fills that replace it.
+//! A fill that was busted unheard must not stay beside the fills that replace it.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

@@ -1,5 +1,5 @@
-//! The exchange's clock is not ours: deadlines are told in its time, operators see how far it is, and
-//! orders are taken all the same.
+//! The exchange's clock differs from ours: deadlines are told in its time, operators see the
+//! difference, and orders are taken all the same.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! An exchange whose answer to a submit says two things of one order, or nothing that can be read: the
-//! outcome is unknown and found out about. It is never a refusal, and the order is placed once.
+//! An exchange whose answer to a submit says two things of one order, or nothing readable: the
+//! outcome is unknown and looked up. It is never a refusal, and the order is placed once.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

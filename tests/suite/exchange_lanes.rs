@@ -1,4 +1,4 @@
-//! Cancels and questions have a connection each: however slow the exchange is with one kind, it does
+//! Cancels and queries have a connection each: however slow the exchange is with one kind, it does
 //! not delay the other.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]

@@ -1,4 +1,4 @@
-//! The exchange's name has several addresses, or comes to mean others: everything follows it.
+//! The exchange's name has several addresses, or comes to mean others: every connection follows.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 

@@ -1,5 +1,5 @@
 //! An operator stops trading: new orders are refused, open ones are cancelled, and a restart does
-//! not lift it.
+//! not lift the halt.
 
 use crate::support::Server;
 use crate::support::api::{self, Answer};

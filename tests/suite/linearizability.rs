@@ -1,5 +1,5 @@
 //! Many clients on the same two orders, an exchange whose answers are late or lost, and a kill in
-//! between: everything that anybody was told must fit into one line.
+//! between: all answers must fit into one order of events.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::api::{Answer, Client};
 use crate::support::{self, Exchange, Server};
-use linear::{Observed, Operation, Outcome, Register, Request, Rules, Status};
+use linear::{Observed, Operation, Outcome, Register, Request, Rules};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ impl Histories {
         order.to_string().hash(&mut hasher);
         Outcome::Showed(Observed {
             version: order["version"].as_u64().unwrap(),
-            status: Status::from_word(order["status"].as_str().unwrap()).unwrap(),
+            status: order["status"].as_str().unwrap().parse().unwrap(),
             filled_shares: order["filledShares"].as_u64().unwrap(),
             content: hasher.finish(),
         })

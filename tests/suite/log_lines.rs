@@ -1,5 +1,5 @@
-//! Whoever reads the log has gone, does not read, or has no room: trading goes on, and what was not
-//! written is counted.
+//! The reader of the log has gone, does not read, or has no room: trading goes on, and lost lines
+//! are counted.
 
 #![expect(
     clippy::unwrap_used,

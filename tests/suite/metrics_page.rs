@@ -1,5 +1,5 @@
-//! The operators' page of metrics, read by parsers that we did not write, of a server that has done a
-//! bit of everything.
+//! The operators' metrics page, read by parsers that we did not write, from a server that has done
+//! a bit of everything.
 
 #![expect(
     clippy::unwrap_used,

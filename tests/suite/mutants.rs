@@ -1,4 +1,4 @@
-//! Each mutant fits the code that it breaks: one that no longer does shows nothing.
+//! Each mutant still applies to the code that it breaks: one that does not shows nothing.
 
 use std::fs;
 use std::path::Path;

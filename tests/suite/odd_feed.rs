@@ -1,5 +1,5 @@
-//! What an exchange sends that its contract does not know takes nothing beside it: no line of the
-//! feed, no symbol of the list, no start and no stop.
+//! What an exchange sends outside its contract affects nothing else: no line of the feed, no symbol
+//! of the list, no start and no stop.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! `longbow backfill`: a Postgres that comes after the beginning of the log was cut off gets all
+//! `longbow backfill`: a Postgres that is added after the start of the log was cut off gets all
 //! orders from the index, and follows from there.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -50,7 +50,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     server.program.await_error("longbow backfill");
     let in_use = command("backfill", data.path(), Some(url));
     assert!(in_use.errors.contains("stop the server first"), "{in_use:?}");
-    // Killed: the index is behind the log then.
+    // Killed: the index then lags the log.
     market(&server.user(data.path(), "carol"), "SPY", 100);
     server.program.kill();
 

@@ -1,4 +1,4 @@
-//! `longbow verify` beside a running server: each of the records as it is at one moment, under load too.
+//! `longbow verify` beside a running server: each record as it is at one moment, under load too.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

@@ -1,5 +1,5 @@
-//! `longbow restore`: a machine that has nothing goes on from what Postgres has, and the one that it
-//! replaces is shut out.
+//! `longbow restore`: an empty machine goes on from what Postgres has, and the one that it replaces
+//! is shut out.
 
 use crate::offline::{Traffic, assert_agree, command, id, keyed, market, succeed};
 use crate::support::api::until;
@@ -9,7 +9,7 @@ use crate::support::{Exchange, Program, Server, run};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-/// A stream of a user's orders, resumed behind an id.
+/// A stream of a user's orders, resumed after an id.
 fn orders_of(address: &str, token: &str, last_id: Option<&str>) -> EventStream {
     let resume = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     EventStream::send(
@@ -143,7 +143,7 @@ fn a_restore_that_is_killed_has_taken_nothing_over_and_is_run_again() {
     let old = Server::start(data.path(), &settings);
     await_caught_up(&old, data.path(), url);
 
-    // Somebody keeps it from reading, until it is killed.
+    // It is kept from reading until it is killed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (blocker, connection) =
         runtime.block_on(tokio_postgres::connect(url, tokio_postgres::NoTls)).unwrap();

@@ -1,4 +1,5 @@
-//! Rows that are gone from Postgres are missed before a restore, which is refused with what is lacking.
+//! Rows that are gone from Postgres are missed before a restore, which is refused and names what is
+//! missing.
 
 use crate::offline::{Traffic, command, id};
 use crate::support::postgres::{Postgres, await_caught_up};

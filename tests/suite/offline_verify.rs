@@ -1,4 +1,4 @@
-//! `longbow verify`: says nothing where log, index and Postgres agree, and finds each kind of
+//! `longbow verify` says nothing where log, index and Postgres agree, and finds each kind of
 //! difference.
 
 use crate::offline::{Traffic, assert_agree, assert_differ, command, id};

@@ -1,4 +1,4 @@
-//! Postgres is not there: orders go on, and it gets everything once it is.
+//! Postgres is away: orders go on, and it gets everything once it is back.
 
 use crate::support::load::{Load, assert_kept};
 use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
@@ -15,7 +15,7 @@ fn orders_go_on_without_it_and_it_gets_all_of_them_when_it_comes() {
     load.await_more(60);
     assert_eq!(server.metric("projection_connected"), 0);
 
-    // It comes without tables, which is somebody's task; then everything arrives.
+    // It comes back without tables, until an operator makes them; then everything arrives.
     postgres.start_again();
     server.program.await_error("longbow migrate");
     let migrated = run(&["migrate", "--postgres", &database.url]);

@@ -1,5 +1,5 @@
-//! Executions that are taken back and shown again, in one transaction and in several, by a projection that
-//! follows a log of its own: Postgres says what the orders say.
+//! Executions that are taken back and shown again, in one transaction and in several, by a
+//! projection that follows its own log: Postgres says what the orders say.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Rows that somebody has changed by hand: that one was not taken is counted and said, and `longbow verify
+//! Rows changed by hand: a row that was not taken is counted and reported, and `longbow verify
 //! --repair` writes what the records say.
 
 use crate::offline::{Traffic, assert_agree, command, id};

@@ -1,5 +1,5 @@
-//! `--commit postgres`: who is answered finds in Postgres what the answer says, and without Postgres
-//! nobody is told of an order, while the exchange goes on hearing of them.
+//! `--commit postgres`: Postgres has what an answer says before the client gets it. Without
+//! Postgres no client is told of an order, while the exchange still gets them.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! A row that Postgres refuses: the projection stops there and says so, orders go on, and it goes on
-//! by itself once the row is taken.
+//! A row that Postgres refuses: the projection stops there and says so, orders go on, and it
+//! resumes by itself once the row is taken.
 
 use crate::support::Server;
 use crate::support::api::until;

@@ -1,5 +1,5 @@
-//! Several nodes may share a server, and all of them want the partition of the next day at the same
-//! time: each is made once, and nobody fails.
+//! Several nodes may share a server, and all want the next day's partition at the same time: each
+//! is made once, and no node fails.
 
 use std::sync::{Arc, Barrier};
 

@@ -1,5 +1,5 @@
-//! Databases that are not as Longbow would make them: what cannot work is refused by `migrate` with a
-//! sentence, everything else works.
+//! Databases that Longbow would have made otherwise: `migrate` refuses what cannot work with a
+//! sentence; everything else works.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

@@ -1,4 +1,4 @@
-//! One process writes at a time: an old one cannot write beside the one that has taken over.
+//! One process writes at a time: an old one cannot write once another has taken over.
 
 use crate::support::api::until;
 use crate::support::postgres::{Postgres, await_caught_up};

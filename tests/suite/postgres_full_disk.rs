@@ -1,5 +1,5 @@
-//! The disk of Postgres is full: orders go on, and it gets everything once there is room. On a real
-//! file system of its own, which is seen by this test alone.
+//! Postgres' disk is full: orders go on, and it gets everything once there is room. On a real file
+//! system that only this test sees.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

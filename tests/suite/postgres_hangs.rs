@@ -1,4 +1,4 @@
-//! Postgres is there and answers nothing: orders go on, and a stop is not held up by it.
+//! Postgres is up and answers nothing: orders go on, and a stop does not wait for it.
 
 use crate::support::Server;
 use crate::support::load::{Load, assert_kept};

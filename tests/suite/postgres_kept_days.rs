@@ -1,5 +1,5 @@
-//! Days of `order_events` that are not kept: a function takes them away and says so, and `verify`, `restore`
-//! and the views go by that.
+//! Days of `order_events` that are not kept: a function removes them and says so, and `verify`,
+//! `restore` and the views take note.
 
 use crate::offline::{assert_agree, assert_differ, command, id, succeed};
 use crate::support::postgres::{Postgres, await_caught_up};

@@ -1,4 +1,4 @@
-//! Postgres is killed while it takes orders: nothing is missing after that, and nothing is there
+//! Postgres is killed while it takes orders: afterwards nothing is missing, and nothing is there
 //! twice.
 
 use crate::support::Server;

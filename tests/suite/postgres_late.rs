@@ -1,5 +1,5 @@
-//! A transaction comes to Postgres when the connection that sent it is given up and another one has
-//! taken over: nothing of it is written twice, whichever of the two comes first.
+//! A transaction reaches Postgres after its connection was given up and another has taken over:
+//! nothing is written twice, whichever of the two comes first.
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};

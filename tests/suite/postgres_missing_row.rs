@@ -1,4 +1,5 @@
-//! One row that is gone, or of a version that the log never had: only the users of its partition wait, the sentence says what to do, and that helps.
+//! One row that is gone, or of a version that the log never had: only the users of its partition
+//! wait, the message says what to do, and doing it helps.
 
 use crate::offline::{assert_agree, id, succeed};
 use crate::support::api::until;

@@ -1,5 +1,5 @@
-//! Tables of another version: said at the start in one sentence with a remedy, and waited for when
-//! they come up later.
+//! Tables of another version: reported at the start in one sentence with a remedy, and waited for
+//! when they appear later.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

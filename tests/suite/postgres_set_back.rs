@@ -1,4 +1,4 @@
-//! Postgres is set back to an older backup: what it lacks then it gets from the log once more.
+//! Postgres is set back to an older backup: the log supplies what it lacks once more.
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};

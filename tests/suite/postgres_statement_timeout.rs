@@ -1,5 +1,5 @@
-//! A Postgres that ends statements after a while, or is short of something, gets less at once until it
-//! goes through, and more again later.
+//! A Postgres that ends statements after a while, or is short of something, gets smaller batches
+//! until they go through, and larger ones again later.
 
 use crate::support::Server;
 use crate::support::api::until;

@@ -1,5 +1,5 @@
-//! Ranges of user partitions on two servers: each user's orders are in one of them, and everybody's
-//! are in either.
+//! Ranges of user partitions on two servers: each user's orders are in one of them, and together
+//! they have all orders.
 
 use crate::support::load::{Load, assert_kept};
 use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};

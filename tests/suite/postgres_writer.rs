@@ -1,5 +1,5 @@
-//! Who made the tables and who writes them are two: the writer can neither empty a table, nor switch off
-//! what watches over it, nor make one, and needs none of that.
+//! The tables' owner and their writer are two roles: the writer can neither empty a table, nor
+//! disable its guards, nor make one, and needs none of that.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

@@ -1,5 +1,5 @@
-//! What does not fit its order waits for an operator, who books or discards it, or closes the order by
-//! hand. Each act is durable, stands in the order's history, and has a command of its own.
+//! What does not fit its order waits for an operator, who books or discards it, or closes the order
+//! by hand. Each act is durable, is part of the order's history, and has its own command.
 
 #![expect(
     clippy::expect_used,

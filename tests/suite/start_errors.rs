@@ -1,4 +1,4 @@
-//! What is wrong at the start is said in one sentence that names the setting and the remedy.
+//! An error at the start is one sentence that names the setting and the remedy.
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A stop waits for nobody who does nothing, and operators are answered to its end.
+//! A stop does not wait for idle clients, and operators are answered until its end.
 
 use std::net::TcpStream;
 use std::time::Instant;

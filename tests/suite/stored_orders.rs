@@ -1,4 +1,4 @@
-//! Orders that have ended leave memory and are read from the disk, and nobody can tell.
+//! Orders that have ended leave memory and are read from the disk, and no client can tell.
 
 #![expect(
     clippy::unwrap_used,

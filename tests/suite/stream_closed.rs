@@ -1,4 +1,4 @@
-//! A client that is gone is noticed although there is nothing to send to it.
+//! A client that has gone is noticed although there is nothing to send to it.
 
 use crate::support::clients::{Curl, SseClient};
 use crate::support::events::EventStream;

@@ -1,4 +1,4 @@
-//! How many streams there may be, and what a client hears that wants one more.
+//! How many streams there may be, and what a client is told that wants one more.
 
 use crate::support::events::EventStream;
 use crate::support::{Server, api};

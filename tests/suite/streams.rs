@@ -148,7 +148,7 @@ fn a_kept_alive_connection_becomes_a_stream_and_pipelining_behind_it_ends_it() {
     assert!(connection.head.join("\n").contains("text/event-stream"), "{:?}", connection.head);
     connection.await_price("SPY");
 
-    // A second request behind the first: nobody would answer it, so the connection is closed.
+    // A second request right after the first: nobody would answer it, so the connection is closed.
     let two = get("/subscribe?symbols=SPY") + &get("/symbol/SPY");
     assert_eq!(EventStream::until_closed(&server.address, &two), "");
     // So is a stream whose client talks later.

@@ -1,4 +1,5 @@
-//! Rot in the log stops the start with the name of a command, and that command says where it is.
+//! Rot in the log stops the start with the name of a command, and that command says where the rot
+//! is.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

@@ -1,4 +1,4 @@
-//! Somebody sets the wall clock of the machine, by an hour and in both directions: orders end in time,
+//! The machine's wall clock is set, by an hour and in both directions: orders end in time,
 //! and neither ids nor times go back, also over a restart.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -50,7 +50,7 @@ fn times_and_ids_only_rise_and_orders_end_in_time() {
     assert!((0..10_000_000).contains(&(told - created)), "{told} is the deadline of {created}");
     assert!(server.program.stop().success());
 
-    // The wall clock is still behind everything that is on record.
+    // The wall clock is still earlier than everything on record.
     let server = start();
     let alice = server.user(data.path(), "alice");
     orders.push(alice.place_resting("IBM"));

@@ -1,4 +1,5 @@
-//! The exchange posts fills to us, signed: they count once beside the feed, and nobody else's do.
+//! The exchange posts signed fills to us: they count once beside the feed, and posts of anybody
+//! else do not count.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

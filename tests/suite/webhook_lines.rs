@@ -1,5 +1,5 @@
-//! A batch of the webhook with lines that cannot be read: the rest is recorded and the batch is
-//! answered, so that the exchange does not come again with it for ever.
+//! A webhook batch with lines that cannot be read: the rest is recorded and the batch is answered,
+//! so that the exchange does not send it again for ever.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

@@ -1,6 +1,6 @@
 //! Who asks: the bearer token, checked as Longbow checks it.
 
-use std::{fmt, fs, path::Path, sync::Arc};
+use std::{fmt, fs, io, path::Path, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
@@ -44,7 +44,9 @@ impl Tokens {
         validation.leeway = LEEWAY_SECONDS;
         validation.set_required_spec_claims(&["exp", "sub"]);
         validation.validate_nbf = true;
-        Ok(Self { key: DecodingKey::from_secret(bytes.trim_ascii_end()), validation })
+        let key = DecodingKey::from_secret(bytes.trim_ascii_end());
+        let key = key.map_err(io::Error::other).context("reading the key of the tokens")?;
+        Ok(Self { key, validation })
     }
 
     fn user_of(&self, token: &str) -> std::result::Result<String, Problem> {
@@ -93,7 +95,7 @@ mod tests {
         let now = crate::clock::wall_micros() / 1_000_000;
         let sign = |key: &[u8], expires: u64| {
             let claims = json!({ "sub": "alice", "iat": now, "exp": expires });
-            let key = EncodingKey::from_secret(key);
+            let key = EncodingKey::from_secret(key).unwrap();
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
         };
         let key = b"0123456789abcdef0123456789abcdef";

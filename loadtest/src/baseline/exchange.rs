@@ -42,7 +42,7 @@ struct SubmitOrder<'a> {
     submit_before: i64,
 }
 
-/// Its answer.
+/// The answer.
 #[derive(Deserialize)]
 struct SubmitResponse {
     results: Vec<SubmitResult>,
@@ -64,9 +64,9 @@ struct Refusal {
 /// What became of an order.
 #[derive(Debug)]
 pub enum Submitted {
-    /// The exchange's id.
+    /// With the exchange's id.
     Accepted(String),
-    /// Why not.
+    /// With the reason.
     Rejected(String),
     /// No answer, or none that can be read.
     Unknown,

@@ -1,5 +1,5 @@
 //! The usual design of an order service, as a competent engineer would write it: axum on tokio's
-//! runtime of many threads, one table in Postgres behind a pool of connections, and a kept-alive
+//! runtime of many threads, one table in Postgres reached through a pool of connections, and a kept-alive
 //! HTTP client to the exchange. Each order is inserted as `pending`, sent, and updated to what the
 //! exchange said; each statement is prepared and a transaction of its own, durable when it is
 //! answered.
@@ -55,7 +55,7 @@ pub struct BaselineArgs {
     /// Database, as postgres://user@host:port/name
     #[arg(long)]
     database: String,
-    /// Connections to it
+    /// Connections in the pool
     #[arg(long, default_value_t = 16)]
     pool: usize,
     /// File with the key of the tokens

@@ -68,7 +68,7 @@ pub struct Order {
     pub reason: Option<String>,
     /// Microseconds since the Unix epoch.
     pub created_at: i64,
-    /// The same.
+    /// Last change, in the same unit.
     pub updated_at: i64,
     pub version: i64,
 }

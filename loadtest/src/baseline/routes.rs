@@ -37,7 +37,7 @@ pub struct ListQuery {
     cursor: Option<Uuid>,
 }
 
-/// Its answer.
+/// The answer to it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {

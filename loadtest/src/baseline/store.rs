@@ -92,11 +92,11 @@ pub struct PageRequest {
     pub status: Option<String>,
     /// Only those of this symbol.
     pub symbol: Option<String>,
-    /// So many at most.
+    /// Most orders of the page.
     pub limit: i64,
 }
 
-/// The table.
+/// The table of orders.
 pub struct Store {
     pool: Pool,
 }
@@ -137,7 +137,7 @@ impl Store {
     /// Adds an order; durable when this returns.
     ///
     /// # Errors
-    /// It is not there.
+    /// The order was not inserted.
     pub async fn insert(&self, order: &Order) -> Result<(), StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(INSERT).await?;
@@ -166,7 +166,7 @@ impl Store {
     /// Writes what the exchange said of a pending order; durable when this returns.
     ///
     /// # Errors
-    /// It is not written.
+    /// The order was not updated.
     pub async fn update(&self, order: &Order) -> Result<(), StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(UPDATE).await?;
@@ -189,7 +189,7 @@ impl Store {
     /// One order of a user.
     ///
     /// # Errors
-    /// Postgres does not tell.
+    /// The query failed.
     pub async fn order(&self, user: &str, order_id: Uuid) -> Result<Option<Order>, StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(ONE).await?;
@@ -200,7 +200,7 @@ impl Store {
     /// Orders of a user, newest first.
     ///
     /// # Errors
-    /// Postgres does not tell.
+    /// The query failed.
     pub async fn page(&self, user: &str, page: &PageRequest) -> Result<Vec<Order>, StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(PAGE).await?;

@@ -74,7 +74,7 @@ async fn submit(
 fn token(user: &str) -> String {
     let now = crate::clock::wall_micros() / 1_000_000;
     let claims = json!({ "sub": user, "iat": now, "exp": now + 600 });
-    let key = EncodingKey::from_secret(KEY.as_bytes());
+    let key = EncodingKey::from_secret(KEY.as_bytes()).unwrap();
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
 }
 

@@ -1,7 +1,8 @@
 //! The register that an order is, and which answers it can give.
 
 /// Where an order stands, as clients are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Status {
     /// Recorded; the exchange has not answered.
     Pending,
@@ -20,20 +21,6 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status that a word of the client contract means.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Some(match word {
-            "pending" => Self::Pending,
-            "submitted" => Self::Submitted,
-            "partially_filled" => Self::PartiallyFilled,
-            "filled" => Self::Filled,
-            "pending_cancel" => Self::PendingCancel,
-            "cancelled" => Self::Cancelled,
-            "failed" => Self::Failed,
-            _ => return None,
-        })
-    }
-
     /// Whether nothing more is expected to happen.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Filled | Self::Cancelled | Self::Failed)

@@ -229,7 +229,7 @@ impl Search<'_> {
         self.open_versions.first_key_value().map(|(version, _)| *version)
     }
 
-    /// Which events are done: the first open one and the done ones behind it, few at any time.
+    /// Which events are done: the first open one and the done ones after it, few at any time.
     fn signature(&self) -> Vec<usize> {
         let mut open = self.first_open;
         while self.done.get(open).copied().unwrap_or(false) {

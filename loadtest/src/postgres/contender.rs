@@ -18,7 +18,7 @@ const CONNECT_SECONDS: f64 = 60.0;
 /// Gauge of the servers that follow.
 pub const CONNECTED: &str = "longbow_projection_connected";
 
-/// Which.
+/// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Longbow with the projection; replies wait for its log.
@@ -73,7 +73,7 @@ impl fmt::Display for Kind {
 /// A server with its exchange, both new. Dropping it stops them, the server first.
 #[derive(Debug)]
 pub struct Contender {
-    /// Which.
+    /// Which server it is.
     pub kind: Kind,
     /// Where clients connect.
     pub address: SocketAddr,
@@ -140,7 +140,7 @@ impl Contender {
     /// CPU time of the server's threads.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has ended.
     pub fn cpu(&self) -> Result<ProcessCpu> {
         ProcessCpu::read(match &self.running {
             Running::Longbow { program, .. } => program.pid(),
@@ -151,7 +151,7 @@ impl Contender {
     /// CPU time of the exchange.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has ended.
     pub fn exchange_cpu(&self) -> Result<ProcessCpu> {
         ProcessCpu::read(self.exchange.pid())
     }
@@ -159,7 +159,7 @@ impl Contender {
     /// Its metrics, where it has some.
     ///
     /// # Errors
-    /// It does not tell.
+    /// The metrics cannot be read.
     pub fn scrape(&self) -> Result<Option<Scrape>> {
         match &self.running {
             Running::Longbow { admin, .. } => Scrape::read(admin).map(Some),

@@ -59,7 +59,7 @@ impl Expected {
     }
 }
 
-/// What is there.
+/// What a contender left in Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     orders: i64,
@@ -71,7 +71,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Counts.
+    /// Counts rows.
     ///
     /// # Errors
     /// [`Error::Sql`].
@@ -102,7 +102,7 @@ impl Found {
         own == [expected.orders; 3] && (least..=most).contains(&self.accepted) && has_rest
     }
 
-    /// For programs.
+    /// The same as JSON.
     pub fn to_json(self) -> Value {
         json!({
             "orders": self.orders,

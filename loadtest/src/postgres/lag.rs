@@ -1,4 +1,4 @@
-//! `loadtest postgres lag`: how far Postgres is behind the log at a fixed rate of orders, and by how
+//! `loadtest postgres lag`: how far Postgres lags the log at a fixed rate of orders, and by how
 //! much the highest rate falls because Postgres follows.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `loadtest postgres`: orders with Postgres behind them, beside the baseline on Postgres, in
+//! `loadtest postgres`: orders with Postgres, beside the baseline on Postgres, in
 //! turn and in one run, on the same cores, with the same client and the same simulated exchange.
 //!
 //! Postgres is a real one that is made for the run, on the disk that the logs are on. Every window
@@ -48,7 +48,7 @@ enum Scenario {
     /// Orders a second end to end: Longbow with its two ways to commit, Longbow without Postgres,
     /// and the baseline at its best
     Throughput(throughput::ThroughputArgs),
-    /// How far Postgres is behind at a fixed rate, and what following costs at the highest rate
+    /// How far Postgres lags at a fixed rate, and what following costs at the highest rate
     Lag(lag::LagArgs),
     /// Rows a second into Postgres from a log that is there already
     Projection(projection::ProjectionArgs),
@@ -118,7 +118,7 @@ struct Stage<'a> {
 /// Runs a scenario and prints its report.
 ///
 /// # Errors
-/// Whatever kept it from its end.
+/// Whatever stopped it.
 pub fn run(arguments: &PostgresArgs, interrupt: &Interrupt) -> Result<()> {
     let common = &arguments.common;
     common.check()?;

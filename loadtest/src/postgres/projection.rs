@@ -42,7 +42,7 @@ const MOST_SECONDS: u32 = 1_800;
 const COUNTS: &str = "\
     SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM executions), \
         (SELECT count(*) FROM order_events), (SELECT count(*) FROM external_orders)";
-/// What the server tells.
+/// Metrics of the server.
 const ROWS: &str = "longbow_projection_rows_total";
 const EVENTS: &str = "longbow_projection_events_total";
 const TRANSACTIONS: &str = "longbow_projection_transactions_total";

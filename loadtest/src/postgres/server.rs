@@ -1,4 +1,4 @@
-//! A Postgres of its own for a run: made in a directory on the disk that everything else is on, and
+//! A Postgres for one run: made in a directory on the disk that everything else is on, and
 //! stopped and removed at the end.
 
 use std::{
@@ -58,7 +58,7 @@ pub struct Postgres {
     cores: Cores,
     address: SocketAddr,
     program: Option<Program>,
-    /// As it tells it.
+    /// Version, as Postgres prints it.
     pub version: String,
 }
 
@@ -180,7 +180,7 @@ impl Postgres {
         self.program.as_ref().map_or(0, Program::pid)
     }
 
-    /// One line about it.
+    /// One line that describes it.
     #[must_use]
     pub fn text(&self) -> String {
         let settings: Vec<String> =
@@ -263,7 +263,7 @@ fn ids_of(users: &str, name: &str) -> Option<(u32, u32)> {
     Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
 }
 
-/// Checks that somebody who is not root gets to a directory.
+/// Checks that a user other than root can reach a directory.
 fn refuse_closed(directory: &Path) -> Result<()> {
     const OTHERS_MAY_ENTER: u32 = 0o001;
     for above in directory.ancestors().skip(1).filter(|above| above.as_os_str() != "") {

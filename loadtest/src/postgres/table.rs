@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{contender::Kind, window::Window};
 use crate::prices::Summary;
 
-/// The head of the table.
+/// Prints the head of the table.
 pub fn print_head() {
     println!(
         "\n{:>5} {:<10} {:>6} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>6} {:>7}  answers",
@@ -26,7 +26,7 @@ pub fn print_head() {
     println!("{:>66} {:>31} {:>6} {:>7}", "", "CPU, % of a core", "%", "s");
 }
 
-/// A line of it.
+/// Prints a window as a line of the table.
 pub fn print_window(round: &str, window: &Window) {
     let answers: Vec<String> = window
         .seen

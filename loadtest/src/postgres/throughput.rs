@@ -29,7 +29,7 @@ pub struct ThroughputArgs {
     contenders: Vec<Ours>,
 }
 
-/// A way of Longbow.
+/// How Longbow commits.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Ours {
     /// Replies wait for its log; the projection follows

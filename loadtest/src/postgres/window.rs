@@ -26,7 +26,7 @@ pub const SYMBOL: &str = "SPY";
 const LIMIT_CENTS: u64 = 100;
 /// How long Postgres may take to have everything, in seconds.
 const CATCH_UP_SECONDS: f64 = 300.0;
-/// How many records Postgres is behind, by the server, and how few of them are none: the end of the
+/// How many records Postgres lags, by the server, and how few of them are none: the end of the
 /// log moves now and then without orders.
 pub const BEHIND: &str = "longbow_projection_lag_records";
 pub const FEW_RECORDS: f64 = 16.0;
@@ -47,9 +47,8 @@ pub struct Load {
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Window {
-    /// Of whom.
     pub kind: Kind,
-    /// Under which load.
+    /// The load.
     pub load: Load,
     /// What the client saw.
     pub seen: OrderReport,
@@ -107,7 +106,7 @@ pub fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Window> {
         });
     }
     let in_postgres = await_all(stage, &contender, &seen, &run_id)?;
-    // What was still behind at the end of the window counts with all its age.
+    // A backlog at the end of the window counts with its full age.
     let settled = contender.scrape()?;
     let scrapes = before.scrape.zip(after.scrape);
     let lag = scrapes.as_ref().zip(settled).filter(|_| kind.has_projection());
@@ -217,7 +216,7 @@ impl Window {
         self.in_postgres.map(|(seconds, _)| seconds)
     }
 
-    /// For programs.
+    /// The same as JSON.
     pub fn to_json(&self, round: usize) -> Value {
         let [server, postgres, exchange, client] = self.cores();
         json!({

@@ -143,7 +143,7 @@ pub fn run(
         shape.clients,
         shape.symbols_per_client,
         shape.symbols,
-        arguments.mode.name(),
+        arguments.mode.into_str(),
         arguments.limit
     );
     print_head("round, speed");
@@ -165,7 +165,7 @@ pub fn run(
         "clients": shape.clients,
         "symbols": shape.symbols,
         "symbolsPerClient": shape.symbols_per_client,
-        "mode": arguments.mode.name(),
+        "mode": arguments.mode.into_str(),
         "limitMillis": arguments.limit,
         "servers": found.iter().map(|(kind, found)| to_json(*kind, found)).collect::<Vec<_>>(),
     }))
@@ -193,7 +193,7 @@ pub fn search(
     let (mut speed, mut good, mut flat) = (goal.first_speed, None, 0);
     let mut is_second_try = false;
     for _ in 0..MOST_WINDOWS {
-        // What a server was behind with is not the next window's burden: it begins afresh.
+        // A server's backlog is no burden to the next window: it starts afresh.
         let mut current = session.take().map_or_else(start, Ok)?;
         current.set_speed(speed)?;
         interrupt.sleep(options.warm_up)?;
@@ -278,7 +278,7 @@ fn print_end(found: &[(Kind, Vec<Found>)]) {
     let ours = ours.and_then(|(_, found)| delivered(found));
     for (kind, found) in found {
         let Some(rate) = delivered(found) else {
-            println!("{:<13} kept up at no speed", kind.name());
+            println!("{:<13} kept up at no speed", kind.into_str());
             continue;
         };
         let best: Vec<&Window> =
@@ -291,7 +291,7 @@ fn print_end(found: &[(Kind, Vec<Found>)]) {
         println!(
             "{:<13} {rate:.0} prices/s, median of {} ({}), at {:.0} prints/s; p99 {:.1} ms, sending \
              thread {:.0} % of a core, process {:.0} %{}",
-            kind.name(),
+            kind.into_str(),
             best.len(),
             each.join(", "),
             of(&|window| window.prints_per_second),
@@ -308,7 +308,7 @@ fn print_end(found: &[(Kind, Vec<Found>)]) {
             println!(
                 "note: {} was limited by the core of clients, exchange and feed in {limited} of {} \
                  searches: its figure is a lower bound",
-                kind.name(),
+                kind.into_str(),
                 found.len()
             );
         }
@@ -328,7 +328,7 @@ fn to_json(kind: Kind, found: &[Found]) -> Value {
         })
     });
     json!({
-        "server": kind.name(),
+        "server": kind.into_str(),
         "medianDeliveredPerSecond": delivered(found),
         "searches": searches.collect::<Vec<_>>(),
     })

@@ -25,7 +25,10 @@ pub const LONGBOW_SENDERS: &str = "shard-";
 const SENDS: &str = "longbow_stream_sends_total";
 
 /// Which server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "kebab-case", const_into_str)]
 pub enum Kind {
     /// `longbow serve`.
     Longbow,
@@ -39,38 +42,14 @@ pub enum Kind {
     Nchan,
 }
 
-impl Kind {
-    /// As the tables and the flags have it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Longbow => "longbow",
-            Self::AxumSymbols => "axum-symbols",
-            Self::AxumBatches => "axum-batches",
-            Self::AxumSse => "axum-sse",
-            Self::Nchan => "nchan",
-        }
-    }
-}
-
 /// Whether a stream of Longbow has every print or the newest price.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case", const_into_str)]
 pub enum Mode {
     /// The newest price.
     Latest,
     /// Every print.
     Every,
-}
-
-impl Mode {
-    /// As the contract has it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Latest => "latest",
-            Self::Every => "every",
-        }
-    }
 }
 
 /// A running server. Dropping it stops it.
@@ -130,7 +109,7 @@ impl Contender {
             Kind::Longbow => {
                 let mut body = serde_json::json!({ "symbols": names });
                 if let (Mode::Every, Some(body)) = (mode, body.as_object_mut()) {
-                    body.insert("mode".to_owned(), Value::from(mode.name()));
+                    body.insert("mode".to_owned(), Value::from(mode.into_str()));
                 }
                 let body = body.to_string();
                 let token = self.tokens.get(number % self.tokens.len().max(1));

@@ -46,7 +46,7 @@ pub struct Point {
 /// Runs it and prints its report.
 ///
 /// # Errors
-/// Whatever kept it from its end.
+/// Whatever stopped it.
 pub fn run(arguments: &HotArgs, options: &LoadOptions, interrupt: &Interrupt) -> Result<Value> {
     let mut points = Vec::new();
     for clients in &arguments.clients {
@@ -91,7 +91,7 @@ pub fn run(arguments: &HotArgs, options: &LoadOptions, interrupt: &Interrupt) ->
 /// Measures one point, and prints its rounds.
 ///
 /// # Errors
-/// Whatever kept it from its end.
+/// Whatever stopped it.
 pub fn measure(
     clients: usize,
     print_rate: f64,

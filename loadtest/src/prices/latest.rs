@@ -73,7 +73,7 @@ pub fn run(arguments: &LatestArgs, options: &LoadOptions, interrupt: &Interrupt)
     println!(
         "\n{} is late at speed {}; Longbow at {} times that, {} prints/s: p99 {} ms, sending thread \
          {} of a core, process {}",
-        arguments.against.name(),
+        arguments.against.into_str(),
         limit.text(2),
         arguments.times,
         of(|window| window.prints_per_second).text(0),
@@ -83,7 +83,7 @@ pub fn run(arguments: &LatestArgs, options: &LoadOptions, interrupt: &Interrupt)
     );
     Ok(json!({
         "scenario": "latest",
-        "against": arguments.against.name(),
+        "against": arguments.against.into_str(),
         "limitSpeed": limit.to_json(),
         "times": arguments.times,
         "ageP99Millis": p99.to_json(),

@@ -66,7 +66,7 @@ pub fn run(arguments: &MemoryArgs, options: &LoadOptions, interrupt: &Interrupt)
             let reading = measure(*kind, arguments, options, interrupt)?;
             println!(
                 "{round:>5} {:<13} {:>9.0} {:>13.0} {:>13.0} {:>14.0} {:>9.0}",
-                kind.name(),
+                kind.into_str(),
                 reading.user,
                 reading.slabs,
                 reading.queues,
@@ -133,13 +133,13 @@ fn summary(kind: Kind, all: &[(Kind, Reading)], clients: usize) -> Value {
     println!(
         "{}: {} bytes of user memory a stream at {clients} streams, {} in the kernel for the \
          server's side; slab caches that grew, bytes a connection for both ends: {}",
-        kind.name(),
+        kind.into_str(),
         user.text(0),
         kernel.text(0),
         if shown.is_empty() { "only root may read them".to_owned() } else { shown.join(", ") }
     );
     json!({
-        "server": kind.name(),
+        "server": kind.into_str(),
         "userBytes": user.to_json(),
         "kernelBytesOfServerSide": kernel.to_json(),
         "rounds": own.iter().map(|reading| json!({

@@ -2,7 +2,9 @@
 //! for the whole machine only: what is said of one side of the connections is derived, and the
 //! reports say how.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, io};
+
+use procfs::{Current, Meminfo, process::Process};
 
 use crate::error::{Context, Result};
 
@@ -22,8 +24,6 @@ const SOCKET_SLABS: [&str; 12] = [
     "kmalloc-",
     "inet_",
 ];
-/// Bytes of a page: 4 KiB on every machine that this runs on.
-const PAGE_BYTES: u64 = 4_096;
 
 /// Resident memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,17 +35,15 @@ pub struct ProcessMemory {
 }
 
 impl ProcessMemory {
-    /// Reads `/proc/PID/status`.
+    /// Reads what the kernel says of a process.
     ///
     /// # Errors
     /// The process is gone.
     pub fn read(pid: i32) -> Result<Self> {
-        let file = format!("/proc/{pid}/status");
-        Ok(Self::parse(&fs::read_to_string(&file).context(&format!("reading {file}"))?))
-    }
-
-    fn parse(text: &str) -> Self {
-        Self { anonymous: kib(text, "RssAnon:") * 1_024, shared: kib(text, "RssShmem:") * 1_024 }
+        let status = Process::new(pid).and_then(|process| process.status());
+        let status = status.map_err(io::Error::other).context("reading a process")?;
+        let bytes = |kib: Option<u64>| kib.unwrap_or(0) * 1_024;
+        Ok(Self { anonymous: bytes(status.rssanon), shared: bytes(status.rssshmem) })
     }
 
     /// All of it.
@@ -53,12 +51,6 @@ impl ProcessMemory {
     pub const fn total(self) -> u64 {
         self.anonymous + self.shared
     }
-}
-
-/// The figure of a line `NAME   123 kB`.
-fn kib(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// What the kernel holds, on the whole machine, in bytes.
@@ -79,12 +71,12 @@ impl KernelMemory {
     /// A file of `/proc` that everybody may read cannot be read.
     pub fn read() -> Result<Self> {
         let sockstat = fs::read_to_string("/proc/net/sockstat").context("reading sockstat")?;
-        let meminfo = fs::read_to_string("/proc/meminfo").context("reading meminfo")?;
+        let meminfo = Meminfo::current().map_err(io::Error::other).context("reading meminfo")?;
         let slabinfo = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
         Ok(Self {
-            queues: queue_pages(&sockstat) * PAGE_BYTES,
-            slabs: slabs(&slabinfo),
-            all_slabs: kib(&meminfo, "Slab:") * 1_024,
+            queues: queue_pages(&sockstat) * procfs::page_size(),
+            slabs: slabs(&slabinfo, procfs::page_size()),
+            all_slabs: meminfo.slab,
         })
     }
 
@@ -125,15 +117,15 @@ fn queue_pages(sockstat: &str) -> u64 {
 }
 
 /// Columns: name, active objects, objects, object size, objects a slab, pages a slab, three
-/// tunables, and behind `slabdata` active slabs, slabs.
-fn slabs(slabinfo: &str) -> BTreeMap<String, u64> {
+/// tunables, and after `slabdata` active slabs, slabs.
+fn slabs(slabinfo: &str, page_bytes: u64) -> BTreeMap<String, u64> {
     let of_line = |line: &str| {
         let mut words = line.split_whitespace();
         let name = words.next()?.to_owned();
         let pages: u64 = words.nth(4)?.parse().ok()?;
         words.find(|word| *word == "slabdata")?;
         let slabs: u64 = words.nth(1)?.parse().ok()?;
-        Some((name, pages * slabs * PAGE_BYTES))
+        Some((name, pages * slabs * page_bytes))
     };
     slabinfo.lines().filter_map(of_line).collect()
 }
@@ -148,61 +140,61 @@ pub struct Queued {
 }
 
 impl Queued {
-    /// Reads `/proc/net/tcp` for a server's port. Payload only: what the kernel takes for it is
-    /// more.
+    /// Reads the kernel's list of connections for a server's port. Payload only: what the kernel
+    /// takes for it is more.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The list cannot be read.
     pub fn read(server_port: u16) -> Result<Self> {
-        let text = fs::read_to_string("/proc/net/tcp").context("reading /proc/net/tcp")?;
-        Ok(Self::parse(&text, server_port))
-    }
-
-    /// Columns: number, local address, remote address, state, queues as `sent:received`, all in
-    /// hexadecimal.
-    fn parse(text: &str, server_port: u16) -> Self {
+        let connections = procfs::net::tcp().map_err(io::Error::other);
         let mut queued = Self::default();
-        let port = |address: &str| u16::from_str_radix(address.split(':').nth(1)?, 16).ok();
-        for line in text.lines().skip(1) {
-            let mut words = line.split_whitespace().skip(1);
-            let (Some(local), Some(remote)) = (words.next(), words.next()) else { continue };
-            let Some((sent, received)) = words.nth(1).and_then(|queues| queues.split_once(':'))
-            else {
-                continue;
-            };
-            let bytes = |text| u64::from_str_radix(text, 16).unwrap_or(0);
-            if port(local) == Some(server_port) {
-                queued.by_server += bytes(sent);
-            } else if port(remote) == Some(server_port) {
-                queued.at_clients += bytes(received);
+        for connection in connections.context("listing connections")? {
+            if connection.local_address.port() == server_port {
+                queued.by_server += u64::from(connection.tx_queue);
+            } else if connection.remote_address.port() == server_port {
+                queued.at_clients += u64::from(connection.rx_queue);
             }
         }
-        queued
+        Ok(queued)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+    };
 
     #[test]
     fn memory_is_read_from_what_the_kernel_prints() {
-        let status = "VmRSS:\t  300 kB\nRssAnon:\t  200 kB\nRssFile:\t 60 kB\nRssShmem:\t 40 kB\n";
-        let memory = ProcessMemory::parse(status);
-        assert_eq!((memory.anonymous, memory.total()), (200 * 1_024, 240 * 1_024));
         let sockstat = "sockets: used 11\nTCP: inuse 1 orphan 0 tw 2 alloc 1 mem 9\nUDP: mem 5\n";
         assert_eq!(queue_pages(sockstat), 9);
         let slabinfo = "slabinfo - version: 2.1\n# name\n\
             TCP 120 130 2432 13 8 : tunables 0 0 0 : slabdata 10 10 0\n";
-        assert_eq!(slabs(slabinfo).into_iter().collect::<Vec<_>>(), [("TCP".to_owned(), 327_680)]);
+        assert_eq!(
+            slabs(slabinfo, 4_096).into_iter().collect::<Vec<_>>(),
+            [("TCP".to_owned(), 327_680)]
+        );
     }
 
     #[test]
     fn queues_are_told_apart_by_their_side() {
-        let text = "  sl  local_address rem_address   st tx_queue rx_queue\n\
-             0: 0100007F:1F90 0100007F:A001 01 00000010:00000001 00:00000000\n\
-             1: 0100007F:A001 0100007F:1F90 01 00000002:00000020 00:00000000\n\
-             2: 0100007F:0016 0100007F:A003 01 00000400:00000400 00:00000000\n";
-        assert_eq!(Queued::parse(text, 8_080), Queued { by_server: 16, at_clients: 32 });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"thirteen byte").unwrap();
+        // Whatever has arrived is peeked at, so it is still in the queue.
+        let mut arrived = [0; 13];
+        while client.peek(&mut arrived).unwrap() < arrived.len() {}
+        assert_eq!(Queued::read(address.port()).unwrap().at_clients, 13);
+    }
+
+    #[test]
+    fn the_memory_of_this_process_is_seen() {
+        let memory = ProcessMemory::read(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(memory.anonymous > 0 && memory.total() >= memory.anonymous);
     }
 }

@@ -167,7 +167,7 @@ impl Summary {
 /// Runs a scenario and prints its report.
 ///
 /// # Errors
-/// Whatever kept it from its end.
+/// Whatever stopped it.
 pub fn run(arguments: &PricesArgs, interrupt: &Interrupt) -> Result<()> {
     let common = &arguments.common;
     let options = common.options()?;

@@ -16,6 +16,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use procfs::process::Process;
+
 use super::feed::{Feed, RECONNECT_PAUSE, write_data};
 use crate::{
     cpu,
@@ -236,8 +238,8 @@ fn module() -> Result<PathBuf> {
 
 /// The first child of a process.
 fn worker_of(master: i32) -> Option<i32> {
-    let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok()
+    let children = Process::new(master).ok()?.task_main_thread().ok()?.children().ok()?;
+    i32::try_from(*children.first()?).ok()
 }
 
 /// Nothing is logged or kept beside what a slow client may still need, pipelined publications stay

@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
         symbols: usize,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
-        let directory = Directory::temporary(kind.name())?;
+        let directory = Directory::temporary(kind.into_str())?;
         let exchange_options = ExchangeOptions {
             program: options.program.clone(),
             symbols,
@@ -170,7 +170,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         Err(Error::Timeout {
-            what: format!("{}'s way back to the exchange", self.contender.kind.name()),
+            what: format!("{}'s way back to the exchange", self.contender.kind.into_str()),
             seconds: 15,
             detail: String::new(),
         })

@@ -89,7 +89,7 @@ pub fn run(arguments: &StalledArgs, options: &LoadOptions, interrupt: &Interrupt
         "clients": arguments.clients,
         "stallSeconds": arguments.stall,
         "speed": arguments.speed,
-        "mode": arguments.mode.name(),
+        "mode": arguments.mode.into_str(),
         "receiveBufferKib": arguments.receive_buffer_kib,
         "servers": servers.collect::<Vec<_>>(),
     }))
@@ -160,7 +160,7 @@ fn summary(kind: Kind, rounds: &[Round], stalled: usize) -> Value {
         "{}: p99 of the others {} ms before, {} ms during the stall, ratio {}; for each stalled \
          client {} KiB of user memory and {} KiB in the kernel for both ends; {} KiB of payload \
          wait in the server's socket and {} KiB in the client's",
-        kind.name(),
+        kind.into_str(),
         before.text(2),
         during.text(2),
         ratio.text(3),
@@ -170,7 +170,7 @@ fn summary(kind: Kind, rounds: &[Round], stalled: usize) -> Value {
         at_clients.text(1),
     );
     json!({
-        "server": kind.name(),
+        "server": kind.into_str(),
         "stalled": stalled,
         "othersP99MillisBefore": before.to_json(),
         "othersP99MillisDuring": during.to_json(),

@@ -116,7 +116,7 @@ pub fn run(
         "clients": arguments.clients,
         "symbolsPerClient": arguments.symbols_per_client,
         "speed": arguments.speed,
-        "mode": arguments.mode.name(),
+        "mode": arguments.mode.into_str(),
         "pingPongMicros": { "p50": ping(0.5).to_json(), "p99": ping(0.99).to_json() },
         "servers": servers,
     }))
@@ -139,14 +139,14 @@ fn summary(kind: Kind, windows: &[Window], pings: &[Histogram<u64>]) -> Value {
     };
     println!(
         "{}: print to client p50 {} us, p99 {} us; against the ping-pong {} and {} times",
-        kind.name(),
+        kind.into_str(),
         age(0.5).text(0),
         age(0.99).text(0),
         ratio(0.5).text(2),
         ratio(0.99).text(2),
     );
     json!({
-        "server": kind.name(),
+        "server": kind.into_str(),
         "ageMicros": { "p50": age(0.5).to_json(), "p99": age(0.99).to_json() },
         "ratio": { "p50": ratio(0.5).to_json(), "p99": ratio(0.99).to_json() },
         "windows": own.iter().map(|window| window.to_json()).collect::<Vec<_>>(),

@@ -91,7 +91,7 @@ impl Window {
     pub fn to_json(&self) -> Value {
         let seen = &self.seen;
         json!({
-            "server": self.kind.name(),
+            "server": self.kind.into_str(),
             "clients": self.clients,
             "seconds": seen.seconds,
             "printsPerSecond": self.prints_per_second,
@@ -155,7 +155,7 @@ pub fn print_window(first: &str, window: &Window, remark: &str) {
     println!(
         "{first:<14} {:<13} {:>9.0} {:>10.0} {:>9} {:>8.2} {:>8.2} {:>8.1} {:>6} {:>7.1} {:>7.1} \
          {:>7.2} {:>7.1} {:>6.1} {:>6.2}  {remark}{others}",
-        window.kind.name(),
+        window.kind.into_str(),
         window.prints_per_second,
         window.delivered_per_second(),
         window.sends_per_second.map_or("-".to_owned(), |sends| format!("{sends:.0}")),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use strum::VariantArray;
 
 use super::super::feed_line::SkipCause;
 use crate::metrics::{Counter, Gauge};
@@ -35,26 +36,16 @@ pub struct FeedMetrics {
 }
 
 /// Why an entry of the symbol list is left out, or listed in part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub(super) enum ListingCause {
     /// Invalid name: left out.
     Name,
     /// Invalid previous close: listed without it.
+    #[strum(serialize = "previous_close")]
     Close,
     /// The directory is full: left out.
     Full,
-}
-
-impl ListingCause {
-    pub(super) const ALL: [Self; 3] = [Self::Name, Self::Close, Self::Full];
-
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Close => "previous_close",
-            Self::Full => "full",
-        }
-    }
 }
 
 impl FeedMetrics {
@@ -89,11 +80,11 @@ impl FeedMetrics {
             registry.register(name, help, counter.clone());
         }
         // Every label is exported from the start, at zero.
-        for cause in SkipCause::ALL {
-            drop(self.skipped.get_or_create(&[("cause", cause.label())]));
+        for cause in SkipCause::VARIANTS {
+            drop(self.skipped.get_or_create(&[("cause", cause.into_str())]));
         }
-        for cause in ListingCause::ALL {
-            drop(self.skipped_listings.get_or_create(&[("cause", cause.label())]));
+        for cause in ListingCause::VARIANTS {
+            drop(self.skipped_listings.get_or_create(&[("cause", cause.into_str())]));
         }
         registry.register("feed_skipped_lines", "Lines skipped", self.skipped.clone());
         let help = "Entries of the list of symbols left out, or listed in part";
@@ -101,22 +92,22 @@ impl FeedMetrics {
     }
 
     pub(super) fn count_skipped(&self, cause: SkipCause) {
-        self.skipped.get_or_create(&[("cause", cause.label())]).inc();
+        self.skipped.get_or_create(&[("cause", cause.into_str())]).inc();
     }
 
     pub(super) fn count_listing(&self, cause: ListingCause) {
-        self.skipped_listings.get_or_create(&[("cause", cause.label())]).inc();
+        self.skipped_listings.get_or_create(&[("cause", cause.into_str())]).inc();
     }
 
     #[cfg(test)]
     pub(super) fn skipped_by(&self, cause: SkipCause) -> u64 {
-        self.skipped.get_or_create(&[("cause", cause.label())]).get()
+        self.skipped.get_or_create(&[("cause", cause.into_str())]).get()
     }
 }
 
 /// Logs skipped lines by cause, rate-limited: the first at once, later ones as a count.
 #[derive(Debug, Default)]
-pub(super) struct SkipLog([CauseLog; SkipCause::ALL.len()]);
+pub(super) struct SkipLog([CauseLog; SkipCause::VARIANTS.len()]);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct CauseLog {

@@ -44,11 +44,7 @@ impl NewOrder {
             ["position", "symbol", "numShares", "priceInCents", "timeInForce", "clientOrderId"];
         let fields = Fields::parse(body, &KNOWN)?;
         let side = fields.required("position", "\"buy\" or \"sell\"", |value| {
-            Some(match value.as_str()? {
-                "buy" => Side::Buy,
-                "sell" => Side::Sell,
-                _ => return None,
-            })
+            value.as_str()?.parse::<Side>().ok()
         })?;
         let in_any_case = |value: &Value| Symbol::in_any_case(value.as_str()?).ok();
         let symbol = fields.required("symbol", A_SYMBOL, in_any_case)?;
@@ -67,11 +63,7 @@ impl NewOrder {
         let price = |value: &Value| PriceCents::new(whole(value)?).ok();
         let price_in_cents = fields.optional("priceInCents", &allowed, price)?;
         let time_in_force = fields.optional("timeInForce", "\"day\" or \"gtc\"", |value| {
-            Some(match value.as_str()? {
-                "day" => TimeInForce::Day,
-                "gtc" => TimeInForce::Gtc,
-                _ => return None,
-            })
+            value.as_str()?.parse::<TimeInForce>().ok()
         })?;
         let key = |value: &Value| ClientOrderId::new(value.as_str()?).ok();
         let client_order_id = fields.optional("clientOrderId", A_KEY, key)?;

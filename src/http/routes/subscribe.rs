@@ -40,15 +40,14 @@ impl Subscription {
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
         let fields = Fields::parse(body, &["symbols", "maxRate", "mode", "heartbeat"])?;
         let symbols = fields.texts("symbols", "a symbol")?.ok_or_else(|| no_symbols(0))?;
-        let kind = |value: &Value| heartbeat(value.as_str()?);
+        let mode = |value: &Value| value.as_str()?.parse().ok();
+        let heartbeat = |value: &Value| value.as_str()?.parse().ok();
         let rate = |value: &Value| u32::try_from(whole(value)?).ok().filter(is_rate);
         Ok(Self {
             symbols: symbols.into_iter().map(str::to_owned).collect(),
             max_rate: fields.optional("maxRate", &allowed_rate(), rate)?,
-            mode: fields
-                .optional("mode", MODES, |value| mode(value.as_str()?))?
-                .unwrap_or_default(),
-            heartbeat: fields.optional("heartbeat", HEARTBEATS, kind)?.unwrap_or_default(),
+            mode: fields.optional("mode", MODES, mode)?.unwrap_or_default(),
+            heartbeat: fields.optional("heartbeat", HEARTBEATS, heartbeat)?.unwrap_or_default(),
         })
     }
 }
@@ -61,27 +60,9 @@ fn allowed_rate() -> String {
     format!("a whole number from 1 to {MAX_RATE}")
 }
 
-/// Parses a [`Mode`].
-fn mode(name: &str) -> Option<Mode> {
-    match name {
-        "latest" => Some(Mode::Latest),
-        "every" => Some(Mode::Every),
-        _ => None,
-    }
-}
-
-/// Parses a [`Heartbeat`].
-fn heartbeat(name: &str) -> Option<Heartbeat> {
-    match name {
-        "comment" => Some(Heartbeat::Comment),
-        "event" => Some(Heartbeat::Event),
-        _ => None,
-    }
-}
-
 /// The heartbeat that a query asks for.
 pub(super) fn heartbeat_of(query: &Query) -> Result<Heartbeat, Problem> {
-    Ok(query.word("heartbeat", HEARTBEATS, heartbeat)?.unwrap_or_default())
+    Ok(query.parsed("heartbeat", HEARTBEATS)?.unwrap_or_default())
 }
 
 fn bit(text: &str) -> Option<bool> {
@@ -138,7 +119,7 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
     let subscription = Subscription {
         symbols: symbols.split(',').map(str::to_owned).collect(),
         max_rate,
-        mode: query.word("mode", MODES, mode)?.unwrap_or_default(),
+        mode: query.parsed("mode", MODES)?.unwrap_or_default(),
         heartbeat: heartbeat_of(&query)?,
     };
     let id = last_event_id_of(request.headers(), &query).map(|id| LastEventId::parse(&id));

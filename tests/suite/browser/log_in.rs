@@ -12,7 +12,7 @@ fn token(user: &str, lifetime_s: i64) -> Outcome<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let now = i64::try_from(now)?;
     let claims = serde_json::json!({ "sub": user, "iat": now - 600, "exp": now + lifetime_s });
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes())?;
     Ok(jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key)?)
 }
 

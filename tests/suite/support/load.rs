@@ -11,7 +11,7 @@ use ureq::http::Method;
 use super::postgres::Database;
 use super::{Server, api};
 
-/// Traders at work.
+/// Users that place and cancel orders in the background.
 pub struct Load {
     stop: Arc<AtomicBool>,
     placed: Arc<AtomicUsize>,

@@ -1,5 +1,5 @@
 //! An exchange that trades when the test says so: each print is caused by a call, and nothing else
-//! ever happens. It takes no orders.
+//! happens. It takes no orders.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

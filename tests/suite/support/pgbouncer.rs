@@ -12,7 +12,7 @@ use super::postgres::{Database, Postgres, unprivileged_user};
 
 /// A running PgBouncer of Debian's.
 pub struct PgBouncer {
-    /// The database behind it.
+    /// The database that it connects to.
     pub database: Database,
     _program: Program,
     _folder: TempDir,

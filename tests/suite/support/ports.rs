@@ -1,5 +1,5 @@
-//! Ports for servers that may have to come back on theirs: below those that the system gives to
-//! outgoing connections, so that nobody takes one while its server is down.
+//! Ports for servers that have to come back on the same one: below those that the system gives to
+//! outgoing connections, so that none is taken while its server is down.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};

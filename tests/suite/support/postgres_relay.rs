@@ -1,4 +1,4 @@
-//! A way to Postgres that is cut at the worst moments: around a commit.
+//! A relay to Postgres that is cut at the worst moments: around a commit.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use super::{Server, api};
 /// `COMMIT` as a simple query (PostgreSQL documentation, 55.7: message formats).
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 const BEGIN: &[u8] = b"Q\0\0\0\x0aBEGIN\0";
-/// That it is done.
+/// Postgres' message that a transaction is committed.
 const COMMITTED: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
 
 /// Where the connection is cut.
@@ -43,7 +43,7 @@ struct Way {
 }
 
 impl PostgresRelay {
-    /// A way to `host:port`.
+    /// Starts a relay to `host:port`.
     pub fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();

@@ -1,4 +1,4 @@
-//! A way between a client and a server that a test can cut and hold up, and that remembers what
+//! A relay between a client and a server that a test can cut and hold up, and that remembers what
 //! passed.
 
 use std::io::{Read, Write};
@@ -29,7 +29,7 @@ struct Traffic {
     passages: Vec<Passage>,
 }
 
-/// One connection.
+/// A relayed connection.
 struct Passage {
     opened: Instant,
     server: TcpStream,

@@ -1,4 +1,4 @@
-//! A small file system that the test alone sees: real, in memory, and quickly full.
+//! A small file system that only the test sees: real, in memory, and quickly full.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

@@ -32,7 +32,7 @@ pub struct World {
 }
 
 impl World {
-    /// Without a proxy.
+    /// Starts a server that clients reach directly.
     pub fn start() -> Self {
         Self::behind(|_| None)
     }

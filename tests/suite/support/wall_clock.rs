@@ -1,5 +1,5 @@
-//! A wall clock that a test sets, by libfaketime: for the program under test alone, and none of its
-//! other clocks.
+//! A wall clock that a test sets, by libfaketime: for the program under test alone, and for none of
+//! its other clocks.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// A clock that is right.
+    /// A clock that shows the right time.
     pub fn new(directory: &Path) -> Self {
         let clock = Self { offset: directory.join("wall-clock") };
         clock.set(0);
@@ -29,7 +29,7 @@ impl WallClock {
         std::fs::rename(new, &self.offset).expect("a file of the test");
     }
 
-    /// Has a program see it.
+    /// Makes a program see this clock.
     pub fn show(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", library());
         command.env("FAKETIME_TIMESTAMP_FILE", &self.offset);

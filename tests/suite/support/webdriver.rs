@@ -1,19 +1,26 @@
-//! A small client of the W3C WebDriver protocol, and the headless Chromium that it drives.
+//! The headless Chromium of a test, driven by the W3C WebDriver protocol.
 
 use std::error::Error;
+use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
+use fantoccini::elements::Element;
+use fantoccini::error::CmdError;
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use ureq::Agent;
+use tokio::runtime::Runtime;
+use url::{ParseError, Url};
 
 /// Longest time that a page may take to get where a test waits for it.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time for one answer of the driver: a whole wait and the start of a browser fit in.
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);
-/// How the protocol marks a reference to an element (WebDriver, section 12.2).
-const ELEMENT_KEY: &str = "element-6066-11e4-a52e-4f735466cecf";
 const BROWSER_FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
@@ -31,7 +38,8 @@ pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// A browser with a fresh profile; both the driver and the browser end when it is dropped.
 pub struct Browser {
-    session: Session,
+    client: Client,
+    runtime: Runtime,
     // Dropped after the session, in this order: nothing may use what is already gone.
     _driver: Driver,
     _profile: tempfile::TempDir,
@@ -44,9 +52,21 @@ struct Driver {
     _output: BufReader<ChildStdout>,
 }
 
-struct Session {
-    agent: Agent,
-    address: String,
+/// A command of chromedriver beyond the protocol.
+#[derive(Debug)]
+struct ChromeCommand {
+    path: &'static str,
+    body: Value,
+}
+
+impl WebDriverCompatibleCommand for ChromeCommand {
+    fn endpoint(&self, driver: &Url, session_id: Option<&str>) -> Result<Url, ParseError> {
+        driver.join(&format!("session/{}/{}", session_id.unwrap_or_default(), self.path))
+    }
+
+    fn method_and_body(&self, _url: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(self.body.to_string()))
+    }
 }
 
 impl Driver {
@@ -79,40 +99,10 @@ impl Drop for Driver {
     }
 }
 
-impl Session {
-    fn post(&self, command: &str, body: &Value) -> Outcome<Value> {
-        let response = self.agent.post(format!("{}{command}", self.address)).send_json(body)?;
-        value_of(command, response)
-    }
-
-    fn get(&self, command: &str) -> Outcome<Value> {
-        value_of(command, self.agent.get(format!("{}{command}", self.address)).call()?)
-    }
-
-    fn delete(&self, command: &str) -> Outcome<()> {
-        let response = self.agent.delete(format!("{}{command}", self.address)).call()?;
-        value_of(command, response).map(drop)
-    }
-}
-
-/// What the driver says, or its error.
-fn value_of(command: &str, response: ureq::http::Response<ureq::Body>) -> Outcome<Value> {
-    let mut answer: Value = response.into_body().read_json()?;
-    let value = answer.get_mut("value").map(Value::take).unwrap_or_default();
-    match value.get("error") {
-        Some(error) => {
-            let message = value.get("message").and_then(Value::as_str).unwrap_or_default();
-            let first_line = message.lines().next().unwrap_or_default();
-            Err(format!("{command}: {error}: {first_line}").into())
-        }
-        None => Ok(value),
-    }
-}
-
-impl Drop for Session {
+impl Drop for Browser {
     fn drop(&mut self) {
         // Ends the browser; where even that fails, the test has failed before.
-        let _ = self.agent.delete(&self.address).call();
+        let _ = self.wait(self.client.clone().close());
     }
 }
 
@@ -128,50 +118,60 @@ impl Browser {
             "goog:loggingPrefs": { "browser": "ALL" },
             "timeouts": { "script": u64::try_from(WAIT_LIMIT.as_millis())? },
         });
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(ANSWER_LIMIT))
-            .build()
-            .new_agent();
-        let address = format!("http://127.0.0.1:{}/session", driver.port);
-        let mut session = Session { agent, address };
-        let begun = session.post("", &json!({ "capabilities": { "alwaysMatch": wanted } }))?;
-        let id = begun.get("sessionId").and_then(Value::as_str).ok_or("a session without an id")?;
-        session.address = format!("{}/{id}", session.address);
-        Ok(Self { session, _driver: driver, _profile: profile })
+        let wanted = serde_json::from_value(wanted)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let address = format!("http://127.0.0.1:{}", driver.port);
+        let client = runtime.block_on(async {
+            let mut builder = ClientBuilder::new(HttpConnector::new());
+            let connecting = builder.capabilities(wanted).connect(&address);
+            tokio::time::timeout(ANSWER_LIMIT, connecting).await
+        })??;
+        Ok(Self { client, runtime, _driver: driver, _profile: profile })
+    }
+
+    /// Waits for the answer to a command.
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, CmdError>>) -> Outcome<T> {
+        let limited = async { tokio::time::timeout(ANSWER_LIMIT, answer).await };
+        Ok(self.runtime.block_on(limited)??)
     }
 
     /// Opens an address and waits until it is loaded.
     pub fn open(&self, address: &str) -> Outcome<()> {
-        self.session.post("/url", &json!({ "url": address })).map(drop)
+        self.wait(self.client.goto(address))
     }
 
     /// Loads the page again.
     pub fn reload(&self) -> Outcome<()> {
-        self.session.post("/refresh", &json!({})).map(drop)
+        self.wait(self.client.refresh())
     }
 
     /// Clicks the middle of the one element that a CSS selector names, as a user would.
     pub fn click(&self, selector: &str) -> Outcome<()> {
-        self.on_element(selector, "click", &json!({}))
+        self.on_element(selector, async |element| element.click().await)
     }
 
     /// Replaces what an input holds by typing.
     pub fn fill(&self, selector: &str, text: &str) -> Outcome<()> {
-        self.on_element(selector, "clear", &json!({}))?;
-        self.on_element(selector, "value", &json!({ "text": text }))
+        self.on_element(selector, async |element| {
+            element.clear().await?;
+            element.send_keys(text).await
+        })
     }
 
     /// Clicks twice on one place, so far apart.
     pub fn double_click(&self, selector: &str, apart_ms: u64) -> Outcome<()> {
-        let element = self.element(selector)?;
-        let [down, up] =
-            ["pointerDown", "pointerUp"].map(|kind| json!({ "type": kind, "button": 0 }));
-        let pause = json!({ "type": "pause", "duration": apart_ms });
-        let there = json!({ "type": "pointerMove", "origin": element, "x": 0, "y": 0 });
-        let steps = [&there, &down, &up, &pause, &down, &up];
-        let mouse = json!({ "type": "pointer", "id": "mouse", "actions": steps });
-        self.session.post("/actions", &json!({ "actions": [mouse] })).map(drop)
+        let [down, up] = [
+            PointerAction::Down { button: MOUSE_BUTTON_LEFT },
+            PointerAction::Up { button: MOUSE_BUTTON_LEFT },
+        ];
+        let pause = PointerAction::Pause { duration: Duration::from_millis(apart_ms) };
+        self.on_element(selector, async |element| {
+            let there = PointerAction::MoveToElement { element, duration: None, x: 0.0, y: 0.0 };
+            let steps = [there, down.clone(), up.clone(), pause, down, up];
+            let mouse = MouseActions::new("mouse".to_owned());
+            let mouse = steps.into_iter().fold(mouse, |mouse, step| mouse.then(step));
+            self.client.perform_actions(mouse).await
+        })
     }
 
     /// Presses Enter where the focus is, by a finger or as a key that is held down repeats itself.
@@ -191,42 +191,41 @@ impl Browser {
 
     /// A command of the Chrome DevTools Protocol.
     pub fn cdp(&self, command: &str, parameters: &Value) -> Outcome<Value> {
-        self.session.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
+        let body = json!({ "cmd": command, "params": parameters });
+        self.wait(self.client.issue_cmd(ChromeCommand { path: "goog/cdp/execute", body }))
     }
 
     /// Opens an empty page in another `tab` or `window` and goes there; returns its name.
     pub fn open_another(&self, kind: &str) -> Outcome<String> {
-        let made = self.session.post("/window/new", &json!({ "type": kind }))?;
-        let name = made.get("handle").and_then(Value::as_str).ok_or("a window without a name")?;
-        self.go_to(name)?;
-        Ok(name.to_owned())
+        let name: String = self.wait(self.client.new_window(kind == "tab"))?.handle.into();
+        self.go_to(&name)?;
+        Ok(name)
     }
 
     /// The name of the tab or window in use.
     pub fn current(&self) -> Outcome<String> {
-        let name = self.session.get("/window")?;
-        Ok(name.as_str().ok_or("a window without a name")?.to_owned())
+        Ok(self.wait(self.client.window())?.into())
     }
 
     /// Closes the tab or window in use; another must be gone to then.
     pub fn close(&self) -> Outcome<()> {
-        self.session.delete("/window")
+        self.wait(self.client.close_window())
     }
 
     /// Goes to a tab or a window, which comes to the front.
     pub fn go_to(&self, name: &str) -> Outcome<()> {
-        self.session.post("/window", &json!({ "handle": name })).map(drop)
+        self.wait(self.client.switch_to_window(name.try_into()?))
     }
 
     /// Runs the body of a function in the page and returns its result.
     pub fn run(&self, body: &str) -> Outcome<Value> {
-        self.session.post("/execute/sync", &json!({ "script": body, "args": [] }))
+        self.wait(self.client.execute(body, Vec::new()))
     }
 
     /// Runs the body of a function in the page until it calls its one argument, and returns what it
     /// calls it with.
     pub fn run_until_done(&self, body: &str) -> Outcome<Value> {
-        self.session.post("/execute/async", &json!({ "script": body, "args": [] }))
+        self.wait(self.client.execute_async(body, Vec::new()))
     }
 
     /// Waits until the body of a function returns something true, asking again at each change of
@@ -255,20 +254,19 @@ impl Browser {
 
     /// What the page and the browser have written to the console since the last call.
     pub fn console(&self) -> Outcome<Vec<String>> {
-        let entries = self.session.post("/se/log", &json!({ "type": "browser" }))?;
+        let command = ChromeCommand { path: "se/log", body: json!({ "type": "browser" }) };
+        let entries = self.wait(self.client.issue_cmd(command))?;
         let entries = entries.as_array().ok_or("a log that is no list")?.iter();
         let texts = entries.filter_map(|entry| entry.get("message").and_then(Value::as_str));
         Ok(texts.map(str::to_owned).collect())
     }
 
-    fn element(&self, selector: &str) -> Outcome<Value> {
-        self.session.post("/element", &json!({ "using": "css selector", "value": selector }))
-    }
-
-    fn on_element(&self, selector: &str, action: &str, body: &Value) -> Outcome<()> {
-        let element = self.element(selector)?;
-        let id = element.get(ELEMENT_KEY).and_then(Value::as_str).ok_or("no element reference")?;
-        let acted = self.session.post(&format!("/element/{id}/{action}"), body);
-        acted.map(drop).map_err(|error| format!("{selector}: {error}").into())
+    fn on_element(
+        &self,
+        selector: &str,
+        act: impl AsyncFnOnce(Element) -> Result<(), CmdError>,
+    ) -> Outcome<()> {
+        let acted = self.wait(async { act(self.client.find(Locator::Css(selector)).await?).await });
+        acted.map_err(|error| format!("{selector}: {error}").into())
     }
 }

@@ -18,12 +18,12 @@ pub struct Execution {
     pub timestamp: i64,
 }
 
-/// An order in the book.
+/// An order as this exchange has it.
 #[derive(Debug, Clone)]
 pub struct Order {
     pub client_id: String,
     pub external_id: String,
-    /// As it was submitted.
+    /// The order as it was submitted.
     pub terms: Value,
     /// `open`, `filled`, `cancelled`, `expired` or `rejected`.
     pub status: String,
@@ -91,14 +91,14 @@ pub(super) struct State {
     pub(super) requests: Vec<Request>,
     pub(super) webhook: Option<(String, String)>,
     pub(super) posts: Vec<(Value, u16)>,
-    pub(super) doors: Vec<Door>,
+    pub(super) listeners: Vec<Listener>,
     /// Connections of an earlier one end.
     pub(super) generation: u64,
     pub(super) connections: Vec<TcpStream>,
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-pub(super) struct Door {
+pub(super) struct Listener {
     pub(super) address: SocketAddr,
     pub(super) accepting: JoinHandle<()>,
 }
@@ -140,7 +140,7 @@ impl Default for State {
             requests: Vec::new(),
             webhook: None,
             posts: Vec::new(),
-            doors: Vec::new(),
+            listeners: Vec::new(),
             generation: 0,
             connections: Vec::new(),
             addresses: Vec::new(),

@@ -22,7 +22,7 @@
 //! is locked while a hook runs, so it may use the venue.
 
 mod book;
-mod doors;
+mod endpoints;
 mod request;
 mod wire;
 
@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::PATIENCE;
-use book::{Door, FeedLine, State};
+use book::{FeedLine, Listener, State};
 
 pub use book::{Execution, Order};
 pub use request::{Reply, Request};
@@ -104,7 +104,7 @@ struct Shared {
     changed: Condvar,
     hooks: Mutex<HashMap<&'static str, Hook>>,
 }
-/// The test's side.
+/// What a test does with the exchange.
 impl Venue {
     /// Starts it on a free port of 127.0.0.1 with five symbols.
     pub fn start() -> Self {
@@ -119,13 +119,13 @@ impl Venue {
         venue
     }
 
-    /// `http://host:port` of the door that was opened last, also when it is closed now.
+    /// `http://host:port` of the listener that was opened last, also when it is closed now.
     pub fn address(&self) -> String {
         let state = self.lock();
-        format!("http://{}", state.addresses.last().expect("a door was opened"))
+        format!("http://{}", state.addresses.last().expect("a listener was opened"))
     }
 
-    /// Opens a door, beside those that are open.
+    /// Opens a listener, beside those that are open.
     pub fn listen(&self, listen: &str) -> String {
         let listener =
             TcpListener::bind(listen).unwrap_or_else(|error| panic!("{listen}: {error}"));
@@ -145,25 +145,25 @@ impl Venue {
                 std::thread::spawn(move || venue.serve_connection(stream));
             }
         });
-        state.doors.push(Door { address, accepting });
+        state.listeners.push(Listener { address, accepting });
         state.addresses.push(address);
         format!("http://{address}")
     }
 
-    /// Closes all doors and cuts all connections; the book stays. [`Self::listen`] opens it again,
+    /// Closes all listeners and cuts all connections; the orders stay. [`Self::listen`] opens it again,
     /// there or elsewhere.
     pub fn close(&self) {
         let mut state = self.lock();
         state.generation += 1;
         state.feed_generation += 1;
-        let doors = std::mem::take(&mut state.doors);
+        let listeners = std::mem::take(&mut state.listeners);
         cut_all(&mut state.connections);
         drop(state);
         self.shared.changed.notify_all();
-        for door in doors {
+        for listener in listeners {
             // Wakes it up; it may have ended on its own.
-            let _woken = TcpStream::connect(door.address);
-            door.accepting.join().expect("a door closes");
+            let _woken = TcpStream::connect(listener.address);
+            listener.accepting.join().expect("a listener closes");
         }
     }
 
@@ -178,7 +178,7 @@ impl Venue {
         hooks.insert(path, Arc::new(hook));
     }
 
-    /// Is honest again.
+    /// Ends the fault on a path.
     pub fn off(&self, path: &'static str) {
         self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
     }

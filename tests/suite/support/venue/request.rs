@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Venue, list, text};
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
@@ -44,7 +44,7 @@ impl Request {
 /// What a hook makes of a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// The honest one.
+    /// Answers as the contract says.
     Default,
     /// `200` with this. On the feed: this session line, and the lines after it.
     Json(Value),

@@ -10,9 +10,9 @@ use super::Venue;
 pub(super) struct Wire {
     venue: Venue,
     pub(super) stream: TcpStream,
-    /// After each byte.
+    /// Pause after each byte.
     pub(super) pause: Duration,
-    /// Bytes until it is cut.
+    /// Bytes left until the connection is cut.
     pub(super) left: usize,
 }
 
@@ -21,7 +21,7 @@ impl Wire {
         Self { venue, stream, pause: Duration::ZERO, left: usize::MAX }
     }
 
-    /// Ends its faults.
+    /// Ends the faults.
     pub(super) fn be_fine(&mut self) {
         (self.pause, self.left) = (Duration::ZERO, usize::MAX);
     }

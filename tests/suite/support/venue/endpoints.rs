@@ -17,7 +17,7 @@ use super::{
 };
 use crate::support::{PATIENCE, api};
 
-/// The exchange's side.
+/// What the exchange answers.
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -158,7 +158,7 @@ impl Venue {
         }
     }
 
-    /// The endless answer.
+    /// The feed: an answer without an end.
     fn feed(
         &self,
         wire: &mut Wire,

@@ -5,6 +5,10 @@
 //! linearizability check says what of it cannot be. What concerns more than one order, or the
 //! content of one answer, is checked as it comes.
 
+mod entry;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
@@ -16,8 +20,9 @@ use std::{
 use crate::{
     api::{Answer, Order, Page, Terms},
     history::{Name, Record},
-    linear::{self, Operation, Outcome, Request, Rules},
+    linear::{self, Outcome, Request, Rules},
 };
+use entry::Entry;
 
 /// Keys of a user that clients pick from: the newest.
 const RECENT_KEYS: usize = 150;
@@ -316,212 +321,5 @@ impl Inner {
         if self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(what);
         }
-    }
-}
-
-/// One answer on its way into a record.
-struct Entry<'a> {
-    responded: u64,
-    inner: MutexGuard<'a, Inner>,
-    sent: Sent,
-    name: Name,
-}
-
-impl Entry<'_> {
-    /// The record. An order whose key nobody expected gets one, and a violation.
-    fn record(&mut self) -> &mut Record {
-        let terms = || Terms {
-            position: "",
-            symbol: "",
-            num_shares: 0,
-            price_in_cents: None,
-            time_in_force: "",
-            client_order_id: self.name.1.clone(),
-        };
-        self.inner.records.entry(self.name.clone()).or_insert_with(|| Record::new(terms()))
-    }
-
-    /// The order of an answer, where it is the one that was asked for.
-    fn order(&mut self, answer: &Answer) -> Option<Order> {
-        match answer.order() {
-            Ok(order) => self.is_as_asked(&order).then_some(order),
-            Err(problem) => {
-                self.violate(&problem);
-                None
-            }
-        }
-    }
-
-    fn is_as_asked(&mut self, order: &Order) -> bool {
-        let record = self.record();
-        let is_as_asked = order.is_as(&record.terms);
-        let is_same_order = record.order_id.as_ref().is_none_or(|id| *id == order.order_id);
-        let told_before = record.newest.as_ref().and_then(|old| old.external_order_id.as_ref());
-        let is_same_there =
-            told_before.is_none_or(|id| order.external_order_id.as_ref() == Some(id));
-        // An older version may not have had the exchange's id yet.
-        let is_older = record.newest.as_ref().is_some_and(|old| old.version > order.version);
-        if !is_as_asked || !is_same_order {
-            let known = record.order_id.clone();
-            self.violate(&format!("the key names {known:?} and was answered with {order:?}"));
-        } else if !is_same_there && !is_older {
-            self.violate(&format!("the exchange's id has changed: {order:?}"));
-        }
-        is_as_asked && is_same_order
-    }
-
-    fn check_create(&mut self, status: u16, order: &Order) {
-        let fits = match status {
-            201 => order.external_order_id.is_some(),
-            202 => order.external_order_id.is_none(),
-            422 => order.status == "failed",
-            _ => true,
-        };
-        if !fits {
-            self.violate(&format!("a create was answered {status} with {order:?}"));
-        }
-    }
-
-    fn showed(&mut self, request: Request, order: &Order) {
-        let Some(observed) = order.observed() else {
-            self.violate(&format!("a status that there is not: {order:?}"));
-            return;
-        };
-        let user = self.name.0;
-        let key = self.name.1.clone();
-        self.inner.by_id.entry((user, order.order_id.clone())).or_insert(key);
-        let record = self.record();
-        record.order_id.get_or_insert_with(|| order.order_id.clone());
-        if record.newest.as_ref().is_none_or(|newest| newest.version <= order.version) {
-            record.newest = Some(order.clone());
-        }
-        self.add(request, Outcome::Showed(observed));
-    }
-
-    fn lost(&mut self, request: Request) {
-        self.inner.counts.unanswered += 1;
-        self.add(request, Outcome::Unknown);
-    }
-
-    fn add(&mut self, request: Request, outcome: Outcome) {
-        let Sent { client, invoked, .. } = self.sent;
-        let responded = self.responded;
-        let operation = Operation { request, outcome, invoked, responded, client };
-        self.inner.counts.operations += 1;
-        self.inner.unchecked.insert(self.name.clone());
-        self.record().operations.push(operation);
-    }
-
-    fn unexpected(&mut self, what: &str, answer: &Answer) {
-        self.violate(&format!("{what} was answered {}: {}", answer.status, answer.body));
-    }
-
-    fn violate(&mut self, what: &str) {
-        let name = self.name.clone();
-        let history = self.record().history(&name);
-        self.inner.violate(format!("{what}\n{history}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn terms() -> Terms {
-        Terms {
-            position: "buy",
-            symbol: "SPY",
-            num_shares: 5,
-            price_in_cents: Some(1),
-            time_in_force: "day",
-            client_order_id: "k".to_owned(),
-        }
-    }
-
-    fn order(version: u64, status: &str) -> String {
-        format!(
-            r#"{{"orderId":"0a","clientOrderId":"k","externalOrderId":"o1-1","symbol":"SPY",
-            "position":"buy","type":"limit","timeInForce":"day","priceInCents":1,"numShares":5,
-            "filledShares":0,"filledValueInCents":0,"averagePriceInCents":null,
-            "status":"{status}","reason":null,"createdAt":1,"updatedAt":1,"version":{version}}}"#
-        )
-    }
-
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, body: body.to_owned() }
-    }
-
-    fn created() -> Histories {
-        let histories = Histories::new(Rules::default());
-        histories.expect(0, &terms());
-        let sent = histories.send(1, 0);
-        assert!(histories.created(sent, &terms(), Some(&answer(201, &order(2, "submitted")))));
-        histories
-    }
-
-    fn only_violation(histories: &Histories) -> String {
-        histories.check(true);
-        let violations = histories.violations();
-        assert_eq!(violations.len(), 1, "{violations:?}");
-        violations.into_iter().next().unwrap()
-    }
-
-    #[test]
-    fn a_life_in_order_has_no_violation() {
-        let histories = created();
-        assert_eq!(histories.order_id(0, "k").as_deref(), Some("0a"));
-        histories.check(true);
-        histories.read(histories.send(2, 0), "k", Some(&answer(200, &order(2, "submitted"))));
-        histories.cancelled(histories.send(1, 0), "k", Some(&answer(200, r#"{"ok":true}"#)));
-        histories.check(true);
-        let page = format!(r#"{{"orders":[{}],"nextCursor":null}}"#, order(4, "cancelled"));
-        assert!(histories.listed(histories.send(2, 0), None, Some(&answer(200, &page))).is_some());
-        histories.check(true);
-        assert_eq!(histories.violations(), Vec::<String>::new());
-        assert_eq!(histories.orders(), (1, 1));
-    }
-
-    #[test]
-    fn an_acknowledged_order_that_a_list_leaves_out_is_a_violation() {
-        let histories = created();
-        let empty = answer(200, r#"{"orders":[],"nextCursor":null}"#);
-        histories.listed(histories.send(2, 0), None, Some(&empty));
-        assert!(only_violation(&histories).contains("not linearizable"));
-        let histories = created();
-        histories.listed(histories.send(2, 0), Some("00"), Some(&empty));
-        histories.check(true);
-        assert!(histories.violations().is_empty(), "it is not in the page's range");
-    }
-
-    #[test]
-    fn what_was_seen_before_a_restart_counts_after_it() {
-        let histories = created();
-        histories.read(histories.send(2, 0), "k", Some(&answer(200, &order(3, "filled"))));
-        histories.check(true);
-        histories.read(histories.send(2, 0), "k", Some(&answer(200, &order(2, "submitted"))));
-        let violation = only_violation(&histories);
-        assert!(violation.contains("version 3 Filled (terminal)"), "{violation}");
-    }
-
-    #[test]
-    fn a_key_names_one_order_with_the_terms_that_were_asked_for() {
-        let histories = created();
-        let other = order(2, "submitted").replace("\"0a\"", "\"0b\"");
-        histories.created(histories.send(2, 0), &terms(), Some(&answer(200, &other)));
-        assert!(only_violation(&histories).contains("the key names"));
-        let histories = created();
-        let other = order(2, "submitted").replace("\"numShares\":5", "\"numShares\":6");
-        histories.read(histories.send(2, 0), "k", Some(&answer(200, &other)));
-        assert!(only_violation(&histories).contains("the key names"));
-    }
-
-    #[test]
-    fn answers_that_do_not_fit_their_status_are_violations() {
-        let histories = created();
-        histories.cancelled(histories.send(2, 0), "k", Some(&answer(202, &order(3, "filled"))));
-        assert!(only_violation(&histories).contains("answered 202"));
-        let histories = created();
-        histories.conflicted(histories.send(2, 0), "k", Some(&answer(201, &order(2, "submitted"))));
-        assert!(only_violation(&histories).contains("another body"));
     }
 }

@@ -5,7 +5,7 @@
 //! a start.
 //!
 //! ```sh
-//! cargo run --release --example fill_index -- /tmp/many --orders 10000000 --open 1000000
+//! cargo run --release --package loadtest --example fill_index -- /tmp/many --orders 10000000 --open 1000000
 //! ```
 
 use std::error::Error;

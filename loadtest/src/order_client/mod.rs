@@ -1,0 +1,114 @@
+//! The order client: one pinned thread, N kept-alive connections, one order in flight on each.
+//! Closed loop: every answer is followed by the next order. Open loop: orders are due at fixed
+//! times whatever the server does, and their latency counts from then, so that a stall is seen by
+//! every order that it kept waiting.
+
+mod counts;
+mod order_loop;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    error::{Context, Error, Result},
+    phase::Control,
+};
+use order_loop::OrderLoop;
+
+/// What the client thread is to do.
+#[derive(Debug, Clone)]
+pub struct OrderOptions {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// `host:port` for the `Host` header.
+    pub authority: String,
+    /// Number of connections, each with one order in flight.
+    pub in_flight: usize,
+    /// Bearer tokens; connection `i` uses number `i % len`.
+    pub tokens: Vec<String>,
+    /// Orders a second in the open loop; `None` for the closed loop.
+    pub rate: Option<f64>,
+    /// Beginning of each `clientOrderId`, unique to this run.
+    pub run_id: String,
+    /// Symbols of the orders, in turn.
+    pub symbols: Vec<String>,
+    /// Limits of the (buy) orders, in turn. Those far below the market stay open.
+    pub limit_prices_cents: Vec<u64>,
+    /// Send no more than so many orders.
+    pub most_orders: Option<u64>,
+    /// The core that the thread is pinned to.
+    pub core: usize,
+}
+
+/// What the client saw in the measured window.
+#[derive(Debug, Clone)]
+pub struct OrderReport {
+    /// Length of the window in seconds.
+    pub seconds: f64,
+    /// Answers that came in the window.
+    pub answered: u64,
+    /// How many of them say that the order is at the exchange (`201`).
+    pub accepted: u64,
+    /// Answers to the orders of the window by status code, also of those that came after it.
+    pub answers: BTreeMap<u16, u64>,
+    /// All answers since the start, by status code.
+    pub all_answers: BTreeMap<u16, u64>,
+    /// Microseconds from the time that an order was due (open loop) or sent (closed loop) to its
+    /// whole answer, of the orders whose time lies in the window.
+    pub latencies: Histogram<u64>,
+    /// Share of the window that the client thread was on its core, 0 to 1.
+    pub cpu_share: f64,
+    /// Most orders that were due and had no connection yet.
+    pub most_waiting: usize,
+    /// Orders of the window that were sent a millisecond or more after they were due, and by how
+    /// much at most, in nanoseconds. Their latency counts from when they were due all the same.
+    pub sent_late: u64,
+    /// See `sent_late`.
+    pub most_late_nanos: u64,
+    /// Orders sent since the start.
+    pub sent: u64,
+    /// Orders without an answer at the end, after the time to drain; those that were due and never
+    /// sent are among them.
+    pub unanswered: u64,
+    /// Some answers that were not `201`.
+    pub examples: Vec<String>,
+}
+
+/// A running client thread.
+#[derive(Debug)]
+pub struct OrderClient(JoinHandle<Result<OrderReport>>);
+
+impl OrderClient {
+    /// Starts the thread, which connects and sends at once. After [`Phase::Counted`], or when it has
+    /// sent all that it may, it sends no more, and says so when the last answer has come.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the thread cannot be made.
+    pub fn start(options: OrderOptions, control: Arc<Control>) -> Result<Self> {
+        let work = move || OrderLoop::new(options)?.run(&control);
+        let thread = thread::Builder::new().name("order-client".to_owned()).spawn(work);
+        Ok(Self(thread.context("starting the client thread")?))
+    }
+
+    /// Whether the thread has ended, which before [`Phase::Stop`] means that it failed.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for the end of the thread.
+    ///
+    /// # Errors
+    /// Whatever stopped it.
+    pub fn join(self) -> Result<OrderReport> {
+        self.0.join().map_err(|_| Error::Thread("order client"))?
+    }
+}

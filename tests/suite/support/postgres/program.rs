@@ -1,0 +1,146 @@
+//! The programs of an installed Postgres, and the data directory that they work on.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{DATABASE, USER};
+
+/// Where Postgres is installed, where its data are, and the user that it runs as.
+pub(super) struct Program {
+    bin: PathBuf,
+    pub(super) data: PathBuf,
+    /// Postgres refuses to run as root.
+    user: Option<(u32, u32)>,
+}
+
+impl Program {
+    /// Finds Postgres and makes a data directory in this folder.
+    pub(super) fn prepare(folder: &Path) -> Self {
+        let program =
+            Self { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
+        program.own(folder);
+        program.make_data();
+        program
+    }
+
+    pub(super) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        // Settings of whoever runs the tests are not for this server; where the tests stand it may
+        // not be allowed to go.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
+        command
+    }
+
+    fn own(&self, path: &Path) {
+        if let Some((user, group)) = self.user {
+            std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may do this");
+        }
+    }
+
+    /// Makes the data directory: a copy of one that is made once for all tests of this build.
+    fn make_data(&self) {
+        let output = self.command("postgres").arg("--version").output().expect("it runs");
+        let version = String::from_utf8_lossy(&output.stdout);
+        let version = version.split_whitespace().nth(2).unwrap_or("unknown").to_owned();
+        // Only its owner can read it.
+        let owner = rustix::process::geteuid().as_raw();
+        let template = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("postgres-{version}-template-of-{owner}"));
+        if !template.exists() {
+            self.init();
+            self.create_database();
+            // Under another name first, so that nobody finds half of it. Another test may have been
+            // faster.
+            let own = template.with_extension(std::process::id().to_string());
+            copy(&self.data, &own);
+            if std::fs::rename(&own, &template).is_err() {
+                std::fs::remove_dir_all(&own).expect("our own copy");
+            }
+            return;
+        }
+        copy(&template, &self.data);
+    }
+
+    fn init(&self) {
+        let mut command = self.command("initdb");
+        command.arg("-D").arg(&self.data).args(["-U", USER, "--auth=trust", "--no-sync"]);
+        command.args(["--encoding=UTF8", "--locale=C", "--no-instructions"]);
+        expect_success(command);
+    }
+
+    /// In single-user mode: it needs no port.
+    fn create_database(&self) {
+        let mut command = self.command("postgres");
+        command.arg("--single").arg("-D").arg(&self.data).arg("postgres").stdin(Stdio::piped());
+        command.stdout(Stdio::null());
+        let mut process = command.spawn().expect("it runs");
+        let mut input = process.stdin.take().expect("its input is piped");
+        std::io::Write::write_all(&mut input, format!("CREATE DATABASE {DATABASE}\n").as_bytes())
+            .expect("it reads");
+        drop(input);
+        assert!(process.wait().expect("it ends").success(), "the database was not made");
+    }
+}
+
+/// With owners and modes, which Postgres checks.
+pub(super) fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    command.arg("-a").arg(from).arg(to);
+    expect_success(command);
+}
+
+fn expect_success(mut command: Command) {
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The programs of Postgres: those on the path, otherwise the newest that Debian has installed.
+fn find_bin() -> PathBuf {
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&on_path)
+        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists());
+    if let Some(folder) = found {
+        // The link leads to where its other files are.
+        let real = folder.join("postgres").canonicalize().expect("it exists");
+        return real.parent().expect("it is in a folder").to_owned();
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            let version = entry.file_name().to_string_lossy().parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(_, bin)| bin.join("initdb").exists())
+        .collect();
+    versions.sort();
+    let (_, bin) = versions.pop().expect("Postgres is installed (scripts/install-test-tools)");
+    bin
+}
+
+/// Who runs Postgres where the tests run as root: user and group `postgres`, otherwise `nobody`.
+pub fn unprivileged_user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwords = std::fs::read_to_string("/etc/passwd").expect("the list of users");
+    let users: BTreeMap<&str, (u32, u32)> = passwords
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            Some((*fields.first()?, (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))
+        })
+        .collect();
+    let user = users.get("postgres").or_else(|| users.get("nobody"));
+    Some(*user.expect("a user without rights"))
+}
