@@ -1,9 +1,10 @@
-//! Texts from outside as parts of a line: of the log, or of what a subcommand prints. Whoever names an
-//! operator or a session with a line's end in it forges no line, and steers no terminal.
+//! Escapes external text for use within a line of the log or of a subcommand's output: a line end
+//! in the name of an operator or a session forges no line, and a control character steers no
+//! terminal.
 
 use std::fmt::{self, Write};
 
-/// Passes text on with every character that is none of a line escaped, as JSON has it.
+/// A writer that escapes every character that [`steers`], as JSON does.
 #[derive(Debug)]
 pub struct WithinLine<W>(pub W);
 
@@ -27,8 +28,8 @@ impl<W: Write> Write for WithinLine<W> {
     }
 }
 
-/// Whether a character ends a line, commands a terminal, or turns the direction of what follows
-/// (Unicode Standard Annex 9, explicit formatting characters).
+/// Whether a character ends a line, controls a terminal, or changes the direction of the following
+/// text (Unicode Standard Annex 9, explicit formatting characters).
 pub fn steers(character: char) -> bool {
     let turns = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
     character.is_control()
@@ -36,11 +37,11 @@ pub fn steers(character: char) -> bool {
         || turns.iter().any(|range| range.contains(&character))
 }
 
-/// A text that stays within its line.
+/// Escapes a text so that it stays within its line.
 pub fn within_line(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    // A string takes everything.
-    let _taken = WithinLine(&mut escaped).write_str(text);
+    // Writing to a `String` is infallible.
+    let _infallible = WithinLine(&mut escaped).write_str(text);
     escaped
 }
 
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_text_is_left_alone() {
+    fn only_steering_characters_are_escaped() {
         for text in ["", "plain", "two words", r"C:\new", "\u{c9}t\u{e9} \u{4e00}"] {
             assert_eq!(within_line(text), text);
         }
