@@ -215,7 +215,7 @@ impl Model {
         }
     }
 
-    /// Checks a user's changes, of which those from `kept_from` on are kept.
+    /// Checks a user's changes; the index keeps those from `kept_from` on.
     pub(super) fn check_changes(&self, index: &Index, user: &UserId, kept_from: Lsn) {
         let theirs = self.changes.iter().filter(|(_, order)| order.user == *user);
         let theirs: Vec<_> = theirs.cloned().collect();

@@ -11,8 +11,8 @@ use crate::wal::Lsn;
 /// An upper bound of the orders in the log, by user partition.
 pub(super) type OrderCounts = [u64; USER_PARTITIONS];
 
-/// Counts orders created in the log, and changes after `after`, each of which may be of another
-/// order. Records are not decoded.
+/// Upper bounds of the orders per partition: those created in the log, plus one for each change
+/// after `after`, since each may be of a different order. Records are not decoded.
 pub(super) fn order_counts(records: &OpenRecords, after: Lsn) -> Result<OrderCounts, OfflineError> {
     let mut totals = [0; USER_PARTITIONS];
     records.each_record(&mut |record| {

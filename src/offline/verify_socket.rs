@@ -1,10 +1,10 @@
 //! Shows the records of a running server to `longbow verify`: its orders at one moment, and the end
-//! of its log. It does so through a socket in the data directory, which only those may open who may
-//! read that directory.
+//! of its log. The socket is in the data directory, so only users who may read that directory can
+//! open it.
 //!
 //! The protocol: a [`Header`], then each order after its length, then a length of zero. The server
-//! cuts nothing of its log while the client takes orders, and then sends a byte every few seconds;
-//! but only as long as there is room for new orders.
+//! keeps its whole log as long as the client reads orders and afterwards sends a byte every few
+//! seconds, unless the room for new orders runs out.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};

@@ -1,4 +1,4 @@
-//! User partitions on hold: they wait for an operator while the others of their server go on.
+//! User partitions on hold: they wait for an operator while the others of their server continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -11,8 +11,8 @@ use crate::wal::{LogId, Lsn};
 
 /// Reads and locks the current rows. A writer locks its rows with its first statement, so what an
 /// earlier connection was committing is included. If that connection had not yet begun its
-/// transaction, then either it finds the rows advanced, or the next batch here does: that one fails
-/// and is retried from the new positions.
+/// transaction, one of the two finds the rows advanced: either that connection, or the next batch
+/// here, which then fails and is retried from the new positions.
 const CURRENT: &str = "\
     SELECT epoch, log_id, lsn FROM projection \
     WHERE is_current AND user_partition BETWEEN $1 AND $2 \

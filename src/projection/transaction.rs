@@ -75,8 +75,8 @@ impl Statements {
         Ok(())
     }
 
-    /// Writes a batch and advances the positions, or nothing. Returns the parts of which Postgres
-    /// did not take all rows, and how many it did not take.
+    /// Writes a batch and advances the positions, or does neither. Returns the parts with rows that
+    /// Postgres did not take, and how many.
     pub(super) async fn write(
         &mut self,
         client: &Client,
@@ -147,7 +147,7 @@ impl Statements {
     }
 }
 
-/// The parts of which Postgres took fewer rows than were sent.
+/// The parts where Postgres took fewer rows than were sent.
 fn not_taken(batch: &Batch, parts: impl Iterator<Item = (Part, u64)>) -> Vec<(Part, u64)> {
     let missing = |(part, taken): (Part, u64)| {
         let sent = match part {

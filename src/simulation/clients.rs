@@ -77,7 +77,7 @@ pub(super) struct Clients {
 pub(super) struct Told {
     /// Orders whose owners know that they are recorded.
     pub(super) acknowledged: BTreeMap<OrderId, UserId>,
-    /// Refused orders, of which nothing was recorded.
+    /// Refused orders: the log must not have them.
     pub(super) refused: BTreeSet<OrderId>,
     /// The order that each user's key names.
     pub(super) names: BTreeMap<(UserId, ClientOrderId), OrderId>,

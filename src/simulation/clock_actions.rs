@@ -24,8 +24,8 @@ impl World<'_> {
         true
     }
 
-    /// Sets the exchange's clock, which the feed reports at once: earlier nobody could know. No
-    /// submit may be in flight, since its deadline was told by the old clock.
+    /// Sets the exchange's clock, which the feed reports at once. No submit may be in flight,
+    /// since its deadline is in the old clock's time.
     pub(super) fn step_exchange_clock(&mut self) -> bool {
         let now = self.clock.ours();
         let submits = |(_, request): &(_, Request)| matches!(request, Request::Submit(_));

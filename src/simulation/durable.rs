@@ -313,8 +313,8 @@ impl DurableLog {
             })
     }
 
-    /// Whether the log has what a line says, possibly for another order with the same id: until the
-    /// submit is answered, a line can only be taken for that one.
+    /// Whether the log has what a line says, possibly for another order with the same external id:
+    /// until the submit is answered, the line can only match that order.
     pub(super) fn has(&self, published: &PublishedLine, exchange: &Exchange) -> bool {
         let line = &published.line;
         let (Some(external), Some(execution)) = (&line.order_id, &line.execution_id) else {
@@ -410,7 +410,7 @@ impl DurableLog {
         self.refilled.get(&order_id).is_some_and(|last| *last > version)
     }
 
-    /// What users see or are told must be in Postgres, if it is awaited.
+    /// With synchronous Postgres, what users see must be in Postgres.
     pub(super) fn check_in_postgres(&self, order: &Order) -> Checked {
         let Some(has) = self.postgres else { return Ok(()) };
         let recorded = self.recorded.get(&(order.order_id, order.version));

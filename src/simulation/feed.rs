@@ -23,7 +23,7 @@ pub(super) struct FeedLink {
     lost: Vec<u64>,
     /// Lines that may not have been taken, and whose loss may have gone unnoticed.
     pub(super) unsure: Vec<u64>,
-    /// Lines of which only the order could be read.
+    /// Lines where only the order could be read.
     pub(super) unread: Vec<u64>,
     /// The time of the current step.
     now: MonotonicMicros,

@@ -13,8 +13,8 @@ const ONE_OF: usize = 4;
 pub(super) enum Focus {
     /// None: every fault at its ordinary odds.
     Nothing,
-    /// Feed lines cut within the id of their order. No other odd lines: after a line of which
-    /// nothing is known all orders are queried, which hides this fault.
+    /// Feed lines cut within the id of their order. No other odd lines: an unreadable line
+    /// makes us query all orders, which hides this fault.
     CutLines,
     /// Lines lost beside junk that is about no order.
     LostLines,

@@ -91,7 +91,7 @@ pub(super) const fn print_without_number() -> (&'static str, bool) {
     (PRINT, true)
 }
 
-/// Posted lines, of which `chance` percent are unreadable, and the indexes of all others.
+/// Posted lines, `chance` percent of them unreadable, and the indexes of the others.
 pub(super) fn posted(
     session: &str,
     lines: &[FeedLine],

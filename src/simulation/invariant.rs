@@ -50,7 +50,7 @@ pub enum Invariant {
     ListIsWhole,
     /// Streams have every change once.
     StreamIsWhole,
-    /// Streams are told.
+    /// Streams learn of new changes.
     StreamIsTold,
     /// Refusals record nothing.
     RefusedIsUnrecorded,
@@ -62,7 +62,7 @@ pub enum Invariant {
     MassCancelIsWhole,
     /// Confirmed lines are durable.
     ConfirmedIsDurable,
-    /// The store goes on.
+    /// The store follows the log.
     StoreFollows,
     /// Failed orders are not at the exchange.
     FailedForGood,

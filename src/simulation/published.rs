@@ -148,7 +148,7 @@ impl Published {
         }
     }
 
-    /// Marks a line of which only the order may have come.
+    /// Marks a line where only the order may have been readable.
     pub(super) fn mark_unread(&mut self, sequence: u64) {
         if let Some(line) = self.at_mut(sequence) {
             line.is_unread = true;

@@ -16,7 +16,7 @@ use crate::types::{ExecutionId, OrderId, Shares};
 /// graces and timeouts of a profile in sequence.
 const ROUNDS: usize = 60;
 const ROUND_MICROS: u64 = 40_000;
-/// Rounds of which at least one must end with nothing to do.
+/// At least one of the last rounds must end with nothing to do.
 const LAST_ROUNDS: usize = 8;
 /// Rounds without an answer of the exchange: longer than any reply timeout.
 const ROUNDS_WITHOUT_EXCHANGE: usize = 5;
