@@ -68,6 +68,11 @@ impl Directory {
         self.by_name.is_empty()
     }
 
+    /// The index of every symbol.
+    pub fn indexes(&self) -> impl Iterator<Item = SymbolIndex> + use<> {
+        (0..self.len()).filter_map(SymbolIndex::new)
+    }
+
     /// Listings in the order of their names, from the first name after `after`.
     pub fn listings_after(&self, after: Option<Symbol>) -> impl Iterator<Item = &Listing> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -9,6 +9,7 @@ mod directory;
 mod executions;
 mod last_value;
 mod status;
+mod symbol_map;
 mod tick;
 mod watch;
 mod writer;
@@ -17,6 +18,7 @@ pub use checkpoint::Checkpoint;
 pub use directory::{Directory, DirectoryFull, Listing, SharedDirectory, TradingSession};
 pub use last_value::{LastValue, LastValueTable, MAX_SEQUENCE};
 pub use status::{FeedStatus, SessionOrdinal};
+pub use symbol_map::SymbolMap;
 pub use tick::{TICK_WORDS, Tick};
 pub use watch::{ShardWatch, Watchers};
 pub use writer::{
