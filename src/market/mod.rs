@@ -1,6 +1,6 @@
-//! What is known of the market: which symbols there are, what each was last worth, and the ticks
-//! that change it. Pure: no I/O, no clock. One [`MarketWriter`] (the feed thread) writes; any
-//! number of [`MarketReader`]s (the shards) read without locks.
+//! The market: its symbols, the last value of each, and the ticks that change it. Pure: no I/O, no
+//! clock. One [`MarketWriter`] (the feed thread) writes; any number of [`MarketReader`]s (the shards)
+//! read without locks.
 
 mod checkpoint;
 mod day;

@@ -23,7 +23,7 @@ pub(super) struct Composer {
     segments: Vec<Segment>,
     /// The last event carries an id.
     has_id: bool,
-    /// On a stream of both prices and orders: what that id begins with.
+    /// That id, but for the cursor with which it ends on a stream of both prices and orders.
     id_prefix: Vec<u8>,
     /// How far the stream was before its order events.
     orders_before: Option<OrderProgress>,
@@ -69,7 +69,7 @@ impl Composer {
         self.resets
     }
 
-    /// What the id in the last event begins with, on a stream of both prices and orders.
+    /// The id in the last event, without the cursor that follows on a stream of prices and orders.
     pub fn id_prefix(&self) -> &[u8] {
         &self.id_prefix
     }
@@ -86,7 +86,12 @@ impl Composer {
     }
 
     fn end_segment(&mut self, content: Content) {
-        self.segments.push(Segment { end: self.bytes.len(), content });
+        let end = self.bytes.len();
+        debug_assert!(
+            self.segments.last().is_none_or(|last| last.end <= end),
+            "segments follow each other"
+        );
+        self.segments.push(Segment { end, content });
     }
 
     /// The rest of the send before, and the state of the feed.
@@ -203,12 +208,13 @@ impl Composer {
         if !self.last_event_takes_id(connection) || !open_last_event(&mut self.bytes) {
             return;
         }
-        let point = self.bytes.len();
-        write_point(&mut self.bytes, session, sequence);
+        self.id_prefix.clear();
+        write_point(&mut self.id_prefix, session, sequence);
+        if connection.orders.is_some() {
+            self.id_prefix.push(ID_SEPARATOR);
+        }
+        self.bytes.extend_from_slice(&self.id_prefix);
         if let Some(orders) = &connection.orders {
-            self.bytes.push(ID_SEPARATOR);
-            self.id_prefix.clear();
-            self.id_prefix.extend_from_slice(self.bytes.get(point..).unwrap_or_default());
             let Some(cursor) = orders.cursor() else {
                 unreachable!("a stream that still has open orders to send has news")
             };

@@ -38,7 +38,9 @@ impl Deadlines {
     /// Reads the clock. Everything until the next reading happens at this time.
     pub fn read_clock(&mut self) -> Instant {
         let now = Instant::now();
-        self.now_ms = millis(now.duration_since(self.began));
+        let now_ms = millis(now.duration_since(self.began));
+        assert!(now_ms >= self.now_ms, "the clock is monotonic");
+        self.now_ms = now_ms;
         now
     }
 

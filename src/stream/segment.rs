@@ -70,6 +70,9 @@ pub(super) fn take_back(
     Composed { bytes, segments, orders_before, has_id }: Composed<'_>,
     sent: usize,
 ) -> Taken {
+    assert!(sent <= bytes.len(), "the kernel takes no more than it was offered");
+    let is_whole = segments.last().is_some_and(|last| last.end == bytes.len());
+    assert!(is_whole, "the segments make up the send");
     let mut begin = 0;
     let mut taken = Taken { id: has_id, ..Taken::default() };
     for &Segment { end, content } in segments {

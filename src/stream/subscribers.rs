@@ -39,9 +39,12 @@ impl Subscribers {
     }
 
     /// The stream at `place` has moved the symbol to another slot.
-    #[expect(clippy::indexing_slicing, reason = "a stream knows its place in each symbol's list")]
-    pub fn set_slot(&mut self, symbol: SymbolIndex, place: u32, slot: u16) {
-        self.by_symbol[symbol][place as usize].slot = slot;
+    pub fn replace(&mut self, symbol: SymbolIndex, place: u32, by: Subscriber) {
+        let subscriber = self.by_symbol[symbol].get_mut(place as usize);
+        let Some(subscriber) = subscriber.filter(|subscriber| subscriber.key == by.key) else {
+            unreachable!("a stream knows its place in each symbol's list")
+        };
+        *subscriber = by;
     }
 
     /// Removes the subscriber at `place`. The last one moves there, and is returned so that its

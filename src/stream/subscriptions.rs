@@ -82,7 +82,8 @@ impl Subscriptions {
         let wants_every = watchlist.wants_every();
         let (removed, moved) = watchlist.remove(slot);
         if let Some(moved) = moved {
-            self.side_mut(wants_every).set_slot(moved.symbol, moved.place, slot);
+            let moved_to = Subscriber { key, slot };
+            self.side_mut(wants_every).replace(moved.symbol, moved.place, moved_to);
         }
         self.unwatch(removed, wants_every, connections, prices);
         moved.map(|moved| moved.symbol)
@@ -97,7 +98,7 @@ impl Subscriptions {
         prices: &mut Prices,
     ) {
         if let Some(Subscriber { key, slot }) = self.side_mut(wants_every).remove(symbol, place) {
-            connections.listed_mut(key).watchlist.set_place(slot, place);
+            connections.listed_mut(key).watchlist.set_place(slot, symbol, place);
         }
         let has_latest = !self.latest.of(symbol).is_empty();
         let has_every = !self.every.of(symbol).is_empty();

@@ -88,10 +88,13 @@ impl Watchlist {
         (removed, self.subscriptions.get(usize::from(slot)).copied())
     }
 
-    /// The stream has moved among the subscribers of a slot's symbol.
-    #[expect(clippy::indexing_slicing, reason = "a symbol knows its subscribers by their slots")]
-    pub fn set_place(&mut self, slot: u16, place: u32) {
-        self.subscriptions[usize::from(slot)].place = place;
+    /// The stream has moved among the subscribers of a symbol, who know it by the symbol's slot.
+    pub fn set_place(&mut self, slot: u16, symbol: SymbolIndex, place: u32) {
+        let subscription = self.subscriptions.get_mut(usize::from(slot));
+        let Some(subscription) = subscription.filter(|known| known.symbol == symbol) else {
+            unreachable!("a symbol knows its subscribers by their slots")
+        };
+        subscription.place = place;
     }
 
     /// Takes all subscriptions, of a stream that ends.

@@ -29,7 +29,7 @@ impl Window {
         if self.rest_until.is_some_and(|until| now >= until) {
             self.rest_until = None;
         }
-        let is_long = |began| now.saturating_duration_since(began) >= self.longest_rest;
+        let is_long = |began| now.duration_since(began) >= self.longest_rest;
         self.rest_until.is_none() && self.pass_began.is_none_or(is_long)
     }
 
@@ -43,7 +43,7 @@ impl Window {
     /// Every stream with news has been served.
     pub fn end_pass(&mut self, now: Instant) {
         if let Some(began) = self.pass_began.take() {
-            let took = now.saturating_duration_since(began);
+            let took = now.duration_since(began);
             self.rest_until = Some(now + (took * REST_PER_PASS).min(self.longest_rest));
         }
     }

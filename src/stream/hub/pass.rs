@@ -108,7 +108,10 @@ fn send_price(
     match outcome {
         SendOutcome::Sent(sent) => {
             metrics.prices.inc();
-            if let Some(rest) = frame.get(sent..).filter(|rest| !rest.is_empty()) {
+            let Some(rest) = frame.get(sent..) else {
+                unreachable!("the kernel takes no more than it was offered")
+            };
+            if !rest.is_empty() {
                 connection.unsent = rest.into();
             }
         }

@@ -34,6 +34,10 @@ impl Hub {
     /// # Errors
     /// The socket is not usable, or the shard is full. The socket is closed then.
     pub fn adopt(&mut self, descriptor: OwnedFd, request: StreamRequest) -> Result<(), NotAdopted> {
+        assert!(
+            request.symbols.len() <= MAX_SYMBOLS_PER_STREAM,
+            "a request for a stream was validated"
+        );
         let socket = StreamSocket::new(descriptor, self.limits.socket)?;
         self.deadlines.read_clock();
         let id = self.connections.admit(&socket)?;
@@ -168,6 +172,10 @@ impl Hub {
                 connection.watchlist.mark(slot);
             }
         }
+        assert!(
+            connection.watchlist.subscriptions().len() == symbols,
+            "a change names each symbol once, so it leads to as many as were counted"
+        );
         self.metrics.subscription_changes.inc();
         self.ready.enqueue(id, &mut connection.schedule, &mut self.deadlines);
         self.driver.wake();
