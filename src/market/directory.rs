@@ -68,9 +68,9 @@ impl Directory {
         self.by_name.is_empty()
     }
 
-    /// The index of every symbol.
+    /// The index of every symbol that was ever listed.
     pub fn indexes(&self) -> impl Iterator<Item = SymbolIndex> + use<> {
-        (0..self.len()).filter_map(SymbolIndex::new)
+        (0..self.listings.len()).filter_map(SymbolIndex::new)
     }
 
     /// Listed symbols by name, from the first one after `after`.
@@ -205,6 +205,7 @@ pub(crate) mod tests {
         assert_eq!((without.index_of(&b), without.len()), (None, 2));
         assert_eq!(without.listing(before).map(|listing| listing.symbol), Some(b));
         assert!(without.listings_after(None).all(|listing| listing.symbol != b));
+        assert_eq!(without.indexes().count(), 3, "a delisted symbol may still be watched");
         shared.replace(&[listing("B")]).unwrap();
         assert_eq!(shared.load().index_of(&b), Some(before));
     }

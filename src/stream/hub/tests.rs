@@ -437,6 +437,23 @@ fn a_lapped_hub_catches_up_from_the_table() {
 }
 
 #[test]
+fn a_lapped_hub_catches_up_on_symbols_that_outnumber_the_listed_ones() {
+    let mut world = World::new(StreamLimits::default());
+    let mut client = world.watch(&["AIG"]);
+    world.run_idle();
+    let listing = |name| world.hub.feed.directory().listing(world.index(name)).unwrap().clone();
+    let still_listed = [listing("SPY"), listing("AIG")];
+    world.market.replace_list(&still_listed).unwrap();
+    world.print("AIG", 100);
+    for cents in 0..i64::try_from(crate::market::RING_SLOTS).unwrap() + 10 {
+        world.print("SPY", cents + 1);
+    }
+    world.run_idle();
+    assert!(world.hub.metrics.lapped_ticks.get() > 0);
+    read_until(&mut client, "\"priceInCents\":100,");
+}
+
+#[test]
 fn a_stop_says_goodbye() {
     let mut world = World::new(StreamLimits::default());
     let mut client = world.watch(&["SPY"]);
