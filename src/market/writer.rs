@@ -20,7 +20,7 @@ use super::watch::Watchers;
 /// read every 20 ms. It takes 4 MiB, which a fuzzer would spend its time on.
 pub const RING_SLOTS: usize = if cfg!(fuzzing) { 64 } else { 65_536 };
 
-/// Changed symbols of one batch that decide whom it wakes. A batch with more wakes all shards.
+/// Changed symbols of one batch that decide which shards it wakes. A batch with more wakes all.
 const MAX_BATCH_SYMBOLS: usize = 64;
 
 /// A trade, as the feed tells it.
@@ -218,7 +218,7 @@ impl MarketWriter {
         self.watchers.wake_all();
     }
 
-    /// Takes a print: into the table first, then into the ring, so that whoever reads the tick finds its
+    /// Takes a print: into the table first, then into the ring, so that a reader of the tick finds its
     /// value.
     pub fn print(&mut self, print: &Print) {
         let cents = print.price.cents();

@@ -25,7 +25,7 @@ impl FrameCache {
         }
     }
 
-    /// Nobody watches the symbol any longer: its memory is freed.
+    /// No stream watches the symbol any longer: frees its memory.
     pub fn forget(&mut self, symbol: SymbolIndex) {
         self.frames[symbol] = None;
     }

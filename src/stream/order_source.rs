@@ -1,7 +1,6 @@
 use crate::types::{OrderId, UserId};
 
-/// Where a shard's streams read orders. Orders live in a higher layer; whoever builds the shard
-/// brings an implementation.
+/// Where a shard's streams read orders. Orders live in a higher layer, which implements this.
 ///
 /// A *cursor* is a position in the changes of a user's orders: its holder has received everything up
 /// to it.

@@ -1,5 +1,4 @@
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use crate::types::UserId;
@@ -14,7 +13,7 @@ pub(super) struct OrderStreams {
     /// The keys of the streams that want a user's orders.
     by_user: HashMap<UserId, Vec<u32>>,
     questions: VecDeque<OrderQuestion>,
-    /// Wakes whoever asks the store.
+    /// Wakes the task that asks the store.
     question_waker: Option<Waker>,
 }
 
@@ -46,7 +45,7 @@ impl OrderStreams {
         }
     }
 
-    /// Whether somebody's orders have changed.
+    /// Whether some user's orders have changed.
     pub fn has_changed(&self) -> bool {
         self.source.has_changed()
     }

@@ -47,7 +47,7 @@ impl Prices {
         self.frames.invalidate(symbol);
     }
 
-    /// Notes the newest price of a symbol that somebody watches.
+    /// Notes the newest price of a watched symbol.
     #[inline]
     pub fn note(&mut self, symbol: SymbolIndex, price_cents: i64) {
         let known = &mut self.known_cents[symbol];
@@ -57,7 +57,7 @@ impl Prices {
         }
     }
 
-    /// Keeps a print of a symbol that somebody wants every print of.
+    /// Keeps a print of a symbol that some stream wants every print of.
     pub fn keep(&mut self, tick: &Tick, directory: &Directory) {
         let Some(listing) = directory.listing(tick.symbol) else {
             unreachable!("a symbol is listed before it is watched, and its listing stays")
@@ -102,12 +102,12 @@ impl Prices {
         frame
     }
 
-    /// Nobody wants every print of the symbol any longer.
+    /// No stream wants every print of the symbol any longer.
     pub fn forget_prints(&mut self, symbol: SymbolIndex) {
         self.history.forget(symbol);
     }
 
-    /// Nobody watches the symbol any longer.
+    /// No stream watches the symbol any longer.
     pub fn forget(&mut self, symbol: SymbolIndex) {
         self.frames.forget(symbol);
     }
