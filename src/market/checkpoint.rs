@@ -1,4 +1,4 @@
-//! What a process knows of the market, as bytes that the next one goes on from.
+//! A checkpoint: what a process knows of the market, encoded for the next process to go on from.
 
 use compact_str::CompactString;
 
@@ -7,16 +7,16 @@ use super::directory::TradingSession;
 use super::last_value::LastValue;
 use crate::types::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, TimestampMicros};
 
-/// The first bytes of a file, its version among them.
+/// The first bytes of a file, including its version.
 const MAGIC: &[u8; 8] = b"LBMKT\0\0\x01";
-/// Longest name of a feed session.
+/// Longest name of a feed session, in bytes.
 const MAX_SESSION_BYTES: usize = 64;
-/// Bytes of a checksum.
+/// Length of the checksum.
 const CHECKSUM_BYTES: usize = 8;
-/// Words of one symbol beside its day: its value, its session, and where its day begins.
+/// Words of one symbol without its day: its value, its session, and when its day begins.
 const VALUE_WORDS: usize = 6 + 2 + 1;
 
-/// One symbol's trading.
+/// What is known of one symbol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SavedSymbol {
     pub(super) symbol: Symbol,
@@ -26,18 +26,18 @@ pub(super) struct SavedSymbol {
     pub(super) day: Day,
 }
 
-/// Every symbol's trading up to a line of the feed.
+/// What is known of every symbol up to a line of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The feed session.
     pub session: CompactString,
-    /// Last line that is counted in.
+    /// The last line that is included.
     pub sequence: u64,
     pub(super) symbols: Vec<SavedSymbol>,
 }
 
 impl Checkpoint {
-    /// The checkpoint as bytes with a checksum.
+    /// Encodes the checkpoint, with a checksum.
     pub fn encode(&self) -> Vec<u8> {
         let mut symbols: Vec<&SavedSymbol> = self.symbols.iter().collect();
         symbols.sort_by_key(|saved| saved.symbol);
@@ -53,7 +53,7 @@ impl Checkpoint {
         out
     }
 
-    /// Reads what [`Self::encode`] wrote; `None` for anything else.
+    /// Decodes what [`Self::encode`] wrote; `None` for anything else.
     pub fn decode(file: &[u8]) -> Option<Self> {
         let (body, checksum) = file.split_at_checked(file.len().checked_sub(CHECKSUM_BYTES)?)?;
         if checksum != xxhash_rust::xxh3::xxh3_64(body).to_le_bytes() {
@@ -107,7 +107,7 @@ fn symbol(rest: &mut &[u8]) -> Option<SavedSymbol> {
         low_cents: low.cast_signed(),
         volume,
         timestamp: TimestampMicros::new(timestamp),
-        // No feed session of the next process is this one: nobody is told of it as of news.
+        // Changed in no feed session of the next process, so no resuming client takes it for news.
         ..LastValue::default()
     };
     let (open, close) = (TimestampMicros::new(session_open), TimestampMicros::new(session_close));
@@ -126,14 +126,14 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 }
 
 fn word(rest: &mut &[u8]) -> Option<u64> {
-    let (word, behind) = rest.split_first_chunk()?;
-    *rest = behind;
+    let (word, after) = rest.split_first_chunk()?;
+    *rest = after;
     Some(u64::from_le_bytes(*word))
 }
 
 fn text<'a>(rest: &mut &'a [u8], most_bytes: usize) -> Option<&'a str> {
     let length = usize::try_from(word(rest)?).ok().filter(|length| *length <= most_bytes)?;
-    let (text, behind) = rest.split_at_checked(length)?;
-    *rest = behind;
+    let (text, after) = rest.split_at_checked(length)?;
+    *rest = after;
     std::str::from_utf8(text).ok()
 }

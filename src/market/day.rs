@@ -1,5 +1,5 @@
-//! The figures of one symbol's trading day that a bust can take back: first, highest and lowest
-//! price, and the newest prints. Bounded for each symbol, whatever it trades.
+//! One symbol's trading day as far as a bust can change it: first, highest and lowest price, and the
+//! newest prints. Bounded, however much the symbol trades.
 
 /// Prices remembered at each end of the day's range.
 const END_PRICES: usize = 8;
@@ -8,7 +8,7 @@ const FIRST_PRINTS: usize = 4;
 /// Newest prints that are remembered.
 const NEWEST_PRINTS: usize = 8;
 
-/// One print, as it may be taken back. All zero: none.
+/// What a bust needs to know of a print. All zero: no print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct DayPrint {
     /// The execution's id as a number.
@@ -17,19 +17,19 @@ pub(super) struct DayPrint {
     pub(super) micros: u64,
 }
 
-/// Prices of one end of the range, the most extreme first, with the number of their prints.
-/// Prices are signed so that greater is more extreme.
+/// The prices at one end of the range, the most extreme first, with the number of their prints. Their
+/// sign is such that greater is more extreme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct End {
-    /// A price and how many prints had it; no prints: an empty place, which come last.
+    /// A price and how many prints had it. Empty places, without prints, come last.
     prices: [(i64, u64); END_PRICES],
-    /// The most extreme price that was let go of for want of room; zero: none.
-    let_go: i64,
+    /// The most extreme price that was forgotten for lack of room; zero: none.
+    forgotten: i64,
 }
 
 impl End {
     fn note(&mut self, price: i64) {
-        let is_let_go = self.let_go != 0 && price <= self.let_go;
+        let is_forgotten = self.forgotten != 0 && price <= self.forgotten;
         if let Some((_, prints)) =
             self.prices.iter_mut().find(|(known, prints)| *known == price && *prints > 0)
         {
@@ -37,21 +37,25 @@ impl End {
             return;
         }
         let worse = |&(known, prints): &(i64, u64)| prints == 0 || known < price;
-        let Some(place) = self.prices.iter().position(worse).filter(|_| !is_let_go) else {
-            if !is_let_go {
-                self.let_go = price;
+        let Some(place) = self.prices.iter().position(worse).filter(|_| !is_forgotten) else {
+            if !is_forgotten {
+                self.forgotten = price;
             }
             return;
         };
         let [.., (last, prints)] = self.prices;
         if prints > 0 {
-            self.let_go = last;
+            self.forgotten = last;
         }
-        let behind = self.prices.get_mut(place..).unwrap_or_default();
-        behind.rotate_right(1);
-        if let Some(free) = behind.first_mut() {
-            *free = (price, 1);
-        }
+        let tail = self.tail(place);
+        tail.rotate_right(1);
+        let [free, ..] = tail else { unreachable!("a place that was found is there") };
+        *free = (price, 1);
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a place was found among the prices")]
+    fn tail(&mut self, place: usize) -> &mut [(i64, u64)] {
+        &mut self.prices[place..]
     }
 
     fn remove(&mut self, price: i64) {
@@ -60,22 +64,19 @@ impl End {
         else {
             return;
         };
-        let from = self.prices.get_mut(place..).unwrap_or_default();
-        if let Some((_, prints)) = from.first_mut() {
-            *prints -= 1;
-            if *prints == 0 {
-                from.rotate_left(1);
-                if let Some(free) = from.last_mut() {
-                    *free = (0, 0);
-                }
-            }
+        let tail = self.tail(place);
+        let [found, ..] = tail else { unreachable!("a price that was found has a place") };
+        found.1 -= 1;
+        if found.1 == 0 {
+            *found = (0, 0);
+            tail.rotate_left(1);
         }
     }
 
     /// The most extreme price; zero when there is none.
     fn best(&self) -> i64 {
         let [(price, prints), ..] = self.prices;
-        if prints > 0 { price } else { self.let_go }
+        if prints > 0 { price } else { self.forgotten }
     }
 }
 
@@ -86,11 +87,11 @@ pub(super) struct Day {
     lowest: End,
     /// Oldest first.
     first: [DayPrint; FIRST_PRINTS],
-    /// Newest first. Not of the day alone: the last price outlives it.
+    /// Newest first. They may be of earlier days: the last price outlives its day.
     newest: [DayPrint; NEWEST_PRINTS],
-    /// Prints of the day that were taken.
+    /// How many prints the day had.
     prints: u64,
-    /// Prints that were ever taken: fewer than are remembered means that all are.
+    /// How many prints there ever were. No more than are remembered: all are remembered.
     ever: u64,
 }
 
@@ -99,7 +100,7 @@ pub(super) const DAY_WORDS: usize =
     2 * (2 * END_PRICES + 1) + 3 * (FIRST_PRINTS + NEWEST_PRINTS) + 2;
 
 impl Day {
-    /// Takes a print.
+    /// Takes a new print.
     pub(super) fn note(&mut self, print: DayPrint) {
         self.note_again(print);
         self.newest.rotate_right(1);
@@ -108,7 +109,7 @@ impl Day {
         self.ever += 1;
     }
 
-    /// Takes a print as one of this day that is among the newest already.
+    /// Counts a print in this day that is among the newest already.
     pub(super) fn note_again(&mut self, print: DayPrint) {
         self.highest.note(print.cents);
         self.lowest.note(-print.cents);
@@ -118,12 +119,12 @@ impl Day {
         self.prints += 1;
     }
 
-    /// Whether one of the newest prints is this execution.
+    /// Whether this execution is among the newest prints.
     pub(super) fn has_newly(&self, execution: u64) -> bool {
         execution != 0 && self.newest.iter().any(|print| print.execution == execution)
     }
 
-    /// Takes a print back. `of_the_day`: it is one of this day's. True when it was the last one.
+    /// Takes a print back. `of_the_day`: it is one of this day. True when it was the last one.
     pub(super) fn take_back(&mut self, execution: u64, cents: i64, of_the_day: bool) -> bool {
         let last = self.newest.iter().find(|print| print.cents != 0);
         let was_last = last.is_some_and(|last| last.execution == execution);
@@ -141,28 +142,28 @@ impl Day {
         self.prints > 0
     }
 
-    /// Another day begins; the newest prints stay.
+    /// Begins the next day. The newest prints stay.
     pub(super) fn begin(&mut self) {
         *self = Self { newest: self.newest, ever: self.ever, ..Self::default() };
     }
 
-    /// The first price that counts, of those that are remembered; zero when there is none.
+    /// The first price that still counts, of those that are remembered; zero: none.
     pub(super) fn open(&self) -> i64 {
         let first = self.first.iter().find(|print| print.cents != 0);
         first.map_or(0, |print| print.cents)
     }
 
-    /// The highest price; zero when there is none.
+    /// The highest price; zero: none.
     pub(super) fn high(&self) -> i64 {
         self.highest.best()
     }
 
-    /// The lowest price; zero when there is none.
+    /// The lowest price; zero: none.
     pub(super) fn low(&self) -> i64 {
         -self.lowest.best()
     }
 
-    /// The newest print that counts. `None`: nobody knows any more.
+    /// The newest print that still counts. `None`: it is no longer remembered.
     pub(super) fn last(&self) -> Option<DayPrint> {
         let newest = self.newest.iter().find(|print| print.cents != 0).copied();
         let all_are_remembered = self.ever <= NEWEST_PRINTS as u64;
@@ -170,31 +171,31 @@ impl Day {
     }
 
     pub(super) fn to_words(self) -> [u64; DAY_WORDS] {
-        let mut words = Vec::with_capacity(DAY_WORDS);
+        let mut words: Vec<u64> = Vec::with_capacity(DAY_WORDS);
         for end in [self.highest, self.lowest] {
             let pairs = end.prices.iter().flat_map(|&(price, n)| [price.cast_unsigned(), n]);
-            words.extend(pairs.chain([end.let_go.cast_unsigned()]));
+            words.extend(pairs.chain([end.forgotten.cast_unsigned()]));
         }
         for print in self.first.iter().chain(&self.newest) {
             words.extend([print.execution, print.cents.cast_unsigned(), print.micros]);
         }
         words.extend([self.prints, self.ever]);
-        let mut out = [0; DAY_WORDS];
-        for (slot, word) in out.iter_mut().zip(words) {
-            *slot = word;
-        }
-        out
+        let Ok(words) = words.try_into() else { unreachable!("a day has DAY_WORDS words") };
+        words
     }
 
     pub(super) fn from_words(words: &[u64; DAY_WORDS]) -> Self {
         let mut words = words.iter().copied();
-        let mut next = || words.next().unwrap_or(0);
+        let mut next = || {
+            let Some(word) = words.next() else { unreachable!("a day has DAY_WORDS words") };
+            word
+        };
         let mut end = || {
             let mut end = End::default();
             for slot in &mut end.prices {
                 *slot = (next().cast_signed(), next());
             }
-            end.let_go = next().cast_signed();
+            end.forgotten = next().cast_signed();
             end
         };
         let (highest, lowest) = (end(), end());
@@ -208,7 +209,7 @@ impl Day {
     }
 }
 
-/// Leaves a place empty, so that the others keep theirs.
+/// Empties the place of a print; the others keep theirs.
 fn forget(prints: &mut [DayPrint], execution: u64) {
     for print in prints {
         if print.execution == execution {

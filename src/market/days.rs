@@ -1,5 +1,5 @@
-//! The trading days of all symbols: which session of the exchange their figures belong to, and when
-//! the next one begins.
+//! The trading days of all symbols: which trading session their figures belong to, and when the next
+//! one begins.
 
 use super::checkpoint::SavedSymbol;
 use super::day::{Day, DayPrint};
@@ -8,10 +8,10 @@ use super::executions::{Executions, TakenBack};
 use super::last_value::LastValue;
 use crate::types::{Symbol, SymbolIndex, TimestampMicros};
 
-/// Prints after the end of a day that are kept until the next list tells whose they are.
+/// Prints after the end of a day that are kept until the next list tells which day they belong to.
 const MAX_AFTER_CLOSE: usize = 65_536;
 
-/// What is told of a day; zero where nothing has traded.
+/// The published figures of a day; zero where nothing has traded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct DayFigures {
     pub(super) open: i64,
@@ -23,15 +23,15 @@ pub(super) struct DayFigures {
 #[derive(Debug, Clone, Default)]
 struct SymbolDay {
     day: Day,
-    /// The session that the figures belong to; `None`: the exchange has not told one.
+    /// The trading session that the figures belong to; `None`: the exchange has not told one.
     session: Option<TradingSession>,
     /// First price as the exchange lists it; zero: not told.
     listed_open: i64,
-    /// Prints that are stamped before belong to the session before.
+    /// Prints with an earlier timestamp belong to the session before.
     begins: TimestampMicros,
-    /// Position of the first print of the day among all executions.
+    /// The position of the day's first print among all executions.
     position: u64,
-    /// Some prints of the day came before this process began.
+    /// Some prints of the day were taken by an earlier process.
     is_restored: bool,
 }
 
@@ -50,9 +50,9 @@ pub(super) struct Days {
     days: Vec<SymbolDay>,
     executions: Executions,
     after_close: Vec<AfterClose>,
-    /// End of the day that ends first.
+    /// When the first day ends.
     first_close: TimestampMicros,
-    /// The exchange has begun another numbering and its list has not been read since.
+    /// The exchange has begun another numbering, and its list has not been read since.
     is_other_numbering: bool,
 }
 
@@ -71,7 +71,7 @@ impl Default for Days {
 const NEVER: TimestampMicros = TimestampMicros::new(u64::MAX);
 
 impl Days {
-    /// Takes a print and gives the figures after it; `volume` is the day's before it.
+    /// Takes a print and returns the figures after it. `volume` is the day's before it.
     pub(super) fn print(
         &mut self,
         symbol: SymbolIndex,
@@ -88,6 +88,7 @@ impl Days {
         let mut volume = volume;
         if is_of_day && !is_repeated {
             day.day.note(print);
+            // Saturating: the exchange decides how many shares a line tells.
             volume = volume.saturating_add(shares);
             if print.execution != 0 {
                 self.executions.note(print.execution, symbol, print.cents, shares);
@@ -115,8 +116,8 @@ impl Days {
         DayFigures { open: *listed_open, high, low, volume }
     }
 
-    /// Takes an execution back; what the line itself says counts for one that is not remembered.
-    /// `None`: it does not count, or no longer.
+    /// Takes an execution back. For one that is not remembered the line itself counts. `None`: the
+    /// execution did not count, or no longer does.
     pub(super) fn take_back(
         &mut self,
         symbol: SymbolIndex,
@@ -126,9 +127,10 @@ impl Days {
         let SymbolDay { position, is_restored, .. } = *self.of(symbol);
         let remembered = self.executions.take_back(execution, symbol, shares, position);
         let taken = remembered.or_else(|| {
-            // Had it been a print of this day, it would be remembered.
+            // A print of a day that is remembered whole would have been found.
             let is_known_whole = !is_restored && self.executions.remembers_since(position);
             let counts = !is_known_whole && self.executions.is_first_unmatched(execution);
+            // A line that tells no shares takes none out.
             let shares = shares.unwrap_or(0);
             counts.then_some(TakenBack { shares, cents, is_of_day: true, new_last: None })
         });
@@ -142,13 +144,13 @@ impl Days {
         Some(taken)
     }
 
-    /// A list has been read, or the numbering has changed: [`Self::renew`] follows for each symbol.
+    /// A list was read, or the numbering has changed: [`Self::renew`] follows for each symbol.
     pub(super) fn begin_listing(&mut self) {
         self.first_close = NEVER;
     }
 
-    /// Takes what the exchange says of a symbol's session, of which `volume` shares are known. Gives
-    /// the figures where they change.
+    /// Takes what the exchange says of a symbol's session; `volume` is the day's so far. Returns the
+    /// figures if they change.
     pub(super) fn renew(
         &mut self,
         symbol: SymbolIndex,
@@ -187,7 +189,7 @@ impl Days {
         is_open_news.then(|| self.figures(symbol, volume))
     }
 
-    /// Prints that came before the list that says that they are the new day's. Gives their shares.
+    /// Counts the prints that came after the close in the new day, and returns their shares.
     fn count_after_close(&mut self, symbol: SymbolIndex) -> u64 {
         let after_close = std::mem::take(&mut self.after_close);
         let day = self.of(symbol);
@@ -201,8 +203,8 @@ impl Days {
         volume
     }
 
-    /// Every symbol of the list has been renewed: what came after the end of a day that goes on
-    /// is that day's.
+    /// Every symbol of the list was renewed. What came after the end of a day that goes on belongs to
+    /// that day.
     pub(super) fn end_listing(&mut self) {
         self.after_close.clear();
         self.is_other_numbering = false;
@@ -221,8 +223,10 @@ impl Days {
     }
 
     pub(super) fn save(&self, index: SymbolIndex, symbol: Symbol, value: LastValue) -> SavedSymbol {
-        let SymbolDay { day, session, begins, .. } =
-            self.days.get(index.get()).cloned().unwrap_or_default();
+        let Some(SymbolDay { day, session, begins, .. }) = self.days.get(index.get()).cloned()
+        else {
+            unreachable!("a symbol with a price has a day, which its first print began")
+        };
         SavedSymbol { symbol, value, session, begins, day }
     }
 
@@ -233,11 +237,11 @@ impl Days {
     }
 
     fn of(&mut self, symbol: SymbolIndex) -> &mut SymbolDay {
-        let place = symbol.get();
-        if self.days.len() <= place {
-            self.days.resize_with(place + 1, SymbolDay::default);
+        let index = symbol.get();
+        if self.days.len() <= index {
+            self.days.resize_with(index + 1, SymbolDay::default);
         }
-        #[expect(clippy::indexing_slicing, reason = "the place has just been made")]
-        &mut self.days[place]
+        #[expect(clippy::indexing_slicing, reason = "the list has just grown to it")]
+        &mut self.days[index]
     }
 }

@@ -9,51 +9,51 @@ use crate::types::{MAX_SYMBOLS, PriceCents, Symbol, SymbolIndex, TimestampMicros
 /// One symbol as the exchange lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// The name.
+    /// Its name.
     pub symbol: Symbol,
-    /// Last price of the previous session; a symbol that is new has none.
+    /// Last price of the previous trading session; a new symbol has none.
     pub previous_close: Option<PriceCents>,
-    /// First price of the session, where the exchange tells it.
+    /// First price of the trading session, if the exchange tells it.
     pub open: Option<PriceCents>,
-    /// The session, where the exchange tells it.
+    /// The trading session, if the exchange tells it.
     pub session: Option<TradingSession>,
-    /// Where its prints come from, in the exchange's words.
+    /// Where its prints come from, as the exchange puts it.
     pub source: Arc<str>,
-    /// Whether its prices are made up.
+    /// Whether its prices are synthetic.
     pub synthetic: bool,
 }
 
-/// When a symbol trades: one day.
+/// One trading day of a symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TradingSession {
     /// When it begins.
     pub open: TimestampMicros,
-    /// When it ends; later than the open.
+    /// When it ends, which is later.
     pub close: TimestampMicros,
 }
 
-/// The exchange lists more symbols than the last-value table has slots.
+/// The exchange lists more symbols than this process can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the exchange lists more than {MAX_SYMBOLS} symbols; the rest is left out")]
 pub struct DirectoryFull;
 
-/// All symbols at one moment. Immutable; an index never changes its meaning, also when its symbol is
-/// delisted: it gets it again should it come back.
+/// All symbols at one moment. Immutable. An index stands for the same symbol for good: a symbol that
+/// is delisted keeps it in case it comes back.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// Every symbol that was ever listed, by its index.
+    /// Every symbol that was ever listed, by index.
     listings: Vec<Listing>,
     by_name: BTreeMap<Symbol, SymbolIndex>,
     delisted: BTreeMap<Symbol, SymbolIndex>,
 }
 
 impl Directory {
-    /// Place of a symbol, `None` for an unknown one.
+    /// The index of a listed symbol.
     pub fn index_of(&self, symbol: &Symbol) -> Option<SymbolIndex> {
         self.by_name.get(symbol).copied()
     }
 
-    /// What the exchange says of a symbol, or said last of one that it no longer lists.
+    /// What the exchange says of a symbol, or last said of one that it no longer lists.
     pub fn listing(&self, index: SymbolIndex) -> Option<&Listing> {
         self.listings.get(index.get())
     }
@@ -63,18 +63,33 @@ impl Directory {
         self.by_name.len()
     }
 
-    /// Whether the exchange has not told its symbols yet.
+    /// Whether no symbol is listed, as before the first list.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// Listings in the order of their names, from the first name after `after`.
-    pub fn listings_after(&self, after: Option<Symbol>) -> impl Iterator<Item = &Listing> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_name.range((start, Bound::Unbounded)).filter_map(|(_, &index)| self.listing(index))
+    /// The index of every symbol that was ever listed.
+    pub fn indexes(&self) -> impl Iterator<Item = SymbolIndex> + use<> {
+        (0..self.listings.len()).filter_map(SymbolIndex::new)
     }
 
-    /// This directory with listings added; known symbols take their new description.
+    /// Listed symbols by name, from the first one after `after`.
+    pub fn listings_after(&self, after: Option<Symbol>) -> impl Iterator<Item = &Listing> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_name.range((start, Bound::Unbounded)).map(|(_, &index)| self.known(index))
+    }
+
+    /// Listed symbols by name, with their indexes.
+    pub fn listed(&self) -> impl Iterator<Item = (SymbolIndex, &Listing)> {
+        self.by_name.values().map(|&index| (index, self.known(index)))
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "an index is given to a symbol with its listing")]
+    fn known(&self, index: SymbolIndex) -> &Listing {
+        &self.listings[index.get()]
+    }
+
+    /// This directory with listings added. Those of known symbols are replaced.
     fn extended(&self, added: &[Listing]) -> (Self, Result<(), DirectoryFull>) {
         let mut next = Self {
             listings: self.listings.clone(),
@@ -94,9 +109,10 @@ impl Directory {
             self.by_name.insert(symbol, index);
         }
         if let Some(index) = self.by_name.get(&symbol) {
-            if let Some(known) = self.listings.get_mut(index.get()) {
-                known.clone_from(listing);
-            }
+            let Some(known) = self.listings.get_mut(index.get()) else {
+                unreachable!("an index is given to a symbol with its listing")
+            };
+            known.clone_from(listing);
             return Ok(());
         }
         let index = SymbolIndex::new(self.listings.len()).ok_or(DirectoryFull)?;
@@ -105,24 +121,24 @@ impl Directory {
         Ok(())
     }
 
-    /// Takes out of `self` every symbol for which `stays` is false.
+    /// Delists every symbol for which `stays` is false.
     fn delist(&mut self, stays: impl Fn(&Symbol) -> bool) {
         let gone = self.by_name.extract_if(.., |symbol, _| !stays(symbol));
         self.delisted.extend(gone);
     }
 }
 
-/// The directory that everybody reads, replaced as a whole when symbols are added.
+/// The current directory, replaced as a whole by each list.
 #[derive(Debug, Default)]
 pub struct SharedDirectory(ArcSwap<Directory>);
 
 impl SharedDirectory {
-    /// The directory as it is now.
+    /// The current directory.
     pub fn load(&self) -> Arc<Directory> {
         self.0.load_full()
     }
 
-    /// Adds or renews listings. Called by the feed thread alone.
+    /// Adds or replaces listings. Only the feed thread calls this.
     ///
     /// # Errors
     /// Some did not fit; those that did are there.
@@ -132,7 +148,7 @@ impl SharedDirectory {
         outcome
     }
 
-    /// Lists these and no others. Called by the feed thread alone.
+    /// Lists these symbols and no others. Only the feed thread calls this.
     ///
     /// # Errors
     /// Some did not fit; those that did are there.
@@ -161,7 +177,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_index_keeps_its_meaning_while_symbols_are_added() {
+    fn an_index_stands_for_one_symbol_while_others_are_added() {
         let shared = SharedDirectory::default();
         shared.extend(&[listing("B"), listing("A")]).unwrap();
         let before = shared.load().index_of(&Symbol::new("B").unwrap()).unwrap();
@@ -189,6 +205,7 @@ pub(crate) mod tests {
         assert_eq!((without.index_of(&b), without.len()), (None, 2));
         assert_eq!(without.listing(before).map(|listing| listing.symbol), Some(b));
         assert!(without.listings_after(None).all(|listing| listing.symbol != b));
+        assert_eq!(without.indexes().count(), 3, "a delisted symbol may still be watched");
         shared.replace(&[listing("B")]).unwrap();
         assert_eq!(shared.load().index_of(&b), Some(before));
     }

@@ -1,17 +1,17 @@
-//! The newest prints of all symbols, by their executions: what a bust takes back.
+//! The newest executions of all symbols, for busts.
 
 use super::day::DayPrint;
 use crate::types::SymbolIndex;
 
-/// Prints that are remembered: all of a quiet market's day, half a minute of 10,000 a second.
+/// Prints that are remembered: a whole day of a quiet market, half a minute of 10,000 a second.
 const REMEMBERED: usize = if cfg!(fuzzing) { 64 } else { 262_144 };
-/// Busts of prints that are not remembered which are told apart from one another.
+/// Busts of prints that are not remembered of which a repetition is noticed.
 const UNMATCHED: usize = 1_024;
 
 #[derive(Debug, Clone, Copy)]
 struct Remembered {
     execution: u64,
-    /// Position among all prints of this process.
+    /// Its position among all prints of this process.
     position: u64,
     cents: i64,
     /// Shares that still count.
@@ -20,20 +20,20 @@ struct Remembered {
     is_taken_back: bool,
 }
 
-/// What a bust takes out.
+/// What a bust takes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TakenBack {
     /// Shares that no longer count.
     pub(super) shares: u64,
-    /// The price, unless an earlier bust of the same execution has taken that.
+    /// The price, unless an earlier bust of the same execution has taken it back.
     pub(super) cents: Option<i64>,
-    /// Whether it was a print of the day that is under way.
+    /// Whether it was a print of the current day.
     pub(super) is_of_day: bool,
-    /// The print that is the last one now, where this was the last.
+    /// The new last print, if this was the last.
     pub(super) new_last: Option<DayPrint>,
 }
 
-/// A bounded memory of executions, whose room is set aside at once: a print allocates nothing.
+/// A bounded memory of executions. Its room is allocated at once, so a print allocates nothing.
 #[derive(Debug)]
 pub(super) struct Executions {
     ring: Vec<Remembered>,
@@ -56,24 +56,34 @@ impl Executions {
         let print = Remembered { execution, position, cents, shares, symbol, is_taken_back };
         if self.ring.len() < REMEMBERED {
             self.ring.push(print);
-        } else if let Some(oldest) = self.ring.get_mut(slot_of(position)) {
-            *oldest = print;
+        } else {
+            *self.oldest_mut() = print;
         }
         self.position += 1;
     }
 
-    /// Position of the next print.
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a remainder is below REMEMBERED, the length of a full ring"
+    )]
+    fn oldest_mut(&mut self) -> &mut Remembered {
+        &mut self.ring[(self.position % REMEMBERED as u64) as usize]
+    }
+
+    /// The position of the next print.
     pub(super) const fn position(&self) -> u64 {
         self.position
     }
 
     /// Whether all prints from `position` on are remembered.
     pub(super) fn remembers_since(&self, position: u64) -> bool {
-        self.position.saturating_sub(position) <= self.ring.len() as u64
+        assert!(position <= self.position, "a day does not begin after the next print");
+        self.position - position <= self.ring.len() as u64
     }
 
-    /// Takes an execution back: at most `shares` of it, as a print of the day when it came at
-    /// `day_begin` or later. `None` when it is not remembered.
+    /// Takes an execution back, or `shares` of it. It is a print of the day if its position is at least
+    /// `day_begin`. `None` when it is not remembered.
     pub(super) fn take_back(
         &mut self,
         execution: u64,
@@ -103,10 +113,6 @@ impl Executions {
         self.unmatched.push(execution);
         true
     }
-}
-
-fn slot_of(position: u64) -> usize {
-    usize::try_from(position % REMEMBERED as u64).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,34 +1,35 @@
 use crate::sync::SeqLock;
-use crate::types::{MAX_SYMBOLS, SymbolIndex, TimestampMicros};
+use crate::types::{SymbolIndex, TimestampMicros};
 
 use super::status::SessionOrdinal;
+use super::symbol_map::SymbolMap;
 
-/// Words of one slot: with the lock's own word a slot is one cache line.
+/// Words of one slot: with the lock's own word it fills one cache line.
 const WORDS: usize = 7;
-/// A sequence shares its word with the session's ordinal.
+/// The sequence shares its word with the session's ordinal.
 const SEQUENCE_BITS: u32 = 48;
-/// Highest sequence of a feed session: what a slot has room for. At a million lines a second it is
-/// reached after nine years.
+/// Highest sequence of a feed session that a slot has room for: nine years of a million lines a
+/// second.
 pub const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
 
-/// What is known of one symbol's trading.
+/// The last price of one symbol and the figures of its day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LastValue {
-    /// Price of the last print in cents; 0 before the first.
+    /// Price of the last print in cents; 0 before the first print.
     pub price_cents: i64,
-    /// First price of the trading day; 0 before that.
+    /// First price of the trading day; 0 before the day's first print, as for the next two.
     pub open_cents: i64,
     /// Highest of the day.
     pub high_cents: i64,
     /// Lowest of the day.
     pub low_cents: i64,
-    /// Shares traded on the day, each counted once.
+    /// Shares traded on the day.
     pub volume: u64,
-    /// When the last print happened.
+    /// Time of the last print.
     pub timestamp: TimestampMicros,
-    /// Feed session in which the price last changed.
+    /// The feed session in which the price last changed.
     pub changed_ordinal: SessionOrdinal,
-    /// Feed sequence at which the price last changed.
+    /// The feed sequence at which the price last changed.
     pub changed_sequence: u64,
 }
 
@@ -39,8 +40,8 @@ impl LastValue {
     }
 
     fn to_words(self) -> [u64; WORDS] {
-        let changed = (u64::from(self.changed_ordinal) << SEQUENCE_BITS)
-            | (self.changed_sequence & MAX_SEQUENCE);
+        assert!(self.changed_sequence <= MAX_SEQUENCE, "the feed ends before a higher sequence");
+        let changed = (u64::from(self.changed_ordinal) << SEQUENCE_BITS) | self.changed_sequence;
         [
             self.price_cents.cast_unsigned(),
             self.open_cents.cast_unsigned(),
@@ -68,29 +69,25 @@ impl LastValue {
     }
 }
 
-/// The newest value of every symbol, readable by any thread without a lock. One thread writes.
+/// The last value of every symbol. One thread writes, any thread reads without a lock.
 pub struct LastValueTable {
-    slots: Box<[SeqLock<WORDS>]>,
+    slots: SymbolMap<SeqLock<WORDS>>,
 }
 
 impl LastValueTable {
     /// A table in which nothing has traded.
     pub fn new() -> Self {
-        Self { slots: (0..MAX_SYMBOLS).map(|_| SeqLock::new([0; WORDS])).collect() }
+        Self { slots: SymbolMap::filled_with(|| SeqLock::new([0; WORDS])) }
     }
 
-    /// The newest value of a symbol.
+    /// The last value of a symbol.
     pub fn get(&self, index: SymbolIndex) -> LastValue {
-        self.slots
-            .get(index.get())
-            .map_or_else(LastValue::default, |slot| LastValue::from_words(slot.read()))
+        LastValue::from_words(self.slots[index].read())
     }
 
-    /// Replaces a value. Only the owner of the market writer calls it.
+    /// Replaces a value. Only the market writer calls this.
     pub(super) fn set(&self, index: SymbolIndex, value: LastValue) {
-        if let Some(slot) = self.slots.get(index.get()) {
-            slot.write(&value.to_words());
-        }
+        self.slots[index].write(&value.to_words());
     }
 }
 
@@ -102,13 +99,14 @@ impl Default for LastValueTable {
 
 impl std::fmt::Debug for LastValueTable {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("LastValueTable").field("slots", &self.slots.len()).finish()
+        formatter.debug_struct("LastValueTable").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::MAX_SYMBOLS;
 
     #[test]
     fn a_value_comes_back_whole() {

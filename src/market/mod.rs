@@ -1,6 +1,6 @@
-//! What is known of the market: which symbols there are, what each was last worth, and the ticks
-//! that change it. Pure: no I/O, no clock. One [`MarketWriter`] (the feed thread) writes; any
-//! number of [`MarketReader`]s (the shards) read without locks.
+//! The market: its symbols, the last value of each, and the ticks that change it. Pure: no I/O, no
+//! clock. One [`MarketWriter`] (the feed thread) writes; any number of [`MarketReader`]s (the shards)
+//! read without locks.
 
 mod checkpoint;
 mod day;
@@ -9,6 +9,7 @@ mod directory;
 mod executions;
 mod last_value;
 mod status;
+mod symbol_map;
 mod tick;
 mod watch;
 mod writer;
@@ -17,6 +18,7 @@ pub use checkpoint::Checkpoint;
 pub use directory::{Directory, DirectoryFull, Listing, SharedDirectory, TradingSession};
 pub use last_value::{LastValue, LastValueTable, MAX_SEQUENCE};
 pub use status::{FeedStatus, SessionOrdinal};
+pub use symbol_map::SymbolMap;
 pub use tick::{TICK_WORDS, Tick};
 pub use watch::{ShardWatch, Watchers};
 pub use writer::{

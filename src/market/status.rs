@@ -5,16 +5,17 @@ use compact_str::CompactString;
 
 use crate::sync::SeqLock;
 
-/// Which feed session of this process a tick belongs to: 0 before the first, then counting up.
-/// Sessions of a process are few; the exchange names them, this only tells them apart.
+/// Numbers the feed sessions of this process, from 1 on; 0 before the first. The exchange names its
+/// sessions, this only tells them apart. A process sees few of them.
 pub type SessionOrdinal = u16;
 
-/// The market-data connection as everybody sees it.
+/// The state of the feed, for every thread to read.
 #[derive(Debug)]
 pub struct FeedStatus {
     up: AtomicBool,
-    /// Of the session: its ordinal, the sequence that it begins with here, and the last one taken. The
-    /// name is of the same session where these were the same before it was read and after.
+    /// The session's ordinal, the first sequence that this process has read of it, and the last one.
+    /// A name belongs to the session if ordinal and first sequence are the same before and after the
+    /// name is read.
     numbers: SeqLock<3>,
     name: ArcSwap<CompactString>,
 }
@@ -26,56 +27,59 @@ impl Default for FeedStatus {
 }
 
 impl FeedStatus {
-    /// Whether prices are flowing (or would, if anything traded).
+    /// Whether the feed is connected.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)
     }
 
-    /// The session that ticks belong to now.
+    /// The current session.
     pub fn ordinal(&self) -> SessionOrdinal {
         let [ordinal, ..] = self.numbers.read();
-        told(ordinal)
+        ordinal_of(ordinal)
     }
 
-    /// The exchange's name of the session, empty before the first.
+    /// The exchange's name of the current session; empty before the first.
     pub fn session(&self) -> CompactString {
         CompactString::clone(&self.name.load())
     }
 
-    /// Sequence of the last line that was taken from the feed.
+    /// The sequence of the last line that was read from the feed.
     pub fn sequence(&self) -> u64 {
         let [.., last] = self.numbers.read();
         last
     }
 
-    /// The session of this name, if it is the one now and everything after `sequence` of it has passed
-    /// through this process, so that the table tells what changed since.
+    /// The session of this name, if it is the current one and this process has read everything after
+    /// `sequence` of it, so that the last-value table tells what has changed since.
     pub fn covers(&self, session: &str, sequence: u64) -> Option<SessionOrdinal> {
         let [ordinal_before, first_before, _] = self.numbers.read();
         let is_its_name = self.name.load().as_str() == session;
         let [ordinal, first, last] = self.numbers.read();
         let is_of_it = is_its_name && (ordinal_before, first_before) == (ordinal, first);
+        // Saturating: clients send any number as the sequence that they know.
         let is_covered = sequence.saturating_add(1) >= first && sequence <= last;
-        (is_of_it && is_covered).then(|| told(ordinal))
+        (is_of_it && is_covered).then(|| ordinal_of(ordinal))
     }
 
-    /// Feed thread: the connection is up or lost.
+    /// Called by the feed thread: the feed is connected, or lost.
     pub(crate) fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Release);
     }
 
-    /// Feed thread: everything up to here is in the table.
+    /// Called by the feed thread: the table includes everything up to here.
     pub(crate) fn set_sequence(&self, sequence: u64) {
         let [ordinal, first, _] = self.numbers.read();
         self.numbers.write(&[ordinal, first, sequence]);
     }
 
-    /// Feed thread: lines of another session follow, from `first_sequence` on. Returns its ordinal.
+    /// Called by the feed thread: another session follows, from `first_sequence` on. Returns its
+    /// ordinal.
     pub(crate) fn begin_session(&self, session: &str, first_sequence: u64) -> SessionOrdinal {
-        // Saturating: after 65,535 sessions of one process, resuming clients get full snapshots.
+        // Saturating: after 65,535 sessions of one process, resuming clients get whole snapshots.
         let ordinal = self.ordinal().saturating_add(1);
+        // Saturating: nothing comes before sequence 0 either.
         let last = first_sequence.saturating_sub(1);
-        // Nothing is covered while the name is exchanged.
+        // Nothing is covered while the name is replaced.
         self.numbers.write(&[ordinal.into(), u64::MAX, last]);
         self.name.store(CompactString::new(session).into());
         self.numbers.write(&[ordinal.into(), first_sequence, last]);
@@ -83,9 +87,12 @@ impl FeedStatus {
     }
 }
 
-/// An ordinal as it was put in.
-fn told(ordinal: u64) -> SessionOrdinal {
-    SessionOrdinal::try_from(ordinal).unwrap_or(SessionOrdinal::MAX)
+/// An ordinal, as it was written.
+fn ordinal_of(word: u64) -> SessionOrdinal {
+    let Ok(ordinal) = SessionOrdinal::try_from(word) else {
+        unreachable!("the first of the numbers is an ordinal")
+    };
+    ordinal
 }
 
 #[cfg(test)]
@@ -93,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_passed_through_since_the_session_began_is_covered() {
+    fn what_was_read_since_the_session_began_is_covered() {
         let status = FeedStatus::default();
         assert_eq!(status.begin_session("7", 10), 1);
         status.set_sequence(12);

@@ -5,25 +5,25 @@ use super::status::SessionOrdinal;
 /// Words of a tick in the ring.
 pub const TICK_WORDS: usize = 5;
 
-/// One print as the ring carries it.
+/// A print, as the ring carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tick {
-    /// Which symbol.
+    /// The symbol.
     pub symbol: SymbolIndex,
-    /// Feed session of the sequence.
+    /// The feed session of the sequence.
     pub ordinal: SessionOrdinal,
-    /// Feed sequence.
+    /// The feed sequence.
     pub sequence: u64,
     /// Price in cents.
     pub price_cents: i64,
-    /// Shares of the print.
+    /// Number of shares.
     pub num_shares: Shares,
-    /// When it happened.
+    /// Time of the print.
     pub timestamp: TimestampMicros,
 }
 
 impl Tick {
-    /// The tick as ring words.
+    /// Encodes the tick.
     pub fn to_words(self) -> [u64; TICK_WORDS] {
         let head = ((self.symbol.get() as u64) << 16) | u64::from(self.ordinal);
         [
@@ -35,7 +35,7 @@ impl Tick {
         ]
     }
 
-    /// The tick that ring words stand for; `None` for words that no tick has.
+    /// Decodes a tick; `None` for words that encode none.
     pub fn from_words(words: &[u64; TICK_WORDS]) -> Option<Self> {
         let [head, sequence, price, num_shares, timestamp] = *words;
         let symbol = usize::try_from(head >> 16).ok().and_then(SymbolIndex::new)?;

@@ -1,13 +1,15 @@
+//! Which shards the feed thread wakes: those that sleep and watch a symbol that has changed.
+
 use std::sync::Arc;
 
 use crate::sync::{InterestSet, Wakeup, store_load_fence};
 use crate::types::{MAX_SYMBOLS, SymbolIndex};
 
-/// What the feed thread needs to know of one shard: whether it sleeps, and which symbols would be
-/// worth waking it for.
+/// What the feed thread knows of one shard: whether it sleeps, and for which symbols it is worth
+/// waking.
 #[derive(Debug)]
 pub struct ShardWatch {
-    /// Wakes the shard when it is parked.
+    /// Wakes the shard if it sleeps.
     pub wakeup: Wakeup,
     watched: InterestSet,
 }
@@ -18,13 +20,13 @@ impl ShardWatch {
         Self { wakeup: Wakeup::new(), watched: InterestSet::new(MAX_SYMBOLS) }
     }
 
-    /// The shard says that it has (or has no longer) a stream that wants this symbol. The price in the
-    /// table is read after that, or it would sleep through the first one.
+    /// Called by the shard: one of its streams watches this symbol, or none does any longer. The shard
+    /// reads the symbol's price after that, or it could sleep through the first one.
     pub fn set_watched(&self, index: SymbolIndex, watched: bool) {
         self.watched.set(index.get(), watched);
     }
 
-    /// Whether a stream of the shard wants this symbol.
+    /// Whether a stream of the shard watches this symbol.
     pub fn is_watched(&self, index: SymbolIndex) -> bool {
         self.watched.has(index.get())
     }
@@ -36,19 +38,19 @@ impl Default for ShardWatch {
     }
 }
 
-/// Every shard's watch, as the feed thread holds them.
+/// The watches of all shards, for the feed thread.
 #[derive(Debug, Clone, Default)]
 pub struct Watchers(Vec<Arc<ShardWatch>>);
 
 impl Watchers {
-    /// The shards to wake.
+    /// Wakes these shards.
     pub fn new(shards: Vec<Arc<ShardWatch>>) -> Self {
         Self(shards)
     }
 
-    /// Wakes each shard that is parked and watches one of the symbols.
+    /// Wakes each shard that sleeps and watches one of the symbols.
     pub fn wake_watching(&self, changed: &[SymbolIndex]) {
-        // Between the writing of the table and the look.
+        // Between the write of the table and the look at the watches.
         store_load_fence();
         for shard in &self.0 {
             if changed.iter().any(|&index| shard.is_watched(index)) {
@@ -57,7 +59,7 @@ impl Watchers {
         }
     }
 
-    /// Wakes each shard that is parked, whatever it watches.
+    /// Wakes each shard that sleeps, whatever it watches.
     pub fn wake_all(&self) {
         for shard in &self.0 {
             shard.wakeup.wake();

@@ -16,86 +16,85 @@ use super::status::{FeedStatus, SessionOrdinal};
 use super::tick::{TICK_WORDS, Tick};
 use super::watch::Watchers;
 
-/// Slots of the ring. At 100,000 prints a second a shard may look away for 650 ms before it is
-/// lapped; it looks every 20 ms. 4 MiB of memory, which a fuzzer would spend its time on.
+/// Slots of the ring. At 100,000 prints a second it laps a shard that does not read for 650 ms; shards
+/// read every 20 ms. It takes 4 MiB, which a fuzzer would spend its time on.
 pub const RING_SLOTS: usize = if cfg!(fuzzing) { 64 } else { 65_536 };
 
-/// Symbols remembered for the wake-up of one batch; a batch that changes more wakes everybody.
+/// Changed symbols of one batch that decide which shards it wakes. A batch with more wakes all.
 const MAX_BATCH_SYMBOLS: usize = 64;
 
-/// One trade as the feed tells it.
+/// A trade, as the feed tells it.
 #[derive(Debug, Clone, Copy)]
 pub struct Print {
-    /// Which symbol.
+    /// The symbol.
     pub symbol: SymbolIndex,
-    /// Price of each share.
+    /// Price per share.
     pub price: PriceCents,
-    /// Shares.
+    /// Number of shares.
     pub num_shares: Shares,
-    /// Whether the shares count, or another line has counted them.
+    /// Whether the shares count. If not, another line has counted them.
     pub counts_volume: bool,
-    /// When it happened.
+    /// Time of the trade.
     pub timestamp: TimestampMicros,
-    /// Position in the feed session.
+    /// Its sequence in the feed session.
     pub sequence: u64,
-    /// The execution's id as a number ([`execution_number`]); 0 for one that no bust can name.
+    /// The execution's [`execution_number`]; 0 if no bust can name it.
     pub execution: u64,
 }
 
-/// A trade that is void.
+/// A bust: a trade is void.
 #[derive(Debug, Clone, Copy)]
 pub struct Bust {
-    /// Which symbol.
+    /// The symbol.
     pub symbol: SymbolIndex,
-    /// Its execution, as in [`Print::execution`].
+    /// The execution, as in [`Print::execution`].
     pub execution: u64,
-    /// The price that it had, where the line tells it.
+    /// Its price, if the line tells it.
     pub price: Option<PriceCents>,
-    /// Shares that are void, where the line tells them.
+    /// How many shares are void, if the line tells it.
     pub num_shares: Option<Shares>,
-    /// Whether these shares count, or another line has taken them out.
+    /// Whether these shares count. If not, another line has taken them out.
     pub counts_volume: bool,
-    /// Position in the feed session.
+    /// Its sequence in the feed session.
     pub sequence: u64,
 }
 
-/// An execution's id as the number that prints and busts are matched by.
+/// A hash of an execution's id, by which busts find their prints. Never 0.
 pub fn execution_number(id: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(id.as_bytes()) | 1
 }
 
-/// The one hand that changes the market. Lives on the feed thread; never waits, never allocates
-/// for a print.
+/// The only writer of the market, on the feed thread. Never waits, and never allocates for a print.
 pub struct MarketWriter {
     ring: RingWriter<TICK_WORDS>,
     table: Arc<LastValueTable>,
     directory: Arc<SharedDirectory>,
-    /// The directory as of the last extension, which only this thread makes.
+    /// The current directory, which only this thread replaces.
     current: Arc<Directory>,
     status: Arc<FeedStatus>,
     watchers: Watchers,
     ordinal: SessionOrdinal,
     days: Days,
-    /// What the process before this one knew, until its symbols are listed.
+    /// What an earlier process knew of symbols that have not been listed yet.
     saved: HashMap<Symbol, SavedSymbol>,
     batch: Vec<SymbolIndex>,
     batch_overflowed: bool,
 }
 
-/// A shard's or a handler's view of the market. Cheap to clone.
+/// A reader's view of the market. Cheap to clone.
 #[derive(Clone)]
 pub struct MarketReader {
     /// Ticks from now on.
     pub ring: RingReader<TICK_WORDS>,
-    /// Newest values.
+    /// The last value of each symbol.
     pub table: Arc<LastValueTable>,
-    /// Symbols.
+    /// The symbols.
     pub directory: Arc<SharedDirectory>,
-    /// The feed connection.
+    /// The state of the feed.
     pub status: Arc<FeedStatus>,
 }
 
-/// Makes an empty market and both its ends.
+/// Creates an empty market: its writer and a first reader.
 pub fn open_market(watchers: Watchers) -> (MarketWriter, MarketReader) {
     let (writer, reader) = ring(RING_SLOTS);
     let table = Arc::new(LastValueTable::new());
@@ -118,7 +117,7 @@ pub fn open_market(watchers: Watchers) -> (MarketWriter, MarketReader) {
 }
 
 impl MarketWriter {
-    /// Adds or renews symbols.
+    /// Adds or replaces symbols.
     ///
     /// # Errors
     /// Some did not fit; those that did are there.
@@ -138,7 +137,7 @@ impl MarketWriter {
         outcome
     }
 
-    /// The directory as it is now.
+    /// The current directory.
     pub fn directory(&self) -> &Directory {
         &self.current
     }
@@ -146,8 +145,7 @@ impl MarketWriter {
     fn take_directory(&mut self) {
         self.current = self.directory.load();
         let directory = Arc::clone(&self.current);
-        for listing in directory.listings_after(None) {
-            let Some(index) = directory.index_of(&listing.symbol) else { continue };
+        for (index, listing) in directory.listed() {
             if let Some(saved) = self.saved.remove(&listing.symbol) {
                 self.table.set(index, saved.value);
                 self.days.restore(index, &saved);
@@ -157,12 +155,11 @@ impl MarketWriter {
         self.days.end_listing();
     }
 
-    /// Begins the next trading day of each symbol whose listing says that it is another.
+    /// Begins the next trading day of each symbol whose listing tells one.
     fn renew_days(&mut self) {
         let directory = Arc::clone(&self.current);
         self.days.begin_listing();
-        for listing in directory.listings_after(None) {
-            let Some(index) = directory.index_of(&listing.symbol) else { continue };
+        for (index, listing) in directory.listed() {
             let value = self.table.get(index);
             if let Some(figures) = self.days.renew(index, listing, value.volume) {
                 self.table.set(index, with_figures(value, figures));
@@ -170,8 +167,8 @@ impl MarketWriter {
         }
     }
 
-    /// The lines that follow are numbered by another feed session than those before, which an
-    /// exchange begins with each start. `is_list_newer`: its list has been read since.
+    /// The lines that follow belong to another feed session, which an exchange begins at each of its
+    /// starts. `is_list_newer`: its list has been read since.
     pub fn begin_numbering(&mut self, is_list_newer: bool) {
         self.days.begin_numbering();
         self.renew_days();
@@ -180,22 +177,22 @@ impl MarketWriter {
         }
     }
 
-    /// Whether a trading day has ended by this time of the exchange: its next one may be listed.
+    /// Whether some trading day has ended by this time of the exchange, so that the next one may be
+    /// listed.
     pub fn is_day_over(&self, now: TimestampMicros) -> bool {
         self.days.is_over(now)
     }
 
-    /// What is known up to `sequence` of a feed session, to go on from after a restart.
+    /// What is known up to `sequence` of a feed session, for the next process to go on from.
     pub fn checkpoint(&self, session: &CompactString, sequence: u64) -> Checkpoint {
-        let saved = |listing: &Listing| {
-            let index = self.current.index_of(&listing.symbol)?;
+        let saved = |(index, listing): (SymbolIndex, &Listing)| {
             let value = self.table.get(index);
             let is_known = value.has_price() || value.open_cents != 0;
             is_known.then(|| self.days.save(index, listing.symbol, value))
         };
-        // What waits to be listed is not forgotten over a list that could not be read.
+        // What waits to be listed is kept, in case the list could not be read.
         let waiting = self.saved.values().cloned();
-        let symbols = self.current.listings_after(None).filter_map(saved).chain(waiting).collect();
+        let symbols = self.current.listed().filter_map(saved).chain(waiting).collect();
         Checkpoint { session: session.clone(), sequence, symbols }
     }
 
@@ -205,23 +202,24 @@ impl MarketWriter {
         self.saved = symbols.collect();
     }
 
-    /// Place of a listed symbol.
+    /// The index of a listed symbol.
     pub fn index_of(&self, symbol: &Symbol) -> Option<SymbolIndex> {
         self.current.index_of(symbol)
     }
 
-    /// Lines of another feed session follow, from `first_sequence` on.
+    /// Another feed session follows, from `first_sequence` on.
     pub fn begin_session(&mut self, session: &str, first_sequence: u64) {
         self.ordinal = self.status.begin_session(session, first_sequence);
     }
 
-    /// The feed connection is up or lost; every stream is told.
+    /// The feed is connected, or lost. Every stream is told.
     pub fn set_up(&self, up: bool) {
         self.status.set_up(up);
         self.watchers.wake_all();
     }
 
-    /// Takes one print: table first, then ring, so that whoever hears of it finds it.
+    /// Takes a print: into the table first, then into the ring, so that a reader of the tick finds its
+    /// value.
     pub fn print(&mut self, print: &Print) {
         let cents = print.price.cents();
         let mut value = self.table.get(print.symbol);
@@ -244,7 +242,7 @@ impl MarketWriter {
         }
     }
 
-    /// Takes a print out of the last price and of the day's figures.
+    /// Takes a void trade out of the last price and the day's figures.
     pub fn bust(&mut self, bust: &Bust) {
         let Bust { symbol, execution, .. } = *bust;
         let given = (bust.price.map(PriceCents::cents), bust.num_shares);
@@ -252,6 +250,7 @@ impl MarketWriter {
         let TakenBack { shares, is_of_day, .. } = taken;
         let mut value = self.table.get(symbol);
         let counted = if bust.counts_volume && is_of_day { shares } else { 0 };
+        // Saturating: a bust of a print that is not remembered may tell more shares than counted.
         value.volume = value.volume.saturating_sub(counted);
         let mut value = with_figures(value, self.days.figures(symbol, value.volume));
         let last = taken.new_last.filter(|last| last.cents != value.price_cents);
@@ -289,7 +288,7 @@ impl MarketWriter {
         }
     }
 
-    /// Ends a batch: wakes the shards that sleep and care, once each.
+    /// Ends a batch: wakes each shard that sleeps and watches one of the changed symbols, once.
     pub fn end_batch(&mut self, last_sequence: u64) {
         self.status.set_sequence(last_sequence);
         if self.batch_overflowed {

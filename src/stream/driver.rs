@@ -13,35 +13,35 @@ use crate::shutdown::Shutdown;
 
 use super::hub::{Hub, Next};
 
-/// Between two slices of a busy hub. A real timer, because yielding runs the same task queue again
-/// and starves the HTTP tasks of the shard for as long as 100 ms.
+/// Pause between two slices of a busy hub. It is a real timer because yielding runs the same task
+/// queue again, which starves the HTTP tasks of the shard for up to 100 ms.
 const BETWEEN_SLICES: Duration = Duration::from_micros(1);
 
-/// Longest sleep of a hub: closed clients are noticed, and deadlines kept, at least this often.
+/// Longest sleep of a hub, after which it looks at closed sockets and at deadlines.
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 
-/// Pause between two bunches of goodbyes.
+/// Pause between two batches of goodbyes.
 const BETWEEN_GOODBYES: Duration = Duration::from_millis(5);
 
-/// Runs a shard's streams until the process stops; then ends them, spread over the drain time. The
+/// Runs a shard's streams until the process stops, then ends them, spread over the drain time. The
 /// hub is borrowed only within a slice.
 pub async fn drive(hub: Rc<RefCell<Hub>>, watch: Arc<ShardWatch>, shutdown: Shutdown) {
     while !shutdown.is_requested() {
         step(&hub, &watch).await;
     }
-    // A process that a dead thread takes down has no time for manners.
+    // A process that a dead thread takes down does not wait.
     let in_peace = shutdown.is_asked();
     let mut goodbyes = hub.borrow().plan_goodbyes(in_peace);
     while !hub.borrow().is_empty() {
         hub.borrow_mut().say_goodbyes(&mut goodbyes);
-        or(step_for_good(&hub, &watch), async {
+        or(step_forever(&hub, &watch), async {
             sleep(BETWEEN_GOODBYES).await;
         })
         .await;
     }
 }
 
-async fn step_for_good(hub: &RefCell<Hub>, watch: &ShardWatch) {
+async fn step_forever(hub: &RefCell<Hub>, watch: &ShardWatch) {
     loop {
         step(hub, watch).await;
     }
@@ -55,7 +55,7 @@ async fn step(hub: &RefCell<Hub>, watch: &ShardWatch) {
             sleep(BETWEEN_SLICES).await;
         }
         Next::Rest(rest) => {
-            // Prices wait for the rest to end: the feed is not asked to wake this shard.
+            // Ticks wait for the end of the rest, so the feed is not asked to wake this shard.
             let urgent = poll_fn(|context| {
                 let mut hub = hub.borrow_mut();
                 if hub.has_urgent_work() {

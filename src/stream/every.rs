@@ -1,83 +1,131 @@
 use crate::types::SymbolIndex;
 
-use super::connection::DirtySet;
+use super::frame::Gap;
 use super::history::{History, PrintNumber};
+use super::slot_set::SlotSet;
 
-/// Feed sequences, both included, between which prints may be missing from a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub from: u64,
-    pub to: u64,
-}
-
-/// What a stream has beside the rest when it wants every print: where it stands in the shard's
-/// history, for each subscription.
+/// Where a stream with `mode=every` stands in the shard's history, for each of its subscriptions.
 ///
-/// A stream that falls behind what is kept is told of a gap and goes on with the newest price.
+/// A stream that falls out of the history is told of a gap and goes on with the newest price.
 #[derive(Debug)]
 pub(super) struct EveryPrint {
-    /// By slot: the number of the print that it is sent next.
+    /// By slot: the next print to send.
     next: Vec<PrintNumber>,
-    /// Slots with prints that it has not been sent.
-    pub prints: DirtySet,
-    /// Lost and not told yet.
-    pub gap: Option<Gap>,
-    /// The feed's session is another than before, and the stream has not been told.
-    pub reset: bool,
+    /// Slots with prints that have not been sent.
+    unsent: SlotSet,
+    /// Lost, and not told yet.
+    gap: Option<Gap>,
+    /// The feed began another session, which has not been told yet.
+    owes_reset: bool,
     /// Everything up to this feed sequence has been sent.
-    pub clear_sequence: u64,
+    sent_sequence: u64,
 }
 
 impl EveryPrint {
-    /// A stream that has had everything up to a feed sequence.
-    pub fn new(clear_sequence: u64) -> Self {
-        Self { next: Vec::new(), prints: DirtySet::new(0), gap: None, reset: false, clear_sequence }
+    /// A stream that has received everything up to a feed sequence.
+    pub fn new(sent_sequence: u64) -> Self {
+        let unsent = SlotSet::new(0);
+        Self { next: Vec::new(), unsent, gap: None, owes_reset: false, sent_sequence }
     }
 
     /// Whether there is anything to send.
     pub fn has_news(&self) -> bool {
-        self.gap.is_some() || self.reset || !self.prints.is_empty()
+        self.gap.is_some() || self.owes_reset || !self.unsent.is_empty()
     }
 
-    /// What is not sent yet up to this feed sequence never will be.
+    /// What has not been sent up to this feed sequence never will be.
     pub fn lose_up_to(&mut self, sequence: u64) {
-        let from = self.gap.map_or(self.clear_sequence + 1, |before| before.from);
+        let from = self.gap.map_or(self.sent_sequence + 1, |before| before.from);
         if from <= sequence {
             self.gap = Some(Gap { from, to: sequence });
         }
     }
 
-    /// Prints of another session follow; what is owed of the one before is lost.
+    /// Prints of another session follow. What the stream lacks of the one before is lost.
     pub fn begin_session(&mut self, first_sequence: u64) {
-        self.reset = true;
+        self.owes_reset = true;
         self.gap = None;
-        self.prints.clear();
-        self.clear_sequence = first_sequence.saturating_sub(1);
+        self.unsent.clear();
+        // A session whose first sequence is 0 has nothing before it either.
+        self.sent_sequence = first_sequence.saturating_sub(1);
     }
 
-    /// A subscription more: it begins with the symbol's next print.
+    /// Everything up to this feed sequence has been sent.
+    pub fn note_sent(&mut self, sequence: u64) {
+        self.sent_sequence = sequence;
+    }
+
+    /// Takes the news of another session.
+    pub fn take_reset(&mut self) -> bool {
+        std::mem::take(&mut self.owes_reset)
+    }
+
+    /// Takes the news of a gap.
+    pub fn take_gap(&mut self) -> Option<Gap> {
+        self.gap.take()
+    }
+
+    /// The news of another session was not sent.
+    pub fn owe_reset(&mut self) {
+        self.owes_reset = true;
+    }
+
+    /// The news of a gap was not sent.
+    pub fn owe_gap(&mut self, gap: Gap) {
+        self.gap = Some(gap);
+    }
+
+    /// Adds a subscription, which begins with the symbol's next print.
     pub fn subscribe(&mut self, symbol: SymbolIndex, history: &History) {
         self.next.push(history.next(symbol));
-        self.prints.grow(self.next.len());
+        self.unsent.grow(self.next.len());
     }
 
-    /// A subscription less; the last one takes its slot.
-    pub fn unsubscribe(&mut self, slot: u16) {
-        if usize::from(slot) < self.next.len() {
-            self.next.swap_remove(usize::from(slot));
-            self.prints.swap_remove(slot, self.next.len());
-        }
+    /// Removes a subscription. The last one, `last`, moves to its slot.
+    pub fn unsubscribe(&mut self, slot: u16, last: u16) {
+        assert!(
+            usize::from(last) + 1 == self.next.len() && slot <= last,
+            "each subscription has a position in the history"
+        );
+        self.next.swap_remove(usize::from(slot));
+        self.unsent.swap_remove(slot, last);
     }
 
-    /// Which print of a slot's symbol is sent next.
+    /// The next print of a slot's symbol to send.
+    #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
     pub fn next(&self, slot: u16) -> PrintNumber {
-        self.next.get(usize::from(slot)).copied().unwrap_or(0)
+        self.next[usize::from(slot)]
     }
 
-    /// The stream stands before this print of the slot's symbol now.
+    /// Moves the stream to this print of the slot's symbol.
+    #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
     pub fn stand_at(&mut self, slot: u16, number: PrintNumber) {
-        if let Some(next) = self.next.get_mut(usize::from(slot)) {
-            *next = number;
-        }
+        self.next[usize::from(slot)] = number;
+    }
+
+    /// A slot has prints to send.
+    #[inline]
+    pub fn mark(&mut self, slot: u16) {
+        self.unsent.insert(slot);
+    }
+
+    /// A slot has no prints to send.
+    pub fn unmark(&mut self, slot: u16) {
+        self.unsent.remove(slot);
+    }
+
+    /// No slot has prints to send.
+    pub fn unmark_all(&mut self) {
+        self.unsent.clear();
+    }
+
+    /// Takes out a slot with prints to send: the first at or after `turn`, wrapping around.
+    pub fn pop_marked(&mut self, turn: u16) -> Option<u16> {
+        self.unsent.pop(turn)
+    }
+
+    /// All slots with prints to send.
+    pub fn marked(&self) -> impl Iterator<Item = u16> {
+        self.unsent.iter()
     }
 }

@@ -1,9 +1,7 @@
-//! The bytes of a stream: head, events and comments (WHATWG HTML, "Server-sent events").
+//! The bytes of a stream: its head, its events, its comments (WHATWG HTML, "Server-sent events").
 
 use crate::market::LastValue;
 use crate::types::{Symbol, TimestampMicros};
-
-use super::every::Gap;
 
 /// Longest price frame: fixed text, a symbol of 15 bytes, and two numbers of 20.
 pub(super) const MAX_FRAME_BYTES: usize = 112;
@@ -15,24 +13,24 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\n\
     X-Accel-Buffering: no\r\n\
     Connection: close\r\n\r\n";
 
-/// Between the two halves of an id on a stream of prices and orders: the place in the feed, and that
-/// among the orders' changes.
+/// Separates the two halves of an id on a stream of prices and orders: the position in the feed, and
+/// the cursor into the changes of orders.
 pub const ID_SEPARATOR: u8 = b'/';
 
-/// What breaks the silence of a stream after the heartbeat interval.
+/// What breaks a stream's silence after the heartbeat interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Heartbeat {
-    /// `: hb`, which costs least and which a page never sees. No empty line follows: some clients would
-    /// make an empty message of it.
+    /// `: hb`, which costs least, and which a page never sees. No empty line follows: some clients
+    /// would take it for an empty message.
     #[default]
     Comment,
-    /// `event: heartbeat`, for a page that has to tell silence from a frozen server.
+    /// `event: heartbeat`, for a page that must tell silence from a frozen server.
     Event,
 }
 
 impl Heartbeat {
-    /// What is sent.
+    /// The bytes that are sent.
     pub(super) fn frame(self) -> &'static [u8] {
         match self {
             Self::Comment => b": hb\n",
@@ -41,24 +39,24 @@ impl Heartbeat {
     }
 }
 
-/// What came before and what follows do not belong together; a snapshot follows.
+/// What follows does not continue what came before; it begins with a snapshot.
 pub(super) const RESET: &[u8] = b"event: reset\ndata: {}\n\n";
-/// The exchange feed is lost.
+/// The connection to the exchange's feed is lost.
 pub(super) const FEED_DOWN: &[u8] = b"event: feed\ndata: {\"up\":false}\n\n";
-/// The exchange feed is back.
+/// The connection to the exchange's feed is back.
 pub(super) const FEED_UP: &[u8] = b"event: feed\ndata: {\"up\":true}\n\n";
 
-/// Where a client's knowledge ends: everything up to `sequence` of `session` has reached it.
+/// Where a client resumes: it has received everything up to `sequence` of `session`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResumePoint {
-    /// Feed session, as the exchange names it.
+    /// The feed session, as the exchange names it.
     pub session: String,
-    /// Sequence in that session.
+    /// The sequence in that session.
     pub sequence: u64,
 }
 
 impl ResumePoint {
-    /// Reads an `id:` that a stream has sent, `E-S`; `None` for anything else.
+    /// Parses an `id:` that a stream has sent, `session-sequence`; `None` for anything else.
     pub fn parse(id: &str) -> Option<Self> {
         let (session, sequence) = id.rsplit_once('-')?;
         let sequence = sequence.parse().ok()?;
@@ -66,14 +64,58 @@ impl ResumePoint {
     }
 }
 
-/// What the first bytes of a stream say.
+/// Feed sequences, both included, between which a stream may lack prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub from: u64,
+    pub to: u64,
+}
+
+/// One encoded `price` event, shared by all streams that send it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PriceFrame {
+    bytes: [u8; MAX_FRAME_BYTES],
+    length: u8,
+}
+
+impl PriceFrame {
+    /// A copy of an encoded event.
+    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "asserted")]
+    pub fn new(encoded: &[u8]) -> Self {
+        const { assert!(MAX_FRAME_BYTES <= u8::MAX as usize) };
+        assert!(encoded.len() <= MAX_FRAME_BYTES, "the longest price frame fits");
+        let mut bytes = [0; MAX_FRAME_BYTES];
+        bytes[..encoded.len()].copy_from_slice(encoded);
+        Self { bytes, length: encoded.len() as u8 }
+    }
+
+    /// Leaves the frame empty, until it is encoded again.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// The encoded event.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "the length is at most MAX_FRAME_BYTES")]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl Default for PriceFrame {
+    fn default() -> Self {
+        Self { bytes: [0; MAX_FRAME_BYTES], length: 0 }
+    }
+}
+
+/// What the `open` event of a stream says.
 #[derive(Debug)]
 pub(super) struct Opening<'a> {
     pub stream_id: &'a str,
     pub symbols: &'a [Symbol],
     pub heartbeat_ms: u64,
     pub retry_ms: u32,
-    /// The client asked to resume from something that is gone.
+    /// The client asked to resume from a point that is unknown or gone.
     pub reset: bool,
     pub feed_up: bool,
 }
@@ -82,18 +124,18 @@ fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// The head of a stream alone, as `HEAD` is answered.
+/// The head of a stream alone, for `HEAD` requests.
 pub fn stream_head() -> Vec<u8> {
     HEAD.as_bytes().to_vec()
 }
 
-/// Whether these bytes begin a stream.
-pub(super) fn begin_stream(bytes: &[u8]) -> bool {
+/// Whether these bytes are the beginning of a stream.
+pub(super) fn is_beginning(bytes: &[u8]) -> bool {
     bytes.starts_with(HEAD.as_bytes())
 }
 
-/// Appends the beginning of an `open` event. Every block has data: some clients make an empty message
-/// of one that has none, and others heed a `retry:` only beside data.
+/// Appends the beginning of an `open` event. Every event has data: some clients take one without for
+/// an empty message, and others ignore a `retry:` without data.
 fn write_open(out: &mut Vec<u8>, retry_ms: u32) {
     out.extend_from_slice(HEAD.as_bytes());
     out.extend_from_slice(b"event: open\nretry: ");
@@ -137,7 +179,7 @@ pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
     }
 }
 
-/// A stream that ends at once, for a browser that shall come back later: an `EventSource` gives up
+/// A stream that ends at once, for a browser that is to come back later: an `EventSource` gives up
 /// for good on any answer but 200.
 pub fn come_back_later(retry_ms: u32) -> Vec<u8> {
     let mut out = stream_head();
@@ -145,7 +187,7 @@ pub fn come_back_later(retry_ms: u32) -> Vec<u8> {
     out
 }
 
-/// Appends a `price` event with a symbol's newest price.
+/// Appends a `price` event with the newest price of a symbol.
 pub fn write_price(out: &mut Vec<u8>, symbol: &Symbol, value: &LastValue) {
     write_print(out, symbol, value.price_cents, value.timestamp);
 }
@@ -166,7 +208,7 @@ pub(super) fn write_print(
     out.extend_from_slice(b"}\n\n");
 }
 
-/// Appends a `gap` event: prints of these feed sequences, both included, may be missing.
+/// Appends a `gap` event.
 pub(super) fn write_gap(out: &mut Vec<u8>, gap: Gap) {
     out.extend_from_slice(b"event: gap\ndata: {\"from\":");
     push_number(out, gap.from);
@@ -175,8 +217,8 @@ pub(super) fn write_gap(out: &mut Vec<u8>, gap: Gap) {
     out.extend_from_slice(b"}\n\n");
 }
 
-/// Takes the end off the last event of `out`, so that an `id:` line can follow. False where no event
-/// ends there.
+/// Reopens the last event of `out` for its `id:`, which the caller appends before it calls
+/// [`end_event`]. False when `out` does not end with an event.
 pub(super) fn open_last_event(out: &mut Vec<u8>) -> bool {
     let ends = out.ends_with(b"\n\n");
     if ends {
@@ -191,14 +233,14 @@ pub(super) fn end_event(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends a place in the feed as ids carry it.
+/// Appends a position in the feed as ids carry it.
 pub(super) fn write_point(out: &mut Vec<u8>, session: &str, sequence: u64) {
     out.extend_from_slice(session.as_bytes());
     out.push(b'-');
     push_number(out, sequence);
 }
 
-/// Appends the last words of a stream that the server ends.
+/// Appends the last event of a stream that the server ends.
 pub(super) fn write_goodbye(out: &mut Vec<u8>, retry_ms: u32) {
     out.extend_from_slice(b"event: goodbye\ndata: {}\nretry: ");
     push_number(out, retry_ms);

@@ -1,70 +1,71 @@
-use crate::market::{Directory, LastValueTable};
-use crate::types::{MAX_SYMBOLS, SymbolIndex};
+use crate::market::{Directory, LastValueTable, SymbolMap};
+use crate::types::SymbolIndex;
 
-use super::frame::{MAX_FRAME_BYTES, write_price};
+use super::frame::{MAX_FRAME_BYTES, PriceFrame, write_price};
 
-/// One symbol's newest price frame, encoded once and sent to everybody who wants it.
-#[derive(Debug)]
-struct Frame {
-    bytes: [u8; MAX_FRAME_BYTES],
-    length: u8,
-}
-
-/// The newest price frame of each symbol that somebody watches, encoded when it is first wanted
-/// after a change.
+/// The newest price frame of each watched symbol, encoded when it is first wanted after a change and
+/// shared by all streams.
 #[derive(Debug)]
 pub(super) struct FrameCache {
-    frames: Vec<Option<Box<Frame>>>,
+    frames: SymbolMap<Option<Box<PriceFrame>>>,
     scratch: Vec<u8>,
 }
 
 impl FrameCache {
+    /// An empty cache.
     pub fn new() -> Self {
-        let frames = std::iter::repeat_with(|| None).take(MAX_SYMBOLS).collect();
+        let frames = SymbolMap::filled_with(|| None);
         Self { frames, scratch: Vec::with_capacity(MAX_FRAME_BYTES) }
     }
 
-    /// The symbol changed: its frame is encoded anew when somebody wants it.
-    pub fn invalidate(&mut self, index: SymbolIndex) {
-        if let Some(Some(frame)) = self.frames.get_mut(index.get()) {
-            frame.length = 0;
+    /// The symbol has changed: the next call of [`get`](Self::get) encodes it again.
+    pub fn invalidate(&mut self, symbol: SymbolIndex) {
+        if let Some(frame) = &mut self.frames[symbol] {
+            frame.clear();
         }
     }
 
-    /// Nobody watches the symbol any longer: its memory goes.
-    pub fn forget(&mut self, index: SymbolIndex) {
-        if let Some(slot) = self.frames.get_mut(index.get()) {
-            *slot = None;
-        }
+    /// No stream watches the symbol any longer: frees its memory.
+    pub fn forget(&mut self, symbol: SymbolIndex) {
+        self.frames[symbol] = None;
     }
 
-    /// The frame of a symbol, and the price in it when it was encoded by this call. Empty for a
+    /// The frame of a watched symbol, and the price in it if this call has encoded it. Empty for a
     /// symbol that has never traded.
+    #[inline]
     pub fn get(
         &mut self,
-        index: SymbolIndex,
+        symbol: SymbolIndex,
         table: &LastValueTable,
         directory: &Directory,
     ) -> (&[u8], Option<i64>) {
-        let Some(slot) = self.frames.get_mut(index.get()) else { return (&[], None) };
-        let frame =
-            slot.get_or_insert_with(|| Box::new(Frame { bytes: [0; MAX_FRAME_BYTES], length: 0 }));
-        let mut encoded_price = None;
-        if frame.length == 0 {
-            let value = table.get(index);
-            if let (true, Some(listing)) = (value.has_price(), directory.listing(index)) {
-                self.scratch.clear();
-                write_price(&mut self.scratch, &listing.symbol, &value);
-                debug_assert!(self.scratch.len() <= MAX_FRAME_BYTES, "the longest frame fits");
-                for (to, from) in frame.bytes.iter_mut().zip(&self.scratch) {
-                    *to = *from;
-                }
-                frame.length = u8::try_from(self.scratch.len()).unwrap_or(0);
-                encoded_price = Some(value.price_cents);
-            }
+        let frame = self.frames[symbol].get_or_insert_with(Box::default);
+        if !frame.bytes().is_empty() {
+            return (frame.bytes(), None);
         }
-        (frame.bytes.get(..usize::from(frame.length)).unwrap_or_default(), encoded_price)
+        let price_cents = encode(&mut self.scratch, symbol, table, directory);
+        **frame = PriceFrame::new(&self.scratch);
+        (frame.bytes(), price_cents)
     }
+}
+
+/// Encodes the symbol's newest price; nothing where it has never traded.
+fn encode(
+    out: &mut Vec<u8>,
+    symbol: SymbolIndex,
+    table: &LastValueTable,
+    directory: &Directory,
+) -> Option<i64> {
+    out.clear();
+    let value = table.get(symbol);
+    if !value.has_price() {
+        return None;
+    }
+    let Some(listing) = directory.listing(symbol) else {
+        unreachable!("a symbol is listed before it is watched, and its listing stays")
+    };
+    write_price(out, &listing.symbol, &value);
+    Some(value.price_cents)
 }
 
 #[cfg(test)]
@@ -82,6 +83,6 @@ mod tests {
             ..LastValue::default()
         };
         write_price(&mut out, &Symbol::new("ABCDEFGHIJKLMNO").unwrap(), &value);
-        assert!(out.len() <= MAX_FRAME_BYTES, "{}", out.len());
+        assert_eq!(PriceFrame::new(&out).bytes(), out);
     }
 }

@@ -1,67 +1,40 @@
-//! The end of a server: every stream is told, a few at a time, so that not everybody comes back to
-//! the others at once.
+//! The end of a server: all streams are told, a few at a time, so that their clients do not all
+//! return to the other servers at once.
 
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
+use super::limits::{LEAST_GOODBYES_A_SECOND, millis};
 
-use super::frame::write_goodbye;
-use super::hub::Hub;
-use super::limits::{LEAST_GOODBYES_A_SECOND, RETRY_MS};
-
-/// When which streams are told.
+/// The pace at which streams are told.
 #[derive(Debug)]
 pub(super) struct Goodbyes {
     began: Instant,
-    a_second: u64,
-    said: u64,
+    /// `None`: all at once.
+    per_second: Option<u64>,
+    said: u128,
 }
 
 impl Goodbyes {
-    /// For so many streams within a time: evenly, and not slower than need be.
-    fn new(streams: usize, within: Duration) -> Self {
-        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        let streams = u64::try_from(streams).unwrap_or(u64::MAX);
-        let a_second = match millis {
-            0 => u64::MAX,
-            millis => (streams.saturating_mul(1_000) / millis).max(LEAST_GOODBYES_A_SECOND),
-        };
-        Self { began: Instant::now(), a_second, said: 0 }
+    /// Spreads so many goodbyes evenly over `within`, but no thinner than they need be.
+    pub fn new(streams: usize, within: Duration) -> Self {
+        let per_second = (streams as u64 * 1_000)
+            .checked_div(millis(within))
+            .map(|per_second| per_second.max(LEAST_GOODBYES_A_SECOND));
+        Self { began: Instant::now(), per_second, said: 0 }
     }
 
     /// How many are to be told now.
-    fn due(&mut self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.began).as_micros();
-        let elapsed_micros = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        // One at once, so that a lone stream waits for nothing.
-        let so_far = (self.a_second.saturating_mul(elapsed_micros) / 1_000_000).saturating_add(1);
-        let so_far = if self.a_second == u64::MAX { u64::MAX } else { so_far };
-        let due = so_far.saturating_sub(self.said);
-        self.said = so_far;
-        due
-    }
-}
-
-impl Hub {
-    /// Spreads the ends of all streams over the drain time, or says them at once.
-    pub(super) fn plan_goodbyes(&self, in_peace: bool) -> Goodbyes {
-        Goodbyes::new(self.len(), if in_peace { self.limits.drain } else { Duration::ZERO })
-    }
-
-    /// Tells those clients whose turn it is that the server goes, and closes their streams.
-    pub(super) fn say_goodbyes(&mut self, goodbyes: &mut Goodbyes) {
-        let due = usize::try_from(goodbyes.due(Instant::now())).unwrap_or(usize::MAX);
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).take(due).collect();
-        for key in keys {
-            let Some(connection) = self.connections.get(key) else { continue };
-            self.scratch.clear();
-            // A frame that was cut must be ended first: it would swallow the goodbye.
-            self.scratch.extend_from_slice(&connection.unsent);
-            write_goodbye(&mut self.scratch, rand::rng().random_range(RETRY_MS));
-            let _best_effort = connection.socket.send(&self.scratch);
-            self.metrics.closed_shutdown.inc();
-            self.close(key);
-        }
+    pub fn due(&mut self, now: Instant) -> usize {
+        let elapsed_micros = now.duration_since(self.began).as_micros();
+        // One at once: a lone stream does not wait.
+        let by_now = self.per_second.map_or(u128::MAX, |per_second| {
+            u128::from(per_second) * elapsed_micros / 1_000_000 + 1
+        });
+        assert!(by_now >= self.said, "time goes forward, and with it the number of goodbyes");
+        let due = by_now - self.said;
+        self.said = by_now;
+        // More than there can be streams: all of them.
+        usize::try_from(due).unwrap_or(usize::MAX)
     }
 }
 
@@ -80,6 +53,6 @@ mod tests {
         let began = few.began;
         assert!(few.due(began + Duration::from_millis(50)) >= 100);
         let mut none = Goodbyes::new(100_000, Duration::ZERO);
-        assert_eq!(none.due(Instant::now()), u64::MAX);
+        assert_eq!(none.due(Instant::now()), usize::MAX);
     }
 }

@@ -1,83 +1,77 @@
 use std::collections::VecDeque;
 
-use crate::types::{MAX_SYMBOLS, SymbolIndex};
+use crate::market::SymbolMap;
+use crate::types::SymbolIndex;
 
-use super::frame::MAX_FRAME_BYTES;
+use super::frame::PriceFrame;
 
-/// Number of a print among those of its symbol that this shard has kept, counted on and on.
+/// Number of a print among those of its symbol that this shard has kept. It wraps.
 pub(super) type PrintNumber = u32;
 
-/// One print, encoded once and sent to everybody who wants each of them.
+/// One print, encoded once for all streams that want every print.
 #[derive(Debug)]
 struct Slot {
     symbol: SymbolIndex,
-    length: u8,
-    bytes: [u8; MAX_FRAME_BYTES],
+    frame: PriceFrame,
 }
 
 /// The kept prints of one symbol.
 #[derive(Debug, Default)]
 struct SymbolPrints {
-    /// Number of the oldest that is still kept.
+    /// Number of the oldest one.
     first: PrintNumber,
-    /// Where each of them lies, oldest first.
+    /// The slot of each of them, oldest first.
     slots: VecDeque<u32>,
 }
 
 impl SymbolPrints {
+    #[expect(clippy::cast_possible_truncation, reason = "at most the capacity, which is a u32")]
     fn next(&self) -> PrintNumber {
-        // Never more than the capacity, which is a `u32`.
-        self.first.wrapping_add(u32::try_from(self.slots.len()).unwrap_or(u32::MAX))
+        self.first.wrapping_add(self.slots.len() as u32)
     }
 }
 
-/// The newest prints of the symbols whose every print somebody wants, for all streams of a shard
-/// together: a stream keeps numbers, never prints. When it is full the oldest print goes, and a
-/// stream that had not been sent it finds it missing.
+/// The newest prints of the symbols that some stream wants every print of, shared by all streams of
+/// the shard: a stream holds numbers, never prints. When the history is full the oldest print goes,
+/// and a stream that has not been sent it finds that it is missing.
 #[derive(Debug)]
 pub(super) struct History {
     slots: Vec<Slot>,
     capacity: u32,
-    /// Where the next print goes once all slots are taken: where the oldest is.
+    /// Once all slots are in use: the slot of the oldest print, where the next one goes.
     oldest: u32,
-    by_symbol: Vec<SymbolPrints>,
+    by_symbol: SymbolMap<SymbolPrints>,
 }
 
 impl History {
-    /// Room for `capacity` prints, at least one. Their memory is taken as they come.
+    /// Room for `capacity` prints, at least one. Memory is allocated as they come.
     pub fn new(capacity: u32) -> Self {
-        let by_symbol = std::iter::repeat_with(SymbolPrints::default).take(MAX_SYMBOLS).collect();
+        let by_symbol = SymbolMap::filled_with(SymbolPrints::default);
         Self { slots: Vec::new(), capacity: capacity.max(1), oldest: 0, by_symbol }
     }
 
-    /// Keeps the frame of a print.
+    /// Keeps the encoded frame of a print.
+    #[expect(clippy::cast_possible_truncation, reason = "below the capacity, which is a u32")]
     pub fn push(&mut self, symbol: SymbolIndex, frame: &[u8]) {
-        let mut bytes = [0; MAX_FRAME_BYTES];
-        let Some(to) = bytes.get_mut(..frame.len()) else {
-            debug_assert!(false, "the longest frame fits");
-            return;
-        };
-        to.copy_from_slice(frame);
-        let length = u8::try_from(frame.len()).unwrap_or(u8::MAX);
-        let slot = Slot { symbol, length, bytes };
+        let slot = Slot { symbol, frame: PriceFrame::new(frame) };
         let place = if self.slots.len() < self.capacity as usize {
             self.slots.push(slot);
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+            self.slots.len() as u32 - 1
         } else {
             let place = self.oldest;
             self.oldest = if place + 1 == self.capacity { 0 } else { place + 1 };
-            let Some(old) = self.slots.get_mut(place as usize) else { return };
-            let old = std::mem::replace(old, slot);
-            self.lose(&old, place);
+            let Some(oldest) = self.slots.get_mut(place as usize) else {
+                unreachable!("the oldest print has a slot below the capacity")
+            };
+            let old = std::mem::replace(oldest, slot);
+            self.lose(old.symbol, place);
             place
         };
-        if let Some(prints) = self.by_symbol.get_mut(symbol.get()) {
-            prints.slots.push_back(place);
-        }
+        self.by_symbol[symbol].slots.push_back(place);
     }
 
-    fn lose(&mut self, old: &Slot, place: u32) {
-        let Some(prints) = self.by_symbol.get_mut(old.symbol.get()) else { return };
+    fn lose(&mut self, symbol: SymbolIndex, place: u32) {
+        let prints = &mut self.by_symbol[symbol];
         // Otherwise the symbol has been forgotten since.
         if prints.slots.front() == Some(&place) {
             prints.slots.pop_front();
@@ -85,34 +79,33 @@ impl History {
         }
     }
 
-    /// Nobody wants each print of the symbol any longer.
+    /// No stream wants every print of the symbol any longer.
     pub fn forget(&mut self, symbol: SymbolIndex) {
-        if let Some(prints) = self.by_symbol.get_mut(symbol.get()) {
-            *prints = SymbolPrints { first: prints.next(), ..SymbolPrints::default() };
-        }
+        let prints = &mut self.by_symbol[symbol];
+        *prints = SymbolPrints { first: prints.next(), ..SymbolPrints::default() };
     }
 
-    /// Number of the print that comes next: a stream that has all so far stands there.
+    /// The number of the symbol's next print. A stream that has been sent everything stands there.
     pub fn next(&self, symbol: SymbolIndex) -> PrintNumber {
-        self.by_symbol.get(symbol.get()).map_or(0, SymbolPrints::next)
+        self.by_symbol[symbol].next()
     }
 
-    /// Whether a stream that stands at `number` can go on from there: whether nothing from there on
-    /// is gone.
+    /// Whether a stream that stands at `number` can go on from there without a loss.
     pub fn reaches_back_to(&self, symbol: SymbolIndex, number: PrintNumber) -> bool {
-        // A number that is not behind the oldest is at most the length ahead of it, also when it
-        // has wrapped.
-        self.by_symbol
-            .get(symbol.get())
-            .is_none_or(|prints| number.wrapping_sub(prints.first) as usize <= prints.slots.len())
+        let prints = &self.by_symbol[symbol];
+        // A number that is not older than the first is at most the length past it, wrapped or not.
+        number.wrapping_sub(prints.first) as usize <= prints.slots.len()
     }
 
-    /// The frame of a print; `None` when there is none of this number yet, or no longer.
+    /// The frame of a print; `None` when there is no such print yet, or no longer.
     pub fn frame(&self, symbol: SymbolIndex, number: PrintNumber) -> Option<&[u8]> {
-        let prints = self.by_symbol.get(symbol.get())?;
+        let prints = &self.by_symbol[symbol];
         let place = prints.slots.get(number.wrapping_sub(prints.first) as usize)?;
-        let slot = self.slots.get(*place as usize)?;
-        slot.bytes.get(..usize::from(slot.length))
+        let Some(slot) = self.slots.get(*place as usize) else {
+            unreachable!("a symbol's prints lie in slots of the history")
+        };
+        debug_assert!(slot.symbol == symbol, "a kept print is of the symbol that lists it");
+        Some(slot.frame.bytes())
     }
 }
 
@@ -173,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_wrap() {
+    fn print_numbers_wrap() {
         let mut history = History::new(2);
         let a = symbol(0);
-        history.by_symbol[0].first = u32::MAX;
+        history.by_symbol[a].first = u32::MAX;
         history.push(a, b"1");
         history.push(a, b"2");
         assert_eq!(kept(&history, a, u32::MAX), ["1", "2"]);

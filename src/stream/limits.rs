@@ -2,38 +2,41 @@ use std::time::Duration;
 
 use crate::runtime::SocketLimits;
 
-/// Most symbols of one stream: a large watchlist, and 128 bytes of dirty set.
+/// Most symbols of one stream: a large watchlist, and 128 bytes for the set of those with news.
 pub const MAX_SYMBOLS_PER_STREAM: usize = 1_024;
 
-/// Most bytes composed for one send: about 170 price frames. More goes with the next.
+// A stream numbers its subscriptions with 16 bits.
+const _: () = assert!(MAX_SYMBOLS_PER_STREAM <= u16::MAX as usize);
+
+/// One send is composed until it has this many bytes: about 170 price frames. The rest goes with
+/// the next one.
 pub(super) const MAX_SEND_BYTES: usize = 16 * 1024;
 
-/// How many sends go by between two looks at the clock: at 4-5 us a send, 8 overrun the slice by
-/// less than a twentieth.
+/// Sends between two looks at the clock: at 4-5 us each, 8 overrun the slice by less than 5 %.
 pub(super) const SENDS_PER_CLOCK_LOOK: u32 = 8;
 
 /// Shortest time between two ids of one stream.
 pub(super) const ID_INTERVAL_MS: u64 = 1_000;
 
-/// Prints that a shard keeps by default for the streams that want every one: 1.3 s of 100,000 a
+/// Prints that a shard keeps by default for its streams with `mode=every`: 1.3 s of 100,000 a
 /// second, and 16 MiB when all are there.
 pub const DEFAULT_KEPT_PRINTS: u32 = 131_072;
 
-/// Range that each `retry:` is drawn from, of streams and of browsers that cannot be served now.
+/// Each `retry:` is drawn from this range, for streams and for browsers that cannot be served now.
 pub const RETRY_MS: std::ops::RangeInclusive<u32> = 1_000..=5_000;
 
-/// Least pace of the goodbyes of a stop, in streams a second: a server with few streams is gone at
-/// once, one with many lets them go evenly.
+/// A stopping server ends at least this many streams a second: with few streams it is gone at once,
+/// with many it spreads them evenly.
 pub(super) const LEAST_GOODBYES_A_SECOND: u64 = 2_000;
 
-/// What bounds the streams of one shard.
+/// The limits of one shard's streams.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
-    /// Longest time that a shard under load lets changes merge before it takes them; zero for none.
+    /// Longest rest of a shard under load, in which changes merge; zero for none.
     pub window: Duration,
-    /// Prints that are kept for the streams that want every one.
+    /// Prints kept for the streams with `mode=every`.
     pub kept_prints: u32,
-    /// Longest time over which a stop spreads its goodbyes.
+    /// Longest time over which a stopping server spreads its goodbyes.
     pub drain: Duration,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Duration,
@@ -47,8 +50,17 @@ pub struct StreamLimits {
 
 impl StreamLimits {
     pub(super) fn heartbeat_ms(&self) -> u64 {
-        u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX)
+        millis(self.heartbeat)
     }
+
+    pub(super) fn stall_ms(&self) -> u64 {
+        millis(self.stall)
+    }
+}
+
+/// A duration in milliseconds. One of more than 584 million years counts as the longest.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Default for StreamLimits {

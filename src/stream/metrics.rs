@@ -2,18 +2,20 @@ use prometheus_client::registry::Registry;
 
 use crate::metrics::{Counter, Gauge};
 
-/// What one shard's streams did, by reason. Counted on the shard, read by scrapes.
+use super::segment::Taken;
+
+/// What one shard's streams did. The shard counts, scrapes read.
 #[derive(Debug, Clone, Default)]
 pub struct StreamMetrics {
     /// Open streams.
     pub open: Gauge,
-    /// Streams taken over from the HTTP server.
+    /// Streams opened: taken over from the HTTP server.
     pub opened: Counter,
-    /// Closed because the client went.
+    /// Closed because the client went away.
     pub closed_by_client: Counter,
     /// Closed because the socket stayed full for too long.
     pub closed_stalled: Counter,
-    /// Closed because the server stops.
+    /// Closed because the server stopped.
     pub closed_shutdown: Counter,
     /// Successful sends.
     pub sends: Counter,
@@ -23,27 +25,44 @@ pub struct StreamMetrics {
     pub prices: Counter,
     /// Sends that found the socket full.
     pub blocked: Counter,
-    /// Times that a stream with news had to wait for its `maxRate`.
+    /// Waits of a stream with news for its `maxRate`.
     pub paced: Counter,
-    /// Prices that a newer one replaced before they were sent.
+    /// Prices replaced by a newer one before they were sent.
     pub merged_prices: Counter,
-    /// Gaps told to streams that want every print.
+    /// Gaps told to streams with `mode=every`.
     pub gaps: Counter,
-    /// Streams whose `Last-Event-ID` was good: they were sent what changed.
+    /// Streams whose `Last-Event-ID` was known: they were sent what had changed since.
     pub resumed: Counter,
-    /// Streams that were sent a `reset`: their id was unknown or too old, or the session ended.
+    /// Resets sent to streams: their id was unknown or too old, or the session ended.
     pub resets: Counter,
-    /// Changes of subscriptions of open streams.
+    /// Changes of the symbols of open streams.
     pub subscription_changes: Counter,
     /// Heartbeats sent, comments and events.
     pub heartbeats: Counter,
-    /// Ticks taken from the ring.
+    /// Ticks read from the ring.
     pub ticks: Counter,
-    /// Ticks that were overwritten before this shard read them; the last-value table stands in.
+    /// Ticks overwritten before this shard read them; the last-value table replaces them.
     pub lapped_ticks: Counter,
 }
 
 impl StreamMetrics {
+    /// Counts what the kernel took of a send.
+    pub(super) fn count_taken(&self, taken: Taken) {
+        let Taken { prices, gaps, heartbeats, id: _ } = taken;
+        self.prices.inc_by(prices);
+        if gaps + heartbeats > 0 {
+            self.gaps.inc_by(gaps);
+            self.heartbeats.inc_by(heartbeats);
+        }
+    }
+
+    /// Counts resets.
+    pub(super) fn count_resets(&self, resets: u64) {
+        if resets > 0 {
+            self.resets.inc_by(resets);
+        }
+    }
+
     /// Registers the metrics of one shard.
     pub fn register(&self, registry: &mut Registry, shard: u16) {
         let registry = registry.sub_registry_with_label(("shard".into(), shard.to_string().into()));

@@ -1,38 +1,34 @@
-//! Order events of a stream: each change of its user's orders, none left out. A slow client is a
-//! cursor here, never a queue.
-
-use std::task::{Context, Poll};
+//! The order events of one stream: every change of its user's orders, in order. However slow the
+//! client, all that is kept for it is a cursor, never a queue.
 
 use crate::types::{OrderId, UserId};
 
-use super::deadlines::ConnectionId;
+use super::connection_id::ConnectionId;
 use super::frame::{RESET, end_event, open_last_event};
-use super::hub::Hub;
 use super::limits::MAX_SEND_BYTES;
-use super::order_feed::{ChangedUsers, EventSink, OpenOrders, WrittenChanges};
-use super::segment::{Content, Segment};
+use super::order_source::{EventSink, OpenOrders, OrderSource, WrittenChanges};
 
 /// Where a stream begins with its user's orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrdersFrom {
-    /// With those that are open.
+    /// With the open ones.
     Open,
-    /// With those that are open, and word that what the client knew leads nowhere.
+    /// With the open ones, after a `reset`: the client's cursor is unknown.
     Reset,
-    /// Behind a cursor.
+    /// After a cursor.
     Cursor(u64),
 }
 
 /// How far a stream is with its user's orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OrderCursor {
+pub(super) struct OrderProgress {
     /// Everything up to here has been sent.
     cursor: u64,
-    /// Set while the open orders are sent.
+    /// Set while the open orders are being sent.
     opening: Option<Opening>,
     /// There may be changes after the cursor.
     has_news: bool,
-    /// What the client knew is lost, and it has not been told.
+    /// The client's cursor is lost, which it has not been told.
     owes_reset: bool,
 }
 
@@ -40,21 +36,21 @@ pub(super) struct OrderCursor {
 struct Opening {
     /// The open orders up to this one have been sent.
     after: Option<OrderId>,
-    /// Where the changes go on: nothing older is missing from the first of the open orders.
+    /// Where the changes continue: as of the first of the open orders.
     cursor: Option<u64>,
 }
 
 /// The order events of a stream.
 #[derive(Debug)]
 pub(super) struct OrderEvents {
-    pub user: UserId,
-    /// What the ids of events begin with: the last place in the feed that the client was told, and a
-    /// separator. Empty on a stream without prices.
-    pub id_prefix: Vec<u8>,
-    place: OrderCursor,
-    /// The store is asked for what is behind the cursor.
+    user: UserId,
+    /// What the ids of events begin with: the last position in the feed that the client was told,
+    /// and a separator. Empty on a stream without prices.
+    id_prefix: Vec<u8>,
+    progress: OrderProgress,
+    /// The store is being asked for the changes after the cursor.
     is_asked: bool,
-    /// What it said.
+    /// What it answered.
     stored: Option<StoredEvents>,
 }
 
@@ -63,222 +59,208 @@ pub(super) struct OrderEvents {
 pub struct StoredEvents {
     /// The events.
     pub bytes: Vec<u8>,
-    /// All up to here are in there.
+    /// They include all changes up to here.
     pub cursor: u64,
     /// There may be more.
     pub has_more: bool,
 }
 
-/// Changes that have to be read from the store.
+/// Changes to be read from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderQuestion {
-    id: ConnectionId,
+    pub(super) stream: ConnectionId,
     /// Whose.
     pub user: UserId,
-    /// Behind which cursor.
+    /// After which cursor.
     pub after: u64,
     /// What the ids of the events begin with.
     pub id_prefix: Vec<u8>,
 }
 
-/// What the store said.
+/// What the store answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreReply {
-    /// These.
+    /// These changes.
     Events(StoredEvents),
-    /// They are not kept any more.
+    /// The changes are no longer kept.
     Lost,
-    /// It could not say: the question comes again.
+    /// It could not read them; the question is asked again.
     Unavailable,
 }
 
+/// What [`OrderEvents::write`] appended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct WrittenOrders {
+    /// Set where an id was added to the last event before them: where that event ends now.
+    pub earlier_event_end: Option<usize>,
+    /// How many resets are among them.
+    pub resets: u64,
+    /// The next changes must be read from the store.
+    pub question: Option<OrderQuestion>,
+}
+
 impl OrderEvents {
+    /// The order events of a user from a point on.
     pub fn new(user: UserId, from: OrdersFrom, id_prefix: Vec<u8>) -> Self {
-        let cursor = if let OrdersFrom::Cursor(cursor) = from { cursor } else { 0 };
-        let opening = (!matches!(from, OrdersFrom::Cursor(_))).then(Opening::default);
+        let (cursor, opening) = match from {
+            OrdersFrom::Open | OrdersFrom::Reset => (0, Some(Opening::default())),
+            OrdersFrom::Cursor(cursor) => (cursor, None),
+        };
         let owes_reset = from == OrdersFrom::Reset;
-        let place = OrderCursor { cursor, opening, has_news: true, owes_reset };
-        Self { user, id_prefix, place, is_asked: false, stored: None }
+        let progress = OrderProgress { cursor, opening, has_news: true, owes_reset };
+        Self { user, id_prefix, progress, is_asked: false, stored: None }
     }
 
-    /// Whether the stream has nothing else.
+    /// Whose orders.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Whether the stream has no prices.
     pub fn is_alone(&self) -> bool {
         self.id_prefix.is_empty()
     }
 
     /// Whether there may be anything to send.
     pub fn has_news(&self) -> bool {
-        let OrderCursor { opening, has_news, owes_reset, .. } = self.place;
+        let OrderProgress { opening, has_news, owes_reset, .. } = self.progress;
         self.stored.is_some() || opening.is_some() || owes_reset || (has_news && !self.is_asked)
     }
 
-    /// The cursor that the client may be told, when the open orders are out.
+    /// The cursor that the client may be told, once the open orders are out.
     pub fn cursor(&self) -> Option<u64> {
-        self.place.opening.is_none().then_some(self.place.cursor)
+        self.progress.opening.is_none().then_some(self.progress.cursor)
     }
 
-    /// Goes back to where it was before a send that did not leave.
-    pub fn return_to(&mut self, place: OrderCursor) {
-        self.place = place;
+    /// How far the stream is, to return to if a send does not leave.
+    pub fn progress(&self) -> OrderProgress {
+        self.progress
     }
 
-    fn lose(&mut self) {
-        self.place.opening = Some(Opening::default());
-        self.place.owes_reset = true;
+    /// Returns to where the stream was before a send that did not leave.
+    pub fn return_to(&mut self, progress: OrderProgress) {
+        self.progress = progress;
+    }
+
+    /// The client was told an id that begins with this.
+    pub fn set_id_prefix(&mut self, id_prefix: &[u8]) {
+        self.id_prefix.clear();
+        self.id_prefix.extend_from_slice(id_prefix);
+    }
+
+    /// The user's orders have changed.
+    pub fn note_change(&mut self) {
+        self.progress.has_news = true;
+    }
+
+    fn start_over(&mut self) {
+        self.progress.opening = Some(Opening::default());
+        self.progress.owes_reset = true;
+    }
+
+    /// Takes the answer to a question about the changes after `after`.
+    pub fn take_answer(&mut self, after: u64, answer: StoreReply) {
+        self.is_asked = false;
+        // Otherwise the stream has started over, or gone back to before a send that did not leave.
+        let is_current = self.cursor() == Some(after);
+        match answer {
+            StoreReply::Events(events) if is_current => self.stored = Some(events),
+            StoreReply::Lost if is_current => self.start_over(),
+            StoreReply::Events(_) | StoreReply::Lost | StoreReply::Unavailable => {
+                self.progress.has_news = true;
+            }
+        }
+    }
+
+    /// Appends the events that the stream is owed, until `out` has what makes a send.
+    pub fn write(
+        &mut self,
+        stream: ConnectionId,
+        source: &dyn OrderSource,
+        out: &mut Vec<u8>,
+    ) -> WrittenOrders {
+        let begin = out.len();
+        let mut written = WrittenOrders::default();
+        if let Some(StoredEvents { bytes, cursor, has_more }) = self.stored.take() {
+            out.extend_from_slice(&bytes);
+            self.progress.cursor = cursor;
+            self.progress.has_news |= has_more;
+        }
+        while out.len() < MAX_SEND_BYTES {
+            if std::mem::take(&mut self.progress.owes_reset) {
+                written.resets += 1;
+                out.extend_from_slice(RESET);
+            }
+            if let Some(opening) = self.progress.opening {
+                if let Some(cursor) = self.write_open(opening, source, out) {
+                    let has_written_none = out.len() == begin;
+                    // Where no event ends here, the next change carries an id.
+                    if open_last_event(out) {
+                        out.extend_from_slice(&self.id_prefix);
+                        source.write_cursor(cursor, out);
+                        end_event(out);
+                    }
+                    if has_written_none {
+                        written.earlier_event_end = Some(out.len());
+                    }
+                }
+            } else if self.progress.has_news && !self.is_asked {
+                written.question = self.write_changes(stream, source, out);
+            } else {
+                break;
+            }
+        }
+        written
+    }
+
+    /// Appends open orders. The cursor up to which they go, after the last of them.
+    fn write_open(
+        &mut self,
+        opening: Opening,
+        source: &dyn OrderSource,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
+        let to = sink(out, &self.id_prefix);
+        let OpenOrders { next, cursor } = source.write_open(&self.user, opening.after, to);
+        let cursor = opening.cursor.unwrap_or(cursor);
+        self.progress.opening =
+            next.map(|after| Opening { after: Some(after), cursor: Some(cursor) });
+        if next.is_some() {
+            return None;
+        }
+        self.progress.cursor = cursor;
+        // What has changed since the first of them was written.
+        self.progress.has_news = true;
+        Some(cursor)
+    }
+
+    /// Appends changes after the cursor, or says what to ask the store for.
+    fn write_changes(
+        &mut self,
+        stream: ConnectionId,
+        source: &dyn OrderSource,
+        out: &mut Vec<u8>,
+    ) -> Option<OrderQuestion> {
+        let after = self.progress.cursor;
+        match source.write_changes(&self.user, after, sink(out, &self.id_prefix)) {
+            WrittenChanges::UpTo { cursor, has_more } => {
+                self.progress.cursor = cursor;
+                self.progress.has_news = has_more;
+            }
+            WrittenChanges::Lost => self.start_over(),
+            WrittenChanges::Stored => {
+                self.is_asked = true;
+                let (user, id_prefix) = (self.user.clone(), self.id_prefix.clone());
+                return Some(OrderQuestion { stream, user, after, id_prefix });
+            }
+        }
+        None
     }
 }
 
-impl Hub {
-    /// Learns whose orders have changed.
-    pub(super) fn take_order_news(&mut self) {
-        while let Some(changed) = self.orders.next_changed() {
-            let keys: Vec<u32> = match changed {
-                ChangedUsers::One(user) => {
-                    self.order_streams.get(&user).cloned().unwrap_or_default()
-                }
-                ChangedUsers::Any => self.order_streams.values().flatten().copied().collect(),
-            };
-            for key in keys {
-                if let Some(orders) =
-                    self.connections.get_mut(key as usize).and_then(|c| c.orders.as_mut())
-                {
-                    orders.place.has_news = true;
-                }
-                self.enqueue_orders(key);
-            }
-        }
-    }
-
-    /// Puts a connection with order events into the queue. They do not wait for its `maxRate`.
-    fn enqueue_orders(&mut self, key: u32) {
-        if let Some(connection) = self.connections.get_mut(key as usize)
-            && !connection.queued
-            && !connection.blocked
-        {
-            connection.queued = true;
-            self.ready.push_back(key);
-        }
-    }
-
-    /// The stream wants its user's orders.
-    pub(super) fn watch_orders(&mut self, key: u32, user: &UserId) {
-        let streams = self.order_streams.entry(user.clone()).or_default();
-        if streams.is_empty() {
-            self.orders.watch(user);
-        }
-        streams.push(key);
-    }
-
-    /// The stream is gone.
-    pub(super) fn unwatch_orders(&mut self, key: u32, user: &UserId) {
-        let Some(streams) = self.order_streams.get_mut(user) else { return };
-        streams.retain(|of| *of != key);
-        if streams.is_empty() {
-            self.order_streams.remove(user);
-            self.orders.unwatch(user);
-        }
-    }
-
-    /// Composes the events that a connection is owed, as far as one send goes.
-    pub(super) fn compose_orders(&mut self, key: u32) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let Some(orders) = &mut connection.orders else { return };
-        if !orders.has_news() {
-            return;
-        }
-        let (mut begin, out) = (self.scratch.len(), &mut self.scratch);
-        self.orders_before = Some(orders.place);
-        if let Some(StoredEvents { bytes, cursor, has_more }) = orders.stored.take() {
-            out.extend_from_slice(&bytes);
-            orders.place.cursor = cursor;
-            orders.place.has_news |= has_more;
-        }
-        while out.len() < MAX_SEND_BYTES {
-            if std::mem::take(&mut orders.place.owes_reset) {
-                self.metrics.resets.inc();
-                out.extend_from_slice(RESET);
-            }
-            let most_bytes = MAX_SEND_BYTES.saturating_sub(out.len());
-            let to = EventSink { out: &mut *out, most_bytes, id_prefix: &orders.id_prefix };
-            if let Some(opening) = orders.place.opening {
-                let written = self.orders.write_open(&orders.user, opening.after, to);
-                let OpenOrders { next, cursor } = written;
-                let cursor = opening.cursor.unwrap_or(cursor);
-                orders.place.opening =
-                    next.map(|after| Opening { after: Some(after), cursor: Some(cursor) });
-                if next.is_none() {
-                    orders.place.cursor = cursor;
-                    // What has changed since the first of them was written.
-                    orders.place.has_news = true;
-                    let is_behind_others = out.len() == begin;
-                    // The next change carries one where no event has come before.
-                    if open_last_event(out) {
-                        out.extend_from_slice(&orders.id_prefix);
-                        self.orders.write_cursor(cursor, out);
-                        end_event(out);
-                    }
-                    // Without open orders the id stands on what the stream began with.
-                    if let Some(before) = self.segments.last_mut().filter(|_| is_behind_others) {
-                        before.end = out.len();
-                        begin = out.len();
-                    }
-                }
-                continue;
-            }
-            if !orders.place.has_news || orders.is_asked {
-                break;
-            }
-            let after = orders.place.cursor;
-            match self.orders.write_changes(&orders.user, after, to) {
-                WrittenChanges::UpTo { cursor, has_more } => {
-                    orders.place.cursor = cursor;
-                    orders.place.has_news = has_more;
-                }
-                WrittenChanges::Lost => orders.lose(),
-                WrittenChanges::Stored => {
-                    orders.is_asked = true;
-                    self.questions.push_back(OrderQuestion {
-                        id: ConnectionId { key, generation: connection.generation },
-                        user: orders.user.clone(),
-                        after,
-                        id_prefix: orders.id_prefix.clone(),
-                    });
-                    if let Some(waker) = self.question_waker.take() {
-                        waker.wake();
-                    }
-                }
-            }
-        }
-        if self.scratch.len() > begin {
-            self.segments.push(Segment { end: self.scratch.len(), content: Content::Orders });
-        }
-    }
-
-    /// The next question for the store.
-    pub fn poll_question(&mut self, context: &Context<'_>) -> Poll<OrderQuestion> {
-        match self.questions.pop_front() {
-            Some(question) => Poll::Ready(question),
-            None => {
-                self.question_waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Takes the answer to a question, if its stream is still there and still stands where it did.
-    pub fn answer(&mut self, question: &OrderQuestion, answer: StoreReply) {
-        let Some(connection) = self.find(question.id) else { return };
-        let Some(orders) = &mut connection.orders else { return };
-        orders.is_asked = false;
-        let is_level = orders.place.opening.is_none() && orders.place.cursor == question.after;
-        match answer {
-            StoreReply::Events(events) if is_level => orders.stored = Some(events),
-            StoreReply::Lost if is_level => orders.lose(),
-            StoreReply::Events(_) | StoreReply::Lost | StoreReply::Unavailable => {
-                orders.place.has_news = true;
-            }
-        }
-        self.enqueue_orders(question.id.key);
-        self.wake_driver();
-    }
+/// Room for the rest of a send.
+fn sink<'a>(out: &'a mut Vec<u8>, id_prefix: &'a [u8]) -> EventSink<'a> {
+    // Zero where a `reset` has just filled it: one more event ends the send.
+    let most_bytes = MAX_SEND_BYTES.saturating_sub(out.len());
+    EventSink { out, most_bytes, id_prefix }
 }

@@ -9,11 +9,11 @@ use prometheus_client::registry::Registry;
 use crate::metrics::Counter;
 use crate::types::UserId;
 
-/// Who a stream belongs to, in a few bytes: a hash with a secret of this process.
+/// Whose a stream is, in 8 bytes: a hash with a secret of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Owner(u64);
 
-/// How many streams are open, over all shards, and how many may be.
+/// Counts and limits the open streams of all shards.
 #[derive(Debug)]
 pub struct StreamQuotas {
     most: usize,
@@ -21,9 +21,9 @@ pub struct StreamQuotas {
     open: AtomicUsize,
     by_owner: DashMap<Owner, usize>,
     secret: RandomState,
-    /// Streams refused because the process has its limit.
+    /// Streams refused because the process has as many as it may.
     pub refused_by_process: Counter,
-    /// Streams refused because their user has the limit of one user.
+    /// Streams refused because their user has as many as one may.
     pub refused_by_user: Counter,
 }
 
@@ -36,7 +36,7 @@ pub enum NoRoom {
         /// The limit.
         limit: usize,
     },
-    /// The user has.
+    /// The user has as many as one may.
     #[error("you already have the limit of {limit} streams")]
     User {
         /// The limit.
@@ -44,7 +44,7 @@ pub enum NoRoom {
     },
 }
 
-/// Room for one stream of one user, given back when it is dropped.
+/// Room for one stream of one user; dropping it frees the room.
 #[derive(Debug)]
 pub struct StreamPermit {
     quotas: Arc<StreamQuotas>,
@@ -52,7 +52,7 @@ pub struct StreamPermit {
 }
 
 impl StreamQuotas {
-    /// Room for so many streams, and so many of each user.
+    /// Limits for the process and for each user.
     pub fn new(most: usize, most_per_user: usize) -> Self {
         Self {
             most,
@@ -68,7 +68,7 @@ impl StreamQuotas {
     /// Takes room for one more stream.
     ///
     /// # Errors
-    /// There is none, which is counted.
+    /// There is none. That is counted.
     pub fn reserve(self: &Arc<Self>, user: &UserId) -> Result<StreamPermit, NoRoom> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl StreamQuotas {
         Ok(StreamPermit { quotas: Arc::clone(self), owner })
     }
 
-    /// Registers what was refused.
+    /// Registers the counters of refused streams.
     pub fn register(&self, registry: &mut Registry) {
         for (limit, counter) in
             [("process", &self.refused_by_process), ("user", &self.refused_by_user)]
@@ -105,7 +105,7 @@ impl StreamQuotas {
 }
 
 impl StreamPermit {
-    /// Whether the stream is this user's.
+    /// Whether the stream belongs to this user.
     pub(super) fn is_of(&self, user: &UserId) -> bool {
         self.owner == self.quotas.owner(user)
     }
@@ -113,11 +113,12 @@ impl StreamPermit {
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut theirs) = self.quotas.by_owner.entry(self.owner) {
-            *theirs.get_mut() -= 1;
-            if *theirs.get() == 0 {
-                theirs.remove();
-            }
+        let Entry::Occupied(mut theirs) = self.quotas.by_owner.entry(self.owner) else {
+            unreachable!("the owner of a permit is counted until the last one is dropped")
+        };
+        *theirs.get_mut() -= 1;
+        if *theirs.get() == 0 {
+            theirs.remove();
         }
         self.quotas.open.fetch_sub(1, Ordering::Relaxed);
     }

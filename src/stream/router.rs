@@ -1,4 +1,4 @@
-//! The way from any shard to the streams of any other.
+//! Changes of open streams, which may reach any shard, on their way to the shard that has the stream.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,11 +10,10 @@ use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::UserId;
 
 use super::hub::Hub;
+use super::request::{NotChanged, SubscriptionChange};
 use super::stream_id::StreamId;
-use super::subscription_change::{NotChanged, SubscriptionChange};
 
-/// Changes that may wait for one shard. At some microseconds each it is through them in a few
-/// milliseconds.
+/// Changes that may wait for one shard. At some microseconds each they take a few milliseconds.
 const WAITING_CHANGES: usize = 1_024;
 
 /// A change on its way to the shard that has the stream.
@@ -25,17 +24,17 @@ struct ChangeRequest {
     reply: oneshot::Sender<Result<(), NotChanged>>,
 }
 
-/// Where to ask for changes of streams, by shard.
+/// Routes changes of streams to their shards.
 #[derive(Clone)]
 pub struct StreamRouter(Arc<[Sender<ChangeRequest>]>);
 
-/// Changes that came for one shard.
+/// Changes for the streams of one shard.
 pub struct ChangeInbox(Receiver<ChangeRequest>);
 
 /// Why a change has no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeRefused {
-    /// It was not done.
+    /// It was not made.
     #[error(transparent)]
     NotChanged(#[from] NotChanged),
     /// Too many changes wait for the shard, or the process is ending.
@@ -43,7 +42,7 @@ pub enum ChangeRefused {
     Busy,
 }
 
-/// A router to so many shards, and the inbox of each.
+/// A router to this many shards, and the inbox of each.
 pub fn stream_router(shards: usize) -> (StreamRouter, Vec<ChangeInbox>) {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..shards).map(|_| mailbox(WAITING_CHANGES)).unzip();
@@ -51,10 +50,10 @@ pub fn stream_router(shards: usize) -> (StreamRouter, Vec<ChangeInbox>) {
 }
 
 impl StreamRouter {
-    /// Changes a user's stream, whichever shard has it, and waits until that is done.
+    /// Changes a user's stream, whichever shard has it, and waits until the change is made.
     ///
     /// # Errors
-    /// It was not done, or the shard takes no more.
+    /// It was not made, or the shard takes no more.
     pub async fn change(
         &self,
         id: StreamId,
@@ -70,7 +69,7 @@ impl StreamRouter {
     }
 }
 
-/// Makes the changes that come for a shard, until the process stops.
+/// Makes the changes of a shard's streams, until the process stops.
 pub async fn serve_changes(hub: Rc<RefCell<Hub>>, mut inbox: ChangeInbox) {
     while let Some(request) = poll_fn(|context| inbox.0.poll_recv(context)).await {
         let ChangeRequest { id, user, change, reply } = request;

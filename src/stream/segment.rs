@@ -1,29 +1,37 @@
-//! What a composed send is made of, and what becomes of it when the kernel takes only a part.
+//! What a composed send consists of, and what becomes of the part that the kernel did not take.
 
 use super::connection::Connection;
-use super::every::Gap;
+use super::frame::Gap;
 use super::history::{History, PrintNumber};
-use super::order_events::OrderCursor;
+use super::order_events::OrderProgress;
 
-/// What a stretch of composed bytes is, so that what was not sent can be owed again.
+/// What a stretch of composed bytes is, so that it can be owed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// The rest of something that was begun: must be finished as it is.
+    /// The rest of an event that was sent in part: must be finished as it is.
     Begun,
     /// The state of the feed.
-    Feed,
-    /// Word of a new session.
+    FeedState,
+    /// The news of another session.
     Reset,
-    /// Word of lost prints.
+    /// The news of lost prints.
     Gap(Gap),
-    /// The price of the subscription in this slot.
+    /// The newest price of the subscription in this slot.
     Price(u16),
-    /// Prints of the subscription in this slot, one after the other from this one on.
-    Prints { slot: u16, count: u16, first: PrintNumber },
+    /// Consecutive prints of one subscription.
+    Prints(Prints),
     /// Order events.
     Orders,
-    /// What breaks the silence.
+    /// A heartbeat.
     Heartbeat,
+}
+
+/// `count` consecutive prints, from `first` on, of the subscription in `slot`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prints {
+    pub slot: u16,
+    pub count: u16,
+    pub first: PrintNumber,
 }
 
 /// A stretch of composed bytes, up to `end`.
@@ -38,52 +46,55 @@ pub(super) struct Segment {
 pub(super) struct Composed<'a> {
     pub bytes: &'a [u8],
     pub segments: &'a [Segment],
-    /// Where the stream was before its order events, if it has some in there.
-    pub orders_before: Option<OrderCursor>,
-    /// The last event carries the id of the whole.
+    /// How far the stream was before the order events in the send, if there are any.
+    pub orders_before: Option<OrderProgress>,
+    /// The last event carries an id, which covers the whole send.
     pub has_id: bool,
 }
 
-/// What of a send the kernel took.
+/// How much of a send the kernel took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Taken {
     pub prices: u64,
     pub gaps: u64,
     pub heartbeats: u64,
-    /// The event with the id has left, or its rest is what leaves next.
+    /// The event with the id was sent, or its rest is what is sent next.
     pub id: bool,
 }
 
-/// Owes again what the kernel did not take: the rest of the event that it cut stays as bytes,
-/// whole events behind it go back to being news, so that their next sending has newer values.
+/// Owes again what the kernel did not take. The rest of the event that was cut is kept as bytes;
+/// whole events after it become news again, so that they carry newer values when they are sent.
 pub(super) fn take_back(
     connection: &mut Connection,
     history: &History,
     Composed { bytes, segments, orders_before, has_id }: Composed<'_>,
     sent: usize,
 ) -> Taken {
+    assert!(sent <= bytes.len(), "the kernel takes no more than it was offered");
+    let is_whole = segments.last().is_some_and(|last| last.end == bytes.len());
+    assert!(is_whole, "the segments make up the send");
     let mut begin = 0;
     let mut taken = Taken { id: has_id, ..Taken::default() };
     for &Segment { end, content } in segments {
-        // Of the last one: that of the others says nothing.
+        // The id is in the last segment, whose value stays.
         taken.id = has_id && (sent > begin || content == Content::Begun);
         if sent >= end {
             match content {
                 Content::Price(_) => taken.prices += 1,
-                Content::Prints { count, .. } => taken.prices += u64::from(count),
+                Content::Prints(Prints { count, .. }) => taken.prices += u64::from(count),
                 Content::Gap(_) => taken.gaps += 1,
                 Content::Heartbeat => taken.heartbeats += 1,
-                Content::Begun | Content::Feed | Content::Reset | Content::Orders => {}
+                Content::Begun | Content::FeedState | Content::Reset | Content::Orders => {}
             }
-        } else if let Content::Prints { slot, count, first } = content {
+        } else if let Content::Prints(prints) = content {
             let cut = Cut { bytes, begin, end, sent };
-            let left = take_back_prints(connection, history, (slot, count, first), cut);
-            taken.id &= left == u64::from(count);
-            taken.prices += left;
+            let left = take_back_prints(connection, history, prints, cut);
+            taken.id &= left == prints.count;
+            taken.prices += u64::from(left);
         } else if sent > begin || content == Content::Begun {
-            // Begun is as good as sent: its rest is the first to go.
+            // The rest of a begun event is sent first, so it counts as sent.
             taken.prices += u64::from(matches!(content, Content::Price(_)));
-            connection.unsent = bytes.get(sent.max(begin)..end).unwrap_or_default().to_vec();
+            connection.unsent = rest(bytes, sent.max(begin), end);
         } else {
             owe_again(connection, content, orders_before);
         }
@@ -92,31 +103,33 @@ pub(super) fn take_back(
     taken
 }
 
-fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<OrderCursor>) {
-    match content {
-        Content::Price(slot) => {
-            connection.dirty.insert(slot);
+#[expect(clippy::indexing_slicing, reason = "segments lie within the send, one after the other")]
+fn rest(bytes: &[u8], from: usize, end: usize) -> Box<[u8]> {
+    bytes[from..end].into()
+}
+
+fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<OrderProgress>) {
+    let Connection { notices, watchlist, orders, .. } = connection;
+    match (content, watchlist.every_mut(), orders, orders_before) {
+        (Content::Price(slot), ..) => {
+            watchlist.mark(slot);
         }
-        Content::Feed => connection.tell_feed = true,
-        Content::Heartbeat => connection.owes_heartbeat = true,
-        Content::Reset | Content::Gap(_) => {
-            if let Some(every) = &mut connection.every {
-                match content {
-                    Content::Gap(gap) => every.gap = Some(gap),
-                    _ => every.reset = true,
-                }
-            }
+        (Content::FeedState, ..) => notices.owe_feed_state(),
+        (Content::Heartbeat, ..) => notices.owe_heartbeat(),
+        (Content::Reset, Some(every), ..) => every.owe_reset(),
+        (Content::Gap(gap), Some(every), ..) => every.owe_gap(gap),
+        (Content::Orders, _, Some(orders), Some(before)) => orders.return_to(before),
+        (Content::Reset | Content::Gap(_), None, ..) => {
+            unreachable!("only a stream that wants every print is told what it lost")
         }
-        Content::Orders => {
-            if let (Some(orders), Some(place)) = (&mut connection.orders, orders_before) {
-                orders.return_to(place);
-            }
+        (Content::Orders, ..) => unreachable!("order events were composed from the stream's own"),
+        (Content::Begun | Content::Prints(_), ..) => {
+            unreachable!("what was begun stays as bytes, prints are taken back one by one")
         }
-        Content::Begun | Content::Prints { .. } => {}
     }
 }
 
-/// Where a send was cut, within a segment that begins before or behind that.
+/// Where a send was cut, seen from a segment that it did not contain whole.
 struct Cut<'a> {
     bytes: &'a [u8],
     begin: usize,
@@ -124,36 +137,36 @@ struct Cut<'a> {
     sent: usize,
 }
 
-/// The stream goes back to the first print that did not leave whole; one that was begun stays as
-/// bytes. Returns how many left, begun ones too.
+/// Moves the stream back to the first print that was not begun. The rest of one that was begun is
+/// kept as bytes. Returns how many were sent, including the begun one.
 fn take_back_prints(
     connection: &mut Connection,
     history: &History,
-    (slot, count, first): (u16, u16, PrintNumber),
+    Prints { slot, count, first }: Prints,
     Cut { bytes, begin, end: end_of_all, sent }: Cut<'_>,
-) -> u64 {
-    let Some(&subscription) = connection.subscriptions.get(usize::from(slot)) else { return 0 };
+) -> u16 {
+    let symbol = connection.watchlist.symbol(slot);
     let (mut at, mut left) = (begin, 0);
     let mut number = first;
-    for place in 1..=count {
-        let Some(frame) = history.frame(subscription.symbol, number) else { break };
+    while left < count && sent > at {
+        let Some(frame) = history.frame(symbol, number) else {
+            unreachable!("a print that was just composed is still in the history")
+        };
         // The last one may have an id in it.
-        let end = if place == count { end_of_all } else { at + frame.len() };
-        if sent <= at {
-            break;
-        }
+        let end = if left + 1 == count { end_of_all } else { at + frame.len() };
         if sent < end {
-            connection.unsent = bytes.get(sent..end).unwrap_or_default().to_vec();
+            connection.unsent = rest(bytes, sent, end);
         }
         left += 1;
         number = number.wrapping_add(1);
         at = end;
     }
-    if let Some(every) = &mut connection.every {
-        every.stand_at(slot, number);
-        if history.frame(subscription.symbol, number).is_some() {
-            every.prints.insert(slot);
-        }
+    let Some(every) = connection.watchlist.every_mut() else {
+        unreachable!("only a stream that wants every print is sent prints")
+    };
+    every.stand_at(slot, number);
+    if history.frame(symbol, number).is_some() {
+        every.mark(slot);
     }
     left
 }

@@ -1,7 +1,7 @@
-use super::deadlines::ConnectionId;
+use super::connection_id::ConnectionId;
 
-/// Names a stream to its client and leads back to it: shard, place and generation, in hexadecimal.
-/// It is no secret: a stream obeys its own user only.
+/// Names a stream to its client: shard, key and generation, in hexadecimal. It is no secret: only the
+/// stream's user can change the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamId {
     /// The shard that has the stream.
@@ -9,11 +9,11 @@ pub struct StreamId {
     pub(super) connection: ConnectionId,
 }
 
-/// Digits of an id: four of the shard, eight of the place, eight of the generation.
+/// Digits of an id: four of the shard, eight of the key, eight of the generation.
 const DIGITS: usize = 20;
 
 impl StreamId {
-    /// Reads an id; `None` for what no stream of any shard is called.
+    /// Parses an id; `None` for anything that no stream can have.
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex =
             text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));

@@ -1,56 +1,60 @@
-use crate::types::{MAX_SYMBOLS, SymbolIndex};
+use crate::market::SymbolMap;
+use crate::types::SymbolIndex;
 
-/// One connection's interest in one symbol, as the symbol sees it.
+/// One stream's interest in one symbol, as the symbol knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Subscriber {
-    /// The connection's key in the slab.
+    /// The stream's key among the connections.
     pub key: u32,
-    /// Which of the connection's subscriptions this is.
+    /// The symbol's slot in the stream's watchlist.
     pub slot: u16,
 }
 
-/// Who watches each symbol on this shard. Adding and removing cost the same however many watch.
+/// The subscribers of each symbol. Adding and removing cost the same however many there are.
 #[derive(Debug)]
 pub(super) struct Subscribers {
-    by_symbol: Vec<Vec<Subscriber>>,
+    by_symbol: SymbolMap<Vec<Subscriber>>,
 }
 
 impl Subscribers {
+    /// No symbol has any.
     pub fn new() -> Self {
-        Self { by_symbol: std::iter::repeat_with(Vec::new).take(MAX_SYMBOLS).collect() }
+        Self { by_symbol: SymbolMap::filled_with(Vec::new) }
     }
 
-    /// Everybody who watches a symbol.
+    /// The subscribers of a symbol.
+    #[inline]
     pub fn of(&self, symbol: SymbolIndex) -> &[Subscriber] {
-        self.by_symbol.get(symbol.get()).map_or(&[], Vec::as_slice)
+        &self.by_symbol[symbol]
     }
 
-    /// Adds an interest and tells its place, which the connection keeps for the removal.
+    /// Adds a subscriber and returns its place, which its stream keeps for the removal.
     pub fn add(&mut self, symbol: SymbolIndex, subscriber: Subscriber) -> u32 {
-        let Some(subscribers) = self.by_symbol.get_mut(symbol.get()) else { return 0 };
+        let subscribers = &mut self.by_symbol[symbol];
+        let Ok(place) = u32::try_from(subscribers.len()) else {
+            unreachable!("a symbol has at most one subscriber per stream, whose keys are u32")
+        };
         subscribers.push(subscriber);
-        u32::try_from(subscribers.len() - 1).unwrap_or(u32::MAX)
+        place
     }
 
-    /// The connection at `place` knows the symbol by another slot now.
-    pub fn set_slot(&mut self, symbol: SymbolIndex, place: u32, slot: u16) {
-        if let Some(subscriber) =
-            self.by_symbol.get_mut(symbol.get()).and_then(|all| all.get_mut(place as usize))
-        {
-            subscriber.slot = slot;
-        }
+    /// The stream at `place` has moved the symbol to another slot.
+    pub fn replace(&mut self, symbol: SymbolIndex, place: u32, by: Subscriber) {
+        let subscriber = self.by_symbol[symbol].get_mut(place as usize);
+        let Some(subscriber) = subscriber.filter(|subscriber| subscriber.key == by.key) else {
+            unreachable!("a stream knows its place in each symbol's list")
+        };
+        *subscriber = by;
     }
 
-    /// Removes the interest at `place`. The last one moves there: it is returned, so that its
-    /// connection learns the new place.
+    /// Removes the subscriber at `place`. The last one moves there, and is returned so that its
+    /// stream learns the new place.
     pub fn remove(&mut self, symbol: SymbolIndex, place: u32) -> Option<Subscriber> {
-        let subscribers = self.by_symbol.get_mut(symbol.get())?;
+        let subscribers = &mut self.by_symbol[symbol];
         let place = place as usize;
-        if place >= subscribers.len() {
-            return None;
-        }
+        assert!(place < subscribers.len(), "a stream knows its place in each symbol's list");
         subscribers.swap_remove(place);
-        // Memory of a symbol that was popular once goes back.
+        // Frees the memory of a symbol that was popular once.
         if subscribers.len() < subscribers.capacity() / 4 {
             subscribers.shrink_to(subscribers.len() * 2);
         }
@@ -74,6 +78,11 @@ mod tests {
         assert_eq!(subscribers.remove(symbol, 0), Some(of(2)), "2 now stands at place 0");
         assert_eq!(subscribers.remove(symbol, 1), None, "the last one: nobody moved");
         assert_eq!(subscribers.of(symbol), [of(2)]);
-        assert_eq!(subscribers.remove(symbol, 9), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "a stream knows its place")]
+    fn a_place_without_a_subscriber_is_a_bug() {
+        Subscribers::new().remove(SymbolIndex::FIRST, 0);
     }
 }

@@ -1,17 +1,17 @@
 use std::time::{Duration, Instant};
 
-/// A shard rests up to so many times as long as its last pass took: where time is scarce, sending
-/// takes at most a quarter of it.
+/// A shard rests up to this many times as long as its last pass took: under load, passes take at most
+/// a quarter of the time.
 const REST_PER_PASS: u32 = 3;
 
-/// Decides when a shard takes news from the market.
+/// Decides when a shard reads ticks.
 ///
-/// Without a window it takes them in each slice, also while connections wait for older ones. With
-/// one, everybody with news is served once (a pass), and then the shard rests, longer after a long
-/// pass and never longer than the window: what changes meanwhile merges. A pass of a few sends is
-/// followed by a rest of a few microseconds, so an idle server adds no delay. In a pass that takes
-/// longer than the window news are taken as without one: those who are served late get the newest,
-/// and a shard with more to send than it can does not rest.
+/// Without a window it reads them in every slice, also while streams still wait to be served. With
+/// one, it serves every stream with news once (a *pass*) and then rests, longer after a long pass but
+/// never longer than the window: what changes meanwhile merges. A pass of a few sends is followed by
+/// a rest of a few microseconds, so an idle server adds no delay. In a pass that takes longer than
+/// the window ticks are read as without one: streams that are served late get the newest prices, and
+/// an overloaded shard does not rest.
 #[derive(Debug)]
 pub(super) struct Window {
     longest_rest: Duration,
@@ -24,26 +24,26 @@ impl Window {
         Self { longest_rest, pass_began: None, rest_until: None }
     }
 
-    /// Whether news may be taken now.
+    /// Whether ticks may be read now.
     pub fn is_open(&mut self, now: Instant) -> bool {
         if self.rest_until.is_some_and(|until| now >= until) {
             self.rest_until = None;
         }
-        let is_long = |began| now.saturating_duration_since(began) >= self.longest_rest;
+        let is_long = |began| now.duration_since(began) >= self.longest_rest;
         self.rest_until.is_none() && self.pass_began.is_none_or(is_long)
     }
 
-    /// News were taken for somebody, in a pass that goes on or begins.
+    /// Some streams have news: a pass goes on or begins.
     pub fn begin_pass(&mut self, now: Instant) {
         if !self.longest_rest.is_zero() {
             self.pass_began.get_or_insert(now);
         }
     }
 
-    /// Everybody has been served.
+    /// Every stream with news has been served.
     pub fn end_pass(&mut self, now: Instant) {
         if let Some(began) = self.pass_began.take() {
-            let took = now.saturating_duration_since(began);
+            let took = now.duration_since(began);
             self.rest_until = Some(now + (took * REST_PER_PASS).min(self.longest_rest));
         }
     }

@@ -1,32 +1,32 @@
 use crate::types::{OrderId, UserId};
 
-/// What a shard's streams need to know of orders. The orders live above this folder; whoever builds
-/// the shard brings them.
+/// Where a shard's streams read orders. Orders live in a higher layer, which implements this.
 ///
-/// A cursor is a place in a user's changes: everything up to it is known to whoever holds it.
+/// A *cursor* is a position in the changes of a user's orders: its holder has received everything up
+/// to it.
 pub trait OrderSource {
-    /// From now on [`next_changed`](Self::next_changed) names this user when their orders change.
-    /// Called before they are first read.
+    /// From now on [`next_changed`](Self::next_changed) reports this user. Called before the user's
+    /// orders are first read.
     fn watch(&mut self, user: &UserId);
 
-    /// No stream wants this user's changes any more.
+    /// No stream wants this user's changes any longer.
     fn unwatch(&mut self, user: &UserId);
 
-    /// Whose orders have changed since.
+    /// Takes the next report of changed orders.
     fn next_changed(&mut self) -> Option<ChangedUsers>;
 
-    /// Whether [`next_changed`](Self::next_changed) has something to tell.
+    /// Whether [`next_changed`](Self::next_changed) has a report.
     fn has_changed(&self) -> bool;
 
-    /// Appends `order` events of a user's open orders after `after`, oldest first, until the
-    /// sink has enough or none is left. They have no ids.
+    /// Appends `order` events of a user's open orders after `after`, oldest first, until the sink is
+    /// full or none is left. They carry no ids.
     fn write_open(&self, user: &UserId, after: Option<OrderId>, to: EventSink<'_>) -> OpenOrders;
 
-    /// Appends `order` events with an id of all changes after a cursor, oldest first, until
-    /// the sink has enough or none is left.
+    /// Appends `order` events, with ids, of all changes after a cursor, oldest first, until the sink
+    /// is full or none is left.
     fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> WrittenChanges;
 
-    /// Appends a cursor as clients keep it.
+    /// Appends a cursor as clients are told it.
     fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>);
 }
 
@@ -35,7 +35,7 @@ pub trait OrderSource {
 pub struct EventSink<'a> {
     /// Events are appended here.
     pub out: &'a mut Vec<u8>,
-    /// It has enough when so many bytes were appended: the event that passes them is the last.
+    /// The sink is full once this many bytes were appended: the event that gets there is the last.
     pub most_bytes: usize,
     /// What ids begin with.
     pub id_prefix: &'a [u8],
@@ -46,16 +46,16 @@ pub struct EventSink<'a> {
 pub enum ChangedUsers {
     /// This user's.
     One(UserId),
-    /// Perhaps those of any user that is watched.
+    /// Possibly those of every watched user.
     Any,
 }
 
 /// Which open orders were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOrders {
-    /// Where to go on; `None` after the last.
+    /// Where to continue; `None` after the last.
     pub next: Option<OrderId>,
-    /// All changes up to here are in what was written, if it was written first.
+    /// What was written includes all changes up to here, provided that it was read first.
     pub cursor: u64,
 }
 
@@ -66,16 +66,16 @@ pub enum WrittenChanges {
     UpTo {
         /// The next cursor.
         cursor: u64,
-        /// There is more after it.
+        /// There are more after it.
         has_more: bool,
     },
-    /// None: they have to be read from the store, which takes time.
+    /// None: they must be read from the store, which takes time.
     Stored,
-    /// None: they are not kept any more. The stream starts again from the open orders.
+    /// None: they are no longer kept. The stream starts over with the open orders.
     Lost,
 }
 
-/// No orders at all: for shards that stream prices alone.
+/// No orders at all, for shards that stream prices only.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoOrders;
 

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Waker};
 
 use crate::types::{OrderId, UserId};
 
-use super::adopt::{OrderWish, StreamRequest};
-use super::hub::Hub;
-use super::hub_tests::{World, prices, read_until, user};
-use super::limits::StreamLimits;
-use super::order_events::{OrderQuestion, OrdersFrom, StoreReply, StoredEvents};
-use super::order_feed::{ChangedUsers, EventSink, OpenOrders, OrderSource, WrittenChanges};
+use super::Hub;
+use super::tests::{World, has_sent_all, prices, read_until, user};
+use crate::stream::{
+    ChangedUsers, EventSink, OpenOrders, OrderQuestion, OrderSource, OrderWish, OrdersFrom,
+    StoreReply, StoredEvents, StreamLimits, StreamRequest, WrittenChanges,
+};
 
 /// Orders of one user: some open at the start, then numbered changes, the older of them stored.
 #[derive(Default)]
@@ -193,7 +193,7 @@ fn a_slow_client_gets_every_change_from_memory_and_store() {
     let mut client = world.watch_orders(&[], OrdersFrom::Cursor(0));
     world.run_idle();
     let mut written = 0;
-    while world.hub.connections.iter().all(|(_, c)| !c.blocked) {
+    while !world.is_any_blocked() {
         for _ in 0..20 {
             feed.change(&format!("{written:0100}"));
             written += 1;
@@ -273,12 +273,10 @@ fn a_place_in_the_feed_is_not_told_before_its_price() {
     let mut client = world.watch_orders(&["SPY"], OrdersFrom::Open);
     world.run_idle();
     // The socket fills with sends whose last event wants an id.
-    while world.hub.connections.iter().all(|(_, c)| !c.blocked) {
+    while !world.is_any_blocked() {
         world.print("SPY", i64::try_from(world.sequence + 1).unwrap());
         feed.change(&"x".repeat(2_000));
-        for (_, connection) in &mut world.hub.connections {
-            connection.id_due_ms = 0;
-        }
+        world.make_ids_due();
         world.run_idle();
         assert!(world.sequence < 100_000, "the socket never fills");
     }
@@ -317,6 +315,6 @@ fn orders_do_not_wait_for_the_rate_of_prices() {
     world.run_idle();
     let text = read_until(&mut client, "data: a\n\n");
     assert!(prices(&text).is_empty(), "prices wait for their slot: {text}");
-    world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.has_news()));
+    world.run_until(has_sent_all);
     read_until(&mut client, "\"priceInCents\":2,");
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use crate::types::SymbolIndex;
 
-use super::adopt::{Mode, StreamRequest};
-use super::frame::ResumePoint;
-use super::hub::Next;
-use super::hub_tests::{World, prices, read_now, read_until, user};
-use super::limits::{MAX_SYMBOLS_PER_STREAM, StreamLimits};
-use super::stream_id::StreamId;
-use super::subscription_change::{NotChanged, SubscriptionChange};
+use super::Next;
+use super::tests::{World, has_sent_all, prices, read_now, read_until, user};
+use crate::stream::{
+    MAX_SYMBOLS_PER_STREAM, Mode, NotChanged, ResumePoint, StreamId, StreamLimits, StreamRequest,
+    SubscriptionChange,
+};
 
 impl World {
     fn watch_every(&mut self, names: &[&str]) -> TcpStream {
@@ -86,7 +85,7 @@ fn a_client_that_falls_too_far_behind_is_told_of_the_gap_and_gets_the_newest() {
         }
         text
     });
-    world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.blocked && !c.has_news()));
+    world.run_until(has_sent_all);
     let text = reader.join().unwrap();
     let gaps: Vec<(i64, i64)> = text
         .split("event: gap\ndata: {\"from\":")
@@ -112,7 +111,7 @@ fn a_send_that_was_cut_goes_on_with_the_very_next_byte() {
     read_until(&mut client, "event: open");
     let mut last = 0;
     // Bursts, so that sends hold many frames of both symbols when the socket fills.
-    while world.hub.connections.iter().all(|(_, c)| !c.blocked) {
+    while !world.is_any_blocked() {
         for _ in 0..50 {
             last += 1;
             world.print(if last % 3 == 0 { "IBM" } else { "SPY" }, last);
@@ -121,9 +120,9 @@ fn a_send_that_was_cut_goes_on_with_the_very_next_byte() {
         assert!(last < 50_000, "the socket never fills");
     }
     let wanted = format!("id: 7-{last}\n\n");
-    world.hub.connections.iter_mut().for_each(|(_, connection)| connection.id_due_ms = 0);
+    world.make_ids_due();
     let reader = std::thread::spawn(move || read_until(&mut client, &wanted));
-    world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.blocked && !c.has_news()));
+    world.run_until(has_sent_all);
     let text = reader.join().unwrap();
     let of = |name: &str| -> Vec<i64> {
         let lines = text.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
@@ -201,7 +200,7 @@ fn a_stream_changes_what_it_watches() {
         let mut seen = cents(&read_until(&mut client, "}\n\n"));
         seen.sort_unstable();
         assert_eq!(seen, [20, 31], "{mode:?}, in one send");
-        let watched = |world: &World, name| world.hub.watch.is_watched(world.index(name));
+        let watched = |world: &World, name| world.watch.is_watched(world.index(name));
         assert!(!watched(&world, "SPY") && watched(&world, "AIG"));
         world.change(id, &[], &["AIG", "IBM"]).unwrap();
         world.print("AIG", 32);
@@ -245,9 +244,9 @@ fn a_window_merges_what_comes_during_a_rest_and_lets_new_streams_in() {
     loop {
         cents_now += 2;
         world.print("SPY", cents_now - 1);
-        world.run_until(|hub| !hub.market.ring.has_next());
+        world.run_until(|hub| !hub.feed.has_ticks());
         world.print("SPY", cents_now);
-        if matches!(world.hub.run_slice(), Next::Rest(_)) && world.hub.market.ring.has_next() {
+        if matches!(world.hub.run_slice(), Next::Rest(_)) && world.hub.feed.has_ticks() {
             break;
         }
         assert!(cents_now < 100_000, "it never rests");

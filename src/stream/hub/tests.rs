@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 use crate::market::{Listing, MarketWriter, Print, ShardWatch, Watchers, open_market};
 use crate::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
 
-use super::adopt::{Mode, StreamRequest};
-use super::frame::{Heartbeat, ResumePoint};
-use super::hub::{Hub, HubOptions, Next};
-use super::limits::StreamLimits;
-use super::metrics::StreamMetrics;
-use super::order_feed::{NoOrders, OrderSource};
-use super::quotas::StreamQuotas;
+use super::{Hub, HubOptions, Next};
+use crate::stream::{
+    Heartbeat, Mode, NoOrders, OrderSource, ResumePoint, StreamLimits, StreamMetrics, StreamQuotas,
+    StreamRequest,
+};
 
 pub(super) struct World {
     pub(super) hub: Hub,
     pub(super) market: MarketWriter,
     pub(super) sequence: u64,
+    pub(super) watch: Arc<ShardWatch>,
     quotas: Arc<StreamQuotas>,
 }
 
@@ -53,10 +52,10 @@ impl World {
         market.begin_session("7", 1);
         market.set_up(true);
         let metrics = StreamMetrics::default();
-        let hub =
-            Hub::new(reader, watch, HubOptions { shard: 3, limits, metrics, orders }).unwrap();
+        let options = HubOptions { shard: 3, limits, metrics, orders };
+        let hub = Hub::new(reader, Arc::clone(&watch), options).unwrap();
         let quotas = Arc::new(StreamQuotas::new(100, 100));
-        Self { hub, market, sequence: 0, quotas }
+        Self { hub, market, sequence: 0, watch, quotas }
     }
 
     pub(super) fn print(&mut self, name: &str, cents: i64) {
@@ -75,7 +74,7 @@ impl World {
     }
 
     pub(super) fn index(&self, name: &str) -> SymbolIndex {
-        self.hub.market.directory.load().index_of(&symbol(name)).unwrap()
+        self.market.index_of(&symbol(name)).unwrap()
     }
 
     pub(super) fn request(&self, names: &[&str]) -> StreamRequest {
@@ -115,9 +114,26 @@ impl World {
         }
     }
 
+    /// Lets every stream's next send carry an id.
+    pub(super) fn make_ids_due(&mut self) {
+        for connection in self.hub.connections.iter_mut() {
+            connection.schedule.make_id_due();
+        }
+    }
+
+    pub(super) fn is_any_blocked(&self) -> bool {
+        self.hub.connections.iter().any(|connection| connection.schedule.is_blocked())
+    }
+
     pub(super) fn run_idle(&mut self) {
         while self.hub.run_slice() != Next::Sleep {}
     }
+}
+
+/// Whether a hub has sent every stream what it owes it.
+pub(super) fn has_sent_all(hub: &Hub) -> bool {
+    let mut connections = hub.connections.iter();
+    connections.all(|connection| !connection.schedule.is_blocked() && !connection.has_news())
 }
 
 /// Reads until the text has `wanted`; five seconds at most.
@@ -221,11 +237,11 @@ fn a_client_that_does_not_read_gets_the_newest_when_it_does_and_costs_little() {
             if world.hub.metrics.sends.get() > sends { 0 } else { since_last_send + 1 };
         assert!(cents < 200_000, "the socket never fills");
     }
-    let connection = world.hub.connections.iter().next().unwrap().1;
+    let connection = world.hub.connections.iter().next().unwrap();
     assert!(connection.unsent.len() < 200, "at most the rest of one frame");
     let newest = format!("\"priceInCents\":{cents},");
     let reader = std::thread::spawn(move || read_until(&mut client, &newest));
-    world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.blocked && !c.has_news()));
+    world.run_until(has_sent_all);
     let text = reader.join().unwrap();
     for frame in text.split("\n\n").filter(|frame| frame.contains("event: price")) {
         let whole = frame.lines().nth(1).is_some_and(|data| data.ends_with('}'));
@@ -262,7 +278,7 @@ fn closed_clients_leave_nothing_behind() {
     read_until(&mut kept, "\"priceInCents\":100");
     drop(kept);
     world.run_until(Hub::is_empty);
-    assert!(!world.hub.watch.is_watched(world.index("SPY")), "nobody watches it any longer");
+    assert!(!world.watch.is_watched(world.index("SPY")), "nobody watches it any longer");
 }
 
 #[test]
@@ -277,7 +293,7 @@ fn a_rate_limit_holds_back_and_never_for_good() {
         world.run_idle();
     }
     assert!(world.hub.metrics.sends.get() <= sends + 3, "the rest merges into the next slot");
-    world.run_until(|hub| hub.connections.iter().all(|(_, c)| !c.has_news()));
+    world.run_until(has_sent_all);
     read_until(&mut client, "\"priceInCents\":50,");
 }
 
@@ -341,8 +357,7 @@ fn the_id_stands_in_the_last_event_of_a_send_and_no_block_is_without_data() {
         world.run_idle();
         let next = blocks(&read_until(&mut client, "\"priceInCents\":101,\"timestamp\":4}\n\n"));
         assert!(next.iter().all(|block| !block.contains("id: ")), "{next:?}");
-        let connection = world.hub.connections.iter_mut().next().unwrap().1;
-        connection.id_due_ms = 0;
+        world.make_ids_due();
         world.market.set_up(false);
         world.run_idle();
         let told = blocks(&read_until(&mut client, "id: 7-4\n\n"));
@@ -366,14 +381,12 @@ fn an_id_that_was_cut_off_comes_whole_and_covers_only_what_has_left() {
         world.run_idle();
         let mut cents = 0;
         // Each send wants an id, so that the socket fills in the middle of one sooner or later.
-        while world.hub.connections.iter().all(|(_, c)| !c.blocked) {
+        while !world.is_any_blocked() {
             for _ in 0..7 {
                 cents += 1;
                 world.print(["SPY", "IBM", "AIG"][usize::try_from(cents % 3).unwrap()], cents);
             }
-            for (_, connection) in &mut world.hub.connections {
-                connection.id_due_ms = 0;
-            }
+            world.make_ids_due();
             world.run_idle();
             assert!(cents < 2_000_000, "the socket never fills");
         }
@@ -390,9 +403,7 @@ fn an_id_that_was_cut_off_comes_whole_and_covers_only_what_has_left() {
         while !reader.is_finished() {
             world.run_idle();
             last += 1;
-            for (_, connection) in &mut world.hub.connections {
-                connection.id_due_ms = 0;
-            }
+            world.make_ids_due();
             // Prints carry their sequences as prices here.
             world.print("SPY", last);
         }
@@ -419,6 +430,23 @@ fn a_lapped_hub_catches_up_from_the_table() {
     world.print("SPY", 100);
     for cents in 0..i64::try_from(crate::market::RING_SLOTS).unwrap() + 10 {
         world.print("IBM", cents + 1);
+    }
+    world.run_idle();
+    assert!(world.hub.metrics.lapped_ticks.get() > 0);
+    read_until(&mut client, "\"priceInCents\":100,");
+}
+
+#[test]
+fn a_lapped_hub_catches_up_on_symbols_that_outnumber_the_listed_ones() {
+    let mut world = World::new(StreamLimits::default());
+    let mut client = world.watch(&["AIG"]);
+    world.run_idle();
+    let listing = |name| world.hub.feed.directory().listing(world.index(name)).unwrap().clone();
+    let still_listed = [listing("SPY"), listing("AIG")];
+    world.market.replace_list(&still_listed).unwrap();
+    world.print("AIG", 100);
+    for cents in 0..i64::try_from(crate::market::RING_SLOTS).unwrap() + 10 {
+        world.print("SPY", cents + 1);
     }
     world.run_idle();
     assert!(world.hub.metrics.lapped_ticks.get() > 0);

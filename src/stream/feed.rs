@@ -1,0 +1,167 @@
+//! What a shard follows: the ticks, the state and the session of the exchange's feed.
+
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use crate::market::{Directory, LastValueTable, MarketReader, SessionOrdinal, Tick};
+use crate::sync::Lagged;
+
+use super::frame::ResumePoint;
+
+/// The market as a shard sees it, and how far the shard has followed it.
+pub(super) struct Feed {
+    market: MarketReader,
+    /// The directory as of the slice's begin.
+    directory: Arc<Directory>,
+    /// The state that the streams have been told.
+    is_up: bool,
+    /// Where the last tick stands.
+    position: FeedPosition,
+    /// The session's name as ids carry it; `None` until a tick of it has come.
+    session: Option<CompactString>,
+    /// Ticks were overwritten unread since the last one that was read.
+    is_lapped: bool,
+}
+
+/// A position in the feed, as this process numbers sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct FeedPosition {
+    pub ordinal: SessionOrdinal,
+    pub sequence: u64,
+}
+
+/// A tick does not continue what came before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discontinuity {
+    /// Ticks up to this sequence may have been missed.
+    Lost { up_to: u64 },
+    /// Another session begins with this sequence.
+    Session { first_sequence: u64 },
+}
+
+impl Feed {
+    /// Follows the market from now on.
+    pub fn new(market: MarketReader) -> Self {
+        Self {
+            directory: market.directory.load(),
+            is_up: market.status.is_up(),
+            market,
+            position: FeedPosition::default(),
+            session: None,
+            is_lapped: false,
+        }
+    }
+
+    /// Takes the newest directory.
+    pub fn load_directory(&mut self) {
+        self.directory = self.market.directory.load();
+    }
+
+    /// The directory as of the slice's begin.
+    #[inline]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The newest prices.
+    #[inline]
+    pub fn table(&self) -> &LastValueTable {
+        &self.market.table
+    }
+
+    /// Whether there are ticks to read.
+    pub fn has_ticks(&self) -> bool {
+        self.market.ring.has_next()
+    }
+
+    /// Whether the feed was lost or came back since the streams were told.
+    pub fn has_other_state(&self) -> bool {
+        self.is_up != self.market.status.is_up()
+    }
+
+    /// Takes the feed's state. True when it is another.
+    pub fn take_state(&mut self) -> bool {
+        let is_up = self.market.status.is_up();
+        std::mem::replace(&mut self.is_up, is_up) != is_up
+    }
+
+    /// Whether the streams have been told that the feed is up.
+    pub fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    /// The next tick.
+    ///
+    /// # Errors
+    /// Ticks were overwritten unread. The last-value table has what they led to.
+    #[inline]
+    pub fn next_tick(&mut self) -> Result<Option<Tick>, Lagged> {
+        match self.market.ring.try_next() {
+            Ok(None) => Ok(None),
+            Ok(Some(words)) => {
+                let tick = Tick::from_words(&words);
+                assert!(tick.is_some(), "the ring holds what the feed thread wrote: ticks");
+                Ok(tick)
+            }
+            Err(lagged) => {
+                self.is_lapped = true;
+                Err(lagged)
+            }
+        }
+    }
+
+    /// Moves to a tick. Says so if the tick does not continue what came before it.
+    #[inline]
+    pub fn advance(&mut self, tick: &Tick) -> Option<Discontinuity> {
+        let mut discontinuity = None;
+        if std::mem::take(&mut self.is_lapped) {
+            // A session's first sequence may be 0.
+            let up_to = tick.sequence.saturating_sub(1);
+            discontinuity = Some(Discontinuity::Lost { up_to });
+        }
+        if tick.ordinal != self.position.ordinal || self.session.is_none() {
+            let is_first = self.position.ordinal == 0;
+            if !is_first && tick.ordinal != self.position.ordinal {
+                discontinuity = Some(Discontinuity::Session { first_sequence: tick.sequence });
+            }
+            let session = self.market.status.session();
+            // If it has been replaced since, its name would stand for another numbering.
+            let is_current = self.market.status.ordinal() == tick.ordinal;
+            self.session = is_current.then_some(session);
+        }
+        self.position = FeedPosition { ordinal: tick.ordinal, sequence: tick.sequence };
+        discontinuity
+    }
+
+    /// The sequence of the last tick.
+    pub fn sequence(&self) -> u64 {
+        self.position.sequence
+    }
+
+    /// The session and sequence that an id tells; `None` before the first tick of a session.
+    #[inline]
+    pub fn point(&self) -> Option<(&str, u64)> {
+        self.session.as_ref().map(|session| (session.as_str(), self.position.sequence))
+    }
+
+    /// Where a client's knowledge ends; `None` when it must be told everything.
+    pub fn resume_from(&self, point: &ResumePoint) -> Option<FeedPosition> {
+        if point.session.is_empty() {
+            return None;
+        }
+        let ordinal = self.market.status.covers(&point.session, point.sequence)?;
+        Some(FeedPosition { ordinal, sequence: point.sequence })
+    }
+
+    /// Up to which sequence of the current session a client has received everything. One that does
+    /// not resume begins now, and misses nothing.
+    pub fn known_up_to(&self, resumed: Option<FeedPosition>) -> u64 {
+        match resumed {
+            Some(FeedPosition { ordinal, sequence }) if ordinal == self.position.ordinal => {
+                sequence.min(self.position.sequence)
+            }
+            Some(_) | None => self.position.sequence,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use crate::runtime::StreamSocket;
+use crate::types::{Symbol, SymbolIndex, UserId};
+
+use super::Hub;
+use crate::stream::connection::{Connection, Notices};
+use crate::stream::connection_id::ConnectionId;
+use crate::stream::deadlines::heartbeat_due_ms;
+use crate::stream::every::EveryPrint;
+use crate::stream::feed::FeedPosition;
+use crate::stream::frame::{
+    ID_SEPARATOR, Opening, write_goodbye, write_opening, write_order_opening, write_point,
+};
+use crate::stream::goodbye::Goodbyes;
+use crate::stream::limits::{MAX_SYMBOLS_PER_STREAM, RETRY_MS};
+use crate::stream::order_events::{OrderEvents, OrderQuestion, StoreReply};
+use crate::stream::ready::Schedule;
+use crate::stream::request::{
+    Mode, NotAdopted, NotChanged, OrderWish, StreamRequest, SubscriptionChange,
+};
+use crate::stream::stream_id::StreamId;
+use crate::stream::watchlist::Watchlist;
+
+impl Hub {
+    /// Takes a socket over from the HTTP server: from now on it belongs to the stream. The first
+    /// bytes and the snapshot are sent with the next slice.
+    ///
+    /// # Errors
+    /// The socket is not usable, or the shard is full. The socket is closed then.
+    pub fn adopt(&mut self, descriptor: OwnedFd, request: StreamRequest) -> Result<(), NotAdopted> {
+        assert!(
+            request.symbols.len() <= MAX_SYMBOLS_PER_STREAM,
+            "a request for a stream was validated"
+        );
+        let socket = StreamSocket::new(descriptor, self.limits.socket)?;
+        self.deadlines.read_clock();
+        let id = self.connections.admit(&socket)?;
+        let resumed = request.resume.as_ref().and_then(|point| self.feed.resume_from(point));
+        let unsent = self.opening(id, &request, resumed);
+        let every = (request.mode == Mode::Every).then(|| self.every_print_since(resumed));
+        let StreamRequest { permit, symbols, max_rate, heartbeat, resume, orders, .. } = request;
+        let orders = orders.map(|OrderWish { user, from }| {
+            // On a stream of both, ids begin with the position in the feed.
+            let mut id_prefix = Vec::new();
+            if !symbols.is_empty() {
+                if let (Some(point), Some(_)) = (&resume, resumed) {
+                    write_point(&mut id_prefix, &point.session, point.sequence);
+                }
+                id_prefix.push(ID_SEPARATOR);
+            }
+            Box::new(OrderEvents::new(user, from, id_prefix))
+        });
+        if let Some(orders) = &orders {
+            self.orders.watch(id.key, orders.user());
+        }
+        let connection = self.connections.insert(Connection {
+            id,
+            socket,
+            notices: Notices::new(heartbeat),
+            permit,
+            schedule: Schedule::new(self.deadlines.now_ms(), max_rate),
+            watchlist: Watchlist::new(symbols.len(), every),
+            orders,
+            unsent,
+        });
+        self.ready.enqueue_at_once(id, &mut connection.schedule);
+        for (_, symbol) in symbols {
+            let table = self.feed.table();
+            let slot = self.subscriptions.subscribe(connection, symbol, &mut self.prices, table);
+            let value = table.get(symbol);
+            let is_news = resumed.is_none_or(|FeedPosition { ordinal, sequence }| {
+                value.changed_ordinal == ordinal && value.changed_sequence > sequence
+            });
+            if value.has_price() && is_news {
+                connection.watchlist.mark(slot);
+            }
+        }
+        let heartbeat_ms = self.limits.heartbeat_ms();
+        let due_ms = heartbeat_due_ms(id, connection.schedule.last_send_ms(), heartbeat_ms);
+        self.deadlines.set_heartbeat(due_ms, id);
+        self.metrics.opened.inc();
+        self.note_open();
+        self.driver.wake();
+        Ok(())
+    }
+
+    /// The first bytes of a stream.
+    fn opening(
+        &self,
+        id: ConnectionId,
+        request: &StreamRequest,
+        resumed: Option<FeedPosition>,
+    ) -> Box<[u8]> {
+        let reset = request.resume.is_some() && resumed.is_none();
+        self.metrics.resumed.inc_by(u64::from(resumed.is_some()));
+        self.metrics.resets.inc_by(u64::from(reset));
+        let heartbeat_ms = self.limits.heartbeat_ms();
+        let retry_ms = rand::rng().random_range(RETRY_MS);
+        let mut out = Vec::new();
+        if request.orders.is_some() && request.symbols.is_empty() {
+            write_order_opening(&mut out, heartbeat_ms, retry_ms);
+        } else {
+            let symbols: Vec<Symbol> = request.symbols.iter().map(|&(name, _)| name).collect();
+            let opening = Opening {
+                stream_id: &StreamId { shard: self.shard, connection: id }.to_string(),
+                symbols: &symbols,
+                heartbeat_ms,
+                retry_ms,
+                reset,
+                feed_up: self.feed.is_up(),
+            };
+            write_opening(&mut out, &opening);
+        }
+        out.into()
+    }
+
+    /// The state of a new stream that wants every print. One that resumes has lost what came since.
+    fn every_print_since(&self, resumed: Option<FeedPosition>) -> Box<EveryPrint> {
+        let mut every = EveryPrint::new(self.feed.known_up_to(resumed));
+        every.lose_up_to(self.feed.sequence());
+        Box::new(every)
+    }
+
+    /// Changes the symbols of a user's stream. What was composed for it before may still arrive.
+    ///
+    /// # Errors
+    /// This user has no such stream on this shard, or it would have too many symbols.
+    pub fn change(
+        &mut self,
+        id: StreamId,
+        user: &UserId,
+        change: &SubscriptionChange,
+    ) -> Result<(), NotChanged> {
+        let Self { connections, subscriptions, prices, feed, .. } = self;
+        let (id, table) = (id.connection, feed.table());
+        let connection = connections
+            .find(id)
+            .filter(|connection| connection.permit.is_of(user))
+            .ok_or(NotChanged::Unknown)?;
+        let watched = connection.watchlist.subscriptions();
+        let mut slots: HashMap<SymbolIndex, u16> =
+            watched.iter().map(|subscription| subscription.symbol).zip(0..).collect();
+        let removed = change.remove.iter().filter(|symbol| slots.contains_key(symbol)).count();
+        let added = change.add.iter().filter(|symbol| !slots.contains_key(symbol)).count();
+        let symbols = slots.len() - removed + added;
+        if symbols > MAX_SYMBOLS_PER_STREAM {
+            return Err(NotChanged::TooMany { symbols });
+        }
+        for symbol in &change.remove {
+            // Symbols that the stream does not have are passed over.
+            let Some(slot) = slots.remove(symbol) else { continue };
+            if let Some(moved) = subscriptions.unsubscribe(connections, id.key, slot, prices) {
+                slots.insert(moved, slot);
+            }
+        }
+        let Some(connection) = connections.find(id) else {
+            unreachable!("a change of its symbols ends no stream")
+        };
+        for &symbol in &change.add {
+            if slots.contains_key(&symbol) {
+                continue;
+            }
+            let slot = subscriptions.subscribe(connection, symbol, prices, table);
+            slots.insert(symbol, slot);
+            if table.get(symbol).has_price() {
+                connection.watchlist.mark(slot);
+            }
+        }
+        assert!(
+            connection.watchlist.subscriptions().len() == symbols,
+            "a change names each symbol once, so it leads to as many as were counted"
+        );
+        self.metrics.subscription_changes.inc();
+        self.ready.enqueue(id, &mut connection.schedule, &mut self.deadlines);
+        self.driver.wake();
+        Ok(())
+    }
+
+    /// The next question for the store.
+    pub fn poll_question(&mut self, context: &Context<'_>) -> Poll<OrderQuestion> {
+        self.orders.poll_question(context)
+    }
+
+    /// Takes the answer to a question.
+    pub fn answer(&mut self, question: &OrderQuestion, answer: StoreReply) {
+        // The stream may have been closed meanwhile.
+        let Some(connection) = self.connections.find(question.stream) else { return };
+        let Some(events) = &mut connection.orders else {
+            unreachable!("a stream that asked about orders has order events")
+        };
+        events.take_answer(question.after, answer);
+        self.ready.enqueue_at_once(connection.id, &mut connection.schedule);
+        self.driver.wake();
+    }
+
+    /// Spreads the ends of all streams over the drain time, or has them all at once.
+    pub(in crate::stream) fn plan_goodbyes(&self, in_peace: bool) -> Goodbyes {
+        Goodbyes::new(self.len(), if in_peace { self.limits.drain } else { Duration::ZERO })
+    }
+
+    /// Says goodbye to the clients whose turn it is, and closes their streams.
+    pub(in crate::stream) fn say_goodbyes(&mut self, goodbyes: &mut Goodbyes) {
+        let due = goodbyes.due(Instant::now());
+        let ids: Vec<ConnectionId> =
+            self.connections.iter().map(|connection| connection.id).take(due).collect();
+        let mut bytes = Vec::new();
+        for id in ids {
+            let Some(connection) = self.connections.find(id) else {
+                unreachable!("a goodbye ends no other stream")
+            };
+            bytes.clear();
+            // An event that was cut must be completed first: it would swallow the goodbye.
+            bytes.extend_from_slice(&connection.unsent);
+            write_goodbye(&mut bytes, rand::rng().random_range(RETRY_MS));
+            let _best_effort = connection.socket.send(&bytes);
+            self.metrics.closed_shutdown.inc();
+            self.close(id.key);
+        }
+    }
+}

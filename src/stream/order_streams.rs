@@ -1,0 +1,100 @@
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll, Waker};
+
+use crate::types::UserId;
+
+use super::connection_id::ConnectionId;
+use super::order_events::{OrderEvents, OrderQuestion, WrittenOrders};
+use super::order_source::{ChangedUsers, OrderSource};
+
+/// Which streams of a shard want whose orders, where these come from, and what the store is asked.
+pub(super) struct OrderStreams {
+    source: Box<dyn OrderSource>,
+    /// The keys of the streams that want a user's orders.
+    by_user: HashMap<UserId, Vec<u32>>,
+    questions: VecDeque<OrderQuestion>,
+    /// Wakes the task that asks the store.
+    question_waker: Option<Waker>,
+}
+
+impl OrderStreams {
+    /// No stream wants orders yet.
+    pub fn new(source: Box<dyn OrderSource>) -> Self {
+        let (by_user, questions) = (HashMap::new(), VecDeque::new());
+        Self { source, by_user, questions, question_waker: None }
+    }
+
+    /// A stream wants a user's orders.
+    pub fn watch(&mut self, key: u32, user: &UserId) {
+        let streams = self.by_user.entry(user.clone()).or_default();
+        if streams.is_empty() {
+            self.source.watch(user);
+        }
+        streams.push(key);
+    }
+
+    /// A stream that wanted a user's orders ends.
+    pub fn unwatch(&mut self, key: u32, user: &UserId) {
+        let Some(streams) = self.by_user.get_mut(user) else {
+            unreachable!("the streams of a user with orders are known until they end")
+        };
+        streams.retain(|of| *of != key);
+        if streams.is_empty() {
+            self.by_user.remove(user);
+            self.source.unwatch(user);
+        }
+    }
+
+    /// Whether some user's orders have changed.
+    pub fn has_changed(&self) -> bool {
+        self.source.has_changed()
+    }
+
+    /// Whose orders have changed.
+    pub fn next_changed(&mut self) -> Option<ChangedUsers> {
+        self.source.next_changed()
+    }
+
+    /// The keys of the streams that want a user's orders. None where the last has just ended.
+    pub fn of(&self, user: &UserId) -> &[u32] {
+        self.by_user.get(user).map_or(&[], Vec::as_slice)
+    }
+
+    /// The keys of all streams that want orders.
+    pub fn all(&self) -> impl Iterator<Item = u32> {
+        self.by_user.values().flatten().copied()
+    }
+
+    /// Appends the events that a stream is owed, until `out` has what makes a send.
+    pub fn write(
+        &mut self,
+        stream: ConnectionId,
+        events: &mut OrderEvents,
+        out: &mut Vec<u8>,
+    ) -> WrittenOrders {
+        let mut written = events.write(stream, &*self.source, out);
+        if let Some(question) = written.question.take() {
+            self.questions.push_back(question);
+            if let Some(waker) = self.question_waker.take() {
+                waker.wake();
+            }
+        }
+        written
+    }
+
+    /// Appends a cursor as clients are told it.
+    pub fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
+        self.source.write_cursor(cursor, out);
+    }
+
+    /// The next question for the store.
+    pub fn poll_question(&mut self, context: &Context<'_>) -> Poll<OrderQuestion> {
+        match self.questions.pop_front() {
+            Some(question) => Poll::Ready(question),
+            None => {
+                self.question_waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}

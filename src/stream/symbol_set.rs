@@ -1,0 +1,30 @@
+use crate::market::SymbolMap;
+use crate::types::SymbolIndex;
+
+/// A set of symbols: each is in it once, however often it was inserted.
+#[derive(Debug)]
+pub(super) struct SymbolSet {
+    symbols: Vec<SymbolIndex>,
+    is_in: SymbolMap<bool>,
+}
+
+impl SymbolSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self { symbols: Vec::new(), is_in: SymbolMap::filled_with(|| false) }
+    }
+
+    /// Puts a symbol in.
+    pub fn insert(&mut self, symbol: SymbolIndex) {
+        if !std::mem::replace(&mut self.is_in[symbol], true) {
+            self.symbols.push(symbol);
+        }
+    }
+
+    /// Takes one out, the last one first.
+    pub fn pop(&mut self) -> Option<SymbolIndex> {
+        let symbol = self.symbols.pop()?;
+        self.is_in[symbol] = false;
+        Some(symbol)
+    }
+}
