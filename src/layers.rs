@@ -1,5 +1,7 @@
-//! Enforces the layers: a folder imports only folders of lower layers, and some libraries stay
-//! within the folders that own them.
+//! Enforces the layers: a folder imports only folders of lower layers, files of a folder import each
+//! other in one direction, and some libraries stay within the folders that own them.
+
+mod circles;
 
 use std::fs;
 use std::path::Path;

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::exchange_link::ExchangeLinkArgs;
 use super::listen::ListenAddress;
-use super::number::whole;
+use super::number::{data_dir, whole};
 use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, PostgresArgs};
@@ -30,11 +29,6 @@ const MAX_SHARDS: u64 = 1_024;
 const MAX_UNIVERSE: u64 = 7_000;
 const MIB: u64 = 1024 * 1024;
 const DEFAULT_DISK_RESERVE_MIB: u64 = DEFAULT_RESERVE_BYTES / MIB;
-
-/// Reads `--data-dir`.
-pub(super) fn data_dir() -> impl TypedValueParser<Value = DataDir> {
-    PathBufValueParser::new().map(DataDir::from)
-}
 
 /// A brokerage engine: live prices over Server-Sent Events, durable orders to an exchange.
 #[derive(Debug, Parser)]

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::file::ConfigError;
+use super::error::ConfigError;
 
 /// The prefix of all variables.
 const PREFIX: &str = "LONGBOW_";

@@ -4,6 +4,7 @@
 
 mod args;
 mod environment;
+mod error;
 mod exchange_link;
 mod file;
 mod listen;
@@ -17,8 +18,9 @@ pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
     WalCommand, WalInspectArgs, WalVerifyArgs,
 };
+pub use error::ConfigError;
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
-pub use file::{ConfigError, parse_command_line};
+pub use file::parse_command_line;
 pub use listen::ListenAddress;
 pub use offline::{CopyArgs, RestoreArgs, VerifyArgs};
 pub use operator::{ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand};

@@ -3,7 +3,15 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
+use crate::data_dir::DataDir;
 use crate::order::MAX_CASE_TEXT_BYTES;
+
+/// Parses a data directory.
+pub(super) fn data_dir() -> impl TypedValueParser<Value = DataDir> {
+    PathBufValueParser::new().map(DataDir::from)
+}
 
 /// Parses a whole number within a range.
 pub(super) fn whole<T: TryFrom<u64>>(

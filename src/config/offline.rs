@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::SchemaArgs;
-use super::args::data_dir;
+use super::number::data_dir;
 use crate::data_dir::DataDir;
 
 /// Settings of `verify`.

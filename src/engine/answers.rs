@@ -1,6 +1,6 @@
 //! The exchange's answers to submits, cancels and queries.
 
-use super::entry::{QueryReason, RecordId, UnknownAnswer};
+use super::entry::{QueryReason, RecordId, SubmitFate, UnknownAnswer};
 use super::evidence::{Listed, count_listed, judge_missing, reconciles};
 use super::feed_progress::FeedProgress;
 use super::inputs::{
@@ -8,7 +8,7 @@ use super::inputs::{
     QueryAnswer, SubmitOutcome,
 };
 use super::partition::{Engine, Turn, Work};
-use super::repair::{Before, SubmitFate};
+use super::repair::Before;
 use crate::order::{Anomaly, CancelCause, CaseCause, Change, Ending, Order, Status};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 

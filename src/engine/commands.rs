@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::answers::end_confirmed_cancel;
-use super::entry::{QueryReason, Waiting, cancel_answer};
+use super::entry::{QueryReason, SubmitFate, Waiting, cancel_answer};
 use super::inputs::CreateOrder;
 use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
 use super::partition::{Engine, Turn, Work};
-use super::repair::SubmitFate;
 use crate::order::{Change, Created, Event, Status};
 use crate::types::{OrderId, UserId};
 

@@ -12,7 +12,7 @@ use super::inputs::{
 };
 use super::outbox::{Alert, Effect, Outbox, ReplyTo};
 use super::partition::{Engine, Turn, UnknownOrder};
-use super::rounds::Rounds;
+use super::round_progress::Rounds;
 use super::spread_map::SpreadMap;
 use super::unclaimed::Unclaimed;
 use super::unmatched::{LogState, UnmatchedLine, UnmatchedReports};

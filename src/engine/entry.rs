@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use super::outbox::{CancelReply, CreateReply, Effect, Outbox, ReplyTo};
-use super::repair::SubmitFate;
 use crate::order::{Change, Ending, Order, Status, TrackedOrder};
 use crate::types::{ExecutionId, ExternalOrderId, TimestampMicros};
 use std::sync::Arc;
@@ -69,6 +68,20 @@ pub(super) struct Underway {
     pub(super) lines: ExecutionLines,
     /// Possible differences between the exchange's record and ours. Boxed because rare.
     pub(super) doubt: Option<Box<Doubt>>,
+}
+
+/// What this run knows about an order's submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum SubmitFate {
+    /// An earlier run submitted it.
+    #[default]
+    BeforeThisRun,
+    /// In flight or answered.
+    Fine,
+    /// The answer was lost.
+    Lost,
+    /// No answer in time.
+    TimedOut,
 }
 
 /// A pending reconciliation: a record from before the gap does not complete it.

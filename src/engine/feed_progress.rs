@@ -53,10 +53,9 @@ impl FeedProgress {
         if self.is_logged {
             return None;
         }
-        let session = self.session.clone()?;
+        let position = self.position_at(self.sequence, now)?;
         self.is_logged = true;
-        let session = FeedPosition::numbering_name(&session, self.is_renumbered);
-        Some(FeedPosition { session, sequence: self.sequence, at: now })
+        Some(position)
     }
 
     /// An earlier position to log, if it is in the current session.
@@ -68,7 +67,14 @@ impl FeedProgress {
         if self.is_logged || number != self.number || sequence > self.sequence {
             return None;
         }
-        Some(FeedPosition { session: self.session.clone()?, sequence, at })
+        self.position_at(sequence, at)
+    }
+
+    /// A position in the current numbering; `None` before the first session.
+    fn position_at(&self, sequence: u64, at: TimestampMicros) -> Option<FeedPosition> {
+        let session = self.session.as_ref()?;
+        let session = FeedPosition::numbering_name(session, self.is_renumbered);
+        Some(FeedPosition { session, sequence, at })
     }
 
     /// Takes a position from the log.
@@ -105,5 +111,28 @@ impl FeedProgress {
     /// Session and last sequence, once known.
     pub(super) fn position(&self) -> Option<(&CompactString, u64)> {
         self.session.as_ref().map(|session| (session, self.sequence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_logged_position_says_that_the_session_restarted_its_numbering() {
+        let (mut feed, at) = (FeedProgress::default(), TimestampMicros::new(7));
+        feed.begin(&"s".into(), 900);
+        feed.begin_renumbered(&"s".into(), 3);
+        let place = feed.place();
+        feed.reach(5);
+        let earlier = feed.take_unlogged_up_to(place, at).unwrap();
+        let newest = feed.take_unlogged(at).unwrap();
+        assert_eq!((earlier.sequence, newest.sequence), (3, 5));
+        for position in [earlier, newest] {
+            let mut restarted = FeedProgress::default();
+            restarted.replay(&position);
+            let as_of = FeedPlace { session: "s".into(), sequence: 900 };
+            assert_eq!(restarted.believed(Some(as_of)), None, "{position:?}");
+        }
     }
 }

@@ -22,7 +22,9 @@ mod partition;
 mod quarantine;
 mod reconcile;
 mod repair;
+mod repair_cause;
 mod resident;
+mod round_progress;
 mod rounds;
 mod spread_map;
 mod unclaimed;
@@ -38,7 +40,7 @@ pub use mass_cancel::{CancelScope, CancelSweep};
 pub use outbox::{Alert, CancelReply, CreateReply, Effect, HaltScope, Outbox, ReplyTo};
 pub use partition::{Engine, UnknownOrder};
 pub use quarantine::OperatorReply;
-pub use repair::RepairCause;
+pub use repair_cause::RepairCause;
 pub use unmatched::MAX_UNMATCHED_REPORTS;
 
 #[cfg(test)]

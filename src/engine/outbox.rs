@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::repair::RepairCause;
+use super::repair_cause::RepairCause;
 use crate::order::{Anomaly, Event, Order};
 use crate::types::{ExternalOrderId, OrderId};
 

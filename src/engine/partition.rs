@@ -9,10 +9,13 @@ use super::feed_progress::FeedProgress;
 use super::inputs::EngineOptions;
 use super::order_map::OrderMap;
 use super::outbox::{Alert, Effect, Outbox};
-use super::quarantine::MAX_ORDERS_WITH_CASES;
 use super::spread_map::SpreadMap;
 use crate::order::{Anomaly, Change, Changed, Created, Event, Order, TrackedOrder};
 use crate::types::{ClientOrderId, OrderId, TimestampMicros, UserId};
+
+/// Maximum orders with open cases per user partition. Further cases are counted, logged and
+/// dropped. 64 partitions keep at most some 100 MB of such reports.
+const MAX_ORDERS_WITH_CASES: usize = 1_024;
 
 /// Hash tables for one engine's orders and users. With 64 engines, ten million orders are some
 /// 10,000 per table; a table that grows rehashes them within a millisecond.

@@ -16,10 +16,6 @@ use crate::order::{
 };
 use crate::types::{ExternalOrderId, OrderId, Side, Symbol, TimestampMicros};
 
-/// Maximum orders with open cases per user partition. Further cases are counted, logged and
-/// dropped. 64 partitions keep at most some 100 MB of such reports.
-pub(super) const MAX_ORDERS_WITH_CASES: usize = 1_024;
-
 /// Maximum unknown orders of which an unreadable line is kept.
 const MAX_UNREADABLE_OF_UNKNOWN: usize = 1_024;
 

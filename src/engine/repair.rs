@@ -1,42 +1,11 @@
 //! Repairs: differences that the exchange's record of an order put right, by cause.
 
-use super::entry::QueryReason;
+use super::entry::{QueryReason, SubmitFate};
 use super::outbox::Effect;
 use super::partition::Work;
+use super::repair_cause::RepairCause;
 use crate::order::{Ending, Order, Status};
 use crate::types::Shares;
-
-/// Why an order here differed from the exchange's record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case", const_into_str)]
-pub enum RepairCause {
-    /// The answer to the submit was lost or could not be parsed.
-    LostReply,
-    /// The answer to the submit did not come in time.
-    Timeout,
-    /// This process ended before the answer came.
-    Crash,
-    /// An execution was never reported.
-    MissedFill,
-    /// The end of the order was never reported.
-    MissedCancel,
-    /// The exchange never accepted the order, and never will.
-    NeverAccepted,
-}
-
-/// What this run knows about an order's submit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum SubmitFate {
-    /// An earlier run submitted it.
-    #[default]
-    BeforeThisRun,
-    /// In flight or answered.
-    Fine,
-    /// The answer was lost.
-    Lost,
-    /// No answer in time.
-    TimedOut,
-}
 
 /// The state of an order before an answer, to tell what the answer repaired.
 pub(super) struct Before {

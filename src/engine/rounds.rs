@@ -7,32 +7,9 @@ use std::sync::Arc;
 use super::engines::Engines;
 use super::outbox::{Effect, Outbox};
 use super::partition::Engine;
+use super::round_progress::ReconcileCursor;
 use crate::order::{Event, TrackedOrder};
 use crate::types::{OrderId, TimestampMicros};
-
-/// Progress of the rounds.
-#[derive(Debug, Default)]
-pub(super) struct Rounds {
-    /// Progress of the reconciliation.
-    reconciling: Option<ReconcileCursor>,
-    /// Progress of the periodic comparison.
-    comparing: Option<ReconcileCursor>,
-    /// Number of recently ended orders queried in this reconciliation.
-    ended_reconciled: usize,
-    /// Number of the reconciliation: counts the gaps of this run.
-    reconciliation: u32,
-    /// Feed position (session and sequence) and time at the start of the current reconciliation.
-    reconciles_up_to: ((u32, u64), TimestampMicros),
-    /// Another gap was found during a reconciliation: query all orders once more.
-    reconciles_again: bool,
-}
-
-/// Position of a round.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct ReconcileCursor {
-    partition: usize,
-    after: Option<OrderId>,
-}
 
 impl Engines {
     /// Begins to reconcile all open orders with the exchange. During a reconciliation, the orders

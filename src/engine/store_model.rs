@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::test_world::OPTIONS;
 use super::*;
 use crate::order::{Event, FeedPosition, TrackedOrder, UnmatchedReport};
 use crate::types::*;
@@ -54,8 +53,8 @@ impl StoreModel {
     }
 
     /// The engines after a start: open orders from the store, the rest from the log.
-    pub(super) fn recovered(&self, log: &[Event]) -> Engines {
-        let mut engines = Engines::new(OPTIONS);
+    pub(super) fn recovered(&self, log: &[Event], options: EngineOptions) -> Engines {
+        let mut engines = Engines::new(options);
         for tracked in self.orders.values().filter(|tracked| tracked.order().is_open()) {
             engines.load(tracked.clone());
         }

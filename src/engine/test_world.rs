@@ -656,7 +656,7 @@ impl World {
         self.queries.clear();
         self.lookups.clear();
         self.out = Outbox::new();
-        self.engines = self.store.recovered(&self.log);
+        self.engines = self.store.recovered(&self.log, OPTIONS);
         let orders = self.readable();
         for (order_id, seen) in &self.seen {
             let order = orders.get(order_id).expect("what a reader saw survives");

@@ -11,8 +11,8 @@ use crate::oms::OrderService;
 use crate::stream::{Hub, StreamQuotas, StreamRouter};
 
 use super::auth::Authenticator;
+use super::health::Health;
 use super::problem::Problem;
-use super::ready::Health;
 
 /// State shared by all shards.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ mod connection;
 mod fields;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod health;
 mod limits;
 mod metrics;
 mod operate;
@@ -26,6 +27,6 @@ pub use accept::{serve_clients, serve_operators};
 pub use admin::Admin;
 pub use app::{App, Site, StreamService};
 pub use auth::{Authenticator, Secret, SecretError};
+pub use health::Health;
 pub use limits::HttpLimits;
 pub use metrics::HttpMetrics;
-pub use ready::Health;

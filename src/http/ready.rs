@@ -11,18 +11,8 @@ use crate::shutdown::{Shutdown, StopReason};
 use crate::wal::{LogHandle, Room};
 
 use super::app::Site;
+use super::health::Health;
 use super::problem::{HttpResponse, json_response};
-
-/// Further inputs of readiness, beside the site.
-#[derive(Debug, Clone)]
-pub struct Health {
-    /// The write-ahead log.
-    pub log: LogHandle,
-    /// Postgres, if it follows the log.
-    pub postgres: Option<Progress>,
-    /// Allowed difference between the exchange's clock and ours.
-    pub exchange_clock_limit: Duration,
-}
 
 /// The name of a check, and its problem if it fails.
 type Check = (&'static str, Option<String>);

@@ -6,7 +6,7 @@ use std::fmt;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use super::event::Fill;
+use super::fill::Fill;
 
 /// Maximum open cases of one order. Further ones are counted and logged only: an exchange that
 /// reports so much nonsense about one order deserves no more memory.

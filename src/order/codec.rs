@@ -154,7 +154,8 @@ where
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::order::event::{CancelCause, Change, Fill, ReportKind};
+    use crate::order::event::{CancelCause, Change, ReportKind};
+    use crate::order::fill::Fill;
     use crate::types::*;
     use proptest::prelude::*;
 

@@ -6,9 +6,8 @@ use serde_json::{Map, Value, json};
 use strum::VariantNames;
 
 use super::case::Case;
-use super::event::{
-    Change, Changed, Created, Event, FeedPosition, Fill, ReportKind, UnmatchedReport,
-};
+use super::event::{Change, Changed, Created, Event, FeedPosition, ReportKind, UnmatchedReport};
+use super::fill::Fill;
 use crate::types::OrderId;
 
 /// All names that [`Event::name`] returns.

@@ -1,9 +1,9 @@
 //! The events of the log: created orders, changes, unmatched reports and feed positions.
 
 use compact_str::CompactString;
-use serde::{Deserialize, Serialize};
 
 use super::case::{Case, CaseDecision, OperatorAct};
+use super::fill::Fill;
 use super::user_field::AsText;
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, OrderType, PriceCents, Shares, Side,
@@ -162,37 +162,6 @@ pub enum CancelCause {
     /// A cancel was requested, and two queries agreed that the exchange does not know the order.
     #[strum(serialize = "unknown_at_exchange")]
     Unknown,
-}
-
-/// An execution.
-#[derive(
-    Debug,
-    Clone,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    rkyv::Archive,
-    rkyv::Serialize,
-    rkyv::Deserialize,
-)]
-#[serde(rename_all = "camelCase")]
-pub struct Fill {
-    /// An id counts once per order.
-    pub execution_id: ExecutionId,
-    /// Price of one share.
-    pub price: PriceCents,
-    pub num_shares: Shares,
-    /// Time of the trade at the exchange.
-    pub executed_at: TimestampMicros,
-}
-
-impl Fill {
-    /// Whether both have the same id, shares and price.
-    pub fn is_same(&self, other: &Self) -> bool {
-        (&self.execution_id, self.num_shares, self.price)
-            == (&other.execution_id, other.num_shares, other.price)
-    }
 }
 
 /// A report about an id that no known order has yet, recorded because the feed position is about to

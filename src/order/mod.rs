@@ -6,6 +6,7 @@ mod codec;
 mod describe;
 mod event;
 mod executions;
+mod fill;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod record;
@@ -24,9 +25,10 @@ pub use case::{
 pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
 pub use describe::event_names;
 pub use event::{
-    CancelCause, Change, Changed, Created, Event, FeedPosition, Fill, ReportKind, UnmatchedReport,
+    CancelCause, Change, Changed, Created, Event, FeedPosition, ReportKind, UnmatchedReport,
 };
 pub use executions::{Execution, Executions};
+pub use fill::Fill;
 pub use record::Order;
 pub use status::{Ending, Facts, Status, reported_status};
 pub use stored::{

@@ -10,7 +10,7 @@ use super::gaps::{self, EventGap};
 use super::position::bounds;
 use super::read::{self, EXECUTION_STATE, ORDER_COLUMNS, RowError};
 use super::rows::EventRows;
-use super::session::{Session, partition_of};
+use super::session::{Session, in_partitions};
 use super::values::{LAST_TIMESTAMP_MICROS, Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
 use crate::order::{Event, Execution, ExecutionPart, FeedPosition, OrderParts, TrackedOrder};
@@ -391,12 +391,6 @@ impl PostgresRecords {
             visit(OrderRow { table, user, order_id: read::order_id(row, 1), id })
         })
     }
-}
-
-/// SQL condition: the order id names one of these user partitions.
-pub(super) fn in_partitions(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
-    let (first, last) = (partitions.start(), partitions.end());
-    format!("{} BETWEEN {first} AND {last}", partition_of(order_id))
 }
 
 fn order(row: &Row, executions: &[Row]) -> Result<PostgresOrder, RowError> {

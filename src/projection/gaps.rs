@@ -3,9 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::ProjectionError;
-use super::compare::in_partitions;
 use super::read;
-use super::session::Session;
+use super::session::{Session, in_partitions};
 use super::values::Timestamp;
 use crate::types::{OrderId, TimestampMicros};
 

@@ -1,5 +1,6 @@
 //! A blocking session with a server, for the commands that compare, restore and copy.
 
+use std::ops::RangeInclusive;
 use tokio::runtime::Runtime;
 use tokio_postgres::Row;
 
@@ -98,4 +99,10 @@ impl Session {
 /// says.
 pub(super) fn partition_of(order_id: &str) -> String {
     format!("(get_byte(uuid_send({order_id}), 15) & 63)")
+}
+
+/// SQL condition: the order id names one of these user partitions.
+pub(super) fn in_partitions(order_id: &str, partitions: &RangeInclusive<u8>) -> String {
+    let (first, last) = (partitions.start(), partitions.end());
+    format!("{} BETWEEN {first} AND {last}", partition_of(order_id))
 }

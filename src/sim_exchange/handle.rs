@@ -18,7 +18,7 @@ use super::state::{Calendar, Ending, Forget, Shared, State};
 use super::tape::Tape;
 use super::universe::{Universe, UniverseEntry};
 use super::venue::Venue;
-use super::webhook::deliver;
+use super::webhook_delivery::deliver;
 use crate::exchange::wire::SymbolInfo;
 use crate::types::{SteadyClock, Symbol, TimestampMicros};
 

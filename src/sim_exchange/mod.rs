@@ -20,6 +20,7 @@ mod entry;
 mod error;
 pub mod faults;
 mod feed;
+mod feed_positions;
 mod feed_ring;
 mod handle;
 mod journal;
@@ -39,6 +40,7 @@ pub mod universe;
 mod venue;
 mod walk;
 mod webhook;
+mod webhook_delivery;
 
 #[cfg(test)]
 mod fault_tests;

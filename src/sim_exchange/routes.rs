@@ -21,6 +21,7 @@ use super::records;
 use super::state::{Shared, State as Exchanged};
 use super::venue::{Venue, is_usable_id};
 use super::webhook::{self, Registered};
+use super::webhook_delivery;
 use crate::exchange::wire::{
     CancelRequest, CancelResponse, MAX_BATCH, QueryRequest, QueryResponse, SubmitOrder,
     SubmitRequest, SubmitResponse, SubmitResult, SymbolsResponse, WebhookRequest,
@@ -179,7 +180,7 @@ async fn register_webhook(State(shared): Exchange, body: Result<Bytes, BytesReje
     let registered = shared.change(|state, now| state.register_webhook(&url, &secret, now));
     match registered.ok_or_else(unavailable)? {
         Registered::New(place) => {
-            tokio::spawn(webhook::deliver(shared, place));
+            tokio::spawn(webhook_delivery::deliver(shared, place));
         }
         Registered::Changed => {}
         Registered::TooMany => {

@@ -5,20 +5,14 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use sha2::Sha256;
 use tokio::sync::Notify;
 
 use super::entry::{Entry, MAX_SECRET_BYTES, MAX_URL_BYTES};
-use super::state::Shared;
-use crate::types::{Backoff, TimestampMicros};
+use crate::types::TimestampMicros;
 
 /// Most webhooks.
 const MAX_WEBHOOKS: usize = 8;
@@ -26,14 +20,6 @@ const MAX_WEBHOOKS: usize = 8;
 const MAX_QUEUED_LINES: usize = 100_000;
 /// Most lines per batch.
 const MAX_BATCH_LINES: usize = 256;
-/// Time limit for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest body of an answer that is read; a longer one costs the connection.
-const MAX_ANSWER_BYTES: usize = 16 * 1024;
-/// Pause after the first failure; it doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a replaced secret signs beside the new one: time to change it on the receiving side.
 const SECRET_OVERLAP_MICROS: u64 = 60 * 60 * 1_000_000;
 
@@ -69,13 +55,13 @@ pub(super) enum Registered {
 }
 
 /// The next batch to post.
-struct Batch {
-    url: String,
-    secrets: Vec<String>,
-    body: Bytes,
+pub(super) struct Batch {
+    pub(super) url: String,
+    pub(super) secrets: Vec<String>,
+    pub(super) body: Bytes,
     /// Queue position after its last line.
-    end: u64,
-    count: usize,
+    pub(super) end: u64,
+    pub(super) count: usize,
 }
 
 impl WebhookSenders {
@@ -131,7 +117,12 @@ impl WebhookSenders {
         }
     }
 
-    fn next_batch(&self, place: usize, session: u64, now: TimestampMicros) -> Option<Batch> {
+    pub(super) fn next_batch(
+        &self,
+        place: usize,
+        session: u64,
+        now: TimestampMicros,
+    ) -> Option<Batch> {
         let hook = self.hooks.get(place)?;
         let count = hook.queue.len().min(MAX_BATCH_LINES);
         if count == 0 {
@@ -152,14 +143,14 @@ impl WebhookSenders {
         })
     }
 
-    fn delivered(&mut self, place: usize, end: u64) {
+    pub(super) fn delivered(&mut self, place: usize, end: u64) {
         let Some(hook) = self.hooks.get_mut(place) else { return };
         while hook.removed < end && hook.queue.pop_front().is_some() {
             hook.removed += 1;
         }
     }
 
-    fn filled(&self, place: usize) -> Option<Arc<Notify>> {
+    pub(super) fn filled(&self, place: usize) -> Option<Arc<Notify>> {
         self.hooks.get(place).map(|hook| Arc::clone(&hook.filled))
     }
 }
@@ -217,58 +208,6 @@ pub(super) fn signature(secrets: &[String], unix_seconds: u64, body: &[u8]) -> S
         }
     }
     value
-}
-
-/// Delivers to one webhook for ever: retries the oldest lines until they are accepted.
-pub(super) async fn deliver(shared: Arc<Shared>, place: usize) {
-    let Some(filled) = shared.look(|state| state.webhooks.filled(place)) else { return };
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(ANSWER_TIMEOUT));
-    connector.set_nodelay(true);
-    let client = Client::builder(TokioExecutor::new()).build(connector);
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    loop {
-        let now = shared.now();
-        let next = shared.look(|state| state.webhooks.next_batch(place, state.feed_session, now));
-        let Some(batch) = next else {
-            filled.notified().await;
-            continue;
-        };
-        let (end, count) = (batch.end, batch.count);
-        match post(&client, batch, now.micros() / 1_000_000).await {
-            Ok(()) => {
-                shared.with_webhooks(|webhooks| webhooks.delivered(place, end));
-                backoff.reset();
-            }
-            Err(problem) => {
-                tracing::info!(problem, lines = count, "a webhook did not accept its lines");
-                tokio::time::sleep(backoff.advance()).await;
-            }
-        }
-    }
-}
-
-async fn post(
-    client: &Client<HttpConnector, Full<Bytes>>,
-    batch: Batch,
-    unix_seconds: u64,
-) -> Result<(), String> {
-    let signature = signature(&batch.secrets, unix_seconds, &batch.body);
-    let request = http::Request::post(&batch.url)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .header("X-Signature", signature)
-        .body(Full::new(batch.body))
-        .map_err(|error| error.to_string())?;
-    let exchange = async {
-        let response = client.request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        // The body does not matter; a broken one costs only the connection.
-        let _ = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
-    };
-    tokio::time::timeout(ANSWER_TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Users: their requests to the service, and the checks of the answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::durable::DurableLog;
-use super::exchange::Exchange;
+use super::check_context::{CheckContext, Told};
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::readers::Readers;
 use super::replies::{check_cancel_reply, check_create_reply, check_list};
@@ -16,7 +15,7 @@ use crate::oms::{
     CommittedViews, CreateOrder, OrderService, PageRequest, StoreUnavailable, UserView,
 };
 use crate::order::Order;
-use crate::types::{ClientOrderId, OrderId, UserId};
+use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
 /// The request that a user waits for.
@@ -70,50 +69,6 @@ pub(super) struct Clients {
     /// Orders that users were told of, or asked for.
     pub(super) orders: Vec<(UserId, OrderId)>,
     pub(super) told: Told,
-}
-
-/// What users were told.
-#[derive(Default)]
-pub(super) struct Told {
-    /// Orders whose owners know that they are recorded.
-    pub(super) acknowledged: BTreeMap<OrderId, UserId>,
-    /// Refused orders: the log must not have them.
-    pub(super) refused: BTreeSet<OrderId>,
-    /// The order that each user's key names.
-    pub(super) names: BTreeMap<(UserId, ClientOrderId), OrderId>,
-}
-
-/// The state that answers are compared with.
-pub(super) struct CheckContext<'a> {
-    pub(super) views: &'a CommittedViews,
-    pub(super) index: &'a Index,
-    pub(super) exchange: &'a Exchange,
-    pub(super) durable: &'a DurableLog,
-    /// Whether there is a reason to refuse requests: Postgres is awaited and lags, or a stop.
-    pub(super) may_refuse: bool,
-    /// Whether the disk is full.
-    pub(super) is_full: bool,
-    /// Whether the log's reserve is used up too.
-    pub(super) is_exhausted: bool,
-    /// Whether orders can be read: only once Postgres has what a start recovered.
-    pub(super) is_readable: bool,
-}
-
-impl CheckContext<'_> {
-    /// An order as a user would read it: from memory, otherwise from the store.
-    pub(super) fn read(
-        &self,
-        view: Option<&UserView>,
-        user: &UserId,
-        order_id: OrderId,
-    ) -> Checked<Option<Arc<Order>>> {
-        if let Some(order) = view.and_then(|view| view.orders.get(&order_id)) {
-            return Ok(Some(Arc::clone(order)));
-        }
-        let stored = self.index.order(user, order_id);
-        let unreadable = |error| broken(Invariant::StoreFollows, format!("{error:?}"));
-        Ok(stored.map_err(unreadable)?.map(|tracked| Arc::clone(tracked.order())))
-    }
 }
 
 /// The outcome of a request, in words for the trace.

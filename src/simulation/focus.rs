@@ -2,8 +2,8 @@
 //! something soon makes up for it: a restart, a new session, the next reconciliation. A seed with a
 //! focus repeats one group of faults many times, and leaves out what would hide them.
 
+use super::action::Action;
 use super::dice::Dice;
-use super::profile::Action;
 
 /// One seed in this many has a focus.
 const ONE_OF: usize = 4;

@@ -39,7 +39,9 @@
     reason = "an unexpected value is a bug of the simulation, which may panic"
 )]
 
+mod action;
 mod actions;
+mod check_context;
 mod clients;
 mod clock;
 mod clock_actions;

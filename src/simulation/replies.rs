@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::clients::{CheckContext, Told};
+use super::check_context::{CheckContext, Told};
 use super::invariant::{Checked, Invariant, broken, ensure};
 use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::wire::ExchangeStatus;

@@ -1,7 +1,9 @@
 //! The world: users, the process with its disk and store, the network, the exchange with its feed,
 //! and the clocks. Takes one step after another, chosen by the dice.
 
-use super::clients::{CheckContext, Clients};
+use super::action::Action;
+use super::check_context::CheckContext;
+use super::clients::Clients;
 use super::clock::SimulatedClock;
 use super::dice::Dice;
 use super::durable::DurableLog;
@@ -12,7 +14,7 @@ use super::network::Network;
 use super::node::{Machine, Node, SliceEnd};
 use super::others::Others;
 use super::postgres::Postgres;
-use super::profile::{Action, Profile};
+use super::profile::Profile;
 use super::readers::Readers;
 use super::sessions::{SESSIONS, SUBMIT_SESSIONS};
 use super::streams::Streams;

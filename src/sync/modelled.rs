@@ -6,7 +6,7 @@
 //! that it does. So a stand-in is one step of a model: it adds few interleavings, and it
 //! gives no synchronisation that the real thing would not.
 
-use super::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

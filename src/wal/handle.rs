@@ -3,58 +3,17 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::open::remove;
+use super::log::Log;
+use super::log_id::LogId;
 use super::reader::LogReader;
-use super::room::{Reserve, Room};
+use super::room::Room;
 use super::segment;
-use super::shared::Shared;
-use super::storage::{Directory, Storage};
+use super::storage::{Directory, Storage, remove};
 use super::taken;
 use super::{Lsn, WalError};
-
-/// Identity of a log: drawn with its first segment, stored in the header of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LogId(pub u64);
-
-impl fmt::Display for LogId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// The open log, as its followers see it.
-pub(super) struct Log<S: Storage> {
-    pub(super) storage: Arc<S>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) log_id: LogId,
-    keep_bytes: u64,
-    reserve: Reserve,
-    claims: Mutex<Claims>,
-}
-
-/// Which records followers still need.
-#[derive(Debug, Default)]
-struct Claims {
-    /// Name of each follower, and the last record that it no longer needs.
-    taken: Vec<(&'static str, Arc<AtomicU64>)>,
-    cut_failed: bool,
-    /// The segment of the store's last noted position.
-    noted_segment: Option<u64>,
-}
-
-impl<S: Storage> Log<S> {
-    pub(super) fn new(
-        storage: Arc<S>,
-        shared: Arc<Shared>,
-        log_id: LogId,
-        (keep_bytes, reserve): (u64, Reserve),
-    ) -> Self {
-        Self { storage, shared, log_id, keep_bytes, reserve, claims: Mutex::default() }
-    }
-}
 
 /// Follows the log from any thread. Clones share the log.
 pub struct LogHandle<S: Storage = Directory>(Arc<Log<S>>);

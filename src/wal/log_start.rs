@@ -3,8 +3,7 @@
 use std::io;
 
 use super::aligned::AlignedBuffer;
-use super::handle::LogId;
-use super::recovery::segment_numbers;
+use super::log_id::LogId;
 use super::segment::{self, FIRST_BATCH_OFFSET, SegmentHeader};
 use super::shared::SegmentSpan;
 use super::storage::{Directory, Storage, StorageFile};
@@ -63,7 +62,7 @@ struct Beginning {
 fn beginnings<S: Storage>(storage: &S) -> Result<Vec<Beginning>, WalError> {
     let mut buffer = AlignedBuffer::new(BEGINNING_BYTES);
     let mut beginnings = Vec::new();
-    for number in segment_numbers(storage)? {
+    for number in segment::segment_numbers(storage)? {
         let name = segment::name(number);
         let beginning = beginning(storage, number, &mut buffer)
             .map_err(|error| WalError::io("read", storage.path().join(name), error))?;

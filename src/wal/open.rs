@@ -9,13 +9,14 @@ use crossbeam::channel::bounded;
 use super::aligned::AlignedBuffer;
 use super::appender::{AppenderStart, WalAppender};
 use super::batch::Batch;
-use super::handle::{Log, LogId};
+use super::log::Log;
+use super::log_id::LogId;
 use super::prepare::Preparer;
 use super::recovery::{LaterSegment, Recovery, TailSegment};
 use super::room::Reserve;
 use super::segment::{self, FIRST_BATCH_OFFSET, NotMade, SegmentMaker};
 use super::shared::{SegmentSpan, Shared};
-use super::storage::{Storage, StorageFile};
+use super::storage::{Storage, StorageFile, remove};
 use super::writer::{Hold, LogFile, SharedLogFile, WalWriter};
 use super::{BLOCK_BYTES, Lsn, WalError, WalOptions, block_ceiling, block_floor, to_usize};
 
@@ -128,13 +129,6 @@ fn remove_preparing<S: Storage>(storage: &S) -> Result<(), WalError> {
         remove(storage, name)?;
     }
     Ok(())
-}
-
-pub(super) fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
-    storage
-        .remove(name)
-        .and_then(|()| storage.sync())
-        .map_err(|error| WalError::io("remove", storage.path().join(name), error))
 }
 
 /// Opens the last segment. Afterwards everything recovered is durable, including what the last

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::handle::Log;
+use super::log::Log;
 use super::record::RecordHeader;
-use super::recovery::view;
+use super::record_view::view;
 use super::scan::Window;
 use super::segment::{self, FIRST_BATCH_OFFSET};
 use super::storage::{Directory, Storage};

@@ -5,26 +5,12 @@ use std::sync::Arc;
 
 use super::log_start::segment_spans;
 use super::record::RecordHeader;
+use super::record_view::{RecordView, view};
 use super::scan::{BadBytes, Chain, End, ScanError, Window, scan_records, scan_remains};
 use super::segment::{self, FIRST_BATCH_OFFSET, LOG_FORMAT, SegmentHeader};
 use super::shared::SegmentSpan;
 use super::storage::{Directory, Storage};
 use super::{BLOCK_BYTES, Lsn, VisitError, WalError, WalOptions, block_ceiling};
-
-/// A record of the log.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordView<'a> {
-    pub lsn: Lsn,
-    pub partition: u8,
-    /// Kind of the payload.
-    pub kind: u8,
-    /// Format version of the payload.
-    pub format_version: u8,
-    /// The start of the program that wrote it.
-    pub epoch: u32,
-    /// The appended bytes, 16-byte aligned in memory.
-    pub payload: &'a [u8],
-}
 
 /// A log that was read to its end, locked for this process, ready to be opened.
 pub struct Recovery<S: Storage = Directory> {
@@ -194,14 +180,6 @@ pub(super) fn check_end<S: Storage>(storage: &S, known: Lsn, next: Lsn) -> Resul
     }
     let (directory, last) = (storage.path().to_path_buf(), Lsn(next.0.saturating_sub(1)));
     Err(WalError::LostTail { directory, last, known })
-}
-
-/// The numbers of all segments, in order.
-pub(super) fn segment_numbers<S: Storage>(storage: &S) -> Result<Vec<u64>, WalError> {
-    let names = storage.names().map_err(|error| WalError::io("list", storage.path(), error))?;
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 fn check_no_gap<S: Storage>(storage: &S, spans: &[SegmentSpan]) -> Result<(), WalError> {
@@ -387,17 +365,6 @@ impl<S: Storage> Reader<'_, S> {
                 proof.lsn
             ),
         }
-    }
-}
-
-pub(super) fn view<'a>(header: &RecordHeader, payload: &'a [u8]) -> RecordView<'a> {
-    RecordView {
-        lsn: Lsn(header.lsn),
-        partition: header.partition,
-        kind: header.kind,
-        format_version: header.format_version,
-        epoch: header.epoch,
-        payload,
     }
 }
 

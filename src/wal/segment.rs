@@ -9,9 +9,9 @@ use std::io;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::BLOCK_BYTES;
 use super::aligned::AlignedBuffer;
 use super::storage::{Storage, StorageFile};
+use super::{BLOCK_BYTES, WalError};
 
 /// Format version of segments and record headers that this code writes.
 pub(super) const LOG_FORMAT: u32 = 1;
@@ -219,6 +219,14 @@ impl SegmentMaker {
         }
         file.sync()
     }
+}
+
+/// The numbers of all segments, in order.
+pub(super) fn segment_numbers<S: Storage>(storage: &S) -> Result<Vec<u64>, WalError> {
+    let names = storage.names().map_err(|error| WalError::io("list", storage.path(), error))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 #[cfg(test)]

@@ -137,6 +137,14 @@ impl Directory {
     }
 }
 
+/// Removes a file durably.
+pub(super) fn remove<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
+    storage
+        .remove(name)
+        .and_then(|()| storage.sync())
+        .map_err(|error| WalError::io("remove", storage.path().join(name), error))
+}
+
 /// Creates a directory and its missing ancestors, each durable in its parent.
 fn create_durably(path: &Path) -> io::Result<()> {
     if path.is_dir() {

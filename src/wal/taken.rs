@@ -7,7 +7,7 @@
 use std::io;
 
 use super::aligned::AlignedBuffer;
-use super::handle::LogId;
+use super::log_id::LogId;
 use super::storage::{Storage, StorageFile};
 use super::{BLOCK_BYTES, Lsn};
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::handle::LogId;
+use super::log_id::LogId;
 use super::record::RECORD_ALIGNMENT;
-use super::recovery::{check_end, recover_from, segment_numbers};
+use super::recovery::{check_end, recover_from};
 use super::scan::Window;
 use super::segment::{self, FIRST_BATCH_OFFSET, SegmentHeader};
 use super::storage::{Directory, Storage};
@@ -60,7 +60,7 @@ pub struct OldDamage {
 /// [`WalError::Io`] if files cannot be read at all.
 pub fn verify(directory: &Path, stored: Option<Lsn>) -> Result<Verification, WalError> {
     let storage = Arc::new(Directory::open_unlocked(directory)?);
-    let numbers = segment_numbers(&*storage)?;
+    let numbers = segment::segment_numbers(&*storage)?;
     let mut log_id = None;
     for &number in &numbers {
         let (mut window, _) = open(&storage, number)?;

@@ -9,7 +9,8 @@ use crossbeam::select;
 
 use super::WalError;
 use super::batch::Batch;
-use super::handle::{Log, LogHandle};
+use super::handle::LogHandle;
+use super::log::Log;
 use super::prepare::Preparer;
 use super::segment::{self, FIRST_BATCH_OFFSET};
 use super::shared::{CommittedBatch, Shared};

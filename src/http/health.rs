@@ -1,0 +1,15 @@
+use std::time::Duration;
+
+use crate::projection::Progress;
+use crate::wal::LogHandle;
+
+/// Further inputs of readiness, beside the site.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The write-ahead log.
+    pub log: LogHandle,
+    /// Postgres, if it follows the log.
+    pub postgres: Option<Progress>,
+    /// Allowed difference between the exchange's clock and ours.
+    pub exchange_clock_limit: Duration,
+}
