@@ -150,7 +150,7 @@ fn tables_of_the_first_version_are_brought_up_to_date() {
     let database = postgres.database();
     make_version_1(&postgres, &database);
     let error = start_error(data.path(), &database.url);
-    let expected = format!("has schema version 1, and this program needs {}", newest());
+    let expected = format!("has schema version 1, and this version of Longbow needs {}", newest());
     assert!(error.contains(&expected), "{error}");
     let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
     server.user(data.path(), "alice").place_resting("IBM");
