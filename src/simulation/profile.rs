@@ -243,6 +243,8 @@ impl Profile {
                 self.lost_answers = 40;
                 self.engine.submit_window_micros = 10_000;
                 self.engine.unknown_span_micros = 10_000;
+                // A start would query failed orders as recently ended ones.
+                self.engine.ended_window_micros = 1_000;
                 self.pace_micros = 400;
             }
             Focus::CutLists => {
