@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 use super::SimError;
 use super::driver::drive;
-use super::faults::{Faults, run_pending_actions};
+use super::faults::Faults;
 use super::listener::{BoundedListener, Connection};
 use super::options::{SessionTime, SimOptions};
+use super::pending_actions::run_pending_actions;
 use super::replay::{Pace, Replay};
 use super::routes::router;
 use super::state::{Calendar, Ending, Forget, Shared, State};

@@ -13,7 +13,8 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::faults::{self, OrderFaultInjector, RequestKind, odd_listings};
+use super::fault_routes;
+use super::faults::{OrderFaultInjector, RequestKind, odd_listings};
 use super::feed::{FeedReader, Gone};
 use super::listener::Connection;
 use super::problem::{Problem, Reply, check_batch, json, read_body, read_json, unavailable};
@@ -45,7 +46,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/symbols", get(symbols))
         .route("/v1/feed", get(feed))
         .route("/v1/webhooks", post(register_webhook))
-        .merge(faults::routes())
+        .merge(fault_routes::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "no such route") })
         .method_not_allowed_fallback(|| async {
             let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -63,7 +64,7 @@ async fn submit(
     let entries = read_orders(&read_body(body)?)?;
     let fate = shared.faults.fate(RequestKind::Submit, entries.len());
     fate.begin(&connection)?;
-    let mut injector = OrderFaultInjector::new(&shared);
+    let mut injector = OrderFaultInjector::new(&shared.faults, &shared.pending_actions);
     let results = shared.change(|state, now| -> Vec<SubmitResult> {
         let venue = &mut state.venue;
         entries.iter().map(|entry| entry.submit(&mut injector, venue, now)).collect()
@@ -142,7 +143,7 @@ async fn cancel(
     check_batch(ids.len())?;
     let fate = shared.faults.fate(RequestKind::Cancel, ids.len());
     fate.begin(&connection)?;
-    let mut injector = OrderFaultInjector::new(&shared);
+    let mut injector = OrderFaultInjector::new(&shared.faults, &shared.pending_actions);
     let results = shared.change(|state, now| {
         ids.iter().map(|id| injector.cancel(&mut state.venue, id, now)).collect()
     });

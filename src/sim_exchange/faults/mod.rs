@@ -3,7 +3,7 @@
 //! `kinds` names every fault. `settings` says how often each happens, as text of `--fault` and as
 //! JSON of `PUT /admin/faults`. `chance` and `dice` draw, each kind from a random stream of its own
 //! and all from one seed. The faults themselves: `answers` (of requests), `orders` (refusals, early
-//! fills, busts and unasked ends), `feed` (of lines). `admin` has the routes that control it:
+//! fills, busts and unasked ends), `feed` (of lines). `fault_routes.rs` has the routes that control it:
 //!
 //! | request | answer |
 //! |---|---|
@@ -15,7 +15,6 @@
 //! The rules of the venue stay pure: faults are drawn around them. With no fault set, a request
 //! costs one more atomic load than without this module.
 
-mod admin;
 mod answers;
 mod chance;
 mod dice;
@@ -41,13 +40,12 @@ pub use chance::{Chance, MillisRange};
 pub use kinds::{FaultTable, FeedFaults, OrderFaults, RequestFaults};
 pub use settings::{FaultError, FaultManner, FaultSettings};
 
-pub(super) use settings::MAX_RECORD_LAG_MILLIS;
+pub(super) use settings::{MAX_FORGET_MILLIS, MAX_RECORD_LAG_MILLIS};
 
-pub(super) use admin::routes;
 pub(super) use answers::RequestKind;
 pub(super) use feed::{Distortion, Step, repeat_renumbered};
 pub(super) use listings::odd_listings;
-pub(super) use orders::{OrderFaultInjector, PendingActions, run_pending_actions};
+pub(super) use orders::{OrderFaultInjector, PendingActions};
 
 /// The faults of the running exchange. Outlives its restarts.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ type Kind = fn(&mut FaultTable<Die>) -> &mut Die;
 
 /// The answer to `GET /admin/faults`.
 #[derive(Debug, Serialize)]
-struct FaultReport {
+pub(super) struct FaultReport {
     settings: FaultSettings,
     done: FaultTable<u64>,
     restarts: u64,
@@ -93,7 +91,7 @@ impl Faults {
     }
 
     /// Replaces the settings and restarts all draws; the counts continue.
-    fn set(&self, settings: FaultSettings) {
+    pub(super) fn set(&self, settings: FaultSettings) {
         let mut table = self.lock();
         let (seed, chances) = (settings.seed, settings.chances());
         table.dice = chances.zip(&table.dice, |group, kind, &chance, old| {
@@ -162,7 +160,7 @@ impl Faults {
         Duration::from_millis(self.draw(u64::from(range.least), u64::from(range.most)))
     }
 
-    fn report(&self, session: String) -> FaultReport {
+    pub(super) fn report(&self, session: String) -> FaultReport {
         let table = self.lock();
         let left = table.dice.map(|die| die.chance);
         let FaultTable { submits, cancels, queries, orders, feed } = left;

@@ -3,16 +3,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::{Faults, Kind};
 use crate::exchange::wire::{CancelResult, Refusal, SubmitOrder, SubmitResult};
 use crate::sim_exchange::line::Key;
-use crate::sim_exchange::state::Shared;
 use crate::sim_exchange::venue::Venue;
 use crate::types::{ExternalOrderId, TimestampMicros};
 
@@ -45,7 +43,7 @@ impl PendingActions {
         }
     }
 
-    fn next_due(&self) -> Option<Instant> {
+    pub(in crate::sim_exchange) fn next_due(&self) -> Option<Instant> {
         self.lock().peek().map(|Reverse((due, _))| *due)
     }
 
@@ -59,54 +57,42 @@ impl PendingActions {
         self.actions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until an action is added.
+    pub(in crate::sim_exchange) async fn added(&self) {
+        self.added.notified().await;
+    }
+
+    /// Carries out the actions that are due.
+    pub(in crate::sim_exchange) fn carry_out(
+        &self,
+        faults: &Faults,
+        venue: &mut Venue,
+        now: TimestampMicros,
+    ) {
+        while let Some(action) = self.pop_due(Instant::now()) {
+            let (happened, kind): (bool, Kind) = match action {
+                Action::Cancel { order } => {
+                    (venue.end_unasked(order, false, now), |dice| &mut dice.orders.cancel_unasked)
+                }
+                Action::Expire { order } => {
+                    (venue.end_unasked(order, true, now), |dice| &mut dice.orders.expire_unasked)
+                }
+                Action::Bust { order, execution } => {
+                    (venue.bust(order, execution, now), |dice| &mut dice.orders.bust)
+                }
+            };
+            if happened {
+                faults.count(kind);
+            }
+        }
+    }
+
     /// Draws which of the new executions will be busted.
     pub(in crate::sim_exchange) fn note_fills(&self, faults: &Faults, fills: &[(Key, Key)]) {
         for &(order, execution) in fills {
             if faults.roll(|dice| &mut dice.orders.bust) {
                 self.push(faults, Action::Bust { order, execution });
             }
-        }
-    }
-}
-
-/// Carries out pending actions for as long as the exchange runs.
-pub(in crate::sim_exchange) async fn run_pending_actions(shared: Arc<Shared>) {
-    loop {
-        let due = shared.pending_actions.next_due();
-        let until_due = async {
-            match due {
-                Some(due) => sleep_until(due).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            () = until_due => {}
-            () = shared.pending_actions.added.notified() => continue,
-        }
-        let done = shared.change(|state, now| {
-            while let Some(action) = shared.pending_actions.pop_due(Instant::now()) {
-                let (happened, kind): (bool, Kind) = match action {
-                    Action::Cancel { order } => {
-                        (state.venue.end_unasked(order, false, now), |dice| {
-                            &mut dice.orders.cancel_unasked
-                        })
-                    }
-                    Action::Expire { order } => {
-                        (state.venue.end_unasked(order, true, now), |dice| {
-                            &mut dice.orders.expire_unasked
-                        })
-                    }
-                    Action::Bust { order, execution } => {
-                        (state.venue.bust(order, execution, now), |dice| &mut dice.orders.bust)
-                    }
-                };
-                if happened {
-                    shared.faults.count(kind);
-                }
-            }
-        });
-        if done.is_none() {
-            return;
         }
     }
 }
@@ -120,12 +106,11 @@ pub(in crate::sim_exchange) struct OrderFaultInjector<'a> {
 }
 
 impl<'a> OrderFaultInjector<'a> {
-    pub(in crate::sim_exchange) fn new(shared: &'a Shared) -> Self {
-        Self {
-            faults: &shared.faults,
-            pending_actions: &shared.pending_actions,
-            filled_first: false,
-        }
+    pub(in crate::sim_exchange) fn new(
+        faults: &'a Faults,
+        pending_actions: &'a PendingActions,
+    ) -> Self {
+        Self { faults, pending_actions, filled_first: false }
     }
 
     /// Submits an order. A known order gets its first answer, whatever is set.

@@ -11,7 +11,7 @@ use super::kinds::{FaultTable, FeedFaults, OrderFaults, RequestFaults};
 /// How many lines late a reordered line may be.
 const REORDER_WINDOW: std::ops::RangeInclusive<u32> = 1..=64;
 /// Longest span of records that a restart can lose, in milliseconds: an hour.
-pub(super) const MAX_FORGET_MILLIS: u64 = 3_600_000;
+pub(in crate::sim_exchange) const MAX_FORGET_MILLIS: u64 = 3_600_000;
 /// Longest lag of a record, in milliseconds: ten minutes.
 pub(in crate::sim_exchange) const MAX_RECORD_LAG_MILLIS: u64 = 600_000;
 /// Largest error of the clock, in milliseconds: a day.

@@ -12,18 +12,18 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
-use super::settings::{FaultSettings, MAX_FORGET_MILLIS};
-use crate::sim_exchange::listener::Connection;
-use crate::sim_exchange::problem::{Problem, Reply, json, read_body, read_json};
-use crate::sim_exchange::state::Shared;
-use crate::sim_exchange::venue::ListedOrder;
+use super::faults::{FaultSettings, MAX_FORGET_MILLIS};
+use super::listener::Connection;
+use super::problem::{Problem, Reply, json, read_body, read_json};
+use super::state::Shared;
+use super::venue::ListedOrder;
 use crate::types::ExternalOrderId;
 
 /// Orders per page of `GET /admin/orders`.
 const ORDERS_OF_A_PAGE: usize = 1_000;
 
 /// `/admin/faults`, `/admin/restart` and `/admin/orders`.
-pub(in crate::sim_exchange) fn routes() -> Router<Arc<Shared>> {
+pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/admin/faults", get(report_faults).put(set_faults))
         .route("/admin/restart", post(restart))
