@@ -62,6 +62,10 @@ mod verify;
 mod writer;
 
 #[cfg(any(test, fuzzing, feature = "simulation"))]
+#[cfg_attr(
+    all(fuzzing, not(test)),
+    expect(dead_code, reason = "a fuzz target damages files, and no operation fails")
+)]
 mod faulty_disk;
 #[cfg(any(test, feature = "simulation"))]
 mod manual;
