@@ -1,7 +1,7 @@
-mod clock_work;
 mod from_exchange;
 mod release;
 mod requests;
+mod timers;
 
 use std::rc::Rc;
 use std::time::Duration;

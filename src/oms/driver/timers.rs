@@ -1,4 +1,4 @@
-//! What time asks for.
+//! Work that falls due: reply timeouts, sweeps, reconciliation, and what memory forgets.
 
 use std::time::Duration;
 
