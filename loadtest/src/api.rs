@@ -24,7 +24,7 @@ const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
 /// What a client asks for when it creates an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Terms {
+pub(crate) struct Terms {
     /// `buy` or `sell`.
     pub position: &'static str,
     /// What to trade.
@@ -44,7 +44,7 @@ pub struct Terms {
 /// the contract may gain are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Order {
+pub(crate) struct Order {
     pub order_id: String,
     pub client_order_id: Option<String>,
     pub external_order_id: Option<String>,
@@ -67,7 +67,7 @@ pub struct Order {
 
 impl Order {
     /// What the linearizability check needs; `None` for a status that the contract does not have.
-    pub fn observed(&self) -> Option<Observed> {
+    pub(crate) fn observed(&self) -> Option<Observed> {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         Some(Observed {
@@ -79,7 +79,7 @@ impl Order {
     }
 
     /// Whether it is the order that was asked for.
-    pub fn is_as(&self, terms: &Terms) -> bool {
+    pub(crate) fn is_as(&self, terms: &Terms) -> bool {
         let order_type = if terms.price_in_cents.is_some() { "limit" } else { "market" };
         self.client_order_id.as_ref() == Some(&terms.client_order_id)
             && self.symbol == terms.symbol
@@ -94,27 +94,27 @@ impl Order {
 /// A page of `GET /orders`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Page {
+pub(crate) struct Page {
     pub orders: Vec<Order>,
     pub next_cursor: Option<String>,
 }
 
 /// One answer.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub body: String,
 }
 
 impl Answer {
     /// The body as JSON of a kind.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
         serde_json::from_str(&self.body)
             .map_err(|error| format!("{error} in the {} answer {}", self.status, self.body))
     }
 
     /// The order of an answer; a problem document carries it in a member.
-    pub fn order(&self) -> Result<Order, String> {
+    pub(crate) fn order(&self) -> Result<Order, String> {
         #[derive(Deserialize)]
         struct Problem {
             order: Order,
@@ -125,7 +125,7 @@ impl Answer {
 
 /// One user's client, with a kept-alive connection.
 #[derive(Debug)]
-pub struct Api {
+pub(crate) struct Api {
     agent: Agent,
     url: String,
     token: String,
@@ -133,33 +133,33 @@ pub struct Api {
 
 impl Api {
     /// A client of the server at `url` (`http://host:port`).
-    pub fn new(url: &str, token: &str) -> Self {
+    pub(crate) fn new(url: &str, token: &str) -> Self {
         Self { agent: agent(), url: url.to_owned(), token: token.to_owned() }
     }
 
     /// `POST /order`; `None` when no answer came.
-    pub fn create(&self, terms: &Terms) -> Option<Answer> {
+    pub(crate) fn create(&self, terms: &Terms) -> Option<Answer> {
         self.send(Method::POST, "/order", serde_json::to_vec(terms).unwrap_or_default())
     }
 
     /// `DELETE /order/:id`.
-    pub fn cancel(&self, order_id: &str) -> Option<Answer> {
+    pub(crate) fn cancel(&self, order_id: &str) -> Option<Answer> {
         self.send(Method::DELETE, &format!("/order/{order_id}"), Vec::new())
     }
 
     /// `GET /order/:id`.
-    pub fn read(&self, order_id: &str) -> Option<Answer> {
+    pub(crate) fn read(&self, order_id: &str) -> Option<Answer> {
         self.send(Method::GET, &format!("/order/{order_id}"), Vec::new())
     }
 
     /// `GET /orders`.
-    pub fn list(&self, limit: usize, cursor: Option<&str>) -> Option<Answer> {
+    pub(crate) fn list(&self, limit: usize, cursor: Option<&str>) -> Option<Answer> {
         let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
         self.send(Method::GET, &format!("/orders?limit={limit}{cursor}"), Vec::new())
     }
 
     /// `GET /orders?status=`: the newest of a status.
-    pub fn list_of_status(&self, status: &str) -> Option<Answer> {
+    pub(crate) fn list_of_status(&self, status: &str) -> Option<Answer> {
         self.send(Method::GET, &format!("/orders?limit=500&status={status}"), Vec::new())
     }
 
@@ -177,7 +177,7 @@ impl Api {
 
 /// The exchange's own routes: its record, and what it does wrong.
 #[derive(Debug)]
-pub struct ExchangeApi {
+pub(crate) struct ExchangeApi {
     agent: Agent,
     url: String,
 }
@@ -185,7 +185,7 @@ pub struct ExchangeApi {
 /// The exchange's record of an order, as `GET /admin/orders` lists it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ListedOrder {
+pub(crate) struct ListedOrder {
     pub client_order_id: String,
     pub external_order_id: String,
     pub symbol: String,
@@ -198,7 +198,7 @@ pub struct ListedOrder {
 /// The exchange's record of an order, as `POST /v1/orders/query` answers it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExchangeRecord {
+pub(crate) struct ExchangeRecord {
     pub client_order_id: String,
     pub external_order_id: Option<String>,
     pub status: String,
@@ -211,14 +211,14 @@ pub struct ExchangeRecord {
 /// One execution of it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Execution {
+pub(crate) struct Execution {
     pub price_in_cents: i64,
     pub num_shares: i64,
 }
 
 /// What `GET /admin/faults` tells.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct FaultReport {
+pub(crate) struct FaultReport {
     /// As `PUT /admin/faults` takes them.
     pub settings: serde_json::Map<String, Value>,
     /// How often each fault has happened, by group and kind.
@@ -226,29 +226,29 @@ pub struct FaultReport {
 }
 
 /// Most orders of one query.
-pub const MAX_QUERY: usize = 256;
+pub(crate) const MAX_QUERY: usize = 256;
 
 impl ExchangeApi {
     /// The exchange at `url` (`http://host:port`).
-    pub fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str) -> Self {
         Self { agent: agent(), url: url.to_owned() }
     }
 
     /// `GET /admin/faults`.
-    pub fn faults(&self) -> Option<FaultReport> {
+    pub(crate) fn faults(&self) -> Option<FaultReport> {
         let request = Request::get(format!("{}/admin/faults", self.url)).body(Vec::new()).ok()?;
         answer(&self.agent, request).filter(|answer| answer.status == 200)?.read().ok()
     }
 
     /// `PUT /admin/faults`.
-    pub fn set_faults(&self, settings: &Value) -> Option<Answer> {
+    pub(crate) fn set_faults(&self, settings: &Value) -> Option<Answer> {
         let body = settings.to_string().into_bytes();
         let request = Request::put(format!("{}/admin/faults", self.url)).body(body).ok()?;
         answer(&self.agent, request)
     }
 
     /// A page of all orders that it has accepted, after `after`.
-    pub fn orders(&self, after: Option<&str>) -> Option<Vec<ListedOrder>> {
+    pub(crate) fn orders(&self, after: Option<&str>) -> Option<Vec<ListedOrder>> {
         #[derive(Deserialize)]
         struct Listed {
             orders: Vec<ListedOrder>,
@@ -260,7 +260,7 @@ impl ExchangeApi {
     }
 
     /// `POST /v1/orders/query`, for at most [`MAX_QUERY`] orders.
-    pub fn query(&self, order_ids: &[&str]) -> Option<Vec<ExchangeRecord>> {
+    pub(crate) fn query(&self, order_ids: &[&str]) -> Option<Vec<ExchangeRecord>> {
         #[derive(Deserialize)]
         struct Queried {
             results: Vec<ExchangeRecord>,

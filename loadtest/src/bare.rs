@@ -34,7 +34,7 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
 
 /// What the bare loop is to do.
 #[derive(Debug, Clone)]
-pub struct BareOptions {
+pub(crate) struct BareOptions {
     /// Number of connections to wait for before the loop starts.
     pub connections: usize,
     /// The symbol in its frames, which gives them the size of the real ones.
@@ -49,7 +49,7 @@ pub struct BareOptions {
 
 /// What the loop did in the measured window.
 #[derive(Debug, Clone)]
-pub struct BareReport {
+pub(crate) struct BareReport {
     /// Length of the window in seconds.
     pub seconds: f64,
     /// Calls of `send` that took the frame.
@@ -66,7 +66,7 @@ pub struct BareReport {
 
 /// A running bare loop.
 #[derive(Debug)]
-pub struct Bare {
+pub(crate) struct Bare {
     thread: JoinHandle<Result<BareReport>>,
     /// Where the clients connect.
     pub address: SocketAddr,
@@ -77,7 +77,7 @@ impl Bare {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot listen.
-    pub fn start(options: BareOptions, control: Arc<Control>) -> Result<Self> {
+    pub(crate) fn start(options: BareOptions, control: Arc<Control>) -> Result<Self> {
         let listener = listen().context("listening for the bare loop")?;
         let address = listener.local_addr().context("address of the bare loop")?;
         let work = move || {
@@ -93,7 +93,7 @@ impl Bare {
     ///
     /// # Errors
     /// Whatever stopped it.
-    pub fn join(self) -> Result<BareReport> {
+    pub(crate) fn join(self) -> Result<BareReport> {
         self.thread.join().map_err(|_| Error::Thread("bare"))?
     }
 }

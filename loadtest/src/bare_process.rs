@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Flags of the process, as [`BareProcess`] gives them.
 #[derive(Debug, Clone, clap::Args)]
-pub struct BareArgs {
+pub(crate) struct BareArgs {
     #[arg(long)]
     connections: usize,
     #[arg(long)]
@@ -35,14 +35,18 @@ pub struct BareArgs {
 
 /// A bare loop in another process. Dropping it stops it.
 #[derive(Debug)]
-pub struct BareProcess(Peer);
+pub(crate) struct BareProcess(Peer);
 
 impl BareProcess {
     /// Starts the process.
     ///
     /// # Errors
     /// As [`Peer::start`].
-    pub fn start(options: &BareOptions, directory: &Path, interrupt: &Interrupt) -> Result<Self> {
+    pub(crate) fn start(
+        options: &BareOptions,
+        directory: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let flag = |name: &str, value: &dyn ToString| format!("--{name}={}", value.to_string());
         let arguments = [
             flag("connections", &options.connections),
@@ -56,7 +60,7 @@ impl BareProcess {
 
     /// Where clients connect.
     #[must_use]
-    pub fn address(&self) -> std::net::SocketAddr {
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.0.address
     }
 
@@ -64,7 +68,7 @@ impl BareProcess {
     ///
     /// # Errors
     /// As [`Peer::ask`].
-    pub fn start_window(&mut self) -> Result<()> {
+    pub(crate) fn start_window(&mut self) -> Result<()> {
         self.0.ask("start").map(drop)
     }
 
@@ -72,7 +76,7 @@ impl BareProcess {
     ///
     /// # Errors
     /// As [`Peer::ask`].
-    pub fn end_window(&mut self) -> Result<()> {
+    pub(crate) fn end_window(&mut self) -> Result<()> {
         self.0.ask("end").map(drop)
     }
 
@@ -80,7 +84,7 @@ impl BareProcess {
     ///
     /// # Errors
     /// As [`Peer::ask`].
-    pub fn stop(mut self) -> Result<BareReport> {
+    pub(crate) fn stop(mut self) -> Result<BareReport> {
         let answer = self.0.ask("stop")?;
         let whole = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
         Ok(BareReport {
@@ -98,7 +102,7 @@ impl BareProcess {
 ///
 /// # Errors
 /// Whatever stopped the loop.
-pub fn run(arguments: &BareArgs) -> Result<()> {
+pub(crate) fn run(arguments: &BareArgs) -> Result<()> {
     let _ = crate::cpu::raise_descriptor_limit();
     let control = Control::new();
     let options = BareOptions {

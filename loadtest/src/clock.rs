@@ -5,12 +5,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// A point on the steady clock, in nanoseconds since an arbitrary start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub(crate) struct Moment(u64);
 
 impl Moment {
     /// The current moment.
     #[must_use]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(nanos(ClockId::Monotonic))
     }
 
@@ -21,32 +21,32 @@ impl Moment {
         clippy::cast_sign_loss,
         reason = "fractions of a nanosecond are dropped; negative spans saturate at zero"
     )]
-    pub fn plus_seconds(self, seconds: f64) -> Self {
+    pub(crate) fn plus_seconds(self, seconds: f64) -> Self {
         Self(self.0.saturating_add((seconds * 1e9) as u64))
     }
 
     /// Nanoseconds from `earlier` until this moment, zero when it is not earlier.
     #[must_use]
-    pub fn nanos_since(self, earlier: Self) -> u64 {
+    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
 /// Seconds from `start` to `end`, zero when they are the other way round.
 #[must_use]
-pub fn seconds_between(start: Moment, end: Moment) -> f64 {
+pub(crate) fn seconds_between(start: Moment, end: Moment) -> f64 {
     end.nanos_since(start) as f64 / 1e9
 }
 
 /// Wall time in microseconds since the Unix epoch, the clock of the prices.
 #[must_use]
-pub fn wall_micros() -> u64 {
+pub(crate) fn wall_micros() -> u64 {
     nanos(ClockId::Realtime) / 1_000
 }
 
 /// CPU time of the calling thread in nanoseconds, kernel time included.
 #[must_use]
-pub fn thread_cpu_nanos() -> u64 {
+pub(crate) fn thread_cpu_nanos() -> u64 {
     nanos(ClockId::ThreadCPUTime)
 }
 

@@ -16,7 +16,7 @@ const READY_SECONDS: f64 = 30.0;
 
 /// What to start.
 #[derive(Debug, Clone)]
-pub struct ClusterOptions {
+pub(crate) struct ClusterOptions {
     /// The `longbow` binary.
     pub program: PathBuf,
     /// Where data and logs go; a temporary directory, kept only after a violation, when not given.
@@ -33,7 +33,7 @@ pub struct ClusterOptions {
 
 /// The running processes. Dropping it stops them, the server first.
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     options: ClusterOptions,
     server: Option<Program>,
     exchange: Option<Program>,
@@ -54,7 +54,7 @@ impl Cluster {
     ///
     /// # Errors
     /// One of them does not come up.
-    pub fn start(options: ClusterOptions, interrupt: &Interrupt) -> Result<Self> {
+    pub(crate) fn start(options: ClusterOptions, interrupt: &Interrupt) -> Result<Self> {
         let directory = Directory::new(options.directory.clone())?;
         let mut cluster = Self {
             options,
@@ -76,7 +76,7 @@ impl Cluster {
     }
 
     /// The exchange's own routes.
-    pub fn exchange(&self) -> ExchangeApi {
+    pub(crate) fn exchange(&self) -> ExchangeApi {
         ExchangeApi::new(&self.exchange_url)
     }
 
@@ -84,7 +84,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start_exchange(&mut self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn start_exchange(&mut self, interrupt: &Interrupt) -> Result<()> {
         let listen = self.exchange_url.strip_prefix("http://").unwrap_or("127.0.0.1:0").to_owned();
         let mut command = self.longbow("exchange");
         command
@@ -105,7 +105,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn kill_exchange(&mut self) -> Result<()> {
+    pub(crate) fn kill_exchange(&mut self) -> Result<()> {
         self.exchange.take().map_or(Ok(()), Program::kill)
     }
 
@@ -113,7 +113,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start_server(&mut self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn start_server(&mut self, interrupt: &Interrupt) -> Result<()> {
         let wanted = ["listening on ", "admin on "];
         let command = self.serve();
         let path = &self.directory.path;
@@ -129,7 +129,11 @@ impl Cluster {
     ///
     /// # Errors
     /// It cannot be started or killed, or has ended by itself.
-    pub fn start_and_kill_server(&mut self, after: Duration, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn start_and_kill_server(
+        &mut self,
+        after: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
         let (mut program, _) = Program::spawn(self.serve(), "serve", &self.directory.path)?;
         interrupt.sleep(after.as_secs_f64())?;
         if program.has_ended() {
@@ -145,7 +149,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It has ended by itself before, or the system refuses.
-    pub fn kill_server(&mut self) -> Result<()> {
+    pub(crate) fn kill_server(&mut self) -> Result<()> {
         let Some(mut program) = self.server.take() else { return Ok(()) };
         if program.has_ended() {
             return Err(Error::Answer {
@@ -160,7 +164,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It does not within half a minute.
-    pub fn wait_until_ready(&self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn wait_until_ready(&self, interrupt: &Interrupt) -> Result<()> {
         let url = format!("{}/readyz", self.admin);
         if interrupt.wait_until(READY_SECONDS, || Ok(metrics::get(&url).is_ok()))? {
             return Ok(());

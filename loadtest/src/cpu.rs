@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Flag`] when there is no such core.
-pub fn pin(core: usize, flag: &'static str) -> Result<()> {
+pub(crate) fn pin(core: usize, flag: &'static str) -> Result<()> {
     let refuse = || Error::Flag {
         flag,
         value: core.to_string(),
@@ -37,7 +37,11 @@ pub fn pin(core: usize, flag: &'static str) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Flag`] when there is no such core, or what `work` returns.
-pub fn on_core<T>(core: usize, flag: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn on_core<T>(
+    core: usize,
+    flag: &'static str,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     on_cores(&Cores(vec![core]), flag, work)
 }
 
@@ -45,7 +49,7 @@ pub fn on_core<T>(core: usize, flag: &'static str, work: impl FnOnce() -> Result
 ///
 /// # Errors
 /// [`Error::Flag`] when one of them is not there, or what `work` returns.
-pub fn on_cores<T>(
+pub(crate) fn on_cores<T>(
     cores: &Cores,
     flag: &'static str,
     work: impl FnOnce() -> Result<T>,
@@ -59,12 +63,12 @@ pub fn on_cores<T>(
 
 /// Cores by their numbers, as flags have them: `0,1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cores(Vec<usize>);
+pub(crate) struct Cores(Vec<usize>);
 
 impl Cores {
     /// Every core of this machine.
     #[must_use]
-    pub fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Self((0..core_count()).collect())
     }
 
@@ -106,7 +110,7 @@ impl fmt::Display for Cores {
 ///
 /// # Errors
 /// [`Error::Io`] when the process is gone.
-pub fn place_threads(pid: i32, core: usize, wanted: impl Fn(&str) -> bool) -> Result<()> {
+pub(crate) fn place_threads(pid: i32, core: usize, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     for (id, (name, _)) in ProcessCpu::read(pid)?.threads {
@@ -120,13 +124,13 @@ pub fn place_threads(pid: i32, core: usize, wanted: impl Fn(&str) -> bool) -> Re
 
 /// Number of cores of this machine.
 #[must_use]
-pub fn core_count() -> usize {
+pub(crate) fn core_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Raises this process's limit of open files to what it is allowed and returns it.
 #[must_use]
-pub fn raise_descriptor_limit() -> usize {
+pub(crate) fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = setrlimit(Resource::Nofile, raised);
@@ -138,7 +142,7 @@ pub fn raise_descriptor_limit() -> usize {
 
 /// CPU time of every thread of a process at one moment.
 #[derive(Debug, Clone)]
-pub struct ProcessCpu {
+pub(crate) struct ProcessCpu {
     /// Name and CPU nanoseconds by thread id.
     threads: BTreeMap<i32, (String, u64)>,
     at: Moment,
@@ -149,7 +153,7 @@ impl ProcessCpu {
     ///
     /// # Errors
     /// [`Error::Io`] when the process is gone or belongs to somebody else.
-    pub fn read(pid: i32) -> Result<Self> {
+    pub(crate) fn read(pid: i32) -> Result<Self> {
         let at = Moment::now();
         let tasks = Process::new(pid).and_then(|process| process.tasks());
         let tasks = tasks.map_err(io::Error::other).context("listing threads")?;
@@ -166,13 +170,13 @@ impl ProcessCpu {
 
     /// CPU nanoseconds of all threads that still run.
     #[must_use]
-    pub fn nanos(&self) -> u64 {
+    pub(crate) fn nanos(&self) -> u64 {
         self.threads.values().map(|(_, nanos)| nanos).sum()
     }
 
     /// CPU use by thread name since `earlier`.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> CpuUse {
+    pub(crate) fn since(&self, earlier: &Self) -> CpuUse {
         let mut nanos_by_name: BTreeMap<String, u64> = BTreeMap::new();
         for (id, (name, nanos)) in &self.threads {
             let before = earlier.threads.get(id).map_or(0, |(_, nanos)| *nanos);
@@ -185,7 +189,7 @@ impl ProcessCpu {
     /// that has ended since the reading does not count: a new thread has the name of the one that
     /// began it until it gives itself another.
     #[must_use]
-    pub fn pinned_core(&self, prefix: &str) -> Option<usize> {
+    pub(crate) fn pinned_core(&self, prefix: &str) -> Option<usize> {
         let ids = self.threads.iter().filter(|(_, (name, _))| name.starts_with(prefix));
         let mut cores = ids.filter_map(|(id, _)| allowed_cores(*id)).map(|set| only_core(&set));
         let core = cores.next()??;
@@ -207,7 +211,7 @@ fn only_core(set: &CpuSet) -> Option<usize> {
 
 /// CPU time that a process used in a window.
 #[derive(Debug, Clone, Default)]
-pub struct CpuUse {
+pub(crate) struct CpuUse {
     /// Nanoseconds by thread name.
     pub nanos_by_name: BTreeMap<String, u64>,
     /// Length of the window in nanoseconds.
@@ -216,7 +220,7 @@ pub struct CpuUse {
 
 impl CpuUse {
     /// CPU seconds a second of the threads whose name `wanted` accepts.
-    pub fn cores(&self, wanted: impl Fn(&str) -> bool) -> f64 {
+    pub(crate) fn cores(&self, wanted: impl Fn(&str) -> bool) -> f64 {
         let threads = self.nanos_by_name.iter().filter(|(name, _)| wanted(name));
         let nanos: u64 = threads.map(|(_, nanos)| nanos).sum();
         if self.wall_nanos == 0 { 0.0 } else { nanos as f64 / self.wall_nanos as f64 }
@@ -224,14 +228,14 @@ impl CpuUse {
 
     /// CPU seconds a second by thread name.
     #[must_use]
-    pub fn cores_by_name(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn cores_by_name(&self) -> BTreeMap<String, f64> {
         self.nanos_by_name.keys().map(|name| (name.clone(), self.cores(|n| n == name))).collect()
     }
 }
 
 /// The host's CPU counters at one moment, in clock ticks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostCpu {
+pub(crate) struct HostCpu {
     total: Ticks,
     cores: Vec<Ticks>,
 }
@@ -246,7 +250,7 @@ struct Ticks {
 
 /// How the host's cores spent a window, as fractions of 1.
 #[derive(Debug, Clone, Default)]
-pub struct HostUse {
+pub(crate) struct HostUse {
     /// Share of the time of all cores that the hypervisor gave to somebody else.
     pub steal: f64,
     /// Share of each core's time that it did not idle, steal included.
@@ -258,7 +262,7 @@ impl HostCpu {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read.
-    pub fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         let stats = KernelStats::current().map_err(io::Error::other);
         let stats = stats.context("reading the host's CPU counters")?;
         Ok(Self {
@@ -269,7 +273,7 @@ impl HostCpu {
 
     /// How the time since `earlier` was spent.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> HostUse {
+    pub(crate) fn since(&self, earlier: &Self) -> HostUse {
         let total = self.total.minus(earlier.total);
         let cores = self.cores.iter().zip(&earlier.cores);
         HostUse {
@@ -307,7 +311,7 @@ fn share(part: u64, whole: u64) -> f64 {
 
 /// One line about this machine: CPU model, cores, kernel.
 #[must_use]
-pub fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpu = CpuInfo::current().ok();
     let model = cpu.as_ref().and_then(|cpu| cpu.model_name(0)).unwrap_or("unknown CPU");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

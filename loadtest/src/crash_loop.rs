@@ -28,7 +28,7 @@ const FAULTS: &str = "submits.delay=0.1,submits.cut-before=0.03,submits.error-be
 
 /// Flags of `loadtest crash-loop`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CrashLoopArgs {
+pub(crate) struct CrashLoopArgs {
     #[command(flatten)]
     rounds_of: RoundArgs,
     /// Rounds, each with a kill of the server
@@ -50,7 +50,7 @@ pub struct CrashLoopArgs {
 ///
 /// # Errors
 /// [`Error::Violations`], or whatever kept it from its end.
-pub fn run(arguments: &CrashLoopArgs, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(arguments: &CrashLoopArgs, interrupt: &Interrupt) -> Result<()> {
     if arguments.reconcile_every == 0 {
         let (value, allowed) = ("0".to_owned(), "1 or more".to_owned());
         return Err(Error::Flag { flag: "reconcile-every", value, allowed });

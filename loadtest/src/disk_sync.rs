@@ -23,7 +23,7 @@ const SYNCS: usize = 200;
 
 /// A file on the disk that is measured; removed at the end.
 #[derive(Debug)]
-pub struct DiskSync {
+pub(crate) struct DiskSync {
     file: File,
     path: PathBuf,
     memory: Vec<u8>,
@@ -33,7 +33,7 @@ pub struct DiskSync {
 
 /// Microseconds of one sync.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SyncMicros {
+pub(crate) struct SyncMicros {
     /// Median.
     pub p50: f64,
     /// 99th percentile.
@@ -46,7 +46,7 @@ impl DiskSync {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
-    pub fn open(directory: &Path) -> Result<Self> {
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(format!("sync-{}", std::process::id()));
         let what = format!("making {}", path.display());
         fs::create_dir_all(directory).context(&what)?;
@@ -64,7 +64,7 @@ impl DiskSync {
     ///
     /// # Errors
     /// [`Error::Io`] when the disk refuses one.
-    pub fn measure(&mut self) -> Result<SyncMicros> {
+    pub(crate) fn measure(&mut self) -> Result<SyncMicros> {
         let address = self.memory.as_ptr().addr();
         let start = address.next_multiple_of(BLOCK_BYTES) - address;
         let block = self.memory.get(start..start + BLOCK_BYTES).unwrap_or_default();

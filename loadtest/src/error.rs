@@ -4,7 +4,7 @@ use std::io;
 
 /// Why a load test could not be run to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A system call or a file failed.
     #[error("{what} failed")]
     Io {
@@ -79,10 +79,10 @@ pub enum Error {
 }
 
 /// Result of everything in this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// Names what was being done when an I/O call failed.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     /// Turns the error into [`Error::Io`] with `what` as its first words.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
 
 /// The first bytes of an answer as text, for an error message.
 #[must_use]
-pub fn excerpt(bytes: &[u8]) -> String {
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
     /// Enough for a status line, the headers and a problem document.
     const MAX_EXCERPT_BYTES: usize = 600;
     let end = bytes.len().min(MAX_EXCERPT_BYTES);

@@ -9,7 +9,7 @@ const MAX_BLOCK_BYTES: usize = 256 * 1024;
 
 /// One block of the stream, as far as a load client looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Block {
+pub(crate) enum Block {
     /// `event: price`, with the time of the price in microseconds since the Unix epoch.
     Price {
         /// The `timestamp` of its data.
@@ -29,12 +29,12 @@ pub enum Block {
 
 /// A stream sent a block that never ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndlessBlock;
+pub(crate) struct EndlessBlock;
 
 /// Finds block ends and timestamps; the searchers are prepared once and shared by all streams of
 /// a thread.
 #[derive(Debug)]
-pub struct FrameParser {
+pub(crate) struct FrameParser {
     block_end: memmem::Finder<'static>,
     timestamp: memmem::Finder<'static>,
     open: memmem::Finder<'static>,
@@ -56,7 +56,7 @@ impl FrameParser {
     ///
     /// # Errors
     /// [`EndlessBlock`] when a single block grows over the limit.
-    pub fn feed(
+    pub(crate) fn feed(
         &self,
         tail: &mut Vec<u8>,
         data: &[u8],

@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 
 /// The values that were added.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Growth {
+pub(crate) struct Growth {
     /// Upper bounds, and how many of the values lie below each; the last bound is infinite.
     buckets: Vec<(f64, f64)>,
     sum: f64,
@@ -13,7 +13,7 @@ pub struct Growth {
 impl Growth {
     /// Between two readings of a histogram without labels; `None` when nothing was added.
     #[must_use]
-    pub fn between(before: &Metrics, after: &Metrics, histogram: &str) -> Option<Self> {
+    pub(crate) fn between(before: &Metrics, after: &Metrics, histogram: &str) -> Option<Self> {
         let earlier = before.buckets(histogram);
         let buckets: Vec<(f64, f64)> = after
             .buckets(histogram)
@@ -31,20 +31,20 @@ impl Growth {
 
     /// Number of values.
     #[must_use]
-    pub fn count(&self) -> f64 {
+    pub(crate) fn count(&self) -> f64 {
         self.buckets.last().map_or(0.0, |(_, count)| *count)
     }
 
     /// Mean of the values.
     #[must_use]
-    pub fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         self.sum / self.count()
     }
 
     /// A bound that this share of the values, 0 to 1, does not exceed: the upper end of the bucket in
     /// which the quantile lies.
     #[must_use]
-    pub fn quantile(&self, share: f64) -> f64 {
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
         let wanted = self.count() * share;
         let reached = self.buckets.iter().find(|(_, count)| *count >= wanted);
         reached.map_or(f64::INFINITY, |(bound, _)| *bound)

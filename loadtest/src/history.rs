@@ -10,14 +10,14 @@ use crate::{
 /// Lines of a history that a message shows, the last ones.
 const SHOWN_LINES: usize = 80;
 /// Number of the client that the checks read as, in histories.
-pub const CHECKER: usize = usize::MAX;
+pub(crate) const CHECKER: usize = usize::MAX;
 
 /// A user and a key of theirs.
-pub type Name = (usize, String);
+pub(crate) type Name = (usize, String);
 
 /// One order's history.
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// What was asked for.
     pub terms: Terms,
     /// The server's id, once any answer told it.
@@ -36,7 +36,7 @@ pub struct Record {
 
 impl Record {
     /// An order that was asked for just now.
-    pub fn new(terms: Terms) -> Self {
+    pub(crate) fn new(terms: Terms) -> Self {
         Self {
             terms,
             order_id: None,
@@ -50,7 +50,7 @@ impl Record {
 
     /// Drops a checked history up to where its last operation was alone and showed the order:
     /// whatever comes later comes after it.
-    pub fn put_past(&mut self) {
+    pub(crate) fn put_past(&mut self) {
         let Some((last, others)) = self.operations.split_last() else { return };
         let Outcome::Showed(observed) = last.outcome else { return };
         let is_alone = others.iter().all(|other| other.responded < last.invoked);
@@ -72,7 +72,7 @@ impl Record {
     }
 
     /// The history for people, oldest first.
-    pub fn history(&self, (user, key): &Name) -> String {
+    pub(crate) fn history(&self, (user, key): &Name) -> String {
         let mut text = format!("  order {key} of user {user}, {:?}\n", self.order_id);
         let _ = writeln!(text, "  asked for: {:?}", self.terms);
         if let Some(newest) = &self.newest {

@@ -7,7 +7,7 @@ const MAX_HEADERS: usize = 32;
 
 /// A complete answer at the start of the received bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Status code.
     pub status: u16,
     /// Bytes of head and body together.
@@ -20,14 +20,14 @@ pub struct Answer {
 
 /// Why received bytes are no answer that this client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreadable;
+pub(crate) struct Unreadable;
 
 /// Reads the answer at the start of `data`; `None` while it is incomplete.
 ///
 /// # Errors
 /// [`Unreadable`] for bytes that are no HTTP, bodies without a `Content-Length`, and answers over
 /// the limit.
-pub fn parse(data: &[u8]) -> Result<Option<Answer>, Unreadable> {
+pub(crate) fn parse(data: &[u8]) -> Result<Option<Answer>, Unreadable> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let body_start = match response.parse(data) {

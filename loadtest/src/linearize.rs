@@ -19,7 +19,7 @@ const FAULTS: &str = "submits.delay=0.3,submits.drop-reply=0.1,submits.error-aft
 
 /// Flags of `loadtest linearize`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct LinearizeArgs {
+pub(crate) struct LinearizeArgs {
     #[command(flatten)]
     rounds_of: RoundArgs,
     /// Rounds, each with new orders (with --kills every second one)
@@ -40,7 +40,7 @@ pub struct LinearizeArgs {
 ///
 /// # Errors
 /// [`Error::Violations`], or whatever kept it from its end.
-pub fn run(arguments: &LinearizeArgs, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(arguments: &LinearizeArgs, interrupt: &Interrupt) -> Result<()> {
     if !(1..=40).contains(&arguments.keys) {
         let (value, allowed) = (arguments.keys.to_string(), "1 to 40".to_owned());
         return Err(Error::Flag { flag: "keys", value, allowed });

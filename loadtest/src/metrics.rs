@@ -12,7 +12,7 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All values of one reading.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// By metric name, summed over their labels.
     sums: BTreeMap<String, f64>,
     /// By name and labels, as they are printed.
@@ -22,7 +22,7 @@ pub struct Metrics {
 impl Metrics {
     /// Reads the text format; comments and lines that are no samples are passed over.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut metrics = Self::default();
         for (name, labels, value) in text.lines().filter_map(sample) {
             *metrics.sums.entry(name.to_owned()).or_insert(0.0) += value;
@@ -33,20 +33,20 @@ impl Metrics {
 
     /// The sum of one metric over all its labels.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<f64> {
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
         self.sums.get(name).copied()
     }
 
     /// One series: a name and, in braces, its labels as the server prints them.
     #[must_use]
-    pub fn series(&self, series: &str) -> Option<f64> {
+    pub(crate) fn series(&self, series: &str) -> Option<f64> {
         self.series.get(series).copied()
     }
 
     /// The buckets of a histogram without labels: upper bounds and how many values lie below each,
     /// by rising bounds.
     #[must_use]
-    pub fn buckets(&self, histogram: &str) -> Vec<(f64, f64)> {
+    pub(crate) fn buckets(&self, histogram: &str) -> Vec<(f64, f64)> {
         let start = format!("{histogram}_bucket{{le=\"");
         let series = self.series.range(start.clone()..);
         let own = series.map_while(|(name, count)| Some((name.strip_prefix(&start)?, *count)));
@@ -59,7 +59,7 @@ impl Metrics {
 
     /// By how much every counter (a name that ends in `_total`) grew since `earlier`.
     #[must_use]
-    pub fn growth_since(&self, earlier: &Self) -> BTreeMap<String, f64> {
+    pub(crate) fn growth_since(&self, earlier: &Self) -> BTreeMap<String, f64> {
         let counters = self.sums.iter().filter(|(name, _)| name.ends_with("_total"));
         counters
             .map(|(name, value)| (name.clone(), value - earlier.get(name).unwrap_or(0.0)))
@@ -99,7 +99,7 @@ fn label_end(labels: &str) -> Option<usize> {
 
 /// One reading of the counters and when it was taken.
 #[derive(Debug, Clone)]
-pub struct Scrape {
+pub(crate) struct Scrape {
     /// The values.
     pub metrics: Metrics,
     /// The middle of the call, so that rates need no exact start and end.
@@ -111,7 +111,7 @@ impl Scrape {
     ///
     /// # Errors
     /// [`Error::Call`] when it cannot be read.
-    pub fn read(admin: &str) -> Result<Self> {
+    pub(crate) fn read(admin: &str) -> Result<Self> {
         let start = Moment::now();
         let url = format!("{admin}/metrics");
         let text = get(&url)?;
@@ -124,7 +124,7 @@ impl Scrape {
 ///
 /// # Errors
 /// [`Error::Call`] on any failure and any status but a `2xx`.
-pub fn get(url: &str) -> Result<String> {
+pub(crate) fn get(url: &str) -> Result<String> {
     let fail = |source| Error::Call { url: url.to_owned(), source: Box::new(source) };
     let config = ureq::Agent::config_builder().timeout_global(Some(SCRAPE_TIMEOUT)).build();
     let mut answer = ureq::Agent::from(config).get(url).call().map_err(fail)?;

@@ -16,7 +16,7 @@ const DRAIN_SECONDS: f64 = 15.0;
 ///
 /// # Errors
 /// What stops the client, and what `read` returns.
-pub fn run<R>(
+pub(crate) fn run<R>(
     options: OrderOptions,
     (warm_up, seconds): (f64, f64),
     interrupt: &Interrupt,
@@ -46,7 +46,7 @@ pub fn run<R>(
 ///
 /// # Errors
 /// What stops the client.
-pub fn send_all(
+pub(crate) fn send_all(
     options: OrderOptions,
     most_seconds: f64,
     interrupt: &Interrupt,

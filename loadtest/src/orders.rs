@@ -25,7 +25,7 @@ const MAX_IN_FLIGHT: usize = 10_000;
 
 /// Flags of `loadtest orders`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct OrdersArgs {
+pub(crate) struct OrdersArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Connections, each with at most one order in flight
@@ -87,7 +87,7 @@ impl OrdersArgs {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(arguments: &OrdersArgs, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(arguments: &OrdersArgs, interrupt: &Interrupt) -> Result<()> {
     arguments.check()?;
     let target = Target::open(&arguments.target, DEFAULT_PRINT_RATE, interrupt)?;
     let client_core = arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1));

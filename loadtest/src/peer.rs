@@ -29,7 +29,7 @@ const LISTENING: &str = "listening on ";
 
 /// A peer that runs. Dropping it stops it.
 #[derive(Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     input: ChildStdin,
     answers: mpsc::Receiver<String>,
     program: Program,
@@ -42,7 +42,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Error::Timeout`] with the end of its log, [`Error::Io`] when it cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         name: &'static str,
         arguments: &[String],
         directory: &Path,
@@ -65,7 +65,7 @@ impl Peer {
 
     /// Its process id.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.program.pid()
     }
 
@@ -73,7 +73,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Error::Answer`] with the end of the log when there is none.
-    pub fn ask(&mut self, line: &str) -> Result<Value> {
+    pub(crate) fn ask(&mut self, line: &str) -> Result<Value> {
         let silent = |program: &Program| Error::Answer {
             what: "a peer did not answer".to_owned(),
             answer: program.log_end(),
@@ -90,7 +90,7 @@ impl Peer {
 ///
 /// # Errors
 /// What `answer` returns.
-pub fn serve_input(
+pub(crate) fn serve_input(
     address: SocketAddr,
     mut answer: impl FnMut(&str) -> Result<Value>,
 ) -> Result<()> {

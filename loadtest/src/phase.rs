@@ -19,7 +19,7 @@ const SLICE: Duration = Duration::from_millis(20);
 
 /// What a load thread is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Connect and run without counting.
     Warm,
     /// Count what is seen.
@@ -33,7 +33,7 @@ pub enum Phase {
 
 /// Shared between the main thread and one load thread.
 #[derive(Debug, Default)]
-pub struct Control {
+pub(crate) struct Control {
     phase: AtomicU8,
     ready: AtomicUsize,
     counted: AtomicBool,
@@ -48,13 +48,13 @@ pub struct Control {
 impl Control {
     /// A control in [`Phase::Warm`].
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
     /// The phase to be in now.
     #[must_use]
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Warm,
             1 => Phase::Measure,
@@ -64,7 +64,7 @@ impl Control {
     }
 
     /// Moves the load thread on. A window may follow another one.
-    pub fn set(&self, phase: Phase) {
+    pub(crate) fn set(&self, phase: Phase) {
         if phase == Phase::Measure {
             self.counted.store(false, Ordering::Relaxed);
         }
@@ -72,24 +72,24 @@ impl Control {
     }
 
     /// Reports how many connections are usable.
-    pub fn set_ready(&self, connections: usize) {
+    pub(crate) fn set_ready(&self, connections: usize) {
         self.ready.store(connections, Ordering::Relaxed);
     }
 
     /// Reports that the window has been closed.
-    pub fn set_counted(&self) {
+    pub(crate) fn set_counted(&self) {
         self.counted.store(true, Ordering::Relaxed);
     }
 
     /// Whether the window has been closed.
     #[must_use]
-    pub fn has_counted(&self) -> bool {
+    pub(crate) fn has_counted(&self) -> bool {
         self.counted.load(Ordering::Relaxed)
     }
 
     /// Has all connections dropped at once and made again; gives the number to ask
     /// [`Self::settled`] with.
-    pub fn reconnect(&self) -> usize {
+    pub(crate) fn reconnect(&self) -> usize {
         // What was told of the connections before does not hold any more.
         self.ready.store(0, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Relaxed) + 1
@@ -97,44 +97,44 @@ impl Control {
 
     /// How often all connections are to have been made again.
     #[must_use]
-    pub fn generation(&self) -> usize {
+    pub(crate) fn generation(&self) -> usize {
         self.generation.load(Ordering::Relaxed)
     }
 
     /// Seconds from the drop of all connections until each of this generation had a price.
     #[must_use]
-    pub fn settled(&self, generation: usize) -> Option<f64> {
+    pub(crate) fn settled(&self, generation: usize) -> Option<f64> {
         let settled = *self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         settled.filter(|(of, _)| *of == generation).map(|(_, seconds)| seconds)
     }
 
     /// Reports that every connection of a generation has a price.
-    pub fn set_settled(&self, generation: usize, start: Moment, end: Moment) {
+    pub(crate) fn set_settled(&self, generation: usize, start: Moment, end: Moment) {
         let settled = Some((generation, seconds_between(start, end)));
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = settled;
     }
 
     /// Has the odd connections read, or not.
-    pub fn set_stalled(&self, stalled: bool) {
+    pub(crate) fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Relaxed);
     }
 
     /// Whether the odd connections are not to be read.
     #[must_use]
-    pub fn is_stalled(&self) -> bool {
+    pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
 
     /// How many connections are usable.
     #[must_use]
-    pub fn ready(&self) -> usize {
+    pub(crate) fn ready(&self) -> usize {
         self.ready.load(Ordering::Relaxed)
     }
 }
 
 /// Ends a load thread however its owner leaves: on an early error the thread stops as well.
 #[derive(Debug)]
-pub struct StopOnDrop(pub Arc<Control>);
+pub(crate) struct StopOnDrop(pub Arc<Control>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
@@ -144,7 +144,7 @@ impl Drop for StopOnDrop {
 
 /// Set by Ctrl-C.
 #[derive(Debug, Clone)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// From now on SIGINT and SIGTERM set the flag instead of ending the process, so that what was
@@ -152,7 +152,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Error::Io`] when the handler cannot be installed.
-    pub fn install() -> Result<Self> {
+    pub(crate) fn install() -> Result<Self> {
         use crate::error::Context;
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -164,7 +164,7 @@ impl Interrupt {
     /// A flag that no signal sets.
     #[cfg(test)]
     #[must_use]
-    pub fn never() -> Self {
+    pub(crate) fn never() -> Self {
         Self(Arc::default())
     }
 
@@ -172,7 +172,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
@@ -180,7 +180,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn sleep(&self, seconds: f64) -> Result<()> {
+    pub(crate) fn sleep(&self, seconds: f64) -> Result<()> {
         let start = Moment::now();
         loop {
             self.check()?;
@@ -196,7 +196,11 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Error::Interrupted`], or what `done` returns.
-    pub fn wait_until(&self, seconds: f64, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+    pub(crate) fn wait_until(
+        &self,
+        seconds: f64,
+        mut done: impl FnMut() -> Result<bool>,
+    ) -> Result<bool> {
         let start = Moment::now();
         while seconds_between(start, Moment::now()) < seconds {
             self.check()?;

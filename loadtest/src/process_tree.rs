@@ -15,7 +15,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// CPU time at one moment.
 #[derive(Debug, Clone)]
-pub struct TreeCpu {
+pub(crate) struct TreeCpu {
     /// Nanoseconds of the process and of each child that runs, by process id.
     running: BTreeMap<i32, u64>,
     /// Nanoseconds of all children that have ended, each over its whole life.
@@ -28,7 +28,7 @@ impl TreeCpu {
     ///
     /// # Errors
     /// [`Error::Io`] when the process is gone.
-    pub fn read(pid: i32) -> Result<Self> {
+    pub(crate) fn read(pid: i32) -> Result<Self> {
         let at = Moment::now();
         let process = Process::new(pid).map_err(io::Error::other).context("finding a process")?;
         let children = process.task_main_thread().and_then(|thread| thread.children());
@@ -48,7 +48,7 @@ impl TreeCpu {
 
     /// CPU seconds a second since `earlier`.
     #[must_use]
-    pub fn cores_since(&self, earlier: &Self) -> f64 {
+    pub(crate) fn cores_since(&self, earlier: &Self) -> f64 {
         let mut nanos = self.ended.saturating_sub(earlier.ended);
         for (pid, now) in &self.running {
             nanos += now.saturating_sub(earlier.running.get(pid).copied().unwrap_or(0));

@@ -28,7 +28,7 @@ const LOOK_SECONDS: f64 = 0.25;
 const ATTEMPTS: usize = 50;
 
 /// Reads what the checks compare.
-pub struct Checker<'a> {
+pub(crate) struct Checker<'a> {
     pub histories: &'a Histories,
     pub users: Vec<Api>,
     pub exchange: ExchangeApi,
@@ -37,7 +37,7 @@ pub struct Checker<'a> {
 
 /// What was found while an exchange's orders were compared with ours.
 #[derive(Debug, Default)]
-pub struct ExchangeProgress {
+pub(crate) struct ExchangeProgress {
     /// Where the next look begins.
     last: Option<String>,
     /// The exchange's id of each of our orders.
@@ -50,7 +50,11 @@ impl Checker<'_> {
     ///
     /// # Errors
     /// The server does not answer.
-    pub fn read_orders(&self, user: usize, until: Option<&str>) -> Result<(u64, Vec<Order>)> {
+    pub(crate) fn read_orders(
+        &self,
+        user: usize,
+        until: Option<&str>,
+    ) -> Result<(u64, Vec<Order>)> {
         let (mut waiting, mut orders, mut cursor) = (0, Vec::new(), None);
         for _ in 0..MAX_PAGES {
             let Page { orders: mut page, next_cursor } = self.page(user, cursor.as_deref())?;
@@ -80,7 +84,7 @@ impl Checker<'_> {
     ///
     /// # Errors
     /// The exchange does not answer.
-    pub fn compare_exchange_orders(&self, progress: &mut ExchangeProgress) -> Result<()> {
+    pub(crate) fn compare_exchange_orders(&self, progress: &mut ExchangeProgress) -> Result<()> {
         loop {
             let page = self.ask_exchange(|exchange| exchange.orders(progress.last.as_deref()))?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -122,7 +126,7 @@ impl Checker<'_> {
     ///
     /// # Errors
     /// A side does not answer.
-    pub fn reconcile(&self) -> Result<()> {
+    pub(crate) fn reconcile(&self) -> Result<()> {
         self.set_faults(&json!({}))?;
         let calm = self.interrupt.wait_until(CALM_SECONDS, || {
             let mut waiting = 0;
@@ -155,7 +159,7 @@ impl Checker<'_> {
     ///
     /// # Errors
     /// It does not take that.
-    pub fn set_faults(&self, settings: &Value) -> Result<()> {
+    pub(crate) fn set_faults(&self, settings: &Value) -> Result<()> {
         let answer = self.ask_exchange(|exchange| exchange.set_faults(settings))?;
         if answer.status == 200 {
             return Ok(());

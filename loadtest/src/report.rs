@@ -20,7 +20,7 @@ const BARE_ALONE: f64 = 0.9;
 
 /// What a whole run was made under.
 #[derive(Debug, Clone)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// CPU model, cores, kernel.
     pub machine: String,
     /// Number of streams.
@@ -43,7 +43,7 @@ pub struct Setting {
 
 /// One window of one side.
 #[derive(Debug, Clone)]
-pub struct Round {
+pub(crate) struct Round {
     /// `server` or `bare`.
     pub side: &'static str,
     /// Number of the pair, from 1.
@@ -140,7 +140,7 @@ fn millis(micros: u64) -> f64 {
 }
 
 /// Prints what is about to be measured and the head of the table.
-pub fn print_start(setting: &Setting) {
+pub(crate) fn print_start(setting: &Setting) {
     println!("machine: {}", setting.machine);
     println!(
         "{} streams of {}, windows of {} s, client on core {}{}, bare loop on core {}{}{}",
@@ -193,7 +193,7 @@ pub fn print_start(setting: &Setting) {
 }
 
 /// Prints one line of the table.
-pub fn print_round(round: &Round) {
+pub(crate) fn print_round(round: &Round) {
     let seen = &round.seen;
     println!(
         "{:>5} {:<6} {:>9} {:>9.0} {:>8} {:>8} {:>7.2} {:>7.2} {:>7.2} {:>7} {:>7.1} {:>6.2} {:>6.2}",
@@ -219,7 +219,7 @@ fn number(value: Option<f64>, decimals: usize) -> String {
 
 /// Medians over the rounds of one side.
 #[derive(Debug, Clone, Default)]
-pub struct Medians {
+pub(crate) struct Medians {
     /// Successful sends a second.
     pub sends_per_second: Option<f64>,
     /// CPU microseconds of the sending threads for each send.
@@ -239,7 +239,7 @@ pub struct Medians {
 impl Medians {
     /// Of the rounds of one side.
     #[must_use]
-    pub fn of(rounds: &[Round], side: &str) -> Self {
+    pub(crate) fn of(rounds: &[Round], side: &str) -> Self {
         let own: Vec<&Round> = rounds.iter().filter(|round| round.side == side).collect();
         let of = |figure: &dyn Fn(&Round) -> Option<f64>| {
             median(own.iter().filter_map(|round| figure(round)).collect())
@@ -260,7 +260,7 @@ impl Medians {
 
     /// For programs.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "sendsPerSecond": self.sends_per_second,
             "senderCpuMicrosPerSend": self.sender_micros,
@@ -275,7 +275,7 @@ impl Medians {
 
 /// The server's cost against the bare loop's: the median over the pairs of each pair's ratio.
 #[derive(Debug, Clone, Default)]
-pub struct Ratios {
+pub(crate) struct Ratios {
     /// CPU time of the sending threads for each send.
     pub sender: Option<f64>,
     /// CPU time of the whole process for each send.
@@ -287,7 +287,7 @@ pub struct Ratios {
 impl Ratios {
     /// Of the rounds of both sides.
     #[must_use]
-    pub fn of(rounds: &[Round]) -> Self {
+    pub(crate) fn of(rounds: &[Round]) -> Self {
         let of = |server_figure: fn(&Round) -> Option<f64>,
                   bare_figure: fn(&Round) -> Option<f64>| {
             let servers = rounds.iter().filter(|round| round.side == "server");
@@ -307,7 +307,7 @@ impl Ratios {
 }
 
 /// The middle value, or the mean of the two middle ones.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
@@ -318,7 +318,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// Prints medians, ratios and what to be careful about.
-pub fn print_end(setting: &Setting, rounds: &[Round]) {
+pub(crate) fn print_end(setting: &Setting, rounds: &[Round]) {
     println!();
     for side in ["server", "bare"] {
         if !rounds.iter().any(|round| round.side == side) {
@@ -401,7 +401,7 @@ fn print_warnings(setting: &Setting, rounds: &[Round]) {
 ///
 /// # Errors
 /// [`crate::error::Error::Io`] when it cannot be written.
-pub fn write_json(file: &Path, setting: &Setting, rounds: &[Round]) -> Result<()> {
+pub(crate) fn write_json(file: &Path, setting: &Setting, rounds: &[Round]) -> Result<()> {
     let ratios = Ratios::of(rounds);
     let report = json!({
         "machine": setting.machine,

@@ -35,7 +35,7 @@ const QUIET_ROUND_SECONDS: f64 = 60.0;
 
 /// Flags that both tests have.
 #[derive(Debug, Clone, clap::Args)]
-pub struct RoundArgs {
+pub(crate) struct RoundArgs {
     /// The longbow binary to test; it is started as exchange and as server, on loopback, and stopped
     #[arg(long, value_name = "PATH")]
     spawn: PathBuf,
@@ -69,7 +69,7 @@ pub struct RoundArgs {
 
 /// What the rounds are like.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Number of rounds.
     pub rounds: u64,
     /// Most requests of a client in a round.
@@ -122,7 +122,7 @@ struct Rounds<'a> {
 /// # Errors
 /// [`Error::Violations`] when something was seen that must not be, and whatever kept the test from
 /// its end.
-pub fn run(arguments: &RoundArgs, plan: &Plan, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(arguments: &RoundArgs, plan: &Plan, interrupt: &Interrupt) -> Result<()> {
     for (flag, value) in [("clients", arguments.clients), ("users", arguments.users)] {
         if !(1..=1_000).contains(&value) {
             let allowed = "1 to 1000".to_owned();

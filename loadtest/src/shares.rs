@@ -13,13 +13,13 @@ const NAMES: [&str; 7] =
 
 /// Mean milliseconds of each stage. They add up to the client's mean.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shares(Vec<(&'static str, f64)>);
+pub(crate) struct Shares(Vec<(&'static str, f64)>);
 
 impl Shares {
     /// The stages between two readings of the metrics; `None` when no order was followed or the
     /// server does not tell. `client_millis` is what the client waited on average.
     #[must_use]
-    pub fn between(before: &Metrics, after: &Metrics, client_millis: f64) -> Option<Self> {
+    pub(crate) fn between(before: &Metrics, after: &Metrics, client_millis: f64) -> Option<Self> {
         let mean = |name: &str, labels: &str| {
             let growth = |kind| {
                 let series = format!("{name}_{kind}{labels}");
@@ -48,7 +48,7 @@ impl Shares {
 
     /// All stages in one line.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let shown: Vec<String> =
             self.percents().map(|(name, percent)| format!("{name} {percent:.0}")).collect();
         format!("an order's time, % by stage: {}", shown.join(", "))
@@ -56,7 +56,7 @@ impl Shares {
 
     /// Milliseconds and percent by stage.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let stages = self.0.iter().zip(self.percents()).map(|((name, millis), (_, percent))| {
             ((*name).to_owned(), json!({ "meanMillis": millis, "percent": percent }))
         });

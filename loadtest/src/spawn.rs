@@ -35,7 +35,7 @@ const LOG_EXCERPT_BYTES: usize = 2_000;
 
 /// What to start.
 #[derive(Debug, Clone)]
-pub struct SpawnOptions {
+pub(crate) struct SpawnOptions {
     /// The `longbow` binary.
     pub program: PathBuf,
     /// Where data and logs go; a temporary directory that is removed at the end when not given.
@@ -54,7 +54,7 @@ pub struct SpawnOptions {
 
 /// The running exchange and server. Dropping it stops both, the server first.
 #[derive(Debug)]
-pub struct Spawned {
+pub(crate) struct Spawned {
     server: Program,
     exchange: Program,
     /// Address of the client listener, `http://host:port`.
@@ -73,7 +73,7 @@ impl Spawned {
     /// # Errors
     /// [`Error::Timeout`] with the end of the log when one does not come up, [`Error::Io`] when it
     /// cannot be started.
-    pub fn start(options: &SpawnOptions, interrupt: &Interrupt) -> Result<Self> {
+    pub(crate) fn start(options: &SpawnOptions, interrupt: &Interrupt) -> Result<Self> {
         let directory = Directory::new(options.directory.clone())?;
         let data = directory.path.join("data");
         let place = (options.program.as_path(), directory.path.as_path());
@@ -91,13 +91,13 @@ impl Spawned {
 
     /// Process id of the exchange.
     #[must_use]
-    pub fn exchange_pid(&self) -> i32 {
+    pub(crate) fn exchange_pid(&self) -> i32 {
         self.exchange.pid()
     }
 
     /// Process id of the server.
     #[must_use]
-    pub fn server_pid(&self) -> i32 {
+    pub(crate) fn server_pid(&self) -> i32 {
         self.server.pid()
     }
 }
@@ -107,7 +107,7 @@ impl Spawned {
 ///
 /// # Errors
 /// As [`Program::start`].
-pub fn start_exchange(
+pub(crate) fn start_exchange(
     (program, directory): (&Path, &Path),
     speed: f64,
     arguments: &[String],
@@ -128,7 +128,7 @@ pub fn start_exchange(
 ///
 /// # Errors
 /// As [`Program::start`] and [`wait_until_ready`].
-pub fn start_server(
+pub(crate) fn start_server(
     (program, directory): (&Path, &Path),
     (data, exchange): (&Path, &str),
     arguments: &[String],
@@ -154,7 +154,7 @@ pub fn start_server(
 ///
 /// # Errors
 /// [`Error::Timeout`] with the end of its log.
-pub fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) -> Result<()> {
     let url = format!("{admin}/readyz");
     let ready = interrupt.wait_until(READY_SECONDS, || Ok(metrics::get(&url).is_ok()))?;
     if ready {
@@ -171,7 +171,7 @@ pub fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interrupt) ->
 ///
 /// # Errors
 /// [`Error::Answer`] with what the program says, [`Error::Io`] when it cannot be started.
-pub fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
+pub(crate) fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
     token_by("--data-dir", program, data, user)
 }
 
@@ -179,7 +179,7 @@ pub fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
 ///
 /// # Errors
 /// As [`token`].
-pub fn token_by_secret(program: &Path, file: &Path, user: usize) -> Result<String> {
+pub(crate) fn token_by_secret(program: &Path, file: &Path, user: usize) -> Result<String> {
     token_by("--jwt-secret-file", program, file, user)
 }
 
@@ -207,14 +207,14 @@ fn token_by(flag: &str, program: &Path, place: &Path, user: usize) -> Result<Str
 ///
 /// # Errors
 /// [`Error::Io`] when there is none.
-pub fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
     listener.local_addr().context("looking for a free port")
 }
 
 /// One started program with its log.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     name: &'static str,
     log: PathBuf,
@@ -227,7 +227,7 @@ impl Program {
     /// # Errors
     /// [`Error::Timeout`] with the end of the log when they do not come, [`Error::Io`] when it
     /// cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         command: Command,
         name: &'static str,
         directory: &Path,
@@ -244,7 +244,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be started.
-    pub fn spawn(
+    pub(crate) fn spawn(
         mut command: Command,
         name: &'static str,
         directory: &Path,
@@ -257,7 +257,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be started.
-    pub fn spawn_with_input(
+    pub(crate) fn spawn_with_input(
         mut command: Command,
         name: &'static str,
         directory: &Path,
@@ -290,18 +290,18 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be killed.
-    pub fn kill(mut self) -> Result<()> {
+    pub(crate) fn kill(mut self) -> Result<()> {
         self.child.kill().context(&format!("killing {}", self.name))?;
         self.child.wait().context(&format!("waiting for {}", self.name)).map(drop)
     }
 
     /// Whether it has ended by itself.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits until it has ended, so many seconds at most.
-    pub fn wait_for_end(&mut self, seconds: f64) {
+    pub(crate) fn wait_for_end(&mut self, seconds: f64) {
         let asked = Moment::now();
         while !self.has_ended() && seconds_between(asked, Moment::now()) < seconds {
             thread::sleep(Duration::from_millis(10));
@@ -310,12 +310,12 @@ impl Program {
 
     /// Its process id.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap_or(0)
     }
 
     /// Its standard input, where that is a pipe.
-    pub fn take_input(&mut self) -> Option<ChildStdin> {
+    pub(crate) fn take_input(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
 
@@ -323,7 +323,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Timeout`] with the end of the log when they do not come.
-    pub fn wait_for_lines(
+    pub(crate) fn wait_for_lines(
         &self,
         printed: &mpsc::Receiver<String>,
         wanted: &[&'static str],
@@ -350,7 +350,7 @@ impl Program {
     }
 
     /// The end of the log, for an error message.
-    pub fn log_end(&self) -> String {
+    pub(crate) fn log_end(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let start = text.len().saturating_sub(LOG_EXCERPT_BYTES);
         let end = text.get(start..).unwrap_or_default();
@@ -394,7 +394,7 @@ impl Drop for Program {
 
 /// A directory that is removed at the end when it was made for the test.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     /// Its path.
     pub path: PathBuf,
     temporary: bool,
@@ -405,7 +405,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
-    pub fn new(given: Option<PathBuf>) -> Result<Self> {
+    pub(crate) fn new(given: Option<PathBuf>) -> Result<Self> {
         let temporary = given.is_none();
         let path = given.unwrap_or_else(|| {
             std::env::temp_dir().join(format!("longbow-load-{}", std::process::id()))
@@ -418,7 +418,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
-    pub fn temporary(what: &str) -> Result<Self> {
+    pub(crate) fn temporary(what: &str) -> Result<Self> {
         let name = format!("longbow-load-{}-{what}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
@@ -429,7 +429,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
-    pub fn inside(parent: &Path, what: &str) -> Result<Self> {
+    pub(crate) fn inside(parent: &Path, what: &str) -> Result<Self> {
         let path = parent.join(format!("{what}-{}", std::process::id()));
         fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
         // Other users and other working directories find it as well.
@@ -438,7 +438,7 @@ impl Directory {
     }
 
     /// Leaves it where it is at the end: there is something in it to look at.
-    pub fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.temporary = false;
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The symbol of the tape with most prints.
-pub const BUSIEST_SYMBOL: &str = "SPY";
+pub(crate) const BUSIEST_SYMBOL: &str = "SPY";
 /// Counter of the server's successful sends on streams.
 const SENDS: &str = "longbow_stream_sends_total";
 /// Beginning of the names of the threads that send.
@@ -36,7 +36,7 @@ const CONNECT_SECONDS: (f64, f64) = (20.0, 0.005);
 
 /// Flags of `loadtest stream`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct StreamArgs {
+pub(crate) struct StreamArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// Number of streams
@@ -79,7 +79,7 @@ pub struct StreamArgs {
 
 /// Which sides of the comparison run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Sides {
+pub(crate) enum Sides {
     /// Server and bare loop, in turn.
     Both,
     /// The server alone.
@@ -92,7 +92,7 @@ pub enum Sides {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
     let (setting, rounds) = measure(arguments, interrupt)?;
     report::print_end(&setting, &rounds);
     match &arguments.json {
@@ -105,7 +105,10 @@ pub fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn measure(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<(Setting, Vec<Round>)> {
+pub(crate) fn measure(
+    arguments: &StreamArgs,
+    interrupt: &Interrupt,
+) -> Result<(Setting, Vec<Round>)> {
     arguments.check()?;
     let target = match arguments.sides {
         Sides::Bare => None,
@@ -163,7 +166,12 @@ pub fn measure(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<(Setting
 impl StreamArgs {
     /// Streams of one symbol on a server that is started for the test.
     #[must_use]
-    pub fn of_one_symbol(target: TargetArgs, clients: usize, seconds: f64, rounds: usize) -> Self {
+    pub(crate) fn of_one_symbol(
+        target: TargetArgs,
+        clients: usize,
+        seconds: f64,
+        rounds: usize,
+    ) -> Self {
         Self {
             target,
             clients,

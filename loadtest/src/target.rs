@@ -15,7 +15,7 @@ const PRINTS_PER_SECOND_AT_SPEED_ONE: f64 = 440_000.0 / 23_400.0;
 
 /// Flags that say what is tested.
 #[derive(Debug, Clone, clap::Args)]
-pub struct TargetArgs {
+pub(crate) struct TargetArgs {
     /// Start this longbow binary (exchange and server) for the test and stop it afterwards
     #[arg(long, value_name = "PATH")]
     spawn: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl TargetArgs {
     /// A server and an exchange to start, with about this many prints a second of the busiest
     /// symbol.
     #[must_use]
-    pub fn to_spawn(
+    pub(crate) fn to_spawn(
         program: PathBuf,
         users: usize,
         print_rate: f64,
@@ -89,7 +89,7 @@ impl TargetArgs {
 
 /// A server that can be tested. Dropping it stops what was started.
 #[derive(Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// Address of the client listener.
     pub address: SocketAddr,
     /// `host:port` for the `Host` header.
@@ -110,7 +110,7 @@ impl Target {
     ///
     /// # Errors
     /// What [`Spawned::start`] returns, or [`Error::Flag`] for an address or token that is unusable.
-    pub fn open(
+    pub(crate) fn open(
         arguments: &TargetArgs,
         default_print_rate: f64,
         interrupt: &Interrupt,
@@ -166,7 +166,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::Io`] when a process is gone.
-    pub fn place_all_but(&self, prefix: &str, core: usize) -> Result<()> {
+    pub(crate) fn place_all_but(&self, prefix: &str, core: usize) -> Result<()> {
         let Some(spawned) = &self.spawned else { return Ok(()) };
         place_threads(spawned.exchange_pid(), core, |_| true)?;
         place_threads(spawned.server_pid(), core, |name| !name.starts_with(prefix))
@@ -176,7 +176,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::Io`] when the process is gone.
-    pub fn cpu(&self) -> Result<Option<ProcessCpu>> {
+    pub(crate) fn cpu(&self) -> Result<Option<ProcessCpu>> {
         self.pid.map(ProcessCpu::read).transpose()
     }
 }

@@ -22,7 +22,7 @@ const PARK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mix {
+pub(crate) enum Mix {
     /// Many orders, each touched by a few requests.
     Broad,
     /// Few orders, each touched by everybody.
@@ -34,7 +34,7 @@ pub enum Mix {
 
 /// How the clients work.
 #[derive(Debug, Clone)]
-pub struct WorkloadOptions {
+pub(crate) struct WorkloadOptions {
     /// Number of clients; they take the users in turn.
     pub clients: usize,
     /// One token for each user.
@@ -49,7 +49,7 @@ pub struct WorkloadOptions {
 
 /// The running clients. Dropping it ends them.
 #[derive(Debug)]
-pub struct Workload {
+pub(crate) struct Workload {
     stage: Arc<Stage>,
     clients: Vec<JoinHandle<()>>,
 }
@@ -83,7 +83,7 @@ impl Workload {
     ///
     /// # Errors
     /// [`Error::Io`] when a thread cannot be made.
-    pub fn start(options: &WorkloadOptions, histories: &Arc<Histories>) -> Result<Self> {
+    pub(crate) fn start(options: &WorkloadOptions, histories: &Arc<Histories>) -> Result<Self> {
         let stage = Arc::<Stage>::default();
         let mut workload = Self { stage: Arc::clone(&stage), clients: Vec::new() };
         for number in 0..options.clients {
@@ -105,7 +105,7 @@ impl Workload {
     }
 
     /// Lets the clients work with the server at `url`.
-    pub fn open(&self, number: u64, wave: u64, url: &str) {
+    pub(crate) fn open(&self, number: u64, wave: u64, url: &str) {
         let mut state = self.stage.lock();
         state.epoch = Some(Epoch { number, wave, url: url.to_owned() });
         state.busy = self.clients.len();
@@ -113,7 +113,7 @@ impl Workload {
     }
 
     /// Whether every client has come to the end of its requests.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.stage.lock().busy == 0
     }
 
@@ -121,7 +121,7 @@ impl Workload {
     ///
     /// # Errors
     /// [`Error::Timeout`] when a client does not stop, [`Error::Thread`] when one has died.
-    pub fn close(&self) -> Result<()> {
+    pub(crate) fn close(&self) -> Result<()> {
         let mut state = self.stage.lock();
         state.epoch = None;
         let wait = self.stage.changed.wait_timeout_while(state, PARK_TIMEOUT, |s| s.busy > 0);

@@ -122,7 +122,7 @@ pub(super) fn get(dialer: &Dialer, path: &str, options: &GetOptions) -> io::Resu
 
 impl Response {
     /// Lifts the deadline: from here on the body may go on for ever.
-    pub fn without_deadline(mut self) -> Self {
+    pub(super) fn without_deadline(mut self) -> Self {
         self.stream.deadline = None;
         self
     }
@@ -170,7 +170,7 @@ impl<S: Read> Response<S> {
     /// # Errors
     /// `WouldBlock` or `TimedOut` when nothing arrived in time (call again), the connection broke,
     /// or the framing is invalid.
-    pub fn read_more(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
+    pub(super) fn read_more(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             if self.decode(body)? {
                 return Ok(true);
@@ -188,7 +188,7 @@ impl<S: Read> Response<S> {
     }
 
     /// Reads the whole body, at most `limit` bytes.
-    pub fn read_to_end(mut self, limit: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn read_to_end(mut self, limit: usize) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         while self.read_more(&mut body)? {
             if body.len() > limit {

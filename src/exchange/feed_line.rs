@@ -8,7 +8,7 @@ use crate::market::MAX_SEQUENCE;
 use crate::types::{ExecutionId, ExternalOrderId, PriceCents, Symbol};
 
 /// Longest feed line that is parsed.
-pub const MAX_LINE_BYTES: usize = 4 * 1024;
+pub(super) const MAX_LINE_BYTES: usize = 4 * 1024;
 /// A sequence found in a line that is not JSON may be part of some text; it is believed only this
 /// far ahead.
 const MAX_GUESSED_AHEAD: u64 = 1_024;

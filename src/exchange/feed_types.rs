@@ -7,7 +7,7 @@ use super::wire::FeedLine;
 use crate::types::ExternalOrderId;
 
 /// Bytes of an unreadable line that are handed over.
-pub const MAX_RAW_BYTES: usize = 512;
+pub(super) const MAX_RAW_BYTES: usize = 512;
 
 /// A message from the feed thread to the orders thread.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ const MAX_LOGGED_CHARS: usize = 40;
 
 /// The listed symbols, and the entries that could not be parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SymbolList {
+pub(super) struct SymbolList {
     /// Every entry with a valid name.
     pub listings: Vec<Listing>,
     /// The entries left out, by name or by what stood in its place.
@@ -28,7 +28,7 @@ pub struct SymbolList {
 ///
 /// # Errors
 /// The answer as a whole is not a list of symbols.
-pub fn read_symbols(answer: &[u8]) -> io::Result<SymbolList> {
+pub(super) fn read_symbols(answer: &[u8]) -> io::Result<SymbolList> {
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let answer: Value =
         serde_json::from_slice(answer).map_err(|error| invalid(format!("not JSON: {error}")))?;

@@ -19,7 +19,7 @@ pub(super) struct Fields(Vec<(String, Value)>);
 
 impl Fields {
     /// Parses a body that may have the fields `known`.
-    pub fn parse(body: &[u8], known: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn parse(body: &[u8], known: &[&str]) -> Result<Self, Problem> {
         let Members(members) = parse_object(body)?;
         let mut given: Vec<&str> = Vec::with_capacity(members.len());
         for (name, _) in &members {
@@ -36,7 +36,7 @@ impl Fields {
     }
 
     /// Whether a field is present and `null`.
-    pub fn is_null(&self, name: &str) -> bool {
+    pub(super) fn is_null(&self, name: &str) -> bool {
         self.0.iter().any(|(given, value)| given == name && value.is_null())
     }
 
@@ -46,7 +46,7 @@ impl Fields {
     }
 
     /// An optional field; `allowed` describes what `read` accepts.
-    pub fn optional<'a, T>(
+    pub(super) fn optional<'a, T>(
         &'a self,
         name: &str,
         allowed: &str,
@@ -57,7 +57,7 @@ impl Fields {
     }
 
     /// A required field.
-    pub fn required<'a, T>(
+    pub(super) fn required<'a, T>(
         &'a self,
         name: &str,
         allowed: &str,
@@ -70,7 +70,7 @@ impl Fields {
     }
 
     /// Rejects every field, for requests whose body must be blank or an empty object.
-    pub fn none(body: &[u8]) -> Result<(), Problem> {
+    pub(super) fn none(body: &[u8]) -> Result<(), Problem> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
@@ -85,13 +85,13 @@ impl Fields {
     }
 
     /// A string.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| invalid(name, value, "a text"))
     }
 
     /// A list of strings; `allowed` describes each.
-    pub fn texts(&self, name: &str, allowed: &str) -> Result<Option<Vec<&str>>, Problem> {
+    pub(super) fn texts(&self, name: &str, allowed: &str) -> Result<Option<Vec<&str>>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let a_list = || format!("a list; each of its members must be {allowed}");
         let list = value.as_array().ok_or_else(|| invalid(name, value, &a_list()))?;

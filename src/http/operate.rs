@@ -28,7 +28,7 @@ const MAX_BODY_BYTES: usize = 128 * 1024;
 pub(super) struct HaltRequest(HaltChange);
 
 impl HaltRequest {
-    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
         let fields = Fields::parse(body, &["all", "users", "symbols", "by", "reason"])?;
         let change = HaltChange {
             all: fields.optional("all", A_BOOLEAN, Value::as_bool)?,
@@ -54,7 +54,7 @@ pub(super) struct MassCancel {
 }
 
 impl MassCancel {
-    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
         let fields = Fields::parse(body, &["all", "user", "symbol", "by", "reason"])?;
         let is_all = fields.optional("all", A_BOOLEAN, Value::as_bool)?.unwrap_or(false);
         let (user, symbol) = (fields.text("user")?, fields.text("symbol")?);

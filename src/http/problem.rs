@@ -29,7 +29,7 @@ pub(super) struct Problem {
 const TOO_MANY_RETRY_SECONDS: u32 = 5;
 
 impl Problem {
-    pub fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
         let mut detail = detail.to_string();
         // Error types of the code do not end in a full stop.
         if !detail.ends_with('.') {
@@ -48,57 +48,61 @@ impl Problem {
     }
 
     /// A `400` for a field of the body or the query.
-    pub fn field(field: impl Into<String>, code: &'static str, detail: impl fmt::Display) -> Self {
+    pub(super) fn field(
+        field: impl Into<String>,
+        code: &'static str,
+        detail: impl fmt::Display,
+    ) -> Self {
         let field = Some(field.into());
         Self { field, ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
     }
 
-    pub fn unauthorized(detail: impl fmt::Display) -> Self {
+    pub(super) fn unauthorized(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    pub fn not_found(detail: impl fmt::Display) -> Self {
+    pub(super) fn not_found(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
     /// A `405` that lists the methods of the path.
-    pub fn not_allowed(method: &Method, allowed: &'static str) -> Self {
+    pub(super) fn not_allowed(method: &Method, allowed: &'static str) -> Self {
         let detail = format!("This path has no {}; it has {allowed}.", excerpt(method.as_str()));
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         Self { allowed_methods: Some(allowed), ..problem }
     }
 
     /// A `413`; `limit` is in bytes.
-    pub fn too_large(limit: usize) -> Self {
+    pub(super) fn too_large(limit: usize) -> Self {
         let detail = format!("The body is larger than the allowed {limit} bytes.");
         let field = Some("body".to_owned());
         Self { field, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail) }
     }
 
     /// A `503`: worth retrying soon.
-    pub fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
+    pub(super) fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
         let retry_after_seconds = Some(1);
         Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
     /// A `429`: the client is at its limit, until some of its usage ends.
-    pub fn too_many(code: &'static str, detail: impl fmt::Display) -> Self {
+    pub(super) fn too_many(code: &'static str, detail: impl fmt::Display) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
         Self { retry_after_seconds: Some(TOO_MANY_RETRY_SECONDS), ..problem }
     }
 
     /// Whether the same request may succeed later.
-    pub fn is_passing(&self) -> bool {
+    pub(super) fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()
     }
 
     /// Closes the connection after this response.
-    pub fn closing(self) -> Self {
+    pub(super) fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 
     /// Adds a member to the document.
-    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+    pub(super) fn with(mut self, name: &str, value: impl Serialize) -> Self {
         // A value that fails to serialize is left out, to keep the original error.
         if let Ok(value) = serde_json::to_value(value) {
             self.more.insert(name.to_owned(), value);
@@ -106,7 +110,7 @@ impl Problem {
         self
     }
 
-    pub fn into_response(self) -> HttpResponse {
+    pub(super) fn into_response(self) -> HttpResponse {
         let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),

@@ -16,7 +16,7 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Parses a query that may have the parameters `known`.
-    pub fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for pair in uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -35,18 +35,18 @@ impl Query {
     }
 
     /// Rejects every parameter.
-    pub fn none(uri: &Uri) -> Result<(), Problem> {
+    pub(super) fn none(uri: &Uri) -> Result<(), Problem> {
         Self::parse(uri, &[]).map(drop)
     }
 
     /// A parameter as given; an empty one counts as absent.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// A parameter that `read` accepts; `allowed` describes it.
-    pub fn word<T>(
+    pub(super) fn word<T>(
         &self,
         name: &str,
         allowed: &str,
@@ -57,19 +57,23 @@ impl Query {
     }
 
     /// A parameter parsed as a `T`; `allowed` describes it.
-    pub fn parsed<T: FromStr>(&self, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
+    pub(super) fn parsed<T: FromStr>(
+        &self,
+        name: &str,
+        allowed: &str,
+    ) -> Result<Option<T>, Problem> {
         self.word(name, allowed, |value| value.parse().ok())
     }
 
     /// A symbol, case-insensitive.
-    pub fn symbol(&self, name: &str) -> Result<Option<Symbol>, Problem> {
+    pub(super) fn symbol(&self, name: &str) -> Result<Option<Symbol>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let refused = |error| Problem::field(name, "invalid_field", error);
         Symbol::in_any_case(value).map(Some).map_err(refused)
     }
 
     /// A whole number within a range, or the default.
-    pub fn number(
+    pub(super) fn number(
         &self,
         name: &str,
         range: std::ops::RangeInclusive<usize>,

@@ -80,9 +80,7 @@ pub use changes::StoredChanges;
 pub use error::IndexError;
 pub use fill::IndexFiller;
 pub use follower::IndexFollower;
-#[cfg(any(test, feature = "simulation"))]
-pub use index_handle::IndexAges;
-pub use index_handle::{DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexOptions};
+pub use index_handle::{DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexAges, IndexOptions};
 #[cfg(any(test, feature = "simulation"))]
 pub use memory_store::MemoryStore;
 pub use metrics::IndexMetrics;

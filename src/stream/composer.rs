@@ -41,7 +41,7 @@ pub(super) struct Sources<'a> {
 
 impl Composer {
     /// Composes what a stream is owed. Nothing is left to send when [`bytes`](Self::bytes) is empty.
-    pub fn compose(&mut self, connection: &mut Connection, sources: &mut Sources<'_>) {
+    pub(super) fn compose(&mut self, connection: &mut Connection, sources: &mut Sources<'_>) {
         self.begin(connection, sources.feed);
         self.compose_orders(connection, sources.orders);
         // Prices that wait for `maxRate` do not leave with order events either.
@@ -60,22 +60,27 @@ impl Composer {
     }
 
     /// The composed bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// How many resets are among them.
-    pub fn resets(&self) -> u64 {
+    pub(super) fn resets(&self) -> u64 {
         self.resets
     }
 
     /// The id in the last event, without the cursor that follows on a stream of prices and orders.
-    pub fn id_prefix(&self) -> &[u8] {
+    pub(super) fn id_prefix(&self) -> &[u8] {
         &self.id_prefix
     }
 
     /// Owes the stream again what the kernel did not take.
-    pub fn take_back(&self, connection: &mut Connection, history: &History, sent: usize) -> Taken {
+    pub(super) fn take_back(
+        &self,
+        connection: &mut Connection,
+        history: &History,
+        sent: usize,
+    ) -> Taken {
         let composed = Composed {
             bytes: &self.bytes,
             segments: &self.segments,

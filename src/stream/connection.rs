@@ -30,7 +30,7 @@ const _: () = assert!(size_of::<Connection>() <= 152);
 impl Connection {
     /// Whether there is anything to send.
     #[inline]
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         self.notices.owes_any()
             || !self.unsent.is_empty()
             || self.watchlist.has_news()
@@ -39,12 +39,12 @@ impl Connection {
 
     /// Whether there are order events to send.
     #[inline]
-    pub fn has_order_news(&self) -> bool {
+    pub(super) fn has_order_news(&self) -> bool {
         self.orders.as_ref().is_some_and(|orders| orders.has_news())
     }
 
     /// Whether the stream has no prices, only orders.
-    pub fn has_only_orders(&self) -> bool {
+    pub(super) fn has_only_orders(&self) -> bool {
         self.orders.as_ref().is_some_and(|orders| orders.is_alone())
     }
 }
@@ -61,33 +61,33 @@ pub(super) struct Notices {
 
 impl Notices {
     /// Nothing to tell yet.
-    pub fn new(heartbeat: Heartbeat) -> Self {
+    pub(super) fn new(heartbeat: Heartbeat) -> Self {
         Self { heartbeat, owes_heartbeat: false, owes_feed_state: false }
     }
 
     /// Whether there is anything to tell.
     #[inline]
-    pub fn owes_any(&self) -> bool {
+    pub(super) fn owes_any(&self) -> bool {
         self.owes_feed_state || self.owes_heartbeat
     }
 
     /// The stream is to be told the state of the feed.
-    pub fn owe_feed_state(&mut self) {
+    pub(super) fn owe_feed_state(&mut self) {
         self.owes_feed_state = true;
     }
 
     /// Takes the news of the feed's state.
-    pub fn take_feed_state(&mut self) -> bool {
+    pub(super) fn take_feed_state(&mut self) -> bool {
         std::mem::take(&mut self.owes_feed_state)
     }
 
     /// The stream's silence is to be broken.
-    pub fn owe_heartbeat(&mut self) {
+    pub(super) fn owe_heartbeat(&mut self) {
         self.owes_heartbeat = true;
     }
 
     /// Takes the heartbeat that is owed. Where something else breaks the silence there is none.
-    pub fn take_heartbeat(&mut self, is_silent: bool) -> Option<&'static [u8]> {
+    pub(super) fn take_heartbeat(&mut self, is_silent: bool) -> Option<&'static [u8]> {
         let is_owed = std::mem::take(&mut self.owes_heartbeat);
         (is_owed && is_silent).then(|| self.heartbeat.frame())
     }

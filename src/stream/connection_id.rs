@@ -10,12 +10,12 @@ pub(super) struct ConnectionId {
 
 impl ConnectionId {
     /// The pair as one number, for the poll set.
-    pub fn to_token(self) -> u64 {
+    pub(super) fn to_token(self) -> u64 {
         (u64::from(self.generation) << 32) | u64::from(self.key)
     }
 
     /// Reverses [`to_token`](Self::to_token).
-    pub fn from_token(token: u64) -> Self {
+    pub(super) fn from_token(token: u64) -> Self {
         let [k0, k1, k2, k3, g0, g1, g2, g3] = token.to_le_bytes();
         Self {
             key: u32::from_le_bytes([k0, k1, k2, k3]),

@@ -23,7 +23,7 @@ impl Connections {
     ///
     /// # Errors
     /// The system has no descriptor left for the poll set.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             slab: Slab::new(),
             // Random, so that a stream id of another process names no stream of this one.
@@ -34,12 +34,12 @@ impl Connections {
     }
 
     /// How many streams are open.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
 
     /// Whether no stream is open.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
 
@@ -47,7 +47,7 @@ impl Connections {
     ///
     /// # Errors
     /// All keys are in use, or the kernel's limit of watches is reached.
-    pub fn admit(&mut self, socket: &StreamSocket) -> Result<ConnectionId, NotAdopted> {
+    pub(super) fn admit(&mut self, socket: &StreamSocket) -> Result<ConnectionId, NotAdopted> {
         self.next_generation = self.next_generation.wrapping_add(1);
         let key = u32::try_from(self.slab.vacant_key()).map_err(|_| NotAdopted::Full)?;
         let id = ConnectionId { key, generation: self.next_generation };
@@ -56,7 +56,7 @@ impl Connections {
     }
 
     /// Opens a stream with the id that it was given last.
-    pub fn insert(&mut self, connection: Connection) -> &mut Connection {
+    pub(super) fn insert(&mut self, connection: Connection) -> &mut Connection {
         let entry = self.slab.vacant_entry();
         assert!(entry.key() == connection.id.key as usize, "a stream has the key in its id");
         entry.insert(connection)
@@ -64,13 +64,13 @@ impl Connections {
 
     /// The stream with this key.
     #[inline]
-    pub fn get_mut(&mut self, key: u32) -> Option<&mut Connection> {
+    pub(super) fn get_mut(&mut self, key: u32) -> Option<&mut Connection> {
         self.slab.get_mut(key as usize)
     }
 
     /// The stream with a key that a list of subscribers or of order streams has.
     #[inline]
-    pub fn listed_mut(&mut self, key: u32) -> &mut Connection {
+    pub(super) fn listed_mut(&mut self, key: u32) -> &mut Connection {
         let Some(connection) = self.slab.get_mut(key as usize) else {
             unreachable!("a stream that ends is taken out of all lists")
         };
@@ -78,28 +78,28 @@ impl Connections {
     }
 
     /// The stream with this id, as long as it is open.
-    pub fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(super) fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.get_mut(id.key).filter(|connection| connection.id == id)
     }
 
     /// Takes a stream out. Its socket closes when it is dropped.
-    pub fn remove(&mut self, key: u32) -> Option<Connection> {
+    pub(super) fn remove(&mut self, key: u32) -> Option<Connection> {
         self.slab.try_remove(key as usize)
     }
 
     /// All streams.
-    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.slab.iter().map(|(_, connection)| connection)
     }
 
     /// All streams.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slab.iter_mut().map(|(_, connection)| connection)
     }
 
     /// Asks the kernel which sockets have changed. True when there may be more. The list is given
     /// back with [`keep`](Self::keep).
-    pub fn look(&mut self) -> (Vec<Interest>, bool) {
+    pub(super) fn look(&mut self) -> (Vec<Interest>, bool) {
         let mut interests = std::mem::take(&mut self.interests);
         match self.polls.look(&mut interests) {
             Ok(has_more) => (interests, has_more),
@@ -111,7 +111,7 @@ impl Connections {
     }
 
     /// Keeps the memory of a list that has been worked off.
-    pub fn keep(&mut self, interests: Vec<Interest>) {
+    pub(super) fn keep(&mut self, interests: Vec<Interest>) {
         debug_assert!(interests.is_empty(), "all events have been handled");
         self.interests = interests;
     }

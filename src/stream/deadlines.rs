@@ -23,7 +23,7 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     /// No deadlines; time begins now.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             began: Instant::now(),
             now_ms: 0,
@@ -36,7 +36,7 @@ impl Deadlines {
     }
 
     /// Reads the clock. Everything until the next reading happens at this time.
-    pub fn read_clock(&mut self) -> Instant {
+    pub(super) fn read_clock(&mut self) -> Instant {
         let now = Instant::now();
         let now_ms = millis(now.duration_since(self.began));
         assert!(now_ms >= self.now_ms, "the clock is monotonic");
@@ -45,37 +45,37 @@ impl Deadlines {
     }
 
     /// The time of the last reading.
-    pub fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
     /// `maxRate` allows this stream's next prices at `due_ms`.
-    pub fn set_pace(&mut self, due_ms: u64, id: ConnectionId) {
+    pub(super) fn set_pace(&mut self, due_ms: u64, id: ConnectionId) {
         self.paces.set(due_ms, id);
     }
 
     /// A stream whose pace allows a send.
-    pub fn pop_pace(&mut self) -> Option<ConnectionId> {
+    pub(super) fn pop_pace(&mut self) -> Option<ConnectionId> {
         self.paces.pop_due(self.now_ms)
     }
 
     /// This stream's silence is to be checked at `due_ms`.
-    pub fn set_heartbeat(&mut self, due_ms: u64, id: ConnectionId) {
+    pub(super) fn set_heartbeat(&mut self, due_ms: u64, id: ConnectionId) {
         self.heartbeats.set(due_ms, id);
     }
 
     /// A stream whose silence is to be checked.
-    pub fn pop_heartbeat(&mut self) -> Option<ConnectionId> {
+    pub(super) fn pop_heartbeat(&mut self) -> Option<ConnectionId> {
         self.heartbeats.pop_due(self.now_ms)
     }
 
     /// This blocked stream is to be checked at `due_ms`.
-    pub fn set_stall(&mut self, due_ms: u64, id: ConnectionId) {
+    pub(super) fn set_stall(&mut self, due_ms: u64, id: ConnectionId) {
         self.stalls.set(due_ms, id);
     }
 
     /// A stream that was blocked when its deadline was set.
-    pub fn pop_stall(&mut self) -> Option<ConnectionId> {
+    pub(super) fn pop_stall(&mut self) -> Option<ConnectionId> {
         self.stalls.pop_due(self.now_ms)
     }
 }

@@ -12,12 +12,12 @@ pub(super) struct DriverWaker {
 
 impl DriverWaker {
     /// Wakes the sleeper of this watch.
-    pub fn new(watch: Arc<ShardWatch>) -> Self {
+    pub(super) fn new(watch: Arc<ShardWatch>) -> Self {
         Self { watch, resting: None }
     }
 
     /// Lets the driver look again.
-    pub fn wake(&mut self) {
+    pub(super) fn wake(&mut self) {
         self.watch.wakeup.wake();
         if let Some(waker) = self.resting.take() {
             waker.wake();
@@ -25,7 +25,7 @@ impl DriverWaker {
     }
 
     /// The driver rests, and is woken by this.
-    pub fn rest(&mut self, waker: &Waker) {
+    pub(super) fn rest(&mut self, waker: &Waker) {
         self.resting = Some(waker.clone());
     }
 }

@@ -23,18 +23,18 @@ pub(super) struct EveryPrint {
 
 impl EveryPrint {
     /// A stream that has received everything up to a feed sequence.
-    pub fn new(sent_sequence: u64) -> Self {
+    pub(super) fn new(sent_sequence: u64) -> Self {
         let unsent = SlotSet::new(0);
         Self { next: Vec::new(), unsent, gap: None, owes_reset: false, sent_sequence }
     }
 
     /// Whether there is anything to send.
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         self.gap.is_some() || self.owes_reset || !self.unsent.is_empty()
     }
 
     /// What has not been sent up to this feed sequence never will be.
-    pub fn lose_up_to(&mut self, sequence: u64) {
+    pub(super) fn lose_up_to(&mut self, sequence: u64) {
         let from = self.gap.map_or(self.sent_sequence + 1, |before| before.from);
         if from <= sequence {
             self.gap = Some(Gap { from, to: sequence });
@@ -42,7 +42,7 @@ impl EveryPrint {
     }
 
     /// Prints of another session follow. What the stream lacks of the one before is lost.
-    pub fn begin_session(&mut self, first_sequence: u64) {
+    pub(super) fn begin_session(&mut self, first_sequence: u64) {
         self.owes_reset = true;
         self.gap = None;
         self.unsent.clear();
@@ -51,38 +51,38 @@ impl EveryPrint {
     }
 
     /// Everything up to this feed sequence has been sent.
-    pub fn note_sent(&mut self, sequence: u64) {
+    pub(super) fn note_sent(&mut self, sequence: u64) {
         self.sent_sequence = sequence;
     }
 
     /// Takes the news of another session.
-    pub fn take_reset(&mut self) -> bool {
+    pub(super) fn take_reset(&mut self) -> bool {
         std::mem::take(&mut self.owes_reset)
     }
 
     /// Takes the news of a gap.
-    pub fn take_gap(&mut self) -> Option<Gap> {
+    pub(super) fn take_gap(&mut self) -> Option<Gap> {
         self.gap.take()
     }
 
     /// The news of another session was not sent.
-    pub fn owe_reset(&mut self) {
+    pub(super) fn owe_reset(&mut self) {
         self.owes_reset = true;
     }
 
     /// The news of a gap was not sent.
-    pub fn owe_gap(&mut self, gap: Gap) {
+    pub(super) fn owe_gap(&mut self, gap: Gap) {
         self.gap = Some(gap);
     }
 
     /// Adds a subscription, which begins with the symbol's next print.
-    pub fn subscribe(&mut self, symbol: SymbolIndex, history: &History) {
+    pub(super) fn subscribe(&mut self, symbol: SymbolIndex, history: &History) {
         self.next.push(history.next(symbol));
         self.unsent.grow(self.next.len());
     }
 
     /// Removes a subscription. The last one, `last`, moves to its slot.
-    pub fn unsubscribe(&mut self, slot: u16, last: u16) {
+    pub(super) fn unsubscribe(&mut self, slot: u16, last: u16) {
         assert!(
             usize::from(last) + 1 == self.next.len() && slot <= last,
             "each subscription has a position in the history"
@@ -93,39 +93,39 @@ impl EveryPrint {
 
     /// The next print of a slot's symbol to send.
     #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
-    pub fn next(&self, slot: u16) -> PrintNumber {
+    pub(super) fn next(&self, slot: u16) -> PrintNumber {
         self.next[usize::from(slot)]
     }
 
     /// Moves the stream to this print of the slot's symbol.
     #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
-    pub fn stand_at(&mut self, slot: u16, number: PrintNumber) {
+    pub(super) fn stand_at(&mut self, slot: u16, number: PrintNumber) {
         self.next[usize::from(slot)] = number;
     }
 
     /// A slot has prints to send.
     #[inline]
-    pub fn mark(&mut self, slot: u16) {
+    pub(super) fn mark(&mut self, slot: u16) {
         self.unsent.insert(slot);
     }
 
     /// A slot has no prints to send.
-    pub fn unmark(&mut self, slot: u16) {
+    pub(super) fn unmark(&mut self, slot: u16) {
         self.unsent.remove(slot);
     }
 
     /// No slot has prints to send.
-    pub fn unmark_all(&mut self) {
+    pub(super) fn unmark_all(&mut self) {
         self.unsent.clear();
     }
 
     /// Takes out a slot with prints to send: the first at or after `turn`, wrapping around.
-    pub fn pop_marked(&mut self, turn: u16) -> Option<u16> {
+    pub(super) fn pop_marked(&mut self, turn: u16) -> Option<u16> {
         self.unsent.pop(turn)
     }
 
     /// All slots with prints to send.
-    pub fn marked(&self) -> impl Iterator<Item = u16> {
+    pub(super) fn marked(&self) -> impl Iterator<Item = u16> {
         self.unsent.iter()
     }
 }

@@ -42,7 +42,7 @@ pub(super) enum Discontinuity {
 
 impl Feed {
     /// Follows the market from now on.
-    pub fn new(market: MarketReader) -> Self {
+    pub(super) fn new(market: MarketReader) -> Self {
         Self {
             directory: market.directory.load(),
             is_up: market.status.is_up(),
@@ -54,40 +54,40 @@ impl Feed {
     }
 
     /// Takes the newest directory.
-    pub fn load_directory(&mut self) {
+    pub(super) fn load_directory(&mut self) {
         self.directory = self.market.directory.load();
     }
 
     /// The directory as of the slice's begin.
     #[inline]
-    pub fn directory(&self) -> &Directory {
+    pub(super) fn directory(&self) -> &Directory {
         &self.directory
     }
 
     /// The newest prices.
     #[inline]
-    pub fn table(&self) -> &LastValueTable {
+    pub(super) fn table(&self) -> &LastValueTable {
         &self.market.table
     }
 
     /// Whether there are ticks to read.
-    pub fn has_ticks(&self) -> bool {
+    pub(super) fn has_ticks(&self) -> bool {
         self.market.ring.has_next()
     }
 
     /// Whether the feed was lost or came back since the streams were told.
-    pub fn has_other_state(&self) -> bool {
+    pub(super) fn has_other_state(&self) -> bool {
         self.is_up != self.market.status.is_up()
     }
 
     /// Takes the feed's state. True when it is another.
-    pub fn take_state(&mut self) -> bool {
+    pub(super) fn take_state(&mut self) -> bool {
         let is_up = self.market.status.is_up();
         std::mem::replace(&mut self.is_up, is_up) != is_up
     }
 
     /// Whether the streams have been told that the feed is up.
-    pub fn is_up(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         self.is_up
     }
 
@@ -96,7 +96,7 @@ impl Feed {
     /// # Errors
     /// Ticks were overwritten unread. The last-value table has what they led to.
     #[inline]
-    pub fn next_tick(&mut self) -> Result<Option<Tick>, Lagged> {
+    pub(super) fn next_tick(&mut self) -> Result<Option<Tick>, Lagged> {
         match self.market.ring.try_next() {
             Ok(None) => Ok(None),
             Ok(Some(words)) => {
@@ -113,7 +113,7 @@ impl Feed {
 
     /// Moves to a tick. Says so if the tick does not continue what came before it.
     #[inline]
-    pub fn advance(&mut self, tick: &Tick) -> Option<Discontinuity> {
+    pub(super) fn advance(&mut self, tick: &Tick) -> Option<Discontinuity> {
         let mut discontinuity = None;
         if std::mem::take(&mut self.is_lapped) {
             // A session's first sequence may be 0.
@@ -135,18 +135,18 @@ impl Feed {
     }
 
     /// The sequence of the last tick.
-    pub fn sequence(&self) -> u64 {
+    pub(super) fn sequence(&self) -> u64 {
         self.position.sequence
     }
 
     /// The session and sequence that an id tells; `None` before the first tick of a session.
     #[inline]
-    pub fn point(&self) -> Option<(&str, u64)> {
+    pub(super) fn point(&self) -> Option<(&str, u64)> {
         self.session.as_ref().map(|session| (session.as_str(), self.position.sequence))
     }
 
     /// Where a client's knowledge ends; `None` when it must be told everything.
-    pub fn resume_from(&self, point: &ResumePoint) -> Option<FeedPosition> {
+    pub(super) fn resume_from(&self, point: &ResumePoint) -> Option<FeedPosition> {
         if point.session.is_empty() {
             return None;
         }
@@ -156,7 +156,7 @@ impl Feed {
 
     /// Up to which sequence of the current session a client has received everything. One that does
     /// not resume begins now, and misses nothing.
-    pub fn known_up_to(&self, resumed: Option<FeedPosition>) -> u64 {
+    pub(super) fn known_up_to(&self, resumed: Option<FeedPosition>) -> u64 {
         match resumed {
             Some(FeedPosition { ordinal, sequence }) if ordinal == self.position.ordinal => {
                 sequence.min(self.position.sequence)

@@ -81,7 +81,7 @@ pub(super) struct PriceFrame {
 impl PriceFrame {
     /// A copy of an encoded event.
     #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "asserted")]
-    pub fn new(encoded: &[u8]) -> Self {
+    pub(super) fn new(encoded: &[u8]) -> Self {
         const { assert!(MAX_FRAME_BYTES <= u8::MAX as usize) };
         assert!(encoded.len() <= MAX_FRAME_BYTES, "the longest price frame fits");
         let mut bytes = [0; MAX_FRAME_BYTES];
@@ -90,14 +90,14 @@ impl PriceFrame {
     }
 
     /// Leaves the frame empty, until it is encoded again.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.length = 0;
     }
 
     /// The encoded event.
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "the length is at most MAX_FRAME_BYTES")]
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
 }

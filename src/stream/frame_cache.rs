@@ -13,27 +13,27 @@ pub(super) struct FrameCache {
 
 impl FrameCache {
     /// An empty cache.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let frames = SymbolMap::filled_with(|| None);
         Self { frames, scratch: Vec::with_capacity(MAX_FRAME_BYTES) }
     }
 
     /// The symbol has changed: the next call of [`get`](Self::get) encodes it again.
-    pub fn invalidate(&mut self, symbol: SymbolIndex) {
+    pub(super) fn invalidate(&mut self, symbol: SymbolIndex) {
         if let Some(frame) = &mut self.frames[symbol] {
             frame.clear();
         }
     }
 
     /// No stream watches the symbol any longer: frees its memory.
-    pub fn forget(&mut self, symbol: SymbolIndex) {
+    pub(super) fn forget(&mut self, symbol: SymbolIndex) {
         self.frames[symbol] = None;
     }
 
     /// The frame of a watched symbol, and the price in it if this call has encoded it. Empty for a
     /// symbol that has never traded.
     #[inline]
-    pub fn get(
+    pub(super) fn get(
         &mut self,
         symbol: SymbolIndex,
         table: &LastValueTable,

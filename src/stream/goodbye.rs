@@ -16,7 +16,7 @@ pub(super) struct Goodbyes {
 
 impl Goodbyes {
     /// Spreads so many goodbyes evenly over `within`, but no thinner than they need be.
-    pub fn new(streams: usize, within: Duration) -> Self {
+    pub(super) fn new(streams: usize, within: Duration) -> Self {
         let per_second = (streams as u64 * 1_000)
             .checked_div(millis(within))
             .map(|per_second| per_second.max(LEAST_GOODBYES_A_SECOND));
@@ -24,7 +24,7 @@ impl Goodbyes {
     }
 
     /// How many are to be told now.
-    pub fn due(&mut self, now: Instant) -> usize {
+    pub(super) fn due(&mut self, now: Instant) -> usize {
         let elapsed_micros = now.duration_since(self.began).as_micros();
         // One at once: a lone stream does not wait.
         let by_now = self.per_second.map_or(u128::MAX, |per_second| {

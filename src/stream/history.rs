@@ -45,14 +45,14 @@ pub(super) struct History {
 
 impl History {
     /// Room for `capacity` prints, at least one. Memory is allocated as they come.
-    pub fn new(capacity: u32) -> Self {
+    pub(super) fn new(capacity: u32) -> Self {
         let by_symbol = SymbolMap::filled_with(SymbolPrints::default);
         Self { slots: Vec::new(), capacity: capacity.max(1), oldest: 0, by_symbol }
     }
 
     /// Keeps the encoded frame of a print.
     #[expect(clippy::cast_possible_truncation, reason = "below the capacity, which is a u32")]
-    pub fn push(&mut self, symbol: SymbolIndex, frame: &[u8]) {
+    pub(super) fn push(&mut self, symbol: SymbolIndex, frame: &[u8]) {
         let slot = Slot { symbol, frame: PriceFrame::new(frame) };
         let place = if self.slots.len() < self.capacity as usize {
             self.slots.push(slot);
@@ -80,25 +80,25 @@ impl History {
     }
 
     /// No stream wants every print of the symbol any longer.
-    pub fn forget(&mut self, symbol: SymbolIndex) {
+    pub(super) fn forget(&mut self, symbol: SymbolIndex) {
         let prints = &mut self.by_symbol[symbol];
         *prints = SymbolPrints { first: prints.next(), ..SymbolPrints::default() };
     }
 
     /// The number of the symbol's next print. A stream that has been sent everything stands there.
-    pub fn next(&self, symbol: SymbolIndex) -> PrintNumber {
+    pub(super) fn next(&self, symbol: SymbolIndex) -> PrintNumber {
         self.by_symbol[symbol].next()
     }
 
     /// Whether a stream that stands at `number` can go on from there without a loss.
-    pub fn reaches_back_to(&self, symbol: SymbolIndex, number: PrintNumber) -> bool {
+    pub(super) fn reaches_back_to(&self, symbol: SymbolIndex, number: PrintNumber) -> bool {
         let prints = &self.by_symbol[symbol];
         // A number that is not older than the first is at most the length past it, wrapped or not.
         number.wrapping_sub(prints.first) as usize <= prints.slots.len()
     }
 
     /// The frame of a print; `None` when there is no such print yet, or no longer.
-    pub fn frame(&self, symbol: SymbolIndex, number: PrintNumber) -> Option<&[u8]> {
+    pub(super) fn frame(&self, symbol: SymbolIndex, number: PrintNumber) -> Option<&[u8]> {
         let prints = &self.by_symbol[symbol];
         let place = prints.slots.get(number.wrapping_sub(prints.first) as usize)?;
         let Some(slot) = self.slots.get(*place as usize) else {

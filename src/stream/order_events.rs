@@ -101,7 +101,7 @@ pub(super) struct WrittenOrders {
 
 impl OrderEvents {
     /// The order events of a user from a point on.
-    pub fn new(user: UserId, from: OrdersFrom, id_prefix: Vec<u8>) -> Self {
+    pub(super) fn new(user: UserId, from: OrdersFrom, id_prefix: Vec<u8>) -> Self {
         let (cursor, opening) = match from {
             OrdersFrom::Open | OrdersFrom::Reset => (0, Some(Opening::default())),
             OrdersFrom::Cursor(cursor) => (cursor, None),
@@ -112,44 +112,44 @@ impl OrderEvents {
     }
 
     /// Whose orders.
-    pub fn user(&self) -> &UserId {
+    pub(super) fn user(&self) -> &UserId {
         &self.user
     }
 
     /// Whether the stream has no prices.
-    pub fn is_alone(&self) -> bool {
+    pub(super) fn is_alone(&self) -> bool {
         self.id_prefix.is_empty()
     }
 
     /// Whether there may be anything to send.
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         let OrderProgress { opening, has_news, owes_reset, .. } = self.progress;
         self.stored.is_some() || opening.is_some() || owes_reset || (has_news && !self.is_asked)
     }
 
     /// The cursor that the client may be told, once the open orders are out.
-    pub fn cursor(&self) -> Option<u64> {
+    pub(super) fn cursor(&self) -> Option<u64> {
         self.progress.opening.is_none().then_some(self.progress.cursor)
     }
 
     /// How far the stream is, to return to if a send does not leave.
-    pub fn progress(&self) -> OrderProgress {
+    pub(super) fn progress(&self) -> OrderProgress {
         self.progress
     }
 
     /// Returns to where the stream was before a send that did not leave.
-    pub fn return_to(&mut self, progress: OrderProgress) {
+    pub(super) fn return_to(&mut self, progress: OrderProgress) {
         self.progress = progress;
     }
 
     /// The client was told an id that begins with this.
-    pub fn set_id_prefix(&mut self, id_prefix: &[u8]) {
+    pub(super) fn set_id_prefix(&mut self, id_prefix: &[u8]) {
         self.id_prefix.clear();
         self.id_prefix.extend_from_slice(id_prefix);
     }
 
     /// The user's orders have changed.
-    pub fn note_change(&mut self) {
+    pub(super) fn note_change(&mut self) {
         self.progress.has_news = true;
     }
 
@@ -159,7 +159,7 @@ impl OrderEvents {
     }
 
     /// Takes the answer to a question about the changes after `after`.
-    pub fn take_answer(&mut self, after: u64, answer: StoreReply) {
+    pub(super) fn take_answer(&mut self, after: u64, answer: StoreReply) {
         self.is_asked = false;
         // Otherwise the stream has started over, or gone back to before a send that did not leave.
         let is_current = self.cursor() == Some(after);
@@ -173,7 +173,7 @@ impl OrderEvents {
     }
 
     /// Appends the events that the stream is owed, until `out` has what makes a send.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         stream: ConnectionId,
         source: &dyn OrderSource,

@@ -19,13 +19,13 @@ pub(super) struct OrderStreams {
 
 impl OrderStreams {
     /// No stream wants orders yet.
-    pub fn new(source: Box<dyn OrderSource>) -> Self {
+    pub(super) fn new(source: Box<dyn OrderSource>) -> Self {
         let (by_user, questions) = (HashMap::new(), VecDeque::new());
         Self { source, by_user, questions, question_waker: None }
     }
 
     /// A stream wants a user's orders.
-    pub fn watch(&mut self, key: u32, user: &UserId) {
+    pub(super) fn watch(&mut self, key: u32, user: &UserId) {
         let streams = self.by_user.entry(user.clone()).or_default();
         if streams.is_empty() {
             self.source.watch(user);
@@ -34,7 +34,7 @@ impl OrderStreams {
     }
 
     /// A stream that wanted a user's orders ends.
-    pub fn unwatch(&mut self, key: u32, user: &UserId) {
+    pub(super) fn unwatch(&mut self, key: u32, user: &UserId) {
         let Some(streams) = self.by_user.get_mut(user) else {
             unreachable!("the streams of a user with orders are known until they end")
         };
@@ -46,27 +46,27 @@ impl OrderStreams {
     }
 
     /// Whether some user's orders have changed.
-    pub fn has_changed(&self) -> bool {
+    pub(super) fn has_changed(&self) -> bool {
         self.source.has_changed()
     }
 
     /// Whose orders have changed.
-    pub fn next_changed(&mut self) -> Option<ChangedUsers> {
+    pub(super) fn next_changed(&mut self) -> Option<ChangedUsers> {
         self.source.next_changed()
     }
 
     /// The keys of the streams that want a user's orders. None where the last has just ended.
-    pub fn of(&self, user: &UserId) -> &[u32] {
+    pub(super) fn of(&self, user: &UserId) -> &[u32] {
         self.by_user.get(user).map_or(&[], Vec::as_slice)
     }
 
     /// The keys of all streams that want orders.
-    pub fn all(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn all(&self) -> impl Iterator<Item = u32> {
         self.by_user.values().flatten().copied()
     }
 
     /// Appends the events that a stream is owed, until `out` has what makes a send.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         stream: ConnectionId,
         events: &mut OrderEvents,
@@ -83,12 +83,12 @@ impl OrderStreams {
     }
 
     /// Appends a cursor as clients are told it.
-    pub fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
+    pub(super) fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
         self.source.write_cursor(cursor, out);
     }
 
     /// The next question for the store.
-    pub fn poll_question(&mut self, context: &Context<'_>) -> Poll<OrderQuestion> {
+    pub(super) fn poll_question(&mut self, context: &Context<'_>) -> Poll<OrderQuestion> {
         match self.questions.pop_front() {
             Some(question) => Poll::Ready(question),
             None => {

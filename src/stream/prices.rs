@@ -25,7 +25,7 @@ pub(super) struct Prices {
 
 impl Prices {
     /// Nothing is known, and at most `kept_prints` will be kept.
-    pub fn new(kept_prints: u32) -> Self {
+    pub(super) fn new(kept_prints: u32) -> Self {
         Self {
             frames: FrameCache::new(),
             known_cents: SymbolMap::filled_with(|| 0),
@@ -37,19 +37,19 @@ impl Prices {
     }
 
     /// The kept prints.
-    pub fn history(&self) -> &History {
+    pub(super) fn history(&self) -> &History {
         &self.history
     }
 
     /// A stream is the first to want the newest price of this symbol.
-    pub fn begin(&mut self, symbol: SymbolIndex, table: &LastValueTable) {
+    pub(super) fn begin(&mut self, symbol: SymbolIndex, table: &LastValueTable) {
         self.known_cents[symbol] = table.get(symbol).price_cents;
         self.frames.invalidate(symbol);
     }
 
     /// Notes the newest price of a watched symbol.
     #[inline]
-    pub fn note(&mut self, symbol: SymbolIndex, price_cents: i64) {
+    pub(super) fn note(&mut self, symbol: SymbolIndex, price_cents: i64) {
         let known = &mut self.known_cents[symbol];
         if *known != price_cents {
             *known = price_cents;
@@ -58,7 +58,7 @@ impl Prices {
     }
 
     /// Keeps a print of a symbol that some stream wants every print of.
-    pub fn keep(&mut self, tick: &Tick, directory: &Directory) {
+    pub(super) fn keep(&mut self, tick: &Tick, directory: &Directory) {
         let Some(listing) = directory.listing(tick.symbol) else {
             unreachable!("a symbol is listed before it is watched, and its listing stays")
         };
@@ -69,27 +69,27 @@ impl Prices {
     }
 
     /// A symbol whose newest price is news. Its frame is encoded again when it is next wanted.
-    pub fn pop_changed(&mut self) -> Option<SymbolIndex> {
+    pub(super) fn pop_changed(&mut self) -> Option<SymbolIndex> {
         let symbol = self.changed.pop()?;
         self.frames.invalidate(symbol);
         Some(symbol)
     }
 
     /// A symbol with new prints. Its frame is encoded again too: a snapshot is as new as the prints.
-    pub fn pop_printed(&mut self) -> Option<SymbolIndex> {
+    pub(super) fn pop_printed(&mut self) -> Option<SymbolIndex> {
         let symbol = self.printed.pop()?;
         self.frames.invalidate(symbol);
         Some(symbol)
     }
 
     /// The symbol's frame is encoded again when it is next wanted.
-    pub fn invalidate(&mut self, symbol: SymbolIndex) {
+    pub(super) fn invalidate(&mut self, symbol: SymbolIndex) {
         self.frames.invalidate(symbol);
     }
 
     /// The frame with the newest price of a watched symbol; empty where it has never traded.
     #[inline]
-    pub fn newest(
+    pub(super) fn newest(
         &mut self,
         symbol: SymbolIndex,
         table: &LastValueTable,
@@ -103,12 +103,12 @@ impl Prices {
     }
 
     /// No stream wants every print of the symbol any longer.
-    pub fn forget_prints(&mut self, symbol: SymbolIndex) {
+    pub(super) fn forget_prints(&mut self, symbol: SymbolIndex) {
         self.history.forget(symbol);
     }
 
     /// No stream watches the symbol any longer.
-    pub fn forget(&mut self, symbol: SymbolIndex) {
+    pub(super) fn forget(&mut self, symbol: SymbolIndex) {
         self.frames.forget(symbol);
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// The schedule of a stream that opens now.
-    pub fn new(now_ms: u64, max_rate: Option<u32>) -> Self {
+    pub(super) fn new(now_ms: u64, max_rate: Option<u32>) -> Self {
         let interval_ms = max_rate.map_or(0, |rate| 1_000 / rate.max(1));
         let Ok(interval_ms) = u16::try_from(interval_ms) else {
             unreachable!("the longest interval is that of one send a second")
@@ -46,22 +46,22 @@ impl Schedule {
     }
 
     /// Whether the socket is full.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
     /// Whether prices have to wait for `maxRate`.
-    pub fn is_paced(&self) -> bool {
+    pub(super) fn is_paced(&self) -> bool {
         self.is_paced
     }
 
     /// Whether the stream may be sent an `id:` again.
-    pub fn is_id_due(&self, now_ms: u64) -> bool {
+    pub(super) fn is_id_due(&self, now_ms: u64) -> bool {
         now_ms >= self.id_due_ms
     }
 
     /// When the kernel last took bytes.
-    pub fn last_send_ms(&self) -> u64 {
+    pub(super) fn last_send_ms(&self) -> u64 {
         self.last_send_ms
     }
 
@@ -70,51 +70,51 @@ impl Schedule {
     }
 
     /// The stream left the ready queue.
-    pub fn leave_queue(&mut self) {
+    pub(super) fn leave_queue(&mut self) {
         self.is_queued = false;
     }
 
     /// `maxRate` allows prices again.
-    pub fn end_pace(&mut self) {
+    pub(super) fn end_pace(&mut self) {
         self.is_paced = false;
     }
 
     /// Prices are about to be sent.
-    pub fn note_prices(&mut self, now_ms: u64) {
+    pub(super) fn note_prices(&mut self, now_ms: u64) {
         self.last_prices_ms = now_ms;
     }
 
     /// The kernel took bytes.
-    pub fn note_send(&mut self, now_ms: u64) {
+    pub(super) fn note_send(&mut self, now_ms: u64) {
         self.last_send_ms = now_ms;
     }
 
     /// An `id:` was sent.
-    pub fn note_id(&mut self, now_ms: u64) {
+    pub(super) fn note_id(&mut self, now_ms: u64) {
         self.id_due_ms = now_ms + ID_INTERVAL_MS;
     }
 
     /// The socket is full. True when the stream needs a deadline for that: it has one however often
     /// its socket fills.
-    pub fn block(&mut self) -> bool {
+    pub(super) fn block(&mut self) -> bool {
         self.is_blocked = true;
         !std::mem::replace(&mut self.has_stall_deadline, true)
     }
 
     /// The socket has room. True when it was full.
-    pub fn unblock(&mut self) -> bool {
+    pub(super) fn unblock(&mut self) -> bool {
         std::mem::take(&mut self.is_blocked)
     }
 
     /// The deadline for being blocked has passed, and the stream is not blocked.
-    pub fn end_stall_deadline(&mut self) {
+    pub(super) fn end_stall_deadline(&mut self) {
         assert!(!self.is_blocked, "a blocked stream has a deadline");
         self.has_stall_deadline = false;
     }
 
     /// Lets the next send carry an `id:`.
     #[cfg(test)]
-    pub fn make_id_due(&mut self) {
+    pub(super) fn make_id_due(&mut self) {
         self.id_due_ms = 0;
     }
 }
@@ -129,23 +129,23 @@ pub(super) struct ReadyQueue {
 
 impl ReadyQueue {
     /// An empty queue that counts waits for `maxRate`.
-    pub fn new(paced: Counter) -> Self {
+    pub(super) fn new(paced: Counter) -> Self {
         Self { queue: VecDeque::new(), paced }
     }
 
     /// Whether no stream can be served.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// The key of the stream that is served next. The stream may have been closed since.
-    pub fn pop(&mut self) -> Option<u32> {
+    pub(super) fn pop(&mut self) -> Option<u32> {
         self.queue.pop_front()
     }
 
     /// Queues a stream with news, unless it waits for its socket or for `maxRate`.
     #[inline]
-    pub fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         id: ConnectionId,
         schedule: &mut Schedule,
@@ -165,7 +165,7 @@ impl ReadyQueue {
     }
 
     /// Queues a stream with news that do not wait for `maxRate`: its beginning, order events.
-    pub fn enqueue_at_once(&mut self, id: ConnectionId, schedule: &mut Schedule) {
+    pub(super) fn enqueue_at_once(&mut self, id: ConnectionId, schedule: &mut Schedule) {
         if !schedule.is_queued && !schedule.is_blocked {
             schedule.is_queued = true;
             self.queue.push_back(id.key);

@@ -25,12 +25,12 @@ fn slot_at(position: usize, bit: usize) -> u16 {
 
 impl SlotSet {
     /// An empty set with room for so many slots.
-    pub fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         Self(SmallVec::from_elem(0, slots.div_ceil(BITS).max(1)))
     }
 
     /// Makes room for so many slots.
-    pub fn grow(&mut self, slots: usize) {
+    pub(super) fn grow(&mut self, slots: usize) {
         let words = slots.div_ceil(BITS);
         if words > self.0.len() {
             self.0.resize(words, 0);
@@ -47,7 +47,7 @@ impl SlotSet {
 
     /// Puts a slot in. False when it was in already.
     #[inline]
-    pub fn insert(&mut self, slot: u16) -> bool {
+    pub(super) fn insert(&mut self, slot: u16) -> bool {
         let word = self.word_mut(slot);
         let before = *word;
         *word |= bit(slot);
@@ -55,7 +55,7 @@ impl SlotSet {
     }
 
     /// Takes a slot out. True when it was in.
-    pub fn remove(&mut self, slot: u16) -> bool {
+    pub(super) fn remove(&mut self, slot: u16) -> bool {
         let word = self.word_mut(slot);
         let before = *word;
         *word &= !bit(slot);
@@ -63,7 +63,7 @@ impl SlotSet {
     }
 
     /// Takes a slot out, and moves the last one into its place.
-    pub fn swap_remove(&mut self, slot: u16, last: u16) {
+    pub(super) fn swap_remove(&mut self, slot: u16, last: u16) {
         self.remove(slot);
         if self.remove(last) && last != slot {
             self.insert(slot);
@@ -71,13 +71,13 @@ impl SlotSet {
     }
 
     /// Whether no slot is in.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(|&word| word == 0)
     }
 
     /// Takes out the first slot at or after `turn`, wrapping around. When the turn moves on with
     /// each call, no slot starves, however much news the others have.
-    pub fn pop(&mut self, turn: u16) -> Option<u16> {
+    pub(super) fn pop(&mut self, turn: u16) -> Option<u16> {
         let slot = self.next(turn)?;
         self.remove(slot);
         Some(slot)
@@ -96,7 +96,7 @@ impl SlotSet {
 
     /// The slot, when exactly one is in.
     #[inline]
-    pub fn only(&self) -> Option<u16> {
+    pub(super) fn only(&self) -> Option<u16> {
         let mut words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
         let (position, word) = words.next()?;
         if words.next().is_some() || !word.is_power_of_two() {
@@ -106,14 +106,14 @@ impl SlotSet {
     }
 
     /// All slots that are in, in order.
-    pub fn iter(&self) -> impl Iterator<Item = u16> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = u16> {
         self.0.iter().enumerate().flat_map(|(position, &word)| {
             (0..BITS).filter(move |bit| word >> bit & 1 == 1).map(move |bit| slot_at(position, bit))
         })
     }
 
     /// Takes all slots out.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.fill(0);
     }
 }

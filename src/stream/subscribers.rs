@@ -18,18 +18,18 @@ pub(super) struct Subscribers {
 
 impl Subscribers {
     /// No symbol has any.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { by_symbol: SymbolMap::filled_with(Vec::new) }
     }
 
     /// The subscribers of a symbol.
     #[inline]
-    pub fn of(&self, symbol: SymbolIndex) -> &[Subscriber] {
+    pub(super) fn of(&self, symbol: SymbolIndex) -> &[Subscriber] {
         &self.by_symbol[symbol]
     }
 
     /// Adds a subscriber and returns its place, which its stream keeps for the removal.
-    pub fn add(&mut self, symbol: SymbolIndex, subscriber: Subscriber) -> u32 {
+    pub(super) fn add(&mut self, symbol: SymbolIndex, subscriber: Subscriber) -> u32 {
         let subscribers = &mut self.by_symbol[symbol];
         let Ok(place) = u32::try_from(subscribers.len()) else {
             unreachable!("a symbol has at most one subscriber per stream, whose keys are u32")
@@ -39,7 +39,7 @@ impl Subscribers {
     }
 
     /// The stream at `place` has moved the symbol to another slot.
-    pub fn replace(&mut self, symbol: SymbolIndex, place: u32, by: Subscriber) {
+    pub(super) fn replace(&mut self, symbol: SymbolIndex, place: u32, by: Subscriber) {
         let subscriber = self.by_symbol[symbol].get_mut(place as usize);
         let Some(subscriber) = subscriber.filter(|subscriber| subscriber.key == by.key) else {
             unreachable!("a stream knows its place in each symbol's list")
@@ -49,7 +49,7 @@ impl Subscribers {
 
     /// Removes the subscriber at `place`. The last one moves there, and is returned so that its
     /// stream learns the new place.
-    pub fn remove(&mut self, symbol: SymbolIndex, place: u32) -> Option<Subscriber> {
+    pub(super) fn remove(&mut self, symbol: SymbolIndex, place: u32) -> Option<Subscriber> {
         let subscribers = &mut self.by_symbol[symbol];
         let place = place as usize;
         assert!(place < subscribers.len(), "a stream knows its place in each symbol's list");

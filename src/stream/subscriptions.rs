@@ -25,19 +25,19 @@ pub(super) struct Subscriptions {
 
 impl Subscriptions {
     /// Nobody watches anything.
-    pub fn new(watch: Arc<ShardWatch>) -> Self {
+    pub(super) fn new(watch: Arc<ShardWatch>) -> Self {
         Self { latest: Subscribers::new(), every: Subscribers::new(), watch }
     }
 
     /// Who wants the newest price of a symbol.
     #[inline]
-    pub fn latest_of(&self, symbol: SymbolIndex) -> &[Subscriber] {
+    pub(super) fn latest_of(&self, symbol: SymbolIndex) -> &[Subscriber] {
         self.latest.of(symbol)
     }
 
     /// Who wants every print of a symbol.
     #[inline]
-    pub fn every_of(&self, symbol: SymbolIndex) -> &[Subscriber] {
+    pub(super) fn every_of(&self, symbol: SymbolIndex) -> &[Subscriber] {
         self.every.of(symbol)
     }
 
@@ -46,7 +46,7 @@ impl Subscriptions {
     }
 
     /// Adds a symbol to a stream's watchlist, and returns its slot there.
-    pub fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         connection: &mut Connection,
         symbol: SymbolIndex,
@@ -71,7 +71,7 @@ impl Subscriptions {
 
     /// Removes the symbol in a slot of a stream's watchlist. The last one of the list moves to that
     /// slot, and is returned if there is one.
-    pub fn unsubscribe(
+    pub(super) fn unsubscribe(
         &mut self,
         connections: &mut Connections,
         key: u32,
@@ -90,7 +90,7 @@ impl Subscriptions {
     }
 
     /// Takes a subscription that its watchlist no longer has out of its symbol's list.
-    pub fn unwatch(
+    pub(super) fn unwatch(
         &mut self,
         Subscription { symbol, place }: Subscription,
         wants_every: bool,

@@ -10,19 +10,19 @@ pub(super) struct SymbolSet {
 
 impl SymbolSet {
     /// An empty set.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { symbols: Vec::new(), is_in: SymbolMap::filled_with(|| false) }
     }
 
     /// Puts a symbol in.
-    pub fn insert(&mut self, symbol: SymbolIndex) {
+    pub(super) fn insert(&mut self, symbol: SymbolIndex) {
         if !std::mem::replace(&mut self.is_in[symbol], true) {
             self.symbols.push(symbol);
         }
     }
 
     /// Takes one out, the last one first.
-    pub fn pop(&mut self) -> Option<SymbolIndex> {
+    pub(super) fn pop(&mut self) -> Option<SymbolIndex> {
         let symbol = self.symbols.pop()?;
         self.is_in[symbol] = false;
         Some(symbol)

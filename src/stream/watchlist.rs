@@ -27,40 +27,40 @@ pub(super) struct Watchlist {
 
 impl Watchlist {
     /// An empty list with room for so many symbols.
-    pub fn new(symbols: usize, every: Option<Box<EveryPrint>>) -> Self {
+    pub(super) fn new(symbols: usize, every: Option<Box<EveryPrint>>) -> Self {
         let subscriptions = Vec::with_capacity(symbols);
         Self { subscriptions, changed: SlotSet::new(symbols), every, turn: 0 }
     }
 
     /// Whether the stream wants every print.
-    pub fn wants_every(&self) -> bool {
+    pub(super) fn wants_every(&self) -> bool {
         self.every.is_some()
     }
 
     /// The state of a stream that wants every print.
-    pub fn every_mut(&mut self) -> Option<&mut EveryPrint> {
+    pub(super) fn every_mut(&mut self) -> Option<&mut EveryPrint> {
         self.every.as_deref_mut()
     }
 
     /// Whether there is anything to send.
     #[inline]
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         !self.changed.is_empty() || self.every.as_ref().is_some_and(|every| every.has_news())
     }
 
     /// What is watched, by slot.
-    pub fn subscriptions(&self) -> &[Subscription] {
+    pub(super) fn subscriptions(&self) -> &[Subscription] {
         &self.subscriptions
     }
 
     /// The symbol in a slot.
     #[inline]
-    pub fn symbol(&self, slot: u16) -> SymbolIndex {
+    pub(super) fn symbol(&self, slot: u16) -> SymbolIndex {
         symbol_in(&self.subscriptions, slot)
     }
 
     /// The slot of the next subscription that is added.
-    pub fn next_slot(&self) -> u16 {
+    pub(super) fn next_slot(&self) -> u16 {
         let Ok(slot) = u16::try_from(self.subscriptions.len()) else {
             unreachable!("a stream has at most MAX_SYMBOLS_PER_STREAM subscriptions")
         };
@@ -68,7 +68,7 @@ impl Watchlist {
     }
 
     /// Adds a subscription, in [`next_slot`](Self::next_slot).
-    pub fn push(&mut self, subscription: Subscription, history: &History) {
+    pub(super) fn push(&mut self, subscription: Subscription, history: &History) {
         self.subscriptions.push(subscription);
         self.changed.grow(self.subscriptions.len());
         if let Some(every) = &mut self.every {
@@ -77,7 +77,7 @@ impl Watchlist {
     }
 
     /// Removes the subscription in a slot. The last one moves there, and is returned if there is one.
-    pub fn remove(&mut self, slot: u16) -> (Subscription, Option<Subscription>) {
+    pub(super) fn remove(&mut self, slot: u16) -> (Subscription, Option<Subscription>) {
         assert!(slot < self.next_slot(), "a slot that is removed has a subscription");
         let last = self.next_slot() - 1;
         let removed = self.subscriptions.swap_remove(usize::from(slot));
@@ -89,7 +89,7 @@ impl Watchlist {
     }
 
     /// The stream has moved among the subscribers of a symbol, who know it by the symbol's slot.
-    pub fn set_place(&mut self, slot: u16, symbol: SymbolIndex, place: u32) {
+    pub(super) fn set_place(&mut self, slot: u16, symbol: SymbolIndex, place: u32) {
         let subscription = self.subscriptions.get_mut(usize::from(slot));
         let Some(subscription) = subscription.filter(|known| known.symbol == symbol) else {
             unreachable!("a symbol knows its subscribers by their slots")
@@ -98,37 +98,37 @@ impl Watchlist {
     }
 
     /// Takes all subscriptions, of a stream that ends.
-    pub fn take_subscriptions(&mut self) -> Vec<Subscription> {
+    pub(super) fn take_subscriptions(&mut self) -> Vec<Subscription> {
         std::mem::take(&mut self.subscriptions)
     }
 
     /// The newest price of a slot is news. False when it was already.
     #[inline]
-    pub fn mark(&mut self, slot: u16) -> bool {
+    pub(super) fn mark(&mut self, slot: u16) -> bool {
         self.changed.insert(slot)
     }
 
     /// The slot, where one newest price is the only news there may be.
     #[inline]
-    pub fn only_news(&self) -> Option<u16> {
+    pub(super) fn only_news(&self) -> Option<u16> {
         if self.wants_every() { None } else { self.changed.only() }
     }
 
     /// Takes the only news.
     #[inline]
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.changed.clear();
     }
 
     /// Takes a slot whose newest price is news; each has its turn.
-    pub fn pop_changed(&mut self) -> Option<u16> {
+    pub(super) fn pop_changed(&mut self) -> Option<u16> {
         let slot = self.changed.pop(self.turn)?;
         self.turn = slot + 1;
         Some(slot)
     }
 
     /// Takes a slot with prints to send; each has its turn.
-    pub fn pop_printed(&mut self) -> Option<u16> {
+    pub(super) fn pop_printed(&mut self) -> Option<u16> {
         let slot = self.every.as_mut()?.pop_marked(self.turn)?;
         self.turn = slot + 1;
         Some(slot)
@@ -136,7 +136,7 @@ impl Watchlist {
 
     /// Finds the slots whose next print is gone from the history. They lose everything up to this
     /// feed sequence and go on with the newest price.
-    pub fn find_losses(&mut self, history: &History, sequence: u64) {
+    pub(super) fn find_losses(&mut self, history: &History, sequence: u64) {
         let Some(every) = &mut self.every else { return };
         let mut is_any_lost = false;
         for slot in every.marked() {

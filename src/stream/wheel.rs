@@ -17,14 +17,14 @@ pub(super) struct Wheel {
 
 impl Wheel {
     /// A wheel of `slots` slots of `slot_ms` each. Its horizon is the product.
-    pub fn new(slot_ms: u64, slots: usize) -> Self {
+    pub(super) fn new(slot_ms: u64, slots: usize) -> Self {
         assert!(slot_ms > 0 && slots > 0, "a wheel has slots, and they have a width");
         let slots = std::iter::repeat_with(Vec::new).take(slots).collect();
         Self { slot_ms, slots, next_slot: 0, due: Vec::new() }
     }
 
     /// Sets a deadline. One beyond the horizon fires early.
-    pub fn set(&mut self, due_ms: u64, id: ConnectionId) {
+    pub(super) fn set(&mut self, due_ms: u64, id: ConnectionId) {
         let count = self.slots.len() as u64;
         // Rounded up: no deadline within the horizon fires early.
         let slot = due_ms.div_ceil(self.slot_ms).clamp(self.next_slot, self.next_slot + count - 1);
@@ -42,7 +42,7 @@ impl Wheel {
     }
 
     /// Takes one that is due.
-    pub fn pop_due(&mut self, now_ms: u64) -> Option<ConnectionId> {
+    pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<ConnectionId> {
         let now_slot = now_ms / self.slot_ms;
         while self.due.is_empty() && self.next_slot <= now_slot {
             let count = self.slots.len() as u64;

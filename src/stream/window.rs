@@ -20,12 +20,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub fn new(longest_rest: Duration) -> Self {
+    pub(super) fn new(longest_rest: Duration) -> Self {
         Self { longest_rest, pass_began: None, rest_until: None }
     }
 
     /// Whether ticks may be read now.
-    pub fn is_open(&mut self, now: Instant) -> bool {
+    pub(super) fn is_open(&mut self, now: Instant) -> bool {
         if self.rest_until.is_some_and(|until| now >= until) {
             self.rest_until = None;
         }
@@ -34,14 +34,14 @@ impl Window {
     }
 
     /// Some streams have news: a pass goes on or begins.
-    pub fn begin_pass(&mut self, now: Instant) {
+    pub(super) fn begin_pass(&mut self, now: Instant) {
         if !self.longest_rest.is_zero() {
             self.pass_began.get_or_insert(now);
         }
     }
 
     /// Every stream with news has been served.
-    pub fn end_pass(&mut self, now: Instant) {
+    pub(super) fn end_pass(&mut self, now: Instant) {
         if let Some(began) = self.pass_began.take() {
             let took = now.duration_since(began);
             self.rest_until = Some(now + (took * REST_PER_PASS).min(self.longest_rest));
@@ -49,7 +49,7 @@ impl Window {
     }
 
     /// How long the rest goes on; `None` when the shard does not rest.
-    pub fn rest(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
         let left = self.rest_until?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }

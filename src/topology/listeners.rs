@@ -42,7 +42,7 @@ impl Addresses {
     ///
     /// # Errors
     /// A name is not known, or both listeners are at one address.
-    pub fn of(arguments: &ServeArgs) -> Result<Self, ServeError> {
+    pub(super) fn of(arguments: &ServeArgs) -> Result<Self, ServeError> {
         let clients = resolve("--listen", &arguments.listen)?;
         let operators = resolve("--admin-listen", &arguments.admin_listen)?;
         match clients.iter().find(|address| address.port() != 0 && operators.contains(address)) {
@@ -55,7 +55,7 @@ impl Addresses {
     ///
     /// # Errors
     /// An address is taken, not local, or not permitted.
-    pub fn probe(&self) -> Result<(), ListenError> {
+    pub(super) fn probe(&self) -> Result<(), ListenError> {
         let clients = each(&self.clients, listen_alone)?;
         let operators = each(&self.operators, listen_alone)?;
         drop((clients, operators));
@@ -67,7 +67,7 @@ impl Addresses {
     ///
     /// # Errors
     /// An address is taken, not local, or not permitted.
-    pub fn listen(&self, shards: usize) -> Result<Listeners, ListenError> {
+    pub(super) fn listen(&self, shards: usize) -> Result<Listeners, ListenError> {
         let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
         let clients = each(&self.clients, |address| {
             let (address, probe) = listen_alone(address)?;

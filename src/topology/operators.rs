@@ -27,7 +27,7 @@ impl Operators {
     ///
     /// # Errors
     /// The executor could not be made.
-    pub fn run(self) -> Result<(), String> {
+    pub(super) fn run(self) -> Result<(), String> {
         let options = ExecutorOptions {
             io_memory_bytes: Some(IO_MEMORY_BYTES),
             ..ExecutorOptions::default()

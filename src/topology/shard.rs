@@ -37,7 +37,7 @@ pub(super) struct Shard {
 const STORE_BREAK: Duration = Duration::from_millis(20);
 
 impl Shard {
-    pub fn register_metrics(&self) {
+    pub(super) fn register_metrics(&self) {
         let number = self.number;
         self.site.metrics.register(|registry| {
             self.stream_metrics.register(registry, number);
@@ -49,7 +49,7 @@ impl Shard {
     ///
     /// # Errors
     /// The executor or the poll set could not be made.
-    pub fn run(self) -> Result<(), String> {
+    pub(super) fn run(self) -> Result<(), String> {
         let options = ExecutorOptions {
             core: Some(self.core),
             spin: Some(self.spin),

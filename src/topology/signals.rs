@@ -53,7 +53,7 @@ pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, Signa
 
 impl SignalThread {
     /// Ends the thread.
-    pub fn join(self) {
+    pub(super) fn join(self) {
         self.handle.close();
         // It does nothing that could panic.
         let _ended = self.thread.join();

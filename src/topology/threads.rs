@@ -37,7 +37,7 @@ impl Drop for EndGuard {
 }
 
 impl Threads {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { running: Vec::new() }
     }
 
@@ -45,7 +45,7 @@ impl Threads {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn spawn<E: Into<Box<dyn Error>>>(
+    pub(super) fn spawn<E: Into<Box<dyn Error>>>(
         &mut self,
         name: &str,
         shutdown: &Shutdown,
@@ -64,7 +64,7 @@ impl Threads {
     }
 
     /// Waits for all of them.
-    pub fn join(self) {
+    pub(super) fn join(self) {
         for (name, handle) in self.running {
             // A panic has been reported by the thread's guard.
             let _panicked = handle.join();

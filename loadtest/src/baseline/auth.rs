@@ -22,7 +22,7 @@ struct Claims {
 }
 
 /// Tells users by their tokens.
-pub struct Tokens {
+pub(super) struct Tokens {
     key: DecodingKey,
     validation: Validation,
 }
@@ -38,7 +38,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`crate::error::Error::Io`] when the file cannot be read.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).context(&format!("reading {}", path.display()))?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY_SECONDS;
@@ -61,7 +61,7 @@ impl Tokens {
 
 /// The user of a request.
 #[derive(Debug)]
-pub struct User(pub String);
+pub(super) struct User(pub String);
 
 impl FromRequestParts<Arc<Site>> for User {
     type Rejection = Problem;

@@ -63,7 +63,7 @@ struct Refusal {
 
 /// What became of an order.
 #[derive(Debug)]
-pub enum Submitted {
+pub(super) enum Submitted {
     /// With the exchange's id.
     Accepted(String),
     /// With the reason.
@@ -74,14 +74,14 @@ pub enum Submitted {
 
 /// A client of the exchange.
 #[derive(Debug)]
-pub struct Exchange {
+pub(super) struct Exchange {
     client: Client<HttpConnector, Full<Bytes>>,
     orders: Uri,
 }
 
 impl Exchange {
     /// A client of the exchange at this address.
-    pub fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client =
@@ -96,7 +96,7 @@ impl Exchange {
     }
 
     /// Sends an order.
-    pub async fn submit(&self, order: &Order) -> Submitted {
+    pub(super) async fn submit(&self, order: &Order) -> Submitted {
         match timeout(ANSWER_TIMEOUT, self.answer(order)).await {
             Ok(Some(submitted)) => submitted,
             Ok(None) | Err(_) => Submitted::Unknown,

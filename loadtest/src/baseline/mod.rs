@@ -48,7 +48,7 @@ const BACKLOG: i32 = 4_096;
 
 /// Flags of the process. It uses the cores that it is started on.
 #[derive(Debug, Clone, clap::Args)]
-pub struct BaselineArgs {
+pub(crate) struct BaselineArgs {
     /// Address of the exchange
     #[arg(long)]
     exchange: SocketAddr,
@@ -75,7 +75,7 @@ struct Site {
 ///
 /// # Errors
 /// Exchange, database or key are not usable, or the system has no socket or thread.
-pub fn run(arguments: &BaselineArgs) -> Result<()> {
+pub(crate) fn run(arguments: &BaselineArgs) -> Result<()> {
     let baseline = Baseline::start(arguments)?;
     serve_input(baseline.address, |_| {
         Ok(json!({ "connections": baseline.site.store.connections() }))

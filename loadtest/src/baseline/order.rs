@@ -31,7 +31,7 @@ enum TimeInForce {
 /// The body of `POST /order`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewOrder {
+pub(super) struct NewOrder {
     position: Side,
     /// What to trade.
     pub symbol: String,
@@ -47,7 +47,7 @@ pub struct NewOrder {
 /// An order as clients see it and as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Order {
+pub(super) struct Order {
     /// A UUIDv7: sorts by its time.
     pub order_id: Uuid,
     #[serde(skip)]
@@ -78,7 +78,7 @@ impl NewOrder {
     ///
     /// # Errors
     /// A member that is out of its range.
-    pub fn of_user(self, user_id: String) -> Result<Order, Problem> {
+    pub(super) fn of_user(self, user_id: String) -> Result<Order, Problem> {
         if !(1..=MAX_SHARES).contains(&self.num_shares) {
             return Err(Problem::invalid("numShares must be from 1 to 10000000"));
         }
@@ -121,13 +121,13 @@ impl NewOrder {
 
 impl Order {
     /// The exchange has it.
-    pub fn accept(&mut self, external_order_id: String) {
+    pub(super) fn accept(&mut self, external_order_id: String) {
         self.external_order_id = Some(external_order_id);
         self.change("submitted");
     }
 
     /// The exchange refused it.
-    pub fn reject(&mut self, reason: String) {
+    pub(super) fn reject(&mut self, reason: String) {
         self.reason = Some(reason);
         self.change("failed");
     }
@@ -141,7 +141,7 @@ impl Order {
 
 /// The type that follows from a limit.
 #[must_use]
-pub const fn order_type(limit: Option<i64>) -> &'static str {
+pub(super) const fn order_type(limit: Option<i64>) -> &'static str {
     if limit.is_some() { "limit" } else { "market" }
 }
 

@@ -9,7 +9,7 @@ use super::{order::Order, store::StoreError};
 
 /// An answer that says what is wrong (RFC 9457), with Longbow's codes.
 #[derive(Debug)]
-pub struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -22,22 +22,22 @@ impl Problem {
     }
 
     /// A `400`.
-    pub fn invalid(detail: &str) -> Self {
+    pub(super) fn invalid(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_field", detail)
     }
 
     /// A `401`.
-    pub fn unauthorized(detail: &str) -> Self {
+    pub(super) fn unauthorized(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
     /// A `404`.
-    pub fn not_found() -> Self {
+    pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "You have no such order.")
     }
 
     /// A `422`: the exchange refused.
-    pub fn rejected(order: Order) -> Self {
+    pub(super) fn rejected(order: Order) -> Self {
         let reason = order.reason.clone().unwrap_or_default();
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "order_rejected", &reason);
         Self { order: Some(Box::new(order)), ..problem }

@@ -30,7 +30,7 @@ const MAX_LIMIT: i64 = 500;
 /// The query of `GET /orders`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ListQuery {
+pub(super) struct ListQuery {
     status: Option<String>,
     symbol: Option<String>,
     limit: Option<i64>,
@@ -40,13 +40,13 @@ pub struct ListQuery {
 /// The answer to it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Page {
+pub(super) struct Page {
     orders: Vec<Order>,
     next_cursor: Option<Uuid>,
 }
 
 /// `POST /order`: insert, send, update.
-pub async fn create(
+pub(super) async fn create(
     State(site): State<Arc<Site>>,
     User(user): User,
     body: Result<Json<NewOrder>, JsonRejection>,
@@ -73,7 +73,7 @@ pub async fn create(
 }
 
 /// `GET /order/:id`.
-pub async fn read(
+pub(super) async fn read(
     State(site): State<Arc<Site>>,
     User(user): User,
     Path(id): Path<String>,
@@ -83,7 +83,7 @@ pub async fn read(
 }
 
 /// `GET /orders`: newest first.
-pub async fn list(
+pub(super) async fn list(
     State(site): State<Arc<Site>>,
     User(user): User,
     query: Result<Query<ListQuery>, QueryRejection>,

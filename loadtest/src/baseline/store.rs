@@ -68,7 +68,7 @@ const PAGE: &str = select!(
 
 /// Why Postgres has not taken or given something.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(super) enum StoreError {
     /// No connection.
     #[error("there is no connection to Postgres: {0}")]
     Pool(#[from] PoolError),
@@ -85,7 +85,7 @@ pub enum StoreError {
 
 /// Which orders a list wants.
 #[derive(Debug)]
-pub struct PageRequest {
+pub(super) struct PageRequest {
     /// Only those before this one.
     pub before: Option<Uuid>,
     /// Only those of this status.
@@ -97,7 +97,7 @@ pub struct PageRequest {
 }
 
 /// The table of orders.
-pub struct Store {
+pub(super) struct Store {
     pool: Pool,
 }
 
@@ -106,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// The database is not usable.
-    pub async fn open(database: &str, connections: usize) -> Result<Self, StoreError> {
+    pub(super) async fn open(database: &str, connections: usize) -> Result<Self, StoreError> {
         let config: tokio_postgres::Config = database.parse()?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(config, NoTls, recycling);
@@ -130,7 +130,7 @@ impl Store {
     }
 
     /// Connections that are there.
-    pub fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.pool.status().size
     }
 
@@ -138,7 +138,7 @@ impl Store {
     ///
     /// # Errors
     /// The order was not inserted.
-    pub async fn insert(&self, order: &Order) -> Result<(), StoreError> {
+    pub(super) async fn insert(&self, order: &Order) -> Result<(), StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(INSERT).await?;
         connection
@@ -167,7 +167,7 @@ impl Store {
     ///
     /// # Errors
     /// The order was not updated.
-    pub async fn update(&self, order: &Order) -> Result<(), StoreError> {
+    pub(super) async fn update(&self, order: &Order) -> Result<(), StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(UPDATE).await?;
         let changed = connection
@@ -190,7 +190,11 @@ impl Store {
     ///
     /// # Errors
     /// The query failed.
-    pub async fn order(&self, user: &str, order_id: Uuid) -> Result<Option<Order>, StoreError> {
+    pub(super) async fn order(
+        &self,
+        user: &str,
+        order_id: Uuid,
+    ) -> Result<Option<Order>, StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(ONE).await?;
         let row = connection.query_opt(&statement, &[&order_id, &user]).await?;
@@ -201,7 +205,11 @@ impl Store {
     ///
     /// # Errors
     /// The query failed.
-    pub async fn page(&self, user: &str, page: &PageRequest) -> Result<Vec<Order>, StoreError> {
+    pub(super) async fn page(
+        &self,
+        user: &str,
+        page: &PageRequest,
+    ) -> Result<Vec<Order>, StoreError> {
         let connection = self.pool.get().await?;
         let statement = connection.prepare_cached(PAGE).await?;
         let before = page.before.unwrap_or(Uuid::max());

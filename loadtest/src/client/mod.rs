@@ -24,7 +24,7 @@ use client_loop::ClientLoop;
 
 /// What the client thread is to do.
 #[derive(Debug, Clone)]
-pub struct ClientOptions {
+pub(crate) struct ClientOptions {
     /// Where to connect.
     pub address: SocketAddr,
     /// Number of connections.
@@ -46,7 +46,7 @@ pub struct ClientOptions {
 
 /// What the client saw in the measured window.
 #[derive(Debug, Clone)]
-pub struct ClientReport {
+pub(crate) struct ClientReport {
     /// Length of the window in seconds.
     pub seconds: f64,
     /// Price frames.
@@ -75,7 +75,7 @@ pub struct ClientReport {
 
 /// A running client thread.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     thread: JoinHandle<Result<ClientReport>>,
     windows: mpsc::Receiver<ClientReport>,
 }
@@ -86,7 +86,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Io`] when the thread cannot be made.
-    pub fn start(options: ClientOptions, control: Arc<Control>) -> Result<Self> {
+    pub(crate) fn start(options: ClientOptions, control: Arc<Control>) -> Result<Self> {
         let (reports, windows) = mpsc::channel();
         let work = move || ClientLoop::new(&options, reports)?.run(&options, &control);
         let thread = thread::Builder::new().name("client".to_owned()).spawn(work);
@@ -96,13 +96,13 @@ impl Client {
     /// What was counted in the window that [`Phase::Counted`] closed last. `None` when the thread
     /// has ended or takes longer than `seconds`: its join tells why.
     #[must_use]
-    pub fn window(&self, seconds: f64) -> Option<ClientReport> {
+    pub(crate) fn window(&self, seconds: f64) -> Option<ClientReport> {
         self.windows.recv_timeout(Duration::from_secs_f64(seconds)).ok()
     }
 
     /// Whether the thread has ended, which before [`Phase::Stop`] means that it failed.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
@@ -110,7 +110,7 @@ impl Client {
     ///
     /// # Errors
     /// Whatever stopped it.
-    pub fn join(self) -> Result<ClientReport> {
+    pub(crate) fn join(self) -> Result<ClientReport> {
         self.thread.join().map_err(|_| Error::Thread("client"))?
     }
 }

@@ -15,12 +15,12 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Observed, Register, Rules, Status};
-pub use search::check;
+pub(crate) use model::{Observed, Register, Rules, Status};
+pub(crate) use search::check;
 
 /// What a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// The order, by its user's own key; the same one again is the same request.
     Create,
     /// The end of the order.
@@ -31,7 +31,7 @@ pub enum Request {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The order as it was at some moment during the request.
     Showed(Observed),
     /// There is no such order.
@@ -45,7 +45,7 @@ pub enum Outcome {
 /// One request and its answer. Times are any numbers that grow; two requests of which one ended
 /// before the other began must have them in that order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operation {
+pub(crate) struct Operation {
     /// What was asked for.
     pub request: Request,
     /// What came of it.

@@ -3,7 +3,7 @@
 /// Where an order stands, as clients are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
-pub enum Status {
+pub(crate) enum Status {
     /// Recorded; the exchange has not answered.
     Pending,
     /// The exchange has it.
@@ -22,14 +22,14 @@ pub enum Status {
 
 impl Status {
     /// Whether nothing more is expected to happen.
-    pub const fn is_terminal(self) -> bool {
+    pub(crate) const fn is_terminal(self) -> bool {
         matches!(self, Self::Filled | Self::Cancelled | Self::Failed)
     }
 }
 
 /// An order as an answer showed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// Rises with every change.
     pub version: u64,
     /// Where it stands.
@@ -42,14 +42,14 @@ pub struct Observed {
 
 /// What is possible beside the ordinary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Executions may be declared void: filled shares can fall and a terminal order open again.
     pub busts: bool,
 }
 
 /// What is known of an order at one moment of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Register {
+pub(crate) struct Register {
     /// Whether it was created.
     pub exists: bool,
     /// Whether a cancel of it was asked for.

@@ -12,7 +12,7 @@ const MAX_STEPS: usize = 5_000_000;
 
 /// Why a history is not linearizable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Impossible {
+pub(crate) enum Impossible {
     /// No line explains it. These operations are the earliest, by their place in the history, of
     /// which none can come next, after the longest line that was found.
     NoLine {
@@ -69,7 +69,11 @@ impl Event {
 ///
 /// # Errors
 /// No line explains it, or the search was given up.
-pub fn check(initial: Register, operations: &[Operation], rules: Rules) -> Result<(), Impossible> {
+pub(crate) fn check(
+    initial: Register,
+    operations: &[Operation],
+    rules: Rules,
+) -> Result<(), Impossible> {
     let events = events(operations);
     let mut open_versions = BTreeMap::new();
     for version in events.iter().filter_map(Event::version) {

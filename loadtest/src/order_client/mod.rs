@@ -25,7 +25,7 @@ use order_loop::OrderLoop;
 
 /// What the client thread is to do.
 #[derive(Debug, Clone)]
-pub struct OrderOptions {
+pub(crate) struct OrderOptions {
     /// Where to connect.
     pub address: SocketAddr,
     /// `host:port` for the `Host` header.
@@ -50,7 +50,7 @@ pub struct OrderOptions {
 
 /// What the client saw in the measured window.
 #[derive(Debug, Clone)]
-pub struct OrderReport {
+pub(crate) struct OrderReport {
     /// Length of the window in seconds.
     pub seconds: f64,
     /// Answers that came in the window.
@@ -84,7 +84,7 @@ pub struct OrderReport {
 
 /// A running client thread.
 #[derive(Debug)]
-pub struct OrderClient(JoinHandle<Result<OrderReport>>);
+pub(crate) struct OrderClient(JoinHandle<Result<OrderReport>>);
 
 impl OrderClient {
     /// Starts the thread, which connects and sends at once. After [`Phase::Counted`], or when it has
@@ -92,7 +92,7 @@ impl OrderClient {
     ///
     /// # Errors
     /// [`Error::Io`] when the thread cannot be made.
-    pub fn start(options: OrderOptions, control: Arc<Control>) -> Result<Self> {
+    pub(crate) fn start(options: OrderOptions, control: Arc<Control>) -> Result<Self> {
         let work = move || OrderLoop::new(options)?.run(&control);
         let thread = thread::Builder::new().name("order-client".to_owned()).spawn(work);
         Ok(Self(thread.context("starting the client thread")?))
@@ -100,7 +100,7 @@ impl OrderClient {
 
     /// Whether the thread has ended, which before [`Phase::Stop`] means that it failed.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.0.is_finished()
     }
 
@@ -108,7 +108,7 @@ impl OrderClient {
     ///
     /// # Errors
     /// Whatever stopped it.
-    pub fn join(self) -> Result<OrderReport> {
+    pub(crate) fn join(self) -> Result<OrderReport> {
         self.0.join().map_err(|_| Error::Thread("order client"))?
     }
 }

@@ -12,15 +12,15 @@ use crate::{
 };
 
 /// Name of the database, the same for all, one after the other.
-pub const DATABASE: &str = "orders";
+pub(super) const DATABASE: &str = "orders";
 /// How long the projection may take until it has a connection.
 const CONNECT_SECONDS: f64 = 60.0;
 /// Gauge of the servers that follow.
-pub const CONNECTED: &str = "longbow_projection_connected";
+pub(super) const CONNECTED: &str = "longbow_projection_connected";
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Longbow with the projection; replies wait for its log.
     Wal,
     /// Longbow with the projection; replies wait for Postgres too.
@@ -40,7 +40,7 @@ impl Kind {
     }
 
     /// Whether it is Longbow with a projection.
-    pub const fn has_projection(self) -> bool {
+    pub(super) const fn has_projection(self) -> bool {
         matches!(self, Self::Wal | Self::Postgres)
     }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Kind {
 
 /// A server with its exchange, both new. Dropping it stops them, the server first.
 #[derive(Debug)]
-pub struct Contender {
+pub(super) struct Contender {
     /// Which server it is.
     pub kind: Kind,
     /// Where clients connect.
@@ -96,7 +96,7 @@ impl Contender {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(kind: Kind, stage: &Stage<'_>) -> Result<Self> {
+    pub(super) fn start(kind: Kind, stage: &Stage<'_>) -> Result<Self> {
         let database = kind.has_database().then(|| stage.postgres.fresh_database(DATABASE));
         let database = database.transpose()?;
         // The tape at its own speed, as `loadtest orders` has it.
@@ -141,7 +141,7 @@ impl Contender {
     ///
     /// # Errors
     /// The process has ended.
-    pub fn cpu(&self) -> Result<ProcessCpu> {
+    pub(super) fn cpu(&self) -> Result<ProcessCpu> {
         ProcessCpu::read(match &self.running {
             Running::Longbow { program, .. } => program.pid(),
             Running::Baseline(peer) => peer.pid(),
@@ -152,7 +152,7 @@ impl Contender {
     ///
     /// # Errors
     /// The process has ended.
-    pub fn exchange_cpu(&self) -> Result<ProcessCpu> {
+    pub(super) fn exchange_cpu(&self) -> Result<ProcessCpu> {
         ProcessCpu::read(self.exchange.pid())
     }
 
@@ -160,7 +160,7 @@ impl Contender {
     ///
     /// # Errors
     /// The metrics cannot be read.
-    pub fn scrape(&self) -> Result<Option<Scrape>> {
+    pub(super) fn scrape(&self) -> Result<Option<Scrape>> {
         match &self.running {
             Running::Longbow { admin, .. } => Scrape::read(admin).map(Some),
             Running::Baseline(_) => Ok(None),
@@ -168,7 +168,7 @@ impl Contender {
     }
 
     /// The end of what it has printed, for an error message.
-    pub fn log_end(&self) -> String {
+    pub(super) fn log_end(&self) -> String {
         match &self.running {
             Running::Longbow { program, .. } => program.log_end(),
             Running::Baseline(_) => String::new(),
@@ -180,7 +180,7 @@ impl Contender {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn exchange(stage: &Stage<'_>, speed: f64) -> Result<(Program, String)> {
+pub(super) fn exchange(stage: &Stage<'_>, speed: f64) -> Result<(Program, String)> {
     let program = (stage.program.as_path(), stage.path());
     on_cores(&stage.exchange_cores, "exchange-cores", || {
         start_exchange(program, speed, &stage.exchange_arguments, stage.interrupt)
@@ -191,7 +191,7 @@ pub fn exchange(stage: &Stage<'_>, speed: f64) -> Result<(Program, String)> {
 ///
 /// # Errors
 /// [`Error::Timeout`] with the end of the server's log.
-pub fn wait_until_followed(admin: &str, server: &Program, stage: &Stage<'_>) -> Result<()> {
+pub(super) fn wait_until_followed(admin: &str, server: &Program, stage: &Stage<'_>) -> Result<()> {
     let connected =
         || Ok(Scrape::read(admin)?.metrics.get(CONNECTED).is_some_and(|servers| servers > 0.0));
     if stage.interrupt.wait_until(CONNECT_SECONDS, connected)? {

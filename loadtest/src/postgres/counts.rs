@@ -23,7 +23,7 @@ const REST: &str = "\
 
 /// What must be there once everything has come through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expected {
+pub(super) struct Expected {
     /// Orders that were recorded.
     pub orders: i64,
     /// Orders that the exchange has accepted: at least, and at most. An order without an answer from
@@ -36,7 +36,7 @@ impl Expected {
     ///
     /// # Errors
     /// [`Error::Answer`] for an answer that leaves open whether there is an order.
-    pub fn of_answers(answers: &BTreeMap<u16, u64>) -> Result<Self> {
+    pub(super) fn of_answers(answers: &BTreeMap<u16, u64>) -> Result<Self> {
         let (mut accepted, mut pending, mut rejected) = (0, 0, 0);
         for (status, count) in answers {
             let count = i64::try_from(*count).unwrap_or(i64::MAX);
@@ -61,7 +61,7 @@ impl Expected {
 
 /// What a contender left in Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub(super) struct Found {
     orders: i64,
     keys: i64,
     of_this_run: i64,
@@ -75,7 +75,7 @@ impl Found {
     ///
     /// # Errors
     /// [`Error::Sql`].
-    pub fn read(session: &Sql, run_id: &str, is_longbow: bool) -> Result<Self> {
+    pub(super) fn read(session: &Sql, run_id: &str, is_longbow: bool) -> Result<Self> {
         let row = session.row(ORDERS, &[&run_id])?;
         let count = |at: usize| row.try_get(at).map_err(refused("count its orders"));
         let rest = is_longbow.then(|| {
@@ -93,7 +93,7 @@ impl Found {
     }
 
     /// Whether it is exactly what must be there.
-    pub fn is(&self, expected: Expected) -> bool {
+    pub(super) fn is(&self, expected: Expected) -> bool {
         let (least, most) = expected.accepted;
         let own = [self.orders, self.keys, self.of_this_run];
         let has_rest = self.rest.is_none_or(|(created, accepted, ids)| {
@@ -103,7 +103,7 @@ impl Found {
     }
 
     /// The same as JSON.
-    pub fn to_json(self) -> Value {
+    pub(super) fn to_json(self) -> Value {
         json!({
             "orders": self.orders,
             "accepted": self.accepted,

@@ -15,7 +15,7 @@ use crate::{error::Result, prices::Summary};
 
 /// Flags of the test.
 #[derive(Debug, Clone, clap::Args)]
-pub struct LagArgs {
+pub(super) struct LagArgs {
     /// Orders a second, due at fixed times whatever the server does
     #[arg(long, default_value_t = 5_000.0, value_name = "PER_SECOND")]
     rate: f64,
@@ -36,7 +36,7 @@ pub struct LagArgs {
 impl LagArgs {
     /// # Errors
     /// [`crate::error::Error::Flag`].
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         in_range("rate", self.rate, 0.1..=1_000_000.0)?;
         in_range("seconds", self.seconds, 0.1..=36_000.0)?;
         in_range("window-seconds", self.window_seconds, 0.1..=600.0)?;
@@ -49,7 +49,7 @@ impl LagArgs {
 ///
 /// # Errors
 /// What keeps a window from its end.
-pub fn run(arguments: &LagArgs, stage: &Stage<'_>) -> Result<Value> {
+pub(super) fn run(arguments: &LagArgs, stage: &Stage<'_>) -> Result<Value> {
     println!(
         "open loop at {} orders/s for {} s over {} connections, longbow --commit wal",
         arguments.rate, arguments.seconds, arguments.connections

@@ -23,7 +23,7 @@ mod contender;
 mod counts;
 mod lag;
 mod projection;
-pub mod server;
+pub(crate) mod server;
 mod sql;
 mod table;
 mod throughput;
@@ -36,7 +36,7 @@ const SECRET_BYTES: usize = 32;
 
 /// Flags of `loadtest postgres`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct PostgresArgs {
+pub(crate) struct PostgresArgs {
     #[command(subcommand)]
     scenario: Scenario,
     #[command(flatten)]
@@ -119,7 +119,7 @@ struct Stage<'a> {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(arguments: &PostgresArgs, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(arguments: &PostgresArgs, interrupt: &Interrupt) -> Result<()> {
     let common = &arguments.common;
     common.check()?;
     match &arguments.scenario {

@@ -50,7 +50,7 @@ const OPEN: &str = "longbow_orders_open";
 
 /// Flags of the test.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ProjectionArgs {
+pub(super) struct ProjectionArgs {
     /// Orders in the log; two of three are filled, each by one execution
     #[arg(long, default_value_t = 300_000, value_name = "COUNT")]
     orders: u64,
@@ -65,7 +65,7 @@ pub struct ProjectionArgs {
 impl ProjectionArgs {
     /// # Errors
     /// [`Error::Flag`].
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         // The simulated exchange takes a million open orders.
         in_range("orders", self.orders, 1..=1_000_000)?;
         in_range("in-flight", self.in_flight, 1..=10_000)?;
@@ -88,7 +88,7 @@ struct Pass {
 ///
 /// # Errors
 /// What keeps it from its end, and [`Error::Answer`] when Postgres has not everything.
-pub fn run(arguments: &ProjectionArgs, stage: &mut Stage<'_>) -> Result<Value> {
+pub(super) fn run(arguments: &ProjectionArgs, stage: &mut Stage<'_>) -> Result<Value> {
     let (exchange, exchange_url) = exchange(stage, arguments.speed)?;
     let data = Directory::inside(stage.path(), "log")?;
     let places = (data.path.as_path(), exchange_url.as_str());

@@ -24,7 +24,7 @@ use crate::{
 
 /// What an operator would set on a machine of this size; everything else is as Postgres has it.
 /// Commits are durable, and checkpoints come by time rather than by the size of the log.
-pub const SETTINGS: [(&str, &str); 9] = [
+pub(crate) const SETTINGS: [(&str, &str); 9] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
@@ -49,7 +49,7 @@ const TMPFS: i64 = 0x0102_1994;
 
 /// A Postgres that runs, or rests. Dropping it stops it.
 #[derive(Debug)]
-pub struct Postgres {
+pub(crate) struct Postgres {
     programs: PathBuf,
     /// Logs of programs go here.
     directory: PathBuf,
@@ -68,7 +68,7 @@ impl Postgres {
     /// # Errors
     /// [`Error::Answer`] where Postgres is not installed or refuses, [`Error::Flag`] for a directory
     /// that its user cannot reach.
-    pub fn start(directory: &Path, cores: &Cores, interrupt: &Interrupt) -> Result<Self> {
+    pub(crate) fn start(directory: &Path, cores: &Cores, interrupt: &Interrupt) -> Result<Self> {
         let programs = programs()?;
         let home = directory.join("postgres");
         fs::create_dir_all(&home).context(&format!("making {}", home.display()))?;
@@ -112,7 +112,7 @@ impl Postgres {
     ///
     /// # Errors
     /// [`Error::Timeout`] with the end of its log when it does not come up.
-    pub fn wake(&mut self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn wake(&mut self, interrupt: &Interrupt) -> Result<()> {
         if self.program.is_some() {
             return Ok(());
         }
@@ -149,7 +149,7 @@ impl Postgres {
     ///
     /// # Errors
     /// [`Error::Interrupted`]. One that does not stop in time is killed.
-    pub fn rest(&mut self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn rest(&mut self, interrupt: &Interrupt) -> Result<()> {
         let Some(mut program) = self.program.take() else { return Ok(()) };
         ask_to_stop(&program);
         interrupt.wait_until(STOP_SECONDS, || Ok(program.has_ended())).map(drop)
@@ -160,7 +160,7 @@ impl Postgres {
     ///
     /// # Errors
     /// [`Error::Sql`].
-    pub fn fresh_database(&self, name: &str) -> Result<String> {
+    pub(crate) fn fresh_database(&self, name: &str) -> Result<String> {
         let session = Sql::connect(&self.url(USER))?;
         session.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
         session.run(&format!("CREATE DATABASE {name}"))?;
@@ -170,19 +170,19 @@ impl Postgres {
 
     /// The address of a database.
     #[must_use]
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@{}/{database}", self.address)
     }
 
     /// Process id of the first process, whose children serve the connections.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.program.as_ref().map_or(0, Program::pid)
     }
 
     /// One line that describes it.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let settings: Vec<String> =
             SETTINGS.iter().map(|(name, value)| format!("{name} {value}")).collect();
         format!(
@@ -287,7 +287,7 @@ fn refuse_closed(directory: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Flag`].
-pub fn refuse_memory(directory: &Path) -> Result<()> {
+pub(crate) fn refuse_memory(directory: &Path) -> Result<()> {
     let system = rustix::fs::statfs(directory).context("looking at the file system")?;
     if system.f_type == TMPFS {
         return Err(Error::Flag {

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 
 /// A session. Dropping it closes it.
 #[derive(Debug)]
-pub struct Sql {
+pub(super) struct Sql {
     client: Client,
     driver: JoinHandle<()>,
     runtime: Runtime,
@@ -21,7 +21,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`Error::Sql`].
-    pub fn connect(url: &str) -> Result<Self> {
+    pub(super) fn connect(url: &str) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("starting a runtime")?;
         let connected = runtime.block_on(tokio_postgres::connect(url, NoTls));
@@ -37,7 +37,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`Error::Sql`].
-    pub fn run(&self, statements: &str) -> Result<()> {
+    pub(super) fn run(&self, statements: &str) -> Result<()> {
         let ran = self.runtime.block_on(self.client.batch_execute(statements));
         ran.map_err(refused(&format!("run {statements:?}")))
     }
@@ -46,7 +46,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`Error::Sql`].
-    pub fn row(&self, query: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+    pub(super) fn row(&self, query: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {
         let row = self.runtime.block_on(self.client.query_one(query, parameters));
         row.map_err(refused(&format!("answer {query:?}")))
     }
@@ -55,7 +55,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`Error::Sql`].
-    pub fn setting(&self, name: &str) -> Result<String> {
+    pub(super) fn setting(&self, name: &str) -> Result<String> {
         let row = self.row("SELECT current_setting($1)", &[&name])?;
         row.try_get(0).map_err(refused(&format!("tell {name}")))
     }
@@ -68,6 +68,6 @@ impl Drop for Sql {
 }
 
 /// Names what Postgres was asked for.
-pub fn refused(what: &str) -> impl Fn(tokio_postgres::Error) -> Error {
+pub(super) fn refused(what: &str) -> impl Fn(tokio_postgres::Error) -> Error {
     move |source| Error::Sql { what: what.to_owned(), source }
 }

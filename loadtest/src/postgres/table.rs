@@ -6,7 +6,7 @@ use super::{contender::Kind, window::Window};
 use crate::prices::Summary;
 
 /// Prints the head of the table.
-pub fn print_head() {
+pub(super) fn print_head() {
     println!(
         "\n{:>5} {:<10} {:>6} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>6} {:>7}  answers",
         "round",
@@ -27,7 +27,7 @@ pub fn print_head() {
 }
 
 /// Prints a window as a line of the table.
-pub fn print_window(round: &str, window: &Window) {
+pub(super) fn print_window(round: &str, window: &Window) {
     let answers: Vec<String> = window
         .seen
         .all_answers
@@ -55,11 +55,11 @@ pub fn print_window(round: &str, window: &Window) {
 
 /// Windows of several rounds, each round with one of each contender.
 #[derive(Debug, Default)]
-pub struct Rounds(Vec<Vec<Window>>);
+pub(super) struct Rounds(Vec<Vec<Window>>);
 
 impl Rounds {
     /// Adds a round.
-    pub fn add(&mut self, windows: Vec<Window>) {
+    pub(super) fn add(&mut self, windows: Vec<Window>) {
         self.0.push(windows);
     }
 
@@ -68,12 +68,12 @@ impl Rounds {
     }
 
     /// A figure of a contender over all rounds.
-    pub fn figure(&self, kind: Kind, of: impl Fn(&Window) -> f64) -> Summary {
+    pub(super) fn figure(&self, kind: Kind, of: impl Fn(&Window) -> f64) -> Summary {
         Summary::of(self.of(kind).map(of))
     }
 
     /// The rate of one contender as so many times that of another in the same round.
-    pub fn ratio(&self, kind: Kind, to: Kind) -> Summary {
+    pub(super) fn ratio(&self, kind: Kind, to: Kind) -> Summary {
         let rate = |round: &[Window], kind| {
             round.iter().find(|window| window.kind == kind).map(Window::accepted_per_second)
         };
@@ -82,7 +82,7 @@ impl Rounds {
     }
 
     /// Prints medians, with the least and the most, of some contenders.
-    pub fn print_medians(&self, kinds: &[Kind]) {
+    pub(super) fn print_medians(&self, kinds: &[Kind]) {
         println!("\nmedians of {} rounds (least-most)", self.0.len());
         for &kind in kinds {
             println!(
@@ -96,7 +96,7 @@ impl Rounds {
     }
 
     /// For programs: all windows, and medians of some contenders.
-    pub fn to_json(&self, kinds: &[Kind]) -> Value {
+    pub(super) fn to_json(&self, kinds: &[Kind]) -> Value {
         let medians = kinds.iter().map(|&kind| {
             json!({
                 "contender": kind.to_string(),

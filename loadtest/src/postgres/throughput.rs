@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// Flags of the test.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ThroughputArgs {
+pub(super) struct ThroughputArgs {
     /// Orders in flight, each on a connection of its own; every number is measured in turn
     #[arg(long, default_value = "64,256", value_delimiter = ',', value_name = "COUNTS")]
     in_flight: Vec<usize>,
@@ -53,7 +53,7 @@ impl From<Ours> for Kind {
 impl ThroughputArgs {
     /// # Errors
     /// [`crate::error::Error::Flag`].
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         in_range("seconds", self.seconds, 0.1..=600.0)?;
         self.in_flight.iter().try_for_each(|&count| in_range("in-flight", count, 1..=10_000))?;
         // Postgres takes a hundred connections, and this test needs a few.
@@ -65,7 +65,7 @@ impl ThroughputArgs {
 ///
 /// # Errors
 /// What keeps a window from its end.
-pub fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value> {
+pub(super) fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value> {
     println!(
         "closed loop, windows of {} s after {} s; wal and postgres: longbow --commit wal and \
          --commit postgres; alone: longbow without Postgres; baseline-N: the baseline with N \
@@ -105,7 +105,12 @@ pub fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value> {
 ///
 /// # Errors
 /// What keeps a window from its end.
-pub fn round(kinds: &[Kind], number: usize, load: Load, stage: &Stage<'_>) -> Result<Vec<Window>> {
+pub(super) fn round(
+    kinds: &[Kind],
+    number: usize,
+    load: Load,
+    stage: &Stage<'_>,
+) -> Result<Vec<Window>> {
     let mut kinds = kinds.to_vec();
     let first = (number - 1) % kinds.len().max(1);
     kinds.rotate_left(first);

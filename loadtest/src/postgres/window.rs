@@ -22,20 +22,20 @@ use crate::{
 };
 
 /// What all orders are for, with a limit so far below the market that they stay open.
-pub const SYMBOL: &str = "SPY";
+pub(super) const SYMBOL: &str = "SPY";
 const LIMIT_CENTS: u64 = 100;
 /// How long Postgres may take to have everything, in seconds.
 const CATCH_UP_SECONDS: f64 = 300.0;
 /// How many records Postgres lags, by the server, and how few of them are none: the end of the
 /// log moves now and then without orders.
-pub const BEHIND: &str = "longbow_projection_lag_records";
-pub const FEW_RECORDS: f64 = 16.0;
+pub(super) const BEHIND: &str = "longbow_projection_lag_records";
+pub(super) const FEW_RECORDS: f64 = 16.0;
 /// The server's histogram of how old changes are when Postgres has them.
 const LAG: &str = "longbow_projection_lag_seconds";
 
 /// How orders are sent.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub(super) struct Load {
     /// Connections, each with one order at most.
     pub in_flight: usize,
     /// Orders a second, due at fixed times; `None`: an order follows each answer.
@@ -46,7 +46,7 @@ pub struct Load {
 
 /// What was measured.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub(super) struct Window {
     pub kind: Kind,
     /// The load.
     pub load: Load,
@@ -81,7 +81,7 @@ struct Reading {
 /// # Errors
 /// What keeps it from its end, and [`Error::Answer`] when Postgres does not have exactly the orders
 /// that were answered.
-pub fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Window> {
+pub(super) fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Window> {
     let contender = Contender::start(kind, stage)?;
     let run_id = format!("{:x}-{:x}", wall_micros(), process::id());
     let read = || {
@@ -132,7 +132,7 @@ pub fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Window> {
 }
 
 /// Orders that stay open, in a closed loop.
-pub fn order_options(
+pub(super) fn order_options(
     stage: &Stage<'_>,
     address: std::net::SocketAddr,
     run_id: &str,
@@ -187,17 +187,17 @@ fn await_all(
 
 impl Window {
     /// Orders a second that the exchange has accepted.
-    pub fn accepted_per_second(&self) -> f64 {
+    pub(super) fn accepted_per_second(&self) -> f64 {
         self.seen.accepted as f64 / self.seen.seconds
     }
 
     /// A latency in milliseconds.
-    pub fn millis(&self, quantile: f64) -> f64 {
+    pub(super) fn millis(&self, quantile: f64) -> f64 {
         self.seen.latencies.value_at_quantile(quantile) as f64 / 1_000.0
     }
 
     /// CPU seconds a second of server, Postgres, exchange and client.
-    pub fn cores(&self) -> [f64; 4] {
+    pub(super) fn cores(&self) -> [f64; 4] {
         [
             self.server.cores(|_| true),
             self.postgres_cores,
@@ -207,17 +207,17 @@ impl Window {
     }
 
     /// Share of the time that the hypervisor took away.
-    pub const fn steal(&self) -> f64 {
+    pub(super) const fn steal(&self) -> f64 {
         self.host.steal
     }
 
     /// Seconds from the last answer until Postgres had everything.
-    pub fn behind_seconds(&self) -> Option<f64> {
+    pub(super) fn behind_seconds(&self) -> Option<f64> {
         self.in_postgres.map(|(seconds, _)| seconds)
     }
 
     /// The same as JSON.
-    pub fn to_json(&self, round: usize) -> Value {
+    pub(super) fn to_json(&self, round: usize) -> Value {
         let [server, postgres, exchange, client] = self.cores();
         json!({
             "round": round,

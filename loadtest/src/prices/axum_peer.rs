@@ -49,7 +49,7 @@ use crate::{
 };
 
 /// Name of the thread that serves clients.
-pub const SENDER_THREAD: &str = "axum";
+pub(crate) const SENDER_THREAD: &str = "axum";
 /// Prints that a symbol's channel keeps for its slowest client: at the busiest symbol's 15-20
 /// prints a second and a hundred times the real speed two seconds.
 const SYMBOL_CHANNEL_PRINTS: usize = 4_096;
@@ -62,7 +62,7 @@ const BACKLOG: i32 = 4_096;
 
 /// How prints are spread over clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Design {
+pub(crate) enum Design {
     /// One channel for each symbol; a client merges those that it watches.
     Symbols,
     /// One channel of all prints, in batches; each client picks what it watches.
@@ -73,7 +73,7 @@ pub enum Design {
 
 /// Flags of the process.
 #[derive(Debug, Clone, clap::Args)]
-pub struct AxumArgs {
+pub(crate) struct AxumArgs {
     /// Address of the exchange
     #[arg(long)]
     exchange: SocketAddr,
@@ -107,7 +107,7 @@ struct Site {
 ///
 /// # Errors
 /// The exchange does not tell its symbols, or the system has no socket or thread.
-pub fn run(arguments: &AxumArgs) -> Result<()> {
+pub(crate) fn run(arguments: &AxumArgs) -> Result<()> {
     let _ = cpu::raise_descriptor_limit();
     cpu::pin(arguments.feed_core, "feed-core")?;
     let symbols = exchange::symbols(arguments.exchange)?;

@@ -32,7 +32,7 @@ const NEXT_START: f64 = 0.75;
 
 /// Flags of the search.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CapacityArgs {
+pub(super) struct CapacityArgs {
     #[command(flatten)]
     pub shape: Shape,
     /// The servers
@@ -59,7 +59,7 @@ pub struct CapacityArgs {
 
 /// How many clients watch what.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Shape {
+pub(super) struct Shape {
     /// Number of clients
     #[arg(long, default_value_t = 1_000, value_name = "COUNT")]
     pub clients: usize,
@@ -74,7 +74,7 @@ pub struct Shape {
 impl Shape {
     /// Its clients in some mode.
     #[must_use]
-    pub const fn clients(&self, mode: Mode) -> Clients {
+    pub(super) const fn clients(&self, mode: Mode) -> Clients {
         Clients {
             count: self.clients,
             symbols: self.symbols_per_client,
@@ -88,7 +88,7 @@ impl Shape {
 
 /// What a search measures.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject {
+pub(super) struct Subject {
     /// The server.
     pub kind: Kind,
     /// Its clients.
@@ -99,7 +99,7 @@ pub struct Subject {
 
 /// What a search looks for.
 #[derive(Debug, Clone, Copy)]
-pub struct Goal {
+pub(super) struct Goal {
     /// Where it begins.
     pub first_speed: f64,
     /// Limit of the p99 age in milliseconds.
@@ -110,7 +110,7 @@ pub struct Goal {
 
 /// What a search has found.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(super) struct Found {
     /// The fastest speed that was kept up with, and its window.
     pub best: Option<(f64, Window)>,
     /// The slowest speed that was not.
@@ -125,7 +125,7 @@ pub struct Found {
 ///
 /// # Errors
 /// What keeps a session from its end.
-pub fn run(
+pub(super) fn run(
     arguments: &CapacityArgs,
     options: &LoadOptions,
     interrupt: &Interrupt,
@@ -175,7 +175,7 @@ pub fn run(
 ///
 /// # Errors
 /// What keeps the session from its end.
-pub fn search(
+pub(super) fn search(
     subject: Subject,
     goal: Goal,
     options: &LoadOptions,

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Beginning of the names of Longbow's sending threads.
-pub const LONGBOW_SENDERS: &str = "shard-";
+pub(super) const LONGBOW_SENDERS: &str = "shard-";
 /// Counter of Longbow's successful sends.
 const SENDS: &str = "longbow_stream_sends_total";
 
@@ -54,7 +54,7 @@ pub enum Mode {
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
-pub struct Contender {
+pub(super) struct Contender {
     /// Which.
     pub kind: Kind,
     /// Where clients connect.
@@ -75,7 +75,7 @@ impl Contender {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(
+    pub(super) fn start(
         kind: Kind,
         options: &LoadOptions,
         exchange: &Exchange,
@@ -104,7 +104,7 @@ impl Contender {
 
     /// The request of a client that watches `names`; `number` is the client's.
     #[must_use]
-    pub fn request(&self, names: &[&str], number: usize, mode: Mode) -> Vec<u8> {
+    pub(super) fn request(&self, names: &[&str], number: usize, mode: Mode) -> Vec<u8> {
         match self.kind {
             Kind::Longbow => {
                 let mut body = serde_json::json!({ "symbols": names });
@@ -140,7 +140,7 @@ impl Contender {
     ///
     /// # Errors
     /// The publisher cannot reach its server.
-    pub fn clients_are_there(&mut self, watchers: HashMap<String, u64>) -> Result<()> {
+    pub(super) fn clients_are_there(&mut self, watchers: HashMap<String, u64>) -> Result<()> {
         match &mut self.running {
             Running::Nchan(nchan, options) => nchan.publish(options, watchers),
             Running::Longbow { .. } | Running::Axum(_) => Ok(()),
@@ -151,7 +151,7 @@ impl Contender {
     ///
     /// # Errors
     /// It has ended.
-    pub fn is_feed_up(&mut self) -> Result<bool> {
+    pub(super) fn is_feed_up(&mut self) -> Result<bool> {
         match &mut self.running {
             Running::Longbow { admin, .. } => Ok(metrics::get(&format!("{admin}/readyz")).is_ok()),
             Running::Axum(peer) => Ok(peer.ask("state")?.get("feedUp") == Some(&Value::Bool(true))),
@@ -163,7 +163,7 @@ impl Contender {
     ///
     /// # Errors
     /// It has ended.
-    pub fn lost(&mut self) -> Result<u64> {
+    pub(super) fn lost(&mut self) -> Result<u64> {
         match &mut self.running {
             // Longbow tells each client with an event.
             Running::Longbow { .. } => Ok(0),
@@ -176,7 +176,7 @@ impl Contender {
 
     /// What all clients together must have got, where that is known.
     #[must_use]
-    pub fn owed(&self) -> Option<u64> {
+    pub(super) fn owed(&self) -> Option<u64> {
         match &self.running {
             Running::Nchan(nchan, _) => Some(nchan.owed()),
             Running::Longbow { .. } | Running::Axum(_) => None,
@@ -185,7 +185,7 @@ impl Contender {
 
     /// The process whose CPU time and memory count.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub(super) fn pid(&self) -> i32 {
         match &self.running {
             Running::Longbow { program, .. } => program.pid(),
             Running::Axum(peer) => peer.pid(),
@@ -197,13 +197,13 @@ impl Contender {
     ///
     /// # Errors
     /// It has ended.
-    pub fn cpu(&self) -> Result<ProcessCpu> {
+    pub(super) fn cpu(&self) -> Result<ProcessCpu> {
         ProcessCpu::read(self.pid())
     }
 
     /// Whether a thread of this name sends to clients.
     #[must_use]
-    pub fn is_sender(&self, thread: &str) -> bool {
+    pub(super) fn is_sender(&self, thread: &str) -> bool {
         match self.kind {
             Kind::Longbow => thread.starts_with(LONGBOW_SENDERS),
             Kind::AxumSymbols | Kind::AxumBatches | Kind::AxumSse => {
@@ -217,7 +217,7 @@ impl Contender {
     ///
     /// # Errors
     /// It has ended.
-    pub fn counters(&self) -> Result<Option<Metrics>> {
+    pub(super) fn counters(&self) -> Result<Option<Metrics>> {
         match &self.running {
             Running::Longbow { admin, .. } => {
                 Ok(Some(Metrics::parse(&metrics::get(&format!("{admin}/metrics"))?)))
@@ -229,7 +229,7 @@ impl Contender {
 
 /// How many sends lie between two readings of the counters.
 #[must_use]
-pub fn sends_between(before: &Metrics, after: &Metrics) -> Option<f64> {
+pub(super) fn sends_between(before: &Metrics, after: &Metrics) -> Option<f64> {
     Some(after.get(SENDS)? - before.get(SENDS)?)
 }
 

@@ -29,7 +29,7 @@ const PROBES: usize = 2;
 
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CurvesArgs {
+pub(super) struct CurvesArgs {
     /// Numbers of clients of the first curve
     #[arg(
         long,
@@ -63,7 +63,11 @@ struct SymbolsPoint {
 ///
 /// # Errors
 /// What keeps a session from its end, or a picture that cannot be written.
-pub fn run(arguments: &CurvesArgs, options: &LoadOptions, interrupt: &Interrupt) -> Result<Value> {
+pub(super) fn run(
+    arguments: &CurvesArgs,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> Result<Value> {
     fs::create_dir_all(&arguments.pictures)
         .context(&format!("making {}", arguments.pictures.display()))?;
     let mut by_clients: Vec<Point> = Vec::new();

@@ -23,13 +23,13 @@ use crate::{
 /// Symbols of the recorded tape, which are always there.
 const TAPE_SYMBOLS: usize = 4;
 /// Speed while clients connect: hardly a print.
-pub const QUIET_SPEED: f64 = 0.01;
+pub(crate) const QUIET_SPEED: f64 = 0.01;
 /// A session is named by the second of its start: two of them must not share one.
 const SESSION_SECONDS: f64 = 1.1;
 
 /// What the exchange is to be.
 #[derive(Debug, Clone)]
-pub struct ExchangeOptions {
+pub(crate) struct ExchangeOptions {
     /// The `longbow` binary.
     pub program: PathBuf,
     /// Symbols, those of the tape included.
@@ -42,7 +42,7 @@ pub struct ExchangeOptions {
 
 /// A running exchange. Dropping it stops it.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     options: ExchangeOptions,
     program: Option<Program>,
     started: Moment,
@@ -57,7 +57,7 @@ impl Exchange {
     ///
     /// # Errors
     /// As [`Program::start`].
-    pub fn start(
+    pub(crate) fn start(
         options: ExchangeOptions,
         directory: &Path,
         interrupt: &Interrupt,
@@ -72,7 +72,12 @@ impl Exchange {
     ///
     /// # Errors
     /// As [`Program::start`].
-    pub fn restart(&mut self, speed: f64, directory: &Path, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn restart(
+        &mut self,
+        speed: f64,
+        directory: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
         let listen = self.address.to_string();
         self.program = None;
         let since = seconds_between(self.started, Moment::now());
@@ -85,7 +90,7 @@ impl Exchange {
 
     /// Its process id.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.program.as_ref().map_or(0, Program::pid)
     }
 
@@ -93,14 +98,14 @@ impl Exchange {
     ///
     /// # Errors
     /// As [`Feed::open`].
-    pub fn prints(&self) -> Result<(u64, Moment)> {
+    pub(crate) fn prints(&self) -> Result<(u64, Moment)> {
         let feed = Feed::open(self.address)?;
         Ok((feed.sequence, Moment::now()))
     }
 
     /// For each of `clients` clients `count` distinct symbols, drawn uniformly from a seed.
     #[must_use]
-    pub fn choose(&self, clients: usize, count: usize, seed: u64) -> Vec<Vec<usize>> {
+    pub(crate) fn choose(&self, clients: usize, count: usize, seed: u64) -> Vec<Vec<usize>> {
         let mut random = StdRng::seed_from_u64(seed);
         let of = self.symbols.len();
         (0..clients).map(|_| sample(&mut random, of, count.min(of)).into_vec()).collect()
@@ -108,13 +113,13 @@ impl Exchange {
 
     /// Where a symbol stands.
     #[must_use]
-    pub fn place(&self, name: &str) -> Option<usize> {
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
         self.symbols.iter().position(|symbol| symbol == name)
     }
 
     /// The names of some symbols by their places.
     #[must_use]
-    pub fn names(&self, places: &[usize]) -> Vec<&str> {
+    pub(crate) fn names(&self, places: &[usize]) -> Vec<&str> {
         places.iter().filter_map(|place| self.symbols.get(*place)).map(String::as_str).collect()
     }
 }
@@ -147,7 +152,7 @@ fn start(
 ///
 /// # Errors
 /// [`Error::Call`] or [`Error::Answer`] when it does not tell.
-pub fn symbols(exchange: SocketAddr) -> Result<Vec<String>> {
+pub(crate) fn symbols(exchange: SocketAddr) -> Result<Vec<String>> {
     let text = metrics::get(&format!("http://{exchange}/v1/symbols"))?;
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();
     let symbols = answer.get("symbols").and_then(Value::as_array);

@@ -19,11 +19,11 @@ const MAX_LINE_BYTES: usize = 16 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Pause before connecting again.
-pub const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A trade of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Print<'a> {
+pub(super) struct Print<'a> {
     /// Which symbol.
     pub symbol: &'a str,
     /// Price of each share.
@@ -48,7 +48,7 @@ struct Line<'a> {
 
 /// One connection to the feed.
 #[derive(Debug)]
-pub struct Feed {
+pub(super) struct Feed {
     stream: TcpStream,
     buffer: Vec<u8>,
     /// Bytes of an incomplete line.
@@ -62,7 +62,7 @@ impl Feed {
     ///
     /// # Errors
     /// [`Error::Io`] when the exchange cannot be reached, [`Error::Answer`] when it refuses.
-    pub fn open(exchange: SocketAddr) -> Result<Self> {
+    pub(super) fn open(exchange: SocketAddr) -> Result<Self> {
         let connected = TcpStream::connect_timeout(&exchange, CONNECT_TIMEOUT);
         let mut stream = connected.context("connecting to the exchange's feed")?;
         stream.set_nodelay(true).context("a socket option")?;
@@ -121,7 +121,7 @@ impl Feed {
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Answer`] for a line that cannot be read.
-    pub fn read(&mut self, mut visit: impl FnMut(Print<'_>)) -> Result<bool> {
+    pub(super) fn read(&mut self, mut visit: impl FnMut(Print<'_>)) -> Result<bool> {
         if self.fill()?.is_none() {
             return Ok(false);
         }
@@ -146,7 +146,7 @@ impl Feed {
 }
 
 /// The data of a price event as every measured server sends it.
-pub fn write_data(out: &mut Vec<u8>, print: Print<'_>) {
+pub(super) fn write_data(out: &mut Vec<u8>, print: Print<'_>) {
     let Print { symbol, price_cents, timestamp_micros } = print;
     // Writing to a vector cannot fail.
     let _ = write!(

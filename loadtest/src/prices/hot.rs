@@ -14,7 +14,7 @@ use crate::{
 
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct HotArgs {
+pub(super) struct HotArgs {
     /// Numbers of clients
     #[arg(long, value_delimiter = ',', default_value = "1000,10000", value_name = "COUNTS")]
     clients: Vec<usize>,
@@ -30,7 +30,7 @@ pub struct HotArgs {
 
 /// Medians of one number of clients at one rate.
 #[derive(Debug, Clone)]
-pub struct Point {
+pub(super) struct Point {
     /// How many clients.
     pub clients: usize,
     /// Prints a second that were asked for.
@@ -47,7 +47,11 @@ pub struct Point {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(arguments: &HotArgs, options: &LoadOptions, interrupt: &Interrupt) -> Result<Value> {
+pub(super) fn run(
+    arguments: &HotArgs,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> Result<Value> {
     let mut points = Vec::new();
     for clients in &arguments.clients {
         for rate in &arguments.print_rates {
@@ -92,7 +96,7 @@ pub fn run(arguments: &HotArgs, options: &LoadOptions, interrupt: &Interrupt) ->
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn measure(
+pub(super) fn measure(
     clients: usize,
     print_rate: f64,
     options: &LoadOptions,
@@ -126,7 +130,7 @@ impl Point {
 
     /// For programs.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         json!({
             "clients": self.clients,
             "printsPerSecond": self.print_rate,

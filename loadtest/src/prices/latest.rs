@@ -14,7 +14,7 @@ use crate::{error::Result, phase::Interrupt};
 
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct LatestArgs {
+pub(super) struct LatestArgs {
     #[command(flatten)]
     shape: Shape,
     /// The server whose limit is looked for
@@ -38,7 +38,11 @@ pub struct LatestArgs {
 ///
 /// # Errors
 /// What keeps a session from its end.
-pub fn run(arguments: &LatestArgs, options: &LoadOptions, interrupt: &Interrupt) -> Result<Value> {
+pub(super) fn run(
+    arguments: &LatestArgs,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> Result<Value> {
     println!("{} clients of Longbow, mode=latest\n", arguments.shape.clients);
     print_head("round, speed");
     let goal =

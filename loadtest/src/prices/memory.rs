@@ -18,7 +18,7 @@ const LEAST_SLAB_BYTES: u64 = 16;
 
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct MemoryArgs {
+pub(super) struct MemoryArgs {
     /// Number of streams
     #[arg(long, default_value_t = 19_000, value_name = "COUNT")]
     clients: usize,
@@ -49,7 +49,11 @@ struct Reading {
 ///
 /// # Errors
 /// What keeps a session from its end.
-pub fn run(arguments: &MemoryArgs, options: &LoadOptions, interrupt: &Interrupt) -> Result<Value> {
+pub(super) fn run(
+    arguments: &MemoryArgs,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> Result<Value> {
     println!(
         "{} idle streams with {} symbols each, nearly no prints. User memory: growth of the \
          resident memory of a fresh server. Kernel memory: growth of the slab caches that sockets \

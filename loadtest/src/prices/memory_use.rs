@@ -27,7 +27,7 @@ const SOCKET_SLABS: [&str; 12] = [
 
 /// Resident memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ProcessMemory {
+pub(super) struct ProcessMemory {
     /// Heap, stacks and whatever else is its own.
     pub anonymous: u64,
     /// Shared with others: nginx keeps messages there.
@@ -39,7 +39,7 @@ impl ProcessMemory {
     ///
     /// # Errors
     /// The process is gone.
-    pub fn read(pid: i32) -> Result<Self> {
+    pub(super) fn read(pid: i32) -> Result<Self> {
         let status = Process::new(pid).and_then(|process| process.status());
         let status = status.map_err(io::Error::other).context("reading a process")?;
         let bytes = |kib: Option<u64>| kib.unwrap_or(0) * 1_024;
@@ -48,14 +48,14 @@ impl ProcessMemory {
 
     /// All of it.
     #[must_use]
-    pub const fn total(self) -> u64 {
+    pub(super) const fn total(self) -> u64 {
         self.anonymous + self.shared
     }
 }
 
 /// What the kernel holds, on the whole machine, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KernelMemory {
+pub(super) struct KernelMemory {
     /// Pages of TCP's send and receive queues (`/proc/net/sockstat`).
     pub queues: u64,
     /// Pages of each slab cache (`/proc/slabinfo`, which only root may read).
@@ -69,7 +69,7 @@ impl KernelMemory {
     ///
     /// # Errors
     /// A file of `/proc` that everybody may read cannot be read.
-    pub fn read() -> Result<Self> {
+    pub(super) fn read() -> Result<Self> {
         let sockstat = fs::read_to_string("/proc/net/sockstat").context("reading sockstat")?;
         let meminfo = Meminfo::current().map_err(io::Error::other).context("reading meminfo")?;
         let slabinfo = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
@@ -83,7 +83,7 @@ impl KernelMemory {
     /// Growth since `earlier` of the slab caches that sockets take from; of all of them where this
     /// process may not tell them apart.
     #[must_use]
-    pub fn socket_slab_growth(&self, earlier: &Self) -> u64 {
+    pub(super) fn socket_slab_growth(&self, earlier: &Self) -> u64 {
         if self.slabs.is_empty() {
             return self.all_slabs.saturating_sub(earlier.all_slabs);
         }
@@ -99,7 +99,7 @@ impl KernelMemory {
 
     /// The slab caches that grew since `earlier` by at least so many bytes.
     #[must_use]
-    pub fn grown_slabs(&self, earlier: &Self, least: u64) -> Vec<(String, u64)> {
+    pub(super) fn grown_slabs(&self, earlier: &Self, least: u64) -> Vec<(String, u64)> {
         let grown = self.slabs.iter().map(|(name, bytes)| {
             let before = earlier.slabs.get(name).copied().unwrap_or(0);
             (name.clone(), bytes.saturating_sub(before))
@@ -132,7 +132,7 @@ fn slabs(slabinfo: &str, page_bytes: u64) -> BTreeMap<String, u64> {
 
 /// Bytes that wait in the sockets between a server and its clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Queued {
+pub(super) struct Queued {
     /// Not sent or not acknowledged, in the server's sockets.
     pub by_server: u64,
     /// Not read, in the clients' sockets.
@@ -145,7 +145,7 @@ impl Queued {
     ///
     /// # Errors
     /// The list cannot be read.
-    pub fn read(server_port: u16) -> Result<Self> {
+    pub(super) fn read(server_port: u16) -> Result<Self> {
         let connections = procfs::net::tcp().map_err(io::Error::other);
         let mut queued = Self::default();
         for connection in connections.context("listing connections")? {

@@ -14,11 +14,11 @@ use crate::{
     phase::Interrupt,
 };
 
-pub mod axum_peer;
+pub(crate) mod axum_peer;
 mod capacity;
 mod contender;
 mod curves;
-pub mod exchange;
+pub(crate) mod exchange;
 mod feed;
 mod hot;
 mod latest;
@@ -29,12 +29,12 @@ mod picture;
 mod session;
 mod stalled;
 mod storm;
-pub mod unloaded;
+pub(crate) mod unloaded;
 mod window;
 
 /// Flags of `loadtest prices`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct PricesArgs {
+pub(crate) struct PricesArgs {
     #[command(subcommand)]
     scenario: Scenario,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct PricesArgs {
 
 /// Flags of every scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CommonArgs {
+pub(crate) struct CommonArgs {
     /// The longbow binary: exchange and server
     #[arg(long, global = true, default_value = "target/release/longbow", value_name = "PATH")]
     spawn: PathBuf,
@@ -102,7 +102,7 @@ enum Scenario {
 
 /// What every scenario is given.
 #[derive(Debug, Clone)]
-pub struct LoadOptions {
+pub(crate) struct LoadOptions {
     /// The `longbow` binary.
     pub program: PathBuf,
     /// Core of clients, exchange and feeds.
@@ -127,7 +127,7 @@ pub struct LoadOptions {
 
 /// One figure of several rounds: the median with the smallest and the largest.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// The middle one.
     pub median: f64,
     least: f64,
@@ -136,7 +136,7 @@ pub struct Summary {
 
 impl Summary {
     /// Of the figures that are numbers; without any it is not a number itself.
-    pub fn of(figures: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
         let figures: Vec<f64> = figures.filter(|figure| figure.is_finite()).collect();
         let of = |pick: fn(f64, f64) -> f64| figures.iter().copied().reduce(pick);
         let (least, most) = (of(f64::min), of(f64::max));
@@ -149,7 +149,7 @@ impl Summary {
 
     /// For people, with so many decimals.
     #[must_use]
-    pub fn text(&self, decimals: usize) -> String {
+    pub(crate) fn text(&self, decimals: usize) -> String {
         let Self { median, least, most } = self;
         if least == most {
             return format!("{median:.decimals$}");
@@ -159,7 +159,7 @@ impl Summary {
 
     /// For programs.
     #[must_use]
-    pub fn to_json(self) -> Value {
+    pub(crate) fn to_json(self) -> Value {
         json!({ "median": self.median, "least": self.least, "most": self.most })
     }
 }
@@ -168,7 +168,7 @@ impl Summary {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(arguments: &PricesArgs, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn run(arguments: &PricesArgs, interrupt: &Interrupt) -> Result<()> {
     let common = &arguments.common;
     let options = common.options()?;
     println!("machine: {}", cpu::machine());

@@ -35,7 +35,7 @@ const START_SECONDS: f64 = 10.0;
 
 /// What nginx is to be.
 #[derive(Debug, Clone)]
-pub struct NchanOptions {
+pub(super) struct NchanOptions {
     /// Core of the only worker.
     pub server_core: usize,
     /// Core of the publisher.
@@ -48,7 +48,7 @@ pub struct NchanOptions {
 
 /// A running nginx with its publisher. Dropping it stops both.
 #[derive(Debug)]
-pub struct Nchan {
+pub(super) struct Nchan {
     publisher: Option<JoinHandle<()>>,
     publishing: Arc<Publishing>,
     _master: Program,
@@ -76,7 +76,11 @@ impl Nchan {
     /// # Errors
     /// [`Error::Answer`] when nginx or nchan is not installed, [`Error::Timeout`] when it does not
     /// come up.
-    pub fn start(options: &NchanOptions, directory: &Path, interrupt: &Interrupt) -> Result<Self> {
+    pub(super) fn start(
+        options: &NchanOptions,
+        directory: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let module = module()?;
         let address = free_address()?;
         let home = directory.join("nchan");
@@ -108,7 +112,7 @@ impl Nchan {
     ///
     /// # Errors
     /// [`Error::Io`] when nginx cannot be reached.
-    pub fn publish(
+    pub(super) fn publish(
         &mut self,
         options: &NchanOptions,
         watchers: HashMap<String, u64>,
@@ -137,19 +141,19 @@ impl Nchan {
 
     /// Whether the publisher reads the feed.
     #[must_use]
-    pub fn is_feed_up(&self) -> bool {
+    pub(super) fn is_feed_up(&self) -> bool {
         self.publishing.feed_up.load(Ordering::Relaxed)
     }
 
     /// Events that the clients together must have got once nothing is under way.
     #[must_use]
-    pub fn owed(&self) -> u64 {
+    pub(super) fn owed(&self) -> u64 {
         self.publishing.owed.load(Ordering::Relaxed)
     }
 
     /// Publications that nginx refused.
     #[must_use]
-    pub fn refused(&self) -> u64 {
+    pub(super) fn refused(&self) -> u64 {
         self.publishing.refused.load(Ordering::Relaxed)
     }
 }

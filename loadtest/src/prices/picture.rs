@@ -18,7 +18,7 @@ const HEADROOM: f64 = 1.25;
 
 /// One line of a picture.
 #[derive(Debug, Clone)]
-pub struct Curve {
+pub(super) struct Curve {
     /// As the legend has it.
     pub name: &'static str,
     /// By the first coordinate, which has to be above zero.
@@ -29,7 +29,7 @@ pub struct Curve {
 ///
 /// # Errors
 /// [`crate::error::Error::Io`] when the file cannot be written.
-pub fn draw(file: &Path, title: &str, axes: (&str, &str), curves: &[Curve]) -> Result<()> {
+pub(super) fn draw(file: &Path, title: &str, axes: (&str, &str), curves: &[Curve]) -> Result<()> {
     let drawn = try_draw(file, title, axes, curves);
     drawn
         .map_err(|error| std::io::Error::other(error.to_string()))

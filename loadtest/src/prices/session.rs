@@ -29,7 +29,7 @@ const QUIET_SECONDS: f64 = 0.5;
 
 /// What the clients of a session are to be.
 #[derive(Debug, Clone, Copy)]
-pub struct Clients {
+pub(super) struct Clients {
     /// How many.
     pub count: usize,
     /// Symbols of each.
@@ -46,7 +46,7 @@ pub struct Clients {
 
 /// A running session. Dropping it stops everything.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub(super) struct Session<'a> {
     // Stopped in this order: see `Drop`.
     client: Option<Client>,
     /// What the clients are told.
@@ -77,7 +77,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// What keeps one of them from starting.
-    pub fn start(
+    pub(super) fn start(
         kind: Kind,
         options: &LoadOptions,
         symbols: usize,
@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Error::Timeout`], or what the clients fail with.
-    pub fn connect(&mut self, options: &LoadOptions, clients: Clients) -> Result<()> {
+    pub(super) fn connect(&mut self, options: &LoadOptions, clients: Clients) -> Result<()> {
         let only = clients.only.and_then(|only| self.exchange.place(only));
         let chosen = match only {
             Some(place) => vec![vec![place]; clients.count],
@@ -133,7 +133,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Error::Timeout`], or what the clients fail with.
-    pub fn wait_for_clients(&mut self) -> Result<()> {
+    pub(super) fn wait_for_clients(&mut self) -> Result<()> {
         let seconds = CONNECT_SECONDS.0 + CONNECT_SECONDS.1 * self.clients as f64;
         let wanted = self.clients;
         let has_ended = || self.client.as_ref().is_none_or(Client::has_ended);
@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Error::Timeout`] when it does not.
-    pub fn set_speed(&mut self, speed: f64) -> Result<()> {
+    pub(super) fn set_speed(&mut self, speed: f64) -> Result<()> {
         self.exchange.restart(speed, &self.directory.path, self.interrupt)?;
         let contender = &mut self.contender;
         if self.interrupt.wait_until(FIND_SECONDS, || contender.is_feed_up())? {
@@ -192,7 +192,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The server, the exchange or the clients have ended.
-    pub fn window(&mut self, seconds: f64) -> Result<Window> {
+    pub(super) fn window(&mut self, seconds: f64) -> Result<Window> {
         let interrupt = self.interrupt;
         self.window_with(|_| interrupt.sleep(seconds))
     }
@@ -201,7 +201,10 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The server, the exchange or the clients have ended, or what `meanwhile` returns.
-    pub fn window_with(&mut self, meanwhile: impl FnOnce(Moment) -> Result<()>) -> Result<Window> {
+    pub(super) fn window_with(
+        &mut self,
+        meanwhile: impl FnOnce(Moment) -> Result<()>,
+    ) -> Result<Window> {
         let lost_before = self.contender.lost()?;
         let before = self.edge()?;
         self.control.set(Phase::Measure);
@@ -249,7 +252,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The server or the clients have ended.
-    pub fn missing(&mut self) -> Result<Option<u64>> {
+    pub(super) fn missing(&mut self) -> Result<Option<u64>> {
         if self.contender.owed().is_none() {
             return Ok(None);
         }

@@ -22,7 +22,7 @@ const LOOK_SECONDS: f64 = 1.0;
 
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct StalledArgs {
+pub(super) struct StalledArgs {
     /// Number of clients; every second one stops reading
     #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
     clients: usize,
@@ -69,7 +69,11 @@ struct Round {
 ///
 /// # Errors
 /// What keeps a session from its end.
-pub fn run(arguments: &StalledArgs, options: &LoadOptions, interrupt: &Interrupt) -> Result<Value> {
+pub(super) fn run(
+    arguments: &StalledArgs,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> Result<Value> {
     println!(
         "every second one of {} clients stops reading for {} s; ages are those of the others\n",
         arguments.clients, arguments.stall

@@ -23,7 +23,7 @@ const FILL: (f64, f64) = (200.0, 2.0);
 
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct StormArgs {
+pub(super) struct StormArgs {
     /// Number of clients
     #[arg(long, default_value_t = 19_000, value_name = "COUNT")]
     clients: usize,
@@ -51,7 +51,11 @@ struct Round {
 ///
 /// # Errors
 /// What keeps a session from its end; [`Error::Timeout`] when the clients do not all come back.
-pub fn run(arguments: &StormArgs, options: &LoadOptions, interrupt: &Interrupt) -> Result<Value> {
+pub(super) fn run(
+    arguments: &StormArgs,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> Result<Value> {
     println!(
         "{} clients with {} of {} symbols close at once and connect again, one after the other, as \
          fast as one thread can; the clock runs from the first close until the last of them has a \

@@ -42,7 +42,7 @@ const MAX_PING_NANOS: u64 = 10_000_000_000;
 
 /// Flags of the scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct UnloadedArgs {
+pub(crate) struct UnloadedArgs {
     /// Number of clients
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     clients: usize,
@@ -64,7 +64,7 @@ pub struct UnloadedArgs {
 
 /// Flags of the process that answers pings.
 #[derive(Debug, Clone, clap::Args)]
-pub struct EchoArgs {
+pub(crate) struct EchoArgs {
     #[arg(long)]
     core: usize,
 }
@@ -73,7 +73,7 @@ pub struct EchoArgs {
 ///
 /// # Errors
 /// What keeps a session from its end.
-pub fn run(
+pub(crate) fn run(
     arguments: &UnloadedArgs,
     options: &LoadOptions,
     interrupt: &Interrupt,
@@ -189,7 +189,7 @@ fn ping(address: SocketAddr, seconds: f64, interrupt: &Interrupt) -> Result<Hist
 ///
 /// # Errors
 /// The system has no socket or thread.
-pub fn run_echo(arguments: &EchoArgs) -> Result<()> {
+pub(crate) fn run_echo(arguments: &EchoArgs) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening")?;
     let address = listener.local_addr().context("own address")?;
     let core = arguments.core;

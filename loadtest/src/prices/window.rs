@@ -16,7 +16,7 @@ const OTHERS_SEEN: f64 = 0.1;
 
 /// One window.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub(super) struct Window {
     /// Which server.
     pub kind: Kind,
     /// How many clients there were.
@@ -49,46 +49,46 @@ pub struct Window {
 impl Window {
     /// Prices that arrived, a second.
     #[must_use]
-    pub fn delivered_per_second(&self) -> f64 {
+    pub(super) fn delivered_per_second(&self) -> f64 {
         self.seen.prices as f64 / self.seen.seconds
     }
 
     /// Age of a price at its arrival, in milliseconds.
     #[must_use]
-    pub fn age_millis(&self, quantile: f64) -> f64 {
+    pub(super) fn age_millis(&self, quantile: f64) -> f64 {
         self.seen.ages.value_at_quantile(quantile) as f64 / 1_000.0
     }
 
     /// CPU microseconds of the sending threads for each send, or, where sends are not counted, for
     /// each price.
     #[must_use]
-    pub fn sender_micros(&self) -> f64 {
+    pub(super) fn sender_micros(&self) -> f64 {
         let sends = self.sends_per_second.unwrap_or_else(|| self.delivered_per_second());
         self.sender_cores / sends * 1e6
     }
 
     /// CPU microseconds of the sending threads for each price that arrived.
     #[must_use]
-    pub fn sender_micros_per_price(&self) -> f64 {
+    pub(super) fn sender_micros_per_price(&self) -> f64 {
         self.sender_cores / self.delivered_per_second() * 1e6
     }
 
     /// Whether the clients, the exchange and the feed, which share a core, had hardly any time left
     /// while the server had.
     #[must_use]
-    pub fn is_client_limited(&self) -> bool {
+    pub(super) fn is_client_limited(&self) -> bool {
         self.client_core > CORE_FULL && self.sender_cores < SERVER_WAITS
     }
 
     /// Whether something was lost: told by the server, or to a client.
     #[must_use]
-    pub const fn has_loss(&self) -> bool {
+    pub(super) const fn has_loss(&self) -> bool {
         self.lost > 0 || self.seen.gaps > 0 || self.seen.closed > 0
     }
 
     /// Everything.
     #[must_use]
-    pub fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         let seen = &self.seen;
         json!({
             "server": self.kind.into_str(),
@@ -125,7 +125,7 @@ impl Window {
 
 /// Prints the head of a table of windows; the first column is the caller's. `client%` is the client
 /// thread, `core%` all that shares its core.
-pub fn print_head(first: &str) {
+pub(super) fn print_head(first: &str) {
     println!(
         "{first:<14} {:<13} {:>9} {:>10} {:>9} {:>8} {:>8} {:>8} {:>6} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6}  ",
         "server",
@@ -146,7 +146,7 @@ pub fn print_head(first: &str) {
 }
 
 /// Prints one window.
-pub fn print_window(first: &str, window: &Window, remark: &str) {
+pub(super) fn print_window(first: &str, window: &Window, remark: &str) {
     let others = if window.others > OTHERS_SEEN {
         format!(" (other programs took {:.0} % of a core)", window.others * 100.0)
     } else {

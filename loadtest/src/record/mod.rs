@@ -31,7 +31,7 @@ const MAX_VIOLATIONS: usize = 20;
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Requests sent.
     pub requests: u64,
     /// Requests without an answer.
@@ -44,7 +44,7 @@ pub struct Counts {
 
 /// Everything seen so far, shared by all clients.
 #[derive(Debug)]
-pub struct Histories {
+pub(crate) struct Histories {
     ticks: AtomicU64,
     rules: Rules,
     inner: Mutex<Inner>,
@@ -64,7 +64,7 @@ struct Inner {
 
 /// When a request was sent, and by whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Sent {
+pub(crate) struct Sent {
     pub client: usize,
     pub user: usize,
     pub invoked: u64,
@@ -72,23 +72,23 @@ pub struct Sent {
 
 impl Histories {
     /// Without any operation yet.
-    pub fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self { ticks: AtomicU64::new(1), rules, inner: Mutex::default() }
     }
 
     /// A moment: later than all that were taken before.
-    pub fn tick(&self) -> u64 {
+    pub(crate) fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
 
     /// Notes that a client is about to send a request.
-    pub fn send(&self, client: usize, user: usize) -> Sent {
+    pub(crate) fn send(&self, client: usize, user: usize) -> Sent {
         self.lock().counts.requests += 1;
         Sent { client, user, invoked: self.tick() }
     }
 
     /// Notes that an order is about to be asked for, so that whoever sees it knows it.
-    pub fn expect(&self, user: usize, terms: &Terms) {
+    pub(crate) fn expect(&self, user: usize, terms: &Terms) {
         let mut inner = self.lock();
         let key = terms.client_order_id.clone();
         let inner = &mut *inner;
@@ -103,7 +103,7 @@ impl Histories {
     }
 
     /// What came of `POST /order`. True when the server answered.
-    pub fn created(&self, sent: Sent, terms: &Terms, answer: Option<&Answer>) -> bool {
+    pub(crate) fn created(&self, sent: Sent, terms: &Terms, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, &terms.client_order_id);
         let Some(answer) = answer else {
             entry.lost(Request::Create);
@@ -123,7 +123,7 @@ impl Histories {
     }
 
     /// What came of `POST /order` with the key of an acknowledged order and another body.
-    pub fn conflicted(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
+    pub(crate) fn conflicted(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, key);
         let Some(answer) = answer else {
             entry.inner.counts.unanswered += 1;
@@ -142,7 +142,7 @@ impl Histories {
     }
 
     /// What came of `GET /order/:id`.
-    pub fn read(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
+    pub(crate) fn read(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, key);
         let Some(answer) = answer else {
             entry.inner.counts.unanswered += 1;
@@ -161,7 +161,7 @@ impl Histories {
     }
 
     /// What came of `DELETE /order/:id`.
-    pub fn cancelled(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
+    pub(crate) fn cancelled(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, key);
         let Some(answer) = answer else {
             entry.lost(Request::Cancel);
@@ -189,7 +189,7 @@ impl Histories {
     }
 
     /// What came of `GET /orders` from `cursor` on. The page, where there is one.
-    pub fn listed(
+    pub(crate) fn listed(
         &self,
         sent: Sent,
         cursor: Option<&str>,
@@ -239,7 +239,7 @@ impl Histories {
     }
 
     /// One of a user's newest orders, and its id where that is known.
-    pub fn pick(&self, user: usize, random: u64) -> Option<(Terms, Option<String>, bool)> {
+    pub(crate) fn pick(&self, user: usize, random: u64) -> Option<(Terms, Option<String>, bool)> {
         let inner = self.lock();
         let recent = inner.recent.get(&user)?;
         let place = random.checked_rem(recent.len() as u64)?;
@@ -249,7 +249,7 @@ impl Histories {
     }
 
     /// Order and terms of an id.
-    pub fn by_id(&self, user: usize, order_id: &str) -> Option<(Terms, Option<Order>)> {
+    pub(crate) fn by_id(&self, user: usize, order_id: &str) -> Option<(Terms, Option<Order>)> {
         let inner = self.lock();
         let key = inner.by_id.get(&(user, order_id.to_owned()))?;
         let record = inner.records.get(&(user, key.clone()))?;
@@ -257,12 +257,12 @@ impl Histories {
     }
 
     /// The order of a key as its newest version was shown, and its id.
-    pub fn order_id(&self, user: usize, key: &str) -> Option<String> {
+    pub(crate) fn order_id(&self, user: usize, key: &str) -> Option<String> {
         self.lock().records.get(&(user, key.to_owned()))?.order_id.clone()
     }
 
     /// Notes something that must not be, with the history of the order that it is about.
-    pub fn violate(&self, name: Option<&Name>, what: &str) {
+    pub(crate) fn violate(&self, name: Option<&Name>, what: &str) {
         let mut inner = self.lock();
         let history = name.and_then(|name| Some(inner.records.get(name)?.history(name)));
         inner.violate(format!("{what}\n{}", history.unwrap_or_default()));
@@ -270,7 +270,7 @@ impl Histories {
 
     /// Checks every history that has grown. With `quiet`, no request is on its way, and what each
     /// order was shown as last is where its next history begins.
-    pub fn check(&self, quiet: bool) {
+    pub(crate) fn check(&self, quiet: bool) {
         let mut inner = self.lock();
         let inner = &mut *inner;
         for name in std::mem::take(&mut inner.unchecked) {
@@ -290,17 +290,17 @@ impl Histories {
     }
 
     /// What must not be, so far.
-    pub fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
     }
 
     /// What was counted.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.lock().counts
     }
 
     /// Orders that were asked for, and how many of them were acknowledged.
-    pub fn orders(&self) -> (usize, usize) {
+    pub(crate) fn orders(&self) -> (usize, usize) {
         let inner = self.lock();
         let acknowledged = inner.records.values().filter(|record| record.acknowledged).count();
         (inner.records.len(), acknowledged)

@@ -39,7 +39,7 @@ pub(in crate::http) struct NewOrder {
 }
 
 impl NewOrder {
-    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
         const KNOWN: [&str; 6] =
             ["position", "symbol", "numShares", "priceInCents", "timeInForce", "clientOrderId"];
         let fields = Fields::parse(body, &KNOWN)?;

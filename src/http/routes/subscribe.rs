@@ -37,7 +37,7 @@ pub(in crate::http) struct Subscription {
 
 impl Subscription {
     /// Parses the body of `POST /subscribe`.
-    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
         let fields = Fields::parse(body, &["symbols", "maxRate", "mode", "heartbeat"])?;
         let symbols = fields.texts("symbols", "a symbol")?.ok_or_else(|| no_symbols(0))?;
         let mode = |value: &Value| value.as_str()?.parse().ok();
@@ -207,7 +207,7 @@ pub(super) struct LastEventId {
 }
 
 impl LastEventId {
-    pub fn parse(id: &str) -> Self {
+    pub(super) fn parse(id: &str) -> Self {
         let present = |half: &str| (!half.is_empty()).then(|| half.to_owned());
         match id.rsplit_once(char::from(ID_SEPARATOR)) {
             None => Self { prices: present(id), orders: None },

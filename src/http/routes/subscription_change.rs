@@ -22,7 +22,7 @@ pub(in crate::http) struct Change {
 }
 
 impl Change {
-    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
         let fields = Fields::parse(body, &["add", "remove"])?;
         let names = |field| {
             let given = fields.texts(field, "a symbol")?.unwrap_or_default();

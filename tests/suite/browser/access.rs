@@ -17,7 +17,7 @@ const AUDIT: &str = "axe.run(document, { resultTypes: ['violations'] }).then(({ 
         `${id}: ${target}: ${failureSummary}`)).join('\\n')));";
 
 /// Lets axe-core look at what is on show, in both themes and at both widths.
-pub fn audit(browser: &Browser, view: &str) -> Outcome<()> {
+pub(super) fn audit(browser: &Browser, view: &str) -> Outcome<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/test-tools/node_modules/axe-core/axe.min.js");
     let axe = std::fs::read_to_string(script)

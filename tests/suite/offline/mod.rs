@@ -14,14 +14,14 @@ use crate::support::{Exchange, Server, run};
 
 /// What a command has said.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     pub code: i32,
     pub lines: Vec<String>,
     pub errors: String,
 }
 
 /// Runs a command on the records of a data directory.
-pub fn command(name: &str, data: &Path, postgres: Option<&str>) -> Said {
+pub(crate) fn command(name: &str, data: &Path, postgres: Option<&str>) -> Said {
     let mut arguments = vec![name, "--data-dir", data.to_str().unwrap()];
     if let Some(postgres) = postgres {
         arguments.extend(["--postgres", postgres]);
@@ -36,14 +36,14 @@ pub fn command(name: &str, data: &Path, postgres: Option<&str>) -> Said {
 }
 
 /// The command goes through and says one line.
-pub fn succeed(name: &str, data: &Path, postgres: &str) -> String {
+pub(crate) fn succeed(name: &str, data: &Path, postgres: &str) -> String {
     let said = command(name, data, Some(postgres));
     assert_eq!((said.code, said.lines.len()), (0, 1), "{said:?}");
     said.lines.into_iter().next().unwrap()
 }
 
 /// The records agree, with Postgres and without, also when they are compared by few orders at a time.
-pub fn assert_agree(data: &Path, postgres: &str) {
+pub(crate) fn assert_agree(data: &Path, postgres: &str) {
     let servers: PostgresServers = postgres.parse().unwrap();
     let few = OfflineOptions { max_orders_in_memory: 2, ..OfflineOptions::new(data) };
     let mut lines = Vec::new();
@@ -60,7 +60,7 @@ pub fn assert_agree(data: &Path, postgres: &str) {
 }
 
 /// Verify finds exactly these differences, each of which has these parts, in any order of them.
-pub fn assert_differ(data: &Path, postgres: &str, expected: &[&[&str]]) {
+pub(crate) fn assert_differ(data: &Path, postgres: &str, expected: &[&[&str]]) {
     let said = command("verify", data, Some(postgres));
     assert_eq!(said.code, 1, "{said:?}");
     for parts in expected {
@@ -75,19 +75,19 @@ pub fn assert_differ(data: &Path, postgres: &str, expected: &[&[&str]]) {
     assert!(said.errors.contains(&count), "{}", said.errors);
 }
 
-pub fn id(order: &Value) -> &str {
+pub(crate) fn id(order: &Value) -> &str {
     order["orderId"].as_str().unwrap()
 }
 
 /// A body that rests until it is cancelled, with the user's own key.
-pub fn keyed(key: &str) -> Value {
+pub(crate) fn keyed(key: &str) -> Value {
     json!({
         "position": "buy", "symbol": "IBM", "numShares": 5, "priceInCents": 1, "clientOrderId": key,
     })
 }
 
 /// Lets the exchange do this to the next order, and nothing else.
-pub fn misbehave(exchange: &Exchange, orders: &Value) {
+pub(crate) fn misbehave(exchange: &Exchange, orders: &Value) {
     let request = Request::put(format!("{}/admin/faults", exchange.address));
     let body = json!({ "orders": orders }).to_string().into_bytes();
     let request = request.header("content-type", "application/json").body(body).unwrap();
@@ -95,7 +95,7 @@ pub fn misbehave(exchange: &Exchange, orders: &Value) {
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
-pub fn market(client: &Client, symbol: &str, shares: u64) -> Value {
+pub(crate) fn market(client: &Client, symbol: &str, shares: u64) -> Value {
     let order = json!({"position": "buy", "symbol": symbol, "numShares": shares});
     let answer = client.post("/order", &order);
     assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
@@ -103,7 +103,7 @@ pub fn market(client: &Client, symbol: &str, shares: u64) -> Value {
 }
 
 /// Orders of these users that rest, were filled, cancelled and rejected.
-pub struct Traffic {
+pub(crate) struct Traffic {
     pub resting: Value,
     pub filled: Value,
     pub cancelled: Value,
@@ -111,7 +111,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    pub fn of(server: &Server, data: &Path, (exchange, user): (&Exchange, &str)) -> Self {
+    pub(crate) fn of(server: &Server, data: &Path, (exchange, user): (&Exchange, &str)) -> Self {
         let client = server.user(data, user);
         let placed = client.post("/order", &keyed("resting"));
         assert!(matches!(placed.status, 201 | 202), "{}", placed.text);

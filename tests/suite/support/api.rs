@@ -10,7 +10,7 @@ use super::PATIENCE;
 
 /// One answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub body: Value,
     pub text: String,
@@ -19,7 +19,7 @@ pub struct Answer {
 
 impl Answer {
     /// The order of an answer, which problems carry in a member.
-    pub fn order(&self) -> &Value {
+    pub(crate) fn order(&self) -> &Value {
         if self.body["order"].is_object() { &self.body["order"] } else { &self.body }
     }
 }
@@ -41,18 +41,18 @@ fn answer_of(agent: &Agent, request: Request<Vec<u8>>) -> Option<Answer> {
 }
 
 /// A GET without a user; `None` when nobody answers.
-pub fn get_anonymously(url: &str) -> Option<Answer> {
+pub(crate) fn get_anonymously(url: &str) -> Option<Answer> {
     answer_of(&agent(), Request::get(url).body(Vec::new()).expect("a valid request"))
 }
 
 /// Sends a request as it is; `None` when nobody answers.
-pub fn send(request: Request<Vec<u8>>) -> Option<Answer> {
+pub(crate) fn send(request: Request<Vec<u8>>) -> Option<Answer> {
     answer_of(&agent(), request)
 }
 
 /// Asks again and again until there is an answer. Each question is a request of its own, so this
 /// waits on the server, not on a clock.
-pub fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = question() {
@@ -64,19 +64,19 @@ pub fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
 }
 
 /// One user's client on a kept-alive connection.
-pub struct Client {
+pub(crate) struct Client {
     agent: Agent,
     pub address: String,
     pub token: String,
 }
 
 impl Client {
-    pub fn new(address: &str, token: &str) -> Self {
+    pub(crate) fn new(address: &str, token: &str) -> Self {
         Self { agent: agent(), address: address.to_owned(), token: token.to_owned() }
     }
 
     /// Sends a request as it is; `None` when nobody answers.
-    pub fn try_send(&self, method: Method, path: &str, body: &[u8]) -> Option<Answer> {
+    pub(crate) fn try_send(&self, method: Method, path: &str, body: &[u8]) -> Option<Answer> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.address))
@@ -87,29 +87,29 @@ impl Client {
         answer_of(&self.agent, request)
     }
 
-    pub fn send(&self, method: Method, path: &str, body: &[u8]) -> Answer {
+    pub(crate) fn send(&self, method: Method, path: &str, body: &[u8]) -> Answer {
         self.try_send(method, path, body).unwrap_or_else(|| panic!("no answer from {path}"))
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, b"")
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, body.to_string().as_bytes())
     }
 
-    pub fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, b"")
     }
 
     /// A limit order far from the market, which rests until it is cancelled.
-    pub fn place_resting(&self, symbol: &str) -> Value {
+    pub(crate) fn place_resting(&self, symbol: &str) -> Value {
         self.place_resting_for(symbol, "submitted")
     }
 
     /// The same, until it has another status.
-    pub fn place_resting_for(&self, symbol: &str, status: &str) -> Value {
+    pub(crate) fn place_resting_for(&self, symbol: &str, status: &str) -> Value {
         let order =
             json!({"position": "buy", "symbol": symbol, "numShares": 10, "priceInCents": 1});
         let answer = self.post("/order", &order);
@@ -118,21 +118,21 @@ impl Client {
         self.await_status(answer.body["orderId"].as_str().expect("an id"), status)
     }
 
-    pub fn order(&self, id: &str) -> Value {
+    pub(crate) fn order(&self, id: &str) -> Value {
         let answer = self.get(&format!("/order/{id}"));
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.body
     }
 
     /// Waits until an order has a status.
-    pub fn await_status(&self, id: &str, status: &str) -> Value {
+    pub(crate) fn await_status(&self, id: &str, status: &str) -> Value {
         until(&format!("order {id} to be {status}"), || {
             Some(self.order(id)).filter(|order| order["status"] == status)
         })
     }
 
     /// Every order of the user, newest first, over as many pages as it takes.
-    pub fn all_orders(&self) -> Vec<Value> {
+    pub(crate) fn all_orders(&self) -> Vec<Value> {
         let mut orders = Vec::new();
         let mut cursor = String::new();
         loop {

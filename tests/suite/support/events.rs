@@ -10,7 +10,7 @@ use super::PATIENCE;
 
 /// One block of a stream.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Event {
+pub(crate) struct Event {
     /// Its `event:`; empty for a block without one.
     pub name: String,
     /// Its `data:`.
@@ -22,7 +22,7 @@ pub struct Event {
 }
 
 /// An open stream.
-pub struct EventStream {
+pub(crate) struct EventStream {
     lines: BufReader<TcpStream>,
     /// Status line and headers.
     pub head: Vec<String>,
@@ -30,7 +30,7 @@ pub struct EventStream {
 
 impl EventStream {
     /// `POST /subscribe` for these symbols.
-    pub fn subscribe(address: &str, token: &str, symbols: &[&str]) -> Self {
+    pub(crate) fn subscribe(address: &str, token: &str, symbols: &[&str]) -> Self {
         let body = serde_json::json!({ "symbols": symbols }).to_string();
         Self::send(
             address,
@@ -43,7 +43,7 @@ impl EventStream {
     }
 
     /// `GET /subscribe` with a query and more headers.
-    pub fn get(address: &str, token: &str, query: &str, headers: &str) -> Self {
+    pub(crate) fn get(address: &str, token: &str, query: &str, headers: &str) -> Self {
         Self::send(
             address,
             &format!(
@@ -54,7 +54,7 @@ impl EventStream {
     }
 
     /// Sends a request as it is and reads the head of the answer.
-    pub fn send(address: &str, request: &str) -> Self {
+    pub(crate) fn send(address: &str, request: &str) -> Self {
         let mut stream = Self { lines: BufReader::new(connect(address)), head: Vec::new() };
         stream.write(request);
         stream.read_head();
@@ -62,7 +62,7 @@ impl EventStream {
     }
 
     /// Sends a request and returns all that comes until the server closes.
-    pub fn until_closed(address: &str, request: &str) -> String {
+    pub(crate) fn until_closed(address: &str, request: &str) -> String {
         let mut connection = connect(address);
         connection.write_all(request.as_bytes()).expect("the request is taken");
         let mut answer = String::new();
@@ -74,23 +74,23 @@ impl EventStream {
     }
 
     /// Breaks the connection off, as a client does whose process is gone.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(self.lines.get_ref());
         socket.set_linger(Some(Duration::ZERO)).expect("a setting that every socket has");
     }
 
     /// Ends the way to the server and leaves the way back open.
-    pub fn end_of_requests(&self) {
+    pub(crate) fn end_of_requests(&self) {
         self.lines.get_ref().shutdown(Shutdown::Write).expect("the server is there");
     }
 
     /// Sends more on the same connection.
-    pub fn write(&mut self, request: &str) {
+    pub(crate) fn write(&mut self, request: &str) {
         self.lines.get_mut().write_all(request.as_bytes()).expect("the request is taken");
     }
 
     /// Reads the head of an answer.
-    pub fn read_head(&mut self) {
+    pub(crate) fn read_head(&mut self) {
         self.head.clear();
         loop {
             let line = read_line(&mut self.lines).expect("a head");
@@ -102,7 +102,7 @@ impl EventStream {
     }
 
     /// Reads the body of an answer that has a `Content-Length`.
-    pub fn skip_body(&mut self) {
+    pub(crate) fn skip_body(&mut self) {
         let length = self
             .head
             .iter()
@@ -115,7 +115,7 @@ impl EventStream {
     }
 
     /// The next block or comment; `None` once the server has closed the stream.
-    pub fn next(&mut self) -> Option<Event> {
+    pub(crate) fn next(&mut self) -> Option<Event> {
         let mut event = Event::default();
         let mut any = false;
         loop {
@@ -144,7 +144,11 @@ impl EventStream {
     }
 
     /// Reads on until a block fits.
-    pub fn await_event(&mut self, what: &str, mut fits: impl FnMut(&Event) -> bool) -> Event {
+    pub(crate) fn await_event(
+        &mut self,
+        what: &str,
+        mut fits: impl FnMut(&Event) -> bool,
+    ) -> Event {
         loop {
             let event = self.next().unwrap_or_else(|| panic!("the stream ended before {what}"));
             if fits(&event) {
@@ -154,7 +158,7 @@ impl EventStream {
     }
 
     /// The next price of a symbol: cents and timestamp.
-    pub fn await_price(&mut self, symbol: &str) -> (i64, u64) {
+    pub(crate) fn await_price(&mut self, symbol: &str) -> (i64, u64) {
         let event = self.await_event(&format!("a price of {symbol}"), |event| {
             event.name == "price" && event.data["symbol"] == symbol
         });

@@ -12,7 +12,7 @@ use super::postgres::Database;
 use super::{Server, api};
 
 /// Users that place and cancel orders in the background.
-pub struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     placed: Arc<AtomicUsize>,
     traders: Vec<JoinHandle<Vec<String>>>,
@@ -20,12 +20,12 @@ pub struct Load {
 
 impl Load {
     /// So many users begin to trade.
-    pub fn start(server: &Server, data: &Path, users: usize) -> Self {
+    pub(crate) fn start(server: &Server, data: &Path, users: usize) -> Self {
         Self::start_with(server, data, (users, 100))
     }
 
     /// So many users begin to trade, with so many shares in each market order.
-    pub fn start_with(server: &Server, data: &Path, (users, shares): (usize, u64)) -> Self {
+    pub(crate) fn start_with(server: &Server, data: &Path, (users, shares): (usize, u64)) -> Self {
         let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let start = |number| {
             let client = server.user(data, &format!("trader-{number}"));
@@ -37,18 +37,18 @@ impl Load {
     }
 
     /// How many orders were placed so far.
-    pub fn placed(&self) -> usize {
+    pub(crate) fn placed(&self) -> usize {
         self.placed.load(Ordering::Relaxed)
     }
 
     /// Waits until so many more orders are placed.
-    pub fn await_more(&self, orders: usize) {
+    pub(crate) fn await_more(&self, orders: usize) {
         let wanted = self.placed() + orders;
         api::until(&format!("{wanted} orders"), || (self.placed() >= wanted).then_some(()));
     }
 
     /// Lets them stop; gives the ids of all orders that were recorded.
-    pub fn end(self) -> Vec<String> {
+    pub(crate) fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         let traders = self.traders.into_iter();
         traders.flat_map(|trader| trader.join().expect("nothing surprised it")).collect()
@@ -94,7 +94,7 @@ fn trade(
 }
 
 /// Each of these orders is in one of the databases.
-pub fn assert_kept(databases: &[&Database], ids: &[String]) {
+pub(crate) fn assert_kept(databases: &[&Database], ids: &[String]) {
     let query = format!(
         "SELECT count(*) FROM orders WHERE order_id = ANY ('{{{}}}'::uuid[])",
         ids.join(",")

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The exchange; gone when it is dropped.
-pub struct Market {
+pub(crate) struct Market {
     /// `http://host:port`.
     pub address: String,
     listen: SocketAddr,
@@ -45,7 +45,7 @@ struct Session {
 
 impl Market {
     /// An exchange that lists these symbols, on a free port.
-    pub fn start(symbols: &[&str]) -> Self {
+    pub(crate) fn start(symbols: &[&str]) -> Self {
         let book = Book {
             symbols: symbols.iter().map(|&name| name.to_owned()).collect(),
             session: Mutex::new(Session { number: 1, lines: Vec::new() }),
@@ -60,7 +60,7 @@ impl Market {
     }
 
     /// A trade: it is on the feed when this returns. Gives its sequence.
-    pub fn print(&self, symbol: &str, price_cents: i64) -> u64 {
+    pub(crate) fn print(&self, symbol: &str, price_cents: i64) -> u64 {
         let mut session = self.book.lock();
         let sequence = session.lines.len() as u64 + 1;
         let line = json!({
@@ -75,12 +75,12 @@ impl Market {
     }
 
     /// The name of the feed session.
-    pub fn session(&self) -> String {
+    pub(crate) fn session(&self) -> String {
         self.book.lock().number.to_string()
     }
 
     /// Forgets all lines and begins another session; readers of the old one are cut off.
-    pub fn begin_session(&mut self) {
+    pub(crate) fn begin_session(&mut self) {
         self.go_away();
         let mut session = self.book.lock();
         *session = Session { number: session.number + 1, lines: Vec::new() };
@@ -89,14 +89,14 @@ impl Market {
     }
 
     /// Closes every connection and listens no more.
-    pub fn go_away(&mut self) {
+    pub(crate) fn go_away(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(HEARTBEAT);
         }
     }
 
     /// Listens again where it did.
-    pub fn come_back(&mut self) {
+    pub(crate) fn come_back(&mut self) {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind(self.listen));

@@ -8,23 +8,23 @@
     reason = "a test stops at the first surprise"
 )]
 
-pub mod api;
-pub mod clients;
-pub mod events;
-pub mod load;
-pub mod market;
-pub mod pgbouncer;
-pub mod ports;
-pub mod postgres;
-pub mod postgres_relay;
-pub mod proxy;
-pub mod relay;
-pub mod small_disk;
-pub mod stream_story;
-pub mod venue;
-pub mod wall_clock;
-pub mod webdriver;
-pub mod world;
+pub(crate) mod api;
+pub(crate) mod clients;
+pub(crate) mod events;
+pub(crate) mod load;
+pub(crate) mod market;
+pub(crate) mod pgbouncer;
+pub(crate) mod ports;
+pub(crate) mod postgres;
+pub(crate) mod postgres_relay;
+pub(crate) mod proxy;
+pub(crate) mod relay;
+pub(crate) mod small_disk;
+pub(crate) mod stream_story;
+pub(crate) mod venue;
+pub(crate) mod wall_clock;
+pub(crate) mod webdriver;
+pub(crate) mod world;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -34,10 +34,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything in a test.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program under test.
-pub fn longbow() -> Command {
+pub(crate) fn longbow() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longbow"));
     // Settings of whoever runs the tests must not reach the program.
     for (name, _) in std::env::vars_os() {
@@ -49,12 +49,12 @@ pub fn longbow() -> Command {
 }
 
 /// Runs the program to its end.
-pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
+pub(crate) fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
     longbow().args(arguments).output().expect("the program starts")
 }
 
 /// A running program, killed when it goes out of scope.
-pub struct Program {
+pub(crate) struct Program {
     process: Child,
     lines: Receiver<String>,
     errors: Receiver<String>,
@@ -62,14 +62,14 @@ pub struct Program {
 
 impl Program {
     /// Starts the program with these arguments.
-    pub fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
+    pub(crate) fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
         let mut command = longbow();
         command.args(arguments);
         Self::spawn(command)
     }
 
     /// Starts any program.
-    pub fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process =
             command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
@@ -79,7 +79,7 @@ impl Program {
     }
 
     /// Starts any program whose output goes where the command says. Its lines are nobody's.
-    pub fn spawn_unheard(mut command: Command) -> Self {
+    pub(crate) fn spawn_unheard(mut command: Command) -> Self {
         command.stdin(Stdio::null());
         let process =
             command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
@@ -88,7 +88,7 @@ impl Program {
     }
 
     /// Waits for a printed line that starts so and returns its rest.
-    pub fn await_line(&self, start: &str) -> String {
+    pub(crate) fn await_line(&self, start: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -104,7 +104,7 @@ impl Program {
     }
 
     /// Waits for the next printed line; `None` once the program prints no more.
-    pub fn next_line(&self) -> Option<String> {
+    pub(crate) fn next_line(&self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -113,7 +113,7 @@ impl Program {
     }
 
     /// Waits for a line of its log, or an error of it, that contains this.
-    pub fn await_error(&self, text: &str) -> String {
+    pub(crate) fn await_error(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -125,54 +125,54 @@ impl Program {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Kills it as a power cut would: nothing is flushed, nobody is told.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.kill_in_place();
     }
 
     /// Kills it where it is still borrowed.
-    pub fn kill_in_place(&mut self) {
+    pub(crate) fn kill_in_place(&mut self) {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it has ended");
     }
 
     /// Asks it to stop and waits for its end.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         self.ask_to_stop();
         self.wait()
     }
 
     /// Asks it to stop.
-    pub fn ask_to_stop(&self) {
+    pub(crate) fn ask_to_stop(&self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be asked");
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, signal).expect("it is there");
     }
 
     /// Stops it where it stands, as a debugger would. It can still be killed.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::STOP)
             .expect("it can be frozen");
     }
 
     /// Lets it go on where it was frozen.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it can go on");
     }
 
     /// The names of its threads; none once it has ended.
-    pub fn threads(&self) -> Vec<String> {
+    pub(crate) fn threads(&self) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
         let names = tasks
             .into_iter()
@@ -183,7 +183,7 @@ impl Program {
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         api::until("the program to end", || self.process.try_wait().expect("it can be asked"))
     }
 }
@@ -213,7 +213,7 @@ fn lines_of(output: impl Read + Send + 'static, is_shown: bool) -> Receiver<Stri
 }
 
 /// A server on free ports, by default with the simulated exchange inside.
-pub struct Server {
+pub(crate) struct Server {
     pub program: Program,
     /// `http://host:port` for clients.
     pub address: String,
@@ -223,17 +223,17 @@ pub struct Server {
 
 impl Server {
     /// Starts a server in a data directory and waits until it takes traffic.
-    pub fn start(data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
         Self::start_by(longbow(), data, more)
     }
 
     /// Starts a server, and waits only until it answers.
-    pub fn start_unready(data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start_unready(data: &Path, more: &[&str]) -> Self {
         Self::spawn(longbow(), data, more)
     }
 
     /// Starts a server that may have so many open files.
-    pub fn start_with_files(files: u64, data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start_with_files(files: u64, data: &Path, more: &[&str]) -> Self {
         let server = longbow();
         let mut shell = Command::new("sh");
         for (name, value) in server.get_envs() {
@@ -246,7 +246,7 @@ impl Server {
     }
 
     /// Starts a server by a command that ends with the program, and waits until it takes traffic.
-    pub fn start_by(command: Command, data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start_by(command: Command, data: &Path, more: &[&str]) -> Self {
         let server = Self::spawn(command, data, more);
         server.await_ready();
         server
@@ -281,19 +281,19 @@ impl Server {
     }
 
     /// The value of a metric on the operators' page, summed over its labels.
-    pub fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let url = format!("{}/metrics", self.admin);
         metric_of(&api::get_anonymously(&url).expect("the operators' page").text, name)
     }
 
     /// The client of a user, with a token made as an operator would.
-    pub fn user(&self, data: &Path, name: &str) -> api::Client {
+    pub(crate) fn user(&self, data: &Path, name: &str) -> api::Client {
         api::Client::new(&self.address, &token(data, name))
     }
 }
 
 /// The value of a metric on a page of them, summed over its labels.
-pub fn metric_of(page: &str, name: &str) -> u64 {
+pub(crate) fn metric_of(page: &str, name: &str) -> u64 {
     let start = format!("longbow_{name}");
     let values: Vec<u64> = page
         .lines()
@@ -307,7 +307,7 @@ pub fn metric_of(page: &str, name: &str) -> u64 {
 }
 
 /// A token made by the program itself.
-pub fn token(data: &Path, user: &str) -> String {
+pub(crate) fn token(data: &Path, user: &str) -> String {
     let data = data.to_str().expect("a printable path");
     let output = run(&["token", "--data-dir", data, "--user", user]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -315,19 +315,19 @@ pub fn token(data: &Path, user: &str) -> String {
 }
 
 /// The simulated exchange as a process of its own.
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub program: Program,
     pub address: String,
 }
 
 impl Exchange {
     /// Starts it on a free port.
-    pub fn start(data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
         Self::start_at(&ports::free_address(), data, more)
     }
 
     /// Starts it where an earlier one was.
-    pub fn start_at(listen: &str, data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start_at(listen: &str, data: &Path, more: &[&str]) -> Self {
         let data = data.to_str().expect("a printable path");
         let mut arguments =
             vec!["exchange", "--listen", listen, "--data-dir", data, "--universe", "5"];

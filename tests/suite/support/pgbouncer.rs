@@ -11,7 +11,7 @@ use super::ports::free_port;
 use super::postgres::{Database, Postgres, unprivileged_user};
 
 /// A running PgBouncer of Debian's.
-pub struct PgBouncer {
+pub(crate) struct PgBouncer {
     /// The database that it connects to.
     pub database: Database,
     _program: Program,
@@ -20,7 +20,7 @@ pub struct PgBouncer {
 
 impl PgBouncer {
     /// Starts one with this `pool_mode`, and more settings a line.
-    pub fn start(postgres: &Postgres, pool_mode: &str, more: &str) -> Self {
+    pub(crate) fn start(postgres: &Postgres, pool_mode: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (host, to) = postgres.address().split_once(':').map(own).expect("host and port");
         let own_port = free_port();

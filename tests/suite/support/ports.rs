@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// A port of 127.0.0.1 that nobody uses, another one each time.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     // Tests that start together begin at different places.
     let start = std::process::id().wrapping_mul(37);
@@ -21,6 +21,6 @@ pub fn free_port() -> u16 {
 }
 
 /// The same with its address.
-pub fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     format!("127.0.0.1:{}", free_port())
 }

@@ -17,7 +17,7 @@ const COMMITTED: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
 
 /// Where the connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// The commit does not reach Postgres.
     BeforeCommit,
     /// Postgres has committed, and its answer does not come back.
@@ -27,7 +27,7 @@ pub enum Cut {
 }
 
 /// Listens on a free port and passes every connection on.
-pub struct PostgresRelay {
+pub(crate) struct PostgresRelay {
     /// `host:port`.
     pub address: String,
     way: Arc<Way>,
@@ -44,7 +44,7 @@ struct Way {
 
 impl PostgresRelay {
     /// Starts a relay to `host:port`.
-    pub fn start(to: &str) -> Self {
+    pub(crate) fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let way = Way {
@@ -66,7 +66,7 @@ impl PostgresRelay {
     }
 
     /// A server that reaches Postgres this way and follows.
-    pub fn serve(postgres: &Postgres, data: &Path) -> (Self, Server) {
+    pub(crate) fn serve(postgres: &Postgres, data: &Path) -> (Self, Server) {
         let relay = Self::start(&postgres.address());
         let url = postgres.database().url.replace(&postgres.address(), &relay.address);
         let server = Server::start(data, &["--postgres", &url, "--migrate"]);
@@ -75,7 +75,7 @@ impl PostgresRelay {
     }
 
     /// Delivers what is late, and waits until Postgres has done with it.
-    pub fn deliver(&self) {
+    pub(crate) fn deliver(&self) {
         let late = self.way.late.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (mut server, bytes) = late.expect("something is late");
         server.write_all(&bytes).expect("Postgres takes it");
@@ -84,7 +84,7 @@ impl PostgresRelay {
     }
 
     /// Cuts the connection at the next commit, and waits until that is done.
-    pub fn cut_next(&self, cut: Cut) {
+    pub(crate) fn cut_next(&self, cut: Cut) {
         let done = self.way.done.load(Ordering::SeqCst);
         *self.way.lock() = Some(cut);
         api::until("a commit to be cut", || {

@@ -9,7 +9,7 @@ use super::ports::free_port;
 use super::{Program, Server, api};
 
 /// A proxy in front of a server.
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// `http://host:port`.
     pub address: String,
     program: Program,
@@ -18,7 +18,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Debian's nginx with `tuning/nginx.conf`.
-    pub fn nginx(server: &Server) -> Self {
+    pub(crate) fn nginx(server: &Server) -> Self {
         Self::start(server, "nginx.conf", |config, folder| {
             let more = format!("daemon off; pid {};", folder.join("pid").display());
             let mut command = Command::new("/usr/sbin/nginx");
@@ -28,7 +28,7 @@ impl Proxy {
     }
 
     /// Debian's HAProxy with `tuning/haproxy.cfg`.
-    pub fn haproxy(server: &Server) -> Self {
+    pub(crate) fn haproxy(server: &Server) -> Self {
         Self::start(server, "haproxy.cfg", |config, _| {
             let mut command = Command::new("/usr/sbin/haproxy");
             command.arg("-db").arg("-f").arg(config);
@@ -58,7 +58,7 @@ impl Proxy {
     }
 
     /// Waits until it reaches its server.
-    pub fn await_server(&self, token: &str) {
+    pub(crate) fn await_server(&self, token: &str) {
         let client = api::Client::new(&self.address, token);
         api::until("the proxy to reach its server", || {
             let answer = client.try_send(http::Method::GET, "/orders", b"")?;

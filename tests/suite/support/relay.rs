@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::PATIENCE;
 
 /// Listens on a free port and passes every connection on.
-pub struct Relay {
+pub(crate) struct Relay {
     /// `http://host:port`.
     pub address: String,
     way: Arc<Way>,
@@ -43,7 +43,7 @@ struct Passage {
 
 /// A request for a stream that came by.
 #[derive(Debug)]
-pub struct StreamRequest {
+pub(crate) struct StreamRequest {
     pub came: Instant,
     /// Its `Last-Event-ID`, which the client itself has put there.
     pub last_event_id: Option<String>,
@@ -52,7 +52,7 @@ pub struct StreamRequest {
 
 impl Relay {
     /// A way to a server, `http://host:port`.
-    pub fn start(to: &str) -> Self {
+    pub(crate) fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let to = to.strip_prefix("http://").expect("an http address").to_owned();
@@ -69,12 +69,12 @@ impl Relay {
     }
 
     /// Lets new connections wait until [`Self::release`].
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.way.lock().held = true;
     }
 
     /// Ends every connection that is open now.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for passage in &self.way.lock().passages {
             // Either may be closed already.
             let _gone = passage.server.shutdown(Shutdown::Both);
@@ -82,18 +82,18 @@ impl Relay {
     }
 
     /// Lets requests that begin so pass and loses their answers, until it is told otherwise.
-    pub fn lose_answers_to(&self, start: Option<&str>) {
+    pub(crate) fn lose_answers_to(&self, start: Option<&str>) {
         self.way.lock().lost = start.map(str::to_owned);
     }
 
     /// Lets connections pass again.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.way.lock().held = false;
         self.way.changed.notify_all();
     }
 
     /// The stream request number `count`, the first being 1, once it has come.
-    pub fn await_request(&self, count: usize) -> StreamRequest {
+    pub(crate) fn await_request(&self, count: usize) -> StreamRequest {
         self.way.wait_for(&format!("stream request {count}"), |traffic| {
             let requests = traffic.passages.iter().enumerate().filter_map(|(place, passage)| {
                 let asked = String::from_utf8_lossy(&passage.asked);
@@ -110,7 +110,7 @@ impl Relay {
     }
 
     /// What the server has answered to a request, once it contains a text.
-    pub fn await_answer(&self, request: &StreamRequest, text: &str) -> String {
+    pub(crate) fn await_answer(&self, request: &StreamRequest, text: &str) -> String {
         self.way.wait_for(&format!("an answer with {text:?}"), |traffic| {
             let passage = traffic.passages.get(request.passage)?;
             let answered = String::from_utf8_lossy(&passage.answered);
@@ -119,7 +119,7 @@ impl Relay {
     }
 
     /// When the answer to a request was over.
-    pub fn await_end(&self, request: &StreamRequest) -> Instant {
+    pub(crate) fn await_end(&self, request: &StreamRequest) -> Instant {
         let what = "the end of an answer";
         self.way.wait_for(what, |traffic| traffic.passages.get(request.passage)?.ended)
     }

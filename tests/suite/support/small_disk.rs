@@ -12,7 +12,7 @@ const RAN: &str = "ran";
 
 /// Runs the test of this name again where it may mount, and there hands it an empty file system with
 /// these options of tmpfs, such as `size=256m,mode=0755`.
-pub fn with_small_disk(name: &str, options: &str, test: impl FnOnce(&Path)) {
+pub(crate) fn with_small_disk(name: &str, options: &str, test: impl FnOnce(&Path)) {
     match std::env::var_os(INSIDE) {
         None => run_inside(name),
         Some(folder) => {
@@ -45,12 +45,12 @@ fn run_inside(name: &str) {
 }
 
 /// Writes a file until there is no room.
-pub fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     fill_up_to(path, 0);
 }
 
 /// Writes a file until so many bytes are free.
-pub fn fill_up_to(path: &Path, left_bytes: u64) {
+pub(crate) fn fill_up_to(path: &Path, left_bytes: u64) {
     let mut file = std::fs::File::create(path).expect("a file");
     // Large pieces first, and then the last page.
     for bytes in [1024 * 1024, 4096] {
@@ -66,7 +66,7 @@ pub fn fill_up_to(path: &Path, left_bytes: u64) {
 }
 
 /// Bytes that are free on the file system of a path.
-pub fn free_bytes(path: &Path) -> u64 {
+pub(crate) fn free_bytes(path: &Path) -> u64 {
     let disk = rustix::fs::statvfs(path).expect("a file system");
     disk.f_bavail * disk.f_frsize
 }

@@ -12,16 +12,16 @@ use super::relay::Relay;
 use super::{PATIENCE, Server, api, token};
 
 /// What the clients ask for.
-pub const PATH: &str = "/subscribe?symbols=SPY,IBM,BAC";
+pub(crate) const PATH: &str = "/subscribe?symbols=SPY,IBM,BAC";
 /// Whose streams they are.
-pub const USER: &str = "alice";
+pub(crate) const USER: &str = "alice";
 /// Prints in a row, each seen before the next is made.
 const PRINTS: usize = 20;
 /// How much too early a client's timer may fire.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
 
 /// A server and all around it: exchange - server - proxy, if any - relay - client.
-pub struct World {
+pub(crate) struct World {
     pub market: Market,
     pub server: Server,
     pub proxy: Option<Proxy>,
@@ -33,12 +33,12 @@ pub struct World {
 
 impl World {
     /// Starts a server that clients reach directly.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::behind(|_| None)
     }
 
     /// Behind a proxy that is started for the server.
-    pub fn behind(proxy: impl FnOnce(&Server) -> Option<Proxy>) -> Self {
+    pub(crate) fn behind(proxy: impl FnOnce(&Server) -> Option<Proxy>) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder");
         let market = Market::start(&["SPY", "IBM", "BAC"]);
         let server = Server::start(data.path(), &["--exchange", &market.address]);
@@ -52,19 +52,19 @@ impl World {
     }
 
     /// Where the clients connect to.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("{}{PATH}", self.relay.address)
     }
 
     /// Makes a print at a price that there has not been.
-    pub fn print(&mut self, symbol: &str) -> Print {
+    pub(crate) fn print(&mut self, symbol: &str) -> Print {
         self.last_cents += 1;
         let sequence = self.market.print(symbol, self.last_cents);
         Print { symbol: symbol.to_owned(), cents: self.last_cents, sequence }
     }
 
     /// The same, once whoever asks the server is told of it.
-    pub fn print_and_publish(&mut self, symbol: &str) -> Print {
+    pub(crate) fn print_and_publish(&mut self, symbol: &str) -> Print {
         let print = self.print(symbol);
         let user = api::Client::new(&self.server.address, &self.token);
         api::until("the price to be known", || {
@@ -76,7 +76,7 @@ impl World {
 
     /// Waits until the server has so many streams, with nothing sent meanwhile that could tell it
     /// of a closed socket.
-    pub fn await_streams(&self, count: u64) {
+    pub(crate) fn await_streams(&self, count: u64) {
         let said = || {
             let names = ["stream_sends_total", "stream_heartbeats_total"];
             names.map(|name| self.server.metric(name))
@@ -91,7 +91,7 @@ impl World {
 
 /// One trade.
 #[derive(Debug, PartialEq)]
-pub struct Print {
+pub(crate) struct Print {
     symbol: String,
     cents: i64,
     sequence: u64,
@@ -103,20 +103,20 @@ impl Print {
     }
 }
 
-pub fn expect_open(client: &mut impl SseClient) {
+pub(crate) fn expect_open(client: &mut impl SseClient) {
     let open = client.next();
     assert_eq!(open.name, "open", "{open:?}");
     assert_eq!(open.data["symbols"], json!(["SPY", "IBM", "BAC"]));
 }
 
-pub fn expect_print(client: &mut impl SseClient, print: &Print) -> Seen {
+pub(crate) fn expect_print(client: &mut impl SseClient, print: &Print) -> Seen {
     let seen = client.next();
     assert!(print.is(&seen), "{seen:?} is not {print:?}");
     seen
 }
 
 /// One price of each of these, in whatever order.
-pub fn expect_snapshot(client: &mut impl SseClient, prints: &[Print]) {
+pub(crate) fn expect_snapshot(client: &mut impl SseClient, prints: &[Print]) {
     let mut left: Vec<&Print> = prints.iter().collect();
     while !left.is_empty() {
         let seen = client.next();
@@ -134,7 +134,10 @@ fn retry_of(answer: &str) -> Duration {
 
 /// A new client sees what is known, then each print before the next is made, and ids that cover
 /// what it has seen. The relay's first request must be this client's.
-pub fn sees_each_print<C: SseClient>(world: &mut World, start: impl FnOnce(&World) -> C) -> C {
+pub(crate) fn sees_each_print<C: SseClient>(
+    world: &mut World,
+    start: impl FnOnce(&World) -> C,
+) -> C {
     let known = ["SPY", "IBM"].map(|symbol| world.print_and_publish(symbol));
     let mut client = start(world);
     expect_open(&mut client);
@@ -152,7 +155,7 @@ pub fn sees_each_print<C: SseClient>(world: &mut World, start: impl FnOnce(&Worl
 }
 
 /// Makes prints until the client knows an id that covers one of SPY; gives that id's sequence.
-pub fn await_id(world: &mut World, client: &mut impl SseClient) -> u64 {
+pub(crate) fn await_id(world: &mut World, client: &mut impl SseClient) -> u64 {
     let spy = world.print("SPY");
     expect_print(client, &spy);
     let deadline = Instant::now() + PATIENCE;
@@ -168,7 +171,7 @@ pub fn await_id(world: &mut World, client: &mut impl SseClient) -> u64 {
 }
 
 /// A client whose connection is cut comes back by itself and is told only what changed.
-pub fn resumes(world: &mut World, client: &mut impl SseClient) {
+pub(crate) fn resumes(world: &mut World, client: &mut impl SseClient) {
     let known = await_id(world, client);
     let before = world.relay.await_request(1);
     world.relay.hold();
@@ -188,7 +191,7 @@ pub fn resumes(world: &mut World, client: &mut impl SseClient) {
 }
 
 /// A client hears that the exchange is away, and that it is back.
-pub fn hears_of_the_feed(world: &mut World, client: &mut impl SseClient) {
+pub(crate) fn hears_of_the_feed(world: &mut World, client: &mut impl SseClient) {
     world.market.go_away();
     let down = client.next();
     assert_eq!((down.name.as_str(), &down.data), ("feed", &json!({"up": false})));
@@ -200,7 +203,7 @@ pub fn hears_of_the_feed(world: &mut World, client: &mut impl SseClient) {
 }
 
 /// A server that is stopped says goodbye and ends the stream. Gives the time of that.
-pub fn ends_with_goodbye(world: &mut World, client: &mut impl SseClient) -> Instant {
+pub(crate) fn ends_with_goodbye(world: &mut World, client: &mut impl SseClient) -> Instant {
     world.server.program.ask_to_stop();
     let goodbye = client.next();
     assert_eq!(goodbye.name, "goodbye", "{goodbye:?}");
@@ -212,7 +215,7 @@ pub fn ends_with_goodbye(world: &mut World, client: &mut impl SseClient) -> Inst
 /// A server that is stopped says goodbye. Its client comes back to the next one no earlier than it was
 /// told to, and learns that what it knew is void, because the exchange has begun another session
 /// meanwhile. Behind a proxy it comes while nobody is there and must not give up.
-pub fn comes_back_to_another_server(world: &mut World, client: &mut impl SseClient) {
+pub(crate) fn comes_back_to_another_server(world: &mut World, client: &mut impl SseClient) {
     await_id(world, client);
     let before = world.relay.await_request(1);
     if world.proxy.is_none() {

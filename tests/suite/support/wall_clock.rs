@@ -9,20 +9,20 @@ const PLACES: [&str; 2] = ["/usr/lib", "/usr/local/lib"];
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// A wall clock, so far from the true one as a file says.
-pub struct WallClock {
+pub(crate) struct WallClock {
     offset: PathBuf,
 }
 
 impl WallClock {
     /// A clock that shows the right time.
-    pub fn new(directory: &Path) -> Self {
+    pub(crate) fn new(directory: &Path) -> Self {
         let clock = Self { offset: directory.join("wall-clock") };
         clock.set(0);
         clock
     }
 
     /// Sets it, so many seconds from the true time.
-    pub fn set(&self, seconds: i64) {
+    pub(crate) fn set(&self, seconds: i64) {
         // The program may read at any moment, and is to see the one or the other.
         let new = self.offset.with_extension("new");
         std::fs::write(&new, format!("{seconds:+}s\n")).expect("a file of the test");
@@ -30,7 +30,7 @@ impl WallClock {
     }
 
     /// Makes a program see this clock.
-    pub fn show(&self, mut command: Command) -> Command {
+    pub(crate) fn show(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", library());
         command.env("FAKETIME_TIMESTAMP_FILE", &self.offset);
         command.env("FAKETIME_NO_CACHE", "1");

@@ -34,10 +34,10 @@ const BROWSER_FLAGS: [&str; 9] = [
 ];
 
 /// What can be told about a failed step of a test.
-pub type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// A browser with a fresh profile; both the driver and the browser end when it is dropped.
-pub struct Browser {
+pub(crate) struct Browser {
     client: Client,
     runtime: Runtime,
     // Dropped after the session, in this order: nothing may use what is already gone.
@@ -108,7 +108,7 @@ impl Drop for Browser {
 
 impl Browser {
     /// Starts a driver and a browser.
-    pub fn start() -> Outcome<Self> {
+    pub(crate) fn start() -> Outcome<Self> {
         let driver = Driver::start()?;
         let profile = tempfile::tempdir()?;
         let profile_flag = format!("--user-data-dir={}", profile.path().display());
@@ -136,22 +136,22 @@ impl Browser {
     }
 
     /// Opens an address and waits until it is loaded.
-    pub fn open(&self, address: &str) -> Outcome<()> {
+    pub(crate) fn open(&self, address: &str) -> Outcome<()> {
         self.wait(self.client.goto(address))
     }
 
     /// Loads the page again.
-    pub fn reload(&self) -> Outcome<()> {
+    pub(crate) fn reload(&self) -> Outcome<()> {
         self.wait(self.client.refresh())
     }
 
     /// Clicks the middle of the one element that a CSS selector names, as a user would.
-    pub fn click(&self, selector: &str) -> Outcome<()> {
+    pub(crate) fn click(&self, selector: &str) -> Outcome<()> {
         self.on_element(selector, async |element| element.click().await)
     }
 
     /// Replaces what an input holds by typing.
-    pub fn fill(&self, selector: &str, text: &str) -> Outcome<()> {
+    pub(crate) fn fill(&self, selector: &str, text: &str) -> Outcome<()> {
         self.on_element(selector, async |element| {
             element.clear().await?;
             element.send_keys(text).await
@@ -159,7 +159,7 @@ impl Browser {
     }
 
     /// Clicks twice on one place, so far apart.
-    pub fn double_click(&self, selector: &str, apart_ms: u64) -> Outcome<()> {
+    pub(crate) fn double_click(&self, selector: &str, apart_ms: u64) -> Outcome<()> {
         let [down, up] = [
             PointerAction::Down { button: MOUSE_BUTTON_LEFT },
             PointerAction::Up { button: MOUSE_BUTTON_LEFT },
@@ -175,7 +175,7 @@ impl Browser {
     }
 
     /// Presses Enter where the focus is, by a finger or as a key that is held down repeats itself.
-    pub fn press_enter(&self, is_repeated: bool) -> Outcome<()> {
+    pub(crate) fn press_enter(&self, is_repeated: bool) -> Outcome<()> {
         let key = |kind: &str| {
             json!({
                 "type": kind, "key": "Enter", "code": "Enter", "text": "\r",
@@ -190,47 +190,47 @@ impl Browser {
     }
 
     /// A command of the Chrome DevTools Protocol.
-    pub fn cdp(&self, command: &str, parameters: &Value) -> Outcome<Value> {
+    pub(crate) fn cdp(&self, command: &str, parameters: &Value) -> Outcome<Value> {
         let body = json!({ "cmd": command, "params": parameters });
         self.wait(self.client.issue_cmd(ChromeCommand { path: "goog/cdp/execute", body }))
     }
 
     /// Opens an empty page in another `tab` or `window` and goes there; returns its name.
-    pub fn open_another(&self, kind: &str) -> Outcome<String> {
+    pub(crate) fn open_another(&self, kind: &str) -> Outcome<String> {
         let name: String = self.wait(self.client.new_window(kind == "tab"))?.handle.into();
         self.go_to(&name)?;
         Ok(name)
     }
 
     /// The name of the tab or window in use.
-    pub fn current(&self) -> Outcome<String> {
+    pub(crate) fn current(&self) -> Outcome<String> {
         Ok(self.wait(self.client.window())?.into())
     }
 
     /// Closes the tab or window in use; another must be gone to then.
-    pub fn close(&self) -> Outcome<()> {
+    pub(crate) fn close(&self) -> Outcome<()> {
         self.wait(self.client.close_window())
     }
 
     /// Goes to a tab or a window, which comes to the front.
-    pub fn go_to(&self, name: &str) -> Outcome<()> {
+    pub(crate) fn go_to(&self, name: &str) -> Outcome<()> {
         self.wait(self.client.switch_to_window(name.try_into()?))
     }
 
     /// Runs the body of a function in the page and returns its result.
-    pub fn run(&self, body: &str) -> Outcome<Value> {
+    pub(crate) fn run(&self, body: &str) -> Outcome<Value> {
         self.wait(self.client.execute(body, Vec::new()))
     }
 
     /// Runs the body of a function in the page until it calls its one argument, and returns what it
     /// calls it with.
-    pub fn run_until_done(&self, body: &str) -> Outcome<Value> {
+    pub(crate) fn run_until_done(&self, body: &str) -> Outcome<Value> {
         self.wait(self.client.execute_async(body, Vec::new()))
     }
 
     /// Waits until the body of a function returns something true, asking again at each change of
     /// the page, and returns that. The error after [`WAIT_LIMIT`] shows what the page said.
-    pub fn wait_for(&self, what: &str, body: &str) -> Outcome<Value> {
+    pub(crate) fn wait_for(&self, what: &str, body: &str) -> Outcome<Value> {
         let script = format!(
             "const done = arguments[0];
              const probe = () => {{ {body} }};
@@ -253,7 +253,7 @@ impl Browser {
     }
 
     /// What the page and the browser have written to the console since the last call.
-    pub fn console(&self) -> Outcome<Vec<String>> {
+    pub(crate) fn console(&self) -> Outcome<Vec<String>> {
         let command = ChromeCommand { path: "se/log", body: json!({ "type": "browser" }) };
         let entries = self.wait(self.client.issue_cmd(command))?;
         let entries = entries.as_array().ok_or("a log that is no list")?.iter();

@@ -15,7 +15,7 @@ use super::{PATIENCE, Server};
 /// What webhooks are signed with.
 const SECRET: &str = "a secret that both sides know of!";
 
-pub struct World {
+pub(crate) struct World {
     pub venue: Venue,
     pub server: Server,
     pub alice: Client,
@@ -25,7 +25,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn start(more: &[&str]) -> Self {
+    pub(crate) fn start(more: &[&str]) -> Self {
         let (venue, data) = (Venue::start(), tempfile::tempdir().expect("a folder"));
         let secrets = data.path().join("secrets");
         std::fs::write(&secrets, format!("{SECRET}\n")).expect("a file");
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// The server's data directory.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         self.data.path()
     }
 
@@ -50,7 +50,7 @@ impl World {
     }
 
     /// Kills the server as a power cut would, lets the exchange go on alone and starts it again.
-    pub fn restart(&mut self, meanwhile: impl FnOnce(&Venue)) {
+    pub(crate) fn restart(&mut self, meanwhile: impl FnOnce(&Venue)) {
         self.server.program.kill_in_place();
         meanwhile(&self.venue);
         self.server = Self::serve(&self.venue, &self.data, &self.more);
@@ -59,12 +59,12 @@ impl World {
     }
 
     /// A limit order of Alice's to buy SPY at a dollar that the exchange has accepted.
-    pub fn buy(&self, shares: u64) -> String {
+    pub(crate) fn buy(&self, shares: u64) -> String {
         buy(&self.alice, "SPY", shares)
     }
 
     /// Waits until so many shares of an order of Alice's are filled.
-    pub fn await_filled(&self, id: &str, shares: u64) -> Value {
+    pub(crate) fn await_filled(&self, id: &str, shares: u64) -> Value {
         until(&format!("{shares} filled shares of {id}"), || {
             Some(self.alice.order(id)).filter(|order| order["filledShares"] == shares)
         })
@@ -72,12 +72,12 @@ impl World {
 
     /// Waits until the exchange was asked about each of these so often that the first answer from
     /// now on has long been taken.
-    pub fn await_answers_about(&self, ids: &[&str]) {
+    pub(crate) fn await_answers_about(&self, ids: &[&str]) {
         self.venue.await_queries_of(ids, 3);
     }
 
     /// Waits until both sides say the same of an order of Alice's. Returns the exchange's.
-    pub fn await_agreement(&self, id: &str) -> Order {
+    pub(crate) fn await_agreement(&self, id: &str) -> Order {
         until(&format!("agreement about {id}"), || {
             let ours = self.alice.order(id);
             let theirs = self.venue.order(id);
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// Waits until what came before by the feed is taken, and the record of where the feed is too.
-    pub fn await_the_feed(&self) {
+    pub(crate) fn await_the_feed(&self) {
         let order = self.buy(1);
         self.venue.fill(&order, 100, 1);
         self.alice.await_status(&order, "filled");
@@ -102,7 +102,7 @@ impl World {
 
     /// Waits until records of where the feed is, which come each second, have passed all that was
     /// logged before: the store grows by itself, again and again.
-    pub fn await_positions(&self) {
+    pub(crate) fn await_positions(&self) {
         let mut seen = std::collections::BTreeSet::new();
         until("the feed's position to be logged", || {
             self.venue.trade("SPY", 100, 1);
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// Posts lines as the exchange would, signed.
-    pub fn post_lines(&self, lines: &[Value]) -> Answer {
+    pub(crate) fn post_lines(&self, lines: &[Value]) -> Answer {
         let (session, _) = self.venue.position();
         let body = json!({"session": session, "lines": lines}).to_string();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
@@ -125,7 +125,7 @@ impl World {
 }
 
 /// An order at a dollar that the exchange has accepted.
-pub fn buy(client: &Client, symbol: &str, shares: u64) -> String {
+pub(crate) fn buy(client: &Client, symbol: &str, shares: u64) -> String {
     let order =
         json!({"position": "buy", "symbol": symbol, "numShares": shares, "priceInCents": 100});
     let answer = client.post("/order", &order);
@@ -133,17 +133,17 @@ pub fn buy(client: &Client, symbol: &str, shares: u64) -> String {
     id(&answer.body).to_owned()
 }
 
-pub fn id(order: &Value) -> &str {
+pub(crate) fn id(order: &Value) -> &str {
     order["orderId"].as_str().unwrap_or_else(|| panic!("no order: {order}"))
 }
 
 /// Remembers what was read of each order, and that it only ever grew.
 #[derive(Default)]
-pub struct Growing(HashMap<String, Value>);
+pub(crate) struct Growing(HashMap<String, Value>);
 
 impl Growing {
     /// Reads all orders of a user. No fill may be gone, no version and no end taken back.
-    pub fn look(&mut self, client: &Client) -> Vec<Value> {
+    pub(crate) fn look(&mut self, client: &Client) -> Vec<Value> {
         let orders = client.all_orders();
         for order in &orders {
             let Some(before) = self.0.insert(id(order).to_owned(), order.clone()) else { continue };
@@ -161,7 +161,7 @@ impl Growing {
     }
 
     /// Looks for so long at least, and until this is so.
-    pub fn look_until(
+    pub(crate) fn look_until(
         &mut self,
         client: &Client,
         at_least: Duration,

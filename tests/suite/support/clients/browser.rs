@@ -28,11 +28,11 @@ const FOLLOW: &str = "
     window.nextEvent = (done) => { wanted.push(done); deliver(); };";
 
 /// A page of the server with one open `EventSource`.
-pub struct ChromiumClient(Browser);
+pub(crate) struct ChromiumClient(Browser);
 
 impl ChromiumClient {
     /// Logs a user in and follows a path of the server.
-    pub fn follow(server: &str, path: &str, user: &str) -> Self {
+    pub(crate) fn follow(server: &str, path: &str, user: &str) -> Self {
         Self::try_follow(server, path, user).expect("the browser follows")
     }
 

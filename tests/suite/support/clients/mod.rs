@@ -1,6 +1,6 @@
 //! Readers of event streams that we did not write, each behind the same small face.
 
-pub mod browser;
+pub(crate) mod browser;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ use super::Program;
 
 /// An event as a client gives it to its application.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub name: String,
     pub data: Value,
     /// The newest id that the client knows; empty for none.
@@ -23,32 +23,32 @@ pub struct Seen {
 
 impl Seen {
     /// From what any client tells: a name, the text of the data, and an id.
-    pub fn new(name: &str, data: &str, id: &str) -> Self {
+    pub(crate) fn new(name: &str, data: &str, id: &str) -> Self {
         let json = || serde_json::from_str(data).unwrap_or_else(|error| panic!("{data}: {error}"));
         let data = if data.is_empty() { Value::Null } else { json() };
         Self { name: name.to_owned(), data, id: id.to_owned() }
     }
 
     /// Symbol and cents of a price.
-    pub fn price(&self) -> (&str, i64) {
+    pub(crate) fn price(&self) -> (&str, i64) {
         assert_eq!(self.name, "price", "{self:?}");
         let symbol = self.data["symbol"].as_str().expect("a symbol");
         (symbol, self.data["priceInCents"].as_i64().expect("whole cents"))
     }
 
     /// The feed sequence of an id that the client knows; `None` where it knows none.
-    pub fn sequence(&self) -> Option<u64> {
+    pub(crate) fn sequence(&self) -> Option<u64> {
         sequence_of(&self.id)
     }
 }
 
 /// The feed sequence of an id.
-pub fn sequence_of(id: &str) -> Option<u64> {
+pub(crate) fn sequence_of(id: &str) -> Option<u64> {
     id.rsplit_once('-').map(|(_, sequence)| sequence.parse().expect("a sequence"))
 }
 
 /// A client that follows one address, connecting again as it sees fit.
-pub trait SseClient {
+pub(crate) trait SseClient {
     /// The next event, waited for.
     fn next(&mut self) -> Seen;
 
@@ -71,11 +71,11 @@ fn script(name: &str) -> PathBuf {
 
 /// A family of metrics as the PyPI package `prometheus_client` reads it: type, unit, help, and how
 /// many samples it has.
-pub type MetricFamily = (String, String, String, usize);
+pub(crate) type MetricFamily = (String, String, String, usize);
 
 /// Reads a page of metrics with the parser of that package for this format, `openmetrics` or
 /// `prometheus`, which must find nothing wrong with it.
-pub fn read_metrics(page: &str, format: &str) -> BTreeMap<String, MetricFamily> {
+pub(crate) fn read_metrics(page: &str, format: &str) -> BTreeMap<String, MetricFamily> {
     let mut command = Command::new(tools().join("venv/bin/python"));
     command.arg(script("read_metrics.py")).arg(format);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -91,11 +91,11 @@ pub fn read_metrics(page: &str, format: &str) -> BTreeMap<String, MetricFamily> 
 
 /// A client that is a program of its own and prints an event a line:
 /// `{"event": "...", "data": "...", "id": "..."}`.
-pub struct LineClient(Program);
+pub(crate) struct LineClient(Program);
 
 impl LineClient {
     /// The npm package `eventsource` on Node.js.
-    pub fn npm_eventsource(address: &str, token: &str) -> Self {
+    pub(crate) fn npm_eventsource(address: &str, token: &str) -> Self {
         let tools = tools();
         let mut command = Command::new(tools.join("node_modules/.bin/node"));
         command.arg(script("npm_eventsource.mjs")).arg(tools).args([address, token]);
@@ -103,7 +103,7 @@ impl LineClient {
     }
 
     /// The PyPI package `httpx-sse`.
-    pub fn httpx_sse(address: &str, token: &str) -> Self {
+    pub(crate) fn httpx_sse(address: &str, token: &str) -> Self {
         let mut command = Command::new(tools().join("venv/bin/python"));
         command.arg("-u").arg(script("httpx_sse_client.py")).args([address, token]);
         Self(Program::spawn(command))
@@ -112,7 +112,7 @@ impl LineClient {
 
 impl LineClient {
     /// The npm package `@microsoft/fetch-event-source` on Node.js.
-    pub fn fetch_event_source(address: &str, token: &str) -> Self {
+    pub(crate) fn fetch_event_source(address: &str, token: &str) -> Self {
         let tools = tools();
         let mut command = Command::new(tools.join("node_modules/.bin/node"));
         command.arg(script("fetch_event_source.mjs")).arg(tools).args([address, token]);
@@ -120,14 +120,14 @@ impl LineClient {
     }
 
     /// The PyPI package `sseclient`.
-    pub fn sseclient(address: &str, token: &str) -> Self {
+    pub(crate) fn sseclient(address: &str, token: &str) -> Self {
         let mut command = Command::new(tools().join("venv/bin/python"));
         command.arg("-u").arg(script("sseclient_client.py")).args([address, token]);
         Self(Program::spawn(command))
     }
 
     /// The PyPI package `sseclient-py`.
-    pub fn sseclient_py(address: &str, token: &str) -> Self {
+    pub(crate) fn sseclient_py(address: &str, token: &str) -> Self {
         let tools = tools();
         let mut command = Command::new(tools.join("venv/bin/python"));
         command.env("PYTHONPATH", tools.join("sseclient-py"));
@@ -146,14 +146,14 @@ impl SseClient for LineClient {
 }
 
 /// curl, whose output a person reads: one connection, no resume of its own.
-pub struct Curl {
+pub(crate) struct Curl {
     program: Program,
     /// The newest that it has shown.
     pub id: String,
 }
 
 impl Curl {
-    pub fn get(address: &str, token: &str, last_event_id: Option<&str>) -> Self {
+    pub(crate) fn get(address: &str, token: &str, last_event_id: Option<&str>) -> Self {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--no-buffer", "--fail", "--noproxy", "*"]);
         command.arg("--header").arg(format!("Authorization: Bearer {token}"));
@@ -167,12 +167,12 @@ impl Curl {
     }
 
     /// Kills it in the middle of its transfer.
-    pub fn kill(self) {
+    pub(crate) fn kill(self) {
         self.program.kill();
     }
 
     /// Waits for its end; true when it has found the transfer complete.
-    pub fn ends_well(mut self) -> bool {
+    pub(crate) fn ends_well(mut self) -> bool {
         self.program.wait().success()
     }
 }

@@ -7,19 +7,22 @@ use crate::support::api;
 
 /// One database of a server: its address is all that it takes.
 #[derive(Debug, Clone)]
-pub struct Database {
+pub(crate) struct Database {
     /// `postgres://user@host:port/database`.
     pub url: String,
 }
 
 impl Database {
     /// Runs statements and gives the rows of all of them, each value as text.
-    pub fn sql(&self, text: &str) -> Vec<Vec<Option<String>>> {
+    pub(crate) fn sql(&self, text: &str) -> Vec<Vec<Option<String>>> {
         self.try_sql(text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
     }
 
     /// Runs statements that may fail.
-    pub fn try_sql(&self, text: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+    pub(crate) fn try_sql(
+        &self,
+        text: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await?;
@@ -41,21 +44,21 @@ impl Database {
 
     /// The rows of a query, each an object with its columns. Moments are microseconds since 1970 if
     /// the query makes them so.
-    pub fn rows(&self, query: &str) -> Vec<Value> {
+    pub(crate) fn rows(&self, query: &str) -> Vec<Value> {
         let rows = self.sql(&format!("SELECT to_json(q) FROM ({query}) AS q"));
         let row = |row: Vec<Option<String>>| row.into_iter().next().flatten().expect("a value");
         rows.into_iter().map(|columns| serde_json::from_str(&row(columns)).expect("JSON")).collect()
     }
 
     /// The one value of a query, as a number.
-    pub fn number(&self, query: &str) -> i64 {
+    pub(crate) fn number(&self, query: &str) -> i64 {
         let rows = self.sql(query);
         let value = rows.first().and_then(|row| row.first()).cloned().flatten();
         value.expect("one value").parse().expect("a whole number")
     }
 
     /// Waits until a query gives this number.
-    pub fn await_number(&self, query: &str, expected: i64) {
+    pub(crate) fn await_number(&self, query: &str, expected: i64) {
         api::until(&format!("{query} to give {expected}"), || {
             (self.number(query) == expected).then_some(())
         });

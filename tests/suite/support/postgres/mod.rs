@@ -10,9 +10,9 @@ use std::path::Path;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-pub use database::Database;
-pub use program::unprivileged_user;
-pub use records::{assert_records_agree, await_caught_up, verify};
+pub(crate) use database::Database;
+pub(crate) use program::unprivileged_user;
+pub(crate) use records::{assert_records_agree, await_caught_up, verify};
 
 use super::ports::free_port;
 use program::{Program, copy};
@@ -38,7 +38,7 @@ const SETTINGS: [&str; 9] = [
 ];
 
 /// A Postgres with its data in a temporary folder, stopped and removed when it goes out of scope.
-pub struct Postgres {
+pub(crate) struct Postgres {
     program: Program,
     port: u16,
     settings: Vec<String>,
@@ -48,19 +48,19 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts one on a free port, with the empty database `longbow`.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts one with more settings, such as `work_mem=1MB`.
-    pub fn start_with(more: &[&str]) -> Self {
+    pub(crate) fn start_with(more: &[&str]) -> Self {
         let mut postgres = Self::absent_with(more);
         postgres.start_again();
         postgres
     }
 
     /// Prepares one without starting it: its address is known already.
-    pub fn absent() -> Self {
+    pub(crate) fn absent() -> Self {
         Self::absent_with(&[])
     }
 
@@ -72,7 +72,7 @@ impl Postgres {
     }
 
     /// Starts one whose data are in this folder, and stay there.
-    pub fn start_in(folder: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start_in(folder: &Path, more: &[&str]) -> Self {
         let mut postgres = Self::prepare(folder, more);
         postgres.start_again();
         postgres
@@ -85,28 +85,28 @@ impl Postgres {
     }
 
     /// The database that is there from the start.
-    pub fn database(&self) -> Database {
+    pub(crate) fn database(&self) -> Database {
         self.named(DATABASE)
     }
 
     /// A database that may not be there.
-    pub fn named(&self, name: &str) -> Database {
+    pub(crate) fn named(&self, name: &str) -> Database {
         Database { url: format!("postgres://{USER}@127.0.0.1:{}/{name}", self.port) }
     }
 
     /// Makes another database.
-    pub fn create(&self, name: &str) -> Database {
+    pub(crate) fn create(&self, name: &str) -> Database {
         self.database().sql(&format!("CREATE DATABASE {name}"));
         self.named(name)
     }
 
     /// `host:port`, for a relay.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Starts it on its data and its port, and waits until it takes connections.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         assert!(self.running.is_none(), "it runs already");
         let mut command = self.program.command("postgres");
         command.arg("-D").arg(&self.program.data).args(["-p", &self.port.to_string()]);
@@ -117,34 +117,34 @@ impl Postgres {
     }
 
     /// Kills it and all of its processes as a power cut would, and waits until they are gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut running = self.running.take().expect("it runs");
         running.kill();
     }
 
     /// Holds all of its processes: it is there and answers nothing.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         let running = self.running.as_ref().expect("it runs");
         running.signal(Signal::STOP);
         running.signal_children(Signal::STOP);
     }
 
     /// Resumes all of its processes.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         let running = self.running.as_ref().expect("it runs");
         running.signal_children(Signal::CONT);
         running.signal(Signal::CONT);
     }
 
     /// Stops it in order: clients are cut off, what they have committed is on disk.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let mut running = self.running.take().expect("it runs");
         running.signal(Signal::INT);
         running.wait();
     }
 
     /// Copies its data, as a backup does. It must be stopped.
-    pub fn back_up(&self) -> TempDir {
+    pub(crate) fn back_up(&self) -> TempDir {
         assert!(self.running.is_none(), "its files change while it runs");
         let folder = tempfile::tempdir().expect("a temporary folder");
         copy(&self.program.data, &folder.path().join("data"));
@@ -152,7 +152,7 @@ impl Postgres {
     }
 
     /// Puts a backup in the place of its data.
-    pub fn set_back(&self, backup: &TempDir) {
+    pub(crate) fn set_back(&self, backup: &TempDir) {
         assert!(self.running.is_none(), "its files are in use");
         std::fs::remove_dir_all(&self.program.data).expect("its data");
         copy(&backup.path().join("data"), &self.program.data);

@@ -129,7 +129,7 @@ fn find_bin() -> PathBuf {
 }
 
 /// Who runs Postgres where the tests run as root: user and group `postgres`, otherwise `nobody`.
-pub fn unprivileged_user() -> Option<(u32, u32)> {
+pub(crate) fn unprivileged_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }

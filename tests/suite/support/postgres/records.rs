@@ -22,7 +22,7 @@ const ORDER_AS_ANSWERED: &str = "\
 
 /// Waits until Postgres has everything, compares each user's orders with what the server answers,
 /// stops the server, and lets the program itself compare log, index and Postgres.
-pub fn assert_records_agree(server: Server, data: &Path, postgres: &str) {
+pub(crate) fn assert_records_agree(server: Server, data: &Path, postgres: &str) {
     await_caught_up(&server, data, postgres);
     let databases = databases_of(postgres);
     let mut users: Vec<String> = Vec::new();
@@ -65,7 +65,7 @@ fn compare(client: &api::Client, user: &str, databases: &[Database]) -> Result<(
 
 /// Waits until Postgres has everything that the server has committed so far: an order that is placed
 /// now, and how far each server is.
-pub fn await_caught_up(server: &Server, data: &Path, postgres: &str) {
+pub(crate) fn await_caught_up(server: &Server, data: &Path, postgres: &str) {
     let order = server.user(data, "barrier").place_resting("IBM");
     let id = order["orderId"].as_str().expect("an id");
     let databases = databases_of(postgres);
@@ -141,7 +141,7 @@ fn assert_events_tell_of_orders(database: &Database) {
 }
 
 /// `longbow verify` finds no difference. The server must be stopped.
-pub fn verify(data: &Path, postgres: &str) {
+pub(crate) fn verify(data: &Path, postgres: &str) {
     let data = data.to_str().expect("a printable path");
     let output = run(&["verify", "--data-dir", data, "--postgres", postgres]);
     let found = String::from_utf8_lossy(&output.stdout);

@@ -11,7 +11,7 @@ use super::{Options, Request, micros, text};
 
 /// An execution in the exchange's record.
 #[derive(Debug, Clone)]
-pub struct Execution {
+pub(crate) struct Execution {
     pub id: String,
     pub price_cents: u64,
     pub shares: u64,
@@ -20,7 +20,7 @@ pub struct Execution {
 
 /// An order as this exchange has it.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub(crate) struct Order {
     pub client_id: String,
     pub external_id: String,
     /// The order as it was submitted.
@@ -35,15 +35,15 @@ pub struct Order {
 }
 
 impl Order {
-    pub fn symbol(&self) -> &str {
+    pub(crate) fn symbol(&self) -> &str {
         self.terms["symbol"].as_str().expect("it was looked at")
     }
 
-    pub fn shares(&self) -> u64 {
+    pub(crate) fn shares(&self) -> u64 {
         self.terms["numShares"].as_u64().expect("it was looked at")
     }
 
-    pub fn filled_shares(&self) -> u64 {
+    pub(crate) fn filled_shares(&self) -> u64 {
         self.executions.iter().map(|execution| execution.shares).sum()
     }
 
@@ -59,7 +59,7 @@ impl Order {
 }
 
 impl Execution {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({"executionId": self.id, "priceInCents": self.price_cents,
             "numShares": self.shares, "timestamp": self.timestamp})
     }

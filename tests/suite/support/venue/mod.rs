@@ -38,26 +38,26 @@ use sha2::Sha256;
 use super::PATIENCE;
 use book::{FeedLine, Listener, State};
 
-pub use book::{Execution, Order};
-pub use request::{Reply, Request};
+pub(crate) use book::{Execution, Order};
+pub(crate) use request::{Reply, Request};
 
 use wire::cut_all;
 
-pub const SUBMIT: &str = "/v1/orders";
-pub const CANCEL: &str = "/v1/cancels";
-pub const QUERY: &str = "/v1/orders/query";
-pub const SYMBOLS: &str = "/v1/symbols";
+pub(crate) const SUBMIT: &str = "/v1/orders";
+pub(crate) const CANCEL: &str = "/v1/cancels";
+pub(crate) const QUERY: &str = "/v1/orders/query";
+pub(crate) const SYMBOLS: &str = "/v1/symbols";
 /// A hook here decides about the head and the session line of an answer; the lines follow.
-pub const FEED: &str = "/v1/feed";
-pub const EXECUTIONS: &str = "/v1/executions";
-pub const WEBHOOKS: &str = "/v1/webhooks";
+pub(crate) const FEED: &str = "/v1/feed";
+pub(crate) const EXECUTIONS: &str = "/v1/executions";
+pub(crate) const WEBHOOKS: &str = "/v1/webhooks";
 
 /// Most orders in a request.
 const MAX_BATCH: usize = 256;
 
 /// What a test may change at any time with [`Venue::set`].
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// What `GET /v1/symbols` lists.
     pub symbols: Vec<Value>,
     /// Why every new order is refused, where it is.
@@ -94,7 +94,7 @@ type Hook = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
 /// The exchange; copies are the same one.
 #[derive(Clone)]
-pub struct Venue {
+pub(crate) struct Venue {
     shared: Arc<Shared>,
 }
 
@@ -107,11 +107,11 @@ struct Shared {
 /// What a test does with the exchange.
 impl Venue {
     /// Starts it on a free port of 127.0.0.1 with five symbols.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_at(&super::ports::free_address())
     }
 
-    pub fn start_at(listen: &str) -> Self {
+    pub(crate) fn start_at(listen: &str) -> Self {
         let venue = Self { shared: Arc::default() };
         venue.listen(listen);
         let posting = venue.clone();
@@ -120,13 +120,13 @@ impl Venue {
     }
 
     /// `http://host:port` of the listener that was opened last, also when it is closed now.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let state = self.lock();
         format!("http://{}", state.addresses.last().expect("a listener was opened"))
     }
 
     /// Opens a listener, beside those that are open.
-    pub fn listen(&self, listen: &str) -> String {
+    pub(crate) fn listen(&self, listen: &str) -> String {
         let listener =
             TcpListener::bind(listen).unwrap_or_else(|error| panic!("{listen}: {error}"));
         let address = listener.local_addr().expect("an address");
@@ -152,7 +152,7 @@ impl Venue {
 
     /// Closes all listeners and cuts all connections; the orders stay. [`Self::listen`] opens it again,
     /// there or elsewhere.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.generation += 1;
         state.feed_generation += 1;
@@ -167,49 +167,53 @@ impl Venue {
         }
     }
 
-    pub fn set(&self, change: impl FnOnce(&mut Options)) {
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Options)) {
         change(&mut self.lock().options);
         self.shared.changed.notify_all();
     }
 
     /// Decides from now on about the requests to a path.
-    pub fn on(&self, path: &'static str, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn on(
+        &self,
+        path: &'static str,
+        hook: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) {
         let mut hooks = self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         hooks.insert(path, Arc::new(hook));
     }
 
     /// Ends the fault on a path.
-    pub fn off(&self, path: &'static str) {
+    pub(crate) fn off(&self, path: &'static str) {
         self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
     }
 
-    pub fn on_submit(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn on_submit(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         self.on(SUBMIT, hook);
     }
 
-    pub fn on_query(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn on_query(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         self.on(QUERY, hook);
     }
 
-    pub fn on_cancel(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn on_cancel(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         self.on(CANCEL, hook);
     }
 
-    pub fn on_symbols(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn on_symbols(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         self.on(SYMBOLS, hook);
     }
 
-    pub fn on_feed_head(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn on_feed_head(&self, hook: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
         self.on(FEED, hook);
     }
 
     /// Every request to a path so far.
-    pub fn requests(&self, path: &str) -> Vec<Request> {
+    pub(crate) fn requests(&self, path: &str) -> Vec<Request> {
         self.lock().requests.iter().filter(|request| request.path == path).cloned().collect()
     }
 
     /// The same, once there are so many.
-    pub fn await_requests(&self, path: &str, count: usize) -> Vec<Request> {
+    pub(crate) fn await_requests(&self, path: &str, count: usize) -> Vec<Request> {
         self.wait_for(&format!("{count} requests to {path}"), |state| {
             let here: Vec<_> =
                 state.requests.iter().filter(|request| request.path == path).collect();
@@ -218,12 +222,12 @@ impl Venue {
     }
 
     /// Waits until so many more requests to a path than now have come.
-    pub fn await_more_requests(&self, path: &str, more: usize) -> Vec<Request> {
+    pub(crate) fn await_more_requests(&self, path: &str, more: usize) -> Vec<Request> {
         self.await_requests(path, self.requests(path).len() + more)
     }
 
     /// Waits for queries that name each of these orders, so many more than now.
-    pub fn await_queries_of(&self, client_ids: &[&str], more: usize) {
+    pub(crate) fn await_queries_of(&self, client_ids: &[&str], more: usize) {
         let count = |state: &State| {
             let mut counts = vec![0; client_ids.len()];
             for query in state.requests.iter().filter(|request| request.path == QUERY) {
@@ -242,35 +246,35 @@ impl Venue {
         });
     }
 
-    pub fn orders(&self) -> Vec<Order> {
+    pub(crate) fn orders(&self) -> Vec<Order> {
         self.lock().orders.clone()
     }
 
     /// All orders, once there are so many.
-    pub fn await_orders(&self, count: usize) -> Vec<Order> {
+    pub(crate) fn await_orders(&self, count: usize) -> Vec<Order> {
         self.wait_for(&format!("{count} orders"), |state| {
             (state.orders.len() >= count).then(|| state.orders.clone())
         })
     }
 
-    pub fn order(&self, client_id: &str) -> Order {
+    pub(crate) fn order(&self, client_id: &str) -> Order {
         self.lock().order(client_id).clone()
     }
 
     /// An order by its client's id, once it is here.
-    pub fn await_order(&self, client_id: &str) -> Order {
+    pub(crate) fn await_order(&self, client_id: &str) -> Order {
         self.wait_for(&format!("order {client_id}"), |state| {
             state.orders.iter().find(|order| order.client_id == client_id).cloned()
         })
     }
 
     /// The ids that the next orders get, whatever had them before.
-    pub fn give_external_ids(&self, ids: &[&str]) {
+    pub(crate) fn give_external_ids(&self, ids: &[&str]) {
         self.lock().next_external_ids.extend(ids.iter().map(|&id| id.to_owned()));
     }
 
     /// Shows another record of an order than the true one, until `None`.
-    pub fn show(&self, client_id: &str, record: Option<Value>) {
+    pub(crate) fn show(&self, client_id: &str, record: Option<Value>) {
         let mut state = self.lock();
         match record {
             Some(record) => state.shown.insert(client_id.to_owned(), record),
@@ -279,12 +283,12 @@ impl Venue {
     }
 
     /// The true record of an order, with its `asOf` where records have one.
-    pub fn record(&self, client_id: &str) -> Value {
+    pub(crate) fn record(&self, client_id: &str) -> Value {
         self.lock().record_at(client_id, Instant::now())
     }
 
     /// A print that belongs to no order of ours. Returns its sequence.
-    pub fn trade(&self, symbol: &str, price_cents: u64, shares: u64) -> u64 {
+    pub(crate) fn trade(&self, symbol: &str, price_cents: u64, shares: u64) -> u64 {
         let mut state = self.lock();
         let id = state.make("T");
         self.line(
@@ -295,14 +299,14 @@ impl Venue {
     }
 
     /// Fills an order, in its record and on the feed. Returns the execution's id.
-    pub fn fill(&self, client_id: &str, price_cents: u64, shares: u64) -> String {
+    pub(crate) fn fill(&self, client_id: &str, price_cents: u64, shares: u64) -> String {
         let id = self.fill_quietly(client_id, price_cents, shares);
         self.fill_line(client_id, &id, price_cents, shares);
         id
     }
 
     /// Fills an order in its record alone.
-    pub fn fill_quietly(&self, client_id: &str, price_cents: u64, shares: u64) -> String {
+    pub(crate) fn fill_quietly(&self, client_id: &str, price_cents: u64, shares: u64) -> String {
         let mut state = self.lock();
         let id = state.make("E");
         let timestamp = state.now();
@@ -316,7 +320,7 @@ impl Venue {
     }
 
     /// The feed line of a fill alone. Returns its sequence.
-    pub fn fill_line(
+    pub(crate) fn fill_line(
         &self,
         client_id: &str,
         execution: &str,
@@ -331,7 +335,7 @@ impl Venue {
     }
 
     /// Takes an execution back, in the record and on the feed.
-    pub fn bust(&self, execution: &str) {
+    pub(crate) fn bust(&self, execution: &str) {
         let (client_id, gone) = self.bust_quietly(execution);
         let state = self.lock();
         let order = state.order(&client_id);
@@ -342,7 +346,7 @@ impl Venue {
     }
 
     /// Takes an execution back in the record alone. Returns whose it was.
-    pub fn bust_quietly(&self, execution: &str) -> (String, Execution) {
+    pub(crate) fn bust_quietly(&self, execution: &str) -> (String, Execution) {
         let mut state = self.lock();
         let found = state.orders.iter_mut().find_map(|order| {
             let place = order.executions.iter().position(|one| one.id == execution)?;
@@ -358,7 +362,7 @@ impl Venue {
     }
 
     /// Ends an order unasked: `cancelled` or `expired`, in the record and on the feed.
-    pub fn end_order(&self, client_id: &str, status: &str) {
+    pub(crate) fn end_order(&self, client_id: &str, status: &str) {
         let mut state = self.lock();
         state.end(client_id, status);
         let line = state.end_line(client_id);
@@ -366,13 +370,13 @@ impl Venue {
     }
 
     /// Any line; `sequence` and `timestamp` are added where it has none. Returns the sequence.
-    pub fn feed_line(&self, line: Value) -> u64 {
+    pub(crate) fn feed_line(&self, line: Value) -> u64 {
         self.line(self.lock(), line)
     }
 
     /// A line as it is, at the next sequence, which replaces `$SEQUENCE` in it. Returns the
     /// sequence.
-    pub fn raw_feed_line(&self, text: &str) -> u64 {
+    pub(crate) fn raw_feed_line(&self, text: &str) -> u64 {
         let mut state = self.lock();
         let sequence = state.sequence + 1;
         let text = text.replace("$SEQUENCE", &sequence.to_string());
@@ -383,19 +387,19 @@ impl Venue {
     }
 
     /// The present session of the feed and its last sequence.
-    pub fn position(&self) -> (String, u64) {
+    pub(crate) fn position(&self) -> (String, u64) {
         let state = self.lock();
         (state.session.clone(), state.sequence)
     }
 
     /// Numbers go on after this one.
-    pub fn set_sequence(&self, sequence: u64) {
+    pub(crate) fn set_sequence(&self, sequence: u64) {
         self.lock().sequence = sequence;
     }
 
     /// Another session, at the sequence 0 and without lines; feeds of the old one end. The name may
     /// be the old one.
-    pub fn new_session(&self, name: &str) {
+    pub(crate) fn new_session(&self, name: &str) {
         let mut state = self.lock();
         name.clone_into(&mut state.session);
         state.sequence = 0;
@@ -407,13 +411,13 @@ impl Venue {
     }
 
     /// Ends every feed; the lines are kept.
-    pub fn cut_feed(&self) {
+    pub(crate) fn cut_feed(&self) {
         self.lock().feed_generation += 1;
         self.shared.changed.notify_all();
     }
 
     /// Every batch that was posted, with the answer's status; 0 for none.
-    pub fn posts(&self) -> Vec<(Value, u16)> {
+    pub(crate) fn posts(&self) -> Vec<(Value, u16)> {
         self.lock().posts.clone()
     }
 
@@ -452,7 +456,7 @@ impl Venue {
     }
 }
 /// The hex signature of a body, as `v1=` has it.
-pub fn signature(secret: &str, seconds: i64, body: &str) -> String {
+pub(crate) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key will do");
     mac.update(format!("{seconds}.{body}").as_bytes());
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()

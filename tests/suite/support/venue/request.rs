@@ -10,7 +10,7 @@ use super::{Venue, list, text};
 
 /// A received request.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     pub method: String,
     pub path: String,
     pub query: HashMap<String, String>,
@@ -26,7 +26,7 @@ pub struct Request {
 
 impl Request {
     /// Does what is asked, once, and returns the honest answer.
-    pub fn answer(&self) -> Value {
+    pub(crate) fn answer(&self) -> Value {
         self.done().1.clone()
     }
 
@@ -35,7 +35,7 @@ impl Request {
     }
 
     /// The ids that a submit or a query names.
-    pub fn client_ids(&self) -> Vec<String> {
+    pub(crate) fn client_ids(&self) -> Vec<String> {
         let orders = list(&self.body["orders"]).iter().map(|order| &order["clientOrderId"]);
         orders.chain(list(&self.body["clientOrderIds"])).filter_map(text).collect()
     }
@@ -43,7 +43,7 @@ impl Request {
 
 /// What a hook makes of a request.
 #[derive(Debug, Clone)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Answers as the contract says.
     Default,
     /// `200` with this. On the feed: this session line, and the lines after it.
@@ -67,19 +67,19 @@ pub enum Reply {
 
 impl Reply {
     /// What is asked is done; its answer is lost with the connection.
-    pub fn lost(request: &Request) -> Self {
+    pub(crate) fn lost(request: &Request) -> Self {
         let _done = request.done();
         Self::Cut
     }
 
     /// What is asked is done; the answer is changed.
-    pub fn edited(request: &Request, edit: impl FnOnce(&mut Value)) -> Self {
+    pub(crate) fn edited(request: &Request, edit: impl FnOnce(&mut Value)) -> Self {
         let mut answer = request.answer();
         edit(&mut answer);
         Self::Json(answer)
     }
 
-    pub fn late(by: Duration) -> Self {
+    pub(crate) fn late(by: Duration) -> Self {
         Self::Late(by, Box::new(Self::Default))
     }
 }
