@@ -1,0 +1,393 @@
+//! The running server: starts its threads, the log first, and joins them in stages.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::ServeArgs;
+use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
+use crate::exchange::{ExchangeAddress, OrderFeedMessage};
+use crate::http::{Authenticator, Health, HttpLimits, HttpMetrics, Site, StreamService};
+use crate::index::{Index, IndexReaders};
+use crate::market::{MarketWriter, ShardWatch, Watchers, open_market};
+use crate::metrics::Metrics;
+use crate::oms::{
+    self, FEED_QUEUE_CAPACITY, KillSwitch, OmsMetrics, OrderService, OrderWatch, OrderWatchers,
+    OrdersThread, PostgresSide, Recovered, order_commands,
+};
+use crate::projection::PostgresServers;
+use crate::runtime::{self, ExecutorOptions};
+use crate::shutdown::{Shutdown, StopReason};
+use crate::stream::{ChangeInbox, StreamMetrics, StreamQuotas, stream_router};
+use crate::sync::{Sender, mailbox};
+use crate::types::{SteadyClock, UserId};
+use crate::wal::{self, LogHandle, WalAppender, WalOptions};
+
+use super::ServeError;
+use super::feed;
+use super::index::{show_records, start_index};
+use super::link;
+use super::log_check::check_old_records;
+use super::logging::Log;
+use super::operators::Operators;
+use super::plan::Plan;
+use super::postgres::{self, ProjectionSetup};
+use super::shard::Shard;
+use super::threads::Threads;
+use super::webhook::Webhook;
+
+/// Silence of the feed that means a dead connection: three missed beats.
+const FEED_SILENCE: Duration = Duration::from_secs(3);
+/// Longest wait for a connection to the feed or the head of its answer.
+const FEED_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The user of the token that a development server prints.
+const EXAMPLE_USER: &str = "demo";
+
+/// What a server is started with.
+pub(super) struct Start<'a> {
+    pub(super) arguments: &'a ServeArgs,
+    pub(super) plan: &'a Plan,
+    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) log: WalOptions,
+    pub(super) index: Index,
+    pub(super) recovered: Recovered,
+    pub(super) exchange: ExchangeAddress,
+    pub(super) webhook: Webhook,
+    pub(super) postgres: Option<PostgresServers>,
+    pub(super) shutdown: &'a Shutdown,
+    pub(super) logging: &'a Log,
+}
+
+/// A server's threads, and where it listens.
+pub(super) struct Running {
+    stages: Stages,
+    addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
+    authenticator: Arc<Authenticator>,
+}
+
+/// The threads, in the order in which they end.
+struct Stages {
+    shards: Threads,
+    /// Goes on until every shard has ended: their requests want answers.
+    orders: Threads,
+    stop_orders: Shutdown,
+    rest: Threads,
+    operators: Threads,
+    stop_operators: Shutdown,
+    readers: Threads,
+}
+
+impl Stages {
+    fn new() -> Self {
+        Self {
+            shards: Threads::new(),
+            orders: Threads::new(),
+            stop_orders: Shutdown::new(),
+            rest: Threads::new(),
+            operators: Threads::new(),
+            stop_operators: Shutdown::new(),
+            readers: Threads::new(),
+        }
+    }
+
+    fn join(self) {
+        self.shards.join();
+        self.stop_orders.request(StopReason::Asked);
+        self.orders.join();
+        self.rest.join();
+        self.stop_operators.request(StopReason::Asked);
+        self.operators.join();
+        self.readers.join();
+    }
+}
+
+impl Running {
+    /// Starts all threads.
+    ///
+    /// # Errors
+    /// Something that they need cannot be had.
+    pub(super) fn start(start: Start<'_>) -> Result<Self, ServeError> {
+        let Start { arguments, plan, recovered, webhook, shutdown, .. } = start;
+        let listeners = plan.addresses.listen(plan.placement.shards.len())?;
+        let metrics = Arc::new(Metrics::new());
+        metrics.register(|registry| start.logging.register(registry));
+        let watches: Vec<_> =
+            plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
+        let (watchers, order_watches) = OrderWatchers::new(&watches);
+        let (market_writer, market) = open_market(Watchers::new(watches.clone()));
+        let kill_switch = KillSwitch::open(arguments.data_dir.kill_switch())?;
+        let clock = SteadyClock::start(recovered.last_time);
+        let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);
+        let feed_position = recovered.feed_position.clone();
+
+        let mut launch = Launch { arguments, metrics, shutdown, stages: Stages::new() };
+        let records =
+            launch.keep_records(start.log, (start.index, recovered.wal), start.postgres)?;
+        if records.postgres.as_ref().is_some_and(|side| side.is_awaited) {
+            // Shards may be asked before the orders thread has looked how far Postgres is.
+            recovered.views.hide();
+        }
+        let health = Health {
+            log: records.log.clone(),
+            postgres: records.postgres.as_ref().map(|side| side.progress.clone()),
+            exchange_clock_limit: arguments.link.exchange_clock_limit(),
+        };
+
+        let (feed_sender, feed_receiver) = mailbox(FEED_QUEUE_CAPACITY);
+        let oms_metrics = OmsMetrics::default();
+        launch.metrics.register(|registry| {
+            oms_metrics.register(registry);
+            commands.stages().register(registry);
+        });
+        let orders = OrdersThread {
+            engines: recovered.engines,
+            views: recovered.views,
+            watchers,
+            store: records.store.clone(),
+            postgres: records.postgres,
+            wal: records.appender,
+            receivers,
+            feed: feed_receiver,
+            options: link::execution_options(arguments, &start.exchange, webhook.registration),
+            metrics: oms_metrics,
+            shutdown: launch.stages.stop_orders.clone(),
+        };
+        launch.start_orders(orders, plan.placement.orders)?;
+        let feed_options = FeedOptions {
+            exchange: start.exchange,
+            source: arguments.link.exchange_source_ip.last().copied(),
+            request_timeout: FEED_REQUEST_TIMEOUT,
+            silence_timeout: FEED_SILENCE,
+            resume: feed_position.map(|(session, last)| (session, last + 1)),
+            exchange_clock: commands.exchange_clock().clone(),
+        };
+        launch.read_feed(feed_options, market_writer, feed_sender)?;
+
+        let per_user = usize::try_from(arguments.streams.max_streams_per_user);
+        let quotas = Arc::new(StreamQuotas::new(plan.streams, per_user.unwrap_or(usize::MAX)));
+        launch.metrics.register(|registry| quotas.register(registry));
+        let (router, inboxes) = stream_router(plan.placement.shards.len());
+        let site = Site {
+            market,
+            orders: OrderService::new(commands, records.store),
+            authenticator: start.authenticator.clone(),
+            webhook: webhook.verifier,
+            metrics: Arc::clone(&launch.metrics),
+            streams: StreamService {
+                quotas,
+                router,
+                default_rate: arguments.streams.default_rate(),
+            },
+            health,
+        };
+        launch.serve_operators(&site, listeners.operators)?;
+        let sides = watches.into_iter().zip(listeners.shards).zip(inboxes).zip(order_watches);
+        launch.serve_clients(
+            &site,
+            plan,
+            sides.map(|(((watch, listeners), inbox), orders)| ShardSide {
+                watch,
+                listeners,
+                inbox,
+                orders,
+            }),
+        )?;
+        Ok(Self {
+            stages: launch.stages,
+            addresses: listeners.addresses,
+            admin_addresses: listeners.operator_addresses,
+            authenticator: start.authenticator,
+        })
+    }
+
+    /// Says where it listens and, for development, what to try.
+    pub(super) fn announce(&self, data_dir: &Path, log: &Log) {
+        for address in &self.addresses {
+            log.announce(format_args!("listening on http://{address}"));
+            if self.authenticator.is_development() && !address.ip().is_loopback() {
+                tracing::warn!(
+                    %address,
+                    "whoever reaches this address may log in by any name: set --jwt-secret-file, or \
+                     listen on 127.0.0.1"
+                );
+            }
+        }
+        for address in &self.admin_addresses {
+            log.announce(format_args!("admin on http://{address}"));
+        }
+        let Some(address) = self.addresses.first().copied().map(from_here) else { return };
+        if !self.authenticator.is_development() {
+            return;
+        }
+        let token = UserId::new(EXAMPLE_USER).and_then(|user| self.authenticator.issue(&user));
+        if let Ok(token) = token {
+            let data_dir = data_dir.display();
+            log.announce(format_args!(
+                "\nThe page: http://{address}/\n\
+                 Live prices, as the user {EXAMPLE_USER:?} (development log-in, data in {data_dir}):\n\
+                 \n  curl -N -H 'Authorization: Bearer {token}' \
+                 -d '{{\"symbols\":[\"SPY\",\"IBM\"]}}' http://{address}/subscribe\n"
+            ));
+        }
+    }
+
+    /// Waits for the end of all threads, once a stop is requested.
+    pub(super) fn join(self) {
+        self.stages.join();
+    }
+}
+
+/// Where the records of orders are, and what follows the log.
+struct Records {
+    appender: WalAppender,
+    log: LogHandle,
+    store: IndexReaders,
+    postgres: Option<PostgresSide>,
+}
+
+/// What belongs to one shard alone.
+struct ShardSide {
+    watch: Arc<ShardWatch>,
+    /// One for each address that clients connect to.
+    listeners: Vec<OwnedFd>,
+    inbox: ChangeInbox,
+    orders: OrderWatch,
+}
+
+/// Starts thread after thread.
+struct Launch<'a> {
+    arguments: &'a ServeArgs,
+    metrics: Arc<Metrics>,
+    shutdown: &'a Shutdown,
+    stages: Stages,
+}
+
+impl Launch<'_> {
+    /// Starts the log and what follows it.
+    fn keep_records(
+        &mut self,
+        log: WalOptions,
+        (index, recovery): (Index, wal::Recovery),
+        postgres: Option<PostgresServers>,
+    ) -> Result<Records, ServeError> {
+        let Self { arguments, metrics, shutdown, stages: Stages { rest, readers, .. } } = self;
+        let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
+        let log_directory = log.directory.clone();
+        let (appender, writer) = wal::open(log, recovery)?;
+        let log = writer.handle();
+        rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
+        let (checked, stop, stored) = (metrics.clone(), shutdown.clone(), index.position());
+        rest.spawn("log-check", shutdown, move || {
+            check_old_records(&log_directory, stored, &checked, &stop);
+            Ok::<(), String>(())
+        })
+        .map_err(ServeError::Thread)?;
+        let store = start_index(&index, log.clone(), metrics, (rest, readers, shutdown))?;
+        show_records(&arguments.data_dir, (&index, log.clone()), (rest, shutdown))?;
+        let start_projection = |servers| {
+            let setup = ProjectionSetup {
+                arguments: &arguments.postgres,
+                keep_bytes,
+                segment_bytes,
+                log: log.clone(),
+                index,
+                metrics,
+            };
+            postgres::start(servers, setup, (rest, shutdown))
+        };
+        let postgres = postgres.map(start_projection).transpose()?;
+        Ok(Records { appender, log, store, postgres })
+    }
+
+    fn start_orders(
+        &mut self,
+        thread: OrdersThread,
+        core: Option<usize>,
+    ) -> Result<(), ServeError> {
+        let options = ExecutorOptions {
+            core,
+            spin: Some(self.arguments.spin()),
+            ..ExecutorOptions::default()
+        };
+        let run =
+            move || -> Result<(), Box<dyn Error>> { Ok(runtime::run(options, oms::run(thread))??) };
+        self.stages.orders.spawn("orders", self.shutdown, run).map_err(ServeError::Thread)
+    }
+
+    fn read_feed(
+        &mut self,
+        options: FeedOptions,
+        market: MarketWriter,
+        orders: Sender<OrderFeedMessage>,
+    ) -> Result<(), ServeError> {
+        let metrics = FeedMetrics::default();
+        self.metrics.register(|registry| metrics.register(registry));
+        // While the streams drain they go on showing prices.
+        let stop = self.stages.stop_orders.clone();
+        let feed = Feed::new(options, market, orders, stop, metrics);
+        feed::start(feed, &self.arguments.data_dir, (&mut self.stages.rest, self.shutdown))
+            .map_err(ServeError::Thread)
+    }
+
+    fn serve_operators(&mut self, site: &Site, listeners: Vec<OwnedFd>) -> Result<(), ServeError> {
+        let operators = Operators {
+            listeners,
+            http: HttpLimits::keeping(self.arguments.keep_alive()),
+            site: site.clone(),
+            metrics: HttpMetrics::default(),
+            shutdown: self.shutdown.clone(),
+            stop: self.stages.stop_operators.clone(),
+        };
+        self.metrics.register(|registry| operators.metrics.register(registry, "admin"));
+        let run = move || operators.run();
+        self.stages.operators.spawn("admin", self.shutdown, run).map_err(ServeError::Thread)
+    }
+
+    fn serve_clients(
+        &mut self,
+        site: &Site,
+        plan: &Plan,
+        sides: impl Iterator<Item = ShardSide>,
+    ) -> Result<(), ServeError> {
+        for ((number, &core), side) in (0..).zip(&plan.placement.shards).zip(sides) {
+            let ShardSide { watch, listeners, inbox, orders } = side;
+            let shard = Shard {
+                number,
+                core,
+                spin: self.arguments.spin(),
+                site: site.clone(),
+                watch,
+                inbox,
+                order_watch: orders,
+                listeners,
+                streams: self.arguments.streams.limits(),
+                http: HttpLimits::keeping(self.arguments.keep_alive()),
+                stream_metrics: StreamMetrics::default(),
+                http_metrics: HttpMetrics::default(),
+                shutdown: self.shutdown.clone(),
+            };
+            shard.register_metrics();
+            let name = format!("shard-{number}");
+            self.stages
+                .shards
+                .spawn(&name, self.shutdown, move || shard.run())
+                .map_err(ServeError::Thread)?;
+        }
+        Ok(())
+    }
+}
+
+/// An address that this machine reaches a listener at, which may listen at all that it has.
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,164 @@
+//! Why a server did not start, or stopped.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::config::ListenAddress;
+use crate::exchange::ExchangeAddress;
+use crate::exchange::webhook::WebhookSecretError;
+use crate::http::SecretError;
+use crate::index::IndexError;
+use crate::offline::OfflineError;
+use crate::oms::{KillSwitchError, OmsError};
+use crate::projection::{ProjectionError, ServersError};
+use crate::runtime::ListenError;
+use crate::sim_exchange::SimError;
+use crate::wal::WalError;
+
+use super::signals::SignalError;
+use super::system::{RESERVED_FILES, SystemError};
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The machine does not allow what is needed.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// More shards than cores.
+    #[error(
+        "--shards {wanted} needs as many cores, but this process may use {cores}: allow 0 to {cores}"
+    )]
+    Shards {
+        /// What was asked for.
+        wanted: u64,
+        /// What there is.
+        cores: usize,
+    },
+    /// More streams than open files.
+    #[error(
+        "--max-streams {wanted} does not fit the limit of {files} open files, {RESERVED_FILES} of which are needed otherwise: raise it with `ulimit -n`, or allow fewer"
+    )]
+    Streams {
+        /// What was asked for.
+        wanted: u64,
+        /// What there is.
+        files: u64,
+    },
+    /// Both listeners on one address.
+    #[error("--listen and --admin-listen are both {address}; they need addresses of their own")]
+    SameAddress {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A name to listen on has no address.
+    #[error("{setting} {address} is not found")]
+    UnknownName {
+        /// Which setting.
+        setting: &'static str,
+        /// What was given.
+        address: ListenAddress,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The data directory cannot be made.
+    #[error("--data-dir {path} cannot be used", path = path.display())]
+    DataDirectory {
+        /// Which directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What `longbow restore` has left.
+    #[error(transparent)]
+    Records(#[from] OfflineError),
+    /// The token key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The webhook's secrets.
+    #[error(transparent)]
+    WebhookSecret(#[from] WebhookSecretError),
+    /// The exchange cannot sign what it posts.
+    #[error("--webhook-url {url} needs --webhook-secret-file: the exchange signs with its secret")]
+    WebhookWithoutSecret {
+        /// The address.
+        url: String,
+    },
+    /// The exchange's name is not known.
+    #[error("--exchange {exchange} is not found")]
+    Exchange {
+        /// Its address.
+        exchange: ExchangeAddress,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Connections cannot come from there.
+    #[error("--exchange-source-ip {address} is not an address of this machine")]
+    SourceAddress {
+        /// What was given.
+        address: IpAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// One is IPv4, the other IPv6.
+    #[error(
+        "--exchange-source-ip {address} cannot reach the exchange at {exchange}: both must be IPv4 or IPv6"
+    )]
+    SourceFamily {
+        /// What was given.
+        address: IpAddr,
+        /// The exchange.
+        exchange: IpAddr,
+    },
+    /// Something is set that the exchange does not hear of.
+    #[error(
+        "{setting} is for the simulated exchange inside this process, and --exchange is {exchange}: take it away, or give it to `longbow exchange`"
+    )]
+    NotSimulated {
+        /// Which setting.
+        setting: &'static str,
+        /// The exchange.
+        exchange: ExchangeAddress,
+    },
+    /// The simulated exchange.
+    #[error("the simulated exchange cannot run")]
+    Simulator(#[from] SimError),
+    /// The write-ahead log.
+    #[error("the write-ahead log cannot be opened")]
+    Log(#[from] WalError),
+    /// The index.
+    #[error("the index of orders cannot be opened")]
+    Index(#[from] IndexError),
+    /// What the log says.
+    #[error("the orders cannot be recovered")]
+    Orders(#[from] OmsError),
+    /// What `--postgres` says.
+    #[error("--postgres cannot be used")]
+    PostgresServers(#[from] ServersError),
+    /// `--commit postgres` without Postgres.
+    #[error("--commit postgres needs --postgres with the address of a server")]
+    CommitWithoutPostgres,
+    /// Postgres.
+    #[error(transparent)]
+    Postgres(#[from] ProjectionError),
+    /// The kill switch.
+    #[error(transparent)]
+    KillSwitch(#[from] KillSwitchError),
+    /// An address is taken.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Signals.
+    #[error(transparent)]
+    Signals(#[from] SignalError),
+    /// No room for another thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// A thread ended that never should; the process is not of use without it.
+    #[error("the thread `{thread}` ended: {error}")]
+    ThreadEnded {
+        /// Its name.
+        thread: String,
+        /// What it said.
+        error: String,
+    },
+}
