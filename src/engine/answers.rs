@@ -1,6 +1,6 @@
 //! The exchange's answers to submits, cancels and queries.
 
-use super::entry::{QueryReason, RecordId, SubmitFate, UnknownAnswer};
+use super::entry::{LostQueries, QueryReason, RecordId, SubmitFate, UnknownAnswer};
 use super::evidence::{Listed, count_listed, judge_missing, reconciles};
 use super::feed_progress::FeedProgress;
 use super::inputs::{
@@ -24,24 +24,29 @@ impl Engine {
         outcome: SubmitOutcome,
         turn: &mut Turn<'_>,
     ) {
-        self.with_order(order_id, turn, |work| match outcome {
-            SubmitOutcome::Accepted(external_order_id) => {
-                work.record(Change::Accepted { external_order_id });
-            }
-            SubmitOutcome::Refused { reason } => work.record(Change::Rejected { reason }),
-            SubmitOutcome::NeverSent => {
-                if work.order().status == Status::Pending {
-                    work.record(Change::NotAccepted);
+        self.with_order(order_id, turn, |work| {
+            work.entry.underway.submit = match outcome {
+                SubmitOutcome::TimedOut => SubmitFate::TimedOut,
+                SubmitOutcome::Unknown => SubmitFate::Lost,
+                SubmitOutcome::Accepted(_)
+                | SubmitOutcome::Refused { .. }
+                | SubmitOutcome::NeverSent => SubmitFate::Answered,
+            };
+            match outcome {
+                SubmitOutcome::Accepted(external_order_id) => {
+                    work.record(Change::Accepted { external_order_id });
                 }
-            }
-            // Never submit again: query what became of the first.
-            SubmitOutcome::Unknown | SubmitOutcome::TimedOut => {
-                work.entry.underway.submit = match outcome {
-                    SubmitOutcome::TimedOut => SubmitFate::TimedOut,
-                    _ => SubmitFate::Lost,
-                };
-                if work.order().status == Status::Pending {
-                    work.entry.query(QueryReason::FollowUp, work.turn.out);
+                SubmitOutcome::Refused { reason } => work.record(Change::Rejected { reason }),
+                SubmitOutcome::NeverSent => {
+                    if work.order().status == Status::Pending {
+                        work.record(Change::NotAccepted);
+                    }
+                }
+                // Never submit again: query what became of the first.
+                SubmitOutcome::Unknown | SubmitOutcome::TimedOut => {
+                    if work.order().status == Status::Pending || may_live(work.order()) {
+                        work.entry.query(QueryReason::FollowUp, work.turn.out);
+                    }
                 }
             }
         });
@@ -93,6 +98,7 @@ impl Engine {
         let answer = believed(turn.feed, answer);
         self.with_order(order_id, turn, |work| {
             let reason = work.entry.underway.query.take();
+            work.entry.underway.lost_queries = None;
             let before = Before::of(work.order());
             let is_stale = std::mem::take(&mut work.entry.underway.query_again);
             // Whatever this record leaves unsure schedules its next query itself.
@@ -109,7 +115,9 @@ impl Engine {
                 }
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
                 QueryAnswer::Known(record) => take_record(work, record, reason),
-                QueryAnswer::Unreadable { text } => work.quarantine_part(&text),
+                QueryAnswer::Unreadable { text } => {
+                    work.quarantine_part(&text);
+                }
             }
             before.note_repairs(work, reason);
             if is_stale {
@@ -131,8 +139,28 @@ impl Engine {
             // but reconcile the fills that the record may hold.
             work.entry.underway.unreconciled |= work.entry.underway.cancel_confirmed;
             end_confirmed_cancel(work);
+            note_lost_query(work);
             work.keep_asking(true);
         });
+    }
+}
+
+/// One order about which the exchange keeps silent, while it answers others, holds up no
+/// reconciliation for ever: it becomes a case, which is queried again, after a restart too.
+fn note_lost_query(work: &mut Work<'_, '_>) {
+    let (now, answered_at) = (work.turn.now, work.turn.answered_at);
+    let before = work.entry.underway.lost_queries;
+    // Between these two the exchange answered nobody: it may have been away.
+    let before = before.filter(|before| before.answered_at != answered_at);
+    let since = before.map_or(now, |before| before.since);
+    work.entry.underway.lost_queries = Some(LostQueries { since, answered_at });
+    let is_long = now.micros_since(since) >= work.turn.options.unmatched_report_age_micros;
+    if is_long
+        && work.entry.underway.unreconciled
+        && work.quarantine_part("the exchange answers no query about the order")
+    {
+        work.entry.underway.unreconciled = false;
+        work.entry.underway.reconciling = None;
     }
 }
 
@@ -327,9 +355,14 @@ fn confirms_unknown(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u6
     is_second && is_newer
 }
 
+/// Whether the order is called failed although the exchange may have it.
+pub(super) fn may_live(order: &Order) -> bool {
+    order.ending().is_some_and(Ending::may_live_at_exchange)
+}
+
 /// Schedules the next query about a failed order: the exchange may have had it all along.
-fn schedule_relook(work: &mut Work<'_, '_>) {
-    if work.order().ending() != Some(Ending::NotAccepted) {
+pub(super) fn schedule_relook(work: &mut Work<'_, '_>) {
+    if !may_live(work.order()) {
         return;
     }
     if let Some(at) = next_relook(work.order(), work.turn.now, work.turn.options) {

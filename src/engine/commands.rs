@@ -31,7 +31,7 @@ impl Engine {
         self.insert(&created);
         self.with_order(order_id, turn, |work| {
             work.entry.waiting.push(Waiting::ForCreate(to));
-            work.entry.underway.submit = SubmitFate::Fine;
+            work.entry.underway.submit = SubmitFate::InFlight;
             let order = Arc::clone(work.order());
             work.turn.out.record(Event::Created(created), &order);
             work.turn.out.effects.push(Effect::Submit(order));

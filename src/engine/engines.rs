@@ -54,6 +54,8 @@ pub struct Engines {
     pub(super) used_late: HashMap<ExternalOrderId, OrderId>,
     /// The latest time of any input; never goes back.
     pub(super) now: TimestampMicros,
+    /// When the exchange last answered anything.
+    answered_at: TimestampMicros,
     pub(super) options: EngineOptions,
 }
 
@@ -74,6 +76,7 @@ impl Engines {
             ambiguous: HashMap::new(),
             used_late: HashMap::new(),
             now: TimestampMicros::default(),
+            answered_at: TimestampMicros::default(),
             options,
         }
     }
@@ -116,10 +119,15 @@ impl Engines {
     pub fn start(&mut self, now: TimestampMicros, out: &mut Outbox) {
         self.advance(now);
         for id in self.unmatched.ids() {
-            if let Some(order_id) = self.by_external_id.get(&id).copied() {
+            if self.ambiguous.contains_key(&id) {
+                for report in self.unmatched.take(&id) {
+                    self.quarantine_ambiguous(now, report, out);
+                }
+            } else if let Some(order_id) = self.by_external_id.get(&id).copied() {
                 self.deliver_unmatched(&id, order_id, out);
             }
         }
+        self.withhold_cancels(0, out);
         let (partitions, turn) = self.parts(out);
         for engine in partitions {
             engine.schedule_unsure(&turn);
@@ -185,6 +193,9 @@ impl Engines {
         outcome: SubmitOutcome,
         out: &mut Outbox,
     ) {
+        if matches!(outcome, SubmitOutcome::Accepted(_) | SubmitOutcome::Refused { .. }) {
+            self.note_answer(now);
+        }
         self.turn(now, order_id.partition(), out, |engine, turn| {
             engine.submit_answer(order_id, outcome, turn);
         });
@@ -198,6 +209,9 @@ impl Engines {
         outcome: CancelOutcome,
         out: &mut Outbox,
     ) {
+        if matches!(outcome, CancelOutcome::Cancelled | CancelOutcome::Refused { .. }) {
+            self.note_answer(now);
+        }
         self.turn(now, order_id.partition(), out, |engine, turn| {
             engine.cancel_answer(order_id, outcome, turn);
         });
@@ -211,6 +225,9 @@ impl Engines {
         answer: Option<(TimestampMicros, QueryAnswer)>,
         out: &mut Outbox,
     ) {
+        if answer.is_some() {
+            self.note_answer(now);
+        }
         let has_unmatched_reports = match &answer {
             Some((_, QueryAnswer::Known(record))) => {
                 let order = self.order(order_id);
@@ -263,7 +280,7 @@ impl Engines {
             return None;
         }
         let known = self.by_external_id.get(&report.external_order_id).copied();
-        if let Some(order_id) = known {
+        if let Some(order_id) = known.filter(|order_id| self.has(*order_id)) {
             self.note_used_late(&report.external_order_id, order_id);
             self.turn(now, order_id.partition(), out, |engine, turn| {
                 engine.report(order_id, report, turn);
@@ -364,8 +381,9 @@ impl Engines {
 
     /// Splits into the engines and the context of a turn.
     pub(super) fn parts<'a>(&'a mut self, out: &'a mut Outbox) -> (&'a mut [Engine], Turn<'a>) {
-        let Self { partitions, feed, options, now, .. } = self;
-        let turn = Turn { now: *now, options, feed, is_quarantine_full: false, out };
+        let Self { partitions, feed, options, now, answered_at, .. } = self;
+        let (now, answered_at) = (*now, *answered_at);
+        let turn = Turn { now, options, feed, answered_at, is_quarantine_full: false, out };
         (partitions, turn)
     }
 
@@ -452,6 +470,11 @@ impl Engines {
 
     pub(super) fn advance(&mut self, now: TimestampMicros) {
         self.now = self.now.max(now);
+    }
+
+    fn note_answer(&mut self, now: TimestampMicros) {
+        self.advance(now);
+        self.answered_at = self.now;
     }
 
     #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]

@@ -37,6 +37,8 @@ pub(super) struct Underway {
     pub(super) cancel_confirmed: bool,
     /// A query is in flight.
     pub(super) query: Option<QueryReason>,
+    /// The queries that have returned without an answer since the last one that had one.
+    pub(super) lost_queries: Option<LostQueries>,
     /// The answer to the query in flight may be stale: query once more after it.
     pub(super) query_again: bool,
     /// The order must be reconciled: query until answered.
@@ -76,8 +78,10 @@ pub(super) enum SubmitFate {
     /// An earlier run submitted it.
     #[default]
     BeforeThisRun,
-    /// In flight or answered.
-    Fine,
+    /// In flight.
+    InFlight,
+    /// Answered.
+    Answered,
     /// The answer was lost.
     Lost,
     /// No answer in time.
@@ -90,6 +94,16 @@ pub(super) struct Reconciling {
     pub(super) since: TimestampMicros,
     /// Feed position after the gap: session and sequence.
     pub(super) feed: (u32, u64),
+}
+
+/// Queries about one order that returned without an answer, while the exchange answered something
+/// between any two of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LostQueries {
+    /// When the first of them returned.
+    pub(super) since: TimestampMicros,
+    /// The exchange's latest answer, of whatever kind, when the last of them returned.
+    pub(super) answered_at: TimestampMicros,
 }
 
 /// The exchange's id in a record that was queried by our id.
@@ -309,6 +323,7 @@ impl Entry {
         let underway = &self.underway;
         !self.order().is_open()
             && self.waiting.is_empty()
+            && underway.submit != SubmitFate::InFlight
             && underway.query.is_none()
             && !underway.unreconciled
             && !underway.shares_external_id

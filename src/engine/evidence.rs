@@ -154,12 +154,27 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
     // A truncated list with the same total does not contradict what counts here.
     let contradicts = listed.filled.max(listed.sum()) < work.order().filled_shares;
     let is_short = listed.sum() < listed.filled && work.order().filled_shares < listed.filled;
+    if !is_short {
+        work.supersede_order(CaseCause::ShortList);
+    }
     if (doubtful.is_empty() || !contradicts) && !is_short {
         work.entry.underway.doubt = None;
         return;
     }
     let covers = listed.covers.is_some() && listed.is_whole();
-    keep_in_doubt(work, if contradicts { doubtful } else { Vec::new() }, covers);
+    let is_old = keep_in_doubt(work, covers);
+    if is_old && contradicts {
+        open_doubtful(work, doubtful);
+    }
+    if is_old && is_short {
+        let text = format!(
+            "the exchange's record has {} shares filled and lists executions of {}; {} count here",
+            listed.filled,
+            listed.sum(),
+            work.order().filled_shares
+        );
+        work.quarantine_order(CaseCause::ShortList, &text);
+    }
 }
 
 /// Whether the record lacks the execution although it is complete up to the line that showed it. If
@@ -212,9 +227,9 @@ fn take_back(work: &mut Work<'_, '_>, executions: Vec<ExecutionId>) {
     }
 }
 
-/// Queries again with growing pauses. Opens a case, once each, for executions that stay doubtful
-/// long enough.
-fn keep_in_doubt(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>, is_whole_and_covers: bool) {
+/// Queries again with growing pauses. Returns whether the order has been in doubt for so long that
+/// operators have to know.
+fn keep_in_doubt(work: &mut Work<'_, '_>, is_whole_and_covers: bool) -> bool {
     let (now, options) = (work.turn.now, *work.turn.options);
     let feed = work.turn.feed.place();
     let doubt = work.entry.underway.doubt.get_or_insert_default();
@@ -226,9 +241,11 @@ fn keep_in_doubt(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>, is_whole_a
     let pause = options.grace_micros.saturating_mul(1 << doubt.records.min(MAX_DOUBLINGS));
     doubt.records = doubt.records.saturating_add(1);
     work.schedule_query(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
-    if now.micros_since(since) < options.doubt_age_micros {
-        return;
-    }
+    now.micros_since(since) >= options.doubt_age_micros
+}
+
+/// Opens a case, once each, for executions that have stayed doubtful.
+fn open_doubtful(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>) {
     for execution_id in doubtful {
         if work.entry.tracked.case_of(&execution_id).is_some() {
             continue;

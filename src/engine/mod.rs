@@ -62,6 +62,8 @@ mod repair_tests;
 #[cfg(test)]
 mod reuse_tests;
 #[cfg(test)]
+mod silence_tests;
+#[cfg(test)]
 mod store_model;
 #[cfg(test)]
 mod test_world;

@@ -60,6 +60,8 @@ pub(super) struct Turn<'a> {
     pub(super) now: TimestampMicros,
     pub(super) options: &'a EngineOptions,
     pub(super) feed: &'a FeedProgress,
+    /// When the exchange last answered anything.
+    pub(super) answered_at: TimestampMicros,
     /// The quarantine has no room for a first case of the order being worked on.
     pub(super) is_quarantine_full: bool,
     pub(super) out: &'a mut Outbox,

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use super::answers::{may_live, schedule_relook};
 use super::engines::Engines;
 use super::entry::QueryReason;
 use super::inputs::Report;
 use super::outbox::{Alert, Effect, Outbox};
 use super::partition::{Engine, Turn, Work};
 use crate::order::{
-    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Ending, Execution, Fill,
-    MAX_OPEN_CASES, OpenCase, OperatorAct, Order, ReportKind, TrackedOrder, case_text,
+    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill, MAX_OPEN_CASES,
+    OpenCase, OperatorAct, Order, ReportKind, TrackedOrder, case_text,
 };
 use crate::types::{ExternalOrderId, OrderId, Side, Symbol, TimestampMicros};
 
@@ -88,14 +89,22 @@ impl Work<'_, '_> {
     }
 
     /// Opens a case for an unreadable part of the exchange's record, unless the same one is open.
-    pub(super) fn quarantine_part(&mut self, text: &str) {
-        let is_open = self.entry.tracked.cases().iter().any(|open| {
-            open.case.cause == CaseCause::Unreadable && open.case.text == case_text(text)
-        });
-        if !is_open {
-            let text = case_text(text);
-            self.open_case(Case { cause: CaseCause::Unreadable, execution: None, text });
+    /// Returns false if the quarantine is full; then the order is queried again nevertheless.
+    pub(super) fn quarantine_part(&mut self, text: &str) -> bool {
+        let text = case_text(text);
+        let is_open = self
+            .entry
+            .tracked
+            .cases()
+            .iter()
+            .any(|open| open.case.cause == CaseCause::Unreadable && open.case.text == text);
+        let case = Case { cause: CaseCause::Unreadable, execution: None, text };
+        let is_kept = is_open || self.open_case(case);
+        if !is_kept {
+            let pause = self.turn.options.max_doubt_pause_micros;
+            self.schedule_query(self.turn.now.saturating_add_micros(pause));
         }
+        is_kept
     }
 
     /// Opens a case and alerts operators. Returns false if the quarantine is full.
@@ -107,6 +116,7 @@ impl Work<'_, '_> {
         let anomaly = match case.cause {
             CaseCause::Doubtful => Anomaly::DoubtfulExecution,
             CaseCause::OtherSymbol
+            | CaseCause::ShortList
             | CaseCause::BeyondLimit
             | CaseCause::LargerThanOrder
             | CaseCause::IdUsedAgain
@@ -173,8 +183,7 @@ impl Work<'_, '_> {
         let newest_case = cases.map(|open| open.opened_at_micros).max();
         let doubt = self.entry.underway.doubt.as_ref().and_then(|doubt| doubt.missing_since);
         let doubt = doubt.filter(|_| !is_due_anyway);
-        let failed = Some(self.order().updated_at)
-            .filter(|_| is_lost && self.order().ending() == Some(Ending::NotAccepted));
+        let failed = Some(self.order().updated_at).filter(|_| is_lost && may_live(self.order()));
         let unknown = self.entry.underway.unknown.map(|look| look.since).filter(|_| is_lost);
         let unsure_since = [newest_case.map(TimestampMicros::new), doubt, failed, unknown];
         let Some(since) = unsure_since.into_iter().flatten().max() else { return };
@@ -260,6 +269,7 @@ impl Engine {
                 return OperatorReply::HasEnded(Arc::clone(work.order()));
             }
             work.record(Change::ClosedByOperator(Box::new(act)));
+            schedule_relook(work);
             OperatorReply::Done(Arc::clone(work.order()))
         });
         closed.unwrap_or(OperatorReply::UnknownOrder)
@@ -311,7 +321,8 @@ impl Engines {
         if let Some(orders) = self.ambiguous.get(external_order_id).cloned() {
             return orders.into_iter().for_each(|id| self.unreadable_of(now, id, text, out));
         }
-        if let Some(order_id) = self.by_external_id.get(external_order_id).copied() {
+        let known = self.by_external_id.get(external_order_id).copied();
+        if let Some(order_id) = known.filter(|order_id| self.has(*order_id)) {
             self.note_used_late(external_order_id, order_id);
             return self.unreadable_of(now, order_id, text, out);
         }

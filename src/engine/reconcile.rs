@@ -2,11 +2,10 @@
 //! after a restart or a gap in the feed.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
+use super::answers::may_live;
 use super::entry::{QueryReason, Reconciling};
 use super::partition::{Engine, Turn, list, watch};
-use crate::order::{Ending, Order};
 use crate::types::OrderId;
 
 impl Engine {
@@ -54,12 +53,10 @@ impl Engine {
         self.lists.scheduled_queries.first().is_some_and(|(due, _)| *due <= turn.now)
     }
 
-    /// Schedules queries about orders that an earlier run left unsure: those that failed because
-    /// the exchange did not know them, and those with open cases. The first is due at once, later
-    /// ones as they age.
+    /// Schedules queries about orders that an earlier run left unsure: failed ones that the exchange
+    /// may have, and those with open cases. The first is due at once, later ones as they age.
     pub(super) fn schedule_unsure(&mut self, turn: &Turn<'_>) {
-        let is_failed = |order: &&Arc<Order>| order.ending() == Some(Ending::NotAccepted);
-        let failed = self.orders().filter(is_failed).map(|order| order.order_id);
+        let failed = self.orders().filter(|order| may_live(order)).map(|order| order.order_id);
         let unsure: Vec<OrderId> = failed.chain(self.lists.cases.iter().copied()).collect();
         let due_now = unsure.into_iter().map(|order_id| (turn.now, order_id));
         self.lists.scheduled_queries.extend(due_now);

@@ -40,7 +40,7 @@ impl Before {
             SubmitFate::BeforeThisRun => Some(RepairCause::Crash),
             SubmitFate::Lost => Some(RepairCause::LostReply),
             SubmitFate::TimedOut => Some(RepairCause::Timeout),
-            SubmitFate::Fine => None,
+            SubmitFate::InFlight | SubmitFate::Answered => None,
         };
         let fill =
             (accepted_before && is_periodic && fills_came).then_some(RepairCause::MissedFill);

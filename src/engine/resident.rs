@@ -68,11 +68,14 @@ impl Engines {
         if self.orders_looked_up.contains_key(&order_id) {
             return None;
         }
+        let entry = self.engine(order_id.partition()).orders.get(&order_id);
+        let other_id =
+            entry.and_then(|entry| entry.underway.record_id.as_ref()).map(|named| named.id.clone());
         let order = self.engine_mut(order_id.partition()).forget(order_id, version)?;
-        if let Some(id) = &external_order_id
-            && self.by_external_id.get(id) == Some(&order_id)
-        {
-            self.by_external_id.remove(id);
+        for id in external_order_id.iter().chain(&other_id) {
+            if self.by_external_id.get(id) == Some(&order_id) {
+                self.by_external_id.remove(id);
+            }
         }
         Some(order)
     }

@@ -160,6 +160,7 @@ impl Engines {
             || !self.partitions().iter().all(Engine::is_reconciled)
             || self.is_looking_up()
         {
+            self.end_round_in_time();
             return;
         }
         let position = if self.rounds.reconciles_again {
@@ -175,6 +176,19 @@ impl Engines {
             out.events.push(Event::FeedPosition(position));
         }
         if std::mem::take(&mut self.rounds.reconciles_again) {
+            self.begin_round();
+        }
+    }
+
+    /// After another gap, orders wait for the answers to the round before it only for so long: lines
+    /// about them may be lost, whatever holds up the answers about others.
+    fn end_round_in_time(&mut self) {
+        let (_, began_at) = self.rounds.reconciles_up_to;
+        let is_late = self.now.micros_since(began_at) >= self.options.unmatched_report_age_micros;
+        if is_late
+            && self.rounds.reconciling.is_none()
+            && std::mem::take(&mut self.rounds.reconciles_again)
+        {
             self.begin_round();
         }
     }

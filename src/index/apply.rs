@@ -19,8 +19,8 @@ use crate::order::{
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
-/// How long a failed order that the exchange did not know stays on the list of orders to look at: a
-/// day. The last lookup is over by then.
+/// How long a failed order that the exchange may have stays on the list of orders to look at: a day.
+/// The last lookup is over by then.
 const ATTENDED_MICROS: u64 = 24 * 3_600 * 1_000_000;
 
 /// Moves an index forward. One per index, owned by one thread.
@@ -295,6 +295,12 @@ fn put(space: Space, key: Bytes, value: &[u8]) -> Write {
     Write { space, key, value: Some(value.into()) }
 }
 
+/// Whether an order is to be looked at although it may have ended.
+pub(super) fn is_attended(tracked: &TrackedOrder) -> bool {
+    let may_live = tracked.order().ending().is_some_and(Ending::may_live_at_exchange);
+    may_live || !tracked.cases().is_empty()
+}
+
 impl FeedRecords {
     fn load(index: &Index) -> Result<Self, IndexError> {
         let view = index.view()?;
@@ -345,11 +351,12 @@ impl FeedRecords {
             self.ended.push(changed.order_id);
             self.ended_at = self.ended_at.max(changed.at);
         }
-        if let Change::NotAccepted | Change::CaseOpened(_) | Change::CaseClosed(_) = changed.change
+        if let Change::NotAccepted
+        | Change::ClosedByOperator(_)
+        | Change::CaseOpened(_)
+        | Change::CaseClosed(_) = changed.change
         {
-            let failed_unknown = tracked.order().ending() == Some(Ending::NotAccepted);
-            let is_attended = failed_unknown || !tracked.cases().is_empty();
-            self.attended.insert(changed.order_id, is_attended);
+            self.attended.insert(changed.order_id, is_attended(tracked));
         }
     }
 

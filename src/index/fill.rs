@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::apply::is_attended;
 use super::fjall_store::FjallStore;
+use super::index_handle::IndexAges;
 use super::keys;
 use super::node::{self, INDEX_FORMAT, Meta};
 use super::store::{Bytes, Space, Store, Write};
@@ -15,6 +17,8 @@ use crate::wal::{LogId, Lsn};
 
 /// Writes in one batch of the store: some megabytes.
 const BATCH_WRITES: usize = 8_192;
+/// Ended orders in memory at which those that ended too long ago are dropped for the first time.
+const MANY_ENDED: usize = 1 << 20;
 
 /// Fills a new index. The index is unusable until [`finish`](Self::finish): without a position it
 /// counts as empty.
@@ -28,6 +32,10 @@ pub struct IndexFiller {
     open: u64,
     /// The latest time of an order.
     last_at: TimestampMicros,
+    /// Orders that have ended lately, with their last change: a gap in the feed may hide more.
+    ended: Vec<(TimestampMicros, OrderId)>,
+    /// So many of them that it is time to drop the old ones.
+    many_ended: usize,
 }
 
 impl IndexFiller {
@@ -55,6 +63,8 @@ impl IndexFiller {
             orders: 0,
             open: 0,
             last_at: TimestampMicros::default(),
+            ended: Vec::new(),
+            many_ended: MANY_ENDED,
         }
     }
 
@@ -80,6 +90,10 @@ impl IndexFiller {
         } else {
             self.put(Space::Ended, id.into(), value);
             self.put(Space::History, keys::history(user, order_id), Bytes::from(&[][..]));
+            if is_attended(tracked) {
+                self.put(Space::Node, node::attended_key(order_id), Bytes::from(&[][..]));
+            }
+            self.note_ended(order.updated_at, order_id);
         }
         if let Some(key) = &order.client_order_id {
             self.put(Space::Keys, keys::client_key(user, key), id.into());
@@ -132,12 +146,31 @@ impl IndexFiller {
             let value = node::event_value(&mut events, &Event::FeedPosition(feed), Lsn(0))?;
             self.put(Space::Node, node::FEED_KEY.into(), value);
         }
-        let feed_at = feed_at.unwrap_or_default();
-        let last_at = self.last_at.max(feed_at);
+        self.forget_ended_before(feed_at.unwrap_or(self.last_at));
+        let ended: Vec<OrderId> = self.ended.iter().map(|(_, order_id)| *order_id).collect();
+        if let Some(at) = self.ended.iter().map(|(at, _)| *at).max() {
+            self.put(Space::Node, node::ended_key(position.0), node::ended_value(at, &ended));
+        }
+        let last_at = self.last_at.max(feed_at.unwrap_or_default());
         let meta = Meta { format: INDEX_FORMAT, log_id, position, last_at };
         self.put(Space::Node, node::META_KEY.into(), meta.encode());
         self.commit()?;
         self.store.persist()
+    }
+
+    fn note_ended(&mut self, at: TimestampMicros, order_id: OrderId) {
+        self.ended.push((at, order_id));
+        if self.ended.len() >= self.many_ended {
+            self.forget_ended_before(self.last_at);
+            // All of them may be recent.
+            self.many_ended = MANY_ENDED.max(2 * self.ended.len());
+        }
+    }
+
+    /// Drops ended orders that no gap in the feed after `position_at` reaches back to.
+    fn forget_ended_before(&mut self, position_at: TimestampMicros) {
+        let window = IndexAges::default().ended_window_micros;
+        self.ended.retain(|(ended, _)| position_at.micros_since(*ended) <= window);
     }
 
     fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
@@ -167,6 +200,8 @@ impl std::fmt::Debug for IndexFiller {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::super::test_log::{AGES, LOG, long_log, take_until};
     use super::super::{Index, IndexWriter, MemoryStore};
     use super::*;
@@ -205,8 +240,26 @@ mod tests {
         assert_eq!(of_orders(&filled), of_orders(&followed));
         let index = Index::in_memory(&filled, AGES).unwrap();
         assert_eq!((index.log_id(), index.position()), (Some(LogId(99)), Lsn(0)));
-        assert_eq!(index.node_state().unwrap().feed_position, feed);
+        let (node, expected) = (index.node_state().unwrap(), log.node);
+        assert_eq!((&node.feed_position, &node.attended), (&feed, &expected.attended));
+        let position_at = feed.map_or_else(|| log_end(&log.orders), |feed| feed.at);
+        let ended: BTreeSet<OrderId> = log
+            .orders
+            .values()
+            .filter(|tracked| !tracked.order().is_open())
+            .filter(|tracked| {
+                let age_micros = position_at.micros_since(tracked.order().updated_at);
+                age_micros <= IndexAges::default().ended_window_micros
+            })
+            .map(|tracked| tracked.order().order_id)
+            .collect();
+        assert!(!ended.is_empty());
+        assert_eq!(node.ended.iter().map(|(_, id)| *id).collect::<BTreeSet<_>>(), ended);
         assert!(IndexWriter::new(index, LogId(99)).is_ok(), "the log continues from there");
+    }
+
+    fn log_end(orders: &BTreeMap<OrderId, TrackedOrder>) -> TimestampMicros {
+        orders.values().map(|tracked| tracked.order().updated_at).max().unwrap()
     }
 
     #[test]

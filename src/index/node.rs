@@ -32,8 +32,8 @@ pub struct NodeState {
     /// Orders that ended since the feed position, or within the reconciliation window before it,
     /// each with when: in log order, some more than once.
     pub ended: Vec<(TimestampMicros, OrderId)>,
-    /// Orders to look at although they may have ended: those with open cases, and those that failed
-    /// because the exchange did not know them.
+    /// Orders to look at although they may have ended: those with open cases, and failed ones that
+    /// the exchange may have.
     pub attended: Vec<OrderId>,
 }
 

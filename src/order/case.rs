@@ -72,6 +72,9 @@ pub enum CaseCause {
     OtherExternalId,
     /// The exchange repeatedly does not know an order that it accepted.
     UnknownAtExchange,
+    /// The exchange's record counts more filled shares than it lists executions for, and more than
+    /// are known here.
+    ShortList,
 }
 
 /// A decision about a case.

@@ -100,6 +100,19 @@ impl Ending {
             | Self::ClosedByOperator => false,
         }
     }
+
+    /// Whether the order is called failed without the exchange's word: it may have the order after
+    /// all, and is asked again.
+    pub const fn may_live_at_exchange(self) -> bool {
+        match self {
+            Self::NotAccepted | Self::FailedByOperator => true,
+            Self::Rejected
+            | Self::CancelledByUser
+            | Self::CancelledByExchange
+            | Self::Expired
+            | Self::ClosedByOperator => false,
+        }
+    }
 }
 
 /// Everything that determines the status.
