@@ -9,8 +9,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {
     /// An operator requested it (SIGINT, SIGTERM).
-    Asked,
-    /// A thread ended unasked. A half-alive engine is worse than a restart.
+    Requested,
+    /// A thread ended unexpectedly. A half-alive engine is worse than a restart.
     ThreadEnded {
         /// The thread's name.
         thread: String,
@@ -67,8 +67,8 @@ impl Shutdown {
     }
 
     /// Whether the reason is an operator's request.
-    pub fn is_asked(&self) -> bool {
-        self.reason() == Some(StopReason::Asked)
+    pub fn is_by_operator(&self) -> bool {
+        self.reason() == Some(StopReason::Requested)
     }
 
     /// Blocks the calling thread until a stop is requested; returns the reason.
@@ -124,12 +124,12 @@ mod tests {
             let shutdown = shutdown.clone();
             std::thread::spawn(move || shutdown.wait())
         };
-        shutdown.request(StopReason::Asked);
+        shutdown.request(StopReason::Requested);
         let late = StopReason::ThreadEnded { thread: "wal".into(), error: "late".into() };
         shutdown.request(late);
-        assert_eq!(waiting.join().unwrap(), StopReason::Asked);
-        assert_eq!(shutdown.wait(), StopReason::Asked);
-        assert_eq!(shutdown.reason(), Some(StopReason::Asked));
+        assert_eq!(waiting.join().unwrap(), StopReason::Requested);
+        assert_eq!(shutdown.wait(), StopReason::Requested);
+        assert_eq!(shutdown.reason(), Some(StopReason::Requested));
         futures_lite::future::block_on(shutdown.requested());
     }
 }

@@ -183,7 +183,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // The follower makes all durable and ends with the log.
     drop(appender);
-    shutdown.request(StopReason::Asked);
+    shutdown.request(StopReason::Requested);
     writing.join().map_err(|_| "the log's thread panicked")??;
     following.join().map_err(|_| "the index's thread panicked")??;
     println!("{} in the index after {:.1} s", index.position(), began.elapsed().as_secs_f64());

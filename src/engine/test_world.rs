@@ -21,7 +21,7 @@ pub(super) enum Move {
     Cancel {
         order: u8,
     },
-    /// The reply timeout of the oldest question.
+    /// The reply timeout of the oldest request.
     GiveUpWaiting,
     /// Some more events become durable, and what waited for them happens.
     Commit {
@@ -332,7 +332,7 @@ impl World {
             return;
         }
         let order_id = request.order_id;
-        let to = self.question(order_id);
+        let to = self.new_reply(order_id);
         self.engines.create(self.time(), request, to, &mut self.out);
         self.created.push((user, order_id));
     }
@@ -355,7 +355,7 @@ impl World {
         }
     }
 
-    fn question(&mut self, order_id: OrderId) -> ReplyTo {
+    fn new_reply(&mut self, order_id: OrderId) -> ReplyTo {
         self.next_reply += 1;
         let to = ReplyTo(self.next_reply);
         self.waiting.push_back((order_id, to));
@@ -369,7 +369,7 @@ impl World {
             // Answered from the store: it has ended.
             return;
         }
-        let to = self.question(order_id);
+        let to = self.new_reply(order_id);
         self.engines.cancel(self.time(), (&user, order_id), to, &mut self.out);
     }
 

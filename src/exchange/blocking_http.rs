@@ -408,7 +408,7 @@ mod tests {
         let dialer = dripping("HTTP/1.1 200 OK\r\n\r\n");
         let options = options(Duration::from_secs(600));
         let answer = get(&dialer, "/path", &options).unwrap();
-        options.shutdown.request(StopReason::Asked);
+        options.shutdown.request(StopReason::Requested);
         let stopped = answer.read_to_end(usize::MAX).unwrap_err();
         assert_eq!(stopped.kind(), io::ErrorKind::ConnectionAborted);
     }

@@ -28,7 +28,7 @@ use compact_str::{CompactString, format_compact};
 use crate::market::{MAX_SEQUENCE, MarketWriter};
 use crate::shutdown::Shutdown;
 use crate::sync::Sender;
-use crate::types::{Backoff, MonotonicMicros, Spell};
+use crate::types::{Backoff, LogThrottle, MonotonicMicros};
 
 use super::address::ExchangeAddress;
 use super::blocking_http::{GetOptions, Response, get, is_timeout};
@@ -113,8 +113,8 @@ pub struct Feed {
     /// How often the numbering of this session restarted.
     renumberings: u32,
     /// Limits log lines about an exchange that keeps restarting its numbering.
-    renumber_log: Spell,
-    gap_log: Spell,
+    renumber_log: LogThrottle,
+    gap_log: LogThrottle,
     /// The last sequence that changed prices.
     last_sequence: u64,
     /// The last sequence on this connection; lower than `last_sequence` while lines are read again.
@@ -162,8 +162,8 @@ impl Feed {
             checkpointed: None,
             session: None,
             renumberings: 0,
-            renumber_log: Spell::new(LOG_PACE),
-            gap_log: Spell::new(LOG_PACE),
+            renumber_log: LogThrottle::new(LOG_PACE),
+            gap_log: LogThrottle::new(LOG_PACE),
             last_sequence: 0,
             last_read: 0,
             orders_from: 0,

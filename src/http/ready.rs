@@ -124,7 +124,7 @@ fn clocks_apart(commands: &OrderCommands, limit: Duration) -> Option<String> {
 
 fn stopping(reason: StopReason) -> String {
     match reason {
-        StopReason::Asked => "draining: a stop was asked for".to_owned(),
+        StopReason::Requested => "draining: a stop was asked for".to_owned(),
         StopReason::ThreadEnded { thread, error } => {
             format!("draining: the thread {thread} ended: {error}")
         }

@@ -81,7 +81,7 @@ fn session(directory: &Path, events: &[Event]) -> Session {
     let following = thread::spawn(move || follower.run(&stop));
     let writing = thread::spawn(move || writer.run());
     append(&mut appender, events);
-    shutdown.request(StopReason::Asked);
+    shutdown.request(StopReason::Requested);
     drop(appender);
     writing.join().unwrap().unwrap();
     following.join().unwrap().unwrap();
@@ -182,7 +182,7 @@ fn a_store_that_refuses_writes_is_reopened_and_catches_up() {
         assert!(!following.is_finished());
         thread::yield_now();
     }
-    shutdown.request(StopReason::Asked);
+    shutdown.request(StopReason::Requested);
     drop(appender);
     writing.join().unwrap().unwrap();
     following.join().unwrap().unwrap();

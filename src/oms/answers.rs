@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::circuit::{Circuit, SharedState};
 use super::local_queue::LocalQueue;
-use super::questions::Questions;
+use super::query_planner::QueryPlanner;
 use super::stages::{OrderStages, StageClock};
 use super::submit_queue::SubmitQueue;
 use super::throttle::Throttle;
@@ -27,13 +27,13 @@ pub(crate) struct SessionQueues {
     /// Orders to query.
     pub(crate) queries: LocalQueue<OrderId>,
     /// Which of them share a request.
-    pub(crate) questions: RefCell<Questions>,
+    pub(crate) query_planner: RefCell<QueryPlanner>,
     /// Throttles of cancels and of queries, kept apart so that queries never hold up a cancel.
     pub(super) cancel_throttle: RefCell<Throttle>,
     pub(super) query_throttle: RefCell<Throttle>,
     /// Orders to look up in the store: at most one for each unmatched report, and as many as are
     /// queried at a time.
-    pub(crate) lookups: LocalQueue<Wanted>,
+    pub(crate) lookups: LocalQueue<OrderLookup>,
     /// Reasons to register our webhook; one registration serves all of them.
     pub(crate) registrations: LocalQueue<()>,
     /// Triggers a probe of an unreachable exchange.
@@ -59,7 +59,7 @@ impl SessionQueues {
             cancels: LocalQueue::new(),
             unawaited_cancels: LocalQueue::new(),
             queries: LocalQueue::new(),
-            questions: RefCell::default(),
+            query_planner: RefCell::default(),
             cancel_throttle: RefCell::default(),
             query_throttle: RefCell::default(),
             lookups: LocalQueue::new(),
@@ -84,8 +84,8 @@ impl SessionQueues {
 
     /// Whether no query waits to be sent.
     #[cfg(feature = "simulation")]
-    pub(crate) fn has_no_questions(&self) -> bool {
-        self.queries.is_empty() && !self.questions.borrow().has_parts()
+    pub(crate) fn has_no_queries(&self) -> bool {
+        self.queries.is_empty() && !self.query_planner.borrow().has_parts()
     }
 }
 
@@ -97,25 +97,25 @@ pub(crate) enum Answer {
     /// With the time of the query; `None` when no answer came.
     Query(OrderId, Option<(TimestampMicros, QueryAnswer)>),
     /// The order that the store has under this id, if any.
-    Found(Wanted, Option<TrackedOrder>),
+    LookedUp(OrderLookup, Option<TrackedOrder>),
     /// An element of an answer that cannot be used.
     Unreadable(Box<UnreadableElement>),
 }
 
 /// An order to look up in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum OrderLookup {
     /// By the exchange's id.
-    Theirs(ExternalOrderId),
+    ByExternalId(ExternalOrderId),
     /// By our id, to query the exchange about it.
-    Ours(OrderId),
+    ByOrderId(OrderId),
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for OrderLookup {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Theirs(id) => id.fmt(formatter),
-            Self::Ours(id) => id.fmt(formatter),
+            Self::ByExternalId(id) => id.fmt(formatter),
+            Self::ByOrderId(id) => id.fmt(formatter),
         }
     }
 }

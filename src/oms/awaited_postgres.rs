@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::limits::OmsLimits;
 use super::metrics::OmsMetrics;
 use super::options::OmsOptions;
-use super::replies::{Asked, Replies};
+use super::replies::{Replies, RequestKind};
 use super::views::CommittedViews;
 use crate::engine::{CancelReply, CreateReply, ReplyTo};
 use crate::order::{Order, Status};
@@ -147,18 +147,18 @@ impl AwaitedPostgres {
             let Some(&LateRequest { give_up, order_id, to }) = self.late.front() else {
                 return false;
             };
-            if let Some((asked, asker)) = replies.asked(to) {
-                if let Some(order) = shown_undecided(views, order_id, asked, asker) {
+            if let Some((kind, user)) = replies.kind_and_user(to) {
+                if let Some(order) = shown_undecided(views, order_id, kind, user) {
                     self.metrics.postgres_pending.inc();
-                    match asked {
-                        Asked::Create => replies.create(to, CreateReply::Pending(order)),
-                        Asked::Cancel => replies.cancel(to, CancelReply::Pending(order)),
+                    match kind {
+                        RequestKind::Create => replies.create(to, CreateReply::Pending(order)),
+                        RequestKind::Cancel => replies.cancel(to, CancelReply::Pending(order)),
                     }
                 } else if now.monotonic >= give_up {
                     self.metrics.postgres_unknown.inc();
-                    match asked {
-                        Asked::Create => replies.create(to, CreateReply::OutcomeUnknown),
-                        Asked::Cancel => replies.cancel(to, CancelReply::OutcomeUnknown),
+                    match kind {
+                        RequestKind::Create => replies.create(to, CreateReply::OutcomeUnknown),
+                        RequestKind::Cancel => replies.cancel(to, CancelReply::OutcomeUnknown),
                     }
                 } else {
                     return false;
@@ -179,17 +179,17 @@ impl AwaitedPostgres {
 fn shown_undecided(
     views: &CommittedViews,
     order_id: OrderId,
-    asked: Asked,
-    asker: Option<&UserId>,
+    kind: RequestKind,
+    user: Option<&UserId>,
 ) -> Option<Arc<Order>> {
     if views.are_hidden() {
         return None;
     }
-    let view = views.user(asker?)?;
+    let view = views.user(user?)?;
     let order = view.orders.get(&order_id)?;
-    let is_undecided = match asked {
-        Asked::Create => matches!(order.status, Status::Pending | Status::PendingCancel),
-        Asked::Cancel => order.awaits_cancel(),
+    let is_undecided = match kind {
+        RequestKind::Create => matches!(order.status, Status::Pending | Status::PendingCancel),
+        RequestKind::Cancel => order.awaits_cancel(),
     };
     is_undecided.then(|| Arc::clone(order))
 }

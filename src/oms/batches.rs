@@ -8,7 +8,7 @@ use compact_str::CompactString;
 
 use super::answers::{Answer, SessionQueues};
 use super::metrics::OmsMetrics;
-use super::questions::Question;
+use super::query_planner::NextQuery;
 use super::stages::Stage;
 use super::throttle::Pause;
 use super::translate;
@@ -245,14 +245,14 @@ impl QueryBatch {
             return None;
         }
         let (fresh, mut lost) = (|| queues.queries.take(MAX_BATCH), Vec::new());
-        let next = queues.questions.borrow_mut().next(now.monotonic, fresh, &mut lost);
+        let next = queues.query_planner.borrow_mut().next(now.monotonic, fresh, &mut lost);
         lose(lost, queues);
         let (order_ids, client_order_ids) = match next? {
-            Question::Orders(order_ids) => {
+            NextQuery::Orders(order_ids) => {
                 let ids = order_ids.iter().map(|id| translate::client_order_id(*id)).collect();
                 (order_ids, ids)
             }
-            Question::Probe => (Vec::new(), vec![translate::client_order_id(NO_ORDER)]),
+            NextQuery::Probe => (Vec::new(), vec![translate::client_order_id(NO_ORDER)]),
         };
         metrics.query_requests.inc();
         metrics.queried_orders.inc_by(order_ids.len() as u64);
@@ -275,11 +275,11 @@ impl QueryBatch {
         now: Moment,
     ) -> bool {
         let Self { order_ids, request, passed } = self;
-        let mut questions = queues.questions.borrow_mut();
+        let mut planner = queues.query_planner.borrow_mut();
         match outcome {
             Ok(answer) => {
                 queues.query_throttle.borrow_mut().taken(now.monotonic);
-                questions.answered(&order_ids);
+                planner.answered(&order_ids);
                 let (ids, mut unreadable) = (&request.client_order_ids, Vec::new());
                 let records = translate::query_answers(ids, answer, &mut unreadable);
                 let answers = order_ids.into_iter().zip(records).map(|(order_id, record)| {
@@ -292,8 +292,8 @@ impl QueryBatch {
             Err(SessionError::Throttled { retry_after }) => {
                 let mut throttle = queues.query_throttle.borrow_mut();
                 let pause = throttle.refused(now.monotonic, retry_after);
-                note_pause(pause, "questions", order_ids.len(), metrics, now);
-                questions.put_back(order_ids);
+                note_pause(pause, "queries", order_ids.len(), metrics, now);
+                planner.put_back(order_ids);
                 true
             }
             Err(error @ SessionError::NotSent(_)) => {
@@ -306,7 +306,7 @@ impl QueryBatch {
                 let first = first.map(tracing::field::display);
                 tracing::warn!(%error, orders, first, "a query has no answer");
                 metrics.failed_queries.inc();
-                lose(questions.failed(now.monotonic, order_ids), queues);
+                lose(planner.failed(now.monotonic, order_ids), queues);
                 true
             }
         }

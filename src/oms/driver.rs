@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(super) use requests::{refuse_cancel, refuse_create};
 
 use super::admission::Admission;
-use super::alert_spells::AlertSpells;
+use super::alert_log::AlertLog;
 use super::answers::SessionQueues;
 use super::awaited_postgres::AwaitedPostgres;
 use super::commit_gate::{CommitGate, GatedEffect, Reached};
@@ -57,7 +57,7 @@ pub(crate) struct Driver {
     options: OmsOptions,
     metrics: OmsMetrics,
     unreadable_log: UnreadableLog,
-    alert_spells: AlertSpells,
+    alert_log: AlertLog,
 }
 
 /// What a [`Driver`] is made of.
@@ -80,7 +80,7 @@ impl Driver {
         let recovered = wal.committed();
         queues.submits.set_reply_timeout(options.reply_timeout);
         let grace = Duration::from_micros(options.engine.grace_micros);
-        queues.questions.borrow_mut().set_pauses(grace, options.limits.max_pause_doublings);
+        queues.query_planner.borrow_mut().set_pauses(grace, options.limits.max_pause_doublings);
         let awaited = postgres.as_ref().filter(|side| side.is_awaited);
         let awaited = awaited.map(|side| {
             AwaitedPostgres::new(side.progress.clone(), recovered, &options, metrics.clone())
@@ -113,7 +113,7 @@ impl Driver {
             options,
             metrics,
             unreadable_log: UnreadableLog::new(),
-            alert_spells: AlertSpells::new(),
+            alert_log: AlertLog::new(),
         };
         for order in driver.engines.orders() {
             driver.publisher.note_recovered(order, recovered, now);

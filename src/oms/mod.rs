@@ -22,7 +22,7 @@
 //!   of an order that changes long after it was created; it never needs what it does not have itself.
 
 mod admission;
-mod alert_spells;
+mod alert_log;
 mod alert_words;
 mod answers;
 mod awaited_postgres;
@@ -50,7 +50,7 @@ mod order_service;
 mod order_watch;
 mod postgres_side;
 mod publisher;
-mod questions;
+mod query_planner;
 mod reads;
 mod reconciler;
 mod recover;
@@ -95,7 +95,7 @@ pub use webhook::LinesDurable;
 /// What the simulation drives instead of [`run()`]: the same parts, without threads and clocks.
 #[cfg(feature = "simulation")]
 pub(crate) mod parts {
-    pub(crate) use super::answers::{Answer, SessionQueues, Wanted};
+    pub(crate) use super::answers::{Answer, OrderLookup, SessionQueues};
     pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
     pub(crate) use super::driver::{Driver, DriverParts};
     pub(crate) use super::limits::{

@@ -7,7 +7,7 @@ use super::order_watch::OrderWatch;
 use super::reads::StoreUnavailable;
 use crate::order::Order;
 use crate::stream::{
-    ChangedUsers, EventSink, OpenOrders, OrderQuestion, OrderSource, StoreReply, StoredEvents,
+    ChangedUsers, EventSink, OpenOrders, OrderSource, StoreQuery, StoreReply, StoredEvents,
     WrittenChanges,
 };
 use crate::types::{OrderId, UserId};
@@ -84,10 +84,10 @@ impl OrderSource for OrderEventFeed {
 }
 
 impl OrderChanges {
-    /// Answers a stream's question to the store.
-    pub async fn answer(&self, question: &OrderQuestion) -> StoreReply {
-        let after = Lsn(question.after);
-        match self.since(&question.user, after, CHANGES_AT_ONCE).await {
+    /// Answers a stream's query to the store.
+    pub async fn answer(&self, query: &StoreQuery) -> StoreReply {
+        let after = Lsn(query.after);
+        match self.since(&query.user, after, CHANGES_AT_ONCE).await {
             Err(StoreUnavailable) => StoreReply::Unavailable,
             Ok(ChangesSince::Lost) => StoreReply::Lost,
             Ok(ChangesSince::Known(known)) => {
@@ -95,7 +95,7 @@ impl OrderChanges {
                 let to = EventSink {
                     out: &mut bytes,
                     most_bytes: MOST_STORED_BYTES,
-                    id_prefix: &question.id_prefix,
+                    id_prefix: &query.id_prefix,
                 };
                 let (cursor, has_more) = self.write(&known, after, to);
                 StoreReply::Events(StoredEvents { bytes, cursor: cursor.0, has_more })

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::answers::{Answer, SessionQueues, Wanted};
+use super::answers::{Answer, OrderLookup, SessionQueues};
 use crate::index::{Index, IndexError, IndexReaders};
 use crate::order::TrackedOrder;
 use crate::runtime::sleep;
@@ -25,18 +25,18 @@ pub(super) async fn run_order_lookups(store: IndexReaders, queues: Rc<SessionQue
                 None => sleep(RETRY_INTERVAL).await,
             }
         };
-        queues.answers.push(Answer::Found(id, order));
+        queues.answers.push(Answer::LookedUp(id, order));
     }
 }
 
 /// `None` when the store cannot answer yet.
-async fn look_up(store: &IndexReaders, wanted: &Wanted) -> Option<Option<TrackedOrder>> {
-    let asked = wanted.clone();
-    let answer = store.ask(move |index| look_up_in(index, &asked)).ok()?;
+async fn look_up(store: &IndexReaders, lookup: &OrderLookup) -> Option<Option<TrackedOrder>> {
+    let cloned = lookup.clone();
+    let answer = store.ask(move |index| look_up_in(index, &cloned)).ok()?;
     match answer.await.ok()? {
         Ok(order) => Some(order),
         Err(error) => {
-            tracing::error!(%error, %wanted, "the store cannot say which order that is");
+            tracing::error!(%error, id = %lookup, "the store could not look up an order");
             error.is_of_one_order().then_some(None)
         }
     }
@@ -45,10 +45,10 @@ async fn look_up(store: &IndexReaders, wanted: &Wanted) -> Option<Option<Tracked
 /// The order that the store has under an id.
 pub(crate) fn look_up_in(
     index: &Index,
-    wanted: &Wanted,
+    lookup: &OrderLookup,
 ) -> Result<Option<TrackedOrder>, IndexError> {
-    match wanted {
-        Wanted::Theirs(id) => index.by_external_id(id),
-        Wanted::Ours(order_id) => index.by_order_id(*order_id),
+    match lookup {
+        OrderLookup::ByExternalId(id) => index.by_external_id(id),
+        OrderLookup::ByOrderId(order_id) => index.by_order_id(*order_id),
     }
 }

@@ -23,8 +23,8 @@ pub(super) struct Replies {
 struct Slot {
     generation: u32,
     sender: Waiter,
-    /// The user who asked, if answers wait for Postgres.
-    asker: Option<UserId>,
+    /// The user of the request, if answers wait for Postgres.
+    user: Option<UserId>,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) enum Waiter {
 
 /// The kind of a waiting request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum RequestKind {
     Create,
     Cancel,
 }
@@ -48,13 +48,13 @@ impl Replies {
     /// Takes a slot for a request about an order.
     pub(super) fn add(
         &mut self,
-        (waiter, asker): (Waiter, Option<UserId>),
+        (waiter, user): (Waiter, Option<UserId>),
         order_id: OrderId,
         deadline: MonotonicMicros,
     ) -> ReplyTo {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let key = self.slots.insert(Slot { generation, sender: waiter, asker });
+        let key = self.slots.insert(Slot { generation, sender: waiter, user });
         let to = ReplyTo((u64::from(generation) << 32) | key as u64);
         self.deadlines.push_back((deadline, order_id, to));
         to
@@ -94,13 +94,13 @@ impl Replies {
     }
 
     /// The kind of the request, and its user if that was given; `None` once it was answered.
-    pub(super) fn asked(&self, to: ReplyTo) -> Option<(Asked, Option<&UserId>)> {
+    pub(super) fn kind_and_user(&self, to: ReplyTo) -> Option<(RequestKind, Option<&UserId>)> {
         let slot = self.slot(to)?;
-        let asked = match slot.sender {
-            Waiter::Create(_) => Asked::Create,
-            Waiter::Cancel(_) => Asked::Cancel,
+        let kind = match slot.sender {
+            Waiter::Create(_) => RequestKind::Create,
+            Waiter::Cancel(_) => RequestKind::Cancel,
         };
-        Some((asked, slot.asker.as_ref()))
+        Some((kind, slot.user.as_ref()))
     }
 
     fn slot(&self, to: ReplyTo) -> Option<&Slot> {

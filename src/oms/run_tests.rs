@@ -138,7 +138,7 @@ impl Node {
     }
 
     pub(super) fn stop(self) {
-        self.shutdown.request(StopReason::Asked);
+        self.shutdown.request(StopReason::Requested);
         self.orders.join().unwrap().unwrap();
         drop((self.service, self.commands, self.log));
         for thread in self.writing.into_iter().chain(self.storing) {

@@ -127,7 +127,7 @@ pub(super) async fn run_queries(
     let mut backoff = BACKOFF;
     loop {
         poll_fn(|context| {
-            let ready = queues.questions.borrow().has_parts();
+            let ready = queues.query_planner.borrow().has_parts();
             if ready { Poll::Ready(()) } else { queues.queries.poll_some(context) }
         })
         .await;

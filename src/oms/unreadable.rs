@@ -1,23 +1,23 @@
-//! Elements of the exchange that cannot be used, in the log: one of a spell, with how many there were.
+//! Logs unusable elements from the exchange: one line per interval, with the number of elements.
 
 use std::time::Duration;
 
 use crate::exchange::UnreadableElement;
-use crate::types::{MonotonicMicros, Spell};
+use crate::types::{LogThrottle, MonotonicMicros};
 
-/// How long after one message about something unreadable the next may follow.
-const LOG_PACE: Duration = Duration::from_secs(60);
+/// The interval of the log lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Keeps the log from being filled.
+/// Throttles the log lines about unusable elements.
 #[derive(Debug)]
-pub(super) struct UnreadableLog(Spell);
+pub(super) struct UnreadableLog(LogThrottle);
 
 impl UnreadableLog {
     pub(super) const fn new() -> Self {
-        Self(Spell::new(LOG_PACE))
+        Self(LogThrottle::new(LOG_INTERVAL))
     }
 
-    /// Logs an element, unless the log had one of late.
+    /// Logs an element unless one was logged recently.
     pub(super) fn log(&mut self, unreadable: &UnreadableElement, now: MonotonicMicros) {
         let Some(count) = self.0.note(now) else { return };
         let UnreadableElement { source, cause, order, problem, text } = unreadable;

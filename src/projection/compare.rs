@@ -235,11 +235,11 @@ impl PostgresRecords {
     /// # Errors
     /// The server refuses.
     pub fn count_orders(&self, partitions: &RangeInclusive<u8>) -> Result<u64, ProjectionError> {
-        let question = format!(
+        let query = format!(
             "SELECT count(*) FROM orders o WHERE {}",
             in_partitions("o.order_id", partitions)
         );
-        let rows = self.0.rows(&question, &[])?;
+        let rows = self.0.rows(&query, &[])?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
     }
 
@@ -252,11 +252,11 @@ impl PostgresRecords {
         partitions: &RangeInclusive<u8>,
         visit: impl FnMut(OrderRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        let question = format!(
+        let query = format!(
             "SELECT o.user_id, o.order_id, '' FROM orders o WHERE {}",
             in_partitions("o.order_id", partitions)
         );
-        self.each("orders", &question, visit)
+        self.each("orders", &query, visit)
     }
 
     /// Visits executions of orders in these partitions that have no row in `orders`.
@@ -268,12 +268,12 @@ impl PostgresRecords {
         partitions: &RangeInclusive<u8>,
         visit: impl FnMut(OrderRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        let question = format!(
+        let query = format!(
             "SELECT e.user_id, e.order_id, e.execution_id FROM executions e \
              LEFT JOIN orders o USING (user_id, order_id) WHERE o.order_id IS NULL AND {}",
             in_partitions("e.order_id", partitions)
         );
-        self.each("executions", &question, visit)
+        self.each("executions", &query, visit)
     }
 
     /// Visits orders in these partitions whose exchange id has no row in `external_orders`.
@@ -285,13 +285,13 @@ impl PostgresRecords {
         partitions: &RangeInclusive<u8>,
         visit: impl FnMut(OrderRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        let question = format!(
+        let query = format!(
             "SELECT o.user_id, o.order_id, o.external_order_id FROM orders o \
              LEFT JOIN external_orders x USING (external_order_id) \
              WHERE o.external_order_id IS NOT NULL AND x.external_order_id IS NULL AND {}",
             in_partitions("o.order_id", partitions)
         );
-        self.each("orders", &question, visit)
+        self.each("orders", &query, visit)
     }
 
     /// Visits rows of `external_orders` whose order, in these partitions, has another exchange id
@@ -304,13 +304,13 @@ impl PostgresRecords {
         partitions: &RangeInclusive<u8>,
         visit: impl FnMut(OrderRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        let question = format!(
+        let query = format!(
             "SELECT x.user_id, x.order_id, x.external_order_id FROM external_orders x \
              LEFT JOIN orders o USING (user_id, order_id) \
              WHERE o.external_order_id IS DISTINCT FROM x.external_order_id AND {}",
             in_partitions("x.order_id", partitions)
         );
-        self.each("external_orders", &question, visit)
+        self.each("external_orders", &query, visit)
     }
 
     /// Visits every order of a partition that the server does not keep, once for each table that
@@ -324,11 +324,11 @@ impl PostgresRecords {
     ) -> Result<(), E> {
         let kept = self.0.server.partitions();
         for table in ["orders", "executions", "external_orders", "order_events"] {
-            let question = format!(
+            let query = format!(
                 "SELECT DISTINCT user_id, order_id, '' FROM {table} WHERE NOT {}",
                 in_partitions("order_id", &kept)
             );
-            self.each(table, &question, &mut visit)?;
+            self.each(table, &query, &mut visit)?;
         }
         Ok(())
     }
@@ -355,7 +355,7 @@ impl PostgresRecords {
         &self,
         expected: &ExpectedEvents,
     ) -> Result<Vec<EventDifference>, ProjectionError> {
-        const QUESTION: &str = "\
+        const QUERY: &str = "\
             SELECT w.user_id, w.order_id, w.version, to_jsonb(w)::text, to_jsonb(e)::text \
             FROM unnest($1::timestamptz[], $2::uuid[], $3::bigint[], $4::text[], $5::bigint[], \
                 $6::text[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::bigint[], \
@@ -368,7 +368,7 @@ impl PostgresRecords {
             WHERE (e.order_id IS NULL OR to_jsonb(e) <> to_jsonb(w)) \
                 AND w.at >= coalesce((SELECT kept_from FROM order_events_kept), '-infinity') \
             ORDER BY w.lsn";
-        let rows = self.0.rows(QUESTION, &expected.rows.parameters())?;
+        let rows = self.0.rows(QUERY, &expected.rows.parameters())?;
         let difference = |row: &Row| EventDifference {
             user: row.get(0),
             order_id: read::order_id(row, 1),
@@ -383,10 +383,10 @@ impl PostgresRecords {
     fn each<E: From<ProjectionError>>(
         &self,
         table: &'static str,
-        question: &str,
+        query: &str,
         mut visit: impl FnMut(OrderRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.0.each_row(question, |row| {
+        self.0.each_row(query, |row| {
             let (user, id) = (row.get(0), row.get(2));
             visit(OrderRow { table, user, order_id: read::order_id(row, 1), id })
         })

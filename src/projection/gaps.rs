@@ -74,7 +74,7 @@ pub(super) fn each<E: From<ProjectionError>>(
     mut visit: impl FnMut(EventGap) -> Result<(), E>,
 ) -> Result<(), E> {
     let kept_from = kept_from(session)?;
-    let question = format!(
+    let query = format!(
         "SELECT coalesce(o.user_id, e.user_id), order_id, o.version, coalesce(o.copied_version, 0), \
             o.created_at, o.updated_at, coalesce(e.versions, '{{}}') \
          FROM (SELECT user_id, order_id, version, copied_version, created_at, updated_at FROM orders \
@@ -89,7 +89,7 @@ pub(super) fn each<E: From<ProjectionError>>(
             OR e.versions[e.rows] <> o.version OR e.rows <> o.version OR e.different <> o.version",
         within = in_partitions("order_id", partitions)
     );
-    session.each_row(&question, |row| {
+    session.each_row(&query, |row| {
         let order = row.get::<_, Option<i64>>(2).map(|version| GapOrder {
             version,
             copied_version: row.get(3),

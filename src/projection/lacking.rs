@@ -8,7 +8,7 @@ use super::{ProjectionError, gaps};
 const NAMED: usize = 3;
 
 /// A query that should find no orders, and what it means if it does.
-const QUESTIONS: [(&str, &str); 7] = [
+const QUERIES: [(&str, &str); 7] = [
     (
         "orders that external_orders names and orders lacks",
         "SELECT x.order_id FROM external_orders x LEFT JOIN orders o USING (user_id, order_id) \
@@ -53,10 +53,10 @@ const QUESTIONS: [(&str, &str); 7] = [
 /// What a server lacks, one sentence per kind; empty if its tables are consistent.
 pub(super) fn find(session: &Session) -> Result<Vec<String>, ProjectionError> {
     let mut lacking = Vec::new();
-    for (meaning, question) in QUESTIONS {
+    for (meaning, query) in QUERIES {
         let counted = format!(
             "SELECT count(*), (array_agg(order_id::text ORDER BY order_id))[1:{NAMED}] \
-             FROM (SELECT DISTINCT order_id FROM ({question}) AS found) AS orders"
+             FROM (SELECT DISTINCT order_id FROM ({query}) AS found) AS orders"
         );
         let rows = session.rows(&counted, &[])?;
         let Some(row) = rows.first() else { continue };

@@ -75,9 +75,9 @@ impl PostgresRestore {
     /// # Errors
     /// A server refuses, or has an invalid order.
     pub fn next_orders(&mut self) -> Result<Vec<TrackedOrder>, ProjectionError> {
-        let question = format!("SELECT {ORDER_COLUMNS} FROM orders o");
+        let query = format!("SELECT {ORDER_COLUMNS} FROM orders o");
         let Some((session, rows)) =
-            next_rows(&self.sessions, &mut self.orders, ("all_orders", &question))?
+            next_rows(&self.sessions, &mut self.orders, ("all_orders", &query))?
         else {
             return Ok(Vec::new());
         };
@@ -106,9 +106,9 @@ impl PostgresRestore {
     /// # Errors
     /// A server refuses, or has an invalid id.
     pub fn next_external(&mut self) -> Result<Vec<(ExternalOrderId, OrderId)>, ProjectionError> {
-        let question = "SELECT external_order_id, order_id FROM external_orders";
+        let query = "SELECT external_order_id, order_id FROM external_orders";
         let Some((session, rows)) =
-            next_rows(&self.sessions, &mut self.external, ("all_external", question))?
+            next_rows(&self.sessions, &mut self.external, ("all_external", query))?
         else {
             return Ok(Vec::new());
         };
@@ -161,11 +161,11 @@ fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
 fn next_rows<'a>(
     sessions: &'a [Session],
     cursor_state: &mut ReadCursor,
-    (cursor, question): (&str, &str),
+    (cursor, query): (&str, &str),
 ) -> Result<Option<(&'a Session, Vec<tokio_postgres::Row>)>, ProjectionError> {
     while let Some(session) = sessions.get(cursor_state.server) {
         if !cursor_state.is_open {
-            session.open_cursor(cursor, question)?;
+            session.open_cursor(cursor, query)?;
             cursor_state.is_open = true;
         }
         let rows = session.fetch(cursor)?;

@@ -60,16 +60,16 @@ impl Session {
     /// Runs a query with few rows.
     pub(super) fn rows(
         &self,
-        question: &str,
+        query: &str,
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<Row>, ProjectionError> {
-        let answer = self.runtime.block_on(self.connection.client.query(question, parameters));
+        let answer = self.runtime.block_on(self.connection.client.query(query, parameters));
         answer.map_err(ProjectionError::of(&self.server, "be read"))
     }
 
     /// Opens a cursor for a query with any number of rows, inside a transaction.
-    pub(super) fn open_cursor(&self, name: &str, question: &str) -> Result<(), ProjectionError> {
-        self.run(&format!("DECLARE {name} NO SCROLL CURSOR FOR {question}"), "be read")
+    pub(super) fn open_cursor(&self, name: &str, query: &str) -> Result<(), ProjectionError> {
+        self.run(&format!("DECLARE {name} NO SCROLL CURSOR FOR {query}"), "be read")
     }
 
     /// The next rows; empty after the last.
@@ -80,10 +80,10 @@ impl Session {
     /// Visits all rows of a query.
     pub(super) fn each_row<E: From<ProjectionError>>(
         &self,
-        question: &str,
+        query: &str,
         mut visit: impl FnMut(&Row) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.open_cursor("each_row", question)?;
+        self.open_cursor("each_row", query)?;
         loop {
             let rows = self.fetch("each_row")?;
             if rows.is_empty() {

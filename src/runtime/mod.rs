@@ -12,7 +12,7 @@
 //! | orders thread | [`Wakeup`](crate::sync::Wakeup) of the log and of each mailbox, the [`Watermark`](crate::sync::Watermark) of Postgres, each queue of the sessions, one timer, the stop |
 //! | a session with the exchange | the queues that it takes from, one timer, one socket, one reply |
 //! | a shard's streams | the shard's wake-up, one timer; the hub, while it rests |
-//! | a shard's questions to the store | the hub; each question is a task of its own, with one reply and one watermark |
+//! | a shard's queries to the store | the hub; each query is a task of its own, with one reply and one watermark |
 //! | accepting connections | the listener, the semaphore of connections, the stop |
 //!
 //! All of these replace the waker that they have, or see that it is the same. A request and a connection

@@ -17,8 +17,8 @@ use crate::index::{
 use crate::market::MarketWriter;
 use crate::oms::parts::{
     Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_UNCOMMITTED_EVENTS,
-    MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS, ReaderSide, Refusal,
-    SessionQueues, Wanted, load, look_up_in, refuse_requests, replay, work,
+    MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS, OrderLookup, ReaderSide,
+    Refusal, SessionQueues, load, look_up_in, refuse_requests, replay, work,
 };
 use crate::oms::{
     CommittedViews, KillSwitch, OmsError, OmsLimits, OmsMetrics, OmsOptions, OrderCommands,
@@ -49,7 +49,7 @@ pub(super) struct Node {
     follower: IndexFollower<FaultyDisk>,
     reads: IndexReader,
     /// An exchange id that was looked up in the store, and the order found.
-    found: Option<(Wanted, Option<TrackedOrder>)>,
+    found: Option<(OrderLookup, Option<TrackedOrder>)>,
     is_stopping: bool,
     kill_switch: KillSwitch,
     /// The position of Postgres, as the process knows it.
@@ -304,17 +304,17 @@ impl Node {
         self.reads.run_pending()
     }
 
-    /// Looks up an exchange id in the store, or returns the result of the last lookup. False if
+    /// Looks up an order in the store, or returns the result of the last lookup. False if
     /// there is nothing to do.
     pub(super) fn find(&mut self) -> Checked<bool> {
-        if let Some((wanted, order)) = self.found.take() {
-            self.queues.answers.push(Answer::Found(wanted, order));
+        if let Some((lookup, order)) = self.found.take() {
+            self.queues.answers.push(Answer::LookedUp(lookup, order));
             return Ok(true);
         }
-        let Some(wanted) = self.queues.lookups.pop() else { return Ok(false) };
-        let found = look_up_in(&self.index, &wanted);
+        let Some(lookup) = self.queues.lookups.pop() else { return Ok(false) };
+        let found = look_up_in(&self.index, &lookup);
         let found = found.map_err(|error| broken(Invariant::StoreFollows, format!("{error:?}")))?;
-        self.found = Some((wanted, found));
+        self.found = Some((lookup, found));
         Ok(true)
     }
 
@@ -331,7 +331,7 @@ impl Node {
             && queues.submits.is_empty()
             && queues.cancels.is_empty()
             && queues.unawaited_cancels.is_empty()
-            && queues.has_no_questions()
+            && queues.has_no_queries()
             && queues.lookups.is_empty()
             && queues.answers.is_empty()
     }

@@ -30,7 +30,7 @@ pub async fn drive(hub: Rc<RefCell<Hub>>, watch: Arc<ShardWatch>, shutdown: Shut
         step(&hub, &watch).await;
     }
     // A process that a dead thread takes down does not wait.
-    let in_peace = shutdown.is_asked();
+    let in_peace = shutdown.is_by_operator();
     let mut goodbyes = hub.borrow().plan_goodbyes(in_peace);
     while !hub.borrow().is_empty() {
         hub.borrow_mut().say_goodbyes(&mut goodbyes);

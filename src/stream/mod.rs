@@ -14,7 +14,7 @@
 //! | `ready` | which streams are served next, and which wait |
 //! | `feed` | the ring of ticks, and how far the shard has followed the feed |
 //! | `prices` over `frame_cache`, `history` | encoded prices and prints, and which of them are news |
-//! | `order_streams` over `order_events`, `order_source` | who wants whose orders; questions for the store |
+//! | `order_streams` over `order_events`, `order_source` | who wants whose orders; queries for the store |
 //! | `connection` over `watchlist`, `every`, `slot_set` | one stream: what it watches, what it is owed |
 //! | `connections` | all streams, and the poll set of their sockets |
 //! | `subscriptions` over `subscribers` | who watches which symbol |
@@ -61,7 +61,7 @@ pub use frame::{Heartbeat, ID_SEPARATOR, ResumePoint, come_back_later, stream_he
 pub use hub::{Hub, HubOptions, Next};
 pub use limits::{DEFAULT_KEPT_PRINTS, MAX_SYMBOLS_PER_STREAM, RETRY_MS, StreamLimits};
 pub use metrics::StreamMetrics;
-pub use order_events::{OrderQuestion, OrdersFrom, StoreReply, StoredEvents};
+pub use order_events::{OrdersFrom, StoreQuery, StoreReply, StoredEvents};
 pub use order_source::{
     ChangedUsers, EventSink, NoOrders, OpenOrders, OrderSource, WrittenChanges,
 };

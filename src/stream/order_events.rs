@@ -49,7 +49,7 @@ pub(super) struct OrderEvents {
     id_prefix: Vec<u8>,
     progress: OrderProgress,
     /// The store is being asked for the changes after the cursor.
-    is_asked: bool,
+    is_querying: bool,
     /// What it answered.
     stored: Option<StoredEvents>,
 }
@@ -67,7 +67,7 @@ pub struct StoredEvents {
 
 /// Changes to be read from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderQuestion {
+pub struct StoreQuery {
     pub(super) stream: ConnectionId,
     /// Whose.
     pub user: UserId,
@@ -84,7 +84,7 @@ pub enum StoreReply {
     Events(StoredEvents),
     /// The changes are no longer kept.
     Lost,
-    /// It could not read them; the question is asked again.
+    /// It could not read them; the query is repeated.
     Unavailable,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct WrittenOrders {
     /// How many resets are among them.
     pub resets: u64,
     /// The next changes must be read from the store.
-    pub question: Option<OrderQuestion>,
+    pub query: Option<StoreQuery>,
 }
 
 impl OrderEvents {
@@ -108,7 +108,7 @@ impl OrderEvents {
         };
         let owes_reset = from == OrdersFrom::Reset;
         let progress = OrderProgress { cursor, opening, has_news: true, owes_reset };
-        Self { user, id_prefix, progress, is_asked: false, stored: None }
+        Self { user, id_prefix, progress, is_querying: false, stored: None }
     }
 
     /// Whose orders.
@@ -124,7 +124,7 @@ impl OrderEvents {
     /// Whether there may be anything to send.
     pub(super) fn has_news(&self) -> bool {
         let OrderProgress { opening, has_news, owes_reset, .. } = self.progress;
-        self.stored.is_some() || opening.is_some() || owes_reset || (has_news && !self.is_asked)
+        self.stored.is_some() || opening.is_some() || owes_reset || (has_news && !self.is_querying)
     }
 
     /// The cursor that the client may be told, once the open orders are out.
@@ -204,8 +204,8 @@ impl OrderEvents {
                         written.earlier_event_end = Some(out.len());
                     }
                 }
-            } else if self.progress.has_news && !self.is_asked {
-                written.question = self.write_changes(stream, source, out);
+            } else if self.progress.has_news && !self.is_querying {
+                written.query = self.write_changes(stream, source, out);
             } else {
                 break;
             }
@@ -240,7 +240,7 @@ impl OrderEvents {
         stream: ConnectionId,
         source: &dyn OrderSource,
         out: &mut Vec<u8>,
-    ) -> Option<OrderQuestion> {
+    ) -> Option<StoreQuery> {
         let after = self.progress.cursor;
         match source.write_changes(&self.user, after, sink(out, &self.id_prefix)) {
             WrittenChanges::UpTo { cursor, has_more } => {
@@ -249,9 +249,9 @@ impl OrderEvents {
             }
             WrittenChanges::Lost => self.start_over(),
             WrittenChanges::Stored => {
-                self.is_asked = true;
+                self.is_querying = true;
                 let (user, id_prefix) = (self.user.clone(), self.id_prefix.clone());
-                return Some(OrderQuestion { stream, user, after, id_prefix });
+                return Some(StoreQuery { stream, user, after, id_prefix });
             }
         }
         None

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use crate::types::UserId;
 
 use super::connection_id::ConnectionId;
-use super::order_events::{OrderEvents, OrderQuestion, WrittenOrders};
+use super::order_events::{OrderEvents, StoreQuery, WrittenOrders};
 use super::order_source::{ChangedUsers, OrderSource};
 
 /// Which streams of a shard want whose orders, where these come from, and what the store is asked.
@@ -12,9 +12,9 @@ pub(super) struct OrderStreams {
     source: Box<dyn OrderSource>,
     /// The keys of the streams that want a user's orders.
     by_user: HashMap<UserId, Vec<u32>>,
-    questions: VecDeque<OrderQuestion>,
+    queries: VecDeque<StoreQuery>,
     /// Wakes the task that asks the store.
-    question_waker: Option<Waker>,
+    query_waker: Option<Waker>,
 }
 
 impl OrderStreams {
@@ -73,9 +73,9 @@ impl OrderStreams {
         out: &mut Vec<u8>,
     ) -> WrittenOrders {
         let mut written = events.write(stream, &*self.source, out);
-        if let Some(question) = written.question.take() {
-            self.questions.push_back(question);
-            if let Some(waker) = self.question_waker.take() {
+        if let Some(query) = written.query.take() {
+            self.queries.push_back(query);
+            if let Some(waker) = self.query_waker.take() {
                 waker.wake();
             }
         }
@@ -92,7 +92,7 @@ impl OrderStreams {
         match self.questions.pop_front() {
             Some(question) => Poll::Ready(question),
             None => {
-                self.question_waker = Some(context.waker().clone());
+                self.query_waker = Some(context.waker().clone());
                 Poll::Pending
             }
         }

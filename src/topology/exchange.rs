@@ -4,7 +4,7 @@ use crate::sim_exchange;
 
 use super::ServeError;
 use super::logging::Log;
-use super::serve::ended_unasked;
+use super::serve::ended_unexpectedly;
 use super::signals::stop_on_signals;
 
 /// Runs the simulated exchange alone until a signal asks for a stop.
@@ -21,7 +21,7 @@ pub fn run_exchange(arguments: &ExchangeArgs, log: &Log) -> Result<(), ServeErro
         return Err(unknown(std::io::ErrorKind::NotFound.into()));
     };
     let options = arguments.simulator.options(address, arguments.data_dir.clone());
-    let simulator = sim_exchange::start_with(options, ended_unasked(&shutdown))?;
+    let simulator = sim_exchange::start_with(options, ended_unexpectedly(&shutdown))?;
     log.announce(format_args!("exchange listening on http://{}", simulator.address()));
     shutdown.wait();
     simulator.stop()?;

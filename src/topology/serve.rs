@@ -77,7 +77,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     }
     signals.join();
     match reason {
-        StopReason::Asked => Ok(()),
+        StopReason::Requested => Ok(()),
         StopReason::ThreadEnded { thread, error } => Err(ServeError::ThreadEnded { thread, error }),
     }
 }
@@ -91,14 +91,14 @@ fn find_exchange(
         ExchangeChoice::Simulated => {
             let data_dir = Some(arguments.data_dir.exchange());
             let options = arguments.simulator.options(link::simulator_address(), data_dir);
-            let simulator = sim_exchange::start_with(options, ended_unasked(shutdown))?;
+            let simulator = sim_exchange::start_with(options, ended_unexpectedly(shutdown))?;
             Ok((simulator.address().into(), Some(simulator)))
         }
     }
 }
 
 /// The simulator's last word: without it there are no prices, so the process stops.
-pub(super) fn ended_unasked(shutdown: &Shutdown) -> impl FnOnce() + Send + 'static {
+pub(super) fn ended_unexpectedly(shutdown: &Shutdown) -> impl FnOnce() + Send + 'static {
     let shutdown = shutdown.clone();
     move || {
         shutdown.request(StopReason::ThreadEnded {

@@ -33,7 +33,7 @@ pub(super) struct Shard {
     pub shutdown: Shutdown,
 }
 
-/// How long a stream waits with its next question to a store that could not say.
+/// Pause before the next query to a store that could not answer.
 const STORE_BREAK: Duration = Duration::from_millis(20);
 
 impl Shard {
@@ -74,7 +74,7 @@ impl Shard {
         let hub = Rc::new(RefCell::new(hub));
         let app = Rc::new(App { site: self.site.clone(), hub: Rc::clone(&hub) });
         let changing = spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
-        let answering = spawn_local(answer_questions(Rc::clone(&hub), order_changes));
+        let answering = spawn_local(answer_store_queries(Rc::clone(&hub), order_changes));
         let driving = spawn_local(drive(hub, self.watch, self.shutdown.clone()));
         let serving: Vec<_> = self
             .listeners
@@ -96,18 +96,18 @@ impl Shard {
     }
 }
 
-/// Has the store read what streams ask for. Each of them has one question at a time, and none waits
-/// for that of another one.
-async fn answer_questions(hub: Rc<RefCell<Hub>>, changes: OrderChanges) {
+/// Runs the queries of streams against the store: one at a time per stream, and no stream waits for
+/// another's.
+async fn answer_store_queries(hub: Rc<RefCell<Hub>>, changes: OrderChanges) {
     loop {
-        let question = poll_fn(|context| hub.borrow_mut().poll_question(context)).await;
+        let query = poll_fn(|context| hub.borrow_mut().poll_store_query(context)).await;
         let (hub, changes) = (Rc::clone(&hub), changes.clone());
         let answering = async move {
-            let answer = changes.answer(&question).await;
+            let answer = changes.answer(&query).await;
             if answer == StoreReply::Unavailable {
                 sleep(STORE_BREAK).await;
             }
-            hub.borrow_mut().answer(&question, answer);
+            hub.borrow_mut().answer(&query, answer);
         };
         spawn_local(answering).detach();
     }

@@ -45,7 +45,7 @@ pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, Signa
                 std::process::exit(128 + signal);
             }
             tracing::info!(signal, "a stop was asked for");
-            shutdown.request(StopReason::Asked);
+            shutdown.request(StopReason::Requested);
         }
     })?;
     Ok(SignalThread { handle, thread })

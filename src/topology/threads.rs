@@ -105,8 +105,8 @@ mod tests {
             Ok::<(), String>(())
         };
         threads.spawn("worker", &shutdown, body).unwrap();
-        shutdown.request(StopReason::Asked);
+        shutdown.request(StopReason::Requested);
         threads.join();
-        assert_eq!(shutdown.wait(), StopReason::Asked);
+        assert_eq!(shutdown.wait(), StopReason::Requested);
     }
 }

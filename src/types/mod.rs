@@ -3,9 +3,9 @@
 
 mod backoff;
 mod ids;
+mod log_throttle;
 mod money;
 mod order_terms;
-mod spell;
 mod steady_clock;
 mod symbol;
 mod time;
@@ -16,9 +16,9 @@ pub use ids::{
     ClientOrderId, ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES, MAX_USER_ID_BYTES, OrderId,
     USER_PARTITIONS, UserId, UserPartition,
 };
+pub use log_throttle::LogThrottle;
 pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
 pub use order_terms::{OrderType, Side, TimeInForce};
-pub use spell::Spell;
 #[cfg(feature = "simulation")]
 pub(crate) use steady_clock::RawClocks;
 pub use steady_clock::SteadyClock;

@@ -118,7 +118,7 @@ impl Node {
 
     fn stop(self) {
         drop(self.appender);
-        self.shutdown.request(StopReason::Asked);
+        self.shutdown.request(StopReason::Requested);
         for thread in self.threads {
             thread.join().unwrap();
         }

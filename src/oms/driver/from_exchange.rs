@@ -4,7 +4,7 @@ use super::Driver;
 use crate::engine::{CancelOutcome, CancelRefusal};
 use crate::exchange::wire::FeedLine;
 use crate::exchange::{NamedOrder, OrderFeedMessage, UnreadableElement, UnreadableSource};
-use crate::oms::answers::{Answer, Wanted};
+use crate::oms::answers::{Answer, OrderLookup};
 use crate::oms::stages::Stage;
 use crate::oms::translate;
 use crate::order::case_text;
@@ -29,10 +29,10 @@ impl Driver {
             Answer::Query(order_id, answer) => {
                 self.engines.query_answer(now, order_id, answer, &mut self.outbox);
             }
-            Answer::Found(Wanted::Theirs(id), order) => {
+            Answer::LookedUp(OrderLookup::ByExternalId(id), order) => {
                 self.engines.found(now, &id, order, &mut self.outbox);
             }
-            Answer::Found(Wanted::Ours(order_id), order) => {
+            Answer::LookedUp(OrderLookup::ByOrderId(order_id), order) => {
                 self.engines.found_order(now, order_id, order, &mut self.outbox);
             }
         }
@@ -119,7 +119,7 @@ impl Driver {
         }
     }
 
-    /// Takes an element that cannot be used: counts it, logs one of a spell, and asks about the order
+    /// Takes an unusable element: counts it, logs it (throttled), and queries the order
     /// that it names. It holds up nothing.
     fn unreadable(&mut self, now: Moment, unreadable: &UnreadableElement) {
         self.metrics.unreadable(unreadable.source, unreadable.cause);

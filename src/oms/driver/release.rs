@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Driver;
 use crate::engine::Effect;
-use crate::oms::answers::Wanted;
+use crate::oms::answers::OrderLookup;
 use crate::oms::stages::Stage;
 use crate::order::Order;
 use crate::types::Moment;
@@ -58,8 +58,10 @@ impl Driver {
                 queue.push((order_id, external_order_id));
             }
             Effect::Query(order_id) => self.queues.queries.push(order_id),
-            Effect::LookUpExternalId(id) => self.queues.lookups.push(Wanted::Theirs(id)),
-            Effect::LookUpOrder(order_id) => self.queues.lookups.push(Wanted::Ours(order_id)),
+            Effect::LookUpExternalId(id) => self.queues.lookups.push(OrderLookup::ByExternalId(id)),
+            Effect::LookUpOrder(order_id) => {
+                self.queues.lookups.push(OrderLookup::ByOrderId(order_id))
+            }
             Effect::ReplyCreate { to, reply } => {
                 if let Some(order) = reply.order() {
                     self.queues.clock.finish(order.order_id);
@@ -70,7 +72,7 @@ impl Driver {
             Effect::Repaired { order_id, cause } => self.metrics.repaired(order_id, cause),
             Effect::Alert(alert) => {
                 self.metrics.alert(&alert);
-                self.alert_spells.log(&alert, now.monotonic);
+                self.alert_log.log(&alert, now.monotonic);
             }
         }
     }

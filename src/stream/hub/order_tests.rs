@@ -11,7 +11,7 @@ use crate::types::{OrderId, UserId};
 use super::Hub;
 use super::tests::{World, has_sent_all, prices, read_until, user};
 use crate::stream::{
-    ChangedUsers, EventSink, OpenOrders, OrderQuestion, OrderSource, OrderWish, OrdersFrom,
+    ChangedUsers, EventSink, OpenOrders, OrderSource, OrderWish, OrdersFrom, StoreQuery,
     StoreReply, StoredEvents, StreamLimits, StreamRequest, WrittenChanges,
 };
 
@@ -53,12 +53,12 @@ impl FakeFeed {
         cursor
     }
 
-    /// Answers a question as the store would.
-    fn answer(&self, question: &OrderQuestion) -> StoreReply {
+    /// Answers a query as the store would.
+    fn answer(&self, query: &StoreQuery) -> StoreReply {
         let mut bytes = Vec::new();
-        let id_prefix = &question.id_prefix;
+        let id_prefix = &query.id_prefix;
         let to = EventSink { out: &mut bytes, most_bytes: 1_000, id_prefix };
-        let cursor = self.events(question.after, to);
+        let cursor = self.events(query.after, to);
         StoreReply::Events(StoredEvents { bytes, cursor, has_more: true })
     }
 }
@@ -137,9 +137,9 @@ fn data(text: &str) -> Vec<&str> {
     events.filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: "))).collect()
 }
 
-fn next_question(hub: &mut Hub) -> Option<OrderQuestion> {
-    match hub.poll_question(&Context::from_waker(Waker::noop())) {
-        Poll::Ready(question) => Some(question),
+fn next_store_query(hub: &mut Hub) -> Option<StoreQuery> {
+    match hub.poll_store_query(&Context::from_waker(Waker::noop())) {
+        Poll::Ready(query) => Some(query),
         Poll::Pending => None,
     }
 }
@@ -213,18 +213,18 @@ fn a_slow_client_gets_every_change_from_memory_and_store() {
         let text = read_until(&mut client, &wanted);
         (text, client)
     });
-    let mut questions = 0;
+    let mut queries = 0;
     while !reader.is_finished() {
         world.hub.run_slice();
-        if let Some(question) = next_question(&mut world.hub) {
-            questions += 1;
-            let is_busy = questions == 2;
-            let answer = if is_busy { StoreReply::Unavailable } else { feed.answer(&question) };
-            world.hub.answer(&question, answer);
+        if let Some(query) = next_store_query(&mut world.hub) {
+            queries += 1;
+            let is_busy = queries == 2;
+            let answer = if is_busy { StoreReply::Unavailable } else { feed.answer(&query) };
+            world.hub.answer(&query, answer);
         }
     }
     let (text, _client) = reader.join().unwrap();
-    assert!(questions > 2, "the store was asked");
+    assert!(queries > 2, "the store was asked");
     let expected: Vec<String> = (0..written).map(|n| format!("{n:0100}")).collect();
     let seen = data(&text);
     assert_eq!(seen[..seen.len()], expected[..seen.len()], "each once, in order");
@@ -239,8 +239,8 @@ fn what_is_not_kept_any_more_starts_again_from_the_open_orders() {
     feed.0.borrow_mut().stored_up_to = 3;
     let mut asked = world.watch_orders(&[], OrdersFrom::Cursor(1));
     world.run_idle();
-    let question = next_question(&mut world.hub).unwrap();
-    world.hub.answer(&question, StoreReply::Lost);
+    let query = next_store_query(&mut world.hub).unwrap();
+    world.hub.answer(&query, StoreReply::Lost);
     feed.0.borrow_mut().lost_up_to = 3;
     let mut lost = world.watch_orders(&[], OrdersFrom::Cursor(1));
     let mut unknown = world.watch_orders(&[], OrdersFrom::Reset);

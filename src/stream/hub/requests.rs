@@ -19,7 +19,7 @@ use crate::stream::frame::{
 };
 use crate::stream::goodbye::Goodbyes;
 use crate::stream::limits::{MAX_SYMBOLS_PER_STREAM, RETRY_MS};
-use crate::stream::order_events::{OrderEvents, OrderQuestion, StoreReply};
+use crate::stream::order_events::{OrderEvents, StoreQuery, StoreReply};
 use crate::stream::ready::Schedule;
 use crate::stream::request::{
     Mode, NotAdopted, NotChanged, OrderWish, StreamRequest, SubscriptionChange,
@@ -182,19 +182,19 @@ impl Hub {
         Ok(())
     }
 
-    /// The next question for the store.
-    pub fn poll_question(&mut self, context: &Context<'_>) -> Poll<OrderQuestion> {
-        self.orders.poll_question(context)
+    /// The next query for the store.
+    pub fn poll_store_query(&mut self, context: &Context<'_>) -> Poll<StoreQuery> {
+        self.orders.poll_store_query(context)
     }
 
-    /// Takes the answer to a question.
-    pub fn answer(&mut self, question: &OrderQuestion, answer: StoreReply) {
+    /// Takes the answer to a query.
+    pub fn answer(&mut self, query: &StoreQuery, answer: StoreReply) {
         // The stream may have been closed meanwhile.
-        let Some(connection) = self.connections.find(question.stream) else { return };
+        let Some(connection) = self.connections.find(query.stream) else { return };
         let Some(events) = &mut connection.orders else {
             unreachable!("a stream that asked about orders has order events")
         };
-        events.take_answer(question.after, answer);
+        events.take_answer(query.after, answer);
         self.ready.enqueue_at_once(connection.id, &mut connection.schedule);
         self.driver.wake();
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::exchange::wire::MAX_BATCH;
 use crate::types::{MonotonicMicros, OrderId};
 
-/// Most orders waiting in parts of failed requests. Orders beyond this are lost; whoever asked for
-/// them asks again.
+/// Most orders waiting in parts of failed requests. Orders beyond this are lost; whoever needs
+/// them queries again.
 const MAX_IN_PARTS: usize = 4 * MAX_BATCH;
 /// Failures in a row, of requests of any size, after which a probe finds out whether the exchange
 /// answers at all.
@@ -20,7 +20,7 @@ const MAX_DIFFICULT: usize = 1_024;
 
 /// Queries waiting to become requests.
 #[derive(Debug, Default)]
-pub(crate) struct Questions {
+pub(crate) struct QueryPlanner {
     /// Parts of failed requests, oldest first: all parts of one size before the smaller ones.
     parts: VecDeque<Vec<OrderId>>,
     in_parts: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Questions {
     /// Requests answered so far.
     answered: u64,
     difficult: HashMap<OrderId, Difficult>,
-    /// How long an asker waits before asking again.
+    /// How long to wait before querying an order again.
     grace: Duration,
     /// How often the pause of an order that fails alone doubles.
     max_doublings: u32,
@@ -48,14 +48,14 @@ struct Difficult {
 
 /// The next request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum NextQuery {
     /// Queries these orders.
     Orders(Vec<OrderId>),
     /// Finds out whether the exchange answers at all.
     Probe,
 }
 
-impl Questions {
+impl QueryPlanner {
     /// Sets the first pause of an order that fails alone, and how often it doubles.
     pub(crate) fn set_pauses(&mut self, grace: Duration, max_doublings: u32) {
         self.grace = grace;
@@ -74,9 +74,9 @@ impl Questions {
         now: MonotonicMicros,
         fresh: impl FnOnce() -> Vec<OrderId>,
         lost: &mut Vec<OrderId>,
-    ) -> Option<Question> {
+    ) -> Option<NextQuery> {
         if self.has_parts() && self.failures_in_a_row >= FAILURES_TO_DOUBT {
-            return Some(Question::Probe);
+            return Some(NextQuery::Probe);
         }
         if !self.parts_had_turn
             && let Some(part) = self.next_part()
@@ -89,13 +89,13 @@ impl Questions {
         if !self.difficult.is_empty() {
             self.set_aside(now, &mut fresh, lost);
         }
-        if fresh.is_empty() { self.next_part() } else { Some(Question::Orders(fresh)) }
+        if fresh.is_empty() { self.next_part() } else { Some(NextQuery::Orders(fresh)) }
     }
 
-    fn next_part(&mut self) -> Option<Question> {
+    fn next_part(&mut self) -> Option<NextQuery> {
         let part = self.parts.pop_front()?;
         self.in_parts -= part.len();
-        Some(Question::Orders(part))
+        Some(NextQuery::Orders(part))
     }
 
     /// Takes orders that fail alone out of a common request.
@@ -200,8 +200,8 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(2);
     const MAX_DOUBLINGS: u32 = 7;
 
-    fn begun() -> Questions {
-        Questions { grace: GRACE, max_doublings: MAX_DOUBLINGS, ..Questions::default() }
+    fn planner() -> QueryPlanner {
+        QueryPlanner { grace: GRACE, max_doublings: MAX_DOUBLINGS, ..QueryPlanner::default() }
     }
 
     fn ids(numbers: std::ops::Range<u128>) -> Vec<OrderId> {
@@ -210,8 +210,8 @@ mod tests {
 
     /// Queries all of `order_ids` until nothing is left, at an exchange that answers if `is_fine`.
     /// Returns the answered and the lost orders, and the number of requests.
-    fn ask(
-        questions: &mut Questions,
+    fn query_all(
+        planner: &mut QueryPlanner,
         order_ids: Vec<OrderId>,
         is_fine: impl Fn(&[OrderId]) -> bool,
     ) -> (BTreeSet<OrderId>, Vec<OrderId>, usize) {
@@ -219,18 +219,18 @@ mod tests {
         let (mut fresh, mut answered, mut lost) = (Some(order_ids), BTreeSet::new(), Vec::new());
         let mut requests = 0;
         loop {
-            let next = questions.next(now, || fresh.take().unwrap_or_default(), &mut lost);
+            let next = planner.next(now, || fresh.take().unwrap_or_default(), &mut lost);
             let Some(next) = next else { return (answered, lost, requests) };
             requests += 1;
-            let asked = match next {
-                Question::Orders(asked) => asked,
-                Question::Probe => Vec::new(),
+            let order_ids = match next {
+                NextQuery::Orders(order_ids) => order_ids,
+                NextQuery::Probe => Vec::new(),
             };
-            if is_fine(&asked) {
-                questions.answered(&asked);
-                answered.extend(asked);
+            if is_fine(&order_ids) {
+                planner.answered(&order_ids);
+                answered.extend(order_ids);
             } else {
-                lost.extend(questions.failed(now, asked));
+                lost.extend(planner.failed(now, order_ids));
             }
         }
     }
@@ -239,66 +239,66 @@ mod tests {
     fn one_failing_order_does_not_block_the_others() {
         for odd in [0, 100, 255] {
             let odd = OrderId::from_u128(odd);
-            let mut questions = begun();
-            let is_fine = |asked: &[OrderId]| !asked.contains(&odd);
-            let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
+            let mut planner = planner();
+            let is_fine = |order_ids: &[OrderId]| !order_ids.contains(&odd);
+            let (answered, lost, requests) = query_all(&mut planner, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost), (255, vec![odd]));
             assert!(requests <= 20, "{requests}");
             // From now on it is queried alone and does not affect the others.
-            let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
+            let (answered, lost, requests) = query_all(&mut planner, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost, requests), (255, vec![odd], 2));
-            let (answered, lost, requests) = ask(&mut questions, ids(0..256), is_fine);
+            let (answered, lost, requests) = query_all(&mut planner, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost, requests), (255, vec![odd], 1), "not so soon");
             // Once it succeeds, it is queried with the others again.
             let later =
                 MonotonicMicros::new(7).saturating_add(GRACE.saturating_mul(1 << MAX_DOUBLINGS));
-            let next = questions.next(later, || vec![odd], &mut Vec::new());
-            assert_eq!(next, Some(Question::Orders(vec![odd])));
-            questions.answered(&[odd]);
-            assert_eq!(ask(&mut questions, ids(0..256), |_| true).2, 1);
+            let next = planner.next(later, || vec![odd], &mut Vec::new());
+            assert_eq!(next, Some(NextQuery::Orders(vec![odd])));
+            planner.answered(&[odd]);
+            assert_eq!(query_all(&mut planner, ids(0..256), |_| true).2, 1);
         }
     }
 
     #[test]
     fn many_failing_orders_are_isolated() {
-        let mut questions = begun();
+        let mut planner = planner();
         let is_odd = |order_id: &OrderId| order_id.as_u128() < 40;
-        let is_fine = |asked: &[OrderId]| !asked.iter().any(is_odd);
-        let (answered, lost, _) = ask(&mut questions, ids(0..256), is_fine);
+        let is_fine = |order_ids: &[OrderId]| !order_ids.iter().any(is_odd);
+        let (answered, lost, _) = query_all(&mut planner, ids(0..256), is_fine);
         assert_eq!((answered.len(), lost.len()), (216, 40));
     }
 
     #[test]
     fn an_exchange_that_answers_nothing_is_not_queried_in_ever_smaller_parts() {
-        let mut questions = begun();
+        let mut planner = planner();
         for _ in 0..10 {
-            let (answered, lost, requests) = ask(&mut questions, ids(0..256), |_| false);
+            let (answered, lost, requests) = query_all(&mut planner, ids(0..256), |_| false);
             assert_eq!((answered.len(), lost.len()), (0, 256));
             assert!(requests <= 6, "{requests}");
         }
-        let (answered, _, requests) = ask(&mut questions, ids(0..256), |_| true);
+        let (answered, _, requests) = query_all(&mut planner, ids(0..256), |_| true);
         assert_eq!((answered.len(), requests), (256, 1), "one request when the exchange is back");
         // A single order failed meanwhile, but nothing else was answered: the order is not at
         // fault.
-        let mut questions = begun();
+        let mut planner = planner();
         for _ in 0..10 {
-            assert_eq!(questions.failed(MonotonicMicros::new(7), ids(1..2)), ids(1..2));
+            assert_eq!(planner.failed(MonotonicMicros::new(7), ids(1..2)), ids(1..2));
         }
         let soon = MonotonicMicros::new(7).saturating_add(GRACE);
-        let next = questions.next(soon, || ids(1..2), &mut Vec::new());
-        assert_eq!(next, Some(Question::Orders(ids(1..2))));
+        let next = planner.next(soon, || ids(1..2), &mut Vec::new());
+        assert_eq!(next, Some(NextQuery::Orders(ids(1..2))));
     }
 
     #[test]
     fn the_pause_of_an_order_that_fails_alone_grows() {
-        let mut questions = begun();
+        let mut planner = planner();
         let mut now = MonotonicMicros::new(7);
         let mut pauses = Vec::new();
         for _ in 0..9 {
-            questions.failed(now, ids(1..2));
-            questions.answered(&ids(2..3));
+            planner.failed(now, ids(1..2));
+            planner.answered(&ids(2..3));
             let before = now;
-            while questions.next(now, || ids(1..2), &mut Vec::new()).is_none() {
+            while planner.next(now, || ids(1..2), &mut Vec::new()).is_none() {
                 now = now.saturating_add(Duration::from_secs(1));
             }
             pauses.push(now.saturating_since(before).as_secs());
@@ -309,12 +309,12 @@ mod tests {
 
     #[test]
     fn waiting_parts_are_bounded_and_alternate_with_new_queries() {
-        let mut questions = begun();
+        let mut planner = planner();
         let mut lost = Vec::new();
         for batch in 0..10 {
-            questions.failures_in_a_row = 0;
+            planner.failures_in_a_row = 0;
             lost.extend(
-                questions.failed(MonotonicMicros::new(7), ids(batch * 256..(batch + 1) * 256)),
+                planner.failed(MonotonicMicros::new(7), ids(batch * 256..(batch + 1) * 256)),
             );
         }
         assert_eq!(lost.len(), 10 * 256 - MAX_IN_PARTS);
@@ -322,8 +322,8 @@ mod tests {
             .map(|_| {
                 let fresh = ids(9_999..10_000);
                 let now = MonotonicMicros::new(7);
-                let next = questions.next(now, || fresh.clone(), &mut Vec::new());
-                next == Some(Question::Orders(fresh))
+                let next = planner.next(now, || fresh.clone(), &mut Vec::new());
+                next == Some(NextQuery::Orders(fresh))
             })
             .collect();
         assert_eq!(kinds.iter().filter(|is_fresh| **is_fresh).count(), 2, "{kinds:?}");
