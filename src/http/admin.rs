@@ -50,7 +50,7 @@ impl Admin {
         // A page open in an operator's browser must not be able to stop trading.
         let changes_nothing = matches!(method.as_str(), "GET" | "HEAD");
         if !changes_nothing && request.headers().contains_key(ORIGIN) {
-            let detail = "These routes are not for web pages.";
+            let detail = "Web pages may not use these routes.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail).closing());
         }
         let path = request.uri().path().to_owned();

@@ -60,7 +60,7 @@ impl App {
     pub(super) fn symbols(&self) -> Result<Arc<Directory>, Problem> {
         let directory = self.site.market.directory.load();
         if directory.is_empty() {
-            let detail = "The exchange has not told its symbols yet. Try again.";
+            let detail = "The exchange's list of symbols has not arrived yet. Try again.";
             return Err(Problem::unavailable("no_symbols_yet", detail));
         }
         Ok(directory)

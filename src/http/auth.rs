@@ -229,21 +229,21 @@ impl Authenticator {
 fn refusal(kind: &ErrorKind) -> String {
     match kind {
         ErrorKind::ExpiredSignature => "The token has expired; get a new one.".to_owned(),
-        ErrorKind::ImmatureSignature => "The token is not valid yet: its `nbf` is to come.".into(),
+        ErrorKind::ImmatureSignature => "The token is not valid yet: its `nbf` is in the future.".into(),
         ErrorKind::InvalidSignature => {
-            "The token is not signed with the key of this server.".to_owned()
+            "The token is not signed with this server's key.".to_owned()
         }
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
             "The token is not signed with HS256.".to_owned()
         }
         ErrorKind::InvalidAudience => {
-            "The token is for somebody else: it has an `aud`, and this server has no name.".into()
+            "The token has an `aud`, so it is meant for another service; this server accepts no `aud`.".into()
         }
         ErrorKind::MissingRequiredClaim(claim) => format!("The token has no `{claim}`."),
         ErrorKind::InvalidClaimFormat(claim) => {
-            format!("The token's `{claim}` is not of the type that RFC 7519 gives it.")
+            format!("The token's `{claim}` does not have the type that RFC 7519 requires.")
         }
-        _ => "The token is not a signed JWT with a text as `sub`.".to_owned(),
+        _ => "The token is not a signed JWT whose `sub` is a string.".to_owned(),
     }
 }
 
@@ -251,7 +251,7 @@ fn refusal(kind: &ErrorKind) -> String {
 pub(super) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let malformed = || Problem::unauthorized("`Authorization` must be `Bearer <token>`, once.");
+    let malformed = || Problem::unauthorized("Send exactly one `Authorization` header, as `Bearer <token>`.");
     if values.next().is_some() {
         return Err(malformed());
     }
@@ -380,7 +380,7 @@ mod tests {
             authenticator.refusal(&token, kind.unwrap_err().kind())
         };
         let typed = refusal_of(json!({"sub": "alice", "exp": "tomorrow"}));
-        assert_eq!(typed, "The token's `exp` is not of the type that RFC 7519 gives it.");
+        assert_eq!(typed, "The token's `exp` does not have the type that RFC 7519 requires.");
         assert_eq!(refusal_of(json!({"sub": "alice"})), "The token has no `exp`.");
         assert_eq!(refusal_of(json!({"sub": "alice", "exp": null})), "The token has no `exp`.");
     }

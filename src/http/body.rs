@@ -36,7 +36,7 @@ pub(super) async fn read_body_up_to(
     }
     let read = timeout(BODY_TIMEOUT, collect(body, limit)).await;
     let body = read.unwrap_or_else(|| {
-        let detail = format!("The body did not come within {BODY_TIMEOUT:?}.");
+        let detail = format!("The body did not arrive within {BODY_TIMEOUT:?}.");
         Err(Problem::field("body", "body_too_slow", detail).closing())
     })?;
     Ok((parts, body))
@@ -48,7 +48,7 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Problem> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             tracing::debug!(%error, "a request body ended early");
-            let detail = "The body broke off, or is not framed as HTTP/1.1 has it.";
+            let detail = "The body ended early or is not framed as HTTP/1.1 requires.";
             Problem::field("body", "body_unreadable", detail).closing()
         })?;
         let Some(data) = frame.data_ref() else { continue };

@@ -24,11 +24,11 @@ impl Fields {
         let mut given: Vec<&str> = Vec::with_capacity(members.len());
         for (name, _) in &members {
             if !known.contains(&name.as_str()) {
-                let detail = format!("There is no such field. Allowed are: {}.", known.join(", "));
+                let detail = format!("Unknown field. Allowed fields: {}.", known.join(", "));
                 return Err(Problem::field(excerpt(name), "invalid_field", detail));
             }
             if given.contains(&name.as_str()) {
-                return Err(Problem::field(name, "invalid_field", "It is given more than once."));
+                return Err(Problem::field(name, "invalid_field", "The field is given more than once."));
             }
             given.push(name);
         }
@@ -64,7 +64,7 @@ impl Fields {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<T, Problem> {
         let missing = || {
-            Problem::field(name, "invalid_field", format!("It is missing; it must be {allowed}."))
+            Problem::field(name, "invalid_field", format!("The field is missing; it must be {allowed}."))
         };
         self.optional(name, allowed, read)?.ok_or_else(missing)
     }
@@ -78,7 +78,7 @@ impl Fields {
         match members.first() {
             None => Ok(()),
             Some((name, _)) => {
-                let detail = "This request takes no fields.";
+                let detail = "This request takes no body fields.";
                 Err(Problem::field(excerpt(name), "invalid_field", detail))
             }
         }
@@ -87,7 +87,7 @@ impl Fields {
     /// A string.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| invalid(name, value, "a text"))
+        value.as_str().map(Some).ok_or_else(|| invalid(name, value, "a string"))
     }
 
     /// A list of strings; `allowed` describes each.
@@ -153,7 +153,7 @@ fn parse_object(body: &[u8]) -> Result<Members, Problem> {
         let is_blank = body.iter().all(u8::is_ascii_whitespace);
         let code = if error.is_data() { "invalid_field" } else { "invalid_json" };
         let detail = match error.classify() {
-            _ if is_blank => "The body is empty; it must be a JSON object.".to_owned(),
+            _ if is_blank => "The body is empty; send a JSON object.".to_owned(),
             Category::Data => "The body must be a JSON object.".to_owned(),
             _ => not_json(&error),
         };
@@ -165,12 +165,12 @@ fn parse_object(body: &[u8]) -> Result<Members, Problem> {
 pub(in crate::http) fn not_json(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
-        Category::Eof => format!("The body is not JSON: it ends too early, in line {line}."),
+        Category::Eof => format!("The body is not valid JSON: it ends early, in line {line}."),
         // The parser's own limit; it has no error category of its own.
         _ if error.to_string().starts_with("recursion limit") => {
-            format!("The body is nested too deeply in line {line}, column {column}.")
+            format!("The body is nested too deeply at line {line}, column {column}.")
         }
-        _ => format!("The body is not JSON from line {line}, column {column} on."),
+        _ => format!("The body is not valid JSON at line {line}, column {column}."),
     }
 }
 
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(read(r#"{"numShares":5,"symbols":null,"mode":null}"#).unwrap(), (5, 0, None));
         let missing = field_and_detail(read(r#"{"symbols":[]}"#).unwrap_err());
         assert_eq!(field_and_detail(read(r#"{"numShares":null}"#).unwrap_err()), missing);
-        assert_eq!(missing.1, "It is missing; it must be a whole number.");
+        assert_eq!(missing.1, "The field is missing; it must be a whole number.");
         let fields = Fields::parse(br#"{"mode":null}"#, &KNOWN).unwrap();
         assert!(fields.is_null("mode") && !fields.is_null("symbols"));
     }
@@ -253,18 +253,18 @@ mod tests {
             (r#"{"numShares":"1"}"#, "numShares", "\"1\" is not a whole number."),
             (r#"{"numShares":1,"symbols":"A"}"#, "symbols", "must be a symbol."),
             (r#"{"numShares":1,"symbols":["A",null]}"#, "symbols[1]", "null is not a symbol."),
-            (r#"{"numShares":1,"mode":{}}"#, "mode", "{} is not a text."),
-            (r#"{"numShares":1,"prcie":null}"#, "prcie", "Allowed are: numShares, symbols, mode."),
+            (r#"{"numShares":1,"mode":{}}"#, "mode", "{} is not a string."),
+            (r#"{"numShares":1,"prcie":null}"#, "prcie", "Allowed fields: numShares, symbols, mode."),
             (r#"{"numShares":1,"numShares":1}"#, "numShares", "more than once"),
             ("", "body", "empty"),
             (" \n", "body", "empty"),
-            ("{", "body", "ends too early"),
+            ("{", "body", "ends early"),
             (r#"{"numShares":1}x"#, "body", "column 16"),
-            ("{]", "body", "not JSON"),
+            ("{]", "body", "not valid JSON"),
             ("[]", "body", "must be a JSON object"),
             (r#"["buy","SPY",1]"#, "body", "must be a JSON object"),
             ("null", "body", "must be a JSON object"),
-            ("\u{0}", "body", "not JSON"),
+            ("\u{0}", "body", "not valid JSON"),
         ];
         for (body, field, detail) in cases {
             let (named, said) = field_and_detail(read(body).unwrap_err());

@@ -32,13 +32,13 @@ impl HaltRequest {
         let fields = Fields::parse(body, &["all", "users", "symbols", "by", "reason"])?;
         let change = HaltChange {
             all: fields.optional("all", A_BOOLEAN, Value::as_bool)?,
-            users: each(&fields, "users", "the name of a user", UserId::new)?,
+            users: each(&fields, "users", "a user name", UserId::new)?,
             symbols: each(&fields, "symbols", "a symbol", Symbol::in_any_case)?,
             by: text(&fields, "by")?,
             reason: text(&fields, "reason")?,
         };
         if change.all.is_none() && change.users.is_none() && change.symbols.is_none() {
-            let detail = "Say what to halt or to lift: `all`, `users` or `symbols`.";
+            let detail = "Name what to halt or resume: `all`, `users` or `symbols`.";
             return Err(Problem::field("body", "invalid_field", detail));
         }
         Ok(Self(change))
@@ -59,7 +59,7 @@ impl MassCancel {
         let is_all = fields.optional("all", A_BOOLEAN, Value::as_bool)?.unwrap_or(false);
         let (user, symbol) = (fields.text("user")?, fields.text("symbol")?);
         if is_all == (user.is_some() || symbol.is_some()) {
-            let detail = "Say which orders: {\"all\":true}, or a `user`, a `symbol`, or both.";
+            let detail = "Name the orders to cancel: {\"all\":true}, or a `user`, a `symbol`, or both.";
             return Err(Problem::field("body", "invalid_field", detail));
         }
         let refused = |field| move |error| Problem::field(field, "invalid_field", error);
@@ -90,7 +90,7 @@ fn each<T: Ord>(
 fn text(fields: &Fields, field: &str) -> Result<Option<String>, Problem> {
     let text = fields.text(field)?;
     if let Some(length) = text.map(str::len).filter(|&length| length > MAX_HALT_TEXT_BYTES) {
-        let detail = format!("{length} bytes; at most {MAX_HALT_TEXT_BYTES} are allowed.");
+        let detail = format!("The text has {length} bytes; at most {MAX_HALT_TEXT_BYTES} are allowed.");
         return Err(Problem::field(field, "invalid_field", detail));
     }
     Ok(text.map(str::to_owned))
@@ -168,10 +168,10 @@ pub(super) async fn mass_cancel(
     let peer = peer.map(display);
     let (user, symbol) = (scope.user.as_ref().map(UserId::as_str), scope.symbol.map(display));
     tracing::warn!(peer, by, reason, user, symbol, "a mass cancel was requested");
-    let busy = || Problem::unavailable("unavailable", "Other mass cancels wait. Try again.");
+    let busy = || Problem::unavailable("unavailable", "Other mass cancels are waiting. Try again.");
     let waiting = site.orders.commands().mass_cancel(scope).map_err(|_overloaded| busy())?;
     let ending = |_gone| {
-        let detail = "The process ends. Some orders may not have been asked to be cancelled.";
+        let detail = "The server is shutting down. Some cancels may not have been requested.";
         Problem::unavailable("unavailable", detail)
     };
     let outcome = waiting.await.map_err(ending)?;

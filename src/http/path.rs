@@ -27,10 +27,10 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, Problem> {
     }
     let refused = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_path", detail);
     let bytes = decode_escapes(segment.as_bytes()).map_err(|escape| {
-        refused(format!("{escape:?} in the path is no escape; two hexadecimal digits follow a %."))
+        refused(format!("{escape:?} in the path is not a valid escape: % must be followed by two hexadecimal digits."))
     })?;
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| {
-        refused(format!("The path's {:?} is not UTF-8 when it is decoded.", excerpt(segment)))
+        refused(format!("{:?} in the path does not decode to UTF-8.", excerpt(segment)))
     })
 }
 

@@ -181,7 +181,7 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> HttpRe
             Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
-                "The answer could not be written; the error is in the server's log.",
+                "The response could not be encoded; the error is in the server's log.",
             )
             .into_response()
         }

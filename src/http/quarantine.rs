@@ -133,13 +133,13 @@ pub(super) async fn decide(
     match waiting.map_err(|_overloaded| busy())?.await.map_err(|_gone| ending())? {
         OperatorReply::Done(order) => Ok(json_response(StatusCode::OK, &*order)),
         OperatorReply::UnknownOrder => Err(Problem::not_found(
-            "There is no such order among those that are open or have open cases.",
+            "No such order is open or has open cases.",
         )),
         OperatorReply::UnknownCase => {
-            Err(Problem::not_found("The order has no such open case; GET /quarantine lists them."))
+            Err(Problem::not_found("The order has no open case with this number; GET /quarantine lists open cases."))
         }
         OperatorReply::HasEnded(order) => {
-            let detail = format!("The order has ended already: it is {}.", order.status);
+            let detail = format!("The order has already ended: it is {}.", order.status);
             Err(Problem::new(StatusCode::CONFLICT, "order_has_ended", detail))
         }
     }
@@ -149,21 +149,21 @@ pub(super) async fn decide(
 fn text<'a>(given: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
     let wrong = |detail: String| Err(Problem::field(field, "invalid_field", detail));
     match given.filter(|text| !text.trim().is_empty()) {
-        None => wrong("It is missing; say who decides (`by`) and why (`reason`).".to_owned()),
+        None => wrong("The field is missing; name who decides (`by`) and why (`reason`).".to_owned()),
         Some(text) if text.len() > MAX_CASE_TEXT_BYTES => {
             let length = text.len();
-            wrong(format!("{length} bytes; at most {MAX_CASE_TEXT_BYTES} are allowed."))
+            wrong(format!("The text has {length} bytes; at most {MAX_CASE_TEXT_BYTES} are allowed."))
         }
         Some(text) => Ok(text),
     }
 }
 
 fn busy() -> Problem {
-    Problem::unavailable("unavailable", "Other operators wait. Try again.")
+    Problem::unavailable("unavailable", "Other operator decisions are waiting. Try again.")
 }
 
 fn ending() -> Problem {
-    let detail = "The process ends. GET /quarantine tells after the next start what was recorded.";
+    let detail = "The server is shutting down. After the next start, GET /quarantine shows what was recorded.";
     Problem::unavailable("unavailable", detail)
 }
 

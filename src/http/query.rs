@@ -25,7 +25,7 @@ impl Query {
                 return Err(unknown(&name, known));
             }
             if parameters.iter().any(|(given, _)| *given == name) {
-                let detail = "It is given more than once.";
+                let detail = "The parameter is given more than once.";
                 return Err(Problem::field(name, "repeated_field", detail));
             }
             let value = decode(&name, value)?;
@@ -94,9 +94,9 @@ fn decode(name: &str, text: &str) -> Result<String, Problem> {
     let refused = |detail: String| Problem::field(excerpt(name), "invalid_field", detail);
     let spaced: Vec<u8> = text.bytes().map(|b| if b == b'+' { b' ' } else { b }).collect();
     let bytes = decode_escapes(&spaced).map_err(|escape| {
-        refused(format!("{escape:?} is no escape; two hexadecimal digits follow a %."))
+        refused(format!("{escape:?} is not a valid escape: % must be followed by two hexadecimal digits."))
     })?;
-    let not_text = |_| refused(format!("{:?} is not UTF-8 when it is decoded.", excerpt(text)));
+    let not_text = |_| refused(format!("{:?} does not decode to UTF-8.", excerpt(text)));
     String::from_utf8(bytes).map_err(not_text)
 }
 
@@ -104,7 +104,7 @@ fn unknown(name: &str, known: &[&str]) -> Problem {
     let detail = if known.is_empty() {
         "This request takes no parameters.".to_owned()
     } else {
-        format!("There is no such parameter. Allowed are: {}.", known.join(", "))
+        format!("Unknown parameter. Allowed parameters: {}.", known.join(", "))
     };
     Problem::field(excerpt(name), "unknown_field", detail)
 }

@@ -59,28 +59,28 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
             "feed",
             unless(
                 site.market.status.is_up(),
-                "the feed of the exchange is down: prices stand still, and fills come late",
+                "the exchange's feed is down: prices are frozen and fills arrive late",
             ),
         ),
         (
             "symbols",
             unless(
                 !site.market.directory.load().is_empty(),
-                "the exchange has not told its symbols yet",
+                "the exchange's list of symbols has not arrived yet",
             ),
         ),
         (
             "orders",
             unless(
                 orders.commands().is_accepting(),
-                "too many new orders wait to be taken: more are refused",
+                "the queue of new orders is full: more orders are refused",
             ),
         ),
         (
             "log",
             unless(
                 !log.is_poisoned(),
-                "the log has failed or ended: nothing is recorded any more, and the process ends",
+                "the write-ahead log has failed or ended: nothing more is recorded, and the process is ending",
             ),
         ),
         ("disk", disk(log)),
@@ -88,7 +88,7 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
         (
             "readable",
             // If Postgres is awaited: not before it has what the start recovered.
-            unless(orders.is_readable(), "Postgres does not have yet all that was recovered"),
+            unless(orders.is_readable(), "Postgres does not have everything that was recovered yet"),
         ),
         ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
         ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),
@@ -101,7 +101,7 @@ fn disk(log: &LogHandle) -> Option<String> {
     let reserve_mib = reserve_bytes >> 20;
     trouble.map(|trouble| {
         format!(
-            "{trouble}: new orders are refused, cancels and fills go on; {reserve_mib} MiB are \
+            "{trouble}: new orders are refused; cancels and fills continue, with {reserve_mib} MiB \
              reserved for them"
         )
     })
@@ -124,7 +124,7 @@ fn clocks_apart(commands: &OrderCommands, limit: Duration) -> Option<String> {
 
 fn stopping(reason: StopReason) -> String {
     match reason {
-        StopReason::Requested => "draining: a stop was asked for".to_owned(),
+        StopReason::Requested => "draining: a stop was requested".to_owned(),
         StopReason::ThreadEnded { thread, error } => {
             format!("draining: the thread {thread} ended: {error}")
         }

@@ -79,8 +79,8 @@ pub(super) fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
     let detail = match (request.version(), hosts) {
         (_, 1) => return Ok(()),
         (Version::HTTP_09 | Version::HTTP_10, 0) => return Ok(()),
-        (_, 0) => "A request of HTTP/1.1 needs the header `Host`.",
-        (_, _) => "A request has the header `Host` once.",
+        (_, 0) => "An HTTP/1.1 request must have a `Host` header.",
+        (_, _) => "A request may have only one `Host` header.",
     };
     Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_host", detail).closing())
 }
@@ -88,7 +88,7 @@ pub(super) fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
 async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem> {
     check_host(&request)?;
     if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI_BYTES) {
-        let detail = format!("The path and query are longer than {MAX_URI_BYTES} bytes.");
+        let detail = format!("The path and query exceed {MAX_URI_BYTES} bytes.");
         return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail));
     }
     let path = request.uri().path().to_owned();

@@ -65,9 +65,9 @@ fn bodies() {
     let order = |more: &str| format!(r#"{{"position":"buy","symbol":"SPY","numShares":1{more}}}"#);
     let cases: &[(&str, String, &str, &str)] = &[
         ("POST /order", String::new(), "body", "empty"),
-        ("POST /order", "{".into(), "body", "ends too early"),
+        ("POST /order", "{".into(), "body", "ends early"),
         ("POST /order", "{'a':1}".into(), "body", "line 1, column 2"),
-        ("POST /order", format!("{}x", order("")), "body", "not JSON"),
+        ("POST /order", format!("{}x", order("")), "body", "not valid JSON"),
         ("POST /order", "7".into(), "body", "must be a JSON object"),
         ("POST /order", "{\"a\":".repeat(200), "body", "nested too deeply"),
         ("POST /order", order(r#","side":"buy""#), "side", "numShares, priceInCents"),
@@ -79,11 +79,11 @@ fn bodies() {
         ("POST /order", order("").replace(":1", ":1.5"), "numShares", "1.5 is not a whole number"),
         ("POST /order", order("").replace(":1", ":0"), "numShares", "from 1 to 10000000"),
         ("POST /order", order("").replace(":1", ":[1]"), "numShares", "[1] is not a whole number"),
-        ("POST /order", order(r#","priceInCents":null"#), "priceInCents", "null is no price"),
+        ("POST /order", order(r#","priceInCents":null"#), "priceInCents", "null is not a price"),
         ("POST /order", order(r#","priceInCents":"1""#), "priceInCents", "1 to 1000000000"),
         ("POST /order", order(r#","timeInForce":"ioc""#), "timeInForce", "\"day\" or \"gtc\""),
         ("POST /order", order(r#","clientOrderId":"a b""#), "clientOrderId", "1 to 64 printable"),
-        ("POST /subscribe", "{}".into(), "symbols", "1 to 1024 symbols, not 0"),
+        ("POST /subscribe", "{}".into(), "symbols", "1 to 1024 symbols; 0 were given"),
         ("POST /subscribe", r#"{"symbols":"SPY"}"#.into(), "symbols", "is not a list"),
         ("POST /subscribe", r#"{"symbols":[1]}"#.into(), "symbols[0]", "1 is not a symbol"),
         ("POST /subscribe", r#"{"symbols":["NONE",""]}"#.into(), "symbols", "\"NONE\", \"\""),
@@ -132,7 +132,7 @@ fn paths_queries_and_tokens() {
     for (token, said) in [
         ("x".to_owned(), "not a signed JWT"),
         ("a.b.c".to_owned(), "not a signed JWT"),
-        (format!("{signed}.c2lnbmF0dXJl"), "not signed with the key"),
+        (format!("{signed}.c2lnbmF0dXJl"), "not signed with this server's key"),
         (String::new(), "`Bearer <token>`"),
     ] {
         let other = api::Client::new(&server.address, &token);
@@ -155,7 +155,7 @@ fn paths_queries_and_tokens() {
         ("PUT", "/kill-switch", json!({"users": "bob"}), "users", "is not a list"),
         ("PUT", "/kill-switch", json!({"users": ["a b"]}), "users[0]", "\"a b\""),
         ("PUT", "/kill-switch", json!({"symbols": ["NONE"]}), "symbols", "does not list NONE"),
-        ("PUT", "/kill-switch", json!({"users": vec!["u"; 2], "by": 1}), "by", "1 is not a text"),
+        ("PUT", "/kill-switch", json!({"users": vec!["u"; 2], "by": 1}), "by", "1 is not a string"),
         ("PUT", "/kill-switch?x=1", json!({"all": true}), "x", "takes no parameters"),
         ("POST", "/mass-cancel", json!({}), "body", "`user`, a `symbol`"),
         ("POST", "/mass-cancel", json!({"user": ""}), "user", "\"\""),

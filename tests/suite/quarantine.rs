@@ -91,7 +91,7 @@ fn an_operator_closes_an_order_and_decides_by_command() {
     let (is_done, out, error) = run(&["close-order", &second]);
     assert!(!is_done && out.is_empty() && error.contains("cancelled"), "{out}{error}");
     let (is_done, _, error) = run(&["quarantine", "book", &first, &case]);
-    assert!(!is_done && error.contains("no such open case"), "{error}");
+    assert!(!is_done && error.contains("no open case with this number"), "{error}");
 }
 
 #[test]

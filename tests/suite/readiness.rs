@@ -38,7 +38,7 @@ fn a_silent_feed_is_named_until_it_speaks() {
     let exchange = Exchange::start(books.path(), &[]);
     let server = Server::start(data.path(), &["--exchange", &exchange.address]);
     exchange.program.freeze();
-    assert!(await_failing(&server, "feed").contains("the feed of the exchange is down"));
+    assert!(await_failing(&server, "feed").contains("the exchange's feed is down"));
     exchange.program.thaw();
     await_ready(&server);
 }

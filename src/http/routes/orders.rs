@@ -56,7 +56,7 @@ impl NewOrder {
         // JavaScript writes a price it could not compute (`NaN`) as `null`: that is not a market
         // order.
         if fields.is_null("priceInCents") {
-            let detail = "null is no price. Leave the field out for a market order.";
+            let detail = "null is not a price. Omit the field for a market order.";
             return Err(Problem::field("priceInCents", "invalid_field", detail));
         }
         let allowed = format!("a whole number of cents from 1 to {MAX_PRICE_CENTS}");
@@ -114,23 +114,23 @@ pub(in crate::http) async fn post(
             Err(Problem::new(status, "order_rejected", detail).with("order", &*order))
         }
         CreateReply::Conflict(order) => {
-            let detail = "This clientOrderId names another order of yours.";
+            let detail = "You have already used this clientOrderId for a different order.";
             let problem = Problem::new(StatusCode::CONFLICT, "client_order_id_conflict", detail);
             Err(problem.with("field", "clientOrderId").with("order", &*order))
         }
         CreateReply::Halted(scope) => Err(halted(scope)),
         CreateReply::ExchangeAway => {
-            let detail = "The exchange does not answer. Nothing was recorded. Try again.";
+            let detail = "The exchange is not answering. Nothing was recorded. Try again.";
             Err(Problem::unavailable("exchange_unavailable", detail))
         }
         CreateReply::ExchangeBusy => {
             let detail =
-                "The exchange takes no more orders for now (429). Nothing was recorded. Try again.";
+                "The exchange is throttling orders (429). Nothing was recorded. Try again.";
             Err(Problem::unavailable("exchange_busy", detail))
         }
         CreateReply::NoRoom => {
-            let detail = "The server has no room on its disk for new orders. Nothing was recorded; \
-                          cancels go on. Try again.";
+            let detail = "The server's disk has no room for new orders. Nothing was recorded; \
+                          cancels still work. Try again.";
             Err(Problem::unavailable("disk_full", detail))
         }
         CreateReply::OutcomeUnknown => Err(outcome_unknown()),
@@ -147,7 +147,7 @@ fn halted(scope: HaltScope) -> Problem {
         HaltScope::User => ("user", "Your new orders are"),
         HaltScope::Symbol => ("symbol", "New orders in this symbol are"),
     };
-    let detail = format!("{whose} halted by an operator. Nothing was recorded; cancels go on.");
+    let detail = format!("{whose} halted by an operator. Nothing was recorded; cancels still work.");
     Problem::new(StatusCode::FORBIDDEN, "trading_halted", detail).with("scope", scope)
 }
 
@@ -162,7 +162,7 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
 /// The engine ended while the answer was awaited, or Postgres did not have it in time. Not a `503`,
 /// which says that nothing was recorded.
 fn outcome_unknown() -> Problem {
-    let detail = "The outcome is not known yet. Look at your orders, or repeat the request with the \
+    let detail = "The outcome is not known yet. Check your orders, or repeat the request with the \
                   same clientOrderId.";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome_unknown", detail)
 }
@@ -223,7 +223,7 @@ pub(in crate::http) async fn delete(
         CancelReply::NotFound => Err(unknown()),
         CancelReply::NoRoom => {
             let detail =
-                "The server has no room left on its disk. Nothing was recorded. Try again.";
+                "The server's disk is full. Nothing was recorded. Try again.";
             Err(Problem::unavailable("disk_full", detail))
         }
         CancelReply::OutcomeUnknown => Err(outcome_unknown()),
@@ -239,7 +239,7 @@ pub(in crate::http) async fn list(
     let user = app.site.authenticator.user_of(request.headers())?;
     let query = Query::parse(request.uri(), &["status", "symbol", "limit", "cursor"])?;
     let wanted = PageRequest {
-        before: query.parsed("cursor", "a cursor of an earlier page")?,
+        before: query.parsed("cursor", "a cursor from an earlier page")?,
         status: query.get("status").map(parse_status).transpose()?,
         symbol: query.symbol("symbol")?,
         limit: query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?,

@@ -27,7 +27,7 @@ pub(in crate::http) async fn post(
         user
     } else if authenticator.is_development() {
         let login = Fields::parse(&body, &["user"])?;
-        let name = login.required("user", "the name of a user", serde_json::Value::as_str)?;
+        let name = login.required("user", "a user name", serde_json::Value::as_str)?;
         UserId::new(name).map_err(|error| Problem::field("user", "invalid_field", error))?
     } else {
         return Err(Problem::unauthorized("Send `Authorization: Bearer <token>`."));

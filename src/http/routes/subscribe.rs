@@ -74,7 +74,7 @@ fn bit(text: &str) -> Option<bool> {
 }
 
 fn no_symbols(given: usize) -> Problem {
-    let detail = format!("A stream has 1 to {MAX_SYMBOLS_PER_STREAM} symbols, not {given}.");
+    let detail = format!("A stream takes 1 to {MAX_SYMBOLS_PER_STREAM} symbols; {given} were given.");
     Problem::field("symbols", "invalid_field", detail)
 }
 
@@ -191,8 +191,8 @@ fn listed(names: &[String]) -> String {
 
 pub(super) fn no_room(error: NoRoom) -> Problem {
     let detail = match error {
-        NoRoom::Process { limit } => format!("This server has its limit of {limit} streams."),
-        NoRoom::User { limit } => format!("You have the limit of {limit} streams; close one."),
+        NoRoom::Process { limit } => format!("This server has reached its limit of {limit} streams."),
+        NoRoom::User { limit } => format!("You have reached the limit of {limit} streams; close one first."),
     };
     Problem::too_many("too_many_streams", detail)
 }
@@ -223,7 +223,7 @@ pub(super) fn order_wish(
     known: Option<String>,
 ) -> Result<OrderWish, Problem> {
     if !app.site.orders.is_readable() {
-        let detail = "The orders cannot be read at the moment. Try again.";
+        let detail = "Orders cannot be read right now. Try again.";
         return Err(Problem::unavailable("unavailable", detail));
     }
     Ok(OrderWish { from: orders_from(app, known), user })

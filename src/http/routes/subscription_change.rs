@@ -45,17 +45,17 @@ pub(in crate::http) async fn patch(
     for (field, names) in [("add", &change.add), ("remove", &change.remove)] {
         if names.len() > MAX_SYMBOLS_PER_STREAM {
             let given = names.len();
-            let detail = format!("At most {MAX_SYMBOLS_PER_STREAM} symbols at once, not {given}.");
+            let detail = format!("At most {MAX_SYMBOLS_PER_STREAM} symbols are allowed per change; {given} were given.");
             return Err(Problem::field(field, "invalid_field", detail));
         }
     }
     let add = known_symbols(app, "add", &change.add)?;
     let remove = known_symbols(app, "remove", &change.remove)?;
     if let Some((name, _)) = add.iter().find(|symbol| remove.contains(symbol)) {
-        let detail = format!("{name} cannot be added and removed at once.");
+        let detail = format!("{name} is in both `add` and `remove`.");
         return Err(Problem::field("remove", "invalid_field", detail));
     }
-    let unknown = || Problem::not_found("You have no open stream of this id.");
+    let unknown = || Problem::not_found("You have no open stream with this id.");
     let id = StreamId::parse(id).ok_or_else(unknown)?;
     let indexes = |symbols: Vec<(Symbol, SymbolIndex)>| symbols.iter().map(|of| of.1).collect();
     let change = SubscriptionChange { add: indexes(add), remove: indexes(remove) };
@@ -68,12 +68,12 @@ pub(in crate::http) async fn patch(
         Err(ChangeRefused::NotChanged(NotChanged::Unknown)) => Err(unknown()),
         Err(ChangeRefused::NotChanged(NotChanged::TooMany { symbols })) => {
             let detail = format!(
-                "The stream would have {symbols} symbols; {MAX_SYMBOLS_PER_STREAM} are allowed."
+                "The stream would have {symbols} symbols; at most {MAX_SYMBOLS_PER_STREAM} are allowed."
             );
             Err(Problem::field("add", "invalid_field", detail))
         }
         Err(ChangeRefused::Busy) => {
-            Err(Problem::unavailable("unavailable", "Too many changes wait; try again."))
+            Err(Problem::unavailable("unavailable", "Too many changes are waiting. Try again."))
         }
     }
 }

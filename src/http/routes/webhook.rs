@@ -44,13 +44,13 @@ pub(in crate::http) async fn post(
 
 /// Without secrets the route does not exist.
 pub(in crate::http) fn no_webhook() -> Problem {
-    Problem::not_found("This server takes no fills by webhook.")
+    Problem::not_found("This server does not accept webhooks.")
 }
 
 /// The body is not a batch.
 fn unreadable(error: &serde_json::Error) -> Problem {
     if error.is_data() {
-        let detail = "The body must be an object with `lines`, a list of lines of the feed.";
+        let detail = "The body must be an object whose `lines` is a list of feed lines.";
         Problem::field("lines", "invalid_field", detail)
     } else {
         Problem::field("body", "invalid_json", not_json(error))
@@ -80,5 +80,5 @@ fn verify(
 }
 
 fn again() -> Problem {
-    Problem::unavailable("unavailable", "Not everything was recorded. Send all of it again.")
+    Problem::unavailable("unavailable", "Not all lines were recorded. Send the whole batch again.")
 }
