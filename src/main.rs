@@ -143,7 +143,7 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
     if copied.without_history > 0 {
         writeln!(
             out,
-            "of {} orders, order_events lacks changes from before this copy, which the log no longer \
+            "order_events lacks changes of {} orders from before this copy, which the log no longer \
              contains",
             copied.without_history
         )?;
@@ -157,6 +157,6 @@ fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failur
     writeln!(out, "{found}")?;
     match found.verdict {
         Ok(_) => Ok(()),
-        Err(_) => Err("the log is not fit to start from".into()),
+        Err(_) => Err("the server cannot start from this log".into()),
     }
 }

@@ -24,7 +24,7 @@ pub enum ConfigError {
     },
     /// The file has an unknown setting.
     #[error(
-        "the configuration file {path} has an unknown setting `{setting}`{}; known are {known}",
+        "the configuration file {path} has an unknown setting `{setting}`{}; known settings: {known}",
         did_you_mean(meant.as_deref()),
         path = path.display()
     )]

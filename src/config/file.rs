@@ -102,7 +102,7 @@ fn flags_of_file(path: &Path, settings: &[&clap::Arg]) -> Result<Vec<OsString>, 
         };
         if !seen.insert(known.get_id()) {
             return Err(unreadable(format!(
-                "`{name}` is set twice: `-` and `_` are the same, and so are former names"
+                "`{name}` is set twice: `-` and `_` are equivalent, and so are former names"
             )));
         }
         let value = match value {

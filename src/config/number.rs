@@ -36,9 +36,7 @@ pub(super) fn ip_address(text: &str) -> Result<IpAddr, String> {
 /// Parses the name or the reason that an operator gives with an action.
 pub(super) fn operator_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.len() > MAX_CASE_TEXT_BYTES {
-        return Err(format!(
-            "expected a text of 1 to {MAX_CASE_TEXT_BYTES} bytes that is not blank"
-        ));
+        return Err(format!("expected 1 to {MAX_CASE_TEXT_BYTES} bytes of text, not blank"));
     }
     Ok(text.to_owned())
 }

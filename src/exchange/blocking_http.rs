@@ -150,7 +150,7 @@ impl<S: Read> Response<S> {
                     // An interim response; the final one follows.
                     interim_heads += 1;
                     if status == 101 || interim_heads > MAX_INTERIM_HEADS {
-                        return Err(malformed("1xx responses without a final one"));
+                        return Err(malformed("a 1xx response without a final one"));
                     }
                 }
                 httparse::Status::Partial if bytes.len() >= MAX_HEAD_BYTES => {

@@ -61,13 +61,13 @@ pub enum SessionError {
     #[error("the request was not sent to the exchange: {0}")]
     NotSent(String),
     /// The exchange may have acted on the request: it must not be repeated blindly.
-    #[error("what became of the request is not known: {0}")]
+    #[error("the outcome of the request is unknown: {0}")]
     OutcomeUnknown(String),
     /// Like `OutcomeUnknown`: no answer came in time.
-    #[error("what became of the request is not known: no answer within {0:?}")]
+    #[error("the outcome of the request is unknown: no answer within {0:?}")]
     TimedOut(Duration),
     /// The exchange answered `429`: it did nothing, and the request may be repeated later.
-    #[error("the exchange takes no more requests for now (429)")]
+    #[error("the exchange is throttling requests (429)")]
     Throttled {
         /// How long to wait, if the exchange said so.
         retry_after: Option<Duration>,
@@ -152,8 +152,9 @@ impl ExchangeSession {
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<Bytes, SessionError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| SessionError::NotSent(format!("it cannot be written: {error}")))?;
+        let body = serde_json::to_vec(body).map_err(|error| {
+            SessionError::NotSent(format!("the request cannot be encoded: {error}"))
+        })?;
         let body = Bytes::from(body);
         let mut stale_connections = 0;
         loop {

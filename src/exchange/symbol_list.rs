@@ -33,7 +33,7 @@ pub(super) fn read_symbols(answer: &[u8]) -> io::Result<SymbolList> {
     let answer: Value =
         serde_json::from_slice(answer).map_err(|error| invalid(format!("not JSON: {error}")))?;
     let Some(entries) = answer.get("symbols").and_then(Value::as_array) else {
-        return Err(invalid("it has no list of symbols".to_owned()));
+        return Err(invalid("the answer has no list of symbols".to_owned()));
     };
     let mut list = SymbolList::default();
     // Listings share the text of their source: there are thousands of listings and few sources.

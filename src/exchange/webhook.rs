@@ -51,7 +51,7 @@ pub enum WebhookSecretError {
         source: io::Error,
     },
     /// The file holds no secret, too many or too long ones, or is not text.
-    #[error("--webhook-secret-file {path}: {problem}; allowed are 1 to {MAX_SECRETS} secrets of 1 to {MAX_SECRET_BYTES} bytes, one a line", path = path.display())]
+    #[error("--webhook-secret-file {path}: {problem}; allowed: 1 to {MAX_SECRETS} secrets of 1 to {MAX_SECRET_BYTES} bytes, one per line", path = path.display())]
     Content {
         /// Which file.
         path: PathBuf,
@@ -116,14 +116,14 @@ impl std::fmt::Debug for WebhookSecrets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// There is no signature header, or more than one.
-    #[error("`X-Signature` must be there, once")]
+    #[error("send exactly one `X-Signature` header")]
     Missing,
     /// The header does not follow the contract.
     #[error("`X-Signature` must be t=<unix seconds>,v1=<64 hexadecimal digits>[,v1=...]")]
     Malformed,
     /// Signed too long ago, or by a clock that differs too much.
     #[error(
-        "the time of `X-Signature` is {seconds} s away from this clock; {allowed} s are allowed"
+        "the time in `X-Signature` differs from this clock by {seconds} s; at most {allowed} s are allowed"
     )]
     OutsideWindow {
         /// The difference, in seconds.
@@ -132,7 +132,7 @@ pub enum SignatureError {
         allowed: u64,
     },
     /// No secret produces any of the values.
-    #[error("`X-Signature` was made with another secret or for another body")]
+    #[error("`X-Signature` does not match the body with any known secret")]
     Wrong,
 }
 

@@ -251,7 +251,8 @@ fn refusal(kind: &ErrorKind) -> String {
 pub(super) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let malformed = || Problem::unauthorized("Send exactly one `Authorization` header, as `Bearer <token>`.");
+    let malformed =
+        || Problem::unauthorized("Send exactly one `Authorization` header, as `Bearer <token>`.");
     if values.next().is_some() {
         return Err(malformed());
     }

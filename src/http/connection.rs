@@ -108,7 +108,7 @@ pub(super) async fn serve_connection<F>(
         End::Finished(Ok(())) => {}
         End::Finished(Err(error)) => {
             metrics.broken_connections.inc();
-            tracing::debug!(%error, "a connection broke");
+            tracing::debug!(%error, "a connection failed");
         }
         End::Idle => {
             metrics.idle_closed.inc();
@@ -192,10 +192,10 @@ fn graduate(io: &HyperIo, hub: Option<Rc<RefCell<Hub>>>, request: StreamRequest)
             hub.borrow_mut().adopt(descriptor, request).map_err(|error| format!("{error:?}"))
         }
         (Err(error), _) => Err(error.to_string()),
-        (_, None) => Err("this listener has no streams".to_owned()),
+        (_, None) => Err("this listener serves no streams".to_owned()),
     };
     if let Err(error) = adopted {
-        tracing::warn!(%error, "a socket could not become a stream");
+        tracing::warn!(%error, "a socket cannot become a stream");
     }
 }
 

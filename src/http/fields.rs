@@ -28,7 +28,11 @@ impl Fields {
                 return Err(Problem::field(excerpt(name), "invalid_field", detail));
             }
             if given.contains(&name.as_str()) {
-                return Err(Problem::field(name, "invalid_field", "The field is given more than once."));
+                return Err(Problem::field(
+                    name,
+                    "invalid_field",
+                    "The field is given more than once.",
+                ));
             }
             given.push(name);
         }
@@ -64,7 +68,11 @@ impl Fields {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<T, Problem> {
         let missing = || {
-            Problem::field(name, "invalid_field", format!("The field is missing; it must be {allowed}."))
+            Problem::field(
+                name,
+                "invalid_field",
+                format!("The field is missing; it must be {allowed}."),
+            )
         };
         self.optional(name, allowed, read)?.ok_or_else(missing)
     }
@@ -168,9 +176,9 @@ pub(in crate::http) fn not_json(error: &serde_json::Error) -> String {
         Category::Eof => format!("The body is not valid JSON: it ends early, in line {line}."),
         // The parser's own limit; it has no error category of its own.
         _ if error.to_string().starts_with("recursion limit") => {
-            format!("The body is nested too deeply at line {line}, column {column}.")
+            format!("The body is nested too deeply: line {line}, column {column}.")
         }
-        _ => format!("The body is not valid JSON at line {line}, column {column}."),
+        _ => format!("The body is not valid JSON: line {line}, column {column}."),
     }
 }
 
@@ -254,7 +262,11 @@ mod tests {
             (r#"{"numShares":1,"symbols":"A"}"#, "symbols", "must be a symbol."),
             (r#"{"numShares":1,"symbols":["A",null]}"#, "symbols[1]", "null is not a symbol."),
             (r#"{"numShares":1,"mode":{}}"#, "mode", "{} is not a string."),
-            (r#"{"numShares":1,"prcie":null}"#, "prcie", "Allowed fields: numShares, symbols, mode."),
+            (
+                r#"{"numShares":1,"prcie":null}"#,
+                "prcie",
+                "Allowed fields: numShares, symbols, mode.",
+            ),
             (r#"{"numShares":1,"numShares":1}"#, "numShares", "more than once"),
             ("", "body", "empty"),
             (" \n", "body", "empty"),

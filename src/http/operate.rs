@@ -59,7 +59,8 @@ impl MassCancel {
         let is_all = fields.optional("all", A_BOOLEAN, Value::as_bool)?.unwrap_or(false);
         let (user, symbol) = (fields.text("user")?, fields.text("symbol")?);
         if is_all == (user.is_some() || symbol.is_some()) {
-            let detail = "Name the orders to cancel: {\"all\":true}, or a `user`, a `symbol`, or both.";
+            let detail =
+                "Name the orders to cancel: {\"all\":true}, or a `user`, a `symbol`, or both.";
             return Err(Problem::field("body", "invalid_field", detail));
         }
         let refused = |field| move |error| Problem::field(field, "invalid_field", error);
@@ -90,7 +91,8 @@ fn each<T: Ord>(
 fn text(fields: &Fields, field: &str) -> Result<Option<String>, Problem> {
     let text = fields.text(field)?;
     if let Some(length) = text.map(str::len).filter(|&length| length > MAX_HALT_TEXT_BYTES) {
-        let detail = format!("The text has {length} bytes; at most {MAX_HALT_TEXT_BYTES} are allowed.");
+        let detail =
+            format!("The text has {length} bytes; at most {MAX_HALT_TEXT_BYTES} are allowed.");
         return Err(Problem::field(field, "invalid_field", detail));
     }
     Ok(text.map(str::to_owned))

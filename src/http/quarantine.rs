@@ -132,12 +132,12 @@ pub(super) async fn decide(
     };
     match waiting.map_err(|_overloaded| busy())?.await.map_err(|_gone| ending())? {
         OperatorReply::Done(order) => Ok(json_response(StatusCode::OK, &*order)),
-        OperatorReply::UnknownOrder => Err(Problem::not_found(
-            "No such order is open or has open cases.",
-        )),
-        OperatorReply::UnknownCase => {
-            Err(Problem::not_found("The order has no open case with this number; GET /quarantine lists open cases."))
+        OperatorReply::UnknownOrder => {
+            Err(Problem::not_found("No such order is open or has open cases."))
         }
+        OperatorReply::UnknownCase => Err(Problem::not_found(
+            "The order has no open case with this number; GET /quarantine lists open cases.",
+        )),
         OperatorReply::HasEnded(order) => {
             let detail = format!("The order has already ended: it is {}.", order.status);
             Err(Problem::new(StatusCode::CONFLICT, "order_has_ended", detail))
@@ -149,10 +149,14 @@ pub(super) async fn decide(
 fn text<'a>(given: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
     let wrong = |detail: String| Err(Problem::field(field, "invalid_field", detail));
     match given.filter(|text| !text.trim().is_empty()) {
-        None => wrong("The field is missing; name who decides (`by`) and why (`reason`).".to_owned()),
+        None => {
+            wrong("The field is missing; name who decides (`by`) and why (`reason`).".to_owned())
+        }
         Some(text) if text.len() > MAX_CASE_TEXT_BYTES => {
             let length = text.len();
-            wrong(format!("The text has {length} bytes; at most {MAX_CASE_TEXT_BYTES} are allowed."))
+            wrong(format!(
+                "The text has {length} bytes; at most {MAX_CASE_TEXT_BYTES} are allowed."
+            ))
         }
         Some(text) => Ok(text),
     }

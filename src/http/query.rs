@@ -94,7 +94,9 @@ fn decode(name: &str, text: &str) -> Result<String, Problem> {
     let refused = |detail: String| Problem::field(excerpt(name), "invalid_field", detail);
     let spaced: Vec<u8> = text.bytes().map(|b| if b == b'+' { b' ' } else { b }).collect();
     let bytes = decode_escapes(&spaced).map_err(|escape| {
-        refused(format!("{escape:?} is not a valid escape: % must be followed by two hexadecimal digits."))
+        refused(format!(
+            "{escape:?} is not a valid escape: % must be followed by two hexadecimal digits."
+        ))
     })?;
     let not_text = |_| refused(format!("{:?} does not decode to UTF-8.", excerpt(text)));
     String::from_utf8(bytes).map_err(not_text)

@@ -88,7 +88,10 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
         (
             "readable",
             // If Postgres is awaited: not before it has what the start recovered.
-            unless(orders.is_readable(), "Postgres does not have everything that was recovered yet"),
+            unless(
+                orders.is_readable(),
+                "Postgres does not have everything that was recovered yet",
+            ),
         ),
         ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
         ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),

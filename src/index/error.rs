@@ -69,7 +69,7 @@ pub enum IndexError {
     /// There is no index, and the log no longer begins with record 1.
     #[error(
         "there is no index in {}, and it cannot be rebuilt: the log begins with record {first}; \
-         restore the index from a backup that goes up to record {first} at least",
+         restore the index from a backup that reaches at least record {first}",
         directory.display()
     )]
     Missing {
@@ -96,7 +96,7 @@ pub enum IndexError {
     /// The index ends before the log begins.
     #[error(
         "the index in {} ends with record {position}, but the log begins with record {first}; \
-         restore an index that goes up to record {first} at least, or the older segments of the log",
+         restore an index that reaches at least record {first}, or the older segments of the log",
         directory.display()
     )]
     TooOld {
@@ -110,7 +110,7 @@ pub enum IndexError {
     /// The index is damaged, and the log no longer begins with record 1.
     #[error(
         "the index in {} is damaged, and it cannot be rebuilt: the log begins with record \
-         {first}; restore the index from a backup that goes up to record {first} at least",
+         {first}; restore the index from a backup that reaches at least record {first}",
         directory.display()
     )]
     Damaged {
@@ -137,8 +137,8 @@ pub enum IndexError {
     Reopening,
     /// The reopened store lacks records that were durable.
     #[error(
-        "the store of the index came back with record {found} after it had record {durable}; \
-         restart the engine, which rebuilds it from the log or says what to restore"
+        "the store of the index reopened at record {found} although record {durable} was durable; \
+         restart the server, which rebuilds it from the log or says what to restore"
     )]
     LostRecords {
         /// The last record in the reopened store.
@@ -178,7 +178,7 @@ pub enum IndexError {
         order_id: OrderId,
     },
     /// A record was skipped or repeated.
-    #[error("record {lsn} of the log came instead of record {expected}")]
+    #[error("record {lsn} of the log came in place of record {expected}")]
     OutOfOrder {
         /// The record that came.
         lsn: Lsn,

@@ -86,13 +86,13 @@ impl<S: Storage> IndexFollower<S> {
                 return Err(error);
             }
             let cause: &dyn std::error::Error = &error;
-            tracing::error!(cause, "the index has stopped and is retried");
+            tracing::error!(cause, "the index has stopped; retrying");
             self.metrics.failures.inc();
             if !self.retry(store_works, shutdown)? {
                 return Ok(());
             }
             self.metrics.healthy.set(1);
-            tracing::warn!(position = %self.index.position(), "the index moves again");
+            tracing::warn!(position = %self.index.position(), "the index is following the log again");
         }
     }
 
@@ -234,7 +234,10 @@ impl<S: Storage> IndexFollower<S> {
                 Err(error) => {
                     self.cut_failed = true;
                     let error: &dyn std::error::Error = &error;
-                    tracing::error!(error, "the log cannot be cut: it grows until the next start");
+                    tracing::error!(
+                        error,
+                        "the log cannot be truncated and grows until the next start"
+                    );
                 }
             }
         }

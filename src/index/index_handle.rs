@@ -471,7 +471,7 @@ impl Index {
     pub(super) fn failed(&self, error: &dyn std::error::Error) {
         let causes = std::iter::successors(Some(error), |&error| error.source());
         let words = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        let trouble = format!("the store does not follow the log: {words}");
+        let trouble = format!("the store is not following the log: {words}");
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
 }

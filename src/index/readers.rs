@@ -29,7 +29,7 @@ pub struct IndexReader {
 
 /// The queue of reads is full; retry later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{READ_QUEUE_CAPACITY} reads of the index are waiting")]
+#[error("the queue of index reads is full: {READ_QUEUE_CAPACITY} are waiting")]
 pub struct ReadersBusy;
 
 impl IndexReaders {

@@ -14,7 +14,7 @@ pub enum OfflineError {
     InUse { data_dir: PathBuf },
     /// A server has the records open and does not show them.
     #[error(
-        "the records in {} are in use, and the process that has them open does not show them: stop the server first",
+        "the records in {} are in use by a process that does not show them: stop the server first",
         data_dir.display()
     )]
     NotShown {
@@ -24,7 +24,7 @@ pub enum OfflineError {
     },
     /// A copy of the orders would take disk space that the running server needs.
     #[error(
-        "beside a running server its orders are copied to {}, and a copy may take {} KiB: a quarter of the free space beyond the server's reserve. That is too little: make room, or stop the server first",
+        "comparing beside a running server copies its orders to {}, and there is room for only {} KiB (a quarter of the free space beyond the server's reserve): make room, or stop the server first",
         directory.display(),
         most_bytes >> 10
     )]
@@ -59,7 +59,7 @@ pub enum OfflineError {
     )]
     HalfRestored { data_dir: PathBuf },
     /// The index does not advance to the end of the log.
-    #[error("the index stays at record {position}, and the log ends with record {last}")]
+    #[error("the index stopped at record {position}, but the log ends with record {last}")]
     Stuck {
         /// The position of the index.
         position: Lsn,

@@ -57,7 +57,7 @@ impl ServerRecords {
         if connection.is_shown() {
             return Ok(());
         }
-        let source = io::Error::other("it stopped showing them: its log says why");
+        let source = io::Error::other("the server stopped sending them; its log says why");
         let copied_to = copy.directory.path();
         let data_dir = copied_to.parent().unwrap_or(copied_to).to_path_buf();
         Err(OfflineError::NotShown { data_dir, source })
@@ -138,7 +138,7 @@ pub(super) fn ask(data_dir: &DataDir) -> Result<ServerRecords, OfflineError> {
     let mut input = BufReader::new(&connection.stream);
     let mut header = [0; HEADER_BYTES];
     input.read_exact(&mut header).map_err(not_shown)?;
-    let unknown = || io::Error::other("the server is of another version");
+    let unknown = || io::Error::other("the server has a different version");
     let Header { log_id, position, last, order_bytes, least_free_bytes } =
         Header::decode(&header).ok_or_else(unknown).map_err(not_shown)?;
     let mut budget = CopyBudget::of(&copy, least_free_bytes)?;

@@ -138,7 +138,7 @@ impl VerifySocket {
             };
             if let Err(error) = self.show(stream, shutdown) {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "the records were not shown to the end");
+                tracing::warn!(error, "the comparison of a client was cut short");
             }
         }
         drop(self.listener);
@@ -227,11 +227,11 @@ impl<'a> Lease<'a> {
     /// Checks whether the lease still holds.
     fn check(&self) -> io::Result<()> {
         let why = if self.shutdown.is_requested() {
-            "the server stops"
+            "the server is stopping"
         } else if (self.is_short)() {
-            "the log needs the room"
+            "the log needs the space"
         } else if self.renewed_at.elapsed() >= self.most {
-            "nothing was heard from the client for too long"
+            "the client was silent for too long"
         } else {
             return Ok(());
         };
@@ -344,10 +344,10 @@ mod tests {
         let mut lease = Lease::new(&shutdown, &|| false, LITTLE);
         let everything =
             io::copy(&mut io::repeat(7), &mut LeasedWriter { stream: &own, lease: &mut lease });
-        assert!(everything.unwrap_err().to_string().contains("nothing was heard"));
+        assert!(everything.unwrap_err().to_string().contains("was silent"));
         let (own, other) = ends();
         let silent = await_end(&own, Lease::new(&shutdown, &|| false, LITTLE));
-        assert!(silent.unwrap_err().to_string().contains("nothing was heard"));
+        assert!(silent.unwrap_err().to_string().contains("was silent"));
         // Closing the connection ends it without an error, also after signals.
         let verify_client = Connection::new(other).unwrap();
         assert!(verify_client.is_shown(), "{verify_client:?}");
@@ -362,8 +362,8 @@ mod tests {
         let verify_client = Connection::new(other).unwrap();
         let mut lease = Lease::new(&shutdown, &|| true, LONG);
         let mut out = LeasedWriter { stream: &own, lease: &mut lease };
-        assert!(out.write(&[1]).unwrap_err().to_string().contains("the room"));
-        assert!(await_end(&own, lease).unwrap_err().to_string().contains("the room"));
+        assert!(out.write(&[1]).unwrap_err().to_string().contains("the space"));
+        assert!(await_end(&own, lease).unwrap_err().to_string().contains("the space"));
         assert!(verify_client.is_shown());
         drop(own);
         assert!(!verify_client.is_shown());

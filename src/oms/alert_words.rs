@@ -12,14 +12,14 @@ pub(super) fn log(alert: &Alert, count: u64) {
         }
         Alert::ReportsExpired { count: reports } => tracing::warn!(
             reports,
-            "unmatched reports expired: the exchange reported on orders that are unknown here"
+            "unmatched reports expired: the exchange reported on orders unknown to Longbow"
         ),
         Alert::ReportsOverflowed { count: reports } => {
             tracing::warn!(reports, "too many unmatched reports: dropping the oldest");
         }
         Alert::UnreadableOfUnknown => tracing::warn!(
             count,
-            "the exchange sent something unreadable about an order that is unknown here"
+            "the exchange sent something unreadable about an order unknown to Longbow"
         ),
         Alert::ExternalIdReused { order_id } => {
             tracing::warn!(%order_id, count, "the exchange gave this order the id of another order");
@@ -29,21 +29,19 @@ pub(super) fn log(alert: &Alert, count: u64) {
 
 const fn words(anomaly: Anomaly) -> &'static str {
     match anomaly {
-        Anomaly::LateAccept => "accepted after it had become failed: it is being cancelled",
+        Anomaly::LateAccept => "accepted after it had failed; it is being cancelled",
         Anomaly::SecondExternalId => "the exchange gave it a second id",
-        Anomaly::Contradiction => "the exchange contradicts what it said before",
+        Anomaly::Contradiction => "the exchange contradicts an earlier statement",
         Anomaly::LateFill => "filled after it was cancelled",
         Anomaly::OverFill => "more shares filled than ordered",
-        Anomaly::FillOfFailed => "filled after it had become failed",
+        Anomaly::FillOfFailed => "filled after it had failed",
         Anomaly::UnknownAtExchange => "accepted earlier, but now unknown to the exchange",
-        Anomaly::DoubtfulExecution => "the exchange's record lacks an execution that counts here",
-        Anomaly::Quarantined => "a report does not fit the order and is quarantined",
+        Anomaly::DoubtfulExecution => "the exchange's record lacks a counted execution",
+        Anomaly::Quarantined => "a report does not match the order and is quarantined",
         Anomaly::QuarantineFull => {
-            "a report does not fit the order and is dropped: its quarantine is full"
+            "a report does not match the order and is dropped: the order's quarantine is full"
         }
-        Anomaly::MisfitConfirmed => {
-            "the exchange confirmed a report that does not fit the order: it counts"
-        }
+        Anomaly::MisfitConfirmed => "the exchange confirmed a mismatched report, which now counts",
         Anomaly::TakenBack => "the exchange's record proves that an execution does not count",
     }
 }

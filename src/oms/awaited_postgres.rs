@@ -110,11 +110,9 @@ impl AwaitedPostgres {
     /// Logs that new orders are refused, or taken again, once each.
     pub(super) fn tell(&mut self, refuses: bool) {
         if refuses && !self.is_told {
-            tracing::error!(
-                "Postgres does not follow in time: new orders are refused until it does"
-            );
+            tracing::error!("Postgres lags too far: new orders are refused until it catches up");
         } else if !refuses && self.is_told {
-            tracing::warn!("Postgres follows again: new orders are taken");
+            tracing::warn!("Postgres has caught up: new orders are accepted");
         }
         self.is_told = refuses;
     }

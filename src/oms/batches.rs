@@ -129,7 +129,7 @@ fn note_pause(pause: Pause, what: &str, count: usize, metrics: &OmsMetrics, now:
     if pause.is_first {
         let pause = pause.until.saturating_since(now.monotonic);
         let pause_ms = pause.as_millis();
-        tracing::warn!(count, pause_ms, "the exchange takes no more {what} for now (429)");
+        tracing::warn!(count, pause_ms, "the exchange is throttling {what} (429)");
     }
 }
 
@@ -144,14 +144,14 @@ fn hand_on(unreadable: Vec<UnreadableElement>, queues: &SessionQueues) {
 fn note_success(queues: &SessionQueues, metrics: &OmsMetrics, now: Moment) {
     queues.submits.taken(now.monotonic);
     if queues.circuit.borrow_mut().succeeded() {
-        tracing::warn!("the exchange takes orders again");
+        tracing::warn!("the exchange accepts orders again");
         metrics.exchange_away.set(0);
     }
 }
 
 fn note_failure(queues: &SessionQueues, metrics: &OmsMetrics) {
     if queues.circuit.borrow_mut().failed() {
-        tracing::error!("the exchange does not answer: new orders are refused until it does");
+        tracing::error!("the exchange is not answering: new orders are refused until it does");
         metrics.exchange_away.set(1);
         metrics.circuit_openings.inc();
         queues.probes.push(());

@@ -54,7 +54,7 @@ pub(super) async fn watch_clocks(
         match of_machine.update(ahead_micros, SET_MICROS) {
             Some(DriftChange::Large) => tracing::warn!(
                 ahead_micros,
-                "the machine's clock was set: order timestamps stay monotonic and approach it slowly"
+                "the machine's clock was stepped: order timestamps stay monotonic and converge slowly"
             ),
             Some(DriftChange::SmallAgain) => {
                 tracing::info!(ahead_micros, "order timestamps follow the machine's clock again");
@@ -66,10 +66,10 @@ pub(super) async fn watch_clocks(
             match of_exchange.update(offset_micros, warning_micros) {
                 Some(DriftChange::Large) => tracing::warn!(
                     offset_micros,
-                    "the exchange's clock is far from ours; deadlines are sent in its time"
+                    "the exchange's clock differs a lot from ours; deadlines are sent in its time"
                 ),
                 Some(DriftChange::SmallAgain) => {
-                    tracing::info!(offset_micros, "the exchange's clock is near ours again");
+                    tracing::info!(offset_micros, "the exchange's clock agrees with ours again");
                 }
                 None => {}
             }

@@ -8,7 +8,7 @@ use crate::wal::WalError;
 #[derive(Debug, thiserror::Error)]
 pub enum OmsError {
     /// The log cannot be read or written. The next start finds out what is durable.
-    #[error("orders cannot go on without their log")]
+    #[error("the orders thread cannot continue without its log")]
     Log(#[from] WalError),
     /// The stored orders cannot be read.
     #[error("the stored orders cannot be loaded")]
@@ -17,7 +17,7 @@ pub enum OmsError {
     #[error("an event cannot be recorded")]
     Record(#[from] RecordError),
     /// The log gave a record another position than the one that effects wait for.
-    #[error("the log gave an event place {given}, expected {expected}")]
+    #[error("the log assigned record {given} to an event, expected {expected}")]
     OutOfStep {
         /// The position that the log gave.
         given: u64,

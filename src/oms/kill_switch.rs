@@ -98,7 +98,7 @@ pub struct HaltChange {
 
 /// Too many users or symbols are to be halted one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{given} {what} are too many: at most {allowed}; halt all instead")]
+#[error("{given} {what} are too many: at most {allowed} are allowed; halt all instead")]
 pub struct TooManyHalts {
     /// `users` or `symbols`.
     pub what: &'static str,
@@ -121,7 +121,7 @@ pub enum KillSwitchError {
     },
     /// The contents are invalid.
     #[error(
-        "the kill switch's file {path} cannot be read: {problem}; correct it, or remove it to lift every halt",
+        "the kill switch's file {path} cannot be read: {problem}; fix it, or remove it to lift every halt",
         path = path.display()
     )]
     Content {
@@ -314,12 +314,12 @@ fn unreadable(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Eof if line <= 1 && column == 0 => "it is empty".to_owned(),
-        Category::Eof => format!("it ends too early, in line {line}"),
+        Category::Eof => format!("it ends early, in line {line}"),
         Category::Data => {
-            format!("something is missing or of another type, in line {line}, column {column}")
+            format!("a field is missing or has the wrong type in line {line}, column {column}")
         }
         Category::Syntax | Category::Io => {
-            format!("it is not JSON from line {line}, column {column} on")
+            format!("it is not valid JSON in line {line}, column {column}")
         }
     }
 }
@@ -327,11 +327,11 @@ fn unreadable(error: &serde_json::Error) -> String {
 /// Why a change in force may be lost by a restart, and what to do about it.
 fn not_durable(path: &Path, error: &io::Error) -> String {
     let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let remedy = if is_full { "free room on the disk" } else { "mend that" };
+    let remedy = if is_full { "free space on the disk" } else { "fix the cause" };
     let path = path.display();
     format!(
-        "It is in force now, but a restart may not find it: {path} cannot be written ({error}). \
-         Until it is there, {remedy} and send the same request again."
+        "The change is in force, but may not survive a restart: {path} cannot be written ({error}). \
+         To make it durable, {remedy} and send the same request again."
     )
 }
 
@@ -474,7 +474,7 @@ mod tests {
         assert_eq!(switch.unwritten(), None);
         assert!(KillSwitch::open(path).unwrap().halts().all);
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        assert!(not_durable(Path::new("x"), &full).contains("free room on the disk"));
+        assert!(not_durable(Path::new("x"), &full).contains("free space on the disk"));
     }
 
     #[test]
@@ -483,10 +483,10 @@ mod tests {
         let path = directory.path().join("kill-switch.json");
         for (broken, said) in [
             ("", "empty"),
-            ("{", "ends too early, in line 1"),
-            (r#"{"all":"yes"}"#, "of another type, in line 1"),
+            ("{", "ends early, in line 1"),
+            (r#"{"all":"yes"}"#, "has the wrong type in line 1"),
             (r#"{"all":true}x"#, "in line 1"),
-            ("{]", "not JSON from line 1, column 2"),
+            ("{]", "not valid JSON in line 1, column 2"),
         ] {
             fs::write(&path, broken).unwrap();
             let error = KillSwitch::open(path.clone()).unwrap_err().to_string();

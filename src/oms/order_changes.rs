@@ -48,7 +48,7 @@ pub struct ChangeId {
 
 /// A text that is not a [`ChangeId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a change is named by its log in hex, a dot and the number of its record")]
+#[error("a change id is the log's id in hex, a dot and the record number")]
 pub struct NoChangeId;
 
 impl fmt::Display for ChangeId {

@@ -23,7 +23,7 @@ use crate::wal::Lsn;
 
 /// Too many requests are waiting, or the orders thread has ended. Nothing was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the order engine takes no more requests at the moment")]
+#[error("the order engine is overloaded")]
 pub struct Overloaded;
 
 /// Sends commands from any thread to the orders thread, and reads what it has committed.

@@ -21,7 +21,7 @@ const STORE_CHUNK: usize = 1_000;
 /// The store cannot answer: it is busy, it has failed, or Postgres is awaited and does not have all
 /// that the start recovered. Passes, or shows in readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stored orders cannot be read at the moment")]
+#[error("Stored orders cannot be read right now")]
 pub struct StoreUnavailable;
 
 /// Selects a page of a user's orders.

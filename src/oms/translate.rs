@@ -207,7 +207,7 @@ fn ours(id: &CompactString) -> Option<NamedOrder> {
 }
 
 fn contradiction(source: UnreadableSource, order: NamedOrder) -> UnreadableElement {
-    let problem = "the answer says different things of it";
+    let problem = "the answer contradicts itself about this item";
     let found = UnreadableElement::new(source, UnreadableCause::Contradiction, problem, b"");
     UnreadableElement { order: Some(order), ..found }
 }
@@ -303,7 +303,7 @@ fn query_answer(
 
 fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> UnreadableElement {
     let problem = format_compact!(
-        "numShares: {}; allowed are 1 to {MAX_EXECUTION_SHARES}",
+        "numShares: {}; allowed: 1 to {MAX_EXECUTION_SHARES}",
         execution.num_shares
     );
     let text = serde_json::to_vec(execution).unwrap_or_default();

@@ -30,7 +30,7 @@ impl UnreadableLog {
             problem,
             text,
             count,
-            "the exchange said something that cannot be used; everything beside it is used"
+            "the exchange sent an unusable element; the rest of its message is used"
         );
     }
 }

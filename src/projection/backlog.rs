@@ -37,10 +37,13 @@ impl Backlog {
                     bytes,
                     limit = self.max_bytes,
                     records = lag,
-                    "Postgres is too far behind: new orders are refused until it has caught up"
+                    "Postgres is too far behind: new orders are refused until it catches up"
                 );
             } else if was_full && !is_full {
-                tracing::warn!(bytes, "Postgres has caught up enough: new orders are taken again");
+                tracing::warn!(
+                    bytes,
+                    "Postgres has caught up enough: new orders are accepted again"
+                );
             } else if bytes > self.max_bytes / 2 && !is_warned {
                 tracing::warn!(
                     bytes,

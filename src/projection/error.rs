@@ -47,7 +47,7 @@ pub enum ProjectionError {
     },
     /// The tables belong to a newer version.
     #[error(
-        "{server} has schema version {found}, and this version of Longbow knows {known}: use the newer program, or --postgres-schema where another program keeps its migrations in the same schema"
+        "{server} has schema version {found}, and this version of Longbow knows {known}: use the newer program, or set --postgres-schema if another program keeps its migrations in the same schema"
     )]
     NewSchema {
         /// The server.
@@ -87,7 +87,7 @@ pub enum ProjectionError {
     },
     /// The session is not a session: a pooler lends it by the transaction.
     #[error(
-        "{server} is reached through a pooler that lends sessions by the transaction, such as pgbouncer with pool_mode=transaction, and Longbow needs a session of its own: use pool_mode=session for it, or the address of Postgres itself"
+        "{server} is behind a transaction pooler, such as pgbouncer with pool_mode=transaction, but Longbow needs a session of its own: use pool_mode=session, or connect to Postgres directly"
     )]
     Pooled {
         /// The server.
@@ -119,7 +119,7 @@ pub enum ProjectionError {
     },
     /// There is nothing to restore.
     #[error(
-        "{server} has never been written by a server: there are no orders of user partitions {partitions} in it to restore; check the address"
+        "{server} has no orders of user partitions {partitions} to restore, as no server has ever written to it; check the address"
     )]
     NeverWritten {
         /// The server.
@@ -129,7 +129,7 @@ pub enum ProjectionError {
     },
     /// Rows are missing that other rows refer to.
     #[error(
-        "{server} lacks rows, and a restore would lose what was in them: {lacking}; bring them back from a backup, or restore what there is with --force"
+        "{server} lacks rows, which a restore would lose: {lacking}; recover them from a backup, or restore without them with --force"
     )]
     Lacking {
         /// The server.
@@ -165,7 +165,7 @@ pub enum ProjectionError {
     },
     /// The server has records that the log lacks.
     #[error(
-        "{server} has everything up to record {found}, but the log ends at {last}: this data directory is older than that; rebuild it with `longbow restore`"
+        "{server} has everything up to record {found}, but the log ends at {last}: the data directory is older than Postgres; rebuild it with `longbow restore`"
     )]
     AheadOfLog {
         /// The server.
@@ -189,7 +189,7 @@ pub enum ProjectionError {
     },
     /// A log record changes an order that the server lacks.
     #[error(
-        "record {lsn} changes order {order_id}, which {server} does not have: its row was removed there, or never written; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
+        "record {lsn} changes order {order_id}, which {server} does not have: its row was removed, or never written; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
     )]
     UnknownOrder {
         /// The server.

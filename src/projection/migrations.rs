@@ -117,7 +117,7 @@ pub(super) async fn prepare(
     let Migrated { before, after, not_granted, .. } = migrate_one(client, server).await?;
     tracing::info!(%server, before, after, "the tables are up to date");
     for lacking in not_granted {
-        tracing::warn!(%server, lacking, "a right could not be granted");
+        tracing::warn!(%server, lacking, "a privilege could not be granted");
     }
     Ok(())
 }
@@ -152,7 +152,7 @@ async fn version(client: &Client, server: &PostgresServer) -> Result<u32, Projec
             return Ok(0);
         }
         Err(error) => {
-            return Err(ProjectionError::of(server, "tell its schema version")(error));
+            return Err(ProjectionError::of(server, "report its schema version")(error));
         }
     };
     let runner = embedded::migrations::runner();

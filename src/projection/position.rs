@@ -102,7 +102,7 @@ pub(super) async fn claim(
     log: OurLog,
     ours: Option<i64>,
 ) -> Result<Claim, ProjectionError> {
-    let refused = |error| ProjectionError::of(server, "tell its positions")(error);
+    let refused = |error| ProjectionError::of(server, "report its positions")(error);
     let mut transaction = client.transaction().await.map_err(refused)?;
     let claim = claim_within(&mut transaction, server, log, ours).await?;
     transaction.commit().await.map_err(refused)?;
@@ -115,7 +115,7 @@ async fn claim_within(
     log: OurLog,
     ours: Option<i64>,
 ) -> Result<Claim, ProjectionError> {
-    let refused = |error| ProjectionError::of(server, "tell its positions")(error);
+    let refused = |error| ProjectionError::of(server, "report its positions")(error);
     let (first, last) = bounds(server);
     let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
     let mut newest = 0;
@@ -204,7 +204,7 @@ pub(super) async fn newest_epoch(
             &[&first, &last],
         )
         .await;
-    Ok(newest.map_err(ProjectionError::of(server, "tell its newest epoch"))?.get(0))
+    Ok(newest.map_err(ProjectionError::of(server, "report its newest epoch"))?.get(0))
 }
 
 #[cfg(test)]

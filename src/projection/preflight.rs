@@ -36,12 +36,12 @@ pub(super) async fn check(
     // SQL_ASCII stores any bytes unchanged.
     if !["UTF8", "SQL_ASCII"].contains(&encoding) {
         return unfit(format!(
-            "the database has the encoding {encoding}, and reasons and users may have any character: \
+            "the database has encoding {encoding}, but reasons and user names may hold any character: \
              make one with CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
         ));
     }
     if is_standby {
-        return unfit("it is a standby: name the primary".to_owned());
+        return unfit("it is a standby: use the primary".to_owned());
     }
     if version == 0 { check_names(client, server).await } else { Ok(()) }
 }
@@ -53,7 +53,7 @@ async fn check_names(client: &Client, server: &PostgresServer) -> Result<(), Pro
             "SELECT 'a table ' || relname FROM pg_class \
                 JOIN pg_namespace ON pg_namespace.oid = relnamespace \
              WHERE nspname = $1 AND relname = ANY ($2) \
-             UNION ALL SELECT 'beside it a schema ' || nspname FROM pg_namespace WHERE nspname = $3",
+             UNION ALL SELECT 'next to it a schema ' || nspname FROM pg_namespace WHERE nspname = $3",
             &[&schema.name(), &TABLES.as_slice(), &schema.analysis()],
         )
         .await;

@@ -51,12 +51,10 @@ impl Progress {
     /// Why new orders are refused because of it, if they are.
     pub fn trouble(&self) -> Option<&'static str> {
         if self.is_backlogged() {
-            return Some(
-                "Postgres is too far behind: new orders are refused until it has caught up",
-            );
+            return Some("Postgres is too far behind: new orders are refused until it catches up");
         }
         let is_late = self.0.is_late.load(Ordering::Relaxed);
-        is_late.then_some("Postgres does not follow in time: new orders are refused until it does")
+        is_late.then_some("Postgres lags too far: new orders are refused until it catches up")
     }
 
     /// Says whether new orders are refused because it is awaited and does not follow in time.

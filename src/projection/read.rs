@@ -60,7 +60,7 @@ pub(super) fn check_version(
     if found <= reached {
         return Ok(());
     }
-    let source = format!("it is of version {found}, and the log of version {reached}");
+    let source = format!("its version is {found}, but the log's is {reached}");
     Err(unusable(server, order_id, source.into()))
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn grant(
     client: &Client,
     server: &PostgresServer,
 ) -> Result<Vec<String>, ProjectionError> {
-    let refused = |error| ProjectionError::of(server, "tell its roles and rights")(error);
+    let refused = |error| ProjectionError::of(server, "report its roles and rights")(error);
     let mut lacking = Vec::new();
     for role in [READER, WRITER] {
         let there = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)";
@@ -30,7 +30,7 @@ pub(super) async fn grant(
         if !is_there && let Err(error) = client.batch_execute(&make).await {
             let why = error.as_db_error().map_or_else(|| error.to_string(), |e| e.message().into());
             lacking.push(format!(
-                "the role {role} is not there: {why}; an administrator runs `{make}`, then run \
+                "the role {role} is missing: {why}; have an administrator run `{make}`, then run \
                  `longbow migrate` again"
             ));
             continue;
@@ -40,8 +40,9 @@ pub(super) async fn grant(
             let _checked_below = client.batch_execute(&grant).await;
             let row = client.query_one(&is_there, &[]).await.map_err(refused)?;
             if !row.get::<_, Option<bool>>(0).unwrap_or(false) {
-                lacking
-                    .push(format!("{role} lacks a right: the owner of the tables runs `{grant}`"));
+                lacking.push(format!(
+                    "{role} lacks a privilege: have the owner of the tables run `{grant}`"
+                ));
             }
         }
     }
@@ -52,7 +53,7 @@ pub(super) async fn grant(
     let row = client.query_one(open, &[&schema.name()]).await.map_err(refused)?;
     if row.get(0) {
         lacking.push(format!(
-            "everybody may create tables beside Longbow's: an administrator runs \
+            "everybody may create tables in Longbow's schema: have an administrator run \
              `REVOKE CREATE ON SCHEMA {} FROM PUBLIC`",
             schema.quoted()
         ));

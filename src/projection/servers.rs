@@ -55,7 +55,7 @@ pub enum ServersError {
     },
     /// An invalid schema name.
     #[error(
-        "--postgres-schema: {given:?} is not a usable schema name: expected a name of 1 to {most} bytes without `$`, which does not begin with pg_"
+        "--postgres-schema: {given:?} is not a usable schema name: expected 1 to {most} bytes without `$`, not starting with pg_"
     )]
     Schema {
         /// The name.
@@ -65,7 +65,7 @@ pub enum ServersError {
     },
     /// A partition that no server keeps, or more than one.
     #[error(
-        "user partition {partition} is kept by {count} servers: the ranges must cover 0 to 63, each once"
+        "user partition {partition} has {count} servers: the ranges must cover each of 0 to 63 exactly once"
     )]
     Cover {
         /// The partition.

@@ -33,7 +33,7 @@ pub(super) async fn log(
             table = part.table(),
             rows,
             through = %batch.last,
-            "Postgres did not take rows, because rows that Longbow did not write are in their place: run \
+            "Postgres ignored rows, because rows that Longbow did not write are in their place: run \
              `longbow verify --repair` with the server stopped"
         );
     }
@@ -56,7 +56,7 @@ pub(super) async fn log(
                 status,
                 found_version = row.get::<_, Option<i64>>(4),
                 found_status = row.get::<_, Option<&str>>(5),
-                "the row of an order in Postgres is not what the log says"
+                "the row of an order in Postgres differs from the log"
             );
         }
     }

@@ -122,7 +122,7 @@ impl ProjectionWorker {
             tokio::select! {
                 ended = self.follow_with_retries(shutdown) => ended,
                 () = stop_timeout(&log, shutdown) => {
-                    tracing::warn!(%server, "the rest of the log is written to Postgres after the next start");
+                    tracing::warn!(%server, "the rest of the log will be written to Postgres after the next start");
                     Ok(())
                 }
             }
@@ -157,12 +157,12 @@ impl ProjectionWorker {
             if needs_operator && is_new {
                 tracing::error!(
                     error = message,
-                    "Postgres does not follow the log until an operator fixes this; orders continue"
+                    "Postgres is on hold until an operator fixes this; orders continue"
                 );
             } else if is_new {
                 tracing::warn!(
                     error = message,
-                    "Postgres does not follow the log; orders continue"
+                    "Postgres is not following the log; orders continue"
                 );
             }
             self.trouble.logged = message;
@@ -198,8 +198,8 @@ impl ProjectionWorker {
         tracing::error!(
             error = with_causes(error),
             partition = order_id.partition().get(),
-            "Postgres does not follow the log for the users of one partition until an operator fixes this; \
-             the others continue, and so do orders"
+            "Postgres is on hold for the users of one partition until an operator fixes this; \
+             other partitions and orders continue"
         );
         true
     }

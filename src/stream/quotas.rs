@@ -31,13 +31,13 @@ pub struct StreamQuotas {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// The process has as many streams as it may.
-    #[error("this server already has its limit of {limit} streams")]
+    #[error("this server has reached its limit of {limit} streams")]
     Process {
         /// The limit.
         limit: usize,
     },
     /// The user has as many as one may.
-    #[error("you already have the limit of {limit} streams")]
+    #[error("you have reached the limit of {limit} streams")]
     User {
         /// The limit.
         limit: usize,

@@ -52,7 +52,7 @@ pub struct OrderWish {
 #[derive(Debug, thiserror::Error)]
 pub enum NotAdopted {
     /// All keys are in use.
-    #[error("this shard has a stream in each of its places")]
+    #[error("this shard has no free slot for a stream")]
     Full,
     /// The socket died, or the system refused it.
     #[error("the socket cannot become a stream")]
@@ -76,7 +76,9 @@ pub enum NotChanged {
     #[error("there is no such stream")]
     Unknown,
     /// It would have too many symbols.
-    #[error("the stream would have {symbols} symbols, and {MAX_SYMBOLS_PER_STREAM} are allowed")]
+    #[error(
+        "the stream would have {symbols} symbols; at most {MAX_SYMBOLS_PER_STREAM} are allowed"
+    )]
     TooMany {
         /// How many it would have.
         symbols: usize,

@@ -55,10 +55,10 @@ struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
     /// The watermark will not move any more.
-    #[error("what is waited for has ended")]
+    #[error("the publisher has ended")]
     Closed,
     /// As many tasks wait as may.
-    #[error("too many wait already")]
+    #[error("too many waiters")]
     TooMany,
 }
 

@@ -55,7 +55,7 @@ pub(super) fn show_records(
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "`longbow verify` has to wait for the end of this server");
+            tracing::warn!(error, "`longbow verify` will not work beside this server");
             Ok(())
         }
     }

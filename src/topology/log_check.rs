@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Ends the look.
 #[derive(Debug, thiserror::Error)]
-#[error("enough was read")]
+#[error("enough records were read")]
 struct Enough;
 
 /// Reads once what a start does not: the records that the store has. Says where they are damaged, as
@@ -26,7 +26,7 @@ pub(super) fn check_old_records(
     shutdown: &Shutdown,
 ) {
     let damaged: Gauge = Gauge::default();
-    let help = "1 where records that the store has cannot be read any more in the log";
+    let help = "1 if log records that the store already has are unreadable";
     metrics.register(|registry| registry.register("log_old_damage", help, damaged.clone()));
     let mut bytes = 0;
     let read = wal::inspect(directory, None, &mut |record| {
@@ -44,8 +44,8 @@ pub(super) fn check_old_records(
         tracing::error!(
             stored = stored.0,
             error = with_causes(&error),
-            "an old part of the log is damaged that the store has: orders go on; `longbow wal verify` \
-             says what it is missed for"
+            "an old part of the log, which the store already has, is damaged: orders continue; \
+             `longbow wal verify` says who may still need it"
         );
     }
     shutdown.wait();

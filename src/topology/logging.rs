@@ -55,7 +55,7 @@ impl Log {
         let last_words = sink.clone();
         std::panic::set_hook(Box::new(move |panic| {
             let thread = std::thread::current();
-            let thread = thread.name().unwrap_or("without a name");
+            let thread = thread.name().unwrap_or("unnamed");
             tracing::error!(thread, %panic, "a thread panicked");
             last_words.flush(PANIC_PATIENCE);
         }));
@@ -73,7 +73,7 @@ impl Log {
         let lines = format!("{lines}\n");
         if let Err(error) = write_within(io::stdout().as_fd(), lines.as_bytes(), WRITE_PATIENCE) {
             self.sink.lose(lines.as_bytes());
-            tracing::warn!(%error, "standard output does not take what is said there");
+            tracing::warn!(%error, "cannot write to standard output");
         }
     }
 }

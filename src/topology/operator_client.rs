@@ -16,7 +16,7 @@ pub enum OperatorError {
         source: Box<ureq::Error>,
     },
     /// The server refused.
-    #[error("the server refuses: {detail}")]
+    #[error("the server refused: {detail}")]
     Refused {
         /// Its words.
         detail: String,
@@ -74,6 +74,6 @@ fn answer(
     if is_done {
         return Ok(body);
     }
-    let detail = body.get("detail").and_then(Value::as_str).unwrap_or("without a word why");
+    let detail = body.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
     Err(OperatorError::Refused { detail: detail.to_owned() })
 }

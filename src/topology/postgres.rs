@@ -86,7 +86,7 @@ pub(super) fn start(
 /// The index does not know whose orders these are, and may yet.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the index has followed the log up to {position} and does not know whose {missing} orders are; up to {read_to} it may come to know: Postgres goes on once it does"
+    "at record {position} the index does not know the users of {missing} orders; it may learn them by record {read_to}: Postgres continues once it does"
 )]
 struct IndexBehind {
     position: Lsn,
@@ -177,7 +177,7 @@ mod tests {
         writer.commit().unwrap();
         let owners = owners_in(index, Duration::ZERO);
         let behind = owners(&[stranger], (Lsn(1), Lsn(2))).unwrap_err().to_string();
-        assert!(behind.contains("up to 1 and"), "{behind}");
+        assert!(behind.contains("at record 1 "), "{behind}");
         assert_eq!(owners(&[stranger], (Lsn(1), Lsn(1))).unwrap(), [None]);
         let known = owners(&[own], (Lsn(2), Lsn(1))).unwrap();
         let version = known[0].as_ref().unwrap().version;

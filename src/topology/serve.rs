@@ -103,7 +103,7 @@ pub(super) fn ended_unexpectedly(shutdown: &Shutdown) -> impl FnOnce() + Send + 
     move || {
         shutdown.request(StopReason::ThreadEnded {
             thread: sim_exchange::THREAD_NAME.to_owned(),
-            error: "it ended without being asked to".to_owned(),
+            error: "it ended unexpectedly".to_owned(),
         });
     }
 }

@@ -31,11 +31,13 @@ pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, Signa
         for signal in signals.forever() {
             match signal {
                 SIGHUP => {
-                    tracing::info!("SIGHUP changes nothing: settings are read at the start alone");
+                    tracing::info!("SIGHUP is ignored: settings are read only at the start");
                     continue;
                 }
                 SIGXFSZ => {
-                    tracing::warn!("a file would have become larger than this process may write");
+                    tracing::warn!(
+                        "a write would have exceeded this process's file size limit (RLIMIT_FSIZE)"
+                    );
                     continue;
                 }
                 _ => {}
@@ -44,7 +46,7 @@ pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, Signa
                 // Whoever asks twice does not want to wait.
                 std::process::exit(128 + signal);
             }
-            tracing::info!(signal, "a stop was asked for");
+            tracing::info!(signal, "a stop was requested");
             shutdown.request(StopReason::Requested);
         }
     })?;

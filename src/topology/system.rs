@@ -14,7 +14,7 @@ const NEEDED_FILES: u64 = RESERVED_FILES + 100;
 pub enum SystemError {
     /// io_uring is switched off.
     #[error(
-        "io_uring is switched off here (kernel.io_uring_disabled is {value}): set it to 0 with `sysctl kernel.io_uring_disabled=0`"
+        "io_uring is disabled on this machine (kernel.io_uring_disabled is {value}): enable it with `sysctl kernel.io_uring_disabled=0`"
     )]
     IoUring {
         /// The setting.
@@ -22,7 +22,7 @@ pub enum SystemError {
     },
     /// Too little memory may be locked.
     #[error(
-        "only {bytes} bytes of memory may be locked (RLIMIT_MEMLOCK): allow {NEEDED_MEMLOCK_BYTES}, with `ulimit -l 512` or LimitMEMLOCK=512K"
+        "only {bytes} bytes of memory may be locked (RLIMIT_MEMLOCK): allow at least {NEEDED_MEMLOCK_BYTES}, with `ulimit -l 512` or LimitMEMLOCK=512K"
     )]
     Memlock {
         /// The limit.

@@ -61,7 +61,10 @@ impl UserId {
     pub fn new(name: &str) -> Result<Self, InvalidValue> {
         let printable = name.chars().all(|c| !c.is_control() && !c.is_whitespace());
         if name.is_empty() || name.len() > MAX_USER_ID_BYTES || !printable {
-            return Err(InvalidValue::new(name, "a user of 1 to 64 bytes without white space"));
+            return Err(InvalidValue::new(
+                name,
+                "a user name of 1 to 64 bytes without white space",
+            ));
         }
         Ok(Self(Arc::from(name)))
     }

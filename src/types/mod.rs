@@ -28,7 +28,7 @@ pub use within_line::{WithinLine, steers, within_line};
 
 /// A value outside its domain. The message names the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not allowed here: expected {allowed}")]
+#[error("{value:?} is not allowed: expected {allowed}")]
 pub struct InvalidValue {
     /// The rejected value, truncated.
     pub value: String,

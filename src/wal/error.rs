@@ -47,7 +47,7 @@ pub enum WalError {
         reason: String,
     },
     /// The log was written by a newer version.
-    #[error("{} has log format {found}, this version reads up to {newest}", file.display())]
+    #[error("{} has log format {found}, but this version reads only up to {newest}", file.display())]
     Newer {
         /// The segment.
         file: PathBuf,
@@ -57,8 +57,8 @@ pub enum WalError {
     },
     /// The log was cut beyond a record that is needed.
     #[error(
-        "the log in {} begins with record {first}, but the records from {needed} on are needed; \
-         restore the index of this log from a backup that goes up to record {first} at least, or \
+        "the log in {} begins with record {first}, but records from {needed} are needed; \
+         restore the index of this log from a backup that reaches at least record {first}, or \
          the older segments of the log",
         directory.display()
     )]
@@ -71,8 +71,8 @@ pub enum WalError {
     },
     /// Only unused segments are left.
     #[error(
-        "the segments with records are missing in {}: what is there begins with {oldest}, which has \
-         none that can be read; restore the missing segments, or log and index from one backup",
+        "the segments with records are missing in {}: the oldest there is {oldest}, which has \
+         no readable record; restore the missing segments, or log and index from one backup",
         directory.display()
     )]
     NoRecords {
@@ -81,7 +81,7 @@ pub enum WalError {
         oldest: String,
     },
     #[error(
-        "there is no log in {}: --data-dir names the data directory of a server that was started once",
+        "there is no log in {}: --data-dir must name the data directory of a server that has run before",
         directory.display()
     )]
     NotThere {
@@ -90,8 +90,8 @@ pub enum WalError {
     },
     /// The log ends before what was derived from it.
     #[error(
-        "the log in {} ends with record {last}, but record {known} was durable in it once; restore \
-         the missing segments, or an index that goes no further than the log",
+        "the log in {} ends with record {last}, but record {known} was once durable in it; restore \
+         the missing segments, or an index that ends no later than the log",
         directory.display()
     )]
     LostTail {
@@ -102,7 +102,7 @@ pub enum WalError {
         known: Lsn,
     },
     /// Removing a segment failed before. Nothing is lost, but the log only grows from then on.
-    #[error("the log is no longer cut, because removing a segment failed before")]
+    #[error("the log is no longer truncated, because removing a segment failed")]
     CutFailed,
     /// The visitor of recovery rejected a record.
     #[error("record {lsn} of the log cannot be used")]
@@ -119,7 +119,7 @@ pub enum WalError {
     #[error("no space is left on the disk for the log")]
     NoSpace,
     /// A write or sync failed before: what is durable is unknown until the log is recovered.
-    #[error("the log has failed and takes no more records until it is opened again")]
+    #[error("the log has failed and takes no records until it is reopened")]
     Poisoned,
 }
 

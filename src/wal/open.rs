@@ -139,7 +139,7 @@ fn open_tail<S: Storage>(storage: &S, segment: TailSegment) -> Result<S::File, W
     let file = storage.open(&name).map_err(|error| WalError::io("open", &path, error))?;
     cut(&file, segment.kept_end, segment.torn_end)
         .and_then(|()| file.sync())
-        .map_err(|error| WalError::io("cut the torn end of", &path, error))?;
+        .map_err(|error| WalError::io("truncate the torn end of", &path, error))?;
     Ok(file)
 }
 

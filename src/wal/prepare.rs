@@ -140,7 +140,7 @@ impl<S: Storage> Preparer<S> {
     fn missing_directory(&self) -> Option<String> {
         let path = self.storage.path();
         self.storage.is_gone().then(|| {
-            format!("{} is gone: new records are lost when this process ends", path.display())
+            format!("{} is gone: new records will be lost when this process ends", path.display())
         })
     }
 

@@ -190,7 +190,7 @@ fn check_no_gap<S: Storage>(storage: &S, spans: &[SegmentSpan]) -> Result<(), Wa
                 file: storage.path().join(segment::name(number + 1)),
                 offset: 0,
                 lsn: Lsn(0),
-                reason: format!("the file is missing, but {} is there", segment::name(next)),
+                reason: format!("the file is missing, but {} exists", segment::name(next)),
             });
         }
     }

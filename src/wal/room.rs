@@ -4,7 +4,7 @@ use std::io;
 
 use super::WalOptions;
 
-const NO_FILES: &str = "no more files can be created on the disk: its inodes are used up";
+const NO_FILES: &str = "no more files can be created on the disk: it is out of inodes";
 
 /// Space on the log's disk at the last check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,9 +60,8 @@ impl Reserve {
         if free.is_out_of_files && self.least_free_bytes > 0 {
             return Some(NO_FILES.to_owned());
         }
-        (free.bytes < least).then(|| {
-            format!("the disk is full: {} are free, {} are needed", mib(free.bytes), mib(least))
-        })
+        (free.bytes < least)
+            .then(|| format!("the disk is full: {} free, {} needed", mib(free.bytes), mib(least)))
     }
 }
 
@@ -74,11 +73,11 @@ pub(super) fn cannot_make(error: &io::Error, free: Option<FreeRoom>) -> String {
         Some(FreeRoom { is_out_of_files: true, .. }) => NO_FILES.to_owned(),
         Some(free) if is_ours => {
             let left = mib(free.bytes);
-            format!("the disk is full: {left} are free, and the log's next file needs more")
+            format!("the disk is full: {left} free, and the log's next file needs more")
         }
         Some(free) => {
             let left = mib(free.bytes);
-            format!("the log's next file cannot be created: {error}; {left} are free")
+            format!("the log's next file cannot be created: {error}; {left} free")
         }
         None => format!("the log's next file cannot be created: {error}"),
     }
@@ -101,7 +100,7 @@ mod tests {
         let free = |bytes| FreeRoom { bytes, is_out_of_files: false };
         assert_eq!(reserve.judge(free(9 << 20), false), None);
         let trouble = reserve.judge(free((9 << 20) - 1), false).unwrap();
-        assert_eq!(trouble, "the disk is full: 8 MiB are free, 9 MiB are needed");
+        assert_eq!(trouble, "the disk is full: 8 MiB free, 9 MiB needed");
         assert!(reserve.judge(free(10 << 20), true).is_some());
         assert_eq!(reserve.judge(free(11 << 20), true), None);
         assert!(!reserve.allows_another(free((13 << 20) - 1)));

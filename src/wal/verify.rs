@@ -169,7 +169,7 @@ impl fmt::Display for SegmentReport {
             }
         }
         if !self.header_is_intact {
-            f.write_str("; its header cannot be read")?;
+            f.write_str("; its header is unreadable")?;
         }
         if let Some(first) = self.first_unreadable {
             write!(f, "; {} bytes are unreadable, from byte {first} on", self.unreadable_bytes)?;
@@ -186,25 +186,25 @@ impl fmt::Display for Verification {
         if let Some(OldDamage { stored, error }) = &self.old_damage {
             writeln!(
                 f,
-                "what the store has, up to record {stored}, is damaged, and no start reads it: {error}"
+                "records that the store already has, up to {stored}, are damaged; no start reads them: {error}"
             )?;
             writeln!(
                 f,
-                "it is missed only by a Postgres that has not come so far, which `longbow backfill` \
-                 helps, and by a store that has to be made anew: take a backup of index/ and wal/"
+                "only a Postgres that lags that far (run `longbow backfill`) or a rebuilt store would \
+                 need them: back up index/ and wal/"
             )?;
         }
         match &self.verdict {
             Ok((records, torn_bytes)) if self.old_damage.is_some() => write!(
                 f,
-                "the log will open with {records} records behind what the store has, and \
-                 {torn_bytes} bytes of a torn last batch, which are cut then"
+                "the log will open with {records} records past those of the store, and will \
+                 truncate {torn_bytes} bytes of a torn last batch"
             ),
             Ok((records, 0)) => write!(f, "the log is whole: {records} records"),
             Ok((records, torn_bytes)) => write!(
                 f,
-                "the log will open with {records} records; behind them are {torn_bytes} bytes of a \
-                 torn last batch, which are cut then"
+                "the log will open with {records} records, and will truncate {torn_bytes} bytes of a \
+                 torn last batch"
             ),
             Err(error) => write!(f, "the log will not open: {error}"),
         }

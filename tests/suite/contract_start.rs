@@ -25,7 +25,7 @@ fn names_are_listened_on_at_each_of_their_addresses() {
     }
     let unknown = run(&["serve", "--listen", "longbow.invalid:0"]);
     let said = String::from_utf8(unknown.stderr).unwrap();
-    assert!(said.contains("--listen longbow.invalid:0 is not found"), "{said}");
+    assert!(said.contains("--listen longbow.invalid:0 cannot be resolved"), "{said}");
     let exchange = Program::start(&["exchange", "--listen", "localhost:0", "--universe", "0"]);
     let address = exchange.await_line("exchange listening on ");
     assert_eq!(api::get_anonymously(&format!("{address}/v1/symbols")).unwrap().status, 200);

@@ -76,7 +76,7 @@ fn cancels_and_fills_go_on(disk: &Path) {
     assert_eq!((halted.status, &halted.body["all"]), (200, &json!(true)), "{}", halted.text);
     assert_eq!(halted.body["durable"], false, "{}", halted.text);
     let warning = halted.body["warning"].as_str().unwrap();
-    assert!(warning.contains("free room on the disk"), "{warning}");
+    assert!(warning.contains("free space on the disk"), "{warning}");
     assert_eq!(alice.post("/order", &market).body["code"], "trading_halted");
     assert_eq!(halt(false).status, 200);
 

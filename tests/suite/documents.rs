@@ -291,7 +291,7 @@ fn keys_of_the_file_are_the_documented_flags() {
         }
         let output = run(&[command.as_str(), "--config", file.to_str().unwrap()]);
         let error = String::from_utf8(output.stderr).unwrap();
-        let (_, known) = error.trim().split_once("known are ").unwrap();
+        let (_, known) = error.trim().split_once("known settings: ").unwrap();
         let known: BTreeSet<&str> = known.split(", ").collect();
         let flags = flags.iter().map(|setting| setting.flag.as_str());
         let flags: BTreeSet<&str> = flags.filter(|flag| *flag != "config").collect();

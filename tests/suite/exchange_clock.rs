@@ -42,7 +42,7 @@ fn an_exchange_whose_clock_is_ahead_takes_orders() {
     let server = Server::start(data.path(), &["--exchange", &venue.address()]);
     let (status, _) = await_offset(&server, 6 * SECOND);
     assert_eq!(status, 200, "it harms no order");
-    server.program.await_error("the exchange's clock is far from ours");
+    server.program.await_error("the exchange's clock differs a lot from ours");
     let alice = server.user(data.path(), "alice");
     let body = json!({"position": "buy", "symbol": "IBM", "numShares": 5, "priceInCents": 1});
     let answer = alice.post("/order", &body);

@@ -122,7 +122,7 @@ fn a_terminal_that_goes_away_changes_nothing() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
     server.program.signal(Signal::HUP);
-    server.program.await_error("SIGHUP changes nothing");
+    server.program.await_error("SIGHUP is ignored");
     assert_trades(&server.user(data.path(), "alice"));
     assert!(server.program.stop().success());
 }

@@ -193,7 +193,7 @@ fn what_is_there_is_never_overwritten_and_half_a_restore_does_not_serve() {
     };
     refused(&["longbow migrate"]);
     assert_eq!(run(&["migrate", "--postgres", url]).status.code(), Some(0));
-    refused(&["has never been written", "check the address"]);
+    refused(&["no server has ever written to it", "check the address"]);
     // What an interrupted restore has left is seen by every command.
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", fresh.to_str().unwrap()];
     let served = run(&serve);

@@ -24,7 +24,7 @@ fn a_row_that_does_not_follow_is_said_and_repaired() {
     let raise = format!("UPDATE orders SET version = 100 WHERE order_id = '{}'", id(&raised));
     database.sql(&raise);
     assert_eq!(alice.delete(&format!("/order/{}", id(&raised))).status, 200);
-    let line = server.program.await_error("is not what the log says");
+    let line = server.program.await_error("differs from the log");
     for part in [id(&raised), "alice", "100"] {
         assert!(line.contains(part), "{part} is missing: {line}");
     }

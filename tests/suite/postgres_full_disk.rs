@@ -31,7 +31,7 @@ fn orders_go_on(disk: &Path) {
     fill(&ballast);
 
     let load = Load::start(&server, data.path(), 3);
-    let line = server.program.await_error("Postgres does not follow the log");
+    let line = server.program.await_error("Postgres is not following the log");
     assert!(line.contains("No space left on device") && line.contains("orders continue"), "{line}");
     load.await_more(30);
     assert_eq!(server.metric("projection_stopped"), 0, "it passes by itself");

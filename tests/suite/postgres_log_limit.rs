@@ -50,14 +50,14 @@ fn new_orders_are_refused_while_the_log_is_too_large_and_cancels_go_on() {
     });
     assert!(refused.headers.contains_key("retry-after"), "{}", refused.text);
     assert_eq!(server.metric("projection_backlogged"), 1);
-    server.program.await_error("new orders are refused until it has caught up");
+    server.program.await_error("new orders are refused until it catches up");
     let id = resting["orderId"].as_str().unwrap();
     assert_eq!(alice.delete(&format!("/order/{id}")).status, 200, "cancels go on");
     assert_eq!(alice.order(id)["status"], "cancelled", "and so do reads");
     assert_eq!(alice.all_orders().len(), placed, "nothing was recorded of the others");
 
     postgres.start_again();
-    server.program.await_error("new orders are taken again");
+    server.program.await_error("new orders are accepted again");
     alice.place_resting("IBM");
     assert_eq!(server.metric("projection_backlogged"), 0);
     assert_records_agree(server, data.path(), &database.url);

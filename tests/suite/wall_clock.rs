@@ -41,7 +41,7 @@ fn times_and_ids_only_rise_and_orders_end_in_time() {
     let alice = server.user(data.path(), "alice");
     orders.push(alice.place_resting("IBM"));
     clock.set(-HOUR_SECONDS);
-    server.program.await_error("the machine's clock was set");
+    server.program.await_error("the machine's clock was stepped");
     orders.push(unreached(&alice, &venue));
     orders.push(alice.place_resting("IBM"));
     let newest = &venue.await_order(orders[2]["orderId"].as_str().unwrap());
@@ -55,7 +55,7 @@ fn times_and_ids_only_rise_and_orders_end_in_time() {
     let alice = server.user(data.path(), "alice");
     orders.push(alice.place_resting("IBM"));
     clock.set(HOUR_SECONDS);
-    server.program.await_error("the machine's clock was set");
+    server.program.await_error("the machine's clock was stepped");
     orders.push(unreached(&alice, &venue));
     clock.set(0);
     orders.push(alice.place_resting("IBM"));

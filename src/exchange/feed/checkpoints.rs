@@ -63,7 +63,7 @@ impl CheckpointWriter {
                     && !is_failing
                 {
                     let path = self.path.display();
-                    tracing::warn!(%path, %error, "the checkpoint cannot be written; a restart would read more of the feed again");
+                    tracing::warn!(%path, %error, "the checkpoint cannot be written; a restart would reread more of the feed");
                 }
                 is_failing = written.is_err();
             }
@@ -104,7 +104,7 @@ pub(super) fn read(path: &Path) -> Option<Checkpoint> {
     };
     let checkpoint = Checkpoint::decode(&file);
     if checkpoint.is_none() {
-        tracing::warn!(path = %path.display(), "the checkpoint is damaged; the day's figures start afresh");
+        tracing::warn!(path = %path.display(), "the checkpoint is damaged; the day's figures start over");
     }
     checkpoint
 }

@@ -137,7 +137,7 @@ impl Symbols {
         match answer {
             // An exchange with an empty list has not delisted everything.
             Ok(list) if list.listings.is_empty() && known > 0 => {
-                self.fail(now, &io::Error::other("it is empty"), known);
+                self.fail(now, &io::Error::other("the list is empty"), known);
             }
             Ok(list) => {
                 self.failures = 0;

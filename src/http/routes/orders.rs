@@ -147,7 +147,8 @@ fn halted(scope: HaltScope) -> Problem {
         HaltScope::User => ("user", "Your new orders are"),
         HaltScope::Symbol => ("symbol", "New orders in this symbol are"),
     };
-    let detail = format!("{whose} halted by an operator. Nothing was recorded; cancels still work.");
+    let detail =
+        format!("{whose} halted by an operator. Nothing was recorded; cancels still work.");
     Problem::new(StatusCode::FORBIDDEN, "trading_halted", detail).with("scope", scope)
 }
 
@@ -222,8 +223,7 @@ pub(in crate::http) async fn delete(
         }
         CancelReply::NotFound => Err(unknown()),
         CancelReply::NoRoom => {
-            let detail =
-                "The server's disk is full. Nothing was recorded. Try again.";
+            let detail = "The server's disk is full. Nothing was recorded. Try again.";
             Err(Problem::unavailable("disk_full", detail))
         }
         CancelReply::OutcomeUnknown => Err(outcome_unknown()),

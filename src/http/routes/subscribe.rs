@@ -74,7 +74,8 @@ fn bit(text: &str) -> Option<bool> {
 }
 
 fn no_symbols(given: usize) -> Problem {
-    let detail = format!("A stream takes 1 to {MAX_SYMBOLS_PER_STREAM} symbols; {given} were given.");
+    let detail =
+        format!("A stream takes 1 to {MAX_SYMBOLS_PER_STREAM} symbols; {given} were given.");
     Problem::field("symbols", "invalid_field", detail)
 }
 
@@ -191,8 +192,12 @@ fn listed(names: &[String]) -> String {
 
 pub(super) fn no_room(error: NoRoom) -> Problem {
     let detail = match error {
-        NoRoom::Process { limit } => format!("This server has reached its limit of {limit} streams."),
-        NoRoom::User { limit } => format!("You have reached the limit of {limit} streams; close one first."),
+        NoRoom::Process { limit } => {
+            format!("This server has reached its limit of {limit} streams.")
+        }
+        NoRoom::User { limit } => {
+            format!("You have reached the limit of {limit} streams; close one first.")
+        }
     };
     Problem::too_many("too_many_streams", detail)
 }

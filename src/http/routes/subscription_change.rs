@@ -45,7 +45,9 @@ pub(in crate::http) async fn patch(
     for (field, names) in [("add", &change.add), ("remove", &change.remove)] {
         if names.len() > MAX_SYMBOLS_PER_STREAM {
             let given = names.len();
-            let detail = format!("At most {MAX_SYMBOLS_PER_STREAM} symbols are allowed per change; {given} were given.");
+            let detail = format!(
+                "At most {MAX_SYMBOLS_PER_STREAM} symbols are allowed per change; {given} were given."
+            );
             return Err(Problem::field(field, "invalid_field", detail));
         }
     }

@@ -20,7 +20,7 @@ impl Driver {
     pub(crate) fn release(&mut self, now: Moment) -> bool {
         if self.awaited.as_mut().is_some_and(|postgres| postgres.has_just_recovered()) {
             self.publisher.views().reveal();
-            tracing::info!("Postgres has all that was recovered: orders can be read");
+            tracing::info!("Postgres has everything that was recovered: orders can be read");
         }
         let mut free = std::mem::take(&mut self.free);
         let released = self.gate.release(self.reached(), &mut free);
