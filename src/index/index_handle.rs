@@ -1,3 +1,5 @@
+//! The handle to the index: reads, waits for its position, and reopening after a failed write.
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
@@ -21,41 +23,40 @@ use crate::types::{
 };
 use crate::wal::{LogId, LogStart, Lsn};
 
-/// Memory for blocks of the index unless configured. Filters come on top: 2 bytes for each key and
-/// each of the exchange's ids.
+/// Default size of the block cache. Filters need memory besides: 2 bytes per client key and per
+/// external id.
 pub const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 
-/// How long changes of orders are kept unless configured.
+/// Default retention of order changes.
 pub const DEFAULT_CHANGES_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most tasks that wait for the index to move on. Each is a stream whose user changes orders faster than
-/// memory keeps; more of them are told to come again.
+/// Most tasks waiting for the index to advance. Each is an order stream whose cursor is older than
+/// the changes in memory; further streams are asked to retry.
 const MAX_WAITING_TASKS: usize = 65_536;
 
-/// Longest wait for reads to end before a failed store is closed.
-const READERS_PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for running reads before a failed store is closed.
+const READERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the index is, and the log that it follows.
+/// How to open an index.
 #[derive(Debug, Clone)]
 pub struct IndexOptions {
-    /// Directory of the index; made when it does not exist. One process at a time.
+    /// Directory of the index, created if missing. One process at a time can open it.
     pub directory: PathBuf,
-    /// Memory for blocks that were read, in bytes.
+    /// Block cache, in bytes.
     pub cache_bytes: u64,
-    /// How long reports about unknown orders are kept: as long as the engine keeps them, in
-    /// microseconds.
+    /// Retention of unmatched reports, in microseconds: the same as the engine's.
     pub unmatched_report_age_micros: u64,
-    /// How long changes of orders are kept, in microseconds.
+    /// Retention of order changes, in microseconds.
     pub changes_age_micros: u64,
-    /// How long before a feed position an order may have ended and is named in what the node goes on
-    /// from: as long as the engine asks about them after a gap, in microseconds.
+    /// How long after its end an order is still listed in the node state, in microseconds before
+    /// the feed position: the window in which the engine queries ended orders after a gap.
     pub ended_window_micros: u64,
-    /// What log there is: see [`crate::wal::log_start`].
+    /// The log that the index follows: see [`crate::wal::log_start`].
     pub log: LogStart,
 }
 
 impl IndexOptions {
-    /// The index in `directory` of the log of a log that starts so, all else as by default.
+    /// Defaults for the index in `directory` of the given log.
     pub fn new(directory: impl Into<PathBuf>, log: LogStart) -> Self {
         Self {
             directory: directory.into(),
@@ -68,14 +69,14 @@ impl IndexOptions {
     }
 }
 
-/// How long the index keeps what is not kept for good.
+/// Retention of what the index does not keep forever.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexAges {
-    /// Reports about unknown orders.
+    /// Unmatched reports.
     pub unmatched_report_micros: u64,
-    /// Changes of orders.
+    /// Order changes.
     pub changes_micros: u64,
-    /// Which orders have ended.
+    /// Ids of ended orders.
     pub ended_window_micros: u64,
 }
 
@@ -89,47 +90,46 @@ impl Default for IndexAges {
     }
 }
 
-/// The orders of a node on disk, as the log has made them up to [`position`](Self::position). Clones
-/// are the same index. Every read may wait for the disk; each one sees one moment.
+/// All orders on disk: the log applied up to [`position`](Self::position). Clones share the index.
+/// Reads may wait for the disk; each read sees a consistent snapshot.
 #[derive(Clone)]
 pub struct Index(Arc<Shared>);
 
-/// Opens the store below, again and again.
+/// Opens the underlying store; called again after a failure.
 type Open = dyn Fn() -> Result<Arc<dyn Store>, IndexError> + Send + Sync;
 
 struct Shared {
-    /// `None` while it is being opened again.
+    /// `None` while it is being reopened.
     store: RwLock<Option<Arc<dyn Store>>>,
     open: Box<Open>,
     directory: PathBuf,
     log_id: Mutex<Option<LogId>>,
-    /// Of the store as it was last opened: a store that is opened again may begin before where it
-    /// was, and with a watermark of its own.
+    /// The position of the store since it was last opened. A reopened store may be at an earlier
+    /// position, so it gets a new watermark.
     position: ArcSwap<Watermark>,
     durable: AtomicU64,
     /// See [`Index::memory_shows`].
     shown: AtomicU64,
-    /// Why a write has failed; `None` while the store moves.
+    /// Why the last write failed; `None` while the store advances.
     trouble: Mutex<Option<String>>,
     ages: IndexAges,
 }
 
 impl Index {
-    /// Opens the index, or makes an empty one where there is none and the log is whole. One that
-    /// cannot be read is moved aside with a warning when the log has everything that was in it.
+    /// Opens the index, or creates an empty one if there is none and the log begins with record 1.
+    /// A damaged index is moved aside, with a warning, if the log can rebuild it.
     ///
     /// # Errors
     /// [`IndexError::Locked`]; [`IndexError::OtherLog`], [`IndexError::LogMissing`],
-    /// [`IndexError::Missing`], [`IndexError::TooOld`] and [`IndexError::Damaged`] where index and
-    /// log together do not have all orders; [`IndexError::Newer`]; [`IndexError::Store`] and
-    /// [`IndexError::Io`] for what the system refuses.
+    /// [`IndexError::Missing`], [`IndexError::TooOld`] and [`IndexError::Damaged`] if index and log
+    /// together lack orders; [`IndexError::Newer`]; [`IndexError::Store`] and [`IndexError::Io`] for
+    /// failures of the system.
     pub fn open(options: IndexOptions) -> Result<Self, IndexError> {
         let opened = open::open(&options)?;
         Ok(Self::of_directory(options, opened))
     }
 
-    /// Opens the index that is there, for who looks at it or copies it: makes none, and moves none
-    /// aside.
+    /// Opens an existing index to read or copy it. Creates none and moves none aside.
     ///
     /// # Errors
     /// [`IndexError::NotThere`], and those of [`open`](Self::open).
@@ -153,7 +153,7 @@ impl Index {
     /// An index in memory, for simulations.
     ///
     /// # Errors
-    /// [`IndexError::Unreadable`] where the store holds something else.
+    /// [`IndexError::Unreadable`] if the store holds something else.
     #[cfg(any(test, feature = "simulation"))]
     pub fn in_memory(store: &super::MemoryStore, ages: IndexAges) -> Result<Self, IndexError> {
         let again = store.clone();
@@ -169,7 +169,7 @@ impl Index {
         directory: PathBuf,
         ages: IndexAges,
     ) -> Self {
-        // What was found at the opening has been made durable by it.
+        // Opening the store made its contents durable.
         let position = meta.map_or(0, |meta| meta.position.0);
         Self(Arc::new(Shared {
             store: RwLock::new(Some(store)),
@@ -189,35 +189,35 @@ impl Index {
         &self.0.directory
     }
 
-    /// Every record of the log up to here is visible in reads.
+    /// The last log record that reads show.
     pub fn position(&self) -> Lsn {
         Lsn(self.0.position.load().get())
     }
 
-    /// Every record of the log up to here survives a power cut.
+    /// The last log record that survives a power cut.
     pub fn durable_position(&self) -> Lsn {
         Lsn(self.0.durable.load(Ordering::Acquire))
     }
 
-    /// Readers of memory see what the log says up to here; never goes back. From the first call on
-    /// the index stays behind that: who has read an order here would else read an older version of
-    /// it in memory.
+    /// Sets the position that readers of memory see; it never goes back. From the first call on the
+    /// index does not pass it: otherwise somebody who read an order here could then read an older
+    /// version from memory.
     pub fn memory_shows(&self, position: Lsn) {
         self.0.shown.store(position.0, Ordering::Release);
     }
 
-    /// Up to where the log may be followed.
+    /// The last record that may be applied.
     pub(crate) fn may_follow_to(&self) -> Lsn {
         Lsn(self.0.shown.load(Ordering::Acquire))
     }
 
-    /// Why the index does not move any more, since a write has failed; `None` while it does. Reads go on.
+    /// The failed write that stopped the index; `None` while it advances. Reads still work.
     pub fn trouble(&self) -> Option<String> {
         self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The latest time that the log has recorded up to [`position`](Self::position); that of the feed
-    /// position where an older program wrote the index.
+    /// The latest time recorded in the log up to [`position`](Self::position), or the time of the feed
+    /// position in an index written by an older version.
     ///
     /// # Errors
     /// What cannot be read.
@@ -229,14 +229,14 @@ impl Index {
         Ok(meta.max(feed))
     }
 
-    /// What the node goes on from, beside its orders.
+    /// What the node resumes from, besides its orders.
     ///
     /// # Errors
     /// What cannot be read.
     pub fn node_state(&self) -> Result<NodeState, IndexError> {
         let view = self.view()?;
         let unmatched = node::unmatched(&*view)?;
-        // No more than the engine takes: of too many the newest.
+        // At most as many as the engine takes, the newest ones.
         let too_many = unmatched.len().saturating_sub(MAX_UNMATCHED_REPORTS);
         let ended = node::ended(&*view)?.into_iter();
         let ended =
@@ -252,7 +252,7 @@ impl Index {
     /// Visits the open orders of a partition, oldest first.
     ///
     /// # Errors
-    /// What cannot be read. What was visited before is to be thrown away.
+    /// What cannot be read. Discard the orders visited before the error.
     pub fn load_open(
         &self,
         partition: UserPartition,
@@ -265,7 +265,7 @@ impl Index {
         })
     }
 
-    /// A user's order, open or ended. `None` also for another user's order.
+    /// A user's order, open or ended. `None` for another user's order, too.
     ///
     /// # Errors
     /// What cannot be read.
@@ -279,7 +279,7 @@ impl Index {
         Ok(own.map(|(tracked, _)| tracked))
     }
 
-    /// An order by its id alone, open or ended.
+    /// An order by its id, open or ended.
     ///
     /// # Errors
     /// What cannot be read.
@@ -288,7 +288,7 @@ impl Index {
         Ok(stored.map(|(tracked, _)| tracked))
     }
 
-    /// The order that a user's own key names.
+    /// The order with a user's client order id.
     ///
     /// # Errors
     /// What cannot be read.
@@ -301,7 +301,7 @@ impl Index {
         found.map(|bytes| keys::order_id(&bytes)).transpose()
     }
 
-    /// The order that an exchange's id means.
+    /// The order with an external id.
     ///
     /// # Errors
     /// What cannot be read.
@@ -314,8 +314,8 @@ impl Index {
         Ok(stored.map(|(tracked, _)| tracked))
     }
 
-    /// A user's ended orders, newest first, from the last one before `before`, or from the newest on:
-    /// at most `most` of them.
+    /// At most `most` of a user's ended orders, newest first, starting before `before` or at the
+    /// newest.
     ///
     /// # Errors
     /// What cannot be read.
@@ -341,7 +341,7 @@ impl Index {
         Ok(page)
     }
 
-    /// Whether pages of a user's ended orders have this one.
+    /// Whether a user's ended orders list this one.
     ///
     /// # Errors
     /// What cannot be read.
@@ -349,8 +349,8 @@ impl Index {
         Ok(self.store()?.get(Space::History, &keys::history(user, order_id))?.is_some())
     }
 
-    /// A user's changes after a record of the log, oldest first, each with the order as it has left
-    /// it: at most `most` of them. None where the store does not have all of them any more.
+    /// At most `most` of a user's changes after a record, oldest first, each with the resulting
+    /// order. Tells if the store no longer has all of them.
     ///
     /// # Errors
     /// What cannot be read.
@@ -363,7 +363,7 @@ impl Index {
         changes::read(&*self.view()?, user, after, most)
     }
 
-    /// Waits until reads show more of the log than up to `position`.
+    /// Waits until reads show a record after `position`.
     ///
     /// # Errors
     /// [`WaitError::TooMany`].
@@ -371,15 +371,15 @@ impl Index {
         loop {
             let watermark = self.0.position.load_full();
             match watermark.beyond(position.0).await {
-                // The store has been opened again.
+                // The store was reopened.
                 Err(WaitError::Closed) => {}
                 outcome => return outcome.map(drop),
             }
         }
     }
 
-    /// Blocks until reads show more of the log than up to `position`, at most for `timeout`. False
-    /// where they do not yet.
+    /// Blocks for at most `timeout` until reads show a record after `position`. Returns `false` on
+    /// timeout.
     pub fn wait_beyond(&self, position: Lsn, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
@@ -392,12 +392,12 @@ impl Index {
         }
     }
 
-    /// Which log the index follows; `None` before it follows one.
+    /// The log that the index follows; `None` before the first record.
     pub fn log_id(&self) -> Option<LogId> {
         *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store below. Never waits: while it is not there, nobody can read.
+    /// The underlying store. Never blocks: during a reopening it is an error.
     pub(super) fn store(&self) -> Result<Arc<dyn Store>, IndexError> {
         let store = match self.0.store.try_read() {
             Ok(store) => store.clone(),
@@ -411,12 +411,12 @@ impl Index {
         Ok(self.store()?.view())
     }
 
-    /// Opens the store below again, after a write to it has failed. It then is what it was when it
-    /// was last made durable, or newer; [`position`](Self::position) may go back to that.
+    /// Reopens the underlying store after a failed write. It then holds what was last durable, or
+    /// more; [`position`](Self::position) may go back to that.
     ///
     /// # Errors
-    /// It cannot be opened (yet), is not what it was, or is still being read. Reads fail until a
-    /// later call succeeds.
+    /// The store cannot be opened (yet), has lost durable records, or is still being read. Reads fail
+    /// until a later call succeeds.
     pub(super) fn reopen(&self) -> Result<(), IndexError> {
         let failed = self.0.store.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(failed) = failed {
@@ -430,7 +430,7 @@ impl Index {
             return Err(IndexError::LostRecords { found, durable });
         }
         let before = self.0.position.swap(Arc::new(watermark(found)));
-        // Who waits goes on with the new one.
+        // Waiters continue with the new watermark.
         before.close();
         self.0.durable.store(found.0, Ordering::Release);
         *self.0.store.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
@@ -462,12 +462,12 @@ impl Index {
         self.0.durable.store(position.0, Ordering::Release);
     }
 
-    /// It moves again.
+    /// Clears the trouble: the index advances again.
     pub(super) fn is_well(&self) {
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// It does not move any more, for a reason that is told to operators.
+    /// Records why the index stopped advancing, for operators.
     pub(super) fn failed(&self, error: &dyn std::error::Error) {
         let causes = std::iter::successors(Some(error), |&error| error.source());
         let words = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
@@ -476,21 +476,21 @@ impl Index {
     }
 }
 
-/// How far a store has come that has just been opened.
+/// The watermark of a store that was just opened.
 fn watermark(position: Lsn) -> Watermark {
     Watermark::new(position.0, MAX_WAITING_TASKS)
 }
 
-/// Waits until nobody reads a store any more, so that it closes when it is dropped. Reads are short,
-/// and whoever does not end is met again as a store that is locked.
+/// Waits until nobody reads a store, so that dropping it closes it. Reads are short; if one does not
+/// end, the store is still locked when it is opened next.
 fn await_readers(store: &Arc<dyn Store>) {
-    let patience = Instant::now() + READERS_PATIENCE;
-    while Arc::strong_count(store) > 1 && Instant::now() < patience {
+    let deadline = Instant::now() + READERS_TIMEOUT;
+    while Arc::strong_count(store) > 1 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// An order by its id alone, and the space that it is in.
+/// An order by its id, and its space.
 pub(super) fn stored_order(
     view: &dyn View,
     order_id: OrderId,

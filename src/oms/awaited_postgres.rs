@@ -110,7 +110,9 @@ impl AwaitedPostgres {
     /// Logs that new orders are refused, or taken again, once each.
     pub(super) fn tell(&mut self, refuses: bool) {
         if refuses && !self.is_told {
-            tracing::error!("Postgres lags too far: new orders are refused until it catches up");
+            tracing::error!(
+                "Postgres commits too slowly: new orders are refused until it catches up"
+            );
         } else if !refuses && self.is_told {
             tracing::warn!("Postgres has caught up: new orders are accepted");
         }

@@ -1,4 +1,4 @@
-//! How far Postgres has come, for threads that wait for it.
+//! How far Postgres has followed the log, for threads that wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,25 +6,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Beyond, LowWatermark};
 use crate::wal::Lsn;
 
-/// Tasks that wait for Postgres: the orders thread's, and one to spare.
+/// Tasks that wait for Postgres: one of the orders thread, and one to spare.
 const MAX_TASKS: usize = 2;
 
-/// How far all servers have followed the log, and whether they are too far behind. Clones are the
-/// same. Each server's thread moves its own part; the orders thread waits.
+/// How far all Postgres servers have followed the log, and whether they lag too far. Clones share the
+/// state. Each server's thread advances its own part; the orders thread waits.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// For each server the last record that it needs nothing of any more.
+    /// For each server, the last record up to which it needs nothing more.
     servers: LowWatermark,
     is_backlogged: AtomicBool,
-    /// Whether it is awaited and does not follow in time.
+    /// Whether replies wait for Postgres and it commits too slowly.
     is_late: AtomicBool,
 }
 
 impl Progress {
-    /// Of so many servers, none of which has anything yet.
+    /// For `servers` servers, none of which has any record yet.
     pub fn new(servers: usize) -> Self {
         Self(Arc::new(Shared {
             servers: LowWatermark::new(servers, MAX_TASKS),
@@ -33,41 +33,41 @@ impl Progress {
         }))
     }
 
-    /// Everything up to this record is committed by every server. Never goes back.
+    /// The last record up to which every server has committed everything. Never goes back.
     pub fn committed(&self) -> Lsn {
         Lsn(self.0.servers.lowest().get())
     }
 
-    /// Waits until every server has more than `seen`.
+    /// Waits until every server has a record after `seen`.
     pub fn beyond(&self, seen: Lsn) -> Beyond<'_> {
         self.0.servers.lowest().beyond(seen.0)
     }
 
-    /// Whether new orders are to be refused, because the log has grown to the limit.
+    /// Whether new orders are refused because the log has reached its limit for Postgres.
     pub fn is_backlogged(&self) -> bool {
         self.0.is_backlogged.load(Ordering::Relaxed)
     }
 
-    /// Why new orders are refused because of it, if they are.
+    /// Why new orders are refused because of Postgres, if they are.
     pub fn trouble(&self) -> Option<&'static str> {
         if self.is_backlogged() {
             return Some("Postgres is too far behind: new orders are refused until it catches up");
         }
         let is_late = self.0.is_late.load(Ordering::Relaxed);
-        is_late.then_some("Postgres lags too far: new orders are refused until it catches up")
+        is_late.then_some("Postgres commits too slowly: new orders are refused until it catches up")
     }
 
-    /// Says whether new orders are refused because it is awaited and does not follow in time.
+    /// Sets whether new orders are refused because replies wait for Postgres and it commits too slowly.
     pub fn set_late(&self, is_late: bool) {
         self.0.is_late.store(is_late, Ordering::Relaxed);
     }
 
-    /// A server has everything up to this record.
+    /// Records that a server has everything up to `lsn`.
     pub fn reach(&self, server: usize, lsn: Lsn) {
         self.0.servers.advance(server, lsn.0);
     }
 
-    /// Says whether the log has grown to the limit.
+    /// Sets whether the log has reached its limit for Postgres.
     pub fn set_backlogged(&self, is_backlogged: bool) {
         self.0.is_backlogged.store(is_backlogged, Ordering::Relaxed);
     }

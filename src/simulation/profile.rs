@@ -125,7 +125,7 @@ pub(super) struct Profile {
     pub(super) cleanup_interval: Duration,
     /// How long ended orders stay in memory.
     pub(super) keep_ended: Duration,
-    /// How long changes of orders are kept, in microseconds.
+    /// Retention of order changes, in microseconds.
     pub(super) changes_age_micros: u64,
     /// How often the orders thread checks what waits.
     pub(super) sweep_interval: Duration,

@@ -1,3 +1,5 @@
+//! State of the log that its threads publish: what is durable, where it is, and disk space.
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,63 +8,63 @@ use super::recent::Recent;
 use super::room::Room;
 use crate::sync::{Wakeup, Watermark};
 
-/// Tasks that wait for commits: none. The appender's task waits for more than these, and has a
-/// wake-up of its own.
+/// No task waits on the commit watermark: the appender's task also waits for other events, so it
+/// has a wake-up of its own.
 const MAX_TASKS: usize = 0;
 
-/// What the log's threads tell the appender and whoever follows the log. Each atomic has one writer
-/// and stands for itself; the batches themselves go through channels.
+/// State that the log's threads share with the appender and with everything that follows the log.
+/// Each atomic has one writer and is independent of the others; batches go through channels.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// The last durable record. Closed is poisoned: nothing more will be.
+    /// The last durable record. Closed means poisoned: nothing more becomes durable.
     committed: Watermark,
     ready_segment: AtomicU64,
-    /// Segments behind that one, which are there and have to be made ready only.
+    /// Segments reserved after that one: their space is allocated, they only need preparation.
     reserve_segments: AtomicUsize,
     out_of_space: AtomicBool,
-    /// In words and figures what the last two say. Locked for a copy.
+    /// The disk space behind the last two, for readers. Locked only while it is copied.
     room: Mutex<Room>,
-    /// The appender's task. Woken after any of the above has changed.
+    /// Wakes the appender's task after any change of the above.
     pub(super) appender: Wakeup,
-    /// Where the committed records are. Locked for some loads and stores at a time, never while a
-    /// file is touched: the writer takes it once for each batch.
+    /// Where the committed records are. Locked briefly and never during file I/O: the writer takes
+    /// the lock once per batch.
     progress: Mutex<Progress>,
-    /// What was committed last. Locked while some of it is copied.
+    /// The most recent batches. Locked while records are copied out.
     pub(super) recent: Recent,
 }
 
 #[derive(Debug)]
 struct Progress {
-    /// The segments with committed records, oldest first; the last one is being written, and may
-    /// have none yet.
+    /// The segments, oldest first. The last one is being written and may have no committed records
+    /// yet.
     segments: VecDeque<SegmentSpan>,
-    /// Where the committed batches of the last segment end.
+    /// End of the committed batches in the last segment, in bytes.
     end: u64,
 }
 
-/// A segment and where its records begin.
+/// A segment and its first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentSpan {
     pub(super) number: u64,
-    /// Unknown where the segment has no record yet, or where rot has made the first one unreadable.
+    /// `None` if the segment has no record yet, or if its first record is unreadable.
     pub(super) first_lsn: Option<u64>,
     pub(super) segment_bytes: u64,
 }
 
-/// A batch that has become durable.
+/// A batch that became durable.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CommittedBatch {
     pub(super) first_lsn: u64,
     pub(super) last_lsn: u64,
-    /// The segment that it is in, and where it ends there.
+    /// Its segment; `end` is where it ends in the segment, in bytes.
     pub(super) segment: u64,
     pub(super) segment_bytes: u64,
     pub(super) end: u64,
 }
 
 impl Shared {
-    /// State of a log that was recovered up to `committed`, with its segments and the end of the
-    /// records in the last of them.
+    /// The state of a log recovered up to `committed`, whose records end at `end` in the last
+    /// segment.
     pub(super) fn recovered(committed: u64, segments: Vec<SegmentSpan>, end: u64) -> Self {
         Self {
             committed: Watermark::new(committed, MAX_TASKS),
@@ -76,15 +78,15 @@ impl Shared {
         }
     }
 
-    /// The last durable record. Its followers are threads, which wait for more here.
+    /// The last durable record. Threads that follow the log block on it.
     pub(super) fn committed(&self) -> &Watermark {
         &self.committed
     }
 
     pub(super) fn commit(&self, batch: CommittedBatch) {
         let mut progress = self.progress();
-        // Only now: until a record of the new segment is durable, the one before it holds the last
-        // durable record and must not be cut off.
+        // A new segment is added only with its first durable record: until then, the previous one
+        // holds the last durable record and must not be removed.
         match progress.segments.back_mut() {
             Some(span) if span.number == batch.segment => {
                 span.first_lsn.get_or_insert(batch.first_lsn);
@@ -97,11 +99,11 @@ impl Shared {
         }
         progress.end = batch.end;
         drop(progress);
-        // After the places: who is told of a record finds it.
+        // After the location, so that whoever sees a record as durable can locate it.
         self.committed.advance(batch.last_lsn);
     }
 
-    /// The segment of a record, or the oldest record where that one has been cut off.
+    /// The segment of a record; `Err` with the oldest record if that segment was removed.
     pub(super) fn locate(&self, lsn: u64) -> Result<u64, u64> {
         let progress = self.progress();
         let holds = |span: &&SegmentSpan| span.first_lsn.is_some_and(|first| first <= lsn);
@@ -109,21 +111,21 @@ impl Shared {
         found.ok_or(progress.first_lsn().unwrap_or(lsn))
     }
 
-    /// Where the committed batches of a segment end; `None` where the log has left it. Bytes behind
-    /// that may be half written.
+    /// Where the committed batches of the segment being written end; `None` for older segments.
+    /// Bytes past the end may be partly written.
     pub(super) fn readable_end(&self, segment: u64) -> Option<u64> {
         let progress = self.progress();
         let is_last = progress.segments.back().is_some_and(|span| span.number == segment);
         is_last.then_some(progress.end)
     }
 
-    /// The oldest record whose place is known; `None` in a log without records.
+    /// The oldest record with a known location; `None` in a log without records.
     pub(super) fn first_lsn(&self) -> Option<u64> {
         self.progress().first_lsn()
     }
 
-    /// The oldest segment, if all its records are at most `through`, other ones follow, and those
-    /// take at least `keep_bytes`.
+    /// The oldest segment, if it holds no record after `through` and the segments after it have at
+    /// least `keep_bytes`.
     pub(super) fn removable(&self, through: u64, keep_bytes: u64) -> Option<u64> {
         let progress = self.progress();
         let oldest = progress.segments.front()?;
@@ -135,12 +137,12 @@ impl Shared {
         (later.any(begins_in_time) && kept_bytes >= keep_bytes).then_some(oldest.number)
     }
 
-    /// The oldest segment is gone.
+    /// Forgets a removed segment.
     pub(super) fn removed(&self, segment: u64) {
         self.progress().segments.retain(|span| span.number != segment);
     }
 
-    /// Number and bytes of the segments that are kept.
+    /// Number and total bytes of the segments.
     pub(super) fn kept(&self) -> (usize, u64) {
         let progress = self.progress();
         let bytes = progress.segments.iter().map(|span| span.segment_bytes).sum();
@@ -156,7 +158,7 @@ impl Shared {
         self.appender.wake();
     }
 
-    /// The highest segment that the writer can change to without touching the disk's free space.
+    /// The highest segment that the writer can move on to without allocating disk space.
     pub(super) fn ready_segment(&self) -> u64 {
         self.ready_segment.load(Ordering::Acquire)
     }
