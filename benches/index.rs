@@ -23,7 +23,7 @@ use longbow::wal::{LogId, LogStart, Lsn};
 use tempfile::TempDir;
 
 const LOG: LogId = LogId(7);
-// As in the program.
+// The allocator of `longbow` itself.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,8 @@
-//! Makes `src/sim_exchange/data/tape-20131008.bin` and `universe-20140324.bin` from the CSV files of
-//! QuantConnect/Lean; the `README.md` beside them says where they are and how to run this.
+//! Converts CSV files of QuantConnect/Lean to `src/sim_exchange/data/tape-20131008.bin` and
+//! `universe-20140324.bin`; the `README.md` beside those says where to get the CSV files and how to
+//! run this.
 //!
-//! `convert_tape DIRECTORY OUTPUT`: DIRECTORY has the unpacked `<day>_<symbol>_Trade_Tick.csv` of
+//! `convert_tape DIRECTORY OUTPUT`: DIRECTORY holds the unpacked `<day>_<symbol>_Trade_Tick.csv` of
 //! the day and of the day before, and `20140324.csv`.
 
 use std::error::Error;
@@ -96,8 +97,8 @@ fn regular_session(
     Ok(prints)
 }
 
-/// Every ticker with a name that symbols may have, a close of at least one cent and some volume.
-/// Where a ticker stands twice the more active row is taken.
+/// Every ticker that is a valid symbol with a close of at least one cent and some volume. Of a
+/// duplicate ticker, the more active row counts.
 fn universe(directory: &Path) -> Result<Universe, Failure> {
     let name = format!("{UNIVERSE_DAY}.csv");
     let text = fs::read_to_string(directory.join(&name)).map_err(|e| format!("{name}: {e}"))?;
@@ -124,7 +125,7 @@ fn universe(directory: &Path) -> Result<Universe, Failure> {
     Ok(Universe::new(UNIVERSE_SOURCE.to_owned(), UNIVERSE_DAY, entries.into_values().collect())?)
 }
 
-/// Dollars with decimals to cents, the rest rounded half up.
+/// Converts decimal dollars to cents, rounding half up.
 fn cents(dollars: &str) -> Option<i64> {
     let (whole, fraction) = dollars.split_once('.').unwrap_or((dollars, ""));
     let thousandths: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;

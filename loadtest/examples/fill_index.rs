@@ -1,8 +1,8 @@
-//! Fills a data directory with orders, most of them ended and some open, through the log and the
-//! index as `longbow serve` has them: to measure a start with many orders.
+//! Fills a data directory with ended and open orders, through the log and the index that
+//! `longbow serve` uses, to measure a start with many orders.
 //!
-//! Says first how long the start took with what was there, so a second run with `--orders 0` measures
-//! a start.
+//! It first reports how long a start takes with the orders already there, so a second run with
+//! `--orders 0` measures just that.
 //!
 //! ```sh
 //! cargo run --release --package loadtest --example fill_index -- /tmp/many --orders 10000000 --open 1000000
@@ -27,22 +27,22 @@ use longbow::types::{
 };
 use longbow::wal::{self, Lsn, NewRecord, WalAppender, WalError, WalOptions};
 
-// As in the program.
+// The allocator of `longbow` itself.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fills a data directory with orders.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The data directory; goes on with what is there.
+    /// The data directory; orders are added to those already there.
     data_dir: PathBuf,
-    /// How many orders to add.
+    /// Number of orders to add.
     #[arg(long, default_value_t = 10_000_000)]
     orders: u64,
     /// How many of them stay open.
     #[arg(long, default_value_t = 1_000_000)]
     open: u64,
-    /// How many users they are spread over.
+    /// Number of users the orders are spread over.
     #[arg(long, default_value_t = 1_000_000)]
     users: u64,
 }
@@ -50,11 +50,10 @@ struct Arguments {
 /// Microseconds between two orders: 10 million of them fill a session of eight hours.
 const ORDER_INTERVAL_MICROS: u64 = 2_880;
 
-/// Orders between two positions of the feed: orders that have ended since the last one are read at a
-/// start as well.
+/// Orders between two feed positions; a start also reads the orders that ended since the last one.
 const ORDERS_PER_POSITION: u64 = 1_000;
 
-/// How often the index is asked how far it has come.
+/// Interval between checks of the index's position.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 struct Filler {
@@ -62,7 +61,7 @@ struct Filler {
     encoder: EventEncoder,
     arguments: Arguments,
     start_micros: u64,
-    /// So that a second run makes other ids.
+    /// Makes the ids of each run different.
     run: u64,
     /// The last record that was appended.
     last: Lsn,
@@ -100,7 +99,7 @@ impl Filler {
     }
 
     fn order(&mut self, number: u64) -> Result<(), Box<dyn Error>> {
-        // Spread over users and over the open ones as evenly as whole numbers allow.
+        // Spreads orders, and the open ones among them, evenly over the users.
         let random = number.wrapping_add(self.run).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let user = UserId::new(&format!("user-{}", random % self.arguments.users))?;
         let stays_open = number * self.arguments.open / self.arguments.orders
@@ -181,7 +180,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     while index.position() < last && index.trouble().is_none() {
         thread::sleep(POLL_INTERVAL);
     }
-    // The follower makes all durable and ends with the log.
+    // The follower makes everything durable and ends when the log does.
     drop(appender);
     shutdown.request(StopReason::Requested);
     writing.join().map_err(|_| "the log's thread panicked")??;
@@ -190,7 +189,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     report_start(&index)
 }
 
-/// How long reading all open orders takes, with two threads, as a start does it.
+/// Measures how long two threads take to read all open orders, as a start does.
 fn report_start(index: &Index) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let load = |remainder: usize| -> Result<usize, String> {

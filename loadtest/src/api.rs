@@ -1,4 +1,4 @@
-//! The client contract, as far as the tests of orders use it, over a client that is not ours.
+//! The part of the client contract that the order tests use, over a third-party HTTP client.
 
 use std::{
     collections::BTreeMap,
@@ -15,33 +15,33 @@ use ureq::{
 
 use crate::linear::{Observed, Status};
 
-/// Longest wait for an answer. The server answers within its reply timeout; one that was killed
-/// closes the connection.
+/// Longest wait for an answer. A server answers within its reply timeout; a killed one closes the
+/// connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer: a page of 500 orders of under 1 KiB.
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
 
-/// What a client asks for when it creates an order.
+/// The terms of a new order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Terms {
     /// `buy` or `sell`.
     pub position: &'static str,
-    /// What to trade.
+    /// The symbol.
     pub symbol: &'static str,
-    /// How many shares.
+    /// Number of shares.
     pub num_shares: u64,
-    /// The limit in cents; a market order has none.
+    /// The limit in cents; `None` for a market order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_in_cents: Option<u64>,
     /// `day` or `gtc`.
     pub time_in_force: &'static str,
-    /// The user's own key.
+    /// The idempotency key.
     pub client_order_id: String,
 }
 
-/// An order as the server shows it: the members of the client contract, by their names. Those that
-/// the contract may gain are ignored.
+/// An order as the server shows it, with the members of the client contract. Unknown members are
+/// ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Order {
@@ -175,7 +175,7 @@ impl Api {
     }
 }
 
-/// The exchange's own routes: its record, and what it does wrong.
+/// The exchange's own routes: its records and its faults.
 #[derive(Debug)]
 pub(crate) struct ExchangeApi {
     agent: Agent,
@@ -195,7 +195,7 @@ pub(crate) struct ListedOrder {
     pub num_shares: u64,
 }
 
-/// The exchange's record of an order, as `POST /v1/orders/query` answers it.
+/// The exchange's record of an order, as `POST /v1/orders/query` returns it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExchangeRecord {
@@ -216,7 +216,7 @@ pub(crate) struct Execution {
     pub num_shares: i64,
 }
 
-/// What `GET /admin/faults` tells.
+/// The answer to `GET /admin/faults`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct FaultReport {
     /// As `PUT /admin/faults` takes them.

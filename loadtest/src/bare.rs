@@ -1,5 +1,5 @@
-//! The bare `send()` loop: the least that a server can do to give a frame to each of N sockets.
-//! Its CPU time per send is the unit that a server's is measured in.
+//! The bare `send()` loop: the least that a server can do to send a frame to each of N sockets.
+//! Its CPU time per send is the unit of a server's.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -18,26 +18,26 @@ use crate::{
     phase::{Control, Phase},
 };
 
-/// Connections that may wait to be accepted; the client opens them faster than one by one.
+/// Connections that may wait to be accepted: the client opens many at once.
 const BACKLOG: i32 = 4096;
 /// How long a client may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head that is read.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
-/// Sleep between two looks for a new connection, or for the end.
+/// Sleep between two checks for a new connection or for the end.
 const PAUSE: Duration = Duration::from_micros(200);
-/// `TCP_USER_TIMEOUT` of each socket, as streams have one.
+/// `TCP_USER_TIMEOUT` of each socket, the same as a stream's.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-/// Response head and first event, so that the client takes the same way as with the real server.
+/// Response head and first event, so that the client runs the same code as with the real server.
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     Cache-Control: no-store\r\nConnection: close\r\n\r\nevent: open\ndata: {}\n\n";
 
-/// What the bare loop is to do.
+/// Options of the bare loop.
 #[derive(Debug, Clone)]
 pub(crate) struct BareOptions {
     /// Number of connections to wait for before the loop starts.
     pub connections: usize,
-    /// The symbol in its frames, which gives them the size of the real ones.
+    /// The symbol in the frames, so that they have the size of real ones.
     pub symbol: String,
     /// The core that the thread is pinned to.
     pub core: usize,
@@ -52,9 +52,9 @@ pub(crate) struct BareOptions {
 pub(crate) struct BareReport {
     /// Length of the window in seconds.
     pub seconds: f64,
-    /// Calls of `send` that took the frame.
+    /// Calls of `send` that accepted the frame.
     pub sends: u64,
-    /// Calls of `send` that the kernel refused because the client reads too slowly.
+    /// Calls of `send` that would have blocked because the client reads too slowly.
     pub would_block: u64,
     /// CPU time of the thread in nanoseconds.
     pub cpu_nanos: u64,
@@ -147,7 +147,7 @@ fn greet(mut socket: TcpStream, options: &BareOptions) -> std::io::Result<Peer> 
 /// One accepted client.
 struct Peer {
     socket: TcpStream,
-    /// What the kernel did not take of the last frame: nearly always empty.
+    /// The unsent rest of the last frame: nearly always empty.
     rest: Vec<u8>,
     /// Whether the client has gone.
     gone: bool,
@@ -206,7 +206,7 @@ impl Sweeps {
         }
     }
 
-    /// One frame, one `send` a socket.
+    /// Sends one frame to each socket.
     fn sweep(&mut self, peers: &mut Vec<Peer>, symbol: &str) -> Result<()> {
         self.sweep += 1;
         write_frame(&mut self.frame, symbol, self.sweep);
@@ -262,8 +262,8 @@ fn run(mut peers: Vec<Peer>, options: &BareOptions, control: &Control) -> Result
     }
 }
 
-/// A price frame of the stream's format, stamped now. One a sweep, as the server encodes one a
-/// pass.
+/// Encodes a price frame in the stream's format, with the current time: once per sweep, as the
+/// server encodes it once per pass.
 fn write_frame(frame: &mut Vec<u8>, symbol: &str, sweep: u64) {
     /// Keeps the price at five digits.
     const PRICES: u64 = 10_000;

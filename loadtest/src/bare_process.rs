@@ -1,5 +1,5 @@
-//! The bare loop in a process of its own: a process has room for one end of 10,000 connections and
-//! more, not for both.
+//! The bare loop in a separate process: the descriptors of one process do not suffice for both ends
+//! of 10,000 connections.
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
@@ -13,9 +13,9 @@ use crate::{
     phase::{Control, Interrupt, Phase},
 };
 
-/// How long closing a window may take: far more than one sweep over all sockets.
+/// How long closing a window may take: much longer than one sweep over all sockets.
 const COUNT_SECONDS: f64 = 8.0;
-/// Sleep between two looks whether it is closed.
+/// Sleep between two checks of whether it is closed.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Flags of the process, as [`BareProcess`] gives them.
@@ -80,7 +80,7 @@ impl BareProcess {
         self.0.ask("end").map(drop)
     }
 
-    /// Closes all connections and gives what was counted in the window.
+    /// Closes all connections and returns the counts of the window.
     ///
     /// # Errors
     /// As [`Peer::ask`].

@@ -1,4 +1,4 @@
-//! The three clocks of a load test: the wall for ages, a steady one for rates, and the CPU time of
+//! The three clocks of a load test: wall time for ages, a steady clock for rates, and the CPU time of
 //! a thread.
 
 use rustix::time::{ClockId, clock_gettime};
@@ -25,14 +25,14 @@ impl Moment {
         Self(self.0.saturating_add((seconds * 1e9) as u64))
     }
 
-    /// Nanoseconds from `earlier` until this moment, zero when it is not earlier.
+    /// Nanoseconds from `earlier` until this moment; zero if `earlier` is later.
     #[must_use]
     pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// Seconds from `start` to `end`, zero when they are the other way round.
+/// Seconds from `start` to `end`; zero if `end` is earlier.
 #[must_use]
 pub(crate) fn seconds_between(start: Moment, end: Moment) -> f64 {
     end.nanos_since(start) as f64 / 1e9

@@ -11,7 +11,7 @@ use crate::{
     spawn::{Directory, Program, token},
 };
 
-/// How long the server may take until it is ready for traffic, in seconds.
+/// How long the server may take to become ready, in seconds.
 const READY_SECONDS: f64 = 30.0;
 
 /// What to start.
@@ -19,15 +19,15 @@ const READY_SECONDS: f64 = 30.0;
 pub(crate) struct ClusterOptions {
     /// The `longbow` binary.
     pub program: PathBuf,
-    /// Where data and logs go; a temporary directory, kept only after a violation, when not given.
+    /// Where data and logs go; by default a temporary directory, kept only after a violation.
     pub directory: Option<PathBuf>,
-    /// Playing speed of the tape.
+    /// Replay speed of the tape.
     pub speed: f64,
-    /// What the exchange does wrong, as `--fault` takes it.
+    /// Faults of the exchange, in the format of `--fault`.
     pub faults: String,
-    /// Number of users to make tokens for.
+    /// Number of users to create tokens for.
     pub users: usize,
-    /// Further arguments of `longbow serve`.
+    /// Extra arguments for `longbow serve`.
     pub serve_arguments: Vec<String>,
 }
 
@@ -37,13 +37,13 @@ pub(crate) struct Cluster {
     options: ClusterOptions,
     server: Option<Program>,
     exchange: Option<Program>,
-    /// Address of the exchange, the same over its restarts.
+    /// Address of the exchange; it survives restarts.
     pub exchange_url: String,
-    /// Address of the client listener, another after each restart.
+    /// Address of the client listener; it changes at each restart.
     pub url: String,
     /// Address of the admin listener.
     pub admin: String,
-    /// One token for each user; good for as long as the data directory is.
+    /// One token per user, valid as long as the data directory exists.
     pub tokens: Vec<String>,
     /// Where data and logs are.
     pub directory: Directory,
@@ -80,7 +80,7 @@ impl Cluster {
         ExchangeApi::new(&self.exchange_url)
     }
 
-    /// Starts the exchange, at its old address where it had one.
+    /// Starts the exchange, at its previous address if it had one.
     ///
     /// # Errors
     /// It does not come up.
@@ -109,7 +109,7 @@ impl Cluster {
         self.exchange.take().map_or(Ok(()), Program::kill)
     }
 
-    /// Starts the server and waits until it listens: it has recovered then.
+    /// Starts the server and waits until it listens, that is, until it has recovered.
     ///
     /// # Errors
     /// It does not come up.
@@ -125,7 +125,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the server and kills it after a while, wherever its start is then.
+    /// Starts the server and kills it `after` a while, possibly during recovery.
     ///
     /// # Errors
     /// It cannot be started or killed, or has ended by itself.
@@ -160,7 +160,7 @@ impl Cluster {
         program.kill()
     }
 
-    /// Waits until the server takes traffic.
+    /// Waits until the server is ready.
     ///
     /// # Errors
     /// It does not within half a minute.
@@ -187,7 +187,7 @@ impl Cluster {
         command
     }
 
-    /// The program without the settings of whoever runs the test.
+    /// The program, without `LONGBOW_` settings from the environment.
     fn longbow(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.options.program);
         for (name, _) in std::env::vars_os() {

@@ -1,5 +1,5 @@
-//! What the kernel says about CPU time: of each thread of a process, of the host, and what the
-//! hypervisor took away.
+//! CPU time from the kernel: of each thread of a process, of the host, and stolen by the
+//! hypervisor.
 
 use std::{collections::BTreeMap, fmt, fs, io, str::FromStr};
 
@@ -32,8 +32,8 @@ pub(crate) fn pin(core: usize, flag: &'static str) -> Result<()> {
     sched_setaffinity(None, &set).map_err(|_| refuse())
 }
 
-/// Runs `work` with the calling thread on one core; what it starts inherits that. The thread may
-/// use every core again afterwards.
+/// Runs `work` with the calling thread pinned to one core; threads that it starts inherit that.
+/// Afterwards the thread may use every core again.
 ///
 /// # Errors
 /// [`Error::Flag`] when there is no such core, or what `work` returns.
@@ -45,7 +45,7 @@ pub(crate) fn on_core<T>(
     on_cores(&Cores(vec![core]), flag, work)
 }
 
-/// [`on_core`] with several cores.
+/// Like [`on_core`], with several cores.
 ///
 /// # Errors
 /// [`Error::Flag`] when one of them is not there, or what `work` returns.
@@ -61,7 +61,7 @@ pub(crate) fn on_cores<T>(
     done
 }
 
-/// Cores by their numbers, as flags have them: `0,1`.
+/// A list of core numbers, as in a flag: `0,1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cores(Vec<usize>);
 
@@ -106,7 +106,7 @@ impl fmt::Display for Cores {
     }
 }
 
-/// Puts every thread of a process whose name `wanted` accepts on one core.
+/// Pins every thread of a process whose name `wanted` accepts to one core.
 ///
 /// # Errors
 /// [`Error::Io`] when the process is gone.
@@ -128,13 +128,13 @@ pub(crate) fn core_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Raises this process's limit of open files to what it is allowed and returns it.
+/// Raises this process's soft limit of open files to the hard limit and returns it.
 #[must_use]
 pub(crate) fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = setrlimit(Resource::Nofile, raised);
-    // No limit at all reads as `None`.
+    // `None` means unlimited.
     getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
@@ -185,9 +185,9 @@ impl ProcessCpu {
         CpuUse { nanos_by_name, wall_nanos: self.at.nanos_since(earlier.at) }
     }
 
-    /// The single core that every thread whose name starts with `prefix` is pinned to, if so. One
-    /// that has ended since the reading does not count: a new thread has the name of the one that
-    /// began it until it gives itself another.
+    /// The single core that all threads whose name starts with `prefix` are pinned to, if there is one.
+    /// A thread that has ended since the reading does not count: a new thread has its parent's name
+    /// until it sets its own.
     #[must_use]
     pub(crate) fn pinned_core(&self, prefix: &str) -> Option<usize> {
         let ids = self.threads.iter().filter(|(_, (name, _))| name.starts_with(prefix));
@@ -197,7 +197,7 @@ impl ProcessCpu {
     }
 }
 
-/// The cores that a thread may run on; `None` when it is not there any more.
+/// The cores that a thread may run on; `None` if it has ended.
 fn allowed_cores(thread_id: i32) -> Option<CpuSet> {
     sched_getaffinity(Some(Pid::from_raw(thread_id)?)).ok()
 }
@@ -226,7 +226,7 @@ impl CpuUse {
         if self.wall_nanos == 0 { 0.0 } else { nanos as f64 / self.wall_nanos as f64 }
     }
 
-    /// CPU seconds a second by thread name.
+    /// CPU seconds per second by thread name.
     #[must_use]
     pub(crate) fn cores_by_name(&self) -> BTreeMap<String, f64> {
         self.nanos_by_name.keys().map(|name| (name.clone(), self.cores(|n| n == name))).collect()
@@ -253,7 +253,7 @@ struct Ticks {
 pub(crate) struct HostUse {
     /// Share of the time of all cores that the hypervisor gave to somebody else.
     pub steal: f64,
-    /// Share of each core's time that it did not idle, steal included.
+    /// Share of each core's time that it was not idle, steal included.
     pub busy_by_core: Vec<f64>,
 }
 
@@ -287,7 +287,7 @@ impl HostCpu {
 }
 
 impl Ticks {
-    /// The time of guests is part of `user` and `nice`.
+    /// Guest time is part of `user` and `nice`.
     fn of(time: &CpuTime) -> Self {
         let CpuTime { user, nice, system, idle, iowait, irq, softirq, steal, .. } = time;
         let [iowait, irq, softirq, steal] =
@@ -356,7 +356,7 @@ mod tests {
         });
         let after = busy.unwrap().join().unwrap();
         let used = after.since(&before);
-        // The kernel brings a running thread's figure up to date at each tick only.
+        // The kernel updates a running thread's CPU time only at each tick.
         assert!(used.nanos_by_name.get("busy-1").is_some_and(|nanos| *nanos > 20_000_000));
         assert!(used.cores(|_| true) > 0.0);
     }

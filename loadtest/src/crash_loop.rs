@@ -1,5 +1,5 @@
-//! `loadtest crash-loop`: the server is killed again and again under load, beside an exchange that
-//! misbehaves, and nothing that anybody was told may turn out not to be so.
+//! `loadtest crash-loop`: kills the server again and again under load, beside a misbehaving exchange;
+//! whatever any client was told must stay true.
 
 use crate::{
     error::{Error, Result},
@@ -8,7 +8,7 @@ use crate::{
     workload::Mix,
 };
 
-/// Some of everything that an exchange can do wrong, and the engine has to bear.
+/// A mix of every exchange fault that the engine must tolerate.
 const FAULTS: &str = "submits.delay=0.1,submits.cut-before=0.03,submits.error-before=0.02,\
     submits.drop-reply=0.03,submits.cut-in-answer=0.02,submits.error-after=0.02,\
     submits.garbage=0.01,submits.wrong-shape=0.01,submits.leave-out=0.02,submits.shuffle=0.1,submits.throttle=0.01,submits.spoil=0.01,submits.contradict=0.01,\
@@ -34,14 +34,14 @@ pub(crate) struct CrashLoopArgs {
     /// Rounds, each with a kill of the server
     #[arg(long, default_value_t = 200, value_name = "COUNT")]
     rounds: u64,
-    /// Most requests of a client in a round
+    /// Most requests per client and round
     #[arg(long, default_value_t = 120, value_name = "COUNT")]
     requests: usize,
-    /// Compare with the exchange's whole record after each so many rounds; this waits until every
-    /// order is reconciled, some 8 s
+    /// Rounds between comparisons with the exchange's whole record; each waits until every order is
+    /// reconciled, some 8 s
     #[arg(long, default_value_t = 20, value_name = "ROUNDS")]
     reconcile_every: u64,
-    /// Kill the exchange as well in one of so many rounds; 0 for never
+    /// Also kill the exchange once in this many rounds; 0 for never
     #[arg(long, default_value_t = 7, value_name = "ROUNDS")]
     exchange_kill_every: u64,
 }

@@ -1,4 +1,4 @@
-//! The unit of an order's latency: one `fdatasync` after one 4 KiB write on the same disk, between
+//! The unit of order latency: one `fdatasync` after a 4 KiB write to the same disk, measured between
 //! the windows of the same run.
 
 use std::{
@@ -14,14 +14,14 @@ use crate::{
     error::{Context, Error, Result},
 };
 
-/// What is written and synced, in bytes; also the alignment that `O_DIRECT` asks for.
+/// Bytes written per sync; also the alignment that `O_DIRECT` requires.
 const BLOCK_BYTES: usize = 4096;
-/// Blocks of the file, all written before: a sync changes no size.
+/// Blocks of the file, all written in advance, so that no write changes the file's size.
 const BLOCKS: usize = 1024;
-/// Syncs of one measurement.
+/// Syncs per measurement.
 const SYNCS: usize = 200;
 
-/// A file on the disk that is measured; removed at the end.
+/// A file on the measured disk, removed at the end.
 #[derive(Debug)]
 pub(crate) struct DiskSync {
     file: File,
@@ -41,8 +41,8 @@ pub(crate) struct SyncMicros {
 }
 
 impl DiskSync {
-    /// Makes the file in a directory, as the log makes its segments: filled with zeros, past the
-    /// page cache where the file system allows it.
+    /// Creates the file as the log creates its segments: zero-filled, and bypassing the page cache if
+    /// the file system allows it.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
@@ -60,7 +60,7 @@ impl DiskSync {
         Ok(Self { file, path, memory: vec![1; 2 * BLOCK_BYTES], next: 0 })
     }
 
-    /// Measures some syncs, one after the other.
+    /// Measures a series of syncs.
     ///
     /// # Errors
     /// [`Error::Io`] when the disk refuses one.

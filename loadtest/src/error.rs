@@ -1,8 +1,8 @@
-//! What can go wrong in a load test.
+//! Errors of load tests.
 
 use std::io;
 
-/// Why a load test could not be run to its end.
+/// Why a load test could not finish.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A system call or a file failed.
@@ -14,15 +14,15 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    /// The tested server answered something that the test cannot go on with.
+    /// The server gave an answer that the test cannot use.
     #[error("{what}: {answer}")]
     Answer {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// The answer, cut to a readable length.
+        /// The answer, truncated.
         answer: String,
     },
-    /// An HTTP call of the set-up failed.
+    /// An HTTP call of the setup failed.
     #[error("GET {url} failed")]
     Call {
         /// The address that was called.
@@ -34,13 +34,13 @@ pub(crate) enum Error {
     /// Postgres refused something, or could not be reached.
     #[error("Postgres did not {what}")]
     Sql {
-        /// What it was asked for.
+        /// What was requested.
         what: String,
         /// What it or its client said.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// A flag has a value that cannot be used.
+    /// A flag has an invalid value.
     #[error("--{flag} is {value}: {allowed}")]
     Flag {
         /// Name of the flag, without the dashes.
@@ -57,17 +57,17 @@ pub(crate) enum Error {
         what: String,
         /// How long, in seconds.
         seconds: u64,
-        /// What is known about the cause, empty or starting with a separator.
+        /// The known cause: empty, or starting with a separator.
         detail: String,
     },
-    /// Something was seen that must not be. The details are printed already.
+    /// An invariant was violated. The details have been printed.
     #[error("{count} violations; seed {seed}; data and logs are in {}", directory.display())]
     Violations {
-        /// How many, at most as many as are kept.
+        /// How many violations were kept.
         count: usize,
-        /// What the run was drawn from.
+        /// Random seed of the run.
         seed: u64,
-        /// Where everything is that can be looked at.
+        /// The directory with data and logs.
         directory: std::path::PathBuf,
     },
     /// A thread of the test died.

@@ -1,13 +1,13 @@
-//! Reads Server-Sent Events as cheaply as a load client must: finds the blocks, tells the
-//! price events from the rest and takes their timestamp, and leaves everything else unparsed.
+//! A cheap parser of Server-Sent Events for load clients: it finds the blocks and the timestamps of
+//! price events, and leaves everything else unparsed.
 
 use memchr::memmem;
 
-/// Longest block that is waited for. An `open` event lists all symbols of a stream; no block of
-/// the contract comes near this.
+/// Longest accepted block. An `open` event lists all symbols of a stream; no block of the contract
+/// comes near this.
 const MAX_BLOCK_BYTES: usize = 256 * 1024;
 
-/// One block of the stream, as far as a load client looks at it.
+/// One block of the stream, as far as a load client reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Block {
     /// `event: price`, with the time of the price in microseconds since the Unix epoch.
@@ -17,11 +17,11 @@ pub(crate) enum Block {
     },
     /// `event: open`, alone or after the first `retry:`.
     Open,
-    /// A comment, which is how a silent stream shows that it lives.
+    /// A comment: the heartbeat of a silent stream.
     Heartbeat,
-    /// A block of nothing but an `id:`.
+    /// A block with just an `id:`.
     Id,
-    /// `event: gap`: prices of a stream of every print were lost.
+    /// `event: gap`: a stream with every print has lost some.
     Gap,
     /// Any other event, or a price without a readable timestamp.
     Other,
@@ -31,8 +31,7 @@ pub(crate) enum Block {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EndlessBlock;
 
-/// Finds block ends and timestamps; the searchers are prepared once and shared by all streams of
-/// a thread.
+/// Finds block ends and timestamps. Its searchers are prepared once for all streams of a thread.
 #[derive(Debug)]
 pub(crate) struct FrameParser {
     block_end: memmem::Finder<'static>,
@@ -51,8 +50,8 @@ impl Default for FrameParser {
 }
 
 impl FrameParser {
-    /// Visits every complete block of `tail` followed by `data` and leaves the incomplete rest in
-    /// `tail`, which belongs to one stream and is nearly always empty.
+    /// Visits every complete block of `tail` followed by `data`, and leaves the incomplete rest in
+    /// `tail`. Each stream has its own tail, which is nearly always empty.
     ///
     /// # Errors
     /// [`EndlessBlock`] when a single block grows over the limit.
@@ -84,13 +83,13 @@ impl FrameParser {
         start
     }
 
-    /// Longbow's prices are `event: price`; nchan has events without a name and an id in front.
+    /// Longbow's prices are `event: price`; nchan's events have no name and begin with an id.
     fn classify(&self, block: &[u8]) -> Block {
         if block.starts_with(b"event: price\n") || block.starts_with(b"data: ") {
             return self.price(block);
         }
         if block.starts_with(b":") {
-            // Longbow's comments have no block of their own.
+            // In Longbow's streams a comment is not a block of its own.
             return match block.iter().position(|&byte| byte == b'\n') {
                 Some(end) => self.classify(block.get(end + 1..).unwrap_or_default()),
                 None => Block::Heartbeat,
@@ -128,8 +127,8 @@ impl FrameParser {
     }
 }
 
-/// The timestamp where all servers that are measured write it: as the last member. Cheaper than a
-/// search, which the client does for every price otherwise.
+/// The timestamp as the last member, where all measured servers write it. This is cheaper than
+/// searching each price for it.
 fn timestamp_at_end(block: &[u8]) -> Option<u64> {
     let data = block.strip_suffix(b"}")?;
     let (mut value, mut power, mut digits) = (0_u64, 1_u64, 0);

@@ -1,4 +1,4 @@
-//! What a histogram of the server has gained between two readings of its metrics.
+//! The growth of a server's histogram between two readings of its metrics.
 
 use crate::metrics::Metrics;
 
@@ -11,7 +11,7 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Between two readings of a histogram without labels; `None` when nothing was added.
+    /// The growth between two readings of a histogram without labels; `None` if there is none.
     #[must_use]
     pub(crate) fn between(before: &Metrics, after: &Metrics, histogram: &str) -> Option<Self> {
         let earlier = before.buckets(histogram);
@@ -41,8 +41,7 @@ impl Growth {
         self.sum / self.count()
     }
 
-    /// A bound that this share of the values, 0 to 1, does not exceed: the upper end of the bucket in
-    /// which the quantile lies.
+    /// The upper bound of the bucket in which a quantile (0 to 1) lies.
     #[must_use]
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let wanted = self.count() * share;
@@ -65,7 +64,7 @@ mod tests {
 
     #[test]
     fn only_what_came_between_the_readings_counts() {
-        // Everything before was slow.
+        // All earlier values were slow.
         let before = metrics([0, 0, 1_000], 5_000.0);
         let after = metrics([98, 99, 1_100], 5_020.0);
         let growth = Growth::between(&before, &after, "lag").unwrap();

@@ -1,4 +1,4 @@
-//! One order's history: what was asked for and seen of it, for the check and for people.
+//! One order's history of requests and answers, for the check and for error messages.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::{
     linear::{Observed, Operation, Outcome, Register, Request},
 };
 
-/// Lines of a history that a message shows, the last ones.
+/// Most lines of a history in a message; the last ones are shown.
 const SHOWN_LINES: usize = 80;
 /// Number of the client that the checks read as, in histories.
 pub(crate) const CHECKER: usize = usize::MAX;
@@ -20,17 +20,17 @@ pub(crate) type Name = (usize, String);
 pub(crate) struct Record {
     /// What was asked for.
     pub terms: Terms,
-    /// The server's id, once any answer told it.
+    /// The order id, once an answer contained it.
     pub order_id: Option<String>,
-    /// The order as the newest version of it was shown.
+    /// The newest version shown.
     pub newest: Option<Order>,
-    /// Whether a create was answered by anything that promises the order.
+    /// Whether an answer to a create promised the order.
     pub acknowledged: bool,
-    /// What is known from before `operations`.
+    /// The state known before `operations`.
     pub register: Register,
-    /// What was asked and seen since.
+    /// The operations since.
     pub operations: Vec<Operation>,
-    /// Operations that `register` stands for.
+    /// Operations already summed up in `register`.
     past: Vec<Operation>,
 }
 
@@ -82,7 +82,7 @@ impl Record {
         let (mut before, mut repeats) = (None, 0_usize);
         for (place, operation) in self.past.iter().chain(&self.operations).enumerate() {
             let Operation { request, outcome, invoked, responded, client } = operation;
-            // The same answer again says little; of the checks' reads there are many.
+            // The checks read often; a repeated answer adds nothing.
             if *request == Request::Read && before == Some(outcome) {
                 repeats += 1;
                 continue;

@@ -1,11 +1,11 @@
-//! Just enough of HTTP/1.1 to read the answers on a kept-alive connection.
+//! Just enough HTTP/1.1 to read responses on a kept-alive connection.
 
-/// Longest answer that is waited for, head and body: an order is under 1 KiB.
+/// Longest accepted answer, head and body: an order is under 1 KiB.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// More headers than any answer has.
 const MAX_HEADERS: usize = 32;
 
-/// A complete answer at the start of the received bytes.
+/// A complete response at the start of the received bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// Status code.
@@ -18,14 +18,14 @@ pub(crate) struct Answer {
     pub closes: bool,
 }
 
-/// Why received bytes are no answer that this client can read.
+/// Why the received bytes are not a readable response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
 /// Reads the answer at the start of `data`; `None` while it is incomplete.
 ///
 /// # Errors
-/// [`Unreadable`] for bytes that are no HTTP, bodies without a `Content-Length`, and answers over
+/// [`Unreadable`] for bytes that are not HTTP, bodies without a `Content-Length`, and responses over
 /// the limit.
 pub(crate) fn parse(data: &[u8]) -> Result<Option<Answer>, Unreadable> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];

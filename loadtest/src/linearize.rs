@@ -1,5 +1,5 @@
-//! `loadtest linearize`: many clients at once on few orders, and a search for a line in which all
-//! that they saw could have happened.
+//! `loadtest linearize`: many concurrent clients on few orders, then a search for a sequence of
+//! operations that explains everything they saw.
 
 use crate::{
     error::{Error, Result},
@@ -8,8 +8,8 @@ use crate::{
     workload::Mix,
 };
 
-/// Faults that change the order of things and leave their outcome alone. No busts: with them an
-/// order may go back, and less can be told from what a client saw.
+/// Faults that reorder events but do not change outcomes. No busts: they let an order go back, which
+/// weakens the check.
 const FAULTS: &str = "submits.delay=0.3,submits.drop-reply=0.1,submits.error-after=0.05,\
     submits.shuffle=0.2,cancels.delay=0.3,cancels.drop-reply=0.1,cancels.shuffle=0.2,\
     queries.delay=0.3,queries.drop-reply=0.1,orders.reject=0.05,orders.refuse-cancel=0.1,\
@@ -25,10 +25,10 @@ pub(crate) struct LinearizeArgs {
     /// Rounds, each with new orders (with --kills every second one)
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     rounds: u64,
-    /// Requests of a client in a round
+    /// Requests per client and round
     #[arg(long, default_value_t = 150, value_name = "COUNT")]
     requests: usize,
-    /// Orders of each user that all its clients are at
+    /// Orders per user, shared by all of the user's clients
     #[arg(long, default_value_t = 3, value_name = "COUNT")]
     keys: usize,
     /// Kill the server in each round

@@ -1,6 +1,5 @@
-//! Load tests of Longbow: a storm of price streams beside a bare `send()` loop, a storm of orders,
-//! orders with Postgres, a crash loop, and a search for answers that contradict each
-//! other. See `loadtest --help`.
+//! Load tests of Longbow: price streams beside a bare `send()` loop, orders, orders with Postgres, a
+//! crash loop, and a linearizability check. See `loadtest --help`.
 
 use std::{error::Error as _, process::ExitCode};
 
@@ -42,8 +41,8 @@ mod stream;
 mod target;
 mod workload;
 
-/// Load tests of Longbow. Every figure is printed with the machine, its load and the time that the
-/// hypervisor took away.
+/// Load tests of Longbow. Every figure is printed with the machine, its load and the time stolen by
+/// the hypervisor.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version)]
 struct Arguments {
@@ -55,19 +54,19 @@ struct Arguments {
 enum Test {
     /// Price streams: CPU time per send against a bare send() loop, and the age of prices
     Stream(stream::StreamArgs),
-    /// Limit orders that stay open: orders a second and latency, in a closed or an open loop
+    /// Limit orders that stay open: orders per second and latency, in a closed or an open loop
     Orders(orders::OrdersArgs),
-    /// Kills the server again and again under load, beside an exchange that misbehaves: what
-    /// anybody was told must stay true, and both records must agree in the end
+    /// Kills the server again and again under load, beside a misbehaving exchange: what clients were
+    /// told must stay true, and both records must agree in the end
     CrashLoop(crash_loop::CrashLoopArgs),
-    /// Many clients at once on few orders: is there a line in which all they saw can have happened?
+    /// Many concurrent clients on few orders: is everything they saw linearizable?
     Linearize(linearize::LinearizeArgs),
     /// Price streams beside other servers: capacity, age, memory, stalled clients, reconnects
     Prices(prices::PricesArgs),
     /// Orders with Postgres, beside the baseline on Postgres: throughput, lag, and
     /// the projection alone
     Postgres(postgres::PostgresArgs),
-    /// What the other tests start as separate processes
+    /// Processes that other tests start
     #[command(subcommand, hide = true)]
     Peer(PeerTest),
 }
@@ -78,7 +77,7 @@ enum PeerTest {
     Bare(bare_process::BareArgs),
     /// axum + tokio broadcast
     Axum(prices::axum_peer::AxumArgs),
-    /// The other side of a ping-pong
+    /// The answering side of a ping-pong
     Echo(prices::unloaded::EchoArgs),
     /// Orders in the baseline: axum over Postgres
     BaselineOrders(baseline::BaselineArgs),
@@ -87,7 +86,7 @@ enum PeerTest {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let run = || -> error::Result<()> {
-        // A peer ends with its input, or at once by a signal.
+        // A peer ends with its input, or immediately on a signal.
         if let Test::Peer(peer) = &arguments.test {
             return match peer {
                 PeerTest::Bare(arguments) => bare_process::run(arguments),

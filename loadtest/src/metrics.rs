@@ -1,4 +1,4 @@
-//! The counters of the tested server, read from its admin listener in the Prometheus text format.
+//! The server's metrics, read from its admin listener in the Prometheus text format.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// How long one reading of the metrics may take.
+/// Timeout of one reading.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All values of one reading.
@@ -15,12 +15,12 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Metrics {
     /// By metric name, summed over their labels.
     sums: BTreeMap<String, f64>,
-    /// By name and labels, as they are printed.
+    /// By name and labels, as printed.
     series: BTreeMap<String, f64>,
 }
 
 impl Metrics {
-    /// Reads the text format; comments and lines that are no samples are passed over.
+    /// Parses the text format, skipping comments and other lines that are not samples.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Self {
         let mut metrics = Self::default();
@@ -57,7 +57,7 @@ impl Metrics {
         buckets
     }
 
-    /// By how much every counter (a name that ends in `_total`) grew since `earlier`.
+    /// Growth since `earlier` of every counter (a name that ends in `_total`).
     #[must_use]
     pub(crate) fn growth_since(&self, earlier: &Self) -> BTreeMap<String, f64> {
         let counters = self.sums.iter().filter(|(name, _)| name.ends_with("_total"));
@@ -82,7 +82,7 @@ fn sample(line: &str) -> Option<(&str, &str, f64)> {
     Some((name, labels, value))
 }
 
-/// Where the labels end: after the first closing brace outside quotes.
+/// The end of the labels: the first closing brace outside quotes.
 fn label_end(labels: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, character) in labels.char_indices() {
@@ -97,12 +97,12 @@ fn label_end(labels: &str) -> Option<usize> {
     None
 }
 
-/// One reading of the counters and when it was taken.
+/// One reading of the metrics, with its time.
 #[derive(Debug, Clone)]
 pub(crate) struct Scrape {
     /// The values.
     pub metrics: Metrics,
-    /// The middle of the call, so that rates need no exact start and end.
+    /// The middle of the call, for rates.
     pub at: Moment,
 }
 

@@ -8,11 +8,11 @@ use crate::{
 
 /// How long connecting may take, in seconds.
 const CONNECT_SECONDS: f64 = 20.0;
-/// How long the last orders may take to be answered, in seconds.
+/// How long the answers to the last orders may take, in seconds.
 const DRAIN_SECONDS: f64 = 15.0;
 
-/// Sends orders for `warm_up` seconds and then for the `seconds` of the window; gives what the client
-/// saw, and what `read` read at the beginning and at the end of the window.
+/// Sends orders for `warm_up` seconds and then for the `seconds` of the window. Returns what the
+/// client saw, and the results of `read` at the beginning and the end of the window.
 ///
 /// # Errors
 /// What stops the client, and what `read` returns.
@@ -37,12 +37,12 @@ pub(crate) fn run<R>(
         interrupt.wait_until(DRAIN_SECONDS, || Ok(client.has_ended() || control.has_counted()))?;
     }
     control.set(Phase::Stop);
-    // Why the client has ended tells more than what could not be read after it.
+    // The client's error says more than a failed reading after it.
     let seen = client.join()?;
     Ok((seen, before, after?))
 }
 
-/// Sends as many orders as the options say, as fast as they are answered.
+/// Sends the number of orders in the options, as fast as they are answered.
 ///
 /// # Errors
 /// What stops the client.

@@ -18,7 +18,7 @@ use crate::{
     target::{Target, TargetArgs},
 };
 
-/// Prints a second of SPY when the exchange is started here: the real session's.
+/// Prints per second of SPY if this test starts the exchange: the rate of the recorded session.
 const DEFAULT_PRINT_RATE: f64 = 19.0;
 /// Most connections: below the usual limit of open files.
 const MAX_IN_FLIGHT: usize = 10_000;
@@ -31,8 +31,8 @@ pub(crate) struct OrdersArgs {
     /// Connections, each with at most one order in flight
     #[arg(long, default_value_t = 64, value_name = "COUNT")]
     in_flight: usize,
-    /// Open loop: orders a second, due at fixed times whatever the server does; latency counts
-    /// from then [default: closed loop, an order follows each answer]
+    /// Open loop: orders per second, due at fixed times regardless of the server; latency counts from
+    /// the due time [default: closed loop, an order follows each answer]
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
     /// Length of each measured window, in seconds
@@ -54,10 +54,10 @@ pub(crate) struct OrdersArgs {
     #[arg(long, value_name = "CORE")]
     client_core: Option<usize>,
     /// Between the windows, measure fdatasync of 4 KiB in this directory, which should be on the
-    /// log's disk: latencies are then also told as so many syncs
+    /// log's disk: latencies are then also given in multiples of a sync
     #[arg(long, value_name = "DIR")]
     measure_sync: Option<PathBuf>,
-    /// Also write everything that was measured to this file
+    /// Also write all measurements to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -145,15 +145,15 @@ struct Round {
     number: usize,
     seen: OrderReport,
     host: HostUse,
-    /// CPU seconds a second by server thread, when the process is known.
+    /// CPU seconds per second by server thread, when the process is known.
     cores_by_thread: std::collections::BTreeMap<String, f64>,
-    /// Growth a second of the server's counters.
+    /// Growth per second of the server's counters.
     counters_per_second: std::collections::BTreeMap<String, f64>,
-    /// Requests to the exchange, of any kind, for each order that was sent there.
+    /// Requests of any kind to the exchange per submitted order.
     exchange_requests_per_order: Option<f64>,
-    /// Where an order's time goes, when the server tells.
+    /// Where an order's time goes, if the server reports it.
     shares: Option<Shares>,
-    /// What a sync takes, from before the window and after it.
+    /// Duration of a sync, measured before and after the window.
     sync: Option<SyncMicros>,
 }
 
@@ -200,7 +200,7 @@ fn measure(
     })
 }
 
-/// Requests to the exchange for each order that was sent there between two readings.
+/// Requests to the exchange per submitted order between two readings.
 fn requests(before: &Metrics, after: &Metrics) -> Option<f64> {
     let growth = |name: &str| {
         let name = format!("longbow_orders_{name}_total");
@@ -211,7 +211,7 @@ fn requests(before: &Metrics, after: &Metrics) -> Option<f64> {
     Some(kinds.iter().filter_map(|name| growth(name)).sum::<f64>() / orders)
 }
 
-/// Prints the medians of all windows, when there are several.
+/// Prints the medians of all windows, if there are several.
 fn print_medians(rounds: &[Round]) {
     let of = |value: &dyn Fn(&Round) -> Option<f64>| {
         median(rounds.iter().filter_map(value).collect()).unwrap_or(f64::NAN)
@@ -246,7 +246,7 @@ impl Round {
         self.seen.accepted as f64 / self.seen.seconds
     }
 
-    /// A latency as so many median syncs.
+    /// A latency in multiples of the median sync.
     fn in_syncs(&self, quantile: f64) -> Option<f64> {
         self.sync.map(|sync| self.millis(quantile) * 1_000.0 / sync.p50)
     }

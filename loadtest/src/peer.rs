@@ -1,9 +1,8 @@
-//! A server that this tool brings along and runs in a process of its own, so that its CPU time and
-//! its memory are its own. It ends with its standard input: nothing is left behind when the tool
-//! itself is killed.
+//! A server that is part of this tool and runs in a separate process, so that its CPU time and
+//! memory can be measured. It ends when its standard input does, so nothing is left behind if the
+//! tool is killed.
 //!
-//! It prints `listening on http://ADDRESS` and then answers every line of its input with one line
-//! of JSON.
+//! It prints `listening on http://ADDRESS` and then answers each input line with one line of JSON.
 
 use std::{
     io::{BufRead, Write},
@@ -27,7 +26,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Beginning of the line with the address.
 const LISTENING: &str = "listening on ";
 
-/// A peer that runs. Dropping it stops it.
+/// A running peer. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Peer {
     input: ChildStdin,
@@ -69,7 +68,7 @@ impl Peer {
         self.program.pid()
     }
 
-    /// Says one line and gives the answer.
+    /// Sends one line and returns the answer.
     ///
     /// # Errors
     /// [`Error::Answer`] with the end of the log when there is none.
@@ -85,8 +84,8 @@ impl Peer {
     }
 }
 
-/// The peer's own side: prints the address, then gives each line of the input to `answer` and
-/// prints what that returns. Returns at the end of the input.
+/// The peer's side: prints the address, then passes each input line to `answer` and prints the
+/// result. Returns at the end of the input.
 ///
 /// # Errors
 /// What `answer` returns.
@@ -95,7 +94,7 @@ pub(crate) fn serve_input(
     mut answer: impl FnMut(&str) -> Result<Value>,
 ) -> Result<()> {
     let mut output = std::io::stdout();
-    // A reader that has gone closes the input as well.
+    // If the reader is gone, the input is closed as well.
     let _ = writeln!(output, "{LISTENING}http://{address}").and_then(|()| output.flush());
     for line in std::io::stdin().lock().lines() {
         let line = line.context("reading the input")?;

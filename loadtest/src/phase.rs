@@ -1,4 +1,4 @@
-//! How the main thread tells a load thread when the measured window starts and ends.
+//! Control of a load thread by the main thread: when the measured window starts and ends.
 
 use std::{
     sync::{
@@ -14,20 +14,20 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Longest sleep between two looks at the interrupt flag.
+/// Longest sleep between two checks of the interrupt flag.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// What a load thread is to do.
+/// What a load thread does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Connect and run without counting.
     Warm,
-    /// Count what is seen.
+    /// Count.
     Measure,
-    /// The window is over: keep what was counted, and leave the connections open so that no side
-    /// sees the other one go.
+    /// The window is over: keep the counts, and leave the connections open so that neither side
+    /// notices an end.
     Counted,
-    /// Close everything and return what was counted.
+    /// Close everything and return the counts.
     Stop,
 }
 
@@ -37,11 +37,11 @@ pub(crate) struct Control {
     phase: AtomicU8,
     ready: AtomicUsize,
     counted: AtomicBool,
-    /// How often all connections are to be dropped and made again.
+    /// How often all connections have been told to reconnect.
     generation: AtomicUsize,
-    /// Whether the odd connections are not to be read.
+    /// Whether the odd connections are not read.
     stalled: AtomicBool,
-    /// The last generation of which every connection had a price, and the seconds until then.
+    /// The last generation in which every connection had a price, and the seconds until then.
     settled: Mutex<Option<(usize, f64)>>,
 }
 
@@ -52,7 +52,7 @@ impl Control {
         Arc::default()
     }
 
-    /// The phase to be in now.
+    /// The current phase.
     #[must_use]
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
@@ -95,13 +95,13 @@ impl Control {
         self.generation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// How often all connections are to have been made again.
+    /// The current generation of connections.
     #[must_use]
     pub(crate) fn generation(&self) -> usize {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Seconds from the drop of all connections until each of this generation had a price.
+    /// Seconds from the disconnect until each connection of this generation had a price.
     #[must_use]
     pub(crate) fn settled(&self, generation: usize) -> Option<f64> {
         let settled = *self.settled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +119,7 @@ impl Control {
         self.stalled.store(stalled, Ordering::Relaxed);
     }
 
-    /// Whether the odd connections are not to be read.
+    /// Whether the odd connections are not read.
     #[must_use]
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
@@ -132,7 +132,7 @@ impl Control {
     }
 }
 
-/// Ends a load thread however its owner leaves: on an early error the thread stops as well.
+/// Stops a load thread when dropped, also on an early error.
 #[derive(Debug)]
 pub(crate) struct StopOnDrop(pub Arc<Control>);
 
@@ -147,8 +147,8 @@ impl Drop for StopOnDrop {
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on SIGINT and SIGTERM set the flag instead of ending the process, so that what was
-    /// started is stopped.
+    /// From now on SIGINT and SIGTERM set the flag instead of ending the process, so that everything
+    /// started is also stopped.
     ///
     /// # Errors
     /// [`Error::Io`] when the handler cannot be installed.
@@ -168,7 +168,7 @@ impl Interrupt {
         Self(Arc::default())
     }
 
-    /// [`Error::Interrupted`] once Ctrl-C was pressed.
+    /// Fails once Ctrl-C was pressed.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
@@ -176,7 +176,7 @@ impl Interrupt {
         if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Sleeps, and wakes early for Ctrl-C.
+    /// Sleeps; Ctrl-C ends the sleep early.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
@@ -192,7 +192,7 @@ impl Interrupt {
         }
     }
 
-    /// Sleeps until `done` says so; `false` when that took more than `seconds`.
+    /// Sleeps until `done` returns `true`; returns `false` after `seconds`.
     ///
     /// # Errors
     /// [`Error::Interrupted`], or what `done` returns.

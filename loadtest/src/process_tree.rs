@@ -1,5 +1,5 @@
-//! CPU time of a process together with its children: a Postgres with one process for each
-//! connection, of which some end and others begin within a window.
+//! CPU time of a process and its children, such as Postgres with a process per connection, which may
+//! begin and end within a window.
 
 use std::{collections::BTreeMap, io};
 
@@ -18,7 +18,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 pub(crate) struct TreeCpu {
     /// Nanoseconds of the process and of each child that runs, by process id.
     running: BTreeMap<i32, u64>,
-    /// Nanoseconds of all children that have ended, each over its whole life.
+    /// Nanoseconds of all ended children, each over its whole life.
     ended: u64,
     at: Moment,
 }
@@ -35,7 +35,7 @@ impl TreeCpu {
         let children = children.map_err(io::Error::other).context("listing child processes")?;
         let mut running = BTreeMap::from([(pid, ProcessCpu::read(pid)?.nanos())]);
         for child in children.into_iter().filter_map(|child| i32::try_from(child).ok()) {
-            // One may have ended since; the next reading has it among those.
+            // A child that ends meanwhile is counted among the ended ones at the next reading.
             if let Ok(cpu) = ProcessCpu::read(child) {
                 running.insert(child, cpu.nanos());
             }
@@ -46,14 +46,14 @@ impl TreeCpu {
         Ok(Self { running, ended, at })
     }
 
-    /// CPU seconds a second since `earlier`.
+    /// CPU seconds per second since `earlier`.
     #[must_use]
     pub(crate) fn cores_since(&self, earlier: &Self) -> f64 {
         let mut nanos = self.ended.saturating_sub(earlier.ended);
         for (pid, now) in &self.running {
             nanos += now.saturating_sub(earlier.running.get(pid).copied().unwrap_or(0));
         }
-        // Who has ended since counts with its whole life: what it had used before was not now.
+        // An ended child counts with its whole life; subtract what it had used before.
         let gone = earlier.running.iter().filter(|(pid, _)| !self.running.contains_key(pid));
         let nanos = nanos.saturating_sub(gone.map(|(_, nanos)| nanos).sum());
         let wall_nanos = self.at.nanos_since(earlier.at);
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_time_of_a_busy_child_shows_while_it_runs_and_after_it() {
         const BUSY_NANOS: u64 = 50_000_000;
-        // The shell has one thread, as Postgres has; its child works until it is told to end.
+        // The shell has one thread, like Postgres; its child works until it is told to end.
         let script = "sh -c 'while :; do :; done' & echo $!; wait; read line";
         let mut shell = Command::new("sh")
             .args(["-c", script])

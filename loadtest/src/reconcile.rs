@@ -1,4 +1,4 @@
-//! Whether, after things have calmed down, the server's record and the exchange's are the same.
+//! Checks that the server's record and the exchange's agree once the load has ended.
 
 use std::collections::HashMap;
 
@@ -16,15 +16,14 @@ use crate::{
 const PAGE: usize = 500;
 /// Most pages of one user: 500,000 orders.
 const MAX_PAGES: usize = 1_000;
-/// How long the last order may take to be reconciled, in seconds. The engine calls an order failed
-/// that the exchange does not know 5 s after it was recorded and 1 s for clocks that differ, and
-/// looks every 2 s.
+/// How long the last order may take to be reconciled, in seconds. An order unknown to the exchange
+/// fails 5 s after it was recorded, plus 1 s for clock differences; the engine queries every 2 s.
 const CALM_SECONDS: f64 = 60.0;
-/// How long the two records may differ after that, in seconds: until the feed has caught up.
+/// How long the records may differ after that, in seconds: until the feed has caught up.
 const AGREE_SECONDS: f64 = 30.0;
-/// Time between two looks at whether the records agree, in seconds.
+/// Interval between checks of whether the records agree, in seconds.
 const LOOK_SECONDS: f64 = 0.25;
-/// How often the exchange is asked again when it does not answer.
+/// Most attempts while the exchange does not answer.
 const ATTEMPTS: usize = 50;
 
 /// Reads what the checks compare.
@@ -35,7 +34,7 @@ pub(crate) struct Checker<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// What was found while an exchange's orders were compared with ours.
+/// Progress of the comparison with the exchange's orders.
 #[derive(Debug, Default)]
 pub(crate) struct ExchangeProgress {
     /// Where the next look begins.
@@ -45,8 +44,8 @@ pub(crate) struct ExchangeProgress {
 }
 
 impl Checker<'_> {
-    /// Reads a user's orders, newest first, back to `until` (exclusive). How many of them wait for
-    /// the exchange, and all of them.
+    /// Reads a user's orders, newest first, back to `until` (exclusive). Returns how many of them wait
+    /// for the exchange, and the orders.
     ///
     /// # Errors
     /// The server does not answer.
@@ -79,8 +78,7 @@ impl Checker<'_> {
         page.ok_or_else(|| no_answer("GET /orders"))
     }
 
-    /// Looks through the exchange's new orders: each is one of ours, as we recorded it, and the
-    /// only one of its kind.
+    /// Checks the exchange's new orders: each is one of ours, as recorded, and placed once.
     ///
     /// # Errors
     /// The exchange does not answer.
@@ -121,8 +119,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Ends the exchange's faults, waits until no order waits for it any more, and compares every
-    /// order with its record. Gives the settings to go back to.
+    /// Ends the exchange's faults, waits until no order waits for it, and compares every order with
+    /// its record.
     ///
     /// # Errors
     /// A side does not answer.
@@ -155,7 +153,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Tells the exchange what to do wrong.
+    /// Sets the exchange's faults.
     ///
     /// # Errors
     /// It does not take that.
@@ -175,7 +173,7 @@ impl Checker<'_> {
             let page: Page = answer
                 .read()
                 .map_err(|answer| Error::Answer { what: "GET /orders".to_owned(), answer })?;
-            // A page may be short and go on: its filter looks at a bounded number of orders.
+            // A short page may not be the last: the filter scans a bounded number of orders.
             waiting += page.orders.len() as u64 + u64::from(page.next_cursor.is_some());
         }
         Ok(waiting)
@@ -193,7 +191,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Every order whose record here is not what the exchange says.
+    /// Every order whose record differs from the exchange's.
     fn differences(&self) -> Result<Vec<(Name, String)>> {
         let mut differences = Vec::new();
         for user in 0..self.users.len() {
@@ -218,7 +216,7 @@ impl Checker<'_> {
             if let Some(answer) = ask(&self.exchange) {
                 return Ok(answer);
             }
-            // Its faults may befall this request, too.
+            // Faults may hit this request, too.
             self.interrupt.sleep(0.02)?;
         }
         Err(no_answer("the exchange"))
@@ -233,7 +231,7 @@ fn waits(order: &Order) -> bool {
     matches!(order.status.as_str(), "pending" | "pending_cancel")
 }
 
-/// Whether our record of a reconciled order is what the exchange has.
+/// Whether our record of a reconciled order equals the exchange's.
 fn agree(order: &Order, record: &ExchangeRecord) -> bool {
     if record.client_order_id != order.order_id {
         return false;
@@ -242,7 +240,7 @@ fn agree(order: &Order, record: &ExchangeRecord) -> bool {
         ("open", "submitted") => order.filled_shares == 0,
         ("open", "partially_filled") => order.filled_shares > 0,
         ("filled", "filled") | ("cancelled" | "expired", "cancelled") => true,
-        // Accepted too late, and taken back.
+        // Accepted too late, then cancelled.
         ("unknown" | "rejected" | "cancelled", "failed") => true,
         _ => false,
     };

@@ -1,4 +1,4 @@
-//! What was measured, as a table for people and as JSON.
+//! Reports measurements as a table and as JSON.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -11,14 +11,14 @@ use crate::{
     error::{Context, Result},
 };
 
-/// Share of refused sends above which the client, not the sender, sets the pace.
+/// Share of refused sends above which the client is the bottleneck, not the sender.
 const CLIENT_LIMITED: f64 = 0.01;
-/// Share of a core above which the client thread has nothing left.
+/// Share of a core above which the client thread is saturated.
 const CLIENT_BUSY: f64 = 0.95;
-/// Share of its core that a loop without any pause gets when nobody else is on it.
+/// Share of its core that a busy loop gets when it has the core to itself.
 const BARE_ALONE: f64 = 0.9;
 
-/// What a whole run was made under.
+/// The setting of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
     /// CPU model, cores, kernel.
@@ -35,9 +35,9 @@ pub(crate) struct Setting {
     pub client_spins: bool,
     /// Core of the bare loop.
     pub server_core: usize,
-    /// Core that the server's shard is pinned to, when it is pinned to one.
+    /// Core that the server's shard is pinned to, if any.
     pub server_pinned: Option<usize>,
-    /// Playing speed of the tape, when known.
+    /// Replay speed of the tape, when known.
     pub speed: Option<f64>,
 }
 
@@ -48,23 +48,23 @@ pub(crate) struct Round {
     pub side: &'static str,
     /// Number of the pair, from 1.
     pub number: usize,
-    /// Successful sends a second.
+    /// Successful sends per second.
     pub sends_per_second: Option<f64>,
-    /// Whether the sender counted them itself; otherwise they are the frames that arrived.
+    /// Whether the sender counted them; otherwise they are the frames that arrived.
     pub sends_counted: bool,
-    /// Price frames that arrived, a second.
+    /// Price frames that arrived per second.
     pub prices_per_second: f64,
-    /// CPU seconds a second of the sending threads.
+    /// CPU seconds per second of the sending threads.
     pub sender_cores: Option<f64>,
-    /// CPU seconds a second of the whole server process.
+    /// CPU seconds per second of the whole server process.
     pub process_cores: Option<f64>,
-    /// CPU seconds a second of the server process while the bare loop ran.
+    /// CPU seconds per second of the server process while the bare loop ran.
     pub idle_server_cores: Option<f64>,
-    /// Share of the bare loop's sends that the kernel refused.
+    /// Share of the bare loop's sends that would have blocked.
     pub would_block: Option<f64>,
     /// Bytes of a frame of the bare loop.
     pub frame_bytes: Option<usize>,
-    /// CPU seconds a second of each server thread.
+    /// CPU seconds per second of each server thread.
     pub cores_by_thread: BTreeMap<String, f64>,
     /// Growth of the server's counters.
     pub counters: BTreeMap<String, f64>,
@@ -75,12 +75,12 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// CPU microseconds of the sending threads for each send.
+    /// CPU microseconds of the sending threads per send.
     fn sender_micros(&self) -> Option<f64> {
         Some(self.sender_cores? / self.sends_per_second? * 1e6)
     }
 
-    /// CPU microseconds of the whole server process for each send.
+    /// CPU microseconds of the whole server process per send.
     fn process_micros(&self) -> Option<f64> {
         Some(self.process_cores? / self.sends_per_second? * 1e6)
     }
@@ -222,22 +222,22 @@ fn number(value: Option<f64>, decimals: usize) -> String {
 pub(crate) struct Medians {
     /// Successful sends a second.
     pub sends_per_second: Option<f64>,
-    /// CPU microseconds of the sending threads for each send.
+    /// CPU microseconds of the sending threads per send.
     pub sender_micros: Option<f64>,
-    /// CPU microseconds of the whole server process for each send.
+    /// CPU microseconds of the whole server process per send.
     pub process_micros: Option<f64>,
-    /// Age of a price when it was read: the median,
+    /// Age of a price when it was read: the median.
     pub age_p50_millis: Option<f64>,
-    /// the 99th percentile,
+    /// The 99th percentile.
     pub age_p99_millis: Option<f64>,
-    /// the oldest.
+    /// The maximum.
     pub age_max_millis: Option<f64>,
-    /// Share of the time that the hypervisor took away.
+    /// Share of the time stolen by the hypervisor.
     pub steal: Option<f64>,
 }
 
 impl Medians {
-    /// Of the rounds of one side.
+    /// The medians of one side's rounds.
     #[must_use]
     pub(crate) fn of(rounds: &[Round], side: &str) -> Self {
         let own: Vec<&Round> = rounds.iter().filter(|round| round.side == side).collect();
@@ -258,7 +258,7 @@ impl Medians {
         }
     }
 
-    /// For programs.
+    /// As JSON.
     #[must_use]
     pub(crate) fn to_json(&self) -> Value {
         json!({
@@ -273,19 +273,19 @@ impl Medians {
     }
 }
 
-/// The server's cost against the bare loop's: the median over the pairs of each pair's ratio.
+/// The server's cost relative to the bare loop's: the median of the ratios of all pairs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ratios {
     /// CPU time of the sending threads for each send.
     pub sender: Option<f64>,
-    /// CPU time of the whole process for each send.
+    /// CPU time of the whole process per send.
     pub process: Option<f64>,
-    /// Sends a second.
+    /// Sends per second.
     pub sends: Option<f64>,
 }
 
 impl Ratios {
-    /// Of the rounds of both sides.
+    /// The ratios of both sides' rounds.
     #[must_use]
     pub(crate) fn of(rounds: &[Round]) -> Self {
         let of = |server_figure: fn(&Round) -> Option<f64>,
@@ -397,7 +397,7 @@ fn print_warnings(setting: &Setting, rounds: &[Round]) {
     of(&|round| round.seen.out_of_order > 0, "a stream got an older price after a newer one");
 }
 
-/// Writes everything to a file.
+/// Writes everything to a file as JSON.
 ///
 /// # Errors
 /// [`crate::error::Error::Io`] when it cannot be written.

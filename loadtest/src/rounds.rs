@@ -1,5 +1,5 @@
-//! Rounds of load, each with a check of everything that was seen: the body of `crash-loop` and of
-//! `linearize`.
+//! Rounds of load, each followed by a check of everything that clients saw: the body of `crash-loop`
+//! and `linearize`.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -18,71 +18,71 @@ use crate::{
     workload::{Mix, Workload, WorkloadOptions},
 };
 
-/// Rounds between two lines that say how far it has come.
+/// Rounds between progress lines.
 const ROUNDS_PER_LINE: u64 = 10;
-/// How many rounds back the check after each round reads orders again; the others are read when
-/// things have calmed down.
+/// How many rounds back the check after each round rereads orders; older ones are read at each
+/// reconciliation.
 const ROUNDS_READ_AGAIN: usize = 2;
 /// Longest load of a round before the kill, in milliseconds.
 const MAX_LOAD_MILLIS: u64 = 1_200;
-/// Longest time from a start of the server to a kill that is to hit its recovery, in milliseconds.
-/// A start takes some 100 ms.
+/// Longest time from a start of the server to a kill during its recovery, in milliseconds. A start
+/// takes some 100 ms.
 const MAX_START_MILLIS: u64 = 150;
-/// Longest time from a start that has come to its end to a second kill, in milliseconds.
+/// Longest time from a completed start to a second kill, in milliseconds.
 const MAX_SECOND_KILL_MILLIS: u64 = 30;
 /// How long a round without a kill may take, in seconds.
 const QUIET_ROUND_SECONDS: f64 = 60.0;
 
-/// Flags that both tests have.
+/// Flags of both tests.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RoundArgs {
     /// The longbow binary to test; it is started as exchange and as server, on loopback, and stopped
     #[arg(long, value_name = "PATH")]
     spawn: PathBuf,
-    /// What everything is drawn from: clients, kills, faults [default: drawn]
+    /// Random seed of clients, kills and faults [default: random]
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
     /// Clients, each with one request at a time
     #[arg(long, default_value_t = 12, value_name = "COUNT")]
     clients: usize,
-    /// Users; clients take them in turn
+    /// Users; clients use them in turn
     #[arg(long, default_value_t = 4, value_name = "COUNT")]
     users: usize,
-    /// Playing speed of the tape
+    /// Replay speed of the tape
     #[arg(long, default_value_t = 20.0, value_name = "FACTOR")]
     speed: f64,
-    /// Changes what the exchange does wrong, as longbow exchange --fault takes it, such as
-    /// orders.bust=0,feed.skip=0.01; what is not named stays at this test's own setting
+    /// Changes the exchange's faults, in the format of longbow exchange --fault, such as
+    /// orders.bust=0,feed.skip=0.01; other faults keep this test's settings
     #[arg(long, default_value = "", value_name = "KIND=VALUE,...")]
     fault: String,
-    /// Let the exchange do nothing wrong but what --fault says
+    /// No faults of the exchange except those of --fault
     #[arg(long)]
     no_faults: bool,
-    /// Directory for data and logs, kept afterwards [default: a temporary one, kept only if
-    /// something was wrong]
+    /// Directory for data and logs, kept afterwards [default: a temporary one, kept only after a
+    /// violation]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// A further argument of longbow serve (repeatable)
+    /// An extra argument for longbow serve (repeatable)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     serve_arg: Vec<String>,
 }
 
-/// What the rounds are like.
+/// The plan of the rounds.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Number of rounds.
     pub rounds: u64,
-    /// Most requests of a client in a round.
+    /// Most requests per client and round.
     pub requests: usize,
     /// What clients do.
     pub mix: Mix,
     /// Whether the server is killed in each round.
     pub kills: bool,
-    /// Of so many rounds, the exchange is killed as well in one; 0: in none.
+    /// The exchange is also killed once in this many rounds; 0 for never.
     pub rounds_per_exchange_kill: u64,
     /// Rounds between two comparisons with the exchange's record.
     pub rounds_per_reconciliation: u64,
-    /// Faults when no others are asked for.
+    /// Default faults.
     pub faults: &'static str,
 }
 
@@ -94,7 +94,7 @@ struct Tally {
     kills_during_start: u64,
     second_kills: u64,
     exchange_kills: u64,
-    /// Orders that waited for the exchange when a server had recovered.
+    /// Orders that waited for the exchange after a recovery.
     recovered_waiting: u64,
     reconciliations: u64,
     faults: BTreeMap<String, u64>,
@@ -197,8 +197,8 @@ impl<'a> Rounds<'a> {
         for number in 1..=self.plan.rounds {
             self.set_faults(number)?;
             self.cluster.wait_until_ready(self.interrupt)?;
-            // With kills, the same hot orders stay for two rounds: what comes after a kill must
-            // agree with what was before it.
+            // With kills, the same hot orders stay for two rounds: what is seen after a kill must
+            // agree with what was seen before it.
             let wave = if self.plan.kills { number / 2 } else { number };
             self.workload.open(number, wave, &self.cluster.url);
             if self.plan.kills {
@@ -223,7 +223,7 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// Load for a while, then the kill, then starts, of which some are killed again.
+    /// Applies load for a while, kills the server, and restarts it, sometimes killing it again.
     fn kill_and_recover(&mut self, number: u64) -> Result<()> {
         let load = self.random.random_range(20..=MAX_LOAD_MILLIS);
         self.interrupt.sleep(millis(load))?;
@@ -279,7 +279,7 @@ impl<'a> Rounds<'a> {
         self.workload.close()
     }
 
-    /// Reads the newer orders of every user and checks all that was seen.
+    /// Reads the newer orders of every user and checks everything seen.
     fn verify(&mut self) -> Result<()> {
         let users = self.cluster.tokens.len();
         let checker = checker(&self.cluster, &self.histories, self.interrupt);
@@ -308,14 +308,14 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// Faults of this round: drawn anew, so that no round repeats another.
+    /// Sets the faults of this round, with a new seed.
     fn set_faults(&mut self, number: u64) -> Result<()> {
         self.faults.insert("seed".to_owned(), self.seed.wrapping_add(number).into());
         let settings = Value::Object(self.faults.clone());
         checker(&self.cluster, &self.histories, self.interrupt).set_faults(&settings)
     }
 
-    /// Adds up what the running exchange has done wrong, before its counts are gone.
+    /// Adds up the exchange's fault counts before it ends.
     fn note_faults(&mut self) {
         let Some(report) = self.cluster.exchange().faults() else { return };
         for (group, kinds) in report.done {

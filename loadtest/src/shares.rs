@@ -1,13 +1,13 @@
-//! Where an order's time goes: the server's stages as shares of what the client waited on average.
+//! Where an order's time goes: the server's stages as shares of the client's mean latency.
 
 use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
 
-/// The server's histograms: one series a stage, and the whole of the same orders.
+/// The server's histograms: one series per stage, and the total of the same orders.
 const STAGES: &str = "longbow_orders_stage_seconds";
 const WHOLE: &str = "longbow_orders_whole_seconds";
-/// In the order in which an order passes them.
+/// The stages, in order.
 const NAMES: [&str; 7] =
     ["shard", "queue", "decide", "first_commit", "gather", "exchange", "second_commit"];
 
@@ -16,8 +16,8 @@ const NAMES: [&str; 7] =
 pub(crate) struct Shares(Vec<(&'static str, f64)>);
 
 impl Shares {
-    /// The stages between two readings of the metrics; `None` when no order was followed or the
-    /// server does not tell. `client_millis` is what the client waited on average.
+    /// The stages between two readings of the metrics; `None` if no order was sampled or the server
+    /// does not report stages. `client_millis` is the client's mean latency.
     #[must_use]
     pub(crate) fn between(before: &Metrics, after: &Metrics, client_millis: f64) -> Option<Self> {
         let mean = |name: &str, labels: &str| {
@@ -34,7 +34,7 @@ impl Shares {
         }
         let whole = mean(WHOLE, "")?;
         let told: f64 = stages.iter().map(|(_, millis)| millis).sum();
-        // The way back to the shard; then hyper, the kernel and the client's own queue.
+        // Back to the shard, then hyper, the kernel and the client's own queue.
         stages.push(("reply", (whole - told).max(0.0)));
         stages.push(("outside", (client_millis - whole.max(told)).max(0.0)));
         Some(Self(stages))

@@ -1,5 +1,5 @@
-//! Starts the simulated exchange and the server for one load test and stops them again, whatever
-//! way the test ends.
+//! Starts the simulated exchange and the server for a load test, and stops them however the test
+//! ends.
 
 use std::{
     fs::{self, OpenOptions},
@@ -22,13 +22,13 @@ use crate::{
     phase::Interrupt,
 };
 
-/// How long a program may take until it prints its address. The first start unpacks the tape.
+/// How long a program may take to print its address. The first start unpacks the tape.
 const START_SECONDS: u64 = 60;
-/// How long the server may take until it is ready for traffic.
+/// How long the server may take to become ready.
 const READY_SECONDS: f64 = 60.0;
 /// How long a program may take to stop by itself.
 const STOP_SECONDS: f64 = 10.0;
-/// Lines of output that may wait to be looked at during the start.
+/// Lines of output buffered during the start.
 const PENDING_LINES: usize = 10_000;
 /// Bytes of a log that an error message shows.
 const LOG_EXCERPT_BYTES: usize = 2_000;
@@ -38,17 +38,17 @@ const LOG_EXCERPT_BYTES: usize = 2_000;
 pub(crate) struct SpawnOptions {
     /// The `longbow` binary.
     pub program: PathBuf,
-    /// Where data and logs go; a temporary directory that is removed at the end when not given.
+    /// Where data and logs go; by default a temporary directory, removed at the end.
     pub directory: Option<PathBuf>,
-    /// Playing speed of the tape.
+    /// Replay speed of the tape.
     pub speed: f64,
     /// Shards of the server.
     pub shards: usize,
-    /// Number of users to make tokens for.
+    /// Number of users to create tokens for.
     pub users: usize,
-    /// Further arguments of `longbow exchange`.
+    /// Extra arguments for `longbow exchange`.
     pub exchange_arguments: Vec<String>,
-    /// Further arguments of `longbow serve`.
+    /// Extra arguments for `longbow serve`.
     pub serve_arguments: Vec<String>,
 }
 
@@ -61,9 +61,9 @@ pub(crate) struct Spawned {
     pub url: String,
     /// Address of the admin listener, `http://host:port`.
     pub admin: String,
-    /// One token for each user.
+    /// One token per user.
     pub tokens: Vec<String>,
-    // Dropped last: the programs write into it until they have stopped.
+    // Dropped last: the programs write to it until they have stopped.
     _directory: Directory,
 }
 
@@ -102,7 +102,7 @@ impl Spawned {
     }
 }
 
-/// Starts `longbow exchange` of the program with its log in the directory; gives its address,
+/// Starts `longbow exchange` with its log in the directory; returns its address,
 /// `http://host:port`.
 ///
 /// # Errors
@@ -123,8 +123,8 @@ pub(crate) fn start_exchange(
     Ok((exchange, addresses.into_iter().next().unwrap_or_default()))
 }
 
-/// Starts `longbow serve` of the program with its log in the directory, and waits until it is
-/// ready; gives the addresses of its two listeners, `http://host:port`.
+/// Starts `longbow serve` with its log in the directory and waits until it is ready; returns the
+/// addresses of its two listeners, `http://host:port`.
 ///
 /// # Errors
 /// As [`Program::start`] and [`wait_until_ready`].
@@ -150,7 +150,7 @@ pub(crate) fn start_server(
     Ok((server, url, admin))
 }
 
-/// Waits until the server with this admin listener takes traffic.
+/// Waits until the server with this admin listener is ready.
 ///
 /// # Errors
 /// [`Error::Timeout`] with the end of its log.
@@ -175,7 +175,7 @@ pub(crate) fn token(program: &Path, data: &Path, user: usize) -> Result<String> 
     token_by("--data-dir", program, data, user)
 }
 
-/// A token by the key in a file.
+/// A token signed with the key in a file.
 ///
 /// # Errors
 /// As [`token`].
@@ -203,7 +203,7 @@ fn token_by(flag: &str, program: &Path, place: &Path, user: usize) -> Result<Str
     }
 }
 
-/// A port that was free a moment ago, for programs that cannot tell which one they took.
+/// An address with a free port, for programs that cannot report the port they chose.
 ///
 /// # Errors
 /// [`Error::Io`] when there is none.
@@ -239,8 +239,8 @@ impl Program {
         Ok((program, addresses))
     }
 
-    /// Starts the program and gives the lines that it will print. Its log goes on where an earlier
-    /// program of the name left it.
+    /// Starts the program and returns the lines that it will print. Its log is appended to that of an
+    /// earlier program with the same name.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be started.
@@ -253,7 +253,7 @@ impl Program {
         Self::spawn_with_input(command, name, directory)
     }
 
-    /// [`Self::spawn`] with the standard input that the command has.
+    /// Like [`Self::spawn`], with the command's standard input.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be started.
@@ -266,7 +266,7 @@ impl Program {
         let log_file = OpenOptions::new().create(true).append(true).open(&log);
         let mut log_file = log_file.context("opening a log file")?;
         let errors = log_file.try_clone().context("making a log file")?;
-        // Its own process group: Ctrl-C reaches this program alone, which then stops it in order.
+        // A process group of its own: Ctrl-C reaches only this tool, which then stops the program.
         command.stdout(Stdio::piped()).stderr(errors).process_group(0);
         let mut child = command.spawn().context(&format!("starting {name}"))?;
         let output = child.stdout.take();
@@ -275,10 +275,10 @@ impl Program {
         let (lines, printed) = mpsc::sync_channel(PENDING_LINES);
         let drain = move || {
             let Some(output) = output else { return };
-            // Everything goes on into the log, so that the program never waits for a full pipe.
+            // Everything is copied to the log, so that the program never blocks on a full pipe.
             for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
                 let _ = writeln!(log_file, "{line}");
-                // Nobody listens any more once the addresses are known.
+                // Once the addresses are known, nobody receives.
                 let _ = lines.try_send(line);
             }
         };
@@ -286,7 +286,7 @@ impl Program {
         Ok((program, printed))
     }
 
-    /// Ends it as a power cut would: nothing is flushed, nobody is told.
+    /// Kills it with SIGKILL.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be killed.
@@ -358,7 +358,7 @@ impl Program {
     }
 }
 
-/// Takes the address of a line that starts as one of the wanted ones.
+/// Stores the address of a line that has one of the wanted beginnings.
 fn note_address(line: &str, wanted: &[&'static str], found: &mut [Option<String>]) {
     for (beginning, slot) in wanted.iter().zip(found) {
         if let Some(rest) = line.trim().strip_prefix(beginning)
@@ -371,7 +371,7 @@ fn note_address(line: &str, wanted: &[&'static str], found: &mut [Option<String>
 }
 
 impl Drop for Program {
-    /// Asks it to stop, and after a while makes it.
+    /// Terminates it, and kills it after a while.
     fn drop(&mut self) {
         if self.has_ended() {
             return;
@@ -392,7 +392,7 @@ impl Drop for Program {
     }
 }
 
-/// A directory that is removed at the end when it was made for the test.
+/// A directory, removed at the end if this test created it.
 #[derive(Debug)]
 pub(crate) struct Directory {
     /// Its path.
@@ -401,7 +401,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// The given one, or a temporary one.
+    /// The given directory, or a temporary one.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
@@ -414,7 +414,7 @@ impl Directory {
         Ok(Self { path, temporary })
     }
 
-    /// A temporary one of this process whose name tells what it is for.
+    /// A temporary directory of this process, named after its purpose.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
@@ -425,14 +425,14 @@ impl Directory {
         Ok(Self { path, temporary: true })
     }
 
-    /// A new one of this process inside of another, which is made where it is missing.
+    /// A new directory of this process inside another one, which is created if missing.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
     pub(crate) fn inside(parent: &Path, what: &str) -> Result<Self> {
         let path = parent.join(format!("{what}-{}", std::process::id()));
         fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
-        // Other users and other working directories find it as well.
+        // Valid for other users and working directories.
         let path = path.canonicalize().context(&format!("finding {}", path.display()))?;
         Ok(Self { path, temporary: true })
     }
@@ -455,7 +455,7 @@ impl Drop for Directory {
 mod tests {
     use super::*;
 
-    /// A program of the shell in place of `longbow`.
+    /// A shell script in place of `longbow`.
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]);

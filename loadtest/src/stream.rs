@@ -1,5 +1,5 @@
-//! `loadtest stream`: N price streams on one server, and N sockets of a bare `send()` loop, in
-//! turn and in one run, both read by the same client thread.
+//! `loadtest stream`: N price streams of one server and N sockets of a bare `send()` loop, in turns
+//! within one run, both read by the same client thread.
 
 use std::path::PathBuf;
 
@@ -20,18 +20,18 @@ use crate::{
 pub(crate) const BUSIEST_SYMBOL: &str = "SPY";
 /// Counter of the server's successful sends on streams.
 const SENDS: &str = "longbow_stream_sends_total";
-/// Beginning of the names of the threads that send.
+/// Name prefix of the sending threads.
 const SENDER_THREADS: &str = "shard-";
-/// Prints a second of the hot symbol when the exchange is started here: their 12-17 % of changes
-/// are an order of magnitude more than 1,000 clients can be sent.
+/// Prints per second of the hot symbol if this test starts the exchange: the 12-17 % of them that
+/// change the price are an order of magnitude more than 1,000 clients can be sent.
 const DEFAULT_PRINT_RATE: f64 = 20_000.0;
-/// Descriptors of this program that are no stream.
+/// Descriptors of this process that are not streams.
 const SPARE_DESCRIPTORS: usize = 64;
-/// Pause between rounds, in which the other side notices the closed connections.
+/// Pause between rounds, so that the other side notices the closed connections.
 const SETTLE_SECONDS: f64 = 0.7;
-/// How long closing a window may take: far more than one sweep over all sockets.
+/// How long closing a window may take: much longer than one sweep over all sockets.
 const COUNT_SECONDS: f64 = 5.0;
-/// How long connecting may take: a fixed part, and one for each connection.
+/// How long connecting may take: a fixed part, and a part per connection.
 const CONNECT_SECONDS: (f64, f64) = (20.0, 0.005);
 
 /// Flags of `loadtest stream`.
@@ -60,10 +60,10 @@ pub(crate) struct StreamArgs {
     /// Core of the client thread [default: the last one]
     #[arg(long, value_name = "CORE")]
     client_core: Option<usize>,
-    /// The client thread never sleeps, so that no send has to wake it; takes its whole core
+    /// Never let the client thread sleep, so that no send has to wake it; it uses its whole core
     #[arg(long)]
     client_spin: bool,
-    /// Core of the bare loop [default: the one that the server's shard is pinned to, else 0]
+    /// Core of the bare loop [default: that of the server's shard, else 0]
     #[arg(long, value_name = "CORE")]
     server_core: Option<usize>,
     /// SO_SNDBUF of the bare loop's sockets, in KiB
@@ -72,7 +72,7 @@ pub(crate) struct StreamArgs {
     /// TCP_NOTSENT_LOWAT of the bare loop's sockets, in bytes
     #[arg(long, default_value_t = 4096, value_name = "BYTES")]
     notsent_lowat: u32,
-    /// Also write everything that was measured to this file
+    /// Also write all measurements to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -120,7 +120,7 @@ pub(crate) fn measure(
     };
     let server_core = arguments.server_core.or(pinned).unwrap_or(0);
     let client_core = arguments.client_core.unwrap_or(cpu::core_count().saturating_sub(1));
-    // The sender has its core for itself: server and bare loop alike.
+    // Server and bare loop alike have the sending core to themselves.
     if let Some(target) = target.as_ref().filter(|_| pinned.is_some_and(|core| core != client_core))
     {
         target.place_all_but(SENDER_THREADS, client_core)?;
@@ -164,7 +164,7 @@ pub(crate) fn measure(
 }
 
 impl StreamArgs {
-    /// Streams of one symbol on a server that is started for the test.
+    /// Streams of one symbol on a server that the test starts.
     #[must_use]
     pub(crate) fn of_one_symbol(
         target: TargetArgs,
@@ -199,7 +199,7 @@ impl StreamArgs {
         if self.rounds == 0 {
             return refuse("rounds", "0".to_owned(), "at least 1");
         }
-        // Servers and the bare loop have the other ends, in processes of their own.
+        // The other ends are in the separate processes of the server and the bare loop.
         let most = cpu::raise_descriptor_limit().saturating_sub(SPARE_DESCRIPTORS);
         if self.clients == 0 || self.clients > most {
             let allowed = format!("1 to {most} with this limit of open files");
@@ -219,7 +219,7 @@ struct StreamTest<'a> {
     interrupt: &'a Interrupt,
 }
 
-/// What is read beside a window.
+/// Readings around a window.
 struct Beside {
     host: HostUse,
     server: Option<CpuUse>,
@@ -240,7 +240,7 @@ impl StreamTest<'_> {
             round.sends_per_second = round.counters.get(SENDS).map(|sends| sends / seconds);
         }
         round.sends_counted = round.sends_per_second.is_some();
-        // Without the counter: a send carries at least one of the frames that arrived.
+        // Without the counter, assume one frame per send.
         round.sends_per_second.get_or_insert(round.prices_per_second);
         if let Some(used) = beside.server {
             round.sender_cores = Some(used.cores(|name| name.starts_with(SENDER_THREADS)));
@@ -314,8 +314,8 @@ impl StreamTest<'_> {
         self.interrupt.sleep(self.arguments.warm_up)
     }
 
-    /// Measures one window. The counters are read outside of the CPU readings and rates are taken
-    /// from each reading's own time, so that their small distance does not matter.
+    /// Measures one window. The counters are read outside the CPU readings, and each rate uses the
+    /// time of its own reading.
     fn window(&self, control: &Control, mut bare: Option<&mut BareProcess>) -> Result<Beside> {
         let is_bare = bare.is_some();
         let scrape = || match &self.target {
@@ -335,7 +335,7 @@ impl StreamTest<'_> {
             bare.end_window()?;
         }
         control.set(Phase::Counted);
-        // A thread that has died never answers; its join tells why.
+        // A dead thread never answers; its join returns the error.
         self.interrupt.wait_until(COUNT_SECONDS, || Ok(control.has_counted()))?;
         control.set(Phase::Stop);
         Ok(Beside {

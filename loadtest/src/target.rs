@@ -1,4 +1,4 @@
-//! What is tested: a server that runs already, or one that is started for the test.
+//! The server under test: a running one, or one that the test starts.
 
 use std::{fs, net::SocketAddr, net::ToSocketAddrs, path::PathBuf};
 
@@ -9,11 +9,11 @@ use crate::{
     spawn::{SpawnOptions, Spawned},
 };
 
-/// Prints a second of the tape's busiest symbol at speed 1: about 440,000 SPY prints in a session
+/// Prints per second of the tape's busiest symbol at speed 1: about 440,000 SPY prints in a session
 /// of 23,400 s.
 const PRINTS_PER_SECOND_AT_SPEED_ONE: f64 = 440_000.0 / 23_400.0;
 
-/// Flags that say what is tested.
+/// Flags that select the server under test.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TargetArgs {
     /// Start this longbow binary (exchange and server) for the test and stop it afterwards
@@ -31,19 +31,19 @@ pub(crate) struct TargetArgs {
     /// Bearer token
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// File with one bearer token a line; connections take them in turn
+    /// File with one bearer token per line; connections use them in turn
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// With --spawn: number of users to make tokens for; connections take them in turn
+    /// With --spawn: number of users to create tokens for; connections use them in turn
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     users: usize,
     /// With --spawn: shards of the server
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     shards: usize,
-    /// With --spawn: playing speed of the tape; default: what --print-rate needs
+    /// With --spawn: replay speed of the tape; default: what --print-rate needs
     #[arg(long, value_name = "FACTOR")]
     speed: Option<f64>,
-    /// With --spawn: about this many prints a second of the busiest symbol (SPY) [default: 20000
+    /// With --spawn: about this many prints per second of the busiest symbol (SPY) [default: 20000
     /// for streams, 19 for orders]. Only 12-17 % of them change the price
     #[arg(long, value_name = "PER_SECOND")]
     print_rate: Option<f64>,
@@ -59,8 +59,7 @@ pub(crate) struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// A server and an exchange to start, with about this many prints a second of the busiest
-    /// symbol.
+    /// Starts a server and an exchange with about this many prints per second of the busiest symbol.
     #[must_use]
     pub(crate) fn to_spawn(
         program: PathBuf,
@@ -87,7 +86,7 @@ impl TargetArgs {
     }
 }
 
-/// A server that can be tested. Dropping it stops what was started.
+/// The server under test. Dropping it stops what was started.
 #[derive(Debug)]
 pub(crate) struct Target {
     /// Address of the client listener.
@@ -100,7 +99,7 @@ pub(crate) struct Target {
     pub pid: Option<i32>,
     /// Bearer tokens, at least one.
     pub tokens: Vec<String>,
-    /// Playing speed of the tape, when the exchange was started here.
+    /// Replay speed of the tape, when the exchange was started here.
     pub speed: Option<f64>,
     spawned: Option<Spawned>,
 }
@@ -161,8 +160,8 @@ impl Target {
         Ok(Self { address, authority, admin, pid, tokens, speed: None, spawned: None })
     }
 
-    /// Puts everything that was started here, but for the threads whose name starts with `prefix`,
-    /// on one core.
+    /// Pins everything that was started here to one core, except the threads whose name starts with
+    /// `prefix`.
     ///
     /// # Errors
     /// [`Error::Io`] when a process is gone.

@@ -1,5 +1,5 @@
-//! Clients that create, cancel, read and list orders at once, each one request at a time, for as
-//! long as there is a server.
+//! Concurrent clients that create, cancel, read and list orders, one request at a time each, while
+//! there is a server.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -15,9 +15,9 @@ use crate::{
     record::Histories,
 };
 
-/// Orders of a page that a client asks for.
+/// Page size of client lists.
 const PAGE: usize = 50;
-/// How long clients may take to come to a stop: an answer's timeout and more.
+/// How long clients may take to stop: more than the answer timeout.
 const PARK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What clients do.
@@ -27,7 +27,7 @@ pub(crate) enum Mix {
     Broad,
     /// Few orders, each touched by everybody.
     Hot {
-        /// Orders of each user in one epoch.
+        /// Orders per user and epoch.
         keys: usize,
     },
 }
@@ -37,13 +37,13 @@ pub(crate) enum Mix {
 pub(crate) struct WorkloadOptions {
     /// Number of clients; they take the users in turn.
     pub clients: usize,
-    /// One token for each user.
+    /// One token per user.
     pub tokens: Vec<String>,
-    /// Most requests of a client in one epoch.
+    /// Most requests per client and epoch.
     pub requests: usize,
     /// What they do.
     pub mix: Mix,
-    /// What all is drawn from.
+    /// Random seed.
     pub seed: u64,
 }
 
@@ -54,12 +54,12 @@ pub(crate) struct Workload {
     clients: Vec<JoinHandle<()>>,
 }
 
-/// Where a server is, for how long it is there.
+/// A period with a server at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Epoch {
-    /// Rises by one with each epoch.
+    /// Increases by one per epoch.
     number: u64,
-    /// Which orders are the hot ones: the same over several epochs where a kill comes in between.
+    /// Identifies the hot orders, which can span several epochs with a kill in between.
     wave: u64,
     url: String,
 }
@@ -73,7 +73,7 @@ struct Stage {
 #[derive(Debug, Default)]
 struct State {
     epoch: Option<Epoch>,
-    /// Clients that are at work.
+    /// Busy clients.
     busy: usize,
     ends: bool,
 }
@@ -117,7 +117,7 @@ impl Workload {
         self.stage.lock().busy == 0
     }
 
-    /// Ends the epoch and waits until no request is on its way.
+    /// Ends the epoch and waits until no request is in flight.
     ///
     /// # Errors
     /// [`Error::Timeout`] when a client does not stop, [`Error::Thread`] when one has died.
@@ -148,7 +148,7 @@ impl Drop for Workload {
         drop(state);
         self.stage.changed.notify_all();
         for client in self.clients.drain(..) {
-            // One that panicked has said so.
+            // A panic has been reported.
             let _ = client.join();
         }
     }
@@ -185,7 +185,7 @@ struct Client {
     token: String,
     options: WorkloadOptions,
     histories: Arc<Histories>,
-    /// Creates without an answer: asked for again as soon as there is a server, as a client would.
+    /// Creates without an answer, repeated as soon as there is a server, as a client would.
     lost: Vec<Terms>,
 }
 
@@ -241,7 +241,7 @@ impl Client {
         }
     }
 
-    /// One request. False when it was not answered: the server is gone.
+    /// Sends one request. Returns `false` without an answer: the server is gone.
     fn act(
         &mut self,
         api: &Api,
@@ -304,7 +304,7 @@ impl Client {
         self.histories.conflicted(sent, &terms.client_order_id, api.create(&other).as_ref())
     }
 
-    /// The newest page, or one from somewhere among the newest.
+    /// Reads the newest page, or one starting among the newest orders.
     fn list(&self, api: &Api, random: &mut Xoshiro256PlusPlus) -> bool {
         let cursor = match random.random_bool(0.3) {
             true => self.histories.pick(self.user, random.random()).and_then(|(_, id, _)| id),
@@ -317,9 +317,9 @@ impl Client {
     }
 }
 
-/// An order that fills at once, one that may fill, or one that rests.
+/// The terms of an order that fills immediately, may fill, or rests.
 fn terms(key: String, random: &mut Xoshiro256PlusPlus) -> Terms {
-    // What the tape trades, with a limit that its prices of the day are through.
+    // Symbols of the tape, each with a limit above the prices of its day.
     const SYMBOLS: [(&str, u64); 4] =
         [("SPY", 20_000), ("BAC", 2_000), ("IBM", 25_000), ("AIG", 7_000)];
     let place = random.random_range(0..SYMBOLS.len());
@@ -339,7 +339,7 @@ fn terms(key: String, random: &mut Xoshiro256PlusPlus) -> Terms {
     }
 }
 
-/// The terms of a hot key, the same for everybody who asks.
+/// The terms of a hot key, the same for every client.
 fn hot_terms(wave: u64, index: usize, seed: u64) -> Terms {
     let mix = seed ^ (wave << 8) ^ index as u64;
     terms(format!("hot-{wave}-{index}"), &mut Xoshiro256PlusPlus::seed_from_u64(mix))

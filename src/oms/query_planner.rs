@@ -200,7 +200,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(2);
     const MAX_DOUBLINGS: u32 = 7;
 
-    fn planner() -> QueryPlanner {
+    fn new_planner() -> QueryPlanner {
         QueryPlanner { grace: GRACE, max_doublings: MAX_DOUBLINGS, ..QueryPlanner::default() }
     }
 
@@ -239,7 +239,7 @@ mod tests {
     fn one_failing_order_does_not_block_the_others() {
         for odd in [0, 100, 255] {
             let odd = OrderId::from_u128(odd);
-            let mut planner = planner();
+            let mut planner = new_planner();
             let is_fine = |order_ids: &[OrderId]| !order_ids.contains(&odd);
             let (answered, lost, requests) = query_all(&mut planner, ids(0..256), is_fine);
             assert_eq!((answered.len(), lost), (255, vec![odd]));
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn many_failing_orders_are_isolated() {
-        let mut planner = planner();
+        let mut planner = new_planner();
         let is_odd = |order_id: &OrderId| order_id.as_u128() < 40;
         let is_fine = |order_ids: &[OrderId]| !order_ids.iter().any(is_odd);
         let (answered, lost, _) = query_all(&mut planner, ids(0..256), is_fine);
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn an_exchange_that_answers_nothing_is_not_queried_in_ever_smaller_parts() {
-        let mut planner = planner();
+        let mut planner = new_planner();
         for _ in 0..10 {
             let (answered, lost, requests) = query_all(&mut planner, ids(0..256), |_| false);
             assert_eq!((answered.len(), lost.len()), (0, 256));
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!((answered.len(), requests), (256, 1), "one request when the exchange is back");
         // A single order failed meanwhile, but nothing else was answered: the order is not at
         // fault.
-        let mut planner = planner();
+        let mut planner = new_planner();
         for _ in 0..10 {
             assert_eq!(planner.failed(MonotonicMicros::new(7), ids(1..2)), ids(1..2));
         }
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_pause_of_an_order_that_fails_alone_grows() {
-        let mut planner = planner();
+        let mut planner = new_planner();
         let mut now = MonotonicMicros::new(7);
         let mut pauses = Vec::new();
         for _ in 0..9 {
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn waiting_parts_are_bounded_and_alternate_with_new_queries() {
-        let mut planner = planner();
+        let mut planner = new_planner();
         let mut lost = Vec::new();
         for batch in 0..10 {
             planner.failures_in_a_row = 0;

@@ -34,7 +34,7 @@ pub(crate) struct OrderOptions {
     pub in_flight: usize,
     /// Bearer tokens; connection `i` uses number `i % len`.
     pub tokens: Vec<String>,
-    /// Orders a second in the open loop; `None` for the closed loop.
+    /// Orders per second in the open loop; `None` for the closed loop.
     pub rate: Option<f64>,
     /// Beginning of each `clientOrderId`, unique to this run.
     pub run_id: String,

@@ -18,7 +18,7 @@ const CONNECT_SECONDS: f64 = 60.0;
 /// Gauge of the servers that follow.
 pub(super) const CONNECTED: &str = "longbow_projection_connected";
 
-/// Which server.
+/// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Longbow with the projection; replies wait for its log.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{error::Result, prices::Summary};
 
-/// Flags of the test.
+/// Flags of this test.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct LagArgs {
     /// Orders a second, due at fixed times whatever the server does

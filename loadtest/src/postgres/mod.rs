@@ -45,12 +45,12 @@ pub(crate) struct PostgresArgs {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Scenario {
-    /// Orders a second end to end: Longbow with its two ways to commit, Longbow without Postgres,
+    /// Orders per second end to end: Longbow with its two ways to commit, Longbow without Postgres,
     /// and the baseline at its best
     Throughput(throughput::ThroughputArgs),
     /// How far Postgres lags at a fixed rate, and what following costs at the highest rate
     Lag(lag::LagArgs),
-    /// Rows a second into Postgres from a log that is there already
+    /// Rows per second into Postgres from a log that is there already
     Projection(projection::ProjectionArgs),
 }
 
@@ -78,19 +78,19 @@ struct CommonArgs {
     /// Time of load before each window, in seconds
     #[arg(long, global = true, default_value_t = 2.0, value_name = "SECONDS")]
     warm_up: f64,
-    /// How often everything is measured
+    /// Number of rounds
     #[arg(long, global = true, default_value_t = 5, value_name = "COUNT")]
     rounds: usize,
-    /// Users; connections take them in turn
+    /// Users; connections use them in turn
     #[arg(long, global = true, default_value_t = 256, value_name = "COUNT")]
     users: usize,
-    /// A further argument of longbow serve (repeatable)
+    /// An extra argument for longbow serve (repeatable)
     #[arg(long, global = true, value_name = "ARGUMENT", allow_hyphen_values = true)]
     serve_arg: Vec<String>,
-    /// A further argument of longbow exchange (repeatable)
+    /// An extra argument for longbow exchange (repeatable)
     #[arg(long, global = true, value_name = "ARGUMENT", allow_hyphen_values = true)]
     exchange_arg: Vec<String>,
-    /// Also write everything that was measured to this file
+    /// Also write all measurements to this file
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -110,7 +110,7 @@ struct Stage<'a> {
     secret: PathBuf,
     tokens: Vec<String>,
     postgres: Postgres,
-    // Dropped last: the programs write into it until they have stopped.
+    // Dropped last: the programs write to it until they have stopped.
     directory: Directory,
     interrupt: &'a Interrupt,
 }

@@ -1,4 +1,4 @@
-//! `loadtest postgres projection`: how many rows a second the projection writes from a log that is
+//! `loadtest postgres projection`: how many rows per second the projection writes from a log that is
 //! there already, while no orders come in.
 //!
 //! The log is written by a server without Postgres, through its front door, with the fills of a
@@ -48,7 +48,7 @@ const EVENTS: &str = "longbow_projection_events_total";
 const TRANSACTIONS: &str = "longbow_projection_transactions_total";
 const OPEN: &str = "longbow_orders_open";
 
-/// Flags of the test.
+/// Flags of this test.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ProjectionArgs {
     /// Orders in the log; two of three are filled, each by one execution
@@ -57,7 +57,7 @@ pub(super) struct ProjectionArgs {
     /// Orders in flight while the log is written
     #[arg(long, default_value_t = 256, value_name = "COUNT")]
     in_flight: usize,
-    /// Playing speed of the tape, whose prints fill the orders
+    /// Replay speed of the tape, whose prints fill the orders
     #[arg(long, default_value_t = 20.0, value_name = "FACTOR")]
     speed: f64,
 }

@@ -1,4 +1,4 @@
-//! `loadtest postgres throughput`: orders a second end to end, in a closed loop.
+//! `loadtest postgres throughput`: orders per second end to end, in a closed loop.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::Result;
 
-/// Flags of the test.
+/// Flags of this test.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ThroughputArgs {
     /// Orders in flight, each on a connection of its own; every number is measured in turn
@@ -123,7 +123,7 @@ pub(super) fn round(
     Ok(windows)
 }
 
-/// The usual design with the number of connections that gave the most orders a second.
+/// The usual design with the number of connections that gave the most orders per second.
 fn best_pool(pools: &[usize], load: Load, stage: &Stage<'_>) -> Result<(Kind, Vec<Window>)> {
     let mut tried: Vec<Window> = Vec::new();
     for &pool in pools {

@@ -38,7 +38,7 @@ const LAG: &str = "longbow_projection_lag_seconds";
 pub(super) struct Load {
     /// Connections, each with one order at most.
     pub in_flight: usize,
-    /// Orders a second, due at fixed times; `None`: an order follows each answer.
+    /// Orders per second, due at fixed times; `None`: an order follows each answer.
     pub rate: Option<f64>,
     /// Length of the window.
     pub seconds: f64,
@@ -55,13 +55,13 @@ pub(super) struct Window {
     /// CPU use of the server by thread.
     server: CpuUse,
     exchange: CpuUse,
-    /// CPU seconds a second of all processes of Postgres.
+    /// CPU seconds per second of all processes of Postgres.
     postgres_cores: f64,
     host: HostUse,
     /// How old changes were when Postgres had them, of everything that was sent from the beginning of
     /// the window on.
     pub lag: Option<Growth>,
-    /// Growth a second of the server's counters.
+    /// Growth per second of the server's counters.
     counters: BTreeMap<String, f64>,
     /// Seconds from the last answer until Postgres had everything, and what it has.
     in_postgres: Option<(f64, Found)>,
@@ -79,7 +79,7 @@ struct Reading {
 /// Starts a contender, measures it, and compares what it left in Postgres with its answers.
 ///
 /// # Errors
-/// What keeps it from its end, and [`Error::Answer`] when Postgres does not have exactly the orders
+/// Whatever stops it early, and [`Error::Answer`] when Postgres does not have exactly the orders
 /// that were answered.
 pub(super) fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Window> {
     let contender = Contender::start(kind, stage)?;

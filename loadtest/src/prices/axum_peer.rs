@@ -51,7 +51,7 @@ use crate::{
 /// Name of the thread that serves clients.
 pub(crate) const SENDER_THREAD: &str = "axum";
 /// Prints that a symbol's channel keeps for its slowest client: at the busiest symbol's 15-20
-/// prints a second and a hundred times the real speed two seconds.
+/// prints per second and a hundred times the real speed two seconds.
 const SYMBOL_CHANNEL_PRINTS: usize = 4_096;
 /// Batches that the common channel keeps: a batch is what the feed had at one look.
 const BATCH_CHANNEL_BATCHES: usize = 4_096;
@@ -60,7 +60,7 @@ const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
-/// How prints are spread over clients.
+/// How prints are distributed to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Design {
     /// One channel for each symbol; a client merges those that it watches.
@@ -77,7 +77,7 @@ pub(crate) struct AxumArgs {
     /// Address of the exchange
     #[arg(long)]
     exchange: SocketAddr,
-    /// How prints are spread over clients
+    /// How prints are distributed to clients
     #[arg(long, value_enum)]
     design: Design,
     /// Core of the runtime's only worker

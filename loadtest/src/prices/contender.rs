@@ -24,7 +24,7 @@ pub(super) const LONGBOW_SENDERS: &str = "shard-";
 /// Counter of Longbow's successful sends.
 const SENDS: &str = "longbow_stream_sends_total";
 
-/// Which server.
+/// A kind of server.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, strum::IntoStaticStr,
 )]

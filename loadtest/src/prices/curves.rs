@@ -27,7 +27,7 @@ const WATCHED_PART: usize = 10;
 const PROBE: (f64, f64) = (1.0, 2.0);
 const PROBES: usize = 2;
 
-/// Flags of the scenario.
+/// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct CurvesArgs {
     /// Numbers of clients of the first curve
@@ -38,13 +38,13 @@ pub(super) struct CurvesArgs {
         value_name = "COUNTS"
     )]
     clients: Vec<usize>,
-    /// Prints a second of the symbol of the first curve
+    /// Prints per second of the symbol of the first curve
     #[arg(long, default_value_t = 20_000.0, value_name = "RATE")]
     print_rate: f64,
     /// Numbers of symbols of the second curve
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000,7000", value_name = "COUNTS")]
     symbols: Vec<usize>,
-    /// Prices a second that all clients of the second curve get together
+    /// Prices per second that all clients of the second curve get together
     #[arg(long, default_value_t = 50_000.0, value_name = "RATE")]
     price_rate: f64,
     /// Where the pictures go

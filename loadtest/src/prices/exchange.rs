@@ -36,7 +36,7 @@ pub(crate) struct ExchangeOptions {
     pub symbols: usize,
     /// Its core.
     pub core: usize,
-    /// Further arguments of `longbow exchange`.
+    /// Extra arguments for `longbow exchange`.
     pub arguments: Vec<String>,
 }
 

@@ -12,13 +12,13 @@ use crate::{
     target::TargetArgs,
 };
 
-/// Flags of the scenario.
+/// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct HotArgs {
     /// Numbers of clients
     #[arg(long, value_delimiter = ',', default_value = "1000,10000", value_name = "COUNTS")]
     clients: Vec<usize>,
-    /// Prints a second of the symbol
+    /// Prints per second of the symbol
     #[arg(
         long,
         value_delimiter = ',',
@@ -33,7 +33,7 @@ pub(super) struct HotArgs {
 pub(super) struct Point {
     /// How many clients.
     pub clients: usize,
-    /// Prints a second that were asked for.
+    /// Prints per second that were asked for.
     pub print_rate: f64,
     /// Of the server.
     pub server: Medians,
@@ -43,7 +43,7 @@ pub(super) struct Point {
     pub ratios: Ratios,
 }
 
-/// Runs it and prints its report.
+/// Runs the scenario and prints its report.
 ///
 /// # Errors
 /// Whatever stopped it.
@@ -128,7 +128,7 @@ impl Point {
         Some(2.0 * self.clients as f64 / self.bare.sends_per_second? * 1e3)
     }
 
-    /// For programs.
+    /// As JSON.
     #[must_use]
     pub(super) fn to_json(&self) -> Value {
         json!({

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{error::Result, phase::Interrupt};
 
-/// Flags of the scenario.
+/// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct LatestArgs {
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) struct LatestArgs {
     times: f64,
 }
 
-/// Runs it and prints its report.
+/// Runs the scenario and prints its report.
 ///
 /// # Errors
 /// What keeps a session from its end.

@@ -16,7 +16,7 @@ const ENDS: f64 = 2.0;
 /// A slab cache belongs to the streams when it grew by at least so many bytes for each of them.
 const LEAST_SLAB_BYTES: u64 = 16;
 
-/// Flags of the scenario.
+/// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct MemoryArgs {
     /// Number of streams
@@ -45,7 +45,7 @@ struct Reading {
     by_slab: Vec<(String, f64)>,
 }
 
-/// Runs it and prints its report.
+/// Runs the scenario and prints its report.
 ///
 /// # Errors
 /// What keeps a session from its end.

@@ -59,22 +59,22 @@ pub(crate) struct CommonArgs {
     /// Time between a change of the load and the window, in seconds
     #[arg(long, global = true, default_value_t = 1.5, value_name = "SECONDS")]
     warm_up: f64,
-    /// How often everything is measured
+    /// Number of rounds
     #[arg(long, global = true, default_value_t = 3, value_name = "COUNT")]
     rounds: usize,
-    /// What the clients' symbols are drawn from
+    /// Random seed of the clients' symbols
     #[arg(long, global = true, default_value_t = 1, value_name = "NUMBER")]
     seed: u64,
     /// Users that the streams of Longbow belong to, in turn: one may have 1,000
     #[arg(long, global = true, default_value_t = 40, value_name = "COUNT")]
     users: usize,
-    /// A further argument of longbow serve (repeatable)
+    /// An extra argument for longbow serve (repeatable)
     #[arg(long, global = true, value_name = "ARGUMENT", allow_hyphen_values = true)]
     serve_arg: Vec<String>,
-    /// A further argument of longbow exchange (repeatable)
+    /// An extra argument for longbow exchange (repeatable)
     #[arg(long, global = true, value_name = "ARGUMENT", allow_hyphen_values = true)]
     exchange_arg: Vec<String>,
-    /// Also write everything that was measured to this file
+    /// Also write all measurements to this file
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -113,15 +113,15 @@ pub(crate) struct LoadOptions {
     pub seconds: f64,
     /// Time before it.
     pub warm_up: f64,
-    /// How often everything is measured.
+    /// Number of rounds.
     pub rounds: usize,
-    /// What random choices are drawn from.
+    /// Random seed.
     pub seed: u64,
     /// Users of Longbow.
     pub users: usize,
-    /// Further arguments of `longbow serve`.
+    /// Extra arguments for `longbow serve`.
     pub serve_arguments: Vec<String>,
-    /// Further arguments of `longbow exchange`.
+    /// Extra arguments for `longbow exchange`.
     pub exchange_arguments: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ impl Summary {
         }
     }
 
-    /// For people, with so many decimals.
+    /// As text, with this many decimals.
     #[must_use]
     pub(crate) fn text(&self, decimals: usize) -> String {
         let Self { median, least, most } = self;
@@ -157,7 +157,7 @@ impl Summary {
         format!("{median:.decimals$} ({least:.decimals$}-{most:.decimals$})")
     }
 
-    /// For programs.
+    /// As JSON.
     #[must_use]
     pub(crate) fn to_json(self) -> Value {
         json!({ "median": self.median, "least": self.least, "most": self.most })

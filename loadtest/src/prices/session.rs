@@ -17,7 +17,7 @@ use crate::{
     spawn::Directory,
 };
 
-/// How long connecting may take: a fixed part, and one for each connection.
+/// How long connecting may take: a fixed part, and a part per connection.
 const CONNECT_SECONDS: (f64, f64) = (20.0, 0.005);
 /// How long a server may take to find the exchange again: its longest pause and some connects.
 const FIND_SECONDS: f64 = 15.0;

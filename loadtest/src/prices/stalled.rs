@@ -20,7 +20,7 @@ use crate::{
 /// Time between two readings of the memory, in seconds.
 const LOOK_SECONDS: f64 = 1.0;
 
-/// Flags of the scenario.
+/// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StalledArgs {
     /// Number of clients; every second one stops reading
@@ -65,7 +65,7 @@ struct Round {
     growth: Growth,
 }
 
-/// Runs it and prints its report.
+/// Runs the scenario and prints its report.
 ///
 /// # Errors
 /// What keeps a session from its end.

@@ -21,7 +21,7 @@ const BACK_SECONDS: f64 = 120.0;
 /// whose symbols have none has nothing to wait for.
 const FILL: (f64, f64) = (200.0, 2.0);
 
-/// Flags of the scenario.
+/// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StormArgs {
     /// Number of clients
@@ -47,7 +47,7 @@ struct Round {
     after: Window,
 }
 
-/// Runs it and prints its report.
+/// Runs the scenario and prints its report.
 ///
 /// # Errors
 /// What keeps a session from its end; [`Error::Timeout`] when the clients do not all come back.

@@ -40,7 +40,7 @@ const PING_PAUSE: Duration = Duration::from_millis(5);
 /// Longest time of a ping that the histogram tells apart, in nanoseconds.
 const MAX_PING_NANOS: u64 = 10_000_000_000;
 
-/// Flags of the scenario.
+/// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct UnloadedArgs {
     /// Number of clients
@@ -51,7 +51,7 @@ pub(crate) struct UnloadedArgs {
     #[arg(long, default_value_t = 0, value_name = "COUNT",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=100))]
     symbols_per_client: usize,
-    /// Speed of the exchange: at 1 the symbol has 19 prints a second
+    /// Speed of the exchange: at 1 the symbol has 19 prints per second
     #[arg(long, default_value_t = 2.0, value_name = "FACTOR")]
     speed: f64,
     /// The servers
@@ -69,7 +69,7 @@ pub(crate) struct EchoArgs {
     core: usize,
 }
 
-/// Runs it and prints its report.
+/// Runs the scenario and prints its report.
 ///
 /// # Errors
 /// What keeps a session from its end.

@@ -25,16 +25,16 @@ pub(super) struct Window {
     pub prints_per_second: f64,
     /// Successful sends, where the server counts them.
     pub sends_per_second: Option<f64>,
-    /// CPU seconds a second of the threads that send.
+    /// CPU seconds per second of the threads that send.
     pub sender_cores: f64,
-    /// CPU seconds a second of the whole process.
+    /// CPU seconds per second of the whole process.
     pub process_cores: f64,
-    /// CPU seconds a second of what shares the other core: clients, exchange, whatever reads its
+    /// CPU seconds per second of what shares the other core: clients, exchange, whatever reads its
     /// feed, and the rest of the server.
     pub client_core: f64,
-    /// CPU seconds a second of programs that are no part of this.
+    /// CPU seconds per second of programs that are no part of this.
     pub others: f64,
-    /// CPU seconds a second of each thread.
+    /// CPU seconds per second of each thread.
     pub cores_by_thread: BTreeMap<String, f64>,
     /// Growth of the server's counters.
     pub counters: BTreeMap<String, f64>,
@@ -47,7 +47,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Prices that arrived, a second.
+    /// Prices that arrived per second.
     #[must_use]
     pub(super) fn delivered_per_second(&self) -> f64 {
         self.seen.prices as f64 / self.seen.seconds
@@ -59,7 +59,7 @@ impl Window {
         self.seen.ages.value_at_quantile(quantile) as f64 / 1_000.0
     }
 
-    /// CPU microseconds of the sending threads for each send, or, where sends are not counted, for
+    /// CPU microseconds of the sending threads per send, or, where sends are not counted, for
     /// each price.
     #[must_use]
     pub(super) fn sender_micros(&self) -> f64 {
