@@ -1,4 +1,4 @@
-//! Who asks: the bearer token, checked as Longbow checks it.
+//! Authentication: the bearer token, verified as Longbow verifies it.
 
 use std::{fmt, fs, io, path::Path, sync::Arc};
 
@@ -12,10 +12,10 @@ use serde::Deserialize;
 use super::{Site, problem::Problem};
 use crate::error::{Context, Result};
 
-/// How far clocks may differ, in seconds.
+/// Tolerated clock difference, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
 
-/// What a token says (RFC 7519).
+/// The claims of a token (RFC 7519).
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
@@ -34,7 +34,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Reads the key (HS256); white space at its end does not count.
+    /// Reads the key (HS256), ignoring trailing white space.
     ///
     /// # Errors
     /// [`crate::error::Error::Io`] when the file cannot be read.

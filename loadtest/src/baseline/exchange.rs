@@ -1,4 +1,4 @@
-//! The way to the exchange: one order a request over kept-alive connections, as many as are needed.
+//! The client of the exchange: one order per request, over as many kept-alive connections as needed.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use super::order::Order;
 
-/// Longest wait for an answer, as long as Longbow's.
+/// Longest wait for an answer, the same as Longbow's.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// What the exchange has not accepted by then it never will, in microseconds.
+/// Deadline of a submit after the order's creation, in microseconds.
 const SUBMIT_WINDOW_MICROS: i64 = 5_000_000;
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,14 +61,14 @@ struct Refusal {
     message: String,
 }
 
-/// What became of an order.
+/// The outcome of a submit.
 #[derive(Debug)]
 pub(super) enum Submitted {
     /// With the exchange's id.
     Accepted(String),
-    /// With the reason.
+    /// Rejected, with the reason.
     Rejected(String),
-    /// No answer, or none that can be read.
+    /// No readable answer.
     Unknown,
 }
 

@@ -1,12 +1,11 @@
 //! The usual design of an order service, as a competent engineer would write it: axum on tokio's
-//! runtime of many threads, one table in Postgres reached through a pool of connections, and a kept-alive
-//! HTTP client to the exchange. Each order is inserted as `pending`, sent, and updated to what the
-//! exchange said; each statement is prepared and a transaction of its own, durable when it is
-//! answered.
+//! multi-threaded runtime, one Postgres table behind a connection pool, and a kept-alive HTTP client
+//! to the exchange. Each order is inserted as `pending`, submitted, and updated to the exchange's
+//! answer. Each statement is prepared and a transaction of its own, durable once answered.
 //!
-//! It has the routes, bodies and tokens of Longbow's contract for creating and reading orders. What
-//! would only make it slower is left out: it follows no fills, cancels nothing, and does not look for
-//! an earlier order of the same `clientOrderId`.
+//! It has the routes, bodies and tokens of Longbow's contract for creating and reading orders. It
+//! omits what would make it slower: fills, cancels, and the check for an earlier order with the same
+//! `clientOrderId`.
 
 mod auth;
 mod exchange;
@@ -46,7 +45,7 @@ use store::Store;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
-/// Flags of the process. It uses the cores that it is started on.
+/// Flags of the process. It uses the cores it is started on.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BaselineArgs {
     /// Address of the exchange
@@ -63,7 +62,7 @@ pub(crate) struct BaselineArgs {
     jwt_secret_file: PathBuf,
 }
 
-/// What all requests share.
+/// State shared by all requests.
 struct Site {
     tokens: Tokens,
     symbols: HashSet<String>,

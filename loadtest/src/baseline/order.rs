@@ -1,4 +1,4 @@
-//! An order and a request for one, with the members of Longbow's contract.
+//! Orders and order requests, with the members of Longbow's contract.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::clock::wall_micros;
 
 /// Most shares of an order.
 const MAX_SHARES: i64 = 10_000_000;
-/// Longest own key of a user, in bytes.
+/// Longest `clientOrderId`, in bytes.
 const MAX_CLIENT_ORDER_ID_BYTES: usize = 64;
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -33,7 +33,7 @@ enum TimeInForce {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NewOrder {
     position: Side,
-    /// What to trade.
+    /// The symbol.
     pub symbol: String,
     num_shares: i64,
     #[serde(default)]
@@ -44,7 +44,7 @@ pub(super) struct NewOrder {
     client_order_id: Option<String>,
 }
 
-/// An order as clients see it and as the table has it.
+/// An order, as in responses and in the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Order {
@@ -74,7 +74,7 @@ pub(super) struct Order {
 }
 
 impl NewOrder {
-    /// The order, `pending`, of a user.
+    /// A user's new order, `pending`.
     ///
     /// # Errors
     /// A member that is out of its range.
@@ -139,7 +139,7 @@ impl Order {
     }
 }
 
-/// The type that follows from a limit.
+/// The order type, from the limit.
 #[must_use]
 pub(super) const fn order_type(limit: Option<i64>) -> &'static str {
     if limit.is_some() { "limit" } else { "market" }

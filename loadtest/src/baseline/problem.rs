@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{order::Order, store::StoreError};
 
-/// An answer that says what is wrong (RFC 9457), with Longbow's codes.
+/// A problem document (RFC 9457), with Longbow's codes.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -44,7 +44,7 @@ impl Problem {
     }
 }
 
-/// Postgres did not take or give something.
+/// Postgres failed.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &error.to_string())

@@ -1,4 +1,4 @@
-//! What the peer does for each route.
+//! The routes of the peer.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::{
     store::PageRequest,
 };
 
-/// Orders of a page, unless another number is asked for, and at most.
+/// Default and maximum page size.
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
 
@@ -100,7 +100,7 @@ pub(super) async fn list(
         limit: limit + 1,
     };
     let mut orders = site.store.page(&user, &wanted).await?;
-    // One more than asked for says that there is another page.
+    // One more than requested shows whether there is another page.
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = orders.len() > wanted;
     orders.truncate(wanted);

@@ -1,4 +1,4 @@
-//! The table of the peer. Every statement is prepared once a connection, and a transaction of its
+//! The table of the peer. Every statement is prepared once per connection and is a transaction of its
 //! own.
 
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::order::{Order, order_type};
 /// Longest wait for a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Each row is updated once, soon after it was inserted: there is room for that on its page, so that
-/// no index is touched again.
+/// Each row is updated once, soon after its insert. The fill factor leaves room for that on the page,
+/// so no index is touched again.
 const TABLE: &str = "\
     CREATE TABLE IF NOT EXISTS orders (
         order_id uuid PRIMARY KEY,
@@ -66,24 +66,24 @@ const PAGE: &str = select!(
      AND ($4::text IS NULL OR symbol = $4) ORDER BY order_id DESC LIMIT $5"
 );
 
-/// Why Postgres has not taken or given something.
+/// Why a call to Postgres failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
     /// No connection.
     #[error("there is no connection to Postgres: {0}")]
     Pool(#[from] PoolError),
-    /// The pool cannot be made.
+    /// The pool cannot be created.
     #[error("the pool cannot be made: {0}")]
     Build(#[from] deadpool_postgres::BuildError),
     /// A statement failed.
     #[error("Postgres refused a statement: {0}")]
     Refused(#[from] tokio_postgres::Error),
-    /// The order is not `pending` any more.
+    /// The order is no longer `pending`.
     #[error("the order {0} is not pending any more")]
     NotPending(Uuid),
 }
 
-/// Which orders a list wants.
+/// Filters of a list.
 #[derive(Debug)]
 pub(super) struct PageRequest {
     /// Only those before this one.
@@ -102,7 +102,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Makes the table where it is missing, and all connections.
+    /// Creates the table if it is missing, and opens all connections.
     ///
     /// # Errors
     /// The database is not usable.
@@ -163,7 +163,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what the exchange said of a pending order; durable when this returns.
+    /// Writes the exchange's answer about a pending order; durable when this returns.
     ///
     /// # Errors
     /// The order was not updated.

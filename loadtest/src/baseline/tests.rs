@@ -1,4 +1,4 @@
-//! The peer against a real Postgres, and an exchange that does as it is told.
+//! The peer against a real Postgres and a scripted exchange.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-/// The exchange refuses so many shares, and does not answer for so many.
+/// The exchange refuses orders of the first number of shares, and does not answer the second.
 const REFUSED_SHARES: u64 = 13;
 const SILENT_SHARES: u64 = 14;
 
@@ -137,7 +137,7 @@ fn orders_are_kept_sent_and_read_as_the_contract_has_them() {
     assert_eq!(mallory.read(&accepted.order_id).unwrap().status, 404);
     assert_eq!(Api::new(&url, "a.b.c").read(&accepted.order_id).unwrap().status, 401);
 
-    // What was answered outlives the server.
+    // Answered orders outlive the server.
     drop(baseline);
     postgres.rest(&interrupt).unwrap();
     postgres.wake(&interrupt).unwrap();

@@ -1,4 +1,4 @@
-//! The loop that opens the connections and reads whatever is there.
+//! The loop that opens the connections and reads them.
 
 use std::sync::mpsc;
 
@@ -20,14 +20,13 @@ use crate::{
     phase::{Control, Phase},
 };
 
-/// Bytes taken in one read: far more than a socket has between two looks, so that one read
-/// empties it.
+/// Bytes per read: far more than a socket receives between two polls, so that one read empties it.
 const READ_BYTES: usize = 64 * 1024;
-/// Events taken from the kernel at once.
+/// Events per poll.
 const EVENTS: usize = 1024;
-/// Longest sleep without an event, so that a change of phase is seen in time.
+/// Longest sleep without an event, so that a phase change is noticed in time.
 const IDLE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-/// Connections that are opened between two looks at those that stream already.
+/// Connections opened between two polls of the open ones.
 const CONNECT_BATCH: usize = 32;
 
 /// The loop of the client thread.
@@ -42,7 +41,7 @@ pub(super) struct ClientLoop {
     priced: usize,
     closed: u64,
     all_prices: u64,
-    /// How often all connections were dropped and made again, and when that was last.
+    /// How often all connections were replaced, and when last.
     generation: usize,
     reconnected: Moment,
     stalled: bool,
@@ -88,7 +87,7 @@ impl ClientLoop {
                 Phase::Counted if measuring => {
                     measuring = false;
                     let report = self.report();
-                    // Whoever does not ask for single windows takes the last one from the join.
+                    // Callers that do not read single windows get the last one from the join.
                     let _ = self.windows.send(report.clone());
                     counted = Some(report);
                     control.set_counted();
@@ -124,7 +123,7 @@ impl ClientLoop {
         Ok(())
     }
 
-    /// Does what [`Control`] asks for beside the phases.
+    /// Applies the settings of [`Control`] other than the phase.
     fn obey(&mut self, control: &Control) -> Result<()> {
         let generation = control.generation();
         if generation != self.generation {
@@ -167,7 +166,7 @@ impl ClientLoop {
         Ok(())
     }
 
-    /// Reads what one connection has; `to_the_end` when the peer has closed.
+    /// Reads one connection; with `to_the_end` if the peer has closed it.
     fn look(&mut self, index: u64, to_the_end: bool) -> Result<()> {
         let Some(slot) = usize::try_from(index).ok().and_then(|at| self.connections.get_mut(at))
         else {

@@ -1,4 +1,4 @@
-//! One stream: its socket, the response head, and the blocks that come.
+//! One stream: its socket, response head and blocks.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -17,23 +17,23 @@ use crate::{
     frames::{Block, FrameParser},
 };
 
-/// Last bytes of the loopback addresses that connections come from.
+/// Last bytes of the loopback addresses to connect from.
 const SOURCES: [u8; 4] = [1, 2, 3, 4];
 /// How long one connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest response head that is waited for.
+/// Longest accepted response head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// One stream as the client keeps it.
+/// The client's state of one stream.
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
-    /// Whether the bytes are still those of the response head.
+    /// Whether the response head is incomplete.
     in_head: bool,
     /// Whether a block arrived after the head.
     pub(super) ready: bool,
     /// Whether a price arrived.
     pub(super) priced: bool,
-    /// Whether what it gets is counted.
+    /// Whether its prices are counted.
     counted: bool,
     /// Bytes of an incomplete head or block.
     tail: Vec<u8>,
@@ -41,7 +41,7 @@ pub(super) struct Connection {
     newest_micros: u64,
 }
 
-/// What became of a connection after it was looked at.
+/// The state of a connection after a read.
 pub(super) enum Look {
     Alive,
     Closed,
@@ -91,7 +91,7 @@ impl Connection {
             } else {
                 self.body(parser, data, counts)?;
             }
-            // With edge-triggered events a read that left room has emptied the socket; what comes
+            // With edge-triggered events, a short read has emptied the socket; new data makes a
             // later makes a new event.
             if length < buffer.len() && !to_the_end {
                 return Ok(Look::Alive);
@@ -99,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// Bytes of the response head: only a `200` goes on.
+    /// Reads bytes of the response head; anything but a `200` is an error.
     fn head(&mut self, parser: &FrameParser, data: &[u8], counts: &mut Counts) -> Result<()> {
         self.tail.extend_from_slice(data);
         let Some(end) = memchr::memmem::find(&self.tail, b"\r\n\r\n") else {
@@ -146,7 +146,7 @@ impl Connection {
         })
     }
 
-    /// The server closed: before the end of the head that is a refusal.
+    /// The server closed the connection; before the end of the head, that is a refusal.
     fn end(&self) -> Result<Look> {
         if self.in_head { Err(refused(&self.tail)) } else { Ok(Look::Closed) }
     }
@@ -156,22 +156,22 @@ fn refused(head: &[u8]) -> Error {
     Error::Answer { what: "the server refused a stream".to_owned(), answer: excerpt(head) }
 }
 
-/// On loopback, connections come from several addresses in turn: from a single one the kernel
-/// searches longer and longer for a free port once half of them are taken.
+/// On loopback, connections use several source addresses in turn: with a single one, the kernel's
+/// search for a free port slows down once half of them are taken.
 fn source(address: SocketAddr, index: usize) -> Option<SocketAddr> {
     let is_loopback = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
     let last = SOURCES.get(index % SOURCES.len())?;
     is_loopback.then(|| SocketAddr::from(([127, 0, 0, *last], 0)))
 }
 
-/// Has the kernel tell when there is something to read.
+/// Registers the socket for edge-triggered reads.
 pub(super) fn watch(epoll: &OwnedFd, socket: &TcpStream, index: usize) -> Result<()> {
     let wanted = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
     epoll::add(epoll, socket, epoll::EventData::new_u64(index as u64), wanted).context("epoll_ctl")
 }
 
-/// Connects and sends the request. The socket is reset at its close, so that rounds of thousands
-/// of connections leave no ports in `TIME_WAIT`.
+/// Connects and sends the request. Closing resets the socket, so that rounds of thousands of
+/// connections leave no ports in `TIME_WAIT`.
 fn connect(options: &ClientOptions, index: usize, request: &[u8]) -> std::io::Result<TcpStream> {
     let address = options.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -185,7 +185,7 @@ fn connect(options: &ClientOptions, index: usize, request: &[u8]) -> std::io::Re
     socket.set_tcp_nodelay(true)?;
     socket.connect_timeout(&address.into(), CONNECT_TIMEOUT)?;
     let mut socket = TcpStream::from(socket);
-    // A fresh socket has room for a request: this never blocks for long.
+    // A new socket has room for a request, so this does not block for long.
     socket.write_all(request)?;
     socket.set_nonblocking(true)?;
     Ok(socket)

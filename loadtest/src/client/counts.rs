@@ -1,4 +1,4 @@
-//! What the stream client counts in a window.
+//! Counts of the stream client in a window.
 
 use hdrhistogram::Histogram;
 
@@ -7,10 +7,10 @@ use crate::{
     error::{Context, Result},
 };
 
-/// Longest age that the histogram tells apart, in microseconds.
+/// Largest age in the histogram, in microseconds.
 const MAX_AGE_MICROS: u64 = 600_000_000;
 
-/// What is counted between the start and the end of the window.
+/// Counts between the start and the end of the window.
 pub(super) struct Counts {
     pub(super) prices: u64,
     pub(super) other_blocks: u64,

@@ -1,5 +1,5 @@
-//! The stream client: one pinned thread that owns all connections, reads whatever is there and
-//! looks at every frame. The tested server and the bare loop face exactly this code.
+//! The stream client: one pinned thread that owns all connections and reads every frame. It is the
+//! same for the server under test and for the bare loop.
 
 mod client_loop;
 mod connection;
@@ -22,7 +22,7 @@ use crate::{
 };
 use client_loop::ClientLoop;
 
-/// What the client thread is to do.
+/// Options of the client thread.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientOptions {
     /// Where to connect.
@@ -35,12 +35,12 @@ pub(crate) struct ClientOptions {
     pub core: usize,
     /// Whether timestamps of one connection may never go back (true for a single symbol).
     pub ordered: bool,
-    /// Only what connections with an even number get is counted: the odd ones may be told to stop
-    /// reading ([`Control::set_stalled`]).
+    /// Count only connections with an even number: the odd ones may be told to stop reading
+    /// ([`Control::set_stalled`]).
     pub only_even: bool,
-    /// `SO_RCVBUF` of each connection; the system's default without one.
+    /// `SO_RCVBUF` of each connection; `None` for the system's default.
     pub receive_buffer_bytes: Option<usize>,
-    /// Never sleep: then no send has to wake the client, at the price of its whole core.
+    /// Never sleep, so that no send has to wake the client; uses the whole core.
     pub spin: bool,
 }
 
@@ -53,23 +53,23 @@ pub(crate) struct ClientReport {
     pub prices: u64,
     /// Other blocks: open events, heartbeats, ids, anything else.
     pub other_blocks: u64,
-    /// `event: gap` blocks: each tells of lost prices.
+    /// `event: gap` blocks, which report lost prices.
     pub gaps: u64,
-    /// Price frames since the connections were made, the window and all before it.
+    /// Price frames since the connections were opened.
     pub all_prices: u64,
     /// Reads that returned data.
     pub reads: u64,
     /// Bytes received.
     pub bytes: u64,
-    /// Share of the window that the client thread was on its core, 0 to 1.
+    /// Share of the window that the client thread ran, 0 to 1.
     pub cpu_share: f64,
     /// Age of each price when it was read, in microseconds.
     pub ages: Histogram<u64>,
-    /// Price frames of the connection that got fewest, and of the one that got most.
+    /// Fewest and most price frames of a connection.
     pub prices_per_connection: (u64, u64),
-    /// Prices older than one that the same connection had before.
+    /// Prices older than an earlier one of the same connection.
     pub out_of_order: u64,
-    /// Connections that were closed before the end, since the start.
+    /// Connections closed early, since the start.
     pub closed: u64,
 }
 
@@ -81,8 +81,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Starts the thread, which connects at once. `control` reports the connections whose
-    /// response head and first block have arrived.
+    /// Starts the thread, which connects immediately. `control` reports the connections that have
+    /// received their response head and first block.
     ///
     /// # Errors
     /// [`Error::Io`] when the thread cannot be made.
@@ -93,14 +93,14 @@ impl Client {
         Ok(Self { thread: thread.context("starting the client thread")?, windows })
     }
 
-    /// What was counted in the window that [`Phase::Counted`] closed last. `None` when the thread
-    /// has ended or takes longer than `seconds`: its join tells why.
+    /// The counts of the window last closed by [`Phase::Counted`]. `None` if the thread has ended or
+    /// takes longer than `seconds`: its join returns the error.
     #[must_use]
     pub(crate) fn window(&self, seconds: f64) -> Option<ClientReport> {
         self.windows.recv_timeout(Duration::from_secs_f64(seconds)).ok()
     }
 
-    /// Whether the thread has ended, which before [`Phase::Stop`] means that it failed.
+    /// Whether the thread has ended; before [`Phase::Stop`], that means it failed.
     #[must_use]
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()

@@ -37,7 +37,7 @@ fn client_and_bare_loop_agree_on_what_was_sent() {
     let client = Client::start(options(bare.address, 20), control.clone()).unwrap();
     let interrupt = Interrupt::never();
     assert!(interrupt.wait_until(60.0, || Ok(control.ready() == 20)).unwrap());
-    // The client's window lies around that of the loop.
+    // The client's window encloses the loop's.
     control.set(Phase::Measure);
     interrupt.sleep(0.1).unwrap();
     bare_control.set(Phase::Measure);

@@ -1,14 +1,14 @@
-//! Whether what concurrent clients saw of one order could have happened in one line.
+//! A linearizability check of what concurrent clients saw of one order.
 //!
-//! An order is a register: created once, then moving on through versions by itself (fills, answers
-//! of the exchange) and by its user's cancel. Every request takes effect at one moment between its
-//! invocation and its answer. [`check`] searches for such moments (Wing and Gong's algorithm with
-//! Lowe's memory of what was tried, the way of Porcupine); where there are none, some client saw
-//! what it must not see: an older version after a newer one, no order after its create was
-//! answered, an open order after its cancel was confirmed.
+//! An order is a register: created once, then changing versions by itself (fills, answers of the
+//! exchange) and by its user's cancel. Every request takes effect at one moment between its
+//! invocation and its response. [`check`] searches for such moments (Wing and Gong's algorithm with
+//! Lowe's memoization, as in Porcupine). If there are none, some client saw a violation: an older
+//! version after a newer one, no order after its create was answered, or an open order after its
+//! cancel was confirmed.
 //!
-//! What it cannot see: a stale answer that a late fill would explain, because clients are not told
-//! which fills are late. Only std is used here: tests of the whole program share these files.
+//! It misses a stale answer that a late fill would explain, because clients do not learn which fills
+//! are late. Only std is used here: the tests of the whole program share these files.
 
 mod model;
 mod search;
@@ -23,13 +23,13 @@ pub(crate) use search::check;
 pub(crate) enum Request {
     /// The order, by its user's own key; the same one again is the same request.
     Create,
-    /// The end of the order.
+    /// Cancels the order.
     Cancel,
-    /// The order as it is, or a list that it belongs to.
+    /// Reads the order, alone or in a list.
     Read,
 }
 
-/// What came of it.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The order as it was at some moment during the request.
@@ -38,22 +38,22 @@ pub(crate) enum Outcome {
     Absent,
     /// A cancel that took effect.
     Cancelled,
-    /// No answer: it may have taken effect, or may yet, or never will.
+    /// No answer: it may have taken effect, may do so later, or never.
     Unknown,
 }
 
-/// One request and its answer. Times are any numbers that grow; two requests of which one ended
-/// before the other began must have them in that order.
+/// One request and its answer. Times are increasing numbers: if one request ended before another
+/// began, their times must be in that order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
     /// What was asked for.
     pub request: Request,
-    /// What came of it.
+    /// The outcome of a request.
     pub outcome: Outcome,
     /// When it was sent, or earlier.
     pub invoked: u64,
-    /// When its answer was there, or later. Of no meaning for [`Outcome::Unknown`].
+    /// When its answer arrived, or later. Meaningless for [`Outcome::Unknown`].
     pub responded: u64,
-    /// Who asked, for messages.
+    /// The client, for messages.
     pub client: usize,
 }

@@ -1,12 +1,12 @@
-//! The register that an order is, and which answers it can give.
+//! The register model of an order, and which answers it allows.
 
-/// Where an order stands, as clients are told.
+/// The status of an order, as in the client contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Status {
     /// Recorded; the exchange has not answered.
     Pending,
-    /// The exchange has it.
+    /// The exchange accepted it.
     Submitted,
     /// Some shares are filled.
     PartiallyFilled,
@@ -16,7 +16,7 @@ pub(crate) enum Status {
     PendingCancel,
     /// It ended with shares left.
     Cancelled,
-    /// It never came to be at the exchange.
+    /// It was never accepted by the exchange.
     Failed,
 }
 
@@ -32,40 +32,40 @@ impl Status {
 pub(crate) struct Observed {
     /// Rises with every change.
     pub version: u64,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// Shares filled.
     pub filled_shares: u64,
-    /// A hash of all of its members: one version has one content.
+    /// A hash of all members: each version has one content.
     pub content: u64,
 }
 
-/// What is possible beside the ordinary.
+/// Optional rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rules {
     /// Executions may be declared void: filled shares can fall and a terminal order open again.
     pub busts: bool,
 }
 
-/// What is known of an order at one moment of the line.
+/// The known state of an order at one point of the sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Register {
     /// Whether it was created.
     pub exists: bool,
-    /// Whether a cancel of it was asked for.
+    /// Whether a cancel was requested.
     pub cancel_asked: bool,
-    /// Least version that it can have now.
+    /// Lowest version that it can have now.
     pub least_version: u64,
     /// As it was last shown.
     pub last: Option<Observed>,
     /// Whether a cancel was confirmed.
     pub cancel_confirmed: bool,
-    /// Whether it was shown open again after that, by a fill from before the cancel. From there on
-    /// it can be cancelled like any other.
+    /// Whether it was shown open again after that, through a fill from before the cancel. From then
+    /// on it can be cancelled like any other order.
     pub reopened: bool,
 }
 
-/// One moment at which a request takes effect. A create or cancel has two: it is taken, and its
+/// A moment at which a request takes effect. A create or cancel has two: it is accepted, and its
 /// answer is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -77,7 +77,7 @@ pub(super) enum Effect {
 }
 
 impl Register {
-    /// The register after an effect; `None` where the effect is impossible.
+    /// The register after an effect; `None` if the effect is impossible.
     pub(super) fn after(self, effect: Effect, rules: Rules) -> Option<Self> {
         match effect {
             Effect::Create => {
@@ -99,7 +99,7 @@ impl Register {
         let agrees_with_cancel = !self.cancel_confirmed
             || match observed.status {
                 Status::Cancelled => true,
-                // A fill from before the cancel may be told after it, and opens the order again
+                // A fill from before the cancel may be shown after it, and reopens the order
                 // until the exchange repeats that it is cancelled.
                 Status::Filled | Status::PartiallyFilled | Status::PendingCancel => {
                     rules.busts || self.reopened || observed.filled_shares > filled_before
@@ -124,7 +124,7 @@ impl Register {
         if self.cancel_confirmed && !self.reopened {
             return Some(self);
         }
-        // Becoming cancelled is a change, so whatever was shown as not cancelled is old now.
+        // Becoming cancelled is a change, so any version shown as not cancelled is older.
         let is_change = match self.last.map(|last| last.status) {
             Some(Status::Cancelled) => false,
             Some(Status::Failed) => return None,
@@ -136,7 +136,7 @@ impl Register {
     }
 }
 
-/// Whether an order that was shown so can be shown so later.
+/// Whether `after` can be shown later than `before`.
 fn may_follow(before: Observed, after: Observed, rules: Rules) -> bool {
     if before.version == after.version {
         return before == after;

@@ -1,4 +1,4 @@
-//! The search for a line in which everything could have happened.
+//! The search for a linearization.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -6,8 +6,8 @@ use std::fmt;
 use super::model::{Effect, Register, Rules};
 use super::{Operation, Outcome, Request};
 
-/// Most steps of one search. With versions the next step is nearly always the right one, so that a
-/// history of a thousand requests takes some thousand; a search that comes here has lost its way.
+/// Most steps of one search. Thanks to versions, the first candidate is nearly always right, and a
+/// history of a thousand requests takes some thousand steps; a search that gets here is hopeless.
 const MAX_STEPS: usize = 5_000_000;
 
 /// Why a history is not linearizable.
@@ -16,14 +16,14 @@ pub(crate) enum Impossible {
     /// No line explains it. These operations are the earliest, by their place in the history, of
     /// which none can come next, after the longest line that was found.
     NoLine {
-        /// Where the longest line ends.
+        /// The candidates after the longest sequence.
         stuck_at: Vec<usize>,
         /// The register there.
         register: Register,
-        /// How many effects that line has.
+        /// Length of that sequence, in effects.
         explained: usize,
-        /// The oldest version that somebody saw and that is not in the line yet: one that is newer
-        /// cannot come before it.
+        /// The oldest version that was seen and is not in the sequence yet; no newer one can come
+        /// before it.
         oldest_open: Option<u64>,
     },
     /// The search was given up.
@@ -43,12 +43,12 @@ impl fmt::Display for Impossible {
     }
 }
 
-/// One effect that has to find its moment.
+/// One effect to place.
 #[derive(Debug, Clone, Copy)]
 struct Event {
     effect: Effect,
     invoked: u64,
-    /// `u64::MAX`: it may take effect at any later time.
+    /// `u64::MAX` if it may take effect at any later time.
     responded: u64,
     /// Whether it may also never take effect.
     optional: bool,
@@ -65,7 +65,7 @@ impl Event {
     }
 }
 
-/// Checks a history of one order, beginning with what is known of it before.
+/// Checks a history of one order, from the known state before it.
 ///
 /// # Errors
 /// No line explains it, or the search was given up.
@@ -103,7 +103,7 @@ fn events(operations: &[Operation]) -> Vec<Event> {
             events.push(Event { effect, invoked, responded, optional, operation: place });
         };
         match operation.request {
-            // One that found no order, or was refused, took no effect.
+            // A request that found no order, or was refused, had no effect.
             Request::Create if operation.outcome != Outcome::Absent => {
                 push(Effect::Create, unknown);
             }
@@ -127,22 +127,22 @@ struct Search<'a> {
     events: &'a [Event],
     rules: Rules,
     done: Vec<bool>,
-    /// What was put in line, with the register before it and the events still to try there.
+    /// The sequence so far, each step with the register before it and the events left to try there.
     line: Vec<Step>,
-    /// Versions that are still to be shown, with how often. None of them can come after a newer
-    /// one, which is what makes the search nearly straight.
+    /// Versions still to be placed, with their number. None of them can follow a newer one, which
+    /// makes the search nearly linear.
     open_versions: BTreeMap<u64, usize>,
     seen: HashSet<(Vec<usize>, Register)>,
-    /// Every event before this one is done.
+    /// Every event before this one is placed.
     first_open: usize,
     best: Best,
 }
 
-/// The longest line so far.
+/// The longest sequence so far.
 struct Best {
     explained: usize,
     register: Register,
-    /// What could have come next in time.
+    /// The candidates for the next step.
     next: Vec<usize>,
     oldest_open: Option<u64>,
 }
@@ -178,8 +178,8 @@ impl Search<'_> {
         Err(Impossible::TooHard)
     }
 
-    /// Events that may come next in time: those that were invoked before any other open one was
-    /// answered. The one to try first comes last.
+    /// Events that may come next: those invoked before any other unplaced event was answered. The one
+    /// to try first is last.
     fn candidates(&self, register: Register) -> Vec<usize> {
         let mut earliest_response = u64::MAX;
         let mut candidates = Vec::new();
@@ -194,14 +194,14 @@ impl Search<'_> {
         }
         let rank = |place: &usize| {
             self.events.get(*place).map_or((0, 0), |event| match event.effect {
-                // These change nothing, or nothing that could be in the way of others.
+                // These change nothing that could conflict with others.
                 Effect::AskCancel => (0, 0),
                 Effect::Create if register.exists => (0, 0),
                 Effect::ShowAbsent => (1, 0),
                 Effect::Create if !event.optional => (2, 0),
                 Effect::Show(observed) => (3, observed.version),
                 Effect::ConfirmCancel => (4, 0),
-                // Only where nothing else goes: it may never have happened.
+                // Only if nothing else fits: it may never have happened.
                 Effect::Create => (5, 0),
             })
         };
@@ -233,7 +233,7 @@ impl Search<'_> {
         self.open_versions.first_key_value().map(|(version, _)| *version)
     }
 
-    /// Which events are done: the first open one and the done ones after it, few at any time.
+    /// Which events are placed: the first unplaced one and the placed ones after it, few at any time.
     fn signature(&self) -> Vec<usize> {
         let mut open = self.first_open;
         while self.done.get(open).copied().unwrap_or(false) {

@@ -61,7 +61,7 @@ fn a_stale_read_after_a_newer_one_is_not() {
     let newer = at(3, Status::PartiallyFilled, 1);
     let history = History::default().create(submitted(2), (0, 1)).read(newer, (2, 3));
     assert!(!history.read(submitted(2), (4, 5)).is_possible());
-    // At the same time as the newer one it may still be answered.
+    // Concurrent with the newer one, the older version is allowed.
     let history = History::default().create(submitted(2), (0, 1)).read(newer, (2, 5));
     assert!(history.read(submitted(2), (3, 6)).is_possible());
 }
@@ -177,14 +177,14 @@ fn the_message_says_where_it_stops() {
     else {
         panic!("it is possible");
     };
-    // Version 3 is to be answered next, but somebody saw version 2 after it.
+    // Version 3 must come next, but version 2 was seen after it.
     assert_eq!((stuck_at, explained), (vec![1], 2));
     assert_eq!((register.least_version, oldest_open), (2, Some(2)));
 }
 
 #[test]
 fn many_clients_on_one_order_are_searched_quickly() {
-    // Twenty clients, all at once, in fifty waves: every answer is a little older or newer.
+    // Twenty concurrent clients in fifty waves: every answer is slightly older or newer.
     let mut history = History::default().create(submitted(2), (0, 1));
     for wave in 0..50_u64 {
         for client in 0..20_u64 {

@@ -1,4 +1,4 @@
-//! What the order client counts in a window.
+//! Counts of the order client in a window.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::{
     error::{Context, Result},
 };
 
-/// Longest latency that the histogram tells apart, in microseconds.
+/// Largest latency in the histogram, in microseconds.
 const MAX_LATENCY_MICROS: u64 = 600_000_000;
-/// An order that leaves so long after it was due was kept waiting by something: by the client itself,
-/// or because every connection had one in flight.
+/// An order sent this late was delayed by the client itself, or because every connection had an order
+/// in flight.
 const LATE_NANOS: u64 = 1_000_000;
 
-/// What is counted between the start and the end of the window.
+/// Counts between the start and the end of the window.
 pub(super) struct Counts {
     pub(super) answered: u64,
     pub(super) accepted: u64,
@@ -27,7 +27,7 @@ pub(super) struct Counts {
     pub(super) most_late_nanos: u64,
     pub(super) started: Moment,
     pub(super) cpu_nanos_at_start: u64,
-    /// Set when the window is over: its end, and the CPU time of the thread since its start.
+    /// Set at the end of the window: the time, and the thread's CPU time since the start.
     pub(super) ended: Option<(Moment, u64)>,
 }
 
@@ -58,7 +58,7 @@ impl Counts {
         due >= self.started && self.ended.is_none_or(|(end, _)| due < end)
     }
 
-    /// Counts an order that was due at `due` and leaves now.
+    /// Counts an order sent now that was due at `due`.
     pub(super) fn send(&mut self, due: Moment) {
         let late_nanos = Moment::now().nanos_since(due);
         if late_nanos >= LATE_NANOS && self.is_of_window(due) {

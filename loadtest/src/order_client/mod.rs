@@ -1,7 +1,7 @@
 //! The order client: one pinned thread, N kept-alive connections, one order in flight on each.
 //! Closed loop: every answer is followed by the next order. Open loop: orders are due at fixed
-//! times whatever the server does, and their latency counts from then, so that a stall is seen by
-//! every order that it kept waiting.
+//! times regardless of the server, and latency counts from the due time, so that a stall counts for
+//! every order that it delays.
 
 mod counts;
 mod order_loop;
@@ -23,7 +23,7 @@ use crate::{
 };
 use order_loop::OrderLoop;
 
-/// What the client thread is to do.
+/// Options of the client thread.
 #[derive(Debug, Clone)]
 pub(crate) struct OrderOptions {
     /// Where to connect.
@@ -42,7 +42,7 @@ pub(crate) struct OrderOptions {
     pub symbols: Vec<String>,
     /// Limits of the (buy) orders, in turn. Those far below the market stay open.
     pub limit_prices_cents: Vec<u64>,
-    /// Send no more than so many orders.
+    /// Most orders to send.
     pub most_orders: Option<u64>,
     /// The core that the thread is pinned to.
     pub core: usize,
@@ -55,28 +55,27 @@ pub(crate) struct OrderReport {
     pub seconds: f64,
     /// Answers that came in the window.
     pub answered: u64,
-    /// How many of them say that the order is at the exchange (`201`).
+    /// Answers saying that the exchange accepted the order (`201`).
     pub accepted: u64,
-    /// Answers to the orders of the window by status code, also of those that came after it.
+    /// Answers to the orders of the window by status code, including answers after the window.
     pub answers: BTreeMap<u16, u64>,
     /// All answers since the start, by status code.
     pub all_answers: BTreeMap<u16, u64>,
-    /// Microseconds from the time that an order was due (open loop) or sent (closed loop) to its
-    /// whole answer, of the orders whose time lies in the window.
+    /// Microseconds from when an order was due (open loop) or sent (closed loop) until its complete
+    /// answer, for orders due in the window.
     pub latencies: Histogram<u64>,
-    /// Share of the window that the client thread was on its core, 0 to 1.
+    /// Share of the window that the client thread ran, 0 to 1.
     pub cpu_share: f64,
-    /// Most orders that were due and had no connection yet.
+    /// Most orders that were due without a free connection.
     pub most_waiting: usize,
-    /// Orders of the window that were sent a millisecond or more after they were due, and by how
-    /// much at most, in nanoseconds. Their latency counts from when they were due all the same.
+    /// Orders of the window sent a millisecond or more after they were due. Their latency still
+    /// counts from the due time.
     pub sent_late: u64,
-    /// See `sent_late`.
+    /// The longest delay of those, in nanoseconds.
     pub most_late_nanos: u64,
     /// Orders sent since the start.
     pub sent: u64,
-    /// Orders without an answer at the end, after the time to drain; those that were due and never
-    /// sent are among them.
+    /// Orders without an answer after the drain time, including those due but never sent.
     pub unanswered: u64,
     /// Some answers that were not `201`.
     pub examples: Vec<String>,
@@ -87,8 +86,8 @@ pub(crate) struct OrderReport {
 pub(crate) struct OrderClient(JoinHandle<Result<OrderReport>>);
 
 impl OrderClient {
-    /// Starts the thread, which connects and sends at once. After [`Phase::Counted`], or when it has
-    /// sent all that it may, it sends no more, and says so when the last answer has come.
+    /// Starts the thread, which connects and sends immediately. After [`Phase::Counted`], or at the
+    /// maximum number of orders, it stops sending, and reports when the last answer has arrived.
     ///
     /// # Errors
     /// [`Error::Io`] when the thread cannot be made.
@@ -98,7 +97,7 @@ impl OrderClient {
         Ok(Self(thread.context("starting the client thread")?))
     }
 
-    /// Whether the thread has ended, which before [`Phase::Stop`] means that it failed.
+    /// Whether the thread has ended; before [`Phase::Stop`], that means it failed.
     #[must_use]
     pub(crate) fn has_ended(&self) -> bool {
         self.0.is_finished()

@@ -24,18 +24,18 @@ use crate::{
     phase::{Control, Phase},
 };
 
-/// The answer to an order that the exchange has.
+/// The status code of an accepted order.
 pub(super) const ACCEPTED: u16 = 201;
-/// Longest sleep without an event, so that a change of phase is seen in time.
+/// Longest sleep without an event, so that a phase change is noticed in time.
 const IDLE_NANOS: u64 = 5_000_000;
-/// Bytes taken in one read: more than an answer.
+/// Bytes per read: more than an answer.
 const READ_BYTES: usize = 16 * 1024;
 /// How long one connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Orders that may be due and have no connection yet. At this point the server is minutes behind
-/// and the test has failed.
+/// Most orders due without a free connection. At this point the server is minutes behind and the test
+/// has failed.
 const MAX_WAITING: usize = 1_000_000;
-/// Different answers that are kept as examples of what went wrong.
+/// Most distinct error answers kept as examples.
 const MAX_EXAMPLES: usize = 5;
 
 /// One kept-alive connection.
@@ -140,7 +140,7 @@ impl OrderLoop {
                 Err(error) => return Err(error).context("epoll_wait"),
             }
             for event in events.drain(..) {
-                // The kernel's record is packed: its field is copied, not borrowed.
+                // The kernel's record is packed: the field is copied, not borrowed.
                 let data = event.data;
                 if let Ok(index) = usize::try_from(data.u64()) {
                     self.receive(index)?;
@@ -149,8 +149,7 @@ impl OrderLoop {
         }
     }
 
-    /// Sends every order that is due and has a connection; returns how long to sleep at most, in
-    /// nanoseconds.
+    /// Sends every due order that has a free connection; returns the longest sleep, in nanoseconds.
     fn send_what_is_due(&mut self) -> Result<u64> {
         let mut sleep = IDLE_NANOS;
         let over = self.is_over();
@@ -197,7 +196,7 @@ impl OrderLoop {
         self.request.clear();
         // Writing to a vector cannot fail.
         let _ = write!(self.request, "{}{}\r\n\r\n{body}", connection.head, body.len());
-        // One request in flight always fits the empty send buffer: no partial write to remember.
+        // A single request always fits the empty send buffer, so there are no partial writes.
         (&connection.socket).write_all(&self.request).context("sending an order")?;
         connection.due = Some(due);
         self.sent += 1;
@@ -208,7 +207,7 @@ impl OrderLoop {
     fn receive(&mut self, index: usize) -> Result<()> {
         let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
         match (&connection.socket).read(&mut self.buffer) {
-            // An idle connection may be closed at any time; one with an order in flight may not.
+            // The server may close an idle connection at any time, but not one with an order in flight.
             Ok(0) if connection.due.is_none() => return self.reconnect(index),
             Ok(0) => {
                 let received = excerpt(&connection.received);
@@ -244,26 +243,26 @@ impl OrderLoop {
         Ok(())
     }
 
-    /// Replaces a connection that the server closes or has closed.
+    /// Replaces a connection that the server closed.
     fn reconnect(&mut self, index: usize) -> Result<()> {
         let socket = connect(self.options.address).context("opening a connection again")?;
         let data = epoll::EventData::new_u64(index as u64);
         epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).context("epoll_ctl")?;
         if let Some(connection) = self.connections.get_mut(index) {
-            // Closing the old socket takes it out of the epoll set.
+            // Closing the old socket removes it from the epoll set.
             connection.socket = socket;
             connection.received.clear();
         }
         Ok(())
     }
 
-    /// Whether no order is sent any more, but those that were due before.
+    /// Whether only orders that were due before are still sent.
     fn is_over(&self) -> bool {
         let most = self.options.most_orders;
         self.counts.ended.is_some() || most.is_some_and(|most| self.sent >= most)
     }
 
-    /// Orders that wait for their answer or, in the open loop, for a connection.
+    /// Orders waiting for their answer or, in the open loop, for a connection.
     fn unanswered(&self) -> u64 {
         let in_flight = self.connections.iter().filter(|connection| connection.due.is_some());
         (in_flight.count() + self.waiting.len()) as u64

@@ -1,4 +1,4 @@
-//! What is measured: Longbow in three settings, and the baseline.
+//! The contenders: Longbow in three settings, and the baseline.
 
 use std::{fmt, net::SocketAddr, path::Path};
 
@@ -27,7 +27,7 @@ pub(super) enum Kind {
     Postgres,
     /// Longbow without Postgres.
     Alone,
-    /// The usual design with so many connections.
+    /// The baseline with a number of connections.
     Baseline {
         /// Connections to Postgres.
         pool: usize,
@@ -70,7 +70,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A server with its exchange, both new. Dropping it stops them, the server first.
+/// A new server with a new exchange. Dropping it stops both, the server first.
 #[derive(Debug)]
 pub(super) struct Contender {
     /// Which server it is.
@@ -81,7 +81,7 @@ pub(super) struct Contender {
     pub database: Option<String>,
     running: Running,
     exchange: Program,
-    // Dropped last: the log is in it.
+    // Dropped last: it holds the log.
     _data: Option<Directory>,
 }
 
@@ -92,14 +92,14 @@ enum Running {
 }
 
 impl Contender {
-    /// Starts everything, with nothing in it yet.
+    /// Starts everything, empty.
     ///
     /// # Errors
     /// What keeps it from starting.
     pub(super) fn start(kind: Kind, stage: &Stage<'_>) -> Result<Self> {
         let database = kind.has_database().then(|| stage.postgres.fresh_database(DATABASE));
         let database = database.transpose()?;
-        // The tape at its own speed, as `loadtest orders` has it.
+        // The recorded speed, as in `loadtest orders`.
         let (exchange, exchange_url) = exchange(stage, 1.0)?;
         let unreadable = |url: &str| Error::Answer {
             what: "an address that was printed".to_owned(),
@@ -156,7 +156,7 @@ impl Contender {
         ProcessCpu::read(self.exchange.pid())
     }
 
-    /// Its metrics, where it has some.
+    /// Its metrics, if it has any.
     ///
     /// # Errors
     /// The metrics cannot be read.
@@ -176,7 +176,7 @@ impl Contender {
     }
 }
 
-/// Starts an exchange on its cores; gives its address, `http://host:port`.
+/// Starts an exchange on its cores; returns its address, `http://host:port`.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -187,7 +187,7 @@ pub(super) fn exchange(stage: &Stage<'_>, speed: f64) -> Result<(Program, String
     })
 }
 
-/// Waits until the projection of a server has its connection.
+/// Waits until the projection of a server is connected.
 ///
 /// # Errors
 /// [`Error::Timeout`] with the end of the server's log.

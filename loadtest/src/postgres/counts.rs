@@ -1,4 +1,4 @@
-//! What Postgres has, against what was answered.
+//! Compares the rows in Postgres with the answers to clients.
 
 use std::collections::BTreeMap;
 
@@ -7,32 +7,32 @@ use serde_json::{Value, json};
 use super::sql::{Sql, refused};
 use crate::error::{Error, Result};
 
-/// Rows of `orders`, which Longbow and the baseline name alike: all, by how many different keys,
-/// how many of them of this run, and how many that the exchange has accepted.
+/// Counts of `orders`, whose columns Longbow and the baseline name alike: all rows, distinct keys,
+/// rows of this run, and accepted orders.
 const ORDERS: &str = "\
     SELECT count(*), count(DISTINCT client_order_id), \
         count(*) FILTER (WHERE starts_with(client_order_id, $1)), \
         count(*) FILTER (WHERE external_order_id IS NOT NULL AND status = 'submitted') \
     FROM orders";
-/// What Longbow keeps beside them.
+/// Counts of Longbow's other tables.
 const REST: &str = "\
     SELECT count(*) FILTER (WHERE event = 'created'), \
         count(*) FILTER (WHERE event = 'accepted'), \
         (SELECT count(*) FROM external_orders) \
     FROM order_events";
 
-/// What must be there once everything has come through.
+/// The rows that must be there in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expected {
     /// Orders that were recorded.
     pub orders: i64,
-    /// Orders that the exchange has accepted: at least, and at most. An order without an answer from
-    /// the exchange in time may be one of them.
+    /// Fewest and most orders accepted by the exchange: an order whose answer came too late may or may
+    /// not be accepted.
     pub accepted: (i64, i64),
 }
 
 impl Expected {
-    /// By the answers to all orders that were sent.
+    /// Computed from the answers to all orders.
     ///
     /// # Errors
     /// [`Error::Answer`] for an answer that leaves open whether there is an order.
@@ -59,14 +59,14 @@ impl Expected {
     }
 }
 
-/// What a contender left in Postgres.
+/// The rows of a contender in Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Found {
     orders: i64,
     keys: i64,
     of_this_run: i64,
     accepted: i64,
-    /// Longbow: events of orders created and accepted, and ids of the exchange.
+    /// For Longbow: created and accepted events, and external ids.
     rest: Option<(i64, i64, i64)>,
 }
 

@@ -1,5 +1,5 @@
-//! `loadtest postgres lag`: how far Postgres lags the log at a fixed rate of orders, and by how
-//! much the highest rate falls because Postgres follows.
+//! `loadtest postgres lag`: how far Postgres lags behind the log at a fixed order rate, and how much
+//! the projection reduces the highest rate.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub(super) struct LagArgs {
     /// Length of the window at that rate, in seconds
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Connections at that rate: room for 100 ms of it
+    /// Connections at that rate: enough for 100 ms of orders
     #[arg(long, default_value_t = 512, value_name = "COUNT")]
     connections: usize,
     /// Orders in flight at the highest rate
@@ -102,7 +102,7 @@ pub(super) fn run(arguments: &LagArgs, stage: &Stage<'_>) -> Result<Value> {
     }))
 }
 
-/// By how much the median falls, in percent.
+/// The reduction of the median, in percent.
 fn fall(kept: &Summary) -> f64 {
     (1.0 - kept.median) * 100.0
 }

@@ -1,9 +1,8 @@
-//! `loadtest postgres`: orders with Postgres, beside the baseline on Postgres, in
-//! turn and in one run, on the same cores, with the same client and the same simulated exchange.
+//! `loadtest postgres`: orders with Postgres, beside the baseline, in turns within one run, on the
+//! same cores, with the same client and the same simulated exchange.
 //!
-//! Postgres is a real one that is made for the run, on the disk that the logs are on. Every window
-//! has a database, a log and an exchange of its own, all empty, and ends with a look at what Postgres
-//! has: exactly the orders that were answered.
+//! The run creates a real Postgres on the disk of the logs. Every window has its own empty database,
+//! log and exchange, and ends with a check that Postgres has exactly the answered orders.
 
 use std::{
     fs,
@@ -31,7 +30,7 @@ mod window;
 
 use server::Postgres;
 
-/// Bytes of the key that the tokens of a run are made with, as hexadecimal digits.
+/// Bytes of the run's token key, written as hexadecimal digits.
 const SECRET_BYTES: usize = 32;
 
 /// Flags of `loadtest postgres`.
@@ -45,12 +44,12 @@ pub(crate) struct PostgresArgs {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Scenario {
-    /// Orders per second end to end: Longbow with its two ways to commit, Longbow without Postgres,
-    /// and the baseline at its best
+    /// Orders per second end to end: Longbow with either commit mode, Longbow without Postgres, and
+    /// the baseline at its best
     Throughput(throughput::ThroughputArgs),
-    /// How far Postgres lags at a fixed rate, and what following costs at the highest rate
+    /// How far Postgres lags at a fixed rate, and what the projection costs at the highest rate
     Lag(lag::LagArgs),
-    /// Rows per second into Postgres from a log that is there already
+    /// Rows per second into Postgres from an existing log
     Projection(projection::ProjectionArgs),
 }
 
@@ -60,7 +59,7 @@ struct CommonArgs {
     /// The longbow binary: exchange and server
     #[arg(long, global = true, default_value = "target/release/longbow", value_name = "PATH")]
     spawn: PathBuf,
-    /// Where Postgres, logs and everything else go while the test runs; on a disk, not in memory
+    /// Directory for Postgres, logs and everything else during the test; on a disk, not in memory
     #[arg(long, global = true, default_value = "target", value_name = "DIR")]
     directory: PathBuf,
     /// Core of the client thread [default: the last one]
@@ -95,7 +94,7 @@ struct CommonArgs {
     json: Option<PathBuf>,
 }
 
-/// What every window of a run shares. Dropping it stops Postgres and removes everything.
+/// State shared by all windows of a run. Dropping it stops Postgres and removes everything.
 struct Stage<'a> {
     /// The `longbow` binary.
     program: PathBuf,
@@ -177,7 +176,7 @@ impl CommonArgs {
 
 impl<'a> Stage<'a> {
     fn set(common: &CommonArgs, interrupt: &'a Interrupt) -> Result<Self> {
-        // Connections are descriptors of this process.
+        // Each connection needs a descriptor.
         let _ = cpu::raise_descriptor_limit();
         let directory = Directory::inside(&common.directory, "load-postgres")?;
         server::refuse_memory(&directory.path)?;
@@ -208,7 +207,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Where programs write their logs.
+    /// The directory of the programs' logs.
     fn path(&self) -> &Path {
         &self.directory.path
     }

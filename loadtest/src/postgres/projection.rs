@@ -1,9 +1,9 @@
-//! `loadtest postgres projection`: how many rows per second the projection writes from a log that is
-//! there already, while no orders come in.
+//! `loadtest postgres projection`: how many rows per second the projection writes from an existing
+//! log, while no orders come in.
 //!
-//! The log is written by a server without Postgres, through its front door, with the fills of a
-//! simulated exchange. Then Postgres rests while the server starts again on that log, and is woken:
-//! from the first connection on the projection has only the log to think of.
+//! A server without Postgres writes the log from real requests, with fills of the simulated exchange.
+//! Then Postgres is paused while the server restarts with that log, and is resumed: from its first
+//! connection on, the projection has only the log to write.
 
 use std::{
     path::Path,
@@ -32,17 +32,17 @@ use crate::{
     spawn::{Directory, start_server},
 };
 
-/// Limits of the orders, in turn: two far above the market, which are filled, and one far below.
+/// Limits of the orders, in turn: two far above the market, which fill, and one far below.
 const LIMITS_CENTS: [u64; 3] = [10_000_000, 10_000_000, 100];
-/// What the log of an earlier part of the run may take, in MiB: all of it is kept.
+/// Log size to keep, in MiB: all of it.
 const KEEP_MIB: u64 = 1_048_576;
-/// How long all orders may take, their fills, and the projection, in seconds.
+/// How long the orders, their fills and the projection may each take, in seconds.
 const MOST_SECONDS: u32 = 1_800;
-/// What Postgres must have in the end.
+/// Counts of what Postgres must have in the end.
 const COUNTS: &str = "\
     SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM executions), \
         (SELECT count(*) FROM order_events), (SELECT count(*) FROM external_orders)";
-/// Metrics of the server.
+/// The server's counter of rows written.
 const ROWS: &str = "longbow_projection_rows_total";
 const EVENTS: &str = "longbow_projection_events_total";
 const TRANSACTIONS: &str = "longbow_projection_transactions_total";
@@ -117,7 +117,7 @@ pub(super) fn run(arguments: &ProjectionArgs, stage: &mut Stage<'_>) -> Result<V
     }))
 }
 
-/// Has a server without Postgres write the log; gives the number of fills.
+/// Lets a server without Postgres write the log; returns the number of fills.
 fn fill(
     arguments: &ProjectionArgs,
     stage: &Stage<'_>,
@@ -142,7 +142,7 @@ fn fill(
             answer: format!("{:?}, {:?}", seen.all_answers, seen.examples),
         });
     }
-    // Every third one stays open; whatever else is open waits for a print.
+    // Every third order stays open; other open orders wait for a print.
     let open = arguments.orders / LIMITS_CENTS.len() as u64;
     let mut last = None;
     let all_filled = stage.interrupt.wait_until(MOST_SECONDS.into(), || {
@@ -158,7 +158,7 @@ fn fill(
     Ok(arguments.orders - open)
 }
 
-/// Has the projection write the whole log into empty tables.
+/// Lets the projection write the whole log into empty tables.
 fn pass(stage: &mut Stage<'_>, (data, exchange): (&Path, &str)) -> Result<Pass> {
     stage.postgres.wake(stage.interrupt)?;
     let database = stage.postgres.fresh_database(DATABASE)?;
@@ -226,7 +226,7 @@ fn serve_arguments(stage: &Stage<'_>, database: Option<&str>) -> Vec<String> {
     arguments
 }
 
-/// Makes the tables.
+/// Creates the tables.
 fn migrate(program: &Path, database: &str) -> Result<()> {
     let made = Command::new(program)
         .arg("migrate")
@@ -241,7 +241,7 @@ fn migrate(program: &Path, database: &str) -> Result<()> {
     Err(Error::Answer { what: "longbow migrate".to_owned(), answer })
 }
 
-/// Everything of the log must be there, each once, and durable.
+/// Checks that Postgres has everything in the log, exactly once and durably.
 fn check(postgres: &Postgres, orders: u64, fills: u64) -> Result<()> {
     let session = Sql::connect(&postgres.url(DATABASE))?;
     for setting in ["synchronous_commit", "fsync"] {

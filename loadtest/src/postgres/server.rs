@@ -1,4 +1,4 @@
-//! A Postgres for one run: made in a directory on the disk that everything else is on, and
+//! A Postgres server for one run: created in a directory on the same disk as everything else, and
 //! stopped and removed at the end.
 
 use std::{
@@ -35,23 +35,23 @@ pub(crate) const SETTINGS: [(&str, &str); 9] = [
     ("random_page_cost", "1.1"),
     ("autovacuum", "on"),
 ];
-/// Where Debian and its like keep the programs of each version.
+/// Where Debian installs the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
-/// Who runs Postgres when this test is run by root, which Postgres refuses: the first that there is.
+/// Users to run Postgres as, in order of preference, if this test runs as root, which Postgres refuses.
 const OWNERS: [&str; 2] = ["postgres", "nobody"];
-/// Name of the superuser inside.
+/// Name of the database superuser.
 const USER: &str = "postgres";
-/// How long it may take to come up, and to go after a last checkpoint.
+/// How long it may take to start, and to stop after a last checkpoint.
 const START_SECONDS: f64 = 60.0;
 const STOP_SECONDS: f64 = 120.0;
 /// `f_type` of a file system in memory.
 const TMPFS: i64 = 0x0102_1994;
 
-/// A Postgres that runs, or rests. Dropping it stops it.
+/// A running or paused Postgres. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     programs: PathBuf,
-    /// Logs of programs go here.
+    /// Directory for logs.
     directory: PathBuf,
     data: PathBuf,
     owner: Option<(u32, u32)>,
@@ -63,7 +63,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster inside `directory` and starts it on some cores.
+    /// Creates a cluster inside `directory` and starts it on some cores.
     ///
     /// # Errors
     /// [`Error::Answer`] where Postgres is not installed or refuses, [`Error::Flag`] for a directory
@@ -108,7 +108,7 @@ impl Postgres {
         Err(Error::Answer { what: "initdb failed".to_owned(), answer })
     }
 
-    /// Starts it where it rests, at its old address.
+    /// Starts it again after [`rest`](Self::rest), at its old address.
     ///
     /// # Errors
     /// [`Error::Timeout`] with the end of its log when it does not come up.
@@ -145,7 +145,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Stops it; its data stay.
+    /// Stops it and keeps its data.
     ///
     /// # Errors
     /// [`Error::Interrupted`]. One that does not stop in time is killed.
@@ -155,8 +155,7 @@ impl Postgres {
         interrupt.wait_until(STOP_SECONDS, || Ok(program.has_ended())).map(drop)
     }
 
-    /// Makes a database anew, without anything in it. What other databases have written is on the
-    /// disk then.
+    /// Recreates a database, empty, after a checkpoint that flushes what other databases wrote.
     ///
     /// # Errors
     /// [`Error::Sql`].
@@ -174,13 +173,13 @@ impl Postgres {
         format!("postgres://{USER}@{}/{database}", self.address)
     }
 
-    /// Process id of the first process, whose children serve the connections.
+    /// Process id of the postmaster.
     #[must_use]
     pub(crate) fn pid(&self) -> i32 {
         self.program.as_ref().map_or(0, Program::pid)
     }
 
-    /// One line that describes it.
+    /// A one-line description.
     #[must_use]
     pub(crate) fn text(&self) -> String {
         let settings: Vec<String> =
@@ -194,7 +193,7 @@ impl Postgres {
         )
     }
 
-    /// One of its programs, as its user and in its directory.
+    /// A command for one of its programs, run as its user and in its directory.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.env("LC_ALL", "C").current_dir(self.data.parent().unwrap_or(&self.data));
@@ -207,7 +206,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // However the test ends, the last checkpoint may come to its own.
+        // However the test ends, allow a last checkpoint.
         if let Some(program) = &mut self.program {
             ask_to_stop(program);
             program.wait_for_end(STOP_SECONDS);
@@ -215,14 +214,14 @@ impl Drop for Postgres {
     }
 }
 
-/// The fast way: it does not wait for its clients to leave.
+/// Requests a fast shutdown, which does not wait for clients.
 fn ask_to_stop(program: &Program) {
     if let Some(pid) = Pid::from_raw(program.pid()) {
         let _ = kill_process(pid, Signal::INT);
     }
 }
 
-/// Where `initdb` and `postgres` are: on the `PATH`, or the newest version that is installed.
+/// The directory of `initdb` and `postgres`: on the `PATH`, or of the newest installed version.
 fn programs() -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -244,7 +243,7 @@ fn programs() -> Result<PathBuf> {
     })
 }
 
-/// User and group of Postgres; `None` where this test is not run by root.
+/// User and group for Postgres; `None` if this test does not run as root.
 fn owner() -> Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -283,7 +282,7 @@ fn refuse_closed(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a directory in memory: a sync costs nothing there, and figures say nothing.
+/// Refuses a directory in memory: a sync is free there, so figures mean nothing.
 ///
 /// # Errors
 /// [`Error::Flag`].

@@ -1,4 +1,4 @@
-//! One connection to Postgres for a program that otherwise blocks.
+//! A blocking connection to Postgres.
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -27,7 +27,7 @@ impl Sql {
         let connected = runtime.block_on(tokio_postgres::connect(url, NoTls));
         let (client, connection) = connected.map_err(refused("let this test connect"))?;
         let driver = runtime.spawn(async move {
-            // What is wrong with it is told to whoever asks next.
+            // The next call returns the error.
             let _ = connection.await;
         });
         Ok(Self { client, driver, runtime })

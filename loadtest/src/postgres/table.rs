@@ -1,4 +1,4 @@
-//! Windows for people.
+//! Prints windows as a table.
 
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ pub(super) fn print_window(round: &str, window: &Window) {
     }
 }
 
-/// Windows of several rounds, each round with one of each contender.
+/// The windows of several rounds; each round has one per contender.
 #[derive(Debug, Default)]
 pub(super) struct Rounds(Vec<Vec<Window>>);
 

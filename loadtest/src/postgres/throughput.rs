@@ -17,14 +17,14 @@ pub(super) struct ThroughputArgs {
     /// Orders in flight, each on a connection of its own; every number is measured in turn
     #[arg(long, default_value = "64,256", value_delimiter = ',', value_name = "COUNTS")]
     in_flight: Vec<usize>,
-    /// Connections of the baseline to Postgres: each number has one window, and the best one goes
-    /// into the rounds
+    /// Connections of the baseline to Postgres: each number gets one window, and the best one is used
+    /// in the rounds
     #[arg(long, default_value = "8,16,32", value_delimiter = ',', value_name = "COUNTS")]
     pools: Vec<usize>,
     /// Length of each measured window, in seconds
     #[arg(long, default_value_t = 8.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Which ways of Longbow are measured beside the baseline
+    /// Settings of Longbow to measure beside the baseline
     #[arg(long, default_value = "wal,postgres,alone", value_delimiter = ',', value_name = "NAMES")]
     contenders: Vec<Ours>,
 }
@@ -32,7 +32,7 @@ pub(super) struct ThroughputArgs {
 /// How Longbow commits.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Ours {
-    /// Replies wait for its log; the projection follows
+    /// Replies wait for the WAL; the projection follows
     Wal,
     /// Replies wait for Postgres too
     Postgres,
@@ -56,7 +56,7 @@ impl ThroughputArgs {
     pub(super) fn check(&self) -> Result<()> {
         in_range("seconds", self.seconds, 0.1..=600.0)?;
         self.in_flight.iter().try_for_each(|&count| in_range("in-flight", count, 1..=10_000))?;
-        // Postgres takes a hundred connections, and this test needs a few.
+        // Postgres allows a hundred connections, and this test needs a few itself.
         self.pools.iter().try_for_each(|&count| in_range("pools", count, 1..=90))
     }
 }
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value
     Ok(json!({ "scenario": "throughput", "loads": reports.collect::<Result<Vec<_>>>()? }))
 }
 
-/// One window of each contender. Each round begins with another one.
+/// Measures one window of each contender. Each round begins with a different one.
 ///
 /// # Errors
 /// What keeps a window from its end.
@@ -123,7 +123,7 @@ pub(super) fn round(
     Ok(windows)
 }
 
-/// The usual design with the number of connections that gave the most orders per second.
+/// The baseline with the number of connections that gave the most orders per second.
 fn best_pool(pools: &[usize], load: Load, stage: &Stage<'_>) -> Result<(Kind, Vec<Window>)> {
     let mut tried: Vec<Window> = Vec::new();
     for &pool in pools {

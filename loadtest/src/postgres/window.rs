@@ -1,4 +1,4 @@
-//! One measured window of one contender, and what Postgres has after it.
+//! One measured window of one contender, and the rows in Postgres after it.
 
 use std::{collections::BTreeMap, process};
 
@@ -24,7 +24,7 @@ use crate::{
 /// What all orders are for, with a limit so far below the market that they stay open.
 pub(super) const SYMBOL: &str = "SPY";
 const LIMIT_CENTS: u64 = 100;
-/// How long Postgres may take to have everything, in seconds.
+/// How long Postgres may take to catch up, in seconds.
 const CATCH_UP_SECONDS: f64 = 300.0;
 /// How many records Postgres lags, by the server, and how few of them are none: the end of the
 /// log moves now and then without orders.
@@ -38,7 +38,7 @@ const LAG: &str = "longbow_projection_lag_seconds";
 pub(super) struct Load {
     /// Connections, each with one order at most.
     pub in_flight: usize,
-    /// Orders per second, due at fixed times; `None`: an order follows each answer.
+    /// Orders per second, due at fixed times; `None` for a closed loop.
     pub rate: Option<f64>,
     /// Length of the window.
     pub seconds: f64,
@@ -58,16 +58,15 @@ pub(super) struct Window {
     /// CPU seconds per second of all processes of Postgres.
     postgres_cores: f64,
     host: HostUse,
-    /// How old changes were when Postgres had them, of everything that was sent from the beginning of
-    /// the window on.
+    /// Age of changes when Postgres committed them, for everything sent since the window began.
     pub lag: Option<Growth>,
     /// Growth per second of the server's counters.
     counters: BTreeMap<String, f64>,
-    /// Seconds from the last answer until Postgres had everything, and what it has.
+    /// Seconds from the last answer until Postgres had caught up, and its rows.
     in_postgres: Option<(f64, Found)>,
 }
 
-/// What is read at the beginning and at the end of the window.
+/// Readings at the beginning and at the end of a window.
 struct Reading {
     scrape: Option<Scrape>,
     server: ProcessCpu,
@@ -76,7 +75,7 @@ struct Reading {
     host: HostCpu,
 }
 
-/// Starts a contender, measures it, and compares what it left in Postgres with its answers.
+/// Starts a contender, measures it, and compares its rows in Postgres with its answers.
 ///
 /// # Errors
 /// Whatever stops it early, and [`Error::Answer`] when Postgres does not have exactly the orders
@@ -106,7 +105,7 @@ pub(super) fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Windo
         });
     }
     let in_postgres = await_all(stage, &contender, &seen, &run_id)?;
-    // A backlog at the end of the window counts with its full age.
+    // The backlog at the end of the window counts with its full age.
     let settled = contender.scrape()?;
     let scrapes = before.scrape.zip(after.scrape);
     let lag = scrapes.as_ref().zip(settled).filter(|_| kind.has_projection());
@@ -152,7 +151,7 @@ pub(super) fn order_options(
     }
 }
 
-/// Waits until Postgres has exactly what was answered; `None` without Postgres.
+/// Waits until Postgres has exactly the answered orders; `None` without Postgres.
 fn await_all(
     stage: &Stage<'_>,
     contender: &Contender,
@@ -166,7 +165,7 @@ fn await_all(
     let mut found = None;
     let mut looked_at = began;
     let all_there = stage.interrupt.wait_until(CATCH_UP_SECONDS, || {
-        // Counting takes Postgres time that it needs to catch up.
+        // Counting would slow Postgres down while it catches up.
         let behind = contender.scrape()?.and_then(|scrape| scrape.metrics.get(BEHIND));
         if behind.is_some_and(|records| records > FEW_RECORDS) {
             return Ok(false);
@@ -253,7 +252,7 @@ impl Window {
 }
 
 fn lag_json(lag: &Growth) -> Value {
-    // Upper ends of the buckets; nothing for one without an end.
+    // Upper bounds of the buckets; none for the infinite one.
     let at = |share| Some(lag.quantile(share) * 1_000.0).filter(|millis| millis.is_finite());
     json!({
         "changes": lag.count(), "mean": lag.mean() * 1_000.0,

@@ -1,4 +1,4 @@
-//! One answer, checked and put into the record of its order.
+//! Checks one answer and adds it to the record of its order.
 
 use std::sync::MutexGuard;
 
@@ -9,7 +9,7 @@ use crate::{
     linear::{Operation, Outcome, Request},
 };
 
-/// One answer on its way into a record.
+/// One answer to record.
 pub(super) struct Entry<'a> {
     pub(super) responded: u64,
     pub(super) inner: MutexGuard<'a, Inner>,
@@ -18,7 +18,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The record. An order whose key nobody expected gets one, and a violation.
+    /// The record. An order with an unexpected key gets one, and is a violation.
     pub(super) fn record(&mut self) -> &mut Record {
         let terms = || Terms {
             position: "",
@@ -31,7 +31,7 @@ impl Entry<'_> {
         self.inner.records.entry(self.name.clone()).or_insert_with(|| Record::new(terms()))
     }
 
-    /// The order of an answer, where it is the one that was asked for.
+    /// The order of an answer, if it is the requested one.
     pub(super) fn order(&mut self, answer: &Answer) -> Option<Order> {
         match answer.order() {
             Ok(order) => self.is_as_asked(&order).then_some(order),

@@ -1,9 +1,8 @@
-//! What every client asked and saw, order by order, and whether that is possible.
+//! Records what every client asked and saw, order by order, and checks it.
 //!
-//! Orders are known by their user's own key, which names one order for good. Each request on an
-//! order, each line of a list included, becomes an operation of that order's history; the
-//! linearizability check says what of it cannot be. What concerns more than one order, or the
-//! content of one answer, is checked as it comes.
+//! Orders are identified by their idempotency key. Each request about an order, and each line of a
+//! list, becomes an operation in that order's history, which the linearizability check verifies.
+//! Rules about several orders, or about the content of an answer, are checked as answers arrive.
 
 mod entry;
 #[cfg(test)]
@@ -24,12 +23,12 @@ use crate::{
 };
 use entry::Entry;
 
-/// Keys of a user that clients pick from: the newest.
+/// Number of a user's newest keys that clients pick from.
 const RECENT_KEYS: usize = 150;
-/// Violations that are kept; after so many, nothing is learned from more.
+/// Most violations kept.
 const MAX_VIOLATIONS: usize = 20;
 
-/// What was counted.
+/// Counts of requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
     /// Requests sent.
@@ -38,7 +37,7 @@ pub(crate) struct Counts {
     pub unanswered: u64,
     /// Creates, lists and so on that were refused with 503.
     pub refused: u64,
-    /// Operations that went into histories: requests, and orders in lists.
+    /// Operations in histories: requests, and orders in lists.
     pub operations: u64,
 }
 
@@ -53,10 +52,10 @@ pub(crate) struct Histories {
 #[derive(Debug, Default)]
 struct Inner {
     records: HashMap<Name, Record>,
-    /// Ids sort by their time, as pages do.
+    /// Ids sort by time, like pages.
     by_id: BTreeMap<(usize, String), String>,
     recent: HashMap<usize, VecDeque<String>>,
-    /// Orders with operations that were not checked.
+    /// Orders with unchecked operations.
     unchecked: BTreeSet<Name>,
     violations: Vec<String>,
     counts: Counts,
