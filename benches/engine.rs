@@ -1,6 +1,5 @@
-//! Engine transitions without I/O: an order is created, accepted and filled, which is three
-//! transitions. The overhead of making the inputs is measured by itself, and once with every event
-//! encoded as it is for the log.
+//! Engine transitions without I/O: each order is created, accepted and filled. Separate figures give
+//! the overhead of creating the inputs, and the cost with every event encoded as for the log.
 
 #![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
 
@@ -16,7 +15,7 @@ use longbow::types::{
     UserId,
 };
 
-/// Orders of one measured pass, over so many users.
+/// Orders per measured pass, and the users they are spread over.
 const ORDERS: u64 = 10_000;
 const USERS: u64 = 1_000;
 const TRANSITIONS_PER_ORDER: u64 = 3;
@@ -55,7 +54,7 @@ fn inputs() -> Vec<Inputs> {
     (0..ORDERS).map(make).collect()
 }
 
-/// Takes every order through its three transitions.
+/// Runs every order through its three transitions.
 fn cycle(engines: &mut Engines, inputs: Vec<Inputs>, mut decided: impl FnMut(&mut Outbox)) {
     let mut out = Outbox::new();
     for Inputs { create, external_order_id, fill } in inputs {

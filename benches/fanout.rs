@@ -1,6 +1,5 @@
-//! One changed price to 1,000 streams of one shard, beside a bare `send()` loop over as many
-//! sockets: CPU time of the sending thread, without any runtime around it. What a real server
-//! process makes of it, `loadtest stream` measures.
+//! One changed price to 1,000 streams of a shard, beside a bare `send()` loop over as many sockets:
+//! CPU time of the sending thread, without a runtime. `loadtest stream` measures a whole server.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
@@ -26,22 +25,22 @@ const CLIENTS: usize = 1_000;
 const SENDER_CORE: usize = 0;
 const READER_CORE: usize = 1;
 
-/// Keeps this thread on one core, so that sender and reader neither move nor share one.
+/// Pins this thread to a core, so that sender and reader neither move nor share one.
 fn pin(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);
-    // With fewer cores than that there is nothing to choose.
+    // With fewer cores, the thread stays unpinned.
     let _stays = sched_setaffinity(None, &cores);
 }
 
-/// CPU time of this thread: what other threads and other machines on the host take does not count.
+/// CPU time of this thread, which excludes other threads and other machines on the host.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).expect("time goes forward");
     Duration::new(seconds, u32::try_from(time.tv_nsec).expect("under a second"))
 }
 
-/// Server sides of connections whose clients a thread reads dry for as long as they live.
+/// Server sides of connections; a thread drains the clients' sides.
 struct Crowd {
     servers: Vec<OwnedFd>,
     stop: Arc<AtomicBool>,

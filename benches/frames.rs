@@ -1,5 +1,5 @@
-//! What it costs to write one price frame, beside what a send of it costs: the frame is encoded
-//! once for everybody, the send is paid for each client.
+//! The cost of encoding a price frame, beside the cost of sending it: a frame is encoded once for all
+//! clients and sent once per client.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
@@ -50,7 +50,7 @@ fn encoding(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One `send` of a frame over loopback to a client that reads, the unit of everything else.
+/// One `send` of a frame over loopback to a reading client: the unit of everything else.
 fn sending(criterion: &mut Criterion) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");

@@ -1,6 +1,6 @@
-//! The index following the log, on a real disk: records applied, keys that are absent, and the open
-//! orders of a start. Each course of an order is what a busy day has most of: created with a key,
-//! accepted, filled in one go.
+//! The index following the log, on a real disk: applied records, lookups of absent keys, and the open
+//! orders read at a start. Each order takes the most common course: created with a key, accepted,
+//! filled by one execution.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,9 +27,9 @@ const LOG: LogId = LogId(7);
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Records of one batch: what 53,000 records/s are in some 0.3 s.
+/// Records per batch: about 0.3 s at 53,000 records/s.
 const BATCH_RECORDS: usize = 16_384;
-/// Orders that are under way at the same time: what 17,700 new orders/s have open for two seconds.
+/// Orders open at the same time: 17,700 new orders/s, each open for two seconds.
 const ORDERS_UNDERWAY: u64 = 35_000;
 const USERS: u64 = 100_000;
 const STORED_ORDERS: u64 = 200_000;
@@ -41,7 +41,7 @@ fn open(directory: &TempDir) -> (Index, IndexWriter) {
     (index, writer)
 }
 
-/// What happens to order after order; each goes through its course over `ORDERS_UNDERWAY` others.
+/// The events of order after order; each takes its course while `ORDERS_UNDERWAY` others begin.
 struct Course {
     records: u64,
     users: Vec<UserId>,
@@ -83,7 +83,7 @@ impl Course {
         Event::Changed(Changed { order_id: self.ids[number as usize], at, change })
     }
 
-    /// Each order in turn: created, accepted half the way on, filled at its end.
+    /// The next event of the orders in turn: created, accepted halfway, filled at the end.
     fn next(&mut self) -> (Lsn, Event) {
         let (number, step) = (self.records / 3, self.records % 3);
         self.records += 1;
@@ -103,7 +103,7 @@ impl Course {
                     executed_at: TimestampMicros::new(1_732_400_000_000_000),
                 }),
             ),
-            // The first orders have none before them to be accepted or filled.
+            // Before the first orders there is none to accept or fill.
             (1 | 2, _, _) => self.changed(number, Change::CancelRequested),
             _ => self.created(number),
         };
@@ -133,7 +133,7 @@ fn apply(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Fills an index; every `open_of` orders one stays open.
+/// Fills an index; one of every `open_of` orders stays open.
 fn filled(directory: &TempDir, orders: u64, open_of: u64) -> Index {
     let (index, mut writer) = open(directory);
     let mut course = Course::new();

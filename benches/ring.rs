@@ -2,28 +2,27 @@
 //! overwrites, under locks) and the `disruptor` crate (whose producer waits for the slowest
 //! consumer, where ours laps it).
 //!
-//! What is measured: a burst of messages is published, and the time runs until every reader
-//! has copied out the last one and said so in a word of its own. Bursts are smaller than the
-//! buffers, so nobody is lapped and all contenders hand over the same number of messages.
-//! All poll in the same loop, which gives its time slice away after a while of nothing.
+//! What is measured: the time from publishing a burst of messages until every reader has copied
+//! the last one and confirmed it in a word of its own. Bursts are smaller than the buffers, so
+//! nobody is lapped and all contenders hand over the same number of messages. All poll in the
+//! same loop, which yields its time slice after a while without messages.
 //!
-//! Overhead of the harness, as figures of its own: `harness/loop` is the burst without any
-//! hand-over, and the contender `floor` hands over one bare counter, the least that any
-//! exchange between these threads can cost. Subtract, or compare with, those.
+//! Two figures show the overhead of the harness: `harness/loop` is the burst without any
+//! hand-over, and the contender `floor` hands over one bare counter, the least that any exchange
+//! between these threads can cost.
 //!
-//! Each burst is timed alone, and a sample is its median burst: one that a neighbour on the
-//! machine or a timer interrupt broke into does not count. Two looks at the clock are in
-//! every figure, the floor's included.
+//! Each burst is timed separately, and a sample is the median burst, so that a burst disturbed
+//! by another process or an interrupt does not count. Every figure, including the floor's,
+//! contains two readings of the clock.
 //!
-//! The sweep is run twice, contenders side by side in each cell, so that a disturbance of
-//! the machine shows as a difference between the rounds and not as a victory.
+//! The sweep runs twice, with the contenders side by side in each cell, so that a disturbance
+//! shows as a difference between the rounds and not as a win.
 //!
-//! Cores: the publishing thread has the first core to itself, the readers share the others in
-//! turn. Left to the scheduler, a reader lands now beside the publisher and now on its core,
-//! which is a factor of five and more. On a machine of 2 cores all readers share the second:
-//! figures for 2 and 4 readers there contain the scheduler's turns. They compare the
-//! contenders under overcommitment and say nothing about how readers on cores of their own
-//! would scale.
+//! Cores: the publishing thread has the first core to itself; the readers share the others. Left
+//! to the scheduler, a reader may or may not land on the publisher's core, which makes a
+//! difference of a factor of five or more. With 2 cores, all readers share the second, so the
+//! figures for 2 and 4 readers include scheduling. They compare the contenders under
+//! overcommitment and say nothing about scaling with a core per reader.
 
 use criterion::measurement::WallTime;
 use criterion::{
@@ -47,17 +46,16 @@ type Message = [u64; WORDS];
 /// Messages that each contender can hold.
 const CAPACITY: usize = 1_024;
 const READERS: [usize; 3] = [1, 2, 4];
-/// One message is all hand-over; at half the capacity the messages themselves weigh.
+/// With one message the hand-over dominates; at half the capacity, the messages do.
 const BURSTS: [u64; 3] = [1, 64, 512];
-/// Between bursts: none at all, or long enough for every thread to have gone cold.
+/// Pause between bursts: none, or long enough for every thread to go cold.
 const PAUSES: [Duration; 2] = [Duration::ZERO, Duration::from_micros(200)];
-/// Where a sample is cut, lest pauses take minutes (paced) or the times megabytes.
+/// Limits on the bursts of a sample, so that pauses do not take minutes nor the times megabytes.
 const PACED_BURSTS_PER_SAMPLE: u64 = 100;
 const BURSTS_PER_SAMPLE: u64 = 50_000;
 const ROUNDS: [&str; 2] = ["round-1", "round-2"];
-/// Empty looks before a thread gives its time slice away. Few, because with more threads
-/// than cores the one that is waited for may be waiting for this core, and the figures would
-/// then be those of this constant.
+/// Empty polls before a thread yields. Few, because with more threads than cores the awaited
+/// thread may need this very core, and this constant would then dominate the figures.
 const LOOKS_BEFORE_YIELD: u32 = 20;
 
 /// The cores that this process may use, before it pins itself.
@@ -66,8 +64,8 @@ static CORES: LazyLock<Vec<usize>> = LazyLock::new(|| {
     (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect()
 });
 
-/// Pins the calling thread: the publisher (0) to the first core, reader `n` (from 1) to one
-/// of the others. On a single core, or where pinning is forbidden, it does nothing.
+/// Pins the calling thread: the publisher (0) to the first core, reader `n` (from 1) to one of
+/// the others. Does nothing on a single core or where pinning is forbidden.
 fn pin(thread: usize) {
     let Some((first, others)) = CORES.split_first().filter(|(_, others)| !others.is_empty()) else {
         return;
@@ -89,7 +87,7 @@ fn message(number: u64) -> Message {
     [number; WORDS]
 }
 
-/// Waits with the back-off that all threads of all contenders share.
+/// The back-off that all contenders share.
 #[derive(Default)]
 struct Backoff(u32);
 
@@ -100,10 +98,10 @@ impl Backoff {
     }
 }
 
-/// What a reader has seen last, in a cache line of its own.
+/// The last message that a reader has seen, in a cache line of its own.
 type Seen = CachePadded<AtomicU64>;
 
-/// Reader threads, and the words in which they say how far they are.
+/// Reader threads, and the words that hold their progress.
 struct Readers {
     seen: Vec<Arc<Seen>>,
     stop: Arc<AtomicBool>,
@@ -111,8 +109,8 @@ struct Readers {
 }
 
 impl Readers {
-    /// One thread per poll function, which copies what there is, notes the number of each
-    /// message and says whether there was any.
+    /// Starts one thread per poll function, which copies available messages, records their numbers
+    /// and returns whether there were any.
     fn start<P>(polls: impl IntoIterator<Item = P>) -> Self
     where
         P: FnMut(&Seen) -> bool + Send + 'static,
@@ -199,7 +197,7 @@ fn measure(
     });
 }
 
-/// The least that handing something to these threads costs: one counter, nothing copied.
+/// The least that a hand-over to these threads costs: one counter, nothing copied.
 fn floor(group: &mut BenchmarkGroup<'_, WallTime>, count: usize, shape: Shape) {
     let counter = Arc::new(Seen::default());
     let readers = Readers::start((0..count).map(|_| {
@@ -293,8 +291,8 @@ fn disruptor_crate(group: &mut BenchmarkGroup<'_, WallTime>, count: usize, shape
     });
 }
 
-/// What one message costs its thread when no other thread is in the way. The disruptor has
-/// no row without a reader: its producer waits for one.
+/// The cost of one message without contention. The disruptor has no row without a reader: its
+/// producer would wait for one.
 fn one_thread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one-thread");
     let mut number = 0;

@@ -1,11 +1,11 @@
-//! The log's group commit against what the disk can do at best: one `fdatasync` after one 4 KiB
-//! write, into a file that is filled with zeros, in the same run on the same disk.
+//! The log's group commit beside the best that the disk can do: one `fdatasync` after one 4 KiB write
+//! to a zero-filled file, in the same run on the same disk.
 //!
-//! `latency` prints what criterion does not: quantiles of the time from an append to its commit, in
-//! units of the bare sync, measured in turns with it.
+//! `latency` prints what criterion does not: quantiles of the time from append to commit, in units of
+//! the bare sync, measured in turns with it.
 //!
-//! `append` is the appender's own share and needs no disk. `recover` reads and checks a log that is
-//! in no cache but the disk's.
+//! `append` is the appender's share and needs no disk. `recover` reads and verifies a log that is in no
+//! cache except the disk's.
 
 #![expect(
     clippy::unwrap_used,
@@ -31,12 +31,12 @@ use rustix::fs::OFlags;
 /// About the size of an order event.
 const PAYLOAD: [u8; 200] = [7; 200];
 const BARE_FILE_BYTES: usize = 64 * 1024 * 1024;
-/// Turns of `latency`: in each some bare syncs, and then so many records for each in flight.
+/// Turns of `latency`: each has some bare syncs, then a number of records per record in flight.
 const LATENCY_TURNS: usize = 10;
 const SYNCS_OF_A_TURN: usize = 100;
 const RECORDS_OF_A_TURN: u64 = 200;
 const RECOVERED_RECORDS: u64 = 200_000;
-/// Records of one burst in `append`: a quarter of a batch.
+/// Records per burst in `append`: a quarter of a batch.
 const BURST_RECORDS: u64 = 1000;
 
 fn directory() -> tempfile::TempDir {
@@ -60,7 +60,7 @@ impl Log {
         Self { appender, writer, appended }
     }
 
-    /// Appends as long as no more than `in_flight` are undecided; false when the log is busy.
+    /// Appends one record unless `in_flight` are uncommitted; returns `false` if the log is busy.
     fn append_one(&mut self, in_flight: u64) -> bool {
         if self.appended - self.appender.committed().0 >= in_flight {
             return false;
@@ -74,7 +74,7 @@ impl Log {
         true
     }
 
-    /// Commits so many records with at most `in_flight` of them undecided at any time.
+    /// Commits `records` records with at most `in_flight` uncommitted at any time.
     fn commit(&mut self, records: u64, in_flight: u64) {
         let last = self.appended + records;
         loop {
@@ -89,7 +89,7 @@ impl Log {
         }
     }
 
-    /// Commits records as [`Self::commit`] does, and tells how long each took from its append.
+    /// Like [`Self::commit`], and returns each record's time from append to commit.
     fn latencies(&mut self, records: u64, in_flight: u64) -> Vec<Duration> {
         let last = self.appended + records;
         let mut waiting = VecDeque::new();
@@ -118,7 +118,7 @@ impl Log {
     }
 }
 
-/// A block in memory that `O_DIRECT` takes.
+/// A memory block aligned for `O_DIRECT`.
 fn aligned_block(memory: &mut [u8]) -> &mut [u8] {
     let address = memory.as_ptr().addr();
     let start = address.next_multiple_of(BLOCK_BYTES) - address;
@@ -177,7 +177,7 @@ fn quantile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
-/// Not a criterion bench: it has no name to filter by and runs unless criterion only lists or tests.
+/// Not a criterion bench: it cannot be filtered by name, and runs unless criterion only lists or tests.
 fn latency(_: &mut Criterion) {
     if std::env::args().any(|argument| ["--list", "--test"].contains(&argument.as_str())) {
         return;
@@ -238,7 +238,7 @@ fn append(criterion: &mut Criterion) {
                 let seen = log.appender.committed();
                 log.commit(0, u64::MAX);
                 if appended < burst {
-                    // Faster than segments can be filled: not the append's share.
+                    // The bench outruns segment preparation, which is not part of an append.
                     block_on(poll_fn(|context| log.appender.poll_progress(context, seen)));
                 }
             }

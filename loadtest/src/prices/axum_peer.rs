@@ -1,11 +1,11 @@
 //! The peer that a competent engineer would write: axum, tokio and its broadcast channels. Every
-//! frame is encoded once and shared, every client gets every print of its symbols, and whatever is
+//! frame is encoded once and shared, every client gets every print of its symbols, and everything
 //! ready for a client leaves as one chunk.
 //!
-//! There are two ways to spread prints over clients, and which is better depends on how many
-//! clients watch a symbol: one channel for each symbol, of which a client merges its own, or one
-//! channel of batches, of which each client picks its own. A third design is what axum's own
-//! documentation leads to: its `Sse` over a `StreamMap` of channels, one event at a time.
+//! There are two ways to distribute prints to clients, and which is better depends on how many
+//! clients watch a symbol: a channel per symbol, from which a client merges its own, or one channel
+//! of batches, from which each client picks its own. A third design is what axum's documentation
+//! suggests: `Sse` over a `StreamMap` of channels, one event at a time.
 
 use std::{
     collections::HashMap,
@@ -53,9 +53,9 @@ pub(crate) const SENDER_THREAD: &str = "axum";
 /// Prints that a symbol's channel keeps for its slowest client: at the busiest symbol's 15-20
 /// prints per second and a hundred times the real speed two seconds.
 const SYMBOL_CHANNEL_PRINTS: usize = 4_096;
-/// Batches that the common channel keeps: a batch is what the feed had at one look.
+/// Batches that the common channel keeps; a batch is one read of the feed.
 const BATCH_CHANNEL_BATCHES: usize = 4_096;
-/// Bytes of one chunk; more goes with the next.
+/// Most bytes of one chunk.
 const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
@@ -65,9 +65,9 @@ const BACKLOG: i32 = 4_096;
 pub(crate) enum Design {
     /// One channel for each symbol; a client merges those that it watches.
     Symbols,
-    /// One channel of all prints, in batches; each client picks what it watches.
+    /// One channel with batches of all prints; each client picks those that it watches.
     Batches,
-    /// One channel for each symbol, merged and encoded by what axum and tokio-stream offer.
+    /// One channel per symbol, merged and encoded by axum and tokio-stream.
     Sse,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct AxumArgs {
     /// How prints are distributed to clients
     #[arg(long, value_enum)]
     design: Design,
-    /// Core of the runtime's only worker
+    /// Core of the runtime's single worker
     #[arg(long)]
     server_core: usize,
     /// Core of everything else
@@ -132,7 +132,7 @@ pub(crate) fn run(arguments: &AxumArgs) -> Result<()> {
         .worker_threads(1)
         .thread_name(SENDER_THREAD)
         .on_thread_start(move || {
-            // The core was checked by whoever gave it.
+            // The caller has checked the core.
             let _ = cpu::pin(server_core, "server-core");
         })
         .enable_io()
@@ -169,7 +169,7 @@ fn listen() -> std::io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Reads the feed for as long as the process lives, and again after it was lost.
+/// Reads the feed as long as the process lives, reconnecting when it is lost.
 fn read_feed(exchange: SocketAddr, site: &Site) {
     loop {
         if let Ok(mut feed) = Feed::open(exchange) {
@@ -181,7 +181,7 @@ fn read_feed(exchange: SocketAddr, site: &Site) {
     }
 }
 
-/// Encodes and spreads what the feed has. False when it has ended.
+/// Encodes and distributes new prints. Returns `false` at the end of the feed.
 fn spread(feed: &mut Feed, site: &Site) -> bool {
     let mut batch = Vec::new();
     let mut data = Vec::new();
@@ -197,7 +197,7 @@ fn spread(feed: &mut Feed, site: &Site) -> bool {
         match &site.channels {
             Channels::Symbols(senders) => {
                 let sender = senders.get(usize::from(place));
-                // Nobody watches it: nothing is encoded.
+                // Symbols that nobody watches are not encoded.
                 if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
                     let _ = sender.send(encode());
                 }
@@ -258,7 +258,7 @@ async fn subscribe(State(site): State<Arc<Site>>, Query(wanted): Query<Wanted>) 
     (headers, body).into_response()
 }
 
-/// One event at a time, as axum's documentation does it.
+/// One event at a time, as in axum's documentation.
 fn events(
     merged: StreamMap<usize, BroadcastStream<Arc<str>>>,
     lost: Arc<AtomicU64>,
@@ -274,13 +274,13 @@ fn events(
     Sse::new(opening.chain(prices))
 }
 
-/// Where one client's prices come from.
+/// The source of one client's prices.
 enum Source {
     Symbols(Vec<BroadcastStream<Bytes>>),
     Batches { batches: BroadcastStream<Batch>, watched: Vec<bool> },
 }
 
-/// One client's stream: each poll packs whatever is ready.
+/// One client's stream: each poll packs everything that is ready.
 struct Prices {
     opening: Option<Bytes>,
     source: Source,
@@ -288,7 +288,7 @@ struct Prices {
 }
 
 impl Prices {
-    /// Takes what is ready into `out`. False when the channels have closed.
+    /// Appends what is ready to `out`. Returns `false` when the channels have closed.
     fn take_ready(&mut self, context: &mut task::Context<'_>, out: &mut BytesMut) -> bool {
         match &mut self.source {
             Source::Symbols(channels) => channels.iter_mut().all(|channel| {
@@ -307,7 +307,7 @@ impl Prices {
     }
 }
 
-/// Takes what one channel has, up to a full chunk. False when it has closed.
+/// Drains one channel, up to a full chunk. Returns `false` when it has closed.
 fn drain<T: 'static + Clone + Send>(
     channel: &mut BroadcastStream<T>,
     lost: &AtomicU64,

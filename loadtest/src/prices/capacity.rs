@@ -1,8 +1,8 @@
-//! `loadtest prices capacity`: how much each server delivers before it is late or loses something.
+//! `loadtest prices capacity`: how much each server delivers before it is late or loses prices.
 //!
-//! The exchange prints ever faster until the server fails; then the speed is narrowed down between
-//! the last good and the first bad one. Every speed is a window of its own, and a second one where the
-//! first was bad.
+//! The exchange prints ever faster until the server fails; then the search narrows the speed between
+//! the last good and the first bad one. Every speed gets a window, and a second one if the first was
+//! bad.
 
 use serde_json::{Value, json};
 
@@ -18,16 +18,16 @@ use crate::{
     report::median,
 };
 
-/// What the exchange can play at.
+/// Replay speeds that the exchange supports.
 const SPEEDS: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
-/// How the speed grows while the server keeps up.
+/// Growth factor of the speed while the server keeps up.
 const GROWTH: f64 = 1.6;
-/// Most windows of one search: from the first speed over six powers of ten, and some to narrow.
+/// Most windows of one search: six powers of ten, and some to narrow.
 const MOST_WINDOWS: usize = 60;
-/// Good windows in a row that deliver no more than the best one before them, to within the second
-/// figure, end a search: a server that conflates is never late, and an exchange makes only so much.
+/// This many good windows in a row that deliver no more than the best one before, times the factor,
+/// end a search: a server that conflates is never late, and the exchange's rate is limited.
 const PLATEAU: (usize, f64) = (3, 1.03);
-/// Where the next round begins, from what the first one found.
+/// Start of further rounds, relative to the result of the first.
 const NEXT_START: f64 = 0.75;
 
 /// Flags of the search.
@@ -43,27 +43,27 @@ pub(super) struct CapacityArgs {
         default_value = "longbow,axum-symbols,axum-batches,nchan"
     )]
     servers: Vec<Kind>,
-    /// What the streams of Longbow are; the others always give every print
+    /// Mode of Longbow's streams; other servers always send every print
     #[arg(long, value_enum, default_value_t = Mode::Every)]
     mode: Mode,
-    /// Speed of the exchange that the search begins with
+    /// Speed of the exchange at the start of the search
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     first_speed: f64,
-    /// Age of prices below which the 99th percentile must stay, in milliseconds
+    /// Limit of the 99th percentile of the age of prices, in milliseconds
     #[arg(long, default_value_t = 200.0, value_name = "MS")]
     limit: f64,
-    /// The search ends when the first bad speed is this much above the last good one
+    /// The search ends when the first bad speed is at most this factor above the last good one
     #[arg(long, default_value_t = 1.08, value_name = "FACTOR")]
     precision: f64,
 }
 
-/// How many clients watch what.
+/// Number of clients and symbols.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct Shape {
     /// Number of clients
     #[arg(long, default_value_t = 1_000, value_name = "COUNT")]
     pub clients: usize,
-    /// Symbols of the exchange, by their real activity
+    /// Symbols of the exchange, with their recorded activity
     #[arg(long, default_value_t = 1_000, value_name = "COUNT")]
     pub symbols: usize,
     /// Symbols of each client, drawn uniformly
@@ -72,7 +72,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Its clients in some mode.
+    /// The clients of this shape, in some mode.
     #[must_use]
     pub(super) const fn clients(&self, mode: Mode) -> Clients {
         Clients {
@@ -93,11 +93,11 @@ pub(super) struct Subject {
     pub kind: Kind,
     /// Its clients.
     pub shape: Shape,
-    /// What they ask of Longbow.
+    /// The mode they request from Longbow.
     pub mode: Mode,
 }
 
-/// What a search looks for.
+/// The goal of a search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Goal {
     /// Where it begins.
@@ -108,16 +108,16 @@ pub(super) struct Goal {
     pub precision: f64,
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     /// The fastest speed that was kept up with, and its window.
     pub best: Option<(f64, Window)>,
-    /// The slowest speed that was not.
+    /// The slowest bad speed.
     pub failed_at: Option<f64>,
-    /// Whether what limited was the core of clients, exchange and feeds, or the exchange's rate.
+    /// Whether the limit was the core of clients, exchange and feeds, or the exchange's rate.
     pub client_limited: bool,
-    /// Everything that was measured, with its speed.
+    /// All windows, with their speeds.
     pub windows: Vec<(f64, Window)>,
 }
 
@@ -193,7 +193,7 @@ pub(super) fn search(
     let (mut speed, mut good, mut flat) = (goal.first_speed, None, 0);
     let mut is_second_try = false;
     for _ in 0..MOST_WINDOWS {
-        // A server's backlog is no burden to the next window: it starts afresh.
+        // A failed server is restarted, so its backlog does not affect the next window.
         let mut current = session.take().map_or_else(start, Ok)?;
         current.set_speed(speed)?;
         interrupt.sleep(options.warm_up)?;
@@ -209,7 +209,7 @@ pub(super) fn search(
         }
         print_window(&format!("{round}, {speed:.2}"), &window, verdict.unwrap_or_default());
         found.windows.push((speed, window.clone()));
-        // One bad window may be the machine's: only two in a row are the server's.
+        // One bad window may be noise: the server has failed only after two in a row.
         is_second_try = verdict.is_some() && !is_second_try;
         if is_second_try {
             continue;
@@ -238,7 +238,7 @@ pub(super) fn search(
     Ok(found)
 }
 
-/// Why a window does not count; `None` when it does.
+/// Why a window is bad; `None` if it is good.
 fn verdict(window: &Window, limit_millis: f64) -> Option<&'static str> {
     let is_limited = window.is_client_limited();
     if window.has_loss() {
@@ -253,7 +253,7 @@ fn verdict(window: &Window, limit_millis: f64) -> Option<&'static str> {
     None
 }
 
-/// Where to look next; `None` when it is narrow enough.
+/// The next speed to measure; `None` at the requested precision.
 fn next_speed(good: Option<f64>, bad: Option<f64>, goal: Goal) -> Option<f64> {
     let next = match (good, bad) {
         (Some(good), Some(bad)) if bad > good => {

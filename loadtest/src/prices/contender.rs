@@ -1,5 +1,5 @@
-//! The servers that are measured: what starts them, how a client asks them, what they say of lost
-//! prices, and which of their threads send.
+//! The servers under test: how to start them, how clients subscribe, how they report lost prices, and
+//! which threads send.
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, process::Command};
 
@@ -32,17 +32,17 @@ const SENDS: &str = "longbow_stream_sends_total";
 pub enum Kind {
     /// `longbow serve`.
     Longbow,
-    /// axum + tokio broadcast, a channel for each symbol.
+    /// axum + tokio broadcast, one channel per symbol.
     AxumSymbols,
     /// axum + tokio broadcast, one channel of batches.
     AxumBatches,
-    /// axum + tokio broadcast, as axum's documentation does it.
+    /// axum + tokio broadcast, as in axum's documentation.
     AxumSse,
     /// nginx + nchan.
     Nchan,
 }
 
-/// Whether a stream of Longbow has every print or the newest price.
+/// Mode of a Longbow stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case", const_into_str)]
 pub enum Mode {
@@ -102,7 +102,7 @@ impl Contender {
         }
     }
 
-    /// The request of a client that watches `names`; `number` is the client's.
+    /// The request of client `number`, which watches `names`.
     #[must_use]
     pub(super) fn request(&self, names: &[&str], number: usize, mode: Mode) -> Vec<u8> {
         match self.kind {
@@ -121,7 +121,7 @@ impl Contender {
                     body.len()
                 )
             }
-            // HTTP/1.0 spares the peers and the client the chunks.
+            // HTTP/1.0 avoids chunked encoding.
             Kind::AxumSymbols | Kind::AxumBatches | Kind::AxumSse => format!(
                 "GET /subscribe?symbols={} HTTP/1.0\r\nHost: {}\r\n\r\n",
                 names.join(","),
@@ -136,7 +136,7 @@ impl Contender {
         .into_bytes()
     }
 
-    /// Tells that all clients are there. `watchers` has the number of clients by symbol.
+    /// Tells the server that all clients are connected. `watchers` has the number of clients by symbol.
     ///
     /// # Errors
     /// The publisher cannot reach its server.
@@ -159,13 +159,13 @@ impl Contender {
         }
     }
 
-    /// Prices that it says it has lost so far.
+    /// Number of prices that the server reports as lost so far.
     ///
     /// # Errors
     /// It has ended.
     pub(super) fn lost(&mut self) -> Result<u64> {
         match &mut self.running {
-            // Longbow tells each client with an event.
+            // Longbow tells clients with events.
             Running::Longbow { .. } => Ok(0),
             Running::Axum(peer) => {
                 Ok(peer.ask("state")?.get("lost").and_then(Value::as_u64).unwrap_or(0))
@@ -174,7 +174,7 @@ impl Contender {
         }
     }
 
-    /// What all clients together must have got, where that is known.
+    /// Number of events that all clients together must have received, if known.
     #[must_use]
     pub(super) fn owed(&self) -> Option<u64> {
         match &self.running {
@@ -213,7 +213,7 @@ impl Contender {
         }
     }
 
-    /// Its counters, where it has some.
+    /// Its counters, if it has any.
     ///
     /// # Errors
     /// It has ended.
@@ -233,7 +233,7 @@ pub(super) fn sends_between(before: &Metrics, after: &Metrics) -> Option<f64> {
     Some(after.get(SENDS)? - before.get(SENDS)?)
 }
 
-/// More than any limit of open files allows here.
+/// More than the limit of open files allows.
 const MAX_CONNECTIONS: usize = 1_000_000;
 
 fn axum(
@@ -286,7 +286,7 @@ fn longbow(
             allowed: format!("the core of the server's shard, {shard_core:?}"),
         });
     }
-    // The shard has its core for itself, as the peers' workers have.
+    // The shard has a core to itself, like the peers' workers.
     cpu::place_threads(program.pid(), options.client_core, |name| {
         !name.starts_with(LONGBOW_SENDERS)
     })?;

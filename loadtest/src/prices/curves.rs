@@ -1,5 +1,5 @@
-//! `loadtest prices curves`: does the cost of a send depend on how many clients there are, and that
-//! of a pass on how many symbols? As figures and as pictures.
+//! `loadtest prices curves`: the cost of a send by number of clients, and of a price by number of
+//! symbols, as figures and charts.
 
 use std::{fs, path::PathBuf};
 
@@ -19,11 +19,11 @@ use crate::{
     phase::Interrupt,
 };
 
-/// Clients of the second curve, and the part of all symbols that each watches: then a change goes
-/// to the same number of clients however many symbols there are.
+/// Clients of the second curve, and the share of all symbols that each watches: a change goes to the
+/// same number of clients regardless of the number of symbols.
 const CLIENTS: usize = 1_000;
 const WATCHED_PART: usize = 10;
-/// Speed and window at which the rate of changes is looked at first.
+/// Speed and window of the first measurement of the rate of changes.
 const PROBE: (f64, f64) = (1.0, 2.0);
 const PROBES: usize = 2;
 
@@ -44,10 +44,10 @@ pub(super) struct CurvesArgs {
     /// Numbers of symbols of the second curve
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000,7000", value_name = "COUNTS")]
     symbols: Vec<usize>,
-    /// Prices per second that all clients of the second curve get together
+    /// Prices per second to all clients of the second curve together
     #[arg(long, default_value_t = 50_000.0, value_name = "RATE")]
     price_rate: f64,
-    /// Where the pictures go
+    /// Directory for the charts
     #[arg(long, default_value = "docs", value_name = "DIR")]
     pictures: PathBuf,
 }
@@ -59,7 +59,7 @@ struct SymbolsPoint {
     windows: Vec<Window>,
 }
 
-/// Runs it, prints its report and draws the pictures.
+/// Runs the scenario, prints its report and draws the charts.
 ///
 /// # Errors
 /// What keeps a session from its end, or a picture that cannot be written.
@@ -101,7 +101,7 @@ pub(super) fn run(
     }))
 }
 
-/// One window with about as many prices as asked for.
+/// Measures one window with about the requested rate of prices.
 fn measure(
     symbols: usize,
     price_rate: f64,
@@ -113,7 +113,7 @@ fn measure(
     let mut session = Session::start(Kind::Longbow, options, symbols, interrupt)?;
     session.connect(options, shape.clients(Mode::Latest))?;
     let mut speed = PROBE.0;
-    // The beginning of a session is not its average: the second look corrects the first.
+    // The beginning of a session is not typical: the second measurement corrects the first.
     for _ in 0..PROBES {
         session.set_speed(speed)?;
         interrupt.sleep(options.warm_up)?;

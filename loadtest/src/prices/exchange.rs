@@ -1,5 +1,5 @@
-//! The simulated exchange of one test. Its speed is changed by a restart on the same address: the
-//! servers connect again, their clients stay.
+//! The simulated exchange of a test. A restart at the same address changes its speed: the servers
+//! reconnect, and their clients stay.
 
 use std::{
     net::SocketAddr,
@@ -20,19 +20,19 @@ use crate::{
     spawn::Program,
 };
 
-/// Symbols of the recorded tape, which are always there.
+/// Symbols of the recorded tape, which are always present.
 const TAPE_SYMBOLS: usize = 4;
 /// Speed while clients connect: hardly a print.
 pub(crate) const QUIET_SPEED: f64 = 0.01;
 /// A session is named by the second of its start: two of them must not share one.
 const SESSION_SECONDS: f64 = 1.1;
 
-/// What the exchange is to be.
+/// Options of the exchange.
 #[derive(Debug, Clone)]
 pub(crate) struct ExchangeOptions {
     /// The `longbow` binary.
     pub program: PathBuf,
-    /// Symbols, those of the tape included.
+    /// Number of symbols, including those of the tape.
     pub symbols: usize,
     /// Its core.
     pub core: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Starts it, nearly without prints.
+    /// Starts it with hardly any prints.
     ///
     /// # Errors
     /// As [`Program::start`].
@@ -94,7 +94,7 @@ impl Exchange {
         self.program.as_ref().map_or(0, Program::pid)
     }
 
-    /// How many prints this session has had, and when.
+    /// Number of prints in this session so far, and the time of the reading.
     ///
     /// # Errors
     /// As [`Feed::open`].
@@ -103,7 +103,7 @@ impl Exchange {
         Ok((feed.sequence, Moment::now()))
     }
 
-    /// For each of `clients` clients `count` distinct symbols, drawn uniformly from a seed.
+    /// Draws `count` distinct symbols for each of `clients` clients, uniformly from a seed.
     #[must_use]
     pub(crate) fn choose(&self, clients: usize, count: usize, seed: u64) -> Vec<Vec<usize>> {
         let mut random = StdRng::seed_from_u64(seed);
@@ -111,13 +111,13 @@ impl Exchange {
         (0..clients).map(|_| sample(&mut random, of, count.min(of)).into_vec()).collect()
     }
 
-    /// Where a symbol stands.
+    /// The index of a symbol.
     #[must_use]
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
         self.symbols.iter().position(|symbol| symbol == name)
     }
 
-    /// The names of some symbols by their places.
+    /// The names of symbols by index.
     #[must_use]
     pub(crate) fn names(&self, places: &[usize]) -> Vec<&str> {
         places.iter().filter_map(|place| self.symbols.get(*place)).map(String::as_str).collect()
@@ -148,7 +148,7 @@ fn start(
     Ok((program, address.ok_or_else(unusable)?))
 }
 
-/// The symbols of an exchange, in its order.
+/// The symbols of an exchange, in its own order.
 ///
 /// # Errors
 /// [`Error::Call`] or [`Error::Answer`] when it does not tell.

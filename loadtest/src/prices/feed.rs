@@ -1,5 +1,5 @@
-//! Reads the exchange's trade feed, for the peers that prices are measured against: every server
-//! gets its prints from the same place and by the same way.
+//! Reads the exchange's trade feed for the peers, so that every server gets its prints from the same
+//! source in the same way.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -11,11 +11,11 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error, Result, excerpt};
 
-/// Bytes asked from the socket at once, as Longbow asks.
+/// Bytes per read, as in Longbow.
 const READ_BYTES: usize = 256 * 1024;
-/// Longest answer head and longest line.
+/// Longest response head and longest line.
 const MAX_LINE_BYTES: usize = 16 * 1024;
-/// How long connecting may take, and how long a read waits before a stop is looked for.
+/// Timeout of a connect, and how long a read waits before checking for a stop.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Pause before connecting again.
@@ -26,7 +26,7 @@ pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Print<'a> {
     /// Which symbol.
     pub symbol: &'a str,
-    /// Price of each share.
+    /// Price per share.
     pub price_cents: i64,
     /// When it happened, in microseconds since the Unix epoch.
     pub timestamp_micros: u64,
@@ -53,12 +53,12 @@ pub(super) struct Feed {
     buffer: Vec<u8>,
     /// Bytes of an incomplete line.
     rest: Vec<u8>,
-    /// Sequence of the last line, at first of the last one before the connection.
+    /// Sequence of the last line; initially of the last one before the connection.
     pub sequence: u64,
 }
 
 impl Feed {
-    /// Connects; what is printed from now on comes.
+    /// Connects, to receive prints from now on.
     ///
     /// # Errors
     /// [`Error::Io`] when the exchange cannot be reached, [`Error::Answer`] when it refuses.
@@ -67,7 +67,7 @@ impl Feed {
         let mut stream = connected.context("connecting to the exchange's feed")?;
         stream.set_nodelay(true).context("a socket option")?;
         stream.set_read_timeout(Some(LOOK_INTERVAL)).context("a socket option")?;
-        // HTTP/1.0: the body comes as it is, without chunks.
+        // HTTP/1.0 avoids chunked encoding.
         let request = format!("GET /v1/feed HTTP/1.0\r\nHost: {exchange}\r\n\r\n");
         stream.write_all(request.as_bytes()).context("asking for the feed")?;
         let buffer = vec![0; READ_BYTES];
@@ -100,7 +100,7 @@ impl Feed {
         Err(Error::Answer { what: "no feed".to_owned(), answer: excerpt(&self.rest) })
     }
 
-    /// Bytes that came, zero when nothing came in time; `None` at the end of the feed.
+    /// Bytes received, zero on timeout; `None` at the end of the feed.
     fn fill(&mut self) -> Result<Option<usize>> {
         match self.stream.read(&mut self.buffer) {
             Ok(0) => Ok(None),
@@ -116,8 +116,8 @@ impl Feed {
         }
     }
 
-    /// Waits a moment for lines and visits the trades among those that came together. False at the
-    /// end of the feed.
+    /// Waits briefly for lines and visits the trades among them. Returns `false` at the end of the
+    /// feed.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Answer`] for a line that cannot be read.

@@ -1,4 +1,4 @@
-//! `loadtest prices hot`: one symbol that everybody watches, at ever higher rates of prints, beside
+//! `loadtest prices hot`: one symbol that every client watches, at increasing rates of prints, beside
 //! the bare `send()` loop.
 
 use serde_json::{Value, json};
@@ -28,18 +28,18 @@ pub(super) struct HotArgs {
     print_rates: Vec<f64>,
 }
 
-/// Medians of one number of clients at one rate.
+/// Medians for one number of clients and one rate.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     /// How many clients.
     pub clients: usize,
-    /// Prints per second that were asked for.
+    /// Requested prints per second.
     pub print_rate: f64,
-    /// Of the server.
+    /// Medians of the server.
     pub server: Medians,
-    /// Of the bare loop.
+    /// Medians of the bare loop.
     pub bare: Medians,
-    /// Of both.
+    /// Ratios of the two.
     pub ratios: Ratios,
 }
 
@@ -92,7 +92,7 @@ pub(super) fn run(
     }))
 }
 
-/// Measures one point, and prints its rounds.
+/// Measures one point and prints its rounds.
 ///
 /// # Errors
 /// Whatever stopped it.
@@ -122,9 +122,9 @@ pub(super) fn measure(
 }
 
 impl Point {
-    /// Twice the time that the bare loop takes for all clients once.
+    /// Twice the time of one sweep of the bare loop over all clients.
     fn allowed_p99_millis(&self) -> Option<f64> {
-        // Its rate, not its CPU time: what counts is when the last of them has the price.
+        // From its rate, not its CPU time: what counts is when the last client has the price.
         Some(2.0 * self.clients as f64 / self.bare.sends_per_second? * 1e3)
     }
 

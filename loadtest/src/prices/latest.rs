@@ -1,4 +1,4 @@
-//! `loadtest prices latest`: Longbow's newest prices at a multiple of the rate at which axum becomes
+//! `loadtest prices latest`: Longbow's `latest` streams at a multiple of the rate at which axum becomes
 //! late, with the same clients.
 
 use serde_json::{Value, json};
@@ -17,19 +17,19 @@ use crate::{error::Result, phase::Interrupt};
 pub(super) struct LatestArgs {
     #[command(flatten)]
     shape: Shape,
-    /// The server whose limit is looked for
+    /// The server whose limit is searched
     #[arg(long, value_enum, default_value_t = Kind::AxumSymbols)]
     against: Kind,
-    /// Its limit as a speed of the exchange, where it is known already
+    /// Its limit as a speed of the exchange, if already known
     #[arg(long, value_name = "FACTOR")]
     known_limit: Option<f64>,
-    /// Speed that the search begins with
+    /// Speed at the start of the search
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     first_speed: f64,
     /// Age of prices at which a server is late at the 99th percentile, in milliseconds
     #[arg(long, default_value_t = 200.0, value_name = "MS")]
     limit: f64,
-    /// Longbow gets so many times the speed at which the other one is late
+    /// Longbow's speed, as a multiple of the speed at which the other server is late
     #[arg(long, default_value_t = 4.0, value_name = "FACTOR")]
     times: f64,
 }

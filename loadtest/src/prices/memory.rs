@@ -1,4 +1,4 @@
-//! `loadtest prices memory`: what an idle stream takes, in the server and in the kernel.
+//! `loadtest prices memory`: memory of an idle stream, in the server and in the kernel.
 
 use serde_json::{Value, json};
 
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{error::Result, phase::Interrupt};
 
-/// Both ends of every connection are on this machine, and the kernel keeps the same for each.
+/// Both ends of every connection are on this machine and take the same kernel memory.
 const ENDS: f64 = 2.0;
-/// A slab cache belongs to the streams when it grew by at least so many bytes for each of them.
+/// A slab cache counts for the streams if it grew by at least this many bytes per stream.
 const LEAST_SLAB_BYTES: u64 = 16;
 
 /// Flags of this scenario.
@@ -36,7 +36,7 @@ pub(super) struct MemoryArgs {
     settle: f64,
 }
 
-/// One reading, in bytes for each stream.
+/// One reading, in bytes per stream.
 #[derive(Debug, Clone)]
 struct Reading {
     user: f64,

@@ -1,6 +1,5 @@
-//! How much memory a process has, and what the kernel holds for sockets. The kernel tells its part
-//! for the whole machine only: what is said of one side of the connections is derived, and the
-//! reports say how.
+//! Memory of a process, and of the kernel for sockets. The kernel reports its part only for the whole
+//! machine; figures for one side of the connections are derived, and the reports say how.
 
 use std::{collections::BTreeMap, fs, io};
 
@@ -8,8 +7,8 @@ use procfs::{Current, Meminfo, process::Process};
 
 use crate::error::{Context, Result};
 
-/// Beginnings of the names of the slab caches that a TCP connection and its file take from. Others
-/// grow by what else goes on, the readings of `/proc` included.
+/// Name prefixes of the slab caches that a TCP connection and its file use. Other caches grow with
+/// other activity, including the readings of `/proc`.
 const SOCKET_SLABS: [&str; 12] = [
     "TCP",
     "sock_inode_cache",
@@ -30,12 +29,12 @@ const SOCKET_SLABS: [&str; 12] = [
 pub(super) struct ProcessMemory {
     /// Heap, stacks and whatever else is its own.
     pub anonymous: u64,
-    /// Shared with others: nginx keeps messages there.
+    /// Shared memory, where nginx keeps messages.
     pub shared: u64,
 }
 
 impl ProcessMemory {
-    /// Reads what the kernel says of a process.
+    /// Reads the memory use of a process.
     ///
     /// # Errors
     /// The process is gone.
@@ -46,14 +45,14 @@ impl ProcessMemory {
         Ok(Self { anonymous: bytes(status.rssanon), shared: bytes(status.rssshmem) })
     }
 
-    /// All of it.
+    /// The sum.
     #[must_use]
     pub(super) const fn total(self) -> u64 {
         self.anonymous + self.shared
     }
 }
 
-/// What the kernel holds, on the whole machine, in bytes.
+/// Kernel memory of the whole machine, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct KernelMemory {
     /// Pages of TCP's send and receive queues (`/proc/net/sockstat`).
@@ -65,7 +64,7 @@ pub(super) struct KernelMemory {
 }
 
 impl KernelMemory {
-    /// Reads them.
+    /// Reads the figures.
     ///
     /// # Errors
     /// A file of `/proc` that everybody may read cannot be read.
@@ -80,8 +79,8 @@ impl KernelMemory {
         })
     }
 
-    /// Growth since `earlier` of the slab caches that sockets take from; of all of them where this
-    /// process may not tell them apart.
+    /// Growth since `earlier` of the slab caches of sockets, or of all caches if this process may not
+    /// read them separately.
     #[must_use]
     pub(super) fn socket_slab_growth(&self, earlier: &Self) -> u64 {
         if self.slabs.is_empty() {
@@ -97,7 +96,7 @@ impl KernelMemory {
         of(self).saturating_sub(of(earlier))
     }
 
-    /// The slab caches that grew since `earlier` by at least so many bytes.
+    /// The slab caches that grew since `earlier` by at least the given number of bytes.
     #[must_use]
     pub(super) fn grown_slabs(&self, earlier: &Self, least: u64) -> Vec<(String, u64)> {
         let grown = self.slabs.iter().map(|(name, bytes)| {
@@ -116,7 +115,7 @@ fn queue_pages(sockstat: &str) -> u64 {
     words.next().and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
-/// Columns: name, active objects, objects, object size, objects a slab, pages a slab, three
+/// Columns: name, active objects, objects, object size, objects per slab, pages per slab, three
 /// tunables, and after `slabdata` active slabs, slabs.
 fn slabs(slabinfo: &str, page_bytes: u64) -> BTreeMap<String, u64> {
     let of_line = |line: &str| {
@@ -130,18 +129,18 @@ fn slabs(slabinfo: &str, page_bytes: u64) -> BTreeMap<String, u64> {
     slabinfo.lines().filter_map(of_line).collect()
 }
 
-/// Bytes that wait in the sockets between a server and its clients.
+/// Bytes queued in the sockets between a server and its clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Queued {
     /// Not sent or not acknowledged, in the server's sockets.
     pub by_server: u64,
-    /// Not read, in the clients' sockets.
+    /// Unread, in the clients' sockets.
     pub at_clients: u64,
 }
 
 impl Queued {
-    /// Reads the kernel's list of connections for a server's port. Payload only: what the kernel
-    /// takes for it is more.
+    /// Reads the kernel's list of connections for a server's port. Counts payload only; the kernel's
+    /// memory for it is larger.
     ///
     /// # Errors
     /// The list cannot be read.
@@ -186,7 +185,7 @@ mod tests {
         let client = TcpStream::connect(address).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         server.write_all(b"thirteen byte").unwrap();
-        // Whatever has arrived is peeked at, so it is still in the queue.
+        // Peeking leaves the data in the queue.
         let mut arrived = [0; 13];
         while client.peek(&mut arrived).unwrap() < arrived.len() {}
         assert_eq!(Queued::read(address.port()).unwrap().at_clients, 13);

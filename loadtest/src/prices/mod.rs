@@ -1,8 +1,8 @@
-//! `loadtest prices`: price streams of Longbow beside those of other servers, in turn and in one
-//! run, on the same cores, with the same clients, from the same simulated exchange.
+//! `loadtest prices`: price streams of Longbow beside those of other servers, in turns within one run,
+//! on the same cores, with the same clients, from the same simulated exchange.
 //!
-//! The server has one core for the threads that send; the clients, the exchange and whatever reads
-//! its feed share the other one. Everything is started for the test and stopped by it.
+//! The server's sending threads have one core; the clients, the exchange and the feed readers share
+//! the other. The test starts and stops everything.
 
 use std::{fs, path::PathBuf};
 
@@ -50,7 +50,7 @@ pub(crate) struct CommonArgs {
     /// Core of the clients, the exchange and the feeds [default: the last one]
     #[arg(long, global = true, value_name = "CORE")]
     client_core: Option<usize>,
-    /// Core of the servers: the one that Longbow pins its first shard to
+    /// Core of the servers, to which Longbow pins its first shard
     #[arg(long, global = true, default_value_t = 0, value_name = "CORE")]
     server_core: usize,
     /// Length of each measured window, in seconds
@@ -65,7 +65,7 @@ pub(crate) struct CommonArgs {
     /// Random seed of the clients' symbols
     #[arg(long, global = true, default_value_t = 1, value_name = "NUMBER")]
     seed: u64,
-    /// Users that the streams of Longbow belong to, in turn: one may have 1,000
+    /// Users of Longbow's streams, in turn; each may have 1,000 streams
     #[arg(long, global = true, default_value_t = 40, value_name = "COUNT")]
     users: usize,
     /// An extra argument for longbow serve (repeatable)
@@ -81,26 +81,25 @@ pub(crate) struct CommonArgs {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Scenario {
-    /// The highest rate of delivered prices with a p99 age below a limit and without loss, for each
-    /// server
+    /// The highest rate of delivered prices with a p99 age below a limit and without loss, per server
     Capacity(capacity::CapacityArgs),
-    /// The newest prices of Longbow at a multiple of the speed at which axum is late
+    /// Longbow's latest prices at a multiple of the speed at which axum is late
     Latest(latest::LatestArgs),
-    /// One symbol that everybody watches, beside a bare send() loop
+    /// One symbol that every client watches, beside a bare send() loop
     Hot(hot::HotArgs),
-    /// A lone print's way to its clients, against a ping-pong over loopback
+    /// The latency of a single print, beside a ping-pong over loopback
     Unloaded(unloaded::UnloadedArgs),
     /// Memory of an idle stream, in the server and in the kernel
     Memory(memory::MemoryArgs),
     /// Half of the clients stop reading
     Stalled(stalled::StalledArgs),
-    /// All clients disconnect at once and come back
+    /// All clients disconnect and reconnect at once
     Storm(storm::StormArgs),
-    /// CPU time by the number of clients and of symbols, with pictures
+    /// CPU time by number of clients and of symbols, with charts
     Curves(curves::CurvesArgs),
 }
 
-/// What every scenario is given.
+/// Options of every scenario.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadOptions {
     /// The `longbow` binary.
@@ -109,9 +108,9 @@ pub(crate) struct LoadOptions {
     pub client_core: usize,
     /// Core of the server.
     pub server_core: usize,
-    /// Length of a window.
+    /// Length of a window, in seconds.
     pub seconds: f64,
-    /// Time before it.
+    /// Warm-up before it, in seconds.
     pub warm_up: f64,
     /// Number of rounds.
     pub rounds: usize,
@@ -125,7 +124,7 @@ pub(crate) struct LoadOptions {
     pub exchange_arguments: Vec<String>,
 }
 
-/// One figure of several rounds: the median with the smallest and the largest.
+/// One figure over several rounds: median, minimum and maximum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Summary {
     /// The middle one.
@@ -205,7 +204,7 @@ impl CommonArgs {
         if client_core == self.server_core {
             return refuse("client-core", &client_core, "another core than the server's");
         }
-        // Clients are many descriptors of this process.
+        // Each client needs a descriptor.
         let _ = cpu::raise_descriptor_limit();
         Ok(LoadOptions {
             program: self.spawn.clone(),

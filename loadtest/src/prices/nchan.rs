@@ -1,6 +1,6 @@
-//! The peer nchan: nginx from Debian with one worker on the server's core, and a publisher here
-//! that reads the exchange's feed and posts each print to the channel of its symbol. Clients are
-//! EventSources of several channels at once.
+//! The peer nchan: Debian's nginx with one worker on the server's core, and a publisher in this
+//! process that reads the exchange's feed and posts each print to its symbol's channel. Each client
+//! is an EventSource of several channels.
 
 use std::{
     collections::HashMap,
@@ -26,21 +26,21 @@ use crate::{
     spawn::{Program, free_address},
 };
 
-/// Where Debian and others install nginx's modules.
+/// Where distributions install nginx's modules.
 const MODULE_FOLDERS: [&str; 3] =
     ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/lib/nginx/modules"];
 const MODULE: &str = "ngx_nchan_module.so";
-/// How long nginx may take until it accepts.
+/// How long nginx may take to accept connections.
 const START_SECONDS: f64 = 10.0;
 
-/// What nginx is to be.
+/// Options of nginx.
 #[derive(Debug, Clone)]
 pub(super) struct NchanOptions {
     /// Core of the only worker.
     pub server_core: usize,
     /// Core of the publisher.
     pub publisher_core: usize,
-    /// Connections that the worker has room for.
+    /// Most connections of the worker.
     pub connections: usize,
     /// The exchange whose prints are published.
     pub exchange: SocketAddr,
@@ -58,15 +58,15 @@ pub(super) struct Nchan {
     pub address: SocketAddr,
 }
 
-/// Shared with the publisher.
+/// State shared with the publisher.
 #[derive(Debug, Default)]
 struct Publishing {
     stop: AtomicBool,
-    /// Whether the feed is read.
+    /// Whether the feed is connected.
     feed_up: AtomicBool,
-    /// Events that the clients together must get for what was published.
+    /// Events that the clients together must receive for what was published.
     owed: AtomicU64,
-    /// Answers of nginx that refuse a publication.
+    /// Publications refused by nginx.
     refused: AtomicU64,
 }
 
@@ -91,7 +91,7 @@ impl Nchan {
         let mut command = Command::new("nginx");
         command.arg("-p").arg(&home).arg("-c").arg(&file);
         let (mut master, _) = Program::spawn(command, "nginx", directory).map_err(not_installed)?;
-        // The master listens before there is a worker.
+        // The master listens before the worker exists.
         let mut worker = None;
         interrupt.wait_until(START_SECONDS, || {
             worker = worker_of(master.pid()).filter(|_| TcpStream::connect(address).is_ok());
@@ -107,8 +107,8 @@ impl Nchan {
         Ok(Self { publisher: None, publishing, _master: master, worker, address })
     }
 
-    /// Starts to publish. `watchers` has the number of clients by symbol: of what nobody watches
-    /// nothing is published.
+    /// Starts publishing. `watchers` has the number of clients by symbol; symbols without any are not
+    /// published.
     ///
     /// # Errors
     /// [`Error::Io`] when nginx cannot be reached.
@@ -139,19 +139,19 @@ impl Nchan {
         Ok(())
     }
 
-    /// Whether the publisher reads the feed.
+    /// Whether the publisher is connected to the feed.
     #[must_use]
     pub(super) fn is_feed_up(&self) -> bool {
         self.publishing.feed_up.load(Ordering::Relaxed)
     }
 
-    /// Events that the clients together must have got once nothing is under way.
+    /// Events that the clients together must have received once nothing is in flight.
     #[must_use]
     pub(super) fn owed(&self) -> u64 {
         self.publishing.owed.load(Ordering::Relaxed)
     }
 
-    /// Publications that nginx refused.
+    /// Publications refused by nginx.
     #[must_use]
     pub(super) fn refused(&self) -> u64 {
         self.publishing.refused.load(Ordering::Relaxed)
@@ -197,7 +197,7 @@ fn publish(
                     requests.extend_from_slice(&data);
                 });
                 publishing.owed.fetch_add(owed, Ordering::Relaxed);
-                // All of a look at the feed in one write: nginx takes them one after the other.
+                // One write per read of the feed: nginx processes the requests one by one.
                 if nginx.write_all(&requests).is_err() {
                     return;
                 }
@@ -208,7 +208,7 @@ fn publish(
     }
 }
 
-/// Takes nginx's answers, so that it goes on, and counts those that refuse.
+/// Reads nginx's responses, so that it never blocks, and counts refusals.
 fn read_answers(mut answers: TcpStream, publishing: &Publishing) {
     let refusals =
         ["HTTP/1.1 4", "HTTP/1.1 5"].map(|start| memchr::memmem::Finder::new(start).into_owned());
@@ -246,8 +246,8 @@ fn worker_of(master: i32) -> Option<i32> {
     i32::try_from(*children.first()?).ok()
 }
 
-/// Nothing is logged or kept beside what a slow client may still need, pipelined publications stay
-/// on their connection, and nothing is pinged.
+/// No logs, messages kept only for slow clients, pipelined publications on one connection, and no
+/// pings.
 fn configuration(
     module: &Path,
     home: &Path,

@@ -1,4 +1,4 @@
-//! Curves as small pictures.
+//! Draws curves as small charts.
 
 use std::path::Path;
 
@@ -11,21 +11,22 @@ use crate::error::{Context, Result};
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (640, 360);
-/// One for each curve, distinct for every kind of colour vision.
+/// Colours of the curves, distinguishable for the colour-blind.
 const COLORS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
 /// Room above the highest point.
 const HEADROOM: f64 = 1.25;
 
-/// One line of a picture.
+/// One curve of a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Curve {
     /// As the legend has it.
     pub name: &'static str,
-    /// By the first coordinate, which has to be above zero.
+    /// Points, sorted by the first coordinate, which must be positive.
     pub points: Vec<(f64, f64)>,
 }
 
-/// Draws curves over a logarithmic axis; the other one begins at zero, so that flat looks flat.
+/// Draws curves over a logarithmic x axis. The y axis begins at zero, so that a flat curve looks
+/// flat.
 ///
 /// # Errors
 /// [`crate::error::Error::Io`] when the file cannot be written.

@@ -1,4 +1,4 @@
-//! One server with its exchange and its clients, measured window after window.
+//! One server with its exchange and clients, measured in windows.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,24 +19,24 @@ use crate::{
 
 /// How long connecting may take: a fixed part, and a part per connection.
 const CONNECT_SECONDS: (f64, f64) = (20.0, 0.005);
-/// How long a server may take to find the exchange again: its longest pause and some connects.
+/// How long a server may take to reconnect to the exchange: its longest pause and some connects.
 const FIND_SECONDS: f64 = 15.0;
 /// How long closing a window may take.
 const COUNT_SECONDS: f64 = 10.0;
-/// How long what is under way may take to arrive, and how long nothing may come until it has.
+/// How long data in flight may take to arrive, and how long silence means that all has arrived.
 const DRAIN_SECONDS: f64 = 10.0;
 const QUIET_SECONDS: f64 = 0.5;
 
-/// What the clients of a session are to be.
+/// Options of a session's clients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clients {
     /// How many.
     pub count: usize,
-    /// Symbols of each.
+    /// Symbols per client.
     pub symbols: usize,
-    /// What they ask of Longbow.
+    /// The mode they request from Longbow.
     pub mode: Mode,
-    /// The one symbol of all of them, in place of drawn ones.
+    /// A single symbol for all of them, instead of random ones.
     pub only: Option<&'static str>,
     /// See [`ClientOptions::only_even`].
     pub only_even: bool,
@@ -49,19 +49,19 @@ pub(super) struct Clients {
 pub(super) struct Session<'a> {
     // Stopped in this order: see `Drop`.
     client: Option<Client>,
-    /// What the clients are told.
+    /// Controls the clients.
     pub control: Arc<Control>,
     /// The server.
     pub contender: Contender,
     /// The exchange.
     pub exchange: Exchange,
-    /// How many clients there are to be.
+    /// Number of clients.
     pub clients: usize,
     directory: Directory,
     interrupt: &'a Interrupt,
 }
 
-/// What is read at both ends of a window.
+/// Readings at each end of a window.
 struct Edge {
     at: Moment,
     host: HostCpu,
@@ -73,7 +73,7 @@ struct Edge {
 }
 
 impl<'a> Session<'a> {
-    /// Starts exchange and server, without clients.
+    /// Starts the exchange and the server, without clients.
     ///
     /// # Errors
     /// What keeps one of them from starting.
@@ -152,14 +152,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Why the client thread has ended.
+    /// Why the client thread ended.
     fn client_error(&mut self) -> Error {
         self.control.set(Phase::Stop);
         let outcome = self.client.take().map(Client::join);
         outcome.and_then(Result::err).unwrap_or(Error::Thread("client"))
     }
 
-    /// Has the exchange print at this speed from now on, and waits until the server hears it.
+    /// Sets the exchange's speed and waits until the server has reconnected.
     ///
     /// # Errors
     /// [`Error::Timeout`] when it does not.
@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
         self.window_with(|_| interrupt.sleep(seconds))
     }
 
-    /// Measures a window that lasts as long as `meanwhile` does, which is given its start.
+    /// Measures a window for as long as `meanwhile` runs, which gets the window's start.
     ///
     /// # Errors
     /// The server, the exchange or the clients have ended, or what `meanwhile` returns.
@@ -247,8 +247,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ends the prints, waits until nothing comes any more, and gives how many events the clients
-    /// lack of what they must have got, where the server tells.
+    /// Ends the prints, waits until all have arrived, and returns how many events the clients lack, if
+    /// known.
     ///
     /// # Errors
     /// The server or the clients have ended.
@@ -271,7 +271,7 @@ impl<'a> Session<'a> {
 }
 
 impl Drop for Session<'_> {
-    /// The clients first, so that their descriptors are free for the next session.
+    /// Stops the clients first, so that their descriptors are free for the next session.
     fn drop(&mut self) {
         self.control.set(Phase::Stop);
         if let Some(client) = self.client.take() {

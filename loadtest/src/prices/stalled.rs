@@ -1,5 +1,5 @@
-//! `loadtest prices stalled`: half of the clients stop reading. What do the others notice, and what
-//! does each that stands still take?
+//! `loadtest prices stalled`: half of the clients stop reading. Measures the effect on the others and
+//! the memory of each stalled one.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::{
     phase::Interrupt,
 };
 
-/// Time between two readings of the memory, in seconds.
+/// Interval between memory readings, in seconds.
 const LOOK_SECONDS: f64 = 1.0;
 
 /// Flags of this scenario.
@@ -38,18 +38,18 @@ pub(super) struct StalledArgs {
     /// The servers
     #[arg(long, value_enum, value_delimiter = ',', default_value = "longbow")]
     servers: Vec<Kind>,
-    /// What the streams of Longbow are
+    /// Mode of Longbow's streams
     #[arg(long, value_enum, default_value_t = Mode::Latest)]
     mode: Mode,
-    /// How long they do not read, in seconds; the window before it is as long
+    /// How long they do not read, in seconds; the window before it is equally long
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     stall: f64,
-    /// Receive buffer of each client, in KiB: what a client's own kernel takes is not the server's
+    /// Receive buffer of each client, in KiB: small, since it is not the server's memory
     #[arg(long, default_value_t = 16, value_name = "KIB")]
     receive_buffer_kib: usize,
 }
 
-/// Most that was held at once, over what there was before.
+/// Peak memory above the level before the stall.
 #[derive(Debug, Clone, Copy, Default)]
 struct Growth {
     user: u64,

@@ -1,4 +1,4 @@
-//! `loadtest prices storm`: all clients disconnect at once and come back.
+//! `loadtest prices storm`: all clients disconnect and reconnect at once.
 
 use serde_json::{Value, json};
 
@@ -15,10 +15,10 @@ use crate::{
     phase::Interrupt,
 };
 
-/// How long they may take to come back.
+/// How long all reconnects may take.
 const BACK_SECONDS: f64 = 120.0;
-/// Speed and time in which nearly every symbol gets a price before the clients come: a client
-/// whose symbols have none has nothing to wait for.
+/// Speed and seconds in which nearly every symbol gets a price before the clients connect: the test
+/// waits until each client has a price.
 const FILL: (f64, f64) = (200.0, 2.0);
 
 /// Flags of this scenario.

@@ -1,4 +1,4 @@
-//! `loadtest prices unloaded`: how long a lone print takes to its clients, against a bare ping-pong
+//! `loadtest prices unloaded`: the latency of a single print to its clients, beside a bare ping-pong
 //! over loopback TCP between the same two cores.
 //!
 //! A print crosses two connections: exchange to server, server to client. So does a ping-pong.
@@ -29,15 +29,15 @@ use crate::{
     stream::BUSIEST_SYMBOL,
 };
 
-/// Symbols of the tape alone: the clients watch the busiest.
+/// Symbols of the tape only; the clients watch the busiest.
 const TAPE_SYMBOLS: usize = 4;
-/// Symbols that clients choose from otherwise.
+/// Symbols that clients choose from with --symbols.
 const MANY_SYMBOLS: usize = 1_000;
-/// Bytes of a ping: about a price frame.
+/// Bytes of a ping: about the size of a price frame.
 const PING_BYTES: usize = 88;
-/// Pause before each ping: both sides sleep when it comes, as they do before a lone print.
+/// Pause before each ping, so that both sides are asleep, as before a single print.
 const PING_PAUSE: Duration = Duration::from_millis(5);
-/// Longest time of a ping that the histogram tells apart, in nanoseconds.
+/// Largest time of a ping in the histogram, in nanoseconds.
 const MAX_PING_NANOS: u64 = 10_000_000_000;
 
 /// Flags of this scenario.
@@ -46,8 +46,8 @@ pub(crate) struct UnloadedArgs {
     /// Number of clients
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     clients: usize,
-    /// Symbols of each client, chosen from a thousand; 0 for the busiest one alone, which a print
-    /// of then goes to all of them
+    /// Symbols of each client, chosen from a thousand; 0 for only the busiest one, whose prints go to
+    /// all clients
     #[arg(long, default_value_t = 0, value_name = "COUNT",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=100))]
     symbols_per_client: usize,
@@ -57,7 +57,7 @@ pub(crate) struct UnloadedArgs {
     /// The servers
     #[arg(long, value_enum, value_delimiter = ',', default_value = "longbow")]
     servers: Vec<Kind>,
-    /// What the streams of Longbow are
+    /// Mode of Longbow's streams
     #[arg(long, value_enum, default_value_t = Mode::Latest)]
     mode: Mode,
 }
@@ -130,7 +130,7 @@ fn summary(kind: Kind, windows: &[Window], pings: &[Histogram<u64>]) -> Value {
     let own: Vec<&Window> = windows.iter().filter(|window| window.kind == kind).collect();
     let age =
         |quantile: f64| Summary::of(own.iter().map(|window| window.age_millis(quantile) * 1e3));
-    // Each round against the ping-pong of the same round.
+    // Each round is compared with its own ping-pong.
     let ratio = |quantile: f64| {
         let pairs = own.iter().zip(pings);
         let each =

@@ -1,4 +1,4 @@
-//! One measured window of one server, as a line of a table and as JSON.
+//! One measured window of one server, as a table row and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 use super::contender::Kind;
 use crate::{client::ClientReport, cpu::HostUse};
 
-/// Share of its core above which what runs beside the server sets the pace, where the server has
-/// time left.
+/// Share of the client core above which the clients, not the server, are the bottleneck.
 const CORE_FULL: f64 = 0.9;
 const SERVER_WAITS: f64 = 0.9;
-/// Share of a core that other programs may have taken before it is said.
+/// Share of a core used by other programs above which it is reported.
 const OTHERS_SEEN: f64 = 0.1;
 
 /// One window.
@@ -19,20 +18,20 @@ const OTHERS_SEEN: f64 = 0.1;
 pub(super) struct Window {
     /// Which server.
     pub kind: Kind,
-    /// How many clients there were.
+    /// Number of clients.
     pub clients: usize,
     /// Prints of the exchange.
     pub prints_per_second: f64,
-    /// Successful sends, where the server counts them.
+    /// Successful sends, if the server counts them.
     pub sends_per_second: Option<f64>,
     /// CPU seconds per second of the threads that send.
     pub sender_cores: f64,
     /// CPU seconds per second of the whole process.
     pub process_cores: f64,
-    /// CPU seconds per second of what shares the other core: clients, exchange, whatever reads its
-    /// feed, and the rest of the server.
+    /// CPU seconds per second on the other core: clients, exchange, feed readers, and the rest of the
+    /// server.
     pub client_core: f64,
-    /// CPU seconds per second of programs that are no part of this.
+    /// CPU seconds per second of unrelated programs.
     pub others: f64,
     /// CPU seconds per second of each thread.
     pub cores_by_thread: BTreeMap<String, f64>,
@@ -40,7 +39,7 @@ pub(super) struct Window {
     pub counters: BTreeMap<String, f64>,
     /// How the machine's cores were used.
     pub host: HostUse,
-    /// Prices that the server says it has lost.
+    /// Prices that the server reports as lost.
     pub lost: u64,
     /// What the clients saw.
     pub seen: ClientReport,
@@ -59,34 +58,32 @@ impl Window {
         self.seen.ages.value_at_quantile(quantile) as f64 / 1_000.0
     }
 
-    /// CPU microseconds of the sending threads per send, or, where sends are not counted, for
-    /// each price.
+    /// CPU microseconds of the sending threads per send, or per price if sends are not counted.
     #[must_use]
     pub(super) fn sender_micros(&self) -> f64 {
         let sends = self.sends_per_second.unwrap_or_else(|| self.delivered_per_second());
         self.sender_cores / sends * 1e6
     }
 
-    /// CPU microseconds of the sending threads for each price that arrived.
+    /// CPU microseconds of the sending threads per price that arrived.
     #[must_use]
     pub(super) fn sender_micros_per_price(&self) -> f64 {
         self.sender_cores / self.delivered_per_second() * 1e6
     }
 
-    /// Whether the clients, the exchange and the feed, which share a core, had hardly any time left
-    /// while the server had.
+    /// Whether the core of clients, exchange and feed was saturated while the server's was not.
     #[must_use]
     pub(super) fn is_client_limited(&self) -> bool {
         self.client_core > CORE_FULL && self.sender_cores < SERVER_WAITS
     }
 
-    /// Whether something was lost: told by the server, or to a client.
+    /// Whether prices were lost, as reported by the server or to a client.
     #[must_use]
     pub(super) const fn has_loss(&self) -> bool {
         self.lost > 0 || self.seen.gaps > 0 || self.seen.closed > 0
     }
 
-    /// Everything.
+    /// The window as JSON.
     #[must_use]
     pub(super) fn to_json(&self) -> Value {
         let seen = &self.seen;
