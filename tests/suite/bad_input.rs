@@ -1,4 +1,4 @@
-//! Bad input is answered with a problem that names the field, and leaves no trace.
+//! Bad input gets a problem that names the field, and changes nothing.
 
 use crate::support::{self, Server};
 use serde_json::json;
@@ -50,7 +50,7 @@ fn bad_orders_are_refused_by_the_name_of_the_field() {
     }
     assert!(alice.all_orders().is_empty(), "nothing was recorded");
 
-    // A body far beyond the limit ends the connection, and says so.
+    // A body far beyond the limit ends the connection, after an answer.
     let answer = alice.send(Method::POST, "/order", &vec![b'x'; 257 * 1024]);
     assert_eq!((answer.status, answer.body["field"].as_str()), (413, Some("body")));
     assert_eq!(answer.headers["connection"], "close");

@@ -10,7 +10,7 @@ mod tabs;
 use crate::support::webdriver::{Browser, Outcome};
 use serde_json::Value;
 
-/// The stream of prices runs.
+/// The price stream is live.
 const LIVE: &str = "return document.querySelector('#stream-state').dataset.state === 'live'";
 
 /// Opens the page of a development server and logs a user in.
@@ -27,7 +27,7 @@ fn await_trading(browser: &Browser) -> Outcome<()> {
     browser.wait_for("the trading view", trading).map(drop)
 }
 
-/// Waits for the order that was placed last (the first row) to get to a status; returns its id.
+/// Waits for the newest order (the first row) to reach a status; returns its id.
 fn newest_order(browser: &Browser, terms: &str, status: &str) -> Outcome<String> {
     let probe = format!(
         "const row = document.querySelector('#orders tr');
@@ -38,7 +38,7 @@ fn newest_order(browser: &Browser, terms: &str, status: &str) -> Outcome<String>
     Ok(id.as_str().ok_or("an order without an id")?.to_owned())
 }
 
-/// Waits until the page says so of the order that was sent.
+/// Waits until the page shows this outcome of the sent order.
 fn await_outcome(browser: &Browser, state: &str) -> Outcome<String> {
     let probe = format!(
         "const said = document.querySelector('#ticket-message');
@@ -48,7 +48,7 @@ fn await_outcome(browser: &Browser, state: &str) -> Outcome<String> {
     Ok(said.as_str().ok_or("no words")?.to_owned())
 }
 
-/// Waits for a state of the stream of prices, and returns what the page says of it.
+/// Waits for a state of the price stream, and returns what the page shows.
 fn await_stream(browser: &Browser, state: &str) -> Outcome<Value> {
     let probe = format!(
         "const {{ dataset, textContent }} = document.querySelector('#stream-state');

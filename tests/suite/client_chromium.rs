@@ -1,4 +1,4 @@
-//! The price stream as Chromium's own `EventSource` sees it.
+//! The price stream in Chromium's `EventSource`.
 
 use crate::support::clients::browser::ChromiumClient;
 use crate::support::stream_story::{self as story, PATH, USER, World};

@@ -1,4 +1,4 @@
-//! The price stream as the crate `eventsource-client` sees it.
+//! The price stream in the crate `eventsource-client`.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -13,7 +13,7 @@ use futures_lite::StreamExt;
 use launchdarkly_sdk_transport::HyperTransport;
 use tokio::runtime::Runtime;
 
-/// How long it would wait if no stream told it anything.
+/// Its delay before a stream sets one.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
 struct CrateClient {
@@ -38,7 +38,7 @@ impl CrateClient {
         runtime.spawn(async move {
             let mut stream = client.stream();
             while let Some(item) = stream.next().await {
-                // It tells of connections, and of their ends as errors, and goes on by itself.
+                // It also reports connects, and disconnects as errors, and reconnects by itself.
                 let Ok(SSE::Event(event)) = item else { continue };
                 let id = event.id.unwrap_or_default();
                 if sender.send(Seen::new(&event.event_type, &event.data, &id)).is_err() {
@@ -55,7 +55,7 @@ impl SseClient for CrateClient {
         self.events.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// It draws from the upper half, so that not everybody comes back at once.
+    /// It picks a delay from the upper half, so that not all clients return at once.
     fn least_absence(&self, told: Duration) -> Duration {
         told / 2
     }

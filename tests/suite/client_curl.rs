@@ -1,4 +1,4 @@
-//! The price stream as curl shows it.
+//! The price stream in curl.
 
 use crate::support::clients::{Curl, sequence_of};
 use crate::support::stream_story::{self as story, World};

@@ -1,4 +1,4 @@
-//! The price stream as the PyPI package `httpx-sse` sees it.
+//! The price stream in the PyPI package `httpx-sse`.
 
 use crate::support::clients::LineClient;
 use crate::support::stream_story::{self as story, World};

@@ -1,4 +1,4 @@
-//! No client sees an event without data: neither for an id, nor for a heartbeat, nor for a `retry:`.
+//! No client sees an event without data, be it for an id, a heartbeat or a `retry:`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -11,10 +11,10 @@ use crate::support::market::Market;
 use crate::support::{Server, api, token};
 use serde_json::{Value, json};
 
-/// How a client is started for an address and a token.
+/// Starts a client for an address and a token.
 type Start = fn(&str, &str) -> LineClient;
 
-/// A market that trades when the test says so, and streams that are silent for a second at most.
+/// A scripted market, and streams with a heartbeat after a second of silence.
 struct World {
     data: tempfile::TempDir,
     market: Market,
@@ -30,7 +30,7 @@ impl World {
         Ok(Self { data, market, server })
     }
 
-    /// Waits until another silence was broken.
+    /// Waits for more heartbeats.
     fn await_heartbeats(&self, count: u64) {
         let before = self.server.metric("stream_heartbeats_total");
         api::until("heartbeats", || {
@@ -59,7 +59,7 @@ fn sees_no_empty_event(start: Start) {
             let sequence = world.market.print("SPY", cents);
             let seen = loop {
                 let seen = next(&mut client);
-                // What was known at the start may come first.
+                // The snapshot may come first.
                 if seen.price() == ("SPY", cents) && !seen.id.is_empty() {
                     break seen;
                 }

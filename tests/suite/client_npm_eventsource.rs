@@ -1,4 +1,4 @@
-//! The price stream as the npm package `eventsource` sees it, on Node.js.
+//! The price stream in the npm package `eventsource`, on Node.js.
 
 use crate::support::clients::LineClient;
 use crate::support::stream_story::{self as story, World};

@@ -1,5 +1,5 @@
-//! Request bodies: `null` equals a field left out, a body that is too large gets `413`, and line
-//! ends around a request are ignored.
+//! Request bodies: `null` equals an omitted field, a body that is too large gets `413`, and line ends
+//! around a request are ignored.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -45,7 +45,7 @@ fn null_is_the_same_as_leaving_a_field_out_but_no_price() {
         assert_eq!((null.status, &null.text), (400, &missing.text), "{field}");
         assert_eq!(null.body["field"], field);
     }
-    // A price that a program could not compute must not become a market order, nor a typo's.
+    // Neither a price of `null` nor a misspelt field may turn into a market order.
     for (field, value) in [("priceInCents", Value::Null), ("prcieInCents", Value::Null)] {
         let mut bad = order.clone();
         bad[field] = value;
@@ -95,8 +95,8 @@ fn post(path: &str, client: &Client, body: &str, more: &str) -> String {
     )
 }
 
-/// Sends a request that is larger than any socket holds, as a client does that reads its answer only
-/// when it has sent everything.
+/// Sends a request larger than the socket buffers, like a client that reads the answer only after
+/// sending everything.
 #[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 fn send_whole(address: &str, head: &str, body: &[u8]) -> String {
     let mut socket = TcpStream::connect(address.trim_start_matches("http://")).unwrap();
@@ -148,7 +148,7 @@ fn too_large_bodies_are_413_however_they_are_framed_and_the_answer_arrives() {
             }
         }
     }
-    // One that is only a little too large does not cost the connection.
+    // A body slightly too large does not cost the connection.
     let large = vec![b' '; 17 * 1024];
     assert_eq!(alice.send(Method::POST, "/order", &large).status, 413);
     assert!(alice.all_orders().is_empty());
@@ -161,7 +161,7 @@ fn line_ends_around_requests_are_nothing() {
     let alice = server.user(data.path(), "alice");
     let body = json!({"symbols": ["SPY"]}).to_string();
     let request = post("/subscribe", &alice, &body, "");
-    // After the body of a stream's request, with it and later.
+    // After the body of a stream request, together with it and later.
     let mut stream = EventStream::send(&server.address, &format!("{request}\r\n"));
     stream.await_event("open", |event| event.name == "open");
     for line_ends in ["\r\n", "\n", "\r\n\r\n"] {

@@ -1,5 +1,5 @@
-//! Errors are sentences about what was sent: they name the field, show the value and say what is
-//! allowed, without words of the code.
+//! Errors are sentences about the request: they name the field, show the value and say what is
+//! allowed, without internals.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -8,7 +8,7 @@ use crate::support::api::{self, Answer};
 use serde_json::{Value, json};
 use ureq::http::{Method, Request};
 
-/// Words of libraries, and what an empty list leaves.
+/// Words of libraries, and traces of an empty list.
 const NEVER: &[&str] = &[
     "serde",
     "struct",

@@ -1,4 +1,4 @@
-//! Each path of both listeners says which methods it has, and `HEAD` works where `GET` does.
+//! Each path of both listeners states its methods, and `HEAD` works wherever `GET` does.
 
 use crate::support::api::{self, Answer};
 use crate::support::events::EventStream;

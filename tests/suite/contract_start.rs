@@ -1,4 +1,4 @@
-//! Where a server listens and which variables it knows. A server that cannot start leaves no trace.
+//! Listen addresses and environment variables. A server that cannot start leaves nothing behind.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -15,7 +15,7 @@ fn names_are_listened_on_at_each_of_their_addresses() {
     for address in [&server.address, &server.admin] {
         let (_, port) = address.rsplit_once(':').unwrap();
         let all: Vec<SocketAddr> = format!("localhost:{port}").to_socket_addrs().unwrap().collect();
-        // A machine without IPv6 may have a name for it all the same.
+        // A machine without IPv6 may still resolve a name to an IPv6 address.
         let own: Vec<&SocketAddr> =
             all.iter().filter(|at| TcpListener::bind((at.ip(), 0)).is_ok()).collect();
         assert!(!own.is_empty());
@@ -83,7 +83,7 @@ fn an_idle_connection_is_kept_as_long_as_the_setting_says() {
     let began = Instant::now();
     assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "it is closed");
     assert!(began.elapsed() >= Duration::from_millis(900), "not before its time");
-    // Line ends are no request and keep nothing open.
+    // Line ends are not a request and do not keep a connection open.
     let mut used = EventStream::send(&server.address, "GET / HTTP/1.1\r\nHost: test\r\n\r\n\r\n");
     used.skip_body();
     used.write("GET / HTTP/1.1\r\nHost: test\r\n\r\n");

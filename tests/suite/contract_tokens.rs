@@ -1,4 +1,4 @@
-//! Tokens signed by others: which claims of a JWT are needed. Asking for a token makes no key.
+//! Tokens from other issuers: which claims a JWT needs. `longbow token` creates no key.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

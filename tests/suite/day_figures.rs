@@ -1,5 +1,5 @@
-//! Open, high, low and volume belong to the exchange's trading day: a restart keeps them, the next
-//! day starts them afresh, and a bust takes its print out.
+//! Open, high, low and volume belong to the exchange's trading day: they survive a restart, start over
+//! on the next day, and exclude busted prints.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn await_figures(alice: &Client, expected: &Value) {
     assert!(reached.is_ok(), "{last} is not {expected}");
 }
 
-/// A venue whose list gives no open, so that the first print is it.
+/// A venue that lists no open, so that the first print sets it.
 fn venue() -> Venue {
     let venue = Venue::start();
     venue.set(|options| {
@@ -70,7 +70,7 @@ fn a_restart_changes_no_figure_and_a_bust_takes_its_print_out() {
     bust(&venue, "b", 150, 20);
     await_figures(&alice(&server), &json!([90, 100, 100, 50, 80, 10_000]));
 
-    // Killed, and stopped; each time something happens meanwhile.
+    // The server is killed, then stopped; each time trading continues meanwhile.
     server.program.kill_in_place();
     print(&venue, "e", 200, 5);
     server = start();
@@ -98,20 +98,20 @@ fn the_next_day_begins_the_figures_anew() {
             }
         });
     };
-    // It has ended, and the exchange lists no other yet.
+    // The day has ended, and the exchange lists no new one yet.
     list(now - 100 * minute, now - minute, 70);
     let server = Server::start(data.path(), &["--exchange", &venue.address()]);
     let alice = server.user(data.path(), "alice");
     print(&venue, "a", 100, 10);
     print(&venue, "b", 110, 10);
     await_figures(&alice, &json!([110, 100, 110, 100, 20, 70]));
-    // The list is looked at again and again, and until it says otherwise the day goes on.
+    // The list is read again and again, and the day continues until it changes.
     venue.await_more_requests(SYMBOLS, 2);
     list(now - minute, now + 100 * minute, 110);
     await_figures(&alice, &json!([110, null, null, null, 0, 110]));
     print(&venue, "c", 120, 5);
     await_figures(&alice, &json!([120, 120, 120, 120, 5, 110]));
-    // A bust of the day before.
+    // A bust of the previous day.
     bust(&venue, "b", 110, 10);
     print(&venue, "d", 115, 5);
     await_figures(&alice, &json!([115, 120, 120, 115, 10, 110]));

@@ -1,5 +1,5 @@
-//! A server without a free file descriptor keeps serving its connections, and accepts again once it
-//! has some.
+//! A server out of file descriptors keeps serving its connections, and accepts again once it has
+//! some.
 
 use std::net::TcpStream;
 
@@ -8,12 +8,12 @@ use crate::support::market::Market;
 use crate::support::{Server, api, metric_of};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The least that a server starts with.
+/// The fewest that a server starts with.
 const FILES: u64 = 1_100;
 
 #[test]
 fn streams_go_on_while_nobody_can_be_accepted_and_then_everybody_is() {
-    // The other ends of the server's sockets are here.
+    // This process holds the other ends of the server's sockets.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 

@@ -1,5 +1,5 @@
-//! The server's disk is full: new orders are refused, cancels and fills go on, and it recovers by
-//! itself. On a real file system that only this test sees.
+//! The server's disk is full: new orders are refused, cancels and fills continue, and it recovers by
+//! itself. On a real file system mounted for this test.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,15 +15,15 @@ use crate::support::{Exchange, Server, api};
 use serde_json::{Value, json};
 use ureq::http::Request;
 
-/// Of the file system, whose files lie in memory.
+/// Options of the file system, a tmpfs.
 const SIZE: &str = "size=160m,mode=0755";
-/// Small files of the log, of which several are used up while the disk is full, and a reserve.
+/// Small segments, several of which are used up while the disk is full, and a reserve.
 const SETTINGS: [&str; 6] =
     ["--wal-segment-mib", "1", "--wal-keep-mib", "0", "--disk-reserve-mib", "16"];
 const RESERVE_BYTES: u64 = 16 << 20;
-/// Records that a segment of a MiB holds where each is a batch of its own, and less.
+/// Batches that surely fit a segment of 1 MiB.
 const SEGMENT_BATCHES: u64 = 255;
-/// Filled over a long time: the prints of the tape have a few hundred shares each.
+/// Takes long to fill: the prints of the tape have a few hundred shares each.
 const MANY_SHARES: u64 = 5_000_000;
 
 #[test]
@@ -51,7 +51,7 @@ fn cancels_and_fills_go_on(disk: &Path) {
     let first = alice.post("/order", &keyed);
     assert!(matches!(first.status, 201 | 202), "{}", first.text);
 
-    // In two steps, as disks do: most of the time something comes between them.
+    // In two steps, so that records are usually written in between.
     fill_up_to(&ballast, RESERVE_BYTES / 2);
     let ready = await_readiness(&server, 503);
     assert_eq!(failing(&ready), ["disk"], "{ready}");
@@ -66,7 +66,7 @@ fn cancels_and_fills_go_on(disk: &Path) {
     assert_eq!(again.status, 200, "it is there and needs no room: {}", again.text);
     assert_eq!(again.order()["orderId"], first.order()["orderId"]);
 
-    // Whoever has to stop trading can.
+    // An operator can still halt trading.
     let halt = |all: bool| {
         let request = Request::put(format!("{}/kill-switch", server.admin));
         let body = json!({ "all": all }).to_string().into_bytes();
@@ -80,7 +80,7 @@ fn cancels_and_fills_go_on(disk: &Path) {
     assert_eq!(alice.post("/order", &market).body["code"], "trading_halted");
     assert_eq!(halt(false).status, 200);
 
-    // More than the segments hold that were open and ready: the reserve carries it.
+    // More than the open and prepared segments hold, so it uses the reserve.
     let (events, before) = (server.metric("orders_events_total"), shares_of(&alice, &filling));
     for id in &resting {
         let cancel = alice.delete(&format!("/order/{id}"));
@@ -96,7 +96,7 @@ fn cancels_and_fills_go_on(disk: &Path) {
     assert_eq!(server.metric("index_failures_total"), 0);
     let seen = versions(&alice);
 
-    // Whoever is killed now goes on as before, with a disk as full as it was.
+    // After a kill it continues on the full disk.
     server.program.kill();
     let server = Server::start_unready(&data, &settings);
     let alice = server.user(&data, "alice");

@@ -1,5 +1,4 @@
-//! The documents are true: their links, settings, metrics and command blocks, against the real
-//! program.
+//! Checks the documents against the program: links, settings, metrics and command blocks.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,12 +16,12 @@ use crate::support::{Server, api, longbow, run};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 const MAX_README_LINES: usize = 150;
-/// Pages about other programs as well, whose flags are not Longbow's.
+/// Pages that also mention flags of other programs.
 const ABOUT_OTHER_PROGRAMS: [&str; 2] = ["docs/benchmarks.md", "docs/testing.md"];
-/// Names that begin as metrics do: roles in Postgres, and the cookie.
+/// Names that look like metrics: Postgres roles, and the cookie.
 const NO_METRICS: [&str; 3] = ["longbow_reader", "longbow_writer", "longbow_session"];
-/// What documented blocks run in: curl talks to the test's server, a request must succeed, and a
-/// stream ends after its first event, or is left to a shell that has sent it to a file.
+/// The environment of documented blocks: curl talks to the test's server, requests must succeed, and
+/// a stream ends after its first event unless it is redirected to a file.
 const PRELUDE: &str = r#"set -euo pipefail
 shopt -s inherit_errexit
 curl() {
@@ -42,20 +41,20 @@ curl() {
 set -x
 "#;
 
-/// One document, taken apart.
+/// A parsed document.
 #[derive(Default)]
 struct Page {
-    /// Below the root of the repository.
+    /// Path from the root of the repository.
     path: String,
     text: String,
-    /// Anchors, as links name them.
+    /// Anchors, as in links.
     anchors: Vec<String>,
     links: Vec<String>,
-    /// Code in the middle of a line.
+    /// Inline code.
     spans: Vec<String>,
     /// Code blocks, each with its language.
     blocks: Vec<(String, String)>,
-    /// Rows of tables, each with the heading of the second level above it.
+    /// Table rows, each with the second-level heading above it.
     rows: Vec<(String, Vec<String>)>,
 }
 
@@ -101,7 +100,7 @@ impl Page {
         page
     }
 
-    /// As GitHub names headings; one that is there already gets a number.
+    /// Adds an anchor as GitHub derives it from a heading; duplicates get a number.
     fn add_anchor(&mut self, heading: &str) {
         let kept = heading.chars().filter(|&c| c.is_alphanumeric() || " -_".contains(c));
         let name: String = kept.flat_map(char::to_lowercase).collect();
@@ -116,7 +115,7 @@ impl Page {
         self.blocks.iter().filter_map(of_language)
     }
 
-    /// Words that begin so, wherever they stand.
+    /// All words that begin with `start`.
     fn words<'a>(&'a self, start: &'a str, allowed: fn(char) -> bool) -> BTreeSet<&'a str> {
         let word = move |(at, _): (usize, &str)| {
             let rest = &self.text[at..];
@@ -157,13 +156,13 @@ fn find_files(directory: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// One flag of a command, as its help tells it.
+/// One flag of a command, from its help.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Setting {
     flag: String,
-    /// Its variable of the environment, or nothing.
+    /// Its environment variable, or empty.
     variable: String,
-    /// Its default, `required`, or nothing.
+    /// Its default, `required`, or empty.
     default: String,
 }
 
@@ -175,7 +174,7 @@ fn help(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The flags that its help lists, each with all that stands beside it on one line.
+/// The flags in a command's help, each joined to one line.
 fn settings_of(command: &str) -> BTreeSet<Setting> {
     let help = help(command);
     let (head, options) = help.split_once("\nOptions:\n").unwrap();
@@ -202,7 +201,7 @@ fn settings_of(command: &str) -> BTreeSet<Setting> {
         .collect()
 }
 
-/// The commands that do something, by their words.
+/// The leaf commands, by their words.
 fn commands(of: &str) -> Vec<String> {
     let help = help(of);
     let Some((_, list)) = help.split_once("\nCommands:\n") else { return vec![of.to_owned()] };
@@ -330,7 +329,7 @@ fn flags_and_variables_that_documents_name_exist() {
 #[test]
 fn metrics_are_documented_as_the_server_has_them() {
     let data = tempfile::tempdir().unwrap();
-    // A Postgres that is not there: its metrics are there all the same.
+    // Postgres is absent, but its metrics exist.
     let server =
         Server::start(data.path(), &["--postgres", "postgres://longbow@127.0.0.1:1/longbow"]);
     let page = api::get_anonymously(&format!("{}/metrics", server.admin)).unwrap().text;
@@ -381,7 +380,7 @@ fn error_codes_are_documented_as_the_routes_have_them() {
     assert!(unused.is_empty(), "no route has {unused:?}");
 }
 
-/// The texts among the arguments of a call that may be codes, from after its parenthesis on.
+/// The string literals in a call's arguments that may be codes.
 fn words_in_call(arguments: &str) -> Vec<&str> {
     let (mut words, mut depth, mut text) = (Vec::new(), 1, None);
     for (at, c) in arguments.char_indices() {
@@ -408,12 +407,12 @@ fn words_in_call(arguments: &str) -> Vec<&str> {
 fn command_blocks_run_as_they_stand() {
     let pages = pages();
     for page in pages.iter().filter(|page| page.blocks_in("sh").next().is_some()) {
-        // What a page of the data says about making them anew is for whoever has their sources.
+        // Instructions for rebuilding the data need its sources.
         if page.path == "README.md" || page.path.starts_with("docs/") {
             run_blocks(page);
         }
     }
-    // In these nothing is left out, but what builds and installs.
+    // In these pages every block runs, except building and installing.
     for (path, may_stay) in [("README.md", "make "), ("docs/api.md", "nothing")] {
         let page = pages.iter().find(|page| page.path == path).unwrap();
         assert!(page.blocks_in("sh").count() > 3, "{path} has no commands");
@@ -423,8 +422,8 @@ fn command_blocks_run_as_they_stand() {
     }
 }
 
-/// Runs the blocks of a page in one shell, where `make run` would be used: beside a server whose data
-/// are in `longbow-data`, with the program in `target/release`.
+/// Runs the blocks of a page in one shell, as after `make run`: beside a server with its data in
+/// `longbow-data` and the program in `target/release`.
 fn run_blocks(page: &Page) {
     let directory = tempfile::tempdir().unwrap();
     let release = directory.path().join("target/release");

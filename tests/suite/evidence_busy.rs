@@ -1,4 +1,4 @@
-//! `429` from the exchange: nothing was done, so the order is sent again in time, or plainly
+//! `429` from the exchange: it did nothing, so the order is sent again before its deadline, or
 //! refused.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]

@@ -1,5 +1,5 @@
-//! Answers to a cancel that are lost, contradict themselves or are not true: both sides agree in
-//! the end, and no fill is lost on the way.
+//! Answers to a cancel that are lost, contradictory or false: both sides agree in the end, and no fill
+//! is lost.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -8,7 +8,7 @@ use crate::support::venue::{CANCEL, Reply, Request};
 use crate::support::world::World;
 use serde_json::{Value, json};
 
-/// The exchange is asked about open orders each second.
+/// Open orders are reconciled each second.
 const EAGER: [&str; 4] = ["--cleanup-interval-seconds", "1", "--order-reply-timeout-ms", "500"];
 
 fn refusal(request: &Request, code: &str) -> Value {
@@ -27,7 +27,7 @@ fn both(request: &Request, code: &str, is_refusal_first: bool) -> Reply {
     })
 }
 
-/// Refuses without looking.
+/// Refuses every cancel.
 fn refuse(request: &Request, code: &str) -> Reply {
     Reply::Json(json!({"results": [refusal(request, code)]}))
 }
@@ -75,14 +75,14 @@ fn both_sides_agree_about_a_cancel_whatever_its_answer_was() {
         }
         venue.off(CANCEL);
         orders.push((what, order));
-        // Too many in a row would look as if the exchange were away.
+        // Too many in a row would open the circuit breaker.
         world.buy(1);
     }
     for (what, order) in &orders {
         eprintln!("{what}");
         world.await_agreement(order);
     }
-    // And what is filled after that, whatever anybody believes, counts.
+    // Later fills count, whatever the answers said.
     for (what, order) in orders.iter().filter(|(_, order)| venue.order(order).status == "open") {
         eprintln!("{what}");
         venue.fill(order, 100, 10);

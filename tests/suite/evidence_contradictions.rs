@@ -1,5 +1,5 @@
-//! Answers to a submit that contradict themselves, or say nothing: the outcome is unknown, so the
-//! exchange is asked. They cause neither a refusal nor a second order.
+//! Contradictory or empty answers to a submit: the outcome is unknown, so the exchange is queried. They
+//! cause neither a refusal nor a second order.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -64,7 +64,7 @@ fn an_answer_that_contradicts_itself_is_asked_about() {
         let order = world.alice.await_status(id(&placed.body), "submitted");
         let theirs = venue.order(id(&order));
         assert_eq!(order["externalOrderId"], theirs.external_id.as_str(), "{what}");
-        // Too many in a row would look as if the exchange were away.
+        // Too many in a row would open the circuit breaker.
         venue.off(SUBMIT);
         world.buy(1);
     }

@@ -1,5 +1,5 @@
-//! The exchange's record of orders lags its own feed by six seconds. Nothing else is wrong, so
-//! nothing may go back: no fill, no version, no end.
+//! The exchange's records lag its own feed by six seconds. Nothing else is wrong, so no fill, version
+//! or final status may be taken back.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn fills_stay(as_of: bool) {
             venue.fill(order, 100, SHARES_PER_FILL);
         }
         if round == 2 {
-            // Every order is asked about after a gap, and the record knows none of them yet.
+            // After a gap every order is queried, and the record does not know them yet.
             venue.new_session("another");
         }
         let filled = round * SHARES_PER_FILL;
@@ -30,7 +30,7 @@ fn fills_stay(as_of: bool) {
             orders.iter().all(|order| order["filledShares"] == filled || round == 2)
         });
     }
-    // Also about those that have just ended.
+    // Recently ended orders are queried, too.
     venue.new_session("a third");
     growing.look_until(alice, LAG + Duration::from_secs(2), |orders| {
         orders.iter().all(|order| order["status"] == "filled")

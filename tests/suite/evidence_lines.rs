@@ -1,4 +1,4 @@
-//! Lines of the feed that come twice, out of order, or of an order in two roles.
+//! Feed lines that are repeated, out of order, or conflicting for one order.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -23,7 +23,7 @@ fn a_line_counts_once_however_often_and_by_whatever_way_it_comes() {
     let execution = world.venue.fill(&order, 100, 10);
     world.await_filled(&order, 10);
     world.venue.fill_line(&order, &execution, 100, 10);
-    // Its copies may look different, and come as of another session.
+    // Its copies may differ, and may come from another session.
     world.venue.feed_line(line(&world, "trade", &order, &execution, 9));
     let mut posted = line(&world, "trade", &order, &execution, 10);
     posted["sequence"] = json!(1);
@@ -61,7 +61,7 @@ fn busts_that_come_twice_early_or_of_nothing_take_back_what_they_name_and_no_mor
     }
     world.await_the_feed();
     assert_eq!(filled(&world, &order), 20);
-    // The same execution again after its bust is an old line.
+    // The same execution after its bust is an old line.
     venue.feed_line(line(&world, "trade", &order, "a", 10));
     world.await_the_feed();
     assert_eq!(filled(&world, &order), 20);
@@ -81,7 +81,7 @@ fn a_bust_that_comes_before_its_trade_is_the_last_word() {
     venue.feed_line(line(&world, "bust", &order, "late", 10));
     venue.feed_line(line(&world, "trade", &order, "late", 10));
     world.await_the_feed();
-    // The record knows nothing of it either.
+    // The record does not have it either.
     support::api::until("nothing to be filled", || (filled(&world, &order) == 0).then_some(()));
 }
 
@@ -98,7 +98,7 @@ fn an_end_that_comes_before_the_last_fills_ends_nothing_too_early() {
     venue.fill(&whole, 100, 10);
     world.await_filled(&half, 5);
     assert_eq!(world.await_filled(&whole, 10)["status"], "filled");
-    // The ends come again.
+    // The final lines are repeated.
     for order in [&half, &whole] {
         let end = json!({"type": "cancelled", "symbol": "SPY",
             "orderId": venue.order(order).external_id});
@@ -117,7 +117,7 @@ fn fills_survive_a_kill_wherever_it_comes() {
         for order in &orders {
             world.venue.fill(order, 100, 10);
         }
-        // Whatever is read of it before is still there afterwards.
+        // Whatever was read before is still there afterwards.
         let before: Vec<u64> = orders.iter().map(|order| filled(&world, order)).collect();
         world.restart(|_| ());
         for (order, before) in orders.iter().zip(before) {

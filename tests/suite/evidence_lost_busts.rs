@@ -1,17 +1,17 @@
-//! The bust of a filled order is found by the exchange's record where its line was lost in a gap.
+//! If the bust line of a filled order is lost in a gap, the exchange's record reveals the bust.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use crate::support::venue::Venue;
 use crate::support::world::World;
 
-/// An order of 10 shares that is filled in two parts, and the execution of the second, 6 shares.
+/// An order of 10 shares filled in two parts, and the execution of the second part, 6 shares.
 fn filled(world: &World) -> (String, String) {
     let order = world.buy(10);
     world.venue.fill(&order, 100, 4);
     let execution = world.venue.fill(&order, 100, 6);
     world.alice.await_status(&order, "filled");
-    // A start from here on has no reason to load it.
+    // A start from now on does not load it.
     world.await_positions();
     (order, execution)
 }
@@ -21,7 +21,7 @@ fn await_bust(world: &World, order: &str) {
     assert_eq!(order["status"], "partially_filled", "{order}");
 }
 
-/// The lines up to now are kept no longer.
+/// Drops the feed lines so far.
 fn forget_lines(venue: &Venue) {
     venue.trade("SPY", 100, 1);
     let (_, sequence) = venue.position();
@@ -70,7 +70,7 @@ fn it_is_found_in_a_new_session_after_a_start() {
         venue.new_session("another");
     });
     await_bust(&world, &order);
-    // And stays taken back at the next start.
+    // It stays taken back after a restart.
     world.restart(|_| ());
     await_bust(&world, &order);
 }

@@ -1,5 +1,5 @@
-//! Lines that do not fit the order they name: absurd sizes and prices, another symbol, ids that
-//! were used before. They count only where the exchange's record confirms them.
+//! Lines that do not match their order: absurd sizes and prices, another symbol, reused ids. They count
+//! only if the exchange's record confirms them.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -8,12 +8,12 @@ use crate::support::venue::Order;
 use crate::support::world::{World, buy, id};
 use serde_json::{Value, json};
 
-/// The exchange is asked about open orders each second.
+/// Open orders are reconciled each second.
 const EAGER: [&str; 2] = ["--cleanup-interval-seconds", "1"];
 
 type Spoil = fn(&mut Value);
 
-/// A line of an order with 10 shares to buy at a dollar that its record knows nothing of.
+/// Lines of an order to buy 10 shares at a dollar that its record does not have.
 const MISFITS: [(&str, Spoil); 9] = [
     ("ten million shares at ten million dollars", |line| {
         line["numShares"] = 10_000_000.into();
@@ -50,7 +50,7 @@ fn do_not_count(send: fn(&World, Value)) {
     let all: Vec<&str> = orders.iter().map(String::as_str).collect();
     world.await_answers_about(&all);
     are_empty(&world, &orders);
-    // What is right still counts.
+    // Matching lines still count.
     for order in &orders {
         venue.fill(order, 100, 10);
         let filled = world.await_filled(order, 10);
@@ -165,7 +165,7 @@ fn a_line_of_an_earlier_order_with_this_id_fills_no_later_one() {
     let execution = venue.fill(&earlier, 100, 10);
     world.alice.await_status(&earlier, "filled");
     let later = buy(&world.bob, "SPY", 10);
-    // The same line again, as webhooks and replays bring it, and a bust of it.
+    // The same line again, as from a webhook or a replay, and its bust.
     venue.fill_line(&earlier, &execution, 100, 10);
     world.await_the_feed();
     assert_eq!(world.bob.order(&later)["filledShares"], 0);

@@ -1,4 +1,4 @@
-//! Sequences of the feed that jump, fall back or are nonsense: what comes after them still counts.
+//! Feed sequences that jump, go back or are nonsense: later lines still count.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -52,7 +52,7 @@ fn what_comes_after_an_odd_number_still_counts() {
         let order = world.buy(10);
         venue.fill(&order, 100, 10);
         world.alice.await_status(&order, "filled");
-        // Prices go on as well, at the latest when the feed has been asked for again.
+        // Prices continue as well, at the latest after a reconnect.
         price += 1;
         support::api::until("the next price", || {
             venue.trade("SPY", price, 1);
@@ -82,7 +82,7 @@ fn a_session_line_that_says_nothing_is_asked_for_again() {
     let order = world.buy(10);
     venue.cut_feed();
     venue.fill(&order, 100, 10);
-    // A feed that never says what it is must not be waited for without end.
+    // A feed without a session line must not be awaited forever.
     venue.await_requests(FEED, first + 9);
     world.alice.await_status(&order, "filled");
 }

@@ -1,4 +1,4 @@
-//! A fill that was busted unheard must not stay beside the fills that replace it.
+//! A fill whose bust was missed must not count beside the fills that replace it.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -9,8 +9,8 @@ use crate::support::venue::{CANCEL, Reply, SUBMIT};
 use crate::support::world::World;
 use serde_json::{Value, json};
 
-/// A fill comes before the accept, its bust is lost in a session change, and the whole is filled
-/// again in so many parts.
+/// A fill comes before the acceptance, its bust is lost in a session change, and the order fills again
+/// in `parts`.
 fn is_filled_once(as_of: bool, parts: &[u64]) {
     let world = World::start(&[]);
     let venue = &world.venue;
@@ -27,7 +27,7 @@ fn is_filled_once(as_of: bool, parts: &[u64]) {
     venue.off(SUBMIT);
     world.await_filled(&order, 19);
     let early = &venue.order(&order).executions[0].id;
-    // What is asked about for the gap still shows it.
+    // The record queried for the gap still shows it.
     venue.new_session("another");
     venue.await_queries_of(&[&order], 1);
     venue.bust_quietly(early);

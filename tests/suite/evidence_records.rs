@@ -1,5 +1,5 @@
-//! Records that are cut, old, of another session, of another order or at odds with themselves take
-//! no fill away and give none. One that proves itself does, until the execution is shown again.
+//! Records that are truncated, old, of another session or order, or contradictory neither remove nor
+//! add fills. A record that proves itself does, until the execution is shown again.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -7,10 +7,10 @@ use crate::support;
 use crate::support::world::World;
 use serde_json::{Value, json};
 
-/// The exchange is asked about open orders each second.
+/// Open orders are reconciled each second.
 const EAGER: [&str; 2] = ["--cleanup-interval-seconds", "1"];
 
-/// A record of an order with 40 of 100 shares filled that shows less, or more, than it should.
+/// Alters the record of an order with 40 of 100 shares filled to show too little or too much.
 type Spoil = fn(&mut Value);
 
 const HARMLESS: [(&str, Spoil); 14] = [
@@ -68,7 +68,7 @@ const HARMLESS: [(&str, Spoil); 14] = [
     }),
 ];
 
-/// The same in records that cannot be read.
+/// Makes records unreadable.
 const UNREADABLE: [(&str, Spoil); 7] = [
     ("nothing, as of less than nothing", |record| {
         empty(record);
@@ -116,7 +116,7 @@ fn changes_nothing(spoils: &[(&str, Spoil)]) {
         spoil(&mut record);
         venue.show(order, Some(record));
     }
-    // A neighbour whose record is right.
+    // Another order whose record is right.
     let neighbour = world.buy(100);
     venue.fill_quietly(&neighbour, 100, 10);
     let all: Vec<&str> = orders.iter().map(String::as_str).collect();
@@ -131,7 +131,7 @@ fn changes_nothing(spoils: &[(&str, Spoil)]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     world.await_filled(&neighbour, 10);
 
-    // None of it stands in the way of what is true.
+    // None of it prevents the true record from counting.
     for order in &orders {
         venue.show(order, None);
         venue.fill(order, 99, 60);
@@ -166,7 +166,7 @@ fn a_record_that_proves_itself_takes_back_and_gives_again_what_no_bust_took() {
     venue.show(&order, Some(whole.clone()));
     assert_eq!(world.await_filled(&order, 40)["status"], "partially_filled");
 
-    // A bust line is the last word about an execution, but not about another.
+    // A bust line is final for its execution, but not for another.
     venue.bust(&execution);
     world.await_filled(&order, 0);
     world.await_answers_about(&[&order]);
@@ -198,7 +198,7 @@ fn an_execution_with_a_new_name_replaces_the_old_one_where_the_record_proves_its
 fn what_only_the_record_shows_counts() {
     let world = World::start(&EAGER);
     let venue = &world.venue;
-    // Whether or not it says how old it is.
+    // With and without `asOf`.
     for as_of in [true, false] {
         venue.set(|options| options.as_of = as_of);
         let order = world.buy(100);

@@ -1,5 +1,5 @@
-//! Orders that have ended are asked about after a gap, also when the server was started meanwhile
-//! and they have left its memory.
+//! Ended orders are queried after a gap, even if the server restarted meanwhile and they have left its
+//! memory.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -7,7 +7,7 @@ use crate::support;
 use crate::support::venue::Venue;
 use crate::support::world::World;
 
-/// A cancelled order and an expired one, and what is filled of them while nobody listens.
+/// A cancelled order and an expired one, and their fills while the server is down.
 struct Ended {
     cancelled: String,
     expired: String,
@@ -22,12 +22,12 @@ impl Ended {
         assert_eq!(answer.status, 200, "{}", answer.text);
         world.venue.end_order(&expired, "expired");
         world.alice.await_status(&expired, "cancelled");
-        // A start from here on has no reason to load them.
+        // A start from now on does not load them.
         world.await_positions();
         Self { cancelled, expired }
     }
 
-    /// Late fills, of which no line will ever tell.
+    /// Adds late fills without feed lines.
     fn change(&self, venue: &Venue) {
         venue.fill(&self.cancelled, 100, 7);
         venue.fill_quietly(&self.cancelled, 99, 3);
@@ -50,7 +50,7 @@ fn late_fills_are_found_after_a_start_with_a_new_session() {
         venue.new_session("another");
     });
     ended.await_truth(&world);
-    // And stay as they are at the next start.
+    // They stay so after a restart.
     world.restart(|_| ());
     ended.await_truth(&world);
 }
@@ -98,7 +98,7 @@ fn they_are_found_without_a_start() {
 fn they_are_found_after_two_starts_of_which_the_first_heard_nothing() {
     let mut world = World::start(&[]);
     let ended = Ended::in_world(&world);
-    // The exchange answers no question at first, so that only the feed's session is known.
+    // The exchange answers no query at first, so that only the feed's session is known.
     world.restart(|venue| {
         ended.change(venue);
         venue.new_session("another");

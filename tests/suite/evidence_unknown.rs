@@ -1,4 +1,4 @@
-//! An exchange that says for a while that it does not know an order, and has it.
+//! An exchange that denies knowing an order for a while, although it has it.
 
 #![expect(
     clippy::expect_used,
@@ -14,10 +14,10 @@ use crate::support::venue::{Order, QUERY, Reply, Venue};
 use crate::support::world::{World, id};
 use serde_json::json;
 
-/// How long the record does not show the order.
+/// How long the record omits the order.
 const BLIND: Duration = Duration::from_secs(9);
 
-/// Places an order whose answer is lost, and fills four shares of it when a second has passed.
+/// Places an order whose answer is lost, and fills four shares of it after a second.
 fn place_and_fill(world: &World) -> String {
     let order = json!({"position": "buy", "symbol": "SPY", "numShares": 10, "priceInCents": 100});
     let placed = world.alice.post("/order", &order);
@@ -28,7 +28,7 @@ fn place_and_fill(world: &World) -> String {
     order
 }
 
-/// It does not live there alone: either both sides have it open, or it was found and cancelled.
+/// Waits until both sides have it open, or it was found and cancelled.
 fn await_agreement(world: &World, order: &str) -> Order {
     until("both sides to agree", || {
         let ours = world.alice.order(order);
@@ -41,7 +41,7 @@ fn await_agreement(world: &World, order: &str) -> Order {
     })
 }
 
-/// `unknown` for nine seconds from the first question on.
+/// Answers `unknown` for nine seconds from the first query.
 fn be_blind(venue: &Venue) {
     let until = Mutex::new(None);
     venue.on(QUERY, move |request| {
@@ -70,7 +70,7 @@ fn is_found(prepare: impl FnOnce(&Venue)) -> (World, String) {
     (world, order)
 }
 
-/// The record proves by its age that it cannot know: the order must not have been given up.
+/// The record's age proves that it cannot know, so the order must not fail.
 fn is_never_given_up(clock_offset_micros: i64) {
     let (world, order) = is_found(|venue| {
         venue.set(|options| {
@@ -121,7 +121,7 @@ fn it_is_found_although_the_server_was_started_again() {
 fn a_submit_that_arrives_late_by_a_slow_clock_lives_nowhere_alone() {
     let world = World::start(&["--order-reply-timeout-ms", "150"]);
     world.venue.set(|options| options.clock_offset_micros = -10_000_000);
-    // Held up on its way until the server has asked about it more than once.
+    // The submit is held up until the server has queried the order more than once.
     let (arrives, is_on_its_way) = mpsc::channel::<()>();
     let is_on_its_way = Mutex::new(is_on_its_way);
     world.venue.on_submit(move |request| {

@@ -1,4 +1,4 @@
-//! Every answer of POST and DELETE /order, brought about by an exchange that misbehaves.
+//! Every answer of POST and DELETE /order, caused by a misbehaving exchange.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http::Request;
 
-/// Whatever the machine is busy with, these answers come from the exchange and not from the clock.
+/// A reply timeout so long that answers come from the exchange even on a busy machine.
 const PATIENT: [&str; 2] = ["--order-reply-timeout-ms", "30000"];
-/// And these from the clock.
+/// A reply timeout that passes before the exchange answers.
 const HASTY: [&str; 2] = ["--order-reply-timeout-ms", "150"];
 
 /// A server, its exchange, and where both keep their data.
@@ -36,7 +36,7 @@ impl World {
         Self { exchange, server, alice, _data: [data, exchange_data] }
     }
 
-    /// Sets what the exchange does wrong from now on, all of it.
+    /// Replaces the exchange's faults.
     fn faults(&self, faults: &Value) {
         let request = Request::put(format!("{}/admin/faults", self.exchange.address));
         let request = request.body(faults.to_string().into_bytes()).unwrap();
@@ -78,7 +78,7 @@ fn an_answer_that_is_lost_or_garbled_is_found_out_about_and_nothing_is_sent_twic
         world.faults(&json!({"submits": {kind: "next:1"}}));
         let placed = world.alice.post("/order", &limit());
         assert_eq!(placed.status, 201, "{kind}: {}", placed.text);
-        // Too many in a row would look as if the exchange were away.
+        // Too many in a row would open the circuit breaker.
         assert_eq!(world.alice.post("/order", &limit()).status, 201);
     }
     assert_eq!(world.orders_at_exchange(), 12);

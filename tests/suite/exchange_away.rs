@@ -1,4 +1,4 @@
-//! The exchange goes away and comes back: clients are told, orders are reconciled, nothing is lost.
+//! The exchange goes down and comes back: clients are told, orders are reconciled, nothing is lost.
 
 use crate::support::events::EventStream;
 use crate::support::{self, Exchange, Server, api};
@@ -23,7 +23,7 @@ fn an_exchange_that_comes_back_reconciles_what_was_open() {
     assert_eq!((not_ready.status, &not_ready.body["checks"]["feed"]), (503, &json!(false)));
     assert_eq!(alice.get("/symbol/SPY").body["stale"], json!(true));
 
-    // Recorded, but nobody knows whether it will be accepted.
+    // Recorded, with an unknown outcome.
     let limit = json!({"position": "buy", "symbol": "SPY", "numShares": 7, "priceInCents": 1});
     let unsure = alice.post("/order", &limit);
     assert_eq!(
@@ -39,7 +39,7 @@ fn an_exchange_that_comes_back_reconciles_what_was_open() {
     assert_eq!(up.data, json!({"up": true}));
     stream.await_price("SPY");
 
-    // It never reached the exchange in time, so it ends as failed; never as a second order.
+    // It did not reach the exchange in time, so it fails and is never placed twice.
     let unsure_id = unsure.body["orderId"].as_str().unwrap();
     let reconciled = api::until("the order to be reconciled", || {
         Some(alice.order(unsure_id)).filter(|order| order["status"] != "pending")
@@ -110,7 +110,7 @@ fn a_killed_server_reconciles_what_was_in_flight() {
             assert_eq!(order["status"], "submitted", "{order}");
         }
     }
-    // The exchange has exactly the orders that we say it has.
+    // The exchange has exactly the orders that we report as accepted.
     let ids: Vec<&str> = orders.iter().map(|order| order["orderId"].as_str().unwrap()).collect();
     let exchange_client = api::Client::new(&exchange.address, "");
     for (ids, orders) in ids.chunks(256).zip(orders.chunks(256)) {

@@ -1,5 +1,5 @@
-//! The exchange's clock differs from ours: deadlines are told in its time, operators see the
-//! difference, and orders are taken all the same.
+//! The exchange's clock differs from ours: deadlines are sent in its time, operators see the offset,
+//! and orders are still accepted.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,8 +20,7 @@ fn readiness(server: &Server) -> (u16, Value) {
     (answer.status, answer.body)
 }
 
-/// Waits until the server has heard that the exchange's clock is so far ahead, and says how ready it
-/// is then.
+/// Waits until the server knows the offset of the exchange's clock; returns its readiness.
 fn await_offset(server: &Server, micros: i64) -> (u16, Value) {
     api::until("the exchange's clock to be known", || {
         let (status, body) = readiness(server);
@@ -82,7 +81,7 @@ fn what_an_exchange_behind_us_takes_late_is_not_called_failed() {
     let settings = ["--exchange", &venue.address(), "--order-reply-timeout-ms", "150"];
     let server = Server::start(data.path(), &settings);
     await_offset(&server, -10 * SECOND);
-    // Held up on its way for longer than the order may take.
+    // Held up past the order's deadline.
     let (arrives, is_on_its_way) = mpsc::channel::<()>();
     let is_on_its_way = Mutex::new(is_on_its_way);
     venue.on_submit(move |request| {
@@ -94,7 +93,7 @@ fn what_an_exchange_behind_us_takes_late_is_not_called_failed() {
     let pending = alice.post("/order", &body);
     assert_eq!(pending.status, 202, "{}", pending.text);
     let id = pending.body["orderId"].as_str().unwrap();
-    // Not before its deadline has passed there.
+    // Only after its deadline has passed there.
     alice.await_status(id, "failed");
     drop(arrives);
     let there = venue.await_order(id);

@@ -1,5 +1,5 @@
-//! An exchange whose answer to a submit says two things of one order, or nothing readable: the
-//! outcome is unknown and looked up. It is never a refusal, and the order is placed once.
+//! Answers to a submit with two results for one order, or nothing readable: the outcome is unknown and
+//! queried. It is never a refusal, and the order is placed once.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -13,7 +13,7 @@ fn no(id: &Value) -> Value {
 
 type Edit = fn(&Value) -> Vec<Value>;
 
-/// What the answer says instead of the one result that is true.
+/// Edits of the single true result.
 const ODD: [(&str, Edit); 11] = [
     ("accepted and refused", |true_one| vec![true_one.clone(), no(&true_one["clientOrderId"])]),
     ("refused and accepted", |true_one| vec![no(&true_one["clientOrderId"]), true_one.clone()]),
@@ -68,7 +68,7 @@ fn what_contradicts_itself_is_found_out_about_and_placed_once() {
     }
     assert_eq!(venue.orders().len(), ODD.len());
 
-    // What is refused in earnest comes out the same way.
+    // A real refusal is found the same way.
     venue.set(|options| options.rejects = Some(("halted".into(), "not today".into())));
     venue.on_submit(|request: &Request| {
         Reply::edited(request, |answer| {
@@ -88,7 +88,7 @@ fn one_id_for_two_orders_is_believed_of_neither() {
     let (venue, data) = (Venue::start(), tempfile::tempdir().unwrap());
     let more = ["--exchange", &venue.address(), "--exchange-timeout-ms", "30000"];
     let server = Server::start(data.path(), &more);
-    // One request with several orders: they gather while the first is held up.
+    // One request with several orders, which gather while the first is held up.
     let (held, hold) = std::sync::mpsc::channel::<()>();
     let hold = std::sync::Mutex::new(hold);
     venue.on_submit(move |request: &Request| {

@@ -1,5 +1,4 @@
-//! Answers of the exchange in odd but valid HTTP: interim responses before them, line ends around
-//! them, bytes that come one at a time.
+//! Odd but valid HTTP from the exchange: interim responses, extra line ends, one byte at a time.
 
 use std::time::Duration;
 
@@ -60,7 +59,7 @@ fn an_answer_that_drips_ends_with_the_requests_time_and_a_stop_is_obeyed() {
     let placed = alice.post("/order", &limit);
     assert_eq!(placed.status, 201, "found out about: {}", placed.text);
     assert_eq!(venue.orders().len(), 1);
-    // While every request drips it still ends.
+    // It stops even while every request drips.
     venue.on_query(|_: &Request| Reply::Drip(Duration::from_millis(50), Box::new(Reply::Default)));
     let asked = std::thread::spawn(move || {
         alice.try_send(ureq::http::Method::POST, "/order", limit.to_string().as_bytes())

@@ -1,5 +1,4 @@
-//! Cancels and queries have a connection each: however slow the exchange is with one kind, it does
-//! not delay the other.
+//! Cancels and queries have separate connections: slow answers to one kind do not delay the other.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -33,7 +32,7 @@ fn a_cancel_does_not_wait_for_questions_and_a_question_not_for_cancels() {
     let order = alice.place_resting("IBM");
     let id = order["orderId"].as_str().unwrap();
 
-    // A question is at the exchange and has no answer.
+    // A query waits at the exchange.
     let (release, hook) = held();
     venue.on_query(hook);
     venue.on_submit(|request: &Request| Reply::lost(request));
@@ -48,7 +47,7 @@ fn a_cancel_does_not_wait_for_questions_and_a_question_not_for_cancels() {
     venue.off(support::venue::SUBMIT);
     alice.await_status(id, "cancelled");
 
-    // And the other way round.
+    // The reverse.
     let order = alice.place_resting("IBM");
     let (release, hook) = held();
     venue.on_cancel(hook);

@@ -1,4 +1,4 @@
-//! A server that starts before its exchange: every route says so, and it recovers by itself.
+//! A server that starts before its exchange: every route reports it, and the server recovers by itself.
 
 use crate::support::ports::free_address;
 use crate::support::venue::Venue;

@@ -1,4 +1,4 @@
-//! The exchange's name has several addresses, or comes to mean others: every connection follows.
+//! The exchange's name has several addresses, or changes them: every connection follows.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
@@ -10,7 +10,7 @@ use crate::support::venue::{Reply, Request, SUBMIT, Venue};
 use crate::support::{self, Server, longbow};
 use serde_json::{Value, json};
 
-/// A resolver in which one name means what a file says.
+/// A resolver whose addresses for one name are in a file.
 struct Names {
     library: PathBuf,
     file: PathBuf,
@@ -31,7 +31,7 @@ impl Names {
         Self { library, file: directory.join("names") }
     }
 
-    /// What the name means from now on. Nobody ever reads a half of it.
+    /// Sets the addresses of the name, atomically.
     fn mean(&self, addresses: &[&str]) {
         let next = self.file.with_extension("next");
         fs::write(&next, addresses.join("\n") + "\n").unwrap();
@@ -59,7 +59,7 @@ fn orders_cancels_questions_and_the_feed_follow_the_name() {
     let names = Names::new(data.path());
     let venue = Venue::start_at("127.0.0.2:0");
     let port = venue.address().rsplit(':').next().unwrap().to_owned();
-    // Nobody is at the first of its addresses.
+    // Nobody listens at the first address.
     names.mean(&["127.0.0.4", "127.0.0.2"]);
     let exchange = format!("http://exchange.test:{port}");
     let server = Server::start_by(names.program(), data.path(), &["--exchange", &exchange]);
@@ -68,7 +68,7 @@ fn orders_cancels_questions_and_the_feed_follow_the_name() {
     let [first, second, third] = &orders[..] else { panic!("three orders") };
     assert_eq!(alice.delete(&format!("/order/{}", id(first))).status, 200);
 
-    // It moves, and what was there ends.
+    // It moves, and the old exchange ends.
     venue.close();
     names.mean(&["127.0.0.3"]);
     venue.listen(&format!("127.0.0.3:{port}"));
@@ -82,7 +82,7 @@ fn orders_cancels_questions_and_the_feed_follow_the_name() {
     assert_eq!(alice.post("/order", &limit()).status, 201, "it is asked about");
     venue.off(SUBMIT);
 
-    // It moves, and what was there stays, as a machine that is replaced does.
+    // It moves, and the old exchange stays up, like a replaced machine.
     let next = Venue::start_at(&format!("127.0.0.5:{port}"));
     names.mean(&["127.0.0.5"]);
     support::api::until("an order at the next address", || {

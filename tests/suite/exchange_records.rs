@@ -1,5 +1,5 @@
-//! An exchange whose record of one order cannot be read, or takes the whole answer with it: all other
-//! orders are compared with their records all the same.
+//! An exchange whose record of one order is unreadable, or makes the whole answer unreadable: all other
+//! orders are still reconciled.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use crate::support::{self, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Quick comparisons, so that what the feed does not bring comes by the records.
+/// Frequent reconciliation, so that records supply what the feed lacks.
 const QUICK: [&str; 4] = ["--cleanup-interval-seconds", "1", "--cleanup-grace-ms", "100"];
 const ORDERS: usize = 24;
 
@@ -26,7 +26,7 @@ struct World {
 }
 
 impl World {
-    /// With orders that are filled in the record alone, by four shares each.
+    /// Starts with orders filled only in the record, by four shares each.
     fn start() -> Self {
         let (venue, data) = (Venue::start(), tempfile::tempdir().unwrap());
         let address = venue.address();
@@ -99,7 +99,7 @@ fn an_execution_of_nothing_takes_no_other_with_it() {
     assert!(world.server.metric("orders_unreadable_total") >= 4);
 }
 
-/// What takes a whole answer with it.
+/// A reply that is unreadable as a whole.
 type Hopeless = fn() -> Reply;
 const HOPELESS: [(&str, Hopeless); 4] = [
     ("no JSON", || {
@@ -120,7 +120,7 @@ fn an_answer_that_fails_as_a_whole_is_asked_for_in_parts() {
             ids if ids.contains(&asked) => hopeless(),
             _ => Reply::Default,
         });
-        // Filled in the record alone; one more share each round.
+        // Filled only in the record; one more share each round.
         for id in &world.ids {
             world.venue.fill_quietly(id, 1, 1);
         }
@@ -131,7 +131,7 @@ fn an_answer_that_fails_as_a_whole_is_asked_for_in_parts() {
             });
         }
         assert_eq!(world.shares(&odd), json!(number), "{what}");
-        // It is asked about on its own, and comes to its own when the exchange does.
+        // It is queried alone, and is reconciled once the exchange recovers.
         world.venue.off(support::venue::QUERY);
         support::api::until(&format!("{what}: the odd one's"), || {
             (world.shares(&odd) == json!(number + 1)).then_some(())

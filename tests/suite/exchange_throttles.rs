@@ -1,5 +1,5 @@
-//! An exchange that answers `429`: nothing was done, so it is sent again once it may be, within the
-//! order's deadline; else the order is refused plainly.
+//! An exchange that answers `429`: it did nothing, so the order is sent again after the pause, within
+//! its deadline; otherwise the order is refused.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -98,7 +98,7 @@ fn an_exchange_that_goes_on_refusing_is_asked_less_and_less_and_nobody_waits_in_
     let requests = world.venue.requests(SUBMIT).len();
     assert!((2..=8).contains(&requests), "{requests}");
     world.venue.off(SUBMIT);
-    // It takes orders again: one of the next finds out.
+    // The exchange accepts orders again; one of the next orders finds out.
     support::api::until("an order that is taken", || {
         let answer = world.alice.post("/order", &limit());
         (answer.status == 201).then_some(())

@@ -1,4 +1,4 @@
-//! A client's own key names one order, however often and from wherever it is sent.
+//! An idempotency key names one order, however often and from wherever it is sent.
 
 use crate::support::{self, Server};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn one_key_is_one_order_also_after_a_restart() {
     let server = Server::start(data.path(), &[]);
     let token = support::token(data.path(), "alice");
 
-    // Fifty at once, each on a connection of its own.
+    // Fifty at once, each on its own connection.
     let answers: Vec<_> = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..50)
             .map(|_| {
@@ -41,7 +41,7 @@ fn one_key_is_one_order_also_after_a_restart() {
     );
     assert_eq!(conflict.body["order"]["orderId"], id.as_str());
 
-    // Another user's key of the same name is another order.
+    // The same key of another user is another order.
     let bob = server.user(data.path(), "bob");
     let theirs = bob.post("/order", &order("key-1", 5));
     assert_eq!(theirs.status, 201, "{}", theirs.text);

@@ -1,5 +1,5 @@
-//! An operator stops trading: new orders are refused, open ones are cancelled, and a restart does
-//! not lift the halt.
+//! An operator halts trading: new orders are refused, open ones are cancelled, and the halt survives a
+//! restart.
 
 use crate::support::Server;
 use crate::support::api::{self, Answer};

@@ -1,5 +1,5 @@
-//! Many clients on the same two orders, an exchange whose answers are late or lost, and a kill in
-//! between: all answers must fit into one order of events.
+//! Many clients on the same two orders, an exchange whose answers are late or lost, and kills in
+//! between: all answers must be linearizable.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,17 +25,17 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 const CLIENTS: usize = 8;
-/// Most requests of a client in one life of the server. Each takes two ticks or more.
+/// Most requests per client and life of the server. Each takes at least two ticks.
 const REQUESTS: usize = 60;
-/// Starts of the server. All but the last life end with a kill, half way through.
+/// Starts of the server. All but the last life end with a kill halfway through.
 const LIVES: usize = 3;
-/// One that rests, and one that fills while everybody is at it.
+/// An order that rests, and one that fills during the test.
 const KEYS: [&str; 2] = ["resting", "filling"];
 const FAULTS: &str = "submits.delay=1,submits.drop-reply=0.3,cancels.delay=1,cancels.drop-reply=0.3,\
     queries.delay=1,orders.fill-first=0.5,feed.repeat=0.2,feed.reorder=0.1,\
     manner.submit-delay-ms=1..250,manner.cancel-delay-ms=1..250,manner.query-delay-ms=1..50";
 
-/// What all clients saw, by the key of the order.
+/// What all clients saw, by order key.
 #[derive(Default)]
 struct Histories {
     ticks: AtomicU64,
@@ -58,7 +58,7 @@ impl Histories {
         self.operations.lock().unwrap().entry(key.to_owned()).or_default().push(operation);
     }
 
-    /// The order as it was shown; its id is known to everybody from now on.
+    /// Records a shown order; every client knows its id from now on.
     fn showed(&self, order: &Value) -> Outcome {
         let key = order["clientOrderId"].as_str().unwrap().to_owned();
         let id = order["orderId"].as_str().unwrap().to_owned();
@@ -110,7 +110,7 @@ fn work(client: &Client, number: usize, seed: u64, histories: &Histories) {
         let answered = match (draw, id) {
             (0..45, Some(id)) => read(client, key, &id, sent, histories),
             (45..70, _) => list(client, sent, histories),
-            // Late, so that there is something to cancel.
+            // Rarely, so that the order stays open for a while.
             (70..74, Some(id)) => cancel(client, key, &id, sent, histories),
             _ => create(client, key, sent, histories),
         };

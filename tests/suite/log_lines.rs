@@ -1,5 +1,5 @@
-//! The reader of the log has gone, does not read, or has no room: trading goes on, and lost lines
-//! are counted.
+//! The reader of the log is gone, does not read, or has no space: trading continues, and lost lines are
+//! counted.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use ureq::http::Method;
 
 const LOST: &str = "log_lines_lost_total";
 
-/// A server whose standard error is what the shell makes of this.
+/// A server whose standard error is redirected by the shell.
 fn start(data: &Path, redirection: &str) -> Server {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")]);
@@ -38,7 +38,7 @@ fn assert_trades(alice: &Client) {
     assert_eq!((answer.status, answer.body), (200, json!({"ok": true})));
 }
 
-/// Has the server log lines until some are lost, and see that it serves.
+/// Makes the server log until lines are lost, and checks that it still serves.
 fn lose_lines(program: &Program, admin: &str, alice: &Client) {
     api::until("lost lines", || {
         program.signal(Signal::HUP);
@@ -57,7 +57,7 @@ fn the_log_is_on_a_full_disk() {
     assert!(server.program.stop().success());
 }
 
-/// A server on ports that were free a moment ago, with this output.
+/// A server on free ports, with this output.
 fn start_unheard(data: &Path, out: Stdio, errors: Stdio) -> (Program, [String; 2]) {
     let [listen, admin] = [free_address(), free_address()];
     let mut command = longbow();
@@ -100,7 +100,7 @@ fn nobody_reads_the_log() {
     let (reader, writer) = std::io::pipe().unwrap();
     let (program, [address, admin]) = start_unheard(data.path(), Stdio::null(), writer.into());
     let alice = Client::new(&address, &token(data.path(), "alice"));
-    // Each halt is a line with every name.
+    // Each halt logs a line with every name.
     let names: Vec<String> = (0..900).map(|number| format!("{number:060}")).collect();
     let operator = Client::new(&admin, "");
     api::until("lost lines", || {

@@ -1,11 +1,11 @@
-//! A mailbox wakes its receiver on either of the executors that the engine runs, however
-//! often it sleeps, and the receiver's end reaches the senders.
+//! A mailbox wakes its receiver on either executor, however often it sleeps, and senders notice the
+//! end of the receiver.
 
 use longbow::runtime::{ExecutorOptions, run, spawn_local};
 use longbow::sync::{Receiver, Refused, Sender, mailbox};
 use std::thread;
 
-/// Small, so that both sides wait for each other many times.
+/// Small, so that both sides often wait for each other.
 const CAPACITY: usize = 4;
 const MESSAGES: u64 = 20_000;
 

@@ -1,5 +1,5 @@
-//! The whole program from outside: the real binary, real clients, servers that fail. One behaviour a
-//! file; `support` is what they share.
+//! Tests of the whole program from outside: the real binary, real clients, failing servers. One
+//! behaviour per file; `support` has shared code.
 
 mod bad_input;
 mod browser;

@@ -1,5 +1,4 @@
-//! The operators' metrics page, read by parsers that we did not write, from a server that has done
-//! a bit of everything.
+//! The metrics page, read by third-party parsers, of a server that has done a bit of everything.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,7 +14,7 @@ use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{Server, api};
 use ureq::http::Request;
 
-/// What is asked for, the format that comes, and what the answer says of itself.
+/// `Accept` header, resulting format, and `Content-Type`.
 const ASKED: [(&str, &str, &str); 4] = [
     ("*/*", "openmetrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
     (
@@ -63,7 +62,7 @@ fn parsers_of_both_formats_find_each_family_once_and_nothing_wrong() {
     assert!(first["longbow_http_accepted"].3 > 1, "a sample for each listener");
 }
 
-/// Orders of every end, a stream, a halt, a refusal, and requests that go wrong.
+/// Orders with every outcome, a stream, a halt, a refusal, and bad requests.
 fn use_everything(server: &Server, data: &std::path::Path) {
     let alice = server.user(data, "alice");
     let resting = alice.place_resting("IBM");

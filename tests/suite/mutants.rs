@@ -1,4 +1,4 @@
-//! Each mutant still applies to the code that it breaks: one that does not shows nothing.
+//! Every mutant patch still applies.
 
 use std::fs;
 use std::path::Path;

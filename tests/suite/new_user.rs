@@ -1,5 +1,5 @@
 //! What a new user does: watch prices with curl, place a market order and see it fill, place a far
-//! limit order and cancel it, kill everything, start again, find the same orders.
+//! limit order and cancel it, kill everything, restart, find the same orders.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::support::Server;
 use serde_json::{Value, json};
 
-/// Watches symbols with `curl -N` until each has had so many prices.
+/// Watches symbols with `curl -N` until each has had a number of prices.
 #[expect(
     clippy::expect_used,
     clippy::unwrap_used,

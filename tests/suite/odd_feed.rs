@@ -1,5 +1,5 @@
-//! What an exchange sends outside its contract affects nothing else: no line of the feed, no symbol
-//! of the list, no start and no stop.
+//! Anything outside the contract from an exchange affects nothing else: no other feed line, no other
+//! symbol, no start and no stop.
 
 #![expect(
     clippy::unwrap_used,
@@ -66,7 +66,7 @@ fn odd_lines_of_the_feed_are_skipped_and_their_orders_asked_about() {
         trade.replace("{", "[{"),
         "null".to_owned(),
         long,
-        // Blank lines, and either end of a line.
+        // Blank lines, and both kinds of line ends.
         "\n\r\n  ".to_owned(),
     ];
     for (line, cents) in odd.iter().zip(1_000..) {
@@ -77,7 +77,7 @@ fn odd_lines_of_the_feed_are_skipped_and_their_orders_asked_about() {
     assert_eq!(server.metric("feed_disconnects_total"), 0, "the feed went on");
     assert_eq!(server.metric("feed_skipped_lines_total"), 14);
 
-    // Of an order: what the exchange's record says of it counts.
+    // Lines of an order: the exchange's record counts.
     for (line, filled) in [
         (trade.replace("500", "0"), 2),
         (trade.replace("\"trade\"", "\"allocation\""), 3),
@@ -113,7 +113,7 @@ fn an_odd_entry_of_the_list_takes_no_other_with_it_and_the_list_is_followed() {
     alice.place_resting("AAPL");
     assert!(server.metric("feed_skipped_listings_total") >= 6);
 
-    // One is listed while the feed is up, and another is not any more.
+    // One symbol is listed while the feed is up, and another is delisted.
     venue.set(|options| {
         options.symbols.retain(|entry| entry["symbol"] != "TSLA");
         options.symbols.push(json!({"symbol": "NEW", "sessionOpen": 1, "sessionClose": 2}));
@@ -128,7 +128,7 @@ fn an_odd_entry_of_the_list_takes_no_other_with_it_and_the_list_is_followed() {
     assert_eq!(alice.post("/order", &order).status, 400);
     assert_eq!(server.metric("feed_disconnects_total"), 0);
 
-    // A list that is none takes nothing away.
+    // An unreadable list removes nothing.
     venue.on_symbols(|_| Reply::Status(500, Vec::new(), String::new()));
     venue.cut_feed();
     venue.await_more_requests(FEED, 1);
@@ -146,7 +146,7 @@ fn a_numbering_that_begins_again_is_a_new_session_and_prices_go_on() {
         venue.trade("SPY", cents, 1);
     }
     world.await_price("SPY", 1_049);
-    // The connection stays: only the numbers say it.
+    // The connection stays; only the numbers show it.
     venue.fill_quietly(id(&order), 1, 1);
     venue.set_sequence(3);
     venue.trade("SPY", 2_000, 1);
@@ -159,7 +159,7 @@ fn a_numbering_that_begins_again_is_a_new_session_and_prices_go_on() {
         (alice.order(id(&order))["filledShares"] == 1).then_some(())
     });
 
-    // Another session than was asked for, with a 200.
+    // A different session than requested, with a 200.
     let seen = server.metric("feed_other_sessions_total");
     venue.set(|options| options.gone = false);
     venue.fill_quietly(id(&order), 1, 1);
@@ -209,7 +209,7 @@ fn answers_that_drip_hold_up_neither_the_next_attempt_nor_a_stop() {
     venue.on_feed_head(move |_| drip());
     venue.cut_feed();
     venue.await_more_requests(SYMBOLS, 1);
-    // The drip goes on for minutes.
+    // The drip continues for minutes.
     let World { server, .. } = world;
     assert!(server.program.stop().success());
 }

@@ -1,5 +1,5 @@
-//! `longbow backfill`: a Postgres that is added after the start of the log was cut off gets all
-//! orders from the index, and follows from there.
+//! `longbow backfill`: a Postgres added after the log was truncated gets all orders from the index, and
+//! follows from there.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -11,7 +11,7 @@ use crate::support::{self, Exchange, Server};
 use longbow::offline::OfflineOptions;
 use longbow::wal::{self, Lsn, MIN_SEGMENT_BYTES, WalOptions};
 
-/// Makes a log whose first segment is soon full.
+/// Creates a log whose first segment is soon full.
 fn make_small_log(data: &Path) {
     let directory = data.join("wal");
     let options = WalOptions { segment_bytes: MIN_SEGMENT_BYTES, ..WalOptions::new(directory) };
@@ -44,7 +44,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     assert!(server.program.stop().success());
 
     assert_eq!(support::run(&["migrate", "--postgres", url]).status.code(), Some(0));
-    // A server says what to do, and orders go on meanwhile.
+    // A server says what to do, and orders continue meanwhile.
     let settings = ["--exchange", &exchange.address, "--wal-keep-mib", "0", "--postgres", url];
     let server = Server::start(data.path(), &settings);
     server.program.await_error("longbow backfill");
@@ -54,7 +54,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     market(&server.user(data.path(), "carol"), "SPY", 100);
     server.program.kill();
 
-    // By few orders at a time.
+    // A few orders at a time.
     let few = OfflineOptions { max_orders_in_memory: 2, ..OfflineOptions::new(data.path()) };
     let copied = longbow::offline::backfill(&few, &url.parse().unwrap()).unwrap();
     let orders = database.number("SELECT count(*) FROM orders");
@@ -74,7 +74,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     assert_eq!(database.sql(rows), before);
     assert_agree(data.path(), url);
 
-    // One that was interrupted: some orders are there, and Postgres is where it was before.
+    // After an interrupted copy, some orders are there, and Postgres keeps its position.
     database.sql(&format!(
         "UPDATE projection SET lsn = 0 WHERE is_current; \
          DELETE FROM orders WHERE order_id > '{resting}'; \
@@ -88,7 +88,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     succeed("backfill", data.path(), url);
     assert_agree(data.path(), url);
 
-    // From here on it follows, also with orders that were copied.
+    // From here on Postgres follows, also for copied orders.
     let server = Server::start(data.path(), &settings);
     let client = server.user(data.path(), "alice");
     assert_eq!(client.delete(&format!("/order/{}", id(&alice.resting))).status, 200);
@@ -99,7 +99,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     assert!(server.program.stop().success());
     assert_agree(data.path(), url);
 
-    // Rows that were edited become what the records say; what the records do not have stays, and is said.
+    // Edited rows are corrected; rows unknown to the records stay, and are reported.
     let stranger = "01900000-0000-7000-8000-000000000001";
     let (filled, resting) = (id(&alice.filled), id(&bob.resting));
     database.sql(&format!(
@@ -119,7 +119,7 @@ fn a_server_that_gets_postgres_later_brings_its_orders() {
     database.sql("DELETE FROM external_orders WHERE external_order_id = 'other'");
     assert_agree(data.path(), url);
 
-    // The audit log of what is newer than the copy has no holes, of an order that was copied neither.
+    // After the copy, the audit log has no holes, not even for copied orders.
     database.sql("ALTER TABLE order_events DISABLE TRIGGER ALL");
     let hole = format!(
         "DELETE FROM order_events WHERE order_id = '{}' AND event = 'cancelled'",

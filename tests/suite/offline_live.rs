@@ -1,4 +1,4 @@
-//! `longbow verify` beside a running server: each record as it is at one moment, under load too.
+//! `longbow verify` beside a running server compares a consistent snapshot, even under load.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -26,7 +26,7 @@ fn records_are_compared_while_they_are_written() {
         let said = command("verify", data.path(), Some(url));
         assert_eq!((said.code, said.lines.len()), (0, 0), "{said:?}");
     }
-    // A difference is found there too, and only that.
+    // It finds a difference, and only that.
     database
         .sql(&format!("UPDATE orders SET reason = 'mine' WHERE order_id = '{}'", id(&reconciled)));
     load.await_more(20);
@@ -48,7 +48,7 @@ fn records_are_compared_while_they_are_written() {
 #[test]
 fn two_looks_at_once_and_a_killed_server_are_no_obstacle() {
     let deep = tempfile::tempdir().unwrap();
-    // Longer than the name of a socket may be.
+    // Longer than the limit for socket paths.
     let data = deep.path().join("long-".repeat(30));
     let server = Server::start(&data, &[]);
     server.user(&data, "alice").place_resting("IBM");
@@ -69,7 +69,7 @@ fn two_looks_at_once_and_a_killed_server_are_no_obstacle() {
     drop(server);
 }
 
-/// What the server keeps free for itself, and a little more than that.
+/// The server's reserve, and slightly more than that.
 const RESERVE_MIB: u64 = 16;
 const LITTLE_BYTES: u64 = 40 * 1024;
 

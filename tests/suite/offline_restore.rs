@@ -1,5 +1,4 @@
-//! `longbow restore`: an empty machine goes on from what Postgres has, and the one that it replaces
-//! is shut out.
+//! `longbow restore`: an empty machine resumes from Postgres, and the replaced one is fenced off.
 
 use crate::offline::{Traffic, assert_agree, command, id, keyed, market, succeed};
 use crate::support::api::until;
@@ -44,11 +43,11 @@ fn orders_come_back_on_another_machine_and_trading_goes_on() {
         stream.await_event("the open orders", |event| event.id.is_some()).id
     };
 
-    // The old one lives on, and is shut out when the new one has taken over.
+    // The old server is still running, and is fenced off once the new one has taken over.
     let folder = tempfile::tempdir().unwrap();
     let fresh = folder.path().join("fresh/data");
     let said = succeed("restore", &fresh, url);
-    // One more rests to know how far Postgres had come.
+    // One more resting order shows how far Postgres had come.
     let all = before.iter().map(Vec::len).sum::<usize>() + 1;
     assert!(
         said.starts_with(&format!("restored {all} orders, {} of them open", open + 1)),
@@ -72,7 +71,7 @@ fn orders_come_back_on_another_machine_and_trading_goes_on() {
     let mut other = keyed("rejected");
     other["numShares"] = json!(6);
     assert_eq!(alice.post("/order", &other).status, 409);
-    // Changes are numbered anew: whoever comes with an old number starts again.
+    // Changes are numbered anew: a stream with an old number starts over.
     let mut stream = orders_of(&new.address, &alice.token, resume.as_deref());
     stream.await_event("to be told to start again", |event| event.name == "reset");
 
@@ -97,7 +96,7 @@ fn a_machine_at_work_is_shut_out_and_its_orders_are_reconciled_by_the_next() {
     let exchange = Exchange::start(venue.path(), &["--speed", "5"]);
     let settings = ["--postgres", url, "--migrate", "--exchange", &exchange.address];
     let old = Server::start(data.path(), &settings);
-    // They trade until nobody answers any more.
+    // They trade until nobody answers.
     let trade = |number: usize| {
         let client = old.user(data.path(), &format!("trader-{number}"));
         std::thread::spawn(move || {
@@ -143,7 +142,7 @@ fn a_restore_that_is_killed_has_taken_nothing_over_and_is_run_again() {
     let old = Server::start(data.path(), &settings);
     await_caught_up(&old, data.path(), url);
 
-    // It is kept from reading until it is killed.
+    // It cannot read until it is killed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (blocker, connection) =
         runtime.block_on(tokio_postgres::connect(url, tokio_postgres::NoTls)).unwrap();
@@ -162,7 +161,7 @@ fn a_restore_that_is_killed_has_taken_nothing_over_and_is_run_again() {
     drop(blocker);
     runtime.block_on(driver).unwrap().unwrap();
 
-    // The old one has lost nothing, and goes on.
+    // The old server has lost nothing, and continues.
     old.user(data.path(), "alice").place_resting("IBM");
     await_caught_up(&old, data.path(), url);
     assert_eq!(database.number("SELECT max(epoch) FROM projection"), 1);
@@ -194,7 +193,7 @@ fn what_is_there_is_never_overwritten_and_half_a_restore_does_not_serve() {
     refused(&["longbow migrate"]);
     assert_eq!(run(&["migrate", "--postgres", url]).status.code(), Some(0));
     refused(&["no server has ever written to it", "check the address"]);
-    // What an interrupted restore has left is seen by every command.
+    // Every command detects an interrupted restore.
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", fresh.to_str().unwrap()];
     let served = run(&serve);
     let errors = String::from_utf8(served.stderr).unwrap();
@@ -212,7 +211,7 @@ fn what_is_there_is_never_overwritten_and_half_a_restore_does_not_serve() {
     let epochs = "SELECT count(DISTINCT log_id) FROM projection";
     assert_eq!(database.number(epochs), 2, "what was refused has taken nothing over");
 
-    // Servers with ranges give back what each has, and refuse what is not theirs.
+    // Servers with ranges restore their own users, and refuse others.
     let high = postgres.create("high");
     let ranges = format!("0-31={url},32-63={}", high.url);
     assert_eq!(run(&["migrate", "--postgres", &ranges]).status.code(), Some(0));

@@ -1,5 +1,4 @@
-//! Rows that are gone from Postgres are missed before a restore, which is refused and names what is
-//! missing.
+//! A restore detects rows missing from Postgres, and is refused with a list of them.
 
 use crate::offline::{Traffic, command, id};
 use crate::support::postgres::{Postgres, await_caught_up};
@@ -87,7 +86,7 @@ fn what_other_tables_speak_of_is_missed() {
         }
     }
 
-    // By force what is there comes back, and what is not is said.
+    // With --force the remaining rows are restored, and the missing ones reported.
     database.sql(&format!("TRUNCATE {partition}; DELETE FROM executions WHERE user_id = 'bob'"));
     let fresh_path = fresh.to_str().unwrap_or_default();
     let forced = run(&["restore", "--force", "--data-dir", fresh_path, "--postgres", url]);
@@ -95,7 +94,7 @@ fn what_other_tables_speak_of_is_missed() {
     assert!(forced.status.success(), "{said}{}", String::from_utf8_lossy(&forced.stderr));
     assert!(said.starts_with(&format!("restored {} orders", orders - 4)), "{said}");
     assert!(said.contains("orders that order_events names and orders lacks: 4"), "{said}");
-    // What bob's order says beyond its executions is the exchange's to tell: it counts once.
+    // The exchange supplies the executions missing from bob's order: each counts once.
     let server = Server::start(&fresh, &settings);
     let bob = server.user(&fresh, "bob");
     let filled = bob.all_orders().into_iter().find(|order| order["numShares"] == 300);

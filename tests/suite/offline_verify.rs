@@ -1,5 +1,4 @@
-//! `longbow verify` says nothing where log, index and Postgres agree, and finds each kind of
-//! difference.
+//! `longbow verify` prints nothing if log, index and Postgres agree, and finds each kind of difference.
 
 use crate::offline::{Traffic, assert_agree, assert_differ, command, id};
 use crate::support::postgres::{Postgres, await_caught_up};
@@ -25,7 +24,7 @@ fn records_that_agree_say_nothing_and_each_difference_is_found() {
     assert!(server.program.stop().success());
     assert_agree(data.path(), url);
 
-    // Each is made and undone; the tables are kept aside, without what watches over them.
+    // Each change is made and undone, on tables without triggers.
     database.sql(
         "ALTER TABLE order_events DISABLE TRIGGER ALL; \
          ALTER TABLE orders DROP CONSTRAINT status_follows_from_facts; \
@@ -186,7 +185,7 @@ fn what_a_killed_server_has_not_written_is_said_once() {
     let server = Server::start(data.path(), &settings);
     Traffic::of(&server, data.path(), (&exchange, "alice"));
     await_caught_up(&server, data.path(), &url);
-    // From here on the log goes on alone, and the index no further than it gets.
+    // From here on only the log and the index continue.
     postgres.kill();
     Traffic::of(&server, data.path(), (&exchange, "bob"));
     server.program.kill();

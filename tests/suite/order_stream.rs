@@ -1,5 +1,5 @@
-//! `GET /orders/stream`: the open orders, then each change of each order, once and in order, however
-//! often the client is cut off and whatever happens to the server meanwhile.
+//! `GET /orders/stream`: the open orders, then each change of each order, once and in order, despite
+//! disconnects and restarts of the server.
 
 #![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -19,7 +19,7 @@ fn orders_of(address: &str, token: &str, last_id: Option<&str>) -> EventStream {
     EventStream::send(address, &request)
 }
 
-/// Reads until an order has a status; remembers the last id, and that versions follow each other.
+/// Reads until an order has a status; tracks the last id, and checks that versions are consecutive.
 #[derive(Default)]
 struct Reader {
     versions: HashMap<String, u64>,
@@ -73,7 +73,7 @@ fn every_change_is_told_once_through_cuts_and_kills() {
     assert_eq!(reader.versions[&second], 2, "pending was told too");
 
     for round in 0..4 {
-        // Cut off: what happens now is told later.
+        // Disconnected: changes from now on are sent later.
         drop(stream);
         let order = id(&alice.place_resting("SPY"));
         if round % 2 == 1 {
@@ -88,7 +88,7 @@ fn every_change_is_told_once_through_cuts_and_kills() {
     }
     assert_eq!(alice.delete(&format!("/order/{first}")).status, 200);
     reader.read_until(&mut stream, &first, "cancelled");
-    // Who has no open orders knows where to go on all the same.
+    // A user without open orders also gets an id to resume from.
     let carol = server.user(data.path(), "carol");
     let open = orders_of(&server.address, &carol.token, None).next().unwrap();
     let known = open.id.expect("an id without an order");

@@ -1,4 +1,4 @@
-//! What subcommands print: to a reader that stops reading, and to a full disk.
+//! Output of subcommands to a reader that stops reading, and to a full disk.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

@@ -1,4 +1,4 @@
-//! Postgres is away: orders go on, and it gets everything once it is back.
+//! Postgres is down: orders continue, and it gets everything once it is back.
 
 use crate::support::load::{Load, assert_kept};
 use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
@@ -15,7 +15,7 @@ fn orders_go_on_without_it_and_it_gets_all_of_them_when_it_comes() {
     load.await_more(60);
     assert_eq!(server.metric("projection_connected"), 0);
 
-    // It comes back without tables, until an operator makes them; then everything arrives.
+    // It comes back without tables; once an operator creates them, everything arrives.
     postgres.start_again();
     server.program.await_error("longbow migrate");
     let migrated = run(&["migrate", "--postgres", &database.url]);
@@ -26,7 +26,7 @@ fn orders_go_on_without_it_and_it_gets_all_of_them_when_it_comes() {
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
 
-    // Away once more, at a stop: what it lacks it gets after the next start.
+    // It is down again when the server stops: it catches up after the next start.
     postgres.stop();
     let alice = server.user(data.path(), "alice");
     let placed = alice.place_resting("IBM");

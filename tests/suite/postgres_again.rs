@@ -1,5 +1,5 @@
-//! Executions that are taken back and shown again, in one transaction and in several, by a
-//! projection that follows its own log: Postgres says what the orders say.
+//! Executions taken back and shown again, in one transaction and in several: Postgres equals the
+//! orders.
 
 #![expect(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ use crate::support::metric_of;
 use crate::support::postgres::{Database, Postgres};
 
 const START_MICROS: u64 = 1_732_400_000_000_000;
-/// As many as a batch of the log holds at least.
+/// As many as a log batch holds at least.
 const FLUSHED: u64 = 500;
 /// More than a transaction holds.
 const MANY: u64 = 5_000;
@@ -45,7 +45,7 @@ struct Node {
     metrics: Metrics,
     threads: Vec<JoinHandle<()>>,
     shutdown: Shutdown,
-    /// Events so far: each is a microsecond later than the one before.
+    /// Events so far; each is a microsecond later than the previous one.
     events: u64,
 }
 
@@ -87,7 +87,7 @@ impl Node {
         Self { appender, encoder, progress, metrics, threads, shutdown, events: 0 }
     }
 
-    /// Appends these at once and waits until Postgres has them.
+    /// Appends these in one go and waits until Postgres has them.
     fn take(&mut self, changes: impl IntoIterator<Item = (u64, Option<Change>)>) {
         let mut last = Lsn(0);
         for (number, change) in changes {
@@ -148,7 +148,7 @@ fn created(number: u64) -> Created {
     }
 }
 
-/// The execution of an order, with so many shares; the price and its time follow from those.
+/// An execution with this many shares; price and time are derived from them.
 fn filled(number: u64, num_shares: u64) -> (u64, Option<Change>) {
     let fill = Fill {
         execution_id: execution(number),
@@ -171,7 +171,7 @@ fn execution(number: u64) -> ExecutionId {
     ExecutionId::new(&format!("e{number}")).unwrap()
 }
 
-/// Shares, price, and the microseconds at which it was made, first noted and declared void.
+/// Shares, price, and the microseconds of execution, recording and bust.
 fn row(database: &Database, number: u64) -> [Option<i64>; 5] {
     let micros =
         |column: &str| format!("(extract(epoch FROM {column}) * 1000000)::bigint - {START_MICROS}");
@@ -196,11 +196,11 @@ fn executions_that_come_back_are_what_the_orders_count() {
     let orders = 1..=6;
     node.take(orders.clone().map(|number| (number, None)));
     assert_eq!(node.events, 6);
-    // One that counts, one that does not, and one that is void before it is seen.
+    // One that counts, one that does not, and one that is busted before it is seen.
     node.take([filled(1, 100), filled(2, 100), filled(3, 100), busted(4)]);
     node.take([taken_back(2)]);
     assert_eq!(row(&database, 2), [Some(100), Some(10_100), Some(100), Some(8), Some(11)]);
-    // The same again, in one transaction: it was there already.
+    // Shown again in one transaction: it was already there.
     node.take([taken_back(1), filled(1, 100)]);
     assert_eq!(row(&database, 1), [Some(100), Some(10_100), Some(100), Some(7), None]);
     // Other shares, in another transaction and in one.
@@ -208,7 +208,7 @@ fn executions_that_come_back_are_what_the_orders_count() {
     assert_eq!(row(&database, 2), [Some(60), Some(10_060), Some(60), Some(8), None]);
     node.take([taken_back(3), filled(3, 60), busted(3)]);
     assert_eq!(row(&database, 3), [Some(60), Some(10_060), Some(60), Some(9), Some(17)]);
-    // When it was first noted counts, also of a new one.
+    // The time of the first recording counts, also for a new one.
     node.take([filled(5, 100), taken_back(5), filled(5, 60)]);
     assert_eq!(row(&database, 5), [Some(60), Some(10_060), Some(60), Some(18), None]);
     let again = (0..MANY).flat_map(|_| [taken_back(6), filled(6, 60)]);
@@ -218,7 +218,7 @@ fn executions_that_come_back_are_what_the_orders_count() {
     node.stop();
     assert_agree(data.path(), &database.url);
 
-    // A copy says the same, whatever is there.
+    // A copy gives the same result, whatever is there.
     database.sql(
         "UPDATE executions SET num_shares = 7, executed_at = now(), recorded_at = now(), \
          busted_at = now()",

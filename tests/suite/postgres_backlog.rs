@@ -1,5 +1,5 @@
-//! Postgres comes back after a long absence, to a hundred thousand changes: it gets all of them, in
-//! order, while orders go on.
+//! Postgres comes back after a long absence with a hundred thousand changes to catch up: it gets all of
+//! them, in order, while orders continue.
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
@@ -7,7 +7,7 @@ use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::{Exchange, Server};
 
 const EVENTS: u64 = 100_000;
-/// They are waited for in steps.
+/// Steps in which they are awaited.
 const STEPS: u64 = 10;
 
 #[test]
@@ -15,7 +15,7 @@ fn a_hundred_thousand_changes_arrive_after_an_absence() {
     let (data, venue) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut postgres = Postgres::start();
     let database = postgres.database();
-    // A market that is far too busy makes many changes in a short time.
+    // An extremely busy market makes many changes in a short time.
     let busy = Exchange::start(venue.path(), &["--speed", "150"]);
     let settings = [
         "--postgres",
@@ -30,7 +30,7 @@ fn a_hundred_thousand_changes_arrive_after_an_absence() {
     server.program.await_error("Postgres follows the log");
     postgres.kill();
 
-    // Orders that many prints fill a part of.
+    // Orders that many prints fill partially.
     let load = Load::start_with(&server, data.path(), (3, 20_000));
     for step in 1..=STEPS {
         until("more changes", || {
@@ -38,7 +38,7 @@ fn a_hundred_thousand_changes_arrive_after_an_absence() {
             (events >= EVENTS / STEPS * step).then_some(())
         });
     }
-    // It comes back as a quiet one.
+    // The exchange comes back with a quiet market.
     let listen = busy.address.replace("http://", "");
     busy.program.kill();
     let _quiet = Exchange::start_at(&listen, venue.path(), &[]);

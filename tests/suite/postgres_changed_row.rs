@@ -1,5 +1,5 @@
-//! Rows changed by hand: a row that was not taken is counted and reported, and `longbow verify
-//! --repair` writes what the records say.
+//! Rows changed by hand: a write that Postgres ignored is counted and reported, and `longbow verify
+//! --repair` restores the right values.
 
 use crate::offline::{Traffic, assert_agree, command, id};
 use crate::support::api::until;
@@ -61,7 +61,7 @@ fn a_row_that_does_not_follow_is_said_and_repaired() {
     assert_eq!(status(id(&raised)), "cancelled");
     assert_agree(data.path(), url);
 
-    // What the records do not have is nobody's to remove.
+    // Rows unknown to the records are not removed.
     let stranger = "01900000-0000-7000-8000-000000000001";
     database.sql(&format!(
         "INSERT INTO orders SELECT (jsonb_populate_record(o, '{{\"order_id\": \"{stranger}\", \

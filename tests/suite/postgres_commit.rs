@@ -1,5 +1,5 @@
-//! `--commit postgres`: Postgres has what an answer says before the client gets it. Without
-//! Postgres no client is told of an order, while the exchange still gets them.
+//! `--commit postgres`: Postgres has an order before the client gets the answer. While Postgres is
+//! down, no client is told of an order, but the exchange still gets recorded ones.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const CUTS: usize = 5;
 
-/// Nobody waits long for the exchange, and so for Postgres.
+/// Short waits for the exchange, and so for Postgres.
 fn settings(database: &Database) -> [&str; 7] {
     settings_with(database, "150")
 }
@@ -24,13 +24,13 @@ fn settings_with<'a>(database: &'a Database, reply_timeout: &'a str) -> [&'a str
     ["--postgres", url, "--migrate", "--commit", "postgres", timeout, reply_timeout]
 }
 
-/// An order that rests at the exchange, under the user's own key.
+/// An order that rests at the exchange, with a `clientOrderId`.
 fn resting(key: &str) -> Value {
     json!({"position": "buy", "symbol": "IBM", "numShares": 10, "priceInCents": 1,
         "clientOrderId": key})
 }
 
-/// Whether Postgres has the order of an answer in the version that it tells of.
+/// Asserts that Postgres has an answered order in its version.
 fn assert_there(database: &Database, order: &Value) {
     let (id, version) = (order["orderId"].as_str().unwrap(), &order["version"]);
     let found = format!(
@@ -39,7 +39,7 @@ fn assert_there(database: &Database, order: &Value) {
     assert_eq!(database.number(&found), 1, "{order}");
 }
 
-/// An order that was answered: a Postgres that is slow has the client ask again, as it is told to.
+/// Places an order, repeating the request while Postgres is too slow.
 fn placed(client: &Client, key: &str) -> Value {
     until("the order to be in Postgres", || {
         let answer = client.post("/order", &resting(key));
@@ -90,7 +90,7 @@ fn without_postgres_nobody_is_told_of_an_order_and_cancels_reach_the_exchange() 
 
     postgres.kill();
     assert_unknown(&alice.post("/order", &resting("new")));
-    // The same again: its order is recorded, and nobody says that nothing is.
+    // A repetition: the order is recorded, so the answer must not deny that.
     assert_unknown(&alice.post("/order", &resting("new")));
     let refused = alice.post("/order", &resting("newer"));
     assert_eq!(refused.status, 503, "{}", refused.text);
@@ -144,14 +144,14 @@ fn a_stop_does_not_wait_for_postgres_and_a_start_is_ready_when_it_has_everything
     assert_records_agree(server, data.path(), &database.url);
 }
 
-/// Postgres asks the index whose order it is that changes right after the connection was cut, and the
-/// index waits for Postgres.
+/// Right after a lost connection the projection asks the index for the owner of a changed order, while
+/// the index waits for Postgres.
 #[test]
 fn a_connection_that_is_cut_between_two_changes_holds_up_nobody() {
     let data = tempfile::tempdir().unwrap();
     let postgres = Postgres::start();
     let database = postgres.database();
-    // Longer than a busy machine takes to connect again, shorter than the index is waited for.
+    // Longer than a reconnect on a busy machine, shorter than the wait for the index.
     let server = Server::start(data.path(), &settings_with(&database, "5000"));
     let alice = server.user(data.path(), "alice");
     for number in 0..CUTS {

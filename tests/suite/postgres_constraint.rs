@@ -1,5 +1,5 @@
-//! A row that Postgres refuses: the projection stops there and says so, orders go on, and it
-//! resumes by itself once the row is taken.
+//! A row that Postgres refuses: the projection stops there and reports it, orders continue, and it
+//! resumes by itself once the row is accepted.
 
 use crate::support::Server;
 use crate::support::api::until;
@@ -21,7 +21,7 @@ fn a_refused_row_is_named_and_stops_only_the_projection() {
     for expected in ["no_bac", "Failing row contains", &refused, "alice", "orders continue"] {
         assert!(line.contains(expected), "{expected} is missing: {line}");
     }
-    // Also while it tries again, which it does every few seconds.
+    // Also during retries, every few seconds.
     let failures = server.metric("projection_failures_total");
     until("another attempt", || {
         assert_eq!(server.metric("projection_stopped"), 1);

@@ -1,5 +1,5 @@
-//! Several nodes may share a server, and all want the next day's partition at the same time: each
-//! is made once, and no node fails.
+//! Several nodes share a Postgres and need the next day's partition at the same time: each is created
+//! once, and no node fails.
 
 use std::sync::{Arc, Barrier};
 
@@ -21,7 +21,7 @@ fn those_that_want_the_same_day_take_turns() {
         std::thread::spawn(move || {
             for day in FIRST_DAY..FIRST_DAY + DAYS {
                 barrier.wait();
-                // Long enough for the others to see that it is not there yet.
+                // Long enough for the others to find it missing.
                 database.sql(&format!(
                     "BEGIN; SELECT make_order_events_partition({day}); SELECT pg_sleep(0.05); COMMIT"
                 ));

@@ -1,5 +1,4 @@
-//! Databases that Longbow would have made otherwise: `migrate` refuses what cannot work with a
-//! sentence; everything else works.
+//! Unusual databases: `migrate` refuses with a sentence what cannot work; everything else works.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -51,7 +50,7 @@ fn names_that_another_program_has_taken_are_left_to_it() {
         assert!(said.contains("before 0") && said.contains("schema \"longbow\""), "{said}");
         assert!(!migrate(&database, &own).unwrap().contains("before 0"), "again");
     }
-    // It serves there, and goes on after a restart.
+    // It serves there, also after a restart.
     let shop = postgres.named("shop");
     let settings = ["--postgres", &shop.url, "--postgres-schema", "longbow"];
     for orders in 1..=2 {

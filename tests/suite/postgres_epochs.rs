@@ -1,4 +1,4 @@
-//! One process writes at a time: an old one cannot write once another has taken over.
+//! Fencing: an old process cannot write once another has taken over.
 
 use crate::support::api::until;
 use crate::support::postgres::{Postgres, await_caught_up};
@@ -31,7 +31,7 @@ fn who_was_replaced_ends_and_says_why() {
     let later = database.number("SELECT count(*) FROM projection WHERE is_current AND epoch = 2");
     assert_eq!(later, 64);
 
-    // Started again on purpose, it takes over in its turn, and has everything.
+    // Restarted deliberately, it takes over in turn, and has everything.
     let server = Server::start(data.path(), &["--postgres", &database.url]);
     until("an epoch of its own", || {
         (database.number("SELECT max(epoch) FROM projection") == 3).then_some(())

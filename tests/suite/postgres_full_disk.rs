@@ -1,5 +1,5 @@
-//! Postgres' disk is full: orders go on, and it gets everything once there is room. On a real file
-//! system that only this test sees.
+//! Postgres' disk is full: orders continue, and it gets everything once there is space. On a real file
+//! system mounted for this test.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -10,9 +10,9 @@ use crate::support::load::{Load, assert_kept};
 use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
 use crate::support::small_disk::{fill, with_small_disk};
 
-/// Of the file system. Its files lie in memory.
+/// Options of the file system, a tmpfs.
 const SIZE: &str = "size=256m,mode=0755";
-/// Little of its own log is kept, for the disk to be full of other things.
+/// Limits Postgres' own WAL, so that other files fill the disk.
 const SETTINGS: [&str; 2] = ["max_wal_size=48MB", "min_wal_size=32MB"];
 
 #[test]

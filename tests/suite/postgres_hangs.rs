@@ -1,4 +1,4 @@
-//! Postgres is up and answers nothing: orders go on, and a stop does not wait for it.
+//! Postgres is up but does not answer: orders continue, and a stop does not wait for it.
 
 use crate::support::Server;
 use crate::support::load::{Load, assert_kept};
@@ -19,7 +19,7 @@ fn a_silent_server_holds_up_neither_orders_nor_a_stop() {
     let ids = load.end();
     assert!(server.program.stop().success(), "in time");
 
-    // What the old session has left there in the middle of a transaction is no harm.
+    // The old session's unfinished transaction does no harm.
     postgres.resume();
     let server = Server::start(data.path(), &settings);
     await_caught_up(&server, data.path(), &database.url);

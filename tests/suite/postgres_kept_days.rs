@@ -1,11 +1,11 @@
-//! Days of `order_events` that are not kept: a function removes them and says so, and `verify`,
-//! `restore` and the views take note.
+//! Dropped days of `order_events`: a function removes and records them, and `verify`, `restore` and the
+//! views take them into account.
 
 use crate::offline::{assert_agree, assert_differ, command, id, succeed};
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::{self, Server};
 
-/// As many days before today.
+/// A number of days before today.
 fn day(before: u32) -> String {
     format!("(now() AT TIME ZONE 'UTC')::date - {before}")
 }
@@ -48,7 +48,7 @@ fn a_function_drops_or_detaches_days_that_are_over() {
     assert_eq!(database.number(left), 3);
     let tomorrow = "SELECT drop_order_events_before((now() AT TIME ZONE 'UTC')::date + 1)";
     assert!(database.try_sql(tomorrow).is_err(), "today is not over");
-    // Whatever the search path of who calls is.
+    // With any search path of the caller.
     database.sql(&format!(
         "SET search_path = pg_catalog; SELECT public.drop_order_events_before({})",
         day(0)
@@ -67,7 +67,7 @@ fn what_is_not_kept_is_no_difference() {
     let alice = server.user(data.path(), "alice");
     let (one, other) = (alice.place_resting("IBM"), alice.place_resting("SPY"));
     await_caught_up(&server, data.path(), url);
-    // A moment inside of the day stands for the end of one: what was before it is gone.
+    // A moment within the day stands for the end of a day: earlier rows are gone.
     let moment = "(SELECT max(at) + interval '1 microsecond' FROM order_events)";
     database.sql(&format!("CREATE TABLE moment AS SELECT {moment} AS at"));
     assert_eq!(alice.delete(&format!("/order/{}", id(&one))).status, 200);
@@ -85,7 +85,7 @@ fn what_is_not_kept_is_no_difference() {
     let events = "SELECT count(*) FROM analysis.order_events";
     assert_eq!(database.number(events), database.number("SELECT count(*) FROM order_events"));
 
-    // What is kept has no holes all the same.
+    // The kept part must still have no holes.
     database.sql(&format!(
         "CREATE TABLE aside AS SELECT * FROM order_events; \
          DELETE FROM order_events WHERE order_id = '{}' AND version = 2",
@@ -96,7 +96,7 @@ fn what_is_not_kept_is_no_difference() {
     database.sql("DELETE FROM order_events; INSERT INTO order_events SELECT * FROM aside");
     let folder = tempfile::tempdir().unwrap();
     succeed("restore", &folder.path().join("fresh"), url);
-    // Its exchange is another one, which does not know the order: nobody waits until that is certain.
+    // Its exchange is a different one without the order; do not wait until the order fails.
     let impatient = [&settings[..], &["--order-reply-timeout-ms", "100"]].concat();
     let server = Server::start(&folder.path().join("fresh"), &impatient);
     let again = server.user(&folder.path().join("fresh"), "alice");

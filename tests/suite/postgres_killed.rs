@@ -1,5 +1,4 @@
-//! Postgres is killed while it takes orders: afterwards nothing is missing, and nothing is there
-//! twice.
+//! Postgres is killed under load: afterwards nothing is missing or duplicated.
 
 use crate::support::Server;
 use crate::support::api::until;
@@ -22,7 +21,7 @@ fn a_kill_in_the_middle_of_batches_loses_nothing_and_repeats_nothing() {
         until("two more transactions", || {
             (server.metric("projection_transactions_total") > before + 1).then_some(())
         });
-        // In the middle of one: its backend is seen inside a transaction.
+        // In the middle of a transaction, as seen from its backend.
         until("a transaction under way", || {
             let open = database.number(
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'longbow' \

@@ -1,5 +1,5 @@
-//! A transaction reaches Postgres after its connection was given up and another has taken over:
-//! nothing is written twice, whichever of the two comes first.
+//! A transaction reaches Postgres after its connection was abandoned and replaced: nothing is written
+//! twice, whichever of the two comes first.
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
@@ -24,7 +24,7 @@ fn behind_its_successor_it_changes_nothing() {
     }
     let ids = load.end();
     await_caught_up(&server, data.path(), &database.url);
-    // The last answer may still be on its way to the metric.
+    // The metric may not include the last answer yet.
     until("nothing to be there but what was answered", || {
         let events = database.number("SELECT count(*) FROM order_events");
         let answered = i64::try_from(server.metric("projection_events_total")).unwrap();
@@ -44,7 +44,7 @@ fn before_its_successor_writes_it_counts_and_is_not_written_again() {
     for _ in 0..3 {
         load.await_more(20);
         relay.cut_next(Cut::Late);
-        // As soon as the next one has found out where to go on: most times before its first batch.
+        // As soon as the next connection knows where to resume, usually before its first batch.
         server.program.await_error("Postgres follows the log");
         relay.deliver();
     }

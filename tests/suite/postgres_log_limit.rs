@@ -1,4 +1,4 @@
-//! Postgres is away for too long: new orders are refused before the log fills the disk, and taken
+//! Postgres is down for too long: new orders are refused before the log fills the disk, and accepted
 //! again once it has caught up.
 
 use crate::support::Server;
@@ -34,7 +34,7 @@ fn new_orders_are_refused_while_the_log_is_too_large_and_cancels_go_on() {
     let resting = alice.place_resting("IBM");
     postgres.stop();
 
-    // Large orders, which each print fills a part of, fill the log.
+    // Large orders, partially filled by each print, fill the log.
     let large = json!({"position": "buy", "symbol": "SPY", "numShares": 10_000_000});
     let small = json!({"position": "buy", "symbol": "IBM", "numShares": 1, "priceInCents": 1});
     let mut placed = 1;
@@ -43,7 +43,7 @@ fn new_orders_are_refused_while_the_log_is_too_large_and_cancels_go_on() {
         if answer.status == 503 {
             return Some(answer);
         }
-        // On a busy machine the exchange may answer late, or find that it is too late.
+        // On a busy machine the exchange may answer late, or refuse because of the deadline.
         assert!(matches!(answer.status, 201 | 202 | 422), "{}", answer.text);
         placed += 1;
         None

@@ -1,5 +1,5 @@
-//! The connection is cut between a commit and its answer: the batch takes effect once, whether it
-//! was committed or not.
+//! The connection breaks between a commit and its answer: the batch takes effect once, whether or not
+//! it was committed.
 
 use crate::support::load::{Load, assert_kept};
 use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
@@ -14,7 +14,7 @@ fn a_batch_whose_answer_is_lost_takes_effect_once() {
     let load = Load::start(&server, data.path(), 3);
     load.await_more(30);
 
-    // Committed, but not known to be: its events are not sent a second time.
+    // Committed without an answer: its events are not written a second time.
     let position = "SELECT max(lsn) FROM projection WHERE is_current";
     let before = database.number(position);
     relay.cut_next(Cut::BeforeAnswer);

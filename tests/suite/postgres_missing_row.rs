@@ -1,5 +1,5 @@
-//! One row that is gone, or of a version that the log never had: only the users of its partition
-//! wait, the message says what to do, and doing it helps.
+//! A missing row, or one with an impossible version: only the users of its partition wait, and the
+//! advice in the message works.
 
 use crate::offline::{assert_agree, id, succeed};
 use crate::support::api::until;
@@ -39,7 +39,7 @@ fn a_missing_row_holds_up_its_partition_alone() {
     }
     assert_eq!(server.metric("projection_held_partitions"), 1);
     assert_eq!(server.metric("projection_stopped"), 0);
-    // It goes on by itself once the row is there, and nothing was passed over.
+    // It resumes by itself once the row is back, and has skipped nothing.
     database.sql("INSERT INTO orders SELECT * FROM aside");
     database.await_number(&cancelled(id(&orders[0])), 1);
     until("nobody to wait", || (server.metric("projection_held_partitions") == 0).then_some(()));
@@ -47,7 +47,7 @@ fn a_missing_row_holds_up_its_partition_alone() {
     assert!(server.program.stop().success());
     assert_agree(data.path(), url);
 
-    // As the sentence says, where nobody has the row any more, and where one was changed.
+    // The advice works for a lost row and for a changed one.
     for (tamper, order, why) in [
         ("DELETE FROM orders", &orders[1], "does not have"),
         ("UPDATE orders SET version = 100", &orders[2], "of version 100"),
@@ -98,7 +98,7 @@ fn a_row_of_a_version_to_come_holds_its_partition_until_it_is_put_right() {
     bob.place_resting("SPY");
     database.await_number("SELECT count(*) FROM orders WHERE user_id = 'bob'", 1);
     let before = connects();
-    // The row is looked at again and again. Finding its table was one look more.
+    // The row is read again and again. Reading the table's id was one more.
     let table = format!("SELECT tableoid::bigint FROM orders WHERE order_id = '{order}'");
     let scans = format!(
         "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relid = {}",

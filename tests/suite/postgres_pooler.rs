@@ -1,5 +1,5 @@
-//! PgBouncer between Longbow and Postgres: session pooling works, transaction pooling is refused
-//! with a sentence before anything is written.
+//! PgBouncer between Longbow and Postgres: session pooling works; transaction pooling is refused with a
+//! sentence before anything is written.
 
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Postgres, assert_records_agree};

@@ -1,5 +1,4 @@
-//! Who may do what in Postgres: the audit log only grows, and analysts read their views and nothing
-//! else.
+//! Privileges in Postgres: the audit log is append-only, and analysts can read only their views.
 
 #![expect(clippy::panic, reason = "a test stops at the first surprise")]
 

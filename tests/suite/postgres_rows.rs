@@ -1,5 +1,5 @@
-//! What happens to orders is in Postgres as the engine knows it: every field, every execution, and
-//! every version in the audit log.
+//! Postgres has everything the engine knows of orders: every field, every execution, and every version
+//! in the audit log.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use crate::support::{Exchange, Server, run};
 use serde_json::{Value, json};
 use ureq::http::Request;
 
-/// Lets the exchange do this to the next order, and nothing else.
+/// Sets the exchange's fault for the next order.
 fn misbehave(exchange: &Exchange, orders: &Value) {
     let request = Request::put(format!("{}/admin/faults", exchange.address));
     let body = json!({ "orders": orders }).to_string().into_bytes();
@@ -26,7 +26,7 @@ fn id(order: &Value) -> &str {
     order["orderId"].as_str().unwrap()
 }
 
-/// Events and statuses of an order, by its versions.
+/// Events and statuses of an order, by version.
 fn story(database: &Database, order: &Value) -> Vec<String> {
     let query = format!(
         "SELECT version || ' ' || event || ' ' || status FROM order_events \
@@ -113,17 +113,17 @@ fn gtc_of(key: &str) -> Value {
     })
 }
 
-/// A market order of which an execution is declared void after it was made.
+/// A market order with a busted execution.
 fn market_that_is_busted(database: &Database, client: &Client) -> Value {
     let order = json!({"position": "buy", "symbol": "SPY", "numShares": 200});
     let answer = client.post("/order", &order);
     assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
     database.await_number("SELECT count(*) FROM executions WHERE busted_at IS NOT NULL", 1);
-    // The exchange fills what is open again.
+    // The exchange fills the reopened order.
     client.await_status(id(&answer.body), "filled")
 }
 
-/// The audit log has the records of the write-ahead log that are about orders, in their order.
+/// The audit log has the order records of the write-ahead log, in the same sequence.
 fn assert_is_in_log(data: &str, rows: &[Vec<Option<String>>]) {
     let output = run(&["wal", "inspect", "--data-dir", data]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

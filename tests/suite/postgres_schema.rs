@@ -1,5 +1,5 @@
-//! Tables of another version: reported at the start in one sentence with a remedy, and waited for
-//! when they appear later.
+//! Tables of another version: reported at the start in one sentence with a remedy, and awaited if they
+//! appear later.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::support::postgres::{Database, Postgres, assert_records_agree};
 use crate::support::{Server, longbow, run};
 
-/// What a start says that does not succeed.
+/// The error of a failed start.
 fn start_error(data: &Path, postgres: &str) -> String {
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let mut command = longbow();
@@ -26,13 +26,13 @@ fn migrate(database: &Database) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The version of this program: each migration is a file.
+/// The schema version of this program: one file per migration.
 fn newest() -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     std::fs::read_dir(folder).unwrap().count()
 }
 
-/// Its tables say that a newer program has made them.
+/// Makes the tables look like those of a newer program.
 const MAKE_NEWER: &str = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) \
     SELECT max(version) + 1, 'later', max(applied_on), '1' FROM refinery_schema_history";
 const TAKE_BACK: &str = "DELETE FROM refinery_schema_history WHERE name = 'later'";
@@ -95,7 +95,7 @@ fn another_version_that_comes_up_later_is_waited_for() {
     alice.place_resting("SPY");
     assert_eq!(database.number("SELECT count(*) FROM orders"), 0, "it touches nothing");
 
-    // Then they are gone altogether, as with an empty server in the place of the old one.
+    // Then they are gone altogether, as with an empty server in place of the old one.
     database.sql("DROP SCHEMA public, analysis CASCADE; CREATE SCHEMA public");
     let line = server.program.await_error("until an operator fixes this");
     assert!(line.contains("schema version 0") && line.contains("longbow migrate"), "{line}");
@@ -125,7 +125,7 @@ fn two_that_migrate_at_once_take_turns() {
     assert_records_agree(server, data.path(), &database.url);
 }
 
-/// The tables as the first version of them was, without those that came after it.
+/// Creates the tables of schema version 1.
 fn make_version_1(postgres: &Postgres, database: &Database) {
     let newest = postgres.create("newest");
     migrate(&newest);

@@ -1,4 +1,4 @@
-//! Postgres is set back to an older backup: the log supplies what it lacks once more.
+//! Postgres is restored from an older backup: the log supplies what it lacks.
 
 use crate::support::api::until;
 use crate::support::load::{Load, assert_kept};
@@ -23,14 +23,14 @@ fn what_a_backup_lacks_comes_from_the_log_again() {
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
 
-    // Once while the server runs, which has begun no epoch since.
+    // Once while the server runs, with the same epoch.
     postgres.stop();
     postgres.set_back(&backup);
     postgres.start_again();
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
 
-    // And once after a start, when the backup has an older epoch too.
+    // And once across a restart, so that the backup also has an older epoch.
     assert!(server.program.stop().success());
     let server = Server::start(data.path(), &settings);
     load = Load::start(&server, data.path(), 2);

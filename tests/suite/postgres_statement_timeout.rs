@@ -1,5 +1,5 @@
-//! A Postgres that ends statements after a while, or is short of something, gets smaller batches
-//! until they go through, and larger ones again later.
+//! A Postgres with a statement timeout, or short of resources, gets smaller batches until they succeed,
+//! and larger ones again later.
 
 use crate::support::Server;
 use crate::support::api::until;
@@ -24,7 +24,7 @@ fn a_batch_that_takes_too_long_is_halved_and_grows_again() {
     load.await_more(500);
     let mut ids = load.end();
     postgres.start_again();
-    // 5 ms an order: a batch of everything is ended by Postgres, as often as it is tried.
+    // 5 ms per order: a batch of everything always times out.
     let line = server.program.await_error("statement timeout");
     assert!(line.contains("orders continue"), "{line}");
     server.program.await_error("Postgres follows the log");
@@ -51,7 +51,7 @@ fn other_shortages_are_met_the_same_way() {
     let database = postgres.database();
     let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
     server.program.await_error("Postgres follows the log");
-    // Each says no to a statement with many orders.
+    // Each error rejects a statement with many orders.
     for (state, words) in
         [("55P03", "lock not available"), ("53200", "out of memory"), ("54000", "too much at once")]
     {

@@ -1,5 +1,5 @@
-//! Ranges of user partitions on two servers: each user's orders are in one of them, and together
-//! they have all orders.
+//! User partitions on two Postgres servers: each user's orders are on one of them, and together they
+//! have all orders.
 
 use crate::support::load::{Load, assert_kept};
 use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
@@ -17,7 +17,7 @@ fn each_user_is_on_one_server_and_one_waits_for_nobody() {
     let load = Load::start(&server, data.path(), 8);
     load.await_more(60);
 
-    // One away: the other goes on.
+    // With one down, the other continues.
     second.kill();
     let before = low.number("SELECT count(*) FROM orders");
     load.await_more(60);

@@ -1,5 +1,5 @@
-//! The tables' owner and their writer are two roles: the writer can neither empty a table, nor
-//! disable its guards, nor make one, and needs none of that.
+//! The tables' owner and their writer are two roles: the writer can neither truncate a table, nor
+//! disable its triggers, nor create one, and needs none of that.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -54,7 +54,7 @@ fn a_writer_writes_and_can_do_nothing_else() {
         let is_denied = ["permission denied", "must be owner"].iter().any(|no| words.contains(no));
         assert!(is_denied, "{sql}: {words}");
     }
-    // The owner neither by mistake: each day is watched, also those that the writer had made.
+    // Nor can the owner by mistake: every day has triggers, also those that the writer created.
     writer.sql("SELECT make_order_events_partition(30000)");
     for table in [day.as_str(), "order_events_20520220"] {
         for verb in ["TRUNCATE", "DELETE FROM"] {
@@ -82,7 +82,7 @@ fn what_could_not_be_granted_is_said_and_made_good_later() {
     }
     admin.sql("CREATE ROLE longbow_reader NOLOGIN; CREATE ROLE longbow_writer NOLOGIN");
     assert_eq!(migrate(&plain).len(), 1, "now they are there");
-    // Who is not the owner cannot grant, and says what the owner has to do.
+    // A role that is not the owner cannot grant, and says what the owner must run.
     own.sql("REVOKE INSERT ON orders FROM longbow_writer; CREATE ROLE other LOGIN");
     own.sql(
         "GRANT SELECT ON refinery_schema_history TO other; GRANT USAGE ON SCHEMA public TO other",

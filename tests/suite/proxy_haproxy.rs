@@ -1,4 +1,4 @@
-//! The price stream through Debian's HAProxy with the file that `tuning/` gives to operators.
+//! The price stream through Debian's HAProxy with the configuration in `tuning/`.
 
 use crate::support::clients::{Curl, LineClient};
 use crate::support::proxy::Proxy;

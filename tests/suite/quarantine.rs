@@ -1,5 +1,5 @@
-//! What does not fit its order waits for an operator, who books or discards it, or closes the order
-//! by hand. Each act is durable, is part of the order's history, and has its own command.
+//! The quarantine: an operator books or discards a case, or closes the order by hand. Each decision is
+//! durable, is part of the order's history, and has its own command.
 
 #![expect(
     clippy::expect_used,
@@ -13,7 +13,7 @@ use crate::support::world::World;
 use serde_json::{Value, json};
 use ureq::http::Request;
 
-/// Lists what waits for a decision.
+/// Lists the open cases.
 fn cases(world: &World) -> Vec<Value> {
     let url = format!("{}/quarantine", world.server.admin);
     let answer = api::get_anonymously(&url).expect("operators are answered");
@@ -26,7 +26,7 @@ fn post(world: &World, path: &str, body: &Value) -> api::Answer {
     api::send(request.body(body.to_string().into_bytes()).expect("a request")).expect("an answer")
 }
 
-/// A fill that the order's record knows nothing of, a cent worse than the order's limit.
+/// A fill that the order's record lacks, a cent worse than the order's limit.
 fn odd_fill(world: &World, order: &str, execution: &str) {
     let venue_order = world.venue.order(order);
     world.venue.feed_line(json!({"type": "trade", "executionId": execution,

@@ -1,4 +1,4 @@
-//! Readiness names what is wrong while it is wrong, and not longer.
+//! Readiness names each problem exactly as long as it lasts.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::support::small_disk::with_small_disk;
 use crate::support::{Exchange, Server, api};
 use serde_json::json;
 
-/// Waits until this check fails, and gives its reason; what depends on it may fail as well.
+/// Waits until this check fails, and returns its reason; dependent checks may fail as well.
 fn await_failing(server: &Server, wanted: &str) -> String {
     api::until(&format!("{wanted} to fail"), || {
         let answer = api::get_anonymously(&format!("{}/readyz", server.admin))?;
@@ -52,7 +52,7 @@ fn a_log_that_is_not_where_it_was_is_named_until_it_is_back() {
     fs::rename(&wal, &aside).unwrap();
     assert!(await_failing(&server, "disk").contains("is gone"));
     order_is_refused(&server, data.path());
-    // Whoever wants to get out still does.
+    // Cancels still work.
     let id = resting.get("orderId").unwrap().as_str().unwrap();
     let cancelled = server.user(data.path(), "alice").delete(&format!("/order/{id}"));
     assert_eq!(cancelled.status, 200, "{}", cancelled.text);

@@ -1,4 +1,4 @@
-//! A browser's session: logs in by name in development, lives in a cookie, ends on request.
+//! Browser sessions: log-in by name in development, a cookie, and logout.
 
 use crate::support::{self, Server};
 use serde_json::json;
@@ -33,7 +33,7 @@ fn a_session_cookie_stands_in_for_a_token() {
 #[test]
 fn with_a_configured_secret_nobody_logs_in_by_name() {
     let data = tempfile::tempdir().unwrap();
-    // A token of the development key in the same directory, made before there was a secret.
+    // A token signed with the development key, before there was a secret.
     let server = Server::start(data.path(), &[]);
     let old = support::token(data.path(), "carol");
     assert!(server.program.stop().success());

@@ -1,4 +1,4 @@
-//! An error at the start is one sentence that names the setting and the remedy.
+//! A start error is one sentence that names the setting and the remedy.
 
 use std::fs;
 use std::process::Command;

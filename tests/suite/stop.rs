@@ -1,4 +1,4 @@
-//! A stop does not wait for idle clients, and operators are answered until its end.
+//! A stop does not wait for idle clients, and the admin listener answers until the end.
 
 use std::net::TcpStream;
 use std::time::Instant;
@@ -9,13 +9,13 @@ use crate::support::{self, Exchange, PATIENCE, Server, api};
 fn connections_without_a_request_keep_no_server_from_stopping() {
     let data = tempfile::tempdir().unwrap();
     let mut server = Server::start(data.path(), &[]);
-    // One that has been used and is kept, and one that never was.
+    // One used connection that is kept alive, and one that was never used.
     let alice = server.user(data.path(), "alice");
     assert_eq!(alice.get("/orders").status, 200);
     let accepted = server.metric("http_accepted_total");
     let _unused = TcpStream::connect(server.address.replace("http://", "")).unwrap();
     support::api::until("the connection to be accepted", || {
-        // Each look is a connection as well, so one more than the looks must come.
+        // Each poll is a connection as well, so wait for one more than that.
         (server.metric("http_accepted_total") > accepted + 1).then_some(())
     });
     server.program.ask_to_stop();
@@ -28,7 +28,7 @@ fn operators_are_answered_until_everything_else_has_ended() {
     let (data, books) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let exchange = Exchange::start(books.path(), &[]);
     let mut server = Server::start(data.path(), &["--exchange", &exchange.address]);
-    // An order whose answer never comes holds up the stop until its time is over.
+    // An order without an answer delays the stop until its timeout.
     let sends = server.metric("orders_submit_requests_total");
     exchange.program.freeze();
     let alice = server.user(data.path(), "alice");
@@ -46,7 +46,7 @@ fn operators_are_answered_until_everything_else_has_ended() {
     api::until("the stop", || (ask("/readyz")?.body["state"] == "draining").then_some(()));
     let mut answers = 0;
     let deadline = Instant::now() + PATIENCE;
-    // The first that nobody answers to: by then nothing else may live.
+    // At the first request without an answer, nothing else may be running.
     let left = loop {
         let Some(ready) = ask("/readyz") else { break server.program.threads() };
         assert_eq!(ready.status, 503, "{}", ready.text);

@@ -1,4 +1,4 @@
-//! Orders that have ended leave memory and are read from the disk, and no client can tell.
+//! Ended orders leave memory and are read from disk, which clients cannot tell.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,7 +10,7 @@ use crate::support::api::until;
 use crate::support::{self, Server};
 use serde_json::{Value, json};
 
-/// Orders that end at once: cancelled as soon as they rest.
+/// Orders that end immediately: cancelled as soon as they rest.
 const ENDED: usize = 12;
 
 fn keyed(key: &str) -> Value {
@@ -33,7 +33,7 @@ fn what_has_left_memory_answers_as_before_and_after_a_kill() {
     let server = Server::start(data.path(), &settings);
     let alice = server.user(data.path(), "alice");
 
-    // Open and ended ones in turn, so that every page has both.
+    // Open and ended orders in turn, so that every page has both.
     let mut orders = Vec::new();
     for number in 0..ENDED {
         let placed = alice.post("/order", &keyed(&format!("key-{number}")));
@@ -47,7 +47,7 @@ fn what_has_left_memory_answers_as_before_and_after_a_kill() {
     await_forgotten(&server);
     check(&alice, &orders);
 
-    // Nobody else's, and nothing that never was.
+    // Neither another user's orders nor unknown ones.
     let bob = server.user(data.path(), "bob");
     let ended = orders.iter().find(|order| order["status"] == "cancelled").unwrap();
     let path = format!("/order/{}", ended["orderId"].as_str().unwrap());
@@ -61,7 +61,7 @@ fn what_has_left_memory_answers_as_before_and_after_a_kill() {
     check(&alice, &orders);
 }
 
-/// Every way to read or repeat an order gives the orders as they were.
+/// Every way to read or repeat an order returns it unchanged.
 fn check(alice: &support::api::Client, orders: &[Value]) {
     assert_eq!(alice.all_orders(), orders, "newest first, each once");
     let cancelled: Vec<&Value> =
@@ -75,7 +75,7 @@ fn check(alice: &support::api::Client, orders: &[Value]) {
     for order in cancelled {
         let id = order["orderId"].as_str().unwrap();
         assert_eq!(&alice.order(id), order);
-        // Its user had cancelled it, so asking again is no conflict.
+        // Its user cancelled it, so a repeated cancel is not a conflict.
         let again = alice.delete(&format!("/order/{id}"));
         assert_eq!((again.status, &again.body), (200, &json!({"ok": true})));
         let key = order["clientOrderId"].as_str().unwrap();

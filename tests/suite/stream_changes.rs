@@ -1,5 +1,5 @@
-//! `PATCH /subscribe/:streamId`: another set of symbols on an open stream, asked for on any
-//! connection, and so on any shard.
+//! `PATCH /subscribe/:streamId` changes the symbols of an open stream from any connection, and so from
+//! any shard.
 
 use crate::support::events::EventStream;
 use crate::support::{self, Server, api};
@@ -16,13 +16,13 @@ fn an_open_stream_changes_its_symbols_whoever_serves_the_request() {
     let path = format!("/subscribe/{}", open.data["streamId"].as_str().unwrap());
     stream.await_price("SPY");
 
-    // Each request has a connection of its own, which the kernel gives to either shard.
+    // Each request has its own connection, which the kernel gives to either shard.
     for (add, remove) in [("IBM", "SPY"), ("SPY", "IBM")].repeat(10) {
         let body = json!({"add": [add, "BAC"], "remove": [remove]}).to_string();
         let client = api::Client::new(&alice.address, &alice.token);
         let answer = client.send(Method::PATCH, &path, body.as_bytes());
         assert_eq!(answer.status, 204, "{answer:?}");
-        // What was on its way before the change may still come, but then only the others.
+        // Prices sent before the change may still arrive, but afterwards only the other symbols.
         let is_removed = |event: &support::events::Event| event.data["symbol"] == remove;
         stream.await_price(add);
         stream.await_price("BAC");

@@ -1,4 +1,4 @@
-//! A client that has gone is noticed although there is nothing to send to it.
+//! A disconnected client is noticed even if there is nothing to send.
 
 use crate::support::clients::{Curl, SseClient};
 use crate::support::events::EventStream;
@@ -24,7 +24,7 @@ fn every_way_to_go_is_noticed_without_a_send() {
     world.await_streams(2);
     killed.kill();
     world.await_streams(1);
-    // It says that it has no more to ask, which a client of a stream has no reason to say.
+    // It closes its sending side, which no stream client needs to do.
     ended.end_of_requests();
     world.await_streams(0);
     assert_eq!(world.server.metric("streams_closed_by_client_total"), 4);

@@ -1,4 +1,4 @@
-//! `mode: "every"`: a stream that shows each print, not only the newest price.
+//! `mode: "every"`: a stream with every print, not only the newest price.
 
 #![expect(
     clippy::expect_used,

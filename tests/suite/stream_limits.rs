@@ -1,4 +1,4 @@
-//! How many streams there may be, and what a client is told that wants one more.
+//! Limits on streams, and the answer to a client beyond them.
 
 use crate::support::events::EventStream;
 use crate::support::{Server, api};
@@ -26,7 +26,7 @@ fn one_stream_too_many_is_refused_and_a_browser_comes_back() {
     let refused = bob.post("/subscribe", &wish);
     assert_eq!(refused.status, 429, "the server has its limit of 3: {refused:?}");
 
-    // An EventSource would give up for good on anything but a stream: it is told when to ask again.
+    // An EventSource gives up forever on anything but a stream, so it gets one that says when to retry.
     let mut passing = EventStream::get(&server.address, &bob.token, "symbols=SPY", "");
     assert!(passing.head.join("\n").starts_with("HTTP/1.1 200"), "{:?}", passing.head);
     let goodbye = passing.next().unwrap();

@@ -1,4 +1,4 @@
-//! A stream that has nothing to say says so, and only then.
+//! Heartbeats: a silent stream sends them, a busy one does not.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::support::stream_story::World;
 use crate::support::{Server, api, token};
 use serde_json::{Value, json};
 
-/// The busy stream is never silent for longer than this.
+/// Longest silence of the busy stream.
 const BETWEEN_PRINTS: Duration = Duration::from_secs(1);
 
 #[test]
@@ -52,7 +52,7 @@ fn subscribe(world: &Quick, body: &Value) -> EventStream {
     EventStream::send(&world.server.address, &(head + &body))
 }
 
-/// A market without any trade, and a server whose streams are not silent for longer than a second.
+/// A market without trades, and a server with a heartbeat every second.
 struct Quick {
     server: Server,
     token: String,

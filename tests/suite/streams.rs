@@ -1,4 +1,4 @@
-//! The price stream as its contract describes it, byte by byte.
+//! The price stream matches its contract byte by byte.
 
 use std::time::Instant;
 
@@ -87,7 +87,7 @@ fn a_closed_client_is_noticed_and_a_stop_says_goodbye() {
         let lines = metrics.lines().filter(|line| line.starts_with("longbow_streams_open{"));
         lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum::<u64>()
     };
-    // A symbol that hardly trades: nothing is sent that could reveal the closed socket.
+    // A symbol that hardly trades, so that no send reveals the closed socket.
     let streams: Vec<_> = (0..5)
         .map(|_| {
             let mut stream = EventStream::subscribe(&server.address, &token, &["IBM"]);
@@ -123,7 +123,7 @@ fn many_clients_on_several_shards_see_the_same_prices() {
         let mut latest = stream.await_price("SPY").1;
         for _ in 0..3 {
             let (_, timestamp) = stream.await_price("SPY");
-            // The tape has trades of one moment at different prices.
+            // The tape has simultaneous trades at different prices.
             assert!(timestamp >= latest, "time went back from {latest} to {timestamp}");
             latest = timestamp;
         }
@@ -139,7 +139,7 @@ fn a_kept_alive_connection_becomes_a_stream_and_pipelining_behind_it_ends_it() {
         format!("GET {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n\r\n")
     };
 
-    // The first answer is read to its end, then the same connection asks for a stream.
+    // The first answer is read completely, then the same connection requests a stream.
     let mut connection = EventStream::send(&server.address, &get("/symbol/SPY"));
     assert!(connection.head[0].ends_with("200 OK"), "{:?}", connection.head);
     connection.skip_body();
@@ -148,10 +148,10 @@ fn a_kept_alive_connection_becomes_a_stream_and_pipelining_behind_it_ends_it() {
     assert!(connection.head.join("\n").contains("text/event-stream"), "{:?}", connection.head);
     connection.await_price("SPY");
 
-    // A second request right after the first: nobody would answer it, so the connection is closed.
+    // A pipelined second request could not be answered, so the connection is closed.
     let two = get("/subscribe?symbols=SPY") + &get("/symbol/SPY");
     assert_eq!(EventStream::until_closed(&server.address, &two), "");
-    // So is a stream whose client talks later.
+    // So is a stream whose client sends more later.
     let mut stream = EventStream::subscribe(&server.address, &token, &["SPY"]);
     stream.await_price("SPY");
     stream.write("more");

@@ -1,5 +1,5 @@
-//! The page for those who cannot see it well, or use no mouse: axe-core finds nothing in any view and
-//! theme, the focus stays where one is, and nothing is read aloud that nobody asked for.
+//! Accessibility of the page: axe-core finds nothing in any view and theme, the focus is kept, and
+//! screen readers announce nothing unrequested.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use super::{LIVE, await_outcome, await_stream, enter, newest_order};
 use crate::support::Server;
 use crate::support::webdriver::{Browser, Outcome};
 
-/// Widths of a window: a table of orders, and a block for each.
+/// Window widths: wide shows orders as a table, narrow as blocks.
 const WIDTHS: [u32; 2] = [1_280, 400];
-/// The violations that axe-core finds, a line each.
+/// The violations that axe-core finds, one per line.
 const AUDIT: &str = "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
     done(violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) =>
         `${id}: ${target}: ${failureSummary}`)).join('\\n')));";
@@ -109,11 +109,11 @@ fn the_focus_stays_after_a_removal_and_a_cancel() -> Outcome<()> {
         browser.press_enter(false)?;
         browser.run(focus)
     };
-    // To the next row, at the end to the one before, and with none left to the search.
+    // The focus moves to the next row, at the end to the previous one, and without rows to the search.
     assert_eq!(remove("SPY")?, "IBM,remove,");
     assert_eq!(remove("AIG")?, "BAC,remove,");
     assert_eq!(remove("IBM")?, "BAC,remove,");
-    // A key that is held down takes one row, not all.
+    // A held key removes one row, not all.
     browser.press_enter(true)?;
     assert_eq!(browser.run(focus)?, "BAC,remove,");
     assert_eq!(remove("BAC")?, ",,search");
@@ -130,7 +130,7 @@ fn the_focus_stays_after_a_removal_and_a_cancel() -> Outcome<()> {
     let cancelled = newest_order(&browser, "0 / 8", "cancelled")?;
     let row = "return document.activeElement.dataset.orderId";
     assert_eq!(browser.run(row)?, cancelled.as_str());
-    // And from there the keyboard goes on to the next order's button, not to the top of the page.
+    // From there the keyboard moves to the next order's button, not to the top of the page.
     browser.press_enter(false)?;
     let left = "return document.querySelectorAll('#orders [data-status=submitted]').length";
     assert_eq!(browser.run(left)?, 1);
@@ -146,7 +146,7 @@ fn moving_prices_are_not_read_aloud() -> Outcome<()> {
     browser.wait_for("a live stream", LIVE)?;
     browser.fill("#ticket-symbol", "SPY")?;
     browser.fill("#ticket-shares", "3")?;
-    // Everything that a screen reader speaks of by itself when it changes.
+    // All live regions, which a screen reader announces when they change.
     let read = browser.run_until_done(
         "const done = arguments[0], read = [], estimates = new Set();
          const live = '[aria-live]:not([aria-live=off]), [role=status], [role=alert], [role=log], output';

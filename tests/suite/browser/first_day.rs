@@ -1,4 +1,4 @@
-//! A user's way through the page: log in, see prices move, place orders, cancel one, come back to them, log out.
+//! A user's first session: log in, see prices move, place orders, cancel one, reload, log out.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ fn a_user_watches_prices_and_trades_in_a_browser() -> Outcome<()> {
     browser.click("#place-order")?;
     let filled = newest_order(&browser, "3 / 3", "filled")?;
 
-    // A wrong price is said beside its field, and nothing is placed.
+    // A wrong price shows an error beside its field, and places nothing.
     browser.click("#ticket label:has([value=limit])")?;
     browser.fill("#ticket-price", "1.005")?;
     browser.click("#place-order")?;
@@ -67,7 +67,7 @@ fn a_user_watches_prices_and_trades_in_a_browser() -> Outcome<()> {
     browser.wait_for("the orders after a reload", two_orders)?;
     assert_eq!(browser.run(ORDERS_SHOWN)?, Value::from(expected.as_str()));
 
-    // After the log-out nothing is left on the page, and a reload asks for a user.
+    // After the logout nothing is left on the page, and a reload asks for a user.
     browser.click("#log-out")?;
     let logged_out = "return document.body.dataset.view === 'login'
         && document.querySelectorAll('#orders tr, #watchlist li').length === 0;";

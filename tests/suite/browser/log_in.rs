@@ -1,4 +1,4 @@
-//! How the page lets users in where they are known by tokens alone.
+//! The page's log-in where users need a token.
 
 use super::access::audit;
 use super::{await_outcome, await_trading};
@@ -7,7 +7,7 @@ use crate::support::{Server, api};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// A token as whoever has the secret makes it.
+/// A token signed with the secret.
 fn token(user: &str, lifetime_s: i64) -> Outcome<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let now = i64::try_from(now)?;

@@ -1,4 +1,4 @@
-//! One ticket is one order: however often its button is pressed, and whatever becomes of an answer.
+//! One ticket places one order, however often its button is pressed and even if the answer is lost.
 
 use super::{await_outcome, await_trading, enter, newest_order};
 use crate::support::relay::Relay;
@@ -11,7 +11,7 @@ fn shares_of(client: &api::Client) -> Vec<u64> {
     orders.iter().filter_map(|order| order.get("numShares")?.as_u64()).collect()
 }
 
-/// Puts shares into the ticket: a change of it.
+/// Sets the shares of the ticket.
 fn want(browser: &Browser, shares: u32) -> Outcome<()> {
     browser.fill("#ticket-shares", &shares.to_string())
 }
@@ -25,7 +25,7 @@ fn a_button_that_is_pressed_twice_or_held_places_one_order() -> Outcome<()> {
     enter(&browser, &server.address, "alice")?;
     browser.fill("#ticket-symbol", "SPY")?;
 
-    // Whatever a press would send is sent before the next ticket, so the end counts all.
+    // Every press has sent its order before the next ticket, so the final count includes all.
     for (shares, apart_ms) in [(1, 0), (2, 60), (3, 250)] {
         want(&browser, shares)?;
         browser.double_click("#place-order", apart_ms)?;
@@ -40,7 +40,7 @@ fn a_button_that_is_pressed_twice_or_held_places_one_order() -> Outcome<()> {
         newest_order(&browser, &format!("{shares} / {shares}"), "filled")?;
         (0..6).try_for_each(|_| browser.press_enter(is_repeated))?;
     }
-    // A ticket that was changed to the same terms, or asked for again, is another one.
+    // A ticket changed back to the same terms, or submitted again after an answer, is a new one.
     want(&browser, 5)?;
     browser.click("#place-order")?;
     api::until("the sixth order", || (shares_of(&client).len() == 6).then_some(()));
@@ -94,7 +94,7 @@ fn an_answer_that_is_lost_and_a_reload_place_one_order() -> Outcome<()> {
     await_outcome(&browser, "unknown")?;
     relay.lose_answers_to(None);
 
-    // The page comes back with the order, and says what to do.
+    // The reloaded page knows the order and says what to do.
     browser.reload()?;
     await_trading(&browser)?;
     let said = await_outcome(&browser, "unknown")?;
@@ -105,7 +105,7 @@ fn an_answer_that_is_lost_and_a_reload_place_one_order() -> Outcome<()> {
     assert!(said.contains("It was placed once and is submitted"), "{said}");
     assert_eq!(shares_of(&client), [7]);
 
-    // With an answer the key is done with: another ticket of the same terms is another order.
+    // After an answer the key is used up: another ticket with the same terms is another order.
     browser.reload()?;
     await_trading(&browser)?;
     browser.fill("#ticket-symbol", "SPY")?;

@@ -1,5 +1,5 @@
-//! What the page shows while a server, or its exchange, is frozen or gone, and how it comes back
-//! without anybody's help.
+//! What the page shows while the server or its exchange is frozen or gone, and how it recovers by
+//! itself.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,14 +12,14 @@ use crate::support::relay::Relay;
 use crate::support::webdriver::{Browser, Outcome};
 use crate::support::{Exchange, Program, Server, api};
 
-/// What one sees of the newest price, and of how fresh it is.
+/// What the page shows of the newest price and its freshness.
 const LOOK: &str = "
     const price = document.querySelector('#watchlist li [data-part=price]');
     const { opacity } = getComputedStyle(price);
     return [document.querySelector('#watchlist').dataset.stale, Number(opacity) < 1,
         document.querySelector('#stale-note').textContent].join('; ');";
 
-/// Notes every state of the stream from now on.
+/// Records every state of the stream from now on.
 const NOTE_STATES: &str = "
     window.states = [];
     const pill = document.querySelector('#stream-state');
@@ -31,7 +31,7 @@ fn signal(program: &Program, signal: rustix::process::Signal) -> Outcome<()> {
     Ok(rustix::process::kill_process(pid, signal)?)
 }
 
-/// A look at the page once its stream has a state.
+/// What the page shows once its stream reaches a state.
 fn look_when(browser: &Browser, state: &str) -> Outcome<String> {
     await_stream(browser, state)?;
     Ok(browser.run(LOOK)?.as_str().ok_or("no look")?.to_owned())
@@ -54,7 +54,7 @@ fn prices_of_a_frozen_server_are_stale_within_two_heartbeats_and_come_back() -> 
         ),
         "{look}"
     );
-    // On a busy machine the page notices later than it should, but never before there was silence.
+    // On a busy machine the page may notice late, but never before there was silence.
     assert!(over_ms - begun_ms > 2_000, "noticed after {} ms", over_ms - begun_ms);
     signal(&server.program, rustix::process::Signal::CONT)?;
     assert_eq!(look_when(&browser, "live")?, "false; false; ");
@@ -72,7 +72,7 @@ fn a_silent_market_is_live_for_as_long_as_the_server_is() -> Outcome<()> {
     enter(&browser, &server.address, "alice")?;
     await_stream(&browser, "live")?;
     browser.run(NOTE_STATES)?;
-    // Nothing but heartbeats for longer than the page waits for one.
+    // Only heartbeats, for longer than the page's timeout.
     let before = server.metric("stream_heartbeats_total");
     api::until("heartbeats", || {
         (server.metric("stream_heartbeats_total") >= before + 3).then_some(())
@@ -81,8 +81,8 @@ fn a_silent_market_is_live_for_as_long_as_the_server_is() -> Outcome<()> {
     Ok(())
 }
 
-/// Answers everything with `502`, as a proxy does whose server is away, until a stream has been
-/// asked for so often.
+/// Answers everything with `502`, like a proxy whose server is down, until `streams` stream requests
+/// have come.
 fn be_a_proxy_without_its_server(listen: &str, streams: usize) -> Outcome<()> {
     let listener = api::until("the port to be free", || TcpListener::bind(listen).ok());
     let mut asked = 0;
@@ -90,7 +90,7 @@ fn be_a_proxy_without_its_server(listen: &str, streams: usize) -> Outcome<()> {
         let (mut client, _) = listener.accept()?;
         asked += usize::from(read_head(&mut client).contains(" /subscribe"));
         let answer = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        // A client that has gone needs no answer.
+        // The client may be gone.
         let _gone = client.write_all(answer.as_bytes());
         let _gone = client.shutdown(Shutdown::Both);
     }
@@ -127,7 +127,7 @@ fn a_page_comes_back_to_a_server_that_was_killed_even_after_answers_that_seem_fi
         ),
         "{look}"
     );
-    // It stays lost: of a server that is away it would be wrong to say that it is silent.
+    // The state stays "lost": "silent" would be wrong for a server that is down.
     browser.run(NOTE_STATES)?;
     let longer_than_two_heartbeats = "setTimeout(arguments[0], 3000)";
     browser.run_until_done(longer_than_two_heartbeats)?;
@@ -137,7 +137,7 @@ fn a_page_comes_back_to_a_server_that_was_killed_even_after_answers_that_seem_fi
     assert!(!states.to_string().contains("silent"), "{states}");
 
     server.program.kill_in_place();
-    // After the first of these a browser's own `EventSource` never comes back.
+    // After the first of these, a plain `EventSource` never reconnects.
     be_a_proxy_without_its_server(&listen, 2)?;
     let _server = Server::start(data.path(), &["--listen", &listen]);
     assert_eq!(look_when(&browser, "live")?, "false; false; ");
@@ -171,7 +171,7 @@ fn a_page_that_finds_nobody_when_it_is_loaded_keeps_trying() -> Outcome<()> {
 #[test]
 fn an_exchange_that_comes_after_its_server_heals_the_page() -> Outcome<()> {
     let (data, venue) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    // A port that nobody uses yet.
+    // A free port.
     let listen = free_address();
     let exchange = format!("http://{listen}");
     let folder = data.path().to_str().ok_or("a printable path")?;
@@ -193,7 +193,7 @@ fn an_exchange_that_comes_after_its_server_heals_the_page() -> Outcome<()> {
         "return document.querySelectorAll('#watchlist [data-part=note]:not(:empty)').length";
     browser.wait_for("a row that says why it has no price", without)?;
 
-    // Nothing was recorded: a page that is loaded again has nothing to ask about.
+    // Nothing was recorded, so a reloaded page has nothing to look up.
     browser.fill("#ticket-symbol", "SPY")?;
     browser.fill("#ticket-shares", "3")?;
     browser.click("#place-order")?;

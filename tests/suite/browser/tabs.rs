@@ -1,13 +1,13 @@
-//! All tabs of a browser share one stream of prices, and hidden ones cost nothing.
+//! All tabs of a browser share one price stream, and hidden tabs cost nothing.
 
 use super::{await_outcome, await_stream, await_trading, enter, newest_order};
 use crate::support::webdriver::{Browser, Outcome};
 use crate::support::{Server, api, metric_of};
 
-/// More than the connections that a browser opens to one server (six, with HTTP/1.1).
+/// More than a browser's connections to one server (six, with HTTP/1.1).
 const TABS: usize = 7;
 const IS_HIDDEN: &str = "return document.hidden";
-/// As in a browser that has none.
+/// Simulates a browser without `SharedWorker`.
 const NO_SHARED_WORKER: &str = "delete window.SharedWorker";
 
 fn await_streams(server: &Server, count: u64) {
@@ -16,7 +16,7 @@ fn await_streams(server: &Server, count: u64) {
     });
 }
 
-/// Requests of clients, of which this one to the operators' listener is none.
+/// Number of requests on the client listener.
 fn client_requests(server: &Server) -> Outcome<u64> {
     let page = api::get_anonymously(&format!("{}/metrics", server.admin)).ok_or("no answer")?.text;
     let of_clients = page.lines().filter(|line| !line.contains("listener=\"admin\""));
@@ -44,7 +44,7 @@ fn place_order(browser: &Browser, shares: usize) -> Outcome<()> {
     await_outcome(browser, "accepted").map(drop)
 }
 
-/// So many visible windows: each sees prices, over one stream.
+/// Opens visible windows; each sees prices, over one stream.
 fn windows(
     count: usize,
     script: &str,
@@ -70,16 +70,16 @@ fn windows(
 #[test]
 fn seven_windows_share_one_stream() -> Outcome<()> {
     let (_data, server, browser, windows) = windows(TABS, "")?;
-    // One for all: a stream that is opened and closed again would count as well.
+    // One for all; a stream that was opened and closed again would count as well.
     assert_eq!(server.metric("streams_opened_total"), 1);
-    // Orders go through, and each window shows those of the others.
+    // Orders work, and each window shows those of the others.
     place_order(&browser, 1)?;
     let first = windows.first().ok_or("no window")?;
     browser.go_to(first)?;
     newest_order(&browser, "1 / 1", "filled")?;
     place_order(&browser, 2)?;
     newest_order(&browser, "2 / 2", "filled")?;
-    // A symbol that only one of them watches is on the stream, too.
+    // A symbol that only one window watches is on the stream, too.
     browser.fill("#search", "A")?;
     browser
         .wait_for("symbols", "return document.querySelector('#search-results button:enabled')")?;
@@ -93,7 +93,7 @@ fn seven_windows_share_one_stream() -> Outcome<()> {
 #[test]
 fn without_shared_workers_a_leading_tab_has_the_stream_for_all() -> Outcome<()> {
     let (_data, server, browser, windows) = windows(3, NO_SHARED_WORKER)?;
-    // Whichever leads: when it goes, another takes its place.
+    // When the leading window closes, another takes over.
     for window in windows.iter().take(2) {
         browser.go_to(window)?;
         browser.close()?;
@@ -125,7 +125,7 @@ fn a_hidden_tab_costs_nothing_and_is_live_again_when_it_is_seen() -> Outcome<()>
         let empty = browser.open_another("tab")?;
         await_streams(&server, 0);
         let before = client_requests(&server)?;
-        // Where one was seen, it would ask for its orders every second.
+        // A visible one would request its orders every second.
         browser.run_until_done("setTimeout(arguments[0], 2500)")?;
         assert_eq!(client_requests(&server)?, before);
         assert_eq!(server.metric("streams_open"), 0);

@@ -1,4 +1,4 @@
-//! What the tests of the three records share: orders of every kind, and the commands.
+//! Shared by the tests of the offline commands: orders of every kind, and the commands.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -12,7 +12,7 @@ use ureq::http::Request;
 use crate::support::api::{Client, send};
 use crate::support::{Exchange, Server, run};
 
-/// What a command has said.
+/// The output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub code: i32,
