@@ -23,7 +23,7 @@ test-tools: ## Installs what the tests need: toolchain, cargo-nextest, Chromium,
 	@scripts/install-test-tools
 
 .PHONY: loom
-loom: ## Checks the lock-free parts under every interleaving
+loom: ## Checks the lock-free code under every interleaving
 	@scripts/with-env env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 		cargo test --release --package loom-models
 
@@ -35,24 +35,24 @@ simulate: ## Simulates the whole order system: make simulate SEEDS=100000 START=
 	@scripts/with-env scripts/simulate --seeds $(SEEDS) --start $(START) --counts
 
 .PHONY: mutants
-mutants: ## Breaks the order system on purpose, in many ways, and lets the simulation find each
+mutants: ## Checks that the simulation catches every mutant of the order system
 	@scripts/with-env env SEEDS=$(SEEDS) scripts/mutants
 
 .PHONY: fuzz
 SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
-fuzz: ## Feeds each fuzz target for a while: make fuzz SECONDS=60 TARGETS="wal_recovery order_event"
+fuzz: ## Runs each fuzz target for a while: make fuzz SECONDS=60 TARGETS="wal_recovery order_event"
 	@scripts/with-env scripts/fuzz $(SECONDS_EACH) $(TARGETS)
 
 .PHONY: miri
-miri: ## Runs the lock-free folder and the log's codecs under miri
+miri: ## Runs the lock-free code and the log's codecs under miri
 	@scripts/with-env scripts/miri
 
 .PHONY: tsan
-tsan: ## Runs what threads share under ThreadSanitizer
+tsan: ## Runs the lock-free sharing between threads under ThreadSanitizer
 	@scripts/with-env scripts/tsan
 
 .PHONY: check
-check: ## Formatting, lints, and that the benches compile
+check: ## Checks formatting and lints, and compiles the benches
 	@scripts/with-env cargo fmt --all --check
 	@scripts/with-env cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/with-env cargo clippy --package longbow --features simulation --all-targets -- -D warnings
@@ -70,18 +70,18 @@ load: ## Streams at saturation beside a bare send loop (1,000 clients, one hot s
 ROUNDS ?= 200
 
 .PHONY: crashloop
-crashloop: ## Kills the engine under load ROUNDS times (200) and checks that nothing told was untrue
+crashloop: ## Kills the engine under load ROUNDS times (200) and checks that every answer stays true
 	@scripts/with-env cargo build --release --workspace --exclude loom-models
 	@target/release/loadtest crash-loop --spawn target/release/longbow --rounds $(ROUNDS)
 
 .PHONY: load-orders
-load-orders: ## Orders: one at a time, 64 at a time, and 10,400 a second in an open loop, with medians
+load-orders: ## Orders: one at a time, 64 at a time, and 10,400 per second in an open loop, with medians
 	@scripts/with-env scripts/load-orders
 
 .PHONY: load-prices
-load-prices: ## Price streams beside axum, nchan and a bare loop: all figures, over two hours; SHORT=1 only shows that it runs
+load-prices: ## Price streams beside axum, nchan and a bare loop: all figures, over two hours; SHORT=1 for a quick check
 	@scripts/with-env scripts/load-prices $(if $(SHORT),--short)
 
 .PHONY: load-postgres
-load-postgres: ## Orders with Postgres beside the baseline on Postgres: all figures, about half an hour; SHORT=1 only shows that it runs
+load-postgres: ## Orders with Postgres beside the baseline on Postgres: all figures, about half an hour; SHORT=1 for a quick check
 	@scripts/with-env scripts/load-postgres $(if $(SHORT),--short)

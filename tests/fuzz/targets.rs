@@ -1,6 +1,6 @@
 //! One binary for all fuzz targets, because linking an instrumented engine a dozen times would take
-//! longer than a short run of all of them. `LONGBOW_FUZZ_TARGET` says which one runs; `--list` prints
-//! their names.
+//! longer than a short run of all targets. `LONGBOW_FUZZ_TARGET` selects the target; `--list` prints
+//! the names.
 
 #![no_main]
 

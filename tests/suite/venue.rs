@@ -1,4 +1,4 @@
-//! The program works with an exchange that knows nothing but the contract.
+//! The program works with an exchange written from the contract alone.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -109,7 +109,7 @@ fn prices_come_and_the_feed_goes_on_where_it_was_cut() {
         (alice.get("/symbol/SPY").body["priceInCents"] == 12_348).then_some(())
     });
 
-    // Away and back, and what was filled meanwhile is replayed.
+    // The exchange goes down and comes back, and replays the fills in between.
     let order = alice.place_resting("SPY");
     let listen = venue.address().strip_prefix("http://").unwrap().to_owned();
     venue.close();

@@ -1,4 +1,4 @@
-//! `wal inspect` shows what is in the log, beside a running server and after it.
+//! `wal inspect` prints the log, beside a running server and afterwards.
 
 use std::path::Path;
 

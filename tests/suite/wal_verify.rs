@@ -1,5 +1,4 @@
-//! Rot in the log stops the start with the name of a command, and that command says where the rot
-//! is.
+//! Bit rot in the log stops the start with the name of a command, which then locates the damage.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -80,7 +79,7 @@ fn segments_with_records_that_are_missing_are_called_so() {
     assert!(error.contains("the segments with records are missing"), "{error}");
 }
 
-/// Turns a bit of the first batch, which batches that were synced later follow.
+/// Flips a bit of the first batch, which is followed by later synced batches.
 fn rot_in_first_segment(data: &Path) -> PathBuf {
     let first_segment = first_segment(data);
     let file = OpenOptions::new().read(true).write(true).open(&first_segment).unwrap();
@@ -95,7 +94,7 @@ fn first_segment(data: &Path) -> PathBuf {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).min().unwrap()
 }
 
-/// Orders in batches of their own that fill a segment of a MiB, with two records each, and some.
+/// Orders that more than fill a segment of 1 MiB, with two records each in separate batches.
 const SEGMENT_ORDERS: usize = 150;
 
 #[test]
@@ -110,7 +109,7 @@ fn rot_in_what_the_store_has_keeps_nobody_from_starting_and_is_told_by_both() {
     api::until("the store to follow", || {
         (server.metric("index_position") >= recorded).then_some(())
     });
-    // What it has of the second segment it has noted when it is durable: more orders come after that.
+    // The store records its durable position in the second segment; more orders follow.
     api::until("a note of the second segment", || {
         orders.push(alice.place_resting("IBM"));
         let note = fs::read_to_string(data.path().join("wal/store-position")).ok()?;

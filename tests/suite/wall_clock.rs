@@ -1,5 +1,5 @@
-//! The machine's wall clock is set, by an hour and in both directions: orders end in time,
-//! and neither ids nor times go back, also over a restart.
+//! The machine's wall clock is set by an hour in either direction: orders end in time, and neither ids
+//! nor timestamps go back, even over a restart.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -12,10 +12,10 @@ use crate::support::{self, Server, longbow};
 use serde_json::{Value, json};
 
 const HOUR_SECONDS: i64 = 3_600;
-/// What the contract gives an order that never got to the exchange, and room for a busy machine.
+/// The time to fail for an order that never reached the exchange, with slack for a busy machine.
 const UNREACHED: Duration = Duration::from_secs(20);
 
-/// An order that the exchange does not get. Returns it as it ended.
+/// Places an order that does not reach the exchange. Returns its final state.
 fn unreached(client: &Client, venue: &Venue) -> Value {
     venue.on_submit(|_| Reply::Cut);
     let began = Instant::now();
@@ -50,7 +50,7 @@ fn times_and_ids_only_rise_and_orders_end_in_time() {
     assert!((0..10_000_000).contains(&(told - created)), "{told} is the deadline of {created}");
     assert!(server.program.stop().success());
 
-    // The wall clock is still earlier than everything on record.
+    // The wall clock is still earlier than every recorded time.
     let server = start();
     let alice = server.user(data.path(), "alice");
     orders.push(alice.place_resting("IBM"));

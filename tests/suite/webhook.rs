@@ -1,5 +1,5 @@
-//! The exchange posts signed fills to us: they count once beside the feed, and posts of anybody
-//! else do not count.
+//! The exchange posts signed fills: they count once beside the feed, and posts from anybody else are
+//! refused.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -50,7 +50,7 @@ fn fills_that_come_by_webhook_and_by_feed_count_once() {
     let settings =
         ["--exchange", &exchange.address, "--webhook-secret-file", secrets.to_str().unwrap()];
 
-    // The server's own address, where the next start registers for fills.
+    // The server's own address, which the next start registers as webhook.
     let server = Server::start(data.path(), &settings);
     let address = server.address.clone();
     server.program.stop();
@@ -73,7 +73,7 @@ fn fills_that_come_by_webhook_and_by_feed_count_once() {
         let filled = alice.await_status(order["orderId"].as_str().unwrap(), "filled");
         assert_eq!(filled["filledShares"], 3, "{filled}");
     }
-    // Both ways have brought every line by then; a count that doubled would show.
+    // By then both the webhook and the feed have delivered every line; double counts would show.
     until("the webhook and the feed to have brought the fills", || {
         let came = ["orders_webhook_lines", "feed_order_lines"]
             .map(|name| server.metric(&format!("{name}_total")));

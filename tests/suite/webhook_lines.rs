@@ -1,5 +1,5 @@
-//! A webhook batch with lines that cannot be read: the rest is recorded and the batch is answered,
-//! so that the exchange does not send it again for ever.
+//! A webhook batch with unreadable lines: the rest is recorded and the batch is confirmed, so that the
+//! exchange does not repeat it forever.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -67,7 +67,7 @@ fn a_line_that_cannot_be_read_takes_no_other_with_it() {
         assert_eq!(post(&server, no_batch).status, 400, "{no_batch}");
     }
     assert!(server.metric("orders_unreadable_total") >= 1);
-    // The order that such a line names is asked about: here it has what the venue does not.
+    // The order named by such a line is queried.
     venue.await_requests(QUERY, 1);
 }
 
@@ -94,7 +94,7 @@ fn lines_of_orders_that_are_not_ours_cost_no_comparison_and_no_refusal() {
             "orderId": format!("theirs-{number}"), "timestamp": 1})
     };
     let asked_before = venue.requests(QUERY).len();
-    // More than are kept, by both ways.
+    // More than are kept, by webhook and feed.
     for batch in 0..7 {
         let lines: Vec<Value> = (0..5_000).map(|n| theirs(batch * 5_000 + n)).collect();
         let answer = post(&server, &json!({"session": "s", "lines": lines}).to_string());
@@ -111,7 +111,7 @@ fn lines_of_orders_that_are_not_ours_cost_no_comparison_and_no_refusal() {
     support::api::until("what is not kept to be told of", || {
         (server.metric("orders_report_overflows_total") > 0).then_some(())
     });
-    // But for the order that ended, nobody was asked about anything.
+    // Only the ended order was queried.
     let asked = venue.requests(QUERY).split_off(asked_before);
     let about_others = asked.iter().flat_map(|query| query.client_ids()).any(|asked| asked != id);
     assert!(!about_others);

@@ -113,7 +113,7 @@ impl Client {
         let order =
             json!({"position": "buy", "symbol": symbol, "numShares": 10, "priceInCents": 1});
         let answer = self.post("/order", &order);
-        // On a busy machine its answer may come before the exchange's.
+        // On a busy machine the server may answer before the exchange does.
         assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
         self.await_status(answer.body["orderId"].as_str().expect("an id"), status)
     }

@@ -1,4 +1,4 @@
-//! A reader of event streams on a bare socket, which sees every byte that the server sends.
+//! A reader of event streams on a bare socket, which sees every byte from the server.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -67,7 +67,7 @@ impl EventStream {
         connection.write_all(request.as_bytes()).expect("the request is taken");
         let mut answer = String::new();
         match connection.read_to_string(&mut answer) {
-            // Closing with something unread resets the connection.
+            // Closing with unread data resets the connection.
             Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
             _ => answer,
         }
@@ -125,7 +125,7 @@ impl EventStream {
                 assert!(!event.data.is_null(), "a block without data: {event:?}");
                 return Some(event);
             }
-            // No block: nothing follows it.
+            // A comment is not a block.
             if let Some(comment) = line.strip_prefix(':').filter(|_| !any) {
                 let comment = comment.strip_prefix(' ').unwrap_or(comment);
                 return Some(Event { comment: Some(comment.to_owned()), ..event });
@@ -177,7 +177,7 @@ fn connect(address: &str) -> TcpStream {
 fn read_line(lines: &mut BufReader<TcpStream>) -> Option<String> {
     let mut line = String::new();
     let read = match lines.read_line(&mut line) {
-        // As good as an end: the server closed with something of ours unread.
+        // Equivalent to an end: the server closed with unread data from us.
         Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
         read => read.expect("the stream goes on in time"),
     };

@@ -1,4 +1,4 @@
-//! Users that place and cancel orders, each on a connection of its own, until they are told to stop.
+//! Users that place and cancel orders, each on its own connection, until told to stop.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Load {
     }
 }
 
-/// In turn a limit order that rests, a market order, and the cancel of the former.
+/// Places, in turn, a resting limit order and a market order, and cancels the former.
 fn trade(
     client: &api::Client,
     shares: u64,

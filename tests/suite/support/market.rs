@@ -1,5 +1,4 @@
-//! An exchange that trades when the test says so: each print is caused by a call, and nothing else
-//! happens. It takes no orders.
+//! A scripted exchange: each print is caused by a call, and nothing else happens. It takes no orders.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// Time between two heartbeats of the feed, as the contract has it.
+/// Interval of the feed's heartbeats, as in the contract.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The exchange; gone when it is dropped.
@@ -26,7 +25,7 @@ pub(crate) struct Market {
     pub address: String,
     listen: SocketAddr,
     book: Arc<Book>,
-    /// Serves while there is one; dropping it closes every connection.
+    /// Dropping it closes every connection; `None` while the exchange is down.
     runtime: Option<Runtime>,
 }
 
@@ -39,7 +38,7 @@ struct Book {
 
 struct Session {
     number: u64,
-    /// Line 1 is the first.
+    /// The lines of the session; the first is number 1.
     lines: Vec<String>,
 }
 
@@ -161,7 +160,7 @@ async fn feed(State(book): State<Arc<Book>>, Query(query): Query<FeedQuery>) -> 
 struct FeedReader {
     book: Arc<Book>,
     grown: watch::Receiver<u64>,
-    /// The line that names the session, until it is sent.
+    /// The session line, until it is sent.
     first: Option<String>,
     /// Sequence of the next line.
     next: u64,

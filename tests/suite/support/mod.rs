@@ -1,5 +1,5 @@
-//! What whole-program tests share: the real binary on free ports with its data in a temporary
-//! folder, an HTTP client that we did not write, and a reader of event streams.
+//! Shared by the tests of the whole program: the real binary on free ports with its data in a temporary
+//! folder, a third-party HTTP client, and a reader of event streams.
 
 #![expect(
     clippy::expect_used,
@@ -39,7 +39,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The program under test.
 pub(crate) fn longbow() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longbow"));
-    // Settings of whoever runs the tests must not reach the program.
+    // `LONGBOW_` variables of the environment must not reach the program.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LONGBOW_") {
             command.env_remove(name);
@@ -196,10 +196,10 @@ impl Drop for Program {
     }
 }
 
-/// The lines that come out of a program, also shown to whoever reads the test.
+/// The lines of a program's output, also copied to the test's output.
 fn lines_of(output: impl Read + Send + 'static, is_shown: bool) -> Receiver<String> {
     let (sender, lines) = channel();
-    // Reads to the end, so that the program never meets a full pipe.
+    // Reads to the end, so that the program never blocks on a full pipe.
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             if is_shown {
@@ -256,13 +256,13 @@ impl Server {
         let [listen, admin] = [(); 2].map(|()| ports::free_address());
         command.args(["serve", "--listen", &listen, "--admin-listen", &admin]);
         command.arg("--data-dir").arg(data);
-        // What is allocated ahead is little: hundreds of servers start in these tests.
+        // Little is preallocated: these tests start hundreds of servers.
         command.args(["--wal-segment-mib", "8", "--disk-reserve-mib", "16"]);
-        // A small market starts faster; a test that wants more says so later on the line.
+        // A small market starts faster; a test can override it with a later flag.
         if !more.contains(&"--exchange") {
             command.args(["--universe", "5"]);
         }
-        // However busy the machine is, an answer says what became of the request.
+        // Even on a busy machine, answers contain the outcome.
         if !more.contains(&"--order-reply-timeout-ms") {
             command.args(["--order-reply-timeout-ms", "20000"]);
         }

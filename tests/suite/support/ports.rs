@@ -1,5 +1,5 @@
-//! Ports for servers that have to come back on the same one: below those that the system gives to
-//! outgoing connections, so that none is taken while its server is down.
+//! Ports for servers that must come back on the same port: outside the range of ephemeral ports, so
+//! that none is taken while its server is down.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// A port of 127.0.0.1 that nobody uses, another one each time.
 pub(crate) fn free_port() -> u16 {
     static TRIED: AtomicU32 = AtomicU32::new(0);
-    // Tests that start together begin at different places.
+    // Concurrent tests begin at different ports.
     let start = std::process::id().wrapping_mul(37);
     let count = u32::from(PORTS.end - PORTS.start);
     let free = (0..count).find_map(|_| {

@@ -1,4 +1,4 @@
-//! A relay to Postgres that is cut at the worst moments: around a commit.
+//! A relay to Postgres that breaks connections at the worst moments: around a commit.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,12 +15,12 @@ const BEGIN: &[u8] = b"Q\0\0\0\x0aBEGIN\0";
 /// Postgres' message that a transaction is committed.
 const COMMITTED: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
 
-/// Where the connection is cut.
+/// Where the connection breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// The commit does not reach Postgres.
     BeforeCommit,
-    /// Postgres has committed, and its answer does not come back.
+    /// Postgres has committed, but its answer is lost.
     BeforeAnswer,
     /// The whole transaction reaches Postgres late, with [`PostgresRelay::deliver`].
     Late,
@@ -35,10 +35,10 @@ pub(crate) struct PostgresRelay {
 
 struct Way {
     to: String,
-    /// The next commit is cut so.
+    /// How to break the next commit.
     armed: Mutex<Option<Cut>>,
     done: AtomicUsize,
-    /// What is late, and where to.
+    /// The delayed bytes and their destination.
     late: Mutex<Option<(TcpStream, Vec<u8>)>>,
 }
 
@@ -103,10 +103,10 @@ impl Way {
     }
 
     fn carry(self: Arc<Self>, client: TcpStream) {
-        // Nobody there: the client sees its connection end, as it would without a relay.
+        // Without a server the client's connection ends, as it would without the relay.
         let Ok(server) = TcpStream::connect(&self.to) else { return };
         let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
-        // Whether the answer to the next commit is the one to keep.
+        // Whether to withhold the answer to the next commit.
         let (is_kept_sender, is_kept) = std::sync::mpsc::channel();
         let back = {
             let (server, client) = (copy(&server), copy(&client));
@@ -115,7 +115,7 @@ impl Way {
                 let (mut is_awaited, mut end_of_last) = (false, Vec::new());
                 pass(server, &client, |seen| {
                     is_awaited |= is_kept.try_recv().is_ok();
-                    // It may come in two parts: then the first has passed, which is no answer yet.
+                    // It may come in two parts; then the first, incomplete one has been forwarded.
                     let seen = [&end_of_last[..], seen].concat();
                     end_of_last = seen[seen.len().saturating_sub(COMMITTED.len() - 1)..].to_vec();
                     let has_committed = seen.windows(COMMITTED.len()).any(|part| part == COMMITTED);
@@ -164,16 +164,15 @@ fn ends_with(seen: &[u8], message: &[u8]) -> bool {
     seen.len() >= message.len() && seen[seen.len() - message.len()..] == *message
 }
 
-/// What is done with bytes.
+/// What to do with bytes.
 enum Verdict {
     Pass,
     Keep,
-    /// They are kept, and nothing more is read.
+    /// Drop them and stop reading.
     End,
 }
 
-/// Passes on what comes until either side has ended or a verdict ends it. It is asked before the bytes
-/// are passed.
+/// Forwards bytes until either side ends or `judge`, called before forwarding, ends it.
 fn pass(mut from: TcpStream, mut to: &TcpStream, mut judge: impl FnMut(&[u8]) -> Verdict) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {

@@ -1,4 +1,4 @@
-//! nginx and HAProxy, with the files that `tuning/` gives to operators.
+//! nginx and HAProxy, with the configurations in `tuning/`.
 
 use std::path::Path;
 use std::process::Command;
@@ -36,7 +36,7 @@ impl Proxy {
         })
     }
 
-    /// Only the ports in the file are changed.
+    /// Starts it with only the ports in the file changed.
     fn start(server: &Server, file: &str, command: impl Fn(&Path, &Path) -> Command) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tuning = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning").join(file);
@@ -69,7 +69,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Asked, because a killed nginx leaves its workers behind.
+        // Terminated, because a killed nginx leaves its workers behind.
         self.program.ask_to_stop();
         self.program.wait();
     }

@@ -1,5 +1,5 @@
-//! A relay between a client and a server that a test can cut and hold up, and that remembers what
-//! passed.
+//! A relay between client and server that can break and hold connections, and that records the
+//! traffic.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -24,7 +24,7 @@ struct Way {
 #[derive(Default)]
 struct Traffic {
     held: bool,
-    /// Answers to requests that begin so are lost, with their connections.
+    /// Answers to requests with this beginning are lost, with their connections.
     lost: Option<String>,
     passages: Vec<Passage>,
 }
@@ -35,17 +35,17 @@ struct Passage {
     server: TcpStream,
     asked: Vec<u8>,
     answered: Vec<u8>,
-    /// How much had been asked when the last answer came.
+    /// Bytes requested when the last answer came.
     asked_before: usize,
-    /// When the server, or a cut, has ended it.
+    /// When the server, or a cut, ended it.
     ended: Option<Instant>,
 }
 
-/// A request for a stream that came by.
+/// A relayed stream request.
 #[derive(Debug)]
 pub(crate) struct StreamRequest {
     pub came: Instant,
-    /// Its `Last-Event-ID`, which the client itself has put there.
+    /// Its `Last-Event-ID`, set by the client.
     pub last_event_id: Option<String>,
     passage: usize,
 }
@@ -131,7 +131,7 @@ impl Traffic {
         true
     }
 
-    /// False where the answer is to be lost.
+    /// Returns `false` if the answer must be lost.
     fn note_answered(&mut self, place: usize, bytes: &[u8]) -> bool {
         let passage = &mut self.passages[place];
         passage.answered.extend_from_slice(bytes);
@@ -144,7 +144,7 @@ impl Traffic {
 }
 
 impl Passage {
-    /// Whether the request that has no answer yet begins so.
+    /// Whether the unanswered request begins with `start`.
     fn awaits(&self, start: &str) -> bool {
         self.asked[self.asked_before..].starts_with(start.as_bytes())
     }
@@ -174,7 +174,7 @@ impl Way {
         std::thread::spawn(move || {
             let opened = Instant::now();
             way.wait_for("the way to be free", |traffic| (!traffic.held).then_some(()));
-            // Nobody there: the client sees its connection end, as it would without a relay.
+            // Without a server the client's connection ends, as it would without the relay.
             let Ok(server) = TcpStream::connect(&way.to) else { return };
             let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
             let (from_client, to_client) = (copy(&client), client);
@@ -192,14 +192,14 @@ impl Way {
                 let _gone = to_server.shutdown(Shutdown::Write);
             });
             way.copy(from_server, &to_client, place, Traffic::note_answered);
-            // Noted first: the client cannot know of it before.
+            // Recorded before the client can notice.
             way.lock().passages[place].ended = Some(Instant::now());
             way.changed.notify_all();
             let _gone = to_client.shutdown(Shutdown::Write);
         });
     }
 
-    /// Passes on what comes from one side until either has ended, or it is to be lost.
+    /// Forwards bytes from one side until either ends, or the answer must be lost.
     fn copy(
         &self,
         mut from: TcpStream,
@@ -210,7 +210,7 @@ impl Way {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             let bytes = &buffer[..read];
-            // Remembered first: who has seen it at its end finds it here.
+            // Recorded before forwarding, so that whoever receives it finds it here.
             let may_pass = note(&mut self.lock(), place, bytes);
             self.changed.notify_all();
             if !may_pass || to.write_all(bytes).is_err() {

@@ -1,12 +1,12 @@
-//! A small file system that only the test sees: real, in memory, and quickly full.
+//! A small tmpfs that only the test sees and that fills quickly.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set where a test runs for the second time, inside.
+/// Set in the inner run of a test.
 const INSIDE: &str = "TEST_IN_OWN_MOUNTS";
-/// Where in the test's folder the file system is, and the file that says that it ran there.
+/// The mount point in the test's folder, and the file that proves the inner run.
 const DISK: &str = "disk";
 const RAN: &str = "ran";
 
@@ -34,7 +34,7 @@ fn run_inside(name: &str) {
         command.args(["--user", "--map-current-user", "--keep-caps"]);
     }
     command.arg("--mount").arg(std::env::current_exe().expect("this program"));
-    // The names of tests say what is true, and are found by their ends.
+    // The filter matches the end of the test's name.
     command.args([name, "--nocapture"]).env(INSIDE, folder.path());
     let status = command.status().expect("unshare runs");
     assert!(

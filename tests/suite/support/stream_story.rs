@@ -1,4 +1,4 @@
-//! What every client of a price stream goes through, with prices that the test makes.
+//! The test cases for every client of a price stream, with scripted prices.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub(crate) const PATH: &str = "/subscribe?symbols=SPY,IBM,BAC";
 pub(crate) const USER: &str = "alice";
 /// Prints in a row, each seen before the next is made.
 const PRINTS: usize = 20;
-/// How much too early a client's timer may fire.
+/// How early a client's timer may fire.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
 
 /// A server and all around it: exchange - server - proxy, if any - relay - client.
@@ -125,7 +125,7 @@ pub(crate) fn expect_snapshot(client: &mut impl SseClient, prints: &[Print]) {
     }
 }
 
-/// How long a stream asks its client to stay away.
+/// The reconnect delay that a stream tells its client.
 fn retry_of(answer: &str) -> Duration {
     let retry = answer.rsplit_once("retry: ").expect("a retry").1;
     let digits: String = retry.chars().take_while(char::is_ascii_digit).collect();
@@ -147,7 +147,7 @@ pub(crate) fn sees_each_print<C: SseClient>(
     for round in 0..PRINTS {
         let print = world.print(["SPY", "IBM", "BAC"][round % 3]);
         let seen = expect_print(&mut client, &print);
-        // An id covers at least what was sent before it, and never what is still to come.
+        // An id covers everything sent before it, and nothing after it.
         let id = seen.sequence().unwrap_or(0);
         assert!(id <= print.sequence, "{seen:?} knows of more than {print:?}");
     }

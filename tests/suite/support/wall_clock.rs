@@ -1,10 +1,10 @@
-//! A wall clock that a test sets, by libfaketime: for the program under test alone, and for none of
-//! its other clocks.
+//! A wall clock that a test sets with libfaketime, only for the program under test and without
+//! affecting its other clocks.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where Debian's package `faketime` has the library, by architecture.
+/// Where Debian's package `faketime` installs the library, by architecture.
 const PLACES: [&str; 2] = ["/usr/lib", "/usr/local/lib"];
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
@@ -34,7 +34,7 @@ impl WallClock {
         command.env("LD_PRELOAD", library());
         command.env("FAKETIME_TIMESTAMP_FILE", &self.offset);
         command.env("FAKETIME_NO_CACHE", "1");
-        // Nobody sets the clock that waiting is measured by.
+        // The monotonic clock stays true.
         command.env("DONT_FAKE_MONOTONIC", "1");
         command
     }

@@ -1,4 +1,4 @@
-//! The headless Chromium of a test, driven by the W3C WebDriver protocol.
+//! A headless Chromium, driven by the W3C WebDriver protocol.
 
 use std::error::Error;
 use std::future::Future;
@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use url::{ParseError, Url};
 
-/// Longest time that a page may take to get where a test waits for it.
+/// Longest wait for a state of the page.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
-/// Longest time for one answer of the driver: a whole wait and the start of a browser fit in.
+/// Longest wait for one answer of the driver; longer than a wait for the page or a browser start.
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 const BROWSER_FLAGS: [&str; 9] = [
     "--headless",
@@ -40,7 +40,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 pub(crate) struct Browser {
     client: Client,
     runtime: Runtime,
-    // Dropped after the session, in this order: nothing may use what is already gone.
+    // Dropped after the session, in this order.
     _driver: Driver,
     _profile: tempfile::TempDir,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Browser {
 struct Driver {
     process: Child,
     port: u16,
-    // Kept open: the driver would die of a closed pipe.
+    // Kept open: a closed pipe would kill the driver.
     _output: BufReader<ChildStdout>,
 }
 
@@ -93,7 +93,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to stop.
+        // It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -101,7 +101,7 @@ impl Drop for Driver {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ends the browser; where even that fails, the test has failed before.
+        // Ends the browser; if this fails, the test has already failed.
         let _ = self.wait(self.client.clone().close());
     }
 }

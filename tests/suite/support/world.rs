@@ -1,4 +1,4 @@
-//! A server with default settings beside an exchange of independent make, and the data of both.
+//! A server with default settings beside the independent exchange, and the server's data.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::api::{self, Answer, Client, until};
 use super::venue::{Order, Venue, signature};
 use super::{PATIENCE, Server};
 
-/// What webhooks are signed with.
+/// The webhook secret.
 const SECRET: &str = "a secret that both sides know of!";
 
 pub(crate) struct World {
@@ -137,7 +137,7 @@ pub(crate) fn id(order: &Value) -> &str {
     order["orderId"].as_str().unwrap_or_else(|| panic!("no order: {order}"))
 }
 
-/// Remembers what was read of each order, and that it only ever grew.
+/// Tracks what was read of each order, and checks that it only grows.
 #[derive(Default)]
 pub(crate) struct Growing(HashMap<String, Value>);
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Seen, SseClient};
 use crate::support::webdriver::{Browser, Outcome};
 
-/// Lets events wait in the page until they are asked for.
+/// Queues events in the page until they are read.
 const FOLLOW: &str = "
     const waiting = [], wanted = [];
     const deliver = () => {
@@ -14,7 +14,7 @@ const FOLLOW: &str = "
     const source = new EventSource(ADDRESS);
     for (const name of ['open', 'price', 'reset', 'feed', 'goodbye', 'gap']) {
         source.addEventListener(name, ({ data, lastEventId }) => {
-            // The browser's own 'open' tells of the connection and carries nothing.
+            // The browser's own 'open' event reports the connection and has no data.
             if (data === undefined) return;
             waiting.push({ name, data, id: lastEventId });
             deliver();
@@ -38,7 +38,7 @@ impl ChromiumClient {
 
     fn try_follow(server: &str, path: &str, user: &str) -> Outcome<Self> {
         let browser = Browser::start()?;
-        // A page of the same origin that opens no stream of its own.
+        // A page of the same origin that opens no stream.
         browser.open(&format!("{server}/style.css"))?;
         let body = serde_json::json!({ "user": user }).to_string();
         let log_in = format!(

@@ -1,4 +1,4 @@
-//! Readers of event streams that we did not write, each behind the same small face.
+//! Third-party readers of event streams behind one small interface.
 
 pub(crate) mod browser;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Program;
 
-/// An event as a client gives it to its application.
+/// An event as a client delivers it to its application.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Seen {
     pub name: String,
@@ -52,13 +52,13 @@ pub(crate) trait SseClient {
     /// The next event, waited for.
     fn next(&mut self) -> Seen;
 
-    /// The least time that it stays away when it is told to come back after this one.
+    /// The shortest delay of its reconnect when told to wait for `told`.
     fn least_absence(&self, told: Duration) -> Duration {
         told
     }
 }
 
-/// What the clients of `scripts/install-test-tools` are run with.
+/// The directory of the clients from `scripts/install-test-tools`.
 fn tools() -> PathBuf {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
     assert!(tools.is_dir(), "run scripts/install-test-tools first");
@@ -89,7 +89,7 @@ pub(crate) fn read_metrics(page: &str, format: &str) -> BTreeMap<String, MetricF
     serde_json::from_slice(&output.stdout).expect("it prints JSON")
 }
 
-/// A client that is a program of its own and prints an event a line:
+/// A client that is a separate program and prints one event per line:
 /// `{"event": "...", "data": "...", "id": "..."}`.
 pub(crate) struct LineClient(Program);
 
@@ -148,7 +148,7 @@ impl SseClient for LineClient {
 /// curl, whose output a person reads: one connection, no resume of its own.
 pub(crate) struct Curl {
     program: Program,
-    /// The newest that it has shown.
+    /// The newest id that it has shown.
     pub id: String,
 }
 

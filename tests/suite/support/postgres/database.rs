@@ -5,7 +5,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::support::api;
 
-/// One database of a server: its address is all that it takes.
+/// One database of a server, by its address.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     /// `postgres://user@host:port/database`.
@@ -29,7 +29,7 @@ impl Database {
             let driver = tokio::spawn(connection);
             let messages = client.simple_query(text).await?;
             drop(client);
-            // Its end is the end of the session: locks and connections are given back.
+            // Waits for the end of the session, which releases locks and the connection.
             driver.await.expect("it does not panic")?;
             let rows = messages.iter().filter_map(|message| match message {
                 SimpleQueryMessage::Row(row) => {

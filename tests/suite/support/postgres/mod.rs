@@ -1,4 +1,4 @@
-//! A real Postgres of the test's own, which can be killed, started again and stopped, and SQL in it.
+//! A real Postgres for one test, which can be killed, restarted and stopped, and SQL in it.
 
 mod database;
 mod program;
@@ -18,9 +18,9 @@ use super::ports::free_port;
 use program::{Program, copy};
 use running::Running;
 
-/// The database that every server has.
+/// The initial database of every server.
 const DATABASE: &str = "longbow";
-/// The administrator, who needs no password.
+/// The superuser, without a password.
 const USER: &str = "longbow";
 
 /// Small, but durable: it is the system of record.
@@ -33,7 +33,7 @@ const SETTINGS: [&str; 9] = [
     "max_worker_processes=2",
     "log_min_messages=warning",
     "log_checkpoints=off",
-    // A start after a crash looks at one file system rather than at each of some thousand files.
+    // After a crash, syncs the file system once rather than each of some thousand files.
     "recovery_init_sync_method=syncfs",
 ];
 

@@ -1,4 +1,4 @@
-//! The programs of an installed Postgres, and the data directory that they work on.
+//! The programs of an installed Postgres, and their data directory.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Finds Postgres and makes a data directory in this folder.
+    /// Finds Postgres and creates a data directory in this folder.
     pub(super) fn prepare(folder: &Path) -> Self {
         let program =
             Self { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
@@ -30,8 +30,8 @@ impl Program {
         if let Some((user, group)) = self.user {
             command.uid(user).gid(group);
         }
-        // Settings of whoever runs the tests are not for this server; where the tests stand it may
-        // not be allowed to go.
+        // `PG` variables of the environment must not reach this server, and its user may not have
+        // access to the tests' directory.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PG") {
                 command.env_remove(name);
@@ -47,7 +47,7 @@ impl Program {
         }
     }
 
-    /// Makes the data directory: a copy of one that is made once for all tests of this build.
+    /// Creates the data directory, as a copy of one created once per build.
     fn make_data(&self) {
         let output = self.command("postgres").arg("--version").output().expect("it runs");
         let version = String::from_utf8_lossy(&output.stdout);
@@ -59,7 +59,7 @@ impl Program {
         if !template.exists() {
             self.init();
             self.create_database();
-            // Under another name first, so that nobody finds half of it. Another test may have been
+            // Under a temporary name first, so that nobody finds half of it. Another test may have been
             // faster.
             let own = template.with_extension(std::process::id().to_string());
             copy(&self.data, &own);
@@ -92,7 +92,7 @@ impl Program {
     }
 }
 
-/// With owners and modes, which Postgres checks.
+/// Copies with owners and modes, which Postgres checks.
 pub(super) fn copy(from: &Path, to: &Path) {
     let mut command = Command::new("cp");
     command.arg("-a").arg(from).arg(to);
@@ -105,13 +105,13 @@ fn expect_success(mut command: Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The programs of Postgres: those on the path, otherwise the newest that Debian has installed.
+/// The programs of Postgres: those on the path, otherwise the newest ones installed by Debian.
 fn find_bin() -> PathBuf {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&on_path)
         .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists());
     if let Some(folder) = found {
-        // The link leads to where its other files are.
+        // The link leads to the folder of the other files.
         let real = folder.join("postgres").canonicalize().expect("it exists");
         return real.parent().expect("it is in a folder").to_owned();
     }

@@ -1,4 +1,4 @@
-//! Whether Postgres has what the server answers and what the log says.
+//! Checks that Postgres equals the server's answers and the log.
 
 use std::path::Path;
 use std::time::Instant;
@@ -33,7 +33,7 @@ pub(crate) fn assert_records_agree(server: Server, data: &Path, postgres: &str) 
     for user in &users {
         let client = server.user(data, user);
         let deadline = Instant::now() + PATIENCE;
-        // Open orders may be filled between the two looks.
+        // Open orders may fill between the two reads.
         while let Err(difference) = compare(&client, user, &databases) {
             assert!(Instant::now() < deadline, "{difference}");
         }
@@ -45,12 +45,12 @@ pub(crate) fn assert_records_agree(server: Server, data: &Path, postgres: &str) 
     verify(data, postgres);
 }
 
-/// Compares what a user is answered with what Postgres has.
+/// Compares the server's answers to a user with Postgres.
 fn compare(client: &api::Client, user: &str, databases: &[Database]) -> Result<(), String> {
     let query = format!("{ORDER_AS_ANSWERED} WHERE user_id = '{user}' ORDER BY order_id DESC");
     let mut expected = client.all_orders();
     for order in &mut expected {
-        // Rounded from two columns: Postgres does not keep it.
+        // Computed from two columns; Postgres does not store it.
         order.as_object_mut().expect("an order").remove("averagePriceInCents");
     }
     let found: Vec<Value> = databases.iter().flat_map(|one| one.rows(&query)).collect();
@@ -80,7 +80,7 @@ pub(crate) fn await_caught_up(server: &Server, data: &Path, postgres: &str) {
     }
 }
 
-/// The addresses of one address or of ranges with an address each.
+/// The databases of one address, or of ranges with an address each.
 fn databases_of(postgres: &str) -> Vec<Database> {
     let address = |part: &str| {
         let url = part
@@ -91,8 +91,8 @@ fn databases_of(postgres: &str) -> Vec<Database> {
     postgres.split(',').map(address).collect()
 }
 
-/// Each version of each order is in `order_events` once, the last one says what `orders` says, and
-/// the fills in it are the executions.
+/// Asserts that `order_events` has each version of each order once, that the last one equals `orders`,
+/// and that its fills equal the executions.
 fn assert_events_tell_of_orders(database: &Database) {
     for (what, query) in [
         (

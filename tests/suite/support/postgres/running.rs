@@ -9,12 +9,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::support::lines_of;
 
-/// What it logs once it takes connections, also after a crash.
+/// Its log line once it accepts connections, also after a crash.
 const READY: &str = "database system is ready to accept connections";
-/// A server that recovers from a crash on a busy machine takes its time.
+/// Longest start: recovery after a crash may be slow on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A postmaster, and what it logs.
+/// A postmaster and its log.
 pub(super) struct Running {
     postmaster: Child,
     log: Receiver<String>,
@@ -64,9 +64,9 @@ impl Running {
     }
 
     pub(super) fn kill(&mut self) {
-        // Held first, so that it makes no new processes and does not see the others end.
+        // Frozen first, so that it starts no new processes and does not notice the others' end.
         self.signal(Signal::STOP);
-        // Held by a descriptor: its number cannot be given to another process meanwhile.
+        // Held by a pidfd, so that the number cannot be reused meanwhile.
         let backends: Vec<_> = self
             .children()
             .into_iter()
@@ -86,7 +86,7 @@ impl Running {
         }
     }
 
-    /// Waits for the end of a server that was told to stop.
+    /// Waits for the end of a server told to stop.
     pub(super) fn wait(&mut self) {
         self.postmaster.wait().expect("it can be waited for");
     }

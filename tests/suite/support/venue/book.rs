@@ -1,4 +1,4 @@
-//! What the exchange knows, and its rules.
+//! The exchange's state and rules.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ pub(crate) struct Execution {
     pub timestamp: i64,
 }
 
-/// An order as this exchange has it.
+/// An order in this exchange's book.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
     pub client_id: String,
@@ -75,24 +75,24 @@ pub(super) struct FeedLine {
 pub(super) struct State {
     pub(super) options: Options,
     pub(super) orders: Vec<Order>,
-    /// Records that are shown instead of the true ones, by the client's id.
+    /// Records shown instead of the true ones, by the client's id.
     pub(super) shown: HashMap<String, Value>,
-    /// Ids that a coming order gets instead of a fresh one.
+    /// Ids for the next orders, instead of new ones.
     pub(super) next_external_ids: Vec<String>,
     pub(super) session: String,
     pub(super) sequence: u64,
-    /// Of the present session.
+    /// Lines of the current session.
     pub(super) lines: Vec<FeedLine>,
-    /// Where the feed was, for records that lag.
+    /// Past feed positions, for records that lag.
     pub(super) positions: Vec<(Instant, String, u64)>,
-    /// Feeds of an earlier one end.
+    /// Feeds of an earlier generation end.
     pub(super) feed_generation: u64,
     pub(super) made: u64,
     pub(super) requests: Vec<Request>,
     pub(super) webhook: Option<(String, String)>,
     pub(super) posts: Vec<(Value, u16)>,
     pub(super) listeners: Vec<Listener>,
-    /// Connections of an earlier one end.
+    /// Connections of an earlier generation end.
     pub(super) generation: u64,
     pub(super) connections: Vec<TcpStream>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -168,7 +168,7 @@ impl State {
         found.unwrap_or_else(|| panic!("no order {client_id}"))
     }
 
-    /// Keeps the record of an order as it is now, for those who lag.
+    /// Keeps the current record of an order, for records that lag.
     pub(super) fn remember(&mut self, client_id: &str) {
         let order = self.order_mut(client_id);
         let record = order.record();
@@ -213,7 +213,7 @@ impl State {
         self.positions.push((Instant::now(), self.session.clone(), self.sequence));
     }
 
-    /// What the record of an order was at a moment.
+    /// The record of an order at some time.
     pub(super) fn record_at(&self, client_id: &str, moment: Instant) -> Value {
         if let Some(shown) = self.shown.get(client_id) {
             return shown.clone();
@@ -250,7 +250,7 @@ impl State {
                 "error": {"code": code, "message": message}}),
             None => json!({"clientOrderId": client_id, "externalOrderId": external_id}),
         };
-        // What could not be an order is not kept as one.
+        // An invalid order is not kept.
         if client_id.is_empty() || refusal.as_ref().is_some_and(|(code, _)| code == "invalid_order")
         {
             return answer;
@@ -269,7 +269,7 @@ impl State {
         answer
     }
 
-    /// Why an order is not taken.
+    /// Why an order is refused, if it is.
     pub(super) fn refusal(&self, terms: &Value) -> Option<(String, String)> {
         let is_known = [
             "clientOrderId",
@@ -307,7 +307,7 @@ impl State {
 
     pub(super) fn cancel(&mut self, external_id: &str) -> Value {
         let mut alike = self.orders.iter().filter(|order| order.external_id == external_id);
-        // Where ids are used again, the order that lives is meant.
+        // If an id was reused, the open order counts.
         let open = alike.clone().find(|order| order.status == "open");
         let refused = |code: &str| {
             json!({"externalOrderId": external_id,
@@ -344,7 +344,7 @@ impl State {
         json!({"executions": all.collect::<Vec<_>>()})
     }
 
-    /// The session line of a feed that begins after `from`, or why there is none.
+    /// The session line of a feed from `from`, or the status of a refusal.
     pub(super) fn begin_feed(&self, request: &Request) -> Result<(Value, usize), u16> {
         let line = |sequence: u64| json!({"type": "session", "session": self.session, "sequence": sequence});
         let kept = self.options.kept_after;
@@ -355,7 +355,7 @@ impl State {
         let is_other = request.query.get("session").is_some_and(|session| *session != self.session);
         match from {
             None => Ok((line(self.sequence), self.lines.len())),
-            // The first line that is wanted.
+            // The first requested line.
             Some(from) if !is_other && (kept + 1..=self.sequence + 1).contains(&from) => {
                 Ok((line(from - 1), after(from - 1)))
             }

@@ -1,4 +1,4 @@
-//! The exchange's end of its connections: requests, answers, the feed, and posts to whoever registered.
+//! The exchange's connections: requests, answers, the feed, and webhook posts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
@@ -17,13 +17,13 @@ use super::{
 };
 use crate::support::{PATIENCE, api};
 
-/// What the exchange answers.
+/// Answers of the exchange.
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what a request asks for.
+    /// Executes a request.
     pub(super) fn serve(&self, request: &Request) -> (u16, Value) {
         let mut state = self.lock();
         let answer = match (request.method.as_str(), request.path.as_str()) {
@@ -71,13 +71,13 @@ impl Venue {
             }
             wire.be_fine();
         }
-        // The other side may have gone first.
+        // The other side may have closed first.
         let _gone = wire.stream.shutdown(Shutdown::Both);
     }
 
     fn read_request(&self, reader: &mut BufReader<TcpStream>) -> Option<Request> {
         let mut line = String::new();
-        // Blank lines before a request mean nothing (RFC 9112, 2.2).
+        // Blank lines before a request are ignored (RFC 9112, 2.2).
         while line.trim().is_empty() {
             line.clear();
             reader.read_line(&mut line).ok().filter(|&read| read > 0)?;
@@ -151,14 +151,14 @@ impl Venue {
             }
             Reply::Cut => Err(std::io::ErrorKind::ConnectionAborted.into()),
             Reply::Silence => {
-                // Until the other side, or a cut, ends it.
+                // Until the other side or a cut ends it.
                 let _unread = std::io::copy(&mut wire.stream, &mut std::io::sink());
                 Err(std::io::ErrorKind::ConnectionAborted.into())
             }
         }
     }
 
-    /// The feed: an answer without an end.
+    /// The feed: an endless response.
     fn feed(
         &self,
         wire: &mut Wire,
@@ -223,7 +223,7 @@ impl Venue {
         }
     }
 
-    /// Posts the lines of orders to whoever registered, in batches, until each is taken.
+    /// Posts order lines to the registered webhook, in batches, repeating each until it is confirmed.
     pub(super) fn post_for_ever(&self) {
         let mut posted: BTreeMap<String, usize> = BTreeMap::new();
         loop {

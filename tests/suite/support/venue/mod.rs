@@ -1,6 +1,6 @@
-//! An exchange of independent make, written from the contract alone (`/v1/...`, HTTP/1.1 and JSON)
-//! and not from the program's own exchange folder, so that a misunderstanding shows. It runs inside
-//! the test, keeps a real book, and is honest until a test says otherwise:
+//! An independent exchange, written from the contract alone (`/v1/...`, HTTP/1.1 and JSON) and not from
+//! the program's own exchange code, so that misunderstandings show. It runs inside the test, keeps a
+//! real book, and is honest until a test says otherwise:
 //!
 //! ```ignore
 //! let venue = Venue::start();
@@ -18,8 +18,8 @@
 //! });
 //! ```
 //!
-//! Orders are named by the client's id (`client_id`, Longbow's `orderId`) in every method. Nothing
-//! is locked while a hook runs, so it may use the venue.
+//! Every method names orders by the client's id (`client_id`, Longbow's `orderId`). Nothing is locked
+//! while a hook runs, so it may use the venue.
 
 mod book;
 mod endpoints;
@@ -55,32 +55,32 @@ pub(crate) const WEBHOOKS: &str = "/v1/webhooks";
 /// Most orders in a request.
 const MAX_BATCH: usize = 256;
 
-/// What a test may change at any time with [`Venue::set`].
+/// Options that a test may change at any time with [`Venue::set`].
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// What `GET /v1/symbols` lists.
     pub symbols: Vec<Value>,
-    /// Why every new order is refused, where it is.
+    /// The refusal of every new order, if set.
     pub rejects: Option<(String, String)>,
-    /// Records say by `asOf` up to which feed line they are complete.
+    /// Whether records state in `asOf` up to which feed line they are complete.
     pub as_of: bool,
-    /// Records are as they were so long ago, `asOf` as well.
+    /// How far records, including `asOf`, lag.
     pub record_lag: Duration,
     /// How far this exchange's clock is ahead, in microseconds.
     pub clock_offset_micros: i64,
     pub heartbeat: Option<Duration>,
-    /// Lines with an order come by the feed.
+    /// Whether order lines are on the feed.
     pub orders_on_feed: bool,
-    /// Lines with an order are posted to whoever registered.
+    /// Whether order lines are posted to the registered webhook.
     pub webhook: bool,
-    /// `GET /v1/executions` is offered.
+    /// Whether `GET /v1/executions` exists.
     pub lists_executions: bool,
-    /// Another session than the present one, or too old a place, gets `410`; else a `200` with the
-    /// present session and everything that is kept of it.
+    /// Whether a request for another session, or for dropped lines, gets `410`; otherwise it gets `200`
+    /// with the current session and all its kept lines.
     pub gone: bool,
-    /// Lines of the session that are still kept are those after this sequence.
+    /// Only lines after this sequence are kept.
     pub kept_after: u64,
-    /// The feed is chunked; else its end is the connection's.
+    /// Whether the feed is chunked; otherwise it ends with the connection.
     pub chunked: bool,
 }
 
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Venue {
 
 type Hook = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
-/// The exchange; copies are the same one.
+/// The exchange; clones share it.
 #[derive(Clone)]
 pub(crate) struct Venue {
     shared: Arc<Shared>,
@@ -104,7 +104,7 @@ struct Shared {
     changed: Condvar,
     hooks: Mutex<HashMap<&'static str, Hook>>,
 }
-/// What a test does with the exchange.
+/// Control of the exchange by a test.
 impl Venue {
     /// Starts it on a free port of 127.0.0.1 with five symbols.
     pub(crate) fn start() -> Self {
@@ -161,7 +161,7 @@ impl Venue {
         drop(state);
         self.shared.changed.notify_all();
         for listener in listeners {
-            // Wakes it up; it may have ended on its own.
+            // Wakes it up; it may have ended by itself.
             let _woken = TcpStream::connect(listener.address);
             listener.accepting.join().expect("a listener closes");
         }
@@ -421,7 +421,7 @@ impl Venue {
         self.lock().posts.clone()
     }
 
-    /// Waits until the state of the book answers.
+    /// Waits until `look` finds a value in the state.
     fn wait_for<T>(&self, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lock();
@@ -440,7 +440,7 @@ impl Venue {
         self.shared.lock()
     }
 
-    /// Lets some time pass, or less where all connections are cut meanwhile.
+    /// Sleeps, or less if all connections are cut meanwhile.
     fn pause(&self, time: Duration) {
         let state = self.lock();
         let generation = state.generation;
@@ -462,7 +462,7 @@ pub(crate) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// This machine's clock and so much more, in microseconds.
+/// This machine's clock plus an offset, in microseconds.
 fn micros(offset: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     i64::try_from(now.as_micros()).expect("it is before the year 294247") + offset
@@ -476,7 +476,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// Answers each element for itself.
+/// Answers each element separately.
 fn each(elements: &Value, answer: impl FnMut(&Value) -> Value) -> (u16, Value) {
     match list(elements) {
         elements if (1..=MAX_BATCH).contains(&elements.len()) => {

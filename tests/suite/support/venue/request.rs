@@ -1,4 +1,4 @@
-//! What a hook of a test sees of a request, and what it may make of it.
+//! The request and the replies of a test's hook.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -14,11 +14,11 @@ pub(crate) struct Request {
     pub method: String,
     pub path: String,
     pub query: HashMap<String, String>,
-    /// Names in small letters.
+    /// Headers, with lower-case names.
     pub headers: HashMap<String, String>,
     pub body: Value,
     pub came: Instant,
-    /// The first one to this path is 1.
+    /// Number of the request to this path, from 1.
     pub number: usize,
     pub(super) venue: Venue,
     pub(super) answer: Arc<OnceLock<(u16, Value)>>,
@@ -41,27 +41,27 @@ impl Request {
     }
 }
 
-/// What a hook makes of a request.
+/// The reply of a hook.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     /// Answers as the contract says.
     Default,
-    /// `200` with this. On the feed: this session line, and the lines after it.
+    /// `200` with this body. On the feed: this session line, then the lines.
     Json(Value),
     Status(u16, Vec<(&'static str, String)>, String),
-    /// These bytes, whatever they are; the connection stays.
+    /// Raw bytes; the connection stays open.
     Raw(Vec<u8>),
-    /// These bytes, then another reply.
+    /// Raw bytes, then another reply.
     After(Vec<u8>, Box<Reply>),
-    /// Another reply, so much later.
+    /// Another reply, after a delay.
     Late(Duration, Box<Reply>),
-    /// Another reply, a byte at a time with such a pause after each.
+    /// Another reply, byte by byte with a pause after each.
     Drip(Duration, Box<Reply>),
-    /// So many bytes of another reply; then the connection ends.
+    /// The first bytes of another reply, then the connection closes.
     CutAfter(usize, Box<Reply>),
-    /// The connection ends, and nothing was done.
+    /// Closes the connection without executing the request.
     Cut,
-    /// Nothing was done and nothing is said, on a connection that stays.
+    /// No execution and no answer; the connection stays open.
     Silence,
 }
 

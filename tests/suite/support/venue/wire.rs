@@ -1,4 +1,4 @@
-//! Bytes on their way, with their faults.
+//! Transmission of bytes, with faults.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Venue;
 
-/// The way back, with its faults.
+/// A connection's sending side, with faults.
 pub(super) struct Wire {
     venue: Venue,
     pub(super) stream: TcpStream,
