@@ -379,7 +379,7 @@ mod tests {
         assert!(body_of(&["HTTP/1.1 101 Switching Protocols\r\n\r\n"]).is_err());
     }
 
-    /// A server whose response drips for ever, a byte at a time.
+    /// A server whose response drips forever, a byte at a time.
     fn dripping(head: &'static str) -> Dialer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let dialer = Dialer::new(ExchangeAddress::from(listener.local_addr().unwrap()));

@@ -10,22 +10,22 @@ const NAMED: usize = 3;
 /// A query that should find no orders, and what it means if it does.
 const QUERIES: [(&str, &str); 7] = [
     (
-        "orders that external_orders names and orders lacks",
+        "orders in external_orders that are missing from orders",
         "SELECT x.order_id FROM external_orders x LEFT JOIN orders o USING (user_id, order_id) \
          WHERE o.order_id IS NULL",
     ),
     (
-        "orders that executions names and orders lacks",
+        "orders in executions that are missing from orders",
         "SELECT x.order_id FROM executions x LEFT JOIN orders o USING (user_id, order_id) \
          WHERE o.order_id IS NULL",
     ),
     (
-        "orders that order_events names and orders lacks",
+        "orders in order_events that are missing from orders",
         "SELECT x.order_id FROM order_events x LEFT JOIN orders o USING (user_id, order_id) \
          WHERE o.order_id IS NULL",
     ),
     (
-        "orders that are older in orders than their last row in order_events",
+        "orders with a lower version than their last row in order_events",
         "SELECT o.order_id FROM orders o JOIN order_events e USING (user_id, order_id) \
          WHERE e.version > o.version",
     ),
@@ -38,12 +38,12 @@ const QUERIES: [(&str, &str); 7] = [
             OR coalesce(sum(x.num_shares::numeric * x.price_cents), 0) <> o.filled_value_cents",
     ),
     (
-        "orders whose id of the exchange external_orders lacks",
+        "orders whose external id is missing from external_orders",
         "SELECT o.order_id FROM orders o LEFT JOIN external_orders x USING (external_order_id) \
          WHERE o.external_order_id IS NOT NULL AND x.external_order_id IS NULL",
     ),
     (
-        "orders with rows in order_events past the position of their user partition in projection",
+        "orders with rows in order_events past their user partition's position in projection",
         "SELECT e.order_id FROM order_events e JOIN projection p \
             ON p.is_current AND p.user_partition = e.user_partition AND p.log_id = e.log_id \
          WHERE e.lsn > p.lsn",
@@ -77,7 +77,7 @@ pub(super) fn find(session: &Session) -> Result<Vec<String>, ProjectionError> {
         Ok::<_, ProjectionError>(())
     })?;
     if count > 0 {
-        lacking.push(sentence(count, "orders with versions that order_events lacks", &first));
+        lacking.push(sentence(count, "orders with versions missing from order_events", &first));
     }
     Ok(lacking)
 }

@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Delivers to one webhook for ever: retries the oldest lines until they are accepted.
+/// Delivers to one webhook forever: retries the oldest lines until they are accepted.
 pub(super) async fn deliver(shared: Arc<Shared>, place: usize) {
     let Some(filled) = shared.look(|state| state.webhooks.filled(place)) else { return };
     let mut connector = HttpConnector::new();

@@ -178,7 +178,7 @@ impl World<'_> {
         self.on_feed(Some("swapped lines"), |feed, exchange| feed.swap(exchange))
     }
 
-    /// The exchange does not keep lines for ever.
+    /// The exchange does not keep lines forever.
     pub(super) fn feed_forget(&mut self) -> bool {
         let count = self.exchange.feed().lines().len();
         let (true, Some(place)) = (self.has_all_feed_only_lines(), self.dice.place(count)) else {

@@ -113,7 +113,7 @@ impl Wake for Unpark {
 }
 
 /// Runs a future on the current thread of the model. A wake-up that is lost leaves the
-/// thread parked for ever, which loom reports as a deadlock. Unlike loom's own executor it
+/// thread parked forever, which loom reports as a deadlock. Unlike loom's own executor it
 /// never polls without a reason, which halves the interleavings of each wait.
 ///
 /// The thread must not join others afterwards: loom takes a late `unpark` for the end of

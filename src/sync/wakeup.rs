@@ -193,7 +193,7 @@ mod tests {
         const ROUNDS: u64 = rounds(20_000);
         let (wakeup, there, back) = (Wakeup::new(), AtomicU64::new(0), AtomicU64::new(0));
         let reply = Wakeup::new();
-        // Strict ping-pong: one lost wake-up and both threads stand still for ever.
+        // Strict ping-pong: one lost wake-up and both threads stand still forever.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 1..=ROUNDS {
@@ -222,7 +222,7 @@ mod models {
     use loom::thread;
     use std::future::poll_fn;
 
-    /// A lost wake-up leaves the waiting thread blocked for ever, which loom reports.
+    /// A lost wake-up leaves the waiting thread blocked forever, which loom reports.
     fn wait_until(wakeup: &Wakeup, data: &AtomicUsize, at_least: usize) {
         block_on(poll_fn(|cx| wakeup.poll_wait(cx, || data.load(Ordering::Relaxed) >= at_least)));
     }

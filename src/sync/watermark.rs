@@ -340,7 +340,7 @@ mod tests {
     fn no_wake_up_is_lost_between_threads_and_tasks() {
         const ROUNDS: u64 = rounds(20_000);
         let (there, back) = (Watermark::new(0, 1), Watermark::new(0, 0));
-        // Strict ping-pong: one lost wake-up and all stand still for ever.
+        // Strict ping-pong: one lost wake-up and all stand still forever.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 1..=ROUNDS {

@@ -33,23 +33,23 @@ fn what_other_tables_speak_of_is_missed() {
         (
             format!("TRUNCATE {partition}"),
             vec![
-                "orders that external_orders names and orders lacks: 3",
-                "orders that executions names and orders lacks: 1",
-                "orders that order_events names and orders lacks: 4",
+                "orders in external_orders that are missing from orders: 3",
+                "orders in executions that are missing from orders: 1",
+                "orders in order_events that are missing from orders: 4",
                 filled,
             ],
         ),
         (
             // It never had an id of the exchange, nor executions.
             format!("DELETE FROM orders WHERE order_id = '{rejected}'"),
-            vec!["orders that order_events names and orders lacks: 1", rejected],
+            vec!["orders in order_events that are missing from orders: 1", rejected],
         ),
         (
             format!(
                 "DELETE FROM orders WHERE order_id = '{filled}'; \
                  DELETE FROM order_events WHERE order_id = '{filled}'"
             ),
-            vec!["orders that executions names and orders lacks: 1", filled],
+            vec!["orders in executions that are missing from orders: 1", filled],
         ),
         (
             format!("UPDATE orders SET version = version - 1 WHERE order_id = '{filled}'"),
@@ -61,11 +61,11 @@ fn what_other_tables_speak_of_is_missed() {
         ),
         (
             format!("DELETE FROM external_orders WHERE order_id = '{filled}'"),
-            vec!["id of the exchange external_orders lacks: 1", filled],
+            vec!["external id is missing from external_orders: 1", filled],
         ),
         (
             format!("DELETE FROM order_events WHERE order_id = '{filled}' AND version = 2"),
-            vec!["versions that order_events lacks: 1", filled],
+            vec!["versions missing from order_events: 1", filled],
         ),
         (
             "UPDATE projection SET lsn = 1 WHERE is_current".to_owned(),
@@ -93,7 +93,7 @@ fn what_other_tables_speak_of_is_missed() {
     let said = String::from_utf8_lossy(&forced.stdout).into_owned();
     assert!(forced.status.success(), "{said}{}", String::from_utf8_lossy(&forced.stderr));
     assert!(said.starts_with(&format!("restored {} orders", orders - 4)), "{said}");
-    assert!(said.contains("orders that order_events names and orders lacks: 4"), "{said}");
+    assert!(said.contains("orders in order_events that are missing from orders: 4"), "{said}");
     // The exchange supplies the executions missing from bob's order: each counts once.
     let server = Server::start(&fresh, &settings);
     let bob = server.user(&fresh, "bob");
