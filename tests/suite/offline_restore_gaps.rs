@@ -53,7 +53,7 @@ fn what_other_tables_speak_of_is_missed() {
         ),
         (
             format!("UPDATE orders SET version = version - 1 WHERE order_id = '{filled}'"),
-            vec!["older in orders", filled],
+            vec!["a lower version", filled],
         ),
         (
             format!("DELETE FROM executions WHERE order_id = '{filled}'"),
@@ -69,7 +69,7 @@ fn what_other_tables_speak_of_is_missed() {
         ),
         (
             "UPDATE projection SET lsn = 1 WHERE is_current".to_owned(),
-            vec!["past the position", "projection"],
+            vec!["past their user partition's position", "projection"],
         ),
     ] {
         database.sql(&tamper);
