@@ -248,8 +248,8 @@ mod tests {
     fn errors_name_the_wrong_part_without_the_password() {
         let url = "postgres://a:secret@one/x";
         for (text, expected) in [
-            (format!("0-31={url}"), "user partition 32 is kept by 0 servers"),
-            (format!("0-32={url},32-63={url}"), "user partition 32 is kept by 2 servers"),
+            (format!("0-31={url}"), "user partition 32 has 0 servers"),
+            (format!("0-32={url},32-63={url}"), "user partition 32 has 2 servers"),
             (format!("0-64={url}"), "\"0-64\" is not a range"),
             (format!("9-3={url}"), "\"9-3\" is not a range"),
             ("0-63".to_owned(), "\"0-63\" is not a range"),
