@@ -29,10 +29,10 @@ impl Kind {
     }
 
     pub(super) fn pack(self, contents: &impl Serialize) -> Result<Vec<u8>, SimError> {
-        let unwritable = || self.bad("it cannot be packed");
+        let unwritable = || self.bad("it cannot be compressed");
         let bytes = postcard::to_stdvec(contents).map_err(|_| unwritable())?;
         if bytes.len() > self.max_bytes {
-            return Err(self.bad("there is more than the format allows"));
+            return Err(self.bad("it exceeds the limits of the format"));
         }
         let mut encoder = GzEncoder::new(self.magic.to_vec(), Compression::best());
         encoder.write_all(&bytes).map_err(|_| unwritable())?;
@@ -42,17 +42,17 @@ impl Kind {
     pub(super) fn unpack<T: DeserializeOwned>(self, file: &[u8]) -> Result<T, SimError> {
         let packed = file
             .strip_prefix(&self.magic)
-            .ok_or_else(|| self.bad("it does not begin as such a file of this version does"))?;
+            .ok_or_else(|| self.bad("it is not such a file, or of another version"))?;
         let mut bytes = Vec::new();
         // One byte more than allowed shows contents that are too long.
         let mut unpacked = GzDecoder::new(packed).take(self.max_bytes as u64 + 1);
         unpacked.read_to_end(&mut bytes).map_err(|_| self.bad("it is damaged"))?;
         if bytes.len() > self.max_bytes {
-            return Err(self.bad("there is more than the format allows"));
+            return Err(self.bad("it exceeds the limits of the format"));
         }
         match postcard::take_from_bytes(&bytes) {
             Ok((contents, [])) => Ok(contents),
-            Ok(_) | Err(_) => Err(self.bad("its contents are not those of such a file")),
+            Ok(_) | Err(_) => Err(self.bad("its contents do not match the format")),
         }
     }
 }

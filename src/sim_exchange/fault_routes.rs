@@ -68,7 +68,7 @@ async fn restart(
         return Err(Problem::bad_request(detail));
     }
     if !shared.look(|state| state.has_journal()) {
-        let detail = "the exchange runs without a data directory: it has no memory to open again";
+        let detail = "the exchange has no data directory, so there is nothing to reopen";
         return Err(Problem::new(StatusCode::CONFLICT, "no_journal", detail));
     }
     // Restart once this answer is sent.
