@@ -66,7 +66,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// What the linearizability check needs; `None` for a status that the contract does not have.
+    /// What the linearizability check needs; `None` if the status is not in the contract.
     pub(crate) fn observed(&self) -> Option<Observed> {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -78,7 +78,7 @@ impl Order {
         })
     }
 
-    /// Whether it is the order that was asked for.
+    /// Whether the order has these terms.
     pub(crate) fn is_as(&self, terms: &Terms) -> bool {
         let order_type = if terms.price_in_cents.is_some() { "limit" } else { "market" };
         self.client_order_id.as_ref() == Some(&terms.client_order_id)
@@ -107,13 +107,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON of a kind.
+    /// Parses the body.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
         serde_json::from_str(&self.body)
             .map_err(|error| format!("{error} in the {} answer {}", self.status, self.body))
     }
 
-    /// The order of an answer; a problem document carries it in a member.
+    /// The order in an answer, also in a problem document.
     pub(crate) fn order(&self) -> Result<Order, String> {
         #[derive(Deserialize)]
         struct Problem {
@@ -158,7 +158,7 @@ impl Api {
         self.send(Method::GET, &format!("/orders?limit={limit}{cursor}"), Vec::new())
     }
 
-    /// `GET /orders?status=`: the newest of a status.
+    /// `GET /orders?status=`: the newest page.
     pub(crate) fn list_of_status(&self, status: &str) -> Option<Answer> {
         self.send(Method::GET, &format!("/orders?limit=500&status={status}"), Vec::new())
     }
@@ -247,7 +247,7 @@ impl ExchangeApi {
         answer(&self.agent, request)
     }
 
-    /// A page of all orders that it has accepted, after `after`.
+    /// A page of all accepted orders, after `after`.
     pub(crate) fn orders(&self, after: Option<&str>) -> Option<Vec<ListedOrder>> {
         #[derive(Deserialize)]
         struct Listed {

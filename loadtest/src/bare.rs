@@ -92,7 +92,7 @@ impl Bare {
     /// Waits for the end of the thread.
     ///
     /// # Errors
-    /// Whatever stopped it.
+    /// Whatever stopped the run.
     pub(crate) fn join(self) -> Result<BareReport> {
         self.thread.join().map_err(|_| Error::Thread("bare"))?
     }

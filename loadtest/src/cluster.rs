@@ -148,7 +148,7 @@ impl Cluster {
     /// Kills the server.
     ///
     /// # Errors
-    /// It has ended by itself before, or the system refuses.
+    /// It had already ended, or the system refuses.
     pub(crate) fn kill_server(&mut self) -> Result<()> {
         let Some(mut program) = self.server.take() else { return Ok(()) };
         if program.has_ended() {

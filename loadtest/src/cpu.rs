@@ -219,7 +219,7 @@ pub(crate) struct CpuUse {
 }
 
 impl CpuUse {
-    /// CPU seconds a second of the threads whose name `wanted` accepts.
+    /// CPU seconds per second of the threads whose name `wanted` accepts.
     pub(crate) fn cores(&self, wanted: impl Fn(&str) -> bool) -> f64 {
         let threads = self.nanos_by_name.iter().filter(|(name, _)| wanted(name));
         let nanos: u64 = threads.map(|(_, nanos)| nanos).sum();
@@ -251,7 +251,7 @@ struct Ticks {
 /// How the host's cores spent a window, as fractions of 1.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HostUse {
-    /// Share of the time of all cores that the hypervisor gave to somebody else.
+    /// Share of all cores' time that the hypervisor gave to other machines.
     pub steal: f64,
     /// Share of each core's time that it was not idle, steal included.
     pub busy_by_core: Vec<f64>,

@@ -49,7 +49,7 @@ pub(crate) struct CrashLoopArgs {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// [`Error::Violations`], or whatever kept it from its end.
+/// [`Error::Violations`], or whatever stopped the test early.
 pub(crate) fn run(arguments: &CrashLoopArgs, interrupt: &Interrupt) -> Result<()> {
     if arguments.reconcile_every == 0 {
         let (value, allowed) = ("0".to_owned(), "1 or more".to_owned());

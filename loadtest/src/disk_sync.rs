@@ -45,7 +45,7 @@ impl DiskSync {
     /// the file system allows it.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be made.
+    /// [`Error::Io`] when it cannot be created.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(format!("sync-{}", std::process::id()));
         let what = format!("making {}", path.display());

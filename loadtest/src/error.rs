@@ -78,7 +78,7 @@ pub(crate) enum Error {
     Interrupted,
 }
 
-/// Result of everything in this crate.
+/// The result type of this crate.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// Names what was being done when an I/O call failed.
@@ -99,7 +99,7 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
 /// The first bytes of an answer as text, for an error message.
 #[must_use]
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    /// Enough for a status line, the headers and a problem document.
+    /// Enough for a status line, headers and a problem document.
     const MAX_EXCERPT_BYTES: usize = 600;
     let end = bytes.len().min(MAX_EXCERPT_BYTES);
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()

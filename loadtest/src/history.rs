@@ -9,16 +9,16 @@ use crate::{
 
 /// Most lines of a history in a message; the last ones are shown.
 const SHOWN_LINES: usize = 80;
-/// Number of the client that the checks read as, in histories.
+/// Client number of the checks' own reads.
 pub(crate) const CHECKER: usize = usize::MAX;
 
-/// A user and a key of theirs.
+/// A user and an idempotency key.
 pub(crate) type Name = (usize, String);
 
 /// One order's history.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// What was asked for.
+    /// The terms of the order.
     pub terms: Terms,
     /// The order id, once an answer contained it.
     pub order_id: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// An order that was asked for just now.
+    /// The history of a new order.
     pub(crate) fn new(terms: Terms) -> Self {
         Self {
             terms,
@@ -48,8 +48,8 @@ impl Record {
         }
     }
 
-    /// Drops a checked history up to where its last operation was alone and showed the order:
-    /// whatever comes later comes after it.
+    /// Drops a checked history up to its last operation that ran alone and showed the order: every
+    /// later operation comes after that one.
     pub(crate) fn put_past(&mut self) {
         let Some((last, others)) = self.operations.split_last() else { return };
         let Outcome::Showed(observed) = last.outcome else { return };
@@ -71,7 +71,7 @@ impl Record {
         self.past.append(&mut self.operations);
     }
 
-    /// The history for people, oldest first.
+    /// The history as text, oldest first.
     pub(crate) fn history(&self, (user, key): &Name) -> String {
         let mut text = format!("  order {key} of user {user}, {:?}\n", self.order_id);
         let _ = writeln!(text, "  asked for: {:?}", self.terms);

@@ -39,7 +39,7 @@ pub(crate) struct LinearizeArgs {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// [`Error::Violations`], or whatever kept it from its end.
+/// [`Error::Violations`], or whatever stopped the test early.
 pub(crate) fn run(arguments: &LinearizeArgs, interrupt: &Interrupt) -> Result<()> {
     if !(1..=40).contains(&arguments.keys) {
         let (value, allowed) = (arguments.keys.to_string(), "1 to 40".to_owned());

@@ -13,7 +13,7 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 /// All values of one reading.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Metrics {
-    /// By metric name, summed over their labels.
+    /// By metric name, summed over all labels.
     sums: BTreeMap<String, f64>,
     /// By name and labels, as printed.
     series: BTreeMap<String, f64>,
@@ -123,7 +123,7 @@ impl Scrape {
 /// The body of a `GET`.
 ///
 /// # Errors
-/// [`Error::Call`] on any failure and any status but a `2xx`.
+/// [`Error::Call`] on any failure and on any status other than `2xx`.
 pub(crate) fn get(url: &str) -> Result<String> {
     let fail = |source| Error::Call { url: url.to_owned(), source: Box::new(source) };
     let config = ureq::Agent::config_builder().timeout_global(Some(SCRAPE_TIMEOUT)).build();

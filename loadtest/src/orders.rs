@@ -86,7 +86,7 @@ impl OrdersArgs {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// Whatever stopped the run.
 pub(crate) fn run(arguments: &OrdersArgs, interrupt: &Interrupt) -> Result<()> {
     arguments.check()?;
     let target = Target::open(&arguments.target, DEFAULT_PRINT_RATE, interrupt)?;

@@ -71,7 +71,7 @@ impl Peer {
     /// Sends one line and returns the answer.
     ///
     /// # Errors
-    /// [`Error::Answer`] with the end of the log when there is none.
+    /// [`Error::Answer`] with the end of the log if there is no answer.
     pub(crate) fn ask(&mut self, line: &str) -> Result<Value> {
         let silent = |program: &Program| Error::Answer {
             what: "a peer did not answer".to_owned(),

@@ -63,7 +63,7 @@ impl Control {
         }
     }
 
-    /// Moves the load thread on. A window may follow another one.
+    /// Changes the phase. Several windows may follow each other.
     pub(crate) fn set(&self, phase: Phase) {
         if phase == Phase::Measure {
             self.counted.store(false, Ordering::Relaxed);
@@ -87,10 +87,9 @@ impl Control {
         self.counted.load(Ordering::Relaxed)
     }
 
-    /// Has all connections dropped at once and made again; gives the number to ask
-    /// [`Self::settled`] with.
+    /// Makes all connections reconnect at once; returns the generation to pass to [`Self::settled`].
     pub(crate) fn reconnect(&self) -> usize {
-        // What was told of the connections before does not hold any more.
+        // The count of the old connections is void.
         self.ready.store(0, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -114,7 +113,7 @@ impl Control {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = settled;
     }
 
-    /// Has the odd connections read, or not.
+    /// Sets whether the odd connections are read.
     pub(crate) fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Relaxed);
     }

@@ -16,7 +16,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// CPU time at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct TreeCpu {
-    /// Nanoseconds of the process and of each child that runs, by process id.
+    /// Nanoseconds of the process and of each running child, by process id.
     running: BTreeMap<i32, u64>,
     /// Nanoseconds of all ended children, each over its whole life.
     ended: u64,

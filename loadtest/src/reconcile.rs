@@ -37,7 +37,7 @@ pub(crate) struct Checker<'a> {
 /// Progress of the comparison with the exchange's orders.
 #[derive(Debug, Default)]
 pub(crate) struct ExchangeProgress {
-    /// Where the next look begins.
+    /// Where the next comparison begins.
     last: Option<String>,
     /// The exchange's id of each of our orders.
     by_client_id: HashMap<String, String>,
@@ -156,7 +156,7 @@ impl Checker<'_> {
     /// Sets the exchange's faults.
     ///
     /// # Errors
-    /// It does not take that.
+    /// It refuses them.
     pub(crate) fn set_faults(&self, settings: &Value) -> Result<()> {
         let answer = self.ask_exchange(|exchange| exchange.set_faults(settings))?;
         if answer.status == 200 {

@@ -139,7 +139,7 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1_000.0
 }
 
-/// Prints what is about to be measured and the head of the table.
+/// Prints the setting and the head of the table.
 pub(crate) fn print_start(setting: &Setting) {
     println!("machine: {}", setting.machine);
     println!(
@@ -220,7 +220,7 @@ fn number(value: Option<f64>, decimals: usize) -> String {
 /// Medians over the rounds of one side.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Medians {
-    /// Successful sends a second.
+    /// Successful sends per second.
     pub sends_per_second: Option<f64>,
     /// CPU microseconds of the sending threads per send.
     pub sender_micros: Option<f64>,
@@ -276,7 +276,7 @@ impl Medians {
 /// The server's cost relative to the bare loop's: the median of the ratios of all pairs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ratios {
-    /// CPU time of the sending threads for each send.
+    /// CPU time of the sending threads per send.
     pub sender: Option<f64>,
     /// CPU time of the whole process per send.
     pub process: Option<f64>,
@@ -317,7 +317,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     Some((*values.get(middle.checked_sub(1)?)? + upper) / 2.0)
 }
 
-/// Prints medians, ratios and what to be careful about.
+/// Prints medians, ratios and warnings.
 pub(crate) fn print_end(setting: &Setting, rounds: &[Round]) {
     println!();
     for side in ["server", "bare"] {

@@ -120,8 +120,7 @@ struct Rounds<'a> {
 /// Runs the rounds and prints a report.
 ///
 /// # Errors
-/// [`Error::Violations`] when something was seen that must not be, and whatever kept the test from
-/// its end.
+/// [`Error::Violations`] if an invariant was violated, or whatever stopped the test early.
 pub(crate) fn run(arguments: &RoundArgs, plan: &Plan, interrupt: &Interrupt) -> Result<()> {
     for (flag, value) in [("clients", arguments.clients), ("users", arguments.users)] {
         if !(1..=1_000).contains(&value) {

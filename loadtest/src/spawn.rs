@@ -170,7 +170,7 @@ pub(crate) fn wait_until_ready(admin: &str, server: &Program, interrupt: &Interr
 /// A development token, as `longbow token` prints it.
 ///
 /// # Errors
-/// [`Error::Answer`] with what the program says, [`Error::Io`] when it cannot be started.
+/// [`Error::Answer`] with the program's output, [`Error::Io`] when it cannot be started.
 pub(crate) fn token(program: &Path, data: &Path, user: usize) -> Result<String> {
     token_by("--data-dir", program, data, user)
 }
@@ -300,7 +300,7 @@ impl Program {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits until it has ended, so many seconds at most.
+    /// Waits at most `seconds` until it has ended.
     pub(crate) fn wait_for_end(&mut self, seconds: f64) {
         let asked = Moment::now();
         while !self.has_ended() && seconds_between(asked, Moment::now()) < seconds {
@@ -314,7 +314,7 @@ impl Program {
         i32::try_from(self.child.id()).unwrap_or(0)
     }
 
-    /// Its standard input, where that is a pipe.
+    /// Its standard input, if piped.
     pub(crate) fn take_input(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
@@ -404,7 +404,7 @@ impl Directory {
     /// The given directory, or a temporary one.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be made.
+    /// [`Error::Io`] when it cannot be created.
     pub(crate) fn new(given: Option<PathBuf>) -> Result<Self> {
         let temporary = given.is_none();
         let path = given.unwrap_or_else(|| {
@@ -417,7 +417,7 @@ impl Directory {
     /// A temporary directory of this process, named after its purpose.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be made.
+    /// [`Error::Io`] when it cannot be created.
     pub(crate) fn temporary(what: &str) -> Result<Self> {
         let name = format!("longbow-load-{}-{what}", std::process::id());
         let path = std::env::temp_dir().join(name);
@@ -428,7 +428,7 @@ impl Directory {
     /// A new directory of this process inside another one, which is created if missing.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be made.
+    /// [`Error::Io`] when it cannot be created.
     pub(crate) fn inside(parent: &Path, what: &str) -> Result<Self> {
         let path = parent.join(format!("{what}-{}", std::process::id()));
         fs::create_dir_all(&path).context(&format!("making {}", path.display()))?;
@@ -437,7 +437,7 @@ impl Directory {
         Ok(Self { path, temporary: true })
     }
 
-    /// Leaves it where it is at the end: there is something in it to look at.
+    /// Keeps it at the end, for inspection.
     pub(crate) fn keep(&mut self) {
         self.temporary = false;
     }

@@ -16,7 +16,7 @@ use crate::{
     target::{Target, TargetArgs},
 };
 
-/// The symbol of the tape with most prints.
+/// The symbol with the most prints on the tape.
 pub(crate) const BUSIEST_SYMBOL: &str = "SPY";
 /// Counter of the server's successful sends on streams.
 const SENDS: &str = "longbow_stream_sends_total";
@@ -91,7 +91,7 @@ pub(crate) enum Sides {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// Whatever stopped the run.
 pub(crate) fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
     let (setting, rounds) = measure(arguments, interrupt)?;
     report::print_end(&setting, &rounds);
@@ -104,7 +104,7 @@ pub(crate) fn run(arguments: &StreamArgs, interrupt: &Interrupt) -> Result<()> {
 /// Measures and prints the rounds.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// Whatever stopped the run.
 pub(crate) fn measure(
     arguments: &StreamArgs,
     interrupt: &Interrupt,

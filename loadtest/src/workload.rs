@@ -35,7 +35,7 @@ pub(crate) enum Mix {
 /// How the clients work.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkloadOptions {
-    /// Number of clients; they take the users in turn.
+    /// Number of clients, assigned to the users in turn.
     pub clients: usize,
     /// One token per user.
     pub tokens: Vec<String>,
@@ -82,7 +82,7 @@ impl Workload {
     /// Starts the clients; they wait for the first epoch.
     ///
     /// # Errors
-    /// [`Error::Io`] when a thread cannot be made.
+    /// [`Error::Io`] when a thread cannot be created.
     pub(crate) fn start(options: &WorkloadOptions, histories: &Arc<Histories>) -> Result<Self> {
         let stage = Arc::<Stage>::default();
         let mut workload = Self { stage: Arc::clone(&stage), clients: Vec::new() };
@@ -104,7 +104,7 @@ impl Workload {
         Ok(workload)
     }
 
-    /// Lets the clients work with the server at `url`.
+    /// Starts an epoch with the server at `url`.
     pub(crate) fn open(&self, number: u64, wave: u64, url: &str) {
         let mut state = self.stage.lock();
         state.epoch = Some(Epoch { number, wave, url: url.to_owned() });
@@ -112,7 +112,7 @@ impl Workload {
         self.stage.changed.notify_all();
     }
 
-    /// Whether every client has come to the end of its requests.
+    /// Whether every client has finished its requests.
     pub(crate) fn is_done(&self) -> bool {
         self.stage.lock().busy == 0
     }

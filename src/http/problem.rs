@@ -67,14 +67,15 @@ impl Problem {
 
     /// A `405` that lists the methods of the path.
     pub(super) fn not_allowed(method: &Method, allowed: &'static str) -> Self {
-        let detail = format!("This path has no {}; it has {allowed}.", excerpt(method.as_str()));
+        let detail =
+            format!("This path does not allow {}; it allows {allowed}.", excerpt(method.as_str()));
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         Self { allowed_methods: Some(allowed), ..problem }
     }
 
     /// A `413`; `limit` is in bytes.
     pub(super) fn too_large(limit: usize) -> Self {
-        let detail = format!("The body is larger than the allowed {limit} bytes.");
+        let detail = format!("The body exceeds the limit of {limit} bytes.");
         let field = Some("body".to_owned());
         Self { field, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail) }
     }

@@ -158,9 +158,9 @@ impl OrderEvents {
         self.progress.owes_reset = true;
     }
 
-    /// Takes the answer to a question about the changes after `after`.
+    /// Takes the answer to a query about the changes after `after`.
     pub(super) fn take_answer(&mut self, after: u64, answer: StoreReply) {
-        self.is_asked = false;
+        self.is_querying = false;
         // Otherwise the stream has started over, or gone back to before a send that did not leave.
         let is_current = self.cursor() == Some(after);
         match answer {

@@ -20,8 +20,8 @@ pub(super) struct OrderStreams {
 impl OrderStreams {
     /// No stream wants orders yet.
     pub(super) fn new(source: Box<dyn OrderSource>) -> Self {
-        let (by_user, questions) = (HashMap::new(), VecDeque::new());
-        Self { source, by_user, questions, question_waker: None }
+        let (by_user, queries) = (HashMap::new(), VecDeque::new());
+        Self { source, by_user, queries, query_waker: None }
     }
 
     /// A stream wants a user's orders.
@@ -87,10 +87,10 @@ impl OrderStreams {
         self.source.write_cursor(cursor, out);
     }
 
-    /// The next question for the store.
-    pub(super) fn poll_question(&mut self, context: &Context<'_>) -> Poll<OrderQuestion> {
-        match self.questions.pop_front() {
-            Some(question) => Poll::Ready(question),
+    /// The next query for the store.
+    pub(super) fn poll_store_query(&mut self, context: &Context<'_>) -> Poll<StoreQuery> {
+        match self.queries.pop_front() {
+            Some(query) => Poll::Ready(query),
             None => {
                 self.query_waker = Some(context.waker().clone());
                 Poll::Pending

@@ -96,10 +96,10 @@ impl Stages {
 
     fn join(self) {
         self.shards.join();
-        self.stop_orders.request(StopReason::Asked);
+        self.stop_orders.request(StopReason::Requested);
         self.orders.join();
         self.rest.join();
-        self.stop_operators.request(StopReason::Asked);
+        self.stop_operators.request(StopReason::Requested);
         self.operators.join();
         self.readers.join();
     }
@@ -211,7 +211,7 @@ impl Running {
             if self.authenticator.is_development() && !address.ip().is_loopback() {
                 tracing::warn!(
                     %address,
-                    "whoever reaches this address may log in by any name: set --jwt-secret-file, or \
+                    "anybody who reaches this address may log in under any name: set --jwt-secret-file, or \
                      listen on 127.0.0.1"
                 );
             }

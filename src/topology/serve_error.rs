@@ -37,7 +37,7 @@ pub enum ServeError {
     },
     /// More streams than open files.
     #[error(
-        "--max-streams {wanted} does not fit the limit of {files} open files, {RESERVED_FILES} of which are needed otherwise: raise it with `ulimit -n`, or allow fewer"
+        "--max-streams {wanted} exceeds the limit of {files} open files, {RESERVED_FILES} of which are reserved for other uses: raise the limit with `ulimit -n`, or allow fewer streams"
     )]
     Streams {
         /// What was asked for.
@@ -46,13 +46,13 @@ pub enum ServeError {
         files: u64,
     },
     /// Both listeners on one address.
-    #[error("--listen and --admin-listen are both {address}; they need addresses of their own")]
+    #[error("--listen and --admin-listen are both {address}; they need different addresses")]
     SameAddress {
         /// The address.
         address: SocketAddr,
     },
     /// A name to listen on has no address.
-    #[error("{setting} {address} is not found")]
+    #[error("{setting} {address} cannot be resolved")]
     UnknownName {
         /// Which setting.
         setting: &'static str,
@@ -85,7 +85,7 @@ pub enum ServeError {
         url: String,
     },
     /// The exchange's name is not known.
-    #[error("--exchange {exchange} is not found")]
+    #[error("--exchange {exchange} cannot be resolved")]
     Exchange {
         /// Its address.
         exchange: ExchangeAddress,
@@ -112,7 +112,7 @@ pub enum ServeError {
     },
     /// Something is set that the exchange does not hear of.
     #[error(
-        "{setting} is for the simulated exchange inside this process, and --exchange is {exchange}: take it away, or give it to `longbow exchange`"
+        "{setting} configures the built-in simulated exchange, but --exchange is {exchange}: remove it, or pass it to `longbow exchange`"
     )]
     NotSimulated {
         /// Which setting.

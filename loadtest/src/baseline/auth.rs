@@ -21,7 +21,7 @@ struct Claims {
     sub: String,
 }
 
-/// Tells users by their tokens.
+/// Verifies tokens.
 pub(super) struct Tokens {
     key: DecodingKey,
     validation: Validation,

@@ -64,7 +64,7 @@ struct Refusal {
 /// The outcome of a submit.
 #[derive(Debug)]
 pub(super) enum Submitted {
-    /// With the exchange's id.
+    /// Accepted, with the exchange's id.
     Accepted(String),
     /// Rejected, with the reason.
     Rejected(String),

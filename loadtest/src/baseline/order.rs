@@ -48,7 +48,7 @@ pub(super) struct NewOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Order {
-    /// A UUIDv7: sorts by its time.
+    /// A UUIDv7, which sorts by time.
     pub order_id: Uuid,
     #[serde(skip)]
     pub user_id: String,
@@ -77,7 +77,7 @@ impl NewOrder {
     /// A user's new order, `pending`.
     ///
     /// # Errors
-    /// A member that is out of its range.
+    /// A member is out of range.
     pub(super) fn of_user(self, user_id: String) -> Result<Order, Problem> {
         if !(1..=MAX_SHARES).contains(&self.num_shares) {
             return Err(Problem::invalid("numShares must be from 1 to 10000000"));
@@ -120,7 +120,7 @@ impl NewOrder {
 }
 
 impl Order {
-    /// The exchange has it.
+    /// The exchange accepted it.
     pub(super) fn accept(&mut self, external_order_id: String) {
         self.external_order_id = Some(external_order_id);
         self.change("submitted");

@@ -129,7 +129,7 @@ impl Store {
         Ok(Self { pool })
     }
 
-    /// Connections that are there.
+    /// Number of open connections.
     pub(super) fn connections(&self) -> usize {
         self.pool.status().size
     }

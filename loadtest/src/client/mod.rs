@@ -85,7 +85,7 @@ impl Client {
     /// received their response head and first block.
     ///
     /// # Errors
-    /// [`Error::Io`] when the thread cannot be made.
+    /// [`Error::Io`] when the thread cannot be created.
     pub(crate) fn start(options: ClientOptions, control: Arc<Control>) -> Result<Self> {
         let (reports, windows) = mpsc::channel();
         let work = move || ClientLoop::new(&options, reports)?.run(&options, &control);
@@ -109,7 +109,7 @@ impl Client {
     /// Waits for the end of the thread.
     ///
     /// # Errors
-    /// Whatever stopped it.
+    /// Whatever stopped the run.
     pub(crate) fn join(self) -> Result<ClientReport> {
         self.thread.join().map_err(|_| Error::Thread("client"))?
     }

@@ -21,7 +21,7 @@ pub(crate) use search::check;
 /// What a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// The order, by its user's own key; the same one again is the same request.
+    /// Creates the order by its idempotency key; a repetition is the same request.
     Create,
     /// Cancels the order.
     Cancel,
@@ -46,7 +46,7 @@ pub(crate) enum Outcome {
 /// began, their times must be in that order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
-    /// What was asked for.
+    /// The request.
     pub request: Request,
     /// The outcome of a request.
     pub outcome: Outcome,

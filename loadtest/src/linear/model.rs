@@ -30,7 +30,7 @@ impl Status {
 /// An order as an answer showed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Observed {
-    /// Rises with every change.
+    /// Increases with every change.
     pub version: u64,
     /// Its status.
     pub status: Status,
@@ -43,7 +43,7 @@ pub(crate) struct Observed {
 /// Optional rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rules {
-    /// Executions may be declared void: filled shares can fall and a terminal order open again.
+    /// Executions may be busted: filled shares can decrease and a terminal order can reopen.
     pub busts: bool,
 }
 

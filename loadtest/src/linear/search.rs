@@ -13,8 +13,8 @@ const MAX_STEPS: usize = 5_000_000;
 /// Why a history is not linearizable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Impossible {
-    /// No line explains it. These operations are the earliest, by their place in the history, of
-    /// which none can come next, after the longest line that was found.
+    /// There is no linearization. These operations, by their index in the history, are the candidates
+    /// of which none can follow the longest sequence found.
     NoLine {
         /// The candidates after the longest sequence.
         stuck_at: Vec<usize>,

@@ -90,7 +90,7 @@ impl OrderClient {
     /// maximum number of orders, it stops sending, and reports when the last answer has arrived.
     ///
     /// # Errors
-    /// [`Error::Io`] when the thread cannot be made.
+    /// [`Error::Io`] when the thread cannot be created.
     pub(crate) fn start(options: OrderOptions, control: Arc<Control>) -> Result<Self> {
         let work = move || OrderLoop::new(options)?.run(&control);
         let thread = thread::Builder::new().name("order-client".to_owned()).spawn(work);
@@ -106,7 +106,7 @@ impl OrderClient {
     /// Waits for the end of the thread.
     ///
     /// # Errors
-    /// Whatever stopped it.
+    /// Whatever stopped the run.
     pub(crate) fn join(self) -> Result<OrderReport> {
         self.0.join().map_err(|_| Error::Thread("order client"))?
     }

@@ -11,11 +11,11 @@ use crate::{
     spawn::{Directory, Program, start_exchange, start_server},
 };
 
-/// Name of the database, the same for all, one after the other.
+/// Name of the database, created anew for each contender.
 pub(super) const DATABASE: &str = "orders";
-/// How long the projection may take until it has a connection.
+/// How long the projection may take to connect.
 const CONNECT_SECONDS: f64 = 60.0;
-/// Gauge of the servers that follow.
+/// Gauge of the connected Postgres servers.
 pub(super) const CONNECTED: &str = "longbow_projection_connected";
 
 /// A kind of server.
@@ -73,7 +73,7 @@ impl fmt::Display for Kind {
 /// A new server with a new exchange. Dropping it stops both, the server first.
 #[derive(Debug)]
 pub(super) struct Contender {
-    /// Which server it is.
+    /// The kind of server.
     pub kind: Kind,
     /// Where clients connect.
     pub address: SocketAddr,
@@ -95,7 +95,7 @@ impl Contender {
     /// Starts everything, empty.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// It cannot be started.
     pub(super) fn start(kind: Kind, stage: &Stage<'_>) -> Result<Self> {
         let database = kind.has_database().then(|| stage.postgres.fresh_database(DATABASE));
         let database = database.transpose()?;
@@ -167,7 +167,7 @@ impl Contender {
         }
     }
 
-    /// The end of what it has printed, for an error message.
+    /// The end of its output, for an error message.
     pub(super) fn log_end(&self) -> String {
         match &self.running {
             Running::Longbow { program, .. } => program.log_end(),
@@ -179,7 +179,7 @@ impl Contender {
 /// Starts an exchange on its cores; returns its address, `http://host:port`.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// It cannot be started.
 pub(super) fn exchange(stage: &Stage<'_>, speed: f64) -> Result<(Program, String)> {
     let program = (stage.program.as_path(), stage.path());
     on_cores(&stage.exchange_cores, "exchange-cores", || {

@@ -24,7 +24,7 @@ const REST: &str = "\
 /// The rows that must be there in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expected {
-    /// Orders that were recorded.
+    /// Recorded orders.
     pub orders: i64,
     /// Fewest and most orders accepted by the exchange: an order whose answer came too late may or may
     /// not be accepted.
@@ -35,7 +35,7 @@ impl Expected {
     /// Computed from the answers to all orders.
     ///
     /// # Errors
-    /// [`Error::Answer`] for an answer that leaves open whether there is an order.
+    /// [`Error::Answer`] for an answer that does not tell whether the order was recorded.
     pub(super) fn of_answers(answers: &BTreeMap<u16, u64>) -> Result<Self> {
         let (mut accepted, mut pending, mut rejected) = (0, 0, 0);
         for (status, count) in answers {
@@ -92,7 +92,7 @@ impl Found {
         })
     }
 
-    /// Whether it is exactly what must be there.
+    /// Whether the rows are exactly the expected ones.
     pub(super) fn is(&self, expected: Expected) -> bool {
         let (least, most) = expected.accepted;
         let own = [self.orders, self.keys, self.of_this_run];

@@ -16,7 +16,7 @@ use crate::{error::Result, prices::Summary};
 /// Flags of this test.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct LagArgs {
-    /// Orders a second, due at fixed times whatever the server does
+    /// Orders per second, due at fixed times whatever the server does
     #[arg(long, default_value_t = 5_000.0, value_name = "PER_SECOND")]
     rate: f64,
     /// Length of the window at that rate, in seconds
@@ -48,7 +48,7 @@ impl LagArgs {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// What keeps a window from its end.
+/// Whatever stops a window early.
 pub(super) fn run(arguments: &LagArgs, stage: &Stage<'_>) -> Result<Value> {
     println!(
         "open loop at {} orders/s for {} s over {} connections, longbow --commit wal",

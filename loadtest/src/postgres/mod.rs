@@ -117,7 +117,7 @@ struct Stage<'a> {
 /// Runs a scenario and prints its report.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// Whatever stopped the run.
 pub(crate) fn run(arguments: &PostgresArgs, interrupt: &Interrupt) -> Result<()> {
     let common = &arguments.common;
     common.check()?;

@@ -51,7 +51,7 @@ const OPEN: &str = "longbow_orders_open";
 /// Flags of this test.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ProjectionArgs {
-    /// Orders in the log; two of three are filled, each by one execution
+    /// Orders in the log; two of three fill, each by one execution
     #[arg(long, default_value_t = 300_000, value_name = "COUNT")]
     orders: u64,
     /// Orders in flight while the log is written
@@ -87,7 +87,7 @@ struct Pass {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// What keeps it from its end, and [`Error::Answer`] when Postgres has not everything.
+/// Whatever stops it early, and [`Error::Answer`] when Postgres has not everything.
 pub(super) fn run(arguments: &ProjectionArgs, stage: &mut Stage<'_>) -> Result<Value> {
     let (exchange, exchange_url) = exchange(stage, arguments.speed)?;
     let data = Directory::inside(stage.path(), "log")?;

@@ -22,8 +22,8 @@ use crate::{
     spawn::{Program, free_address},
 };
 
-/// What an operator would set on a machine of this size; everything else is as Postgres has it.
-/// Commits are durable, and checkpoints come by time rather than by the size of the log.
+/// Settings that an operator would choose on a machine of this size; everything else is Postgres'
+/// default. Commits are durable, and checkpoints are triggered by time rather than by WAL size.
 pub(crate) const SETTINGS: [(&str, &str); 9] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
@@ -66,8 +66,8 @@ impl Postgres {
     /// Creates a cluster inside `directory` and starts it on some cores.
     ///
     /// # Errors
-    /// [`Error::Answer`] where Postgres is not installed or refuses, [`Error::Flag`] for a directory
-    /// that its user cannot reach.
+    /// [`Error::Answer`] if Postgres is not installed or fails, [`Error::Flag`] for a directory that its
+    /// user cannot reach.
     pub(crate) fn start(directory: &Path, cores: &Cores, interrupt: &Interrupt) -> Result<Self> {
         let programs = programs()?;
         let home = directory.join("postgres");
@@ -148,7 +148,7 @@ impl Postgres {
     /// Stops it and keeps its data.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]. One that does not stop in time is killed.
+    /// [`Error::Interrupted`]. If it does not stop in time, it is killed.
     pub(crate) fn rest(&mut self, interrupt: &Interrupt) -> Result<()> {
         let Some(mut program) = self.program.take() else { return Ok(()) };
         ask_to_stop(&program);

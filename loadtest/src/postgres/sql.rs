@@ -67,7 +67,7 @@ impl Drop for Sql {
     }
 }
 
-/// Names what Postgres was asked for.
+/// Adds what was requested to an error of Postgres.
 pub(super) fn refused(what: &str) -> impl Fn(tokio_postgres::Error) -> Error {
     move |source| Error::Sql { what: what.to_owned(), source }
 }

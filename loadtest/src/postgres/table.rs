@@ -72,7 +72,7 @@ impl Rounds {
         Summary::of(self.of(kind).map(of))
     }
 
-    /// The rate of one contender as so many times that of another in the same round.
+    /// The rate of one contender relative to another's in the same round.
     pub(super) fn ratio(&self, kind: Kind, to: Kind) -> Summary {
         let rate = |round: &[Window], kind| {
             round.iter().find(|window| window.kind == kind).map(Window::accepted_per_second)
@@ -81,7 +81,7 @@ impl Rounds {
         Summary::of(ratios)
     }
 
-    /// Prints medians, with the least and the most, of some contenders.
+    /// Prints the medians, minima and maxima of some contenders.
     pub(super) fn print_medians(&self, kinds: &[Kind]) {
         println!("\nmedians of {} rounds (least-most)", self.0.len());
         for &kind in kinds {
@@ -95,7 +95,7 @@ impl Rounds {
         }
     }
 
-    /// For programs: all windows, and medians of some contenders.
+    /// All windows and the medians of some contenders, as JSON.
     pub(super) fn to_json(&self, kinds: &[Kind]) -> Value {
         let medians = kinds.iter().map(|&kind| {
             json!({

@@ -14,7 +14,7 @@ use crate::error::Result;
 /// Flags of this test.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ThroughputArgs {
-    /// Orders in flight, each on a connection of its own; every number is measured in turn
+    /// Orders in flight, each on its own connection; every number is measured in turn
     #[arg(long, default_value = "64,256", value_delimiter = ',', value_name = "COUNTS")]
     in_flight: Vec<usize>,
     /// Connections of the baseline to Postgres: each number gets one window, and the best one is used
@@ -64,7 +64,7 @@ impl ThroughputArgs {
 /// Runs the test and prints its report.
 ///
 /// # Errors
-/// What keeps a window from its end.
+/// Whatever stops a window early.
 pub(super) fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value> {
     println!(
         "closed loop, windows of {} s after {} s; wal and postgres: longbow --commit wal and \
@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &ThroughputArgs, stage: &Stage<'_>) -> Result<Value
 /// Measures one window of each contender. Each round begins with a different one.
 ///
 /// # Errors
-/// What keeps a window from its end.
+/// Whatever stops a window early.
 pub(super) fn round(
     kinds: &[Kind],
     number: usize,

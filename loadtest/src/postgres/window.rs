@@ -21,16 +21,16 @@ use crate::{
     process_tree::TreeCpu,
 };
 
-/// What all orders are for, with a limit so far below the market that they stay open.
+/// The symbol of all orders; their limit is so far below the market that they stay open.
 pub(super) const SYMBOL: &str = "SPY";
 const LIMIT_CENTS: u64 = 100;
 /// How long Postgres may take to catch up, in seconds.
 const CATCH_UP_SECONDS: f64 = 300.0;
-/// How many records Postgres lags, by the server, and how few of them are none: the end of the
-/// log moves now and then without orders.
+/// The server's gauge of how many records Postgres lags. It need not reach zero: the log also grows
+/// without orders.
 pub(super) const BEHIND: &str = "longbow_projection_lag_records";
 pub(super) const FEW_RECORDS: f64 = 16.0;
-/// The server's histogram of how old changes are when Postgres has them.
+/// The server's histogram of the age of changes when Postgres commits them.
 const LAG: &str = "longbow_projection_lag_seconds";
 
 /// How orders are sent.
@@ -78,8 +78,8 @@ struct Reading {
 /// Starts a contender, measures it, and compares its rows in Postgres with its answers.
 ///
 /// # Errors
-/// Whatever stops it early, and [`Error::Answer`] when Postgres does not have exactly the orders
-/// that were answered.
+/// Whatever stops it early, and [`Error::Answer`] if Postgres does not have exactly the answered
+/// orders.
 pub(super) fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Window> {
     let contender = Contender::start(kind, stage)?;
     let run_id = format!("{:x}-{:x}", wall_micros(), process::id());
@@ -130,7 +130,7 @@ pub(super) fn measure(stage: &Stage<'_>, kind: Kind, load: Load) -> Result<Windo
     })
 }
 
-/// Orders that stay open, in a closed loop.
+/// Options for orders that stay open, in a closed loop.
 pub(super) fn order_options(
     stage: &Stage<'_>,
     address: std::net::SocketAddr,
@@ -185,7 +185,7 @@ fn await_all(
 }
 
 impl Window {
-    /// Orders a second that the exchange has accepted.
+    /// Orders per second that the exchange has accepted.
     pub(super) fn accepted_per_second(&self) -> f64 {
         self.seen.accepted as f64 / self.seen.seconds
     }
@@ -195,7 +195,7 @@ impl Window {
         self.seen.latencies.value_at_quantile(quantile) as f64 / 1_000.0
     }
 
-    /// CPU seconds a second of server, Postgres, exchange and client.
+    /// CPU seconds per second of server, Postgres, exchange and client.
     pub(super) fn cores(&self) -> [f64; 4] {
         [
             self.server.cores(|_| true),
@@ -205,12 +205,12 @@ impl Window {
         ]
     }
 
-    /// Share of the time that the hypervisor took away.
+    /// Share of the time stolen by the hypervisor.
     pub(super) const fn steal(&self) -> f64 {
         self.host.steal
     }
 
-    /// Seconds from the last answer until Postgres had everything.
+    /// Seconds from the last answer until Postgres had caught up.
     pub(super) fn behind_seconds(&self) -> Option<f64> {
         self.in_postgres.map(|(seconds, _)| seconds)
     }

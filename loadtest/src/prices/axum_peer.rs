@@ -50,8 +50,8 @@ use crate::{
 
 /// Name of the thread that serves clients.
 pub(crate) const SENDER_THREAD: &str = "axum";
-/// Prints that a symbol's channel keeps for its slowest client: at the busiest symbol's 15-20
-/// prints per second and a hundred times the real speed two seconds.
+/// Prints that a symbol's channel keeps for its slowest client: two seconds of the busiest symbol's
+/// 15-20 prints per second at a hundred times the recorded speed.
 const SYMBOL_CHANNEL_PRINTS: usize = 4_096;
 /// Batches that the common channel keeps; a batch is one read of the feed.
 const BATCH_CHANNEL_BATCHES: usize = 4_096;
@@ -63,7 +63,7 @@ const BACKLOG: i32 = 4_096;
 /// How prints are distributed to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Design {
-    /// One channel for each symbol; a client merges those that it watches.
+    /// One channel per symbol; a client merges those that it watches.
     Symbols,
     /// One channel with batches of all prints; each client picks those that it watches.
     Batches,
@@ -106,7 +106,7 @@ struct Site {
 /// Runs the peer until its input ends.
 ///
 /// # Errors
-/// The exchange does not tell its symbols, or the system has no socket or thread.
+/// The exchange does not list its symbols, or the system has no socket or thread.
 pub(crate) fn run(arguments: &AxumArgs) -> Result<()> {
     let _ = cpu::raise_descriptor_limit();
     cpu::pin(arguments.feed_core, "feed-core")?;

@@ -100,7 +100,7 @@ pub(super) struct Subject {
 /// The goal of a search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Goal {
-    /// Where it begins.
+    /// The first speed.
     pub first_speed: f64,
     /// Limit of the p99 age in milliseconds.
     pub limit_millis: f64,
@@ -111,7 +111,7 @@ pub(super) struct Goal {
 /// The result of a search.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    /// The fastest speed that was kept up with, and its window.
+    /// The fastest good speed, and its window.
     pub best: Option<(f64, Window)>,
     /// The slowest bad speed.
     pub failed_at: Option<f64>,
@@ -124,7 +124,7 @@ pub(super) struct Found {
 /// Runs the searches and prints their report.
 ///
 /// # Errors
-/// What keeps a session from its end.
+/// Whatever stops a session early.
 pub(super) fn run(
     arguments: &CapacityArgs,
     options: &LoadOptions,
@@ -174,7 +174,7 @@ pub(super) fn run(
 /// Finds the fastest speed that a server keeps up with.
 ///
 /// # Errors
-/// What keeps the session from its end.
+/// Whatever stops the session early.
 pub(super) fn search(
     subject: Subject,
     goal: Goal,

@@ -19,7 +19,7 @@ use crate::{
     spawn::{self, Program},
 };
 
-/// Beginning of the names of Longbow's sending threads.
+/// Name prefix of Longbow's sending threads.
 pub(super) const LONGBOW_SENDERS: &str = "shard-";
 /// Counter of Longbow's successful sends.
 const SENDS: &str = "longbow_stream_sends_total";
@@ -55,7 +55,7 @@ pub enum Mode {
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub(super) struct Contender {
-    /// Which.
+    /// The kind of server.
     pub kind: Kind,
     /// Where clients connect.
     pub address: SocketAddr,
@@ -74,7 +74,7 @@ impl Contender {
     /// Starts the server beside a running exchange.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// It cannot be started.
     pub(super) fn start(
         kind: Kind,
         options: &LoadOptions,
@@ -139,7 +139,7 @@ impl Contender {
     /// Tells the server that all clients are connected. `watchers` has the number of clients by symbol.
     ///
     /// # Errors
-    /// The publisher cannot reach its server.
+    /// The publisher cannot reach the server.
     pub(super) fn clients_are_there(&mut self, watchers: HashMap<String, u64>) -> Result<()> {
         match &mut self.running {
             Running::Nchan(nchan, options) => nchan.publish(options, watchers),

@@ -62,7 +62,7 @@ struct SymbolsPoint {
 /// Runs the scenario, prints its report and draws the charts.
 ///
 /// # Errors
-/// What keeps a session from its end, or a picture that cannot be written.
+/// Whatever stops a session early, or a chart that cannot be written.
 pub(super) fn run(
     arguments: &CurvesArgs,
     options: &LoadOptions,

@@ -24,7 +24,7 @@ use crate::{
 const TAPE_SYMBOLS: usize = 4;
 /// Speed while clients connect: hardly a print.
 pub(crate) const QUIET_SPEED: f64 = 0.01;
-/// A session is named by the second of its start: two of them must not share one.
+/// Time between restarts: a session is named after the second of its start, which must be unique.
 const SESSION_SECONDS: f64 = 1.1;
 
 /// Options of the exchange.
@@ -151,7 +151,7 @@ fn start(
 /// The symbols of an exchange, in its own order.
 ///
 /// # Errors
-/// [`Error::Call`] or [`Error::Answer`] when it does not tell.
+/// [`Error::Call`] or [`Error::Answer`] if it does not list them.
 pub(crate) fn symbols(exchange: SocketAddr) -> Result<Vec<String>> {
     let text = metrics::get(&format!("http://{exchange}/v1/symbols"))?;
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();

@@ -24,7 +24,7 @@ pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// A trade of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Print<'a> {
-    /// Which symbol.
+    /// The symbol.
     pub symbol: &'a str,
     /// Price per share.
     pub price_cents: i64,
@@ -145,7 +145,7 @@ impl Feed {
     }
 }
 
-/// The data of a price event as every measured server sends it.
+/// Writes the data of a price event, as every measured server sends it.
 pub(super) fn write_data(out: &mut Vec<u8>, print: Print<'_>) {
     let Print { symbol, price_cents, timestamp_micros } = print;
     // Writing to a vector cannot fail.

@@ -31,7 +31,7 @@ pub(super) struct HotArgs {
 /// Medians for one number of clients and one rate.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
-    /// How many clients.
+    /// Number of clients.
     pub clients: usize,
     /// Requested prints per second.
     pub print_rate: f64,
@@ -46,7 +46,7 @@ pub(super) struct Point {
 /// Runs the scenario and prints its report.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// Whatever stopped the run.
 pub(super) fn run(
     arguments: &HotArgs,
     options: &LoadOptions,
@@ -95,7 +95,7 @@ pub(super) fn run(
 /// Measures one point and prints its rounds.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// Whatever stopped the run.
 pub(super) fn measure(
     clients: usize,
     print_rate: f64,

@@ -37,7 +37,7 @@ pub(super) struct LatestArgs {
 /// Runs the scenario and prints its report.
 ///
 /// # Errors
-/// What keeps a session from its end.
+/// Whatever stops a session early.
 pub(super) fn run(
     arguments: &LatestArgs,
     options: &LoadOptions,

@@ -48,7 +48,7 @@ struct Reading {
 /// Runs the scenario and prints its report.
 ///
 /// # Errors
-/// What keeps a session from its end.
+/// Whatever stops a session early.
 pub(super) fn run(
     arguments: &MemoryArgs,
     options: &LoadOptions,

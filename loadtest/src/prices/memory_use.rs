@@ -27,7 +27,7 @@ const SOCKET_SLABS: [&str; 12] = [
 /// Resident memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ProcessMemory {
-    /// Heap, stacks and whatever else is its own.
+    /// Heap, stacks and other private memory.
     pub anonymous: u64,
     /// Shared memory, where nginx keeps messages.
     pub shared: u64,
@@ -67,7 +67,7 @@ impl KernelMemory {
     /// Reads the figures.
     ///
     /// # Errors
-    /// A file of `/proc` that everybody may read cannot be read.
+    /// A world-readable file of `/proc` cannot be read.
     pub(super) fn read() -> Result<Self> {
         let sockstat = fs::read_to_string("/proc/net/sockstat").context("reading sockstat")?;
         let meminfo = Meminfo::current().map_err(io::Error::other).context("reading meminfo")?;
@@ -132,7 +132,7 @@ fn slabs(slabinfo: &str, page_bytes: u64) -> BTreeMap<String, u64> {
 /// Bytes queued in the sockets between a server and its clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Queued {
-    /// Not sent or not acknowledged, in the server's sockets.
+    /// Unsent or unacknowledged, in the server's sockets.
     pub by_server: u64,
     /// Unread, in the clients' sockets.
     pub at_clients: u64,

@@ -127,14 +127,14 @@ pub(crate) struct LoadOptions {
 /// One figure over several rounds: median, minimum and maximum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Summary {
-    /// The middle one.
+    /// The median.
     pub median: f64,
     least: f64,
     most: f64,
 }
 
 impl Summary {
-    /// Of the figures that are numbers; without any it is not a number itself.
+    /// Summarizes the figures, ignoring NaN; without any the result is NaN.
     pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
         let figures: Vec<f64> = figures.filter(|figure| figure.is_finite()).collect();
         let of = |pick: fn(f64, f64) -> f64| figures.iter().copied().reduce(pick);
@@ -166,7 +166,7 @@ impl Summary {
 /// Runs a scenario and prints its report.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// Whatever stopped the run.
 pub(crate) fn run(arguments: &PricesArgs, interrupt: &Interrupt) -> Result<()> {
     let common = &arguments.common;
     let options = common.options()?;

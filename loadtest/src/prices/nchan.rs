@@ -36,7 +36,7 @@ const START_SECONDS: f64 = 10.0;
 /// Options of nginx.
 #[derive(Debug, Clone)]
 pub(super) struct NchanOptions {
-    /// Core of the only worker.
+    /// Core of the single worker.
     pub server_core: usize,
     /// Core of the publisher.
     pub publisher_core: usize,
@@ -74,8 +74,7 @@ impl Nchan {
     /// Starts nginx.
     ///
     /// # Errors
-    /// [`Error::Answer`] when nginx or nchan is not installed, [`Error::Timeout`] when it does not
-    /// come up.
+    /// [`Error::Answer`] if nginx or nchan is not installed, [`Error::Timeout`] if it does not start.
     pub(super) fn start(
         options: &NchanOptions,
         directory: &Path,

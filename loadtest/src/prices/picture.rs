@@ -19,7 +19,7 @@ const HEADROOM: f64 = 1.25;
 /// One curve of a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Curve {
-    /// As the legend has it.
+    /// Its name in the legend.
     pub name: &'static str,
     /// Points, sorted by the first coordinate, which must be positive.
     pub points: Vec<(f64, f64)>,

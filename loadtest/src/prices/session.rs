@@ -30,7 +30,7 @@ const QUIET_SECONDS: f64 = 0.5;
 /// Options of a session's clients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clients {
-    /// How many.
+    /// Number of clients.
     pub count: usize,
     /// Symbols per client.
     pub symbols: usize,
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
     /// Starts the exchange and the server, without clients.
     ///
     /// # Errors
-    /// What keeps one of them from starting.
+    /// One of them cannot be started.
     pub(super) fn start(
         kind: Kind,
         options: &LoadOptions,

@@ -23,7 +23,7 @@ const LOOK_SECONDS: f64 = 1.0;
 /// Flags of this scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StalledArgs {
-    /// Number of clients; every second one stops reading
+    /// Number of clients; every other one stops reading
     #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
     clients: usize,
     /// Symbols of the exchange
@@ -68,7 +68,7 @@ struct Round {
 /// Runs the scenario and prints its report.
 ///
 /// # Errors
-/// What keeps a session from its end.
+/// Whatever stops a session early.
 pub(super) fn run(
     arguments: &StalledArgs,
     options: &LoadOptions,

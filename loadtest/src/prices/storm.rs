@@ -50,7 +50,7 @@ struct Round {
 /// Runs the scenario and prints its report.
 ///
 /// # Errors
-/// What keeps a session from its end; [`Error::Timeout`] when the clients do not all come back.
+/// Whatever stops a session early; [`Error::Timeout`] when not all clients reconnect in time.
 pub(super) fn run(
     arguments: &StormArgs,
     options: &LoadOptions,

@@ -72,7 +72,7 @@ pub(crate) struct EchoArgs {
 /// Runs the scenario and prints its report.
 ///
 /// # Errors
-/// What keeps a session from its end.
+/// Whatever stops a session early.
 pub(crate) fn run(
     arguments: &UnloadedArgs,
     options: &LoadOptions,

@@ -16,7 +16,7 @@ const OTHERS_SEEN: f64 = 0.1;
 /// One window.
 #[derive(Debug, Clone)]
 pub(super) struct Window {
-    /// Which server.
+    /// A kind of server.
     pub kind: Kind,
     /// Number of clients.
     pub clients: usize,
@@ -121,7 +121,7 @@ impl Window {
 }
 
 /// Prints the head of a table of windows; the first column is the caller's. `client%` is the client
-/// thread, `core%` all that shares its core.
+/// thread, `core%` everything on its core.
 pub(super) fn print_head(first: &str) {
     println!(
         "{first:<14} {:<13} {:>9} {:>10} {:>9} {:>8} {:>8} {:>8} {:>6} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6}  ",

@@ -70,23 +70,23 @@ pub(crate) struct Sent {
 }
 
 impl Histories {
-    /// Without any operation yet.
+    /// Without operations.
     pub(crate) fn new(rules: Rules) -> Self {
         Self { ticks: AtomicU64::new(1), rules, inner: Mutex::default() }
     }
 
-    /// A moment: later than all that were taken before.
+    /// A new time, later than all earlier ones.
     pub(crate) fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Notes that a client is about to send a request.
+    /// Records that a client is about to send a request.
     pub(crate) fn send(&self, client: usize, user: usize) -> Sent {
         self.lock().counts.requests += 1;
         Sent { client, user, invoked: self.tick() }
     }
 
-    /// Notes that an order is about to be asked for, so that whoever sees it knows it.
+    /// Records that an order is about to be created, so that it is known when it is seen.
     pub(crate) fn expect(&self, user: usize, terms: &Terms) {
         let mut inner = self.lock();
         let key = terms.client_order_id.clone();
@@ -101,7 +101,7 @@ impl Histories {
         });
     }
 
-    /// What came of `POST /order`. True when the server answered.
+    /// Records the outcome of `POST /order`. Returns `true` if the server answered.
     pub(crate) fn created(&self, sent: Sent, terms: &Terms, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, &terms.client_order_id);
         let Some(answer) = answer else {
@@ -121,7 +121,7 @@ impl Histories {
         true
     }
 
-    /// What came of `POST /order` with the key of an acknowledged order and another body.
+    /// Records the outcome of `POST /order` with the key of an acknowledged order and another body.
     pub(crate) fn conflicted(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, key);
         let Some(answer) = answer else {
@@ -140,7 +140,7 @@ impl Histories {
         true
     }
 
-    /// What came of `GET /order/:id`.
+    /// Records the outcome of `GET /order/:id`.
     pub(crate) fn read(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, key);
         let Some(answer) = answer else {
@@ -159,7 +159,7 @@ impl Histories {
         true
     }
 
-    /// What came of `DELETE /order/:id`.
+    /// Records the outcome of `DELETE /order/:id`.
     pub(crate) fn cancelled(&self, sent: Sent, key: &str, answer: Option<&Answer>) -> bool {
         let mut entry = self.entry(sent, key);
         let Some(answer) = answer else {
@@ -187,7 +187,7 @@ impl Histories {
         true
     }
 
-    /// What came of `GET /orders` from `cursor` on. The page, where there is one.
+    /// Records the outcome of `GET /orders` from `cursor`; returns the page, if there is one.
     pub(crate) fn listed(
         &self,
         sent: Sent,
@@ -237,7 +237,7 @@ impl Histories {
         inner.by_id.range(from..before).map(|(_, key)| key.clone()).collect()
     }
 
-    /// One of a user's newest orders, and its id where that is known.
+    /// One of a user's newest orders, and its id if known.
     pub(crate) fn pick(&self, user: usize, random: u64) -> Option<(Terms, Option<String>, bool)> {
         let inner = self.lock();
         let recent = inner.recent.get(&user)?;
@@ -255,20 +255,20 @@ impl Histories {
         Some((record.terms.clone(), record.newest.clone()))
     }
 
-    /// The order of a key as its newest version was shown, and its id.
+    /// The id of the order with this key, if known.
     pub(crate) fn order_id(&self, user: usize, key: &str) -> Option<String> {
         self.lock().records.get(&(user, key.to_owned()))?.order_id.clone()
     }
 
-    /// Notes something that must not be, with the history of the order that it is about.
+    /// Records a violation, with the history of its order.
     pub(crate) fn violate(&self, name: Option<&Name>, what: &str) {
         let mut inner = self.lock();
         let history = name.and_then(|name| Some(inner.records.get(name)?.history(name)));
         inner.violate(format!("{what}\n{}", history.unwrap_or_default()));
     }
 
-    /// Checks every history that has grown. With `quiet`, no request is on its way, and what each
-    /// order was shown as last is where its next history begins.
+    /// Checks every history that has grown. With `quiet`, no request is in flight, so the last state
+    /// of each order begins its next history.
     pub(crate) fn check(&self, quiet: bool) {
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -288,17 +288,17 @@ impl Histories {
         }
     }
 
-    /// What must not be, so far.
+    /// The violations so far.
     pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
     }
 
-    /// What was counted.
+    /// Counts of requests.
     pub(crate) fn counts(&self) -> Counts {
         self.lock().counts
     }
 
-    /// Orders that were asked for, and how many of them were acknowledged.
+    /// Number of requested orders, and of acknowledged ones.
     pub(crate) fn orders(&self) -> (usize, usize) {
         let inner = self.lock();
         let acknowledged = inner.records.values().filter(|record| record.acknowledged).count();

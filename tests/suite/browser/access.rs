@@ -16,7 +16,7 @@ const AUDIT: &str = "axe.run(document, { resultTypes: ['violations'] }).then(({ 
     done(violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) =>
         `${id}: ${target}: ${failureSummary}`)).join('\\n')));";
 
-/// Lets axe-core look at what is on show, in both themes and at both widths.
+/// Runs axe-core on the current view, in both themes and at both widths.
 pub(super) fn audit(browser: &Browser, view: &str) -> Outcome<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/test-tools/node_modules/axe-core/axe.min.js");

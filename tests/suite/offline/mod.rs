@@ -35,14 +35,14 @@ pub(crate) fn command(name: &str, data: &Path, postgres: Option<&str>) -> Said {
     }
 }
 
-/// The command goes through and says one line.
+/// The command succeeds and prints one line.
 pub(crate) fn succeed(name: &str, data: &Path, postgres: &str) -> String {
     let said = command(name, data, Some(postgres));
     assert_eq!((said.code, said.lines.len()), (0, 1), "{said:?}");
     said.lines.into_iter().next().unwrap()
 }
 
-/// The records agree, with Postgres and without, also when they are compared by few orders at a time.
+/// The records agree, with and without Postgres, also when compared a few orders at a time.
 pub(crate) fn assert_agree(data: &Path, postgres: &str) {
     let servers: PostgresServers = postgres.parse().unwrap();
     let few = OfflineOptions { max_orders_in_memory: 2, ..OfflineOptions::new(data) };
@@ -59,7 +59,7 @@ pub(crate) fn assert_agree(data: &Path, postgres: &str) {
     }
 }
 
-/// Verify finds exactly these differences, each of which has these parts, in any order of them.
+/// `verify` finds exactly these differences, in any order; each contains these parts.
 pub(crate) fn assert_differ(data: &Path, postgres: &str, expected: &[&[&str]]) {
     let said = command("verify", data, Some(postgres));
     assert_eq!(said.code, 1, "{said:?}");
@@ -79,14 +79,14 @@ pub(crate) fn id(order: &Value) -> &str {
     order["orderId"].as_str().unwrap()
 }
 
-/// A body that rests until it is cancelled, with the user's own key.
+/// The body of an order that rests until cancelled, with a `clientOrderId`.
 pub(crate) fn keyed(key: &str) -> Value {
     json!({
         "position": "buy", "symbol": "IBM", "numShares": 5, "priceInCents": 1, "clientOrderId": key,
     })
 }
 
-/// Lets the exchange do this to the next order, and nothing else.
+/// Sets the exchange's fault for the next order.
 pub(crate) fn misbehave(exchange: &Exchange, orders: &Value) {
     let request = Request::put(format!("{}/admin/faults", exchange.address));
     let body = json!({ "orders": orders }).to_string().into_bytes();

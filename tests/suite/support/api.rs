@@ -18,7 +18,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The order of an answer, which problems carry in a member.
+    /// The order in an answer, also in a problem.
     pub(crate) fn order(&self) -> &Value {
         if self.body["order"].is_object() { &self.body["order"] } else { &self.body }
     }
@@ -40,18 +40,18 @@ fn answer_of(agent: &Agent, request: Request<Vec<u8>>) -> Option<Answer> {
     Some(Answer { status, body, text, headers: response.headers().clone() })
 }
 
-/// A GET without a user; `None` when nobody answers.
+/// A GET without a token; `None` without an answer.
 pub(crate) fn get_anonymously(url: &str) -> Option<Answer> {
     answer_of(&agent(), Request::get(url).body(Vec::new()).expect("a valid request"))
 }
 
-/// Sends a request as it is; `None` when nobody answers.
+/// Sends a request as it is; `None` without an answer.
 pub(crate) fn send(request: Request<Vec<u8>>) -> Option<Answer> {
     answer_of(&agent(), request)
 }
 
-/// Asks again and again until there is an answer. Each question is a request of its own, so this
-/// waits on the server, not on a clock.
+/// Polls until there is a value. Each poll is a request to the server, so this does not wait on a
+/// clock.
 pub(crate) fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -75,7 +75,7 @@ impl Client {
         Self { agent: agent(), address: address.to_owned(), token: token.to_owned() }
     }
 
-    /// Sends a request as it is; `None` when nobody answers.
+    /// Sends a request as it is; `None` without an answer.
     pub(crate) fn try_send(&self, method: Method, path: &str, body: &[u8]) -> Option<Answer> {
         let request = Request::builder()
             .method(method)
@@ -108,7 +108,7 @@ impl Client {
         self.place_resting_for(symbol, "submitted")
     }
 
-    /// The same, until it has another status.
+    /// Places a resting order and waits until it has a status.
     pub(crate) fn place_resting_for(&self, symbol: &str, status: &str) -> Value {
         let order =
             json!({"position": "buy", "symbol": symbol, "numShares": 10, "priceInCents": 1});

@@ -42,7 +42,7 @@ impl EventStream {
         )
     }
 
-    /// `GET /subscribe` with a query and more headers.
+    /// `GET /subscribe` with a query and extra headers.
     pub(crate) fn get(address: &str, token: &str, query: &str, headers: &str) -> Self {
         Self::send(
             address,
@@ -53,7 +53,7 @@ impl EventStream {
         )
     }
 
-    /// Sends a request as it is and reads the head of the answer.
+    /// Sends a request as it is and reads the response head.
     pub(crate) fn send(address: &str, request: &str) -> Self {
         let mut stream = Self { lines: BufReader::new(connect(address)), head: Vec::new() };
         stream.write(request);
@@ -61,7 +61,7 @@ impl EventStream {
         stream
     }
 
-    /// Sends a request and returns all that comes until the server closes.
+    /// Sends a request and returns everything until the server closes.
     pub(crate) fn until_closed(address: &str, request: &str) -> String {
         let mut connection = connect(address);
         connection.write_all(request.as_bytes()).expect("the request is taken");
@@ -73,13 +73,13 @@ impl EventStream {
         }
     }
 
-    /// Breaks the connection off, as a client does whose process is gone.
+    /// Resets the connection, as when the client's process dies.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(self.lines.get_ref());
         socket.set_linger(Some(Duration::ZERO)).expect("a setting that every socket has");
     }
 
-    /// Ends the way to the server and leaves the way back open.
+    /// Closes the sending side.
     pub(crate) fn end_of_requests(&self) {
         self.lines.get_ref().shutdown(Shutdown::Write).expect("the server is there");
     }
@@ -143,7 +143,7 @@ impl EventStream {
         }
     }
 
-    /// Reads on until a block fits.
+    /// Reads until a block fits.
     pub(crate) fn await_event(
         &mut self,
         what: &str,

@@ -19,12 +19,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// So many users begin to trade.
+    /// Starts a number of trading users.
     pub(crate) fn start(server: &Server, data: &Path, users: usize) -> Self {
         Self::start_with(server, data, (users, 100))
     }
 
-    /// So many users begin to trade, with so many shares in each market order.
+    /// Starts a number of trading users, with a number of shares per market order.
     pub(crate) fn start_with(server: &Server, data: &Path, (users, shares): (usize, u64)) -> Self {
         let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let start = |number| {
@@ -36,18 +36,18 @@ impl Load {
         Self { stop, placed, traders }
     }
 
-    /// How many orders were placed so far.
+    /// Number of orders placed so far.
     pub(crate) fn placed(&self) -> usize {
         self.placed.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more orders are placed.
+    /// Waits until a number of further orders are placed.
     pub(crate) fn await_more(&self, orders: usize) {
         let wanted = self.placed() + orders;
         api::until(&format!("{wanted} orders"), || (self.placed() >= wanted).then_some(()));
     }
 
-    /// Lets them stop; gives the ids of all orders that were recorded.
+    /// Stops them; returns the ids of all recorded orders.
     pub(crate) fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         let traders = self.traders.into_iter();
@@ -93,7 +93,7 @@ fn trade(
     ids
 }
 
-/// Each of these orders is in one of the databases.
+/// Asserts that each of these orders is in one of the databases.
 pub(crate) fn assert_kept(databases: &[&Database], ids: &[String]) {
     let query = format!(
         "SELECT count(*) FROM orders WHERE order_id = ANY ('{{{}}}'::uuid[])",

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 /// Interval of the feed's heartbeats, as in the contract.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// The exchange; gone when it is dropped.
+/// The exchange; it ends when dropped.
 pub(crate) struct Market {
     /// `http://host:port`.
     pub address: String,
@@ -43,7 +43,7 @@ struct Session {
 }
 
 impl Market {
-    /// An exchange that lists these symbols, on a free port.
+    /// Starts an exchange with these symbols on a free port.
     pub(crate) fn start(symbols: &[&str]) -> Self {
         let book = Book {
             symbols: symbols.iter().map(|&name| name.to_owned()).collect(),
@@ -58,7 +58,7 @@ impl Market {
         market
     }
 
-    /// A trade: it is on the feed when this returns. Gives its sequence.
+    /// Prints a trade on the feed; returns its sequence.
     pub(crate) fn print(&self, symbol: &str, price_cents: i64) -> u64 {
         let mut session = self.book.lock();
         let sequence = session.lines.len() as u64 + 1;
@@ -78,7 +78,7 @@ impl Market {
         self.book.lock().number.to_string()
     }
 
-    /// Forgets all lines and begins another session; readers of the old one are cut off.
+    /// Drops all lines and begins a new session; readers of the old one are disconnected.
     pub(crate) fn begin_session(&mut self) {
         self.go_away();
         let mut session = self.book.lock();
@@ -87,14 +87,14 @@ impl Market {
         self.come_back();
     }
 
-    /// Closes every connection and listens no more.
+    /// Closes every connection and stops listening.
     pub(crate) fn go_away(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(HEARTBEAT);
         }
     }
 
-    /// Listens again where it did.
+    /// Listens again at the same address.
     pub(crate) fn come_back(&mut self) {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");

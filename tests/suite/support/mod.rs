@@ -53,7 +53,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
     longbow().args(arguments).output().expect("the program starts")
 }
 
-/// A running program, killed when it goes out of scope.
+/// A running program, killed when dropped.
 pub(crate) struct Program {
     process: Child,
     lines: Receiver<String>,
@@ -78,7 +78,7 @@ impl Program {
         Self { process, lines, errors }
     }
 
-    /// Starts any program whose output goes where the command says. Its lines are nobody's.
+    /// Starts any program with the command's own output; its lines are not read.
     pub(crate) fn spawn_unheard(mut command: Command) -> Self {
         command.stdin(Stdio::null());
         let process =
@@ -87,7 +87,7 @@ impl Program {
         Self { process, lines, errors }
     }
 
-    /// Waits for a printed line that starts so and returns its rest.
+    /// Waits for a printed line that begins with `start` and returns its rest.
     pub(crate) fn await_line(&self, start: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -103,7 +103,7 @@ impl Program {
         }
     }
 
-    /// Waits for the next printed line; `None` once the program prints no more.
+    /// Waits for the next printed line; `None` once the output has ended.
     pub(crate) fn next_line(&self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
@@ -112,7 +112,7 @@ impl Program {
         }
     }
 
-    /// Waits for a line of its log, or an error of it, that contains this.
+    /// Waits for a line on standard error that contains `text`.
     pub(crate) fn await_error(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -129,12 +129,12 @@ impl Program {
         self.process.id()
     }
 
-    /// Kills it as a power cut would: nothing is flushed, nobody is told.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.kill_in_place();
     }
 
-    /// Kills it where it is still borrowed.
+    /// Kills it through a borrow.
     pub(crate) fn kill_in_place(&mut self) {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it has ended");
@@ -158,14 +158,14 @@ impl Program {
         rustix::process::kill_process(pid, signal).expect("it is there");
     }
 
-    /// Stops it where it stands, as a debugger would. It can still be killed.
+    /// Freezes it with SIGSTOP. It can still be killed.
     pub(crate) fn freeze(&self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::STOP)
             .expect("it can be frozen");
     }
 
-    /// Lets it go on where it was frozen.
+    /// Continues it after a freeze.
     pub(crate) fn thaw(&self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it can go on");
@@ -222,17 +222,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server in a data directory and waits until it takes traffic.
+    /// Starts a server in a data directory and waits until it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
         Self::start_by(longbow(), data, more)
     }
 
-    /// Starts a server, and waits only until it answers.
+    /// Starts a server and waits only until it answers.
     pub(crate) fn start_unready(data: &Path, more: &[&str]) -> Self {
         Self::spawn(longbow(), data, more)
     }
 
-    /// Starts a server that may have so many open files.
+    /// Starts a server with a limit of open files.
     pub(crate) fn start_with_files(files: u64, data: &Path, more: &[&str]) -> Self {
         let server = longbow();
         let mut shell = Command::new("sh");
@@ -245,7 +245,7 @@ impl Server {
         Self::start_by(shell, data, more)
     }
 
-    /// Starts a server by a command that ends with the program, and waits until it takes traffic.
+    /// Starts a server with a command that ends with the program, and waits until it is ready.
     pub(crate) fn start_by(command: Command, data: &Path, more: &[&str]) -> Self {
         let server = Self::spawn(command, data, more);
         server.await_ready();
@@ -280,19 +280,19 @@ impl Server {
         });
     }
 
-    /// The value of a metric on the operators' page, summed over its labels.
+    /// The value of a metric, summed over its labels.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let url = format!("{}/metrics", self.admin);
         metric_of(&api::get_anonymously(&url).expect("the operators' page").text, name)
     }
 
-    /// The client of a user, with a token made as an operator would.
+    /// A client with a token from `longbow token`.
     pub(crate) fn user(&self, data: &Path, name: &str) -> api::Client {
         api::Client::new(&self.address, &token(data, name))
     }
 }
 
-/// The value of a metric on a page of them, summed over its labels.
+/// The value of a metric on a metrics page, summed over its labels.
 pub(crate) fn metric_of(page: &str, name: &str) -> u64 {
     let start = format!("longbow_{name}");
     let values: Vec<u64> = page
@@ -306,7 +306,7 @@ pub(crate) fn metric_of(page: &str, name: &str) -> u64 {
     values.iter().sum()
 }
 
-/// A token made by the program itself.
+/// A token from `longbow token`.
 pub(crate) fn token(data: &Path, user: &str) -> String {
     let data = data.to_str().expect("a printable path");
     let output = run(&["token", "--data-dir", data, "--user", user]);
@@ -314,7 +314,7 @@ pub(crate) fn token(data: &Path, user: &str) -> String {
     String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
 }
 
-/// The simulated exchange as a process of its own.
+/// The simulated exchange as a separate process.
 pub(crate) struct Exchange {
     pub program: Program,
     pub address: String,
@@ -326,7 +326,7 @@ impl Exchange {
         Self::start_at(&ports::free_address(), data, more)
     }
 
-    /// Starts it where an earlier one was.
+    /// Starts it at an earlier one's address.
     pub(crate) fn start_at(listen: &str, data: &Path, more: &[&str]) -> Self {
         let data = data.to_str().expect("a printable path");
         let mut arguments =

@@ -10,7 +10,7 @@ use super::Program;
 use super::ports::free_port;
 use super::postgres::{Database, Postgres, unprivileged_user};
 
-/// A running PgBouncer of Debian's.
+/// A running PgBouncer.
 pub(crate) struct PgBouncer {
     /// The database that it connects to.
     pub database: Database,
@@ -19,7 +19,7 @@ pub(crate) struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one with this `pool_mode`, and more settings a line.
+    /// Starts one with this `pool_mode` and extra settings, one per line.
     pub(crate) fn start(postgres: &Postgres, pool_mode: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (host, to) = postgres.address().split_once(':').map(own).expect("host and port");

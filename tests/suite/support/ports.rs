@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A port of 127.0.0.1 that nobody uses, another one each time.
+/// A free port of 127.0.0.1, a different one each time.
 pub(crate) fn free_port() -> u16 {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     // Concurrent tests begin at different ports.
@@ -20,7 +20,7 @@ pub(crate) fn free_port() -> u16 {
     free.expect("a free port")
 }
 
-/// The same with its address.
+/// A free port with its address.
 pub(crate) fn free_address() -> String {
     format!("127.0.0.1:{}", free_port())
 }

@@ -26,7 +26,7 @@ pub(crate) enum Cut {
     Late,
 }
 
-/// Listens on a free port and passes every connection on.
+/// Listens on a free port and forwards every connection.
 pub(crate) struct PostgresRelay {
     /// `host:port`.
     pub address: String,
@@ -65,7 +65,7 @@ impl PostgresRelay {
         Self { address, way }
     }
 
-    /// A server that reaches Postgres this way and follows.
+    /// A server whose Postgres is behind this relay and has caught up.
     pub(crate) fn serve(postgres: &Postgres, data: &Path) -> (Self, Server) {
         let relay = Self::start(&postgres.address());
         let url = postgres.database().url.replace(&postgres.address(), &relay.address);
@@ -74,7 +74,7 @@ impl PostgresRelay {
         (relay, server)
     }
 
-    /// Delivers what is late, and waits until Postgres has done with it.
+    /// Delivers the delayed bytes, and waits until Postgres has processed them.
     pub(crate) fn deliver(&self) {
         let late = self.way.late.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (mut server, bytes) = late.expect("something is late");
@@ -83,7 +83,7 @@ impl PostgresRelay {
         let _answers = std::io::copy(&mut server, &mut std::io::sink());
     }
 
-    /// Cuts the connection at the next commit, and waits until that is done.
+    /// Breaks the connection at the next commit, and waits for that.
     pub(crate) fn cut_next(&self, cut: Cut) {
         let done = self.way.done.load(Ordering::SeqCst);
         *self.way.lock() = Some(cut);

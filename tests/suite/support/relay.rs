@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::PATIENCE;
 
-/// Listens on a free port and passes every connection on.
+/// Listens on a free port and forwards every connection.
 pub(crate) struct Relay {
     /// `http://host:port`.
     pub address: String,
@@ -51,7 +51,7 @@ pub(crate) struct StreamRequest {
 }
 
 impl Relay {
-    /// A way to a server, `http://host:port`.
+    /// Starts a relay to a server, `http://host:port`.
     pub(crate) fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
@@ -68,12 +68,12 @@ impl Relay {
         Self { address, way }
     }
 
-    /// Lets new connections wait until [`Self::release`].
+    /// Holds new connections until [`Self::release`].
     pub(crate) fn hold(&self) {
         self.way.lock().held = true;
     }
 
-    /// Ends every connection that is open now.
+    /// Closes every open connection.
     pub(crate) fn cut(&self) {
         for passage in &self.way.lock().passages {
             // Either may be closed already.
@@ -81,18 +81,18 @@ impl Relay {
         }
     }
 
-    /// Lets requests that begin so pass and loses their answers, until it is told otherwise.
+    /// Forwards requests with this beginning and loses their answers, until changed.
     pub(crate) fn lose_answers_to(&self, start: Option<&str>) {
         self.way.lock().lost = start.map(str::to_owned);
     }
 
-    /// Lets connections pass again.
+    /// Forwards connections again.
     pub(crate) fn release(&self) {
         self.way.lock().held = false;
         self.way.changed.notify_all();
     }
 
-    /// The stream request number `count`, the first being 1, once it has come.
+    /// Waits for stream request number `count`; the first is 1.
     pub(crate) fn await_request(&self, count: usize) -> StreamRequest {
         self.way.wait_for(&format!("stream request {count}"), |traffic| {
             let requests = traffic.passages.iter().enumerate().filter_map(|(place, passage)| {
@@ -109,7 +109,7 @@ impl Relay {
         })
     }
 
-    /// What the server has answered to a request, once it contains a text.
+    /// The answer to a request, once it contains `text`.
     pub(crate) fn await_answer(&self, request: &StreamRequest, text: &str) -> String {
         self.way.wait_for(&format!("an answer with {text:?}"), |traffic| {
             let passage = traffic.passages.get(request.passage)?;
@@ -118,7 +118,7 @@ impl Relay {
         })
     }
 
-    /// When the answer to a request was over.
+    /// When the answer to a request ended.
     pub(crate) fn await_end(&self, request: &StreamRequest) -> Instant {
         let what = "the end of an answer";
         self.way.wait_for(what, |traffic| traffic.passages.get(request.passage)?.ended)

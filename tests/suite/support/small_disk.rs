@@ -10,8 +10,8 @@ const INSIDE: &str = "TEST_IN_OWN_MOUNTS";
 const DISK: &str = "disk";
 const RAN: &str = "ran";
 
-/// Runs the test of this name again where it may mount, and there hands it an empty file system with
-/// these options of tmpfs, such as `size=256m,mode=0755`.
+/// Reruns the named test in its own mount namespace, and passes it an empty tmpfs with these options,
+/// such as `size=256m,mode=0755`.
 pub(crate) fn with_small_disk(name: &str, options: &str, test: impl FnOnce(&Path)) {
     match std::env::var_os(INSIDE) {
         None => run_inside(name),
@@ -44,12 +44,12 @@ fn run_inside(name: &str) {
     assert!(folder.path().join(RAN).exists(), "no test has the name {name}");
 }
 
-/// Writes a file until there is no room.
+/// Writes a file until the disk is full.
 pub(crate) fn fill(path: &Path) {
     fill_up_to(path, 0);
 }
 
-/// Writes a file until so many bytes are free.
+/// Writes a file until only `left_bytes` are free.
 pub(crate) fn fill_up_to(path: &Path, left_bytes: u64) {
     let mut file = std::fs::File::create(path).expect("a file");
     // Large pieces first, and then the last page.
@@ -65,7 +65,7 @@ pub(crate) fn fill_up_to(path: &Path, left_bytes: u64) {
     }
 }
 
-/// Bytes that are free on the file system of a path.
+/// Free bytes on the file system of a path.
 pub(crate) fn free_bytes(path: &Path) -> u64 {
     let disk = rustix::fs::statvfs(path).expect("a file system");
     disk.f_bavail * disk.f_frsize

@@ -11,16 +11,16 @@ use super::proxy::Proxy;
 use super::relay::Relay;
 use super::{PATIENCE, Server, api, token};
 
-/// What the clients ask for.
+/// What the clients request.
 pub(crate) const PATH: &str = "/subscribe?symbols=SPY,IBM,BAC";
-/// Whose streams they are.
+/// The user of the streams.
 pub(crate) const USER: &str = "alice";
-/// Prints in a row, each seen before the next is made.
+/// Prints in a row, each seen before the next.
 const PRINTS: usize = 20;
 /// How early a client's timer may fire.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
 
-/// A server and all around it: exchange - server - proxy, if any - relay - client.
+/// A server and its surroundings: exchange - server - proxy, if any - relay - client.
 pub(crate) struct World {
     pub market: Market,
     pub server: Server,
@@ -37,7 +37,7 @@ impl World {
         Self::behind(|_| None)
     }
 
-    /// Behind a proxy that is started for the server.
+    /// Starts a server behind a proxy.
     pub(crate) fn behind(proxy: impl FnOnce(&Server) -> Option<Proxy>) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder");
         let market = Market::start(&["SPY", "IBM", "BAC"]);
@@ -56,14 +56,14 @@ impl World {
         format!("{}{PATH}", self.relay.address)
     }
 
-    /// Makes a print at a price that there has not been.
+    /// Prints a trade at a new price.
     pub(crate) fn print(&mut self, symbol: &str) -> Print {
         self.last_cents += 1;
         let sequence = self.market.print(symbol, self.last_cents);
         Print { symbol: symbol.to_owned(), cents: self.last_cents, sequence }
     }
 
-    /// The same, once whoever asks the server is told of it.
+    /// Prints a trade at a new price, and waits until the server shows it.
     pub(crate) fn print_and_publish(&mut self, symbol: &str) -> Print {
         let print = self.print(symbol);
         let user = api::Client::new(&self.server.address, &self.token);
@@ -74,8 +74,7 @@ impl World {
         print
     }
 
-    /// Waits until the server has so many streams, with nothing sent meanwhile that could tell it
-    /// of a closed socket.
+    /// Waits until the server has `count` streams, without sends that could reveal a closed socket.
     pub(crate) fn await_streams(&self, count: u64) {
         let said = || {
             let names = ["stream_sends_total", "stream_heartbeats_total"];
@@ -115,7 +114,7 @@ pub(crate) fn expect_print(client: &mut impl SseClient, print: &Print) -> Seen {
     seen
 }
 
-/// One price of each of these, in whatever order.
+/// Expects one price of each of these, in any order.
 pub(crate) fn expect_snapshot(client: &mut impl SseClient, prints: &[Print]) {
     let mut left: Vec<&Print> = prints.iter().collect();
     while !left.is_empty() {
@@ -132,8 +131,8 @@ fn retry_of(answer: &str) -> Duration {
     Duration::from_millis(digits.parse().expect("milliseconds"))
 }
 
-/// A new client sees what is known, then each print before the next is made, and ids that cover
-/// what it has seen. The relay's first request must be this client's.
+/// A new client sees the snapshot, then each print before the next one, with ids that cover what it has
+/// seen. The relay's first request must be this client's.
 pub(crate) fn sees_each_print<C: SseClient>(
     world: &mut World,
     start: impl FnOnce(&World) -> C,
@@ -154,7 +153,7 @@ pub(crate) fn sees_each_print<C: SseClient>(
     client
 }
 
-/// Makes prints until the client knows an id that covers one of SPY; gives that id's sequence.
+/// Prints until the client has an id that covers a print of SPY; returns the id's sequence.
 pub(crate) fn await_id(world: &mut World, client: &mut impl SseClient) -> u64 {
     let spy = world.print("SPY");
     expect_print(client, &spy);
@@ -170,7 +169,7 @@ pub(crate) fn await_id(world: &mut World, client: &mut impl SseClient) -> u64 {
     }
 }
 
-/// A client whose connection is cut comes back by itself and is told only what changed.
+/// A disconnected client reconnects by itself and gets only what changed.
 pub(crate) fn resumes(world: &mut World, client: &mut impl SseClient) {
     let known = await_id(world, client);
     let before = world.relay.await_request(1);
@@ -190,7 +189,7 @@ pub(crate) fn resumes(world: &mut World, client: &mut impl SseClient) {
     assert_eq!(world.server.metric("streams_resumed_total"), 1);
 }
 
-/// A client hears that the exchange is away, and that it is back.
+/// A client learns that the exchange is down, and that it is back.
 pub(crate) fn hears_of_the_feed(world: &mut World, client: &mut impl SseClient) {
     world.market.go_away();
     let down = client.next();
@@ -202,7 +201,7 @@ pub(crate) fn hears_of_the_feed(world: &mut World, client: &mut impl SseClient) 
     expect_print(client, &print);
 }
 
-/// A server that is stopped says goodbye and ends the stream. Gives the time of that.
+/// A stopping server sends a goodbye and ends the stream. Returns the time of the end.
 pub(crate) fn ends_with_goodbye(world: &mut World, client: &mut impl SseClient) -> Instant {
     world.server.program.ask_to_stop();
     let goodbye = client.next();
@@ -212,9 +211,9 @@ pub(crate) fn ends_with_goodbye(world: &mut World, client: &mut impl SseClient) 
     ended
 }
 
-/// A server that is stopped says goodbye. Its client comes back to the next one no earlier than it was
-/// told to, and learns that what it knew is void, because the exchange has begun another session
-/// meanwhile. Behind a proxy it comes while nobody is there and must not give up.
+/// A stopping server sends a goodbye. Its client returns to the next server no earlier than told, and
+/// gets a reset, because the exchange has begun another session meanwhile. Behind a proxy it returns
+/// while the server is down, and must not give up.
 pub(crate) fn comes_back_to_another_server(world: &mut World, client: &mut impl SseClient) {
     await_id(world, client);
     let before = world.relay.await_request(1);

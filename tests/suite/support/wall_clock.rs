@@ -8,7 +8,7 @@ use std::process::Command;
 const PLACES: [&str; 2] = ["/usr/lib", "/usr/local/lib"];
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// A wall clock, so far from the true one as a file says.
+/// A wall clock whose offset from the true one is in a file.
 pub(crate) struct WallClock {
     offset: PathBuf,
 }
@@ -21,9 +21,9 @@ impl WallClock {
         clock
     }
 
-    /// Sets it, so many seconds from the true time.
+    /// Sets its offset in seconds from the true time.
     pub(crate) fn set(&self, seconds: i64) {
-        // The program may read at any moment, and is to see the one or the other.
+        // Atomically: the program may read at any moment.
         let new = self.offset.with_extension("new");
         std::fs::write(&new, format!("{seconds:+}s\n")).expect("a file of the test");
         std::fs::rename(new, &self.offset).expect("a file of the test");

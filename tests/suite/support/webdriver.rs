@@ -33,10 +33,10 @@ const BROWSER_FLAGS: [&str; 9] = [
     "--window-size=1280,1000",
 ];
 
-/// What can be told about a failed step of a test.
+/// The result of a step of a test.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// A browser with a fresh profile; both the driver and the browser end when it is dropped.
+/// A browser with a new profile; dropping it ends the driver and the browser.
 pub(crate) struct Browser {
     client: Client,
     runtime: Runtime,
@@ -145,12 +145,12 @@ impl Browser {
         self.wait(self.client.refresh())
     }
 
-    /// Clicks the middle of the one element that a CSS selector names, as a user would.
+    /// Clicks the middle of the element that a CSS selector names, as a user would.
     pub(crate) fn click(&self, selector: &str) -> Outcome<()> {
         self.on_element(selector, async |element| element.click().await)
     }
 
-    /// Replaces what an input holds by typing.
+    /// Types new contents into an input.
     pub(crate) fn fill(&self, selector: &str, text: &str) -> Outcome<()> {
         self.on_element(selector, async |element| {
             element.clear().await?;
@@ -158,7 +158,7 @@ impl Browser {
         })
     }
 
-    /// Clicks twice on one place, so far apart.
+    /// Clicks the same place twice, with a pause.
     pub(crate) fn double_click(&self, selector: &str, apart_ms: u64) -> Outcome<()> {
         let [down, up] = [
             PointerAction::Down { button: MOUSE_BUTTON_LEFT },
@@ -174,7 +174,7 @@ impl Browser {
         })
     }
 
-    /// Presses Enter where the focus is, by a finger or as a key that is held down repeats itself.
+    /// Presses Enter at the focus, once or as the repeat of a held key.
     pub(crate) fn press_enter(&self, is_repeated: bool) -> Outcome<()> {
         let key = |kind: &str| {
             json!({
@@ -207,12 +207,12 @@ impl Browser {
         Ok(self.wait(self.client.window())?.into())
     }
 
-    /// Closes the tab or window in use; another must be gone to then.
+    /// Closes the current tab or window; the test must then switch to another.
     pub(crate) fn close(&self) -> Outcome<()> {
         self.wait(self.client.close_window())
     }
 
-    /// Goes to a tab or a window, which comes to the front.
+    /// Switches to a tab or window, which comes to the front.
     pub(crate) fn go_to(&self, name: &str) -> Outcome<()> {
         self.wait(self.client.switch_to_window(name.try_into()?))
     }
@@ -222,14 +222,14 @@ impl Browser {
         self.wait(self.client.execute(body, Vec::new()))
     }
 
-    /// Runs the body of a function in the page until it calls its one argument, and returns what it
-    /// calls it with.
+    /// Runs the body of a function in the page until it calls its only argument, and returns the value
+    /// it passes.
     pub(crate) fn run_until_done(&self, body: &str) -> Outcome<Value> {
         self.wait(self.client.execute_async(body, Vec::new()))
     }
 
-    /// Waits until the body of a function returns something true, asking again at each change of
-    /// the page, and returns that. The error after [`WAIT_LIMIT`] shows what the page said.
+    /// Waits until the body of a function returns a truthy value, retrying at each change of the page,
+    /// and returns it. The error after [`WAIT_LIMIT`] shows the page.
     pub(crate) fn wait_for(&self, what: &str, body: &str) -> Outcome<Value> {
         let script = format!(
             "const done = arguments[0];

@@ -49,7 +49,7 @@ impl World {
         Server::start(data.path(), &settings)
     }
 
-    /// Kills the server as a power cut would, lets the exchange go on alone and starts it again.
+    /// Kills the server, lets the exchange continue alone, and starts the server again.
     pub(crate) fn restart(&mut self, meanwhile: impl FnOnce(&Venue)) {
         self.server.program.kill_in_place();
         meanwhile(&self.venue);
@@ -58,25 +58,25 @@ impl World {
         (self.alice, self.bob) = (alice, bob);
     }
 
-    /// A limit order of Alice's to buy SPY at a dollar that the exchange has accepted.
+    /// Places an accepted limit order of Alice to buy SPY at a dollar.
     pub(crate) fn buy(&self, shares: u64) -> String {
         buy(&self.alice, "SPY", shares)
     }
 
-    /// Waits until so many shares of an order of Alice's are filled.
+    /// Waits until a number of shares of Alice's order are filled.
     pub(crate) fn await_filled(&self, id: &str, shares: u64) -> Value {
         until(&format!("{shares} filled shares of {id}"), || {
             Some(self.alice.order(id)).filter(|order| order["filledShares"] == shares)
         })
     }
 
-    /// Waits until the exchange was asked about each of these so often that the first answer from
-    /// now on has long been taken.
+    /// Waits until each of these orders was queried so often that the first answer from now on has been
+    /// processed.
     pub(crate) fn await_answers_about(&self, ids: &[&str]) {
         self.venue.await_queries_of(ids, 3);
     }
 
-    /// Waits until both sides say the same of an order of Alice's. Returns the exchange's.
+    /// Waits until both sides agree on Alice's order. Returns the exchange's.
     pub(crate) fn await_agreement(&self, id: &str) -> Order {
         until(&format!("agreement about {id}"), || {
             let ours = self.alice.order(id);
@@ -93,15 +93,15 @@ impl World {
         })
     }
 
-    /// Waits until what came before by the feed is taken, and the record of where the feed is too.
+    /// Waits until earlier feed lines are processed and the feed position is recorded.
     pub(crate) fn await_the_feed(&self) {
         let order = self.buy(1);
         self.venue.fill(&order, 100, 1);
         self.alice.await_status(&order, "filled");
     }
 
-    /// Waits until records of where the feed is, which come each second, have passed all that was
-    /// logged before: the store grows by itself, again and again.
+    /// Waits until a record of the feed position, which is logged each second, follows everything logged
+    /// before.
     pub(crate) fn await_positions(&self) {
         let mut seen = std::collections::BTreeSet::new();
         until("the feed's position to be logged", || {
@@ -111,7 +111,7 @@ impl World {
         });
     }
 
-    /// Posts lines as the exchange would, signed.
+    /// Posts signed lines, as the exchange does.
     pub(crate) fn post_lines(&self, lines: &[Value]) -> Answer {
         let (session, _) = self.venue.position();
         let body = json!({"session": session, "lines": lines}).to_string();
@@ -124,7 +124,7 @@ impl World {
     }
 }
 
-/// An order at a dollar that the exchange has accepted.
+/// Places an accepted order at a dollar.
 pub(crate) fn buy(client: &Client, symbol: &str, shares: u64) -> String {
     let order =
         json!({"position": "buy", "symbol": symbol, "numShares": shares, "priceInCents": 100});
@@ -142,7 +142,7 @@ pub(crate) fn id(order: &Value) -> &str {
 pub(crate) struct Growing(HashMap<String, Value>);
 
 impl Growing {
-    /// Reads all orders of a user. No fill may be gone, no version and no end taken back.
+    /// Reads all orders of a user. No fill, version or final status may be taken back.
     pub(crate) fn look(&mut self, client: &Client) -> Vec<Value> {
         let orders = client.all_orders();
         for order in &orders {
@@ -160,7 +160,7 @@ impl Growing {
         orders
     }
 
-    /// Looks for so long at least, and until this is so.
+    /// Reads for at least this long, and until the condition holds.
     pub(crate) fn look_until(
         &mut self,
         client: &Client,

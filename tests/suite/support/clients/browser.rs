@@ -31,7 +31,7 @@ const FOLLOW: &str = "
 pub(crate) struct ChromiumClient(Browser);
 
 impl ChromiumClient {
-    /// Logs a user in and follows a path of the server.
+    /// Logs a user in and subscribes to a path of the server.
     pub(crate) fn follow(server: &str, path: &str, user: &str) -> Self {
         Self::try_follow(server, path, user).expect("the browser follows")
     }

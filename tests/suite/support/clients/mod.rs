@@ -22,7 +22,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// From what any client tells: a name, the text of the data, and an id.
+    /// From the name, data and id that a client reports.
     pub(crate) fn new(name: &str, data: &str, id: &str) -> Self {
         let json = || serde_json::from_str(data).unwrap_or_else(|error| panic!("{data}: {error}"));
         let data = if data.is_empty() { Value::Null } else { json() };
@@ -36,7 +36,7 @@ impl Seen {
         (symbol, self.data["priceInCents"].as_i64().expect("whole cents"))
     }
 
-    /// The feed sequence of an id that the client knows; `None` where it knows none.
+    /// The feed sequence of the client's newest id; `None` without an id.
     pub(crate) fn sequence(&self) -> Option<u64> {
         sequence_of(&self.id)
     }
@@ -47,9 +47,9 @@ pub(crate) fn sequence_of(id: &str) -> Option<u64> {
     id.rsplit_once('-').map(|(_, sequence)| sequence.parse().expect("a sequence"))
 }
 
-/// A client that follows one address, connecting again as it sees fit.
+/// A client subscribed to one address, which reconnects by its own rules.
 pub(crate) trait SseClient {
-    /// The next event, waited for.
+    /// Waits for the next event.
     fn next(&mut self) -> Seen;
 
     /// The shortest delay of its reconnect when told to wait for `told`.
@@ -69,12 +69,12 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/support/clients").join(name)
 }
 
-/// A family of metrics as the PyPI package `prometheus_client` reads it: type, unit, help, and how
-/// many samples it has.
+/// A family of metrics as the PyPI package `prometheus_client` reads it: type, unit, help, and number
+/// of samples.
 pub(crate) type MetricFamily = (String, String, String, usize);
 
-/// Reads a page of metrics with the parser of that package for this format, `openmetrics` or
-/// `prometheus`, which must find nothing wrong with it.
+/// Parses a metrics page with that package's parser for `openmetrics` or `prometheus`; it must find no
+/// errors.
 pub(crate) fn read_metrics(page: &str, format: &str) -> BTreeMap<String, MetricFamily> {
     let mut command = Command::new(tools().join("venv/bin/python"));
     command.arg(script("read_metrics.py")).arg(format);
@@ -145,7 +145,7 @@ impl SseClient for LineClient {
     }
 }
 
-/// curl, whose output a person reads: one connection, no resume of its own.
+/// curl: one connection, no resumption.
 pub(crate) struct Curl {
     program: Program,
     /// The newest id that it has shown.
@@ -171,7 +171,7 @@ impl Curl {
         self.program.kill();
     }
 
-    /// Waits for its end; true when it has found the transfer complete.
+    /// Waits for its end; returns whether the transfer was complete.
     pub(crate) fn ends_well(mut self) -> bool {
         self.program.wait().success()
     }

@@ -13,7 +13,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Runs statements and gives the rows of all of them, each value as text.
+    /// Runs statements and returns all their rows, each value as text.
     pub(crate) fn sql(&self, text: &str) -> Vec<Vec<Option<String>>> {
         self.try_sql(text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
     }
@@ -42,8 +42,8 @@ impl Database {
         })
     }
 
-    /// The rows of a query, each an object with its columns. Moments are microseconds since 1970 if
-    /// the query makes them so.
+    /// The rows of a query, each as an object with its columns. Times are microseconds since 1970 if the
+    /// query converts them.
     pub(crate) fn rows(&self, query: &str) -> Vec<Value> {
         let rows = self.sql(&format!("SELECT to_json(q) FROM ({query}) AS q"));
         let row = |row: Vec<Option<String>>| row.into_iter().next().flatten().expect("a value");
@@ -57,7 +57,7 @@ impl Database {
         value.expect("one value").parse().expect("a whole number")
     }
 
-    /// Waits until a query gives this number.
+    /// Waits until a query returns this number.
     pub(crate) fn await_number(&self, query: &str, expected: i64) {
         api::until(&format!("{query} to give {expected}"), || {
             (self.number(query) == expected).then_some(())

@@ -37,7 +37,7 @@ const SETTINGS: [&str; 9] = [
     "recovery_init_sync_method=syncfs",
 ];
 
-/// A Postgres with its data in a temporary folder, stopped and removed when it goes out of scope.
+/// A Postgres with its data in a temporary folder, stopped and removed when dropped.
 pub(crate) struct Postgres {
     program: Program,
     port: u16,
@@ -59,7 +59,7 @@ impl Postgres {
         postgres
     }
 
-    /// Prepares one without starting it: its address is known already.
+    /// Prepares one with a known address, without starting it.
     pub(crate) fn absent() -> Self {
         Self::absent_with(&[])
     }
@@ -71,7 +71,7 @@ impl Postgres {
         postgres
     }
 
-    /// Starts one whose data are in this folder, and stay there.
+    /// Starts one with its data in this folder, where they stay.
     pub(crate) fn start_in(folder: &Path, more: &[&str]) -> Self {
         let mut postgres = Self::prepare(folder, more);
         postgres.start_again();
@@ -84,17 +84,17 @@ impl Postgres {
         Self { program, port: free_port(), settings, running: None, _folder: None }
     }
 
-    /// The database that is there from the start.
+    /// The initial database.
     pub(crate) fn database(&self) -> Database {
         self.named(DATABASE)
     }
 
-    /// A database that may not be there.
+    /// A database that may not exist.
     pub(crate) fn named(&self, name: &str) -> Database {
         Database { url: format!("postgres://{USER}@127.0.0.1:{}/{name}", self.port) }
     }
 
-    /// Makes another database.
+    /// Creates another database.
     pub(crate) fn create(&self, name: &str) -> Database {
         self.database().sql(&format!("CREATE DATABASE {name}"));
         self.named(name)
@@ -105,7 +105,7 @@ impl Postgres {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Starts it on its data and its port, and waits until it takes connections.
+    /// Starts it with its data and port, and waits until it accepts connections.
     pub(crate) fn start_again(&mut self) {
         assert!(self.running.is_none(), "it runs already");
         let mut command = self.program.command("postgres");
@@ -116,13 +116,13 @@ impl Postgres {
         self.running = Some(Running::start(command));
     }
 
-    /// Kills it and all of its processes as a power cut would, and waits until they are gone.
+    /// Kills all of its processes with SIGKILL, and waits until they are gone.
     pub(crate) fn kill(&mut self) {
         let mut running = self.running.take().expect("it runs");
         running.kill();
     }
 
-    /// Holds all of its processes: it is there and answers nothing.
+    /// Freezes all of its processes: it is up but does not answer.
     pub(crate) fn pause(&self) {
         let running = self.running.as_ref().expect("it runs");
         running.signal(Signal::STOP);
@@ -136,14 +136,14 @@ impl Postgres {
         running.signal(Signal::CONT);
     }
 
-    /// Stops it in order: clients are cut off, what they have committed is on disk.
+    /// Stops it in fast mode: clients are disconnected, and everything committed is on disk.
     pub(crate) fn stop(&mut self) {
         let mut running = self.running.take().expect("it runs");
         running.signal(Signal::INT);
         running.wait();
     }
 
-    /// Copies its data, as a backup does. It must be stopped.
+    /// Copies its data as a backup. It must be stopped.
     pub(crate) fn back_up(&self) -> TempDir {
         assert!(self.running.is_none(), "its files change while it runs");
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -151,7 +151,7 @@ impl Postgres {
         folder
     }
 
-    /// Puts a backup in the place of its data.
+    /// Replaces its data with a backup.
     pub(crate) fn set_back(&self, backup: &TempDir) {
         assert!(self.running.is_none(), "its files are in use");
         std::fs::remove_dir_all(&self.program.data).expect("its data");

@@ -128,7 +128,7 @@ fn find_bin() -> PathBuf {
     bin
 }
 
-/// Who runs Postgres where the tests run as root: user and group `postgres`, otherwise `nobody`.
+/// The user for Postgres if the tests run as root: user and group `postgres`, otherwise `nobody`.
 pub(crate) fn unprivileged_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;

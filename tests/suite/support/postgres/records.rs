@@ -20,8 +20,8 @@ const ORDER_AS_ANSWERED: &str = "\
         (extract(epoch FROM updated_at) * 1000000)::bigint AS \"updatedAt\", version \
     FROM orders";
 
-/// Waits until Postgres has everything, compares each user's orders with what the server answers,
-/// stops the server, and lets the program itself compare log, index and Postgres.
+/// Waits until Postgres has caught up, compares each user's orders with the server's answers, stops the
+/// server, and lets `longbow verify` compare log, index and Postgres.
 pub(crate) fn assert_records_agree(server: Server, data: &Path, postgres: &str) {
     await_caught_up(&server, data, postgres);
     let databases = databases_of(postgres);
@@ -63,8 +63,8 @@ fn compare(client: &api::Client, user: &str, databases: &[Database]) -> Result<(
     }
 }
 
-/// Waits until Postgres has everything that the server has committed so far: an order that is placed
-/// now, and how far each server is.
+/// Waits until Postgres has everything committed so far: an order placed now, and each server's
+/// position.
 pub(crate) fn await_caught_up(server: &Server, data: &Path, postgres: &str) {
     let order = server.user(data, "barrier").place_resting("IBM");
     let id = order["orderId"].as_str().expect("an id");

@@ -47,7 +47,7 @@ pub(crate) const SUBMIT: &str = "/v1/orders";
 pub(crate) const CANCEL: &str = "/v1/cancels";
 pub(crate) const QUERY: &str = "/v1/orders/query";
 pub(crate) const SYMBOLS: &str = "/v1/symbols";
-/// A hook here decides about the head and the session line of an answer; the lines follow.
+/// A hook on this path decides about the head and the session line; the lines follow.
 pub(crate) const FEED: &str = "/v1/feed";
 pub(crate) const EXECUTIONS: &str = "/v1/executions";
 pub(crate) const WEBHOOKS: &str = "/v1/webhooks";
@@ -119,13 +119,13 @@ impl Venue {
         venue
     }
 
-    /// `http://host:port` of the listener that was opened last, also when it is closed now.
+    /// `http://host:port` of the last listener, even if closed.
     pub(crate) fn address(&self) -> String {
         let state = self.lock();
         format!("http://{}", state.addresses.last().expect("a listener was opened"))
     }
 
-    /// Opens a listener, beside those that are open.
+    /// Opens another listener.
     pub(crate) fn listen(&self, listen: &str) -> String {
         let listener =
             TcpListener::bind(listen).unwrap_or_else(|error| panic!("{listen}: {error}"));
@@ -150,8 +150,8 @@ impl Venue {
         format!("http://{address}")
     }
 
-    /// Closes all listeners and cuts all connections; the orders stay. [`Self::listen`] opens it again,
-    /// there or elsewhere.
+    /// Closes all listeners and connections; the orders stay. [`Self::listen`] reopens it, there or
+    /// elsewhere.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.generation += 1;
@@ -172,7 +172,7 @@ impl Venue {
         self.shared.changed.notify_all();
     }
 
-    /// Decides from now on about the requests to a path.
+    /// Sets a hook for all requests to a path.
     pub(crate) fn on(
         &self,
         path: &'static str,
@@ -182,7 +182,7 @@ impl Venue {
         hooks.insert(path, Arc::new(hook));
     }
 
-    /// Ends the fault on a path.
+    /// Removes the hook from a path.
     pub(crate) fn off(&self, path: &'static str) {
         self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
     }
@@ -212,7 +212,7 @@ impl Venue {
         self.lock().requests.iter().filter(|request| request.path == path).cloned().collect()
     }
 
-    /// The same, once there are so many.
+    /// Waits for `count` requests to a path.
     pub(crate) fn await_requests(&self, path: &str, count: usize) -> Vec<Request> {
         self.wait_for(&format!("{count} requests to {path}"), |state| {
             let here: Vec<_> =
@@ -221,12 +221,12 @@ impl Venue {
         })
     }
 
-    /// Waits until so many more requests to a path than now have come.
+    /// Waits for `more` further requests to a path.
     pub(crate) fn await_more_requests(&self, path: &str, more: usize) -> Vec<Request> {
         self.await_requests(path, self.requests(path).len() + more)
     }
 
-    /// Waits for queries that name each of these orders, so many more than now.
+    /// Waits for `more` further queries of each of these orders.
     pub(crate) fn await_queries_of(&self, client_ids: &[&str], more: usize) {
         let count = |state: &State| {
             let mut counts = vec![0; client_ids.len()];
@@ -250,7 +250,7 @@ impl Venue {
         self.lock().orders.clone()
     }
 
-    /// All orders, once there are so many.
+    /// Waits for `count` orders; returns all.
     pub(crate) fn await_orders(&self, count: usize) -> Vec<Order> {
         self.wait_for(&format!("{count} orders"), |state| {
             (state.orders.len() >= count).then(|| state.orders.clone())
@@ -261,19 +261,19 @@ impl Venue {
         self.lock().order(client_id).clone()
     }
 
-    /// An order by its client's id, once it is here.
+    /// Waits for an order by its client's id.
     pub(crate) fn await_order(&self, client_id: &str) -> Order {
         self.wait_for(&format!("order {client_id}"), |state| {
             state.orders.iter().find(|order| order.client_id == client_id).cloned()
         })
     }
 
-    /// The ids that the next orders get, whatever had them before.
+    /// Sets the ids of the next orders, even if already used.
     pub(crate) fn give_external_ids(&self, ids: &[&str]) {
         self.lock().next_external_ids.extend(ids.iter().map(|&id| id.to_owned()));
     }
 
-    /// Shows another record of an order than the true one, until `None`.
+    /// Shows a false record of an order, until called with `None`.
     pub(crate) fn show(&self, client_id: &str, record: Option<Value>) {
         let mut state = self.lock();
         match record {
@@ -282,12 +282,12 @@ impl Venue {
         };
     }
 
-    /// The true record of an order, with its `asOf` where records have one.
+    /// The true record of an order, with `asOf` if enabled.
     pub(crate) fn record(&self, client_id: &str) -> Value {
         self.lock().record_at(client_id, Instant::now())
     }
 
-    /// A print that belongs to no order of ours. Returns its sequence.
+    /// A print without an order of ours. Returns its sequence.
     pub(crate) fn trade(&self, symbol: &str, price_cents: u64, shares: u64) -> u64 {
         let mut state = self.lock();
         let id = state.make("T");
@@ -305,7 +305,7 @@ impl Venue {
         id
     }
 
-    /// Fills an order in its record alone.
+    /// Fills an order only in its record.
     pub(crate) fn fill_quietly(&self, client_id: &str, price_cents: u64, shares: u64) -> String {
         let mut state = self.lock();
         let id = state.make("E");
@@ -319,7 +319,7 @@ impl Venue {
         id
     }
 
-    /// The feed line of a fill alone. Returns its sequence.
+    /// Only the feed line of a fill. Returns its sequence.
     pub(crate) fn fill_line(
         &self,
         client_id: &str,
@@ -334,7 +334,7 @@ impl Venue {
         self.line(state, line)
     }
 
-    /// Takes an execution back, in the record and on the feed.
+    /// Busts an execution, in the record and on the feed.
     pub(crate) fn bust(&self, execution: &str) {
         let (client_id, gone) = self.bust_quietly(execution);
         let state = self.lock();
@@ -345,7 +345,7 @@ impl Venue {
         self.line(state, line);
     }
 
-    /// Takes an execution back in the record alone. Returns whose it was.
+    /// Busts an execution only in the record. Returns its order and the execution.
     pub(crate) fn bust_quietly(&self, execution: &str) -> (String, Execution) {
         let mut state = self.lock();
         let found = state.orders.iter_mut().find_map(|order| {
@@ -361,7 +361,7 @@ impl Venue {
         found
     }
 
-    /// Ends an order unasked: `cancelled` or `expired`, in the record and on the feed.
+    /// Ends an order as `cancelled` or `expired`, in the record and on the feed.
     pub(crate) fn end_order(&self, client_id: &str, status: &str) {
         let mut state = self.lock();
         state.end(client_id, status);
@@ -369,13 +369,12 @@ impl Venue {
         self.line(state, line);
     }
 
-    /// Any line; `sequence` and `timestamp` are added where it has none. Returns the sequence.
+    /// Adds any line; `sequence` and `timestamp` are added if missing. Returns the sequence.
     pub(crate) fn feed_line(&self, line: Value) -> u64 {
         self.line(self.lock(), line)
     }
 
-    /// A line as it is, at the next sequence, which replaces `$SEQUENCE` in it. Returns the
-    /// sequence.
+    /// Adds a raw line; the next sequence replaces `$SEQUENCE` in it. Returns the sequence.
     pub(crate) fn raw_feed_line(&self, text: &str) -> u64 {
         let mut state = self.lock();
         let sequence = state.sequence + 1;
@@ -386,19 +385,19 @@ impl Venue {
         sequence
     }
 
-    /// The present session of the feed and its last sequence.
+    /// The feed's current session and last sequence.
     pub(crate) fn position(&self) -> (String, u64) {
         let state = self.lock();
         (state.session.clone(), state.sequence)
     }
 
-    /// Numbers go on after this one.
+    /// Sets the last sequence.
     pub(crate) fn set_sequence(&self, sequence: u64) {
         self.lock().sequence = sequence;
     }
 
-    /// Another session, at the sequence 0 and without lines; feeds of the old one end. The name may
-    /// be the old one.
+    /// Begins a session at sequence 0 without lines; feeds of the old one end. The name may be the
+    /// old one.
     pub(crate) fn new_session(&self, name: &str) {
         let mut state = self.lock();
         name.clone_into(&mut state.session);
@@ -410,13 +409,13 @@ impl Venue {
         self.cut_feed();
     }
 
-    /// Ends every feed; the lines are kept.
+    /// Disconnects every feed; the lines are kept.
     pub(crate) fn cut_feed(&self) {
         self.lock().feed_generation += 1;
         self.shared.changed.notify_all();
     }
 
-    /// Every batch that was posted, with the answer's status; 0 for none.
+    /// Every posted batch, with the status of its answer; 0 for none.
     pub(crate) fn posts(&self) -> Vec<(Value, u16)> {
         self.lock().posts.clone()
     }
@@ -455,7 +454,7 @@ impl Venue {
         sequence
     }
 }
-/// The hex signature of a body, as `v1=` has it.
+/// The hex signature of a body, as in `v1=`.
 pub(crate) fn signature(secret: &str, seconds: i64, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key will do");
     mac.update(format!("{seconds}.{body}").as_bytes());

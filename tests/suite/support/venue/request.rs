@@ -25,7 +25,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Does what is asked, once, and returns the honest answer.
+    /// Executes the request once and returns the true answer.
     pub(crate) fn answer(&self) -> Value {
         self.done().1.clone()
     }
@@ -44,7 +44,7 @@ impl Request {
 /// The reply of a hook.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
-    /// Answers as the contract says.
+    /// The answer of the contract.
     Default,
     /// `200` with this body. On the feed: this session line, then the lines.
     Json(Value),
@@ -66,13 +66,13 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    /// What is asked is done; its answer is lost with the connection.
+    /// Executes the request; its answer is lost with the connection.
     pub(crate) fn lost(request: &Request) -> Self {
         let _done = request.done();
         Self::Cut
     }
 
-    /// What is asked is done; the answer is changed.
+    /// Executes the request; its answer is edited.
     pub(crate) fn edited(request: &Request, edit: impl FnOnce(&mut Value)) -> Self {
         let mut answer = request.answer();
         edit(&mut answer);
