@@ -4,21 +4,21 @@
 //!
 //! | thread | core | runtime | ends when |
 //! |---|---|---|---|
-//! | `shard-N` | its own | glommio | a stop is asked for |
+//! | `shard-N` | its own | glommio | a stop is requested |
 //! | `orders` | its own where there are enough | glommio | the shards have ended |
 //! | `feed` (with `symbols`, `checkpoint`) | any | its own loop | the shards have ended |
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
-//! | `index` | any | its own loop | a stop is asked for and `wal` has ended |
-//! | `log-check` | any | its own loop | a stop is asked for |
-//! | `offline` | any | its own loop | a stop is asked for |
-//! | `projection-N` | any | tokio | a stop is asked for and `wal` has ended |
+//! | `index` | any | its own loop | a stop is requested and `wal` has ended |
+//! | `log-check` | any | its own loop | a stop is requested |
+//! | `offline` | any | its own loop | a stop is requested |
+//! | `projection-N` | any | tokio | a stop is requested and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
 //! | `index-read-N` | any | its own loop | nobody is left who could ask it |
 //! | `log` | any | its own loop | the process has ended |
 //! | `exchange` | any | tokio, in a simulator of its own | all of the above but `log` have ended |
 //! | `signals` | any | its own loop | last |
 //!
-//! A thread that ends before it was asked to stops all others.
+//! A thread that ends without a stop request stops all others.
 
 mod console;
 mod exchange;

@@ -23,7 +23,7 @@ pub(super) struct Operators {
 }
 
 impl Operators {
-    /// Serves until the end is asked for.
+    /// Serves until the end is requested.
     ///
     /// # Errors
     /// The executor could not be made.

@@ -30,7 +30,7 @@ pub enum ServeError {
         "--shards {wanted} needs as many cores, but this process may use {cores}: allow 0 to {cores}"
     )]
     Shards {
-        /// What was asked for.
+        /// The requested value.
         wanted: u64,
         /// What there is.
         cores: usize,
@@ -40,7 +40,7 @@ pub enum ServeError {
         "--max-streams {wanted} exceeds the limit of {files} open files, {RESERVED_FILES} of which are reserved for other uses: raise the limit with `ulimit -n`, or allow fewer streams"
     )]
     Streams {
-        /// What was asked for.
+        /// The requested value.
         wanted: u64,
         /// What there is.
         files: u64,

@@ -45,7 +45,7 @@ impl Shard {
         });
     }
 
-    /// Serves until a stop is asked for.
+    /// Serves until a stop is requested.
     ///
     /// # Errors
     /// The executor or the poll set could not be made.

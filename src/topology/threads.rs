@@ -41,7 +41,7 @@ impl Threads {
         Self { running: Vec::new() }
     }
 
-    /// Starts a thread. When it ends, well or not, before a stop was asked for, the process stops.
+    /// Starts a thread. When it ends, well or not, before a stop was requested, the process stops.
     ///
     /// # Errors
     /// The system has no room for another thread.
