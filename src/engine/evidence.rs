@@ -179,7 +179,8 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
 
 /// Whether the record lacks the execution although it is complete up to the line that showed it. If
 /// the line is unknown, because the execution is from an earlier session or run, this takes two
-/// such records, the second of which covers everything that the feed had brought at the first.
+/// such records, the second of which covers everything that the feed had brought at the first, and
+/// an order that has been quiet: an execution that was posted to us may be ahead of its line.
 fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> bool {
     let (session, _) = work.turn.feed.place();
     let (Some(covers), true) = (listed.covers, listed.is_whole()) else { return false };
@@ -188,6 +189,10 @@ fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> boo
         Shown::ByRecord => false,
         Shown::Before => {
             let doubt = work.entry.underway.doubt.as_ref();
+            let quiet_micros = work.turn.now.micros_since(work.order().updated_at);
+            if quiet_micros < work.turn.options.doubt_age_micros {
+                return false;
+            }
             doubt.and_then(|doubt| doubt.covered_since).is_some_and(|(since, feed)| {
                 let waited = work.turn.now.micros_since(since);
                 let is_second = waited >= work.turn.options.unknown_span_micros;

@@ -1,5 +1,7 @@
 //! Progress of the feed: how far it was taken, and how much of that is logged.
 
+use std::collections::VecDeque;
+
 use compact_str::CompactString;
 
 use super::inputs::FeedPlace;
@@ -16,7 +18,12 @@ pub(super) struct FeedProgress {
     is_renumbered: bool,
     /// Number of the session within this run; 0 before the first.
     number: u32,
+    /// Names of earlier sessions of this run, oldest first.
+    past: VecDeque<CompactString>,
 }
+
+/// Maximum number of remembered names of earlier sessions.
+const MAX_PAST_SESSIONS: usize = 16;
 
 impl FeedProgress {
     /// The feed names its session and position. A position below the last one of the same session
@@ -36,8 +43,20 @@ impl FeedProgress {
     }
 
     fn begin_numbering(&mut self, session: &CompactString, sequence: u64, is_renumbered: bool) {
-        let (session, number) = (Some(session.clone()), self.number + 1);
-        *self = Self { session, sequence, is_logged: false, is_renumbered, number };
+        // A session that comes back may number its lines anew.
+        let is_renumbered = is_renumbered || self.past.contains(session);
+        if let Some(before) = self.session.replace(session.clone())
+            && before != *session
+        {
+            self.past.push_back(before);
+            if self.past.len() > MAX_PAST_SESSIONS {
+                self.past.pop_front();
+            }
+        }
+        self.sequence = sequence;
+        self.is_logged = false;
+        self.is_renumbered = is_renumbered;
+        self.number += 1;
     }
 
     /// Everything up to `sequence` was taken.
@@ -93,6 +112,11 @@ impl FeedProgress {
     /// The current position: number of the session within this run, and last sequence.
     pub(super) fn place(&self) -> (u32, u64) {
         (self.number, self.sequence)
+    }
+
+    /// Whether this is the name of the current session.
+    pub(super) fn is_current(&self, session: &CompactString) -> bool {
+        self.session.as_ref() == Some(session)
     }
 
     /// Up to which sequence of the current session a record is complete; `None` if unknown.

@@ -205,13 +205,15 @@ pub struct Report {
     pub kind: ReportKind,
     /// The symbol that it names, if any.
     pub symbol: Option<Symbol>,
-    /// Its sequence in the current feed session, if it came from there.
+    /// The sequence of its line, if known.
     pub sequence: Option<u64>,
+    /// The feed session of that line if it was posted to us; `None` for a line of the current feed.
+    pub posted_in: Option<CompactString>,
 }
 
 impl Report {
     /// A report without symbol and sequence.
     pub const fn new(external_order_id: ExternalOrderId, kind: ReportKind) -> Self {
-        Self { external_order_id, kind, symbol: None, sequence: None }
+        Self { external_order_id, kind, symbol: None, sequence: None, posted_in: None }
     }
 }

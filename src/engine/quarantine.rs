@@ -197,10 +197,18 @@ impl Engine {
     /// Takes an unsolicited report.
     pub(super) fn report(&mut self, order_id: OrderId, report: Report, turn: &mut Turn<'_>) {
         self.with_order(order_id, turn, |work| {
-            let Report { kind, symbol, sequence, external_order_id } = report;
+            let Report { kind, symbol, sequence, external_order_id, posted_in } = report;
             if let (ReportKind::Filled(fill), Some(sequence)) = (&kind, sequence) {
-                let (session, _) = work.turn.feed.place();
-                work.entry.underway.lines.note_line(&fill.execution_id, (session, sequence));
+                let (number, _) = work.turn.feed.place();
+                let is_in_session =
+                    posted_in.is_none_or(|session| work.turn.feed.is_current(&session));
+                let lines = &mut work.entry.underway.lines;
+                if is_in_session {
+                    lines.note_line(&fill.execution_id, (number, sequence));
+                } else {
+                    // As far as the feed has shown, its line is still to come.
+                    lines.note_record(&fill.execution_id, number);
+                }
             }
             if symbol.is_some_and(|symbol| symbol != work.order().symbol) {
                 let named = symbol.map_or_else(String::new, |symbol| symbol.to_string());

@@ -194,3 +194,78 @@ fn an_unmatched_line_of_a_shared_id_is_nobodys_after_a_restart() {
     assert_eq!(causes(&rig), [CaseCause::AmbiguousOrder; 2]);
     assert_eq!(rig.status(first), Status::Submitted);
 }
+
+/// A fill by a line that the exchange posted.
+fn post(rig: &mut Rig, session: &str, sequence: u64, id: &str, shares: u64) {
+    let report = Report {
+        sequence: Some(sequence),
+        posted_in: Some(session.into()),
+        ..Report::new(ExternalOrderId::new("x").unwrap(), filled(id, shares))
+    };
+    rig.act(|engines, now, out| engines.report_durably(now, report, out));
+}
+
+#[test]
+fn a_posted_execution_counts_until_a_record_covers_its_own_line() {
+    for (session, line) in [("s", 105), ("other", 5), ("", 5)] {
+        let mut rig = Rig::new();
+        rig.engines.feed_session(&"s".into(), 0);
+        let order_id = rig.submitted();
+        rig.engines.feed_reached(100);
+        post(&mut rig, session, line, "e1", 6);
+        let empty = |sequence| {
+            let as_of = Some(FeedPlace { session: "s".into(), sequence });
+            let record = record_of("x", ExchangeOrderState::Open, Vec::new());
+            QueryAnswer::Known(ExchangeRecord { as_of, ..record })
+        };
+        for _ in 0..5 {
+            rig.record(order_id, empty(100));
+            rig.sweep(OPTIONS.doubt_age_micros);
+        }
+        assert_eq!(rig.order(order_id).filled_shares, 6, "{session} {line}");
+        rig.record(order_id, empty(105));
+        let left = if session == "s" { 0 } else { 6 };
+        assert_eq!(rig.order(order_id).filled_shares, left, "{session} {line}");
+    }
+}
+
+#[test]
+fn a_posted_execution_outlives_a_restart_for_as_long_as_its_line_may_take() {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    let order_id = rig.submitted();
+    rig.reconcile();
+    rig.record(order_id, open("x"));
+    rig.engines.feed_reached(100);
+    rig.log_position();
+    post(&mut rig, "s", 105, "e1", 6);
+    rig.restart();
+    let empty = || {
+        let as_of = Some(FeedPlace { session: "s".into(), sequence: 100 });
+        let record = record_of("x", ExchangeOrderState::Open, Vec::new());
+        QueryAnswer::Known(ExchangeRecord { as_of, ..record })
+    };
+    rig.record(order_id, empty());
+    rig.sweep(OPTIONS.unknown_span_micros);
+    rig.record(order_id, empty());
+    assert_eq!(rig.order(order_id).filled_shares, 6);
+}
+
+#[test]
+fn a_session_name_that_comes_back_is_no_evidence() {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    let order_id = rig.submitted();
+    rig.engines.feed_reached(900);
+    rig.engines.feed_session(&"t".into(), 0);
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.line("x", 3, filled("e1", 6));
+    let as_of = Some(FeedPlace { session: "s".into(), sequence: 900 });
+    let old = record_of("x", ExchangeOrderState::Open, Vec::new());
+    let old = QueryAnswer::Known(ExchangeRecord { as_of, ..old });
+    for _ in 0..5 {
+        rig.record(order_id, old.clone());
+        rig.sweep(OPTIONS.doubt_age_micros);
+    }
+    assert_eq!(rig.order(order_id).filled_shares, 6, "of the first session of that name");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use super::inputs::Report;
@@ -59,18 +60,20 @@ pub(super) struct UnmatchedLine {
     pub(super) report: UnmatchedReport,
     symbol: Option<Symbol>,
     sequence: Option<u64>,
+    posted_in: Option<CompactString>,
 }
 
 impl UnmatchedLine {
     pub(super) fn new(report: Report, received_at: TimestampMicros) -> Self {
-        let Report { external_order_id, kind, symbol, sequence } = report;
-        Self { report: UnmatchedReport { external_order_id, kind, received_at }, symbol, sequence }
+        let Report { external_order_id, kind, symbol, sequence, posted_in } = report;
+        let report = UnmatchedReport { external_order_id, kind, received_at };
+        Self { report, symbol, sequence, posted_in }
     }
 }
 
 impl From<UnmatchedReport> for UnmatchedLine {
     fn from(report: UnmatchedReport) -> Self {
-        Self { report, symbol: None, sequence: None }
+        Self { report, symbol: None, sequence: None, posted_in: None }
     }
 }
 
@@ -127,11 +130,12 @@ impl UnmatchedReports {
     pub(super) fn take(&mut self, id: &ExternalOrderId) -> Vec<Report> {
         let numbers = self.by_external_id.remove(id).unwrap_or_default();
         let reports = numbers.iter().filter_map(|number| self.by_age.remove(number));
-        let report = |UnmatchedLine { report, symbol, sequence }| Report {
+        let report = |UnmatchedLine { report, symbol, sequence, posted_in }| Report {
             external_order_id: report.external_order_id,
             kind: report.kind,
             symbol,
             sequence,
+            posted_in,
         };
         reports.map(|unmatched| report(unmatched.line)).collect()
     }

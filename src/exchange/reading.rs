@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::unreadable::{
@@ -183,18 +185,28 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
+/// The lines of a webhook request.
+#[derive(Debug)]
+pub struct PostedLines {
+    /// The feed session that numbers them; empty if the request names none.
+    pub session: CompactString,
+    pub lines: Results<FeedLine>,
+}
+
 /// Parses the body of a webhook request.
 ///
 /// # Errors
 /// The body is not JSON, or has no list of lines.
-pub fn read_webhook(body: &[u8]) -> Result<Results<FeedLine>, serde_json::Error> {
+pub fn read_webhook(body: &[u8]) -> Result<PostedLines, serde_json::Error> {
     #[derive(Deserialize)]
     struct Loose<'a> {
+        #[serde(default)]
+        session: Value,
         #[serde(borrow)]
         lines: Vec<&'a RawValue>,
     }
-    if let Ok(WebhookBatch { lines, .. }) = serde_json::from_slice(body) {
-        return Ok(lines.into());
+    if let Ok(WebhookBatch { session, lines }) = serde_json::from_slice(body) {
+        return Ok(PostedLines { session, lines: lines.into() });
     }
     let batch: Loose<'_> = serde_json::from_slice(body)?;
     let mut unreadable = Vec::new();
@@ -206,8 +218,9 @@ pub fn read_webhook(body: &[u8]) -> Result<Results<FeedLine>, serde_json::Error>
             None
         }
     };
-    let lines = batch.lines.into_iter().filter_map(read).collect();
-    Ok(Results { results: lines, unreadable })
+    let session = batch.session.as_str().unwrap_or_default().into();
+    let results = batch.lines.into_iter().filter_map(read).collect();
+    Ok(PostedLines { session, lines: Results { results, unreadable } })
 }
 
 /// What several results say about one thing.
@@ -336,11 +349,12 @@ mod tests {
         let good = r#"{"sequence":1,"type":"cancelled","orderId":"X","timestamp":1}"#;
         let odd = r#"{"sequence":2,"type":"amended","orderId":"Y","timestamp":1}"#;
         let body = format!(r#"{{"session":"s","lines":[{odd},{good}]}}"#);
-        let read = read_webhook(body.as_bytes()).unwrap();
+        let PostedLines { session, lines: read } = read_webhook(body.as_bytes()).unwrap();
+        assert_eq!(session, "s");
         assert_eq!((read.results.len(), read.unreadable.len()), (1, 1));
         assert_eq!(read.unreadable[0].cause, UnreadableCause::UnknownType);
         let without_session = format!(r#"{{"lines":[{good}]}}"#);
-        assert_eq!(read_webhook(without_session.as_bytes()).unwrap().results.len(), 1);
+        assert_eq!(read_webhook(without_session.as_bytes()).unwrap().lines.results.len(), 1);
         for body in
             ["", "{}", "[]", r#"{"session":"s","lines":7}"#, r#"{"session":"s","lines":[{]}"#]
         {

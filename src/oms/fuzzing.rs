@@ -154,7 +154,7 @@ impl Story {
     fn feed_line(&mut self, json: &[u8]) {
         let Some(line) = parse::<FeedLine>(json) else { return };
         let sequence = line.sequence;
-        if let Some(report) = translate::report(line, true) {
+        if let Some(report) = translate::report(line, None) {
             self.engines.report(self.now, report, &mut self.out);
         }
         self.engines.feed_reached(sequence);

@@ -20,6 +20,7 @@ use crate::order::{CaseOutcome, OperatorAct};
 use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{OrderId, SteadyClock, UserId};
 use crate::wal::Lsn;
+use compact_str::CompactString;
 
 /// Too many requests are waiting, or the orders thread has ended. Nothing was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -174,17 +175,18 @@ impl OrderCommands {
         self.cancels.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 
-    /// Hands over lines that the exchange posted. Answered once all of them are durable; a receiver
-    /// whose sender is gone means that they may not be.
+    /// Hands over lines that the exchange posted, numbered by a feed session. Answered once all of
+    /// them are durable; a receiver whose sender is gone means that they may not be.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was recorded; the exchange must post them again.
     pub fn webhook(
         &self,
+        session: &CompactString,
         lines: Results<FeedLine>,
     ) -> Result<oneshot::Receiver<LinesDurable>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
-        let command = WebhookCommand { lines, reply };
+        let command = WebhookCommand { session: session.clone(), lines, reply };
         self.webhooks.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
     }
 

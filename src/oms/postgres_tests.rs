@@ -200,7 +200,8 @@ fn posted_lines_are_confirmed_without_postgres() {
     postgres.reach(0, Lsn(2));
     let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
     let line: Value = trade(&exchange, 1, &order, 10);
-    let posted = node.commands.webhook(vec![from_value(line).unwrap()].into()).unwrap();
+    let posted =
+        node.commands.webhook(&"1".into(), vec![from_value(line).unwrap()].into()).unwrap();
     assert_eq!(posted.recv(), Ok(LinesDurable));
     assert_eq!(node.read(&order).status, Status::Submitted);
     postgres.reach(0, node.log.committed());

@@ -88,6 +88,11 @@ impl Replies {
         None
     }
 
+    /// Gives a request that is past its deadline another one, which no other exceeds.
+    pub(super) fn postpone(&mut self, order_id: OrderId, to: ReplyTo, deadline: MonotonicMicros) {
+        self.deadlines.push_back((deadline, order_id, to));
+    }
+
     /// Time left until the next deadline.
     pub(super) fn until_overdue(&self, now: MonotonicMicros) -> Option<Duration> {
         self.deadlines.front().map(|(deadline, ..)| deadline.saturating_since(now))

@@ -1,15 +1,18 @@
 //! Orders on their way to the exchange, and when they go: the one owner of both.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxBuildHasher;
+
 use super::limits::MAX_WAITING_SUBMITS;
 use super::local_queue::LocalQueue;
-use super::throttle::{Pause, Throttle, goes_again};
+use super::throttle::{Pause, Throttle};
 use crate::exchange::wire::MAX_BATCH;
 use crate::order::Order;
-use crate::types::{Moment, MonotonicMicros};
+use crate::types::{Moment, MonotonicMicros, OrderId};
 
 /// How long after one request began the next may begin at the latest, whatever is in flight. At
 /// 10,000 orders/s some 30 orders gather in that time, which makes 0.033 requests an order; of the
@@ -34,6 +37,9 @@ pub(crate) struct SubmitQueue {
     throttle: RefCell<Throttle>,
     /// How long the user of an order waits for its outcome.
     reply_timeout: Cell<Duration>,
+    /// Orders that the exchange has refused for now, until their outcome. Their users wait for it,
+    /// until the deadline of the order at most.
+    held_back: RefCell<HashSet<OrderId, FxBuildHasher>>,
 }
 
 impl SubmitQueue {
@@ -44,6 +50,7 @@ impl SubmitQueue {
             gathering: RefCell::default(),
             throttle: RefCell::default(),
             reply_timeout: Cell::default(),
+            held_back: RefCell::default(),
         }
     }
 
@@ -132,8 +139,8 @@ impl SubmitQueue {
         self.orders.put_back(orders);
     }
 
-    /// Puts back a batch that the exchange has refused for now, unless its orders cannot wait so
-    /// long. Returns the pause and the orders that cannot, of the batch and of those after it.
+    /// Puts back a batch that the exchange has refused for now. Returns the pause and the orders
+    /// whose deadline is over by then, of the batch and of those after it.
     pub(super) fn hold_back(
         &self,
         orders: Vec<Arc<Order>>,
@@ -141,18 +148,25 @@ impl SubmitQueue {
         now: Moment,
     ) -> (Pause, Vec<Arc<Order>>) {
         let pause = self.throttle.borrow_mut().refused(now.monotonic, retry_after);
-        let reply_timeout = self.reply_timeout.get();
-        let mut waiting = self.orders.take(usize::MAX);
-        let (mut again, mut refused): (Vec<_>, Vec<_>) =
-            orders.into_iter().partition(|order| goes_again(order, now, pause, reply_timeout));
-        // These were not sent yet: within their deadline they may wait.
         let pause_micros = pause.until.saturating_since(now.monotonic).as_micros();
         let pause_micros = u64::try_from(pause_micros).unwrap_or(u64::MAX);
         let resumes = now.wall.saturating_add_micros(pause_micros);
-        refused.extend(waiting.extract_if(.., |order| order.submit_before <= resumes));
-        again.append(&mut waiting);
+        let mut again = orders;
+        again.append(&mut self.orders.take(usize::MAX));
+        let refused = again.extract_if(.., |order| order.submit_before <= resumes).collect();
+        self.held_back.borrow_mut().extend(again.iter().map(|order| order.order_id));
         self.put_back(again);
         (pause, refused)
+    }
+
+    /// Whether the exchange has refused this order for now and it is sent again.
+    pub(super) fn is_held_back(&self, order_id: OrderId) -> bool {
+        self.held_back.borrow().contains(&order_id)
+    }
+
+    /// The outcome of an order's submit is known, or known to be unknown.
+    pub(super) fn end(&self, order_id: OrderId) {
+        self.held_back.borrow_mut().remove(&order_id);
     }
 
     /// Has the other connections look again: what has gathered may go over whichever is free.

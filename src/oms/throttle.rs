@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::order::Order;
-use crate::types::{Backoff, Moment, MonotonicMicros};
+use crate::types::{Backoff, MonotonicMicros};
 
 /// First pause if the exchange names none; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -33,8 +32,6 @@ impl Default for Throttle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pause {
     pub(crate) until: MonotonicMicros,
-    /// Whether the exchange named its length.
-    pub(crate) is_named: bool,
     /// Whether it is the first in a row.
     pub(crate) is_first: bool,
 }
@@ -49,7 +46,7 @@ impl Throttle {
         self.refusals = self.refusals.saturating_add(1);
         let until = self.until.max(Some(now.saturating_add(pause))).unwrap_or(now);
         self.until = Some(until);
-        Pause { until, is_named: named.is_some(), is_first }
+        Pause { until, is_first }
     }
 
     /// The exchange took a request. An answer to a request sent before the pause began does not end
@@ -81,23 +78,6 @@ impl Throttle {
         let pause = until.saturating_since(now);
         pause >= submit_window || (self.refusals >= REFUSALS_TO_TURN_AWAY && pause >= reply_timeout)
     }
-}
-
-/// Whether a throttled order is sent again after the pause: before its deadline, and while its
-/// client waits for the outcome. A pause that the exchange names is waited for once beyond that,
-/// because the order is expected to be taken then.
-pub(crate) fn goes_again(
-    order: &Order,
-    now: Moment,
-    pause: Pause,
-    reply_timeout: Duration,
-) -> bool {
-    let pause_micros = u64::try_from(pause.until.saturating_since(now.monotonic).as_micros());
-    let resumes = now.wall.saturating_add_micros(pause_micros.unwrap_or(u64::MAX));
-    let patience = u64::try_from(reply_timeout.as_micros()).unwrap_or(u64::MAX);
-    let answered = order.created_at.saturating_add_micros(patience);
-    let is_in_time = resumes < order.submit_before;
-    is_in_time && (resumes < answered || (pause.is_named && now.wall < answered))
 }
 
 #[cfg(test)]

@@ -326,10 +326,9 @@ fn executed_shares(num_shares: Shares) -> Option<Shares> {
     (1..=MAX_EXECUTION_SHARES).contains(&num_shares).then_some(num_shares)
 }
 
-/// The report of a feed line about an order; `None` for a line without an order, or without the
-/// fields that its type needs. The caller knows whether its sequence belongs to the current
-/// session.
-pub(super) fn report(line: FeedLine, is_in_session: bool) -> Option<Report> {
+/// The report of a line about an order; `None` for a line without an order, or without the fields
+/// that its type needs. `posted_in`: the session that a posted line names.
+pub(super) fn report(line: FeedLine, posted_in: Option<CompactString>) -> Option<Report> {
     let kind = match line.line_type {
         // A trade without its symbol may belong to another order.
         FeedLineType::Trade if line.symbol.is_none() => return None,
@@ -348,7 +347,8 @@ pub(super) fn report(line: FeedLine, is_in_session: bool) -> Option<Report> {
         external_order_id: line.order_id?,
         kind,
         symbol: line.symbol,
-        sequence: is_in_session.then_some(line.sequence),
+        sequence: Some(line.sequence),
+        posted_in,
     })
 }
 
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn lines_need_the_fields_of_their_type() {
-        let line = |value| report(from_value(value).unwrap(), true);
+        let line = |value| report(from_value(value).unwrap(), None);
         let trade = json!({"sequence": 1, "type": "trade", "executionId": "e", "symbol": "IBM",
             "priceInCents": 5, "numShares": 2, "orderId": "X", "timestamp": 3});
         assert!(matches!(line(trade.clone()).unwrap().kind, ReportKind::Filled(_)));
@@ -531,7 +531,7 @@ mod tests {
             let more = json!({"sequence": 1, "type": "trade", "symbol": "IBM", "orderId": "X"});
             line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             assert_eq!(
-                report(from_value(line).unwrap(), true).is_some(),
+                report(from_value(line).unwrap(), None).is_some(),
                 is_understood,
                 "{num_shares}"
             );

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 
+use compact_str::CompactString;
+
 use super::answers::SessionQueues;
 use super::metrics::OmsMetrics;
 use super::sessions::{BACKOFF, back_off};
@@ -16,6 +18,8 @@ use crate::wal::Lsn;
 /// A batch of lines, answered as a whole.
 #[derive(Debug)]
 pub(super) struct WebhookCommand {
+    /// The feed session that numbers the lines; empty if the batch names none.
+    pub(super) session: CompactString,
     pub(super) lines: Results<FeedLine>,
     pub(super) reply: oneshot::Sender<LinesDurable>,
 }
@@ -36,6 +40,7 @@ pub(super) struct Webhooks {
 
 #[derive(Debug)]
 struct Batch {
+    session: CompactString,
     lines: std::vec::IntoIter<FeedLine>,
     unreadable: Vec<UnreadableElement>,
     reply: oneshot::Sender<LinesDurable>,
@@ -45,8 +50,8 @@ impl Webhooks {
     /// Begins a batch, once the previous one has ended.
     pub(super) fn begin(&mut self, command: WebhookCommand) {
         debug_assert!(self.current.is_none(), "one batch at a time");
-        let WebhookCommand { lines: Results { results, unreadable }, reply } = command;
-        self.current = Some(Batch { lines: results.into_iter(), unreadable, reply });
+        let WebhookCommand { session, lines: Results { results, unreadable }, reply } = command;
+        self.current = Some(Batch { session, lines: results.into_iter(), unreadable, reply });
     }
 
     /// Whether a batch is in progress.
@@ -54,9 +59,10 @@ impl Webhooks {
         self.current.is_some()
     }
 
-    /// The next line of the current batch.
-    pub(super) fn next_line(&mut self) -> Option<FeedLine> {
-        self.current.as_mut()?.lines.next()
+    /// The next line of the current batch, and the session that numbers it.
+    pub(super) fn next_line(&mut self) -> Option<(CompactString, FeedLine)> {
+        let batch = self.current.as_mut()?;
+        Some((batch.session.clone(), batch.lines.next()?))
     }
 
     /// The unusable elements of the current batch; returned once.

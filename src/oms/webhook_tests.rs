@@ -14,7 +14,7 @@ fn lines(lines: &[serde_json::Value]) -> Vec<FeedLine> {
 }
 
 fn post(node: &Node, batch: &[serde_json::Value]) -> LinesDurable {
-    node.commands.webhook(lines(batch).into()).unwrap().recv().unwrap()
+    node.commands.webhook(&"1".into(), lines(batch).into()).unwrap().recv().unwrap()
 }
 
 #[test]
@@ -49,10 +49,13 @@ fn a_batch_is_confirmed_once_it_is_durable() {
     node.stop();
 
     let (mut node, writer) = Node::start_without_disk(directory.path(), options(&exchange));
-    let known = node.commands.webhook(lines(&[trade(&exchange, 1, &order, 10)]).into()).unwrap();
+    let known = node
+        .commands
+        .webhook(&"1".into(), lines(&[trade(&exchange, 1, &order, 10)]).into())
+        .unwrap();
     let mut early = trade(&exchange, 9, &order, 1);
     early["orderId"] = json!("nobody-knows");
-    let unknown = node.commands.webhook(lines(&[early]).into()).unwrap();
+    let unknown = node.commands.webhook(&"1".into(), lines(&[early]).into()).unwrap();
     while node.metrics.webhook_lines.get() < 2 {
         std::thread::yield_now();
     }

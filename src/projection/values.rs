@@ -53,8 +53,8 @@ pub(super) struct Timestamp(pub(super) TimestampMicros);
 
 impl ToSql for Timestamp {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        let micros = i64::try_from(self.0.micros()).ok();
-        let value = micros.map(|micros| micros - POSTGRES_EPOCH_MICROS);
+        let value = i128::from(self.0.micros()) - i128::from(POSTGRES_EPOCH_MICROS);
+        let value = i64::try_from(value).ok();
         let value = value.filter(|&value| value <= LAST_TIMESTAMP).unwrap_or(INFINITY);
         out.extend_from_slice(&value.to_be_bytes());
         Ok(IsNull::No)
@@ -70,7 +70,7 @@ impl<'a> FromSql<'a> for Timestamp {
         let micros = if value == INFINITY {
             u64::MAX
         } else {
-            u64::try_from(value.saturating_add(POSTGRES_EPOCH_MICROS))?
+            u64::try_from(i128::from(value) + i128::from(POSTGRES_EPOCH_MICROS))?
         };
         Ok(Self(TimestampMicros::new(micros)))
     }
@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn times_round_trip() {
-        for micros in [0, 1, 946_684_800_000_000, 1_732_400_000_000_123] {
+        let late = i64::MAX.unsigned_abs();
+        let odd = [late, late + 1, LAST_TIMESTAMP_MICROS];
+        for micros in [0, 1, 946_684_800_000_000, 1_732_400_000_000_123].into_iter().chain(odd) {
             let back = Timestamp::from_sql(&Type::TIMESTAMPTZ, &sql(micros).to_be_bytes()).unwrap();
             assert_eq!(back.0.micros(), micros);
         }

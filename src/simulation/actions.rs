@@ -234,7 +234,7 @@ impl World<'_> {
         let chance = if self.is_calm { 0 } else { self.profile.garbled };
         let session = self.exchange.feed().session();
         let (read, honest) = garble::posted(&session, &lines, (chance, &mut self.dice));
-        for unreadable in &read.unreadable {
+        for unreadable in &read.lines.unreadable {
             say!(self.trace, "  one of them as {:?}", unreadable.text);
             self.trace.count("posted lines that cannot be read");
         }

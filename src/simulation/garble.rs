@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::dice::Dice;
 use super::network::Response;
 use crate::exchange::wire::{FeedLine, WebhookBatch};
-use crate::exchange::{Results, read_webhook};
+use crate::exchange::{PostedLines, read_webhook};
 
 /// Longer than any line that is read.
 const TOO_LONG: usize = 5_000;
@@ -96,7 +96,7 @@ pub(super) fn posted(
     session: &str,
     lines: &[FeedLine],
     (chance, dice): (u64, &mut Dice),
-) -> (Results<FeedLine>, Vec<usize>) {
+) -> (PostedLines, Vec<usize>) {
     let batch = WebhookBatch { session: session.into(), lines: lines.to_vec() };
     let mut body = serde_json::to_value(&batch).unwrap_or_default();
     let mut honest = Vec::new();

@@ -7,8 +7,7 @@ use super::durable::DurableLog;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::published::PublishedLine;
-use crate::exchange::Results;
-use crate::exchange::wire::FeedLine;
+use crate::exchange::PostedLines;
 use crate::oms::{CancelScope, LinesDurable, MassCancelled, OrderCommands};
 use crate::order::Order;
 use crate::wal::Lsn;
@@ -56,9 +55,9 @@ impl Others {
         &mut self,
         commands: &OrderCommands,
         lines: Vec<PublishedLine>,
-        read: Results<FeedLine>,
+        PostedLines { session, lines: read }: PostedLines,
     ) {
-        if let Ok(answer) = commands.webhook(read) {
+        if let Ok(answer) = commands.webhook(&session, read) {
             self.posts.push(Post { lines, answer });
         }
     }

@@ -159,9 +159,15 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Users are answered in time, even while the exchange does not answer.
+    /// Users are answered in time, even while the exchange does not answer: those of orders that it
+    /// has refused for now, by the deadline of their order.
     fn answer_everybody(&mut self) -> Checked {
-        for _ in 0..ROUNDS_WITHOUT_EXCHANGE {
+        let to_deadline = self.profile.engine.submit_window_micros.div_ceil(ROUND_MICROS);
+        let most = ROUNDS_WITHOUT_EXCHANGE + usize::try_from(to_deadline).unwrap_or(usize::MAX);
+        for round in 0..most {
+            if round >= ROUNDS_WITHOUT_EXCHANGE && self.clients.waiting_count() == 0 {
+                break;
+            }
             if self.node.is_none() {
                 self.start()?;
             }

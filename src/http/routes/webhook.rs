@@ -4,10 +4,10 @@ use http::request::Parts;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
-use crate::exchange::read_webhook;
 use crate::exchange::webhook::{
     MAX_WEBHOOK_BODY_BYTES, SIGNATURE_HEADER, SignatureError, WEBHOOK_PART_LINES, WebhookVerifier,
 };
+use crate::exchange::{PostedLines, read_webhook};
 use crate::http::app::App;
 use crate::http::body::read_body_up_to;
 use crate::http::fields::not_json;
@@ -30,9 +30,10 @@ pub(in crate::http) async fn post(
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
     })?;
     Query::none(&request.uri)?;
-    let lines = read_webhook(&body).map_err(|error| unreadable(&error))?;
+    let PostedLines { session, lines } = read_webhook(&body).map_err(|error| unreadable(&error))?;
     for part in lines.into_parts(WEBHOOK_PART_LINES) {
-        let waiting = app.site.orders.commands().webhook(part).map_err(|_overloaded| again())?;
+        let commands = app.site.orders.commands();
+        let waiting = commands.webhook(&session, part).map_err(|_overloaded| again())?;
         match waiting.await {
             Ok(LinesDurable) => {}
             Err(_gone) => return Err(again()),

@@ -1,5 +1,7 @@
 //! What the exchange says: answers to our requests, lines of its feed, lines that it posts.
 
+use compact_str::CompactString;
+
 use super::Driver;
 use crate::engine::{CancelOutcome, CancelRefusal};
 use crate::exchange::wire::FeedLine;
@@ -18,6 +20,7 @@ impl Driver {
             Answer::Unreadable(unreadable) => self.unreadable(at, &unreadable),
             Answer::Submit(order_id, outcome) => {
                 self.queues.clock.end(order_id, Stage::Exchange);
+                self.queues.submits.end(order_id);
                 self.engines.submit_answer(now, order_id, outcome, &mut self.outbox);
             }
             Answer::Cancel(order_id, outcome) => {
@@ -63,7 +66,7 @@ impl Driver {
             }
             OrderFeedMessage::Line(line) => {
                 let (sequence, order) = (line.sequence, line.order_id.clone());
-                match translate::report(line, true) {
+                match translate::report(line, None) {
                     Some(report) => {
                         self.engines.report(now.wall, report, &mut self.outbox);
                         self.admit_decided();
@@ -92,17 +95,17 @@ impl Driver {
             self.unreadable(now, &unreadable);
         }
         for _ in 0..limit {
-            let Some(line) = self.webhooks.next_line() else { break };
+            let Some((session, line)) = self.webhooks.next_line() else { break };
             self.metrics.webhook_lines.inc();
-            self.webhook_line(now, line);
+            self.webhook_line(now, session, line);
         }
         self.admit_decided();
         self.webhooks.end_if_taken(self.gate.last_event());
     }
 
-    fn webhook_line(&mut self, now: Moment, line: FeedLine) {
+    fn webhook_line(&mut self, now: Moment, session: CompactString, line: FeedLine) {
         let order = line.order_id.clone();
-        match translate::report(line, false) {
+        match translate::report(line, Some(session)) {
             Some(report) => self.engines.report_durably(now.wall, report, &mut self.outbox),
             // Sent again it would be no better, and hold up all lines after it.
             None => self.incomplete_line(now, order),

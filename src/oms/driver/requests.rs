@@ -94,7 +94,7 @@ impl Driver {
         self.awaited.is_some().then(|| user.clone())
     }
 
-    fn reply_deadline(&self, now: Moment) -> MonotonicMicros {
+    pub(super) fn reply_deadline(&self, now: Moment) -> MonotonicMicros {
         now.monotonic.saturating_add(self.options.reply_timeout)
     }
 }

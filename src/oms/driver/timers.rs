@@ -33,6 +33,13 @@ impl Driver {
             let Some((order_id, to)) = self.replies.next_overdue(now.monotonic) else {
                 return false;
             };
+            // It is sent again soon, or refused at its deadline.
+            let is_sent_again = self.queues.submits.is_held_back(order_id)
+                && self.engines.order(order_id).is_some_and(|order| now.wall < order.submit_before);
+            if is_sent_again {
+                self.replies.postpone(order_id, to, self.reply_deadline(now));
+                continue;
+            }
             self.metrics.reply_timeouts.inc();
             self.engines.reply_timeout(now.wall, order_id, to, &mut self.outbox);
             if let Some(postgres) = &mut self.awaited {
