@@ -146,6 +146,7 @@ impl Feed {
         shutdown: Shutdown,
         metrics: FeedMetrics,
     ) -> Self {
+        let options = FeedOptions { resume: credible_resume(options.resume), ..options };
         Self {
             dialer: Dialer::new(options.exchange.clone()),
             beats: Beats::new(options.exchange_clock.clone()),
@@ -454,6 +455,21 @@ impl Feed {
         self.market.set_up(true);
         self.metrics.up.set(1);
     }
+}
+
+/// The logged position, unless it has a sequence that no feed reaches.
+fn credible_resume(resume: Resume) -> Resume {
+    resume.filter(|(session, from)| {
+        let is_possible = *from <= MAX_SEQUENCE;
+        if !is_possible {
+            tracing::error!(
+                %session, from,
+                "the logged position in the feed is impossible and is not used: the feed is read \
+                 from where it stands and all orders are reconciled; there is nothing to do"
+            );
+        }
+        is_possible
+    })
 }
 
 /// The session name is sent to clients inside a line of an SSE stream, so nothing in it may end a

@@ -73,6 +73,8 @@ pub struct SkippedLine {
     pub cause: SkipCause,
     /// Its position in the session.
     pub sequence: Option<u64>,
+    /// The line is not JSON as a whole, so `sequence` may be part of some text.
+    pub is_sequence_guessed: bool,
     /// The line is a heartbeat, so `sequence` repeats the last line's.
     pub is_heartbeat: bool,
     /// The order that the line names.
@@ -146,6 +148,7 @@ fn diagnose_object(value: &Value) -> SkippedLine {
     SkippedLine {
         cause: cause_of(value, line_type, sequence, given.is_some() && order_id.is_none()),
         sequence,
+        is_sequence_guessed: false,
         is_heartbeat: line_type == Some("heartbeat"),
         may_name_order: given.is_some() && order_id.is_none(),
         order_id,
@@ -204,8 +207,14 @@ fn diagnose_bytes(line: &[u8]) -> SkippedLine {
         .and_then(|id| std::str::from_utf8(id).ok())
         .and_then(|id| ExternalOrderId::new(id).ok());
     let sequence = member(line, br#""sequence""#).and_then(leading_number);
-    let may_name_order = order_id.is_none();
-    SkippedLine { cause, sequence, is_heartbeat: false, order_id, may_name_order }
+    SkippedLine {
+        cause,
+        sequence: sequence.filter(|sequence| *sequence < MAX_SEQUENCE),
+        is_sequence_guessed: true,
+        is_heartbeat: false,
+        may_name_order: order_id.is_none(),
+        order_id,
+    }
 }
 
 /// The bytes after a name and its colon, in a line that is not JSON as a whole.
@@ -231,10 +240,10 @@ impl SkippedLine {
     /// The sequence, if it is credible after `last_read`: in a line that is not JSON, the number
     /// may be anything.
     pub fn credible_sequence(&self, last_read: u64) -> Option<u64> {
-        let is_guessed = matches!(self.cause, SkipCause::NotJson | SkipCause::NotUtf8)
-            || (self.cause == SkipCause::TooLong && self.may_name_order);
-        let near = last_read + 1..=last_read.saturating_add(MAX_GUESSED_AHEAD);
-        self.sequence.filter(|sequence| !is_guessed || near.contains(sequence))
+        let is_near = |sequence: u64| {
+            sequence.checked_sub(last_read).is_some_and(|by| (1..=MAX_GUESSED_AHEAD).contains(&by))
+        };
+        self.sequence.filter(|sequence| !self.is_sequence_guessed || is_near(*sequence))
     }
 }
 
@@ -307,6 +316,26 @@ mod tests {
         let read = unreadable(long.as_bytes());
         assert_eq!((read.cause, read.sequence), (SkipCause::TooLong, Some(7)));
         assert!(read.order_id.is_some());
+    }
+
+    #[test]
+    fn in_a_long_line_that_is_not_json_the_sequence_is_a_guess() {
+        let line = |sequence: u64| {
+            let note = "x".repeat(MAX_LINE_BYTES);
+            unreadable(
+                format!(r#"{{"orderId":"o7","sequence":{sequence},"note":"{note}"#).as_bytes(),
+            )
+        };
+        let far = line(99_999);
+        assert_eq!((far.cause, far.sequence), (SkipCause::TooLong, Some(99_999)));
+        assert!(far.order_id.is_some());
+        assert_eq!(far.credible_sequence(6), None);
+        assert_eq!(line(7).credible_sequence(6), Some(7));
+        for impossible in [MAX_SEQUENCE, u64::MAX] {
+            assert_eq!(line(impossible).sequence, None, "{impossible}");
+        }
+        let highest = line(MAX_SEQUENCE - 1);
+        assert_eq!(highest.credible_sequence(MAX_SEQUENCE - 2), highest.sequence);
     }
 
     #[test]

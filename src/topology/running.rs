@@ -162,7 +162,7 @@ impl Running {
             source: arguments.link.exchange_source_ip.last().copied(),
             request_timeout: FEED_REQUEST_TIMEOUT,
             silence_timeout: FEED_SILENCE,
-            resume: feed_position.map(|(session, last)| (session, last + 1)),
+            resume: feed_position.map(|(session, last)| (session, last.saturating_add(1))),
             exchange_clock: commands.exchange_clock().clone(),
         };
         launch.read_feed(feed_options, market_writer, feed_sender)?;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::market::Checkpoint;
+use crate::market::{Checkpoint, MAX_SEQUENCE};
 
 type Shared = (Mutex<Slot>, Condvar);
 
@@ -106,7 +106,17 @@ pub(super) fn read(path: &Path) -> Option<Checkpoint> {
     if checkpoint.is_none() {
         tracing::warn!(path = %path.display(), "the checkpoint is damaged; the day's figures start over");
     }
-    checkpoint
+    checkpoint.filter(|Checkpoint { session, sequence, .. }| {
+        let is_possible = *sequence < MAX_SEQUENCE;
+        if !is_possible {
+            tracing::error!(
+                path = %path.display(), %session, sequence,
+                "the checkpoint has an impossible sequence and is not used: the day's figures start \
+                 afresh, and the next checkpoint overwrites it; there is nothing to do"
+            );
+        }
+        is_possible
+    })
 }
 
 #[cfg(test)]
@@ -131,5 +141,18 @@ mod tests {
         assert_eq!(read(&path).map(|checkpoint| checkpoint.sequence), Some(2));
         fs::write(&path, b"rot").unwrap();
         assert_eq!(read(&path), None);
+    }
+
+    #[test]
+    fn a_checkpoint_with_an_impossible_sequence_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("market.checkpoint");
+        let (market, _reader) = open_market(Watchers::default());
+        for (sequence, is_used) in
+            [(MAX_SEQUENCE - 1, true), (MAX_SEQUENCE, false), (u64::MAX, false)]
+        {
+            write(&path, &market.checkpoint(&"7".into(), sequence).encode()).unwrap();
+            assert_eq!(read(&path).is_some(), is_used, "{sequence}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::feed;
+use super::tests::{feed, resuming_feed};
 use super::*;
 use crate::sync::Receiver;
 
@@ -166,6 +166,29 @@ fn an_odd_line_that_finds_the_queue_full_is_read_again() {
     let ended = connection(&mut feed, Some(("s", 1)), &lines);
     assert_eq!(told(&mut receiver), ["price o1"]);
     assert!(ended.is_ok() && feed.next_sequence() == 2);
+}
+
+#[test]
+fn a_long_line_that_is_not_json_takes_the_feed_to_no_impossible_sequence() {
+    let (mut feed, mut receiver) = feed(ROOM);
+    let note = "x".repeat(5_000);
+    let long = |sequence: u64| format!(r#"{{"orderId":"X1","sequence":{sequence},"note":"{note}"#);
+    let lines = [session("s", 0), trade(1, "o1", 100), long(u64::MAX), long(MAX_SEQUENCE - 1)];
+    connection(&mut feed, None, &lines).unwrap();
+    assert_eq!((feed.last_read, feed.last_sequence, feed.next_sequence()), (1, 1, 2));
+    assert_eq!(told(&mut receiver), ["s 0", "line 1", "too_long X1", "too_long X1"]);
+    connection(&mut feed, Some(("s", 2)), &[session("s", 1), trade(2, "o1", 100)]).unwrap();
+    assert_eq!(told(&mut receiver), ["line 2"]);
+}
+
+#[test]
+fn a_logged_position_that_no_feed_reaches_is_not_requested() {
+    for (from, is_used) in [(MAX_SEQUENCE, true), (MAX_SEQUENCE + 1, false), (u64::MAX, false)] {
+        let resume = Some(("s".into(), from));
+        let (feed, _receiver) = resuming_feed(ROOM, resume.clone());
+        assert_eq!(feed.options.resume, resume.filter(|_| is_used), "{from}");
+        assert_eq!(feed.previous.is_some(), is_used);
+    }
 }
 
 #[test]

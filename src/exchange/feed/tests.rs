@@ -6,13 +6,18 @@ use crate::sync::{Receiver, mailbox};
 
 /// A feed in front of an orders queue of this capacity.
 pub(super) fn feed(capacity: usize) -> (Feed, Receiver<OrderFeedMessage>) {
+    resuming_feed(capacity, None)
+}
+
+/// The same, where the log knows a position.
+pub(super) fn resuming_feed(capacity: usize, resume: Resume) -> (Feed, Receiver<OrderFeedMessage>) {
     let (orders, receiver) = mailbox(capacity);
     let options = FeedOptions {
         exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
         source: None,
         request_timeout: Duration::ZERO,
         silence_timeout: Duration::ZERO,
-        resume: None,
+        resume,
         exchange_clock: ExchangeClock::default(),
     };
     let (market, _reader) = open_market(Watchers::default());
