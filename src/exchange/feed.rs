@@ -54,6 +54,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);
 /// Time between two checkpoints; after a crash the lines of at most this time are read again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Most sessions and numberings that begin on one connection. Each has all orders reconciled, so an
+/// exchange that begins more is connected to again, ever more slowly.
+const MAX_SESSIONS_PER_CONNECTION: u32 = 4;
 
 /// Least time between two log lines about gaps, or about a numbering that restarted.
 const LOG_PACE: Duration = Duration::from_secs(10);
@@ -86,6 +89,10 @@ enum Ended {
     Unexpected(String),
     #[error("silent for {0:?}")]
     Silent(Duration),
+    #[error(
+        "it began more than {MAX_SESSIONS_PER_CONNECTION} sessions or numberings on one connection"
+    )]
+    TooManySessions,
     #[error("the orders queue was full; reading again from {0}")]
     Reread(u64),
     #[error("the exchange no longer keeps the requested position")]
@@ -112,6 +119,8 @@ pub struct Feed {
     previous: Option<(CompactString, u64)>,
     /// How often the numbering of this session restarted.
     renumberings: u32,
+    /// Sessions and numberings that began on this connection.
+    begun: u32,
     /// Limits log lines about an exchange that keeps restarting its numbering.
     renumber_log: LogThrottle,
     gap_log: LogThrottle,
@@ -163,6 +172,7 @@ impl Feed {
             checkpointed: None,
             session: None,
             renumberings: 0,
+            begun: 0,
             renumber_log: LogThrottle::new(LOG_PACE),
             gap_log: LogThrottle::new(LOG_PACE),
             last_sequence: 0,
@@ -224,8 +234,8 @@ impl Feed {
                 _ => self.metrics.disconnects.inc(),
             };
             // Reconnect at once after a connection that worked, ever more slowly while none does.
-            let has_worked =
-                self.metrics.lines.get() > read_before || connected.elapsed() > LAST_BACKOFF;
+            let has_worked = !matches!(ended, Ended::TooManySessions)
+                && (self.metrics.lines.get() > read_before || connected.elapsed() > LAST_BACKOFF);
             if has_worked || (had_position && matches!(ended, Ended::PositionGone)) {
                 backoff.reset();
             }
@@ -349,6 +359,7 @@ impl Feed {
                 && let Ok(first) = serde_json::from_slice::<FeedSession>(line)
             {
                 connection.session_known = true;
+                self.begun = 0;
                 return self.take_session(connection.asked.as_ref(), first);
             }
             self.count_skipped(SkipCause::BeforeSession, line);
@@ -384,6 +395,7 @@ impl Feed {
             self.follow(session, before);
             return Ok(());
         }
+        self.count_begun()?;
         let last = self.session.as_ref().or(self.previous.as_ref().map(|(session, _)| session));
         if last.is_some_and(|last| *last != session) {
             self.renumberings = 0;
@@ -396,6 +408,7 @@ impl Feed {
     /// The numbering restarted under the session's own name and goes on from `sequence`. Everything
     /// downstream sees a new session.
     fn renumber(&mut self, session: CompactString, sequence: u64) -> Result<(), Ended> {
+        self.count_begun()?;
         self.metrics.renumberings.inc();
         self.renumberings += 1;
         let last_read = self.last_read;
@@ -409,6 +422,15 @@ impl Feed {
         self.symbols.begin_numbering(&mut self.market);
         let message = |session, sequence| OrderFeedMessage::Renumbered { session, sequence };
         self.begin(session, sequence, message)
+    }
+
+    /// Counts a session or numbering that is about to begin.
+    fn count_begun(&mut self) -> Result<(), Ended> {
+        if self.begun == MAX_SESSIONS_PER_CONNECTION {
+            return Err(Ended::TooManySessions);
+        }
+        self.begun += 1;
+        Ok(())
     }
 
     /// Begins a session whose lines follow `before`, and sends `message` to the orders thread.

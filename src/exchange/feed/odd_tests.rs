@@ -282,6 +282,27 @@ fn another_session_than_requested_starts_where_it_says() {
 }
 
 #[test]
+fn sessions_that_begin_on_one_connection_are_limited() {
+    let begins = [
+        // Under new names, and by a numbering that goes back again and again.
+        (1..=9).map(|number| session(&format!("s{number}"), 0)).collect::<Vec<_>>(),
+        (1..=9).rev().map(beat).collect(),
+    ];
+    for lines in begins {
+        let (mut feed, mut receiver) = feed(ROOM);
+        let ended = connection(&mut feed, None, &[vec![session("s", 0)], lines].concat());
+        assert!(matches!(ended, Err(Ended::TooManySessions)));
+        let begun = u32::try_from(told(&mut receiver).len()).unwrap();
+        assert!((MAX_SESSIONS_PER_CONNECTION..=MAX_SESSIONS_PER_CONNECTION + 1).contains(&begun));
+        // The next connection goes on with what the exchange has then.
+        let next = feed.resume_after(&Ended::TooManySessions, None);
+        let asked = next.as_ref().map(|(name, from)| (name.as_str(), *from));
+        connection(&mut feed, asked, &[session("t", 4), trade(5, "o", 1)]).unwrap();
+        assert_eq!(told(&mut receiver), ["t 4", "line 5"]);
+    }
+}
+
+#[test]
 fn lines_before_the_session_line_are_skipped() {
     let (mut feed, mut receiver) = feed(ROOM);
     let lines = ["oops".into(), String::new(), beat(3), session("s", 3), trade(4, "o", 1)];
