@@ -16,6 +16,9 @@ const FAILURES_TO_OPEN: u32 = 3;
 /// How often an unreachable exchange is probed, and how long the outcome of a single admitted order
 /// is awaited before the next is admitted.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Probes that were sent and brought no usable answer, after which a single order finds out. An
+/// exchange may take orders and have no answer for an order that does not exist.
+pub(super) const UNCLEAR_PROBES: u32 = 5;
 
 /// Whether the exchange is reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -23,7 +26,7 @@ pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub enum ExchangeReachability {
     /// It answers.
     Reachable,
-    /// It answers queries again; single orders find out whether it takes orders too.
+    /// It may be back; single orders find out whether it takes orders.
     Probing,
     /// It does not answer, or has not answered yet.
     Away,
@@ -148,6 +151,14 @@ impl Circuit {
         }
     }
 
+    /// Probes reached the exchange and brought no usable answer, which says neither that it takes
+    /// orders nor that it does not. If it was away, a single order finds out.
+    pub(super) fn probes_unclear(&mut self) {
+        if self.state == State::Open {
+            self.enter(State::HalfOpen { admitted_at: None });
+        }
+    }
+
     fn enter(&mut self, state: State) {
         self.state = state;
         self.shared.set(self.state());
@@ -233,6 +244,21 @@ mod tests {
         assert!(circuit.admits(now) && !circuit.admits(now));
         circuit.throttled();
         assert_eq!(circuit.state(), ExchangeReachability::Probing);
+    }
+
+    #[test]
+    fn unclear_probes_let_a_single_order_find_out() {
+        let now = MonotonicMicros::new(7);
+        let mut circuit = open();
+        circuit.probes_unclear();
+        assert_eq!(circuit.state(), ExchangeReachability::Probing);
+        assert!(circuit.admits(now) && !circuit.admits(now));
+        assert!(circuit.failed() && !circuit.admits(now), "it takes none");
+        circuit.probes_unclear();
+        assert!(circuit.admits(now) && circuit.succeeded() && circuit.admits(now));
+        let mut circuit = Circuit::new(SharedState::default());
+        circuit.probes_unclear();
+        assert_eq!(circuit.state(), ExchangeReachability::Away, "it has never answered");
     }
 
     #[test]

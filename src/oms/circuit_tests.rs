@@ -47,6 +47,35 @@ fn creates_are_refused_while_the_exchange_is_away_and_recorded_orders_go_on() {
 }
 
 #[test]
+fn an_exchange_that_answers_no_probe_gets_orders_again_once_it_takes_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let exchange = FakeExchange::start();
+    let mut options = options(&exchange);
+    options.reply_timeout = Duration::from_millis(5);
+    let node = Node::start(directory.path(), options);
+    node.submitted(request("alice", None, 10));
+    exchange.with(|book| (book.mute_all, book.babble_queries) = (true, true));
+    while node.create(request("alice", None, 10)) != CreateReply::ExchangeAway {}
+    exchange.with(|book| book.mute_all = false);
+    // Far more tries than it takes.
+    let is_taken = (0..3_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        match node.create(request("bob", None, 10)) {
+            CreateReply::ExchangeAway => false,
+            CreateReply::Accepted(_) | CreateReply::Pending(_) => true,
+            other => panic!("neither accepted nor refused: {other:?}"),
+        }
+    });
+    assert!(is_taken, "new orders are refused for ever");
+    let is_reachable = (0..3_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        node.commands.exchange_reachability() == ExchangeReachability::Reachable
+    });
+    assert!(is_reachable);
+    node.stop();
+}
+
+#[test]
 fn single_failures_refuse_no_orders() {
     let directory = tempfile::tempdir().unwrap();
     let exchange = FakeExchange::start();

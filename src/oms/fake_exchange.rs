@@ -39,6 +39,8 @@ pub(super) struct Book {
     pub(super) requests: BTreeMap<String, usize>,
     /// While set, queries are cut.
     pub(super) mute_queries: bool,
+    /// While set, queries get something that is not JSON.
+    pub(super) babble_queries: bool,
     /// While set, cancels take effect and their connections are cut.
     pub(super) mute_cancels: bool,
     /// The address of each connection's peer.
@@ -250,6 +252,9 @@ fn cancel(book: &mut Book, request: &CancelRequest) -> Option<String> {
 fn query(book: &Book, request: QueryRequest) -> Option<String> {
     if book.mute_queries {
         return None;
+    }
+    if book.babble_queries {
+        return Some("<html>".to_owned());
     }
     let unknown = |id| QueryResult {
         client_order_id: id,

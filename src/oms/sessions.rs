@@ -11,7 +11,7 @@ use futures_lite::future::or;
 
 use super::answers::SessionQueues;
 use super::batches::{CancelBatch, NO_ORDER, QueryBatch, SubmitBatch};
-use super::circuit::{ExchangeReachability, PROBE_INTERVAL};
+use super::circuit::{ExchangeReachability, PROBE_INTERVAL, UNCLEAR_PROBES};
 use super::metrics::OmsMetrics;
 use super::submit_queue::Decision;
 use super::throttle::Throttle;
@@ -74,21 +74,34 @@ async fn wait_for_batch(queues: &SessionQueues) {
 }
 
 /// Probes an exchange that is away once a second, the first time at once, with a query about an order
-/// that does not exist. Any answer lets orders through again.
+/// that does not exist. An answer lets orders through again. A probe that reaches the exchange and
+/// has no usable answer (an error status, an unreadable body, silence) lets a single order through
+/// now and then, which finds out.
 pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQueues>) {
     let request = QueryRequest { client_order_ids: vec![translate::client_order_id(NO_ORDER)] };
     let mut has_asked = false;
     loop {
         poll_fn(|context| queues.probes.poll_some(context)).await;
         queues.probes.take(usize::MAX);
+        let mut unclear = 0;
         while queues.circuit.borrow().state() == ExchangeReachability::Away {
             if has_asked {
                 sleep(PROBE_INTERVAL).await;
             }
             has_asked = true;
-            if matches!(session.query(&request).await, Ok(_) | Err(SessionError::Throttled { .. }))
-            {
-                queues.circuit.borrow_mut().probe_answered();
+            match session.query(&request).await {
+                Ok(_) | Err(SessionError::Throttled { .. }) => {
+                    queues.circuit.borrow_mut().probe_answered();
+                }
+                Err(SessionError::NotSent(_)) => {}
+                Err(error @ (SessionError::OutcomeUnknown(_) | SessionError::TimedOut(_))) => {
+                    unclear += 1;
+                    if unclear == UNCLEAR_PROBES {
+                        unclear = 0;
+                        tracing::warn!(%error, "probes of the exchange have no usable answer");
+                        queues.circuit.borrow_mut().probes_unclear();
+                    }
+                }
             }
         }
     }
