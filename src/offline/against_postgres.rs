@@ -11,7 +11,7 @@ use crate::index::Index;
 use crate::order::{Event, FeedPosition, OrderParts, TrackedOrder};
 use crate::projection::{
     EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresOrder, PostgresRecords,
-    as_storable, storable_time,
+    ProjectionError, as_storable, storable_time,
 };
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
@@ -110,7 +110,12 @@ impl ServerComparison {
         report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         let text = |feed: &FeedPosition| format!("{} of session {}", feed.sequence, feed.session);
-        let found = self.server_rows.feed_position()?;
+        let found = match self.server_rows.feed_position() {
+            Err(error @ ProjectionError::Value { .. }) => {
+                return report.line(&format_args!("feed_position: {error}"));
+            }
+            found => found?,
+        };
         let reached = found.as_ref().map_or(self.reached, |(lsn, _)| self.reached.max(*lsn));
         let Some(expected) = expected(reached)? else { return Ok(()) };
         let found = found.map_or("none".to_owned(), |(_, found)| text(&found));

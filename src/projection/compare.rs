@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
+use super::cell::{self, CellError};
 use super::gaps::{self, EventGap};
 use super::position::bounds;
 use super::read::{self, EXECUTION_STATE, ORDER_COLUMNS, RowError};
@@ -168,7 +169,7 @@ impl PostgresRecords {
     /// The position of each user partition.
     ///
     /// # Errors
-    /// The server refuses.
+    /// The server refuses; [`ProjectionError::Value`].
     pub fn positions(&self) -> Result<Vec<PartitionPosition>, ProjectionError> {
         let (first, last) = bounds(&self.0.server);
         let rows = self.0.rows(
@@ -176,18 +177,21 @@ impl PostgresRecords {
              WHERE is_current AND user_partition BETWEEN $1 AND $2 ORDER BY user_partition",
             &[&first, &last],
         )?;
-        let position = |row: &Row| PartitionPosition {
-            partition: row.get(0),
-            log_id: LogId(row.get::<_, i64>(1).cast_unsigned()),
-            lsn: Lsn(row.get::<_, i64>(2).unsigned_abs()),
+        let position = |row: &Row| -> Result<PartitionPosition, CellError> {
+            Ok(PartitionPosition {
+                partition: cell::value(row, 0)?,
+                log_id: LogId(cell::value::<i64>(row, 1)?.cast_unsigned()),
+                lsn: Lsn(cell::number(row, 2)?),
+            })
         };
-        Ok(rows.iter().map(position).collect())
+        let positions: Result<_, CellError> = rows.iter().map(position).collect();
+        positions.map_err(|error| error.within(&self.0.server, "projection"))
     }
 
     /// The position in the exchange's feed, and the LSN of its record.
     ///
     /// # Errors
-    /// The server refuses.
+    /// The server refuses; [`ProjectionError::Value`].
     pub fn feed_position(&self) -> Result<Option<(Lsn, FeedPosition)>, ProjectionError> {
         feed_position(&self.0)
     }
@@ -396,14 +400,14 @@ impl PostgresRecords {
 fn order(row: &Row, executions: &[Row]) -> Result<PostgresOrder, RowError> {
     let parts = executions.iter().map(read::execution).collect::<Result<_, _>>()?;
     let moment = |row: &Row, column: usize| -> Result<Option<TimestampMicros>, RowError> {
-        Ok(row.try_get::<_, Option<Timestamp>>(column)?.map(|at| at.0))
+        Ok(cell::value::<Option<Timestamp>>(row, column)?.map(|at| at.0))
     };
     let execution = |row: &Row| -> Result<PostgresExecution, RowError> {
         Ok(PostgresExecution {
             id: row.try_get(1)?,
             user_partition: row.try_get(5)?,
             executed_at: moment(row, 6)?,
-            recorded_at: row.try_get::<_, Timestamp>(7)?.0,
+            recorded_at: cell::value::<Timestamp>(row, 7)?.0,
             busted_at: moment(row, 8)?,
         })
     };
@@ -421,26 +425,33 @@ pub(super) fn feed_position(
     session: &Session,
 ) -> Result<Option<(Lsn, FeedPosition)>, ProjectionError> {
     let rows = session.rows("SELECT session, sequence::text, at, lsn FROM feed_position", &[])?;
-    Ok(rows.first().and_then(|row| {
+    let position = |row: &Row| -> Result<(Lsn, FeedPosition), CellError> {
         let position = FeedPosition {
-            session: row.get::<_, &str>(0).into(),
-            sequence: row.get::<_, &str>(1).parse().ok()?,
-            at: row.get::<_, Timestamp>(2).0,
+            session: cell::value::<&str>(row, 0)?.into(),
+            sequence: cell::parsed(row, 1)?,
+            at: cell::value::<Timestamp>(row, 2)?.0,
         };
-        Some((Lsn(row.get::<_, i64>(3).unsigned_abs()), position))
-    }))
+        Ok((Lsn(cell::number(row, 3)?), position))
+    };
+    let position = rows.first().map(position).transpose();
+    position.map_err(|error| error.within(&session.server, "feed_position"))
 }
 
-/// The members of two JSON objects that differ: name and both values.
+/// The members of two JSON objects that differ: name and both values. Where one cannot be parsed,
+/// the rows as a whole.
 fn different_members(expected: &str, found: &str) -> Vec<(String, String, String)> {
-    let members = |text| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
-    let (expected, found) = (members(expected), members(found));
+    let members = |text| serde_json::from_str::<Map<String, Value>>(text);
+    let (Ok(of_expected), Ok(of_found)) = (members(expected), members(found)) else {
+        return vec![("row".to_owned(), expected.to_owned(), found.to_owned())];
+    };
     let value = |of: &Map<String, Value>, name: &str| match of.get(name) {
         None | Some(Value::Null) => "none".to_owned(),
         Some(value) => value.to_string(),
     };
-    let names = expected.keys().filter(|name| expected.get(*name) != found.get(*name));
-    names.map(|name| (name.clone(), value(&expected, name), value(&found, name))).collect()
+    let extra = of_found.keys().filter(|name| !of_expected.contains_key(*name));
+    let names = of_expected.keys().chain(extra);
+    let names = names.filter(|name| of_expected.get(*name) != of_found.get(*name));
+    names.map(|name| (name.clone(), value(&of_expected, name), value(&of_found, name))).collect()
 }
 
 #[cfg(test)]
@@ -469,5 +480,11 @@ mod tests {
         let expected =
             [text("b", "\"x\"", "\"y\""), text("c", "none", "7"), text("d", "5", "none")];
         assert_eq!(found, expected);
+        let extra = different_members(r#"{"a": 1}"#, r#"{"a": 1, "note": "z"}"#);
+        assert_eq!(extra, [text("note", "none", "\"z\"")], "it is not a missing row");
+        for odd in [r#"{"a": 1e999}"#, "", "[]"] {
+            let whole = different_members(r#"{"a": 1}"#, odd);
+            assert_eq!(whole, [text("row", r#"{"a": 1}"#, odd)], "one entry for the row");
+        }
     }
 }

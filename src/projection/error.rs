@@ -211,6 +211,20 @@ pub enum ProjectionError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A value that is not one of Longbow's.
+    #[error(
+        "a row of {table} in {server} has a value that Longbow never writes, in column {column}: {why}; correct that row"
+    )]
+    Value {
+        /// The server.
+        server: String,
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: String,
+        /// The value, or what is wrong with it.
+        why: String,
+    },
     /// A row of `orders` that contradicts itself.
     #[error(
         "a row of orders in {server} is invalid: stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
@@ -319,6 +333,7 @@ impl ProjectionError {
             | Self::OtherPartition { .. }
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
+            | Self::Value { .. }
             | Self::Order { .. }
             // The log can be damaged without harm to orders; they continue.
             | Self::Log(WalError::CutOff { .. } | WalError::Damaged { .. }) => Remedy::Operator,

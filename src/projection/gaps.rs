@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::ProjectionError;
+use super::cell;
 use super::read;
 use super::session::{Session, in_partitions};
 use super::values::Timestamp;
@@ -29,10 +30,10 @@ pub struct GapOrder {
     /// The version that it was copied with, so that earlier events may be missing; 0 if it was not
     /// copied.
     pub copied_version: i64,
-    /// When it was created.
-    pub created_at: TimestampMicros,
-    /// When it last changed.
-    pub updated_at: TimestampMicros,
+    /// When it was created; `None` if its row says something else than a time.
+    pub created_at: Option<TimestampMicros>,
+    /// When it last changed; as above.
+    pub updated_at: Option<TimestampMicros>,
 }
 
 impl EventGap {
@@ -49,21 +50,26 @@ impl EventGap {
         if count == order.version - order.copied_version {
             return true;
         }
-        if order.created_at >= kept_from {
+        if order.created_at.is_none_or(|created_at| created_at >= kept_from) {
             return false;
         }
         // Its beginning is gone; the rest must be without a gap.
         match self.versions.iter().find(|version| **version > order.copied_version) {
             Some(first) => count == order.version - first + 1,
-            None => order.updated_at < kept_from,
+            None => order.updated_at.is_some_and(|updated_at| updated_at < kept_from),
         }
     }
 }
 
-/// From when on events are kept; 0 if all are.
+/// From when on events are kept; 0 if all are. There were none before 1970.
 pub(super) fn kept_from(session: &Session) -> Result<TimestampMicros, ProjectionError> {
-    let rows = session.rows("SELECT kept_from FROM order_events_kept", &[])?;
-    Ok(rows.first().map_or(TimestampMicros::new(0), |row| row.get::<_, Timestamp>(0).0))
+    let question = "SELECT greatest(kept_from, timestamptz '1970-01-01 00:00+00') AS kept_from \
+         FROM order_events_kept";
+    let rows = session.rows(question, &[])?;
+    let kept_from = rows.first().map(|row| cell::value::<Timestamp>(row, 0)).transpose();
+    let kept_from =
+        kept_from.map_err(|error| error.within(&session.server, "order_events_kept"))?;
+    Ok(kept_from.map_or(TimestampMicros::new(0), |at| at.0))
 }
 
 /// Visits the orders in these partitions whose rows in `order_events` are not one for each version
@@ -90,11 +96,13 @@ pub(super) fn each<E: From<ProjectionError>>(
         within = in_partitions("order_id", partitions)
     );
     session.each_row(&query, |row| {
+        // Who compares the row itself says what is wrong with its times.
+        let moment = |column| cell::value::<Timestamp>(row, column).ok().map(|at| at.0);
         let order = row.get::<_, Option<i64>>(2).map(|version| GapOrder {
             version,
             copied_version: row.get(3),
-            created_at: row.get::<_, Timestamp>(4).0,
-            updated_at: row.get::<_, Timestamp>(5).0,
+            created_at: moment(4),
+            updated_at: moment(5),
         });
         let (user, versions) = (row.get(0), row.get(6));
         let gap = EventGap { user, order_id: read::order_id(row, 1), order, versions };
@@ -111,8 +119,8 @@ mod tests {
         let order = GapOrder {
             version: 5,
             copied_version,
-            created_at: TimestampMicros::new(10),
-            updated_at: TimestampMicros::new(50),
+            created_at: Some(TimestampMicros::new(10)),
+            updated_at: Some(TimestampMicros::new(50)),
         };
         EventGap {
             user: "alice".into(),
@@ -150,5 +158,8 @@ mod tests {
             !gap(0, &[5]).is_legitimate(TimestampMicros::new(10)),
             "it was created on the first kept day"
         );
+        let mut timeless = gap(0, &[3, 4, 5]);
+        timeless.order = timeless.order.map(|order| GapOrder { created_at: None, ..order });
+        assert!(!timeless.is_legitimate(later), "nobody knows when it was created");
     }
 }

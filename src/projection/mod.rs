@@ -41,6 +41,7 @@
 mod backfill;
 mod backlog;
 mod batch;
+mod cell;
 mod compare;
 mod connection;
 mod days;

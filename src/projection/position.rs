@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::{Client, GenericClient, Transaction};
 
+use super::cell::CellError;
 use super::values::bigint;
-use super::{PostgresServer, ProjectionError};
+use super::{PostgresServer, ProjectionError, cell};
 use crate::types::UserPartition;
 use crate::wal::{LogId, Lsn};
 
@@ -116,13 +117,15 @@ async fn claim_within(
     ours: Option<i64>,
 ) -> Result<Claim, ProjectionError> {
     let refused = |error| ProjectionError::of(server, "report its positions")(error);
+    let odd = |error: CellError| error.within(server, "projection");
     let (first, last) = bounds(server);
     let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
     let mut newest = 0;
     let mut reached = Vec::new();
     for row in &rows {
-        let (epoch, log_id, lsn): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        let found = LogId(log_id.cast_unsigned());
+        let epoch: i64 = cell::value(row, 0).map_err(odd)?;
+        let found = LogId(cell::value::<i64>(row, 1).map_err(odd)?.cast_unsigned());
+        let lsn = Lsn(cell::number(row, 2).map_err(odd)?);
         if found != log.log_id {
             return Err(ProjectionError::OtherLog {
                 server: server.to_string(),
@@ -131,7 +134,6 @@ async fn claim_within(
             });
         }
         newest = newest.max(epoch);
-        let lsn = Lsn(lsn.unsigned_abs());
         reached.push(lsn);
         if lsn > log.committed {
             let last = log.committed;
@@ -159,7 +161,9 @@ async fn claim_within(
     if !is_whole {
         // Includes the partitions that are new to this server.
         let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
-        reached = rows.iter().map(|row| Lsn(row.get::<_, i64>(2).unsigned_abs())).collect();
+        let lsns: Result<_, CellError> =
+            rows.iter().map(|row| cell::number(row, 2).map(Lsn)).collect();
+        reached = lsns.map_err(odd)?;
     }
     let positions = Positions { first: *server.partitions().start(), reached };
     Ok(Claim { epoch, positions })

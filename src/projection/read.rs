@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::values::{Text, Timestamp, uuid};
-use super::{PostgresServer, ProjectionError};
+use super::{PostgresServer, ProjectionError, cell};
 use crate::order::{Ending, Execution, ExecutionPart, OrderParts, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
@@ -142,10 +142,8 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
     };
     let text = |column: usize| row.try_get::<_, Option<&str>>(column);
     let word = |column: usize| row.try_get::<_, &str>(column);
-    let number = |column: usize| -> Result<u64, RowError> {
-        Ok(u64::try_from(row.try_get::<_, i64>(column)?)?)
-    };
-    let moment = |column: usize| row.try_get::<_, Timestamp>(column).map(|at| at.0);
+    let number = |column: usize| cell::number(row, column);
+    let moment = |column: usize| cell::value::<Timestamp>(row, column).map(|at| at.0);
     let ending = match text(16)? {
         Some(word) => Some(Ending::from_str(word).map_err(|_| "its ending is unknown")?),
         None => None,
@@ -184,7 +182,7 @@ pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
         1 => Execution::Busted,
         2 => Execution::TakenBack,
         _ => Execution::Counted {
-            num_shares: u64::try_from(row.try_get::<_, i64>(2)?)?,
+            num_shares: cell::number(row, 2)?,
             price: PriceCents::new(row.try_get(3)?)?,
         },
     };

@@ -17,6 +17,7 @@ const LAST_TIMESTAMP: i64 = 9_223_371_331_199_999_999;
 pub(super) const LAST_TIMESTAMP_MICROS: u64 =
     LAST_TIMESTAMP.unsigned_abs() + POSTGRES_EPOCH_MICROS.unsigned_abs();
 const INFINITY: i64 = i64::MAX;
+const MINUS_INFINITY: i64 = i64::MIN;
 
 /// Text without NUL, the one character that Postgres cannot store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +71,19 @@ impl<'a> FromSql<'a> for Timestamp {
         let micros = if value == INFINITY {
             u64::MAX
         } else {
-            u64::try_from(i128::from(value) + i128::from(POSTGRES_EPOCH_MICROS))?
+            u64::try_from(i128::from(value) + i128::from(POSTGRES_EPOCH_MICROS)).map_err(|_| match value {
+                MINUS_INFINITY => "-infinity is no time".to_owned(),
+                _ => format!("a time {} s before 1970", before_1970_seconds(value)),
+            })?
         };
         Ok(Self(TimestampMicros::new(micros)))
     }
 
     accepts!(TIMESTAMPTZ);
+}
+
+fn before_1970_seconds(postgres_micros: i64) -> u64 {
+    postgres_micros.saturating_add(POSTGRES_EPOCH_MICROS).unsigned_abs().div_ceil(1_000_000)
 }
 
 /// A log number or a number of shares as a `bigint`. Real values fit; any other becomes the
@@ -110,6 +118,13 @@ mod tests {
         assert_eq!(sql(u64::MAX), INFINITY, "an exchange may send any time");
         let never = Timestamp::from_sql(&Type::TIMESTAMPTZ, &INFINITY.to_be_bytes()).unwrap();
         assert_eq!(never.0.micros(), u64::MAX);
+        for (value, expected) in [
+            (MINUS_INFINITY, "-infinity is no time"),
+            (-POSTGRES_EPOCH_MICROS - 1, "a time 1 s before 1970"),
+        ] {
+            let error = Timestamp::from_sql(&Type::TIMESTAMPTZ, &value.to_be_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
     }
 
     #[test]

@@ -151,6 +151,30 @@ fn records_that_agree_say_nothing_and_each_difference_is_found() {
             "UPDATE feed_position SET sequence = 3".to_owned(),
             vec![vec!["feed_position", "3 of session"]],
         ),
+        // Values that Longbow never writes.
+        (
+            "UPDATE feed_position SET sequence = -1".to_owned(),
+            vec![vec!["feed_position", "in column sequence: \"-1\"", "correct that row"]],
+        ),
+        (
+            "UPDATE feed_position SET at = '-infinity'".to_owned(),
+            vec![vec!["feed_position", "in column at: -infinity is no time"]],
+        ),
+        (
+            "UPDATE feed_position SET lsn = -7".to_owned(),
+            vec![vec!["feed_position", "in column lsn: -7 is below zero"]],
+        ),
+        (
+            in_orders("created_at = '-infinity'", resting),
+            vec![vec![resting, "is invalid", "created_at: -infinity is no time"]],
+        ),
+        (
+            in_orders("updated_at = '1969-12-31 23:59:59+00', version = version + 1", resting),
+            vec![
+                vec![resting, "is invalid", "updated_at: a time 1 s before 1970"],
+                vec![resting, "order_events", "version 3"],
+            ],
+        ),
     ];
     for (tamper, expected) in &cases {
         database.sql(tamper);
