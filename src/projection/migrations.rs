@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 
 use super::connection::{Connection, in_time};
 use super::schema::Schema;
-use super::{PostgresServer, PostgresServers, ProjectionError, preflight, roles};
+use super::{PostgresServer, PostgresServers, ProjectionError, cell, preflight, roles};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -151,6 +151,12 @@ async fn version(client: &Client, server: &PostgresServer) -> Result<u32, Projec
         {
             return Ok(0);
         }
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+            return Err(other_program(
+                server,
+                "a refinery_schema_history without version and name".to_owned(),
+            ));
+        }
         Err(error) => {
             return Err(ProjectionError::of(server, "report its schema version")(error));
         }
@@ -158,18 +164,30 @@ async fn version(client: &Client, server: &PostgresServer) -> Result<u32, Projec
     let runner = embedded::migrations::runner();
     let mut newest = 0;
     for row in &rows {
-        let (version, name): (i32, &str) = (row.get(0), row.get(1));
+        let (version, name): (i32, &str) =
+            match cell::value(row, 0).and_then(|version| Ok((version, cell::value(row, 1)?))) {
+                Ok(found) => found,
+                Err(error) => {
+                    return Err(other_program(
+                        server,
+                        format!("a refinery_schema_history with another {error}"),
+                    ));
+                }
+            };
         let own = runner.get_migrations().iter().find(|own| own.version() == version);
         if own.is_some_and(|own| own.name() != name) {
-            return Err(ProjectionError::OtherProgram {
-                server: server.to_string(),
-                schema: schema.name().to_owned(),
-                found: format!("a refinery_schema_history whose version {version} is {name:?}"),
-            });
+            let found = format!("a refinery_schema_history whose version {version} is {name:?}");
+            return Err(other_program(server, found));
         }
         newest = newest.max(version.unsigned_abs());
     }
     Ok(newest)
+}
+
+/// Another program has this in the schema.
+fn other_program(server: &PostgresServer, found: String) -> ProjectionError {
+    let schema = server.schema().name().to_owned();
+    ProjectionError::OtherProgram { server: server.to_string(), schema, found }
 }
 
 #[cfg(test)]

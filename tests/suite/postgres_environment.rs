@@ -35,6 +35,9 @@ fn names_that_another_program_has_taken_are_left_to_it() {
         INSERT INTO refinery_schema_history VALUES (1, 'init', '2024-01-01T00:00:00Z', '7')";
     for (name, taken) in [
         ("shop", history),
+        ("bigger", &history.replace("int4", "int8")),
+        ("nameless", &history.replace("'init'", "NULL")),
+        ("renamed", &history.replace("version int4", "number int4")),
         ("orders", "CREATE TABLE orders (id int)"),
         ("views", "CREATE SCHEMA analysis"),
     ] {
