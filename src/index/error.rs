@@ -185,6 +185,17 @@ pub enum IndexError {
         /// The record after the position of the index.
         expected: Lsn,
     },
+    /// The log hands out no record although it has committed more.
+    #[error(
+        "the log has records up to {last}, but shows none after record {position}; `longbow wal \
+         verify` shows what is readable"
+    )]
+    NoProgress {
+        /// The last record taken.
+        position: Lsn,
+        /// The last record committed.
+        last: Lsn,
+    },
     /// The log cannot be read or cut.
     #[error("the log cannot be followed")]
     Log(#[from] WalError),
@@ -217,6 +228,7 @@ impl IndexError {
             | Self::Record { .. }
             | Self::UnknownOrder { .. }
             | Self::OutOfOrder { .. }
+            | Self::NoProgress { .. }
             | Self::Log(_) => false,
         }
     }

@@ -154,7 +154,11 @@ impl<S: Storage> IndexFollower<S> {
         // Memory is read no more. After a full disk the next start replays what is missing.
         if !self.log.must_not_fill() {
             while self.writer.taken() < last {
+                let position = self.writer.taken();
                 self.apply_batch(last)?;
+                if self.writer.taken() == position {
+                    return Err(IndexError::NoProgress { position, last });
+                }
             }
             self.persist()?;
         }

@@ -460,3 +460,17 @@ fn a_forged_record_in_a_payload_proves_nothing_without_the_log_id() {
     let (recovery, payloads) = recovered(&disk).unwrap();
     assert!(payloads.is_empty() && recovery.torn_bytes > 0);
 }
+
+#[test]
+fn a_committed_record_that_is_gone_when_read_again_is_damage() {
+    let disk = FaultyDisk::default();
+    let mut life = Life::start(recovered(&disk).unwrap().0).unwrap();
+    life.append_and_commit(b"one");
+    drop(life.into_parts());
+    // Another process has none of it in memory.
+    let life = Life::start(recovered(&disk).unwrap().0).unwrap();
+    let mut reader = life.handle.reader(Lsn(0)).unwrap();
+    disk.become_unsteady();
+    let found = reader.next_record().map(|record| record.is_some());
+    assert!(matches!(found, Err(WalError::Damaged { lsn: Lsn(1), .. })), "{found:?}");
+}

@@ -137,6 +137,8 @@ struct State {
     space_bytes: Option<usize>,
     space_is_reported: bool,
     random: Option<SmallRng>,
+    /// Reads since they became unsteady; `None` while they are steady.
+    unsteady_reads: Option<u32>,
 }
 
 impl State {
@@ -263,6 +265,13 @@ impl FaultyDisk {
         let mut state = self.state();
         let id = state.names[name];
         state.contents[id].replace(bytes);
+    }
+
+    /// From now on reads are a little short, so that the same bytes are read again and again, and
+    /// every second one shows zeros.
+    #[cfg(test)]
+    pub(crate) fn become_unsteady(&self) {
+        self.state().unsteady_reads = Some(0);
     }
 
     /// Flips one stored bit.
@@ -407,11 +416,18 @@ impl StorageFile for FaultyFile {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         let offset = usize::try_from(offset).unwrap();
         let bytes = state.contents[self.id].bytes.get(offset..).unwrap_or_default();
-        let len = bytes.len().min(into.len());
+        let mut len = bytes.len().min(into.len());
         into[..len].copy_from_slice(&bytes[..len]);
+        if let Some(reads) = &mut state.unsteady_reads {
+            *reads += 1;
+            len = len.saturating_sub(1);
+            if reads.is_multiple_of(2) {
+                into.fill(0);
+            }
+        }
         Ok(len)
     }
 

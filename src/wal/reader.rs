@@ -82,7 +82,8 @@ impl<S: Storage> LogReader<S> {
                 self.next_lsn = header.lsn + 1;
                 Ok(Some(view(&header, payload)))
             }
-            None => Ok(None),
+            // Seeking has just read it: `Ok(None)` would say that it is not committed yet.
+            None => Err(damaged(&self.log, &open.name, at, self.next_lsn)),
         }
     }
 
@@ -106,7 +107,9 @@ impl<S: Storage> LogReader<S> {
                 }
                 Found::Padding => open.at = block_ceiling(open.at),
                 Found::End if open.is_complete => open = self.open_segment(open.number + 1)?,
-                Found::Record(_) | Found::End => return Err(self.damaged(&open)),
+                Found::Record(_) | Found::End => {
+                    return Err(damaged(&self.log, &open.name, open.at, self.next_lsn));
+                }
             }
             self.open = Some(open);
         }
@@ -146,14 +149,15 @@ impl<S: Storage> LogReader<S> {
     fn io_error(&self, action: &'static str, name: &str, error: io::Error) -> WalError {
         WalError::io(action, self.log.storage.path().join(name), error)
     }
+}
 
-    fn damaged(&self, open: &OpenSegment<S>) -> WalError {
-        WalError::Damaged {
-            file: self.log.storage.path().join(&open.name),
-            offset: open.at,
-            lsn: Lsn(self.next_lsn),
-            reason: "it was written and synced, but cannot be read back".to_owned(),
-        }
+/// A committed record that cannot be read at its offset.
+fn damaged<S: Storage>(log: &Log<S>, name: &str, offset: u64, lsn: u64) -> WalError {
+    WalError::Damaged {
+        file: log.storage.path().join(name),
+        offset,
+        lsn: Lsn(lsn),
+        reason: "it was written and synced, but cannot be read back".to_owned(),
     }
 }
 
