@@ -52,13 +52,15 @@ impl EndedOrders {
     }
 
     /// Forgets orders that the store has up to `stored`, a bounded number of them. Returns `true`
-    /// if more may be due.
+    /// if more may be due; `false` also while those that are due cannot be forgotten yet: there is
+    /// nothing to do for them until something else happens.
     pub(super) fn forget(
         &mut self,
         (engines, views): (&mut Engines, &CommittedViews),
         stored: Lsn,
         now: MonotonicMicros,
     ) -> bool {
+        let noted = self.queue.len();
         for _ in 0..FORGETS_PER_SLICE {
             let Some(&ended) = self.queue.front() else { return false };
             let is_due = now.saturating_since(ended.since) >= self.keep
@@ -77,11 +79,53 @@ impl EndedOrders {
                 self.queue.push_back(Ended { since: now, ..ended });
             }
         }
-        true
+        self.queue.len() < noted
     }
 
     /// Number of ended orders in memory.
     pub(super) fn len(&self) -> usize {
         self.queue.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineOptions;
+    use crate::order::test_events::{accepted, created, filled};
+    use crate::order::{Case, CaseCause, Change, Changed, Event, TrackedOrder};
+
+    /// An order that is filled, with an open case about it if it is unsure.
+    fn ended(number: u64, is_unsure: bool) -> TrackedOrder {
+        let created = created(number);
+        let mut order = TrackedOrder::new(&created);
+        for event in [accepted(number), filled(number, "e1", created.num_shares)] {
+            let Event::Changed(changed) = event else { unreachable!("{event:?}") };
+            assert!(order.apply(&changed).recorded);
+        }
+        if is_unsure {
+            let case = Case { cause: CaseCause::OtherSymbol, execution: None, text: "odd".into() };
+            let change = Change::CaseOpened(Box::new(case));
+            let changed = Changed { order_id: created.order_id, at: created.created_at, change };
+            assert!(order.apply(&changed).recorded);
+        }
+        order
+    }
+
+    #[test]
+    fn orders_that_cannot_be_forgotten_yet_keep_nobody_busy() {
+        let views = CommittedViews::since(Lsn(0));
+        let mut engines = Engines::new(EngineOptions::default());
+        let mut orders = EndedOrders::new(Duration::ZERO, Lsn(0));
+        let now = MonotonicMicros::new(1);
+        for (number, is_unsure) in [(1, true), (2, false), (3, true)] {
+            let order = ended(number, is_unsure);
+            orders.note(order.order(), Lsn(number), now);
+            engines.load(order);
+        }
+        assert!(orders.forget((&mut engines, &views), Lsn(3), now), "one was forgotten");
+        assert_eq!(orders.len(), 2);
+        assert!(!orders.forget((&mut engines, &views), Lsn(3), now), "two are unsure");
+        assert_eq!(orders.len(), 2, "they are looked at again");
     }
 }
