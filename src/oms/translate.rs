@@ -21,7 +21,8 @@ use crate::order::{Fill, Order, ReportKind, case_text};
 use crate::types::{ExternalOrderId, OrderId, Shares, TimestampMicros};
 
 /// Most shares of an execution that is accepted: far more than any order has, and few enough that
-/// sums and values of many such executions do not overflow.
+/// sums of many such executions do not overflow. Their value may: an order records at most
+/// `i64::MAX` cents.
 const MAX_EXECUTION_SHARES: Shares = 1_000_000_000_000;
 /// Longest reason that is stored, in bytes: records are small, and an exchange may be verbose.
 const MAX_REASON_BYTES: usize = 200;

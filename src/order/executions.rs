@@ -108,6 +108,16 @@ impl Executions {
         }
     }
 
+    /// Total value in cents of the executions that count, at most the highest that is recorded.
+    pub fn counted_value_cents(&self) -> i64 {
+        let value =
+            |(shares, price): (Shares, PriceCents)| i128::from(shares) * i128::from(price.cents());
+        let counted = self.iter().filter_map(|(_, execution)| execution.counted());
+        // Prices have a limit, so that no number of executions fills an i128.
+        let total: i128 = counted.map(value).sum();
+        i64::try_from(total).unwrap_or(i64::MAX)
+    }
+
     /// Number of distinct executions, including void ones.
     pub fn len(&self) -> usize {
         match &self.0 {

@@ -334,10 +334,15 @@ impl TrackedOrder {
         let before = self.executions.set(execution_id.clone(), void);
         if let Some((num_shares, price)) = before.and_then(Execution::counted) {
             let order = Arc::make_mut(&mut self.order);
-            // Saturates only if counting did.
-            order.filled_shares = order.filled_shares.saturating_sub(num_shares);
-            let value = value_cents(num_shares, price.cents());
-            order.filled_value_cents = order.filled_value_cents.saturating_sub(value);
+            // Nothing can be subtracted from a sum that saturated: it is made again from the rest.
+            order.filled_shares = match order.filled_shares {
+                Shares::MAX => self.executions.counted_shares(),
+                shares => shares.saturating_sub(num_shares),
+            };
+            order.filled_value_cents = match order.filled_value_cents {
+                i64::MAX => self.executions.counted_value_cents(),
+                value => value.saturating_sub(value_cents(num_shares, price.cents())),
+            };
         }
     }
 
@@ -373,6 +378,11 @@ impl TrackedOrder {
             self.executions.counted_shares(),
             "filled shares equal the sum of the distinct executions"
         );
+        debug_assert_eq!(
+            self.order.filled_value_cents,
+            self.executions.counted_value_cents(),
+            "the filled value equals the sum of the distinct executions"
+        );
         debug_assert!(
             self.order.status != Status::PendingCancel || self.order.shares_left() > 0,
             "a pending cancel has shares left to cancel"
@@ -386,8 +396,8 @@ impl TrackedOrder {
 
 /// Saturates only for a nonsensical report from the exchange, which is recorded at the maximum
 /// value.
-fn value_cents(shares: Shares, price_cents: i64) -> i64 {
-    let value = i128::from(shares) * i128::from(price_cents);
+fn value_cents(num_shares: Shares, price_cents: i64) -> i64 {
+    let value = i128::from(num_shares) * i128::from(price_cents);
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

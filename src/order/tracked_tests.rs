@@ -254,6 +254,30 @@ fn a_busted_execution_never_counts_again() {
 }
 
 #[test]
+fn sums_that_were_too_large_are_right_again_once_they_fit() {
+    let nonsense = |id: &str, num_shares: Shares| {
+        Change::Filled(Fill {
+            execution_id: ExecutionId::new(id).unwrap(),
+            price: PriceCents::new(MAX_PRICE_CENTS).unwrap(),
+            num_shares,
+            executed_at: AT,
+        })
+    };
+    let mut order = in_status(Submitted);
+    let sums =
+        |order: &TrackedOrder| (order.order().filled_shares, order.order().filled_value_cents);
+    take(&mut order, filled("e1", 4));
+    take(&mut order, nonsense("value", 1_000_000_000_000));
+    assert_eq!(sums(&order), (1_000_000_000_004, i64::MAX));
+    take(&mut order, nonsense("shares", Shares::MAX));
+    assert_eq!(sums(&order), (Shares::MAX, i64::MAX));
+    take(&mut order, busted("shares"));
+    assert_eq!(sums(&order), (1_000_000_000_004, i64::MAX));
+    take(&mut order, busted("value"));
+    assert_eq!(sums(&order), (4, 400));
+}
+
+#[test]
 fn the_same_execution_again_is_nothing_in_any_status() {
     for &status in Status::VARIANTS {
         let mut order = in_status(status);
