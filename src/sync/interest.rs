@@ -21,18 +21,26 @@ const BITS_PER_WORD: usize = u64::BITS as usize;
 #[derive(Debug)]
 pub struct InterestSet {
     words: Box<[AtomicU64]>,
+    limit: usize,
 }
 
 impl InterestSet {
     /// An empty set of numbers below `limit`.
     pub fn new(limit: usize) -> Self {
-        Self { words: (0..limit.div_ceil(BITS_PER_WORD)).map(|_| AtomicU64::new(0)).collect() }
+        let words = (0..limit.div_ceil(BITS_PER_WORD)).map(|_| AtomicU64::new(0));
+        Self { words: words.collect(), limit }
     }
 
-    /// Adds a number or takes it out; one that is beyond the limit changes nothing. What is read after
-    /// this is what was there then, or whoever writes it later finds the number.
+    /// Adds a number or takes it out. What is read after this is what was there then, or whoever
+    /// writes it later finds the number.
+    ///
+    /// # Panics
+    /// The number is not below the limit: its changes would be slept through.
     pub fn set(&self, number: usize, is_wanted: bool) {
-        let Some(word) = self.words.get(number / BITS_PER_WORD) else { return };
+        let word = self.words.get(number / BITS_PER_WORD).filter(|_| number < self.limit);
+        let Some(word) = word else {
+            unreachable!("{number} is not below {}, the limit of the set", self.limit);
+        };
         let bit = 1 << (number % BITS_PER_WORD);
         if is_wanted {
             word.fetch_or(bit, Ordering::Relaxed);
@@ -60,10 +68,15 @@ mod tests {
         let set = InterestSet::new(100);
         set.set(0, true);
         set.set(99, true);
-        set.set(1_000, true);
         assert!(set.has(0) && set.has(99) && !set.has(98) && !set.has(1_000));
         set.set(0, false);
         assert!(!set.has(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "100 is not below 100")]
+    fn a_number_beyond_the_limit_is_not_taken_for_added() {
+        InterestSet::new(100).set(100, true);
     }
 }
 
