@@ -1,5 +1,7 @@
 //! The process-wide stop request, visible to every thread. The first reason counts.
 
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -22,7 +24,9 @@ pub enum StopReason {
 #[derive(Debug, Default)]
 struct State {
     reason: Option<StopReason>,
-    wakers: Vec<Waker>,
+    /// Those of the tasks that wait, each under a number of its own.
+    wakers: BTreeMap<u64, Waker>,
+    next_number: u64,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +55,7 @@ impl Shutdown {
             std::mem::take(&mut state.wakers)
         };
         self.0.changed.notify_all();
-        for waker in wakers {
+        for waker in wakers.into_values() {
             waker.wake();
         }
     }
@@ -93,21 +97,54 @@ impl Shutdown {
         state.reason.is_some()
     }
 
-    /// Ready once a stop is requested; until then registers the task.
-    pub fn poll_requested(&self, context: &Context<'_>) -> Poll<()> {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Waits until a stop is requested. Dropped before that it is forgotten.
+    pub fn requested(&self) -> Requested<'_> {
+        Requested { shutdown: self, number: None }
+    }
+}
+
+/// A task's wait for a stop: see [`requested`](Shutdown::requested).
+#[derive(Debug)]
+pub struct Requested<'a> {
+    shutdown: &'a Shutdown,
+    /// Under which it is among those that wait, if it ever was.
+    number: Option<u64>,
+}
+
+impl Future for Requested<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut guard = self.shutdown.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
         if state.reason.is_some() {
             return Poll::Ready(());
         }
-        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            state.wakers.push(context.waker().clone());
+        let number = self.number.unwrap_or_else(|| {
+            state.next_number += 1;
+            state.next_number
+        });
+        let known = state.wakers.get(&number);
+        if known.is_none_or(|waker| !waker.will_wake(context.waker())) {
+            let before = state.wakers.insert(number, context.waker().clone());
+            // A waker is dropped without the lock.
+            drop(guard);
+            drop(before);
+        } else {
+            drop(guard);
         }
+        self.number = Some(number);
         Poll::Pending
     }
+}
 
-    /// Waits until a stop is requested.
-    pub async fn requested(&self) {
-        std::future::poll_fn(|context| self.poll_requested(context)).await;
+impl Drop for Requested<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut state = self.shutdown.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waker = state.wakers.remove(&number);
+        drop(state);
+        drop(waker);
     }
 }
 
@@ -131,5 +168,21 @@ mod tests {
         assert_eq!(shutdown.wait(), StopReason::Requested);
         assert_eq!(shutdown.reason(), Some(StopReason::Requested));
         futures_lite::future::block_on(shutdown.requested());
+    }
+
+    #[test]
+    fn a_task_that_waits_no_longer_is_forgotten() {
+        let shutdown = Shutdown::new();
+        let waiting = || shutdown.0.state.lock().unwrap().wakers.len();
+        for _ in 0..100 {
+            // Each time as another task.
+            let mut requested = std::pin::pin!(shutdown.requested());
+            let poll = futures_lite::future::poll_once(&mut requested);
+            assert_eq!(futures_lite::future::block_on(poll), None);
+            let mut context = Context::from_waker(Waker::noop());
+            assert_eq!(requested.as_mut().poll(&mut context), Poll::Pending);
+            assert_eq!(waiting(), 1, "one for each wait, whoever polls it");
+        }
+        assert_eq!(waiting(), 0);
     }
 }

@@ -162,12 +162,14 @@ async fn park(
 ) {
     let mut due = pin!(Timer::new(patience));
     let mut postgres = driver.postgres_beyond(seen.postgres);
+    let mut stop = shutdown.map(Shutdown::requested);
     poll_fn(|context| {
         let mut ready = driver.wal().poll_progress(context, seen.log).is_ready();
         let moved = postgres.as_mut().map(|moves| Pin::new(moves).poll(context));
         ready |= moved.is_some_and(|moved| moved.is_ready());
         ready |= due.as_mut().poll(context).is_ready();
-        ready |= shutdown.is_some_and(|shutdown| shutdown.poll_requested(context).is_ready());
+        let stopped = stop.as_mut().map(|stop| Pin::new(stop).poll(context));
+        ready |= stopped.is_some_and(|stopped| stopped.is_ready());
         // On an exhausted log no input is taken, but every request gets an answer.
         let refuses = !driver.takes_inputs() && driver.wal().is_exhausted();
         if driver.takes_inputs() {

@@ -26,6 +26,7 @@ fn a_task_that_is_polled_again_and_again_gives_no_more_wakers_away() {
         let mut due = pin!(Timer::new(LONG));
         let mut moves = pin!(postgres.lowest().beyond(0));
         let mut changes = pin!(submits.changed_since(generation));
+        let mut stop = pin!(shutdown.requested());
         let mut permit = pin!(connections.acquire(1));
         let mut polls = 0;
         poll_fn(|context| {
@@ -36,7 +37,7 @@ fn a_task_that_is_polled_again_and_again_gives_no_more_wakers_away() {
             ready |= wakeup.poll_wait(context, || false).is_ready();
             ready |= inputs.poll_recv(context).is_ready();
             ready |= answers.poll_some(context).is_ready();
-            ready |= shutdown.poll_requested(context).is_ready();
+            ready |= stop.as_mut().poll(context).is_ready();
             assert!(!ready, "nothing has come");
             polls += 1;
             if polls > POLLS {

@@ -71,9 +71,11 @@ impl<'a> FromSql<'a> for Timestamp {
         let micros = if value == INFINITY {
             u64::MAX
         } else {
-            u64::try_from(i128::from(value) + i128::from(POSTGRES_EPOCH_MICROS)).map_err(|_| match value {
-                MINUS_INFINITY => "-infinity is no time".to_owned(),
-                _ => format!("a time {} s before 1970", before_1970_seconds(value)),
+            u64::try_from(i128::from(value) + i128::from(POSTGRES_EPOCH_MICROS)).map_err(|_| {
+                match value {
+                    MINUS_INFINITY => "-infinity is no time".to_owned(),
+                    _ => format!("a time {} s before 1970", before_1970_seconds(value)),
+                }
             })?
         };
         Ok(Self(TimestampMicros::new(micros)))
