@@ -1,6 +1,6 @@
 //! What counts as evidence about an order, one rule per test.
 
-use super::race_tests::{OPTIONS, Rig, fill, filled, has_alert, record_of};
+use super::test_rig::{OPTIONS, Rig, fill, filled, has_alert, record_of};
 use super::*;
 use crate::order::{
     Anomaly, CaseCause, CaseOutcome, Ending, Fill, OperatorAct, OrderParts, ReportKind, Status,

@@ -1,6 +1,6 @@
 //! More reports about foreign orders than are kept.
 
-use super::race_tests::Rig;
+use super::test_rig::Rig;
 use super::unmatched::MAX_UNMATCHED_REPORTS;
 use super::*;
 use crate::order::ReportKind;

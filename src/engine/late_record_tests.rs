@@ -1,6 +1,6 @@
 //! A confirmed cancel whose record is late.
 
-use super::race_tests::{Rig, filled, known};
+use super::test_rig::{Rig, filled, known};
 use super::*;
 use crate::order::Status;
 

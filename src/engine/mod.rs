@@ -44,7 +44,7 @@ pub use repair_cause::RepairCause;
 pub use unmatched::MAX_UNMATCHED_REPORTS;
 
 #[cfg(test)]
-mod crash_tests;
+mod cancel_tests;
 #[cfg(test)]
 mod evidence_tests;
 #[cfg(test)]
@@ -52,20 +52,18 @@ mod flood_tests;
 #[cfg(test)]
 mod late_record_tests;
 #[cfg(test)]
-mod model_tests;
-#[cfg(test)]
 mod numbering_tests;
 #[cfg(test)]
 mod race_tests;
 #[cfg(test)]
 mod repair_tests;
 #[cfg(test)]
+mod resident_tests;
+#[cfg(test)]
 mod reuse_tests;
 #[cfg(test)]
 mod silence_tests;
 #[cfg(test)]
-mod store_model;
-#[cfg(test)]
-mod test_world;
+mod test_rig;
 #[cfg(test)]
 mod unsure_tests;

@@ -1,6 +1,6 @@
 //! Feed sessions that restart their numbering, and records that name other sessions.
 
-use super::race_tests::{OPTIONS, Rig, fill, filled, record_of};
+use super::test_rig::{OPTIONS, Rig, fill, filled, record_of};
 use super::*;
 use crate::order::{Ending, Status};
 use crate::types::OrderId;

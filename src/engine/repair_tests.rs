@@ -1,6 +1,6 @@
 //! What counts as a repair, and the periodic comparison that finds most repairs.
 
-use super::race_tests::{Rig, known};
+use super::test_rig::{Rig, known};
 use super::*;
 use crate::order::{Fill, Status};
 use crate::types::*;

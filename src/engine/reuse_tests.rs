@@ -1,6 +1,6 @@
 //! Exchange ids that are reused for another order in a later session.
 
-use super::race_tests::{OPTIONS, Rig, fill, filled, known};
+use super::test_rig::{OPTIONS, Rig, fill, filled, known};
 use super::*;
 use crate::order::ReportKind;
 use crate::types::{ExternalOrderId, OrderId};

@@ -1,7 +1,7 @@
 //! What the exchange leaves unsaid: answers that never come, lists that are short, orders that it may
 //! have although they are called failed.
 
-use super::race_tests::{OPTIONS, Rig, fill, filled, record_of};
+use super::test_rig::{OPTIONS, Rig, fill, filled, record_of};
 use super::*;
 use crate::order::{
     CaseCause, CaseOutcome, Change, Ending, Event, OperatorAct, ReportKind, Status,

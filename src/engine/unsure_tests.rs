@@ -1,7 +1,7 @@
 //! Whatever is unsure about an order is queried again, holds up nothing else, and is decided by
 //! numbers, not by ids alone.
 
-use super::race_tests::{OPTIONS, Rig, fill, filled, record_of};
+use super::test_rig::{OPTIONS, Rig, fill, filled, record_of};
 use super::*;
 use crate::order::{
     CaseCause, CaseOutcome, Event, Fill, MAX_OPEN_CASES, OperatorAct, ReportKind, Status,
