@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use longbow::market::{Listing, Print, ShardWatch, Watchers, open_market};
+use longbow::market::{Listing, MarketLimits, Print, ShardWatch, Watchers, open_market};
 use longbow::runtime::StreamSocket;
 use longbow::stream::{
     Heartbeat, Hub, HubOptions, Mode, Next, NoOrders, StreamLimits, StreamMetrics, StreamQuotas,
@@ -118,7 +118,8 @@ fn bare(criterion: &mut Criterion) {
 fn hub(criterion: &mut Criterion) {
     let mut crowd = Crowd::gather();
     let watch = Arc::new(ShardWatch::new());
-    let (mut market, reader) = open_market(Watchers::new(vec![Arc::clone(&watch)]));
+    let (mut market, reader) =
+        open_market(Watchers::new(vec![Arc::clone(&watch)]), MarketLimits::default());
     let symbol = Symbol::new("SPY").expect("a symbol");
     let index = SymbolIndex::new(0).expect("the first");
     market

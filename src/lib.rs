@@ -35,6 +35,7 @@
 //! | 5 | [`offline`] | verify, restore, repair and backfill: compares and copies log, store and Postgres; verify also beside a running server |
 //! | 5 | [`sim_exchange`] | a real server that plays the exchange, and misbehaves on request |
 //! | 6 | [`http`] | accept, hyper, authentication, routes, problem documents |
+//! | 5 | `testing` | disk and store in memory, log and feed driven by hand: in no build of the product, so tests of any layer use it |
 //! | 6 | `simulation` | the whole order system from a seed, for tests (feature `simulation`) |
 //! | 7 | [`config`] | the command line and the configuration file |
 //! | 8 | [`topology`] | the threads of `serve`: name, core, queues; start, stop, join |
@@ -105,6 +106,8 @@ pub mod sim_exchange;
 pub mod simulation;
 pub mod stream;
 pub mod sync;
+#[cfg(any(test, fuzzing, feature = "simulation"))]
+pub mod testing;
 pub mod topology;
 pub mod types;
 pub mod wal;

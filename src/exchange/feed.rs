@@ -3,13 +3,11 @@
 //! neither waits for the other.
 
 mod checkpoints;
-mod connection;
+pub(crate) mod connection;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod lines;
 mod lists;
-#[cfg(feature = "simulation")]
-pub(super) mod manual;
 mod metrics;
 mod numbering;
 #[cfg(test)]
@@ -82,7 +80,7 @@ pub struct FeedOptions {
 
 /// Why a connection ended. The thread connects again.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(crate) enum Ended {
     #[error("the connection failed: {0}")]
     Connection(#[from] io::Error),
     #[error("{0}")]
@@ -105,7 +103,7 @@ enum Ended {
 pub struct Feed {
     options: FeedOptions,
     dialer: Dialer,
-    market: MarketWriter,
+    pub(crate) market: MarketWriter,
     orders: Sender<OrderFeedMessage>,
     shutdown: Shutdown,
     metrics: FeedMetrics,
@@ -143,7 +141,7 @@ pub struct Feed {
     skip_log: SkipLog,
     beats: Beats,
     /// When the bytes being parsed were received.
-    received: MonotonicMicros,
+    pub(crate) received: MonotonicMicros,
 }
 
 impl Feed {
@@ -246,7 +244,7 @@ impl Feed {
     }
 
     /// What to request on the next connection, after one that requested `resume`.
-    fn resume_after(&self, ended: &Ended, resume: Resume) -> Resume {
+    pub(crate) fn resume_after(&self, ended: &Ended, resume: Resume) -> Resume {
         match (ended, &self.session) {
             (Ended::PositionGone, _) => None,
             (_, Some(session)) => Some((session.clone(), self.next_sequence())),
@@ -341,7 +339,7 @@ impl Feed {
 
     /// Publishes the batch to readers, and reconnects to read lines again once the orders queue has
     /// room.
-    fn end_batch(&mut self) -> Result<(), Ended> {
+    pub(crate) fn end_batch(&mut self) -> Result<(), Ended> {
         self.market.end_batch(self.last_sequence);
         match self.reread_from {
             Some(reread_from) if !self.orders.is_full() => Err(Ended::Reread(reread_from)),
@@ -350,7 +348,7 @@ impl Feed {
     }
 
     /// Takes every complete line and leaves the rest in the connection.
-    fn take_lines(&mut self, connection: &mut Connection) -> Result<(), Ended> {
+    pub(crate) fn take_lines(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         connection.take_lines(|connection, line| {
             if connection.session_known {
                 return self.take_line(line);

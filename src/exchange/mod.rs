@@ -17,9 +17,6 @@ mod unreadable;
 pub mod webhook;
 pub mod wire;
 
-#[cfg(feature = "simulation")]
-pub(crate) use feed::manual::{ManualFeed, Resume};
-
 pub use address::ExchangeAddress;
 pub use clock::ExchangeClock;
 pub use dial::Dialer;

@@ -7,6 +7,7 @@ use super::store::Space;
 use super::test_log::*;
 use super::*;
 use crate::order::*;
+use crate::testing::MemoryStore;
 use crate::types::*;
 use crate::wal::{LogId, Lsn};
 

@@ -8,6 +8,7 @@ use futures_lite::future::{block_on, poll_once};
 use super::store::{Period, Space, Store, Write};
 use super::test_log::*;
 use super::*;
+use crate::testing::MemoryStore;
 use crate::types::UserId;
 use crate::wal::Lsn;
 

@@ -48,13 +48,7 @@ impl IndexFiller {
         Ok(Self::over(Arc::new(FjallStore::open(directory, cache_bytes)?)))
     }
 
-    /// Fills a store in memory.
-    #[cfg(test)]
-    pub fn in_memory(store: &super::MemoryStore) -> Self {
-        Self::over(Arc::new(store.clone()))
-    }
-
-    fn over(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn over(store: Arc<dyn Store>) -> Self {
         Self {
             store,
             batch: Vec::with_capacity(BATCH_WRITES),
@@ -203,8 +197,9 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::super::test_log::{AGES, LOG, long_log, take_until};
-    use super::super::{Index, IndexWriter, MemoryStore};
+    use super::super::{Index, IndexWriter};
     use super::*;
+    use crate::testing::MemoryStore;
 
     #[test]
     fn a_filled_index_equals_one_that_followed_the_log() {

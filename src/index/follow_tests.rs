@@ -10,6 +10,7 @@ use super::test_log::*;
 use super::*;
 use crate::order::*;
 use crate::shutdown::{Shutdown, StopReason};
+use crate::testing::MemoryStore;
 use crate::types::*;
 use crate::wal::{self, Lsn, MIN_SEGMENT_BYTES, NewRecord, WalAppender, WalOptions};
 

@@ -150,20 +150,7 @@ impl Index {
         Self::over((store, open), meta, directory, ages)
     }
 
-    /// An index in memory, for simulations.
-    ///
-    /// # Errors
-    /// [`IndexError::Unreadable`] if the store holds something else.
-    #[cfg(any(test, feature = "simulation"))]
-    pub fn in_memory(store: &super::MemoryStore, ages: IndexAges) -> Result<Self, IndexError> {
-        let again = store.clone();
-        let store: Arc<dyn Store> = Arc::new(store.clone());
-        let meta = node::meta(&*Arc::clone(&store).view())?;
-        let open: Box<Open> = Box::new(move || Ok(Arc::new(again.clone())));
-        Ok(Self::over((store, open), meta, PathBuf::from("memory"), ages))
-    }
-
-    fn over(
+    pub(crate) fn over(
         (store, open): (Arc<dyn Store>, Box<Open>),
         meta: Option<Meta>,
         directory: PathBuf,

@@ -53,15 +53,13 @@ mod fjall_store;
 mod follower;
 mod index_handle;
 mod keys;
-#[cfg(any(test, feature = "simulation"))]
-mod memory_store;
 mod metrics;
-mod node;
+pub(crate) mod node;
 mod open;
 mod readers;
 mod recent;
 mod scan;
-mod store;
+pub(crate) mod store;
 mod thread_priority;
 
 #[cfg(test)]
@@ -81,8 +79,6 @@ pub use error::IndexError;
 pub use fill::IndexFiller;
 pub use follower::IndexFollower;
 pub use index_handle::{DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexAges, IndexOptions};
-#[cfg(any(test, feature = "simulation"))]
-pub use memory_store::MemoryStore;
 pub use metrics::IndexMetrics;
 pub use node::NodeState;
 pub use readers::{IndexReader, IndexReaders, READ_QUEUE_CAPACITY, READER_THREADS, ReadersBusy};

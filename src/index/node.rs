@@ -39,7 +39,7 @@ pub struct NodeState {
 
 /// Written with every batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     pub(super) format: u32,
     pub(super) log_id: LogId,
     pub(super) position: Lsn,
@@ -131,7 +131,7 @@ fn scan_numbered(
     })
 }
 
-pub(super) fn meta(view: &dyn View) -> Result<Option<Meta>, IndexError> {
+pub(crate) fn meta(view: &dyn View) -> Result<Option<Meta>, IndexError> {
     view.get(Space::Node, &META_KEY)?.map(|bytes| Meta::decode(&bytes)).transpose()
 }
 

@@ -23,8 +23,8 @@ pub struct IndexReaders {
 /// One thread of the pool. Run [`run`](Self::run) on it.
 #[derive(Debug)]
 pub struct IndexReader {
-    index: Index,
-    jobs: Receiver<Job>,
+    pub(crate) index: Index,
+    pub(crate) jobs: Receiver<Job>,
 }
 
 /// The queue of reads is full; retry later.
@@ -67,17 +67,6 @@ impl IndexReaders {
 }
 
 impl IndexReader {
-    /// Runs the queued reads. False if there were none.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn run_pending(&self) -> bool {
-        let mut has_read = false;
-        while let Ok(job) = self.jobs.try_recv() {
-            job(&self.index);
-            has_read = true;
-        }
-        has_read
-    }
-
     /// Runs reads until every [`IndexReaders`] is dropped.
     pub fn run(self) {
         while let Ok(job) = self.jobs.recv() {

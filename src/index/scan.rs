@@ -100,10 +100,11 @@ impl std::fmt::Debug for OrderScan {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::IndexWriter;
     use super::super::test_log::{AGES, LOG, long_log, take_until};
-    use super::super::{IndexWriter, MemoryStore};
     use super::*;
     use crate::order::OrderParts;
+    use crate::testing::MemoryStore;
 
     #[test]
     fn a_scan_sees_each_order_once_as_of_its_start() {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::IndexError;
 
 /// Bytes of a key or value: cheap to clone, and without a heap block when short.
-pub(super) type Bytes = fjall::Slice;
+pub(crate) type Bytes = fjall::Slice;
 
 /// The spaces of the store. Their names are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Space {
+pub(crate) enum Space {
     /// Open orders, by partition and id.
     Open,
     /// Ended orders, by id.
@@ -32,27 +32,27 @@ pub(super) enum Space {
 /// A stretch of the log, up to the next period. Its changes are kept and dropped together. Ordered
 /// by LSN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Period {
+pub(crate) struct Period {
     /// Its first LSN.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// When that record was recorded, in microseconds.
-    pub(super) start_micros: u64,
+    pub(crate) start_micros: u64,
 }
 
 /// One write of a batch: a value, or `None` to remove the key. A batch has each key at most once.
 /// Ordered by space and key: neighbours are faster to write in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Write {
-    pub(super) space: Space,
-    pub(super) key: Bytes,
-    pub(super) value: Option<Bytes>,
+pub(crate) struct Write {
+    pub(crate) space: Space,
+    pub(crate) key: Bytes,
+    pub(crate) value: Option<Bytes>,
 }
 
 /// Gets a key and its value; false ends the scan.
-pub(super) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, IndexError> + 'a;
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, IndexError> + 'a;
 
 /// The store at one moment.
-pub(super) trait View {
+pub(crate) trait View {
     /// The periods whose changes are kept, oldest first. Includes every period that this view
     /// refers to, except those dropped since.
     fn periods(&self) -> Vec<Period>;
@@ -70,13 +70,13 @@ pub(super) trait View {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ScanOrder {
+pub(crate) enum ScanOrder {
     Ascending,
     Descending,
 }
 
 /// A store with one writer and any number of readers.
-pub(super) trait Store: Send + Sync {
+pub(crate) trait Store: Send + Sync {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, IndexError>;
 
     /// A snapshot of the store. Holds the store open.

@@ -56,21 +56,20 @@ pub(super) struct Days {
     is_other_numbering: bool,
 }
 
-impl Default for Days {
-    fn default() -> Self {
+const NEVER: TimestampMicros = TimestampMicros::new(u64::MAX);
+
+impl Days {
+    /// Remembers the newest `remembered_prints` prints, for busts.
+    pub(super) fn new(remembered_prints: usize) -> Self {
         Self {
             days: Vec::new(),
-            executions: Executions::default(),
+            executions: Executions::new(remembered_prints),
             after_close: Vec::new(),
             first_close: NEVER,
             is_other_numbering: false,
         }
     }
-}
 
-const NEVER: TimestampMicros = TimestampMicros::new(u64::MAX);
-
-impl Days {
     /// Takes a print and returns the figures after it. `volume` is the day's before it.
     pub(super) fn print(
         &mut self,

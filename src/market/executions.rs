@@ -3,8 +3,6 @@
 use super::day::DayPrint;
 use crate::types::SymbolIndex;
 
-/// Prints that are remembered: a whole day of a quiet market, half a minute of 10,000 a second.
-const REMEMBERED: usize = if cfg!(fuzzing) { 64 } else { 262_144 };
 /// Busts of prints that are not remembered of which a repetition is noticed.
 const UNMATCHED: usize = 1_024;
 
@@ -37,24 +35,26 @@ pub(super) struct TakenBack {
 #[derive(Debug)]
 pub(super) struct Executions {
     ring: Vec<Remembered>,
+    /// Most prints that are remembered.
+    limit: usize,
     /// Prints so far.
     position: u64,
     unmatched: Vec<u64>,
 }
 
-impl Default for Executions {
-    fn default() -> Self {
-        Self { ring: Vec::with_capacity(REMEMBERED), position: 0, unmatched: Vec::new() }
-    }
-}
-
 impl Executions {
+    /// A memory of the newest `limit` prints.
+    pub(super) fn new(limit: usize) -> Self {
+        assert!(limit > 0, "the newest print is remembered");
+        Self { ring: Vec::with_capacity(limit), limit, position: 0, unmatched: Vec::new() }
+    }
+
     /// Remembers a print.
     pub(super) fn note(&mut self, execution: u64, symbol: SymbolIndex, cents: i64, shares: u64) {
         let position = self.position;
         let is_taken_back = false;
         let print = Remembered { execution, position, cents, shares, symbol, is_taken_back };
-        if self.ring.len() < REMEMBERED {
+        if self.ring.len() < self.limit {
             self.ring.push(print);
         } else {
             *self.oldest_mut() = print;
@@ -65,10 +65,10 @@ impl Executions {
     #[expect(
         clippy::indexing_slicing,
         clippy::cast_possible_truncation,
-        reason = "a remainder is below REMEMBERED, the length of a full ring"
+        reason = "a remainder is below the limit, the length of a full ring"
     )]
     fn oldest_mut(&mut self) -> &mut Remembered {
-        &mut self.ring[(self.position % REMEMBERED as u64) as usize]
+        &mut self.ring[(self.position % self.limit as u64) as usize]
     }
 
     /// The position of the next print.
@@ -119,10 +119,12 @@ impl Executions {
 mod tests {
     use super::*;
 
+    const LIMIT: usize = 64;
+
     #[test]
     fn an_execution_is_taken_back_once_and_never_more_than_it_had() {
         let (spy, ibm) = (SymbolIndex::new(0).unwrap(), SymbolIndex::new(1).unwrap());
-        let mut executions = Executions::default();
+        let mut executions = Executions::new(LIMIT);
         executions.note(7, spy, 100, 50);
         executions.note(7, ibm, 200, 10);
         let first = executions.take_back(7, spy, Some(30), 0).unwrap();
@@ -137,8 +139,8 @@ mod tests {
     #[test]
     fn the_oldest_are_forgotten_and_that_is_known() {
         let spy = SymbolIndex::new(0).unwrap();
-        let mut executions = Executions::default();
-        for execution in 0..=REMEMBERED as u64 {
+        let mut executions = Executions::new(LIMIT);
+        for execution in 0..=LIMIT as u64 {
             executions.note(execution, spy, 1, 1);
         }
         assert_eq!(executions.take_back(0, spy, None, 0), None);

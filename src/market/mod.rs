@@ -22,5 +22,6 @@ pub use symbol_map::SymbolMap;
 pub use tick::{TICK_WORDS, Tick};
 pub use watch::{ShardWatch, Watchers};
 pub use writer::{
-    Bust, MarketReader, MarketWriter, Print, RING_SLOTS, execution_number, open_market,
+    Bust, MarketLimits, MarketReader, MarketWriter, Print, RING_SLOTS, execution_number,
+    open_market,
 };

@@ -17,8 +17,26 @@ use super::tick::{TICK_WORDS, Tick};
 use super::watch::Watchers;
 
 /// Slots of the ring. At 100,000 prints a second it laps a shard that does not read for 650 ms; shards
-/// read every 20 ms. It takes 4 MiB, which a fuzzer would spend its time on.
-pub const RING_SLOTS: usize = if cfg!(fuzzing) { 64 } else { 65_536 };
+/// read every 20 ms. It takes 4 MiB.
+pub const RING_SLOTS: usize = 65_536;
+/// Prints that are remembered for busts: a whole day of a quiet market, half a minute of 10,000 a
+/// second.
+const REMEMBERED_PRINTS: usize = 262_144;
+
+/// How much of the past a market has room for. The room is allocated at once.
+#[derive(Debug, Clone, Copy)]
+pub struct MarketLimits {
+    /// Slots of the ring.
+    pub ring_slots: usize,
+    /// Newest prints that a bust still finds.
+    pub remembered_prints: usize,
+}
+
+impl Default for MarketLimits {
+    fn default() -> Self {
+        Self { ring_slots: RING_SLOTS, remembered_prints: REMEMBERED_PRINTS }
+    }
+}
 
 /// Changed symbols of one batch that decide which shards it wakes. A batch with more wakes all.
 const MAX_BATCH_SYMBOLS: usize = 64;
@@ -95,8 +113,8 @@ pub struct MarketReader {
 }
 
 /// Creates an empty market: its writer and a first reader.
-pub fn open_market(watchers: Watchers) -> (MarketWriter, MarketReader) {
-    let (writer, reader) = ring(RING_SLOTS);
+pub fn open_market(watchers: Watchers, limits: MarketLimits) -> (MarketWriter, MarketReader) {
+    let (writer, reader) = ring(limits.ring_slots);
     let table = Arc::new(LastValueTable::new());
     let directory = Arc::new(SharedDirectory::default());
     let status = Arc::new(FeedStatus::default());
@@ -108,7 +126,7 @@ pub fn open_market(watchers: Watchers) -> (MarketWriter, MarketReader) {
         status: Arc::clone(&status),
         watchers,
         ordinal: 0,
-        days: Days::default(),
+        days: Days::new(limits.remembered_prints),
         saved: HashMap::new(),
         batch: Vec::with_capacity(MAX_BATCH_SYMBOLS),
         batch_overflowed: false,
@@ -335,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_print_is_in_the_table_and_in_the_ring() {
-        let (mut writer, mut reader) = open_market(Watchers::default());
+        let (mut writer, mut reader) = open_market(Watchers::default(), MarketLimits::default());
         writer.list(&[listing("SPY")]).unwrap();
         writer.begin_session("7", 1);
         writer.print(&print(0, 100, 1));
@@ -358,7 +376,7 @@ mod tests {
 
     #[test]
     fn shares_that_another_line_counted_are_not_counted_again() {
-        let (mut writer, reader) = open_market(Watchers::default());
+        let (mut writer, reader) = open_market(Watchers::default(), MarketLimits::default());
         writer.print(&Print { counts_volume: false, ..print(0, 100, 1) });
         assert_eq!(reader.table.get(SymbolIndex::new(0).unwrap()).volume, 0);
     }
@@ -383,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_bust_takes_its_print_out_of_the_last_price_and_of_the_days_figures() {
-        let (mut writer, mut reader) = open_market(Watchers::default());
+        let (mut writer, mut reader) = open_market(Watchers::default(), MarketLimits::default());
         writer.list(&[listing("SPY")]).unwrap();
         writer.begin_session("7", 1);
         for (sequence, cents) in [(1, 100), (2, 150), (3, 50), (4, 90)] {
@@ -411,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_day_begins_with_the_next_listed_session_and_what_came_after_the_close_is_of_it() {
-        let (mut writer, reader) = open_market(Watchers::default());
+        let (mut writer, reader) = open_market(Watchers::default(), MarketLimits::default());
         let listed = |open, close, before| Listing {
             session: session(open, close),
             previous_close: PriceCents::new(before).ok(),
@@ -438,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_session_that_moves_is_no_other_unless_the_exchange_began_again() {
-        let (mut writer, reader) = open_market(Watchers::default());
+        let (mut writer, reader) = open_market(Watchers::default(), MarketLimits::default());
         let listed = |open, close| Listing { session: session(open, close), ..listing("SPY") };
         writer.replace_list(&[listed(1, 10)]).unwrap();
         writer.print(&print(0, 100, 2));
@@ -450,7 +468,7 @@ mod tests {
 
     #[test]
     fn the_listed_open_counts_once_there_is_a_print() {
-        let (mut writer, reader) = open_market(Watchers::default());
+        let (mut writer, reader) = open_market(Watchers::default(), MarketLimits::default());
         let open = PriceCents::new(120).ok();
         writer.replace_list(&[Listing { open, ..listing("SPY") }]).unwrap();
         assert_eq!(figures(&reader), (0, 0, 0, 0, 0));
@@ -460,14 +478,14 @@ mod tests {
 
     #[test]
     fn figures_go_on_after_a_restart_and_busts_of_earlier_prints_count() {
-        let (mut writer, _reader) = open_market(Watchers::default());
+        let (mut writer, _reader) = open_market(Watchers::default(), MarketLimits::default());
         let listed = Listing { session: session(1, 100), ..listing("SPY") };
         writer.replace_list(std::slice::from_ref(&listed)).unwrap();
         for (sequence, cents) in [(1, 100), (2, 150), (3, 50)] {
             writer.print(&print(0, cents, sequence));
         }
         let file = writer.checkpoint(&"7".into(), 3).encode();
-        let (mut writer, reader) = open_market(Watchers::default());
+        let (mut writer, reader) = open_market(Watchers::default(), MarketLimits::default());
         let checkpoint = Checkpoint::decode(&file).unwrap();
         assert_eq!((checkpoint.session.as_str(), checkpoint.sequence), ("7", 3));
         writer.restore(checkpoint);

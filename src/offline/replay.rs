@@ -119,10 +119,11 @@ impl Replayed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{IndexAges, IndexFiller, MemoryStore};
+    use crate::index::{IndexAges, IndexFiller};
     use crate::offline::test_node::{accepted, created, filled, order};
     use crate::order::OrderParts;
     use crate::order::test_events::taken_back;
+    use crate::testing::MemoryStore;
     use crate::wal::LogId;
 
     #[test]

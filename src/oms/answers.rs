@@ -71,22 +71,6 @@ impl SessionQueues {
             exchange_clock,
         }
     }
-
-    /// The exchange has answered a probe. Returns `false` if it did not count as away.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn answer_probe(&self) -> bool {
-        self.probes.take(usize::MAX);
-        let mut circuit = self.circuit.borrow_mut();
-        let is_away = circuit.state() == super::circuit::ExchangeReachability::Away;
-        circuit.probe_answered();
-        is_away
-    }
-
-    /// Whether no query waits to be sent.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn has_no_queries(&self) -> bool {
-        self.queries.is_empty() && !self.query_planner.borrow().has_parts()
-    }
 }
 
 /// An answer of the exchange or of the store, or that none came.

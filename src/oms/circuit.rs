@@ -80,7 +80,7 @@ impl Circuit {
         circuit
     }
 
-    pub(super) fn state(&self) -> ExchangeReachability {
+    pub(crate) fn state(&self) -> ExchangeReachability {
         match self.state {
             State::Closed { .. } => ExchangeReachability::Reachable,
             State::HalfOpen { .. } => ExchangeReachability::Probing,
@@ -143,7 +143,7 @@ impl Circuit {
 
     /// The exchange answered a query. If it was away, single orders find out whether it takes
     /// orders too.
-    pub(super) fn probe_answered(&mut self) {
+    pub(crate) fn probe_answered(&mut self) {
         match self.state {
             State::Untried { .. } => self.enter(State::Closed { failures: 0 }),
             State::Open => self.enter(State::HalfOpen { admitted_at: None }),

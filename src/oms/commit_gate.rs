@@ -152,18 +152,12 @@ impl CommitGate {
         Released { durable, shown }
     }
 
-    /// Whether no effect waits for the log.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.unappended.is_empty() && self.awaiting_log.is_empty()
-    }
-
     /// Queries to the exchange that wait for the log.
     pub(super) fn queries(&self) -> usize {
         self.queries
     }
 
     /// Effects that wait for the log.
-    #[cfg(feature = "simulation")]
     pub(super) fn awaiting_log(&self) -> usize {
         self.awaiting_log.len()
     }

@@ -35,7 +35,7 @@ use crate::wal::{Lsn, NewRecord, WalAppender, WalError};
 /// Lets the engines decide, the log remember, and effects happen once it does. Reads no clock:
 /// whoever drives it says what the time is.
 pub(crate) struct Driver {
-    engines: Engines,
+    pub(crate) engines: Engines,
     /// What the engines decide, until it goes through the gate.
     outbox: Outbox,
     gate: CommitGate,
@@ -70,6 +70,19 @@ pub(crate) struct DriverParts {
     pub(crate) queues: Rc<SessionQueues>,
     pub(crate) options: OmsOptions,
     pub(crate) metrics: OmsMetrics,
+}
+
+/// What waits in a [`Driver`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Backlog {
+    /// Events that are not durable.
+    pub(crate) uncommitted_events: u64,
+    /// Effects that wait for the log.
+    pub(crate) effects_awaiting_log: usize,
+    /// Effects that wait for Postgres.
+    pub(crate) effects_awaiting_postgres: usize,
+    /// Requests without an answer.
+    pub(crate) waiting_replies: usize,
 }
 
 impl Driver {
@@ -214,12 +227,15 @@ impl Driver {
 
     /// Whether everything that was decided is durable and done, and nobody waits for an answer.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.replies.len() == 0
+        let Backlog { uncommitted_events, effects_awaiting_log, waiting_replies, .. } =
+            self.backlog();
+        uncommitted_events == 0
+            && effects_awaiting_log == 0
+            && waiting_replies == 0
             && self.webhooks.is_at_rest()
             && !self.mass_cancels.is_busy()
             && self.operator_acts.is_at_rest()
-            && self.gate.is_at_rest()
-            && self.gate.uncommitted(self.wal.committed()) == 0
+            && self.gate.is_appended()
     }
 
     /// How far log and Postgres have come.
@@ -228,29 +244,25 @@ impl Driver {
         Reached { log: self.wal.committed(), postgres }
     }
 
-    /// The engines, to compare with what the log says.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn engines(&self) -> &Engines {
-        &self.engines
-    }
-
-    /// Events that are not durable, effects that wait for them, effects that wait for Postgres, and
-    /// requests without an answer.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn backlog(&self) -> (u64, usize, usize, usize) {
-        let uncommitted = self.gate.uncommitted(self.wal.committed());
-        let effects = (self.gate.awaiting_log(), self.gate.awaiting_postgres());
-        (uncommitted, effects.0, effects.1, self.replies.len())
+    /// What waits, and for what.
+    pub(crate) fn backlog(&self) -> Backlog {
+        Backlog {
+            uncommitted_events: self.gate.uncommitted(self.wal.committed()),
+            effects_awaiting_log: self.gate.awaiting_log(),
+            effects_awaiting_postgres: self.gate.awaiting_postgres(),
+            waiting_replies: self.replies.len(),
+        }
     }
 
     fn show_gauges(&self) {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let backlog = self.backlog();
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));
         self.metrics.ended_orders.set(gauge(self.publisher.ended_orders()));
         self.metrics.open_cases.set(gauge(self.engines.open_case_count()));
         self.metrics.unmatched_reports.set(gauge(self.engines.unmatched_reports()));
-        self.metrics.waiting_replies.set(gauge(self.replies.len()));
-        self.metrics.held_effects.set(gauge(self.gate.awaiting_postgres()));
+        self.metrics.waiting_replies.set(gauge(backlog.waiting_replies));
+        self.metrics.held_effects.set(gauge(backlog.effects_awaiting_postgres));
         self.metrics.halts.set(gauge(self.admission.halts()));
     }
 }

@@ -149,13 +149,6 @@ struct Inner {
     writing: Mutex<()>,
 }
 
-impl Inner {
-    fn new(halts: Halts, path: PathBuf) -> Self {
-        let halts = ArcSwap::from_pointee(halts);
-        Self { halts, unwritten: ArcSwapOption::empty(), path, writing: Mutex::new(()) }
-    }
-}
-
 impl KillSwitch {
     /// Restores the halts from the file; nothing is halted if there is none.
     ///
@@ -169,7 +162,14 @@ impl KillSwitch {
             let all = halts.all;
             tracing::warn!(all, %users, %symbols, by, reason, "the kill switch is on");
         }
-        Ok(Self(Arc::new(Inner::new(halts, path))))
+        Ok(Self::with(halts, path))
+    }
+
+    /// A switch with these halts, whose changes go to the file.
+    pub(crate) fn with(halts: Halts, path: PathBuf) -> Self {
+        let halts = ArcSwap::from_pointee(halts);
+        let unwritten = ArcSwapOption::empty();
+        Self(Arc::new(Inner { halts, unwritten, path, writing: Mutex::new(()) }))
     }
 
     /// The halts in force.
@@ -214,23 +214,16 @@ impl KillSwitch {
         let halts = before.changed(change, now);
         halts.check()?;
         let halts = Arc::new(halts);
-        self.0.halts.store(Arc::clone(&halts));
+        self.put_in_force(Arc::clone(&halts));
         let written = write(&self.0.path, &halts);
         let unwritten = written.err().map(|error| Arc::new(not_durable(&self.0.path, &error)));
         self.0.unwritten.store(unwritten);
         Ok(halts)
     }
-}
 
-/// A switch without a file.
-#[cfg(feature = "simulation")]
-impl KillSwitch {
-    pub(crate) fn in_memory() -> Self {
-        Self(Arc::new(Inner::new(Halts::default(), PathBuf::new())))
-    }
-
-    pub(crate) fn set(&self, halts: Halts) {
-        self.0.halts.store(Arc::new(halts));
+    /// Replaces the halts in force, not those in the file.
+    pub(crate) fn put_in_force(&self, halts: Arc<Halts>) {
+        self.0.halts.store(halts);
     }
 }
 

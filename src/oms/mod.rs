@@ -24,19 +24,19 @@
 mod admission;
 mod alert_log;
 mod alert_words;
-mod answers;
+pub(crate) mod answers;
 mod awaited_postgres;
-mod batches;
+pub(crate) mod batches;
 mod circuit;
 mod clock_watch;
 mod commit_gate;
-mod driver;
+pub(crate) mod driver;
 mod ended;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod kill_switch;
-mod limits;
+pub(crate) mod limits;
 mod local_queue;
 mod mass_cancel;
 mod metrics;
@@ -45,21 +45,21 @@ mod options;
 mod order_changes;
 mod order_commands;
 mod order_events;
-mod order_lookups;
+pub(crate) mod order_lookups;
 mod order_service;
 mod order_watch;
 mod postgres_side;
-mod publisher;
+pub(crate) mod publisher;
 mod query_planner;
 mod reads;
 mod reconciler;
-mod recover;
+pub(crate) mod recover;
 mod replies;
 mod run;
 mod sessions;
-mod slice;
+pub(crate) mod slice;
 mod stages;
-mod submit_queue;
+pub(crate) mod submit_queue;
 mod throttle;
 mod translate;
 mod unreadable;
@@ -91,23 +91,6 @@ pub use run::{OrdersThread, run};
 pub use stages::OrderStages;
 pub use views::{CommittedViews, UserView};
 pub use webhook::LinesDurable;
-
-/// What the simulation drives instead of [`run()`]: the same parts, without threads and clocks.
-#[cfg(feature = "simulation")]
-pub(crate) mod parts {
-    pub(crate) use super::answers::{Answer, OrderLookup, SessionQueues};
-    pub(crate) use super::batches::{CancelBatch, QueryBatch, SubmitBatch};
-    pub(crate) use super::driver::{Driver, DriverParts};
-    pub(crate) use super::limits::{
-        INPUTS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES,
-        MAX_WAITING_SUBMITS,
-    };
-    pub(crate) use super::order_lookups::look_up_in;
-    pub(crate) use super::publisher::ReaderSide;
-    pub(crate) use super::recover::{load, replay};
-    pub(crate) use super::slice::{Inputs, Refusal, refuse_requests, work};
-    pub(crate) use super::submit_queue::Decision;
-}
 
 #[cfg(test)]
 mod circuit_tests;

@@ -8,9 +8,10 @@ use std::task::{Context, Waker};
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::{Index, IndexAges, IndexReader, IndexReaders, IndexWriter, MemoryStore};
+use crate::index::{Index, IndexAges, IndexReader, IndexReaders, IndexWriter};
 use crate::oms::views::CommittedViews;
 use crate::order::{CancelCause, Change, Changed, Created, Event, Fill, TrackedOrder};
+use crate::testing::MemoryStore;
 use crate::types::*;
 
 const LOG: LogId = LogId(7);

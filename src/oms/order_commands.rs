@@ -69,24 +69,10 @@ pub struct CommandReceivers {
     pub(super) mass_cancels: Receiver<MassCancelCommand>,
     pub(super) operators: Receiver<OperatorCommand>,
     pub(super) kill_switch: KillSwitch,
-    pub(super) exchange_reachability: SharedState,
+    pub(crate) exchange_reachability: SharedState,
     pub(super) stages: OrderStages,
     pub(super) clock: SteadyClock,
-    pub(super) exchange_clock: ExchangeClock,
-}
-
-impl CommandReceivers {
-    /// The exchange's clock.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn exchange_clock(&self) -> ExchangeClock {
-        self.exchange_clock.clone()
-    }
-
-    /// Publishes whether the exchange answers.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn exchange_reachability(&self) -> SharedState {
-        self.exchange_reachability.clone()
-    }
+    pub(crate) exchange_clock: ExchangeClock,
 }
 
 /// Creates the queues to an orders thread. Readers see `views`; `clock` gives the recorded times.

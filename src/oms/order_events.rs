@@ -140,12 +140,13 @@ fn write_data(out: &mut Vec<u8>, order: &Arc<Order>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{Index, IndexAges, IndexReaders, IndexWriter, MemoryStore};
+    use crate::index::{Index, IndexAges, IndexReaders, IndexWriter};
     use crate::market::ShardWatch;
     use crate::oms::OrderWatchers;
     use crate::oms::reads::OrderReads;
     use crate::oms::views::CommittedViews;
     use crate::order::{Created, TrackedOrder};
+    use crate::testing::MemoryStore;
     use crate::types::*;
 
     fn order(number: u64) -> Arc<Order> {

@@ -235,8 +235,9 @@ fn newest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{IndexAges, IndexWriter, MemoryStore};
+    use crate::index::{IndexAges, IndexWriter};
     use crate::order::{Created, TrackedOrder};
+    use crate::testing::MemoryStore;
     use crate::types::{Side, TimeInForce, TimestampMicros, UserPartition};
     use crate::wal::LogId;
 

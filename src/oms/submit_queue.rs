@@ -64,12 +64,6 @@ impl SubmitQueue {
         self.orders.len()
     }
 
-    /// Whether no order waits for a connection.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.orders.is_empty()
-    }
-
     /// Whether more orders would only wait for their deadlines.
     pub(super) fn is_backed_up(&self) -> bool {
         self.len() >= MAX_WAITING_SUBMITS

@@ -1,4 +1,4 @@
-//! The simulated exchange without a thread, for the simulation.
+//! The simulated exchange without a thread, as the simulation drives it.
 
 use super::entry::{Entry, FRAME_HEADER_BYTES, checksum};
 use super::line::Key;
@@ -7,53 +7,49 @@ use super::venue::Venue;
 use crate::exchange::wire::{CancelResult, FeedLine, QueryResult, SubmitOrder, SubmitResult};
 use crate::types::{ExecutionId, ExternalOrderId, PriceCents, Symbol, TimestampMicros};
 
-/// The rules of the exchange without sockets, files and clock. The simulation decides what happens
+/// The rules of the exchange without sockets, files and clock. The caller decides what happens
 /// next.
-pub(crate) struct ManualExchange {
+pub struct ManualExchange {
     symbols: Vec<Symbol>,
     venue: Venue,
 }
 
 impl ManualExchange {
     /// An exchange without orders, in its first feed session.
-    pub(crate) fn new(symbols: Vec<Symbol>) -> Self {
+    pub fn new(symbols: Vec<Symbol>) -> Self {
         let mut venue = Venue::new(&symbols);
         venue.begin_session(1);
         Self { symbols, venue }
     }
 
     /// Accepts or refuses an order.
-    pub(crate) fn submit(&mut self, order: &SubmitOrder, now: TimestampMicros) -> SubmitResult {
+    pub fn submit(&mut self, order: &SubmitOrder, now: TimestampMicros) -> SubmitResult {
         self.venue.submit(order, now)
     }
 
     /// Cancels an open order, or says why not.
-    pub(crate) fn cancel(&mut self, id: &ExternalOrderId, now: TimestampMicros) -> CancelResult {
+    pub fn cancel(&mut self, id: &ExternalOrderId, now: TimestampMicros) -> CancelResult {
         self.venue.cancel(id, now)
     }
 
     /// The record of an order.
-    pub(crate) fn query(&self, client_order_id: &str) -> QueryResult {
+    pub fn query(&self, client_order_id: &str) -> QueryResult {
         self.venue.query(client_order_id)
     }
 
     /// A trade in the symbol at this index, with the fills that it causes.
-    pub(crate) fn print(
-        &mut self,
-        (symbol, price, shares): (u16, PriceCents, u32),
-        now: TimestampMicros,
-    ) {
+    pub fn print(&mut self, (symbol, price, shares): (u16, PriceCents, u32), now: TimestampMicros) {
         self.venue.print(Print { symbol, price, shares }, now);
     }
 
     /// Ends the day: day orders expire.
-    pub(crate) fn expire_day_orders(&mut self, now: TimestampMicros) {
+    pub fn expire_day_orders(&mut self, now: TimestampMicros) {
         let keys = self.venue.open_day_orders();
         self.venue.expire(&keys, now);
     }
 
     /// Cancels or expires an open order unasked.
-    pub(crate) fn end_unasked(
+    pub fn end_unasked(
         &mut self,
         id: &ExternalOrderId,
         expired: bool,
@@ -63,7 +59,7 @@ impl ManualExchange {
     }
 
     /// Busts an execution; its shares may be filled again unless the order has ended.
-    pub(crate) fn bust(
+    pub fn bust(
         &mut self,
         id: &ExternalOrderId,
         execution: &ExecutionId,
@@ -74,7 +70,7 @@ impl ManualExchange {
     }
 
     /// Restarts from the journal and begins another feed session.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         let journal = self.venue.snapshot(TimestampMicros::default());
         let session = self.venue.session() + 1;
         let mut venue = Venue::new(&self.symbols);
@@ -98,7 +94,7 @@ impl ManualExchange {
     }
 
     /// The feed lines since the last call, numbered by the session.
-    pub(crate) fn take_lines(&mut self) -> Vec<FeedLine> {
+    pub fn take_lines(&mut self) -> Vec<FeedLine> {
         self.venue.journal.clear();
         self.venue.fills.clear();
         self.venue.lines.marks.clear();

@@ -27,7 +27,6 @@ mod handle;
 mod journal;
 mod line;
 mod listener;
-#[cfg(feature = "simulation")]
 mod manual;
 mod options;
 mod orders;
@@ -53,9 +52,7 @@ mod server_tests;
 #[cfg(test)]
 mod venue_tests;
 
-#[cfg(feature = "simulation")]
-pub(crate) use manual::ManualExchange;
-
 pub use error::SimError;
 pub use handle::{SimHandle, THREAD_NAME, start, start_with};
+pub use manual::ManualExchange;
 pub use options::{DEFAULT_FEED_RETAINED_BYTES, DEFAULT_UNIVERSE, SessionTime, SimOptions, Speed};

@@ -1,5 +1,7 @@
 //! Actions of users, operators, network and exchange.
 
+use std::sync::Arc;
+
 use super::exchange::SYMBOLS;
 use super::garble;
 use super::invariant::{Checked, Invariant, ensure};
@@ -209,7 +211,7 @@ impl World<'_> {
         };
         let (all, users, symbols) = (halts.all, &halts.users, &halts.symbols);
         say!(self.trace, "an operator halts all: {all}, {users:?}, {symbols:?}");
-        self.machine.kill_switch.set(halts);
+        self.machine.kill_switch.put_in_force(Arc::new(halts));
         true
     }
 

@@ -1,6 +1,6 @@
 //! The clocks of both machines.
 
-use crate::types::{Moment, RawClocks, SteadyClock, TimestampMicros};
+use crate::types::{Moment, SteadyClock, TimestampMicros};
 
 /// The start of every simulation: 24 November 2024, in microseconds since the epoch.
 const START_MICROS: u64 = 1_732_400_000_000_000;
@@ -21,14 +21,13 @@ pub(super) struct SimulatedClock {
 
 impl SimulatedClock {
     pub(super) fn new(exchange_ahead: i64) -> Self {
-        let raw = raw(0, 0);
         Self {
             micros: 0,
             wall_ahead: 0,
             exchange_ahead,
             exchange_unset: exchange_ahead,
             was_exchange_set: false,
-            steady: SteadyClock::start_by(TimestampMicros::default(), raw),
+            steady: steady(TimestampMicros::default(), 0, 0),
         }
     }
 
@@ -46,7 +45,7 @@ impl SimulatedClock {
     pub(super) fn start_process(&mut self, last_recorded: TimestampMicros, tolerance: u64) {
         let most = self.exchange_ahead.saturating_add_unsigned(tolerance);
         self.wall_ahead = self.wall_ahead.min(most);
-        self.steady = SteadyClock::start_by(last_recorded, raw(self.micros, self.wall_ahead));
+        self.steady = steady(last_recorded, self.micros, self.wall_ahead);
     }
 
     /// How long our machine takes to start, so that our clock, which never goes back, is then at
@@ -79,7 +78,8 @@ impl SimulatedClock {
 
     /// What our clocks show.
     pub(super) fn ours(&self) -> Moment {
-        self.steady.moment_by(raw(self.micros, self.wall_ahead))
+        let wall = || wall_micros(self.micros, self.wall_ahead) * 1_000;
+        self.steady.moment_at(self.micros * 1_000, wall)
     }
 
     /// What the exchange's clock shows.
@@ -88,8 +88,8 @@ impl SimulatedClock {
     }
 }
 
-fn raw(micros: u64, wall_ahead: i64) -> RawClocks {
-    RawClocks { monotonic: micros * 1_000, wall: wall_micros(micros, wall_ahead) * 1_000 }
+fn steady(last_recorded: TimestampMicros, micros: u64, wall_ahead: i64) -> SteadyClock {
+    SteadyClock::start_at(last_recorded, micros * 1_000, wall_micros(micros, wall_ahead) * 1_000)
 }
 
 fn wall_micros(micros: u64, ahead: i64) -> u64 {

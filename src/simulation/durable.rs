@@ -17,11 +17,12 @@ use crate::order::{
     CaseCause, Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, OpenCase,
     Order, ReportKind, UnmatchedReport, decode,
 };
+use crate::testing::FaultyDisk;
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, TimestampMicros,
     UserId,
 };
-use crate::wal::parts::{FaultyDisk, recover_from};
+use crate::wal::recovery::recover_from;
 use crate::wal::{Lsn, RecordView};
 
 /// The segment being written, the one before it, the prepared one and those of the reserve:

@@ -4,10 +4,12 @@
 use super::exchange::Exchange;
 use super::garble;
 use super::published::{Published, PublishedLine};
+use crate::exchange::feed::connection::Resume;
 use crate::exchange::wire::{FeedLine, FeedSession};
-use crate::exchange::{ExchangeClock, ManualFeed, OrderFeedMessage, Resume};
+use crate::exchange::{ExchangeClock, OrderFeedMessage};
 use crate::market::MarketWriter;
 use crate::sync::Sender;
+use crate::testing::ManualFeed;
 use crate::types::{MonotonicMicros, TimestampMicros};
 
 pub(super) struct FeedLink {

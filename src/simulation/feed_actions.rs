@@ -25,7 +25,7 @@ impl World<'_> {
         };
         self.others.waiting_count() == 0
             && self.node.as_ref().is_some_and(|node| {
-                let engines = node.driver().engines();
+                let engines = &node.driver().engines;
                 engines.unmatched_reports() == 0 && engines.feed_position().is_some_and(is_current)
             })
     }
@@ -123,7 +123,7 @@ impl World<'_> {
 
     fn lose_lines(&mut self, count: u64) -> bool {
         let Some(node) = &mut self.node else { return false };
-        let (engines, durable, exchange) = (node.driver.engines(), &self.durable, &self.exchange);
+        let (engines, durable, exchange) = (&node.driver.engines, &self.durable, &self.exchange);
         // Lines that queries make up for. A lost bust is found when an open order is queried, if
         // the voided execution was counted.
         let may_be_lost = |published: &PublishedLine| {

@@ -11,24 +11,29 @@ use super::postgres::Postgres;
 use super::profile::Profile;
 use super::sessions::Sessions;
 use crate::exchange::{ExchangeAddress, SessionOptions};
-use crate::index::{
-    Index, IndexAges, IndexFollower, IndexMetrics, IndexReader, IndexReaders, MemoryStore,
-};
+use crate::index::{Index, IndexAges, IndexFollower, IndexMetrics, IndexReader, IndexReaders};
 use crate::market::MarketWriter;
-use crate::oms::parts::{
-    Answer, Driver, DriverParts, INPUTS_PER_SLICE, Inputs, MAX_UNCOMMITTED_EVENTS,
-    MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES, MAX_WAITING_SUBMITS, OrderLookup, ReaderSide,
-    Refusal, SessionQueues, load, look_up_in, refuse_requests, replay, work,
+use crate::oms::answers::{Answer, OrderLookup, SessionQueues};
+use crate::oms::driver::{Driver, DriverParts};
+use crate::oms::limits::{
+    INPUTS_PER_SLICE, MAX_UNCOMMITTED_EVENTS, MAX_WAITING_RECONCILIATIONS, MAX_WAITING_REPLIES,
+    MAX_WAITING_SUBMITS,
 };
+use crate::oms::order_lookups::look_up_in;
+use crate::oms::publisher::ReaderSide;
+use crate::oms::recover::{load, replay};
+use crate::oms::slice::{Inputs, Refusal, refuse_requests, work};
 use crate::oms::{
-    CommittedViews, KillSwitch, OmsError, OmsLimits, OmsMetrics, OmsOptions, OrderCommands,
-    OrderService, OrderStages, OrderWatch, OrderWatchers, PostgresSide, order_commands,
+    CommittedViews, ExchangeReachability, KillSwitch, OmsError, OmsLimits, OmsMetrics, OmsOptions,
+    OrderCommands, OrderService, OrderStages, OrderWatch, OrderWatchers, PostgresSide,
+    order_commands,
 };
 use crate::order::TrackedOrder;
 use crate::projection::Progress;
 use crate::sync::mailbox;
+use crate::testing::{FaultyDisk, ManualWriter, MemoryStore};
 use crate::types::{Moment, SteadyClock, TimestampMicros};
-use crate::wal::parts::{FaultyDisk, ManualWriter, recover_from};
+use crate::wal::recovery::recover_from;
 use crate::wal::{self, MIN_SEGMENT_BYTES, WalError, WalOptions};
 
 /// What survives a process: its disk, its store, Postgres, the operators' switch.
@@ -127,9 +132,9 @@ impl Node {
         let steady = SteadyClock::start(TimestampMicros::default());
         let (commands, receivers) = order_commands(views.clone(), kill_switch.clone(), steady);
         let (to_orders, lines) = mailbox(profile.feed_queue);
-        let exchange_clock = receivers.exchange_clock();
+        let exchange_clock = receivers.exchange_clock.clone();
         let queues = Rc::new(SessionQueues::new(
-            receivers.exchange_reachability(),
+            receivers.exchange_reachability.clone(),
             OrderStages::default(),
             exchange_clock.clone(),
         ));
@@ -233,24 +238,27 @@ impl Node {
 
     /// Whether anything in the log is not shown yet because Postgres lags.
     pub(super) fn waits_for_postgres(&self) -> bool {
-        let (_, _, held, _) = self.driver.backlog();
-        held > 0 || !self.service.is_readable()
+        self.driver.backlog().effects_awaiting_postgres > 0 || !self.service.is_readable()
     }
 
     fn check_queues(&self) -> Checked {
-        let (uncommitted, gated, held, replies) = self.driver.backlog();
+        let backlog = self.driver.backlog();
         // One slice may take every kind of input, and one input may become several events and
         // effects.
         let slack = 64 * INPUTS_PER_SLICE;
         let queues = [
-            ("uncommitted events", uncommitted, MAX_UNCOMMITTED_EVENTS + slack as u64),
-            ("gated effects", gated as u64, 4 * MAX_UNCOMMITTED_EVENTS),
+            (
+                "uncommitted events",
+                backlog.uncommitted_events,
+                MAX_UNCOMMITTED_EVENTS + slack as u64,
+            ),
+            ("gated effects", backlog.effects_awaiting_log as u64, 4 * MAX_UNCOMMITTED_EVENTS),
             (
                 "effects held for Postgres",
-                held as u64,
+                backlog.effects_awaiting_postgres as u64,
                 (LIMITS.max_held_for_cancels() + slack) as u64,
             ),
-            ("waiting replies", replies as u64, MAX_WAITING_REPLIES as u64),
+            ("waiting replies", backlog.waiting_replies as u64, MAX_WAITING_REPLIES as u64),
             ("submits", self.queues.submits.len() as u64, MAX_WAITING_SUBMITS as u64),
             ("queries", self.queues.queries.len() as u64, 2 * MAX_WAITING_RECONCILIATIONS as u64),
         ];
@@ -320,7 +328,11 @@ impl Node {
 
     /// Answers a probe: the exchange is back. False if it did not count as away.
     pub(super) fn answer_probe(&self) -> bool {
-        self.queues.answer_probe()
+        self.queues.probes.take(usize::MAX);
+        let mut circuit = self.queues.circuit.borrow_mut();
+        let is_away = circuit.state() == ExchangeReachability::Away;
+        circuit.probe_answered();
+        is_away
     }
 
     /// Whether nothing is in flight or queued.
@@ -328,10 +340,11 @@ impl Node {
         let queues = &self.queues;
         self.sessions.are_idle()
             && self.found.is_none()
-            && queues.submits.is_empty()
+            && queues.submits.len() == 0
             && queues.cancels.is_empty()
             && queues.unawaited_cancels.is_empty()
-            && queues.has_no_queries()
+            && queues.queries.is_empty()
+            && !queues.query_planner.borrow().has_parts()
             && queues.lookups.is_empty()
             && queues.answers.is_empty()
     }

@@ -8,7 +8,6 @@ use super::sessions::SESSIONS;
 use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::{ExchangeStatus, QueryExecution};
-use crate::oms::Halts;
 use crate::order::{CaseOutcome, OpenCase, OperatorAct, Order, Status};
 use crate::types::{ExecutionId, OrderId, Shares};
 
@@ -41,7 +40,7 @@ impl World<'_> {
         self.is_calm = true;
         self.machine.disk.free_space();
         self.machine.disk.calm();
-        self.machine.kill_switch.set(Halts::default());
+        self.machine.kill_switch.put_in_force(Arc::default());
         let is_stopping = self.node.as_ref().is_some_and(super::node::Node::is_stopping);
         for _ in 0..ROUNDS {
             if !is_stopping || self.node.is_none() {
@@ -234,7 +233,7 @@ impl World<'_> {
         ensure(node.has_nothing_to_send(), Invariant::NobodyWaits, || {
             "something waits to be sent or taken".to_owned()
         })?;
-        ensure(!node.driver().engines().is_reconciling(), Invariant::NobodyWaits, || {
+        ensure(!node.driver().engines.is_reconciling(), Invariant::NobodyWaits, || {
             "orders wait to be reconciled".to_owned()
         })?;
         ensure(node.feed.is_at_end(&self.exchange), Invariant::NobodyWaits, || {
@@ -301,7 +300,7 @@ impl World<'_> {
     /// Memory and store equal the log.
     fn check_memory(&self) -> Checked {
         let Some(node) = &self.node else { return Ok(()) };
-        let (memory, log) = (node.driver().engines(), self.durable.engines());
+        let (memory, log) = (&node.driver().engines, self.durable.engines());
         let position = node.index.position();
         ensure(position == node.driver().wal().committed(), Invariant::StoreFollows, || {
             format!("the store has the log up to {position}")

@@ -8,7 +8,8 @@ use super::invariant::{Checked, Invariant, broken, ensure};
 use super::trace::say;
 use super::world::World;
 use crate::index::{Index, IndexAges};
-use crate::wal::parts::{FaultyDisk, recover_from};
+use crate::testing::FaultyDisk;
+use crate::wal::recovery::recover_from;
 use crate::wal::{Lsn, RecordView, WalError};
 
 /// Percentage of crashes after which a bit is flipped.

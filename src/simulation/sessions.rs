@@ -8,7 +8,9 @@ use super::network::{FlightId, Network, Request, Response};
 use crate::exchange::wire::{CancelResult, QueryResult, SubmitResult};
 use crate::exchange::{ResultElement, Results, SessionError, read_results};
 use crate::oms::OmsMetrics;
-use crate::oms::parts::{CancelBatch, Decision, QueryBatch, SessionQueues, SubmitBatch};
+use crate::oms::answers::SessionQueues;
+use crate::oms::batches::{CancelBatch, QueryBatch, SubmitBatch};
+use crate::oms::submit_queue::Decision;
 use crate::types::Moment;
 
 /// Order sessions. There is one more for cancels, and one for queries.

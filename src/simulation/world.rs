@@ -1,6 +1,8 @@
 //! The world: users, the process with its disk and store, the network, the exchange with its feed,
 //! and the clocks. Takes one step after another, chosen by the dice.
 
+use std::path::PathBuf;
+
 use super::action::Action;
 use super::check_context::CheckContext;
 use super::clients::Clients;
@@ -19,10 +21,9 @@ use super::readers::Readers;
 use super::sessions::{SESSIONS, SUBMIT_SESSIONS};
 use super::streams::Streams;
 use super::trace::{Trace, TraceListener, say};
-use crate::index::MemoryStore;
-use crate::market::{MarketWriter, Watchers, open_market};
-use crate::oms::KillSwitch;
-use crate::wal::parts::{Crash, Fault, FaultyDisk};
+use crate::market::{MarketLimits, MarketWriter, Watchers, open_market};
+use crate::oms::{Halts, KillSwitch};
+use crate::testing::{Crash, Fault, FaultyDisk, MemoryStore};
 
 /// Draws for one possible action: most are impossible at most times.
 const DRAWS_PER_STEP: usize = 16;
@@ -57,7 +58,8 @@ impl<'a> World<'a> {
         let mut dice = Dice::new(seed);
         let profile = Profile::draw(&mut dice, steps);
         let ids = ExecutionIds::new(profile.reused_ids, Dice::new(dice.any()));
-        let (market, _nobody_reads_prices) = open_market(Watchers::default());
+        let (market, _nobody_reads_prices) =
+            open_market(Watchers::default(), MarketLimits::default());
         let clients = Clients::new(profile.users);
         let mut durable = DurableLog::new(profile.engine);
         durable.postgres = profile.awaits_postgres.then(Default::default);
@@ -68,7 +70,7 @@ impl<'a> World<'a> {
             machine: Machine {
                 disk: FaultyDisk::default(),
                 store: MemoryStore::new(),
-                kill_switch: KillSwitch::in_memory(),
+                kill_switch: KillSwitch::with(Halts::default(), PathBuf::new()),
                 postgres: Postgres::default(),
             },
             node: None,

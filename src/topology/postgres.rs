@@ -129,8 +129,9 @@ fn owners_in(index: Index, patience: Duration) -> OwnersOf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{IndexAges, IndexWriter, MemoryStore};
+    use crate::index::{IndexAges, IndexWriter};
     use crate::order::{Created, Event};
+    use crate::testing::MemoryStore;
     use crate::types::{Side, Symbol, TimeInForce, TimestampMicros, UserId};
     use crate::wal::LogId;
 

@@ -12,7 +12,7 @@ use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, OrderFeedMessage};
 use crate::http::{Authenticator, Health, HttpLimits, HttpMetrics, Site, StreamService};
 use crate::index::{Index, IndexReaders};
-use crate::market::{MarketWriter, ShardWatch, Watchers, open_market};
+use crate::market::{MarketLimits, MarketWriter, ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::oms::{
     self, FEED_QUEUE_CAPACITY, KillSwitch, OmsMetrics, OrderService, OrderWatch, OrderWatchers,
@@ -118,7 +118,7 @@ impl Running {
         let watches: Vec<_> =
             plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
         let (watchers, order_watches) = OrderWatchers::new(&watches);
-        let (market_writer, market) = open_market(Watchers::new(watches.clone()));
+        let (market_writer, market) = open_market(Watchers::new(watches.clone()), MarketLimits::default());
         let kill_switch = KillSwitch::open(arguments.data_dir.kill_switch())?;
         let clock = SteadyClock::start(recovered.last_time);
         let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);

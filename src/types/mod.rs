@@ -19,8 +19,6 @@ pub use ids::{
 pub use log_throttle::LogThrottle;
 pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
 pub use order_terms::{OrderType, Side, TimeInForce};
-#[cfg(feature = "simulation")]
-pub(crate) use steady_clock::RawClocks;
 pub use steady_clock::SteadyClock;
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
 pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};

@@ -28,14 +28,6 @@ struct Shared {
     latest_nanos: AtomicU64,
 }
 
-/// Readings of both machine clocks, in nanoseconds, supplied by the simulation.
-#[cfg(feature = "simulation")]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RawClocks {
-    pub(crate) monotonic: u64,
-    pub(crate) wall: u64,
-}
-
 /// The clock's course between two readings of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Line {
@@ -78,7 +70,8 @@ impl SteadyClock {
         Self::start_at(last_recorded, monotonic_nanos(), wall_nanos())
     }
 
-    fn start_at(last_recorded: TimestampMicros, monotonic: u64, wall: u64) -> Self {
+    /// Like [`start`](Self::start), from readings of the monotonic and the wall clock in nanoseconds.
+    pub(crate) fn start_at(last_recorded: TimestampMicros, monotonic: u64, wall: u64) -> Self {
         let floor = last_recorded.micros().saturating_add(1).saturating_mul(1_000);
         let from = wall.max(floor);
         let line = Line { from_monotonic: monotonic, from, wall_ahead: difference(wall, from) };
@@ -86,18 +79,6 @@ impl SteadyClock {
             line: ArcSwap::from_pointee(line),
             latest_nanos: AtomicU64::new(from),
         }))
-    }
-
-    /// Like [`start`](Self::start), from supplied clock readings.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn start_by(last_recorded: TimestampMicros, raw: RawClocks) -> Self {
-        Self::start_at(last_recorded, raw.monotonic, raw.wall)
-    }
-
-    /// Like [`moment`](Self::moment), from supplied clock readings.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn moment_by(&self, raw: RawClocks) -> Moment {
-        self.moment_at(raw.monotonic, || raw.wall)
     }
 
     /// The current time.
@@ -115,7 +96,8 @@ impl SteadyClock {
         self.moment_at(monotonic_nanos(), wall_nanos)
     }
 
-    fn moment_at(&self, monotonic: u64, wall: impl FnOnce() -> u64) -> Moment {
+    /// Like [`moment`](Self::moment), from such readings.
+    pub(crate) fn moment_at(&self, monotonic: u64, wall: impl FnOnce() -> u64) -> Moment {
         Moment {
             wall: TimestampMicros::new(self.read(monotonic, wall) / 1_000),
             monotonic: MonotonicMicros::new(monotonic / 1_000),

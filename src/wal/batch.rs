@@ -6,7 +6,7 @@ use super::{BLOCK_BYTES, MAX_BATCH_BYTES};
 
 /// The records of one group commit. Two batches alternate between appender and writer.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     buffer: AlignedBuffer,
     used: usize,
     first_lsn: u64,

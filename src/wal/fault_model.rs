@@ -5,12 +5,12 @@ use std::task::{Context, Waker};
 
 use proptest::prelude::*;
 
-use super::faulty_disk::{Crash, Fault, FaultyDisk};
-use super::manual::ManualWriter;
 use super::open::open;
 use super::recovery::{Recovery, recover_from};
 use super::segment::{FIRST_BATCH_OFFSET, SegmentMaker};
+use super::writer::LogFile;
 use super::*;
+use crate::testing::{Crash, Fault, FaultyDisk, ManualWriter};
 
 pub(super) type Payloads = Vec<Vec<u8>>;
 
@@ -84,7 +84,12 @@ impl Life {
 
     /// A maker of segments of this log with another size.
     pub(super) fn maker_of(&self, segment_bytes: u64) -> SegmentMaker {
-        SegmentMaker::new(self.writer.log(|log| log.log_id), segment_bytes)
+        SegmentMaker::new(self.log(|log| log.log_id), segment_bytes)
+    }
+
+    /// Inspects the open segment.
+    fn log<T>(&self, look: impl FnOnce(&LogFile<FaultyDisk>) -> T) -> T {
+        self.writer.writer.hold.0.with(|log| Ok(look(log))).unwrap()
     }
 
     pub(super) fn into_parts(self) -> (WalAppender, WalWriter<FaultyDisk>) {
@@ -278,7 +283,7 @@ pub(super) fn written(batches: &[Vec<usize>]) -> Written {
             written.payloads.push(payload);
         }
         assert!(life.appender.flush());
-        let at = |life: &Life| life.writer.log(|log| (log.number, log.offset));
+        let at = |life: &Life| life.log(|log| (log.number, log.offset));
         let (number, offset) = at(&life);
         life.write().unwrap();
         let (new_number, end) = at(&life);

@@ -6,9 +6,9 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::fault_model::*;
-use super::faulty_disk::{Crash, Fault, FaultyDisk};
 use super::storage::Storage;
 use super::*;
+use crate::testing::{Crash, Fault, FaultyDisk};
 
 proptest! {
     #[test]

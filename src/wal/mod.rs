@@ -51,24 +51,15 @@ mod reader;
 mod recent;
 mod record;
 mod record_view;
-mod recovery;
+pub(crate) mod recovery;
 mod room;
 mod scan;
 mod segment;
 mod shared;
-mod storage;
+pub(crate) mod storage;
 mod taken;
 mod verify;
 mod writer;
-
-#[cfg(any(test, fuzzing, feature = "simulation"))]
-#[cfg_attr(
-    all(fuzzing, not(test)),
-    expect(dead_code, reason = "a fuzz target damages files, and no operation fails")
-)]
-mod faulty_disk;
-#[cfg(any(test, feature = "simulation"))]
-mod manual;
 
 #[cfg(test)]
 mod fault_model;
@@ -80,14 +71,6 @@ mod follow_tests;
 mod log_tests;
 
 use std::path::PathBuf;
-
-/// The log without threads on an in-memory disk, as the simulation drives it.
-#[cfg(feature = "simulation")]
-pub(crate) mod parts {
-    pub(crate) use super::faulty_disk::{Crash, Fault, FaultyDisk};
-    pub(crate) use super::manual::ManualWriter;
-    pub(crate) use super::recovery::recover_from;
-}
 
 pub use appender::{NewRecord, WalAppender};
 pub use error::{VisitError, WalError};

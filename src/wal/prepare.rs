@@ -24,12 +24,12 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes the segments that the writer requests, and maintains the reserve.
-pub(super) struct Preparer<S: Storage> {
+pub(crate) struct Preparer<S: Storage> {
     pub(super) storage: Arc<S>,
     pub(super) maker: SegmentMaker,
     pub(super) shared: Arc<Shared>,
     /// Numbers of the segments to make. Closed when the writer ends.
-    pub(super) requests: Receiver<u64>,
+    pub(crate) requests: Receiver<u64>,
     /// The segments made, or the error that ended the thread. A full disk is not an error; it is
     /// waited out.
     pub(super) prepared: Sender<io::Result<S::File>>,
@@ -39,14 +39,14 @@ pub(super) struct Preparer<S: Storage> {
     /// Number of the newest segment.
     pub(super) newest: u64,
     /// The requested segment that is not made yet.
-    pub(super) wanted: Option<u64>,
+    pub(crate) wanted: Option<u64>,
     /// Whether the work has ended: the disk failed or the writer ended.
     pub(super) has_ended: bool,
 }
 
 /// Outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attempt {
+pub(crate) enum Attempt {
     /// Nothing is missing.
     Done,
     /// Something cannot be made at present.
@@ -89,12 +89,12 @@ impl<S: Storage> Preparer<S> {
     }
 
     /// Whether nothing is missing.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.has_ended || (self.wanted.is_none() && self.ahead.len() >= self.reserve.segments)
     }
 
     /// Makes what is missing and publishes the state of the disk.
-    pub(super) fn attempt(&mut self) -> Attempt {
+    pub(crate) fn attempt(&mut self) -> Attempt {
         if self.has_ended {
             return Attempt::Ended;
         }

@@ -45,8 +45,8 @@ fn newlines() -> impl Iterator<Item = u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::faulty_disk::FaultyDisk;
     use super::*;
+    use crate::testing::FaultyDisk;
 
     #[test]
     fn a_position_is_read_only_for_its_own_log() {

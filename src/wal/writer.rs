@@ -21,15 +21,15 @@ const PREPARE_THREAD_NAME: &str = "wal-prepare";
 
 /// The writing end of the log: run [`run`](Self::run) on a thread of its own.
 pub struct WalWriter<S: Storage = Directory> {
-    pub(super) hold: Hold<S>,
-    pub(super) batches: Receiver<Batch>,
-    pub(super) prepared: Receiver<io::Result<S::File>>,
-    pub(super) preparer: Preparer<S>,
+    pub(crate) hold: Hold<S>,
+    pub(crate) batches: Receiver<Batch>,
+    pub(crate) prepared: Receiver<io::Result<S::File>>,
+    pub(crate) preparer: Preparer<S>,
     pub(super) followed: Arc<Log<S>>,
 }
 
 /// Closes the file when dropped, however the writer ends.
-pub(super) struct Hold<S: Storage>(pub(super) Arc<SharedLogFile<S>>);
+pub(crate) struct Hold<S: Storage>(pub(crate) Arc<SharedLogFile<S>>);
 
 impl<S: Storage> Drop for Hold<S> {
     fn drop(&mut self) {
@@ -85,7 +85,7 @@ fn write_batches<S: Storage>(
 /// The open segment, shared by the writer thread and an appender that commits by itself. They never
 /// compete: the appender writes only while it holds both batches, the writer only while it holds
 /// one.
-pub(super) struct SharedLogFile<S: Storage>(Mutex<Option<LogFile<S>>>);
+pub(crate) struct SharedLogFile<S: Storage>(Mutex<Option<LogFile<S>>>);
 
 impl<S: Storage> SharedLogFile<S> {
     pub(super) fn new(log: LogFile<S>) -> Self {
@@ -96,7 +96,7 @@ impl<S: Storage> SharedLogFile<S> {
     ///
     /// # Errors
     /// [`WalError::Poisoned`] if the file is closed; any error of `work`.
-    pub(super) fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         work: impl FnOnce(&mut LogFile<S>) -> Result<T, WalError>,
     ) -> Result<T, WalError> {
@@ -137,7 +137,7 @@ impl<S: Storage> std::fmt::Debug for WalWriter<S> {
 }
 
 /// The open segment and the state of the chain. Dropping it poisons the log.
-pub(super) struct LogFile<S: Storage> {
+pub(crate) struct LogFile<S: Storage> {
     pub(super) storage: Arc<S>,
     pub(super) shared: Arc<Shared>,
     pub(super) file: S::File,
@@ -165,7 +165,7 @@ impl<S: Storage> Drop for LogFile<S> {
 
 impl<S: Storage> LogFile<S> {
     /// Commits a batch and returns its buffer to the appender.
-    pub(super) fn commit_and_return(&mut self, mut batch: Batch) -> Result<(), WalError> {
+    pub(crate) fn commit_and_return(&mut self, mut batch: Batch) -> Result<(), WalError> {
         self.commit(&mut batch)?;
         // Never full. An appender that has ended needs no buffer.
         let _ = self.returned.try_send(batch);
@@ -220,7 +220,7 @@ impl<S: Storage> LogFile<S> {
         Ok(())
     }
 
-    pub(super) fn take_prepared(
+    pub(crate) fn take_prepared(
         &mut self,
         prepared: Option<io::Result<S::File>>,
     ) -> Result<(), WalError> {

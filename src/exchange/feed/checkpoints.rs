@@ -122,7 +122,7 @@ pub(super) fn read(path: &Path) -> Option<Checkpoint> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::{Watchers, open_market};
+    use crate::market::{MarketLimits, Watchers, open_market};
 
     #[test]
     fn the_next_process_reads_the_last_checkpoint() {
@@ -132,7 +132,7 @@ mod tests {
         let sender = CheckpointSender::default();
         let writer = sender.writer(path.clone());
         let writing = std::thread::spawn(move || writer.run());
-        let (market, _reader) = open_market(Watchers::default());
+        let (market, _reader) = open_market(Watchers::default(), MarketLimits::default());
         for sequence in [1, 2] {
             sender.put(market.checkpoint(&"7".into(), sequence));
         }

@@ -13,7 +13,7 @@ pub(crate) type Resume = Option<(CompactString, u64)>;
 
 /// The unparsed bytes of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     /// What the connection requested.
     pub(super) asked: Resume,
     /// Whether the session line has arrived.
@@ -21,13 +21,13 @@ pub(super) struct Connection {
     /// Whether a line has arrived since this was last reset.
     pub(super) is_heard: bool,
     /// Bytes received, starting at the beginning of a line.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Leading bytes of `body` known to contain no line end.
     searched: usize,
 }
 
 impl Connection {
-    pub(super) fn new(asked: Resume) -> Self {
+    pub(crate) fn new(asked: Resume) -> Self {
         Self { asked, ..Self::default() }
     }
 

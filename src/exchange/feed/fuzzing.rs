@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::feed_types::MAX_RAW_BYTES;
 use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeedMessage};
-use crate::market::{Listing, MAX_SEQUENCE, MarketReader, Watchers, open_market};
+use crate::market::{Listing, MAX_SEQUENCE, MarketLimits, MarketReader, Watchers, open_market};
 use crate::shutdown::Shutdown;
 use crate::sync::{Receiver, mailbox};
 use crate::types::{PriceCents, Symbol};
@@ -16,6 +16,8 @@ use crate::types::{PriceCents, Symbol};
 const SYMBOLS: [&str; 2] = ["SPY", "BRK.A"];
 /// Capacity of the orders queue: small, so that it fills.
 const ORDER_QUEUE_CAPACITY: usize = 4;
+/// A small market: a fuzzer would spend its time on the room of a large one.
+const LIMITS: MarketLimits = MarketLimits { ring_slots: 64, remembered_prints: 64 };
 /// Bytes per read: small, so that most lines arrive in pieces.
 const PIECE_BYTES: usize = 37;
 
@@ -48,7 +50,7 @@ pub fn feed(data: &[u8]) {
 }
 
 fn idle_feed() -> (Feed, MarketReader, Receiver<OrderFeedMessage>) {
-    let (market, reader) = open_market(Watchers::default());
+    let (market, reader) = open_market(Watchers::default(), LIMITS);
     let (orders, receiver) = mailbox(ORDER_QUEUE_CAPACITY);
     let options = FeedOptions {
         exchange: ExchangeAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),

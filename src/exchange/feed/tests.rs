@@ -1,7 +1,7 @@
 //! What the orders thread receives when its queue is full, and when lines are missing.
 
 use super::*;
-use crate::market::{Watchers, open_market};
+use crate::market::{MarketLimits, Watchers, open_market};
 use crate::sync::{Receiver, mailbox};
 
 /// A feed in front of an orders queue of this capacity.
@@ -20,7 +20,7 @@ pub(super) fn resuming_feed(capacity: usize, resume: Resume) -> (Feed, Receiver<
         resume,
         exchange_clock: ExchangeClock::default(),
     };
-    let (market, _reader) = open_market(Watchers::default());
+    let (market, _reader) = open_market(Watchers::default(), MarketLimits::default());
     (Feed::new(options, market, orders, Shutdown::new(), FeedMetrics::default()), receiver)
 }
 

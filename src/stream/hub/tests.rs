@@ -5,7 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::market::{Listing, MarketWriter, Print, ShardWatch, Watchers, open_market};
+use crate::market::{
+    Listing, MarketLimits, MarketWriter, Print, ShardWatch, Watchers, open_market,
+};
 use crate::types::{PriceCents, Symbol, SymbolIndex, TimestampMicros, UserId};
 
 use super::{Hub, HubOptions, Next};
@@ -37,7 +39,8 @@ impl World {
 
     pub(super) fn with_orders(limits: StreamLimits, orders: Box<dyn OrderSource>) -> Self {
         let watch = Arc::new(ShardWatch::new());
-        let (mut market, reader) = open_market(Watchers::new(vec![Arc::clone(&watch)]));
+        let (mut market, reader) =
+            open_market(Watchers::new(vec![Arc::clone(&watch)]), MarketLimits::default());
         let listings: Vec<Listing> = ["IBM", "SPY", "AIG"]
             .map(|name| Listing {
                 symbol: symbol(name),

@@ -6,11 +6,11 @@ mod script;
 use std::sync::Arc;
 
 use self::script::{Script, Written};
-use super::faulty_disk::FaultyDisk;
 use super::record::{self, RECORD_HEADER_BYTES, RecordHeader};
 use super::recovery::{Recovery, recover_from};
 use super::segment::{self, SegmentHeader};
 use super::{BLOCK_BYTES, MIN_SEGMENT_BYTES, WalError, WalOptions, open};
+use crate::testing::FaultyDisk;
 
 /// Id of the log.
 const SEED: u64 = 0x4c6f_6e67;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::SEED;
+use crate::testing::FaultyDisk;
 use crate::wal::batch::Batch;
-use crate::wal::faulty_disk::FaultyDisk;
 use crate::wal::record::{self, RecordHeader};
 use crate::wal::segment::{self, FIRST_BATCH_OFFSET, SegmentMaker};
 use crate::wal::storage::{Storage, StorageFile};

@@ -1,19 +1,18 @@
-//! The feed without its thread and socket: the simulation opens the connections and supplies their
+//! The feed without its thread and socket: whoever drives it opens the connections and supplies their
 //! bytes.
 
-use super::connection::Connection;
-use super::{Ended, Feed, FeedMetrics, FeedOptions};
+use std::time::Duration;
+
+use crate::exchange::feed::connection::{Connection, Resume};
+use crate::exchange::feed::{Ended, Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, ExchangeClock, OrderFeedMessage};
 use crate::market::MarketWriter;
 use crate::shutdown::Shutdown;
 use crate::sync::Sender;
 use crate::types::MonotonicMicros;
-use std::time::Duration;
 
-pub(crate) use super::connection::Resume;
-
-/// A feed whose connections and bytes come from the simulation.
-pub(crate) struct ManualFeed {
+/// A feed whose connections and bytes are supplied by hand.
+pub struct ManualFeed {
     feed: Feed,
     resume: Resume,
     /// `None` while disconnected.
@@ -22,7 +21,7 @@ pub(crate) struct ManualFeed {
 
 impl ManualFeed {
     /// A disconnected feed whose heartbeats set `exchange_clock`.
-    pub(crate) fn new(
+    pub fn new(
         market: MarketWriter,
         orders: Sender<OrderFeedMessage>,
         resume: Resume,
@@ -41,33 +40,33 @@ impl ManualFeed {
         Self { feed, resume, connection: None }
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
+    pub fn is_connected(&self) -> bool {
         self.connection.is_some()
     }
 
     /// What the next connection requests.
-    pub(crate) fn resume(&self) -> &Resume {
+    pub fn resume(&self) -> &Resume {
         &self.resume
     }
 
     /// The exchange answers 200; lines follow.
-    pub(crate) fn connect(&mut self) {
+    pub fn connect(&mut self) {
         self.connection = Some(Connection::new(self.resume.clone()));
     }
 
     /// The exchange answers 410.
-    pub(crate) fn refuse(&mut self) {
+    pub fn refuse(&mut self) {
         self.end(&Ended::PositionGone);
     }
 
     /// The connection breaks.
-    pub(crate) fn cut(&mut self) {
+    pub fn cut(&mut self) {
         self.end(&Ended::Unexpected("cut".to_owned()));
     }
 
     /// Takes bytes of the connection, received at `received`. Returns the reason if the feed closes
     /// the connection.
-    pub(crate) fn take(&mut self, bytes: &[u8], received: MonotonicMicros) -> Option<String> {
+    pub fn take(&mut self, bytes: &[u8], received: MonotonicMicros) -> Option<String> {
         let connection = self.connection.as_mut()?;
         self.feed.received = received;
         connection.body.extend_from_slice(bytes);
@@ -78,7 +77,7 @@ impl ManualFeed {
     }
 
     /// The market, for the next process.
-    pub(crate) fn into_market(self) -> MarketWriter {
+    pub fn into_market(self) -> MarketWriter {
         self.feed.market
     }
 

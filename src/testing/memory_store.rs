@@ -1,12 +1,14 @@
-//! A store in memory, for tests and the simulation.
+//! A store in memory, and the index over it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use imbl::OrdMap;
 
-use super::IndexError;
-use super::store::{Bytes, Period, ScanOrder, Space, Store, View, Visit, Write};
+use crate::index::node;
+use crate::index::store::{Bytes, Period, ScanOrder, Space, Store, View, Visit, Write};
+use crate::index::{Index, IndexAges, IndexError, IndexFiller, IndexReader};
 
 type Content = OrdMap<(Space, Vec<u8>), Bytes>;
 /// A snapshot of the content, and the periods at that time.
@@ -53,13 +55,12 @@ impl MemoryStore {
     }
 
     /// Refuses writes as on a full disk, or takes them again.
-    #[cfg(test)]
-    pub(super) fn refuse_writes(&self, refuses: bool) {
+    pub fn refuse_writes(&self, refuses: bool) {
         self.state().refuses_writes = refuses;
     }
 
     #[cfg(test)]
-    pub(super) fn content(&self) -> Vec<(Space, Vec<u8>, Bytes)> {
+    pub(crate) fn content(&self) -> Vec<(Space, Vec<u8>, Bytes)> {
         let state = self.state();
         let all = state.current().iter();
         all.map(|((space, key), value)| (*space, key.clone(), value.clone())).collect()
@@ -161,5 +162,38 @@ impl Store for MemoryStore {
         state.persisted = state.current().clone();
         state.unpersisted.clear();
         Ok(())
+    }
+}
+
+impl Index {
+    /// An index in memory.
+    ///
+    /// # Errors
+    /// [`IndexError::Unreadable`] where the store holds something else.
+    pub fn in_memory(store: &MemoryStore, ages: IndexAges) -> Result<Self, IndexError> {
+        let again = store.clone();
+        let store: Arc<dyn Store> = Arc::new(store.clone());
+        let meta = node::meta(&*Arc::clone(&store).view())?;
+        let open = move || -> Result<Arc<dyn Store>, IndexError> { Ok(Arc::new(again.clone())) };
+        Ok(Self::over((store, Box::new(open)), meta, PathBuf::from("memory"), ages))
+    }
+}
+
+impl IndexFiller {
+    /// Fills a store in memory.
+    pub fn in_memory(store: &MemoryStore) -> Self {
+        Self::over(Arc::new(store.clone()))
+    }
+}
+
+impl IndexReader {
+    /// Runs the queued reads. False if there were none.
+    pub fn run_pending(&self) -> bool {
+        let mut has_read = false;
+        while let Ok(job) = self.jobs.try_recv() {
+            job(&self.index);
+            has_read = true;
+        }
+        has_read
     }
 }

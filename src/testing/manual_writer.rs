@@ -1,19 +1,15 @@
 //! A log's writer driven step by step, without threads.
 
-use super::WalError;
-use super::storage::Storage;
-#[cfg(test)]
-use super::writer::LogFile;
-use super::writer::WalWriter;
+use crate::wal::{Storage, WalError, WalWriter};
 
 /// A log's writer whose threads advance step by step, under the control of a test or the
 /// simulation.
-pub(crate) struct ManualWriter<S: Storage> {
-    pub(super) writer: WalWriter<S>,
+pub struct ManualWriter<S: Storage> {
+    pub(crate) writer: WalWriter<S>,
 }
 
 impl<S: Storage> ManualWriter<S> {
-    pub(crate) fn new(writer: WalWriter<S>) -> Self {
+    pub fn new(writer: WalWriter<S>) -> Self {
         Self { writer }
     }
 
@@ -21,7 +17,7 @@ impl<S: Storage> ManualWriter<S> {
     ///
     /// # Errors
     /// An error that ends that thread. Drop the writer then, which poisons the log.
-    pub(crate) fn write(&mut self) -> Result<(), WalError> {
+    pub fn write(&mut self) -> Result<(), WalError> {
         let WalWriter { hold, batches, prepared, .. } = &self.writer;
         hold.0.with(|log| {
             if let Ok(prepared) = prepared.try_recv() {
@@ -31,14 +27,8 @@ impl<S: Storage> ManualWriter<S> {
         })
     }
 
-    /// Inspects the open segment.
-    #[cfg(test)]
-    pub(super) fn log<T>(&self, look: impl FnOnce(&LogFile<S>) -> T) -> T {
-        self.writer.hold.0.with(|log| Ok(look(log))).unwrap()
-    }
-
     /// One step of the `wal-prepare` thread.
-    pub(crate) fn prepare(&mut self) {
+    pub fn prepare(&mut self) {
         let preparer = &mut self.writer.preparer;
         if let Ok(number) = preparer.requests.try_recv() {
             preparer.wanted = Some(number);
@@ -48,14 +38,12 @@ impl<S: Storage> ManualWriter<S> {
     }
 
     /// Whether [`write`](Self::write) has work.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn can_write(&self) -> bool {
+    pub fn can_write(&self) -> bool {
         !self.writer.batches.is_empty() || !self.writer.prepared.is_empty()
     }
 
     /// Whether [`prepare`](Self::prepare) has work.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn can_prepare(&self) -> bool {
+    pub fn can_prepare(&self) -> bool {
         !self.writer.preparer.is_whole() || !self.writer.preparer.requests.is_empty()
     }
 }

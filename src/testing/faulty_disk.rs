@@ -1,4 +1,4 @@
-//! An in-memory disk for tests. It loses and tears unsynced bytes, fails on demand, rots and runs
+//! A disk in memory. It loses and tears unsynced bytes, fails on demand, rots and runs
 //! full.
 
 #![expect(
@@ -15,17 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::BLOCK_BYTES;
-use super::aligned::AlignedBuffer;
-use super::room::FreeRoom;
-use super::storage::{Storage, StorageFile};
+use crate::wal::storage::{Storage, StorageFile};
+use crate::wal::{BLOCK_BYTES, FreeRoom};
 
 /// Unit that a disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
 /// A fault at a chosen operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The process dies: this operation and all later ones fail.
     Crash,
     /// The operation fails once. A failed sync loses any part of what it should have made durable.
@@ -34,7 +32,7 @@ pub(crate) enum Fault {
 
 /// What survives a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Crash {
+pub enum Crash {
     /// The process was killed: everything survives except parts of the write in flight.
     Kill,
     /// Synced bytes survive, and any part of the others.
@@ -181,13 +179,13 @@ fn failure() -> io::Error {
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FaultyDisk {
+pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
 }
 
 /// An open file.
 #[derive(Debug)]
-pub(crate) struct FaultyFile {
+pub struct FaultyFile {
     state: Arc<Mutex<State>>,
     id: FileId,
 }
@@ -198,7 +196,7 @@ impl FaultyDisk {
     }
 
     /// Injects a fault into the n-th operation from now.
-    pub(crate) fn fail_after(&self, operations: u64, fault: Fault, seed: u64) {
+    pub fn fail_after(&self, operations: u64, fault: Fault, seed: u64) {
         let mut state = self.state();
         state.fault = Some((state.operations + operations, fault));
         state.random = Some(SmallRng::seed_from_u64(seed));
@@ -206,14 +204,14 @@ impl FaultyDisk {
 
     /// Limits the total size of all files. The limit is reported as free space, or noticed only
     /// when a write fails.
-    pub(crate) fn set_space(&self, bytes: usize, is_reported: bool) {
+    pub fn set_space(&self, bytes: usize, is_reported: bool) {
         let mut state = self.state();
         state.space_bytes = Some(bytes);
         state.space_is_reported = is_reported;
     }
 
     /// Crashes the process that uses the disk and restarts the machine.
-    pub(crate) fn crash(&self, crash: Crash, seed: u64) {
+    pub fn crash(&self, crash: Crash, seed: u64) {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut random = SmallRng::seed_from_u64(seed);
@@ -243,25 +241,23 @@ impl FaultyDisk {
         state.torn_write = None;
     }
 
-    pub(crate) fn file_names(&self) -> Vec<String> {
+    pub fn file_names(&self) -> Vec<String> {
         self.state().names.keys().cloned().collect()
     }
 
-    pub(crate) fn file_bytes(&self, name: &str) -> Vec<u8> {
+    pub fn file_bytes(&self, name: &str) -> Vec<u8> {
         let state = self.state();
         state.contents[state.names[name]].bytes.to_vec()
     }
 
     /// The bytes of all files, by name.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
         let names = self.file_names().into_iter();
         names.map(|name| (name.clone(), self.file_bytes(&name))).collect()
     }
 
     /// Replaces the bytes of a file, durable at once.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
+    pub fn set_file_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let id = state.names[name];
         state.contents[id].replace(bytes);
@@ -275,7 +271,7 @@ impl FaultyDisk {
     }
 
     /// Flips one stored bit.
-    pub(crate) fn flip_bit(&self, name: &str, at: usize, bit: u32) {
+    pub fn flip_bit(&self, name: &str, at: usize, bit: u32) {
         let mut state = self.state();
         let id = state.names[name];
         let mut bytes = state.contents[id].bytes.to_vec();
@@ -286,48 +282,44 @@ impl FaultyDisk {
     fn file(&self, id: FileId) -> FaultyFile {
         FaultyFile { state: self.state.clone(), id }
     }
-}
 
-/// Only for the simulation of the whole system.
-#[cfg(feature = "simulation")]
-impl FaultyDisk {
     /// Whether the process died in an operation of this disk.
-    pub(crate) fn is_dead(&self) -> bool {
+    pub fn is_dead(&self) -> bool {
         self.state().is_dead
     }
 
     /// Whether the injected fault has occurred, or an earlier one killed the process while it
     /// closed its files.
-    pub(crate) fn has_failed(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         let state = self.state();
         state.is_dead || state.fault.is_some_and(|(at, _)| state.operations >= at)
     }
 
     /// Limits all files together to `bytes` more than they take now.
-    pub(crate) fn leave_space(&self, bytes: usize, is_reported: bool) {
+    pub fn leave_space(&self, bytes: usize, is_reported: bool) {
         let used = self.state().used_bytes();
         self.set_space(used + bytes, is_reported);
     }
 
     /// Cancels the fault of [`fail_after`](Self::fail_after).
-    pub(crate) fn calm(&self) {
+    pub fn calm(&self) {
         self.state().fault = None;
     }
 
     /// Lifts the limit of the space.
-    pub(crate) fn free_space(&self) {
+    pub fn free_space(&self) {
         self.state().space_bytes = None;
     }
 
     /// A copy with the minimum that a power loss would leave of the last `last_files` files.
-    pub(crate) fn durable_copy(&self, last_files: usize) -> Self {
+    pub fn durable_copy(&self, last_files: usize) -> Self {
         let state = self.state();
         let files = state.durable_names.iter().rev().take(last_files);
         Self::holding(files.map(|(name, &id)| (name, &state.contents[id].durable)))
     }
 
     /// A copy with the bytes that readers see.
-    pub(crate) fn visible_copy(&self) -> Self {
+    pub fn visible_copy(&self) -> Self {
         let state = self.state();
         Self::holding(state.names.iter().map(|(name, &id)| (name, &state.contents[id].bytes)))
     }
@@ -341,6 +333,28 @@ impl FaultyDisk {
         }
         state.durable_names = state.names.clone();
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+}
+
+impl FaultyFile {
+    fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let was_dead = state.is_dead;
+        let outcome = state.operate();
+        if was_dead || outcome == Err(Fault::Error) {
+            return Err(failure());
+        }
+        let end = offset + bytes.len();
+        let growth = end.saturating_sub(state.contents[self.id].bytes.len());
+        if growth > 0 && state.space_bytes.is_some_and(|space| state.used_bytes() + growth > space)
+        {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.contents[self.id].write(offset, bytes);
+        if outcome.is_err() {
+            state.torn_write = Some(self.id);
+        }
+        outcome.map_err(|_| failure())
     }
 }
 
@@ -439,27 +453,11 @@ impl StorageFile for FaultyFile {
             bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES),
             "O_DIRECT requires aligned memory"
         );
-        let mut state = self.state.lock().unwrap();
-        let was_dead = state.is_dead;
-        let outcome = state.operate();
-        if was_dead || outcome == Err(Fault::Error) {
-            return Err(failure());
-        }
-        let end = offset + bytes.len();
-        let growth = end.saturating_sub(state.contents[self.id].bytes.len());
-        if growth > 0 && state.space_bytes.is_some_and(|space| state.used_bytes() + growth > space)
-        {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        state.contents[self.id].write(offset, bytes);
-        if outcome.is_err() {
-            state.torn_write = Some(self.id);
-        }
-        outcome.map_err(|_| failure())
+        self.write(offset, bytes)
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.write_at(0, AlignedBuffer::new(usize::try_from(bytes).unwrap()).as_slice())
+        self.write(0, &vec![0; usize::try_from(bytes).unwrap()])
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -1,0 +1,12 @@
+//! Disks, stores and hand-driven threads for tests, the simulation and the fuzz targets. The module
+//! is in no build of the product, so tests of every layer may import it.
+
+mod faulty_disk;
+mod manual_feed;
+mod manual_writer;
+mod memory_store;
+
+pub use faulty_disk::{Crash, Fault, FaultyDisk};
+pub use manual_feed::ManualFeed;
+pub use manual_writer::ManualWriter;
+pub use memory_store::MemoryStore;
