@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fake_exchange::FakeExchange;
-use super::run_tests::{Node, accepted, options, request};
+use super::test_node::{Node, accepted, options, request};
 use super::*;
 use crate::order::Status;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::fake_exchange::{FakeExchange, fill};
-use super::run_tests::{Node, accepted, execution, options, request};
+use super::test_node::{Node, accepted, execution, options, request};
 use super::*;
 use crate::engine::RepairCause;
 use crate::exchange::wire::{ExchangeStatus, MAX_BATCH};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fake_exchange::{FakeExchange, Fault};
 use super::limits::{CREATE_QUEUE_CAPACITY, MAX_WAITING_CREATES};
-use super::run_tests::{Node, accepted, options, request};
+use super::test_node::{Node, accepted, options, request};
 use super::*;
 
 #[test]

@@ -1,7 +1,7 @@
 //! The orders thread under the kill switch and mass cancels.
 
 use super::fake_exchange::FakeExchange;
-use super::run_tests::{Node, accepted, options, request};
+use super::test_node::{Node, accepted, options, request};
 use super::*;
 use crate::exchange::wire::ExchangeStatus;
 use crate::order::Status;

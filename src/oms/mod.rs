@@ -107,6 +107,8 @@ mod postgres_tests;
 #[cfg(test)]
 mod run_tests;
 #[cfg(test)]
+mod test_node;
+#[cfg(test)]
 mod waker_tests;
 #[cfg(test)]
 mod webhook_tests;

@@ -7,7 +7,7 @@ use futures_lite::future::block_on;
 use serde_json::{Value, from_value};
 
 use super::fake_exchange::FakeExchange;
-use super::run_tests::{Node, options, request, trade};
+use super::test_node::{Node, options, request, trade};
 use super::*;
 use crate::order::{Order, Status};
 use crate::projection::Progress;

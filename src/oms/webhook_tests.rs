@@ -3,7 +3,7 @@
 use serde_json::{from_value, json};
 
 use super::fake_exchange::FakeExchange;
-use super::run_tests::{Node, accepted, options, request, trade};
+use super::test_node::{Node, accepted, options, request, trade};
 use super::*;
 use crate::exchange::OrderFeedMessage;
 use crate::exchange::wire::{FeedLine, WebhookRequest};

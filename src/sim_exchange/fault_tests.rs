@@ -6,16 +6,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::server_tests::{Feed, PATIENCE, agent, options, order, post, query, submit};
+use super::test_server::{Feed, PATIENCE, agent, exchange, options, order, post, query, submit};
 use super::{SimHandle, start};
 use crate::exchange::wire::FeedLineType;
-
-/// An exchange that replays its tape at ten times its speed, and its data directory.
-pub(super) fn exchange() -> (tempfile::TempDir, SimHandle) {
-    let directory = tempfile::tempdir().unwrap();
-    let exchange = start(options(directory.path(), 10.0)).unwrap();
-    (directory, exchange)
-}
 
 fn put(exchange: &SimHandle, settings: &Value) -> (u16, Value) {
     let url = format!("http://{}/admin/faults", exchange.address());

@@ -50,7 +50,11 @@ mod record_tests;
 #[cfg(test)]
 mod server_tests;
 #[cfg(test)]
+mod test_server;
+#[cfg(test)]
 mod venue_tests;
+#[cfg(test)]
+mod webhook_tests;
 
 pub use error::SimError;
 pub use handle::{SimHandle, THREAD_NAME, start, start_with};

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::SimHandle;
-use super::fault_tests::{exchange, set};
-use super::server_tests::{order, post, query, submit};
+use super::fault_tests::set;
+use super::test_server::{exchange, order, post, query, submit};
 
 /// The record as answered, including `asOf`.
 fn record_of(exchange: &SimHandle, id: &str) -> Value {

@@ -1,141 +1,16 @@
 //! The running exchange over real TCP, as seen by an independent client.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use super::tape::{Tape, TapeParts, TapePrint, TapeSymbol};
-use super::{SimError, SimHandle, SimOptions, Speed, start, start_with};
-use crate::exchange::wire::{FeedLine, FeedLineType, FeedSession};
-use crate::types::{Clock, PriceCents, Symbol};
-
-/// How long a test waits for something before it fails.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// A minute in which AAA prints 100 shares at 100 cents a hundred times a second, and BBB once a
-/// second.
-fn write_tape(directory: &Path) -> std::path::PathBuf {
-    let symbol = |name| TapeSymbol {
-        symbol: Symbol::new(name).unwrap(),
-        previous_close: PriceCents::new(99).unwrap(),
-    };
-    let print = |millis, symbol| TapePrint { millis, price_cents: 100, shares: 100, symbol };
-    let aaa = (0..60_000).step_by(10).map(|millis| print(millis, 0));
-    let bbb = (0..60_000).step_by(1_000).map(|millis| print(millis, 1));
-    let tape = Tape::new(TapeParts {
-        source: "made up".to_owned(),
-        day: 20_131_008,
-        open_millis: 0,
-        close_millis: 60_000,
-        symbols: vec![symbol("AAA"), symbol("BBB")],
-        prints: aaa.chain(bbb).collect(),
-    });
-    let path = directory.join("tape");
-    std::fs::write(&path, tape.unwrap().encode().unwrap()).unwrap();
-    path
-}
-
-pub(super) fn options(directory: &Path, speed: f64) -> SimOptions {
-    let mut options = SimOptions::new(LOOPBACK);
-    options.tape = Some(write_tape(directory));
-    options.data_dir = Some(directory.join("exchange"));
-    options.speed = Speed::new(speed).unwrap();
-    options.universe = 0;
-    options
-}
-
-pub(super) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).build().into()
-}
-
-pub(super) fn post(exchange: &SimHandle, path: &str, body: &Value) -> (u16, Value) {
-    let url = format!("http://{}{path}", exchange.address());
-    let mut response = agent().post(url).send_json(body).unwrap();
-    let status = response.status().as_u16();
-    (status, response.body_mut().read_json().unwrap_or(Value::Null))
-}
-
-pub(super) fn order(id: &str, limit: Option<i64>, shares: u64) -> Value {
-    let mut order = json!({
-        "clientOrderId": id, "side": "buy", "symbol": "AAA", "type": "market",
-        "timeInForce": "gtc", "numShares": shares,
-        "submitBefore": Clock.now().saturating_add_micros(60_000_000),
-    });
-    if let Some(limit) = limit {
-        order["type"] = "limit".into();
-        order["limitPriceInCents"] = limit.into();
-    }
-    order
-}
-
-pub(super) fn submit(exchange: &SimHandle, orders: &[Value]) -> Vec<Value> {
-    let (status, mut body) = post(exchange, "/v1/orders", &json!({ "orders": orders }));
-    assert_eq!(status, 200, "{body}");
-    serde_json::from_value(body["results"].take()).unwrap()
-}
-
-pub(super) fn query(exchange: &SimHandle, id: &str) -> Value {
-    let (status, mut body) = post(exchange, "/v1/orders/query", &json!({ "clientOrderIds": [id] }));
-    assert_eq!(status, 200, "{body}");
-    let mut record = body["results"][0].take();
-    // The position of the feed is independent of the order.
-    let as_of = record.as_object_mut().and_then(|record| record.remove("asOf"));
-    assert!(as_of.is_some(), "every record says how complete it is");
-    record
-}
-
-/// A feed connection after its session line.
-pub(super) struct Feed {
-    pub(super) session: FeedSession,
-    lines: std::io::Lines<Box<dyn BufRead>>,
-}
-
-impl Feed {
-    pub(super) fn open(exchange: &SimHandle, parameters: &str) -> Result<Self, (u16, Value)> {
-        let url = format!("http://{}/v1/feed?{parameters}", exchange.address());
-        let mut response = agent().get(url).call().unwrap();
-        let status = response.status().as_u16();
-        if status != 200 {
-            return Err((status, response.body_mut().read_json().unwrap()));
-        }
-        let reader: Box<dyn BufRead> = Box::new(BufReader::new(response.into_body().into_reader()));
-        let mut lines = reader.lines();
-        let session = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        Ok(Self { session, lines })
-    }
-
-    pub(super) fn next(&mut self) -> FeedLine {
-        self.try_next().unwrap()
-    }
-
-    /// The next line; `None` when the feed was cut.
-    pub(super) fn try_next(&mut self) -> Option<FeedLine> {
-        let line = self.lines.next()?.ok()?;
-        Some(serde_json::from_str(&line).unwrap())
-    }
-
-    /// Reads until a wanted line, and checks that sequences increase by one (heartbeats repeat the
-    /// last).
-    pub(super) fn until(&mut self, wanted: impl Fn(&FeedLine) -> bool) -> FeedLine {
-        let begun = Instant::now();
-        loop {
-            assert!(begun.elapsed() < PATIENCE, "the line never came");
-            let line = self.next();
-            let heartbeat = line.line_type == FeedLineType::Heartbeat;
-            self.session.sequence += u64::from(!heartbeat);
-            assert_eq!(line.sequence, self.session.sequence, "no gap and no repeat");
-            if wanted(&line) {
-                return line;
-            }
-        }
-    }
-}
+use super::test_server::{Feed, LOOPBACK, PATIENCE, agent, options, order, post, query, submit};
+use super::{SimError, SimOptions, start, start_with};
+use crate::exchange::wire::{FeedLine, FeedLineType};
+use crate::types::Symbol;
 
 #[test]
 fn a_feed_resumes_without_gap_or_repeat() {
@@ -436,79 +311,6 @@ fn symbols_say_what_is_recorded_and_what_is_synthetic() {
             symbol["sessionClose"].as_u64().unwrap() - symbol["sessionOpen"].as_u64().unwrap();
         assert_eq!(session, 23_400_000_000, "six and a half hours at speed 1");
     }
-}
-
-/// HMAC by its definition (RFC 2104): an implementation independent of the one under test.
-fn hmac_sha256(key: &[u8], message: &[u8]) -> String {
-    assert!(key.len() <= 64);
-    let pad = |byte: u8| {
-        let mut block = [byte; 64];
-        key.iter().zip(&mut block).for_each(|(key, block)| *block ^= key);
-        block
-    };
-    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(message).finalize();
-    let outer = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
-    outer.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Accepts one HTTP request, answers with `status`, and returns its signature and body.
-fn take_webhook(listener: &TcpListener, status: &str) -> (String, String) {
-    let (stream, _) = listener.accept().unwrap();
-    let mut reader = BufReader::new(&stream);
-    let (mut signature, mut length) = (String::new(), 0);
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        let Some((name, value)) = line.trim_end().split_once(": ") else {
-            if line.trim_end().is_empty() {
-                break;
-            }
-            continue;
-        };
-        match name.to_ascii_lowercase().as_str() {
-            "x-signature" => signature = value.to_owned(),
-            "content-length" => length = value.parse().unwrap(),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    (&stream).write_all(answer.as_bytes()).unwrap();
-    (signature, String::from_utf8(body).unwrap())
-}
-
-#[test]
-fn webhooks_are_signed_and_retried_until_accepted() {
-    let directory = tempfile::tempdir().unwrap();
-    let receiver = TcpListener::bind(LOOPBACK).unwrap();
-    socket2::SockRef::from(&receiver).set_read_timeout(Some(PATIENCE)).unwrap(); // of `accept`
-    let hook = json!({
-        "url": format!("http://{}/exchange/trades", receiver.local_addr().unwrap()),
-        "secret": "a secret",
-    });
-    let exchange = start(options(directory.path(), 10.0)).unwrap();
-    assert_eq!(post(&exchange, "/v1/webhooks", &hook).0, 204);
-    let placed = submit(&exchange, &[order("a", None, 100)]);
-    let (_, refused) = take_webhook(&receiver, "500 Internal Server Error");
-    let (signature, body) = take_webhook(&receiver, "204 No Content");
-    assert_eq!(refused, body, "the same lines again");
-    let (time, value) = signature.split_once(",v1=").unwrap();
-    let time = time.strip_prefix("t=").unwrap();
-    let age = (Clock.now().micros() / 1_000_000).abs_diff(time.parse().unwrap());
-    assert!(age < 60, "the signature is recent");
-    assert_eq!(value, hmac_sha256(b"a secret", format!("{time}.{body}").as_bytes()));
-    let batch: crate::exchange::wire::WebhookBatch = serde_json::from_str(&body).unwrap();
-    assert_eq!(batch.session, "1");
-    let ids: Vec<_> =
-        batch.lines.iter().map(|line| line.order_id.as_ref().unwrap().as_str()).collect();
-    assert_eq!(ids, [placed[0]["externalOrderId"].as_str().unwrap()]);
-    exchange.stop().unwrap();
-
-    let exchange = start(options(directory.path(), 10.0)).unwrap();
-    submit(&exchange, &[order("b", None, 100)]);
-    let (_, body) = take_webhook(&receiver, "200 OK");
-    assert!(body.starts_with(r#"{"session":"2""#), "a restart keeps the webhook: {body}");
 }
 
 #[test]

@@ -118,7 +118,8 @@ impl Running {
         let watches: Vec<_> =
             plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
         let (watchers, order_watches) = OrderWatchers::new(&watches);
-        let (market_writer, market) = open_market(Watchers::new(watches.clone()), MarketLimits::default());
+        let (market_writer, market) =
+            open_market(Watchers::new(watches.clone()), MarketLimits::default());
         let kill_switch = KillSwitch::open(arguments.data_dir.kill_switch())?;
         let clock = SteadyClock::start(recovered.last_time);
         let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);

@@ -147,7 +147,7 @@ mod tests {
     fn a_checkpoint_with_an_impossible_sequence_is_not_used() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("market.checkpoint");
-        let (market, _reader) = open_market(Watchers::default());
+        let (market, _reader) = open_market(Watchers::default(), MarketLimits::default());
         for (sequence, is_used) in
             [(MAX_SEQUENCE - 1, true), (MAX_SEQUENCE, false), (u64::MAX, false)]
         {
