@@ -8,7 +8,7 @@ use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
 
 /// How long after the end of its order an exchange id is free for another order. A trading day is
 /// shorter.
-const ID_REUSE_MICROS: u64 = 12 * 3_600 * 1_000_000;
+pub const ID_REUSE_MICROS: u64 = 12 * 3_600 * 1_000_000;
 /// Maximum number of tracked ids that several orders share. An exchange that exceeds it is not one
 /// to trade with, and operators were alerted long before.
 const MAX_AMBIGUOUS_IDS: usize = 4_096;
@@ -66,6 +66,32 @@ impl Engines {
             self.mark_sharing(&[known, order_id], true);
         }
         false
+    }
+
+    /// The id of a newly accepted order belongs to an order that ended lately and has left memory:
+    /// brings that one back, so that both are known to share it.
+    pub fn id_used_again(
+        &mut self,
+        now: TimestampMicros,
+        (id, before): (&ExternalOrderId, OrderId),
+        out: &mut Outbox,
+    ) {
+        self.advance(now);
+        if self.has(before) {
+            self.share_id(id, before, out);
+        } else {
+            self.look_up_order(before, true, out);
+        }
+    }
+
+    /// Notes that an order in memory has this id, and asks about all that share it.
+    pub(super) fn share_id(&mut self, id: &ExternalOrderId, order_id: OrderId, out: &mut Outbox) {
+        let created_at = self.order(order_id).map(|order| order.created_at);
+        let is_alone = self.index(id, order_id, created_at.unwrap_or_default());
+        if !is_alone {
+            out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
+            self.reconcile_sharing(id, out);
+        }
     }
 
     /// Queries all orders that share an id: their records tell which one has it.

@@ -32,6 +32,7 @@ mod unmatched;
 
 pub use engines::Engines;
 pub use entry::cancel_answer;
+pub use external_ids::ID_REUSE_MICROS;
 pub use inputs::{
     CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeOrderState, ExchangeRecord,
     FeedPlace, QueryAnswer, RELOOKS, Report, SubmitOutcome,

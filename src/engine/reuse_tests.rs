@@ -104,3 +104,34 @@ fn a_fill_ahead_of_the_accept_counts_for_the_known_order_until_the_records_arriv
     rig.record(new, covering(ExchangeOrderState::Open, vec![fill("e", 2)]));
     assert_eq!((rig.order(old).filled_shares, rig.order(new).filled_shares), (0, 2));
 }
+
+#[test]
+fn an_order_that_has_left_memory_comes_back_when_its_id_is_used_again() {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.reconcile();
+    let old = rig.submitted();
+    rig.line("x", 1, filled("first", 10));
+    let stored = rig.engines.tracked(old).cloned();
+    let version = rig.order(old).version;
+    assert!(rig.engines.forget(old, version).is_some());
+    let new = rig.pending();
+    rig.accept(new, "x");
+    rig.take();
+    let id = ExternalOrderId::new("x").unwrap();
+    rig.act(|engines, now, out| engines.id_used_again(now, (&id, old), out));
+    assert_eq!(rig.take(), [Effect::LookUpOrder(old)]);
+    rig.act(|engines, now, out| engines.found_order(now, old, stored, out));
+    let effects = rig.take();
+    for effect in [
+        Effect::Alert(Alert::ExternalIdReused { order_id: old }),
+        Effect::Query(old),
+        Effect::Query(new),
+    ] {
+        assert!(effects.contains(&effect), "{effect:?} is missing: {effects:?}");
+    }
+    // The line of the earlier order comes again.
+    rig.line("x", 1, filled("first", 10));
+    assert_eq!(rig.order(new).filled_shares, 0);
+    assert!(rig.engines.open_case_count() > 0);
+}

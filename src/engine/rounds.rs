@@ -135,8 +135,12 @@ impl Engines {
             && let Some(tracked) = tracked
         {
             let order = Arc::clone(tracked.order());
+            let external_order_id = order.external_order_id.clone();
             out.effects.push(Effect::Publish { order, event: None });
             self.load(tracked);
+            if let Some(id) = external_order_id {
+                self.share_id(&id, order_id, out);
+            }
         }
         if reconciles {
             self.reconcile(now, order_id, out);

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 
 use super::changes::ChangeWriter;
-use super::index_handle::stored_order;
+use super::index_handle::{ReusedId, stored_order};
 use super::keys;
 use super::node::{self, INDEX_FORMAT, Meta};
 use super::recent::RecentOrders;
 use super::store::{Bytes, Space, Write};
 use super::{Index, IndexError};
-use crate::engine::MAX_UNMATCHED_REPORTS;
+use crate::engine::{ID_REUSE_MICROS, MAX_UNMATCHED_REPORTS};
 use crate::order::{
     Change, Changed, Created, Ending, Event, EventEncoder, FeedPosition, StoredOrderEncoder,
     TrackedOrder, UnmatchedReport,
@@ -216,13 +216,31 @@ impl IndexWriter {
 
     /// The exchange ids that this batch adds, sorted: neighbours are faster to write. An id that is
     /// seen again names the newest order: the exchange's ids are unique only within a trading day.
-    fn new_links(&mut self) -> Vec<Write> {
+    /// Within a day, whoever decides about orders learns of it.
+    fn new_links(&mut self) -> Result<Vec<Write>, IndexError> {
         let mut links: Vec<_> = self.external.drain().collect();
         links.sort_unstable();
+        let store = self.index.store()?;
+        for (id, order_id) in &links {
+            let Some(before) = store.get(Space::External, keys::external(id))? else { continue };
+            let before = keys::order_id(&before)?;
+            if before != *order_id && self.has_ended_lately(before)? {
+                self.index.note_reused_id(ReusedId { id: id.clone(), before });
+            }
+        }
         let link = |(id, order_id): (ExternalOrderId, OrderId)| {
             put(Space::External, keys::external(&id).into(), &keys::order_id_bytes(order_id))
         };
-        links.into_iter().map(link).collect()
+        Ok(links.into_iter().map(link).collect())
+    }
+
+    /// Whether an order is open, or ended so lately that its exchange id cannot be free again.
+    fn has_ended_lately(&self, order_id: OrderId) -> Result<bool, IndexError> {
+        let stored = stored_order(&*self.index.view()?, order_id)?;
+        Ok(stored.is_some_and(|(tracked, _)| {
+            let order = tracked.order();
+            order.is_open() || self.last_at.micros_since(order.updated_at) <= ID_REUSE_MICROS
+        }))
     }
 
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
@@ -233,7 +251,7 @@ impl IndexWriter {
         for (key, order_id) in self.keys.drain() {
             batch.push(put(Space::Keys, key, &keys::order_id_bytes(order_id)));
         }
-        batch.append(&mut self.new_links());
+        batch.append(&mut self.new_links()?);
         for (order_id, working) in self.changed.drain() {
             let order = working.tracked.order();
             let (is_open, user) = (order.is_open(), order.user.clone());

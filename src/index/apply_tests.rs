@@ -160,3 +160,45 @@ fn records_out_of_order_are_refused() {
     let error = IndexWriter::new(open(&store).0, LogId(8)).unwrap_err();
     assert!(matches!(error, IndexError::OtherLog { log: LogId(8), .. }), "{error}");
 }
+
+#[test]
+fn an_external_id_that_is_used_again_within_a_day_is_told_once() {
+    const HOUR_MICROS: u64 = 3_600 * 1_000_000;
+    let store = MemoryStore::new();
+    let (index, mut writer) = open(&store);
+    let user = UserId::new("alice").unwrap();
+    let (mut lsn, mut ids) = (1, Vec::new());
+    for (number, hours) in [(1, 1), (2, 2), (3, 20)] {
+        let at = TimestampMicros::new(hours * HOUR_MICROS);
+        let order_id = OrderId::new(1, number, user.partition());
+        ids.push(order_id);
+        let created = Created {
+            order_id,
+            user: user.clone(),
+            client_order_id: None,
+            symbol: Symbol::new("IBM").unwrap(),
+            side: Side::Buy,
+            limit_price: None,
+            time_in_force: TimeInForce::Day,
+            num_shares: 10,
+            created_at: at,
+            submit_before: at,
+        };
+        let external_order_id = ExternalOrderId::new("x").unwrap();
+        let changes = [
+            Change::Accepted { external_order_id },
+            Change::Cancelled { cause: CancelCause::Expired },
+        ];
+        writer.take(Lsn(lsn), Event::Created(created)).unwrap();
+        for change in changes {
+            lsn += 1;
+            writer.take(Lsn(lsn), Event::Changed(Changed { order_id, at, change })).unwrap();
+        }
+        lsn += 1;
+        writer.commit().unwrap();
+    }
+    // The third comes long after the end of the second.
+    let id = ExternalOrderId::new("x").unwrap();
+    assert_eq!(index.take_reused_ids(), [ReusedId { id, before: ids[0] }]);
+    assert_eq!(index.take_reused_ids(), []);
+}

@@ -69,6 +69,16 @@ impl IndexOptions {
     }
 }
 
+/// Maximum number of ids that wait to be taken by [`Index::take_reused_ids`].
+const MAX_REUSED_IDS: usize = 4_096;
+
+/// An exchange id that a new order has, and the earlier order that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReusedId {
+    pub id: ExternalOrderId,
+    pub before: OrderId,
+}
+
 /// Retention of what the index does not keep forever.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexAges {
@@ -112,6 +122,8 @@ struct Shared {
     shown: AtomicU64,
     /// Why the last write failed; `None` while the store advances.
     trouble: Mutex<Option<String>>,
+    /// See [`Index::take_reused_ids`].
+    reused: Mutex<Vec<ReusedId>>,
     ages: IndexAges,
 }
 
@@ -167,6 +179,7 @@ impl Index {
             durable: AtomicU64::new(position),
             shown: AtomicU64::new(u64::MAX),
             trouble: Mutex::new(None),
+            reused: Mutex::default(),
             ages,
         }))
     }
@@ -234,6 +247,20 @@ impl Index {
             ended: ended.collect(),
             attended: node::attended(&*view)?,
         })
+    }
+
+    /// Ids that the exchange gave to a new order while they still belong to an earlier one, as far as
+    /// the index has come; each returned once.
+    pub fn take_reused_ids(&self) -> Vec<ReusedId> {
+        std::mem::take(&mut *self.0.reused.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn note_reused_id(&self, reused: ReusedId) {
+        let mut all = self.0.reused.lock().unwrap_or_else(PoisonError::into_inner);
+        // An exchange that exceeds it is not one to trade with.
+        if all.len() < MAX_REUSED_IDS {
+            all.push(reused);
+        }
     }
 
     /// Visits the open orders of a partition, oldest first.

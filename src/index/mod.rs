@@ -78,7 +78,9 @@ pub use changes::StoredChanges;
 pub use error::IndexError;
 pub use fill::IndexFiller;
 pub use follower::IndexFollower;
-pub use index_handle::{DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexAges, IndexOptions};
+pub use index_handle::{
+    DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexAges, IndexOptions, ReusedId,
+};
 pub use metrics::IndexMetrics;
 pub use node::NodeState;
 pub use readers::{IndexReader, IndexReaders, READ_QUEUE_CAPACITY, READER_THREADS, ReadersBusy};

@@ -84,7 +84,7 @@ pub use order_events::OrderEventFeed;
 pub use order_service::OrderService;
 pub use order_watch::{OrderWatch, OrderWatchers};
 pub use postgres_side::PostgresSide;
-pub use publisher::{ShownUpTo, StoredUpTo};
+pub use publisher::{ReusedIds, ShownUpTo, StoredUpTo};
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};
 pub use recover::{Recovered, recover};
 pub use run::{OrdersThread, run};

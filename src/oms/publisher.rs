@@ -11,6 +11,7 @@ use super::options::OmsOptions;
 use super::order_watch::OrderWatchers;
 use super::views::CommittedViews;
 use crate::engine::{Effect, Engines};
+use crate::index::ReusedId;
 use crate::order::Order;
 use crate::types::{Moment, UserId};
 use crate::wal::Lsn;
@@ -22,6 +23,9 @@ pub type StoredUpTo = Box<dyn Fn() -> Lsn + Send>;
 /// Is told up to where readers of memory see what the log says.
 pub type ShownUpTo = Box<dyn Fn(Lsn) + Send>;
 
+/// Takes the exchange ids that the store has met twice.
+pub type ReusedIds = Box<dyn Fn() -> Vec<ReusedId> + Send>;
+
 /// Both ends of what readers see, as a [`Publisher`] takes them over.
 pub(crate) struct ReaderSide {
     /// What readers look at.
@@ -30,6 +34,7 @@ pub(crate) struct ReaderSide {
     pub(crate) watchers: OrderWatchers,
     pub(crate) stored: StoredUpTo,
     pub(crate) shown: ShownUpTo,
+    pub(crate) reused: ReusedIds,
 }
 
 /// The one writer of the views.
@@ -61,6 +66,11 @@ impl Publisher {
     /// Up to here the store has followed the log durably.
     pub(super) fn stored(&self) -> Lsn {
         (self.readers.stored)()
+    }
+
+    /// Exchange ids that belong to a new order and to an earlier one, which has left memory.
+    pub(super) fn take_reused_ids(&self) -> Vec<ReusedId> {
+        (self.readers.reused)()
     }
 
     /// Whether a key that the store did not know at this position may name an order that memory

@@ -16,7 +16,7 @@ use super::order_commands::CommandReceivers;
 use super::order_lookups::run_order_lookups;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
-use super::publisher::{ReaderSide, ShownUpTo, StoredUpTo};
+use super::publisher::{ReaderSide, ReusedIds, ShownUpTo, StoredUpTo};
 use super::sessions::{run_cancels, run_lookups, run_probes, run_queries, run_submits};
 use super::slice::{self, Inputs, Refusal};
 use super::views::CommittedViews;
@@ -106,6 +106,8 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let stored: StoredUpTo = Box::new(move || index.durable_position());
     let index = store.index().clone();
     let shown: ShownUpTo = Box::new(move |position| index.memory_shows(position));
+    let index = store.index().clone();
+    let reused: ReusedIds = Box::new(move || index.take_reused_ids());
     sessions.push(spawn_local(run_order_lookups(store, Rc::clone(&queues))));
 
     let kill_switch = receivers.kill_switch.clone();
@@ -114,7 +116,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let parts = DriverParts {
         engines,
         wal,
-        readers: ReaderSide { views, watchers, stored, shown },
+        readers: ReaderSide { views, watchers, stored, shown, reused },
         postgres,
         kill_switch,
         queues: Rc::clone(&queues),

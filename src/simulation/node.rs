@@ -140,7 +140,7 @@ impl Node {
         ));
         let metrics = OmsMetrics::default();
         let (readers, [reads, _]) = IndexReaders::new(&index);
-        let (stored, shown) = (index.clone(), index.clone());
+        let (stored, shown, reused) = (index.clone(), index.clone(), index.clone());
         let (watchers, mut watches) = OrderWatchers::new(&[Arc::default()]);
         let order_watch = watches.pop().expect("one end for one shard");
         let progress = Progress::new(1);
@@ -153,6 +153,7 @@ impl Node {
                 watchers,
                 stored: Box::new(move || stored.durable_position()),
                 shown: Box::new(move |position| shown.memory_shows(position)),
+                reused: Box::new(move || reused.take_reused_ids()),
             },
             postgres: profile.awaits_postgres.then_some(postgres),
             kill_switch: kill_switch.clone(),

@@ -179,6 +179,32 @@ fn a_line_of_an_earlier_order_with_this_id_fills_no_later_one() {
 }
 
 #[test]
+fn an_order_that_has_left_memory_still_owns_its_id() {
+    let world = World::start(&[&EAGER[..], &["--keep-ended-seconds", "0"]].concat());
+    let venue = &world.venue;
+    venue.give_external_ids(&["7", "7"]);
+    let earlier = buy(&world.alice, "SPY", 10);
+    let execution = venue.fill(&earlier, 100, 10);
+    world.alice.await_status(&earlier, "filled");
+    support::api::until("the order to leave memory", || {
+        (world.server.metric("orders_in_memory") == 0).then_some(())
+    });
+    let later = buy(&world.bob, "SPY", 10);
+    support::api::until("the id to be known as used again", || {
+        (world.server.metric("orders_external_ids_reused") > 0).then_some(())
+    });
+    venue.fill_line(&earlier, &execution, 100, 10);
+    world.await_the_feed();
+    world.await_answers_about(&[&later]);
+    assert_eq!(world.bob.order(&later)["filledShares"], 0);
+    venue.fill(&later, 100, 4);
+    support::api::until("its own fill", || {
+        (world.bob.order(&later)["filledShares"] == 4).then_some(())
+    });
+    assert_eq!(world.alice.order(&earlier)["filledShares"], 10);
+}
+
+#[test]
 fn a_fill_of_one_of_two_alike_orders_with_one_id_is_the_right_ones() {
     let world = World::start(&EAGER);
     let venue = &world.venue;

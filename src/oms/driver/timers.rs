@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Driver;
+use crate::index::ReusedId;
 use crate::types::Moment;
 
 impl Driver {
@@ -16,6 +17,9 @@ impl Driver {
         }
         self.mass_cancels.give_up(now.monotonic, self.wal.committed());
         if self.reconciler.begin_sweep(now) {
+            for ReusedId { id, before } in self.publisher.take_reused_ids() {
+                self.engines.id_used_again(now.wall, (&id, before), &mut self.outbox);
+            }
             self.log_feed_position(now);
             self.show_gauges();
         }
