@@ -108,6 +108,7 @@ impl Engine {
                 work.entry.underway.unreconciled = true;
             }
             let is_unreadable = matches!(answer, QueryAnswer::Unreadable { .. });
+            work.entry.underway.owes_query &= is_stale || is_unreadable;
             match answer {
                 QueryAnswer::Unknown { as_of } => {
                     work.entry.underway.record_id = None;

@@ -39,6 +39,8 @@ pub(super) struct Underway {
     pub(super) query: Option<QueryReason>,
     /// The queries that have returned without an answer since the last one that had one.
     pub(super) lost_queries: Option<LostQueries>,
+    /// A scheduled query has not been answered: it is repeated if its answer is lost.
+    pub(super) owes_query: bool,
     /// The answer to the query in flight may be stale: query once more after it.
     pub(super) query_again: bool,
     /// The order must be reconciled: query until answered.

@@ -183,9 +183,10 @@ impl Work<'_, '_> {
         let newest_case = cases.map(|open| open.opened_at_micros).max();
         let doubt = self.entry.underway.doubt.as_ref().and_then(|doubt| doubt.missing_since);
         let doubt = doubt.filter(|_| !is_due_anyway);
-        let failed = Some(self.order().updated_at).filter(|_| is_lost && may_live(self.order()));
+        let is_owed = self.entry.underway.owes_query || may_live(self.order());
+        let owed = Some(self.order().updated_at).filter(|_| is_lost && is_owed);
         let unknown = self.entry.underway.unknown.map(|look| look.since).filter(|_| is_lost);
-        let unsure_since = [newest_case.map(TimestampMicros::new), doubt, failed, unknown];
+        let unsure_since = [newest_case.map(TimestampMicros::new), doubt, owed, unknown];
         let Some(since) = unsure_since.into_iter().flatten().max() else { return };
         let age = now.micros_since(since);
         let pause = if is_lost { age / 4 } else { age }.max(options.grace_micros);

@@ -48,6 +48,7 @@ impl Engine {
             };
             entry.underway.next_query_at = None;
             entry.underway.listed_query_at = None;
+            entry.underway.owes_query = true;
             entry.query(QueryReason::Periodic, turn.out);
         }
         self.lists.scheduled_queries.first().is_some_and(|(due, _)| *due <= turn.now)
@@ -62,9 +63,10 @@ impl Engine {
         self.lists.scheduled_queries.extend(due_now);
     }
 
-    /// Queries an order once.
+    /// Queries an order whose scheduled query found it gone from memory.
     pub(super) fn query(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {
+            entry.underway.owes_query = true;
             entry.query(QueryReason::Periodic, turn.out);
         }
     }

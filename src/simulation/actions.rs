@@ -303,8 +303,9 @@ impl World<'_> {
 
     /// A request arrives at the exchange, in any order, or is lost.
     pub(super) fn arrive(&mut self) -> Checked<bool> {
-        let Some(place) = self.dice.place(self.network.requests.len()) else { return Ok(false) };
-        let (flight, request) = self.network.requests.swap_remove(place);
+        let held = if self.is_calm { 0 } else { self.profile.held_submits };
+        let arrived = self.network.take_request(held, &mut self.dice);
+        let Some((flight, request)) = arrived else { return Ok(false) };
         if !self.is_calm && self.dice.percent(self.profile.lost_requests) {
             say!(self.trace, "a request to the exchange is lost");
             return Ok(true);

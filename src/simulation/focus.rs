@@ -28,6 +28,13 @@ pub(super) enum Focus {
     LateRecords,
     /// Execution lists cut short, in records that say how complete they are.
     CutLists,
+    /// Submits that stay in flight past their deadline, while nothing tells of the exchange's
+    /// clock, which is as far behind as it may be.
+    SlowSubmits,
+    /// Lines lost while records lag without saying so: the first record may be from before the gap.
+    OldRecords,
+    /// Orders that end, leave memory and are reopened, while the store is slow to answer.
+    ReopenedOrders,
 }
 
 impl Focus {
@@ -43,6 +50,9 @@ impl Focus {
             Self::OddRecords,
             Self::LateRecords,
             Self::CutLists,
+            Self::SlowSubmits,
+            Self::OldRecords,
+            Self::ReopenedOrders,
         ];
         all[dice.below(all.len())]
     }
@@ -63,6 +73,9 @@ impl Focus {
             Self::OddRecords => odd_records(action),
             Self::LateRecords => late_records(action),
             Self::CutLists => cut_lists(action),
+            Self::SlowSubmits => slow_submits(action),
+            Self::OldRecords => old_records(action),
+            Self::ReopenedOrders => reopened_orders(action),
         }
     }
 }
@@ -79,6 +92,16 @@ const fn lost_lines(action: Action) -> Option<u64> {
     match action {
         Action::FeedGarble => Some(0),
         Action::FeedJunk => Some(16),
+        _ => without_repairs(action),
+    }
+}
+
+const fn old_records(action: Action) -> Option<u64> {
+    match action {
+        Action::FeedGap => Some(8),
+        Action::FeedLines | Action::Slice => Some(16),
+        Action::SendControl | Action::Arrive | Action::Answer => Some(16),
+        Action::FeedGarble | Action::FeedJunk => Some(0),
         _ => without_repairs(action),
     }
 }
@@ -148,9 +171,9 @@ const fn late_records(action: Action) -> Option<u64> {
     match action {
         Action::Kill => Some(16),
         Action::Create | Action::Start | Action::Arrive | Action::SendControl => Some(8),
-        Action::Print | Action::LateFill | Action::ExchangeRestart | Action::RenameSession => {
-            Some(0)
-        }
+        // The feed goes on meanwhile.
+        Action::Print | Action::FeedLines => Some(8),
+        Action::LateFill | Action::ExchangeRestart | Action::RenameSession => Some(0),
         _ => None,
     }
 }
@@ -162,6 +185,46 @@ const fn cut_lists(action: Action) -> Option<u64> {
         Action::SendControl | Action::Arrive | Action::Answer => Some(16),
         Action::Create => Some(8),
         Action::LateFill | Action::ExchangeRestart | Action::RenameSession => Some(0),
+        _ => None,
+    }
+}
+
+/// Orders are queried again and again, and the exchange's clock is never heard.
+const fn slow_submits(action: Action) -> Option<u64> {
+    match action {
+        Action::Create | Action::SendSubmits | Action::SendControl => Some(8),
+        Action::Arrive | Action::Answer | Action::Slice | Action::WriteLog => Some(8),
+        Action::Wait => Some(1),
+        Action::FeedBeat
+        | Action::Halt
+        | Action::MassCancel
+        | Action::DiskFault
+        | Action::DiskFull
+        | Action::ExchangeRestart
+        | Action::RenameSession => Some(0),
+        _ => None,
+    }
+}
+
+/// Orders are filled, leave memory, and lose an execution, while users list them.
+const fn reopened_orders(action: Action) -> Option<u64> {
+    match action {
+        Action::AnswerReads => Some(1),
+        Action::Bust | Action::PersistIndex => Some(16),
+        Action::List | Action::Print | Action::FeedLines | Action::Find => Some(8),
+        Action::SendSubmits | Action::Arrive | Action::Answer => Some(8),
+        Action::Slice | Action::WriteLog | Action::FollowLog => Some(8),
+        Action::Create => Some(4),
+        Action::Cancel
+        | Action::MassCancel
+        | Action::Halt
+        | Action::DiskFault
+        | Action::DiskFull
+        | Action::Kill
+        | Action::PowerLoss
+        | Action::Stop
+        | Action::ExchangeRestart
+        | Action::RenameSession => Some(0),
         _ => None,
     }
 }

@@ -62,6 +62,18 @@ impl Network {
         Ok(flight)
     }
 
+    /// Takes any request that arrives now; `held` percent of the submits come later instead.
+    pub(super) fn take_request(
+        &mut self,
+        held: u64,
+        dice: &mut Dice,
+    ) -> Option<(FlightId, Request)> {
+        let place = dice.place(self.requests.len())?;
+        let is_submit = matches!(self.requests[place].1, Request::Submit(_));
+        let is_held = is_submit && dice.percent(held);
+        (!is_held).then(|| self.requests.swap_remove(place))
+    }
+
     /// Sends an answer.
     pub(super) fn respond(&mut self, flight: FlightId, response: Response) -> Checked {
         let response = match response {

@@ -97,6 +97,8 @@ pub(super) struct Profile {
     pub(super) throttled_requests: u64,
     /// Percentage of attempts to send that find the exchange unreachable.
     pub(super) refused_connections: u64,
+    /// Percentage of arrivals of a submit that come later instead.
+    pub(super) held_submits: u64,
     /// Percentage of cancels that the exchange declines.
     pub(super) declined_cancels: u64,
     /// How the exchange's records behave.
@@ -161,7 +163,7 @@ impl Profile {
         let (mangled_answers, refused_connections) = (faults(20), faults(30));
         let (throttled_requests, garbled) = (faults(15), faults(25));
         let (kept_names, other_sessions, reused_ids) = (faults(80), faults(80), faults(80));
-        let declined_cancels = faults(20);
+        let (declined_cancels, held_submits) = (faults(20), faults(60));
         let clock_tolerance_micros = dice.between(0, 4) * 10_000;
         let tolerance = i64::try_from(clock_tolerance_micros).unwrap_or_default();
         let exchange_clock = [-tolerance, -tolerance / 2, 0, tolerance][dice.below(4)];
@@ -170,12 +172,19 @@ impl Profile {
             shows_as_of: dice.percent(50),
             cut_lists: [0, 0, 30][dice.below(3)],
         };
-        let is_long = matches!(focus, Focus::Renumbering | Focus::OddRecords);
+        let is_short = matches!(
+            focus,
+            Focus::Nothing
+                | Focus::CutLines
+                | Focus::LostLines
+                | Focus::ReusedIds
+                | Focus::CutLists
+        );
         let mut profile = Self {
             focus,
             records,
             loses_busts: dice.percent(30),
-            steps: steps.unwrap_or_else(|| 60 << if is_long { 3 } else { dice.below(4) }),
+            steps: steps.unwrap_or_else(|| 60 << if is_short { dice.below(4) } else { 3 }),
             users: 1 + dice.below(4),
             keys: dice.below(6),
             lost_requests,
@@ -187,6 +196,7 @@ impl Profile {
             other_sessions,
             throttled_requests,
             refused_connections,
+            held_submits,
             declined_cancels,
             exchange_clock,
             feed_queue: [1, 3, 64][dice.below(3)],
@@ -239,12 +249,15 @@ impl Profile {
             }
             Focus::ReusedIds => self.reused_ids = 80,
             Focus::LateRecords => {
-                self.records.lag_micros = 80_000;
+                // Records that say how old they are would not be believed.
+                let lag_micros = 80_000;
+                self.records = RecordBehavior { lag_micros, shows_as_of: false, cut_lists: 0 };
                 self.lost_answers = 40;
                 self.engine.submit_window_micros = 10_000;
                 self.engine.unknown_span_micros = 10_000;
                 // A start would query failed orders as recently ended ones.
                 self.engine.ended_window_micros = 1_000;
+                self.sweep_interval = Duration::from_millis(2);
                 self.pace_micros = 400;
             }
             Focus::CutLists => {
@@ -256,7 +269,43 @@ impl Profile {
                 self.records = RecordBehavior { lag_micros: 0, cut_lists: 0, ..self.records };
                 self.garbled = 60;
             }
+            Focus::SlowSubmits => {
+                let tolerance_micros: i32 = 200_000;
+                self.engine.clock_tolerance_micros = u64::from(tolerance_micros.unsigned_abs());
+                self.exchange_clock = i64::from(-tolerance_micros);
+                self.engine.submit_window_micros = 10_000;
+                self.engine.unknown_span_micros = 10_000;
+                self.request_timeout_micros = 10_000;
+                self.records.lag_micros = 0;
+                self.sweep_interval = Duration::from_millis(2);
+                self.calm_network();
+                self.held_submits = 80;
+                self.pace_micros = 400;
+            }
+            Focus::OldRecords => {
+                let lag_micros = 30_000;
+                self.records = RecordBehavior { lag_micros, shows_as_of: false, cut_lists: 0 };
+                self.cleanup_interval = NO_RECONCILIATION;
+                self.feed_queue = 64;
+                self.calm_network();
+                self.pace_micros = 400;
+            }
+            Focus::ReopenedOrders => {
+                self.keep_ended = Duration::ZERO;
+                self.sweep_interval = Duration::from_millis(2);
+                self.engine.lookup_age_micros = 1_000;
+                self.calm_network();
+                self.pace_micros = 3_000;
+            }
         }
+    }
+
+    /// Every request arrives and is answered, and nobody waits for Postgres.
+    const fn calm_network(&mut self) {
+        (self.lost_requests, self.lost_answers) = (0, 0);
+        (self.refused_connections, self.throttled_requests) = (0, 0);
+        self.held_submits = 0;
+        self.awaits_postgres = false;
     }
 
     /// Draws the next action.
