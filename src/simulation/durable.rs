@@ -59,6 +59,8 @@ pub(super) struct DurableLog {
     keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     unmatched: Vec<UnmatchedReport>,
     position: Option<(CompactString, u64)>,
+    /// Whether the position says that its session restarted its numbering.
+    is_renumbered: bool,
     /// Lines of the position's session that were checked, up to here.
     looked_up: u64,
     /// Orders that had a durable cancel to be sent to the exchange.
@@ -91,6 +93,7 @@ impl DurableLog {
             keys: BTreeMap::new(),
             unmatched: Vec::new(),
             position: None,
+            is_renumbered: false,
             looked_up: 0,
             cancel_wanted: BTreeSet::new(),
             cancel_requested: BTreeSet::new(),
@@ -279,6 +282,7 @@ impl DurableLog {
         let feed = exchange.feed();
         // Restarted sequences begin lower, so this position may be of the previous numbering.
         let is_current = session == feed.session() && position.sequence <= feed.last();
+        self.is_renumbered = position.session != session;
         self.position = Some((session, position.sequence));
         let is_certain = !exchange.loses_busts && !exchange.has_unsure_records();
         if !is_current || !is_certain {
@@ -462,23 +466,28 @@ impl DurableLog {
         self.position.as_ref().filter(|(known, _)| known == session).map(|(_, last)| *last)
     }
 
+    /// Whether the log says that a session restarted its numbering.
+    pub(super) fn knows_restart_of(&self, session: &CompactString) -> bool {
+        self.is_renumbered && self.position_in(session).is_some()
+    }
+
     /// The number of durable records, and of those certainly not in the last batch.
     pub(super) fn record_counts(&self) -> (u64, u64) {
         (self.records.len() as u64, self.before_last_commit as u64)
     }
 }
 
-/// An execution that a record takes back must be void at the exchange, with two exceptions. For an
-/// over-filled order, a record that lags or is cut may seem to say which executions are too many.
-/// Under a name whose numbering restarted, a process that started since may take what a lagging
-/// record covers for lines of the new numbering; the next record shows the execution again.
+/// An execution that a record takes back must be void at the exchange, with two exceptions. For
+/// an over-filled order, a record that lags or is cut may seem to say which executions are too
+/// many. And a process that had heard nothing under a name before the numbering restarted
+/// cannot know that: what a lagging record covers looks like lines of the new numbering.
 fn check_taken_back(order_id: OrderId, id: &ExecutionId, exchange: &Exchange) -> Checked {
-    let counting = exchange.counting(order_id);
+    let (counting, feed) = (exchange.counting(order_id), exchange.feed());
     let is_real = counting.iter().any(|known| known.execution_id == *id);
-    let may_seem_too_much = exchange.has_short_records() && exchange.is_over_filled(order_id);
-    let may_seem_covered =
-        exchange.has_short_records() && exchange.feed().has_restarted_numbering();
-    ensure(!is_real || may_seem_too_much || may_seem_covered, Invariant::RealStays, || {
+    let is_over_filled = exchange.is_over_filled(order_id);
+    let may_seem_covered = feed.has_restarted_numbering() && !feed.is_restart_known();
+    let is_excused = exchange.has_short_records() && (is_over_filled || may_seem_covered);
+    ensure(!is_real || is_excused, Invariant::RealStays, || {
         format!("{id} of {order_id} is taken back, at the exchange it counts")
     })
 }

@@ -27,6 +27,8 @@ pub(super) struct FeedLink {
     pub(super) unsure: Vec<u64>,
     /// Lines where only the order could be read.
     pub(super) unread: Vec<u64>,
+    /// It asked for lines of this session that are beyond the present numbering.
+    pub(super) saw_restart: bool,
     /// The time of the current step.
     now: MonotonicMicros,
     /// What happened, for the trace.
@@ -52,6 +54,7 @@ impl FeedLink {
             lost: Vec::new(),
             unsure: Vec::new(),
             unread: Vec::new(),
+            saw_restart: false,
             now,
             notes: Vec::new(),
         }
@@ -250,6 +253,8 @@ impl FeedLink {
     fn connect(&mut self, feed: &Published, odd: OddAnswer) {
         let session = feed.session();
         let after_all = feed.last() + 1;
+        let resume = self.reader.resume().as_ref();
+        self.saw_restart = resume.is_some_and(|(of, from)| *of == session && *from > after_all);
         let first = match (self.reader.resume(), odd) {
             (Some((of, from)), _) if *of == session && feed.keeps(*from) => *from,
             (None, _) | (Some(_), OddAnswer::FromEnd) => after_all,

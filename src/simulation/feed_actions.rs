@@ -207,6 +207,9 @@ impl World<'_> {
         for note in node.feed.notes.drain(..) {
             say!(self.trace, "{note}");
         }
+        if std::mem::take(&mut node.feed.saw_restart) {
+            self.exchange.feed_mut().set_restart_known(true);
+        }
         for sequence in node.feed.unsure.drain(..) {
             self.exchange.feed_mut().mark_unsure(sequence);
         }

@@ -37,6 +37,8 @@ pub(super) struct Published {
     numbering: u32,
     /// Whether the numbering has restarted under its name.
     has_restarted_numbering: bool,
+    /// Whether the process can tell that it has.
+    is_restart_known: bool,
     /// The sequence before the first line.
     base: u64,
     lines: Vec<PublishedLine>,
@@ -51,6 +53,7 @@ impl Published {
             session: format_compact!("1"),
             numbering: 1,
             has_restarted_numbering: false,
+            is_restart_known: false,
             base: FIRST_BASE,
             lines: Vec::new(),
             first_kept: FIRST_BASE + 1,
@@ -73,6 +76,7 @@ impl Published {
     pub(super) fn begin_session(&mut self) {
         self.rename();
         self.has_restarted_numbering = false;
+        self.is_restart_known = false;
         self.begin_numbering(FIRST_BASE);
     }
 
@@ -108,6 +112,15 @@ impl Published {
 
     pub(super) const fn has_restarted_numbering(&self) -> bool {
         self.has_restarted_numbering
+    }
+
+    pub(super) const fn is_restart_known(&self) -> bool {
+        self.is_restart_known
+    }
+
+    /// Notes whether the process can tell that the numbering has restarted under its name.
+    pub(super) const fn set_restart_known(&mut self, is_known: bool) {
+        self.is_restart_known = is_known;
     }
 
     /// The last sequence.

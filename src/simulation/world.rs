@@ -420,6 +420,9 @@ impl<'a> World<'a> {
 
     fn end_process(&mut self) {
         self.forget_exchange_clock();
+        let session = self.exchange.feed().session();
+        let is_known = self.durable.knows_restart_of(&session);
+        self.exchange.feed_mut().set_restart_known(is_known);
         if let Some(node) = self.node.take() {
             self.market = Some(node.feed.into_market());
         }
