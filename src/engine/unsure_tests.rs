@@ -66,6 +66,18 @@ fn a_query_without_an_answer_is_repeated() {
             rig.record_lost(order_id);
         }
     }
+    // An order whose over-fill a record explained: that is no proof.
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.report("x", filled("e1", 10));
+    rig.report("x", filled("e2", 3));
+    let cut = record_of("x", ExchangeOrderState::Filled, vec![fill("e1", 10)]);
+    rig.record(order_id, QueryAnswer::Known(cut));
+    assert_eq!(filled_shares(&rig, order_id), 10);
+    for _ in 0..5 {
+        micros_until_queried(&mut rig, order_id);
+        rig.record_lost(order_id);
+    }
     // An order that ended with a doubtful execution.
     let mut rig = Rig::new();
     let order_id = rig.submitted();
