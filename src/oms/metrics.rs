@@ -96,7 +96,7 @@ impl OmsMetrics {
             registry.register(name, help, gauge.clone());
         }
         let counters = [
-            ("orders_creates", "Creates taken", &self.creates),
+            ("orders_creates", "Orders recorded", &self.creates),
             ("orders_cancels", "Cancels taken", &self.cancels),
             ("orders_refused_creates", "Creates refused without a record", &self.refused_creates),
             ("orders_events", "Events appended to the log", &self.events),

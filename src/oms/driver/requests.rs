@@ -6,6 +6,7 @@ use crate::oms::operator::{OperatorActs, OperatorCommand};
 use crate::oms::order_commands::{CancelCommand, CreateCommand};
 use crate::oms::replies::Waiter;
 use crate::oms::stages::Stage;
+use crate::order::Event;
 use crate::types::{Moment, MonotonicMicros, UserId};
 
 use super::Driver;
@@ -32,16 +33,16 @@ impl Driver {
             refuse_create(command, refusal.reply());
             return;
         }
-        // Without room only requests that record nothing get here.
-        if !is_out_of_space {
-            self.metrics.creates.inc();
-        }
         let CreateCommand { request, arrived, asked, reply, .. } = command;
         let order_id = request.order_id;
         self.queues.clock.take(order_id, arrived, asked);
         let waiter = (Waiter::Create(reply), self.asker(&request.user));
         let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
         self.engines.create(now.wall, request, to, &mut self.outbox);
+        // A repeated request records nothing.
+        if self.outbox.events.iter().any(|event| matches!(event, Event::Created(_))) {
+            self.metrics.creates.inc();
+        }
         self.admit_decided();
         self.queues.clock.end(order_id, Stage::Decide);
     }
