@@ -96,7 +96,8 @@ fn servers(text: &str, schema: &SchemaArgs) -> Result<PostgresServers, Failure> 
 fn verify_records(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let servers = arguments.postgres.as_deref().map(|text| servers(text, &arguments.schema));
     let servers = servers.transpose()?;
-    let options = OfflineOptions::new(&arguments.data_dir);
+    let must_be_stopped = arguments.repair;
+    let options = OfflineOptions { must_be_stopped, ..OfflineOptions::new(&arguments.data_dir) };
     let found = offline::differences(&options, servers.as_ref(), out)?;
     let Some(servers) = servers.filter(|_| arguments.repair && found.count > 0) else {
         return differ(found.count);

@@ -23,8 +23,8 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub schema: SchemaArgs,
 
-    /// Overwrite orders that differ in Postgres, and report what still differs. The server must be
-    /// stopped. Removes nothing.
+    /// Overwrite orders that differ in Postgres, and report what still differs. Refused beside a
+    /// running server. Removes nothing.
     #[arg(long, requires = "postgres")]
     pub repair: bool,
 }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::OfflineError;
+use super::caught_up::Snapshot;
 use super::fields::different_fields;
 use super::open::OpenRecords;
 use super::replay::{ExecutionTimes, Replay};
@@ -10,8 +11,8 @@ use super::report::DifferenceReport;
 use crate::index::Index;
 use crate::order::{Event, FeedPosition, OrderParts, TrackedOrder};
 use crate::projection::{
-    EventGap, ExpectedEvents, OrderRow, PartitionPosition, PostgresOrder, PostgresRecords,
-    ProjectionError, as_storable, storable_time,
+    EventGap, ExpectedEvents, OrderRow, PostgresOrder, PostgresRecords, ProjectionError, as_storable,
+    storable_time,
 };
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
@@ -41,7 +42,7 @@ impl ServerComparison {
     /// Begins to compare a server, and reports how far it lags. `None` if it follows another log:
     /// everything in it would differ.
     pub(super) fn new(
-        (server_rows, positions): (PostgresRecords, Vec<PartitionPosition>),
+        Snapshot { server_rows, positions, behind }: Snapshot,
         records: &OpenRecords,
         report: &mut DifferenceReport<'_>,
     ) -> Result<Option<Self>, OfflineError> {
@@ -67,6 +68,10 @@ impl ServerComparison {
                 "{name} is behind: it has everything up to record {reached}, the log ends with \
                  record {last}, {missing} records are missing"
             ))?;
+        } else if !behind.is_empty() {
+            for behind in behind {
+                report.line(&format_args!("{name} {behind}"))?;
+            }
         } else if let Some(ahead) = positions.iter().find(|position| position.lsn > last) {
             report.line(&format_args!(
                 "{name} is ahead: it has everything up to record {}, and the log ends with record \

@@ -10,6 +10,7 @@
 mod against_index;
 mod against_postgres;
 mod backfill;
+mod caught_up;
 mod error;
 mod fields;
 mod inspect;
@@ -47,11 +48,17 @@ pub struct OfflineOptions {
     pub data_dir: DataDir,
     /// Most orders in memory with their history.
     pub max_orders_in_memory: u64,
+    /// Whether the records of a running server are refused.
+    pub must_be_stopped: bool,
 }
 
 impl OfflineOptions {
     /// Default options for a data directory.
     pub fn new(data_dir: impl Into<DataDir>) -> Self {
-        Self { data_dir: data_dir.into(), max_orders_in_memory: MAX_ORDERS_IN_MEMORY }
+        Self {
+            data_dir: data_dir.into(),
+            max_orders_in_memory: MAX_ORDERS_IN_MEMORY,
+            must_be_stopped: false,
+        }
     }
 }

@@ -4,13 +4,14 @@ use std::io::Write;
 use std::ops::RangeInclusive;
 
 use super::against_postgres::ServerComparison;
+use super::caught_up::Snapshot;
 use super::open::{OpenRecords, event_of};
 use super::passes::{groups, order_counts};
 use super::replay::Replay;
 use super::report::{DifferenceReport, Differences};
 use super::{OfflineError, OfflineOptions, against_index, check_restored};
 use crate::order::{Event, FeedPosition, NODE_PARTITION};
-use crate::projection::{PostgresRecords, PostgresServers};
+use crate::projection::PostgresServers;
 use crate::types::USER_PARTITIONS;
 use crate::wal::Lsn;
 
@@ -26,7 +27,8 @@ const ALL: RangeInclusive<u8> = 0..=USER_PARTITIONS as u8 - 1;
 /// one row of `external_orders`; which of the two has it is not checked.
 ///
 /// Beside a running server each of the records is read at one moment, Postgres first; what the
-/// other records have beyond it is no difference.
+/// other records have beyond it is no difference, unless the log had it when the comparison began:
+/// Postgres is waited for, as long as it moves.
 ///
 /// # Errors
 /// The records cannot be read, or a server has them open and does not show them. Lines written
@@ -46,14 +48,7 @@ pub fn differences(
     out: &mut dyn Write,
 ) -> Result<Differences, OfflineError> {
     check_restored(&options.data_dir)?;
-    // Postgres first: the other records then have everything that it has.
-    let mut snapshots = Vec::new();
-    for server in servers.into_iter().flat_map(PostgresServers::iter) {
-        let server_rows = PostgresRecords::open(server)?;
-        let positions = server_rows.positions()?;
-        snapshots.push((server_rows, positions));
-    }
-    let records = OpenRecords::open_or_ask(options)?;
+    let (records, snapshots) = open(options, servers)?;
     let mut report = DifferenceReport::new(out);
     let most = options.max_orders_in_memory;
     if servers.is_none() {
@@ -65,7 +60,7 @@ pub fn differences(
         return Ok(report.found());
     }
     for snapshot in snapshots {
-        let partitions = snapshot.0.server().partitions();
+        let partitions = snapshot.server_rows.server().partitions();
         let mut comparison = ServerComparison::new(snapshot, &records, &mut report)?;
         let reached = comparison.as_ref().map_or(records.last, |server| server.reached);
         let counts = order_counts(&records, reached.min(records.index.position()))?;
@@ -80,6 +75,23 @@ pub fn differences(
     }
     records.end()?;
     Ok(report.found())
+}
+
+/// Opens all records. Nothing changes those of a stopped server meanwhile. Beside a running one
+/// Postgres comes first: the other records then have everything that it has.
+fn open(
+    options: &OfflineOptions,
+    servers: Option<&PostgresServers>,
+) -> Result<(OpenRecords, Vec<Snapshot>), OfflineError> {
+    let servers = || servers.into_iter().flat_map(PostgresServers::iter);
+    match OpenRecords::open(options) {
+        Err(OfflineError::InUse { .. }) if !options.must_be_stopped => {
+            let caught_up = servers().map(|server| Snapshot::caught_up(options, server));
+            let snapshots = caught_up.collect::<Result<_, _>>()?;
+            Ok((OpenRecords::open_or_ask(options)?, snapshots))
+        }
+        records => Ok((records?, servers().map(Snapshot::now).collect::<Result<_, _>>()?)),
+    }
 }
 
 /// Reads all of the log once, and compares the orders of a group of partitions.

@@ -27,7 +27,7 @@ impl Backlog {
         loop {
             let (_, bytes) = self.log.kept_segments();
             let bytes = bytes.saturating_sub(self.kept_bytes);
-            let lag = self.log.committed().0.saturating_sub(self.progress.committed().0);
+            let lag = self.log.committed().0.saturating_sub(self.progress.slowest().0);
             self.metrics.lag_records.set(lag.cast_signed());
             let was_full = self.progress.is_backlogged();
             let limit = if was_full { self.max_bytes / 10 * 9 } else { self.max_bytes };

@@ -162,6 +162,15 @@ impl PostgresRecords {
         self.0.run("COMMIT", "end a transaction")
     }
 
+    /// Begins anew: writes up to now are seen.
+    ///
+    /// # Errors
+    /// The server cannot be reached any more.
+    pub fn renew(&self) -> Result<(), ProjectionError> {
+        self.0.run("COMMIT", "end a transaction")?;
+        self.0.begin("READ ONLY")
+    }
+
     pub fn server(&self) -> &PostgresServer {
         &self.0.server
     }

@@ -77,6 +77,15 @@ impl Positions {
         self.reached.iter().copied().min().unwrap_or_default()
     }
 
+    /// The lowest position of these partitions.
+    pub(super) fn least_of(&self, partitions: &BTreeSet<UserPartition>) -> Option<Lsn> {
+        let all = (self.first..).zip(&self.reached);
+        let held = all.filter(|(partition, _)| {
+            UserPartition::new(*partition).is_some_and(|partition| partitions.contains(&partition))
+        });
+        held.map(|(_, reached)| *reached).min()
+    }
+
     /// Whether a record of a partition of this server is in the tables.
     pub(super) fn have(&self, partition: UserPartition, lsn: Lsn) -> bool {
         let index = usize::from(partition.get()).checked_sub(self.first.into());

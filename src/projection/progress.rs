@@ -1,7 +1,7 @@
 //! How far Postgres has followed the log, for threads that wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sync::{Beyond, LowWatermark};
 use crate::wal::Lsn;
@@ -18,6 +18,8 @@ pub struct Progress(Arc<Shared>);
 struct Shared {
     /// For each server, the last record up to which it needs nothing more.
     servers: LowWatermark,
+    /// For each server, the position of its slowest partition on hold; `u64::MAX` without any.
+    held: Vec<AtomicU64>,
     is_backlogged: AtomicBool,
     /// Whether replies wait for Postgres and it commits too slowly.
     is_late: AtomicBool,
@@ -28,6 +30,7 @@ impl Progress {
     pub fn new(servers: usize) -> Self {
         Self(Arc::new(Shared {
             servers: LowWatermark::new(servers, MAX_TASKS),
+            held: (0..servers).map(|_| AtomicU64::new(u64::MAX)).collect(),
             is_backlogged: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
         }))
@@ -36,6 +39,12 @@ impl Progress {
     /// The last record up to which every server has committed everything. Never goes back.
     pub fn committed(&self) -> Lsn {
         Lsn(self.0.servers.lowest().get())
+    }
+
+    /// As [`committed`](Self::committed), but of the slowest partition, which may be on hold.
+    pub fn slowest(&self) -> Lsn {
+        let held = self.0.held.iter().map(|held| held.load(Ordering::Relaxed)).min();
+        self.committed().min(Lsn(held.unwrap_or(u64::MAX)))
     }
 
     /// Waits until every server has a record after `seen`.
@@ -67,6 +76,13 @@ impl Progress {
         self.0.servers.advance(server, lsn.0);
     }
 
+    /// Sets the position of a server's slowest partition on hold.
+    pub fn set_held(&self, server: usize, slowest: Option<Lsn>) {
+        if let Some(held) = self.0.held.get(server) {
+            held.store(slowest.map_or(u64::MAX, |lsn| lsn.0), Ordering::Relaxed);
+        }
+    }
+
     /// Sets whether the log has reached its limit for Postgres.
     pub fn set_backlogged(&self, is_backlogged: bool) {
         self.0.is_backlogged.store(is_backlogged, Ordering::Relaxed);
@@ -91,6 +107,18 @@ mod tests {
         assert!(block_on(poll_once(&mut wait)).is_some());
         progress.reach(1, Lsn(4));
         assert_eq!(progress.committed(), Lsn(5), "it never goes back");
+    }
+
+    #[test]
+    fn a_partition_on_hold_is_the_slowest_and_holds_nobody_else_up() {
+        let progress = Progress::new(2);
+        progress.reach(0, Lsn(40));
+        progress.reach(1, Lsn(48));
+        assert_eq!(progress.slowest(), Lsn(40));
+        progress.set_held(1, Some(Lsn(20)));
+        assert_eq!((progress.slowest(), progress.committed()), (Lsn(20), Lsn(40)));
+        progress.set_held(1, None);
+        assert_eq!(progress.slowest(), Lsn(40));
     }
 
     #[test]

@@ -320,6 +320,7 @@ impl ProjectionWorker {
         })?;
         self.claim.advance(from);
         self.progress.reach(self.number, from);
+        self.progress.set_held(self.number, claim.positions.least_of(&self.held.partitions()));
         Ok(Following {
             connection,
             statements: Statements::default(),
@@ -406,7 +407,7 @@ impl ProjectionWorker {
         }
         self.progress.reach(self.number, batch.last);
         self.metrics.position.set(self.progress.committed().0.cast_signed());
-        let lag = self.log.committed().0.saturating_sub(batch.last.0);
+        let lag = self.log.committed().0.saturating_sub(self.progress.slowest().0);
         self.metrics.lag_records.set(lag.cast_signed());
         session.intake.working.shrink(MAX_WORKING_ORDERS, batch.last);
         Ok(next)

@@ -8,7 +8,7 @@ use crate::offline::{assert_agree, command, id};
 use crate::support::load::Load;
 use crate::support::postgres::{Postgres, await_caught_up};
 use crate::support::small_disk::{fill_up_to, free_bytes, with_small_disk};
-use crate::support::{Server, api};
+use crate::support::{Server, api, run};
 
 #[test]
 fn records_are_compared_while_they_are_written() {
@@ -43,6 +43,62 @@ fn records_are_compared_while_they_are_written() {
     assert!(!data.path().join("verifying").exists(), "nothing is left of a look");
     assert!(server.program.stop().success());
     assert_agree(data.path(), url);
+}
+
+#[test]
+fn a_postgres_that_does_not_follow_is_behind_also_beside_a_running_server() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let url = database.url.as_str();
+    let settings = ["--postgres", url, "--migrate"];
+    let server = Server::start(data.path(), &settings);
+    let order = server.user(data.path(), "alice").place_resting("IBM");
+    await_caught_up(&server, data.path(), url);
+    assert!(server.program.stop().success());
+
+    let server = Server::start(data.path(), &[]);
+    server.user(data.path(), "alice").place_resting("SPY");
+    let said = command("verify", data.path(), Some(url));
+    assert_eq!((said.code, said.lines.len()), (1, 1), "{said:?}");
+    assert!(said.lines[0].contains("is behind for user partition"), "{said:?}");
+    assert!(server.program.stop().success());
+
+    // A partition on hold.
+    let server = Server::start(data.path(), &settings);
+    await_caught_up(&server, data.path(), url);
+    assert!(server.program.stop().success());
+    database.sql(&format!("DELETE FROM orders WHERE order_id = '{}'", id(&order)));
+    let server = Server::start(data.path(), &settings);
+    let (alice, bob) = (server.user(data.path(), "alice"), server.user(data.path(), "bob"));
+    assert_eq!(alice.delete(&format!("/order/{}", id(&order))).status, 200);
+    server.program.await_error("the users of one partition");
+    bob.place_resting("SPY");
+    database.await_number("SELECT count(*) FROM orders WHERE user_id = 'bob'", 1);
+    api::until("the lag of the partition on hold", || {
+        (server.metric("projection_lag_records") > 0).then_some(())
+    });
+    let said = command("verify", data.path(), Some(url));
+    let is_behind = |line: &String| line.contains("is behind for user partition ");
+    assert_eq!(said.lines.iter().filter(|line| is_behind(line)).count(), 1, "{said:?}");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(server.program.stop().success());
+}
+
+#[test]
+fn nothing_is_repaired_beside_a_running_server() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let url = database.url.as_str();
+    let server = Server::start(data.path(), &["--postgres", url, "--migrate"]);
+    await_caught_up(&server, data.path(), url);
+    let folder = data.path().to_str().unwrap();
+    let output = run(&["verify", "--data-dir", folder, "--postgres", url, "--repair"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("stop the server first"), "{errors}");
+    drop(server);
 }
 
 #[test]
