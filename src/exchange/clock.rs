@@ -58,8 +58,9 @@ impl Default for ExchangeClock {
 }
 
 impl ExchangeClock {
-    /// How far the exchange's clock is ahead of ours, in microseconds; negative when it is behind.
-    /// `None` before the first heartbeat.
+    /// How far the exchange's clock is ahead of the one that `now` was read from, in microseconds;
+    /// negative when it is behind. `None` before the first heartbeat. Operators compare it with the
+    /// machine's clock: the steady one may be far from both after a step.
     pub fn offset_micros(&self, now: Moment) -> Option<i64> {
         let ahead = self.0.ahead.load(Ordering::Relaxed);
         (ahead != UNKNOWN).then(|| ahead.saturating_sub(ours_ahead(now)))

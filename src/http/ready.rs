@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::oms::OrderCommands;
 use crate::projection::Progress;
 use crate::shutdown::{Shutdown, StopReason};
+use crate::types::Clock;
 use crate::wal::{LogHandle, Room};
 
 use super::app::Site;
@@ -38,7 +39,7 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
     // For information only: prices, reads and cancels work without the exchange.
     let commands = site.orders.commands();
     let exchange = commands.exchange_reachability().into_str();
-    let offset = commands.exchange_clock().offset_micros(commands.clock().moment());
+    let offset = commands.exchange_clock().offset_micros(Clock.moment());
     let body = json!({
         "ready": is_ready,
         "state": state,
@@ -110,10 +111,10 @@ fn disk(log: &LogHandle) -> Option<String> {
     })
 }
 
-/// The problem if the exchange's clock is too far from ours. No order suffers, as deadlines are
+/// The problem if the exchange's clock is too far from the machine's. No order suffers, as deadlines are
 /// sent in the exchange's time, but timestamps of the two sides do not compare.
 fn clocks_apart(commands: &OrderCommands, limit: Duration) -> Option<String> {
-    let micros = commands.exchange_clock().offset_micros(commands.clock().moment())?;
+    let micros = commands.exchange_clock().offset_micros(Clock.moment())?;
     let (distance, side) = (
         Duration::from_micros(micros.unsigned_abs()),
         if micros < 0 { "behind" } else { "ahead of" },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::metrics::OmsMetrics;
 use crate::exchange::ExchangeClock;
 use crate::runtime::sleep;
-use crate::types::SteadyClock;
+use crate::types::{Clock, SteadyClock};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Difference, in microseconds, above which the machine's clock counts as having been set.
@@ -39,7 +39,7 @@ impl DriftAlarm {
 }
 
 /// Compares the clocks for as long as the task lives, and warns when the exchange's clock is
-/// further from ours than `warning`.
+/// further from the machine's than `warning`.
 pub(super) async fn watch_clocks(
     clock: SteadyClock,
     exchange: ExchangeClock,
@@ -61,7 +61,7 @@ pub(super) async fn watch_clocks(
             }
             None => {}
         }
-        if let Some(offset_micros) = exchange.offset_micros(clock.moment()) {
+        if let Some(offset_micros) = exchange.offset_micros(Clock.moment()) {
             metrics.exchange_clock_offset.set(offset_micros);
             match of_exchange.update(offset_micros, warning_micros) {
                 Some(DriftChange::Large) => tracing::warn!(

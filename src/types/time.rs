@@ -78,7 +78,7 @@ impl MonotonicMicros {
 /// Code that works in slices reads it once per slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Time of day, from the [`SteadyClock`](super::SteadyClock).
+    /// Time of day, from the [`SteadyClock`](super::SteadyClock) unless said otherwise.
     pub wall: TimestampMicros,
     /// Monotonic time.
     pub monotonic: MonotonicMicros,
@@ -95,6 +95,12 @@ impl Clock {
     /// Wall-clock time in microseconds since the Unix epoch.
     pub fn now(self) -> TimestampMicros {
         TimestampMicros(u64::try_from(self.now_nanos() / 1_000).unwrap_or(u64::MAX))
+    }
+
+    /// The wall clock and the monotonic clock, to compare the machine's clock with another party's.
+    pub fn moment(self) -> Moment {
+        let monotonic = MonotonicMicros::new(monotonic_nanos() / 1_000);
+        Moment { wall: self.now(), monotonic }
     }
 
     /// Wall-clock time in nanoseconds since the Unix epoch; zero if the clock is set before the

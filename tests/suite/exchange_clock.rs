@@ -10,7 +10,8 @@
 use std::sync::{Mutex, mpsc};
 
 use crate::support::venue::{Options, Reply, Venue};
-use crate::support::{Server, api};
+use crate::support::wall_clock::WallClock;
+use crate::support::{Server, api, longbow};
 use serde_json::{Value, json};
 
 const SECOND: i64 = 1_000_000;
@@ -71,6 +72,30 @@ fn beyond_the_limit_it_is_a_reason_not_to_be_ready_and_none_to_refuse_orders() {
     set(&venue, 0);
     let (status, body) = await_offset(&server, 0);
     assert_eq!(status, 200, "{body}");
+}
+
+#[test]
+fn it_is_compared_with_the_machines_clock_even_while_order_times_are_ahead_of_that() {
+    let data = tempfile::tempdir().unwrap();
+    let machine = WallClock::new(data.path());
+    let venue = Venue::start();
+    let settings = ["--exchange", &venue.address()];
+    let start = || Server::start_by(machine.show(longbow()), data.path(), &settings);
+    machine.set(90);
+    let server = start();
+    await_offset(&server, -90 * SECOND);
+    server.user(data.path(), "alice").place_resting("IBM");
+    assert!(server.program.stop().success());
+    machine.set(0);
+    let server = start();
+    let (status, body) = await_offset(&server, 0);
+    assert_eq!(status, 200, "{body}");
+    // Order times are still ahead, and deadlines are told in the exchange's time.
+    let order = server.user(data.path(), "alice").place_resting("IBM");
+    let told = venue.await_order(order["orderId"].as_str().unwrap()).terms["submitBefore"].as_i64();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let ahead = told.unwrap() - i64::try_from(now.as_micros()).unwrap();
+    assert!((-60 * SECOND..60 * SECOND).contains(&ahead), "{ahead}");
 }
 
 #[test]
