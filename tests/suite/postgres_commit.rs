@@ -54,6 +54,9 @@ fn placed(client: &Client, key: &str) -> Value {
 
 fn assert_unknown(answer: &Answer) {
     assert_eq!((answer.status, &answer.body["code"]), (500, &json!("outcome_unknown")));
+    let (advice, is_cancel) = (answer.text.as_str(), answer.text.contains("the cancel may be"));
+    assert!(advice.contains("epeat the request"), "{advice}");
+    assert_ne!(advice.contains("clientOrderId"), is_cancel, "{advice}");
 }
 
 #[test]
@@ -98,7 +101,9 @@ fn without_postgres_nobody_is_told_of_an_order_and_cancels_reach_the_exchange() 
     let seen = alice.all_orders();
     assert_eq!(seen.len(), 1, "{seen:?}");
     let cancels = server.metric("orders_cancel_requests_total");
-    assert_unknown(&alice.delete(&old));
+    let cancel = alice.delete(&old);
+    assert_unknown(&cancel);
+    assert!(cancel.text.contains("the cancel may be recorded"), "{}", cancel.text);
     assert_eq!(server.metric("orders_cancel_requests_total"), cancels + 1);
     assert_eq!(alice.get(&old).body["status"], "submitted");
     assert!(server.metric("orders_postgres_unknown_total") >= 3);

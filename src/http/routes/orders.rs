@@ -133,7 +133,10 @@ pub(in crate::http) async fn post(
                           cancels still work. Try again.";
             Err(Problem::unavailable("disk_full", detail))
         }
-        CreateReply::OutcomeUnknown => Err(outcome_unknown()),
+        CreateReply::OutcomeUnknown => Err(outcome_unknown(
+            "The outcome is not known yet. Check your orders, or repeat the request with the same \
+             clientOrderId.",
+        )),
         CreateReply::Unavailable => Err(overloaded()),
     }
 }
@@ -162,9 +165,7 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
 
 /// The engine ended while the answer was awaited, or Postgres did not have it in time. Not a `503`,
 /// which says that nothing was recorded.
-fn outcome_unknown() -> Problem {
-    let detail = "The outcome is not known yet. Check your orders, or repeat the request with the \
-                  same clientOrderId.";
+fn outcome_unknown(detail: &'static str) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome_unknown", detail)
 }
 
@@ -226,7 +227,10 @@ pub(in crate::http) async fn delete(
             let detail = "The server's disk is full. Nothing was recorded. Try again.";
             Err(Problem::unavailable("disk_full", detail))
         }
-        CancelReply::OutcomeUnknown => Err(outcome_unknown()),
+        CancelReply::OutcomeUnknown => Err(outcome_unknown(
+            "The outcome is not known yet: the cancel may be recorded and sent to the exchange. \
+             Check the order, or repeat the request.",
+        )),
         CancelReply::Unavailable => Err(overloaded()),
     }
 }
