@@ -70,13 +70,10 @@ pub struct LastChange {
 }
 
 impl LastChange {
-    /// Applies a change; an operator or a reason that is not given stays.
-    fn changed(&self, change: &HaltChange, now: TimestampMicros) -> Self {
-        Self {
-            by: change.by.clone().or_else(|| self.by.clone()),
-            reason: change.reason.clone().or_else(|| self.reason.clone()),
-            changed_at: Some(now),
-        }
+    /// A change as it was given: nobody is named for it who did not make it.
+    fn of(change: &HaltChange, now: TimestampMicros) -> Self {
+        let HaltChange { by, reason, .. } = change;
+        Self { by: by.clone(), reason: reason.clone(), changed_at: Some(now) }
     }
 }
 
@@ -252,16 +249,14 @@ impl Halts {
     fn changed(&self, change: HaltChange, now: TimestampMicros) -> Self {
         let LastChanges { all, users, symbols } = &self.last_changes;
         let of = |before: &LastChange, is_named: bool| {
-            if is_named { before.changed(&change, now) } else { before.clone() }
+            if is_named { LastChange::of(&change, now) } else { before.clone() }
         };
         let last_changes = LastChanges {
             all: of(all, change.all.is_some()),
             users: of(users, change.users.is_some()),
             symbols: of(symbols, change.symbols.is_some()),
         };
-        let LastChange { by, reason, changed_at } =
-            LastChange { by: self.by.clone(), reason: self.reason.clone(), changed_at: None }
-                .changed(&change, now);
+        let LastChange { by, reason, changed_at } = LastChange::of(&change, now);
         Self {
             all: change.all.unwrap_or(self.all),
             users: change.users.unwrap_or_else(|| self.users.clone()),
@@ -428,8 +423,8 @@ mod tests {
         let symbols = Some([symbol("SPY")].into());
         let unsaid = HaltChange { symbols: symbols.clone(), ..HaltChange::default() };
         let halts = switch.change(unsaid, NOW).unwrap();
-        assert_eq!((&halts.by, &halts.reason), (&carols.by, &carols.reason));
-        assert_eq!(halts.last_changes.symbols.by, None, "no operator was given");
+        assert_eq!((&halts.by, &halts.reason), (&None, &None), "no operator was given");
+        assert_eq!((&halts.last_changes.symbols.by, &halts.last_changes.users), (&None, &carols));
         let later = TimestampMicros::new(8);
         let news = HaltChange { symbols, ..said("dave", "news are to come") };
         let halts = switch.change(news, later).unwrap();
@@ -438,6 +433,10 @@ mod tests {
         assert_eq!(halts.last_changes.symbols.reason.as_deref(), Some("news are to come"));
         assert_eq!(halts.last_changes.symbols.changed_at, Some(later));
         assert_eq!(KillSwitch::open(path).unwrap().halts(), halts, "over a restart");
+        let lifted = HaltChange { users: Some(BTreeSet::new()), ..HaltChange::default() };
+        let lifted = switch.change(lifted, later).unwrap();
+        let unnamed = LastChange { by: None, reason: None, changed_at: Some(later) };
+        assert_eq!(lifted.last_changes.users, unnamed, "carol did not lift it");
     }
 
     #[test]
