@@ -4,13 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use longbow::config::{
-    Cli, Command, ConfigError, CopyArgs, MigrateArgs, RestoreArgs, SchemaArgs, TokenArgs,
-    VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
+    Cli, Command, ConfigError, CopyArgs, MigrateArgs, RestoreArgs, TokenArgs, VerifyArgs,
+    WalCommand, WalVerifyArgs, parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
 use longbow::offline::{self, OfflineOptions};
-use longbow::projection::{self, Migrated, PostgresServers};
-use longbow::topology::{self, Console, Log, complain};
+use longbow::projection::{self, Migrated};
+use longbow::topology::{self, Console, Log, ServeError, complain, servers};
 use longbow::wal;
 
 #[global_allocator]
@@ -18,6 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Failure = Box<dyn std::error::Error>;
 
+/// Exit status if a setting is wrong: that of clap as well.
+const WRONG_SETTINGS: u8 = 2;
 /// Exit status after the reader of the output has gone: that of a program ended by SIGPIPE.
 const STOPPED_READING: u8 = 128 + 13;
 
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
         Err(ConfigError::CommandLine(error)) => error.exit(),
         Err(error) => {
             complain(&error.to_string());
-            return ExitCode::from(2);
+            return ExitCode::from(WRONG_SETTINGS);
         }
     };
     let mut out = Console::new();
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&topology::with_causes(&*error));
+            if topology::is_wrong_setting(&*error) {
+                return ExitCode::from(WRONG_SETTINGS);
+            }
             ExitCode::FAILURE
         }
     }
@@ -70,7 +75,7 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
 
 fn token(arguments: &TokenArgs) -> Result<String, Failure> {
     let secret = match &arguments.jwt_secret_file {
-        Some(path) => Secret::read(path)?,
+        Some(path) => Secret::read(path).map_err(ServeError::Secret)?,
         None => Secret::made_in(&arguments.data_dir)?,
     };
     Ok(Authenticator::new(&secret).issue(&arguments.user)?)
@@ -86,11 +91,6 @@ fn migrate(arguments: &MigrateArgs, out: &mut Console) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn servers(text: &str, schema: &SchemaArgs) -> Result<PostgresServers, Failure> {
-    let servers: PostgresServers = text.parse().map_err(|error| format!("--postgres: {error}"))?;
-    Ok(servers.in_schema(&schema.postgres_schema)?)
 }
 
 fn verify_records(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failure> {

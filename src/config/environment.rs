@@ -52,10 +52,26 @@ fn former_variables(argument: &clap::Arg) -> impl Iterator<Item = String> {
     former.into_iter().map(|name| format!("{PREFIX}{}", name.replace('-', "_").to_uppercase()))
 }
 
+/// A variable's value. An empty one counts as not set: that is how a container or a unit file
+/// leaves a variable out.
+pub(super) fn value(name: impl AsRef<OsStr>) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Whether the current variable of a setting is set.
+fn is_set(argument: &clap::Arg) -> bool {
+    argument.get_env().is_some_and(|name| value(name).is_some())
+}
+
 /// The value of a setting's former variable, unless its current one is set.
 pub(super) fn former_value(argument: &clap::Arg) -> Option<OsString> {
-    let is_set = argument.get_env().is_some_and(|name| std::env::var_os(name).is_some());
-    former_variables(argument).find_map(std::env::var_os).filter(|_| !is_set)
+    former_variables(argument).find_map(value).filter(|_| !is_set(argument))
+}
+
+/// The variable that gives a setting, if one does.
+pub(super) fn variable_of(argument: &clap::Arg) -> Option<String> {
+    let current = argument.get_env().and_then(OsStr::to_str).map(str::to_owned);
+    current.into_iter().chain(former_variables(argument)).find(|name| value(name).is_some())
 }
 
 /// Kubernetes announces each service to containers by variables with the service's name, and a

@@ -14,6 +14,20 @@ pub enum ConfigError {
         /// clap's message.
         message: String,
     },
+    /// A variable has a value that its flag does not take.
+    #[error("in the environment variable {variable}: {message}")]
+    InEnvironment {
+        /// The variable.
+        variable: String,
+        /// clap's message.
+        message: String,
+    },
+    /// A setting of Postgres without Postgres.
+    #[error("{setting} needs --postgres with the address of a server")]
+    WithoutPostgres {
+        /// The setting.
+        setting: &'static str,
+    },
     /// The file cannot be read, or is not TOML.
     #[error("cannot read the configuration file {path}: {message}", path = path.display())]
     Unreadable {

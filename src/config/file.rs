@@ -5,6 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::args::Cli;
@@ -17,13 +20,15 @@ use super::error::ConfigError;
 /// # Errors
 /// A setting is unknown or has an invalid value; also on `--help`.
 pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> {
-    let command = Cli::command();
-    let matches = command.clone().try_get_matches_from(&arguments)?;
-    environment::check(&command, std::env::vars_os())?;
+    let known = Cli::command();
+    let command = adapted(known.clone());
+    let explained = |error| explained(error, &command, &arguments);
+    let matches = command.clone().try_get_matches_from(&arguments).map_err(explained)?;
+    environment::check(&known, std::env::vars_os())?;
     let Some((subcommand, inner)) = matches.subcommand() else {
         return Ok(Cli::from_arg_matches(&matches)?);
     };
-    let settings = command.find_subcommand(subcommand).map(settings).unwrap_or_default();
+    let settings = known.find_subcommand(subcommand).map(settings).unwrap_or_default();
     let mut rest = arguments.iter().cloned();
     let mut merged: Vec<OsString> = rest.by_ref().take(2).collect();
     if let Some(path) = config_path(inner) {
@@ -36,7 +41,66 @@ pub fn parse_command_line(arguments: Vec<OsString>) -> Result<Cli, ConfigError> 
         merged.extend(value.map(|value| flag(setting, &value)));
     }
     merged.extend(rest);
-    Ok(Cli::from_arg_matches(&command.try_get_matches_from(merged)?)?)
+    let matches = command.clone().try_get_matches_from(merged).map_err(explained)?;
+    check_postgres(&matches)?;
+    Ok(Cli::from_arg_matches(&matches)?)
+}
+
+/// A command whose settings take a negative number for a value, which their parsers then refuse
+/// with what is allowed, and take an empty variable for one that is not set.
+fn adapted(command: clap::Command) -> clap::Command {
+    let adapt = |argument: clap::Arg| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        let is_empty = value.is_some_and(|value| value.is_empty());
+        let argument = if is_empty { argument.env(Resettable::Reset) } else { argument };
+        let takes_value = argument.get_action().takes_values() && argument.get_long().is_some();
+        argument.allow_negative_numbers(takes_value)
+    };
+    command.mut_args(adapt).mut_subcommands(adapted)
+}
+
+/// An error about a value, with the variable that it comes from.
+fn explained(error: clap::Error, command: &clap::Command, arguments: &[OsString]) -> ConfigError {
+    let named = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(named)) => named.split([' ', '=']).next().unwrap_or_default(),
+        _ => return error.into(),
+    };
+    let is_given = |argument: &OsString| {
+        let text = argument.to_string_lossy();
+        text.split('=').next() == Some(named)
+    };
+    let variable = setting(command, named.trim_start_matches('-'));
+    let variable = variable.and_then(environment::variable_of);
+    match variable.filter(|_| !arguments.iter().any(is_given)) {
+        Some(variable) => ConfigError::InEnvironment { variable, message: message_of(&error) },
+        None => error.into(),
+    }
+}
+
+/// The setting of this name, of whatever subcommand: each stands for the same everywhere.
+fn setting<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
+    let own = command.get_arguments().find(|argument| argument.get_long() == Some(name));
+    own.or_else(|| command.get_subcommands().find_map(|command| setting(command, name)))
+}
+
+/// Refuses flags and keys that do nothing without `--postgres`. In the environment they may stand
+/// alone: it is shared by commands with and without Postgres.
+fn check_postgres(matches: &ArgMatches) -> Result<(), ConfigError> {
+    let Some((_, matches)) = matches.subcommand() else { return Ok(()) };
+    let is_given = |id| {
+        let source = matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
+        source == Some(ValueSource::CommandLine)
+    };
+    let migrates = matches.try_get_one::<bool>("migrate").ok().flatten().is_some_and(|on| *on);
+    let unheeded = [
+        ("--migrate", migrates && is_given("migrate")),
+        ("--postgres-schema", is_given("postgres_schema")),
+    ];
+    let has_postgres = matches.try_contains_id("postgres").unwrap_or(true);
+    match unheeded.into_iter().find(|(_, is_given)| *is_given && !has_postgres) {
+        Some((setting, _)) => Err(ConfigError::WithoutPostgres { setting }),
+        None => Ok(()),
+    }
 }
 
 fn flag(setting: &clap::Arg, value: &OsStr) -> OsString {
@@ -80,8 +144,7 @@ fn is_called(setting: &clap::Arg, name: &str) -> bool {
 
 /// Whether the environment sets it, which overrides the file.
 fn is_in_environment(setting: &clap::Arg) -> bool {
-    let is_set = setting.get_env().is_some_and(|variable| std::env::var_os(variable).is_some());
-    is_set || environment::former_value(setting).is_some()
+    environment::variable_of(setting).is_some()
 }
 
 fn flags_of_file(path: &Path, settings: &[&clap::Arg]) -> Result<Vec<OsString>, ConfigError> {

@@ -55,7 +55,7 @@ pub enum ServersError {
     },
     /// An invalid schema name.
     #[error(
-        "--postgres-schema: {given:?} is not a usable schema name: expected 1 to {most} bytes without `$`, not starting with pg_"
+        "--postgres-schema: {given:?} is not a usable schema name: expected 1 to {most} bytes without `$`, not starting with `pg_`, and not `information_schema`"
     )]
     Schema {
         /// The name.

@@ -223,10 +223,11 @@ impl World {
     fn load(options: SimOptions) -> Result<Self, SimError> {
         let tape = Arc::new(match &options.tape {
             None => Tape::decode(TAPE)?,
-            Some(path) => Tape::decode(&read_file(path)?).map_err(|source| SimError::Tape {
-                path: path.clone(),
-                source: Box::new(source),
-            })?,
+            Some(path) => {
+                let tape = read_file(path).and_then(|bytes| Tape::decode(&bytes));
+                let unusable = |source| SimError::Tape { path: path.clone(), source };
+                tape.map_err(Box::new).map_err(unusable)?
+            }
         });
         let universe = Universe::decode(UNIVERSE)?;
         let synthetic = choose_synthetic(&tape, &universe, options.universe)?;

@@ -20,7 +20,7 @@ const PANIC_PATIENCE: Duration = Duration::from_millis(200);
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter cannot be read.
-    #[error("RUST_LOG is not a log filter: {0}")]
+    #[error("RUST_LOG is not a log filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// No room for its thread.
     #[error("cannot start the thread of the log")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{CommitTo, PostgresArgs};
+use crate::config::{CommitTo, PostgresArgs, SchemaArgs};
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::oms::PostgresSide;
@@ -32,10 +32,18 @@ pub(super) fn prepare(arguments: &PostgresArgs) -> Result<Option<PostgresServers
         }
         return Ok(None);
     };
-    let servers: PostgresServers = text.parse()?;
-    let servers = servers.in_schema(&arguments.schema.postgres_schema)?;
+    let servers = servers(text, &arguments.schema)?;
     projection::prepare(&servers, arguments.migrate)?;
     Ok(Some(servers))
+}
+
+/// The servers of `--postgres`, with the tables in the schema of `--postgres-schema`.
+///
+/// # Errors
+/// One of the two settings is wrong.
+pub fn servers(text: &str, schema: &SchemaArgs) -> Result<PostgresServers, ServeError> {
+    let servers: PostgresServers = text.parse()?;
+    servers.in_schema(&schema.postgres_schema).map_err(ServeError::PostgresSchema)
 }
 
 /// Where Postgres fits in.

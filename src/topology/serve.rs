@@ -29,7 +29,8 @@ use super::webhook;
 pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     // All that can be wrong with the settings first: a server that does not start leaves no trace.
     let plan = plan(arguments)?;
-    let secret = arguments.jwt_secret_file.as_deref().map(Secret::read).transpose()?;
+    let secret = arguments.jwt_secret_file.as_deref().map(Secret::read).transpose();
+    let secret = secret.map_err(ServeError::Secret)?;
     let webhook = webhook::prepare(&arguments.link)?;
     let postgres = postgres::prepare(&arguments.postgres)?;
     offline::check_restored(&arguments.data_dir)?;
@@ -38,7 +39,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         .map_err(|source| ServeError::DataDirectory { path: data_dir.to_path_buf(), source })?;
     let secret = match secret {
         Some(secret) => secret,
-        None => Secret::of_data_directory(&arguments.data_dir)?,
+        None => Secret::of_data_directory(&arguments.data_dir).map_err(ServeError::OwnSecret)?,
     };
     let shutdown = Shutdown::new();
     let signals = stop_on_signals(&shutdown)?;

@@ -16,6 +16,7 @@ use crate::runtime::ListenError;
 use crate::sim_exchange::SimError;
 use crate::wal::WalError;
 
+use super::logging::LogError;
 use super::signals::SignalError;
 use super::system::{RESERVED_FILES, SystemError};
 
@@ -72,9 +73,12 @@ pub enum ServeError {
     /// What `longbow restore` has left.
     #[error(transparent)]
     Records(#[from] OfflineError),
-    /// The token key.
+    /// The token key of `--jwt-secret-file`.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Secret(SecretError),
+    /// The token key in the data directory.
+    #[error(transparent)]
+    OwnSecret(SecretError),
     /// The webhook's secrets.
     #[error(transparent)]
     WebhookSecret(#[from] WebhookSecretError),
@@ -135,6 +139,9 @@ pub enum ServeError {
     /// What `--postgres` says.
     #[error("--postgres cannot be used")]
     PostgresServers(#[from] ServersError),
+    /// What `--postgres-schema` says.
+    #[error(transparent)]
+    PostgresSchema(ServersError),
     /// `--commit postgres` without Postgres.
     #[error("--commit postgres needs --postgres with the address of a server")]
     CommitWithoutPostgres,
@@ -161,4 +168,49 @@ pub enum ServeError {
         /// What it said.
         error: String,
     },
+}
+
+impl ServeError {
+    /// Whether a setting is wrong, rather than the machine, the records or a peer.
+    fn is_wrong_setting(&self) -> bool {
+        match self {
+            Self::Shards { .. }
+            | Self::Streams { .. }
+            | Self::SameAddress { .. }
+            | Self::Secret(_)
+            | Self::WebhookSecret(_)
+            | Self::WebhookWithoutSecret { .. }
+            | Self::SourceAddress { .. }
+            | Self::SourceFamily { .. }
+            | Self::NotSimulated { .. }
+            | Self::PostgresServers(_)
+            | Self::PostgresSchema(_)
+            | Self::CommitWithoutPostgres
+            | Self::Simulator(SimError::Setting { .. } | SimError::Tape { .. }) => true,
+            Self::System(_)
+            | Self::UnknownName { .. }
+            | Self::DataDirectory { .. }
+            | Self::Records(_)
+            | Self::OwnSecret(_)
+            | Self::Exchange { .. }
+            | Self::Simulator(_)
+            | Self::Log(_)
+            | Self::Index(_)
+            | Self::Orders(_)
+            | Self::Postgres(_)
+            | Self::KillSwitch(_)
+            | Self::Listen(_)
+            | Self::Signals(_)
+            | Self::Thread(_)
+            | Self::ThreadEnded { .. } => false,
+        }
+    }
+}
+
+/// Whether an error of a command says that a setting is wrong, which has an exit code of its own.
+pub fn is_wrong_setting(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<ServeError>() {
+        return error.is_wrong_setting();
+    }
+    matches!(error.downcast_ref(), Some(LogError::Filter(_)))
 }

@@ -12,6 +12,79 @@ fn error_of(arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// Exit code and error of a server that does not start.
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let data = tempfile::tempdir().unwrap();
+    let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"];
+    let mut server = longbow();
+    server.arg("serve").args(free).arg(data.path()).args(arguments);
+    let output = server.envs(variables.iter().copied()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn every_wrong_setting_has_the_exit_code_of_wrong_settings() {
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (short, empty) = (file("short", "short"), file("empty", ""));
+    let (none, five) = (file("none", "\n"), file("five", &"a-long-enough-secret\n".repeat(5)));
+    let missing = "/does/not/exist";
+    let url = "postgres://a@127.0.0.1:1/x";
+    for arguments in [
+        &["--commit", "postgres"][..],
+        &["--postgres", "foo"],
+        &["--postgres", url, "--postgres-schema", "pg_x"],
+        &["--from", "16:00"],
+        &["--shards", "1000"],
+        &["--jwt-secret-file", &short],
+        &["--jwt-secret-file", &empty],
+        &["--jwt-secret-file", missing],
+        &["--webhook-secret-file", &none],
+        &["--webhook-secret-file", &five],
+        &["--webhook-secret-file", missing],
+        &["--webhook-url", "http://a/b"],
+        &["--max-streams", "99999999"],
+        &["--exchange-source-ip", "8.8.8.8"],
+        &["--tape", missing],
+        &["--shards", "-1"],
+        &["--migrate"],
+        &["--postgres-schema", "mine"],
+    ] {
+        let (code, error) = refused(arguments, &[]);
+        assert_eq!(code, Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(arguments[0]) || error.contains(arguments[1]), "{error}");
+    }
+    let (code, error) = refused(&[], &[("RUST_LOG", "longbow=loud=er")]);
+    assert!(code == Some(2) && error.contains("RUST_LOG"), "{code:?} {error}");
+    let (_, error) = refused(&["--shards", "-1"], &[]);
+    assert!(error.contains("'-1' for '--shards <N>'") && error.contains("from 0 to"), "{error}");
+    let schema = ["--postgres", url, "--postgres-schema", "information_schema"];
+    let (_, error) = refused(&schema, &[]);
+    assert!(error.contains("and not `information_schema`"), "{error}");
+    let verify = run(&["verify", "--data-dir", missing, "--postgres", "foo"]);
+    assert_eq!(verify.status.code(), Some(2), "{verify:?}");
+}
+
+#[test]
+fn a_wrong_variable_is_named_and_an_empty_one_is_not_set() {
+    let (code, error) = refused(&[], &[("LONGBOW_SHARDS", "many")]);
+    assert!(code == Some(2) && error.contains("variable LONGBOW_SHARDS: "), "{error}");
+    let (_, error) = refused(&["--shards", "few"], &[("LONGBOW_SHARDS", "many")]);
+    assert!(error.contains("'few'") && !error.contains("LONGBOW_SHARDS"), "{error}");
+    let empty = [("LONGBOW_POSTGRES", ""), ("LONGBOW_SHARDS", ""), ("LONGBOW_SPIN", "")];
+    let (_, error) = refused(&["--commit", "postgres"], &empty);
+    assert!(error.contains("--commit postgres needs --postgres"), "{error}");
+    // Harmless in the environment that other commands share.
+    let shared = [("LONGBOW_MIGRATE", "true"), ("LONGBOW_POSTGRES_SCHEMA", "mine")];
+    let (_, error) = refused(&["--commit", "postgres"], &shared);
+    assert!(error.contains("--commit postgres needs --postgres"), "{error}");
+}
+
 const ID: &str = "01935d30-1cf6-7000-8000-000000000070";
 
 #[test]
