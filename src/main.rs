@@ -154,10 +154,15 @@ fn backfill(arguments: &CopyArgs, out: &mut Console) -> Result<(), Failure> {
 
 fn verify_log(arguments: &WalVerifyArgs, out: &mut Console) -> Result<(), Failure> {
     let data_dir = &arguments.data_dir;
-    let found = wal::verify(&data_dir.wal(), offline::stored_position(data_dir))?;
+    let stored = offline::stored_position(data_dir);
+    let found = wal::verify(&data_dir.wal(), stored.as_ref().ok().copied().flatten())?;
     writeln!(out, "{found}")?;
-    match found.verdict {
-        Ok(_) => Ok(()),
-        Err(_) => Err("the server cannot start from this log".into()),
+    match (found.verdict, stored) {
+        (Ok(_), Ok(_)) => Ok(()),
+        (Ok(_), Err(error)) => {
+            writeln!(out, "the index cannot follow it: {error}")?;
+            Err("the server cannot start from this log".into())
+        }
+        (Err(_), _) => Err("the server cannot start from this log".into()),
     }
 }

@@ -40,6 +40,13 @@ pub enum OfflineError {
         data_dir.display()
     )]
     NoRecords { data_dir: PathBuf },
+    /// The records cannot be opened without writing.
+    #[error(
+        "{} is on a read-only file system, and opening the records writes beside them: copy wal/ and \
+         index/ to another directory, and name that with --data-dir",
+        data_dir.display()
+    )]
+    ReadOnly { data_dir: PathBuf },
     /// The target of a restore is not empty.
     #[error(
         "{} is not empty, it contains {found:?}: `longbow restore` fills an empty data directory, \

@@ -1,5 +1,8 @@
 //! Opens log and index of a stopped server, or as a running one shows them.
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
 use super::verify_client::{self, ServerRecords};
 use super::{OfflineError, OfflineOptions, check_restored};
 use crate::data_dir::DataDir;
@@ -34,6 +37,9 @@ impl OpenRecords {
     pub(super) fn open(options: &OfflineOptions) -> Result<Self, OfflineError> {
         let data_dir = || options.data_dir.path().to_path_buf();
         check_restored(&options.data_dir)?;
+        if access(options.data_dir.path(), Access::WRITE_OK) == Err(Errno::ROFS) {
+            return Err(OfflineError::ReadOnly { data_dir: data_dir() });
+        }
         // Never cuts the log, and creates neither a log nor an index.
         let log = WalOptions { keep_bytes: u64::MAX, ..WalOptions::new(options.data_dir.wal()) };
         let log_start = wal::log_start(&log)?;
@@ -115,12 +121,26 @@ impl OpenRecords {
     }
 }
 
-/// The position of the index, for commands that read only the log. `None` if the index is in use,
-/// missing or unreadable.
-pub fn stored_position(data_dir: &DataDir) -> Option<Lsn> {
-    let log = wal::log_start(&WalOptions::new(data_dir.wal())).ok()?;
-    let index = Index::open_existing(IndexOptions::new(data_dir.index(), log)).ok()?;
-    Some(index.position())
+/// The position of the index, for commands that read only the log. `None` if the index is in use or
+/// cannot be read, or if a start would build it from the log.
+///
+/// # Errors
+/// The index is missing or does not belong to the log, and a start would say so.
+pub fn stored_position(data_dir: &DataDir) -> Result<Option<Lsn>, IndexError> {
+    let Ok(log) = wal::log_start(&WalOptions::new(data_dir.wal())) else { return Ok(None) };
+    match Index::open_existing(IndexOptions::new(data_dir.index(), log)) {
+        Ok(index) => Ok(Some(index.position())),
+        Err(IndexError::NotThere { directory }) if log.first_lsn > Lsn(1) => {
+            Err(IndexError::Missing { directory, first: log.first_lsn })
+        }
+        Err(
+            error @ (IndexError::TooOld { .. }
+            | IndexError::OtherLog { .. }
+            | IndexError::LogMissing { .. }
+            | IndexError::Newer { .. }),
+        ) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Decodes a record.

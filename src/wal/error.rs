@@ -34,15 +34,16 @@ pub enum WalError {
     /// Bytes that were durable no longer match what was written. Nothing is repaired automatically:
     /// cutting the log here would drop acknowledged orders.
     #[error(
-        "the log is damaged in {} at byte {offset}, where record {lsn} should be: {reason}; \
+        "the log is damaged in {} at byte {offset}{}: {reason}; \
          `longbow wal verify` shows what is still readable",
-        file.display()
+        file.display(),
+        expected(*lsn)
     )]
     Damaged {
         /// The segment, also if it is missing.
         file: PathBuf,
         offset: u64,
-        /// The first unreadable record.
+        /// The first unreadable record; 0 if its number is not known.
         lsn: Lsn,
         reason: String,
     },
@@ -101,6 +102,22 @@ pub enum WalError {
         /// The record that it once held.
         known: Lsn,
     },
+    /// The disk has no room for the first segment.
+    #[error(
+        "there is no room for the log in {}: its first segment needs {} MiB (--wal-segment-mib), and \
+         new orders are accepted once there is room for {} MiB more, the next segment and twice \
+         the reserve (--disk-reserve-mib); free space, or set these lower",
+        directory.display(),
+        segment_bytes >> 20,
+        more_bytes >> 20
+    )]
+    NoRoomToStart {
+        directory: PathBuf,
+        segment_bytes: u64,
+        /// Free bytes beyond that from which new orders are accepted.
+        more_bytes: u64,
+        source: io::Error,
+    },
     /// Removing a segment failed before. Nothing is lost, but the log only grows from then on.
     #[error("the log is no longer truncated, because removing a segment failed")]
     CutFailed,
@@ -123,8 +140,30 @@ pub enum WalError {
     Poisoned,
 }
 
+/// Which record should be at a place, if its number is known.
+fn expected(lsn: Lsn) -> String {
+    if lsn == Lsn(0) { String::new() } else { format!(", where record {lsn} should be") }
+}
+
 impl WalError {
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { action, path: path.into(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_named_only_if_its_number_is_known() {
+        let damaged = |lsn| WalError::Damaged {
+            file: "wal-2.log".into(),
+            offset: 0,
+            lsn: Lsn(lsn),
+            reason: "the file is missing".to_owned(),
+        };
+        assert!(damaged(7).to_string().contains("byte 0, where record 7 should be: the file"));
+        assert!(damaged(0).to_string().contains("byte 0: the file"), "{}", damaged(0));
     }
 }

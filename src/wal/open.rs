@@ -40,7 +40,7 @@ pub fn open<S: Storage>(
     let mut maker = SegmentMaker::new(tail.log_id, segment_bytes);
     let (file, segment) = match tail.segment {
         Some(segment) => (open_tail(&*storage, segment)?, segment),
-        None => make_first(&*storage, &mut maker)?,
+        None => make_first(&*storage, &mut maker, Reserve::of(&options))?,
     };
     let reserve = Reserve::of(&options);
     let mut ahead = keep_ahead(&*storage, &tail.later, segment.number, reserve)?;
@@ -170,10 +170,19 @@ fn cut<F: StorageFile>(file: &F, kept_end: u64, torn_end: u64) -> io::Result<()>
 fn make_first<S: Storage>(
     storage: &S,
     maker: &mut SegmentMaker,
+    reserve: Reserve,
 ) -> Result<(S::File, TailSegment), WalError> {
     let path = storage.path().join(segment::name(1));
     let made = maker.make(storage, 1).map_err(NotMade::into_io);
-    let file = made.map_err(|error| WalError::io("prepare", &path, error))?;
+    let file = made.map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WalError::NoRoomToStart {
+            directory: storage.path().to_path_buf(),
+            segment_bytes: reserve.segment_bytes,
+            more_bytes: reserve.bytes_to_accept_orders(),
+            source: error,
+        },
+        _ => WalError::io("prepare", &path, error),
+    })?;
     let segment_bytes = file.len().map_err(|error| WalError::io("read", &path, error))?;
     let end = FIRST_BATCH_OFFSET;
     Ok((file, TailSegment { number: 1, segment_bytes, kept_end: end, torn_end: end }))

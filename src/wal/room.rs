@@ -47,6 +47,13 @@ impl Reserve {
         }
     }
 
+    /// Room, besides the current segment, from which new orders are accepted: the next segment, the
+    /// reserve, and what is left free.
+    pub(super) fn bytes_to_accept_orders(&self) -> u64 {
+        let made = (self.segments as u64 + 1).saturating_mul(self.segment_bytes);
+        made.saturating_add(self.least_free_bytes)
+    }
+
     /// Whether another reserve segment fits with enough bytes left free for others.
     pub(super) fn allows_another(&self, free: FreeRoom) -> bool {
         free.bytes >= self.least_free_bytes.saturating_add(self.segment_bytes)

@@ -64,7 +64,7 @@ pub struct Directory {
     handle: File,
     /// Whether to open files with `O_DIRECT`; cleared if the file system refuses it.
     direct: AtomicBool,
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Directory {
@@ -96,7 +96,7 @@ impl Directory {
             path: path.to_path_buf(),
             handle,
             direct: AtomicBool::new(true),
-            _lock: Some(lock),
+            lock: Some(lock),
         })
     }
 
@@ -109,12 +109,12 @@ impl Directory {
             io::ErrorKind::NotFound => WalError::NotThere { directory: path.to_path_buf() },
             _ => WalError::io("open the directory", path, error),
         })?;
-        Ok(Self { path: path.to_path_buf(), handle, direct: AtomicBool::new(true), _lock: None })
+        Ok(Self { path: path.to_path_buf(), handle, direct: AtomicBool::new(true), lock: None })
     }
 
     fn open_with(&self, name: &str, options: &mut OpenOptions) -> io::Result<DirectoryFile> {
         let path = self.path.join(name);
-        options.read(true).write(true);
+        options.read(true);
         // A hint shared by two threads: neither ordering nor a repeated attempt matters.
         if self.direct.load(Ordering::Relaxed) {
             match options.custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&path) {
@@ -182,11 +182,12 @@ impl Storage for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<DirectoryFile> {
-        self.open_with(name, OpenOptions::new().create(true).truncate(true))
+        self.open_with(name, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
     fn open(&self, name: &str) -> io::Result<DirectoryFile> {
-        self.open_with(name, &mut OpenOptions::new())
+        // Who holds no lock writes nothing, and may read a file system that refuses writers.
+        self.open_with(name, OpenOptions::new().write(self.lock.is_some()))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -158,6 +158,10 @@ fn read_all(
     Ok(())
 }
 
+fn counted(records: u64) -> String {
+    if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
+}
+
 impl fmt::Display for SegmentReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.file.display())?;
@@ -165,7 +169,7 @@ impl fmt::Display for SegmentReport {
             0 => f.write_str("no record")?,
             records => {
                 let (first, last) = (self.first_lsn, self.last_lsn);
-                write!(f, "{records} records, from {first} to {last}")?;
+                write!(f, "{}, from {first} to {last}", counted(records))?;
             }
         }
         if !self.header_is_intact {
@@ -197,16 +201,35 @@ impl fmt::Display for Verification {
         match &self.verdict {
             Ok((records, torn_bytes)) if self.old_damage.is_some() => write!(
                 f,
-                "the log will open with {records} records past those of the store, and will \
-                 truncate {torn_bytes} bytes of a torn last batch"
+                "the log will open with {} past those of the store, and will truncate {torn_bytes} \
+                 bytes of a torn last batch",
+                counted(*records)
             ),
-            Ok((records, 0)) => write!(f, "the log is whole: {records} records"),
+            Ok((records, 0)) => write!(f, "the log is whole: {}", counted(*records)),
             Ok((records, torn_bytes)) => write!(
                 f,
-                "the log will open with {records} records, and will truncate {torn_bytes} bytes of a \
-                 torn last batch"
+                "the log will open with {}, and will truncate {torn_bytes} bytes of a torn last \
+                 batch",
+                counted(*records)
             ),
             Err(error) => write!(f, "the log will not open: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_record_is_no_plural() {
+        let said = |records, torn_bytes| {
+            let verdict = Ok((records, torn_bytes));
+            Verification { segments: Vec::new(), verdict, old_damage: None }.to_string()
+        };
+        assert_eq!(said(1, 0), "the log is whole: 1 record");
+        assert!(
+            said(1, 16).contains("open with 1 record, ") && said(2, 16).contains("2 records, ")
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::small_disk::{fill_up_to, free_bytes, with_small_disk};
-use crate::support::{Exchange, Server, api};
+use crate::support::{Exchange, Server, api, run};
 use serde_json::{Value, json};
 use ureq::http::Request;
 
@@ -159,5 +159,23 @@ fn assert_none_older(before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>
             now.get(id).is_some_and(|now| now >= version),
             "{id} had version {version}: {now:?}"
         );
+    }
+}
+
+#[test]
+fn a_start_without_room_says_how_much_is_needed_and_which_settings_need_it() {
+    let name = "a_start_without_room_says_how_much_is_needed_and_which_settings_need_it";
+    with_small_disk(name, "size=40m,mode=0755", start_without_room);
+}
+
+fn start_without_room(disk: &Path) {
+    let data = disk.join("data");
+    let any = "127.0.0.1:0";
+    let arguments = ["serve", "--listen", any, "--admin-listen", any, "--data-dir"];
+    let output = run(&[&arguments[..], &[data.to_str().unwrap()]].concat());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    for part in ["64 MiB (--wal-segment-mib)", "(--disk-reserve-mib)", "for 320 MiB more"] {
+        assert!(error.contains(part), "{part} is missing: {error}");
     }
 }

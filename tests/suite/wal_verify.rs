@@ -5,7 +5,9 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use crate::support::small_disk::with_small_disk;
 use crate::support::{Server, api, run};
 
 #[test]
@@ -77,6 +79,49 @@ fn segments_with_records_that_are_missing_are_called_so() {
     let refused = run(&["serve", "--listen", listen, "--admin-listen", listen, "--data-dir", dir]);
     let error = String::from_utf8(refused.stderr).unwrap();
     assert!(error.contains("the segments with records are missing"), "{error}");
+}
+
+#[test]
+fn a_log_that_no_index_reaches_is_refused_in_the_same_words_by_both() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = ["--wal-segment-mib", "1"];
+    let server = Server::start(data.path(), &settings);
+    let alice = server.user(data.path(), "alice");
+    (0..SEGMENT_ORDERS).for_each(|_| drop(alice.place_resting("IBM")));
+    assert!(server.program.stop().success());
+    fs::remove_file(first_segment(data.path())).unwrap();
+    fs::remove_dir_all(data.path().join("index")).unwrap();
+    let (dir, listen) = (data.path().to_str().unwrap(), "127.0.0.1:0");
+    let refused = run(&["serve", "--listen", listen, "--admin-listen", listen, "--data-dir", dir]);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    let words = &error.trim()[error.find("there is no index in ").unwrap()..];
+    let verified = run(&["wal", "verify", "--data-dir", dir]);
+    let report = String::from_utf8(verified.stdout).unwrap();
+    assert_eq!(verified.status.code(), Some(1), "{report}");
+    assert!(report.contains(words), "{report} does not say {words}");
+}
+
+#[test]
+fn a_read_only_disk_is_read_and_what_needs_to_write_says_so() {
+    let name = "a_read_only_disk_is_read_and_what_needs_to_write_says_so";
+    with_small_disk(name, "size=256m,mode=0755", read_only_disk);
+}
+
+fn read_only_disk(disk: &Path) {
+    let data = disk.join("data");
+    let server = Server::start(&data, &["--wal-segment-mib", "1", "--disk-reserve-mib", "1"]);
+    server.user(&data, "alice").place_resting("IBM");
+    assert!(server.program.stop().success());
+    let mounted = Command::new("mount").args(["-o", "remount,ro"]).arg(disk).status().unwrap();
+    assert!(mounted.success());
+    let dir = data.to_str().unwrap();
+    let verified = run(&["wal", "verify", "--data-dir", dir]);
+    assert!(verified.status.success(), "{verified:?}");
+    let inspected = run(&["wal", "inspect", "--data-dir", dir, "--count", "1"]);
+    assert!(inspected.status.success() && !inspected.stdout.is_empty(), "{inspected:?}");
+    let compared = run(&["verify", "--data-dir", dir]);
+    let error = String::from_utf8(compared.stderr).unwrap();
+    assert!(compared.status.code() == Some(1) && error.contains("copy wal/ and index/"), "{error}");
 }
 
 /// Flips a bit of the first batch, which is followed by later synced batches.
