@@ -11,8 +11,8 @@ use super::report::DifferenceReport;
 use crate::index::Index;
 use crate::order::{Event, FeedPosition, OrderParts, TrackedOrder};
 use crate::projection::{
-    EventGap, ExpectedEvents, OrderRow, PostgresOrder, PostgresRecords, ProjectionError, as_storable,
-    storable_time,
+    EventGap, ExpectedEvents, OrderRow, PostgresOrder, PostgresRecords, ProjectionError,
+    as_storable, storable_time,
 };
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
