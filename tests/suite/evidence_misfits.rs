@@ -187,11 +187,11 @@ fn an_order_that_has_left_memory_still_owns_its_id() {
     let execution = venue.fill(&earlier, 100, 10);
     world.alice.await_status(&earlier, "filled");
     support::api::until("the order to leave memory", || {
-        (world.server.metric("orders_in_memory") == 0).then_some(())
+        (world.server.metric("orders_ended_in_memory") == 0).then_some(())
     });
     let later = buy(&world.bob, "SPY", 10);
     support::api::until("the id to be known as used again", || {
-        (world.server.metric("orders_external_ids_reused") > 0).then_some(())
+        (world.server.metric("orders_second_external_ids") > 0).then_some(())
     });
     venue.fill_line(&earlier, &execution, 100, 10);
     world.await_the_feed();
