@@ -33,7 +33,7 @@ pub struct StreamArgs {
           value_parser = whole::<u64>(0..=1_000))]
     pub coalesce_ms: u64,
 
-    /// Prints that each shard keeps for its streams with `mode: "every"`, at 120 bytes each. A
+    /// Prints that each shard keeps for its streams with `mode: "every"`, at 128 bytes each. A
     /// stream that lags further gets a gap event.
     #[arg(long, env = "LONGBOW_KEPT_PRINTS", value_name = "N",
           default_value_t = DEFAULT_KEPT_PRINTS,

@@ -1,5 +1,5 @@
 use crate::sync::SeqLock;
-use crate::types::{SymbolIndex, TimestampMicros};
+use crate::types::{MAX_PRICE_CENTS, SymbolIndex, TimestampMicros};
 
 use super::status::SessionOrdinal;
 use super::symbol_map::SymbolMap;
@@ -8,6 +8,9 @@ use super::symbol_map::SymbolMap;
 const WORDS: usize = 7;
 /// The sequence shares its word with the session's ordinal.
 const SEQUENCE_BITS: u32 = 48;
+/// The highest and the lowest price of the day share a word.
+const PRICE_BITS: u32 = 32;
+const PRICE_MASK: u64 = (1 << PRICE_BITS) - 1;
 /// Highest sequence of a feed session that a slot has room for: nine years of a million lines a
 /// second.
 pub const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
@@ -31,6 +34,10 @@ pub struct LastValue {
     pub changed_ordinal: SessionOrdinal,
     /// The feed sequence at which the price last changed.
     pub changed_sequence: u64,
+    /// The feed session of the last tick, be its price another or not.
+    pub last_ordinal: SessionOrdinal,
+    /// The feed sequence of the last tick.
+    pub last_sequence: u64,
 }
 
 impl LastValue {
@@ -40,33 +47,52 @@ impl LastValue {
     }
 
     fn to_words(self) -> [u64; WORDS] {
-        assert!(self.changed_sequence <= MAX_SEQUENCE, "the feed ends before a higher sequence");
-        let changed = (u64::from(self.changed_ordinal) << SEQUENCE_BITS) | self.changed_sequence;
         [
             self.price_cents.cast_unsigned(),
             self.open_cents.cast_unsigned(),
-            self.high_cents.cast_unsigned(),
-            self.low_cents.cast_unsigned(),
+            (price_word(self.high_cents) << PRICE_BITS) | price_word(self.low_cents),
             self.volume,
             self.timestamp.micros(),
-            changed,
+            position_word(self.changed_ordinal, self.changed_sequence),
+            position_word(self.last_ordinal, self.last_sequence),
         ]
     }
 
     fn from_words(words: [u64; WORDS]) -> Self {
-        let [price, open, high, low, volume, timestamp, changed] = words;
-        let [.., ordinal_low, ordinal_high] = changed.to_le_bytes();
+        let [price, open, range, volume, timestamp, changed, last] = words;
+        let (changed_ordinal, changed_sequence) = position_of(changed);
+        let (last_ordinal, last_sequence) = position_of(last);
         Self {
             price_cents: price.cast_signed(),
             open_cents: open.cast_signed(),
-            high_cents: high.cast_signed(),
-            low_cents: low.cast_signed(),
+            high_cents: (range >> PRICE_BITS).cast_signed(),
+            low_cents: (range & PRICE_MASK).cast_signed(),
             volume,
             timestamp: TimestampMicros::new(timestamp),
-            changed_ordinal: u16::from_le_bytes([ordinal_low, ordinal_high]),
-            changed_sequence: changed & MAX_SEQUENCE,
+            changed_ordinal,
+            changed_sequence,
+            last_ordinal,
+            last_sequence,
         }
     }
+}
+
+/// A price that shares its word with another.
+fn price_word(cents: i64) -> u64 {
+    const { assert!(MAX_PRICE_CENTS.cast_unsigned() <= PRICE_MASK) };
+    let word = cents.cast_unsigned();
+    assert!(word <= PRICE_MASK, "a price is at most MAX_PRICE_CENTS");
+    word
+}
+
+fn position_word(ordinal: SessionOrdinal, sequence: u64) -> u64 {
+    assert!(sequence <= MAX_SEQUENCE, "the feed ends before a higher sequence");
+    (u64::from(ordinal) << SEQUENCE_BITS) | sequence
+}
+
+fn position_of(word: u64) -> (SessionOrdinal, u64) {
+    let [.., ordinal_low, ordinal_high] = word.to_le_bytes();
+    (SessionOrdinal::from_le_bytes([ordinal_low, ordinal_high]), word & MAX_SEQUENCE)
 }
 
 /// The last value of every symbol. One thread writes, any thread reads without a lock.
@@ -121,6 +147,8 @@ mod tests {
             timestamp: TimestampMicros::new(1_732_400_000_123_456),
             changed_ordinal: 0xBEEF,
             changed_sequence: (1 << SEQUENCE_BITS) - 1,
+            last_ordinal: 0xF00D,
+            last_sequence: 77,
         };
         table.set(index, value);
         assert_eq!(table.get(index), value);

@@ -244,6 +244,7 @@ impl MarketWriter {
         let changed = value.price_cents != cents;
         value.price_cents = cents;
         value.timestamp = print.timestamp;
+        (value.last_ordinal, value.last_sequence) = (self.ordinal, print.sequence);
         if changed {
             value.changed_ordinal = self.ordinal;
             value.changed_sequence = print.sequence;
@@ -276,6 +277,7 @@ impl MarketWriter {
             value.price_cents = last.cents;
             value.timestamp = TimestampMicros::new(last.micros);
             (value.changed_ordinal, value.changed_sequence) = (self.ordinal, bust.sequence);
+            (value.last_ordinal, value.last_sequence) = (self.ordinal, bust.sequence);
         }
         self.table.set(symbol, value);
         if last.is_some() && value.has_price() {

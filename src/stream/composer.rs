@@ -46,7 +46,7 @@ impl Composer {
         self.compose_orders(connection, sources.orders);
         // Prices that wait for `maxRate` do not leave with order events either.
         if !connection.schedule.is_paced() {
-            self.compose_losses(&mut connection.watchlist, sources.prices.history(), sources.feed);
+            self.compose_losses(&mut connection.watchlist, sources.prices, sources.feed);
             let (table, directory) = (sources.feed.table(), sources.feed.directory());
             self.compose_newest(&mut connection.watchlist, sources.prices, table, directory);
             self.compose_prints(&mut connection.watchlist, sources.prices.history());
@@ -133,10 +133,23 @@ impl Composer {
     }
 
     /// What a stream that wants every print has lost. Where its next print is gone from the history
-    /// it is owed the newest price instead.
-    fn compose_losses(&mut self, watchlist: &mut Watchlist, history: &History, feed: &Feed) {
-        watchlist.find_losses(history, feed.sequence());
+    /// it is owed the newest price instead, which may be newer than what the shard has read of the
+    /// feed: what lies between is lost as well.
+    fn compose_losses(&mut self, watchlist: &mut Watchlist, prices: &mut Prices, feed: &Feed) {
+        watchlist.find_losses(prices.history(), feed.sequence());
+        let mut newest = feed.position();
+        for symbol in watchlist.newest_for_lost() {
+            prices.newest(symbol, feed.table(), feed.directory());
+            let position = prices.newest_position(symbol);
+            // Another session begins with a reset.
+            if position.ordinal == newest.ordinal {
+                newest = newest.max(position);
+            }
+        }
         let Some(every) = watchlist.every_mut() else { return };
+        if newest > feed.position() {
+            every.lose_up_to(newest.sequence.saturating_sub(1));
+        }
         if every.take_reset() {
             self.resets += 1;
             self.bytes.extend_from_slice(RESET);
@@ -162,8 +175,10 @@ impl Composer {
             self.bytes.extend_from_slice(prices.newest(symbol, table, directory));
             self.end_segment(Content::Price(slot));
             if let Some(every) = watchlist.every_mut() {
-                // It begins, or begins again, with the newest price: earlier prints are older.
+                // It begins, or begins again, with the newest price: earlier prints are older, also
+                // those that the shard has yet to read.
                 every.unmark(slot);
+                every.begin_after(slot, prices.newest_position(symbol));
                 every.stand_at(slot, prices.history().next(symbol));
             }
         }
@@ -177,7 +192,7 @@ impl Composer {
             let Some(every) = watchlist.every_mut() else {
                 unreachable!("only a stream that wants every print has prints to send")
             };
-            let first = every.next(slot);
+            let first = every.next_after(slot, symbol, history);
             let mut number = first;
             let mut has_more = false;
             while let Some(frame) = history.frame(symbol, number) {
@@ -195,6 +210,10 @@ impl Composer {
             let Ok(count) = u16::try_from(number.wrapping_sub(first)) else {
                 unreachable!("a send has fewer prints than bytes")
             };
+            if count == 0 {
+                // The client has them, or a newer price.
+                continue;
+            }
             self.end_segment(Content::Prints(Prints { slot, count, first }));
         }
     }
@@ -205,6 +224,7 @@ impl Composer {
         self.has_id = false;
         if connection.has_only_orders()
             || connection.has_news()
+            || !connection.watchlist.is_level_at(sources.feed.position())
             || !connection.schedule.is_id_due(sources.now_ms)
         {
             return;

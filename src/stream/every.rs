@@ -1,5 +1,6 @@
 use crate::types::SymbolIndex;
 
+use super::feed::FeedPosition;
 use super::frame::Gap;
 use super::history::{History, PrintNumber};
 use super::slot_set::SlotSet;
@@ -11,21 +12,39 @@ use super::slot_set::SlotSet;
 pub(super) struct EveryPrint {
     /// By slot: the next print to send.
     next: Vec<PrintNumber>,
+    /// By slot: prints up to here are not sent. The client has them, or a newer price.
+    begins_after: Vec<FeedPosition>,
     /// Slots with prints that have not been sent.
     unsent: SlotSet,
     /// Lost, and not told yet.
     gap: Option<Gap>,
     /// The feed began another session, which has not been told yet.
     owes_reset: bool,
-    /// Everything up to this feed sequence has been sent.
+    /// Everything up to this feed sequence has been sent, or told as lost.
     sent_sequence: u64,
+    /// The newest prices that are owed stand for prints that the stream must be told as lost.
+    has_lost: bool,
+    /// Where the client stands from the beginning on.
+    begins: FeedPosition,
+    /// The newest that the client has. Shards follow the feed one behind the other.
+    newest_sent: FeedPosition,
 }
 
 impl EveryPrint {
-    /// A stream that has received everything up to a feed sequence.
-    pub(super) fn new(sent_sequence: u64) -> Self {
-        let unsent = SlotSet::new(0);
-        Self { next: Vec::new(), unsent, gap: None, owes_reset: false, sent_sequence }
+    /// A stream whose client begins to miss prints after a feed sequence, and wants none up to
+    /// `begins`.
+    pub(super) fn new(sent_sequence: u64, begins: FeedPosition) -> Self {
+        Self {
+            next: Vec::new(),
+            begins_after: Vec::new(),
+            unsent: SlotSet::new(0),
+            gap: None,
+            owes_reset: false,
+            sent_sequence,
+            has_lost: false,
+            begins,
+            newest_sent: begins,
+        }
     }
 
     /// Whether there is anything to send.
@@ -35,16 +54,27 @@ impl EveryPrint {
 
     /// What has not been sent up to this feed sequence never will be.
     pub(super) fn lose_up_to(&mut self, sequence: u64) {
-        let from = self.gap.map_or(self.sent_sequence + 1, |before| before.from);
-        if from <= sequence {
-            self.gap = Some(Gap { from, to: sequence });
+        self.has_lost = true;
+        let (from, to) = match self.gap {
+            Some(before) => (before.from, sequence.max(before.to)),
+            // Saturating: clients resume from any sequence.
+            None => (self.sent_sequence.saturating_add(1), sequence),
+        };
+        if from <= to {
+            self.gap = Some(Gap { from, to });
         }
+    }
+
+    /// Whether the newest prices that are owed stand for prints that the stream must be told as lost.
+    pub(super) fn has_lost(&self) -> bool {
+        self.has_lost
     }
 
     /// Prints of another session follow. What the stream lacks of the one before is lost.
     pub(super) fn begin_session(&mut self, first_sequence: u64) {
         self.owes_reset = true;
         self.gap = None;
+        self.has_lost = false;
         self.unsent.clear();
         // A session whose first sequence is 0 has nothing before it either.
         self.sent_sequence = first_sequence.saturating_sub(1);
@@ -53,6 +83,12 @@ impl EveryPrint {
     /// Everything up to this feed sequence has been sent.
     pub(super) fn note_sent(&mut self, sequence: u64) {
         self.sent_sequence = sequence;
+        self.has_lost = false;
+    }
+
+    /// Whether the client has nothing that stands after this position.
+    pub(super) fn is_level_at(&self, position: FeedPosition) -> bool {
+        self.newest_sent <= position
     }
 
     /// Takes the news of another session.
@@ -62,7 +98,9 @@ impl EveryPrint {
 
     /// Takes the news of a gap.
     pub(super) fn take_gap(&mut self) -> Option<Gap> {
-        self.gap.take()
+        let gap = self.gap.take()?;
+        self.sent_sequence = gap.to;
+        Some(gap)
     }
 
     /// The news of another session was not sent.
@@ -78,6 +116,7 @@ impl EveryPrint {
     /// Adds a subscription, which begins with the symbol's next print.
     pub(super) fn subscribe(&mut self, symbol: SymbolIndex, history: &History) {
         self.next.push(history.next(symbol));
+        self.begins_after.push(self.begins);
         self.unsent.grow(self.next.len());
     }
 
@@ -88,13 +127,34 @@ impl EveryPrint {
             "each subscription has a position in the history"
         );
         self.next.swap_remove(usize::from(slot));
+        self.begins_after.swap_remove(usize::from(slot));
         self.unsent.swap_remove(slot, last);
+    }
+
+    /// The next print of a slot's symbol to send, unless it is older than what the client has.
+    #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
+    pub(super) fn next(&self, slot: u16) -> PrintNumber {
+        self.next[usize::from(slot)]
     }
 
     /// The next print of a slot's symbol to send.
     #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
-    pub(super) fn next(&self, slot: u16) -> PrintNumber {
-        self.next[usize::from(slot)]
+    pub(super) fn next_after(
+        &self,
+        slot: u16,
+        symbol: SymbolIndex,
+        history: &History,
+    ) -> PrintNumber {
+        let slot = usize::from(slot);
+        history.first_after(symbol, self.next[slot], self.begins_after[slot])
+    }
+
+    /// A slot goes on after the newest price, which stands at this position. The shard may still have
+    /// to read ticks up to there.
+    #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
+    pub(super) fn begin_after(&mut self, slot: u16, position: FeedPosition) {
+        self.begins_after[usize::from(slot)] = position;
+        self.newest_sent = self.newest_sent.max(position);
     }
 
     /// Moves the stream to this print of the slot's symbol.

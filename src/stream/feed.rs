@@ -24,8 +24,8 @@ pub(super) struct Feed {
     is_lapped: bool,
 }
 
-/// A position in the feed, as this process numbers sessions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A position in the feed, as this process numbers sessions. A later one is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FeedPosition {
     pub ordinal: SessionOrdinal,
     pub sequence: u64,
@@ -134,6 +134,11 @@ impl Feed {
         discontinuity
     }
 
+    /// Where the last tick stands.
+    pub(super) fn position(&self) -> FeedPosition {
+        self.position
+    }
+
     /// The sequence of the last tick.
     pub(super) fn sequence(&self) -> u64 {
         self.position.sequence
@@ -152,16 +157,5 @@ impl Feed {
         }
         let ordinal = self.market.status.covers(&point.session, point.sequence)?;
         Some(FeedPosition { ordinal, sequence: point.sequence })
-    }
-
-    /// Up to which sequence of the current session a client has received everything. One that does
-    /// not resume begins now, and misses nothing.
-    pub(super) fn known_up_to(&self, resumed: Option<FeedPosition>) -> u64 {
-        match resumed {
-            Some(FeedPosition { ordinal, sequence }) if ordinal == self.position.ordinal => {
-                sequence.min(self.position.sequence)
-            }
-            Some(_) | None => self.position.sequence,
-        }
     }
 }

@@ -1,14 +1,24 @@
-use crate::market::{Directory, LastValueTable, SymbolMap};
+use crate::market::{Directory, LastValue, LastValueTable, SymbolMap};
 use crate::types::SymbolIndex;
 
+use super::feed::FeedPosition;
 use super::frame::{MAX_FRAME_BYTES, PriceFrame, write_price};
 
 /// The newest price frame of each watched symbol, encoded when it is first wanted after a change and
 /// shared by all streams.
 #[derive(Debug)]
 pub(super) struct FrameCache {
-    frames: SymbolMap<Option<Box<PriceFrame>>>,
+    frames: SymbolMap<Option<Box<Newest>>>,
     scratch: Vec<u8>,
+}
+
+/// The newest price of one symbol.
+#[derive(Debug, Default)]
+struct Newest {
+    /// Encoded; empty when it must be encoded again, and where the symbol has never traded.
+    frame: PriceFrame,
+    /// Where its tick stands in the feed.
+    position: FeedPosition,
 }
 
 impl FrameCache {
@@ -20,8 +30,8 @@ impl FrameCache {
 
     /// The symbol has changed: the next call of [`get`](Self::get) encodes it again.
     pub(super) fn invalidate(&mut self, symbol: SymbolIndex) {
-        if let Some(frame) = &mut self.frames[symbol] {
-            frame.clear();
+        if let Some(newest) = &mut self.frames[symbol] {
+            newest.frame.clear();
         }
     }
 
@@ -39,39 +49,38 @@ impl FrameCache {
         table: &LastValueTable,
         directory: &Directory,
     ) -> (&[u8], Option<i64>) {
-        let frame = self.frames[symbol].get_or_insert_with(Box::default);
+        let Newest { frame, position } = &mut **self.frames[symbol].get_or_insert_default();
         if !frame.bytes().is_empty() {
             return (frame.bytes(), None);
         }
-        let price_cents = encode(&mut self.scratch, symbol, table, directory);
-        **frame = PriceFrame::new(&self.scratch);
-        (frame.bytes(), price_cents)
+        let value = table.get(symbol);
+        encode(&mut self.scratch, symbol, &value, directory);
+        *frame = PriceFrame::new(&self.scratch);
+        *position = FeedPosition { ordinal: value.last_ordinal, sequence: value.last_sequence };
+        (frame.bytes(), value.has_price().then_some(value.price_cents))
+    }
+
+    /// Where the price that [`get`](Self::get) returned last stands in the feed.
+    pub(super) fn position(&self, symbol: SymbolIndex) -> FeedPosition {
+        self.frames[symbol].as_ref().map(|newest| newest.position).unwrap_or_default()
     }
 }
 
 /// Encodes the symbol's newest price; nothing where it has never traded.
-fn encode(
-    out: &mut Vec<u8>,
-    symbol: SymbolIndex,
-    table: &LastValueTable,
-    directory: &Directory,
-) -> Option<i64> {
+fn encode(out: &mut Vec<u8>, symbol: SymbolIndex, value: &LastValue, directory: &Directory) {
     out.clear();
-    let value = table.get(symbol);
     if !value.has_price() {
-        return None;
+        return;
     }
     let Some(listing) = directory.listing(symbol) else {
         unreachable!("a symbol is listed before it is watched, and its listing stays")
     };
-    write_price(out, &listing.symbol, &value);
-    Some(value.price_cents)
+    write_price(out, &listing.symbol, value);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::LastValue;
     use crate::types::{MAX_PRICE_CENTS, Symbol, TimestampMicros};
 
     #[test]

@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 
-use crate::market::SymbolMap;
+use crate::market::{SessionOrdinal, SymbolMap};
 use crate::types::SymbolIndex;
 
+use super::feed::FeedPosition;
 use super::frame::PriceFrame;
 
 /// Number of a print among those of its symbol that this shard has kept. It wraps.
@@ -11,6 +12,8 @@ pub(super) type PrintNumber = u32;
 /// One print, encoded once for all streams that want every print.
 #[derive(Debug)]
 struct Slot {
+    sequence: u64,
+    ordinal: SessionOrdinal,
     symbol: SymbolIndex,
     frame: PriceFrame,
 }
@@ -50,10 +53,11 @@ impl History {
         Self { slots: Vec::new(), capacity: capacity.max(1), oldest: 0, by_symbol }
     }
 
-    /// Keeps the encoded frame of a print.
+    /// Keeps the encoded frame of a print, which stands at this position in the feed.
     #[expect(clippy::cast_possible_truncation, reason = "below the capacity, which is a u32")]
-    pub(super) fn push(&mut self, symbol: SymbolIndex, frame: &[u8]) {
-        let slot = Slot { symbol, frame: PriceFrame::new(frame) };
+    pub(super) fn push(&mut self, symbol: SymbolIndex, position: FeedPosition, frame: &[u8]) {
+        let FeedPosition { ordinal, sequence } = position;
+        let slot = Slot { sequence, ordinal, symbol, frame: PriceFrame::new(frame) };
         let place = if self.slots.len() < self.capacity as usize {
             self.slots.push(slot);
             self.slots.len() as u32 - 1
@@ -99,13 +103,32 @@ impl History {
 
     /// The frame of a print; `None` when there is no such print yet, or no longer.
     pub(super) fn frame(&self, symbol: SymbolIndex, number: PrintNumber) -> Option<&[u8]> {
+        self.slot(symbol, number).map(|slot| slot.frame.bytes())
+    }
+
+    /// The first print, from `number` on, that stands after a position in the feed.
+    pub(super) fn first_after(
+        &self,
+        symbol: SymbolIndex,
+        mut number: PrintNumber,
+        position: FeedPosition,
+    ) -> PrintNumber {
+        while let Some(&Slot { ordinal, sequence, .. }) = self.slot(symbol, number)
+            && (FeedPosition { ordinal, sequence }) <= position
+        {
+            number = number.wrapping_add(1);
+        }
+        number
+    }
+
+    fn slot(&self, symbol: SymbolIndex, number: PrintNumber) -> Option<&Slot> {
         let prints = &self.by_symbol[symbol];
         let place = prints.slots.get(number.wrapping_sub(prints.first) as usize)?;
         let Some(slot) = self.slots.get(*place as usize) else {
             unreachable!("a symbol's prints lie in slots of the history")
         };
         debug_assert!(slot.symbol == symbol, "a kept print is of the symbol that lists it");
-        Some(slot.frame.bytes())
+        Some(slot)
     }
 }
 
@@ -131,17 +154,17 @@ mod tests {
         let mut history = History::new(3);
         let (a, b) = (symbol(1), symbol(2));
         let start = history.next(a);
-        history.push(a, b"a10");
-        history.push(b, b"b11");
-        history.push(a, b"a12");
+        history.push(a, FeedPosition::default(), b"a10");
+        history.push(b, FeedPosition::default(), b"b11");
+        history.push(a, FeedPosition::default(), b"a12");
         assert_eq!(kept(&history, a, start), ["a10", "a12"]);
         assert!(history.reaches_back_to(a, start));
-        history.push(b, b"b13");
+        history.push(b, FeedPosition::default(), b"b13");
         assert!(!history.reaches_back_to(a, start));
         assert_eq!(kept(&history, a, start + 1), ["a12"]);
         assert_eq!(kept(&history, b, 0), ["b11", "b13"]);
-        history.push(b, b"b14");
-        history.push(b, b"b15");
+        history.push(b, FeedPosition::default(), b"b14");
+        history.push(b, FeedPosition::default(), b"b15");
         assert!(history.reaches_back_to(a, start + 2), "it has had all there was");
         assert_eq!(kept(&history, b, 0), [""; 0], "the first is gone");
         assert_eq!(kept(&history, b, 1), ["b13", "b14", "b15"]);
@@ -151,16 +174,16 @@ mod tests {
     fn a_forgotten_symbol_starts_again_and_its_old_slots_do_no_harm() {
         let mut history = History::new(4);
         let a = symbol(7);
-        history.push(a, b"1");
-        history.push(a, b"2");
+        history.push(a, FeedPosition::default(), b"1");
+        history.push(a, FeedPosition::default(), b"2");
         history.forget(a);
         let start = history.next(a);
         assert_eq!(kept(&history, a, start), [""; 0]);
         for frame in ["3", "4", "5", "6"] {
-            history.push(a, frame.as_bytes());
+            history.push(a, FeedPosition::default(), frame.as_bytes());
         }
         assert_eq!(kept(&history, a, start), ["3", "4", "5", "6"]);
-        history.push(a, b"7");
+        history.push(a, FeedPosition::default(), b"7");
         assert!(!history.reaches_back_to(a, start));
         assert_eq!(kept(&history, a, start + 1), ["4", "5", "6", "7"]);
     }
@@ -170,10 +193,10 @@ mod tests {
         let mut history = History::new(2);
         let a = symbol(0);
         history.by_symbol[a].first = u32::MAX;
-        history.push(a, b"1");
-        history.push(a, b"2");
+        history.push(a, FeedPosition::default(), b"1");
+        history.push(a, FeedPosition::default(), b"2");
         assert_eq!(kept(&history, a, u32::MAX), ["1", "2"]);
-        history.push(a, b"3");
+        history.push(a, FeedPosition::default(), b"3");
         assert!(!history.reaches_back_to(a, u32::MAX));
         assert_eq!(kept(&history, a, 0), ["2", "3"]);
     }

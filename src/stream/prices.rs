@@ -3,6 +3,7 @@
 use crate::market::{Directory, LastValueTable, SymbolMap, Tick};
 use crate::types::SymbolIndex;
 
+use super::feed::FeedPosition;
 use super::frame::{MAX_FRAME_BYTES, write_print};
 use super::frame_cache::FrameCache;
 use super::history::History;
@@ -64,7 +65,8 @@ impl Prices {
         };
         self.scratch.clear();
         write_print(&mut self.scratch, &listing.symbol, tick.price_cents, tick.timestamp);
-        self.history.push(tick.symbol, &self.scratch);
+        let position = FeedPosition { ordinal: tick.ordinal, sequence: tick.sequence };
+        self.history.push(tick.symbol, position, &self.scratch);
         self.printed.insert(tick.symbol);
     }
 
@@ -100,6 +102,12 @@ impl Prices {
             self.known_cents[symbol] = price_cents;
         }
         frame
+    }
+
+    /// Where the price that [`newest`](Self::newest) returned last stands in the feed. The shard may
+    /// not have followed the feed up to there.
+    pub(super) fn newest_position(&self, symbol: SymbolIndex) -> FeedPosition {
+        self.frames.position(symbol)
     }
 
     /// No stream wants every print of the symbol any longer.

@@ -1,6 +1,7 @@
 use crate::types::SymbolIndex;
 
 use super::every::EveryPrint;
+use super::feed::FeedPosition;
 use super::history::History;
 use super::slot_set::SlotSet;
 
@@ -125,6 +126,19 @@ impl Watchlist {
         let slot = self.changed.pop(self.turn)?;
         self.turn = slot + 1;
         Some(slot)
+    }
+
+    /// The symbols whose newest price is news, in place of lost prints that have not been told.
+    pub(super) fn newest_for_lost(&self) -> impl Iterator<Item = SymbolIndex> {
+        let has_lost = self.every.as_ref().is_some_and(|every| every.has_lost());
+        let slots = has_lost.then(|| self.changed.iter());
+        slots.into_iter().flatten().map(|slot| self.symbol(slot))
+    }
+
+    /// Whether the stream has nothing newer than this position: an id that
+    /// tells it takes nothing back.
+    pub(super) fn is_level_at(&self, position: FeedPosition) -> bool {
+        self.every.as_ref().is_none_or(|every| every.is_level_at(position))
     }
 
     /// Takes a slot with prints to send; each has its turn.

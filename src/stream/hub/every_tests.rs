@@ -257,3 +257,81 @@ fn a_window_merges_what_comes_during_a_rest_and_lets_new_streams_in() {
     read_until(&mut late, "event: open");
     read_until(&mut client, &format!("\"priceInCents\":{cents_now},"));
 }
+
+/// A client that counts: prints carry their sequences as prices, so it knows what it lacks.
+fn assert_nothing_is_missing(text: &str, known: i64) {
+    let mut covered = known;
+    for block in text.split("\n\n") {
+        if let Some(gap) = block.split_once("event: gap\ndata: {\"from\":").map(|(_, gap)| gap) {
+            let (from, to) = gap.split_once('}').unwrap().0.split_once(",\"to\":").unwrap();
+            let (from, to): (i64, i64) = (from.parse().unwrap(), to.parse().unwrap());
+            assert!(from <= covered + 1, "{covered} before {block} in {text}");
+            covered = covered.max(to);
+        }
+        for print in cents(block) {
+            assert!(print <= covered + 1, "{covered} before {block} in {text}");
+            covered = covered.max(print);
+        }
+    }
+    assert!(cents(text).windows(2).all(|pair| pair[0] < pair[1]), "back or twice: {text}");
+}
+
+#[test]
+fn a_shard_that_is_behind_its_table_or_its_client_loses_nothing_in_silence() {
+    // How far the client, the shard and the table are, and how much comes before the first slice.
+    for (known, read, written) in [(2, 5, 9), (2, 5, 5), (5, 5, 9), (7, 5, 9), (9, 5, 9), (2, 2, 3)]
+    {
+        let mut world = World::new(StreamLimits::default());
+        let print_up_to = |world: &mut World, last: u64| {
+            while world.sequence < last {
+                let next = i64::try_from(world.sequence).unwrap() + 1;
+                world.print("SPY", next);
+            }
+        };
+        print_up_to(&mut world, read);
+        world.run_idle();
+        print_up_to(&mut world, written);
+        let request = StreamRequest {
+            mode: Mode::Every,
+            resume: ResumePoint::parse(&format!("7-{known}")),
+            ..world.request(&["SPY", "IBM"])
+        };
+        let mut client = world.open(request);
+        // Composed before the shard has read what the table tells.
+        world.hub.serve_ready();
+        let mut text = read_until(&mut client, "event: open");
+        world.run_idle();
+        print_up_to(&mut world, written + 3);
+        world.make_ids_due();
+        world.run_idle();
+        text.push_str(&read_until(&mut client, &format!("id: 7-{}\n\n", written + 3)));
+        let case = format!("{known} {read} {written}: {text}");
+        assert!(!text.contains("reset"), "{case}");
+        assert_eq!(text.contains("event: gap"), known < read, "{case}");
+        assert_nothing_is_missing(&text, i64::try_from(known).unwrap());
+        let ids = text.lines().filter_map(|line| line.strip_prefix("id: 7-"));
+        assert!(ids.map(|id| id.parse::<u64>().unwrap()).all(|id| id >= known), "{case}");
+    }
+}
+
+#[test]
+fn a_stream_that_begins_on_a_shard_that_is_behind_never_goes_back() {
+    for resume in [None, Some("6-1")] {
+        let mut world = World::new(StreamLimits::default());
+        for cents in 1..=9 {
+            world.print("SPY", cents);
+        }
+        let resume = resume.and_then(ResumePoint::parse);
+        let request = StreamRequest { mode: Mode::Every, resume, ..world.request(&["SPY", "IBM"]) };
+        let mut client = world.open(request);
+        world.hub.serve_ready();
+        let mut text = read_until(&mut client, "\"priceInCents\":9,");
+        assert!(!text.contains("\nid: "), "the shard is not there yet: {text}");
+        world.run_idle();
+        world.print("SPY", 10);
+        world.run_idle();
+        text.push_str(&read_until(&mut client, "id: 7-10\n\n"));
+        assert_eq!(cents(&text), [9, 10]);
+        assert!(!text.contains("event: gap"), "{text}");
+    }
+}

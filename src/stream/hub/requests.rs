@@ -70,6 +70,9 @@ impl Hub {
             unsent,
         });
         self.ready.enqueue_at_once(id, &mut connection.schedule);
+        // The rest of the feed has all that a client lacks who is further than this shard.
+        let is_ahead = connection.watchlist.wants_every()
+            && resumed.is_some_and(|resumed| resumed >= self.feed.position());
         for (_, symbol) in symbols {
             let table = self.feed.table();
             let slot = self.subscriptions.subscribe(connection, symbol, &mut self.prices, table);
@@ -77,7 +80,7 @@ impl Hub {
             let is_news = resumed.is_none_or(|FeedPosition { ordinal, sequence }| {
                 value.changed_ordinal == ordinal && value.changed_sequence > sequence
             });
-            if value.has_price() && is_news {
+            if value.has_price() && is_news && !is_ahead {
                 connection.watchlist.mark(slot);
             }
         }
@@ -120,10 +123,17 @@ impl Hub {
         out.into()
     }
 
-    /// The state of a new stream that wants every print. One that resumes has lost what came since.
+    /// The state of a new stream that wants every print. One that resumes has lost what this shard
+    /// has read since.
     fn every_print_since(&self, resumed: Option<FeedPosition>) -> Box<EveryPrint> {
-        let mut every = EveryPrint::new(self.feed.known_up_to(resumed));
-        every.lose_up_to(self.feed.sequence());
+        let position = self.feed.position();
+        let Some(resumed) = resumed else {
+            return Box::new(EveryPrint::new(position.sequence, FeedPosition::default()));
+        };
+        let mut every = EveryPrint::new(resumed.sequence, resumed);
+        if resumed < position {
+            every.lose_up_to(position.sequence);
+        }
         Box::new(every)
     }
 
