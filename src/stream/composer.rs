@@ -134,21 +134,21 @@ impl Composer {
 
     /// What a stream that wants every print has lost. Where its next print is gone from the history
     /// it is owed the newest price instead, which may be newer than what the shard has read of the
-    /// feed: what lies between is lost as well.
+    /// feed, and than what it had read when the loss was found: what lies between is lost as well.
     fn compose_losses(&mut self, watchlist: &mut Watchlist, prices: &mut Prices, feed: &Feed) {
         watchlist.find_losses(prices.history(), feed.sequence());
-        let mut newest = feed.position();
+        let mut newest_sequence = None;
         for symbol in watchlist.newest_for_lost() {
             prices.newest(symbol, feed.table(), feed.directory());
             let position = prices.newest_position(symbol);
             // Another session begins with a reset.
-            if position.ordinal == newest.ordinal {
-                newest = newest.max(position);
+            if position.ordinal == feed.position().ordinal {
+                newest_sequence = newest_sequence.max(Some(position.sequence));
             }
         }
         let Some(every) = watchlist.every_mut() else { return };
-        if newest > feed.position() {
-            every.lose_up_to(newest.sequence.saturating_sub(1));
+        if let Some(sequence) = newest_sequence {
+            every.lose_up_to(sequence.saturating_sub(1));
         }
         if every.take_reset() {
             self.resets += 1;

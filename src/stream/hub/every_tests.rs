@@ -279,8 +279,9 @@ fn assert_nothing_is_missing(text: &str, known: i64) {
 #[test]
 fn a_shard_that_is_behind_its_table_or_its_client_loses_nothing_in_silence() {
     // How far the client, the shard and the table are, and how much comes before the first slice.
-    for (known, read, written) in [(2, 5, 9), (2, 5, 5), (5, 5, 9), (7, 5, 9), (9, 5, 9), (2, 2, 3)]
-    {
+    let cases = [(2, 5, 9), (2, 5, 5), (5, 5, 9), (7, 5, 9), (9, 5, 9), (2, 2, 3)];
+    let cases = cases.iter().flat_map(|&case| [(case, false), (case, true)]);
+    for ((known, read, written), reads_first) in cases {
         let mut world = World::new(StreamLimits::default());
         let print_up_to = |world: &mut World, last: u64| {
             while world.sequence < last {
@@ -297,7 +298,10 @@ fn a_shard_that_is_behind_its_table_or_its_client_loses_nothing_in_silence() {
             ..world.request(&["SPY", "IBM"])
         };
         let mut client = world.open(request);
-        // Composed before the shard has read what the table tells.
+        // Composed before or after the shard has read what the table tells.
+        if reads_first {
+            world.run_idle();
+        }
         world.hub.serve_ready();
         let mut text = read_until(&mut client, "event: open");
         world.run_idle();
