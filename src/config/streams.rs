@@ -66,13 +66,37 @@ impl StreamArgs {
             kept_prints: self.kept_prints,
             drain: Duration::from_secs(self.drain_seconds),
             heartbeat: Duration::from_secs(self.heartbeat_seconds),
-            stall: Duration::from_secs(self.stall_seconds),
             ..StreamLimits::default()
         }
+        .with_stall(Duration::from_secs(self.stall_seconds))
     }
 
     /// Sends per second of a stream whose client sets no rate.
     pub fn default_rate(&self) -> Option<u32> {
         (self.max_rate > 0).then_some(self.max_rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        streams: StreamArgs,
+    }
+
+    #[test]
+    fn the_kernel_gives_a_client_up_later_than_the_setting() {
+        for seconds in ["1", "30", "86400"] {
+            let command = Command::parse_from(["test", "--stall-seconds", seconds]);
+            let limits = command.streams.limits();
+            assert_eq!(limits.stall, Duration::from_secs(seconds.parse().unwrap()));
+            assert!(limits.socket.unacknowledged > limits.stall, "{limits:?}");
+        }
+        let limits = StreamLimits::default();
+        assert!(limits.socket.unacknowledged > limits.stall);
     }
 }

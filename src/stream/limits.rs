@@ -49,6 +49,12 @@ pub struct StreamLimits {
 }
 
 impl StreamLimits {
+    /// The limits with another time that a socket may stay full.
+    pub fn with_stall(self, stall: Duration) -> Self {
+        let socket = SocketLimits { unacknowledged: unacknowledged(stall), ..self.socket };
+        Self { stall, socket, ..self }
+    }
+
     pub(super) fn heartbeat_ms(&self) -> u64 {
         millis(self.heartbeat)
     }
@@ -70,13 +76,24 @@ impl Default for StreamLimits {
             kept_prints: DEFAULT_KEPT_PRINTS,
             drain: Duration::from_secs(10),
             heartbeat: Duration::from_secs(15),
-            stall: Duration::from_secs(30),
+            stall: STALL,
             slice: Duration::from_millis(1),
             socket: SocketLimits {
                 unsent_bytes: 4 * 1024,
                 send_buffer_bytes: 64 * 1024,
-                unacknowledged: Duration::from_secs(20),
+                unacknowledged: unacknowledged(STALL),
             },
         }
     }
+}
+
+/// How long a client may take nothing, unless a setting says otherwise.
+const STALL: Duration = Duration::from_secs(30);
+/// How much later the kernel gives a client up than the hub, which counts and explains it.
+const KERNEL_WAITS_LONGER: Duration = Duration::from_secs(10);
+
+/// How long sent bytes may stay unacknowledged. The kernel also counts those that a client does not
+/// read, so it must wait longer than a stall may take.
+fn unacknowledged(stall: Duration) -> Duration {
+    stall.saturating_add(KERNEL_WAITS_LONGER)
 }
