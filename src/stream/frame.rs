@@ -39,8 +39,10 @@ impl Heartbeat {
     }
 }
 
-/// What follows does not continue what came before; it begins with a snapshot.
-pub(super) const RESET: &[u8] = b"event: reset\ndata: {}\n\n";
+/// The prices that follow do not continue what came before; they begin with a snapshot.
+pub(super) const RESET: &[u8] = b"event: reset\ndata: {\"of\":\"prices\"}\n\n";
+/// So do the orders that follow: a stream of both tells which.
+pub(super) const ORDER_RESET: &[u8] = b"event: reset\ndata: {\"of\":\"orders\"}\n\n";
 /// The connection to the exchange's feed is lost.
 pub(super) const FEED_DOWN: &[u8] = b"event: feed\ndata: {\"up\":false}\n\n";
 /// The connection to the exchange's feed is back.
@@ -285,7 +287,7 @@ mod tests {
         assert!(!head.to_lowercase().contains("chunked"));
         let expected = "event: open\nretry: 3140\ndata: {\"streamId\":\"abc\",\
             \"symbols\":[\"META\",\"AAPL\"],\"heartbeatMs\":15000}\n\n\
-            event: reset\ndata: {}\n\nevent: feed\ndata: {\"up\":false}\n\n";
+            event: reset\ndata: {\"of\":\"prices\"}\n\nevent: feed\ndata: {\"up\":false}\n\n";
         assert_eq!(body, expected);
     }
 

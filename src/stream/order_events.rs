@@ -4,7 +4,7 @@
 use crate::types::{OrderId, UserId};
 
 use super::connection_id::ConnectionId;
-use super::frame::{RESET, end_event, open_last_event};
+use super::frame::{ORDER_RESET, end_event, open_last_event};
 use super::limits::MAX_SEND_BYTES;
 use super::order_source::{EventSink, OpenOrders, OrderSource, WrittenChanges};
 
@@ -189,7 +189,7 @@ impl OrderEvents {
         while out.len() < MAX_SEND_BYTES {
             if std::mem::take(&mut self.progress.owes_reset) {
                 written.resets += 1;
-                out.extend_from_slice(RESET);
+                out.extend_from_slice(ORDER_RESET);
             }
             if let Some(opening) = self.progress.opening {
                 if let Some(cursor) = self.write_open(opening, source, out) {
