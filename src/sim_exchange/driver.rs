@@ -22,32 +22,31 @@ const MAX_LATE_MICROS: u64 = 250_000;
 // 300 bytes. Even a million fills at once stay below the 4 GiB that a line mark can address.
 const _: () = assert!((super::orders::MAX_OPEN_ORDERS + SLICE_PRINTS) * 300 < u32::MAX as usize);
 
-/// Replays until the exchange fails.
+/// Replays until the exchange ends. While the journal cannot be written, it stands still.
 pub(super) async fn drive(shared: Arc<Shared>, mut replay: Replay, speed: Speed) {
     loop {
-        if replay_once(&shared, &mut replay, speed).await.is_none() {
-            return;
-        }
+        replay_once(&shared, &mut replay, speed).await;
         replay.restart();
-        if shared.change(State::begin_day).is_none() {
-            return;
-        }
+        shared.writable().await;
+        let _published_later = shared.change(State::begin_day);
     }
 }
 
-/// Replays one session and expires its day orders. `None` when the exchange is stopping.
-async fn replay_once(shared: &Shared, replay: &mut Replay, speed: Speed) -> Option<()> {
+/// Replays one session and expires its day orders.
+async fn replay_once(shared: &Shared, replay: &mut Replay, speed: Speed) {
     let beginning = Instant::now();
     let beginning_on_the_wall = shared.now();
     let mut pace = Pace::new(0, replay.start(), speed.factor());
     loop {
+        shared.writable().await;
         let clock = micros_since(beginning);
         if let Some(due) = replay.next_due() {
             pace.slip(clock, due, MAX_LATE_MICROS);
         }
         let session = pace.session_at(clock).min(replay.close());
         let mut printed = 0;
-        shared.change(|state, now| {
+        // A change that cannot be written is published once it can be.
+        let _published_later = shared.change(|state, now| {
             state.calendar.pace = pace.on_clock(beginning_on_the_wall.micros());
             while printed < SLICE_PRINTS
                 && let Some(print) = replay.pop(session)
@@ -55,7 +54,7 @@ async fn replay_once(shared: &Shared, replay: &mut Replay, speed: Speed) -> Opti
                 state.venue.print(print, now);
                 printed += 1;
             }
-        })?;
+        });
         if printed == SLICE_PRINTS {
             tokio::task::yield_now().await; // let the sockets run
         } else if let Some(due) = replay.next_due() {
@@ -67,10 +66,11 @@ async fn replay_once(shared: &Shared, replay: &mut Replay, speed: Speed) -> Opti
     sleep_until(beginning, pace.clock_at(replay.close())).await;
     let keys = shared.look(|state| state.venue.open_day_orders());
     for slice in keys.chunks(SLICE_EXPIRES) {
-        shared.change(|state, now: TimestampMicros| state.venue.expire(slice, now))?;
+        shared.writable().await;
+        let _published_later =
+            shared.change(|state, now: TimestampMicros| state.venue.expire(slice, now));
         tokio::task::yield_now().await;
     }
-    Some(())
 }
 
 fn micros_since(beginning: Instant) -> u64 {

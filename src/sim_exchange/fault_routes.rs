@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::{FaultSettings, MAX_FORGET_MILLIS};
 use super::listener::Connection;
-use super::problem::{Problem, Reply, json, read_body, read_json};
+use super::problem::{Problem, Reply, json, read_body, read_json, unavailable};
 use super::state::Shared;
 use super::venue::ListedOrder;
 use crate::types::ExternalOrderId;
@@ -80,7 +80,7 @@ async fn restart(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OrdersQuery {
-    after: Option<ExternalOrderId>,
+    after: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +94,12 @@ async fn list_orders(
 ) -> Reply {
     let Query(OrdersQuery { after }) =
         query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    // An empty one is the same as none.
+    let after = after.filter(|after| !after.is_empty()).map(|after| ExternalOrderId::new(&after));
+    let after = after.transpose().map_err(|error| Problem::bad_request(error.to_string()))?;
+    if !shared.is_written() {
+        return Err(unavailable());
+    }
     let orders = shared.look(|state| state.venue.list(after.as_ref(), ORDERS_OF_A_PAGE));
     json(&OrdersAnswer { orders })
 }

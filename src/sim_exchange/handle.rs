@@ -161,7 +161,6 @@ fn run(
         drop(runtime);
         match ending {
             None => return Ok(()),
-            Some(Ending::Failed(error)) => return Err(error),
             Some(Ending::Restart { forget, feed_session }) => {
                 let forget = match u64::try_from(forget.as_micros()).unwrap_or(u64::MAX) {
                     0 => Forget::Nothing,

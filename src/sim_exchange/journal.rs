@@ -3,7 +3,7 @@
 //! (`kill -9`). They are not synced: a crash of the machine can lose the newest ones.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::SimError;
@@ -22,6 +22,10 @@ pub(super) struct Journal {
     file: File,
     /// Bytes appended since the file was last rewritten.
     appended: u64,
+    /// Length of the file up to its last whole entry.
+    length: u64,
+    /// A write has failed: part of its entries may follow the last whole one.
+    is_torn: bool,
     /// Held while the journal is open, for one process at a time.
     _lock: File,
 }
@@ -47,16 +51,40 @@ impl Journal {
         let file = private().read(true).append(true).create(true).open(&path);
         let file = file.map_err(|e| file_error("open", &path, e))?;
         let loaded = load(&file, visit).map_err(|e| file_error("read", &path, e))?;
-        Ok((Self { directory: directory.to_owned(), file, appended: 0, _lock: lock }, loaded))
+        let journal = Self {
+            directory: directory.to_owned(),
+            file,
+            appended: 0,
+            length: 0,
+            is_torn: false,
+            _lock: lock,
+        };
+        Ok((journal, loaded))
     }
 
-    /// Writes frames to the kernel. After an error the journal must not be used again: it may
-    /// contain part of them.
+    /// Writes frames to the kernel. After an error the same frames may be appended again: what the
+    /// file has of them is cut off first.
     pub(super) fn append(&mut self, frames: &[u8]) -> Result<(), SimError> {
-        let path = || self.directory.join("journal");
-        self.file.write_all(frames).map_err(|e| file_error("write", &path(), e))?;
-        self.appended = self.appended.saturating_add(frames.len() as u64);
+        self.try_append(frames).map_err(|e| file_error("write", &self.path(), e))
+    }
+
+    fn try_append(&mut self, frames: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.file.set_len(self.length)?;
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.is_torn = false;
+        }
+        self.is_torn = true;
+        self.file.write_all(frames)?;
+        self.is_torn = false;
+        let written = frames.len() as u64;
+        self.length = self.length.saturating_add(written);
+        self.appended = self.appended.saturating_add(written);
         Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("journal")
     }
 
     /// Whether enough was appended to make [`Self::rewrite`] worthwhile.
@@ -64,17 +92,26 @@ impl Journal {
         self.appended >= COMPACT_AFTER_BYTES
     }
 
-    /// Replaces the whole journal by `frames`. A process killed midway leaves the old journal.
+    /// Replaces the whole journal by `frames`. A process killed midway leaves the old journal, and so
+    /// does an error: the old one can still be appended to.
     pub(super) fn rewrite(&mut self, frames: &[u8]) -> Result<(), SimError> {
-        let (new, path) = (self.directory.join("journal.new"), self.directory.join("journal"));
+        let (new, path) = (self.directory.join("journal.new"), self.path());
         let file = private().write(true).create(true).truncate(true).open(&new);
         let mut file = file.map_err(|e| file_error("open", &new, e))?;
-        file.write_all(MAGIC)
-            .and_then(|()| file.write_all(frames))
-            .map_err(|e| file_error("write", &new, e))?;
+        file.write_all(MAGIC).and_then(|()| file.write_all(frames)).map_err(|e| {
+            // It takes room that the old one needs; the next attempt replaces it anyway.
+            let _left_behind = fs::remove_file(&new);
+            file_error("write", &new, e)
+        })?;
         fs::rename(&new, &path).map_err(|e| file_error("replace", &path, e))?;
-        (self.file, self.appended) = (file, 0);
+        (self.file, self.appended, self.is_torn) = (file, 0, false);
+        self.length = (MAGIC.len() + frames.len()) as u64;
         Ok(())
+    }
+
+    /// The journal could not be rewritten: it grows for a while until that is tried again.
+    pub(super) fn put_rewrite_off(&mut self) {
+        self.appended -= self.appended / 8;
     }
 }
 
@@ -208,6 +245,22 @@ mod tests {
         whole[last] ^= 1;
         fs::write(directory.path().join("journal"), &whole).unwrap();
         assert_eq!(sessions(directory.path()).0, [1, 2]);
+    }
+
+    #[test]
+    fn what_a_failed_write_has_left_is_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let (mut journal, _) = Journal::open(directory.path(), &mut |_| {}).unwrap();
+            journal.rewrite(&frames([1])).unwrap();
+            journal.append(&frames([2])).unwrap();
+            // As a full disk leaves it.
+            journal.file.write_all(&frames([3])[..5]).unwrap();
+            journal.is_torn = true;
+            journal.append(&frames([3, 4])).unwrap();
+        }
+        let (seen, loaded) = sessions(directory.path());
+        assert_eq!((seen, loaded.torn_bytes), (vec![1, 2, 3, 4], 0));
     }
 
     #[test]

@@ -25,8 +25,7 @@ pub(super) async fn run_pending_actions(shared: Arc<Shared>) {
         let carry_out = |state: &mut super::state::State, now| {
             actions.carry_out(&shared.faults, &mut state.venue, now);
         };
-        if shared.change(carry_out).is_none() {
-            return;
-        }
+        shared.writable().await;
+        let _published_later = shared.change(carry_out);
     }
 }

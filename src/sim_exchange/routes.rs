@@ -77,7 +77,8 @@ async fn submit(
     fate.finish(&connection, results, |results| SubmitResponse { results }).await
 }
 
-const UNUSABLE_ID: &str = "orders: clientOrderId must be 1 to 64 printable ASCII characters";
+const UNUSABLE_ID: &str =
+    "orders: clientOrderId must be 1 to 64 printable ASCII characters without spaces";
 
 /// One order of a request: an unreadable order must not affect the others.
 enum SubmitEntry {
@@ -162,6 +163,10 @@ async fn query(
     let fate = shared.faults.fate(RequestKind::Query, ids.len());
     fate.begin(&connection)?;
     let (now, manner) = (shared.now(), shared.faults.manner());
+    // What is not in the journal must not be reported.
+    if !shared.is_written() {
+        return Err(unavailable());
+    }
     let results = shared.look(|state| records::query(state, &ids, (now, &manner)));
     fate.finish(&connection, results, |results| QueryResponse { results }).await
 }

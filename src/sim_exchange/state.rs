@@ -19,6 +19,9 @@ use super::webhook::{Registered, WebhookSenders};
 use crate::exchange::wire::SymbolInfo;
 use crate::types::{SteadyClock, TimestampMicros};
 
+/// Time between attempts to write a journal that could not be written.
+const WRITE_AGAIN: Duration = Duration::from_millis(100);
+
 /// Finished orders are remembered for at least a day, while there is room.
 const REMEMBER_FINISHED_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
@@ -38,7 +41,6 @@ pub(super) struct Shared {
 /// Why a run of the exchange ends.
 #[derive(Debug)]
 pub(super) enum Ending {
-    Failed(SimError),
     /// Restart requested, without this much of the journal.
     Restart {
         forget: Duration,
@@ -63,9 +65,9 @@ pub(super) struct State {
     pub(super) ring: FeedRing,
     pub(super) webhooks: WebhookSenders,
     journal: Option<Journal>,
-    /// Set when the journal could not be written: what memory has and the disk does not must not be
-    /// reported to anybody.
-    poisoned: bool,
+    /// The journal could not be written: what memory has and the disk does not must not be reported
+    /// to anybody, and nothing else happens until it is written.
+    is_unwritten: bool,
     pub(super) calendar: Calendar,
     /// The feed's position over time.
     pub(super) positions: FeedPositions,
@@ -118,20 +120,34 @@ impl Shared {
         self.published.subscribe()
     }
 
+    /// Waits until the journal can be written, if it could not.
+    pub(super) async fn writable(&self) {
+        while !self.is_written() {
+            tokio::time::sleep(WRITE_AGAIN).await;
+        }
+    }
+
+    /// Writes what could not be written before, and publishes it. False if it still cannot be.
+    pub(super) fn is_written(&self) -> bool {
+        let mut state = self.lock();
+        !state.is_unwritten || self.commit(&mut state, self.now())
+    }
+
     /// Reads the state.
     pub(super) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.lock())
     }
 
     /// Changes the venue, writes the journal, then publishes the lines. `None` if the journal
-    /// cannot be written: then nothing was published, and the exchange is about to stop.
+    /// cannot be written: nothing was published. Either nothing was changed, or the change is
+    /// published once it can be written.
     pub(super) fn change<R>(
         &self,
         change: impl FnOnce(&mut State, TimestampMicros) -> R,
     ) -> Option<R> {
         let now = self.now();
         let mut state = self.lock();
-        if state.poisoned {
+        if state.is_unwritten && !self.commit(&mut state, now) {
             return None;
         }
         let result = change(&mut state, now);
@@ -139,16 +155,30 @@ impl Shared {
             self.pending_actions.note_fills(&self.faults, &state.venue.fills);
             repeat_renumbered(&self.faults, &mut state.venue.lines);
         }
-        if let Err(error) = state.commit(now) {
-            state.poisoned = true;
-            drop(state);
-            self.end(Ending::Failed(error));
-            return None;
+        self.commit(&mut state, now).then_some(result)
+    }
+
+    /// Writes the journal, then publishes the lines. False if the journal cannot be written.
+    fn commit(&self, state: &mut State, now: TimestampMicros) -> bool {
+        let was_unwritten = state.is_unwritten;
+        match state.commit(now) {
+            Ok(()) => state.is_unwritten = false,
+            Err(error) => {
+                state.is_unwritten = true;
+                if !was_unwritten {
+                    let reason = std::error::Error::source(&error).map(ToString::to_string);
+                    let reason = reason.unwrap_or_default();
+                    tracing::error!(%error, reason, "the simulated exchange stands still until its journal can be written");
+                }
+                return false;
+            }
+        }
+        if was_unwritten {
+            tracing::info!("the simulated exchange goes on: its journal can be written again");
         }
         let next = state.ring.next_sequence();
-        drop(state);
         self.published.send_if_modified(|published| std::mem::replace(published, next) != next);
-        Some(result)
+        true
     }
 
     /// Changes the webhook queues, on which nothing else depends.
@@ -229,7 +259,7 @@ impl State {
         }
         venue.begin_session(session);
         let ring = FeedRing::new(feed_retained_bytes);
-        let poisoned = false;
+        let is_unwritten = false;
         let feed_session = session;
         let positions = FeedPositions::default();
         let mut state = Self {
@@ -237,7 +267,7 @@ impl State {
             ring,
             webhooks,
             journal,
-            poisoned,
+            is_unwritten,
             calendar,
             positions,
             feed_session,
@@ -296,8 +326,13 @@ impl State {
             if !self.venue.journal.is_empty() {
                 journal.append(&self.venue.journal)?;
             }
-            if journal.wants_rewrite() {
-                self.rewrite_journal(now)?;
+            if journal.wants_rewrite()
+                && let Err(error) = self.rewrite_journal(now)
+            {
+                tracing::warn!(%error, "the simulated exchange cannot shorten its journal");
+                if let Some(journal) = &mut self.journal {
+                    journal.put_rewrite_off();
+                }
             }
         }
         self.venue.journal.clear();

@@ -35,6 +35,7 @@ mod exchange_answers;
 mod exchange_away;
 mod exchange_clock;
 mod exchange_contradictions;
+mod exchange_disk_full;
 mod exchange_framing;
 mod exchange_lanes;
 mod exchange_later;
