@@ -26,7 +26,7 @@ use compact_str::{CompactString, format_compact};
 use crate::market::{MAX_SEQUENCE, MarketWriter};
 use crate::shutdown::Shutdown;
 use crate::sync::Sender;
-use crate::types::{Backoff, LogThrottle, MonotonicMicros};
+use crate::types::{Backoff, LogThrottle, MonotonicMicros, quoted};
 
 use super::address::ExchangeAddress;
 use super::blocking_http::{GetOptions, Response, get, is_timeout};
@@ -497,9 +497,9 @@ fn credible_resume(resume: Resume) -> Resume {
 fn check_session(session: &str) -> Result<(), Ended> {
     let printable = session.bytes().all(|byte| byte.is_ascii_graphic());
     if session.is_empty() || session.len() > MAX_SESSION_BYTES || !printable {
-        let given: String = session.chars().take(MAX_SESSION_BYTES).collect();
+        let given = quoted(session);
         return Err(Ended::Unexpected(format!(
-            "the feed session {given:?} is not 1 to {MAX_SESSION_BYTES} printable ASCII characters"
+            "the feed session {given} is not 1 to {MAX_SESSION_BYTES} printable ASCII characters without spaces"
         )));
     }
     Ok(())

@@ -194,7 +194,7 @@ macro_rules! external_id {
             pub fn new(id: &str) -> Result<Self, InvalidValue> {
                 let printable = id.bytes().all(|byte| byte.is_ascii_graphic());
                 if id.is_empty() || id.len() > MAX_EXTERNAL_ID_BYTES || !printable {
-                    let allowed = "an id of 1 to 64 printable ASCII characters";
+                    let allowed = "an id of 1 to 64 printable ASCII characters without spaces";
                     return Err(InvalidValue::new(id, allowed));
                 }
                 Ok(Self(CompactString::new(id)))
@@ -280,6 +280,11 @@ mod tests {
     fn external_ids_are_bounded_and_printable() {
         assert!(ClientOrderId::new("my-key.1").is_ok());
         assert!(ClientOrderId::new("").is_err());
+        let spaced = ClientOrderId::new("a b").unwrap_err().to_string();
+        assert!(spaced.ends_with("printable ASCII characters without spaces"), "{spaced}");
+        let long = UserId::new(&"u".repeat(65)).unwrap_err().to_string();
+        let quoted = format!("\"{}...\" (65 bytes) is not allowed", "u".repeat(64));
+        assert!(long.starts_with(&quoted), "{long}");
         assert!(ClientOrderId::new(&"x".repeat(MAX_EXTERNAL_ID_BYTES + 1)).is_err());
         assert!(ExecutionId::new("with space").is_err());
         assert!(ExternalOrderId::new("line\nbreak").is_err());

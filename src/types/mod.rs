@@ -26,9 +26,9 @@ pub use within_line::{WithinLine, steers, within_line};
 
 /// A value outside its domain. The message names the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not allowed: expected {allowed}")]
+#[error("{value} is not allowed: expected {allowed}")]
 pub struct InvalidValue {
-    /// The rejected value, truncated.
+    /// The rejected value as in [`quoted`].
     pub value: String,
     /// Description of the allowed values.
     pub allowed: &'static str,
@@ -40,6 +40,18 @@ const MAX_ECHOED_CHARS: usize = 64;
 impl InvalidValue {
     /// Creates the error. A long value is truncated, so that errors and logs stay bounded.
     pub fn new(value: &str, allowed: &'static str) -> Self {
-        Self { value: value.chars().take(MAX_ECHOED_CHARS).collect(), allowed }
+        Self { value: quoted(value), allowed }
+    }
+}
+
+/// A value in quotation marks. Of a long one only the beginning, with its length, so that it cannot
+/// be taken for a shorter one.
+pub fn quoted(value: &str) -> String {
+    match value.char_indices().nth(MAX_ECHOED_CHARS) {
+        None => format!("{value:?}"),
+        Some((end, _)) => {
+            let beginning = format!("{}...", value.split_at(end).0);
+            format!("{beginning:?} ({} bytes)", value.len())
+        }
     }
 }

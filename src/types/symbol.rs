@@ -161,7 +161,7 @@ mod tests {
         // Non-ASCII letters with an ASCII upper case are not symbol letters.
         for name in ["", "a b", "\u{17f}py", "ı", "toolongtoolong16"] {
             let error = Symbol::in_any_case(name).unwrap_err();
-            assert_eq!(error.value, name, "the error repeats the input");
+            assert_eq!(error.value, format!("{name:?}"), "the error repeats the input");
         }
     }
 

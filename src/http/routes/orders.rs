@@ -25,7 +25,7 @@ const DEFAULT_LIMIT: usize = 50;
 /// Most orders per page.
 const MAX_LIMIT: usize = 500;
 const A_SYMBOL: &str = "a symbol of 1 to 15 letters, digits, '.', '-' and '/'";
-const A_KEY: &str = "an id of 1 to 64 printable ASCII characters";
+const A_KEY: &str = "an id of 1 to 64 printable ASCII characters without spaces";
 
 /// The body of `POST /order`.
 #[derive(Debug, PartialEq)]
