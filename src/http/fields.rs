@@ -1,10 +1,12 @@
 //! Fields of a JSON request body: known names, no duplicates, errors that name the field.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::error::Category;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::problem::{Problem, excerpt};
 
@@ -15,14 +17,23 @@ const MAX_WITH_FRACTION: f64 = 1e12;
 /// The JSON object of a request body. Each field is known and occurs at most once; `null` is the
 /// same as leaving a field out.
 #[derive(Debug)]
-pub(super) struct Fields(Vec<(String, Value)>);
+pub(super) struct Fields(Vec<Member>);
+
+/// One field.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    value: Value,
+    /// The value as sent, where a number in it cannot be represented.
+    text: Option<String>,
+}
 
 impl Fields {
     /// Parses a body that may have the fields `known`.
     pub(super) fn parse(body: &[u8], known: &[&str]) -> Result<Self, Problem> {
-        let Members(members) = parse_object(body)?;
+        let members = parse_object(body)?;
         let mut given: Vec<&str> = Vec::with_capacity(members.len());
-        for (name, _) in &members {
+        for Member { name, .. } in &members {
             if !known.contains(&name.as_str()) {
                 let detail = format!("Unknown field. Allowed fields: {}.", known.join(", "));
                 return Err(Problem::field(excerpt(name), "invalid_field", detail));
@@ -41,12 +52,20 @@ impl Fields {
 
     /// Whether a field is present and `null`.
     pub(super) fn is_null(&self, name: &str) -> bool {
-        self.0.iter().any(|(given, value)| given == name && value.is_null())
+        self.0.iter().any(|given| given.name == name && given.value.is_null())
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
-        let found = self.0.iter().find(|(given, _)| given == name);
-        found.map(|(_, value)| value).filter(|value| !value.is_null())
+        let found = self.0.iter().find(|given| given.name == name);
+        found.map(|given| &given.value).filter(|value| !value.is_null())
+    }
+
+    fn invalid(&self, name: &str, value: &Value, allowed: &str) -> Problem {
+        let given = self.0.iter().find(|given| given.name == name);
+        match given.and_then(|given| given.text.as_deref()) {
+            Some(text) => invalid_text(name, text, allowed),
+            None => invalid(name, value, allowed),
+        }
     }
 
     /// An optional field; `allowed` describes what `read` accepts.
@@ -57,7 +76,7 @@ impl Fields {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| invalid(name, value, allowed))
+        read(value).map(Some).ok_or_else(|| self.invalid(name, value, allowed))
     }
 
     /// A required field.
@@ -82,10 +101,9 @@ impl Fields {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        let Members(members) = parse_object(body)?;
-        match members.first() {
+        match parse_object(body)?.first() {
             None => Ok(()),
-            Some((name, _)) => {
+            Some(Member { name, .. }) => {
                 let detail = "This request takes no body fields.";
                 Err(Problem::field(excerpt(name), "invalid_field", detail))
             }
@@ -95,14 +113,14 @@ impl Fields {
     /// A string.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| invalid(name, value, "a string"))
+        value.as_str().map(Some).ok_or_else(|| self.invalid(name, value, "a string"))
     }
 
     /// A list of strings; `allowed` describes each.
     pub(super) fn texts(&self, name: &str, allowed: &str) -> Result<Option<Vec<&str>>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let a_list = || format!("a list; each of its members must be {allowed}");
-        let list = value.as_array().ok_or_else(|| invalid(name, value, &a_list()))?;
+        let list = value.as_array().ok_or_else(|| self.invalid(name, value, &a_list()))?;
         let text = |(place, value): (usize, &'_ Value)| match value {
             Value::String(_) => Ok(()),
             other => Err(invalid(&format!("{name}[{place}]"), other, allowed)),
@@ -124,24 +142,27 @@ pub(super) fn whole(value: &Value) -> Option<i64> {
 }
 
 fn invalid(name: &str, value: &Value, allowed: &str) -> Problem {
-    let value = excerpt(&value.to_string());
-    Problem::field(name, "invalid_field", format!("{value} is not {allowed}."))
+    invalid_text(name, &value.to_string(), allowed)
+}
+
+fn invalid_text(name: &str, value: &str, allowed: &str) -> Problem {
+    Problem::field(name, "invalid_field", format!("{} is not {allowed}.", excerpt(value)))
 }
 
 /// The members of an object in order, duplicates included.
-struct Members(Vec<(String, Value)>);
+struct Members<V>(Vec<(String, V)>);
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Members<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
+        struct Object<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Object<V> {
+            type Value = Members<V>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<V>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
@@ -149,15 +170,50 @@ impl<'de> Deserialize<'de> for Members {
                 Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(Object(PhantomData))
     }
 }
 
-fn parse_object(body: &[u8]) -> Result<Members, Problem> {
+fn members<'de, V: Deserialize<'de>>(body: &'de [u8]) -> serde_json::Result<Vec<(String, V)>> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let members = Members::deserialize(&mut deserializer);
-    let whole = members.and_then(|members| deserializer.end().map(|()| members));
-    whole.map_err(|error| {
+    let Members(members) = Members::deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(members)
+}
+
+/// The members where a number may be one that cannot be represented, or only with another value.
+/// Such a value is taken for an empty object, which is allowed nowhere.
+fn members_as_sent(body: &[u8]) -> Option<Vec<Member>> {
+    let member = |(name, sent): (String, &RawValue)| {
+        let value = match serde_json::from_str(sent.get()) {
+            Ok(value) => value,
+            Err(error) if is_out_of_range(&error) => Value::Object(Map::new()),
+            Err(_) => return None,
+        };
+        let is_sent_otherwise = value.is_f64() || value.is_object();
+        let text = is_sent_otherwise.then(|| sent.get().to_owned());
+        Some(Member { name, value, text })
+    };
+    members::<&RawValue>(body).ok()?.into_iter().map(member).collect()
+}
+
+/// The parser's own limit; it has no error category of its own.
+fn is_out_of_range(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("number out of range")
+}
+
+fn parse_object(body: &[u8]) -> Result<Vec<Member>, Problem> {
+    let whole = members::<Value>(body);
+    let as_sent = match &whole {
+        Ok(members) if members.iter().any(|(_, value)| value.is_f64()) => members_as_sent(body),
+        Err(error) if is_out_of_range(error) => members_as_sent(body),
+        Ok(_) | Err(_) => None,
+    };
+    if let Some(members) = as_sent {
+        return Ok(members);
+    }
+    let member = |(name, value)| Member { name, value, text: None };
+    whole.map(|members| members.into_iter().map(member).collect()).map_err(|error| {
         let is_blank = body.iter().all(u8::is_ascii_whitespace);
         let code = if error.is_data() { "invalid_field" } else { "invalid_json" };
         let detail = match error.classify() {
@@ -268,6 +324,16 @@ mod tests {
                 "Allowed fields: numShares, symbols, mode.",
             ),
             (r#"{"numShares":1,"numShares":1}"#, "numShares", "more than once"),
+            (r#"{"numShares":1e400}"#, "numShares", "1e400 is not a whole number."),
+            (
+                r#"{"numShares":18446744073709551617}"#,
+                "numShares",
+                "18446744073709551617 is not a whole number.",
+            ),
+            (r#"{"numShares":1.50,"mode":-1e999}"#, "numShares", "1.50 is not a whole number."),
+            (r#"{"numShares":1,"symbols":[1e400]}"#, "symbols", "[1e400] is not a list"),
+            (r#"{"numShares":1,"prcie":1e400}"#, "prcie", "Allowed fields"),
+            (r#"{"numShares":1e400"#, "body", "not valid JSON"),
             ("", "body", "empty"),
             (" \n", "body", "empty"),
             ("{", "body", "ends early"),
