@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +21,7 @@ use crate::stream::{Hub, StreamRequest};
 
 use super::limits::HttpLimits;
 use super::metrics::HttpMetrics;
+use super::problem::Problem;
 use super::reply::Reply;
 
 /// Most bytes of a request head or a response that hyper buffers.
@@ -43,6 +44,8 @@ enum End {
     Leave(Departure),
     /// A deadline passed: the connection was idle, or a request head took too long.
     Idle,
+    /// The client shut down its side before its request became a stream.
+    HalfClosed,
 }
 
 enum Departure {
@@ -97,7 +100,11 @@ pub(super) async fn serve_connection<F>(
     builder.max_buf_size(MAX_BUFFER_BYTES).max_headers(MAX_HEADERS);
     let mut connection = builder.serve_connection(io, service);
     let driving = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
-        Poll::Ready(outcome) => Poll::Ready(End::Finished(outcome)),
+        // It ends before the socket has left only if the client sends nothing more.
+        Poll::Ready(outcome) => Poll::Ready(match departure.borrow_mut().take() {
+            Some(_) => End::HalfClosed,
+            None => End::Finished(outcome),
+        }),
         Poll::Pending => match departure.borrow_mut().take() {
             Some(leaving) => Poll::Ready(End::Leave(leaving)),
             None => Poll::Pending,
@@ -109,26 +116,46 @@ pub(super) async fn serve_connection<F>(
         End::Finished(Err(error)) => {
             metrics.broken_connections.inc();
             tracing::debug!(%error, "a connection failed");
+            // To any other broken head hyper answers itself.
+            if error.is_parse_version_h2() {
+                refuse(connection.into_parts().io, BARE_400).await;
+            }
+        }
+        End::HalfClosed => {
+            metrics.broken_connections.inc();
+            refuse_half_closed(connection.into_parts().io).await;
         }
         End::Idle => {
             metrics.idle_closed.inc();
         }
         End::Leave(departure) => {
             let parts = connection.into_parts();
-            // A pending response would be lost with hyper's buffer, and a stream cannot serve a
-            // second request: such a client breaks the contract. Line ends after a body are allowed
-            // (RFC 9112, section 2.2).
-            let asks_more = parts.read_buf.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
-            if parts.io.write_blocked() || asks_more {
+            // A pending response would be lost with hyper's buffer.
+            if parts.io.write_blocked() {
                 metrics.broken_connections.inc();
                 return;
             }
+            // A stream cannot serve a second request. Line ends after a body are allowed (RFC 9112,
+            // section 2.2).
+            if parts.read_buf.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                metrics.broken_connections.inc();
+                let detail = "A stream must be the last request of its connection.";
+                refuse(parts.io, &stream_refusal("pipelined_request", detail)).await;
+                return;
+            }
             match departure {
+                Departure::Stream(_) if parts.io.has_ended() => {
+                    metrics.broken_connections.inc();
+                    refuse_half_closed(parts.io).await;
+                }
                 Departure::Stream(request) => {
                     metrics.graduated.inc();
                     graduate(&parts.io, hub, request);
                 }
-                Departure::Bytes(bytes) => send_and_end(parts.io, &bytes).await,
+                Departure::Bytes(bytes) => {
+                    let mut io = parts.io;
+                    send_and_end(&mut io, &bytes).await;
+                }
             }
         }
     }
@@ -199,7 +226,33 @@ fn graduate(io: &HyperIo, hub: Option<Rc<RefCell<Hub>>>, request: StreamRequest)
     }
 }
 
-async fn send_and_end(mut io: HyperIo, bytes: &[u8]) {
+/// The answer to what is not HTTP/1.1.
+const BARE_400: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// The answer to a request whose connection cannot become a stream. hyper is gone by then.
+fn stream_refusal(code: &'static str, detail: &str) -> Vec<u8> {
+    let body = Problem::new(StatusCode::BAD_REQUEST, code, detail).into_document().to_string();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
+         cache-control: no-store\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+async fn refuse_half_closed(io: HyperIo) {
+    let detail = "A stream ends when its client shuts down its side of the connection.";
+    refuse(io, &stream_refusal("half_closed", detail)).await;
+}
+
+/// Answers and closes, so that the client can read the answer.
+async fn refuse(mut io: HyperIo, answer: &[u8]) {
+    send_and_end(&mut io, answer).await;
+    linger(io).await;
+}
+
+async fn send_and_end(mut io: &mut HyperIo, bytes: &[u8]) {
     use hyper::rt::Write;
     let mut sent = 0;
     while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {

@@ -111,7 +111,8 @@ impl Problem {
         self
     }
 
-    pub(super) fn into_response(self) -> HttpResponse {
+    /// The body of the response.
+    pub(super) fn into_document(self) -> Value {
         let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -125,21 +126,26 @@ impl Problem {
             }
             body.extend(self.more);
         }
+        body
+    }
+
+    pub(super) fn into_response(self) -> HttpResponse {
+        let Self { status, retry_after_seconds, allowed_methods, closes, .. } = self;
         let mut response = bytes_response(
-            self.status,
+            status,
             HeaderValue::from_static("application/problem+json"),
-            Bytes::from(body.to_string()),
+            Bytes::from(self.into_document().to_string()),
         );
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = retry_after_seconds {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(allowed) = self.allowed_methods {
+        if let Some(allowed) = allowed_methods {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         }
-        if self.closes {
+        if closes {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(http::header::WWW_AUTHENTICATE, scheme);
         }

@@ -127,6 +127,10 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem>
 
 /// A path without a resource.
 pub(super) fn nothing_at(path: &str) -> Problem {
+    // `CONNECT` names a host and no path.
+    if path.is_empty() {
+        return Problem::not_found("The request names no path.");
+    }
     Problem::not_found(format!("There is nothing at {}.", excerpt(path)))
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 use glommio::net::TcpStream;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use rustix::net::{RecvFlags, recv};
 
 /// Most bytes taken from the socket in one read: a request head or a small body.
 const READ_BYTES: usize = 8 * 1024;
@@ -73,6 +74,15 @@ impl HyperIo {
             }
         }
         Ok(())
+    }
+
+    /// Whether the peer has shut down its side, and everything before that was read.
+    pub fn has_ended(&self) -> bool {
+        let mut byte = [0; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // SAFETY: the descriptor stays open for as long as `self.stream`, which outlives the borrow.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
+        matches!(rustix::io::retry_on_intr(|| recv(socket, &mut byte, flags)), Ok((0, _)))
     }
 
     /// A second descriptor of the same socket, for an owner that outlives this one.

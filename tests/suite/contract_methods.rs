@@ -115,3 +115,20 @@ fn head_shows_the_head_of_what_get_answers_and_nothing_else() {
     assert_eq!(server.metric("streams_opened_total"), 3, "a head opens none");
     assert_eq!(alice.post("/subscribe", &json!({"symbols": []})).status, 400);
 }
+
+#[test]
+fn requests_without_a_path_and_of_other_protocols_are_answered() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let answer = |request: &str| EventStream::until_closed(&server.address, request);
+    let head = |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let connect = answer(&head("CONNECT x:80"));
+    assert!(connect.starts_with("HTTP/1.1 404 "), "{connect}");
+    assert!(connect.contains("The request names no path."), "{connect}");
+    assert!(answer(&head("OPTIONS *")).starts_with("HTTP/1.1 204 "));
+    let http_2 = answer("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert!(http_2.starts_with("HTTP/1.1 400 "), "{http_2}");
+    let many = "a: b\r\n".repeat(65);
+    let many = answer(&format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n"));
+    assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
+}

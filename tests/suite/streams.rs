@@ -148,9 +148,15 @@ fn a_kept_alive_connection_becomes_a_stream_and_pipelining_behind_it_ends_it() {
     assert!(connection.head.join("\n").contains("text/event-stream"), "{:?}", connection.head);
     connection.await_price("SPY");
 
-    // A pipelined second request could not be answered, so the connection is closed.
+    // A pipelined second request could not be answered.
     let two = get("/subscribe?symbols=SPY") + &get("/symbol/SPY");
-    assert_eq!(EventStream::until_closed(&server.address, &two), "");
+    let refused = EventStream::until_closed(&server.address, &two);
+    assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
+    assert!(refused.contains("\"code\":\"pipelined_request\""), "{refused}");
+    // Nor could what comes after the client's end be read.
+    let half = EventStream::half_closed(&server.address, &get("/subscribe?symbols=SPY"));
+    assert!(half.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{half}");
+    assert!(half.contains("\"code\":\"half_closed\""), "{half}");
     // So is a stream whose client sends more later.
     let mut stream = EventStream::subscribe(&server.address, &token, &["SPY"]);
     stream.await_price("SPY");

@@ -65,6 +65,23 @@ impl EventStream {
     pub(crate) fn until_closed(address: &str, request: &str) -> String {
         let mut connection = connect(address);
         connection.write_all(request.as_bytes()).expect("the request is taken");
+        Self::rest_of(connection)
+    }
+
+    /// Sends a request and closes the sending side with its last byte; returns everything until the
+    /// server closes.
+    pub(crate) fn half_closed(address: &str, request: &str) -> String {
+        let mut connection = connect(address);
+        let (begin, end) = request.split_at(request.len() - 1);
+        connection.write_all(begin.as_bytes()).expect("the request is taken");
+        // The last byte and the end leave in one packet.
+        socket2::SockRef::from(&connection).set_tcp_cork(true).expect("a TCP socket");
+        connection.write_all(end.as_bytes()).expect("the request is taken");
+        connection.shutdown(Shutdown::Write).expect("the server is there");
+        Self::rest_of(connection)
+    }
+
+    fn rest_of(mut connection: TcpStream) -> String {
         let mut answer = String::new();
         match connection.read_to_string(&mut answer) {
             // Closing with unread data resets the connection.
