@@ -1,7 +1,11 @@
 //! Where everything is that must survive a restart.
 
+mod home;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+pub use home::DataHome;
 
 /// The data directory of a server. Every path below it has its name here, but for what the log, the
 /// store and the simulated exchange have inside the directories of their own.
@@ -9,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// ```text
 /// wal/                 the log
 /// index/               the store, which follows it
+/// home                 where the directory was when it was last used
 /// market.checkpoint    the figures of the day
 /// kill-switch.json     what operators have halted
 /// jwt-secret           the key of tokens, where none is configured
@@ -37,6 +42,11 @@ impl DataDir {
     /// The store.
     pub fn index(&self) -> PathBuf {
         self.0.join("index")
+    }
+
+    /// Where the directory was when it was last used.
+    pub fn home(&self) -> PathBuf {
+        self.0.join("home")
     }
 
     /// The figures of the day, from which the feed goes on.

@@ -32,6 +32,7 @@
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
 //! | 5 | [`oms`] | the orders thread: drives engines, log and order sessions |
+//! | 5 | [`cluster`] | the nodes of a deployment, as Postgres knows them |
 //! | 5 | [`offline`] | verify, restore, repair and backfill: compares and copies log, store and Postgres; verify also beside a running server |
 //! | 5 | [`sim_exchange`] | a real server that plays the exchange, and misbehaves on request |
 //! | 6 | [`http`] | accept, hyper, authentication, routes, problem documents |
@@ -60,6 +61,7 @@
 //! | `index` | its own loop | the embedded store, which follows the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, which follows the log | progress of the log |
+//! | `node` | tokio | this node's lease in Postgres | time |
 //! | `offline` | its own loop | the socket that shows a running server's orders to `longbow verify` | that socket |
 //! | `admin` | glommio | the operators' listener, until everything else has ended | reply slots |
 //! | `log` | its own loop | standard error, so that a slow or closed reader blocks nobody | a bounded buffer that counts lost lines |
@@ -83,6 +85,7 @@
 //! 5. Prices never wait for orders, orders never wait for prices, and nobody waits for a slow client:
 //!    every queue is bounded and says what happens when it is full.
 
+pub mod cluster;
 pub mod config;
 pub mod data_dir;
 pub mod engine;

@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use longbow::cluster::{self, ListedNode};
 use longbow::config::{
-    Cli, Command, ConfigError, CopyArgs, MigrateArgs, RestoreArgs, TokenArgs, VerifyArgs,
+    Cli, Command, ConfigError, CopyArgs, MigrateArgs, NodesArgs, RestoreArgs, TokenArgs, VerifyArgs,
     WalCommand, WalVerifyArgs, parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
@@ -58,6 +59,7 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
         Command::Exchange(arguments) => topology::run_exchange(&arguments, &Log::start()?)?,
         Command::Token(arguments) => writeln!(out, "{}", token(&arguments)?)?,
         Command::Migrate(arguments) => migrate(&arguments, out)?,
+        Command::Nodes(arguments) => list_nodes(&arguments, out)?,
         Command::Verify(arguments) => verify_records(&arguments, out)?,
         Command::Restore(arguments) => restore(&arguments, out)?,
         Command::Backfill(arguments) => backfill(&arguments, out)?,
@@ -89,6 +91,24 @@ fn migrate(arguments: &MigrateArgs, out: &mut Console) -> Result<(), Failure> {
         for lacking in not_granted {
             writeln!(out, "{server}: {lacking}")?;
         }
+    }
+    Ok(())
+}
+
+fn list_nodes(arguments: &NodesArgs, out: &mut Console) -> Result<(), Failure> {
+    let servers = servers(&arguments.postgres, &arguments.schema)?;
+    writeln!(
+        out,
+        "{:>4}  {:<7}  {:>6}  {:<20}  {:<8}  host",
+        "node", "state", "epoch", "since", "version"
+    )?;
+    for node in cluster::nodes(servers.of_nodes())? {
+        let state = if node.is_running { "running" } else { "stopped" };
+        let ListedNode { node_id, epoch, started_at, version, host, .. } = node;
+        writeln!(
+            out,
+            "{node_id:>4}  {state:<7}  {epoch:>6}  {started_at:<20}  {version:<8}  {host}"
+        )?;
     }
     Ok(())
 }

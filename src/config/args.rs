@@ -12,8 +12,9 @@ use super::listen::ListenAddress;
 use super::number::{data_dir, whole};
 use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::operator::{CloseOrderArgs, QuarantineCommand};
-use super::postgres::{MigrateArgs, PostgresArgs};
+use super::postgres::{MigrateArgs, NodesArgs, PostgresArgs};
 use super::streams::StreamArgs;
+use crate::cluster::NodeId;
 use crate::data_dir::DataDir;
 use crate::exchange::ExchangeAddress;
 use crate::offline::{self, InspectOptions};
@@ -54,6 +55,8 @@ pub enum Command {
     Wal(WalCommand),
     /// Create the tables in Postgres, or migrate them.
     Migrate(MigrateArgs),
+    /// List the nodes that share a Postgres.
+    Nodes(NodesArgs),
     /// Compare the log, the index and Postgres of a server, order by order. Prints one line per
     /// difference and changes nothing; exit code 1 if there is any.
     Verify(VerifyArgs),
@@ -99,6 +102,11 @@ pub struct ServeArgs {
     #[arg(long, env = "LONGBOW_DATA_DIR", value_name = "DIR", default_value = "longbow-data",
           value_parser = data_dir())]
     pub data_dir: DataDir,
+
+    /// Number of this node among those that share a Postgres.
+    #[arg(long, env = "LONGBOW_NODE_ID", value_name = "N", default_value_t = 0,
+          value_parser = whole::<NodeId>(0..=1_023))]
+    pub node_id: NodeId,
 
     /// The exchange: `sim` for the simulated one inside this process, or its address.
     #[arg(long, env = "LONGBOW_EXCHANGE", value_name = "sim|URL", default_value = "sim")]

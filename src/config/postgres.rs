@@ -85,6 +85,18 @@ pub struct MigrateArgs {
     pub schema: SchemaArgs,
 }
 
+/// Settings of `nodes`.
+#[derive(Clone, Args)]
+#[command(args_override_self = true)]
+pub struct NodesArgs {
+    /// The Postgres servers, as given to `serve`.
+    #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
+    pub postgres: String,
+
+    #[command(flatten)]
+    pub schema: SchemaArgs,
+}
+
 /// The schema of the tables.
 #[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {
@@ -97,6 +109,12 @@ pub struct SchemaArgs {
         default_value = "public"
     )]
     pub postgres_schema: String,
+}
+
+impl std::fmt::Debug for NodesArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodesArgs").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for MigrateArgs {

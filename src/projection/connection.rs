@@ -35,14 +35,14 @@ const SESSION: &str = "\
 
 /// A session with a server. Closed on drop.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) client: Client,
+pub(crate) struct Connection {
+    pub(crate) client: Client,
     driver: JoinHandle<()>,
 }
 
 impl Connection {
     /// Connects. Call it inside a runtime.
-    pub(super) async fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
+    pub(crate) async fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
         let mut config = server.config().clone();
         config
             .application_name("longbow")
@@ -75,7 +75,7 @@ impl Drop for Connection {
 }
 
 /// Waits for an answer that costs Postgres no work.
-pub(super) async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     server: &PostgresServer,
     answer: impl Future<Output = T>,
 ) -> Result<T, ProjectionError> {

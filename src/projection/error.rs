@@ -267,7 +267,7 @@ pub(super) enum Remedy {
 
 impl ProjectionError {
     /// Classifies an error of the Postgres client.
-    pub(super) fn of(
+    pub(crate) fn of(
         server: &impl ToString,
         action: &'static str,
     ) -> impl FnOnce(tokio_postgres::Error) -> Self {
@@ -305,6 +305,11 @@ impl ProjectionError {
             }
             _ => None,
         }
+    }
+
+    /// Whether it may pass by itself.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.remedy() == Remedy::Wait
     }
 
     pub(super) fn remedy(&self) -> Remedy {

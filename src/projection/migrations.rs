@@ -123,7 +123,7 @@ pub(super) async fn prepare(
 }
 
 /// Checks that the schema version is the needed one.
-pub(super) async fn check(client: &Client, server: &PostgresServer) -> Result<(), ProjectionError> {
+pub(crate) async fn check(client: &Client, server: &PostgresServer) -> Result<(), ProjectionError> {
     let (found, needed) = (version(client, server).await?, needed());
     let server = || server.to_string();
     if found < needed {

@@ -78,9 +78,11 @@ pub use compare::{
     EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresExecution, PostgresOrder,
     PostgresRecords, as_storable, storable_time,
 };
+pub(crate) use connection::{Connection, in_time};
 pub use error::ProjectionError;
 pub use gaps::{EventGap, GapOrder};
 pub use metrics::ProjectionMetrics;
+pub(crate) use migrations::check as check_schema;
 pub use migrations::{Migrated, migrate};
 pub use progress::Progress;
 pub use restore::PostgresRestore;
@@ -90,7 +92,6 @@ pub use worker::ProjectionWorker;
 use crate::types::{OrderId, UserId};
 use crate::wal::{LogHandle, Lsn};
 use backlog::Backlog;
-use connection::Connection;
 use pace::Pace;
 
 const CLAIM_NAME: &str = "postgres";
@@ -209,7 +210,7 @@ async fn prepare_one(
 }
 
 /// Runs a future on the calling thread.
-fn block_on<T>(
+pub(crate) fn block_on<T>(
     work: impl Future<Output = Result<T, ProjectionError>>,
 ) -> Result<T, ProjectionError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

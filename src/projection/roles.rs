@@ -91,7 +91,8 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
             grant: format!("GRANT {} ON {} TO {role}", rights.join(", "), list.join(", ")),
         }
     };
-    let replaced = ["orders", "executions", "external_orders", "projection", "feed_position"];
+    let replaced =
+        ["orders", "executions", "external_orders", "projection", "feed_position", "nodes"];
     let make_day = format!("{own}.make_order_events_partition(integer)");
     vec![
         usage(&own, schema.name()),

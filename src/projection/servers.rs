@@ -129,6 +129,13 @@ impl PostgresServers {
         self.0.iter()
     }
 
+    /// The server that knows the nodes: the one of the first user partition.
+    pub fn of_nodes(&self) -> &PostgresServer {
+        let first = self.0.iter().find(|server| server.first == 0);
+        let Some(first) = first else { unreachable!("the servers keep every user partition") };
+        first
+    }
+
     pub fn of(&self, partition: UserPartition) -> Option<&PostgresServer> {
         self.0.iter().find(|server| server.keeps(partition))
     }

@@ -10,6 +10,7 @@
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
 //! | `index` | any | its own loop | a stop is requested and `wal` has ended |
 //! | `log-check` | any | its own loop | a stop is requested |
+//! | `node` | any | tokio | all of the above and below but `admin` have ended |
 //! | `offline` | any | its own loop | a stop is requested |
 //! | `projection-N` | any | tokio | a stop is requested and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
@@ -30,6 +31,7 @@ mod log_check;
 mod log_fields;
 mod log_sink;
 mod logging;
+mod node;
 mod operator_client;
 mod operators;
 mod placement;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::ServeArgs;
+use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, OrderFeedMessage};
 use crate::http::{Authenticator, Health, HttpLimits, HttpMetrics, Site, StreamService};
@@ -32,6 +33,7 @@ use super::index::{show_records, start_index};
 use super::link;
 use super::log_check::check_old_records;
 use super::logging::Log;
+use super::node;
 use super::operators::Operators;
 use super::plan::Plan;
 use super::postgres::{self, ProjectionSetup};
@@ -51,6 +53,7 @@ pub(super) struct Start<'a> {
     pub(super) arguments: &'a ServeArgs,
     pub(super) plan: &'a Plan,
     pub(super) authenticator: Arc<Authenticator>,
+    pub(super) home: DataHome,
     pub(super) log: WalOptions,
     pub(super) index: Index,
     pub(super) recovered: Recovered,
@@ -126,8 +129,11 @@ impl Running {
         let feed_position = recovered.feed_position.clone();
 
         let mut launch = Launch { arguments, metrics, shutdown, stages: Stages::new() };
-        let records =
-            launch.keep_records(start.log, (start.index, recovered.wal), start.postgres)?;
+        let records = launch.keep_records(
+            start.log,
+            (start.index, recovered.wal),
+            (start.postgres, start.home),
+        )?;
         if records.postgres.as_ref().is_some_and(|side| side.is_awaited) {
             // Shards may be asked before the orders thread has looked how far Postgres is.
             recovered.views.hide();
@@ -273,13 +279,21 @@ impl Launch<'_> {
         &mut self,
         log: WalOptions,
         (index, recovery): (Index, wal::Recovery),
-        postgres: Option<PostgresServers>,
+        (postgres, home): (Option<PostgresServers>, DataHome),
     ) -> Result<Records, ServeError> {
-        let Self { arguments, metrics, shutdown, stages: Stages { rest, readers, .. } } = self;
+        let Self { arguments, metrics, shutdown, stages } = self;
+        let Stages { rest, readers, operators, stop_operators, .. } = stages;
         let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
         let log_directory = log.directory.clone();
         let (appender, writer) = wal::open(log, recovery)?;
         let log = writer.handle();
+        // Before anything is written: another process may run with the same log.
+        if let Some(servers) = &postgres {
+            let member = node::join(servers, (arguments, home, log.log_id()), metrics)?;
+            let stop = stop_operators.clone();
+            let run = move || member.run(&stop);
+            operators.spawn("node", shutdown, run).map_err(ServeError::Thread)?;
+        }
         rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
         let (checked, stop, stored) = (metrics.clone(), shutdown.clone(), index.position());
         rest.spawn("log-check", shutdown, move || {

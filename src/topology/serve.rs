@@ -16,6 +16,7 @@ use crate::wal::{self, WalOptions};
 use super::ServeError;
 use super::link;
 use super::logging::Log;
+use super::node;
 use super::plan::plan;
 use super::postgres;
 use super::running::{Running, Start};
@@ -55,12 +56,14 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         changes_age_micros: arguments.order_changes_age_micros(),
         ..IndexOptions::new(arguments.data_dir.index(), wal::log_start(&log)?)
     })?;
+    let home = node::find_home(&arguments.data_dir)?;
     let recovered = oms::recover(&log, &index, arguments.link.engine_options())?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
     let running = Running::start(Start {
         arguments,
         plan: &plan,
         authenticator: Arc::new(Authenticator::new(&secret)),
+        home,
         log,
         index,
         recovered,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::cluster::NodeError;
 use crate::config::ListenAddress;
 use crate::exchange::ExchangeAddress;
 use crate::exchange::webhook::WebhookSecretError;
@@ -148,6 +149,9 @@ pub enum ServeError {
     /// Postgres.
     #[error(transparent)]
     Postgres(#[from] ProjectionError),
+    /// Another process is this node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The kill switch.
     #[error(transparent)]
     KillSwitch(#[from] KillSwitchError),

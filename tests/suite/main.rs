@@ -50,6 +50,7 @@ mod mailbox;
 mod metrics_page;
 mod mutants;
 mod new_user;
+mod nodes;
 mod odd_feed;
 mod offline;
 mod offline_backfill;

@@ -49,7 +49,7 @@ fn another_log_is_refused_at_the_start_or_waited_for() {
     let server = Server::start(data.path(), &settings);
     await_caught_up(&server, data.path(), &database.url);
 
-    let stranger = Server::start(other.path(), &settings);
+    let stranger = Server::start(other.path(), &[&settings[..], &["--node-id=1"]].concat());
     let line = stranger.program.await_error("until an operator fixes this");
     assert!(line.contains("follows log") && line.contains("longbow restore"), "{line}");
     stranger.user(other.path(), "bob").place_resting("IBM");

@@ -1,0 +1,180 @@
+//! The membership of this process: joins, renews the lease, and gives it back.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+
+use super::identity::NodeIdentity;
+use super::join::{NodeRow, Verdict, judge};
+use super::metrics::NodeMetrics;
+use super::{LEASE, NodeError, RENEWAL_INTERVAL};
+use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
+use crate::shutdown::Shutdown;
+
+/// Pause between two looks at a lease that may be renewed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How soon a stop is noticed.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Rows of our number or our log.
+const LOOK: &str = "\
+    SELECT node_id, epoch, log_id, home, (extract(epoch FROM lease_until) * 1000000)::bigint, \
+        greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::double precision \
+    FROM nodes WHERE node_id = $1 OR log_id = $2";
+
+const JOIN: &str = "\
+    INSERT INTO nodes (node_id, epoch, log_id, home, version, started_at, lease_until) \
+    VALUES ($1, 1, $2, $3, $4, clock_timestamp(), clock_timestamp() + make_interval(secs => $5)) \
+    ON CONFLICT (node_id) DO UPDATE SET epoch = nodes.epoch + 1, log_id = excluded.log_id, \
+        home = excluded.home, version = excluded.version, started_at = excluded.started_at, \
+        lease_until = excluded.lease_until \
+    RETURNING epoch";
+
+const RENEW: &str = "\
+    UPDATE nodes SET lease_until = clock_timestamp() + make_interval(secs => $3) \
+    WHERE node_id = $1 AND epoch = $2";
+
+/// A process that is a node, or will be. Run [`run`](Self::run) on a thread `node`.
+pub struct Member {
+    server: PostgresServer,
+    identity: NodeIdentity,
+    metrics: NodeMetrics,
+    /// The epoch of this process, once it has joined.
+    epoch: Option<i64>,
+}
+
+impl Member {
+    /// Joins, or later if Postgres cannot be reached yet. Waits for the end of a lease that somebody
+    /// else may hold.
+    ///
+    /// # Errors
+    /// Another process is this node, or runs with a copy of this data directory.
+    pub fn join(
+        server: PostgresServer,
+        identity: NodeIdentity,
+        metrics: NodeMetrics,
+    ) -> Result<Self, NodeError> {
+        let mut member = Self { server, identity, metrics, epoch: None };
+        match block_on(async { Ok(member.connect_and_join().await) })? {
+            Ok(()) => Ok(member),
+            Err(NodeError::Postgres(error)) if error.may_pass() => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "this node joins the others once Postgres can be reached");
+                Ok(member)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn connect_and_join(&mut self) -> Result<(), NodeError> {
+        let connection = Connection::open(&self.server).await?;
+        self.join_over(&connection.client).await
+    }
+
+    async fn join_over(&mut self, client: &Client) -> Result<(), NodeError> {
+        let before = self.look(client).await?;
+        let mut verdict = judge(&self.identity, &before, None)?;
+        while let Verdict::Wait(longest) = verdict {
+            tracing::info!(
+                node = self.identity.node_id,
+                "another process may be running as this node: waiting for its lease to end"
+            );
+            sleep(longest.min(LOOK_INTERVAL)).await;
+            let rows = self.look(client).await?;
+            verdict = judge(&self.identity, &rows, Some(&before))?;
+        }
+        let NodeIdentity { node_id, log_id, home } = &self.identity;
+        let (home, version, lease) =
+            (home.to_string(), env!("CARGO_PKG_VERSION"), LEASE.as_secs_f64());
+        let parameters: [&(dyn ToSql + Sync); 5] = [node_id, log_id, &home, &version, &lease];
+        let joined = in_time(&self.server, client.query_one(JOIN, &parameters)).await?;
+        let epoch = self.ok(joined)?.get(0);
+        tracing::info!(node = node_id, epoch, "joined");
+        self.epoch = Some(epoch);
+        self.metrics.epoch.set(epoch);
+        Ok(())
+    }
+
+    async fn look(&self, client: &Client) -> Result<Vec<NodeRow>, NodeError> {
+        let NodeIdentity { node_id, log_id, .. } = &self.identity;
+        let rows = in_time(&self.server, client.query(LOOK, &[node_id, log_id])).await?;
+        let row = |row: &tokio_postgres::Row| NodeRow {
+            node_id: row.get(0),
+            epoch: row.get(1),
+            log_id: row.get(2),
+            home: row.get(3),
+            lease_until_micros: row.get(4),
+            lease_left: Duration::try_from_secs_f64(row.get(5)).unwrap_or(Duration::MAX),
+        };
+        Ok(self.ok(rows)?.iter().map(row).collect())
+    }
+
+    /// Renews the lease until a stop is requested, then gives it back.
+    ///
+    /// # Errors
+    /// Another process has become this node. Failures of Postgres are retried.
+    pub fn run(mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
+        block_on(async { Ok(self.keep(shutdown).await) })?
+    }
+
+    async fn keep(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
+        let mut logged = String::new();
+        while !shutdown.is_requested() {
+            let error = match self.keep_over_one_connection(shutdown).await {
+                Ok(()) => return Ok(()),
+                Err(NodeError::Postgres(error)) => error,
+                Err(error) => return Err(error),
+            };
+            self.metrics.failed_renewals.inc();
+            let text = error.to_string();
+            if text != logged {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "the node's lease in Postgres cannot be renewed");
+                logged = text;
+            }
+            pause(RENEWAL_INTERVAL, shutdown).await;
+        }
+        Ok(())
+    }
+
+    async fn keep_over_one_connection(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
+        let connection = Connection::open(&self.server).await?;
+        let client = &connection.client;
+        if self.epoch.is_none() {
+            self.join_over(client).await?;
+        }
+        let Some(epoch) = self.epoch else { unreachable!("joining sets the epoch") };
+        while !shutdown.is_requested() {
+            self.renew(client, epoch, LEASE).await?;
+            pause(RENEWAL_INTERVAL, shutdown).await;
+        }
+        self.renew(client, epoch, Duration::ZERO).await
+    }
+
+    async fn renew(&self, client: &Client, epoch: i64, lease: Duration) -> Result<(), NodeError> {
+        let node_id = self.identity.node_id;
+        let lease = lease.as_secs_f64();
+        let parameters: [&(dyn ToSql + Sync); 3] = [&node_id, &epoch, &lease];
+        let renewed = in_time(&self.server, client.execute(RENEW, &parameters)).await?;
+        if self.ok(renewed)? == 1 {
+            return Ok(());
+        }
+        let rows = self.look(client).await?;
+        let found = rows.iter().find(|row| row.node_id == node_id).map_or(0, |row| row.epoch);
+        Err(NodeError::Superseded { node_id, found, ours: epoch })
+    }
+
+    fn ok<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, ProjectionError> {
+        answer.map_err(ProjectionError::of(&self.server, "keep its nodes"))
+    }
+}
+
+/// Waits, but not beyond a stop.
+async fn pause(wait: Duration, shutdown: &Shutdown) {
+    let until = Instant::now() + wait;
+    while !shutdown.is_requested() && Instant::now() < until {
+        sleep(POLL_INTERVAL).await;
+    }
+}

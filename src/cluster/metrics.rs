@@ -1,0 +1,28 @@
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Metrics of this node's membership.
+#[derive(Debug, Clone, Default)]
+pub struct NodeMetrics {
+    /// The epoch of this process; 0 before it has joined.
+    pub(super) epoch: Gauge,
+    /// Renewals of the lease that failed.
+    pub(super) failed_renewals: Counter,
+}
+
+impl NodeMetrics {
+    /// Adds them to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "node_epoch",
+            "The epoch of this process as its node; 0 before it has joined",
+            self.epoch.clone(),
+        );
+        registry.register(
+            "node_failed_renewals",
+            "Renewals of the node's lease in Postgres that failed",
+            self.failed_renewals.clone(),
+        );
+    }
+}

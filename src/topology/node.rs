@@ -1,0 +1,53 @@
+//! The thread of this node's lease, and the place of its data directory.
+
+use std::io;
+
+use crate::cluster::{Member, NodeIdentity, NodeMetrics};
+use crate::config::ServeArgs;
+use crate::data_dir::{DataDir, DataHome};
+use crate::metrics::Metrics;
+use crate::projection::PostgresServers;
+use crate::wal::LogId;
+
+use super::ServeError;
+
+/// Where the data directory is. Warns if it was elsewhere when it was last used: a copy beside a
+/// running original would place its orders again.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub(super) fn find_home(directory: &DataDir) -> Result<DataHome, ServeError> {
+    let unusable = |source: io::Error| ServeError::DataDirectory {
+        path: directory.path().to_path_buf(),
+        source,
+    };
+    let home = DataHome::of(directory).map_err(unusable)?;
+    let before = DataHome::remembered(directory).map_err(unusable)?;
+    if before.as_ref().is_some_and(|before| *before != home) {
+        tracing::warn!(
+            directory = %directory.path().display(),
+            before = before.map(|before| before.host),
+            now = home.host,
+            "the data directory was copied or moved since it was last used: if its original still \
+             runs anywhere, stop one of the two, or orders are placed twice"
+        );
+    }
+    home.remember(directory).map_err(unusable)?;
+    Ok(home)
+}
+
+/// Joins the nodes that share a Postgres.
+///
+/// # Errors
+/// Another process is this node, or runs with the original of this data directory.
+pub(super) fn join(
+    servers: &PostgresServers,
+    (arguments, home, log_id): (&ServeArgs, DataHome, LogId),
+    metrics: &Metrics,
+) -> Result<Member, ServeError> {
+    let node_metrics = NodeMetrics::default();
+    metrics.register(|registry| node_metrics.register(registry));
+    let (node_id, log_id) = (arguments.node_id, log_id.0.cast_signed());
+    let identity = NodeIdentity { node_id, log_id, home };
+    Ok(Member::join(servers.of_nodes().clone(), identity, node_metrics)?)
+}
