@@ -31,6 +31,7 @@
 //! | 4 | [`exchange`] | wire format, order sessions, the feed reader |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
+//! | 4 | [`bridge`] | prices for other programs, by way of Redis |
 //! | 5 | [`oms`] | the orders thread: drives engines, log and order sessions |
 //! | 5 | [`cluster`] | the nodes of a deployment, as Postgres knows them |
 //! | 5 | [`offline`] | verify, restore, repair and backfill: compares and copies log, store and Postgres; verify also beside a running server |
@@ -61,6 +62,7 @@
 //! | `index` | its own loop | the embedded store, which follows the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, which follows the log | progress of the log |
+//! | `bridge` | tokio | the connection to Redis, with `--redis` | ring, last-value table |
 //! | `node` | tokio | this node's lease in Postgres | time |
 //! | `offline` | its own loop | the socket that shows a running server's orders to `longbow verify` | that socket |
 //! | `admin` | glommio | the operators' listener, until everything else has ended | reply slots |
@@ -85,6 +87,7 @@
 //! 5. Prices never wait for orders, orders never wait for prices, and nobody waits for a slow client:
 //!    every queue is bounded and says what happens when it is full.
 
+pub mod bridge;
 pub mod cluster;
 pub mod config;
 pub mod data_dir;

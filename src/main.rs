@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use longbow::cluster::{self, ListedNode};
 use longbow::config::{
-    Cli, Command, ConfigError, CopyArgs, MigrateArgs, NodesArgs, RestoreArgs, TokenArgs, VerifyArgs,
-    WalCommand, WalVerifyArgs, parse_command_line,
+    Cli, Command, ConfigError, CopyArgs, MigrateArgs, NodesArgs, RestoreArgs, TokenArgs,
+    VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
 use longbow::offline::{self, OfflineOptions};

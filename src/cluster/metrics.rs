@@ -1,6 +1,6 @@
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::metrics::{Counter, Gauge};
 
 /// Metrics of this node's membership.
 #[derive(Debug, Clone, Default)]

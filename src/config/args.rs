@@ -14,6 +14,7 @@ use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::operator::{CloseOrderArgs, QuarantineCommand};
 use super::postgres::{MigrateArgs, NodesArgs, PostgresArgs};
 use super::streams::StreamArgs;
+use crate::bridge::RedisAddress;
 use crate::cluster::NodeId;
 use crate::data_dir::DataDir;
 use crate::exchange::ExchangeAddress;
@@ -177,6 +178,11 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub postgres: PostgresArgs,
+
+    /// A Redis that gets each change of a price, for other programs: an address such as
+    /// redis://127.0.0.1:6379. Without it there is no Redis.
+    #[arg(long, env = "LONGBOW_REDIS", value_name = "URL", hide_env_values = true)]
+    pub redis: Option<RedisAddress>,
 
     #[command(flatten)]
     pub link: ExchangeLinkArgs,

@@ -10,6 +10,7 @@
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
 //! | `index` | any | its own loop | a stop is requested and `wal` has ended |
 //! | `log-check` | any | its own loop | a stop is requested |
+//! | `bridge` | any | tokio | the shards have ended |
 //! | `node` | any | tokio | all of the above and below but `admin` have ended |
 //! | `offline` | any | its own loop | a stop is requested |
 //! | `projection-N` | any | tokio | a stop is requested and `wal` has ended |

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bridge::{BridgeMetrics, Publisher, RedisAddress};
 use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, OrderFeedMessage};
 use crate::http::{Authenticator, Health, HttpLimits, HttpMetrics, Site, StreamService};
 use crate::index::{Index, IndexReaders};
-use crate::market::{MarketLimits, MarketWriter, ShardWatch, Watchers, open_market};
+use crate::market::{MarketLimits, MarketReader, MarketWriter, ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::oms::{
     self, FEED_QUEUE_CAPACITY, KillSwitch, OmsMetrics, OrderService, OrderWatch, OrderWatchers,
@@ -121,8 +122,9 @@ impl Running {
         let watches: Vec<_> =
             plan.placement.shards.iter().map(|_| Arc::new(ShardWatch::new())).collect();
         let (watchers, order_watches) = OrderWatchers::new(&watches);
-        let (market_writer, market) =
-            open_market(Watchers::new(watches.clone()), MarketLimits::default());
+        let bridge_watch = arguments.redis.is_some().then(|| Arc::new(ShardWatch::new()));
+        let woken = watches.iter().chain(&bridge_watch).cloned().collect();
+        let (market_writer, market) = open_market(Watchers::new(woken), MarketLimits::default());
         let kill_switch = KillSwitch::open(arguments.data_dir.kill_switch())?;
         let clock = SteadyClock::start(recovered.last_time);
         let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);
@@ -173,6 +175,10 @@ impl Running {
             exchange_clock: commands.exchange_clock().clone(),
         };
         launch.read_feed(feed_options, market_writer, feed_sender)?;
+
+        if let (Some(redis), Some(watch)) = (&arguments.redis, bridge_watch) {
+            launch.publish_prices(redis, (market.clone(), watch))?;
+        }
 
         let per_user = usize::try_from(arguments.streams.max_streams_per_user);
         let quotas = Arc::new(StreamQuotas::new(plan.streams, per_user.unwrap_or(usize::MAX)));
@@ -346,6 +352,20 @@ impl Launch<'_> {
         let feed = Feed::new(options, market, orders, stop, metrics);
         feed::start(feed, &self.arguments.data_dir, (&mut self.stages.rest, self.shutdown))
             .map_err(ServeError::Thread)
+    }
+
+    fn publish_prices(
+        &mut self,
+        redis: &RedisAddress,
+        (market, watch): (MarketReader, Arc<ShardWatch>),
+    ) -> Result<(), ServeError> {
+        let metrics = BridgeMetrics::default();
+        self.metrics.register(|registry| metrics.register(registry));
+        let publisher = Publisher::new(redis, market, watch, metrics);
+        // While the streams drain, prices go on.
+        let stop = self.stages.stop_orders.clone();
+        let run = move || publisher.run(&stop);
+        self.stages.rest.spawn("bridge", self.shutdown, run).map_err(ServeError::Thread)
     }
 
     fn serve_operators(&mut self, site: &Site, listeners: Vec<OwnedFd>) -> Result<(), ServeError> {

@@ -202,6 +202,7 @@ impl ServeError {
             | Self::Index(_)
             | Self::Orders(_)
             | Self::Postgres(_)
+            | Self::Node(_)
             | Self::KillSwitch(_)
             | Self::Listen(_)
             | Self::Signals(_)

@@ -329,9 +329,10 @@ fn flags_and_variables_that_documents_name_exist() {
 #[test]
 fn metrics_are_documented_as_the_server_has_them() {
     let data = tempfile::tempdir().unwrap();
-    // Postgres is absent, but its metrics exist.
+    // Postgres and Redis are absent, but their metrics exist.
+    let postgres = "postgres://longbow@127.0.0.1:1/longbow";
     let server =
-        Server::start(data.path(), &["--postgres", "postgres://longbow@127.0.0.1:1/longbow"]);
+        Server::start(data.path(), &["--postgres", postgres, "--redis", "redis://127.0.0.1:1"]);
     let page = api::get_anonymously(&format!("{}/metrics", server.admin)).unwrap().text;
     let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let families: BTreeSet<(String, String)> =

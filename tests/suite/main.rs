@@ -89,6 +89,7 @@ mod proxy_haproxy;
 mod proxy_nginx;
 mod quarantine;
 mod readiness;
+mod redis_prices;
 mod sessions;
 mod start_errors;
 mod stop;

@@ -18,6 +18,7 @@ pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod postgres_relay;
 pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod small_disk;
 pub(crate) mod stream_story;
