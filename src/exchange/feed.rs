@@ -56,6 +56,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// exchange that begins more is connected to again, ever more slowly.
 const MAX_SESSIONS_PER_CONNECTION: u32 = 4;
 
+/// Lines in a row with sequences beyond what a feed reaches that end a connection: prices stand still,
+/// which must show. A lone one is skipped.
+const MAX_BEYOND_IN_ROW: u32 = 8;
+
 /// Least time between two log lines about gaps, or about a numbering that restarted.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
@@ -85,6 +89,8 @@ pub(crate) enum Ended {
     Connection(#[from] io::Error),
     #[error("{0}")]
     Unexpected(String),
+    #[error("{0} lines in a row have sequences from {MAX_SEQUENCE} on, which no feed reaches")]
+    Beyond(u32),
     #[error("silent for {0:?}")]
     Silent(Duration),
     #[error(
@@ -117,6 +123,8 @@ pub struct Feed {
     previous: Option<(CompactString, u64)>,
     /// How often the numbering of this session restarted.
     renumberings: u32,
+    /// Lines since the last readable one whose sequences are beyond what a feed reaches.
+    beyond_in_row: u32,
     /// Sessions and numberings that began on this connection.
     begun: u32,
     /// Limits log lines about an exchange that keeps restarting its numbering.
@@ -170,6 +178,7 @@ impl Feed {
             checkpointed: None,
             session: None,
             renumberings: 0,
+            beyond_in_row: 0,
             begun: 0,
             renumber_log: LogThrottle::new(LOG_PACE),
             gap_log: LogThrottle::new(LOG_PACE),

@@ -75,6 +75,8 @@ pub struct SkippedLine {
     pub sequence: Option<u64>,
     /// The line is not JSON as a whole, so `sequence` may be part of some text.
     pub is_sequence_guessed: bool,
+    /// Its sequence is a whole number from [`MAX_SEQUENCE`] on.
+    pub is_sequence_beyond: bool,
     /// The line is a heartbeat, so `sequence` repeats the last line's.
     pub is_heartbeat: bool,
     /// The order that the line names.
@@ -142,13 +144,14 @@ fn diagnose_object(value: &Value) -> SkippedLine {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let given = value.get("orderId").filter(|given| !given.is_null());
     let order_id = text("orderId").and_then(|id| ExternalOrderId::new(id).ok());
-    let sequence = value.get("sequence").and_then(Value::as_u64);
-    let sequence = sequence.filter(|sequence| *sequence < MAX_SEQUENCE);
+    let given_sequence = value.get("sequence").and_then(Value::as_u64);
+    let sequence = given_sequence.filter(|sequence| *sequence < MAX_SEQUENCE);
     let line_type = text("type");
     SkippedLine {
         cause: cause_of(value, line_type, sequence, given.is_some() && order_id.is_none()),
         sequence,
         is_sequence_guessed: false,
+        is_sequence_beyond: given_sequence.is_some() && sequence.is_none(),
         is_heartbeat: line_type == Some("heartbeat"),
         may_name_order: given.is_some() && order_id.is_none(),
         order_id,
@@ -211,6 +214,7 @@ fn diagnose_bytes(line: &[u8]) -> SkippedLine {
         cause,
         sequence: sequence.filter(|sequence| *sequence < MAX_SEQUENCE),
         is_sequence_guessed: true,
+        is_sequence_beyond: false,
         is_heartbeat: false,
         may_name_order: order_id.is_none(),
         order_id,

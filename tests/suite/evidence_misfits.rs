@@ -191,7 +191,7 @@ fn an_order_that_has_left_memory_still_owns_its_id() {
     });
     let later = buy(&world.bob, "SPY", 10);
     support::api::until("the id to be known as used again", || {
-        (world.server.metric("orders_second_external_ids") > 0).then_some(())
+        (world.server.metric("orders_second_external_ids_total") > 0).then_some(())
     });
     venue.fill_line(&earlier, &execution, 100, 10);
     world.await_the_feed();

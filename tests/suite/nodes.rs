@@ -105,11 +105,9 @@ fn a_node_joins_later_when_postgres_was_away() {
     assert!(server.program.stop().success());
     postgres.stop();
     let server = Server::start(data.path(), &settings);
-    assert_eq!(server.metric("longbow_node_epoch"), 0);
+    assert_eq!(server.metric("node_epoch"), 0);
     postgres.start_again();
-    support::api::until("the node to join", || {
-        (server.metric("longbow_node_epoch") == 2).then_some(())
-    });
+    support::api::until("the node to join", || (server.metric("node_epoch") == 2).then_some(()));
     assert_eq!(listed(&database)[0][..3], ["0", "running", "2"]);
 }
 

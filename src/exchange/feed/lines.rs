@@ -8,7 +8,7 @@ use crate::market::{Bust, Print, execution_number};
 use crate::sync::Refused;
 use crate::types::SymbolIndex;
 
-use super::{Ended, Feed, numbering};
+use super::{Ended, Feed, MAX_BEYOND_IN_ROW, numbering};
 
 /// Heartbeats between two reconciliations of all orders caused by skipped lines: an exchange that
 /// sends nothing else must not keep all orders reconciling.
@@ -27,6 +27,7 @@ impl Feed {
     }
 
     fn take_readable(&mut self, line: FeedLine) -> Result<(), Ended> {
+        self.beyond_in_row = 0;
         self.symbols.note_time(line.timestamp, &self.market);
         if line.line_type == FeedLineType::Heartbeat {
             self.beats.heard(line.timestamp, self.received);
@@ -113,6 +114,10 @@ impl Feed {
     fn skip(&mut self, unreadable: SkippedLine, bytes: &[u8]) -> Result<(), Ended> {
         let cause = unreadable.cause;
         self.count_skipped(cause, bytes);
+        self.beyond_in_row += u32::from(unreadable.is_sequence_beyond);
+        if self.beyond_in_row >= MAX_BEYOND_IN_ROW {
+            return Err(Ended::Beyond(std::mem::take(&mut self.beyond_in_row)));
+        }
         let mut is_old = false;
         let sequence = unreadable.credible_sequence(self.last_read);
         match sequence {

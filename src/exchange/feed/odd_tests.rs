@@ -310,3 +310,17 @@ fn lines_before_the_session_line_are_skipped() {
     assert_eq!(feed.metrics.skipped_by(SkipCause::BeforeSession), 2);
     assert_eq!(told(&mut receiver), ["s 3", "line 4"]);
 }
+
+#[test]
+fn sequences_that_no_feed_reaches_end_the_connection_unless_they_are_few() {
+    let (mut feed, _receiver) = feed(ROOM);
+    let beyond = || beat(MAX_SEQUENCE);
+    let few: Vec<String> = std::iter::once(session("s", 0))
+        .chain((1..=50).flat_map(|sequence| [beyond(), beyond(), trade(sequence, "X", 5)]))
+        .collect();
+    assert!(connection(&mut feed, None, &few).is_ok());
+    let many: Vec<String> =
+        std::iter::once(session("s", 50)).chain((0..8).map(|_| beyond())).collect();
+    let ended = connection(&mut feed, Some(("s", 51)), &many).unwrap_err();
+    assert!(ended.to_string().contains("which no feed reaches"), "{ended}");
+}
