@@ -142,28 +142,34 @@ impl Member {
     async fn keep_over_one_connection(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
         let connection = Connection::open(&self.server).await?;
         let client = &connection.client;
-        if self.epoch.is_none() {
-            self.join_over(client).await?;
-        }
-        let Some(epoch) = self.epoch else { unreachable!("joining sets the epoch") };
         while !shutdown.is_requested() {
-            self.renew(client, epoch, LEASE).await?;
+            match self.epoch {
+                Some(epoch) if self.renew(client, epoch, LEASE).await? => {}
+                Some(_) | None => self.join_over(client).await?,
+            }
             pause(RENEWAL_INTERVAL, shutdown).await;
         }
-        self.renew(client, epoch, Duration::ZERO).await
+        if let Some(epoch) = self.epoch {
+            self.renew(client, epoch, Duration::ZERO).await?;
+        }
+        Ok(())
     }
 
-    async fn renew(&self, client: &Client, epoch: i64, lease: Duration) -> Result<(), NodeError> {
+    /// Renews the lease. False if Postgres does not know of it: it was restored from a backup.
+    async fn renew(&self, client: &Client, epoch: i64, lease: Duration) -> Result<bool, NodeError> {
         let node_id = self.identity.node_id;
         let lease = lease.as_secs_f64();
         let parameters: [&(dyn ToSql + Sync); 3] = [&node_id, &epoch, &lease];
         let renewed = in_time(&self.server, client.execute(RENEW, &parameters)).await?;
         if self.ok(renewed)? == 1 {
-            return Ok(());
+            return Ok(true);
         }
         let rows = self.look(client).await?;
         let found = rows.iter().find(|row| row.node_id == node_id).map_or(0, |row| row.epoch);
-        Err(NodeError::Superseded { node_id, found, ours: epoch })
+        if found > epoch {
+            return Err(NodeError::Superseded { node_id, found, ours: epoch });
+        }
+        Ok(false)
     }
 
     fn ok<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, ProjectionError> {

@@ -8,6 +8,8 @@ use crate::support::{Server, run};
 #[test]
 fn a_pooler_by_transaction_is_refused() {
     let data = tempfile::tempdir().unwrap();
+    // There are records to compare.
+    assert!(Server::start(data.path(), &[]).program.stop().success());
     let data = data.path().to_str().unwrap();
     let postgres = Postgres::start();
     let direct = postgres.database();
