@@ -58,7 +58,7 @@ fn other_shortages_are_met_the_same_way() {
         let halved = server.metric("projection_halved_batches_total");
         database.sql(&format!(
             "CREATE OR REPLACE FUNCTION scarce() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-                IF (SELECT count(*) FROM written) > 12 THEN \
+                IF (SELECT count(*) FROM written) > 40 THEN \
                     RAISE EXCEPTION '{words}' USING ERRCODE = '{state}'; \
                 END IF; RETURN NULL; END $$; \
              CREATE TRIGGER scarce AFTER INSERT ON orders REFERENCING NEW TABLE AS written \
