@@ -11,7 +11,9 @@ use tokio::time::timeout;
 use super::message::{FeedMessage, LastMessage, PriceMessage, encode};
 use super::metrics::BridgeMetrics;
 use super::{BridgeError, RedisAddress};
-use crate::market::{Directory, LastValue, MarketReader, ShardWatch, SymbolMap, Tick};
+use crate::market::{
+    Directory, LastValue, MarketReader, SessionOrdinal, ShardWatch, SymbolMap, Tick,
+};
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, LogThrottle, MAX_SYMBOLS, MonotonicMicros, SymbolIndex};
 
@@ -28,8 +30,30 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before Redis is tried again: at first and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);
+/// The channel and key of the state of the feed.
+const FEED: &str = "stock:feed";
 /// Least time between two log lines about a Redis that fails.
 const LOG_PACE: Duration = Duration::from_secs(10);
+
+/// The last price of a symbol that was published, and the feed position that it includes. Ticks up to
+/// there are not published again: the table is ahead of the ring.
+#[derive(Debug, Clone, Copy, Default)]
+struct Published {
+    cents: i64,
+    position: Option<(SessionOrdinal, u64)>,
+}
+
+impl Published {
+    /// Moves on to a price at a position. Returns whether the price has changed.
+    fn advance(&mut self, cents: i64, position: (SessionOrdinal, u64)) -> bool {
+        let position = Some(position);
+        if position <= self.position {
+            return false;
+        }
+        self.position = position;
+        std::mem::replace(&mut self.cents, cents) != cents
+    }
+}
 
 /// Publishes the prices of this node. Run [`run`](Self::run) on a thread `bridge`.
 pub struct Publisher {
@@ -37,8 +61,8 @@ pub struct Publisher {
     market: MarketReader,
     watch: Arc<ShardWatch>,
     metrics: BridgeMetrics,
-    /// The price of each symbol in its key.
-    published_cents: SymbolMap<i64>,
+    /// What has been published last of each symbol.
+    published: SymbolMap<Published>,
     /// The last state of the feed that was published, and when.
     feed: Option<(FeedMessage, Instant)>,
     failures: LogThrottle,
@@ -56,9 +80,9 @@ impl Publisher {
         for index in (0..MAX_SYMBOLS).filter_map(SymbolIndex::new) {
             watch.set_watched(index, true);
         }
-        let published_cents = SymbolMap::filled_with(|| 0);
+        let published = SymbolMap::filled_with(Published::default);
         let failures = LogThrottle::new(LOG_PACE);
-        Self { client, market, watch, metrics, published_cents, feed: None, failures }
+        Self { client, market, watch, metrics, published, feed: None, failures }
     }
 
     /// Publishes until a stop is requested. Failures of Redis are retried.
@@ -106,9 +130,9 @@ impl Publisher {
                 self.sleep().await;
                 continue;
             }
-            batch.send(&mut connection).await?;
+            batch.send(&self.market, &mut connection).await?;
             self.metrics.batches.inc();
-            self.metrics.published.inc_by(batch.changes);
+            self.metrics.published.inc_by(batch.changes());
         }
         Ok(())
     }
@@ -129,9 +153,9 @@ impl Publisher {
                 Ok(Some(words)) => {
                     let tick = Tick::from_words(&words);
                     let Some(tick) = tick else { unreachable!("the ring holds ticks") };
-                    let published = &mut self.published_cents[tick.symbol];
-                    if std::mem::replace(published, tick.price_cents) != tick.price_cents {
-                        batch.change(&tick, &self.market.table.get(tick.symbol));
+                    let position = (tick.ordinal, tick.sequence);
+                    if self.published[tick.symbol].advance(tick.price_cents, position) {
+                        batch.change(&tick);
                     }
                 }
                 Err(_lagged) => {
@@ -147,8 +171,8 @@ impl Publisher {
     fn collect_changed(&mut self, batch: &mut Batch) {
         for index in batch.directory.clone().indexes() {
             let value = self.market.table.get(index);
-            let published = &mut self.published_cents[index];
-            if std::mem::replace(published, value.price_cents) != value.price_cents {
+            let position = (value.last_ordinal, value.last_sequence);
+            if self.published[index].advance(value.price_cents, position) {
                 batch.newest(index, &value);
             }
         }
@@ -160,8 +184,6 @@ impl Publisher {
         &mut self,
         connection: &mut MultiplexedConnection,
     ) -> Result<(), RedisError> {
-        // Ticks up to here are in the table.
-        while !matches!(self.market.ring.try_next(), Ok(None)) {}
         let indexes: Vec<SymbolIndex> = self.market.directory.load().indexes().collect();
         for indexes in indexes.chunks(MAX_BATCH_KEYS) {
             let mut batch = Batch::new(&self.market);
@@ -170,17 +192,18 @@ impl Publisher {
                 if !value.has_price() {
                     continue;
                 }
-                let published = &mut self.published_cents[index];
-                let before = std::mem::replace(published, value.price_cents);
-                if before == 0 || before == value.price_cents {
-                    batch.set_key(index, &value);
-                } else {
+                let is_first = self.published[index].cents == 0;
+                let position = (value.last_ordinal, value.last_sequence);
+                let is_changed = self.published[index].advance(value.price_cents, position);
+                if is_changed && !is_first {
                     batch.newest(index, &value);
+                } else {
+                    batch.keys.push(index);
                 }
             }
             if !batch.is_empty() {
-                batch.send(connection).await?;
-                self.metrics.published.inc_by(batch.changes);
+                batch.send(&self.market, connection).await?;
+                self.metrics.published.inc_by(batch.changes());
             }
         }
         Ok(())
@@ -193,16 +216,14 @@ impl Publisher {
             return;
         }
         let status = &self.market.status;
-        let now = FeedMessage {
-            up: status.is_up(),
-            session: status.session().into(),
-            sequence: status.sequence(),
-        };
+        // While another session begins: the next request says so.
+        let Some((_, session, sequence)) = status.position() else { return };
+        let now = FeedMessage { up: status.is_up(), session: session.into(), sequence };
         let is_due = self.feed.as_ref().is_none_or(|(said, at)| {
             (said.up, &said.session) != (now.up, &now.session) || at.elapsed() >= FEED_INTERVAL
         });
         if is_due {
-            batch.feed(&now);
+            batch.feed = Some(encode(&now));
             self.feed = Some((now, Instant::now()));
         }
     }
@@ -210,76 +231,89 @@ impl Publisher {
 
 /// One request to Redis.
 struct Batch {
-    commands: Pipeline,
     directory: Arc<Directory>,
-    /// The name and the ordinal of the current session.
-    session: (String, u16),
-    /// Published changes.
-    changes: u64,
-    is_empty: bool,
+    /// Symbols whose keys are set, before anything is published.
+    keys: Vec<SymbolIndex>,
+    /// Changes, each with its channel, in the order of the feed.
+    changes: Vec<(String, Vec<u8>)>,
+    feed: Option<Vec<u8>>,
 }
 
 impl Batch {
     fn new(market: &MarketReader) -> Self {
-        // The ordinal first: a session that begins in between has another one.
-        let ordinal = market.status.ordinal();
-        let session = (market.status.session().into(), ordinal);
         let directory = market.directory.load();
-        Self { commands: Pipeline::new(), directory, session, changes: 0, is_empty: true }
+        Self { directory, keys: Vec::new(), changes: Vec::new(), feed: None }
     }
 
     fn is_empty(&self) -> bool {
-        self.is_empty
+        self.keys.is_empty() && self.feed.is_none()
     }
 
-    /// A tick that has changed the price. The key may have a newer one.
-    fn change(&mut self, tick: &Tick, newest: &LastValue) {
-        self.set_key(tick.symbol, newest);
-        let directory = Arc::clone(&self.directory);
-        let Some(listing) = directory.listing(tick.symbol) else { return };
-        self.publish(&PriceMessage {
-            symbol: &listing.symbol,
-            price_in_cents: tick.price_cents,
-            timestamp: tick.timestamp.micros(),
-            sequence: tick.sequence,
+    /// Number of published changes.
+    fn changes(&self) -> u64 {
+        self.changes.len() as u64
+    }
+
+    /// A tick that has changed the price.
+    fn change(&mut self, tick: &Tick) {
+        // Only a symbol that was listed since this request was begun is not there: its key is set.
+        let message = self.directory.listing(tick.symbol).map(|listing| {
+            message(&PriceMessage {
+                symbol: &listing.symbol,
+                price_in_cents: tick.price_cents,
+                timestamp: tick.timestamp.micros(),
+                sequence: tick.sequence,
+            })
         });
+        self.keys.push(tick.symbol);
+        self.changes.extend(message);
     }
 
     /// The newest price, after others that nobody has heard of.
     fn newest(&mut self, index: SymbolIndex, value: &LastValue) {
-        self.set_key(index, value);
-        let directory = Arc::clone(&self.directory);
-        let Some(listing) = directory.listing(index) else { return };
-        self.publish(&PriceMessage::of(&listing.symbol, value));
+        let listing = self.directory.listing(index);
+        let message = listing.map(|listing| message(&PriceMessage::of(&listing.symbol, value)));
+        self.keys.push(index);
+        self.changes.extend(message);
     }
 
-    fn set_key(&mut self, index: SymbolIndex, value: &LastValue) {
-        let directory = Arc::clone(&self.directory);
-        // Listed since this request was begun: the next change sets its key.
-        let Some(listing) = directory.listing(index) else { return };
-        let is_current = value.changed_ordinal == self.session.1;
-        let session = if is_current { self.session.0.as_str() } else { "" };
-        let text = encode(&LastMessage::of(&listing.symbol, value, session));
-        let key = format!("stock:last:{}", listing.symbol);
-        self.commands.cmd("SET").arg(key).arg(text).ignore();
-        self.is_empty = false;
+    /// All commands of the request. Keys have the newest values, each once.
+    fn commands(&mut self, market: &MarketReader) -> Pipeline {
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        let mut commands = Pipeline::new();
+        let directory = market.directory.load();
+        for &index in &self.keys {
+            let Some(listing) = directory.listing(index) else { continue };
+            let value = market.table.get(index);
+            let session = market.status.session_of(value.changed_ordinal).unwrap_or_default();
+            let text = encode(&LastMessage::of(&listing.symbol, &value, &session));
+            commands.cmd("SET").arg(format!("stock:last:{}", listing.symbol)).arg(text).ignore();
+        }
+        for (channel, text) in &self.changes {
+            commands.cmd("PUBLISH").arg(channel).arg(text).ignore();
+        }
+        if let Some(text) = &self.feed {
+            commands.cmd("SET").arg(FEED).arg(text).ignore();
+            commands.cmd("PUBLISH").arg(FEED).arg(text).ignore();
+        }
+        commands
     }
 
-    fn publish(&mut self, message: &PriceMessage<'_>) {
-        let channel = format!("stock:price:{}", message.symbol);
-        self.commands.cmd("PUBLISH").arg(channel).arg(encode(message)).ignore();
-        self.changes += 1;
-        self.is_empty = false;
-    }
-
-    fn feed(&mut self, state: &FeedMessage) {
-        let text = encode(state);
-        self.commands.cmd("SET").arg("stock:feed").arg(&text).ignore();
-        self.commands.cmd("PUBLISH").arg("stock:feed").arg(&text).ignore();
-        self.is_empty = false;
-    }
-
-    async fn send(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        self.commands.query_async(connection).await
+    async fn send(
+        &mut self,
+        market: &MarketReader,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), RedisError> {
+        self.commands(market).query_async(connection).await
     }
 }
+
+/// A change with its channel.
+fn message(message: &PriceMessage<'_>) -> (String, Vec<u8>) {
+    (format!("stock:price:{}", message.symbol), encode(message))
+}
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;

@@ -34,6 +34,21 @@ fn open(store: &MemoryStore) -> (Index, IndexWriter) {
     (index, writer)
 }
 
+fn created(user: &UserId, order_id: OrderId, at: TimestampMicros) -> Created {
+    Created {
+        order_id,
+        user: user.clone(),
+        client_order_id: None,
+        symbol: Symbol::new("IBM").unwrap(),
+        side: Side::Buy,
+        limit_price: None,
+        time_in_force: TimeInForce::Day,
+        num_shares: 10,
+        created_at: at,
+        submit_before: at,
+    }
+}
+
 /// The content except for what depends on how records are batched: ended orders and changes.
 fn content(store: &MemoryStore) -> Vec<(Space, Vec<u8>, store::Bytes)> {
     let mut content = store.content();
@@ -98,18 +113,7 @@ fn a_reopened_order_is_in_one_space_only() {
     let user = UserId::new("alice").unwrap();
     let order_id = OrderId::new(1, 1, user.partition());
     let at = TimestampMicros::new(1);
-    let created = Created {
-        order_id,
-        user: user.clone(),
-        client_order_id: None,
-        symbol: Symbol::new("IBM").unwrap(),
-        side: Side::Buy,
-        limit_price: None,
-        time_in_force: TimeInForce::Day,
-        num_shares: 10,
-        created_at: at,
-        submit_before: at,
-    };
+    let created = created(&user, order_id, at);
     let fill = Fill {
         execution_id: ExecutionId::new("e").unwrap(),
         price: PriceCents::new(5).unwrap(),
@@ -172,18 +176,7 @@ fn an_external_id_that_is_used_again_within_a_day_is_told_once() {
         let at = TimestampMicros::new(hours * HOUR_MICROS);
         let order_id = OrderId::new(1, number, user.partition());
         ids.push(order_id);
-        let created = Created {
-            order_id,
-            user: user.clone(),
-            client_order_id: None,
-            symbol: Symbol::new("IBM").unwrap(),
-            side: Side::Buy,
-            limit_price: None,
-            time_in_force: TimeInForce::Day,
-            num_shares: 10,
-            created_at: at,
-            submit_before: at,
-        };
+        let created = created(&user, order_id, at);
         let external_order_id = ExternalOrderId::new("x").unwrap();
         let changes = [
             Change::Accepted { external_order_id },

@@ -43,6 +43,22 @@ impl FeedStatus {
         CompactString::clone(&self.name.load())
     }
 
+    /// The name of the session with this ordinal, if it is the current one.
+    pub fn session_of(&self, wanted: SessionOrdinal) -> Option<CompactString> {
+        let (ordinal, session, _) = self.position()?;
+        (ordinal == wanted).then_some(session)
+    }
+
+    /// The current session and the sequence of the last line of it that was read, all of one moment;
+    /// `None` while another session begins.
+    pub fn position(&self) -> Option<(SessionOrdinal, CompactString, u64)> {
+        let [ordinal_before, first_before, _] = self.numbers.read();
+        let session = self.session();
+        let [ordinal, first, last] = self.numbers.read();
+        let is_whole = (ordinal_before, first_before) == (ordinal, first) && first != u64::MAX;
+        is_whole.then(|| (ordinal_of(ordinal), session, last))
+    }
+
     /// The sequence of the last line that was read from the feed.
     pub fn sequence(&self) -> u64 {
         let [.., last] = self.numbers.read();
@@ -111,5 +127,7 @@ mod tests {
         assert_eq!(status.begin_session("8", 1), 2);
         assert_eq!((status.covers("7", 12), status.covers("8", 0)), (None, Some(2)));
         assert_eq!((status.session().as_str(), status.sequence(), status.ordinal()), ("8", 0, 2));
+        assert_eq!(status.position(), Some((2, "8".into(), 0)));
+        assert_eq!((status.session_of(1), status.session_of(2)), (None, Some("8".into())));
     }
 }

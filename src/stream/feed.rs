@@ -125,10 +125,8 @@ impl Feed {
             if !is_first && tick.ordinal != self.position.ordinal {
                 discontinuity = Some(Discontinuity::Session { first_sequence: tick.sequence });
             }
-            let session = self.market.status.session();
             // If it has been replaced since, its name would stand for another numbering.
-            let is_current = self.market.status.ordinal() == tick.ordinal;
-            self.session = is_current.then_some(session);
+            self.session = self.market.status.session_of(tick.ordinal);
         }
         self.position = FeedPosition { ordinal: tick.ordinal, sequence: tick.sequence };
         discontinuity
