@@ -9,12 +9,14 @@ mod join;
 mod list;
 mod member;
 mod metrics;
+mod partition_map;
 
 pub use error::NodeError;
 pub use identity::NodeIdentity;
 pub use list::{ListedNode, nodes};
 pub use member::Member;
 pub use metrics::NodeMetrics;
+pub use partition_map::{PartitionMap, Peer, Route};
 
 use std::time::Duration;
 

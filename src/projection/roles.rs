@@ -91,14 +91,29 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
             grant: format!("GRANT {} ON {} TO {role}", rights.join(", "), list.join(", ")),
         }
     };
-    let replaced =
-        ["orders", "executions", "external_orders", "projection", "feed_position", "nodes"];
+    let replaced = [
+        "orders",
+        "executions",
+        "external_orders",
+        "projection",
+        "feed_position",
+        "nodes",
+        "leases",
+    ];
+    let epochs = format!("{own}.node_epochs");
     let make_day = format!("{own}.make_order_events_partition(integer)");
     vec![
         usage(&own, schema.name()),
         table(&replaced, &["SELECT", "INSERT", "UPDATE"]),
         table(&["order_events"], &["SELECT", "INSERT"]),
         table(&["order_events_kept", "refinery_schema_history"], &["SELECT"]),
+        Right {
+            is_there: format!(
+                "SELECT has_sequence_privilege('{role}', {}, 'USAGE, UPDATE')",
+                literal(&epochs)
+            ),
+            grant: format!("GRANT USAGE, UPDATE ON SEQUENCE {epochs} TO {role}"),
+        },
         Right {
             grant: format!("GRANT EXECUTE ON FUNCTION {make_day} TO {role}"),
             is_there: format!(
